@@ -1,0 +1,115 @@
+"""From config to classifier: which network, for which data, with which weights.
+
+What is not said in `classifier` comes from the checkpoint's card, and what the card does not say from the data set.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from netinv_lightning.classifiers.checkpoint import fill, load_weights, read_card
+from netinv_lightning.classifiers.classifier import FrozenClassifier
+from netinv_lightning.classifiers.zoo import zoo_path
+from netinv_lightning.data.spec import SPECS, DataSpec
+from netinv_lightning.errors import InputError, one_line
+
+OWN_NETWORKS = "netinv_lightning.classifiers.networks."
+
+
+def build_network(network: dict[str, Any], spec: DataSpec) -> nn.Module:
+    """Makes the network that `classifier.network` describes; ours are told the classes, channels and size of the data.
+
+    Raises:
+        InputError: if it cannot be made.
+    """
+    shape = {}
+    if str(network.get("_target_", "")).startswith(OWN_NETWORKS):
+        shape = {"num_classes": spec.num_classes, "channels": spec.channels, "image_size": spec.image_size}
+    try:
+        made = instantiate({**shape, **network})
+    except InstantiationException as error:
+        raise InputError(f"classifier.network: cannot be made: {one_line(error.__cause__ or error)}") from error
+    if not isinstance(made, nn.Module):
+        raise InputError(f"classifier.network._target_={network.get('_target_')}: gives a {type(made).__name__}, must give a torch.nn.Module")
+    return made
+
+
+def card_spec(card: dict[str, Any]) -> DataSpec:
+    """The data that a card tells of."""
+    return DataSpec(**{key: tuple(value) if isinstance(value, list) else value for key, value in card["data"].items()})
+
+
+def resolve_spec(cfg: DictConfig, card: dict[str, Any] | None) -> DataSpec:
+    """The data that the classifier was trained on: the card's or the data set's, with the keys of `classifier` on top."""
+    if card is not None:
+        spec = card_spec(card)
+    elif cfg.data.name in SPECS:
+        spec = SPECS[cfg.data.name]
+    else:
+        keys = ("num_classes", "channels", "image_size")
+        if missing := [f"classifier.{key}" for key in keys if cfg.classifier[key] is None]:
+            raise InputError(f"{', '.join(missing)}: must be given, since the checkpoint has no card and data={cfg.data.name} is not a known set")
+        channels = cfg.classifier.channels
+        spec = DataSpec(cfg.data.name, cfg.classifier.num_classes, channels, cfg.classifier.image_size, (0.0,) * channels, (1.0,) * channels, ())
+    given = {
+        key: tuple(value) if key in ("mean", "std") else value
+        for key in ("num_classes", "channels", "image_size", "mean", "std")
+        if (value := cfg.classifier[key]) is not None
+    }
+    spec = replace(spec, **given)
+    if spec.num_classes < 2:
+        raise InputError(f"classifier.num_classes={spec.num_classes}: must be 2 or more")
+    if len(spec.class_names) != spec.num_classes:
+        spec = replace(spec, class_names=tuple(str(label) for label in range(spec.num_classes)))
+    return spec
+
+
+def load_classifier(cfg: DictConfig) -> FrozenClassifier:
+    """Loads the classifier that `cfg.classifier` names, frozen. No data set is touched (A1-16).
+
+    Raises:
+        InputError: if weights, network, shapes or feature layers do not fit together.
+    """
+    if cfg.classifier.zoo is not None:
+        path = zoo_path(cfg.classifier.zoo)
+    elif cfg.classifier.path is not None:
+        path = Path(cfg.classifier.path)
+    else:
+        raise InputError(
+            "classifier.path: no trained weights are named. Take one of the zoo (classifier=zoo), give a checkpoint "
+            "(classifier.path=FILE), or train one first: application=train_classifier"
+        )
+    card = read_card(path)
+    spec = resolve_spec(cfg, card)
+    network = OmegaConf.to_container(cfg.classifier.network, resolve=True) if cfg.classifier.network else (card or {}).get("network")
+    if network is None:
+        raise InputError(
+            f"classifier.path={path}: has no card beside it ({path.with_suffix('.json').name}), so say which network it belongs to: "
+            "classifier.network={_target_: package.module.Class, ...}, or classifier=cnn classifier.path=..."
+        )
+    made = build_network(network, spec)
+    fill(made, load_weights(path), f"classifier.path={path}")
+    return FrozenClassifier(made, spec, cfg.classifier.feature_layers)
+
+
+def load_zoo(name: str) -> FrozenClassifier:
+    """Loads a classifier of the zoo by name alone.
+
+    Raises:
+        InputError: if there is none, or its file is damaged.
+    """
+    path = zoo_path(name)
+    card = read_card(path)
+    if card is None:
+        raise InputError(f"classifier.zoo={name}: its card is missing; install the package again")
+    spec = card_spec(card)
+    network = build_network(card["network"], spec)
+    fill(network, load_weights(path), f"classifier.zoo={name}")
+    return FrozenClassifier(network, spec)

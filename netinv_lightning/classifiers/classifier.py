@@ -1,0 +1,123 @@
+"""A classifier as the rest of the house sees it: images in [0, 1] in, logits out; it normalises inside.
+
+Shape suffixes: B batch, C channels, H height, W width, N classes, D features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from netinv_lightning.data.spec import DataSpec
+from netinv_lightning.errors import InputError, nearest, one_line
+
+PENULTIMATE = "penultimate"
+"""Name of the default feature layer: the input of the network's last nn.Linear."""
+
+
+class Classifier(nn.Module):
+    """A network behind its normalisation.
+
+    Args:
+        network: Any module from normalised images [B, C, H, W] to logits [B, N].
+        spec: The data that it was trained on.
+    """
+
+    def __init__(self, network: nn.Module, spec: DataSpec) -> None:
+        super().__init__()
+        self.network, self.spec = network, spec
+        # Not in the state dict: a checkpoint holds the network's own weights, the card holds mean and std.
+        self.register_buffer("mean_C11", torch.tensor(spec.mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std_C11", torch.tensor(spec.std).view(-1, 1, 1), persistent=False)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        return self.network((x_BCHW - self.mean_C11) / self.std_C11)
+
+
+class FrozenClassifier(Classifier):
+    """A classifier that never changes: evaluation mode, no gradients to its weights, feature layers tapped (A1-2, A1-3).
+
+    Args:
+        network: The trained network.
+        spec: The data that it was trained on.
+        feature_layers: Modules of `network` by name, whose outputs are the features; `penultimate` is the input of
+            its last fully connected layer.
+
+    Raises:
+        InputError: if a layer does not exist, or the network does not give N logits for images of `spec`.
+    """
+
+    def __init__(self, network: nn.Module, spec: DataSpec, feature_layers: Sequence[str] = (PENULTIMATE,)) -> None:
+        super().__init__(network, spec)
+        self.feature_layers = tuple(feature_layers)
+        self._taps: dict[str, Tensor] | None = None  # hooks record only while `logits_and_features` runs
+        self._handles = [self._tap(name) for name in self.feature_layers]
+        self.requires_grad_(False)
+        self.eval()
+        self._check_shapes()
+
+    def train(self, mode: bool = True) -> FrozenClassifier:
+        """Stays in evaluation mode whatever its parent module does."""
+        return super().train(False)
+
+    def logits_and_features(self, x_BCHW: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Logits [B, N] and, for each feature layer, its flattened output [B, D]."""
+        self._taps = {}
+        try:
+            logits_BN = self(x_BCHW)
+            return logits_BN, {name: self._taps[name].flatten(1) for name in self.feature_layers}
+        finally:
+            self._taps = None  # the graph is not to outlive the step
+
+    def _tap(self, name: str) -> RemovableHandle:
+        modules = {path: module for path, module in self.network.named_modules() if path}
+        if name == PENULTIMATE:
+            linear = [module for module in modules.values() if isinstance(module, nn.Linear)]
+            if not linear:
+                raise InputError(
+                    f"classifier.feature_layers={name}: the network has no fully connected layer; name a layer of it: "
+                    f"{', '.join(modules)}"
+                )
+
+            def tap_input(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+                self._record(name, inputs[0])
+
+            return linear[-1].register_forward_pre_hook(tap_input)
+        if name not in modules:
+            raise InputError(f"classifier.feature_layers={name}: the network has no such layer; {nearest(name, [PENULTIMATE, *modules])}")
+
+        def tap_output(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+            self._record(name, output)
+
+        return modules[name].register_forward_hook(tap_output)
+
+    def _record(self, name: str, output: Tensor) -> None:
+        if self._taps is not None:
+            self._taps[name] = output
+
+    @torch.no_grad()
+    def _check_shapes(self) -> None:
+        spec = self.spec
+        if not len(spec.mean) == len(spec.std) == spec.channels:
+            raise InputError(
+                f"classifier.mean={list(spec.mean)}, classifier.std={list(spec.std)}: must have {spec.channels} values each, one a channel"
+            )
+        shape = (spec.channels, spec.image_size, spec.image_size)
+        try:
+            logits_BN, features = self.logits_and_features(torch.zeros(2, *shape, device=self.mean_C11.device))
+        except KeyError as error:
+            raise InputError(f"classifier.feature_layers: layer {error} takes no part in the network's forward pass") from error
+        except (RuntimeError, ValueError, AssertionError) as error:
+            raise InputError(
+                f"classifier: the network does not take images of shape {shape} (classifier.channels, classifier.image_size): "
+                f"{one_line(error)}"
+            ) from error
+        if logits_BN.shape != (2, spec.num_classes):
+            raise InputError(
+                f"classifier.num_classes={spec.num_classes}: the network gives outputs of shape {list(logits_BN.shape[1:])}; "
+                "its logits and the number of classes must be equal"
+            )

@@ -1,0 +1,239 @@
+"""The networks that the project trains: the papers' CNN (A1-1), an MLP, a ResNet and a ViT, each small by default.
+
+All take normalised images x_BCHW and give logits_BN.
+Shape suffixes: B batch, C channels, H height, W width, N classes, D features, T tokens, A attention heads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+def conv_block(channels_in: int, channels_out: int, slope: float, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(channels_in, channels_out, 3, stride, padding=1, bias=False),
+        nn.BatchNorm2d(channels_out),
+        nn.LeakyReLU(slope),
+    )
+
+
+class CNN(nn.Module):
+    """The papers' classifier: convolution, BatchNorm, LeakyReLU, dropout, then fully connected layers (S2 section 4).
+
+    Args:
+        num_classes: N.
+        channels: Channels of the images.
+        image_size: Side of the images in pixels.
+        stages: Channels of the convolutions; each inner list ends with a pooling that halves the side.
+        hidden: Width of the fully connected layer, whose output is the penultimate feature.
+        pool: `max` or `avg` (average pooling is said to leak more of the training data).
+        dropout: Probability, before each fully connected layer.
+        slope: Negative slope of LeakyReLU.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        channels: int,
+        image_size: int,
+        stages: Sequence[Sequence[int]] = ((32,), (64, 64), (128, 128)),
+        hidden: int = 128,
+        pool: str = "max",
+        dropout: float = 0.1,
+        slope: float = 0.1,
+    ) -> None:
+        super().__init__()
+        pools = {"max": nn.MaxPool2d, "avg": nn.AvgPool2d}
+        if pool not in pools:
+            raise ValueError(f"pool={pool}: choose max or avg")
+        if image_size < 2 ** len(stages):
+            raise ValueError(f"stages={stages}: {len(stages)} poolings leave nothing of a {image_size} x {image_size} image")
+        layers: list[nn.Module] = []
+        width, side = channels, image_size
+        for stage in stages:
+            for width_out in stage:
+                layers.append(conv_block(width, width_out, slope))
+                width = width_out
+            layers.append(pools[pool](2))
+            side //= 2
+        self.convolutions = nn.Sequential(*layers)
+        self.fully_connected = nn.Sequential(
+            nn.Flatten(),
+            nn.Dropout(dropout),
+            nn.Linear(width * side * side, hidden, bias=False),
+            nn.BatchNorm1d(hidden),
+            nn.LeakyReLU(slope),
+            nn.Dropout(dropout),
+        )
+        self.head = nn.Linear(hidden, num_classes)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        f_BD = self.fully_connected(self.convolutions(x_BCHW))
+        return self.head(f_BD)
+
+
+class MLP(nn.Module):
+    """Fully connected layers only: each pixel has weights of its own, which is said to ease reconstruction (A4-11).
+
+    Args:
+        num_classes: N.
+        channels: Channels of the images.
+        image_size: Side of the images in pixels.
+        widths: Width of each hidden layer.
+        dropout: Probability, after each hidden layer.
+        slope: Negative slope of LeakyReLU.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        channels: int,
+        image_size: int,
+        widths: Sequence[int] = (256, 128),
+        dropout: float = 0.1,
+        slope: float = 0.1,
+    ) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [nn.Flatten()]
+        width = channels * image_size**2
+        for width_out in widths:
+            layers += [nn.Linear(width, width_out, bias=False), nn.BatchNorm1d(width_out), nn.LeakyReLU(slope), nn.Dropout(dropout)]
+            width = width_out
+        self.hidden = nn.Sequential(*layers)
+        self.head = nn.Linear(width, num_classes)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        f_BD = self.hidden(x_BCHW)
+        return self.head(f_BD)
+
+
+class ResidualBlock(nn.Module):
+    def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
+        super().__init__()
+        self.residual = nn.Sequential(
+            conv_block(channels_in, channels_out, 0.0, stride),
+            nn.Conv2d(channels_out, channels_out, 3, padding=1, bias=False),
+            nn.BatchNorm2d(channels_out),
+        )
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or channels_in != channels_out:
+            self.shortcut = nn.Sequential(nn.Conv2d(channels_in, channels_out, 1, stride, bias=False), nn.BatchNorm2d(channels_out))
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        return torch.relu(self.residual(x_BCHW) + self.shortcut(x_BCHW))
+
+
+class ResNet(nn.Module):
+    """A small residual network in the CIFAR form: a 3 x 3 stem, stages of residual blocks, global average pooling.
+
+    Args:
+        num_classes: N.
+        channels: Channels of the images.
+        image_size: Unused: global pooling takes any size. Kept so that all networks are made alike.
+        widths: Channels of each stage; every stage but the first halves the side.
+        blocks: Residual blocks a stage (1: ResNet-8, 3: ResNet-20).
+        stem_stride: 2 halves the side at once, for speed.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        channels: int,
+        image_size: int,
+        widths: Sequence[int] = (24, 48, 96),
+        blocks: int = 1,
+        stem_stride: int = 1,
+    ) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [conv_block(channels, widths[0], 0.0, stem_stride)]
+        width = widths[0]
+        for stage, width_out in enumerate(widths):
+            for block in range(blocks):
+                layers.append(ResidualBlock(width, width_out, stride=2 if stage > 0 and block == 0 else 1))
+                width = width_out
+        self.residual = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.head = nn.Linear(width, num_classes)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        f_BD = self.residual(x_BCHW)
+        return self.head(f_BD)
+
+
+class Attention(nn.Module):
+    """Self-attention written out: torch's fused kernels have no second derivative, which the gradient norm needs (A2-10)."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.to_qkv = nn.Linear(dim, 3 * dim)
+        self.out = nn.Linear(dim, dim)
+
+    def forward(self, t_BTD: Tensor) -> Tensor:
+        B, T, D = t_BTD.shape
+        q_BATd, k_BATd, v_BATd = self.to_qkv(t_BTD).view(B, T, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
+        weights_BATT = (q_BATd @ k_BATd.transpose(-1, -2) * (D // self.heads) ** -0.5).softmax(dim=-1)
+        return self.out((weights_BATT @ v_BATd).transpose(1, 2).reshape(B, T, D))
+
+
+class TransformerBlock(nn.Module):
+    def __init__(self, dim: int, heads: int, expansion: int, dropout: float) -> None:
+        super().__init__()
+        self.attention = nn.Sequential(nn.LayerNorm(dim), Attention(dim, heads), nn.Dropout(dropout))
+        self.mlp = nn.Sequential(
+            nn.LayerNorm(dim), nn.Linear(dim, expansion * dim), nn.GELU(), nn.Linear(expansion * dim, dim), nn.Dropout(dropout)
+        )
+
+    def forward(self, t_BTD: Tensor) -> Tensor:
+        t_BTD = t_BTD + self.attention(t_BTD)
+        return t_BTD + self.mlp(t_BTD)
+
+
+class ViT(nn.Module):
+    """A small vision transformer: convolutional stem, patches as tokens, mean of the tokens as penultimate feature.
+
+    Args:
+        num_classes: N.
+        channels: Channels of the images.
+        image_size: Side of the images in pixels, a multiple of `patch`.
+        patch: Side of a patch in pixels.
+        dim: Width of a token, a multiple of `heads`.
+        depth: Transformer blocks.
+        heads: Attention heads.
+        expansion: Width of a block's MLP, in multiples of `dim`.
+        stem: Channels of the convolution before the patches (early convolutions help where data are few); 0 for none.
+        dropout: Probability, after attention and MLP.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        channels: int,
+        image_size: int,
+        patch: int = 4,
+        dim: int = 96,
+        depth: int = 4,
+        heads: int = 3,
+        expansion: int = 2,
+        stem: int = 32,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if image_size % patch:
+            raise ValueError(f"patch={patch}: must divide the image size {image_size}")
+        if dim % heads:
+            raise ValueError(f"dim={dim}: must be a multiple of heads={heads}")
+        tokens = (image_size // patch) ** 2
+        self.stem = conv_block(channels, stem, 0.0) if stem else nn.Identity()
+        self.embed = nn.Conv2d(stem or channels, dim, patch, stride=patch)
+        self.positions_TD = nn.Parameter(torch.randn(tokens, dim) * 0.02)
+        self.blocks = nn.Sequential(*(TransformerBlock(dim, heads, expansion, dropout) for _ in range(depth)))
+        self.norm = nn.LayerNorm(dim)
+        self.head = nn.Linear(dim, num_classes)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        t_BTD = self.embed(self.stem(x_BCHW)).flatten(2).transpose(1, 2) + self.positions_TD
+        f_BD = self.norm(self.blocks(t_BTD)).mean(dim=1)
+        return self.head(f_BD)

@@ -1,0 +1,87 @@
+"""The LightningModule that trains a classifier, the ordinary way (A1-2).
+
+Shape suffixes: B batch, C channels, H height, W width, N classes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning as L
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchmetrics.classification import MulticlassAccuracy
+
+from netinv_lightning.classifiers.classifier import Classifier
+from netinv_lightning.metrics import names
+
+
+class ClassifierModule(L.LightningModule):
+    """Cross-entropy with label smoothing, weight decay and an L1 penalty, under a one-cycle learning rate.
+
+    Args:
+        classifier: What is trained.
+        optimizer: `sgd` (Nesterov) or `adamw`.
+        lr: Highest learning rate.
+        momentum: Of `sgd`.
+        weight_decay: On weight matrices and kernels; not on biases and BatchNorm.
+        l1: Weight of the sum of absolute weights.
+        label_smoothing: Share of the target spread over all classes.
+        warmup: Share of the steps in which the learning rate rises.
+    """
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        optimizer: str = "sgd",
+        lr: float = 0.1,
+        momentum: float = 0.9,
+        weight_decay: float = 5e-4,
+        l1: float = 0.0,
+        label_smoothing: float = 0.1,
+        warmup: float = 0.25,
+    ) -> None:
+        super().__init__()
+        if optimizer not in ("sgd", "adamw"):
+            raise ValueError(f"optimizer={optimizer}: choose sgd or adamw")
+        self.classifier = classifier
+        self.optimizer, self.lr, self.momentum, self.weight_decay = optimizer, lr, momentum, weight_decay
+        self.l1, self.label_smoothing, self.warmup = l1, label_smoothing, warmup
+        self.val_accuracy = MulticlassAccuracy(classifier.spec.num_classes, average="micro")
+        self.test_accuracy = self.val_accuracy.clone()
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        x_BCHW, y_B = batch
+        loss = F.cross_entropy(self.classifier(x_BCHW), y_B, label_smoothing=self.label_smoothing)
+        if self.l1:
+            loss = loss + self.l1 * sum(parameter.abs().sum() for parameter in self._decayed())
+        self.log(names.CLASSIFIER_LOSS, loss.detach(), prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        x_BCHW, y_B = batch
+        self.val_accuracy(self.classifier(x_BCHW), y_B)
+        self.log(names.CLASSIFIER_VAL_ACCURACY, self.val_accuracy, prog_bar=True)
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        x_BCHW, y_B = batch
+        self.test_accuracy(self.classifier(x_BCHW), y_B)
+        self.log(names.CLASSIFIER_TEST_ACCURACY, self.test_accuracy)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        decayed = self._decayed()
+        chosen = set(decayed)
+        plain = [parameter for parameter in self.classifier.parameters() if parameter not in chosen]
+        groups = [{"params": decayed, "weight_decay": self.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+        optimizer: torch.optim.Optimizer
+        if self.optimizer == "sgd":
+            optimizer = torch.optim.SGD(groups, self.lr, self.momentum, nesterov=self.momentum > 0)
+        else:
+            optimizer = torch.optim.AdamW(groups, self.lr)
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.lr, steps, pct_start=self.warmup, cycle_momentum=False)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _decayed(self) -> list[Tensor]:
+        return [parameter for parameter in self.classifier.parameters() if parameter.ndim > 1]

@@ -1,0 +1,198 @@
+"""The typed schema of every key, and the one home of its default.
+
+A group's YAML in `conf/` says only what differs from here. Keys mirror constructors one to one (a test holds the two
+together), so a misspelt key or a word where a number belongs fails when the config is composed. Imports are light:
+`--help`, completion and config errors answer before torch is loaded.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Optional
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig
+
+from netinv_lightning.errors import InputError
+
+# Beside the package in a checkout, inside it when installed from a wheel.
+_PACKAGE = Path(__file__).resolve().parent
+CONF = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parent / "conf"
+
+
+@dataclass
+class Data:
+    """Arguments of `netinv_lightning.data.module.ImageDataModule`."""
+
+    name: str = MISSING
+    root: str = "${oc.env:NETINV_DATA,data}"
+    path: Optional[str] = None
+    test_path: Optional[str] = None
+    batch_size: int = 256
+    val_fraction: float = 0.1
+    subset_size: Optional[int] = None
+    split_seed: int = 0
+    shift: int = 0
+    flip: bool = False
+    image_size: Optional[int] = None
+
+
+@dataclass
+class Classifier:
+    """The network to train or to invert, and where its weights are. See `netinv_lightning.classifiers.build`."""
+
+    zoo: Optional[str] = None
+    path: Optional[str] = None
+    network: Optional[dict[str, Any]] = None
+    num_classes: Optional[int] = None
+    channels: Optional[int] = None
+    image_size: Optional[int] = None
+    mean: Optional[list[float]] = None
+    std: Optional[list[float]] = None
+    feature_layers: list[str] = field(default_factory=lambda: ["penultimate"])
+
+
+@dataclass
+class Conditioning:
+    """Arguments of `netinv_lightning.inversion.conditioning.Conditioning`."""
+
+    mode: str = "vector_matrix"
+    vectors: str = "soft"
+    temperature: float = 1.0
+    matrix: str = "hot_cross"
+
+
+@dataclass
+class Generator:
+    """Arguments of `netinv_lightning.inversion.generator.Generator`."""
+
+    latent_dim: int = 64
+    hidden: int = 64
+    seed_widths: list[int] = field(default_factory=lambda: [64])
+    image_widths: list[int] = field(default_factory=lambda: [64, 32])
+    upsampling: str = "transposed"
+    dropout: float = 0.1
+    dropout_in_seed: bool = True
+    slope: float = 0.0
+    weight_std: Optional[float] = None
+    stage1: Optional[list[list[int]]] = None
+    stage2: Optional[list[list[int]]] = None
+
+
+@dataclass
+class Perturbation:
+    """Arguments of `netinv_lightning.inversion.perturbation.Perturbation`."""
+
+    norm: str = "linf"
+    radius: float = 0.1
+    direction: str = "random"
+    steps: int = 5
+    clamp: bool = True
+
+
+@dataclass
+class Invert:
+    """Keys of `application=invert`: the optimisation of the generator and its evaluation."""
+
+    name: str = "invert"
+    steps: int = 1000
+    batch_size: int = 64
+    lr: float = 1e-3
+    weight_decay: float = 0.0
+    betas: list[float] = field(default_factory=lambda: [0.5, 0.99])
+    warmup: int = 0
+    final_lr: float = 0.1
+    sampling_dropout: bool = True
+    sampling_batch_norm: str = "running"
+    channels_last: bool = True
+    compile: bool = False
+    verifiers: list[str] = field(default_factory=list)
+    eval_samples: int = 10000
+    eval_batch_size: int = 500
+    keep_samples: int = 1000
+    grid_columns: int = 10
+    grid_every: int = 250
+    log_every: int = 10
+    checkpoint_every: int = 250
+
+
+@dataclass
+class TrainClassifier:
+    """Keys of `application=train_classifier`: the recipe (A7-5, A2-13, A2-14)."""
+
+    name: str = "train_classifier"
+    epochs: int = 10
+    optimizer: str = "sgd"
+    lr: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    l1: float = 0.0
+    label_smoothing: float = 0.1
+    warmup: float = 0.25
+    channels_last: bool = True
+    save_as: Optional[str] = None
+
+
+@dataclass
+class Logger:
+    """Where metrics go beside `metrics.csv`: `csv` (nowhere else), `wandb` or `tensorboard`."""
+
+    name: str = "csv"
+    project: str = "${oc.env:WANDB_PROJECT,netinv}"
+    entity: Optional[str] = None
+    mode: str = "online"
+    group: Optional[str] = None
+    tags: dict[str, bool] = field(default_factory=dict)
+
+
+@dataclass
+class Config:
+    """The root. `trainer` is handed to `lightning.Trainer`; `loss` maps the name of a term to its weight and options."""
+
+    name: str = "invert"
+    seed: int = 0
+    output: str = "runs"
+    sweep_output: str = "sweeps"
+    resume: Optional[str] = None
+    application: Any = MISSING
+    data: Data = field(default_factory=Data)
+    classifier: Classifier = field(default_factory=Classifier)
+    conditioning: Conditioning = field(default_factory=Conditioning)
+    generator: Generator = field(default_factory=Generator)
+    loss: dict[str, Any] = field(default_factory=dict)
+    perturbation: Perturbation = field(default_factory=Perturbation)
+    trainer: dict[str, Any] = field(default_factory=dict)
+    logger: Logger = field(default_factory=Logger)
+
+
+def register() -> None:
+    """Makes the schema known to Hydra's config search."""
+    store = ConfigStore.instance()
+    store.store(name="schema", node=Config, provider="netinv_lightning")
+    store.store(group="application", name="invert_schema", node=Invert, provider="netinv_lightning")
+    store.store(group="application", name="train_classifier_schema", node=TrainClassifier, provider="netinv_lightning")
+
+
+def check(cfg: DictConfig) -> None:
+    """Refuses values that no type can refuse, before anything heavy is imported or written.
+
+    Raises:
+        InputError: naming the key, its value and what is allowed.
+    """
+    for term, options in cfg.loss.items():
+        key = f"loss.{term}.weight"
+        if not isinstance(options, DictConfig) or "weight" not in options:
+            raise InputError(f"{key}: is missing; a term of the objective is a mapping with a weight, such as {{weight: 1}}")
+        weight = options.weight
+        if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not math.isfinite(weight) or weight < 0:
+            raise InputError(f"{key}={weight}: must be a finite number, 0 or more (~loss.{term} removes the term)")
+    positive = {
+        "invert": ("steps", "lr", "eval_samples", "eval_batch_size", "grid_columns", "grid_every", "log_every", "checkpoint_every"),
+        "train_classifier": ("epochs", "lr"),
+    }
+    for key in positive.get(cfg.application.name, ()):
+        value = cfg.application[key]
+        if not (math.isfinite(value) and value > 0):
+            raise InputError(f"application.{key}={value}: must be above 0")

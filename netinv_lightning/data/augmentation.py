@@ -1,0 +1,28 @@
+"""Augmentation of a whole batch at once, on its device: each image gets a random shift and flip of its own.
+
+Shape suffixes: B batch, C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def shift_and_flip(x_BCHW: Tensor, shift: int, flip: bool, generator: torch.Generator | None = None) -> Tensor:
+    """Moves each image by up to `shift` pixels a direction (borders reflected) and mirrors it with probability 1/2."""
+    if shift == 0 and not flip:
+        return x_BCHW
+    B, _, H, W = x_BCHW.shape
+    padded_BHWC = F.pad(x_BCHW, (shift,) * 4, mode="reflect").permute(0, 2, 3, 1)
+
+    def draw(high: int) -> Tensor:
+        return torch.randint(high, (B, 1), device=x_BCHW.device, generator=generator)
+
+    rows_BH = torch.arange(H, device=x_BCHW.device) + draw(2 * shift + 1)
+    columns_W = torch.arange(W, device=x_BCHW.device)
+    mirrored_B1 = draw(2).bool() if flip else torch.zeros(B, 1, dtype=torch.bool, device=x_BCHW.device)
+    columns_BW = torch.where(mirrored_B1, columns_W.flip(0), columns_W) + draw(2 * shift + 1)
+    images_B = torch.arange(B, device=x_BCHW.device)
+    return padded_BHWC[images_B[:, None, None], rows_BH[:, :, None], columns_BW[:, None, :]].permute(0, 3, 1, 2)

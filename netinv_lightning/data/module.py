@@ -1,0 +1,155 @@
+"""The LightningDataModule of every data set: uint8 images in memory, batches cut and augmented on the device.
+
+Shape suffixes: B batch, n images, C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from netinv_lightning.data.augmentation import shift_and_flip
+from netinv_lightning.data.own_images import describe, read_folder, read_npz
+from netinv_lightning.data.sources import LOADERS, Split
+from netinv_lightning.data.spec import SPECS, DataSpec
+from netinv_lightning.data.splits import stratified_indices
+from netinv_lightning.errors import InputError, nearest
+
+OWN_IMAGES = ("npz", "image_folder")
+
+
+class Batches:
+    """Iterates over images in memory; an index tensor cuts each batch, so no image is touched alone."""
+
+    def __init__(self, split: Split, batch_size: int, shuffle: bool, drop_last: bool = False) -> None:
+        self.images_nCHW, self.labels_n = split
+        self.batch_size, self.shuffle, self.drop_last = batch_size, shuffle, drop_last
+
+    def __len__(self) -> int:
+        n = len(self.labels_n)
+        return n // self.batch_size if self.drop_last and n >= self.batch_size else -(-n // self.batch_size)
+
+    def __iter__(self) -> Iterator[Split]:
+        n = len(self.labels_n)
+        order_n = torch.randperm(n) if self.shuffle else torch.arange(n)
+        for indices_B in order_n.split(self.batch_size)[: len(self)]:
+            yield self.images_nCHW[indices_B], self.labels_n[indices_B]
+
+
+class ImageDataModule(L.LightningDataModule):
+    """Images of one data set, split into train, validation (cut from the training images) and test.
+
+    Batches reach the model as float images in [0, 1], [B, C, H, W], and labels, [B]. Normalisation is the classifier's.
+
+    Args:
+        name: One of `netinv_lightning.data.sources.LOADERS`, or `npz` or `image_folder` for a user's own images.
+        root: Folder that holds the data sets, in torchvision's layout.
+        path: The file or folder of a user's own images.
+        test_path: Their test images; without it, `val_fraction` of `path` is held out for testing.
+        batch_size: Images a batch.
+        val_fraction: Share of the training images held out for validation, 0 to below 1. Never the test split.
+        subset_size: Train on that many images only, stratified (A6-10); None for all.
+        split_seed: Seed of the validation split and of the subset.
+        shift: Augmentation: largest random shift in pixels.
+        flip: Augmentation: mirror half of the images.
+        image_size: Side to which the images of an `image_folder` are resized; None for the first image's.
+
+    Raises:
+        InputError: if the data are missing or a value is out of range.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        root: str = "data",
+        path: str | None = None,
+        test_path: str | None = None,
+        batch_size: int = 256,
+        val_fraction: float = 0.1,
+        subset_size: int | None = None,
+        split_seed: int = 0,
+        shift: int = 0,
+        flip: bool = False,
+        image_size: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.batch_size, self.shift, self.flip = batch_size, shift, flip
+        if batch_size < 2:
+            raise InputError(f"data.batch_size={batch_size}: must be 2 or more, BatchNorm has no statistics of one image")
+        if not 0 <= val_fraction < 1:
+            raise InputError(f"data.val_fraction={val_fraction}: must be from 0 to below 1")
+        if name in OWN_IMAGES:
+            train, test, self.spec = _own_images(name, path, test_path, image_size, val_fraction, split_seed)
+        elif name in LOADERS:
+            train, test = LOADERS[name](Path(root), True), LOADERS[name](Path(root), False)
+            self.spec: DataSpec = SPECS[name]
+        else:
+            raise InputError(f"data.name={name}: no such data set; {nearest(name, [*LOADERS, *OWN_IMAGES])}")
+
+        labels_n = train[1]
+        n = len(labels_n)
+        self.val_indices = stratified_indices(labels_n, round(n * val_fraction), split_seed)
+        held_out_n = torch.zeros(n, dtype=torch.bool)
+        held_out_n[self.val_indices] = True
+        remaining = (~held_out_n).nonzero().flatten()
+        if subset_size is not None:
+            if not 1 <= subset_size <= len(remaining):
+                raise InputError(
+                    f"data.subset_size={subset_size}: must be from 1 to {len(remaining)}, the {n} training images of {name} "
+                    f"less data.val_fraction={val_fraction}"
+                )
+            remaining = remaining[stratified_indices(labels_n[remaining], subset_size, split_seed)]
+        self.train_indices = remaining
+        self.train = _take(train, self.train_indices)
+        self.val = _take(train, self.val_indices)
+        self.test = test
+
+    def train_dataloader(self) -> Batches:
+        # A last batch of one image would leave BatchNorm without statistics.
+        return Batches(self.train, self.batch_size, shuffle=True, drop_last=True)
+
+    def val_dataloader(self) -> Batches:
+        return Batches(self.val, 1000, shuffle=False)
+
+    def test_dataloader(self) -> Batches:
+        return Batches(self.test, 1000, shuffle=False)
+
+    def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
+        images_BCHW, labels_B = batch
+        images_BCHW = images_BCHW.float() / 255
+        if self.trainer is not None and self.trainer.training:
+            images_BCHW = shift_and_flip(images_BCHW, self.shift, self.flip)
+        return images_BCHW, labels_B
+
+
+def _take(split: Split, indices: Tensor) -> Split:
+    return split[0][indices], split[1][indices]
+
+
+def _own_images(
+    name: str, path: str | None, test_path: str | None, image_size: int | None, test_fraction: float, seed: int
+) -> tuple[Split, Split, DataSpec]:
+    if path is None:
+        kind = "an .npz file with X and y" if name == "npz" else "a folder with one folder of images a class"
+        raise InputError(f"data.path: must name {kind} for data={name}")
+
+    def read(where: str) -> tuple[Split, tuple[str, ...]]:
+        return read_npz(Path(where)) if name == "npz" else read_folder(Path(where), image_size)
+
+    train, class_names = read(path)
+    if test_path is not None:
+        test, _ = read(test_path)
+        if test[0].shape[1:] != train[0].shape[1:]:
+            raise InputError(
+                f"data.test_path={test_path}: its images are {tuple(test[0].shape[1:])}, those of data.path {tuple(train[0].shape[1:])}"
+            )
+    else:
+        chosen = stratified_indices(train[1], round(len(train[1]) * test_fraction), seed + 1)
+        rest_n = torch.ones(len(train[1]), dtype=torch.bool)
+        rest_n[chosen] = False
+        train, test = _take(train, rest_n.nonzero().flatten()), _take(train, chosen)
+    return train, test, describe(Path(path).stem, train, class_names)

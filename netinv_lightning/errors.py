@@ -1,0 +1,23 @@
+"""The one exception that means: the user's input is wrong (exit status 2, one line, no traceback)."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """Says in one line which key is wrong, its value, what is allowed, and what to do."""
+
+
+def one_line(message: object) -> str:
+    return " ".join(str(message).split())
+
+
+def nearest(word: str, choices: Iterable[str]) -> str:
+    """`Did you mean 'cosine'?` for the choice closest to `word`, else the choices themselves."""
+    choices = sorted(choices)
+    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
+    if close:
+        return f"did you mean '{close[0]}'?"
+    return f"choose from: {', '.join(choices)}" if choices else "there are no choices"

@@ -1,0 +1,176 @@
+"""The conditioned generator: a latent vector becomes an image in two up-sampling stages (S2 section 3.2; A1-4 to A1-13).
+
+Stage 1 grows latent and conditioning vector to S x S; there the conditioning matrix joins as one more channel; stage 2
+grows S x S to the image. A sigmoid ends it, so images live in [0, 1].
+
+Shape suffixes: B batch, Z latent, N classes, S side of the conditioning matrix, C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from netinv_lightning.inversion.conditioning import Condition, Conditioning
+
+Layer = Sequence[int]
+"""Channels out, kernel, stride, padding of one transposed convolution."""
+
+LARGEST_GROWTH = 4  # of the side by one convolution of stride 1: a kernel of 5
+
+
+def growth(side: int, target: int, widths: Sequence[int]) -> list[Layer]:
+    """Plans transposed convolutions from `side` to `target`: doublings, after what they cannot reach at stride 1.
+
+    Args:
+        side: Side to start from; 1 for a vector.
+        target: Side to reach, `side` or more.
+        widths: Channels out of the first layers; the last one is repeated.
+
+    Returns:
+        At least as many layers as `widths`, so that a deeper generator is a longer list.
+    """
+    doublings = 0
+    while target % 2 ** (doublings + 1) == 0 and target // 2 ** (doublings + 1) >= max(side, 4):
+        doublings += 1
+    start = target // 2**doublings
+    plan: list[tuple[int, int, int]] = []
+    if side == 1:
+        plan.append((start, 1, 0))  # from a vector at once
+    else:
+        missing = start - side
+        steps = max(1, -(-missing // LARGEST_GROWTH)) if missing else 0
+        for step in range(steps):
+            grow = missing // steps + (step < missing % steps)
+            plan.append((grow + 1, 1, 0))
+    plan += [(4, 2, 1)] * doublings
+    plan += [(3, 1, 1)] * (len(widths) - len(plan))  # what is left keeps the side
+    return [(widths[min(index, len(widths) - 1)], *layer) for index, layer in enumerate(plan)]
+
+
+def side_after(layers: Sequence[Layer], side: int) -> int:
+    for _, kernel, stride, padding in layers:
+        side = (side - 1) * stride - 2 * padding + kernel
+    return side
+
+
+class Upsampling(nn.Sequential):
+    """One step up: transposed convolution (the papers), or resize then convolution (no checkerboard)."""
+
+    def __init__(self, channels_in: int, layer: Layer, side: int, upsampling: str) -> None:
+        channels_out, kernel, stride, padding = layer
+        if upsampling == "transposed" or side == 1:  # a single pixel has no neighbours to interpolate
+            super().__init__(nn.ConvTranspose2d(channels_in, channels_out, kernel, stride, padding))
+        else:
+            size = side_after([layer], side)
+            resize = [nn.Upsample(size=size, mode="nearest")] if size != side else []
+            super().__init__(*resize, nn.Conv2d(channels_in, channels_out, 3, padding=1))
+
+
+class Generator(nn.Module):
+    """Images in [0, 1] from latent vectors and conditions.
+
+    Args:
+        conditioning: Decides what the generator is told, and S.
+        channels: Channels of the images.
+        image_size: Side of the images in pixels, 28 to 64.
+        latent_dim: Z.
+        hidden: Width to which the conditioning vector (or the label's embedding) is mapped before it joins the latent.
+        seed_widths: Channels of the layers of stage 1; more layers than needed keep the side.
+        image_widths: Channels of the layers of stage 2, before the one that makes the image.
+        upsampling: `transposed` or `resize`.
+        dropout: Probability of dropping a channel, in the up-convolutions (A1-6).
+        dropout_in_seed: Drop channels in stage 1 too.
+        slope: Negative slope of the activation; 0 for ReLU.
+        weight_std: Standard deviation of normal initial weights; None for torch's initialisation.
+        stage1: Layers of stage 1 spelt out as [channels, kernel, stride, padding]; None to plan them from `seed_widths`.
+        stage2: The same for stage 2; its last entry makes the image, channels given as 0.
+
+    Raises:
+        ValueError: if a value is out of range, or the layers do not reach S or the image; it starts with `<argument>=`.
+    """
+
+    def __init__(
+        self,
+        conditioning: Conditioning,
+        channels: int,
+        image_size: int,
+        latent_dim: int = 64,
+        hidden: int = 64,
+        seed_widths: Sequence[int] = (64,),
+        image_widths: Sequence[int] = (64, 32),
+        upsampling: str = "transposed",
+        dropout: float = 0.1,
+        dropout_in_seed: bool = True,
+        slope: float = 0.0,
+        weight_std: float | None = None,
+        stage1: Sequence[Layer] | None = None,
+        stage2: Sequence[Layer] | None = None,
+    ) -> None:
+        super().__init__()
+        if not 28 <= image_size <= 64:
+            raise ValueError(f"image_size={image_size}: the generator makes images of 28 to 64 pixels a side")
+        if upsampling not in ("transposed", "resize"):
+            raise ValueError(f"upsampling={upsampling}: choose transposed or resize")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout={dropout}: must be from 0 to below 1")
+        if min(latent_dim, hidden, *seed_widths, *image_widths) < 1:
+            raise ValueError("latent_dim, hidden, seed_widths, image_widths: must be 1 or more")
+        self.latent_dim, self.image_size, self.channels = latent_dim, image_size, channels
+        side = conditioning.side
+        self.embedding: nn.Module | None = None
+        if conditioning.uses_label:
+            self.embedding = nn.Embedding(conditioning.num_classes, hidden)
+        elif conditioning.uses_vector:
+            self.embedding = nn.Linear(conditioning.num_classes, hidden)
+
+        seed_layers = list(stage1) if stage1 is not None else growth(1, side, seed_widths)
+        image_layers = list(stage2) if stage2 is not None else [*growth(side, image_size, image_widths), (0, 3, 1, 1)]
+        if (reached := side_after(seed_layers, 1)) != side:
+            raise ValueError(f"stage1={seed_layers}: grows to {reached} pixels, the conditioning matrix has {side}")
+        if (reached := side_after(image_layers, side)) != image_size:
+            raise ValueError(f"stage2={image_layers}: grows {side} to {reached} pixels, the images have {image_size}")
+
+        def stage(width: int, side: int, layers: Sequence[Layer], dropout: float) -> nn.Sequential:
+            steps: list[nn.Module] = []
+            for layer in layers:
+                steps.append(Upsampling(width, layer, side, upsampling))
+                steps.append(nn.BatchNorm2d(layer[0]))
+                if dropout:
+                    steps.append(nn.Dropout2d(dropout))
+                steps.append(nn.LeakyReLU(slope) if slope else nn.ReLU())
+                width, side = layer[0], side_after([layer], side)
+            return nn.Sequential(*steps)
+
+        latent_and_vector = latent_dim + (hidden if self.embedding is not None else 0)
+        self.stage1 = stage(latent_and_vector, 1, seed_layers, dropout if dropout_in_seed else 0.0)
+        joined = seed_layers[-1][0] + (1 if conditioning.uses_matrix else 0)
+        self.stage2 = stage(joined, side, image_layers[:-1], dropout)
+        _, *last = image_layers[-1]
+        self.to_image = Upsampling(image_layers[-2][0] if len(image_layers) > 1 else joined, (channels, *last), side_after(image_layers[:-1], side), upsampling)
+        if weight_std is not None:
+            self._initialise(weight_std)
+
+    def forward(self, z_BZ: Tensor, condition: Condition) -> Tensor:
+        """Images [B, C, H, W] in [0, 1]."""
+        if self.embedding is not None:
+            told = condition.vector_BN if condition.vector_BN is not None else condition.label_B
+            z_BZ = torch.cat([z_BZ, self.embedding(told)], dim=1)
+        x_BCSS = self.stage1(z_BZ[:, :, None, None])
+        if condition.matrix_B1SS is not None:
+            x_BCSS = torch.cat([x_BCSS, condition.matrix_B1SS.to(x_BCSS.dtype)], dim=1)
+        return self.to_image(self.stage2(x_BCSS)).sigmoid()
+
+    def sample_latent(self, batch: int, device: torch.device | str = "cpu", generator: torch.Generator | None = None) -> Tensor:
+        """Latents z ~ N(0, 1), [B, Z]."""
+        return torch.randn(batch, self.latent_dim, device=device, generator=generator)
+
+    def _initialise(self, std: float) -> None:
+        """The initialisation of DCGAN: convolutions N(0, std), BatchNorm weights N(1, std), biases 0."""
+        for module in self.modules():
+            if isinstance(module, (nn.ConvTranspose2d, nn.Conv2d)):
+                nn.init.normal_(module.weight, 0.0, std)
+            elif isinstance(module, nn.BatchNorm2d):
+                nn.init.normal_(module.weight, 1.0, std)

@@ -1,0 +1,124 @@
+"""The terms of the objective, one small function each, as the paper's equations (S2 sections 3.3 and 5.3; A2-1 to A2-10).
+
+Shape suffixes: B batch (the papers' N in the sums over images), N classes, D features, C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
+
+
+def kl_divergence(p_BN: Tensor, logits_BN: Tensor, double_softmax: bool = False) -> Tensor:
+    """KL divergence of the classifier's output Q from the conditioning distribution P (A2-1).
+
+        L_KL = D_KL(P || Q) = sum_i P(i) log(P(i) / Q(i)),   Q = softmax(logits),   mean over the batch
+
+    Args:
+        p_BN: P.
+        logits_BN: The classifier's logits.
+        double_softmax: Q = softmax(softmax(logits)), as the public notebooks compute it; it cannot reach 0.
+    """
+    if double_softmax:
+        logits_BN = logits_BN.softmax(dim=1)
+    return F.kl_div(logits_BN.log_softmax(dim=1), p_BN, reduction="batchmean")
+
+
+def cross_entropy(logits_BN: Tensor, label_B: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """L_CE = -sum_i y_i log(yhat_i), y the label of the conditioning, mean over the batch (A2-2)."""
+    return F.cross_entropy(logits_BN, label_B, label_smoothing=label_smoothing)
+
+
+def cosine_similarity(f_BD: Tensor, absolute: bool = False) -> Tensor:
+    """Mean cosine between the features of different images (A2-3).
+
+        L_Cosine = 1 / (B (B - 1)) sum_{i != j} cos(theta_ij)
+
+    No B x B matrix is built: for unit rows, sum_{i != j} cos(theta_ij) = |sum_i f_i|^2 - B. With `absolute` the mean
+    is of |cos|, over all B^2 entries, as the public notebooks take it; that one needs the matrix.
+    """
+    B = len(f_BD)
+    unit_BD = F.normalize(f_BD.float(), dim=1)
+    if absolute:
+        gram_BB = unit_BD @ unit_BD.T
+        return (gram_BB.abs().sum() - gram_BB.diagonal().abs().sum()) / B**2
+    norms_B = unit_BD.square().sum(dim=1)  # 1, or 0 for a feature that is zero
+    return (unit_BD.sum(dim=0).square().sum() - norms_B.sum()) / (B * (B - 1))
+
+
+def orthogonality(f_BD: Tensor, normalize: bool = True) -> Tensor:
+    """Deviation of the features' Gram matrix G from the identity (A2-4).
+
+        L_Ortho = 1 / B^2 sum_{i,j} (G_ij - delta_ij)^2,   G = F F'
+
+    When D < B the smaller F'F is built instead of G: |FF' - I|^2 = |F'F|^2 - 2 |F|^2 + B.
+    For unit rows it cannot fall below `orthogonality_floor`.
+
+    Args:
+        f_BD: Features F.
+        normalize: Unit rows; False for the raw features of the public notebooks.
+    """
+    B, D = f_BD.shape
+    f_BD = F.normalize(f_BD.float(), dim=1) if normalize else f_BD.float()
+    gram = f_BD.T @ f_BD if D < B else f_BD @ f_BD.T
+    return (gram.square().sum() - 2 * f_BD.square().sum() + B) / B**2
+
+
+def orthogonality_floor(batch: int, features: int) -> float:
+    """The least L_Ortho of unit rows: 1/D - 1/B where there are more images than features, else 0."""
+    return max(0.0, 1 / features - 1 / batch)
+
+
+def variation(x_BCHW: Tensor) -> Tensor:
+    """Squared differences between neighbouring pixels (A2-8).
+
+    L_Var = 1/B sum_i sum_{h,w} (I_{i,h+1,w} - I_{i,h,w})^2 + (I_{i,h,w+1} - I_{i,h,w})^2
+    """
+    down = (x_BCHW[:, :, 1:, :] - x_BCHW[:, :, :-1, :]).square().sum()
+    across = (x_BCHW[:, :, :, 1:] - x_BCHW[:, :, :, :-1]).square().sum()
+    return (down + across) / len(x_BCHW)
+
+
+def pixel_range(x_BCHW: Tensor) -> Tensor:
+    """L_Pix = sum max(0, -I) + sum max(0, I - 1): how far pixels lie outside [0, 1], summed (A2-9).
+
+    Zero by construction for a generator that ends in a sigmoid; it holds images that were perturbed or optimised freely.
+    """
+    return F.relu(-x_BCHW).sum() + F.relu(x_BCHW - 1).sum()
+
+
+def gradient_norm(network: nn.Module, x_BCHW: Tensor, label_B: Tensor, per_image: bool = True) -> Tensor:
+    """Norm of the loss's gradient with respect to the classifier's weights (A2-10).
+
+        L_Grad = || d L(f_theta(I), y) / d theta ||
+
+    Differentiable with respect to the images; the classifier's own weights take part as copies and stay as they are.
+
+    Args:
+        network: The classifier, in evaluation mode.
+        x_BCHW: Images I.
+        label_B: Labels y.
+        per_image: The norm for each image, then their mean ("for an image I"); else the norm of the batch's gradient.
+    """
+    weights = {name: weight.detach() for name, weight in network.named_parameters()}
+    state = dict(network.named_buffers())
+
+    def batch_loss(weights: Mapping[str, Tensor], x_BCHW: Tensor, label_B: Tensor) -> Tensor:
+        logits_BN = functional_call(network, {**weights, **state}, (x_BCHW,))
+        return F.cross_entropy(logits_BN, label_B)
+
+    if not per_image:
+        # Squares are summed before the root, with a floor, so that the derivative at 0 is finite.
+        squares = sum(g.square().sum() for g in grad(batch_loss)(weights, x_BCHW, label_B).values())
+        return torch.sqrt(squares + 1e-12)
+
+    def image_loss(weights: Mapping[str, Tensor], x_CHW: Tensor, label: Tensor) -> Tensor:
+        return batch_loss(weights, x_CHW[None], label[None])
+
+    gradients = vmap(grad(image_loss), in_dims=(None, 0, 0))(weights, x_BCHW, label_B)
+    squares_B = sum(g.flatten(1).square().sum(dim=1) for g in gradients.values())
+    return torch.sqrt(squares_B + 1e-12).mean()

@@ -1,0 +1,164 @@
+"""The objective: named, weighted terms (A2-5, A2-6, A2-11). Adding, removing or weighting a term is config only.
+
+    loss:
+      kl: {weight: 1.0}
+      cosine: {weight: 1.0, layers: [penultimate]}
+      mine: {weight: 0.1, _target_: my_package.my_term}      # any callable (Step, **options) -> scalar
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from netinv_lightning.classifiers.classifier import FrozenClassifier
+from netinv_lightning.errors import InputError, nearest
+from netinv_lightning.inversion import losses
+from netinv_lightning.inversion.conditioning import Condition
+from netinv_lightning.inversion.perturbation import Perturbation
+
+
+@dataclass
+class Step:
+    """What one training step made, for the terms to read.
+
+    Attributes:
+        x_BCHW: The generated images, in [0, 1].
+        condition: What they were conditioned on.
+        logits_BN: The classifier's logits for them.
+        features: For each feature layer, the features [B, D].
+        classifier: The frozen classifier.
+        generator: The generator.
+        perturbation: How the perturbed terms perturb.
+    """
+
+    x_BCHW: Tensor
+    condition: Condition
+    logits_BN: Tensor
+    features: Mapping[str, Tensor]
+    classifier: FrozenClassifier
+    generator: nn.Module = field(default_factory=nn.Identity)
+    perturbation: Perturbation = field(default_factory=Perturbation)
+
+    @cached_property
+    def perturbed_logits_BN(self) -> Tensor:
+        """The classifier's logits for the perturbed images; made once a step, and only if a term asks."""
+        return self.classifier(self.perturbation(self.x_BCHW, self.condition.label_B, self.classifier))
+
+    def over_layers(self, term: Callable[[Tensor], Tensor], layers: Sequence[str] | None) -> Tensor:
+        """The sum of a term over feature layers, by default over all of them."""
+        total: Tensor = torch.stack([term(self.features[layer]) for layer in layers or self.features]).sum()
+        return total
+
+
+def kl(step: Step, double_softmax: bool = False) -> Tensor:
+    return losses.kl_divergence(step.condition.target_BN, step.logits_BN, double_softmax)
+
+
+def ce(step: Step, label_smoothing: float = 0.0) -> Tensor:
+    return losses.cross_entropy(step.logits_BN, step.condition.label_B, label_smoothing)
+
+
+def kl_perturbed(step: Step, double_softmax: bool = False) -> Tensor:
+    return losses.kl_divergence(step.condition.target_BN, step.perturbed_logits_BN, double_softmax)
+
+
+def ce_perturbed(step: Step, label_smoothing: float = 0.0) -> Tensor:
+    return losses.cross_entropy(step.perturbed_logits_BN, step.condition.label_B, label_smoothing)
+
+
+def cosine(step: Step, absolute: bool = False, layers: Sequence[str] | None = None) -> Tensor:
+    return step.over_layers(lambda f_BD: losses.cosine_similarity(f_BD, absolute), layers)
+
+
+def orthogonality(step: Step, normalize: bool = True, layers: Sequence[str] | None = None) -> Tensor:
+    return step.over_layers(lambda f_BD: losses.orthogonality(f_BD, normalize), layers)
+
+
+def variation(step: Step) -> Tensor:
+    return losses.variation(step.x_BCHW)
+
+
+def pixel(step: Step) -> Tensor:
+    return losses.pixel_range(step.x_BCHW)
+
+
+def gradient(step: Step, per_image: bool = True) -> Tensor:
+    return losses.gradient_norm(step.classifier, step.x_BCHW, step.condition.label_B, per_image)
+
+
+def l1(step: Step) -> Tensor:
+    """Sum of the generator's absolute weights (not in the papers; the public notebooks add it)."""
+    return torch.stack([weight.abs().sum() for weight in step.generator.parameters()]).sum()
+
+
+TERMS: dict[str, Callable[..., Tensor]] = {
+    term.__name__: term for term in (kl, ce, cosine, orthogonality, kl_perturbed, ce_perturbed, variation, pixel, gradient, l1)
+}
+"""The terms by name, in the papers' order (A2-11)."""
+
+
+class Objective:
+    """A weighted sum of named terms.
+
+    Args:
+        terms: Name to weight and options; a name outside `TERMS` gives a `_target_`, the dotted path of its function.
+
+    Raises:
+        InputError: if a term or one of its options does not exist.
+    """
+
+    def __init__(self, terms: Mapping[str, Mapping[str, Any]]) -> None:
+        if not terms:
+            raise InputError("loss: has no terms; choose a preset, such as loss=inversion")
+        self.weights: dict[str, float] = {}
+        self._terms: dict[str, Callable[[Step], Tensor]] = {}
+        for name, settings in terms.items():
+            options = {key: value for key, value in settings.items() if key not in ("weight", "_target_")}
+            self.weights[name] = float(settings["weight"])
+            self._terms[name] = _bind(name, _function(name, settings.get("_target_")), options)
+
+    @property
+    def names(self) -> list[str]:
+        return list(self._terms)
+
+    def __call__(self, step: Step) -> dict[str, Tensor]:
+        """The unweighted value of each term; those of weight 0 are measured, and give no gradient."""
+        values = {}
+        for name, term in self._terms.items():
+            with torch.set_grad_enabled(torch.is_grad_enabled() and self.weights[name] > 0):
+                values[name] = term(step)
+        return values
+
+    def total(self, values: Mapping[str, Tensor]) -> Tensor:
+        """The weighted sum, over the terms with a weight."""
+        total: Tensor = torch.stack([self.weights[name] * value for name, value in values.items() if self.weights[name] > 0]).sum()
+        return total
+
+
+def _function(name: str, target: str | None) -> Callable[..., Tensor]:
+    if target is None:
+        if name not in TERMS:
+            raise InputError(f"loss.{name}: there is no such term; {nearest(name, TERMS)} For a term of your own give loss.{name}._target_")
+        return TERMS[name]
+    module, _, function = target.rpartition(".")
+    try:
+        found: Callable[..., Tensor] = getattr(import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(f"loss.{name}._target_={target}: cannot be imported ({error}); give package.module.function") from error
+    return found
+
+
+def _bind(name: str, function: Callable[..., Tensor], options: dict[str, Any]) -> Callable[[Step], Tensor]:
+    allowed = list(inspect.signature(function).parameters)[1:]
+    for option in options:
+        if option not in allowed:
+            raise InputError(f"loss.{name}.{option}: the term has no such option; {nearest(option, ['weight', *allowed])}")
+    return lambda step: function(step, **options)

@@ -1,0 +1,110 @@
+"""Perturbations of images inside an L1, L2 or Linf ball, random or adversarial (S2 section 5.3, S3; A2-7, A2-15).
+
+Radii are in units of the pixel range [0, 1]: Linf 0.1 moves each pixel by at most 0.1; L2 and L1 bound the norm of the
+whole image.
+
+Shape suffixes: B batch, C channels, H height, W width, P = C H W.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+NORMS = ("l1", "l2", "linf")
+DIRECTIONS = ("random", "sign", "adversarial")
+
+
+def norm(delta_BP: Tensor, kind: str) -> Tensor:
+    """The norm of each row, [B]."""
+    return {
+        "l1": lambda: delta_BP.abs().sum(dim=1),
+        "l2": lambda: delta_BP.square().sum(dim=1).sqrt(),
+        "linf": lambda: delta_BP.abs().amax(dim=1),
+    }[kind]()
+
+
+def project(delta_BP: Tensor, radius: float, kind: str) -> Tensor:
+    """The nearest point of the ball, for each row."""
+    if kind == "linf":
+        return delta_BP.clamp(-radius, radius)
+    if kind == "l2":
+        return delta_BP * (radius / norm(delta_BP, "l2").clamp_min(radius))[:, None]
+    # L1: soft-threshold by the level at which the sorted magnitudes sum to the radius (Duchi et al. 2008).
+    magnitudes_BP = delta_BP.abs().sort(dim=1, descending=True).values
+    ranks_P = torch.arange(1, delta_BP.shape[1] + 1, device=delta_BP.device)
+    levels_BP = (magnitudes_BP.cumsum(dim=1) - radius) / ranks_P
+    last_B = (magnitudes_BP > levels_BP).sum(dim=1) - 1
+    level_B = levels_BP.gather(1, last_B[:, None]).clamp_min(0)
+    return delta_BP.sign() * F.relu(delta_BP.abs() - level_B)
+
+
+class Perturbation:
+    """Adds to each image a perturbation of bounded norm.
+
+    Args:
+        norm: `l1`, `l2` or `linf`.
+        radius: Bound of the norm, in units of the pixel range.
+        direction: `random` (uniform in the Linf ball; a random direction on the L2 or L1 sphere), `sign` (each pixel
+            by plus or minus the radius, Linf only, as the public notebooks do), or `adversarial` (projected gradient
+            ascent on the classifier's cross-entropy).
+        steps: Steps of the adversarial direction.
+        clamp: Keep the perturbed image in [0, 1].
+
+    Raises:
+        ValueError: if a value is out of range; it starts with `<argument>=<value>:`.
+    """
+
+    def __init__(self, norm: str = "linf", radius: float = 0.1, direction: str = "random", steps: int = 5, clamp: bool = True) -> None:
+        if norm not in NORMS:
+            raise ValueError(f"norm={norm}: choose from {', '.join(NORMS)}")
+        if direction not in DIRECTIONS:
+            raise ValueError(f"direction={direction}: choose from {', '.join(DIRECTIONS)}")
+        if direction == "sign" and norm != "linf":
+            raise ValueError(f"direction=sign: goes with norm=linf, not {norm}")
+        if not radius >= 0:
+            raise ValueError(f"radius={radius}: must be 0 or more")
+        if steps < 1:
+            raise ValueError(f"steps={steps}: must be 1 or more")
+        self.norm, self.radius, self.direction, self.steps, self.clamp = norm, radius, direction, steps, clamp
+
+    def __call__(self, x_BCHW: Tensor, label_B: Tensor, classifier: Callable[[Tensor], Tensor]) -> Tensor:
+        """Perturbed images; gradients flow through the images, not through the choice of the perturbation."""
+        if self.direction == "adversarial":
+            delta_BP = self._adversarial(x_BCHW.detach(), label_B, classifier)
+        else:
+            delta_BP = self._random(x_BCHW.detach().flatten(1))
+        perturbed_BCHW = x_BCHW + delta_BP.view(x_BCHW.shape)
+        return perturbed_BCHW.clamp(0, 1) if self.clamp else perturbed_BCHW
+
+    def _random(self, like_BP: Tensor) -> Tensor:
+        if self.direction == "sign":
+            return self.radius * torch.randn_like(like_BP).sign()
+        if self.norm == "linf":
+            return self.radius * (2 * torch.rand_like(like_BP) - 1)
+        draw_BP = torch.randn_like(like_BP)
+        if self.norm == "l1":  # a Laplace draw: direction uniform on the L1 sphere
+            draw_BP = draw_BP.sign() * torch.empty_like(like_BP).exponential_()
+        return draw_BP * (self.radius / norm(draw_BP, self.norm))[:, None]
+
+    @torch.enable_grad()
+    def _adversarial(self, x_BCHW: Tensor, label_B: Tensor, classifier: Callable[[Tensor], Tensor]) -> Tensor:
+        delta_BP = project(self._random(x_BCHW.flatten(1)), self.radius, self.norm)
+        for _ in range(self.steps):
+            delta_BP.requires_grad_()
+            loss = F.cross_entropy(classifier(x_BCHW + delta_BP.view(x_BCHW.shape)), label_B, reduction="sum")
+            (ascent_BP,) = torch.autograd.grad(loss, delta_BP)
+            delta_BP = project(delta_BP.detach() + 2.5 * self.radius / self.steps * self._steepest(ascent_BP), self.radius, self.norm)
+        return delta_BP
+
+    def _steepest(self, gradient_BP: Tensor) -> Tensor:
+        """The direction of norm 1 in which the loss grows fastest."""
+        if self.norm == "linf":
+            return gradient_BP.sign()
+        if self.norm == "l2":
+            return gradient_BP / norm(gradient_BP, "l2").clamp_min(1e-12)[:, None]
+        largest_B1 = gradient_BP.abs().argmax(dim=1, keepdim=True)
+        return torch.zeros_like(gradient_BP).scatter(1, largest_B1, gradient_BP.gather(1, largest_B1).sign())

@@ -1,0 +1,37 @@
+"""Every metric's name, in one place: modules, summaries, sweeps and dashboards read it from here."""
+
+from __future__ import annotations
+
+INVERSION_ACCURACY = "inversion/accuracy"
+INVERSION_ACCURACY_HOT = "inversion/accuracy_hot"
+INVERSION_ACCURACY_TRAIN = "inversion/accuracy_train"
+INVERSION_CONFIDENCE = "inversion/confidence"
+INVERSION_CONFIDENCE_HOT = "inversion/confidence_hot"
+INVERSION_KL = "inversion/kl"
+STEPS_TO_95 = "inversion/steps_to_95"
+SECONDS_TO_95 = "inversion/seconds_to_95"
+
+INTRA_CLASS_COSINE = "diversity/intra_class_cosine"
+INTER_CLASS_COSINE = "diversity/inter_class_cosine"
+TRANSFER_ACCURACY = "transfer/accuracy"
+
+CLASSIFIER_LOSS = "classifier/loss"
+CLASSIFIER_VAL_ACCURACY = "classifier/val_accuracy"
+CLASSIFIER_TEST_ACCURACY = "classifier/test_accuracy"
+
+SECONDS = "cost/seconds"
+TRAINING_SECONDS = "cost/training_seconds"
+IMAGES_PER_SECOND = "cost/images_per_second"
+PEAK_MEMORY_MB = "cost/peak_memory_mb"
+GENERATOR_PARAMETERS = "cost/generator_parameters"
+
+LOSS_TOTAL = "loss/total"
+
+
+def loss(term: str) -> str:
+    """Name of a term of the objective, logged unweighted."""
+    return f"loss/{term}"
+
+
+def class_accuracy(label: str) -> str:
+    return f"{INVERSION_ACCURACY}_class/{label}"

@@ -1,0 +1,148 @@
+"""The run directory: what a run leaves behind, and how it ended.
+
+`config.yaml`, `environment.json`, `status.json`, `run.log` are written here; `summary.json` when the run is done;
+`metrics.csv`, `checkpoints/`, `figures/`, `samples/` by those who make them.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from netinv_lightning.errors import InputError, one_line
+
+log = logging.getLogger("netinv_lightning")
+
+_PACKAGES = ("netinv_lightning", "torch", "torchvision", "lightning", "torchmetrics", "hydra-core", "wandb", "numpy")
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Readers see the old file or the new one, never a half."""
+    temporary = path.with_name(path.name + ".partial")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
+class RunDir:
+    """One run's directory."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.started = time.time()
+        self.status: dict[str, Any] = {}
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def figures(self) -> Path:
+        return self.path / "figures"
+
+    @property
+    def samples(self) -> Path:
+        return self.path / "samples"
+
+    def record(self, **facts: Any) -> None:
+        """Adds facts to `status.json`: its state, error, seconds, best metric, W&B run id."""
+        self.status.update(facts, seconds=round(time.time() - self.started, 3))
+        write_atomically(self.path / "status.json", json.dumps(self.status, indent=2) + "\n")
+
+    def write_summary(self, metrics: Mapping[str, float]) -> None:
+        """Writes `summary.json`: metric name to number, flat."""
+        write_atomically(self.path / "summary.json", json.dumps(dict(metrics), indent=2, sort_keys=True) + "\n")
+
+    @contextmanager
+    def open(self, cfg: DictConfig) -> Iterator[RunDir]:
+        """Describes the run before it starts and tells how it ended, also when it fails."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.path / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
+        write_atomically(self.path / "environment.json", json.dumps(environment(), indent=2) + "\n")
+        self.record(state="running", error=None, best_metric=None, wandb_run_id=None)
+        self._link_latest()
+        handler = logging.FileHandler(self.path / "run.log")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        root = logging.getLogger()
+        root.addHandler(handler)
+        try:
+            yield self
+        except BaseException as error:
+            log.error("the run failed", exc_info=error)
+            self.record(state="failed", error=one_line(f"{type(error).__name__}: {error}"))
+            raise
+        else:
+            self.record(state="done")
+        finally:
+            root.removeHandler(handler)
+            handler.close()
+
+    def refuse_if_used(self) -> None:
+        """A directory that holds a run is not written over."""
+        if (self.path / "status.json").exists():
+            raise InputError(f"hydra.run.dir={self.path}: holds a run already; continue it with resume={self.path}, or choose another directory")
+
+    def discard(self) -> None:
+        """Removes the directory, and those above that became empty, where nothing was written."""
+        for folder in (self.path, *self.path.parents[:2]):
+            try:
+                folder.rmdir()
+            except OSError:
+                return
+
+    def _link_latest(self) -> None:
+        """`runs/latest` points at the newest run: two levels up, beside the experiments."""
+        if self.path.parent.parent.name != "runs":
+            return
+        latest = self.path.parent.parent / "latest"
+        temporary = latest.with_name(f"latest.{os.getpid()}")
+        try:
+            temporary.symlink_to(self.path.relative_to(latest.parent))
+            os.replace(temporary, latest)
+        except OSError as error:  # a file system without links
+            log.warning("no link runs/latest: %s", error)
+
+
+def environment() -> dict[str, Any]:
+    """What decides a result beside the config: code, versions, machine."""
+    import torch
+
+    return {
+        "command": sys.argv,
+        "git_sha": _git("rev-parse", "HEAD"),
+        "git_dirty": bool(_git("status", "--porcelain")),
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in _PACKAGES},
+        "platform": platform.platform(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"{platform.processor() or platform.machine()} CPU",
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _git(*arguments: str) -> str | None:
+    """Of the checkout that the package runs from; None where it was installed from a wheel."""
+    package = Path(__file__).resolve().parent
+    if not (package.parent / ".git").exists():
+        return None
+    try:
+        return subprocess.run(["git", "-C", str(package), *arguments], capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
