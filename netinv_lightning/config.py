@@ -68,10 +68,10 @@ class Conditioning:
 class Generator:
     """Arguments of `netinv_lightning.inversion.generator.Generator`."""
 
-    latent_dim: int = 64
-    hidden: int = 64
-    seed_widths: list[int] = field(default_factory=lambda: [64])
-    image_widths: list[int] = field(default_factory=lambda: [64, 32])
+    latent_dim: int = 32
+    hidden: int = 128
+    seed_widths: list[int] = field(default_factory=lambda: [16])
+    image_widths: list[int] = field(default_factory=lambda: [24, 12])
     upsampling: str = "transposed"
     dropout: float = 0.1
     dropout_in_seed: bool = True
@@ -99,7 +99,7 @@ class Invert:
     name: str = "invert"
     steps: int = 1000
     batch_size: int = 64
-    lr: float = 1e-3
+    lr: float = 6e-3
     weight_decay: float = 0.0
     betas: list[float] = field(default_factory=lambda: [0.5, 0.99])
     warmup: int = 0

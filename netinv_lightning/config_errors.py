@@ -1,9 +1,73 @@
-"""Hydra's and OmegaConf's errors, each as one line that names the key and what to do."""
+"""Hydra's and OmegaConf's errors, each as one line: the key, the value, what is allowed, what to do."""
 
 from __future__ import annotations
 
-from netinv_lightning.errors import one_line
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, OmegaConf
+
+from netinv_lightning.config import CONF, Config
+from netinv_lightning.errors import InputError, nearest, one_line
 
 
-def explain(error: Exception) -> str:
+def explain(error: BaseException) -> str:
+    """One line for the user, from whatever the composition of the config raised."""
+    if isinstance(error, InputError):
+        return one_line(error)
+    text = "\n".join(str(link) for link in _chain(error))
+    if found := re.search(r"Could not override '([\w/@]+)'.*?No match in the defaults list", text, re.DOTALL):
+        group = found[1]
+        return f"{group}=...: {group} is no group of the defaults; append it with a plus: +{group}=..."
+    if found := re.search(r"Could not find '([^']+)'", text):
+        group, _, choice = found[1].rpartition("/")
+        options = [
+            line.strip()
+            for line in text.partition("Available options in")[2].partition("Config search path")[0].splitlines()[1:]
+            if line.strip()
+        ]
+        if not options:
+            group, _, choice = found[1].partition("/")
+        options = options or sorted(str(path.relative_to(CONF / group))[:-5] for path in (CONF / group).rglob("*.yaml"))
+        return f"{group}={choice}: there is no such choice; {nearest(choice, [option for option in options if 'schema' not in option])}"
+    if found := re.search(r"Missing mandatory value: ([\w.]+)", text):
+        return f"{found[1]}: must be given, as {found[1]}=VALUE"
+    key = _first(r"full_key: ([\w.]+)", text)
+    if re.search(r"is not in struct|not in '\w+'", text):
+        key = _first(r"Could not (?:override|append to config)[^']*'\+{0,2}([\w.]+)'", text) or key
+        return f"{key}: there is no such key; {nearest(key, _all_keys())}"
+    if found := re.search(r"Value '(.*?)' (?:of type '\w+' )?(?:could not be converted to|is not a valid) ?(\w+)?", text):
+        kind = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}.get(found[2] or "", f"a {found[2]}")
+        return f"{key}={found[1]}: must be {kind}"
     return one_line(error)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _first(pattern: str, text: str) -> str:
+    found = re.search(pattern, text)
+    return found[1] if found else ""
+
+
+def _all_keys() -> list[str]:
+    """Every key that the default config knows."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("config")
+    GlobalHydra.instance().clear()
+    return sorted({*_flat(OmegaConf.structured(Config)), *_flat(cfg)})
+
+
+def _flat(cfg: DictConfig, prefix: str = "") -> Iterator[str]:
+    for key in map(str, cfg):
+        yield f"{prefix}{key}"
+        value: Any = None if OmegaConf.is_missing(cfg, key) or OmegaConf.is_interpolation(cfg, key) else cfg[key]
+        if isinstance(value, DictConfig):
+            yield from _flat(value, f"{prefix}{key}.")

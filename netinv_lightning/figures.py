@@ -26,8 +26,8 @@ def image_grid(x_RKCHW: Tensor, row_names: Sequence[str], path: Path, title: str
     """
     total = len(x_RKCHW)
     x_RKCHW = x_RKCHW[:LARGEST_GRID].float().cpu().clamp(0, 1)
-    R, K, C, H, W = x_RKCHW.shape
-    if R < total:
+    R, K, _, H, W = x_RKCHW.shape
+    if total > R:
         title = f"{title} (first {R} of {total} classes)".strip()
     gap = 2
     canvas = np.ones((R * (H + gap) - gap, K * (W + gap) - gap, 3))

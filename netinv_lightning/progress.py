@@ -9,6 +9,8 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 
+from netinv_lightning.trainer import on_terminal
+
 
 class PlainProgress(Callback):
     """A line every ten seconds at most, for logs and batch jobs."""
@@ -35,6 +37,6 @@ class PlainProgress(Callback):
 
 
 def progress(metrics: tuple[str, ...]) -> list[Callback]:
-    if sys.stderr.isatty():
+    if on_terminal():
         return [RichProgressBar(leave=True)]
     return [PlainProgress(metrics)]

@@ -36,16 +36,26 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 class RunDir:
-    """One run's directory."""
+    """One run's directory.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    Args:
+        path: The directory; made by `open`.
+        resuming: It holds an unfinished run, which goes on.
+    """
+
+    def __init__(self, path: Path, resuming: bool = False) -> None:
+        self.path, self.resuming = path, resuming
         self.started = time.time()
         self.status: dict[str, Any] = {}
 
     @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
+
+    @property
+    def last_checkpoint(self) -> Path | None:
+        """Where a resumed run goes on from; None for a new one."""
+        return self.checkpoints / "last.ckpt" if self.resuming else None
 
     @property
     def figures(self) -> Path:
@@ -70,7 +80,9 @@ class RunDir:
         self.path.mkdir(parents=True, exist_ok=True)
         write_atomically(self.path / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
         write_atomically(self.path / "environment.json", json.dumps(environment(), indent=2) + "\n")
-        self.record(state="running", error=None, best_metric=None, wandb_run_id=None)
+        earlier = json.loads((self.path / "status.json").read_text()) if self.resuming else {}
+        self.started -= earlier.get("seconds", 0.0)
+        self.record(state="running", error=None, best_metric=None, wandb_run_id=earlier.get("wandb_run_id"))
         self._link_latest()
         handler = logging.FileHandler(self.path / "run.log")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
@@ -88,10 +100,26 @@ class RunDir:
             root.removeHandler(handler)
             handler.close()
 
-    def refuse_if_used(self) -> None:
-        """A directory that holds a run is not written over."""
-        if (self.path / "status.json").exists():
-            raise InputError(f"hydra.run.dir={self.path}: holds a run already; continue it with resume={self.path}, or choose another directory")
+    def check_usable(self) -> None:
+        """Refuses a directory that holds a run already (unless it is resumed), or that cannot be written.
+
+        Raises:
+            InputError: saying which.
+        """
+        if not self.resuming and (self.path / "status.json").exists():
+            raise InputError(
+                f"hydra.run.dir={self.path}: holds a run already; continue it with resume={self.path}, or choose another directory"
+            )
+        if self.resuming and not (self.checkpoints / "last.ckpt").is_file():
+            raise InputError(f"resume={self.path}: there is no checkpoint in it to continue from; start the run anew")
+        if self.path.exists() and not os.access(self.path, os.W_OK | os.X_OK):
+            raise InputError(f"output: {self.path} cannot be written; set output=FOLDER to one that can")
+
+    def record_refusal(self, cfg: DictConfig, error: str) -> None:
+        """In a sweep a job whose input is wrong leaves its config and status behind."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.path / "config.yaml", OmegaConf.to_yaml(cfg))
+        self.record(state="failed", error=error, best_metric=None, wandb_run_id=None)
 
     def discard(self) -> None:
         """Removes the directory, and those above that became empty, where nothing was written."""
@@ -143,6 +171,8 @@ def _git(*arguments: str) -> str | None:
     if not (package.parent / ".git").exists():
         return None
     try:
-        return subprocess.run(["git", "-C", str(package), *arguments], capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+        return subprocess.run(
+            ["git", "-C", str(package), *arguments], capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None

@@ -79,7 +79,7 @@ def check_logger(cfg: DictConfig) -> None:
     if cfg.logger.mode == "online":
         import wandb
 
-        if not wandb.Api.__module__ or not wandb.setup().settings.api_key:
+        if not wandb.login(prompt=False):
             raise InputError("logger.mode=online: W&B has no login on this machine; run `wandb login`, or set logger.mode=offline")
 
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
+import logging
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import lightning as L
@@ -13,6 +18,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from netinv_lightning.errors import InputError, nearest, one_line
 
+# Lightning tells at every Trainer which accelerators there are and what else could be installed.
+for name in ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero"):
+    logging.getLogger(name).setLevel(logging.WARNING)
+
 
 def best_precision(accelerator: str) -> str:
     """bfloat16 autocast where the processor computes in it; elsewhere it is emulated, and slower than float32."""
@@ -21,28 +30,51 @@ def best_precision(accelerator: str) -> str:
     return "bf16-mixed" if torch.cpu._is_avx512_bf16_supported() else "32-true"
 
 
-def make_trainer(cfg: DictConfig, callbacks: list[Callback], loggers: list[Logger], **defaults: Any) -> L.Trainer:
-    """Makes the Trainer: `defaults` are the application's, `cfg.trainer` is the user's and wins.
+def check_trainer(cfg: DictConfig) -> None:
+    """Refuses what `lightning.Trainer` does not know or this machine does not have, before anything is written.
 
     Raises:
-        InputError: if Lightning does not know a key of `trainer`, or cannot have a value of it.
+        InputError: naming the key.
     """
-    import inspect
-
-    given = OmegaConf.to_container(cfg.trainer, resolve=True)
-    assert isinstance(given, dict)
-    keywords = {"enable_progress_bar": False, "enable_model_summary": False, **defaults, **{str(key): value for key, value in given.items()}}
     allowed = set(inspect.signature(L.Trainer.__init__).parameters) - {"self", "logger", "callbacks"}
-    for key in keywords:
+    for key in cfg.trainer:
         if key not in allowed:
-            raise InputError(f"trainer.{key}: lightning.Trainer has no such argument; {nearest(key, allowed)}")
-    if keywords.get("precision") in (None, "auto"):
-        keywords["precision"] = best_precision(str(keywords.get("accelerator", "auto")))
+            raise InputError(f"trainer.{key}: lightning.Trainer has no such argument; {nearest(str(key), allowed)}")
     try:
-        return L.Trainer(callbacks=callbacks, logger=loggers, **keywords)
+        make_trainer(cfg, callbacks=[], loggers=[], enable_checkpointing=False)
     except (ValueError, TypeError, RuntimeError) as error:  # also Lightning's MisconfigurationException
         raise InputError(f"trainer: {one_line(error)}") from error
 
 
+def make_trainer(cfg: DictConfig, callbacks: list[Callback], loggers: list[Logger], **defaults: Any) -> L.Trainer:
+    """Makes the Trainer: `defaults` are the application's, `cfg.trainer` is the user's and wins."""
+    given = OmegaConf.to_container(cfg.trainer, resolve=True)
+    assert isinstance(given, dict)
+    keywords = {"enable_progress_bar": on_terminal(), "enable_model_summary": False, **defaults, **given}
+    if keywords.get("precision") in (None, "auto"):
+        keywords["precision"] = best_precision(str(keywords.get("accelerator", "auto")))
+    return L.Trainer(callbacks=callbacks, logger=loggers, **keywords)
+
+
+EXPECTED_WARNINGS = (
+    ".*in eval mode at the start of training",  # the frozen classifier is meant to be
+    "The number of training batches",  # short epochs of small data sets
+    "Checkpoint directory .* exists and is not empty",  # a resumed run
+    "You're resuming from a checkpoint that ended before the epoch ended",  # steps are drawn afresh, not read
+    ".*LeafSpec.*",  # Lightning's use of torch's internals
+    ".*treespec.*",
+)
+
+
+@contextmanager
+def expected_warnings() -> Iterator[None]:
+    """Silences what Lightning warns of and this project intends; every other warning is shown."""
+    with warnings.catch_warnings():
+        for message in EXPECTED_WARNINGS:
+            warnings.filterwarnings("ignore", message=message)
+        yield
+
+
 def on_terminal() -> bool:
+    """Whether somebody watches: then a live bar is drawn."""
     return sys.stderr.isatty()

@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from netinv_lightning.classifiers.build import load_classifier, load_zoo
+from netinv_lightning.classifiers.classifier import FrozenClassifier
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.figures import image_grid
 from netinv_lightning.inversion.conditioning import Conditioning
@@ -29,7 +30,7 @@ from netinv_lightning.metrics import names
 from netinv_lightning.progress import progress
 from netinv_lightning.run_dir import RunDir
 from netinv_lightning.tracking import check_logger, open_loggers
-from netinv_lightning.trainer import make_trainer
+from netinv_lightning.trainer import check_trainer, expected_warnings, make_trainer
 
 T = TypeVar("T")
 
@@ -38,17 +39,23 @@ MODULE_KEYS = (
 )  # fmt: skip
 
 
-def make_module(cfg: DictConfig) -> InversionModule:
+def make_module(cfg: DictConfig, classifier: FrozenClassifier | None = None) -> InversionModule:
     """Everything that inversion needs, made from the config; no data set is touched (A1-16).
+
+    Args:
+        cfg: The config.
+        classifier: What to invert; None to load what the config names.
 
     Raises:
         InputError: naming the key that is wrong.
     """
-    classifier = load_classifier(cfg)
+    classifier = classifier or load_classifier(cfg)
     spec = classifier.spec
     L.seed_everything(cfg.seed, verbose=False)
     conditioning = _made("conditioning", Conditioning, num_classes=spec.num_classes, image_size=spec.image_size, **cfg.conditioning)
-    generator = _made("generator", Generator, conditioning=conditioning, channels=spec.channels, image_size=spec.image_size, **_plain(cfg.generator))
+    generator = _made(
+        "generator", Generator, conditioning=conditioning, channels=spec.channels, image_size=spec.image_size, **_plain(cfg.generator)
+    )
     return _made(
         "application",
         InversionModule,
@@ -66,10 +73,11 @@ class InvertApplication:
 
     best_metric = names.INVERSION_ACCURACY
 
-    def __init__(self, cfg: DictConfig) -> None:
+    def __init__(self, cfg: DictConfig, classifier: FrozenClassifier | None = None) -> None:
         self.cfg = cfg
         check_logger(cfg)
-        self.module = make_module(cfg)
+        check_trainer(cfg)
+        self.module = make_module(cfg, classifier)
         self.verifiers = [load_zoo(name) for name in cfg.application.verifiers]
 
     def run(self, run_dir: RunDir) -> dict[str, float]:
@@ -84,12 +92,17 @@ class InvertApplication:
         with open_loggers(self.cfg, run_dir) as loggers:
             trainer = make_trainer(
                 self.cfg,
-                callbacks=[saving, GridCallback(run_dir, app.grid_every, app.grid_columns), *progress((names.INVERSION_ACCURACY_TRAIN, names.LOSS_TOTAL))],
+                callbacks=[
+                    saving,
+                    GridCallback(run_dir, app.grid_every, app.grid_columns),
+                    *progress((names.INVERSION_ACCURACY_TRAIN, names.LOSS_TOTAL)),
+                ],
                 loggers=loggers,
                 max_steps=app.steps,
                 log_every_n_steps=app.log_every,
             )
-            trainer.fit(module, train_dataloaders=range(app.steps))
+            with expected_warnings():
+                trainer.fit(module, train_dataloaders=range(app.steps), ckpt_path=run_dir.last_checkpoint, weights_only=True)
             training_seconds = module.step_seconds[-1]
             module.to(trainer.strategy.root_device)
             metrics = evaluate(module, app.eval_samples, app.eval_batch_size, self.cfg.seed, self.verifiers)

@@ -23,7 +23,7 @@ from netinv_lightning.metrics import names
 from netinv_lightning.progress import progress
 from netinv_lightning.run_dir import RunDir
 from netinv_lightning.tracking import check_logger, open_loggers
-from netinv_lightning.trainer import make_trainer
+from netinv_lightning.trainer import check_trainer, expected_warnings, make_trainer
 
 RECIPE = ("optimizer", "lr", "momentum", "weight_decay", "l1", "label_smoothing", "warmup")
 
@@ -36,10 +36,13 @@ class TrainClassifierApplication:
     def __init__(self, cfg: DictConfig) -> None:
         self.cfg = cfg
         check_logger(cfg)
+        check_trainer(cfg)
         if cfg.classifier.network is None:
             raise InputError("classifier.network: choose a network to train: classifier=cnn, mlp, resnet or vit")
         self.network_config = OmegaConf.to_container(cfg.classifier.network, resolve=True)
         assert isinstance(self.network_config, dict)
+        if cfg.resume is not None:
+            raise InputError(f"resume={cfg.resume}: application=train_classifier keeps no checkpoints; start it anew")
         self.data = ImageDataModule(**cfg.data)
         L.seed_everything(cfg.seed, verbose=False)
         network = build_network(self.network_config, self.data.spec)
@@ -68,7 +71,8 @@ class TrainClassifierApplication:
                 limit_val_batches=1.0 if len(data.val_indices) else 0,
             )
             start = time.perf_counter()
-            trainer.fit(self.module, datamodule=data)
+            with expected_warnings():
+                trainer.fit(self.module, datamodule=data)
             seconds = time.perf_counter() - start
             metrics = {names.TRAINING_SECONDS: seconds}
             metrics |= {name: float(value) for name, value in trainer.callback_metrics.items()}

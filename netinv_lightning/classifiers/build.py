@@ -5,6 +5,7 @@ What is not said in `classifier` comes from the checkpoint's card, and what the 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from netinv_lightning.errors import InputError, one_line
 OWN_NETWORKS = "netinv_lightning.classifiers.networks."
 
 
-def build_network(network: dict[str, Any], spec: DataSpec) -> nn.Module:
+def build_network(network: Mapping[Any, Any], spec: DataSpec) -> nn.Module:
     """Makes the network that `classifier.network` describes; ours are told the classes, channels and size of the data.
 
     Raises:
@@ -37,13 +38,16 @@ def build_network(network: dict[str, Any], spec: DataSpec) -> nn.Module:
     except InstantiationException as error:
         raise InputError(f"classifier.network: cannot be made: {one_line(error.__cause__ or error)}") from error
     if not isinstance(made, nn.Module):
-        raise InputError(f"classifier.network._target_={network.get('_target_')}: gives a {type(made).__name__}, must give a torch.nn.Module")
+        raise InputError(
+            f"classifier.network._target_={network.get('_target_')}: gives a {type(made).__name__}, must give a torch.nn.Module"
+        )
     return made
 
 
 def card_spec(card: dict[str, Any]) -> DataSpec:
     """The data that a card tells of."""
-    return DataSpec(**{key: tuple(value) if isinstance(value, list) else value for key, value in card["data"].items()})
+    known: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in card["data"].items()}
+    return DataSpec(**known)
 
 
 def resolve_spec(cfg: DictConfig, card: dict[str, Any] | None) -> DataSpec:
@@ -55,10 +59,14 @@ def resolve_spec(cfg: DictConfig, card: dict[str, Any] | None) -> DataSpec:
     else:
         keys = ("num_classes", "channels", "image_size")
         if missing := [f"classifier.{key}" for key in keys if cfg.classifier[key] is None]:
-            raise InputError(f"{', '.join(missing)}: must be given, since the checkpoint has no card and data={cfg.data.name} is not a known set")
+            raise InputError(
+                f"{', '.join(missing)}: must be given, since the checkpoint has no card and data={cfg.data.name} is not a known set"
+            )
         channels = cfg.classifier.channels
-        spec = DataSpec(cfg.data.name, cfg.classifier.num_classes, channels, cfg.classifier.image_size, (0.0,) * channels, (1.0,) * channels, ())
-    given = {
+        spec = DataSpec(
+            cfg.data.name, cfg.classifier.num_classes, channels, cfg.classifier.image_size, (0.0,) * channels, (1.0,) * channels, ()
+        )
+    given: dict[str, Any] = {
         key: tuple(value) if key in ("mean", "std") else value
         for key in ("num_classes", "channels", "image_size", "mean", "std")
         if (value := cfg.classifier[key]) is not None
@@ -88,7 +96,7 @@ def load_classifier(cfg: DictConfig) -> FrozenClassifier:
         )
     card = read_card(path)
     spec = resolve_spec(cfg, card)
-    network = OmegaConf.to_container(cfg.classifier.network, resolve=True) if cfg.classifier.network else (card or {}).get("network")
+    network: Any = OmegaConf.to_container(cfg.classifier.network, resolve=True) if cfg.classifier.network else (card or {}).get("network")
     if network is None:
         raise InputError(
             f"classifier.path={path}: has no card beside it ({path.with_suffix('.json').name}), so say which network it belongs to: "

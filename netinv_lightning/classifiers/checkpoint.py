@@ -26,11 +26,11 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-
-
 def _require(path: Path) -> None:
     if not path.is_file():
-        raise InputError(f"classifier.path={path}: there is no such file; give the checkpoint's path, or take one of the zoo: classifier=zoo")
+        raise InputError(
+            f"classifier.path={path}: there is no such file; give the checkpoint's path, or take one of the zoo: classifier=zoo"
+        )
 
 
 def save_classifier(path: Path, network: nn.Module, card: dict[str, Any]) -> None:
@@ -56,7 +56,9 @@ def read_card(path: Path) -> dict[str, Any] | None:
         card: dict[str, Any] = json.loads(card_path.read_text())
         expected = card["sha256"]
     except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise InputError(f"classifier.path={path}: its card {card_path.name} is damaged ({one_line(error)}); remove or replace it") from error
+        raise InputError(
+            f"classifier.path={path}: its card {card_path.name} is damaged ({one_line(error)}); remove or replace it"
+        ) from error
     if sha256(path) != expected:
         raise InputError(
             f"classifier.path={path}: the file is damaged or was replaced: its sha256 is {sha256(path)[:12]}..., "

@@ -27,6 +27,9 @@ class Classifier(nn.Module):
         spec: The data that it was trained on.
     """
 
+    mean_C11: Tensor
+    std_C11: Tensor
+
     def __init__(self, network: nn.Module, spec: DataSpec) -> None:
         super().__init__()
         self.network, self.spec = network, spec
@@ -79,8 +82,7 @@ class FrozenClassifier(Classifier):
             linear = [module for module in modules.values() if isinstance(module, nn.Linear)]
             if not linear:
                 raise InputError(
-                    f"classifier.feature_layers={name}: the network has no fully connected layer; name a layer of it: "
-                    f"{', '.join(modules)}"
+                    f"classifier.feature_layers={name}: the network has no fully connected layer; name a layer of it: {', '.join(modules)}"
                 )
 
             def tap_input(module: nn.Module, inputs: tuple[Any, ...]) -> None:
@@ -108,7 +110,7 @@ class FrozenClassifier(Classifier):
             )
         shape = (spec.channels, spec.image_size, spec.image_size)
         try:
-            logits_BN, features = self.logits_and_features(torch.zeros(2, *shape, device=self.mean_C11.device))
+            logits_BN, _ = self.logits_and_features(torch.zeros(2, *shape, device=self.mean_C11.device))
         except KeyError as error:
             raise InputError(f"classifier.feature_layers: layer {error} takes no part in the network's forward pass") from error
         except (RuntimeError, ValueError, AssertionError) as error:

@@ -86,7 +86,7 @@ class ImageDataModule(L.LightningDataModule):
             train, test, self.spec = _own_images(name, path, test_path, image_size, val_fraction, split_seed)
         elif name in LOADERS:
             train, test = LOADERS[name](Path(root), True), LOADERS[name](Path(root), False)
-            self.spec: DataSpec = SPECS[name]
+            self.spec = SPECS[name]
         else:
             raise InputError(f"data.name={name}: no such data set; {nearest(name, [*LOADERS, *OWN_IMAGES])}")
 

@@ -8,6 +8,7 @@ Shape suffixes: B batch, N classes, S side of the conditioning matrix.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -48,8 +49,8 @@ class Code:
     def __init__(self, num_classes: int, largest: int) -> None:
         self.num_classes = num_classes
         self.blocked = num_classes > largest
-        self.repeat = 1 if self.blocked else -(-SMALLEST_SIDE // num_classes)
-        self.grid = -(-num_classes // 1) if not self.blocked else int((num_classes - 1) ** 0.5) + 1
+        self.repeat = 1 if self.blocked else math.ceil(SMALLEST_SIDE / num_classes)
+        self.grid = math.isqrt(num_classes - 1) + 1 if self.blocked else num_classes
         self.side = self.grid * self.repeat
         labels = torch.arange(num_classes)
         self.row_N = labels // self.grid if self.blocked else labels
@@ -79,14 +80,10 @@ def diagonal(vector_BN: Tensor, code: Code) -> Tensor:
 
 
 def outer_product(vector_BN: Tensor, code: Code) -> Tensor:
-    """c c^T, its largest entry scaled to 1. With shared rows N x N does not fit, and the outer product of the vector's
-    row sums and column sums stands in, weighted by the vector itself: for a hot vector again the one cell of its class.
+    """c c^T, its largest entry scaled to 1. With shared rows N x N does not fit, and its diagonal c_k^2 stands in, each
+    entry in the cell of its class.
     """
-    if code.blocked:
-        matrix_BGG = code.lay_out(vector_BN)
-        matrix_BGG = matrix_BGG * matrix_BGG.sum(dim=2, keepdim=True) * matrix_BGG.sum(dim=1, keepdim=True)
-    else:
-        matrix_BGG = vector_BN[:, :, None] * vector_BN[:, None, :]
+    matrix_BGG = code.lay_out(vector_BN.square()) if code.blocked else vector_BN[:, :, None] * vector_BN[:, None, :]
     return matrix_BGG / matrix_BGG.amax(dim=(1, 2), keepdim=True)
 
 
@@ -131,6 +128,8 @@ class Conditioning:
             raise ValueError(f"temperature={temperature}: must be above 0")
         if matrix not in MATRICES:
             raise ValueError(f"matrix={matrix}: choose from {', '.join(MATRICES)}")
+        if num_classes > image_size**2:
+            raise ValueError(f"num_classes={num_classes}: a {image_size} x {image_size} matrix has room for {image_size**2}")
         self.num_classes, self.mode, self.vectors, self.temperature = num_classes, mode, vectors, temperature
         self.code = Code(num_classes, largest=image_size)
         self.encode = MATRICES[matrix]

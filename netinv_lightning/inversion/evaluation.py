@@ -59,7 +59,9 @@ def evaluate(
         metrics[names.INVERSION_KL] = float(values["kl"])
         confusion_NN = values["confusion_NN"].double()
         per_class_N = confusion_NN.diagonal() / confusion_NN.sum(dim=1)
-        metrics |= {names.class_accuracy(label): float(value) for label, value in zip(classifier.spec.class_names, per_class_N, strict=True)}
+        metrics |= {
+            names.class_accuracy(label): float(value) for label, value in zip(classifier.spec.class_names, per_class_N, strict=True)
+        }
         assert cosine is not None
         similar = cosine.compute()
         metrics |= {names.INTRA_CLASS_COSINE: float(similar["intra"]), names.INTER_CLASS_COSINE: float(similar["inter"])}

@@ -97,10 +97,10 @@ class Generator(nn.Module):
         conditioning: Conditioning,
         channels: int,
         image_size: int,
-        latent_dim: int = 64,
-        hidden: int = 64,
-        seed_widths: Sequence[int] = (64,),
-        image_widths: Sequence[int] = (64, 32),
+        latent_dim: int = 32,
+        hidden: int = 128,
+        seed_widths: Sequence[int] = (16,),
+        image_widths: Sequence[int] = (24, 12),
         upsampling: str = "transposed",
         dropout: float = 0.1,
         dropout_in_seed: bool = True,
@@ -116,8 +116,10 @@ class Generator(nn.Module):
             raise ValueError(f"upsampling={upsampling}: choose transposed or resize")
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout={dropout}: must be from 0 to below 1")
-        if min(latent_dim, hidden, *seed_widths, *image_widths) < 1:
-            raise ValueError("latent_dim, hidden, seed_widths, image_widths: must be 1 or more")
+        sizes = {"latent_dim": [latent_dim], "hidden": [hidden], "seed_widths": list(seed_widths), "image_widths": list(image_widths)}
+        for name, values in sizes.items():
+            if min(values, default=0) < 1:
+                raise ValueError(f"{name}={values if name.endswith('widths') else values[0]}: must be 1 or more")
         self.latent_dim, self.image_size, self.channels = latent_dim, image_size, channels
         side = conditioning.side
         self.embedding: nn.Module | None = None
@@ -149,14 +151,17 @@ class Generator(nn.Module):
         joined = seed_layers[-1][0] + (1 if conditioning.uses_matrix else 0)
         self.stage2 = stage(joined, side, image_layers[:-1], dropout)
         _, *last = image_layers[-1]
-        self.to_image = Upsampling(image_layers[-2][0] if len(image_layers) > 1 else joined, (channels, *last), side_after(image_layers[:-1], side), upsampling)
+        self.to_image = Upsampling(
+            image_layers[-2][0] if len(image_layers) > 1 else joined, (channels, *last), side_after(image_layers[:-1], side), upsampling
+        )
         if weight_std is not None:
             self._initialise(weight_std)
 
     def forward(self, z_BZ: Tensor, condition: Condition) -> Tensor:
         """Images [B, C, H, W] in [0, 1]."""
         if self.embedding is not None:
-            told = condition.vector_BN if condition.vector_BN is not None else condition.label_B
+            # Scaled by N the vector's entries average 1, as large as the latent's; at 1/N they would drown in it.
+            told = condition.label_B if condition.vector_BN is None else condition.vector_BN * condition.vector_BN.shape[1]
             z_BZ = torch.cat([z_BZ, self.embedding(told)], dim=1)
         x_BCSS = self.stage1(z_BZ[:, :, None, None])
         if condition.matrix_B1SS is not None:
@@ -172,5 +177,7 @@ class Generator(nn.Module):
         for module in self.modules():
             if isinstance(module, (nn.ConvTranspose2d, nn.Conv2d)):
                 nn.init.normal_(module.weight, 0.0, std)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
             elif isinstance(module, nn.BatchNorm2d):
                 nn.init.normal_(module.weight, 1.0, std)

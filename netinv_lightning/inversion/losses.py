@@ -5,12 +5,15 @@ Shape suffixes: B batch (the papers' N in the sums over images), N classes, D fe
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
 
 
 def kl_divergence(p_BN: Tensor, logits_BN: Tensor, double_softmax: bool = False) -> Tensor:
@@ -91,6 +94,27 @@ def pixel_range(x_BCHW: Tensor) -> Tensor:
     return F.relu(-x_BCHW).sum() + F.relu(x_BCHW - 1).sum()
 
 
+class TwiceDifferentiable(TorchFunctionMode):
+    """LayerNorm from elementary operations.
+
+    Under `vmap` torch takes LayerNorm's mean and deviation as constants in the second derivative, and is silently wrong
+    by some per cent (https://github.com/pytorch/functorch/issues/534).
+    """
+
+    def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return (_layer_norm if func is F.layer_norm else func)(*args, **(kwargs or {}))
+
+
+def _layer_norm(
+    x: Tensor, normalized_shape: Sequence[int], weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
+) -> Tensor:
+    dims = tuple(range(-len(normalized_shape), 0))
+    x = x - x.mean(dim=dims, keepdim=True)
+    x = x * (x.square().mean(dim=dims, keepdim=True) + eps).rsqrt()
+    x = x if weight is None else x * weight
+    return x if bias is None else x + bias
+
+
 def gradient_norm(network: nn.Module, x_BCHW: Tensor, label_B: Tensor, per_image: bool = True) -> Tensor:
     """Norm of the loss's gradient with respect to the classifier's weights (A2-10).
 
@@ -108,7 +132,8 @@ def gradient_norm(network: nn.Module, x_BCHW: Tensor, label_B: Tensor, per_image
     state = dict(network.named_buffers())
 
     def batch_loss(weights: Mapping[str, Tensor], x_BCHW: Tensor, label_B: Tensor) -> Tensor:
-        logits_BN = functional_call(network, {**weights, **state}, (x_BCHW,))
+        with TwiceDifferentiable(), sdpa_kernel(SDPBackend.MATH):  # torch's fused attention has no second derivative
+            logits_BN = functional_call(network, {**weights, **state}, (x_BCHW,))
         return F.cross_entropy(logits_BN, label_B)
 
     if not per_image:

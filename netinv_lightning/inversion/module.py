@@ -56,6 +56,8 @@ class InversionModule(L.LightningModule):
         log_every: Steps between two rows of metrics.
     """
 
+    recent_KV: Tensor
+
     def __init__(
         self,
         generator: Generator,
@@ -64,7 +66,7 @@ class InversionModule(L.LightningModule):
         objective: Objective,
         perturbation: Perturbation | None = None,
         batch_size: int = 64,
-        lr: float = 1e-3,
+        lr: float = 6e-3,
         weight_decay: float = 0.0,
         betas: Sequence[float] = (0.5, 0.99),
         warmup: int = 0,
@@ -85,9 +87,10 @@ class InversionModule(L.LightningModule):
         self.sampling_dropout, self.sampling_batch_norm = sampling_dropout, sampling_batch_norm
         self.strict_loading = False  # checkpoints hold the generator, not the classifier
         self.columns = [*(names.loss(term) for term in objective.names), names.LOSS_TOTAL, names.INVERSION_ACCURACY_TRAIN]
-        self.register_buffer("recent_KV", torch.zeros(log_every, len(self.columns)), persistent=False)
+        self.register_buffer("recent_KV", torch.zeros(log_every, len(self.columns)))
         self.accuracies: list[float] = []
         self.step_seconds: list[float] = []
+        self._random_state: Tensor | None = None
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         condition = self.conditioning.sample(self.batch_size, self.device)
@@ -132,28 +135,38 @@ class InversionModule(L.LightningModule):
         self.recent_KV[row] = torch.stack([*terms.values(), total, accuracy]).detach()
         self.step_seconds.append(time.perf_counter() - self._started)
         if row == self.log_every - 1:
-            self._tell(self.recent_KV.cpu())
+            means = self._read(self.recent_KV.cpu())
+            self.log_dict(dict(zip(self.columns, means.tolist(), strict=True)))
 
-    def _tell(self, recent_KV: Tensor) -> None:
+    def on_train_end(self) -> None:
+        if rows := len(self.step_seconds) % self.log_every:
+            self._read(self.recent_KV[:rows].cpu())
+
+    def _read(self, recent_KV: Tensor) -> Tensor:
+        """Takes the recent steps from the device; gives the mean of each column."""
         finite_KV = recent_KV.isfinite()
         if not finite_KV.all():
             row = int((~finite_KV).any(dim=1).nonzero()[0])
             bad = ", ".join(name for name, finite in zip(self.columns, finite_KV[row], strict=True) if not finite)
-            raise NonFiniteError(f"{bad} is not finite at step {self.global_step - self.log_every + 1 + row}; {self._last_good()}")
+            raise NonFiniteError(f"{bad} is not finite at step {self.global_step - len(recent_KV) + 1 + row}; {self._last_good()}")
         self.accuracies += recent_KV[:, -1].tolist()
-        self.log_dict(dict(zip(self.columns, recent_KV.mean(dim=0).tolist(), strict=True)))
+        return recent_KV.mean(dim=0)
 
-    def on_fit_start(self) -> None:
-        self._started = time.perf_counter()
+    def on_train_start(self) -> None:
+        if self._random_state is not None:
+            _set_random_state(self._random_state, self.device)
+        self._started = time.perf_counter() - (self.step_seconds[-1] if self.step_seconds else 0.0)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         for name, weight in self.generator.named_parameters():
             if not weight.isfinite().all():
                 raise NonFiniteError(f"the generator's {name} is not finite at step {self.global_step}; {self._last_good()}")
         checkpoint["accuracies"], checkpoint["step_seconds"] = self.accuracies, self.step_seconds
+        checkpoint["random_state"] = _random_state(self.device)  # so that a resumed run draws what it would have drawn
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.accuracies, self.step_seconds = checkpoint["accuracies"], checkpoint["step_seconds"]
+        self._random_state = checkpoint["random_state"]
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """The generator's alone: the classifier is named in the config, and is not saved again."""
@@ -163,6 +176,17 @@ class InversionModule(L.LightningModule):
         callback = self.trainer.checkpoint_callback
         path = getattr(callback, "last_model_path", "") or getattr(callback, "best_model_path", "")
         return f"the last good checkpoint is {path}" if path else "there is no checkpoint yet"
+
+
+def _random_state(device: torch.device) -> Tensor:
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+
+
+def _set_random_state(state: Tensor, device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state.cpu(), device)
+    else:
+        torch.set_rng_state(state.cpu())
 
 
 @contextmanager
@@ -186,4 +210,4 @@ def sampling_mode(generator: nn.Module, dropout: bool, batch_norm: str) -> Itera
         for module, momentum in momenta.items():
             module.momentum = momentum
         for module, count in counts.items():
-            module.num_batches_tracked.copy_(count)
+            module.num_batches_tracked = count

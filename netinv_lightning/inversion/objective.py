@@ -1,14 +1,15 @@
 """The objective: named, weighted terms (A2-5, A2-6, A2-11). Adding, removing or weighting a term is config only.
 
-    loss:
-      kl: {weight: 1.0}
-      cosine: {weight: 1.0, layers: [penultimate]}
-      mine: {weight: 0.1, _target_: my_package.my_term}      # any callable (Step, **options) -> scalar
+loss:
+  kl: {weight: 1.0}
+  cosine: {weight: 1.0, layers: [penultimate]}
+  mine: {weight: 0.1, _target_: my_package.my_term}      # any callable (Step, **options) -> scalar
 """
 
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -50,10 +51,14 @@ class Step:
     @cached_property
     def perturbed_logits_BN(self) -> Tensor:
         """The classifier's logits for the perturbed images; made once a step, and only if a term asks."""
-        return self.classifier(self.perturbation(self.x_BCHW, self.condition.label_B, self.classifier))
+        with torch.set_grad_enabled(self.x_BCHW.requires_grad):  # a term of weight 0 may ask first, for the others too
+            return self.classifier(self.perturbation(self.x_BCHW, self.condition.label_B, self.classifier))
 
     def over_layers(self, term: Callable[[Tensor], Tensor], layers: Sequence[str] | None) -> Tensor:
         """The sum of a term over feature layers, by default over all of them."""
+        for layer in layers or ():
+            if layer not in self.features:
+                raise InputError(f"layers={layer}: is not among classifier.feature_layers; {nearest(layer, self.features)}")
         total: Tensor = torch.stack([term(self.features[layer]) for layer in layers or self.features]).sum()
         return total
 
@@ -122,8 +127,13 @@ class Objective:
         self._terms: dict[str, Callable[[Step], Tensor]] = {}
         for name, settings in terms.items():
             options = {key: value for key, value in settings.items() if key not in ("weight", "_target_")}
-            self.weights[name] = float(settings["weight"])
+            self.weights[name] = float(settings.get("weight", math.nan))
+            if not 0 <= self.weights[name] < math.inf:
+                raise InputError(f"loss.{name}.weight={settings.get('weight')}: must be a finite number, 0 or more")
             self._terms[name] = _bind(name, _function(name, settings.get("_target_")), options)
+
+        if not any(self.weights.values()):
+            raise InputError(f"loss: every term has weight 0, so there is nothing to train on: {', '.join(self.weights)}")
 
     @property
     def names(self) -> list[str]:
@@ -157,8 +167,10 @@ def _function(name: str, target: str | None) -> Callable[..., Tensor]:
 
 
 def _bind(name: str, function: Callable[..., Tensor], options: dict[str, Any]) -> Callable[[Step], Tensor]:
-    allowed = list(inspect.signature(function).parameters)[1:]
+    parameters = list(inspect.signature(function).parameters.values())[1:]
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+    allowed = [parameter.name for parameter in parameters]
     for option in options:
-        if option not in allowed:
+        if option not in allowed and not takes_any:
             raise InputError(f"loss.{name}.{option}: the term has no such option; {nearest(option, ['weight', *allowed])}")
     return lambda step: function(step, **options)

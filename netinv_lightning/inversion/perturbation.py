@@ -32,12 +32,12 @@ def project(delta_BP: Tensor, radius: float, kind: str) -> Tensor:
     if kind == "linf":
         return delta_BP.clamp(-radius, radius)
     if kind == "l2":
-        return delta_BP * (radius / norm(delta_BP, "l2").clamp_min(radius))[:, None]
+        return delta_BP * (radius / norm(delta_BP, "l2").clamp_min(max(radius, 1e-12)))[:, None]
     # L1: soft-threshold by the level at which the sorted magnitudes sum to the radius (Duchi et al. 2008).
     magnitudes_BP = delta_BP.abs().sort(dim=1, descending=True).values
     ranks_P = torch.arange(1, delta_BP.shape[1] + 1, device=delta_BP.device)
     levels_BP = (magnitudes_BP.cumsum(dim=1) - radius) / ranks_P
-    last_B = (magnitudes_BP > levels_BP).sum(dim=1) - 1
+    last_B = ((magnitudes_BP > levels_BP).sum(dim=1) - 1).clamp_min(0)  # radius 0, or lost in rounding: the largest alone
     level_B = levels_BP.gather(1, last_B[:, None]).clamp_min(0)
     return delta_BP.sign() * F.relu(delta_BP.abs() - level_B)
 

@@ -67,18 +67,22 @@ class ClassCosine(Metric):
     full_state_update = False
     sum_ND: Tensor
     count_N: Tensor
+    square_N: Tensor
 
     def __init__(self, num_classes: int, dim: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.add_state("sum_ND", torch.zeros(num_classes, dim, dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("count_N", torch.zeros(num_classes, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("square_N", torch.zeros(num_classes, dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, f_BD: Tensor, label_B: Tensor) -> None:
-        self.sum_ND.index_add_(0, label_B, F.normalize(f_BD.double(), dim=1))
+        unit_BD = F.normalize(f_BD.double(), dim=1)
+        self.sum_ND.index_add_(0, label_B, unit_BD)
+        self.square_N.index_add_(0, label_B, unit_BD.square().sum(dim=1))  # 1 an image, or 0 for a feature that is zero
         self.count_N += torch.bincount(label_B, minlength=len(self.count_N)).double()
 
     def compute(self) -> dict[str, Tensor]:
         within_N = self.sum_ND.square().sum(dim=1)
-        intra = (within_N - self.count_N).sum() / (self.count_N * (self.count_N - 1)).sum()
+        intra = (within_N - self.square_N).sum() / (self.count_N * (self.count_N - 1)).sum()
         between = self.sum_ND.sum(dim=0).square().sum() - within_N.sum()
         return {"intra": intra, "inter": between / (self.count_N.sum() ** 2 - self.count_N.square().sum())}

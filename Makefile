@@ -1,0 +1,51 @@
+# Everything a developer runs. `make` alone prints this list.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN := $(BIN)/python -m netinv_lightning.run
+STAMP := $(VENV)/.installed
+
+ZOO := mnist_cnn fashion_mnist_cnn svhn_head_cnn cifar10_cnn \
+       mnist_mlp mnist_resnet fashion_mnist_mlp fashion_mnist_resnet \
+       svhn_head_resnet svhn_head_vit cifar10_resnet cifar10_vit
+
+.DEFAULT_GOAL := help
+.PHONY: help quickstart test lint wheel-check bench zoo results clean
+
+help:  ## print this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; say which: make PYTHON=python3.12"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+install: $(STAMP)  ## make the environment in .venv
+
+quickstart: $(STAMP)  ## invert the MNIST classifier of the zoo, without data or network
+	$(RUN) +experiment=quickstart
+
+test: $(STAMP)  ## run the tests; those on real data need NETINV_DATA
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)  ## format and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+wheel-check: $(STAMP)  ## sdist, wheel from it, fresh environment, run from another folder
+	$(BIN)/python tests/wheel_check.py
+
+bench: $(STAMP)  ## speed, as ratios of one run
+	$(BIN)/python experiments/bench/bench.py
+
+zoo: $(STAMP)  ## train the zoo's classifiers again (needs NETINV_DATA; hours)
+	for name in $(ZOO); do $(RUN) +experiment=zoo/$$name || exit 1; done
+
+results: $(STAMP)  ## the inversion accuracies of experiments/inversion_accuracy, 4 data sets x 3 seeds
+	$(BIN)/python experiments/inversion_accuracy/run.py
+
+clean:  ## remove environment, caches and builds; runs stay
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

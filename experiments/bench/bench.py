@@ -1,0 +1,198 @@
+"""Speed, as ratios of one run: `make bench`. Absolute times are noisy on shared machines; ratios taken in turn are not.
+
+Writes what it prints to experiments/bench/bench.csv.
+"""
+
+from __future__ import annotations
+
+import csv
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import lightning as L
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+import netinv_lightning
+from netinv_lightning.applications.invert import make_module
+from netinv_lightning.inversion import losses
+from netinv_lightning.inversion.module import InversionModule
+from netinv_lightning.inversion.objective import Step
+from netinv_lightning.trainer import make_trainer
+
+warnings.filterwarnings("ignore")
+HERE = Path(__file__).parent
+STEPS, ROUNDS = 40, 7
+
+
+def seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def ratio(ours: Callable[[], object], other: Callable[[], object], rounds: int = ROUNDS) -> tuple[float, float, float]:
+    """Median, least and greatest of other / ours, taken in turn; above 1 means that ours is faster."""
+    ours(), other()
+    pairs = [(seconds(ours), seconds(other)) for _ in range(rounds)]
+    ratios = sorted(theirs / mine for mine, theirs in pairs)
+    return median(ratios), ratios[0], ratios[-1]
+
+
+def module(experiment: str = "mnist_invert", *overrides: str) -> InversionModule:
+    return make_module(netinv_lightning.compose([f"+experiment={experiment}", *overrides])).to(memory_format=torch.channels_last)
+
+
+class Clock(L.Callback):
+    """Seconds of the training loop alone, without Lightning's start and end."""
+
+    def on_train_start(self, *args: object) -> None:
+        self.start = time.perf_counter()
+
+    def on_train_end(self, *args: object) -> None:
+        self.seconds = time.perf_counter() - self.start
+
+
+def lightning_loop(steps: int) -> float:
+    clock, cfg = Clock(), netinv_lightning.compose(["+experiment=mnist_invert", "trainer.precision=32-true"])
+    trainer = make_trainer(cfg, callbacks=[clock], loggers=[], max_steps=steps, enable_checkpointing=False)
+    trainer.fit(module(), train_dataloaders=range(steps))
+    return clock.seconds
+
+
+def bare_loop(steps: int) -> float:
+    """The same computations, without Lightning, metrics or logging."""
+    inversion = module()
+    generator, classifier, conditioning = inversion.generator.train(), inversion.classifier, inversion.conditioning
+    optimizer = torch.optim.Adam(generator.parameters(), inversion.lr, inversion.betas)
+    start = time.perf_counter()
+    for _ in range(steps):
+        condition = conditioning.sample(inversion.batch_size)
+        x_BCHW = generator(generator.sample_latent(inversion.batch_size), condition)
+        logits_BN, features = classifier.logits_and_features(x_BCHW)
+        step = Step(x_BCHW, condition, logits_BN, features, classifier)
+        total = inversion.objective.total(inversion.objective(step))
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+    return time.perf_counter() - start
+
+
+def naive_batch_terms(f_BD: Tensor) -> Tensor:
+    """Cosine and orthogonality as the equations are written: over all pairs of images."""
+    B = len(f_BD)
+    cosines_BB = F.cosine_similarity(f_BD[:, None], f_BD[None], dim=2)
+    cosine = (cosines_BB.sum() - cosines_BB.diagonal().sum()) / (B * (B - 1))
+    unit_BD = F.normalize(f_BD, dim=1)
+    return cosine + ((unit_BD @ unit_BD.T - torch.eye(B)) ** 2).mean()
+
+
+def gram_batch_terms(f_BD: Tensor) -> Tensor:
+    """The same through one B x B Gram matrix, as a careful reader would write it."""
+    B = len(f_BD)
+    unit_BD = F.normalize(f_BD, dim=1)
+    gram_BB = unit_BD @ unit_BD.T
+    return (gram_BB.sum() - gram_BB.diagonal().sum()) / (B * (B - 1)) + ((gram_BB - torch.eye(B)) ** 2).mean()
+
+
+def our_batch_terms(f_BD: Tensor) -> Tensor:
+    return losses.cosine_similarity(f_BD) + losses.orthogonality(f_BD)
+
+
+def backward_of(terms: Callable[[Tensor], Tensor], f_BD: Tensor) -> Callable[[], object]:
+    return lambda: torch.autograd.grad(terms(f_BD), f_BD)
+
+
+def saved_bytes(terms: Callable[[Tensor], Tensor], f_BD: Tensor) -> int:
+    """Bytes that the backward pass keeps."""
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        terms(f_BD)
+    return sum(kept.values())
+
+
+def steps_in(precision: torch.dtype | None, count: int) -> Callable[[], None]:
+    inversion = module()
+    optimizer = torch.optim.Adam(inversion.generator.parameters(), 1e-3)
+
+    def work() -> None:
+        for _ in range(count):
+            condition = inversion.conditioning.sample(inversion.batch_size)
+            with torch.autocast("cpu", precision or torch.bfloat16, enabled=precision is not None):
+                x_BCHW = inversion.generator(inversion.generator.sample_latent(inversion.batch_size), condition)
+                logits_BN, features = inversion.classifier.logits_and_features(x_BCHW)
+                step = Step(x_BCHW, condition, logits_BN, features, inversion.classifier)
+                total = inversion.objective.total(inversion.objective(step))
+            optimizer.zero_grad()
+            total.backward()
+            optimizer.step()
+
+    return work
+
+
+def peak_flops() -> float:
+    """The machine's measured peak: the best of several large matrix products in float32, in FLOP/s."""
+    a = torch.randn(2048, 2048)
+    return max(2 * 2048**3 / seconds(lambda: a @ a) for _ in range(8))
+
+
+def main() -> None:
+    rows: list[tuple[str, str, str]] = []
+
+    def tell(name: str, value: str, goal: str = "") -> None:
+        rows.append((name, value, goal))
+        print(f"{name:58s} {value:>24s}  {goal}", flush=True)
+
+    lightning_loop(5), bare_loop(5)
+    pairs = [(lightning_loop(STEPS), bare_loop(STEPS)) for _ in range(ROUNDS)]
+    ratios = sorted(ours / bare for ours, bare in pairs)
+    tell("our training step / bare PyTorch loop", f"{median(ratios):.3f} ({ratios[0]:.3f}-{ratios[-1]:.3f})", "goal <= 1.05")
+
+    f_BD = torch.randn(2048, 128, requires_grad=True)
+    torch.testing.assert_close(our_batch_terms(f_BD), naive_batch_terms(f_BD), rtol=1e-4, atol=1e-6)
+    ours = backward_of(our_batch_terms, f_BD)
+    for name, other in (("pairwise", naive_batch_terms), ("Gram", gram_batch_terms)):
+        middle, low, high = ratio(ours, backward_of(other, f_BD), rounds=3 if name == "pairwise" else ROUNDS)
+        tell(f"cosine + orthogonality, B=2048 d=128: naive {name} / ours", f"{middle:.1f} ({low:.1f}-{high:.1f})", "goal >= 8")
+        tell(f"  bytes kept for backward: naive {name} / ours", f"{saved_bytes(other, f_BD) / saved_bytes(our_batch_terms, f_BD):.1f}")
+
+    middle, low, high = ratio(steps_in(torch.bfloat16, 5), steps_in(None, 5), rounds=3)
+    native = torch.cpu._is_avx512_bf16_supported()
+    tell("float32 step / bfloat16 step", f"{middle:.2f} ({low:.2f}-{high:.2f})", f"processor computes in bfloat16: {native}")
+
+    for experiment in ("mnist_invert", "cifar_invert"):
+        inversion = module(experiment)
+        optimizer = torch.optim.Adam(inversion.generator.parameters(), 1e-3)
+
+        def one(inversion: InversionModule = inversion, optimizer: torch.optim.Optimizer = optimizer) -> None:
+            condition = inversion.conditioning.sample(inversion.batch_size)
+            x_BCHW = inversion.generator(inversion.generator.sample_latent(inversion.batch_size), condition)
+            logits_BN, features = inversion.classifier.logits_and_features(x_BCHW)
+            total = inversion.objective.total(inversion.objective(Step(x_BCHW, condition, logits_BN, features, inversion.classifier)))
+            optimizer.zero_grad()
+            total.backward()
+            optimizer.step()
+
+        one()
+        with FlopCounterMode(display=False) as counter:
+            one()
+        per_step = median(seconds(one) for _ in range(15))
+        share = counter.get_total_flops() / per_step / peak_flops()
+        tell(f"{experiment}: images/s; share of measured peak FLOP/s", f"{inversion.batch_size / per_step:.0f}; {share:.2f}")
+
+    with (HERE / "bench.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("figure", "median (range)", "note"), *rows])
+
+
+if __name__ == "__main__":
+    main()

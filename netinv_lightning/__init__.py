@@ -1,0 +1,25 @@
+"""Turns trained image classifiers inside out.
+
+    import netinv_lightning as netinv
+    result = netinv.invert(my_network, num_classes=10, channels=3, image_size=32)
+
+The names below are loaded when they are first used, so that importing the package stays light.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from netinv_lightning.api import Inversion, compose, invert, load_run
+
+__version__ = "0.1.0"
+__all__ = ["Inversion", "compose", "invert", "load_run"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        from netinv_lightning import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'netinv_lightning' has no attribute '{name}'")

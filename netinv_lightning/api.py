@@ -1,0 +1,147 @@
+"""For notebooks and scripts: compose a config, invert any network, load a run.
+
+Shape suffixes: B batch, N classes, C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+from torch import Tensor, nn
+
+from netinv_lightning.applications.invert import InvertApplication, make_module
+from netinv_lightning.classifiers.classifier import PENULTIMATE, FrozenClassifier
+from netinv_lightning.config import CONF, check, register
+from netinv_lightning.config_errors import explain
+from netinv_lightning.data.spec import DataSpec
+from netinv_lightning.errors import InputError
+from netinv_lightning.inversion.module import InversionModule
+from netinv_lightning.resume import read_config
+from netinv_lightning.run_dir import RunDir
+
+
+@dataclass(frozen=True)
+class Inversion:
+    """A trained inversion.
+
+    Attributes:
+        cfg: The config that it was trained with.
+        module: Generator, conditioning and classifier together.
+        metrics: Metric name to number; empty where the run has not finished.
+    """
+
+    cfg: DictConfig
+    module: InversionModule
+    metrics: dict[str, float]
+
+    @property
+    def classifier(self) -> FrozenClassifier:
+        return self.module.classifier
+
+    @property
+    def generator(self) -> nn.Module:
+        return self.module.generator
+
+    def sample(self, labels: Sequence[int] | Tensor, seed: int | None = None) -> Tensor:
+        """Images [B, C, H, W] in [0, 1], one for each label, conditioned on hot vectors."""
+        generator = None if seed is None else torch.Generator(self.module.device).manual_seed(seed)
+        label_B = torch.as_tensor(labels, device=self.module.device)
+        return self.module.draw(self.module.conditioning.of_labels(label_B), generator)
+
+
+def compose(overrides: Sequence[str] = ()) -> DictConfig:
+    """The config that the command line would make of these overrides.
+
+    Raises:
+        InputError: in one line, as the command line says it.
+    """
+    register()
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            cfg = hydra_compose("config", overrides=list(overrides))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise InputError(explain(error)) from error
+    check(cfg)
+    return cfg
+
+
+def invert(
+    network: nn.Module,
+    num_classes: int,
+    channels: int,
+    image_size: int,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    feature_layers: Sequence[str] = (PENULTIMATE,),
+    overrides: Sequence[str] = (),
+    run_dir: str | Path | None = None,
+) -> Inversion:
+    """Inverts any trained image classifier.
+
+    Args:
+        network: From normalised images [B, C, H, W] to logits [B, N]; it is frozen, and its weights stay as they are.
+        num_classes: N.
+        channels: 1 or 3.
+        image_size: Side of the square images, 28 to 64 pixels.
+        mean: Per channel, as the network's training normalised pixels of [0, 1]; None if it did not.
+        std: The same.
+        feature_layers: Modules of the network by name, for the cosine and orthogonality terms.
+        overrides: Of the config, such as `["application.steps=500", "conditioning=label"]`.
+        run_dir: Where the run is kept; None to keep nothing.
+
+    Raises:
+        InputError: if the network or a value does not fit.
+    """
+    cfg = compose(overrides)
+    spec = DataSpec(
+        "own", num_classes, channels, image_size,
+        tuple(mean or (0.0,) * channels), tuple(std or (1.0,) * channels), tuple(str(label) for label in range(num_classes)),
+    )  # fmt: skip
+    trained = {name: parameter.requires_grad for name, parameter in network.named_parameters()}
+    training = network.training
+    application = InvertApplication(cfg, FrozenClassifier(network, spec, feature_layers))
+    try:
+        with TemporaryDirectory() as temporary:
+            directory = RunDir(Path(run_dir or temporary).absolute())
+            directory.check_usable()
+            with directory.open(cfg):
+                metrics = application.run(directory)
+                directory.write_summary(metrics)
+    finally:  # the caller's network is given back as it came
+        network.train(training)
+        for name, parameter in network.named_parameters():
+            parameter.requires_grad_(trained[name])
+    return Inversion(cfg, application.module, metrics)
+
+
+def load_run(run_dir: str | Path, trusted: Sequence[str] = ()) -> Inversion:
+    """Loads a finished inversion from its run directory.
+
+    Args:
+        run_dir: The run directory.
+        trusted: Packages of your own from which the run's network may be made, such as `["my_package."]`; a `_target_`
+            outside the allow-list is otherwise refused.
+
+    Raises:
+        InputError: if it is no run of `application=invert`, or its classifier is not there.
+    """
+    import json
+
+    directory = Path(run_dir)
+    cfg = read_config(directory, trusted)
+    checkpoint = directory / "checkpoints" / "last.ckpt"
+    if cfg.application.name != "invert" or not checkpoint.is_file():
+        raise InputError(f"{directory}: holds no trained generator (application={cfg.application.name}, no checkpoints/last.ckpt)")
+    module = make_module(cfg)
+    module.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"], strict=False)
+    summary = directory / "summary.json"
+    return Inversion(cfg, module.eval(), json.loads(summary.read_text()) if summary.is_file() else {})

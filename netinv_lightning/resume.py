@@ -1,0 +1,109 @@
+"""`resume=<run directory>`: which config a continued run has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+
+from netinv_lightning.config import Config, Invert, TrainClassifier
+from netinv_lightning.errors import InputError, one_line
+
+TRUSTED = ("netinv_lightning.", "torch.", "torchvision.", "lightning.", "timm.")
+"""A `_target_` in a run directory's config may only begin so: the directory may come from somebody else."""
+
+CHANGEABLE = (
+    "application.steps",
+    "application.eval_",
+    "application.grid_",
+    "application.keep_samples",
+    "trainer",
+    "logger",
+    "output",
+    "sweep_output",
+    "resume",
+)
+"""Keys that a continued run may change: how long and where, not what."""
+
+
+def read_config(run_dir: Path, trusted: Sequence[str] = ()) -> DictConfig:
+    """Reads the config of a run directory.
+
+    Args:
+        run_dir: The run directory.
+        trusted: Further beginnings of a `_target_`, for networks of your own.
+
+    Raises:
+        InputError: if it is no run directory, its config is damaged, or it names code outside the allow-list.
+    """
+    path = run_dir / "config.yaml"
+    if not path.is_file() or not (run_dir / "status.json").is_file():
+        raise InputError(f"{run_dir}: is no run directory (it has no config.yaml and status.json); give one below runs/")
+    try:
+        cfg = OmegaConf.load(path)
+        assert isinstance(cfg, DictConfig)
+        schema = OmegaConf.structured(Config)
+        application = {"invert": Invert, "train_classifier": TrainClassifier}.get(cfg.application.name)
+        if application is not None:
+            schema.application = OmegaConf.structured(application)
+        cfg = OmegaConf.merge(schema, cfg)
+        assert isinstance(cfg, DictConfig)
+    except (yaml.YAMLError, ValueError, AttributeError, AssertionError) as error:  # OmegaConf's errors are AttributeError and ValueError
+        raise InputError(f"{path}: is not a run's config ({one_line(error)})") from error
+    for key, target in _targets(OmegaConf.to_container(cfg)):
+        if not target.startswith((*TRUSTED, *trusted)):
+            raise InputError(f"{path}: {key}={target} is outside the allow-list ({', '.join(TRUSTED)}); say that you trust it")
+    return cfg
+
+
+def resumed_config(cfg: DictConfig, overrides: list[str]) -> DictConfig:
+    """The saved config of `cfg.resume`; what the command line adds may only prolong the run or change its loggers.
+
+    Raises:
+        InputError: if the directory holds no unfinished run, or the command line asks for another model.
+    """
+    run_dir = Path(cfg.resume)
+    named = [override.split("=", 1)[1] for override in overrides if "_target_=" in override]
+    saved = read_config(run_dir, trusted=named)
+    given = [override for override in overrides if not override.startswith("resume=")]
+    if not given:
+        return saved
+    differing = [key for key in _differing(OmegaConf.to_container(saved), OmegaConf.to_container(cfg, resolve=True)) if _fixed(key)]
+    plain = [override for override in given if "=" in override and not override.startswith("+") and "." in override.split("=")[0]]
+    if len(plain) == len(given) and not any(_fixed(override.split("=")[0]) for override in given):
+        for override in given:  # a few keys on top of the saved config
+            key = override.split("=")[0]
+            OmegaConf.update(saved, key, OmegaConf.select(cfg, key))
+        return saved
+    if differing:
+        raise InputError(
+            f"resume={cfg.resume}: {', '.join(differing[:3])} differ from the saved config; leave them out, or start a new run"
+        )
+    return cfg
+
+
+def _fixed(key: str) -> bool:
+    return not key.startswith(CHANGEABLE)
+
+
+def _differing(saved: Any, given: Any, prefix: str = "") -> Iterator[str]:
+    if isinstance(saved, dict) and isinstance(given, dict):
+        for key in {**saved, **given}:
+            yield from _differing(saved.get(key), given.get(key), f"{prefix}.{key}" if prefix else str(key))
+    elif saved != given:
+        yield prefix
+
+
+def _targets(node: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if key == "_target_":
+                yield f"{prefix}_target_", str(value)
+            else:
+                yield from _targets(value, f"{prefix}{key}.")
+    elif isinstance(node, list):
+        for value in node:
+            yield from _targets(value, prefix)

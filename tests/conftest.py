@@ -1,0 +1,53 @@
+"""Shared by all tests: no network, no W&B login, and small configs of the real recipes."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import DictConfig
+
+import netinv_lightning
+
+FEW_STEPS = [
+    "generator=tiny",
+    "application.steps=8",
+    "application.batch_size=8",
+    "application.log_every=2",
+    "application.grid_every=4",
+    "application.checkpoint_every=4",
+    "application.eval_samples=64",
+    "application.eval_batch_size=32",
+    "application.keep_samples=16",
+    "application.grid_columns=2",
+]
+"""Overrides that make any inversion a matter of a second."""
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connections beyond this machine fail at once, as on a machine without a network."""
+    connect = socket.socket.connect
+
+    def local_only(self: socket.socket, address: Any) -> None:
+        if self.family in (socket.AF_INET, socket.AF_INET6) and not str(address[0]).startswith(("127.", "::1", "localhost")):
+            raise OSError(f"tests have no network: {address}")
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", local_only)
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("WANDB_SILENT", "true")
+
+
+@pytest.fixture
+def compose() -> Callable[..., DictConfig]:
+    """Composes a config with few steps, and further overrides on top."""
+    return lambda *overrides: netinv_lightning.compose([*FEW_STEPS, *overrides])
+
+
+@pytest.fixture
+def job_dir(tmp_path: Path) -> Path:
+    return tmp_path / "runs" / "test" / "20260101-000000-000000"
