@@ -170,6 +170,9 @@ class Config:
 def register() -> None:
     """Makes the schema known to Hydra's config search."""
     store = ConfigStore.instance()
+    # Hydra copies this singleton at every look-up of a group, over a hundred times for --help and a second in all;
+    # what it loads from the store it copies once more, so the store itself needs no copy.
+    ConfigStore.__deepcopy__ = lambda self, memo: self  # type: ignore[attr-defined]
     store.store(name="schema", node=Config, provider="netinv_lightning")
     store.store(group="application", name="invert_schema", node=Invert, provider="netinv_lightning")
     store.store(group="application", name="train_classifier_schema", node=TrainClassifier, provider="netinv_lightning")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -80,9 +81,7 @@ def test_a_damaged_byte_is_found_by_the_cards_sha256(where: int, saved: Path) ->
     content = bytearray(saved.read_bytes())
     content[where] ^= 1
     saved.write_bytes(content)
-    message = refusal(read_card, saved)
-    assert "damaged" in message
-    assert "sha256" in message
+    assert re.search("damaged.*sha256", refusal(read_card, saved))
 
 
 @pytest.mark.parametrize("card", [b"", b"{", b"[]", b"{}", b'{"sha256": null}', b"\xff\xfe\x00"])
@@ -105,8 +104,10 @@ def test_truncated_weights_are_one_line(kind: str, keep: int, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("content", [b"hello\n", b"junkjunk", b"\x80\x02junk.", b"{}", b"\x93NUMPY\x01\x00"])
-def test_a_file_of_another_kind_is_one_line(content: bytes, tmp_path: Path) -> None:
+def test_a_missing_file_and_one_of_another_kind_are_one_line(content: bytes, tmp_path: Path) -> None:
     for name in ("mine.pt", "mine.safetensors", "mine"):
+        assert "there is no such file" in refusal(load_weights, tmp_path / name)
+        assert "there is no such file" in refusal(read_card, tmp_path / name)
         (tmp_path / name).write_bytes(content)
         refusal(load_weights, tmp_path / name)
 
@@ -115,8 +116,7 @@ def test_a_file_of_another_kind_is_one_line(content: bytes, tmp_path: Path) -> N
 @pytest.mark.parametrize("suffix", [".pt", ".pth", ".ckpt"])
 def test_state_dicts_of_torch_and_lightning_are_read(wrap: Callable[[OrderedDict], dict], suffix: str, tmp_path: Path) -> None:
     torch.save(wrap(small().state_dict()), tmp_path / f"mine{suffix}")
-    other = small(seed=1)
-    fill(other, load_weights(tmp_path / f"mine{suffix}"), "")
+    fill(other := small(seed=1), load_weights(tmp_path / f"mine{suffix}"), "")
     assert same(other, small())
 
 
@@ -138,11 +138,6 @@ def test_nothing_in_a_pt_file_is_ever_run(tmp_path: Path) -> None:
 def test_what_is_no_state_dict_is_one_line(content: object, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "mine.pt")
     assert "holds no state dict" in refusal(load_weights, tmp_path / "mine.pt")
-
-
-def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
-    for call in (read_card, load_weights):
-        assert "there is no such file" in refusal(call, tmp_path / "no.safetensors")
 
 
 def test_weights_of_another_architecture_are_counted_and_nothing_is_loaded() -> None:
@@ -169,14 +164,13 @@ def test_a_checkpoint_with_a_card_needs_no_more_than_its_path(saved: Path) -> No
     frozen = load_classifier(config("data=mnist", "classifier=checkpoint", f"classifier.path={saved}"))  # the card's data, not mnist
     assert same(frozen.network, small())
     assert frozen.spec == CIFAR10
-    assert not frozen.training
 
 
 def test_a_checkpoint_without_a_card_needs_a_network(tmp_path: Path) -> None:
     path = tmp_path / "mine.pt"
     torch.save(small(channels=1, side=28).state_dict(), path)
-    message = refusal(load_classifier, config("classifier=checkpoint", f"classifier.path={path}"))
-    assert "+classifier.network={_target_: " in message  # as Hydra takes it
+    remedy = "+classifier.network={_target_: "  # with the plus, as Hydra takes it
+    assert remedy in refusal(load_classifier, config("classifier=checkpoint", f"classifier.path={path}"))
     network = ["+classifier.network.stages=[[4],[4]]", "+classifier.network.hidden=8"]
     frozen = load_classifier(config("classifier=cnn", f"classifier.path={path}", *network))
     assert same(frozen.network, small(channels=1, side=28))
@@ -193,17 +187,16 @@ def test_a_users_own_network_is_named_by_its_class(tmp_path: Path, monkeypatch: 
     mine = nn.Sequential(nn.Flatten(), nn.Linear(1200, 6), nn.Linear(6, 5))
     torch.save(mine.state_dict(), tmp_path / "mine.pt")
     npz = ["data=npz", f"data.path={tmp_path / 'absent.npz'}"]  # images are not needed (A1-16)
-    named = ["classifier=checkpoint", f"classifier.path={tmp_path / 'mine.pt'}"]
-    named += ["+classifier.network={_target_: my_network_of_test_checkpoint.Mine, width: 6}"]
-    message = refusal(load_classifier, config(*npz, *named))
-    assert message.startswith("classifier.num_classes, classifier.channels, classifier.image_size: must be given")
+    network = "+classifier.network={_target_: my_network_of_test_checkpoint.Mine, width: 6}"
+    named = ["classifier=checkpoint", f"classifier.path={tmp_path / 'mine.pt'}", network]
+    sizes_missing = "classifier.num_classes, classifier.channels, classifier.image_size: must be given"
+    assert refusal(load_classifier, config(*npz, *named)).startswith(sizes_missing)
     sizes = ["classifier.num_classes=5", "classifier.channels=3", "classifier.image_size=20"]
     frozen = load_classifier(config(*npz, *named, *sizes, "classifier.mean=[0.1,0.2,0.3]"))
     assert same(frozen.network, mine)
     assert (frozen.spec.mean, frozen.spec.std, frozen.spec.class_names) == ((0.1, 0.2, 0.3), (1.0, 1.0, 1.0), tuple("01234"))
     frozen = load_classifier(config(*npz, *named, *sizes))
-    x_BCHW = torch.rand(2, 3, 20, 20)
-    torch.testing.assert_close(frozen(x_BCHW), mine(x_BCHW))  # nothing said: nothing normalised
+    torch.testing.assert_close(frozen(torch.ones(2, 3, 20, 20)), mine(torch.ones(2, 3, 20, 20)))  # nothing said: nothing normalised
 
 
 def test_a_network_of_torchvision_is_named_by_its_function(tmp_path: Path) -> None:
@@ -214,7 +207,7 @@ def test_a_network_of_torchvision_is_named_by_its_function(tmp_path: Path) -> No
     network = "+classifier.network={_target_: torchvision.models.resnet18, num_classes: "
     frozen = load_classifier(config(*named, network + "7}"))
     assert same(frozen.network, resnet)
-    assert (frozen.spec.num_classes, frozen.spec.class_names) == (7, tuple("0123456"))
+    assert frozen.spec.class_names == tuple("0123456")
     assert "num_classes" in refusal(load_classifier, config(*named, network + "6}"))
 
 
@@ -249,11 +242,8 @@ def test_a_card_with_wrong_fields_is_one_line(damage: dict[str, object], saved: 
 
 def test_a_path_is_never_passed_over_for_the_zoo(saved: Path) -> None:
     message = refusal(load_classifier, config("data=mnist", f"classifier.path={saved}"))  # the default is classifier=zoo
-    assert "classifier.zoo=mnist_cnn" in message
-    assert "classifier=checkpoint" in message
+    assert re.search("classifier.zoo=mnist_cnn.*classifier=checkpoint", message)
 
 
 def test_without_any_weights_the_remedies_are_named() -> None:
-    message = refusal(load_classifier, config("classifier=cnn"))
-    assert "classifier=zoo" in message
-    assert "application=train_classifier" in message
+    assert re.search("classifier=zoo.*application=train_classifier", refusal(load_classifier, config("classifier=cnn")))

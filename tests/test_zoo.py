@@ -41,11 +41,8 @@ def config(*overrides: str) -> DictConfig:
 
 
 @cache
-def test_split(data: str) -> tuple[Tensor, Tensor]:
+def held_out(data: str) -> tuple[Tensor, Tensor]:
     return sources.LOADERS[data](Path(ROOT), False)
-
-
-test_split.__test__ = False  # no test
 
 
 def accuracy(classifier: FrozenClassifier, images: Tensor, labels: Tensor) -> float:
@@ -94,7 +91,7 @@ def test_the_stated_accuracy_is_reproduced_on_the_test_split(name: str) -> None:
         pytest.skip("NETINV_DATA is not set: it names the folder of the real data sets")
     if not (Path(ROOT) / PLACES[data]).exists():
         pytest.skip(f"NETINV_DATA={ROOT} holds no {data}")
-    images, labels = test_split(data)
+    images, labels = held_out(data)
     assert card(name)["test_images"] == len(labels)
     assert accuracy(load_zoo(name), images, labels) == pytest.approx(card(name)["test_accuracy"], abs=5e-4)
 

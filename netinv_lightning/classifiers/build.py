@@ -22,19 +22,25 @@ from netinv_lightning.data.spec import SPECS, DataSpec
 from netinv_lightning.errors import InputError, one_line
 
 OWN_NETWORKS = "netinv_lightning.classifiers.networks."
+SHAPE = {"num_classes": "num_classes", "channels": "channels", "image_size": "image_size", "in_chans": "channels", "img_size": "image_size"}
+"""Arguments of networks, by the fact of the data that fills them in."""
 
 
 def build_network(network: Mapping[Any, Any], spec: DataSpec) -> nn.Module:
-    """Makes the network that `classifier.network` describes; ours are told the classes, channels and size of the data.
+    """Makes the network that `classifier.network` describes.
+
+    Our own networks are told the classes, channels and size of the data; for others, keys of `SHAPE` that are null are.
 
     Raises:
         InputError: if it cannot be made.
     """
-    shape = {}
-    if str(network.get("_target_", "")).startswith(OWN_NETWORKS):
-        shape = {"num_classes": spec.num_classes, "channels": spec.channels, "image_size": spec.image_size}
+    keywords = dict(network)
+    for key, fact in SHAPE.items():
+        own = key in ("num_classes", "channels", "image_size") and str(network.get("_target_", "")).startswith(OWN_NETWORKS)
+        if own or (key in keywords and keywords[key] is None):
+            keywords[key] = keywords.get(key) or getattr(spec, fact)
     try:
-        made = instantiate({**shape, **network})
+        made = instantiate(keywords)
     except InstantiationException as error:
         raise InputError(f"classifier.network: cannot be made: {one_line(error.__cause__ or error)}") from error
     if not isinstance(made, nn.Module):
@@ -85,10 +91,14 @@ def load_classifier(cfg: DictConfig) -> FrozenClassifier:
     Raises:
         InputError: if weights, network, shapes or feature layers do not fit together.
     """
+    network: Any = OmegaConf.to_container(cfg.classifier.network, resolve=True) if cfg.classifier.network else None
     if cfg.classifier.zoo is not None:
         path = zoo_path(cfg.classifier.zoo)
     elif cfg.classifier.path is not None:
         path = Path(cfg.classifier.path)
+    elif network and (network.get("weights") or network.get("pretrained")):  # torchvision's or timm's own
+        spec = resolve_spec(cfg, None)
+        return FrozenClassifier(build_network(network, spec), spec, cfg.classifier.feature_layers)
     else:
         raise InputError(
             "classifier.path: no trained weights are named. Take one of the zoo (classifier=zoo), give a checkpoint "
@@ -96,7 +106,7 @@ def load_classifier(cfg: DictConfig) -> FrozenClassifier:
         )
     card = read_card(path)
     spec = resolve_spec(cfg, card)
-    network: Any = OmegaConf.to_container(cfg.classifier.network, resolve=True) if cfg.classifier.network else (card or {}).get("network")
+    network = network or (card or {}).get("network")
     if network is None:
         raise InputError(
             f"classifier.path={path}: has no card beside it ({path.with_suffix('.json').name}), so say which network it belongs to: "

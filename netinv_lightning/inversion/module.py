@@ -136,7 +136,8 @@ class InversionModule(L.LightningModule):
         self.step_seconds.append(time.perf_counter() - self._started)
         if row == self.log_every - 1:
             means = self._read(self.recent_KV.cpu())
-            self.log_dict(dict(zip(self.columns, means.tolist(), strict=True)))
+            for name, mean in zip(self.columns, means.tolist(), strict=True):
+                self.log(name, mean, prog_bar=name == names.INVERSION_ACCURACY_TRAIN)
 
     def on_train_end(self) -> None:
         if rows := len(self.step_seconds) % self.log_every:
