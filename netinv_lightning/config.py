@@ -191,6 +191,9 @@ def check(cfg: DictConfig) -> None:
         weight = options.weight
         if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not math.isfinite(weight) or weight < 0:
             raise InputError(f"{key}={weight}: must be a finite number, 0 or more (~loss.{term} removes the term)")
+    size = cfg.classifier.image_size
+    if cfg.application.name == "invert" and size is not None and not 28 <= size <= 64:
+        raise InputError(f"classifier.image_size={size}: the generator makes images of 28 to 64 pixels a side")
     positive = {
         "invert": ("steps", "lr", "eval_samples", "eval_batch_size", "grid_columns", "grid_every", "log_every", "checkpoint_every"),
         "train_classifier": ("epochs", "lr"),

@@ -68,21 +68,19 @@ def resumed_config(cfg: DictConfig, overrides: list[str]) -> DictConfig:
     run_dir = Path(cfg.resume)
     named = [override.split("=", 1)[1] for override in overrides if "_target_=" in override]
     saved = read_config(run_dir, trusted=named)
-    given = [override for override in overrides if not override.startswith("resume=")]
-    if not given:
-        return saved
-    differing = [key for key in _differing(OmegaConf.to_container(saved), OmegaConf.to_container(cfg, resolve=True)) if _fixed(key)]
-    plain = [override for override in given if "=" in override and not override.startswith("+") and "." in override.split("=")[0]]
-    if len(plain) == len(given) and not any(_fixed(override.split("=")[0]) for override in given):
-        for override in given:  # a few keys on top of the saved config
-            key = override.split("=")[0]
+    given = [override.split("=")[0] for override in overrides if not override.startswith("resume=")]
+    if all("." in key and not key.startswith("+") for key in given):  # a few keys on top of the saved config
+        refused = [key for key in given if _fixed(key) and "_target_" not in key]
+        for key in given:
             OmegaConf.update(saved, key, OmegaConf.select(cfg, key))
-        return saved
-    if differing:
+    else:  # the whole command again
+        refused = [key for key in _differing(OmegaConf.to_container(saved), OmegaConf.to_container(cfg, resolve=True)) if _fixed(key)]
+        saved = cfg
+    if refused:
         raise InputError(
-            f"resume={cfg.resume}: {', '.join(differing[:3])} differ from the saved config; leave them out, or start a new run"
+            f"resume={cfg.resume}: {', '.join(refused[:3])} may not change in a continued run; leave it out, or start a new run"
         )
-    return cfg
+    return saved
 
 
 def _fixed(key: str) -> bool:

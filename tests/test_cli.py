@@ -62,7 +62,7 @@ def test_wrong_input_of_every_kind(tmp_path: Path, capfd: pytest.CaptureFixture[
         ("classifier=cnn", f"classifier.path={inputs}/other.pt"): "belong to another architecture than CNN",
         ("classifier=cnn", "classifier.zoo=mnist_cnn", "classifier.num_classes=7"): "of another shape",
         ("classifier.feature_layers=[hed]",): "classifier.feature_layers=hed: the network has no such layer; did you mean 'head'?",
-        ("classifier.image_size=200",): "image",
+        ("classifier.image_size=200",): "classifier.image_size=200: the generator makes images of 28 to 64 pixels",
         ("generator.dropout=1.5",): "generator.dropout=1.5: must be from 0 to below 1",
         ("conditioning.mode=vectr",): "conditioning.mode=vectr: choose from label, vector, matrix, vector_matrix",
         ("conditioning.temperature=0",): "conditioning.temperature=0.0: must be above 0",
@@ -75,7 +75,7 @@ def test_wrong_input_of_every_kind(tmp_path: Path, capfd: pytest.CaptureFixture[
         ("logger.name=wandbb",): "logger.name=wandbb: did you mean 'wandb'?",
         ("application=train_classifier", "classifier=cnn", "data=cifar100"): "CIFAR100 is not there",
         ("application=train_classifier", "classifier=cnn", "data=svhn_head"): "train_32x32.head.mat is not there",
-        ("application=train_classifier", "classifier=cnn", "data=npz"): "data.path: must be given",
+        ("application=train_classifier", "classifier=cnn", "data=npz"): "data.path: must name an .npz file with X and y",
         ("application=train_classifier",): "classifier.network: choose a network to train",
         (
             "application=train_classifier",
