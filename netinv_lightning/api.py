@@ -24,7 +24,7 @@ from netinv_lightning.config import CONF, check, register
 from netinv_lightning.config_errors import explain
 from netinv_lightning.data.spec import DataSpec
 from netinv_lightning.errors import InputError
-from netinv_lightning.inversion.module import InversionModule
+from netinv_lightning.inversion.module import InversionModule, own_randomness
 from netinv_lightning.resume import read_config
 from netinv_lightning.run_dir import RunDir
 
@@ -53,9 +53,11 @@ class Inversion:
 
     def sample(self, labels: Sequence[int] | Tensor, seed: int | None = None) -> Tensor:
         """Images [B, C, H, W] in [0, 1], one for each label, conditioned on hot vectors."""
-        generator = None if seed is None else torch.Generator(self.module.device).manual_seed(seed)
-        label_B = torch.as_tensor(labels, device=self.module.device)
-        return self.module.draw(self.module.conditioning.of_labels(label_B), generator)
+        condition = self.module.conditioning.of_labels(torch.as_tensor(labels, device=self.module.device))
+        if seed is None:
+            return self.module.draw(condition)
+        with own_randomness(seed, self.module.device):
+            return self.module.draw(condition)
 
 
 def compose(overrides: Sequence[str] = ()) -> DictConfig:

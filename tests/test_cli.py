@@ -68,6 +68,8 @@ def test_wrong_input_of_every_kind(tmp_path: Path, capfd: pytest.CaptureFixture[
         ("conditioning.temperature=0",): "conditioning.temperature=0.0: must be above 0",
         ("application.batch_size=1",): "application.batch_size=1: must be 2 or more",
         ("+loss.cosine.wieght=2",): "loss.cosine.wieght: the term has no such option; did you mean 'weight'?",
+        ("+loss.cosine.layers=[conv]",): "loss.cosine.layers=conv: is not in classifier.feature_layers",
+        ("loss=ce_only", "loss.ce.weight=0"): "loss: every term has weight 0",
         ("+loss.cosinus={weight: 1}",): "loss.cosinus: there is no such term; did you mean 'cosine'?",
         ("perturbation.norm=l3",): "perturbation.norm=l3: choose from l1, l2, linf",
         ("+trainer.devicess=1",): "trainer.devicess: lightning.Trainer has no such argument; did you mean 'devices'?",

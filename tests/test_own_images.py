@@ -129,14 +129,17 @@ def test_a_folder_of_pngs_is_read_pixel_by_pixel(folder: Path) -> None:
 def test_images_of_a_folder_are_resized_cropped_and_made_rgb(folder: Path) -> None:
     gray_HW = X[0, 0]
     Image.fromarray(gray_HW).save(folder / "ant" / "0.png")
-    Image.fromarray(np.full((16, 24, 3), (10, 20, 30), np.uint8)).save(folder / "cat" / "1.png")
+    large = np.full((16, 24, 3), (10, 20, 30), np.uint8)
+    large[:4] = 200  # a quarter of its height, all lost where it is cropped without being resized
+    Image.fromarray(large).save(folder / "cat" / "1.png")
     wide = np.zeros((8, 16, 3), np.uint8)
     wide[:, 4:12] = 200  # the middle square, all that a crop to 8 x 8 keeps
     Image.fromarray(wide).save(folder / "bee" / "0.png")
     (images, _), _ = read_folder(folder, None)
     assert images.shape == (6, 3, 8, 8)  # the first image's size
     assert torch.equal(images[0], torch.from_numpy(gray_HW).expand(3, 8, 8))
-    assert images[5].flatten(1).unique(dim=1).flatten().tolist() == [10, 20, 30]
+    assert images[5, :, 0].unique().tolist() == [200]
+    assert images[5, :, 4:].flatten(1).unique(dim=1).flatten().tolist() == [10, 20, 30]
     assert images[2].unique().tolist() == [200]
     (images, _), _ = read_folder(folder, 4)
     assert images.shape == (6, 3, 4, 4)

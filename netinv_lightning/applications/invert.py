@@ -23,7 +23,7 @@ from netinv_lightning.figures import image_grid
 from netinv_lightning.inversion.conditioning import Conditioning
 from netinv_lightning.inversion.evaluation import evaluate
 from netinv_lightning.inversion.generator import Generator
-from netinv_lightning.inversion.module import InversionModule
+from netinv_lightning.inversion.module import InversionModule, own_randomness
 from netinv_lightning.inversion.objective import Objective
 from netinv_lightning.inversion.perturbation import Perturbation
 from netinv_lightning.metrics import names
@@ -62,7 +62,7 @@ def make_module(cfg: DictConfig, classifier: FrozenClassifier | None = None) -> 
         generator=generator,
         conditioning=conditioning,
         classifier=classifier,
-        objective=Objective(_plain(cfg.loss)),
+        objective=Objective(_plain(cfg.loss), classifier.feature_layers),
         perturbation=_made("perturbation", Perturbation, **cfg.perturbation),
         **{key: cfg.application[key] for key in MODULE_KEYS},
     )
@@ -125,9 +125,10 @@ class InvertApplication:
         return metrics
 
     def _save_samples(self, run_dir: RunDir) -> None:
-        generator = torch.Generator(self.module.device).manual_seed(self.cfg.seed)
-        condition = self.module.conditioning.sample(self.cfg.application.keep_samples, self.module.device, generator)
-        content = {"images": self.module.draw(condition, generator), "labels": condition.label_B, "conditioning": condition.target_BN}
+        with own_randomness(self.cfg.seed, self.module.device):
+            condition = self.module.conditioning.sample(self.cfg.application.keep_samples, self.module.device)
+            images = self.module.draw(condition)
+        content = {"images": images, "labels": condition.label_B, "conditioning": condition.target_BN}
         run_dir.samples.mkdir(exist_ok=True)
         save_file({name: tensor.cpu().contiguous() for name, tensor in content.items()}, run_dir.samples / "inverted.safetensors")
 
@@ -135,9 +136,9 @@ class InvertApplication:
 def class_grid(module: InversionModule, columns: int, seed: int) -> Tensor:
     """Images of every class, [N, K, C, H, W], conditioned on hot vectors; the same latents at every call."""
     N = module.conditioning.num_classes
-    generator = torch.Generator(module.device).manual_seed(seed)
     label_B = torch.arange(N, device=module.device).repeat_interleave(columns)
-    return module.draw(module.conditioning.of_labels(label_B), generator).unflatten(0, (N, columns))
+    with own_randomness(seed, module.device):
+        return module.draw(module.conditioning.of_labels(label_B)).unflatten(0, (N, columns))
 
 
 class GridCallback(Callback):

@@ -52,8 +52,13 @@ def build_network(network: Mapping[Any, Any], spec: DataSpec) -> nn.Module:
 
 def card_spec(card: dict[str, Any]) -> DataSpec:
     """The data that a card tells of."""
-    known: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in card["data"].items()}
-    return DataSpec(**known)
+    try:
+        known: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in card["data"].items()}
+        return DataSpec(**known)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"classifier.path: the card {card.get('name', '')} does not tell its data ({one_line(error)}); get it again"
+        ) from error
 
 
 def resolve_spec(cfg: DictConfig, card: dict[str, Any] | None) -> DataSpec:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 
 from netinv_lightning.classifiers.classifier import FrozenClassifier
-from netinv_lightning.inversion.module import InversionModule
+from netinv_lightning.inversion.module import InversionModule, own_randomness
 from netinv_lightning.metrics import names
 from netinv_lightning.metrics.inversion import ClassCosine, InversionAccuracy
 
@@ -35,20 +35,20 @@ def evaluate(
     classifier, N = module.classifier.eval(), module.conditioning.num_classes
     metrics: dict[str, float] = {}
     for hot in (False, True):
-        generator = torch.Generator(module.device).manual_seed(seed + 1)
         accuracy = InversionAccuracy(N).to(module.device)
         agreement = [InversionAccuracy(N).to(module.device) for _ in verifiers]
         cosine: ClassCosine | None = None
-        for first in range(0, samples, batch_size):
-            condition = module.conditioning.sample(min(batch_size, samples - first), module.device, generator, hot=hot or None)
-            x_BCHW = module.draw(condition, generator)
-            logits_BN, features = classifier.logits_and_features(x_BCHW)
-            accuracy.update(logits_BN, condition.label_B, condition.target_BN)
-            for metric, verifier in zip(agreement, verifiers, strict=True):
-                metric.update(verifier.to(module.device)(x_BCHW), condition.label_B, condition.target_BN)
-            f_BD = features[classifier.feature_layers[-1]]
-            cosine = cosine or ClassCosine(N, f_BD.shape[1]).to(module.device)
-            cosine.update(f_BD, condition.label_B)
+        with own_randomness(seed + 1, module.device):
+            for first in range(0, samples, batch_size):
+                condition = module.conditioning.sample(min(batch_size, samples - first), module.device, hot=hot or None)
+                x_BCHW = module.draw(condition)
+                logits_BN, features = classifier.logits_and_features(x_BCHW)
+                accuracy.update(logits_BN, condition.label_B, condition.target_BN)
+                for metric, verifier in zip(agreement, verifiers, strict=True):
+                    metric.update(verifier.to(module.device)(x_BCHW), condition.label_B, condition.target_BN)
+                f_BD = features[classifier.feature_layers[-1]]
+                cosine = cosine or ClassCosine(N, f_BD.shape[1]).to(module.device)
+                cosine.update(f_BD, condition.label_B)
         values = accuracy.compute()
         if hot:
             metrics[names.INVERSION_ACCURACY_HOT] = float(values["accuracy"])

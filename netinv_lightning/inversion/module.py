@@ -116,10 +116,10 @@ class InversionModule(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     @torch.no_grad()
-    def draw(self, condition: Condition, generator: torch.Generator | None = None) -> Tensor:
-        """Images for given conditions, in the sampling mode of the run."""
+    def draw(self, condition: Condition) -> Tensor:
+        """Images for given conditions, in the sampling mode of the run; under `own_randomness` always the same."""
         with sampling_mode(self.generator, self.sampling_dropout, self.sampling_batch_norm):
-            return self.generator(self.generator.sample_latent(len(condition.label_B), self.device, generator), condition)
+            return self.generator(self.generator.sample_latent(len(condition.label_B), self.device), condition)
 
     def reached(self) -> tuple[int, float] | None:
         """Step and training seconds at which the accuracy of the last 10 batches first held 0.95; None if never."""
@@ -188,6 +188,14 @@ def _set_random_state(state: Tensor, device: torch.device) -> None:
         torch.cuda.set_rng_state(state.cpu(), device)
     else:
         torch.set_rng_state(state.cpu())
+
+
+@contextmanager
+def own_randomness(seed: int, device: torch.device) -> Iterator[None]:
+    """Seeds latents, conditions and dropout inside, and leaves the randomness of training as it was."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
 
 
 @contextmanager

@@ -115,12 +115,13 @@ class Objective:
 
     Args:
         terms: Name to weight and options; a name outside `TERMS` gives a `_target_`, the dotted path of its function.
+        feature_layers: The layers whose features a step holds; a term's `layers` must be among them.
 
     Raises:
-        InputError: if a term or one of its options does not exist.
+        InputError: if a term, one of its options or its layers does not exist, or no term has a weight.
     """
 
-    def __init__(self, terms: Mapping[str, Mapping[str, Any]]) -> None:
+    def __init__(self, terms: Mapping[str, Mapping[str, Any]], feature_layers: Sequence[str] | None = None) -> None:
         if not terms:
             raise InputError("loss: has no terms; choose a preset, such as loss=inversion")
         self.weights: dict[str, float] = {}
@@ -130,8 +131,10 @@ class Objective:
             self.weights[name] = float(settings.get("weight", math.nan))
             if not 0 <= self.weights[name] < math.inf:
                 raise InputError(f"loss.{name}.weight={settings.get('weight')}: must be a finite number, 0 or more")
+            for layer in options.get("layers") or ():
+                if feature_layers is not None and layer not in feature_layers:
+                    raise InputError(f"loss.{name}.layers={layer}: is not in classifier.feature_layers; {nearest(layer, feature_layers)}")
             self._terms[name] = _bind(name, _function(name, settings.get("_target_")), options)
-
         if not any(self.weights.values()):
             raise InputError(f"loss: every term has weight 0, so there is nothing to train on: {', '.join(self.weights)}")
 
