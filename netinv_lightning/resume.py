@@ -11,9 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from netinv_lightning.config import Config, Invert, TrainClassifier
 from netinv_lightning.errors import InputError, one_line
-
-TRUSTED = ("netinv_lightning.", "torch.", "torchvision.", "lightning.", "timm.")
-"""A `_target_` in a run directory's config may only begin so: the directory may come from somebody else."""
+from netinv_lightning.trust import check_targets
 
 CHANGEABLE = (
     "application.steps",
@@ -53,9 +51,7 @@ def read_config(run_dir: Path, trusted: Sequence[str] = ()) -> DictConfig:
         assert isinstance(cfg, DictConfig)
     except (yaml.YAMLError, ValueError, AttributeError, AssertionError) as error:  # OmegaConf's errors are AttributeError and ValueError
         raise InputError(f"{path}: is not a run's config ({one_line(error)})") from error
-    for key, target in _targets(OmegaConf.to_container(cfg)):
-        if not target.startswith((*TRUSTED, *trusted)):
-            raise InputError(f"{path}: {key}={target} is outside the allow-list ({', '.join(TRUSTED)}); say that you trust it")
+    check_targets(OmegaConf.to_container(cfg), str(path), trusted)
     return cfg
 
 
@@ -93,15 +89,3 @@ def _differing(saved: Any, given: Any, prefix: str = "") -> Iterator[str]:
             yield from _differing(saved.get(key), given.get(key), f"{prefix}.{key}" if prefix else str(key))
     elif saved != given:
         yield prefix
-
-
-def _targets(node: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
-    if isinstance(node, dict):
-        for key, value in node.items():
-            if key == "_target_":
-                yield f"{prefix}_target_", str(value)
-            else:
-                yield from _targets(value, f"{prefix}{key}.")
-    elif isinstance(node, list):
-        for value in node:
-            yield from _targets(value, prefix)

@@ -84,7 +84,7 @@ def test_wrong_input_of_every_kind(tmp_path: Path, capfd: pytest.CaptureFixture[
             "classifier=cnn",
             "data=mnist5k",
             "data.subset_size=9999",
-        ): "data.subset_size=9999: must be from 1 to 3600",
+        ): "data.subset_size=9999: must be from 2 to 3600",
         ("resume=nowhere",): "nowhere: is no run directory",
     }
     for arguments, message in cases.items():

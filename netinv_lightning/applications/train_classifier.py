@@ -37,8 +37,10 @@ class TrainClassifierApplication:
         self.cfg = cfg
         check_logger(cfg)
         check_trainer(cfg)
-        if cfg.classifier.network is None:
+        if not cfg.classifier.network:
             raise InputError("classifier.network: choose a network to train: classifier=cnn, mlp, resnet or vit")
+        if cfg.application.save_as is not None and not cfg.application.save_as.endswith(".safetensors"):
+            raise InputError(f"application.save_as={cfg.application.save_as}: must end in .safetensors")
         self.network_config = OmegaConf.to_container(cfg.classifier.network, resolve=True)
         assert isinstance(self.network_config, dict)
         if cfg.resume is not None:

@@ -20,6 +20,7 @@ from netinv_lightning.classifiers.classifier import FrozenClassifier
 from netinv_lightning.classifiers.zoo import zoo_path
 from netinv_lightning.data.spec import SPECS, DataSpec
 from netinv_lightning.errors import InputError, one_line
+from netinv_lightning.trust import check_targets
 
 OWN_NETWORKS = "netinv_lightning.classifiers.networks."
 SHAPE = {"num_classes": "num_classes", "channels": "channels", "image_size": "image_size", "in_chans": "channels", "img_size": "image_size"}
@@ -61,6 +62,15 @@ def card_spec(card: dict[str, Any]) -> DataSpec:
         ) from error
 
 
+def card_network(card: dict[str, Any], where: str) -> dict[str, Any]:
+    """The network that a card tells of, never any other code."""
+    network = card.get("network")
+    if not isinstance(network, dict) or "_target_" not in network:
+        raise InputError(f"{where}: its card tells no network; name it: +classifier.network={{_target_: package.module.Class, ...}}")
+    check_targets({"classifier.network": network}, f"{where}: its card")
+    return network
+
+
 def resolve_spec(cfg: DictConfig, card: dict[str, Any] | None) -> DataSpec:
     """The data that the classifier was trained on: the card's or the data set's, with the keys of `classifier` on top."""
     if card is not None:
@@ -97,6 +107,11 @@ def load_classifier(cfg: DictConfig) -> FrozenClassifier:
         InputError: if weights, network, shapes or feature layers do not fit together.
     """
     network: Any = OmegaConf.to_container(cfg.classifier.network, resolve=True) if cfg.classifier.network else None
+    if cfg.classifier.zoo is not None and cfg.classifier.path is not None:
+        raise InputError(
+            f"classifier.path={cfg.classifier.path}: classifier.zoo={cfg.classifier.zoo} names other weights already; "
+            "add classifier=checkpoint to take yours"
+        )
     if cfg.classifier.zoo is not None:
         path = zoo_path(cfg.classifier.zoo)
     elif cfg.classifier.path is not None:
@@ -111,11 +126,12 @@ def load_classifier(cfg: DictConfig) -> FrozenClassifier:
         )
     card = read_card(path)
     spec = resolve_spec(cfg, card)
-    network = network or (card or {}).get("network")
-    if network is None:
+    if not network and card is not None:
+        network = card_network(card, f"classifier.path={path}")
+    if not network:
         raise InputError(
             f"classifier.path={path}: has no card beside it ({path.with_suffix('.json').name}), so say which network it belongs to: "
-            "classifier.network={_target_: package.module.Class, ...}, or classifier=cnn classifier.path=..."
+            "+classifier.network={_target_: package.module.Class, ...}, or classifier=cnn classifier.path=..."
         )
     made = build_network(network, spec)
     fill(made, load_weights(path), f"classifier.path={path}")
@@ -133,6 +149,6 @@ def load_zoo(name: str) -> FrozenClassifier:
     if card is None:
         raise InputError(f"classifier.zoo={name}: its card is missing; install the package again")
     spec = card_spec(card)
-    network = build_network(card["network"], spec)
+    network = build_network(card_network(card, f"classifier.zoo={name}"), spec)
     fill(network, load_weights(path), f"classifier.zoo={name}")
     return FrozenClassifier(network, spec)

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +55,8 @@ def read_card(path: Path) -> dict[str, Any] | None:
         return None
     try:
         card: dict[str, Any] = json.loads(card_path.read_text())
-        expected = card["sha256"]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        expected = str(card["sha256"])
+    except (ValueError, KeyError, TypeError) as error:  # also JSONDecodeError and UnicodeDecodeError
         raise InputError(
             f"classifier.path={path}: its card {card_path.name} is damaged ({one_line(error)}); remove or replace it"
         ) from error
@@ -81,18 +82,19 @@ def load_weights(path: Path) -> dict[str, Tensor]:
         except (SafetensorError, OSError, ValueError) as error:
             raise InputError(f"{where}: is not a whole safetensors file ({one_line(error)}); get it again") from error
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # of pickle protocols: the line below is all that is said
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         reason = one_line(error).split("WeightsUnpickler error:")[-1].strip()
         raise InputError(
             f"{where}: holds more than tensors and is not loaded, since unpickling it could run code ({reason[:120]}); "
             "save its state_dict() with safetensors.torch.save_file"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
+    except Exception as error:  # torch answers damaged bytes with whatever it trips over
         raise InputError(f"{where}: is not a whole checkpoint ({one_line(error)[:160]}); get it again") from error
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+    if not isinstance(content, dict) or not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()):
         raise InputError(f"{where}: holds no state dict (names to tensors); save the network's state_dict()")
     return content
 

@@ -93,7 +93,13 @@ class FrozenClassifier(Classifier):
             raise InputError(f"classifier.feature_layers={name}: the network has no such layer; {nearest(name, [PENULTIMATE, *modules])}")
 
         def tap_output(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
-            self._record(name, output)
+            if self._taps is None:
+                return
+            if not isinstance(output, Tensor):
+                raise InputError(
+                    f"classifier.feature_layers={name}: its output is a {type(output).__name__}, not a tensor; name another layer"
+                )
+            self._record(name, output.clone())  # the next layer may work in place
 
         return modules[name].register_forward_hook(tap_output)
 
@@ -108,9 +114,13 @@ class FrozenClassifier(Classifier):
             raise InputError(
                 f"classifier.mean={list(spec.mean)}, classifier.std={list(spec.std)}: must have {spec.channels} values each, one a channel"
             )
+        if min(spec.std) <= 0:
+            raise InputError(f"classifier.std={list(spec.std)}: must be above 0")
         shape = (spec.channels, spec.image_size, spec.image_size)
         try:
             logits_BN, _ = self.logits_and_features(torch.zeros(2, *shape, device=self.mean_C11.device))
+        except InputError:
+            raise
         except KeyError as error:
             raise InputError(f"classifier.feature_layers: layer {error} takes no part in the network's forward pass") from error
         except (RuntimeError, ValueError, AssertionError) as error:

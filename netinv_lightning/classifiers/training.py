@@ -5,6 +5,7 @@ Shape suffixes: B batch, C channels, H height, W width, N classes.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import lightning as L
@@ -45,6 +46,12 @@ class ClassifierModule(L.LightningModule):
         super().__init__()
         if optimizer not in ("sgd", "adamw"):
             raise ValueError(f"optimizer={optimizer}: choose sgd or adamw")
+        for name, share in (("label_smoothing", label_smoothing), ("warmup", warmup)):
+            if not 0 <= share <= 1:
+                raise ValueError(f"{name}={share}: must be from 0 to 1")
+        for name, weight in (("momentum", momentum), ("weight_decay", weight_decay), ("l1", l1)):
+            if not 0 <= weight < math.inf:
+                raise ValueError(f"{name}={weight}: must be a finite number, 0 or more")
         self.classifier = classifier
         self.optimizer, self.lr, self.momentum, self.weight_decay = optimizer, lr, momentum, weight_decay
         self.l1, self.label_smoothing, self.warmup = l1, label_smoothing, warmup

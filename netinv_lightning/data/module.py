@@ -89,6 +89,8 @@ class ImageDataModule(L.LightningDataModule):
             self.spec = SPECS[name]
         else:
             raise InputError(f"data.name={name}: no such data set; {nearest(name, [*LOADERS, *OWN_IMAGES])}")
+        if not 0 <= shift < self.spec.image_size:
+            raise InputError(f"data.shift={shift}: must be from 0 to below {self.spec.image_size}, the side of the images")
 
         labels_n = train[1]
         n = len(labels_n)
@@ -97,9 +99,9 @@ class ImageDataModule(L.LightningDataModule):
         held_out_n[self.val_indices] = True
         remaining = (~held_out_n).nonzero().flatten()
         if subset_size is not None:
-            if not 1 <= subset_size <= len(remaining):
+            if not 2 <= subset_size <= len(remaining):  # BatchNorm has no statistics of one image
                 raise InputError(
-                    f"data.subset_size={subset_size}: must be from 1 to {len(remaining)}, the {n} training images of {name} "
+                    f"data.subset_size={subset_size}: must be from 2 to {len(remaining)}, the {n} training images of {name} "
                     f"less data.val_fraction={val_fraction}"
                 )
             remaining = remaining[stratified_indices(labels_n[remaining], subset_size, split_seed)]
@@ -137,12 +139,16 @@ def _own_images(
         kind = "an .npz file with X and y" if name == "npz" else "a folder with one folder of images a class"
         raise InputError(f"data.path: must name {kind} for data={name}")
 
-    def read(where: str) -> tuple[Split, tuple[str, ...]]:
-        return read_npz(Path(where)) if name == "npz" else read_folder(Path(where), image_size)
+    def read(key: str, where: str) -> tuple[Split, tuple[str, ...]]:
+        return read_npz(Path(where), key) if name == "npz" else read_folder(Path(where), image_size, key)
 
-    train, class_names = read(path)
+    train, class_names = read("data.path", path)
     if test_path is not None:
-        test, _ = read(test_path)
+        test, test_names = read("data.test_path", test_path)
+        if (name == "image_folder" and test_names != class_names) or len(test_names) > len(class_names):
+            raise InputError(
+                f"data.test_path={test_path}: its classes are {', '.join(test_names)}, those of data.path {', '.join(class_names)}"
+            )
         if test[0].shape[1:] != train[0].shape[1:]:
             raise InputError(
                 f"data.test_path={test_path}: its images are {tuple(test[0].shape[1:])}, those of data.path {tuple(train[0].shape[1:])}"

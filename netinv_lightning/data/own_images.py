@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -16,24 +15,26 @@ from netinv_lightning.data.spec import DataSpec
 from netinv_lightning.errors import InputError, one_line
 
 
-def read_npz(path: Path) -> tuple[Split, tuple[str, ...]]:
+def read_npz(path: Path, key: str = "data.path") -> tuple[Split, tuple[str, ...]]:
     """Reads X, uint8, [n, H, W] or [n, H, W, C] or [n, C, H, W], and y, whole numbers from 0, [n].
 
     Raises:
         InputError: if the file is missing, damaged, or X and y are not of that kind.
     """
-    where = f"data.path={path}"
+    where = f"{key}={path}"
     try:
-        with np.load(path, allow_pickle=False) as content:  # pickled arrays could run code
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as content:  # pickled arrays could run code
             if missing := {"X", "y"} - set(content.files):
                 raise InputError(f"{where}: holds {content.files}, but not {sorted(missing)}; save with np.savez(path, X=..., y=...)")
             X, y = content["X"], content["y"]
-    except (OSError, zipfile.BadZipFile, EOFError) as error:
-        raise InputError(f"{where}: cannot be read ({one_line(error)}); it must be an .npz file with X and y") from error
     except InputError:
         raise
-    except ValueError as error:
-        raise InputError(f"{where}: cannot be read ({one_line(error)}); X and y must be plain number arrays") from error
+    except Exception as error:  # numpy answers damaged bytes with whatever it trips over
+        raise InputError(
+            f"{where}: cannot be read ({one_line(error)}); it must be an .npz file with X and y, plain number arrays"
+        ) from error
+    if X.size == 0:
+        raise InputError(f"{where}: X has shape {X.shape}: it holds no images")
     if X.dtype != np.uint8:
         raise InputError(f"{where}: X is {X.dtype}; it must be uint8, 0 to 255")
     if X.ndim == 3:
@@ -42,14 +43,14 @@ def read_npz(path: Path) -> tuple[Split, tuple[str, ...]]:
         X = X.transpose(0, 3, 1, 2)
     if X.ndim != 4 or X.shape[1] not in (1, 3) or X.shape[2] != X.shape[3]:
         raise InputError(f"{where}: X has shape {X.shape}; it must be square images [n, H, W], [n, H, W, C] or [n, C, H, W], C = 1 or 3")
-    y = np.squeeze(y)
+    y = y.reshape(len(y)) if y.ndim == 2 and y.shape[1] == 1 else y
     if y.shape != (len(X),) or not np.issubdtype(y.dtype, np.integer) or y.min() < 0:
         raise InputError(f"{where}: y has shape {y.shape} and type {y.dtype}; it must be {len(X)} whole numbers from 0")
     names = tuple(str(label) for label in range(int(y.max()) + 1))
     return (torch.from_numpy(np.ascontiguousarray(X)), torch.from_numpy(y.astype(np.int64))), names
 
 
-def read_folder(path: Path, image_size: int | None) -> tuple[Split, tuple[str, ...]]:
+def read_folder(path: Path, image_size: int | None, key: str = "data.path") -> tuple[Split, tuple[str, ...]]:
     """Reads `path/<class name>/<image>`; other sizes than `image_size` (default: the first image's) are resized.
 
     Raises:
@@ -58,9 +59,13 @@ def read_folder(path: Path, image_size: int | None) -> tuple[Split, tuple[str, .
     try:
         folder = datasets.ImageFolder(str(path))
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise InputError(f"data.path={path}: {one_line(error)}; it must hold one folder of images a class") from error
+        raise InputError(f"{key}={path}: {one_line(error)}; it must hold one folder of images a class") from error
     images: list[Tensor] = []
-    for image, _ in folder:
+    for file, _ in folder.samples:
+        try:
+            image = folder.loader(file)
+        except Exception as error:  # Pillow answers damaged bytes with whatever it trips over
+            raise InputError(f"{key}={path}: {file} cannot be read ({one_line(error)}); remove or replace it") from error
         image_size = image_size or min(image.size)
         if image.size != (image_size, image_size):
             image = transforms.center_crop(transforms.resize(image, image_size), [image_size, image_size])

@@ -9,8 +9,8 @@ Shape suffixes: n images, C channels, H height, W width.
 from __future__ import annotations
 
 import gzip
-import urllib.error
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -30,15 +30,13 @@ CLEAN_RATIO = 0.6  # a border with less than this share of the centre's contrast
 
 def torchvision_set(dataset: Callable[..., datasets.VisionDataset], root: Path, **split: object) -> datasets.VisionDataset:
     """Opens a torchvision data set; downloads it where it is missing and there is a network."""
-    try:
+    with suppress(Exception):  # files that are missing or damaged: torchvision answers with whatever it trips over
         return dataset(str(root), download=False, **split)
-    except RuntimeError:
-        pass  # torchvision's answer to files that are missing or damaged
     try:
         return dataset(str(root), download=True, **split)
-    except (urllib.error.URLError, RuntimeError, OSError) as error:
+    except Exception as error:
         raise InputError(
-            f"data.root={root}: {dataset.__name__} is not there (looked in {root.absolute()}) and could not be "
+            f"data.root={root}: {dataset.__name__} is not there or is damaged (looked in {root.absolute()}) and could not be "
             f"downloaded ({one_line(error)}). Set NETINV_DATA or data.root to the folder that holds it, "
             "or take the embedded digits: data=mnist5k"
         ) from error
@@ -81,9 +79,12 @@ def svhn_head(root: Path, train: bool) -> Split:
             f"data.root={root}: {path.absolute()} is not there. It holds the first images of SVHN; "
             "set NETINV_DATA or data.root to its folder, or take the official set: data=svhn"
         )
-    content = loadmat(path)
-    images_nCHW = torch.from_numpy(content["X"]).permute(3, 2, 0, 1).contiguous()
-    return images_nCHW, torch.from_numpy(content["y"].astype(np.int64)).flatten() % 10
+    try:
+        content = loadmat(path)
+        images_nCHW = torch.from_numpy(content["X"]).permute(3, 2, 0, 1).contiguous()
+        return images_nCHW, torch.from_numpy(content["y"].astype(np.int64)).flatten() % 10
+    except Exception as error:  # scipy answers damaged bytes with whatever it trips over
+        raise InputError(f"data.root={root}: {path.name} is damaged ({one_line(error)}); get it again") from error
 
 
 def single_digit(split: Split) -> Split:

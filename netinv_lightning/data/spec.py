@@ -35,7 +35,7 @@ class DataSpec:
 
 
 _DIGITS = tuple("0123456789")
-_SVHN_HEAD = "only the first 4,434 training and 1,952 test images of SVHN (cropped digits)"
+_SVHN_HEAD = "only the first 4,434 training and 1,952 test images of SVHN (cropped digits); mean and std are those of the whole set"
 
 MNIST = DataSpec("mnist", 10, 1, 28, (0.1307,), (0.3081,), _DIGITS)
 FASHION_MNIST = DataSpec(

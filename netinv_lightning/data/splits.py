@@ -26,7 +26,7 @@ def stratified_indices(labels_n: Tensor, size: int, seed: int) -> Tensor:
     # The places lost by rounding down go to the classes that lost most.
     order = torch.argsort(shares - quotas, descending=True, stable=True)
     quotas[order[: size - int(quotas.sum())]] += 1
-    chosen = []
+    chosen = [torch.empty(0, dtype=torch.int64)]
     for label, quota in enumerate(quotas.tolist()):
         members = (labels_n == label).nonzero().flatten()
         chosen.append(members[torch.randperm(len(members), generator=generator)[:quota]])
