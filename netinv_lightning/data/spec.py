@@ -35,13 +35,14 @@ class DataSpec:
 
 
 _DIGITS = tuple("0123456789")
-_SVHN_HEAD = "only the first 4,434 training and 1,952 test images of SVHN (cropped digits); mean and std are those of the whole set"
+_SVHN_HEAD = "only the first 4,434 training and 1,952 test images of SVHN (cropped digits)"
 
 MNIST = DataSpec("mnist", 10, 1, 28, (0.1307,), (0.3081,), _DIGITS)
 FASHION_MNIST = DataSpec(
     "fashion_mnist", 10, 1, 28, (0.2860,), (0.3530,),
     ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"),
 )  # fmt: skip
+# Mean and std of the whole training set, also for its parts.
 SVHN = DataSpec("svhn", 10, 3, 32, (0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970), _DIGITS)
 CIFAR10 = DataSpec(
     "cifar10", 10, 3, 32, (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616),
