@@ -98,7 +98,7 @@ class Invert:
 
     name: str = "invert"
     steps: int = 1000
-    batch_size: int = 64
+    batch_size: int = 48
     lr: float = 6e-3
     weight_decay: float = 0.0
     betas: list[float] = field(default_factory=lambda: [0.5, 0.99])

@@ -52,9 +52,16 @@ class Code:
         self.repeat = 1 if self.blocked else math.ceil(SMALLEST_SIDE / num_classes)
         self.grid = math.isqrt(num_classes - 1) + 1 if self.blocked else num_classes
         self.side = self.grid * self.repeat
-        labels = torch.arange(num_classes)
+        labels, grid = torch.arange(num_classes), torch.arange(self.grid)
         self.row_N = labels // self.grid if self.blocked else labels
         self.column_N = labels % self.grid if self.blocked else labels
+        self.cross_NGG = (grid[:, None] == self.row_N[:, None, None]) | (grid[None, :] == self.column_N[:, None, None])
+
+    def to(self, device: torch.device) -> Code:
+        """Moves its tables to `device`, once: nothing crosses to the device in a training step."""
+        if self.row_N.device != device:
+            self.row_N, self.column_N, self.cross_NGG = self.row_N.to(device), self.column_N.to(device), self.cross_NGG.to(device)
+        return self
 
     def enlarge(self, matrices_BGG: Tensor) -> Tensor:
         """Repeats each cell so that the map has side S."""
@@ -63,15 +70,13 @@ class Code:
     def lay_out(self, vector_BN: Tensor) -> Tensor:
         """Writes the vector into the cells of its classes, row by row."""
         matrix_BGG = vector_BN.new_zeros(len(vector_BN), self.grid, self.grid)
-        matrix_BGG[:, self.row_N.to(vector_BN.device), self.column_N.to(vector_BN.device)] = vector_BN
+        matrix_BGG[:, self.row_N, self.column_N] = vector_BN
         return matrix_BGG
 
 
 def hot_cross(vector_BN: Tensor, code: Code) -> Tensor:
     """Row and column of the label are 1, all else 0 (the papers' hot matrix)."""
-    grid = torch.arange(code.grid)
-    cross_NGG = (grid[:, None] == code.row_N[:, None, None]) | (grid[None, :] == code.column_N[:, None, None])
-    return cross_NGG.to(vector_BN)[vector_BN.argmax(dim=1)]
+    return code.cross_NGG[vector_BN.argmax(dim=1)].to(vector_BN)
 
 
 def diagonal(vector_BN: Tensor, code: Code) -> Tensor:
@@ -181,5 +186,5 @@ class Conditioning:
             label_B=label_B,
             target_BN=vector_BN if tells_vector else hot_BN,
             vector_BN=vector_BN if self.uses_vector else None,
-            matrix_B1SS=self.code.enlarge(self.encode(vector_BN, self.code))[:, None] if self.uses_matrix else None,
+            matrix_B1SS=self.code.enlarge(self.encode(vector_BN, self.code.to(vector_BN.device)))[:, None] if self.uses_matrix else None,
         )

@@ -65,7 +65,7 @@ class InversionModule(L.LightningModule):
         classifier: FrozenClassifier,
         objective: Objective,
         perturbation: Perturbation | None = None,
-        batch_size: int = 64,
+        batch_size: int = 48,
         lr: float = 6e-3,
         weight_decay: float = 0.0,
         betas: Sequence[float] = (0.5, 0.99),
