@@ -49,15 +49,16 @@ class Inversion:
 
     @property
     def generator(self) -> nn.Module:
+        """The first generator; all of them are `module.generators`."""
         return self.module.generator
 
-    def sample(self, labels: Sequence[int] | Tensor, seed: int | None = None) -> Tensor:
-        """Images [B, C, H, W] in [0, 1], one for each label, conditioned on hot vectors."""
+    def sample(self, labels: Sequence[int] | Tensor, seed: int | None = None, generator: int = 0) -> Tensor:
+        """Images [B, C, H, W] in [0, 1], one for each label, conditioned on hot vectors, from one of the generators."""
         condition = self.module.conditioning.of_labels(torch.as_tensor(labels, device=self.module.device))
         if seed is None:
-            return self.module.draw(condition)
+            return self.module.draw(condition, generator)
         with own_randomness(seed, self.module.device):
-            return self.module.draw(condition)
+            return self.module.draw(condition, generator)
 
 
 def compose(overrides: Sequence[str] = ()) -> DictConfig:

@@ -41,10 +41,16 @@ class Data:
 
 @dataclass
 class Classifier:
-    """The network to train or to invert, and where its weights are. See `netinv_lightning.classifiers.build`."""
+    """The network to train or to invert, and where its weights are. See `netinv_lightning.classifiers.build`.
+
+    With `train` it is trained on `data` by `recipe` before it is inverted, once: it is kept in the folder `kept_in`, by
+    the hash of all that determines it (`netinv_lightning.classifiers.kept`).
+    """
 
     zoo: Optional[str] = None
     path: Optional[str] = None
+    train: bool = False
+    kept_in: str = "${oc.env:NETINV_CLASSIFIERS,classifiers}"
     network: Optional[dict[str, Any]] = None
     num_classes: Optional[int] = None
     channels: Optional[int] = None
@@ -52,6 +58,22 @@ class Classifier:
     mean: Optional[list[float]] = None
     std: Optional[list[float]] = None
     feature_layers: list[str] = field(default_factory=lambda: ["penultimate"])
+
+
+@dataclass
+class Recipe:
+    """How a classifier is trained, whatever asks for it (A7-5, A2-13, A2-14). Without `seed` it is the run's `seed`."""
+
+    epochs: int = 10
+    optimizer: str = "sgd"
+    lr: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    l1: float = 0.0
+    label_smoothing: float = 0.1
+    warmup: float = 0.25
+    channels_last: bool = True
+    seed: Optional[int] = None
 
 
 @dataclass
@@ -106,6 +128,7 @@ class Invert:
     final_lr: float = 0.1
     sampling_dropout: bool = True
     sampling_batch_norm: str = "running"
+    together: Optional[bool] = None
     channels_last: bool = True
     compile: bool = False
     verifiers: list[str] = field(default_factory=list)
@@ -120,18 +143,9 @@ class Invert:
 
 @dataclass
 class TrainClassifier:
-    """Keys of `application=train_classifier`: the recipe (A7-5, A2-13, A2-14)."""
+    """Keys of `application=train_classifier`; how it trains is told by `recipe`."""
 
     name: str = "train_classifier"
-    epochs: int = 10
-    optimizer: str = "sgd"
-    lr: float = 0.1
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    l1: float = 0.0
-    label_smoothing: float = 0.1
-    warmup: float = 0.25
-    channels_last: bool = True
     save_as: Optional[str] = None
 
 
@@ -149,16 +163,21 @@ class Logger:
 
 @dataclass
 class Config:
-    """The root. `trainer` is handed to `lightning.Trainer`; `loss` maps the name of a term to its weight and options."""
+    """The root. `trainer` is handed to `lightning.Trainer`; `loss` maps the name of a term to its weight and options.
+
+    `n_generators` trains K generators as one batched module, with the seeds seed..seed+K-1.
+    """
 
     name: str = "invert"
     seed: int = 0
+    n_generators: int = 1
     output: str = "runs"
     sweep_output: str = "sweeps"
     resume: Optional[str] = None
     application: Any = MISSING
     data: Data = field(default_factory=Data)
     classifier: Classifier = field(default_factory=Classifier)
+    recipe: Recipe = field(default_factory=Recipe)
     conditioning: Conditioning = field(default_factory=Conditioning)
     generator: Generator = field(default_factory=Generator)
     loss: dict[str, Any] = field(default_factory=dict)
@@ -191,14 +210,32 @@ def check(cfg: DictConfig) -> None:
         weight = options.weight
         if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not math.isfinite(weight) or weight < 0:
             raise InputError(f"{key}={weight}: must be a finite number, 0 or more (~loss.{term} removes the term)")
+    if cfg.n_generators < 1:
+        raise InputError(f"n_generators={cfg.n_generators}: must be 1 or more")
     size = cfg.classifier.image_size
     if cfg.application.name == "invert" and size is not None and not 28 <= size <= 64:
         raise InputError(f"classifier.image_size={size}: the generator makes images of 28 to 64 pixels a side")
-    positive = {
-        "invert": ("steps", "lr", "eval_samples", "eval_batch_size", "grid_columns", "grid_every", "log_every", "checkpoint_every"),
-        "train_classifier": ("epochs", "lr"),
-    }
-    for key in positive.get(cfg.application.name, ()):
-        value = cfg.application[key]
+    positive = {f"recipe.{key}": cfg.recipe[key] for key in ("epochs", "lr")}
+    if cfg.application.name == "invert":
+        keys = ("steps", "lr", "eval_samples", "eval_batch_size", "grid_columns", "grid_every", "log_every", "checkpoint_every")
+        positive |= {f"application.{key}": cfg.application[key] for key in keys}
+    for key, value in positive.items():
         if not (math.isfinite(value) and value > 0):
-            raise InputError(f"application.{key}={value}: must be above 0")
+            raise InputError(f"{key}={value}: must be above 0")
+    if cfg.classifier.train:
+        _check_to_be_trained(cfg)
+
+
+def _check_to_be_trained(cfg: DictConfig) -> None:
+    """What contradicts `classifier.train=true`."""
+    classifier = cfg.classifier
+    for key in ("zoo", "path"):
+        if classifier[key] is not None:
+            raise InputError(
+                f"classifier.train=true: classifier.{key}={classifier[key]} names trained weights already; "
+                "choose a network to train (classifier=cnn, mlp, resnet or vit), or leave classifier.train out"
+            )
+    if not classifier.network:
+        raise InputError("classifier.network: choose a network to train: classifier=cnn, mlp, resnet or vit")
+    if cfg.application.name == "train_classifier":
+        raise InputError("classifier.train=true: application=train_classifier trains it in any case; leave it out")

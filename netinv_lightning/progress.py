@@ -30,6 +30,8 @@ class PlainProgress(Callback):
         self._tell(trainer)
 
     def _tell(self, trainer: L.Trainer) -> None:
+        if not trainer.is_global_zero:
+            return
         self._last = time.monotonic()
         values = [f"{name} {float(trainer.callback_metrics[name]):.4f}" for name in self.metrics if name in trainer.callback_metrics]
         steps = trainer.estimated_stepping_batches

@@ -38,8 +38,8 @@ def read_config(run_dir: Path, trusted: Sequence[str] = ()) -> DictConfig:
         InputError: if it is no run directory, its config is damaged, or it names code outside the allow-list.
     """
     path = run_dir / "config.yaml"
-    if not path.is_file() or not (run_dir / "status.json").is_file():
-        raise InputError(f"{run_dir}: is no run directory (it has no config.yaml and status.json); give one below runs/")
+    if not path.is_file():  # status.json comes a moment later: a run that is killed in between can go on too
+        raise InputError(f"{run_dir}: is no run directory (it has no config.yaml); give one below runs/")
     try:
         cfg = OmegaConf.load(path)
         assert isinstance(cfg, DictConfig)

@@ -1,11 +1,13 @@
 """The run directory: what a run leaves behind, and how it ended.
 
 `config.yaml`, `environment.json`, `status.json`, `run.log` are written here; `summary.json` when the run is done;
-`metrics.csv`, `checkpoints/`, `figures/`, `samples/` by those who make them.
+`metrics.csv`, `checkpoints/`, `figures/`, `samples/` by those who make them. Of several processes that train one run
+(`trainer=ddp`) only the first writes.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -14,11 +16,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
 from netinv_lightning.errors import InputError, one_line
@@ -35,6 +38,16 @@ def write_atomically(path: Path, text: str) -> None:
     os.replace(temporary, path)
 
 
+def first_process() -> bool:
+    """Whether this is the one process that writes; the others were started by Lightning or SLURM and have a rank."""
+    ranks = (os.environ.get(name) for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
+    return next((rank for rank in ranks if rank is not None), "0") == "0"
+
+
+class OutputLost(RuntimeError):
+    """The disk is full, or somebody removed the run directory; what was written before is whole."""
+
+
 class RunDir:
     """One run's directory.
 
@@ -49,13 +62,19 @@ class RunDir:
         self.status: dict[str, Any] = {}
 
     @property
+    def state(self) -> str | None:
+        """`running`, `done` or `failed`, as `status.json` has it; None where there is none. A killed run stays `running`."""
+        return self._stored().get("state")
+
+    @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
     @property
     def last_checkpoint(self) -> Path | None:
-        """Where a resumed run goes on from; None for a new one."""
-        return self.checkpoints / "last.ckpt" if self.resuming else None
+        """Where a resumed run goes on from; None for a new one, and for one that was killed before its first checkpoint."""
+        path = self.checkpoints / "last.ckpt"
+        return path if self.resuming and path.is_file() else None
 
     @property
     def figures(self) -> Path:
@@ -68,37 +87,89 @@ class RunDir:
     def record(self, **facts: Any) -> None:
         """Adds facts to `status.json`: its state, error, seconds, best metric, W&B run id."""
         self.status.update(facts, seconds=round(time.time() - self.started, 3))
-        write_atomically(self.path / "status.json", json.dumps(self.status, indent=2) + "\n")
+        if first_process():
+            write_atomically(self.path / "status.json", json.dumps(self.status, indent=2) + "\n")
 
     def write_summary(self, metrics: Mapping[str, float]) -> None:
         """Writes `summary.json`: metric name to number, flat."""
-        write_atomically(self.path / "summary.json", json.dumps(dict(metrics), indent=2, sort_keys=True) + "\n")
+        if first_process():
+            write_atomically(self.path / "summary.json", json.dumps(dict(metrics), indent=2, sort_keys=True) + "\n")
 
     @contextmanager
     def open(self, cfg: DictConfig) -> Iterator[RunDir]:
-        """Describes the run before it starts and tells how it ended, also when it fails."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        """Describes the run before it starts and tells how it ended, also when it fails.
+
+        Raises:
+            InputError: if another process is writing to the directory, or it is one that `check_usable` refuses.
+            OutputLost: if the disk is full or the directory was removed while the run was going.
+        """
+        if not first_process():
+            yield self
+            return
+        with self._locked():
+            self._describe(cfg)
+            handler = logging.FileHandler(self.path / "run.log")
+            handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+            root = logging.getLogger()
+            root.addHandler(handler)
+            try:
+                yield self
+                self.record(state="done")
+            except BaseException as error:
+                told = self._lost(error) or error
+                log.error("the run failed", exc_info=error)
+                with suppress(OSError):  # where nothing can be written any more, stderr still tells
+                    self.record(state="failed", error=one_line(f"{type(told).__name__}: {told}"))
+                if told is error:
+                    raise
+                raise told from error
+            finally:
+                root.removeHandler(handler)
+                with suppress(OSError):
+                    handler.close()
+
+    def _describe(self, cfg: DictConfig) -> None:
+        earlier = self._stored() if self.resuming else {}
         write_atomically(self.path / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
         write_atomically(self.path / "environment.json", json.dumps(environment(), indent=2) + "\n")
-        earlier = json.loads((self.path / "status.json").read_text()) if self.resuming else {}
         self.started -= earlier.get("seconds", 0.0)
         self.record(state="running", error=None, best_metric=None, wandb_run_id=earlier.get("wandb_run_id"))
         self._link_latest()
-        handler = logging.FileHandler(self.path / "run.log")
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-        root = logging.getLogger()
-        root.addHandler(handler)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Holds the directory for this process; the system lets go of it when the process dies, however it dies."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / ".lock", timeout=0)
         try:
-            yield self
-        except BaseException as error:
-            log.error("the run failed", exc_info=error)
-            self.record(state="failed", error=one_line(f"{type(error).__name__}: {error}"))
-            raise
-        else:
-            self.record(state="done")
+            lock.acquire()
+        except Timeout as error:
+            raise InputError(
+                f"{self.path}: another process is writing its run there; wait for it to end, or choose another directory"
+            ) from error
+        try:
+            self.check_usable()  # again: it may have filled since
+            yield
         finally:
-            root.removeHandler(handler)
-            handler.close()
+            lock.release()
+            with suppress(OSError):
+                (self.path / ".lock").unlink()
+
+    def _lost(self, error: BaseException) -> OutputLost | None:
+        if not isinstance(error, OSError):
+            return None
+        if not self.path.is_dir():
+            return OutputLost(f"{self.path} was removed while the run was going; nothing of it is left, start it anew")
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            return OutputLost(f"the disk is full ({error.filename or self.path}); make room and continue with resume={self.path}")
+        return None
+
+    def _stored(self) -> dict[str, Any]:
+        try:
+            stored = json.loads((self.path / "status.json").read_text())
+        except (OSError, ValueError):
+            return {}
+        return stored if isinstance(stored, dict) else {}
 
     def check_usable(self) -> None:
         """Refuses a directory that holds a run already (unless it is resumed), or that cannot be written.
@@ -106,12 +177,12 @@ class RunDir:
         Raises:
             InputError: saying which.
         """
+        if not first_process():
+            return
         if not self.resuming and (self.path / "status.json").exists():
             raise InputError(
                 f"hydra.run.dir={self.path}: holds a run already; continue it with resume={self.path}, or choose another directory"
             )
-        if self.resuming and not (self.checkpoints / "last.ckpt").is_file():
-            raise InputError(f"resume={self.path}: there is no checkpoint in it to continue from; start the run anew")
         if self.path.exists() and not os.access(self.path, os.W_OK | os.X_OK):
             raise InputError(f"output: {self.path} cannot be written; set output=FOLDER to one that can")
 
@@ -123,6 +194,8 @@ class RunDir:
 
     def discard(self) -> None:
         """Removes the directory, and those above that became empty, where nothing was written."""
+        if not first_process():
+            return
         for folder in (self.path, *self.path.parents[:2]):
             try:
                 folder.rmdir()

@@ -1,39 +1,46 @@
-"""Where numbers go while a run trains: always `metrics.csv`, and by choice W&B or TensorBoard.
-
-Our code owns the W&B run: one a job, opened here and closed with the job's exit status, so that the jobs of a sweep
-in one process never share one and a failed job is shown as failed.
-"""
+"""Where a run's numbers, pictures and files go: always `metrics.csv`, and by choice W&B or TensorBoard."""
 
 from __future__ import annotations
 
 import csv
+import io
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lightning.pytorch.loggers import Logger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
-from omegaconf import DictConfig, OmegaConf
+from matplotlib.figure import Figure  # not pyplot: it would look for a display
+from matplotlib.image import imread
+from omegaconf import DictConfig
+from torch import Tensor
 
-from netinv_lightning.errors import InputError, nearest, one_line
-from netinv_lightning.run_dir import RunDir
+from netinv_lightning.errors import InputError, nearest
+from netinv_lightning.metrics import names
+from netinv_lightning.run_dir import RunDir, write_atomically
+from netinv_lightning.wandb_run import MODES, WandbRun, check_login
+
+if TYPE_CHECKING:
+    import wandb
 
 LOGGERS = ("csv", "wandb", "tensorboard")
-MODES = ("online", "offline", "disabled")
+TABLE_ROWS = 50
 
 
 class MetricsCsv(Logger):
-    """Appends to `metrics.csv`, one row a step; a resumed run goes on where it ended, unlike Lightning's CSVLogger."""
+    """Appends to `metrics.csv`, one row a step, unlike Lightning's CSVLogger also where a resumed run goes on.
+
+    A resumed run starts at its last checkpoint: the rows after it, which the run now makes again, and a row that a kill
+    cut short are dropped when it first logs.
+    """
 
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.path = path
         self._columns: list[str] = []
-        if path.is_file():
-            with path.open(newline="") as file:
-                self._columns = next(csv.reader(file), [])
+        self._goes_on = path.is_file()
 
     @property
     def name(self) -> str:
@@ -50,26 +57,40 @@ class MetricsCsv(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         row = {"step": step, **metrics}
+        if self._goes_on:
+            self._goes_on = False
+            self._rewrite([old for old in self._rows() if not old["step"] or step is None or int(old["step"]) < step])
         new = [name for name in row if name not in self._columns]
         if new:
-            self._widen(new)
+            rows = self._rows()
+            self._columns += new
+            self._rewrite(rows)
         with self.path.open("a", newline="") as file:
             csv.DictWriter(file, self._columns).writerow(row)
 
-    def _widen(self, new: list[str]) -> None:
-        rows: list[dict[str, str]] = []
-        if self.path.is_file():
-            with self.path.open(newline="") as file:
-                rows = list(csv.DictReader(file))
-        self._columns += new
-        with self.path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, self._columns)
-            writer.writeheader()
-            writer.writerows(rows)
+    def _rows(self) -> list[dict[str, str]]:
+        if not self.path.is_file():
+            return []
+        whole = self.path.read_text().rpartition("\n")[0]
+        reader = csv.DictReader(io.StringIO(whole))
+        rows = list(reader)
+        self._columns = list(reader.fieldnames or [])
+        return rows
+
+    def _rewrite(self, rows: list[dict[str, str]]) -> None:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self._columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomically(self.path, text.getvalue())
 
 
 def check_logger(cfg: DictConfig) -> None:
-    """Refuses an unknown logger, and W&B online without a login, before anything is written."""
+    """Refuses an unknown logger, and W&B online without a login or with a wrong one, before anything is written.
+
+    Raises:
+        InputError: naming the key.
+    """
     if cfg.logger.name not in LOGGERS:
         raise InputError(f"logger.name={cfg.logger.name}: {nearest(cfg.logger.name, LOGGERS)}")
     if cfg.logger.name != "wandb":
@@ -77,10 +98,7 @@ def check_logger(cfg: DictConfig) -> None:
     if cfg.logger.mode not in MODES:
         raise InputError(f"logger.mode={cfg.logger.mode}: {nearest(cfg.logger.mode, MODES)}")
     if cfg.logger.mode == "online":
-        import wandb
-
-        if not wandb.login(prompt=False):
-            raise InputError("logger.mode=online: W&B has no login on this machine; run `wandb login`, or set logger.mode=offline")
+        check_login("logger.mode=online", "or set logger.mode=offline")
 
 
 @contextmanager
@@ -88,40 +106,107 @@ def open_loggers(cfg: DictConfig, run_dir: RunDir) -> Iterator[list[Logger]]:
     """The loggers of one job. A W&B run ends with exit status 0 only if the block did not raise."""
     loggers: list[Logger] = [MetricsCsv(run_dir.path / "metrics.csv")]
     if cfg.logger.name == "tensorboard":
-        from lightning.pytorch.loggers import TensorBoardLogger
-
         loggers.append(TensorBoardLogger(run_dir.path, name="tensorboard", version=""))
-    if cfg.logger.name != "wandb":
+    if cfg.logger.name != "wandb" or getattr(rank_zero_only, "rank", 0):  # of several processes the first has the run
         yield loggers
         return
-
-    import wandb
-    from lightning.pytorch.loggers import WandbLogger
-
-    config = OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(config, dict)
-    try:
-        run = wandb.init(
-            project=cfg.logger.project,
-            entity=cfg.logger.entity,
-            mode=cfg.logger.mode,
-            dir=run_dir.path,
-            name=f"{cfg.name}-seed{cfg.seed}",
-            group=cfg.logger.group or cfg.name,
-            tags=[tag for tag, chosen in cfg.logger.tags.items() if chosen],
-            id=run_dir.status.get("wandb_run_id"),
-            resume="allow",
-            config={str(key): value for key, value in config.items()},
-            reinit="create_new",
-        )
-    except (wandb.errors.CommError, wandb.errors.UsageError) as error:
-        raise InputError(f"logger=wandb: W&B cannot be reached ({one_line(error)}); set logger.mode=offline") from error
-    run.define_metric("trainer/global_step")
-    run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
-    run_dir.record(wandb_run_id=run.id)
+    run = WandbRun(cfg, run_dir)
     exit_code = 1
     try:
-        yield [*loggers, WandbLogger(experiment=run, project=cfg.logger.project, save_dir=run_dir.path)]
+        yield [*loggers, run]
         exit_code = 0
     finally:
-        run.finish(exit_code=exit_code)
+        run.finish(exit_code)
+
+
+def log_image(loggers: Sequence[Logger], name: str, path: Path, step: int, caption: str = "") -> None:
+    """Shows a picture.
+
+    Args:
+        loggers: Of the run; those that know no pictures are left out.
+        name: Under which it appears, from `metrics.names`.
+        path: The PNG.
+        step: Of the training.
+        caption: Below it.
+    """
+    for logger in loggers:
+        if isinstance(logger, WandbRun):
+            import wandb
+
+            logger.log(name, lambda: wandb.Image(str(path), caption=caption or None), step)
+        elif isinstance(logger, TensorBoardLogger):
+            logger.experiment.add_image(name, imread(path)[..., :3], step, dataformats="HWC")
+
+
+def log_confusion(loggers: Sequence[Logger], confusion_NN: Tensor, class_names: Sequence[str], path: Path, step: int) -> None:
+    """Draws how often images of one conditioning label were taken for each class, and shows it.
+
+    Args:
+        loggers: Of the run.
+        confusion_NN: Counts; a row is the conditioning label, a column the predicted one.
+        class_names: N names.
+        path: Where the PNG goes.
+        step: Of the training.
+    """
+    confusion_NN = confusion_NN.double().cpu()
+    share_NN = confusion_NN / confusion_NN.sum(dim=1, keepdim=True).clamp(min=1)
+    accuracy = float(confusion_NN.diagonal().sum() / confusion_NN.sum())
+    N = len(share_NN)
+    side = min(2.0 + 0.4 * N, 12.0)
+    figure = Figure(figsize=(side, side), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(share_NN.numpy(), vmin=0, vmax=1, cmap="Blues")
+    axes.set(xlabel="predicted", ylabel="conditioned on", title=f"inversion accuracy {accuracy:.4f}")
+    if N <= 30:  # beyond, names and numbers would lie on each other
+        axes.set_xticks(range(N), class_names, rotation=90)
+        axes.set_yticks(range(N), class_names)
+        for row, column in share_NN.ge(0.005).nonzero().tolist():
+            share = float(share_NN[row, column])
+            axes.text(column, row, f"{share:.2f}", ha="center", va="center", fontsize=7, color="white" if share > 0.5 else "black")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    log_image(loggers, names.INVERSION_CONFUSION, path, step, "rows: conditioned on; columns: predicted")
+
+
+def log_samples(
+    loggers: Sequence[Logger], x_BCHW: Tensor, label_B: Tensor, logits_BN: Tensor, class_names: Sequence[str], step: int
+) -> None:
+    """Shows the first 50 images in a W&B table: what each was conditioned on, what it was taken for, how surely.
+
+    Args:
+        loggers: Of the run; those that know no tables are left out.
+        x_BCHW: Images in [0, 1].
+        label_B: Conditioning labels.
+        logits_BN: The classifier's logits.
+        class_names: N names.
+        step: Of the training.
+    """
+    x_BCHW, label_B, logits_BN = (tensor[:TABLE_ROWS].detach().float().cpu() for tensor in (x_BCHW, label_B, logits_BN))
+    confidence_B, predicted_B = logits_BN.softmax(dim=1).max(dim=1)
+    pixels_BHWC = (x_BCHW.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).expand(-1, -1, -1, 3).numpy()
+
+    def table() -> wandb.Table:
+        import wandb
+
+        table = wandb.Table(columns=["image", "conditioned on", "predicted", "confidence"])
+        for pixels, label, predicted, confidence in zip(pixels_BHWC, label_B, predicted_B, confidence_B, strict=True):
+            table.add_data(wandb.Image(pixels), class_names[int(label)], class_names[int(predicted)], float(confidence))
+        return table
+
+    for logger in loggers:
+        if isinstance(logger, WandbRun):
+            logger.log(names.SAMPLES_TABLE, table, step)
+
+
+def log_artifact(loggers: Sequence[Logger], kind: str, name: str, *paths: Path) -> None:
+    """Hands files to W&B as one artifact; they stay where they are until it is uploaded.
+
+    Args:
+        loggers: Of the run; those that keep no files are left out.
+        kind: W&B's type of artifact, `generator` or `classifier`.
+        name: Of the artifact; W&B counts its versions.
+        paths: The files.
+    """
+    for logger in loggers:
+        if isinstance(logger, WandbRun):
+            logger.log_artifact(kind, name, *paths)

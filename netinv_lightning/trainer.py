@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
@@ -19,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from netinv_lightning.errors import InputError, nearest, one_line
 
 # Lightning tells at every Trainer which accelerators there are and what else could be installed.
-for name in ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero"):
+for name in ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.distributed"):
     logging.getLogger(name).setLevel(logging.WARNING)
 
 
@@ -30,8 +32,15 @@ def best_precision(accelerator: str) -> str:
     return "bf16-mixed" if torch.cpu._is_avx512_bf16_supported() else "32-true"
 
 
-def check_trainer(cfg: DictConfig) -> None:
+PROCESSES_A_CORE = 4
+"""On a CPU a "device" is a process; more of them than this on one core is a slip of the finger."""
+
+
+def check_trainer(cfg: DictConfig) -> int:
     """Refuses what `lightning.Trainer` does not know or this machine does not have, before anything is written.
+
+    Returns:
+        How many processes would train.
 
     Raises:
         InputError: naming the key.
@@ -41,9 +50,13 @@ def check_trainer(cfg: DictConfig) -> None:
         if key not in allowed:
             raise InputError(f"trainer.{key}: lightning.Trainer has no such argument; {nearest(str(key), allowed)}")
     try:
-        make_trainer(cfg, callbacks=[], loggers=[], enable_checkpointing=False)
+        trainer = make_trainer(cfg, callbacks=[], loggers=[], enable_checkpointing=False)
     except (ValueError, TypeError, RuntimeError) as error:  # also Lightning's MisconfigurationException
         raise InputError(f"trainer: {one_line(error)}") from error
+    cores = os.cpu_count() or 1
+    if isinstance(trainer.accelerator, CPUAccelerator) and trainer.num_devices > PROCESSES_A_CORE * cores:
+        raise InputError(f"trainer.devices={cfg.trainer.devices}: this machine has {cores} CPU cores; set {cores} or less")
+    return trainer.world_size
 
 
 def make_trainer(cfg: DictConfig, callbacks: list[Callback], loggers: list[Logger], **defaults: Any) -> L.Trainer:

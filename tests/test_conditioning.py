@@ -15,13 +15,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from netinv_lightning.inversion.conditioning import MATRICES, MODES, Conditioning
+from netinv_lightning.inversion.ranks import Stream
 
 PROPERTY = settings(deadline=None, derandomize=True, max_examples=40)
 SIDES = {2: 4, 3: 6, 10: 10, 28: 28, 29: 6, 100: 10}  # S for N classes of 28 x 28 images
 
 
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+def seeded(seed: int = 0) -> Stream:
+    return Stream(seed)
 
 
 def matrices(conditioning: Conditioning, label_B: Tensor) -> Tensor:
@@ -35,8 +36,8 @@ def matrices(conditioning: Conditioning, label_B: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
 def test_vectors_are_the_softmax_of_a_normal_draw(temperature: float) -> None:
-    condition = Conditioning(10, 28, temperature=temperature).sample(50, generator=seeded())
-    expected_BN = (torch.randn(50, 10, generator=seeded()) / temperature).softmax(dim=1)
+    condition = Conditioning(10, 28, temperature=temperature).sample(50, stream=seeded())
+    expected_BN = (torch.randn(50, 10, generator=seeded().source) / temperature).softmax(dim=1)
     assert condition.vector_BN is not None
     torch.testing.assert_close(condition.vector_BN, expected_BN)
     torch.testing.assert_close(condition.vector_BN.sum(dim=1), torch.ones(50))
@@ -48,7 +49,7 @@ def test_vectors_are_the_softmax_of_a_normal_draw(temperature: float) -> None:
 @pytest.mark.parametrize("temperature", [0.3, 1.0])
 def test_labels_are_uniform(classes: int, temperature: float) -> None:
     draws = 20_000
-    label_B = Conditioning(classes, 28, temperature=temperature).sample(draws, generator=seeded()).label_B
+    label_B = Conditioning(classes, 28, temperature=temperature).sample(draws, stream=seeded()).label_B
     expected = draws / classes
     chi_square = (torch.bincount(label_B, minlength=classes) - expected).square().sum().item() / expected
     assert chi_square < {2: 10.83, 10: 27.88}[classes]  # the 99.9th percentile for N - 1 degrees of freedom
@@ -56,7 +57,7 @@ def test_labels_are_uniform(classes: int, temperature: float) -> None:
 
 def test_a_lower_temperature_makes_the_largest_entry_stand_out() -> None:
     def largest_B(temperature: float) -> Tensor:
-        return Conditioning(10, 28, temperature=temperature).sample(200, generator=seeded()).target_BN.amax(dim=1)
+        return Conditioning(10, 28, temperature=temperature).sample(200, stream=seeded()).target_BN.amax(dim=1)
 
     assert (largest_B(0.5) > largest_B(1.0)).all()
     assert (largest_B(1.0) > largest_B(2.0)).all()
@@ -66,12 +67,12 @@ def test_a_lower_temperature_makes_the_largest_entry_stand_out() -> None:
 
 def test_hot_vectors_are_one_hot_at_the_same_labels() -> None:
     soft, hot = Conditioning(10, 28), Conditioning(10, 28, vectors="hot")
-    drawn = [soft.sample(30, generator=seeded()), hot.sample(30, generator=seeded()), soft.sample(30, generator=seeded(), hot=True)]
+    drawn = [soft.sample(30, stream=seeded()), hot.sample(30, stream=seeded()), soft.sample(30, stream=seeded(), hot=True)]
     for condition in drawn[1:]:
         assert torch.equal(condition.label_B, drawn[0].label_B)
         assert condition.vector_BN is not None
         assert torch.equal(condition.vector_BN, F.one_hot(drawn[0].label_B, 10).float())
-    kept_soft = hot.sample(30, generator=seeded(), hot=False)
+    kept_soft = hot.sample(30, stream=seeded(), hot=False)
     assert torch.equal(kept_soft.target_BN, drawn[0].target_BN)
     assert kept_soft.target_BN.amax() < 1
 
@@ -87,7 +88,7 @@ def test_conditions_on_given_labels(classes: int) -> None:
 
 def test_the_seed_decides_the_draw() -> None:
     conditioning = Conditioning(10, 28, matrix="outer_product")
-    first, again, other = (conditioning.sample(8, generator=seeded(seed)) for seed in (1, 1, 2))
+    first, again, other = (conditioning.sample(8, stream=seeded(seed)) for seed in (1, 1, 2))
     assert torch.equal(first.target_BN, again.target_BN)
     assert not torch.equal(first.target_BN, other.target_BN)
     assert first.matrix_B1SS is not None
@@ -144,7 +145,7 @@ def test_every_class_has_a_matrix_of_its_own(classes: int, matrix: str) -> None:
 @pytest.mark.parametrize("classes", SIDES)
 def test_vector_and_matrix_carry_the_same_label(classes: int, matrix: str) -> None:
     conditioning = Conditioning(classes, 28, matrix=matrix)
-    condition = conditioning.sample(300, generator=seeded())
+    condition = conditioning.sample(300, stream=seeded())
     assert condition.vector_BN is not None
     assert condition.matrix_B1SS is not None
     assert torch.equal(condition.vector_BN.argmax(dim=1), condition.label_B)
@@ -180,10 +181,10 @@ def test_more_classes_than_pixels_are_refused() -> None:
 @pytest.mark.parametrize("matrix", MATRICES)
 @pytest.mark.parametrize("mode", MODES)
 def test_the_target_is_what_the_generator_was_told(mode: str, matrix: str) -> None:
-    condition = Conditioning(10, 28, mode=mode, matrix=matrix).sample(20, generator=seeded())
+    condition = Conditioning(10, 28, mode=mode, matrix=matrix).sample(20, stream=seeded())
     assert (condition.vector_BN is not None) == (mode in ("vector", "vector_matrix"))
     assert (condition.matrix_B1SS is not None) == (mode in ("matrix", "vector_matrix"))
-    soft_BN = torch.randn(20, 10, generator=seeded()).softmax(dim=1)
+    soft_BN = torch.randn(20, 10, generator=seeded().source).softmax(dim=1)
     only_label = mode == "label" or (mode == "matrix" and matrix == "hot_cross")
     expected_BN = F.one_hot(soft_BN.argmax(dim=1), 10).float() if only_label else soft_BN
     torch.testing.assert_close(condition.target_BN, expected_BN)

@@ -6,6 +6,7 @@ Shape suffixes: B batch, C channels, H height, W width, N classes, D features.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -84,28 +85,22 @@ class FrozenClassifier(Classifier):
                 raise InputError(
                     f"classifier.feature_layers={name}: the network has no fully connected layer; name a layer of it: {', '.join(modules)}"
                 )
-
-            def tap_input(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-                self._record(name, inputs[0])
-
-            return linear[-1].register_forward_pre_hook(tap_input)
+            return linear[-1].register_forward_pre_hook(partial(self._record_input, name))
         if name not in modules:
             raise InputError(f"classifier.feature_layers={name}: the network has no such layer; {nearest(name, [PENULTIMATE, *modules])}")
+        return modules[name].register_forward_hook(partial(self._record_output, name))
 
-        def tap_output(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
-            if self._taps is None:
-                return
-            if not isinstance(output, Tensor):
-                raise InputError(
-                    f"classifier.feature_layers={name}: its output is a {type(output).__name__}, not a tensor; name another layer"
-                )
-            self._record(name, output.clone())  # the next layer may work in place
-
-        return modules[name].register_forward_hook(tap_output)
-
-    def _record(self, name: str, output: Tensor) -> None:
+    # Hooks are bound methods, not closures, so that a copied or pickled classifier records for itself.
+    def _record_input(self, name: str, module: nn.Module, inputs: tuple[Any, ...]) -> None:
         if self._taps is not None:
-            self._taps[name] = output
+            self._taps[name] = inputs[0]
+
+    def _record_output(self, name: str, module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+        if self._taps is None:
+            return
+        if not isinstance(output, Tensor):
+            raise InputError(f"classifier.feature_layers={name}: its output is a {type(output).__name__}, not a tensor; name another layer")
+        self._taps[name] = output.clone()  # the next layer may work in place
 
     @torch.no_grad()
     def _check_shapes(self) -> None:
@@ -118,7 +113,7 @@ class FrozenClassifier(Classifier):
             raise InputError(f"classifier.std={list(spec.std)}: must be above 0")
         shape = (spec.channels, spec.image_size, spec.image_size)
         try:
-            logits_BN, _ = self.logits_and_features(torch.zeros(2, *shape, device=self.mean_C11.device))
+            logits_BN, features = self.logits_and_features(torch.zeros(2, *shape, device=self.mean_C11.device))
         except InputError:
             raise
         except KeyError as error:
@@ -128,6 +123,7 @@ class FrozenClassifier(Classifier):
                 f"classifier: the network does not take images of shape {shape} (classifier.channels, classifier.image_size): "
                 f"{one_line(error)}"
             ) from error
+        self.feature_dims = {name: f_BD.shape[1] for name, f_BD in features.items()}
         if logits_BN.shape != (2, spec.num_classes):
             raise InputError(
                 f"classifier.num_classes={spec.num_classes}: the network gives outputs of shape {list(logits_BN.shape[1:])}; "

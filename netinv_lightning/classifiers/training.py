@@ -1,4 +1,4 @@
-"""The LightningModule that trains a classifier, the ordinary way (A1-2).
+"""How a classifier is trained, the ordinary way (A1-2): the LightningModule, and the training that a config asks for.
 
 Shape suffixes: B batch, C channels, H height, W width, N classes.
 """
@@ -6,16 +6,29 @@ Shape suffixes: B batch, C channels, H height, W width, N classes.
 from __future__ import annotations
 
 import math
+import time
 from typing import Any
 
 import lightning as L
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from lightning.pytorch.loggers import Logger
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy
 
-from netinv_lightning.classifiers.classifier import Classifier
+from netinv_lightning.classifiers.architecture import build_network, spec_with_keys
+from netinv_lightning.classifiers.classifier import Classifier, FrozenClassifier
+from netinv_lightning.data.module import ImageDataModule
+from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.metrics import names
+from netinv_lightning.progress import progress
+from netinv_lightning.trainer import expected_warnings, make_trainer
+
+MODULE_KEYS = ("optimizer", "lr", "momentum", "weight_decay", "l1", "label_smoothing", "warmup")
+"""Keys of `recipe` that are arguments of `ClassifierModule`."""
+DATA_KEYS = ("batch_size", "val_fraction", "subset_size", "split_seed", "shift", "flip")
+"""Keys of `data` that a card states with the recipe."""
 
 
 class ClassifierModule(L.LightningModule):
@@ -92,3 +105,98 @@ class ClassifierModule(L.LightningModule):
 
     def _decayed(self) -> list[Tensor]:
         return [parameter for parameter in self.classifier.parameters() if parameter.ndim > 1]
+
+
+class ClassifierTraining:
+    """Trains `cfg.classifier.network` on `cfg.data` by `cfg.recipe`. Made, which reads and checks all that they name, then run.
+
+    Making it seeds the global randomness, from which initial weights, batches, augmentation and dropout come.
+
+    Args:
+        cfg: The config.
+
+    Raises:
+        InputError: if the data are missing, the network does not fit them, or a value is out of range.
+    """
+
+    def __init__(self, cfg: DictConfig) -> None:
+        self.cfg = cfg
+        network_config = OmegaConf.to_container(cfg.classifier.network, resolve=True) if cfg.classifier.network else None
+        if not isinstance(network_config, dict):
+            raise InputError("classifier.network: choose a network to train: classifier=cnn, mlp, resnet or vit")
+        self.network_config = network_config
+        self.data = ImageDataModule(**cfg.data)
+        spec = spec_with_keys(self.data.spec, cfg)
+        for key in ("channels", "image_size"):
+            if getattr(spec, key) != getattr(self.data.spec, key):
+                raise InputError(f"classifier.{key}={getattr(spec, key)}: the images have {getattr(self.data.spec, key)}; leave it out")
+        if spec.num_classes < self.data.spec.num_classes:
+            raise InputError(f"classifier.num_classes={spec.num_classes}: the data have {self.data.spec.num_classes}; leave it out")
+        self.seed = recipe_seed(cfg)
+        L.seed_everything(self.seed, verbose=False)
+        self.network: nn.Module = build_network(network_config, spec)
+        self.frozen = FrozenClassifier(self.network, spec, cfg.classifier.feature_layers)  # refuses shapes that do not fit
+        self.network.train().requires_grad_(True)
+        try:
+            self.module = ClassifierModule(Classifier(self.network, spec), **{key: cfg.recipe[key] for key in MODULE_KEYS})
+        except ValueError as error:
+            raise InputError(f"recipe.{one_line(error)}") from error
+
+    def run(self, loggers: list[Logger], **trainer_defaults: Any) -> dict[str, float]:
+        """Trains, and measures on the test split.
+
+        Args:
+            loggers: Where the training's metrics go.
+            trainer_defaults: Further arguments of `make_trainer`.
+
+        Raises:
+            RuntimeError: if the weights that came out are no numbers.
+        """
+        recipe, data, module = self.cfg.recipe, self.data, self.module
+        if recipe.channels_last:
+            module = module.to(memory_format=torch.channels_last)
+        trainer = make_trainer(
+            self.cfg,
+            callbacks=progress((names.CLASSIFIER_LOSS, names.CLASSIFIER_VAL_ACCURACY)),
+            loggers=loggers,
+            max_epochs=recipe.epochs,
+            enable_checkpointing=False,
+            log_every_n_steps=20,
+            num_sanity_val_steps=0,
+            limit_val_batches=1.0 if len(data.val_indices) else 0,
+            **trainer_defaults,
+        )
+        start = time.perf_counter()
+        with expected_warnings():
+            trainer.fit(module, datamodule=data)
+        metrics = {names.TRAINING_SECONDS: time.perf_counter() - start}
+        for name, weight in self.network.state_dict().items():
+            if not weight.isfinite().all():
+                raise RuntimeError(f"the classifier's {name} is not finite after its training; lower recipe.lr={recipe.lr}")
+        metrics |= {name: float(value) for name, value in trainer.callback_metrics.items()}
+        if len(data.test[1]):
+            with expected_warnings():
+                metrics |= {name: float(value) for name, value in trainer.test(module, datamodule=data, verbose=False)[0].items()}
+        return metrics
+
+    def card(self, name: str, metrics: dict[str, float]) -> dict[str, Any]:
+        """What the trained classifier is; `save_classifier` writes it beside the weights."""
+        return {
+            "name": name,
+            "data": self.frozen.spec.as_dict(),
+            "network": self.network_config,
+            "parameters": sum(parameter.numel() for parameter in self.network.parameters()),
+            "training_images": len(self.data.train_indices),
+            "test_images": len(self.data.test[1]),
+            "test_accuracy": round(metrics.get(names.CLASSIFIER_TEST_ACCURACY, float("nan")), 4),
+            "seed": self.seed,
+            "recipe": {
+                **{str(key): value for key, value in self.cfg.recipe.items() if key != "seed"},
+                **{key: self.cfg.data[key] for key in DATA_KEYS},
+            },
+        }
+
+
+def recipe_seed(cfg: DictConfig) -> int:
+    """The seed of the classifier's training: `recipe.seed`, else the run's."""
+    return int(cfg.seed if cfg.recipe.seed is None else cfg.recipe.seed)

@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from netinv_lightning.inversion.ranks import Stream
+
 MODES = ("label", "vector", "matrix", "vector_matrix")
 SMALLEST_SIDE = 4  # a smaller map has no room for up-sampling to build on
 
@@ -157,17 +159,18 @@ class Conditioning:
         return self.code.side
 
     def sample(
-        self, batch: int, device: torch.device | str = "cpu", generator: torch.Generator | None = None, hot: bool | None = None
+        self, batch: int, device: torch.device | str = "cpu", stream: Stream | None = None, hot: bool | None = None
     ) -> Condition:
         """Draws `batch` conditions on `device`, labels uniform over the classes.
 
         Args:
             batch: B.
             device: Where the tensors are to live.
-            generator: Source of randomness, on `device`; None for torch's global one.
+            stream: Source of randomness, on `device`; None for torch's global one.
             hot: One-hot vectors instead of soft ones; None for what the run was configured with.
         """
-        normal_BN = torch.randn(batch, self.num_classes, device=device, generator=generator)
+        N = self.num_classes
+        normal_BN = torch.randn(batch, N, device=device) if stream is None else stream.normal(batch, N)
         return self.of_vectors((normal_BN / self.temperature).softmax(dim=1), hot)
 
     def of_labels(self, label_B: Tensor) -> Condition:

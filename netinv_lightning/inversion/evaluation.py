@@ -5,12 +5,15 @@ Shape suffixes: B batch, N classes, D features.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from netinv_lightning.classifiers.classifier import FrozenClassifier
 from netinv_lightning.inversion.module import InversionModule, own_randomness
+from netinv_lightning.inversion.ranks import rank, world_size
 from netinv_lightning.metrics import names
 from netinv_lightning.metrics.inversion import ClassCosine, InversionAccuracy
 
@@ -18,54 +21,89 @@ from netinv_lightning.metrics.inversion import ClassCosine, InversionAccuracy
 @torch.no_grad()
 def evaluate(
     module: InversionModule, samples: int, batch_size: int, seed: int, verifiers: Sequence[FrozenClassifier] = ()
-) -> dict[str, float]:
+) -> tuple[dict[str, float], Tensor]:
     """Measures inversion twice: conditioned from the training distribution, and by hot vectors.
+
+    Several generators share the samples out, and several processes share the batches out; the draws of a batch depend on
+    its number alone, so the result is the same over any number of processes.
 
     Args:
         module: The trained inversion.
-        samples: Images for each of the two.
+        samples: Images for each of the two, over all generators.
         batch_size: Images at a time.
         seed: Of the latents and conditions.
         verifiers: Classifiers that the run never saw; their mean agreement with the labels is the transfer accuracy,
             which tells adversarial noise (chance) from images that mean something.
 
     Returns:
-        Metric name to number.
+        Metric name to number; and the confusion matrix of the first, [N, N], conditioning labels in rows.
     """
-    classifier, N = module.classifier.eval(), module.conditioning.num_classes
-    metrics: dict[str, float] = {}
-    for hot in (False, True):
-        accuracy = InversionAccuracy(N).to(module.device)
-        agreement = [InversionAccuracy(N).to(module.device) for _ in verifiers]
-        cosine: ClassCosine | None = None
-        with own_randomness(seed + 1, module.device):
-            for first in range(0, samples, batch_size):
-                condition = module.conditioning.sample(min(batch_size, samples - first), module.device, hot=hot or None)
-                x_BCHW = module.draw(condition)
-                logits_BN, features = classifier.logits_and_features(x_BCHW)
-                accuracy.update(logits_BN, condition.label_B, condition.target_BN)
-                for metric, verifier in zip(agreement, verifiers, strict=True):
-                    metric.update(verifier.to(module.device)(x_BCHW), condition.label_B, condition.target_BN)
-                f_BD = features[classifier.feature_layers[-1]]
-                cosine = cosine or ClassCosine(N, f_BD.shape[1]).to(module.device)
-                cosine.update(f_BD, condition.label_B)
-        values = accuracy.compute()
-        if hot:
-            metrics[names.INVERSION_ACCURACY_HOT] = float(values["accuracy"])
-            metrics[names.INVERSION_CONFIDENCE_HOT] = float(values["confidence"])
+    soft = _measure(module, samples, batch_size, seed, verifiers, hot=None)
+    hot = _measure(module, samples, batch_size, seed, (), hot=True)
+    metrics = {
+        names.INVERSION_ACCURACY: float(soft.accuracy["accuracy"]),
+        names.INVERSION_CONFIDENCE: float(soft.accuracy["confidence"]),
+        names.INVERSION_KL: float(soft.accuracy["kl"]),
+        names.INVERSION_ACCURACY_HOT: float(hot.accuracy["accuracy"]),
+        names.INVERSION_CONFIDENCE_HOT: float(hot.accuracy["confidence"]),
+        names.INTRA_CLASS_COSINE: float(soft.cosine["intra"]),
+        names.INTER_CLASS_COSINE: float(soft.cosine["inter"]),
+    }
+    confusion_NN = soft.accuracy["confusion_NN"]
+    per_class_N = confusion_NN.diagonal().double() / confusion_NN.sum(dim=1)
+    metrics |= {names.class_accuracy(label): float(value) for label, value in zip(_class_names(module), per_class_N, strict=True)}
+    if len(soft.of_generators) > 1:
+        metrics |= {names.generator(names.INVERSION_ACCURACY, g): value for g, value in enumerate(soft.of_generators)}
+    if verifiers:
+        metrics[names.TRANSFER_ACCURACY] = sum(soft.transfer) / len(soft.transfer)
+    return metrics, confusion_NN.cpu()
+
+
+@dataclass
+class Measured:
+    """What one kind of conditioning gave."""
+
+    accuracy: dict[str, Tensor]
+    cosine: dict[str, Tensor]
+    of_generators: list[float]
+    transfer: list[float]
+
+
+def _measure(
+    module: InversionModule, samples: int, batch_size: int, seed: int, verifiers: Sequence[FrozenClassifier], hot: bool | None
+) -> Measured:
+    classifier, N, G = module.classifier.eval(), module.conditioning.num_classes, len(module.generators)
+    layer = classifier.feature_layers[-1]
+    of_generators = [InversionAccuracy(N).to(module.device) for _ in range(G)]
+    agreement = [InversionAccuracy(N).to(module.device) for _ in verifiers]
+    cosine = ClassCosine(N, classifier.feature_dims[layer]).to(module.device)
+    for number, (g, size) in enumerate(_batches(samples, batch_size, G)):
+        if number % world_size() != rank():
             continue
-        metrics[names.INVERSION_ACCURACY] = float(values["accuracy"])
-        metrics[names.INVERSION_CONFIDENCE] = float(values["confidence"])
-        metrics[names.INVERSION_KL] = float(values["kl"])
-        confusion_NN = values["confusion_NN"].double()
-        per_class_N = confusion_NN.diagonal() / confusion_NN.sum(dim=1)
-        metrics |= {
-            names.class_accuracy(label): float(value) for label, value in zip(classifier.spec.class_names, per_class_N, strict=True)
-        }
-        assert cosine is not None
-        similar = cosine.compute()
-        metrics |= {names.INTRA_CLASS_COSINE: float(similar["intra"]), names.INTER_CLASS_COSINE: float(similar["inter"])}
-        if verifiers:
-            shares = [float(metric.compute()["accuracy"]) for metric in agreement]
-            metrics[names.TRANSFER_ACCURACY] = sum(shares) / len(shares)
-    return metrics
+        with own_randomness(1_000_003 * (seed + 1) + number, module.device):
+            condition = module.conditioning.sample(size, module.device, hot=hot)
+            x_BCHW = module.draw(condition, g)
+        logits_BN, features = classifier.logits_and_features(x_BCHW)
+        of_generators[g].update(logits_BN, condition.label_B, condition.target_BN)
+        cosine.update(features[layer], condition.label_B)
+        for metric, verifier in zip(agreement, verifiers, strict=True):
+            metric.update(verifier.to(module.device)(x_BCHW), condition.label_B, condition.target_BN)
+    values = [metric.compute() for metric in of_generators]  # computing sums over processes first
+    n_G = torch.stack([value["confusion_NN"].sum() for value in values]).double()
+    whole = {name: (torch.stack([value[name] for value in values]) * n_G).sum() / n_G.sum() for name in ("accuracy", "confidence", "kl")}
+    whole["confusion_NN"] = torch.stack([value["confusion_NN"] for value in values]).sum(dim=0)
+    return Measured(
+        whole, cosine.compute(), [float(v["accuracy"]) for v in values], [float(metric.compute()["accuracy"]) for metric in agreement]
+    )
+
+
+def _batches(samples: int, batch_size: int, generators: int) -> Iterator[tuple[int, int]]:
+    """Generator and size of each batch."""
+    for g in range(generators):
+        share = samples // generators + (g < samples % generators)
+        for first in range(0, share, batch_size):
+            yield g, min(batch_size, share - first)
+
+
+def _class_names(module: InversionModule) -> Sequence[str]:
+    return module.classifier.spec.class_names

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from netinv_lightning.inversion.conditioning import Condition, Conditioning
+from netinv_lightning.inversion.ranks import Stream, sum_over_ranks, world_size
 
 Layer = Sequence[int]
 """Channels out, kernel, stride, padding of one transposed convolution."""
@@ -57,16 +58,64 @@ def side_after(layers: Sequence[Layer], side: int) -> int:
 
 
 class Upsampling(nn.Sequential):
-    """One step up: transposed convolution (the papers), or resize then convolution (no checkerboard)."""
+    """One step up: transposed convolution (the papers), or resize then convolution (no checkerboard).
 
-    def __init__(self, channels_in: int, layer: Layer, side: int, upsampling: str) -> None:
+    Before BatchNorm, which takes any constant away, it has no bias: the optimiser would only walk it about at random.
+    """
+
+    def __init__(self, channels_in: int, layer: Layer, side: int, upsampling: str, bias: bool) -> None:
         channels_out, kernel, stride, padding = layer
         if upsampling == "transposed" or side == 1:  # a single pixel has no neighbours to interpolate
-            super().__init__(nn.ConvTranspose2d(channels_in, channels_out, kernel, stride, padding))
+            super().__init__(nn.ConvTranspose2d(channels_in, channels_out, kernel, stride, padding, bias=bias))
         else:
             size = side_after([layer], side)
             resize = [nn.Upsample(size=size, mode="nearest")] if size != side else []
-            super().__init__(*resize, nn.Conv2d(channels_in, channels_out, 3, padding=1))
+            super().__init__(*resize, nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=bias))
+
+
+class ChannelDropout(nn.Module):
+    """Drops whole channels, as nn.Dropout2d does, by draws from the generator's own stream.
+
+    Args:
+        p: Probability of dropping a channel.
+    """
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+        self.stream: Stream | None = None  # None: torch's global randomness
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        if not self.training:
+            return x_BCHW
+        B, C = x_BCHW.shape[:2]
+        draw_BC = torch.rand(B, C, device=x_BCHW.device) if self.stream is None else self.stream.uniform(B, C)
+        kept_BC = (draw_BC >= self.p).to(x_BCHW.dtype) / (1 - self.p)
+        return x_BCHW * kept_BC[:, :, None, None]
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """nn.BatchNorm2d over the whole batch of all ranks; torch's SyncBatchNorm does not run on a CPU."""
+
+    over_ranks = True  # False while one rank draws samples on its own
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        if not (self.training and self.over_ranks and world_size() > 1):
+            return super().forward(x_BCHW)
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        n = world_size() * x_BCHW.numel() // x_BCHW.shape[1]
+        mean_C = sum_over_ranks(x_BCHW.sum(dim=(0, 2, 3))) / n
+        centred_BCHW = x_BCHW - mean_C[:, None, None]
+        var_C = sum_over_ranks(centred_BCHW.square().sum(dim=(0, 2, 3))) / n
+        with torch.no_grad():
+            assert self.momentum is not None
+            self.running_mean.lerp_(mean_C, self.momentum)
+            self.running_var.lerp_(var_C * n / (n - 1), self.momentum)
+            self.num_batches_tracked.add_(1)
+        scale_C = self.weight * (var_C + self.eps).rsqrt()
+        return centred_BCHW * scale_C[:, None, None] + self.bias[:, None, None]
 
 
 class Generator(nn.Module):
@@ -138,10 +187,10 @@ class Generator(nn.Module):
         def stage(width: int, side: int, layers: Sequence[Layer], dropout: float) -> nn.Sequential:
             steps: list[nn.Module] = []
             for layer in layers:
-                steps.append(Upsampling(width, layer, side, upsampling))
-                steps.append(nn.BatchNorm2d(layer[0]))
+                steps.append(Upsampling(width, layer, side, upsampling, bias=False))
+                steps.append(BatchNorm(layer[0]))
                 if dropout:
-                    steps.append(nn.Dropout2d(dropout))
+                    steps.append(ChannelDropout(dropout))
                 steps.append(nn.LeakyReLU(slope) if slope else nn.ReLU())
                 width, side = layer[0], side_after([layer], side)
             return nn.Sequential(*steps)
@@ -151,9 +200,8 @@ class Generator(nn.Module):
         joined = seed_layers[-1][0] + (1 if conditioning.uses_matrix else 0)
         self.stage2 = stage(joined, side, image_layers[:-1], dropout)
         _, *last = image_layers[-1]
-        self.to_image = Upsampling(
-            image_layers[-2][0] if len(image_layers) > 1 else joined, (channels, *last), side_after(image_layers[:-1], side), upsampling
-        )
+        before = image_layers[-2][0] if len(image_layers) > 1 else joined
+        self.to_image = Upsampling(before, (channels, *last), side_after(image_layers[:-1], side), upsampling, bias=True)
         if weight_std is not None:
             self._initialise(weight_std)
 
@@ -168,9 +216,15 @@ class Generator(nn.Module):
             x_BCSS = torch.cat([x_BCSS, condition.matrix_B1SS.to(x_BCSS.dtype)], dim=1)
         return self.to_image(self.stage2(x_BCSS)).sigmoid()
 
-    def sample_latent(self, batch: int, device: torch.device | str = "cpu", generator: torch.Generator | None = None) -> Tensor:
-        """Latents z ~ N(0, 1), [B, Z]."""
-        return torch.randn(batch, self.latent_dim, device=device, generator=generator)
+    def sample_latent(self, batch: int, device: torch.device | str = "cpu", stream: Stream | None = None) -> Tensor:
+        """Latents z ~ N(0, 1), [B, Z], from a stream or from torch's global randomness."""
+        return torch.randn(batch, self.latent_dim, device=device) if stream is None else stream.normal(batch, self.latent_dim)
+
+    def draw_dropout_from(self, stream: Stream | None) -> None:
+        """Where dropout takes its draws; None for torch's global randomness."""
+        for module in self.modules():
+            if isinstance(module, ChannelDropout):
+                module.stream = stream
 
     def _initialise(self, std: float) -> None:
         """The initialisation of DCGAN: convolutions N(0, std), BatchNorm weights N(1, std), biases 0."""

@@ -1,5 +1,8 @@
 """The terms of the objective, one small function each, as the paper's equations (S2 sections 3.3 and 5.3; A2-1 to A2-10).
 
+Under several processes the value is that of the whole batch: a mean over images may stay the share's own, since
+DistributedDataParallel averages gradients; a sum, or what compares images, sums over all ranks (`sum_over_ranks`).
+
 Shape suffixes: B batch (the papers' N in the sums over images), N classes, D features, C channels, H height, W width.
 """
 
@@ -14,6 +17,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
+
+from netinv_lightning.inversion.ranks import rows_of_all_ranks, sum_over_ranks, world_size
 
 
 def kl_divergence(p_BN: Tensor, logits_BN: Tensor, double_softmax: bool = False) -> Tensor:
@@ -44,13 +49,14 @@ def cosine_similarity(f_BD: Tensor, absolute: bool = False) -> Tensor:
     No B x B matrix is built: for unit rows, sum_{i != j} cos(theta_ij) = |sum_i f_i|^2 - B. With `absolute` the mean
     is of |cos|, over all B^2 entries, as the public notebooks take it; that one needs the matrix.
     """
-    B = len(f_BD)
+    B = len(f_BD) * world_size()
     unit_BD = F.normalize(f_BD.float(), dim=1)
     if absolute:
+        unit_BD = rows_of_all_ranks(unit_BD)
         gram_BB = unit_BD @ unit_BD.T
         return (gram_BB.abs().sum() - gram_BB.diagonal().abs().sum()) / B**2
-    norms_B = unit_BD.square().sum(dim=1)  # 1, or 0 for a feature that is zero
-    return (unit_BD.sum(dim=0).square().sum() - norms_B.sum()) / (B * (B - 1))
+    squares = sum_over_ranks(unit_BD.square().sum())  # 1 an image, or 0 for a feature that is zero
+    return (sum_over_ranks(unit_BD.sum(dim=0)).square().sum() - squares) / (B * (B - 1))
 
 
 def orthogonality(f_BD: Tensor, normalize: bool = True) -> Tensor:
@@ -65,10 +71,15 @@ def orthogonality(f_BD: Tensor, normalize: bool = True) -> Tensor:
         f_BD: Features F.
         normalize: Unit rows; False for the raw features of the public notebooks.
     """
-    B, D = f_BD.shape
+    B, D = len(f_BD) * world_size(), f_BD.shape[1]
     f_BD = F.normalize(f_BD.float(), dim=1) if normalize else f_BD.float()
-    gram = f_BD.T @ f_BD if D < B else f_BD @ f_BD.T
-    return (gram.square().sum() - 2 * f_BD.square().sum() + B) / B**2
+    with torch.autocast(f_BD.device.type, enabled=False):  # in bfloat16 the matrix is off by more than the distance to the floor
+        if D < B:
+            gram = sum_over_ranks(f_BD.T @ f_BD)
+        else:
+            rows_BD = rows_of_all_ranks(f_BD)
+            gram = rows_BD @ rows_BD.T
+    return (gram.square().sum() - 2 * sum_over_ranks(f_BD.square().sum()) + B) / B**2
 
 
 def orthogonality_floor(batch: int, features: int) -> float:
@@ -91,7 +102,7 @@ def pixel_range(x_BCHW: Tensor) -> Tensor:
 
     Zero by construction for a generator that ends in a sigmoid; it holds images that were perturbed or optimised freely.
     """
-    return F.relu(-x_BCHW).sum() + F.relu(x_BCHW - 1).sum()
+    return sum_over_ranks(F.relu(-x_BCHW).sum() + F.relu(x_BCHW - 1).sum())
 
 
 class TwiceDifferentiable(TorchFunctionMode):
@@ -138,7 +149,8 @@ def gradient_norm(network: nn.Module, x_BCHW: Tensor, label_B: Tensor, per_image
 
     if not per_image:
         # Squares are summed before the root, with a floor, so that the derivative at 0 is finite.
-        squares = sum(g.square().sum() for g in grad(batch_loss)(weights, x_BCHW, label_B).values())
+        gradients_of_share = grad(batch_loss)(weights, x_BCHW, label_B).values()
+        squares = sum((sum_over_ranks(g) / world_size()).square().sum() for g in gradients_of_share)
         return torch.sqrt(squares + 1e-12)
 
     def image_loss(weights: Mapping[str, Tensor], x_CHW: Tensor, label: Tensor) -> Tensor:

@@ -2,15 +2,18 @@
 
     z, c ~ conditioning -> generator(z, c) -> images in [0, 1] -> frozen classifier -> logits, features -> objective
 
-Nothing leaves the device in a step. The last steps' values stay in a small buffer there; every `log_every` steps it is
-read once, checked for non-finite values and logged as its mean.
+Several generators train side by side, each on draws of its own, as if it were alone. Nothing leaves the device in a
+step. The last steps' values stay in a small buffer there; every `log_every` steps it is read once, checked for
+non-finite values and logged as its mean.
+
+Shape suffixes: B batch, N classes, C channels, H height, W width, Z latent, G generators, K steps, V values of a step.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,13 +22,15 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.dropout import _DropoutNd
 
 from netinv_lightning.classifiers.classifier import FrozenClassifier
 from netinv_lightning.inversion.conditioning import Condition, Conditioning
-from netinv_lightning.inversion.generator import Generator
+from netinv_lightning.inversion.generator import BatchNorm, ChannelDropout, Generator
 from netinv_lightning.inversion.objective import Objective, Step
 from netinv_lightning.inversion.perturbation import Perturbation
+from netinv_lightning.inversion.ranks import Stream, sum_over_ranks, world_size
+from netinv_lightning.inversion.together import generate_together
+from netinv_lightning.inversion.workers import Workers
 from netinv_lightning.metrics import names
 
 REACHED = 0.95  # the papers' bar (A3-2)
@@ -36,16 +41,30 @@ class NonFiniteError(RuntimeError):
     """A term of the objective, or a weight of the generator, became NaN or infinite."""
 
 
+class Steps:
+    """What the Trainer iterates over: so many steps, and nothing in them, since each step draws its own batch."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.count))
+
+
 class InversionModule(L.LightningModule):
-    """Trains a generator against a frozen classifier (S2 section 3.3).
+    """Trains generators against a frozen classifier (S2 section 3.3).
 
     Args:
-        generator: What is trained.
+        generators: What is trained; each has its own weights, draws and batch (A1-15).
         conditioning: Draws what each batch is conditioned on.
         classifier: What is inverted; moved along to the device, never changed, never saved.
         objective: The weighted terms.
         perturbation: For the perturbed terms.
-        batch_size: Images a step; 2 or more.
+        seed: Of the first generator's draws; the next has `seed + 1`, and so on.
+        batch_size: Images a step for each generator; 2 or more. Several processes share it out.
         lr: Learning rate of Adam.
         weight_decay: Its L2 penalty.
         betas: Its decay rates.
@@ -54,17 +73,17 @@ class InversionModule(L.LightningModule):
         sampling_dropout: Keep dropout on when samples are drawn (A1-6).
         sampling_batch_norm: Statistics of BatchNorm when samples are drawn: `running` or `batch`.
         log_every: Steps between two rows of metrics.
+        together: All generators in one vectorised pass; None for what is faster: True on a GPU, threads on a CPU.
     """
-
-    recent_KV: Tensor
 
     def __init__(
         self,
-        generator: Generator,
+        generators: Sequence[Generator],
         conditioning: Conditioning,
         classifier: FrozenClassifier,
         objective: Objective,
         perturbation: Perturbation | None = None,
+        seed: int = 0,
         batch_size: int = 48,
         lr: float = 6e-3,
         weight_decay: float = 0.0,
@@ -74,37 +93,104 @@ class InversionModule(L.LightningModule):
         sampling_dropout: bool = True,
         sampling_batch_norm: str = "running",
         log_every: int = 10,
+        together: bool | None = None,
     ) -> None:
         super().__init__()
         if batch_size < 2:
             raise ValueError(f"batch_size={batch_size}: must be 2 or more, BatchNorm and the cosine term compare images")
         if sampling_batch_norm not in ("running", "batch"):
             raise ValueError(f"sampling_batch_norm={sampling_batch_norm}: choose running or batch")
-        self.generator, self.classifier = generator, classifier
+        self.generators, self.classifier = nn.ModuleList(generators), classifier
         self.conditioning, self.objective, self.perturbation = conditioning, objective, perturbation or Perturbation()
-        self.batch_size, self.log_every = batch_size, log_every
+        self.batch_size, self.log_every, self.together = batch_size, log_every, together
         self.lr, self.weight_decay, self.betas, self.warmup, self.final_lr = lr, weight_decay, tuple(betas), warmup, final_lr
         self.sampling_dropout, self.sampling_batch_norm = sampling_dropout, sampling_batch_norm
-        self.strict_loading = False  # checkpoints hold the generator, not the classifier
+        self.strict_loading = False  # checkpoints hold the generators, not the classifier
         self.columns = [*(names.loss(term) for term in objective.names), names.LOSS_TOTAL, names.INVERSION_ACCURACY_TRAIN]
-        self.register_buffer("recent_KV", torch.zeros(log_every, len(self.columns)))
+        # No buffer: DistributedDataParallel would copy the first process's over the others'.
+        self.recent_KGV = torch.zeros(log_every, len(generators), len(self.columns))
+        # Not the seed itself: initial weights were drawn from that.
+        self.streams = [Stream(1_000_003 + seed + g) for g in range(len(generators))]
         self.accuracies: list[float] = []
         self.step_seconds: list[float] = []
-        self._random_state: Tensor | None = None
+        self._stream_states: list[Tensor] | None = None
+        self._workers: Workers | None = None
+        self._totals: list[tuple[Tensor, Tensor]] = []
+
+    @property
+    def generator(self) -> Generator:
+        """The first generator."""
+        return self._generator(0)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        condition = self.conditioning.sample(self.batch_size, self.device)
-        x_BCHW = self.generator(self.generator.sample_latent(self.batch_size, self.device), condition)
-        logits_BN, features = self.classifier.logits_and_features(x_BCHW)
-        step = Step(x_BCHW, condition, logits_BN, features, self.classifier, self.generator, self.perturbation)
+        G = len(self.generators)
+        if self.device.type == "cuda" if self.together is None else self.together:
+            steps = self._steps_together()
+        elif self._workers is not None:
+            return self._step_in_threads(self._workers)
+        else:
+            steps = [self._step(g, self.classifier) for g in range(G)]
+        made = [self._values(step) for step in steps]
+        self._record(torch.stack([values_V for _, values_V in made]))
+        return torch.stack([total for total, _ in made]).sum()  # each generator's gradient is its own
+
+    def _step(self, g: int, classifier: FrozenClassifier) -> Step:
+        """One generator's step, up to logits and features."""
+        z_BZ, condition = self._draw_batch(g)
+        x_BCHW = self._generator(g)(z_BZ, condition)
+        logits_BN, features = classifier.logits_and_features(x_BCHW)
+        return Step(x_BCHW, condition, logits_BN, features, classifier, self._generator(g), self.perturbation, self.streams[g])
+
+    def _steps_together(self) -> list[Step]:
+        """The steps of all generators, in one pass through generators and classifier."""
+        draws = [self._draw_batch(g) for g in range(len(self.generators))]
+        conditions = [condition for _, condition in draws]
+        generators = [self._generator(g) for g in range(len(draws))]
+        x_GBCHW = generate_together(generators, torch.stack([z_BZ for z_BZ, _ in draws]), conditions)
+        logits_XN, features = self.classifier.logits_and_features(x_GBCHW.flatten(0, 1))
+        logits_GBN = logits_XN.unflatten(0, x_GBCHW.shape[:2])
+        of_layer = {name: f_XD.unflatten(0, x_GBCHW.shape[:2]) for name, f_XD in features.items()}
+        return [
+            Step(
+                x_GBCHW[g], conditions[g], logits_GBN[g], {name: f_GBD[g] for name, f_GBD in of_layer.items()},
+                self.classifier, generators[g], self.perturbation, self.streams[g],
+            )
+            for g in range(len(generators))
+        ]  # fmt: skip
+
+    def _draw_batch(self, g: int) -> tuple[Tensor, Condition]:
+        share, stream = self.batch_size // world_size(), self.streams[g]
+        condition = self.conditioning.sample(share, self.device, stream)
+        return self._generator(g).sample_latent(share, self.device, stream), condition
+
+    def _values(self, step: Step) -> tuple[Tensor, Tensor]:
+        """The objective's total, and what is logged of the step, [V]."""
         terms = self.objective(step)
         total = self.objective.total(terms)
-        accuracy = (logits_BN.argmax(dim=1) == condition.label_B).float().mean()
-        self._record(terms, total, accuracy)
-        return total
+        accuracy = (step.logits_BN.argmax(dim=1) == step.condition.label_B).float().mean()
+        return total, torch.stack([*terms.values(), total, accuracy]).detach()
+
+    def _step_in_threads(self, workers: Workers) -> Tensor:
+        """A generator a thread: forward here, backward in `backward`, each graph in the thread that made it."""
+
+        def work(g: int, classifier: FrozenClassifier) -> tuple[Tensor, Tensor]:
+            with self.trainer.precision_plugin.forward_context():  # autocast belongs to a thread
+                return self._values(self._step(g, classifier))
+
+        made = workers(work)
+        self._record(torch.stack([values_V for _, values_V in made]))
+        self._totals = [(total, total.detach().requires_grad_()) for total, _ in made]
+        return torch.stack([leaf for _, leaf in self._totals]).sum()
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        loss.backward(*args, **kwargs)
+        totals, self._totals = self._totals, []
+        if totals:
+            assert self._workers is not None
+            self._workers(lambda g, classifier: totals[g][0].backward(totals[g][1].grad))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        optimizer = torch.optim.Adam(self.generator.parameters(), self.lr, (self.betas[0], self.betas[1]), weight_decay=self.weight_decay)
+        optimizer = torch.optim.Adam(self.generators.parameters(), self.lr, (self.betas[0], self.betas[1]), weight_decay=self.weight_decay)
         steps = int(self.trainer.estimated_stepping_batches)
 
         def share(step: int) -> float:
@@ -116,10 +202,16 @@ class InversionModule(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     @torch.no_grad()
-    def draw(self, condition: Condition) -> Tensor:
-        """Images for given conditions, in the sampling mode of the run; under `own_randomness` always the same."""
-        with sampling_mode(self.generator, self.sampling_dropout, self.sampling_batch_norm):
-            return self.generator(self.generator.sample_latent(len(condition.label_B), self.device), condition)
+    def draw(self, condition: Condition, g: int = 0) -> Tensor:
+        """Images of generator `g` for given conditions, in the sampling mode of the run; under `own_randomness` always the same."""
+        generator = self._generator(g)
+        with sampling_mode(generator, self.sampling_dropout, self.sampling_batch_norm):
+            return generator(generator.sample_latent(len(condition.label_B), self.device), condition)
+
+    def _generator(self, g: int) -> Generator:
+        generator = self.generators[g]
+        assert isinstance(generator, Generator)
+        return generator
 
     def reached(self) -> tuple[int, float] | None:
         """Step and training seconds at which the accuracy of the last 10 batches first held 0.95; None if never."""
@@ -130,64 +222,75 @@ class InversionModule(L.LightningModule):
         step = int(held[0]) + WINDOW
         return step, self.step_seconds[step - 1]
 
-    def _record(self, terms: Mapping[str, Tensor], total: Tensor, accuracy: Tensor) -> None:
+    def _record(self, values_GV: Tensor) -> None:
         row = len(self.step_seconds) % self.log_every
-        self.recent_KV[row] = torch.stack([*terms.values(), total, accuracy]).detach()
+        self.recent_KGV[row] = values_GV
         self.step_seconds.append(time.perf_counter() - self._started)
         if row == self.log_every - 1:
-            means = self._read(self.recent_KV.cpu())
-            for name, mean in zip(self.columns, means.tolist(), strict=True):
-                self.log(name, mean, prog_bar=name == names.INVERSION_ACCURACY_TRAIN)
+            self._log(self._read(self.recent_KGV))
+
+    def _log(self, means_GV: Tensor) -> None:
+        """Writes a row of means over the recent steps, straight to the loggers: before the step's checkpoint, not after it."""
+        values = dict(zip(self.columns, means_GV.mean(dim=0).tolist(), strict=True))
+        for term, floor in self.objective.floors(self.batch_size, self.classifier.feature_dims).items():
+            values[names.excess(term)] = values[names.loss(term)] - floor
+        if len(means_GV) > 1:
+            values |= {names.generator(names.INVERSION_ACCURACY_TRAIN, g): float(row_V[-1]) for g, row_V in enumerate(means_GV)}
+        for logger in self.loggers:
+            logger.log_metrics(values, step=self.global_step)
+        for name in (names.INVERSION_ACCURACY_TRAIN, names.LOSS_TOTAL):
+            self.log(name, values[name], prog_bar=True, logger=False)
 
     def on_train_end(self) -> None:
         if rows := len(self.step_seconds) % self.log_every:
-            self._read(self.recent_KV[:rows].cpu())
+            self._read(self.recent_KGV[:rows])
+        if self._workers is not None:
+            self._workers.close()
+            self._workers = None
 
-    def _read(self, recent_KV: Tensor) -> Tensor:
-        """Takes the recent steps from the device; gives the mean of each column."""
-        finite_KV = recent_KV.isfinite()
-        if not finite_KV.all():
-            row = int((~finite_KV).any(dim=1).nonzero()[0])
-            bad = ", ".join(name for name, finite in zip(self.columns, finite_KV[row], strict=True) if not finite)
-            raise NonFiniteError(f"{bad} is not finite at step {self.global_step - len(recent_KV) + 1 + row}; {self._last_good()}")
-        self.accuracies += recent_KV[:, -1].tolist()
-        return recent_KV.mean(dim=0)
+    def _read(self, recent_KGV: Tensor) -> Tensor:
+        """Takes the recent steps from the device; gives the mean over them, [G, V], of the whole batch."""
+        recent_KGV = (sum_over_ranks(recent_KGV) / world_size()).cpu()
+        finite_KGV = recent_KGV.isfinite()
+        if not finite_KGV.all():
+            row, g, _ = (int(index) for index in (~finite_KGV).nonzero()[0])
+            bad = ", ".join(name for name, finite in zip(self.columns, finite_KGV[row, g], strict=True) if not finite)
+            which = f" of generator {g}" if len(self.generators) > 1 else ""
+            step = self.global_step - len(recent_KGV) + 1 + row
+            raise NonFiniteError(f"{bad}{which} is not finite at step {step}; {self._last_good()}")
+        self.accuracies += recent_KGV[:, :, -1].mean(dim=1).tolist()
+        return recent_KGV.mean(dim=0)
 
     def on_train_start(self) -> None:
-        if self._random_state is not None:
-            _set_random_state(self._random_state, self.device)
+        self.recent_KGV = self.recent_KGV.to(self.device)
+        for g, stream in enumerate(self.streams):
+            stream.to(self.device)
+            if self._stream_states is not None:
+                stream.state = self._stream_states[g]
+            self._generator(g).draw_dropout_from(stream)
+        if len(self.generators) > 1 and self.device.type == "cpu" and world_size() == 1 and not self.together:
+            self._workers = Workers(len(self.generators), self.classifier)
         self._started = time.perf_counter() - (self.step_seconds[-1] if self.step_seconds else 0.0)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        for name, weight in self.generator.named_parameters():
+        for name, weight in self.generators.named_parameters():
             if not weight.isfinite().all():
                 raise NonFiniteError(f"the generator's {name} is not finite at step {self.global_step}; {self._last_good()}")
         checkpoint["accuracies"], checkpoint["step_seconds"] = self.accuracies, self.step_seconds
-        checkpoint["random_state"] = _random_state(self.device)  # so that a resumed run draws what it would have drawn
+        checkpoint["recent"] = (sum_over_ranks(self.recent_KGV) / world_size()).cpu()
+        checkpoint["streams"] = [stream.state for stream in self.streams]  # so that a resumed run draws what it would have drawn
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.accuracies, self.step_seconds = checkpoint["accuracies"], checkpoint["step_seconds"]
-        self._random_state = checkpoint["random_state"]
+        self.recent_KGV, self._stream_states = checkpoint["recent"], checkpoint["streams"]
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """The generator's alone: the classifier is named in the config, and is not saved again."""
+        """The generators' alone: the classifier is named in the config, and is not saved again."""
         return {name: value for name, value in super().state_dict(*args, **kwargs).items() if not name.startswith("classifier.")}
 
     def _last_good(self) -> str:
-        callback = self.trainer.checkpoint_callback
-        path = getattr(callback, "last_model_path", "") or getattr(callback, "best_model_path", "")
+        path = getattr(self.trainer.checkpoint_callback, "last_model_path", "")
         return f"the last good checkpoint is {path}" if path else "there is no checkpoint yet"
-
-
-def _random_state(device: torch.device) -> Tensor:
-    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
-
-
-def _set_random_state(state: Tensor, device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(state.cpu(), device)
-    else:
-        torch.set_rng_state(state.cpu())
 
 
 @contextmanager
@@ -199,24 +302,31 @@ def own_randomness(seed: int, device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
-def sampling_mode(generator: nn.Module, dropout: bool, batch_norm: str) -> Iterator[None]:
-    """Evaluation mode, with dropout on or off and BatchNorm on running or batch statistics; changes no buffer."""
+def sampling_mode(generator: Generator, dropout: bool, batch_norm: str) -> Iterator[None]:
+    """Evaluation mode, with dropout on or off and BatchNorm on running or batch statistics; changes no buffer or stream."""
     modes = {module: module.training for module in generator.modules()}
-    momenta = {module: module.momentum for module in generator.modules() if isinstance(module, _BatchNorm)}
-    counts = {module: module.num_batches_tracked.clone() for module in momenta if module.num_batches_tracked is not None}
+    streams = {module: module.stream for module in modes if isinstance(module, ChannelDropout)}
+    norms = {module: module.momentum for module in modes if isinstance(module, _BatchNorm)}
+    counts = {module: module.num_batches_tracked.clone() for module in norms if module.num_batches_tracked is not None}
     generator.eval()
-    for module in modes:
-        if isinstance(module, _DropoutNd):
-            module.train(dropout)
-    for module in momenta:
+    generator.draw_dropout_from(None)
+    for module in streams:
+        module.train(dropout)
+    for module in norms:
         module.train(batch_norm == "batch")
         module.momentum = 0.0
+        if isinstance(module, BatchNorm):
+            module.over_ranks = False
     try:
         yield
     finally:
         for module, training in modes.items():
             module.training = training
-        for module, momentum in momenta.items():
+        for dropout_module, stream in streams.items():
+            dropout_module.stream = stream
+        for module, momentum in norms.items():
             module.momentum = momentum
+            if isinstance(module, BatchNorm):
+                module.over_ranks = True
         for module, count in counts.items():
             module.num_batches_tracked = count

@@ -12,7 +12,7 @@ import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from importlib import import_module
 from typing import Any
 
@@ -24,6 +24,7 @@ from netinv_lightning.errors import InputError, nearest
 from netinv_lightning.inversion import losses
 from netinv_lightning.inversion.conditioning import Condition
 from netinv_lightning.inversion.perturbation import Perturbation
+from netinv_lightning.inversion.ranks import Stream
 
 
 @dataclass
@@ -38,6 +39,7 @@ class Step:
         classifier: The frozen classifier.
         generator: The generator.
         perturbation: How the perturbed terms perturb.
+        stream: Their randomness; None for torch's global one.
     """
 
     x_BCHW: Tensor
@@ -47,12 +49,13 @@ class Step:
     classifier: FrozenClassifier
     generator: nn.Module = field(default_factory=nn.Identity)
     perturbation: Perturbation = field(default_factory=Perturbation)
+    stream: Stream | None = None
 
     @cached_property
     def perturbed_logits_BN(self) -> Tensor:
         """The classifier's logits for the perturbed images; made once a step, and only if a term asks."""
         with torch.set_grad_enabled(self.x_BCHW.requires_grad):  # a term of weight 0 may ask first, for the others too
-            return self.classifier(self.perturbation(self.x_BCHW, self.condition.label_B, self.classifier))
+            return self.classifier(self.perturbation(self.x_BCHW, self.condition.label_B, self.classifier, self.stream))
 
     def over_layers(self, term: Callable[[Tensor], Tensor], layers: Sequence[str] | None) -> Tensor:
         """The sum of a term over feature layers, by default over all of them."""
@@ -126,6 +129,7 @@ class Objective:
             raise InputError("loss: has no terms; choose a preset, such as loss=inversion")
         self.weights: dict[str, float] = {}
         self._terms: dict[str, Callable[[Step], Tensor]] = {}
+        self._options: dict[str, dict[str, Any]] = {}
         for name, settings in terms.items():
             options = {key: value for key, value in settings.items() if key not in ("weight", "_target_")}
             self.weights[name] = float(settings.get("weight", math.nan))
@@ -134,6 +138,7 @@ class Objective:
             for layer in options.get("layers") or ():
                 if feature_layers is not None and layer not in feature_layers:
                     raise InputError(f"loss.{name}.layers={layer}: is not in classifier.feature_layers; {nearest(layer, feature_layers)}")
+            self._options[name] = options
             self._terms[name] = _bind(name, _function(name, settings.get("_target_")), options)
         if not any(self.weights.values()):
             raise InputError(f"loss: every term has weight 0, so there is nothing to train on: {', '.join(self.weights)}")
@@ -156,6 +161,19 @@ class Objective:
         return total
 
 
+    def floors(self, batch: int, feature_dims: Mapping[str, int]) -> dict[str, float]:
+        """The least value of the terms that cannot reach 0: orthogonality of unit features, summed over its layers.
+
+        Args:
+            batch: Images a step.
+            feature_dims: D of each feature layer.
+        """
+        if "orthogonality" not in self._terms or not self._options["orthogonality"].get("normalize", True):
+            return {}
+        layers = self._options["orthogonality"].get("layers") or feature_dims
+        return {"orthogonality": sum(losses.orthogonality_floor(batch, feature_dims[layer]) for layer in layers)}
+
+
 def _function(name: str, target: str | None) -> Callable[..., Tensor]:
     if target is None:
         if name not in TERMS:
@@ -176,4 +194,4 @@ def _bind(name: str, function: Callable[..., Tensor], options: dict[str, Any]) -
     for option in options:
         if option not in allowed and not takes_any:
             raise InputError(f"loss.{name}.{option}: the term has no such option; {nearest(option, ['weight', *allowed])}")
-    return lambda step: function(step, **options)
+    return partial(function, **options)

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from netinv_lightning.inversion.ranks import Stream
+
 NORMS = ("l1", "l2", "linf")
 DIRECTIONS = ("random", "sign", "adversarial")
 
@@ -71,28 +73,39 @@ class Perturbation:
             raise ValueError(f"steps={steps}: must be 1 or more")
         self.norm, self.radius, self.direction, self.steps, self.clamp = norm, radius, direction, steps, clamp
 
-    def __call__(self, x_BCHW: Tensor, label_B: Tensor, classifier: Callable[[Tensor], Tensor]) -> Tensor:
-        """Perturbed images; gradients flow through the images, not through the choice of the perturbation."""
+    def __call__(
+        self, x_BCHW: Tensor, label_B: Tensor, classifier: Callable[[Tensor], Tensor], stream: Stream | None = None
+    ) -> Tensor:
+        """Perturbed images; gradients flow through the images, not through the choice of the perturbation.
+
+        Args:
+            x_BCHW: Images.
+            label_B: What the adversarial direction leads away from.
+            classifier: From images to logits.
+            stream: Source of randomness; None for torch's global one.
+        """
+        delta_BP = self._random(x_BCHW.detach().flatten(1), stream)
         if self.direction == "adversarial":
-            delta_BP = self._adversarial(x_BCHW.detach(), label_B, classifier)
-        else:
-            delta_BP = self._random(x_BCHW.detach().flatten(1))
+            delta_BP = self._adversarial(x_BCHW.detach(), delta_BP, label_B, classifier)
         perturbed_BCHW = x_BCHW + delta_BP.view(x_BCHW.shape)
         return perturbed_BCHW.clamp(0, 1) if self.clamp else perturbed_BCHW
 
-    def _random(self, like_BP: Tensor) -> Tensor:
+    def _random(self, like_BP: Tensor, stream: Stream | None) -> Tensor:
+        B, P = like_BP.shape
+        if self.direction != "sign" and self.norm == "linf":
+            draw_BP = torch.rand_like(like_BP) if stream is None else stream.uniform(B, P)
+            return self.radius * (2 * draw_BP - 1)
+        draw_BP = torch.randn_like(like_BP) if stream is None else stream.normal(B, P)
         if self.direction == "sign":
-            return self.radius * torch.randn_like(like_BP).sign()
-        if self.norm == "linf":
-            return self.radius * (2 * torch.rand_like(like_BP) - 1)
-        draw_BP = torch.randn_like(like_BP)
+            return self.radius * draw_BP.sign()
         if self.norm == "l1":  # a Laplace draw: direction uniform on the L1 sphere
-            draw_BP = draw_BP.sign() * torch.empty_like(like_BP).exponential_()
+            magnitude_BP = torch.rand_like(like_BP) if stream is None else stream.uniform(B, P)
+            draw_BP = -draw_BP.sign() * torch.log1p(-magnitude_BP)
         return draw_BP * (self.radius / norm(draw_BP, self.norm))[:, None]
 
     @torch.enable_grad()
-    def _adversarial(self, x_BCHW: Tensor, label_B: Tensor, classifier: Callable[[Tensor], Tensor]) -> Tensor:
-        delta_BP = project(self._random(x_BCHW.flatten(1)), self.radius, self.norm)
+    def _adversarial(self, x_BCHW: Tensor, start_BP: Tensor, label_B: Tensor, classifier: Callable[[Tensor], Tensor]) -> Tensor:
+        delta_BP = project(start_BP, self.radius, self.norm)
         for _ in range(self.steps):
             delta_BP.requires_grad_()
             loss = F.cross_entropy(classifier(x_BCHW + delta_BP.view(x_BCHW.shape)), label_B, reduction="sum")

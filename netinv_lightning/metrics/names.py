@@ -8,6 +8,7 @@ INVERSION_ACCURACY_TRAIN = "inversion/accuracy_train"
 INVERSION_CONFIDENCE = "inversion/confidence"
 INVERSION_CONFIDENCE_HOT = "inversion/confidence_hot"
 INVERSION_KL = "inversion/kl"
+INVERSION_CONFUSION = "inversion/confusion"
 STEPS_TO_95 = "inversion/steps_to_95"
 SECONDS_TO_95 = "inversion/seconds_to_95"
 
@@ -27,11 +28,27 @@ GENERATOR_PARAMETERS = "cost/generator_parameters"
 
 LOSS_TOTAL = "loss/total"
 
+SAMPLES_GRID = "samples/grid"
+SAMPLES_TABLE = "samples/table"
+
+STEP = "trainer/global_step"
+"""The axis that W&B shows everything over."""
+
 
 def loss(term: str) -> str:
     """Name of a term of the objective, logged unweighted."""
     return f"loss/{term}"
 
 
+def excess(term: str) -> str:
+    """Name of a term's distance to the least value that it can have."""
+    return f"{loss(term)}_excess"
+
+
 def class_accuracy(label: str) -> str:
     return f"{INVERSION_ACCURACY}_class/{label}"
+
+
+def generator(name: str, g: int) -> str:
+    """Name of a metric of one of several generators."""
+    return f"{name}_generator/{g}"

@@ -1,0 +1,80 @@
+"""The checkpoint of a run: always whole, at most `every` steps old, and written before a preempted run stops."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Checkpoint
+
+
+class Preempted(RuntimeError):
+    """The run was told to stop (SIGTERM) and can be continued."""
+
+
+@contextmanager
+def preemptible() -> Iterator[None]:
+    """Inside, SIGTERM raises Preempted, so that the run says how it ended; `Checkpoints` lets a training step end first."""
+    if threading.current_thread() is not threading.main_thread():  # Python allows signal handlers there only
+        yield
+        return
+    earlier = signal.signal(signal.SIGTERM, _stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, earlier)
+
+
+def _stop(signum: int, frame: FrameType | None) -> None:
+    raise Preempted("stopped by SIGTERM")
+
+
+class Checkpoints(Checkpoint):
+    """Keeps `last.ckpt`: every so many steps, when training ends, and when SIGTERM asks the run to stop.
+
+    It is written beside its place and then moved there, so a kill at any moment leaves the old one or the new one.
+
+    Args:
+        folder: Where `last.ckpt` goes.
+        every: Steps between two.
+    """
+
+    def __init__(self, folder: Path, every: int) -> None:
+        self.last, self.every = folder / "last.ckpt", every
+        self.last_model_path = str(self.last) if self.last.is_file() else ""  # under Lightning's name for it
+        self.saved_step: int | None = None
+        self._told_to_stop = False
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._remember)  # Lightning's own handler is set by now, and gives way to this one
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
+        stopping = trainer.strategy.reduce_boolean_decision(self._told_to_stop, all=False) if trainer.world_size > 1 else self._told_to_stop
+        if stopping or trainer.global_step % self.every == 0:
+            self._save(trainer)
+        if stopping:
+            raise Preempted(f"stopped by SIGTERM after step {trainer.global_step}; continue with resume={self.last.parent.parent}")
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self.saved_step != trainer.global_step:
+            self._save(trainer)
+
+    def _remember(self, signum: int, frame: FrameType | None) -> None:
+        self._told_to_stop = True
+
+    def _save(self, trainer: L.Trainer) -> None:
+        if not self.last.parent.parent.is_dir():
+            raise FileNotFoundError(2, "the run directory is gone", str(self.last.parent.parent))
+        partial = self.last.with_name("last.ckpt.partial")
+        trainer.save_checkpoint(partial)  # on every rank; rank 0 writes
+        if trainer.is_global_zero:
+            os.replace(partial, self.last)
+        self.saved_step, self.last_model_path = trainer.global_step, str(self.last)

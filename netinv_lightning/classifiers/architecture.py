@@ -1,0 +1,62 @@
+"""Which network, for which data: what `classifier.network` and the keys beside it describe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from torch import nn
+
+from netinv_lightning.data.spec import DataSpec
+from netinv_lightning.errors import InputError, one_line
+
+OWN_NETWORKS = "netinv_lightning.classifiers.networks."
+SHAPE = {"num_classes": "num_classes", "channels": "channels", "image_size": "image_size", "in_chans": "channels", "img_size": "image_size"}
+"""Arguments of networks, by the fact of the data that fills them in."""
+SPEC_KEYS = ("num_classes", "channels", "image_size", "mean", "std")
+"""Keys of `classifier` that say more of the data than the card or the data set."""
+
+
+def build_network(network: Mapping[Any, Any], spec: DataSpec) -> nn.Module:
+    """Makes the network that `classifier.network` describes.
+
+    Our own networks are told the classes, channels and size of the data; for others, keys of `SHAPE` that are null are.
+
+    Raises:
+        InputError: if it cannot be made.
+    """
+    keywords = dict(network)
+    for key, fact in SHAPE.items():
+        own = key in ("num_classes", "channels", "image_size") and str(network.get("_target_", "")).startswith(OWN_NETWORKS)
+        if own or (key in keywords and keywords[key] is None):
+            keywords[key] = keywords.get(key) or getattr(spec, fact)
+    try:
+        made = instantiate(keywords)
+    except InstantiationException as error:
+        raise InputError(f"classifier.network: cannot be made: {one_line(error.__cause__ or error)}") from error
+    if not isinstance(made, nn.Module):
+        raise InputError(
+            f"classifier.network._target_={network.get('_target_')}: gives a {type(made).__name__}, must give a torch.nn.Module"
+        )
+    return made
+
+
+def spec_with_keys(spec: DataSpec, cfg: DictConfig) -> DataSpec:
+    """`spec` with the keys of `cfg.classifier` on top.
+
+    Raises:
+        InputError: if fewer than 2 classes are left.
+    """
+    given: dict[str, Any] = {
+        key: tuple(value) if key in ("mean", "std") else value for key in SPEC_KEYS if (value := cfg.classifier[key]) is not None
+    }
+    spec = replace(spec, **given)
+    if spec.num_classes < 2:
+        raise InputError(f"classifier.num_classes={spec.num_classes}: must be 2 or more")
+    if len(spec.class_names) != spec.num_classes:
+        spec = replace(spec, class_names=tuple(str(label) for label in range(spec.num_classes)))
+    return spec

@@ -1,0 +1,105 @@
+"""One batch over several processes: sums over all of it, and random draws that no number of processes changes.
+
+Every process (rank) holds an equal share of the batch. Without torch.distributed there is one rank, and all of this
+does nothing.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def world_size() -> int:
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    return dist.get_rank() if world_size() > 1 else 0
+
+
+class _Sum(torch.autograd.Function):
+    """All-reduce by sum. The gradient is all-reduced too, since each rank's loss depends on each rank's share."""
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor) -> Tensor:
+        x = x.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(x)
+        return x
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> Tensor:  # type: ignore[override]
+        return _Sum.apply(grad)  # differentiable once more, for the gradient-norm term
+
+
+def sum_over_ranks(x: Tensor) -> Tensor:
+    """The sum of `x` over all ranks, on each of them, and differentiable.
+
+    A loss of such sums has the same value on each rank; its gradient there is the number of ranks times the share's
+    own, and DistributedDataParallel, which averages over ranks, makes it the gradient of the loss of the whole batch.
+    """
+    if world_size() == 1:
+        return x
+    total: Tensor = _Sum.apply(x)
+    return total
+
+
+def rows_of_all_ranks(x_BD: Tensor) -> Tensor:
+    """The whole batch's rows, [ranks * B, D], on each rank, and differentiable."""
+    if world_size() == 1:
+        return x_BD
+    B = len(x_BD)
+    rows = x_BD.new_zeros(world_size() * B, *x_BD.shape[1:])
+    rows[rank() * B : (rank() + 1) * B] = x_BD
+    return sum_over_ranks(rows)
+
+
+class Stream:
+    """Randomness of one generator's own: its latents, conditions, dropout and perturbations.
+
+    Whatever else is trained beside it, in threads or in one batch, a generator draws the same. Each rank draws for the
+    whole batch and keeps its share, so the number of processes changes nothing either.
+
+    Args:
+        seed: Of the stream.
+        device: Where it draws; a stream on a GPU draws other numbers than one on the CPU.
+    """
+
+    def __init__(self, seed: int, device: torch.device | str = "cpu") -> None:
+        self.seed = seed
+        self.source = torch.Generator(device).manual_seed(seed)
+
+    def to(self, device: torch.device) -> Stream:
+        """Starts again on `device`, if it is not there already."""
+        if self.source.device != device:
+            self.source = torch.Generator(device).manual_seed(self.seed)
+        return self
+
+    def normal(self, batch: int, *shape: int) -> Tensor:
+        """N(0, 1), [batch, *shape]."""
+        return self._share(torch.randn(batch * world_size(), *shape, generator=self.source, device=self.source.device))
+
+    def uniform(self, batch: int, *shape: int) -> Tensor:
+        """U[0, 1), [batch, *shape]."""
+        return self._share(torch.rand(batch * world_size(), *shape, generator=self.source, device=self.source.device))
+
+    @property
+    def state(self) -> Tensor:
+        return self.source.get_state()
+
+    @state.setter
+    def state(self, state: Tensor) -> None:
+        self.source.set_state(state.cpu())
+
+    def __getstate__(self) -> tuple[int, str, bytes]:
+        # torch.Generator pickles its state as a shared-memory tensor that is gone before a spawned process opens it.
+        return self.seed, str(self.source.device), self.state.numpy().tobytes()
+
+    def __setstate__(self, pickled: tuple[int, str, bytes]) -> None:
+        self.seed, device, state = pickled
+        self.source = torch.Generator(device)
+        self.source.set_state(torch.frombuffer(bytearray(state), dtype=torch.uint8))
+
+    def _share(self, draw: Tensor) -> Tensor:
+        return draw.chunk(world_size())[rank()] if world_size() > 1 else draw

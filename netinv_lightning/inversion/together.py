@@ -1,0 +1,44 @@
+"""Several generators in one pass: their weights stacked, their forward pass vectorised by torch.func.
+
+On a GPU this costs little more than one generator, which cannot fill it. On a CPU, where the work is bound by
+arithmetic, threads over single generators are faster (experiments/bench), and `InversionModule` uses those.
+
+Shape suffixes: G generators, B batch, Z latent, C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.func import functional_call, vmap
+
+from netinv_lightning.inversion.conditioning import Condition
+from netinv_lightning.inversion.generator import Generator
+
+
+def generate_together(generators: Sequence[Generator], z_GBZ: Tensor, conditions_G: Sequence[Condition]) -> Tensor:
+    """Images [G, B, C, H, W] of G generators of one architecture; each has its own BatchNorm statistics.
+
+    Args:
+        generators: The generators, all in the same mode. Dropout draws from the first one's stream.
+        z_GBZ: Latents for each.
+        conditions_G: Conditions for each.
+    """
+    first = generators[0]
+    weights = {name: torch.stack([g.get_parameter(name) for g in generators]) for name, _ in first.named_parameters()}
+    buffers = {name: torch.stack([g.get_buffer(name) for g in generators]) for name, _ in first.named_buffers()}
+    parts = [[c.label_B, c.target_BN, c.vector_BN, c.matrix_B1SS] for c in conditions_G]
+    stacked = [None if values[0] is None else torch.stack(list(values)) for values in zip(*parts, strict=True)]
+
+    def one(weights: dict[str, Tensor], buffers: dict[str, Tensor], z_BZ: Tensor, *condition: Tensor) -> Tensor:
+        images: Tensor = functional_call(first, {**weights, **buffers}, (z_BZ, Condition(*condition)))
+        return images
+
+    in_dims = (0, 0, 0, *(None if part is None else 0 for part in stacked))
+    x_GBCHW: Tensor = vmap(one, in_dims=in_dims, randomness="different")(weights, buffers, z_GBZ, *stacked)
+    with torch.no_grad():  # BatchNorm wrote its running statistics into the stacked copies
+        for name, buffer in buffers.items():
+            torch._foreach_copy_([g.get_buffer(name) for g in generators], list(buffer.unbind()))
+    return x_GBCHW
