@@ -144,6 +144,8 @@ def load_run(run_dir: str | Path, trusted: Sequence[str] = ()) -> Inversion:
     checkpoint = directory / "checkpoints" / "last.ckpt"
     if cfg.application.name != "invert" or not checkpoint.is_file():
         raise InputError(f"{directory}: holds no trained generator (application={cfg.application.name}, no checkpoints/last.ckpt)")
+    if cfg.classifier.train:  # then the run holds a copy of what was trained for it
+        cfg.classifier.train, cfg.classifier.path = False, str(directory / "classifier.safetensors")
     module = make_module(cfg)
     module.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"], strict=False)
     summary = directory / "summary.json"

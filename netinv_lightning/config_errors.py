@@ -13,6 +13,14 @@ from omegaconf import DictConfig, OmegaConf
 from netinv_lightning.config import CONF, Config
 from netinv_lightning.errors import InputError, nearest, one_line
 
+_EXTRAS = {
+    "hydra/sweeper=optuna": "optuna",
+    "hydra/launcher=joblib": "sweep",
+    "hydra/launcher=submitit_local": "slurm",
+    "hydra/launcher=submitit_slurm": "slurm",
+}
+"""What is there only with an extra of pyproject.toml."""
+
 
 def explain(error: BaseException) -> str:
     """One line for the user, from whatever the composition of the config raised."""
@@ -22,8 +30,10 @@ def explain(error: BaseException) -> str:
     if found := re.search(r"Could not override '([\w/@]+)'.*?No match in the defaults list", text, re.DOTALL):
         group = found[1]
         return f"{group}=...: {group} is no group of the defaults; append it with a plus: +{group}=..."
-    if found := re.search(r"Could not find '([^']+)'", text):
+    if found := re.search(r"Could not (?:find|load) '([^']+)'", text):
         group, _, choice = found[1].rpartition("/")
+        if extra := _EXTRAS.get(f"{group}={choice}"):
+            return f"{group}={choice}: is not installed; install the extra: pip install 'netinv_lightning[{extra}]'"
         options = [
             line.strip()
             for line in text.partition("Available options in")[2].partition("Config search path")[0].splitlines()[1:]

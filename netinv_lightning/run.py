@@ -2,7 +2,7 @@
 
     python -m netinv_lightning.run +experiment=cifar_invert
 
-From here it is two hops to the training step: applications/invert.py, then inversion/module.py.
+From here it is two hops to the training step: applications/invert.py, then inversion/module.py. Sweeps: sweep.py.
 Imports at the top are light: torch and lightning are loaded once the config is known to be right.
 """
 
@@ -24,7 +24,8 @@ from netinv_lightning.config import CONF, check, register
 from netinv_lightning.config_errors import explain
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.resume import resumed_config
-from netinv_lightning.run_dir import RunDir
+from netinv_lightning.run_dir import RunDir, first_process
+from netinv_lightning.sweep import SIGTERM_STATUS, finish_sweep, preempted, retry_arguments, run_swept_job, set_device, sweeps_watched
 
 register()
 
@@ -46,63 +47,92 @@ def run(cfg: DictConfig, job_dir: Path, resuming: bool = False) -> dict[str, flo
         metrics = application.run(run_dir)
         run_dir.write_summary(metrics)
         run_dir.record(best_metric=metrics.get(application.best_metric))
-    print(run_dir.path, flush=True)
+    if first_process():
+        print(run_dir.path, flush=True)
     return metrics
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
-def job(cfg: DictConfig) -> None:
-    """One job of Hydra's: a plain run, or one of a multirun."""
+def job(cfg: DictConfig) -> float | None:
+    """One job of Hydra's: a plain run, or one of a sweep, which gives its best metric to the sweeper."""
     hydra_cfg = HydraConfig.get()
     job_dir = Path(hydra_cfg.runtime.output_dir)
-    alone = hydra_cfg.mode == RunMode.RUN
+    if hydra_cfg.mode != RunMode.RUN:
+        return run_swept_job(cfg, job_dir, run)
     try:
+        if "sweep" in hydra_cfg.runtime.choices:
+            raise InputError(f"+sweep={hydra_cfg.runtime.choices['sweep']}: is a sweep; add -m")
+        set_device(cfg)
         if cfg.resume is None:
             run(cfg, job_dir)
         else:
             RunDir(job_dir).discard()
             run(resumed_config(cfg, list(hydra_cfg.overrides.task)), Path(cfg.resume).absolute(), resuming=True)
     except (InputError, OmegaConfBaseException) as error:
-        if alone:
-            RunDir(job_dir).discard()
-            sys.exit(_refuse(error))
-        RunDir(job_dir).record_refusal(cfg, explain(error))
-        raise
+        RunDir(job_dir).discard()
+        sys.exit(_refuse(error))
     except Exception as error:
-        if alone:
-            sys.exit(_fail(error))
-        raise
+        sys.exit(_fail(error, " (traceback in run.log)"))
+    return None
 
 
 def main() -> None:
     """The `netinv` command."""
+    if sys.argv[1:2] == ["dashboard"]:
+        from netinv_lightning.dashboard import main as dashboard
+
+        sys.exit(dashboard(sys.argv[2:]))
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    for handler in logging.getLogger().handlers:  # a failure is one line here; its traceback is for run.log
+        handler.addFilter(lambda record: not (record.name == "netinv_lightning" and record.exc_info))
     # Hydra then raises its errors instead of printing them, and each becomes one line here.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    with sweeps_watched() as the_sweep:
+        status = _start()
+        if sweep := the_sweep():
+            status = finish_sweep(sweep, status)
+    sys.exit(status)
+
+
+def _start() -> int:
+    """Hands the command line to Hydra, which calls `job`; gives the exit status."""
     try:
+        if sys.argv[1:2] == ["retry"]:
+            sys.argv[1:] = retry_arguments(sys.argv[2:])
         job()
     except (InputError, HydraException, OmegaConfBaseException) as error:
-        sys.exit(_refuse(error))
+        return _refuse(error)
     except OSError as error:  # Hydra makes the run's directory before the job starts
-        sys.exit(
-            _refuse(
-                InputError(f"output: the run directory cannot be made ({one_line(error)}); set output=FOLDER to one that can be written")
-            )
+        return _refuse(
+            InputError(f"output: the run directory cannot be made ({one_line(error)}); set output=FOLDER to one that can be written")
         )
     except KeyboardInterrupt:
-        print("interrupted; continue with resume=RUN_DIRECTORY", file=sys.stderr)
-        sys.exit(130)
+        return _interrupted()
+    except SystemExit as end:
+        if isinstance(end.__context__, KeyboardInterrupt):  # in training Lightning makes exit(1) of it
+            return _interrupted()
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
     except Exception as error:
-        sys.exit(_fail(error))
+        return _fail(error)
+    return 0
+
+
+def _interrupted() -> int:
+    print("interrupted; continue with resume=RUN_DIRECTORY, or netinv retry SWEEP_DIRECTORY", file=sys.stderr)
+    return 130
 
 
 def _refuse(error: BaseException) -> int:
-    print(f"error: {explain(error)}", file=sys.stderr)
+    if first_process():
+        print(f"error: {explain(error)}", file=sys.stderr)
     return 2
 
 
-def _fail(error: BaseException) -> int:
-    print(f"failed: {one_line(f'{type(error).__name__}: {error}')} (traceback in run.log)", file=sys.stderr)
+def _fail(error: Exception, where: str = "") -> int:
+    if preempted(error):
+        print(one_line(error), file=sys.stderr)
+        return SIGTERM_STATUS
+    print(f"failed: {one_line(f'{type(error).__name__}: {error}')}{where}", file=sys.stderr)
     return 1
 
 

@@ -70,15 +70,9 @@ class WandbRun(Logger):
         self._reopened = False
         self._refused: set[str] = set()
         try:
-            self._run = self._open(cfg.logger.mode)
+            self._run = self._open_online() if cfg.logger.mode == "online" else self._open(cfg.logger.mode)
         except wandb.errors.UsageError as error:
             raise InputError(f"logger=wandb: W&B refuses the run ({one_line(error)}); set logger.project and logger.entity") from error
-        except wandb.errors.CommError as error:
-            if cfg.logger.mode != "online":
-                raise
-            wandb.setup().ensure_service().inform_finish(run_id=self._id)  # else the id counts as in use
-            self._run = self._open("offline")
-            self._warn(f"W&B could not open the run online ({one_line(error)}), it goes on offline")
         run_dir.record(wandb_run_id=self._id)
 
     @property
@@ -163,6 +157,21 @@ class WandbRun(Logger):
             if given is not None:
                 os.environ["WANDB_DATA_DIR"] = given
 
+    def _open_online(self) -> wandb.Run:
+        """Opens the run online, or offline where that cannot be done; nothing is lost for that."""
+        import wandb
+
+        why = "no answer"
+        if check_login("logger.mode=online", "or set logger.mode=offline"):
+            try:
+                return self._open("online")
+            except wandb.errors.CommError as error:
+                why = one_line(error)
+                _forget_service()  # to the service the id is in use
+        self._run = self._open("offline")
+        self._warn(f"W&B could not open the run online ({why}), it goes on offline")
+        return self._run
+
     def _open(self, mode: str) -> wandb.Run:
         import wandb
 
@@ -189,6 +198,7 @@ class WandbRun(Logger):
         except _service_died():  # in an earlier job of this process
             _forget_service()
             run = init()
+        self._id = run.id  # in a sweep of W&B's its agent has chosen it
         run.define_metric(names.STEP)
         run.define_metric("*", step_metric=names.STEP, step_sync=True)
         return run
@@ -218,7 +228,10 @@ def _service_died() -> tuple[type[Exception], ...]:
 
 
 def _forget_service() -> None:
-    """Lets the next run start a new service process; W&B would ask for the dead one as long as this process lives."""
+    """Ends W&B's service process, and with it every run of this process; the next run starts a new one.
+
+    W&B itself would ask a dead one as long as this process lives; a living one keeps the id of a run that it could not open.
+    """
     import wandb
 
     with suppress(Exception):
@@ -232,12 +245,15 @@ def group(cfg: DictConfig, path: Path) -> str:
     return cfg.logger.group or sweep or cfg.name
 
 
-def check_login(key: str, otherwise: str) -> None:
-    """Refuses a missing or wrong login of W&B; a server that does not answer is no reason.
+def check_login(key: str, otherwise: str) -> bool:
+    """Refuses a missing or wrong login of W&B.
 
     Args:
         key: What the user asked for that needs the login.
         otherwise: What the user may do instead of logging in.
+
+    Returns:
+        Whether W&B answered; if not, nobody knows whether the login is right.
 
     Raises:
         InputError: saying which.
@@ -247,8 +263,9 @@ def check_login(key: str, otherwise: str) -> None:
     try:
         known = wandb.login(prompt=False)
     except wandb.errors.AuthenticationError as error:
-        if "did not respond in time" in str(error):  # a login there is, but nobody to ask whether it is right
-            return
+        if "did not respond in time" in str(error):
+            return False
         raise InputError(f"{key}: W&B refuses the login ({one_line(error)}); run `wandb login --relogin`, {otherwise}") from error
     if not known:
         raise InputError(f"{key}: W&B has no login on this machine; run `wandb login`, {otherwise}")
+    return True

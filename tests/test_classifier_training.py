@@ -46,7 +46,7 @@ def config(*overrides: str) -> DictConfig:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, float]]:
     job_dir = tmp_path_factory.mktemp("training") / "run"
-    recipe = ["application.epochs=2", "application.lr=0.05", "data.batch_size=100"]
+    recipe = ["recipe.epochs=2", "recipe.lr=0.05", "data.batch_size=100"]
     return job_dir, run(config("data=mnist5k", *SMALL, *recipe, "seed=0"), job_dir)
 
 
@@ -89,7 +89,7 @@ def test_the_saved_classifier_reproduces_its_stated_accuracy(trained: tuple[Path
 def test_the_same_seed_gives_the_same_weights_bit_by_bit_and_another_seed_others(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (60, 8, 8), dtype=np.uint8)
     np.savez(tmp_path / "mine.npz", X=images, y=np.arange(60) % 3)
-    own = ["data=npz", f"data.path={tmp_path / 'mine.npz'}", "data.batch_size=8", "data.shift=1", "application.epochs=1"]
+    own = ["data=npz", f"data.path={tmp_path / 'mine.npz'}", "data.batch_size=8", "data.shift=1", "recipe.epochs=1"]
     hashes = []
     for job, seed in enumerate((1, 1, 2)):
         run(config(*own, *SMALL, f"seed={seed}"), tmp_path / str(job))
@@ -107,14 +107,14 @@ def test_the_same_seed_gives_the_same_weights_bit_by_bit_and_another_seed_others
 @pytest.mark.parametrize(
     "wrong",
     [
-        *["application.optimizer=adam", "application.label_smoothing=1.5", "application.warmup=2", "application.l1=-1"],
-        *["application.momentum=-0.5", "application.weight_decay=-1", "application.epochs=0", "application.lr=0"],
+        *["recipe.optimizer=adam", "recipe.label_smoothing=1.5", "recipe.warmup=2", "recipe.l1=-1"],
+        *["recipe.momentum=-0.5", "recipe.weight_decay=-1", "recipe.epochs=0", "recipe.lr=0"],
         "data.subset_size=1",
     ],
 )
 def test_a_wrong_recipe_is_one_line_before_anything_is_written(wrong: str, tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
-        run(config("data=mnist5k", *SMALL, "application.epochs=1", "data.subset_size=300", wrong), tmp_path / "run")
+        run(config("data=mnist5k", *SMALL, "recipe.epochs=1", "data.subset_size=300", wrong), tmp_path / "run")
     assert str(caught.value).startswith(wrong.split("=")[0])
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()

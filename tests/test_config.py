@@ -12,8 +12,7 @@ import yaml
 import netinv_lightning
 from netinv_lightning import config
 from netinv_lightning.applications.invert import MODULE_KEYS, make_module
-from netinv_lightning.applications.train_classifier import RECIPE
-from netinv_lightning.classifiers.training import ClassifierModule
+from netinv_lightning.classifiers import training
 from netinv_lightning.data.module import ImageDataModule
 from netinv_lightning.data.spec import SPECS
 from netinv_lightning.errors import InputError
@@ -29,8 +28,8 @@ FROM_CLASSIFIER = {"self", "num_classes", "channels", "image_size", "conditionin
 
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_choice_composes(choice: str) -> None:
-    group, _, name = choice.partition("/")
-    appended = "+" if group in ("experiment", "debug") else ""
+    group, name = choice.rsplit("/", 1) if choice.startswith("hydra/") else choice.split("/", 1)
+    appended = "+" if group in ("experiment", "debug", "sweep") else ""
     cfg = netinv_lightning.compose([f"{appended}{group}={name}"])
     assert cfg.application.name in ("invert", "train_classifier")
 
@@ -57,9 +56,10 @@ def test_schema_mirrors_the_constructor(schema: type, constructor: type) -> None
 
 
 @pytest.mark.parametrize(
-    ("schema", "constructor", "keys"), [(config.Invert, InversionModule, MODULE_KEYS), (config.TrainClassifier, ClassifierModule, RECIPE)]
+    ("schema", "constructor", "keys"),
+    [(config.Invert, InversionModule, MODULE_KEYS), (config.Recipe, training.ClassifierModule, training.MODULE_KEYS)],
 )
-def test_application_keys_have_the_module_defaults(schema: type, constructor: type, keys: tuple[str, ...]) -> None:
+def test_keys_have_the_module_defaults(schema: type, constructor: type, keys: tuple[str, ...]) -> None:
     defaults = schema()
     for key in keys:
         default = getattr(defaults, key)
@@ -110,4 +110,10 @@ def test_a_typo_in_a_users_experiment_is_told(tmp_path: Path) -> None:
 
 def test_reference_generator_has_the_public_size() -> None:
     module = make_module(netinv_lightning.compose(["generator=reference", "data=mnist"]))
-    assert sum(weight.numel() for weight in module.generator.parameters()) == 5_724_365
+    assert sum(weight.numel() for weight in module.generator.parameters()) == 5_724_365 - 1_408
+
+
+@pytest.mark.parametrize("number", [0, -3])
+def test_there_is_at_least_one_generator(number: int) -> None:
+    with pytest.raises(InputError, match=rf"^n_generators={number}: must be 1 or more$"):
+        netinv_lightning.compose([f"n_generators={number}"])

@@ -225,3 +225,13 @@ def test_an_unknown_layer_is_named_with_what_is_nearest() -> None:
     step = made_step()
     with pytest.raises(InputError, match=r"penultimat: .*did you mean 'penultimate'"):
         value_of(step, "cosine", layers=["penultimat"])
+
+
+def test_the_floor_of_orthogonality_is_summed_over_its_layers() -> None:
+    """1/D - 1/B where there are more images than features (design, rulings); raw features have no such floor."""
+    dims = {"penultimate": 8, "wide": 64}
+    objective = Objective({"orthogonality": {"weight": 1}, "kl": {"weight": 1}})
+    assert objective.floors(32, dims) == {"orthogonality": pytest.approx(1 / 8 - 1 / 32)}
+    assert Objective({"orthogonality": {"weight": 1, "layers": ["wide"]}}).floors(32, dims) == {"orthogonality": 0.0}
+    assert Objective({"orthogonality": {"weight": 1, "normalize": False}}).floors(32, dims) == {}
+    assert Objective({"kl": {"weight": 1}}).floors(32, dims) == {}

@@ -72,14 +72,14 @@ def test_every_classifier_fits_its_card_and_loads(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_card_states_the_recipe_of_its_experiment(name: str) -> None:
     stated, cfg = card(name), config(f"+experiment=zoo/{name}")
-    application, data = (OmegaConf.to_container(cfg[group], resolve=True) for group in ("application", "data"))
-    assert Path(application["save_as"]).stem == name
+    trained, data = (OmegaConf.to_container(cfg[group], resolve=True) for group in ("recipe", "data"))
+    assert Path(cfg.application.save_as).stem == name
     assert (stated["seed"], stated["data"]["name"], stated["network"]) == (
         cfg.seed,
         data["name"],
         OmegaConf.to_container(cfg.classifier.network),
     )
-    recipe = {**data, **application}
+    recipe = {**data, **trained}
     assert stated["recipe"] == {key: recipe[key] for key in stated["recipe"]}
     assert {"epochs", "optimizer", "lr", "weight_decay", "l1", "label_smoothing", "batch_size", "shift", "flip"} <= set(stated["recipe"])
 

@@ -5,12 +5,16 @@ Writes what it prints to experiments/bench/bench.csv.
 
 from __future__ import annotations
 
+import argparse
 import csv
+import subprocess
+import sys
 import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 
 import lightning as L
 import torch
@@ -21,13 +25,14 @@ from torch.utils.flop_counter import FlopCounterMode
 import netinv_lightning
 from netinv_lightning.applications.invert import make_module
 from netinv_lightning.inversion import losses
-from netinv_lightning.inversion.module import InversionModule
+from netinv_lightning.inversion.module import InversionModule, Steps
 from netinv_lightning.inversion.objective import Step
 from netinv_lightning.trainer import make_trainer
 
 warnings.filterwarnings("ignore")
 HERE = Path(__file__).parent
 STEPS, ROUNDS = 40, 5
+K, JOBS = 8, 12
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -61,7 +66,7 @@ class Clock(L.Callback):
 def lightning_loop(steps: int) -> float:
     clock, cfg = Clock(), netinv_lightning.compose(["+experiment=mnist_invert", "trainer.precision=32-true"])
     trainer = make_trainer(cfg, callbacks=[clock], loggers=[], max_steps=steps, enable_checkpointing=False)
-    trainer.fit(module(), train_dataloaders=range(steps))
+    trainer.fit(module(), train_dataloaders=Steps(steps))
     return clock.seconds
 
 
@@ -146,15 +151,7 @@ def peak_flops() -> float:
     return max(2 * 2048**3 / seconds(lambda: a @ a) for _ in range(8))
 
 
-def main() -> None:
-    rows: list[tuple[str, str, str]] = []
-
-    def tell(name: str, value: str, goal: str = "") -> None:
-        rows.append((name, value, goal))
-        print(f"{name:58s} {value:>24s}  {goal}", flush=True)
-        with (HERE / "bench.csv").open("w", newline="") as file:
-            csv.writer(file).writerows([("figure", "median (range)", "note"), *rows])
-
+def step_and_terms() -> None:
     lightning_loop(5), bare_loop(5)
     pairs = [(lightning_loop(STEPS), bare_loop(STEPS)) for _ in range(ROUNDS)]
     ratios = sorted(ours / bare for ours, bare in pairs)
@@ -199,6 +196,75 @@ def main() -> None:
         per_step = median(seconds(one) for _ in range(15))
         share = counter.get_total_flops() / per_step / peak_flops()
         tell(f"{experiment}: images/s; share of measured peak FLOP/s", f"{inversion.batch_size / per_step:.0f}; {share:.2f}")
+
+
+def several_generators() -> None:
+    """K generators at once against K trainings one after the other: the loop alone, then the whole command."""
+    for experiment in ("mnist_invert", "cifar_invert"):
+        training(experiment, 1, 3), training(experiment, K, 3)
+        pairs = [(training(experiment, K, 15), sum(training(experiment, 1, 15) for _ in range(K))) for _ in range(3)]
+        ratios = sorted(together / apart for together, apart in pairs)
+        tell(f"{experiment}: training {K} generators at once / one by one", spread(ratios), "goal <= 0.9 on a CPU, 0.35 on a GPU")
+    with TemporaryDirectory() as folder:
+        together = seconds(lambda: command(folder, "+experiment=quickstart", f"n_generators={K}"))
+        apart = sum(seconds(lambda seed=seed: command(folder, "+experiment=quickstart", f"seed={seed}")) for seed in range(K))
+    tell(f"the whole command with {K} generators / {K} commands", f"{together / apart:.2f}", "quickstart, one pair; goal <= 0.6")
+
+
+def training(experiment: str, generators: int, steps: int) -> float:
+    clock = Clock()
+    overrides = [f"+experiment={experiment}", f"n_generators={generators}"]
+    trainer = make_trainer(netinv_lightning.compose(overrides), callbacks=[clock], loggers=[], max_steps=steps, enable_checkpointing=False)
+    trainer.fit(module(experiment, f"n_generators={generators}"), train_dataloaders=Steps(steps))
+    return clock.seconds
+
+
+def sweep() -> None:
+    """Twelve quick jobs by Hydra's own launcher, one after the other, against joblib's on all cores."""
+    jobs = ["-m", "+experiment=quickstart", f"seed=range({JOBS})", "application.steps=100", "application.eval_samples=500"]
+    with TemporaryDirectory() as folder:
+        pairs = [
+            (seconds(lambda: command(folder, *jobs)), seconds(lambda: command(folder, *jobs, "hydra/launcher=joblib"))) for _ in range(2)
+        ]
+    tell(
+        f"a sweep of {JOBS} quick jobs: one after the other / joblib",
+        spread(sorted(one / two for one, two in pairs)),
+        "goal >= 1.6 on 2 cores",
+    )
+
+
+def command(folder: str, *arguments: str) -> None:
+    subprocess.run([sys.executable, "-m", "netinv_lightning.run", *arguments], cwd=folder, check=True, capture_output=True)
+
+
+def spread(ratios: list[float]) -> str:
+    return f"{median(ratios):.2f} ({ratios[0]:.2f}-{ratios[-1]:.2f})"
+
+
+def tell(name: str, value: str, note: str = "") -> None:
+    """Prints a figure, and puts it into bench.csv in place of its last value."""
+    print(f"{name:58s} {value:>24s}  {note}", flush=True)
+    path = HERE / "bench.csv"
+    rows: dict[str, list[str]] = {}
+    if path.is_file():
+        with path.open(newline="") as file:
+            rows = {row[0]: row for row in list(csv.reader(file))[1:]}
+    rows[name] = [name, value, note]
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([["figure", "median (range)", "note"], *rows.values()])
+
+
+PARTS = {"step": step_and_terms, "generators": several_generators, "sweep": sweep}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"which parts: {', '.join(PARTS)} (all)")
+    chosen = parser.parse_args().parts or list(PARTS)
+    if unknown := set(chosen) - set(PARTS):
+        parser.error(f"there is no part {', '.join(unknown)}; choose from {', '.join(PARTS)}")
+    for part in chosen:
+        PARTS[part]()
 
 
 if __name__ == "__main__":

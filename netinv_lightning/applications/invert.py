@@ -81,6 +81,8 @@ class InvertApplication:
 
     def __init__(self, cfg: DictConfig, classifier: FrozenClassifier | None = None) -> None:
         self.cfg = cfg
+        if classifier is not None and cfg.classifier.train:
+            raise InputError("classifier.train=true: a network was handed over to be inverted; leave it out")
         check_logger(cfg)
         processes = check_trainer(cfg)
         if (size := cfg.application.batch_size) % processes:
@@ -89,10 +91,10 @@ class InvertApplication:
         self.verifiers = [load_zoo(name) for name in cfg.application.verifiers]
 
     def run(self, run_dir: RunDir) -> dict[str, float]:
-        start = time.perf_counter()
         app, module = self.cfg.application, self.module
         with open_loggers(self.cfg, run_dir) as loggers:
-            metrics = train_once(self.cfg, module.classifier)
+            metrics = train_once(self.cfg, module.classifier, run_dir.path)
+            start = time.perf_counter()
             trainer = self._fit(run_dir, loggers)
             module.to(trainer.strategy.root_device)
             measured, confusion_NN = evaluate(module, app.eval_samples, app.eval_batch_size, self.cfg.seed, self.verifiers)

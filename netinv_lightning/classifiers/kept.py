@@ -17,6 +17,7 @@ import json
 import math
 import os
 import re
+import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -37,9 +38,9 @@ from netinv_lightning.classifiers.training import ClassifierTraining, recipe_see
 from netinv_lightning.data.module import OWN_IMAGES
 from netinv_lightning.errors import InputError
 from netinv_lightning.metrics import names
+from netinv_lightning.run_dir import first_process
 from netinv_lightning.trainer import make_trainer
 
-CLASSIFIER_TRAINING_SECONDS = "cost/classifier_training_seconds"
 PACKAGE = Path(__file__).resolve().parent.parent
 OWN_CODE = ("classifiers/*.py", "data/*.py", "trainer.py")
 """The part of this package that decides what a training gives."""
@@ -52,7 +53,7 @@ NOT_OF_THE_WEIGHTS = {
 """Keys of `trainer` that change no weight; every other one is hashed."""
 
 
-def train_once(cfg: DictConfig, classifier: FrozenClassifier) -> dict[str, float]:
+def train_once(cfg: DictConfig, classifier: FrozenClassifier, run_dir: Path | None = None) -> dict[str, float]:
     """Fills in the weights that `classifier.train=true` asks for: kept ones, or else it trains them and keeps them.
 
     The global randomness is left as it was, so what follows does not depend on which of the two it was.
@@ -60,6 +61,7 @@ def train_once(cfg: DictConfig, classifier: FrozenClassifier) -> dict[str, float
     Args:
         cfg: The config; without `classifier.train` nothing is done.
         classifier: As `load_classifier(cfg)` gave it; its weights are changed in place.
+        run_dir: Gets a copy of the file and its card, so that the run can be loaded whatever becomes of the kept one.
 
     Returns:
         The classifier's test accuracy, and what its training cost if it was trained here.
@@ -71,10 +73,13 @@ def train_once(cfg: DictConfig, classifier: FrozenClassifier) -> dict[str, float
     if kept_card(path) is None:
         with _alone(path):
             if kept_card(path) is None:  # else the process that was waited for has trained it
-                metrics[CLASSIFIER_TRAINING_SECONDS] = _train(cfg, path)
+                metrics[names.CLASSIFIER_TRAINING_SECONDS] = _train(cfg, path)
     card = read_card(path)
     assert card is not None
     fill(classifier.network, load_weights(path), f"classifier.kept_in: {path}")
+    if run_dir is not None and first_process():
+        for file in (path, path.with_suffix(".json")):
+            shutil.copyfile(file, run_dir / file.name)
     accuracy = float(card["test_accuracy"])
     print(f"classifier: {path}  test accuracy {accuracy:.4f}  ({'trained' if metrics else 'kept'})", flush=True)
     if math.isfinite(accuracy):  # else there are no test images

@@ -158,9 +158,7 @@ class Conditioning:
         """S."""
         return self.code.side
 
-    def sample(
-        self, batch: int, device: torch.device | str = "cpu", stream: Stream | None = None, hot: bool | None = None
-    ) -> Condition:
+    def sample(self, batch: int, device: torch.device | str = "cpu", stream: Stream | None = None, hot: bool | None = None) -> Condition:
         """Draws `batch` conditions on `device`, labels uniform over the classes.
 
         Args:

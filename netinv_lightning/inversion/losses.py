@@ -150,7 +150,7 @@ def gradient_norm(network: nn.Module, x_BCHW: Tensor, label_B: Tensor, per_image
     if not per_image:
         # Squares are summed before the root, with a floor, so that the derivative at 0 is finite.
         gradients_of_share = grad(batch_loss)(weights, x_BCHW, label_B).values()
-        squares = sum((sum_over_ranks(g) / world_size()).square().sum() for g in gradients_of_share)
+        squares = torch.stack([(sum_over_ranks(g) / world_size()).square().sum() for g in gradients_of_share]).sum()
         return torch.sqrt(squares + 1e-12)
 
     def image_loss(weights: Mapping[str, Tensor], x_CHW: Tensor, label: Tensor) -> Tensor:

@@ -21,7 +21,6 @@ import lightning as L
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from netinv_lightning.classifiers.classifier import FrozenClassifier
 from netinv_lightning.inversion.conditioning import Condition, Conditioning
@@ -305,28 +304,22 @@ def own_randomness(seed: int, device: torch.device) -> Iterator[None]:
 def sampling_mode(generator: Generator, dropout: bool, batch_norm: str) -> Iterator[None]:
     """Evaluation mode, with dropout on or off and BatchNorm on running or batch statistics; changes no buffer or stream."""
     modes = {module: module.training for module in generator.modules()}
-    streams = {module: module.stream for module in modes if isinstance(module, ChannelDropout)}
-    norms = {module: module.momentum for module in modes if isinstance(module, _BatchNorm)}
-    counts = {module: module.num_batches_tracked.clone() for module in norms if module.num_batches_tracked is not None}
+    dropouts = [(module, module.stream) for module in modes if isinstance(module, ChannelDropout)]
+    norms = [(module, module.momentum, module.num_batches_tracked) for module in modes if isinstance(module, BatchNorm)]
     generator.eval()
-    generator.draw_dropout_from(None)
-    for module in streams:
-        module.train(dropout)
-    for module in norms:
-        module.train(batch_norm == "batch")
-        module.momentum = 0.0
-        if isinstance(module, BatchNorm):
-            module.over_ranks = False
+    for drop, _ in dropouts:
+        drop.train(dropout)
+        drop.stream = None
+    for norm, _, count in norms:
+        norm.train(batch_norm == "batch")
+        norm.momentum, norm.over_ranks = 0.0, False
+        norm.num_batches_tracked = None if count is None else count.clone()
     try:
         yield
     finally:
         for module, training in modes.items():
             module.training = training
-        for dropout_module, stream in streams.items():
-            dropout_module.stream = stream
-        for module, momentum in norms.items():
-            module.momentum = momentum
-            if isinstance(module, BatchNorm):
-                module.over_ranks = True
-        for module, count in counts.items():
-            module.num_batches_tracked = count
+        for drop, stream in dropouts:
+            drop.stream = stream
+        for norm, momentum, count in norms:
+            norm.momentum, norm.over_ranks, norm.num_batches_tracked = momentum, True, count

@@ -160,7 +160,6 @@ class Objective:
         total: Tensor = torch.stack([self.weights[name] * value for name, value in values.items() if self.weights[name] > 0]).sum()
         return total
 
-
     def floors(self, batch: int, feature_dims: Mapping[str, int]) -> dict[str, float]:
         """The least value of the terms that cannot reach 0: orthogonality of unit features, summed over its layers.
 

@@ -73,9 +73,7 @@ class Perturbation:
             raise ValueError(f"steps={steps}: must be 1 or more")
         self.norm, self.radius, self.direction, self.steps, self.clamp = norm, radius, direction, steps, clamp
 
-    def __call__(
-        self, x_BCHW: Tensor, label_B: Tensor, classifier: Callable[[Tensor], Tensor], stream: Stream | None = None
-    ) -> Tensor:
+    def __call__(self, x_BCHW: Tensor, label_B: Tensor, classifier: Callable[[Tensor], Tensor], stream: Stream | None = None) -> Tensor:
         """Perturbed images; gradients flow through the images, not through the choice of the perturbation.
 
         Args:

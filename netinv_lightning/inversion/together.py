@@ -9,6 +9,7 @@ Shape suffixes: G generators, B batch, Z latent, C channels, H height, W width.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,7 +33,7 @@ def generate_together(generators: Sequence[Generator], z_GBZ: Tensor, conditions
     parts = [[c.label_B, c.target_BN, c.vector_BN, c.matrix_B1SS] for c in conditions_G]
     stacked = [None if values[0] is None else torch.stack(list(values)) for values in zip(*parts, strict=True)]
 
-    def one(weights: dict[str, Tensor], buffers: dict[str, Tensor], z_BZ: Tensor, *condition: Tensor) -> Tensor:
+    def one(weights: dict[str, Tensor], buffers: dict[str, Tensor], z_BZ: Tensor, *condition: Any) -> Tensor:
         images: Tensor = functional_call(first, {**weights, **buffers}, (z_BZ, Condition(*condition)))
         return images
 

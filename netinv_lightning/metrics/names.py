@@ -22,6 +22,7 @@ CLASSIFIER_TEST_ACCURACY = "classifier/test_accuracy"
 
 SECONDS = "cost/seconds"
 TRAINING_SECONDS = "cost/training_seconds"
+CLASSIFIER_TRAINING_SECONDS = "cost/classifier_training_seconds"
 IMAGES_PER_SECOND = "cost/images_per_second"
 PEAK_MEMORY_MB = "cost/peak_memory_mb"
 GENERATOR_PARAMETERS = "cost/generator_parameters"

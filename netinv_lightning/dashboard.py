@@ -1,0 +1,222 @@
+"""`netinv dashboard`: the project's W&B dashboard as code.
+
+    netinv dashboard --entity ME --project netinv      saves it as a view of the project and prints its address
+    netinv dashboard --json -                          prints what would be saved; no network, no login
+
+`build` is pure. Metrics are named in metrics/names.py alone, and a test holds every key of a panel against what a real
+run logged. Imports at the top are light.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from netinv_lightning.data.spec import SPECS
+from netinv_lightning.errors import InputError, nearest, one_line
+from netinv_lightning.metrics import names
+
+if TYPE_CHECKING:
+    import wandb_workspaces.workspaces as ws
+    from wandb_workspaces.reports.v2.interface import PanelTypes
+
+COMPARED = (
+    "conditioning.mode",
+    "conditioning.vectors",
+    "loss.kl.weight",
+    "loss.ce.weight",
+    "loss.cosine.weight",
+    "loss.orthogonality.weight",
+    "generator.dropout",
+    "application.lr",
+    "n_generators",
+    "seed",
+)
+"""Keys of the config over which a sweep's runs are compared."""
+
+
+def build(entity: str, project: str, data: str = "mnist") -> ws.Workspace:
+    """The dashboard; makes no connection and needs no login.
+
+    Args:
+        entity: User or team whose project it is.
+        project: Where the runs are.
+        data: Whose classes the accuracy per class names.
+    """
+    import wandb_workspaces.workspaces as ws
+
+    titles = {
+        "Inversion accuracy": _accuracy(SPECS[data].class_names),
+        "Loss terms": _terms(),
+        "Samples": _samples(),
+        "Sweep comparison": _comparison(),
+        "Cost": _cost(),
+    }
+    return ws.Workspace(
+        entity=entity,
+        project=project,
+        name=f"Network inversion, {data}",
+        sections=[ws.Section(name=title, panels=panels, is_open=True) for title, panels in titles.items()],
+        settings=ws.WorkspaceSettings(x_axis=names.STEP, max_runs=30),
+        runset_settings=ws.RunsetSettings(
+            order=[ws.Ordering(ws.Summary(names.INVERSION_ACCURACY), ascending=False)],
+            pinned_columns=[f"summary:{names.INVERSION_ACCURACY}", f"summary:{names.STEPS_TO_95}", "config:conditioning.value.mode"],
+        ),
+    )
+
+
+def _accuracy(classes: Sequence[str]) -> list[PanelTypes]:
+    import wandb_workspaces.reports.v2 as wr
+
+    return [
+        _over_steps("Accuracy of the batches while training", names.INVERSION_ACCURACY_TRAIN, range_y=(0.0, 1.0)),
+        wr.ScalarChart(title="Final accuracy, best run", metric=names.INVERSION_ACCURACY, groupby_aggfunc="max"),
+        wr.ScalarChart(title="Final accuracy, mean of runs", metric=names.INVERSION_ACCURACY, groupby_aggfunc="mean"),
+        wr.ScatterPlot(
+            title="Soft against hot conditioning",
+            x=wr.SummaryMetric(names.INVERSION_ACCURACY),
+            y=wr.SummaryMetric(names.INVERSION_ACCURACY_HOT),
+        ),
+        wr.BarPlot(title="Confidence, soft and hot", metrics=[names.INVERSION_CONFIDENCE, names.INVERSION_CONFIDENCE_HOT]),
+        wr.BarPlot(title="Accuracy per class", metrics=[names.class_accuracy(label) for label in classes], orientation="v"),
+        wr.BarPlot(title="Transfer to classifiers never seen", metrics=[names.TRANSFER_ACCURACY]),
+        wr.BarPlot(title="Likeness within and between classes", metrics=[names.INTRA_CLASS_COSINE, names.INTER_CLASS_COSINE]),
+    ]
+
+
+def _terms() -> list[PanelTypes]:
+    from netinv_lightning.inversion.objective import TERMS
+
+    metrics = [names.LOSS_TOTAL, *map(names.loss, TERMS), names.excess("orthogonality")]
+    return [_over_steps(metric, metric) for metric in metrics]
+
+
+def _samples() -> list[PanelTypes]:
+    import wandb_workspaces.reports.v2 as wr
+
+    return [
+        wr.MediaBrowser(title="Classes x samples", media_keys=[names.SAMPLES_GRID], num_columns=2, layout=wr.Layout(w=12, h=14)),
+        wr.MediaBrowser(title="Confusion", media_keys=[names.INVERSION_CONFUSION], num_columns=1, layout=wr.Layout(w=12, h=14)),
+        wr.WeavePanelSummaryTable(table_name=names.SAMPLES_TABLE, layout=wr.Layout(w=24, h=12)),
+    ]
+
+
+def _comparison() -> list[PanelTypes]:
+    import wandb_workspaces.reports.v2 as wr
+
+    columns: list[wr.Config | wr.SummaryMetric] = [*map(wr.Config, COMPARED), wr.SummaryMetric(names.INVERSION_ACCURACY)]
+    return [
+        wr.ParallelCoordinatesPlot(
+            title="Config and inversion accuracy",
+            columns=[wr.ParallelCoordinatesPlotColumn(column) for column in columns],
+            layout=wr.Layout(w=24, h=10),
+        ),
+        wr.ParameterImportancePlot(with_respect_to=names.INVERSION_ACCURACY),
+        wr.BarPlot(
+            title="Accuracy by conditioning",
+            metrics=[names.INVERSION_ACCURACY],
+            groupby=wr.Config("conditioning.mode"),
+            groupby_aggfunc="mean",
+            groupby_rangefunc="stddev",
+        ),
+        wr.RunComparer(diff_only="split", layout=wr.Layout(w=24, h=10)),
+    ]
+
+
+def _cost() -> list[PanelTypes]:
+    import wandb_workspaces.reports.v2 as wr
+
+    return [
+        wr.BarPlot(title="Steps to 0.95", metrics=[names.STEPS_TO_95]),
+        wr.BarPlot(title="Training seconds, and those to 0.95", metrics=[names.TRAINING_SECONDS, names.SECONDS_TO_95]),
+        wr.BarPlot(title="Images a second", metrics=[names.IMAGES_PER_SECOND]),
+        wr.BarPlot(title="Peak memory, MB", metrics=[names.PEAK_MEMORY_MB]),
+        wr.ScatterPlot(
+            title="Accuracy against the generator's size",
+            x=wr.SummaryMetric(names.GENERATOR_PARAMETERS),
+            y=wr.SummaryMetric(names.INVERSION_ACCURACY),
+        ),
+    ]
+
+
+def _over_steps(title: str, metric: str, range_y: tuple[float | None, float | None] = (None, None)) -> PanelTypes:
+    import wandb_workspaces.reports.v2 as wr
+
+    return wr.LinePlot(title=title, x=names.STEP, y=[metric], range_y=range_y)
+
+
+def spec(workspace: ws.Workspace) -> str:
+    """The view that W&B would store, as JSON."""
+    # The package has no public way to see it; `pyproject.toml` holds the version.
+    return workspace._to_model().spec.model_dump_json(by_alias=True, exclude_none=True, indent=2)
+
+
+def publish(workspace: ws.Workspace) -> str:
+    """Saves the dashboard as a new view of its project and gives its address.
+
+    Raises:
+        InputError: if there is no login.
+    """
+    from netinv_lightning.wandb_run import check_login
+
+    if not check_login("netinv dashboard", "or write the view to a file with --json FILE"):
+        raise ConnectionError("W&B does not answer")
+    workspace.save()
+    return str(workspace.url)
+
+
+def main(argv: Sequence[str]) -> int:
+    """The `netinv dashboard` command.
+
+    Returns:
+        The exit status: 0 done, 1 W&B could not save it, 2 the input was wrong; of the last two one line tells on stderr.
+    """
+    try:
+        arguments = _parse(argv)
+        try:
+            workspace = build(arguments.entity or "", arguments.project, arguments.data)
+        except ImportError as error:
+            raise InputError(f"netinv dashboard: needs wandb-workspaces ({error}); pip install wandb-workspaces") from error
+        if arguments.json is None:
+            print(publish(workspace))
+        elif arguments.json == "-":
+            print(spec(workspace))
+        else:
+            _write(Path(arguments.json), spec(workspace))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except Exception as error:  # whatever the network or W&B's server answers
+        print(f"failed: the dashboard was not saved ({one_line(f'{type(error).__name__}: {error}')})", file=sys.stderr)
+        return 1
+    return 0
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"netinv dashboard: {message}; see netinv dashboard --help")
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = _Parser(prog="netinv dashboard", description="W&B dashboard of network inversion, as a saved view of a project.")
+    parser.add_argument("--entity", default=os.environ.get("WANDB_ENTITY"), help="user or team; by default $WANDB_ENTITY")
+    parser.add_argument("--project", default=os.environ.get("WANDB_PROJECT", "netinv"), help="by default $WANDB_PROJECT or netinv")
+    parser.add_argument("--data", default="mnist", help="data set whose classes the accuracy per class names; by default mnist")
+    parser.add_argument("--json", metavar="FILE", help="write the view to FILE (- for standard output) instead of saving it at W&B")
+    arguments = parser.parse_args(argv)
+    if arguments.data not in SPECS:
+        raise InputError(f"--data={arguments.data}: {nearest(arguments.data, SPECS)}")
+    if not arguments.entity and arguments.json is None:
+        raise InputError("--entity: is missing; name the user or team whose project it is, or set WANDB_ENTITY")
+    return arguments
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text + "\n")
+    except OSError as error:
+        raise InputError(f"--json={path}: cannot be written ({error.strerror}); name a file in a folder that exists") from error
