@@ -10,7 +10,7 @@ ZOO := mnist_cnn fashion_mnist_cnn svhn_head_cnn cifar10_cnn \
        svhn_head_resnet svhn_head_vit cifar10_resnet cifar10_vit
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test lint wheel-check bench zoo results clean
+.PHONY: help quickstart test lint wheel-check bench zoo results retry dashboard sync clean
 
 help:  ## print this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -46,6 +46,15 @@ zoo: $(STAMP)  ## train the zoo's classifiers again (needs NETINV_DATA; hours)
 
 results: $(STAMP)  ## the inversion accuracies of experiments/inversion_accuracy, 4 data sets x 3 seeds
 	$(BIN)/python experiments/inversion_accuracy/run.py
+
+retry: $(STAMP)  ## run what is not done of a sweep: make retry SWEEP=sweeps/mnist_invert/STAMP
+	$(RUN) retry $(SWEEP)
+
+dashboard: $(STAMP)  ## publish the W&B dashboard: make dashboard ENTITY=me PROJECT=netinv
+	$(RUN) dashboard $(if $(ENTITY),--entity $(ENTITY)) $(if $(PROJECT),--project $(PROJECT))
+
+sync: $(STAMP)  ## send all offline W&B runs below runs and sweeps
+	@find runs sweeps -type d -name 'offline-run-*' -prune 2>/dev/null | while read -r run; do $(BIN)/wandb sync "$$run" || exit 1; done
 
 clean:  ## remove environment, caches and builds; runs stay
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -156,7 +156,7 @@ class Logger:
     name: str = "csv"
     project: str = "${oc.env:WANDB_PROJECT,netinv}"
     entity: Optional[str] = None
-    mode: str = "online"
+    mode: str = "${oc.env:WANDB_MODE,online}"
     group: Optional[str] = None
     tags: dict[str, bool] = field(default_factory=dict)
 

@@ -13,6 +13,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 LARGEST_GRID = 20  # rows; more are unreadable
+LARGEST_CONFUSION = 30  # classes; of more, names and numbers would lie on each other
 
 
 def image_grid(x_RKCHW: Tensor, row_names: Sequence[str], path: Path, title: str = "", column_names: Sequence[str] = ()) -> Path:
@@ -47,5 +48,33 @@ def image_grid(x_RKCHW: Tensor, row_names: Sequence[str], path: Path, title: str
         axes.set_title(title, fontsize=9)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)
+    plt.close(figure)
+    return path
+
+
+def confusion_matrix(confusion_NN: Tensor, class_names: Sequence[str], path: Path) -> Path:
+    """Draws how often images of one conditioning label were taken for each class.
+
+    Args:
+        confusion_NN: Counts; a row is the conditioning label, a column the predicted one.
+        class_names: N names.
+        path: Where the PNG goes.
+    """
+    confusion_NN = confusion_NN.double().cpu()
+    share_NN = confusion_NN / confusion_NN.sum(dim=1, keepdim=True).clamp(min=1)
+    accuracy = float(confusion_NN.diagonal().sum() / confusion_NN.sum())
+    N = len(share_NN)
+    side = min(2.0 + 0.4 * N, 12.0)
+    figure, axes = plt.subplots(figsize=(side, side), layout="constrained")
+    axes.imshow(share_NN.numpy(), vmin=0, vmax=1, cmap="Blues")
+    axes.set(xlabel="predicted", ylabel="conditioned on", title=f"inversion accuracy {accuracy:.4f}")
+    if N <= LARGEST_CONFUSION:
+        axes.set_xticks(range(N), class_names, rotation=90)
+        axes.set_yticks(range(N), class_names)
+        for row, column in share_NN.ge(0.005).nonzero().tolist():
+            share = float(share_NN[row, column])
+            axes.text(column, row, f"{share:.2f}", ha="center", va="center", fontsize=7, color="white" if share > 0.5 else "black")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
     plt.close(figure)
     return path

@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -32,13 +30,13 @@ from omegaconf.errors import OmegaConfBaseException
 
 from netinv_lightning.config_errors import explain
 from netinv_lightning.errors import InputError, one_line
+from netinv_lightning.processes import SIGTERM_STATUS, end_with_parent, stopped_by_sigterm, submitit_waits_for_all
 from netinv_lightning.resume import _differing, _fixed, read_config
 from netinv_lightning.run_dir import RunDir, write_atomically
 from netinv_lightning.search import continue_study
 from netinv_lightning.sweep_table import read_status, sweep_rows, sweep_status, write_table
 
 MANIFEST = "sweep.json"
-SIGTERM_STATUS = int(128 + signal.SIGTERM)
 
 
 class Sweep:
@@ -117,7 +115,7 @@ class SweepLauncher(Launcher):
         """Runs the batch; a sweeper gets the best metric of each job, and None (no exception) of one that failed."""
         sweep = self.sweep
         numbers = sweep.enter(job_overrides)
-        with _stopped_by_sigterm(), _submitit_waits_for_all():
+        with stopped_by_sigterm(), submitit_waits_for_all():
             self._launch([number for number in numbers if sweep.state(number) != "done"])
         returns = []
         for number in numbers:
@@ -174,9 +172,9 @@ def sweeps_watched() -> Iterator[Callable[[], Sweep | None]]:
         _check_overrides(config, hydra_context)
         _sweep_here = Sweep(Path(config.hydra.sweep.dir).absolute(), list(config.hydra.overrides.task))
         continue_study(config)
-        if _one_per_job(config) and config.hydra.launcher.get("n_jobs") == -1:
+        if _one_per_job(config) and config.hydra.launcher.get("n_jobs") == -1 and (gpus := _gpus()):
             with open_dict(config):
-                config.hydra.launcher.n_jobs = max(_gpus(), 1)
+                config.hydra.launcher.n_jobs = gpus
         return make_sweeper(self, hydra_context=hydra_context, task_function=task_function, config=config)
 
     def launcher(self: Plugins, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> Launcher:
@@ -205,6 +203,8 @@ def run_swept_job(cfg: DictConfig, job_dir: Path, run: Callable[..., Any]) -> fl
         InputError: if its input is wrong, or the directory holds another job.
         RuntimeError: if it failed; one line, since not every exception can travel between processes.
     """
+    if _sweep_here is None:
+        end_with_parent()
     status = read_status(job_dir)
     if status.get("state") == "done":
         return status.get("best_metric")
@@ -355,36 +355,3 @@ def _check_same_job(cfg: DictConfig, job_dir: Path) -> None:
     keys = [key for key in differing if _fixed(key)]
     if keys:
         raise InputError(f"hydra.sweep.dir: {job_dir} holds another job ({', '.join(keys[:3])} differ); choose another directory")
-
-
-@contextmanager
-def _stopped_by_sigterm() -> Iterator[None]:
-    """While jobs run, SIGTERM ends the sweep in order: the table is still written."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(SIGTERM_STATUS))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-@contextmanager
-def _submitit_waits_for_all() -> Iterator[None]:
-    """The launcher of submitit gives up at the first job that was killed, while others still run; here it counts as failed."""
-    with ExitStack() as stack:
-        if "hydra_plugins.hydra_submitit_launcher" in sys.modules:
-            import submitit
-
-            results = submitit.Job.results
-
-            def patient(job: Any) -> list[Any]:
-                try:
-                    return list(results(job))
-                except Exception as error:
-                    failed = RuntimeError(f"its process was killed ({type(error).__name__})")
-                    return [JobReturn(status=JobStatus.FAILED, _return_value=failed)]
-
-            stack.enter_context(patch.object(submitit.Job, "results", patient))
-        yield

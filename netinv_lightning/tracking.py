@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
-from matplotlib.figure import Figure  # not pyplot: it would look for a display
 from matplotlib.image import imread
 from omegaconf import DictConfig
 from torch import Tensor
@@ -136,36 +135,6 @@ def log_image(loggers: Sequence[Logger], name: str, path: Path, step: int, capti
             logger.log(name, lambda: wandb.Image(str(path), caption=caption or None), step)
         elif isinstance(logger, TensorBoardLogger):
             logger.experiment.add_image(name, imread(path)[..., :3], step, dataformats="HWC")
-
-
-def log_confusion(loggers: Sequence[Logger], confusion_NN: Tensor, class_names: Sequence[str], path: Path, step: int) -> None:
-    """Draws how often images of one conditioning label were taken for each class, and shows it.
-
-    Args:
-        loggers: Of the run.
-        confusion_NN: Counts; a row is the conditioning label, a column the predicted one.
-        class_names: N names.
-        path: Where the PNG goes.
-        step: Of the training.
-    """
-    confusion_NN = confusion_NN.double().cpu()
-    share_NN = confusion_NN / confusion_NN.sum(dim=1, keepdim=True).clamp(min=1)
-    accuracy = float(confusion_NN.diagonal().sum() / confusion_NN.sum())
-    N = len(share_NN)
-    side = min(2.0 + 0.4 * N, 12.0)
-    figure = Figure(figsize=(side, side), layout="constrained")
-    axes = figure.subplots()
-    axes.imshow(share_NN.numpy(), vmin=0, vmax=1, cmap="Blues")
-    axes.set(xlabel="predicted", ylabel="conditioned on", title=f"inversion accuracy {accuracy:.4f}")
-    if N <= 30:  # beyond, names and numbers would lie on each other
-        axes.set_xticks(range(N), class_names, rotation=90)
-        axes.set_yticks(range(N), class_names)
-        for row, column in share_NN.ge(0.005).nonzero().tolist():
-            share = float(share_NN[row, column])
-            axes.text(column, row, f"{share:.2f}", ha="center", va="center", fontsize=7, color="white" if share > 0.5 else "black")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
-    log_image(loggers, names.INVERSION_CONFUSION, path, step, "rows: conditioned on; columns: predicted")
 
 
 def log_samples(

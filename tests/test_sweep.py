@@ -154,6 +154,21 @@ def test_joblib_starts_again_what_a_killed_worker_took_with_it(started: Callable
     assert threads == [max(joblib.cpu_count() // 2, 1)] * 3  # not all cores to each
 
 
+def test_joblib_workers_end_with_the_sweep_that_was_killed(started: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> None:
+    process = started("-m", "seed=0,1", "name=mine", *LONG, "application.steps=100000", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    wait_for(lambda: len(list(tmp_path.glob("sweeps/mine/*/*/checkpoints/last.ckpt"))) == 2, process)
+    workers = descendants(process.pid, "LokyProcess")
+    assert len(workers) == 2
+    process.kill()
+    process.wait()
+    for _ in range(100):
+        time.sleep(0.1)
+        listed = subprocess.run(["ps", "-o", "stat=", "-p", ",".join(map(str, workers))], capture_output=True, text=True).stdout.split()
+        if all(state.startswith("Z") for state in listed):
+            return
+    raise AssertionError("the workers go on")
+
+
 def test_submitit_puts_a_preempted_job_back_and_it_goes_on(started: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> None:
     launcher = ("hydra/launcher=submitit_local", "hydra.launcher.timeout_min=60")
     process = started("-m", "conditioning.temperature=1,0", "name=mine", *LONG, "application.steps=150", *launcher)

@@ -19,6 +19,7 @@ import pytest
 import wandb
 from omegaconf import DictConfig
 
+import netinv_lightning
 from netinv_lightning import wandb_run
 from netinv_lightning.errors import InputError
 from netinv_lightning.inversion.module import InversionModule
@@ -346,3 +347,15 @@ def test_metrics_csv_of_a_resumed_run_holds_each_step_once(tmp_path: Path, cut: 
     resumed.log_metrics({"a": 9.0}, step=3)  # its checkpoint was of step 2
     resumed.log_metrics({"b": 1.0}, step=5)
     assert rows_of(path) == [{"step": "1", "a": "0.5", "b": ""}, {"step": "3", "a": "9.0", "b": ""}, {"step": "5", "a": "", "b": "1.0"}]
+
+
+def test_a_trained_classifier_is_an_artifact(job_dir: Path) -> None:
+    cfg = netinv_lightning.compose(
+        ["application=train_classifier", "data=mnist5k", "data.subset_size=200", "classifier=mlp", "recipe.epochs=1", *OFFLINE]
+    )
+    metrics = run(cfg, job_dir)
+    (artifact,) = records(job_dir, "artifact")
+    assert artifact["type"] == "classifier"
+    assert {entry["path"] for entry in artifact["manifest"]["contents"]} == {"classifier.safetensors", "classifier.json"}
+    (part,) = parts(job_dir)
+    assert part["summary"][names.CLASSIFIER_TEST_ACCURACY] == pytest.approx(metrics[names.CLASSIFIER_TEST_ACCURACY])

@@ -23,7 +23,7 @@ from netinv_lightning.classifiers.build import load_classifier, load_zoo
 from netinv_lightning.classifiers.classifier import FrozenClassifier
 from netinv_lightning.classifiers.kept import train_once
 from netinv_lightning.errors import InputError, one_line
-from netinv_lightning.figures import image_grid
+from netinv_lightning.figures import confusion_matrix, image_grid
 from netinv_lightning.inversion.conditioning import Conditioning
 from netinv_lightning.inversion.evaluation import evaluate
 from netinv_lightning.inversion.generator import Generator
@@ -33,7 +33,7 @@ from netinv_lightning.inversion.perturbation import Perturbation
 from netinv_lightning.metrics import names
 from netinv_lightning.progress import progress
 from netinv_lightning.run_dir import RunDir, first_process
-from netinv_lightning.tracking import check_logger, log_artifact, log_confusion, log_image, log_samples, open_loggers
+from netinv_lightning.tracking import check_logger, log_artifact, log_image, log_samples, open_loggers
 from netinv_lightning.trainer import check_trainer, expected_warnings, make_trainer
 
 T = TypeVar("T")
@@ -158,7 +158,8 @@ class InvertApplication:
         log_samples(loggers, samples["images"], samples["labels"], logits_BN, spec.class_names, step)
         grid = draw_grid(module, self.cfg.application.grid_columns, seed, run_dir.figures / "grid.png", self.cfg.name)
         log_image(loggers, names.SAMPLES_GRID, grid, step, self.cfg.name)
-        log_confusion(loggers, confusion_NN, spec.class_names, run_dir.figures / "confusion.png", step)
+        confusion = confusion_matrix(confusion_NN, spec.class_names, run_dir.figures / "confusion.png")
+        log_image(loggers, names.INVERSION_CONFUSION, confusion, step, "rows: conditioned on; columns: predicted")
         log_artifact(loggers, "generator", f"{self.cfg.name}-seed{seed}", run_dir.checkpoints / "last.ckpt", run_dir.path / "config.yaml")
         print(f"grid: {grid}")
 

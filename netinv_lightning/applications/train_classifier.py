@@ -15,7 +15,7 @@ from netinv_lightning.classifiers.training import ClassifierTraining
 from netinv_lightning.errors import InputError
 from netinv_lightning.metrics import names
 from netinv_lightning.run_dir import RunDir
-from netinv_lightning.tracking import check_logger, open_loggers
+from netinv_lightning.tracking import check_logger, log_artifact, open_loggers
 from netinv_lightning.trainer import check_trainer
 
 
@@ -40,7 +40,8 @@ class TrainClassifierApplication:
         save_file(split, run_dir.path / "split.safetensors")
         with open_loggers(self.cfg, run_dir) as loggers:
             metrics = training.run(loggers)
-        path = Path(app.save_as) if app.save_as else run_dir.path / "classifier.safetensors"
-        save_classifier(path, training.network, training.card(path.stem, metrics))
+            path = Path(app.save_as) if app.save_as else run_dir.path / "classifier.safetensors"
+            save_classifier(path, training.network, training.card(path.stem, metrics))
+            log_artifact(loggers, "classifier", f"{self.cfg.name}-seed{self.cfg.seed}", path, path.with_suffix(".json"))
         print(f"classifier: {path}  test accuracy {metrics.get(names.CLASSIFIER_TEST_ACCURACY, float('nan')):.4f}")
         return metrics

@@ -1,0 +1,65 @@
+"""The processes of a sweep: what a signal, or the death of another process, does to them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest.mock import patch
+
+from hydra.core.utils import JobReturn, JobStatus
+
+SIGTERM_STATUS = int(128 + signal.SIGTERM)
+
+
+def end_with_parent() -> None:
+    """Ends this worker of joblib's when the sweep's own process is gone; else it would work, and then wait, for nobody."""
+    name = "end_with_parent"
+    if "joblib" not in sys.modules or any(thread.name == name for thread in threading.enumerate()):
+        return
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)  # as killed: every file is whole at any moment
+
+    threading.Thread(target=watch, name=name, daemon=True).start()
+
+
+@contextmanager
+def stopped_by_sigterm() -> Iterator[None]:
+    """While jobs run, SIGTERM ends the sweep in order: the table is still written."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(SIGTERM_STATUS))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def submitit_waits_for_all() -> Iterator[None]:
+    """The launcher of submitit gives up at the first job that was killed, while others still run; here it counts as failed."""
+    with ExitStack() as stack:
+        if "hydra_plugins.hydra_submitit_launcher" in sys.modules:
+            import submitit
+
+            results = submitit.Job.results
+
+            def patient(job: Any) -> list[Any]:
+                try:
+                    return list(results(job))
+                except Exception as error:
+                    failed = RuntimeError(f"its process was killed ({type(error).__name__})")
+                    return [JobReturn(status=JobStatus.FAILED, _return_value=failed)]
+
+            stack.enter_context(patch.object(submitit.Job, "results", patient))
+        yield
