@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -14,26 +12,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Checkpoint
 
-
-class Preempted(RuntimeError):
-    """The run was told to stop (SIGTERM) and can be continued."""
-
-
-@contextmanager
-def preemptible() -> Iterator[None]:
-    """Inside, SIGTERM raises Preempted, so that the run says how it ended; `Checkpoints` lets a training step end first."""
-    if threading.current_thread() is not threading.main_thread():  # Python allows signal handlers there only
-        yield
-        return
-    earlier = signal.signal(signal.SIGTERM, _stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, earlier)
-
-
-def _stop(signum: int, frame: FrameType | None) -> None:
-    raise Preempted("stopped by SIGTERM")
+from netinv_lightning.errors import Preempted
 
 
 class Checkpoints(Checkpoint):

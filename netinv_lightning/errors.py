@@ -1,4 +1,4 @@
-"""The one exception that means: the user's input is wrong (exit status 2, one line, no traceback)."""
+"""What a run may end with that is no failure of its own: wrong input (exit status 2, one line), or being told to stop."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from collections.abc import Iterable
 
 class InputError(ValueError):
     """Says in one line which key is wrong, its value, what is allowed, and what to do."""
+
+
+class Preempted(RuntimeError):
+    """The run was told to stop (SIGTERM) and can be continued."""
 
 
 def one_line(message: object) -> str:

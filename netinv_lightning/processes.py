@@ -1,4 +1,4 @@
-"""The processes of a sweep: what a signal, or the death of another process, does to them."""
+"""What a signal, or the death of another process, does to runs and sweeps."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+from types import FrameType
 from typing import Any
 from unittest.mock import patch
 
 from hydra.core.utils import JobReturn, JobStatus
+
+from netinv_lightning.errors import Preempted
 
 SIGTERM_STATUS = int(128 + signal.SIGTERM)
 
@@ -32,13 +36,26 @@ def end_with_parent() -> None:
     threading.Thread(target=watch, name=name, daemon=True).start()
 
 
-@contextmanager
-def stopped_by_sigterm() -> Iterator[None]:
+def run_stopped_by_sigterm(run_dir: Path) -> AbstractContextManager[None]:
+    """Inside, SIGTERM raises Preempted, so that the run says how it ended; in training `Checkpoints` answers it."""
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        raise Preempted(f"stopped by SIGTERM; continue with resume={run_dir}")
+
+    return _on_sigterm(stop)
+
+
+def sweep_stopped_by_sigterm() -> AbstractContextManager[None]:
     """While jobs run, SIGTERM ends the sweep in order: the table is still written."""
-    if threading.current_thread() is not threading.main_thread():
+    return _on_sigterm(lambda *_: sys.exit(SIGTERM_STATUS))
+
+
+@contextmanager
+def _on_sigterm(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():  # Python allows signal handlers there only
         yield
         return
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(SIGTERM_STATUS))
+    before = signal.signal(signal.SIGTERM, handler)
     try:
         yield
     finally:

@@ -66,11 +66,11 @@ def resumed_config(cfg: DictConfig, overrides: list[str]) -> DictConfig:
     saved = read_config(run_dir, trusted=named)
     given = [override.split("=")[0] for override in overrides if not override.startswith("resume=")]
     if all("." in key and not key.startswith("+") for key in given):  # a few keys on top of the saved config
-        refused = [key for key in given if _fixed(key) and "_target_" not in key]
+        refused = [key for key in given if fixed(key) and "_target_" not in key]
         for key in given:
             OmegaConf.update(saved, key, OmegaConf.select(cfg, key))
     else:  # the whole command again
-        refused = [key for key in _differing(OmegaConf.to_container(saved), OmegaConf.to_container(cfg, resolve=True)) if _fixed(key)]
+        refused = [key for key in differing_keys(OmegaConf.to_container(saved), OmegaConf.to_container(cfg, resolve=True)) if fixed(key)]
         saved = cfg
     if refused:
         raise InputError(
@@ -79,13 +79,13 @@ def resumed_config(cfg: DictConfig, overrides: list[str]) -> DictConfig:
     return saved
 
 
-def _fixed(key: str) -> bool:
+def fixed(key: str) -> bool:
     return not key.startswith(CHANGEABLE)
 
 
-def _differing(saved: Any, given: Any, prefix: str = "") -> Iterator[str]:
+def differing_keys(saved: Any, given: Any, prefix: str = "") -> Iterator[str]:
     if isinstance(saved, dict) and isinstance(given, dict):
         for key in {**saved, **given}:
-            yield from _differing(saved.get(key), given.get(key), f"{prefix}.{key}" if prefix else str(key))
+            yield from differing_keys(saved.get(key), given.get(key), f"{prefix}.{key}" if prefix else str(key))
     elif saved != given:
         yield prefix

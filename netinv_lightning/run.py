@@ -22,10 +22,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from netinv_lightning.config import CONF, check, register
 from netinv_lightning.config_errors import explain
-from netinv_lightning.errors import InputError, one_line
+from netinv_lightning.errors import InputError, Preempted, one_line
 from netinv_lightning.resume import resumed_config
 from netinv_lightning.run_dir import RunDir, first_process
-from netinv_lightning.sweep import SIGTERM_STATUS, finish_sweep, preempted, retry_arguments, run_swept_job, set_device, sweeps_watched
+from netinv_lightning.sweep import SIGTERM_STATUS, finish_sweep, retry_arguments, run_swept_job, set_device, sweeps_watched
 
 register()
 
@@ -129,7 +129,7 @@ def _refuse(error: BaseException) -> int:
 
 
 def _fail(error: Exception, where: str = "") -> int:
-    if preempted(error):
+    if isinstance(error, Preempted):
         print(one_line(error), file=sys.stderr)
         return SIGTERM_STATUS
     print(f"failed: {one_line(f'{type(error).__name__}: {error}')}{where}", file=sys.stderr)

@@ -25,6 +25,7 @@ from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
 from netinv_lightning.errors import InputError, one_line
+from netinv_lightning.processes import run_stopped_by_sigterm
 
 log = logging.getLogger("netinv_lightning")
 
@@ -106,7 +107,7 @@ class RunDir:
         if not first_process():
             yield self
             return
-        with self._locked():
+        with self._locked(), run_stopped_by_sigterm(self.path):
             self._describe(cfg)
             handler = logging.FileHandler(self.path / "run.log")
             handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
@@ -117,12 +118,14 @@ class RunDir:
                 self.record(state="done")
             except BaseException as error:
                 told = self._lost(error) or error
+                if isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt):  # Lightning's answer to Ctrl-C
+                    told = error.__context__
                 log.error("the run failed", exc_info=error)
                 with suppress(OSError):  # where nothing can be written any more, stderr still tells
                     self.record(state="failed", error=one_line(f"{type(told).__name__}: {told}"))
-                if told is error:
-                    raise
-                raise told from error
+                if isinstance(told, OutputLost):
+                    raise told from error
+                raise
             finally:
                 root.removeHandler(handler)
                 with suppress(OSError):

@@ -29,9 +29,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from netinv_lightning.config_errors import explain
-from netinv_lightning.errors import InputError, one_line
-from netinv_lightning.processes import SIGTERM_STATUS, end_with_parent, stopped_by_sigterm, submitit_waits_for_all
-from netinv_lightning.resume import _differing, _fixed, read_config
+from netinv_lightning.errors import InputError, Preempted, one_line
+from netinv_lightning.processes import SIGTERM_STATUS, end_with_parent, submitit_waits_for_all, sweep_stopped_by_sigterm
+from netinv_lightning.resume import differing_keys, fixed, read_config
 from netinv_lightning.run_dir import RunDir, write_atomically
 from netinv_lightning.search import continue_study
 from netinv_lightning.sweep_table import read_status, sweep_rows, sweep_status, write_table
@@ -115,7 +115,7 @@ class SweepLauncher(Launcher):
         """Runs the batch; a sweeper gets the best metric of each job, and None (no exception) of one that failed."""
         sweep = self.sweep
         numbers = sweep.enter(job_overrides)
-        with stopped_by_sigterm(), submitit_waits_for_all():
+        with sweep_stopped_by_sigterm(), submitit_waits_for_all():
             self._launch([number for number in numbers if sweep.state(number) != "done"])
         returns = []
         for number in numbers:
@@ -225,7 +225,7 @@ def run_swept_job(cfg: DictConfig, job_dir: Path, run: Callable[..., Any]) -> fl
     except Exception as error:
         message = one_line(f"{type(error).__name__}: {error}")
         print(f"job {job_dir.name} failed: {message} (traceback in run.log)", file=sys.stderr)
-        if _sweep_here is not None and preempted(error):
+        if _sweep_here is not None and isinstance(error, Preempted):
             raise SystemExit(SIGTERM_STATUS) from None  # ends the sweep, not this job alone
         raise RuntimeError(message) from None
     except SystemExit as end:
@@ -234,12 +234,6 @@ def run_swept_job(cfg: DictConfig, job_dir: Path, run: Callable[..., Any]) -> fl
             raise
         raise RuntimeError(f"exit({end.code}) was called") from None
     return read_status(job_dir).get("best_metric")
-
-
-def preempted(error: BaseException) -> bool:
-    """Whether SIGTERM ended a training, which has written its checkpoint. Asks without importing torch."""
-    module = sys.modules.get("netinv_lightning.checkpointing")
-    return module is not None and isinstance(error, module.Preempted)
 
 
 def finish_sweep(sweep: Sweep, status: int) -> int:
@@ -351,7 +345,7 @@ def _gpus() -> int:
 def _check_same_job(cfg: DictConfig, job_dir: Path) -> None:
     network = cfg.classifier.network or {}  # code that the command itself names may be in the directory's config too
     saved = read_config(job_dir, trusted=[network["_target_"]] if "_target_" in network else [])
-    differing = _differing(OmegaConf.to_container(saved, resolve=True), OmegaConf.to_container(cfg, resolve=True))
-    keys = [key for key in differing if _fixed(key)]
+    differing = differing_keys(OmegaConf.to_container(saved, resolve=True), OmegaConf.to_container(cfg, resolve=True))
+    keys = [key for key in differing if fixed(key)]
     if keys:
         raise InputError(f"hydra.sweep.dir: {job_dir} holds another job ({', '.join(keys[:3])} differ); choose another directory")

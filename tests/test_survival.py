@@ -21,9 +21,9 @@ from filelock import FileLock
 from omegaconf import DictConfig
 
 from experiments.survival.kill_and_resume import differences, result
-from netinv_lightning.checkpointing import Preempted
-from netinv_lightning.errors import InputError
+from netinv_lightning.errors import InputError, Preempted
 from netinv_lightning.inversion.module import InversionModule
+from netinv_lightning.metrics import names
 from netinv_lightning.run import run
 from netinv_lightning.run_dir import OutputLost, RunDir
 from tests.conftest import FEW_STEPS
@@ -138,6 +138,22 @@ def test_sigterm_lets_the_step_end_checkpoints_and_says_how_to_go_on(
     assert "stopped by SIGTERM" in status(tmp_path / "broken")["error"]
     run(compose(), tmp_path / "broken", resuming=True)
     assert differing(tmp_path / "whole", tmp_path / "broken") == []
+
+
+def test_sigterm_while_evaluating_says_how_to_go_on(compose: Compose, job_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def told_to_stop(*args: Any) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)  # the signal arrives here
+
+    before = signal.getsignal(signal.SIGTERM)
+    with monkeypatch.context() as patch:
+        patch.setattr("netinv_lightning.applications.invert.evaluate", told_to_stop)
+        with pytest.raises(Preempted, match=rf"stopped by SIGTERM; continue with resume={job_dir}"):
+            run(compose(), job_dir)
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert status(job_dir)["state"] == "failed"
+    assert run(compose(), job_dir, resuming=True)[names.INVERSION_ACCURACY] >= 0
+    assert status(job_dir)["state"] == "done"
 
 
 def test_a_full_disk_keeps_the_last_checkpoint_and_the_run_goes_on_later(
