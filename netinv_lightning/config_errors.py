@@ -48,7 +48,9 @@ def explain(error: BaseException) -> str:
     key = _first(r"full_key: ([\w.]+)", text)
     if re.search(r"is not in struct|not in '\w+'", text):
         key = _first(r"Could not (?:override|append to config)[^']*'\+{0,2}([\w.]+)'", text) or key
-        return f"{key}: there is no such key; {nearest(key, _all_keys())}"
+        known = [other for other in _all_keys() if other != key]  # another application's key is none of this one's
+        same_name = [other for other in known if other.rpartition(".")[2] == key.rpartition(".")[2]]
+        return f"{key}: there is no such key; {nearest(key, same_name or known)}"
     if found := re.search(r"Value '(.*?)' (?:of type '\w+' )?(?:could not be converted to|is not a valid) ?(\w+)?", text):
         kind = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}.get(found[2] or "", f"a {found[2]}")
         return f"{key}={found[1]}: must be {kind}"

@@ -28,6 +28,9 @@ LIGHT = {  # told before torch is imported
     "loss.cosine.weight=much": "loss.cosine.weight=much: must be a finite number, 0 or more",
     "loss.cosine.weight=nan": "loss.cosine.weight=nan: must be a finite number, 0 or more",
     "application.steps=0": "application.steps=0: must be above 0",
+    "n_generators=0": "n_generators=0: must be 1 or more",
+    "+sweep=conditioning": "+sweep=conditioning: is a sweep; add -m",
+    "application.epochs=3": "application.epochs: there is no such key; did you mean 'recipe.epochs'?",
     "output=/proc/nowhere": "output: the run directory cannot be made",
 }
 
@@ -73,6 +76,9 @@ def test_wrong_input_of_every_kind(tmp_path: Path, capfd: pytest.CaptureFixture[
         ("+loss.cosinus={weight: 1}",): "loss.cosinus: there is no such term; did you mean 'cosine'?",
         ("perturbation.norm=l3",): "perturbation.norm=l3: choose from l1, l2, linf",
         ("+trainer.devicess=1",): "trainer.devicess: lightning.Trainer has no such argument; did you mean 'devices'?",
+        ("trainer.devices=4096",): "trainer.devices=4096: this machine has",
+        ("trainer.accelerator=gpu", "trainer.devices=4096"): "trainer: ",
+        ("trainer=ddp", "application.batch_size=49"): "application.batch_size=49: must be a multiple of the 2 processes that share it out",
         ("logger=wandb",): "logger.mode=online: W&B has no login on this machine",
         ("logger.name=wandbb",): "logger.name=wandbb: did you mean 'wandb'?",
         ("application=train_classifier", "classifier=cnn", "data=cifar100"): "CIFAR100 is not there",

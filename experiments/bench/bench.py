@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import multiprocessing
 import subprocess
 import sys
 import time
@@ -27,7 +28,7 @@ from netinv_lightning.applications.invert import make_module
 from netinv_lightning.inversion import losses
 from netinv_lightning.inversion.module import InversionModule, Steps
 from netinv_lightning.inversion.objective import Step
-from netinv_lightning.trainer import make_trainer
+from netinv_lightning.trainer import keep_freed_memory, make_trainer
 
 warnings.filterwarnings("ignore")
 HERE = Path(__file__).parent
@@ -126,8 +127,8 @@ def saved_bytes(terms: Callable[[Tensor], Tensor], f_BD: Tensor) -> int:
     return sum(kept.values())
 
 
-def steps_in(precision: torch.dtype | None, count: int) -> Callable[[], None]:
-    inversion = module()
+def steps_in(precision: torch.dtype | None, count: int, experiment: str = "mnist_invert") -> Callable[[], None]:
+    inversion = module(experiment)
     optimizer = torch.optim.Adam(inversion.generator.parameters(), 1e-3)
 
     def work() -> None:
@@ -219,18 +220,44 @@ def training(experiment: str, generators: int, steps: int) -> float:
     return clock.seconds
 
 
+def kept_memory() -> None:
+    """A training step whose memory the C library keeps for the next, against one whose memory it gives back; fresh processes."""
+    context = multiprocessing.get_context("spawn")
+    for experiment in ("mnist_invert", "cifar_invert"):
+        pairs = []
+        for _ in range(3):
+            with context.Pool(1, maxtasksperchild=1) as pool:
+                pairs.append(pool.starmap(steps_in_own_process, [(experiment, False), (experiment, True)], chunksize=1))
+        ratios = sorted(back / kept for back, kept in pairs)
+        tell(f"{experiment}: step, freed memory given back / kept", spread(ratios), "kept is the default, on glibc")
+
+
+def steps_in_own_process(experiment: str, keep: bool) -> float:
+    warnings.filterwarnings("ignore")
+    if keep:
+        keep_freed_memory()
+    work = steps_in(None, 40, experiment)
+    work()
+    return seconds(work)
+
+
 def sweep() -> None:
-    """Twelve quick jobs by Hydra's own launcher, one after the other, against joblib's on all cores."""
-    jobs = ["-m", "+experiment=quickstart", f"seed=range({JOBS})", "application.steps=100", "application.eval_samples=500"]
+    """Twelve quick jobs: joblib on all cores against Hydra's own launcher, and against a command each."""
+    quick = ["+experiment=quickstart", "application.steps=100", "application.eval_samples=500"]
+    jobs = ["-m", *quick, f"seed=range({JOBS})"]
     with TemporaryDirectory() as folder:
-        pairs = [
-            (seconds(lambda: command(folder, *jobs)), seconds(lambda: command(folder, *jobs, "hydra/launcher=joblib"))) for _ in range(2)
-        ]
-    tell(
-        f"a sweep of {JOBS} quick jobs: one after the other / joblib",
-        spread(sorted(one / two for one, two in pairs)),
-        "goal >= 1.6 on 2 cores",
-    )
+
+        def apart() -> None:
+            for seed in range(JOBS):
+                command(folder, *quick, f"seed={seed}")
+
+        rounds = []
+        for _ in range(2):
+            joblib = seconds(lambda: command(folder, *jobs, "hydra/launcher=joblib"))
+            rounds.append((seconds(lambda: command(folder, *jobs)) / joblib, seconds(apart) / joblib))
+    basic, commands = (sorted(column) for column in zip(*rounds, strict=True))
+    tell(f"{JOBS} quick jobs: Hydra's own launcher / joblib", spread(basic), "goal >= 1.6 on 2 cores; its one job at a time has both cores")
+    tell(f"{JOBS} quick jobs: a command each / joblib", spread(commands))
 
 
 def command(folder: str, *arguments: str) -> None:
@@ -254,7 +281,7 @@ def tell(name: str, value: str, note: str = "") -> None:
         csv.writer(file).writerows([["figure", "median (range)", "note"], *rows.values()])
 
 
-PARTS = {"step": step_and_terms, "generators": several_generators, "sweep": sweep}
+PARTS = {"step": step_and_terms, "memory": kept_memory, "generators": several_generators, "sweep": sweep}
 
 
 def main() -> None:

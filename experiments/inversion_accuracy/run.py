@@ -17,7 +17,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 RESULTS = HERE / "results.csv"
 EXPERIMENTS = ("mnist_invert", "fmnist_invert", "svhn_invert", "cifar_invert")
-SEEDS = (0, 1, 2)
+SEEDS = (10, 11, 12)  # none of them was used to choose anything
 COLUMNS = (
     "inversion/accuracy",
     "inversion/accuracy_hot",
