@@ -251,13 +251,10 @@ def sweep() -> None:
             for seed in range(JOBS):
                 command(folder, *quick, f"seed={seed}")
 
-        rounds = []
-        for _ in range(2):
-            joblib = seconds(lambda: command(folder, *jobs, "hydra/launcher=joblib"))
-            rounds.append((seconds(lambda: command(folder, *jobs)) / joblib, seconds(apart) / joblib))
-    basic, commands = (sorted(column) for column in zip(*rounds, strict=True))
-    tell(f"{JOBS} quick jobs: Hydra's own launcher / joblib", spread(basic), "goal >= 1.6 on 2 cores; its one job at a time has both cores")
-    tell(f"{JOBS} quick jobs: a command each / joblib", spread(commands))
+        joblib = seconds(lambda: command(folder, *jobs, "hydra/launcher=joblib"))
+        one_by_one = seconds(lambda: command(folder, *jobs))
+        tell(f"{JOBS} quick jobs: Hydra's own launcher / joblib", f"{one_by_one / joblib:.2f}", "one pair; goal >= 1.6 on 2 cores")
+        tell(f"{JOBS} quick jobs: a command each / joblib", f"{seconds(apart) / joblib:.2f}", "one pair")
 
 
 def command(folder: str, *arguments: str) -> None:
