@@ -187,6 +187,7 @@ def main(argv: Sequence[str]) -> int:
             print(spec(workspace))
         else:
             _write(Path(arguments.json), spec(workspace))
+            print(arguments.json)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

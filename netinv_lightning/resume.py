@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from netinv_lightning.config import Config, Invert, TrainClassifier
 from netinv_lightning.errors import InputError, one_line
+from netinv_lightning.run_dir import RunDir
 from netinv_lightning.trust import check_targets
 
 CHANGEABLE = (
@@ -65,7 +66,9 @@ def resumed_config(cfg: DictConfig, overrides: list[str]) -> DictConfig:
     named = [override.split("=", 1)[1] for override in overrides if "_target_=" in override]
     saved = read_config(run_dir, trusted=named)
     given = [override.split("=")[0] for override in overrides if not override.startswith("resume=")]
-    if all("." in key and not key.startswith("+") for key in given):  # a few keys on top of the saved config
+    if not given and RunDir(run_dir).state == "done":
+        raise InputError(f"resume={cfg.resume}: the run is done; to prolong it, give more steps: application.steps=N")
+    if all(not key.startswith(("+", "~")) and not _is_group(saved, key) for key in given):  # a few keys on top of the saved config
         refused = [key for key in given if fixed(key) and "_target_" not in key]
         for key in given:
             OmegaConf.update(saved, key, OmegaConf.select(cfg, key))
@@ -77,6 +80,10 @@ def resumed_config(cfg: DictConfig, overrides: list[str]) -> DictConfig:
             f"resume={cfg.resume}: {', '.join(refused[:3])} may not change in a continued run; leave it out, or start a new run"
         )
     return saved
+
+
+def _is_group(cfg: DictConfig, key: str) -> bool:
+    return "/" in key or "@" in key or isinstance(OmegaConf.select(cfg, key), DictConfig)
 
 
 def fixed(key: str) -> bool:

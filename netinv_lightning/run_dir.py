@@ -135,7 +135,7 @@ class RunDir:
         earlier = self._stored() if self.resuming else {}
         write_atomically(self.path / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
         write_atomically(self.path / "environment.json", json.dumps(environment(), indent=2) + "\n")
-        self.started -= earlier.get("seconds", 0.0)
+        self.started = time.time() - (earlier.get("seconds", 0.0) if self.last_checkpoint else 0.0)
         self.record(state="running", error=None, best_metric=None, wandb_run_id=earlier.get("wandb_run_id"))
         self._link_latest()
 

@@ -19,6 +19,7 @@ from netinv_lightning.errors import InputError
 from netinv_lightning.inversion.evaluation import evaluate
 from netinv_lightning.inversion.module import NonFiniteError
 from netinv_lightning.metrics import names
+from netinv_lightning.resume import resumed_config
 from netinv_lightning.run import run
 from netinv_lightning.run_dir import RunDir
 
@@ -160,3 +161,26 @@ def test_foreign_code_in_a_run_directory_is_refused(compose: Compose, job_dir: P
     config.write_text(config.read_text().replace("network: null", "network:\n    _target_: os.system\n    command: touch hacked"))
     with pytest.raises(InputError, match=r"classifier.network._target_=os.system is outside the allow-list"):
         netinv_lightning.load_run(job_dir)
+
+
+def test_resume_names_only_the_keys_that_were_given(compose: Compose, job_dir: Path) -> None:
+    run(compose("name=mine", "seed=4"), job_dir)
+    resume = f"resume={job_dir}"
+    for keys in (["seed=3"], ["application.lr=1.0", "application.steps=12"]):
+        with pytest.raises(InputError, match=rf"{job_dir}: {keys[0].split('=')[0]} may not change in a continued run"):
+            resumed_config(compose(resume, *keys), [resume, *keys])
+    longer = resumed_config(compose(resume, "application.steps=12"), [resume, "application.steps=12"])
+    assert (longer.application.steps, longer.seed, longer.name) == (12, 4, "mine")
+
+
+def test_a_run_that_is_done_is_not_done_again(compose: Compose, job_dir: Path) -> None:
+    run(compose(), job_dir)
+    with pytest.raises(InputError, match="the run is done; to prolong it, give more steps"):
+        resumed_config(compose(f"resume={job_dir}"), [f"resume={job_dir}"])
+
+
+def test_costs_of_a_resumed_run_are_those_of_all_its_processes(compose: Compose, job_dir: Path) -> None:
+    before = run(compose(), job_dir)
+    after = run(compose("application.steps=12"), job_dir, resuming=True)
+    assert after[names.TRAINING_SECONDS] > before[names.TRAINING_SECONDS]
+    assert after[names.SECONDS] > after[names.TRAINING_SECONDS]

@@ -84,11 +84,18 @@ def start(run_dir: Path, arguments: list[str]) -> subprocess.Popen[bytes]:
 def finish(run_dir: Path, arguments: list[str]) -> float:
     """Lets it run to its end; gives the seconds."""
     begin = time.monotonic()
+    if is_done(run_dir):  # it was killed on its way out
+        return 0.0
     process = start(run_dir, arguments)
     _, error = process.communicate()
     if process.returncode:
         raise SystemExit(f"{run_dir.name}: exit status {process.returncode}: {error.decode()[-500:]}")
     return time.monotonic() - begin
+
+
+def is_done(run_dir: Path) -> bool:
+    status = run_dir / "status.json"
+    return status.is_file() and json.loads(status.read_text())["state"] == "done"
 
 
 def where_it_stood(run_dir: Path) -> str:
@@ -112,6 +119,8 @@ def kill_at_random(run_dir: Path, arguments: list[str], length: float, most: int
             process.send_signal(signal.SIGKILL)
             process.communicate()
         yield {"seconds_after_start": round(after, 2), "stood_at": where_it_stood(run_dir)}
+        if is_done(run_dir):
+            return
     finish(run_dir, arguments)
 
 

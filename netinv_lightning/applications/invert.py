@@ -96,9 +96,10 @@ class InvertApplication:
             metrics = train_once(self.cfg, module.classifier, run_dir.path)
             start = time.perf_counter()
             trainer = self._fit(run_dir, loggers)
+            earlier_seconds = module.earlier_seconds if run_dir.resuming else 0.0  # processes that were spawned load it too
             module.to(trainer.strategy.root_device)
             measured, confusion_NN = evaluate(module, app.eval_samples, app.eval_batch_size, self.cfg.seed, self.verifiers)
-            metrics |= measured | self._costs() | {names.SECONDS: time.perf_counter() - start}
+            metrics |= measured | self._costs() | {names.SECONDS: time.perf_counter() - start + earlier_seconds}
             if first_process():
                 for logger in loggers:
                     logger.log_metrics(metrics, step=trainer.global_step)
@@ -106,6 +107,9 @@ class InvertApplication:
                 print(
                     f"inversion accuracy: {metrics[names.INVERSION_ACCURACY]:.4f} (soft), {metrics[names.INVERSION_ACCURACY_HOT]:.4f} (hot)"
                 )
+                if (G := len(module.generators)) > 1:
+                    of_each = ", ".join(f"{metrics[names.generator(names.INVERSION_ACCURACY, g)]:.4f}" for g in range(G))
+                    print(f"of the generators, seeds {self.cfg.seed} to {self.cfg.seed + G - 1}: {of_each}")
         return metrics
 
     def _fit(self, run_dir: RunDir, loggers: list[Logger]) -> L.Trainer:

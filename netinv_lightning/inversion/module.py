@@ -112,6 +112,7 @@ class InversionModule(L.LightningModule):
         self.streams = [Stream(1_000_003 + seed + g) for g in range(len(generators))]
         self.accuracies: list[float] = []
         self.step_seconds: list[float] = []
+        self.earlier_seconds = 0.0  # of training, in the processes before this one
         self._stream_states: list[Tensor] | None = None
         self._workers: Workers | None = None
         self._totals: list[tuple[Tensor, Tensor]] = []
@@ -281,6 +282,7 @@ class InversionModule(L.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.accuracies, self.step_seconds = checkpoint["accuracies"], checkpoint["step_seconds"]
+        self.earlier_seconds = self.step_seconds[-1] if self.step_seconds else 0.0
         self.recent_KGV, self._stream_states = checkpoint["recent"], checkpoint["streams"]
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
