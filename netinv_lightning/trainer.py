@@ -18,6 +18,7 @@ import torch
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 
 from netinv_lightning.errors import InputError, nearest, one_line
@@ -69,7 +70,7 @@ def check_trainer(cfg: DictConfig) -> int:
             raise InputError(f"trainer.{key}: lightning.Trainer has no such argument; {nearest(str(key), allowed)}")
     try:
         trainer = make_trainer(cfg, callbacks=[], loggers=[], enable_checkpointing=False)
-    except (ValueError, TypeError, RuntimeError) as error:  # also Lightning's MisconfigurationException
+    except (ValueError, TypeError, RuntimeError, MisconfigurationException) as error:
         raise InputError(f"trainer: {one_line(error)}") from error
     cores = os.cpu_count() or 1
     if isinstance(trainer.accelerator, CPUAccelerator) and trainer.num_devices > PROCESSES_A_CORE * cores:

@@ -1,7 +1,7 @@
 """Several generators in one pass: their weights stacked, their forward pass vectorised by torch.func.
 
-On a GPU this costs little more than one generator, which cannot fill it. On a CPU, where the work is bound by
-arithmetic, threads over single generators are faster (experiments/bench), and `InversionModule` uses those.
+For a GPU, which one generator cannot fill. On a CPU threads over single generators are about as fast (experiments/bench)
+and repeat bit by bit what a generator does alone, so `InversionModule` uses those there.
 
 Shape suffixes: G generators, B batch, Z latent, C channels, H height, W width.
 """
