@@ -189,6 +189,7 @@ def test_saves_the_view_and_prints_its_address(monkeypatch: pytest.MonkeyPatch, 
 def test_json_needs_neither_network_nor_login(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "view.json"
     assert dashboard.main(["--json", str(path)]) == 0
+    assert capsys.readouterr().out == f"{path}\n"  # where it went
     assert dashboard.main(["--json", "-"]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert keys_of(json.loads(path.read_text())["section"]) == keys_of(printed["section"]) == keys_of(view())
