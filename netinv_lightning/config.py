@@ -165,7 +165,7 @@ class Logger:
 class Config:
     """The root. `trainer` is handed to `lightning.Trainer`; `loss` maps the name of a term to its weight and options.
 
-    `n_generators` trains K generators as one batched module, with the seeds seed..seed+K-1.
+    `n_generators` trains K generators at once, with the seeds seed..seed+K-1.
     """
 
     name: str = "invert"

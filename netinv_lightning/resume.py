@@ -69,11 +69,11 @@ def resumed_config(cfg: DictConfig, overrides: list[str]) -> DictConfig:
     if not given and RunDir(run_dir).state == "done":
         raise InputError(f"resume={cfg.resume}: the run is done; to prolong it, give more steps: application.steps=N")
     if all(not key.startswith(("+", "~")) and not _is_group(saved, key) for key in given):  # a few keys on top of the saved config
-        refused = [key for key in given if fixed(key) and "_target_" not in key]
+        refused = [key for key in given if _fixed(key) and "_target_" not in key]
         for key in given:
             OmegaConf.update(saved, key, OmegaConf.select(cfg, key))
     else:  # the whole command again
-        refused = [key for key in differing_keys(OmegaConf.to_container(saved), OmegaConf.to_container(cfg, resolve=True)) if fixed(key)]
+        refused = changed_keys(saved, cfg)
         saved = cfg
     if refused:
         raise InputError(
@@ -86,13 +86,19 @@ def _is_group(cfg: DictConfig, key: str) -> bool:
     return "/" in key or "@" in key or isinstance(OmegaConf.select(cfg, key), DictConfig)
 
 
-def fixed(key: str) -> bool:
+def changed_keys(saved: DictConfig, cfg: DictConfig) -> list[str]:
+    """Keys in which two configs differ and a continued run may not."""
+    differing = _differing(OmegaConf.to_container(saved, resolve=True), OmegaConf.to_container(cfg, resolve=True))
+    return [key for key in differing if _fixed(key)]
+
+
+def _fixed(key: str) -> bool:
     return not key.startswith(CHANGEABLE)
 
 
-def differing_keys(saved: Any, given: Any, prefix: str = "") -> Iterator[str]:
+def _differing(saved: Any, given: Any, prefix: str = "") -> Iterator[str]:
     if isinstance(saved, dict) and isinstance(given, dict):
         for key in {**saved, **given}:
-            yield from differing_keys(saved.get(key), given.get(key), f"{prefix}.{key}" if prefix else str(key))
+            yield from _differing(saved.get(key), given.get(key), f"{prefix}.{key}" if prefix else str(key))
     elif saved != given:
         yield prefix

@@ -31,7 +31,7 @@ from omegaconf.errors import OmegaConfBaseException
 from netinv_lightning.config_errors import explain
 from netinv_lightning.errors import InputError, Preempted, one_line
 from netinv_lightning.processes import SIGTERM_STATUS, end_with_parent, submitit_waits_for_all, sweep_stopped_by_sigterm
-from netinv_lightning.resume import differing_keys, fixed, read_config
+from netinv_lightning.resume import changed_keys, read_config
 from netinv_lightning.run_dir import RunDir, write_atomically
 from netinv_lightning.search import continue_study
 from netinv_lightning.sweep_table import read_status, sweep_rows, sweep_status, write_table
@@ -345,7 +345,5 @@ def _gpus() -> int:
 def _check_same_job(cfg: DictConfig, job_dir: Path) -> None:
     network = cfg.classifier.network or {}  # code that the command itself names may be in the directory's config too
     saved = read_config(job_dir, trusted=[network["_target_"]] if "_target_" in network else [])
-    differing = differing_keys(OmegaConf.to_container(saved, resolve=True), OmegaConf.to_container(cfg, resolve=True))
-    keys = [key for key in differing if fixed(key)]
-    if keys:
+    if keys := changed_keys(saved, cfg):
         raise InputError(f"hydra.sweep.dir: {job_dir} holds another job ({', '.join(keys[:3])} differ); choose another directory")

@@ -33,7 +33,7 @@ from netinv_lightning.inversion.perturbation import Perturbation
 from netinv_lightning.metrics import names
 from netinv_lightning.progress import progress
 from netinv_lightning.run_dir import RunDir, first_process
-from netinv_lightning.tracking import check_logger, log_artifact, log_image, log_samples, open_loggers
+from netinv_lightning.tracking import TABLE_ROWS, check_logger, log_artifact, log_image, log_samples, open_loggers
 from netinv_lightning.trainer import check_trainer, expected_warnings, make_trainer
 
 T = TypeVar("T")
@@ -158,7 +158,7 @@ class InvertApplication:
         run_dir.samples.mkdir(exist_ok=True)
         save_file(samples, run_dir.samples / "inverted.safetensors")
         with torch.no_grad():
-            logits_BN = module.classifier(samples["images"][:50].to(module.device))
+            logits_BN = module.classifier(samples["images"][:TABLE_ROWS].to(module.device))
         log_samples(loggers, samples["images"], samples["labels"], logits_BN, spec.class_names, step)
         grid = draw_grid(module, self.cfg.application.grid_columns, seed, run_dir.figures / "grid.png", self.cfg.name)
         log_image(loggers, names.SAMPLES_GRID, grid, step, self.cfg.name)

@@ -51,7 +51,9 @@ def evaluate(
     }
     confusion_NN = soft.accuracy["confusion_NN"]
     per_class_N = confusion_NN.diagonal().double() / confusion_NN.sum(dim=1)
-    metrics |= {names.class_accuracy(label): float(value) for label, value in zip(_class_names(module), per_class_N, strict=True)}
+    metrics |= {
+        names.class_accuracy(label): float(value) for label, value in zip(module.classifier.spec.class_names, per_class_N, strict=True)
+    }
     if len(soft.of_generators) > 1:
         metrics |= {names.generator(names.INVERSION_ACCURACY, g): value for g, value in enumerate(soft.of_generators)}
     if verifiers:
@@ -103,7 +105,3 @@ def _batches(samples: int, batch_size: int, generators: int) -> Iterator[tuple[i
         share = samples // generators + (g < samples % generators)
         for first in range(0, share, batch_size):
             yield g, min(batch_size, share - first)
-
-
-def _class_names(module: InversionModule) -> Sequence[str]:
-    return module.classifier.spec.class_names
