@@ -163,16 +163,20 @@ def test_a_pickled_stream_goes_on(tmp_path: Path) -> None:
 
 
 def test_a_run_over_two_processes_is_the_run_in_one(tmp_path: Path) -> None:
-    """trainer=ddp as a user starts it: losses, weights and metrics of one process, dropout included; one run directory."""
+    """trainer=ddp as a user starts it: losses, weights and metrics of one process, dropout included; one run directory.
+
+    In double precision: Adam makes a whole step of a gradient that is 0 but for rounding, and that differs by machine.
+    """
     directories = {}
     for name, extra in (("one", []), ("two", ["trainer=ddp"])):
-        command = [sys.executable, "-W", "ignore", "-m", "netinv_lightning.run", *FEW_STEPS, f"name={name}", *extra]
+        overrides = [*FEW_STEPS, "trainer.precision=64-true", f"name={name}", *extra]
+        command = [sys.executable, "-W", "ignore", "-m", "netinv_lightning.run", *overrides]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
         (directories[name],) = (tmp_path / "runs" / name).iterdir()
         assert done.stdout.count(str(directories[name]) + "\n") == 1  # the second process is silent
     one, two = (torch.load(path / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"] for path in directories.values())
-    assert all(torch.allclose(value.float(), two[name].float(), atol=1e-5) for name, value in one.items())
+    assert all(torch.allclose(value, two[name], rtol=0, atol=1e-7) for name, value in one.items())
     losses_of = []
     for path in directories.values():
         with (path / "metrics.csv").open() as file:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -119,11 +116,10 @@ def test_a_resumed_run_keeps_its_id_offline(compose: Compose, job_dir: Path, mon
     assert second["summary"][names.INVERSION_ACCURACY] == metrics[names.INVERSION_ACCURACY]
 
 
-def wandb_core() -> int:
-    """Process id of the W&B service that this process started."""
-    listed = subprocess.run(["ps", "--ppid", str(os.getpid()), "-o", "pid=,stat=,args="], capture_output=True, text=True, check=True).stdout
-    (line,) = [line for line in listed.splitlines() if "wandb-core" in line and line.split()[1][0] != "Z"]
-    return int(line.split()[0])
+def wandb_core() -> subprocess.Popen[bytes]:
+    """The W&B service that this process started; W&B keeps it to itself."""
+    process: subprocess.Popen[bytes] = wandb.setup().ensure_service()._proc._process  # type: ignore[union-attr]
+    return process
 
 
 def test_training_survives_the_death_of_wandb(
@@ -131,8 +127,9 @@ def test_training_survives_the_death_of_wandb(
 ) -> None:
     def kill(module: InversionModule, *args: object) -> None:
         if module.global_step == 4:
-            os.kill(wandb_core(), signal.SIGKILL)
-            time.sleep(0.2)
+            core = wandb_core()
+            core.kill()
+            core.wait()
 
     monkeypatch.setattr(InversionModule, "on_train_batch_end", kill)
     metrics = run(compose(*OFFLINE), job_dir)

@@ -39,7 +39,7 @@ class Classifier(nn.Module):
         self.register_buffer("std_C11", torch.tensor(spec.std).view(-1, 1, 1), persistent=False)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        return self.network((x_BCHW - self.mean_C11) / self.std_C11)
+        return self.network((x_BCHW.to(self.mean_C11.dtype) - self.mean_C11) / self.std_C11)
 
 
 class FrozenClassifier(Classifier):

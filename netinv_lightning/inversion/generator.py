@@ -206,10 +206,11 @@ class Generator(nn.Module):
             self._initialise(weight_std)
 
     def forward(self, z_BZ: Tensor, condition: Condition) -> Tensor:
-        """Images [B, C, H, W] in [0, 1]."""
+        """Images [B, C, H, W] in [0, 1], in the precision of the weights."""
+        z_BZ = z_BZ.to(next(self.parameters()).dtype)
         if self.embedding is not None:
             # Scaled by N the vector's entries average 1, as large as the latent's; at 1/N they would drown in it.
-            told = condition.label_B if condition.vector_BN is None else condition.vector_BN * condition.vector_BN.shape[1]
+            told = condition.label_B if condition.vector_BN is None else condition.vector_BN.to(z_BZ) * condition.vector_BN.shape[1]
             z_BZ = torch.cat([z_BZ, self.embedding(told)], dim=1)
         x_BCSS = self.stage1(z_BZ[:, :, None, None])
         if condition.matrix_B1SS is not None:
