@@ -24,6 +24,7 @@ from netinv_lightning.config import CONF, check, register
 from netinv_lightning.config_errors import explain
 from netinv_lightning.data.spec import DataSpec
 from netinv_lightning.errors import InputError
+from netinv_lightning.inversion.evaluation import Inverter
 from netinv_lightning.inversion.module import InversionModule, own_randomness
 from netinv_lightning.resume import read_config
 from netinv_lightning.run_dir import RunDir
@@ -35,12 +36,12 @@ class Inversion:
 
     Attributes:
         cfg: The config that it was trained with.
-        module: Generator, conditioning and classifier together.
+        module: Generator (or what stands for it), conditioning and classifier together.
         metrics: Metric name to number; empty where the run has not finished.
     """
 
     cfg: DictConfig
-    module: InversionModule
+    module: Inverter
     metrics: dict[str, float]
 
     @property
@@ -50,6 +51,8 @@ class Inversion:
     @property
     def generator(self) -> nn.Module:
         """The first generator; all of them are `module.generators`."""
+        if not isinstance(self.module, InversionModule):
+            raise InputError(f"method={self.cfg.method.name}: trains no generator; sample() optimises images")
         return self.module.generator
 
     def sample(self, labels: Sequence[int] | Tensor, seed: int | None = None, generator: int = 0) -> Tensor:

@@ -115,6 +115,18 @@ class Perturbation:
 
 
 @dataclass
+class Augmentation:
+    """Arguments of `netinv_lightning.inversion.augmentation.Augmentation`; the views that the classifier sees in training."""
+
+    shift: float = 0.0
+    rotation: float = 0.0
+    scale: float = 0.0
+    shear: float = 0.0
+    flip: bool = False
+    noise: float = 0.0
+
+
+@dataclass
 class Invert:
     """Keys of `application=invert`: the optimisation of the generator and its evaluation."""
 
@@ -142,11 +154,70 @@ class Invert:
 
 
 @dataclass
+class GeneratorMethod:
+    """`method=generator`: a generator is trained, as `application` says, and then draws."""
+
+    name: str = "generator"
+
+
+@dataclass
+class GradientMethod:
+    """`method=gradient`: arguments of `netinv_lightning.inversion.pixels.PixelInversion`."""
+
+    name: str = "gradient"
+    steps: int = 50
+    lr: float = 0.3
+    parametrisation: str = "pixel"
+    jitter: int = 0
+    init_std: float = 1.0
+
+
+@dataclass
+class MeasureApplication:
+    """Keys of `application=measure`: the finished run, or the file of images, that is measured as `measure` says.
+
+    Without `samples` it is the run directory `run`; without `verifiers`, the run's own are asked.
+    """
+
+    name: str = "measure"
+    run: Optional[str] = None
+    samples: Optional[str] = None
+    verifiers: Optional[list[str]] = None
+
+
+@dataclass
+class Benchmark:
+    """Keys of `application=benchmark`: every combination is an inversion of its own, with `overrides` on top."""
+
+    name: str = "benchmark"
+    experiments: list[str] = field(default_factory=lambda: ["mnist_invert"])
+    methods: list[str] = field(default_factory=lambda: ["generator", "gradient"])
+    conditionings: list[str] = field(default_factory=lambda: ["vector_matrix"])
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
+    overrides: list[str] = field(default_factory=list)
+
+
+@dataclass
 class TrainClassifier:
     """Keys of `application=train_classifier`; how it trains is told by `recipe`."""
 
     name: str = "train_classifier"
     save_as: Optional[str] = None
+
+
+@dataclass
+class Measure:
+    """What is measured of inverted images (`netinv_lightning.report`), and beside which controls.
+
+    Without `full` only what the run measures anyway is judged. `samples` are as many as `application.eval_samples` if null.
+    """
+
+    full: bool = False
+    samples: Optional[int] = None
+    metrics: list[str] = field(
+        default_factory=lambda: ["accuracy", "stability", "transfer", "diversity", "manifold", "fid", "lpips", "c2st", "cas"]
+    )
+    controls: list[str] = field(default_factory=lambda: ["noise", "class_means", "real", "gradient"])
 
 
 @dataclass
@@ -175,6 +246,7 @@ class Config:
     sweep_output: str = "sweeps"
     resume: Optional[str] = None
     application: Any = MISSING
+    method: Any = field(default_factory=lambda: {"name": "generator"})
     data: Data = field(default_factory=Data)
     classifier: Classifier = field(default_factory=Classifier)
     recipe: Recipe = field(default_factory=Recipe)
@@ -182,6 +254,8 @@ class Config:
     generator: Generator = field(default_factory=Generator)
     loss: dict[str, Any] = field(default_factory=dict)
     perturbation: Perturbation = field(default_factory=Perturbation)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    measure: Measure = field(default_factory=Measure)
     trainer: dict[str, Any] = field(default_factory=dict)
     logger: Logger = field(default_factory=Logger)
 
@@ -195,6 +269,10 @@ def register() -> None:
     store.store(name="schema", node=Config, provider="netinv_lightning")
     store.store(group="application", name="invert_schema", node=Invert, provider="netinv_lightning")
     store.store(group="application", name="train_classifier_schema", node=TrainClassifier, provider="netinv_lightning")
+    store.store(group="application", name="measure_schema", node=MeasureApplication, provider="netinv_lightning", package="application")
+    store.store(group="application", name="benchmark_schema", node=Benchmark, provider="netinv_lightning", package="application")
+    store.store(group="method", name="generator_schema", node=GeneratorMethod, provider="netinv_lightning")
+    store.store(group="method", name="gradient_schema", node=GradientMethod, provider="netinv_lightning", package="method")
 
 
 def check(cfg: DictConfig) -> None:
@@ -219,6 +297,8 @@ def check(cfg: DictConfig) -> None:
     if cfg.application.name == "invert":
         keys = ("steps", "lr", "eval_samples", "eval_batch_size", "grid_columns", "grid_every", "log_every", "checkpoint_every")
         positive |= {f"application.{key}": cfg.application[key] for key in keys}
+    if cfg.measure.samples is not None:
+        positive["measure.samples"] = cfg.measure.samples
     for key, value in positive.items():
         if not (math.isfinite(value) and value > 0):
             raise InputError(f"{key}={value}: must be above 0")

@@ -60,6 +60,7 @@ def test_accuracy_by_hand() -> None:
     values = metric.compute()
     assert values["accuracy"].item() == pytest.approx(2 / 4)
     assert values["confidence"].item() == pytest.approx((0.7 + 0.5 + 0.8 + 0.6) / 4, abs=1e-6)
+    assert values["margin"].item() == pytest.approx((0.5 + 0.25 + 0.7 + 0.4) / 4, abs=1e-6)
     assert values["kl"].item() == pytest.approx((math.log(4) + 0.2 * math.log(1 / 3) + 0.6 * math.log(3)) / 4, abs=1e-6)
     assert values["confusion_NN"].tolist() == [[1, 1, 0], [0, 0, 0], [1, 0, 1]]  # row: asked for, column: predicted
 

@@ -1,12 +1,15 @@
-"""`application=invert`: trains conditioned generators against a frozen classifier and measures what it makes (S2 section 3).
+"""`application=invert`: makes images that a frozen classifier takes for what they are conditioned on, and measures them.
 
-The training step is in netinv_lightning/inversion/module.py.
+`method=generator` trains conditioned generators (S2 section 3); the training step is in netinv_lightning/inversion/module.py.
+`method=gradient` optimises each image that is asked for; see netinv_lightning/inversion/pixels.py.
 """
 
 from __future__ import annotations
 
+import math
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,16 +25,21 @@ from netinv_lightning.checkpointing import Checkpoints
 from netinv_lightning.classifiers.build import load_classifier, load_zoo
 from netinv_lightning.classifiers.classifier import FrozenClassifier
 from netinv_lightning.classifiers.kept import train_once
-from netinv_lightning.errors import InputError, one_line
+from netinv_lightning.classifiers.passes import Passes
+from netinv_lightning.errors import InputError, nearest, one_line
 from netinv_lightning.figures import confusion_matrix, image_grid
+from netinv_lightning.inversion.augmentation import Augmentation
 from netinv_lightning.inversion.conditioning import Conditioning
-from netinv_lightning.inversion.evaluation import evaluate
+from netinv_lightning.inversion.evaluation import Inverter, batches, draw_batch, evaluate
 from netinv_lightning.inversion.generator import Generator
-from netinv_lightning.inversion.module import InversionModule, Steps, own_randomness
+from netinv_lightning.inversion.module import REACHED, WINDOW, InversionModule, NonFiniteError, Steps, own_randomness
 from netinv_lightning.inversion.objective import Objective
 from netinv_lightning.inversion.perturbation import Perturbation
+from netinv_lightning.inversion.pixels import PixelInversion
+from netinv_lightning.inversion.ranks import sum_over_ranks
 from netinv_lightning.metrics import names
 from netinv_lightning.progress import progress
+from netinv_lightning.report import Report, draw_images, last_losses
 from netinv_lightning.run_dir import RunDir, first_process
 from netinv_lightning.tracking import TABLE_ROWS, check_logger, log_artifact, log_image, log_samples, open_loggers
 from netinv_lightning.trainer import check_trainer, expected_warnings, make_trainer
@@ -69,13 +77,47 @@ def make_module(cfg: DictConfig, classifier: FrozenClassifier | None = None) -> 
         classifier=classifier,
         objective=Objective(_plain(cfg.loss), classifier.feature_layers),
         perturbation=_made("perturbation", Perturbation, **cfg.perturbation),
+        augmentation=_made("augmentation", Augmentation, **cfg.augmentation),
         seed=cfg.seed,
         **{key: cfg.application[key] for key in MODULE_KEYS},
     )
 
 
+def make_pixels(cfg: DictConfig, classifier: FrozenClassifier | None = None) -> PixelInversion:
+    """The same for `method=gradient`.
+
+    Raises:
+        InputError: naming the key that is wrong.
+    """
+    if cfg.n_generators > 1:
+        raise InputError(f"n_generators={cfg.n_generators}: method=gradient has no generator; for more images set application.eval_samples")
+    if "l1" in cfg.loss:
+        raise InputError("loss.l1: penalises a generator's weights, and method=gradient has none; leave it out: ~loss.l1")
+    classifier = classifier or load_classifier(cfg)
+    spec, options = classifier.spec, {key: value for key, value in _plain(cfg.method).items() if key != "name"}
+    if (most := cfg.trainer.get("max_steps") or 0) > 0:
+        options["steps"] = min(options["steps"], most)
+    return _made(
+        "method",
+        PixelInversion,
+        conditioning=_made("conditioning", Conditioning, num_classes=spec.num_classes, image_size=spec.image_size, **cfg.conditioning),
+        classifier=classifier,
+        objective=Objective(_plain(cfg.loss), classifier.feature_layers),
+        perturbation=_made("perturbation", Perturbation, **cfg.perturbation),
+        augmentation=_made("augmentation", Augmentation, **cfg.augmentation),
+        log_every=cfg.application.log_every,
+        **options,
+    )
+
+
+METHODS: dict[str, Callable[[DictConfig, FrozenClassifier | None], Inverter]] = {"generator": make_module, "gradient": make_pixels}
+
+
 class InvertApplication:
-    """Inverts the classifier that `cfg.classifier` names."""
+    """Inverts the classifier that `cfg.classifier` names.
+
+    A run of `method=gradient` has no checkpoint: continued, it starts anew, and makes the same images.
+    """
 
     best_metric = names.INVERSION_ACCURACY
 
@@ -87,23 +129,37 @@ class InvertApplication:
         processes = check_trainer(cfg)
         if (size := cfg.application.batch_size) % processes:
             raise InputError(f"application.batch_size={size}: must be a multiple of the {processes} processes that share it out")
-        self.module = make_module(cfg, classifier)
+        if cfg.method.name not in METHODS:
+            raise InputError(f"method.name={cfg.method.name}: {nearest(cfg.method.name, METHODS)} Set method=NAME")
+        if cfg.method.name == "gradient" and processes > 1:
+            raise InputError(f"trainer.devices={cfg.trainer.devices}: method=gradient works in one process; set trainer=default")
+        self.module = METHODS[cfg.method.name](cfg, classifier)
         self.verifiers = [load_zoo(name) for name in cfg.application.verifiers]
+        verifiers = dict(zip(cfg.application.verifiers, self.verifiers, strict=True))
+        self.report = Report(cfg, self.module.classifier, verifiers, cfg.application.eval_samples)
 
     def run(self, run_dir: RunDir) -> dict[str, float]:
         app, module = self.cfg.application, self.module
         with open_loggers(self.cfg, run_dir) as loggers:
             metrics = train_once(self.cfg, module.classifier, run_dir.path)
             start = time.perf_counter()
-            trainer = self._fit(run_dir, loggers)
-            earlier_seconds = module.earlier_seconds if run_dir.resuming else 0.0  # processes that were spawned load it too
-            module.to(trainer.strategy.root_device)
+            earlier_seconds = 0.0
+            if isinstance(module, InversionModule):
+                metrics |= self._train(module, run_dir, loggers)
+                earlier_seconds = module.earlier_seconds if run_dir.resuming else 0.0  # processes that were spawned load it too
+            else:
+                self._set_up(module, loggers)
             measured, confusion_NN = evaluate(module, app.eval_samples, app.eval_batch_size, self.cfg.seed, self.verifiers)
-            metrics |= measured | self._costs() | {names.SECONDS: time.perf_counter() - start + earlier_seconds}
+            if isinstance(module, PixelInversion):  # which makes images as they are asked for
+                metrics |= _costs_of_drawing(module)
+            step = len(module.step_seconds)
+            metrics |= measured | _memory() | {names.SECONDS: time.perf_counter() - start + earlier_seconds}
             if first_process():
+                draw = draw_images(module, app.eval_batch_size, self.cfg.seed)
+                metrics = self.report(run_dir.path, metrics | last_losses(run_dir.path), draw) | metrics
                 for logger in loggers:
-                    logger.log_metrics(metrics, step=trainer.global_step)
-                self._show(run_dir, loggers, confusion_NN, trainer.global_step)
+                    logger.log_metrics(metrics, step=step)
+                self._show(run_dir, loggers, confusion_NN, step)
                 print(
                     f"inversion accuracy: {metrics[names.INVERSION_ACCURACY]:.4f} (soft), {metrics[names.INVERSION_ACCURACY_HOT]:.4f} (hot)"
                 )
@@ -112,20 +168,22 @@ class InvertApplication:
                     print(f"of the generators, seeds {self.cfg.seed} to {self.cfg.seed + G - 1}: {of_each}")
         return metrics
 
-    def _fit(self, run_dir: RunDir, loggers: list[Logger]) -> L.Trainer:
-        app, module = self.cfg.application, self.module
+    def _train(self, module: InversionModule, run_dir: RunDir, loggers: list[Logger]) -> dict[str, float]:
+        """Trains the generators; gives what it cost."""
+        app = self.cfg.application
         if app.channels_last:
             module = module.to(memory_format=torch.channels_last)
         if app.compile:
             for generator in module.generators:
                 generator.compile()
             module.classifier.network.compile()
-        checkpoints = Checkpoints(run_dir.checkpoints, app.checkpoint_every)
+        checkpoints, passes = Checkpoints(run_dir.checkpoints, app.checkpoint_every), TrainingPasses(module.classifier.passes)
         trainer = make_trainer(
             self.cfg,
             callbacks=[
                 GridCallback(run_dir, loggers, app.grid_every, app.grid_columns),
                 *progress((names.INVERSION_ACCURACY_TRAIN, names.LOSS_TOTAL)),
+                passes,
                 checkpoints,
             ],
             loggers=loggers,
@@ -135,52 +193,64 @@ class InvertApplication:
         with expected_warnings():
             trainer.fit(module, train_dataloaders=Steps(app.steps), ckpt_path=run_dir.last_checkpoint, weights_only=True)
         if not module.step_seconds:  # processes that were spawned hand back the weights alone
-            module.on_load_checkpoint(torch.load(checkpoints.last, map_location="cpu", weights_only=True))
-        return trainer
-
-    def _costs(self) -> dict[str, float]:
-        module, seconds = self.module, self.module.step_seconds[-1]
-        images = self.cfg.application.batch_size * len(module.step_seconds) * len(module.generators)
+            checkpoint = torch.load(checkpoints.last, map_location="cpu", weights_only=True)
+            module.on_load_checkpoint(checkpoint)
+            passes.load_state_dict(checkpoint["callbacks"][passes.state_key])
+        module.to(trainer.strategy.root_device)
+        seconds, images = module.step_seconds[-1], app.batch_size * len(module.step_seconds) * len(module.generators)
         costs = {
             names.TRAINING_SECONDS: seconds,
             names.IMAGES_PER_SECOND: images / seconds,
             names.GENERATOR_PARAMETERS: sum(weight.numel() for weight in module.generator.parameters()),
-            **_memory(),
+            **passes.state_dict(),
         }
         if reached := module.reached():
             costs |= dict(zip((names.STEPS_TO_95, names.SECONDS_TO_95), reached, strict=True))
         return costs
 
+    def _set_up(self, module: PixelInversion, loggers: list[Logger]) -> None:
+        """Nothing is trained; the Trainer's device and precision are where and how images will be optimised."""
+        app = self.cfg.application
+        if app.channels_last:
+            module.classifier.to(memory_format=torch.channels_last)
+        if app.compile:
+            module.classifier.network.compile()
+        trainer = make_trainer(self.cfg, callbacks=[], loggers=[], enable_checkpointing=False)
+        module.to(trainer.strategy.root_device)
+        module.autocast, module.report = trainer.precision_plugin.forward_context, BatchReport(loggers, module.steps)
+
     def _show(self, run_dir: RunDir, loggers: list[Logger], confusion_NN: Tensor, step: int) -> None:
         """Samples, grid and confusion matrix, as files and in the loggers."""
         module, spec, seed = self.module, self.module.classifier.spec, self.cfg.seed
-        samples = class_samples(module, self.cfg.application.keep_samples, seed)
+        app = self.cfg.application
+        samples = class_samples(module, app.keep_samples, seed, app.eval_batch_size)
         run_dir.samples.mkdir(exist_ok=True)
         save_file(samples, run_dir.samples / "inverted.safetensors")
         with torch.no_grad():
             logits_BN = module.classifier(samples["images"][:TABLE_ROWS].to(module.device))
         log_samples(loggers, samples["images"], samples["labels"], logits_BN, spec.class_names, step)
-        grid = draw_grid(module, self.cfg.application.grid_columns, seed, run_dir.figures / "grid.png", self.cfg.name)
+        grid = draw_grid(module, app.grid_columns, seed, run_dir.figures / "grid.png", self.cfg.name)
         log_image(loggers, names.SAMPLES_GRID, grid, step, self.cfg.name)
         confusion = confusion_matrix(confusion_NN, spec.class_names, run_dir.figures / "confusion.png")
         log_image(loggers, names.INVERSION_CONFUSION, confusion, step, "rows: conditioned on; columns: predicted")
-        log_artifact(loggers, "generator", f"{self.cfg.name}-seed{seed}", run_dir.checkpoints / "last.ckpt", run_dir.path / "config.yaml")
+        if (checkpoint := run_dir.checkpoints / "last.ckpt").is_file():
+            log_artifact(loggers, "generator", f"{self.cfg.name}-seed{seed}", checkpoint, run_dir.path / "config.yaml")
         print(f"grid: {grid}")
 
 
-def class_samples(module: InversionModule, count: int, seed: int) -> dict[str, Tensor]:
-    """Images with labels and conditioning vectors, shared out over the generators; the same at every call."""
+def class_samples(module: Inverter, count: int, seed: int, batch_size: int = 500) -> dict[str, Tensor]:
+    """Images with labels and conditioning vectors, shared out over the generators; those that `evaluate` draws with the same
+    count, seed and batch size.
+    """
     parts: list[tuple[Tensor, ...]] = []
-    with own_randomness(seed, module.device):
-        for g, numbers in enumerate(torch.arange(count).tensor_split(len(module.generators))):
-            if len(numbers):
-                condition = module.conditioning.sample(len(numbers), module.device)
-                parts.append((module.draw(condition, g), condition.label_B, condition.target_BN, torch.full((len(numbers),), g)))
+    for number, (g, size) in enumerate(batches(count, batch_size, len(module.generators))):
+        condition, x_BCHW = draw_batch(module, g, number, size, seed)
+        parts.append((x_BCHW, condition.label_B, condition.target_BN, torch.full((size,), g)))
     joined = (torch.cat(part).cpu().contiguous() for part in zip(*parts, strict=True))
     return dict(zip(("images", "labels", "conditioning", "generator"), joined, strict=True))
 
 
-def draw_grid(module: InversionModule, columns: int, seed: int, path: Path, title: str) -> Path:
+def draw_grid(module: Inverter, columns: int, seed: int, path: Path, title: str) -> Path:
     """Images of every class, conditioned on hot vectors, the same latents at every call: a column a sample, or a column
     for each of several generators (A8-2).
     """
@@ -205,6 +275,63 @@ class GridCallback(Callback):
         assert isinstance(pl_module, InversionModule)
         path = draw_grid(pl_module, self.columns, 0, self.run_dir.figures / f"grid_step{step:06d}.png", f"step {step}")
         log_image(self.loggers, names.SAMPLES_GRID, path, step, f"step {step}")
+
+
+class TrainingPasses(Callback):
+    """Counts the images that training passes through the classifier: over all its processes, and all parts of a resumed run."""
+
+    def __init__(self, passes: Passes) -> None:
+        self.passes = passes
+        self.earlier = {names.CLASSIFIER_FORWARDS: 0, names.CLASSIFIER_BACKWARDS: 0}
+        self.start = self._counts()
+        self.device = torch.device("cpu")
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.device = pl_module.device
+
+    def state_dict(self) -> dict[str, float]:
+        """The counts by metric name; called by all processes, and the same in each."""
+        counts = sum_over_ranks((self._counts() - self.start).to(self.device)).tolist()
+        return {name: earlier + count for (name, earlier), count in zip(self.earlier.items(), counts, strict=True)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.earlier = {name: state_dict[name] for name in self.earlier}
+
+    def _counts(self) -> Tensor:
+        return torch.tensor([self.passes.forwards, self.passes.backwards])
+
+
+class BatchReport:
+    """Logs the optimisation of the first batch of images, as a generator's training is logged, and says where each batch stands."""
+
+    def __init__(self, loggers: list[Logger], steps: int, every_seconds: float = 10.0) -> None:
+        self.loggers, self.steps, self.every_seconds = loggers, steps, every_seconds
+        self._last = time.monotonic()
+
+    def __call__(self, batch: int, step: int, values: Mapping[str, float]) -> None:
+        if bad := [name for name, value in values.items() if not math.isfinite(value)]:
+            raise NonFiniteError(f"{', '.join(bad)} is not finite at step {step} of batch {batch}; try a smaller method.lr")
+        if batch == 1:
+            for logger in self.loggers:
+                logger.log_metrics(dict(values), step=step)
+        if step == self.steps or time.monotonic() - self._last >= self.every_seconds:
+            self._last = time.monotonic()
+            shown = "  ".join(f"{name} {values[name]:.4f}" for name in (names.INVERSION_ACCURACY_TRAIN, names.LOSS_TOTAL))
+            print(f"images: batch {batch}, step {step}/{self.steps}  {shown}", file=sys.stderr, flush=True)
+
+
+def _costs_of_drawing(module: PixelInversion) -> dict[str, float]:
+    """What the images that were drawn so far have cost; steps and seconds to 0.95 are those of the first batch."""
+    costs = {
+        names.TRAINING_SECONDS: module.seconds,
+        names.IMAGES_PER_SECOND: module.images * module.steps / module.seconds,
+        names.CLASSIFIER_FORWARDS: module.forwards,
+        names.CLASSIFIER_BACKWARDS: module.backwards,
+    }
+    for step in range(WINDOW, module.steps + 1):
+        if sum(module.accuracies[step - WINDOW : step]) >= REACHED * WINDOW:
+            return costs | {names.STEPS_TO_95: step, names.SECONDS_TO_95: module.step_seconds[step - 1]}
+    return costs
 
 
 def _plain(cfg: DictConfig) -> dict[str, Any]:

@@ -13,11 +13,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from netinv_lightning.classifiers.passes import Passes
 from netinv_lightning.data.spec import DataSpec
 from netinv_lightning.errors import InputError, nearest, one_line
 
 PENULTIMATE = "penultimate"
 """Name of the default feature layer: the input of the network's last nn.Linear."""
+
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 class Classifier(nn.Module):
@@ -37,6 +40,11 @@ class Classifier(nn.Module):
         # Not in the state dict: a checkpoint holds the network's own weights, the card holds mean and std.
         self.register_buffer("mean_C11", torch.tensor(spec.mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("std_C11", torch.tensor(spec.std).view(-1, 1, 1), persistent=False)
+
+    @property
+    def normalises(self) -> bool:
+        """Whether mean and standard deviation of the training images are told; else images go in as they are."""
+        return (set(self.spec.mean), set(self.spec.std)) != ({0.0}, {1.0})
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         return self.network((x_BCHW.to(self.mean_C11.dtype) - self.mean_C11) / self.std_C11)
@@ -58,11 +66,21 @@ class FrozenClassifier(Classifier):
     def __init__(self, network: nn.Module, spec: DataSpec, feature_layers: Sequence[str] = (PENULTIMATE,)) -> None:
         super().__init__(network, spec)
         self.feature_layers = tuple(feature_layers)
-        self._taps: dict[str, Tensor] | None = None  # hooks record only while `logits_and_features` runs
+        self.passes = Passes()
+        self._taps: dict[str, Tensor] | None = None  # hooks record only while `trace` runs
+        self._normed: dict[str, Tensor] = {}
         self._handles = [self._tap(name) for name in self.feature_layers]
+        self.batch_norms = {
+            name: module for name, module in network.named_modules() if isinstance(module, BATCH_NORMS) and module.track_running_stats
+        }
+        for name, module in self.batch_norms.items():
+            module.register_forward_pre_hook(partial(self._record_normed, name))
         self.requires_grad_(False)
         self.eval()
         self._check_shapes()
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        return super().forward(self.passes.count(x_BCHW))
 
     def train(self, mode: bool = True) -> FrozenClassifier:
         """Stays in evaluation mode whatever its parent module does."""
@@ -70,12 +88,16 @@ class FrozenClassifier(Classifier):
 
     def logits_and_features(self, x_BCHW: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Logits [B, N] and, for each feature layer, its flattened output [B, D]."""
-        self._taps = {}
+        return self.trace(x_BCHW)[:2]
+
+    def trace(self, x_BCHW: Tensor) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+        """The same, and for each BatchNorm layer what goes into it, [B, C, ...]."""
+        self._taps, self._normed = {}, {}
         try:
             logits_BN = self(x_BCHW)
-            return logits_BN, {name: self._taps[name].flatten(1) for name in self.feature_layers}
+            return logits_BN, {name: self._taps[name].flatten(1) for name in self.feature_layers}, self._normed
         finally:
-            self._taps = None  # the graph is not to outlive the step
+            self._taps, self._normed = None, {}  # the graph is not to outlive the step
 
     def _tap(self, name: str) -> RemovableHandle:
         modules = {path: module for path, module in self.network.named_modules() if path}
@@ -101,6 +123,10 @@ class FrozenClassifier(Classifier):
         if not isinstance(output, Tensor):
             raise InputError(f"classifier.feature_layers={name}: its output is a {type(output).__name__}, not a tensor; name another layer")
         self._taps[name] = output.clone()  # the next layer may work in place
+
+    def _record_normed(self, name: str, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        if self._taps is not None:
+            self._normed[name] = inputs[0]
 
     @torch.no_grad()
     def _check_shapes(self) -> None:

@@ -1,6 +1,6 @@
-"""What a trained generator reaches on fresh samples, drawn in the sampling mode of the run.
+"""What an inversion reaches on fresh samples: of a trained generator in the sampling mode of the run, or optimised pixels.
 
-Shape suffixes: B batch, N classes, D features.
+Shape suffixes: B batch, C channels, H height, W width, N classes, D features.
 """
 
 from __future__ import annotations
@@ -12,15 +12,20 @@ import torch
 from torch import Tensor
 
 from netinv_lightning.classifiers.classifier import FrozenClassifier
+from netinv_lightning.inversion.conditioning import Condition
 from netinv_lightning.inversion.module import InversionModule, own_randomness
+from netinv_lightning.inversion.pixels import PixelInversion
 from netinv_lightning.inversion.ranks import rank, world_size
 from netinv_lightning.metrics import names
 from netinv_lightning.metrics.inversion import ClassCosine, InversionAccuracy
 
+Inverter = InversionModule | PixelInversion
+"""What draws images for conditions: trained generators, or gradient descent on the pixels."""
+
 
 @torch.no_grad()
 def evaluate(
-    module: InversionModule, samples: int, batch_size: int, seed: int, verifiers: Sequence[FrozenClassifier] = ()
+    module: Inverter, samples: int, batch_size: int, seed: int, verifiers: Sequence[FrozenClassifier] = ()
 ) -> tuple[dict[str, float], Tensor]:
     """Measures inversion twice: conditioned from the training distribution, and by hot vectors.
 
@@ -28,7 +33,7 @@ def evaluate(
     its number alone, so the result is the same over any number of processes.
 
     Args:
-        module: The trained inversion.
+        module: The inversion.
         samples: Images for each of the two, over all generators.
         batch_size: Images at a time.
         seed: Of the latents and conditions.
@@ -50,9 +55,11 @@ def evaluate(
         names.INTER_CLASS_COSINE: float(soft.cosine["inter"]),
     }
     confusion_NN = soft.accuracy["confusion_NN"]
-    per_class_N = confusion_NN.diagonal().double() / confusion_NN.sum(dim=1)
+    hits_and_counts = zip(confusion_NN.diagonal().tolist(), confusion_NN.sum(dim=1).tolist(), strict=True)
     metrics |= {
-        names.class_accuracy(label): float(value) for label, value in zip(module.classifier.spec.class_names, per_class_N, strict=True)
+        names.class_accuracy(label): hits / count
+        for label, (hits, count) in zip(module.classifier.spec.class_names, hits_and_counts, strict=True)
+        if count  # of few samples a class may have none
     }
     if len(soft.of_generators) > 1:
         metrics |= {names.generator(names.INVERSION_ACCURACY, g): value for g, value in enumerate(soft.of_generators)}
@@ -72,19 +79,17 @@ class Measured:
 
 
 def _measure(
-    module: InversionModule, samples: int, batch_size: int, seed: int, verifiers: Sequence[FrozenClassifier], hot: bool | None
+    module: Inverter, samples: int, batch_size: int, seed: int, verifiers: Sequence[FrozenClassifier], hot: bool | None
 ) -> Measured:
     classifier, N, G = module.classifier.eval(), module.conditioning.num_classes, len(module.generators)
     layer = classifier.feature_layers[-1]
     of_generators = [InversionAccuracy(N).to(module.device) for _ in range(G)]
     agreement = [InversionAccuracy(N).to(module.device) for _ in verifiers]
     cosine = ClassCosine(N, classifier.feature_dims[layer]).to(module.device)
-    for number, (g, size) in enumerate(_batches(samples, batch_size, G)):
+    for number, (g, size) in enumerate(batches(samples, batch_size, G)):
         if number % world_size() != rank():
             continue
-        with own_randomness(1_000_003 * (seed + 1) + number, module.device):
-            condition = module.conditioning.sample(size, module.device, hot=hot)
-            x_BCHW = module.draw(condition, g)
+        condition, x_BCHW = draw_batch(module, g, number, size, seed, hot)
         logits_BN, features = classifier.logits_and_features(x_BCHW)
         of_generators[g].update(logits_BN, condition.label_B, condition.target_BN)
         cosine.update(features[layer], condition.label_B)
@@ -99,7 +104,23 @@ def _measure(
     )
 
 
-def _batches(samples: int, batch_size: int, generators: int) -> Iterator[tuple[int, int]]:
+def draw_batch(module: Inverter, g: int, number: int, size: int, seed: int, hot: bool | None = None) -> tuple[Condition, Tensor]:
+    """Conditions and images [B, C, H, W] of one batch; its number and the seed alone decide them.
+
+    Args:
+        module: The inversion.
+        g: Which generator draws.
+        number: Of the batch.
+        size: B.
+        seed: Of the run.
+        hot: Condition on hot vectors; None as the run was configured.
+    """
+    with own_randomness(1_000_003 * (seed + 1) + number, module.device):
+        condition = module.conditioning.sample(size, module.device, hot=hot)
+        return condition, module.draw(condition, g)
+
+
+def batches(samples: int, batch_size: int, generators: int) -> Iterator[tuple[int, int]]:
     """Generator and size of each batch."""
     for g in range(generators):
         share = samples // generators + (g < samples % generators)

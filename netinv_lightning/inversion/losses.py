@@ -97,6 +97,57 @@ def variation(x_BCHW: Tensor) -> Tensor:
     return (down + across) / len(x_BCHW)
 
 
+def moments(x_BC: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance [C] of a layer's values [B, C, ...], over all but the channels, and over all ranks."""
+    x_CX = x_BC.float().movedim(1, 0).flatten(1)
+    n = x_CX.shape[1] * world_size()
+    mean_C = sum_over_ranks(x_CX.sum(dim=1)) / n
+    return mean_C, sum_over_ranks((x_CX - mean_C[:, None]).square().sum(dim=1)) / n
+
+
+def statistics_distance(x_BC: Tensor, mean_C: Tensor, var_C: Tensor) -> Tensor:
+    """How far a layer's values are from the mean m and variance v that its BatchNorm remembers of the training data.
+
+    The squared Wasserstein-2 distance between the normal distributions of these moments, in units of v, mean over the
+    channels: ((mu - m)^2 + (sigma - sqrt(v))^2) / v. DeepInversion (Yin et al. 2020) takes the norms of the differences of
+    means and variances, whose size depends on each layer's scale.
+
+    Args:
+        x_BC: What goes into the layer, [B, C, ...].
+        mean_C: m.
+        var_C: v.
+    """
+    with torch.autocast(x_BC.device.type, enabled=False):
+        mu_C, square_C = moments(x_BC)
+        var_C = var_C.float().clamp_min(1e-5)
+        ratio_C = (square_C / var_C + 1e-6).sqrt()  # a channel that is constant has a derivative too
+        return ((mu_C - mean_C.float()).square() / var_C + (ratio_C - 1).square()).mean()
+
+
+def class_spread(x_BCHW: Tensor, label_B: Tensor, distance: float = 0.25, pool: int = 4) -> Tensor:
+    """How far images of one class fall short of a distance to one another, as coarse pictures; 0 where none do.
+
+        mean over pairs i != j of one class of max(0, 1 - |I_i - I_j| / distance)^2
+
+    Features can differ by what nobody sees; this holds the pictures themselves apart, where a generator would else make
+    one picture a class (it is a mode-seeking term, as Mao et al. 2019 use for conditional generators).
+
+    Args:
+        x_BCHW: Images.
+        label_B: Their classes.
+        distance: Root mean square difference that is enough, in units of the pixel range.
+        pool: Side of the squares that are averaged first, so that no noise counts as a difference.
+    """
+    coarse_BP = F.avg_pool2d(x_BCHW.float(), min(pool, x_BCHW.shape[-1])).flatten(1)
+    rows_BP = rows_of_all_ranks(coarse_BP)
+    labels_B = rows_of_all_ranks(label_B)
+    norm_B = rows_BP.square().sum(dim=1)
+    square_BB = (norm_B[:, None] + norm_B[None] - 2 * rows_BP @ rows_BP.T) / rows_BP.shape[1]
+    short_BB = F.relu(1 - square_BB.clamp_min(1e-8).sqrt() / distance).square()
+    same_BB = (labels_B[:, None] == labels_B[None]).logical_and(~torch.eye(len(labels_B), dtype=torch.bool, device=label_B.device))
+    return (short_BB * same_BB).sum() / same_BB.sum().clamp_min(1)
+
+
 def pixel_range(x_BCHW: Tensor) -> Tensor:
     """L_Pix = sum max(0, -I) + sum max(0, I - 1): how far pixels lie outside [0, 1], summed (A2-9).
 

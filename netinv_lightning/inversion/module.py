@@ -1,6 +1,6 @@
 """The training step: latents and conditions in, the objective's gradient to the generator out, nothing else moves.
 
-    z, c ~ conditioning -> generator(z, c) -> images in [0, 1] -> frozen classifier -> logits, features -> objective
+    z, c ~ conditioning -> generator(z, c) -> images in [0, 1] -> augmentation -> frozen classifier -> logits, features -> objective
 
 Several generators train side by side, each on draws of its own, as if it were alone. Nothing leaves the device in a
 step. The last steps' values stay in a small buffer there; every `log_every` steps it is read once, checked for
@@ -23,6 +23,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from netinv_lightning.classifiers.classifier import FrozenClassifier
+from netinv_lightning.inversion.augmentation import Augmentation
 from netinv_lightning.inversion.conditioning import Condition, Conditioning
 from netinv_lightning.inversion.generator import BatchNorm, ChannelDropout, Generator
 from netinv_lightning.inversion.objective import Objective, Step
@@ -62,6 +63,7 @@ class InversionModule(L.LightningModule):
         classifier: What is inverted; moved along to the device, never changed, never saved.
         objective: The weighted terms.
         perturbation: For the perturbed terms.
+        augmentation: The views of the images that the classifier sees in training.
         seed: Of the first generator's draws; the next has `seed + 1`, and so on.
         batch_size: Images a step for each generator; 2 or more. Several processes share it out.
         lr: Learning rate of Adam.
@@ -82,6 +84,7 @@ class InversionModule(L.LightningModule):
         classifier: FrozenClassifier,
         objective: Objective,
         perturbation: Perturbation | None = None,
+        augmentation: Augmentation | None = None,
         seed: int = 0,
         batch_size: int = 48,
         lr: float = 6e-3,
@@ -101,6 +104,7 @@ class InversionModule(L.LightningModule):
             raise ValueError(f"sampling_batch_norm={sampling_batch_norm}: choose running or batch")
         self.generators, self.classifier = nn.ModuleList(generators), classifier
         self.conditioning, self.objective, self.perturbation = conditioning, objective, perturbation or Perturbation()
+        self.augmentation = augmentation or Augmentation()
         self.batch_size, self.log_every, self.together = batch_size, log_every, together
         self.lr, self.weight_decay, self.betas, self.warmup, self.final_lr = lr, weight_decay, tuple(betas), warmup, final_lr
         self.sampling_dropout, self.sampling_batch_norm = sampling_dropout, sampling_batch_norm
@@ -138,8 +142,8 @@ class InversionModule(L.LightningModule):
         """One generator's step, up to logits and features."""
         z_BZ, condition = self._draw_batch(g)
         x_BCHW = self._generator(g)(z_BZ, condition)
-        logits_BN, features = classifier.logits_and_features(x_BCHW)
-        return Step(x_BCHW, condition, logits_BN, features, classifier, self._generator(g), self.perturbation, self.streams[g])
+        logits_BN, features, normed = classifier.trace(self.augmentation(x_BCHW, self.streams[g]))
+        return Step(x_BCHW, condition, logits_BN, features, classifier, self._generator(g), self.perturbation, self.streams[g], normed)
 
     def _steps_together(self) -> list[Step]:
         """The steps of all generators, in one pass through generators and classifier."""
@@ -147,15 +151,19 @@ class InversionModule(L.LightningModule):
         conditions = [condition for _, condition in draws]
         generators = [self._generator(g) for g in range(len(draws))]
         x_GBCHW = generate_together(generators, torch.stack([z_BZ for z_BZ, _ in draws]), conditions)
-        logits_XN, features = self.classifier.logits_and_features(x_GBCHW.flatten(0, 1))
-        logits_GBN = logits_XN.unflatten(0, x_GBCHW.shape[:2])
-        of_layer = {name: f_XD.unflatten(0, x_GBCHW.shape[:2]) for name, f_XD in features.items()}
+        views = [self.augmentation(x_GBCHW[g], self.streams[g]) for g in range(len(generators))]
+        logits_XN, features, normed = self.classifier.trace(torch.cat(views))
+        G = len(generators)
+
+        def of_generator(g: int, values: dict[str, Tensor]) -> dict[str, Tensor]:
+            return {name: value.chunk(G)[g] for name, value in values.items()}
+
         return [
             Step(
-                x_GBCHW[g], conditions[g], logits_GBN[g], {name: f_GBD[g] for name, f_GBD in of_layer.items()},
-                self.classifier, generators[g], self.perturbation, self.streams[g],
+                x_GBCHW[g], conditions[g], logits_XN.chunk(G)[g], of_generator(g, features),
+                self.classifier, generators[g], self.perturbation, self.streams[g], of_generator(g, normed),
             )
-            for g in range(len(generators))
+            for g in range(G)
         ]  # fmt: skip
 
     def _draw_batch(self, g: int) -> tuple[Tensor, Condition]:

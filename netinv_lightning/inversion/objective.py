@@ -40,6 +40,7 @@ class Step:
         generator: The generator.
         perturbation: How the perturbed terms perturb.
         stream: Their randomness; None for torch's global one.
+        normed: For each BatchNorm layer of the classifier, what went into it, [B, C, ...].
     """
 
     x_BCHW: Tensor
@@ -50,6 +51,7 @@ class Step:
     generator: nn.Module = field(default_factory=nn.Identity)
     perturbation: Perturbation = field(default_factory=Perturbation)
     stream: Stream | None = None
+    normed: Mapping[str, Tensor] = field(default_factory=dict)
 
     @cached_property
     def perturbed_logits_BN(self) -> Tensor:
@@ -102,15 +104,42 @@ def gradient(step: Step, per_image: bool = True) -> Tensor:
     return losses.gradient_norm(step.classifier, step.x_BCHW, step.condition.label_B, per_image)
 
 
+def batch_norm(step: Step, pixels: float = 1.0) -> Tensor:
+    """Mean distance of the batch to the statistics that the classifier keeps of its training data, over its BatchNorm layers.
+
+    `pixels` weights the first statistics of all, mean and standard deviation of the classifier's normalisation. A network
+    that remembers nothing gives 0.
+    """
+    layers = step.classifier.batch_norms
+    terms = [losses.statistics_distance(x_BC, *_remembered(layers[name])) for name, x_BC in step.normed.items()]
+    total = torch.stack(terms).mean() if terms else step.x_BCHW.new_zeros(())
+    if pixels and step.classifier.normalises:
+        mean_C, std_C = step.classifier.mean_C11.flatten(), step.classifier.std_C11.flatten()
+        total = total + pixels * losses.statistics_distance(step.x_BCHW, mean_C, std_C.square())
+    return total
+
+
+def class_spread(step: Step, distance: float = 0.25, pool: int = 4) -> Tensor:
+    return losses.class_spread(step.x_BCHW, step.condition.label_B, distance, pool)
+
+
+def _remembered(layer: nn.Module) -> tuple[Tensor, Tensor]:
+    mean_C, var_C = layer.running_mean, layer.running_var
+    assert isinstance(mean_C, Tensor)
+    assert isinstance(var_C, Tensor)
+    return mean_C, var_C
+
+
 def l1(step: Step) -> Tensor:
     """Sum of the generator's absolute weights (not in the papers; the public notebooks add it)."""
     return torch.stack([weight.abs().sum() for weight in step.generator.parameters()]).sum()
 
 
 TERMS: dict[str, Callable[..., Tensor]] = {
-    term.__name__: term for term in (kl, ce, cosine, orthogonality, kl_perturbed, ce_perturbed, variation, pixel, gradient, l1)
+    term.__name__: term
+    for term in (kl, ce, cosine, orthogonality, kl_perturbed, ce_perturbed, variation, pixel, gradient, l1, batch_norm, class_spread)
 }
-"""The terms by name, in the papers' order (A2-11)."""
+"""The terms by name: the papers' in their order (A2-11), then those of others."""
 
 
 class Objective:

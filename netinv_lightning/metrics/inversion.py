@@ -16,8 +16,9 @@ from torchmetrics import Metric
 class InversionAccuracy(Metric):
     """Share of images whose predicted label equals the conditioning label (S2 section 5.1; A3-1).
 
-    `compute` gives `accuracy`, `confidence` (mean of the largest probability), `kl` (mean D_KL(P||Q) to the
-    conditioning, in nats), and `confusion_NN`, whose row is the conditioning label and column the predicted one.
+    `compute` gives `accuracy`, `confidence` (mean of the largest probability), `margin` (mean of the largest less the
+    second largest probability), `kl` (mean D_KL(P||Q) to the conditioning, in nats), and `confusion_NN`, whose row is
+    the conditioning label and column the predicted one.
 
     Args:
         num_classes: N.
@@ -26,6 +27,7 @@ class InversionAccuracy(Metric):
     full_state_update = False
     confusion_NN: Tensor
     confidence_sum: Tensor
+    margin_sum: Tensor
     kl_sum: Tensor
 
     def __init__(self, num_classes: int, **kwargs: Any) -> None:
@@ -33,6 +35,7 @@ class InversionAccuracy(Metric):
         self.num_classes = num_classes
         self.add_state("confusion_NN", torch.zeros(num_classes, num_classes, dtype=torch.long), dist_reduce_fx="sum")
         self.add_state("confidence_sum", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("margin_sum", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("kl_sum", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, logits_BN: Tensor, label_B: Tensor, target_BN: Tensor) -> None:
@@ -40,7 +43,9 @@ class InversionAccuracy(Metric):
         log_q_BN = logits_BN.double().log_softmax(dim=1)
         cells_B = label_B * self.num_classes + logits_BN.argmax(dim=1)
         self.confusion_NN += torch.bincount(cells_B, minlength=self.num_classes**2).view(self.num_classes, -1)
-        self.confidence_sum += log_q_BN.amax(dim=1).exp().sum()
+        largest_B, second_B = log_q_BN.topk(2, dim=1).values.exp().unbind(dim=1)
+        self.confidence_sum += largest_B.sum()
+        self.margin_sum += (largest_B - second_B).sum()
         self.kl_sum += F.kl_div(log_q_BN, target_BN.double(), reduction="sum")
 
     def compute(self) -> dict[str, Tensor]:
@@ -48,6 +53,7 @@ class InversionAccuracy(Metric):
         return {
             "accuracy": self.confusion_NN.diagonal().sum().double() / n,
             "confidence": self.confidence_sum / n,
+            "margin": self.margin_sum / n,
             "kl": self.kl_sum / n,
             "confusion_NN": self.confusion_NN,
         }

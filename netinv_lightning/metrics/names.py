@@ -7,6 +7,7 @@ INVERSION_ACCURACY_HOT = "inversion/accuracy_hot"
 INVERSION_ACCURACY_TRAIN = "inversion/accuracy_train"
 INVERSION_CONFIDENCE = "inversion/confidence"
 INVERSION_CONFIDENCE_HOT = "inversion/confidence_hot"
+INVERSION_MARGIN = "inversion/margin"
 INVERSION_KL = "inversion/kl"
 INVERSION_CONFUSION = "inversion/confusion"
 STEPS_TO_95 = "inversion/steps_to_95"
@@ -14,7 +15,22 @@ SECONDS_TO_95 = "inversion/seconds_to_95"
 
 INTRA_CLASS_COSINE = "diversity/intra_class_cosine"
 INTER_CLASS_COSINE = "diversity/inter_class_cosine"
+VENDI = "diversity/vendi"
+VENDI_CLASS = "diversity/vendi_class"
+DUPLICATES = "diversity/duplicates"
+RECALL = "diversity/recall"
+COVERAGE = "diversity/coverage"
+
 TRANSFER_ACCURACY = "transfer/accuracy"
+TRANSFER_CEILING = "transfer/ceiling"
+
+DENSITY = "fidelity/density"
+PRECISION = "fidelity/precision"
+FID = "fidelity/fid"
+KID = "fidelity/kid"
+C2ST = "fidelity/c2st"
+LPIPS = "fidelity/lpips"
+CAS = "fidelity/cas"
 
 CLASSIFIER_LOSS = "classifier/loss"
 CLASSIFIER_VAL_ACCURACY = "classifier/val_accuracy"
@@ -26,6 +42,8 @@ CLASSIFIER_TRAINING_SECONDS = "cost/classifier_training_seconds"
 IMAGES_PER_SECOND = "cost/images_per_second"
 PEAK_MEMORY_MB = "cost/peak_memory_mb"
 GENERATOR_PARAMETERS = "cost/generator_parameters"
+CLASSIFIER_FORWARDS = "cost/classifier_forwards"
+CLASSIFIER_BACKWARDS = "cost/classifier_backwards"
 
 LOSS_TOTAL = "loss/total"
 
@@ -44,6 +62,16 @@ def loss(term: str) -> str:
 def excess(term: str) -> str:
     """Name of a term's distance to the least value that it can have."""
     return f"{loss(term)}_excess"
+
+
+def of_network(name: str, network: str) -> str:
+    """Name of a metric by the logits or in the penultimate features of one network."""
+    return f"{name}/{network}"
+
+
+def stability(disturbance: str) -> str:
+    """Name of the inversion accuracy that is left after a disturbance, one of `metrics.stability.DISTURBANCES`."""
+    return f"stability/{disturbance}"
 
 
 def class_accuracy(label: str) -> str:

@@ -1,0 +1,91 @@
+"""Are images nearer to the training images than to images that the classifier never saw?
+
+Nearness is normalised cross-correlation (Haim et al. 2022): the dot product of images whose pixels have mean 0 and
+norm 1. Each image has a nearest neighbour among m training images and one among m held-out images; where nothing of the
+training set is given away, both are equally near on average. The gap is the mean difference. Two things can make one by
+chance: which images were drawn (bootstrap over them), and which references happened to be in which half (the same
+number under splits drawn anew).
+
+Shape suffixes: n images, m references of one kind, K nearest references, P pixels, S splits, R resamples.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+GAP = "memorisation/gap"
+GAP_LOW = "memorisation/gap_low"
+GAP_HIGH = "memorisation/gap_high"
+GAP_P_VALUE = "memorisation/gap_p_value"
+NEAREST_TRAINING = "memorisation/nearest_training"
+NEAREST_HELD_OUT = "memorisation/nearest_held_out"
+
+LARGEST_REFERENCE = 10_000
+LARGEST_PROBE = 1_000
+SAME = 1 - 1e-5  # similarity of an image with itself, less rounding
+SPLITS = 999
+RESAMPLES = 999
+NEAREST = 32  # references of which a split decides; that all of them fall into one half has a chance of 2^-31
+
+
+def memorisation(x_nCHW: Tensor, training_mCHW: Tensor, held_out_mCHW: Tensor, seed: int = 0) -> dict[str, float]:
+    """Compares the nearest training image with the nearest held-out image.
+
+    Args:
+        x_nCHW: The images to be judged, in [0, 1] or uint8; of more than 1,000 a seeded choice is taken.
+        training_mCHW: Images that the classifier was trained on.
+        held_out_mCHW: Images of the same source that it was not. The larger of the two sets is cut to the size of the
+            smaller, and both to 10,000, by a seeded choice. Where the judged images are among them (as real test images
+            are), none is its own neighbour.
+        seed: Of the choices, resamples and splits.
+
+    Returns:
+        The mean similarity to the nearest image of each kind, in [-1, 1]; their difference; the ends of its bootstrap
+        confidence interval (95 %); and the share of random splits of the references that give a gap as large.
+    """
+    source = torch.Generator().manual_seed(seed)
+    m = min(len(training_mCHW), len(held_out_mCHW), LARGEST_REFERENCE)
+    reference_XP = torch.cat([_unit(_choice(images, m, source)) for images in (training_mCHW, held_out_mCHW)])
+    similarity_nX = torch.cat([part_bP @ reference_XP.T for part_bP in _unit(_choice(x_nCHW, LARGEST_PROBE, source)).split(250)])
+    own_nm = similarity_nX[:, m:] > SAME
+    similarity_nX[:, m:][own_nm] = -1.0
+    nearest_n2 = similarity_nX.unflatten(1, (2, m)).amax(dim=2).double()
+    gap_n = nearest_n2[:, 0] - nearest_n2[:, 1]
+    gap, n = float(gap_n.mean()), len(gap_n)
+    resampled_R = gap_n[torch.randint(n, (RESAMPLES, n), generator=source)].mean(dim=1)
+    low, high = torch.quantile(resampled_R, torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    as_large = sum(float(null) >= gap for null in _gaps_of_random_splits(similarity_nX, source))
+    return {
+        NEAREST_TRAINING: float(nearest_n2[:, 0].mean()),
+        NEAREST_HELD_OUT: float(nearest_n2[:, 1].mean()),
+        GAP: gap,
+        GAP_LOW: low,
+        GAP_HIGH: high,
+        GAP_P_VALUE: (1 + as_large) / (1 + SPLITS),
+    }
+
+
+def _gaps_of_random_splits(similarity_nX: Tensor, source: torch.Generator) -> Tensor:
+    """The gap where the references are split into halves at random, [S]."""
+    X = similarity_nX.shape[1]
+    value_nK, index_nK = similarity_nX.topk(min(NEAREST, X), dim=1)
+    gap_S = torch.empty(SPLITS, dtype=torch.float64)
+    for split in range(SPLITS):
+        first_X = torch.zeros(X, dtype=torch.bool)
+        first_X[torch.randperm(X, generator=source)[: X // 2]] = True
+        first_nK = first_X[index_nK]
+        halves = [torch.where(inside_nK, value_nK, value_nK[:, -1:]).amax(dim=1) for inside_nK in (first_nK, ~first_nK)]
+        gap_S[split] = (halves[0] - halves[1]).double().mean()
+    return gap_S
+
+
+def _choice(images_nCHW: Tensor, size: int, source: torch.Generator) -> Tensor:
+    n = len(images_nCHW)
+    return images_nCHW if n <= size else images_nCHW[torch.randperm(n, generator=source)[:size]]
+
+
+def _unit(images_nCHW: Tensor) -> Tensor:
+    x_nP = images_nCHW.flatten(1).float().cpu()
+    return F.normalize(x_nP - x_nP.mean(dim=1, keepdim=True), dim=1)

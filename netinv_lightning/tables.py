@@ -1,0 +1,74 @@
+"""A table as CSV, as Markdown and on the terminal, all three from the same rows."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from netinv_lightning.run_dir import write_atomically
+
+Cell = str | float | int | None
+"""None is shown as an empty cell."""
+
+
+@dataclass
+class Table:
+    """Rows of cells below column names, and notes below them."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    notes: Sequence[str] = field(default_factory=list)
+
+
+def write_csv(table: Table, path: Path) -> None:
+    """Numbers in full precision; no title and no notes."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(table.columns)
+    writer.writerows(table.rows)
+    write_atomically(path, text.getvalue())
+
+
+def write_markdown(table: Table, path: Path) -> None:
+    lines = [f"# {table.title}", "", _markdown_row(table.columns), _markdown_row(["---"] * len(table.columns))]
+    lines += [_markdown_row([shown(cell) for cell in row]) for row in table.rows]
+    lines += ["", *(f"- {note}" for note in table.notes)] if table.notes else []
+    write_atomically(path, "\n".join(lines) + "\n")
+
+
+def show(table: Table) -> None:
+    """Prints the table, 100 columns wide where the output is no terminal."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    printed = RichTable(title=table.title, title_justify="left", box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
+    for number, column in enumerate(table.columns):
+        numeric = all(not isinstance(row[number], str) or re.fullmatch(r"[-0-9. ±]*", row[number]) for row in table.rows)
+        printed.add_column(Text(column), justify="right" if numeric else "left", no_wrap=numeric)
+    for row in table.rows:
+        printed.add_row(*(Text(shown(cell)) for cell in row))
+    console = Console(width=None if sys.stdout.isatty() else 100)
+    console.print(printed)
+    for note in table.notes:
+        console.print(Text(note))
+
+
+def shown(cell: Cell) -> str:
+    """A number as it is read: three digits or so, and thousands without decimals."""
+    if cell is None:
+        return ""
+    if not isinstance(cell, float):
+        return str(cell)
+    return f"{cell:.0f}" if abs(cell) >= 1000 else f"{cell:.1f}" if abs(cell) >= 10 else f"{cell:.3f}"
+
+
+def _markdown_row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"

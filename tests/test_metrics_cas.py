@@ -1,0 +1,66 @@
+"""What a classifier learns from generated images: labels that fit, labels that are swapped, and labels that say nothing.
+
+Shape suffixes: n images, C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from netinv_lightning.classifiers.networks import MLP
+from netinv_lightning.metrics.cas import ClassificationAccuracyScore
+
+
+def bright_and_dark(n: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Class 1 is brighter by 0.3 than class 0, under noise."""
+    source = torch.Generator().manual_seed(seed)
+    label_n = torch.arange(n) % 2
+    return 0.5 * torch.rand(n, 1, 4, 4, generator=source) + 0.3 * label_n[:, None, None, None], label_n
+
+
+def network() -> nn.Module:
+    return MLP(2, 1, 4, widths=(16,))
+
+
+def score(x_nCHW: Tensor, label_n: Tensor, seed: int = 0) -> float:
+    metric = ClassificationAccuracyScore(network, *bright_and_dark(200, seed=1), seed=seed)
+    for part in torch.arange(len(label_n)).split(150):
+        metric.update(x_nCHW[part], label_n[part])
+    return metric.compute().item()
+
+
+def test_labels_that_fit_those_that_are_swapped_and_those_that_say_nothing() -> None:
+    x_nCHW, label_n = bright_and_dark(400, seed=2)
+    assert score(x_nCHW, label_n) > 0.98
+    assert score(x_nCHW, 1 - label_n) < 0.02
+    noise = torch.rand(400, 1, 4, 4, generator=torch.Generator().manual_seed(3))
+    assert 0.2 < score(noise, label_n) < 0.8
+
+
+@pytest.mark.parametrize("n", [2, 130])
+def test_a_seed_trains_one_network_and_leaves_the_global_stream_alone(n: int) -> None:
+    """Also of no more images than BatchNorm needs, and of no whole number of batches."""
+    x_nCHW, label_n = bright_and_dark(n, seed=4)
+    before = torch.get_rng_state()
+    trained: list[nn.Module] = []
+
+    def kept() -> nn.Module:
+        trained.append(network())
+        return trained[-1]
+
+    for seed in (0, 0, 1):
+        metric = ClassificationAccuracyScore(kept, *bright_and_dark(20, seed=1), seed=seed)
+        metric.update(x_nCHW, label_n)
+        assert 0 <= metric.compute() <= 1
+    weights = [dict(made.named_parameters())["head.weight"] for made in trained]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_it_is_trained_and_judged_without_gradients_around_it() -> None:
+    x_nCHW, label_n = bright_and_dark(400, seed=2)
+    with torch.no_grad():
+        assert score(x_nCHW, label_n) > 0.98
