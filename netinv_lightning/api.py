@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 
-from netinv_lightning.applications.invert import InvertApplication, make_module
+from netinv_lightning.applications.invert import METHODS, InvertApplication
 from netinv_lightning.classifiers.classifier import PENULTIMATE, FrozenClassifier
 from netinv_lightning.config import CONF, check, register
 from netinv_lightning.config_errors import explain
@@ -144,12 +144,14 @@ def load_run(run_dir: str | Path, trusted: Sequence[str] = ()) -> Inversion:
 
     directory = Path(run_dir)
     cfg = read_config(directory, trusted)
-    checkpoint = directory / "checkpoints" / "last.ckpt"
-    if cfg.application.name != "invert" or not checkpoint.is_file():
+    checkpoint, method = directory / "checkpoints" / "last.ckpt", cfg.method.name
+    if cfg.application.name != "invert" or (method == "generator" and not checkpoint.is_file()):
         raise InputError(f"{directory}: holds no trained generator (application={cfg.application.name}, no checkpoints/last.ckpt)")
     if cfg.classifier.train:  # then the run holds a copy of what was trained for it
         cfg.classifier.train, cfg.classifier.path = False, str(directory / "classifier.safetensors")
-    module = make_module(cfg)
-    module.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"], strict=False)
+    module = METHODS[method](cfg, None)
+    if isinstance(module, InversionModule):
+        module.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"], strict=False)
+        module.eval()
     summary = directory / "summary.json"
-    return Inversion(cfg, module.eval(), json.loads(summary.read_text()) if summary.is_file() else {})
+    return Inversion(cfg, module, json.loads(summary.read_text()) if summary.is_file() else {})

@@ -59,7 +59,7 @@ def test_a_shift_is_by_whole_pixels_where_the_draw_says_so() -> None:
 def test_rotation_scale_shear_and_flip_do_what_they_say() -> None:
     middle = 4
     quarter = Augmentation(rotation=90.0)(ramp(), Fixed(1.0))[0, 0]
-    assert torch.allclose(quarter, torch.rot90(ramp()[0, 0]), atol=1e-2) or torch.allclose(quarter, torch.rot90(ramp()[0, 0], -1), atol=1e-2)
+    assert torch.allclose(quarter, torch.rot90(ramp()[0, 0]), atol=1e-2)
     half = Augmentation(scale=0.5)(ramp(), Fixed(0.0))[0, 0]  # the view reaches half as far: objects look twice as large
     assert half[middle, middle + 2] - half[middle, middle] == pytest.approx(1.0, abs=1e-3)
     sheared = Augmentation(shear=0.5)(ramp(), Fixed(1.0))[0, 0]

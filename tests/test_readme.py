@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import netinv_lightning
+from netinv_lightning.applications import APPLICATIONS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -25,7 +26,7 @@ def commands() -> list[str]:
 def test_every_command_composes(command: str) -> None:
     overrides = [word for word in shlex.split(command)[1:] if word != "-m"]
     first_of_sweep = [word if "[" in word or "{" in word else word.split(",")[0] for word in overrides]
-    assert netinv_lightning.compose(first_of_sweep).application.name in ("invert", "train_classifier")
+    assert netinv_lightning.compose(first_of_sweep).application.name in APPLICATIONS
 
 
 def test_there_are_commands() -> None:

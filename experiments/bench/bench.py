@@ -25,9 +25,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import netinv_lightning
 from netinv_lightning.applications.invert import make_module
+from netinv_lightning.classifiers.build import load_classifier, load_zoo
+from netinv_lightning.data.module import ImageDataModule
+from netinv_lightning.image_sets import Images
 from netinv_lightning.inversion import losses
 from netinv_lightning.inversion.module import InversionModule, Steps
 from netinv_lightning.inversion.objective import Step
+from netinv_lightning.measurement import Measurement, look
 from netinv_lightning.trainer import keep_freed_memory, make_trainer
 
 warnings.filterwarnings("ignore")
@@ -272,6 +276,27 @@ def sweep() -> None:
         tell(f"{JOBS} quick jobs: a command each / joblib", f"{seconds(apart) / joblib:.2f}", "one pair")
 
 
+def measurement() -> None:
+    """All metrics of 10,000 images of 32 x 32, real images included, against one pass of the same images through the networks."""
+    cfg = netinv_lightning.compose(["+experiment=cifar_invert"])
+    classifier, verifiers = load_classifier(cfg), {name: load_zoo(name) for name in cfg.application.verifiers}
+    real = ImageDataModule(**cfg.data)
+    images = Images(torch.rand(10_000, 3, 32, 32), torch.arange(10_000) % 10)
+
+    def passes() -> None:
+        for network in (classifier, *verifiers.values()):
+            look(network, images.images_nCHW)
+
+    look(classifier, images.images_nCHW[:1000])
+    everything = seconds(lambda: Measurement(classifier, verifiers, real)(images))
+    once = seconds(passes)
+    tell(
+        "all metrics of 10,000 images / one pass through 3 networks",
+        f"{everything / once:.1f}",
+        f"{everything:.0f} s; goal < 60 s on 2 cores",
+    )
+
+
 def command(folder: str, *arguments: str) -> None:
     subprocess.run([sys.executable, "-m", "netinv_lightning.run", *arguments], cwd=folder, check=True, capture_output=True)
 
@@ -293,7 +318,14 @@ def tell(name: str, value: str, note: str = "") -> None:
         csv.writer(file).writerows([["figure", "median (range)", "note"], *rows.values()])
 
 
-PARTS = {"step": step_and_terms, "memory": kept_memory, "generators": several_generators, "command": whole_command, "sweep": sweep}
+PARTS = {
+    "step": step_and_terms,
+    "memory": kept_memory,
+    "generators": several_generators,
+    "command": whole_command,
+    "sweep": sweep,
+    "measurement": measurement,  # needs CIFAR-10
+}
 
 
 def main() -> None:

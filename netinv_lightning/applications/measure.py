@@ -45,7 +45,7 @@ class MeasureApplication:
         asked = app.verifiers if app.verifiers is not None else measured_cfg.application.get("verifiers") or []
         self.report = Report(measured_cfg, self.classifier, {name: load_zoo(name) for name in asked}, self.samples)
         if app.samples is not None:
-            self.report.check(self.draw(self.samples))
+            self.report.check(self.draw(self.report.samples))
 
     def run(self, run_dir: RunDir) -> dict[str, float]:
         return self.report(run_dir.path, self.known, self.draw) | self.known
