@@ -10,7 +10,7 @@ ZOO := mnist_cnn fashion_mnist_cnn svhn_head_cnn cifar10_cnn \
        svhn_head_resnet svhn_head_vit cifar10_resnet cifar10_vit
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test lint wheel-check bench zoo results natural retry dashboard sync clean
+.PHONY: help quickstart test lint wheel-check bench zoo results natural conditioning retry dashboard sync clean
 
 help:  ## print this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -49,6 +49,9 @@ results: $(STAMP)  ## the inversion accuracies of experiments/inversion_accuracy
 
 natural: $(STAMP)  ## the papers' objective against loss=natural, 4 data sets x 3 seeds, and without each part
 	$(BIN)/python experiments/natural_images/run.py
+
+conditioning: $(STAMP)  ## label, vector, matrix and vector-matrix conditioning compared, 2 data sets x 3 seeds
+	$(RUN) +experiment=conditioning
 
 retry: $(STAMP)  ## run what is not done of a sweep: make retry SWEEP=sweeps/mnist_invert/STAMP
 	$(RUN) retry $(SWEEP)

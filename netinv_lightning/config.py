@@ -187,7 +187,10 @@ class MeasureApplication:
 
 @dataclass
 class Benchmark:
-    """Keys of `application=benchmark`: every combination is an inversion of its own, with `overrides` on top."""
+    """Keys of `application=benchmark`: every combination is an inversion of its own, with `overrides` on top.
+
+    On the command line each of them is quoted: `'application.overrides=["application.steps=200"]'`.
+    """
 
     name: str = "benchmark"
     experiments: list[str] = field(default_factory=lambda: ["mnist_invert"])
@@ -260,6 +263,15 @@ class Config:
     logger: Logger = field(default_factory=Logger)
 
 
+APPLICATION_KEYS: dict[str, type] = {
+    "invert": Invert,
+    "train_classifier": TrainClassifier,
+    "measure": MeasureApplication,
+    "benchmark": Benchmark,
+}
+"""The keys of each application, by its name."""
+
+
 def register() -> None:
     """Makes the schema known to Hydra's config search."""
     store = ConfigStore.instance()
@@ -267,10 +279,8 @@ def register() -> None:
     # what it loads from the store it copies once more, so the store itself needs no copy.
     ConfigStore.__deepcopy__ = lambda self, memo: self  # type: ignore[attr-defined]
     store.store(name="schema", node=Config, provider="netinv_lightning")
-    store.store(group="application", name="invert_schema", node=Invert, provider="netinv_lightning")
-    store.store(group="application", name="train_classifier_schema", node=TrainClassifier, provider="netinv_lightning")
-    store.store(group="application", name="measure_schema", node=MeasureApplication, provider="netinv_lightning", package="application")
-    store.store(group="application", name="benchmark_schema", node=Benchmark, provider="netinv_lightning", package="application")
+    for name, keys in APPLICATION_KEYS.items():
+        store.store(group="application", name=f"{name}_schema", node=keys, provider="netinv_lightning", package="application")
     store.store(group="method", name="generator_schema", node=GeneratorMethod, provider="netinv_lightning")
     store.store(group="method", name="gradient_schema", node=GradientMethod, provider="netinv_lightning", package="method")
 

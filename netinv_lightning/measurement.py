@@ -137,8 +137,6 @@ class Measurement:
             )
         check_images(images, self.classifier.spec)
 
-    _check = check
-
     # Groups of metrics
 
     def _measured(self, group: str) -> Callable[[Images, dict[str, Seen]], dict[str, float]]:

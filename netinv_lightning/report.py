@@ -27,9 +27,9 @@ from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.image_sets import Images
 from netinv_lightning.inversion.evaluation import Inverter, batches, draw_batch
 from netinv_lightning.measurement import Measurement
-from netinv_lightning.memorisation import memorisation
 from netinv_lightning.metrics import names
 from netinv_lightning.metrics.manifold import NEIGHBOURS
+from netinv_lightning.metrics.memorisation import memorisation
 from netinv_lightning.run_dir import write_atomically
 from netinv_lightning.tables import Cell, Table, show, write_csv, write_markdown
 from netinv_lightning.verdict import Case, Finding, Verdict, diagnose, judge
@@ -81,7 +81,7 @@ class Report:
             What was measured of the inverted images, by metric name; empty without `measure=full`.
         """
         measured = self._measure_all(directory, draw) if self.measure.full else {}
-        known = {**measured, **metrics}
+        known = {**metrics, **measured}
         N, ceiling = self.classifier.spec.num_classes, known.get(names.TRANSFER_CEILING, self._ceiling_of_cards())
         verdict = judge(known, N, ceiling)
         findings = diagnose(Case(known, N, _weights(self.cfg.loss), ceiling, _numbers(self.cfg)))
@@ -111,7 +111,8 @@ class Report:
 
     def _measurement(self) -> Measurement:
         """Anew where it is used: between the check and the measurement the classifier may move to another device."""
-        return Measurement(self.classifier, self.verifiers, self.real, list(self.measure.metrics), self.cfg.seed)
+        groups = list(dict.fromkeys(["accuracy", *self.measure.metrics]))  # no verdict without accuracy
+        return Measurement(self.classifier, self.verifiers, self.real, groups, self.cfg.seed)
 
     def _measure_all(self, directory: Path, draw: Callable[[int], Images]) -> dict[str, float]:
         measurement = self._measurement()

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from netinv_lightning.config import Config, Invert, TrainClassifier
+from netinv_lightning.config import APPLICATION_KEYS, Config
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.run_dir import RunDir
 from netinv_lightning.trust import check_targets
@@ -19,6 +19,7 @@ CHANGEABLE = (
     "application.eval_",
     "application.grid_",
     "application.keep_samples",
+    "measure",
     "trainer",
     "logger",
     "output",
@@ -45,7 +46,7 @@ def read_config(run_dir: Path, trusted: Sequence[str] = ()) -> DictConfig:
         cfg = OmegaConf.load(path)
         assert isinstance(cfg, DictConfig)
         schema = OmegaConf.structured(Config)
-        application = {"invert": Invert, "train_classifier": TrainClassifier}.get(cfg.application.name)
+        application = APPLICATION_KEYS.get(cfg.application.name)
         if application is not None:
             schema.application = OmegaConf.structured(application)
         cfg = OmegaConf.merge(schema, cfg)

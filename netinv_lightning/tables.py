@@ -51,7 +51,7 @@ def show(table: Table) -> None:
 
     printed = RichTable(title=table.title, title_justify="left", box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
     for number, column in enumerate(table.columns):
-        numeric = all(not isinstance(row[number], str) or re.fullmatch(r"[-0-9. ±]*", row[number]) for row in table.rows)
+        numeric = all(re.fullmatch(r"[-0-9. ±]*", shown(row[number])) for row in table.rows)
         printed.add_column(Text(column), justify="right" if numeric else "left", no_wrap=numeric)
     for row in table.rows:
         printed.add_row(*(Text(shown(cell)) for cell in row))

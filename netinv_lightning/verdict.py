@@ -21,7 +21,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from netinv_lightning import memorisation
 from netinv_lightning.metrics import names
 
 NO_INVERSION = "no inversion"
@@ -128,12 +127,14 @@ def judge(metrics: Mapping[str, float], num_classes: int, ceiling: float | None 
     evidence.append(_rung("do networks that never saw them agree?", metrics, names.TRANSFER_ACCURACY, half_way(chance, most)))
     if not evidence[-1].passed:
         return Verdict(ADVERSARIAL, tuple(evidence))
-    if memorisation.GAP_LOW not in metrics:
+    if names.MEMORISATION_GAP_LOW not in metrics:
         return Verdict(CLASS_TYPICAL, tuple(evidence), (untested_nearness,))
-    nearer = _rung("nearer to training images than to others?", metrics, memorisation.GAP_LOW, NEARER)
-    if nearer.passed and metrics[memorisation.GAP_P_VALUE] > CHANCE_OF_ERROR:  # the other test fails, so that one decides
-        p_value = metrics[memorisation.GAP_P_VALUE]
-        nearer = Evidence("more than random splits of the real images give?", memorisation.GAP_P_VALUE, p_value, CHANCE_OF_ERROR, False)
+    nearer = _rung("nearer to training images than to others?", metrics, names.MEMORISATION_GAP_LOW, NEARER)
+    if nearer.passed and metrics[names.MEMORISATION_GAP_P_VALUE] > CHANCE_OF_ERROR:  # the other test fails, so that one decides
+        p_value = metrics[names.MEMORISATION_GAP_P_VALUE]
+        nearer = Evidence(
+            "more than random splits of the real images give?", names.MEMORISATION_GAP_P_VALUE, p_value, CHANCE_OF_ERROR, False
+        )
     evidence.append(nearer)
     return Verdict(TRAINING_LIKE if nearer.passed else CLASS_TYPICAL, tuple(evidence))
 

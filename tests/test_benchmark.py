@@ -26,7 +26,7 @@ SMALL = [
     "application.methods=[generator]",
     "application.conditionings=[vector_matrix,label]",
     "application.seeds=[0,1]",
-    f"application.overrides=[{','.join(OVERRIDES)}]",
+    f"application.overrides={json.dumps(OVERRIDES)}",
     "measure.controls=[noise,real]",
     "measure.samples=50",
 ]
@@ -78,7 +78,10 @@ def test_a_failed_job_is_a_row_and_resuming_runs_it_alone(
     assert metrics == {names.TRANSFER_ACCURACY: pytest.approx(statistics.fmean(transfer))}
     assert float(rows[3][names.TRANSFER_ACCURACY]) > 0.9  # real images
     assert float(rows[2][names.TRANSFER_ACCURACY]) < 0.4  # noise
-    assert "control: real" in capsys.readouterr().out
+    text = (job_dir / "benchmark.md").read_text()
+    assert "failed" not in text
+    assert "| control: real |  | 50 images |" in text
+    assert "± standard deviation" in capsys.readouterr().out
 
 
 def test_being_told_to_stop_stops_the_benchmark(job_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,9 +115,12 @@ def test_a_refused_job_is_a_row_too(job_dir: Path, monkeypatch: pytest.MonkeyPat
         (["application.methods=[gradiant]"], r"method=gradiant: there is no such choice; did you mean 'gradient'\?"),
         (["application.experiments=[mnist_inver]"], r"did you mean 'mnist_invert'\?"),
         (["application.conditionings=[vectors]"], r"did you mean 'vector'\?"),
-        (["application.experiments=[zoo/mnist_cnn]"], r"is application=train_classifier; name recipes of application=invert"),
-        (["application.overrides=[application.stepz=3]"], r"stepz: there is no such key; did you mean 'application.steps'\?"),
-        (["application.overrides=[application.verifiers=[mnist_cnn]]"], r"verifiers=mnist_cnn: is the classifier that is inverted"),
+        (
+            ["application.experiments=[zoo/mnist_cnn]", "application.overrides=[]"],
+            r"is application=train_classifier; name recipes of application=invert",
+        ),
+        (['application.overrides=["application.stepz=3"]'], r"stepz: there is no such key; did you mean 'application.steps'\?"),
+        (['application.overrides=["application.verifiers=[mnist_cnn]"]'], r"verifiers=mnist_cnn: is the classifier that is inverted"),
         (["application.seeds=[]"], r"application.seeds=\[\]: must name one or more"),
         (["application.seeds=[1,1]"], r"application.seeds=\[1, 1\]: names one twice"),
         (["measure.controls=[noize]"], r"did you mean 'noise'\?"),

@@ -15,10 +15,11 @@ from torch import Tensor
 
 import netinv_lightning
 from netinv_lightning.classifiers.build import load_zoo
+from netinv_lightning.config import Measure
 from netinv_lightning.controls import CONTROLS
 from netinv_lightning.data.module import ImageDataModule
 from netinv_lightning.errors import InputError
-from netinv_lightning.memorisation import GAP
+from netinv_lightning.measurement import ALL
 from netinv_lightning.metrics import names
 from netinv_lightning.report import last_losses
 from netinv_lightning.run import run
@@ -66,17 +67,23 @@ def test_a_finished_run_is_measured_beside_controls(finished: Path, job_dir: Pat
     assert sets["inverted"]["images"] == 64  # as many as the run's evaluation, and the same ones
     for name in (names.INVERSION_ACCURACY, names.TRANSFER_ACCURACY, names.INTRA_CLASS_COSINE):
         assert sets["inverted"][name] == pytest.approx(before[name], abs=1e-6)
-        assert metrics[name] == before[name]
+        assert metrics[name] == sets["inverted"][name]
     assert sets["real"][names.TRANSFER_ACCURACY] > 0.9
     assert sets["noise"][names.TRANSFER_ACCURACY] < 0.3
     assert sets["class_means"][names.DUPLICATES] == 1.0
     assert sets["inverted"][names.TRANSFER_CEILING] > 0.95
-    assert all(GAP in measured for measured in sets.values())
+    assert all(names.MEMORISATION_GAP in measured for measured in sets.values())
     assert json.loads((job_dir / "summary.json").read_text()) == metrics
     assert metrics[names.DUPLICATES] == sets["inverted"][names.DUPLICATES]
+    assert metrics[names.SECONDS] == before[names.SECONDS]
 
     text = (job_dir / "measurement.md").read_text()
-    for marked, metric in ((True, names.INVERSION_ACCURACY), (True, names.VENDI), (False, names.TRANSFER_ACCURACY), (False, GAP)):
+    for marked, metric in (
+        (True, names.INVERSION_ACCURACY),
+        (True, names.VENDI),
+        (False, names.TRANSFER_ACCURACY),
+        (False, names.MEMORISATION_GAP),
+    ):
         assert (f"| {metric} *" in text) == marked
         assert (f"| {metric} |" in text) != marked
     assert "nearest neighbours" in text
@@ -90,6 +97,16 @@ def test_a_finished_run_is_measured_beside_controls(finished: Path, job_dir: Pat
     assert max(len(line) for line in printed.split("verdict:")[0].splitlines()) <= 100
 
 
+def test_other_verifiers_than_the_runs(finished: Path, job_dir: Path) -> None:
+    """What the run's own verifiers said is not mixed in; accuracy is measured even if it was not asked for."""
+    cfg = netinv_lightning.compose([*MEASURE, f"application.run={finished}", "application.verifiers=[]", "measure.metrics=[diversity]"])
+    metrics = run(cfg, job_dir)
+    assert names.TRANSFER_ACCURACY in json.loads((finished / "summary.json").read_text())
+    assert not any(name.startswith("transfer/") for name in [*metrics, *_measured(job_dir)["inverted"]])
+    assert names.INVERSION_ACCURACY in _measured(job_dir)["inverted"]
+    assert "verifiers, whose penultimate features are the extractors: none" in (job_dir / "measurement.md").read_text()
+
+
 def test_without_data_what_needs_them_is_skipped_and_said(compose: Compose, job_dir: Path, tmp_path: Path) -> None:
     """At the end of an inversion: never zero, never silent."""
     cfg = compose("measure=full", f"data.root={tmp_path / 'none'}", "application.verifiers=[mnist_mlp]", "application.eval_samples=150")
@@ -101,6 +118,11 @@ def test_without_data_what_needs_them_is_skipped_and_said(compose: Compose, job_
     text = (job_dir / "measurement.md").read_text()
     for what in ("control real", "control class_means", "fid", "cas", "manifold"):
         assert f"- skipped: {what}: no real" in text
+
+
+def test_by_default_everything_is_measured() -> None:
+    assert tuple(Measure().metrics) == ALL
+    assert Measure().controls == list(CONTROLS)
 
 
 @pytest.mark.parametrize("full", [False, True])

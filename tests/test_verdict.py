@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import DictConfig
 
 import netinv_lightning
-from netinv_lightning.memorisation import (
-    GAP,
-    GAP_HIGH,
-    GAP_LOW,
-    GAP_P_VALUE,
-    NEAREST_HELD_OUT,
-    NEAREST_TRAINING,
-    memorisation,
-)
 from netinv_lightning.metrics import names
+from netinv_lightning.metrics.memorisation import memorisation
+from netinv_lightning.run import run
 from netinv_lightning.verdict import (
     ADVERSARIAL,
     CLASS_TYPICAL,
@@ -29,6 +26,10 @@ from netinv_lightning.verdict import (
     diagnose,
     judge,
 )
+
+Compose = Callable[..., DictConfig]
+GRADIENT = ["method=gradient", "application.eval_samples=32", "application.keep_samples=32", "application.grid_columns=1"]
+QUIET = ["application.grid_every=1000", "application.checkpoint_every=1000", "application.keep_samples=16"]
 
 HEALTHY = {
     names.INVERSION_ACCURACY: 0.99,
@@ -85,7 +86,7 @@ def test_what_was_not_tested_is_said() -> None:
     ("low", "p_value", "name"), [(0.05, 0.001, TRAINING_LIKE), (-0.01, 0.001, CLASS_TYPICAL), (0.05, 0.2, CLASS_TYPICAL)]
 )
 def test_training_like_needs_interval_and_random_splits(low: float, p_value: float, name: str) -> None:
-    verdict = judge({**HEALTHY, GAP_LOW: low, GAP_P_VALUE: p_value}, 10)
+    verdict = judge({**HEALTHY, names.MEMORISATION_GAP_LOW: low, names.MEMORISATION_GAP_P_VALUE: p_value}, 10)
     assert verdict.name == name
     assert verdict.not_tested == ()
     assert [rung.passed for rung in verdict.evidence] == [True, True, name == TRAINING_LIKE]
@@ -151,6 +152,43 @@ def test_equal_weights_are_never_called_kl_against_ce() -> None:
     assert float(kl_n.max()) < math.log(2)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "failures", "verdict"),
+    [
+        (  # nothing but cross-entropy, one label a class, no randomness but the latents
+            ["loss=ce_only", "conditioning=label", "generator=small", "generator.dropout=0", "application.steps=60",
+             "application.batch_size=32", "application.eval_samples=200", *QUIET],
+            {"mode collapse"}, ADVERSARIAL,
+        ),
+        ([], {"label mismatch", "mode collapse"}, NO_INVERSION),  # 8 steps: every image is the same still
+        ([*GRADIENT, "method.steps=20", "loss=ce_only"], {"noise"}, ADVERSARIAL),
+        ([*GRADIENT, "method.steps=20", "loss.orthogonality.weight=300"], {"over-diversity", "label mismatch"}, NO_INVERSION),
+        ([*GRADIENT, "method.steps=20", "loss.ce.weight=30"], {"KL against CE"}, ADVERSARIAL),
+        (  # logits as features: 32 images in 10 dimensions
+            [*GRADIENT, "method.steps=100", "loss.orthogonality.weight=100", "loss.cosine.weight=0", "classifier.feature_layers=[head]"],
+            {"orthogonality at its floor"}, ADVERSARIAL,
+        ),
+    ],
+    ids=["mode collapse", "label mismatch", "noise", "over-diversity", "KL against CE", "orthogonality"],
+)  # fmt: skip
+def test_each_failure_is_provoked(compose: Compose, job_dir: Path, overrides: list[str], failures: set[str], verdict: str) -> None:
+    run(compose("data=mnist", "application.verifiers=[mnist_mlp,mnist_resnet]", *overrides), job_dir)
+    found = json.loads((job_dir / "verdict.json").read_text())
+    named = {finding["failure"] for finding in found["diagnosis"]}
+    assert failures <= named
+    assert found["verdict"] == verdict
+
+
+def test_a_healthy_run_has_no_diagnosis(compose: Compose, job_dir: Path) -> None:
+    steps = ["application.steps=200", "application.batch_size=24", "application.eval_samples=200"]
+    run(compose("+experiment=mnist_invert", "loss=natural", "generator=small", *steps, *QUIET), job_dir)
+    found = json.loads((job_dir / "verdict.json").read_text())
+    assert found["diagnosis"] == []
+    assert found["verdict"] == CLASS_TYPICAL
+    assert found["evidence"][1]["threshold"] == pytest.approx((0.1 + (0.9871 + 0.9963) / 2) / 2)  # the ceiling: of the verifiers' cards
+    assert "measure=full" in found["not_tested"][0]
+
+
 def _settings_change_the_config(finding: Finding) -> None:
     before = netinv_lightning.compose()
     for setting in finding.settings:
@@ -166,39 +204,41 @@ def test_copies_of_training_images_are_nearer_to_them() -> None:
     training, held_out = _random(200, 0), _random(200, 1)
     copies = (training[:100] * 0.5 + 0.2).clamp(0, 1)  # correlation knows neither contrast nor brightness
     found = memorisation(copies, training, held_out)
-    assert found[NEAREST_TRAINING] == pytest.approx(1.0, abs=1e-5)
-    assert found[NEAREST_HELD_OUT] < 0.6
-    assert found[GAP] == pytest.approx(found[NEAREST_TRAINING] - found[NEAREST_HELD_OUT], abs=1e-6)
-    assert found[GAP_LOW] < found[GAP] < found[GAP_HIGH]
-    assert found[GAP_LOW] > 0.3
-    assert found[GAP_P_VALUE] == pytest.approx(1 / 1000)
+    assert found[names.MEMORISATION_NEAREST_TRAINING] == pytest.approx(1.0, abs=1e-5)
+    assert found[names.MEMORISATION_NEAREST_HELD_OUT] < 0.6
+    assert found[names.MEMORISATION_GAP] == pytest.approx(
+        found[names.MEMORISATION_NEAREST_TRAINING] - found[names.MEMORISATION_NEAREST_HELD_OUT], abs=1e-6
+    )
+    assert found[names.MEMORISATION_GAP_LOW] < found[names.MEMORISATION_GAP] < found[names.MEMORISATION_GAP_HIGH]
+    assert found[names.MEMORISATION_GAP_LOW] > 0.3
+    assert found[names.MEMORISATION_GAP_P_VALUE] == pytest.approx(1 / 200)
 
 
 def test_images_of_the_same_source_are_as_near_to_both() -> None:
     found = memorisation(_random(300, 2), _random(200, 0), _random(500, 1))
-    assert abs(found[GAP]) < 0.02
-    assert found[GAP_P_VALUE] > 0.01
+    assert abs(found[names.MEMORISATION_GAP]) < 0.02
+    assert found[names.MEMORISATION_GAP_P_VALUE] > 0.01
 
 
 def test_one_image_many_times_proves_nothing() -> None:
     """The bootstrap alone would: the same gap, often. Random splits know that it is one image."""
     training, held_out = _random(200, 0), _random(200, 1)
-    one = next(x for x in _random(50, 3).split(1) if memorisation(x, training, held_out)[GAP] > 0.02)
+    one = next(x for x in _random(50, 3).split(1) if memorisation(x, training, held_out)[names.MEMORISATION_GAP] > 0.02)
     found = memorisation(one.repeat(100, 1, 1, 1), training, held_out)
-    assert found[GAP_LOW] > 0.02
-    assert found[GAP_P_VALUE] > 0.1
+    assert found[names.MEMORISATION_GAP_LOW] > 0.02
+    assert found[names.MEMORISATION_GAP_P_VALUE] > 0.1
 
 
 def test_held_out_images_are_not_their_own_neighbours() -> None:
     training, held_out = _random(200, 0), _random(200, 1)
     found = memorisation(held_out[:100], training, held_out)
-    assert found[NEAREST_HELD_OUT] < 0.6
-    assert abs(found[GAP]) < 0.03
+    assert found[names.MEMORISATION_NEAREST_HELD_OUT] < 0.6
+    assert abs(found[names.MEMORISATION_GAP]) < 0.03
 
 
 def test_the_nearest_is_found_by_hand() -> None:
     """Two pixels up, two down: correlation 1 with itself, 0 with the other diagonal, whatever the contrast."""
     a, b = torch.tensor([[[[1.0, 1.0], [0.0, 0.0]]]]), torch.tensor([[[[1.0, 0.0], [1.0, 0.0]]]])
     found = memorisation(0.2 * a + 0.1, a, b)
-    assert found[NEAREST_TRAINING] == pytest.approx(1.0)
-    assert found[NEAREST_HELD_OUT] == pytest.approx(0.0, abs=1e-6)
+    assert found[names.MEMORISATION_NEAREST_TRAINING] == pytest.approx(1.0)
+    assert found[names.MEMORISATION_NEAREST_HELD_OUT] == pytest.approx(0.0, abs=1e-6)

@@ -48,7 +48,7 @@ class MeasureApplication:
             self.report.check(self.draw(self.report.samples))
 
     def run(self, run_dir: RunDir) -> dict[str, float]:
-        return self.report(run_dir.path, self.known, self.draw) | self.known
+        return self.known | self.report(run_dir.path, self.known, self.draw)
 
     def _take_run(self, cfg: DictConfig, directory: Path) -> DictConfig:
         """The config of a finished run, with what it left: a generator, or where there is none the samples that it kept."""
@@ -59,7 +59,10 @@ class MeasureApplication:
             )
         if (state := RunDir(directory).state) != "done":
             raise InputError(f"application.run={directory}: is not done ({state}); continue it with resume={directory}")
-        self.known = json.loads((directory / "summary.json").read_text()) | last_losses(directory)
+        summary: dict[str, float] = json.loads((directory / "summary.json").read_text())
+        if cfg.application.verifiers is not None:  # then what other networks said is not what these say
+            summary = {name: value for name, value in summary.items() if not name.startswith("transfer/")}
+        self.known = summary | last_losses(directory)
         if run_cfg.classifier.train:  # then the run holds a copy of what was trained for it
             run_cfg.classifier.train, run_cfg.classifier.path = False, str(directory / "classifier.safetensors")
         if (directory / "checkpoints" / "last.ckpt").is_file():

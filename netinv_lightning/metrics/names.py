@@ -32,6 +32,13 @@ C2ST = "fidelity/c2st"
 LPIPS = "fidelity/lpips"
 CAS = "fidelity/cas"
 
+MEMORISATION_GAP = "memorisation/gap"
+MEMORISATION_GAP_LOW = "memorisation/gap_low"
+MEMORISATION_GAP_HIGH = "memorisation/gap_high"
+MEMORISATION_GAP_P_VALUE = "memorisation/gap_p_value"
+MEMORISATION_NEAREST_TRAINING = "memorisation/nearest_training"
+MEMORISATION_NEAREST_HELD_OUT = "memorisation/nearest_held_out"
+
 CLASSIFIER_LOSS = "classifier/loss"
 CLASSIFIER_VAL_ACCURACY = "classifier/val_accuracy"
 CLASSIFIER_TEST_ACCURACY = "classifier/test_accuracy"

@@ -15,17 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-GAP = "memorisation/gap"
-GAP_LOW = "memorisation/gap_low"
-GAP_HIGH = "memorisation/gap_high"
-GAP_P_VALUE = "memorisation/gap_p_value"
-NEAREST_TRAINING = "memorisation/nearest_training"
-NEAREST_HELD_OUT = "memorisation/nearest_held_out"
+from netinv_lightning.metrics import names
 
 LARGEST_REFERENCE = 10_000
 LARGEST_PROBE = 1_000
 SAME = 1 - 1e-5  # similarity of an image with itself, less rounding
-SPLITS = 999
+SPLITS = 199
 RESAMPLES = 999
 NEAREST = 32  # references of which a split decides; that all of them fall into one half has a chance of 2^-31
 
@@ -58,12 +53,12 @@ def memorisation(x_nCHW: Tensor, training_mCHW: Tensor, held_out_mCHW: Tensor, s
     low, high = torch.quantile(resampled_R, torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
     as_large = sum(float(null) >= gap for null in _gaps_of_random_splits(similarity_nX, source))
     return {
-        NEAREST_TRAINING: float(nearest_n2[:, 0].mean()),
-        NEAREST_HELD_OUT: float(nearest_n2[:, 1].mean()),
-        GAP: gap,
-        GAP_LOW: low,
-        GAP_HIGH: high,
-        GAP_P_VALUE: (1 + as_large) / (1 + SPLITS),
+        names.MEMORISATION_NEAREST_TRAINING: float(nearest_n2[:, 0].mean()),
+        names.MEMORISATION_NEAREST_HELD_OUT: float(nearest_n2[:, 1].mean()),
+        names.MEMORISATION_GAP: gap,
+        names.MEMORISATION_GAP_LOW: low,
+        names.MEMORISATION_GAP_HIGH: high,
+        names.MEMORISATION_GAP_P_VALUE: (1 + as_large) / (1 + SPLITS),
     }
 
 
