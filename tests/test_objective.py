@@ -37,8 +37,9 @@ def made_step(perturbation: Perturbation | None = None) -> Step:
     generator = Generator(conditioning, 1, 28, latent_dim=6, hidden=5, seed_widths=[8], image_widths=[8, 6])
     condition = conditioning.sample(6)
     x_BCHW = generator(generator.sample_latent(6), condition)
-    logits_BN, features = classifier.logits_and_features(x_BCHW)
-    return Step(x_BCHW, condition, logits_BN, features, classifier, generator, perturbation or Perturbation("linf", 0.2, "adversarial"))
+    logits_BN, features, normed = classifier.trace(x_BCHW)
+    perturbation = perturbation or Perturbation("linf", 0.2, "adversarial")
+    return Step(x_BCHW, condition, logits_BN, features, classifier, generator, perturbation, normed=normed)
 
 
 def value_of(step: Step, name: str, **options: Any) -> Tensor:
@@ -56,6 +57,13 @@ EXPECTED: dict[str, Callable[[Step], Tensor]] = {
     "pixel": lambda step: losses.pixel_range(step.x_BCHW),
     "gradient": lambda step: losses.gradient_norm(step.classifier, step.x_BCHW, step.condition.label_B),
     "l1": lambda step: sum((weight.abs().sum() for weight in step.generator.parameters()), torch.zeros(())),
+    "batch_norm": lambda step: (
+        torch.stack(
+            [losses.statistics_distance(x_BC, torch.zeros(x_BC.shape[1]), torch.ones(x_BC.shape[1])) for x_BC in step.normed.values()]
+        ).mean()
+        + losses.statistics_distance(step.x_BCHW, torch.tensor(SPEC.mean), torch.tensor(SPEC.std).square())
+    ),
+    "class_spread": lambda step: losses.class_spread(step.x_BCHW, step.condition.label_B),
 }
 
 
@@ -73,9 +81,9 @@ def test_each_term_is_reachable_by_name_and_is_its_loss(name: str) -> None:
     torch.testing.assert_close(value, EXPECTED[name](step))
 
 
-def test_there_are_the_papers_nine_terms_and_l1() -> None:
+def test_there_are_the_papers_nine_terms_and_three_of_others() -> None:
     assert set(TERMS) == set(EXPECTED)
-    assert len(TERMS) == 9 + 1
+    assert len(TERMS) == 9 + 3
 
 
 @pytest.mark.parametrize(
@@ -183,7 +191,11 @@ def test_each_term_moves_the_images(name: str) -> None:
     step = made_step()
     (gradient_BCHW,) = torch.autograd.grad(value_of(step, name), step.x_BCHW)
     assert gradient_BCHW.isfinite().all()
-    assert (gradient_BCHW.flatten(1).abs().amax(dim=1) > 0).all()
+    moved_B = gradient_BCHW.flatten(1).abs().amax(dim=1) > 0
+    label_B = step.condition.label_B
+    has_company_B = (label_B[:, None] == label_B).sum(dim=1) > 1
+    assert 0 < has_company_B.sum() < len(label_B)
+    assert torch.equal(moved_B, has_company_B if name == "class_spread" else torch.ones_like(moved_B))
 
 
 # A user's own terms, and mistakes
