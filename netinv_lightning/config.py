@@ -271,6 +271,9 @@ APPLICATION_KEYS: dict[str, type] = {
 }
 """The keys of each application, by its name."""
 
+METHOD_KEYS: dict[str, type] = {"generator": GeneratorMethod, "gradient": GradientMethod}
+"""The keys of each method, by its name."""
+
 
 def register() -> None:
     """Makes the schema known to Hydra's config search."""
@@ -281,8 +284,8 @@ def register() -> None:
     store.store(name="schema", node=Config, provider="netinv_lightning")
     for name, keys in APPLICATION_KEYS.items():
         store.store(group="application", name=f"{name}_schema", node=keys, provider="netinv_lightning", package="application")
-    store.store(group="method", name="generator_schema", node=GeneratorMethod, provider="netinv_lightning")
-    store.store(group="method", name="gradient_schema", node=GradientMethod, provider="netinv_lightning", package="method")
+    for name, keys in METHOD_KEYS.items():
+        store.store(group="method", name=f"{name}_schema", node=keys, provider="netinv_lightning", package="method")
 
 
 def check(cfg: DictConfig) -> None:

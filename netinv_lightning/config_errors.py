@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import fields
 from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from netinv_lightning.config import CONF, Config
+from netinv_lightning.config import APPLICATION_KEYS, CONF, METHOD_KEYS, Config
 from netinv_lightning.errors import InputError, nearest, one_line
 
 _EXTRAS = {
@@ -20,6 +21,10 @@ _EXTRAS = {
     "hydra/launcher=submitit_slurm": "slurm",
 }
 """What is there only with an extra of pyproject.toml."""
+
+
+_KEYS_OF_CHOICES = {"application": APPLICATION_KEYS, "method": METHOD_KEYS}
+"""Groups whose choices have keys of their own."""
 
 
 def explain(error: BaseException) -> str:
@@ -48,6 +53,10 @@ def explain(error: BaseException) -> str:
     key = _first(r"full_key: ([\w.]+)", text)
     if re.search(r"is not in struct|not in '\w+'", text):
         key = _first(r"Could not (?:override|append to config)[^']*'\+{0,2}([\w.]+)'", text) or key
+        group, _, name = key.partition(".")
+        if owners := [choice for choice, keys in _KEYS_OF_CHOICES.get(group, {}).items() if name in {key.name for key in fields(keys)}]:
+            jobs = f", or for the jobs of a benchmark 'application.overrides=[\"{key}=...\"]'" if group == "application" else ""
+            return f"{key}: is a key of {' and '.join(f'{group}={choice}' for choice in owners)}; choose that{jobs}"
         known = [other for other in _all_keys() if other != key]  # another application's key is none of this one's
         same_name = [other for other in known if other.rpartition(".")[2] == key.rpartition(".")[2]]
         return f"{key}: there is no such key; {nearest(key, same_name or known)}"

@@ -84,7 +84,8 @@ class Report:
         known = {**metrics, **measured}
         N, ceiling = self.classifier.spec.num_classes, known.get(names.TRANSFER_CEILING, self._ceiling_of_cards())
         verdict = judge(known, N, ceiling)
-        findings = diagnose(Case(known, N, _weights(self.cfg.loss), ceiling, _numbers(self.cfg)))
+        # Of images from a file nobody knows how they were made, so there is nothing to advise.
+        findings = diagnose(Case(known, N, _weights(self.cfg.loss), ceiling, _numbers(self.cfg))) if self.cfg.loss else []
         _conclude(directory, verdict, findings)
         return measured
 
@@ -144,6 +145,7 @@ class Report:
             LEGEND,
             f"seed {self.cfg.seed}; k = {NEIGHBOURS} nearest neighbours",
             f"verifiers, whose penultimate features are the extractors: {networks}",
+            "training-like takes a memorisation/gap_low above 0.01 too: p tells chance alone, and train and test split differ themselves",
             *(f"skipped: {what}: {why}" for what, why in skipped.items()),
         ]
         return Table(f"Measured: {self.cfg.name}", ["metric", "optimised", *sets], rows, notes)
@@ -234,8 +236,6 @@ def _weights(loss: DictConfig) -> dict[str, float]:
 
 def _numbers(cfg: DictConfig) -> dict[str, float]:
     """The keys that a diagnosis may advise to change, where they have an effect."""
-    if not cfg.loss:  # images from a file
-        return {}
     if cfg.method.name == "gradient":
         return {"method.steps": cfg.method.steps}
     return {"application.steps": cfg.application.steps, "generator.dropout": cfg.generator.dropout}

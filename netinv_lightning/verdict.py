@@ -71,8 +71,10 @@ class Verdict:
 
     @property
     def line(self) -> str:
-        last = self.evidence[-1]
-        told = f"{last.metric} {last.value:.3f}, {abs(last.margin):.3f} {'above' if last.margin > 0 else 'below'} {last.threshold:.3f}"
+        told = "; ".join(
+            f"{rung.metric} {rung.value:.3f}, {abs(rung.margin):.3f} {'above' if rung.margin > 0 else 'below'} {rung.threshold:.3f}"
+            for rung in self.evidence
+        )
         untested = f"; not tested: {'; '.join(self.not_tested)}" if self.not_tested else ""
         return f"verdict: {self.name}: {MEANINGS[self.name]} ({told}){untested}"
 

@@ -35,6 +35,8 @@ EVERYTHING = (
     "logger.mode=offline",
     "loss=reconstruction",
     "+loss.l1={weight: 1e-5}",
+    "+loss.batch_norm={weight: 1}",
+    "+loss.class_spread={weight: 1}",
     "application.steps=12",
     "application.verifiers=[mnist_mlp]",
 )
@@ -154,7 +156,7 @@ def test_sections_and_panels() -> None:
     line, bar, scalar, scatter = "Run History Line Plot", "Bar Chart", "Scalar Chart", "Scatter Plot"
     assert sections == {
         "Inversion accuracy": [line, scalar, scalar, scatter, bar, bar, bar, bar],
-        "Loss terms": [line] * 12,
+        "Loss terms": [line] * 14,
         "Samples": ["Media Browser", "Media Browser", "Weave"],
         "Sweep comparison": ["Parallel Coordinates Plot", "Parameter Importance", bar, "Run Comparer"],
         "Cost": [bar, bar, bar, bar, scatter],
