@@ -12,6 +12,7 @@ import csv
 import json
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +85,9 @@ class Report:
         known = {**metrics, **measured}
         N, ceiling = self.classifier.spec.num_classes, known.get(names.TRANSFER_CEILING, self._ceiling_of_cards())
         verdict = judge(known, N, ceiling)
-        # Of images from a file nobody knows how they were made, so there is nothing to advise.
-        findings = diagnose(Case(known, N, _weights(self.cfg.loss), ceiling, _numbers(self.cfg))) if self.cfg.loss else []
+        findings = diagnose(Case(known, N, _weights(self.cfg.loss), ceiling, _numbers(self.cfg)))
+        if not self.cfg.loss:  # images from a file: nobody knows how they were made, so there is nothing to advise
+            findings = [replace(finding, settings=()) for finding in findings]
         _conclude(directory, verdict, findings)
         return measured
 
@@ -236,6 +238,8 @@ def _weights(loss: DictConfig) -> dict[str, float]:
 
 def _numbers(cfg: DictConfig) -> dict[str, float]:
     """The keys that a diagnosis may advise to change, where they have an effect."""
+    if not cfg.loss:  # images from a file
+        return {}
     if cfg.method.name == "gradient":
         return {"method.steps": cfg.method.steps}
     return {"application.steps": cfg.application.steps, "generator.dropout": cfg.generator.dropout}

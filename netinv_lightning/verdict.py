@@ -96,10 +96,8 @@ class Finding:
 
     @property
     def line(self) -> str:
-        return (
-            f"diagnosis: {self.failure}: {self.meaning} ({self.metric} {self.value:.3f}, threshold {self.threshold:.3f}); "
-            f"try {' or '.join(self.settings)}"
-        )
+        advice = f"; try {' or '.join(self.settings)}" if self.settings else ""
+        return f"diagnosis: {self.failure}: {self.meaning} ({self.metric} {self.value:.3f}, threshold {self.threshold:.3f}){advice}"
 
 
 def half_way(chance: float, most: float) -> float:
