@@ -52,12 +52,18 @@ def started(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     processes = []
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
 
+    def heed_interrupts() -> None:  # a shell's background jobs, and all that they start, ignore them
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
     def start(*arguments: str) -> subprocess.Popen[str]:
         if "hydra/launcher=joblib" in arguments:  # which shares the cores out itself
             environment.pop("OMP_NUM_THREADS")
         with (tmp_path / "stdout").open("a") as out, (tmp_path / "stderr").open("a") as err:
             command = [*COMMAND, *arguments]
-            processes.append(subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=out, stderr=err, text=True))
+            process = subprocess.Popen(
+                command, cwd=tmp_path, env=environment, stdout=out, stderr=err, text=True, preexec_fn=heed_interrupts
+            )
+            processes.append(process)
         return processes[-1]
 
     yield start
