@@ -140,7 +140,6 @@ class Invert:
     final_lr: float = 0.1
     sampling_dropout: bool = True
     sampling_batch_norm: str = "running"
-    together: Optional[bool] = None
     channels_last: bool = True
     compile: bool = False
     verifiers: list[str] = field(default_factory=list)

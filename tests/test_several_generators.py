@@ -36,31 +36,33 @@ EXTRA = {"default": (), "perturbed": ("loss=reconstruction", "perturbation.norm=
 
 @pytest.mark.parametrize("extra", EXTRA.values(), ids=EXTRA.keys())
 def test_each_is_the_one_trained_alone_with_its_seed(compose: Compose, tmp_path: Path, extra: tuple[str, ...]) -> None:
-    """In threads even bit by bit, dropout and perturbations included, since each draws from a stream of its own."""
+    """With dropout off, in double precision: Adam makes whole steps of the rounding errors of single precision."""
+    extra = ("generator.dropout=0", "trainer.precision=64-true", *extra)
     run(compose("n_generators=3", "seed=5", *extra), tmp_path / "all")
     for g in range(3):
         run(compose(f"seed={5 + g}", *extra), tmp_path / str(g))
         together, alone = of_generator(weights(tmp_path / "all"), g), of_generator(weights(tmp_path / str(g)), 0)
         assert alone.keys() == together.keys()
-        assert all(torch.equal(value, together[name]) for name, value in alone.items())
+        for name, value in alone.items():
+            torch.testing.assert_close(together[name], value, rtol=1e-6, atol=1e-9, msg=name)
     a, b = (of_generator(weights(tmp_path / "all"), g) for g in (0, 1))
-    assert not torch.equal(a["to_image.0.weight"], b["to_image.0.weight"])
+    assert not torch.allclose(a["to_image.0.weight"], b["to_image.0.weight"], atol=1e-3)
 
 
-def test_one_vectorised_pass_trains_the_same(compose: Compose, tmp_path: Path) -> None:
-    """What a GPU does (application.together=true), within rounding, with dropout off."""
-    for name, extra in (("threads", "application.together=false"), ("pass", "application.together=true")):
-        run(compose("n_generators=3", "generator.dropout=0", extra), tmp_path / name)
-    threads, one_pass = weights(tmp_path / "threads"), weights(tmp_path / "pass")
-    for name, value in threads.items():
-        torch.testing.assert_close(one_pass[name].float(), value.float(), rtol=1e-4, atol=2e-6)
+def test_dropout_is_another_in_each(compose: Compose) -> None:
+    module = make_module(compose("n_generators=2", "generator.dropout=0.5"))
+    for name, value in module.generators[0].state_dict().items():
+        module.generators[1].state_dict()[name].copy_(value)
+    condition = module.conditioning.sample(6)
+    a_BCHW, b_BCHW = generate_together(list(module.generators), [torch.ones(6, module.generator.latent_dim)] * 2, [condition] * 2)  # type: ignore[arg-type]
+    assert not torch.equal(a_BCHW, b_BCHW)
 
 
 def test_one_vectorised_pass_makes_the_same_images_and_statistics(compose: Compose) -> None:
     one, other = (make_module(compose("n_generators=2", "generator.dropout=0")) for _ in range(2))
     z_GBZ = torch.randn(2, 6, one.generator.latent_dim)
     conditions = [one.conditioning.sample(6) for _ in range(2)]
-    x_GBCHW = generate_together([one.generators[0], one.generators[1]], z_GBZ, conditions)
+    x_GBCHW = generate_together([one.generators[0], one.generators[1]], list(z_GBZ), conditions)
     for g in range(2):
         torch.testing.assert_close(x_GBCHW[g], other.generators[g](z_GBZ[g], conditions[g]))
     for (name, buffer), (_, expected) in zip(one.generators.named_buffers(), other.generators.named_buffers(), strict=True):

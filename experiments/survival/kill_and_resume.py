@@ -37,7 +37,7 @@ RUNS = {
     "matrix": ["conditioning=matrix", "+experiment=fmnist_invert"],
     "vector_matrix": ["+experiment=svhn_invert"],
     "three generators": ["n_generators=3"],
-    "three generators, one pass": ["n_generators=3", "application.together=true"],
+    "natural": ["loss=natural"],
     "nine terms": ["loss=reconstruction", "conditioning.vectors=hot", "application.steps=40"],
     "adversarial perturbation": ["+loss.kl_perturbed={weight: 1}", "perturbation.direction=adversarial", "perturbation.norm=l2"],
     "W&B offline": ["logger=wandb", "logger.mode=offline"],

@@ -32,7 +32,7 @@ from netinv_lightning.inversion.augmentation import Augmentation
 from netinv_lightning.inversion.conditioning import Conditioning
 from netinv_lightning.inversion.evaluation import Inverter, batches, draw_batch, evaluate
 from netinv_lightning.inversion.generator import Generator
-from netinv_lightning.inversion.module import REACHED, WINDOW, InversionModule, NonFiniteError, Steps, own_randomness
+from netinv_lightning.inversion.module import InversionModule, NonFiniteError, Steps, first_reached, own_randomness
 from netinv_lightning.inversion.objective import Objective
 from netinv_lightning.inversion.perturbation import Perturbation
 from netinv_lightning.inversion.pixels import PixelInversion
@@ -46,9 +46,7 @@ from netinv_lightning.trainer import check_trainer, expected_warnings, make_trai
 
 T = TypeVar("T")
 
-MODULE_KEYS = (
-    "batch_size", "lr", "weight_decay", "betas", "warmup", "final_lr", "sampling_dropout", "sampling_batch_norm", "log_every", "together",
-)  # fmt: skip
+MODULE_KEYS = ("batch_size", "lr", "weight_decay", "betas", "warmup", "final_lr", "sampling_dropout", "sampling_batch_norm", "log_every")
 
 
 def make_module(cfg: DictConfig, classifier: FrozenClassifier | None = None) -> InversionModule:
@@ -204,9 +202,7 @@ class InvertApplication:
             names.GENERATOR_PARAMETERS: sum(weight.numel() for weight in module.generator.parameters()),
             **passes.state_dict(),
         }
-        if reached := module.reached():
-            costs |= dict(zip((names.STEPS_TO_95, names.SECONDS_TO_95), reached, strict=True))
-        return costs
+        return costs | _costs_of_reaching(module.reached())
 
     def _set_up(self, module: PixelInversion, loggers: list[Logger]) -> None:
         """Nothing is trained; the Trainer's device and precision are where and how images will be optimised."""
@@ -328,10 +324,11 @@ def _costs_of_drawing(module: PixelInversion) -> dict[str, float]:
         names.CLASSIFIER_FORWARDS: module.forwards,
         names.CLASSIFIER_BACKWARDS: module.backwards,
     }
-    for step in range(WINDOW, module.steps + 1):
-        if sum(module.accuracies[step - WINDOW : step]) >= REACHED * WINDOW:
-            return costs | {names.STEPS_TO_95: step, names.SECONDS_TO_95: module.step_seconds[step - 1]}
-    return costs
+    return costs | _costs_of_reaching(first_reached(module.accuracies, module.step_seconds))
+
+
+def _costs_of_reaching(reached: tuple[int, float] | None) -> dict[str, float]:
+    return dict(zip((names.STEPS_TO_95, names.SECONDS_TO_95), reached, strict=True)) if reached else {}
 
 
 def _plain(cfg: DictConfig) -> dict[str, Any]:

@@ -67,6 +67,7 @@ class FrozenClassifier(Classifier):
         super().__init__(network, spec)
         self.feature_layers = tuple(feature_layers)
         self.passes = Passes()
+        self.feature_shapes: dict[str, torch.Size] = {}  # without the batch, before they are flattened
         self._taps: dict[str, Tensor] | None = None  # hooks record only while `trace` runs
         self._normed: dict[str, Tensor] = {}
         self._handles = [self._tap(name) for name in self.feature_layers]
@@ -95,9 +96,55 @@ class FrozenClassifier(Classifier):
         self._taps, self._normed = {}, {}
         try:
             logits_BN = self(x_BCHW)
+            self.feature_shapes = {name: self._taps[name].shape[1:] for name in self.feature_layers}
             return logits_BN, {name: self._taps[name].flatten(1) for name in self.feature_layers}, self._normed
         finally:
             self._taps, self._normed = None, {}  # the graph is not to outlive the step
+
+    def logits_from(self, f_BD: Tensor, layer: str = PENULTIMATE) -> Tensor:
+        """Logits [B, N] that the rest of the network gives for the flattened features [B, D] of one feature layer.
+
+        The part before the layer sees a single black image, whose activations are replaced there. See `check_cut`.
+        """
+        replacement = f_BD.unflatten(1, self.feature_shapes[layer])
+        module = self._layer(layer)
+
+        def replace(*_: Any) -> Any:
+            return (replacement,) if layer == PENULTIMATE else replacement
+
+        handle = module.register_forward_pre_hook(replace) if layer == PENULTIMATE else module.register_forward_hook(replace)
+        shape = (1, self.spec.channels, self.spec.image_size, self.spec.image_size)
+        try:
+            logits_BN: Tensor = self.network(torch.zeros(shape, dtype=f_BD.dtype, device=f_BD.device))
+        finally:
+            handle.remove()
+        return logits_BN
+
+    @torch.no_grad()
+    def check_cut(self, layer: str) -> None:
+        """Refuses a feature layer that the logits do not come from alone; `logits_from` needs one.
+
+        Raises:
+            InputError: naming the layer.
+        """
+        shape = (4, self.spec.channels, self.spec.image_size, self.spec.image_size)
+        x_BCHW = torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(self.mean_C11.device)
+        logits_BN, features = self.logits_and_features(x_BCHW)
+        try:
+            same = torch.allclose(self.logits_from(features[layer], layer), logits_BN, rtol=1e-3, atol=1e-4)
+        except RuntimeError:  # shapes that do not fit, where a shortcut still carries the single image
+            same = False
+        if not same:
+            raise InputError(
+                f"classifier.feature_layers={layer}: the logits do not come from this layer alone (a shortcut leads around it, or it is "
+                f"used more than once); name a later one, such as {PENULTIMATE}"
+            )
+
+    def _layer(self, name: str) -> nn.Module:
+        """The module that a feature layer's name stands for; of `penultimate`, the one whose input it is."""
+        if name != PENULTIMATE:
+            return self.network.get_submodule(name)
+        return [module for module in self.network.modules() if isinstance(module, nn.Linear)][-1]
 
     def _tap(self, name: str) -> RemovableHandle:
         modules = {path: module for path, module in self.network.named_modules() if path}

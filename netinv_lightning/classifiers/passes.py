@@ -5,7 +5,6 @@ Shape suffixes: B batch, C channels, H height, W width.
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 import torch
@@ -19,20 +18,8 @@ class Passes:
     """
 
     def __init__(self) -> None:
-        self._of_thread: dict[int, list[int]] = {}  # each thread writes into its own entry, so none needs a lock
-
-    @property
-    def forwards(self) -> int:
-        return sum(forwards for forwards, _ in self._of_thread.values())
-
-    @property
-    def backwards(self) -> int:
-        return sum(backwards for _, backwards in self._of_thread.values())
-
-    def add(self, forwards: int = 0, backwards: int = 0) -> None:
-        counts = self._of_thread.setdefault(threading.get_ident(), [0, 0])
-        counts[0] += forwards
-        counts[1] += backwards
+        self.forwards = 0
+        self.backwards = 0
 
     def count(self, x_BCHW: Tensor) -> Tensor:
         """The images as they are, counted here, and once more when their gradient comes back.
@@ -51,7 +38,7 @@ class _Count(torch.autograd.Function):
 
     @staticmethod
     def forward(x_BCHW: Tensor, passes: Passes) -> Tensor:
-        passes.add(forwards=len(x_BCHW))
+        passes.forwards += len(x_BCHW)
         return x_BCHW.view_as(x_BCHW)
 
     @staticmethod
@@ -60,7 +47,7 @@ class _Count(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient_BCHW: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
-        ctx.passes.add(backwards=len(gradient_BCHW))
+        ctx.passes.backwards += len(gradient_BCHW)
         return gradient_BCHW, None
 
     @staticmethod

@@ -30,7 +30,6 @@ from netinv_lightning.inversion.objective import Objective, Step
 from netinv_lightning.inversion.perturbation import Perturbation
 from netinv_lightning.inversion.ranks import Stream, sum_over_ranks, world_size
 from netinv_lightning.inversion.together import generate_together
-from netinv_lightning.inversion.workers import Workers
 from netinv_lightning.metrics import names
 
 REACHED = 0.95  # the papers' bar (A3-2)
@@ -74,7 +73,6 @@ class InversionModule(L.LightningModule):
         sampling_dropout: Keep dropout on when samples are drawn (A1-6).
         sampling_batch_norm: Statistics of BatchNorm when samples are drawn: `running` or `batch`.
         log_every: Steps between two rows of metrics.
-        together: All generators in one vectorised pass; None for what is faster: True on a GPU, threads on a CPU.
     """
 
     def __init__(
@@ -95,7 +93,6 @@ class InversionModule(L.LightningModule):
         sampling_dropout: bool = True,
         sampling_batch_norm: str = "running",
         log_every: int = 10,
-        together: bool | None = None,
     ) -> None:
         super().__init__()
         if batch_size < 2:
@@ -105,7 +102,7 @@ class InversionModule(L.LightningModule):
         self.generators, self.classifier = nn.ModuleList(generators), classifier
         self.conditioning, self.objective, self.perturbation = conditioning, objective, perturbation or Perturbation()
         self.augmentation = augmentation or Augmentation()
-        self.batch_size, self.log_every, self.together = batch_size, log_every, together
+        self.batch_size, self.log_every = batch_size, log_every
         self.lr, self.weight_decay, self.betas, self.warmup, self.final_lr = lr, weight_decay, tuple(betas), warmup, final_lr
         self.sampling_dropout, self.sampling_batch_norm = sampling_dropout, sampling_batch_norm
         self.strict_loading = False  # checkpoints hold the generators, not the classifier
@@ -118,8 +115,6 @@ class InversionModule(L.LightningModule):
         self.step_seconds: list[float] = []
         self.earlier_seconds = 0.0  # of training, in the processes before this one
         self._stream_states: list[Tensor] | None = None
-        self._workers: Workers | None = None
-        self._totals: list[tuple[Tensor, Tensor]] = []
 
     @property
     def generator(self) -> Generator:
@@ -127,44 +122,29 @@ class InversionModule(L.LightningModule):
         return self._generator(0)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        G = len(self.generators)
-        if self.device.type == "cuda" if self.together is None else self.together:
-            steps = self._steps_together()
-        elif self._workers is not None:
-            return self._step_in_threads(self._workers)
-        else:
-            steps = [self._step(g, self.classifier) for g in range(G)]
-        made = [self._values(step) for step in steps]
+        made = [self._values(step) for step in self._steps()]
         self._record(torch.stack([values_V for _, values_V in made]))
         return torch.stack([total for total, _ in made]).sum()  # each generator's gradient is its own
 
-    def _step(self, g: int, classifier: FrozenClassifier) -> Step:
-        """One generator's step, up to logits and features."""
-        z_BZ, condition = self._draw_batch(g)
-        x_BCHW = self._generator(g)(z_BZ, condition)
-        logits_BN, features, normed = classifier.trace(self.augmentation(x_BCHW, self.streams[g]))
-        return Step(x_BCHW, condition, logits_BN, features, classifier, self._generator(g), self.perturbation, self.streams[g], normed)
-
-    def _steps_together(self) -> list[Step]:
-        """The steps of all generators, in one pass through generators and classifier."""
-        draws = [self._draw_batch(g) for g in range(len(self.generators))]
+    def _steps(self) -> list[Step]:
+        """A step of each generator, up to logits and features: one pass for all of them."""
+        G = len(self.generators)
+        generators = [self._generator(g) for g in range(G)]
+        draws = [self._draw_batch(g) for g in range(G)]
         conditions = [condition for _, condition in draws]
-        generators = [self._generator(g) for g in range(len(draws))]
-        x_GBCHW = generate_together(generators, torch.stack([z_BZ for z_BZ, _ in draws]), conditions)
-        views = [self.augmentation(x_GBCHW[g], self.streams[g]) for g in range(len(generators))]
+        images = generate_together(generators, [z_BZ for z_BZ, _ in draws], conditions)
+        views = [self.augmentation(x_BCHW, stream) for x_BCHW, stream in zip(images, self.streams, strict=True)]
         logits_XN, features, normed = self.classifier.trace(torch.cat(views))
-        G = len(generators)
 
-        def of_generator(g: int, values: dict[str, Tensor]) -> dict[str, Tensor]:
-            return {name: value.chunk(G)[g] for name, value in values.items()}
+        def of_each(values: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+            parts = {name: value.chunk(G) for name, value in values.items()}
+            return [{name: part[g] for name, part in parts.items()} for g in range(G)]
 
+        seen = zip(logits_XN.chunk(G), of_each(features), of_each(normed), strict=True)
         return [
-            Step(
-                x_GBCHW[g], conditions[g], logits_XN.chunk(G)[g], of_generator(g, features),
-                self.classifier, generators[g], self.perturbation, self.streams[g], of_generator(g, normed),
-            )
-            for g in range(G)
-        ]  # fmt: skip
+            Step(images[g], conditions[g], logits_BN, f, self.classifier, generators[g], self.perturbation, self.streams[g], normed_g)
+            for g, (logits_BN, f, normed_g) in enumerate(seen)
+        ]
 
     def _draw_batch(self, g: int) -> tuple[Tensor, Condition]:
         share, stream = self.batch_size // world_size(), self.streams[g]
@@ -177,25 +157,6 @@ class InversionModule(L.LightningModule):
         total = self.objective.total(terms)
         accuracy = (step.logits_BN.argmax(dim=1) == step.condition.label_B).float().mean()
         return total, torch.stack([*terms.values(), total, accuracy]).detach()
-
-    def _step_in_threads(self, workers: Workers) -> Tensor:
-        """A generator a thread: forward here, backward in `backward`, each graph in the thread that made it."""
-
-        def work(g: int, classifier: FrozenClassifier) -> tuple[Tensor, Tensor]:
-            with self.trainer.precision_plugin.forward_context():  # autocast belongs to a thread
-                return self._values(self._step(g, classifier))
-
-        made = workers(work)
-        self._record(torch.stack([values_V for _, values_V in made]))
-        self._totals = [(total, total.detach().requires_grad_()) for total, _ in made]
-        return torch.stack([leaf for _, leaf in self._totals]).sum()
-
-    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
-        loss.backward(*args, **kwargs)
-        totals, self._totals = self._totals, []
-        if totals:
-            assert self._workers is not None
-            self._workers(lambda g, classifier: totals[g][0].backward(totals[g][1].grad))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = torch.optim.Adam(self.generators.parameters(), self.lr, (self.betas[0], self.betas[1]), weight_decay=self.weight_decay)
@@ -222,13 +183,7 @@ class InversionModule(L.LightningModule):
         return generator
 
     def reached(self) -> tuple[int, float] | None:
-        """Step and training seconds at which the accuracy of the last 10 batches first held 0.95; None if never."""
-        window = torch.tensor(self.accuracies).unfold(0, WINDOW, 1).mean(dim=1) if len(self.accuracies) >= WINDOW else torch.zeros(0)
-        held = (window >= REACHED).nonzero()
-        if not len(held):
-            return None
-        step = int(held[0]) + WINDOW
-        return step, self.step_seconds[step - 1]
+        return first_reached(self.accuracies, self.step_seconds)
 
     def _record(self, values_GV: Tensor) -> None:
         row = len(self.step_seconds) % self.log_every
@@ -252,9 +207,6 @@ class InversionModule(L.LightningModule):
     def on_train_end(self) -> None:
         if rows := len(self.step_seconds) % self.log_every:
             self._read(self.recent_KGV[:rows])
-        if self._workers is not None:
-            self._workers.close()
-            self._workers = None
 
     def _read(self, recent_KGV: Tensor) -> Tensor:
         """Takes the recent steps from the device; gives the mean over them, [G, V], of the whole batch."""
@@ -276,8 +228,6 @@ class InversionModule(L.LightningModule):
             if self._stream_states is not None:
                 stream.state = self._stream_states[g]
             self._generator(g).draw_dropout_from(stream)
-        if len(self.generators) > 1 and self.device.type == "cpu" and world_size() == 1 and not self.together:
-            self._workers = Workers(len(self.generators), self.classifier)
         self._started = time.perf_counter() - (self.step_seconds[-1] if self.step_seconds else 0.0)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -300,6 +250,17 @@ class InversionModule(L.LightningModule):
     def _last_good(self) -> str:
         path = getattr(self.trainer.checkpoint_callback, "last_model_path", "")
         return f"the last good checkpoint is {path}" if path else "there is no checkpoint yet"
+
+
+def first_reached(accuracies: Sequence[float], step_seconds: Sequence[float]) -> tuple[int, float] | None:
+    """Step and seconds at which the accuracy of the last 10 batches first held 0.95; None if never."""
+    if len(accuracies) < WINDOW:
+        return None
+    held = (torch.tensor(accuracies).unfold(0, WINDOW, 1).mean(dim=1) >= REACHED).nonzero()
+    if not len(held):
+        return None
+    step = int(held[0]) + WINDOW
+    return step, step_seconds[step - 1]
 
 
 @contextmanager

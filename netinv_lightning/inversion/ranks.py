@@ -58,7 +58,7 @@ def rows_of_all_ranks(x_BD: Tensor) -> Tensor:
 class Stream:
     """Randomness of one generator's own: its latents, conditions, dropout and perturbations.
 
-    Whatever else is trained beside it, in threads or in one batch, a generator draws the same. Each rank draws for the
+    Whatever else is trained beside it, a generator draws the same. Each rank draws for the
     whole batch and keeps its share, so the number of processes changes nothing either.
 
     Args:
