@@ -5,6 +5,7 @@ Shape suffixes: B batch, N classes, C channels, H height, W width.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,15 +19,15 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 
-from netinv_lightning.applications.invert import METHODS, InvertApplication
+from netinv_lightning.applications.invert import InvertApplication
 from netinv_lightning.classifiers.classifier import PENULTIMATE, FrozenClassifier
 from netinv_lightning.config import CONF, check, register
 from netinv_lightning.config_errors import explain
 from netinv_lightning.data.spec import DataSpec
 from netinv_lightning.errors import InputError
+from netinv_lightning.finished import checkpoint_of, inversion_config, load_module
 from netinv_lightning.inversion.evaluation import Inverter
 from netinv_lightning.inversion.module import InversionModule, own_randomness
-from netinv_lightning.resume import read_config
 from netinv_lightning.run_dir import RunDir
 
 
@@ -140,18 +141,9 @@ def load_run(run_dir: str | Path, trusted: Sequence[str] = ()) -> Inversion:
     Raises:
         InputError: if it is no run of `application=invert`, or its classifier is not there.
     """
-    import json
-
     directory = Path(run_dir)
-    cfg = read_config(directory, trusted)
-    checkpoint, method = directory / "checkpoints" / "last.ckpt", cfg.method.name
-    if cfg.application.name != "invert" or (method == "generator" and not checkpoint.is_file()):
+    cfg = inversion_config(directory, trusted)
+    if cfg.application.name != "invert" or (cfg.method.name == "generator" and not checkpoint_of(directory).is_file()):
         raise InputError(f"{directory}: holds no trained generator (application={cfg.application.name}, no checkpoints/last.ckpt)")
-    if cfg.classifier.train:  # then the run holds a copy of what was trained for it
-        cfg.classifier.train, cfg.classifier.path = False, str(directory / "classifier.safetensors")
-    module = METHODS[method](cfg, None)
-    if isinstance(module, InversionModule):
-        module.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"], strict=False)
-        module.eval()
     summary = directory / "summary.json"
-    return Inversion(cfg, module, json.loads(summary.read_text()) if summary.is_file() else {})
+    return Inversion(cfg, load_module(cfg, directory), json.loads(summary.read_text()) if summary.is_file() else {})

@@ -185,6 +185,42 @@ class MeasureApplication:
 
 
 @dataclass
+class InterpretApplication:
+    """Keys of `application=interpret`: the finished run whose images are studied as `interpret` says."""
+
+    name: str = "interpret"
+    run: Optional[str] = None
+
+
+@dataclass
+class Approach:
+    """Keys of `application=approach`: inversion towards other targets than classes, by descent on the pixels (A3-10).
+
+    `target` is `soft` or `logits` (`vector`: numbers, one a class, or several such lists), `neuron` (`units` of `layer`, to give
+    `value`, or as much as they can if null) or `features` (of `layer`: `file`, a safetensors file with `images` or `features`, the
+    first `rows` of them). Each target gets `images` images, from `steps` steps each; parametrisation, jitter and init_std as for
+    `method=gradient`, which need not be chosen. A unit that sees few pixels is reached more surely with `parametrisation=pixel`.
+    """
+
+    name: str = "approach"
+    target: str = "soft"
+    vector: Optional[list[Any]] = None
+    layer: str = "penultimate"
+    units: Optional[list[int]] = None
+    value: Optional[float] = None
+    file: Optional[str] = None
+    rows: int = 5
+    images: int = 5
+    verifiers: list[str] = field(default_factory=list)
+    steps: int = 400
+    lr: float = 0.3
+    parametrisation: str = "fourier"
+    jitter: int = 0
+    init_std: float = 1.0
+    log_every: int = 10
+
+
+@dataclass
 class Benchmark:
     """Keys of `application=benchmark`: every combination is an inversion of its own, with `overrides` on top.
 
@@ -223,6 +259,27 @@ class Measure:
 
 
 @dataclass
+class Interpret:
+    """What is studied of the features of inverted images, and of real ones where data are at hand
+    (`netinv_lightning.interpretation.study`).
+
+    `layer` is by default the last of `classifier.feature_layers`, `map_layer` the last layer that gives maps. `embedded`
+    samples of each origin go through t-SNE, at each perplexity with each of `embedding_seeds`.
+    """
+
+    full: bool = False
+    samples: int = 5000
+    layer: Optional[str] = None
+    map_layer: Optional[str] = None
+    analyses: list[str] = field(default_factory=lambda: ["projection", "clusters", "autoencoders", "rules"])
+    embedded: int = 1000
+    perplexities: list[float] = field(default_factory=lambda: [10.0, 30.0, 100.0])
+    embedding_seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
+    sparse_units: int = 512
+    sparse_active: int = 16
+
+
+@dataclass
 class Logger:
     """Where metrics go beside `metrics.csv`: `csv` (nowhere else), `wandb` or `tensorboard`."""
 
@@ -258,6 +315,7 @@ class Config:
     perturbation: Perturbation = field(default_factory=Perturbation)
     augmentation: Augmentation = field(default_factory=Augmentation)
     measure: Measure = field(default_factory=Measure)
+    interpret: Interpret = field(default_factory=Interpret)
     trainer: dict[str, Any] = field(default_factory=dict)
     logger: Logger = field(default_factory=Logger)
 
@@ -266,6 +324,8 @@ APPLICATION_KEYS: dict[str, type] = {
     "invert": Invert,
     "train_classifier": TrainClassifier,
     "measure": MeasureApplication,
+    "approach": Approach,
+    "interpret": InterpretApplication,
     "benchmark": Benchmark,
 }
 """The keys of each application, by its name."""

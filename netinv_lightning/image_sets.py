@@ -5,16 +5,22 @@ Shape suffixes: n images, m chosen images, C channels, H height, W width, N clas
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
+from omegaconf import DictConfig
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from netinv_lightning.data.module import ImageDataModule
 from netinv_lightning.data.sources import Split
 from netinv_lightning.data.spec import DataSpec
 from netinv_lightning.data.splits import stratified_indices
-from netinv_lightning.errors import InputError
+from netinv_lightning.errors import InputError, one_line
+from netinv_lightning.inversion.evaluation import Inverter, batches, draw_batch
 
 
 @dataclass
@@ -25,15 +31,93 @@ class Images:
         images_nCHW: In [0, 1].
         labels_n: The class that each was made to be.
         targets_nN: The conditioning distribution of each; None for one-hot.
+        generator_n: The number of the generator that made each; None where that is not known.
     """
 
     images_nCHW: Tensor
     labels_n: Tensor
     targets_nN: Tensor | None = None
+    generator_n: Tensor | None = None
 
     def to(self, device: torch.device) -> Images:
-        targets_nN = self.targets_nN if self.targets_nN is None else self.targets_nN.to(device)
-        return Images(self.images_nCHW.to(device), self.labels_n.to(device), targets_nN)
+        return self._each(lambda values: values.to(device))
+
+    def first(self, key: str, count: int) -> Images:
+        """The first `count` images.
+
+        Raises:
+            InputError: naming `key`, if there are fewer.
+        """
+        if count > (n := len(self.labels_n)):
+            raise InputError(f"{key}={count}: there are {n} images; ask for as many or fewer")
+        return self._each(lambda values: values[:count])
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Images:
+        targets_nN, generator_n = (None if values is None else change(values) for values in (self.targets_nN, self.generator_n))
+        return Images(change(self.images_nCHW), change(self.labels_n), targets_nN, generator_n)
+
+
+def draw_images(module: Inverter, batch_size: int, seed: int) -> Callable[[int], Images]:
+    """What draws inverted images: those that the evaluation draws with the same count, `batch_size` and `seed`."""
+
+    def draw(count: int) -> Images:
+        parts: list[tuple[Tensor, ...]] = []
+        for number, (g, size) in enumerate(batches(count, batch_size, len(module.generators))):
+            condition, x_BCHW = draw_batch(module, g, number, size, seed)
+            parts.append((x_BCHW, condition.label_B, condition.target_BN, torch.full((size,), g)))
+        return Images(*(torch.cat(part).cpu().contiguous() for part in zip(*parts, strict=True)))
+
+    return draw
+
+
+def write_samples(images: Images, path: Path) -> None:
+    """Writes images as `read_samples` reads them."""
+    tensors = {"images": images.images_nCHW, "labels": images.labels_n, "conditioning": images.targets_nN, "generator": images.generator_n}
+    save_file({name: tensor for name, tensor in tensors.items() if tensor is not None}, path)
+
+
+def read_samples(path: Path, where: str) -> Images:
+    """Reads images from a safetensors file: `images` [n, C, H, W] in [0, 1] or uint8, `labels` [n], and as an option
+    `conditioning` [n, N] and `generator` [n].
+
+    Args:
+        path: The file.
+        where: The key and its value, for the error.
+
+    Raises:
+        InputError: if the file or one of its tensors is missing or damaged.
+    """
+    try:
+        tensors: dict[str, Tensor] = load_file(path)
+    except FileNotFoundError:
+        raise InputError(f"{where}: there is no such file") from None
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InputError(f"{where}: is not a whole safetensors file ({one_line(error)})") from error
+    for name, dims in (("images", 4), ("labels", 1)):
+        if name not in tensors or tensors[name].dim() != dims:
+            raise InputError(f"{where}: must hold the tensors images [n, C, H, W] and labels [n]; it holds {', '.join(tensors)}")
+    images_nCHW, labels_n = tensors["images"], tensors["labels"]
+    if images_nCHW.dtype == torch.uint8:
+        images_nCHW = images_nCHW.float() / 255
+    if not images_nCHW.is_floating_point() or labels_n.is_floating_point():
+        raise InputError(
+            f"{where}: images must be floating-point or uint8 and labels whole numbers, not {images_nCHW.dtype} and {labels_n.dtype}"
+        )
+    return Images(images_nCHW.float(), labels_n.long(), tensors.get("conditioning"), tensors.get("generator"))
+
+
+def open_real(cfg: DictConfig) -> tuple[ImageDataModule | None, str]:
+    """The real data that `cfg.data` names, or why they are not at hand.
+
+    Raises:
+        InputError: for anything wrong but missing files.
+    """
+    try:
+        return ImageDataModule(**cfg.data), ""
+    except InputError as error:
+        if not str(error).startswith("data.root="):
+            raise
+        return None, f"no real data: {one_line(error)}"
 
 
 def of_split(split: Split, most: int, seed: int = 0) -> Images:

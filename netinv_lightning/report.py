@@ -16,17 +16,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import DictConfig
 
 from netinv_lightning.classifiers.checkpoint import read_card
 from netinv_lightning.classifiers.classifier import FrozenClassifier
 from netinv_lightning.classifiers.zoo import zoo_names, zoo_path
 from netinv_lightning.controls import CONTROLS, NEED_DATA, check_controls
-from netinv_lightning.data.module import ImageDataModule
-from netinv_lightning.errors import InputError, one_line
-from netinv_lightning.image_sets import Images
-from netinv_lightning.inversion.evaluation import Inverter, batches, draw_batch
+from netinv_lightning.errors import InputError
+from netinv_lightning.image_sets import Images, open_real
 from netinv_lightning.measurement import Measurement
 from netinv_lightning.metrics import names
 from netinv_lightning.metrics.manifold import NEIGHBOURS
@@ -63,7 +60,7 @@ class Report:
         self.cfg, self.classifier, self.verifiers = cfg, classifier, verifiers
         self.measure = cfg.measure
         check_controls(self.measure.controls)
-        self.real, self.no_data = _open_real(cfg) if self.measure.full else (None, "")
+        self.real, self.no_data = open_real(cfg) if self.measure.full else (None, "")
         measurement = self._measurement()
         if self.measure.full and self.samples < measurement.minimum:
             raise InputError(
@@ -158,20 +155,6 @@ class Report:
         return sum(accuracies) / len(accuracies) if accuracies and len(accuracies) == len(self.verifiers) else None
 
 
-def draw_images(module: Inverter, batch_size: int, seed: int) -> Callable[[int], Images]:
-    """Draws inverted images for a report: the first of those that the evaluation draws with the same `batch_size` and `seed`."""
-
-    def draw(count: int) -> Images:
-        drawn = [
-            draw_batch(module, g, number, size, seed) for number, (g, size) in enumerate(batches(count, batch_size, len(module.generators)))
-        ]
-        labels_n = torch.cat([condition.label_B for condition, _ in drawn]).cpu()
-        targets_nN = torch.cat([condition.target_BN for condition, _ in drawn]).cpu()
-        return Images(torch.cat([x_BCHW.cpu() for _, x_BCHW in drawn]), labels_n, targets_nN)
-
-    return draw
-
-
 def last_losses(directory: Path) -> dict[str, float]:
     """The last value of each term of the objective in a run's `metrics.csv`, by metric name."""
     values: dict[str, float] = {}
@@ -197,16 +180,6 @@ def _conclude(directory: Path, verdict: Verdict, findings: list[Finding]) -> Non
     show(Table("", ["question", "metric", "value", "threshold", "margin", "answer"], rows))
     for line in lines:
         print(line)
-
-
-def _open_real(cfg: DictConfig) -> tuple[ImageDataModule | None, str]:
-    """The real data, or why they are not at hand."""
-    try:
-        return ImageDataModule(**cfg.data), ""
-    except InputError as error:
-        if not str(error).startswith("data.root="):
-            raise
-        return None, f"no real data: {one_line(error)}"
 
 
 def _with_marks(table: Table) -> Table:

@@ -20,6 +20,7 @@ CHANGEABLE = (
     "application.grid_",
     "application.keep_samples",
     "measure",
+    "interpret",
     "trainer",
     "logger",
     "output",

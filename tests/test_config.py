@@ -31,7 +31,7 @@ def test_every_choice_composes(choice: str) -> None:
     group, name = choice.rsplit("/", 1) if choice.startswith("hydra/") else choice.split("/", 1)
     appended = "+" if group in ("experiment", "debug", "sweep") else ""
     cfg = netinv_lightning.compose([f"{appended}{group}={name}"])
-    assert cfg.application.name in ("invert", "train_classifier", "measure", "benchmark")
+    assert cfg.application.name in config.APPLICATION_KEYS
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,8 @@ from netinv_lightning.run_dir import RunDir
 APPLICATIONS = {
     "invert": "netinv_lightning.applications.invert:InvertApplication",
     "measure": "netinv_lightning.applications.measure:MeasureApplication",
+    "approach": "netinv_lightning.applications.approach:ApproachApplication",
+    "interpret": "netinv_lightning.applications.interpret:InterpretApplication",
     "benchmark": "netinv_lightning.applications.benchmark:BenchmarkApplication",
     "train_classifier": "netinv_lightning.applications.train_classifier:TrainClassifierApplication",
 }

@@ -18,7 +18,6 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
-from safetensors.torch import save_file
 from torch import Tensor
 
 from netinv_lightning.checkpointing import Checkpoints
@@ -28,9 +27,10 @@ from netinv_lightning.classifiers.kept import train_once
 from netinv_lightning.classifiers.passes import Passes
 from netinv_lightning.errors import InputError, nearest, one_line
 from netinv_lightning.figures import confusion_matrix, image_grid
+from netinv_lightning.image_sets import Images, draw_images, write_samples
 from netinv_lightning.inversion.augmentation import Augmentation
 from netinv_lightning.inversion.conditioning import Conditioning
-from netinv_lightning.inversion.evaluation import Inverter, batches, draw_batch, evaluate
+from netinv_lightning.inversion.evaluation import Inverter, evaluate
 from netinv_lightning.inversion.generator import Generator
 from netinv_lightning.inversion.module import InversionModule, NonFiniteError, Steps, first_reached, own_randomness
 from netinv_lightning.inversion.objective import Objective
@@ -39,8 +39,9 @@ from netinv_lightning.inversion.pixels import PixelInversion
 from netinv_lightning.inversion.ranks import sum_over_ranks
 from netinv_lightning.metrics import names
 from netinv_lightning.progress import progress
-from netinv_lightning.report import Report, draw_images, last_losses
+from netinv_lightning.report import Report, last_losses
 from netinv_lightning.run_dir import RunDir, first_process
+from netinv_lightning.studies.study import Study
 from netinv_lightning.tracking import TABLE_ROWS, check_logger, log_artifact, log_image, log_samples, open_loggers
 from netinv_lightning.trainer import check_trainer, expected_warnings, make_trainer
 
@@ -134,6 +135,7 @@ class InvertApplication:
         self.module = METHODS[cfg.method.name](cfg, classifier)
         self.verifiers = [load_zoo(name) for name in cfg.application.verifiers]
         verifiers = dict(zip(cfg.application.verifiers, self.verifiers, strict=True))
+        self.study = Study(cfg, self.module.classifier) if cfg.interpret.full else None
         self.report = Report(cfg, self.module.classifier, verifiers, cfg.application.eval_samples)
 
     def run(self, run_dir: RunDir) -> dict[str, float]:
@@ -157,7 +159,9 @@ class InvertApplication:
                 metrics = self.report(run_dir.path, metrics | last_losses(run_dir.path), draw) | metrics
                 for logger in loggers:
                     logger.log_metrics(metrics, step=step)
-                self._show(run_dir, loggers, confusion_NN, step)
+                if self.study is not None:
+                    metrics |= self.study(run_dir.path, draw, loggers, step)
+                self._show(run_dir, loggers, draw(app.keep_samples), confusion_NN, step)
                 print(
                     f"inversion accuracy: {metrics[names.INVERSION_ACCURACY]:.4f} (soft), {metrics[names.INVERSION_ACCURACY_HOT]:.4f} (hot)"
                 )
@@ -215,16 +219,15 @@ class InvertApplication:
         module.to(trainer.strategy.root_device)
         module.autocast, module.report = trainer.precision_plugin.forward_context, BatchReport(loggers, module.steps)
 
-    def _show(self, run_dir: RunDir, loggers: list[Logger], confusion_NN: Tensor, step: int) -> None:
+    def _show(self, run_dir: RunDir, loggers: list[Logger], samples: Images, confusion_NN: Tensor, step: int) -> None:
         """Samples, grid and confusion matrix, as files and in the loggers."""
         module, spec, seed = self.module, self.module.classifier.spec, self.cfg.seed
         app = self.cfg.application
-        samples = class_samples(module, app.keep_samples, seed, app.eval_batch_size)
         run_dir.samples.mkdir(exist_ok=True)
-        save_file(samples, run_dir.samples / "inverted.safetensors")
+        write_samples(samples, run_dir.samples / "inverted.safetensors")
         with torch.no_grad():
-            logits_BN = module.classifier(samples["images"][:TABLE_ROWS].to(module.device))
-        log_samples(loggers, samples["images"], samples["labels"], logits_BN, spec.class_names, step)
+            logits_BN = module.classifier(samples.images_nCHW[:TABLE_ROWS].to(module.device))
+        log_samples(loggers, samples.images_nCHW, samples.labels_n, logits_BN, spec.class_names, step)
         grid = draw_grid(module, app.grid_columns, seed, run_dir.figures / "grid.png", self.cfg.name)
         log_image(loggers, names.SAMPLES_GRID, grid, step, self.cfg.name)
         confusion = confusion_matrix(confusion_NN, spec.class_names, run_dir.figures / "confusion.png")
@@ -232,18 +235,6 @@ class InvertApplication:
         if (checkpoint := run_dir.checkpoints / "last.ckpt").is_file():
             log_artifact(loggers, "generator", f"{self.cfg.name}-seed{seed}", checkpoint, run_dir.path / "config.yaml")
         print(f"grid: {grid}")
-
-
-def class_samples(module: Inverter, count: int, seed: int, batch_size: int = 500) -> dict[str, Tensor]:
-    """Images with labels and conditioning vectors, shared out over the generators; those that `evaluate` draws with the same
-    count, seed and batch size.
-    """
-    parts: list[tuple[Tensor, ...]] = []
-    for number, (g, size) in enumerate(batches(count, batch_size, len(module.generators))):
-        condition, x_BCHW = draw_batch(module, g, number, size, seed)
-        parts.append((x_BCHW, condition.label_B, condition.target_BN, torch.full((size,), g)))
-    joined = (torch.cat(part).cpu().contiguous() for part in zip(*parts, strict=True))
-    return dict(zip(("images", "labels", "conditioning", "generator"), joined, strict=True))
 
 
 def draw_grid(module: Inverter, columns: int, seed: int, path: Path, title: str) -> Path:

@@ -8,23 +8,18 @@ Shape suffixes: n images, C channels, H height, W width, N classes.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-import torch
 from omegaconf import DictConfig
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor
 
-from netinv_lightning.api import load_run
 from netinv_lightning.classifiers.build import load_classifier, load_zoo
-from netinv_lightning.errors import InputError, one_line
-from netinv_lightning.image_sets import Images
+from netinv_lightning.errors import InputError
+from netinv_lightning.finished import open_finished
+from netinv_lightning.image_sets import Images, read_samples
 from netinv_lightning.metrics import names
-from netinv_lightning.report import Report, draw_images, last_losses
-from netinv_lightning.resume import read_config
+from netinv_lightning.report import Report, last_losses
 from netinv_lightning.run_dir import RunDir
 
 
@@ -51,71 +46,22 @@ class MeasureApplication:
         return self.known | self.report(run_dir.path, self.known, self.draw)
 
     def _take_run(self, cfg: DictConfig, directory: Path) -> DictConfig:
-        """The config of a finished run, with what it left: a generator, or where there is none the samples that it kept."""
-        run_cfg = read_config(directory)
-        if run_cfg.application.name != "invert":
-            raise InputError(
-                f"application.run={directory}: is a run of application={run_cfg.application.name}; give one of application=invert"
-            )
-        if (state := RunDir(directory).state) != "done":
-            raise InputError(f"application.run={directory}: is not done ({state}); continue it with resume={directory}")
-        summary: dict[str, float] = json.loads((directory / "summary.json").read_text())
+        """The config of a finished run, with what it left."""
+        run = open_finished(directory, "measure.samples")
+        summary = run.summary
         if cfg.application.verifiers is not None:  # then what other networks said is not what these say
             summary = {name: value for name, value in summary.items() if not name.startswith("transfer/")}
         self.known = summary | last_losses(directory)
-        if run_cfg.classifier.train:  # then the run holds a copy of what was trained for it
-            run_cfg.classifier.train, run_cfg.classifier.path = False, str(directory / "classifier.safetensors")
-        if (directory / "checkpoints" / "last.ckpt").is_file():
-            module = load_run(directory).module
-            self.classifier, self.samples = module.classifier, run_cfg.application.eval_samples
-            self.draw = draw_images(module, run_cfg.application.eval_batch_size, run_cfg.seed)
-        else:
-            self.classifier = load_classifier(run_cfg)
-            self._keep(read_samples(directory / "samples" / "inverted.safetensors"))
-        run_cfg.data.root, run_cfg.measure = cfg.data.root, cfg.measure
-        run_cfg.measure.full = True
-        return run_cfg
+        self.classifier, self.samples, self.draw = run.classifier, run.samples, run.draw
+        run.cfg.data.root, run.cfg.measure = cfg.data.root, cfg.measure
+        run.cfg.measure.full = True
+        return run.cfg
 
     def _take_file(self, cfg: DictConfig, path: Path) -> DictConfig:
         """The command's own config, without an objective: what the images were optimised for is not known."""
         cfg = cfg.copy()
         cfg.loss, cfg.measure.full = {}, True
         self.classifier = load_classifier(cfg)
-        self._keep(read_samples(path))
+        images = read_samples(path, f"application.samples={path}")
+        self.samples, self.draw = len(images.labels_n), partial(images.first, "measure.samples")
         return cfg
-
-    def _keep(self, images: Images) -> None:
-        def first(count: int) -> Images:
-            if count > len(images.labels_n):
-                raise InputError(f"measure.samples={count}: there are {len(images.labels_n)} images; ask for as many or fewer")
-            targets_nN = None if images.targets_nN is None else images.targets_nN[:count]
-            return Images(images.images_nCHW[:count], images.labels_n[:count], targets_nN)
-
-        self.samples, self.draw = len(images.labels_n), first
-
-
-def read_samples(path: Path) -> Images:
-    """Reads images from a safetensors file: `images` [n, C, H, W] in [0, 1] or uint8, `labels` [n], and as an option
-    `conditioning` [n, N].
-
-    Raises:
-        InputError: if the file or one of its tensors is missing or damaged.
-    """
-    where = f"application.samples={path}"
-    try:
-        tensors: dict[str, Tensor] = load_file(path)
-    except FileNotFoundError:
-        raise InputError(f"{where}: there is no such file") from None
-    except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"{where}: is not a whole safetensors file ({one_line(error)})") from error
-    for name, dims in (("images", 4), ("labels", 1)):
-        if name not in tensors or tensors[name].dim() != dims:
-            raise InputError(f"{where}: must hold the tensors images [n, C, H, W] and labels [n]; it holds {', '.join(tensors)}")
-    images_nCHW, labels_n = tensors["images"], tensors["labels"]
-    if images_nCHW.dtype == torch.uint8:
-        images_nCHW = images_nCHW.float() / 255
-    if not images_nCHW.is_floating_point() or labels_n.is_floating_point():
-        raise InputError(
-            f"{where}: images must be floating-point or uint8 and labels whole numbers, not {images_nCHW.dtype} and {labels_n.dtype}"
-        )
-    return Images(images_nCHW.float(), labels_n.long(), tensors.get("conditioning"))

@@ -15,6 +15,7 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -92,6 +93,9 @@ class PixelInversion:
     """
 
     generators = ("pixels",)  # evaluation shares images out over generators; here is one
+    betas = (0.9, 0.999)  # of Adam
+    final_lr = 1.0  # share of the learning rate that is left at the end, along a cosine
+    success = names.INVERSION_ACCURACY_TRAIN  # what `_success` is
 
     def __init__(
         self,
@@ -121,7 +125,7 @@ class PixelInversion:
         self.perturbation, self.augmentation = perturbation or Perturbation(), augmentation or Augmentation()
         self.steps, self.lr, self.jitter, self.init_std, self.log_every = steps, lr, jitter, init_std, log_every
         self.parametrisation = parametrisation
-        self.columns = [*(names.loss(term) for term in objective.names), names.LOSS_TOTAL, names.INVERSION_ACCURACY_TRAIN]
+        self.columns = [*(names.loss(term) for term in objective.names), names.LOSS_TOTAL, self.success]
         self.report: Report = lambda batch, step, values: None
         self.autocast: Callable[[], AbstractContextManager[object]] = nullcontext
         self.batches, self.images, self.seconds, self.forwards, self.backwards = 0, 0, 0.0, 0, 0  # what drawing has cost so far
@@ -157,11 +161,12 @@ class PixelInversion:
         stream, shifts = Stream(seed, self.device), random.Random(seed)
         image = PARAMETRISATIONS[self.parametrisation](spec.channels, spec.image_size, self.device)
         theta = (self.init_std * stream.normal(B, *image.shape)).requires_grad_()
-        optimizer = torch.optim.Adam([theta], self.lr)
+        optimizer = torch.optim.Adam([theta], self.lr, self.betas)
         self.batches += 1
         recent: list[Tensor] = []
         start = time.perf_counter()
         for step in range(1, self.steps + 1):
+            optimizer.param_groups[0]["lr"] = self.lr * self._share_of_lr(step)
             with self.autocast():
                 total, values_V = self._values(image(theta), condition, stream, shifts)
             (theta.grad,) = torch.autograd.grad(B * total, theta)  # total is a mean: an image is moved as far in any batch
@@ -192,13 +197,20 @@ class PixelInversion:
         step = Step(x_BCHW, condition, logits_BN, features, self.classifier, nn.Identity(), self.perturbation, stream, normed)
         terms = self.objective(step)
         total = self.objective.total(terms)
-        accuracy = (logits_BN.argmax(dim=1) == condition.label_B).float().mean()
-        return total, torch.stack([*terms.values(), total, accuracy]).detach()
+        return total, torch.stack([*terms.values(), total, self._success(step)]).detach()
+
+    def _success(self, step: Step) -> Tensor:
+        """How far the images are, beside the objective: the share that the classifier takes for their labels."""
+        return (step.logits_BN.argmax(dim=1) == step.condition.label_B).float().mean()
+
+    def _share_of_lr(self, step: int) -> float:
+        return self.final_lr + (1 - self.final_lr) * (1 + math.cos(math.pi * (step - 1) / self.steps)) / 2
 
 
 def _twice(condition: Condition) -> Condition:
     vector_BN, matrix_B1SS = condition.vector_BN, condition.matrix_B1SS
-    return Condition(
+    return replace(
+        condition,
         label_B=condition.label_B.repeat(2),
         target_BN=condition.target_BN.repeat(2, 1),
         vector_BN=None if vector_BN is None else vector_BN.repeat(2, 1),

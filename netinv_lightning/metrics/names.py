@@ -39,6 +39,22 @@ MEMORISATION_GAP_P_VALUE = "memorisation/gap_p_value"
 MEMORISATION_NEAREST_TRAINING = "memorisation/nearest_training"
 MEMORISATION_NEAREST_HELD_OUT = "memorisation/nearest_held_out"
 
+TARGET_ERROR = "target/error"
+TARGET_ERROR_BEST = "target/error_best"
+TARGET_ERROR_NOISE = "target/error_noise"
+TARGET_ERROR_UNRELATED = "target/error_unrelated"
+TARGET_CLOSED = "target/closed"
+TARGET_TOTAL_VARIATION = "target/total_variation"
+TARGET_REACHED = "target/reached"
+TARGET_REACHED_BEST = "target/reached_best"
+TARGET_RMSE = "target/rmse"
+TARGET_RMSE_UNRELATED = "target/rmse_unrelated"
+TARGET_SSIM = "target/ssim"
+TARGET_SSIM_UNRELATED = "target/ssim_unrelated"
+TARGET_SPREAD = "target/spread"
+TARGET_AGREEMENT = "target/agreement"
+TARGET_AGREEMENT_NOISE = "target/agreement_noise"
+
 CLASSIFIER_LOSS = "classifier/loss"
 CLASSIFIER_VAL_ACCURACY = "classifier/val_accuracy"
 CLASSIFIER_TEST_ACCURACY = "classifier/test_accuracy"
@@ -76,6 +92,16 @@ def of_network(name: str, network: str) -> str:
     return f"{name}/{network}"
 
 
+def target_error(row: int) -> str:
+    """Name of the mean error of the images of one target."""
+    return f"target/error_of/{row}"
+
+
+def activation(images: str, what: str) -> str:
+    """Name of the mean or the 99th percentile of a target neuron over a set of images."""
+    return f"target/{images}_{what}"
+
+
 def stability(disturbance: str) -> str:
     """Name of the inversion accuracy that is left after a disturbance, one of `metrics.stability.DISTURBANCES`."""
     return f"stability/{disturbance}"
@@ -88,3 +114,17 @@ def class_accuracy(label: str) -> str:
 def generator(name: str, g: int) -> str:
     """Name of a metric of one of several generators."""
     return f"{name}_generator/{g}"
+
+
+def interpretation(what: str, *of: object) -> str:
+    """Name of a number of a study of features: what it is, and of what."""
+    return "/".join(["interpretation", what, *map(str, of)])
+
+
+CLUSTERS = interpretation("clusters")
+"""Mean number of clusters a class, counted in feature space."""
+
+
+def figure(stem: str) -> str:
+    """Name under which a figure of a study appears."""
+    return f"figures/{stem}"

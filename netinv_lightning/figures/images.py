@@ -1,19 +1,39 @@
-"""Pictures of a run. Each function draws one figure and writes it whole."""
+"""Grids of images, and the confusion matrix of a run.
+
+Shape suffixes: R rows, K columns, C channels, H height, W width, N classes.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from torch import Tensor
 
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
+from netinv_lightning.figures.style import write_whole
 
 LARGEST_GRID = 20  # rows; more are unreadable
 LARGEST_CONFUSION = 30  # classes; of more, names and numbers would lie on each other
+GAP = 2  # pixels between images
+
+
+def draw_images(axes: Axes, x_RKCHW: Tensor, row_names: Sequence[str], column_names: Sequence[str] = ()) -> None:
+    """Draws images on a white canvas, without a frame; rows and columns may have names."""
+    x_RKCHW = x_RKCHW.float().cpu().clamp(0, 1)
+    R, K, _, H, W = x_RKCHW.shape
+    canvas = np.ones((R * (H + GAP) - GAP, K * (W + GAP) - GAP, 3))
+    for row in range(R):
+        for column in range(K):
+            image_HWC = x_RKCHW[row, column].permute(1, 2, 0).expand(H, W, 3).numpy()
+            canvas[row * (H + GAP) : row * (H + GAP) + H, column * (W + GAP) : column * (W + GAP) + W] = image_HWC
+    axes.imshow(canvas, interpolation="nearest")
+    axes.set_yticks([row * (H + GAP) + H / 2 for row in range(len(row_names))], list(row_names))
+    axes.set_xticks([column * (W + GAP) + W / 2 for column in range(len(column_names))], list(column_names))
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
 
 
 def image_grid(x_RKCHW: Tensor, row_names: Sequence[str], path: Path, title: str = "", column_names: Sequence[str] = ()) -> Path:
@@ -27,29 +47,19 @@ def image_grid(x_RKCHW: Tensor, row_names: Sequence[str], path: Path, title: str
         column_names: A name each column, or none.
     """
     total = len(x_RKCHW)
-    x_RKCHW = x_RKCHW[:LARGEST_GRID].float().cpu().clamp(0, 1)
-    R, K, _, H, W = x_RKCHW.shape
+    x_RKCHW = x_RKCHW[:LARGEST_GRID]
+    R, K = x_RKCHW.shape[:2]
     if total > R:
         title = f"{title} (first {R} of {total} classes)".strip()
-    gap = 2
-    canvas = np.ones((R * (H + gap) - gap, K * (W + gap) - gap, 3))
-    for row in range(R):
-        for column in range(K):
-            image_HWC = x_RKCHW[row, column].permute(1, 2, 0).expand(H, W, 3).numpy()
-            canvas[row * (H + gap) : row * (H + gap) + H, column * (W + gap) : column * (W + gap) + W] = image_HWC
     inch = 0.42
-    figure, axes = plt.subplots(figsize=(K * inch + 1.1, R * inch + (1.0 if column_names else 0.4)), layout="constrained")
-    axes.imshow(canvas, interpolation="nearest")
-    axes.set_yticks([row * (H + gap) + H / 2 for row in range(R)], list(row_names[:R]), fontsize=9)
-    axes.set_xticks([column * (W + gap) + W / 2 for column in range(len(column_names))], list(column_names), fontsize=7, rotation=90)
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
+    figure = Figure(figsize=(K * inch + 1.1, R * inch + (1.0 if column_names else 0.4)), layout="constrained")
+    axes = figure.subplots()
+    draw_images(axes, x_RKCHW, row_names[:R], column_names)
+    axes.tick_params("y", labelsize=9)
+    axes.tick_params("x", labelsize=7, labelrotation=90)
     if title:
         axes.set_title(title, fontsize=9)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
-    return path
+    return write_whole(figure, path, dpi=150)
 
 
 def confusion_matrix(confusion_NN: Tensor, class_names: Sequence[str], path: Path) -> Path:
@@ -65,7 +75,8 @@ def confusion_matrix(confusion_NN: Tensor, class_names: Sequence[str], path: Pat
     accuracy = float(confusion_NN.diagonal().sum() / confusion_NN.sum())
     N = len(share_NN)
     side = min(2.0 + 0.4 * N, 12.0)
-    figure, axes = plt.subplots(figsize=(side, side), layout="constrained")
+    figure = Figure(figsize=(side, side), layout="constrained")
+    axes = figure.subplots()
     axes.imshow(share_NN.numpy(), vmin=0, vmax=1, cmap="Blues")
     axes.set(xlabel="predicted", ylabel="conditioned on", title=f"inversion accuracy {accuracy:.4f}")
     if N <= LARGEST_CONFUSION:
@@ -74,7 +85,4 @@ def confusion_matrix(confusion_NN: Tensor, class_names: Sequence[str], path: Pat
         for row, column in share_NN.ge(0.005).nonzero().tolist():
             share = float(share_NN[row, column])
             axes.text(column, row, f"{share:.2f}", ha="center", va="center", fontsize=7, color="white" if share > 0.5 else "black")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
-    return path
+    return write_whole(figure, path, dpi=120)

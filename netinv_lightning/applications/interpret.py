@@ -1,0 +1,56 @@
+"""`application=interpret`: what the inverted features of a finished run show (S2 section 5.1).
+
+    netinv application=interpret application.run=RUN_DIRECTORY
+
+The same follows an inversion at once with `interpret=full`. The studies are in netinv_lightning/studies.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from netinv_lightning.errors import InputError
+from netinv_lightning.finished import open_finished
+from netinv_lightning.metrics import names
+from netinv_lightning.run_dir import RunDir
+from netinv_lightning.studies.study import Study
+from netinv_lightning.tracking import check_logger, open_loggers
+
+
+class InterpretApplication:
+    """Studies the run that `cfg.application.run` names.
+
+    The data root, what is studied and the logger are this command's, all else is the run's.
+    """
+
+    best_metric = names.CLUSTERS
+
+    def __init__(self, cfg: DictConfig) -> None:
+        if cfg.resume is not None:
+            raise InputError(f"resume={cfg.resume}: application=interpret keeps no checkpoints; start it anew")
+        if cfg.application.run is None:
+            raise InputError("application.run: name the finished run whose images are studied: application.run=RUN_DIRECTORY")
+        check_logger(cfg)
+        self.cfg = cfg
+        self.inversion = open_finished(Path(cfg.application.run), "interpret.samples")
+        run_cfg = self.inversion.cfg
+        _check_same_classifier(cfg, run_cfg)
+        run_cfg.data.root, run_cfg.interpret = cfg.data.root, cfg.interpret
+        run_cfg.interpret.full = True
+        self.study = Study(run_cfg, self.inversion.classifier)
+
+    def run(self, run_dir: RunDir) -> dict[str, float]:
+        with open_loggers(self.cfg, run_dir) as loggers:
+            return self.study(run_dir.path, self.inversion.draw, loggers)
+
+
+def _check_same_classifier(cfg: DictConfig, run_cfg: DictConfig) -> None:
+    """Refuses a classifier on the command line that is not the run's; a data set's own CNN of the zoo is what is named by default."""
+    inverted = run_cfg.classifier.zoo or run_cfg.classifier.path
+    for key, default in (("zoo", f"{cfg.data.name}_cnn"), ("path", None)):
+        if (given := cfg.classifier[key]) not in (None, default, inverted):
+            raise InputError(
+                f"classifier.{key}={given}: the run is one of another classifier, {inverted}; leave it out, or invert {given} first"
+            )

@@ -1,0 +1,96 @@
+"""A finished inversion, as a later command or a notebook finds it in its run directory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig
+
+from netinv_lightning.applications.invert import METHODS
+from netinv_lightning.classifiers.build import load_classifier
+from netinv_lightning.classifiers.classifier import FrozenClassifier
+from netinv_lightning.errors import InputError
+from netinv_lightning.image_sets import Images, draw_images, read_samples
+from netinv_lightning.inversion.evaluation import Inverter
+from netinv_lightning.inversion.module import InversionModule
+from netinv_lightning.resume import read_config
+from netinv_lightning.run_dir import RunDir
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """What is known of a run of `application=invert` that is done.
+
+    Attributes:
+        cfg: Its config.
+        classifier: The classifier that it inverted.
+        draw: Gives so many of its images.
+        samples: How many of them its evaluation took.
+        summary: Its metrics.
+    """
+
+    cfg: DictConfig
+    classifier: FrozenClassifier
+    draw: Callable[[int], Images]
+    samples: int
+    summary: dict[str, float]
+
+
+def open_finished(directory: Path, key: str) -> FinishedRun:
+    """Opens `application.run`: its generators, or where it has none the samples that it kept.
+
+    Args:
+        directory: Of the run.
+        key: The key that asks for a number of images, for the error where a run kept fewer.
+
+    Raises:
+        InputError: if it is no run, another application's, or not done.
+    """
+    where = f"application.run={directory}"
+    cfg = inversion_config(directory)
+    if cfg.application.name != "invert":
+        raise InputError(f"{where}: is a run of application={cfg.application.name}; give one of application=invert")
+    if (state := RunDir(directory).state) != "done":
+        raise InputError(f"{where}: is not done ({state}); continue it with resume={directory}")
+    summary: dict[str, float] = json.loads((directory / "summary.json").read_text())
+    if checkpoint_of(directory).is_file():
+        module = load_module(cfg, directory)
+        draw = draw_images(module, cfg.application.eval_batch_size, cfg.seed)
+        return FinishedRun(cfg, module.classifier, draw, cfg.application.eval_samples, summary)
+    images = read_samples(directory / "samples" / "inverted.safetensors", where)
+    return FinishedRun(cfg, load_classifier(cfg), partial(images.first, key), len(images.labels_n), summary)
+
+
+def inversion_config(directory: Path, trusted: Sequence[str] = ()) -> DictConfig:
+    """The config of a run directory, which leads to its own copy of a classifier that was trained for it.
+
+    Raises:
+        InputError: if it is no run directory, or names code outside the allow-list and `trusted`.
+    """
+    cfg = read_config(directory, trusted)
+    if cfg.classifier.train:
+        cfg.classifier.train, cfg.classifier.path = False, str(directory / "classifier.safetensors")
+    return cfg
+
+
+def load_module(cfg: DictConfig, directory: Path) -> Inverter:
+    """The inversion that `cfg` describes, with its trained generators where it has any.
+
+    Raises:
+        InputError: if the classifier is not there.
+    """
+    module = METHODS[cfg.method.name](cfg, None)
+    if isinstance(module, InversionModule):
+        state = torch.load(checkpoint_of(directory), map_location="cpu", weights_only=True)["state_dict"]
+        module.load_state_dict(state, strict=False)
+        module.eval()
+    return module
+
+
+def checkpoint_of(directory: Path) -> Path:
+    return directory / "checkpoints" / "last.ckpt"

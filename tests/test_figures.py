@@ -1,0 +1,224 @@
+"""How figures look and are written: colours that are told apart, sizes in print, whole files; grids and confusion matrices.
+
+Shape suffixes: c colours.
+"""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+
+from netinv_lightning.figures import confusion_matrix, image_grid, images
+from netinv_lightning.figures.images import draw_images
+from netinv_lightning.figures.style import (
+    DPI,
+    ONE_COLUMN,
+    OTHERS_COLOUR,
+    PALETTE,
+    TWO_COLUMNS,
+    class_styles,
+    legend_below,
+    mark,
+    paper_style,
+    save,
+    short,
+    style_of_class,
+    title_above,
+)
+
+# Machado, Oliveira and Fernandes 2009, severity 1.0, for linear RGB
+SIGHT = {
+    "normal": np.eye(3),
+    "deuteranopia": np.array([[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]),
+    "protanopia": np.array([[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]),
+    "tritanopia": np.array([[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]]),
+}
+RGB_TO_XYZ = np.array([[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]])
+WHITE = np.array([0.95047, 1.0, 1.08883])
+
+
+def cielab(colours: tuple[str, ...], sight: str = "normal") -> np.ndarray:
+    """L*, a*, b* of sRGB colours under D65, [c, 3], as somebody of that sight sees them."""
+    srgb_c3 = np.array([matplotlib.colors.to_rgb(colour) for colour in colours])
+    linear_c3 = np.where(srgb_c3 <= 0.04045, srgb_c3 / 12.92, ((srgb_c3 + 0.055) / 1.055) ** 2.4)
+    xyz_c3 = (linear_c3 @ SIGHT[sight].T).clip(0, 1) @ RGB_TO_XYZ.T / WHITE
+    f_c3 = np.where(xyz_c3 > (6 / 29) ** 3, np.cbrt(xyz_c3), xyz_c3 / (3 * (6 / 29) ** 2) + 4 / 29)
+    return np.stack([116 * f_c3[:, 1] - 16, 500 * (f_c3[:, 0] - f_c3[:, 1]), 200 * (f_c3[:, 1] - f_c3[:, 2])], axis=1)
+
+
+def test_the_ruler_of_colours_is_cielab() -> None:
+    assert cielab(("#ff0000", "#ffffff")) == pytest.approx(np.array([[53.24, 80.09, 67.20], [100, 0, 0]]), abs=0.02)
+
+
+@pytest.mark.parametrize(("sight", "least"), [("normal", 24), ("deuteranopia", 19), ("protanopia", 21), ("tritanopia", 15.9)])
+def test_any_two_colours_are_told_apart(sight: str, least: float) -> None:
+    """2.3 is just noticeable; matplotlib's default ten come down to 4.6 with protanopia, 7.2 with deuteranopia."""
+    lab_c3 = cielab(PALETTE, sight)
+    assert min(np.linalg.norm(one - other) for one, other in itertools.combinations(lab_c3, 2)) >= least
+
+
+def test_any_two_colours_differ_in_a_grey_print_and_from_the_paper() -> None:
+    lightness_c = np.sort(cielab(PALETTE)[:, 0])
+    assert np.diff(lightness_c).min() >= 5
+    assert lightness_c[-1] <= 85
+
+
+@pytest.mark.parametrize("classes", [2, 10, 11, 20])
+def test_up_to_twenty_classes_no_two_look_alike(classes: int) -> None:
+    styles = class_styles(torch.zeros(5, dtype=torch.long), [f"c{label}" for label in range(classes)])
+    assert [style.labels for style in styles] == [(label,) for label in range(classes)]
+    assert len({(style.colour, style.marker) for style in styles}) == classes
+    assert len({style.colour for style in styles}) == len({style.marker for style in styles}) == min(classes, 10)
+
+
+def test_of_more_classes_the_ten_largest_have_a_look_and_the_rest_is_grey() -> None:
+    counts = torch.ones(25, dtype=torch.long)
+    counts[[3, 20, 24]] = torch.tensor([4, 9, 5])
+    styles = class_styles(torch.arange(25).repeat_interleave(counts), [f"c{label}" for label in range(25)])
+    assert [style.labels for style in styles[:-1]] == [(label,) for label in (*range(8), 20, 24)]  # of equals, the first
+    assert [style.colour for style in styles[:-1]] == list(PALETTE)
+    assert (styles[-1].name, styles[-1].colour, len(styles[-1].labels)) == ("others (15 classes)", OTHERS_COLOUR, 15)
+    index_N = style_of_class(styles)
+    assert [styles[int(index_N[label])].name for label in (3, 20, 8)] == ["c3", "c20", "others (15 classes)"]
+
+
+def test_long_names_are_cut() -> None:
+    assert short("Ankle boot") == "Ankle boot"
+    assert short("a" * 24) == "a" * 24
+    assert short("a" * 25) == "a" * 23 + "…"
+
+
+def labelled_figure(width: float = ONE_COLUMN) -> Figure:
+    with paper_style():
+        figure = Figure(figsize=(width, 1.2), layout="constrained")
+        axes = figure.subplots()
+        axes.plot([0, 1], [0, 1])
+        axes.set(xlabel="costs $5 or $6", ylabel="y")
+    return figure
+
+
+@pytest.mark.parametrize("width", [ONE_COLUMN, TWO_COLUMNS])
+def test_png_and_pdf_have_the_printed_size_and_embedded_truetype_fonts(tmp_path: Path, width: float) -> None:
+    png = save(labelled_figure(width), tmp_path / "deep" / "layer0.5")
+    assert {path.name for path in png.parent.iterdir()} == {"layer0.5.png", "layer0.5.pdf"}
+    with Image.open(png) as image:
+        assert image.size == (round(width * DPI), round(1.2 * DPI))
+        assert image.info["dpi"] == pytest.approx((DPI, DPI), abs=0.1)
+    pdf = png.with_suffix(".pdf").read_bytes()
+    assert b"/FontFile2" in pdf  # a TrueType font program
+    assert b"/Type3" not in pdf
+    assert b"/MediaBox [ 0 0 %d" % int(width * 72) in pdf
+    assert b"CreationDate" not in pdf  # the same figure is the same file
+
+
+def test_a_failed_write_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = {f"plot{ending}": f"old {ending}".encode() for ending in (".png", ".pdf")}
+    for name, content in old.items():
+        (tmp_path / name).write_bytes(content)
+
+    def half(self: Figure, path: Path, **options: Any) -> None:
+        path.write_bytes(b"half")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(Figure, "savefig", half)
+    with pytest.raises(OSError, match="no space left"):
+        save(labelled_figure(), tmp_path / "plot")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == old
+
+
+def test_settings_are_the_callers_again_and_have_no_influence() -> None:
+    with matplotlib.rc_context({"font.size": 31.0, "text.usetex": False, "axes.facecolor": "pink"}):
+        before = dict(matplotlib.rcParams)
+        with paper_style():
+            assert matplotlib.rcParams["font.size"] == 8
+            assert matplotlib.rcParams["axes.facecolor"] == "white"
+        assert dict(matplotlib.rcParams) == before
+        with pytest.raises(KeyError), paper_style():
+            raise KeyError
+        assert dict(matplotlib.rcParams) == before
+
+
+@pytest.mark.parametrize("title", ["short", "a title of many words " * 6, "W" * 80, "two\nlines of " + "text " * 20])
+def test_titles_are_broken_to_fit(title: str) -> None:
+    figure = labelled_figure()
+    with paper_style():
+        title_above(figure, title)
+        figure.draw_without_rendering()
+        box = figure.texts[0].get_window_extent()
+    assert figure.texts[0].get_text().split() == title.split() or title.startswith("W")
+    assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1
+    assert box.y1 <= figure.bbox.y1
+    assert float(figure.axes[0].bbox.y1) <= box.y0
+
+
+def test_legend_has_the_columns_that_fit_and_its_own_room() -> None:
+    figure = labelled_figure()
+    with paper_style():
+        legend_below(figure, [mark(f"class {i}") for i in range(10)], [mark("a second group")])
+        figure.draw_without_rendering()
+        first, second = (legend.get_window_extent() for legend in figure.legends)
+        axes = figure.axes[0].get_tightbbox()
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [f"class {i}" for i in range(10)]
+    assert axes is not None
+    assert second.y0 >= -1
+    assert second.y1 <= first.y0 + 1  # below each other
+    assert first.y1 <= axes.y0 + 1  # and below the axes
+    assert first.x0 >= 0
+    assert first.x1 <= figure.bbox.x1
+    assert figure.get_size_inches()[1] == pytest.approx(1.2 + (first.height + second.height) / DPI)
+
+
+def test_images_lie_in_rows_with_white_between() -> None:
+    x_RKCHW = torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5, 7.0]).reshape(2, 3, 1, 1, 1).expand(2, 3, 1, 2, 1)
+    axes = Figure().subplots()
+    draw_images(axes, x_RKCHW, ["one", "two"], ["a", "b", "c"])
+    canvas = np.asarray(axes.images[0].get_array())
+    assert canvas.shape == (2 * 2 + 2, 3 * 1 + 2 * 2, 3)
+    expected = np.ones((6, 7))
+    expected[0:2, [0, 3, 6]] = [0.1, 0.2, 0.3]
+    expected[4:6, [0, 3, 6]] = [0.4, 0.5, 1.0]  # clamped
+    assert canvas == pytest.approx(np.repeat(expected[..., None], 3, axis=2))
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["one", "two"]
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["a", "b", "c"]
+
+
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """The figures that `images` writes."""
+    figures: list[Figure] = []
+    write = images.write_whole
+
+    def keep(figure: Figure, path: Path, **options: Any) -> Path:
+        figures.append(figure)
+        return write(figure, path, **options)
+
+    monkeypatch.setattr(images, "write_whole", keep)
+    return figures
+
+
+def test_of_a_tall_grid_the_first_twenty_rows_are_drawn(tmp_path: Path, written: list[Figure]) -> None:
+    path = image_grid(torch.rand(25, 3, 3, 8, 8), [f"class {row}" for row in range(25)], tmp_path / "new" / "grid.png", "run")
+    axes = written[0].axes[0]
+    assert axes.get_title() == "run (first 20 of 25 classes)"
+    assert [text.get_text() for text in axes.get_yticklabels()] == [f"class {row}" for row in range(20)]
+    with Image.open(path) as image:
+        assert image.size == (round((3 * 0.42 + 1.1) * 150), round((20 * 0.42 + 0.4) * 150))
+    assert [file.name for file in path.parent.iterdir()] == ["grid.png"]
+
+
+def test_confusion_matrix_tells_shares_of_each_row(tmp_path: Path, written: list[Figure]) -> None:
+    path = confusion_matrix(torch.tensor([[3, 1, 0], [0, 4, 0], [0, 0, 0]]), ["a", "b", "c"], tmp_path / "confusion.png")
+    axes = written[0].axes[0]
+    assert axes.get_title() == "inversion accuracy 0.8750"
+    assert {text.get_position(): text.get_text() for text in axes.texts} == {(0, 0): "0.75", (1, 0): "0.25", (1, 1): "1.00"}
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted", "conditioned on")
+    with Image.open(path) as image:
+        assert image.size == (round(3.2 * 120), round(3.2 * 120))
