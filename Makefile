@@ -10,7 +10,7 @@ ZOO := mnist_cnn fashion_mnist_cnn svhn_head_cnn cifar10_cnn \
        svhn_head_resnet svhn_head_vit cifar10_resnet cifar10_vit
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test lint wheel-check bench zoo results natural conditioning retry dashboard sync clean
+.PHONY: help quickstart test lint wheel-check bench zoo results natural conditioning interpretability retry dashboard sync clean
 
 help:  ## print this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -52,6 +52,9 @@ natural: $(STAMP)  ## the papers' objective against loss=natural, 4 data sets x 
 
 conditioning: $(STAMP)  ## label, vector, matrix and vector-matrix conditioning compared, 2 data sets x 3 seeds
 	$(RUN) +experiment=conditioning
+
+interpretability: $(STAMP)  ## what the inverted features show, 4 data sets x 3 seeds, and clusters over the cosine weight
+	$(BIN)/python experiments/interpretability/run.py
 
 retry: $(STAMP)  ## run what is not done of a sweep: make retry SWEEP=sweeps/mnist_invert/STAMP
 	$(RUN) retry $(SWEEP)

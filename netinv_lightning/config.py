@@ -261,14 +261,15 @@ class Measure:
 @dataclass
 class Interpret:
     """What is studied of the features of inverted images, and of real ones where data are at hand
-    (`netinv_lightning.interpretation.study`).
+    (`netinv_lightning.studies.study`).
 
-    `layer` is by default the last of `classifier.feature_layers`, `map_layer` the last layer that gives maps. `embedded`
-    samples of each origin go through t-SNE, at each perplexity with each of `embedding_seeds`.
+    `samples` are by default as many as `application.eval_samples`, at most 5,000, of each origin. `layer` is by default the last of
+    `classifier.feature_layers`, `map_layer` the last layer that gives maps. `embedded` inverted samples go through t-SNE, at each
+    perplexity with each of `embedding_seeds`.
     """
 
     full: bool = False
-    samples: int = 5000
+    samples: Optional[int] = None
     layer: Optional[str] = None
     map_layer: Optional[str] = None
     analyses: list[str] = field(default_factory=lambda: ["projection", "clusters", "autoencoders", "rules"])

@@ -38,6 +38,12 @@ COMPARED = (
 )
 """Keys of the config over which a sweep's runs are compared."""
 
+STUDIED = (
+    "pca", "regions", "agreement", "clusters", "tsne", "sparse_units", "sparse_units_of_classes", "sparse_overlap", "sparse_images",
+    "anomaly", "rules",
+)  # fmt: skip
+"""The figures of `interpret=full`."""
+
 
 def build(entity: str, project: str, data: str = "mnist") -> ws.Workspace:
     """The dashboard; makes no connection and needs no login.
@@ -53,6 +59,7 @@ def build(entity: str, project: str, data: str = "mnist") -> ws.Workspace:
         "Inversion accuracy": _accuracy(SPECS[data].class_names),
         "Loss terms": _terms(),
         "Samples": _samples(),
+        "Interpretability": _interpretability(),
         "Sweep comparison": _comparison(),
         "Cost": _cost(),
     }
@@ -102,6 +109,40 @@ def _samples() -> list[PanelTypes]:
         wr.MediaBrowser(title="Classes x samples", media_keys=[names.SAMPLES_GRID], num_columns=2, layout=wr.Layout(w=12, h=14)),
         wr.MediaBrowser(title="Confusion", media_keys=[names.INVERSION_CONFUSION], num_columns=1, layout=wr.Layout(w=12, h=14)),
         wr.WeavePanelSummaryTable(table_name=names.SAMPLES_TABLE, layout=wr.Layout(w=24, h=12)),
+    ]
+
+
+def _interpretability() -> list[PanelTypes]:
+    import wandb_workspaces.reports.v2 as wr
+
+    from netinv_lightning.interpretation.anomaly import CONTROLS
+    from netinv_lightning.studies.rules import KINDS
+
+    number = names.interpretation
+    return [
+        wr.MediaBrowser(
+            title="What the inverted features show",
+            media_keys=[names.figure(stem) for stem in STUDIED],
+            num_columns=3,
+            layout=wr.Layout(w=24, h=20),
+        ),
+        wr.BarPlot(title="Clusters a class: with gaps, by HDBSCAN", metrics=[names.CLUSTERS, number("clusters_hdbscan")]),
+        wr.BarPlot(
+            title="Decisions that survive on the principal plane",
+            metrics=[number(what, origin) for what in ("agreement", "boundary_agreement") for origin in ("inverted", "test")],
+        ),
+        wr.BarPlot(
+            title="Overlap of the sparse units that fire: inverted, test, control",
+            metrics=[number("overlap", f"training_{other}") for other in ("inverted", "test", "halves")],
+        ),
+        wr.BarPlot(
+            title="AUC of inverted against real, and controls",
+            metrics=[number("anomaly", score, "auc") for pair in CONTROLS.items() for score in pair],
+        ),
+        wr.BarPlot(
+            title="Fidelity of rules to inverted and to real images",
+            metrics=[number("rules", "_".join(kind), "fidelity", origin) for kind in KINDS for origin in ("inverted", "test")],
+        ),
     ]
 
 

@@ -89,6 +89,8 @@ def load_module(cfg: DictConfig, directory: Path) -> Inverter:
         state = torch.load(checkpoint_of(directory), map_location="cpu", weights_only=True)["state_dict"]
         module.load_state_dict(state, strict=False)
         module.eval()
+        if cfg.application.channels_last:  # as the run had it, so that the same images come out bit by bit
+            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return module
 
 

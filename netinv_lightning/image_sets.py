@@ -64,8 +64,8 @@ def draw_images(module: Inverter, batch_size: int, seed: int) -> Callable[[int],
         parts: list[tuple[Tensor, ...]] = []
         for number, (g, size) in enumerate(batches(count, batch_size, len(module.generators))):
             condition, x_BCHW = draw_batch(module, g, number, size, seed)
-            parts.append((x_BCHW, condition.label_B, condition.target_BN, torch.full((size,), g)))
-        return Images(*(torch.cat(part).cpu().contiguous() for part in zip(*parts, strict=True)))
+            parts.append((x_BCHW.cpu(), condition.label_B.cpu(), condition.target_BN.cpu(), torch.full((size,), g)))
+        return Images(*(torch.cat(part).contiguous() for part in zip(*parts, strict=True)))
 
     return draw
 
@@ -106,18 +106,34 @@ def read_samples(path: Path, where: str) -> Images:
     return Images(images_nCHW.float(), labels_n.long(), tensors.get("conditioning"), tensors.get("generator"))
 
 
-def open_real(cfg: DictConfig) -> tuple[ImageDataModule | None, str]:
+def open_real(cfg: DictConfig, spec: DataSpec) -> tuple[ImageDataModule | None, str]:
     """The real data that `cfg.data` names, or why they are not at hand.
 
     Raises:
-        InputError: for anything wrong but missing files.
+        InputError: for anything wrong but missing files, and for data of another shape than a classifier of `spec` takes.
     """
     try:
-        return ImageDataModule(**cfg.data), ""
+        real = ImageDataModule(**cfg.data)
     except InputError as error:
         if not str(error).startswith("data.root="):
             raise
         return None, f"no real data: {one_line(error)}"
+    check_real(real, spec)
+    return real, ""
+
+
+def check_real(real: ImageDataModule, spec: DataSpec) -> None:
+    """Refuses data of other classes, channels or size than a classifier of `spec` takes.
+
+    Raises:
+        InputError: naming the data set and what differs.
+    """
+    for fact in ("num_classes", "channels", "image_size"):
+        if (there := getattr(real.spec, fact)) != (here := getattr(spec, fact)):
+            raise InputError(
+                f"data={real.spec.name}: its images have {fact}={there}, the classifier takes {fact}={here}; "
+                "name the data set that it was trained on"
+            )
 
 
 def of_split(split: Split, most: int, seed: int = 0) -> Images:

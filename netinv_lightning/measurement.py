@@ -25,7 +25,7 @@ from netinv_lightning.classifiers.classifier import FrozenClassifier
 from netinv_lightning.classifiers.networks import CNN
 from netinv_lightning.data.module import ImageDataModule
 from netinv_lightning.errors import InputError, nearest
-from netinv_lightning.image_sets import Images, check_images, halves_of_test, of_split
+from netinv_lightning.image_sets import Images, check_images, check_real, halves_of_test, of_split
 from netinv_lightning.metrics import names
 from netinv_lightning.metrics.cas import ClassificationAccuracyScore
 from netinv_lightning.metrics.diversity import Duplicates, Vendi
@@ -90,7 +90,7 @@ class Measurement:
             _check_verifier(name, verifier, classifier)
         self.verifiers = {name: verifier.to(self.device) for name, verifier in verifiers.items()}
         if real is not None:
-            _check_real(real, classifier)
+            check_real(real, classifier.spec)
         for group in metrics:
             if group not in ALL:
                 raise InputError(f"measure.metrics={group}: no such group of metrics; {nearest(group, ALL)}")
@@ -353,12 +353,3 @@ def _check_verifier(name: str, verifier: FrozenClassifier, classifier: FrozenCla
     for fact in ("num_classes", "channels", "image_size"):
         if (there := getattr(verifier.spec, fact)) != (here := getattr(classifier.spec, fact)):
             raise InputError(f"{key}: has {fact}={there}, the classifier that is inverted {fact}={here}; they must be equal")
-
-
-def _check_real(real: ImageDataModule, classifier: FrozenClassifier) -> None:
-    for fact in ("num_classes", "channels", "image_size"):
-        if (there := getattr(real.spec, fact)) != (here := getattr(classifier.spec, fact)):
-            raise InputError(
-                f"data={real.spec.name}: its images have {fact}={there}, the classifier takes {fact}={here}; "
-                "name the data set that it was trained on"
-            )

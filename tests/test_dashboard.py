@@ -37,8 +37,19 @@ EVERYTHING = (
     "+loss.l1={weight: 1e-5}",
     "+loss.batch_norm={weight: 1}",
     "+loss.class_spread={weight: 1}",
-    "application.steps=12",
+    "application.steps=40",
+    "application.lr=0.02",
+    "conditioning.vectors=hot",
     "application.verifiers=[mnist_mlp]",
+    "data=mnist5k",
+    "classifier.zoo=mnist_cnn",
+    "interpret=full",
+    "interpret.samples=600",
+    "interpret.perplexities=[5]",
+    "interpret.embedding_seeds=[0]",
+    "interpret.embedded=50",
+    "interpret.sparse_units=32",
+    "interpret.sparse_active=4",
 )
 """A run that logs whatever a run can log."""
 
@@ -136,6 +147,7 @@ def test_every_key_of_every_panel_is_one_that_a_run_logs(logged: dict[str, Any])
         ("SAMPLES_GRID", "samples/grid"),
         ("SAMPLES_TABLE", "samples/table"),
         ("STEP", "trainer/global_step"),
+        ("CLUSTERS", "interpretation/clusters"),
     ],
 )
 def test_a_renamed_metric_turns_the_contract_red(logged: dict[str, Any], monkeypatch: pytest.MonkeyPatch, constant: str, old: str) -> None:
@@ -158,6 +170,7 @@ def test_sections_and_panels() -> None:
         "Inversion accuracy": [line, scalar, scalar, scatter, bar, bar, bar, bar],
         "Loss terms": [line] * 14,
         "Samples": ["Media Browser", "Media Browser", "Weave"],
+        "Interpretability": ["Media Browser", bar, bar, bar, bar, bar],
         "Sweep comparison": ["Parallel Coordinates Plot", "Parameter Importance", bar, "Run Comparer"],
         "Cost": [bar, bar, bar, bar, scatter],
     }
@@ -184,7 +197,7 @@ def test_saves_the_view_and_prints_its_address(monkeypatch: pytest.MonkeyPatch, 
     assert dashboard.main(["--entity", "me", "--project", "inversions"]) == 0
     (view,) = sent
     assert (view.entity, view.project, view.display_name) == ("me", "inversions", "Network inversion, mnist")
-    assert len(view.spec.section.panel_bank_config.sections) == 5
+    assert len(view.spec.section.panel_bank_config.sections) == 6
     assert capsys.readouterr().out == "https://wandb.example/me/inversions?nw=abc\n"
 
 

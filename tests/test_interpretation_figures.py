@@ -229,7 +229,7 @@ def test_decision_regions_have_colour_confidence_boundary_and_name(drawn: list[F
         class_YX, confidence_YX, x_X, y_Y, z_n2, label_n, PETS, tmp_path / "regions", "run", torch.tensor([0.5, 0.25]), 0.442
     )
     axes = drawn[0].axes[0]
-    assert drawn[0].get_suptitle() == "run\nplane and classifier agree on 44.2 % of the samples"
+    assert drawn[0].get_suptitle() == "run\nplane and classifier agree on 44.2 % of the inverted samples"
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("PC 1 (50.0 %)", "PC 2 (25.0 %)")
     assert legend(drawn[0]) == [*PETS, "inverted (40)", "confidence 0.5", "confidence 1"]
     colours_YX3 = np.asarray(axes.images[0].get_array())

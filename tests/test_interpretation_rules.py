@@ -94,7 +94,7 @@ def test_pairs_depend_on_their_seed_alone() -> None:
 def test_one_class_is_refused(class_n: Tensor, told: str) -> None:
     planes = planes_across((0.0, 3, 4))
     for refused in (lambda: pairs_across(class_n), lambda: learn_rules(torch.zeros(len(class_n), 1), class_n, planes)):
-        with pytest.raises(InputError, match=rf"^interpret: rules need two classes or more among the samples, .*{told}; give .*$"):
+        with pytest.raises(InputError, match=rf"^interpret: needs two classes or more among the samples, .*{told}; give .*$"):
             refused()
 
 

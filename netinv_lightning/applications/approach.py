@@ -205,7 +205,7 @@ class ApproachApplication:
         if self.verifiers:
             metrics[names.TARGET_AGREEMENT] = self._agreement(x_nCHW, read.logits_nN)
             metrics[names.TARGET_AGREEMENT_NOISE] = self._agreement(noise_nCHW, of_noise.logits_nN)
-        return {name: value for name, value in metrics.items() if not math.isnan(value)}, read.error_n
+        return {name: value for name, value in metrics.items() if math.isfinite(value)}, read.error_n
 
     @torch.no_grad()
     def _agreement(self, x_nCHW: Tensor, logits_nN: Tensor) -> float:
@@ -288,7 +288,7 @@ def _check_kind(app: DictConfig) -> None:
 def _classifier(cfg: DictConfig) -> FrozenClassifier:
     """The classifier with `application.layer` among its feature layers."""
     layer = cfg.application.layer
-    if layer in cfg.classifier.feature_layers:
+    if cfg.application.target not in ("neuron", "features") or layer in cfg.classifier.feature_layers:
         return load_classifier(cfg)
     cfg = cfg.copy()
     cfg.classifier.feature_layers = [*cfg.classifier.feature_layers, layer]
@@ -336,7 +336,8 @@ def _read(path: Path, app: DictConfig, classifier: FrozenClassifier) -> tuple[Te
     if x.shape[1:] != shapes[name] or not len(x):
         fits = f"the features of layer {app.layer}" if name == "features" else "the classifier's images"
         raise InputError(f"{where}: {name} are of shape {tuple(x.shape)}; must be (t, {', '.join(map(str, shapes[name]))}), {fits}")
-    x = x[: app.rows]
+    if app.target == "features":
+        x = x[: app.rows]
     x = x.float() / 255 if x.dtype == torch.uint8 else x.float()
     if name == "features":
         if not x.isfinite().all():

@@ -12,7 +12,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from netinv_lightning.errors import InputError
-from netinv_lightning.finished import open_finished
+from netinv_lightning.finished import checkpoint_of, open_finished
 from netinv_lightning.metrics import names
 from netinv_lightning.run_dir import RunDir
 from netinv_lightning.studies.study import Study
@@ -39,7 +39,9 @@ class InterpretApplication:
         _check_same_classifier(cfg, run_cfg)
         run_cfg.data.root, run_cfg.interpret = cfg.data.root, cfg.interpret
         run_cfg.interpret.full = True
-        self.study = Study(run_cfg, self.inversion.classifier)
+        self.study = Study(run_cfg, self.inversion.classifier, self.inversion.samples)
+        if not checkpoint_of(Path(cfg.application.run)).is_file():
+            self.inversion.draw(self.study.samples)  # refuses more than the run kept
 
     def run(self, run_dir: RunDir) -> dict[str, float]:
         with open_loggers(self.cfg, run_dir) as loggers:

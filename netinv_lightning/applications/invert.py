@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import sys
 import time
@@ -44,6 +45,8 @@ from netinv_lightning.run_dir import RunDir, first_process
 from netinv_lightning.studies.study import Study
 from netinv_lightning.tracking import TABLE_ROWS, check_logger, log_artifact, log_image, log_samples, open_loggers
 from netinv_lightning.trainer import check_trainer, expected_warnings, make_trainer
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -135,7 +138,7 @@ class InvertApplication:
         self.module = METHODS[cfg.method.name](cfg, classifier)
         self.verifiers = [load_zoo(name) for name in cfg.application.verifiers]
         verifiers = dict(zip(cfg.application.verifiers, self.verifiers, strict=True))
-        self.study = Study(cfg, self.module.classifier) if cfg.interpret.full else None
+        self.study = Study(cfg, self.module.classifier, cfg.application.eval_samples) if cfg.interpret.full else None
         self.report = Report(cfg, self.module.classifier, verifiers, cfg.application.eval_samples)
 
     def run(self, run_dir: RunDir) -> dict[str, float]:
@@ -159,9 +162,8 @@ class InvertApplication:
                 metrics = self.report(run_dir.path, metrics | last_losses(run_dir.path), draw) | metrics
                 for logger in loggers:
                     logger.log_metrics(metrics, step=step)
-                if self.study is not None:
-                    metrics |= self.study(run_dir.path, draw, loggers, step)
                 self._show(run_dir, loggers, draw(app.keep_samples), confusion_NN, step)
+                metrics |= self._interpret(run_dir, loggers, draw, step)
                 print(
                     f"inversion accuracy: {metrics[names.INVERSION_ACCURACY]:.4f} (soft), {metrics[names.INVERSION_ACCURACY_HOT]:.4f} (hot)"
                 )
@@ -218,6 +220,16 @@ class InvertApplication:
         trainer = make_trainer(self.cfg, callbacks=[], loggers=[], enable_checkpointing=False)
         module.to(trainer.strategy.root_device)
         module.autocast, module.report = trainer.precision_plugin.forward_context, BatchReport(loggers, module.steps)
+
+    def _interpret(self, run_dir: RunDir, loggers: list[Logger], draw: Callable[[int], Images], step: int) -> dict[str, float]:
+        """What `interpret=full` finds; images that cannot be studied do not take the inversion with them."""
+        if self.study is None:
+            return {}
+        try:
+            return self.study(run_dir.path, draw, loggers, step)
+        except InputError as error:
+            log.warning("not interpreted: %s", one_line(error))
+            return {}
 
     def _show(self, run_dir: RunDir, loggers: list[Logger], samples: Images, confusion_NN: Tensor, step: int) -> None:
         """Samples, grid and confusion matrix, as files and in the loggers."""

@@ -106,7 +106,7 @@ class FrozenClassifier(Classifier):
 
         The part before the layer sees a single black image, whose activations are replaced there. See `check_cut`.
         """
-        replacement = f_BD.unflatten(1, self.feature_shapes[layer])
+        replacement = f_BD.unflatten(1, self.feature_shapes[layer]).clone()  # what follows may work in place
         module = self._layer(layer)
 
         def replace(*_: Any) -> Any:

@@ -50,7 +50,7 @@ def image_grid(x_RKCHW: Tensor, row_names: Sequence[str], path: Path, title: str
     x_RKCHW = x_RKCHW[:LARGEST_GRID]
     R, K = x_RKCHW.shape[:2]
     if total > R:
-        title = f"{title} (first {R} of {total} classes)".strip()
+        title = f"{title} (first {R} of {total} rows)".strip()
     inch = 0.42
     figure = Figure(figsize=(K * inch + 1.1, R * inch + (1.0 if column_names else 0.4)), layout="constrained")
     axes = figure.subplots()

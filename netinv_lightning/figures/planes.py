@@ -150,7 +150,7 @@ def decision_regions(
             sets.append(_draw_samples(axes, real_z_m2, real_label_m, styles, "real", MOST_POINTS_ON_REGIONS, on_regions=True))
         sets.insert(0, _draw_samples(axes, z_n2, label_n, styles, "inverted", MOST_POINTS_ON_REGIONS, on_regions=True))
         _name_components(axes, variance_K)
-        told = "" if agreement is None else f"plane and classifier agree on {100 * agreement:.1f} % of the samples"
+        told = "" if agreement is None else f"plane and classifier agree on {100 * agreement:.1f} % of the inverted samples"
         title_above(figure, "\n".join(filter(None, (title, told))))
         legend_below(figure, class_marks(styles), sets, _confidence_marks(len(class_names)))
         _name_regions(figure, axes, own_YX, styles)

@@ -70,7 +70,6 @@ def class_overlap(
     class_names: Sequence[str],
     path: Path,
     title: str = "",
-    control_name: str = "control: two halves",
 ) -> Path:
     """Draws how alike the sets of units are that fire for one class in the training data and in other groups (A8-11).
 
@@ -82,7 +81,6 @@ def class_overlap(
         class_names: N names, each a row.
         path: Where to, without the ending.
         title: Above the figure.
-        control_name: In the legend.
 
     Returns:
         The path of the PNG; a PDF lies beside it.
@@ -100,9 +98,9 @@ def class_overlap(
             colour, marker = PALETTE[i % 10], MARKERS[i % 10]
             axes.plot(overlap_GN[i, :N].tolist(), range(N), marker, color=colour, clip_on=False)
             marks.append(mark(name, colour, marker))
-        control = mark(control_name, "black", "|")
+        control = mark("control: two halves", "black", "|")
         axes.set_yticks(range(N), [short(name) for name in class_names[:N]])
-        axes.set(xlabel="Jaccard overlap with training", xlim=(0, 1), ylim=(N - 0.5, -0.5))
+        axes.set(xlabel="Jaccard overlap", xlim=(0, 1), ylim=(N - 0.5, -0.5))
         axes.tick_params("y", length=0)
         title_above(figure, title)
         legend_below(figure, marks, [control])
@@ -150,6 +148,6 @@ def unit_images(
         for axes, (name, x_UKCHW) in zip(axes_of_parts, parts.items(), strict=True):
             draw_images(axes, x_UKCHW, labels if axes is axes_of_parts[0] else ())
             axes.set_title(name)
-        figure.supxlabel("rows: unit: favourite class (selectivity)", fontsize=SMALL_POINTS)
+        figure.supxlabel("rows: unit: favourite class (selectivity), by inverted samples", fontsize=SMALL_POINTS)
         title_above(figure, title)
         return save(figure, path)

@@ -124,7 +124,9 @@ def reconstruction(model: SparseAutoencoder, fitted: Tensor, held: Tensor) -> Re
 
 def reconstruction_by_pca(fitted_nD: Tensor, held_nD: Tensor, components: int) -> Tensor:
     """What is left of samples [n, D] on the first principal components of `fitted_nD`; on all where there are fewer."""
-    pca = PCA(min(components, *fitted_nD.shape), svd_solver="covariance_eigh").fit(fitted_nD.numpy())
+    n, D = fitted_nD.shape
+    solver = "covariance_eigh" if n > D else "full"  # the covariance of a layer's maps may be larger than all its samples
+    pca = PCA(min(components, n, D), svd_solver=solver).fit(fitted_nD.numpy())
     return torch.from_numpy(pca.inverse_transform(pca.transform(held_nD.numpy())))
 
 

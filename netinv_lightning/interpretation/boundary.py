@@ -75,7 +75,7 @@ def classes_among(class_n: Tensor) -> list[int]:
     classes: list[int] = class_n.unique().tolist()
     if len(classes) < 2:
         raise InputError(
-            f"interpret: rules need two classes or more among the samples, but the classifier takes all {len(class_n)} for "
+            f"interpret: needs two classes or more among the samples, but the classifier takes all {len(class_n)} for "
             f"{'class ' + str(classes[0]) if classes else 'none'}; give it samples of more classes"
         )
     return classes

@@ -59,7 +59,6 @@ class ClassClusters:
         halves: How many of the `silhouette_clusters` have gaps in each half, clustered by the other.
         hdbscan_clusters: Clusters that HDBSCAN finds; 0 where it takes all for noise, which is its way to say that there is one.
         hdbscan_noise: Share of the samples that it leaves out.
-        hdbscan_by_chance: Share of the surrogates in which it finds as many clusters or more (and two at least).
     """
 
     samples: int
@@ -70,7 +69,6 @@ class ClassClusters:
     halves: tuple[int, int]
     hdbscan_clusters: int
     hdbscan_noise: float
-    hdbscan_by_chance: float
 
     @property
     def silhouette_level(self) -> float:
@@ -163,7 +161,6 @@ def _clusters_of_class(features_nD: Tensor, seed: int) -> ClassClusters | None:
         halves=halves,
         hdbscan_clusters=found,
         hdbscan_noise=noise,
-        hdbscan_by_chance=sum(_hdbscan(surrogate_nP)[0] >= max(2, found) for surrogate_nP in surrogates) / SURROGATES,
     )
 
 

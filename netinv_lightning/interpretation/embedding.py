@@ -77,8 +77,7 @@ def embed(features_nD: Tensor, perplexity: float, seed: int) -> Tensor:
         InputError: if the perplexity does not fit the number of samples, or all features are the same.
     """
     check_perplexities([perplexity], len(features_nD))
-    if features_nD.shape[1] > MOST_FEATURES:
-        features_nD = Projection.fit(features_nD).encode(features_nD, min(MOST_FEATURES, len(features_nD)))
+    features_nD = _of_few_features(features_nD)
     with threadpool_limits(1):
         tsne = TSNE(perplexity=perplexity, init="random", random_state=seed, n_jobs=1)
         return torch.from_numpy(tsne.fit_transform(features_nD.numpy()))
@@ -102,11 +101,18 @@ def stability(
     if n <= 2 * NEIGHBOURS:
         raise InputError(f"samples={n}: too few to compare {NEIGHBOURS} neighbours of each; give more than {2 * NEIGHBOURS}")
     check_perplexities(perplexities, n)
+    features_nD = _of_few_features(features_nD)
     work = [delayed(embed)(features_nD, perplexity, seed) for perplexity in perplexities for seed in seeds]
     made = torch.stack(Parallel(n_jobs=processes)(work)).unflatten(0, (len(perplexities), len(seeds)))
     return tuple(
         _compared(features_nD, float(perplexity), embeddings_Sn2) for perplexity, embeddings_Sn2 in zip(perplexities, made, strict=True)
     )
+
+
+def _of_few_features(features_nD: Tensor) -> Tensor:
+    if features_nD.shape[1] <= MOST_FEATURES:
+        return features_nD
+    return Projection.fit(features_nD).encode(features_nD, min(MOST_FEATURES, len(features_nD)))
 
 
 def neighbour_overlap(a_nk: Tensor, b_nk: Tensor) -> float:

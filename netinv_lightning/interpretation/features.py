@@ -70,8 +70,7 @@ def head_of(classifier: FrozenClassifier, layer: str, batch: int = 5000) -> Call
     """The rest of the network: from features [n, D] of a layer to logits [n, N], both on the CPU."""
 
     def head(features_nD: Tensor) -> Tensor:
-        device = classifier.mean_C11.device
-        return torch.cat([classifier.logits_from(f_BD.to(device), layer).cpu() for f_BD in features_nD.split(batch)])
+        return torch.cat([classifier.logits_from(f_BD.to(classifier.mean_C11), layer).float().cpu() for f_BD in features_nD.split(batch)])
 
     return head
 

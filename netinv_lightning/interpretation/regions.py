@@ -100,7 +100,8 @@ def boundary_agreement(
 
     Samples far from every boundary keep their class however crude the projection; whether the boundary itself survives shows in
     those near it. The margin is the difference of the two greatest logits. A projection that moves such samples to either side at
-    random reaches 0.5, since two classes are in question; at k = 0 it is what one class for all reaches.
+    random would reach 0.5 if only the two nearest classes were in question; a third can win. At k = 0 it is what one class for all
+    reaches.
 
     Args:
         projection: Fitted on these or on other features.

@@ -84,18 +84,26 @@ class RuleSet:
         holds_nR, conclusion_R = self.margins(samples_nX) > 0, self._conclusions()
         return torch.stack([holds_nR[:, conclusion_R == label].any(dim=1) for label in conclusion_R.unique()]).sum(dim=0)
 
-    def describe(self) -> str:
-        """A line for each class: `class 3 if h12 > 0 (3 against 5) and h40 < 0 (3 against 8); or if h7 > 0 (3 against the rest)`."""
+    def describe(self, class_names: Sequence[str] | None = None) -> str:
+        """A line for each class: `class 3 if h12 > 0 (3 against 5) and h40 < 0 (3 against 8); or if h7 > 0 (3 against the rest)`.
+
+        Args:
+            class_names: What classes are called; their numbers by default.
+        """
+
+        def named(label: int) -> str:
+            return "the rest" if label == REST else str(label) if class_names is None else class_names[label]
+
+        def told(half_space: HalfSpace) -> str:
+            sides = [self.planes.inside_h[half_space.plane].item(), self.planes.outside_h[half_space.plane].item()]
+            own, other = sides if half_space.inside else reversed(sides)
+            return f"h{half_space.plane} {'>' if half_space.inside else '<'} 0 ({named(int(own))} against {named(int(other))})"
+
         lines = []
         for label, rules in groupby(self.rules, key=lambda rule: rule.conclusion):
-            conjunctions = [" and ".join(map(self._in_words, rule.half_spaces)) for rule in rules]
-            lines.append(f"class {label} if {'; or if '.join(conjunctions)}")
+            conjunctions = [" and ".join(map(told, rule.half_spaces)) for rule in rules]
+            lines.append(f"class {named(label)} if {'; or if '.join(conjunctions)}")
         return "\n".join(lines)
-
-    def _in_words(self, half_space: HalfSpace) -> str:
-        inside, outside = self.planes.inside_h[half_space.plane].item(), self.planes.outside_h[half_space.plane].item()
-        own, other = (inside, outside) if half_space.inside else (outside, inside)
-        return f"h{half_space.plane} {'>' if half_space.inside else '<'} 0 ({own} against {'the rest' if other == REST else other})"
 
     def _conclusions(self) -> Tensor:
         return torch.tensor([rule.conclusion for rule in self.rules])
@@ -254,7 +262,7 @@ def measure_rules(
     lengths = [len(rule.half_spaces) for rule in rules.rules]
     tree = make_pipeline(
         PCA(min(TREE_COMPONENTS, *samples_nX.shape), random_state=seed),
-        DecisionTreeClassifier(max_leaf_nodes=sum(lengths), random_state=seed),
+        DecisionTreeClassifier(max_leaf_nodes=max(2, sum(lengths)), random_state=seed),
     ).fit(samples_nX.numpy(), class_n.numpy())
     majority = int(class_n.mode().values)
     return RuleMeasures(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from netinv_lightning.figures.scores import separation_curves
-from netinv_lightning.figures.units import class_overlap, unit_activations, unit_images
+from netinv_lightning.figures.interpretation import class_overlap, separation_curves, unit_activations, unit_images
+from netinv_lightning.figures.style import short
 from netinv_lightning.interpretation import activations as units
 from netinv_lightning.interpretation.anomaly import CONTROLS, Samples, detect
 from netinv_lightning.interpretation.autoencoders import ConvSparse, KSparse, SparseAutoencoder, train_autoencoder
@@ -15,6 +15,7 @@ from netinv_lightning.metrics.names import interpretation
 from netinv_lightning.studies.subject import Part, Subject
 
 SHOWN_UNITS = 10
+SHOWN_CLASSES = 10
 SHOWN_IMAGES = 8
 MAP_SAMPLES = 1000
 """Of each origin, half to train on: maps are large, and the convolutional autoencoder is the slowest part."""
@@ -39,9 +40,11 @@ def study_autoencoders(subject: Subject) -> Part:
     above_M = selective.selectivity_M[live_M] > selective.shuffled_M[live_M]
     part.metrics[interpretation("sparse", "selective_units")] = float(above_M.float().mean())
 
-    groups = {name: units.Group(codes[name], features.predicted_n) for name, features in held.items()}
-    groups |= _of_generators(codes["inverted"], inverted_held)
-    _compare(subject, part, groups)
+    origins = {name: units.Group(codes[name], features.predicted_n) for name, features in held.items()}
+    generators = _of_generators(codes["inverted"], inverted_held)
+    _draw_firing(subject, part, origins | generators)
+    _compare_origins(subject, part, origins)
+    _compare_generators(subject, part, generators)
     _show_units(subject, part, codes, held, selective)
     if subject.real is not None:
         _tell_apart(subject, part, fitted, held, shared)
@@ -78,34 +81,51 @@ def _of_generators(codes_nM: Tensor, inverted: FeatureSet) -> dict[str, units.Gr
     return {f"generator {g}": units.Group(codes_nM[generator_n == g], predicted_n[generator_n == g]) for g in numbers}
 
 
-def _compare(subject: Subject, part: Part, groups: dict[str, units.Group]) -> None:
-    """How often each unit fires for each group, and whether the same units fire for a class whatever the origin."""
-    name, figures = subject.name, subject.figures
-    fires = units.firing({group: members.activations_nM for group, members in groups.items()})
-    reference = "training" if "training" in groups else "inverted"
-    order = (reference, "inverted" if reference == "training" else list(groups)[-1])
-    path = unit_activations(fires.frequency_GM, list(groups), figures / "sparse_units", f"{name}: firing of sparse units", order)
-    part.figures.append((path, "how often each unit fires for samples of each origin"))
+def _draw_firing(subject: Subject, part: Part, groups: dict[str, units.Group]) -> None:
+    """How often each unit fires for each origin and generator, and for each class of the first and the last of them."""
+    name, first, last = subject.name, next(iter(groups)), "inverted" if "training" in groups else list(groups)[-1]
+    if first != last:
+        fires = units.firing({group: members.activations_nM for group, members in groups.items()})
+        path = unit_activations(
+            fires.frequency_GM, list(groups), subject.figures / "sparse_units", f"{name}: firing of sparse units", (first, last)
+        )
+        part.figures.append((path, "how often each unit fires for samples of each origin"))
+    of_classes = {
+        f"{short(subject.class_names[label])}, {group}": groups[group].activations_nM[groups[group].class_n == label]
+        for label in range(min(subject.N, SHOWN_CLASSES))
+        for group in dict.fromkeys((first, last))
+    }
+    present = {told: codes_nM for told, codes_nM in of_classes.items() if len(codes_nM)}
+    if len(present) > 1:
+        fires, ends = units.firing(present), (next(iter(present)), list(present)[-1])
+        path = unit_activations(
+            fires.frequency_GM, list(present), subject.figures / "sparse_units_of_classes", f"{name}: firing of sparse units", ends
+        )
+        part.figures.append((path, "how often each unit fires for samples of each class and origin"))
+
+
+def _compare_origins(subject: Subject, part: Part, groups: dict[str, units.Group]) -> None:
+    """Whether the same units fire for a class in training data, test data and inverted images; beside two halves of one origin."""
     overlap = units.overlap(groups, subject.N, subject.seed)
-    mean_GG, place = overlap.mean_GG, {group: g for g, group in enumerate(groups)}
-    for a, b in [("training", "inverted"), ("training", "test")] if reference == "training" else []:
-        part.metrics[interpretation("overlap", f"{a}_{b}")] = float(mean_GG[place[a], place[b]])
-    part.metrics[interpretation("overlap", f"{reference}_halves")] = float(mean_GG[place[reference], place[reference]])
-    generators = [g for group, g in place.items() if group.startswith("generator")]
-    if generators:
-        between = [float(mean_GG[a, b]) for a in generators for b in generators if a < b]
-        within = [float(mean_GG[g, g]) for g in generators]
-        part.metrics[interpretation("overlap", "between_generators")] = sum(between) / len(between)
-        part.metrics[interpretation("overlap", "generator_halves")] = sum(within) / len(within)
-    others = [group for group in groups if group != reference]
+    reference, *others = groups
+    part.metrics[interpretation("overlap", f"{reference}_halves")] = float(overlap.mean_GG[0, 0])
+    for other, value in zip(others, overlap.mean_GG[0, 1:].tolist(), strict=True):
+        part.metrics[interpretation("overlap", f"{reference}_{other}")] = value
     if others:
-        r = place[reference]
-        overlap_GN = torch.stack([overlap.jaccard_NGG[:, r, place[group]] for group in others])
         path = class_overlap(
-            overlap_GN, others, overlap.jaccard_NGG[:, r, r], subject.class_names, figures / "sparse_overlap",
-            f"{name}: units that fire for {reference} data too",
+            overlap.jaccard_NGG[:, 0, 1:].T, others, overlap.jaccard_NGG[:, 0, 0], subject.class_names,
+            subject.figures / "sparse_overlap", f"{subject.name}: units that fire for {reference} data too",
         )  # fmt: skip
         part.figures.append((path, f"Jaccard overlap of the units that fire for a class, with {reference} data"))
+
+
+def _compare_generators(subject: Subject, part: Part, groups: dict[str, units.Group]) -> None:
+    """The same of the images of different generators (S2 section 5.1: "distinct feature activations ... within the same class")."""
+    if groups:
+        mean_GG = units.overlap(groups, subject.N, subject.seed).mean_GG
+        apart = ~torch.eye(len(groups), dtype=torch.bool)
+        part.metrics[interpretation("overlap", "between_generators")] = float(mean_GG[apart].mean())
+        part.metrics[interpretation("overlap", "generator_halves")] = float(mean_GG.diagonal().mean())
 
 
 def _show_units(subject: Subject, part: Part, codes: dict[str, Tensor], held: dict[str, FeatureSet], selective: units.Selectivity) -> None:

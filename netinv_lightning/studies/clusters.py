@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 
 import torch
 
 from netinv_lightning.data.splits import stratified_indices
-from netinv_lightning.figures.planes import tsne_panels
-from netinv_lightning.figures.scores import cluster_counts
+from netinv_lightning.figures.interpretation import cluster_counts, tsne_panels
 from netinv_lightning.interpretation.clusters import ClassClusters, clusters_in_embedding, count_clusters
 from netinv_lightning.interpretation.embedding import EmbeddingStability, stability
 from netinv_lightning.interpretation.features import FeatureSet
@@ -34,6 +32,8 @@ def study_clusters(subject: Subject) -> Part:
             _tell(subject, part, found)
         else:
             part.metrics[interpretation("clusters_test")] = _mean(columns[f"{origin}: features"])
+    pairs = count_clusters(inverted.features_nD, inverted.labels_n // 2, (N + 1) // 2, subject.seed)
+    part.metrics[interpretation("clusters_of_pairs")] = _mean([_number(None if pair is None else pair.count) for pair in pairs])
     part.metrics[CLUSTERS] = _mean(columns["inverted: features"])
     part.metrics[interpretation("clusters_hdbscan")] = _mean(columns["inverted: HDBSCAN"])
     columns |= _embed(subject, part)
@@ -63,7 +63,7 @@ def _embed(subject: Subject, part: Part) -> dict[str, Counts]:
     """t-SNE of a stratified choice of the inverted samples; gives what HDBSCAN counts in the plane of the first seed."""
     options, inverted = subject.options, subject.inverted
     chosen = inverted.where(stratified_indices(inverted.labels_n, min(options.embedded, len(inverted)), subject.seed))
-    runs = stability(chosen.features_nD, list(options.perplexities), list(options.embedding_seeds), os.cpu_count() or 1)
+    runs = stability(chosen.features_nD, list(options.perplexities), list(options.embedding_seeds), torch.get_num_threads())
     columns = {}
     for run in runs:
         counts = [[_number(count) for count in clusters_in_embedding(e_n2, chosen.labels_n, subject.N)] for e_n2 in run.embeddings_Sn2]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from netinv_lightning.figures.planes import decision_regions as draw_regions
-from netinv_lightning.figures.planes import pca_scatter
-from netinv_lightning.figures.scores import agreement_curve
+import torch
+
+from netinv_lightning.figures.interpretation import agreement_curve, pca_scatter
+from netinv_lightning.figures.interpretation import decision_regions as draw_regions
 from netinv_lightning.interpretation.projection import Projection, spread
 from netinv_lightning.interpretation.regions import agreement, boundary_agreement, decision_regions
 from netinv_lightning.metrics.names import interpretation
@@ -15,8 +16,9 @@ PLANE = 2
 
 
 def study_projection(subject: Subject) -> Part:
-    part, inverted, test = Part(), subject.inverted, subject.test
-    projection = Projection.fit(inverted.features_nD)
+    part, test = Part(), subject.test
+    fit, inverted = subject.inverted.halves(subject.seed)
+    projection = Projection.fit(fit.features_nD)
     K = len(projection.variance_K)
     told = spread(inverted.features_nD, inverted.labels_n, subject.N)
     part.metrics |= {
@@ -41,21 +43,22 @@ def study_projection(subject: Subject) -> Part:
         z_n2, inverted.labels_n, projection.variance_K, subject.class_names, subject.figures / "pca",
         f"{subject.name}: features in their principal plane", *real,
     )  # fmt: skip
-    part.figures.append((path, "features of inverted samples, principal components of their own"))
+    part.figures.append((path, "features of inverted samples, principal components of their other half"))
 
     dims = [k for k in (0, *DIMS) if k < K] + [K]
     origins = {"inverted": inverted} | ({} if test is None else {"test": test})
-    curves = {}
+    curves, most_common = {}, 0.0
     for origin, samples in origins.items():
         for what, measure in (("agreement", agreement), ("boundary_agreement", boundary_agreement)):
             curve = measure(projection, subject.head, samples.features_nD, samples.logits_nN, dims)
             part.metrics[interpretation(what, origin)] = curve[PLANE]
-            part.metrics[interpretation(f"{what}_of_chance", origin)] = curve.pop(0)
+            chance = part.metrics[interpretation(f"{what}_of_chance", origin)] = curve.pop(0)
+            most_common = max(most_common, chance)
             curves[f"{origin}, {'all samples' if what == 'agreement' else 'lowest margins'}"] = curve
-    path = agreement_curve(curves, subject.figures / "agreement", f"{subject.name}: decisions on few components")
+    path = agreement_curve(curves, subject.figures / "agreement", f"{subject.name}: decisions on few components", most_common)
     part.figures.append((path, "share of samples that keep their class on the first k principal components"))
 
-    regions = decision_regions(projection, subject.head, z_n2)
+    regions = decision_regions(projection, subject.head, z_n2 if real[0] is None else torch.cat([z_n2, real[0]]))
     part.metrics[interpretation("classes_on_plane")] = regions.classes_seen
     path = draw_regions(
         regions.class_HW, regions.confidence_HW, regions.x_W, regions.y_H, z_n2, inverted.labels_n, subject.class_names,

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from safetensors.torch import save_file
 from torch import Tensor
 
-from netinv_lightning.figures.scores import rule_fidelity
+from netinv_lightning.figures.interpretation import rule_fidelity
 from netinv_lightning.interpretation.boundary import boundary_points, pairs_across
 from netinv_lightning.interpretation.features import FeatureSet
 from netinv_lightning.interpretation.rules import RuleMeasures, learn_rules, measure_rules
@@ -45,6 +46,7 @@ def study_rules(subject: Subject) -> Part:
     for name, count in PAIRS.items():
         start_n[name], end_n[name] = pairs_across(fit.predicted_n, count, subject.seed)
     described, measured = [], {}
+    tensors: dict[str, Tensor] = {}
     for name, outside in KINDS:
         space = spaces[name]
         samples_nX = space.of(fit)
@@ -53,11 +55,12 @@ def study_rules(subject: Subject) -> Part:
         real = None if subject.test is None else (space.of(subject.test), subject.test.predicted_n)
         told = measure_rules(rules, (samples_nX, fit.predicted_n), (space.of(held), held.predicted_n), real, subject.seed)
         measured[f"{name}, {outside}"] = told
+        tensors |= {f"{name}_{outside}/normals": rules.planes.normal_hX, f"{name}_{outside}/offsets": rules.planes.offset_h}
         part.metrics |= _metrics(f"{name}_{outside}", told)
-        described.append(
-            f"In the {name}, against {'all others together' if outside == 'rest' else 'one other class'}:\n\n{rules.describe()}\n"
-        )
+        against = "all others together" if outside == "rest" else "one other class"
+        described.append(f"In the {name}, against {against}:\n\n{rules.describe(subject.class_names)}\n")
     write_atomically(subject.figures.parent / "rules.txt", "\n".join(described))
+    save_file({name: x.contiguous() for name, x in tensors.items()}, subject.figures.parent / "rules.safetensors")
     _draw(subject, part, measured)
     return part
 
@@ -66,7 +69,7 @@ def _metrics(kind: str, told: RuleMeasures) -> dict[str, float]:
     metrics = {
         interpretation("rules", kind, "number"): float(told.rules),
         interpretation("rules", kind, "length"): told.mean_length,
-        interpretation("rules", kind, "precision"): told.mean_precision,
+        interpretation("rules", kind, "precision_fitted"): told.mean_precision,
         interpretation("rules", kind, "tree_leaves"): float(told.tree_leaves),
     }
     for origin, fidelity in (("inverted", told.inverted), ("test", told.real)):

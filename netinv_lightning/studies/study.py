@@ -2,7 +2,7 @@
 
     figures/*.png, *.pdf                    each figure twice
     interpretation.csv, interpretation.md   every number, with what it is
-    rules.txt                               the rules in words
+    rules.txt, rules.safetensors            the rules in words, and their hyperplanes
 
 Shape suffixes: n images, B batch, C channels, h height, w width of a map.
 """
@@ -21,7 +21,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from netinv_lightning.classifiers.classifier import PENULTIMATE, FrozenClassifier
-from netinv_lightning.errors import InputError, nearest
+from netinv_lightning.errors import InputError, nearest, one_line
 from netinv_lightning.image_sets import Images, of_split, open_real
 from netinv_lightning.interpretation.autoencoders import KSparse
 from netinv_lightning.interpretation.boundary import classes_among
@@ -42,7 +42,7 @@ STUDIES: dict[str, Callable[[Subject], Part]] = {
     "autoencoders": study_autoencoders,
     "rules": study_rules,
 }
-LEAST_SAMPLES = 100
+LEAST_SAMPLES, MOST_SAMPLES = 100, 5000
 BATCH = 500
 
 
@@ -52,14 +52,16 @@ class Study:
     Args:
         cfg: The config of the inversion: `interpret`, `data`, `seed`, `name`.
         classifier: What was inverted.
+        most: Images that the inversion's evaluation takes: by default no more are studied.
 
     Raises:
-        InputError: for an unknown study or layer, a layer of fewer than 3 features or with a way around it, a classifier of one class,
-            too few samples, or a perplexity that they do not allow.
+        InputError: for an unknown study or layer, data of another shape, a layer of fewer than 3 features or with a way around
+            it, a classifier of one class, too few samples, or a perplexity that they do not allow.
     """
 
-    def __init__(self, cfg: DictConfig, classifier: FrozenClassifier) -> None:
+    def __init__(self, cfg: DictConfig, classifier: FrozenClassifier, most: int) -> None:
         self.cfg, self.options = cfg, cfg.interpret
+        self.samples = min(MOST_SAMPLES, most) if self.options.samples is None else self.options.samples
         for study in self.options.analyses:
             if study not in STUDIES:
                 raise InputError(f"interpret.analyses={study}: {nearest(study, STUDIES)}")
@@ -73,12 +75,17 @@ class Study:
         if self.map_layer is not None and self.map_layer not in maps:
             raise InputError(f"interpret.map_layer={self.map_layer}: gives no maps of 2 x 2 or more; {nearest(self.map_layer, maps)}")
         layers = [self.layer] + [self.map_layer] * (self.map_layer not in (None, self.layer))
-        self.classifier = FrozenClassifier(classifier.network, classifier.spec, layers)
+        try:
+            self.classifier = FrozenClassifier(classifier.network, classifier.spec, layers)
+            self.classifier.check_cut(self.layer)
+        except InputError as error:
+            raise InputError(str(error).replace("classifier.feature_layers=", "interpret.layer=")) from error
         if (D := self.classifier.feature_dims[self.layer]) < 3:
             raise InputError(f"interpret.layer={self.layer}: has {D} features; its studies need 3 or more, name another layer")
-        self.classifier.check_cut(self.layer)
         self._check_samples(D)
-        self.real, self.no_data = open_real(cfg)
+        self.real, self.no_data = open_real(cfg, classifier.spec)
+        if self.real is not None and min(len(self.real.train[1]), len(self.real.test[1])) < LEAST_SAMPLES:
+            self.real, self.no_data = None, f"fewer than {LEAST_SAMPLES} training or test images"
 
     def __call__(self, directory: Path, draw: Callable[[int], Images], loggers: Sequence[Logger] = (), step: int = 0) -> dict[str, float]:
         """Makes the studies, writes and logs what they found, and prints it.
@@ -93,12 +100,17 @@ class Study:
             Every number by metric name.
         """
         subject = self._subject(draw, directory / "figures")
+        self.skipped: list[str] = []
         classes_among(subject.inverted.predicted_n)
         metrics: dict[str, float] = {}
         for name in self.options.analyses:
             start = time.perf_counter()
-            _tell(f"{name}, {len(subject.inverted)} images")
-            part = STUDIES[name](subject)
+            print(f"interpreting: {name}, {len(subject.inverted)} images", file=sys.stderr, flush=True)
+            try:
+                part = STUDIES[name](subject)
+            except InputError as error:
+                self.skipped.append(f"skipped: {name}: {one_line(error)}")
+                continue
             metrics |= part.metrics | {names.interpretation("seconds", name): time.perf_counter() - start}
             for path, caption in part.figures:
                 log_image(loggers, names.figure(path.stem), path, step, caption)
@@ -113,12 +125,12 @@ class Study:
 
     def _check_samples(self, D: int) -> None:
         options = self.options
-        if options.samples < LEAST_SAMPLES:
+        if self.samples < LEAST_SAMPLES:
             raise InputError(
-                f"interpret.samples={options.samples}: must be {LEAST_SAMPLES} or more, half of them judge what is fitted on the others"
+                f"interpret.samples={self.samples}: must be {LEAST_SAMPLES} or more, half of them judge what is fitted on the others"
             )
         if "clusters" in options.analyses:
-            embedded = min(options.embedded, options.samples)
+            embedded = min(options.embedded, self.samples)
             if embedded <= 2 * NEIGHBOURS:
                 raise InputError(
                     f"interpret.embedded={options.embedded}: must be more than {2 * NEIGHBOURS}, t-SNE is judged by {NEIGHBOURS} neighbours"
@@ -130,14 +142,15 @@ class Study:
             KSparse(D, options.sparse_units, options.sparse_active, seed=0)
 
     def _subject(self, draw: Callable[[int], Images], figures: Path) -> Subject:
-        classifier, layer, most, seed = self.classifier, self.layer, self.options.samples, self.cfg.seed
-        classifier.to(next(iter(classifier.network.parameters())).device)
+        classifier, layer, most, seed = self.classifier, self.layer, self.samples, self.cfg.seed
+        weight = next(classifier.network.parameters())
+        classifier.to(weight.device, weight.dtype)
 
         def seen(images: Images) -> FeatureSet:
             return look(classifier, layer, images.images_nCHW, images.labels_n, images.generator_n, BATCH)
 
         def classify(x_BCHW: Tensor) -> Tensor:
-            return classifier(x_BCHW.to(classifier.mean_C11.device)).cpu()
+            return classifier(x_BCHW.to(classifier.mean_C11)).float().cpu()
 
         training = test = None
         if self.real is not None:
@@ -153,7 +166,9 @@ class Study:
         """The activations [n, C, h, w] of the map layer."""
         assert self.map_layer is not None
         device = self.classifier.mean_C11.device
-        parts = [self.classifier.logits_and_features(x_BCHW.to(device))[1][self.map_layer].cpu() for x_BCHW in images_nCHW.split(BATCH)]
+        parts = [
+            self.classifier.logits_and_features(x_BCHW.to(device))[1][self.map_layer].float().cpu() for x_BCHW in images_nCHW.split(BATCH)
+        ]
         return torch.cat(parts).unflatten(1, self.classifier.feature_shapes[self.map_layer])
 
     def _table(self, metrics: dict[str, float]) -> Table:
@@ -162,10 +177,7 @@ class Study:
             f"maps of layer {self.map_layer or 'none, the network has no maps'}",
             f"seed {self.cfg.seed}; what is fitted on one half of the samples is judged on the other",
         ]
+        notes += self.skipped
         notes += [f"without real images: {self.no_data}"] if self.no_data else []
         rows: list[list[Cell]] = [[name.removeprefix("interpretation/"), value] for name, value in metrics.items()]
         return Table(f"Interpreted: {self.cfg.name}", ["number", "value"], rows, notes)
-
-
-def _tell(what: str) -> None:
-    print(f"interpreting: {what}", file=sys.stderr, flush=True)

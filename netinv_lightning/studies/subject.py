@@ -59,9 +59,7 @@ class Part:
     Attributes:
         metrics: By metric name.
         figures: The figures that were drawn, with a caption each.
-        findings: Sentences with their numbers.
     """
 
     metrics: dict[str, float] = field(default_factory=dict)
     figures: list[tuple[Path, str]] = field(default_factory=list)
-    findings: list[str] = field(default_factory=list)
