@@ -221,6 +221,21 @@ class Approach:
 
 
 @dataclass
+class DetectOod:
+    """Keys of `application=detect_ood`: detectors of a frozen classifier, and the sets that it was not made for.
+
+    `samples` are taken of each set at most; `outliers` may be data sets by name, `emnist_letters`, `gaussian_noise` and `uniform_noise`.
+    """
+
+    name: str = "detect_ood"
+    detectors: list[str] = field(
+        default_factory=lambda: ["msp", "max_logit", "energy", "gen", "lc", "odin", "mahalanobis", "knn", "vim", "oodl"]
+    )
+    outliers: list[str] = field(default_factory=lambda: ["gaussian_noise", "uniform_noise"])
+    samples: int = 5000
+
+
+@dataclass
 class Benchmark:
     """Keys of `application=benchmark`: every combination is an inversion of its own, with `overrides` on top.
 
@@ -327,6 +342,7 @@ APPLICATION_KEYS: dict[str, type] = {
     "measure": MeasureApplication,
     "approach": Approach,
     "interpret": InterpretApplication,
+    "detect_ood": DetectOod,
     "benchmark": Benchmark,
 }
 """The keys of each application, by its name."""

@@ -9,12 +9,13 @@ from __future__ import annotations
 import csv
 import json
 import os
-import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from statistics import mean, stdev
+
+from PIL import Image
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -33,7 +34,12 @@ JOBS = [
     *((experiment, STUDIED, seed) for seed in SEEDS for experiment in DATA),
     *((experiment, f"clusters, cosine {weight}", seed) for seed in SEEDS for experiment in DATA for weight in WEIGHTS),
 ]
-FIGURES = ("pca", "regions", "tsne", "sparse_images", "sparse_overlap", "rules")
+FIGURES = {
+    "mnist_invert": ("pca", "regions", "tsne", "sparse_images", "sparse_overlap", "rules"),
+    "fmnist_invert": ("regions",),
+    "svhn_invert": ("regions",),
+    "cifar_invert": ("regions", "sparse_images", "rules"),
+}
 """Kept of the first seed."""
 TOLD = {
     "inversion/accuracy": "inversion accuracy",
@@ -109,14 +115,20 @@ def one(experiment: str, variant: str, seed: int) -> list[Row]:
         raise RuntimeError(f"{experiment}, {variant}, seed {seed}: {done.stderr.strip()[-500:]}")
     run_dir = Path(done.stdout.splitlines()[-1])
     if seed == SEEDS[0] and variant == STUDIED:
-        for figure in FIGURES:
-            shutil.copy(run_dir / "figures" / f"{figure}.png", HERE / f"{experiment}_{figure}.png")
+        for figure in FIGURES[experiment]:
+            keep(run_dir / "figures" / f"{figure}.png", HERE / f"{experiment}_{figure}.png")
     summary = json.loads((run_dir / "summary.json").read_text())
     chosen = {name: value for name, value in summary.items() if name.startswith("interpretation/") or name == "inversion/accuracy"}
     return [
         {"experiment": experiment, "variant": variant, "seed": seed, "number": name, "value": f"{value:.4f}"}
         for name, value in chosen.items()
     ]
+
+
+def keep(figure: Path, path: Path) -> None:
+    """A small copy of a figure: half its size, 128 colours."""
+    with Image.open(figure) as image:
+        image.convert("RGB").reduce(2).quantize(128).save(path, optimize=True)
 
 
 def cell(rows: list[Row], experiment: str, variant: str, number: str) -> str:

@@ -19,6 +19,7 @@ APPLICATIONS = {
     "measure": "netinv_lightning.applications.measure:MeasureApplication",
     "approach": "netinv_lightning.applications.approach:ApproachApplication",
     "interpret": "netinv_lightning.applications.interpret:InterpretApplication",
+    "detect_ood": "netinv_lightning.applications.detect_ood:DetectOodApplication",
     "benchmark": "netinv_lightning.applications.benchmark:BenchmarkApplication",
     "train_classifier": "netinv_lightning.applications.train_classifier:TrainClassifierApplication",
 }

@@ -5,7 +5,7 @@ even within the same class, suggesting that this approach could potentially be u
 training data alone, and one that has seen inverted samples, stand each beside the same without an autoencoder, and beside a pair
 of origins that should not be told apart: test and training data.
 
-Shape suffixes: n samples, m other samples, D features, M hidden units, N classes, R points of a curve, S resamples.
+Shape suffixes: n samples, m other samples, D features, M hidden units, N classes, R points of a curve.
 """
 
 from __future__ import annotations
@@ -24,9 +24,8 @@ from torch import Tensor
 
 from netinv_lightning.interpretation.activations import reconstruction_by_pca, unit_activations
 from netinv_lightning.interpretation.autoencoders import KSparse
+from netinv_lightning.metrics.detection import auroc_interval
 
-RESAMPLES = 1000
-INTERVAL = 0.95
 CONTROLS = {"reconstruction": "reconstruction_pca", "pattern": "pattern_features", "regression": "regression_features"}
 """Detectors that use an autoencoder, and what each is compared with: the same idea without one."""
 
@@ -82,11 +81,11 @@ def separation(anomalous_n: Tensor, normal_m: Tensor, seed: int) -> Separation:
     score = torch.cat([anomalous_n, normal_m]).double().numpy()
     is_anomalous = np.arange(len(score)) < len(anomalous_n)
     false_positive_R, true_positive_R, _ = roc_curve(is_anomalous, score)
-    low, high = np.quantile(_resampled_aucs(score, len(anomalous_n), seed), [(1 - INTERVAL) / 2, (1 + INTERVAL) / 2])
+    low, high = auroc_interval(normal_m, anomalous_n, seed)
     return Separation(
         auc=float(roc_auc_score(is_anomalous, score)),
-        low=float(low),
-        high=float(high),
+        low=low,
+        high=high,
         false_positive_R=torch.from_numpy(false_positive_R).float(),
         true_positive_R=torch.from_numpy(true_positive_R).float(),
     )
@@ -181,17 +180,3 @@ def _regression(of_features: Callable[[Tensor], Tensor], real: Samples, inverted
         return torch.from_numpy(regression.decision_function(of_features(samples.features_nD).numpy()))
 
     return score
-
-
-def _resampled_aucs(score: np.ndarray, anomalous: int, seed: int) -> np.ndarray:
-    """AUCs [S] of resamples of the first `anomalous` scores and of the others, each drawn with replacement, as many as there are."""
-    source = np.random.default_rng(seed)
-    values, value_n = np.unique(score, return_inverse=True)
-    aucs = np.empty(RESAMPLES)
-    for s in range(RESAMPLES):
-        drawn = [part[source.integers(len(part), size=len(part))] for part in (value_n[:anomalous], value_n[anomalous:])]
-        # Of how many normal scores each value is above; an equal one counts half.
-        below = np.bincount(drawn[1], minlength=len(values))
-        wins = below.cumsum() - below / 2
-        aucs[s] = wins[drawn[0]].mean() / len(drawn[1])
-    return aucs

@@ -125,6 +125,17 @@ CLUSTERS = interpretation("clusters")
 """Mean number of clusters a class, counted in feature space."""
 
 
+OOD_MEAN_AUROC = "ood/best/mean/auroc"
+"""Mean over the sets of the AUROC of the detector that is best in it: chosen on these very sets, so an upper bound."""
+OOD_ECE = "ood/own/ece"
+OOD_BRIER = "ood/own/brier"
+
+
+def ood(score: str, dataset: str, what: str) -> str:
+    """Name of how well a score tells a set from the classifier's own data."""
+    return f"ood/{score}/{dataset}/{what}"
+
+
 def figure(stem: str) -> str:
     """Name under which a figure of a study appears."""
     return f"figures/{stem}"
