@@ -126,9 +126,9 @@ def one(experiment: str, variant: str, seed: int) -> list[Row]:
 
 
 def keep(figure: Path, path: Path) -> None:
-    """A small copy of a figure: half its size, 128 colours."""
+    """A small copy of a figure: half its size."""
     with Image.open(figure) as image:
-        image.convert("RGB").reduce(2).quantize(128).save(path, optimize=True)
+        image.convert("RGB").reduce(2).save(path, optimize=True)
 
 
 def cell(rows: list[Row], experiment: str, variant: str, number: str) -> str:
