@@ -207,7 +207,7 @@ def written(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
 def test_of_a_tall_grid_the_first_twenty_rows_are_drawn(tmp_path: Path, written: list[Figure]) -> None:
     path = image_grid(torch.rand(25, 3, 3, 8, 8), [f"class {row}" for row in range(25)], tmp_path / "new" / "grid.png", "run")
     axes = written[0].axes[0]
-    assert axes.get_title() == "run (first 20 of 25 classes)"
+    assert axes.get_title() == "run (first 20 of 25 rows)"
     assert [text.get_text() for text in axes.get_yticklabels()] == [f"class {row}" for row in range(20)]
     with Image.open(path) as image:
         assert image.size == (round((3 * 0.42 + 1.1) * 150), round((20 * 0.42 + 0.4) * 150))
