@@ -87,12 +87,7 @@ def read_samples(path: Path, where: str) -> Images:
     Raises:
         InputError: if the file or one of its tensors is missing or damaged.
     """
-    try:
-        tensors: dict[str, Tensor] = load_file(path)
-    except FileNotFoundError:
-        raise InputError(f"{where}: there is no such file") from None
-    except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"{where}: is not a whole safetensors file ({one_line(error)})") from error
+    tensors = read_tensors(path, where)
     for name, dims in (("images", 4), ("labels", 1)):
         if name not in tensors or tensors[name].dim() != dims:
             raise InputError(f"{where}: must hold the tensors images [n, C, H, W] and labels [n]; it holds {', '.join(tensors)}")
@@ -104,6 +99,20 @@ def read_samples(path: Path, where: str) -> Images:
             f"{where}: images must be floating-point or uint8 and labels whole numbers, not {images_nCHW.dtype} and {labels_n.dtype}"
         )
     return Images(images_nCHW.float(), labels_n.long(), tensors.get("conditioning"), tensors.get("generator"))
+
+
+def read_tensors(path: Path, where: str) -> dict[str, Tensor]:
+    """Reads a safetensors file.
+
+    Raises:
+        InputError: beginning with `where`, the key and its value, if the file is missing or damaged.
+    """
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        raise InputError(f"{where}: there is no such file") from None
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InputError(f"{where}: is not a whole safetensors file ({one_line(error)})") from error
 
 
 def open_real(cfg: DictConfig, spec: DataSpec) -> tuple[ImageDataModule | None, str]:

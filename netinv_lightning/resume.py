@@ -84,6 +84,16 @@ def resumed_config(cfg: DictConfig, overrides: list[str]) -> DictConfig:
     return saved
 
 
+def refuse_resume(cfg: DictConfig) -> None:
+    """Refuses to go on with an application that keeps no checkpoints.
+
+    Raises:
+        InputError: if `resume` is given.
+    """
+    if cfg.resume is not None:
+        raise InputError(f"resume={cfg.resume}: application={cfg.application.name} keeps no checkpoints; start it anew")
+
+
 def _is_group(cfg: DictConfig, key: str) -> bool:
     return "/" in key or "@" in key or isinstance(OmegaConf.select(cfg, key), DictConfig)
 

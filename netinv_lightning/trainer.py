@@ -78,6 +78,18 @@ def check_trainer(cfg: DictConfig) -> int:
     return trainer.world_size
 
 
+def check_one_process(cfg: DictConfig) -> None:
+    """`check_trainer`, for an application that nothing shares out over processes.
+
+    Raises:
+        InputError: naming the key.
+    """
+    if check_trainer(cfg) > 1:
+        raise InputError(
+            f"trainer.devices={cfg.trainer.devices}: application={cfg.application.name} works in one process; set trainer=default"
+        )
+
+
 def make_trainer(cfg: DictConfig, callbacks: list[Callback], loggers: list[Logger], **defaults: Any) -> L.Trainer:
     """Makes the Trainer: `defaults` are the application's, `cfg.trainer` is the user's and wins."""
     keep_freed_memory()

@@ -23,8 +23,7 @@ from typing import Any
 import torch
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from netinv_lightning.classifiers.build import load_classifier, load_zoo
@@ -33,7 +32,7 @@ from netinv_lightning.classifiers.kept import train_once
 from netinv_lightning.controls import noise
 from netinv_lightning.errors import InputError, nearest, one_line
 from netinv_lightning.figures import image_grid
-from netinv_lightning.image_sets import Images, check_images
+from netinv_lightning.image_sets import Images, check_images, read_tensors
 from netinv_lightning.inversion.augmentation import Augmentation
 from netinv_lightning.inversion.module import NonFiniteError
 from netinv_lightning.inversion.targets import (
@@ -50,9 +49,10 @@ from netinv_lightning.inversion.targets import (
 )
 from netinv_lightning.measurement import Measurement
 from netinv_lightning.metrics import names
+from netinv_lightning.resume import refuse_resume
 from netinv_lightning.run_dir import RunDir
 from netinv_lightning.tracking import check_logger, log_image, open_loggers
-from netinv_lightning.trainer import check_trainer, make_trainer
+from netinv_lightning.trainer import check_one_process, make_trainer
 
 NOISE_IMAGES = 1000
 KEYS = {"soft": ("vector",), "logits": ("vector",), "neuron": ("units", "value", "file"), "features": ("file",)}
@@ -81,11 +81,9 @@ class ApproachApplication:
 
     def __init__(self, cfg: DictConfig) -> None:
         app = cfg.application
-        if cfg.resume is not None:
-            raise InputError(f"resume={cfg.resume}: application=approach keeps no checkpoints; start it anew")
+        refuse_resume(cfg)
         check_logger(cfg)
-        if check_trainer(cfg) > 1:
-            raise InputError(f"trainer.devices={cfg.trainer.devices}: application=approach works in one process; set trainer=default")
+        check_one_process(cfg)
         if cfg.n_generators > 1:
             raise InputError(
                 f"n_generators={cfg.n_generators}: application=approach has no generator; for more images set application.images"
@@ -322,12 +320,7 @@ def _vectors(app: DictConfig, num_classes: int) -> Tensor:
 def _read(path: Path, app: DictConfig, classifier: FrozenClassifier) -> tuple[Tensor | None, Tensor | None]:
     """The first rows of `images` [t, C, H, W] in [0, 1], or else of `features` [t, D], from a safetensors file."""
     where, spec = f"application.file={path}", classifier.spec
-    try:
-        tensors: dict[str, Tensor] = load_file(path)
-    except FileNotFoundError:
-        raise InputError(f"{where}: there is no such file") from None
-    except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"{where}: is not a whole safetensors file ({one_line(error)})") from error
+    tensors = read_tensors(path, where)
     shapes = {"images": (spec.channels, spec.image_size, spec.image_size), "features": (classifier.feature_dims[app.layer],)}
     name = next((name for name in shapes if name in tensors), None)
     if name is None:

@@ -22,19 +22,19 @@ from torch import Tensor
 from netinv_lightning.classifiers.build import load_classifier
 from netinv_lightning.classifiers.kept import train_once
 from netinv_lightning.data.outliers import check_outliers, outliers
-from netinv_lightning.detectors import DETECTORS, fit, gather, score_all
+from netinv_lightning.detectors import DETECTORS, Detector, Seen, fit, gather, look
 from netinv_lightning.errors import InputError, nearest
 from netinv_lightning.figures.detection import confidence_histograms, detection_table
 from netinv_lightning.image_sets import of_split, open_real
 from netinv_lightning.metrics import names
 from netinv_lightning.metrics.detection import calibration, detection, threshold_claim
+from netinv_lightning.resume import refuse_resume
 from netinv_lightning.run_dir import RunDir
 from netinv_lightning.tables import Cell, Table, show, write_csv, write_markdown
 from netinv_lightning.tracking import check_logger, log_image, open_loggers
-from netinv_lightning.trainer import check_trainer, make_trainer
+from netinv_lightning.trainer import check_one_process, make_trainer
 
 LEAST_SAMPLES = 100
-BATCH = 500
 
 
 class DetectOodApplication:
@@ -44,11 +44,9 @@ class DetectOodApplication:
 
     def __init__(self, cfg: DictConfig) -> None:
         app = cfg.application
-        if cfg.resume is not None:
-            raise InputError(f"resume={cfg.resume}: application=detect_ood keeps no checkpoints; start it anew")
+        refuse_resume(cfg)
         check_logger(cfg)
-        if check_trainer(cfg) > 1:
-            raise InputError(f"trainer.devices={cfg.trainer.devices}: application=detect_ood works in one process; set trainer=default")
+        check_one_process(cfg)
         if app.samples < LEAST_SAMPLES:
             raise InputError(f"application.samples={app.samples}: must be {LEAST_SAMPLES} or more")
         for key in ("detectors", "outliers"):
@@ -76,8 +74,11 @@ class DetectOodApplication:
             start = time.perf_counter()
             trainer = make_trainer(self.cfg, callbacks=[], loggers=[], enable_checkpointing=False)
             self.classifier.to(trainer.strategy.root_device).to(memory_format=torch.channels_last)
-            found, rows = self._contest()
-            metrics |= found | self._confidence(run_dir.figures / "confidence")
+            fitted = self._fit()
+            inside = self._look(self.cfg.data.name, self.test.images_nCHW, fitted)
+            outside = {name: self._look(name, images_nCHW, fitted) for name, images_nCHW in self.outside.items()}
+            found, rows = self._contest(fitted, inside, outside)
+            metrics |= found | self._confidence(inside, outside, run_dir.figures / "confidence")
             metrics[names.SECONDS] = time.perf_counter() - start
             for logger in loggers:
                 logger.log_metrics(metrics, step=0)
@@ -93,54 +94,53 @@ class DetectOodApplication:
         show(table)
         return metrics
 
-    def _contest(self) -> tuple[dict[str, float], list[list[Cell]]]:
-        """Every detector on every set: metrics by name, and the table's rows."""
-        chosen, seed = list(self.cfg.application.detectors), self.cfg.seed
-        known = gather(self.classifier, self.training.images_nCHW, self.training.labels_n, self.validation.images_nCHW, seed=seed)
-        detectors = {}
-        for name in chosen:
+    def _fit(self) -> dict[str, Detector]:
+        known = gather(self.classifier, self.training.images_nCHW, self.training.labels_n, self.validation.images_nCHW, seed=self.cfg.seed)
+        fitted = {}
+        for name in self.cfg.application.detectors:
             _tell(f"fitting {name}")
-            detectors[name] = fit(name, known)
-        _tell(f"scoring {self.cfg.data.name}, {len(self.test.labels_n)} images")
-        inside = score_all(detectors, self.test.images_nCHW)
+            fitted[name] = fit(name, known)
+        return fitted
+
+    def _look(self, name: str, images_nCHW: Tensor, fitted: dict[str, Detector]) -> Seen:
+        """The one pass of a set through the classifier, for all detectors and for its confidence."""
+        _tell(f"looking at {name}, {len(images_nCHW)} images")
+        return look(self.classifier, images_nCHW, [layer for detector in fitted.values() for layer in detector.layers])
+
+    def _contest(self, fitted: dict[str, Detector], inside: Seen, outside: dict[str, Seen]) -> tuple[dict[str, float], list[list[Cell]]]:
+        """Every detector on every set: metrics by name, and the table's rows."""
         metrics: dict[str, float] = {}
         rows: list[list[Cell]] = []
-        for outside, images_nCHW in self.outside.items():
-            _tell(f"scoring {outside}, {len(images_nCHW)} images")
-            for name, score_n in score_all(detectors, images_nCHW).items():
-                told = asdict(detection(inside[name], score_n, seed))
-                metrics |= {names.ood(name, outside, what): told[what] for what in COLUMNS}
-                rows.append([name, outside, *(told[what] for what in COLUMNS)])
-        for name in chosen:
-            aurocs = [metrics[names.ood(name, outside, "auroc")] for outside in self.outside]
+        for name, detector in fitted.items():
+            _tell(f"scoring by {name}")
+            inside_n, aurocs = detector.rule(inside), []
+            for set_name, seen in outside.items():
+                told = asdict(detection(inside_n, detector.rule(seen), self.cfg.seed))
+                metrics |= {names.ood(name, set_name, what): told[what] for what in COLUMNS}
+                rows.append([name, set_name, *(told[what] for what in COLUMNS)])
+                aurocs.append(told["auroc"])
             metrics[names.ood(name, "mean", "auroc")] = sum(aurocs) / len(aurocs)
-        metrics[names.OOD_MEAN_AUROC] = max(metrics[names.ood(name, "mean", "auroc")] for name in chosen)
-        return metrics, sorted(rows, key=lambda row: chosen.index(str(row[0])))
+        metrics[names.OOD_MEAN_AUROC] = max(metrics[names.ood(name, "mean", "auroc")] for name in fitted)
+        return metrics, rows
 
-    @torch.no_grad()
-    def _confidence(self, path: Path) -> dict[str, float]:
+    def _confidence(self, inside: Seen, outside: dict[str, Seen], path: Path) -> dict[str, float]:
         """What the classifier's own confidence is worth: accuracy and calibration at home, the papers' threshold abroad (A4-8)."""
-        device = self.classifier.mean_C11.device
-
-        def probabilities(images_nCHW: Tensor) -> Tensor:
-            return torch.cat([self.classifier(x_BCHW.to(device)).float().softmax(dim=1).cpu() for x_BCHW in images_nCHW.split(BATCH)])
-
-        inside_nN = probabilities(self.test.images_nCHW)
+        inside_nN = inside.logits_nN.softmax(dim=1)
         calibrated = calibration(inside_nN, self.test.labels_n)
         metrics = {
             names.CLASSIFIER_TEST_ACCURACY: float((inside_nN.argmax(dim=1) == self.test.labels_n).float().mean()),
             names.OOD_ECE: calibrated.ece,
             names.OOD_BRIER: calibrated.brier,
         }
-        inside_n, outside = inside_nN.amax(dim=1), {name: probabilities(x).amax(dim=1) for name, x in self.outside.items()}
-        for name, confidence_n in outside.items():
+        inside_n, outside_n = inside_nN.amax(dim=1), {name: seen.logits_nN.softmax(dim=1).amax(dim=1) for name, seen in outside.items()}
+        for name, confidence_n in outside_n.items():
             claim = threshold_claim(inside_n, confidence_n)
             metrics |= {
                 names.ood("threshold", name, "gap"): claim.all_samples.gap,
                 names.ood("threshold", name, "gap_but_5_percent"): claim.but_5_percent.gap,
                 names.ood("threshold", name, "violations"): claim.all_samples.violations_out,
             }
-        confidence_histograms(inside_n, outside, path, f"{self.cfg.data.name}: confidence of the classifier")
+        confidence_histograms(inside_n, outside_n, path, f"{self.cfg.data.name}: confidence of the classifier")
         return metrics
 
     def _notes(self) -> list[str]:

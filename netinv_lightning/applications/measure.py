@@ -20,6 +20,7 @@ from netinv_lightning.finished import open_finished
 from netinv_lightning.image_sets import Images, read_samples
 from netinv_lightning.metrics import names
 from netinv_lightning.report import Report, last_losses
+from netinv_lightning.resume import refuse_resume
 from netinv_lightning.run_dir import RunDir
 
 
@@ -30,8 +31,7 @@ class MeasureApplication:
 
     def __init__(self, cfg: DictConfig) -> None:
         app = cfg.application
-        if cfg.resume is not None:
-            raise InputError(f"resume={cfg.resume}: application=measure keeps no checkpoints; start it anew")
+        refuse_resume(cfg)
         if (app.run is None) == (app.samples is None):
             raise InputError("application.run: give a run directory, or application.samples=FILE.safetensors (one of the two)")
         self.known: dict[str, float] = {}

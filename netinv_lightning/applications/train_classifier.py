@@ -14,6 +14,7 @@ from netinv_lightning.classifiers.checkpoint import save_classifier
 from netinv_lightning.classifiers.training import ClassifierTraining
 from netinv_lightning.errors import InputError
 from netinv_lightning.metrics import names
+from netinv_lightning.resume import refuse_resume
 from netinv_lightning.run_dir import RunDir
 from netinv_lightning.tracking import check_logger, log_artifact, open_loggers
 from netinv_lightning.trainer import check_trainer
@@ -30,8 +31,7 @@ class TrainClassifierApplication:
         check_trainer(cfg)
         if cfg.application.save_as is not None and not cfg.application.save_as.endswith(".safetensors"):
             raise InputError(f"application.save_as={cfg.application.save_as}: must end in .safetensors")
-        if cfg.resume is not None:
-            raise InputError(f"resume={cfg.resume}: application=train_classifier keeps no checkpoints; start it anew")
+        refuse_resume(cfg)
         self.training = ClassifierTraining(cfg)
 
     def run(self, run_dir: RunDir) -> dict[str, float]:

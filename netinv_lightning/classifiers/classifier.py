@@ -140,13 +140,14 @@ class FrozenClassifier(Classifier):
                 f"used more than once); name a later one, such as {PENULTIMATE}"
             )
 
+    def _tap(self, name: str) -> RemovableHandle:
+        module = self._layer(name)
+        if name == PENULTIMATE:
+            return module.register_forward_pre_hook(partial(self._record_input, name))
+        return module.register_forward_hook(partial(self._record_output, name))
+
     def _layer(self, name: str) -> nn.Module:
         """The module that a feature layer's name stands for; of `penultimate`, the one whose input it is."""
-        if name != PENULTIMATE:
-            return self.network.get_submodule(name)
-        return [module for module in self.network.modules() if isinstance(module, nn.Linear)][-1]
-
-    def _tap(self, name: str) -> RemovableHandle:
         modules = {path: module for path, module in self.network.named_modules() if path}
         if name == PENULTIMATE:
             linear = [module for module in modules.values() if isinstance(module, nn.Linear)]
@@ -154,10 +155,10 @@ class FrozenClassifier(Classifier):
                 raise InputError(
                     f"classifier.feature_layers={name}: the network has no fully connected layer; name a layer of it: {', '.join(modules)}"
                 )
-            return linear[-1].register_forward_pre_hook(partial(self._record_input, name))
+            return linear[-1]
         if name not in modules:
             raise InputError(f"classifier.feature_layers={name}: the network has no such layer; {nearest(name, [PENULTIMATE, *modules])}")
-        return modules[name].register_forward_hook(partial(self._record_output, name))
+        return modules[name]
 
     # Hooks are bound methods, not closures, so that a copied or pickled classifier records for itself.
     def _record_input(self, name: str, module: nn.Module, inputs: tuple[Any, ...]) -> None:

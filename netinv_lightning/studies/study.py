@@ -100,16 +100,16 @@ class Study:
             Every number by metric name.
         """
         subject = self._subject(draw, directory / "figures")
-        self.skipped: list[str] = []
         classes_among(subject.inverted.predicted_n)
         metrics: dict[str, float] = {}
+        skipped: list[str] = []
         for name in self.options.analyses:
             start = time.perf_counter()
             print(f"interpreting: {name}, {len(subject.inverted)} images", file=sys.stderr, flush=True)
             try:
                 part = STUDIES[name](subject)
             except InputError as error:
-                self.skipped.append(f"skipped: {name}: {one_line(error)}")
+                skipped.append(f"skipped: {name}: {one_line(error)}")
                 continue
             metrics |= part.metrics | {names.interpretation("seconds", name): time.perf_counter() - start}
             for path, caption in part.figures:
@@ -117,7 +117,7 @@ class Study:
         metrics = {name: value for name, value in metrics.items() if math.isfinite(value)}
         for logger in loggers:
             logger.log_metrics(metrics, step=step)
-        table = self._table(metrics)
+        table = self._table(metrics, skipped)
         write_csv(table, directory / "interpretation.csv")
         write_markdown(table, directory / "interpretation.md")
         show(table)
@@ -171,13 +171,13 @@ class Study:
         ]
         return torch.cat(parts).unflatten(1, self.classifier.feature_shapes[self.map_layer])
 
-    def _table(self, metrics: dict[str, float]) -> Table:
+    def _table(self, metrics: dict[str, float], skipped: list[str]) -> Table:
         notes = [
             f"layer {self.layer}{'' if self.layer != PENULTIMATE else ' (the input of the last fully connected one)'}; "
             f"maps of layer {self.map_layer or 'none, the network has no maps'}",
             f"seed {self.cfg.seed}; what is fitted on one half of the samples is judged on the other",
         ]
-        notes += self.skipped
+        notes += skipped
         notes += [f"without real images: {self.no_data}"] if self.no_data else []
         rows: list[list[Cell]] = [[name.removeprefix("interpretation/"), value] for name, value in metrics.items()]
         return Table(f"Interpreted: {self.cfg.name}", ["number", "value"], rows, notes)
