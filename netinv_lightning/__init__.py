@@ -11,10 +11,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from netinv_lightning.api import Inversion, compose, invert, load_run
+    from netinv_lightning.api import Inversion, compose, invert, load_detector, load_run
 
 __version__ = "0.1.0"
-__all__ = ["Inversion", "compose", "invert", "load_run"]
+__all__ = ["Inversion", "compose", "invert", "load_detector", "load_run"]
 
 
 def __getattr__(name: str) -> Any:

@@ -6,7 +6,8 @@ Shape suffixes: B batch, N classes, C channels, H height, W width.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,6 +15,7 @@ from tempfile import TemporaryDirectory
 import torch
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
@@ -24,6 +26,8 @@ from netinv_lightning.classifiers.classifier import PENULTIMATE, FrozenClassifie
 from netinv_lightning.config import CONF, check, register
 from netinv_lightning.config_errors import explain
 from netinv_lightning.data.spec import DataSpec
+from netinv_lightning.detectors import Detector
+from netinv_lightning.detectors.exported import load_detector_of
 from netinv_lightning.errors import InputError
 from netinv_lightning.finished import checkpoint_of, inversion_config, load_module
 from netinv_lightning.inversion.evaluation import Inverter
@@ -73,12 +77,22 @@ def compose(overrides: Sequence[str] = ()) -> DictConfig:
     """
     register()
     try:
-        with initialize_config_dir(str(CONF), version_base="1.3"):
+        with _outside_hydra(), initialize_config_dir(str(CONF), version_base="1.3"):
             cfg = hydra_compose("config", overrides=list(overrides))
     except (HydraException, OmegaConfBaseException) as error:
         raise InputError(explain(error)) from error
     check(cfg)
     return cfg
+
+
+@contextmanager
+def _outside_hydra() -> Iterator[None]:
+    """The command line's own Hydra steps aside: only one at a time may compose."""
+    hydra_of_this_run, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
+    try:
+        yield
+    finally:
+        GlobalHydra.instance().hydra = hydra_of_this_run
 
 
 def invert(
@@ -128,6 +142,24 @@ def invert(
         for name, parameter in network.named_parameters():
             parameter.requires_grad_(trained[name])
     return Inversion(cfg, application.module, metrics)
+
+
+def load_detector(run_dir: str | Path, name: str, trusted: Sequence[str] = ()) -> Detector:
+    """Loads a detector of a run of `application=detect_ood`; its `score(images)` is higher for what is more out-of-distribution.
+
+        detector = netinv_lightning.load_detector("runs/detect_ood/STAMP", "inverted")
+        scores_n = detector.score(images_nCHW)
+
+    Args:
+        run_dir: The run directory.
+        name: One of the run's `application.detectors`, or of its choices of the group `garbage`.
+        trusted: As for `load_run`.
+
+    Raises:
+        InputError: if it is no such run, or has no detector of that name.
+    """
+    directory = Path(run_dir)
+    return load_detector_of(inversion_config(directory, trusted), directory, name)
 
 
 def load_run(run_dir: str | Path, trusted: Sequence[str] = ()) -> Inversion:

@@ -16,17 +16,18 @@ from netinv_lightning.errors import Preempted
 
 
 class Checkpoints(Checkpoint):
-    """Keeps `last.ckpt`: every so many steps, when training ends, and when SIGTERM asks the run to stop.
+    """Keeps one checkpoint: every so many steps or every epoch, when training ends, and when SIGTERM asks the run to stop.
 
     It is written beside its place and then moved there, so a kill at any moment leaves the old one or the new one.
 
     Args:
-        folder: Where `last.ckpt` goes.
-        every: Steps between two.
+        folder: The run's own for checkpoints.
+        every: Steps between two; None for one at the end of each epoch and none in between, also not when the run is stopped.
+        stem: Of its file, `<stem>.ckpt`.
     """
 
-    def __init__(self, folder: Path, every: int) -> None:
-        self.last, self.every = folder / "last.ckpt", every
+    def __init__(self, folder: Path, every: int | None, stem: str = "last") -> None:
+        self.last, self.every = folder / f"{stem}.ckpt", every
         self.last_model_path = str(self.last) if self.last.is_file() else ""  # under Lightning's name for it
         self.saved_step: int | None = None
         self._told_to_stop = False
@@ -37,10 +38,14 @@ class Checkpoints(Checkpoint):
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
         stopping = trainer.strategy.reduce_boolean_decision(self._told_to_stop, all=False) if trainer.world_size > 1 else self._told_to_stop
-        if stopping or trainer.global_step % self.every == 0:
+        if self.every is not None and (stopping or trainer.global_step % self.every == 0):
             self._save(trainer)
         if stopping:
             raise Preempted(f"stopped by SIGTERM after step {trainer.global_step}; continue with resume={self.last.parent.parent}")
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self.every is None:
+            self._save(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self.saved_step != trainer.global_step:
@@ -52,7 +57,7 @@ class Checkpoints(Checkpoint):
     def _save(self, trainer: L.Trainer) -> None:
         if not self.last.parent.parent.is_dir():
             raise FileNotFoundError(2, "the run directory is gone", str(self.last.parent.parent))
-        partial = self.last.with_name("last.ckpt.partial")
+        partial = self.last.with_name(f"{self.last.name}.partial")
         trainer.save_checkpoint(partial)  # on every rank; rank 0 writes
         if trainer.is_global_zero:
             os.replace(partial, self.last)

@@ -30,6 +30,7 @@ class Data:
     root: str = "${oc.env:NETINV_DATA,data}"
     path: Optional[str] = None
     test_path: Optional[str] = None
+    classes: Optional[list[int]] = None
     batch_size: int = 256
     val_fraction: float = 0.1
     subset_size: Optional[int] = None
@@ -224,7 +225,8 @@ class Approach:
 class DetectOod:
     """Keys of `application=detect_ood`: detectors of a frozen classifier, and the sets that it was not made for.
 
-    `samples` are taken of each set at most; `outliers` may be data sets by name, `emnist_letters`, `gaussian_noise` and `uniform_noise`.
+    `samples` are taken of each set at most; `outliers` are sets that `netinv_lightning.data.outliers` knows. `strengths` (root mean
+    square changes of a pixel) ask for the perturbation study, of `shifted` test images. Classifiers with a garbage class: `garbage`.
     """
 
     name: str = "detect_ood"
@@ -233,6 +235,34 @@ class DetectOod:
     )
     outliers: list[str] = field(default_factory=lambda: ["gaussian_noise", "uniform_noise"])
     samples: int = 5000
+    strengths: list[float] = field(default_factory=list)
+    shifted: int = 500
+
+
+@dataclass
+class Garbage:
+    """A classifier with a garbage class, one more detector of `application=detect_ood` (`netinv_lightning.garbage`; A4-6).
+
+    `epochs` and `lr` are the recipe's if null. An epoch passes `images` training images (null: all) and all the garbage: `initial`
+    images of Gaussian noise, and what the epochs before added, `per_class` images a class from `source`: `inverted`, or for comparison
+    `noise` or `outliers` (training images of the sets `exposed`). It starts from the weights of the classifier (`start=trained`) or
+    from new ones (`scratch`). `inversion` are overrides of an inversion; its generator trains `steps`, and where it goes on with the
+    one of the epoch before (`generator=warm`, not `fresh`) `warm_steps`. The garbage class itself is inverted too if `invert_garbage`.
+    """
+
+    source: str = "inverted"
+    start: str = "trained"
+    epochs: Optional[int] = None
+    lr: Optional[float] = None
+    images: Optional[int] = None
+    initial: int = 1000
+    per_class: int = 100
+    generator: str = "warm"
+    invert_garbage: bool = False
+    steps: int = 200
+    warm_steps: int = 60
+    inversion: list[str] = field(default_factory=list)
+    exposed: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -332,6 +362,7 @@ class Config:
     augmentation: Augmentation = field(default_factory=Augmentation)
     measure: Measure = field(default_factory=Measure)
     interpret: Interpret = field(default_factory=Interpret)
+    garbage: dict[str, Garbage] = field(default_factory=dict)
     trainer: dict[str, Any] = field(default_factory=dict)
     logger: Logger = field(default_factory=Logger)
 

@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from netinv_lightning.config import APPLICATION_KEYS, CONF, METHOD_KEYS, Config
+from netinv_lightning.config import APPLICATION_KEYS, CONF, METHOD_KEYS, Config, Garbage
 from netinv_lightning.errors import InputError, nearest, one_line
 
 _EXTRAS = {
@@ -51,6 +51,8 @@ def explain(error: BaseException) -> str:
     if found := re.search(r"Missing mandatory value: ([\w.]+)", text):
         return f"{found[1]}: must be given, as {found[1]}=VALUE"
     key = _first(r"full_key: ([\w.]+)", text)
+    if (found := re.search(r"override '?\+{0,2}garbage\.(\w+)(?:\.(\w+))?", text)) and "could not be converted" not in text:
+        return _of_garbage(found[1], found[2] or "")
     if re.search(r"is not in struct|not in '\w+'", text):
         key = _first(r"Could not (?:override|append to config)[^']*'\+{0,2}([\w.]+)'", text) or key
         group, _, name = key.partition(".")
@@ -64,6 +66,16 @@ def explain(error: BaseException) -> str:
         kind = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}.get(found[2] or "", f"a {found[2]}")
         return f"{key}={found[1]}: must be {kind}"
     return one_line(error)
+
+
+def _of_garbage(choice: str, key: str) -> str:
+    """A wrong key of a classifier with a garbage class; the config has its keys once it is chosen."""
+    known, choices = {field.name for field in fields(Garbage)}, [path.stem for path in (CONF / "garbage").glob("*.yaml")]
+    if choice not in choices:
+        return f"garbage.{choice}: there is no such choice; {nearest(choice, choices)} Your own goes into a file garbage/{choice}.yaml"
+    if key and key not in known:
+        return f"garbage.{choice}.{key}: there is no such key; {nearest(key, known)}"
+    return f"garbage.{choice}.{key}: is a key of garbage={choice}; choose that too"
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -44,6 +44,16 @@ STUDIED = (
 )  # fmt: skip
 """The figures of `interpret=full`."""
 
+DETECTED = ("detection", "roc", "confidence")
+"""The figures of every `application=detect_ood`."""
+
+GARBAGE = {
+    "With a garbage class: validation accuracy": "val_accuracy",
+    "With a garbage class: new garbage that it rejects already": "already_rejected",
+    "With a garbage class: images in it": "images",
+}
+"""What the training of such a classifier logs once an epoch, by the panel's title."""
+
 
 def build(entity: str, project: str, data: str = "mnist") -> ws.Workspace:
     """The dashboard; makes no connection and needs no login.
@@ -60,6 +70,7 @@ def build(entity: str, project: str, data: str = "mnist") -> ws.Workspace:
         "Loss terms": _terms(),
         "Samples": _samples(),
         "Interpretability": _interpretability(),
+        "Out-of-distribution": _out_of_distribution(),
         "Sweep comparison": _comparison(),
         "Cost": _cost(),
     }
@@ -143,6 +154,38 @@ def _interpretability() -> list[PanelTypes]:
             title="Fidelity of rules to inverted and to real images",
             metrics=[number("rules", "_".join(kind), "fidelity", origin) for kind in KINDS for origin in ("inverted", "test")],
         ),
+    ]
+
+
+def _out_of_distribution() -> list[PanelTypes]:
+    import wandb_workspaces.reports.v2 as wr
+
+    from netinv_lightning.data.outliers import NOISE
+    from netinv_lightning.detectors import DETECTORS
+
+    return [
+        wr.MediaBrowser(
+            title="What is not the classifier's own data",
+            media_keys=[names.figure(stem) for stem in DETECTED],
+            num_columns=3,
+            layout=wr.Layout(w=24, h=14),
+        ),
+        wr.ScalarChart(title="Mean AUROC of the best detector, best run", metric=names.OOD_MEAN_AUROC, groupby_aggfunc="max"),
+        wr.BarPlot(title="AUROC by detector, mean of the sets", metrics=[names.ood(name, "mean", "auroc") for name in DETECTORS]),
+        *(
+            wr.BarPlot(
+                title=f"FPR95 by detector, {noise}: accepted of it", metrics=[names.ood(name, noise, "fpr95_in") for name in DETECTORS]
+            )
+            for noise in NOISE
+        ),
+        wr.BarPlot(
+            title="A clear threshold: gap, and without 5 % of either side",
+            metrics=[names.ood("plain", noise, what) for what in ("gap", "gap_but_5_percent") for noise in NOISE],
+        ),
+        wr.BarPlot(title="A clear threshold: violations", metrics=[names.ood("plain", noise, "violations") for noise in NOISE]),
+        wr.BarPlot(title="Calibration at home: ECE and Brier", metrics=[names.OOD_ECE, names.OOD_BRIER]),
+        # The name of a classifier with a garbage class is the user's choice.
+        *(wr.LinePlot(title=title, x=names.STEP, metric_regex=f"^{names.garbage('[^/]+', what)}$") for title, what in GARBAGE.items()),
     ]
 
 

@@ -143,6 +143,11 @@ def check_real(real: ImageDataModule, spec: DataSpec) -> None:
                 f"data={real.spec.name}: its images have {fact}={there}, the classifier takes {fact}={here}; "
                 "name the data set that it was trained on"
             )
+    if real.classes is not None and real.spec.class_names != spec.class_names:
+        raise InputError(
+            f"data.classes={list(real.classes)}: these are {', '.join(real.spec.class_names)}, the classifier's are "
+            f"{', '.join(spec.class_names)}; name those that it was trained on, in their order"
+        )
 
 
 def of_split(split: Split, most: int, seed: int = 0) -> Images:

@@ -11,19 +11,27 @@ from lightning.pytorch.callbacks import Callback, RichProgressBar
 
 from netinv_lightning.trainer import on_terminal
 
+EVERY_SECONDS = 10.0
+
 
 class PlainProgress(Callback):
-    """A line every ten seconds at most, for logs and batch jobs."""
+    """A line every ten seconds at most, for logs and batch jobs.
 
-    def __init__(self, metrics: tuple[str, ...], every_seconds: float = 10.0) -> None:
-        self.metrics, self.every_seconds = metrics, every_seconds
+    Args:
+        metrics: Names of the metrics that a line tells.
+        label: What a line begins with.
+        steps: Of the whole training; None for what the Trainer estimates.
+    """
+
+    def __init__(self, metrics: tuple[str, ...], label: str = "", steps: int | None = None) -> None:
+        self.metrics, self.label, self.steps = metrics, label, steps
         self._last = 0.0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._last = time.monotonic()
 
     def on_train_batch_end(self, trainer: L.Trainer, *args: Any) -> None:
-        if time.monotonic() - self._last >= self.every_seconds:
+        if time.monotonic() - self._last >= EVERY_SECONDS:
             self._tell(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -34,8 +42,13 @@ class PlainProgress(Callback):
             return
         self._last = time.monotonic()
         values = [f"{name} {float(trainer.callback_metrics[name]):.4f}" for name in self.metrics if name in trainer.callback_metrics]
-        steps = trainer.estimated_stepping_batches
-        print(f"step {trainer.global_step}/{steps}  {'  '.join(values)}", file=sys.stderr, flush=True)
+        steps = self.steps or trainer.estimated_stepping_batches
+        tell(f"{self.label}step {trainer.global_step}/{steps}  {'  '.join(values)}")
+
+
+def tell(line: str) -> None:
+    """A line of progress; results go to the standard output, this does not."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def progress(metrics: tuple[str, ...]) -> list[Callback]:

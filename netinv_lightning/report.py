@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import csv
 import json
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +27,7 @@ from netinv_lightning.measurement import Measurement
 from netinv_lightning.metrics import names
 from netinv_lightning.metrics.manifold import NEIGHBOURS
 from netinv_lightning.metrics.memorisation import memorisation
+from netinv_lightning.progress import tell
 from netinv_lightning.run_dir import write_atomically
 from netinv_lightning.tables import Cell, Table, show, write_csv, write_markdown
 from netinv_lightning.verdict import Case, Finding, Verdict, diagnose, judge
@@ -202,7 +202,7 @@ def _hash(name: str) -> str:
 
 
 def _tell(name: str, count: int) -> None:
-    print(f"measuring: {name}, up to {count} images", file=sys.stderr, flush=True)
+    tell(f"measuring: {name}, up to {count} images")
 
 
 def _weights(loss: DictConfig) -> dict[str, float]:

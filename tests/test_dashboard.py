@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 import netinv_lightning
 from netinv_lightning import dashboard
 from netinv_lightning.config import check
+from netinv_lightning.detectors import DETECTORS
 from netinv_lightning.metrics import names
 from netinv_lightning.run import run
 from netinv_lightning.run_dir import RunDir
@@ -51,20 +53,38 @@ EVERYTHING = (
     "interpret.sparse_units=32",
     "interpret.sparse_active=4",
 )
-"""A run that logs whatever a run can log."""
+"""A run that logs whatever an inversion can log."""
+
+OUTSIDE = (
+    "application=detect_ood",
+    "logger=wandb",
+    "logger.mode=offline",
+    "data=mnist5k",
+    "classifier.zoo=mnist_mlp",
+    "application.samples=100",
+    f"application.detectors=[{','.join(DETECTORS)}]",
+    "+garbage=noise",
+    "garbage.noise.epochs=2",
+    "garbage.noise.images=100",
+    "garbage.noise.initial=20",
+    "garbage.noise.per_class=2",
+)
+"""A detection that logs what every one does, and a garbage class."""
 
 
 @pytest.fixture(scope="module")
 def logged(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What a real run logged, offline, as W&B's own reader tells it."""
+    """What real runs of an inversion and of detection logged, offline, as W&B's own reader tells it."""
     from tests.conftest import FEW_STEPS
 
-    folder = tmp_path_factory.mktemp("run") / "run"
+    folder = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("netinv_lightning.inversion.module.REACHED", 0.0)  # any run reaches it
-        run(netinv_lightning.compose([*FEW_STEPS, *EVERYTHING]), folder)
-    (part,) = parts(folder)
-    return part
+        run(netinv_lightning.compose([*FEW_STEPS, *EVERYTHING]), folder / "inverted")
+        patch.setattr("netinv_lightning.metrics.detection.RESAMPLES", 2)
+        run(netinv_lightning.compose(list(OUTSIDE)), folder / "detected")
+    (inverted,), (detected,) = parts(folder / "inverted"), parts(folder / "detected")
+    return {"config": inverted["config"], "summary": {**inverted["summary"], **detected["summary"]}}
 
 
 def view(**arguments: str) -> dict[str, Any]:
@@ -121,10 +141,16 @@ def keys_of(view: dict[str, Any]) -> tuple[set[str], set[str]]:
     return metrics, {accessor.removeprefix("config:") for accessor in accessors if accessor.startswith("config:")}
 
 
+def patterns(view: dict[str, Any]) -> list[str]:
+    """What panels take metrics by whose names a user chooses in part."""
+    return [panel["config"]["metricRegex"] for panel in panels(view) if panel["config"].get("useMetricRegex")]
+
+
 def missing(view: dict[str, Any], logged: dict[str, Any]) -> set[str]:
     """The keys that a view names and the run never logged."""
     metrics, keys = keys_of(view)
     absent = metrics - logged["summary"].keys()
+    absent |= {pattern for pattern in patterns(view) if not any(re.search(pattern, name) for name in logged["summary"])}
     for key in keys:
         group, _, rest = key.partition(".value")
         if OmegaConf.select(OmegaConf.create(logged["config"]), group + rest) is None:
@@ -148,6 +174,7 @@ def test_every_key_of_every_panel_is_one_that_a_run_logs(logged: dict[str, Any])
         ("SAMPLES_TABLE", "samples/table"),
         ("STEP", "trainer/global_step"),
         ("CLUSTERS", "interpretation/clusters"),
+        ("OOD_MEAN_AUROC", "ood/best/mean/auroc"),
     ],
 )
 def test_a_renamed_metric_turns_the_contract_red(logged: dict[str, Any], monkeypatch: pytest.MonkeyPatch, constant: str, old: str) -> None:
@@ -171,10 +198,25 @@ def test_sections_and_panels() -> None:
         "Loss terms": [line] * 14,
         "Samples": ["Media Browser", "Media Browser", "Weave"],
         "Interpretability": ["Media Browser", bar, bar, bar, bar, bar],
+        "Out-of-distribution": ["Media Browser", scalar, bar, bar, bar, bar, bar, bar, line, line, line],
         "Sweep comparison": ["Parallel Coordinates Plot", "Parameter Importance", bar, "Run Comparer"],
         "Cost": [bar, bar, bar, bar, scatter],
     }
     assert all(panel["config"]["xAxis"] == names.STEP for panel in panels(content) if panel["viewType"] == line)
+
+
+def test_detectors_are_compared_by_all_names_and_figures() -> None:
+    metrics, _ = keys_of(view())
+    assert {names.ood(name, "mean", "auroc") for name in DETECTORS} <= metrics
+    assert {names.figure(stem) for stem in ("detection", "roc", "confidence")} <= metrics
+
+
+def test_garbage_classes_are_found_whatever_their_classifier_is_called(logged: dict[str, Any]) -> None:
+    of_garbage = [names.garbage(name, what) for name in ("inverted", "two_parts") for what in ("images", "loss")]
+    (images,) = [pattern for pattern in patterns(view()) if "images" in pattern]
+    assert [name for name in of_garbage if re.search(images, name)] == ["garbage/inverted/images", "garbage/two_parts/images"]
+    without = {name: value for name, value in logged["summary"].items() if not name.startswith("garbage/")}
+    assert missing(view(), {**logged, "summary": without}) == set(patterns(view()))
 
 
 def test_accuracy_per_class_names_the_classes_of_the_data() -> None:
@@ -197,7 +239,7 @@ def test_saves_the_view_and_prints_its_address(monkeypatch: pytest.MonkeyPatch, 
     assert dashboard.main(["--entity", "me", "--project", "inversions"]) == 0
     (view,) = sent
     assert (view.entity, view.project, view.display_name) == ("me", "inversions", "Network inversion, mnist")
-    assert len(view.spec.section.panel_bank_config.sections) == 6
+    assert len(view.spec.section.panel_bank_config.sections) == 7
     assert capsys.readouterr().out == "https://wandb.example/me/inversions?nw=abc\n"
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import pickle
 import re
+import socket
 import struct
 import urllib.error
 import urllib.request
@@ -28,7 +29,7 @@ from netinv_lightning.data import sources
 from netinv_lightning.data.augmentation import shift_and_flip
 from netinv_lightning.data.module import ImageDataModule
 from netinv_lightning.data.sources import LOADERS, single_digit
-from netinv_lightning.data.spec import SPECS
+from netinv_lightning.data.spec import SPECS, spec_of_classes
 from netinv_lightning.data.splits import stratified_indices
 from netinv_lightning.errors import InputError
 
@@ -93,6 +94,16 @@ def test_mnist5k_without_its_package_names_the_remedy(monkeypatch: pytest.Monkey
         LOADERS["mnist5k"](Path("."), True)
 
 
+def test_cifar100_subset_has_its_known_sizes_classes_and_statistics() -> None:
+    root, spec = real_root("cifar100_subset_train.npz"), SPECS["cifar100_subset"]
+    (images, labels), (test_images, test_labels) = LOADERS["cifar100_subset"](root, True), LOADERS["cifar100_subset"](root, False)
+    assert (images.shape, test_images.shape) == ((10000, 3, 32, 32), (5000, 3, 32, 32))
+    assert (labels.bincount().tolist(), test_labels.bincount().tolist()) == ([100] * 100, [50] * 100)
+    assert moments(images) == pytest.approx([*spec.mean, *spec.std], abs=1e-2)  # the spec's are those of the whole training set
+    train, test = ({image.numpy().tobytes() for image in split} for split in (images, test_images))
+    assert (len(train), len(test), len(train & test)) == (9999, 4999, 3)  # CIFAR-100 itself repeats a few images
+
+
 def test_specs_and_loaders_name_the_same_sets() -> None:
     assert set(SPECS) == set(LOADERS)
     assert all(spec.name == name and len(spec.mean) == len(spec.std) == spec.channels for name, spec in SPECS.items())
@@ -136,6 +147,45 @@ def test_cifar_batches_are_read(name: str, cls: type, key: str, tmp_path: Path, 
     assert torch.equal(images, torch.from_numpy(np.concatenate([pixels(3, 32, 3, 0), pixels(2, 32, 3, 1)])))
     assert labels_n.tolist() == [1, 0, 2, 9, 8]
     assert LOADERS[name](tmp_path, False)[1].tolist() == [4]
+
+
+def test_cifar100_subset_is_read(tmp_path: Path) -> None:
+    for seed, (split, labels) in enumerate({"train": [99, 0, 7], "test": [3, 4]}.items()):
+        X = pixels(len(labels), 32, 3, seed).transpose(0, 2, 3, 1)
+        np.savez(tmp_path / f"cifar100_subset_{split}.npz", X=X, y=np.array(labels, dtype=np.uint8))
+        images, labels_n = LOADERS["cifar100_subset"](tmp_path, split == "train")
+        assert torch.equal(images, torch.from_numpy(pixels(len(labels), 32, 3, seed)))
+        assert (labels_n.tolist(), labels_n.dtype) == (labels, torch.int64)
+
+
+CIFAR_X = pixels(2, 32, 3, 0).transpose(0, 2, 3, 1)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"images": CIFAR_X},
+        {"X": CIFAR_X / 255, "y": np.array([0, 1])},
+        {"X": CIFAR_X.transpose(0, 3, 1, 2), "y": np.array([0, 1])},
+        {"X": CIFAR_X, "y": np.array([0, 100])},
+        {"X": CIFAR_X, "y": np.array([0, -1])},
+        {"X": CIFAR_X, "y": np.array([0, 1, 2])},
+        {"X": CIFAR_X[:0], "y": np.array([], dtype=int)},
+        {"X": CIFAR_X, "y": np.array([0, "runs code"], dtype=object)},
+    ],
+    ids=["keys", "floats", "channels first", "label 100", "label -1", "labels", "none", "pickled"],
+)
+def test_a_cifar100_subset_of_another_kind_is_one_line(content: dict[str, np.ndarray], tmp_path: Path) -> None:
+    np.savez(tmp_path / "cifar100_subset_train.npz", **content)
+    assert "cifar100_subset_train.npz is damaged" in refusal("cifar100_subset", tmp_path)
+
+
+@pytest.mark.parametrize("keep", [0, 9, 500])
+def test_a_cut_off_cifar100_subset_is_one_line(keep: int, tmp_path: Path) -> None:
+    path = tmp_path / "cifar100_subset_train.npz"
+    np.savez(path, X=CIFAR_X, y=np.array([0, 1]))
+    path.write_bytes(path.read_bytes()[:keep])
+    assert "cifar100_subset_train.npz is damaged" in refusal("cifar100_subset", tmp_path)
 
 
 def strokes(*columns: int) -> np.ndarray:
@@ -187,7 +237,7 @@ def refusal(name: str, root: Path) -> str:
 @pytest.mark.usefixtures("no_network")
 @pytest.mark.parametrize("name", [name for name in LOADERS if name != "mnist5k"])
 def test_missing_data_without_a_network_is_one_line_with_folder_and_remedy(name: str, tmp_path: Path) -> None:
-    remedy = "data=svhn" if "head" in name else "data=mnist5k"
+    remedy = "data=svhn" if "head" in name else "data=cifar100" if "subset" in name else "data=mnist5k"
     assert re.search(f"NETINV_DATA.*{remedy}", refusal(name, tmp_path))
 
 
@@ -202,6 +252,89 @@ def test_damaged_data_files_are_one_line(keep: int, tmp_path: Path) -> None:
     refusal("svhn_head", tmp_path)
     savemat(path, {"images": np.ones((2, 2))})
     refusal("svhn_head", tmp_path)
+
+
+def test_a_silent_server_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "SILENCE", 0.2)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with socket.create_server(("127.0.0.1", 0)) as server:  # takes the question, and never answers
+        monkeypatch.setattr(datasets.CIFAR10, "url", f"http://127.0.0.1:{server.getsockname()[1]}/cifar.tar.gz")
+        assert "timed out" in refusal("cifar10", tmp_path)
+    assert socket.getdefaulttimeout() is None
+
+
+# Classes
+
+
+def mine(tmp_path: Path, labels: list[int], test_labels: list[int] | None = None) -> dict[str, str]:
+    """Own images, each with one value of its own in all pixels: its number, or 100 more if it is a test image."""
+    paths = {}
+    for key, values, first in (("path", labels, 0), ("test_path", test_labels, 100)):
+        if values is not None:
+            X = np.broadcast_to(np.arange(first, first + len(values), dtype=np.uint8)[:, None, None], (len(values), 8, 8))
+            np.savez(tmp_path / f"{key}.npz", X=X, y=np.array(values))
+            paths[key] = str(tmp_path / f"{key}.npz")
+    return paths
+
+
+def told(split: tuple[Tensor, Tensor]) -> list[tuple[int, int]]:
+    """Number and label of each image that `mine` made."""
+    return list(zip(split[0][:, 0, 0, 0].tolist(), split[1].tolist(), strict=True))
+
+
+def test_images_of_other_classes_are_left_out_and_labels_follow_the_order_given(tmp_path: Path) -> None:
+    paths = mine(tmp_path, [0, 1, 2, 3, 2, 1, 0, 3], [3, 2, 1, 0, 2])
+    data = ImageDataModule("npz", **paths, classes=[2, 0], val_fraction=0)
+    assert told(data.train) == [(0, 1), (2, 0), (4, 0), (6, 1)]
+    assert told(data.test) == [(101, 0), (103, 1), (104, 0)]
+    assert told(data.left_out_train) == [(1, 1), (3, 3), (5, 1), (7, 3)]  # with their own labels
+    assert told(data.left_out_test) == [(100, 3), (102, 1)]
+    assert (data.spec.num_classes, data.spec.class_names, data.spec.note) == (2, ("2", "0"), "only its classes 2, 0")
+
+
+def test_without_classes_nothing_is_left_out(tmp_path: Path) -> None:
+    data = ImageDataModule("npz", **mine(tmp_path, [0, 1, 2, 1], [0, 1]), val_fraction=0)
+    assert told(data.train) == [(0, 0), (1, 1), (2, 2), (3, 1)]
+    assert (told(data.left_out_train), told(data.left_out_test)) == ([], [])
+
+
+def test_classes_are_chosen_before_validation_and_subset(tmp_path: Path) -> None:
+    data = ImageDataModule("npz", **mine(tmp_path, [0, 1, 2, 3] * 20), classes=[3, 1], val_fraction=0.25, subset_size=10)
+    # 5 of 20 images a class are held out for testing, then 25 % of the 30 that are left for validation
+    assert [split[1].bincount().tolist() for split in (data.train, data.test, data.left_out_test)] == [[5, 5], [5, 5], [5, 0, 5]]
+    assert len(data.val[1]) == 8
+    held = [number for split in (data.train, data.val, data.test) for number, label in told(split) if number % 4 == (3, 1)[label]]
+    assert len(set(held)) == 28  # none twice, each with the label of its class
+
+
+def test_a_named_set_keeps_its_statistics_and_names_its_classes(tmp_path: Path) -> None:
+    write_mnist(tmp_path / "FashionMNIST" / "raw", {"train": 10, "t10k": 10})
+    data = ImageDataModule("fashion_mnist", str(tmp_path), classes=[9, 0, 4], val_fraction=0)
+    whole = SPECS["fashion_mnist"]
+    assert (data.spec.class_names, data.spec.name) == (("ankle boot", "t-shirt", "coat"), "fashion_mnist")
+    assert (data.spec.mean, data.spec.std) == (whole.mean, whole.std)
+    assert data.train[1].tolist() == [1, 2, 0]  # of the classes 0, 4 and 9, as the file has them
+    assert data.left_out_test[1].tolist() == [1, 2, 3, 5, 6, 7, 8]
+    part = spec_of_classes(SPECS["svhn_head"], [1, 2])
+    assert part.note == f"{SPECS['svhn_head'].note}; only its classes 1, 2"
+
+
+@pytest.mark.parametrize(
+    ("classes", "why"),
+    [
+        ([], "must name 2 classes or more"),
+        ([1], "must name 2 classes or more"),
+        ([1, 0, 1], "names class 1 twice"),
+        ([0, 4], "path has no class 4; its classes are 0 to 3"),
+        ([-1, 0], "path has no class -1"),
+        ([0, 3, 2], "path has no training images of class 2"),
+    ],
+)
+def test_classes_that_cannot_be_had_are_one_line(classes: list[int], why: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        ImageDataModule("npz", **mine(tmp_path, [0, 1, 3, 1], [0, 2]), classes=classes)
+    assert str(caught.value).startswith(f"data.classes={classes}: {why}")
+    assert "\n" not in str(caught.value)
 
 
 # Splits and augmentation

@@ -26,7 +26,7 @@ from netinv_lightning.detectors.tuned import STEPS, TEMPERATURES, BestLayer, Odi
 from netinv_lightning.errors import InputError
 from netinv_lightning.image_sets import of_split
 
-OF_FEATURES = ("lc", "mahalanobis", "knn", "vim")
+OF_FEATURES = ("lc", "mahalanobis", "knn", "vim", "gmm", "cluster")
 TINY = DataSpec("tiny", 3, 1, 2, (0.0,), (1.0,), ("a", "b", "c"))
 LOGITS_23 = torch.tensor([[2.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
 
@@ -338,9 +338,8 @@ def test_a_network_without_a_fully_connected_layer(name: str) -> None:
     images_nCHW, labels_n = torch.rand(60, 1, 2, 2, generator=source()), torch.arange(60) % 3
     known = gather(without_linear(), images_nCHW, labels_n, images_nCHW)
     if name in OF_FEATURES:
-        with pytest.raises(
-            InputError, match=rf"^application.detectors={name}: needs .* choose from: energy, gen, max_logit, msp, odin, oodl$"
-        ):
+        others = "autoencoder, energy, gen, max_logit, msp, odin, oodl, uncertainty"
+        with pytest.raises(InputError, match=rf"^application.detectors={name}: needs .* choose from: {others}$"):
             fit(name, known)
     else:
         assert fit(name, known).score(images_nCHW).isfinite().all()

@@ -11,13 +11,11 @@ import statistics
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
@@ -121,8 +119,7 @@ class BenchmarkApplication:
         """Every combination, each with its config."""
         app = self.cfg.application
         for experiment, method, conditioning in product(app.experiments, app.methods, app.conditionings):
-            with _outside_hydra():
-                cfg = compose([f"+experiment={experiment}", f"method={method}", f"conditioning={conditioning}", *app.overrides])
+            cfg = compose([f"+experiment={experiment}", f"method={method}", f"conditioning={conditioning}", *app.overrides])
             if cfg.application.name != "invert":
                 raise InputError(
                     f"application.experiments={experiment}: is application={cfg.application.name}; name recipes of application=invert"
@@ -186,16 +183,6 @@ class BenchmarkApplication:
             groups.append(Group(experiment, f"control: {name}", "", f"{count} images"))
             groups[-1].add(metrics)
         return groups, content["skipped"]
-
-
-@contextmanager
-def _outside_hydra() -> Iterator[None]:
-    """The command line's own Hydra steps aside: only one at a time may compose."""
-    hydra_of_this_run, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
-    try:
-        yield
-    finally:
-        GlobalHydra.instance().hydra = hydra_of_this_run
 
 
 def _few_columns(name: str, groups: Sequence[Group], notes: Sequence[str]) -> Table:

@@ -16,7 +16,7 @@ from netinv_lightning.classifiers.checkpoint import fill, load_weights, read_car
 from netinv_lightning.classifiers.classifier import PENULTIMATE, FrozenClassifier
 from netinv_lightning.classifiers.kept import kept_card, kept_path, untrained
 from netinv_lightning.classifiers.zoo import zoo_path
-from netinv_lightning.data.spec import SPECS, DataSpec
+from netinv_lightning.data.spec import SPECS, DataSpec, spec_of_classes
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.trust import check_targets
 
@@ -46,7 +46,7 @@ def resolve_spec(cfg: DictConfig, card: dict[str, Any] | None) -> DataSpec:
     if card is not None:
         spec = card_spec(card)
     elif cfg.data.name in SPECS:
-        spec = SPECS[cfg.data.name]
+        spec = SPECS[cfg.data.name] if cfg.data.classes is None else spec_of_classes(SPECS[cfg.data.name], cfg.data.classes)
     else:
         keys = ("num_classes", "channels", "image_size")
         if missing := [f"classifier.{key}" for key in keys if cfg.classifier[key] is None]:
@@ -58,6 +58,19 @@ def resolve_spec(cfg: DictConfig, card: dict[str, Any] | None) -> DataSpec:
             cfg.data.name, cfg.classifier.num_classes, channels, cfg.classifier.image_size, (0.0,) * channels, (1.0,) * channels, ()
         )
     return spec_with_keys(spec, cfg)
+
+
+def described_network(cfg: DictConfig) -> dict[str, Any]:
+    """The description of the classifier's network: of the config, or else of its card.
+
+    Raises:
+        InputError: if neither tells it.
+    """
+    if cfg.classifier.network:
+        network: Any = OmegaConf.to_container(cfg.classifier.network, resolve=True)
+        return {str(key): value for key, value in network.items()}
+    path = zoo_path(cfg.classifier.zoo) if cfg.classifier.zoo is not None else Path(cfg.classifier.path)
+    return card_network(read_card(path) or {}, f"classifier.path={path}")
 
 
 def load_classifier(cfg: DictConfig) -> FrozenClassifier:
@@ -111,10 +124,18 @@ def load_zoo(name: str) -> FrozenClassifier:
     Raises:
         InputError: if there is none, or its file is damaged.
     """
-    path, where = zoo_path(name), f"classifier.zoo={name}"
+    return load_carded(zoo_path(name), f"classifier.zoo={name}")
+
+
+def load_carded(path: Path, where: str) -> FrozenClassifier:
+    """Loads a classifier by its file and card alone.
+
+    Raises:
+        InputError: beginning with `where`, if the card is missing; or if weights or card are damaged.
+    """
     card = read_card(path)
     if card is None:
-        raise InputError(f"{where}: its card is missing; install the package again")
+        raise InputError(f"{where}: its card {path.with_suffix('.json').name} is missing; get it again")
     return _loaded(path, where, card_network(card, where), card_spec(card), (PENULTIMATE,))
 
 

@@ -27,7 +27,7 @@ from netinv_lightning.trainer import expected_warnings, make_trainer
 
 MODULE_KEYS = ("optimizer", "lr", "momentum", "weight_decay", "l1", "label_smoothing", "warmup")
 """Keys of `recipe` that are arguments of `ClassifierModule`."""
-DATA_KEYS = ("batch_size", "val_fraction", "subset_size", "split_seed", "shift", "flip")
+DATA_KEYS = ("batch_size", "val_fraction", "subset_size", "split_seed", "shift", "flip", "classes")
 """Keys of `data` that a card states with the recipe."""
 
 
@@ -68,12 +68,14 @@ class ClassifierModule(L.LightningModule):
         self.classifier = classifier
         self.optimizer, self.lr, self.momentum, self.weight_decay = optimizer, lr, momentum, weight_decay
         self.l1, self.label_smoothing, self.warmup = l1, label_smoothing, warmup
+        self.class_weights_N: Tensor | None = None  # of the cross-entropy; None for equal ones
+        self.total_steps: int | None = None  # of the learning rate's cycle; None for what the Trainer estimates
         self.val_accuracy = MulticlassAccuracy(classifier.spec.num_classes, average="micro")
         self.test_accuracy = self.val_accuracy.clone()
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         x_BCHW, y_B = batch
-        loss = F.cross_entropy(self.classifier(x_BCHW), y_B, label_smoothing=self.label_smoothing)
+        loss = F.cross_entropy(self.classifier(x_BCHW), y_B, self.class_weights_N, label_smoothing=self.label_smoothing)
         if self.l1:
             loss = loss + self.l1 * sum(parameter.abs().sum() for parameter in self._decayed())
         self.log(names.CLASSIFIER_LOSS, loss.detach(), prog_bar=True)
@@ -99,7 +101,7 @@ class ClassifierModule(L.LightningModule):
             optimizer = torch.optim.SGD(groups, self.lr, self.momentum, nesterov=self.momentum > 0)
         else:
             optimizer = torch.optim.AdamW(groups, self.lr)
-        steps = int(self.trainer.estimated_stepping_batches)
+        steps = self.total_steps or int(self.trainer.estimated_stepping_batches)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.lr, steps, pct_start=self.warmup, cycle_momentum=False)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -181,6 +183,7 @@ class ClassifierTraining:
 
     def card(self, name: str, metrics: dict[str, float]) -> dict[str, Any]:
         """What the trained classifier is; `save_classifier` writes it beside the weights."""
+        data: Any = OmegaConf.to_container(self.cfg.data)
         return {
             "name": name,
             "data": self.frozen.spec.as_dict(),
@@ -192,7 +195,7 @@ class ClassifierTraining:
             "seed": self.seed,
             "recipe": {
                 **{str(key): value for key, value in self.cfg.recipe.items() if key != "seed"},
-                **{key: self.cfg.data[key] for key in DATA_KEYS},
+                **{key: data[key] for key in DATA_KEYS if key != "classes" or data[key] is not None},
             },
         }
 

@@ -5,7 +5,7 @@ Shape suffixes: B batch, n images, C channels, H height, W width.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import lightning as L
@@ -15,8 +15,8 @@ from torch import Tensor
 from netinv_lightning.data.augmentation import shift_and_flip
 from netinv_lightning.data.own_images import describe, read_folder, read_npz
 from netinv_lightning.data.sources import LOADERS, Split
-from netinv_lightning.data.spec import SPECS, DataSpec
-from netinv_lightning.data.splits import stratified_indices
+from netinv_lightning.data.spec import SPECS, DataSpec, spec_of_classes
+from netinv_lightning.data.splits import split_by_class, stratified_indices
 from netinv_lightning.errors import InputError, nearest
 
 OWN_IMAGES = ("npz", "image_folder")
@@ -50,6 +50,8 @@ class ImageDataModule(L.LightningDataModule):
         root: Folder that holds the data sets, in torchvision's layout.
         path: The file or folder of a user's own images.
         test_path: Their test images; without it, `val_fraction` of `path` is held out for testing.
+        classes: Hold the images of these classes only, with labels 0 to k-1 in this order; None for all. The train and test
+            images of the other classes are `left_out_train` and `left_out_test`, with their labels as they were.
         batch_size: Images a batch.
         val_fraction: Share of the training images held out for validation, 0 to below 1. Never the test split.
         subset_size: Train on that many images only, stratified (A6-10); None for all.
@@ -68,6 +70,7 @@ class ImageDataModule(L.LightningDataModule):
         root: str = "data",
         path: str | None = None,
         test_path: str | None = None,
+        classes: Sequence[int] | None = None,
         batch_size: int = 256,
         val_fraction: float = 0.1,
         subset_size: int | None = None,
@@ -77,7 +80,7 @@ class ImageDataModule(L.LightningDataModule):
         image_size: int | None = None,
     ) -> None:
         super().__init__()
-        self.batch_size, self.shift, self.flip = batch_size, shift, flip
+        self.batch_size, self.shift, self.flip, self.classes = batch_size, shift, flip, classes
         if batch_size < 2:
             raise InputError(f"data.batch_size={batch_size}: must be 2 or more, BatchNorm has no statistics of one image")
         if not 0 <= val_fraction < 1:
@@ -89,6 +92,16 @@ class ImageDataModule(L.LightningDataModule):
             self.spec = SPECS[name]
         else:
             raise InputError(f"data.name={name}: no such data set; {nearest(name, [*LOADERS, *OWN_IMAGES])}")
+        self.left_out_train, self.left_out_test = _none_of(train), _none_of(test)
+        if classes is not None:
+            self.spec = spec_of_classes(self.spec, classes)
+            train, self.left_out_train = split_by_class(train, classes)
+            test, self.left_out_test = split_by_class(test, classes)
+            for label, count in zip(classes, train[1].bincount(minlength=len(classes)).tolist(), strict=True):
+                if not count:
+                    raise InputError(
+                        f"data.classes={list(classes)}: {self.spec.name} has no training images of class {label}; leave it out"
+                    )
         if not 0 <= shift < self.spec.image_size:
             raise InputError(f"data.shift={shift}: must be from 0 to below {self.spec.image_size}, the side of the images")
 
@@ -130,6 +143,10 @@ class ImageDataModule(L.LightningDataModule):
 
 def _take(split: Split, indices: Tensor) -> Split:
     return split[0][indices], split[1][indices]
+
+
+def _none_of(split: Split) -> Split:
+    return split[0][:0], split[1][:0]
 
 
 def _own_images(

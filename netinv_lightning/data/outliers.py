@@ -1,29 +1,48 @@
 """Images that a classifier was not made for, brought to its shape by one rule (A6-7 to A6-9).
 
-The rule: gray becomes RGB by three equal channels, RGB becomes gray by its luminance (ITU-R BT.601), and another size is
-resampled bilinearly with antialiasing. So what differs from the classifier's data is what is seen, not its format.
+The rule, for an image of another shape than the classifier's data, in this order:
+
+1. gray becomes RGB by three equal channels, RGB becomes gray by its luminance (ITU-R BT.601);
+2. of an image that is not square the square in the middle stays, so nothing is stretched;
+3. another size is resampled bilinearly, when made smaller with antialiasing. However small the image is, it is converted: a
+   single pixel becomes a plain area of its colour.
+
+An image that has the shape already is left untouched. So what differs from the classifier's data is what is seen, not its format.
+
+How near a set is differs much. `left_out` is nearest: other classes of the very same data. Letters share strokes with digits, and
+some have their shape (O and 0, l and 1). CIFAR-100 shares the source of CIFAR-10 but no class. Tiny ImageNet, in contrast, holds
+classes that CIFAR-10 has too (cats, dogs, trucks): not all of it is out-of-distribution there.
 
 Shape suffixes: n images, C channels, H height, W width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 from torchvision import datasets
-from torchvision.transforms.functional import rgb_to_grayscale
+from torchvision.transforms.functional import pil_to_tensor, rgb_to_grayscale
 
-from netinv_lightning.data.sources import LOADERS, Split, torchvision_set
-from netinv_lightning.data.spec import DataSpec
+from netinv_lightning.data.module import ImageDataModule
+from netinv_lightning.data.sources import LOADERS, Split, open_or_download, torchvision_set
+from netinv_lightning.data.spec import SPECS, DataSpec
 from netinv_lightning.data.splits import stratified_indices
-from netinv_lightning.errors import InputError, nearest
+from netinv_lightning.errors import InputError, nearest, one_line
 
+LEFT_OUT = "left_out"
+"""The set of the classes that `data.classes` does not name."""
 NOISE_STD = 0.25
 """Of Gaussian noise about 0.5, cut off at 0 and 1, which are two standard deviations away."""
+TEST_STREAM = 2**31
+"""Added to the seed of noise that tests, never to one that trains: torch's generator has 32-bit seeds, so with run seeds below this
+no noise that anything was trained or tuned on is tested on, whatever the two seeds are."""
+DECODED = 4
+"""A JPEG is decoded at this many times the side that it is resampled to, if it is that large: three times faster."""
 
 
 def gaussian_noise(spec: DataSpec, count: int, seed: int) -> Tensor:
@@ -45,43 +64,132 @@ def emnist_letters(root: Path, train: bool) -> Split:
 
 NOISE: dict[str, Callable[[DataSpec, int, int], Tensor]] = {"gaussian_noise": gaussian_noise, "uniform_noise": uniform_noise}
 IMAGES: dict[str, Callable[[Path, bool], Split]] = {**LOADERS, "emnist_letters": emnist_letters}
-SAME = (("mnist", "mnist5k"), ("svhn", "svhn_head", "svhn_clean", "svhn_head_clean"))
+STRUCTURED: dict[str, tuple[str, bool]] = {
+    "lsun_crop": ("LSUNCrop", False),
+    "lsun_resize": ("LSUNResize", False),
+    "textures": ("Textures", False),
+    "tiny_imagenet": ("TinyImageNet", True),
+    "places365": ("Places365", False),
+}
+"""Classes of `pytorch_ood.dataset.img`, and whether they have a training split; without one, all images are for testing."""
+SAME = (("mnist", "mnist5k"), ("svhn", "svhn_head", "svhn_clean", "svhn_head_clean"), ("cifar100", "cifar100_subset"))
 """Names of one and the same data, or of parts of it."""
 
 
-def check_outliers(name: str, inside: str) -> None:
-    """Refuses an unknown set, and one that is the in-distribution data itself.
+def same_data(one: str, other: str) -> bool:
+    """Whether two names stand for the same data, or for parts of it, which may share images."""
+    return one == other or any(one in family and other in family for family in SAME)
+
+
+def check_outliers(
+    name: str, inside: str, classes: Sequence[int] | None = None, train: bool = False, key: str = "application.outliers"
+) -> None:
+    """Refuses, before anything is read, an unknown set, the in-distribution data itself, and a set without what is asked of it.
 
     Args:
         name: Of the set.
-        inside: Of the data that the classifier was trained on.
+        inside: Of the data that the classifier was trained on, `data.name`.
+        classes: `data.classes`.
+        train: Whether images to train on are wanted.
+        key: The key that names the set, for the error.
 
     Raises:
         InputError: naming the set.
     """
-    if name not in NOISE and name not in IMAGES:
-        raise InputError(f"application.outliers={name}: no such set; {nearest(name, [*NOISE, *IMAGES])}")
-    if name == inside or any(name in family and inside in family for family in SAME):
-        raise InputError(f"application.outliers={name}: is the classifier's own data ({inside}); name sets that it was not trained on")
+    where = f"{key}={name}"
+    known = [*NOISE, *IMAGES, *STRUCTURED, LEFT_OUT]
+    if name not in known:
+        raise InputError(f"{where}: no such set; {nearest(name, known)}")
+    if same_data(name, inside):
+        remedy = (
+            "name sets that it was not trained on" if classes is None else f"for the classes that data.classes leaves out name {LEFT_OUT}"
+        )
+        raise InputError(f"{where}: is the classifier's own data ({inside}); {remedy}")
+    if name == LEFT_OUT and (classes is None or (inside in SPECS and len(set(classes)) == SPECS[inside].num_classes)):
+        raise InputError(_nothing_left_out(inside, key))
+    if train and name in STRUCTURED and not STRUCTURED[name][1]:
+        raise InputError(f"{where}: has no training split; name a set that has one, such as cifar100, emnist_letters or uniform_noise")
 
 
-def outliers(name: str, spec: DataSpec, count: int, seed: int, root: Path) -> Tensor:
-    """At most `count` images [n, C, H, W] in [0, 1] of a set, in the shape of `spec`; of images the test split.
+def outliers(
+    name: str, spec: DataSpec, count: int, seed: int, root: Path, train: bool = False, real: ImageDataModule | None = None
+) -> Tensor:
+    """Images of a set, in the shape of `spec`.
+
+    Args:
+        name: Of the set, one that `check_outliers` lets pass.
+        spec: Of the classifier's data.
+        count: How many at most; if the set has more, each of its classes keeps its share.
+        seed: Of the choice of images, or of the noise.
+        root: Folder of the data sets.
+        train: Images of the training split, for outlier exposure, instead of the test split; noise of another stream.
+        real: The data that the classifier was trained on; needed for `left_out`.
+
+    Returns:
+        float32 [n, C, H, W] in [0, 1].
 
     Raises:
-        InputError: if the data are not there.
+        InputError: if the data are not there or damaged, or there are none.
     """
     if name in NOISE:
-        return NOISE[name](spec, count, seed)
-    images_nCHW, labels_n = IMAGES[name](root, False)
+        return NOISE[name](spec, count, seed if train else seed + TEST_STREAM)
+    if name in STRUCTURED:
+        return _structured(name, spec, count, seed, root, train)
+    if name == LEFT_OUT:
+        if real is None:
+            raise ValueError(f"{LEFT_OUT}: needs the data that its classes are left out of")
+        images_nCHW, labels_n = real.left_out_train if train else real.left_out_test
+        if not len(labels_n):
+            raise InputError(_nothing_left_out(real.spec.name))
+    else:
+        images_nCHW, labels_n = IMAGES[name](root, train)
     chosen_n = stratified_indices(labels_n, min(count, len(labels_n)), seed)
     return in_shape_of(spec, images_nCHW[chosen_n].float() / 255)
 
 
 def in_shape_of(spec: DataSpec, x_nCHW: Tensor) -> Tensor:
-    """Images in the channels and the size of `spec`, by the rule above."""
+    """Gray or RGB images in [0, 1], of any size, in the channels and the size of `spec`, by the rule above."""
     if x_nCHW.shape[1] != spec.channels:
         x_nCHW = x_nCHW.expand(-1, 3, -1, -1) if spec.channels == 3 else rgb_to_grayscale(x_nCHW)
-    if x_nCHW.shape[2:] != (spec.image_size, spec.image_size):
+    H, W = x_nCHW.shape[2:]
+    side = min(H, W)
+    top, left = (H - side) // 2, (W - side) // 2
+    x_nCHW = x_nCHW[:, :, top : top + side, left : left + side]
+    if side != spec.image_size:
         x_nCHW = F.interpolate(x_nCHW, (spec.image_size, spec.image_size), mode="bilinear", antialias=True).clamp(0, 1)
     return x_nCHW
+
+
+def _nothing_left_out(inside: str, key: str = "application.outliers") -> str:
+    return f"{key}={LEFT_OUT}: data.classes leaves no images of {inside} out; name some of its classes, such as 'data.classes=[0,1,2,3,4]'"
+
+
+def _structured(name: str, spec: DataSpec, count: int, seed: int, root: Path, train: bool) -> Tensor:
+    """Images of a set of `STRUCTURED`, which are files of various sizes, so only the chosen ones are opened."""
+    from pytorch_ood.dataset import img  # type: ignore[import-untyped]
+
+    class_name, has_training = STRUCTURED[name]
+    dataset = getattr(img, class_name)
+    try:
+        data = open_or_download(dataset, root, **({"subset": "train" if train else "test"} if has_training else {}))
+    except Exception as error:
+        folder = dataset.dir_name if has_training else dataset.base_folder
+        raise InputError(
+            f"data.root={root}: the outlier set {name} is not there or is damaged (looked in {root.absolute()}) and could not be "
+            f"downloaded ({one_line(error)}). Put {dataset.filename} there and unpack it, so that its images lie in {folder.rstrip('/')}"
+        ) from error
+    chosen_n = stratified_indices(torch.zeros(len(data), dtype=torch.int64), min(count, len(data)), seed)
+    images = []
+    for index in chosen_n.tolist():
+        try:
+            images.append(_opened(data[index][0], spec))
+        except Exception as error:  # Pillow answers damaged bytes with whatever it trips over
+            raise InputError(
+                f"data.root={root}: an image of {name} cannot be read ({one_line(error)}); unpack {dataset.filename} again"
+            ) from error
+    return torch.cat(images)
+
+
+def _opened(image: Image.Image, spec: DataSpec) -> Tensor:
+    image.draft(None, (DECODED * spec.image_size,) * 2)
+    return in_shape_of(spec, pil_to_tensor(image.convert("RGB"))[None].float() / 255)

@@ -9,6 +9,7 @@ Shape suffixes: n images, C channels, H height, W width.
 from __future__ import annotations
 
 import gzip
+import socket
 from collections.abc import Callable
 from contextlib import suppress
 from importlib.util import find_spec
@@ -23,20 +24,40 @@ from netinv_lightning.errors import InputError, one_line
 
 Split = tuple[Tensor, Tensor]
 
+SILENCE = 20.0  # seconds for which a server that is asked for a data set may say nothing
 MNIST5K_TEST = 1000  # of the 5,000 embedded digits
 CLEAN_BORDER = 6  # columns at each side of an SVHN crop where a second digit would stand
 CLEAN_RATIO = 0.6  # a border with less than this share of the centre's contrast holds no digit
 
 
-def torchvision_set(dataset: Callable[..., datasets.VisionDataset], root: Path, **split: object) -> datasets.VisionDataset:
-    """Opens a torchvision data set; downloads it where it is missing and there is a network."""
+def open_or_download(dataset: Callable[..., datasets.VisionDataset], root: Path, **split: object) -> datasets.VisionDataset:
+    """Opens a data set as torchvision's constructors do; downloads it where it is missing and there is a network.
+
+    Raises:
+        Exception: whatever the download trips over.
+    """
     with suppress(Exception):  # files that are missing or damaged: torchvision answers with whatever it trips over
         return dataset(str(root), download=False, **split)
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(SILENCE)  # torchvision gives urllib none, which then waits for a silent server for ever
     try:
         return dataset(str(root), download=True, **split)
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def torchvision_set(dataset: Callable[..., datasets.VisionDataset], root: Path, **split: object) -> datasets.VisionDataset:
+    """`open_or_download` of a torchvision data set.
+
+    Raises:
+        InputError: if it is not there and could not be downloaded.
+    """
+    try:
+        return open_or_download(dataset, root, **split)
     except Exception as error:
+        part = ", ".join(f"{key}={value}" for key, value in split.items())
         raise InputError(
-            f"data.root={root}: {dataset.__name__} is not there or is damaged (looked in {root.absolute()}) and could not be "
+            f"data.root={root}: {dataset.__name__} ({part}) is not there or is damaged (looked in {root.absolute()}) and could not be "
             f"downloaded ({one_line(error)}). Set NETINV_DATA or data.root to the folder that holds it, "
             "or take the embedded digits: data=mnist5k"
         ) from error
@@ -58,6 +79,24 @@ def cifar10(root: Path, train: bool) -> Split:
 
 def cifar100(root: Path, train: bool) -> Split:
     return _cifar(torchvision_set(datasets.CIFAR100, root, train=train))
+
+
+def cifar100_subset(root: Path, train: bool) -> Split:
+    """A part of CIFAR-100, from `cifar100_subset_{train,test}.npz` (X [n, 32, 32, 3], y [n], fine labels 0 to 99)."""
+    path = root / f"cifar100_subset_{'train' if train else 'test'}.npz"
+    if not path.is_file():
+        raise InputError(
+            f"data.root={root}: {path.absolute()} is not there. It holds a part of CIFAR-100; "
+            "set NETINV_DATA or data.root to its folder, or take the official set: data=cifar100"
+        )
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as content:  # pickled arrays could run code
+            X, y = content["X"], content["y"].astype(np.int64)
+        if X.dtype != np.uint8 or X.shape != (len(y), 32, 32, 3) or y.shape != (len(y),) or y.min() < 0 or y.max() > 99:
+            raise ValueError(f"X is {X.dtype} {X.shape}, y {y.shape}, not uint8 [n, 32, 32, 3] and labels 0 to 99 [n]")
+    except Exception as error:  # numpy answers damaged bytes with whatever it trips over
+        raise InputError(f"data.root={root}: {path.name} is damaged ({one_line(error)}); get it again") from error
+    return torch.from_numpy(X).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(y)
 
 
 def _cifar(data: datasets.VisionDataset) -> Split:
@@ -138,6 +177,7 @@ LOADERS: dict[str, Callable[[Path, bool], Split]] = {
     "svhn_head_clean": svhn_head_clean,
     "cifar10": cifar10,
     "cifar100": cifar100,
+    "cifar100_subset": cifar100_subset,
     "mnist5k": mnist5k,
 }
 """By the names of `netinv_lightning.data.spec.SPECS`."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
+
+from netinv_lightning.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,31 @@ def _named(spec: DataSpec, name: str, note: str) -> DataSpec:
     return DataSpec(**{**asdict(spec), "name": name, "note": note})
 
 
+def spec_of_classes(spec: DataSpec, classes: Sequence[int]) -> DataSpec:
+    """Facts of the images of some classes only, which become the labels 0 to k-1 in the order given.
+
+    Mean and standard deviation stay those of the whole training set, as for other parts of a set. `note` tells the classes.
+
+    Raises:
+        InputError: for an unknown class, one that is named twice, or fewer than 2 classes.
+    """
+    key, N = f"data.classes={list(classes)}", spec.num_classes
+    for position, label in enumerate(classes):
+        if not 0 <= label < N:
+            raise InputError(f"{key}: {spec.name} has no class {label}; its classes are 0 to {N - 1}")
+        if label in classes[:position]:
+            raise InputError(f"{key}: names class {label} twice; name each class once")
+    if len(classes) < 2:
+        raise InputError(f"{key}: must name 2 classes or more of {spec.name}, or be left out for all {N}")
+    part = f"only its classes {', '.join(str(label) for label in classes)}"
+    return replace(
+        spec,
+        num_classes=len(classes),
+        class_names=tuple(spec.class_names[label] for label in classes),
+        note=f"{spec.note}; {part}" if spec.note else part,
+    )
+
+
 _CLEAN = "images whose left and right borders hold no second digit (rule: netinv_lightning/data/sources.py)"
 
 SPECS: dict[str, DataSpec] = {
@@ -72,6 +100,7 @@ SPECS: dict[str, DataSpec] = {
         _named(SVHN, "svhn_head_clean", f"{_SVHN_HEAD}, {_CLEAN}"),
         CIFAR10,
         CIFAR100,
+        _named(CIFAR100, "cifar100_subset", "10,000 training and 5,000 test images of CIFAR-100, 100 and 50 a class"),
         MNIST5K,
     )
 }

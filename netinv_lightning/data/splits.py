@@ -1,6 +1,11 @@
-"""Seeded, stratified choices of images (A6-10)."""
+"""Choices of images: seeded and stratified (A6-10), or by class.
+
+Shape suffixes: n images, m those of the chosen classes, r the rest, C channels, H height, W width.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -31,3 +36,22 @@ def stratified_indices(labels_n: Tensor, size: int, seed: int) -> Tensor:
         members = (labels_n == label).nonzero().flatten()
         chosen.append(members[torch.randperm(len(members), generator=generator)[:quota]])
     return torch.cat(chosen).sort().values
+
+
+def split_by_class(split: tuple[Tensor, Tensor], classes: Sequence[int]) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Parts the images of `classes` from the rest.
+
+    Args:
+        split: Images [n, C, H, W] and labels, int64 [n].
+        classes: k different labels.
+
+    Returns:
+        Images [m, C, H, W] of these classes, with labels [m] from 0 to k-1 in the order of `classes`, and the other images
+        [r, C, H, W] with the labels [r] that they had. Both keep the order of the images.
+    """
+    images_nCHW, labels_n = split
+    label_n = torch.full_like(labels_n, -1)
+    for new, old in enumerate(classes):
+        label_n[labels_n == old] = new
+    chosen_n = label_n >= 0
+    return (images_nCHW[chosen_n], label_n[chosen_n]), (images_nCHW[~chosen_n], labels_n[~chosen_n])

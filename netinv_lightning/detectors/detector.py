@@ -12,8 +12,10 @@ from torch import Tensor
 
 from netinv_lightning.classifiers.classifier import FrozenClassifier
 from netinv_lightning.detectors import scores
+from netinv_lightning.detectors.density import Cluster, Mixture
 from netinv_lightning.detectors.fitted import Mahalanobis, Neighbour, Outside, VirtualLogit
 from netinv_lightning.detectors.known import Known
+from netinv_lightning.detectors.reconstruction import Reconstruction
 from netinv_lightning.detectors.seen import Seen, look
 from netinv_lightning.detectors.tuned import BestLayer, Odin
 from netinv_lightning.errors import InputError, nearest
@@ -26,13 +28,18 @@ OF_LOGITS: dict[str, Callable[[Tensor], Tensor]] = {
     "max_logit": scores.max_logit,
     "energy": scores.energy,
     "gen": scores.gen,
+    "uncertainty": scores.uncertainty,
 }
 OF_FEATURES: dict[str, Callable[[Known], Rule]] = {
     "lc": Outside.fit,
     "mahalanobis": Mahalanobis.fit,
     "knn": Neighbour.fit,
     "vim": VirtualLogit.fit,
+    "gmm": Mixture.fit,
+    "cluster": Cluster.fit,
 }
+"""These need what goes into the last fully connected layer; no others do."""
+OF_IMAGES: dict[str, Callable[[Known], Rule]] = {"autoencoder": Reconstruction.fit}
 TUNED: dict[str, Callable[[Known], Rule]] = {"odin": Odin.fit, "oodl": BestLayer.fit}
 
 
@@ -50,7 +57,7 @@ def _unfitted(of: Callable[[Tensor], Tensor]) -> Callable[[Known], Rule]:
     return lambda known: OfLogits(of)
 
 
-DETECTORS: dict[str, Callable[[Known], Rule]] = {name: _unfitted(of) for name, of in OF_LOGITS.items()} | OF_FEATURES | TUNED
+DETECTORS: dict[str, Callable[[Known], Rule]] = {name: _unfitted(of) for name, of in OF_LOGITS.items()} | OF_FEATURES | OF_IMAGES | TUNED
 """What fits each detector, by name; see `fit`."""
 
 

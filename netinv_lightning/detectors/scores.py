@@ -8,6 +8,7 @@ Shape suffixes: n images, N classes.
 
 from __future__ import annotations
 
+import torch
 from pytorch_ood.detector import GEN, EnergyBased, MaxLogit, MaxSoftmax  # type: ignore[import-untyped]
 from torch import Tensor
 
@@ -37,3 +38,16 @@ def gen(logits_nN: Tensor) -> Tensor:
     """Mean of (p (1 - p))^0.1 over the 100 greatest probabilities (Liu et al. 2023, whose sum has the same order)."""
     score_n: Tensor = GEN.score(logits_nN.double(), gamma=0.1, M=100)
     return score_n
+
+
+def uncertainty(logits_nN: Tensor) -> Tensor:
+    """The authors' uncertainty estimate of the probabilities p, from 0 for one-hot to 1 for uniform ones (arXiv 2505.23448).
+
+    UE(p) = 1 - sum_i (p_i - 1/N)^2 / sum_i (delta_ik - 1/N)^2, k the greatest. Since the p_i sum to 1 this is N / (N - 1) times
+    sum_i p_i (1 - p_i), the Gini impurity, scaled. So it is computed, with the sum of the others for 1 - p_k: even in double precision
+    1 - p_k is 0 from a lead of 37 in the logits on, and the order is lost; as it is, the order is kept up to a lead of 700.
+    """
+    p_nN = logits_nN.double().softmax(dim=1).sort(dim=1, descending=True).values
+    rest_n1 = p_nN[:, 1:].sum(dim=1, keepdim=True)
+    N = p_nN.shape[1]
+    return (p_nN * torch.cat([rest_n1, 1 - p_nN[:, 1:]], dim=1)).sum(dim=1) * (N / (N - 1))

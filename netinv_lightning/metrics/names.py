@@ -127,13 +127,26 @@ CLUSTERS = interpretation("clusters")
 
 OOD_MEAN_AUROC = "ood/best/mean/auroc"
 """Mean over the sets of the AUROC of the detector that is best in it: chosen on these very sets, so an upper bound."""
-OOD_ECE = "ood/own/ece"
-OOD_BRIER = "ood/own/brier"
 
 
 def ood(score: str, dataset: str, what: str) -> str:
     """Name of how well a score tells a set from the classifier's own data."""
     return f"ood/{score}/{dataset}/{what}"
+
+
+OOD_ECE = ood("plain", "own", "ece")
+OOD_BRIER = ood("plain", "own", "brier")
+"""Calibration of the classifier without a garbage class, on its own test images."""
+
+
+def ood_gain(direction: str, norm: str) -> str:
+    """Name of how much better perturbations of a norm are detected than those of Linf at equal RMS, a mean difference of AUROC."""
+    return f"ood/shifts/{direction}_{norm}/gain"
+
+
+def garbage(classifier: str, what: str) -> str:
+    """Name of a number of the training of a classifier with a garbage class."""
+    return f"garbage/{classifier}/{what}"
 
 
 def figure(stem: str) -> str:

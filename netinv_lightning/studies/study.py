@@ -10,7 +10,6 @@ Shape suffixes: n images, B batch, C channels, h height, w width of a map.
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -28,6 +27,7 @@ from netinv_lightning.interpretation.boundary import classes_among
 from netinv_lightning.interpretation.embedding import NEIGHBOURS, check_perplexities
 from netinv_lightning.interpretation.features import FeatureSet, head_of, look, map_layers
 from netinv_lightning.metrics import names
+from netinv_lightning.progress import tell
 from netinv_lightning.studies.autoencoders import study_autoencoders
 from netinv_lightning.studies.clusters import study_clusters
 from netinv_lightning.studies.projection import study_projection
@@ -105,7 +105,7 @@ class Study:
         skipped: list[str] = []
         for name in self.options.analyses:
             start = time.perf_counter()
-            print(f"interpreting: {name}, {len(subject.inverted)} images", file=sys.stderr, flush=True)
+            tell(f"interpreting: {name}, {len(subject.inverted)} images")
             try:
                 part = STUDIES[name](subject)
             except InputError as error:

@@ -1,0 +1,68 @@
+"""Detectors that a run keeps, for whoever wants to score images of his own.
+
+A post-hoc detector is fitted again, to the bit, from what it was fitted on, which lies beside it; so no code is stored. A classifier
+with a garbage class is stored as any other.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig
+from safetensors.torch import save_file
+
+from netinv_lightning.classifiers.build import load_carded, load_classifier
+from netinv_lightning.classifiers.classifier import FrozenClassifier
+from netinv_lightning.detectors.detector import DETECTORS, Detector, fit
+from netinv_lightning.detectors.garbage import GarbageOdds
+from netinv_lightning.detectors.known import gather
+from netinv_lightning.errors import InputError, nearest
+from netinv_lightning.image_sets import Images, read_tensors
+
+FOLDER = "detectors"
+
+
+def garbage_path(directory: Path, name: str) -> Path:
+    """Where a run keeps the classifier with a garbage class of that name."""
+    return directory / FOLDER / f"{name}.safetensors"
+
+
+def garbage_detector(name: str, classifier: FrozenClassifier) -> Detector:
+    """The detector that a classifier with a garbage class is."""
+    return Detector(name, classifier, GarbageOdds())
+
+
+def write_fitted_on(directory: Path, training: Images, validation: Images) -> None:
+    """Keeps the images [n, C, H, W] that detectors are fitted on; they come from bytes and are kept as bytes."""
+    path = directory / FOLDER / "fitted_on.safetensors"
+    path.parent.mkdir(exist_ok=True)
+    images = {"training": training.images_nCHW, "validation": validation.images_nCHW}
+    save_file({"labels": training.labels_n, **{name: (x_nCHW * 255).round().byte() for name, x_nCHW in images.items()}}, path)
+
+
+def load_detector_of(cfg: DictConfig, directory: Path, name: str) -> Detector:
+    """A detector of a finished run of `application=detect_ood`.
+
+    Args:
+        cfg: Of the run.
+        directory: The run directory.
+        name: One of the run's detectors, or of its classifiers with a garbage class.
+
+    Raises:
+        InputError: if the run has none of that name, or a file is missing or damaged.
+    """
+    if cfg.application.name != "detect_ood":
+        raise InputError(f"{directory}: is a run of application={cfg.application.name}; give one of application=detect_ood")
+    if name in cfg.garbage:
+        path = garbage_path(directory, name)
+        return garbage_detector(name, load_carded(path, f"{directory}: detector {name}"))
+    known = [*cfg.application.detectors, *cfg.garbage]
+    if name not in known or name not in DETECTORS:
+        raise InputError(f"{directory}: has no detector {name}; {nearest(name, known)}")
+    path = directory / FOLDER / "fitted_on.safetensors"
+    kept = read_tensors(path, f"{directory}: {FOLDER}/{path.name}")
+    classifier = load_classifier(cfg)
+    training_nCHW, validation_nCHW = (kept[part].float() / 255 for part in ("training", "validation"))
+    with torch.random.fork_rng():
+        return fit(name, gather(classifier, training_nCHW, kept["labels"], validation_nCHW, seed=cfg.seed))

@@ -1,0 +1,124 @@
+"""The training of a classifier with a garbage class that grows after every epoch.
+
+Shape suffixes: n images, B batch, C channels, H height, W width, M classes, garbage the last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from netinv_lightning.classifiers.classifier import Classifier
+from netinv_lightning.classifiers.training import ClassifierModule
+from netinv_lightning.data.augmentation import shift_and_flip
+from netinv_lightning.data.module import Batches, ImageDataModule
+from netinv_lightning.garbage.source import Source
+from netinv_lightning.metrics import names
+
+
+class GarbageModule(ClassifierModule):
+    """Ordinary training (`ClassifierModule`) on training images and garbage, each epoch with the weights of its counts (A2-12).
+
+    What an epoch draws depends on the seed and its number alone, so a run that goes on at an epoch's end draws what it would have.
+
+    Args:
+        classifier: With M classes; it is trained.
+        data: The in-distribution data; the splits, the batch size and the augmentation are its own.
+        garbage_nCHW: The garbage of the first epoch, uint8.
+        source: Of the garbage that each epoch adds.
+        epochs: How many; the last one adds none.
+        images: Training images an epoch, drawn anew each time; None for all.
+        seed: Of every draw.
+        tell: Is given the numbers of each epoch.
+        recipe: Arguments of `ClassifierModule`.
+    """
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        data: ImageDataModule,
+        garbage_nCHW: Tensor,
+        source: Source,
+        epochs: int,
+        images: int | None,
+        seed: int,
+        tell: Callable[[int, dict[str, float]], None],
+        **recipe: Any,
+    ) -> None:
+        super().__init__(classifier, **recipe)
+        self.data, self.garbage_nCHW, self.source = data, garbage_nCHW, source
+        self.epochs, self.images, self.seed, self.tell = epochs, images, seed, tell
+
+    @property
+    def garbage(self) -> int:
+        """The label of the garbage class."""
+        return self.classifier.spec.num_classes - 1
+
+    def planned_steps(self, per_epoch: int) -> int:
+        """Steps of the whole training, where each epoch adds so much garbage."""
+        own = len(self.data.train[1]) if self.images is None else self.images
+        counts = [own + len(self.garbage_nCHW) + epoch * per_epoch for epoch in range(self.epochs)]
+        return sum(len(Batches((torch.empty(0), torch.empty(count)), self.data.batch_size, False, drop_last=True)) for count in counts)
+
+    def train_dataloader(self) -> Batches:
+        self._seed()  # the order is drawn when the epoch's first batch is asked for
+        images_nCHW, label_n = self.data.train
+        if self.images is not None:
+            chosen_n = torch.randperm(len(label_n))[: self.images]
+            images_nCHW, label_n = images_nCHW[chosen_n], label_n[chosen_n]
+        label_n = torch.cat([label_n, torch.full((len(self.garbage_nCHW),), self.garbage)])
+        self.class_weights_N = weights_of_counts(label_n, self.classifier.spec.num_classes).to(self.device)
+        return Batches((torch.cat([images_nCHW, self.garbage_nCHW]), label_n), self.data.batch_size, shuffle=True, drop_last=True)
+
+    def val_dataloader(self) -> Batches:
+        return self.data.val_dataloader()
+
+    def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
+        images_BCHW, label_B = batch[0].float() / 255, batch[1]
+        if self.trainer.training:
+            images_BCHW = shift_and_flip(images_BCHW, self.data.shift, self.data.flip)
+        return images_BCHW, label_B
+
+    def on_train_epoch_start(self) -> None:
+        self._seed()  # of augmentation and dropout
+
+    def on_train_epoch_end(self) -> None:
+        epoch, numbers = self.current_epoch, {"images": float(len(self.garbage_nCHW))}
+        if len(self.data.val[1]):
+            numbers["val_accuracy"] = float(self.trainer.callback_metrics[names.CLASSIFIER_VAL_ACCURACY])
+        if epoch + 1 < self.epochs:
+            self.classifier.eval()
+            added_nCHW = self.source(self.classifier.network, epoch)
+            numbers["already_rejected"] = self._rejected(added_nCHW)
+            self.classifier.train()
+            self.garbage_nCHW = torch.cat([self.garbage_nCHW, added_nCHW])
+        self.tell(epoch, numbers)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["garbage"], checkpoint["source"] = self.garbage_nCHW, self.source.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.garbage_nCHW = checkpoint["garbage"]
+        self.source.load_state_dict(checkpoint["source"])
+
+    @torch.no_grad()
+    def _rejected(self, images_nCHW: Tensor) -> float:
+        """Share of images that the classifier as it stands takes for garbage."""
+        predicted = [self.classifier((x_BCHW / 255).to(self.device)).argmax(dim=1).cpu() for x_BCHW in images_nCHW.split(250)]
+        return float((torch.cat(predicted) == self.garbage).float().mean())
+
+    def _seed(self) -> None:
+        torch.manual_seed(1009 * self.seed + (self.current_epoch if self._trainer is not None else 0))
+
+
+def weights_of_counts(label_n: Tensor, classes: int) -> Tensor:
+    """Weights [M] of the classes in the loss: n / (M times the count of the class), so that each class weighs as much as another.
+
+    S2 section 5.2: "weights to each class, which are dynamically adjusted after each epoch to reflect the evolving class distribution".
+    A class without images has weight 0.
+    """
+    count_M = torch.bincount(label_n, minlength=classes)
+    return torch.where(count_M > 0, len(label_n) / (classes * count_M.clamp_min(1)), 0.0)

@@ -1,0 +1,237 @@
+"""The classifier with a garbage class: its weights, its growing garbage, and that a run goes on where it was stopped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import DictConfig
+from torch import Tensor, nn
+
+import netinv_lightning
+from netinv_lightning.classifiers.build import load_classifier
+from netinv_lightning.classifiers.classifier import FrozenClassifier
+from netinv_lightning.data.module import ImageDataModule
+from netinv_lightning.data.outliers import outliers
+from netinv_lightning.errors import InputError
+from netinv_lightning.garbage import GarbageTraining
+from netinv_lightning.garbage.extended import extended_network, take_over, with_garbage_class
+from netinv_lightning.garbage.module import GarbageModule, weights_of_counts
+from netinv_lightning.garbage.source import Noise, RealOutliers
+from netinv_lightning.run_dir import RunDir
+
+QUICK = [
+    "application=detect_ood", "data=mnist5k", "classifier.zoo=mnist_mlp", "data.batch_size=100", "garbage=inverted",
+    "garbage.inverted.epochs=3",    "garbage.inverted.images=600", "garbage.inverted.initial=200",
+    "garbage.inverted.per_class=20", "garbage.inverted.inversion=[]",
+    "garbage.inverted.steps=30", "garbage.inverted.warm_steps=10",
+]  # fmt: skip
+
+END_OF_EPOCH = GarbageModule.on_train_epoch_end
+
+
+def config(*overrides: str) -> DictConfig:
+    return netinv_lightning.compose([*QUICK, *overrides])
+
+
+def training_of(cfg: DictConfig, name: str = "inverted") -> GarbageTraining:
+    return GarbageTraining(name, cfg, load_classifier(cfg), ImageDataModule(**cfg.data))
+
+
+def run_dir(path: Path, resuming: bool = False) -> RunDir:
+    path.mkdir(exist_ok=True)
+    return RunDir(path, resuming)
+
+
+def test_a_class_weighs_as_much_as_another() -> None:
+    """n / (M count): of 2, 2, 4 and 0 images, 8 / (4 * 2), 8 / (4 * 2), 8 / (4 * 4) and none."""
+    weights_M = weights_of_counts(torch.tensor([0, 0, 1, 1, 2, 2, 2, 2]), 4)
+    assert weights_M.tolist() == [1.0, 1.0, 0.5, 0.0]
+    label_n = torch.randint(7, (1000,), generator=torch.Generator().manual_seed(0))
+    assert weights_of_counts(label_n, 7)[label_n].sum() == pytest.approx(1000, rel=1e-5)
+
+
+@pytest.mark.parametrize("zoo", ["mnist_mlp", "mnist_cnn", "svhn_head_vit", "cifar10_resnet"])
+def test_the_extended_network_gives_the_logits_of_the_trained_one_and_one_more(zoo: str) -> None:
+    cfg = netinv_lightning.compose([f"classifier.zoo={zoo}"])
+    plain = load_classifier(cfg)
+    from netinv_lightning.classifiers.build import described_network
+
+    description, network = extended_network(described_network(cfg), plain.spec)
+    take_over(network, plain.network)
+    extended = FrozenClassifier(network, with_garbage_class(plain.spec))
+    shape = (5, plain.spec.channels, plain.spec.image_size, plain.spec.image_size)
+    x_nCHW = torch.rand(shape, generator=torch.Generator().manual_seed(1))
+    logits_nM = extended(x_nCHW)
+    assert logits_nM.shape == (5, 11)
+    torch.testing.assert_close(logits_nM[:, :10], plain(x_nCHW))
+    assert extended.spec.class_names[-1] == "garbage"
+    assert description["_target_"] == described_network(cfg)["_target_"]
+
+
+def test_weights_of_another_shape_are_refused() -> None:
+    with pytest.raises(InputError, match=r"0.weight of the network with a garbage class is \(11, 4\), of the trained one \(10, 5\)"):
+        take_over(nn.Sequential(nn.Linear(4, 11)), nn.Sequential(nn.Linear(5, 10)))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[GarbageTraining, Path, list[dict[str, float]], list[Tensor]]:
+    """One training, with the numbers of its epochs and the weights of its classes."""
+    cfg = config()
+    training, path = training_of(cfg), tmp_path_factory.mktemp("trained")
+    before = {name: value.clone() for name, value in training.classifier.network.state_dict().items()}
+    numbers, weights = record(training)
+    training.run(run_dir(path), [])
+    after = training.classifier.network.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)  # the plain classifier is as it was
+    return training, path, numbers, weights
+
+
+def record(training: GarbageTraining, stop_after: int | None = None) -> tuple[list[dict[str, float]], list[Tensor]]:
+    numbers: list[dict[str, float]] = []
+    weights: list[Tensor] = []
+
+    def tell(epoch: int, told: dict[str, float]) -> None:
+        numbers.append(told)
+
+    def on_train_epoch_end(self: GarbageModule) -> None:
+        if stop_after is not None and self.current_epoch == stop_after:
+            raise RuntimeError("stopped")
+        assert self.class_weights_N is not None
+        weights.append(self.class_weights_N.clone())
+        END_OF_EPOCH(self)
+
+    training._tell_epoch = lambda loggers: tell  # type: ignore[method-assign]
+    GarbageModule.on_train_epoch_end = on_train_epoch_end  # type: ignore[method-assign]
+    return numbers, weights
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _put_back() -> object:
+    yield
+    GarbageModule.on_train_epoch_end = END_OF_EPOCH  # type: ignore[method-assign]
+
+
+def test_every_epoch_adds_images_of_every_class(trained: tuple) -> None:
+    training, _, numbers, _ = trained
+    assert training.per_epoch == 200
+    assert [told["images"] for told in numbers] == [200, 400, 600]
+    assert all(0 <= told["already_rejected"] <= 1 for told in numbers[:2])
+    assert "already_rejected" not in numbers[2]  # the last epoch adds none
+
+
+def test_the_weight_of_garbage_follows_its_count(trained: tuple) -> None:
+    """600 images and 200, 400, 600 of garbage: (600 + g) / (11 g)."""
+    assert [float(weights_M[-1]) for weights_M in trained[3]] == pytest.approx([(600 + g) / (11 * g) for g in (200, 400, 600)])
+
+
+def test_it_keeps_the_classes_and_rejects_the_noise_of_its_beginning(trained: tuple) -> None:
+    training = trained[0]
+    test_nCHW, label_n = training.data.test
+    predicted_n = training.frozen(test_nCHW.float() / 255).argmax(dim=1)
+    assert float((predicted_n == label_n).float().mean()) > 0.93
+    noise_nCHW = outliers("gaussian_noise", training.classifier.spec, 200, 3, Path())
+    assert float((training.frozen(noise_nCHW).argmax(dim=1) == 10).float().mean()) > 0.95
+
+
+def test_a_stopped_training_goes_on_to_the_very_weights(trained: tuple, tmp_path: Path) -> None:
+    stopped = training_of(config())
+    record(stopped, stop_after=1)
+    with pytest.raises(RuntimeError, match="stopped"):
+        stopped.run(run_dir(tmp_path / "run"), [])
+    assert not (tmp_path / "run" / "detectors").exists()
+    resumed = training_of(config())
+    numbers, _ = record(resumed)
+    network = resumed.run(run_dir(tmp_path / "run", resuming=True), []).network
+    assert [told["images"] for told in numbers] == [400, 600]
+    whole = trained[0].network.state_dict()
+    assert all(torch.equal(value, whole[name]) for name, value in network.state_dict().items())
+
+
+def test_a_trained_one_is_not_trained_again(trained: tuple) -> None:
+    training = training_of(config("seed=5"))  # what is read back is seen by its weights
+    numbers, _ = record(training)
+    network = training.run(run_dir(trained[1], resuming=True), []).network
+    assert numbers == []
+    assert all(torch.equal(value, trained[0].network.state_dict()[name]) for name, value in network.state_dict().items())
+
+
+def test_inverted_images_are_taken_for_their_classes_by_the_classifier_that_they_come_from() -> None:
+    training = training_of(config("garbage.inverted.steps=120", "garbage.inverted.per_class=20"))
+    take_over(training.network, training.classifier.network)
+    with torch.no_grad():
+        training.network.head.bias[-1] = -10.0  # garbage is no answer yet
+    before = {name: value.clone() for name, value in training.network.state_dict().items()}
+    images_nCHW = training.source(training.network, 0)
+    assert images_nCHW.shape == (200, 1, 28, 28)
+    assert images_nCHW.dtype == torch.uint8
+    predicted_n = training.frozen.eval()(images_nCHW.float() / 255).argmax(dim=1)
+    assert float((predicted_n == torch.arange(10).repeat(20)).float().mean()) > 0.7
+    assert all(torch.equal(before[name], value) for name, value in training.network.state_dict().items())
+    assert all(weight.requires_grad for weight in training.network.parameters())  # it can train on
+
+
+def test_garbage_may_be_inverted_too() -> None:
+    training = training_of(config("garbage.inverted.invert_garbage=true"))
+    assert training.per_epoch == 220
+    assert len(training.source(training.network, 0)) == 220
+
+
+def test_noise_is_another_in_each_epoch_and_never_that_of_a_test() -> None:
+    spec, network = load_classifier(config()).spec, nn.Identity()
+    noise = Noise(spec, 50, 0)
+    first, second = noise(network, 0), noise(network, 1)
+    tested = (outliers("gaussian_noise", spec, 50, 0, Path()) * 255).round().byte()
+    assert not torch.equal(first, second)
+    assert not any(torch.equal(one, other) for one in torch.cat([first, second]) for other in tested)
+    assert torch.equal(first, Noise(spec, 50, 0)(network, 0))
+
+
+def test_real_outliers_are_other_ones_in_each_epoch() -> None:
+    cfg = config()
+    source = RealOutliers(["uniform_noise"], load_classifier(cfg).spec, 30, 0, ImageDataModule(**cfg.data), Path())
+    first, second = source(nn.Identity(), 0), source(nn.Identity(), 1)
+    assert len(first) == len(second) == 30
+    assert not any(torch.equal(one, other) for one in first for other in second)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        (["garbage.inverted.source=noize"], r"garbage.inverted.source=noize: did you mean 'noise'\?"),
+        (["garbage.inverted.start=zero"], r"garbage.inverted.start=zero: choose from: scratch, trained"),
+        (["garbage.inverted.epochs=0"], r"garbage.inverted.epochs=0: must be 1 or more"),
+        (["garbage.inverted.lr=0"], r"garbage.inverted.lr=0.0: must be above 0"),
+        (["garbage.inverted.images=9999"], r"garbage.inverted.images=9999: there are 3600 training images"),
+        (
+            ['garbage.inverted.inversion=["loss=nothing"]'],
+            r"garbage.inverted.inversion=\['loss=nothing'\]: loss=nothing: there is no such choice",
+        ),
+        (
+            ['garbage.inverted.inversion=["application=measure"]'],
+            r"garbage.inverted.inversion=\['application=measure'\]: application=measure is no",
+        ),
+        (
+            ['garbage.inverted.inversion=["method=gradient"]'],
+            r"garbage.inverted.inversion=\['method=gradient'\]: method=gradient trains no",
+        ),
+        (
+            ["garbage.inverted.exposed=[fashion_mnist]"],
+            r"garbage.inverted.exposed=\['fashion_mnist'\]: names the sets that source=outliers",
+        ),
+        (["garbage.inverted.source=outliers"], r"garbage.inverted.exposed=\[\]: names the sets that source=outliers"),
+        (
+            ["garbage.inverted.source=outliers", "garbage.inverted.exposed=[uniform_noise]"],
+            r"garbage.inverted.exposed=uniform_noise: application.outliers has uniform_noise, which is the same data",
+        ),
+        (
+            ["garbage.inverted.source=outliers", "garbage.inverted.exposed=[mnist]"],
+            r"garbage.inverted.exposed=mnist: is the classifier's own",
+        ),
+    ],
+)
+def test_refuses_in_one_line(overrides: list[str], line: str) -> None:
+    with pytest.raises(InputError, match=line) as refused:
+        training_of(config(*overrides))
+    assert "\n" not in str(refused.value)
