@@ -23,7 +23,8 @@ from torch import Tensor, nn
 
 from netinv_lightning.applications.invert import InvertApplication
 from netinv_lightning.classifiers.classifier import PENULTIMATE, FrozenClassifier
-from netinv_lightning.config import CONF, check, register
+from netinv_lightning.config import CONF, register
+from netinv_lightning.config_check import check
 from netinv_lightning.config_errors import explain
 from netinv_lightning.data.spec import DataSpec
 from netinv_lightning.detectors import Detector

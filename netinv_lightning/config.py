@@ -7,15 +7,12 @@ together), so a misspelt key or a word where a number belongs fails when the con
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING, DictConfig
-
-from netinv_lightning.errors import InputError
+from omegaconf import MISSING
 
 # Beside the package in a checkout, inside it when installed from a wheel.
 _PACKAGE = Path(__file__).resolve().parent
@@ -243,11 +240,12 @@ class DetectOod:
 class Garbage:
     """A classifier with a garbage class, one more detector of `application=detect_ood` (`netinv_lightning.garbage`; A4-6).
 
-    `epochs` and `lr` are the recipe's if null. An epoch passes `images` training images (null: all) and all the garbage: `initial`
+    `epochs` and `lr` are the recipe's if null. An epoch passes at most `images` training images (null: all) and all the garbage: `initial`
     images of Gaussian noise, and what the epochs before added, `per_class` images a class from `source`: `inverted`, or for comparison
     `noise` or `outliers` (training images of the sets `exposed`). It starts from the weights of the classifier (`start=trained`) or
     from new ones (`scratch`). `inversion` are overrides of an inversion; its generator trains `steps`, and where it goes on with the
     one of the epoch before (`generator=warm`, not `fresh`) `warm_steps`. The garbage class itself is inverted too if `invert_garbage`.
+    What an epoch adds is kept as random crops of it, enlarged 1 to `zoom` times: garbage of every scale.
     """
 
     source: str = "inverted"
@@ -259,6 +257,7 @@ class Garbage:
     per_class: int = 100
     generator: str = "warm"
     invert_garbage: bool = False
+    zoom: float = 1.0
     steps: int = 200
     warm_steps: int = 60
     inversion: list[str] = field(default_factory=list)
@@ -393,49 +392,3 @@ def register() -> None:
         store.store(group="application", name=f"{name}_schema", node=keys, provider="netinv_lightning", package="application")
     for name, keys in METHOD_KEYS.items():
         store.store(group="method", name=f"{name}_schema", node=keys, provider="netinv_lightning", package="method")
-
-
-def check(cfg: DictConfig) -> None:
-    """Refuses values that no type can refuse, before anything heavy is imported or written.
-
-    Raises:
-        InputError: naming the key, its value and what is allowed.
-    """
-    for term, options in cfg.loss.items():
-        key = f"loss.{term}.weight"
-        if not isinstance(options, DictConfig) or "weight" not in options:
-            raise InputError(f"{key}: is missing; a term of the objective is a mapping with a weight, such as {{weight: 1}}")
-        weight = options.weight
-        if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not math.isfinite(weight) or weight < 0:
-            raise InputError(f"{key}={weight}: must be a finite number, 0 or more (~loss.{term} removes the term)")
-    if cfg.n_generators < 1:
-        raise InputError(f"n_generators={cfg.n_generators}: must be 1 or more")
-    size = cfg.classifier.image_size
-    if cfg.application.name == "invert" and size is not None and not 28 <= size <= 64:
-        raise InputError(f"classifier.image_size={size}: the generator makes images of 28 to 64 pixels a side")
-    positive = {f"recipe.{key}": cfg.recipe[key] for key in ("epochs", "lr")}
-    if cfg.application.name == "invert":
-        keys = ("steps", "lr", "eval_samples", "eval_batch_size", "grid_columns", "grid_every", "log_every", "checkpoint_every")
-        positive |= {f"application.{key}": cfg.application[key] for key in keys}
-    if cfg.measure.samples is not None:
-        positive["measure.samples"] = cfg.measure.samples
-    for key, value in positive.items():
-        if not (math.isfinite(value) and value > 0):
-            raise InputError(f"{key}={value}: must be above 0")
-    if cfg.classifier.train:
-        _check_to_be_trained(cfg)
-
-
-def _check_to_be_trained(cfg: DictConfig) -> None:
-    """What contradicts `classifier.train=true`."""
-    classifier = cfg.classifier
-    for key in ("zoo", "path"):
-        if classifier[key] is not None:
-            raise InputError(
-                f"classifier.train=true: classifier.{key}={classifier[key]} names trained weights already; "
-                "choose a network to train (classifier=cnn, mlp, resnet or vit), or leave classifier.train out"
-            )
-    if not classifier.network:
-        raise InputError("classifier.network: choose a network to train: classifier=cnn, mlp, resnet or vit")
-    if cfg.application.name == "train_classifier":
-        raise InputError("classifier.train=true: application=train_classifier trains it in any case; leave it out")

@@ -20,7 +20,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from netinv_lightning.config import CONF, check, register
+from netinv_lightning.config import CONF, register
+from netinv_lightning.config_check import check
 from netinv_lightning.config_errors import explain
 from netinv_lightning.errors import InputError, Preempted, one_line
 from netinv_lightning.resume import resumed_config

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 import netinv_lightning
 from netinv_lightning import dashboard
-from netinv_lightning.config import check
+from netinv_lightning.config_check import check
 from netinv_lightning.detectors import DETECTORS
 from netinv_lightning.metrics import names
 from netinv_lightning.run import run

@@ -18,12 +18,12 @@ from netinv_lightning.errors import InputError
 from netinv_lightning.garbage import GarbageTraining
 from netinv_lightning.garbage.extended import extended_network, take_over, with_garbage_class
 from netinv_lightning.garbage.module import GarbageModule, weights_of_counts
-from netinv_lightning.garbage.source import Noise, RealOutliers
+from netinv_lightning.garbage.source import Noise, RealOutliers, zoomed
 from netinv_lightning.run_dir import RunDir
 
 QUICK = [
     "application=detect_ood", "data=mnist5k", "classifier.zoo=mnist_mlp", "data.batch_size=100", "garbage=inverted",
-    "garbage.inverted.epochs=3",    "garbage.inverted.images=600", "garbage.inverted.initial=200",
+    "garbage.inverted.epochs=3", "garbage.inverted.lr=0.01",    "garbage.inverted.images=600", "garbage.inverted.initial=200",
     "garbage.inverted.per_class=20", "garbage.inverted.inversion=[]",
     "garbage.inverted.steps=30", "garbage.inverted.warm_steps=10",
 ]  # fmt: skip
@@ -165,8 +165,9 @@ def test_inverted_images_are_taken_for_their_classes_by_the_classifier_that_they
     before = {name: value.clone() for name, value in training.network.state_dict().items()}
     images_nCHW = training.source(training.network, 0)
     assert images_nCHW.shape == (200, 1, 28, 28)
-    assert images_nCHW.dtype == torch.uint8
-    predicted_n = training.frozen.eval()(images_nCHW.float() / 255).argmax(dim=1)
+    assert images_nCHW.min() >= 0
+    assert images_nCHW.max() <= 1
+    predicted_n = training.frozen.eval()(images_nCHW).argmax(dim=1)
     assert float((predicted_n == torch.arange(10).repeat(20)).float().mean()) > 0.7
     assert all(torch.equal(before[name], value) for name, value in training.network.state_dict().items())
     assert all(weight.requires_grad for weight in training.network.parameters())  # it can train on
@@ -182,10 +183,23 @@ def test_noise_is_another_in_each_epoch_and_never_that_of_a_test() -> None:
     spec, network = load_classifier(config()).spec, nn.Identity()
     noise = Noise(spec, 50, 0)
     first, second = noise(network, 0), noise(network, 1)
-    tested = (outliers("gaussian_noise", spec, 50, 0, Path()) * 255).round().byte()
+    tested = outliers("gaussian_noise", spec, 50, 0, Path())
     assert not torch.equal(first, second)
     assert not any(torch.equal(one, other) for one in torch.cat([first, second]) for other in tested)
     assert torch.equal(first, Noise(spec, 50, 0)(network, 0))
+
+
+def test_crops_are_enlarged_and_stay_inside_the_image() -> None:
+    """Of a ramp every crop is a ramp: less steep by its magnification, which is 1 to 4, and within its ends."""
+    ramp_nCHW = torch.linspace(0, 1, 28).expand(200, 1, 28, 28)
+    seen_nW = zoomed(ramp_nCHW, 4, 0)[:, 0, 14]
+    magnification_n = (27 / 28) / (seen_nW[:, 14] - seen_nW[:, 13]) / 27 * 28 / 27
+    assert 1 <= float(magnification_n.min()) < 1.1
+    assert 3.9 < float(magnification_n.max()) <= 4.001
+    assert float((seen_nW[:, 1:] - seen_nW[:, :-1]).min()) > -1e-6
+    assert len(set(seen_nW[:, 14].tolist())) > 190  # from everywhere
+    assert torch.equal(zoomed(ramp_nCHW, 1, 0), ramp_nCHW)
+    assert torch.equal(zoomed(ramp_nCHW, 4, 0), zoomed(ramp_nCHW, 4, 0))
 
 
 def test_real_outliers_are_other_ones_in_each_epoch() -> None:
@@ -202,8 +216,9 @@ def test_real_outliers_are_other_ones_in_each_epoch() -> None:
         (["garbage.inverted.source=noize"], r"garbage.inverted.source=noize: did you mean 'noise'\?"),
         (["garbage.inverted.start=zero"], r"garbage.inverted.start=zero: choose from: scratch, trained"),
         (["garbage.inverted.epochs=0"], r"garbage.inverted.epochs=0: must be 1 or more"),
+        (["garbage.inverted.zoom=0.5"], r"garbage.inverted.zoom=0.5: must be 1 or more"),
         (["garbage.inverted.lr=0"], r"garbage.inverted.lr=0.0: must be above 0"),
-        (["garbage.inverted.images=9999"], r"garbage.inverted.images=9999: there are 3600 training images"),
+        (["garbage.inverted.images=1"], r"garbage.inverted.images=1: must be 2 or more"),
         (
             ['garbage.inverted.inversion=["loss=nothing"]'],
             r"garbage.inverted.inversion=\['loss=nothing'\]: loss=nothing: there is no such choice",

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 import netinv_lightning
-from netinv_lightning.classifiers.build import load_classifier
+from netinv_lightning.classifiers.build import load_classifier, resolve_spec
 from netinv_lightning.classifiers.kept import kept_path
 from netinv_lightning.data import sources
 from netinv_lightning.data.module import ImageDataModule
 from netinv_lightning.data.outliers import LEFT_OUT, check_outliers, outliers
 from netinv_lightning.errors import InputError
+from netinv_lightning.image_sets import check_real
 from netinv_lightning.run import run
 
 digits = cache(sources.mnist5k)  # read once for all tests
@@ -127,3 +128,16 @@ def test_kept_classifiers_of_other_classes_or_in_another_order_are_others() -> N
         for more in ([], ["data.classes=[0,1]"], ["data.classes=[1,0]"], ["data.classes=[0,2]"])
     ]
     assert len(set(paths)) == 4
+
+
+@pytest.mark.parametrize("classes", [[5, 6, 7, 8, 9], [4, 3, 2, 1, 0]])
+def test_classes_that_the_classifier_was_not_trained_on_are_refused(classes: list[int]) -> None:
+    of_five = ImageDataModule("mnist5k", classes=FIRST_FIVE)
+    check_real(of_five, of_five.spec)
+    with pytest.raises(InputError, match=r"data.classes=\[.*the classifier's are 0, 1, 2, 3, 4; name those that it was trained on"):
+        check_real(ImageDataModule("mnist5k", classes=classes), of_five.spec)
+
+
+def test_weights_without_a_card_have_as_many_classes_as_the_data(tmp_path: Path) -> None:
+    cfg = netinv_lightning.compose(["data=mnist5k", "data.classes=[0,1,2,3,4]", "classifier=mlp", "classifier.path=weights"])
+    assert resolve_spec(cfg, None).class_names == ("0", "1", "2", "3", "4")

@@ -1,24 +1,23 @@
 """S2 section 5.1 on all four data sets: `make interpretability`.
 
 `studied` runs have two generators and every study; `clusters` runs have one generator and several weights of the cosine term (A3-7).
-Jobs run two at a time, one core each. A job whose row is in results.csv already is not run again: remove the file to start anew.
+How jobs are run: experiments/jobs.py.
 """
 
 from __future__ import annotations
 
-import csv
 import json
-import os
-import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from statistics import mean, stdev
 
 from PIL import Image
 
 HERE = Path(__file__).parent
-ROOT = HERE.parent.parent
+sys.path.insert(0, str(HERE.parent))
+
+from jobs import Row, netinv, run_missing  # noqa: E402
+
 RESULTS = HERE / "results.csv"
 DATA = {
     "mnist_invert": ("MNIST", "mnist"),
@@ -91,7 +90,6 @@ COUNTED = {
     "interpretation/silhouette": "silhouette",
     "interpretation/silhouette_level": "its level by chance",
 }
-Row = dict[str, object]
 
 
 def overrides(variant: str) -> list[str]:
@@ -101,19 +99,10 @@ def overrides(variant: str) -> list[str]:
 
 
 def one(experiment: str, variant: str, seed: int) -> list[Row]:
-    command = [sys.executable, "-W", "ignore", "-m", "netinv_lightning.run", f"+experiment={experiment}", f"seed={seed}"]
-    command += [
-        f"data={DATA[experiment][1]}",
-        "interpret=full",
-        "application.eval_samples=5000",
-        "application.verifiers=[]",
-        *overrides(variant),
-    ]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"{experiment}, {variant}, seed {seed}: {done.stderr.strip()[-500:]}")
-    run_dir = Path(done.stdout.splitlines()[-1])
+    run_dir = netinv(
+        f"+experiment={experiment}", f"seed={seed}", f"data={DATA[experiment][1]}", "interpret=full", "application.eval_samples=5000",
+        "application.verifiers=[]", *overrides(variant),
+    )  # fmt: skip
     if seed == SEEDS[0] and variant == STUDIED:
         for figure in FIGURES[experiment]:
             keep(run_dir / "figures" / f"{figure}.png", HERE / f"{experiment}_{figure}.png")
@@ -153,26 +142,5 @@ def tables(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
-    rows: list[Row] = []
-    if RESULTS.exists():
-        with RESULTS.open() as file:
-            rows = list(csv.DictReader(file))
-    done = {(row["experiment"], row["variant"], int(str(row["seed"]))) for row in rows}
-    with ThreadPoolExecutor(2) as pool:
-        for future in as_completed([pool.submit(one, *job) for job in JOBS if job not in done]):
-            try:
-                rows += future.result()
-            except RuntimeError as error:
-                print(f"failed: {error}", file=sys.stderr, flush=True)
-                continue
-            print([rows[-1][key] for key in ("experiment", "variant", "seed")], flush=True)
-            with RESULTS.open("w", newline="") as file:
-                writer = csv.DictWriter(file, ["experiment", "variant", "seed", "number", "value"])
-                writer.writeheader()
-                writer.writerows(sorted(rows, key=lambda row: [str(row[key]) for key in ("experiment", "variant", "seed", "number")]))
-    print(tables(rows))
-
-
 if __name__ == "__main__":
-    main()
+    print(tables(run_missing(RESULTS, ("experiment", "variant", "seed"), JOBS, one)))

@@ -1,22 +1,21 @@
 """The papers' objective against `loss=natural`, and natural without each of its parts: `make natural`.
 
-Jobs run two at a time, one core each. A job whose row is in results.csv already is not run again: remove the file to start anew.
+How jobs are run: experiments/jobs.py.
 """
 
 from __future__ import annotations
 
-import csv
 import json
-import os
 import shutil
-import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from statistics import mean, stdev
 
 HERE = Path(__file__).parent
-ROOT = HERE.parent.parent
+sys.path.insert(0, str(HERE.parent))
+
+from jobs import Row, netinv, run_missing  # noqa: E402
+
 RESULTS = HERE / "results.csv"
 DATA = {"mnist_invert": "MNIST", "fmnist_invert": "FashionMNIST", "svhn_invert": "SVHN (head)", "cifar_invert": "CIFAR-10"}
 SEEDS = (10, 11, 12)  # none of them was used to choose anything
@@ -48,29 +47,14 @@ COLUMNS = {
     "diversity/intra_class_cosine": "intra-class cosine",
     "cost/training_seconds": "seconds of training",
 }
-Row = dict[str, object]
 
 
-def one(experiment: str, variant: str, seed: int) -> Row:
-    command = [
-        sys.executable,
-        "-W",
-        "ignore",
-        "-m",
-        "netinv_lightning.run",
-        f"+experiment={experiment}",
-        f"seed={seed}",
-        *VARIANTS[variant],
-    ]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"{experiment}, {variant}, seed {seed}: {done.stderr.strip()}")
-    run_dir = Path(done.stdout.splitlines()[-1])
+def one(experiment: str, variant: str, seed: int) -> list[Row]:
+    run_dir = netinv(f"+experiment={experiment}", f"seed={seed}", *VARIANTS[variant])
     if seed == SEEDS[0] and variant == "natural":
         shutil.copy(run_dir / "figures" / "grid.png", HERE / f"{experiment}.png")
     summary = json.loads((run_dir / "summary.json").read_text())
-    return {"experiment": experiment, "variant": variant, "seed": seed, **{name: round(summary[name], 4) for name in COLUMNS}}
+    return [{"experiment": experiment, "variant": variant, "seed": seed, **{name: round(summary[name], 4) for name in COLUMNS}}]
 
 
 def table(rows: list[Row]) -> str:
@@ -88,22 +72,5 @@ def table(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
-    rows: list[Row] = []
-    if RESULTS.exists():
-        with RESULTS.open() as file:
-            rows = list(csv.DictReader(file))
-    done = {(row["experiment"], row["variant"], int(str(row["seed"]))) for row in rows}
-    with ThreadPoolExecutor(2) as pool:
-        for future in as_completed([pool.submit(one, *job) for job in JOBS if job not in done]):
-            rows.append(future.result())
-            print(rows[-1], flush=True)
-            with RESULTS.open("w", newline="") as file:
-                writer = csv.DictWriter(file, ["experiment", "variant", "seed", *COLUMNS])
-                writer.writeheader()
-                writer.writerows(sorted(rows, key=lambda row: [str(value) for value in list(row.values())[:3]]))
-    print(table(rows))
-
-
 if __name__ == "__main__":
-    main()
+    print(table(run_missing(RESULTS, ("experiment", "variant", "seed"), JOBS, one)))

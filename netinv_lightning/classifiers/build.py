@@ -135,7 +135,7 @@ def load_carded(path: Path, where: str) -> FrozenClassifier:
     """
     card = read_card(path)
     if card is None:
-        raise InputError(f"{where}: its card {path.with_suffix('.json').name} is missing; get it again")
+        raise InputError(f"{where}: its card is missing ({path.with_suffix('.json').name}); get it again")
     return _loaded(path, where, card_network(card, where), card_spec(card), (PENULTIMATE,))
 
 

@@ -5,6 +5,7 @@ Shape suffixes: n images, B batch, C channels, H height, W width, M classes, gar
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +16,7 @@ from netinv_lightning.classifiers.classifier import Classifier
 from netinv_lightning.classifiers.training import ClassifierModule
 from netinv_lightning.data.augmentation import shift_and_flip
 from netinv_lightning.data.module import Batches, ImageDataModule
-from netinv_lightning.garbage.source import Source
+from netinv_lightning.garbage.source import Source, as_bytes, zoomed
 from netinv_lightning.metrics import names
 
 
@@ -30,7 +31,8 @@ class GarbageModule(ClassifierModule):
         garbage_nCHW: The garbage of the first epoch, uint8.
         source: Of the garbage that each epoch adds.
         epochs: How many; the last one adds none.
-        images: Training images an epoch, drawn anew each time; None for all.
+        zoom: Most that crops of what an epoch adds are enlarged; 1 for the images as they are.
+        images: Training images an epoch at most, drawn anew each time; None for all.
         seed: Of every draw.
         tell: Is given the numbers of each epoch.
         recipe: Arguments of `ClassifierModule`.
@@ -43,6 +45,7 @@ class GarbageModule(ClassifierModule):
         garbage_nCHW: Tensor,
         source: Source,
         epochs: int,
+        zoom: float,
         images: int | None,
         seed: int,
         tell: Callable[[int, dict[str, float]], None],
@@ -50,7 +53,7 @@ class GarbageModule(ClassifierModule):
     ) -> None:
         super().__init__(classifier, **recipe)
         self.data, self.garbage_nCHW, self.source = data, garbage_nCHW, source
-        self.epochs, self.images, self.seed, self.tell = epochs, images, seed, tell
+        self.epochs, self.zoom, self.images, self.seed, self.tell = epochs, zoom, images, seed, tell
 
     @property
     def garbage(self) -> int:
@@ -59,7 +62,7 @@ class GarbageModule(ClassifierModule):
 
     def planned_steps(self, per_epoch: int) -> int:
         """Steps of the whole training, where each epoch adds so much garbage."""
-        own = len(self.data.train[1]) if self.images is None else self.images
+        own = min(len(self.data.train[1]), self.images or sys.maxsize)
         counts = [own + len(self.garbage_nCHW) + epoch * per_epoch for epoch in range(self.epochs)]
         return sum(len(Batches((torch.empty(0), torch.empty(count)), self.data.batch_size, False, drop_last=True)) for count in counts)
 
@@ -91,23 +94,23 @@ class GarbageModule(ClassifierModule):
             numbers["val_accuracy"] = float(self.trainer.callback_metrics[names.CLASSIFIER_VAL_ACCURACY])
         if epoch + 1 < self.epochs:
             self.classifier.eval()
-            added_nCHW = self.source(self.classifier.network, epoch)
+            added_nCHW = zoomed(self.source(self.classifier.network, epoch), self.zoom, 1009 * self.seed + epoch)
             numbers["already_rejected"] = self._rejected(added_nCHW)
             self.classifier.train()
-            self.garbage_nCHW = torch.cat([self.garbage_nCHW, added_nCHW])
+            self.garbage_nCHW = torch.cat([self.garbage_nCHW, as_bytes(added_nCHW)])
         self.tell(epoch, numbers)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["garbage"], checkpoint["source"] = self.garbage_nCHW, self.source.state_dict()
+        checkpoint["garbage"], checkpoint["generators"] = self.garbage_nCHW, self.source.generators
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.garbage_nCHW = checkpoint["garbage"]
-        self.source.load_state_dict(checkpoint["source"])
+        self.source.generators = checkpoint["generators"]
 
     @torch.no_grad()
     def _rejected(self, images_nCHW: Tensor) -> float:
         """Share of images that the classifier as it stands takes for garbage."""
-        predicted = [self.classifier((x_BCHW / 255).to(self.device)).argmax(dim=1).cpu() for x_BCHW in images_nCHW.split(250)]
+        predicted = [self.classifier(x_BCHW.to(self.device)).argmax(dim=1).cpu() for x_BCHW in images_nCHW.split(250)]
         return float((torch.cat(predicted) == self.garbage).float().mean())
 
     def _seed(self) -> None:

@@ -6,11 +6,12 @@ Shape suffixes: n images, k images a class, C channels, H height, W width, N cla
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
 
 import torch
+import torch.nn.functional as F
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
@@ -30,24 +31,26 @@ DRAWN = 250
 """Images that a generator draws at a time."""
 
 
-class Source(Protocol):
-    """Gives garbage for one epoch."""
+class Source(ABC):
+    """Gives the garbage that an epoch adds.
 
+    Attributes:
+        generators: State of the generators, which is all that is carried from epoch to epoch; None where there are none.
+    """
+
+    generators: dict[str, Tensor] | None = None
+
+    @abstractmethod
     def __call__(self, network: nn.Module, epoch: int) -> Tensor:
-        """Images [n, C, H, W], uint8.
+        """Images [n, C, H, W] in [0, 1].
 
         Args:
             network: The classifier's network as it stands after the epoch, normalised images to logits [n, N + 1].
             epoch: Counted from 0.
         """
 
-    def state_dict(self) -> dict[str, Any]:
-        """What it carries from epoch to epoch."""
 
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
-
-
-class Noise:
+class Noise(Source):
     """Gaussian noise, anew for each epoch: the control that tells whether inversion adds anything to the paper's beginning.
 
     Args:
@@ -60,16 +63,10 @@ class Noise:
         self.spec, self.count, self.seed = spec, count, seed
 
     def __call__(self, network: nn.Module, epoch: int) -> Tensor:
-        return as_bytes(gaussian_noise(self.spec, self.count, noise_seed(self.seed, epoch + 1)))
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        pass
+        return gaussian_noise(self.spec, self.count, noise_seed(self.seed, epoch + 1))
 
 
-class RealOutliers:
+class RealOutliers(Source):
     """Real images that are not of the classifier's data: outlier exposure (Hendrycks et al. 2019), an upper bound.
 
     Args:
@@ -90,16 +87,10 @@ class RealOutliers:
         for part_nCHW in self.parts:
             order_n = torch.randperm(len(part_nCHW), generator=torch.Generator().manual_seed(self.seed))
             chosen.append(part_nCHW[order_n.roll(-epoch * share)[:share]])
-        return torch.cat(chosen)[: self.count]
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        pass
+        return torch.cat(chosen)[: self.count].float() / 255
 
 
-class Inverted:
+class Inverted(Source):
     """Images that a generator inverts out of the classifier as it stands after the epoch, `per_class` for each class (A4-6).
 
     Args:
@@ -120,7 +111,6 @@ class Inverted:
             if self.cfg[key].name != wanted:
                 raise InputError(f"{key}={self.cfg[key].name} {why}; leave it out")
         self.cfg.trainer = {key: value for key, value in trainer.items() if key not in ("max_epochs", "max_steps")}
-        self.generators: dict[str, Tensor] | None = None
         self.accuracy = float("nan")
 
     def check(self, network: nn.Module) -> None:
@@ -149,12 +139,6 @@ class Inverted:
         self.generators = {name: value.cpu() for name, value in module.generators.state_dict().items()}
         return self._draw(module, cfg.seed)
 
-    def state_dict(self) -> dict[str, Any]:
-        return {"generators": self.generators}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.generators = state["generators"]
-
     def _frozen(self, network: nn.Module) -> FrozenClassifier:
         """A copy of the classifier: what is inverted does not train on meanwhile."""
         return FrozenClassifier(copy.deepcopy(network), self.spec, self.cfg.classifier.feature_layers)
@@ -165,8 +149,20 @@ class Inverted:
         drawn, G = [], len(module.generators)
         with own_randomness(seed, module.device):
             for number, label_k in enumerate(label_n.split(DRAWN)):
-                drawn.append(as_bytes(module.draw(module.conditioning.of_labels(label_k), number % G).cpu()))
+                drawn.append(module.draw(module.conditioning.of_labels(label_k), number % G).cpu())
         return torch.cat(drawn)
+
+
+def zoomed(images_nCHW: Tensor, most: float, seed: int) -> Tensor:
+    """Random square crops of images [n, C, H, W], each enlarged to their size, 1 to `most` times; at 1 the images as they are."""
+    if most == 1:
+        return images_nCHW
+    generator = torch.Generator().manual_seed(seed)
+    scale_n = 1 / (1 + (most - 1) * torch.rand(len(images_nCHW), generator=generator))  # side of the crop, as a share
+    shift_n2 = (2 * torch.rand(len(images_nCHW), 2, generator=generator) - 1) * (1 - scale_n)[:, None]
+    crop_n23 = torch.cat([torch.diag_embed(scale_n[:, None].expand(-1, 2)), shift_n2[:, :, None]], dim=2)
+    grid_nHW2 = F.affine_grid(crop_n23, list(images_nCHW.shape), align_corners=False)
+    return F.grid_sample(images_nCHW, grid_nHW2, padding_mode="border", align_corners=False)
 
 
 def as_bytes(images_nCHW: Tensor) -> Tensor:
