@@ -245,6 +245,8 @@ class Garbage:
     `noise` or `outliers` (training images of the sets `exposed`). It starts from the weights of the classifier (`start=trained`) or
     from new ones (`scratch`). `inversion` are overrides of an inversion; its generator trains `steps`, and where it goes on with the
     one of the epoch before (`generator=warm`, not `fresh`) `warm_steps`. The garbage class itself is inverted too if `invert_garbage`.
+    `distil` is the share of the classifier's own answer in the labels of training images, which keeps it what it was (0 to 1).
+    The classes weigh alike in the loss by their counts, garbage `weight` times as much; less of it costs fewer images of the own.
     What an epoch adds is kept as random crops of it, enlarged 1 to `zoom` times: garbage of every scale.
     """
 
@@ -258,6 +260,8 @@ class Garbage:
     generator: str = "warm"
     invert_garbage: bool = False
     zoom: float = 1.0
+    distil: float = 0.0
+    weight: float = 1.0
     steps: int = 200
     warm_steps: int = 60
     inversion: list[str] = field(default_factory=list)

@@ -38,7 +38,7 @@ OUTSIDE = {
 """The papers' pair first."""
 EXPOSED = "garbage.exposed.exposed=[cifar100_subset]"
 FEW = "application.detectors=[msp,energy,odin]"
-GARBAGE = ["garbage=[paper,inverted,noise,exposed]", EXPOSED, "garbage.paper.epochs=5", "garbage.paper.images=10000"]
+GARBAGE = ["garbage=[paper,inverted,noise,noise_zoomed,exposed]", EXPOSED, "garbage.paper.epochs=5", "garbage.paper.images=10000"]
 EVERY = [
     "msp",
     "max_logit",

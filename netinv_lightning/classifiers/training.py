@@ -75,11 +75,16 @@ class ClassifierModule(L.LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         x_BCHW, y_B = batch
-        loss = F.cross_entropy(self.classifier(x_BCHW), y_B, self.class_weights_N, label_smoothing=self.label_smoothing)
+        targets = self.targets(x_BCHW, y_B)
+        loss = F.cross_entropy(self.classifier(x_BCHW), targets, self.class_weights_N, label_smoothing=self.label_smoothing)
         if self.l1:
             loss = loss + self.l1 * sum(parameter.abs().sum() for parameter in self._decayed())
         self.log(names.CLASSIFIER_LOSS, loss.detach(), prog_bar=True)
         return loss
+
+    def targets(self, x_BCHW: Tensor, y_B: Tensor) -> Tensor:
+        """What the cross-entropy compares with: labels [B], or probabilities [B, N] where a subclass gives those."""
+        return y_B
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         x_BCHW, y_B = batch

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from netinv_lightning.classifiers.classifier import Classifier
+from netinv_lightning.classifiers.classifier import Classifier, FrozenClassifier
 from netinv_lightning.classifiers.training import ClassifierModule
 from netinv_lightning.data.augmentation import shift_and_flip
 from netinv_lightning.data.module import Batches, ImageDataModule
@@ -30,6 +31,9 @@ class GarbageModule(ClassifierModule):
         data: The in-distribution data; the splits, the batch size and the augmentation are its own.
         garbage_nCHW: The garbage of the first epoch, uint8.
         source: Of the garbage that each epoch adds.
+        teacher: The plain classifier, whose probabilities the labels of training images are mixed with; None for the labels alone.
+        distil: Share of those probabilities, 0 to 1.
+        weight: Of the garbage class in the loss, in weights of another class.
         epochs: How many; the last one adds none.
         zoom: Most that crops of what an epoch adds are enlarged; 1 for the images as they are.
         images: Training images an epoch at most, drawn anew each time; None for all.
@@ -44,6 +48,9 @@ class GarbageModule(ClassifierModule):
         data: ImageDataModule,
         garbage_nCHW: Tensor,
         source: Source,
+        teacher: FrozenClassifier | None,
+        distil: float,
+        weight: float,
         epochs: int,
         zoom: float,
         images: int | None,
@@ -53,6 +60,8 @@ class GarbageModule(ClassifierModule):
     ) -> None:
         super().__init__(classifier, **recipe)
         self.data, self.garbage_nCHW, self.source = data, garbage_nCHW, source
+        self.teacher, self.distil, self.weight = teacher, distil, weight
+        self.strict_loading = False  # checkpoints do not hold the teacher, which the config names
         self.epochs, self.zoom, self.images, self.seed, self.tell = epochs, zoom, images, seed, tell
 
     @property
@@ -73,8 +82,20 @@ class GarbageModule(ClassifierModule):
             chosen_n = torch.randperm(len(label_n))[: self.images]
             images_nCHW, label_n = images_nCHW[chosen_n], label_n[chosen_n]
         label_n = torch.cat([label_n, torch.full((len(self.garbage_nCHW),), self.garbage)])
-        self.class_weights_N = weights_of_counts(label_n, self.classifier.spec.num_classes).to(self.device)
+        weight_M = weights_of_counts(label_n, self.classifier.spec.num_classes)
+        weight_M[self.garbage] *= self.weight
+        self.class_weights_N = weight_M.to(self.device)
         return Batches((torch.cat([images_nCHW, self.garbage_nCHW]), label_n), self.data.batch_size, shuffle=True, drop_last=True)
+
+    def targets(self, x_BCHW: Tensor, y_B: Tensor) -> Tensor:
+        """Labels [B], or with a teacher probabilities [B, M]: of training images its own answer in part, so that it is kept."""
+        if self.teacher is None:
+            return y_B
+        with torch.no_grad():
+            answer_BM = F.pad(self.teacher(x_BCHW).softmax(dim=1), (0, 1))
+        label_BM = F.one_hot(y_B, self.garbage + 1).to(answer_BM.dtype)
+        share_B1 = self.distil * (y_B != self.garbage).to(answer_BM.dtype)[:, None]
+        return torch.lerp(label_BM, answer_BM, share_B1)
 
     def val_dataloader(self) -> Batches:
         return self.data.val_dataloader()
@@ -99,6 +120,10 @@ class GarbageModule(ClassifierModule):
             self.classifier.train()
             self.garbage_nCHW = torch.cat([self.garbage_nCHW, as_bytes(added_nCHW)])
         self.tell(epoch, numbers)
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """The trained classifier's alone."""
+        return {name: value for name, value in super().state_dict(*args, **kwargs).items() if not name.startswith("teacher.")}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["garbage"], checkpoint["generators"] = self.garbage_nCHW, self.source.generators

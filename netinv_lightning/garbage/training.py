@@ -32,7 +32,7 @@ from netinv_lightning.run_dir import RunDir
 from netinv_lightning.trainer import expected_warnings, make_trainer
 
 CHOICES = {"source": tuple(SOURCES), "start": ("trained", "scratch"), "generator": ("warm", "fresh")}
-LEAST = {"epochs": 1, "zoom": 1, "lr": 0.0, "images": 2, "initial": 2, "per_class": 1, "steps": 1, "warm_steps": 1}
+LEAST = {"epochs": 1, "zoom": 1, "lr": 0.0, "weight": 0.0, "images": 2, "initial": 2, "per_class": 1, "steps": 1, "warm_steps": 1}
 
 
 class GarbageTraining:
@@ -93,6 +93,7 @@ class GarbageTraining:
         garbage_nCHW = as_bytes(gaussian_noise(self.classifier.spec, options.initial, noise_seed(cfg.seed, 0)))
         module = GarbageModule(
             Classifier(self.network, self.frozen.spec), self.data, garbage_nCHW, self.source,
+            self.classifier if options.distil else None, options.distil, options.weight,
             self.epochs, options.zoom, options.images, cfg.seed, self._tell_epoch(loggers), **self.recipe,
         )  # fmt: skip
         if cfg.recipe.channels_last:
@@ -144,6 +145,8 @@ class GarbageTraining:
             value = options[key]
             if value is not None and (value < least or value == 0):
                 raise InputError(f"{where}.{key}={value}: must be {f'{least} or more' if least else 'above 0'}")
+        if not 0 <= options.distil <= 1:
+            raise InputError(f"{where}.distil={options.distil}: must be from 0 to 1")
         if (options.source == "outliers") != bool(options.exposed):
             raise InputError(
                 f"{where}.exposed={list(options.exposed)}: names the sets that source=outliers trains on; no other source has any"
