@@ -10,7 +10,7 @@ ZOO := mnist_cnn fashion_mnist_cnn svhn_head_cnn cifar10_cnn \
        svhn_head_resnet svhn_head_vit cifar10_resnet cifar10_vit
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test lint wheel-check bench zoo results natural conditioning interpretability retry dashboard sync clean
+.PHONY: help quickstart test lint wheel-check bench zoo results natural conditioning interpretability ood retry dashboard sync clean
 
 help:  ## print this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -28,7 +28,7 @@ quickstart: $(STAMP)  ## invert the MNIST classifier of the zoo, without data or
 	$(RUN) +experiment=quickstart
 
 test: $(STAMP)  ## run the tests; those on real data need NETINV_DATA
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --dist loadfile
 
 lint: $(STAMP)  ## format and types
 	$(BIN)/ruff format --check .
@@ -55,6 +55,9 @@ conditioning: $(STAMP)  ## label, vector, matrix and vector-matrix conditioning 
 
 interpretability: $(STAMP)  ## what the inverted features show, 4 data sets x 3 seeds, and clusters over the cosine weight
 	$(BIN)/python experiments/interpretability/run.py
+
+ood: $(STAMP)  ## out-of-distribution detection, the papers' pairs and more, 3 seeds (needs NETINV_DATA; hours)
+	$(BIN)/python experiments/ood/run.py
 
 retry: $(STAMP)  ## run what is not done of a sweep: make retry SWEEP=sweeps/mnist_invert/STAMP
 	$(RUN) retry $(SWEEP)

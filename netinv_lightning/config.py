@@ -247,6 +247,7 @@ class Garbage:
     one of the epoch before (`generator=warm`, not `fresh`) `warm_steps`. The garbage class itself is inverted too if `invert_garbage`.
     `distil` is the share of the classifier's own answer in the labels of training images, which keeps it what it was (0 to 1).
     The classes weigh alike in the loss by their counts, garbage `weight` times as much; less of it costs fewer images of the own.
+    BatchNorm has the statistics of the batches, garbage among them (`batch_norm=batch`), or keeps those it has (`kept`).
     What an epoch adds is kept as random crops of it, enlarged 1 to `zoom` times: garbage of every scale.
     """
 
@@ -262,6 +263,7 @@ class Garbage:
     zoom: float = 1.0
     distil: float = 0.0
     weight: float = 1.0
+    batch_norm: str = "batch"
     steps: int = 200
     warm_steps: int = 60
     inversion: list[str] = field(default_factory=list)

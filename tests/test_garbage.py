@@ -137,11 +137,11 @@ def test_it_keeps_the_classes_and_rejects_the_noise_of_its_beginning(trained: tu
 
 
 def test_a_teacher_shares_the_labels_of_training_images_and_of_no_garbage() -> None:
-    training = training_of(config())
+    training = training_of(config("garbage.inverted.distil=0.25"))
     x_BCHW, y_B = torch.rand(4, 1, 28, 28, generator=torch.Generator().manual_seed(0)), torch.tensor([3, 10, 0, 10])
     module = GarbageModule(
         Classifier(training.network, training.frozen.spec), training.data, torch.zeros(2, 1, 28, 28, dtype=torch.uint8), training.source,
-        training.classifier, 0.25, 1.0, 1, 1.0, None, 0, lambda epoch, numbers: None,
+        training.classifier, training.options, 1, 0, lambda epoch, numbers: None,
     )  # fmt: skip
     target_BM = module.targets(x_BCHW, y_B)
     answer_BM = training.classifier(x_BCHW).softmax(dim=1)
@@ -150,6 +150,16 @@ def test_a_teacher_shares_the_labels_of_training_images_and_of_no_garbage() -> N
     assert target_BM[0, 10] == 0
     torch.testing.assert_close(target_BM.sum(dim=1), torch.ones(4))
     assert not any(name.startswith("teacher") for name in module.state_dict())
+
+
+def test_kept_batch_norm_statistics_are_those_of_the_plain_classifier(tmp_path: Path) -> None:
+    training = training_of(config("garbage.inverted.batch_norm=kept", "garbage.inverted.epochs=2", "garbage.inverted.images=200"))
+    record(training)
+    network, plain = training.run(run_dir(tmp_path / "run"), []).network.state_dict(), training.classifier.network.state_dict()
+    statistics = [name for name in plain if name.endswith(("running_mean", "running_var"))]
+    assert len(statistics) == 4
+    assert all(torch.equal(network[name], plain[name]) for name in statistics)
+    assert not torch.equal(network["head.weight"][:10], plain["head.weight"])
 
 
 def test_a_stopped_training_goes_on_to_the_very_weights(trained: tuple, tmp_path: Path) -> None:

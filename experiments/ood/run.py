@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from statistics import mean, stdev
 
 from PIL import Image
 
@@ -38,7 +39,9 @@ OUTSIDE = {
 """The papers' pair first."""
 EXPOSED = "garbage.exposed.exposed=[cifar100_subset]"
 FEW = "application.detectors=[msp,energy,odin]"
-GARBAGE = ["garbage=[paper,inverted,noise,noise_zoomed,exposed]", EXPOSED, "garbage.paper.epochs=5", "garbage.paper.images=10000"]
+TRAINED = ["paper", "inverted", "noise", "noise_zoomed", "exposed"]
+"""Classifiers with a garbage class."""
+GARBAGE = [f"garbage=[{','.join(TRAINED)}]", EXPOSED, "garbage.paper.epochs=5", "garbage.paper.images=10000"]
 EVERY = [
     "msp",
     "max_logit",
@@ -108,5 +111,89 @@ def one(data: str, variant: str, seed: int) -> list[Row]:
     ]
 
 
+def pick(rows: list[Row], data: str, variant: str, number: str) -> list[float]:
+    """The values of a number, by seed."""
+    chosen = sorted(
+        (int(row["seed"]), float(row["value"])) for row in rows if (row["data"], row["variant"], row["number"]) == (data, variant, number)
+    )
+    return [value for _, value in chosen]
+
+
+def shown(values: list[float]) -> str:
+    """Mean and spread over the seeds."""
+    return f"{mean(values):.3f} ± {stdev(values):.3f}" if len(values) > 1 else "".join(f"{value:.3f}" for value in values) or "-"
+
+
+def markdown(columns: list[str], lines: list[list[str]]) -> str:
+    return "\n".join(f"| {' | '.join(line)} |" for line in (columns, ["---"] * len(columns), *lines)) + "\n"
+
+
+def of_pairs(rows: list[Row], detector: str) -> list[list[float]]:
+    """AUROC of the papers' four pairs, by seed."""
+    return [pick(rows, data, "contest", f"ood/{detector}/{outside[0]}/auroc") for data, outside in OUTSIDE.items()]
+
+
+def tables(rows: list[Row]) -> str:
+    """What the page shows."""
+    parts = ["## The papers' four pairs\n"]
+    of_detectors = {detector: of_pairs(rows, detector) for detector in [*EVERY, *TRAINED]}
+    means = {detector: [mean(values) for values in zip(*pairs, strict=False)] for detector, pairs in of_detectors.items()}
+    order = sorted(of_detectors, key=lambda detector: -mean(means[detector] or [0]))
+    columns = ["detector", *(f"{data} / {outside[0]}" for data, outside in OUTSIDE.items()), "mean"]
+    parts.append(markdown(columns, [[told(d), *map(shown, of_detectors[d]), shown(means[d])] for d in order]))
+    parts.append("## At home: accuracy, and the share that is taken for garbage\n")
+    lines = []
+    for name in ("plain", *TRAINED):
+        numbers = [(data, what) for what in ("accuracy", "garbage_rate") for data in OUTSIDE]
+        lines.append([told(name), *(shown(pick(rows, data, "contest", f"ood/{name}/own/{what}")) for data, what in numbers)])
+    parts.append(markdown(["classifier", *(f"{data}, accuracy" for data in OUTSIDE), *(f"{data}, garbage" for data in OUTSIDE)], lines))
+    parts.append("## Every set: AUROC\n")
+    for data, outside in OUTSIDE.items():
+        lines = [[told(d), *(shown(pick(rows, data, "contest", f"ood/{d}/{name}/auroc")) for name in [*outside, "mean"])] for d in order]
+        parts.append(f"### {data}\n\n" + markdown(["detector", *outside, "mean"], lines))
+    parts.append("## The papers' claims on their pairs: most goes to garbage (A4-7), and a clear threshold (A4-8)\n")
+    claims = ("garbage_rate", "confidence", "gap", "gap_but_5_percent", "violations")
+    lines = [
+        [data, told(name), *(shown(pick(rows, data, "contest", f"ood/{name}/{outside[0]}/{what}")) for what in claims)]
+        for data, outside in OUTSIDE.items()
+        for name in ("plain", *TRAINED)
+    ]
+    parts.append(markdown(["data", "classifier", *claims], lines))
+    parts.append("## One key of `inverted` changed: mean AUROC over the sets, accuracy\n")
+    lines = []
+    for variant in ("contest", *(v for v in VARIANTS if v not in ("contest", "shifts"))):
+        numbers = ["ood/inverted/mean/auroc", "ood/inverted/own/accuracy"]
+        lines.append([variant.replace("contest", "as it is"), *(shown(pick(rows, data, variant, n)) for data in ABLATED for n in numbers)])
+    parts.append(markdown(["variant", *(f"{data}, {what}" for data in ABLATED for what in ("AUROC", "accuracy"))], lines))
+    parts.append("## Near: AUROC\n")
+    columns = [("mnist", "left_out"), ("mnist", "emnist_letters"), ("cifar10", "cifar100_subset")]
+    near = [*EVERY, "inverted", "noise"]
+    lines = [[told(d), *(shown(pick(rows, data, "near", f"ood/{d}/{name}/auroc")) for data, name in columns)] for d in near]
+    parts.append(markdown(["detector", "digits 0-4 / 5-9", "digits 0-4 / letters", "CIFAR-10 / CIFAR-100"], lines))
+    parts.append("## Noise against structure: the slides' ranking (A5-8)\n")
+    lines = []
+    for detector in ("lc", "odin", "msp"):
+        cells = []
+        for noise in (True, False):
+            for data, outside in OUTSIDE.items():
+                sets = [name for name in outside if (name in NOISE) == noise]
+                of_sets = [pick(rows, data, "contest", f"ood/{detector}/{name}/auroc") for name in sets]
+                cells.append(shown([mean(values) for values in zip(*of_sets, strict=False)]))
+        lines.append([detector, *cells])
+    parts.append(markdown(["detector", *(f"{data}, {kind}" for kind in ("noise", "structured") for data in OUTSIDE)], lines))
+    parts.append("## Perturbed images: AUROC above that of Linf at equal RMS (A2-15)\n")
+    kinds = [(direction, norm) for direction in ("random", "adversarial") for norm in ("l1", "l2")]
+    lines = [
+        [data, *(shown(pick(rows, data, "shifts", f"ood/shifts/{direction}_{norm}/gain")) for direction, norm in kinds)]
+        for data in ("mnist", "cifar10")
+    ]
+    parts.append(markdown(["data", *(f"{direction} {norm}" for direction, norm in kinds)], lines))
+    return "\n".join(parts)
+
+
+def told(detector: str) -> str:
+    return f"**{detector}**" if detector in TRAINED else detector
+
+
 if __name__ == "__main__":
-    run_missing(RESULTS, ("data", "variant", "seed"), JOBS, one)
+    print(tables(run_missing(RESULTS, ("data", "variant", "seed"), JOBS, one)))

@@ -1,6 +1,6 @@
 """`application=detect_ood`: how well detectors tell a classifier's own data from what it was not made for (S2 section 5.2; A5).
 
-    netinv application=detect_ood data=mnist '+garbage=[inverted,noise]' 'application.outliers=[fashion_mnist,gaussian_noise]'
+    netinv application=detect_ood data=mnist 'garbage=[inverted,noise]' 'application.outliers=[fashion_mnist,gaussian_noise]'
 
 The frozen classifier is asked as it is by post-hoc detectors; each choice of the group `garbage` is a classifier with a garbage class
 beside it. Detectors are fitted on training images, tuned on nothing that is tested, and judged by the test images of both sides; a

@@ -13,8 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from netinv_lightning.classifiers.classifier import Classifier, FrozenClassifier
+from netinv_lightning.classifiers.classifier import BATCH_NORMS, Classifier, FrozenClassifier
 from netinv_lightning.classifiers.training import ClassifierModule
+from netinv_lightning.config import Garbage
 from netinv_lightning.data.augmentation import shift_and_flip
 from netinv_lightning.data.module import Batches, ImageDataModule
 from netinv_lightning.garbage.source import Source, as_bytes, zoomed
@@ -31,12 +32,9 @@ class GarbageModule(ClassifierModule):
         data: The in-distribution data; the splits, the batch size and the augmentation are its own.
         garbage_nCHW: The garbage of the first epoch, uint8.
         source: Of the garbage that each epoch adds.
-        teacher: The plain classifier, whose probabilities the labels of training images are mixed with; None for the labels alone.
-        distil: Share of those probabilities, 0 to 1.
-        weight: Of the garbage class in the loss, in weights of another class.
+        teacher: The plain classifier, whose answers the labels of training images are mixed with, by the share `options.distil`.
+        options: Keys of the choice: `distil`, `weight`, `batch_norm`, `zoom`, `images` (`netinv_lightning.config.Garbage`).
         epochs: How many; the last one adds none.
-        zoom: Most that crops of what an epoch adds are enlarged; 1 for the images as they are.
-        images: Training images an epoch at most, drawn anew each time; None for all.
         seed: Of every draw.
         tell: Is given the numbers of each epoch.
         recipe: Arguments of `ClassifierModule`.
@@ -48,21 +46,17 @@ class GarbageModule(ClassifierModule):
         data: ImageDataModule,
         garbage_nCHW: Tensor,
         source: Source,
-        teacher: FrozenClassifier | None,
-        distil: float,
-        weight: float,
+        teacher: FrozenClassifier,
+        options: Garbage,
         epochs: int,
-        zoom: float,
-        images: int | None,
         seed: int,
         tell: Callable[[int, dict[str, float]], None],
         **recipe: Any,
     ) -> None:
         super().__init__(classifier, **recipe)
         self.data, self.garbage_nCHW, self.source = data, garbage_nCHW, source
-        self.teacher, self.distil, self.weight = teacher, distil, weight
+        self.teacher, self.options, self.epochs, self.seed, self.tell = teacher, options, epochs, seed, tell
         self.strict_loading = False  # checkpoints do not hold the teacher, which the config names
-        self.epochs, self.zoom, self.images, self.seed, self.tell = epochs, zoom, images, seed, tell
 
     @property
     def garbage(self) -> int:
@@ -71,30 +65,30 @@ class GarbageModule(ClassifierModule):
 
     def planned_steps(self, per_epoch: int) -> int:
         """Steps of the whole training, where each epoch adds so much garbage."""
-        own = min(len(self.data.train[1]), self.images or sys.maxsize)
+        own = min(len(self.data.train[1]), self.options.images or sys.maxsize)
         counts = [own + len(self.garbage_nCHW) + epoch * per_epoch for epoch in range(self.epochs)]
         return sum(len(Batches((torch.empty(0), torch.empty(count)), self.data.batch_size, False, drop_last=True)) for count in counts)
 
     def train_dataloader(self) -> Batches:
         self._seed()  # the order is drawn when the epoch's first batch is asked for
         images_nCHW, label_n = self.data.train
-        if self.images is not None:
-            chosen_n = torch.randperm(len(label_n))[: self.images]
+        if self.options.images is not None:
+            chosen_n = torch.randperm(len(label_n))[: self.options.images]
             images_nCHW, label_n = images_nCHW[chosen_n], label_n[chosen_n]
         label_n = torch.cat([label_n, torch.full((len(self.garbage_nCHW),), self.garbage)])
         weight_M = weights_of_counts(label_n, self.classifier.spec.num_classes)
-        weight_M[self.garbage] *= self.weight
+        weight_M[self.garbage] *= self.options.weight
         self.class_weights_N = weight_M.to(self.device)
         return Batches((torch.cat([images_nCHW, self.garbage_nCHW]), label_n), self.data.batch_size, shuffle=True, drop_last=True)
 
     def targets(self, x_BCHW: Tensor, y_B: Tensor) -> Tensor:
-        """Labels [B], or with a teacher probabilities [B, M]: of training images its own answer in part, so that it is kept."""
-        if self.teacher is None:
+        """Labels [B], or with a share of the teacher's answer probabilities [B, M]; garbage is garbage in either case."""
+        if not self.options.distil:
             return y_B
         with torch.no_grad():
             answer_BM = F.pad(self.teacher(x_BCHW).softmax(dim=1), (0, 1))
         label_BM = F.one_hot(y_B, self.garbage + 1).to(answer_BM.dtype)
-        share_B1 = self.distil * (y_B != self.garbage).to(answer_BM.dtype)[:, None]
+        share_B1 = self.options.distil * (y_B != self.garbage).to(answer_BM.dtype)[:, None]
         return torch.lerp(label_BM, answer_BM, share_B1)
 
     def val_dataloader(self) -> Batches:
@@ -108,6 +102,10 @@ class GarbageModule(ClassifierModule):
 
     def on_train_epoch_start(self) -> None:
         self._seed()  # of augmentation and dropout
+        if self.options.batch_norm == "kept":
+            for module in self.classifier.modules():
+                if isinstance(module, BATCH_NORMS):
+                    module.eval()
 
     def on_train_epoch_end(self) -> None:
         epoch, numbers = self.current_epoch, {"images": float(len(self.garbage_nCHW))}
@@ -115,7 +113,7 @@ class GarbageModule(ClassifierModule):
             numbers["val_accuracy"] = float(self.trainer.callback_metrics[names.CLASSIFIER_VAL_ACCURACY])
         if epoch + 1 < self.epochs:
             self.classifier.eval()
-            added_nCHW = zoomed(self.source(self.classifier.network, epoch), self.zoom, 1009 * self.seed + epoch)
+            added_nCHW = zoomed(self.source(self.classifier.network, epoch), self.options.zoom, 1009 * self.seed + epoch)
             numbers["already_rejected"] = self._rejected(added_nCHW)
             self.classifier.train()
             self.garbage_nCHW = torch.cat([self.garbage_nCHW, as_bytes(added_nCHW)])

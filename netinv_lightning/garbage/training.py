@@ -31,7 +31,7 @@ from netinv_lightning.progress import PlainProgress, tell
 from netinv_lightning.run_dir import RunDir
 from netinv_lightning.trainer import expected_warnings, make_trainer
 
-CHOICES = {"source": tuple(SOURCES), "start": ("trained", "scratch"), "generator": ("warm", "fresh")}
+CHOICES = {"source": tuple(SOURCES), "start": ("trained", "scratch"), "generator": ("warm", "fresh"), "batch_norm": ("batch", "kept")}
 LEAST = {"epochs": 1, "zoom": 1, "lr": 0.0, "weight": 0.0, "images": 2, "initial": 2, "per_class": 1, "steps": 1, "warm_steps": 1}
 
 
@@ -93,8 +93,7 @@ class GarbageTraining:
         garbage_nCHW = as_bytes(gaussian_noise(self.classifier.spec, options.initial, noise_seed(cfg.seed, 0)))
         module = GarbageModule(
             Classifier(self.network, self.frozen.spec), self.data, garbage_nCHW, self.source,
-            self.classifier if options.distil else None, options.distil, options.weight,
-            self.epochs, options.zoom, options.images, cfg.seed, self._tell_epoch(loggers), **self.recipe,
+            self.classifier, options, self.epochs, cfg.seed, self._tell_epoch(loggers), **self.recipe,
         )  # fmt: skip
         if cfg.recipe.channels_last:
             module = module.to(memory_format=torch.channels_last)
