@@ -227,9 +227,10 @@ class DetectOod:
     """
 
     name: str = "detect_ood"
-    detectors: list[str] = field(
-        default_factory=lambda: ["msp", "max_logit", "energy", "gen", "lc", "odin", "mahalanobis", "knn", "vim", "oodl"]
-    )
+    detectors: list[str] = field(default_factory=lambda: [
+        "msp", "max_logit", "energy", "gen", "uncertainty", "lc", "odin", "oodl",
+        "mahalanobis", "knn", "vim", "gmm", "cluster", "autoencoder"
+    ])  # fmt: skip
     outliers: list[str] = field(default_factory=lambda: ["gaussian_noise", "uniform_noise"])
     samples: int = 5000
     strengths: list[float] = field(default_factory=list)

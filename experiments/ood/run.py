@@ -19,6 +19,8 @@ sys.path.insert(0, str(HERE.parent))
 
 from jobs import ROOT, Row, netinv, run_missing  # noqa: E402
 
+from netinv_lightning.detectors import DETECTORS  # noqa: E402
+
 RESULTS = HERE / "results.csv"
 SEEDS = (0, 1, 2)
 STAGES = "+classifier.network.stages=[[16],[32,32],[64,64]]"
@@ -42,24 +44,13 @@ FEW = "application.detectors=[msp,energy,odin]"
 TRAINED = ["paper", "inverted", "noise", "noise_zoomed", "exposed"]
 """Classifiers with a garbage class."""
 GARBAGE = [f"garbage=[{','.join(TRAINED)}]", EXPOSED, "garbage.paper.epochs=5", "garbage.paper.images=10000"]
-EVERY = [
-    "msp",
-    "max_logit",
-    "energy",
-    "gen",
-    "uncertainty",
-    "lc",
-    "odin",
-    "mahalanobis",
-    "knn",
-    "vim",
-    "oodl",
-    "gmm",
-    "cluster",
-    "autoencoder",
-]
+EVERY = list(DETECTORS)
 VARIANTS: dict[str, list[str]] = {
-    "contest": [*GARBAGE, f"application.detectors=[{','.join(EVERY)}]"],
+    "contest": GARBAGE,
+    "without zoom": ["garbage=inverted", FEW, "garbage.inverted.zoom=1"],
+    "without teacher": ["garbage=inverted", FEW, "garbage.inverted.distil=0"],
+    "weight 1": ["garbage=inverted", FEW, "garbage.inverted.weight=1"],
+    "BatchNorm of the batches": ["garbage=inverted", FEW, "garbage.inverted.batch_norm=batch"],
     "fresh generator": ["garbage=inverted", FEW, "garbage.inverted.generator=fresh"],
     "garbage inverted too": ["garbage=inverted", FEW, "garbage.inverted.invert_garbage=true"],
     "20 a class": ["garbage=inverted", FEW, "garbage.inverted.per_class=20"],
