@@ -248,8 +248,7 @@ class Garbage:
     one of the epoch before (`generator=warm`, not `fresh`) `warm_steps`. The garbage class itself is inverted too if `invert_garbage`.
     `distil` is the share of the classifier's own answer in the labels of training images, which keeps it what it was (0 to 1).
     The classes weigh alike in the loss by their counts, garbage `weight` times as much; less of it costs fewer images of the own.
-    BatchNorm has the statistics of the batches, garbage among them (`batch_norm=batch`), or keeps those it has (`kept`).
-    What an epoch adds is kept as random crops of it, enlarged 1 to `zoom` times: garbage of every scale.
+    BatchNorm has the statistics of the batches (`batch`) or keeps its own (`kept`). Crops of what is added are enlarged 1 to `zoom` times.
     """
 
     source: str = "inverted"
