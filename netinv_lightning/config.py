@@ -241,13 +241,12 @@ class DetectOod:
 class Garbage:
     """A classifier with a garbage class, one more detector of `application=detect_ood` (`netinv_lightning.garbage`; A4-6).
 
-    `epochs` and `lr` are the recipe's if null. An epoch passes at most `images` training images (null: all) and all the garbage: `initial`
-    images of Gaussian noise, and what the epochs before added, `per_class` images a class from `source`: `inverted`, or for comparison
-    `noise` or `outliers` (training images of the sets `exposed`). It starts from the weights of the classifier (`start=trained`) or
-    from new ones (`scratch`). `inversion` are overrides of an inversion; its generator trains `steps`, and where it goes on with the
-    one of the epoch before (`generator=warm`, not `fresh`) `warm_steps`. The garbage class itself is inverted too if `invert_garbage`.
-    `distil` is the share of the classifier's own answer in the labels of training images, which keeps it what it was (0 to 1).
-    The classes weigh alike in the loss by their counts, garbage `weight` times as much; less of it costs fewer images of the own.
+    `epochs`, `lr` and `label_smoothing` are the recipe's if null. An epoch passes at most `images` training images (null: all) and all
+    garbage: `initial` images of Gaussian noise, and what the epochs before added, `per_class` images a class from `source`: `inverted`,
+    or to compare `noise` or `outliers` (training images of the sets `exposed`). It starts from the weights of the classifier
+    (`start=trained`) or from new ones (`scratch`). `inversion` are overrides of an inversion; its generator trains `steps`, and where it
+    goes on with the one before (`generator=warm`, not `fresh`) `warm_steps`; with `invert_garbage` garbage is inverted too. Labels of
+    training images are by the share `distil` the classifier's own answer. Garbage has `weight` times the weight of another class.
     BatchNorm has the statistics of the batches (`batch`) or keeps its own (`kept`). Crops of what is added are enlarged 1 to `zoom` times.
     """
 
@@ -255,6 +254,7 @@ class Garbage:
     start: str = "trained"
     epochs: Optional[int] = None
     lr: Optional[float] = None
+    label_smoothing: Optional[float] = None
     images: Optional[int] = None
     initial: int = 1000
     per_class: int = 100

@@ -1,7 +1,8 @@
 """Out-of-distribution detection on the papers' four pairs and more (S2 section 5.2; A5, A6-9): `make ood`.
 
 Plain classifiers are trained first, the papers' CNN at half its width, three seeds each; they stay in `classifiers/` below the checkout.
-`contest` is every detector and every garbage class; `near` has classes or sets that resemble the data; `shifts` is the perturbation
+`contest` is every detector of the plain classifier beside the garbage class and its controls; `paper` is the papers' version and
+`exposed` the one that sees real outliers; `near` has classes or sets that resemble the data; `shifts` is the perturbation
 study; the others change one key of the garbage class. How jobs are run: experiments/jobs.py.
 """
 
@@ -39,16 +40,17 @@ OUTSIDE = {
     "cifar10": ["svhn_head", "mnist", "fashion_mnist", *NOISE],
 }
 """The papers' pair first."""
-EXPOSED = "garbage.exposed.exposed=[cifar100_subset]"
 FEW = "application.detectors=[msp,energy,odin]"
 TRAINED = ["paper", "inverted", "noise", "noise_zoomed", "exposed"]
 """Classifiers with a garbage class."""
-GARBAGE = [f"garbage=[{','.join(TRAINED)}]", EXPOSED, "garbage.paper.epochs=5", "garbage.paper.images=10000"]
 EVERY = list(DETECTORS)
 VARIANTS: dict[str, list[str]] = {
-    "contest": GARBAGE,
+    "contest": ["garbage=[inverted,noise,noise_zoomed]"],
+    "paper": ["garbage=paper", FEW, "garbage.paper.epochs=5", "garbage.paper.images=10000"],
+    "exposed": ["garbage=exposed", FEW, "garbage.exposed.exposed=[cifar100_subset]"],
     "without zoom": ["garbage=inverted", FEW, "garbage.inverted.zoom=1"],
     "without teacher": ["garbage=inverted", FEW, "garbage.inverted.distil=0"],
+    "label smoothing": ["garbage=inverted", FEW, "garbage.inverted.label_smoothing=0.1"],
     "weight 1": ["garbage=inverted", FEW, "garbage.inverted.weight=1"],
     "BatchNorm of the batches": ["garbage=inverted", FEW, "garbage.inverted.batch_norm=batch"],
     "fresh generator": ["garbage=inverted", FEW, "garbage.inverted.generator=fresh"],
@@ -62,12 +64,13 @@ NEAR = {
     "mnist": ["data.classes=[0,1,2,3,4]", "application.outliers=[left_out,emnist_letters]"],
     "cifar10": ["application.outliers=[cifar100_subset]"],
 }
+CONTEST = ("contest", "paper", "exposed")
 ABLATED = ("mnist", "fashion_mnist")
 JOBS = [
-    *((data, "contest", seed) for seed in SEEDS for data in PLAIN),
+    *((data, variant, seed) for variant in CONTEST for seed in SEEDS for data in PLAIN),
     *((data, "near", seed) for seed in SEEDS for data in NEAR),
     *((data, "shifts", seed) for seed in SEEDS for data in ("mnist", "cifar10")),
-    *((data, variant, seed) for seed in SEEDS for variant in [*VARIANTS][1:-1] for data in ABLATED),
+    *((data, variant, seed) for seed in SEEDS for variant in [*VARIANTS][len(CONTEST) : -1] for data in ABLATED),
 ]
 
 
@@ -102,6 +105,11 @@ def one(data: str, variant: str, seed: int) -> list[Row]:
     ]
 
 
+def of_contest(rows: list[Row], data: str, detector: str, set_name: str, what: str) -> list[float]:
+    """The values of a number of a detector or a classifier in the contest, by seed."""
+    return pick(rows, data, detector if detector in CONTEST else "contest", f"ood/{detector}/{set_name}/{what}")
+
+
 def pick(rows: list[Row], data: str, variant: str, number: str) -> list[float]:
     """The values of a number, by seed."""
     chosen = sorted(
@@ -121,7 +129,7 @@ def markdown(columns: list[str], lines: list[list[str]]) -> str:
 
 def of_pairs(rows: list[Row], detector: str) -> list[list[float]]:
     """AUROC of the papers' four pairs, by seed."""
-    return [pick(rows, data, "contest", f"ood/{detector}/{outside[0]}/auroc") for data, outside in OUTSIDE.items()]
+    return [of_contest(rows, data, detector, outside[0], "auroc") for data, outside in OUTSIDE.items()]
 
 
 def tables(rows: list[Row]) -> str:
@@ -136,23 +144,23 @@ def tables(rows: list[Row]) -> str:
     lines = []
     for name in ("plain", *TRAINED):
         numbers = [(data, what) for what in ("accuracy", "garbage_rate") for data in OUTSIDE]
-        lines.append([told(name), *(shown(pick(rows, data, "contest", f"ood/{name}/own/{what}")) for data, what in numbers)])
+        lines.append([told(name), *(shown(of_contest(rows, data, name, "own", what)) for data, what in numbers)])
     parts.append(markdown(["classifier", *(f"{data}, accuracy" for data in OUTSIDE), *(f"{data}, garbage" for data in OUTSIDE)], lines))
     parts.append("## Every set: AUROC\n")
     for data, outside in OUTSIDE.items():
-        lines = [[told(d), *(shown(pick(rows, data, "contest", f"ood/{d}/{name}/auroc")) for name in [*outside, "mean"])] for d in order]
+        lines = [[told(d), *(shown(of_contest(rows, data, d, name, "auroc")) for name in [*outside, "mean"])] for d in order]
         parts.append(f"### {data}\n\n" + markdown(["detector", *outside, "mean"], lines))
     parts.append("## The papers' claims on their pairs: most goes to garbage (A4-7), and a clear threshold (A4-8)\n")
     claims = ("garbage_rate", "confidence", "gap", "gap_but_5_percent", "violations")
     lines = [
-        [data, told(name), *(shown(pick(rows, data, "contest", f"ood/{name}/{outside[0]}/{what}")) for what in claims)]
+        [data, told(name), *(shown(of_contest(rows, data, name, outside[0], what)) for what in claims)]
         for data, outside in OUTSIDE.items()
         for name in ("plain", *TRAINED)
     ]
     parts.append(markdown(["data", "classifier", *claims], lines))
     parts.append("## One key of `inverted` changed: mean AUROC over the sets, accuracy\n")
     lines = []
-    for variant in ("contest", *(v for v in VARIANTS if v not in ("contest", "shifts"))):
+    for variant in ("contest", *[*VARIANTS][len(CONTEST) : -1]):
         numbers = ["ood/inverted/mean/auroc", "ood/inverted/own/accuracy"]
         lines.append([variant.replace("contest", "as it is"), *(shown(pick(rows, data, variant, n)) for data in ABLATED for n in numbers)])
     parts.append(markdown(["variant", *(f"{data}, {what}" for data in ABLATED for what in ("AUROC", "accuracy"))], lines))

@@ -58,7 +58,7 @@ class GarbageTraining:
         self.network.train().requires_grad_(True)
         self.source = self._source()
         self.recipe: dict[str, Any] = {key: cfg.recipe[key] for key in MODULE_KEYS}
-        self.recipe["lr"] = cfg.recipe.lr if options.lr is None else options.lr
+        self.recipe |= {key: options[key] for key in ("lr", "label_smoothing") if options[key] is not None}
         self.epochs = cfg.recipe.epochs if options.epochs is None else options.epochs
 
     @property
@@ -144,8 +144,9 @@ class GarbageTraining:
             value = options[key]
             if value is not None and (value < least or value == 0):
                 raise InputError(f"{where}.{key}={value}: must be {f'{least} or more' if least else 'above 0'}")
-        if not 0 <= options.distil <= 1:
-            raise InputError(f"{where}.distil={options.distil}: must be from 0 to 1")
+        for key in ("distil", "label_smoothing"):
+            if options[key] is not None and not 0 <= options[key] <= 1:
+                raise InputError(f"{where}.{key}={options[key]}: must be from 0 to 1")
         if (options.source == "outliers") != bool(options.exposed):
             raise InputError(
                 f"{where}.exposed={list(options.exposed)}: names the sets that source=outliers trains on; no other source has any"
