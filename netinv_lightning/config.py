@@ -245,9 +245,9 @@ class Garbage:
     garbage: `initial` images of Gaussian noise, and what the epochs before added, `per_class` images a class from `source`: `inverted`,
     or to compare `noise` or `outliers` (training images of the sets `exposed`). It starts from the weights of the classifier
     (`start=trained`) or from new ones (`scratch`). `inversion` are overrides of an inversion; its generator trains `steps`, and where it
-    goes on with the one before (`generator=warm`, not `fresh`) `warm_steps`; with `invert_garbage` garbage is inverted too. Labels of
-    training images are by the share `distil` the classifier's own answer. Garbage has `weight` times the weight of another class.
-    BatchNorm has the statistics of the batches (`batch`) or keeps its own (`kept`). Crops of what is added are enlarged 1 to `zoom` times.
+    goes on with the one before (`generator=warm`, not `fresh`) `warm_steps`; with `invert_garbage` garbage is inverted too. Labels are by
+    the share `distil` the classifier's own answer; garbage weighs `weight` times another class; BatchNorm has the statistics of the
+    batches (`batch`) or keeps its own (`kept`). Each image added brings a random crop along, enlarged 1 to `zoom` times, unless it is 1.
     """
 
     source: str = "inverted"

@@ -113,7 +113,9 @@ class GarbageModule(ClassifierModule):
             numbers["val_accuracy"] = float(self.trainer.callback_metrics[names.CLASSIFIER_VAL_ACCURACY])
         if epoch + 1 < self.epochs:
             self.classifier.eval()
-            added_nCHW = zoomed(self.source(self.classifier.network, epoch), self.options.zoom, 1009 * self.seed + epoch)
+            added_nCHW = self.source(self.classifier.network, epoch)
+            if self.options.zoom > 1:
+                added_nCHW = torch.cat([added_nCHW, zoomed(added_nCHW, self.options.zoom, 1009 * self.seed + epoch)])
             numbers["already_rejected"] = self._rejected(added_nCHW)
             self.classifier.train()
             self.garbage_nCHW = torch.cat([self.garbage_nCHW, as_bytes(added_nCHW)])

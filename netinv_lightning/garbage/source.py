@@ -154,9 +154,7 @@ class Inverted(Source):
 
 
 def zoomed(images_nCHW: Tensor, most: float, seed: int) -> Tensor:
-    """Random square crops of images [n, C, H, W], each enlarged to their size, 1 to `most` times; at 1 the images as they are."""
-    if most == 1:
-        return images_nCHW
+    """A random square crop of each image [n, C, H, W], enlarged to its size, 1 to `most` times."""
     generator = torch.Generator().manual_seed(seed)
     scale_n = 1 / (1 + (most - 1) * torch.rand(len(images_nCHW), generator=generator))  # side of the crop, as a share
     shift_n2 = (2 * torch.rand(len(images_nCHW), 2, generator=generator) - 1) * (1 - scale_n)[:, None]

@@ -63,7 +63,7 @@ class GarbageTraining:
 
     @property
     def per_epoch(self) -> int:
-        """Images that an epoch adds to the garbage: of the inverted ones so many a class, and of the controls as many in all."""
+        """Images that an epoch takes from the source: of the inverted ones so many a class, and of the controls as many in all."""
         options = self.options
         return options.per_class * (self.classifier.spec.num_classes + (options.source == "inverted" and options.invert_garbage))
 
@@ -97,7 +97,7 @@ class GarbageTraining:
         )  # fmt: skip
         if cfg.recipe.channels_last:
             module = module.to(memory_format=torch.channels_last)
-        module.total_steps = module.planned_steps(self.per_epoch)
+        module.total_steps = module.planned_steps(self.per_epoch * (1 + (options.zoom > 1)))
         checkpoints = Checkpoints(run_dir.checkpoints, every=None, stem=self.name)
         trainer = make_trainer(
             cfg,
