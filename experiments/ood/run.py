@@ -55,8 +55,8 @@ VARIANTS: dict[str, list[str]] = {
     "BatchNorm of the batches": ["garbage=inverted", FEW, "garbage.inverted.batch_norm=batch"],
     "fresh generator": ["garbage=inverted", FEW, "garbage.inverted.generator=fresh"],
     "garbage inverted too": ["garbage=inverted", FEW, "garbage.inverted.invert_garbage=true"],
-    "20 a class": ["garbage=inverted", FEW, "garbage.inverted.per_class=20"],
-    "300 a class": ["garbage=inverted", FEW, "garbage.inverted.per_class=300"],
+    "10 a class": ["garbage=inverted", FEW, "garbage.inverted.per_class=10"],
+    "200 a class": ["garbage=inverted", FEW, "garbage.inverted.per_class=200"],
     "papers' objective": ["garbage=inverted", FEW, "garbage.inverted.inversion=[]"],
     "shifts": ["application.strengths=[0.01,0.03,0.1,0.3]", "application.detectors=[msp,energy,mahalanobis,knn]"],
 }  # fmt: skip
