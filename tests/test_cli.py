@@ -81,7 +81,7 @@ def test_wrong_input_of_every_kind(tmp_path: Path, capfd: pytest.CaptureFixture[
         ("trainer=ddp", "application.batch_size=49"): "application.batch_size=49: must be a multiple of the 2 processes that share it out",
         ("logger=wandb",): "logger.mode=online: W&B has no login on this machine",
         ("logger.name=wandbb",): "logger.name=wandbb: did you mean 'wandb'?",
-        ("application=train_classifier", "classifier=cnn", "data=cifar100"): "CIFAR100 is not there",
+        ("application=train_classifier", "classifier=cnn", "data=cifar100"): "CIFAR100 (train=True) is not there",
         ("application=train_classifier", "classifier=cnn", "data=svhn_head"): "train_32x32.head.mat is not there",
         ("application=train_classifier", "classifier=cnn", "data=npz"): "data.path: must name an .npz file with X and y",
         ("application=train_classifier",): "classifier.network: choose a network to train",

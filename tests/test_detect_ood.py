@@ -24,7 +24,7 @@ from netinv_lightning.run import run
 DIGITS = ["application=detect_ood", "data=mnist5k", "classifier.zoo=mnist_cnn", "application.samples=400"]
 GARBAGE = [
     *("application.detectors=[msp,energy,knn,mahalanobis]", "garbage=noise", "garbage.noise.epochs=3", "garbage.noise.images=500"),
-    *("garbage.noise.initial=200", "garbage.noise.per_class=10", "data.batch_size=50"),
+    *("garbage.noise.initial=200", "garbage.noise.per_class=10", "garbage.noise.weight=1", "garbage.noise.lr=0.02", "data.batch_size=50"),
 ]
 DETECTORS = ("msp", "energy", "knn", "mahalanobis", "noise")
 
