@@ -22,7 +22,7 @@ the table by at most 0.002.
     energy                   0.000     0.000         0.689                  0.966     0.968         0.853
     gen                      0.000     0.000         0.745                  0.977     0.978         0.887
     uncertainty              0.000     0.000         0.789                  0.996     0.996         0.952
-    odin                     0.000     0.000         0.739                  0.997     0.996         0.955
+    odin                     0.000     0.000         0.739                  0.997     0.997         0.955
     lc                       0.000     0.000         0.690                  0.992     0.991         0.884
     mahalanobis              1.000     1.000         0.999                  1.000     1.000         0.995
     knn                      0.959     0.956         0.989                  0.999     0.999         0.982
@@ -30,7 +30,7 @@ the table by at most 0.002.
     gmm                      1.000     1.000         0.998                  1.000     1.000         0.991
     cluster                  1.000     1.000         0.988                  0.999     0.998         0.987
     autoencoder              1.000     1.000         0.994                  1.000     1.000         0.994
-    oodl                     1.000     1.000         0.964                  0.999     0.999         0.998
+    oodl                     1.000     1.000         0.963                  1.000     1.000         0.950
 
 The zeros are no flipped sign: mnist_cnn takes all noise for the digit 8, more confidently than any digit, and so does mnist_resnet.
 

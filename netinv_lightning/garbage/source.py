@@ -111,7 +111,6 @@ class Inverted(Source):
             if self.cfg[key].name != wanted:
                 raise InputError(f"{key}={self.cfg[key].name} {why}; leave it out")
         self.cfg.trainer = {key: value for key, value in trainer.items() if key not in ("max_epochs", "max_steps")}
-        self.accuracy = float("nan")
 
     def check(self, network: nn.Module) -> None:
         make_module(self.cfg, self._frozen(network))
@@ -135,7 +134,6 @@ class Inverted(Source):
         )
         with expected_warnings():
             trainer.fit(module, train_dataloaders=Steps(steps))
-        self.accuracy = sum(module.accuracies[-10:]) / len(module.accuracies[-10:])
         self.generators = {name: value.cpu() for name, value in module.generators.state_dict().items()}
         return self._draw(module, cfg.seed)
 
