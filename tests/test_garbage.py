@@ -26,7 +26,7 @@ QUICK = [
     "garbage.inverted.epochs=3", "garbage.inverted.lr=0.01", "garbage.inverted.distil=0",
     "garbage.inverted.weight=0.5", "garbage.inverted.images=600", "garbage.inverted.initial=200",
     "garbage.inverted.per_class=20", "garbage.inverted.inversion=[]",
-    "garbage.inverted.steps=30", "garbage.inverted.warm_steps=10",
+    "garbage.inverted.steps=30", "garbage.inverted.warm_steps=10", "garbage.inverted.zoom=1",
 ]  # fmt: skip
 
 END_OF_EPOCH = GarbageModule.on_train_epoch_end
