@@ -96,11 +96,15 @@ def cifar100_subset(root: Path, train: bool) -> Split:
             raise ValueError(f"X is {X.dtype} {X.shape}, y {y.shape}, not uint8 [n, 32, 32, 3] and labels 0 to 99 [n]")
     except Exception as error:  # numpy answers damaged bytes with whatever it trips over
         raise InputError(f"data.root={root}: {path.name} is damaged ({one_line(error)}); get it again") from error
-    return torch.from_numpy(X).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(y)
+    return _channels_first(X), torch.from_numpy(y)
 
 
 def _cifar(data: datasets.VisionDataset) -> Split:
-    return torch.from_numpy(data.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(data.targets)
+    return _channels_first(data.data), torch.tensor(data.targets)
+
+
+def _channels_first(images_nHWC: np.ndarray) -> Tensor:
+    return torch.from_numpy(images_nHWC).permute(0, 3, 1, 2).contiguous()
 
 
 def svhn(root: Path, train: bool) -> Split:

@@ -77,7 +77,7 @@ class Contest:
     def _of_classifier(self, classifier: str) -> dict[str, float]:
         """Accuracy and calibration at home, garbage rate and the papers' threshold abroad (A4-7, A4-8, A4-15)."""
         own_nM = self.logits[classifier][self.own].softmax(dim=1)
-        calibrated = calibration(own_nM, self.label_n)
+        calibrated, own_confidence_n = calibration(own_nM, self.label_n), self._confidence(classifier, self.own)
         found = {
             names.ood(classifier, "own", "accuracy"): float((own_nM.argmax(dim=1) == self.label_n).float().mean()),
             names.ood(classifier, "own", "ece"): calibrated.ece,
@@ -90,7 +90,7 @@ class Contest:
             if logits_nM.shape[1] > self.classes:
                 found[names.ood(classifier, what, "garbage_rate")] = garbage_rate(logits_nM.argmax(dim=1), self.classes)
             if name != self.own:
-                claim = threshold_claim(self._confidence(classifier, self.own), confidence_n, taken_n)
+                claim = threshold_claim(own_confidence_n, confidence_n, taken_n)
                 found |= {
                     names.ood(classifier, name, "gap"): claim.all_samples.gap,
                     names.ood(classifier, name, "gap_but_5_percent"): claim.but_5_percent.gap,
