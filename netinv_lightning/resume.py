@@ -9,7 +9,8 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from netinv_lightning.config import APPLICATION_KEYS, Config
+from netinv_lightning.application_keys import APPLICATION_KEYS
+from netinv_lightning.config import Config
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.run_dir import RunDir
 from netinv_lightning.trust import check_targets

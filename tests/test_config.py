@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 import netinv_lightning
-from netinv_lightning import config
+from netinv_lightning import application_keys, config
 from netinv_lightning.applications.invert import MODULE_KEYS, make_module
 from netinv_lightning.classifiers import training
 from netinv_lightning.data.module import ImageDataModule
@@ -31,7 +31,7 @@ def test_every_choice_composes(choice: str) -> None:
     group, name = choice.rsplit("/", 1) if choice.startswith("hydra/") else choice.split("/", 1)
     appended = "+" if group in ("experiment", "debug", "sweep") else ""
     cfg = netinv_lightning.compose([f"{appended}{group}={name}"])
-    assert cfg.application.name in config.APPLICATION_KEYS
+    assert cfg.application.name in application_keys.APPLICATION_KEYS
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_schema_mirrors_the_constructor(schema: type, constructor: type) -> None
 
 @pytest.mark.parametrize(
     ("schema", "constructor", "keys"),
-    [(config.Invert, InversionModule, MODULE_KEYS), (config.Recipe, training.ClassifierModule, training.MODULE_KEYS)],
+    [(application_keys.Invert, InversionModule, MODULE_KEYS), (config.Recipe, training.ClassifierModule, training.MODULE_KEYS)],
 )
 def test_keys_have_the_module_defaults(schema: type, constructor: type, keys: tuple[str, ...]) -> None:
     defaults = schema()

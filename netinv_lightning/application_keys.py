@@ -1,0 +1,138 @@
+"""The typed keys of each application, and the one home of their defaults; `config.py` holds the rest of the schema.
+
+Imports are light, as there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Optional
+
+
+@dataclass
+class Invert:
+    """Keys of `application=invert`: the optimisation of the generator and its evaluation."""
+
+    name: str = "invert"
+    steps: int = 1000
+    batch_size: int = 48
+    lr: float = 6e-3
+    weight_decay: float = 0.0
+    betas: list[float] = field(default_factory=lambda: [0.5, 0.99])
+    warmup: int = 0
+    final_lr: float = 0.1
+    sampling_dropout: bool = True
+    sampling_batch_norm: str = "running"
+    channels_last: bool = True
+    compile: bool = False
+    verifiers: list[str] = field(default_factory=list)
+    eval_samples: int = 10000
+    eval_batch_size: int = 500
+    keep_samples: int = 1000
+    grid_columns: int = 10
+    grid_every: int = 250
+    log_every: int = 10
+    checkpoint_every: int = 250
+
+
+@dataclass
+class MeasureApplication:
+    """Keys of `application=measure`: the finished run, or the file of images, that is measured as `measure` says.
+
+    Without `samples` it is the run directory `run`; without `verifiers`, the run's own are asked.
+    """
+
+    name: str = "measure"
+    run: Optional[str] = None
+    samples: Optional[str] = None
+    verifiers: Optional[list[str]] = None
+
+
+@dataclass
+class InterpretApplication:
+    """Keys of `application=interpret`: the finished run whose images are studied as `interpret` says."""
+
+    name: str = "interpret"
+    run: Optional[str] = None
+
+
+@dataclass
+class Approach:
+    """Keys of `application=approach`: inversion towards other targets than classes, by descent on the pixels (A3-10).
+
+    `target` is `soft` or `logits` (`vector`: numbers, one a class, or several such lists), `neuron` (`units` of `layer`, to give
+    `value`, or as much as they can if null) or `features` (of `layer`: `file`, a safetensors file with `images` or `features`, the
+    first `rows` of them). Each target gets `images` images, from `steps` steps each; parametrisation, jitter and init_std as for
+    `method=gradient`, which need not be chosen. A unit that sees few pixels is reached more surely with `parametrisation=pixel`.
+    """
+
+    name: str = "approach"
+    target: str = "soft"
+    vector: Optional[list[Any]] = None
+    layer: str = "penultimate"
+    units: Optional[list[int]] = None
+    value: Optional[float] = None
+    file: Optional[str] = None
+    rows: int = 5
+    images: int = 5
+    verifiers: list[str] = field(default_factory=list)
+    steps: int = 400
+    lr: float = 0.3
+    parametrisation: str = "fourier"
+    jitter: int = 0
+    init_std: float = 1.0
+    log_every: int = 10
+
+
+@dataclass
+class DetectOod:
+    """Keys of `application=detect_ood`: detectors of a frozen classifier, and the sets that it was not made for.
+
+    `samples` are taken of each set at most; `outliers` are sets that `netinv_lightning.data.outliers` knows. `strengths` (root mean
+    square changes of a pixel) ask for the perturbation study, of `shifted` test images. Classifiers with a garbage class: `garbage`.
+    """
+
+    name: str = "detect_ood"
+    detectors: list[str] = field(default_factory=lambda: [
+        "msp", "max_logit", "energy", "gen", "uncertainty", "lc", "odin", "oodl",
+        "mahalanobis", "knn", "vim", "gmm", "cluster", "autoencoder"
+    ])  # fmt: skip
+    outliers: list[str] = field(default_factory=lambda: ["gaussian_noise", "uniform_noise"])
+    samples: int = 5000
+    strengths: list[float] = field(default_factory=list)
+    shifted: int = 500
+
+
+@dataclass
+class Benchmark:
+    """Keys of `application=benchmark`: every combination is an inversion of its own, with `overrides` on top.
+
+    On the command line each of them is quoted: `'application.overrides=["application.steps=200"]'`.
+    """
+
+    name: str = "benchmark"
+    experiments: list[str] = field(default_factory=lambda: ["mnist_invert"])
+    methods: list[str] = field(default_factory=lambda: ["generator", "gradient"])
+    conditionings: list[str] = field(default_factory=lambda: ["vector_matrix"])
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
+    overrides: list[str] = field(default_factory=list)
+
+
+@dataclass
+class TrainClassifier:
+    """Keys of `application=train_classifier`; how it trains is told by `recipe`."""
+
+    name: str = "train_classifier"
+    save_as: Optional[str] = None
+
+
+APPLICATION_KEYS: dict[str, type] = {
+    "invert": Invert,
+    "train_classifier": TrainClassifier,
+    "measure": MeasureApplication,
+    "approach": Approach,
+    "interpret": InterpretApplication,
+    "detect_ood": DetectOod,
+    "benchmark": Benchmark,
+}
+"""The keys of each application, by its name."""
