@@ -21,6 +21,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 
+from netinv_lightning.application_keys import INVERSIONS
 from netinv_lightning.applications.invert import InvertApplication
 from netinv_lightning.classifiers.classifier import PENULTIMATE, FrozenClassifier
 from netinv_lightning.config import CONF, register
@@ -176,7 +177,7 @@ def load_run(run_dir: str | Path, trusted: Sequence[str] = ()) -> Inversion:
     """
     directory = Path(run_dir)
     cfg = inversion_config(directory, trusted)
-    if cfg.application.name != "invert" or (cfg.method.name == "generator" and not checkpoint_of(directory).is_file()):
+    if cfg.application.name not in INVERSIONS or (cfg.method.name == "generator" and not checkpoint_of(directory).is_file()):
         raise InputError(f"{directory}: holds no trained generator (application={cfg.application.name}, no checkpoints/last.ckpt)")
     summary = directory / "summary.json"
     return Inversion(cfg, load_module(cfg, directory), json.loads(summary.read_text()) if summary.is_file() else {})

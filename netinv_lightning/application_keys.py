@@ -36,6 +36,35 @@ class Invert:
 
 
 @dataclass
+class Reconstruct(Invert):
+    """Keys of `application=reconstruct`: those of an inversion, and what its images are compared with afterwards.
+
+    `reconstructions` of them are compared with at most `members` training images and as many held-out ones.
+    """
+
+    name: str = "reconstruct"
+    reconstructions: int = 1000
+    members: int = 2000
+
+
+@dataclass
+class Audit:
+    """Keys of `application=audit`: which attacks (`netinv_lightning.applications.audit.ATTACKS`), and how long each works.
+
+    `effort` is `quick` (minutes on two cores) or `full`; `overrides` are added to every attack, each in quotes. The rest as for
+    `application=reconstruct`; `verifiers` tell whether the images show the classes.
+    """
+
+    name: str = "audit"
+    attacks: list[str] = field(default_factory=lambda: ["reconstruction", "natural", "kkt"])
+    effort: str = "quick"
+    overrides: list[str] = field(default_factory=list)
+    reconstructions: int = 1000
+    members: int = 2000
+    verifiers: list[str] = field(default_factory=list)
+
+
+@dataclass
 class MeasureApplication:
     """Keys of `application=measure`: the finished run, or the file of images, that is measured as `measure` says.
 
@@ -104,6 +133,56 @@ class DetectOod:
 
 
 @dataclass
+class Distill:
+    """Keys of `application=distill`: the finished run `run`, whose images a `student` learns the classifier's answers on.
+
+    It trains `steps` steps of `batch_size` fresh images, of which both see the view that `augmentation` describes.
+    """
+
+    name: str = "distill"
+    run: Optional[str] = None
+    student: dict[str, Any] = field(default_factory=lambda: {"_target_": "netinv_lightning.classifiers.networks.CNN"})
+    steps: int = 1000
+    batch_size: int = 100
+    lr: float = 6e-3
+    temperature: float = 4.0
+
+
+@dataclass
+class Counterfeit:
+    """Keys of `application=counterfeit`: of `samples` images of the finished run `run`, those that its classifier takes for their
+    class with `confidence` or more. Without `verifiers` the run's own are asked.
+    """
+
+    name: str = "counterfeit"
+    run: Optional[str] = None
+    confidence: float = 0.9
+    verifiers: Optional[list[str]] = None
+    samples: int = 2000
+
+
+@dataclass
+class Finetune:
+    """Keys of `application=finetune`: the classifier of the finished run `run` trains on with `share` of its images in each batch.
+
+    `images` are drawn of the run. They keep their labels and are as they are (`kind=labels`), or perturbed by `attack_steps` steps in
+    the Linf ball of `radius` (`adversarial`), against which robust accuracy is measured too, on `attacked` test images. Real images,
+    batch size, shift and flip: `data`.
+    """
+
+    name: str = "finetune"
+    run: Optional[str] = None
+    kind: str = "labels"
+    share: float = 0.25
+    images: int = 5000
+    steps: int = 300
+    lr: float = 0.01
+    radius: float = 0.03
+    attack_steps: int = 10
+    attacked: int = 1000
+
+
+@dataclass
 class Benchmark:
     """Keys of `application=benchmark`: every combination is an inversion of its own, with `overrides` on top.
 
@@ -128,11 +207,19 @@ class TrainClassifier:
 
 APPLICATION_KEYS: dict[str, type] = {
     "invert": Invert,
+    "reconstruct": Reconstruct,
+    "audit": Audit,
     "train_classifier": TrainClassifier,
     "measure": MeasureApplication,
     "approach": Approach,
     "interpret": InterpretApplication,
     "detect_ood": DetectOod,
+    "distill": Distill,
+    "counterfeit": Counterfeit,
+    "finetune": Finetune,
     "benchmark": Benchmark,
 }
 """The keys of each application, by its name."""
+
+INVERSIONS = ("invert", "reconstruct")
+"""Applications that are an inversion, with all its keys, and leave what one leaves."""

@@ -146,6 +146,20 @@ class GradientMethod:
 
 
 @dataclass
+class KktMethod:
+    """`method=kkt`: arguments of `netinv_lightning.inversion.kkt.KktInversion`."""
+
+    name: str = "kkt"
+    candidates: int = 1000
+    steps: int = 1000
+    lr: float = 0.05
+    multiplier_lr: float = 0.03
+    sharpness: float = 10.0
+    final_sharpness: float = 300.0
+    init_std: float = 0.1
+
+
+@dataclass
 class Garbage:
     """A classifier with a garbage class, one more detector of `application=detect_ood` (`netinv_lightning.garbage`; A4-6).
 
@@ -154,8 +168,11 @@ class Garbage:
     or to compare `noise` or `outliers` (training images of the sets `exposed`). It starts from the weights of the classifier
     (`start=trained`) or from new ones (`scratch`). `inversion` are overrides of an inversion; its generator trains `steps`, and where it
     goes on with the one before (`generator=warm`, not `fresh`) `warm_steps`; with `invert_garbage` garbage is inverted too. Labels are by
-    the share `distil` the classifier's own answer; garbage weighs `weight` times another class; BatchNorm has the statistics of the
-    batches (`batch`) or keeps its own (`kept`). Each image added brings a random crop along, enlarged 1 to `zoom` times, unless it is 1.
+    the share `distil` the classifier's own answer. `balanced` by weights of their counts are `all` classes (the papers), or `garbage`
+    alone, and the others keep the shares that the classifier learnt; garbage weighs `weight` times another class. BatchNorm has the
+    statistics of the batches (`batch`) or keeps its own (`kept`). Each image added brings a random crop along, enlarged 1 to `zoom`
+    times, unless it is 1.
+    It is asked by `score`: the `odds` of garbage, or `odds_and_energy`, which adds the energy of the known classes.
     """
 
     source: str = "inverted"
@@ -170,12 +187,14 @@ class Garbage:
     invert_garbage: bool = False
     zoom: float = 1.0
     distil: float = 0.0
+    balanced: str = "all"
     weight: float = 1.0
     batch_norm: str = "batch"
     steps: int = 200
     warm_steps: int = 60
     inversion: list[str] = field(default_factory=list)
     exposed: list[str] = field(default_factory=list)
+    score: str = "odds"
 
 
 @dataclass
@@ -257,7 +276,7 @@ class Config:
     logger: Logger = field(default_factory=Logger)
 
 
-METHOD_KEYS: dict[str, type] = {"generator": GeneratorMethod, "gradient": GradientMethod}
+METHOD_KEYS: dict[str, type] = {"generator": GeneratorMethod, "gradient": GradientMethod, "kkt": KktMethod}
 """The keys of each method, by its name."""
 
 

@@ -6,6 +6,7 @@ import math
 
 from omegaconf import DictConfig
 
+from netinv_lightning.application_keys import INVERSIONS
 from netinv_lightning.errors import InputError
 
 
@@ -25,12 +26,14 @@ def check(cfg: DictConfig) -> None:
     if cfg.n_generators < 1:
         raise InputError(f"n_generators={cfg.n_generators}: must be 1 or more")
     size = cfg.classifier.image_size
-    if cfg.application.name == "invert" and size is not None and not 28 <= size <= 64:
+    if cfg.application.name in INVERSIONS and size is not None and not 28 <= size <= 64:
         raise InputError(f"classifier.image_size={size}: the generator makes images of 28 to 64 pixels a side")
     positive = {f"recipe.{key}": cfg.recipe[key] for key in ("epochs", "lr")}
-    if cfg.application.name == "invert":
+    if cfg.application.name in INVERSIONS:
         keys = ("steps", "lr", "eval_samples", "eval_batch_size", "grid_columns", "grid_every", "log_every", "checkpoint_every")
         positive |= {f"application.{key}": cfg.application[key] for key in keys}
+    if cfg.application.name in ("reconstruct", "audit"):
+        positive |= {f"application.{key}": cfg.application[key] for key in ("reconstructions", "members")}
     if cfg.measure.samples is not None:
         positive["measure.samples"] = cfg.measure.samples
     for key, value in positive.items():

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig
 
+from netinv_lightning.application_keys import INVERSIONS
 from netinv_lightning.applications.invert import METHODS
 from netinv_lightning.classifiers.build import load_classifier
 from netinv_lightning.classifiers.classifier import FrozenClassifier
@@ -53,7 +54,7 @@ def open_finished(directory: Path, key: str) -> FinishedRun:
     """
     where = f"application.run={directory}"
     cfg = inversion_config(directory)
-    if cfg.application.name != "invert":
+    if cfg.application.name not in INVERSIONS:
         raise InputError(f"{where}: is a run of application={cfg.application.name}; give one of application=invert")
     if (state := RunDir(directory).state) != "done":
         raise InputError(f"{where}: is not done ({state}); continue it with resume={directory}")

@@ -16,10 +16,15 @@ from netinv_lightning.run_dir import RunDir
 
 APPLICATIONS = {
     "invert": "netinv_lightning.applications.invert:InvertApplication",
+    "reconstruct": "netinv_lightning.applications.reconstruct:ReconstructApplication",
+    "audit": "netinv_lightning.applications.audit:AuditApplication",
     "measure": "netinv_lightning.applications.measure:MeasureApplication",
     "approach": "netinv_lightning.applications.approach:ApproachApplication",
     "interpret": "netinv_lightning.applications.interpret:InterpretApplication",
     "detect_ood": "netinv_lightning.applications.detect_ood:DetectOodApplication",
+    "distill": "netinv_lightning.applications.distill:DistillApplication",
+    "counterfeit": "netinv_lightning.applications.counterfeit:CounterfeitApplication",
+    "finetune": "netinv_lightning.applications.finetune:FinetuneApplication",
     "benchmark": "netinv_lightning.applications.benchmark:BenchmarkApplication",
     "train_classifier": "netinv_lightning.applications.train_classifier:TrainClassifierApplication",
 }

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import statistics
-import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,18 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 
 from netinv_lightning.api import compose
 from netinv_lightning.classifiers.build import load_classifier, load_zoo
-from netinv_lightning.config_errors import explain
-from netinv_lightning.errors import InputError, Preempted, one_line
+from netinv_lightning.errors import InputError
 from netinv_lightning.metrics import names
+from netinv_lightning.parts import done, run_part
 from netinv_lightning.report import Report
-from netinv_lightning.run import run
 from netinv_lightning.run_dir import RunDir, write_atomically
 from netinv_lightning.sweep import check_job
-from netinv_lightning.sweep_table import read_status
 from netinv_lightning.tables import Cell, Table, show, shown, write_csv, write_markdown
 
 SHOWN = {
@@ -98,7 +94,10 @@ class BenchmarkApplication:
             self._controls_report(experiment)
 
     def run(self, run_dir: RunDir) -> dict[str, float]:
-        errors = {job.name: error for number, job in enumerate(self.jobs) if (error := self._run(job, run_dir.path, number))}
+        errors = {}
+        for number, job in enumerate(self.jobs):
+            if error := run_part(job.cfg, run_dir.path / job.name, f"job {number + 1} of {len(self.jobs)}: {job.name}"):
+                errors[job.name] = error
         groups = [*self._groups(run_dir.path)]
         notes = [f"failed: {name}: {error}" for name, error in errors.items()]
         for experiment in self.cfg.application.experiments:
@@ -132,33 +131,15 @@ class BenchmarkApplication:
                 of_seed.seed = seed
                 yield Job(experiment, method, conditioning, seed, of_seed)
 
-    def _run(self, job: Job, path: Path, number: int) -> str | None:
-        """Runs a job unless it is done; gives its error in one line."""
-        directory, status = path / job.name, read_status(path / job.name)
-        if status.get("state") == "done":
-            return None
-        print(f"job {number + 1} of {len(self.jobs)}: {job.name}", file=sys.stderr, flush=True)
-        try:
-            run(job.cfg, directory, resuming=bool(status))
-        except Preempted:  # ends the benchmark, not this job alone
-            raise
-        except (InputError, OmegaConfBaseException) as error:
-            if not status:
-                RunDir(directory).record_refusal(job.cfg, explain(error))
-            return explain(error)
-        except Exception as error:
-            return one_line(f"{type(error).__name__}: {error}")
-        return None
-
     def _groups(self, path: Path) -> Iterator[Group]:
         combinations = dict.fromkeys((job.experiment, job.method, job.conditioning) for job in self.jobs)
         for combination in combinations:
             jobs = [job for job in self.jobs if (job.experiment, job.method, job.conditioning) == combination]
-            done = [path / job.name for job in jobs if read_status(path / job.name).get("state") == "done"]
-            group = Group(*combination, f"{len(done)}/{len(jobs)} seeds")
-            for directory in done:
+            finished = [path / job.name for job in jobs if done(path / job.name)]
+            group = Group(*combination, f"{len(finished)}/{len(jobs)} seeds")
+            for directory in finished:
                 group.add(_read_json(directory / "summary.json"))
-            verdicts = Counter(str(_read_json(directory / "verdict.json")["verdict"]) for directory in done)
+            verdicts = Counter(str(_read_json(directory / "verdict.json")["verdict"]) for directory in finished)
             group.verdict = ", ".join(f"{count} {verdict}" if len(verdicts) > 1 else verdict for verdict, count in verdicts.items())
             yield group
 

@@ -70,10 +70,14 @@ class DetectOodApplication:
             metrics = train_once(self.cfg, self.classifier, run_dir.path)
             start = time.perf_counter()
             write_fitted_on(run_dir.path, self.training, self.validation)
-            rejecting = {name: garbage_detector(name, training.run(run_dir, loggers)) for name, training in self.garbage.items()}
+            extended = {name: training.run(run_dir, loggers) for name, training in self.garbage.items()}
             device = make_trainer(self.cfg, callbacks=[], loggers=[], enable_checkpointing=False).strategy.root_device
-            for classifier in (self.classifier, *(detector.classifier for detector in rejecting.values())):
+            for classifier in (self.classifier, *extended.values()):
                 classifier.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            rejecting = {
+                name: garbage_detector(name, self.cfg.garbage[name].score, classifier, self.validation.images_nCHW)
+                for name, classifier in extended.items()
+            }
             fitted = self._fit()
             contest = hold(
                 {PLAIN: fitted, **{name: {name: detector} for name, detector in rejecting.items()}},

@@ -2,6 +2,7 @@
 
 `method=generator` trains conditioned generators (S2 section 3); the training step is in netinv_lightning/inversion/module.py.
 `method=gradient` optimises each image that is asked for; see netinv_lightning/inversion/pixels.py.
+`method=kkt` optimises candidates for training images that explain the weights; see netinv_lightning/inversion/kkt.py.
 """
 
 from __future__ import annotations
@@ -33,11 +34,13 @@ from netinv_lightning.inversion.augmentation import Augmentation
 from netinv_lightning.inversion.conditioning import Conditioning
 from netinv_lightning.inversion.evaluation import Inverter, evaluate
 from netinv_lightning.inversion.generator import Generator
+from netinv_lightning.inversion.kkt import KktInversion
 from netinv_lightning.inversion.module import InversionModule, NonFiniteError, Steps, first_reached, own_randomness
 from netinv_lightning.inversion.objective import Objective
 from netinv_lightning.inversion.perturbation import Perturbation
 from netinv_lightning.inversion.pixels import PixelInversion
 from netinv_lightning.inversion.ranks import sum_over_ranks
+from netinv_lightning.inversion.stationarity import check_twice_differentiable
 from netinv_lightning.metrics import names
 from netinv_lightning.progress import progress
 from netinv_lightning.report import Report, last_losses
@@ -77,7 +80,7 @@ def make_module(cfg: DictConfig, classifier: FrozenClassifier | None = None) -> 
         generators=generators,
         conditioning=conditioning,
         classifier=classifier,
-        objective=Objective(_plain(cfg.loss), classifier.feature_layers),
+        objective=_objective(cfg, classifier),
         perturbation=_made("perturbation", Perturbation, **cfg.perturbation),
         augmentation=_made("augmentation", Augmentation, **cfg.augmentation),
         seed=cfg.seed,
@@ -104,7 +107,7 @@ def make_pixels(cfg: DictConfig, classifier: FrozenClassifier | None = None) -> 
         PixelInversion,
         conditioning=_made("conditioning", Conditioning, num_classes=spec.num_classes, image_size=spec.image_size, **cfg.conditioning),
         classifier=classifier,
-        objective=Objective(_plain(cfg.loss), classifier.feature_layers),
+        objective=_objective(cfg, classifier),
         perturbation=_made("perturbation", Perturbation, **cfg.perturbation),
         augmentation=_made("augmentation", Augmentation, **cfg.augmentation),
         log_every=cfg.application.log_every,
@@ -112,13 +115,45 @@ def make_pixels(cfg: DictConfig, classifier: FrozenClassifier | None = None) -> 
     )
 
 
-METHODS: dict[str, Callable[[DictConfig, FrozenClassifier | None], Inverter]] = {"generator": make_module, "gradient": make_pixels}
+def make_kkt(cfg: DictConfig, classifier: FrozenClassifier | None = None) -> KktInversion:
+    """The same for `method=kkt`.
+
+    Raises:
+        InputError: naming the key that is wrong.
+    """
+    if cfg.n_generators > 1:
+        raise InputError(f"n_generators={cfg.n_generators}: method=kkt has no generator; for more images set method.candidates")
+    if cfg.application.compile:
+        raise InputError("application.compile=true: a compiled network has no second derivative, which method=kkt needs; leave it out")
+    classifier = classifier or load_classifier(cfg)
+    _check_derivatives(classifier, "method=kkt")
+    if classifier.batch_norms:
+        log.warning("method=kkt: the network has BatchNorm, for which the theory does not hold; it is taken as in evaluation")
+    spec, options = classifier.spec, {key: value for key, value in _plain(cfg.method).items() if key != "name"}
+    if (most := cfg.trainer.get("max_steps") or 0) > 0:
+        options["steps"] = min(options["steps"], most)
+    return _made(
+        "method",
+        KktInversion,
+        conditioning=_made("conditioning", Conditioning, num_classes=spec.num_classes, image_size=spec.image_size, **cfg.conditioning),
+        classifier=classifier,
+        seed=cfg.seed,
+        log_every=cfg.application.log_every,
+        **options,
+    )
+
+
+METHODS: dict[str, Callable[[DictConfig, FrozenClassifier | None], Inverter]] = {
+    "generator": make_module,
+    "gradient": make_pixels,
+    "kkt": make_kkt,
+}
 
 
 class InvertApplication:
     """Inverts the classifier that `cfg.classifier` names.
 
-    A run of `method=gradient` has no checkpoint: continued, it starts anew, and makes the same images.
+    A run of `method=gradient` or `kkt` has no checkpoint: continued, it starts anew, and makes the same images.
     """
 
     best_metric = names.INVERSION_ACCURACY
@@ -133,8 +168,8 @@ class InvertApplication:
             raise InputError(f"application.batch_size={size}: must be a multiple of the {processes} processes that share it out")
         if cfg.method.name not in METHODS:
             raise InputError(f"method.name={cfg.method.name}: {nearest(cfg.method.name, METHODS)} Set method=NAME")
-        if cfg.method.name == "gradient" and processes > 1:
-            raise InputError(f"trainer.devices={cfg.trainer.devices}: method=gradient works in one process; set trainer=default")
+        if cfg.method.name != "generator" and processes > 1:
+            raise InputError(f"trainer.devices={cfg.trainer.devices}: method={cfg.method.name} works in one process; set trainer=default")
         self.module = METHODS[cfg.method.name](cfg, classifier)
         self.verifiers = [load_zoo(name) for name in cfg.application.verifiers]
         verifiers = dict(zip(cfg.application.verifiers, self.verifiers, strict=True))
@@ -163,7 +198,7 @@ class InvertApplication:
                 for logger in loggers:
                     logger.log_metrics(metrics, step=step)
                 self._show(run_dir, loggers, draw(app.keep_samples), confusion_NN, step)
-                metrics |= self._interpret(run_dir, loggers, draw, step)
+                metrics |= self.afterwards(run_dir, loggers, draw, step)
                 print(
                     f"inversion accuracy: {metrics[names.INVERSION_ACCURACY]:.4f} (soft), {metrics[names.INVERSION_ACCURACY_HOT]:.4f} (hot)"
                 )
@@ -221,8 +256,11 @@ class InvertApplication:
         module.to(trainer.strategy.root_device)
         module.autocast, module.report = trainer.precision_plugin.forward_context, BatchReport(loggers, module.steps)
 
-    def _interpret(self, run_dir: RunDir, loggers: list[Logger], draw: Callable[[int], Images], step: int) -> dict[str, float]:
-        """What `interpret=full` finds; images that cannot be studied do not take the inversion with them."""
+    def afterwards(self, run_dir: RunDir, loggers: list[Logger], draw: Callable[[int], Images], step: int) -> dict[str, float]:
+        """What is asked of the images once they are there, in one process; here `interpret=full`. Gives its metrics.
+
+        Images that cannot be studied do not take the inversion with them.
+        """
         if self.study is None:
             return {}
         try:
@@ -332,6 +370,19 @@ def _costs_of_drawing(module: PixelInversion) -> dict[str, float]:
 
 def _costs_of_reaching(reached: tuple[int, float] | None) -> dict[str, float]:
     return dict(zip((names.STEPS_TO_95, names.SECONDS_TO_95), reached, strict=True)) if reached else {}
+
+
+def _objective(cfg: DictConfig, classifier: FrozenClassifier) -> Objective:
+    objective = Objective(_plain(cfg.loss), classifier.feature_layers)
+    for term in ("gradient", "stationarity"):
+        if term in cfg.loss:
+            _check_derivatives(classifier, f"loss.{term}")
+    return objective
+
+
+def _check_derivatives(classifier: FrozenClassifier, key: str) -> None:
+    side = classifier.spec.image_size
+    check_twice_differentiable(classifier, torch.zeros(2, classifier.spec.channels, side, side, device=classifier.mean_C11.device), key)
 
 
 def _plain(cfg: DictConfig) -> dict[str, Any]:

@@ -43,7 +43,8 @@ class Batches:
 class ImageDataModule(L.LightningDataModule):
     """Images of one data set, split into train, validation (cut from the training images) and test.
 
-    Batches reach the model as float images in [0, 1], [B, C, H, W], and labels, [B]. Normalisation is the classifier's.
+    Batches reach the model as float images in [0, 1], [B, C, H, W], and labels, [B]. Normalisation is the classifier's. Training images
+    that nothing is trained on, those for validation and those outside of the subset, are `unused`.
 
     Args:
         name: One of `netinv_lightning.data.sources.LOADERS`, or `npz` or `image_folder` for a user's own images.
@@ -122,6 +123,9 @@ class ImageDataModule(L.LightningDataModule):
         self.train = _take(train, self.train_indices)
         self.val = _take(train, self.val_indices)
         self.test = test
+        unused_n = torch.ones(n, dtype=torch.bool)
+        unused_n[self.train_indices] = False
+        self.unused = _take(train, unused_n)
 
     def train_dataloader(self) -> Batches:
         # A last batch of one image would leave BatchNorm without statistics.

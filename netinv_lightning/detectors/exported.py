@@ -11,11 +11,12 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig
 from safetensors.torch import save_file
+from torch import Tensor
 
 from netinv_lightning.classifiers.build import load_carded, load_classifier
 from netinv_lightning.classifiers.classifier import FrozenClassifier
 from netinv_lightning.detectors.detector import DETECTORS, Detector, fit
-from netinv_lightning.detectors.garbage import GarbageOdds
+from netinv_lightning.detectors.garbage import GarbageOdds, GarbageOddsAndEnergy
 from netinv_lightning.detectors.known import gather
 from netinv_lightning.errors import InputError, nearest
 from netinv_lightning.image_sets import Images, read_tensors
@@ -28,9 +29,10 @@ def garbage_path(directory: Path, name: str) -> Path:
     return directory / FOLDER / f"{name}.safetensors"
 
 
-def garbage_detector(name: str, classifier: FrozenClassifier) -> Detector:
-    """The detector that a classifier with a garbage class is."""
-    return Detector(name, classifier, GarbageOdds())
+def garbage_detector(name: str, score: str, classifier: FrozenClassifier, validation_nCHW: Tensor) -> Detector:
+    """The detector that a classifier with a garbage class is, asked by one of `netinv_lightning.detectors.garbage.SCORES`."""
+    rule = GarbageOdds() if score == "odds" else GarbageOddsAndEnergy.fit(classifier, validation_nCHW)
+    return Detector(name, classifier, rule)
 
 
 def write_fitted_on(directory: Path, training: Images, validation: Images) -> None:
@@ -54,15 +56,15 @@ def load_detector_of(cfg: DictConfig, directory: Path, name: str) -> Detector:
     """
     if cfg.application.name != "detect_ood":
         raise InputError(f"{directory}: is a run of application={cfg.application.name}; give one of application=detect_ood")
-    if name in cfg.garbage:
-        path = garbage_path(directory, name)
-        return garbage_detector(name, load_carded(path, f"{directory}: detector {name}"))
     known = [*cfg.application.detectors, *cfg.garbage]
-    if name not in known or name not in DETECTORS:
+    if name not in cfg.garbage and (name not in known or name not in DETECTORS):
         raise InputError(f"{directory}: has no detector {name}; {nearest(name, known)}")
     path = directory / FOLDER / "fitted_on.safetensors"
     kept = read_tensors(path, f"{directory}: {FOLDER}/{path.name}")
-    classifier = load_classifier(cfg)
     training_nCHW, validation_nCHW = (kept[part].float() / 255 for part in ("training", "validation"))
+    if name in cfg.garbage:
+        classifier = load_carded(garbage_path(directory, name), f"{directory}: detector {name}")
+        return garbage_detector(name, cfg.garbage[name].score, classifier, validation_nCHW)
+    classifier = load_classifier(cfg)
     with torch.random.fork_rng():
         return fit(name, gather(classifier, training_nCHW, kept["labels"], validation_nCHW, seed=cfg.seed))

@@ -33,7 +33,7 @@ class GarbageModule(ClassifierModule):
         garbage_nCHW: The garbage of the first epoch, uint8.
         source: Of the garbage that each epoch adds.
         teacher: The plain classifier, whose answers the labels of training images are mixed with, by the share `options.distil`.
-        options: Keys of the choice: `distil`, `weight`, `batch_norm`, `zoom`, `images` (`netinv_lightning.config.Garbage`).
+        options: Keys of the choice: `distil`, `balanced`, `weight`, `batch_norm`, `zoom`, `images` (`netinv_lightning.config.Garbage`).
         epochs: How many; the last one adds none.
         seed: Of every draw.
         tell: Is given the numbers of each epoch.
@@ -77,6 +77,9 @@ class GarbageModule(ClassifierModule):
             images_nCHW, label_n = images_nCHW[chosen_n], label_n[chosen_n]
         label_n = torch.cat([label_n, torch.full((len(self.garbage_nCHW),), self.garbage)])
         weight_M = weights_of_counts(label_n, self.classifier.spec.num_classes)
+        if self.options.balanced == "garbage":
+            weight_M[: self.garbage] = 1.0
+            weight_M[self.garbage] = (len(label_n) - len(self.garbage_nCHW)) / (self.garbage * len(self.garbage_nCHW))
         weight_M[self.garbage] *= self.options.weight
         self.class_weights_N = weight_M.to(self.device)
         return Batches((torch.cat([images_nCHW, self.garbage_nCHW]), label_n), self.data.batch_size, shuffle=True, drop_last=True)

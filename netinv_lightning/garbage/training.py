@@ -22,6 +22,7 @@ from netinv_lightning.classifiers.training import MODULE_KEYS
 from netinv_lightning.data.module import ImageDataModule
 from netinv_lightning.data.outliers import check_outliers, gaussian_noise, same_data
 from netinv_lightning.detectors.exported import garbage_path
+from netinv_lightning.detectors.garbage import SCORES
 from netinv_lightning.errors import InputError, nearest, one_line
 from netinv_lightning.garbage.extended import extended_network, take_over, with_garbage_class
 from netinv_lightning.garbage.module import GarbageModule
@@ -31,7 +32,10 @@ from netinv_lightning.progress import PlainProgress, tell
 from netinv_lightning.run_dir import RunDir
 from netinv_lightning.trainer import expected_warnings, make_trainer
 
-CHOICES = {"source": tuple(SOURCES), "start": ("trained", "scratch"), "generator": ("warm", "fresh"), "batch_norm": ("batch", "kept")}
+CHOICES = {
+    "source": tuple(SOURCES), "start": ("trained", "scratch"), "generator": ("warm", "fresh"), "batch_norm": ("batch", "kept"),
+    "balanced": ("all", "garbage"), "score": SCORES,
+}  # fmt: skip
 LEAST = {"epochs": 1, "zoom": 1, "lr": 0.0, "weight": 0.0, "images": 2, "initial": 2, "per_class": 1, "steps": 1, "warm_steps": 1}
 
 

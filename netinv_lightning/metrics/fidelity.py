@@ -20,6 +20,7 @@ from torchmetrics import Metric
 from torchmetrics.image.fid import FrechetInceptionDistance  # torchmetrics.image names them only beside torch-fidelity
 from torchmetrics.image.kid import KernelInceptionDistance
 from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+from torchmetrics.image.mifid import MemorizationInformedFrechetInceptionDistance
 from torchmetrics.utilities import dim_zero_cat
 
 KID_SUBSETS, KID_SUBSET_SIZE = 50, 1000
@@ -48,6 +49,18 @@ def frechet_distance(real_mD: Tensor, **kwargs: Any) -> FrechetInceptionDistance
     metric = FrechetInceptionDistance(Extracted(real_mD.shape[1]), reset_real_features=False, **kwargs).to(real_mD.device)
     metric.update(real_mD.double(), real=True)
     return metric
+
+
+def memorisation_informed_distance(training_mD: Tensor, generated_nD: Tensor) -> float:
+    """Bai et al. 2021: the Frechet distance, the larger the nearer the generated images' features are to training images' on average.
+
+    It is divided by the mean cosine distance to the nearest training image where that is below 0.1.
+    """
+    with warnings.catch_warnings(action="ignore"):  # that it keeps all features
+        metric = MemorizationInformedFrechetInceptionDistance(Extracted(training_mD.shape[1]))
+    metric.update(training_mD.double(), real=True)
+    metric.update(generated_nD.double(), real=False)
+    return float(metric.compute())
 
 
 def kernel_distance(real_mD: Tensor, generated: int, seed: int = 0, **kwargs: Any) -> KernelInceptionDistance:

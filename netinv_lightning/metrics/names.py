@@ -149,6 +149,47 @@ def garbage(classifier: str, what: str) -> str:
     return f"garbage/{classifier}/{what}"
 
 
+def reconstruction(what: str, *of: object) -> str:
+    """Name of a number of the comparison of reconstructions with training and held-out images: what it is, and of what."""
+    return "/".join(["reconstruction", what, *map(str, of)])
+
+
+RECONSTRUCTION_AUC = reconstruction("auc")
+"""Chance that a training image is nearer to the reconstructions than a held-out image; 0.5 where nothing is given away."""
+
+
+STUDENT_ACCURACY = "student/accuracy"
+STUDENT_AGREEMENT = "student/agreement"
+STUDENT_AGREEMENT_FRESH = "student/agreement_fresh"
+"""Of a student that learnt on inverted images: on real test images, and on fresh inverted ones."""
+STUDENT_LOSS = "student/loss"
+TEACHER_ACCURACY = "student/teacher_accuracy"
+
+
+def noise_student(what: str) -> str:
+    """Name of a number of the control, a student that learnt on noise."""
+    return f"student/noise_{what}"
+
+
+COUNTERFEIT_SUCCESS = "counterfeit/success"
+"""Share of the images that the classifier takes for their class with the confidence asked for."""
+COUNTERFEIT_UNRECOGNISED = "counterfeit/unrecognised"
+"""Share of the counterfeits that no other network takes for their class."""
+
+
+def counterfeit(images: str, what: str) -> str:
+    """Name of a number of a set of images that are compared with counterfeits, or of these."""
+    return f"counterfeit/{images}/{what}"
+
+
+def finetune(arm: str, what: str) -> str:
+    """Name of what a classifier is before fine-tuning, or after one of its kinds."""
+    return f"finetune/{arm}/{what}"
+
+
+FINETUNE_ACCURACY = finetune("inverted", "accuracy")
+
+
 def figure(stem: str) -> str:
     """Name under which a figure of a study appears."""
     return f"figures/{stem}"

@@ -1,0 +1,182 @@
+"""`application=audit`: does a classifier give away its training images, or only what a class looks like?
+
+    netinv application=audit data=mnist classifier=checkpoint classifier.path=mine.safetensors
+
+Several attacks (`application=reconstruct`), each a run of its own below the audit's and none of which sees data; one table of members
+against held-out images, with controls; a verdict. `resume=` runs what is not done.
+
+Shape suffixes: m images of one kind, N classes.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from statistics import fmean
+
+import torch.nn.functional as F
+from omegaconf import DictConfig
+from torch import Tensor
+
+from netinv_lightning.api import compose
+from netinv_lightning.applications.reconstruct import ReconstructApplication
+from netinv_lightning.classifiers.build import load_classifier, load_zoo
+from netinv_lightning.classifiers.kept import train_once
+from netinv_lightning.detectors.seen import look
+from netinv_lightning.errors import InputError, nearest
+from netinv_lightning.image_sets import Images, open_real
+from netinv_lightning.metrics import names
+from netinv_lightning.metrics.reconstruction import Difference, difference
+from netinv_lightning.parts import done, run_part
+from netinv_lightning.reconstruction.comparison import CONTROLS, FULL, RECONSTRUCTIONS, interval
+from netinv_lightning.reconstruction.conclusion import Attacked, Conclusion, conclude
+from netinv_lightning.reconstruction.real_images import check_comparable, real_images, with_training_split
+from netinv_lightning.run_dir import RunDir, write_atomically
+from netinv_lightning.tables import Cell, Table, show, write_csv, write_markdown
+from netinv_lightning.tracking import check_logger
+from netinv_lightning.trainer import check_one_process
+
+ATTACKS = {
+    "reconstruction": ["conditioning.vectors=hot"],
+    "natural": ["loss=natural", "conditioning.vectors=hot"],
+    "kkt": ["method=kkt"],
+    "inversion": ["loss=inversion"],
+}
+"""What each attack sets: all nine terms (A2-11), the natural prior, the stationarity of the weights, and plain inversion to compare."""
+EFFORTS = {
+    "quick": {"reconstruction": ["application.steps=300"], "natural": ["application.steps=300"], "inversion": ["application.steps=300"]},
+    "full": {},
+}
+"""What each effort sets for each attack; `full` leaves the defaults. The quick one ends in minutes on two cores."""
+TAKEN = ("data", "classifier", "recipe", "trainer", "logger", "seed", "generator")
+"""What an attack takes from the audit's config."""
+
+
+class AuditApplication:
+    """Audits the classifier that `cfg.classifier` names on the data that it was trained on."""
+
+    best_metric = names.RECONSTRUCTION_AUC
+
+    def __init__(self, cfg: DictConfig) -> None:
+        check_logger(cfg)
+        check_one_process(cfg)
+        self.cfg = cfg = with_training_split(cfg)
+        app = cfg.application
+        if app.effort not in EFFORTS:
+            raise InputError(f"application.effort={app.effort}: {nearest(app.effort, EFFORTS)}")
+        if not app.attacks or len(set(app.attacks)) < len(app.attacks):
+            raise InputError(f"application.attacks={list(app.attacks)}: must name one or more, each once; choose from {', '.join(ATTACKS)}")
+        for name in app.attacks:
+            if name not in ATTACKS:
+                raise InputError(f"application.attacks={name}: {nearest(name, ATTACKS)}")
+        self.classifier = load_classifier(cfg)
+        self.verifiers = [load_zoo(name) for name in app.verifiers]
+        data, missing = open_real(cfg, self.classifier.spec)
+        if data is None:
+            raise InputError(f"data={cfg.data.name}: an audit compares with training and held-out images; {missing}")
+        check_comparable(cfg, data)
+        self.real = real_images(data, cfg.seed, app.members)
+        self.attacks = {name: self._config_of(name) for name in app.attacks}
+        for attack in self.attacks.values():
+            ReconstructApplication(attack)
+
+    def run(self, run_dir: RunDir) -> dict[str, float]:
+        train_once(self.cfg, self.classifier, run_dir.path)
+        errors, parts = {}, {name: run_dir.path / "attacks" / name for name in self.attacks}
+        for number, (name, directory) in enumerate(parts.items()):
+            headline = f"attack {number + 1} of {len(parts)}: {name}"
+            if error := run_part(self.attacks[name], directory, headline):
+                errors[name] = error
+        finished = {name: directory for name, directory in parts.items() if done(directory)}
+        if not finished:
+            raise RuntimeError(f"no attack ended: {'; '.join(f'{name}: {error}' for name, error in errors.items())}")
+        conclusion, metrics = self._conclude(run_dir.path, finished, errors)
+        write_atomically(run_dir.path / "verdict.json", json.dumps(conclusion.as_dict(), indent=2) + "\n")
+        print(conclusion.line)
+        if errors:
+            raise RuntimeError(
+                f"{len(errors)} of {len(parts)} attacks failed ({'; '.join(f'{name}: {error}' for name, error in errors.items())}); the "
+                f"verdict is of the others; resume={run_dir.path} runs them again"
+            )
+        return metrics
+
+    def _config_of(self, name: str) -> DictConfig:
+        app = self.cfg.application
+        overrides = [*ATTACKS[name], *EFFORTS[app.effort].get(name, []), *app.overrides]
+        cfg = compose(["application=reconstruct", *overrides])
+        for key in TAKEN:
+            cfg[key] = self.cfg[key]
+        cfg.name = name
+        cfg.application.reconstructions, cfg.application.members = app.reconstructions, app.members
+        cfg.application.verifiers = app.verifiers
+        return cfg
+
+    def _conclude(self, path: Path, finished: dict[str, Path], errors: dict[str, str]) -> tuple[Conclusion, dict[str, float]]:
+        """Writes and shows the table; gives the verdict and the metrics of the strongest attack."""
+        rows = {name: _rows(directory)[RECONSTRUCTIONS] for name, directory in finished.items()}
+        controls = {name: row for name, row in _rows(next(iter(finished.values()))).items() if name in CONTROLS}
+        summaries = {name: json.loads((directory / "summary.json").read_text()) for name, directory in finished.items()}
+        attacked = {
+            name: Attacked(row["auc"], row["auc_low"], row["p_value"], summaries[name].get(names.TRANSFER_ACCURACY))
+            for name, row in rows.items()
+        }
+        conclusion = conclude(
+            attacked, controls["other real images"]["auc_high"], controls["planted leak"]["p_value"], self.classifier.spec.num_classes,
+            self._ceiling(),
+        )  # fmt: skip
+        by_loss = self._by_loss()
+        everything = {**rows, **controls}
+        write_csv(Table("", ("images", "n", *FULL), [[name, *row.values()] for name, row in everything.items()]), path / "audit.csv")
+        table = self._table(rows, controls, attacked, by_loss, errors)
+        write_markdown(table, path / "audit.md")
+        show(table)
+        strongest = {names.reconstruction(what): value for what, value in rows[conclusion.strongest].items() if what != "n"}
+        of_attacks = {names.reconstruction("auc_attack", name): attack.auc for name, attack in attacked.items()}
+        return conclusion, strongest | of_attacks | {names.reconstruction("auc_of_loss"): by_loss.auc}
+
+    def _table(
+        self, rows: dict[str, dict[str, float]], controls: dict[str, dict[str, float]], attacked: dict[str, Attacked], by_loss: Difference,
+        errors: dict[str, str],
+    ) -> Table:  # fmt: skip
+        lines: list[list[Cell]] = [
+            [
+                name, row["auc"], interval((row["auc_low"], row["auc_high"])), row["gap"], interval((row["gap_low"], row["gap_high"])),
+                row["p_value"], row["good"], row["good_held_out"], attacked[name].transfer if name in attacked else None,
+            ]
+            for name, row in {**rows, **controls}.items()
+        ]  # fmt: skip
+        lines.append(["classifier's loss *", by_loss.auc, interval(by_loss.auc_interval), None, "", by_loss.p_value, None, None, None])
+        real = self.real
+        notes = [
+            f"{len(real.members.labels_n)} training images against {len(real.held_out.labels_n)} held-out ones ({real.source})",
+            "AUC, gap: of a training image's correlation with its nearest reconstruction over a held-out image's; p by permutation"
+            f"{'' if real.exchangeable else ', approximate, since the two are splits of their own'}",
+            "good: share of the pairs matched one to one above 0.4 in structural similarity, with training images, and with held-out ones (held)",
+            "* to compare: whoever has the images tells members by the classifier's loss on them so well; no reconstruction",
+            *(f"failed: {name}: {error}" for name, error in errors.items()),
+        ]
+        columns = ("images", "AUC", "95 %", "gap", "95 % of it", "p", "good", "held", "transfer")
+        return Table(f"Audit: {self.cfg.name}, {self.classifier.spec.name}", columns, lines, notes)
+
+    def _by_loss(self) -> Difference:
+        """Members told by their smaller loss, as an attack does that has the images (Yeom et al. 2018)."""
+        members, held_out = (-self._losses(kind) for kind in (self.real.members, self.real.held_out))
+        return difference(members, self.real.members.labels_n, held_out, self.real.held_out.labels_n, self.cfg.seed)
+
+    def _losses(self, images: Images) -> Tensor:
+        """The classifier's cross-entropy of each image, [m]."""
+        return F.cross_entropy(look(self.classifier, images.images_nCHW).logits_nN.double(), images.labels_n, reduction="none")
+
+    def _ceiling(self) -> float:
+        """Mean accuracy of the verifiers on other real images; 1 without any."""
+        others = self.real.others
+        answers = [look(verifier, others.images_nCHW).logits_nN.argmax(dim=1) for verifier in self.verifiers]
+        right = [float((answer_n == others.labels_n).double().mean()) for answer_n in answers]
+        return fmean(right) if right else 1.0
+
+
+def _rows(directory: Path) -> dict[str, dict[str, float]]:
+    """The table of an attack: the name of each set of images to its numbers."""
+    with (directory / "reconstruction.csv").open(newline="") as file:
+        return {row.pop("images"): {what: float(value) for what, value in row.items()} for row in csv.DictReader(file)}

@@ -1,0 +1,176 @@
+"""`application=distill`: a student learns a classifier's answers on the images of a finished inversion, without any data (S3).
+
+    netinv application=distill application.run=RUN_DIRECTORY
+    netinv application=distill application.run=RUN_DIRECTORY application.student._target_=netinv_lightning.classifiers.networks.ResNet
+
+The run's generators draw anew for every step; a run of `method=gradient` shows the images that it kept. Beside the student stand a
+student of noise and the teacher itself. Real images judge both students when they are trained; nothing else sees them.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+from lightning.pytorch.loggers import Logger
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor, nn
+
+from netinv_lightning.classifiers.architecture import build_network
+from netinv_lightning.classifiers.checkpoint import save_classifier
+from netinv_lightning.classifiers.classifier import FrozenClassifier
+from netinv_lightning.errors import InputError, one_line
+from netinv_lightning.finished import checkpoint_of, load_module, open_finished
+from netinv_lightning.image_sets import open_real
+from netinv_lightning.inversion.augmentation import Augmentation
+from netinv_lightning.inversion.evaluation import Inverter
+from netinv_lightning.inversion.module import own_randomness
+from netinv_lightning.inverted_data.checks import check_least, check_positive, run_directory
+from netinv_lightning.inverted_data.distillation import Distilled, Draw, distil, predicted, share_equal
+from netinv_lightning.inverted_data.progress import teller
+from netinv_lightning.inverted_data.source import of_generators, of_images, of_noise
+from netinv_lightning.metrics import names
+from netinv_lightning.resume import refuse_resume
+from netinv_lightning.run_dir import RunDir
+from netinv_lightning.tables import Cell, Table, show, write_csv, write_markdown
+from netinv_lightning.tracking import check_logger, log_artifact, open_loggers
+from netinv_lightning.trainer import check_one_process, make_trainer
+
+NOISE_STEPS = 300
+"""At most so many has the control: noise has little to teach, and that is learnt soon (experiments/inverted_data)."""
+
+
+class DistillApplication:
+    """Distils the classifier that `cfg.application.run` inverted. The data root, the views and the logger are this command's."""
+
+    best_metric = names.STUDENT_ACCURACY
+
+    def __init__(self, cfg: DictConfig) -> None:
+        refuse_resume(cfg)
+        check_logger(cfg)
+        check_one_process(cfg)
+        check_least(cfg, steps=1, batch_size=2)  # BatchNorm has no statistics of one image
+        check_positive(cfg, "lr", "temperature")
+        directory = run_directory(cfg)
+        run = open_finished(directory, "application.run")
+        run.cfg.data.root = cfg.data.root
+        self.cfg, self.run_cfg, self.teacher = cfg, run.cfg, run.classifier
+        self.source: Inverter | Tensor  # generators, or the images that a run without any has kept
+        if checkpoint_of(directory).is_file():
+            self.source = load_module(run.cfg, directory)
+        else:
+            self.source = run.draw(run.samples).images_nCHW
+        try:
+            self.views = Augmentation(**cfg.augmentation)
+        except ValueError as error:
+            raise InputError(f"augmentation.{one_line(error)}") from error
+        self.real, self.missing = open_real(run.cfg, self.teacher.spec)
+        self._student()  # refuses one that does not fit
+
+    def run(self, run_dir: RunDir) -> dict[str, float]:
+        app, seed, start = self.cfg.application, self.cfg.seed, time.perf_counter()
+        device = make_trainer(self.cfg, callbacks=[], loggers=[], enable_checkpointing=False).strategy.root_device
+        self.teacher.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        with open_loggers(self.cfg, run_dir) as loggers:
+            student = self._distilled("student", self._draw(device), app.steps, loggers)
+            noise = of_noise(self.teacher.spec, app.batch_size, seed, device)
+            control = self._distilled("student of noise", noise, min(app.steps, NOISE_STEPS), [])
+            metrics = {
+                names.STUDENT_AGREEMENT_FRESH: student.agreement_fresh,
+                names.noise_student("agreement_fresh"): control.agreement_fresh,
+                names.SECONDS: time.perf_counter() - start,
+            }
+            if self.real is not None:
+                images_nCHW, label_n = self.real.test
+                measured = {
+                    names.STUDENT_ACCURACY: student.accuracy,
+                    names.STUDENT_AGREEMENT: student.agreement,
+                    names.noise_student("accuracy"): control.accuracy,
+                    names.noise_student("agreement"): control.agreement,
+                    names.TEACHER_ACCURACY: share_equal(predicted(self.teacher, images_nCHW), label_n),
+                }
+                metrics |= {name: value for name, value in measured.items() if value is not None}
+            for logger in loggers:
+                logger.log_metrics(metrics, step=app.steps)
+            table = self._table(metrics)
+            write_csv(table, run_dir.path / "distillation.csv")
+            write_markdown(table, run_dir.path / "distillation.md")
+            show(table)
+            path = run_dir.path / "student.safetensors"
+            save_classifier(path, student.student.network, self._card(metrics))
+            log_artifact(loggers, "classifier", f"{self.cfg.name}-seed{seed}", path, path.with_suffix(".json"))
+            print(f"student: {path}")
+        return metrics
+
+    def _draw(self, device: torch.device) -> Draw:
+        """What gives the images of each batch."""
+        size, seed = self.cfg.application.batch_size, self.cfg.seed
+        if isinstance(self.source, Tensor):
+            return of_images(self.source, size, seed, device)
+        return of_generators(self.source.to(device), size, seed)
+
+    def _distilled(self, told: str, draw: Draw, steps: int, loggers: list[Logger]) -> Distilled:
+        """Trains a student on what `draw` gives, and judges it by the real test images, where there are any."""
+        app = self.cfg.application
+        return distil(
+            self.teacher, draw, self._student(), None if self.real is None else self.real.test,
+            steps=steps, lr=app.lr, temperature=app.temperature, views=self.views, seed=self.cfg.seed,
+            tell=teller(told, steps, loggers, names.STUDENT_LOSS),
+        )  # fmt: skip
+
+    def _student(self) -> nn.Module:
+        """An untrained student, the same at every call.
+
+        Raises:
+            InputError: if it cannot be made, or does not fit the classifier's data.
+        """
+        spec, description = self.teacher.spec, self._description()
+        try:
+            with own_randomness(self.cfg.seed, torch.device("cpu")):
+                network = build_network(description, spec)
+            FrozenClassifier(network, spec, ())  # refuses shapes that do not fit
+        except InputError as error:
+            raise InputError(f"application.student={description}: {one_line(error).partition(': ')[2]}") from error
+        return network.requires_grad_(True)
+
+    def _description(self) -> dict[str, Any]:
+        description: Any = OmegaConf.to_container(self.cfg.application.student, resolve=True)
+        return {str(key): value for key, value in description.items()}
+
+    def _table(self, metrics: dict[str, float]) -> Table:
+        app = self.cfg.application
+        rows: list[list[Cell]] = [
+            ["student of inverted images", app.steps, *map(metrics.get, STUDENT)],
+            ["student of noise (control)", min(app.steps, NOISE_STEPS), *map(metrics.get, NOISE_STUDENT)],
+            ["teacher", None, 1.0, 1.0 if self.real else None, metrics.get(names.TEACHER_ACCURACY)],
+        ]
+        drawn = f"{app.steps * app.batch_size} images, each drawn once"
+        images = f"{len(self.source)} kept images" if isinstance(self.source, Tensor) else drawn
+        network = self._description()["_target_"].rpartition(".")[2]
+        notes = [
+            f"student: {network}; {images}; temperature {app.temperature:g}; seed {self.cfg.seed}",
+            "agreement (own images): with the teacher, on fresh images of the kind that the student learnt on",
+            "agreement, accuracy: with the teacher and with the labels, on all real test images" if self.real else self.missing,
+        ]
+        columns = ["network", "steps", "agreement (own images)", "agreement", "accuracy"]
+        return Table(f"{self.run_cfg.name}: data-free distillation", columns, rows, notes)
+
+    def _card(self, metrics: dict[str, float]) -> dict[str, Any]:
+        """What the student is, so that other commands can use it."""
+        student, app = self._student(), self.cfg.application
+        return {
+            "name": "student",
+            "data": self.teacher.spec.as_dict(),
+            "network": self._description(),
+            "parameters": sum(parameter.numel() for parameter in student.parameters()),
+            "training_images": 0,
+            "test_images": 0 if self.real is None else len(self.real.test[1]),
+            "test_accuracy": round(metrics.get(names.STUDENT_ACCURACY, float("nan")), 4),
+            "seed": self.cfg.seed,
+            "recipe": {"application": "distill", **{key: app[key] for key in ("run", "steps", "batch_size", "lr", "temperature")}},
+        }
+
+
+NOISE_STUDENT = [names.noise_student(what) for what in ("agreement_fresh", "agreement", "accuracy")]
+STUDENT = (names.STUDENT_AGREEMENT_FRESH, names.STUDENT_AGREEMENT, names.STUDENT_ACCURACY)

@@ -1,0 +1,83 @@
+"""`application=reconstruct`: an inversion for training-like images, compared with training and held-out images (S2 section 5.3; A4-9).
+
+    netinv application=reconstruct data=mnist classifier=checkpoint classifier.path=mine.safetensors
+
+The attack is an inversion like any other, and sees no data (A1-16): the real images are read when its images are there.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from lightning.pytorch.loggers import Logger
+from omegaconf import DictConfig
+
+from netinv_lightning.applications.invert import InvertApplication
+from netinv_lightning.classifiers.classifier import FrozenClassifier
+from netinv_lightning.errors import InputError, one_line
+from netinv_lightning.figures.reconstruction import best_pairs_figure
+from netinv_lightning.image_sets import Images, open_real
+from netinv_lightning.metrics import names
+from netinv_lightning.progress import tell
+from netinv_lightning.reconstruction.comparison import (
+    CONTROLS, RECONSTRUCTIONS, best_pairs, class_table, compare, comparison_table, full_table, mifid,
+)  # fmt: skip
+from netinv_lightning.reconstruction.real_images import check_comparable, real_images, with_training_split
+from netinv_lightning.run_dir import RunDir
+from netinv_lightning.tables import show, write_csv, write_markdown
+from netinv_lightning.tracking import log_image
+
+log = logging.getLogger(__name__)
+
+
+class ReconstructApplication(InvertApplication):
+    """Reconstructs training-like images from the weights of the classifier that `cfg.classifier` names, and compares them."""
+
+    best_metric = names.RECONSTRUCTION_AUC
+
+    def __init__(self, cfg: DictConfig, classifier: FrozenClassifier | None = None) -> None:
+        super().__init__(with_training_split(cfg), classifier)
+
+    def afterwards(self, run_dir: RunDir, loggers: list[Logger], draw: Callable[[int], Images], step: int) -> dict[str, float]:
+        metrics = super().afterwards(run_dir, loggers, draw, step)
+        try:
+            metrics |= self._compare(run_dir, loggers, draw(self.cfg.application.reconstructions), step)
+        except InputError as error:  # the images are there, and kept
+            log.warning("not compared with training images: %s", one_line(error))
+        return metrics
+
+    def _compare(self, run_dir: RunDir, loggers: list[Logger], images: Images, step: int) -> dict[str, float]:
+        """Writes tables and figure of the comparison; gives its metrics."""
+        cfg, spec = self.cfg, self.module.classifier.spec
+        data, missing = open_real(cfg, spec)
+        if data is None:
+            raise InputError(missing)
+        check_comparable(cfg, data)
+        real = real_images(data, cfg.seed, cfg.application.members)
+        rows = {}
+        for name, of_control in {RECONSTRUCTIONS: None, **CONTROLS}.items():
+            tell(f"comparing with training and held-out images: {name}")
+            rows[name] = compare(of_control(len(images.labels_n), real, cfg.seed) if of_control else images, real, cfg.seed)
+        compared = rows[RECONSTRUCTIONS]
+        title = f"{cfg.name}: members against held-out images"
+        table, of_classes = comparison_table(title, rows, real), class_table(f"{title}, by class", compared, spec.class_names)
+        write_csv(full_table(rows), run_dir.path / "reconstruction.csv")
+        write_markdown(table, run_dir.path / "reconstruction.md")
+        write_csv(of_classes, run_dir.path / "reconstruction_classes.csv")
+        show(table)
+        pairs = best_pairs(images, real)
+        figure = best_pairs_figure(
+            [(pair.reconstruction_CHW, pair.member_CHW, pair.held_out_CHW) for pair in pairs],
+            [(pair.similarity, pair.similarity_held_out) for pair in pairs],
+            [spec.class_names[pair.label] for pair in pairs],
+            run_dir.figures / "best_pairs.png",
+            f"{cfg.name}: the reconstructions nearest to training images",
+        )
+        log_image(loggers, names.figure("best_pairs"), figure, step, "reconstruction, nearest training image, nearest held-out image")
+        metrics = compared.metrics(spec.class_names) | mifid(
+            images, real, dict(zip(cfg.application.verifiers, self.verifiers, strict=True))
+        )
+        for logger in loggers:
+            logger.log_metrics(metrics, step=step)
+        return metrics

@@ -1,0 +1,190 @@
+"""Did reconstructions meet the very images that a classifier was trained on, or only what their class looks like?
+
+Every real image is asked: how near does the nearest reconstruction of its class come? Near by normalised cross-correlation, then told
+as structural similarity too (Haim et al. 2022). Where nothing but the class is given away, training images (members) and held-out
+images answer alike, whatever the reconstructions are; where training images were met, members answer higher. So the held-out images
+are the control that a list of good pairs lacks. Members and held-out images are as many of each class. Two things could make a
+difference by chance: which images were asked (bootstrap over them) and which of them happened to be members (their labels permuted
+within each class, which is exact where both are a random split of one source).
+
+Shape suffixes: n reconstructions, m real images of one kind, h held-out images, R resamples, S permutations, c pairs matched one to
+one, x images of a class, P pixels, C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+from torchmetrics.functional.image import structural_similarity_index_measure
+
+GOOD = 0.4
+"""Structural similarity above which a pair is called a good reconstruction (Haim et al. 2022): a loose bar, hence the held-out images."""
+RESAMPLES = 999
+PERMUTATIONS = 999
+SSIM_BATCH = 500
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """For each of m real images the nearest reconstruction of its class.
+
+    Attributes:
+        index_m: Which of the reconstructions; -1 where its class has none.
+        ncc_m: Normalised cross-correlation with it, -1 to 1; NaN where there is none.
+        ssim_m: Structural similarity with it, -1 to 1; NaN where there is none.
+    """
+
+    index_m: Tensor
+    ncc_m: Tensor
+    ssim_m: Tensor
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Reconstructions and real images matched one to one within each class, so that no picture counts twice.
+
+    Attributes:
+        reconstruction_c: Which reconstructions.
+        real_c: Which real images.
+        ncc_c: Their normalised cross-correlation.
+        ssim_c: Their structural similarity.
+    """
+
+    reconstruction_c: Tensor
+    real_c: Tensor
+    ncc_c: Tensor
+    ssim_c: Tensor
+
+    @property
+    def good(self) -> float:
+        """Share of the pairs above `GOOD`."""
+        return float((self.ssim_c > GOOD).double().mean())
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How members' similarities lie above those of held-out images.
+
+    Attributes:
+        auc: Chance that a member's is above a held-out image's; 0.5 where there is no difference.
+        auc_interval: Its bootstrap confidence interval, 95 %.
+        gap: Difference of the means.
+        gap_interval: Its bootstrap confidence interval, 95 %.
+        p_value: Share of the permutations within classes that give a gap as large, the true one among them.
+    """
+
+    auc: float
+    auc_interval: tuple[float, float]
+    gap: float
+    gap_interval: tuple[float, float]
+    p_value: float
+
+
+def nearest(real_mCHW: Tensor, real_label_m: Tensor, x_nCHW: Tensor, label_n: Tensor) -> Nearest:
+    """Finds the nearest reconstruction of each real image among those of its class.
+
+    Args:
+        real_mCHW: Real images in [0, 1].
+        real_label_m: Their classes.
+        x_nCHW: Reconstructions in [0, 1].
+        label_n: The classes that they were made for.
+    """
+    m = len(real_mCHW)
+    index_m, ncc_m = torch.full((m,), -1), torch.full((m,), torch.nan)
+    for label in real_label_m.unique():
+        asked, candidates = _members(real_label_m, label), _members(label_n, label)
+        if len(candidates):
+            ncc_m[asked], best = _correlations(real_mCHW[asked], x_nCHW[candidates]).max(dim=1)
+            index_m[asked] = candidates[best]
+    found = index_m >= 0
+    ssim_m = torch.full((m,), torch.nan)
+    ssim_m[found] = structural_similarity(real_mCHW[found], x_nCHW[index_m[found]])
+    return Nearest(index_m, ncc_m, ssim_m)
+
+
+def matched(real_mCHW: Tensor, real_label_m: Tensor, x_nCHW: Tensor, label_n: Tensor) -> Pairs:
+    """Matches reconstructions and real images of each class one to one so that their correlations sum to the most (Kuhn 1955).
+
+    The larger of the two sets keeps what is left over. Arguments as for `nearest`.
+    """
+    reconstructions, reals, correlations = [], [], []
+    for label in real_label_m.unique():
+        asked, candidates = _members(real_label_m, label), _members(label_n, label)
+        ncc = _correlations(real_mCHW[asked], x_nCHW[candidates])
+        rows, columns = (torch.from_numpy(chosen) for chosen in linear_sum_assignment(ncc.numpy(), maximize=True))
+        reals.append(asked[rows])
+        reconstructions.append(candidates[columns])
+        correlations.append(ncc[rows, columns])
+    reconstruction_c, real_c = torch.cat(reconstructions), torch.cat(reals)
+    return Pairs(reconstruction_c, real_c, torch.cat(correlations), structural_similarity(x_nCHW[reconstruction_c], real_mCHW[real_c]))
+
+
+def difference(member_m: Tensor, member_label_m: Tensor, held_out_m: Tensor, held_out_label_m: Tensor, seed: int = 0) -> Difference:
+    """Compares similarities of members and of held-out images.
+
+    Args:
+        member_m: A similarity for each member.
+        member_label_m: Their classes.
+        held_out_m: A similarity for each held-out image.
+        held_out_label_m: Their classes.
+        seed: Of resamples and permutations.
+    """
+    source = torch.Generator().manual_seed(seed)
+    members, held_out = member_m.double(), held_out_m.double()
+    gap = float(members.mean() - held_out.mean())
+    times_Rm, times_Rh = (_resamples(len(values), source) for values in (members, held_out))
+    above_mh = (members[:, None] > held_out).float() + (members[:, None] == held_out).float() / 2
+    aucs_R = ((times_Rm @ above_mh) * times_Rh).sum(dim=1).double() / above_mh.numel()
+    gaps_R = times_Rm.double() @ members / len(members) - times_Rh.double() @ held_out / len(held_out)
+    pooled, labels = torch.cat([members, held_out]), torch.cat([member_label_m, held_out_label_m])
+    is_member = torch.cat([torch.ones(len(members)), torch.zeros(len(held_out))]).double()
+    total_S = torch.zeros(PERMUTATIONS, dtype=torch.float64)  # of the similarities of those that a permutation calls members
+    for label in labels.unique():
+        of_class = _members(labels, label)
+        order_Sx = torch.rand(PERMUTATIONS, len(of_class), generator=source).argsort(dim=1)
+        total_S += is_member[of_class][order_Sx] @ pooled[of_class]
+    null_S = total_S / len(members) - (pooled.sum() - total_S) / len(held_out)
+    as_large = int((null_S >= gap - 1e-12).sum())
+    return Difference(auc_of(members, held_out), _interval(aucs_R), gap, _interval(gaps_R), (1 + as_large) / (1 + PERMUTATIONS))
+
+
+def _resamples(n: int, source: torch.Generator) -> Tensor:
+    """How often each of n values is drawn in each of the bootstrap's resamples, [R, n]."""
+    drawn_Rn = torch.randint(n, (RESAMPLES, n), generator=source)
+    return torch.zeros(RESAMPLES, n).scatter_add_(1, drawn_Rn, torch.ones(RESAMPLES, n))
+
+
+def _interval(values_R: Tensor) -> tuple[float, float]:
+    low, high = torch.quantile(values_R, torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    return low, high
+
+
+def auc_of(above: Tensor, below: Tensor) -> float:
+    """Chance that a value of the first set is above one of the second, ties half (Mann and Whitney 1947)."""
+    ordered = below.double().contiguous().sort().values
+    values = above.double().contiguous()
+    under = torch.searchsorted(ordered, values, right=False) + torch.searchsorted(ordered, values, right=True)
+    return float(under.double().mean() / (2 * len(ordered)))
+
+
+def structural_similarity(x_cCHW: Tensor, y_cCHW: Tensor) -> Tensor:
+    """Structural similarity of each of c pairs of images in [0, 1], -1 to 1 (Wang et al. 2004), [c]."""
+    if not len(x_cCHW):
+        return torch.empty(0)
+    parts = zip(x_cCHW.split(SSIM_BATCH), y_cCHW.split(SSIM_BATCH), strict=True)
+    values = [structural_similarity_index_measure(x, y, data_range=1.0, reduction="none") for x, y in parts]
+    return torch.cat([value.reshape(-1) for value in values if isinstance(value, Tensor)])
+
+
+def _members(labels: Tensor, label: Tensor) -> Tensor:
+    return (labels == label).nonzero().flatten()
+
+
+def _correlations(a_aCHW: Tensor, b_bCHW: Tensor) -> Tensor:
+    """Normalised cross-correlation of every pair of two sets: the dot product of pixels with mean 0 and norm 1, [a, b]."""
+    a_aP, b_bP = (F.normalize(x.flatten(1) - x.flatten(1).mean(dim=1, keepdim=True), dim=1) for x in (a_aCHW, b_bCHW))
+    return a_aP @ b_bP.T
