@@ -10,7 +10,7 @@ ZOO := mnist_cnn fashion_mnist_cnn svhn_head_cnn cifar10_cnn \
        svhn_head_resnet svhn_head_vit cifar10_resnet cifar10_vit
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test lint wheel-check bench zoo results natural conditioning interpretability ood retry dashboard sync clean
+.PHONY: help quickstart test lint wheel-check bench zoo results natural conditioning interpretability ood reconstruction inverted-data retry dashboard sync clean
 
 help:  ## print this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -58,6 +58,12 @@ interpretability: $(STAMP)  ## what the inverted features show, 4 data sets x 3 
 
 ood: $(STAMP)  ## out-of-distribution detection, the papers' pairs and more, 3 seeds (needs NETINV_DATA; hours)
 	$(BIN)/python experiments/ood/run.py
+
+reconstruction: $(STAMP)  ## what classifiers give away: objectives, sizes, factors, 3 seeds (needs NETINV_DATA; hours)
+	$(BIN)/python experiments/reconstruction/run.py
+
+inverted-data: $(STAMP)  ## students without data, counterfeits, fine-tuning, 3 seeds (needs NETINV_DATA; hours)
+	$(BIN)/python experiments/inverted_data/run.py
 
 retry: $(STAMP)  ## run what is not done of a sweep: make retry SWEEP=sweeps/mnist_invert/STAMP
 	$(RUN) retry $(SWEEP)

@@ -47,6 +47,9 @@ STUDIED = (
 DETECTED = ("detection", "roc", "confidence")
 """The figures of every `application=detect_ood`."""
 
+COMPARED_WITH_REAL = ("best_pairs", "audit")
+"""The figures of `application=reconstruct` and `application=audit`."""
+
 GARBAGE = {
     "With a garbage class: validation accuracy": "val_accuracy",
     "With a garbage class: new garbage that it rejects already": "already_rejected",
@@ -71,6 +74,7 @@ def build(entity: str, project: str, data: str = "mnist") -> ws.Workspace:
         "Samples": _samples(),
         "Interpretability": _interpretability(),
         "Out-of-distribution": _out_of_distribution(),
+        "Reconstruction": _reconstruction(),
         "Sweep comparison": _comparison(),
         "Cost": _cost(),
     }
@@ -186,6 +190,31 @@ def _out_of_distribution() -> list[PanelTypes]:
         wr.BarPlot(title="Calibration at home: ECE and Brier", metrics=[names.OOD_ECE, names.OOD_BRIER]),
         # The name of a classifier with a garbage class is the user's choice.
         *(wr.LinePlot(title=title, x=names.STEP, metric_regex=f"^{names.garbage('[^/]+', what)}$") for title, what in GARBAGE.items()),
+    ]
+
+
+def _reconstruction() -> list[PanelTypes]:
+    import wandb_workspaces.reports.v2 as wr
+
+    number = names.reconstruction
+    return [
+        wr.MediaBrowser(
+            title="Reconstructions beside training and held-out images; what an audit finds",
+            media_keys=[names.figure(stem) for stem in COMPARED_WITH_REAL],
+            num_columns=2,
+            layout=wr.Layout(w=24, h=14),
+        ),
+        wr.BarPlot(
+            title="Members above held-out images: AUC and its interval; 0.5 gives nothing away",
+            metrics=[number("auc_low"), names.RECONSTRUCTION_AUC, number("auc_high")],
+        ),
+        wr.BarPlot(title="Gap of similarity, and its interval", metrics=[number("gap_low"), number("gap"), number("gap_high")]),
+        wr.BarPlot(title="Good pairs with members, and with held-out images", metrics=[number("good"), number("good_held_out")]),
+        wr.ScatterPlot(
+            title="Recognised by other networks, and nearer to training images",
+            x=wr.SummaryMetric(names.TRANSFER_ACCURACY),
+            y=wr.SummaryMetric(names.RECONSTRUCTION_AUC),
+        ),
     ]
 
 

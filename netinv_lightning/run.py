@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import hydra
@@ -29,6 +30,13 @@ from netinv_lightning.run_dir import RunDir, first_process
 from netinv_lightning.sweep import SIGTERM_STATUS, finish_sweep, retry_arguments, run_swept_job, set_device, sweeps_watched
 
 register()
+
+COMMANDS = {
+    "dashboard": "netinv_lightning.dashboard",
+    "explore": "netinv_lightning.explorer.command",
+    "report": "netinv_lightning.page.command",
+}
+"""What `netinv` does beside running: its first word, and the module whose `main` takes the others."""
 
 
 def run(cfg: DictConfig, job_dir: Path, resuming: bool = False) -> dict[str, float]:
@@ -79,10 +87,8 @@ def job(cfg: DictConfig) -> float | None:
 
 def main() -> None:
     """The `netinv` command."""
-    if sys.argv[1:2] == ["dashboard"]:
-        from netinv_lightning.dashboard import main as dashboard
-
-        sys.exit(dashboard(sys.argv[2:]))
+    if module := COMMANDS.get(" ".join(sys.argv[1:2])):
+        sys.exit(import_module(module).main(sys.argv[2:]))
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     for handler in logging.getLogger().handlers:  # a failure is one line here; its traceback is for run.log
         handler.addFilter(lambda record: not (record.name == "netinv_lightning" and record.exc_info))

@@ -45,6 +45,17 @@ def first_process() -> bool:
     return next((rank for rank in ranks if rank is not None), "0") == "0"
 
 
+def written_to(path: Path) -> bool:
+    """Whether a process still writes to a run directory: it holds the lock, which the system frees when the process dies."""
+    if not (path / ".lock").exists():
+        return False
+    try:
+        with FileLock(path / ".lock", timeout=0):
+            return False
+    except (Timeout, OSError):
+        return True
+
+
 class OutputLost(RuntimeError):
     """The disk is full, or somebody removed the run directory; what was written before is whole."""
 

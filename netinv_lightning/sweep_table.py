@@ -10,10 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from netinv_lightning.errors import InputError, one_line
-from netinv_lightning.run_dir import write_atomically
+from netinv_lightning.run_dir import write_atomically, written_to
 
 ORDER = ("done", "running", "not run", "killed", "refused", "failed")
 
@@ -40,7 +38,7 @@ def sweep_rows(path: Path, jobs: Mapping[int, Sequence[str]], errors: Mapping[in
         state = status.get("state") or "not run"
         if isinstance(error, InputError) or (error is None and status.get("refused")):
             state = "refused"
-        elif state == "running" and not _alive(job_dir):
+        elif state == "running" and not written_to(job_dir):
             state = "killed"
         elif error is not None and state == "not run":
             state = "failed"
@@ -85,17 +83,6 @@ def sweep_status(rows: Sequence[Mapping[str, Any]]) -> int:
     """The exit status: 0 all done, 2 the only failures are refused input, else 1."""
     states = {row["state"] for row in rows} - {"done"}
     return 0 if not states else 2 if states == {"refused"} else 1
-
-
-def _alive(job_dir: Path) -> bool:
-    """Whether a process still writes there, as submitit's jobs do when the sweep was interrupted."""
-    if not (job_dir / ".lock").exists():
-        return False
-    try:
-        with FileLock(job_dir / ".lock", timeout=0):
-            return False
-    except Timeout:
-        return True
 
 
 def _swept(jobs: Mapping[int, Sequence[str]]) -> list[str]:

@@ -72,6 +72,22 @@ OUTSIDE = (
 """A detection that logs what every one does, and a garbage class."""
 
 
+AUDITED = (
+    "application=audit",
+    "application.attacks=[inversion]",
+    "logger=wandb",
+    "logger.mode=offline",
+    "data=mnist5k",
+    "data.subset_size=40",
+    "classifier=mlp",
+    "classifier.train=true",
+    "recipe.epochs=1",
+    "data.batch_size=20",
+    "application.reconstructions=20",
+)
+"""An audit, whose attack logs what every reconstruction does."""
+
+
 @pytest.fixture(scope="module")
 def logged(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What real runs of an inversion and of detection logged, offline, as W&B's own reader tells it."""
@@ -83,8 +99,12 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         run(netinv_lightning.compose([*FEW_STEPS, *EVERYTHING]), folder / "inverted")
         patch.setattr("netinv_lightning.metrics.detection.RESAMPLES", 2)
         run(netinv_lightning.compose(list(OUTSIDE)), folder / "detected")
-    (inverted,), (detected,) = parts(folder / "inverted"), parts(folder / "detected")
-    return {"config": inverted["config"], "summary": {**inverted["summary"], **detected["summary"]}}
+        few = ",".join(f'"{step}"' for step in FEW_STEPS)
+        kept = f"classifier.kept_in={folder}/classifiers"
+        run(netinv_lightning.compose([*AUDITED, kept, f"application.overrides=[{few}]"]), folder / "audited")
+    runs = ("inverted", "detected", "audited", "audited/attacks/inversion")
+    content = [only for name in runs for only in parts(folder / name)]
+    return {"config": content[0]["config"], "summary": {key: value for run in content for key, value in run["summary"].items()}}
 
 
 def view(**arguments: str) -> dict[str, Any]:

@@ -14,10 +14,13 @@ from netinv_lightning.classifiers.build import load_classifier
 from netinv_lightning.classifiers.classifier import Classifier, FrozenClassifier
 from netinv_lightning.data.module import ImageDataModule
 from netinv_lightning.data.outliers import outliers
+from netinv_lightning.detectors.exported import garbage_detector
+from netinv_lightning.detectors.garbage import GarbageOdds, GarbageOddsAndEnergy
+from netinv_lightning.detectors.seen import Seen
 from netinv_lightning.errors import InputError
 from netinv_lightning.garbage import GarbageTraining
 from netinv_lightning.garbage.extended import extended_network, take_over, with_garbage_class
-from netinv_lightning.garbage.module import GarbageModule, weights_of_counts
+from netinv_lightning.garbage.module import GarbageModule, weights_of_counts, weights_of_garbage
 from netinv_lightning.garbage.source import Noise, RealOutliers, zoomed
 from netinv_lightning.run_dir import RunDir
 
@@ -27,6 +30,7 @@ QUICK = [
     "garbage.inverted.weight=0.5", "garbage.inverted.images=600", "garbage.inverted.initial=200",
     "garbage.inverted.per_class=20", "garbage.inverted.inversion=[]",
     "garbage.inverted.steps=30", "garbage.inverted.warm_steps=10", "garbage.inverted.zoom=1",
+    "garbage.inverted.balanced=all",
 ]  # fmt: skip
 
 END_OF_EPOCH = GarbageModule.on_train_epoch_end
@@ -51,6 +55,35 @@ def test_a_class_weighs_as_much_as_another() -> None:
     assert weights_M.tolist() == [1.0, 1.0, 0.5, 0.0]
     label_n = torch.randint(7, (1000,), generator=torch.Generator().manual_seed(0))
     assert weights_of_counts(label_n, 7)[label_n].sum() == pytest.approx(1000, rel=1e-5)
+
+
+def test_garbage_alone_may_be_balanced() -> None:
+    """Classes of 3 and 1 images keep their shares; two images of garbage weigh as much as the mean class, of 2."""
+    label_n = torch.tensor([0, 0, 0, 1, 2, 2])
+    assert weights_of_garbage(label_n, 3).tolist() == [1.0, 1.0, 1.0]
+    assert weights_of_garbage(torch.cat([label_n, torch.tensor([2, 2])]), 3).tolist() == [1.0, 1.0, 0.5]
+
+
+def test_odds_and_energy_are_asked_in_units_of_validation_images() -> None:
+    """Two classes and garbage; by hand: log odds g - log(e^a + e^b) and energy -log(e^a + e^b), in standard deviations, summed."""
+    logits_nM = torch.tensor([[2.0, 1.0, 0.0], [0.0, 3.0, 1.0], [1.0, 1.0, 2.0], [5.0, 0.0, -1.0]])
+    known_n = logits_nM[:, :2].double().logsumexp(dim=1)
+    odds_n, energy_n = logits_nM[:, 2].double() - known_n, -known_n
+    rule = GarbageOddsAndEnergy(torch.stack([odds_n.mean(), energy_n.mean()]), torch.stack([odds_n.std(), energy_n.std()]))
+    seen = Seen(torch.empty(0), logits_nM, None, {})
+    expected_n = (odds_n - odds_n.mean()) / odds_n.std() + (energy_n - energy_n.mean()) / energy_n.std()
+    assert rule(seen).tolist() == pytest.approx(expected_n.tolist())
+    assert GarbageOdds()(seen).tolist() == pytest.approx(odds_n.tolist())
+    least_certain = torch.tensor([[0.0, 0.0, 3.0]])
+    assert rule(Seen(torch.empty(0), least_certain, None, {})) > expected_n.max()
+
+
+def test_the_units_come_from_the_images_given() -> None:
+    classifier = load_classifier(netinv_lightning.compose(["classifier.zoo=mnist_mlp"]))
+    images_nCHW = ImageDataModule("mnist5k").val[0][:50].float() / 255
+    detector = garbage_detector("inverted", "odds_and_energy", classifier, images_nCHW)
+    assert float(detector.score(images_nCHW).mean()) == pytest.approx(0, abs=1e-9)
+    assert isinstance(garbage_detector("inverted", "odds", classifier, images_nCHW).rule, GarbageOdds)
 
 
 @pytest.mark.parametrize("zoo", ["mnist_mlp", "mnist_cnn", "svhn_head_vit", "cifar10_resnet"])

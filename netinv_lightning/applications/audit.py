@@ -16,6 +16,7 @@ from pathlib import Path
 from statistics import fmean
 
 import torch.nn.functional as F
+from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
 from torch import Tensor
 
@@ -25,16 +26,17 @@ from netinv_lightning.classifiers.build import load_classifier, load_zoo
 from netinv_lightning.classifiers.kept import train_once
 from netinv_lightning.detectors.seen import look
 from netinv_lightning.errors import InputError, nearest
+from netinv_lightning.figures.reconstruction import audit_figure
 from netinv_lightning.image_sets import Images, open_real
 from netinv_lightning.metrics import names
-from netinv_lightning.metrics.reconstruction import Difference, difference
+from netinv_lightning.metrics.reconstruction import GOOD, Difference, difference
 from netinv_lightning.parts import done, run_part
 from netinv_lightning.reconstruction.comparison import CONTROLS, FULL, RECONSTRUCTIONS, interval
 from netinv_lightning.reconstruction.conclusion import Attacked, Conclusion, conclude
 from netinv_lightning.reconstruction.real_images import check_comparable, real_images, with_training_split
 from netinv_lightning.run_dir import RunDir, write_atomically
 from netinv_lightning.tables import Cell, Table, show, write_csv, write_markdown
-from netinv_lightning.tracking import check_logger
+from netinv_lightning.tracking import check_logger, log_image, open_loggers
 from netinv_lightning.trainer import check_one_process
 
 ATTACKS = {
@@ -49,6 +51,7 @@ EFFORTS = {
     "full": {},
 }
 """What each effort sets for each attack; `full` leaves the defaults. The quick one ends in minutes on two cores."""
+BY_LOSS = "classifier's loss *"
 TAKEN = ("data", "classifier", "recipe", "trainer", "logger", "seed", "generator")
 """What an attack takes from the audit's config."""
 
@@ -91,7 +94,8 @@ class AuditApplication:
         finished = {name: directory for name, directory in parts.items() if done(directory)}
         if not finished:
             raise RuntimeError(f"no attack ended: {'; '.join(f'{name}: {error}' for name, error in errors.items())}")
-        conclusion, metrics = self._conclude(run_dir.path, finished, errors)
+        with open_loggers(self.cfg, run_dir) as loggers:
+            conclusion, metrics = self._conclude(run_dir, loggers, finished, errors)
         write_atomically(run_dir.path / "verdict.json", json.dumps(conclusion.as_dict(), indent=2) + "\n")
         print(conclusion.line)
         if errors:
@@ -112,8 +116,10 @@ class AuditApplication:
         cfg.application.verifiers = app.verifiers
         return cfg
 
-    def _conclude(self, path: Path, finished: dict[str, Path], errors: dict[str, str]) -> tuple[Conclusion, dict[str, float]]:
-        """Writes and shows the table; gives the verdict and the metrics of the strongest attack."""
+    def _conclude(
+        self, run_dir: RunDir, loggers: list[Logger], finished: dict[str, Path], errors: dict[str, str]
+    ) -> tuple[Conclusion, dict[str, float]]:
+        """Writes and shows table and figure; gives the verdict, and the metrics of the strongest attack."""
         rows = {name: _rows(directory)[RECONSTRUCTIONS] for name, directory in finished.items()}
         controls = {name: row for name, row in _rows(next(iter(finished.values()))).items() if name in CONTROLS}
         summaries = {name: json.loads((directory / "summary.json").read_text()) for name, directory in finished.items()}
@@ -127,13 +133,22 @@ class AuditApplication:
         )  # fmt: skip
         by_loss = self._by_loss()
         everything = {**rows, **controls}
-        write_csv(Table("", ("images", "n", *FULL), [[name, *row.values()] for name, row in everything.items()]), path / "audit.csv")
+        write_csv(
+            Table("", ("images", "n", *FULL), [[name, *row.values()] for name, row in everything.items()]), run_dir.path / "audit.csv"
+        )
         table = self._table(rows, controls, attacked, by_loss, errors)
-        write_markdown(table, path / "audit.md")
+        write_markdown(table, run_dir.path / "audit.md")
         show(table)
+        drawn = {name: (row["auc"], (row["auc_low"], row["auc_high"])) for name, row in everything.items()}
+        drawn[BY_LOSS] = (by_loss.auc, by_loss.auc_interval)
+        figure = audit_figure(drawn, list(rows), run_dir.figures / "audit.png", table.title)
         strongest = {names.reconstruction(what): value for what, value in rows[conclusion.strongest].items() if what != "n"}
         of_attacks = {names.reconstruction("auc_attack", name): attack.auc for name, attack in attacked.items()}
-        return conclusion, strongest | of_attacks | {names.reconstruction("auc_of_loss"): by_loss.auc}
+        metrics = strongest | of_attacks | {names.reconstruction("auc_of_loss"): by_loss.auc}
+        for logger in loggers:
+            logger.log_metrics(metrics, step=0)
+        log_image(loggers, names.figure("audit"), figure, 0, conclusion.line)
+        return conclusion, metrics
 
     def _table(
         self, rows: dict[str, dict[str, float]], controls: dict[str, dict[str, float]], attacked: dict[str, Attacked], by_loss: Difference,
@@ -146,13 +161,13 @@ class AuditApplication:
             ]
             for name, row in {**rows, **controls}.items()
         ]  # fmt: skip
-        lines.append(["classifier's loss *", by_loss.auc, interval(by_loss.auc_interval), None, "", by_loss.p_value, None, None, None])
+        lines.append([BY_LOSS, by_loss.auc, interval(by_loss.auc_interval), None, "", by_loss.p_value, None, None, None])
         real = self.real
         notes = [
             f"{len(real.members.labels_n)} training images against {len(real.held_out.labels_n)} held-out ones ({real.source})",
             "AUC, gap: of a training image's correlation with its nearest reconstruction over a held-out image's; p by permutation"
             f"{'' if real.exchangeable else ', approximate, since the two are splits of their own'}",
-            "good: share of the pairs matched one to one above 0.4 in structural similarity, with training images, and with held-out ones (held)",
+            f"good: share of the pairs matched one to one above {GOOD} in structural similarity; held: the same with held-out images",
             "* to compare: whoever has the images tells members by the classifier's loss on them so well; no reconstruction",
             *(f"failed: {name}: {error}" for name, error in errors.items()),
         ]

@@ -5,15 +5,16 @@ Shape suffixes: R rows, K columns, C channels, H height, W width.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import matplotlib.style
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from netinv_lightning.figures.images import draw_images
-from netinv_lightning.figures.style import write_whole
+from netinv_lightning.figures.style import DPI, NEUTRAL, PALETTE, PAPER, TWO_COLUMNS, write_whole
 
 ROWS = ("reconstruction", "nearest\ntraining image", "nearest\nheld-out image")
 
@@ -46,3 +47,28 @@ def best_pairs_figure(
         axis.tick_params("both", labelsize=7, length=0)
     figure.suptitle(f"{title}\nabove each column: class, correlation with the training image | with the held-out image", fontsize=8)
     return write_whole(figure, path, dpi=150)
+
+
+def audit_figure(rows: Mapping[str, tuple[float, tuple[float, float]]], attacks: Sequence[str], path: Path, title: str) -> Path:
+    """Draws each AUC with its interval, attacks above controls, around the line on which nothing is given away.
+
+    Args:
+        rows: By name, an AUC and its confidence interval.
+        attacks: Which of them are attacks; the others are controls, drawn hollow.
+        path: Where the PNG goes.
+        title: Above the picture.
+    """
+    with matplotlib.style.context(PAPER):
+        figure = Figure(figsize=(TWO_COLUMNS * 0.75, 0.9 + 0.24 * len(rows)), layout="constrained")
+        axes = figure.subplots()
+        for row, (name, (auc, (low, high))) in enumerate(rows.items()):
+            colour, filled = (PALETTE[0], PALETTE[0]) if name in attacks else (NEUTRAL, "white")
+            axes.plot([low, high], [row, row], color=colour, linewidth=1.2)
+            axes.plot([auc], [row], marker="o", markersize=5, color=colour, markerfacecolor=filled)
+        axes.axvline(0.5, color=NEUTRAL, linewidth=0.6, linestyle="--")
+        axes.set_yticks(range(len(rows)), list(rows))
+        axes.invert_yaxis()
+        axes.set_xlabel("chance that a training image is nearer than a held-out one (AUC, 95 %); 0.5 gives nothing away")
+        axes.set_title(title)
+        axes.spines[["top", "right"]].set_visible(False)
+        return write_whole(figure, path, dpi=DPI)

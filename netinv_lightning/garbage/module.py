@@ -76,10 +76,7 @@ class GarbageModule(ClassifierModule):
             chosen_n = torch.randperm(len(label_n))[: self.options.images]
             images_nCHW, label_n = images_nCHW[chosen_n], label_n[chosen_n]
         label_n = torch.cat([label_n, torch.full((len(self.garbage_nCHW),), self.garbage)])
-        weight_M = weights_of_counts(label_n, self.classifier.spec.num_classes)
-        if self.options.balanced == "garbage":
-            weight_M[: self.garbage] = 1.0
-            weight_M[self.garbage] = (len(label_n) - len(self.garbage_nCHW)) / (self.garbage * len(self.garbage_nCHW))
+        weight_M = (weights_of_counts if self.options.balanced == "all" else weights_of_garbage)(label_n, self.garbage + 1)
         weight_M[self.garbage] *= self.options.weight
         self.class_weights_N = weight_M.to(self.device)
         return Batches((torch.cat([images_nCHW, self.garbage_nCHW]), label_n), self.data.batch_size, shuffle=True, drop_last=True)
@@ -153,3 +150,14 @@ def weights_of_counts(label_n: Tensor, classes: int) -> Tensor:
     """
     count_M = torch.bincount(label_n, minlength=classes)
     return torch.where(count_M > 0, len(label_n) / (classes * count_M.clamp_min(1)), 0.0)
+
+
+def weights_of_garbage(label_n: Tensor, classes: int) -> Tensor:
+    """Weights [M] of the classes in the loss: 1, and for garbage, the last, what makes it weigh as much as the others do on average.
+
+    Unlike `weights_of_counts` it leaves the other classes the shares that a trained classifier knows them by.
+    """
+    garbage = int((label_n == classes - 1).sum())
+    weight_M = torch.ones(classes)
+    weight_M[-1] = (len(label_n) - garbage) / ((classes - 1) * max(garbage, 1))
+    return weight_M

@@ -1,0 +1,118 @@
+"""The tables of a run: each `*.csv` of it but the curves, with the title and the notes of the Markdown beside it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from netinv_lightning.page.files import Folder
+from netinv_lightning.tables import Table, shown
+
+MOST_ROWS = 2000
+WIDE = 14
+"""Columns of a table that is shown as its Markdown abridges it, all columns folded away below."""
+
+
+@dataclass(frozen=True)
+class CellShown:
+    """A cell as it is read, and in full, by which it is sorted; where `link` is a file, the text leads to it."""
+
+    text: str
+    full: str
+    link: Path | None = None
+
+
+@dataclass(frozen=True)
+class PageTable:
+    """A table of a page; `folded` where it is to be opened first."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[CellShown]]
+    notes: Sequence[str] = ()
+    folded: bool = False
+
+
+def cell(value: Any) -> CellShown:
+    """A value as it is read (`tables.shown`); a small number keeps two digits, where three decimals would show 0."""
+    if isinstance(value, float) and 0 < abs(value) < 0.001:
+        return CellShown(f"{value:.2g}", str(value))
+    text = shown(value) if value is None or isinstance(value, (str, int, float)) else str(value)
+    return CellShown(text, text if value is None else str(value))
+
+
+def read_tables(folder: Folder) -> list[PageTable]:
+    """The tables of a run, in the order of their names."""
+    tables = []
+    for path in sorted(folder.path.glob("*.csv")):
+        if path.name in ("metrics.csv", "sweep.csv"):
+            continue
+        table = _read_csv(folder, path)
+        if table is None:
+            continue
+        abridged = _read_markdown(folder, path.with_suffix(".md").name)
+        title = abridged.title if abridged else path.stem.replace("_", " ").capitalize()
+        notes = abridged.notes if abridged else ()
+        if abridged and abridged.rows and len(table.columns) > WIDE:
+            tables.append(page_table(Table(title, abridged.columns, abridged.rows, notes)))
+            title, notes = f"{title}: every column", ()
+            tables.append(page_table(Table(title, table.columns, table.rows), folded=True))
+        else:
+            tables.append(page_table(Table(title, table.columns, table.rows, notes)))
+    return tables
+
+
+def page_table(table: Table, folded: bool = False) -> PageTable:
+    return PageTable(table.title, table.columns, [[cell(value) for value in row] for row in table.rows], table.notes, folded)
+
+
+def _read_csv(folder: Folder, path: Path) -> Table | None:
+    """None where it is empty or damaged, which is noted."""
+    text = folder.text(path.name)
+    if not text:
+        return None
+    try:
+        columns, *rows = csv.reader(io.StringIO(text), strict=True)
+    except (csv.Error, ValueError) as error:
+        folder.note(path.name, f"is damaged ({error})")
+        return None
+    whole = [row for row in rows if len(row) == len(columns)]
+    if len(whole) < len(rows):
+        folder.note(path.name, f"is damaged; left out: {len(rows) - len(whole)} of {len(rows)} rows, which have other columns")
+    notes = [f"the first {MOST_ROWS} of {len(whole)} rows"] if len(whole) > MOST_ROWS else []
+    return Table("", columns, [[_number_or_text(value) for value in row] for row in whole[:MOST_ROWS]], notes)
+
+
+def _read_markdown(folder: Folder, name: str) -> Table | None:
+    """A table as `tables.write_markdown` writes it; its cells are text."""
+    text = folder.text(name)
+    if text is None:
+        return None
+    lines = text.splitlines()
+    title = next((line.removeprefix("# ") for line in lines if line.startswith("# ")), name)
+    rows = [_markdown_cells(line) for line in lines if line.startswith("|")]
+    notes = [line.removeprefix("- ") for line in lines if line.startswith("- ")]
+    columns = rows[0] if rows else []
+    return Table(title, columns, [row for row in rows[2:] if len(row) == len(columns)], notes)
+
+
+def _markdown_cells(line: str) -> list[str]:
+    return [value.strip().replace("\\|", "|") for value in re.split(r"(?<!\\)\|", line.strip())[1:-1]]
+
+
+def _number_or_text(value: str) -> str | int | float:
+    try:
+        return int(value)
+    except ValueError:
+        pass
+    try:
+        number = float(value)
+    except ValueError:
+        return value
+    return number if math.isfinite(number) else value
