@@ -1,0 +1,1 @@
+"""`netinv explore RUN`: a local page to play with a finished inversion."""

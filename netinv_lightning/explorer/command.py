@@ -1,0 +1,176 @@
+"""`netinv explore RUN`: a local page to play with a finished inversion.
+
+    netinv explore runs/latest            serves it at http://127.0.0.1:7860 until Ctrl-C
+    netinv explore runs/latest --open     and opens the browser
+
+The port is taken before anything heavy is loaded. The page answers this machine alone; no telemetry, no network.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import sys
+import webbrowser
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, NoReturn
+
+from netinv_lightning.errors import InputError, one_line
+
+if TYPE_CHECKING:
+    from netinv_lightning.explorer.interface import Explored
+
+HOST = "127.0.0.1"
+PORT = 7860
+INVERTED = 1_000
+"""Inverted images among which the nearest to a user's picture is looked for."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """The `netinv explore` command.
+
+    Returns:
+        The exit status: 0 ended by Ctrl-C, 1 failed, 2 the input was wrong, 130 interrupted before the page was there.
+    """
+    try:
+        arguments = _parse(argv)
+        directory = Path(arguments.run)
+        _check(directory)
+        with _listening(arguments.port) as listener:
+            return serve(directory, listener, arguments.open)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        print(f"failed: {one_line(f'{type(error).__name__}: {error}')}", file=sys.stderr)
+        return 1
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"netinv explore: {message}; see netinv explore --help")
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = _Parser(prog="netinv explore", description="A local page to play with a finished inversion; Ctrl-C ends it.")
+    parser.add_argument("run", metavar="RUN", help="run directory of a finished application=invert, such as runs/latest")
+    parser.add_argument("--port", type=int, default=PORT, help=f"by default {PORT}")
+    parser.add_argument("--open", action="store_true", help="open the browser")
+    arguments = parser.parse_args(argv)
+    if not 1 <= arguments.port <= 65535:
+        raise InputError(f"--port={arguments.port}: must be from 1 to 65535")
+    return arguments
+
+
+def _check(directory: Path) -> None:
+    """Refuses what is no finished inversion, before torch is imported.
+
+    Raises:
+        InputError: saying why.
+    """
+    if find_spec("gradio") is None:
+        raise InputError("netinv explore: needs gradio, which is not installed; pip install 'netinv_lightning[explore]'")
+    from omegaconf.errors import OmegaConfBaseException
+
+    from netinv_lightning.application_keys import INVERSIONS
+    from netinv_lightning.resume import read_config
+    from netinv_lightning.run_dir import RunDir
+
+    if not directory.is_dir():
+        raise InputError(f"{directory}: there is no such directory; give a run directory, such as runs/latest")
+    try:
+        cfg = read_config(directory)
+    except OmegaConfBaseException as error:
+        raise InputError(f"{directory}: its config is not of this version ({one_line(error)}); run it again") from error
+    if cfg.application.name not in INVERSIONS:
+        raise InputError(f"{directory}: is a run of application={cfg.application.name}; give one of application=invert")
+    if cfg.method.name != "generator":
+        raise InputError(f"{directory}: has no generator to play with (method={cfg.method.name}); give a run of method=generator")
+    if (state := RunDir(directory).state) != "done":
+        raise InputError(f"{directory}: is not done ({state}); continue it with resume={directory}")
+    if not (directory / "checkpoints" / "last.ckpt").is_file():
+        raise InputError(f"{directory}: its generator is gone (no checkpoints/last.ckpt); run it again")
+
+
+def _listening(port: int) -> socket.socket:
+    """Takes the port.
+
+    Raises:
+        InputError: if another program has it, or this user may not have it.
+    """
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a page that ended a moment ago does not count
+    try:
+        listener.bind((HOST, port))
+        listener.listen()
+    except OSError as error:
+        listener.close()
+        raise InputError(f"--port={port}: cannot be listened at ({error.strerror}); choose another: --port={port % 65535 + 1}") from error
+    return listener
+
+
+def serve(directory: Path, listener: socket.socket, opened: bool) -> int:
+    """Serves the page until Ctrl-C."""
+    with TemporaryDirectory() as uploads:
+        os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": uploads, "HF_HUB_OFFLINE": "1"}  # read at import
+        print(f"opening {directory}", file=sys.stderr, flush=True)
+        explored = load(directory)
+        import uvicorn
+
+        from netinv_lightning.explorer.interface import application
+
+        config = uvicorn.Config(application(explored), log_level="critical", timeout_graceful_shutdown=1)
+        address = f"http://{HOST}:{listener.getsockname()[1]}"
+        print(f"{directory} at {address}  (Ctrl-C ends it)", flush=True)
+        if opened:  # the listener keeps the browser waiting until the server runs
+            webbrowser.open(address)
+        try:
+            uvicorn.Server(config).run(sockets=[listener])
+        except KeyboardInterrupt:
+            print()
+    return 0
+
+
+def load(directory: Path) -> Explored:
+    """Opens a run, and the images that are compared with what is drawn.
+
+    Raises:
+        InputError: if its classifier is not there.
+    """
+    import json
+
+    from netinv_lightning.explorer.drawing import Drawing
+    from netinv_lightning.explorer.interface import Explored
+    from netinv_lightning.explorer.neighbours import Neighbours, real_images
+    from netinv_lightning.finished import inversion_config, load_module
+    from netinv_lightning.image_sets import draw_images
+    from netinv_lightning.inversion.module import InversionModule
+    from netinv_lightning.metrics import names
+
+    cfg = inversion_config(directory)
+    module = load_module(cfg, directory)
+    assert isinstance(module, InversionModule)
+    classifier = module.classifier
+    images, note = real_images(cfg, classifier.spec)
+    inverted = draw_images(module, cfg.application.eval_batch_size, cfg.seed)(INVERTED)
+    summary = json.loads((directory / "summary.json").read_text())
+    facts = (
+        directory.resolve().name,
+        f"classifier of {classifier.spec.name}",
+        f"conditioning={cfg.conditioning.mode}",
+        f"inversion accuracy {summary[names.INVERSION_ACCURACY]:.3f} (hot {summary[names.INVERSION_ACCURACY_HOT]:.3f})",
+    )
+    return Explored(
+        title=f"{cfg.name}, seed {cfg.seed}",
+        facts=", ".join(facts),
+        drawing=Drawing(module),
+        inverted=Neighbours(inverted, classifier, f"{INVERTED:,} inverted images"),
+        real=None if images is None else Neighbours(images, classifier, note),
+        real_note=note,
+    )

@@ -1,0 +1,291 @@
+"""The page of `netinv explore`, as a user has it: a real run, a real server, and Chromium."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect
+from torchvision.transforms.functional import pil_to_tensor
+
+import netinv_lightning
+from netinv_lightning.classifiers.build import load_carded
+from netinv_lightning.classifiers.zoo import zoo_path
+from netinv_lightning.data.outliers import in_shape_of
+from netinv_lightning.run import run
+from tests.browser import browser
+from tests.conftest import FEW_STEPS
+
+pytest.importorskip("gradio")
+
+__all__ = ["browser"]
+
+NAMES = ("<img src=x onerror=document.title='run'>", "${value} {{value}}", "<b>two</b>", "3", "4", "5 & 6", "6", "7", "8", "nine")
+"""A classifier's card may hold any name."""
+
+
+@dataclass(frozen=True)
+class Served:
+    """A page and what it is about."""
+
+    address: str
+    directory: Path
+    classifier: Path
+    process: subprocess.Popen[str]
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """An inversion of a zoo classifier with names of our own, in the quickstart's recipe with few steps."""
+    folder = tmp_path_factory.mktemp("explored")
+    classifier = folder / "mine.safetensors"
+    shutil.copy(zoo_path("mnist_mlp"), classifier)
+    shutil.copy(zoo_path("mnist_mlp").with_suffix(".json"), classifier.with_suffix(".json"))
+    directory = folder / "run"
+    of_its_own = ["+experiment=mnist_invert", "data=mnist5k", "classifier=checkpoint", f"classifier.path={classifier}"]
+    steps = ["application.verifiers=[]", "application.steps=150", "application.batch_size=32", "generator.dropout=0.3"]
+    run(netinv_lightning.compose([*FEW_STEPS, *of_its_own, *steps]), directory)
+    card = json.loads(classifier.with_suffix(".json").read_text())  # now, since figures have no room for such names
+    card["data"]["class_names"] = NAMES
+    classifier.with_suffix(".json").write_text(json.dumps(card))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-W", "ignore", "-m", "netinv_lightning.run", "explore", str(directory), f"--port={port}"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    line = process.stdout.readline()  # comes when it listens
+    assert line == f"{directory} at http://127.0.0.1:{port}  (Ctrl-C ends it)\n", process.communicate()
+    yield Served(f"http://127.0.0.1:{port}", directory, classifier, process)
+    process.kill()
+    process.wait()
+
+
+@pytest.fixture(scope="module")
+def requests() -> list[str]:
+    """Addresses that the page asked for, and what its console said was wrong."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def page(browser: Browser, served: Served, requests: list[str]) -> Iterator[Page]:
+    opened = browser.new_page(viewport={"width": 1600, "height": 1000})
+    opened.on("request", lambda request: requests.append(request.url))
+    opened.on("console", lambda message: requests.append(f"console: {message.text}") if message.type == "error" else None)
+    opened.on("pageerror", lambda error: requests.append(f"error: {error}"))
+    opened.goto(served.address)
+    opened.wait_for_selector("#strip img")
+    yield opened
+    opened.close()
+
+
+def image_of(page: Page, name: str = "drawn", within: str = "#figures") -> str:
+    return page.locator(f"{within} [data-name={name}] img").get_attribute("src") or ""
+
+
+def tensor_of(source: str) -> torch.Tensor:
+    """[1, H, W] in [0, 1]."""
+    picture = Image.open(io.BytesIO(base64.b64decode(source.removeprefix("data:image/png;base64,"))))
+    return pil_to_tensor(picture).float() / 255
+
+
+def answers_of(page: Page, within: str = "#bars") -> list[float]:
+    rows = page.locator(f"{within} [data-answered]")
+    return [float(row.get_attribute("data-answered") or "nan") for row in rows.all()]
+
+
+def changed(page: Page, act: Callable[[], object], name: str = "drawn", within: str = "#figures") -> str:
+    """The image that follows an act."""
+    before = image_of(page, name, within)
+    act()
+    selector = f"{within} [data-name={name}] img"
+    page.wait_for_function("([selector, before]) => document.querySelector(selector).src !== before", arg=[selector, before])
+    return image_of(page, name, within)
+
+
+def move(page: Page, part: str, value: float) -> None:
+    """Moves a slider as the browser tells of it."""
+    page.locator(f"#{part} input[type=range]").evaluate(
+        "(range, value) => { range.value = value; range.dispatchEvent(new Event('input', {bubbles: true})); }", value
+    )
+
+
+def choose(page: Page, part: str, index: int) -> None:
+    page.locator(f"#{part} input").click()
+    page.locator("ul[role=listbox] li").nth(index).click()
+
+
+def test_the_page_shows_an_image_and_asks_nobody_else(page: Page, served: Served, requests: list[str]) -> None:
+    assert len(requests) > 10
+    assert [url for url in requests if not url.startswith((served.address, "data:", "blob:"))] == []
+    assert tensor_of(image_of(page)).shape == (1, 28, 28)
+    assert page.evaluate("getComputedStyle(document.querySelector('#figures img')).imageRendering") == "pixelated"
+    assert "Nearest of 3,600 training images of mnist5k" in page.locator("#figures").inner_text()
+
+
+def test_names_with_markup_are_text(page: Page) -> None:
+    assert page.locator("#bars [data-class]").all_inner_texts() == list(NAMES)
+    for label, name in enumerate(NAMES):
+        assert name in page.locator(f"#weight-{label}").inner_text()
+    assert (
+        NAMES[0] in page.locator("#figures figcaption").first.inner_text() or "The classifier says" in page.locator("#figures").inner_text()
+    )
+    assert page.title() == "mnist_invert, seed 0"  # the markup would have changed it
+    assert page.locator("img[src=x]").count() == 0
+
+
+def test_a_slider_moves_image_and_probabilities(page: Page) -> None:
+    before = answers_of(page)
+    changed(page, lambda: move(page, "weight-4", 0.8))
+    after = answers_of(page)
+    assert len(after) == 10
+    assert sum(after) == pytest.approx(1.0, abs=1e-4)
+    assert max(abs(a - b) for a, b in zip(after, before, strict=True)) > 0.01
+    assert page.locator("#bars .number").nth(4).inner_text().endswith("/ 0.44")  # 0.8 of 1.8
+
+
+def test_a_class_alone_is_what_the_classifier_sees(page: Page, served: Served) -> None:
+    """The image in the page, passed through the classifier here, gives the bars in the page, and the class that was asked for."""
+    if page.locator("#dropout input").is_checked():
+        changed(page, lambda: page.locator("#dropout input").click())
+    classifier = load_carded(served.classifier, "classifier")
+    for label in (7, 3, 0):
+        source = changed(page, lambda label=label: choose(page, "class-a", label))
+        probability_N = classifier(tensor_of(source)[None]).softmax(dim=1)[0]
+        assert int(probability_N.argmax()) == label
+        torch.testing.assert_close(torch.tensor(answers_of(page)), probability_N, atol=0.03, rtol=0)  # a PNG has 256 grays
+        assert page.locator(f"#weight-{label} input[type=number]").input_value() == "1"
+
+
+def test_dropout_makes_two_draws_differ_and_off_makes_them_equal(page: Page) -> None:
+    again, dropout = page.locator("#again"), page.locator("#dropout input")
+    if dropout.is_checked():
+        changed(page, dropout.click)
+    plain = image_of(page)
+    again.click()
+    expect(page.locator("#figures [data-name=drawn]")).to_contain_text("Draw 2.")
+    assert image_of(page) == plain
+    first = changed(page, dropout.click)
+    second = changed(page, again.click)
+    assert len({plain, first, second}) == 3
+    assert changed(page, dropout.click) == plain
+
+
+def test_strips_sweep_classes_vectors_and_latents(page: Page) -> None:
+    page.get_by_role("radio", name="all classes").check()
+    strip = page.locator("#strip img")
+    expect(strip).to_have_count(10)
+    captions = page.locator("#strip figcaption").all_inner_texts()
+    assert [caption.split(" \u2192 ")[0] for caption in captions] == list(NAMES)
+    drawn = changed(page, lambda: choose(page, "class-a", 3))
+    expect(strip.nth(3)).to_have_attribute("src", drawn)
+
+    page.get_by_role("radio", name="latent A to latent B").check()
+    expect(page.locator("#strip figcaption").first).to_contain_text("0% \u2192")
+    assert strip.first.get_attribute("src") == image_of(page)
+    at_second = changed(page, lambda: move(page, "position", 1))
+    assert strip.last.get_attribute("src") == at_second
+    assert changed(page, lambda: move(page, "position", 0)) == strip.first.get_attribute("src")
+
+    page.get_by_role("radio", name="class A to class B").check()
+    expect(page.locator("#strip figcaption").last).to_contain_text(f"100% \u2192 {NAMES[1]}")
+    half = changed(page, lambda: move(page, "share", 0.5))
+    assert half not in (strip.first.get_attribute("src"), strip.last.get_attribute("src"))
+    assert page.locator("#weight-1 input[type=number]").input_value() == "0.5"
+
+
+def test_a_slider_that_is_let_go_changes_the_strip(page: Page) -> None:
+    page.get_by_role("radio", name="latent A to latent B").check()
+    expect(page.locator("#strip figcaption").first).to_contain_text("0% \u2192")
+    strip = page.locator("#strip img")
+    for act in ("drag", "keys"):
+        before = strip.first.get_attribute("src")
+        slider = page.locator("#weight-8 input[type=range]")
+        box = slider.bounding_box()
+        assert box is not None
+        if act == "drag":
+            page.mouse.move(box["x"] + 8, box["y"] + box["height"] / 2)
+            page.mouse.down()
+            page.mouse.move(box["x"] + 0.9 * box["width"], box["y"] + box["height"] / 2, steps=4)
+            page.mouse.up()
+        else:
+            slider.focus()
+            slider.press("Home")
+        expect(strip.first).not_to_have_attribute("src", before or "")
+
+
+def test_the_nearest_image_by_features_is_another_measure(page: Page) -> None:
+    assert "correlation of pixels" in page.locator("#figures").inner_text()
+    page.get_by_role("radio", name="features").check()
+    expect(page.locator("#figures [data-name=nearest-real]")).to_contain_text("cosine of features")
+
+
+def test_a_picture_is_classified_as_the_classifier_does(page: Page, served: Served, tmp_path: Path) -> None:
+    page.get_by_role("tab", name="Your picture").click()
+    pixels_CHW = torch.randint(0, 256, (3, 50, 70), generator=torch.Generator().manual_seed(3)).to(torch.uint8)
+    Image.fromarray(pixels_CHW.permute(1, 2, 0).numpy()).save(tmp_path / "mine.png")
+    page.locator("#given input[type=file]").set_input_files(tmp_path / "mine.png")
+    page.wait_for_selector("#picture-bars [data-answered]")
+    classifier = load_carded(served.classifier, "classifier")
+    logits_BN, features = classifier.logits_and_features(in_shape_of(classifier.spec, pixels_CHW[None].float() / 255))
+    torch.testing.assert_close(torch.tensor(answers_of(page, "#picture-bars")), logits_BN.softmax(dim=1)[0], atol=1e-5, rtol=0)
+    units = [int(row.get_attribute("data-unit") or -1) for row in page.locator("#picture-units [data-unit]").all()]
+    assert units == features["penultimate"][0].topk(10).indices.tolist()
+    for name in ("picture", "nearest-inverted", "nearest-real"):
+        assert tensor_of(image_of(page, name, "#picture-figures")).shape == (1, 28, 28)
+
+
+def test_a_file_that_is_no_picture_is_said_to_be_none(page: Page, tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_text("no picture")
+    page.get_by_role("tab", name="Your picture").click()
+    if page.locator("#given input[type=file]").count() == 0:
+        page.locator("#given button[aria-label=Clear]").click()
+    page.locator("#given input[type=file]").set_input_files(tmp_path / "broken.png")
+    expect(page.locator("#picture-figures")).to_have_text(
+        re.compile(r"broken\.png: is no picture that can be read .* drop a PNG or JPEG file")
+    )
+    expect(page.locator("#picture-bars [data-answered]")).to_have_count(0)
+
+
+def test_it_fits_a_narrow_window(page: Page) -> None:
+    page.set_viewport_size({"width": 400, "height": 800})
+    page.get_by_role("tab", name="Draw").click()
+    expect(page.locator("#strip img").first).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") == 400
+    page.locator("#weight-9").scroll_into_view_if_needed()
+    box = page.locator("#figures [data-name=drawn] img").bounding_box()
+    assert box is not None
+    assert 0 <= box["y"] <= 800 - box["height"]  # the image stays in sight while sliders are moved
+
+
+def test_nothing_was_asked_of_others_and_no_error_was_seen(page: Page, served: Served, requests: list[str]) -> None:
+    assert [url for url in requests if not url.startswith((served.address, "data:", "blob:"))] == []
+
+
+def test_other_hosts_names_are_refused(served: Served) -> None:
+    """A page elsewhere whose name is made to point here gets nothing."""
+    foreign = urllib.request.Request(served.address, headers={"Host": "evil.example"})
+    with pytest.raises(urllib.error.HTTPError, match="400"):
+        urllib.request.urlopen(foreign)
+
+
+def test_ctrl_c_ends_it_without_a_traceback(served: Served, page: Page) -> None:
+    served.process.send_signal(signal.SIGINT)
+    out, err = served.process.communicate(timeout=60)
+    assert served.process.returncode == 0
+    assert out.strip() == ""
+    assert err.strip() == f"opening {served.directory}"
