@@ -51,12 +51,13 @@ class Reconstruct(Invert):
 class Audit:
     """Keys of `application=audit`: which attacks (`netinv_lightning.applications.audit.ATTACKS`), and how long each works.
 
+    Without `attacks` it is reconstruction and natural, and kkt too where the network has no BatchNorm, for which its theory does not hold.
     `effort` is `quick` (minutes on two cores) or `full`; `overrides` are added to every attack, each in quotes. The rest as for
     `application=reconstruct`; `verifiers` tell whether the images show the classes.
     """
 
     name: str = "audit"
-    attacks: list[str] = field(default_factory=lambda: ["reconstruction", "natural", "kkt"])
+    attacks: Optional[list[str]] = None
     effort: str = "quick"
     overrides: list[str] = field(default_factory=list)
     reconstructions: int = 1000
@@ -136,7 +137,8 @@ class DetectOod:
 class Distill:
     """Keys of `application=distill`: the finished run `run`, whose images a `student` learns the classifier's answers on.
 
-    It trains `steps` steps of `batch_size` fresh images, of which both see the view that `augmentation` describes.
+    It trains `steps` steps of `batch_size` fresh images, of which both see the view that `augmentation` describes. With `adversarial`
+    above 0 the generators go on training, and the disagreement of student and classifier has that weight in their objective.
     """
 
     name: str = "distill"
@@ -146,6 +148,7 @@ class Distill:
     batch_size: int = 100
     lr: float = 6e-3
     temperature: float = 4.0
+    adversarial: float = 0.3
 
 
 @dataclass
@@ -175,11 +178,11 @@ class Finetune:
     kind: str = "labels"
     share: float = 0.25
     images: int = 5000
-    steps: int = 300
+    steps: int = 200
     lr: float = 0.01
     radius: float = 0.03
     attack_steps: int = 10
-    attacked: int = 1000
+    attacked: int = 500
 
 
 @dataclass

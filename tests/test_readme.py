@@ -10,6 +10,7 @@ import pytest
 
 import netinv_lightning
 from netinv_lightning.applications import APPLICATIONS
+from netinv_lightning.run import COMMANDS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -19,7 +20,7 @@ def commands() -> list[str]:
     """The `netinv` commands in code blocks, continued lines joined, comments dropped."""
     joined = README.replace("\\\n", " ")
     lines = [line.strip().split("  #")[0] for line in joined.splitlines() if line.startswith("    netinv ")]
-    return [line for line in lines if "resume=" not in line and line.split()[1] not in ("retry", "dashboard")]
+    return [line for line in lines if "resume=" not in line and line.split()[1] not in ("retry", *COMMANDS)]
 
 
 @pytest.mark.parametrize("command", commands())

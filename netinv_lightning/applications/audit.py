@@ -46,11 +46,18 @@ ATTACKS = {
     "inversion": ["loss=inversion"],
 }
 """What each attack sets: all nine terms (A2-11), the natural prior, the stationarity of the weights, and plain inversion to compare."""
-EFFORTS = {
-    "quick": {"reconstruction": ["application.steps=300"], "natural": ["application.steps=300"], "inversion": ["application.steps=300"]},
+EFFORTS: dict[str, dict[str, list[str]]] = {
+    "quick": {
+        "reconstruction": ["application.steps=150"],
+        "natural": ["application.steps=300"],
+        "kkt": ["method.steps=500"],
+        "inversion": ["application.steps=300"],
+    },
     "full": {},
 }
 """What each effort sets for each attack; `full` leaves the defaults. The quick one ends in minutes on two cores."""
+CANDIDATES = {"quick": 750, "full": 3000}
+"""At most so many candidates for `kkt`, which takes three for two training images: whoever audits knows their number."""
 BY_LOSS = "classifier's loss *"
 TAKEN = ("data", "classifier", "recipe", "trainer", "logger", "seed", "generator")
 """What an attack takes from the audit's config."""
@@ -68,19 +75,20 @@ class AuditApplication:
         app = cfg.application
         if app.effort not in EFFORTS:
             raise InputError(f"application.effort={app.effort}: {nearest(app.effort, EFFORTS)}")
-        if not app.attacks or len(set(app.attacks)) < len(app.attacks):
+        if app.attacks is not None and (not app.attacks or len(set(app.attacks)) < len(app.attacks)):
             raise InputError(f"application.attacks={list(app.attacks)}: must name one or more, each once; choose from {', '.join(ATTACKS)}")
-        for name in app.attacks:
+        for name in app.attacks or ():
             if name not in ATTACKS:
                 raise InputError(f"application.attacks={name}: {nearest(name, ATTACKS)}")
         self.classifier = load_classifier(cfg)
+        chosen = app.attacks or ["reconstruction", "natural", *([] if self.classifier.batch_norms else ["kkt"])]
         self.verifiers = [load_zoo(name) for name in app.verifiers]
         data, missing = open_real(cfg, self.classifier.spec)
         if data is None:
             raise InputError(f"data={cfg.data.name}: an audit compares with training and held-out images; {missing}")
         check_comparable(cfg, data)
         self.real = real_images(data, cfg.seed, app.members)
-        self.attacks = {name: self._config_of(name) for name in app.attacks}
+        self.attacks = {name: self._config_of(name, len(data.train[1])) for name in chosen}
         for attack in self.attacks.values():
             ReconstructApplication(attack)
 
@@ -105,14 +113,17 @@ class AuditApplication:
             )
         return metrics
 
-    def _config_of(self, name: str) -> DictConfig:
+    def _config_of(self, name: str, training_images: int) -> DictConfig:
         app = self.cfg.application
-        overrides = [*ATTACKS[name], *EFFORTS[app.effort].get(name, []), *app.overrides]
+        candidates = [f"method.candidates={min(CANDIDATES[app.effort], training_images * 3 // 2)}"] if name == "kkt" else []
+        overrides = [*ATTACKS[name], *candidates, *EFFORTS[app.effort].get(name, []), *app.overrides]
         cfg = compose(["application=reconstruct", *overrides])
         for key in TAKEN:
             cfg[key] = self.cfg[key]
         cfg.name = name
         cfg.application.reconstructions, cfg.application.members = app.reconstructions, app.members
+        if name == "kkt":  # which has no more images than candidates
+            cfg.application.reconstructions = min(app.reconstructions, cfg.method.candidates)
         cfg.application.verifiers = app.verifiers
         return cfg
 

@@ -1,0 +1,165 @@
+"""Training-like reconstruction and what it gives away (S2 section 5.3; A4-9 to A4-11, A6-10): `make reconstruction`.
+
+`objective`: plain inversion, all nine terms and the natural prior, on the papers' CNN at half its width, a classifier a seed. `size`: MLPs
+that learnt 100 to 1,000 images until nothing moved, under the stationarity attack (`method=kkt`). `factor`: one thing changed in how
+the network that the attack meets is made or trained. How jobs are run: experiments/jobs.py.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from statistics import mean, stdev
+
+from PIL import Image
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+
+from jobs import ROOT, Row, netinv, run_missing  # noqa: E402
+
+RESULTS = HERE / "results.csv"
+SEEDS = (0, 1, 2)
+STAGES = "+classifier.network.stages=[[16],[32,32],[64,64]]"
+PLAIN = {
+    "mnist": ["recipe.epochs=2", "data.shift=2", "data.batch_size=128"],
+    "fashion_mnist": ["recipe.epochs=3", "data.shift=1", "data.flip=true", "data.batch_size=128"],
+    "svhn_head": ["recipe.epochs=25", "data.shift=3", "data.batch_size=64"],
+    "cifar10": ["recipe.epochs=8", "data.shift=4", "data.flip=true", "data.batch_size=128"],
+}
+"""How the classifier of each data set is trained; the same as in experiments/ood, where they lie."""
+VERIFIERS = {
+    "mnist": "[mnist_mlp,mnist_resnet]",
+    "fashion_mnist": "[fashion_mnist_mlp,fashion_mnist_resnet]",
+    "svhn_head": "[svhn_head_resnet,svhn_head_vit]",
+    "cifar10": "[cifar10_resnet,cifar10_vit]",
+}
+OBJECTIVES = {
+    "plain": ["loss=inversion", "conditioning.vectors=soft"],
+    "plain, hot": ["loss=inversion"],
+    "reconstruction": [],
+    "natural": ["loss=natural"],
+}
+"""The papers' inversion, the same under hot vectors as a control, the papers' reconstruction, and ours without data."""
+STEPS = "application.steps=150"
+MEMORISED = {
+    "data.batch_size": "{n}", "recipe.epochs": "1500", "recipe.weight_decay": "0.01", "recipe.label_smoothing": "0",
+    "+trainer.check_val_every_n_epoch": "1500", "+classifier.network.widths": "[1000]", "+classifier.network.batch_norm": "false",
+    "+classifier.network.dropout": "0", "+classifier.network.slope": "0",
+}  # fmt: skip
+"""What makes a network vulnerable: one wide layer, no BatchNorm, weight decay, full batches until nothing moves."""
+SIZES = (100, 200, 500, 1000)
+FACTORS: dict[str, dict[str, str]] = {
+    "as it is": {},
+    "width 250": {"+classifier.network.widths": "[250]"},
+    "two layers": {"+classifier.network.widths": "[1000,1000]"},
+    "no weight decay": {"recipe.weight_decay": "0"},
+    "BatchNorm": {"+classifier.network.batch_norm": "true"},
+    "dropout 0.5": {"+classifier.network.dropout": "0.5"},
+    "label smoothing 0.1": {"recipe.label_smoothing": "0.1"},
+    "shifts of 2 pixels": {"data.shift": "2"},
+    "150 epochs": {"recipe.epochs": "150", "+trainer.check_val_every_n_epoch": "150"},
+}
+KEPT = (
+    "inversion/accuracy", "transfer/accuracy", "diversity/intra_class_cosine", "reconstruction/auc", "reconstruction/auc_low",
+    "reconstruction/auc_high", "reconstruction/gap", "reconstruction/gap_low", "reconstruction/gap_high", "reconstruction/p_value",
+    "reconstruction/good", "reconstruction/good_held_out", "cost/training_seconds",
+)  # fmt: skip
+JOBS = [
+    *(("objective", data, variant, seed) for seed in SEEDS for data in PLAIN for variant in OBJECTIVES),
+    *(("size", "mnist", str(n), seed) for seed in SEEDS for n in SIZES),
+    *(("factor", "mnist", variant, seed) for seed in SEEDS for variant in FACTORS),
+]
+
+
+def plain(data: str, seed: int) -> Path:
+    """The classifier of a data set and seed; trained where it is not there."""
+    path = ROOT / "classifiers" / "ood" / f"{data}_{seed}.safetensors"
+    if not path.with_suffix(".json").exists():
+        where = [f"data={data}", f"seed={seed}", f"application.save_as={path}"]
+        netinv("application=train_classifier", "classifier=cnn", STAGES, *where, *PLAIN[data])
+    return path
+
+
+def memorised(data: str, n: int, variant: str, seed: int) -> Path:
+    """An MLP that learnt n images by heart; trained where it is not there."""
+    path = ROOT / "classifiers" / "reconstruction" / f"{data}_{n}_{variant.replace(' ', '_')}_{seed}.safetensors"
+    if not path.with_suffix(".json").exists():
+        keys = {key: value.format(n=n) for key, value in (MEMORISED | FACTORS[variant]).items()}
+        where = [f"data={data}", f"data.subset_size={n}", f"data.split_seed={seed}", f"seed={seed}", f"application.save_as={path}"]
+        netinv("application=train_classifier", "classifier=mlp", *where, *(f"{key}={value}" for key, value in keys.items()))
+    return path
+
+
+def one(study: str, data: str, variant: str, seed: int) -> list[Row]:
+    if study == "objective":
+        path = plain(data, seed)
+        attack = [f"application.verifiers={VERIFIERS[data]}", STEPS, "application.eval_samples=2000", *OBJECTIVES[variant]]
+    else:
+        n = int(variant) if study == "size" else 100
+        path = memorised(data, n, "as it is" if study == "size" else variant, seed)
+        attack = ["method=kkt", f"method.candidates={n * 3 // 2}", f"application.reconstructions={n * 3 // 2}"]
+    run_dir = netinv("application=reconstruct", f"data={data}", f"seed={seed}", "classifier=checkpoint", f"classifier.path={path}", *attack)
+    if study == "size" and seed == SEEDS[0]:
+        with Image.open(run_dir / "figures" / "best_pairs.png") as image:
+            image.convert("RGB").save(HERE / f"{data}_{variant}_pairs.png", optimize=True)
+    summary = json.loads((run_dir / "summary.json").read_text())
+    return [
+        {"study": study, "data": data, "variant": variant, "seed": seed, "number": name, "value": f"{summary[name]:.4f}"}
+        for name in KEPT
+        if name in summary
+    ]
+
+
+def pick(rows: list[Row], study: str, data: str, variant: str, number: str) -> list[float]:
+    """The values of a number, by seed."""
+    of_number = [row for row in rows if (row["study"], row["data"], row["variant"], row["number"]) == (study, data, variant, number)]
+    return [float(row["value"]) for row in sorted(of_number, key=lambda row: int(row["seed"]))]
+
+
+def shown(values: list[float]) -> str:
+    """Mean and spread over the seeds."""
+    return f"{mean(values):.3f} ± {stdev(values):.3f}" if len(values) > 1 else "".join(f"{value:.3f}" for value in values) or "-"
+
+
+def margin(rows: list[Row], data: str, over: str) -> str:
+    """How far reconstruction's transfer lies above another objective's, with the interval of a paired t test over the seeds (95 %)."""
+    reached, others = (pick(rows, "objective", data, variant, "transfer/accuracy") for variant in ("reconstruction", over))
+    if len(reached) != len(SEEDS) or len(others) != len(SEEDS):
+        return "-"
+    differences = [a - b for a, b in zip(reached, others, strict=True)]
+    half = 4.303 * stdev(differences) / len(SEEDS) ** 0.5  # t of two degrees of freedom
+    return f"{mean(differences):+.3f} ({mean(differences) - half:+.3f} to {mean(differences) + half:+.3f})"
+
+
+def markdown(columns: list[str], lines: list[list[str]]) -> str:
+    return "\n".join(f"| {' | '.join(line)} |" for line in (columns, ["---"] * len(columns), *lines)) + "\n"
+
+
+def tables(rows: list[Row]) -> str:
+    """What the page shows."""
+    parts = ["## Do other networks recognise reconstructions? Transfer accuracy\n"]
+    lines = [[data, *(shown(pick(rows, "objective", data, variant, "transfer/accuracy")) for variant in OBJECTIVES)] for data in PLAIN]
+    parts.append(markdown(["data", *OBJECTIVES], lines))
+    parts.append("Reconstruction above the others, seeds paired:\n")
+    lines = [[data, *(margin(rows, data, over) for over in OBJECTIVES if over != "reconstruction")] for data in PLAIN]
+    parts.append(markdown(["data", *(f"above {over}" for over in OBJECTIVES if over != "reconstruction")], lines))
+    parts.append("## Are they nearer to training images? AUC of members against held-out images\n")
+    lines = [[data, *(shown(pick(rows, "objective", data, variant, "reconstruction/auc")) for variant in OBJECTIVES)] for data in PLAIN]
+    parts.append(markdown(["data", *OBJECTIVES], lines))
+    numbers = ("auc", "gap", "p_value", "good", "good_held_out")
+    for study, names, title in (
+        ("size", tuple(map(str, SIZES)), "The size of the training set, under `method=kkt`"),
+        ("factor", tuple(FACTORS), "How the network was made and trained: 100 images, `method=kkt`"),
+    ):
+        parts.append(f"## {title}\n")
+        lines = [[name, *(shown(pick(rows, study, "mnist", name, f"reconstruction/{what}")) for what in numbers)] for name in names]
+        seeds = {name: len(pick(rows, study, "mnist", name, "reconstruction/auc")) for name in names}
+        lines = [[*line, str(seeds[line[0]])] for line in lines]
+        parts.append(markdown(["images" if study == "size" else "changed", "AUC", "gap", "p", "good", "good, held out", "seeds"], lines))
+    return "\n".join(parts)
+
+
+if __name__ == "__main__":
+    print(tables(run_missing(RESULTS, ("study", "data", "variant", "seed"), JOBS, one)))
