@@ -152,8 +152,8 @@ class KktMethod:
     name: str = "kkt"
     candidates: int = 1000
     steps: int = 1000
-    lr: float = 0.05
-    multiplier_lr: float = 0.03
+    lr: float = 0.1
+    multiplier_lr: float = 0.1
     sharpness: float = 10.0
     final_sharpness: float = 300.0
     init_std: float = 0.1

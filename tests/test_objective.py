@@ -24,6 +24,7 @@ from netinv_lightning.inversion.conditioning import Conditioning
 from netinv_lightning.inversion.generator import Generator
 from netinv_lightning.inversion.objective import TERMS, Objective, Step
 from netinv_lightning.inversion.perturbation import Perturbation
+from netinv_lightning.inversion.stationarity import decayed_weights, margin_gradients, misalignment
 
 SPEC = DataSpec("small", 4, 1, 28, (0.3,), (0.5,), tuple("abcd"))
 PENULTIMATE, EARLIER = "penultimate", "convolutions.0"
@@ -64,6 +65,9 @@ EXPECTED: dict[str, Callable[[Step], Tensor]] = {
         + losses.statistics_distance(step.x_BCHW, torch.tensor(SPEC.mean), torch.tensor(SPEC.std).square())
     ),
     "class_spread": lambda step: losses.class_spread(step.x_BCHW, step.condition.label_B),
+    "stationarity": lambda step: misalignment(
+        decayed_weights(step.classifier), margin_gradients(step.classifier, step.x_BCHW, step.condition.label_B, torch.ones(6), 30.0)[0]
+    ),
 }
 
 
@@ -81,9 +85,9 @@ def test_each_term_is_reachable_by_name_and_is_its_loss(name: str) -> None:
     torch.testing.assert_close(value, EXPECTED[name](step))
 
 
-def test_there_are_the_papers_nine_terms_and_three_of_others() -> None:
+def test_there_are_the_papers_nine_terms_and_four_of_others() -> None:
     assert set(TERMS) == set(EXPECTED)
-    assert len(TERMS) == 9 + 3
+    assert len(TERMS) == 9 + 4
 
 
 @pytest.mark.parametrize(

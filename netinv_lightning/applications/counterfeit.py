@@ -21,8 +21,8 @@ from netinv_lightning.classifiers.build import load_zoo
 from netinv_lightning.controls import noise
 from netinv_lightning.figures.inverted_data import pairs_figure
 from netinv_lightning.finished import open_finished
-from netinv_lightning.image_sets import Images, of_split, open_real, write_samples
-from netinv_lightning.inverted_data.checks import check_least, check_share, run_directory
+from netinv_lightning.image_sets import Images, of_split, write_samples
+from netinv_lightning.inverted_data.checks import check_least, check_share, open_test, run_directory
 from netinv_lightning.inverted_data.counterfeits import Examined, Reference
 from netinv_lightning.measurement import REAL_IMAGES, Measurement, look
 from netinv_lightning.metrics import names
@@ -54,7 +54,7 @@ class CounterfeitApplication:
         self.cfg, self.run_cfg, self.classifier = cfg, run.cfg, run.classifier
         asked = app.verifiers if app.verifiers is not None else run.cfg.application.verifiers
         self.verifiers = {name: load_zoo(name) for name in asked}
-        self.real, self.missing = open_real(run.cfg, self.classifier.spec)
+        self.real, self.missing = open_test(run.cfg, self.classifier.spec)
         Measurement(self.classifier, self.verifiers, self.real, ["accuracy"])  # refuses verifiers that are none
         self.images = run.draw(app.samples)
         self.reference: Reference | None = None
@@ -112,7 +112,6 @@ class CounterfeitApplication:
         columns = {
             "success": f"own class at {least:g}", "sure_of_any": f"any class at {least:g}", "confidence": "confidence in own class",
             **{f"verified/{name}": f"{name} agrees" for name in names_of},
-            **{f"verified_surely/{name}": f"{name} at {least:g}" for name in names_of},
             **({"rms": "RMS", "correlation": "correlation"} if self.real is not None else {}),
             **({"feature": "feature distance"} if self.real is not None and names_of else {}),
         }  # fmt: skip
@@ -161,9 +160,9 @@ class CounterfeitApplication:
             if len(of_class_K):
                 pairs[name] = torch.stack([images.images_nCHW[of_class_K], *beside], dim=1)
         title = f"{self.run_cfg.name}: the surest counterfeits of each class"
-        title += ", each with the training image that it correlates with most" if self.reference is not None else ""
+        title += "\nbeside each, the training image that it correlates with most" if self.reference is not None else ""
         figure = pairs_figure(pairs, run_dir.figures / "counterfeits.png", title)
-        log_image(loggers, names.figure("counterfeits"), figure, 0, title)
+        log_image(loggers, names.figure("counterfeits"), figure, 0, " ".join(title.split()))
         print(f"picture: {figure}")
 
     def _line(self, metrics: dict[str, float], kept: int) -> str:

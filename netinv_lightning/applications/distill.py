@@ -9,6 +9,7 @@ student of noise and the teacher itself. Real images judge both students when th
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -22,12 +23,12 @@ from netinv_lightning.classifiers.checkpoint import save_classifier
 from netinv_lightning.classifiers.classifier import FrozenClassifier
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.finished import checkpoint_of, load_module, open_finished
-from netinv_lightning.image_sets import open_real
 from netinv_lightning.inversion.augmentation import Augmentation
 from netinv_lightning.inversion.evaluation import Inverter
-from netinv_lightning.inversion.module import own_randomness
-from netinv_lightning.inverted_data.checks import check_least, check_positive, run_directory
-from netinv_lightning.inverted_data.distillation import Distilled, Draw, distil, predicted, share_equal
+from netinv_lightning.inversion.module import InversionModule, own_randomness
+from netinv_lightning.inverted_data.adversary import Adversary
+from netinv_lightning.inverted_data.checks import check_least, check_positive, open_test, run_directory
+from netinv_lightning.inverted_data.distillation import Distilled, Draw, Harden, distil, predicted, share_equal
 from netinv_lightning.inverted_data.progress import teller
 from netinv_lightning.inverted_data.source import of_generators, of_images, of_noise
 from netinv_lightning.metrics import names
@@ -52,6 +53,8 @@ class DistillApplication:
         check_one_process(cfg)
         check_least(cfg, steps=1, batch_size=2)  # BatchNorm has no statistics of one image
         check_positive(cfg, "lr", "temperature")
+        if not 0 <= cfg.application.adversarial < math.inf:
+            raise InputError(f"application.adversarial={cfg.application.adversarial}: must be a finite number, 0 or more")
         directory = run_directory(cfg)
         run = open_finished(directory, "application.run")
         run.cfg.data.root = cfg.data.root
@@ -65,7 +68,7 @@ class DistillApplication:
             self.views = Augmentation(**cfg.augmentation)
         except ValueError as error:
             raise InputError(f"augmentation.{one_line(error)}") from error
-        self.real, self.missing = open_real(run.cfg, self.teacher.spec)
+        self.real, self.missing = open_test(run.cfg, self.teacher.spec)
         self._student()  # refuses one that does not fit
 
     def run(self, run_dir: RunDir) -> dict[str, float]:
@@ -73,9 +76,9 @@ class DistillApplication:
         device = make_trainer(self.cfg, callbacks=[], loggers=[], enable_checkpointing=False).strategy.root_device
         self.teacher.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         with open_loggers(self.cfg, run_dir) as loggers:
-            student = self._distilled("student", self._draw(device), app.steps, loggers)
+            student = self._distilled("student", self._draw(device), app.steps, loggers, self._harden())
             noise = of_noise(self.teacher.spec, app.batch_size, seed, device)
-            control = self._distilled("student of noise", noise, min(app.steps, NOISE_STEPS), [])
+            control = self._distilled("student of noise", noise, min(app.steps, NOISE_STEPS), [], None)
             metrics = {
                 names.STUDENT_AGREEMENT_FRESH: student.agreement_fresh,
                 names.noise_student("agreement_fresh"): control.agreement_fresh,
@@ -110,12 +113,19 @@ class DistillApplication:
             return of_images(self.source, size, seed, device)
         return of_generators(self.source.to(device), size, seed)
 
-    def _distilled(self, told: str, draw: Draw, steps: int, loggers: list[Logger]) -> Distilled:
+    def _harden(self) -> Harden | None:
+        """What trains the generators on, where there are any and it is asked for."""
+        app = self.cfg.application
+        if not app.adversarial or not isinstance(self.source, InversionModule):
+            return None
+        return Adversary(self.source, app.adversarial, app.temperature, seed=self.cfg.seed)
+
+    def _distilled(self, told: str, draw: Draw, steps: int, loggers: list[Logger], harden: Harden | None) -> Distilled:
         """Trains a student on what `draw` gives, and judges it by the real test images, where there are any."""
         app = self.cfg.application
         return distil(
             self.teacher, draw, self._student(), None if self.real is None else self.real.test,
-            steps=steps, lr=app.lr, temperature=app.temperature, views=self.views, seed=self.cfg.seed,
+            steps=steps, lr=app.lr, temperature=app.temperature, views=self.views, harden=harden, seed=self.cfg.seed,
             tell=teller(told, steps, loggers, names.STUDENT_LOSS),
         )  # fmt: skip
 
@@ -143,15 +153,16 @@ class DistillApplication:
         rows: list[list[Cell]] = [
             ["student of inverted images", app.steps, *map(metrics.get, STUDENT)],
             ["student of noise (control)", min(app.steps, NOISE_STEPS), *map(metrics.get, NOISE_STUDENT)],
-            ["teacher", None, 1.0, 1.0 if self.real else None, metrics.get(names.TEACHER_ACCURACY)],
+            ["teacher", None, 1.0, None if self.real is None else 1.0, metrics.get(names.TEACHER_ACCURACY)],
         ]
         drawn = f"{app.steps * app.batch_size} images, each drawn once"
         images = f"{len(self.source)} kept images" if isinstance(self.source, Tensor) else drawn
+        against = f"; generators trained on against the student, weight {app.adversarial:g}" if self._harden() else ""
         network = self._description()["_target_"].rpartition(".")[2]
         notes = [
-            f"student: {network}; {images}; temperature {app.temperature:g}; seed {self.cfg.seed}",
+            f"student: {network}; {images}; temperature {app.temperature:g}{against}; seed {self.cfg.seed}",
             "agreement (own images): with the teacher, on fresh images of the kind that the student learnt on",
-            "agreement, accuracy: with the teacher and with the labels, on all real test images" if self.real else self.missing,
+            self.missing or "agreement, accuracy: with the teacher and with the labels, on all real test images",
         ]
         columns = ["network", "steps", "agreement (own images)", "agreement", "accuracy"]
         return Table(f"{self.run_cfg.name}: data-free distillation", columns, rows, notes)
@@ -159,6 +170,7 @@ class DistillApplication:
     def _card(self, metrics: dict[str, float]) -> dict[str, Any]:
         """What the student is, so that other commands can use it."""
         student, app = self._student(), self.cfg.application
+        recipe = {key: app[key] for key in ("run", "steps", "batch_size", "lr", "temperature", "adversarial")}
         return {
             "name": "student",
             "data": self.teacher.spec.as_dict(),
@@ -168,7 +180,7 @@ class DistillApplication:
             "test_images": 0 if self.real is None else len(self.real.test[1]),
             "test_accuracy": round(metrics.get(names.STUDENT_ACCURACY, float("nan")), 4),
             "seed": self.cfg.seed,
-            "recipe": {"application": "distill", **{key: app[key] for key in ("run", "steps", "batch_size", "lr", "temperature")}},
+            "recipe": {"application": "distill", **recipe},
         }
 
 

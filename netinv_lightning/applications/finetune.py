@@ -21,9 +21,8 @@ from netinv_lightning.classifiers.checkpoint import save_classifier
 from netinv_lightning.classifiers.classifier import Classifier
 from netinv_lightning.errors import InputError, nearest
 from netinv_lightning.finished import open_finished
-from netinv_lightning.image_sets import open_real
 from netinv_lightning.inversion.perturbation import Perturbation
-from netinv_lightning.inverted_data.checks import check_least, check_positive, check_share, run_directory
+from netinv_lightning.inverted_data.checks import check_least, check_positive, check_share, open_test, run_directory
 from netinv_lightning.inverted_data.finetuning import Judged, LabelledImages, fine_tune, judge
 from netinv_lightning.inverted_data.progress import teller
 from netinv_lightning.metrics import names
@@ -68,11 +67,9 @@ class FinetuneApplication:
         for key in OF_THE_COMMAND:
             run.cfg.data[key] = cfg.data[key]
         self.cfg, self.run_cfg, self.frozen = cfg, run.cfg, run.classifier
-        real, missing = open_real(run.cfg, self.frozen.spec)
+        real, missing = open_test(run.cfg, self.frozen.spec)
         if real is None:
-            raise InputError(f"data.root={cfg.data.root}: fine-tuning needs real training images; {missing}")
-        if not len(real.test[1]):
-            raise InputError(f"data={run.cfg.data.name}: has no test images to judge by; name them with data.test_path in the run")
+            raise InputError(f"data.root={cfg.data.root}: fine-tuning needs real training and test images; {missing}")
         self.real, self.test = real, real.test
         self.attack = Perturbation("linf", app.radius, "adversarial", app.attack_steps)
         drawn = run.draw(app.images)

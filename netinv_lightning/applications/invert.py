@@ -116,23 +116,17 @@ def make_pixels(cfg: DictConfig, classifier: FrozenClassifier | None = None) -> 
 
 
 def make_kkt(cfg: DictConfig, classifier: FrozenClassifier | None = None) -> KktInversion:
-    """The same for `method=kkt`.
-
-    Raises:
-        InputError: naming the key that is wrong.
-    """
+    """The same for `method=kkt`."""
     if cfg.n_generators > 1:
         raise InputError(f"n_generators={cfg.n_generators}: method=kkt has no generator; for more images set method.candidates")
     if cfg.application.compile:
         raise InputError("application.compile=true: a compiled network has no second derivative, which method=kkt needs; leave it out")
     classifier = classifier or load_classifier(cfg)
-    _check_derivatives(classifier, "method=kkt")
-    if classifier.batch_norms:
-        log.warning("method=kkt: the network has BatchNorm, for which the theory does not hold; it is taken as in evaluation")
+    check_twice_differentiable(classifier, "method=kkt")
     spec, options = classifier.spec, {key: value for key, value in _plain(cfg.method).items() if key != "name"}
     if (most := cfg.trainer.get("max_steps") or 0) > 0:
         options["steps"] = min(options["steps"], most)
-    return _made(
+    kkt = _made(
         "method",
         KktInversion,
         conditioning=_made("conditioning", Conditioning, num_classes=spec.num_classes, image_size=spec.image_size, **cfg.conditioning),
@@ -141,13 +135,12 @@ def make_kkt(cfg: DictConfig, classifier: FrozenClassifier | None = None) -> Kkt
         log_every=cfg.application.log_every,
         **options,
     )
+    if classifier.batch_norms:
+        log.warning("method=kkt: the network has BatchNorm, for which the theory does not hold; it is taken as in evaluation")
+    return kkt
 
 
-METHODS: dict[str, Callable[[DictConfig, FrozenClassifier | None], Inverter]] = {
-    "generator": make_module,
-    "gradient": make_pixels,
-    "kkt": make_kkt,
-}
+METHODS: dict[str, Callable[..., Inverter]] = {"generator": make_module, "gradient": make_pixels, "kkt": make_kkt}
 
 
 class InvertApplication:
@@ -374,15 +367,9 @@ def _costs_of_reaching(reached: tuple[int, float] | None) -> dict[str, float]:
 
 def _objective(cfg: DictConfig, classifier: FrozenClassifier) -> Objective:
     objective = Objective(_plain(cfg.loss), classifier.feature_layers)
-    for term in ("gradient", "stationarity"):
-        if term in cfg.loss:
-            _check_derivatives(classifier, f"loss.{term}")
+    for term in {"gradient", "stationarity"}.intersection(cfg.loss):
+        check_twice_differentiable(classifier, f"loss.{term}")
     return objective
-
-
-def _check_derivatives(classifier: FrozenClassifier, key: str) -> None:
-    side = classifier.spec.image_size
-    check_twice_differentiable(classifier, torch.zeros(2, classifier.spec.channels, side, side, device=classifier.mean_C11.device), key)
 
 
 def _plain(cfg: DictConfig) -> dict[str, Any]:

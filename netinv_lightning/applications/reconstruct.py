@@ -21,7 +21,14 @@ from netinv_lightning.image_sets import Images, open_real
 from netinv_lightning.metrics import names
 from netinv_lightning.progress import tell
 from netinv_lightning.reconstruction.comparison import (
-    CONTROLS, RECONSTRUCTIONS, best_pairs, class_table, compare, comparison_table, full_table, mifid,
+    CONTROLS,
+    RECONSTRUCTIONS,
+    best_pairs,
+    class_table,
+    compare,
+    comparison_table,
+    full_table,
+    mifid,
 )  # fmt: skip
 from netinv_lightning.reconstruction.real_images import check_comparable, real_images, with_training_split
 from netinv_lightning.run_dir import RunDir

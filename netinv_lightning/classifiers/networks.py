@@ -85,6 +85,8 @@ class MLP(nn.Module):
         widths: Width of each hidden layer.
         dropout: Probability, after each hidden layer.
         slope: Negative slope of LeakyReLU.
+        batch_norm: False for a homogeneous network, as the theory of reconstruction from weights wants it (Haim et al. 2022): no
+            BatchNorm, and a bias in the first layer alone. Logits then scale with the L-th power of the weights of L layers.
     """
 
     def __init__(
@@ -95,15 +97,18 @@ class MLP(nn.Module):
         widths: Sequence[int] = (256, 128),
         dropout: float = 0.1,
         slope: float = 0.1,
+        batch_norm: bool = True,
     ) -> None:
         super().__init__()
         layers: list[nn.Module] = [nn.Flatten()]
         width = channels * image_size**2
-        for width_out in widths:
-            layers += [nn.Linear(width, width_out, bias=False), nn.BatchNorm1d(width_out), nn.LeakyReLU(slope), nn.Dropout(dropout)]
+        for number, width_out in enumerate(widths):
+            layers.append(nn.Linear(width, width_out, bias=not batch_norm and number == 0))
+            layers += [nn.BatchNorm1d(width_out)] if batch_norm else []
+            layers += [nn.LeakyReLU(slope), nn.Dropout(dropout)]
             width = width_out
         self.hidden = nn.Sequential(*layers)
-        self.head = nn.Linear(width, num_classes)
+        self.head = nn.Linear(width, num_classes, bias=batch_norm)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         f_BD = self.hidden(x_BCHW)

@@ -17,7 +17,8 @@ from netinv_lightning.figures.style import write_whole
 
 SIDE_BY_SIDE = ("counterfeit", "nearest real")
 INCH = 0.42  # of an image
-APART = 0.25  # of an image, between pairs
+APART = 0.6  # of an image, between pairs
+LEAST_WIDTH = 4.0  # inches, of the title
 
 
 def pairs_figure(pairs: Mapping[str, Tensor], path: Path, title: str = "") -> Path:
@@ -33,7 +34,7 @@ def pairs_figure(pairs: Mapping[str, Tensor], path: Path, title: str = "") -> Pa
     shown = [pairs[name] for name in names]
     K, S = max(len(of_row) for of_row in shown), shown[0].shape[1]
     width, height = K * S * INCH + (K - 1) * APART * INCH, len(names) * INCH
-    figure = Figure(figsize=(width + 1.3, height + 1.3), layout="constrained")
+    figure = Figure(figsize=(max(width + 0.8, LEAST_WIDTH), height + 1.4), layout="constrained")
     for column, axes in enumerate(figure.subplots(1, K, squeeze=False)[0]):
         blank = torch.ones_like(shown[0][0])
         x_RSCHW = torch.stack([of_row[column] if column < len(of_row) else blank for of_row in shown])

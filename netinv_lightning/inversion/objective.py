@@ -25,6 +25,7 @@ from netinv_lightning.inversion import losses
 from netinv_lightning.inversion.conditioning import Condition
 from netinv_lightning.inversion.perturbation import Perturbation
 from netinv_lightning.inversion.ranks import Stream
+from netinv_lightning.inversion.stationarity import decayed_weights, margin_gradients, misalignment
 
 
 @dataclass
@@ -104,6 +105,16 @@ def gradient(step: Step, per_image: bool = True) -> Tensor:
     return losses.gradient_norm(step.classifier, step.x_BCHW, step.condition.label_B, per_image)
 
 
+def stationarity(step: Step, sharpness: float = 30.0) -> Tensor:
+    """How far the batch is, as the training images with equal multipliers, from giving the classifier's weights up to scale; 0 to 2.
+
+    A generator has no multiplier for each image: one that counts more is drawn more often (Haim et al. 2022; see `method=kkt`).
+    """
+    multiplier_B = torch.ones(len(step.x_BCHW), device=step.x_BCHW.device)
+    gradients, _ = margin_gradients(step.classifier, step.x_BCHW, step.condition.label_B, multiplier_B, sharpness)
+    return misalignment(decayed_weights(step.classifier), gradients)
+
+
 def batch_norm(step: Step, pixels: float = 1.0) -> Tensor:
     """Mean distance of the batch to the statistics that the classifier keeps of its training data, over its BatchNorm layers.
 
@@ -135,10 +146,8 @@ def l1(step: Step) -> Tensor:
     return torch.stack([weight.abs().sum() for weight in step.generator.parameters()]).sum()
 
 
-TERMS: dict[str, Callable[..., Tensor]] = {
-    term.__name__: term
-    for term in (kl, ce, cosine, orthogonality, kl_perturbed, ce_perturbed, variation, pixel, gradient, l1, batch_norm, class_spread)
-}
+_PAPERS = (kl, ce, cosine, orthogonality, kl_perturbed, ce_perturbed, variation, pixel, gradient)
+TERMS: dict[str, Callable[..., Tensor]] = {term.__name__: term for term in (*_PAPERS, l1, batch_norm, class_spread, stationarity)}
 """The terms by name: the papers' in their order (A2-11), then those of others."""
 
 

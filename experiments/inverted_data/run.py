@@ -1,0 +1,138 @@
+"""What inverted images are good for: a student without data, counterfeits, fine-tuning (A4-12 to A4-14): `make inverted-data`.
+
+An inversion with `loss=natural` is made once for each data set and seed, and used by every row. How jobs are run: experiments/jobs.py.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from statistics import mean, stdev
+
+from PIL import Image
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+
+from jobs import ROOT, Row, netinv, run_missing  # noqa: E402
+
+RESULTS = HERE / "results.csv"
+SEEDS = (0, 1, 2)
+INVERSIONS = {
+    "mnist": ["+experiment=mnist_invert", "loss=natural", "application.steps=600", "application.eval_samples=2000"],
+    "cifar10": ["+experiment=cifar_invert", "loss=natural", "application.steps=600", "application.eval_samples=2000"],
+}
+VIEWS = ["augmentation.flip=true", *(f"augmentation.{key}" for key in ("rotation=5", "scale=0.1", "shear=0.05", "noise=0.1"))]
+"""Of CIFAR-10, whose images are less alike when they are turned."""
+VARIANTS: dict[str, list[str]] = {
+    "distill": ["application=distill"],
+    "distill, not adversarial": ["application=distill", "application.adversarial=0"],
+    "counterfeit": ["application=counterfeit"],
+    "finetune labels": ["application=finetune"],
+    "finetune labels, 500 real": ["application=finetune", "data.subset_size=500"],
+    "finetune adversarial": ["application=finetune", "application.kind=adversarial"],
+}
+OF_DATA = {
+    ("mnist", "distill"): ["application.steps=800"],
+    ("mnist", "distill, not adversarial"): ["application.steps=800"],
+    ("mnist", "finetune adversarial"): ["application.radius=0.1"],
+    ("cifar10", "distill"): ["application.steps=1000", "augmentation.shift=3", *VIEWS],
+}
+"""What a variant says more for a data set."""
+JOBS = [
+    *(("mnist", variant, seed) for variant in ("distill", "counterfeit") for seed in SEEDS),
+    *(("cifar10", variant, seed) for seed in SEEDS for variant in ("distill", "counterfeit")),
+    *(("mnist", variant, seed) for seed in SEEDS for variant in [*VARIANTS][3:]),
+    *(("mnist", "distill, not adversarial", seed) for seed in SEEDS),
+]
+
+
+def inversion(data: str, seed: int) -> Path:
+    """The run directory of the inversion; made where it is not there."""
+    path = ROOT / "runs" / "inverted_data" / f"{data}_{seed}"
+    if not (path / "summary.json").exists():
+        netinv(*INVERSIONS[data], f"seed={seed}", f"hydra.run.dir={path}")
+    return path
+
+
+def one(data: str, variant: str, seed: int) -> list[Row]:
+    run_dir = netinv(*VARIANTS[variant], f"application.run={inversion(data, seed)}", f"seed={seed}", *OF_DATA.get((data, variant), []))
+    if variant == "counterfeit" and seed == SEEDS[0]:
+        with Image.open(run_dir / "figures" / "counterfeits.png") as image:
+            image.convert("RGB").reduce(2).save(HERE / f"{data}_counterfeits.png", optimize=True)
+    summary = json.loads((run_dir / "summary.json").read_text())
+    return [
+        {"data": data, "variant": variant, "seed": seed, "number": name, "value": f"{value:.4f}"}
+        for name, value in summary.items()
+        if name.startswith(("student/", "counterfeit/", "finetune/")) or name == "cost/seconds"
+    ]
+
+
+def pick(rows: list[Row], data: str, variant: str, number: str) -> list[float]:
+    """The values of a number, by seed."""
+    chosen = sorted(
+        (int(row["seed"]), float(row["value"])) for row in rows if (row["data"], row["variant"], row["number"]) == (data, variant, number)
+    )
+    return [value for _, value in chosen]
+
+
+def shown(values: list[float]) -> str:
+    """Mean and spread over the seeds."""
+    return f"{mean(values):.3f} ± {stdev(values):.3f}" if len(values) > 1 else "".join(f"{value:.3f}" for value in values) or "-"
+
+
+def markdown(columns: list[str], lines: list[list[str]]) -> str:
+    return "\n".join(f"| {' | '.join(line)} |" for line in (columns, ["---"] * len(columns), *lines)) + "\n"
+
+
+def tables(rows: list[Row]) -> str:
+    """What the page shows."""
+    students = {"student": ("", "accuracy", "agreement"), "student of noise": ("noise_", "accuracy", "agreement")}
+    lines = []
+    for data in INVERSIONS:
+        for variant in ("distill", "distill, not adversarial"):
+            for told, (prefix, *what) in students.items():
+                numbers = [pick(rows, data, variant, f"student/{prefix}{w}") for w in what]
+                if numbers[0]:
+                    lines.append([data, variant, told, str(len(numbers[0])), *map(shown, numbers)])
+        if teacher := pick(rows, data, "distill", "student/teacher_accuracy"):
+            lines.append([data, "", "teacher", str(len(teacher)), shown(teacher), "1"])
+    parts = ["## A student without data\n", markdown(["data", "variant", "network", "seeds", "accuracy", "agreement"], lines)]
+    kinds = ("success", "sure_of_any", "confidence", "rms", "correlation", "feature")
+    lines = []
+    for data in INVERSIONS:
+        found = {row["number"] for row in rows if row["data"] == data}
+        verifiers = sorted(name.rpartition("/")[2] for name in found if name.startswith("counterfeit/counterfeits/verified/"))
+        for told in ("inverted", "counterfeits", "real", "noise"):
+            agreed = [pick(rows, data, "counterfeit", f"counterfeit/{told}/verified/{name}") for name in verifiers]
+            agreed_mean = [mean(values) for values in zip(*agreed, strict=True)]
+            numbers = [pick(rows, data, "counterfeit", f"counterfeit/{told}/{kind}") for kind in kinds]
+            if numbers[0]:
+                lines.append([data, told, *map(shown, numbers[:3]), shown(agreed_mean), *map(shown, numbers[3:])])
+    columns = [
+        "data",
+        "set",
+        "own class at 0.9",
+        "any class at 0.9",
+        "confidence",
+        "verifiers agree",
+        "RMS",
+        "correlation",
+        "feature distance",
+    ]
+    parts += ["## Counterfeits\n", markdown(columns, lines), "## Fine-tuning\n"]
+    kinds = ("accuracy", "robust_accuracy", "ece", "brier", "nll")
+    lines = []
+    for data in INVERSIONS:
+        for variant in [*VARIANTS][3:]:
+            for arm in ("before", "real", "real_adversarial", "inverted"):
+                numbers = [pick(rows, data, variant, f"finetune/{arm}/{kind}") for kind in kinds]
+                if numbers[0]:
+                    lines.append([data, variant.removeprefix("finetune "), arm, str(len(numbers[0])), *map(shown, numbers)])
+    parts.append(markdown(["data", "kind", "classifier", "seeds", "accuracy", "robust accuracy", "ECE", "Brier", "NLL"], lines))
+    return "\n".join(parts)
+
+
+if __name__ == "__main__":
+    print(tables(run_missing(RESULTS, ("data", "variant", "seed"), JOBS, one)))

@@ -1,0 +1,164 @@
+"""What a classifier's weights say of the images that it was trained on: they are stationary (Haim et al. 2022, Buzaglo et al. 2023).
+
+Cross-entropy's gradient for an image is that of its margin, times a number of 0 or more. Where training with weight decay has come to
+rest, weights and gradients balance; without weight decay a homogeneous network tends to a point where they do so in direction:
+
+    theta = sum_i lambda_i d m_i / d theta,   lambda_i >= 0,   m_i = f_y(x_i) - log sum_{j != y} exp f_j(x_i)
+
+(of large logits the soft maximum in m is the maximum of the KKT conditions). So images can be sought that give the weights. The equation
+holds where weights decay, which are the matrices and kernels of this house's recipes (`_decayed` in classifiers/training.py); biases and
+BatchNorm's parameters take no part.
+
+Shape suffixes: B batch, N classes, C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
+
+from netinv_lightning.classifiers.classifier import FrozenClassifier
+from netinv_lightning.errors import InputError, one_line
+from netinv_lightning.inversion.ranks import sum_over_ranks
+
+
+class SmoothGates(TorchFunctionMode):
+    """ReLU and LeakyReLU with their own values, and a derivative that rises from slope to 1 along sigmoid(sharpness * x).
+
+    Their true derivative is a step, whose own derivative is 0: how an image opens gates would not be felt. Haim et al. name this
+    as what their attack needs. A ReLU in place is taken out of place.
+
+    Args:
+        sharpness: Above 0, in units of one over a pre-activation; infinity is the true derivative.
+    """
+
+    def __init__(self, sharpness: float) -> None:
+        super().__init__()
+        self.sharpness = sharpness
+
+    def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func in _RELUS:
+            return self._gate(args[0] if args else kwargs["input"], 0.0)
+        if func is F.leaky_relu:
+            return self._leaky(*args, **kwargs)
+        return func(*args, **kwargs)
+
+    def _leaky(self, input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
+        return self._gate(input, negative_slope)
+
+    def _gate(self, x: Tensor, slope: float) -> Tensor:
+        value = F.leaky_relu(x, slope)
+        if self.sharpness == torch.inf:
+            return value
+        smooth = slope * x + (1 - slope) * F.softplus(x, self.sharpness)
+        return smooth + (value - smooth).detach()
+
+
+_RELUS = {F.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_}
+
+
+def margins(logits_BN: Tensor, label_B: Tensor) -> Tensor:
+    """m = f_y - log sum_{j != y} exp f_j, [B]; above 0 the label has more than half of the softmax."""
+    others_BN = logits_BN.scatter(1, label_B[:, None], -torch.inf)
+    return logits_BN.gather(1, label_B[:, None])[:, 0] - others_BN.logsumexp(dim=1)
+
+
+def decayed_weights(network: nn.Module) -> dict[str, Tensor]:
+    """Matrices and kernels by name, as they are and apart from the network's graph."""
+    return {name: weight.detach() for name, weight in network.named_parameters() if weight.ndim > 1}
+
+
+def margin_gradients(
+    network: nn.Module, x_BCHW: Tensor, label_B: Tensor, multiplier_B: Tensor, sharpness: float = torch.inf
+) -> tuple[dict[str, Tensor], Tensor]:
+    """sum_i lambda_i d m_i / d theta over the batch, and the logits; differentiable with respect to images and multipliers.
+
+    The network's own weights take part as copies and stay as they are. All of it is one backward pass, over one forward pass.
+
+    Args:
+        network: The classifier, in evaluation mode.
+        x_BCHW: Images.
+        label_B: Their labels.
+        multiplier_B: lambda.
+        sharpness: Of the gates; see `SmoothGates`.
+
+    Returns:
+        For each of `decayed_weights` the sum, over all ranks; and the logits [B, N].
+    """
+    differentiable = torch.is_grad_enabled()
+    with torch.enable_grad(), torch.autocast(x_BCHW.device.type, enabled=False):
+        weights = {name: weight.requires_grad_() for name, weight in decayed_weights(network).items()}
+        with SmoothGates(sharpness), sdpa_kernel(SDPBackend.MATH):  # torch's fused attention has no second derivative
+            logits_BN = functional_call(network, weights, (x_BCHW,))
+        total = (multiplier_B * margins(logits_BN, label_B)).sum()
+        gradients = torch.autograd.grad(total, list(weights.values()), create_graph=differentiable, materialize_grads=True)
+    return {name: sum_over_ranks(gradient) for name, gradient in zip(weights, gradients, strict=True)}, logits_BN
+
+
+def stationarity(weights: Mapping[str, Tensor], gradients: Mapping[str, Tensor]) -> Tensor:
+    """How far the images' gradients G are from giving the weights: mean over the layers of |theta - G|^2 / |theta|^2.
+
+    Args:
+        weights: theta, by layer.
+        gradients: G, by layer.
+
+    Returns:
+        0 at a solution; 1 for G = 0.
+    """
+    return torch.stack([(weights[name] - g).square().sum() / weights[name].square().sum() for name, g in gradients.items()]).mean()
+
+
+def misalignment(weights: Mapping[str, Tensor], gradients: Mapping[str, Tensor]) -> Tensor:
+    """1 - cos of the angle between weights and gradients, each layer's in units of its |theta|: the same up to scale; from 0 to 2."""
+    along, length = _projection(weights, gradients)
+    return 1 - along / (len(weights) * length).clamp_min(1e-30).sqrt()
+
+
+def best_scale(weights: Mapping[str, Tensor], gradients: Mapping[str, Tensor]) -> Tensor:
+    """The s that makes `stationarity` of s * G least; 0 where G points away from the weights."""
+    along, length = _projection(weights, gradients)
+    return along.clamp_min(0) / length.clamp_min(1e-30)
+
+
+def _projection(weights: Mapping[str, Tensor], gradients: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """<theta, G> and |G|^2, each layer's in units of its |theta|."""
+    square = {name: weight.square().sum() for name, weight in weights.items()}
+    along = torch.stack([(weights[name] * g).sum() / square[name] for name, g in gradients.items()]).sum()
+    return along, torch.stack([g.square().sum() / square[name] for name, g in gradients.items()]).sum()
+
+
+def check_twice_differentiable(classifier: FrozenClassifier, key: str) -> None:
+    """Refuses a classifier whose weights' gradients have no derivative with respect to the image, by trying.
+
+    Args:
+        classifier: The classifier.
+        key: What asks for the derivative, for the error.
+
+    Raises:
+        InputError: if it has no weights, or no such derivative; naming the layers that work in place, the usual reason.
+    """
+    weights = {name: weight.requires_grad_() for name, weight in decayed_weights(classifier).items()}
+    if not weights:
+        raise InputError(f"{key}: takes the gradient of the classifier's weights, and it has no matrix or kernel; leave it out")
+    shape = (2, classifier.spec.channels, classifier.spec.image_size, classifier.spec.image_size)
+    x_BCHW = torch.zeros(shape, device=classifier.mean_C11.device, requires_grad=True)
+    passes = classifier.passes.forwards, classifier.passes.backwards
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            total = functional_call(classifier, weights, (x_BCHW,)).logsumexp(dim=1).sum()
+        gradients = torch.autograd.grad(total, list(weights.values()), create_graph=True, materialize_grads=True)
+        torch.autograd.grad(torch.stack([gradient.square().sum() for gradient in gradients]).sum(), x_BCHW, allow_unused=True)
+    except RuntimeError as error:
+        in_place = [name for name, module in classifier.network.named_modules() if getattr(module, "inplace", False)]
+        advice = f"set inplace=False in its {', '.join(in_place)}" if in_place else "choose another layer there, or leave it out"
+        raise InputError(f"{key}: the classifier's network has no second derivative ({one_line(error)[:120]}); {advice}") from error
+    finally:
+        classifier.passes.forwards, classifier.passes.backwards = passes  # a check is no cost of the inversion

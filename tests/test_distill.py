@@ -1,0 +1,223 @@
+"""Data-free distillation: a student that knows what its teacher knows, by images that nobody collected."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+import netinv_lightning
+from netinv_lightning.applications import make_application
+from netinv_lightning.classifiers.build import load_carded, load_zoo
+from netinv_lightning.classifiers.classifier import FrozenClassifier
+from netinv_lightning.data.module import ImageDataModule
+from netinv_lightning.data.spec import DataSpec
+from netinv_lightning.errors import InputError
+from netinv_lightning.inversion.augmentation import Augmentation
+from netinv_lightning.inverted_data.distillation import Distilled, distil, divergence, predicted
+from netinv_lightning.inverted_data.source import of_images, of_noise
+from netinv_lightning.metrics import names
+from netinv_lightning.run import run
+from tests.conftest import FEW_STEPS
+
+CPU = torch.device("cpu")
+SPEC = DataSpec("made_up", 3, 1, 4, (0.0,), (1.0,), ("a", "b", "c"))
+DATA = ["data=mnist5k", "classifier.zoo=mnist_cnn"]
+SMALL = ["+application.student.stages=[[16],[32]]", "+application.student.hidden=64"]
+FEW = ["application.steps=3", "application.batch_size=8", *SMALL]
+
+
+def linear(seed: int) -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
+
+
+@pytest.fixture
+def teacher() -> FrozenClassifier:
+    """Says of three stripes which is the brightest."""
+    network = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
+    weight_NP = torch.zeros(3, 4, 4)
+    for label in range(3):
+        weight_NP[label, label] = 4.0
+    linear_layer = network[1]
+    assert isinstance(linear_layer, nn.Linear)
+    linear_layer.weight.data, linear_layer.bias.data = weight_NP.flatten(1), torch.zeros(3)
+    return FrozenClassifier(network, SPEC)
+
+
+def draw(number: int) -> Tensor:
+    return torch.rand(32, 1, 4, 4, generator=torch.Generator().manual_seed(number))
+
+
+def learnt(teacher: FrozenClassifier, real: tuple[Tensor, Tensor] | None = None, **keywords: Any) -> Distilled:
+    return distil(teacher, draw, linear(1), real, **{"steps": 200, "lr": 0.05, "seed": 3, **keywords})
+
+
+def test_divergence_is_the_kl_of_the_softened_answers() -> None:
+    student_BN, teacher_BN = torch.tensor([[0.0, 0.0], [1.0, 1.0]]), torch.tensor([[2 * torch.log(torch.tensor(3.0)), 0.0], [5.0, 5.0]])
+    # At temperature 2 the teacher says (3/4, 1/4), the student (1/2, 1/2).
+    expected = 4 * (0.75 * torch.log(torch.tensor(1.5)) + 0.25 * torch.log(torch.tensor(0.5)))
+    torch.testing.assert_close(divergence(student_BN, teacher_BN, 2.0), torch.tensor([float(expected), 0.0]))
+
+
+def test_a_student_learns_its_teacher(teacher: FrozenClassifier) -> None:
+    images_nCHW = torch.rand(500, 1, 4, 4, generator=torch.Generator().manual_seed(99))
+    label_n = images_nCHW[:, 0, :3].sum(dim=2).argmax(dim=1)
+    untrained = distil(teacher, draw, linear(1), (images_nCHW, label_n), steps=1, lr=1e-9)
+    assert untrained.agreement is not None
+    assert untrained.agreement < 0.6
+    found = learnt(teacher, (images_nCHW, label_n))
+    assert found.agreement_fresh > 0.97
+    assert found.agreement == found.accuracy  # the teacher knows the labels
+    assert found.accuracy is not None
+    assert found.accuracy > 0.97
+    as_bytes = (images_nCHW * 255).round().byte()
+    assert learnt(teacher, (as_bytes, label_n)).accuracy == pytest.approx(found.accuracy, abs=0.02)
+    assert not found.student.training
+
+
+def test_the_seed_decides_every_bit_and_nothing_else_moves(teacher: FrozenClassifier) -> None:
+    views = Augmentation(shift=1, noise=0.1)
+    images_nCHW, label_n = torch.rand(10, 1, 4, 4), torch.zeros(10, dtype=torch.long)
+    before = torch.get_rng_state()
+    frozen = {name: value.clone() for name, value in teacher.state_dict().items()}
+    first = learnt(teacher, views=views, steps=20).student.state_dict()
+    again = learnt(teacher, (images_nCHW, label_n), views=views, steps=20).student.state_dict()  # with real images at hand
+    other = learnt(teacher, views=views, steps=20, seed=4).student.state_dict()
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert any(not torch.equal(first[name], other[name]) for name in first)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(frozen[name], value) for name, value in teacher.state_dict().items())
+
+
+def test_every_step_is_told_and_shows_fresh_images(teacher: FrozenClassifier) -> None:
+    asked: list[int] = []
+    told: list[int] = []
+
+    def noting(number: int) -> Tensor:
+        asked.append(number)
+        return draw(number)
+
+    distil(teacher, noting, linear(1), steps=5, tell=lambda step, loss: told.append(step))
+    assert asked == list(range(15))  # five that train, ten that judge
+    assert told == [1, 2, 3, 4, 5]
+
+
+def test_sources_depend_on_seed_and_number_alone() -> None:
+    kept_nCHW = torch.arange(6.0).view(6, 1, 1, 1)
+    for source in (lambda seed: of_images(kept_nCHW, 50, seed, CPU), lambda seed: of_noise(SPEC, 50, seed, CPU)):
+        torch.testing.assert_close(source(0)(7), source(0)(7), rtol=0, atol=0)
+        assert not torch.equal(source(0)(7), source(0)(8))
+        assert not torch.equal(source(0)(7), source(1)(7))
+    assert set(of_images(kept_nCHW, 50, 0, CPU)(0).flatten().tolist()) == {0, 1, 2, 3, 4, 5}
+    noise_BCHW = of_noise(SPEC, 1000, 0, CPU)(0)
+    assert noise_BCHW.shape == (1000, 1, 4, 4)
+    assert float(noise_BCHW.mean()) == pytest.approx(0.5, abs=0.02)
+
+
+@pytest.fixture(scope="module")
+def inverted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished inversion of a real classifier: short, but its images are of all classes."""
+    path = tmp_path_factory.mktemp("inverted") / "run"
+    overrides = ["application.steps=50", "application.batch_size=20", "loss=natural"]
+    run(netinv_lightning.compose([*DATA, *FEW_STEPS, *overrides]), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def distilled(inverted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The command as a user gives it."""
+    overrides = ["application=distill", f"application.run={inverted}", "application.steps=80", "application.batch_size=25", *SMALL]
+    command = [sys.executable, "-m", "netinv_lightning.run", *overrides]
+    done = subprocess.run(command, cwd=tmp_path_factory.mktemp("cwd"), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "student  step 80/80" in done.stderr
+    return Path(done.stdout.splitlines()[-1])
+
+
+def test_a_student_of_inverted_images_knows_more_than_one_of_noise(distilled: Path) -> None:
+    summary = json.loads((distilled / "summary.json").read_text())
+    assert summary[names.STUDENT_ACCURACY] > summary[names.noise_student("accuracy")] + 0.1
+    assert summary[names.STUDENT_AGREEMENT] > 0.2  # chance is 0.1; after 50 steps of inversion and 80 of learning
+    assert summary[names.noise_student("agreement")] < 0.15
+    assert summary[names.TEACHER_ACCURACY] > 0.98
+    assert json.loads((distilled / "status.json").read_text())["best_metric"] == summary[names.STUDENT_ACCURACY]
+    with (distilled / "distillation.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["network"] for row in rows] == ["student of inverted images", "student of noise (control)", "teacher"]
+    assert float(rows[0]["accuracy"]) == summary[names.STUDENT_ACCURACY]
+    assert rows[2]["agreement"] == "1.0"
+    assert names.STUDENT_LOSS in (distilled / "metrics.csv").read_text()
+
+
+def test_the_kept_student_is_the_one_that_was_judged(distilled: Path) -> None:
+    student = load_carded(distilled / "student.safetensors", "classifier.path")
+    images_nCHW, label_n = ImageDataModule("mnist5k").test
+    summary = json.loads((distilled / "summary.json").read_text())
+    found_n, said_n = predicted(student, images_nCHW), predicted(load_zoo("mnist_cnn"), images_nCHW)
+    assert float((found_n == label_n).double().mean()) == summary[names.STUDENT_ACCURACY]
+    assert float((found_n == said_n).double().mean()) == summary[names.STUDENT_AGREEMENT]
+
+
+def test_real_images_are_read_when_the_student_is_trained(inverted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without data the same student comes out, and what cannot be measured is said; with them training images are never read."""
+    application = ["application=distill", f"application.run={inverted}", *FEW]
+
+    def refuse(self: ImageDataModule) -> Any:
+        raise AssertionError("training images were read")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ImageDataModule, "train", property(refuse, lambda self, split: None), raising=False)
+        with_data = run(netinv_lightning.compose(application), tmp_path / "with")
+    monkeypatch.setattr("netinv_lightning.applications.distill.open_test", lambda cfg, spec: (None, "no real data: not there"))
+    without = run(netinv_lightning.compose(application), tmp_path / "without")
+    first, second = (load_file(tmp_path / name / "student.safetensors") for name in ("with", "without"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert names.STUDENT_ACCURACY in with_data
+    assert not {names.STUDENT_ACCURACY, names.STUDENT_AGREEMENT, names.TEACHER_ACCURACY} & set(without)
+    assert without[names.STUDENT_AGREEMENT_FRESH] == with_data[names.STUDENT_AGREEMENT_FRESH]
+    assert "no real data: not there" in (tmp_path / "without" / "distillation.md").read_text()
+
+
+def test_a_run_without_a_generator_shows_what_it_kept(tmp_path: Path) -> None:
+    overrides = [*DATA, *FEW_STEPS, "method=gradient", "method.steps=3", "application.eval_samples=20", "application.keep_samples=20"]
+    run(netinv_lightning.compose(overrides), tmp_path / "run")
+    command = ["application=distill", f"application.run={tmp_path / 'run'}", *FEW]
+    metrics = run(netinv_lightning.compose(command), tmp_path / "distilled")
+    assert 0 <= metrics[names.STUDENT_AGREEMENT] <= 1
+    assert "20 kept images" in (tmp_path / "distilled" / "distillation.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        (["application.steps=0"], r"application.steps=0: must be 1 or more"),
+        (["application.batch_size=1"], r"application.batch_size=1: must be 2 or more"),
+        (["application.lr=0"], r"application.lr=0.0: must be a finite number above 0"),
+        (["application.temperature=-1"], r"application.temperature=-1.0: must be a finite number above 0"),
+        (["augmentation.shift=-1"], r"augmentation.shift=-1.0: must be a finite number, 0 or more"),
+        (["+application.student.stages=[[8],[8],[8],[8],[8]]"], r"application.student=.*cannot be made: .*poolings leave nothing"),
+        (["application.student={_target_: torch.nn.Identity}"], r"application.student=.*Identity.*: "),
+        (["resume=somewhere"], r"application=distill keeps no checkpoints"),
+    ],
+)
+def test_wrong_input_is_told_in_one_line(inverted: Path, overrides: list[str], line: str) -> None:
+    with pytest.raises(InputError, match=line) as error:
+        make_application(netinv_lightning.compose(["application=distill", f"application.run={inverted}", *overrides]))
+    assert "\n" not in str(error.value)
+
+
+def test_a_run_must_be_named_and_done(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"application.run: name the finished run"):
+        make_application(netinv_lightning.compose(["application=distill"]))
+    with pytest.raises(InputError, match=r"nowhere: is no run directory"):
+        make_application(netinv_lightning.compose(["application=distill", f"application.run={tmp_path / 'nowhere'}"]))
