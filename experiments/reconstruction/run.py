@@ -69,6 +69,7 @@ KEPT = (
 JOBS = [
     *(("objective", data, variant, seed) for seed in SEEDS for data in PLAIN for variant in [*OBJECTIVES][:3]),
     *(("size", "mnist", str(n), seed) for seed in SEEDS for n in SIZES),
+    *(("size", data, "100", seed) for seed in SEEDS for data in ("fashion_mnist", "cifar10")),
     *(("objective", data, "natural", seed) for seed in SEEDS for data in PLAIN),
     *(("factor", "mnist", variant, seed) for seed in SEEDS for variant in FACTORS),
 ]
@@ -155,9 +156,12 @@ def tables(rows: list[Row]) -> str:
         ("factor", tuple(FACTORS), "How the network was made and trained: 100 images, `method=kkt`"),
     ):
         parts.append(f"## {title}\n")
-        lines = [[name, *(shown(pick(rows, study, "mnist", name, f"reconstruction/{what}")) for what in numbers)] for name in names]
-        seeds = {name: len(pick(rows, study, "mnist", name, "reconstruction/auc")) for name in names}
-        lines = [[*line, str(seeds[line[0]])] for line in lines]
+        of_data = [("mnist", name) for name in names] + ([("fashion_mnist", "100"), ("cifar10", "100")] if study == "size" else [])
+        lines = [
+            [f"{data}, {name}", *(shown(pick(rows, study, data, name, f"reconstruction/{what}")) for what in numbers),
+             str(len(pick(rows, study, data, name, "reconstruction/auc")))]
+            for data, name in of_data
+        ]  # fmt: skip
         parts.append(markdown(["images" if study == "size" else "changed", "AUC", "gap", "p", "good", "good, held out", "seeds"], lines))
     return "\n".join(parts)
 
