@@ -136,7 +136,9 @@ def margin(rows: list[Row], data: str, over: str) -> str:
 
 
 def markdown(columns: list[str], lines: list[list[str]]) -> str:
-    return "\n".join(f"| {' | '.join(line)} |" for line in (columns, ["---"] * len(columns), *lines)) + "\n"
+    """A table of the rows that have been measured."""
+    measured = [line for line in lines if set(line[1:]) - {"-", "0"}]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (columns, ["---"] * len(columns), *measured)) + "\n"
 
 
 def tables(rows: list[Row]) -> str:

@@ -172,7 +172,7 @@ class CounterfeitApplication:
             return f"counterfeits: none of {app.samples} images has its class at {app.confidence:g}; lower application.confidence"
         line = f"counterfeits: {kept} of {app.samples} images have their class at {app.confidence:g} or more"
         if self.verifiers:
-            line += f"; no other network takes {100 * metrics[names.COUNTERFEIT_UNRECOGNISED]:.0f} % of them for it"
+            line += f"; {100 * metrics[names.COUNTERFEIT_UNRECOGNISED]:.0f} % of them are taken for it by no other network"
         if self.reference is not None:
             rms = [metrics[names.counterfeit(which, "rms")] for which in ("counterfeits", "real", "noise")]
             line += "; RMS to the nearest training image {:.3f} (real test images {:.3f}, noise {:.3f})".format(*rms)
