@@ -39,6 +39,7 @@ EVERYTHING = (
     "+loss.l1={weight: 1e-5}",
     "+loss.batch_norm={weight: 1}",
     "+loss.class_spread={weight: 1}",
+    "+loss.stationarity={weight: 1}",
     "application.steps=40",
     "application.lr=0.02",
     "conditioning.vectors=hot",
