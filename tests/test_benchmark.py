@@ -14,7 +14,7 @@ import pytest
 from omegaconf import DictConfig
 
 import netinv_lightning
-from netinv_lightning.applications import benchmark
+from netinv_lightning import parts
 from netinv_lightning.errors import InputError, Preempted
 from netinv_lightning.metrics import names
 from netinv_lightning.run import run
@@ -49,7 +49,7 @@ def test_a_failed_job_is_a_row_and_resuming_runs_it_alone(
             raise RuntimeError("on\npurpose")
         return run(cfg, directory, resuming)
 
-    monkeypatch.setattr(benchmark, "run", run_some)
+    monkeypatch.setattr(parts, "run", run_some)
     cfg = netinv_lightning.compose(SMALL)
     with pytest.raises(RuntimeError, match=r"1 of 4 jobs failed, the others are done; resume=.* runs them again"):
         run(cfg, job_dir)
@@ -91,7 +91,7 @@ def test_being_told_to_stop_stops_the_benchmark(job_dir: Path, monkeypatch: pyte
         started.append(directory.name)
         raise Preempted("stopped by SIGTERM")
 
-    monkeypatch.setattr(benchmark, "run", stopped)
+    monkeypatch.setattr(parts, "run", stopped)
     with pytest.raises(Preempted):
         run(netinv_lightning.compose(SMALL), job_dir)
     assert len(started) == 1
@@ -101,7 +101,7 @@ def test_a_refused_job_is_a_row_too(job_dir: Path, monkeypatch: pytest.MonkeyPat
     def refused(cfg: DictConfig, directory: Path, resuming: bool) -> dict[str, float]:
         raise InputError("some.key=1: must be 2")
 
-    monkeypatch.setattr(benchmark, "run", refused)
+    monkeypatch.setattr(parts, "run", refused)
     with pytest.raises(RuntimeError, match="4 of 4 jobs failed"):
         run(netinv_lightning.compose([*SMALL, "measure.controls=[noise]"]), job_dir)
     assert [row["of"] for row in _rows(job_dir)] == ["0/2 seeds", "0/2 seeds", "50 images"]
