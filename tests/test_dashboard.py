@@ -216,10 +216,11 @@ def test_sections_and_panels() -> None:
     line, bar, scalar, scatter = "Run History Line Plot", "Bar Chart", "Scalar Chart", "Scatter Plot"
     assert sections == {
         "Inversion accuracy": [line, scalar, scalar, scatter, bar, bar, bar, bar],
-        "Loss terms": [line] * 14,
+        "Loss terms": [line] * 15,
         "Samples": ["Media Browser", "Media Browser", "Weave"],
         "Interpretability": ["Media Browser", bar, bar, bar, bar, bar],
         "Out-of-distribution": ["Media Browser", scalar, bar, bar, bar, bar, bar, bar, line, line, line],
+        "Reconstruction": ["Media Browser", bar, bar, bar, scatter],
         "Sweep comparison": ["Parallel Coordinates Plot", "Parameter Importance", bar, "Run Comparer"],
         "Cost": [bar, bar, bar, bar, scatter],
     }
@@ -260,7 +261,7 @@ def test_saves_the_view_and_prints_its_address(monkeypatch: pytest.MonkeyPatch, 
     assert dashboard.main(["--entity", "me", "--project", "inversions"]) == 0
     (view,) = sent
     assert (view.entity, view.project, view.display_name) == ("me", "inversions", "Network inversion, mnist")
-    assert len(view.spec.section.panel_bank_config.sections) == 7
+    assert len(view.spec.section.panel_bank_config.sections) == 8
     assert capsys.readouterr().out == "https://wandb.example/me/inversions?nw=abc\n"
 
 

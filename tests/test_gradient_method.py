@@ -202,7 +202,8 @@ def test_fewer_images_are_made_and_the_user_wins() -> None:
     assert (cfg.application.eval_samples, cfg.application.keep_samples) == (500, 500)
     cfg = netinv_lightning.compose(["+experiment=mnist_invert", "application.eval_samples=70", "method=gradient"])
     assert (cfg.application.eval_samples, cfg.application.keep_samples) == (70, 70)
-    with pytest.raises(InputError, match=r"^method.steps: is a key of method=gradient; choose that$"):  # a generator has application.steps
+    # A generator has application.steps.
+    with pytest.raises(InputError, match=r"^method.steps: is a key of method=gradient and method=kkt; choose that$"):
         netinv_lightning.compose(["method.steps=5"])
 
 
