@@ -14,10 +14,10 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from netinv_lightning.data.spec import SPECS
-from netinv_lightning.errors import InputError, nearest, one_line
+from netinv_lightning.errors import CommandParser, InputError, nearest, one_line
 from netinv_lightning.metrics import names
 
 if TYPE_CHECKING:
@@ -310,13 +310,8 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"netinv dashboard: {message}; see netinv dashboard --help")
-
-
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = _Parser(prog="netinv dashboard", description="W&B dashboard of network inversion, as a saved view of a project.")
+    parser = CommandParser(prog="netinv dashboard", description="W&B dashboard of network inversion, as a saved view of a project.")
     parser.add_argument("--entity", default=os.environ.get("WANDB_ENTITY"), help="user or team; by default $WANDB_ENTITY")
     parser.add_argument("--project", default=os.environ.get("WANDB_PROJECT", "netinv"), help="by default $WANDB_PROJECT or netinv")
     parser.add_argument("--data", default="mnist", help="data set whose classes the accuracy per class names; by default mnist")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import difflib
 from collections.abc import Iterable
+from typing import NoReturn
 
 
 class InputError(ValueError):
@@ -12,6 +14,13 @@ class InputError(ValueError):
 
 class Preempted(RuntimeError):
     """The run was told to stop (SIGTERM) and can be continued."""
+
+
+class CommandParser(argparse.ArgumentParser):
+    """Reads the arguments of a command; wrong ones are an `InputError`."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{self.prog}: {message}; see {self.prog} --help")
 
 
 def one_line(message: object) -> str:

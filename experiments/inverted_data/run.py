@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 
 from PIL import Image
 
@@ -16,6 +16,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
 from jobs import ROOT, Row, netinv, run_missing  # noqa: E402
+from page import markdown, pick, shown  # noqa: E402
 
 RESULTS = HERE / "results.csv"
 SEEDS = (0, 1, 2)
@@ -67,23 +68,6 @@ def one(data: str, variant: str, seed: int) -> list[Row]:
         for name, value in summary.items()
         if name.startswith(("student/", "counterfeit/", "finetune/")) or name == "cost/seconds"
     ]
-
-
-def pick(rows: list[Row], data: str, variant: str, number: str) -> list[float]:
-    """The values of a number, by seed."""
-    chosen = sorted(
-        (int(row["seed"]), float(row["value"])) for row in rows if (row["data"], row["variant"], row["number"]) == (data, variant, number)
-    )
-    return [value for _, value in chosen]
-
-
-def shown(values: list[float]) -> str:
-    """Mean and spread over the seeds."""
-    return f"{mean(values):.3f} ± {stdev(values):.3f}" if len(values) > 1 else "".join(f"{value:.3f}" for value in values) or "-"
-
-
-def markdown(columns: list[str], lines: list[list[str]]) -> str:
-    return "\n".join(f"| {' | '.join(line)} |" for line in (columns, ["---"] * len(columns), *lines)) + "\n"
 
 
 def tables(rows: list[Row]) -> str:

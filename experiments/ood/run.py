@@ -11,27 +11,21 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 
 from PIL import Image
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-from jobs import ROOT, Row, netinv, run_missing  # noqa: E402
+from half_width import PLAIN, plain  # noqa: E402
+from jobs import Row, netinv, run_missing  # noqa: E402
+from page import markdown, pick, shown  # noqa: E402
 
 from netinv_lightning.detectors import DETECTORS  # noqa: E402
 
 RESULTS = HERE / "results.csv"
 SEEDS = (0, 1, 2)
-STAGES = "+classifier.network.stages=[[16],[32,32],[64,64]]"
-PLAIN = {
-    "mnist": ["recipe.epochs=2", "data.shift=2", "data.batch_size=128"],
-    "fashion_mnist": ["recipe.epochs=3", "data.shift=1", "data.flip=true", "data.batch_size=128"],
-    "svhn_head": ["recipe.epochs=25", "data.shift=3", "data.batch_size=64"],
-    "cifar10": ["recipe.epochs=8", "data.shift=4", "data.flip=true", "data.batch_size=128"],
-}
-"""How the plain classifier of each data set is trained; the garbage classes have the same batches and augmentation."""
 NOISE = ["gaussian_noise", "uniform_noise"]
 OUTSIDE = {
     "mnist": ["fashion_mnist", "svhn_head", "cifar10", "emnist_letters", *NOISE],
@@ -40,7 +34,7 @@ OUTSIDE = {
     "cifar10": ["svhn_head", "mnist", "fashion_mnist", *NOISE],
 }
 """The papers' pair first."""
-FEW = "application.detectors=[msp,energy,odin]"
+FEW = "application.detectors=[msp,energy]"
 TRAINED = ["paper", "inverted", "noise", "noise_zoomed", "exposed"]
 """Classifiers with a garbage class."""
 EVERY = list(DETECTORS)
@@ -79,15 +73,6 @@ JOBS = [
 ]
 
 
-def plain(data: str, seed: int, *classes: str) -> Path:
-    """The plain classifier of a data set and seed; trained where it is not there."""
-    path = ROOT / "classifiers" / "ood" / f"{data}{'_some' if classes else ''}_{seed}.safetensors"
-    if not path.with_suffix(".json").exists():
-        where = [f"data={data}", f"seed={seed}", f"application.save_as={path}", *classes]
-        netinv("application=train_classifier", "classifier=cnn", STAGES, *where, *PLAIN[data])
-    return path
-
-
 def one(data: str, variant: str, seed: int) -> list[Row]:
     if variant == "near":
         keys = ["garbage=[inverted,noise]", *NEAR[data]]
@@ -113,23 +98,6 @@ def one(data: str, variant: str, seed: int) -> list[Row]:
 def of_contest(rows: list[Row], data: str, detector: str, set_name: str, what: str) -> list[float]:
     """The values of a number of a detector or a classifier in the contest, by seed."""
     return pick(rows, data, detector if detector in CONTEST else "contest", f"ood/{detector}/{set_name}/{what}")
-
-
-def pick(rows: list[Row], data: str, variant: str, number: str) -> list[float]:
-    """The values of a number, by seed."""
-    chosen = sorted(
-        (int(row["seed"]), float(row["value"])) for row in rows if (row["data"], row["variant"], row["number"]) == (data, variant, number)
-    )
-    return [value for _, value in chosen]
-
-
-def shown(values: list[float]) -> str:
-    """Mean and spread over the seeds."""
-    return f"{mean(values):.3f} ± {stdev(values):.3f}" if len(values) > 1 else "".join(f"{value:.3f}" for value in values) or "-"
-
-
-def markdown(columns: list[str], lines: list[list[str]]) -> str:
-    return "\n".join(f"| {' | '.join(line)} |" for line in (columns, ["---"] * len(columns), *lines)) + "\n"
 
 
 def of_pairs(rows: list[Row], detector: str) -> list[list[float]]:

@@ -17,18 +17,12 @@ from PIL import Image
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
+from half_width import PLAIN, plain  # noqa: E402
 from jobs import ROOT, Row, netinv, run_missing  # noqa: E402
+from page import markdown, pick, shown  # noqa: E402
 
 RESULTS = HERE / "results.csv"
 SEEDS = (0, 1, 2)
-STAGES = "+classifier.network.stages=[[16],[32,32],[64,64]]"
-PLAIN = {
-    "mnist": ["recipe.epochs=2", "data.shift=2", "data.batch_size=128"],
-    "fashion_mnist": ["recipe.epochs=3", "data.shift=1", "data.flip=true", "data.batch_size=128"],
-    "svhn_head": ["recipe.epochs=25", "data.shift=3", "data.batch_size=64"],
-    "cifar10": ["recipe.epochs=8", "data.shift=4", "data.flip=true", "data.batch_size=128"],
-}
-"""How the classifier of each data set is trained; the same as in experiments/ood, where they lie."""
 VERIFIERS = {
     "mnist": "[mnist_mlp,mnist_resnet]",
     "fashion_mnist": "[fashion_mnist_mlp,fashion_mnist_resnet]",
@@ -75,15 +69,6 @@ JOBS = [
 ]
 
 
-def plain(data: str, seed: int) -> Path:
-    """The classifier of a data set and seed; trained where it is not there."""
-    path = ROOT / "classifiers" / "ood" / f"{data}_{seed}.safetensors"
-    if not path.with_suffix(".json").exists():
-        where = [f"data={data}", f"seed={seed}", f"application.save_as={path}"]
-        netinv("application=train_classifier", "classifier=cnn", STAGES, *where, *PLAIN[data])
-    return path
-
-
 def memorised(data: str, n: int, variant: str, seed: int) -> Path:
     """An MLP that learnt n images by heart; trained where it is not there."""
     path = ROOT / "classifiers" / "reconstruction" / f"{data}_{n}_{variant.replace(' ', '_')}_{seed}.safetensors"
@@ -114,20 +99,9 @@ def one(study: str, data: str, variant: str, seed: int) -> list[Row]:
     ]
 
 
-def pick(rows: list[Row], study: str, data: str, variant: str, number: str) -> list[float]:
-    """The values of a number, by seed."""
-    of_number = [row for row in rows if (row["study"], row["data"], row["variant"], row["number"]) == (study, data, variant, number)]
-    return [float(row["value"]) for row in sorted(of_number, key=lambda row: int(row["seed"]))]
-
-
-def shown(values: list[float]) -> str:
-    """Mean and spread over the seeds."""
-    return f"{mean(values):.3f} ± {stdev(values):.3f}" if len(values) > 1 else "".join(f"{value:.3f}" for value in values) or "-"
-
-
 def margin(rows: list[Row], data: str, over: str) -> str:
     """How far reconstruction's transfer lies above another objective's, with the interval of a paired t test over the seeds (95 %)."""
-    reached, others = (pick(rows, "objective", data, variant, "transfer/accuracy") for variant in ("reconstruction", over))
+    reached, others = (pick(rows, data, variant, "transfer/accuracy", study="objective") for variant in ("reconstruction", over))
     if len(reached) != len(SEEDS) or len(others) != len(SEEDS):
         return "-"
     differences = [a - b for a, b in zip(reached, others, strict=True)]
@@ -135,23 +109,26 @@ def margin(rows: list[Row], data: str, over: str) -> str:
     return f"{mean(differences):+.3f} ({mean(differences) - half:+.3f} to {mean(differences) + half:+.3f})"
 
 
-def markdown(columns: list[str], lines: list[list[str]]) -> str:
+def measured(columns: list[str], lines: list[list[str]]) -> str:
     """A table of the rows that have been measured."""
-    measured = [line for line in lines if set(line[1:]) - {"-", "0"}]
-    return "\n".join(f"| {' | '.join(line)} |" for line in (columns, ["---"] * len(columns), *measured)) + "\n"
+    return markdown(columns, [line for line in lines if set(line[1:]) - {"-", "0"}])
 
 
 def tables(rows: list[Row]) -> str:
     """What the page shows."""
     parts = ["## Do other networks recognise reconstructions? Transfer accuracy\n"]
-    lines = [[data, *(shown(pick(rows, "objective", data, variant, "transfer/accuracy")) for variant in OBJECTIVES)] for data in PLAIN]
-    parts.append(markdown(["data", *OBJECTIVES], lines))
+    lines = [
+        [data, *(shown(pick(rows, data, variant, "transfer/accuracy", study="objective")) for variant in OBJECTIVES)] for data in PLAIN
+    ]
+    parts.append(measured(["data", *OBJECTIVES], lines))
     parts.append("Reconstruction above the others, seeds paired:\n")
     lines = [[data, *(margin(rows, data, over) for over in OBJECTIVES if over != "reconstruction")] for data in PLAIN]
-    parts.append(markdown(["data", *(f"above {over}" for over in OBJECTIVES if over != "reconstruction")], lines))
+    parts.append(measured(["data", *(f"above {over}" for over in OBJECTIVES if over != "reconstruction")], lines))
     parts.append("## Are they nearer to training images? AUC of members against held-out images\n")
-    lines = [[data, *(shown(pick(rows, "objective", data, variant, "reconstruction/auc")) for variant in OBJECTIVES)] for data in PLAIN]
-    parts.append(markdown(["data", *OBJECTIVES], lines))
+    lines = [
+        [data, *(shown(pick(rows, data, variant, "reconstruction/auc", study="objective")) for variant in OBJECTIVES)] for data in PLAIN
+    ]
+    parts.append(measured(["data", *OBJECTIVES], lines))
     numbers = ("auc", "gap", "p_value", "good", "good_held_out")
     for study, names, title in (
         ("size", tuple(map(str, SIZES)), "The size of the training set, under `method=kkt`"),
@@ -160,11 +137,11 @@ def tables(rows: list[Row]) -> str:
         parts.append(f"## {title}\n")
         of_data = [("mnist", name) for name in names] + ([("fashion_mnist", "100"), ("cifar10", "100")] if study == "size" else [])
         lines = [
-            [f"{data}, {name}", *(shown(pick(rows, study, data, name, f"reconstruction/{what}")) for what in numbers),
-             str(len(pick(rows, study, data, name, "reconstruction/auc")))]
+            [f"{data}, {name}", *(shown(pick(rows, data, name, f"reconstruction/{what}", study=study)) for what in numbers),
+             str(len(pick(rows, data, name, "reconstruction/auc", study=study)))]
             for data, name in of_data
         ]  # fmt: skip
-        parts.append(markdown(["images" if study == "size" else "changed", "AUC", "gap", "p", "good", "good, held out", "seeds"], lines))
+        parts.append(measured(["images" if study == "size" else "changed", "AUC", "gap", "p", "good", "good, held out", "seeds"], lines))
     return "\n".join(parts)
 
 

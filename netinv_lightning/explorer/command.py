@@ -17,9 +17,9 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
-from netinv_lightning.errors import InputError, one_line
+from netinv_lightning.errors import CommandParser, InputError, one_line
 
 if TYPE_CHECKING:
     from netinv_lightning.explorer.interface import Explored
@@ -52,13 +52,8 @@ def main(argv: Sequence[str]) -> int:
         return 1
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"netinv explore: {message}; see netinv explore --help")
-
-
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = _Parser(prog="netinv explore", description="A local page to play with a finished inversion; Ctrl-C ends it.")
+    parser = CommandParser(prog="netinv explore", description="A local page to play with a finished inversion; Ctrl-C ends it.")
     parser.add_argument("run", metavar="RUN", help="run directory of a finished application=invert, such as runs/latest")
     parser.add_argument("--port", type=int, default=PORT, help=f"by default {PORT}")
     parser.add_argument("--open", action="store_true", help="open the browser")

@@ -13,9 +13,8 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn
 
-from netinv_lightning.errors import InputError, one_line
+from netinv_lightning.errors import CommandParser, InputError, one_line
 from netinv_lightning.page.render import render
 from netinv_lightning.page.run_contents import Run, is_run, read_run
 from netinv_lightning.page.sweep_contents import PAGE, Sweep, is_sweep, read_sweep, runs_in
@@ -67,13 +66,8 @@ def _overrides(directory: Path) -> list[str] | None:
     return None
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"netinv report: {message}; see netinv report --help")
-
-
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = _Parser(prog="netinv report", description="One self-contained HTML page of a run, a sweep or a folder of runs.")
+    parser = CommandParser(prog="netinv report", description="One self-contained HTML page of a run, a sweep or a folder of runs.")
     parser.add_argument("directory", type=Path, help="of a run, of a sweep, or of several runs; runs/latest is the newest run")
     parser.add_argument("--output", type=Path, metavar="FILE", help=f"where to write the page; by default {PAGE} in the directory")
     return parser.parse_args(argv)
