@@ -10,7 +10,7 @@ ZOO := mnist_cnn fashion_mnist_cnn svhn_head_cnn cifar10_cnn \
        svhn_head_resnet svhn_head_vit cifar10_resnet cifar10_vit
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test lint wheel-check bench zoo results natural conditioning interpretability ood reconstruction inverted-data retry dashboard sync clean
+.PHONY: help quickstart test lint wheel-check bench zoo results natural conditioning interpretability ood reconstruction training-size zoo-audit inverted-data retry dashboard sync clean
 
 help:  ## print this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -61,6 +61,12 @@ ood: $(STAMP)  ## out-of-distribution detection, the papers' pairs and more, 3 s
 
 reconstruction: $(STAMP)  ## what classifiers give away: objectives, sizes, factors, 3 seeds (needs NETINV_DATA; hours)
 	$(BIN)/python experiments/reconstruction/run.py
+
+training-size: $(STAMP)  ## Figure 5, the size curve, MLP against CNN, 3 seeds (needs NETINV_DATA; hours)
+	$(BIN)/python experiments/training_size/run.py
+
+zoo-audit: $(STAMP)  ## the audit of every classifier of the zoo, 3 seeds (needs NETINV_DATA; hours)
+	$(BIN)/python experiments/zoo_audit/run.py
 
 inverted-data: $(STAMP)  ## students without data, counterfeits, fine-tuning, 3 seeds (needs NETINV_DATA; hours)
 	$(BIN)/python experiments/inverted_data/run.py

@@ -14,6 +14,13 @@ PLAIN = {
     "cifar10": ["recipe.epochs=8", "data.shift=4", "data.flip=true", "data.batch_size=128"],
 }
 """How the plain classifier of each data set is trained."""
+VERIFIERS = {
+    "mnist": "[mnist_mlp,mnist_resnet]",
+    "fashion_mnist": "[fashion_mnist_mlp,fashion_mnist_resnet]",
+    "svhn_head": "[svhn_head_resnet,svhn_head_vit]",
+    "cifar10": "[cifar10_resnet,cifar10_vit]",
+}
+"""The networks that are asked whether they recognise its inverted images."""
 
 
 def plain(data: str, seed: int, *classes: str) -> Path:

@@ -7,9 +7,9 @@ from statistics import mean, stdev
 from jobs import Row
 
 
-def pick(rows: list[Row], data: str, variant: str, number: str, **further: str) -> list[float]:
-    """The values of a number, by seed; `further` columns narrow the rows down."""
-    where = {"data": data, "variant": variant, "number": number, **further}
+def pick(rows: list[Row], number: str, **where: str) -> list[float]:
+    """The values of a number, by seed, of the rows whose columns have the values `where`."""
+    where["number"] = number
     chosen = [row for row in rows if all(row[column] == value for column, value in where.items())]
     return [float(row["value"]) for row in sorted(chosen, key=lambda row: int(row["seed"]))]
 

@@ -74,6 +74,20 @@ def test_the_kind_of_pooling_changes_the_logits() -> None:
     assert not torch.allclose(average(x_BCHW), maximum(x_BCHW), atol=1e-3)
 
 
+def test_a_cnn_without_batch_norm_is_homogeneous() -> None:
+    """Four layers, and the one bias in the first: weights times 2 give logits times 16."""
+    torch.manual_seed(0)
+    cnn = CNN(10, 1, 28, stages=[[4], [5]], hidden=6, batch_norm=False).eval()
+    assert not any(only(cnn, kind) for kind in (nn.BatchNorm1d, nn.BatchNorm2d))
+    assert [name for name, _ in cnn.named_parameters() if name.endswith("bias")] == ["convolutions.0.0.bias"]
+    x_BCHW = torch.rand(3, 1, 28, 28)
+    before = cnn(x_BCHW)
+    with torch.no_grad():
+        for weight in cnn.parameters():
+            weight.mul_(2)
+    torch.testing.assert_close(cnn(x_BCHW), 16 * before)
+
+
 def test_parameters_counted_by_hand() -> None:
     convolutions = 32 * 1 * 9 + 64 * 32 * 9 + 128 * 64 * 9 + 2 * (32 + 64 + 128)  # kernels without bias, BatchNorm's two a channel
     fully_connected = 128 * 3 * 3 * 128 + 2 * 128 + 128 * 10 + 10  # 28 -> 14 -> 7 -> 3

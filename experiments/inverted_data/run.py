@@ -77,10 +77,10 @@ def tables(rows: list[Row]) -> str:
     for data in INVERSIONS:
         for variant in ("distill", "distill, not adversarial"):
             for told, (prefix, *what) in students.items():
-                numbers = [pick(rows, data, variant, f"student/{prefix}{w}") for w in what]
+                numbers = [pick(rows, f"student/{prefix}{w}", data=data, variant=variant) for w in what]
                 if numbers[0]:
                     lines.append([data, variant, told, str(len(numbers[0])), *map(shown, numbers)])
-        if teacher := pick(rows, data, "distill", "student/teacher_accuracy"):
+        if teacher := pick(rows, "student/teacher_accuracy", data=data, variant="distill"):
             lines.append([data, "", "teacher", str(len(teacher)), shown(teacher), "1"])
     parts = ["## A student without data\n", markdown(["data", "variant", "network", "seeds", "accuracy", "agreement"], lines)]
     kinds = ("success", "sure_of_any", "confidence", "rms", "correlation", "feature")
@@ -89,9 +89,9 @@ def tables(rows: list[Row]) -> str:
         found = {row["number"] for row in rows if row["data"] == data}
         verifiers = sorted(name.rpartition("/")[2] for name in found if name.startswith("counterfeit/counterfeits/verified/"))
         for told in ("inverted", "counterfeits", "real", "noise"):
-            agreed = [pick(rows, data, "counterfeit", f"counterfeit/{told}/verified/{name}") for name in verifiers]
+            agreed = [pick(rows, f"counterfeit/{told}/verified/{name}", data=data, variant="counterfeit") for name in verifiers]
             agreed_mean = [mean(values) for values in zip(*agreed, strict=True)]
-            numbers = [pick(rows, data, "counterfeit", f"counterfeit/{told}/{kind}") for kind in kinds]
+            numbers = [pick(rows, f"counterfeit/{told}/{kind}", data=data, variant="counterfeit") for kind in kinds]
             if numbers[0]:
                 lines.append([data, told, *map(shown, numbers[:3]), shown(agreed_mean), *map(shown, numbers[3:])])
     columns = [
@@ -111,7 +111,7 @@ def tables(rows: list[Row]) -> str:
     for data in INVERSIONS:
         for variant in [*VARIANTS][3:]:
             for arm in ("before", "real", "real_adversarial", "inverted"):
-                numbers = [pick(rows, data, variant, f"finetune/{arm}/{kind}") for kind in kinds]
+                numbers = [pick(rows, f"finetune/{arm}/{kind}", data=data, variant=variant) for kind in kinds]
                 if numbers[0]:
                     lines.append([data, variant.removeprefix("finetune "), arm, str(len(numbers[0])), *map(shown, numbers)])
     parts.append(markdown(["data", "kind", "classifier", "seeds", "accuracy", "robust accuracy", "ECE", "Brier", "NLL"], lines))

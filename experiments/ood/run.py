@@ -97,7 +97,7 @@ def one(data: str, variant: str, seed: int) -> list[Row]:
 
 def of_contest(rows: list[Row], data: str, detector: str, set_name: str, what: str) -> list[float]:
     """The values of a number of a detector or a classifier in the contest, by seed."""
-    return pick(rows, data, detector if detector in CONTEST else "contest", f"ood/{detector}/{set_name}/{what}")
+    return pick(rows, f"ood/{detector}/{set_name}/{what}", data=data, variant=detector if detector in CONTEST else "contest")
 
 
 def of_pairs(rows: list[Row], detector: str) -> list[list[float]]:
@@ -135,12 +135,13 @@ def tables(rows: list[Row]) -> str:
     lines = []
     for variant in ("contest", *[*VARIANTS][len(CONTEST) : -1]):
         numbers = ["ood/inverted/mean/auroc", "ood/inverted/own/accuracy"]
-        lines.append([variant.replace("contest", "as it is"), *(shown(pick(rows, data, variant, n)) for data in ABLATED for n in numbers)])
+        cells = [shown(pick(rows, number, data=data, variant=variant)) for data in ABLATED for number in numbers]
+        lines.append([variant.replace("contest", "as it is"), *cells])
     parts.append(markdown(["variant", *(f"{data}, {what}" for data in ABLATED for what in ("AUROC", "accuracy"))], lines))
     parts.append("## Near: AUROC\n")
     columns = [("mnist", "left_out"), ("mnist", "emnist_letters"), ("cifar10", "cifar100_subset")]
     near = [*EVERY, "inverted", "noise"]
-    lines = [[told(d), *(shown(pick(rows, data, "near", f"ood/{d}/{name}/auroc")) for data, name in columns)] for d in near]
+    lines = [[told(d), *(shown(pick(rows, f"ood/{d}/{name}/auroc", data=data, variant="near")) for data, name in columns)] for d in near]
     parts.append(markdown(["detector", "digits 0-4 / 5-9", "digits 0-4 / letters", "CIFAR-10 / CIFAR-100"], lines))
     parts.append("## Noise against structure: the slides' ranking (A5-8)\n")
     lines = []
@@ -149,14 +150,14 @@ def tables(rows: list[Row]) -> str:
         for noise in (True, False):
             for data, outside in OUTSIDE.items():
                 sets = [name for name in outside if (name in NOISE) == noise]
-                of_sets = [pick(rows, data, "contest", f"ood/{detector}/{name}/auroc") for name in sets]
+                of_sets = [pick(rows, f"ood/{detector}/{name}/auroc", data=data, variant="contest") for name in sets]
                 cells.append(shown([mean(values) for values in zip(*of_sets, strict=False)]))
         lines.append([detector, *cells])
     parts.append(markdown(["detector", *(f"{data}, {kind}" for kind in ("noise", "structured") for data in OUTSIDE)], lines))
     parts.append("## Perturbed images: AUROC above that of Linf at equal RMS (A2-15)\n")
     kinds = [(direction, norm) for direction in ("random", "adversarial") for norm in ("l1", "l2")]
     lines = [
-        [data, *(shown(pick(rows, data, "shifts", f"ood/shifts/{direction}_{norm}/gain")) for direction, norm in kinds)]
+        [data, *(shown(pick(rows, f"ood/shifts/{direction}_{norm}/gain", data=data, variant="shifts")) for direction, norm in kinds)]
         for data in ("mnist", "cifar10")
     ]
     parts.append(markdown(["data", *(f"{direction} {norm}" for direction, norm in kinds)], lines))

@@ -12,12 +12,11 @@ import torch
 from torch import Tensor, nn
 
 
-def conv_block(channels_in: int, channels_out: int, slope: float, stride: int = 1) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(channels_in, channels_out, 3, stride, padding=1, bias=False),
-        nn.BatchNorm2d(channels_out),
-        nn.LeakyReLU(slope),
-    )
+def conv_block(
+    channels_in: int, channels_out: int, slope: float, stride: int = 1, batch_norm: bool = True, bias: bool = False
+) -> nn.Sequential:
+    convolution = nn.Conv2d(channels_in, channels_out, 3, stride, padding=1, bias=bias)
+    return nn.Sequential(convolution, *([nn.BatchNorm2d(channels_out)] if batch_norm else []), nn.LeakyReLU(slope))
 
 
 class CNN(nn.Module):
@@ -32,6 +31,7 @@ class CNN(nn.Module):
         pool: `max` or `avg` (average pooling is said to leak more of the training data).
         dropout: Probability, before each fully connected layer.
         slope: Negative slope of LeakyReLU.
+        batch_norm: False for a homogeneous network, as in `MLP`.
     """
 
     def __init__(
@@ -44,6 +44,7 @@ class CNN(nn.Module):
         pool: str = "max",
         dropout: float = 0.1,
         slope: float = 0.1,
+        batch_norm: bool = True,
     ) -> None:
         super().__init__()
         pools = {"max": nn.MaxPool2d, "avg": nn.AvgPool2d}
@@ -55,7 +56,7 @@ class CNN(nn.Module):
         width, side = channels, image_size
         for stage in stages:
             for width_out in stage:
-                layers.append(conv_block(width, width_out, slope))
+                layers.append(conv_block(width, width_out, slope, batch_norm=batch_norm, bias=not batch_norm and not layers))
                 width = width_out
             layers.append(pools[pool](2))
             side //= 2
@@ -64,11 +65,11 @@ class CNN(nn.Module):
             nn.Flatten(),
             nn.Dropout(dropout),
             nn.Linear(width * side * side, hidden, bias=False),
-            nn.BatchNorm1d(hidden),
+            *([nn.BatchNorm1d(hidden)] if batch_norm else []),
             nn.LeakyReLU(slope),
             nn.Dropout(dropout),
         )
-        self.head = nn.Linear(hidden, num_classes)
+        self.head = nn.Linear(hidden, num_classes, bias=batch_norm)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         f_BD = self.fully_connected(self.convolutions(x_BCHW))

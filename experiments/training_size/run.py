@@ -1,0 +1,160 @@
+"""Figure 5 of the paper, what it shows in numbers, and MLP against CNN (S2 section 5.3; A4-10, A4-11, A6-10, A8-5): `make training-size`.
+
+Classifiers learn the papers' numbers of images; `application=reconstruct` inverts each with three generators under all nine terms. Figure
+5 is drawn of seed 0. How jobs are run: experiments/jobs.py.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+
+from half_width import PLAIN, STAGES, VERIFIERS  # noqa: E402
+from jobs import ROOT, Row, netinv, run_missing  # noqa: E402
+from page import markdown, pick, shown  # noqa: E402
+
+from netinv_lightning.classifiers.checkpoint import read_card  # noqa: E402
+from netinv_lightning.data.spec import SPECS  # noqa: E402
+from netinv_lightning.figures.images import draw_images  # noqa: E402
+from netinv_lightning.finished import load_module, open_finished  # noqa: E402
+from netinv_lightning.image_sets import open_real  # noqa: E402
+from netinv_lightning.inversion.module import own_randomness  # noqa: E402
+from netinv_lightning.reconstruction.real_images import real_images  # noqa: E402
+
+RESULTS = HERE / "results.csv"
+SEEDS = (0, 1, 2)
+ALL = {"mnist": 54_000, "fashion_mnist": 54_000, "svhn_head": 3_990, "cifar10": 45_000}
+"""The training images that there are, a tenth held out."""
+SIZES = {
+    "mnist": (1000, 10_000, 54_000),
+    "fashion_mnist": (1000, 10_000, 54_000),
+    "svhn_head": (1000, 3_990),
+    "cifar10": (1000, 5000, 10_000),
+}
+"""The papers' (A6-10), as far as the data sets reach."""
+NETWORKS = {"cnn": ["classifier=cnn", STAGES], "mlp": ["classifier=mlp"]}
+BATCH, TRAINED = 128, 1000
+"""Batch size and steps of every classifier, however many images it learns: about 128 epochs of 1,000 images, 2 of 54,000."""
+GENERATORS = 3
+KEPT = (
+    "inversion/accuracy", "transfer/accuracy", "diversity/intra_class_cosine", "reconstruction/auc", "reconstruction/auc_low",
+    "reconstruction/auc_high", "reconstruction/gap", "reconstruction/p_value", "reconstruction/good", "reconstruction/good_held_out",
+)  # fmt: skip
+JOBS = [(data, network, n, seed) for seed in SEEDS for network in NETWORKS for data in PLAIN for n in SIZES[data]]
+
+
+def trained(data: str, network: str, n: int, seed: int) -> Path:
+    """A classifier that learnt n images without augmentation; trained where it is not there."""
+    path = ROOT / "classifiers" / "training_size" / f"{data}_{network}_{n}_{seed}.safetensors"
+    if not path.with_suffix(".json").exists():
+        epochs = round(TRAINED / math.ceil(n / BATCH))
+        subset = [f"data.subset_size={n}"] if n < ALL[data] else []
+        netinv(
+            "application=train_classifier", *NETWORKS[network], f"data={data}", f"data.split_seed={seed}", f"seed={seed}", *subset,
+            f"data.batch_size={BATCH}", f"recipe.epochs={epochs}", f"+trainer.check_val_every_n_epoch={epochs}",
+            f"application.save_as={path}",
+        )  # fmt: skip
+    return path
+
+
+def one(data: str, network: str, n: int, seed: int) -> list[Row]:
+    path = trained(data, network, n, seed)
+    run_dir = netinv(
+        "application=reconstruct", f"data={data}", f"seed={seed}", "classifier=checkpoint", f"classifier.path={path}",
+        f"n_generators={GENERATORS}", "application.steps=100", "application.eval_samples=2000", f"application.verifiers={VERIFIERS[data]}",
+    )  # fmt: skip
+    if (network, seed) == ("cnn", SEEDS[0]):
+        Image.fromarray(strip(run_dir)).save(_strip(data, n), optimize=True)
+    summary = json.loads((run_dir / "summary.json").read_text())
+    card = read_card(path)
+    assert card is not None
+    numbers = {"classifier/test_accuracy": card["test_accuracy"]} | {name: summary[name] for name in KEPT if name in summary}
+    return [
+        {"data": data, "network": network, "n": n, "seed": seed, "number": name, "value": f"{value:.4f}"} for name, value in numbers.items()
+    ]
+
+
+def strip(run_dir: Path) -> np.ndarray:
+    """A row a class: the training image that correlates most with the mean of its class, and an image of each generator."""
+    cfg = open_finished(run_dir, "").cfg
+    module = load_module(cfg, run_dir)
+    spec = module.classifier.spec
+    data, missing = open_real(cfg, spec)
+    assert data is not None, missing
+    members = real_images(data, cfg.seed).members
+    label_N = torch.arange(spec.num_classes)
+    typical_NCHW = torch.stack([_typical(members.images_nCHW[members.labels_n == label]) for label in label_N])
+    with own_randomness(cfg.seed, torch.device("cpu")), torch.no_grad():
+        drawn = [module.draw(module.conditioning.of_labels(label_N), g) for g in range(GENERATORS)]
+    columns_KNCHW = (torch.stack([typical_NCHW, *drawn]).clamp(0, 1) * 255).round().byte()
+    C, H, W = spec.channels, spec.image_size, spec.image_size
+    rows = columns_KNCHW.permute(1, 3, 0, 4, 2).reshape(spec.num_classes * H, (1 + GENERATORS) * W, C)
+    return rows.squeeze(2).numpy()
+
+
+def _typical(x_nCHW: Tensor) -> Tensor:
+    flat_nD = x_nCHW.flatten(1)
+    centred_nD = flat_nD - flat_nD.mean(dim=1, keepdim=True)
+    mean_D = flat_nD.mean(dim=0)
+    return x_nCHW[torch.cosine_similarity(centred_nD, (mean_D - mean_D.mean())[None]).argmax()]
+
+
+def _strip(data: str, n: int) -> Path:
+    return HERE / "strips" / f"{data}_{n}.png"
+
+
+def draw_figure_5(path: Path) -> None:
+    """The strips side by side, a panel a data set (A8-5)."""
+    figure = Figure(figsize=(13, 5.2), layout="constrained")
+    axes = figure.subplots(1, len(SIZES), width_ratios=[1 + GENERATORS * len(sizes) for sizes in SIZES.values()])
+    for axis, (data, sizes) in zip(axes, SIZES.items(), strict=True):
+        spec = SPECS[data]
+        size = spec.image_size
+        columns, names = [], ["training\nimages"]
+        for n in sizes:
+            pixels = torch.from_numpy(np.array(Image.open(_strip(data, n)).convert("RGB"))).permute(2, 0, 1) / 255
+            of_strip = pixels.unflatten(1, (-1, size)).unflatten(3, (-1, size)).permute(1, 3, 0, 2, 4)  # [N, 4, 3, H, W]
+            columns.append(of_strip if not columns else of_strip[:, 1:])
+            names += ["", f"{n:,}", ""]
+        draw_images(axis, torch.cat(columns, dim=1), spec.class_names, names)
+        axis.tick_params("y", labelsize=7)
+        axis.tick_params("x", labelsize=8)
+        axis.set_title(data, fontsize=9)
+    figure.suptitle("Reconstructions by three generators each, by the number of training images", fontsize=10)
+    figure.savefig(path, dpi=110)
+
+
+def tables(rows: list[Row]) -> str:
+    """What the page shows."""
+    numbers = {
+        "classifier/test_accuracy": "test accuracy", "inversion/accuracy": "inversion accuracy", "transfer/accuracy": "transfer",
+        "reconstruction/auc": "AUC", "reconstruction/p_value": "p", "reconstruction/good": "good",
+        "reconstruction/good_held_out": "good, held out",
+    }  # fmt: skip
+    lines = []
+    for data, sizes in SIZES.items():
+        for n in sizes:
+            for network in NETWORKS:
+                of_job = [pick(rows, number, data=data, network=network, n=str(n)) for number in numbers]
+                if of_job[0]:
+                    lines.append([data, f"{n:,}", network, *map(shown, of_job), str(len(of_job[0]))])
+    return markdown(["data", "training images", "network", *numbers.values(), "seeds"], lines)
+
+
+if __name__ == "__main__":
+    (HERE / "strips").mkdir(exist_ok=True)
+    measured = run_missing(RESULTS, ("data", "network", "n", "seed"), JOBS, one)
+    if all(_strip(data, n).exists() for data, sizes in SIZES.items() for n in sizes):
+        draw_figure_5(HERE / "figure5.png")
+    print(tables(measured))

@@ -1,0 +1,64 @@
+"""The audit of every classifier of the zoo, at its quick setting (S2 section 5.3; A4-10, A4-11): `make zoo-audit`.
+
+How jobs are run: experiments/jobs.py.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+
+from jobs import Row, netinv, run_missing  # noqa: E402
+from page import markdown, pick, shown  # noqa: E402
+
+RESULTS = HERE / "results.csv"
+SEEDS = (0, 1, 2)
+NETWORKS = {
+    "mnist": ("cnn", "mlp", "resnet"),
+    "fashion_mnist": ("cnn", "mlp", "resnet"),
+    "svhn_head": ("cnn", "resnet", "vit"),
+    "cifar10": ("cnn", "resnet", "vit"),
+}
+ROWS = ("reconstruction", "natural", "other real images", "planted leak")
+"""Attacks and controls that the page tells."""
+JOBS = [(f"{data}_{network}", seed) for seed in SEEDS for data, networks in NETWORKS.items() for network in networks]
+
+
+def one(classifier: str, seed: int) -> list[Row]:
+    data, _, network = classifier.rpartition("_")
+    others = ",".join(f"{data}_{other}" for other in NETWORKS[data] if other != network)
+    run_dir = netinv(
+        "application=audit", f"data={data}", f"classifier.zoo={classifier}", f"seed={seed}", f"application.verifiers=[{others}]"
+    )
+    numbers = {"verdict": json.loads((run_dir / "verdict.json").read_text())["verdict"]}
+    with (run_dir / "audit.csv").open() as file:
+        for row in csv.DictReader(file):
+            numbers |= {f"{row['images']}/{what}": f"{float(row[what]):.4f}" for what in ("auc", "auc_low", "auc_high", "p_value")}
+    summary = json.loads((run_dir / "summary.json").read_text())
+    numbers["loss/auc"] = f"{summary['reconstruction/auc_of_loss']:.4f}"
+    for attack in ("reconstruction", "natural"):
+        of_attack = json.loads((run_dir / "attacks" / attack / "summary.json").read_text())
+        numbers[f"{attack}/transfer"] = f"{of_attack['transfer/accuracy']:.4f}"
+    return [{"classifier": classifier, "seed": seed, "number": name, "value": value} for name, value in numbers.items()]
+
+
+def tables(rows: list[Row]) -> str:
+    """What the page shows."""
+    lines = []
+    for classifier in dict.fromkeys(row["classifier"] for row in rows):
+        verdicts = {row["value"] for row in rows if row["classifier"] == classifier and row["number"] == "verdict"}
+        of_rows = [shown(pick(rows, f"{name}/auc", classifier=classifier)) for name in ROWS]
+        of_loss = pick(rows, "loss/auc", classifier=classifier)
+        transfer = [shown(pick(rows, f"{attack}/transfer", classifier=classifier)) for attack in ("reconstruction", "natural")]
+        lines.append([classifier, "; ".join(sorted(verdicts)), *of_rows, shown(of_loss), *transfer, str(len(of_loss))])
+    columns = [*(f"AUC, {name}" for name in ROWS), "AUC of its loss", "transfer, reconstruction", "transfer, natural"]
+    return markdown(["classifier", "verdict", *columns, "seeds"], lines)
+
+
+if __name__ == "__main__":
+    print(tables(run_missing(RESULTS, ("classifier", "seed"), JOBS, one)))
