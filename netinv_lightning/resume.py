@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from netinv_lightning.application_keys import APPLICATION_KEYS
 from netinv_lightning.config import Config
@@ -53,7 +54,9 @@ def read_config(run_dir: Path, trusted: Sequence[str] = ()) -> DictConfig:
             schema.application = OmegaConf.structured(application)
         cfg = OmegaConf.merge(schema, cfg)
         assert isinstance(cfg, DictConfig)
-    except (yaml.YAMLError, ValueError, AttributeError, AssertionError) as error:  # OmegaConf's errors are AttributeError and ValueError
+    except OmegaConfBaseException as error:  # whose further lines name types
+        raise InputError(f"{path}: is not the config of a run of this version ({str(error).partition(chr(10))[0]})") from error
+    except (yaml.YAMLError, ValueError, AttributeError, AssertionError) as error:
         raise InputError(f"{path}: is not a run's config ({one_line(error)})") from error
     check_targets(OmegaConf.to_container(cfg), str(path), trusted)
     return cfg

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import load_file
 
 import netinv_lightning
@@ -161,6 +161,16 @@ def test_foreign_code_in_a_run_directory_is_refused(compose: Compose, job_dir: P
     config.write_text(config.read_text().replace("network: null", "network:\n    _target_: os.system\n    command: touch hacked"))
     with pytest.raises(InputError, match=r"classifier.network._target_=os.system is outside the allow-list"):
         netinv_lightning.load_run(job_dir)
+
+
+def test_a_run_of_another_version_is_told_in_one_line(compose: Compose, job_dir: Path) -> None:
+    job_dir.mkdir(parents=True)
+    OmegaConf.save(compose(), job_dir / "config.yaml")
+    with (job_dir / "config.yaml").open("a") as config:
+        config.write("of_tomorrow: 1\n")
+    with pytest.raises(InputError, match=r"config\.yaml: is not the config of a run of this version \(Key 'of_tomorrow' .*\)$") as refused:
+        netinv_lightning.load_run(job_dir)
+    assert "\n" not in str(refused.value)
 
 
 def test_resume_names_only_the_keys_that_were_given(compose: Compose, job_dir: Path) -> None:
