@@ -137,18 +137,21 @@ class DetectOod:
 class Distill:
     """Keys of `application=distill`: the finished run `run`, whose images a `student` learns the classifier's answers on.
 
-    It trains `steps` steps of `batch_size` fresh images, of which both see the view that `augmentation` describes. With `adversarial`
-    above 0 the generators go on training, and the disagreement of student and classifier has that weight in their objective.
+    Before the first step, and then every `every` steps, a generator begins anew and makes a round of images, in whose objective the
+    disagreement of student and classifier has the weight `adversarial`. All are kept; `steps` batches of `batch_size` are drawn of them,
+    in the views that `augmentation` describes and mixed with one another. `features` weights the penultimate features beside the answers.
     """
 
     name: str = "distill"
     run: Optional[str] = None
     student: dict[str, Any] = field(default_factory=lambda: {"_target_": "netinv_lightning.classifiers.networks.CNN"})
-    steps: int = 1000
-    batch_size: int = 100
-    lr: float = 6e-3
+    steps: int = 1500
+    batch_size: int = 64
+    lr: float = 4e-3
     temperature: float = 4.0
-    adversarial: float = 0.3
+    features: float = 1.0
+    adversarial: float = 1.0
+    every: int = 60
 
 
 @dataclass

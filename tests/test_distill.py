@@ -17,13 +17,18 @@ from torch import Tensor, nn
 import netinv_lightning
 from netinv_lightning.applications import make_application
 from netinv_lightning.classifiers.build import load_carded, load_zoo
-from netinv_lightning.classifiers.classifier import FrozenClassifier
+from netinv_lightning.classifiers.classifier import Classifier, FrozenClassifier
 from netinv_lightning.data.module import ImageDataModule
 from netinv_lightning.data.spec import DataSpec
 from netinv_lightning.errors import InputError
+from netinv_lightning.finished import inversion_config, load_module
 from netinv_lightning.inversion.augmentation import Augmentation
-from netinv_lightning.inverted_data.distillation import Distilled, distil, divergence, predicted
-from netinv_lightning.inverted_data.source import of_images, of_noise
+from netinv_lightning.inversion.generator import Generator
+from netinv_lightning.inversion.module import InversionModule
+from netinv_lightning.inversion.ranks import Stream
+from netinv_lightning.inverted_data.adversary import BEGUN, STEPS, Adversary, forget_first_stage
+from netinv_lightning.inverted_data.distillation import Distilled, Hint, distil, divergence, mixture, predicted
+from netinv_lightning.inverted_data.source import Memory, of_noise
 from netinv_lightning.metrics import names
 from netinv_lightning.run import run
 from tests.conftest import FEW_STEPS
@@ -112,16 +117,117 @@ def test_every_step_is_told_and_shows_fresh_images(teacher: FrozenClassifier) ->
     assert told == [1, 2, 3, 4, 5]
 
 
-def test_sources_depend_on_seed_and_number_alone() -> None:
-    kept_nCHW = torch.arange(6.0).view(6, 1, 1, 1)
-    for source in (lambda seed: of_images(kept_nCHW, 50, seed, CPU), lambda seed: of_noise(SPEC, 50, seed, CPU)):
-        torch.testing.assert_close(source(0)(7), source(0)(7), rtol=0, atol=0)
-        assert not torch.equal(source(0)(7), source(0)(8))
-        assert not torch.equal(source(0)(7), source(1)(7))
-    assert set(of_images(kept_nCHW, 50, 0, CPU)(0).flatten().tolist()) == {0, 1, 2, 3, 4, 5}
+def test_noise_depends_on_seed_and_number_alone() -> None:
+    torch.testing.assert_close(of_noise(SPEC, 50, 0, CPU)(7), of_noise(SPEC, 50, 0, CPU)(7), rtol=0, atol=0)
+    assert not torch.equal(of_noise(SPEC, 50, 0, CPU)(7), of_noise(SPEC, 50, 0, CPU)(8))
+    assert not torch.equal(of_noise(SPEC, 50, 0, CPU)(7), of_noise(SPEC, 50, 1, CPU)(7))
     noise_BCHW = of_noise(SPEC, 1000, 0, CPU)(0)
     assert noise_BCHW.shape == (1000, 1, 4, 4)
     assert float(noise_BCHW.mean()) == pytest.approx(0.5, abs=0.02)
+
+
+def remembering(seed: int, *parts: Tensor) -> Memory:
+    memory = Memory(50, seed, CPU)
+    for part in parts:
+        memory.add(part)
+    return memory
+
+
+def test_a_memory_draws_what_came_in_old_and_new() -> None:
+    levels_nCHW = torch.arange(6.0).view(6, 1, 1, 1) / 255
+    memory = remembering(0, levels_nCHW[:4])
+    assert {round(255 * level) for level in memory.draw(0).flatten().tolist()} == {0, 1, 2, 3}
+    memory.add(levels_nCHW[4:] + 0.4 / 255)  # less than half a level
+    assert len(memory) == 6
+    assert memory.images_nCHW.flatten().tolist() == [0, 1, 2, 3, 4, 5]
+    assert memory.images_nCHW.dtype == torch.uint8
+    assert {round(255 * level) for level in memory.draw(0).flatten().tolist()} == {0, 1, 2, 3, 4, 5}
+
+
+def test_a_memory_depends_on_seed_number_and_images_alone() -> None:
+    images_nCHW = torch.rand(20, 1, 2, 2)
+    before = torch.get_rng_state()
+    whole, parts = remembering(0, images_nCHW), remembering(0, images_nCHW[:7], images_nCHW[7:])
+    parts.draw(3)  # what was drawn before changes nothing
+    assert torch.equal(whole.draw(7), parts.draw(7))
+    assert not torch.equal(whole.draw(7), whole.draw(8))
+    assert not torch.equal(whole.draw(7), remembering(1, images_nCHW).draw(7))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_mixtures_are_of_two_images() -> None:
+    """Image i is all i, so that a pixel tells where it comes from."""
+    level_B = torch.arange(64.0)
+    x_BCHW = level_B.view(64, 1, 1, 1).expand(64, 3, 16, 16)
+    boxed_BCHW = mixture(x_BCHW, Stream(0), boxes=True)
+    foreign_BHW = boxed_BCHW[:, 0] != level_B.view(64, 1, 1)
+    for image_CHW, foreign_HW in zip(boxed_BCHW, foreign_BHW, strict=True):
+        assert len(image_CHW[0][foreign_HW].unique()) <= 1  # of one other
+        rows_H, columns_W = foreign_HW.any(dim=1), foreign_HW.any(dim=0)
+        assert torch.equal(foreign_HW, rows_H[:, None] & columns_W)  # a box
+        assert max(int(rows_H.sum()), int(columns_W.sum())) <= 12
+    assert 0.02 < float(foreign_BHW.float().mean()) < 0.3
+    blended_BCHW = mixture(x_BCHW, Stream(0), boxes=False)
+    other_B = level_B[Stream(0).uniform(64).argsort()]
+    moved_B, distance_B = (blended_BCHW[:, 0, 0, 0] - level_B).abs(), (other_B - level_B).abs()
+    assert (moved_B <= distance_B / 2).all()
+    assert 0.15 < float(moved_B.sum() / distance_B.sum()) < 0.35  # a quarter
+    assert torch.equal(blended_BCHW.amin(dim=(1, 2, 3)), blended_BCHW.amax(dim=(1, 2, 3)))
+
+
+def test_a_hint_measures_mapped_unit_features() -> None:
+    """Both networks read the first pixels; the map begins as the identity."""
+
+    class First(nn.Module):
+        def __init__(self, features: int) -> None:
+            super().__init__()
+            self.features, self.head = features, nn.Linear(features, 3)
+
+        def forward(self, x_BCHW: Tensor) -> Tensor:
+            logits_BN: Tensor = self.head(x_BCHW.flatten(1)[:, : self.features])
+            return logits_BN
+
+    x_BCHW = torch.zeros(2, 1, 4, 4)
+    x_BCHW[0, 0, 0, :3] = torch.tensor([3.0, 4.0, 0.0])
+    x_BCHW[1, 0, 0, :3] = torch.tensor([0.0, 3.0, 4.0])
+    teacher, student = FrozenClassifier(First(3), SPEC), Classifier(First(2), SPEC)
+    hint = Hint(teacher, student)
+    with hint.reading():
+        teacher(x_BCHW)
+        student(x_BCHW)
+    # Unit features (0.6, 0.8, 0) of both; then (0, 0.6, 0.8) against (0, 1, 0).
+    assert float(hint.distance().detach()) == pytest.approx((0 + 0.4**2 + 0.8**2) / 2, abs=1e-6)
+    teacher(2 * x_BCHW)  # not noted
+    assert float(hint.distance().detach()) == pytest.approx(0.4, abs=1e-6)
+    assert [weight.shape for weight in hint.parameters()] == [(3, 2)]
+
+
+def test_hints_help_where_answers_say_little(teacher: FrozenClassifier) -> None:
+    """A teacher that answers all alike still teaches its features."""
+
+    def network(seed: int) -> nn.Module:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.Tanh(), nn.Linear(8, 3))
+
+    silent = network(5)
+    last = silent[-1]
+    assert isinstance(last, nn.Linear)
+    last.weight.data.zero_()
+    frozen = FrozenClassifier(silent, SPEC)
+
+    def distance(student: nn.Module) -> float:
+        hint = Hint(frozen, Classifier(student, SPEC))
+        with hint.reading(), torch.no_grad():
+            frozen(draw(99))
+            student(draw(99))
+            # What remains after the best linear map.
+            teacher_BD, student_BD = hint.read_BD
+            mapped_BD = student_BD @ torch.linalg.lstsq(student_BD, teacher_BD).solution
+            return float((mapped_BD - teacher_BD).square().mean())
+
+    without, with_hint = (distil(frozen, draw, network(6), steps=200, lr=0.02, features=weight).student.network for weight in (0.0, 1.0))
+    assert distance(with_hint) < 0.5 * distance(without)
 
 
 @pytest.fixture(scope="module")
@@ -136,18 +242,84 @@ def inverted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def distilled(inverted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The command as a user gives it."""
-    overrides = ["application=distill", f"application.run={inverted}", "application.steps=80", "application.batch_size=25", *SMALL]
+    overrides = ["application=distill", f"application.run={inverted}", "application.steps=60", "application.batch_size=25", *SMALL]
     command = [sys.executable, "-m", "netinv_lightning.run", *overrides]
     done = subprocess.run(command, cwd=tmp_path_factory.mktemp("cwd"), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "student  step 80/80" in done.stderr
+    assert "student  step 60/60" in done.stderr
     return Path(done.stdout.splitlines()[-1])
+
+
+IMAGES = 30
+
+
+def rounds(inverted: Path, weight: float = 1.0, seed: int = 0) -> tuple[Adversary, Memory, Classifier]:
+    module = load_module(inversion_config(inverted), inverted)
+    assert isinstance(module, InversionModule)
+    memory = Memory(10, seed, CPU)
+    student = Classifier(load_zoo("mnist_mlp").network, module.classifier.spec)
+    return Adversary(module, memory, Augmentation(shift=1), weight, 4.0, every=5, seed=seed, images=IMAGES), memory, student.train()
+
+
+def test_rounds_fill_the_memory_and_leave_the_student_alone(inverted: Path) -> None:
+    adversary, memory, student = rounds(inverted)
+    before, state = torch.get_rng_state(), {name: value.clone() for name, value in student.state_dict().items()}
+    for step in range(6):
+        adversary(step, student)
+        assert len(memory) == (STEPS - BEGUN) * IMAGES * (1 + step // 5)
+    fresh_nCHW = adversary.fresh(student)
+    assert len(memory) == 2 * len(fresh_nCHW)
+    assert all(torch.equal(state[name], value) for name, value in student.state_dict().items())
+    assert student.training
+    assert all(weight.requires_grad for weight in student.parameters())
+    assert torch.equal(torch.get_rng_state(), before)
+    again, memory_again, student_again = rounds(inverted)
+    again(0, student_again)
+    again(5, student_again)
+    assert torch.equal(memory.images_nCHW, memory_again.images_nCHW)
+    assert torch.equal(fresh_nCHW, again.fresh(student_again))
+    other, memory_other, _ = rounds(inverted, seed=1)
+    other(0, student)
+    assert not torch.equal(memory.images_nCHW[: len(memory_other)], memory_other.images_nCHW)
+
+
+def test_rounds_show_other_pictures_than_the_generator_does(inverted: Path) -> None:
+    """Images of one class are less alike over rounds than from the generator, and the teacher knows what class they are to be."""
+    adversary, _, student = rounds(inverted, weight=0.0)
+    module = adversary.module
+    label_n = torch.full((IMAGES,), 3)
+    plain_nCHW = module.draw(module.conditioning.of_labels(label_n))
+    made = [adversary.fresh(student)[-IMAGES:] for _ in range(4)]
+    asked_B = torch.arange(IMAGES) % 10
+    of_rounds_nCHW = torch.cat([x_BCHW[asked_B == 3] for x_BCHW in made])
+    assert float(of_rounds_nCHW.var(dim=0).mean()) > 1.5 * float(plain_nCHW.var(dim=0).mean())
+    assert float((predicted(module.classifier, made[-1]) == asked_B).float().mean()) > 0.9
+
+
+def test_disagreement_is_sought(inverted: Path) -> None:
+    def disagreement(weight: float) -> float:
+        adversary, _, student = rounds(inverted, weight)
+        x_BCHW = adversary.fresh(student)[-IMAGES:]
+        return float(divergence(student.eval()(x_BCHW), adversary.module.classifier(x_BCHW), 4.0).detach().mean())
+
+    assert disagreement(3.0) > 1.2 * disagreement(0.0)
+
+
+def test_only_the_first_stage_is_forgotten(inverted: Path) -> None:
+    module = load_module(inversion_config(inverted), inverted)
+    generator = module.generators[0]
+    assert isinstance(generator, Generator)
+    before = {name: value.clone() for name, value in generator.state_dict().items()}
+    with torch.random.fork_rng():
+        forget_first_stage(generator)
+    changed = {name.partition(".")[0] for name, value in generator.state_dict().items() if not torch.equal(before[name], value)}
+    assert changed == {"stage1", "embedding"}
 
 
 def test_a_student_of_inverted_images_knows_more_than_one_of_noise(distilled: Path) -> None:
     summary = json.loads((distilled / "summary.json").read_text())
     assert summary[names.STUDENT_ACCURACY] > summary[names.noise_student("accuracy")] + 0.1
-    assert summary[names.STUDENT_AGREEMENT] > 0.2  # chance is 0.1; after 50 steps of inversion and 80 of learning
+    assert summary[names.STUDENT_AGREEMENT] > 0.2  # chance is 0.1; after 50 steps of inversion and 60 of learning
     assert summary[names.noise_student("agreement")] < 0.15
     assert summary[names.TEACHER_ACCURACY] > 0.98
     assert json.loads((distilled / "status.json").read_text())["best_metric"] == summary[names.STUDENT_ACCURACY]
@@ -171,6 +343,7 @@ def test_the_kept_student_is_the_one_that_was_judged(distilled: Path) -> None:
 def test_real_images_are_read_when_the_student_is_trained(inverted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without data the same student comes out, and what cannot be measured is said; with them training images are never read."""
     application = ["application=distill", f"application.run={inverted}", *FEW]
+    monkeypatch.setattr("netinv_lightning.inverted_data.adversary.STEPS", BEGUN + 1)
 
     def refuse(self: ImageDataModule) -> Any:
         raise AssertionError("training images were read")
@@ -194,7 +367,7 @@ def test_a_run_without_a_generator_shows_what_it_kept(tmp_path: Path) -> None:
     command = ["application=distill", f"application.run={tmp_path / 'run'}", *FEW]
     metrics = run(netinv_lightning.compose(command), tmp_path / "distilled")
     assert 0 <= metrics[names.STUDENT_AGREEMENT] <= 1
-    assert "20 kept images" in (tmp_path / "distilled" / "distillation.md").read_text()
+    assert "20 images that the run kept" in (tmp_path / "distilled" / "distillation.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -203,6 +376,8 @@ def test_a_run_without_a_generator_shows_what_it_kept(tmp_path: Path) -> None:
         (["application.steps=0"], r"application.steps=0: must be 1 or more"),
         (["application.batch_size=1"], r"application.batch_size=1: must be 2 or more"),
         (["application.lr=0"], r"application.lr=0.0: must be a finite number above 0"),
+        (["application.every=0"], r"application.every=0: must be 1 or more"),
+        (["application.features=-1"], r"application.features=-1.0: must be a finite number, 0 or more"),
         (["application.temperature=-1"], r"application.temperature=-1.0: must be a finite number above 0"),
         (["augmentation.shift=-1"], r"augmentation.shift=-1.0: must be a finite number, 0 or more"),
         (["+application.student.stages=[[8],[8],[8],[8],[8]]"], r"application.student=.*cannot be made: .*poolings leave nothing"),

@@ -3,8 +3,8 @@
     netinv application=distill application.run=RUN_DIRECTORY
     netinv application=distill application.run=RUN_DIRECTORY application.student._target_=netinv_lightning.classifiers.networks.ResNet
 
-The run's generators draw anew for every step; a run of `method=gradient` shows the images that it kept. Beside the student stand a
-student of noise and the teacher itself. Real images judge both students when they are trained; nothing else sees them.
+The run's generators make images in rounds, and begin anew in each; a run of `method=gradient` shows the images that it kept. Beside the
+student stand a student of noise and the teacher itself. Real images judge both students when they are trained; nothing else sees them.
 """
 
 from __future__ import annotations
@@ -20,17 +20,16 @@ from torch import Tensor, nn
 
 from netinv_lightning.classifiers.architecture import build_network
 from netinv_lightning.classifiers.checkpoint import save_classifier
-from netinv_lightning.classifiers.classifier import FrozenClassifier
+from netinv_lightning.classifiers.classifier import Classifier, FrozenClassifier
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.finished import checkpoint_of, load_module, open_finished
 from netinv_lightning.inversion.augmentation import Augmentation
-from netinv_lightning.inversion.evaluation import Inverter
 from netinv_lightning.inversion.module import InversionModule, own_randomness
 from netinv_lightning.inverted_data.adversary import Adversary
 from netinv_lightning.inverted_data.checks import check_least, check_positive, open_test, run_directory
-from netinv_lightning.inverted_data.distillation import Distilled, Draw, Harden, distil, predicted, share_equal
+from netinv_lightning.inverted_data.distillation import Distilled, Draw, Hint, distil, predicted, share_equal
 from netinv_lightning.inverted_data.progress import teller
-from netinv_lightning.inverted_data.source import of_generators, of_images, of_noise
+from netinv_lightning.inverted_data.source import Memory, of_noise
 from netinv_lightning.metrics import names
 from netinv_lightning.resume import refuse_resume
 from netinv_lightning.run_dir import RunDir
@@ -51,32 +50,38 @@ class DistillApplication:
         refuse_resume(cfg)
         check_logger(cfg)
         check_one_process(cfg)
-        check_least(cfg, steps=1, batch_size=2)  # BatchNorm has no statistics of one image
+        check_least(cfg, steps=1, batch_size=2, every=1)  # BatchNorm has no statistics of one image
         check_positive(cfg, "lr", "temperature")
-        if not 0 <= cfg.application.adversarial < math.inf:
-            raise InputError(f"application.adversarial={cfg.application.adversarial}: must be a finite number, 0 or more")
+        for key in ("features", "adversarial"):
+            if not 0 <= (value := cfg.application[key]) < math.inf:
+                raise InputError(f"application.{key}={value}: must be a finite number, 0 or more")
         directory = run_directory(cfg)
         run = open_finished(directory, "application.run")
         run.cfg.data.root = cfg.data.root
         self.cfg, self.run_cfg, self.teacher = cfg, run.cfg, run.classifier
-        self.source: Inverter | Tensor  # generators, or the images that a run without any has kept
-        if checkpoint_of(directory).is_file():
-            self.source = load_module(run.cfg, directory)
-        else:
-            self.source = run.draw(run.samples).images_nCHW
+        module = load_module(run.cfg, directory) if checkpoint_of(directory).is_file() else None
+        # Generators, or the images that a run without any has kept.
+        self.source: InversionModule | Tensor = module if isinstance(module, InversionModule) else run.draw(run.samples).images_nCHW
         try:
             self.views = Augmentation(**cfg.augmentation)
         except ValueError as error:
             raise InputError(f"augmentation.{one_line(error)}") from error
         self.real, self.missing = open_test(run.cfg, self.teacher.spec)
-        self._student()  # refuses one that does not fit
+        student = self._student()  # refuses one that does not fit
+        if cfg.application.features:
+            try:
+                Hint(self.teacher, Classifier(student, self.teacher.spec))
+            except ValueError as error:
+                raise InputError(f"application.{error}; give application.features=0") from error
 
     def run(self, run_dir: RunDir) -> dict[str, float]:
         app, seed, start = self.cfg.application, self.cfg.seed, time.perf_counter()
         device = make_trainer(self.cfg, callbacks=[], loggers=[], enable_checkpointing=False).strategy.root_device
         self.teacher.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         with open_loggers(self.cfg, run_dir) as loggers:
-            student = self._distilled("student", self._draw(device), app.steps, loggers, self._harden())
+            memory = Memory(app.batch_size, seed, device)
+            adversary = self._adversary(memory, device)
+            student = self._distilled("student", memory.draw, app.steps, loggers, adversary)
             noise = of_noise(self.teacher.spec, app.batch_size, seed, device)
             control = self._distilled("student of noise", noise, min(app.steps, NOISE_STEPS), [], None)
             metrics = {
@@ -96,7 +101,7 @@ class DistillApplication:
                 metrics |= {name: value for name, value in measured.items() if value is not None}
             for logger in loggers:
                 logger.log_metrics(metrics, step=app.steps)
-            table = self._table(metrics)
+            table = self._table(metrics, len(memory))
             write_csv(table, run_dir.path / "distillation.csv")
             write_markdown(table, run_dir.path / "distillation.md")
             show(table)
@@ -106,27 +111,21 @@ class DistillApplication:
             print(f"student: {path}")
         return metrics
 
-    def _draw(self, device: torch.device) -> Draw:
-        """What gives the images of each batch."""
-        size, seed = self.cfg.application.batch_size, self.cfg.seed
-        if isinstance(self.source, Tensor):
-            return of_images(self.source, size, seed, device)
-        return of_generators(self.source.to(device), size, seed)
-
-    def _harden(self) -> Harden | None:
-        """What trains the generators on, where there are any and it is asked for."""
+    def _adversary(self, memory: Memory, device: torch.device) -> Adversary | None:
+        """What fills the memory in rounds; without generators the images that the run kept are all that will be in it."""
         app = self.cfg.application
-        if not app.adversarial or not isinstance(self.source, InversionModule):
+        if not isinstance(self.source, InversionModule):
+            memory.add(self.source)
             return None
-        return Adversary(self.source, app.adversarial, app.temperature, seed=self.cfg.seed)
+        return Adversary(self.source.to(device), memory, self.views, app.adversarial, app.temperature, app.every, self.cfg.seed)
 
-    def _distilled(self, told: str, draw: Draw, steps: int, loggers: list[Logger], harden: Harden | None) -> Distilled:
+    def _distilled(self, told: str, draw: Draw, steps: int, loggers: list[Logger], adversary: Adversary | None) -> Distilled:
         """Trains a student on what `draw` gives, and judges it by the real test images, where there are any."""
         app = self.cfg.application
         return distil(
             self.teacher, draw, self._student(), None if self.real is None else self.real.test,
-            steps=steps, lr=app.lr, temperature=app.temperature, views=self.views, harden=harden, seed=self.cfg.seed,
-            tell=teller(told, steps, loggers, names.STUDENT_LOSS),
+            steps=steps, lr=app.lr, temperature=app.temperature, features=app.features, views=self.views, mix=True, harden=adversary,
+            fresh=adversary.fresh if adversary else None, seed=self.cfg.seed, tell=teller(told, steps, loggers, names.STUDENT_LOSS),
         )  # fmt: skip
 
     def _student(self) -> nn.Module:
@@ -148,20 +147,19 @@ class DistillApplication:
         description: Any = OmegaConf.to_container(self.cfg.application.student, resolve=True)
         return {str(key): value for key, value in description.items()}
 
-    def _table(self, metrics: dict[str, float]) -> Table:
+    def _table(self, metrics: dict[str, float], images: int) -> Table:
         app = self.cfg.application
         rows: list[list[Cell]] = [
             ["student of inverted images", app.steps, *map(metrics.get, STUDENT)],
             ["student of noise (control)", min(app.steps, NOISE_STEPS), *map(metrics.get, NOISE_STUDENT)],
             ["teacher", None, 1.0, None if self.real is None else 1.0, metrics.get(names.TEACHER_ACCURACY)],
         ]
-        drawn = f"{app.steps * app.batch_size} images, each drawn once"
-        images = f"{len(self.source)} kept images" if isinstance(self.source, Tensor) else drawn
-        against = f"; generators trained on against the student, weight {app.adversarial:g}" if self._harden() else ""
+        made = f"made in rounds, one every {app.every} steps; disagreement weighs {app.adversarial:g}"
+        origin = made if isinstance(self.source, InversionModule) else "that the run kept"
         network = self._description()["_target_"].rpartition(".")[2]
         notes = [
-            f"student: {network}; {images}; temperature {app.temperature:g}{against}; seed {self.cfg.seed}",
-            "agreement (own images): with the teacher, on fresh images of the kind that the student learnt on",
+            f"student: {network}; {images} images {origin}; {app.batch_size} a step; temperature {app.temperature:g}; seed {self.cfg.seed}",
+            "agreement (own images): with the teacher, on images of the kind that the student learnt on; of rounds on a new one's",
             self.missing or "agreement, accuracy: with the teacher and with the labels, on all real test images",
         ]
         columns = ["network", "steps", "agreement (own images)", "agreement", "accuracy"]
@@ -170,7 +168,7 @@ class DistillApplication:
     def _card(self, metrics: dict[str, float]) -> dict[str, Any]:
         """What the student is, so that other commands can use it."""
         student, app = self._student(), self.cfg.application
-        recipe = {key: app[key] for key in ("run", "steps", "batch_size", "lr", "temperature", "adversarial")}
+        recipe = {key: app[key] for key in ("run", "steps", "batch_size", "lr", "temperature", "features", "adversarial", "every")}
         return {
             "name": "student",
             "data": self.teacher.spec.as_dict(),

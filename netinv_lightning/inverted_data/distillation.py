@@ -1,15 +1,15 @@
 """Data-free distillation: a student learns a teacher's softened answers on images that were made, never on real ones.
 
-The answers are the logits divided by a temperature, compared by KL (Hinton et al. 2015); where the images come from is not
-known here. See `netinv_lightning.inverted_data.source`.
+The answers are the logits divided by a temperature, compared by KL (Hinton et al. 2015), and beside them what the last layer reads, the
+penultimate features (Romero et al. 2015). Where the images come from is not known here: see `netinv_lightning.inverted_data.source`.
 
-Shape suffixes: B batch, n images, C channels, H height, W width, N classes.
+Shape suffixes: B batch, n images, C channels, H height, W width, N classes, D features.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from netinv_lightning.classifiers.classifier import Classifier
 from netinv_lightning.inversion.augmentation import Augmentation
+from netinv_lightning.inversion.module import own_randomness
 from netinv_lightning.inversion.ranks import Stream
 
 Draw = Callable[[int], Tensor]
@@ -26,6 +27,8 @@ Answers = Callable[[Tensor], Tensor]
 """From images [B, C, H, W] in [0, 1] to logits [B, N]."""
 Harden = Callable[[int, Classifier], None]
 """Is given the number of a step and the student, before the step's images are drawn."""
+Fresh = Callable[[Classifier], Tensor]
+"""From the trained student to images [n, C, H, W] in [0, 1] of the kind that it learnt on, but none of those."""
 Tell = Callable[[int, float], None]
 """Is told the number of a step and its loss."""
 
@@ -41,8 +44,8 @@ class Distilled:
 
     Attributes:
         student: The trained network behind the teacher's normalisation, in evaluation mode.
-        agreement_fresh: Share of fresh images, drawn as those of training but never trained on, for which student and teacher
-            predict the same class, in [0, 1].
+        agreement_fresh: Share of images made as those of training, or where none are made of these, drawn again, for which student and
+            teacher predict the same class, in [0, 1].
         agreement: The same of the real images; None where there are none.
         accuracy: Share of the real images that the student predicts rightly; None where there are none.
     """
@@ -62,8 +65,11 @@ def distil(
     steps: int = 1000,
     lr: float = 6e-3,
     temperature: float = 4.0,
+    features: float = 0.0,
     views: Augmentation | None = None,
+    mix: bool = False,
     harden: Harden | None = None,
+    fresh: Fresh | None = None,
     seed: int = 0,
     tell: Tell | None = None,
     autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
@@ -75,14 +81,18 @@ def distil(
 
     Args:
         teacher: The frozen classifier.
-        draw: Gives the images of each step; it is asked for `steps` batches and ten more, which judge.
+        draw: Gives the images of each step; without `fresh` it is asked for ten batches more, which judge.
         student: An untrained network from normalised images to N logits, trained in place.
         real: Real images [n, C, H, W], uint8 or in [0, 1], and labels [n] that judge the student.
         steps: Of the training, a fresh batch each.
         lr: Highest learning rate.
         temperature: Both networks' logits are divided by it.
+        features: Weight of the squared distance between the unit penultimate features of teacher and student, the student's through
+            a linear map that is trained along; both networks need an nn.Linear. 0 for none.
         views: Random views of the images, of which student and teacher see the same one; None for the images themselves.
+        mix: Show mixtures of two images, see `mixture`.
         harden: Called before each step; an adversarial source improves itself there.
+        fresh: Gives the images that `agreement_fresh` is measured on, when the training is over.
         seed: Of views and dropout.
         tell: Is told each step and its loss.
         autocast: Makes the context in which the networks run.
@@ -93,7 +103,10 @@ def distil(
     device = teacher.mean_C11.device
     classifier = Classifier(student, teacher.spec).to(device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     stream = Stream(seed, device)
-    optimizer = torch.optim.AdamW(classifier.parameters(), lr, weight_decay=WEIGHT_DECAY)
+    with own_randomness(seed, device):
+        hint = Hint(teacher, classifier).to(device) if features else None
+    trained = [*classifier.parameters(), *(hint.parameters() if hint else ())]
+    optimizer = torch.optim.AdamW(trained, lr, weight_decay=WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, steps, pct_start=RISE, cycle_momentum=False)
     with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.enable_grad():
         torch.manual_seed(seed)
@@ -101,11 +114,14 @@ def distil(
             if harden is not None:
                 harden(step, classifier)
             x_BCHW = draw(step)
-            x_BCHW = (x_BCHW if views is None else views(x_BCHW, stream)).contiguous(memory_format=torch.channels_last)
-            with autocast():
+            x_BCHW = x_BCHW if views is None else views(x_BCHW, stream)
+            x_BCHW = (mixture(x_BCHW, stream, boxes=step % 2 == 1) if mix else x_BCHW).contiguous(memory_format=torch.channels_last)
+            with autocast(), hint.reading() if hint else nullcontext():
                 with torch.no_grad():
                     answer_BN = teacher(x_BCHW)
                 loss = divergence(classifier(x_BCHW), answer_BN, temperature).mean()
+                if hint is not None:
+                    loss = loss + features * hint.distance()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -113,13 +129,86 @@ def distil(
             if tell is not None:
                 tell(step + 1, float(loss.detach()))
     classifier.eval()
-    fresh_nCHW = torch.cat([draw(steps + number) for number in range(FRESH_BATCHES)])
+    fresh_nCHW = torch.cat([draw(steps + number) for number in range(FRESH_BATCHES)]) if fresh is None else fresh(classifier)
     agreement_fresh = share_equal(predicted(classifier, fresh_nCHW), predicted(teacher, fresh_nCHW))
     if real is None:
         return Distilled(classifier, agreement_fresh, None, None)
     images_nCHW, label_n = real
     found_n = predicted(classifier, images_nCHW)
     return Distilled(classifier, agreement_fresh, share_equal(found_n, predicted(teacher, images_nCHW)), share_equal(found_n, label_n))
+
+
+class Hint(nn.Module):
+    """How far the student's penultimate features, mapped linearly, are from the teacher's.
+
+    The map begins as the identity, as far as it is square, and is thrown away after the training.
+
+    Args:
+        teacher: Whose features they are to be.
+        student: Whose are mapped.
+
+    Raises:
+        ValueError: if a network has no fully connected layer.
+    """
+
+    def __init__(self, teacher: Classifier, student: Classifier) -> None:
+        super().__init__()
+        self._last = [_last_linear(teacher), _last_linear(student)]  # in a list: no weights of this module
+        self.read_BD: list[Tensor] = [torch.empty(0), torch.empty(0)]
+        self.map = nn.Linear(self._last[1].in_features, self._last[0].in_features, bias=False)
+        nn.init.eye_(self.map.weight)
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Notes the features of what both networks are shown inside."""
+
+        def note(which: int) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+            def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+                self.read_BD[which] = inputs[0]
+
+            return hook
+
+        handles = [layer.register_forward_pre_hook(note(which)) for which, layer in enumerate(self._last)]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def distance(self) -> Tensor:
+        """Mean over the batch of the squared distance of unit features, 0 to 4."""
+        teacher_BD, student_BD = self.read_BD
+        unit_BD = F.normalize(self.map(student_BD.flatten(1)), dim=1)
+        return (unit_BD - F.normalize(teacher_BD.flatten(1), dim=1)).square().sum(dim=1).mean()
+
+
+def _last_linear(classifier: Classifier) -> nn.Linear:
+    layers = [module for module in classifier.network.modules() if isinstance(module, nn.Linear)]
+    if not layers:
+        raise ValueError("features: a network without a fully connected layer has no penultimate features")
+    return layers[-1]
+
+
+def mixture(x_BCHW: Tensor, stream: Stream, boxes: bool) -> Tensor:
+    """Each image with a random other one: blended, of which it keeps half or more, or with a box of the other's pixels in it.
+
+    So many images become many more (Zhang et al. 2018; Yun et al. 2019); no label is mixed, since the teacher answers to what it sees.
+
+    Args:
+        x_BCHW: Images.
+        stream: Source of randomness.
+        boxes: Whether with boxes, of a side up to 3/4 of the image and a centre anywhere, or blended.
+    """
+    B, _, H, W = x_BCHW.shape
+    other_BCHW = x_BCHW[stream.uniform(B).argsort()]
+    if not boxes:
+        return torch.lerp(x_BCHW, other_BCHW, stream.uniform(B, 1, 1, 1) / 2)
+    half_B, down_B, across_B = stream.uniform(B, 3).unbind(dim=1)
+    within_BH, within_BW = (
+        (torch.arange(side, device=x_BCHW.device) - side * centre_B[:, None]).abs() < 3 / 8 * side * half_B[:, None]
+        for side, centre_B in ((H, down_B), (W, across_B))
+    )
+    return torch.where((within_BH[:, :, None] & within_BW[:, None])[:, None], other_BCHW, x_BCHW)
 
 
 def divergence(logits_BN: Tensor, answer_BN: Tensor, temperature: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""Where the images of a distillation come from: a run's generators, the images that a run kept, or noise.
+"""Where the images of a distillation come from: a memory of inverted images, or noise.
 
 Each is asked for a batch by its number, which with the seed decides what it gives.
 
@@ -11,31 +11,46 @@ import torch
 from torch import Tensor
 
 from netinv_lightning.data.spec import DataSpec
-from netinv_lightning.inversion.evaluation import Inverter, draw_batch
 from netinv_lightning.inversion.module import own_randomness
 from netinv_lightning.inverted_data.distillation import Draw
 
 SEEDS_APART = 1_000_003  # between the streams of two seeds: no two of them share a batch
 
 
-def of_generators(module: Inverter, batch_size: int, seed: int) -> Draw:
-    """Images that the generators make anew for every batch, in turn."""
-    G = len(module.generators)
+class Memory:
+    """Keeps every image as uint8 on the CPU, and draws batches of them with replacement.
 
-    def draw(number: int) -> Tensor:
-        return draw_batch(module, number % G, number, batch_size, seed)[1]
+    An image is dear to make but cheap to show again, and a student that is shown only the newest forgets (Binici et al. 2022).
 
-    return draw
+    Args:
+        batch_size: B.
+        seed: Of the draws.
+        device: Where the batches are to be.
+    """
 
+    def __init__(self, batch_size: int, seed: int, device: torch.device) -> None:
+        self.batch_size, self.seed, self.device = batch_size, seed, device
+        self._parts: list[Tensor] = []
 
-def of_images(images_nCHW: Tensor, batch_size: int, seed: int, device: torch.device) -> Draw:
-    """Images of a fixed set, chosen anew for every batch."""
+    def __len__(self) -> int:
+        return sum(len(part) for part in self._parts)
 
-    def draw(number: int) -> Tensor:
-        source = torch.Generator().manual_seed(SEEDS_APART * (seed + 1) + number)
-        return images_nCHW[torch.randint(len(images_nCHW), (batch_size,), generator=source)].to(device)
+    @property
+    def images_nCHW(self) -> Tensor:
+        """All images, uint8, in the order in which they came; one or more must have been added."""
+        if len(self._parts) > 1:
+            self._parts = [torch.cat(self._parts)]
+        return self._parts[0]
 
-    return draw
+    def add(self, x_BCHW: Tensor) -> None:
+        """Keeps images in [0, 1], rounded to the 256 levels of a picture."""
+        self._parts.append((x_BCHW.detach() * 255).round().byte().cpu())
+
+    def draw(self, number: int) -> Tensor:
+        """Images [B, C, H, W] in [0, 1]; the seed, the batch's number and what is in memory decide them."""
+        source = torch.Generator().manual_seed(SEEDS_APART * (self.seed + 1) + number)
+        images_nCHW = self.images_nCHW
+        return images_nCHW[torch.randint(len(images_nCHW), (self.batch_size,), generator=source)].to(self.device).float() / 255
 
 
 def of_noise(spec: DataSpec, batch_size: int, seed: int, device: torch.device) -> Draw:
