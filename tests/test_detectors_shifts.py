@@ -286,11 +286,11 @@ def test_one_row_of_each_kind_and_sizes_in_the_ball(digits: tuple[dict[str, Dete
         assert row.direction == "adversarial" or 0.6 < row.l2 / (28 * row.rms) < 1  # black pixels cannot become darker
     accuracy = {(row.direction, row.norm): row.accuracy for row in found.rows if row.rms == 0.1}
     assert found.accuracy > 0.9
-    for norm in ("l2", "linf"):
+    for norm in NORMS:  # every attack is one: an L1 attack that is cut to [0, 1] would be weaker than chance
         assert accuracy["adversarial", norm] < accuracy["random", norm] - 0.5
     share = {(row.direction, row.norm): row.concentration for row in found.rows if row.rms == 0.1}
     assert share["random", "l1"] > share["random", "l2"] > share["random", "linf"]
-    assert share["adversarial", "l1"] > 0.9
+    assert share["adversarial", "l1"] > 2 * share["adversarial", "linf"]
     assert all(0.3 < auroc < 0.7 for auroc in found.control.values())
 
 

@@ -159,6 +159,27 @@ def test_adversarial_finds_the_worst_case_of_a_linear_classifier(kind: str) -> N
     assert (fall_B >= 0.95 * radius * dual).all()
 
 
+def test_an_l1_attack_spends_its_radius_inside_the_range() -> None:
+    """Of a linear score, the worst case fills the pixels of the largest weights up to the edge of [0, 1], each in turn."""
+    torch.manual_seed(0)
+    x_BCHW, radius = torch.rand(4, 1, 6, 6), 5.0
+    weight_P = torch.randn(36)
+
+    def logits(x_BCHW: Tensor) -> Tensor:  # of class 0 the lower the higher the score
+        score_B = 0.1 * (x_BCHW.flatten(1) @ weight_P)
+        return torch.stack([-score_B, score_B], dim=1)
+
+    attack = Perturbation("l1", radius, "adversarial", steps=20)
+    delta_BP = (attack(x_BCHW, torch.zeros(4, dtype=torch.long), logits) - x_BCHW).flatten(1)
+    assert norm(delta_BP, "l1").max() <= radius + 1e-4
+    for x_P, delta_P in zip(x_BCHW.flatten(1), delta_BP, strict=True):
+        best, left = 0.0, radius
+        for pixel in weight_P.abs().argsort(descending=True):
+            room = float(1 - x_P[pixel] if weight_P[pixel] > 0 else x_P[pixel])
+            best, left = best + float(weight_P[pixel].abs()) * min(room, left), left - min(room, left)
+        assert float(delta_P @ weight_P) > 0.9 * best
+
+
 def test_adversarial_works_without_gradients_and_leaves_the_classifier_alone() -> None:
     classifier, x_BCHW, label_B = classifier_images_labels()
     with torch.no_grad():

@@ -10,17 +10,8 @@ For P values, before they are cut to [0, 1], the expected mean square of a rando
     l2      r^2 / P               it is on the sphere
     l1      2 r^2 / (P (P + 1))   magnitudes / r are uniform on the simplex, Dirichlet(1, ..., 1): second moments 2 / (P (P + 1))
 
-An equal radius is no equal size once attacks choose the pixels and [0, 1] cuts them: an L1 attack puts all into a few pixels and
-loses most of it there. So norms are compared at the RMS that is reached, between the strengths of Linf by interpolation.
-
-Mean difference of AUROC to Linf at equal RMS and its interval, of 500 test images, RMS 0.01 to 0.3, msp, energy, mahalanobis and knn
-fitted on 4,000 training images, one seed: no advantage of L1 or L2 shows, and it is Linf that spreads its change most evenly.
-
-                      random: l1                  l2                 adversarial: l1                  l2
-    mnist_cnn      +0.027 [-0.021, +0.092]   +0.006 [-0.008, +0.025]   -0.225 [-0.261, -0.192]   +0.007 [-0.021, +0.031]
-    cifar10_cnn    +0.003 [-0.005, +0.012]   +0.000 [-0.007, +0.009]   +0.121 [-0.021, +0.263]   +0.001 [-0.021, +0.020]
-
-Where L1 is ahead, it is by strengths at which msp and energy are below chance on Linf, the classifier being surer than before.
+An equal radius is no equal size once attacks choose the pixels and [0, 1] cuts them. So norms are compared at the RMS that is reached,
+between the strengths of Linf by interpolation. What came out is in experiments/ood.
 
 Shape suffixes: n unperturbed images, m images to perturb, B batch, C channels, H height, W width, P pixels or values of an image,
 D detectors, S the sample and its resamples, K settings.

@@ -106,16 +106,25 @@ class Perturbation:
         delta_BP = project(start_BP, self.radius, self.norm)
         for _ in range(self.steps):
             delta_BP.requires_grad_()
-            loss = F.cross_entropy(classifier(x_BCHW + delta_BP.view(x_BCHW.shape)), label_B, reduction="sum")
+            at_BCHW = x_BCHW + delta_BP.view(x_BCHW.shape)
+            loss = F.cross_entropy(classifier(at_BCHW), label_B, reduction="sum")
             (ascent_BP,) = torch.autograd.grad(loss, delta_BP)
-            delta_BP = project(delta_BP.detach() + 2.5 * self.radius / self.steps * self._steepest(ascent_BP), self.radius, self.norm)
+            step_BP = self._steepest(ascent_BP, at_BCHW.detach().flatten(1), 2.5 * self.radius / self.steps)
+            delta_BP = project(delta_BP.detach() + step_BP, self.radius, self.norm)
         return delta_BP
 
-    def _steepest(self, gradient_BP: Tensor) -> Tensor:
-        """The direction of norm 1 in which the loss grows fastest."""
+    def _steepest(self, gradient_BP: Tensor, at_BP: Tensor, size: float) -> Tensor:
+        """The step of this size that the loss grows most by.
+
+        Of L1 that is the pixel of the steepest slope alone; where the image is kept in [0, 1] it is moved as far as it can go, and
+        then the next one, or most of the step would be cut away (Tramer & Boneh 2019; Croce & Hein 2021).
+        """
         if self.norm == "linf":
-            return gradient_BP.sign()
+            return size * gradient_BP.sign()
         if self.norm == "l2":
-            return gradient_BP / norm(gradient_BP, "l2").clamp_min(1e-12)[:, None]
-        largest_B1 = gradient_BP.abs().argmax(dim=1, keepdim=True)
-        return torch.zeros_like(gradient_BP).scatter(1, largest_B1, gradient_BP.gather(1, largest_B1).sign())
+            return size * gradient_BP / norm(gradient_BP, "l2").clamp_min(1e-12)[:, None]
+        room_BP = torch.where(gradient_BP > 0, 1 - at_BP, at_BP).clamp(0, size) if self.clamp else torch.full_like(at_BP, size)
+        steepest_BP = gradient_BP.abs().argsort(dim=1, descending=True)
+        room_BP = room_BP.gather(1, steepest_BP)
+        moved_BP = torch.minimum(room_BP, (size - (room_BP.cumsum(dim=1) - room_BP)).clamp_min(0))
+        return torch.zeros_like(at_BP).scatter(1, steepest_BP, moved_BP) * gradient_BP.sign()
