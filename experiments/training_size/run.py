@@ -26,7 +26,7 @@ from page import markdown, pick, shown  # noqa: E402
 
 from netinv_lightning.classifiers.checkpoint import read_card  # noqa: E402
 from netinv_lightning.data.spec import SPECS  # noqa: E402
-from netinv_lightning.figures.images import draw_images  # noqa: E402
+from netinv_lightning.figures.images import GAP, draw_images  # noqa: E402
 from netinv_lightning.finished import load_module, open_finished  # noqa: E402
 from netinv_lightning.image_sets import open_real  # noqa: E402
 from netinv_lightning.inversion.module import own_randomness  # noqa: E402
@@ -116,9 +116,9 @@ def _strip(data: str, n: int) -> Path:
 
 def draw_figure_5(path: Path) -> None:
     """The strips side by side, a panel a data set (A8-5)."""
-    figure = Figure(figsize=(13, 5.2), layout="constrained")
-    axes = figure.subplots(1, len(SIZES), width_ratios=[1 + GENERATORS * len(sizes) for sizes in SIZES.values()])
-    for axis, (data, sizes) in zip(axes, SIZES.items(), strict=True):
+    figure = Figure(figsize=(11, 10.5), layout="constrained")
+    axes = figure.subplots(2, 2)
+    for axis, (data, sizes) in zip(axes.flat, SIZES.items(), strict=True):
         spec = SPECS[data]
         size = spec.image_size
         columns, names = [], ["training\nimages"]
@@ -128,9 +128,11 @@ def draw_figure_5(path: Path) -> None:
             columns.append(of_strip if not columns else of_strip[:, 1:])
             names += ["", f"{n:,}", ""]
         draw_images(axis, torch.cat(columns, dim=1), spec.class_names, names)
-        axis.tick_params("y", labelsize=7)
+        for group in range(len(sizes)):
+            axis.axvline((1 + GENERATORS * group) * (size + GAP) - 1 - GAP / 2, color="white", linewidth=5)
+        axis.tick_params("y", labelsize=8)
         axis.tick_params("x", labelsize=8)
-        axis.set_title(data, fontsize=9)
+        axis.set_title(data, fontsize=10)
     figure.suptitle("Reconstructions by three generators each, by the number of training images", fontsize=10)
     figure.savefig(path, dpi=110)
 
