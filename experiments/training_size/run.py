@@ -27,7 +27,7 @@ from page import markdown, pick, shown  # noqa: E402
 from netinv_lightning.classifiers.checkpoint import read_card  # noqa: E402
 from netinv_lightning.data.spec import SPECS  # noqa: E402
 from netinv_lightning.figures.images import GAP, draw_images  # noqa: E402
-from netinv_lightning.finished import load_module, open_finished  # noqa: E402
+from netinv_lightning.finished import inversion_config, load_module  # noqa: E402
 from netinv_lightning.image_sets import open_real  # noqa: E402
 from netinv_lightning.inversion.module import own_randomness  # noqa: E402
 from netinv_lightning.reconstruction.real_images import real_images  # noqa: E402
@@ -87,7 +87,7 @@ def one(data: str, network: str, n: int, seed: int) -> list[Row]:
 
 def strip(run_dir: Path) -> np.ndarray:
     """A row a class: the training image that correlates most with the mean of its class, and an image of each generator."""
-    cfg = open_finished(run_dir, "").cfg
+    cfg = inversion_config(run_dir)
     module = load_module(cfg, run_dir)
     spec = module.classifier.spec
     data, missing = open_real(cfg, spec)
