@@ -55,7 +55,9 @@ def read_config(run_dir: Path, trusted: Sequence[str] = ()) -> DictConfig:
         cfg = OmegaConf.merge(schema, cfg)
         assert isinstance(cfg, DictConfig)
     except OmegaConfBaseException as error:  # whose further lines name types
-        raise InputError(f"{path}: is not the config of a run of this version ({str(error).partition(chr(10))[0]})") from error
+        raise InputError(
+            f"{path}: is not the config of a run of this version ({str(error).partition(chr(10))[0]}); run it again"
+        ) from error
     except (yaml.YAMLError, ValueError, AttributeError, AssertionError) as error:
         raise InputError(f"{path}: is not a run's config ({one_line(error)})") from error
     check_targets(OmegaConf.to_container(cfg), str(path), trusted)

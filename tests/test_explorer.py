@@ -286,7 +286,7 @@ def test_what_is_no_finished_inversion_is_refused_in_one_line(
             (str(pixels),): "has no generator to play with (method=gradient)",
             (str(running),): f"is not done (running); continue it with resume={running}",
             (str(bare),): "its generator is gone (no checkpoints/last.ckpt); run it again",
-            (str(older),): "its config is not of this version",
+            (str(older),): "is not the config of a run of this version (Key 'unheard'",
             (
                 str(done),
                 f"--port={port}",

@@ -168,7 +168,9 @@ def test_a_run_of_another_version_is_told_in_one_line(compose: Compose, job_dir:
     OmegaConf.save(compose(), job_dir / "config.yaml")
     with (job_dir / "config.yaml").open("a") as config:
         config.write("of_tomorrow: 1\n")
-    with pytest.raises(InputError, match=r"config\.yaml: is not the config of a run of this version \(Key 'of_tomorrow' .*\)$") as refused:
+    with pytest.raises(
+        InputError, match=r"config\.yaml: is not the config of a run of this version \(Key 'of_tomorrow' .*\); run it again$"
+    ) as refused:
         netinv_lightning.load_run(job_dir)
     assert "\n" not in str(refused.value)
 

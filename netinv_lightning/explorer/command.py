@@ -71,18 +71,13 @@ def _check(directory: Path) -> None:
     """
     if find_spec("gradio") is None:
         raise InputError("netinv explore: needs gradio, which is not installed; pip install 'netinv_lightning[explore]'")
-    from omegaconf.errors import OmegaConfBaseException
-
     from netinv_lightning.application_keys import INVERSIONS
     from netinv_lightning.resume import read_config
     from netinv_lightning.run_dir import RunDir
 
     if not directory.is_dir():
         raise InputError(f"{directory}: there is no such directory; give a run directory, such as runs/latest")
-    try:
-        cfg = read_config(directory)
-    except OmegaConfBaseException as error:
-        raise InputError(f"{directory}: its config is not of this version ({one_line(error)}); run it again") from error
+    cfg = read_config(directory)
     if cfg.application.name not in INVERSIONS:
         raise InputError(f"{directory}: is a run of application={cfg.application.name}; give one of application=invert")
     if cfg.method.name != "generator":
