@@ -72,13 +72,10 @@ class Adversary:
     def __call__(self, step: int, student: Classifier) -> None:
         """Makes a round's images where one is due; the student is left as it is."""
         if step % self.every == 0:
-            self.memory.add(self._round(student))
+            self.memory.add(self.fresh(student))
 
     def fresh(self, student: Classifier) -> Tensor:
-        """Images [n, C, H, W] of one more round, which the memory does not get."""
-        return self._round(student)
-
-    def _round(self, student: Classifier) -> Tensor:
+        """Images [n, C, H, W] of one more round; it is for the caller to keep them."""
         module, device = self.module, self.module.device
         generator = module.generators[self.rounds % len(module.generators)]
         assert isinstance(generator, Generator)
