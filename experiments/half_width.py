@@ -6,7 +6,8 @@ from pathlib import Path
 
 from jobs import ROOT, netinv
 
-STAGES = "+classifier.network.stages=[[16],[32,32],[64,64]]"
+STAGES = "stages=[[16],[32,32],[64,64]]"
+HALF_CNN = ["classifier=cnn", f"+classifier.network.{STAGES}"]
 PLAIN = {
     "mnist": ["recipe.epochs=2", "data.shift=2", "data.batch_size=128"],
     "fashion_mnist": ["recipe.epochs=3", "data.shift=1", "data.flip=true", "data.batch_size=128"],
@@ -28,5 +29,5 @@ def plain(data: str, seed: int, *classes: str) -> Path:
     path = ROOT / "classifiers" / "ood" / f"{data}{'_some' if classes else ''}_{seed}.safetensors"
     if not path.with_suffix(".json").exists():
         where = [f"data={data}", f"seed={seed}", f"application.save_as={path}", *classes]
-        netinv("application=train_classifier", "classifier=cnn", STAGES, *where, *PLAIN[data])
+        netinv("application=train_classifier", *HALF_CNN, *where, *PLAIN[data])
     return path

@@ -39,12 +39,14 @@ class Invert:
 class Reconstruct(Invert):
     """Keys of `application=reconstruct`: those of an inversion, and what its images are compared with afterwards.
 
-    `reconstructions` of them are compared with at most `members` training images and as many held-out ones.
+    `reconstructions` of them are compared with at most `members` training images and as many held-out ones; with `student` a new network
+    also learns from them alone, and is judged on real test images.
     """
 
     name: str = "reconstruct"
     reconstructions: int = 1000
     members: int = 2000
+    student: bool = True
 
 
 @dataclass

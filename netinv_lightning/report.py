@@ -29,7 +29,7 @@ from netinv_lightning.metrics.manifold import NEIGHBOURS
 from netinv_lightning.metrics.memorisation import memorisation
 from netinv_lightning.progress import tell
 from netinv_lightning.run_dir import write_atomically
-from netinv_lightning.tables import Cell, Table, show, write_csv, write_markdown
+from netinv_lightning.tables import Cell, Table, show, write_table
 from netinv_lightning.verdict import Case, Finding, Verdict, diagnose, judge
 
 INVERTED = "inverted"
@@ -121,9 +121,8 @@ class Report:
         metrics = self._metrics_of(inverted, measurement)
         controls, skipped = self.controls()
         table = self._table({INVERTED: (len(inverted.labels_n), metrics), **controls}, measurement.skipped | skipped)
-        write_csv(table, directory / "measurement.csv")
         marked = _with_marks(table)
-        write_markdown(marked, directory / "measurement.md")
+        write_table(marked, directory, "measurement", full=table)
         marked.rows = [row for row in marked.rows if names.class_accuracy("") not in str(row[0])]
         show(marked)
         return metrics

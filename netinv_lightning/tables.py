@@ -26,6 +26,12 @@ class Table:
     notes: Sequence[str] = field(default_factory=list)
 
 
+def write_table(table: Table, directory: Path, stem: str, full: Table | None = None) -> None:
+    """`stem`.md as a reader wants it, and `stem`.csv beside it: of `full`, where a table with more in it is given."""
+    write_csv(full or table, directory / f"{stem}.csv")
+    _write_markdown(table, directory / f"{stem}.md")
+
+
 def write_csv(table: Table, path: Path) -> None:
     """Numbers in full precision; no title and no notes."""
     text = io.StringIO()
@@ -35,7 +41,7 @@ def write_csv(table: Table, path: Path) -> None:
     write_atomically(path, text.getvalue())
 
 
-def write_markdown(table: Table, path: Path) -> None:
+def _write_markdown(table: Table, path: Path) -> None:
     lines = [f"# {table.title}", "", _markdown_row(table.columns), _markdown_row(["---"] * len(table.columns))]
     lines += [_markdown_row([shown(cell) for cell in row]) for row in table.rows]
     lines += ["", *(f"- {note}" for note in table.notes)] if table.notes else []

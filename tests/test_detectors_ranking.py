@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from netinv_lightning.detectors.ranking import Verdict, ranking_table, verdicts
-from netinv_lightning.tables import write_csv, write_markdown
+from netinv_lightning.tables import write_table
 
 NOISE = ("gaussian_noise", "uniform_noise", "noise_that_was_not_asked_for")
 AS_IN_THE_SLIDES = {
@@ -96,7 +96,6 @@ def test_cells_of_a_kind_without_sets_are_empty(tmp_path: Path) -> None:
     table = ranking_table({"knn": {"uniform_noise": 0.9}, "msp": {"uniform_noise": 0.8}}, NOISE)
     assert table.rows == [["knn", 0.9, 1, None, None, None, None], ["msp", 0.8, 2, 3, None, None, 3]]
     assert "structured: no set" in table.notes
-    write_csv(table, tmp_path / "ranking.csv")
-    write_markdown(table, tmp_path / "ranking.md")
+    write_table(table, tmp_path, "ranking")
     assert (tmp_path / "ranking.csv").read_text().splitlines()[1:] == ["knn,0.9,1,,,,", "msp,0.8,2,3,,,3"]
     assert "- structured, lc > msp: not tested (no lc and no structured set)" in (tmp_path / "ranking.md").read_text()

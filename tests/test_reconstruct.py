@@ -15,7 +15,9 @@ import torch
 import netinv_lightning
 from netinv_lightning.data.module import ImageDataModule
 from netinv_lightning.errors import InputError
+from netinv_lightning.finished import open_finished
 from netinv_lightning.image_sets import Images, read_samples
+from netinv_lightning.measurement import Measurement
 from netinv_lightning.metrics import names
 from netinv_lightning.reconstruction.comparison import CONTROLS, RECONSTRUCTIONS, best_pairs, compare
 from netinv_lightning.reconstruction.real_images import RealImages, real_images
@@ -96,7 +98,7 @@ def test_best_pairs_show_the_copies_first(digits: RealImages) -> None:
 
 def test_no_data_are_read_before_the_images_are_there(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A1-16: the attack has the weights alone."""
-    cfg = netinv_lightning.compose(["application=reconstruct", *FEW, *of(trained), "application.grid_columns=2"])
+    cfg = netinv_lightning.compose(["application=reconstruct", *FEW, *of(trained), "application.student=false"])
     kept, read = [], ImageDataModule.__init__
 
     def watched(self: ImageDataModule, *args: Any, **keys: Any) -> None:
@@ -107,6 +109,7 @@ def test_no_data_are_read_before_the_images_are_there(trained: Path, tmp_path: P
     summary = run(cfg, tmp_path / "run")
     assert kept == [True]
     assert names.RECONSTRUCTION_AUC in summary
+    assert names.RECONSTRUCTION_STUDENT not in summary
 
 
 def test_a_run_as_a_user_starts_it(trained: Path, tmp_path: Path) -> None:
@@ -124,6 +127,9 @@ def test_a_run_as_a_user_starts_it(trained: Path, tmp_path: Path) -> None:
     assert samples.targets_nN.max(dim=1).values.tolist() == [1.0] * len(samples.labels_n)  # hot (A1-12)
     for term in ("kl", "kl_perturbed", "ce", "ce_perturbed", "cosine", "orthogonality", "variation", "pixel", "gradient"):  # A2-11
         assert f"loss/{term}" in (directory / "metrics.csv").read_text().splitlines()[0]
+    finished = open_finished(directory, "run")
+    student = Measurement(finished.classifier, {}, ImageDataModule("mnist5k"), ["cas"])(finished.draw(40))
+    assert summary[names.RECONSTRUCTION_STUDENT] == student[names.CAS]
     assert (directory / "figures" / "best_pairs.png").stat().st_size > 1000
     assert "60 members" in (directory / "reconstruction.md").read_text()
 

@@ -15,6 +15,7 @@ from PIL import Image
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
+from half_width import STAGES  # noqa: E402
 from jobs import ROOT, Row, netinv, run_missing  # noqa: E402
 from page import markdown, pick, shown  # noqa: E402
 
@@ -26,7 +27,7 @@ INVERSIONS = {
 }
 VIEWS = [f"augmentation.{key}" for key in ("flip=true", "shift=4", "rotation=8", "scale=0.15", "shear=0", "noise=0")]
 """Of CIFAR-10, whose images are less alike when they are turned."""
-HALF = ["+application.student.stages=[[16],[32,32],[64,64]]"]
+HALF = [f"+application.student.{STAGES}"]
 """A student of half the teacher's width: as a step costs half, it gets twice as many in the same time."""
 VARIANTS: dict[str, list[str]] = {
     "distill": ["application=distill"],

@@ -62,7 +62,7 @@ SLOW = ("CNN", "CNN average pooling", "ViT")
 KEPT = (
     "inversion/accuracy", "transfer/accuracy", "diversity/intra_class_cosine", "reconstruction/auc", "reconstruction/auc_low",
     "reconstruction/auc_high", "reconstruction/gap", "reconstruction/gap_low", "reconstruction/gap_high", "reconstruction/p_value",
-    "reconstruction/good", "reconstruction/good_held_out", "cost/training_seconds",
+    "reconstruction/good", "reconstruction/good_held_out", "reconstruction/student_accuracy", "cost/training_seconds",
 )  # fmt: skip
 JOBS = [
     *(("objective", data, variant, seed) for seed in SEEDS for data in PLAIN for variant in [*OBJECTIVES][:3]),

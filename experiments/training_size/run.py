@@ -20,7 +20,7 @@ from torch import Tensor
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-from half_width import PLAIN, STAGES, VERIFIERS  # noqa: E402
+from half_width import HALF_CNN, PLAIN, VERIFIERS  # noqa: E402
 from jobs import ROOT, Row, netinv, run_missing  # noqa: E402
 from page import markdown, pick, shown  # noqa: E402
 
@@ -43,7 +43,7 @@ SIZES = {
     "cifar10": (1000, 5000, 10_000),
 }
 """The papers' (A6-10), as far as the data sets reach."""
-NETWORKS = {"cnn": ["classifier=cnn", STAGES], "mlp": ["classifier=mlp"]}
+NETWORKS = {"cnn": HALF_CNN, "mlp": ["classifier=mlp"]}
 BATCH, TRAINED = 128, 1000
 """Batch size and steps of every classifier, however many images it learns: about 128 epochs of 1,000 images, 2 of 54,000."""
 GENERATORS = 3

@@ -35,7 +35,7 @@ from netinv_lightning.reconstruction.comparison import CONTROLS, FULL, RECONSTRU
 from netinv_lightning.reconstruction.conclusion import Attacked, Conclusion, conclude
 from netinv_lightning.reconstruction.real_images import check_comparable, real_images, with_training_split
 from netinv_lightning.run_dir import RunDir, write_atomically
-from netinv_lightning.tables import Cell, Table, show, write_csv, write_markdown
+from netinv_lightning.tables import Cell, Table, show, write_table
 from netinv_lightning.tracking import check_logger, log_image, open_loggers
 from netinv_lightning.trainer import check_one_process
 
@@ -125,6 +125,7 @@ class AuditApplication:
         if name == "kkt":  # which has no more images than candidates
             cfg.application.reconstructions = min(app.reconstructions, cfg.method.candidates)
         cfg.application.verifiers = app.verifiers
+        cfg.application.student = False  # tells nothing of single images
         return cfg
 
     def _conclude(
@@ -144,11 +145,9 @@ class AuditApplication:
         )  # fmt: skip
         by_loss = self._by_loss()
         everything = {**rows, **controls}
-        write_csv(
-            Table("", ("images", "n", *FULL), [[name, *row.values()] for name, row in everything.items()]), run_dir.path / "audit.csv"
-        )
         table = self._table(rows, controls, attacked, by_loss, errors)
-        write_markdown(table, run_dir.path / "audit.md")
+        full = Table("", ("images", "n", *FULL), [[name, *row.values()] for name, row in everything.items()])
+        write_table(table, run_dir.path, "audit", full)
         show(table)
         drawn = {name: (row["auc"], (row["auc_low"], row["auc_high"])) for name, row in everything.items()}
         drawn[BY_LOSS] = (by_loss.auc, by_loss.auc_interval)

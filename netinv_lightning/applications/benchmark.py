@@ -25,7 +25,7 @@ from netinv_lightning.parts import done, run_part
 from netinv_lightning.report import Report
 from netinv_lightning.run_dir import RunDir, write_atomically
 from netinv_lightning.sweep import check_job
-from netinv_lightning.tables import Cell, Table, show, shown, write_csv, write_markdown
+from netinv_lightning.tables import Cell, Table, show, shown, write_table
 
 SHOWN = {
     names.INVERSION_ACCURACY: "accuracy",
@@ -105,9 +105,8 @@ class BenchmarkApplication:
             groups += controls
             notes += [f"skipped: {experiment}: {what}: {why}" for what, why in skipped.items()]
         groups.sort(key=lambda group: list(self.cfg.application.experiments).index(group.experiment))
-        write_csv(_all_columns(groups), run_dir.path / "benchmark.csv")
         table = _few_columns(self.cfg.name, groups, notes)
-        write_markdown(table, run_dir.path / "benchmark.md")
+        write_table(table, run_dir.path, "benchmark", full=_all_columns(groups))
         show(table)
         if errors:
             raise RuntimeError(f"{len(errors)} of {len(self.jobs)} jobs failed, the others are done; resume={run_dir.path} runs them again")

@@ -29,7 +29,7 @@ from netinv_lightning.metrics import names
 from netinv_lightning.progress import tell
 from netinv_lightning.resume import refuse_resume
 from netinv_lightning.run_dir import RunDir
-from netinv_lightning.tables import Cell, Table, show, write_csv, write_markdown
+from netinv_lightning.tables import Cell, Table, show, write_csv, write_table
 from netinv_lightning.tracking import check_logger, log_image, open_loggers
 
 PAIRS = 5  # a class in the picture
@@ -84,8 +84,7 @@ class CounterfeitApplication:
             for logger in loggers:
                 logger.log_metrics(metrics, step=0)
             summary = self._summary(rows, counts)
-            write_csv(summary, run_dir.path / "counterfeit.csv")
-            write_markdown(summary, run_dir.path / "counterfeit.md")
+            write_table(summary, run_dir.path, "counterfeit")
             show(summary)
             write_csv(self._listed(inverted, kept_n), run_dir.path / "counterfeits.csv")
             if len(kept_n):

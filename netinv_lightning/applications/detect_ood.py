@@ -33,7 +33,7 @@ from netinv_lightning.progress import tell
 from netinv_lightning.resume import refuse_resume
 from netinv_lightning.run_dir import RunDir
 from netinv_lightning.studies.contest import PLAIN, Contest, hold
-from netinv_lightning.tables import show, write_csv, write_markdown
+from netinv_lightning.tables import show, write_table
 from netinv_lightning.tracking import check_logger, log_image, open_loggers
 from netinv_lightning.trainer import check_one_process, make_trainer
 
@@ -112,8 +112,7 @@ class DetectOodApplication:
         n = app.shifted
         study = shifts(fitted, self.test.images_nCHW[:n], self.test.labels_n[:n], app.strengths, self.cfg.seed)
         table, title = study.table(), f"{self.cfg.data.name}: perturbed images"
-        write_csv(table, run_dir.path / "shifts.csv")
-        write_markdown(table, run_dir.path / "shifts.md")
+        write_table(table, run_dir.path, "shifts")
         log_image(loggers, names.figure("shifts"), shift_curves(study, run_dir.figures / "shifts", title), 0, title)
         print(study.verdict())
         return {names.ood_gain(gain.direction, gain.norm): gain.mean for gain in study.gains if gain.settings}
@@ -122,8 +121,7 @@ class DetectOodApplication:
         """Tables and figures, as files and in the loggers."""
         tables = contest.tables(metrics, self._notes())
         for stem, table in tables.items():
-            write_csv(table, run_dir.path / f"{stem}.csv")
-            write_markdown(table, run_dir.path / f"{stem}.md")
+            write_table(table, run_dir.path, stem)
         controls = {name for name, choice in self.cfg.garbage.items() if choice.source != "inverted"}
         for stem, path in contest.draw(metrics, run_dir.figures, controls).items():
             log_image(loggers, names.figure(stem), path, 0, f"{contest.own}: {stem}")

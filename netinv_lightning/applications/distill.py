@@ -9,7 +9,6 @@ student stand a student of noise and the teacher itself. Real images judge both 
 
 from __future__ import annotations
 
-import math
 import time
 from typing import Any
 
@@ -26,14 +25,14 @@ from netinv_lightning.finished import checkpoint_of, load_module, open_finished
 from netinv_lightning.inversion.augmentation import Augmentation
 from netinv_lightning.inversion.module import InversionModule, own_randomness
 from netinv_lightning.inverted_data.adversary import Adversary
-from netinv_lightning.inverted_data.checks import check_least, check_positive, open_test, run_directory
+from netinv_lightning.inverted_data.checks import check_least, check_not_negative, check_positive, open_test, run_directory
 from netinv_lightning.inverted_data.distillation import Distilled, Draw, Hint, distil, predicted, share_equal
 from netinv_lightning.inverted_data.progress import teller
 from netinv_lightning.inverted_data.source import Memory, of_noise
 from netinv_lightning.metrics import names
 from netinv_lightning.resume import refuse_resume
 from netinv_lightning.run_dir import RunDir
-from netinv_lightning.tables import Cell, Table, show, write_csv, write_markdown
+from netinv_lightning.tables import Cell, Table, show, write_table
 from netinv_lightning.tracking import check_logger, log_artifact, open_loggers
 from netinv_lightning.trainer import check_one_process, make_trainer
 
@@ -52,9 +51,7 @@ class DistillApplication:
         check_one_process(cfg)
         check_least(cfg, steps=1, batch_size=2, every=1)  # BatchNorm has no statistics of one image
         check_positive(cfg, "lr", "temperature")
-        for key in ("features", "adversarial"):
-            if not 0 <= (value := cfg.application[key]) < math.inf:
-                raise InputError(f"application.{key}={value}: must be a finite number, 0 or more")
+        check_not_negative(cfg, "features", "adversarial")
         directory = run_directory(cfg)
         run = open_finished(directory, "application.run")
         run.cfg.data.root = cfg.data.root
@@ -72,7 +69,7 @@ class DistillApplication:
             try:
                 Hint(self.teacher, Classifier(student, self.teacher.spec))
             except ValueError as error:
-                raise InputError(f"application.{error}; give application.features=0") from error
+                raise InputError(f"application.features={cfg.application.features}: {error}; give application.features=0") from error
 
     def run(self, run_dir: RunDir) -> dict[str, float]:
         app, seed, start = self.cfg.application, self.cfg.seed, time.perf_counter()
@@ -102,8 +99,7 @@ class DistillApplication:
             for logger in loggers:
                 logger.log_metrics(metrics, step=app.steps)
             table = self._table(metrics, len(memory))
-            write_csv(table, run_dir.path / "distillation.csv")
-            write_markdown(table, run_dir.path / "distillation.md")
+            write_table(table, run_dir.path, "distillation")
             show(table)
             path = run_dir.path / "student.safetensors"
             save_classifier(path, student.student.network, self._card(metrics))

@@ -29,7 +29,7 @@ from netinv_lightning.metrics import names
 from netinv_lightning.progress import tell
 from netinv_lightning.resume import refuse_resume
 from netinv_lightning.run_dir import RunDir
-from netinv_lightning.tables import Cell, Table, show, write_csv, write_markdown
+from netinv_lightning.tables import Cell, Table, show, write_table
 from netinv_lightning.tracking import check_logger, log_artifact, open_loggers
 from netinv_lightning.trainer import check_one_process, make_trainer
 
@@ -90,8 +90,7 @@ class FinetuneApplication:
             for logger in loggers:
                 logger.log_metrics(metrics, step=app.steps)
             table = self._table(judged)
-            write_csv(table, run_dir.path / "finetuning.csv")
-            write_markdown(table, run_dir.path / "finetuning.md")
+            write_table(table, run_dir.path, "finetuning")
             show(table)
             path = run_dir.path / "classifier.safetensors"
             save_classifier(path, classifier.network, self._card(judged["inverted"]))  # the last arm's

@@ -15,9 +15,11 @@ from omegaconf import DictConfig
 
 from netinv_lightning.applications.invert import InvertApplication
 from netinv_lightning.classifiers.classifier import FrozenClassifier
+from netinv_lightning.data.module import ImageDataModule
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.figures.reconstruction import best_pairs_figure
 from netinv_lightning.image_sets import Images, open_real
+from netinv_lightning.measurement import Measurement
 from netinv_lightning.metrics import names
 from netinv_lightning.progress import tell
 from netinv_lightning.reconstruction.comparison import (
@@ -32,7 +34,7 @@ from netinv_lightning.reconstruction.comparison import (
 )  # fmt: skip
 from netinv_lightning.reconstruction.real_images import check_comparable, real_images, with_training_split
 from netinv_lightning.run_dir import RunDir
-from netinv_lightning.tables import show, write_csv, write_markdown
+from netinv_lightning.tables import show, write_csv, write_table
 from netinv_lightning.tracking import log_image
 
 log = logging.getLogger(__name__)
@@ -69,8 +71,7 @@ class ReconstructApplication(InvertApplication):
         compared = rows[RECONSTRUCTIONS]
         title = f"{cfg.name}: members against held-out images"
         table, of_classes = comparison_table(title, rows, real), class_table(f"{title}, by class", compared, spec.class_names)
-        write_csv(full_table(rows), run_dir.path / "reconstruction.csv")
-        write_markdown(table, run_dir.path / "reconstruction.md")
+        write_table(table, run_dir.path, "reconstruction", full=full_table(rows))
         write_csv(of_classes, run_dir.path / "reconstruction_classes.csv")
         show(table)
         pairs = best_pairs(images, real)
@@ -85,6 +86,18 @@ class ReconstructApplication(InvertApplication):
         metrics = compared.metrics(spec.class_names) | mifid(
             images, real, dict(zip(cfg.application.verifiers, self.verifiers, strict=True))
         )
+        if cfg.application.student:
+            metrics |= self._taught(images, data)
         for logger in loggers:
             logger.log_metrics(metrics, step=step)
         return metrics
+
+    def _taught(self, images: Images, data: ImageDataModule) -> dict[str, float]:
+        """What a new network learns from the reconstructions alone; nothing without test images, or with fewer images than classes."""
+        measurement = Measurement(self.module.classifier, {}, data, ["cas"], self.cfg.seed)
+        if measurement.skipped or len(images.labels_n) < measurement.minimum:
+            return {}
+        tell("training a student on the reconstructions alone")
+        accuracy = measurement(images)[names.CAS]
+        print(f"student of the reconstructions alone: {accuracy:.3f} of the real test images")
+        return {names.RECONSTRUCTION_STUDENT: accuracy}

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from netinv_lightning.classifiers.classifier import Classifier
 from netinv_lightning.inversion.augmentation import Augmentation
-from netinv_lightning.inversion.generator import ChannelDropout, Generator
-from netinv_lightning.inversion.module import InversionModule, own_randomness
+from netinv_lightning.inversion.generator import Generator
+from netinv_lightning.inversion.module import InversionModule, own_randomness, sampling_mode
 from netinv_lightning.inversion.objective import Objective, Step
 from netinv_lightning.inversion.ranks import Stream
 from netinv_lightning.inverted_data.distillation import divergence
@@ -89,23 +89,22 @@ class Adversary:
         optimizer = torch.optim.Adam(groups, LR, BETAS)
         was_training = student.training
         student.eval().requires_grad_(False)
-        _train_without_dropout(generator)
         kept: list[Tensor] = []
-        for step in range(STEPS):
-            x_BCHW = generator(z_BZ, condition)
-            if step >= BEGUN:
-                kept.append(x_BCHW.detach())
-            view_BCHW = self.views(x_BCHW, self.stream)
-            answer_BN, features, normed = module.classifier.trace(view_BCHW)
-            terms = self.objective(Step(x_BCHW, condition, answer_BN, features, module.classifier, generator, normed=normed))
-            loss = self.objective.total(terms)
-            if self.weight:
-                disagreement = divergence(student(view_BCHW), answer_BN, self.temperature).mean()
-                loss = loss - self.weight * torch.log(disagreement + LEAST_DIVERGENCE)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-        generator.eval()
+        with sampling_mode(generator, dropout=False, batch_norm="batch"):
+            for step in range(STEPS):
+                x_BCHW = generator(z_BZ, condition)
+                if step >= BEGUN:
+                    kept.append(x_BCHW.detach())
+                view_BCHW = self.views(x_BCHW, self.stream)
+                answer_BN, features, normed = module.classifier.trace(view_BCHW)
+                terms = self.objective(Step(x_BCHW, condition, answer_BN, features, module.classifier, generator, normed=normed))
+                loss = self.objective.total(terms)
+                if self.weight:
+                    disagreement = divergence(student(view_BCHW), answer_BN, self.temperature).mean()
+                    loss = loss - self.weight * torch.log(disagreement + LEAST_DIVERGENCE)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
         student.train(was_training).requires_grad_(True)
         return torch.cat(kept)
 
@@ -117,10 +116,3 @@ def forget_first_stage(generator: Generator) -> None:
         for layer in part.modules():
             if isinstance(layer, (nn.ConvTranspose2d, nn.Conv2d, nn.BatchNorm2d, nn.Linear, nn.Embedding)):
                 layer.reset_parameters()
-
-
-def _train_without_dropout(generator: Generator) -> None:
-    generator.train()
-    for layer in generator.modules():
-        if isinstance(layer, ChannelDropout):
-            layer.eval()

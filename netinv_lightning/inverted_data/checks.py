@@ -57,6 +57,17 @@ def check_positive(cfg: DictConfig, *keys: str) -> None:
             raise InputError(f"application.{key}={value}: must be a finite number above 0")
 
 
+def check_not_negative(cfg: DictConfig, *keys: str) -> None:
+    """Refuses keys of the application that are negative or not finite.
+
+    Raises:
+        InputError: naming the first.
+    """
+    for key in keys:
+        if not 0 <= (value := cfg.application[key]) < math.inf:
+            raise InputError(f"application.{key}={value}: must be a finite number, 0 or more")
+
+
 def check_share(cfg: DictConfig, key: str) -> None:
     """Refuses a key of the application that is no share.
 

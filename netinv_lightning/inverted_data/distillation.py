@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from netinv_lightning.classifiers.classifier import Classifier
+from netinv_lightning.classifiers.classifier import Classifier, last_linear
 from netinv_lightning.inversion.augmentation import Augmentation
 from netinv_lightning.inversion.module import own_randomness
 from netinv_lightning.inversion.ranks import Stream
@@ -153,7 +153,7 @@ class Hint(nn.Module):
 
     def __init__(self, teacher: Classifier, student: Classifier) -> None:
         super().__init__()
-        self._last = [_last_linear(teacher), _last_linear(student)]  # in a list: no weights of this module
+        self._last = [last_linear(teacher.network), last_linear(student.network)]  # in a list: no weights of this module
         self.read_BD: list[Tensor] = [torch.empty(0), torch.empty(0)]
         self.map = nn.Linear(self._last[1].in_features, self._last[0].in_features, bias=False)
         nn.init.eye_(self.map.weight)
@@ -180,13 +180,6 @@ class Hint(nn.Module):
         teacher_BD, student_BD = self.read_BD
         unit_BD = F.normalize(self.map(student_BD.flatten(1)), dim=1)
         return (unit_BD - F.normalize(teacher_BD.flatten(1), dim=1)).square().sum(dim=1).mean()
-
-
-def _last_linear(classifier: Classifier) -> nn.Linear:
-    layers = [module for module in classifier.network.modules() if isinstance(module, nn.Linear)]
-    if not layers:
-        raise ValueError("features: a network without a fully connected layer has no penultimate features")
-    return layers[-1]
 
 
 def mixture(x_BCHW: Tensor, stream: Stream, boxes: bool) -> Tensor:

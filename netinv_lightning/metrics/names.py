@@ -157,6 +157,9 @@ def reconstruction(what: str, *of: object) -> str:
 RECONSTRUCTION_AUC = reconstruction("auc")
 """Chance that a training image is nearer to the reconstructions than a held-out image; 0.5 where nothing is given away."""
 
+RECONSTRUCTION_STUDENT = reconstruction("student_accuracy")
+"""Accuracy on real test images of a network that learnt from reconstructions alone."""
+
 
 STUDENT_ACCURACY = "student/accuracy"
 STUDENT_AGREEMENT = "student/agreement"

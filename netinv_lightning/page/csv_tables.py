@@ -90,7 +90,7 @@ def _read_csv(folder: Folder, path: Path) -> Table | None:
 
 
 def _read_markdown(folder: Folder, name: str) -> Table | None:
-    """A table as `tables.write_markdown` writes it; its cells are text."""
+    """A table as `tables.write_table` writes it; its cells are text."""
     text = folder.text(name)
     if text is None:
         return None

@@ -33,7 +33,7 @@ from netinv_lightning.studies.clusters import study_clusters
 from netinv_lightning.studies.projection import study_projection
 from netinv_lightning.studies.rules import study_rules
 from netinv_lightning.studies.subject import Part, Subject
-from netinv_lightning.tables import Cell, Table, show, write_csv, write_markdown
+from netinv_lightning.tables import Cell, Table, show, write_table
 from netinv_lightning.tracking import log_image
 
 STUDIES: dict[str, Callable[[Subject], Part]] = {
@@ -118,8 +118,7 @@ class Study:
         for logger in loggers:
             logger.log_metrics(metrics, step=step)
         table = self._table(metrics, skipped)
-        write_csv(table, directory / "interpretation.csv")
-        write_markdown(table, directory / "interpretation.md")
+        write_table(table, directory, "interpretation")
         show(table)
         return metrics
 
