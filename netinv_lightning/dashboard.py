@@ -75,6 +75,7 @@ def build(entity: str, project: str, data: str = "mnist") -> ws.Workspace:
         "Interpretability": _interpretability(),
         "Out-of-distribution": _out_of_distribution(),
         "Reconstruction": _reconstruction(),
+        "Uses of inverted data": _uses(),
         "Sweep comparison": _comparison(),
         "Cost": _cost(),
     }
@@ -214,6 +215,36 @@ def _reconstruction() -> list[PanelTypes]:
             title="Recognised by other networks, and nearer to training images",
             x=wr.SummaryMetric(names.TRANSFER_ACCURACY),
             y=wr.SummaryMetric(names.RECONSTRUCTION_AUC),
+        ),
+        wr.BarPlot(title="Accuracy of a student of reconstructions alone", metrics=[names.RECONSTRUCTION_STUDENT]),
+    ]
+
+
+def _uses() -> list[PanelTypes]:
+    import wandb_workspaces.reports.v2 as wr
+
+    from netinv_lightning.applications.finetune import ARMS
+
+    tuned = {"Accuracy": "accuracy", "Robust accuracy": "robust_accuracy", "Calibration (ECE)": "ece"}
+    return [
+        wr.MediaBrowser(
+            title="Counterfeits beside the nearest training images",
+            media_keys=[names.figure("counterfeits")],
+            num_columns=1,
+            layout=wr.Layout(w=12, h=14),
+        ),
+        wr.BarPlot(
+            title="Images taken for their class; of those, by no other network",
+            metrics=[names.COUNTERFEIT_SUCCESS, names.COUNTERFEIT_UNRECOGNISED],
+        ),
+        _over_steps("Loss of a student without data", names.STUDENT_LOSS),
+        wr.BarPlot(
+            title="Accuracy of student, student of noise and teacher",
+            metrics=[names.STUDENT_ACCURACY, names.noise_student("accuracy"), names.TEACHER_ACCURACY],
+        ),
+        *(
+            wr.BarPlot(title=f"{title} before and after fine-tuning", metrics=[names.finetune(arm, what) for arm in ARMS])
+            for title, what in tuned.items()
         ),
     ]
 

@@ -12,11 +12,11 @@ import torch
 from omegaconf import DictConfig
 
 from netinv_lightning.application_keys import INVERSIONS
-from netinv_lightning.applications.invert import METHODS
 from netinv_lightning.classifiers.build import load_classifier
 from netinv_lightning.classifiers.classifier import FrozenClassifier
 from netinv_lightning.errors import InputError
 from netinv_lightning.image_sets import Images, draw_images, read_samples
+from netinv_lightning.inversion.build import METHODS
 from netinv_lightning.inversion.evaluation import Inverter
 from netinv_lightning.inversion.module import InversionModule
 from netinv_lightning.resume import read_config

@@ -11,11 +11,11 @@ import yaml
 
 import netinv_lightning
 from netinv_lightning import application_keys, config
-from netinv_lightning.applications.invert import MODULE_KEYS, make_module
 from netinv_lightning.classifiers import training
 from netinv_lightning.data.module import ImageDataModule
 from netinv_lightning.data.spec import SPECS
 from netinv_lightning.errors import InputError
+from netinv_lightning.inversion.build import MODULE_KEYS, make_module
 from netinv_lightning.inversion.conditioning import Conditioning
 from netinv_lightning.inversion.generator import Generator
 from netinv_lightning.inversion.module import InversionModule

@@ -88,10 +88,30 @@ AUDITED = (
 )
 """An audit, whose attack logs what every reconstruction does."""
 
+USES = {
+    "distilled": (
+        "application=distill",
+        "application.steps=10",
+        "application.batch_size=8",
+        "+application.student.stages=[[8],[8]]",
+        "+application.student.hidden=16",
+    ),
+    "counterfeits": ("application=counterfeit", "application.confidence=0.1", "application.samples=50"),
+    "tuned": (
+        "application=finetune",
+        "application.kind=adversarial",
+        "application.steps=1",
+        "application.images=20",
+        "application.attack_steps=1",
+        "application.attacked=20",
+    ),
+}
+"""What is done with the images of the inversion, which logs whatever these can log."""
+
 
 @pytest.fixture(scope="module")
 def logged(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What real runs of an inversion and of detection logged, offline, as W&B's own reader tells it."""
+    """What real runs of each kind logged, offline, as W&B's own reader tells it."""
     from tests.conftest import FEW_STEPS
 
     folder = tmp_path_factory.mktemp("runs")
@@ -100,10 +120,13 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         run(netinv_lightning.compose([*FEW_STEPS, *EVERYTHING]), folder / "inverted")
         patch.setattr("netinv_lightning.metrics.detection.RESAMPLES", 2)
         run(netinv_lightning.compose(list(OUTSIDE)), folder / "detected")
-        few = ",".join(f'"{step}"' for step in FEW_STEPS)
+        for name, use in USES.items():
+            wandb_too = ("data=mnist5k", "logger=wandb", "logger.mode=offline", f"application.run={folder}/inverted")
+            run(netinv_lightning.compose([*use, *wandb_too]), folder / name)
+        few = ",".join(f'"{step}"' for step in (*FEW_STEPS, "application.student=true"))
         kept = f"classifier.kept_in={folder}/classifiers"
         run(netinv_lightning.compose([*AUDITED, kept, f"application.overrides=[{few}]"]), folder / "audited")
-    runs = ("inverted", "detected", "audited", "audited/attacks/inversion")
+    runs = ("inverted", "detected", "audited", "audited/attacks/inversion", *USES)
     content = [only for name in runs for only in parts(folder / name)]
     return {"config": content[0]["config"], "summary": {key: value for run in content for key, value in run["summary"].items()}}
 
@@ -220,7 +243,8 @@ def test_sections_and_panels() -> None:
         "Samples": ["Media Browser", "Media Browser", "Weave"],
         "Interpretability": ["Media Browser", bar, bar, bar, bar, bar],
         "Out-of-distribution": ["Media Browser", scalar, bar, bar, bar, bar, bar, bar, line, line, line],
-        "Reconstruction": ["Media Browser", bar, bar, bar, scatter],
+        "Reconstruction": ["Media Browser", bar, bar, bar, scatter, bar],
+        "Uses of inverted data": ["Media Browser", bar, line, bar, bar, bar, bar],
         "Sweep comparison": ["Parallel Coordinates Plot", "Parameter Importance", bar, "Run Comparer"],
         "Cost": [bar, bar, bar, bar, scatter],
     }

@@ -15,7 +15,6 @@ import torch.nn.functional as F
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
-from netinv_lightning.applications.invert import make_module
 from netinv_lightning.classifiers.build import load_zoo
 from netinv_lightning.classifiers.classifier import FrozenClassifier
 from netinv_lightning.classifiers.networks import CNN
@@ -27,6 +26,7 @@ from netinv_lightning.explorer.drawing import COMPANIONS, Drawing, Setting, betw
 from netinv_lightning.explorer.neighbours import FEATURES, PIXELS, Neighbours, real_images
 from netinv_lightning.explorer.pictures import read_picture
 from netinv_lightning.image_sets import Images
+from netinv_lightning.inversion.build import make_module
 
 Compose = Callable[..., DictConfig]
 

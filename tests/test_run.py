@@ -13,9 +13,10 @@ from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import load_file
 
 import netinv_lightning
-from netinv_lightning.applications.invert import InvertApplication, make_module
+from netinv_lightning.applications.invert import InvertApplication
 from netinv_lightning.data import module as data_module
 from netinv_lightning.errors import InputError
+from netinv_lightning.inversion.build import make_module
 from netinv_lightning.inversion.evaluation import evaluate
 from netinv_lightning.inversion.module import NonFiniteError
 from netinv_lightning.metrics import names

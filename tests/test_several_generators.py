@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import netinv_lightning
-from netinv_lightning.applications.invert import make_module
+from netinv_lightning.inversion.build import make_module
 from netinv_lightning.inversion.together import generate_together
 from netinv_lightning.metrics import names
 from netinv_lightning.run import run

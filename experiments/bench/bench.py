@@ -24,11 +24,11 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 import netinv_lightning
-from netinv_lightning.applications.invert import make_module
 from netinv_lightning.classifiers.build import load_classifier, load_zoo
 from netinv_lightning.data.module import ImageDataModule
 from netinv_lightning.image_sets import Images
 from netinv_lightning.inversion import losses
+from netinv_lightning.inversion.build import make_module
 from netinv_lightning.inversion.module import InversionModule, Steps
 from netinv_lightning.inversion.objective import Step
 from netinv_lightning.measurement import Measurement, look

@@ -116,7 +116,8 @@ class AuditApplication:
     def _config_of(self, name: str, training_images: int) -> DictConfig:
         app = self.cfg.application
         candidates = [f"method.candidates={min(CANDIDATES[app.effort], training_images * 3 // 2)}"] if name == "kkt" else []
-        overrides = [*ATTACKS[name], *candidates, *EFFORTS[app.effort].get(name, []), *app.overrides]
+        # A student tells nothing of single images, and takes its time.
+        overrides = ["application.student=false", *ATTACKS[name], *candidates, *EFFORTS[app.effort].get(name, []), *app.overrides]
         cfg = compose(["application=reconstruct", *overrides])
         for key in TAKEN:
             cfg[key] = self.cfg[key]
@@ -125,7 +126,6 @@ class AuditApplication:
         if name == "kkt":  # which has no more images than candidates
             cfg.application.reconstructions = min(app.reconstructions, cfg.method.candidates)
         cfg.application.verifiers = app.verifiers
-        cfg.application.student = False  # tells nothing of single images
         return cfg
 
     def _conclude(

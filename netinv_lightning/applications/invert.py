@@ -13,34 +13,28 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import Tensor
 
 from netinv_lightning.checkpointing import Checkpoints
-from netinv_lightning.classifiers.build import load_classifier, load_zoo
+from netinv_lightning.classifiers.build import load_zoo
 from netinv_lightning.classifiers.classifier import FrozenClassifier
 from netinv_lightning.classifiers.kept import train_once
 from netinv_lightning.classifiers.passes import Passes
 from netinv_lightning.errors import InputError, nearest, one_line
 from netinv_lightning.figures import confusion_matrix, image_grid
 from netinv_lightning.image_sets import Images, draw_images, write_samples
-from netinv_lightning.inversion.augmentation import Augmentation
-from netinv_lightning.inversion.conditioning import Conditioning
+from netinv_lightning.inversion.build import METHODS
 from netinv_lightning.inversion.evaluation import Inverter, evaluate
-from netinv_lightning.inversion.generator import Generator
-from netinv_lightning.inversion.kkt import KktInversion
 from netinv_lightning.inversion.module import InversionModule, NonFiniteError, Steps, first_reached, own_randomness
-from netinv_lightning.inversion.objective import Objective
-from netinv_lightning.inversion.perturbation import Perturbation
 from netinv_lightning.inversion.pixels import PixelInversion
 from netinv_lightning.inversion.ranks import sum_over_ranks
-from netinv_lightning.inversion.stationarity import check_twice_differentiable
 from netinv_lightning.metrics import names
 from netinv_lightning.progress import progress
 from netinv_lightning.report import Report, last_losses
@@ -50,97 +44,6 @@ from netinv_lightning.tracking import TABLE_ROWS, check_logger, log_artifact, lo
 from netinv_lightning.trainer import check_trainer, expected_warnings, make_trainer
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
-
-MODULE_KEYS = ("batch_size", "lr", "weight_decay", "betas", "warmup", "final_lr", "sampling_dropout", "sampling_batch_norm", "log_every")
-
-
-def make_module(cfg: DictConfig, classifier: FrozenClassifier | None = None) -> InversionModule:
-    """Everything that inversion needs, made from the config; no data set is touched (A1-16).
-
-    Args:
-        cfg: The config.
-        classifier: What to invert; None to load what the config names.
-
-    Raises:
-        InputError: naming the key that is wrong.
-    """
-    classifier = classifier or load_classifier(cfg)
-    spec = classifier.spec
-    conditioning = _made("conditioning", Conditioning, num_classes=spec.num_classes, image_size=spec.image_size, **cfg.conditioning)
-    shape = {"conditioning": conditioning, "channels": spec.channels, "image_size": spec.image_size}
-    generators = []
-    for g in range(cfg.n_generators):
-        L.seed_everything(cfg.seed + g, verbose=False)
-        generators.append(_made("generator", Generator, **shape, **_plain(cfg.generator)))
-    return _made(
-        "application",
-        InversionModule,
-        generators=generators,
-        conditioning=conditioning,
-        classifier=classifier,
-        objective=_objective(cfg, classifier),
-        perturbation=_made("perturbation", Perturbation, **cfg.perturbation),
-        augmentation=_made("augmentation", Augmentation, **cfg.augmentation),
-        seed=cfg.seed,
-        **{key: cfg.application[key] for key in MODULE_KEYS},
-    )
-
-
-def make_pixels(cfg: DictConfig, classifier: FrozenClassifier | None = None) -> PixelInversion:
-    """The same for `method=gradient`.
-
-    Raises:
-        InputError: naming the key that is wrong.
-    """
-    if cfg.n_generators > 1:
-        raise InputError(f"n_generators={cfg.n_generators}: method=gradient has no generator; for more images set application.eval_samples")
-    if "l1" in cfg.loss:
-        raise InputError("loss.l1: penalises a generator's weights, and method=gradient has none; leave it out: ~loss.l1")
-    classifier = classifier or load_classifier(cfg)
-    spec, options = classifier.spec, {key: value for key, value in _plain(cfg.method).items() if key != "name"}
-    if (most := cfg.trainer.get("max_steps") or 0) > 0:
-        options["steps"] = min(options["steps"], most)
-    return _made(
-        "method",
-        PixelInversion,
-        conditioning=_made("conditioning", Conditioning, num_classes=spec.num_classes, image_size=spec.image_size, **cfg.conditioning),
-        classifier=classifier,
-        objective=_objective(cfg, classifier),
-        perturbation=_made("perturbation", Perturbation, **cfg.perturbation),
-        augmentation=_made("augmentation", Augmentation, **cfg.augmentation),
-        log_every=cfg.application.log_every,
-        **options,
-    )
-
-
-def make_kkt(cfg: DictConfig, classifier: FrozenClassifier | None = None) -> KktInversion:
-    """The same for `method=kkt`."""
-    if cfg.n_generators > 1:
-        raise InputError(f"n_generators={cfg.n_generators}: method=kkt has no generator; for more images set method.candidates")
-    if cfg.application.compile:
-        raise InputError("application.compile=true: a compiled network has no second derivative, which method=kkt needs; leave it out")
-    classifier = classifier or load_classifier(cfg)
-    check_twice_differentiable(classifier, "method=kkt")
-    spec, options = classifier.spec, {key: value for key, value in _plain(cfg.method).items() if key != "name"}
-    if (most := cfg.trainer.get("max_steps") or 0) > 0:
-        options["steps"] = min(options["steps"], most)
-    kkt = _made(
-        "method",
-        KktInversion,
-        conditioning=_made("conditioning", Conditioning, num_classes=spec.num_classes, image_size=spec.image_size, **cfg.conditioning),
-        classifier=classifier,
-        seed=cfg.seed,
-        log_every=cfg.application.log_every,
-        **options,
-    )
-    if classifier.batch_norms:
-        log.warning("method=kkt: the network has BatchNorm, for which the theory does not hold; it is taken as in evaluation")
-    return kkt
-
-
-METHODS: dict[str, Callable[..., Inverter]] = {"generator": make_module, "gradient": make_pixels, "kkt": make_kkt}
 
 
 class InvertApplication:
@@ -363,29 +266,6 @@ def _costs_of_drawing(module: PixelInversion) -> dict[str, float]:
 
 def _costs_of_reaching(reached: tuple[int, float] | None) -> dict[str, float]:
     return dict(zip((names.STEPS_TO_95, names.SECONDS_TO_95), reached, strict=True)) if reached else {}
-
-
-def _objective(cfg: DictConfig, classifier: FrozenClassifier) -> Objective:
-    objective = Objective(_plain(cfg.loss), classifier.feature_layers)
-    for term in {"gradient", "stationarity"}.intersection(cfg.loss):
-        check_twice_differentiable(classifier, f"loss.{term}")
-    return objective
-
-
-def _plain(cfg: DictConfig) -> dict[str, Any]:
-    plain = OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items()}
-
-
-def _made(group: str, make: Callable[..., T], **arguments: Any) -> T:
-    """Constructors check their own arguments; here their word gets the config's group in front."""
-    try:
-        return make(**arguments)
-    except ValueError as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{group}.{one_line(error)}") from error
 
 
 def _memory() -> dict[str, float]:

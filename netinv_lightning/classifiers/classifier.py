@@ -23,16 +23,9 @@ PENULTIMATE = "penultimate"
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
-def last_linear(network: nn.Module) -> nn.Linear:
-    """The last fully connected layer, which reads the penultimate features.
-
-    Raises:
-        ValueError: if there is none.
-    """
-    layers = [module for module in network.modules() if isinstance(module, nn.Linear)]
-    if not layers:
-        raise ValueError("the network has no fully connected layer")
-    return layers[-1]
+def last_linear(network: nn.Module) -> nn.Linear | None:
+    """The last fully connected layer, which reads the penultimate features; None for a network without one."""
+    return next((module for module in reversed([*network.modules()]) if isinstance(module, nn.Linear)), None)
 
 
 class Classifier(nn.Module):
@@ -162,10 +155,11 @@ class FrozenClassifier(Classifier):
         """The module that a feature layer's name stands for; of `penultimate`, the one whose input it is."""
         modules = {path: module for path, module in self.network.named_modules() if path}
         if name == PENULTIMATE:
-            try:
-                return last_linear(self.network)
-            except ValueError as error:
-                raise InputError(f"classifier.feature_layers={name}: {error}; name a layer of it: {', '.join(modules)}") from error
+            if (linear := last_linear(self.network)) is None:
+                raise InputError(
+                    f"classifier.feature_layers={name}: the network has no fully connected layer; name a layer of it: {', '.join(modules)}"
+                )
+            return linear
         if name not in modules:
             raise InputError(f"classifier.feature_layers={name}: the network has no such layer; {nearest(name, [PENULTIMATE, *modules])}")
         return modules[name]

@@ -14,8 +14,9 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from torch import Tensor
 
+from netinv_lightning.classifiers.classifier import last_linear
 from netinv_lightning.detectors.known import Known
-from netinv_lightning.detectors.seen import Seen, last_linear
+from netinv_lightning.detectors.seen import Seen
 from netinv_lightning.errors import InputError
 
 IMAGES_A_NEIGHBOUR = 1000
@@ -118,7 +119,7 @@ class VirtualLogit:
 
     @classmethod
     def fit(cls, known: Known) -> VirtualLogit:
-        features_nD, linear = known.training.penultimate_nD, last_linear(known.classifier)
+        features_nD, linear = known.training.penultimate_nD, last_linear(known.classifier.network)
         assert linear is not None
         weight_ND, D = linear.weight.detach().float().cpu(), features_nD.shape[1]
         bias_N = torch.zeros(len(weight_ND)) if linear.bias is None else linear.bias.detach().float().cpu()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from netinv_lightning.classifiers.classifier import FrozenClassifier
+from netinv_lightning.classifiers.classifier import FrozenClassifier, last_linear
 from netinv_lightning.errors import InputError
 
 BATCH = 100  # fastest on a CPU: the activations of larger batches leave its caches
@@ -39,11 +39,6 @@ class Seen:
         """The features, where a detector was fitted that needs them."""
         assert self.features_nD is not None
         return self.features_nD
-
-
-def last_linear(classifier: FrozenClassifier) -> nn.Linear | None:
-    """The network's last fully connected layer."""
-    return next((module for module in reversed(list(classifier.network.modules())) if isinstance(module, nn.Linear)), None)
 
 
 @torch.no_grad()
@@ -115,7 +110,7 @@ def _recorded(classifier: FrozenClassifier, layers: Sequence[str] | None) -> Ite
         for name, module in classifier.network.named_modules()
         if name and (layers is None or name in layers)
     ]
-    linear = last_linear(classifier)
+    linear = last_linear(classifier.network)
     if linear is not None:
         handles.append(linear.register_forward_pre_hook(note_input))
     try:

@@ -16,12 +16,12 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from netinv_lightning.api import compose
-from netinv_lightning.applications.invert import make_module
 from netinv_lightning.classifiers.classifier import FrozenClassifier
 from netinv_lightning.data.module import ImageDataModule
 from netinv_lightning.data.outliers import gaussian_noise, outliers
 from netinv_lightning.data.spec import DataSpec
 from netinv_lightning.errors import InputError
+from netinv_lightning.inversion.build import make_module
 from netinv_lightning.inversion.module import InversionModule, Steps, own_randomness
 from netinv_lightning.metrics import names
 from netinv_lightning.progress import PlainProgress

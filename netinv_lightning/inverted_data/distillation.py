@@ -153,7 +153,10 @@ class Hint(nn.Module):
 
     def __init__(self, teacher: Classifier, student: Classifier) -> None:
         super().__init__()
-        self._last = [last_linear(teacher.network), last_linear(student.network)]  # in a list: no weights of this module
+        last = [layer for network in (teacher, student) if (layer := last_linear(network.network)) is not None]
+        if len(last) < 2:
+            raise ValueError("a network has no fully connected layer")
+        self._last = last  # in a list: no weights of this module
         self.read_BD: list[Tensor] = [torch.empty(0), torch.empty(0)]
         self.map = nn.Linear(self._last[1].in_features, self._last[0].in_features, bias=False)
         nn.init.eye_(self.map.weight)
