@@ -22,6 +22,8 @@ from netinv_lightning.inversion.module import InversionModule
 from netinv_lightning.resume import read_config
 from netinv_lightning.run_dir import RunDir
 
+DEFAULT_DATA = "mnist"  # of conf/config.yaml; nobody may have asked for it
+
 
 @dataclass(frozen=True)
 class FinishedRun:
@@ -42,22 +44,27 @@ class FinishedRun:
     summary: dict[str, float]
 
 
-def open_finished(directory: Path, key: str) -> FinishedRun:
+def open_finished(directory: Path, key: str, command: DictConfig | None = None) -> FinishedRun:
     """Opens `application.run`: its generators, or where it has none the samples that it kept.
 
     Args:
         directory: Of the run.
         key: The key that asks for a number of images, for the error where a run kept fewer.
+        command: The config of the command that opens it, whose `data.root` is taken; all else of the run's data is the run's.
 
     Raises:
-        InputError: if it is no run, another application's, or not done.
+        InputError: if it is no run, another application's, or not done, or the command names other data than the run's.
     """
     where = f"application.run={directory}"
     cfg = inversion_config(directory)
     if cfg.application.name not in INVERSIONS:
-        raise InputError(f"{where}: is a run of application={cfg.application.name}; give one of application=invert")
+        raise InputError(f"{where}: is a run of application={cfg.application.name}; give one of application={' or '.join(INVERSIONS)}")
     if (state := RunDir(directory).state) != "done":
         raise InputError(f"{where}: is not done ({state}); continue it with resume={directory}")
+    if command is not None:
+        if command.data.name not in (cfg.data.name, DEFAULT_DATA):
+            raise InputError(f"data={command.data.name}: the data of the run are {cfg.data.name}, and stay so; leave it out")
+        cfg.data.root = command.data.root
     summary: dict[str, float] = json.loads((directory / "summary.json").read_text())
     if checkpoint_of(directory).is_file():
         module = load_module(cfg, directory)

@@ -5,7 +5,7 @@ Shape suffixes: n images, m chosen images, C channels, H height, W width, N clas
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from netinv_lightning.data.module import ImageDataModule
 from netinv_lightning.data.sources import Split
-from netinv_lightning.data.spec import DataSpec
+from netinv_lightning.data.spec import SPECS, DataSpec, same_data, spec_of_classes
 from netinv_lightning.data.splits import stratified_indices
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.inversion.evaluation import Inverter, batches, draw_batch
@@ -119,8 +119,9 @@ def open_real(cfg: DictConfig, spec: DataSpec) -> tuple[ImageDataModule | None, 
     """The real data that `cfg.data` names, or why they are not at hand.
 
     Raises:
-        InputError: for anything wrong but missing files, and for data of another shape than a classifier of `spec` takes.
+        InputError: for anything wrong but missing files, and for data that a classifier of `spec` was plainly not trained on.
     """
+    check_named(cfg, spec)
     try:
         real = ImageDataModule(**cfg.data)
     except InputError as error:
@@ -132,20 +133,43 @@ def open_real(cfg: DictConfig, spec: DataSpec) -> tuple[ImageDataModule | None, 
 
 
 def check_real(real: ImageDataModule, spec: DataSpec) -> None:
-    """Refuses data of other classes, channels or size than a classifier of `spec` takes.
+    """Refuses data of another shape than a classifier of `spec` takes, and those that it was plainly not trained on.
 
     Raises:
         InputError: naming the data set and what differs.
     """
+    _check_facts(real.spec, real.classes, spec)
+
+
+def check_named(cfg: DictConfig, spec: DataSpec) -> None:
+    """The same of the data that `cfg.data` names, without reading any, as far as their facts are known by name.
+
+    Raises:
+        InputError: naming the data set and what differs.
+    """
+    if (facts := SPECS.get(cfg.data.name)) is not None:
+        classes = cfg.data.classes
+        _check_facts(facts if classes is None else spec_of_classes(facts, classes), classes, spec)
+
+
+def _check_facts(facts: DataSpec, classes: Sequence[int] | None, spec: DataSpec) -> None:
+    if facts.name in SPECS and spec.name in SPECS and not same_data(facts.name, spec.name):
+        raise InputError(
+            f"data={facts.name}: the classifier was trained on {spec.name}, as its card says; name that, with data={spec.name}, or "
+            "another classifier"
+        )
+    if classes is None and facts.name in SPECS and spec.name in SPECS and set(spec.class_names) < set(facts.class_names):
+        labels = ",".join(str(facts.class_names.index(name)) for name in spec.class_names)
+        raise InputError(f"data.classes: the classifier knows {', '.join(spec.class_names)} alone; add 'data.classes=[{labels}]'")
     for fact in ("num_classes", "channels", "image_size"):
-        if (there := getattr(real.spec, fact)) != (here := getattr(spec, fact)):
+        if (there := getattr(facts, fact)) != (here := getattr(spec, fact)):
             raise InputError(
-                f"data={real.spec.name}: its images have {fact}={there}, the classifier takes {fact}={here}; "
+                f"data={facts.name}: its images have {fact}={there}, the classifier takes {fact}={here}; "
                 "name the data set that it was trained on"
             )
-    if real.classes is not None and real.spec.class_names != spec.class_names:
+    if classes is not None and facts.class_names != spec.class_names:
         raise InputError(
-            f"data.classes={list(real.classes)}: these are {', '.join(real.spec.class_names)}, the classifier's are "
+            f"data.classes={list(classes)}: these are {', '.join(facts.class_names)}, the classifier's are "
             f"{', '.join(spec.class_names)}; name those that it was trained on, in their order"
         )
 

@@ -19,6 +19,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from netinv_lightning.errors import Preempted
 
 SIGTERM_STATUS = int(128 + signal.SIGTERM)
+SIGPIPE_STATUS = 128 + 13  # not every system has the signal
 
 
 def end_with_parent() -> None:

@@ -25,6 +25,7 @@ from netinv_lightning.config import CONF, register
 from netinv_lightning.config_check import check
 from netinv_lightning.config_errors import explain
 from netinv_lightning.errors import InputError, Preempted, one_line
+from netinv_lightning.processes import SIGPIPE_STATUS
 from netinv_lightning.resume import resumed_config
 from netinv_lightning.run_dir import RunDir, first_process
 from netinv_lightning.sweep import SIGTERM_STATUS, finish_sweep, retry_arguments, run_swept_job, set_device, sweeps_watched
@@ -109,6 +110,9 @@ def _start() -> int:
         job()
     except (InputError, HydraException, OmegaConfBaseException) as error:
         return _refuse(error)
+    except BrokenPipeError:  # whoever read the help has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the interpreter's last flush does not fail as well
+        return SIGPIPE_STATUS
     except OSError as error:  # Hydra makes the run's directory before the job starts
         return _refuse(
             InputError(f"output: the run directory cannot be made ({one_line(error)}); set output=FOLDER to one that can be written")

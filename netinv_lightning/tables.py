@@ -12,6 +12,9 @@ from pathlib import Path
 
 from netinv_lightning.run_dir import write_atomically
 
+WIDTH = 100  # of a table, in characters
+BETWEEN = 2  # columns of a table
+TEXT_WIDTH = 20  # that a column of words keeps; beyond it, they are broken into lines
 Cell = str | float | int | None
 """None is shown as an empty cell."""
 
@@ -49,19 +52,29 @@ def _write_markdown(table: Table, path: Path) -> None:
 
 
 def show(table: Table) -> None:
-    """Prints the table, 100 columns wide where the output is no terminal."""
+    """Prints the table: as wide as the terminal, without one 100 columns, and wider where it would lose cells."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table as RichTable
     from rich.text import Text
 
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
     printed = RichTable(title=table.title, title_justify="left", box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
-    for number, column in enumerate(table.columns):
-        numeric = all(re.fullmatch(r"[-0-9. ±]*", shown(row[number])) for row in table.rows)
-        printed.add_column(Text(column), justify="right" if numeric else "left", no_wrap=numeric)
-    for row in table.rows:
-        printed.add_row(*(Text(shown(cell)) for cell in row))
-    console = Console(width=None if sys.stdout.isatty() else 100)
+    columns = [[shown(row[number]) for row in table.rows] for number in range(len(table.columns))]
+    numeric = [all(re.fullmatch(r"[-0-9. ±]*", cell) for cell in cells) for cells in columns]
+    longest = [max(map(len, cells), default=0) for cells in columns]
+    room = console.width - BETWEEN * len(columns)
+    fits = sum(max(cell, len(column)) for cell, column in zip(longest, table.columns, strict=True)) <= room
+    # Else each column is as wide as its cells and the longest word above them; rich itself would leave whole columns out.
+    least = [
+        max(cell if of_numbers else min(cell, TEXT_WIDTH), *map(len, column.split()), 0)
+        for cell, of_numbers, column in zip(longest, numeric, table.columns, strict=True)
+    ]
+    for column, of_numbers, width in zip(table.columns, numeric, least, strict=True):
+        printed.add_column(Text(column), justify="right" if of_numbers else "left", width=None if fits else width)
+    for cells in zip(*columns, strict=True):
+        printed.add_row(*map(Text, cells))
+    console.width += max(0, sum(least) - room)
     console.print(printed)
     for note in table.notes:
         console.print(Text(note))

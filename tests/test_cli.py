@@ -144,6 +144,17 @@ def test_multirun_goes_on_after_a_job_that_fails(tmp_path: Path) -> None:
     assert "conditioning.temperature=0.0: must be above 0" in states[1]
 
 
+def test_help_that_is_not_read_to_its_end_is_no_error() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "netinv_lightning.run", "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 141
+
+
 def test_help_and_completion_do_not_import_torch() -> None:
     code = "import sys, netinv_lightning.run; sys.exit(bool({'torch', 'lightning', 'numpy'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

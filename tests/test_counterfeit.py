@@ -123,7 +123,7 @@ def test_without_data_no_distance_is_told(inverted: Path, tmp_path: Path, monkey
 
 
 def test_rows_of_unequal_length_are_drawn(tmp_path: Path) -> None:
-    pairs = {"a": torch.rand(3, 2, 1, 8, 8), "b": torch.rand(1, 2, 1, 8, 8)}
+    pairs = {"none": torch.empty(0, 2, 1, 8, 8), "a": torch.rand(3, 2, 1, 8, 8), "b": torch.rand(1, 2, 1, 8, 8)}
     assert pairs_figure(pairs, tmp_path / "pairs.png").stat().st_size > 1000
 
 

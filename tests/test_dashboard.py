@@ -285,7 +285,7 @@ def test_saves_the_view_and_prints_its_address(monkeypatch: pytest.MonkeyPatch, 
     assert dashboard.main(["--entity", "me", "--project", "inversions"]) == 0
     (view,) = sent
     assert (view.entity, view.project, view.display_name) == ("me", "inversions", "Network inversion, mnist")
-    assert len(view.spec.section.panel_bank_config.sections) == 8
+    assert len(view.spec.section.panel_bank_config.sections) == 9
     assert capsys.readouterr().out == "https://wandb.example/me/inversions?nw=abc\n"
 
 

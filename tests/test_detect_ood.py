@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from omegaconf import open_dict
 
@@ -90,6 +92,20 @@ def test_a_kept_detector_scores_as_the_run_did(detected: Path) -> None:
         netinv_lightning.load_detector(detected, "nois")
 
 
+def test_a_detector_that_noise_told_nothing_says_so(tmp_path: Path) -> None:
+    """The classifier is surer of noise than of digits: every setting of ODIN is as bad as another, and images of one's own are a set."""
+    np.savez(tmp_path / "letters.npz", X=np.full((30, 20, 20), 128, dtype=np.uint8))
+    sets = f"application.outliers=[{tmp_path}/letters.npz]"
+    run(netinv_lightning.compose([*DIGITS, "application.samples=100", "application.detectors=[odin]", sets]), tmp_path / "run")
+    told = (tmp_path / "run" / "detection.md").read_text()
+    assert re.search(r"odin is tuned on .* AUROC 0\.\d+: noise told nothing", told)
+    assert "outside: letters 30" in told
+    assert names.ood("odin", "letters", "auroc") in json.loads((tmp_path / "run" / "summary.json").read_text())
+    (tmp_path / "letters.npz").rename(tmp_path / "mean.npz")
+    with pytest.raises(InputError, match=r"mean.npz: would be called mean in the results, like something else; rename it"):
+        run(netinv_lightning.compose([*DIGITS, sets.replace("letters", "mean")]), tmp_path / "refused")
+
+
 def test_the_perturbation_study_has_a_row_each_norm_direction_strength_and_detector(detected: Path) -> None:
     with (detected / "shifts.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -126,7 +142,8 @@ def test_noise_is_told_from_digits(detected: Path) -> None:
 
 def test_figures_are_there_twice(detected: Path) -> None:
     assert {path.name for path in (detected / "figures").iterdir()} == {
-        f"{stem}.{kind}" for stem in ("detection", "confidence", "roc", "shifts") for kind in ("png", "pdf")
+        "garbage_noise.png",
+        *(f"{stem}.{kind}" for stem in ("detection", "confidence", "roc", "shifts") for kind in ("png", "pdf")),
     }
 
 
@@ -158,11 +175,14 @@ def test_a_wrong_key_of_garbage_is_told(overrides: list[str], line: str) -> None
     [
         (["application.outliers=[mnist]"], r"application.outliers=mnist: is the classifier's own data \(mnist5k\)"),
         (["application.outliers=[noise]"], r"application.outliers=noise: no such set"),
+        (["application.outliers=[photos/]"], r"application.outliers=photos/: there is no such file or folder \(looked for /"),
+        (["application.outliers=[npz]"], r"application.outliers=npz: no such set; .*for images of your own name an .npz file with X"),
+        (["data=fashion_mnist"], r"data=fashion_mnist: the classifier was trained on mnist, as its card says; name that, with data=mnist"),
         (["application.outliers=[]"], r"application.outliers: must name one or more"),
         (["application.detectors=[smood]"], r"application.detectors=smood: "),
         (["application.samples=99"], r"application.samples=99: must be 100 or more"),
         (["data.val_fraction=0"], r"data.val_fraction=0.0: must be above 0"),
-        (["data=cifar10", "data.root=nowhere"], r"data=cifar10: detectors are fitted and judged on it; no real data"),
+        (["data=mnist", "data.root=nowhere"], r"data=mnist: detectors are fitted and judged on it; no real data"),
         (["application.detectors=[msp,msp]"], r"application.detectors=\['msp', 'msp'\]: names one twice"),
         (["application.strengths=[2.0]"], r"application.strengths=\[2.0\]: "),
         (["resume=somewhere"], r"resume=somewhere: application=detect_ood keeps no checkpoints"),

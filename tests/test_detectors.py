@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import pickle
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -360,14 +361,15 @@ def test_an_unknown_detector_is_refused(mlp: tuple[Known, dict[str, Detector]]) 
 @pytest.mark.parametrize(
     ("images_nCHW", "message"),
     [
-        (torch.zeros(5, 3, 2, 2), r"^images: \[5, 3, 2, 2\] .* shape \[1, 2, 2\]; convert them$"),
-        (torch.zeros(5, 1, 2, 2, dtype=torch.uint8), r"torch.uint8; must be .* floating-point"),
+        (torch.zeros(5, 3, 2, 2), r"^images: \[5, 3, 2, 2\] .* shape, \[n, 1, 2, 2\], a single one as image\[None\]$"),
+        (torch.zeros(5, 1, 2, 2, dtype=torch.uint8), r"^images: are uint8; must be in \[0, 1\]: images.float\(\) / 255$"),
+        (torch.zeros(5, 1, 2, 2).numpy(), r"^images: are a ndarray; must be a tensor, as torch.from_numpy\(images\) makes of an array$"),
         (torch.zeros(0, 1, 2, 2), r"one or more"),
         (torch.full((5, 1, 2, 2), 1.01), r"^images: some pixels are NaN or outside of \[0, 1\]"),
         (torch.full((5, 1, 2, 2), math.nan), r"^images: some pixels are NaN or outside of \[0, 1\]"),
     ],
 )
-def test_what_are_no_images_is_refused(images_nCHW: Tensor, message: str) -> None:
+def test_what_are_no_images_is_refused(images_nCHW: Any, message: str) -> None:
     good_nCHW = torch.rand(30, 1, 2, 2, generator=source())
     detector = fit("msp", gather(linear_classifier(), good_nCHW, torch.arange(30) % 3, good_nCHW))
     with pytest.raises(InputError, match=message):

@@ -382,6 +382,8 @@ def test_a_run_without_a_generator_shows_what_it_kept(tmp_path: Path) -> None:
         (["augmentation.shift=-1"], r"augmentation.shift=-1.0: must be a finite number, 0 or more"),
         (["+application.student.stages=[[8],[8],[8],[8],[8]]"], r"application.student=.*cannot be made: .*poolings leave nothing"),
         (["application.student={_target_: torch.nn.Identity}"], r"application.student=.*Identity.*: "),
+        (["data=fashion_mnist"], r"data=fashion_mnist: the data of the run are mnist5k, and stay so; leave it out"),
+        (["application.run="], r"application.run: name the finished run whose images are used"),
         (["resume=somewhere"], r"application=distill keeps no checkpoints"),
     ],
 )

@@ -165,7 +165,7 @@ def test_real_images_are_named_or_said_to_be_missing(compose: Compose, tmp_path:
     assert "netinv explore downloads nothing" in note
     images, note = real_images(compose("data=mnist5k"), CIFAR10)
     assert images is None
-    assert "the classifier takes channels=3" in note
+    assert "the classifier was trained on cifar10" in note
 
 
 def test_a_picture_is_converted_by_the_rule_of_the_house(tmp_path: Path) -> None:

@@ -170,6 +170,22 @@ def test_each_image_brings_an_enlarged_crop_along(tmp_path: Path) -> None:
     assert [told["images"] for told in numbers] == [50, 50 + 2 * 30]
 
 
+def test_the_picture_shows_each_epochs_garbage() -> None:
+    """Rows of ten images: noise, then of the epoch its first images and their crops."""
+    overrides = ["zoom=4", "epochs=2", "initial=50", "per_class=3"]
+    training = training_of(
+        netinv_lightning.compose([
+            *("application=detect_ood", "data=mnist5k", "classifier.zoo=mnist_mlp", "garbage=noise"),
+            *(f"garbage.noise.{override}" for override in overrides),
+        ]),
+        "noise",
+    )  # fmt: skip
+    number_n = torch.arange(110).byte()
+    x_RKCHW, rows = training._shown(number_n[:, None, None, None].expand(110, 1, 28, 28))
+    assert rows == ["at first", "epoch 1", "enlarged"]
+    assert (x_RKCHW[:, :, 0, 0, 0] * 255).round().tolist() == [[*range(begin, begin + 10)] for begin in (0, 50, 80)]
+
+
 def test_every_epoch_adds_images_of_every_class(trained: tuple) -> None:
     training, _, numbers, _ = trained
     assert training.per_epoch == 200

@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -15,9 +16,9 @@ from pytorch_ood.dataset import img
 from torch import Tensor
 
 from netinv_lightning.data import sources
-from netinv_lightning.data.outliers import NOISE, check_outliers, in_shape_of, outliers, same_data
+from netinv_lightning.data.outliers import NOISE, called, check_outliers, in_shape_of, outliers
 from netinv_lightning.data.sources import mnist5k
-from netinv_lightning.data.spec import CIFAR10, MNIST
+from netinv_lightning.data.spec import CIFAR10, MNIST, same_data
 from netinv_lightning.detectors import noise
 from netinv_lightning.errors import InputError
 
@@ -236,6 +237,40 @@ def test_other_data_are_outliers(name: str, inside: str) -> None:
     check_outliers(name, inside)
     check_outliers(name, inside, train=True)
     assert not same_data(name, inside)
+
+
+def test_a_users_own_images_are_a_set(tmp_path: Path) -> None:
+    """An .npz file with X alone, and pictures of any size below a folder; converted as any other set is."""
+    gray_nHW = np.stack([np.full((28, 28), value, dtype=np.uint8) for value in (0, 51, 255)])
+    np.savez(tmp_path / "mine.npz", X=gray_nHW)
+    check_outliers(f"{tmp_path}/mine.npz", "mnist")
+    own_nCHW = outliers(f"{tmp_path}/mine.npz", MNIST, 10, 0, Path())
+    assert sorted(own_nCHW[:, 0, 0, 0].tolist()) == pytest.approx([0, 0.2, 1])
+    assert torch.equal(own_nCHW, own_nCHW[:, :, :1, :1].expand(3, 1, 28, 28))
+    (tmp_path / "photos" / "deep").mkdir(parents=True)
+    for name, colour in {"a.png": (255, 0, 0), "deep/b.PNG": (0, 0, 255)}.items():
+        Image.new("RGB", (40, 50), colour).save(tmp_path / "photos" / name)
+    (tmp_path / "photos" / "notes.txt").write_text("no picture")
+    check_outliers(f"{tmp_path}/photos", "cifar10")
+    photos_nCHW = outliers(f"{tmp_path}/photos", CIFAR10, 10, 0, Path())
+    assert photos_nCHW.shape == (2, 3, 32, 32)
+    assert sorted(photos_nCHW[:, :, 7, 7].tolist()) == [[0, 0, 1], [1, 0, 0]]
+    assert len(outliers(f"{tmp_path}/photos", CIFAR10, 1, 0, Path())) == 1
+    assert [called(name) for name in (f"{tmp_path}/mine.npz", "photos/", "svhn")] == ["mine", "photos", "svhn"]
+
+
+def test_own_images_that_cannot_be_read_are_one_line(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"application.outliers=nowhere/: there is no such file or folder"):
+        check_outliers("nowhere/", "mnist")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"empty: holds no pictures \(.jpg"):
+        outliers(f"{tmp_path}/empty", MNIST, 1, 0, Path())
+    (tmp_path / "empty" / "a.png").write_bytes(b"damaged")
+    with pytest.raises(InputError, match=r"a.png cannot be read .*; remove or replace it"):
+        outliers(f"{tmp_path}/empty", MNIST, 1, 0, Path())
+    np.savez(tmp_path / "mine.npz", Z=np.zeros(3))
+    with pytest.raises(InputError, match=r"mine.npz: holds \['Z'\], but not \['X'\]; save with np.savez\(path, X=...\)"):
+        outliers(f"{tmp_path}/mine.npz", MNIST, 1, 0, Path())
 
 
 def test_an_unknown_set_is_told_with_the_nearest() -> None:

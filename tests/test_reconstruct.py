@@ -164,6 +164,31 @@ def test_an_audit_without_any_attack_that_ended_says_so(trained: Path, tmp_path:
         run(cfg, tmp_path / "run")
 
 
+def test_data_of_another_set_are_refused_before_the_attack(trained: Path, tmp_path: Path) -> None:
+    """Without reading any: a verdict on images that the classifier never saw would reassure for nothing."""
+    for application in ("reconstruct", "audit"):
+        cfg = netinv_lightning.compose([f"application={application}", *of(trained), "data=fashion_mnist", "data.root=nowhere"])
+        with pytest.raises(InputError, match=r"data=fashion_mnist: the classifier was trained on mnist5k, as its card says; name that"):
+            run(cfg, tmp_path / "run")
+    cfg = netinv_lightning.compose(["application=reconstruct", "classifier.zoo=mnist_cnn", "data=mnist", "data.classes=[3,1]"])
+    with pytest.raises(InputError, match=r"data=mnist: its images have num_classes=2, the classifier takes num_classes=10"):
+        run(cfg, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_reconstruction_has_no_more_images_than_kkt_has_candidates_and_ends_with_a_verdict(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    attack = ["application=reconstruct", "method=kkt", "method.steps=1", "method.candidates=30", "application.student=false"]
+    run(netinv_lightning.compose([*attack, *of(trained), "application.members=60"]), tmp_path / "run")
+    with (tmp_path / "run" / "reconstruction.csv").open(newline="") as file:
+        rows = {row["images"]: row for row in csv.DictReader(file)}
+    assert rows[RECONSTRUCTIONS]["n"] == "30"
+    (verdict,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("verdict: ") and "strongest attack" in line]
+    found = float(rows["planted leak"]["p_value"]) <= 0.05
+    assert verdict.startswith("verdict: nothing was shown: " if found else "verdict: too few images to tell: ")
+
+
 @pytest.mark.parametrize(
     ("overrides", "told"),
     [

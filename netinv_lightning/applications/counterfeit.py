@@ -49,8 +49,7 @@ class CounterfeitApplication:
         check_share(cfg, "confidence")
         check_least(cfg, samples=1)
         app = cfg.application
-        run = open_finished(run_directory(cfg), "application.samples")
-        run.cfg.data.root = cfg.data.root
+        run = open_finished(run_directory(cfg), "application.samples", cfg)
         self.cfg, self.run_cfg, self.classifier = cfg, run.cfg, run.classifier
         asked = app.verifiers if app.verifiers is not None else run.cfg.application.verifiers
         self.verifiers = {name: load_zoo(name) for name in asked}
@@ -156,8 +155,7 @@ class CounterfeitApplication:
         for label, name in enumerate(spec.class_names):
             of_class_K = kept_n[images.labels_n[kept_n] == label][:PAIRS]
             beside = [] if self.reference is None else [self.reference.images_mCHW[inverted.neighbours["correlation"].index_n[of_class_K]]]
-            if len(of_class_K):
-                pairs[name] = torch.stack([images.images_nCHW[of_class_K], *beside], dim=1)
+            pairs[name if len(of_class_K) else f"{name} (none)"] = torch.stack([images.images_nCHW[of_class_K], *beside], dim=1)
         title = f"{self.run_cfg.name}: the surest counterfeits of each class"
         title += "\nbeside each, the training image that it correlates with most" if self.reference is not None else ""
         figure = pairs_figure(pairs, run_dir.figures / "counterfeits.png", title)

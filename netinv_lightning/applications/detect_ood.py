@@ -20,10 +20,12 @@ from omegaconf import DictConfig
 
 from netinv_lightning.classifiers.build import load_classifier
 from netinv_lightning.classifiers.kept import train_once
-from netinv_lightning.data.outliers import check_outliers, outliers
+from netinv_lightning.data.outliers import called, check_outliers, is_own, outliers
 from netinv_lightning.detectors import DETECTORS, Detector, fit, gather
 from netinv_lightning.detectors.exported import garbage_detector, write_fitted_on
+from netinv_lightning.detectors.garbage import ODDS_AND_ENERGY
 from netinv_lightning.detectors.shifts import check_strengths, shifts
+from netinv_lightning.detectors.tuned import BestLayer, Odin
 from netinv_lightning.errors import InputError, nearest
 from netinv_lightning.figures.shifts import shift_curves
 from netinv_lightning.garbage import GarbageTraining
@@ -32,12 +34,13 @@ from netinv_lightning.metrics import names
 from netinv_lightning.progress import tell
 from netinv_lightning.resume import refuse_resume
 from netinv_lightning.run_dir import RunDir
-from netinv_lightning.studies.contest import PLAIN, Contest, hold
+from netinv_lightning.studies.contest import PLAIN, RESERVED, Contest, hold
 from netinv_lightning.tables import show, write_table
 from netinv_lightning.tracking import check_logger, log_image, open_loggers
 from netinv_lightning.trainer import check_one_process, make_trainer
 
 LEAST_SAMPLES = 100
+TOLD = 0.55  # a detector that is tuned on images which it tells no better than this is not tuned
 
 
 class DetectOodApplication:
@@ -62,7 +65,7 @@ class DetectOodApplication:
             raise InputError(f"data.val_fraction={cfg.data.val_fraction}: must be above 0, some detectors are tuned on validation images")
         self.training, self.validation, self.test = (of_split(split, app.samples, cfg.seed) for split in (real.train, real.val, real.test))
         spec, root = self.classifier.spec, Path(cfg.data.root)
-        self.outside = {name: outliers(name, spec, app.samples, cfg.seed, root, real=real) for name in app.outliers}
+        self.outside = {called(name): outliers(name, spec, app.samples, cfg.seed, root, real=real) for name in app.outliers}
         self.garbage = {str(name): GarbageTraining(str(name), cfg, self.classifier, real) for name in cfg.garbage}
 
     def run(self, run_dir: RunDir) -> dict[str, float]:
@@ -92,7 +95,7 @@ class DetectOodApplication:
             }
             for logger in loggers:
                 logger.log_metrics(metrics, step=0)
-            self._show(run_dir, loggers, contest, metrics)
+            self._show(run_dir, loggers, contest, metrics, self._notes(fitted))
         return metrics
 
     def _fit(self) -> dict[str, Detector]:
@@ -117,9 +120,9 @@ class DetectOodApplication:
         print(study.verdict())
         return {names.ood_gain(gain.direction, gain.norm): gain.mean for gain in study.gains if gain.settings}
 
-    def _show(self, run_dir: RunDir, loggers: list[Logger], contest: Contest, metrics: dict[str, float]) -> None:
+    def _show(self, run_dir: RunDir, loggers: list[Logger], contest: Contest, metrics: dict[str, float], notes: list[str]) -> None:
         """Tables and figures, as files and in the loggers."""
-        tables = contest.tables(metrics, self._notes())
+        tables = contest.tables(metrics, notes)
         for stem, table in tables.items():
             write_table(table, run_dir.path, stem)
         controls = {name for name, choice in self.cfg.garbage.items() if choice.source != "inverted"}
@@ -129,14 +132,29 @@ class DetectOodApplication:
         if self.garbage:
             show(tables["classifiers"])
 
-    def _notes(self) -> list[str]:
-        counts = ", ".join(f"{name} {len(images)}" for name, images in self.outside.items())
-        return [
-            f"in-distribution: {self.cfg.data.name}, {len(self.test.labels_n)} test images; outside: {counts}",
+    def _notes(self, fitted: dict[str, Detector]) -> list[str]:
+        counts, classes = ", ".join(f"{name} {len(images)}" for name, images in self.outside.items()), self.cfg.data.classes
+        own = self.cfg.data.name if classes is None else f"{self.cfg.data.name}, classes {', '.join(self.classifier.spec.class_names)}"
+        notes = [
+            f"in-distribution: {own}, {len(self.test.labels_n)} test images; outside: {counts}",
             f"fitted on {len(self.training.labels_n)} training images; seed {self.cfg.seed}; sets of another shape are converted "
             "(netinv_lightning/data/outliers.py)",
-            "odin and oodl are tuned on validation images against noise: what they reach on noise is flattered; so are classifiers with "
-            "a garbage class, which begins as noise",
+        ]
+        for name, detector in fitted.items():
+            if isinstance(rule := detector.rule, Odin | BestLayer):
+                means = (
+                    "what it reaches on noise is flattered" if rule.auroc > TOLD else "noise told nothing, so it is as good as not tuned"
+                )
+                notes.append(f"{name} is tuned on validation images against noise; its best setting is {rule.told}: {means}")
+        if self.garbage:
+            notes.append("a garbage class begins as noise: what it reaches on noise is flattered")
+        if summed := [str(name) for name, choice in self.cfg.garbage.items() if choice.score == ODDS_AND_ENERGY]:
+            notes.append(
+                f"{', '.join(summed)}: scored by the odds of garbage and the energy of the other classes, summed (score={ODDS_AND_ENERGY})"
+            )
+        return [
+            *notes,
+            "from, to: 95 % interval of the AUROC, by bootstrap; error: least mean of both error rates over all thresholds",
             "fpr95_in: outside images accepted where 95 % of the own are; fpr95_out: own images rejected where 95 % of the outside are",
         ]
 
@@ -152,7 +170,7 @@ def _check_names(cfg: DictConfig) -> None:
     for key in ("detectors", "outliers"):
         if not app[key]:
             raise InputError(f"application.{key}: must name one or more")
-        if len(set(app[key])) < len(app[key]):
+        if len(set(map(called, app[key]))) < len(app[key]):
             raise InputError(f"application.{key}={list(app[key])}: names one twice")
     for name in app.detectors:
         if name not in DETECTORS:
@@ -162,3 +180,5 @@ def _check_names(cfg: DictConfig) -> None:
             raise InputError(f"garbage.{name}: is the name of another detector; choose another")
     for name in app.outliers:
         check_outliers(name, cfg.data.name, cfg.data.classes)
+        if is_own(name) and called(name) in (cfg.data.name, *RESERVED):
+            raise InputError(f"application.outliers={name}: would be called {called(name)} in the results, like something else; rename it")

@@ -53,8 +53,7 @@ class DistillApplication:
         check_positive(cfg, "lr", "temperature")
         check_not_negative(cfg, "features", "adversarial")
         directory = run_directory(cfg)
-        run = open_finished(directory, "application.run")
-        run.cfg.data.root = cfg.data.root
+        run = open_finished(directory, "application.run", cfg)
         self.cfg, self.run_cfg, self.teacher = cfg, run.cfg, run.classifier
         module = load_module(run.cfg, directory) if checkpoint_of(directory).is_file() else None
         # Generators, or the images that a run without any has kept.

@@ -63,7 +63,7 @@ class FinetuneApplication:
         if not 0 <= app.radius <= 1:
             raise InputError(f"application.radius={app.radius}: must be from 0 to 1, the range of a pixel")
         directory = run_directory(cfg)
-        run = open_finished(directory, "application.images")
+        run = open_finished(directory, "application.images", cfg)
         for key in OF_THE_COMMAND:
             run.cfg.data[key] = cfg.data[key]
         self.cfg, self.run_cfg, self.frozen = cfg, run.cfg, run.classifier

@@ -30,14 +30,14 @@ class InterpretApplication:
 
     def __init__(self, cfg: DictConfig) -> None:
         refuse_resume(cfg)
-        if cfg.application.run is None:
+        if not cfg.application.run:
             raise InputError("application.run: name the finished run whose images are studied: application.run=RUN_DIRECTORY")
         check_logger(cfg)
         self.cfg = cfg
-        self.inversion = open_finished(Path(cfg.application.run), "interpret.samples")
+        self.inversion = open_finished(Path(cfg.application.run), "interpret.samples", cfg)
         run_cfg = self.inversion.cfg
         _check_same_classifier(cfg, run_cfg)
-        run_cfg.data.root, run_cfg.interpret = cfg.data.root, cfg.interpret
+        run_cfg.interpret = cfg.interpret
         run_cfg.interpret.full = True
         self.study = Study(run_cfg, self.inversion.classifier, self.inversion.samples)
         if not checkpoint_of(Path(cfg.application.run)).is_file():

@@ -94,7 +94,7 @@ class InvertApplication:
                 for logger in loggers:
                     logger.log_metrics(metrics, step=step)
                 self._show(run_dir, loggers, draw(app.keep_samples), confusion_NN, step)
-                metrics |= self.afterwards(run_dir, loggers, draw, step)
+                metrics |= self.afterwards(run_dir, loggers, draw, step, metrics)
                 print(
                     f"inversion accuracy: {metrics[names.INVERSION_ACCURACY]:.4f} (soft), {metrics[names.INVERSION_ACCURACY_HOT]:.4f} (hot)"
                 )
@@ -152,10 +152,12 @@ class InvertApplication:
         module.to(trainer.strategy.root_device)
         module.autocast, module.report = trainer.precision_plugin.forward_context, BatchReport(loggers, module.steps)
 
-    def afterwards(self, run_dir: RunDir, loggers: list[Logger], draw: Callable[[int], Images], step: int) -> dict[str, float]:
+    def afterwards(
+        self, run_dir: RunDir, loggers: list[Logger], draw: Callable[[int], Images], step: int, known: Mapping[str, float]
+    ) -> dict[str, float]:
         """What is asked of the images once they are there, in one process; here `interpret=full`. Gives its metrics.
 
-        Images that cannot be studied do not take the inversion with them.
+        `known` is what has been measured before. Images that cannot be studied do not take the inversion with them.
         """
         if self.study is None:
             return {}

@@ -32,11 +32,11 @@ class MeasureApplication:
     def __init__(self, cfg: DictConfig) -> None:
         app = cfg.application
         refuse_resume(cfg)
-        if (app.run is None) == (app.samples is None):
+        if bool(app.run) == bool(app.samples):
             raise InputError("application.run: give a run directory, or application.samples=FILE.safetensors (one of the two)")
         self.known: dict[str, float] = {}
         self.draw: Callable[[int], Images]
-        measured_cfg = self._take_run(cfg, Path(app.run)) if app.run is not None else self._take_file(cfg, Path(app.samples))
+        measured_cfg = self._take_run(cfg, Path(app.run)) if app.run else self._take_file(cfg, Path(app.samples))
         asked = app.verifiers if app.verifiers is not None else measured_cfg.application.get("verifiers") or []
         self.report = Report(measured_cfg, self.classifier, {name: load_zoo(name) for name in asked}, self.samples)
         if app.samples is not None:
@@ -47,13 +47,13 @@ class MeasureApplication:
 
     def _take_run(self, cfg: DictConfig, directory: Path) -> DictConfig:
         """The config of a finished run, with what it left."""
-        run = open_finished(directory, "measure.samples")
+        run = open_finished(directory, "measure.samples", cfg)
         summary = run.summary
         if cfg.application.verifiers is not None:  # then what other networks said is not what these say
             summary = {name: value for name, value in summary.items() if not name.startswith("transfer/")}
         self.known = summary | last_losses(directory)
         self.classifier, self.samples, self.draw = run.classifier, run.samples, run.draw
-        run.cfg.data.root, run.cfg.measure = cfg.data.root, cfg.measure
+        run.cfg.measure = cfg.measure
         run.cfg.measure.full = True
         return run.cfg
 

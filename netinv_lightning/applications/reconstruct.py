@@ -8,7 +8,7 @@ The attack is an inversion like any other, and sees no data (A1-16): the real im
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
@@ -18,21 +18,24 @@ from netinv_lightning.classifiers.classifier import FrozenClassifier
 from netinv_lightning.data.module import ImageDataModule
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.figures.reconstruction import best_pairs_figure
-from netinv_lightning.image_sets import Images, open_real
+from netinv_lightning.image_sets import Images, check_named, open_real
 from netinv_lightning.measurement import Measurement
 from netinv_lightning.metrics import names
 from netinv_lightning.progress import tell
 from netinv_lightning.reconstruction.comparison import (
     CONTROLS,
     RECONSTRUCTIONS,
+    Compared,
     best_pairs,
     class_table,
     compare,
     comparison_table,
     full_table,
     mifid,
+    recognised,
 )  # fmt: skip
-from netinv_lightning.reconstruction.real_images import check_comparable, real_images, with_training_split
+from netinv_lightning.reconstruction.conclusion import Attacked, Conclusion, conclude
+from netinv_lightning.reconstruction.real_images import RealImages, check_comparable, real_images, with_training_split
 from netinv_lightning.run_dir import RunDir
 from netinv_lightning.tables import show, write_csv, write_table
 from netinv_lightning.tracking import log_image
@@ -47,17 +50,25 @@ class ReconstructApplication(InvertApplication):
 
     def __init__(self, cfg: DictConfig, classifier: FrozenClassifier | None = None) -> None:
         super().__init__(with_training_split(cfg), classifier)
+        check_named(self.cfg, self.module.classifier.spec)
 
-    def afterwards(self, run_dir: RunDir, loggers: list[Logger], draw: Callable[[int], Images], step: int) -> dict[str, float]:
-        metrics = super().afterwards(run_dir, loggers, draw, step)
+    def afterwards(
+        self, run_dir: RunDir, loggers: list[Logger], draw: Callable[[int], Images], step: int, known: Mapping[str, float]
+    ) -> dict[str, float]:
+        metrics = super().afterwards(run_dir, loggers, draw, step, known)
         try:
-            metrics |= self._compare(run_dir, loggers, draw(self.cfg.application.reconstructions), step)
+            metrics |= self._compare(run_dir, loggers, draw(self._count()), step, known.get(names.TRANSFER_ACCURACY))
         except InputError as error:  # the images are there, and kept
             log.warning("not compared with training images: %s", one_line(error))
         return metrics
 
-    def _compare(self, run_dir: RunDir, loggers: list[Logger], images: Images, step: int) -> dict[str, float]:
-        """Writes tables and figure of the comparison; gives its metrics."""
+    def _count(self) -> int:
+        """How many images are compared; `kkt` has no more than its candidates."""
+        asked: int = self.cfg.application.reconstructions
+        return min(asked, self.cfg.method.candidates) if self.cfg.method.name == "kkt" else asked
+
+    def _compare(self, run_dir: RunDir, loggers: list[Logger], images: Images, step: int, transfer: float | None) -> dict[str, float]:
+        """Writes tables and figure of the comparison and says what it shows; gives its metrics."""
         cfg, spec = self.cfg, self.module.classifier.spec
         data, missing = open_real(cfg, spec)
         if data is None:
@@ -74,6 +85,7 @@ class ReconstructApplication(InvertApplication):
         write_table(table, run_dir.path, "reconstruction", full=full_table(rows))
         write_csv(of_classes, run_dir.path / "reconstruction_classes.csv")
         show(table)
+        print(self._conclusion(rows, real, transfer).line)
         pairs = best_pairs(images, real)
         figure = best_pairs_figure(
             [(pair.reconstruction_CHW, pair.member_CHW, pair.held_out_CHW) for pair in pairs],
@@ -91,6 +103,14 @@ class ReconstructApplication(InvertApplication):
         for logger in loggers:
             logger.log_metrics(metrics, step=step)
         return metrics
+
+    def _conclusion(self, rows: Mapping[str, Compared], real: RealImages, transfer: float | None) -> Conclusion:
+        """What an audit of this attack alone would conclude."""
+        ncc = rows[RECONSTRUCTIONS].ncc
+        attacks = {self.cfg.name: Attacked(ncc.auc, ncc.auc_interval[0], ncc.p_value, transfer)}
+        beside, leak = rows["other real images"].ncc, rows["planted leak"].ncc
+        ceiling = recognised(self.verifiers, real.others)
+        return conclude(attacks, beside.auc_interval[1], leak.p_value, self.module.classifier.spec.num_classes, ceiling)
 
     def _taught(self, images: Images, data: ImageDataModule) -> dict[str, float]:
         """What a new network learns from the reconstructions alone; nothing without test images, or with fewer images than classes."""

@@ -26,14 +26,17 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 from torchvision import datasets
+from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms.functional import pil_to_tensor, rgb_to_grayscale
 
-from netinv_lightning.data.module import ImageDataModule
+from netinv_lightning.data.module import OWN_IMAGES, ImageDataModule
+from netinv_lightning.data.own_images import read_npz_images
 from netinv_lightning.data.sources import LOADERS, Split, open_or_download, torchvision_set
-from netinv_lightning.data.spec import SPECS, DataSpec
+from netinv_lightning.data.spec import SPECS, DataSpec, same_data
 from netinv_lightning.data.splits import stratified_indices
 from netinv_lightning.errors import InputError, nearest, one_line
 
+KEY = "application.outliers"
 LEFT_OUT = "left_out"
 """The set of the classes that `data.classes` does not name."""
 NOISE_STD = 0.25
@@ -72,22 +75,23 @@ STRUCTURED: dict[str, tuple[str, bool]] = {
     "places365": ("Places365", False),
 }
 """Classes of `pytorch_ood.dataset.img`, and whether they have a training split; without one, all images are for testing."""
-SAME = (("mnist", "mnist5k"), ("svhn", "svhn_head", "svhn_clean", "svhn_head_clean"), ("cifar100", "cifar100_subset"))
-"""Names of one and the same data, or of parts of it."""
 
 
-def same_data(one: str, other: str) -> bool:
-    """Whether two names stand for the same data, or for parts of it, which may share images."""
-    return one == other or any(one in family and other in family for family in SAME)
+def is_own(name: str) -> bool:
+    """Whether a set is a user's own: an .npz file with X, or a folder of pictures, as `photos/`."""
+    return name.endswith(".npz") or "/" in name
 
 
-def check_outliers(
-    name: str, inside: str, classes: Sequence[int] | None = None, train: bool = False, key: str = "application.outliers"
-) -> None:
+def called(name: str) -> str:
+    """What a set is called in results: a user's own by the name of its file or folder."""
+    return Path(name).stem if is_own(name) else name
+
+
+def check_outliers(name: str, inside: str, classes: Sequence[int] | None = None, train: bool = False, key: str = KEY) -> None:
     """Refuses, before anything is read, an unknown set, the in-distribution data itself, and a set without what is asked of it.
 
     Args:
-        name: Of the set.
+        name: Of the set, or the path of a user's own images.
         inside: Of the data that the classifier was trained on, `data.name`.
         classes: `data.classes`.
         train: Whether images to train on are wanted.
@@ -97,9 +101,14 @@ def check_outliers(
         InputError: naming the set.
     """
     where = f"{key}={name}"
+    if is_own(name):
+        if not Path(name).exists():
+            raise InputError(f"{where}: there is no such file or folder (looked for {Path(name).absolute()})")
+        return
     known = [*NOISE, *IMAGES, *STRUCTURED, LEFT_OUT]
     if name not in known:
-        raise InputError(f"{where}: no such set; {nearest(name, known)}")
+        own = "; for images of your own name an .npz file with X, or a folder with a / in its name"
+        raise InputError(f"{where}: no such set; {nearest(name, known)}{own if name in OWN_IMAGES or Path(name).exists() else ''}")
     if same_data(name, inside):
         remedy = (
             "name sets that it was not trained on" if classes is None else f"for the classes that data.classes leaves out name {LEFT_OUT}"
@@ -131,6 +140,8 @@ def outliers(
     Raises:
         InputError: if the data are not there or damaged, or there are none.
     """
+    if is_own(name):
+        return _own(Path(name), spec, count, seed)
     if name in NOISE:
         return NOISE[name](spec, count, seed if train else seed + TEST_STREAM)
     if name in STRUCTURED:
@@ -164,6 +175,27 @@ def _nothing_left_out(inside: str, key: str = "application.outliers") -> str:
     return f"{key}={LEFT_OUT}: data.classes leaves no images of {inside} out; name some of its classes, such as 'data.classes=[0,1,2,3,4]'"
 
 
+def _own(path: Path, spec: DataSpec, count: int, seed: int) -> Tensor:
+    """A user's own images; of a folder the pictures at any depth, of which only the chosen ones are opened."""
+    if path.is_file():
+        images_nCHW = read_npz_images(path, KEY)
+        return in_shape_of(spec, images_nCHW[_choice(len(images_nCHW), count, seed)].float() / 255)
+    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMG_EXTENSIONS)
+    if not files:
+        raise InputError(f"{KEY}={path}: holds no pictures ({', '.join(IMG_EXTENSIONS)})")
+    images = []
+    for index in _choice(len(files), count, seed).tolist():
+        try:
+            images.append(_opened(Image.open(files[index]), spec))
+        except Exception as error:  # Pillow answers damaged bytes with whatever it trips over
+            raise InputError(f"{KEY}={path}: {files[index]} cannot be read ({one_line(error)}); remove or replace it") from error
+    return torch.cat(images)
+
+
+def _choice(n: int, count: int, seed: int) -> Tensor:
+    return stratified_indices(torch.zeros(n, dtype=torch.int64), min(count, n), seed)
+
+
 def _structured(name: str, spec: DataSpec, count: int, seed: int, root: Path, train: bool) -> Tensor:
     """Images of a set of `STRUCTURED`, which are files of various sizes, so only the chosen ones are opened."""
     from pytorch_ood.dataset import img  # type: ignore[import-untyped]
@@ -178,9 +210,8 @@ def _structured(name: str, spec: DataSpec, count: int, seed: int, root: Path, tr
             f"data.root={root}: the outlier set {name} is not there or is damaged (looked in {root.absolute()}) and could not be "
             f"downloaded ({one_line(error)}). Put {dataset.filename} there and unpack it, so that its images lie in {folder.rstrip('/')}"
         ) from error
-    chosen_n = stratified_indices(torch.zeros(len(data), dtype=torch.int64), min(count, len(data)), seed)
     images = []
-    for index in chosen_n.tolist():
+    for index in _choice(len(data), count, seed).tolist():
         try:
             images.append(_opened(data[index][0], spec))
         except Exception as error:  # Pillow answers damaged bytes with whatever it trips over

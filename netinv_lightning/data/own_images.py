@@ -22,17 +22,43 @@ def read_npz(path: Path, key: str = "data.path") -> tuple[Split, tuple[str, ...]
         InputError: if the file is missing, damaged, or X and y are not of that kind.
     """
     where = f"{key}={path}"
+    X, y = _arrays(path, where, ("X", "y"))
+    images_nCHW = _images(X, where)
+    y = y.reshape(len(y)) if y.ndim == 2 and y.shape[1] == 1 else y
+    if y.shape != (len(X),) or not np.issubdtype(y.dtype, np.integer) or y.min() < 0:
+        raise InputError(f"{where}: y has shape {y.shape} and type {y.dtype}; it must be {len(X)} whole numbers from 0")
+    names = tuple(str(label) for label in range(int(y.max()) + 1))
+    return (images_nCHW, torch.from_numpy(y.astype(np.int64))), names
+
+
+def read_npz_images(path: Path, key: str) -> Tensor:
+    """Reads X alone, as uint8 images [n, C, H, W], labelled or not.
+
+    Raises:
+        InputError: as `read_npz`.
+    """
+    where = f"{key}={path}"
+    (X,) = _arrays(path, where, ("X",))
+    return _images(X, where)
+
+
+def _arrays(path: Path, where: str, wanted: tuple[str, ...]) -> list[np.ndarray]:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as content:  # pickled arrays could run code
-            if missing := {"X", "y"} - set(content.files):
-                raise InputError(f"{where}: holds {content.files}, but not {sorted(missing)}; save with np.savez(path, X=..., y=...)")
-            X, y = content["X"], content["y"]
+            if missing := {*wanted} - {*content.files}:
+                arguments = ", ".join(f"{name}=..." for name in wanted)
+                raise InputError(f"{where}: holds {content.files}, but not {sorted(missing)}; save with np.savez(path, {arguments})")
+            return [content[name] for name in wanted]
     except InputError:
         raise
     except Exception as error:  # numpy answers damaged bytes with whatever it trips over
         raise InputError(
-            f"{where}: cannot be read ({one_line(error)}); it must be an .npz file with X and y, plain number arrays"
+            f"{where}: cannot be read ({one_line(error)}); it must be an .npz file with {' and '.join(wanted)}, plain number arrays"
         ) from error
+
+
+def _images(X: np.ndarray, where: str) -> Tensor:
+    """[n, C, H, W] of any of the layouts."""
     if X.size == 0:
         raise InputError(f"{where}: X has shape {X.shape}: it holds no images")
     if X.dtype != np.uint8:
@@ -43,11 +69,7 @@ def read_npz(path: Path, key: str = "data.path") -> tuple[Split, tuple[str, ...]
         X = X.transpose(0, 3, 1, 2)
     if X.ndim != 4 or X.shape[1] not in (1, 3) or X.shape[2] != X.shape[3]:
         raise InputError(f"{where}: X has shape {X.shape}; it must be square images [n, H, W], [n, H, W, C] or [n, C, H, W], C = 1 or 3")
-    y = y.reshape(len(y)) if y.ndim == 2 and y.shape[1] == 1 else y
-    if y.shape != (len(X),) or not np.issubdtype(y.dtype, np.integer) or y.min() < 0:
-        raise InputError(f"{where}: y has shape {y.shape} and type {y.dtype}; it must be {len(X)} whole numbers from 0")
-    names = tuple(str(label) for label in range(int(y.max()) + 1))
-    return (torch.from_numpy(np.ascontiguousarray(X)), torch.from_numpy(y.astype(np.int64))), names
+    return torch.from_numpy(np.ascontiguousarray(X))
 
 
 def read_folder(path: Path, image_size: int | None, key: str = "data.path") -> tuple[Split, tuple[str, ...]]:

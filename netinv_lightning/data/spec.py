@@ -105,3 +105,11 @@ SPECS: dict[str, DataSpec] = {
     )
 }
 """Facts of the data sets that the project knows by name."""
+
+SAME = (("mnist", "mnist5k"), ("svhn", "svhn_head", "svhn_clean", "svhn_head_clean"), ("cifar100", "cifar100_subset"))
+"""Names of one and the same data, or of parts of it."""
+
+
+def same_data(one: str, other: str) -> bool:
+    """Whether two names stand for the same data, or for parts of it, which may share images."""
+    return one == other or any(one in family and other in family for family in SAME)

@@ -16,7 +16,7 @@ from torch import Tensor
 from netinv_lightning.classifiers.build import load_carded, load_classifier
 from netinv_lightning.classifiers.classifier import FrozenClassifier
 from netinv_lightning.detectors.detector import DETECTORS, Detector, fit
-from netinv_lightning.detectors.garbage import GarbageOdds, GarbageOddsAndEnergy
+from netinv_lightning.detectors.garbage import ODDS, GarbageOdds, GarbageOddsAndEnergy
 from netinv_lightning.detectors.known import gather
 from netinv_lightning.errors import InputError, nearest
 from netinv_lightning.image_sets import Images, read_tensors
@@ -31,7 +31,7 @@ def garbage_path(directory: Path, name: str) -> Path:
 
 def garbage_detector(name: str, score: str, classifier: FrozenClassifier, validation_nCHW: Tensor) -> Detector:
     """The detector that a classifier with a garbage class is, asked by one of `netinv_lightning.detectors.garbage.SCORES`."""
-    rule = GarbageOdds() if score == "odds" else GarbageOddsAndEnergy.fit(classifier, validation_nCHW)
+    rule = GarbageOdds() if score == ODDS else GarbageOddsAndEnergy.fit(classifier, validation_nCHW)
     return Detector(name, classifier, rule)
 
 

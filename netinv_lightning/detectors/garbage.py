@@ -14,7 +14,7 @@ from netinv_lightning.classifiers.classifier import FrozenClassifier
 from netinv_lightning.detectors import scores
 from netinv_lightning.detectors.seen import Seen, look
 
-SCORES = ("odds", "odds_and_energy")
+ODDS, ODDS_AND_ENERGY = SCORES = "odds", "odds_and_energy"
 """What a classifier with a garbage class can be asked; see `GarbageOdds` and `GarbageOddsAndEnergy`."""
 
 

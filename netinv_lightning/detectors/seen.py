@@ -79,12 +79,16 @@ def check(classifier: FrozenClassifier, images_nCHW: Tensor) -> None:
     Raises:
         InputError: saying what is wrong with them.
     """
+    if not isinstance(images_nCHW, Tensor):
+        raise InputError(f"images: are a {type(images_nCHW).__name__}; must be a tensor, as torch.from_numpy(images) makes of an array")
+    if images_nCHW.dtype == torch.uint8:
+        raise InputError("images: are uint8; must be in [0, 1]: images.float() / 255")
     spec = classifier.spec
     shape = (spec.channels, spec.image_size, spec.image_size)
     if images_nCHW.shape[1:] != shape or not images_nCHW.is_floating_point() or not len(images_nCHW):
         raise InputError(
             f"images: {list(images_nCHW.shape)} of {images_nCHW.dtype}; must be one or more floating-point images of the classifier's "
-            f"shape {list(shape)}; convert them"
+            f"shape, [n, {', '.join(map(str, shape))}], a single one as image[None]"
         )
     if not bool(((images_nCHW >= 0) & (images_nCHW <= 1)).all()):  # NaN is neither
         raise InputError("images: some pixels are NaN or outside of [0, 1]; scale the images to it")

@@ -57,6 +57,10 @@ class Odin:
         assert best is not None
         return cls(known.classifier, best[1], best[2], best[0])
 
+    @property
+    def told(self) -> str:
+        return f"temperature {self.temperature:g}, step {self.step:g}, AUROC {self.auroc:.3f}"
+
     def __call__(self, seen: Seen) -> Tensor:
         if self.step == 0:
             return _softened(seen.logits_nN, self.temperature)
@@ -98,6 +102,10 @@ class BestLayer:
                 best = cls(layer, machine, value)
         assert best is not None
         return best
+
+    @property
+    def told(self) -> str:
+        return f"layer {self.layer}, AUROC {self.auroc:.3f}"
 
     def __call__(self, seen: Seen) -> Tensor:
         return -torch.from_numpy(self.machine.decision_function(seen.layers[self.layer].double().numpy()))

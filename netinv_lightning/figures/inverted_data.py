@@ -25,18 +25,18 @@ def pairs_figure(pairs: Mapping[str, Tensor], path: Path, title: str = "") -> Pa
     """Draws rows of counterfeits, each with its nearest real image where that is given.
 
     Args:
-        pairs: By the name of the row, images [K, S, C, H, W] in [0, 1], S being 1 or 2; K may differ. Of more than 20 rows the first
-            20 are drawn.
+        pairs: By the name of the row, images [K, S, C, H, W] in [0, 1], S being 1 or 2; K may differ, and be 0. Of more than 20 rows
+            the first 20 are drawn.
         path: Where the PNG goes.
         title: Above the picture.
     """
     names = list(pairs)[:LARGEST_GRID]
     shown = [pairs[name] for name in names]
     K, S = max(len(of_row) for of_row in shown), shown[0].shape[1]
+    blank = torch.ones(shown[0].shape[1:])
     width, height = K * S * INCH + (K - 1) * APART * INCH, len(names) * INCH
-    figure = Figure(figsize=(max(width + 0.8, LEAST_WIDTH), height + 1.4), layout="constrained")
+    figure = Figure(figsize=(max(width + 0.8, LEAST_WIDTH), height + 1.7), layout="constrained")
     for column, axes in enumerate(figure.subplots(1, K, squeeze=False)[0]):
-        blank = torch.ones_like(shown[0][0])
         x_RSCHW = torch.stack([of_row[column] if column < len(of_row) else blank for of_row in shown])
         draw_images(axes, x_RSCHW, names if column == 0 else (), SIDE_BY_SIDE[:S])
         axes.tick_params("y", labelsize=9)

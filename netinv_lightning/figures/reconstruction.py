@@ -59,7 +59,7 @@ def audit_figure(rows: Mapping[str, tuple[float, tuple[float, float]]], attacks:
         title: Above the picture.
     """
     with matplotlib.style.context(PAPER):
-        figure = Figure(figsize=(TWO_COLUMNS * 0.75, 0.9 + 0.24 * len(rows)), layout="constrained")
+        figure = Figure(figsize=(TWO_COLUMNS * 0.75, 1.05 + 0.24 * len(rows)), layout="constrained")
         axes = figure.subplots()
         for row, (name, (auc, (low, high))) in enumerate(rows.items()):
             colour, filled = (PALETTE[0], PALETTE[0]) if name in attacks else (NEUTRAL, "white")
@@ -68,7 +68,7 @@ def audit_figure(rows: Mapping[str, tuple[float, tuple[float, float]]], attacks:
         axes.axvline(0.5, color=NEUTRAL, linewidth=0.6, linestyle="--")
         axes.set_yticks(range(len(rows)), list(rows))
         axes.invert_yaxis()
-        axes.set_xlabel("chance that a training image is nearer than a held-out one (AUC, 95 %); 0.5 gives nothing away")
+        axes.set_xlabel("chance that a training image is nearer than a held-out one\n(AUC and 95 % interval; 0.5 gives nothing away)")
         axes.set_title(title)
         axes.spines[["top", "right"]].set_visible(False)
         return write_whole(figure, path, dpi=DPI)

@@ -13,6 +13,7 @@ import lightning as L
 import torch
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
 
 from netinv_lightning.checkpointing import Checkpoints
 from netinv_lightning.classifiers.build import described_network
@@ -20,22 +21,26 @@ from netinv_lightning.classifiers.checkpoint import fill, load_weights, read_car
 from netinv_lightning.classifiers.classifier import Classifier, FrozenClassifier
 from netinv_lightning.classifiers.training import MODULE_KEYS
 from netinv_lightning.data.module import ImageDataModule
-from netinv_lightning.data.outliers import check_outliers, gaussian_noise, same_data
+from netinv_lightning.data.outliers import check_outliers, gaussian_noise
+from netinv_lightning.data.spec import same_data
 from netinv_lightning.detectors.exported import garbage_path
 from netinv_lightning.detectors.garbage import SCORES
 from netinv_lightning.errors import InputError, nearest, one_line
+from netinv_lightning.figures import image_grid
 from netinv_lightning.garbage.extended import extended_network, take_over, with_garbage_class
 from netinv_lightning.garbage.module import GarbageModule
 from netinv_lightning.garbage.source import SOURCES, Inverted, Noise, RealOutliers, Source, as_bytes, noise_seed
 from netinv_lightning.metrics import names
 from netinv_lightning.progress import PlainProgress, tell
 from netinv_lightning.run_dir import RunDir
+from netinv_lightning.tracking import log_image
 from netinv_lightning.trainer import expected_warnings, make_trainer
 
 CHOICES = {
     "source": tuple(SOURCES), "start": ("trained", "scratch"), "generator": ("warm", "fresh"), "batch_norm": ("batch", "kept"),
     "balanced": ("all", "garbage"), "score": SCORES,
 }  # fmt: skip
+SHOWN = 20  # images of an epoch in the picture
 LEAST = {"epochs": 1, "zoom": 1, "lr": 0.0, "weight": 0.0, "images": 2, "initial": 2, "per_class": 1, "steps": 1, "warm_steps": 1}
 
 
@@ -116,6 +121,20 @@ class GarbageTraining:
         last = checkpoints.last if run_dir.resuming and checkpoints.last.is_file() else None
         with expected_warnings():
             trainer.fit(module, ckpt_path=last, weights_only=True)
+        picture = image_grid(*self._shown(module.garbage_nCHW), run_dir.figures / f"garbage_{self.name}.png", f"{self.name}: its garbage")
+        log_image(loggers, names.figure(picture.stem), picture, 0, f"{self.name}: its garbage, epoch by epoch")
+
+    def _shown(self, garbage_nCHW: Tensor) -> tuple[Tensor, list[str]]:
+        """Of the garbage of each epoch the first images, one a class where it is inverted, [R, K, C, H, W], and a name each row."""
+        options, per_epoch = self.options, self.per_epoch
+        K = min(options.initial, per_epoch // options.per_class, SHOWN)
+        rows, names_of_rows, begin = [garbage_nCHW[:K]], ["at first"], options.initial
+        for epoch in range(1, self.epochs):
+            for told in (f"epoch {epoch}", *(["enlarged"] if options.zoom > 1 else [])):
+                rows.append(garbage_nCHW[begin : begin + K])
+                names_of_rows.append(told)
+                begin += per_epoch
+        return torch.stack(rows).float() / 255, names_of_rows
 
     def _tell_epoch(self, loggers: list[Logger]) -> Callable[[int, dict[str, float]], None]:
         def tell_epoch(epoch: int, numbers: dict[str, float]) -> None:

@@ -107,7 +107,10 @@ def make_kkt(cfg: DictConfig, classifier: FrozenClassifier | None = None) -> Kkt
         **_options(cfg),
     )
     if classifier.batch_norms:
-        log.warning("method=kkt: the network has BatchNorm, for which the theory does not hold; it is taken as in evaluation")
+        log.warning(
+            "method=kkt: the network has BatchNorm, for which the theory does not hold; it is taken as in evaluation. One without is "
+            "trained with +classifier.network.batch_norm=false"
+        )
     return kkt
 
 

@@ -20,7 +20,7 @@ def run_directory(cfg: DictConfig) -> Path:
     Raises:
         InputError: if it names none.
     """
-    if cfg.application.run is None:
+    if not cfg.application.run:
         raise InputError("application.run: name the finished run whose images are used: application.run=RUN_DIRECTORY")
     return Path(cfg.application.run)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import torch
 from torch import Tensor
@@ -230,6 +231,13 @@ def class_table(title: str, compared: Compared, class_names: Sequence[str]) -> T
         [class_names[label], of.auc, *of.auc_interval, of.gap, *of.gap_interval, of.p_value] for label, of in compared.classes.items()
     ]
     return Table(title, ("class", "AUC", "AUC low", "AUC high", "gap", "gap low", "gap high", "p"), rows)
+
+
+def recognised(verifiers: Sequence[FrozenClassifier], others: Images) -> float:
+    """The ceiling of transfer: mean accuracy of the verifiers on other real images; 1 without any."""
+    answers = [look(verifier, others.images_nCHW).logits_nN.argmax(dim=1) for verifier in verifiers]
+    right = [float((answer_n == others.labels_n).double().mean()) for answer_n in answers]
+    return fmean(right) if right else 1.0
 
 
 def mifid(images: Images, real: RealImages, verifiers: Mapping[str, FrozenClassifier]) -> dict[str, float]:

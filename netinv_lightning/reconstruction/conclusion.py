@@ -16,9 +16,10 @@ TOO_FEW = "too few images to tell"
 MEANINGS = {
     GIVES_AWAY: "reconstructions lie nearer to images that it was trained on than to images that it was not",
     TYPICALITY: "other networks recognise the reconstructions, and they lie no nearer to training images than to held-out ones",
-    NOTHING_SHOWN: "no attack reached images that other networks recognise, or nearness to training images; another attack may",
+    NOTHING_SHOWN: "no attack was seen to reach nearness to training images, or images that other networks recognise; another attack may",
     TOO_FEW: "even the leak that was planted is not found among so few images",
 }
+NO_VERIFIERS = "whether other networks recognise the images (name some in application.verifiers)"
 CHANCE_OF_ERROR = 0.05
 """Of all attacks together."""
 
@@ -42,20 +43,22 @@ class Attacked:
 
 @dataclass(frozen=True)
 class Conclusion:
-    """What the classifier gives away, the evidence, and the attack that showed most."""
+    """What the classifier gives away, the evidence, the attack that showed most, and what could not be tested."""
 
     name: str
     strongest: str
     evidence: tuple[Evidence, ...]
+    not_tested: tuple[str, ...] = ()
 
     @property
     def line(self) -> str:
         told = "; ".join(f"{rung.metric} {rung.value:.3f}, threshold {rung.threshold:.3f}" for rung in self.evidence)
-        return f"verdict: {self.name}: {MEANINGS[self.name]} (strongest attack: {self.strongest}; {told})"
+        untested = f"; not tested: {'; '.join(self.not_tested)}" if self.not_tested else ""
+        return f"verdict: {self.name}: {MEANINGS[self.name]} (strongest attack: {self.strongest}; {told}){untested}"
 
     def as_dict(self) -> dict[str, Any]:
         evidence = [{**asdict(rung), "margin": rung.margin} for rung in self.evidence]
-        return {"verdict": self.name, "line": self.line, "evidence": evidence, "not_tested": []}
+        return {"verdict": self.name, "line": self.line, "evidence": evidence, "not_tested": list(self.not_tested)}
 
 
 def corrected(p_values: Mapping[str, float]) -> dict[str, float]:
@@ -102,7 +105,7 @@ def conclude(
         return Conclusion(TOO_FEW, strongest, tuple(evidence))
     transfers = {name: attack.transfer for name, attack in attacks.items() if attack.transfer is not None}
     if not transfers:
-        return Conclusion(NOTHING_SHOWN, strongest, tuple(evidence))
+        return Conclusion(NOTHING_SHOWN, strongest, tuple(evidence), (NO_VERIFIERS,))
     typical, needed = max(transfers, key=lambda name: transfers[name]), half_way(1 / num_classes, ceiling)
     reached = transfers[typical] > needed
     evidence.append(Evidence("do other networks recognise the images?", f"transfer of {typical}", transfers[typical], needed, reached))

@@ -23,6 +23,8 @@ from netinv_lightning.tables import Cell, Table
 
 PLAIN = "plain"
 """Name of the classifier without a garbage class."""
+RESERVED = ("own", "mean", "best")
+"""What sets may not be called, since metrics are."""
 COLUMNS = {
     "auroc": "AUROC",
     "auroc_low": "from",
@@ -159,9 +161,10 @@ CLASSIFIER_COLUMNS = {
 }
 """What is told of a classifier's view of a set, by the name of the metric."""
 CLASSIFIER_NOTES = [
+    "garbage rate: share whose likeliest class is garbage; a detector may tell them apart by the score where it is 0",
     "accuracy: garbage is a wrong answer; confidence: mean of the greatest probability of a class other than garbage",
     "gap: least confident image of the own less the most confident one outside that is taken for a class; the papers claim that it is "
-    "above 0 (A4-8); but 5 %: without the most extreme 5 % of either; violations: share of the set that speaks against the claim",
+    "above 0; but 5 %: without the most extreme 5 % of either; violations: share of the set that speaks against the claim",
 ]
 
 
