@@ -260,8 +260,8 @@ def test_a_users_own_images_are_a_set(tmp_path: Path) -> None:
 
 
 def test_own_images_that_cannot_be_read_are_one_line(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"application.outliers=nowhere/: there is no such file or folder"):
-        check_outliers("nowhere/", "mnist")
+    with pytest.raises(InputError, match=r"nowhere/: there is no such file or folder"):
+        check_outliers(f"{tmp_path}/nowhere/", "mnist")
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"empty: holds no pictures \(.jpg"):
         outliers(f"{tmp_path}/empty", MNIST, 1, 0, Path())
