@@ -116,7 +116,7 @@ def judge(metrics: Mapping[str, float], num_classes: int, ceiling: float | None 
     evidence = [_rung("does the inverted classifier agree?", metrics, names.INVERSION_ACCURACY, half_way(chance, 1.0))]
     if not evidence[-1].passed:
         return Verdict(NO_INVERSION, tuple(evidence))
-    untested_nearness = "whether they are training-like (needs the real data and measure=full)"
+    untested_nearness = "whether they are training-like (needs the real data: measure=full, or application=reconstruct)"
     if names.TRANSFER_ACCURACY not in metrics:
         no_verifiers = "whether other networks agree (name some in application.verifiers)"
         return Verdict(NOT_TOLD, tuple(evidence), (no_verifiers, untested_nearness))

@@ -186,7 +186,8 @@ def _own(path: Path, spec: DataSpec, count: int, seed: int) -> Tensor:
     images = []
     for index in _choice(len(files), count, seed).tolist():
         try:
-            images.append(_opened(Image.open(files[index]), spec))
+            with Image.open(files[index]) as image:
+                images.append(_opened(image, spec))
         except Exception as error:  # Pillow answers damaged bytes with whatever it trips over
             raise InputError(f"{KEY}={path}: {files[index]} cannot be read ({one_line(error)}); remove or replace it") from error
     return torch.cat(images)
