@@ -217,7 +217,9 @@ def test_a_verifier_that_is_the_classifier_itself() -> None:
 def test_networks_and_data_of_another_shape() -> None:
     with pytest.raises(InputError, match=r"application.verifiers=cifar10_vit: has channels=3, .* channels=1"):
         Measurement(load_zoo("mnist_cnn"), {"cifar10_vit": load_zoo("cifar10_vit")}, None)
-    with pytest.raises(InputError, match=r"data=mnist5k: its images have channels=1"):
+    with pytest.raises(
+        InputError, match=r"data=mnist5k: the classifier was trained on cifar10, as its card says; name that, with data=cifar10"
+    ):
         Measurement(load_zoo("cifar10_cnn"), {}, ImageDataModule(name="mnist5k"))
 
 

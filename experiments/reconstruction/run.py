@@ -39,8 +39,15 @@ SMALL_CNN = ["classifier=cnn", "+classifier.network.stages=[[16],[32],[32]]", "~
 FACTORS: dict[str, list[str]] = {
     "as it is": [],
     "CNN": SMALL_CNN,
-    "CNN average pooling": [*SMALL_CNN, "+classifier.network.pool=avg"],
-    "ViT": ["classifier=vit", "+classifier.network.stem=0", *(f"~classifier.network.{key}" for key in ("widths", "batch_norm", "slope"))],
+    "CNN average pooling": [*SMALL_CNN, "+classifier.network.pool=avg", "recipe.lr=0.02"],  # with 0.1 it learns nothing
+    "ViT": [
+        "classifier=vit",
+        "+classifier.network.stem=0",
+        *(f"~classifier.network.{key}" for key in ("widths", "batch_norm", "slope")),
+        "recipe.optimizer=adamw",
+        "recipe.lr=0.002",
+        "recipe.weight_decay=0.05",
+    ],
     "width 250": ["classifier.network.widths=[250]"],
     "two layers": ["classifier.network.widths=[1000,1000]"],
     "no weight decay": ["recipe.weight_decay=0"],
