@@ -14,7 +14,6 @@ from netinv_lightning.run_dir import write_atomically
 
 WIDTH = 100  # of a table, in characters
 BETWEEN = 2  # columns of a table
-TEXT_WIDTH = 20  # that a column of words keeps; beyond it, they are broken into lines
 Cell = str | float | int | None
 """None is shown as an empty cell."""
 
@@ -63,18 +62,22 @@ def show(table: Table) -> None:
     columns = [[shown(row[number]) for row in table.rows] for number in range(len(table.columns))]
     numeric = [all(re.fullmatch(r"[-0-9. ±]*", cell) for cell in cells) for cells in columns]
     longest = [max(map(len, cells), default=0) for cells in columns]
-    room = console.width - BETWEEN * len(columns)
-    fits = sum(max(cell, len(column)) for cell, column in zip(longest, table.columns, strict=True)) <= room
-    # Else each column is as wide as its cells and the longest word above them; rich itself would leave whole columns out.
-    least = [
-        max(cell if of_numbers else min(cell, TEXT_WIDTH), *map(len, column.split()), 0)
-        for cell, of_numbers, column in zip(longest, numeric, table.columns, strict=True)
+    # Numbers and the longest words stay whole, and columns of words share what room is left; rich itself would leave whole columns out.
+    words = [
+        max((len(word) for cell in [column, *cells] for word in cell.split()), default=0)
+        for column, cells in zip(table.columns, columns, strict=True)
     ]
-    for column, of_numbers, width in zip(table.columns, numeric, least, strict=True):
-        printed.add_column(Text(column), justify="right" if of_numbers else "left", width=None if fits else width)
+    widths = [max(word, cell) if of_numbers else word for word, cell, of_numbers in zip(words, longest, numeric, strict=True)]
+    room = console.width - BETWEEN * len(columns) - sum(widths)
+    console.width += max(0, -room)
+    for number, column in enumerate(table.columns):
+        more = min(max(longest[number], len(column)) - widths[number], max(0, room))
+        widths[number] += more
+        room -= more
+    for column, of_numbers, width in zip(table.columns, numeric, widths, strict=True):
+        printed.add_column(Text(column), justify="right" if of_numbers else "left", width=width)
     for cells in zip(*columns, strict=True):
         printed.add_row(*map(Text, cells))
-    console.width += max(0, sum(least) - room)
     console.print(printed)
     for note in table.notes:
         console.print(Text(note))
