@@ -70,8 +70,8 @@ def trained(data: str, network: str, n: int, seed: int) -> Path:
         subset = [f"data.subset_size={n}"] if n < ALL[data] else []
         held_out = ["data.val_fraction=0.5"] if data == CLEAN else []
         netinv(
-            "application=train_classifier", *NETWORKS[network], f"data={data}", f"data.split_seed={seed}", f"seed={seed}", *subset, *held_out,
-            f"data.batch_size={BATCH}", f"recipe.epochs={epochs}", f"+trainer.check_val_every_n_epoch={epochs}",
+            "application=train_classifier", *NETWORKS[network], f"data={data}", f"data.split_seed={seed}", f"seed={seed}",
+            *subset, *held_out, f"data.batch_size={BATCH}", f"recipe.epochs={epochs}", f"+trainer.check_val_every_n_epoch={epochs}",
             f"application.save_as={path}",
         )  # fmt: skip
     return path
