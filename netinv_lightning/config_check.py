@@ -29,6 +29,8 @@ def check(cfg: DictConfig) -> None:
     if cfg.application.name in INVERSIONS and size is not None and not 28 <= size <= 64:
         raise InputError(f"classifier.image_size={size}: the generator makes images of 28 to 64 pixels a side")
     positive = {f"recipe.{key}": cfg.recipe[key] for key in ("epochs", "lr")}
+    if cfg.method.name == "kkt":  # whose samples are its candidates
+        positive["method.candidates"] = cfg.method.candidates
     if cfg.application.name in INVERSIONS:
         keys = ("steps", "lr", "eval_samples", "eval_batch_size", "grid_columns", "grid_every", "log_every", "checkpoint_every")
         positive |= {f"application.{key}": cfg.application[key] for key in keys}

@@ -48,6 +48,8 @@ def explain(error: BaseException) -> str:
             group, _, choice = found[1].partition("/")
         options = options or sorted(str(path.relative_to(CONF / group))[:-5] for path in (CONF / group).rglob("*.yaml"))
         return f"{group}={choice}: there is no such choice; {nearest(choice, [option for option in options if 'schema' not in option])}"
+    if found := re.search(r"Error parsing override '([^']*)'\s+missing EQUAL", text):
+        return f"{found[1]}: is neither KEY=VALUE nor a command (its first word); netinv --help lists commands, groups and keys"
     if found := re.search(r"Missing mandatory value: ([\w.]+)", text):
         return f"{found[1]}: must be given, as {found[1]}=VALUE"
     key = _first(r"full_key: ([\w.]+)", text)

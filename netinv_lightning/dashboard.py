@@ -50,6 +50,9 @@ DETECTED = ("detection", "roc", "confidence")
 COMPARED_WITH_REAL = ("best_pairs", "audit")
 """The figures of `application=reconstruct` and `application=audit`."""
 
+USED = ("counterfeits", "taught", "finetuning")
+"""The figures of `application=counterfeit`, `application=distill` and `application=finetune`."""
+
 GARBAGE = {
     "With a garbage class: validation accuracy": "val_accuracy",
     "With a garbage class: new garbage that it rejects already": "already_rejected",
@@ -228,10 +231,10 @@ def _uses() -> list[PanelTypes]:
     tuned = {"Accuracy": "accuracy", "Robust accuracy": "robust_accuracy", "Calibration (ECE)": "ece"}
     return [
         wr.MediaBrowser(
-            title="Counterfeits beside the nearest training images",
-            media_keys=[names.figure("counterfeits")],
-            num_columns=1,
-            layout=wr.Layout(w=12, h=14),
+            title="Counterfeits beside the nearest training images; what a student learns from; before and after fine-tuning",
+            media_keys=[names.figure(stem) for stem in USED],
+            num_columns=3,
+            layout=wr.Layout(w=24, h=14),
         ),
         wr.BarPlot(
             title="Images taken for their class; of those, by no other network",

@@ -21,6 +21,7 @@ LIGHT = {  # told before torch is imported
     "experiment=mnist_invert": "append it with a plus: +experiment=",
     "+experiment=mnist_invrt": "experiment=mnist_invrt: there is no such choice; did you mean 'mnist_invert'?",
     "generator=huge": "generator=huge: there is no such choice; choose from: base, reference, reference32, small, tiny",
+    "help": "help: is neither KEY=VALUE nor a command (its first word); netinv --help lists commands, groups and keys",
     "loss.cosin.weight=1": "loss.cosin.weight: there is no such key; did you mean 'loss.cosine.weight'?",
     "application.lr=fast": "application.lr=fast: must be a number",
     "seed=1.5": "seed=1.5: must be a whole number",

@@ -21,6 +21,7 @@ from netinv_lightning.classifiers.classifier import Classifier, FrozenClassifier
 from netinv_lightning.data.module import ImageDataModule
 from netinv_lightning.data.spec import DataSpec
 from netinv_lightning.errors import InputError
+from netinv_lightning.figures.inverted_data import taught_figure
 from netinv_lightning.finished import inversion_config, load_module
 from netinv_lightning.inversion.augmentation import Augmentation
 from netinv_lightning.inversion.generator import Generator
@@ -329,6 +330,24 @@ def test_a_student_of_inverted_images_knows_more_than_one_of_noise(distilled: Pa
     assert float(rows[0]["accuracy"]) == summary[names.STUDENT_ACCURACY]
     assert rows[2]["agreement"] == "1.0"
     assert names.STUDENT_LOSS in (distilled / "metrics.csv").read_text()
+    assert (distilled / "figures" / "taught.png").stat().st_size > 1000
+
+
+def test_the_picture_has_a_row_a_class_the_oldest_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Tensor] = []
+    monkeypatch.setattr(
+        "netinv_lightning.figures.inverted_data.image_grid", lambda x_RKCHW, rows, path, title: drawn.append(x_RKCHW) or rows
+    )
+    number_n = torch.arange(100)
+    images_nCHW = (number_n / 200)[:, None, None, None].expand(100, 1, 2, 2)
+    answer_n = torch.where(number_n == 50, 2, 0)  # one image of class 2, none of class 1
+    assert taught_figure(images_nCHW, answer_n, ("a", "b", "c"), tmp_path / "taught.png") == ["a", "b (none)", "c"]
+    value_RK = drawn[0][:, :, 0, 0, 0]
+    assert value_RK.shape == (3, 12)
+    assert (value_RK[0, 0], value_RK[0, -1]) == (0, 99 / 200)
+    assert bool((value_RK[0].diff() > 0).all())
+    assert bool((value_RK[1] == 1).all())
+    assert (value_RK[2, 0], value_RK[2, 1]) == (0.25, 1)
 
 
 def test_the_kept_student_is_the_one_that_was_judged(distilled: Path) -> None:

@@ -137,6 +137,7 @@ def test_before_control_and_after_stand_in_one_table(inverted: Path, tmp_path: P
     tuned = load_carded(tmp_path / "tuned" / "classifier.safetensors", "classifier.path")
     after = float((predicted(tuned, images_nCHW) == label_n).double().mean())
     assert metrics[names.FINETUNE_ACCURACY] == after
+    assert (tmp_path / "tuned" / "figures" / "finetuning.png").stat().st_size > 1000
     card = json.loads((tmp_path / "tuned" / "classifier.json").read_text())
     assert card["test_accuracy"] == round(after, 4)
     assert card["recipe"]["from"] == "mnist_cnn"

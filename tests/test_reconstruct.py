@@ -201,6 +201,8 @@ def test_a_reconstruction_has_no_more_images_than_kkt_has_candidates_and_ends_wi
             "data=mnist: an audit compares with training and held-out images; no real data: data.root=nowhere",
         ),
         (["application.members=0"], "application.members=0: must be above 0"),
+        (["application.members=9"], "application.members=9: must be 10 or more, an image for each class"),
+        (["application.reconstructions=9"], "application.reconstructions=9: must be 10 or more, an image for each class"),
     ],
 )
 def test_what_an_audit_refuses(trained: Path, tmp_path: Path, overrides: list[str], told: str) -> None:

@@ -32,7 +32,7 @@ from netinv_lightning.metrics.reconstruction import GOOD, Difference, difference
 from netinv_lightning.parts import done, run_part
 from netinv_lightning.reconstruction.comparison import CONTROLS, FULL, RECONSTRUCTIONS, interval, recognised
 from netinv_lightning.reconstruction.conclusion import Attacked, Conclusion, conclude
-from netinv_lightning.reconstruction.real_images import check_comparable, real_images, with_training_split
+from netinv_lightning.reconstruction.real_images import check_comparable, check_enough, real_images, with_training_split
 from netinv_lightning.run_dir import RunDir, write_atomically
 from netinv_lightning.tables import Cell, Table, show, write_table
 from netinv_lightning.tracking import check_logger, log_image, open_loggers
@@ -81,6 +81,7 @@ class AuditApplication:
                 raise InputError(f"application.attacks={name}: {nearest(name, ATTACKS)}")
         self.classifier = load_classifier(cfg)
         chosen = app.attacks or ["reconstruction", "natural", *([] if self.classifier.batch_norms else ["kkt"])]
+        check_enough(cfg, self.classifier.spec.num_classes)
         self.verifiers = [load_zoo(name) for name in app.verifiers]
         data, missing = open_real(cfg, self.classifier.spec)
         if data is None:

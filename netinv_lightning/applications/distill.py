@@ -10,6 +10,7 @@ student stand a student of noise and the teacher itself. Real images judge both 
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from netinv_lightning.classifiers.architecture import build_network
 from netinv_lightning.classifiers.checkpoint import save_classifier
 from netinv_lightning.classifiers.classifier import Classifier, FrozenClassifier
 from netinv_lightning.errors import InputError, one_line
+from netinv_lightning.figures.inverted_data import taught_figure
 from netinv_lightning.finished import checkpoint_of, load_module, open_finished
 from netinv_lightning.inversion.augmentation import Augmentation
 from netinv_lightning.inversion.module import InversionModule, own_randomness
@@ -33,11 +35,13 @@ from netinv_lightning.metrics import names
 from netinv_lightning.resume import refuse_resume
 from netinv_lightning.run_dir import RunDir
 from netinv_lightning.tables import Cell, Table, show, write_table
-from netinv_lightning.tracking import check_logger, log_artifact, open_loggers
+from netinv_lightning.tracking import check_logger, log_artifact, log_image, open_loggers
 from netinv_lightning.trainer import check_one_process, make_trainer
 
 NOISE_STEPS = 300
 """At most so many has the control: noise has little to teach, and that is learnt soon (experiments/inverted_data)."""
+PICTURED = 2000
+"""About so many images of the memory are asked for the picture."""
 
 
 class DistillApplication:
@@ -100,6 +104,8 @@ class DistillApplication:
             table = self._table(metrics, len(memory))
             write_table(table, run_dir.path, "distillation")
             show(table)
+            figure = self._figure(memory, run_dir)
+            log_image(loggers, names.figure("taught"), figure, app.steps, "what the student learnt from, by its teacher's answer")
             path = run_dir.path / "student.safetensors"
             save_classifier(path, student.student.network, self._card(metrics))
             log_artifact(loggers, "classifier", f"{self.cfg.name}-seed{seed}", path, path.with_suffix(".json"))
@@ -159,6 +165,13 @@ class DistillApplication:
         ]
         columns = ["network", "steps", "agreement (own images)", "agreement", "accuracy"]
         return Table(f"{self.run_cfg.name}: data-free distillation", columns, rows, notes)
+
+    def _figure(self, memory: Memory, run_dir: RunDir) -> Path:
+        """What the student learnt from."""
+        images_nCHW, spec = memory.images_nCHW[:: max(1, len(memory) // PICTURED)], self.teacher.spec
+        title = f"{self.run_cfg.name}: what the student learnt from, by its teacher's answer, the oldest left"
+        answer_n = predicted(self.teacher, images_nCHW)
+        return taught_figure(images_nCHW.float() / 255, answer_n, spec.class_names, run_dir.figures / "taught.png", title)
 
     def _card(self, metrics: dict[str, float]) -> dict[str, Any]:
         """What the student is, so that other commands can use it."""

@@ -10,6 +10,7 @@ and for `adversarial` images one more, whose perturbed images are real.
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import Logger
@@ -20,6 +21,7 @@ from netinv_lightning.classifiers.build import described_network
 from netinv_lightning.classifiers.checkpoint import save_classifier
 from netinv_lightning.classifiers.classifier import Classifier
 from netinv_lightning.errors import InputError, nearest
+from netinv_lightning.figures.inverted_data import arms_figure
 from netinv_lightning.finished import open_finished
 from netinv_lightning.inversion.perturbation import Perturbation
 from netinv_lightning.inverted_data.checks import check_least, check_positive, check_share, open_test, run_directory
@@ -30,7 +32,7 @@ from netinv_lightning.progress import tell
 from netinv_lightning.resume import refuse_resume
 from netinv_lightning.run_dir import RunDir
 from netinv_lightning.tables import Cell, Table, show, write_table
-from netinv_lightning.tracking import check_logger, log_artifact, open_loggers
+from netinv_lightning.tracking import check_logger, log_artifact, log_image, open_loggers
 from netinv_lightning.trainer import check_one_process, make_trainer
 
 KINDS = ("labels", "adversarial")
@@ -92,6 +94,8 @@ class FinetuneApplication:
             table = self._table(judged)
             write_table(table, run_dir.path, "finetuning")
             show(table)
+            figure = self._figure(judged, run_dir)
+            log_image(loggers, names.figure("finetuning"), figure, app.steps, "before and after fine-tuning")
             path = run_dir.path / "classifier.safetensors"
             save_classifier(path, classifier.network, self._card(judged["inverted"]))  # the last arm's
             log_artifact(loggers, "classifier", f"{self.cfg.name}-seed{self.cfg.seed}", path, path.with_suffix(".json"))
@@ -131,6 +135,11 @@ class FinetuneApplication:
         ]
         columns = ["classifier", "accuracy", "robust accuracy", "ECE", "Brier", "NLL"]
         return Table(f"{self.run_cfg.name}: fine-tuning ({app.kind})", columns, rows, notes)
+
+    def _figure(self, judged: dict[str, Judged], run_dir: RunDir) -> Path:
+        rows = {ARMS[arm]: {"accuracy": of.accuracy, "robust accuracy": of.robust_accuracy, "ECE": of.ece} for arm, of in judged.items()}
+        title = f"{self.run_cfg.name}: fine-tuning ({self.cfg.application.kind}); dashed: before"
+        return arms_figure(rows, run_dir.figures / "finetuning.png", title)
 
     def _card(self, judged: Judged) -> dict[str, Any]:
         app, spec = self.cfg.application, self.frozen.spec

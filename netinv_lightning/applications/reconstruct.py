@@ -35,7 +35,7 @@ from netinv_lightning.reconstruction.comparison import (
     recognised,
 )  # fmt: skip
 from netinv_lightning.reconstruction.conclusion import Attacked, Conclusion, conclude
-from netinv_lightning.reconstruction.real_images import RealImages, check_comparable, real_images, with_training_split
+from netinv_lightning.reconstruction.real_images import RealImages, check_comparable, check_enough, real_images, with_training_split
 from netinv_lightning.run_dir import RunDir
 from netinv_lightning.tables import show, write_csv, write_table
 from netinv_lightning.tracking import log_image
@@ -51,6 +51,7 @@ class ReconstructApplication(InvertApplication):
     def __init__(self, cfg: DictConfig, classifier: FrozenClassifier | None = None) -> None:
         super().__init__(with_training_split(cfg), classifier)
         check_named(self.cfg, self.module.classifier.spec)
+        check_enough(self.cfg, self.module.classifier.spec.num_classes)
 
     def afterwards(
         self, run_dir: RunDir, loggers: list[Logger], draw: Callable[[int], Images], step: int, known: Mapping[str, float]

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from netinv_lightning.dashboard import DETECTED, STUDIED
+from netinv_lightning.dashboard import COMPARED_WITH_REAL, DETECTED, STUDIED, USED
 from netinv_lightning.page.files import Folder
 from netinv_lightning.page.pictures import FRAME, FULL, Picture, read_picture
 
@@ -14,7 +14,10 @@ TITLES = {
     "grid": "Inverted images: a row a class, a column a sample",
     "confusion": "What the classifier takes the images for",
     "counterfeits": "Images that the classifier alone takes for its classes",
+    "taught": "What the student learnt from",
+    "finetuning": "Before and after fine-tuning",
     "best_pairs": "Reconstructions beside their nearest real images",
+    "audit": "What each attack finds, beside controls",
     "approached": "Images that approach their targets",
     "pca": "Principal components of the inverted features",
     "regions": "Decision regions on the principal plane",
@@ -35,9 +38,10 @@ TITLES = {
 """A figure's title by the stem of its file; another stem is its own title."""
 
 SECTIONS = {
-    "Images": ("grid", "approached", "counterfeits", "confusion"),
+    "Images": ("grid", "approached", "confusion"),
     "What the classifier looks at": STUDIED,
-    "What it gives away": ("best_pairs",),
+    "What it gives away": COMPARED_WITH_REAL,
+    "What its images are good for": USED,
     "What is not its own data": (*DETECTED, "shifts"),
 }
 MOST_FRAMES = 24

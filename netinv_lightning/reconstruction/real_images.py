@@ -97,6 +97,17 @@ def real_images(data: ImageDataModule, seed: int = 0, largest: int = LARGEST) ->
     return RealImages(_take(members, count_N, seed), _take(held_out, count_N, seed + 1), _as_images(others), source, exchangeable)
 
 
+def check_enough(cfg: DictConfig, num_classes: int) -> None:
+    """Refuses fewer images than classes, before an attack instead of after it.
+
+    Raises:
+        InputError: naming the key.
+    """
+    for key in ("reconstructions", "members"):
+        if cfg.application[key] < num_classes:
+            raise InputError(f"application.{key}={cfg.application[key]}: must be {num_classes} or more, an image for each class")
+
+
 def check_comparable(cfg: DictConfig, data: ImageDataModule) -> None:
     """Refuses data that were plainly not what the classifier was trained on: another number of training images than its card tells.
 
