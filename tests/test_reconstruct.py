@@ -13,13 +13,16 @@ import pytest
 import torch
 
 import netinv_lightning
+from netinv_lightning.classifiers.build import load_zoo
 from netinv_lightning.data.module import ImageDataModule
+from netinv_lightning.detectors.seen import look
 from netinv_lightning.errors import InputError
 from netinv_lightning.finished import open_finished
 from netinv_lightning.image_sets import Images, read_samples
 from netinv_lightning.measurement import Measurement
 from netinv_lightning.metrics import names
-from netinv_lightning.reconstruction.comparison import CONTROLS, RECONSTRUCTIONS, best_pairs, compare
+from netinv_lightning.reconstruction import comparison
+from netinv_lightning.reconstruction.comparison import CONTROLS, RECONSTRUCTIONS, best_pairs, compare, recognised
 from netinv_lightning.reconstruction.real_images import RealImages, real_images
 from netinv_lightning.run import run
 from tests.conftest import FEW_STEPS
@@ -82,6 +85,19 @@ def test_no_control_has_a_memory_but_the_planted_leak(digits: RealImages) -> Non
     assert copies.good == 1
     assert copies.ncc.auc == 1
     assert set(copies.classes) == set(range(10))
+
+
+def test_the_ceiling_of_transfer_is_asked_of_a_share_of_each_class(digits: RealImages, monkeypatch: pytest.MonkeyPatch) -> None:
+    verifiers = [load_zoo("mnist_mlp"), load_zoo("mnist_resnet")]
+    found = [look(verifier, digits.others.images_nCHW).logits_nN.argmax(dim=1) for verifier in verifiers]
+    right = [float((found_n == digits.others.labels_n).double().mean()) for found_n in found]
+    assert recognised(verifiers, digits.others) == pytest.approx(sum(right) / 2)
+    assert recognised([], digits.others) == 1
+    asked: list[int] = []
+    monkeypatch.setattr(comparison, "ASKED", 30)
+    monkeypatch.setattr(comparison, "look", lambda verifier, x_nCHW: asked.append(len(x_nCHW)) or look(verifier, x_nCHW))
+    assert 0.8 < recognised(verifiers, digits.others) <= 1
+    assert asked == [30, 30]
 
 
 def test_best_pairs_show_the_copies_first(digits: RealImages) -> None:
