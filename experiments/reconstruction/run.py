@@ -2,7 +2,8 @@
 
 `objective`: plain inversion, all nine terms and the natural prior, on the papers' CNN at half its width, a classifier a seed. `size`: MLPs
 that learnt 100 to 1,000 images until nothing moved, under the stationarity attack (`method=kkt`). `factor`: one thing changed in how
-the network that the attack meets is made or trained. How jobs are run: experiments/jobs.py.
+the network that the attack meets is made or trained. `robust`: all nine terms with other perturbed pairs, or none (A3-9, A9-FW3). How jobs
+are run: experiments/jobs.py.
 """
 
 from __future__ import annotations
@@ -33,6 +34,12 @@ OBJECTIVES = {
     "natural": ["loss=natural"],
 }
 """The papers' inversion, the same under hot vectors as a control, the papers' reconstruction, and ours without data."""
+ROBUST = {
+    "no perturbed pairs": ["~loss.kl_perturbed", "~loss.ce_perturbed"],
+    "adversarial pairs": ["perturbation.direction=adversarial"],
+}
+"""What `reconstruction`, whose perturbations are random, is compared with: whether images that stay in their class are training-like."""
+OF_ROBUST = ("mnist", "fashion_mnist")
 STEPS = "application.steps=100"
 SIZES = (100, 200, 500, 1000)
 SMALL_CNN = [
@@ -77,6 +84,7 @@ JOBS = [
     *(("objective", data, "natural", seed) for seed in SEEDS for data in PLAIN),
     *(("objective", data, variant, seed) for data, seeds in FURTHER.items() for seed in seeds for variant in OBJECTIVES),
     *(("factor", "mnist", variant, seed) for seed in SEEDS for variant in FACTORS),
+    *(("robust", data, variant, seed) for data in OF_ROBUST for seed in SEEDS for variant in ROBUST),
 ]
 
 
@@ -90,9 +98,9 @@ def memorised(data: str, n: int, variant: str, seed: int) -> Path:
 
 
 def one(study: str, data: str, variant: str, seed: int) -> list[Row]:
-    if study == "objective":
-        path = plain(data, seed)
-        attack = [f"application.verifiers={VERIFIERS[data]}", STEPS, "application.eval_samples=2000", *OBJECTIVES[variant]]
+    if study in ("objective", "robust"):
+        path, changed = plain(data, seed), (OBJECTIVES | ROBUST)[variant]
+        attack = [f"application.verifiers={VERIFIERS[data]}", STEPS, "application.eval_samples=2000", *changed]
     else:
         n = int(variant) if study == "size" else 100
         path = memorised(data, n, "as it is" if study == "size" else variant, seed)
@@ -147,6 +155,17 @@ def tables(rows: list[Row]) -> str:
     parts.append(by_objective(rows, "reconstruction/student_accuracy"))
     parts.append("## Are they nearer to training images? AUC of members against held-out images\n")
     parts.append(by_objective(rows, "reconstruction/auc"))
+    parts.append("## Does robustness guide towards training images?\n")
+    lines = []
+    for data in OF_ROBUST:
+        told = {"no perturbed pairs": "robust", "reconstruction": "objective", "adversarial pairs": "robust"}
+        for variant, study in told.items():
+            of_pairs = [
+                pick(rows, number, study=study, data=data, variant=variant) for number in ("transfer/accuracy", "reconstruction/auc")
+            ]
+            name = "random pairs (the papers)" if variant == "reconstruction" else variant
+            lines.append([f"{data}, {name}", *map(shown, of_pairs), str(len(of_pairs[0]))])
+    parts.append(measured(["data, perturbed pairs", "transfer", "AUC", "seeds"], lines))
     numbers = ("auc", "gap", "p_value", "good", "good_held_out")
     for study, names, title in (
         ("size", tuple(map(str, SIZES)), "The size of the training set, under `method=kkt`"),
