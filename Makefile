@@ -10,7 +10,7 @@ ZOO := mnist_cnn fashion_mnist_cnn svhn_head_cnn cifar10_cnn \
        svhn_head_resnet svhn_head_vit cifar10_resnet cifar10_vit
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test lint wheel-check bench zoo results natural conditioning interpretability ood reconstruction training-size zoo-audit inverted-data retry dashboard sync clean
+.PHONY: help quickstart test lint wheel-check bench zoo results natural conditioning interpretability ood reconstruction training-size zoo-audit inverted-data schematics retry dashboard sync clean
 
 help:  ## print this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -70,6 +70,9 @@ zoo-audit: $(STAMP)  ## the audit of every classifier of the zoo, 3 seeds (needs
 
 inverted-data: $(STAMP)  ## students without data, counterfeits, fine-tuning, 3 seeds (needs NETINV_DATA; hours)
 	$(BIN)/python experiments/inverted_data/run.py
+
+schematics: $(STAMP)  ## Figures 1 and 4 of the paper, with real parts
+	$(BIN)/python experiments/schematics/run.py
 
 retry: $(STAMP)  ## run what is not done of a sweep: make retry SWEEP=sweeps/mnist_invert/STAMP
 	$(RUN) retry $(SWEEP)
