@@ -186,16 +186,16 @@ def diagnose(case: Case) -> list[Finding]:
     return [finding for failure in FAILURES if (finding := failure(case)) is not None]
 
 
-def mode_collapse(case: Case) -> Finding | None:
+def mode_collapse(case: Case) -> Finding | None:  # A9-F1
     value, metric = case.value(names.INTRA_CLASS_COSINE), names.INTRA_CLASS_COSINE
     if not value > COLLAPSED:
         return None
-    meaning = "the images of a class are all the same to the classifier (A9-F1)"
+    meaning = "the images of a class are all the same to the classifier"
     settings = (case.more("cosine"), *case.scaled("generator.dropout", 3))
     return Finding("mode collapse", metric, value, COLLAPSED, meaning, settings)
 
 
-def label_mismatch(case: Case) -> Finding | None:
+def label_mismatch(case: Case) -> Finding | None:  # A9-F2
     prefix = names.class_accuracy("")
     lost = {name: value for name, value in case.metrics.items() if name.startswith(prefix) and value < CLASS_LOST}
     settings = (case.more("ce"), *case.scaled("application.steps", 2), *case.scaled("method.steps", 2))
@@ -203,29 +203,27 @@ def label_mismatch(case: Case) -> Finding | None:
         worst = min(lost, key=lost.__getitem__)
         classes = [name.removeprefix(prefix) for name in lost]
         which = f"{len(lost)} of {case.num_classes} classes ({', '.join(classes[:5])}{', ...' if len(classes) > 5 else ''})"
-        meaning = f"the classifier takes most images of {which} for another class (A9-F2)"
+        meaning = f"the classifier takes most images of {which} for another class"
         return Finding("label mismatch", worst, lost[worst], CLASS_LOST, meaning, settings)
     if case.agrees or names.INVERSION_ACCURACY not in case.metrics:
         return None
-    threshold, meaning = half_way(1 / case.num_classes, 1.0), "the classifier takes many images for another class (A9-F2)"
+    threshold, meaning = half_way(1 / case.num_classes, 1.0), "the classifier takes many images for another class"
     return Finding("label mismatch", names.INVERSION_ACCURACY, case.value(names.INVERSION_ACCURACY), threshold, meaning, settings)
 
 
-def noise(case: Case) -> Finding | None:
+def noise(case: Case) -> Finding | None:  # A9-F3
     value = case.value(names.TRANSFER_ACCURACY)
     threshold = half_way(1 / case.num_classes, 1.0 if case.ceiling is None else case.ceiling)
     if not (case.agrees and value <= threshold):
         return None
-    return Finding(
-        "noise", names.TRANSFER_ACCURACY, value, threshold, "other networks do not recognise the classes (A9-F3)", ("loss=natural",)
-    )
+    return Finding("noise", names.TRANSFER_ACCURACY, value, threshold, "other networks do not recognise the classes", ("loss=natural",))
 
 
-def over_diversity(case: Case) -> Finding | None:
+def over_diversity(case: Case) -> Finding | None:  # A9-F4
     value, metric = case.value(names.INTRA_CLASS_COSINE), names.INTRA_CLASS_COSINE
     if not value < SCATTERED:
         return None
-    meaning = "the images of a class have little in common even to the classifier (A9-F4)"
+    meaning = "the images of a class have little in common even to the classifier"
     strong = [f"loss.{term}.weight={weight / 10:g}" for term in ("cosine", "orthogonality") if (weight := case.weight.get(term))]
     return Finding("over-diversity", metric, value, SCATTERED, meaning, (*strong, *case.scaled("generator.dropout", 0.5)))
 
