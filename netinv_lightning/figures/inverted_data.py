@@ -59,7 +59,7 @@ def taught_figure(images_nCHW: Tensor, answer_n: Tensor, class_names: Sequence[s
         title: Above the picture.
     """
     rows, names = [], []
-    for label, name in enumerate(class_names[:LARGEST_GRID]):
+    for label, name in enumerate(class_names):
         of_class_KCHW = images_nCHW[answer_n == label]
         kept = torch.linspace(0, len(of_class_KCHW) - 1, SHOWN).round().long().unique() if len(of_class_KCHW) else []
         blank = images_nCHW.new_ones(SHOWN - len(kept), *images_nCHW.shape[1:])
