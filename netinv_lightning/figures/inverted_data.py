@@ -61,9 +61,9 @@ def taught_figure(images_nCHW: Tensor, answer_n: Tensor, class_names: Sequence[s
     rows, names = [], []
     for label, name in enumerate(class_names):
         of_class_KCHW = images_nCHW[answer_n == label]
-        kept = torch.linspace(0, len(of_class_KCHW) - 1, SHOWN).round().long().unique() if len(of_class_KCHW) else []
+        kept = torch.linspace(0, len(of_class_KCHW) - 1, min(len(of_class_KCHW), SHOWN)).round().long()
         blank = images_nCHW.new_ones(SHOWN - len(kept), *images_nCHW.shape[1:])
-        rows.append(torch.cat([of_class_KCHW[kept], blank]) if len(kept) else blank)
+        rows.append(torch.cat([of_class_KCHW[kept], blank]))
         names.append(name if len(kept) else f"{name} (none)")
     return image_grid(torch.stack(rows), names, path, title)
 
