@@ -21,7 +21,6 @@ from netinv_lightning.classifiers.classifier import Classifier, FrozenClassifier
 from netinv_lightning.data.module import ImageDataModule
 from netinv_lightning.data.spec import DataSpec
 from netinv_lightning.errors import InputError
-from netinv_lightning.figures.inverted_data import taught_figure
 from netinv_lightning.finished import inversion_config, load_module
 from netinv_lightning.inversion.augmentation import Augmentation
 from netinv_lightning.inversion.generator import Generator
@@ -29,7 +28,7 @@ from netinv_lightning.inversion.module import InversionModule
 from netinv_lightning.inversion.ranks import Stream
 from netinv_lightning.inverted_data.adversary import BEGUN, STEPS, Adversary, forget_first_stage
 from netinv_lightning.inverted_data.distillation import Distilled, Hint, distil, divergence, mixture, predicted
-from netinv_lightning.inverted_data.source import Memory, of_noise
+from netinv_lightning.inverted_data.source import Memory
 from netinv_lightning.metrics import names
 from netinv_lightning.run import run
 from tests.conftest import FEW_STEPS
@@ -116,44 +115,6 @@ def test_every_step_is_told_and_shows_fresh_images(teacher: FrozenClassifier) ->
     distil(teacher, noting, linear(1), steps=5, tell=lambda step, loss: told.append(step))
     assert asked == list(range(15))  # five that train, ten that judge
     assert told == [1, 2, 3, 4, 5]
-
-
-def test_noise_depends_on_seed_and_number_alone() -> None:
-    torch.testing.assert_close(of_noise(SPEC, 50, 0, CPU)(7), of_noise(SPEC, 50, 0, CPU)(7), rtol=0, atol=0)
-    assert not torch.equal(of_noise(SPEC, 50, 0, CPU)(7), of_noise(SPEC, 50, 0, CPU)(8))
-    assert not torch.equal(of_noise(SPEC, 50, 0, CPU)(7), of_noise(SPEC, 50, 1, CPU)(7))
-    noise_BCHW = of_noise(SPEC, 1000, 0, CPU)(0)
-    assert noise_BCHW.shape == (1000, 1, 4, 4)
-    assert float(noise_BCHW.mean()) == pytest.approx(0.5, abs=0.02)
-
-
-def remembering(seed: int, *parts: Tensor) -> Memory:
-    memory = Memory(50, seed, CPU)
-    for part in parts:
-        memory.add(part)
-    return memory
-
-
-def test_a_memory_draws_what_came_in_old_and_new() -> None:
-    levels_nCHW = torch.arange(6.0).view(6, 1, 1, 1) / 255
-    memory = remembering(0, levels_nCHW[:4])
-    assert {round(255 * level) for level in memory.draw(0).flatten().tolist()} == {0, 1, 2, 3}
-    memory.add(levels_nCHW[4:] + 0.4 / 255)  # less than half a level
-    assert len(memory) == 6
-    assert memory.images_nCHW.flatten().tolist() == [0, 1, 2, 3, 4, 5]
-    assert memory.images_nCHW.dtype == torch.uint8
-    assert {round(255 * level) for level in memory.draw(0).flatten().tolist()} == {0, 1, 2, 3, 4, 5}
-
-
-def test_a_memory_depends_on_seed_number_and_images_alone() -> None:
-    images_nCHW = torch.rand(20, 1, 2, 2)
-    before = torch.get_rng_state()
-    whole, parts = remembering(0, images_nCHW), remembering(0, images_nCHW[:7], images_nCHW[7:])
-    parts.draw(3)  # what was drawn before changes nothing
-    assert torch.equal(whole.draw(7), parts.draw(7))
-    assert not torch.equal(whole.draw(7), whole.draw(8))
-    assert not torch.equal(whole.draw(7), remembering(1, images_nCHW).draw(7))
-    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_mixtures_are_of_two_images() -> None:
@@ -331,23 +292,6 @@ def test_a_student_of_inverted_images_knows_more_than_one_of_noise(distilled: Pa
     assert rows[2]["agreement"] == "1.0"
     assert names.STUDENT_LOSS in (distilled / "metrics.csv").read_text()
     assert (distilled / "figures" / "taught.png").stat().st_size > 1000
-
-
-def test_the_picture_has_a_row_a_class_the_oldest_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn: list[Tensor] = []
-    monkeypatch.setattr(
-        "netinv_lightning.figures.inverted_data.image_grid", lambda x_RKCHW, rows, path, title: drawn.append(x_RKCHW) or rows
-    )
-    number_n = torch.arange(100)
-    images_nCHW = (number_n / 200)[:, None, None, None].expand(100, 1, 2, 2)
-    answer_n = torch.where(number_n == 50, 2, 0)  # one image of class 2, none of class 1
-    assert taught_figure(images_nCHW, answer_n, ("a", "b", "c"), tmp_path / "taught.png") == ["a", "b (none)", "c"]
-    value_RK = drawn[0][:, :, 0, 0, 0]
-    assert value_RK.shape == (3, 12)
-    assert (value_RK[0, 0], value_RK[0, -1]) == (0, 99 / 200)
-    assert bool((value_RK[0].diff() > 0).all())
-    assert bool((value_RK[1] == 1).all())
-    assert (value_RK[2, 0], value_RK[2, 1]) == (0.25, 1)
 
 
 def test_the_kept_student_is_the_one_that_was_judged(distilled: Path) -> None:
