@@ -288,6 +288,6 @@ def register() -> None:
     ConfigStore.__deepcopy__ = lambda self, memo: self  # type: ignore[attr-defined]
     store.store(name="schema", node=Config, provider="netinv_lightning")
     for name, keys in APPLICATION_KEYS.items():
-        store.store(group="application", name=f"{name}_schema", node=keys, provider="netinv_lightning", package="application")
+        store.store(group="schema/application", name=name, node=keys, provider="netinv_lightning", package="application")
     for name, keys in METHOD_KEYS.items():
-        store.store(group="method", name=f"{name}_schema", node=keys, provider="netinv_lightning", package="method")
+        store.store(group="schema/method", name=name, node=keys, provider="netinv_lightning", package="method")
