@@ -159,3 +159,12 @@ def test_help_that_is_not_read_to_its_end_is_no_error() -> None:
 def test_help_and_completion_do_not_import_torch() -> None:
     code = "import sys, netinv_lightning.run; sys.exit(bool({'torch', 'lightning', 'numpy'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_help_offers_the_applications_and_methods_that_there_are(tmp_path: Path) -> None:
+    from netinv_lightning.application_keys import APPLICATION_KEYS
+    from netinv_lightning.config import METHOD_KEYS
+
+    lines = netinv("--help", cwd=tmp_path).stdout.splitlines()
+    for group, keys in {"application": APPLICATION_KEYS, "method": METHOD_KEYS}.items():
+        assert f"{group}: {', '.join(sorted(keys))}" in lines
