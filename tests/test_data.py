@@ -238,7 +238,10 @@ def refusal(name: str, root: Path) -> str:
 @pytest.mark.parametrize("name", [name for name in LOADERS if name != "mnist5k"])
 def test_missing_data_without_a_network_is_one_line_with_folder_and_remedy(name: str, tmp_path: Path) -> None:
     remedy = "data=svhn" if "head" in name else "data=cifar100" if "subset" in name else "data=mnist5k"
+    (tmp_path / "of_the_user").mkdir()
     assert re.search(f"NETINV_DATA.*{remedy}", refusal(name, tmp_path))
+    assert re.search(f"NETINV_DATA.*{remedy}", refusal(name, tmp_path / "not" / "there"))
+    assert [path.name for path in tmp_path.rglob("*")] == ["of_the_user"]  # no empty directories that a download began with
 
 
 @pytest.mark.usefixtures("no_network")

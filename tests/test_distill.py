@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 import netinv_lightning
 from netinv_lightning.applications import make_application
-from netinv_lightning.classifiers.build import load_carded, load_zoo
+from netinv_lightning.classifiers.build import load_carded, load_zoo, told_split
 from netinv_lightning.classifiers.classifier import Classifier, FrozenClassifier
+from netinv_lightning.classifiers.zoo import zoo_path
 from netinv_lightning.data.module import ImageDataModule
 from netinv_lightning.data.spec import DataSpec
 from netinv_lightning.errors import InputError
@@ -30,6 +31,7 @@ from netinv_lightning.inverted_data.adversary import BEGUN, STEPS, Adversary, fo
 from netinv_lightning.inverted_data.distillation import Distilled, Hint, distil, divergence, mixture, predicted
 from netinv_lightning.inverted_data.source import Memory
 from netinv_lightning.metrics import names
+from netinv_lightning.reconstruction.real_images import check_comparable
 from netinv_lightning.run import run
 from tests.conftest import FEW_STEPS
 
@@ -301,6 +303,15 @@ def test_the_kept_student_is_the_one_that_was_judged(distilled: Path) -> None:
     found_n, said_n = predicted(student, images_nCHW), predicted(load_zoo("mnist_cnn"), images_nCHW)
     assert float((found_n == label_n).double().mean()) == summary[names.STUDENT_ACCURACY]
     assert float((found_n == said_n).double().mean()) == summary[names.STUDENT_AGREEMENT]
+
+
+def test_a_student_can_be_asked_for_its_teachers_training_images(distilled: Path) -> None:
+    student, teacher = (
+        netinv_lightning.compose(["classifier=checkpoint", f"classifier.path={path}", "data=mnist5k"])
+        for path in (distilled / "student.safetensors", zoo_path("mnist_cnn"))
+    )
+    assert told_split(student) == told_split(teacher) == {"val_fraction": 0.0, "subset_size": None, "split_seed": 0}
+    check_comparable(student, ImageDataModule("mnist5k"))  # although it learnt from no real image
 
 
 def test_real_images_are_read_when_the_student_is_trained(inverted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

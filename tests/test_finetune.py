@@ -141,6 +141,8 @@ def test_before_control_and_after_stand_in_one_table(inverted: Path, tmp_path: P
     card = json.loads((tmp_path / "tuned" / "classifier.json").read_text())
     assert card["test_accuracy"] == round(after, 4)
     assert card["recipe"]["from"] == "mnist_cnn"
+    assert card["recipe"]["trained_before"]  # so that no training image counts as held out
+    assert [card["recipe"][key] for key in ("subset_size", "val_fraction", "split_seed")] == [100, 0.1, 0]
 
 
 def test_adversarial_images_have_a_control_of_their_own(inverted: Path, tmp_path: Path) -> None:

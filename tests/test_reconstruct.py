@@ -13,6 +13,8 @@ import pytest
 import torch
 
 import netinv_lightning
+from netinv_lightning.applications import make_application
+from netinv_lightning.applications.audit import AuditApplication
 from netinv_lightning.classifiers.build import load_zoo
 from netinv_lightning.data.module import ImageDataModule
 from netinv_lightning.detectors.seen import look
@@ -74,6 +76,13 @@ def test_without_unused_training_images_half_of_the_test_images_is_held_out() ->
     assert not real.exchangeable
     assert len(real.members.labels_n) == len(real.held_out.labels_n) == 500
     assert not pixels(real.held_out) & pixels(real.others)
+
+
+def test_where_other_training_images_came_before_none_is_held_out() -> None:
+    data = ImageDataModule("mnist5k", subset_size=200)
+    real = real_images(data, largest=150, trained_before=True)
+    assert not real.exchangeable
+    assert pixels(real.held_out) | pixels(real.others) <= pixels(Images(data.test[0].float() / 255, data.test[1]))
 
 
 def test_no_control_has_a_memory_but_the_planted_leak(digits: RealImages) -> None:
@@ -203,6 +212,19 @@ def test_a_reconstruction_has_no_more_images_than_kkt_has_candidates_and_ends_wi
     (verdict,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("verdict: ") and "strongest attack" in line]
     found = float(rows["planted leak"]["p_value"]) <= 0.05
     assert verdict.startswith("verdict: nothing was shown: " if found else "verdict: too few images to tell: ")
+
+
+def test_a_fine_tuned_classifier_is_judged_by_test_images(trained: Path, tmp_path: Path) -> None:
+    for file in (trained, trained.with_suffix(".json")):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    card = json.loads((tmp_path / "mlp.json").read_text())
+    card["recipe"]["trained_before"] = True
+    (tmp_path / "mlp.json").write_text(json.dumps(card))
+    command = ["application=audit", "application.attacks=[inversion]"]
+    before, audit = (make_application(netinv_lightning.compose([*command, *of(path)])) for path in (trained, tmp_path / trained.name))
+    assert isinstance(audit, AuditApplication)
+    assert isinstance(before, AuditApplication)
+    assert (before.real.exchangeable, audit.real.exchangeable) == (True, False)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from netinv_lightning.api import compose
 from netinv_lightning.applications.reconstruct import ReconstructApplication
-from netinv_lightning.classifiers.build import load_classifier, load_zoo
+from netinv_lightning.classifiers.build import load_classifier, load_zoo, told_split
 from netinv_lightning.classifiers.kept import train_once
 from netinv_lightning.detectors.seen import look
 from netinv_lightning.errors import InputError, nearest
@@ -88,7 +88,7 @@ class AuditApplication:
         if data is None:
             raise InputError(f"data={cfg.data.name}: an audit compares with training and held-out images; {missing}")
         check_comparable(cfg, data)
-        self.real = real_images(data, cfg.seed, app.members)
+        self.real = real_images(data, cfg.seed, app.members, "trained_before" in told_split(cfg))
         self.attacks = {name: self._config_of(name, len(data.train[1])) for name in chosen}
         for attack in self.attacks.values():
             ReconstructApplication(attack)

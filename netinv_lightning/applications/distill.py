@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from netinv_lightning.classifiers.architecture import build_network
+from netinv_lightning.classifiers.build import told_split
 from netinv_lightning.classifiers.checkpoint import save_classifier
 from netinv_lightning.classifiers.classifier import Classifier, FrozenClassifier
 from netinv_lightning.errors import InputError, one_line
@@ -186,7 +187,7 @@ class DistillApplication:
             "test_images": 0 if self.real is None else len(self.real.test[1]),
             "test_accuracy": round(metrics.get(names.STUDENT_ACCURACY, float("nan")), 4),
             "seed": self.cfg.seed,
-            "recipe": {"application": "distill", **recipe},
+            "recipe": {"application": "distill", **recipe, **told_split(self.run_cfg)},
         }
 
 

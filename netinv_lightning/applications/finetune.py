@@ -17,7 +17,7 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
 
 from netinv_lightning.classifiers.architecture import build_network
-from netinv_lightning.classifiers.build import described_network
+from netinv_lightning.classifiers.build import SPLIT_KEYS, described_network
 from netinv_lightning.classifiers.checkpoint import save_classifier
 from netinv_lightning.classifiers.classifier import Classifier
 from netinv_lightning.errors import InputError, nearest
@@ -145,6 +145,7 @@ class FinetuneApplication:
         app, spec = self.cfg.application, self.frozen.spec
         inverted = str(self.run_cfg.classifier.zoo or self.run_cfg.classifier.path)
         keys = ("run", "kind", "share", "images", "steps", "lr", "radius", "attack_steps")
+        split = {key: self.run_cfg.data[key] for key in SPLIT_KEYS if key != "classes" or self.run_cfg.data[key] is not None}
         return {
             "name": "classifier",
             "data": spec.as_dict(),
@@ -154,5 +155,5 @@ class FinetuneApplication:
             "test_images": len(self.test[1]),
             "test_accuracy": round(judged.accuracy, 4),
             "seed": self.cfg.seed,
-            "recipe": {"application": "finetune", "from": inverted, **{key: app[key] for key in keys}},
+            "recipe": {"application": "finetune", "from": inverted, "trained_before": True, **{key: app[key] for key in keys}, **split},
         }

@@ -14,6 +14,7 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
 
 from netinv_lightning.applications.invert import InvertApplication
+from netinv_lightning.classifiers.build import told_split
 from netinv_lightning.classifiers.classifier import FrozenClassifier
 from netinv_lightning.data.module import ImageDataModule
 from netinv_lightning.errors import InputError, one_line
@@ -75,7 +76,7 @@ class ReconstructApplication(InvertApplication):
         if data is None:
             raise InputError(missing)
         check_comparable(cfg, data)
-        real = real_images(data, cfg.seed, cfg.application.members)
+        real = real_images(data, cfg.seed, cfg.application.members, "trained_before" in told_split(cfg))
         rows = {}
         for name, of_control in {RECONSTRUCTIONS: None, **CONTROLS}.items():
             tell(f"comparing with training and held-out images: {name}")

@@ -20,6 +20,9 @@ from netinv_lightning.data.spec import SPECS, DataSpec, spec_of_classes
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.trust import check_targets
 
+SPLIT_KEYS = ("val_fraction", "subset_size", "split_seed", "classes")
+"""Keys of `data` that say which images a classifier was trained on."""
+
 
 def card_spec(card: dict[str, Any]) -> DataSpec:
     """The data that a card tells of."""
@@ -71,6 +74,23 @@ def described_network(cfg: DictConfig) -> dict[str, Any]:
         return {str(key): value for key, value in network.items()}
     path = zoo_path(cfg.classifier.zoo) if cfg.classifier.zoo is not None else Path(cfg.classifier.path)
     return card_network(read_card(path) or {}, f"classifier.path={path}")
+
+
+def told_card(cfg: DictConfig) -> dict[str, Any]:
+    """The card of the classifier that `cfg.classifier` names; empty where it has none."""
+    if cfg.classifier.zoo is not None:
+        return read_card(zoo_path(cfg.classifier.zoo)) or {}
+    return (read_card(Path(cfg.classifier.path)) or {}) if cfg.classifier.path is not None else {}
+
+
+def told_split(cfg: DictConfig) -> dict[str, Any]:
+    """What the classifier's card tells of the images that it was trained on: `SPLIT_KEYS`, and `trained_before`.
+
+    `trained_before` is there and true where other images came before those, which then says of no image that it was not seen
+    (`application=finetune`).
+    """
+    recipe: Any = told_card(cfg).get("recipe", {})
+    return {key: recipe[key] for key in (*SPLIT_KEYS, "trained_before") if key in recipe}
 
 
 def load_classifier(cfg: DictConfig) -> FrozenClassifier:

@@ -9,6 +9,7 @@ Shape suffixes: n images, C channels, H height, W width.
 from __future__ import annotations
 
 import gzip
+import os
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -34,16 +35,26 @@ def open_or_download(dataset: Callable[..., datasets.VisionDataset], root: Path,
     """Opens a data set as torchvision's constructors do; downloads it where it is missing and there is a network.
 
     Raises:
-        Exception: whatever the download trips over.
+        Exception: whatever the download trips over; then no empty directory is left of it.
     """
     with suppress(Exception):  # files that are missing or damaged: torchvision answers with whatever it trips over
         return dataset(str(root), download=False, **split)
-    before = socket.getdefaulttimeout()
+    before, there = socket.getdefaulttimeout(), _directories(root)
     socket.setdefaulttimeout(SILENCE)  # torchvision gives urllib none, which then waits for a silent server for ever
     try:
         return dataset(str(root), download=True, **split)
+    except Exception:
+        for made in sorted(_directories(root) - there, reverse=True):  # the innermost first
+            with suppress(OSError):  # it holds something
+                made.rmdir()
+        raise
     finally:
         socket.setdefaulttimeout(before)
+
+
+def _directories(root: Path) -> set[Path]:
+    """Those below `root`, itself, and those above it, as far as they exist."""
+    return {Path(path) for path, _, _ in os.walk(root)} | {path for path in root.parents if path.is_dir()}
 
 
 def torchvision_set(dataset: Callable[..., datasets.VisionDataset], root: Path, **split: object) -> datasets.VisionDataset:

@@ -6,24 +6,18 @@ Shape suffixes: n images, C channels, H height, W width.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from netinv_lightning.classifiers.checkpoint import read_card
-from netinv_lightning.classifiers.training import DATA_KEYS
-from netinv_lightning.classifiers.zoo import zoo_path
+from netinv_lightning.classifiers.build import SPLIT_KEYS, told_card, told_split
 from netinv_lightning.data.module import ImageDataModule
 from netinv_lightning.data.sources import Split
 from netinv_lightning.data.splits import stratified_indices
 from netinv_lightning.errors import InputError
 from netinv_lightning.image_sets import Images, halves_of_test
 
-SPLIT_KEYS = ("val_fraction", "subset_size", "split_seed", "classes")
-"""Keys of `data` that say which images a classifier was trained on."""
 LARGEST = 10_000
 """At most so many members, and as many held-out images."""
 
@@ -54,28 +48,29 @@ def with_training_split(cfg: DictConfig) -> DictConfig:
         InputError: if a key on the command line says something else than the card.
     """
     cfg = cfg.copy()
-    recipe = _recipe_of_card(cfg)
+    split = told_split(cfg)
     defaults = {"val_fraction": 0.1, "subset_size": None, "split_seed": 0, "classes": None}
     for key in SPLIT_KEYS:
-        if key not in recipe:
+        if key not in split:
             continue
-        told, asked = recipe[key], cfg.data[key]
+        told, asked = split[key], cfg.data[key]
         if asked not in (told, defaults[key]):
             raise InputError(f"data.{key}={asked}: the classifier was trained with data.{key}={told}, as its card says; leave it out")
         cfg.data[key] = told
     return cfg
 
 
-def real_images(data: ImageDataModule, seed: int = 0, largest: int = LARGEST) -> RealImages:
+def real_images(data: ImageDataModule, seed: int = 0, largest: int = LARGEST, trained_before: bool = False) -> RealImages:
     """Takes the three sets from the data that a classifier was trained on.
 
-    Held-out images are training images that it did not see (`data.subset_size`, `data.val_fraction`); where there are none, a half of the
-    test images, whose split may differ from the training images' by itself.
+    Held-out images are training images that it did not see (`data.subset_size`, `data.val_fraction`); where there are none, or it had
+    learnt from others before, a half of the test images, whose split may differ from the training images' by itself.
 
     Args:
         data: The data, split as for the classifier's training.
         seed: Of every choice.
         largest: Members at most.
+        trained_before: Whether other images came before those, so that no training image is sure to be new to it.
 
     Raises:
         InputError: if there is no held-out set, or the training set has fewer images than classes.
@@ -83,7 +78,7 @@ def real_images(data: ImageDataModule, seed: int = 0, largest: int = LARGEST) ->
     N, members = data.spec.num_classes, data.train
     if len(members[1]) < N:
         raise InputError(f"data.subset_size={len(members[1])}: must be {N} or more, an image for each class")
-    exchangeable = _least(data.unused[1], N) > 0
+    exchangeable = not trained_before and _least(data.unused[1], N) > 0
     judging, rest = halves_of_test(data)
     held_out, others = (data.unused, data.test) if exchangeable else (judging, rest)
     if not _least(held_out[1], N):
@@ -111,26 +106,17 @@ def check_enough(cfg: DictConfig, num_classes: int) -> None:
 def check_comparable(cfg: DictConfig, data: ImageDataModule) -> None:
     """Refuses data that were plainly not what the classifier was trained on: another number of training images than its card tells.
 
+    A student (`application=distill`) learnt from none, and is asked about its teacher's.
+
     Raises:
         InputError: naming both numbers.
     """
-    told = _card(cfg).get("training_images")
-    if told is not None and told != len(data.train[1]):
+    told = told_card(cfg).get("training_images")
+    if told and told != len(data.train[1]):
         raise InputError(
             f"data={data.spec.name}: has {len(data.train[1])} training images as it is split here, the classifier was trained on {told}; "
             "name the data and the split that it was trained on"
         )
-
-
-def _card(cfg: DictConfig) -> dict[str, Any]:
-    if cfg.classifier.zoo is not None:
-        return read_card(zoo_path(cfg.classifier.zoo)) or {}
-    return (read_card(Path(cfg.classifier.path)) or {}) if cfg.classifier.path is not None else {}
-
-
-def _recipe_of_card(cfg: DictConfig) -> dict[str, Any]:
-    recipe: Any = _card(cfg).get("recipe", {})
-    return {key: recipe[key] for key in DATA_KEYS if key in recipe}
 
 
 def _least(label_n: Tensor, classes: int) -> int:
