@@ -23,6 +23,8 @@ from netinv_lightning.resume import read_config
 from netinv_lightning.run_dir import RunDir
 
 DEFAULT_DATA = "mnist"  # of conf/config.yaml; nobody may have asked for it
+DATA_OF_RUN = ("name", "path", "test_path", "classes", "image_size")
+"""Keys of `data` that say which data a run's are, not how they are split or where they lie."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +52,11 @@ def open_finished(directory: Path, key: str, command: DictConfig | None = None) 
     Args:
         directory: Of the run.
         key: The key that asks for a number of images, for the error where a run kept fewer.
-        command: The config of the command that opens it, whose `data.root` is taken; all else of the run's data is the run's.
+        command: The config of the command that opens it, whose `data.root` is taken; all else of the run's data is the run's. What the
+            run says of data and classifier is written into it, and where the run is, so that what is kept of the command is true.
 
     Raises:
-        InputError: if it is no run, another application's, or not done, or the command names other data than the run's.
+        InputError: if it is no run, another application's, or not done, or the command names other data or another classifier.
     """
     where = f"application.run={directory}"
     cfg = inversion_config(directory)
@@ -64,7 +67,11 @@ def open_finished(directory: Path, key: str, command: DictConfig | None = None) 
     if command is not None:
         if command.data.name not in (cfg.data.name, DEFAULT_DATA):
             raise InputError(f"data={command.data.name}: the data of the run are {cfg.data.name}, and stay so; leave it out")
+        _check_same_classifier(command, cfg)
         cfg.data.root = command.data.root
+        command.application.run, command.classifier = str(directory.resolve()), cfg.classifier
+        for of_run in DATA_OF_RUN:
+            command.data[of_run] = cfg.data[of_run]
     summary: dict[str, float] = json.loads((directory / "summary.json").read_text())
     if checkpoint_of(directory).is_file():
         module = load_module(cfg, directory)
@@ -72,6 +79,16 @@ def open_finished(directory: Path, key: str, command: DictConfig | None = None) 
         return FinishedRun(cfg, module.classifier, draw, cfg.application.eval_samples, summary)
     images = read_samples(directory / "samples" / "inverted.safetensors", where)
     return FinishedRun(cfg, load_classifier(cfg), partial(images.first, key), len(images.labels_n), summary)
+
+
+def _check_same_classifier(command: DictConfig, cfg: DictConfig) -> None:
+    """Refuses a classifier that is not the run's; a data set's own CNN of the zoo is what is named by default."""
+    inverted = cfg.classifier.zoo or cfg.classifier.path or cfg.classifier.network
+    for key, default in (("zoo", f"{command.data.name}_cnn"), ("path", None), ("network", {})):
+        if (given := command.classifier[key]) not in (None, default, cfg.classifier[key]):
+            raise InputError(
+                f"classifier.{key}={given}: the run is one of another classifier, {inverted}; leave it out, or invert that one first"
+            )
 
 
 def inversion_config(directory: Path, trusted: Sequence[str] = ()) -> DictConfig:

@@ -17,6 +17,8 @@ from netinv_lightning.figures.inverted_data import pairs_figure
 from netinv_lightning.inverted_data.counterfeits import Reference, nearest, opinion
 from netinv_lightning.measurement import Seen
 from netinv_lightning.metrics import names
+from netinv_lightning.page.run_contents import read_run
+from netinv_lightning.resume import read_config
 from netinv_lightning.run import run
 from tests.conftest import FEW_STEPS
 
@@ -90,6 +92,17 @@ def test_at_confidence_0_every_image_is_a_counterfeit(inverted: Path, tmp_path: 
     assert (tmp_path / "all" / "figures" / "counterfeits.png").is_file()
 
 
+def test_what_is_kept_of_the_command_is_where_the_run_was_and_its_data_and_classifier(inverted: Path, tmp_path: Path) -> None:
+    """`runs/latest` is a link that this very command moves on, and no data or classifier was named."""
+    (tmp_path / "latest").symlink_to(inverted)
+    counterfeits(tmp_path / "latest", tmp_path / "run", "application.confidence=0.5")
+    kept = read_config(tmp_path / "run")
+    assert kept.application.run == str(inverted)
+    assert (kept.data.name, kept.classifier.zoo) == ("mnist5k", "mnist_cnn")
+    facts = {name: shown.text for name, shown in read_run(tmp_path / "run").facts}
+    assert (facts["data"], facts["classifier"]) == ("mnist5k", "mnist_cnn (zoo)")
+
+
 def test_a_threshold_keeps_those_above_it_and_real_images_stand_beside(inverted: Path, tmp_path: Path) -> None:
     metrics = counterfeits(inverted, tmp_path / "some", "application.confidence=0.5")
     rows = rows_of(tmp_path / "some" / "counterfeits.csv")
@@ -135,6 +148,8 @@ def test_rows_of_unequal_length_are_drawn(tmp_path: Path) -> None:
         (["application.verifiers=[mnist_cnn]"], r"application.verifiers=mnist_cnn: is the classifier that is inverted"),
         (["application.verifiers=[cifar10_vit]"], r"application.verifiers=cifar10_vit: has channels=3"),
         (["application.verifiers=[mnist_mpl]"], r"mnist_mpl: is not in the zoo; did you mean 'mnist_mlp'"),
+        (["classifier.zoo=mnist_mlp"], r"classifier.zoo=mnist_mlp: the run is one of another classifier, mnist_cnn; leave it out"),
+        (["classifier=resnet"], r"classifier.network=.*ResNet'}: the run is one of another classifier, mnist_cnn; leave it out"),
         (["resume=somewhere"], r"application=counterfeit keeps no checkpoints"),
     ],
 )

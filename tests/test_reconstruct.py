@@ -212,6 +212,9 @@ def test_a_reconstruction_has_no_more_images_than_kkt_has_candidates_and_ends_wi
     (verdict,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("verdict: ") and "strongest attack" in line]
     found = float(rows["planted leak"]["p_value"]) <= 0.05
     assert verdict.startswith("verdict: nothing was shown: " if found else "verdict: too few images to tell: ")
+    kept = json.loads((tmp_path / "run" / "verdict.json").read_text())
+    assert kept["line"] == verdict
+    assert "diagnosis" in kept
 
 
 def test_a_fine_tuned_classifier_is_judged_by_test_images(trained: Path, tmp_path: Path) -> None:

@@ -36,7 +36,6 @@ class InterpretApplication:
         self.cfg = cfg
         self.inversion = open_finished(Path(cfg.application.run), "interpret.samples", cfg)
         run_cfg = self.inversion.cfg
-        _check_same_classifier(cfg, run_cfg)
         run_cfg.interpret = cfg.interpret
         run_cfg.interpret.full = True
         self.study = Study(run_cfg, self.inversion.classifier, self.inversion.samples)
@@ -46,13 +45,3 @@ class InterpretApplication:
     def run(self, run_dir: RunDir) -> dict[str, float]:
         with open_loggers(self.cfg, run_dir) as loggers:
             return self.study(run_dir.path, self.inversion.draw, loggers)
-
-
-def _check_same_classifier(cfg: DictConfig, run_cfg: DictConfig) -> None:
-    """Refuses a classifier on the command line that is not the run's; a data set's own CNN of the zoo is what is named by default."""
-    inverted = run_cfg.classifier.zoo or run_cfg.classifier.path
-    for key, default in (("zoo", f"{cfg.data.name}_cnn"), ("path", None)):
-        if (given := cfg.classifier[key]) not in (None, default, inverted):
-            raise InputError(
-                f"classifier.{key}={given}: the run is one of another classifier, {inverted}; leave it out, or invert {given} first"
-            )

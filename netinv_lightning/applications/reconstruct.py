@@ -7,6 +7,7 @@ The attack is an inversion like any other, and sees no data (A1-16): the real im
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Mapping
 
@@ -37,7 +38,7 @@ from netinv_lightning.reconstruction.comparison import (
 )  # fmt: skip
 from netinv_lightning.reconstruction.conclusion import Attacked, Conclusion, conclude
 from netinv_lightning.reconstruction.real_images import RealImages, check_comparable, check_enough, real_images, with_training_split
-from netinv_lightning.run_dir import RunDir
+from netinv_lightning.run_dir import RunDir, write_atomically
 from netinv_lightning.tables import show, write_csv, write_table
 from netinv_lightning.tracking import log_image
 
@@ -87,7 +88,10 @@ class ReconstructApplication(InvertApplication):
         write_table(table, run_dir.path, "reconstruction", full=full_table(rows))
         write_csv(of_classes, run_dir.path / "reconstruction_classes.csv")
         show(table)
-        print(self._conclusion(rows, real, transfer).line)
+        conclusion, verdict = self._conclusion(rows, real, transfer), run_dir.path / "verdict.json"
+        # It answers what was asked; of the inversion's own verdict the diagnosis stays.
+        write_atomically(verdict, json.dumps({**json.loads(verdict.read_text()), **conclusion.as_dict()}, indent=2) + "\n")
+        print(conclusion.line)
         pairs = best_pairs(images, real)
         figure = best_pairs_figure(
             [(pair.reconstruction_CHW, pair.member_CHW, pair.held_out_CHW) for pair in pairs],
