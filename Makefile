@@ -42,7 +42,7 @@ bench: $(STAMP)  ## speed, as ratios of one run
 	$(BIN)/python experiments/bench/bench.py
 
 zoo: $(STAMP)  ## train the zoo's classifiers again (needs NETINV_DATA; hours)
-	for name in $(ZOO); do $(RUN) +experiment=zoo/$$name || exit 1; done
+	for name in $(ZOO); do $(RUN) +experiment=zoo/$$name application.overwrite=true || exit 1; done
 
 results: $(STAMP)  ## the inversion accuracies of experiments/inversion_accuracy, 4 data sets x 3 seeds
 	$(BIN)/python experiments/inversion_accuracy/run.py

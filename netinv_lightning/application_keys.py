@@ -40,10 +40,12 @@ class Reconstruct(Invert):
     """Keys of `application=reconstruct`: those of an inversion, and what its images are compared with afterwards.
 
     `reconstructions` of them are compared with at most `members` training images and as many held-out ones; with `student` a new network
-    also learns from them alone, and is judged on real test images.
+    also learns from them alone, and is judged on real test images. `trained_on` says what a classifier without a card was trained on:
+    `all` training images of `data`, or those that its `split` leaves (`data.val_fraction`, `data.subset_size`, `data.split_seed`).
     """
 
     name: str = "reconstruct"
+    trained_on: Optional[str] = None
     reconstructions: int = 1000
     members: int = 2000
     student: bool = True
@@ -59,6 +61,7 @@ class Audit:
     """
 
     name: str = "audit"
+    trained_on: Optional[str] = None
     attacks: Optional[list[str]] = None
     effort: str = "quick"
     overrides: list[str] = field(default_factory=list)
@@ -207,10 +210,11 @@ class Benchmark:
 
 @dataclass
 class TrainClassifier:
-    """Keys of `application=train_classifier`; how it trains is told by `recipe`."""
+    """Keys of `application=train_classifier`; how it trains is told by `recipe`, what `save_as` names is replaced with `overwrite`."""
 
     name: str = "train_classifier"
     save_as: Optional[str] = None
+    overwrite: bool = False
 
 
 APPLICATION_KEYS: dict[str, type] = {
@@ -230,4 +234,6 @@ APPLICATION_KEYS: dict[str, type] = {
 """The keys of each application, by its name."""
 
 INVERSIONS = ("invert", "reconstruct")
+IN_ONE_GO = ("approach", "counterfeit", "distill", "finetune", "interpret", "measure", "train_classifier")
+"""Those that keep no checkpoints, so that `resume=` refuses them."""
 """Applications that are an inversion, with all its keys, and leave what one leaves."""

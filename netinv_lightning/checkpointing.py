@@ -41,7 +41,7 @@ class Checkpoints(Checkpoint):
         if self.every is not None and (stopping or trainer.global_step % self.every == 0):
             self._save(trainer)
         if stopping:
-            raise Preempted(f"stopped by SIGTERM after step {trainer.global_step}; continue with resume={self.last.parent.parent}")
+            raise Preempted(f"stopped by SIGTERM after step {trainer.global_step}")
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self.every is None:

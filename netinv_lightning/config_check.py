@@ -36,6 +36,8 @@ def check(cfg: DictConfig) -> None:
         positive |= {f"application.{key}": cfg.application[key] for key in keys}
     if cfg.application.name in ("reconstruct", "audit"):
         positive |= {f"application.{key}": cfg.application[key] for key in ("reconstructions", "members")}
+    if cfg.data.subset_size is not None:
+        positive["data.subset_size"] = cfg.data.subset_size
     if cfg.measure.samples is not None:
         positive["measure.samples"] = cfg.measure.samples
     for key, value in positive.items():

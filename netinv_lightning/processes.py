@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from pathlib import Path
 from types import FrameType
 from typing import Any
 from unittest.mock import patch
@@ -19,6 +18,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from netinv_lightning.errors import Preempted
 
 SIGTERM_STATUS = int(128 + signal.SIGTERM)
+SIGINT_STATUS = int(128 + signal.SIGINT)
 SIGPIPE_STATUS = 128 + 13  # not every system has the signal
 
 
@@ -37,11 +37,11 @@ def end_with_parent() -> None:
     threading.Thread(target=watch, name=name, daemon=True).start()
 
 
-def run_stopped_by_sigterm(run_dir: Path) -> AbstractContextManager[None]:
+def run_stopped_by_sigterm() -> AbstractContextManager[None]:
     """Inside, SIGTERM raises Preempted, so that the run says how it ended; in training `Checkpoints` answers it."""
 
     def stop(signum: int, frame: FrameType | None) -> None:
-        raise Preempted(f"stopped by SIGTERM; continue with resume={run_dir}")
+        raise Preempted("stopped by SIGTERM")
 
     return _on_sigterm(stop)
 

@@ -49,13 +49,17 @@ class Report:
         classifier: The classifier under attack.
         verifiers: Networks that the inversion never sees, by name.
         samples: Images to measure where `measure.samples` does not say it.
+        followed: Whether another verdict follows, so that this one is not told, only kept.
 
     Raises:
         InputError: for an unknown control or metric, a verifier that is the classifier under attack or does not fit it,
             data of another shape, or fewer samples than the chosen metrics need.
     """
 
-    def __init__(self, cfg: DictConfig, classifier: FrozenClassifier, verifiers: Mapping[str, FrozenClassifier], samples: int) -> None:
+    def __init__(
+        self, cfg: DictConfig, classifier: FrozenClassifier, verifiers: Mapping[str, FrozenClassifier], samples: int, followed: bool = False
+    ) -> None:
+        self.followed = followed
         self.samples = samples if cfg.measure.samples is None else cfg.measure.samples
         self.cfg, self.classifier, self.verifiers = cfg, classifier, verifiers
         self.measure = cfg.measure
@@ -85,7 +89,8 @@ class Report:
         findings = diagnose(Case(known, N, _weights(self.cfg.loss), ceiling, _numbers(self.cfg)))
         if not self.cfg.loss:  # images from a file: nobody knows how they were made, so there is nothing to advise
             findings = [replace(finding, settings=()) for finding in findings]
-        _conclude(directory, verdict, findings)
+        _keep(directory, verdict, findings)
+        _tell_verdict(verdict, findings, self.followed)
         return measured
 
     def check(self, images: Images) -> None:
@@ -165,19 +170,22 @@ def last_losses(directory: Path) -> dict[str, float]:
     return values
 
 
-def _conclude(directory: Path, verdict: Verdict, findings: list[Finding]) -> None:
-    """Writes and prints verdict and diagnosis."""
-    lines = [verdict.line, *(finding.line for finding in findings)]
+def _keep(directory: Path, verdict: Verdict, findings: list[Finding]) -> None:
     content = verdict.as_dict() | {"diagnosis": [finding.__dict__ for finding in findings]}
     write_atomically(directory / "verdict.json", json.dumps(content, indent=2) + "\n")
     with (directory / "run.log").open("a") as log:
-        log.writelines(f"{line}\n" for line in lines)
+        log.writelines(f"{line}\n" for line in (verdict.line, *(finding.line for finding in findings)))
+
+
+def _tell_verdict(verdict: Verdict, findings: list[Finding], followed: bool) -> None:
+    """Prints the evidence, the verdict unless another one follows, and the diagnosis."""
     rows: list[list[Cell]] = [
         [rung.question, rung.metric, rung.value, rung.threshold, rung.margin, "yes" if rung.passed else "no"] for rung in verdict.evidence
     ]
-    rows += [[f"not tested: {what}", "", None, None, None, ""] for what in verdict.not_tested]
+    if not followed:
+        rows += [[f"not tested: {what}", "", None, None, None, ""] for what in verdict.not_tested]
     show(Table("", ["question", "metric", "value", "threshold", "margin", "answer"], rows))
-    for line in lines:
+    for line in (*([] if followed else [verdict.line]), *(finding.line for finding in findings)):
         print(line)
 
 

@@ -10,7 +10,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from netinv_lightning.application_keys import APPLICATION_KEYS
+from netinv_lightning.application_keys import APPLICATION_KEYS, INVERSIONS
 from netinv_lightning.config import Config
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.run_dir import RunDir
@@ -75,7 +75,8 @@ def resumed_config(cfg: DictConfig, overrides: list[str]) -> DictConfig:
     saved = read_config(run_dir, trusted=named)
     given = [override.split("=")[0] for override in overrides if not override.startswith("resume=")]
     if not given and RunDir(run_dir).state == "done":
-        raise InputError(f"resume={cfg.resume}: the run is done; to prolong it, give more steps: application.steps=N")
+        longer = "; to prolong it, give more steps: application.steps=N" if saved.application.name in INVERSIONS else ""
+        raise InputError(f"resume={cfg.resume}: the run is done{longer}")
     if all(not key.startswith(("+", "~")) and not _is_group(saved, key) for key in given):  # a few keys on top of the saved config
         refused = [key for key in given if _fixed(key) and "_target_" not in key]
         for key in given:
@@ -87,6 +88,7 @@ def resumed_config(cfg: DictConfig, overrides: list[str]) -> DictConfig:
         raise InputError(
             f"resume={cfg.resume}: {', '.join(refused[:3])} may not change in a continued run; leave it out, or start a new run"
         )
+    saved.resume = cfg.resume  # so that whatever cannot go on refuses to
     return saved
 
 

@@ -25,7 +25,7 @@ from netinv_lightning.config import CONF, register
 from netinv_lightning.config_check import check
 from netinv_lightning.config_errors import explain
 from netinv_lightning.errors import InputError, Preempted, one_line
-from netinv_lightning.processes import SIGPIPE_STATUS
+from netinv_lightning.processes import SIGINT_STATUS, SIGPIPE_STATUS
 from netinv_lightning.resume import resumed_config
 from netinv_lightning.run_dir import RunDir, first_process
 from netinv_lightning.sweep import SIGTERM_STATUS, finish_sweep, retry_arguments, run_swept_job, set_device, sweeps_watched
@@ -90,6 +90,8 @@ def main() -> None:
     """The `netinv` command."""
     if module := COMMANDS.get(" ".join(sys.argv[1:2])):
         sys.exit(import_module(module).main(sys.argv[2:]))
+    if (here := os.getcwd()) not in sys.path and "" not in sys.path:  # python -m has it; networks of your own lie there
+        sys.path.append(here)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     for handler in logging.getLogger().handlers:  # a failure is one line here; its traceback is for run.log
         handler.addFilter(lambda record: not (record.name == "netinv_lightning" and record.exc_info))
@@ -99,6 +101,8 @@ def main() -> None:
         status = _start()
         if sweep := the_sweep():
             status = finish_sweep(sweep, status)
+            if status == SIGINT_STATUS:
+                print(f"go on with netinv retry {sweep.path}", file=sys.stderr)
     sys.exit(status)
 
 
@@ -117,20 +121,20 @@ def _start() -> int:
         return _refuse(
             InputError(f"output: the run directory cannot be made ({one_line(error)}); set output=FOLDER to one that can be written")
         )
-    except KeyboardInterrupt:
-        return _interrupted()
+    except KeyboardInterrupt as interrupt:
+        return _interrupted(interrupt)
     except SystemExit as end:
         if isinstance(end.__context__, KeyboardInterrupt):  # in training Lightning makes exit(1) of it
-            return _interrupted()
+            return _interrupted(end.__context__)
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except Exception as error:
         return _fail(error)
     return 0
 
 
-def _interrupted() -> int:
-    print("interrupted; continue with resume=RUN_DIRECTORY, or netinv retry SWEEP_DIRECTORY", file=sys.stderr)
-    return 130
+def _interrupted(interrupt: KeyboardInterrupt) -> int:
+    print(str(interrupt) or "interrupted before anything was written", file=sys.stderr)
+    return SIGINT_STATUS
 
 
 def _refuse(error: BaseException) -> int:

@@ -24,7 +24,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
-from netinv_lightning.errors import InputError, one_line
+from netinv_lightning.application_keys import IN_ONE_GO
+from netinv_lightning.errors import InputError, Preempted, one_line
 from netinv_lightning.processes import run_stopped_by_sigterm
 
 log = logging.getLogger("netinv_lightning")
@@ -118,7 +119,8 @@ class RunDir:
         if not first_process():
             yield self
             return
-        with self._locked(), run_stopped_by_sigterm(self.path):
+        what_next = "start it anew" if cfg.application.name in IN_ONE_GO else f"continue with resume={self.path}"
+        with self._locked(), run_stopped_by_sigterm():
             self._describe(cfg)
             handler = logging.FileHandler(self.path / "run.log")
             handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
@@ -131,7 +133,11 @@ class RunDir:
                 told = self._lost(error) or error
                 if isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt):  # Lightning's answer to Ctrl-C
                     told = error.__context__
-                log.error("the run failed", exc_info=error)
+                if isinstance(told, (KeyboardInterrupt, Preempted)):  # the line of code where it was stopped tells nothing
+                    told.args = (f"{str(told).partition(';')[0] or 'interrupted'}; {what_next}",)
+                    log.warning("%s", told)
+                else:
+                    log.error("the run failed", exc_info=error)
                 with suppress(OSError):  # where nothing can be written any more, stderr still tells
                     self.record(state="failed", error=one_line(f"{type(told).__name__}: {told}"))
                 if isinstance(told, OutputLost):

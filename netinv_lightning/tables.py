@@ -89,7 +89,7 @@ def shown(cell: Cell) -> str:
         return ""
     if not isinstance(cell, float):
         return str(cell)
-    return f"{cell:.0f}" if abs(cell) >= 1000 else f"{cell:.1f}" if abs(cell) >= 10 else f"{cell:.3f}"
+    return f"{cell:.0f}" if abs(cell) >= 1000 else f"{cell:.1f}" if abs(cell) >= 10 else f"{cell:z.3f}"  # z: no negative zero
 
 
 def _markdown_row(cells: Sequence[str]) -> str:

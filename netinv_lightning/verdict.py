@@ -48,7 +48,7 @@ SATURATED = 0.02  # left to the floor; identical features give about 1
 
 @dataclass(frozen=True)
 class Evidence:
-    """One rung: `passed` where the metric's value is above the threshold."""
+    """One rung: `passed` where the metric's value is above the threshold; where it is a p value, at or below it."""
 
     question: str
     metric: str

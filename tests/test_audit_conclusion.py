@@ -20,8 +20,8 @@ TYPICAL = Attacked(auc=0.5, auc_low=0.47, p_value=0.5, transfer=0.9)
 MEMORY = Attacked(auc=0.7, auc_low=0.66, p_value=0.001, transfer=0.2)
 
 
-def concluded(attacks: dict[str, Attacked], control_auc_high: float = 0.52, planted_p_value: float = 0.001) -> Conclusion:
-    return conclude(attacks, control_auc_high, planted_p_value, num_classes=10, ceiling=0.9)
+def concluded(attacks: dict[str, Attacked], control_auc_high: float = 0.52, planted: tuple[float, float] = (0.55, 0.001)) -> Conclusion:
+    return conclude(attacks, control_auc_high, planted, num_classes=10, ceiling=0.9)
 
 
 def test_holm_by_hand() -> None:
@@ -52,8 +52,15 @@ def test_splits_that_differ_by_themselves_are_no_memory() -> None:
 
 
 def test_where_a_planted_leak_is_not_found_nothing_is_said() -> None:
-    assert concluded({"a": NOTHING}, planted_p_value=0.06).name == TOO_FEW
-    assert concluded({"a": MEMORY}, planted_p_value=0.06).name == GIVES_AWAY
+    assert concluded({"a": NOTHING}, planted=(0.55, 0.06)).name == TOO_FEW
+    assert concluded({"a": MEMORY}, planted=(0.55, 0.06)).name == GIVES_AWAY
+
+
+def test_a_leak_that_other_real_images_reach_is_not_found() -> None:
+    conclusion = concluded({"a": NOTHING}, control_auc_high=0.56)
+    assert conclusion.name == TOO_FEW
+    rung = conclusion.evidence[-1]
+    assert (rung.metric, rung.value, rung.threshold, rung.passed) == ("AUC of the planted leak", 0.55, 0.56, False)
 
 
 def test_typicality_takes_half_the_way_from_chance_to_the_ceiling() -> None:

@@ -86,6 +86,28 @@ def test_the_saved_classifier_reproduces_its_stated_accuracy(trained: tuple[Path
     assert accuracy == pytest.approx(metrics["classifier/test_accuracy"], abs=0.0011)  # one image
 
 
+def test_training_accuracy_is_of_the_images_as_they_are(trained: tuple[Path, dict[str, float]]) -> None:
+    job_dir, metrics = trained
+    frozen = load_classifier(config("data=mnist5k", "classifier=checkpoint", f"classifier.path={job_dir / 'classifier.safetensors'}"))
+    images, labels = ImageDataModule("mnist5k").train
+    with torch.inference_mode():
+        accuracy = (frozen(images.float() / 255).argmax(dim=1) == labels).double().mean().item()
+    assert accuracy == pytest.approx(metrics["classifier/train_accuracy"], abs=0.0003)  # one image
+
+
+def test_weights_that_are_there_are_replaced_only_when_that_is_asked_for_and_the_card_is_in_numbers(tmp_path: Path) -> None:
+    few = ["data=mnist5k", "data.subset_size=40", "data.batch_size=${data.subset_size}", "recipe.epochs=1", *SMALL]
+    few += [f"application.save_as={tmp_path / 'mine.safetensors'}"]
+    run(config(*few), tmp_path / "first")
+    first = sha256(tmp_path / "mine.safetensors")
+    assert json.loads((tmp_path / "mine.json").read_text())["recipe"]["batch_size"] == 40
+    with pytest.raises(InputError, match=r"mine.safetensors: is there already; give another name, or application.overwrite=true$"):
+        run(config(*few, "seed=1"), tmp_path / "second")
+    assert sha256(tmp_path / "mine.safetensors") == first
+    run(config(*few, "seed=1", "application.overwrite=true"), tmp_path / "second")
+    assert sha256(tmp_path / "mine.safetensors") != first
+
+
 def test_the_same_seed_gives_the_same_weights_bit_by_bit_and_another_seed_others(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (60, 8, 8), dtype=np.uint8)
     np.savez(tmp_path / "mine.npz", X=images, y=np.arange(60) % 3)

@@ -31,6 +31,7 @@ LIGHT = {  # told before torch is imported
     "application.steps=0": "application.steps=0: must be above 0",
     "n_generators=0": "n_generators=0: must be 1 or more",
     "+sweep=conditioning": "+sweep=conditioning: is a sweep; add -m",
+    "data.subset_size=0": "data.subset_size=0: must be above 0",
     "application.epochs=3": "application.epochs: there is no such key; did you mean 'recipe.epochs'?",
     "output=/proc/nowhere": "output: the run directory cannot be made",
 }
@@ -92,6 +93,12 @@ def test_wrong_input_of_every_kind(tmp_path: Path, capfd: pytest.CaptureFixture[
             "data=mnist5k",
             "data.subset_size=9999",
         ): "data.subset_size=9999: must be from 2 to 3600",
+        (
+            "application=train_classifier",
+            "classifier=cnn",
+            "data=mnist5k",
+            f"application.save_as={inputs}/short.safetensors",
+        ): "short.safetensors: is there already; give another name, or application.overwrite=true",
         ("resume=nowhere",): "nowhere: is no run directory",
     }
     for arguments, message in cases.items():
@@ -105,6 +112,18 @@ def test_wrong_input_of_every_kind(tmp_path: Path, capfd: pytest.CaptureFixture[
         assert message in lines[0], (arguments, lines[0])
         assert [path.name for path in tmp_path.iterdir()] == ["inputs"], arguments
     assert not (inputs / "exploded").exists()
+
+
+def test_networks_of_ones_own_may_lie_where_the_command_is_given(tmp_path: Path) -> None:
+    """`netinv`, a script, has its own folder on the path instead, unlike `python -m`."""
+    (tmp_path / "mynet.py").write_text(
+        "from torch import nn\n\n\nclass Tiny(nn.Sequential):\n    def __init__(self):\n"
+        "        super().__init__(nn.Flatten(), nn.Linear(784, 10))\n"
+    )
+    torch.save({"1.weight": torch.zeros(10, 784), "1.bias": torch.zeros(9)}, tmp_path / "tiny.pt")
+    arguments = ["classifier=checkpoint", "classifier.path=tiny.pt", "+classifier.network={_target_: mynet.Tiny}"]
+    done = subprocess.run([Path(sys.executable).with_name("netinv"), *arguments], cwd=tmp_path, capture_output=True, text=True)
+    assert "belong to another architecture than Tiny" in done.stderr, done.stderr
 
 
 class _Bomb:

@@ -147,7 +147,7 @@ def test_rows_of_unequal_length_are_drawn(tmp_path: Path) -> None:
         (["application.samples=0"], r"application.samples=0: must be 1 or more"),
         (["application.verifiers=[mnist_cnn]"], r"application.verifiers=mnist_cnn: is the classifier that is inverted"),
         (["application.verifiers=[cifar10_vit]"], r"application.verifiers=cifar10_vit: has channels=3"),
-        (["application.verifiers=[mnist_mpl]"], r"mnist_mpl: is not in the zoo; did you mean 'mnist_mlp'"),
+        (["application.verifiers=[mnist_mpl]"], r"application.verifiers=mnist_mpl: is not in the zoo; did you mean 'mnist_mlp'"),
         (["classifier.zoo=mnist_mlp"], r"classifier.zoo=mnist_mlp: the run is one of another classifier, mnist_cnn; leave it out"),
         (["classifier=resnet"], r"classifier.network=.*ResNet'}: the run is one of another classifier, mnist_cnn; leave it out"),
         (["resume=somewhere"], r"application=counterfeit keeps no checkpoints"),

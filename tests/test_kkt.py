@@ -215,7 +215,7 @@ def test_a_network_without_weights_is_refused() -> None:
             return x_BCHW.flatten(1)[:, :3]
 
     classifier = FrozenClassifier(Sums(), SPEC, feature_layers=())
-    with pytest.raises(InputError, match=r"^loss.stationarity: .*no matrix or kernel; leave it out$"):
+    with pytest.raises(InputError, match=r"^loss.stationarity: .*has none to train \(no matrix or kernel\); leave it out$"):
         check_twice_differentiable(classifier, "loss.stationarity")
     assert (classifier.passes.forwards, classifier.passes.backwards) == (2, 0)  # of its making; the check counts for nothing
 

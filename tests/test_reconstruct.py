@@ -25,7 +25,7 @@ from netinv_lightning.measurement import Measurement
 from netinv_lightning.metrics import names
 from netinv_lightning.reconstruction import comparison
 from netinv_lightning.reconstruction.comparison import CONTROLS, RECONSTRUCTIONS, best_pairs, compare, recognised
-from netinv_lightning.reconstruction.real_images import RealImages, real_images
+from netinv_lightning.reconstruction.real_images import RealImages, real_images, with_training_split
 from netinv_lightning.run import run
 from tests.conftest import FEW_STEPS
 
@@ -121,6 +121,17 @@ def test_best_pairs_show_the_copies_first(digits: RealImages) -> None:
     assert pairs[2].similarity < 0.999
 
 
+def test_of_pairs_with_nearly_the_same_reconstruction_one_is_shown(digits: RealImages) -> None:
+    label = int(digits.members.labels_n[0])
+    of_class = digits.members.images_nCHW[digits.members.labels_n == label]
+    noise = 0.01 * torch.randn(3, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    x_nCHW = torch.cat([of_class[:1] + noise, of_class[1:2]])
+    pairs = best_pairs(Images(x_nCHW, torch.full((4,), label)), digits)
+    assert len(pairs) == 2
+    assert torch.equal(pairs[0].reconstruction_CHW, of_class[1])
+    assert pairs[1].similarity > 0.99
+
+
 def test_no_data_are_read_before_the_images_are_there(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A1-16: the attack has the weights alone."""
     cfg = netinv_lightning.compose(["application=reconstruct", *FEW, *of(trained), "application.student=false"])
@@ -179,6 +190,8 @@ def test_an_audit_as_a_user_starts_it(trained: Path, tmp_path: Path) -> None:
         of_attack = json.loads((directory / "attacks" / name / "summary.json").read_text())
         assert float(rows[name]["auc"]) == of_attack[names.RECONSTRUCTION_AUC] == summary[names.reconstruction("auc_attack", name)]
     assert summary[names.reconstruction("auc_of_loss")] > 0.5  # five epochs on a hundred images
+    shown = [(directory / "attacks" / name / "figures" / "best_pairs.png").read_bytes() for name in ("inversion", "reconstruction")]
+    assert (directory / "figures" / "best_pairs.png").read_bytes() in shown  # the strongest one's
 
 
 def test_an_audit_without_any_attack_that_ended_says_so(trained: Path, tmp_path: Path) -> None:
@@ -250,6 +263,26 @@ def test_what_an_audit_refuses(trained: Path, tmp_path: Path, overrides: list[st
     with pytest.raises(InputError, match=told):
         run(netinv_lightning.compose(["application=audit", "application.attacks=[inversion]", *of(trained), *overrides]), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_without_a_card_somebody_has_to_say_what_it_was_trained_on(trained: Path, tmp_path: Path) -> None:
+    """Else an audit would take the default split for its members, and find nothing."""
+    (tmp_path / "mlp.safetensors").write_bytes(trained.read_bytes())
+    network = "{_target_: netinv_lightning.classifiers.networks.MLP, widths: [32]}"
+    cardless = ["application=audit", *of(tmp_path / "mlp.safetensors"), f"+classifier.network={network}"]
+    for application in ("audit", "reconstruct"):
+        with pytest.raises(InputError, match=r"^application.trained_on: no card tells which images .* say all .*data=mnist5k.* or split"):
+            make_application(netinv_lightning.compose([*cardless, f"application={application}"]))
+    told = {
+        name: with_training_split(netinv_lightning.compose([*cardless, "data.subset_size=100", f"application.trained_on={name}"])).data
+        for name in ("all", "split")
+    }
+    assert (told["all"].val_fraction, told["all"].subset_size) == (0, None)
+    assert (told["split"].val_fraction, told["split"].subset_size) == (0.1, 100)
+    with pytest.raises(InputError, match=r"application.trained_on=al: did you mean 'all'\?"):
+        with_training_split(netinv_lightning.compose([*cardless, "application.trained_on=al"]))
+    with pytest.raises(InputError, match=r"application.trained_on=all: what the classifier was trained on is known; leave it out"):
+        with_training_split(netinv_lightning.compose(["application=audit", *of(trained), "application.trained_on=all"]))
 
 
 def test_a_training_set_smaller_than_the_classes_is_refused() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from netinv_lightning.tables import Table, show
+from netinv_lightning.tables import Table, show, shown
 
 
 def test_a_table_that_is_too_wide_loses_no_cell(capsys: pytest.CaptureFixture[str]) -> None:
@@ -21,3 +21,7 @@ def test_a_table_that_is_too_wide_loses_no_cell(capsys: pytest.CaptureFixture[st
 def test_a_table_that_fits_has_its_headings_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     show(Table("narrow", ["set of images", "its accuracy"], [["test images", 0.5]]))
     assert any("set of images" in line and "its accuracy" in line for line in capsys.readouterr().out.splitlines())
+
+
+def test_numbers_as_they_are_read() -> None:
+    assert [shown(cell) for cell in (-0.0002, 0.0, -0.5, 12.34, -4567.8, 3, None)] == ["0.000", "0.000", "-0.500", "12.3", "-4568", "3", ""]

@@ -26,7 +26,7 @@ from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import save_file
 from torch import Tensor
 
-from netinv_lightning.classifiers.build import load_classifier, load_zoo
+from netinv_lightning.classifiers.build import load_classifier, load_verifiers
 from netinv_lightning.classifiers.classifier import FrozenClassifier
 from netinv_lightning.classifiers.kept import train_once
 from netinv_lightning.controls import noise
@@ -93,7 +93,7 @@ class ApproachApplication:
                 raise InputError(f"application.{key}={app[key]}: must be 1 or more")
         _check_kind(app)
         self.cfg, self.classifier = cfg, _classifier(cfg)
-        self.verifiers = {name: load_zoo(name) for name in app.verifiers}
+        self.verifiers = load_verifiers(app.verifiers)
         Measurement(self.classifier, self.verifiers, None, ["accuracy"], cfg.seed)  # refuses verifiers that do not fit
         self._inversion(self._given().targets)
         if app.target == "neuron" and app.value is None:

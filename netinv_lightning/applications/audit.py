@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import torch.nn.functional as F
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from netinv_lightning.api import compose
 from netinv_lightning.applications.reconstruct import ReconstructApplication
-from netinv_lightning.classifiers.build import load_classifier, load_zoo, told_split
+from netinv_lightning.classifiers.build import load_classifier, load_verifiers, told_split
 from netinv_lightning.classifiers.kept import train_once
 from netinv_lightning.detectors.seen import look
 from netinv_lightning.errors import InputError, nearest
@@ -59,6 +60,7 @@ EFFORTS: dict[str, dict[str, list[str]]] = {
 CANDIDATES = {"quick": 750, "full": 3000}
 """At most so many candidates for `kkt`, which takes three for two training images: whoever audits knows their number."""
 BY_LOSS = "classifier's loss *"
+OWN_SPLITS = "these are splits of their own, which differ as far as other real images lie off 0.5; p is approximate"
 TAKEN = ("data", "classifier", "recipe", "trainer", "logger", "seed", "generator")
 """What an attack takes from the audit's config."""
 
@@ -83,7 +85,7 @@ class AuditApplication:
         self.classifier = load_classifier(cfg)
         chosen = app.attacks or ["reconstruction", "natural", *([] if self.classifier.batch_norms else ["kkt"])]
         check_enough(cfg, self.classifier.spec.num_classes)
-        self.verifiers = [load_zoo(name) for name in app.verifiers]
+        self.verifiers = [*load_verifiers(app.verifiers).values()]
         data, missing = open_real(cfg, self.classifier.spec)
         if data is None:
             raise InputError(f"data={cfg.data.name}: an audit compares with training and held-out images; {missing}")
@@ -106,7 +108,7 @@ class AuditApplication:
         with open_loggers(self.cfg, run_dir) as loggers:
             conclusion, metrics = self._conclude(run_dir, loggers, finished, errors)
         write_atomically(run_dir.path / "verdict.json", json.dumps(conclusion.as_dict(), indent=2) + "\n")
-        print(conclusion.line)
+        print(f"all attacks together ({', '.join(finished)}):\n{conclusion.line}")
         if errors:
             raise RuntimeError(
                 f"{len(errors)} of {len(parts)} attacks failed ({'; '.join(f'{name}: {error}' for name, error in errors.items())}); the "
@@ -124,7 +126,7 @@ class AuditApplication:
             cfg[key] = self.cfg[key]
         cfg.name = name
         cfg.application.reconstructions, cfg.application.members = app.reconstructions, app.members
-        cfg.application.verifiers = app.verifiers
+        cfg.application.verifiers, cfg.application.trained_on = app.verifiers, app.trained_on
         return cfg
 
     def _conclude(
@@ -139,8 +141,8 @@ class AuditApplication:
             for name, row in rows.items()
         }
         conclusion = conclude(
-            attacked, controls["other real images"]["auc_high"], controls["planted leak"]["p_value"], self.classifier.spec.num_classes,
-            recognised(self.verifiers, self.real.others),
+            attacked, controls["other real images"]["auc_high"], (controls["planted leak"]["auc"], controls["planted leak"]["p_value"]),
+            self.classifier.spec.num_classes, recognised(self.verifiers, self.real.others),
         )  # fmt: skip
         by_loss = self._by_loss()
         everything = {**rows, **controls}
@@ -149,7 +151,7 @@ class AuditApplication:
         write_table(table, run_dir.path, "audit", full)
         show(table)
         drawn = {name: (row["auc"], (row["auc_low"], row["auc_high"])) for name, row in everything.items()}
-        drawn[BY_LOSS] = (by_loss.auc, by_loss.auc_interval)
+        drawn["classifier's loss,\nthe images given"] = (by_loss.auc, by_loss.auc_interval)
         figure = audit_figure(drawn, list(rows), run_dir.figures / "audit.png", table.title)
         strongest = {names.reconstruction(what): value for what, value in rows[conclusion.strongest].items() if what != "n"}
         of_attacks = {names.reconstruction("auc_attack", name): attack.auc for name, attack in attacked.items()}
@@ -157,6 +159,9 @@ class AuditApplication:
         for logger in loggers:
             logger.log_metrics(metrics, step=0)
         log_image(loggers, names.figure("audit"), figure, 0, conclusion.line)
+        pairs = finished[conclusion.strongest] / "figures" / "best_pairs.png"
+        if pairs.is_file():  # what the strongest attack shows, where the verdict is
+            shutil.copyfile(pairs, run_dir.figures / pairs.name)
         return conclusion, metrics
 
     def _table(
@@ -174,9 +179,10 @@ class AuditApplication:
         real = self.real
         notes = [
             f"{len(real.members.labels_n)} training images against {len(real.held_out.labels_n)} held-out ones ({real.source})",
-            "AUC, gap: of a training image's correlation with its nearest reconstruction over a held-out image's; p by permutation"
-            f"{'' if real.exchangeable else ', approximate, since the two are splits of their own'}",
-            f"good: share of the pairs matched one to one above {GOOD} in structural similarity; held: the same with held-out images",
+            "AUC, gap: of a training image's correlation with its nearest reconstruction over a held-out image's; p by permutation",
+            *([] if real.exchangeable else [OWN_SPLITS]),
+            f"good: share of the pairs matched one to one above {GOOD} in structural similarity; held: the same with held-out images; only "
+            "what is above it counts",
             "given away: where an attack's p, corrected for all attacks, is at most 0.05, and its whole interval lies above 0.5 and above "
             "that of other real images",
             "* to compare: whoever has the images tells members by the classifier's loss on them so well; no reconstruction",
@@ -185,7 +191,12 @@ class AuditApplication:
         columns = ["images", "AUC", "95 %", "gap", "95 % of it", "p", "good", "held", "transfer"]
         if not self.verifiers:
             columns, lines = columns[:-1], [line[:-1] for line in lines]
-        return Table(f"Audit: {self.cfg.name}, {self.classifier.spec.name}", columns, lines, notes)
+        return Table(f"Audit of {self._told()}, {self.classifier.spec.name}", columns, lines, notes)
+
+    def _told(self) -> str:
+        """The classifier's name."""
+        classifier = self.cfg.classifier
+        return str(classifier.zoo or (Path(classifier.path).stem if classifier.path else self.cfg.name))
 
     def _by_loss(self) -> Difference:
         """Members told by their smaller loss, as an attack does that has the images (Yeom et al. 2018)."""

@@ -18,7 +18,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from netinv_lightning.api import compose
-from netinv_lightning.classifiers.build import load_classifier, load_zoo
+from netinv_lightning.classifiers.build import load_classifier, load_verifiers
 from netinv_lightning.errors import InputError
 from netinv_lightning.metrics import names
 from netinv_lightning.parts import done, run_part
@@ -148,7 +148,7 @@ class BenchmarkApplication:
         cfg.measure.controls = self.cfg.measure.controls
         if not cfg.measure.full:
             cfg.measure.full, cfg.measure.metrics, cfg.measure.samples = True, QUICK_METRICS, cfg.measure.samples or QUICK_SAMPLES
-        verifiers = {name: load_zoo(name) for name in cfg.application.verifiers}
+        verifiers = load_verifiers(cfg.application.verifiers)
         return Report(cfg, load_classifier(cfg), verifiers, cfg.application.eval_samples)
 
     def _controls(self, experiment: str, path: Path) -> tuple[list[Group], dict[str, str]]:

@@ -17,7 +17,7 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
 from torch import Tensor
 
-from netinv_lightning.classifiers.build import load_zoo
+from netinv_lightning.classifiers.build import load_verifiers
 from netinv_lightning.controls import noise
 from netinv_lightning.figures.inverted_data import pairs_figure
 from netinv_lightning.finished import open_finished
@@ -52,7 +52,7 @@ class CounterfeitApplication:
         run = open_finished(run_directory(cfg), "application.samples", cfg)
         self.cfg, self.run_cfg, self.classifier = cfg, run.cfg, run.classifier
         asked = app.verifiers if app.verifiers is not None else run.cfg.application.verifiers
-        self.verifiers = {name: load_zoo(name) for name in asked}
+        self.verifiers = load_verifiers(asked)
         self.real, self.missing = open_test(run.cfg, self.classifier.spec)
         Measurement(self.classifier, self.verifiers, self.real, ["accuracy"])  # refuses verifiers that are none
         self.images = run.draw(app.samples)

@@ -23,7 +23,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from netinv_lightning.checkpointing import Checkpoints
-from netinv_lightning.classifiers.build import load_zoo
+from netinv_lightning.classifiers.build import load_verifiers
 from netinv_lightning.classifiers.classifier import FrozenClassifier
 from netinv_lightning.classifiers.kept import train_once
 from netinv_lightning.classifiers.passes import Passes
@@ -53,6 +53,8 @@ class InvertApplication:
     """
 
     best_metric = names.INVERSION_ACCURACY
+    concludes = False
+    """Whether `afterwards` comes to a verdict of its own."""
 
     def __init__(self, cfg: DictConfig, classifier: FrozenClassifier | None = None) -> None:
         self.cfg = cfg
@@ -67,10 +69,10 @@ class InvertApplication:
         if cfg.method.name != "generator" and processes > 1:
             raise InputError(f"trainer.devices={cfg.trainer.devices}: method={cfg.method.name} works in one process; set trainer=default")
         self.module = METHODS[cfg.method.name](cfg, classifier)
-        self.verifiers = [load_zoo(name) for name in cfg.application.verifiers]
-        verifiers = dict(zip(cfg.application.verifiers, self.verifiers, strict=True))
+        verifiers = load_verifiers(cfg.application.verifiers)
+        self.verifiers = list(verifiers.values())
         self.study = Study(cfg, self.module.classifier, cfg.application.eval_samples) if cfg.interpret.full else None
-        self.report = Report(cfg, self.module.classifier, verifiers, cfg.application.eval_samples)
+        self.report = Report(cfg, self.module.classifier, verifiers, cfg.application.eval_samples, self.concludes)
 
     def run(self, run_dir: RunDir) -> dict[str, float]:
         app, module = self.cfg.application, self.module

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from netinv_lightning.classifiers.build import load_classifier, load_zoo
+from netinv_lightning.classifiers.build import load_classifier, load_verifiers
 from netinv_lightning.errors import InputError
 from netinv_lightning.finished import open_finished
 from netinv_lightning.image_sets import Images, read_samples
@@ -38,7 +38,7 @@ class MeasureApplication:
         self.draw: Callable[[int], Images]
         measured_cfg = self._take_run(cfg, Path(app.run)) if app.run else self._take_file(cfg, Path(app.samples))
         asked = app.verifiers if app.verifiers is not None else measured_cfg.application.get("verifiers") or []
-        self.report = Report(measured_cfg, self.classifier, {name: load_zoo(name) for name in asked}, self.samples)
+        self.report = Report(measured_cfg, self.classifier, load_verifiers(asked), self.samples)
         if app.samples is not None:
             self.report.check(self.draw(self.report.samples))
 

@@ -49,6 +49,7 @@ class ReconstructApplication(InvertApplication):
     """Reconstructs training-like images from the weights of the classifier that `cfg.classifier` names, and compares them."""
 
     best_metric = names.RECONSTRUCTION_AUC
+    concludes = True
 
     def __init__(self, cfg: DictConfig, classifier: FrozenClassifier | None = None) -> None:
         super().__init__(with_training_split(cfg), classifier)
@@ -63,6 +64,7 @@ class ReconstructApplication(InvertApplication):
             metrics |= self._compare(run_dir, loggers, draw(self._count()), step, known.get(names.TRANSFER_ACCURACY))
         except InputError as error:  # the images are there, and kept
             log.warning("not compared with training images: %s", one_line(error))
+            print(json.loads((run_dir.path / "verdict.json").read_text())["line"])
         return metrics
 
     def _count(self) -> int:
@@ -114,9 +116,9 @@ class ReconstructApplication(InvertApplication):
         """What an audit of this attack alone would conclude."""
         ncc = rows[RECONSTRUCTIONS].ncc
         attacks = {self.cfg.name: Attacked(ncc.auc, ncc.auc_interval[0], ncc.p_value, transfer)}
-        beside, leak = rows["other real images"].ncc, rows["planted leak"].ncc
+        beside, leak = rows["other real images"].ncc.auc_interval[1], rows["planted leak"].ncc
         ceiling = recognised(self.verifiers, real.others)
-        return conclude(attacks, beside.auc_interval[1], leak.p_value, self.module.classifier.spec.num_classes, ceiling)
+        return conclude(attacks, beside, (leak.auc, leak.p_value), self.module.classifier.spec.num_classes, ceiling)
 
     def _taught(self, images: Images, data: ImageDataModule) -> dict[str, float]:
         """What a new network learns from the reconstructions alone; nothing without test images, or with fewer images than classes."""

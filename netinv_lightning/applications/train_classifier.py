@@ -29,8 +29,11 @@ class TrainClassifierApplication:
         self.cfg = cfg
         check_logger(cfg)
         check_trainer(cfg)
-        if cfg.application.save_as is not None and not cfg.application.save_as.endswith(".safetensors"):
-            raise InputError(f"application.save_as={cfg.application.save_as}: must end in .safetensors")
+        if (save_as := cfg.application.save_as) is not None:
+            if not save_as.endswith(".safetensors"):
+                raise InputError(f"application.save_as={save_as}: must end in .safetensors")
+            if Path(save_as).exists() and not cfg.application.overwrite:
+                raise InputError(f"application.save_as={save_as}: is there already; give another name, or application.overwrite=true")
         refuse_resume(cfg)
         self.training = ClassifierTraining(cfg)
 
@@ -40,8 +43,10 @@ class TrainClassifierApplication:
         save_file(split, run_dir.path / "split.safetensors")
         with open_loggers(self.cfg, run_dir) as loggers:
             metrics = training.run(loggers)
+            metrics[names.CLASSIFIER_TRAIN_ACCURACY] = training.train_accuracy()
             path = Path(app.save_as) if app.save_as else run_dir.path / "classifier.safetensors"
             save_classifier(path, training.network, training.card(path.stem, metrics))
             log_artifact(loggers, "classifier", f"{self.cfg.name}-seed{self.cfg.seed}", path, path.with_suffix(".json"))
-        print(f"classifier: {path}  test accuracy {metrics.get(names.CLASSIFIER_TEST_ACCURACY, float('nan')):.4f}")
+        test = metrics.get(names.CLASSIFIER_TEST_ACCURACY, float("nan"))
+        print(f"classifier: {path}  accuracy {metrics[names.CLASSIFIER_TRAIN_ACCURACY]:.4f} on training images, {test:.4f} on test images")
         return metrics

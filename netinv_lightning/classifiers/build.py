@@ -5,7 +5,7 @@ What is not said in `classifier` comes from the checkpoint's card, and what the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +145,15 @@ def load_zoo(name: str) -> FrozenClassifier:
         InputError: if there is none, or its file is damaged.
     """
     return load_carded(zoo_path(name), f"classifier.zoo={name}")
+
+
+def load_verifiers(asked: Iterable[str]) -> dict[str, FrozenClassifier]:
+    """Loads the classifiers of the zoo that `application.verifiers` names, by name.
+
+    Raises:
+        InputError: as `load_zoo`.
+    """
+    return {name: load_carded(zoo_path(name, "application.verifiers"), f"application.verifiers={name}") for name in asked}
 
 
 def load_carded(path: Path, where: str) -> FrozenClassifier:

@@ -156,9 +156,10 @@ class FrozenClassifier(Classifier):
         modules = {path: module for path, module in self.network.named_modules() if path}
         if name == PENULTIMATE:
             if (linear := last_linear(self.network)) is None:
-                raise InputError(
-                    f"classifier.feature_layers={name}: the network has no fully connected layer; name a layer of it: {', '.join(modules)}"
+                layers = (
+                    f"name a layer of it: {', '.join(modules)}" if modules else "it has no layers at all: give classifier.feature_layers=[]"
                 )
+                raise InputError(f"classifier.feature_layers={name}: the network has no fully connected layer; {layers}")
             return linear
         if name not in modules:
             raise InputError(f"classifier.feature_layers={name}: the network has no such layer; {nearest(name, [PENULTIMATE, *modules])}")

@@ -29,6 +29,7 @@ MODULE_KEYS = ("optimizer", "lr", "momentum", "weight_decay", "l1", "label_smoot
 """Keys of `recipe` that are arguments of `ClassifierModule`."""
 DATA_KEYS = ("batch_size", "val_fraction", "subset_size", "split_seed", "shift", "flip", "classes")
 """Keys of `data` that a card states with the recipe."""
+PROBED = 10_000
 
 
 class ClassifierModule(L.LightningModule):
@@ -186,9 +187,18 @@ class ClassifierTraining:
                 metrics |= {name: float(value) for name, value in trainer.test(module, datamodule=data, verbose=False)[0].items()}
         return metrics
 
+    @torch.no_grad()
+    def train_accuracy(self) -> float:
+        """Share of the training images, as they are and of more than 10,000 the first, that the classifier takes for their class."""
+        (images_nCHW, label_n), classifier = self.data.train, self.module.classifier.eval()
+        parts = zip(images_nCHW[:PROBED].split(500), label_n[:PROBED].split(500), strict=True)
+        device = self.module.device
+        right = [classifier(x_BCHW.to(device).float() / 255).argmax(dim=1).cpu() == y_B for x_BCHW, y_B in parts]
+        return float(torch.cat(right).double().mean())
+
     def card(self, name: str, metrics: dict[str, float]) -> dict[str, Any]:
         """What the trained classifier is; `save_classifier` writes it beside the weights."""
-        data: Any = OmegaConf.to_container(self.cfg.data)
+        data: Any = OmegaConf.to_container(self.cfg.data, resolve=True)
         return {
             "name": name,
             "data": self.frozen.spec.as_dict(),

@@ -17,12 +17,12 @@ def zoo_names() -> list[str]:
     return sorted(path.stem for path in ZOO.glob("*.safetensors"))
 
 
-def zoo_path(name: str) -> Path:
-    """The weights of the zoo's classifier `name`.
+def zoo_path(name: str, key: str = "classifier.zoo") -> Path:
+    """The weights of the zoo's classifier `name`, which `key` asks for.
 
     Raises:
         InputError: if the zoo has no such classifier.
     """
     if name not in zoo_names():
-        raise InputError(f"classifier.zoo={name}: is not in the zoo; {nearest(name, zoo_names())}")
+        raise InputError(f"{key}={name}: is not in the zoo; {nearest(name, zoo_names())}")
     return ZOO / f"{name}.safetensors"

@@ -147,7 +147,9 @@ def check_twice_differentiable(classifier: FrozenClassifier, key: str) -> None:
     """
     weights = {name: weight.requires_grad_() for name, weight in decayed_weights(classifier).items()}
     if not weights:
-        raise InputError(f"{key}: takes the gradient of the classifier's weights, and it has no matrix or kernel; leave it out")
+        raise InputError(
+            f"{key}: takes the gradient of the classifier's weights, and it has none to train (no matrix or kernel); leave it out"
+        )
     shape = (2, classifier.spec.channels, classifier.spec.image_size, classifier.spec.image_size)
     x_BCHW = torch.zeros(shape, device=classifier.mean_C11.device, requires_grad=True)
     passes = classifier.passes.forwards, classifier.passes.backwards

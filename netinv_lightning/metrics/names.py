@@ -58,6 +58,7 @@ TARGET_AGREEMENT_NOISE = "target/agreement_noise"
 CLASSIFIER_LOSS = "classifier/loss"
 CLASSIFIER_VAL_ACCURACY = "classifier/val_accuracy"
 CLASSIFIER_TEST_ACCURACY = "classifier/test_accuracy"
+CLASSIFIER_TRAIN_ACCURACY = "classifier/train_accuracy"
 
 SECONDS = "cost/seconds"
 TRAINING_SECONDS = "cost/training_seconds"

@@ -98,7 +98,7 @@ def nearest(real_mCHW: Tensor, real_label_m: Tensor, x_nCHW: Tensor, label_n: Te
     for label in real_label_m.unique():
         asked, candidates = _members(real_label_m, label), _members(label_n, label)
         if len(candidates):
-            ncc_m[asked], best = _correlations(real_mCHW[asked], x_nCHW[candidates]).max(dim=1)
+            ncc_m[asked], best = correlations(real_mCHW[asked], x_nCHW[candidates]).max(dim=1)
             index_m[asked] = candidates[best]
     found = index_m >= 0
     ssim_m = torch.full((m,), torch.nan)
@@ -111,16 +111,16 @@ def matched(real_mCHW: Tensor, real_label_m: Tensor, x_nCHW: Tensor, label_n: Te
 
     The larger of the two sets keeps what is left over. Arguments as for `nearest`.
     """
-    reconstructions, reals, correlations = [], [], []
+    reconstructions, reals, found = [], [], []
     for label in real_label_m.unique():
         asked, candidates = _members(real_label_m, label), _members(label_n, label)
-        ncc = _correlations(real_mCHW[asked], x_nCHW[candidates])
+        ncc = correlations(real_mCHW[asked], x_nCHW[candidates])
         rows, columns = (torch.from_numpy(chosen) for chosen in linear_sum_assignment(ncc.numpy(), maximize=True))
         reals.append(asked[rows])
         reconstructions.append(candidates[columns])
-        correlations.append(ncc[rows, columns])
+        found.append(ncc[rows, columns])
     reconstruction_c, real_c = torch.cat(reconstructions), torch.cat(reals)
-    return Pairs(reconstruction_c, real_c, torch.cat(correlations), structural_similarity(x_nCHW[reconstruction_c], real_mCHW[real_c]))
+    return Pairs(reconstruction_c, real_c, torch.cat(found), structural_similarity(x_nCHW[reconstruction_c], real_mCHW[real_c]))
 
 
 def difference(member_m: Tensor, member_label_m: Tensor, held_out_m: Tensor, held_out_label_m: Tensor, seed: int = 0) -> Difference:
@@ -184,7 +184,7 @@ def _members(labels: Tensor, label: Tensor) -> Tensor:
     return (labels == label).nonzero().flatten()
 
 
-def _correlations(a_aCHW: Tensor, b_bCHW: Tensor) -> Tensor:
+def correlations(a_aCHW: Tensor, b_bCHW: Tensor) -> Tensor:
     """Normalised cross-correlation of every pair of two sets: the dot product of pixels with mean 0 and norm 1, [a, b]."""
     a_aP, b_bP = (F.normalize(x.flatten(1) - x.flatten(1).mean(dim=1, keepdim=True), dim=1) for x in (a_aCHW, b_bCHW))
     return a_aP @ b_bP.T

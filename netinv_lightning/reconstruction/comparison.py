@@ -19,12 +19,14 @@ from netinv_lightning.detectors.seen import look
 from netinv_lightning.image_sets import Images
 from netinv_lightning.metrics import names
 from netinv_lightning.metrics.fidelity import memorisation_informed_distance
-from netinv_lightning.metrics.reconstruction import GOOD, Difference, Nearest, difference, matched, nearest
+from netinv_lightning.metrics.reconstruction import GOOD, Difference, Nearest, correlations, difference, matched, nearest
 from netinv_lightning.reconstruction.real_images import RealImages
 from netinv_lightning.tables import Cell, Table
 
 RECONSTRUCTIONS = "reconstructions"
 ASKED = 2000  # other real images, of which other networks are asked the class: enough for the ceiling of transfer
+THE_SAME = 0.95
+"""Correlation above which two reconstructions are nearly the same picture."""
 LEAST_MEMBERS = 5
 """Fewer images of a class have no bootstrap interval worth the name."""
 PLANTED_SHARE, PLANTED_NOISE = 0.1, 0.1
@@ -132,18 +134,27 @@ def _with_neighbour(found: Nearest, label_m: Tensor) -> _Answers:
 
 
 def best_pairs(images: Images, real: RealImages, count: int = 20) -> list[Pair]:
-    """The reconstructions that lie nearest to training images, each matched with one of its own, best first; at most `count`."""
+    """The reconstructions that lie nearest to training images, each matched with one of its own, best first; at most `count`.
+
+    Of reconstructions that are nearly the same picture the best is shown.
+    """
     x_nCHW, label_n = images.images_nCHW.float(), images.labels_n
     pairs = matched(real.members.images_nCHW, real.members.labels_n, x_nCHW, label_n)
-    best_K = pairs.ncc_c.argsort(descending=True)[:count]
-    chosen_K = pairs.reconstruction_c[best_K]
+    best: list[int] = []
+    for c in pairs.ncc_c.argsort(descending=True).tolist():
+        if len(best) == count:
+            break
+        alike = correlations(x_nCHW[pairs.reconstruction_c[[c]]], x_nCHW[pairs.reconstruction_c[best]])
+        if not (alike > THE_SAME).any():
+            best.append(c)
+    chosen_K = pairs.reconstruction_c[best]
     beside = nearest(x_nCHW[chosen_K], label_n[chosen_K], real.held_out.images_nCHW, real.held_out.labels_n)
     return [
         Pair(
             x_nCHW[n], real.members.images_nCHW[pairs.real_c[c]], real.held_out.images_nCHW[beside.index_m[k]], int(label_n[n]),
             float(pairs.ncc_c[c]), float(beside.ncc_m[k]),
         )
-        for k, (c, n) in enumerate(zip(best_K.tolist(), chosen_K.tolist(), strict=True))
+        for k, (c, n) in enumerate(zip(best, chosen_K.tolist(), strict=True))
     ]  # fmt: skip
 
 
@@ -224,7 +235,7 @@ def full_table(rows: Mapping[str, Compared]) -> Table:
 
 
 def interval(ends: tuple[float, float]) -> str:
-    return f"{ends[0]:.2f} to {ends[1]:.2f}"
+    return f"{ends[0]:z.2f} to {ends[1]:z.2f}"
 
 
 def class_table(title: str, compared: Compared, class_names: Sequence[str]) -> Table:

@@ -71,17 +71,18 @@ def corrected(p_values: Mapping[str, float]) -> dict[str, float]:
 
 
 def conclude(
-    attacks: Mapping[str, Attacked], control_auc_high: float, planted_p_value: float, num_classes: int, ceiling: float = 1.0
+    attacks: Mapping[str, Attacked], control_auc_high: float, planted: tuple[float, float], num_classes: int, ceiling: float = 1.0
 ) -> Conclusion:
     """The verdict of an audit.
 
     Training images are given away where an attack's p, corrected for all of them, is at most 0.05, and the whole interval of its AUC lies
-    above 0.5 and above what other real images reach: members and held-out images from splits of their own differ by themselves.
+    above 0.5 and above what other real images reach: members and held-out images from splits of their own differ by themselves. That
+    they are not is only said where a leak that was planted is found: its p is at most 0.05, and its AUC above what other real images reach.
 
     Args:
         attacks: By name.
         control_auc_high: Upper end of the AUC's interval of other real images in the place of reconstructions.
-        planted_p_value: Of a leak that was planted.
+        planted: AUC and p of a leak that was planted.
         num_classes: N; transfer is by chance 1 / N.
         ceiling: What the other networks reach on real images.
     """
@@ -94,14 +95,20 @@ def conclude(
     strongest = max(attacks, key=lambda name: (shows_memory(name), attacks[name].auc))
     low, p_value = attacks[strongest].auc_low, p_values[strongest]
     evidence = [
-        Evidence("nearer to training images than held-out ones?", f"AUC of {strongest}, lower end", low, threshold, low > threshold),
-        Evidence("by more than chance?", "1 - p, corrected", 1 - p_value, 1 - CHANCE_OF_ERROR, p_value <= CHANCE_OF_ERROR),
+        Evidence(
+            "nearer to training images than other real images are?", f"AUC of {strongest}, lower end", low, threshold, low > threshold
+        ),
+        Evidence("by more than chance?", "p, corrected (small is sure)", p_value, CHANCE_OF_ERROR, p_value <= CHANCE_OF_ERROR),
     ]
     if shows_memory(strongest):
         return Conclusion(GIVES_AWAY, strongest, tuple(evidence))
-    found = planted_p_value <= CHANCE_OF_ERROR
-    evidence.append(Evidence("would a leak have been seen?", "1 - p of the planted leak", 1 - planted_p_value, 1 - CHANCE_OF_ERROR, found))
-    if not found:
+    (leak_auc, leak_p), would = planted, "would a leak have been seen?"
+    sure, above = leak_p <= CHANCE_OF_ERROR, leak_auc > control_auc_high
+    if sure and not above:
+        evidence.append(Evidence(would, "AUC of the planted leak", leak_auc, control_auc_high, above))
+    else:
+        evidence.append(Evidence(would, "p of the planted leak (small is sure)", leak_p, CHANCE_OF_ERROR, sure))
+    if not (sure and above):
         return Conclusion(TOO_FEW, strongest, tuple(evidence))
     transfers = {name: attack.transfer for name, attack in attacks.items() if attack.transfer is not None}
     if not transfers:

@@ -15,9 +15,11 @@ from netinv_lightning.classifiers.build import SPLIT_KEYS, told_card, told_split
 from netinv_lightning.data.module import ImageDataModule
 from netinv_lightning.data.sources import Split
 from netinv_lightning.data.splits import stratified_indices
-from netinv_lightning.errors import InputError
+from netinv_lightning.errors import InputError, nearest
 from netinv_lightning.image_sets import Images, halves_of_test
 
+TRAINED_ON = ("all", "split")
+"""What `application.trained_on` may say of a classifier whose card does not."""
 LARGEST = 10_000
 """At most so many members, and as many held-out images."""
 
@@ -42,13 +44,25 @@ class RealImages:
 
 
 def with_training_split(cfg: DictConfig) -> DictConfig:
-    """The config whose `data` keys are those of the classifier's training, as its card tells them.
+    """The config whose `data` keys are those of the classifier's training, as its card or `application.trained_on` tells them.
 
     Raises:
-        InputError: if a key on the command line says something else than the card.
+        InputError: if neither tells it, or both do, or a key on the command line says something else than the card.
     """
-    cfg = cfg.copy()
-    split = told_split(cfg)
+    cfg, split, trained_on = cfg.copy(), told_split(cfg), cfg.application.trained_on
+    if trained_on is not None and trained_on not in TRAINED_ON:
+        raise InputError(f"application.trained_on={trained_on}: {nearest(trained_on, TRAINED_ON)}")
+    known = bool(split) or cfg.classifier.train
+    if known and trained_on is not None:
+        raise InputError(f"application.trained_on={trained_on}: what the classifier was trained on is known; leave it out")
+    if not known and trained_on is None:
+        raise InputError(
+            "application.trained_on: no card tells which images the classifier was trained on, and without that there is no answer; "
+            f"say all (every training image of data={cfg.data.name}) or split (what data.val_fraction, data.subset_size and "
+            "data.split_seed leave), or name them: application.trained_on=all data=npz data.path=TRAINED_ON.npz data.test_path=OTHERS.npz"
+        )
+    if trained_on == "all":
+        cfg.data.val_fraction, cfg.data.subset_size = 0.0, None
     defaults = {"val_fraction": 0.1, "subset_size": None, "split_seed": 0, "classes": None}
     for key in SPLIT_KEYS:
         if key not in split:
