@@ -291,6 +291,10 @@ def test_weights_that_are_no_numbers_are_not_kept(folder: Path) -> None:
         (["classifier.image_size=32"], r"^classifier\.image_size=32: the images have 28"),
         (["classifier.feature_layers=[hed]"], r"^classifier\.feature_layers=hed: the network has no such layer"),
         (["classifier.network._target_=no.such.Network"], r"^classifier\.network: cannot be made: "),
+        (
+            ["classifier.network._target_=netinv_lightning.classifiers.networks.MPL"],
+            r"cannot be made: netinv_lightning.classifiers.networks has no MPL; did you mean 'MLP'\?$",
+        ),
         (["resume=runs/some"], r"^resume=runs/some: its classifier is not kept in classifier\.kept_in=.*; start a new run"),
     ],
 )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
+from importlib import import_module
 from typing import Any
 
 from hydra.errors import InstantiationException
@@ -12,7 +14,7 @@ from omegaconf import DictConfig
 from torch import nn
 
 from netinv_lightning.data.spec import DataSpec
-from netinv_lightning.errors import InputError, one_line
+from netinv_lightning.errors import InputError, nearest, one_line
 
 OWN_NETWORKS = "netinv_lightning.classifiers.networks."
 SHAPE = {"num_classes": "num_classes", "channels": "channels", "image_size": "image_size", "in_chans": "channels", "img_size": "image_size"}
@@ -37,12 +39,24 @@ def build_network(network: Mapping[Any, Any], spec: DataSpec) -> nn.Module:
     try:
         made = instantiate(keywords)
     except InstantiationException as error:
-        raise InputError(f"classifier.network: cannot be made: {one_line(error.__cause__ or error)}") from error
+        why = _without(str(network.get("_target_", ""))) or one_line(error.__cause__ or error)
+        raise InputError(f"classifier.network: cannot be made: {why}") from error
     if not isinstance(made, nn.Module):
         raise InputError(
             f"classifier.network._target_={network.get('_target_')}: gives a {type(made).__name__}, must give a torch.nn.Module"
         )
     return made
+
+
+def _without(target: str) -> str:
+    """`mynet has no Tinny; did you mean 'Tiny'?` where a module is there and the network is not; else empty."""
+    module_name, _, name = target.rpartition(".")
+    with suppress(Exception):  # whatever the module's own code trips over
+        module = import_module(module_name)
+        if not hasattr(module, name):
+            networks = [known for known, value in vars(module).items() if isinstance(value, type) and issubclass(value, nn.Module)]
+            return f"{module_name} has no {name}; {nearest(name, networks)}"
+    return ""
 
 
 def spec_with_keys(spec: DataSpec, cfg: DictConfig) -> DataSpec:

@@ -87,7 +87,7 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     except pickle.UnpicklingError as error:
         reason = one_line(error).split("WeightsUnpickler error:")[-1].strip()
         raise InputError(
-            f"{where}: holds more than tensors and is not loaded, since unpickling it could run code ({reason[:120]}); "
+            f"{where}: holds more than tensors and is not loaded, since unpickling it could run code ({reason.partition('. ')[0][:120]}); "
             "save its state_dict() with safetensors.torch.save_file"
         ) from error
     except Exception as error:  # torch answers damaged bytes with whatever it trips over
