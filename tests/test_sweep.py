@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -153,7 +154,8 @@ def test_joblib_starts_again_what_a_killed_worker_took_with_it(started: Callable
     assert len(workers) == 2
     os.kill(workers[0], signal.SIGKILL)
     assert process.wait(300) == 0
-    assert "a worker was killed; the 2 jobs that ran are started again" in (tmp_path / "stderr").read_text()
+    # Job 0 may have ended by then.
+    assert re.search(r"a worker was killed; the [12] jobs that ran are started again, each alone", (tmp_path / "stderr").read_text())
     sweep = found.parents[2]
     assert states(sweep) == ["done"] * 3
     threads = [json.loads((sweep / str(job) / "environment.json").read_text())["threads"] for job in range(3)]
