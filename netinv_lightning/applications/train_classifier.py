@@ -43,9 +43,10 @@ class TrainClassifierApplication:
         save_file(split, run_dir.path / "split.safetensors")
         with open_loggers(self.cfg, run_dir) as loggers:
             metrics = training.run(loggers)
-            metrics[names.CLASSIFIER_TRAIN_ACCURACY] = training.train_accuracy()
+            learnt = {names.CLASSIFIER_TRAIN_ACCURACY: training.train_accuracy()}
             for logger in loggers:
-                logger.log_metrics({names.CLASSIFIER_TRAIN_ACCURACY: metrics[names.CLASSIFIER_TRAIN_ACCURACY]}, training.module.global_step)
+                logger.log_metrics(learnt, training.module.global_step)
+            metrics |= learnt
             path = Path(app.save_as) if app.save_as else run_dir.path / "classifier.safetensors"
             save_classifier(path, training.network, training.card(path.stem, metrics))
             log_artifact(loggers, "classifier", f"{self.cfg.name}-seed{self.cfg.seed}", path, path.with_suffix(".json"))
