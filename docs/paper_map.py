@@ -1,0 +1,99 @@
+"""Make `paper_map.md` from `paper_map.csv`: every requirement and claim of the papers, with verdict and evidence.
+
+python docs/paper_map.py
+"""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from pathlib import Path
+
+HERE = Path(__file__).parent
+TABLE, PAGE = HERE / "paper_map.csv", HERE / "paper_map.md"
+COLUMNS = ("id", "source", "requirement", "verdict", "evidence", "command", "note")
+VERDICTS = {
+    "works": "a system or feature that is implemented and tested",
+    "holds": "a claim that our measurements confirm",
+    "refuted": "a claim that our measurements contradict",
+    "partly": "implemented or measured in part; the note says what is missing",
+    "missing": "not implemented or not measured",
+}
+GROUPS = {
+    "A1": "Systems, model parts, conditioning",
+    "A2": "Losses",
+    "A3": "Inversion: procedure and claims of quality",
+    "A4": "Applications",
+    "A5": "Out-of-distribution baselines",
+    "A6": "Data sets",
+    "A7": "Hyper-parameters and numbers",
+    "A8": "Figures and tables",
+    "A9": "Open questions, limitations, mechanisms and next checks",
+    "A10": "Contradictions in the papers, and our rulings",
+    "A11": "Methods of the related work",
+}
+SOURCES = """\
+- **S0** an analysis note on arXiv 2407.18002, which lists open questions and next checks
+- **S1** Suhail and Sethi, [Network Inversion of Convolutional Neural Nets (Student Abstract)](https://arxiv.org/abs/2407.18002)
+- **S2** Suhail, Tang and Sethi, [Network Inversion and Its Applications](https://arxiv.org/abs/2411.17777)
+- **S3** Taparia, *Neural Network Inversion*, slides of a supervised research project, IIT Bombay
+"""
+
+
+def read_rows() -> list[dict[str, str]]:
+    """Return the rows of the table, column name to text."""
+    with TABLE.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def links(evidence: str) -> str:
+    """Return Markdown links, relative to this folder, to each `path` or `path::test`; a file's tests share one link and are its tooltip."""
+    tests: dict[str, list[str]] = {}
+    for word in evidence.split():
+        path, _, test = word.partition("::")
+        tests.setdefault(path, []).extend([test] if test else [])
+    found = []
+    for path, names in tests.items():
+        folder, _, name = path.rpartition("/")
+        target = name if HERE.name == folder else f"../{path}"
+        tooltip = f' "{", ".join(names)}"' if names else ""
+        found.append(f"[{folder if name == 'README.md' else name}]({target}{tooltip})")
+    return ", ".join(found)
+
+
+def table(head: list[str], body: list[list[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [head, ["---"] * len(head), *[[cell.replace("|", "\\|") for cell in cells] for cells in body]]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
+
+
+def page(rows: list[dict[str, str]]) -> str:
+    """Return the whole page."""
+    by_group = {group: [row for row in rows if row["id"].split("-")[0] == group] for group in GROUPS}
+    count = Counter(row["verdict"] for row in rows)
+    counts = [
+        [f"[{group}](#{group.lower()})", title, *[str(sum(row["verdict"] == verdict for row in by_group[group])) for verdict in VERDICTS]]
+        for group, title in GROUPS.items()
+    ]
+    parts = [
+        "# Paper map: requirements, claims and verdicts",
+        f"Of {len(rows)} requirements and claims of the papers, {count['works']} work, {count['holds']} hold and "
+        f"{count['refuted']} are refuted; {count['partly']} are settled in part and {count['missing']} are missing.",
+        table(["group", "", *VERDICTS], [*counts, ["", "all", *[str(count[verdict]) for verdict in VERDICTS]]]),
+        "    python docs/paper_map.py      # makes this page from paper_map.csv, which also has the command of each row",
+        "The name of a test is the tooltip of its link. Verdicts:",
+        "\n".join(f"- **{verdict}** {meaning}" for verdict, meaning in VERDICTS.items()) + "\n",
+        "Sources:",
+        SOURCES,
+    ]
+    for group, title in GROUPS.items():
+        head = ["id", "requirement or claim", "source", "verdict", "evidence", "note"]
+        body = [
+            [row["id"], row["requirement"], row["source"], row["verdict"], links(row["evidence"]), row["note"]] for row in by_group[group]
+        ]
+        parts += [f'<a id="{group.lower()}"></a>\n\n## {group}. {title}', table(head, body)]
+    return "\n\n".join(part.strip("\n") for part in parts) + "\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(read_rows()))
