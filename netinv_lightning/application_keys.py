@@ -235,5 +235,3 @@ APPLICATION_KEYS: dict[str, type] = {
 
 INVERSIONS = ("invert", "reconstruct")
 """Applications that are an inversion, with all its keys, and leave what one leaves."""
-IN_ONE_GO = ("approach", "counterfeit", "distill", "finetune", "interpret", "measure", "train_classifier")
-"""Those that keep no checkpoints, so that `resume=` refuses them."""

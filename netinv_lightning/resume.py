@@ -17,10 +17,10 @@ from netinv_lightning.run_dir import RunDir
 from netinv_lightning.trust import check_targets
 
 CHANGEABLE = (
-    "application.steps",
     "application.eval_",
     "application.grid_",
     "application.keep_samples",
+    "application.checkpoint_every",
     "measure",
     "interpret",
     "trainer",
@@ -29,7 +29,11 @@ CHANGEABLE = (
     "sweep_output",
     "resume",
 )
-"""Keys that a continued run may change: how long and where, not what."""
+"""Keys that a resumed run may change: where it runs, and what is measured and shown."""
+SCHEDULED = ("application.steps", "trainer.max_steps", "trainer.max_epochs")
+"""Keys that set the length of a training and, in most trainings, its learning rates. Only inversions can be prolonged."""
+PLACES = ("resume", "output", "sweep_output")
+"""Keys that change nothing in a run."""
 
 
 def read_config(run_dir: Path, trusted: Sequence[str] = ()) -> DictConfig:
@@ -68,38 +72,78 @@ def resumed_config(cfg: DictConfig, overrides: list[str]) -> DictConfig:
     """The saved config of `cfg.resume`; what the command line adds may only prolong the run or change its loggers.
 
     Raises:
-        InputError: if the directory holds no unfinished run, or the command line asks for another model.
+        InputError: if the run is finished and nothing is to be added, if the command line asks for another model, or if it asks for
+            fewer steps than the run has done.
     """
-    run_dir = Path(cfg.resume)
+    directory = Path(cfg.resume)
     named = [override.split("=", 1)[1] for override in overrides if "_target_=" in override]
-    saved = read_config(run_dir, trusted=named)
+    saved = read_config(directory, trusted=named)
     given = [override.split("=")[0] for override in overrides if not override.startswith("resume=")]
-    if not given and RunDir(run_dir).state == "done":
-        longer = "; to prolong it, give more steps: application.steps=N" if saved.application.name in INVERSIONS else ""
-        raise InputError(f"resume={cfg.resume}: the run is done{longer}")
     if all(not key.startswith(("+", "~")) and not _is_group(saved, key) for key in given):  # a few keys on top of the saved config
-        refused = [key for key in given if _fixed(key) and "_target_" not in key]
+        resumed = saved.copy()
+        refused = [key for key in given if _fixed(key, saved) and "_target_" not in key]
         for key in given:
-            OmegaConf.update(saved, key, OmegaConf.select(cfg, key))
+            OmegaConf.update(resumed, key, OmegaConf.select(cfg, key))
     else:  # the whole command again
-        refused = changed_keys(saved, cfg)
-        saved = cfg
+        refused, resumed = changed_keys(saved, cfg), cfg
     if refused:
         raise InputError(
             f"resume={cfg.resume}: {', '.join(refused[:3])} may not change in a continued run; leave it out, or start a new run"
         )
-    saved.resume = cfg.resume  # so that whatever cannot go on refuses to
-    return saved
+    finished = RunDir(directory).state == "done"
+    if finished:
+        _check_worth_resuming(saved, resumed, cfg.resume)
+    _check_steps(saved, resumed, directory, finished)
+    resumed.resume = cfg.resume
+    return resumed
 
 
-def refuse_resume(cfg: DictConfig) -> None:
-    """Refuses to go on with an application that keeps no checkpoints.
+def _check_worth_resuming(saved: DictConfig, resumed: DictConfig, directory: str) -> None:
+    """Refuses a finished run to which nothing is added.
 
     Raises:
-        InputError: if `resume` is given.
+        InputError: saying what can be added.
     """
-    if cfg.resume is not None:
-        raise InputError(f"resume={cfg.resume}: application={cfg.application.name} keeps no checkpoints; start it anew")
+    kept, asked = (OmegaConf.to_container(of, resolve=True) for of in (saved, resumed))
+    changed = [key for key in _differing(kept, asked) if key not in PLACES and OmegaConf.select(resumed, key) != "auto"]
+    if saved.application.name not in INVERSIONS:
+        what = f"; to change {', '.join(changed[:3])}, start a new run" if changed else ""
+        raise InputError(f"resume={directory}: the run is finished{what}")
+    if not changed:
+        longer = f"; to train longer, set application.steps above {_steps(saved)}" if saved.method.name == "generator" else ""
+        raise InputError(f"resume={directory}: the run is finished{longer}")
+
+
+def _check_steps(saved: DictConfig, resumed: DictConfig, directory: Path, finished: bool) -> None:
+    """Refuses fewer steps than an inversion has done.
+
+    Raises:
+        InputError: naming both numbers.
+    """
+    if saved.application.name not in INVERSIONS or (asked := _steps(resumed)) >= _steps(saved):
+        return
+    taken = _steps(saved) if finished else _steps_of_checkpoint(directory / "checkpoints" / "last.ckpt")
+    if asked < taken:
+        raise InputError(
+            f"application.steps={asked}: the run in {directory} has done {taken} steps; set {taken} or more, or start a new run"
+        )
+
+
+def _steps(cfg: DictConfig) -> int:
+    """Steps that an inversion trains; `trainer.max_steps` wins, as in `make_trainer`."""
+    most = cfg.trainer.get("max_steps") or 0
+    return int(most if most > 0 else cfg.application.steps)
+
+
+def _steps_of_checkpoint(path: Path) -> int:
+    if not path.is_file():
+        return 0
+    import torch  # rarely needed here
+
+    try:
+        return int(torch.load(path, map_location="cpu", weights_only=True, mmap=True)["global_step"])
+    except Exception as error:  # whatever a damaged file raises
+        raise InputError(f"{path}: cannot be read ({one_line(error)}); remove it to train from the start") from error
 
 
 def _is_group(cfg: DictConfig, key: str) -> bool:
@@ -109,10 +153,13 @@ def _is_group(cfg: DictConfig, key: str) -> bool:
 def changed_keys(saved: DictConfig, cfg: DictConfig) -> list[str]:
     """Keys in which two configs differ and a continued run may not."""
     differing = _differing(OmegaConf.to_container(saved, resolve=True), OmegaConf.to_container(cfg, resolve=True))
-    return [key for key in differing if _fixed(key)]
+    return [key for key in differing if _fixed(key, saved)]
 
 
-def _fixed(key: str) -> bool:
+def _fixed(key: str, saved: DictConfig) -> bool:
+    """Whether a continued run may not change a key."""
+    if key in SCHEDULED:
+        return key == "trainer.max_epochs" or saved.application.name not in INVERSIONS or saved.method.name != "generator"
     return not key.startswith(CHANGEABLE)
 
 

@@ -24,7 +24,6 @@ from typing import Any
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
-from netinv_lightning.application_keys import IN_ONE_GO
 from netinv_lightning.errors import InputError, Preempted, one_line
 from netinv_lightning.processes import run_stopped_by_sigterm
 
@@ -119,7 +118,7 @@ class RunDir:
         if not first_process():
             yield self
             return
-        what_next = "start it anew" if cfg.application.name in IN_ONE_GO else f"continue with resume={self.path}"
+        what_next = f"continue with resume={self.path}"
         with self._locked(), run_stopped_by_sigterm():
             self._describe(cfg)
             handler = logging.FileHandler(self.path / "run.log")
@@ -150,6 +149,10 @@ class RunDir:
 
     def _describe(self, cfg: DictConfig) -> None:
         earlier = self._stored() if self.resuming else {}
+        if self.resuming:
+            for folder in (self.path, self.checkpoints):  # what a kill left half written
+                for half in folder.glob("*.partial"):
+                    half.unlink(missing_ok=True)
         write_atomically(self.path / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
         write_atomically(self.path / "environment.json", json.dumps(environment(), indent=2) + "\n")
         self.started = time.time() - (earlier.get("seconds", 0.0) if self.last_checkpoint else 0.0)
@@ -200,9 +203,8 @@ class RunDir:
         if not first_process():
             return
         if not self.resuming and (self.path / "status.json").exists():
-            raise InputError(
-                f"hydra.run.dir={self.path}: holds a run already; continue it with resume={self.path}, or choose another directory"
-            )
+            advice = "" if self.state == "done" else f"continue it with resume={self.path}, or "
+            raise InputError(f"hydra.run.dir={self.path}: holds a run already; {advice}choose another directory")
         if self.path.exists() and not os.access(self.path, os.W_OK | os.X_OK):
             raise InputError(f"output: {self.path} cannot be written; set output=FOLDER to one that can")
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import csv
-import io
+import os
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from netinv_lightning.errors import InputError, nearest
 from netinv_lightning.metrics import names
-from netinv_lightning.run_dir import RunDir, write_atomically
+from netinv_lightning.run_dir import RunDir
 from netinv_lightning.wandb_run import MODES, WandbRun, check_login
 
 if TYPE_CHECKING:
@@ -29,17 +29,23 @@ TABLE_ROWS = 50
 
 
 class MetricsCsv(Logger):
-    """Appends to `metrics.csv`, one row a step, unlike Lightning's CSVLogger also where a resumed run goes on.
+    """Appends to `metrics.csv`, one row per call; a resumed run leaves the file that an uninterrupted run would have written.
 
-    A resumed run starts at its last checkpoint: the rows after it, which the run now makes again, and a row that a kill
-    cut short are dropped when it first logs.
+    A resumed run starts at its last checkpoint and logs again what the killed one logged after it. Each column is replaced on its own:
+    the first time that the resumed run logs a metric, the metric's earlier values at that step and later ones are erased, and rows
+    without any value are dropped. Metrics of a part that is finished, and is not logged again, stay. Existing rows are read one at a
+    time, whatever the length of the file.
     """
 
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.path = path
         self._columns: list[str] = []
-        self._goes_on = path.is_file()
+        if path.is_file():
+            with path.open(newline="") as file:
+                self._columns = next(_whole_rows(file), [])
+        self._earlier = set(self._columns) - {"step"}  # columns of a killed run that this one has not logged yet
+        self._cut = bool(self._columns)  # the kill may have cut the last row short
 
     @property
     def name(self) -> str:
@@ -56,32 +62,45 @@ class MetricsCsv(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         row = {"step": step, **metrics}
-        if self._goes_on:
-            self._goes_on = False
-            self._rewrite([old for old in self._rows() if not old["step"] or step is None or int(old["step"]) < step])
         new = [name for name in row if name not in self._columns]
-        if new:
-            rows = self._rows()
-            self._columns += new
-            self._rewrite(rows)
+        again = self._earlier.intersection(metrics)
+        if new or again or self._cut:
+            self._rewrite([*self._columns, *new], again, step)
+            self._earlier -= again
+            self._cut = False
         with self.path.open("a", newline="") as file:
-            csv.DictWriter(file, self._columns).writerow(row)
+            csv.DictWriter(file, self._columns, lineterminator="\n").writerow(row)
 
-    def _rows(self) -> list[dict[str, str]]:
-        if not self.path.is_file():
-            return []
-        whole = self.path.read_text().rpartition("\n")[0]
-        reader = csv.DictReader(io.StringIO(whole))
-        rows = list(reader)
-        self._columns = list(reader.fieldnames or [])
-        return rows
+    def _rewrite(self, columns: list[str], erased: set[str], step: int | None) -> None:
+        """Widens the file to `columns`, and erases the columns `erased` at `step` and after it."""
+        indices = [index for index, name in enumerate(self._columns) if name in erased]
+        blank = [""] * (len(columns) - len(self._columns))
+        partial = self.path.with_name(f"{self.path.name}.partial")
+        with partial.open("w", newline="") as new:
+            writer = csv.writer(new, lineterminator="\n")
+            writer.writerow(columns)
+            if self._columns:
+                with self.path.open(newline="") as old:
+                    rows = _whole_rows(old)
+                    next(rows)  # the head
+                    for row in rows:
+                        if indices and (row[0] == "" if step is None else row[0] != "" and int(row[0]) >= step):
+                            for index in indices:
+                                row[index] = ""
+                            if not any(row[1:]):
+                                continue
+                        writer.writerow(row + blank)
+        os.replace(partial, self.path)
+        self._columns = columns
 
-    def _rewrite(self, rows: list[dict[str, str]]) -> None:
-        text = io.StringIO()
-        writer = csv.DictWriter(text, self._columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        write_atomically(self.path, text.getvalue())
+
+def _whole_rows(file: TextIO) -> Iterator[list[str]]:
+    """The rows of a CSV file, without a last one that a kill cut short."""
+    columns = 0
+    for row in csv.reader(line for line in file if line.endswith("\n")):
+        columns = columns or len(row)
+        if len(row) == columns:
+            yield row
 
 
 def check_logger(cfg: DictConfig) -> None:

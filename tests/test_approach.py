@@ -367,7 +367,6 @@ def test_bad_input_is_told_before_anything_is_written(digits: Tensor, tmp_path: 
         ([HALF, "application.verifiers=[mnist_mlp]"], r"verifiers=mnist_mlp: is the classifier that is inverted"),
         ([HALF, "n_generators=2"], r"^n_generators=2: application=approach has no generator"),
         ([HALF, "trainer.devices=2"], r"^trainer.devices=2: application=approach works in one process"),
-        ([HALF, "resume=somewhere"], r"^resume=somewhere: application=approach keeps no checkpoints"),
     ):
         given = cfg.copy()
         given.merge_with_dotlist(overrides)

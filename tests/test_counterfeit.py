@@ -150,7 +150,6 @@ def test_rows_of_unequal_length_are_drawn(tmp_path: Path) -> None:
         (["application.verifiers=[mnist_mpl]"], r"application.verifiers=mnist_mpl: is not in the zoo; did you mean 'mnist_mlp'"),
         (["classifier.zoo=mnist_mlp"], r"classifier.zoo=mnist_mlp: the run is one of another classifier, mnist_cnn; leave it out"),
         (["classifier=resnet"], r"classifier.network=.*ResNet'}: the run is one of another classifier, mnist_cnn; leave it out"),
-        (["resume=somewhere"], r"application=counterfeit keeps no checkpoints"),
     ],
 )
 def test_wrong_input_is_told_in_one_line(inverted: Path, overrides: list[str], line: str) -> None:

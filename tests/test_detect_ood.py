@@ -185,7 +185,6 @@ def test_a_wrong_key_of_garbage_is_told(overrides: list[str], line: str) -> None
         (["data=mnist", "data.root=nowhere"], r"data=mnist: detectors are fitted and judged on it; no real data"),
         (["application.detectors=[msp,msp]"], r"application.detectors=\['msp', 'msp'\]: names one twice"),
         (["application.strengths=[2.0]"], r"application.strengths=\[2.0\]: "),
-        (["resume=somewhere"], r"resume=somewhere: application=detect_ood keeps no checkpoints"),
     ],
 )
 def test_refuses_in_one_line_and_writes_nothing(tmp_path: Path, overrides: list[str], line: str) -> None:

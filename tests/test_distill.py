@@ -358,7 +358,6 @@ def test_a_run_without_a_generator_shows_what_it_kept(tmp_path: Path) -> None:
         (["application.student={_target_: torch.nn.Identity}"], r"application.student=.*Identity.*: "),
         (["data=fashion_mnist"], r"data=fashion_mnist: the data of the run are mnist5k, and stay so; leave it out"),
         (["application.run="], r"application.run: name the finished run whose images are used"),
-        (["resume=somewhere"], r"application=distill keeps no checkpoints"),
     ],
 )
 def test_wrong_input_is_told_in_one_line(inverted: Path, overrides: list[str], line: str) -> None:

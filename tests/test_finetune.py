@@ -164,7 +164,6 @@ def test_adversarial_images_have_a_control_of_their_own(inverted: Path, tmp_path
         (["application.lr=0"], r"application.lr=0.0: must be a finite number above 0"),
         (["application.attacked=0"], r"application.attacked=0: must be 1 or more"),
         (["data.subset_size=100000"], r"data.subset_size=100000: must be from 2 to"),
-        (["resume=somewhere"], r"application=finetune keeps no checkpoints"),
     ],
 )
 def test_wrong_input_is_told_in_one_line(inverted: Path, overrides: list[str], line: str) -> None:

@@ -115,7 +115,6 @@ def test_without_real_images_the_inverted_ones_are_studied_alone(inverted: Path,
         (["interpret.sparse_active=41"], r"interpret.sparse_active=41"),
         (["classifier.zoo=mnist_mlp"], r"classifier.zoo=mnist_mlp: the run is one of another classifier, mnist_cnn"),
         (["classifier.path=mine.safetensors"], r"classifier.path=mine.safetensors: the run is one of another classifier"),
-        (["resume=somewhere"], r"resume=somewhere: application=interpret keeps no checkpoints"),
     ],
 )
 def test_refuses_in_one_line_and_writes_nothing(inverted: Path, tmp_path: Path, overrides: list[str], line: str) -> None:

@@ -295,7 +295,6 @@ def test_weights_that_are_no_numbers_are_not_kept(folder: Path) -> None:
             ["classifier.network._target_=netinv_lightning.classifiers.networks.MPL"],
             r"cannot be made: netinv_lightning.classifiers.networks has no MPL; did you mean 'MLP'\?$",
         ),
-        (["resume=runs/some"], r"^resume=runs/some: its classifier is not kept in classifier\.kept_in=.*; start a new run"),
     ],
 )
 def test_wrong_input_is_one_line_and_nothing_is_written(overrides: list[str], message: str, folder: Path) -> None:
@@ -304,6 +303,15 @@ def test_wrong_input_is_one_line_and_nothing_is_written(overrides: list[str], me
         load_classifier(netinv_lightning.compose([*CPU, *network, *DATA, *RECIPE, "classifier.train=true", *overrides]))
     assert "\n" not in str(caught.value)
     assert not folder.exists()
+
+
+def test_a_resumed_run_keeps_the_classifier_that_it_began_with(folder: Path, tmp_path: Path) -> None:
+    """A run that was killed before its classifier was trained trains it; later none can take its place."""
+    cfg = netinv_lightning.compose([*CPU, *NETWORK, *DATA, *RECIPE, "classifier.train=true", f"resume={tmp_path}"])
+    load_classifier(cfg)
+    (tmp_path / "classifier.json").write_text("{}")
+    with pytest.raises(InputError, match=r"^resume=.*: its classifier is not kept in classifier\.kept_in=.*; start a new run"):
+        load_classifier(cfg)
 
 
 def test_a_folder_that_cannot_be_written_is_told_before_anything_is_trained(tmp_path: Path) -> None:

@@ -211,7 +211,6 @@ def test_bad_input_is_told_before_anything_is_written(finished: Path, job_dir: P
         ([file("good"), "application.verifiers=[mnist_mpl]"], r"mnist_mpl: is not in the zoo; did you mean 'mnist_mlp'\?"),
         ([file("good"), "application.verifiers=[mnist_cnn]"], r"verifiers=mnist_cnn: is the classifier that is inverted"),
         ([f"application.run={finished}", "application.verifiers=[cifar10_vit]"], r"verifiers=cifar10_vit: has channels=3"),
-        ([file("good"), "resume=somewhere"], r"application=measure keeps no checkpoints"),
     ):
         with pytest.raises(InputError, match=message):
             run(netinv_lightning.compose([*MEASURE, *overrides]), job_dir)

@@ -23,6 +23,7 @@ from netinv_lightning.metrics import names
 from netinv_lightning.resume import resumed_config
 from netinv_lightning.run import run
 from netinv_lightning.run_dir import RunDir
+from tests.conftest import FEW_STEPS
 
 Compose = Callable[..., DictConfig]
 QUIET = ("application.grid_every=1000", "application.checkpoint_every=1000")
@@ -186,10 +187,51 @@ def test_resume_names_only_the_keys_that_were_given(compose: Compose, job_dir: P
     assert (longer.application.steps, longer.seed, longer.name) == (12, 4, "mine")
 
 
-def test_a_run_that_is_done_is_not_done_again(compose: Compose, job_dir: Path) -> None:
-    run(compose(), job_dir)
-    with pytest.raises(InputError, match="the run is done; to prolong it, give more steps"):
-        resumed_config(compose(f"resume={job_dir}"), [f"resume={job_dir}"])
+def left_behind(job_dir: Path, cfg: DictConfig, state: str) -> None:
+    """Writes what `resume=` reads of a run."""
+    job_dir.mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(cfg, job_dir / "config.yaml")
+    RunDir(job_dir).record(state=state)
+
+
+def refused(job_dir: Path, *overrides: str) -> str:
+    """The line that refuses `resume=job_dir` with further overrides."""
+    given = [f"resume={job_dir}", *overrides]
+    with pytest.raises(InputError) as error:
+        resumed_config(netinv_lightning.compose(given), given)
+    return str(error.value).removeprefix(f"resume={job_dir}: ")
+
+
+def test_a_finished_run_is_not_run_again(compose: Compose, job_dir: Path) -> None:
+    """Neither by `resume=` alone nor by the whole command again; it may be trained longer, and never shorter."""
+    left_behind(job_dir, compose(), "done")
+    told = "the run is finished; to train longer, set application.steps above 8"
+    assert refused(job_dir) == told
+    assert refused(job_dir, "application=invert", *FEW_STEPS) == told
+    assert refused(job_dir, "application.steps=8") == told
+    fewer = f"the run in {job_dir} has done 8 steps; set 8 or more, or start a new run"
+    assert refused(job_dir, "application.steps=7") == f"application.steps=7: {fewer}"
+
+
+def test_a_run_ends_at_its_checkpoint_but_not_before(compose: Compose, job_dir: Path) -> None:
+    left_behind(job_dir, compose("application.steps=20"), "running")
+    (job_dir / "checkpoints").mkdir()
+    torch.save({"global_step": 8}, job_dir / "checkpoints" / "last.ckpt")
+    assert "has done 8 steps" in refused(job_dir, "application.steps=7")
+    given = [f"resume={job_dir}", "application.steps=8"]
+    assert resumed_config(netinv_lightning.compose(given), given).application.steps == 8
+    (job_dir / "checkpoints" / "last.ckpt").write_bytes(b"damaged")
+    assert refused(job_dir, "application.steps=7").startswith(f"{job_dir}/checkpoints/last.ckpt: cannot be read")
+
+
+def test_what_cannot_be_prolonged_keeps_its_length(job_dir: Path) -> None:
+    """Its learning rate is planned for all of its steps."""
+    cfg = netinv_lightning.compose(["application=finetune", "application.run=runs/mine"])
+    left_behind(job_dir, cfg, "failed")
+    assert refused(job_dir, "application.steps=500").startswith("application.steps may not change in a continued run")
+    left_behind(job_dir, cfg, "done")
+    assert refused(job_dir) == "the run is finished"
+    assert refused(job_dir, "measure.samples=50") == "the run is finished; to change measure.samples, start a new run"
 
 
 def test_costs_of_a_resumed_run_are_those_of_all_its_processes(compose: Compose, job_dir: Path) -> None:

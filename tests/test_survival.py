@@ -20,12 +20,10 @@ import torch
 from filelock import FileLock
 from omegaconf import DictConfig
 
-import netinv_lightning
 from experiments.survival.kill_and_resume import differences, result
 from netinv_lightning.errors import InputError, Preempted
 from netinv_lightning.inversion.module import InversionModule
 from netinv_lightning.metrics import names
-from netinv_lightning.resume import resumed_config
 from netinv_lightning.run import main, run
 from netinv_lightning.run_dir import OutputLost, RunDir
 from tests.conftest import FEW_STEPS
@@ -156,23 +154,6 @@ def test_ctrl_c_says_how_to_go_on_and_is_no_traceback(
     assert capsys.readouterr().err.splitlines()[-1] == f"interrupted; continue with resume={job_dir}"
     assert status(job_dir)["error"] == f"KeyboardInterrupt: interrupted; continue with resume={job_dir}"
     assert "Traceback" not in (job_dir / "run.log").read_text()
-
-
-def test_what_keeps_no_checkpoints_is_to_be_started_anew(compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before, `resume=` began it again in the same directory, without a word."""
-    run(compose(), tmp_path / "inverted")
-
-    def stop(*args: Any, **keys: Any) -> None:
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(10)  # the signal arrives here
-
-    monkeypatch.setattr("netinv_lightning.applications.counterfeit.noise", stop)
-    cfg = netinv_lightning.compose(["application=counterfeit", f"application.run={tmp_path / 'inverted'}", "application.samples=20"])
-    with pytest.raises(Preempted, match=r"stopped by SIGTERM; start it anew$"):
-        run(cfg, tmp_path / "run")
-    resumed = netinv_lightning.compose([f"resume={tmp_path / 'run'}"])
-    with pytest.raises(InputError, match="application=counterfeit keeps no checkpoints; start it anew"):
-        run(resumed_config(resumed, [f"resume={tmp_path / 'run'}"]), tmp_path / "run", resuming=True)
 
 
 def test_sigterm_while_evaluating_says_how_to_go_on(compose: Compose, job_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -346,6 +346,29 @@ def test_metrics_csv_of_a_resumed_run_holds_each_step_once(tmp_path: Path, cut: 
     assert rows_of(path) == [{"step": "1", "a": "0.5", "b": ""}, {"step": "3", "a": "9.0", "b": ""}, {"step": "5", "a": "", "b": "1.0"}]
 
 
+def test_a_resumed_part_replaces_its_own_metrics_alone(tmp_path: Path) -> None:
+    """Two trainings log one after another, the second is killed at step 2; the file is the uninterrupted one, byte for byte."""
+
+    def log(logger: MetricsCsv, name: str, steps: range) -> None:
+        for step in steps:
+            logger.log_metrics({f"{name}/loss": step / 4}, step=step)
+            logger.log_metrics({f"{name}/accuracy": step / 8, "epoch": step // 2}, step=step)
+
+    whole, broken = MetricsCsv(tmp_path / "whole.csv"), MetricsCsv(tmp_path / "broken.csv")
+    for logger in (whole, broken):
+        log(logger, "first", range(4))
+        log(logger, "second", range(4, 6))
+    log(whole, "second", range(6, 9))
+    log(broken, "second", range(6, 7))
+    resumed = MetricsCsv(tmp_path / "broken.csv")
+    log(resumed, "second", range(5, 9))  # its checkpoint was of step 4
+    for logger in (whole, resumed):
+        logger.log_metrics({"seconds": 1.0}, step=0)
+    again = MetricsCsv(tmp_path / "broken.csv")
+    again.log_metrics({"seconds": 1.0}, step=0)  # killed after its last row
+    assert (tmp_path / "broken.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+
 def test_a_trained_classifier_is_an_artifact(job_dir: Path) -> None:
     cfg = netinv_lightning.compose(
         ["application=train_classifier", "data=mnist5k", "data.subset_size=200", "classifier=mlp", "recipe.epochs=1", *OFFLINE]

@@ -49,7 +49,6 @@ from netinv_lightning.inversion.targets import (
 )
 from netinv_lightning.measurement import Measurement
 from netinv_lightning.metrics import names
-from netinv_lightning.resume import refuse_resume
 from netinv_lightning.run_dir import RunDir
 from netinv_lightning.tracking import check_logger, log_image, open_loggers
 from netinv_lightning.trainer import check_one_process, make_trainer
@@ -81,7 +80,6 @@ class ApproachApplication:
 
     def __init__(self, cfg: DictConfig) -> None:
         app = cfg.application
-        refuse_resume(cfg)
         check_logger(cfg)
         check_one_process(cfg)
         if cfg.n_generators > 1:

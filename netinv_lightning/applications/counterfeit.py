@@ -27,7 +27,6 @@ from netinv_lightning.inverted_data.counterfeits import Examined, Reference
 from netinv_lightning.measurement import REAL_IMAGES, Measurement, look
 from netinv_lightning.metrics import names
 from netinv_lightning.progress import tell
-from netinv_lightning.resume import refuse_resume
 from netinv_lightning.run_dir import RunDir
 from netinv_lightning.tables import Cell, Table, show, write_csv, write_table
 from netinv_lightning.tracking import check_logger, log_image, open_loggers
@@ -44,7 +43,6 @@ class CounterfeitApplication:
     best_metric = names.COUNTERFEIT_SUCCESS
 
     def __init__(self, cfg: DictConfig) -> None:
-        refuse_resume(cfg)
         check_logger(cfg)
         check_share(cfg, "confidence")
         check_least(cfg, samples=1)

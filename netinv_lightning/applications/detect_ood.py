@@ -32,7 +32,6 @@ from netinv_lightning.garbage import GarbageTraining
 from netinv_lightning.image_sets import of_split, open_real
 from netinv_lightning.metrics import names
 from netinv_lightning.progress import tell
-from netinv_lightning.resume import refuse_resume
 from netinv_lightning.run_dir import RunDir
 from netinv_lightning.studies.contest import PLAIN, RESERVED, Contest, hold
 from netinv_lightning.tables import show, write_table
@@ -50,8 +49,6 @@ class DetectOodApplication:
 
     def __init__(self, cfg: DictConfig) -> None:
         app = cfg.application
-        if not cfg.garbage:  # which is trained, and then kept
-            refuse_resume(cfg)
         check_logger(cfg)
         check_one_process(cfg)
         _check_names(cfg)

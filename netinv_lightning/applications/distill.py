@@ -33,7 +33,6 @@ from netinv_lightning.inverted_data.distillation import Distilled, Draw, Hint, d
 from netinv_lightning.inverted_data.progress import teller
 from netinv_lightning.inverted_data.source import Memory, of_noise
 from netinv_lightning.metrics import names
-from netinv_lightning.resume import refuse_resume
 from netinv_lightning.run_dir import RunDir
 from netinv_lightning.tables import Cell, Table, show, write_table
 from netinv_lightning.tracking import check_logger, log_artifact, log_image, open_loggers
@@ -51,7 +50,6 @@ class DistillApplication:
     best_metric = names.STUDENT_ACCURACY
 
     def __init__(self, cfg: DictConfig) -> None:
-        refuse_resume(cfg)
         check_logger(cfg)
         check_one_process(cfg)
         check_least(cfg, steps=1, batch_size=2, every=1)  # BatchNorm has no statistics of one image

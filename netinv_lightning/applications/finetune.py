@@ -29,7 +29,6 @@ from netinv_lightning.inverted_data.finetuning import Judged, LabelledImages, fi
 from netinv_lightning.inverted_data.progress import teller
 from netinv_lightning.metrics import names
 from netinv_lightning.progress import tell
-from netinv_lightning.resume import refuse_resume
 from netinv_lightning.run_dir import RunDir
 from netinv_lightning.tables import Cell, Table, show, write_table
 from netinv_lightning.tracking import check_logger, log_artifact, log_image, open_loggers
@@ -53,7 +52,6 @@ class FinetuneApplication:
     best_metric = names.FINETUNE_ACCURACY
 
     def __init__(self, cfg: DictConfig) -> None:
-        refuse_resume(cfg)
         check_logger(cfg)
         check_one_process(cfg)
         app = cfg.application

@@ -14,7 +14,6 @@ from omegaconf import DictConfig
 from netinv_lightning.errors import InputError
 from netinv_lightning.finished import checkpoint_of, open_finished
 from netinv_lightning.metrics import names
-from netinv_lightning.resume import refuse_resume
 from netinv_lightning.run_dir import RunDir
 from netinv_lightning.studies.study import Study
 from netinv_lightning.tracking import check_logger, open_loggers
@@ -29,7 +28,6 @@ class InterpretApplication:
     best_metric = names.CLUSTERS
 
     def __init__(self, cfg: DictConfig) -> None:
-        refuse_resume(cfg)
         if not cfg.application.run:
             raise InputError("application.run: name the finished run whose images are studied: application.run=RUN_DIRECTORY")
         check_logger(cfg)

@@ -20,7 +20,6 @@ from netinv_lightning.finished import open_finished
 from netinv_lightning.image_sets import Images, read_samples
 from netinv_lightning.metrics import names
 from netinv_lightning.report import Report, last_losses
-from netinv_lightning.resume import refuse_resume
 from netinv_lightning.run_dir import RunDir
 
 
@@ -31,7 +30,6 @@ class MeasureApplication:
 
     def __init__(self, cfg: DictConfig) -> None:
         app = cfg.application
-        refuse_resume(cfg)
         if bool(app.run) == bool(app.samples):
             raise InputError("application.run: give a run directory, or application.samples=FILE.safetensors (one of the two)")
         self.known: dict[str, float] = {}

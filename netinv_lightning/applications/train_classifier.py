@@ -14,10 +14,9 @@ from netinv_lightning.classifiers.checkpoint import save_classifier
 from netinv_lightning.classifiers.training import ClassifierTraining
 from netinv_lightning.errors import InputError
 from netinv_lightning.metrics import names
-from netinv_lightning.resume import refuse_resume
 from netinv_lightning.run_dir import RunDir
 from netinv_lightning.tracking import check_logger, log_artifact, open_loggers
-from netinv_lightning.trainer import check_trainer
+from netinv_lightning.trainer import check_one_process
 
 
 class TrainClassifierApplication:
@@ -28,13 +27,12 @@ class TrainClassifierApplication:
     def __init__(self, cfg: DictConfig) -> None:
         self.cfg = cfg
         check_logger(cfg)
-        check_trainer(cfg)
+        check_one_process(cfg)
         if (save_as := cfg.application.save_as) is not None:
             if not save_as.endswith(".safetensors"):
                 raise InputError(f"application.save_as={save_as}: must end in .safetensors")
             if Path(save_as).exists() and not cfg.application.overwrite:
                 raise InputError(f"application.save_as={save_as}: is there already; give another name, or application.overwrite=true")
-        refuse_resume(cfg)
         self.training = ClassifierTraining(cfg)
 
     def run(self, run_dir: RunDir) -> dict[str, float]:

@@ -93,7 +93,8 @@ def untrained(cfg: DictConfig) -> FrozenClassifier:
     Raises:
         InputError: if it cannot be trained, or could not be kept.
     """
-    if cfg.resume is not None:  # another one than the generator was trained against must not take its place
+    # Another one than the generator was trained against must not take its place; the run has its own copy once that began.
+    if cfg.resume is not None and (Path(cfg.resume) / "classifier.json").is_file():
         raise InputError(
             f"resume={cfg.resume}: its classifier is not kept in classifier.kept_in={cfg.classifier.kept_in}; it was removed, or its "
             f"data, a key of trainer, the code or a version changed since ({kept_path(cfg).parent.name} was looked for); start a new run"

@@ -1,0 +1,77 @@
+"""What does not train for long is restarted in place: stopped at its last figure and resumed, it leaves what the whole run leaves."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import DictConfig
+
+import netinv_lightning
+from netinv_lightning.errors import Preempted
+from netinv_lightning.resume import resumed_config
+from netinv_lightning.run import run
+
+DIGITS = ["data=mnist5k", "classifier.zoo=mnist_cnn"]
+HALF = "application.vector=[.5,0,0,.5,0,0,0,0,0,0]"
+COMMANDS = {
+    "counterfeit": (["application.samples=40", "application.confidence=0.1"], "counterfeit.pairs_figure"),
+    "measure": (["measure.samples=20", "measure.metrics=[diversity]", "measure.controls=[]"], "measure.Report.__call__"),
+    "interpret": (["interpret.samples=100", "interpret.analyses=[projection]"], "interpret.Study.__call__"),
+    "approach": ([HALF, "application.steps=3", "application.images=2", *DIGITS], "approach.image_grid"),
+}
+"""Overrides of each application, and a function that it calls late, where it is stopped."""
+
+
+@pytest.fixture(scope="module")
+def inverted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("inverted") / "run"
+    overrides = ["generator=tiny", "application.steps=40", "application.batch_size=16", "application.eval_samples=40", *DIGITS]
+    run(netinv_lightning.compose([*overrides, "application.keep_samples=40"]), path)
+    return path
+
+
+def left(run_dir: Path) -> dict[str, Any]:
+    """All that a run leaves but its times, by the place of the file."""
+    files: dict[str, Any] = {}
+    for path in sorted(run_dir.rglob("*")):
+        if path.suffix in (".json", ".csv", ".safetensors", ".png", ".md") and path.name not in ("status.json", "environment.json"):
+            files[str(path.relative_to(run_dir))] = path.read_bytes()
+    if "metrics.csv" in files:
+        with (run_dir / "metrics.csv").open(newline="") as file:
+            rows = [{name: value for name, value in row.items() if "seconds" not in name.lower()} for row in csv.DictReader(file)]
+        files["metrics.csv"] = rows
+    summary = json.loads(files["summary.json"])
+    files["summary.json"] = {name: value for name, value in summary.items() if "seconds" not in name}
+    return files
+
+
+@pytest.mark.parametrize("application", COMMANDS)
+def test_stopped_and_resumed_it_leaves_the_same(application: str, inverted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    overrides, late = COMMANDS[application]
+    given = [] if application == "approach" else [f"application.run={inverted}"]
+
+    def config() -> DictConfig:
+        return netinv_lightning.compose([f"application={application}", *given, *overrides])
+
+    def stop(*args: Any, **keys: Any) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)  # the signal arrives here
+
+    run(config(), tmp_path / "whole")
+    broken = tmp_path / "broken"
+    with monkeypatch.context() as patch:
+        patch.setattr(f"netinv_lightning.applications.{late}", stop)
+        with pytest.raises(Preempted, match=rf"stopped by SIGTERM; continue with resume={broken}$"):
+            run(config(), broken)
+    (broken / "summary.json.partial").write_text("half of it")
+    resume = [f"resume={broken}"]
+    run(resumed_config(netinv_lightning.compose(resume), resume), broken, resuming=True)
+    assert left(broken) == left(tmp_path / "whole")
+    assert not [*broken.rglob("*.partial")]
