@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 import signal
 import time
@@ -42,13 +41,12 @@ def left(run_dir: Path) -> dict[str, Any]:
     files: dict[str, Any] = {}
     for path in sorted(run_dir.rglob("*")):
         if path.suffix in (".json", ".csv", ".safetensors", ".png", ".md") and path.name not in ("status.json", "environment.json"):
-            files[str(path.relative_to(run_dir))] = path.read_bytes()
+            lines = path.read_bytes().splitlines()
+            files[str(path.relative_to(run_dir))] = [line for line in lines if b"second" not in line]
     if "metrics.csv" in files:
         with (run_dir / "metrics.csv").open(newline="") as file:
             rows = [{name: value for name, value in row.items() if "seconds" not in name.lower()} for row in csv.DictReader(file)]
         files["metrics.csv"] = rows
-    summary = json.loads(files["summary.json"])
-    files["summary.json"] = {name: value for name, value in summary.items() if "seconds" not in name}
     return files
 
 
