@@ -184,7 +184,7 @@ def test_a_wrong_key_of_garbage_is_told(overrides: list[str], line: str) -> None
         (["data.val_fraction=0"], r"data.val_fraction=0.0: must be above 0"),
         (["data=mnist", "data.root=nowhere"], r"data=mnist: detectors are fitted and judged on it; no real data"),
         (["application.detectors=[msp,msp]"], r"application.detectors=\['msp', 'msp'\]: names one twice"),
-        (["application.strengths=[2.0]"], r"application.strengths=\[2.0\]: "),
+        (["application.strengths=[2.0]"], r"application.strengths=2.0: must be above 0 and at most 1"),
     ],
 )
 def test_refuses_in_one_line_and_writes_nothing(tmp_path: Path, overrides: list[str], line: str) -> None:

@@ -158,10 +158,10 @@ def test_adversarial_images_have_a_control_of_their_own(inverted: Path, tmp_path
 @pytest.mark.parametrize(
     ("overrides", "line"),
     [
-        (["application.kind=labelz"], r"application.kind=labelz: .*did you mean 'labels'"),
+        (["application.kind=labelz"], r"application.kind=labelz: did you mean 'labels'"),
         (["application.share=1.2"], r"application.share=1.2: must be from 0 to 1"),
-        (["application.radius=2"], r"application.radius=2.0: must be from 0 to 1, the range of a pixel"),
-        (["application.lr=0"], r"application.lr=0.0: must be a finite number above 0"),
+        (["application.radius=2"], r"application.radius=2.0: must be from 0 to 1"),
+        (["application.lr=0"], r"application.lr=0.0: must be above 0"),
         (["application.attacked=0"], r"application.attacked=0: must be 1 or more"),
         (["data.subset_size=100000"], r"data.subset_size=100000: must be from 2 to"),
     ],

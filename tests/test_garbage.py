@@ -315,7 +315,7 @@ def test_real_outliers_are_other_ones_in_each_epoch() -> None:
         (["garbage.inverted.start=zero"], r"garbage.inverted.start=zero: choose from: scratch, trained"),
         (["garbage.inverted.epochs=0"], r"garbage.inverted.epochs=0: must be 1 or more"),
         (["garbage.inverted.distil=2"], r"garbage.inverted.distil=2.0: must be from 0 to 1"),
-        (["garbage.inverted.zoom=0.5"], r"garbage.inverted.zoom=0.5: must be 1 or more"),
+        (["garbage.inverted.zoom=0.5"], r"garbage.inverted.zoom=0.5: must be from 1 to 100"),
         (["garbage.inverted.lr=0"], r"garbage.inverted.lr=0.0: must be above 0"),
         (["garbage.inverted.images=1"], r"garbage.inverted.images=1: must be 2 or more"),
         (

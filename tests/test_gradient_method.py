@@ -297,10 +297,10 @@ def test_the_trainers_limit_of_steps_holds(compose: Compose) -> None:
         (["method.name=gradients"], r"^method.name=gradients: did you mean 'gradient'\?"),
         (["method.steps=0"], r"^method.steps=0: must be 1 or more$"),
         (["method.lr=0"], r"^method.lr=0.0: must be above 0$"),
-        (["method.lr=inf"], r"^method.lr=inf: must be above 0$"),
+        (["method.lr=inf"], r"^method.lr=inf: must be a finite number$"),
         (["method.init_std=-1"], r"^method.init_std=-1.0: must be 0 or more$"),
         (["method.jitter=28"], r"^method.jitter=28: must be 0 or more, and below the image's 28 pixels$"),
-        (["method.parametrisation=wavelet"], r"^method.parametrisation=wavelet: choose from pixel, fourier$"),
+        (["method.parametrisation=wavelet"], r"^method.parametrisation=wavelet: choose from: fourier, pixel$"),
         (["conditioning.temperature=0"], r"^conditioning.temperature=0.0: must be above 0$"),
     ],
 )

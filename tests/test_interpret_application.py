@@ -118,9 +118,8 @@ def test_without_real_images_the_inverted_ones_are_studied_alone(inverted: Path,
     ],
 )
 def test_refuses_in_one_line_and_writes_nothing(inverted: Path, tmp_path: Path, overrides: list[str], line: str) -> None:
-    cfg = netinv_lightning.compose(["application=interpret", f"application.run={inverted}", *SMALL, *overrides])
     with pytest.raises(InputError, match=line) as refused:
-        run(cfg, tmp_path / "refused")
+        run(netinv_lightning.compose(["application=interpret", f"application.run={inverted}", *SMALL, *overrides]), tmp_path / "refused")
     assert "\n" not in str(refused.value)
     assert not (tmp_path / "refused").exists()
 

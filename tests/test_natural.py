@@ -81,9 +81,9 @@ def test_noise_is_bounded_and_views_stay_images() -> None:
 @pytest.mark.parametrize(
     ("override", "line"),
     [
-        ("augmentation.shift=-1", "augmentation.shift=-1.0: must be a finite number, 0 or more"),
-        ("augmentation.noise=nan", "augmentation.noise=nan: must be a finite number, 0 or more"),
-        ("augmentation.scale=1", "augmentation.scale=1.0: must be below 1"),
+        ("augmentation.shift=-1", "augmentation.shift=-1.0: must be from 0 to 4096"),
+        ("augmentation.noise=nan", "augmentation.noise=nan: must be a finite number"),
+        ("augmentation.scale=1", "augmentation.scale=1.0: must be from 0 to below 1"),
     ],
 )
 def test_a_wrong_value_is_told(compose: Compose, job_dir: Path, override: str, line: str) -> None:

@@ -254,7 +254,7 @@ def test_a_fine_tuned_classifier_is_judged_by_test_images(trained: Path, tmp_pat
             ["data=mnist", "data.root=nowhere"],
             "data=mnist: an audit compares with training and held-out images; no real data: data.root=nowhere",
         ),
-        (["application.members=0"], "application.members=0: must be above 0"),
+        (["application.members=0"], "application.members=0: must be 1 or more"),
         (["application.members=9"], "application.members=9: must be 10 or more, an image for each class"),
         (["application.reconstructions=9"], "application.reconstructions=9: must be 10 or more, an image for each class"),
     ],

@@ -30,7 +30,7 @@ from netinv_lightning.classifiers.build import load_classifier, load_verifiers
 from netinv_lightning.classifiers.classifier import FrozenClassifier
 from netinv_lightning.classifiers.kept import train_once
 from netinv_lightning.controls import noise
-from netinv_lightning.errors import InputError, nearest, one_line
+from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.figures import image_grid
 from netinv_lightning.image_sets import Images, check_images, read_tensors
 from netinv_lightning.inversion.augmentation import Augmentation
@@ -86,9 +86,6 @@ class ApproachApplication:
             raise InputError(
                 f"n_generators={cfg.n_generators}: application=approach has no generator; for more images set application.images"
             )
-        for key in ("rows", "images", "log_every"):
-            if app[key] < 1:
-                raise InputError(f"application.{key}={app[key]}: must be 1 or more")
         _check_kind(app)
         self.cfg, self.classifier = cfg, _classifier(cfg)
         self.verifiers = load_verifiers(app.verifiers)
@@ -268,8 +265,6 @@ class StepReport:
 
 def _check_kind(app: DictConfig) -> None:
     """Refuses an unknown kind of target, and keys that are missing or belong to another kind."""
-    if app.target not in KEYS:
-        raise InputError(f"application.target={app.target}: {nearest(app.target, KEYS)}")
     needed, *_ = KEYS[app.target]
     if not app[needed]:
         raise InputError(f"application.{needed}: must be given with application.target={app.target}")
@@ -277,8 +272,6 @@ def _check_kind(app: DictConfig) -> None:
         if app[key] is not None:
             kinds = ", ".join(kind for kind, keys in KEYS.items() if key in keys)
             raise InputError(f"application.{key}: is for application.target={kinds}, not {app.target}; leave it out")
-    if app.value is not None and not math.isfinite(app.value):
-        raise InputError(f"application.value={app.value}: must be a finite number, or null for as high as possible")
 
 
 def _classifier(cfg: DictConfig) -> FrozenClassifier:

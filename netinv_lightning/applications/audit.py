@@ -25,7 +25,7 @@ from netinv_lightning.applications.reconstruct import ReconstructApplication
 from netinv_lightning.classifiers.build import load_classifier, load_verifiers, told_split
 from netinv_lightning.classifiers.kept import train_once
 from netinv_lightning.detectors.seen import look
-from netinv_lightning.errors import InputError, nearest
+from netinv_lightning.errors import InputError
 from netinv_lightning.figures.reconstruction import audit_figure
 from netinv_lightning.image_sets import Images, open_real
 from netinv_lightning.metrics import names
@@ -75,13 +75,8 @@ class AuditApplication:
         check_one_process(cfg)
         self.cfg = cfg = with_training_split(cfg)
         app = cfg.application
-        if app.effort not in EFFORTS:
-            raise InputError(f"application.effort={app.effort}: {nearest(app.effort, EFFORTS)}")
         if app.attacks is not None and (not app.attacks or len(set(app.attacks)) < len(app.attacks)):
             raise InputError(f"application.attacks={list(app.attacks)}: must name one or more, each once; choose from {', '.join(ATTACKS)}")
-        for name in app.attacks or ():
-            if name not in ATTACKS:
-                raise InputError(f"application.attacks={name}: {nearest(name, ATTACKS)}")
         self.classifier = load_classifier(cfg)
         chosen = app.attacks or ["reconstruction", "natural", *([] if self.classifier.batch_norms else ["kkt"])]
         check_enough(cfg, self.classifier.spec.num_classes)

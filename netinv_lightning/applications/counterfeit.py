@@ -22,7 +22,7 @@ from netinv_lightning.controls import noise
 from netinv_lightning.figures.inverted_data import pairs_figure
 from netinv_lightning.finished import open_finished
 from netinv_lightning.image_sets import Images, of_split, write_samples
-from netinv_lightning.inverted_data.checks import check_least, check_share, open_test, run_directory
+from netinv_lightning.inverted_data.checks import open_test, run_directory
 from netinv_lightning.inverted_data.counterfeits import Examined, Reference
 from netinv_lightning.measurement import REAL_IMAGES, Measurement, look
 from netinv_lightning.metrics import names
@@ -44,8 +44,6 @@ class CounterfeitApplication:
 
     def __init__(self, cfg: DictConfig) -> None:
         check_logger(cfg)
-        check_share(cfg, "confidence")
-        check_least(cfg, samples=1)
         app = cfg.application
         run = open_finished(run_directory(cfg), "application.samples", cfg)
         self.cfg, self.run_cfg, self.classifier = cfg, run.cfg, run.classifier

@@ -158,10 +158,6 @@ class DetectOodApplication:
 
 def _check_names(cfg: DictConfig) -> None:
     app = cfg.application
-    if app.samples < LEAST_SAMPLES:
-        raise InputError(f"application.samples={app.samples}: must be {LEAST_SAMPLES} or more")
-    if app.shifted < LEAST_SAMPLES:
-        raise InputError(f"application.shifted={app.shifted}: must be {LEAST_SAMPLES} or more")
     if app.strengths:
         check_strengths(app.strengths)
     for key in ("detectors", "outliers"):

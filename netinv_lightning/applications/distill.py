@@ -28,7 +28,7 @@ from netinv_lightning.finished import checkpoint_of, load_module, open_finished
 from netinv_lightning.inversion.augmentation import Augmentation
 from netinv_lightning.inversion.module import InversionModule, own_randomness
 from netinv_lightning.inverted_data.adversary import Adversary
-from netinv_lightning.inverted_data.checks import check_least, check_not_negative, check_positive, open_test, run_directory
+from netinv_lightning.inverted_data.checks import open_test, run_directory
 from netinv_lightning.inverted_data.distillation import Distilled, Draw, Hint, distil, predicted, share_equal
 from netinv_lightning.inverted_data.progress import teller
 from netinv_lightning.inverted_data.source import Memory, of_noise
@@ -52,9 +52,6 @@ class DistillApplication:
     def __init__(self, cfg: DictConfig) -> None:
         check_logger(cfg)
         check_one_process(cfg)
-        check_least(cfg, steps=1, batch_size=2, every=1)  # BatchNorm has no statistics of one image
-        check_positive(cfg, "lr", "temperature")
-        check_not_negative(cfg, "features", "adversarial")
         directory = run_directory(cfg)
         run = open_finished(directory, "application.run", cfg)
         self.cfg, self.run_cfg, self.teacher = cfg, run.cfg, run.classifier

@@ -20,11 +20,11 @@ from netinv_lightning.classifiers.architecture import build_network
 from netinv_lightning.classifiers.build import SPLIT_KEYS, described_network
 from netinv_lightning.classifiers.checkpoint import save_classifier
 from netinv_lightning.classifiers.classifier import Classifier
-from netinv_lightning.errors import InputError, nearest
+from netinv_lightning.errors import InputError
 from netinv_lightning.figures.inverted_data import arms_figure
 from netinv_lightning.finished import open_finished
 from netinv_lightning.inversion.perturbation import Perturbation
-from netinv_lightning.inverted_data.checks import check_least, check_positive, check_share, open_test, run_directory
+from netinv_lightning.inverted_data.checks import open_test, run_directory
 from netinv_lightning.inverted_data.finetuning import Judged, LabelledImages, fine_tune, judge
 from netinv_lightning.inverted_data.progress import teller
 from netinv_lightning.metrics import names
@@ -34,7 +34,6 @@ from netinv_lightning.tables import Cell, Table, show, write_table
 from netinv_lightning.tracking import check_logger, log_artifact, log_image, open_loggers
 from netinv_lightning.trainer import check_one_process, make_trainer
 
-KINDS = ("labels", "adversarial")
 OF_THE_COMMAND = ("root", "batch_size", "val_fraction", "subset_size", "split_seed", "shift", "flip")
 """Keys of `data` that are this command's; which data it is says the run."""
 ARMS = {
@@ -55,13 +54,6 @@ class FinetuneApplication:
         check_logger(cfg)
         check_one_process(cfg)
         app = cfg.application
-        if app.kind not in KINDS:
-            raise InputError(f"application.kind={app.kind}: {nearest(app.kind, KINDS)}")
-        check_share(cfg, "share")
-        check_least(cfg, images=1, steps=1, attack_steps=1, attacked=1)
-        check_positive(cfg, "lr")
-        if not 0 <= app.radius <= 1:
-            raise InputError(f"application.radius={app.radius}: must be from 0 to 1, the range of a pixel")
         directory = run_directory(cfg)
         run = open_finished(directory, "application.images", cfg)
         for key in OF_THE_COMMAND:

@@ -27,7 +27,7 @@ from netinv_lightning.classifiers.build import load_verifiers
 from netinv_lightning.classifiers.classifier import FrozenClassifier
 from netinv_lightning.classifiers.kept import train_once
 from netinv_lightning.classifiers.passes import Passes
-from netinv_lightning.errors import InputError, nearest, one_line
+from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.figures import confusion_matrix, image_grid
 from netinv_lightning.image_sets import Images, draw_images, write_samples
 from netinv_lightning.inversion.build import METHODS
@@ -64,8 +64,6 @@ class InvertApplication:
         processes = check_trainer(cfg)
         if (size := cfg.application.batch_size) % processes:
             raise InputError(f"application.batch_size={size}: must be a multiple of the {processes} processes that share it out")
-        if cfg.method.name not in METHODS:
-            raise InputError(f"method.name={cfg.method.name}: {nearest(cfg.method.name, METHODS)} Set method=NAME")
         if cfg.method.name != "generator" and processes > 1:
             raise InputError(f"trainer.devices={cfg.trainer.devices}: method={cfg.method.name} works in one process; set trainer=default")
         self.module = METHODS[cfg.method.name](cfg, classifier)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from netinv_lightning.api import compose
 from netinv_lightning.classifiers.classifier import FrozenClassifier
+from netinv_lightning.config_values import LARGEST_SEED
 from netinv_lightning.data.module import ImageDataModule
 from netinv_lightning.data.outliers import gaussian_noise, outliers
 from netinv_lightning.data.spec import DataSpec
@@ -117,7 +118,7 @@ class Inverted(Source):
 
     def __call__(self, network: nn.Module, epoch: int) -> Tensor:
         cfg, warm = self.cfg.copy(), self.generators is not None and self.options.generator == "warm"
-        cfg.seed = self.seed + 1000 * (epoch + 1)
+        cfg.seed = (self.seed + 1000 * (epoch + 1)) % (LARGEST_SEED + 1)
         module = make_module(cfg, self._frozen(network))
         if warm:
             assert self.generators is not None

@@ -24,24 +24,18 @@ from netinv_lightning.data.module import ImageDataModule
 from netinv_lightning.data.outliers import check_outliers, gaussian_noise
 from netinv_lightning.data.spec import same_data
 from netinv_lightning.detectors.exported import garbage_path
-from netinv_lightning.detectors.garbage import SCORES
-from netinv_lightning.errors import InputError, nearest, one_line
+from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.figures import image_grid
 from netinv_lightning.garbage.extended import extended_network, take_over, with_garbage_class
 from netinv_lightning.garbage.module import GarbageModule
-from netinv_lightning.garbage.source import SOURCES, Inverted, Noise, RealOutliers, Source, as_bytes, noise_seed
+from netinv_lightning.garbage.source import Inverted, Noise, RealOutliers, Source, as_bytes, noise_seed
 from netinv_lightning.metrics import names
 from netinv_lightning.progress import PlainProgress, tell
 from netinv_lightning.run_dir import RunDir
 from netinv_lightning.tracking import log_image
 from netinv_lightning.trainer import expected_warnings, make_trainer
 
-CHOICES = {
-    "source": tuple(SOURCES), "start": ("trained", "scratch"), "generator": ("warm", "fresh"), "batch_norm": ("batch", "kept"),
-    "balanced": ("all", "garbage"), "score": SCORES,
-}  # fmt: skip
 SHOWN = 20  # images of an epoch in the picture
-LEAST = {"epochs": 1, "zoom": 1, "lr": 0.0, "weight": 0.0, "images": 2, "initial": 2, "per_class": 1, "steps": 1, "warm_steps": 1}
 
 
 class GarbageTraining:
@@ -160,16 +154,6 @@ class GarbageTraining:
 
     def _check(self) -> None:
         where, options = f"garbage.{self.name}", self.options
-        for key, allowed in CHOICES.items():
-            if options[key] not in allowed:
-                raise InputError(f"{where}.{key}={options[key]}: {nearest(options[key], allowed)}")
-        for key, least in LEAST.items():
-            value = options[key]
-            if value is not None and (value < least or value == 0):
-                raise InputError(f"{where}.{key}={value}: must be {f'{least} or more' if least else 'above 0'}")
-        for key in ("distil", "label_smoothing"):
-            if options[key] is not None and not 0 <= options[key] <= 1:
-                raise InputError(f"{where}.{key}={options[key]}: must be from 0 to 1")
         if (options.source == "outliers") != bool(options.exposed):
             raise InputError(
                 f"{where}.exposed={list(options.exposed)}: names the sets that source=outliers trains on; no other source has any"

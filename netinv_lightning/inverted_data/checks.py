@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -33,46 +32,3 @@ def open_test(cfg: DictConfig, spec: DataSpec) -> tuple[ImageDataModule | None, 
     """
     real, missing = open_real(cfg, spec)
     return (real, missing) if real is None or len(real.test[1]) else (None, NO_TEST_IMAGES)
-
-
-def check_least(cfg: DictConfig, **least: int) -> None:
-    """Refuses keys of the application that are below their least value.
-
-    Raises:
-        InputError: naming the first.
-    """
-    for key, lowest in least.items():
-        if (value := cfg.application[key]) < lowest:
-            raise InputError(f"application.{key}={value}: must be {lowest} or more")
-
-
-def check_positive(cfg: DictConfig, *keys: str) -> None:
-    """Refuses keys of the application that are not above 0.
-
-    Raises:
-        InputError: naming the first.
-    """
-    for key in keys:
-        if not 0 < (value := cfg.application[key]) < math.inf:
-            raise InputError(f"application.{key}={value}: must be a finite number above 0")
-
-
-def check_not_negative(cfg: DictConfig, *keys: str) -> None:
-    """Refuses keys of the application that are negative or not finite.
-
-    Raises:
-        InputError: naming the first.
-    """
-    for key in keys:
-        if not 0 <= (value := cfg.application[key]) < math.inf:
-            raise InputError(f"application.{key}={value}: must be a finite number, 0 or more")
-
-
-def check_share(cfg: DictConfig, key: str) -> None:
-    """Refuses a key of the application that is no share.
-
-    Raises:
-        InputError: naming it.
-    """
-    if not 0 <= (value := cfg.application[key]) <= 1:
-        raise InputError(f"application.{key}={value}: must be from 0 to 1")

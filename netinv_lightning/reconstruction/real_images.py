@@ -15,11 +15,9 @@ from netinv_lightning.classifiers.build import SPLIT_KEYS, told_card, told_split
 from netinv_lightning.data.module import ImageDataModule
 from netinv_lightning.data.sources import Split
 from netinv_lightning.data.splits import stratified_indices
-from netinv_lightning.errors import InputError, nearest
+from netinv_lightning.errors import InputError
 from netinv_lightning.image_sets import Images, halves_of_test
 
-TRAINED_ON = ("all", "split")
-"""What `application.trained_on` may say of a classifier whose card does not."""
 LARGEST = 10_000
 """At most so many members, and as many held-out images."""
 
@@ -50,8 +48,6 @@ def with_training_split(cfg: DictConfig) -> DictConfig:
         InputError: if neither tells it, or both do, or a key on the command line says something else than the card.
     """
     cfg, split, trained_on = cfg.copy(), told_split(cfg), cfg.application.trained_on
-    if trained_on is not None and trained_on not in TRAINED_ON:
-        raise InputError(f"application.trained_on={trained_on}: {nearest(trained_on, TRAINED_ON)}")
     known = bool(split) or cfg.classifier.train
     if known and trained_on is not None:
         raise InputError(f"application.trained_on={trained_on}: what the classifier was trained on is known; leave it out")
