@@ -17,14 +17,19 @@ import torch.multiprocessing as mp
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from netinv_lightning.classifiers.classifier import FrozenClassifier
+from netinv_lightning.data.spec import DataSpec
 from netinv_lightning.inversion import losses
-from netinv_lightning.inversion.generator import BatchNorm, ChannelDropout
-from netinv_lightning.inversion.ranks import Stream, sum_over_ranks
+from netinv_lightning.inversion.conditioning import Conditioning
+from netinv_lightning.inversion.generator import BatchNorm, ChannelDropout, Generator
+from netinv_lightning.inversion.objective import Objective, Step
+from netinv_lightning.inversion.ranks import Stream, sum_over_ranks, world_size
 from netinv_lightning.metrics import names
 from netinv_lightning.metrics.inversion import ClassCosine, InversionAccuracy
 from tests.conftest import FEW_STEPS
 
 B, N = 12, 4
+SPEC = DataSpec("made_up", N, 1, 28, (0.0,), (1.0,), tuple("abcd"))
 
 
 def seeded(*shape: int, seed: int = 0) -> Tensor:
@@ -71,12 +76,34 @@ def values_and_gradients(share: slice) -> dict[str, tuple[Tensor, Tensor]]:
     return results
 
 
-def batch_norm(share: slice) -> dict[str, Tensor]:
+def batch_norm(share: slice, half: bool = False) -> dict[str, Tensor]:
     norm = BatchNorm(3)
     x = seeded(B, 3, 2, 2).mul(2).add(1)[share].requires_grad_()
-    y = norm(x)
+    with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        y = norm(x.bfloat16() if half else x)
     (gradient,) = torch.autograd.grad((y * seeded(B, 3, 2, 2, seed=2)[share]).sum(), x)
     return {"y": y.detach(), "gradient": gradient, "mean": norm.running_mean, "var": norm.running_var}
+
+
+def training_step(share: slice) -> dict[str, Tensor]:
+    """A generator's step under bfloat16 autocast: the total loss, and the gradient of its weights."""
+    torch.manual_seed(0)
+    conditioning, classifier = Conditioning(N, 28), FrozenClassifier(nn.Sequential(nn.Flatten(), nn.Linear(784, 8), nn.Linear(8, N)), SPEC)
+    generator = Generator(conditioning, 1, 28, 4, 8, [8], [8, 8], dropout=0.2)
+    objective = Objective({name: {"weight": 1.0} for name in ("kl", "ce", "cosine", "orthogonality", "class_spread")})
+    stream, share_size = Stream(7), share.stop - share.start
+    generator.draw_dropout_from(stream)
+    condition, z_BZ = conditioning.sample(share_size, "cpu", stream), generator.sample_latent(share_size, "cpu", stream)
+    with torch.autocast("cpu", torch.bfloat16):
+        x_BCHW = generator(z_BZ, condition)
+        logits_BN, features, _ = classifier.trace(x_BCHW)
+        step = Step(x_BCHW, condition, logits_BN, features, classifier, generator)
+        total = objective.total(objective(step))
+    total.backward()
+    gradient = torch.cat([weight.grad.flatten() for weight in generator.parameters() if weight.grad is not None])
+    means = {"total": total.detach(), "gradient": gradient}  # as DistributedDataParallel averages them
+    running = torch.cat([buffer for name, buffer in generator.named_buffers() if "running" in name])
+    return {"images": x_BCHW.detach(), "running": running, **{name: sum_over_ranks(value) / world_size() for name, value in means.items()}}
 
 
 def metrics(share: slice) -> dict[str, Tensor]:
@@ -102,7 +129,9 @@ def worker(rank: int, world: int, folder: str) -> None:
     averaged = {}
     for name, (value, gradient) in values_and_gradients(share).items():  # as DistributedDataParallel does
         averaged[name] = (sum_over_ranks(value) / world, sum_over_ranks(gradient) / world)
-    torch.save({"terms": averaged, "norm": batch_norm(share), "metrics": metrics(share), "draws": draws()}, f"{folder}/{rank}.pt")
+    norms = {"norm": batch_norm(share), "norm_in_half": batch_norm(share, half=True)}
+    found = {"terms": averaged, **norms, "metrics": metrics(share), "draws": draws(), "step": training_step(share)}
+    torch.save(found, f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
 
@@ -138,6 +167,29 @@ def test_batch_norm_is_over_the_whole_batch(ranks: list[dict[str, Any]]) -> None
             torch.testing.assert_close(rank["norm"][name], whole[name], rtol=1e-6, atol=1e-6)
     reference = nn.BatchNorm2d(3)
     assert torch.equal(whole["y"], reference(seeded(B, 3, 2, 2).mul(2).add(1)).detach())
+
+
+def test_batch_norm_in_bfloat16_has_float32_statistics(ranks: list[dict[str, Any]]) -> None:
+    whole = batch_norm(slice(0, B), half=True)
+    assert whole["y"].dtype == torch.bfloat16
+    y, gradient = (torch.cat([rank["norm_in_half"][name] for rank in ranks]) for name in ("y", "gradient"))
+    torch.testing.assert_close(y, whole["y"], rtol=2**-7, atol=2**-8)  # one unit in the last place
+    torch.testing.assert_close(gradient, whole["gradient"], rtol=2**-6, atol=2**-6)
+    for name in ("mean", "var"):
+        for rank in ranks:
+            torch.testing.assert_close(rank["norm_in_half"][name], whole[name], rtol=1e-6, atol=1e-6)
+
+
+def test_a_bfloat16_training_step_is_that_of_one_process(ranks: list[dict[str, Any]]) -> None:
+    """Up to the rounding of bfloat16, 2^-8 per operation."""
+    whole = training_step(slice(0, B))
+    images = torch.cat([rank["step"]["images"] for rank in ranks])
+    assert images.dtype == torch.float32
+    torch.testing.assert_close(images, whole["images"], rtol=0, atol=0.02)
+    for rank in ranks:
+        torch.testing.assert_close(rank["step"]["running"], whole["running"], rtol=0.01, atol=0.01)
+        torch.testing.assert_close(rank["step"]["total"], whole["total"], rtol=0.01, atol=0)
+        assert torch.cosine_similarity(rank["step"]["gradient"], whole["gradient"], dim=0) > 0.99
 
 
 def test_metrics_are_exact(ranks: list[dict[str, Any]]) -> None:

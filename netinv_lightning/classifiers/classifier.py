@@ -16,6 +16,7 @@ from torch.utils.hooks import RemovableHandle
 from netinv_lightning.classifiers.passes import Passes
 from netinv_lightning.data.spec import DataSpec
 from netinv_lightning.errors import InputError, nearest, one_line
+from netinv_lightning.float32 import widened
 
 PENULTIMATE = "penultimate"
 """Name of the default feature layer: the input of the network's last nn.Linear."""
@@ -52,7 +53,7 @@ class Classifier(nn.Module):
         return (set(self.spec.mean), set(self.spec.std)) != ({0.0}, {1.0})
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        return self.network((x_BCHW.to(self.mean_C11.dtype) - self.mean_C11) / self.std_C11)
+        return widened(self.network((x_BCHW.to(self.mean_C11.dtype) - self.mean_C11) / self.std_C11))
 
 
 class FrozenClassifier(Classifier):
@@ -102,7 +103,7 @@ class FrozenClassifier(Classifier):
         try:
             logits_BN = self(x_BCHW)
             self.feature_shapes = {name: self._taps[name].shape[1:] for name in self.feature_layers}
-            return logits_BN, {name: self._taps[name].flatten(1) for name in self.feature_layers}, self._normed
+            return logits_BN, {name: widened(self._taps[name]).flatten(1) for name in self.feature_layers}, self._normed
         finally:
             self._taps, self._normed = None, {}  # the graph is not to outlive the step
 

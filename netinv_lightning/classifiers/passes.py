@@ -5,10 +5,12 @@ Shape suffixes: B batch, C channels, H height, W width.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class Passes:
@@ -55,3 +57,15 @@ class _Count(torch.autograd.Function):
         assert in_dims[0] is not None
         rows = x.movedim(in_dims[0], 0)
         return passes.count(rows.flatten(0, 1)).view_as(rows), 0
+
+
+@contextmanager
+def uncounted(network: nn.Module) -> Iterator[None]:
+    """Leave the counts of a classifier as they were; a trial costs an inversion nothing. Other networks count nothing."""
+    passes = getattr(network, "passes", None)
+    counts = (passes.forwards, passes.backwards) if isinstance(passes, Passes) else None
+    try:
+        yield
+    finally:
+        if isinstance(passes, Passes) and counts is not None:
+            passes.forwards, passes.backwards = counts

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from netinv_lightning.float32 import in_float32, widened
 from netinv_lightning.inversion.conditioning import Condition, Conditioning
 from netinv_lightning.inversion.ranks import Stream, sum_over_ranks, world_size
 
@@ -105,17 +106,25 @@ class BatchNorm(nn.BatchNorm2d):
         assert self.running_mean is not None
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
+        y_BCHW, mean_C, var_C = normalised_over_ranks(x_BCHW, self.weight, self.bias, self.eps)
         n = world_size() * x_BCHW.numel() // x_BCHW.shape[1]
-        mean_C = sum_over_ranks(x_BCHW.sum(dim=(0, 2, 3))) / n
-        centred_BCHW = x_BCHW - mean_C[:, None, None]
-        var_C = sum_over_ranks(centred_BCHW.square().sum(dim=(0, 2, 3))) / n
         with torch.no_grad():
             assert self.momentum is not None
             self.running_mean.lerp_(mean_C, self.momentum)
             self.running_var.lerp_(var_C * n / (n - 1), self.momentum)
             self.num_batches_tracked.add_(1)
-        scale_C = self.weight * (var_C + self.eps).rsqrt()
-        return centred_BCHW * scale_C[:, None, None] + self.bias[:, None, None]
+        return y_BCHW.to(x_BCHW.dtype)
+
+
+@in_float32
+def normalised_over_ranks(x_BCHW: Tensor, weight_C: Tensor, bias_C: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Normalise the channels over the whole batch of all ranks: the result, and the mean and variance [C] of the batch."""
+    n = world_size() * x_BCHW.numel() // x_BCHW.shape[1]
+    mean_C = sum_over_ranks(x_BCHW.sum(dim=(0, 2, 3))) / n
+    centred_BCHW = x_BCHW - mean_C[:, None, None]
+    var_C = sum_over_ranks(centred_BCHW.square().sum(dim=(0, 2, 3))) / n
+    scale_C = weight_C * (var_C + eps).rsqrt()
+    return centred_BCHW * scale_C[:, None, None] + bias_C[:, None, None], mean_C, var_C
 
 
 class Generator(nn.Module):
@@ -206,7 +215,7 @@ class Generator(nn.Module):
             self._initialise(weight_std)
 
     def forward(self, z_BZ: Tensor, condition: Condition) -> Tensor:
-        """Images [B, C, H, W] in [0, 1], in the precision of the weights."""
+        """Images [B, C, H, W] in [0, 1]; float32 under mixed precision."""
         z_BZ = z_BZ.to(next(self.parameters()).dtype)
         if self.embedding is not None:
             # Scaled by N the vector's entries average 1, as large as the latent's; at 1/N they would drown in it.
@@ -215,7 +224,7 @@ class Generator(nn.Module):
         x_BCSS = self.stage1(z_BZ[:, :, None, None])
         if condition.matrix_B1SS is not None:
             x_BCSS = torch.cat([x_BCSS, condition.matrix_B1SS.to(x_BCSS.dtype)], dim=1)
-        return self.to_image(self.stage2(x_BCSS)).sigmoid()
+        return widened(self.to_image(self.stage2(x_BCSS))).sigmoid()
 
     def sample_latent(self, batch: int, device: torch.device | str = "cpu", stream: Stream | None = None) -> Tensor:
         """Latents z ~ N(0, 1), [B, Z], from a stream or from torch's global randomness."""

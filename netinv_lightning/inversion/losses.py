@@ -2,25 +2,28 @@
 
 Under several processes the value is that of the whole batch: a mean over images may stay the share's own, since
 DistributedDataParallel averages gradients; a sum, or what compares images, sums over all ranks (`sum_over_ranks`).
+All of them compute in float32, whatever the precision of the networks (`in_float32`). The gradient norm is in `gradient_norm.py`.
 
 Shape suffixes: B batch (the papers' N in the sums over images), N classes, D features, C channels, H height, W width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
-
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.overrides import TorchFunctionMode
+from torch import Tensor
 
+from netinv_lightning.float32 import in_float32
+from netinv_lightning.inversion.gradient_norm import gradient_norm
 from netinv_lightning.inversion.ranks import rows_of_all_ranks, sum_over_ranks, world_size
 
+__all__ = [
+    "class_spread", "cosine_similarity", "cross_entropy", "gradient_norm", "kl_divergence", "moments", "orthogonality",
+    "orthogonality_floor", "pixel_range", "statistics_distance", "variation",
+]  # fmt: skip
 
+
+@in_float32
 def kl_divergence(p_BN: Tensor, logits_BN: Tensor, double_softmax: bool = False) -> Tensor:
     """KL divergence of the classifier's output Q from the conditioning distribution P (A2-1).
 
@@ -36,11 +39,13 @@ def kl_divergence(p_BN: Tensor, logits_BN: Tensor, double_softmax: bool = False)
     return F.kl_div(logits_BN.log_softmax(dim=1), p_BN, reduction="batchmean")
 
 
+@in_float32
 def cross_entropy(logits_BN: Tensor, label_B: Tensor, label_smoothing: float = 0.0) -> Tensor:
     """L_CE = -sum_i y_i log(yhat_i), y the label of the conditioning, mean over the batch (A2-2)."""
     return F.cross_entropy(logits_BN, label_B, label_smoothing=label_smoothing)
 
 
+@in_float32
 def cosine_similarity(f_BD: Tensor, absolute: bool = False) -> Tensor:
     """Mean cosine between the features of different images (A2-3).
 
@@ -50,7 +55,7 @@ def cosine_similarity(f_BD: Tensor, absolute: bool = False) -> Tensor:
     is of |cos|, over all B^2 entries, as the public notebooks take it; that one needs the matrix.
     """
     B = len(f_BD) * world_size()
-    unit_BD = F.normalize(f_BD.float(), dim=1)
+    unit_BD = F.normalize(f_BD, dim=1)
     if absolute:
         unit_BD = rows_of_all_ranks(unit_BD)
         gram_BB = unit_BD @ unit_BD.T
@@ -59,6 +64,7 @@ def cosine_similarity(f_BD: Tensor, absolute: bool = False) -> Tensor:
     return (sum_over_ranks(unit_BD.sum(dim=0)).square().sum() - squares) / (B * (B - 1))
 
 
+@in_float32
 def orthogonality(f_BD: Tensor, normalize: bool = True) -> Tensor:
     """Deviation of the features' Gram matrix G from the identity (A2-4).
 
@@ -72,13 +78,12 @@ def orthogonality(f_BD: Tensor, normalize: bool = True) -> Tensor:
         normalize: Unit rows; False for the raw features of the public notebooks.
     """
     B, D = len(f_BD) * world_size(), f_BD.shape[1]
-    f_BD = F.normalize(f_BD.float(), dim=1) if normalize else f_BD.float()
-    with torch.autocast(f_BD.device.type, enabled=False):  # in bfloat16 the matrix is off by more than the distance to the floor
-        if D < B:
-            gram = sum_over_ranks(f_BD.T @ f_BD)
-        else:
-            rows_BD = rows_of_all_ranks(f_BD)
-            gram = rows_BD @ rows_BD.T
+    f_BD = F.normalize(f_BD, dim=1) if normalize else f_BD
+    if D < B:
+        gram = sum_over_ranks(f_BD.T @ f_BD)
+    else:
+        rows_BD = rows_of_all_ranks(f_BD)
+        gram = rows_BD @ rows_BD.T
     return (gram.square().sum() - 2 * sum_over_ranks(f_BD.square().sum()) + B) / B**2
 
 
@@ -87,6 +92,7 @@ def orthogonality_floor(batch: int, features: int) -> float:
     return max(0.0, 1 / features - 1 / batch)
 
 
+@in_float32
 def variation(x_BCHW: Tensor) -> Tensor:
     """Squared differences between neighbouring pixels (A2-8).
 
@@ -97,14 +103,16 @@ def variation(x_BCHW: Tensor) -> Tensor:
     return (down + across) / len(x_BCHW)
 
 
+@in_float32
 def moments(x_BC: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and variance [C] of a layer's values [B, C, ...], over all but the channels, and over all ranks."""
-    x_CX = x_BC.float().movedim(1, 0).flatten(1)
+    x_CX = x_BC.movedim(1, 0).flatten(1)
     n = x_CX.shape[1] * world_size()
     mean_C = sum_over_ranks(x_CX.sum(dim=1)) / n
     return mean_C, sum_over_ranks((x_CX - mean_C[:, None]).square().sum(dim=1)) / n
 
 
+@in_float32
 def statistics_distance(x_BC: Tensor, mean_C: Tensor, var_C: Tensor) -> Tensor:
     """How far a layer's values are from the mean m and variance v that its BatchNorm remembers of the training data.
 
@@ -117,13 +125,13 @@ def statistics_distance(x_BC: Tensor, mean_C: Tensor, var_C: Tensor) -> Tensor:
         mean_C: m.
         var_C: v.
     """
-    with torch.autocast(x_BC.device.type, enabled=False):
-        mu_C, square_C = moments(x_BC)
-        var_C = var_C.float().clamp_min(1e-5)
-        ratio_C = (square_C / var_C + 1e-6).sqrt()  # a channel that is constant has a derivative too
-        return ((mu_C - mean_C.float()).square() / var_C + (ratio_C - 1).square()).mean()
+    mu_C, square_C = moments(x_BC)
+    var_C = var_C.clamp_min(1e-5)
+    ratio_C = (square_C / var_C + 1e-6).sqrt()  # a channel that is constant has a derivative too
+    return ((mu_C - mean_C).square() / var_C + (ratio_C - 1).square()).mean()
 
 
+@in_float32
 def class_spread(x_BCHW: Tensor, label_B: Tensor, distance: float = 0.25, pool: int = 4) -> Tensor:
     """How far images of one class fall short of a distance to one another, as coarse pictures; 0 where none do.
 
@@ -138,7 +146,7 @@ def class_spread(x_BCHW: Tensor, label_B: Tensor, distance: float = 0.25, pool: 
         distance: Root mean square difference that is enough, in units of the pixel range.
         pool: Side of the squares that are averaged first, so that no noise counts as a difference.
     """
-    coarse_BP = F.avg_pool2d(x_BCHW.float(), min(pool, x_BCHW.shape[-1])).flatten(1)
+    coarse_BP = F.avg_pool2d(x_BCHW, min(pool, x_BCHW.shape[-1])).flatten(1)
     rows_BP = rows_of_all_ranks(coarse_BP)
     labels_B = rows_of_all_ranks(label_B)
     norm_B = rows_BP.square().sum(dim=1)
@@ -148,65 +156,10 @@ def class_spread(x_BCHW: Tensor, label_B: Tensor, distance: float = 0.25, pool: 
     return (short_BB * same_BB).sum() / same_BB.sum().clamp_min(1)
 
 
+@in_float32
 def pixel_range(x_BCHW: Tensor) -> Tensor:
     """L_Pix = sum max(0, -I) + sum max(0, I - 1): how far pixels lie outside [0, 1], summed (A2-9).
 
     Zero by construction for a generator that ends in a sigmoid; it holds images that were perturbed or optimised freely.
     """
     return sum_over_ranks(F.relu(-x_BCHW).sum() + F.relu(x_BCHW - 1).sum())
-
-
-class TwiceDifferentiable(TorchFunctionMode):
-    """LayerNorm from elementary operations.
-
-    Under `vmap` torch takes LayerNorm's mean and deviation as constants in the second derivative, and is silently wrong
-    by some per cent (https://github.com/pytorch/functorch/issues/534).
-    """
-
-    def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return (_layer_norm if func is F.layer_norm else func)(*args, **(kwargs or {}))
-
-
-def _layer_norm(
-    x: Tensor, normalized_shape: Sequence[int], weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
-) -> Tensor:
-    dims = tuple(range(-len(normalized_shape), 0))
-    x = x - x.mean(dim=dims, keepdim=True)
-    x = x * (x.square().mean(dim=dims, keepdim=True) + eps).rsqrt()
-    x = x if weight is None else x * weight
-    return x if bias is None else x + bias
-
-
-def gradient_norm(network: nn.Module, x_BCHW: Tensor, label_B: Tensor, per_image: bool = True) -> Tensor:
-    """Norm of the loss's gradient with respect to the classifier's weights (A2-10).
-
-        L_Grad = || d L(f_theta(I), y) / d theta ||
-
-    Differentiable with respect to the images; the classifier's own weights take part as copies and stay as they are.
-
-    Args:
-        network: The classifier, in evaluation mode.
-        x_BCHW: Images I.
-        label_B: Labels y.
-        per_image: The norm for each image, then their mean ("for an image I"); else the norm of the batch's gradient.
-    """
-    weights = {name: weight.detach() for name, weight in network.named_parameters()}
-    state = dict(network.named_buffers())
-
-    def batch_loss(weights: Mapping[str, Tensor], x_BCHW: Tensor, label_B: Tensor) -> Tensor:
-        with TwiceDifferentiable(), sdpa_kernel(SDPBackend.MATH):  # torch's fused attention has no second derivative
-            logits_BN = functional_call(network, {**weights, **state}, (x_BCHW,))
-        return F.cross_entropy(logits_BN, label_B)
-
-    if not per_image:
-        # Squares are summed before the root, with a floor, so that the derivative at 0 is finite.
-        gradients_of_share = grad(batch_loss)(weights, x_BCHW, label_B).values()
-        squares = torch.stack([(sum_over_ranks(g) / world_size()).square().sum() for g in gradients_of_share]).sum()
-        return torch.sqrt(squares + 1e-12)
-
-    def image_loss(weights: Mapping[str, Tensor], x_CHW: Tensor, label: Tensor) -> Tensor:
-        return batch_loss(weights, x_CHW[None], label[None])
-
-    gradients = vmap(grad(image_loss), in_dims=(None, 0, 0))(weights, x_BCHW, label_B)
-    squares_B = sum(g.flatten(1).square().sum(dim=1) for g in gradients.values())
-    return torch.sqrt(squares_B + 1e-12).mean()

@@ -12,7 +12,7 @@ import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property, partial, wraps
 from importlib import import_module
 from typing import Any
 
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from netinv_lightning.classifiers.classifier import FrozenClassifier
 from netinv_lightning.errors import InputError, nearest
+from netinv_lightning.float32 import autocast_off
 from netinv_lightning.inversion import losses
 from netinv_lightning.inversion.conditioning import Condition
 from netinv_lightning.inversion.perturbation import Perturbation
@@ -221,7 +222,13 @@ def _function(name: str, target: str | None) -> Callable[..., Tensor]:
         found: Callable[..., Tensor] = getattr(import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:
         raise InputError(f"loss.{name}._target_={target}: cannot be imported ({error}); give package.module.function") from error
-    return found
+
+    @wraps(found)  # with its parameters, which are its options
+    def without_autocast(step: Step, **options: Any) -> Tensor:
+        with autocast_off(step.x_BCHW.device):
+            return found(step, **options)
+
+    return without_autocast
 
 
 def _bind(name: str, function: Callable[..., Tensor], options: dict[str, Any]) -> Callable[[Step], Tensor]:

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from netinv_lightning.float32 import in_float32
 from netinv_lightning.inversion.ranks import Stream
 
 NORMS = ("l1", "l2", "linf")
@@ -101,6 +102,7 @@ class Perturbation:
             draw_BP = -draw_BP.sign() * torch.log1p(-magnitude_BP)
         return draw_BP * (self.radius / norm(draw_BP, self.norm))[:, None]
 
+    @in_float32  # in half precision gradients of images that are classified with confidence vanish
     @torch.enable_grad()
     def _adversarial(self, x_BCHW: Tensor, start_BP: Tensor, label_B: Tensor, classifier: Callable[[Tensor], Tensor]) -> Tensor:
         delta_BP = project(start_BP, self.radius, self.norm)

@@ -25,7 +25,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
 from netinv_lightning.classifiers.classifier import FrozenClassifier
+from netinv_lightning.classifiers.passes import uncounted
 from netinv_lightning.errors import InputError, one_line
+from netinv_lightning.float32 import autocast_off, in_float32
 from netinv_lightning.inversion.ranks import sum_over_ranks
 
 
@@ -76,6 +78,7 @@ def decayed_weights(network: nn.Module) -> dict[str, Tensor]:
     return {name: weight.detach() for name, weight in network.named_parameters() if weight.ndim > 1}
 
 
+@in_float32
 def margin_gradients(
     network: nn.Module, x_BCHW: Tensor, label_B: Tensor, multiplier_B: Tensor, sharpness: float = torch.inf
 ) -> tuple[dict[str, Tensor], Tensor]:
@@ -94,7 +97,7 @@ def margin_gradients(
         For each of `decayed_weights` the sum, over all ranks; and the logits [B, N].
     """
     differentiable = torch.is_grad_enabled()
-    with torch.enable_grad(), torch.autocast(x_BCHW.device.type, enabled=False):
+    with torch.enable_grad():
         weights = {name: weight.requires_grad_() for name, weight in decayed_weights(network).items()}
         with SmoothGates(sharpness), sdpa_kernel(SDPBackend.MATH):  # torch's fused attention has no second derivative
             logits_BN = functional_call(network, weights, (x_BCHW,))
@@ -152,15 +155,13 @@ def check_twice_differentiable(classifier: FrozenClassifier, key: str) -> None:
         )
     shape = (2, classifier.spec.channels, classifier.spec.image_size, classifier.spec.image_size)
     x_BCHW = torch.zeros(shape, device=classifier.mean_C11.device, requires_grad=True)
-    passes = classifier.passes.forwards, classifier.passes.backwards
     try:
-        with sdpa_kernel(SDPBackend.MATH):
-            total = functional_call(classifier, weights, (x_BCHW,)).logsumexp(dim=1).sum()
-        gradients = torch.autograd.grad(total, list(weights.values()), create_graph=True, materialize_grads=True)
-        torch.autograd.grad(torch.stack([gradient.square().sum() for gradient in gradients]).sum(), x_BCHW, allow_unused=True)
+        with uncounted(classifier), autocast_off(x_BCHW.device):
+            with sdpa_kernel(SDPBackend.MATH):
+                total = functional_call(classifier, weights, (x_BCHW,)).logsumexp(dim=1).sum()
+            gradients = torch.autograd.grad(total, list(weights.values()), create_graph=True, materialize_grads=True)
+            torch.autograd.grad(torch.stack([gradient.square().sum() for gradient in gradients]).sum(), x_BCHW, allow_unused=True)
     except RuntimeError as error:
         in_place = [name for name, module in classifier.network.named_modules() if getattr(module, "inplace", False)]
         advice = f"set inplace=False in its {', '.join(in_place)}" if in_place else "choose another layer there, or leave it out"
         raise InputError(f"{key}: the classifier's network has no second derivative ({one_line(error)[:120]}); {advice}") from error
-    finally:
-        classifier.passes.forwards, classifier.passes.backwards = passes  # a check is no cost of the inversion

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from netinv_lightning.classifiers.classifier import Classifier, last_linear
+from netinv_lightning.float32 import in_float32
 from netinv_lightning.inversion.augmentation import Augmentation
 from netinv_lightning.inversion.module import own_randomness
 from netinv_lightning.inversion.ranks import Stream
@@ -181,8 +182,11 @@ class Hint(nn.Module):
     def distance(self) -> Tensor:
         """Mean over the batch of the squared distance of unit features, 0 to 4."""
         teacher_BD, student_BD = self.read_BD
-        unit_BD = F.normalize(self.map(student_BD.flatten(1)), dim=1)
-        return (unit_BD - F.normalize(teacher_BD.flatten(1), dim=1)).square().sum(dim=1).mean()
+        return self._distance(teacher_BD.flatten(1), student_BD.flatten(1))
+
+    @in_float32
+    def _distance(self, teacher_BD: Tensor, student_BD: Tensor) -> Tensor:
+        return (F.normalize(self.map(student_BD), dim=1) - F.normalize(teacher_BD, dim=1)).square().sum(dim=1).mean()
 
 
 def mixture(x_BCHW: Tensor, stream: Stream, boxes: bool) -> Tensor:
@@ -207,9 +211,10 @@ def mixture(x_BCHW: Tensor, stream: Stream, boxes: bool) -> Tensor:
     return torch.where((within_BH[:, :, None] & within_BW[:, None])[:, None], other_BCHW, x_BCHW)
 
 
+@in_float32
 def divergence(logits_BN: Tensor, answer_BN: Tensor, temperature: float) -> Tensor:
     """KL of the softened answers, teacher against student, [B]; times the temperature's square, which keeps gradients at one size."""
-    student_BN, teacher_BN = (F.log_softmax(values.float() / temperature, dim=1) for values in (logits_BN, answer_BN))
+    student_BN, teacher_BN = (F.log_softmax(values / temperature, dim=1) for values in (logits_BN, answer_BN))
     return temperature**2 * F.kl_div(student_BN, teacher_BN, log_target=True, reduction="none").sum(dim=1)
 
 

@@ -1,0 +1,286 @@
+"""Mixed precision: what is computed from a network's outputs is float32, and every application runs under bfloat16 autocast."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+
+import netinv_lightning
+from netinv_lightning.classifiers.classifier import FrozenClassifier
+from netinv_lightning.data.spec import DataSpec
+from netinv_lightning.float32 import in_float32
+from netinv_lightning.inversion import gradient_norm, losses
+from netinv_lightning.inversion.build import make_module
+from netinv_lightning.inversion.objective import Objective, Step
+from netinv_lightning.inversion.perturbation import Perturbation
+from netinv_lightning.inversion.stationarity import margin_gradients
+from netinv_lightning.metrics import names
+from netinv_lightning.run import run
+from tests.conftest import FEW_STEPS
+
+PRECISIONS = ("32-true", "bf16-mixed")
+PRESETS = ("inversion", "natural", "reconstruction", "reference")  # the others are parts of the first
+SPEC = DataSpec("made_up", 10, 1, 28, (0.1,), (0.3,), tuple("abcdefghij"))
+
+
+def bfloat16(enabled: bool = True) -> AbstractContextManager[object]:
+    return torch.autocast("cpu", torch.bfloat16, enabled=enabled)
+
+
+def seeded(*shape: int, seed: int = 0) -> Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+# Terms
+
+
+LABELS = torch.arange(6) % 3
+TERMS: dict[str, Callable[[Tensor], Tensor]] = {
+    "kl": lambda f: losses.kl_divergence(F.one_hot(LABELS, 16).float(), f),
+    "kl, double softmax": lambda f: losses.kl_divergence(F.one_hot(LABELS, 16).float(), f, double_softmax=True),
+    "ce": lambda f: losses.cross_entropy(f, LABELS),
+    "cosine": losses.cosine_similarity,
+    "cosine, absolute": lambda f: losses.cosine_similarity(f, absolute=True),
+    "orthogonality": losses.orthogonality,
+    "orthogonality, D < B": lambda f: losses.orthogonality(f[:, :4]),
+    "statistics": lambda f: losses.statistics_distance(f, torch.zeros(16), torch.ones(16)),
+    "class spread": lambda f: losses.class_spread(f.view(6, 1, 4, 4), LABELS, distance=5.0, pool=1),
+    "variation": lambda f: losses.variation(f.view(6, 1, 4, 4)),
+    "pixel": lambda f: losses.pixel_range(f.view(6, 1, 4, 4)),
+}
+"""Terms by name, of 16 numbers an image."""
+
+
+@pytest.mark.parametrize("term", TERMS)
+def test_terms_are_float32_under_autocast(term: str) -> None:
+    """Value and gradient are those without autocast, and half-precision input is widened first."""
+    f_BD = (3 * seeded(6, 16) - 1).requires_grad_()
+    plain = TERMS[term](f_BD)
+    (plain_gradient,) = torch.autograd.grad(plain, f_BD)
+    with bfloat16():
+        value = TERMS[term](f_BD)
+        of_half = TERMS[term](f_BD.detach().bfloat16())
+    (gradient,) = torch.autograd.grad(value, f_BD)
+    assert torch.equal(value, plain)
+    assert torch.equal(gradient, plain_gradient)
+    assert of_half.dtype == torch.float32
+    assert torch.equal(of_half, TERMS[term](f_BD.detach().bfloat16().float()))
+
+
+def test_in_float32_restores_autocast_and_keeps_float64() -> None:
+    with bfloat16():
+        assert in_float32(torch.mm)(torch.eye(2), torch.eye(2)).dtype == torch.float32
+        assert (torch.eye(2) @ torch.eye(2)).dtype == torch.bfloat16
+    assert in_float32(torch.mm)(torch.eye(2).double(), torch.eye(2).double()).dtype == torch.float64
+
+
+def product(step: Step) -> Tensor:
+    """A term of a user's own, with a matrix product."""
+    f_BD = step.features["penultimate"]
+    return (f_BD @ f_BD.T).square().mean()
+
+
+class ConvNet(nn.Module):
+    """The base of the awkward networks: convolution, pooling, linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution, self.linear = nn.Conv2d(1, 4, 3, 2), nn.Linear(4, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(self.convolution(x).relu().mean((2, 3)))  # type: ignore[no-any-return]
+
+
+class Branching(ConvNet):
+    """Branches on a value."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.convolution(x)
+        h = h * 1.1 if h.mean() > 0 else h
+        return self.linear(h.relu().mean((2, 3)))  # type: ignore[no-any-return]
+
+
+def rrelu() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(1, 4, 3, 4), nn.RReLU(), nn.Flatten(), nn.Linear(4 * 49, 10))
+
+
+def batch_statistics() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, 8), nn.BatchNorm1d(8, track_running_stats=False), nn.ReLU(), nn.Linear(8, 10))
+
+
+def batch_norm_mlp() -> nn.Module:
+    layers = [layer for a, b in ((784, 16), (16, 24)) for layer in (nn.Linear(a, b), nn.BatchNorm1d(b), nn.LeakyReLU(0.2))]
+    return nn.Sequential(nn.Flatten(), *layers, nn.Linear(24, 10))
+
+
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "branching": Branching,
+    "RReLU": rrelu,
+    "batch statistics": batch_statistics,
+    "BatchNorm MLP": batch_norm_mlp,
+}
+
+
+def network(name: str) -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return NETWORKS[name]().eval()
+
+
+def test_a_term_of_a_users_own_is_float32() -> None:
+    torch.manual_seed(0)
+    classifier = FrozenClassifier(ConvNet(), SPEC)
+    objective = Objective({"mine": {"weight": 1.0, "_target_": f"{__name__}.product"}})
+    x_BCHW = seeded(4, 1, 28, 28)
+    with bfloat16():
+        logits_BN, features, _ = classifier.trace(x_BCHW)
+        assert logits_BN.dtype == features["penultimate"].dtype == torch.float32
+        step = Step(x_BCHW, None, logits_BN, features, classifier)  # type: ignore[arg-type]
+        value = objective(step)["mine"]
+    f_BD = features["penultimate"]
+    assert value == (f_BD @ f_BD.T).square().mean()
+
+
+# The gradient norm
+
+
+def naive_norms(model: nn.Module, x_BCHW: Tensor, label_B: Tensor) -> Tensor:
+    """Mean over the images of the norm of each one's gradient within the batch."""
+    weights = [weight.requires_grad_() for weight in copy.deepcopy(model).parameters()]
+    named = dict(zip(dict(model.named_parameters()), weights, strict=True))
+    loss_B = F.cross_entropy(torch.func.functional_call(model, named, (x_BCHW,)), label_B, reduction="none")
+    gradients = [torch.autograd.grad(loss, weights, create_graph=True) for loss in loss_B]
+    return torch.stack([torch.stack([g.square().sum() for g in of_image]).sum().sqrt() for of_image in gradients]).mean()
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_gradient_norm_of_networks_that_vmap_cannot_run(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    """All images are on one side of the branch, so that the batch's value is that of each image."""
+    model, label_B = network(name), torch.arange(5)
+    x_BCHW = seeded(5, 1, 28, 28).requires_grad_()
+    expected = naive_norms(model, x_BCHW, label_B)
+    (expected_gradient,) = torch.autograd.grad(expected, x_BCHW)
+    for half in (False, True):
+        with bfloat16(half):
+            value = losses.gradient_norm(model, x_BCHW, label_B)
+        (gradient,) = torch.autograd.grad(value, x_BCHW)
+        torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(gradient, expected_gradient, rtol=1e-4, atol=1e-6)
+    with torch.no_grad():  # a term of weight 0
+        torch.testing.assert_close(losses.gradient_norm(model, x_BCHW, label_B), expected, rtol=1e-5, atol=1e-6)
+    slow = name != "BatchNorm MLP"
+    assert len([record for record in caplog.records if "one backward pass per image" in record.message]) == slow  # once per network
+
+
+def test_the_trial_of_vmap_is_not_counted_as_cost() -> None:
+    classifier, x_BCHW = FrozenClassifier(network("branching"), SPEC), seeded(5, 1, 28, 28).requires_grad_()
+    before = classifier.passes.forwards, classifier.passes.backwards
+    losses.gradient_norm(classifier, x_BCHW, torch.arange(5)).backward()
+    assert (classifier.passes.forwards - before[0], classifier.passes.backwards - before[1]) == (5, 5)
+
+
+def test_out_of_memory_is_not_taken_for_a_missing_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(gradient_norm, "_squares_by_vmap", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        losses.gradient_norm(ConvNet().eval(), seeded(2, 1, 28, 28), torch.arange(2))
+
+
+def test_margin_gradients_and_adversarial_directions_are_float32() -> None:
+    model, x_BCHW, label_B = network("BatchNorm MLP"), seeded(4, 1, 28, 28), torch.arange(4)
+    ascent = Perturbation(norm="l2", radius=1.0, direction="adversarial", steps=2, clamp=False)
+    plain, _ = margin_gradients(model, x_BCHW, label_B, torch.ones(4))
+    torch.manual_seed(0)
+    moved_BCHW = ascent(x_BCHW, label_B, model)
+    with bfloat16():
+        found, _ = margin_gradients(model, x_BCHW, label_B, torch.ones(4))
+        torch.manual_seed(0)
+        assert torch.equal(ascent(x_BCHW, label_B, model), moved_BCHW)
+    assert all(torch.equal(found[name], gradient) for name, gradient in plain.items())
+
+
+# One training step
+
+
+def one_step(loss: str, model: nn.Module, half: bool, generators: int = 1) -> tuple[dict[str, float], list[Tensor]]:
+    """The terms of a training step, and the gradients of the generators' weights."""
+    cfg = netinv_lightning.compose([*FEW_STEPS, "application.batch_size=4", f"loss={loss}", f"n_generators={generators}"])
+    module = make_module(cfg, FrozenClassifier(model, SPEC)).to(memory_format=torch.channels_last)
+    with bfloat16(half):
+        made = [module._values(step) for step in module._steps()]
+    sum(total for total, _ in made).backward()  # type: ignore[union-attr]
+    running = [buffer for name, buffer in module.generators.named_buffers() if "running" in name]
+    assert all(buffer.dtype == torch.float32 for buffer in running)
+    values_V = torch.stack([values_V for _, values_V in made]).mean(dim=0)
+    assert values_V.dtype == torch.float32
+    gradients = [weight.grad for weight in module.generators.parameters()]
+    assert all(gradient is not None and gradient.dtype == torch.float32 for gradient in gradients)
+    return dict(zip(module.columns, values_V.tolist(), strict=True)), gradients  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("loss", PRESETS)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_preset_on_awkward_networks_in_both_precisions(name: str, loss: str) -> None:
+    plain, _ = one_step(loss, network(name), half=False)
+    found, gradients = one_step(loss, network(name), half=True)
+    assert found.keys() == plain.keys()
+    for column in plain.keys() - {names.INVERSION_ACCURACY_TRAIN}:
+        assert found[column] == pytest.approx(plain[column], rel=0.05, abs=0.02), column
+    assert all(gradient.isfinite().all() for gradient in gradients)
+
+
+def test_two_generators_in_one_pass_in_bfloat16() -> None:
+    plain, of_plain = one_step("natural", network("BatchNorm MLP"), half=False, generators=2)
+    found, gradients = one_step("natural", network("BatchNorm MLP"), half=True, generators=2)
+    assert found[names.LOSS_TOTAL] == pytest.approx(plain[names.LOSS_TOTAL], rel=0.05)
+    flat = [torch.cat([gradient.flatten() for gradient in of]) for of in (of_plain, gradients)]
+    assert torch.cosine_similarity(*flat, dim=0) > 0.95
+
+
+# Applications
+
+
+def losses_of(folder: Path) -> list[float]:
+    with (folder / "metrics.csv").open(newline="") as file:
+        return [float(row[names.LOSS_TOTAL]) for row in csv.DictReader(file) if row.get(names.LOSS_TOTAL)]
+
+
+def summary(folder: Path) -> dict[str, float]:
+    content: dict[str, float] = json.loads((folder / "summary.json").read_text())
+    return content
+
+
+DIGITS = ["data=mnist5k", "classifier.zoo=mnist_cnn"]
+TINY = [*FEW_STEPS, "application.steps=4", "application.eval_samples=40", "application.grid_every=100", *DIGITS]
+
+
+@pytest.fixture(scope="module")
+def inverted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A run of two generators in each precision."""
+    folders = {precision: tmp_path_factory.mktemp("inverted") / precision for precision in PRECISIONS}
+    for precision, folder in folders.items():
+        run(netinv_lightning.compose([*TINY, "n_generators=2", f"trainer.precision={precision}"]), folder)
+    return folders
+
+
+def test_an_inversion_in_bfloat16_is_near_the_one_in_float32(inverted: dict[str, Path]) -> None:
+    plain, half = (losses_of(inverted[precision]) for precision in PRECISIONS)
+    assert len(plain) == len(half) == 2
+    assert half == pytest.approx(plain, rel=0.05)
+    assert half != plain  # autocast was on
+    checkpoint = torch.load(inverted["bf16-mixed"] / "checkpoints" / "last.ckpt", weights_only=True)
+    assert all(value.dtype == torch.float32 for value in checkpoint["state_dict"].values() if value.is_floating_point())
+    assert OmegaConf.load(inverted["bf16-mixed"] / "config.yaml").trainer.precision == "bf16-mixed"
