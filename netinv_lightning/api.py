@@ -17,10 +17,11 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 
+from netinv_lightning.allowed_targets import check_located, named_code, only_allowed
 from netinv_lightning.application_keys import INVERSIONS
 from netinv_lightning.applications.invert import InvertApplication
 from netinv_lightning.classifiers.classifier import PENULTIMATE, FrozenClassifier
@@ -83,6 +84,8 @@ def compose(overrides: Sequence[str] = ()) -> DictConfig:
             cfg = hydra_compose("config", overrides=list(overrides))
     except (HydraException, OmegaConfBaseException) as error:
         raise InputError(explain(error)) from error
+    for target in named_code(OmegaConf.to_container(cfg, resolve=True)):
+        check_located(target, "overrides")
     check(cfg)
     return cfg
 
@@ -161,7 +164,8 @@ def load_detector(run_dir: str | Path, name: str, trusted: Sequence[str] = ()) -
         InputError: if it is no such run, or has no detector of that name.
     """
     directory = Path(run_dir)
-    return load_detector_of(inversion_config(directory, trusted), directory, name)
+    with only_allowed(trusted):
+        return load_detector_of(inversion_config(directory), directory, name)
 
 
 def load_run(run_dir: str | Path, trusted: Sequence[str] = ()) -> Inversion:
@@ -169,14 +173,18 @@ def load_run(run_dir: str | Path, trusted: Sequence[str] = ()) -> Inversion:
 
     Args:
         run_dir: The run directory.
-        trusted: Packages of your own from which the run's network may be made, such as `["my_package."]`; a `_target_`
-            outside the allow-list is otherwise refused.
+        trusted: Dotted names of own code, and packages of it, that the run's config and its card may name, such as `["my_package"]`.
+            Other code, and a network of torchvision or timm with pretrained weights, is refused (`netinv_lightning.allowed_targets`).
 
     Raises:
         InputError: if it is no run of `application=invert`, or its classifier is not there.
     """
-    directory = Path(run_dir)
-    cfg = inversion_config(directory, trusted)
+    with only_allowed(trusted):
+        return _load_run(Path(run_dir))
+
+
+def _load_run(directory: Path) -> Inversion:
+    cfg = inversion_config(directory)
     if cfg.application.name not in INVERSIONS or (cfg.method.name == "generator" and not checkpoint_of(directory).is_file()):
         raise InputError(f"{directory}: holds no trained generator (application={cfg.application.name}, no checkpoints/last.ckpt)")
     summary = directory / "summary.json"

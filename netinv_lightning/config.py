@@ -250,7 +250,8 @@ class Logger:
 class Config:
     """The root. `trainer` is handed to `lightning.Trainer`; `loss` maps the name of a term to its weight and options.
 
-    `n_generators` trains K generators at once, with the seeds seed..seed+K-1.
+    `n_generators` trains K generators at once, with the seeds seed..seed+K-1. `trusted` are dotted names of own code, and packages, that
+    files from outside (model cards, run directories) may name (`netinv_lightning.allowed_targets`).
     """
 
     name: str = "invert"
@@ -259,6 +260,7 @@ class Config:
     output: str = "runs"
     sweep_output: str = "sweeps"
     resume: Optional[str] = None
+    trusted: list[str] = field(default_factory=list)
     application: Any = MISSING
     method: Any = field(default_factory=lambda: {"name": "generator"})
     data: Data = field(default_factory=Data)

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import unicodedata
 from collections.abc import Iterable
 from typing import NoReturn
+
+_CONTROL = ("Cc", "Cs", "Zl", "Zp")
+"""Unicode's categories of control characters, lone surrogates and separators of lines."""
+_DIRECTION = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""Characters that change the direction of what follows, so that a terminal shows another text than is there."""
 
 
 class InputError(ValueError):
     """Says in one line which key is wrong, its value, what is allowed, and what to do."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class Preempted(RuntimeError):
@@ -24,7 +33,23 @@ class CommandParser(argparse.ArgumentParser):
 
 
 def one_line(message: object) -> str:
-    return " ".join(str(message).split())
+    """The message without line breaks, and without characters that would control the terminal."""
+    return printable(" ".join(str(message).split()))
+
+
+def printable(text: str) -> str:
+    r"""The text with its control characters shown as `\x1b`, so that text from a file cannot control the terminal; lines stay."""
+    if text.isprintable():
+        return text
+    return "".join(_escaped(character) if _controls(character) else character for character in text)
+
+
+def _controls(character: str) -> bool:
+    return character not in "\n\t" and (unicodedata.category(character) in _CONTROL or character in _DIRECTION)
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:

@@ -10,11 +10,13 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from netinv_lightning.allowed_targets import named_code, without_interpolations
 from netinv_lightning.application_keys import APPLICATION_KEYS, INVERSIONS
 from netinv_lightning.config import Config
 from netinv_lightning.errors import InputError, one_line
+from netinv_lightning.outside_config import WRITTEN, check_place, check_run_config
+from netinv_lightning.outside_files import MOST_CONFIG_BYTES, check_yaml, read_text
 from netinv_lightning.run_dir import RunDir
-from netinv_lightning.trust import check_targets
 
 CHANGEABLE = (
     "application.eval_",
@@ -28,43 +30,53 @@ CHANGEABLE = (
     "output",
     "sweep_output",
     "resume",
+    "trusted",
 )
 """Keys that a resumed run may change: where it runs, and what is measured and shown."""
 SCHEDULED = ("application.steps", "trainer.max_steps", "trainer.max_epochs")
 """Keys that set the length of a training and, in most trainings, its learning rates. Only inversions can be prolonged."""
-PLACES = ("resume", "output", "sweep_output")
+PLACES = ("resume", "output", "sweep_output", "trusted")
 """Keys that change nothing in a run."""
 
 
 def read_config(run_dir: Path, trusted: Sequence[str] = ()) -> DictConfig:
-    """Reads the config of a run directory.
+    """Read the config of a run directory, which may come from somebody else.
 
     Args:
         run_dir: The run directory.
-        trusted: Further beginnings of a `_target_`, for networks of your own.
+        trusted: Dotted names of own code, and packages, that the config may name.
 
     Raises:
-        InputError: if it is no run directory, its config is damaged, or it names code outside the allow-list.
+        InputError: if it is no run directory, or its config is damaged, holds an interpolation, or leads to code outside the allow-list
+            and `trusted`, to the network or out of the directory (`netinv_lightning.outside_config`).
     """
     path = run_dir / "config.yaml"
-    if not path.is_file():  # status.json comes a moment later: a run that is killed in between can go on too
-        raise InputError(f"{run_dir}: is no run directory (it has no config.yaml); give one below runs/")
     try:
-        cfg = OmegaConf.load(path)
-        assert isinstance(cfg, DictConfig)
+        text = read_text(path, run_dir, MOST_CONFIG_BYTES)
+    except (FileNotFoundError, NotADirectoryError):  # status.json comes a moment later: a run killed in between can be continued too
+        raise InputError(f"{run_dir}: is no run directory (it has no config.yaml); give one below runs/") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or one_line(error)})") from error
+    try:
+        check_yaml(text, str(path))
+        content = OmegaConf.to_container(OmegaConf.create(text))
+        assert isinstance(content, dict)
+        content.pop("trusted", None)  # whom to trust says the command that reads
         schema = OmegaConf.structured(Config)
-        application = APPLICATION_KEYS.get(cfg.application.name)
+        application = APPLICATION_KEYS.get(content["application"]["name"])
         if application is not None:
             schema.application = OmegaConf.structured(application)
-        cfg = OmegaConf.merge(schema, cfg)
+        cfg = OmegaConf.merge(schema, without_interpolations(content))  # refuses keys of another version
+        check_run_config(content, str(path), trusted)  # refuses the interpolations
         assert isinstance(cfg, DictConfig)
+    except InputError:
+        raise
     except OmegaConfBaseException as error:  # whose further lines name types
         raise InputError(
             f"{path}: is not the config of a run of this version ({str(error).partition(chr(10))[0]}); run it again"
         ) from error
-    except (yaml.YAMLError, ValueError, AttributeError, AssertionError) as error:
+    except (yaml.YAMLError, ValueError, AttributeError, KeyError, TypeError, AssertionError) as error:
         raise InputError(f"{path}: is not a run's config ({one_line(error)})") from error
-    check_targets(OmegaConf.to_container(cfg), str(path), trusted)
     return cfg
 
 
@@ -76,8 +88,7 @@ def resumed_config(cfg: DictConfig, overrides: list[str]) -> DictConfig:
             fewer steps than the run has done.
     """
     directory = Path(cfg.resume)
-    named = [override.split("=", 1)[1] for override in overrides if "_target_=" in override]
-    saved = read_config(directory, trusted=named)
+    saved = read_config(directory, trusted=[*named_code(OmegaConf.to_container(cfg, resolve=True)), *cfg.trusted])
     given = [override.split("=")[0] for override in overrides if not override.startswith("resume=")]
     if all(not key.startswith(("+", "~")) and not _is_group(saved, key) for key in given):  # a few keys on top of the saved config
         resumed = saved.copy()
@@ -90,6 +101,9 @@ def resumed_config(cfg: DictConfig, overrides: list[str]) -> DictConfig:
         raise InputError(
             f"resume={cfg.resume}: {', '.join(refused[:3])} may not change in a continued run; leave it out, or start a new run"
         )
+    for place in WRITTEN:  # which the command may name, and a file only below the working directory
+        if place not in given and (path := OmegaConf.select(resumed, place)) not in (None, OmegaConf.select(cfg, place)):
+            check_place(place, path, f"resume={cfg.resume}")
     finished = RunDir(directory).state == "done"
     if finished:
         _check_worth_resuming(saved, resumed, cfg.resume)

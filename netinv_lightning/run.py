@@ -11,16 +11,20 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from netinv_lightning.allowed_targets import named_code, only_allowed
 from netinv_lightning.config import CONF, register
 from netinv_lightning.config_check import check
 from netinv_lightning.config_errors import explain
@@ -68,22 +72,35 @@ def job(cfg: DictConfig) -> float | None:
     hydra_cfg = HydraConfig.get()
     job_dir = Path(hydra_cfg.runtime.output_dir)
     if hydra_cfg.mode != RunMode.RUN:
-        return run_swept_job(cfg, job_dir, run)
+        with code_of_command(cfg):
+            return run_swept_job(cfg, job_dir, run)
     try:
-        if "sweep" in hydra_cfg.runtime.choices:
-            raise InputError(f"+sweep={hydra_cfg.runtime.choices['sweep']}: is a sweep; add -m")
-        set_device(cfg)
-        if cfg.resume is None:
-            run(cfg, job_dir)
-        else:
-            RunDir(job_dir).discard()
-            run(resumed_config(cfg, list(hydra_cfg.overrides.task)), Path(cfg.resume).absolute(), resuming=True)
+        with code_of_command(cfg):
+            _run_or_resume(cfg, hydra_cfg, job_dir)
     except (InputError, OmegaConfBaseException) as error:
         RunDir(job_dir).discard()
         sys.exit(_refuse(error))
     except Exception as error:
         sys.exit(_fail(error, " (traceback in run.log)"))
     return None
+
+
+def _run_or_resume(cfg: DictConfig, hydra_cfg: Any, job_dir: Path) -> None:
+    if "sweep" in hydra_cfg.runtime.choices:
+        raise InputError(f"+sweep={hydra_cfg.runtime.choices['sweep']}: is a sweep; add -m")
+    set_device(cfg)
+    if cfg.resume is None:
+        run(cfg, job_dir)
+    else:
+        RunDir(job_dir).discard()
+        run(resumed_config(cfg, list(hydra_cfg.overrides.task)), Path(cfg.resume).absolute(), resuming=True)
+
+
+@contextmanager
+def code_of_command(cfg: DictConfig) -> Iterator[None]:
+    """Within the block files from outside may name the code that the command line names, and what its `trusted` names, and no other."""
+    with only_allowed([*named_code(OmegaConf.to_container(cfg, resolve=True)), *cfg.trusted]):
+        yield
 
 
 def main() -> None:

@@ -30,6 +30,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from netinv_lightning.config_errors import explain
 from netinv_lightning.errors import InputError, Preempted, one_line
+from netinv_lightning.outside_config import check_words
+from netinv_lightning.outside_files import read_json
 from netinv_lightning.processes import SIGTERM_STATUS, end_with_parent, submitit_waits_for_all, sweep_stopped_by_sigterm
 from netinv_lightning.resume import changed_keys, read_config
 from netinv_lightning.run_dir import RunDir, write_atomically
@@ -282,10 +284,16 @@ def read_manifest(path: Path) -> dict[str, Any]:
         InputError: if there is none, or it is damaged.
     """
     try:
-        manifest = json.loads((path / MANIFEST).read_text())
-        if not {"command", "overrides", "jobs"} <= set(manifest):
+        manifest = read_json(path / MANIFEST, path)
+        if not isinstance(manifest, dict) or not {"command", "overrides", "jobs"} <= set(manifest):
             raise ValueError("keys are missing")
-    except FileNotFoundError:
+        jobs = manifest["jobs"]
+        if not isinstance(jobs, dict) or not all(map(str.isdecimal, jobs)) or not isinstance(manifest.get("cwd", ""), str):
+            raise ValueError("jobs are not numbered")
+        for words in (manifest["command"], manifest["overrides"], *jobs.values()):
+            if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+                raise ValueError("a command is not a list of words")
+    except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"{path}: is no sweep (it has no {MANIFEST}); give a directory below sweeps/") from None
     except (OSError, ValueError) as error:
         raise InputError(f"{path / MANIFEST}: is damaged ({one_line(error)}); start the sweep anew") from None
@@ -302,12 +310,34 @@ def retry_arguments(arguments: list[str]) -> list[str]:
         raise InputError("retry: which sweep? netinv retry SWEEP_DIRECTORY")
     path = Path(arguments[0]).absolute()
     manifest = read_manifest(path)
-    for argument in arguments[1:]:
+    command, trusted = manifest["command"], [argument for argument in arguments[1:] if argument.startswith("trusted=")]
+    further = [argument for argument in arguments[1:] if argument not in (*command, *trusted)]
+    for argument in further:
         if not argument.lstrip("+~").startswith(("hydra.", "hydra/")):
-            raise InputError(f"{argument}: would make other jobs of them; a retry takes the sweep and Hydra's own settings, hydra...=")
-    if Path(manifest.get("cwd", "")).is_dir():  # paths of the command are relative to it
-        os.chdir(manifest["cwd"])
-    return [*manifest["command"], *arguments[1:], f"hydra.sweep.dir={path}"]
+            raise InputError(
+                f"{argument}: would make other jobs of them; a retry takes the sweep, Hydra's own settings (hydra...=), words of the "
+                "sweep's own command that need your consent, and trusted=[...]"
+            )
+    folder = Path(manifest.get("cwd", ""))
+    if folder.is_dir() and folder.resolve() != Path.cwd().resolve():  # paths of the command are relative to it
+        os.chdir(folder)
+        os.environ["PYTHONSAFEPATH"] = "1"  # no process that is started there imports what lies there under the name of a package
+    _check_command([word for word in command if word not in arguments[1:]], path / MANIFEST, trusted)
+    return [*command, *further, f"hydra.sweep.dir={path}"]
+
+
+def _check_command(command: list[str], where: Path, trusted: list[str]) -> None:
+    """Refuse a command that leads to code, to the network or to files outside, and that the user has not repeated.
+
+    Raises:
+        InputError: naming the word.
+    """
+    words = [word for word in command if word not in ("-m", "--multirun")]
+    for word in words:
+        if word.startswith("-"):
+            raise InputError(f"{where}: command: {word}: is not taken from a file; repeat it: netinv retry {where.parent} {word}")
+    names = [name.strip(" '\"") for argument in trusted for name in argument.removeprefix("trusted=").strip("[]").split(",")]
+    check_words(words, f"{where}: command", [name for name in names if name])
 
 
 def _check_overrides(config: DictConfig, hydra_context: HydraContext) -> None:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
-from importlib import import_module
 from typing import Any
 
 from hydra.errors import InstantiationException
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch import nn
 
+from netinv_lightning.allowed_targets import construct, module_of
 from netinv_lightning.data.spec import DataSpec
 from netinv_lightning.errors import InputError, nearest, one_line
 
@@ -37,7 +36,7 @@ def build_network(network: Mapping[Any, Any], spec: DataSpec) -> nn.Module:
         if own or (key in keywords and keywords[key] is None):
             keywords[key] = keywords.get(key) or getattr(spec, fact)
     try:
-        made = instantiate(keywords)
+        made = construct(keywords, "classifier.network")
     except InstantiationException as error:
         why = _without(str(network.get("_target_", ""))) or one_line(error.__cause__ or error)
         raise InputError(f"classifier.network: cannot be made: {why}") from error
@@ -52,7 +51,7 @@ def _without(target: str) -> str:
     """`mynet has no Tinny; did you mean 'Tiny'?` where a module is there and the network is not; else empty."""
     module_name, _, name = target.rpartition(".")
     with suppress(Exception):  # whatever the module's own code trips over
-        module = import_module(module_name)
+        module = module_of(target, "classifier.network._target_")
         if not hasattr(module, name):
             networks = [known for known, value in vars(module).items() if isinstance(value, type) and issubclass(value, nn.Module)]
             return f"{module_name} has no {name}; {nearest(name, networks)}"

@@ -11,6 +11,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from netinv_lightning.allowed_targets import check_literal, check_network, trusted_names
 from netinv_lightning.classifiers.architecture import build_network, spec_with_keys
 from netinv_lightning.classifiers.checkpoint import fill, load_weights, read_card
 from netinv_lightning.classifiers.classifier import PENULTIMATE, FrozenClassifier
@@ -18,7 +19,6 @@ from netinv_lightning.classifiers.kept import kept_card, kept_path, untrained
 from netinv_lightning.classifiers.zoo import zoo_path
 from netinv_lightning.data.spec import SPECS, DataSpec, spec_of_classes
 from netinv_lightning.errors import InputError, one_line
-from netinv_lightning.trust import check_targets
 
 SPLIT_KEYS = ("val_fraction", "subset_size", "split_seed", "classes")
 """Keys of `data` that say which images a classifier was trained on."""
@@ -40,7 +40,7 @@ def card_network(card: dict[str, Any], where: str) -> dict[str, Any]:
     network = card.get("network")
     if not isinstance(network, dict) or "_target_" not in network:
         raise InputError(f"{where}: its card tells no network; name it: +classifier.network={{_target_: package.module.Class, ...}}")
-    check_targets({"classifier.network": network}, f"{where}: its card")
+    check_network(network, f"{where}: its card", trusted=trusted_names())
     return network
 
 
@@ -90,6 +90,7 @@ def told_split(cfg: DictConfig) -> dict[str, Any]:
     (`application=finetune`).
     """
     recipe: Any = told_card(cfg).get("recipe", {})
+    check_literal(recipe, "classifier.path: its card", "recipe")  # what it holds becomes part of a config
     return {key: recipe[key] for key in (*SPLIT_KEYS, "trained_before") if key in recipe}
 
 

@@ -26,11 +26,11 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from hydra.utils import get_object
 from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.pytorch.utilities.seed import isolate_rng
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from netinv_lightning.allowed_targets import locate
 from netinv_lightning.classifiers.architecture import SPEC_KEYS
 from netinv_lightning.classifiers.checkpoint import fill, load_weights, read_card, save_classifier, sha256
 from netinv_lightning.classifiers.classifier import FrozenClassifier
@@ -233,7 +233,7 @@ def _versions(target: str) -> dict[str, str]:
 def _source_hash(target: str) -> str | None:
     """Of the file that defines the network; None if there is no such file, or no such network, which is told later."""
     try:
-        file = inspect.getsourcefile(get_object(target))
+        file = inspect.getsourcefile(locate(target, "classifier.network._target_"))
     except Exception:  # importing a module of somebody's may raise anything
         return None
     return None if file is None else sha256(Path(file))

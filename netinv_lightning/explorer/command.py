@@ -10,16 +10,21 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import socket
 import sys
 import webbrowser
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import FrameType
 from typing import TYPE_CHECKING
 
+from netinv_lightning.allowed_targets import only_allowed
 from netinv_lightning.errors import CommandParser, InputError, one_line
+from netinv_lightning.processes import SIGTERM_STATUS
 
 if TYPE_CHECKING:
     from netinv_lightning.explorer.interface import Explored
@@ -39,11 +44,12 @@ def main(argv: Sequence[str]) -> int:
     try:
         arguments = _parse(argv)
         directory = Path(arguments.run)
-        _check(directory)
-        with _listening(arguments.port) as listener:
-            return serve(directory, listener, arguments.open)
+        with only_allowed(arguments.trust), _ended_by_sigterm():
+            _check(directory)
+            with _listening(arguments.port) as listener:
+                return serve(directory, listener, arguments.open)
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
@@ -52,10 +58,28 @@ def main(argv: Sequence[str]) -> int:
         return 1
 
 
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM ends the block as an exception does, so that uploads are removed.
+
+    Uvicorn handles it while it serves, and then raises it again with the handler that was there before.
+    """
+
+    def end(signum: int, frame: FrameType | None) -> None:
+        raise SystemExit(SIGTERM_STATUS)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = CommandParser(prog="netinv explore", description="A local page to play with a finished inversion; Ctrl-C ends it.")
     parser.add_argument("run", metavar="RUN", help="run directory of a finished application=invert, such as runs/latest")
     parser.add_argument("--port", type=int, default=PORT, help=f"by default {PORT}")
+    parser.add_argument("--trust", action="append", default=[], metavar="NAME", help="own code, or a package, that the run may name")
     parser.add_argument("--open", action="store_true", help="open the browser")
     arguments = parser.parse_args(argv)
     if not 1 <= arguments.port <= 65535:

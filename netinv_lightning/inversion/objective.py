@@ -13,12 +13,12 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial, wraps
-from importlib import import_module
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from netinv_lightning.allowed_targets import locate
 from netinv_lightning.classifiers.classifier import FrozenClassifier
 from netinv_lightning.errors import InputError, nearest
 from netinv_lightning.float32 import autocast_off
@@ -217,9 +217,8 @@ def _function(name: str, target: str | None) -> Callable[..., Tensor]:
         if name not in TERMS:
             raise InputError(f"loss.{name}: there is no such term; {nearest(name, TERMS)} For a term of your own give loss.{name}._target_")
         return TERMS[name]
-    module, _, function = target.rpartition(".")
     try:
-        found: Callable[..., Tensor] = getattr(import_module(module), function)
+        found: Callable[..., Tensor] = locate(target, f"loss.{name}._target_")
     except (ImportError, AttributeError, ValueError) as error:
         raise InputError(f"loss.{name}._target_={target}: cannot be imported ({error}); give package.module.function") from error
 
