@@ -1,41 +1,92 @@
-"""Every command of the README composes, and every file that it links to is there."""
+"""Every command of the README and the docs composes, and every link leads somewhere."""
 
 from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hydra import compose, initialize_config_dir
 
-import netinv_lightning
-from netinv_lightning.applications import APPLICATIONS
+from netinv_lightning.application_keys import APPLICATION_KEYS
+from netinv_lightning.config import CONF, register
+from netinv_lightning.config_check import check
 from netinv_lightning.run import COMMANDS
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
+MANUAL = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [*MANUAL, *sorted((ROOT / "experiments").rglob("*.md"))]
+OTHER_WORDS = ("retry", "--help", "--cfg", "-sc", *COMMANDS)
+"""First words after `netinv` that do not compose a config."""
 
 
 def commands() -> list[str]:
-    """The `netinv` commands in code blocks, continued lines joined, comments dropped."""
-    joined = README.replace("\\\n", " ")
-    lines = [line.strip().split("  #")[0] for line in joined.splitlines() if line.startswith("    netinv ")]
-    return [line for line in lines if "resume=" not in line and line.split()[1] not in ("retry", *COMMANDS)]
+    """The `netinv` commands that compose a config, each once: lines of code blocks (continued lines joined) and inline code."""
+    text = "\n".join(page.read_text() for page in MANUAL).replace("\\\n", " ")
+    lines = re.findall(r"^(?: {4,}|\w+=\S+ )+(netinv .*)$", text, re.MULTILINE) + re.findall(r"`(netinv [^`]+)`", text)
+    found = dict.fromkeys(" ".join(line.split("  #")[0].split()) for line in lines)
+    return [line for line in found if line.split()[1] not in OTHER_WORDS and "resume=" not in line]
+
+
+@pytest.fixture(scope="module")
+def one_hydra() -> Iterator[None]:
+    """Hydra is initialised once for all commands."""
+    register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        yield
 
 
 @pytest.mark.parametrize("command", commands())
-def test_every_command_composes(command: str) -> None:
-    overrides = [word for word in shlex.split(command)[1:] if word != "-m"]
-    first_of_sweep = [word if "[" in word or "{" in word else word.split(",")[0] for word in overrides]
-    assert netinv_lightning.compose(first_of_sweep).application.name in APPLICATIONS
+def test_every_command_composes(command: str, one_hydra: None) -> None:
+    words = [word for word in shlex.split(command)[1:] if word != "-m"]
+    first_of_sweep = [word if "[" in word or "{" in word else word.split(",")[0] for word in words]
+    cfg = compose("config", overrides=first_of_sweep)
+    check(cfg)
+    assert cfg.application.name in APPLICATION_KEYS
 
 
-def test_there_are_commands() -> None:
-    assert len(commands()) >= 14
+def test_commands_are_found_in_code_blocks_and_text() -> None:
+    found = commands()
+    assert "netinv +experiment=mnist_invert" in found
+    assert "netinv application=audit data=mnist classifier=zoo application.effort=full" in found
+    assert any(command.endswith("gaussian_noise]' 'garbage=[inverted,noise]'") for command in found)  # two lines, joined
+    assert len(found) >= 35
 
 
-def test_every_link_leads_somewhere() -> None:
-    for page in [ROOT / "README.md", ROOT / "ARCHITECTURE.md", *ROOT.glob("experiments/**/README.md")]:
-        for target in re.findall(r"\]\(([^)]+)\)", page.read_text()):
-            if not target.startswith("http"):
-                assert (page.parent / target).exists(), f"{page.name}: {target}"
+def test_every_application_has_a_page_and_a_command() -> None:
+    readme, composed = (ROOT / "README.md").read_text(), " ".join(commands())
+    for name in APPLICATION_KEYS:
+        assert f"](docs/applications/{name}.md)" in readme
+        assert f"application={name}" in composed or name in ("invert", "benchmark"), name  # those have recipes
+
+
+def targets(page: Path) -> list[str]:
+    """The relative targets of a page's links and images."""
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    found = re.findall(r"\]\(([^)\s]+)(?: \"[^\"]*\")?\)", text) + re.findall(r"<(?:img|a) [^>]*(?:src|href)=\"([^\"]+)\"", text)
+    return [target for target in found if not target.startswith(("http://", "https://", "mailto:"))]
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    ids = re.findall(r"<a id=\"([^\"]+)\">", page.read_text())
+    return {*ids, *(re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings)}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for target in targets(page):
+        path, _, anchor = target.partition("#")
+        linked = (page.parent / path).resolve() if path else page
+        assert linked.exists(), target
+        assert not anchor or anchor in anchors(linked), target
+
+
+def test_links_and_anchors_are_recognised(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text('# A b: c_d `e`\n[x](there.md#here) ![y](z.png "t") <img src="w.png" width="3"> [out](https://x.y)\n')
+    assert targets(page) == ["there.md#here", "z.png", "w.png"]
+    assert anchors(page) == {"a-b-c_d-e"}
