@@ -24,7 +24,9 @@ from torch import Tensor, nn
 from netinv_lightning.allowed_targets import check_located, named_code, only_allowed
 from netinv_lightning.application_keys import INVERSIONS
 from netinv_lightning.applications.invert import InvertApplication
+from netinv_lightning.classifiers.build import announce
 from netinv_lightning.classifiers.classifier import PENULTIMATE, FrozenClassifier
+from netinv_lightning.classifiers.outputs import AUTO
 from netinv_lightning.config import CONF, register
 from netinv_lightning.config_check import check
 from netinv_lightning.config_errors import explain
@@ -35,6 +37,7 @@ from netinv_lightning.errors import InputError
 from netinv_lightning.finished import checkpoint_of, inversion_config, load_module
 from netinv_lightning.inversion.evaluation import Inverter
 from netinv_lightning.inversion.module import InversionModule, own_randomness
+from netinv_lightning.notices import start_notices
 from netinv_lightning.run_dir import RunDir
 
 
@@ -110,11 +113,14 @@ def invert(
     feature_layers: Sequence[str] = (PENULTIMATE,),
     overrides: Sequence[str] = (),
     run_dir: str | Path | None = None,
+    output: str | None = None,
+    output_kind: str = AUTO,
 ) -> Inversion:
     """Inverts any trained image classifier.
 
     Args:
-        network: From normalised images [B, C, H, W] to logits [B, N]; it is frozen, and its weights stay as they are.
+        network: From normalised images [B, C, H, W] to logits [B, N], or to probabilities, one number for two classes, or a
+            container of these; it is frozen, and its weights stay as they are.
         num_classes: N.
         channels: 1 or 3.
         image_size: Side of the square images, 28 to 64 pixels.
@@ -123,30 +129,55 @@ def invert(
         feature_layers: Modules of the network by name, for the cosine and orthogonality terms.
         overrides: Of the config, such as `["application.steps=500", "conditioning=label"]`.
         run_dir: Where the run is kept; None to keep nothing.
+        output: Name or index of the logits in what the network returns; None to find them.
+        output_kind: `logits`, `probabilities`, `log_probabilities`, `sigmoid`, or `auto` to find out on random images.
 
     Raises:
         InputError: if the network or a value does not fit.
     """
+    if not isinstance(network, nn.Module):
+        raise InputError(f"network: is a {type(network).__name__}; must be a torch.nn.Module")
+    start_notices()
     cfg = compose(overrides)
-    spec = DataSpec(
-        "own", num_classes, channels, image_size,
-        tuple(mean or (0.0,) * channels), tuple(std or (1.0,) * channels), tuple(str(label) for label in range(num_classes)),
-    )  # fmt: skip
+    spec = _own_spec(num_classes, channels, image_size, mean, std)
     trained = {name: parameter.requires_grad for name, parameter in network.named_parameters()}
-    training = network.training
-    application = InvertApplication(cfg, FrozenClassifier(network, spec, feature_layers))
+    training = {module: module.training for module in network.modules()}
     try:
+        classifier = FrozenClassifier(network, spec, feature_layers, output, output_kind)
+        given = mean is not None and std is not None
+        application = InvertApplication(cfg, announce(classifier, "the arguments mean and std" if given else "", given))
         with TemporaryDirectory() as temporary:
             directory = RunDir(Path(run_dir or temporary).absolute())
             directory.check_usable()
-            with directory.open(cfg):
+            with directory.open(cfg, application.classifier.record()):
                 metrics = application.run(directory)
                 directory.write_summary(metrics)
     finally:  # the caller's network is given back as it came
-        network.train(training)
+        for module, mode in training.items():
+            module.training = mode
         for name, parameter in network.named_parameters():
-            parameter.requires_grad_(trained[name])
+            parameter.requires_grad_(trained.get(name, True))  # a lazy layer's bias may be new
     return Inversion(cfg, application.module, metrics)
+
+
+def _own_spec(num_classes: int, channels: int, image_size: int, mean: Sequence[float] | None, std: Sequence[float] | None) -> DataSpec:
+    """The facts of the images that a user's network takes.
+
+    Raises:
+        InputError: naming the argument that is out of range.
+    """
+    sides = {"num_classes": (num_classes, 2, 10**6), "channels": (channels, 1, 3), "image_size": (image_size, 28, 64)}
+    for name, (value, least, most) in sides.items():
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most or (name == "channels" and value == 2):
+            allowed = "1 or 3" if name == "channels" else f"a whole number from {least} to {most}"
+            raise InputError(f"{name}={value!r}: must be {allowed}")
+    zeros, ones = (0.0,) * channels, (1.0,) * channels
+    labels = tuple(str(label) for label in range(num_classes))
+    try:
+        mean, std = (tuple(map(float, default if given is None else given)) for given, default in ((mean, zeros), (std, ones)))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"mean={mean}, std={std}: must be {channels} numbers each, one per channel") from error
+    return DataSpec("own", num_classes, channels, image_size, mean, std, labels)
 
 
 def load_detector(run_dir: str | Path, name: str, trusted: Sequence[str] = ()) -> Detector:

@@ -45,6 +45,9 @@ class Classifier:
 
     With `train` it is trained on `data` by `recipe` before it is inverted, once: it is kept in the folder `kept_in`, by
     the hash of all that determines it (`netinv_lightning.classifiers.kept`).
+
+    `output` is the name or index of the logits in what the network returns, `output_kind` what it returns there: `logits`,
+    `probabilities`, `log_probabilities`, `sigmoid` or `auto` (`netinv_lightning.classifiers.outputs`).
     """
 
     zoo: Optional[str] = None
@@ -58,6 +61,8 @@ class Classifier:
     mean: Optional[list[float]] = None
     std: Optional[list[float]] = None
     feature_layers: list[str] = field(default_factory=lambda: ["penultimate"])
+    output: Optional[str] = None
+    output_kind: str = "auto"
 
 
 @dataclass

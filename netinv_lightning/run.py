@@ -29,6 +29,7 @@ from netinv_lightning.config import CONF, register
 from netinv_lightning.config_check import check
 from netinv_lightning.config_errors import explain
 from netinv_lightning.errors import InputError, Preempted, one_line
+from netinv_lightning.notices import start_notices
 from netinv_lightning.processes import SIGINT_STATUS, SIGPIPE_STATUS
 from netinv_lightning.resume import resumed_config
 from netinv_lightning.run_dir import RunDir, first_process
@@ -51,13 +52,15 @@ def run(cfg: DictConfig, job_dir: Path, resuming: bool = False) -> dict[str, flo
         InputError: if the input is wrong; then nothing was written.
     """
     check(cfg)
+    start_notices()
     run_dir = RunDir(job_dir, resuming)
     run_dir.check_usable()
 
     from netinv_lightning.applications import make_application
 
     application = make_application(cfg)
-    with run_dir.open(cfg):
+    classifier = getattr(application, "classifier", None)
+    with run_dir.open(cfg, classifier.record() if classifier else None):
         metrics = application.run(run_dir)
         run_dir.write_summary(metrics)
         run_dir.record(best_metric=metrics.get(application.best_metric))
@@ -164,7 +167,8 @@ def _fail(error: Exception, where: str = "") -> int:
     if isinstance(error, Preempted):
         print(one_line(error), file=sys.stderr)
         return SIGTERM_STATUS
-    print(f"failed: {one_line(f'{type(error).__name__}: {error}')}{where}", file=sys.stderr)
+    told = "; ".join([str(error), *getattr(error, "__notes__", [])])
+    print(f"failed: {one_line(f'{type(error).__name__}: {told}')}{where}", file=sys.stderr)
     return 1
 
 

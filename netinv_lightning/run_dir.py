@@ -108,8 +108,12 @@ class RunDir:
             write_atomically(self.path / "summary.json", json.dumps(dict(metrics), indent=2, sort_keys=True) + "\n")
 
     @contextmanager
-    def open(self, cfg: DictConfig) -> Iterator[RunDir]:
+    def open(self, cfg: DictConfig, classifier: Mapping[str, Any] | None = None) -> Iterator[RunDir]:
         """Describes the run before it starts and tells how it ended, also when it fails.
+
+        Args:
+            cfg: Its config.
+            classifier: What is assumed about the classifier's output and normalisation, for `environment.json`.
 
         Raises:
             InputError: if another process is writing to the directory, or it is one that `check_usable` refuses.
@@ -120,7 +124,7 @@ class RunDir:
             return
         what_next = f"continue with resume={self.path}"
         with self._locked(), run_stopped_by_sigterm():
-            self._describe(cfg)
+            self._describe(cfg, classifier)
             handler = logging.FileHandler(self.path / "run.log")
             handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
             root = logging.getLogger()
@@ -147,14 +151,17 @@ class RunDir:
                 with suppress(OSError):
                     handler.close()
 
-    def _describe(self, cfg: DictConfig) -> None:
+    def _describe(self, cfg: DictConfig, classifier: Mapping[str, Any] | None) -> None:
         earlier = self._stored() if self.resuming else {}
         if self.resuming:
             for folder in (self.path, self.checkpoints):  # what a kill left half written
                 for half in folder.glob("*.partial"):
                     half.unlink(missing_ok=True)
         write_atomically(self.path / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
-        write_atomically(self.path / "environment.json", json.dumps(environment(), indent=2) + "\n")
+        write_atomically(
+            self.path / "environment.json",
+            json.dumps(environment() | ({"classifier": dict(classifier)} if classifier else {}), indent=2) + "\n",
+        )
         self.started = time.time() - (earlier.get("seconds", 0.0) if self.last_checkpoint else 0.0)
         self.record(state="running", error=None, best_metric=None, wandb_run_id=earlier.get("wandb_run_id"))
         self._link_latest()

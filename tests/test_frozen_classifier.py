@@ -170,7 +170,12 @@ class Tuples(nn.Module):
     [
         (own_network, {}, ["penultimat"], "feature_layers=penultimat: the network has no such layer; did you mean 'penultimate'?"),
         (lambda: CNN(10, 3, 32), {}, ["fully_conected"], "did you mean 'fully_connected'?"),
-        (lambda: nn.Sequential(nn.Conv2d(3, 10, 32), nn.Flatten()), {}, ["penultimate"], "classifier.feature_layers=penultimate"),
+        (
+            lambda: nn.Sequential(nn.AvgPool2d(32), nn.Flatten()),
+            {"num_classes": 3},
+            ["penultimate"],
+            "classifier.feature_layers=penultimate",
+        ),
         (Tuples, {}, ["unused"], "classifier.feature_layers"),
         (Tuples, {}, ["attention"], "classifier.feature_layers"),
         (own_network, {"num_classes": 7}, ["penultimate"], "classifier.num_classes=7: the network gives outputs of shape [10]"),

@@ -70,6 +70,10 @@ class DistillApplication:
             except ValueError as error:
                 raise InputError(f"application.features={cfg.application.features}: {error}; give application.features=0") from error
 
+    @property
+    def classifier(self) -> FrozenClassifier:
+        return self.teacher
+
     def run(self, run_dir: RunDir) -> dict[str, float]:
         app, seed, start = self.cfg.application, self.cfg.seed, time.perf_counter()
         device = make_trainer(self.cfg, callbacks=[], loggers=[], enable_checkpointing=False).strategy.root_device

@@ -62,6 +62,7 @@ class FinetuneApplication:
         real, missing = open_test(run.cfg, self.frozen.spec)
         if real is None:
             raise InputError(f"data.root={cfg.data.root}: fine-tuning needs real training and test images; {missing}")
+        self.classifier = self.frozen
         self.real, self.test = real, real.test
         self.attack = Perturbation("linf", app.radius, "adversarial", app.attack_steps)
         drawn = run.draw(app.images)
@@ -96,7 +97,7 @@ class FinetuneApplication:
         """The classifier as it was, in weights of its own."""
         network = build_network(self.description, self.frozen.spec)
         network.load_state_dict(self.frozen.network.state_dict())
-        return Classifier(network, self.frozen.spec).to(self.device).eval()
+        return Classifier(network, self.frozen.spec, like=self.frozen).to(self.device).eval()
 
     def _tuned(self, arm: str, loggers: list[Logger]) -> Classifier:
         app, data = self.cfg.application, self.run_cfg.data

@@ -72,6 +72,10 @@ class InvertApplication:
         self.study = Study(cfg, self.module.classifier, cfg.application.eval_samples) if cfg.interpret.full else None
         self.report = Report(cfg, self.module.classifier, verifiers, cfg.application.eval_samples, self.concludes)
 
+    @property
+    def classifier(self) -> FrozenClassifier:
+        return self.module.classifier
+
     def run(self, run_dir: RunDir) -> dict[str, float]:
         app, module = self.cfg.application, self.module
         with open_loggers(self.cfg, run_dir) as loggers:

@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from safetensors.torch import save_file
 
 from netinv_lightning.classifiers.checkpoint import save_classifier
+from netinv_lightning.classifiers.classifier import FrozenClassifier
 from netinv_lightning.classifiers.training import ClassifierTraining
 from netinv_lightning.errors import InputError
 from netinv_lightning.metrics import names
@@ -34,6 +35,10 @@ class TrainClassifierApplication:
             if Path(save_as).exists() and not cfg.application.overwrite:
                 raise InputError(f"application.save_as={save_as}: is there already; give another name, or application.overwrite=true")
         self.training = ClassifierTraining(cfg)
+
+    @property
+    def classifier(self) -> FrozenClassifier:
+        return self.training.frozen
 
     def run(self, run_dir: RunDir) -> dict[str, float]:
         training, app = self.training, self.cfg.application

@@ -58,6 +58,11 @@ def _without(target: str) -> str:
     return ""
 
 
+def reading_keys(cfg: DictConfig) -> dict[str, Any]:
+    """Return the keys of `cfg.classifier` that say what is read from the network, as arguments of `FrozenClassifier`."""
+    return {key: cfg.classifier[key] for key in ("feature_layers", "output", "output_kind")}
+
+
 def spec_with_keys(spec: DataSpec, cfg: DictConfig) -> DataSpec:
     """`spec` with the keys of `cfg.classifier` on top.
 
@@ -69,7 +74,9 @@ def spec_with_keys(spec: DataSpec, cfg: DictConfig) -> DataSpec:
     }
     spec = replace(spec, **given)
     if spec.num_classes < 2:
-        raise InputError(f"classifier.num_classes={spec.num_classes}: must be 2 or more")
+        raise InputError(
+            f"classifier.num_classes={spec.num_classes}: must be 2 or more; a network that returns one number per image has 2 classes"
+        )
     if len(spec.class_names) != spec.num_classes:
         spec = replace(spec, class_names=tuple(str(label) for label in range(spec.num_classes)))
     return spec

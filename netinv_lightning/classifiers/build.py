@@ -5,20 +5,22 @@ What is not said in `classifier` comes from the checkpoint's card, and what the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from netinv_lightning.allowed_targets import check_literal, check_network, trusted_names
-from netinv_lightning.classifiers.architecture import build_network, spec_with_keys
-from netinv_lightning.classifiers.checkpoint import fill, load_weights, read_card
-from netinv_lightning.classifiers.classifier import PENULTIMATE, FrozenClassifier
+from netinv_lightning.classifiers.architecture import build_network, reading_keys, spec_with_keys
+from netinv_lightning.classifiers.checkpoint import load_checkpoint, read_card
+from netinv_lightning.classifiers.classifier import FrozenClassifier
 from netinv_lightning.classifiers.kept import kept_card, kept_path, untrained
+from netinv_lightning.classifiers.outputs import AUTO
 from netinv_lightning.classifiers.zoo import zoo_path
 from netinv_lightning.data.spec import SPECS, DataSpec, spec_of_classes
 from netinv_lightning.errors import InputError, one_line
+from netinv_lightning.notices import notice
 
 SPLIT_KEYS = ("val_fraction", "subset_size", "split_seed", "classes")
 """Keys of `data` that say which images a classifier was trained on."""
@@ -104,7 +106,6 @@ def load_classifier(cfg: DictConfig) -> FrozenClassifier:
         InputError: if weights, network, shapes or feature layers do not fit together.
     """
     network: Any = OmegaConf.to_container(cfg.classifier.network, resolve=True) if cfg.classifier.network else None
-    layers = cfg.classifier.feature_layers
     if cfg.classifier.zoo is not None and cfg.classifier.path is not None:
         raise InputError(
             f"classifier.path={cfg.classifier.path}: classifier.zoo={cfg.classifier.zoo} names other weights already; "
@@ -113,14 +114,14 @@ def load_classifier(cfg: DictConfig) -> FrozenClassifier:
     if cfg.classifier.train:
         path = kept_path(cfg)
         if kept_card(path) is None:
-            return untrained(cfg)
+            return _announced(untrained(cfg), cfg, None)
     elif cfg.classifier.zoo is not None:
         path = zoo_path(cfg.classifier.zoo)
     elif cfg.classifier.path is not None:
         path = Path(cfg.classifier.path)
-    elif network and (network.get("weights") or network.get("pretrained")):  # torchvision's or timm's own
+    elif network and _has_weights(network):
         spec = resolve_spec(cfg, None)
-        return FrozenClassifier(build_network(network, spec), spec, layers)
+        return _announced(FrozenClassifier(build_network(network, spec), spec, **reading_keys(cfg)), cfg, None)
     else:
         raise InputError(
             "classifier.path: no trained weights are named. Take one of the zoo (classifier=zoo), give a checkpoint "
@@ -136,7 +137,42 @@ def load_classifier(cfg: DictConfig) -> FrozenClassifier:
             f"{where}: has no card beside it ({path.with_suffix('.json').name}), so say which network it belongs to: "
             "+classifier.network={_target_: package.module.Class, ...}, or classifier=cnn classifier.path=..."
         )
-    return _loaded(path, where, network, spec, layers)
+    return _announced(_loaded(path, network, spec, **_with_card(reading_keys(cfg), card or {})), cfg, card)
+
+
+def _with_card(keys: dict[str, Any], card: dict[str, Any]) -> dict[str, Any]:
+    """The keys, where they have their defaults with what a card says of the network's output."""
+    defaults = {"output": None, "output_kind": AUTO}
+    return keys | {key: card[key] for key, value in defaults.items() if key in card and keys.get(key, value) == value}
+
+
+def _has_weights(network: Mapping[str, Any]) -> bool:
+    """Whether the network comes with its weights: torchvision's or timm's own, or a TorchScript program that the user trusts."""
+    return bool(network.get("weights") or network.get("pretrained")) or network.get("_target_") == "torch.jit.load"
+
+
+def _announced(classifier: FrozenClassifier, cfg: DictConfig, card: dict[str, Any] | None) -> FrozenClassifier:
+    """The classifier, after what is assumed about its output and its normalisation is printed."""
+    source = "the model card" if card is not None else f"data={cfg.data.name}" if cfg.data.name in SPECS else ""
+    if cfg.classifier.train and not source:
+        source = "the training images"
+    given = [f"classifier.{key}" for key in ("mean", "std") if cfg.classifier[key] is not None]
+    return announce(classifier, " and ".join(given + [source] * (len(given) < 2 and bool(source))), given=len(given) == 2)
+
+
+def announce(classifier: FrozenClassifier, source: str, given: bool) -> FrozenClassifier:
+    """Print what is assumed about the network's output, and its normalisation unless it is given.
+
+    Args:
+        classifier: The classifier; it keeps `source` for the run's record.
+        source: Where mean and standard deviation come from; empty for nowhere.
+        given: Whether the user named both.
+    """
+    classifier.normalisation_source = source or "none"
+    notice(classifier.output.describe(classifier.name))
+    if not given:
+        notice(classifier.describe_normalisation())
+    return classifier
 
 
 def load_zoo(name: str) -> FrozenClassifier:
@@ -166,10 +202,11 @@ def load_carded(path: Path, where: str) -> FrozenClassifier:
     card = read_card(path)
     if card is None:
         raise InputError(f"{where}: its card is missing ({path.with_suffix('.json').name}); get it again")
-    return _loaded(path, where, card_network(card, where), card_spec(card), (PENULTIMATE,))
+    return _loaded(path, card_network(card, where), card_spec(card), **_with_card({}, card))
 
 
-def _loaded(path: Path, where: str, network: dict[str, Any], spec: DataSpec, feature_layers: Sequence[str]) -> FrozenClassifier:
+def _loaded(path: Path, network: dict[str, Any], spec: DataSpec, **keys: Any) -> FrozenClassifier:
     made = build_network(network, spec)
-    fill(made, load_weights(path), where)
-    return FrozenClassifier(made, spec, feature_layers)
+    if said := load_checkpoint(made, path):
+        notice(f"classifier.path={path}: {said}")
+    return FrozenClassifier(made, spec, **keys)

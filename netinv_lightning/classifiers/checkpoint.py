@@ -1,7 +1,8 @@
-"""Classifiers on disk: weights as safetensors, and beside them a card that says what they are.
+"""Classifiers on disk: weights as safetensors, and beside them a card that describes them.
 
-A card `<name>.json` tells the network, its data, its recipe, its test accuracy and the sha256 of the weights. Files
-from outside are never unpickled with code execution: safetensors, or torch.load(weights_only=True).
+A card `<name>.json` contains the network, its data, its recipe, its test accuracy and the sha256 of the weights. Files
+from outside are never unpickled with code execution: safetensors, or torch.load(weights_only=True). TorchScript archives are
+programs and are not loaded either. Which names of a file belong to which weights: `netinv_lightning.classifiers.state_dicts`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import os
 import pickle
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from netinv_lightning.classifiers.state_dicts import differences, match, state_dicts
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.run_dir import write_atomically
 
@@ -35,12 +38,26 @@ def _require(path: Path) -> None:
 
 
 def save_classifier(path: Path, network: nn.Module, card: dict[str, Any]) -> None:
-    """Writes `path` (.safetensors) and its card beside it, completed with the weights' sha256."""
+    """Write `path` (.safetensors) and its card beside it, completed with the weights' sha256.
+
+    Weights that share memory are written once per name, since safetensors refuses shared memory.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".partial")
-    save_file({key: tensor.detach().cpu().contiguous() for key, tensor in network.state_dict().items()}, temporary)
+    save_file({key: tensor.detach().cpu().contiguous() for key, tensor in _apart(network.state_dict()).items()}, temporary)
     os.replace(temporary, path)
     write_atomically(path.with_suffix(".json"), json.dumps({**card, "sha256": sha256(path)}, indent=2) + "\n")
+
+
+def _apart(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the same tensors, each in memory of its own."""
+    seen: set[int] = set()
+    apart = {}
+    for key, tensor in state.items():
+        address = tensor.untyped_storage().data_ptr()
+        apart[key] = tensor.clone() if address in seen else tensor
+        seen.add(address)
+    return apart
 
 
 def read_card(path: Path) -> dict[str, Any] | None:
@@ -69,18 +86,44 @@ def read_card(path: Path) -> dict[str, Any] | None:
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
-    """Reads a state dict from .safetensors, or from a .pt, .pth or .ckpt that holds nothing but tensors.
+    """Read the first state dict of a .safetensors file, or of a .pt, .pth or .ckpt that holds nothing but tensors and numbers.
 
     Raises:
-        InputError: if the file is missing, truncated, or would run code when unpickled.
+        InputError: if the file is missing or truncated, contains no state dict, or would run code when unpickled.
     """
+    return next(iter(_read(path).values()))
+
+
+def load_checkpoint(network: nn.Module, path: Path) -> str:
+    """Load the weights of a file into `network`, all of them and no others.
+
+    Returns:
+        One line that names the nested key and the prefix that were removed; empty if there were none.
+
+    Raises:
+        InputError: as `load_weights`, or if no state dict of the file fits the network.
+    """
+    where = f"classifier.path={path}"
+    weights, said = match(_read(path), network, where)
+    fill(network, weights, where)
+    return said
+
+
+def _read(path: Path) -> dict[str, dict[str, Tensor]]:
+    """Read the state dicts of a file by their nested keys."""
     where = f"classifier.path={path}"
     _require(path)
     if path.suffix == ".safetensors":
         try:
-            return load_file(path)
+            return {"": load_file(path)}
         except (SafetensorError, OSError, ValueError) as error:
             raise InputError(f"{where}: is not a whole safetensors file ({one_line(error)}); get it again") from error
+    if _is_torchscript(path):
+        raise InputError(
+            f"{where}: is a TorchScript archive, which is a program, and programs from files are not run. Save its state_dict() and name "
+            "the network; if you trust it: classifier.path=null '+classifier.network={_target_: torch.jit.load, f: FILE}' "
+            "'classifier.feature_layers=[]'"
+        )
     try:
         with warnings.catch_warnings(action="ignore"):  # of pickle protocols: the line below is all that is said
             content = torch.load(path, map_location="cpu", weights_only=True)
@@ -92,35 +135,31 @@ def load_weights(path: Path) -> dict[str, Tensor]:
         ) from error
     except Exception as error:  # torch answers damaged bytes with whatever it trips over
         raise InputError(f"{where}: is not a whole checkpoint ({one_line(error)[:160]}); get it again") from error
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
-    if not isinstance(content, dict) or not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()):
+    if not (found := state_dicts(content)):
         raise InputError(f"{where}: holds no state dict (names to tensors); save the network's state_dict()")
-    return content
+    return found
+
+
+def _is_torchscript(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any("/code/" in name or name.endswith("/constants.pkl") for name in archive.namelist())
+    except (zipfile.BadZipFile, OSError):
+        return False
 
 
 def fill(network: nn.Module, weights: dict[str, Tensor], where: str) -> None:
-    """Loads `weights` into `network`, all of them and no others.
+    """Load `weights` into `network`, all of them and no others.
+
+    A name may be missing if it shares its memory with one that is there (tied weights), or if it counts the batches of a BatchNorm.
 
     Raises:
         InputError: if names or shapes differ; the line counts and names what differs.
     """
-    own = network.state_dict()
-    missing = [name for name in own if name not in weights]
-    unexpected = [name for name in weights if name not in own]
-    reshaped = [
-        f"{name} is {tuple(weights[name].shape)} in the file, {tuple(own[name].shape)} in the network"
-        for name in own
-        if name in weights and weights[name].shape != own[name].shape
-    ]
-    if missing or unexpected or reshaped:
-        parts = [
-            f"{len(names)} {what} ({', '.join(names[:2])}{', ...' if len(names) > 2 else ''})"
-            for what, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", reshaped))
-            if names
-        ]
+    if parts := differences(network, weights):
+        hint = "; the file is one of several shards, merge them into one" if "-of-0" in where else ""
         raise InputError(
             f"{where}: these weights belong to another architecture than {type(network).__name__}: {'; '.join(parts)}; "
-            "set classifier.network and classifier.num_classes to what they were trained with"
+            f"set classifier.network and classifier.num_classes to what they were trained with{hint}"
         )
-    network.load_state_dict(weights)
+    network.load_state_dict(weights, strict=False)

@@ -143,7 +143,7 @@ def determined_by(cfg: DictConfig) -> dict[str, Any]:
     trainer = make_trainer(_on_one_device(cfg), callbacks=[], loggers=[], plugins=[LightningEnvironment()])
     return {
         "network": network,
-        "spec": {key: plain["classifier"][key] for key in SPEC_KEYS},
+        "spec": {key: plain["classifier"][key] for key in (*SPEC_KEYS, "output", "output_kind")},
         "data": {key: value for key, value in data.items() if key not in ("root", "path", "test_path")},
         "images": {key: _content(Path(data[key])) for key in own},
         "recipe": {**plain["recipe"], "seed": recipe_seed(cfg)},

@@ -17,8 +17,9 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy
 
-from netinv_lightning.classifiers.architecture import build_network, spec_with_keys
+from netinv_lightning.classifiers.architecture import build_network, reading_keys, spec_with_keys
 from netinv_lightning.classifiers.classifier import Classifier, FrozenClassifier
+from netinv_lightning.classifiers.outputs import AUTO
 from netinv_lightning.data.module import ImageDataModule
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.metrics import names
@@ -143,10 +144,12 @@ class ClassifierTraining:
         self.seed = recipe_seed(cfg)
         L.seed_everything(self.seed, verbose=False)
         self.network: nn.Module = build_network(network_config, spec)
-        self.frozen = FrozenClassifier(self.network, spec, cfg.classifier.feature_layers)  # refuses shapes that do not fit
+        self.frozen = FrozenClassifier(self.network, spec, **reading_keys(cfg))  # refuses shapes that do not fit
         self.network.train().requires_grad_(True)
         try:
-            self.module = ClassifierModule(Classifier(self.network, spec), **{key: cfg.recipe[key] for key in MODULE_KEYS})
+            self.module = ClassifierModule(
+                Classifier(self.network, spec, like=self.frozen), **{key: cfg.recipe[key] for key in MODULE_KEYS}
+            )
         except ValueError as error:
             raise InputError(f"recipe.{one_line(error)}") from error
 
@@ -203,6 +206,8 @@ class ClassifierTraining:
             "name": name,
             "data": self.frozen.spec.as_dict(),
             "network": self.network_config,
+            **({} if self.cfg.classifier.output is None else {"output": self.cfg.classifier.output}),
+            **({} if self.cfg.classifier.output_kind == AUTO else {"output_kind": self.cfg.classifier.output_kind}),
             "parameters": sum(parameter.numel() for parameter in self.network.parameters()),
             "training_images": len(self.data.train_indices),
             "test_images": len(self.data.test[1]),

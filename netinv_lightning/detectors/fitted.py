@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from torch import Tensor
 
-from netinv_lightning.classifiers.classifier import last_linear
+from netinv_lightning.classifiers.penultimate import last_linear
 from netinv_lightning.detectors.known import Known
 from netinv_lightning.detectors.seen import Seen
 from netinv_lightning.errors import InputError
@@ -120,7 +120,8 @@ class VirtualLogit:
     @classmethod
     def fit(cls, known: Known) -> VirtualLogit:
         features_nD, linear = known.training.penultimate_nD, last_linear(known.classifier.network)
-        assert linear is not None
+        if linear is None:
+            raise InputError("application.detectors=vim: the network has no fully connected layer; leave vim out")
         weight_ND, D = linear.weight.detach().float().cpu(), features_nD.shape[1]
         bias_N = torch.zeros(len(weight_ND)) if linear.bias is None else linear.bias.detach().float().cpu()
         logits_nN = known.training.logits_nN

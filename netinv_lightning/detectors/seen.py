@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from netinv_lightning.classifiers.classifier import FrozenClassifier, last_linear
+from netinv_lightning.classifiers.classifier import FrozenClassifier
+from netinv_lightning.classifiers.penultimate import head_features, head_layer
 from netinv_lightning.errors import InputError
 
 BATCH = 100  # fastest on a CPU: the activations of larger batches leave its caches
@@ -25,7 +26,7 @@ class Seen:
     Attributes:
         images_nCHW: In [0, 1].
         logits_nN: The classifier's.
-        features_nD: What goes into its last fully connected layer; None for a network without one.
+        features_nD: Its penultimate features (`netinv_lightning.classifiers.penultimate`); None for a network without any.
         layers: The output of each further layer that was asked for, [n, F]: maps and tokens averaged over positions.
     """
 
@@ -107,16 +108,16 @@ def _recorded(classifier: FrozenClassifier, layers: Sequence[str] | None) -> Ite
         return hook
 
     def note_input(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        recorded[""] = inputs[0].flatten(1).clone()
+        recorded[""] = head_features(module, inputs[0]).flatten(1).clone()
 
     handles = [
         module.register_forward_hook(note(name))
         for name, module in classifier.network.named_modules()
         if name and (layers is None or name in layers)
     ]
-    linear = last_linear(classifier.network)
-    if linear is not None:
-        handles.append(linear.register_forward_pre_hook(note_input))
+    head = head_layer(classifier.network)
+    if head is not None:
+        handles.append(head.register_forward_pre_hook(note_input))
     try:
         yield recorded
     finally:

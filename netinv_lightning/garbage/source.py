@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from netinv_lightning.api import compose
+from netinv_lightning.classifiers.architecture import reading_keys
 from netinv_lightning.classifiers.classifier import FrozenClassifier
 from netinv_lightning.config_values import LARGEST_SEED
 from netinv_lightning.data.module import ImageDataModule
@@ -140,7 +141,7 @@ class Inverted(Source):
 
     def _frozen(self, network: nn.Module) -> FrozenClassifier:
         """A copy of the classifier: what is inverted does not train on meanwhile."""
-        return FrozenClassifier(copy.deepcopy(network), self.spec, self.cfg.classifier.feature_layers)
+        return FrozenClassifier(copy.deepcopy(network), self.spec, **reading_keys(self.cfg))
 
     def _draw(self, module: InversionModule, seed: int) -> Tensor:
         classes = self.spec.num_classes - (not self.options.invert_garbage)

@@ -57,7 +57,9 @@ class GarbageTraining:
         options, spec = self.options, with_garbage_class(classifier.spec)
         L.seed_everything(cfg.seed, verbose=False)
         self.description, self.network = extended_network(described_network(cfg), classifier.spec)
-        self.frozen = FrozenClassifier(self.network, spec)  # refuses a network that has not one class more now
+        self.frozen = FrozenClassifier(
+            self.network, spec, output=cfg.classifier.output, output_kind=cfg.classifier.output_kind
+        )  # refuses a network that has not one class more now
         self.network.train().requires_grad_(True)
         self.source = self._source()
         self.recipe: dict[str, Any] = {key: cfg.recipe[key] for key in MODULE_KEYS}
@@ -95,7 +97,7 @@ class GarbageTraining:
             take_over(self.network, self.classifier.network.cpu())
         garbage_nCHW = as_bytes(gaussian_noise(self.classifier.spec, options.initial, noise_seed(cfg.seed, 0)))
         module = GarbageModule(
-            Classifier(self.network, self.frozen.spec), self.data, garbage_nCHW, self.source,
+            Classifier(self.network, self.frozen.spec, like=self.frozen), self.data, garbage_nCHW, self.source,
             self.classifier, options, self.epochs, cfg.seed, self._tell_epoch(loggers), **self.recipe,
         )  # fmt: skip
         if cfg.recipe.channels_last:

@@ -43,7 +43,7 @@ def make_module(cfg: DictConfig, classifier: FrozenClassifier | None = None) -> 
     Raises:
         InputError: naming the key that is wrong.
     """
-    classifier = classifier or load_classifier(cfg)
+    classifier = _differentiable(cfg, classifier)
     spec = classifier.spec
     conditioning = _conditioning(cfg, classifier)
     shape = {"conditioning": conditioning, "channels": spec.channels, "image_size": spec.image_size}
@@ -75,7 +75,7 @@ def make_pixels(cfg: DictConfig, classifier: FrozenClassifier | None = None) -> 
         raise InputError(f"n_generators={cfg.n_generators}: method=gradient has no generator; for more images set application.eval_samples")
     if "l1" in cfg.loss:
         raise InputError("loss.l1: penalises a generator's weights, and method=gradient has none; leave it out: ~loss.l1")
-    classifier = classifier or load_classifier(cfg)
+    classifier = _differentiable(cfg, classifier)
     return _made(
         "method",
         PixelInversion,
@@ -95,7 +95,7 @@ def make_kkt(cfg: DictConfig, classifier: FrozenClassifier | None = None) -> Kkt
         raise InputError(f"n_generators={cfg.n_generators}: method=kkt has no generator; for more images set method.candidates")
     if cfg.application.compile:
         raise InputError("application.compile=true: a compiled network has no second derivative, which method=kkt needs; leave it out")
-    classifier = classifier or load_classifier(cfg)
+    classifier = _differentiable(cfg, classifier)
     check_twice_differentiable(classifier, "method=kkt")
     kkt = _made(
         "method",
@@ -115,6 +115,14 @@ def make_kkt(cfg: DictConfig, classifier: FrozenClassifier | None = None) -> Kkt
 
 
 METHODS: dict[str, Callable[..., Inverter]] = {"generator": make_module, "gradient": make_pixels, "kkt": make_kkt}
+
+
+def _differentiable(cfg: DictConfig, classifier: FrozenClassifier | None) -> FrozenClassifier:
+    """The classifier, or else the one that `cfg` names, through which a gradient reaches the pixels."""
+    classifier = classifier or load_classifier(cfg)
+    if not cfg.classifier.train:  # untrained weights may be zero
+        classifier.check_gradient()
+    return classifier
 
 
 def _conditioning(cfg: DictConfig, classifier: FrozenClassifier) -> Conditioning:

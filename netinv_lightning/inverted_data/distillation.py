@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from netinv_lightning.classifiers.classifier import Classifier, last_linear
+from netinv_lightning.classifiers.classifier import Classifier, FrozenClassifier
+from netinv_lightning.classifiers.penultimate import last_linear
 from netinv_lightning.float32 import in_float32
 from netinv_lightning.inversion.augmentation import Augmentation
 from netinv_lightning.inversion.module import own_randomness
@@ -102,7 +103,9 @@ def distil(
         The student and its numbers.
     """
     device = teacher.mean_C11.device
-    classifier = Classifier(student, teacher.spec).to(device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    like = FrozenClassifier(student, teacher.spec, ())
+    student.requires_grad_(True)
+    classifier = Classifier(student, teacher.spec, like).to(device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     stream = Stream(seed, device)
     with own_randomness(seed, device):
         hint = Hint(teacher, classifier).to(device) if features else None

@@ -76,7 +76,7 @@ class Study:
             raise InputError(f"interpret.map_layer={self.map_layer}: gives no maps of 2 x 2 or more; {nearest(self.map_layer, maps)}")
         layers = [self.layer] + [self.map_layer] * (self.map_layer not in (None, self.layer))
         try:
-            self.classifier = FrozenClassifier(classifier.network, classifier.spec, layers)
+            self.classifier = FrozenClassifier(classifier.network, classifier.spec, layers, like=classifier)
             self.classifier.check_cut(self.layer)
         except InputError as error:
             raise InputError(str(error).replace("classifier.feature_layers=", "interpret.layer=")) from error
