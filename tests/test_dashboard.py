@@ -19,6 +19,7 @@ import netinv_lightning
 from netinv_lightning import dashboard
 from netinv_lightning.config_check import check
 from netinv_lightning.detectors import DETECTORS
+from netinv_lightning.inversion.objective import TERMS
 from netinv_lightning.metrics import names
 from netinv_lightning.run import run
 from netinv_lightning.run_dir import RunDir
@@ -239,7 +240,7 @@ def test_sections_and_panels() -> None:
     line, bar, scalar, scatter = "Run History Line Plot", "Bar Chart", "Scalar Chart", "Scatter Plot"
     assert sections == {
         "Inversion accuracy": [line, scalar, scalar, scatter, bar, bar, bar, bar],
-        "Loss terms": [line] * 15,
+        "Loss terms": [line] * (len(TERMS) + 2),  # every term, their total, and the excess of orthogonality
         "Samples": ["Media Browser", "Media Browser", "Weave"],
         "Interpretability": ["Media Browser", bar, bar, bar, bar, bar],
         "Out-of-distribution": ["Media Browser", scalar, bar, bar, bar, bar, bar, bar, line, line, line],
