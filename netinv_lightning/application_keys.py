@@ -157,6 +157,7 @@ class Distill:
     features: float = 1.0
     adversarial: float = 1.0
     every: int = 60
+    checkpoint_every: int = 250
 
 
 @dataclass
@@ -191,6 +192,7 @@ class Finetune:
     radius: float = 0.03
     attack_steps: int = 10
     attacked: int = 500
+    checkpoint_every: int = 250
 
 
 @dataclass
@@ -215,6 +217,7 @@ class TrainClassifier:
     name: str = "train_classifier"
     save_as: Optional[str] = None
     overwrite: bool = False
+    checkpoint_every: int = 250
 
 
 APPLICATION_KEYS: dict[str, type] = {

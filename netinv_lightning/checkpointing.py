@@ -24,10 +24,12 @@ class Checkpoints(Checkpoint):
         folder: The run's own for checkpoints.
         every: Steps between two; None for one at the end of each epoch and none in between, also not when the run is stopped.
         stem: Of its file, `<stem>.ckpt`.
+        epochs: Whether the training has several epochs, each with a validation at its end. What would be kept after an epoch's last
+            step is then kept after the validation.
     """
 
-    def __init__(self, folder: Path, every: int | None, stem: str = "last") -> None:
-        self.last, self.every = folder / f"{stem}.ckpt", every
+    def __init__(self, folder: Path, every: int | None, stem: str = "last", epochs: bool = False) -> None:
+        self.last, self.every, self.epochs = folder / f"{stem}.ckpt", every, epochs or every is None
         self.last_model_path = str(self.last) if self.last.is_file() else ""  # under Lightning's name for it
         self.saved_step: int | None = None
         self._told_to_stop = False
@@ -37,19 +39,29 @@ class Checkpoints(Checkpoint):
             signal.signal(signal.SIGTERM, self._remember)  # Lightning's own handler is set by now, and gives way to this one
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
-        stopping = trainer.strategy.reduce_boolean_decision(self._told_to_stop, all=False) if trainer.world_size > 1 else self._told_to_stop
-        if self.every is not None and (stopping or trainer.global_step % self.every == 0):
-            self._save(trainer)
-        if stopping:
-            raise Preempted(f"stopped by SIGTERM after step {trainer.global_step}")
+        if not (self.epochs and trainer.is_last_batch):
+            stopping = self._stopping(trainer)
+            if self.every is not None and (stopping or trainer.global_step % self.every == 0):
+                self._save(trainer)
+            self._stop(trainer, stopping)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if self.every is None:
-            self._save(trainer)
+        if self.epochs:
+            stopping, earlier = self._stopping(trainer), self.saved_step or 0
+            if self.every is None or stopping or trainer.global_step // self.every > earlier // self.every:
+                self._save(trainer)
+            self._stop(trainer, stopping)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self.saved_step != trainer.global_step:
             self._save(trainer)
+
+    def _stopping(self, trainer: L.Trainer) -> bool:
+        return trainer.strategy.reduce_boolean_decision(self._told_to_stop, all=False) if trainer.world_size > 1 else self._told_to_stop
+
+    def _stop(self, trainer: L.Trainer, stopping: bool) -> None:
+        if stopping:
+            raise Preempted(f"stopped by SIGTERM after step {trainer.global_step}")
 
     def _remember(self, signum: int, frame: FrameType | None) -> None:
         self._told_to_stop = True

@@ -188,14 +188,15 @@ RULES: dict[type, Mapping[str, Rule]] = {
     },
     of_application.Distill: {
         "steps": STEPS, "batch_size": BATCH, "lr": POSITIVE, "temperature": POSITIVE, "features": NOT_NEGATIVE,
-        "adversarial": NOT_NEGATIVE, "every": EVERY,
+        "adversarial": NOT_NEGATIVE, "every": EVERY, "checkpoint_every": EVERY,
     },
     of_application.Counterfeit: {"confidence": SHARE, "samples": IMAGES},
     of_application.Finetune: {
         "kind": Names(("labels", "adversarial")), "share": SHARE, "images": IMAGES, "steps": STEPS, "lr": POSITIVE, "radius": SHARE,
-        "attack_steps": Count(1, 10_000), "attacked": IMAGES,
+        "attack_steps": Count(1, 10_000), "attacked": IMAGES, "checkpoint_every": EVERY,
     },
     of_application.Benchmark: {"seeds": Seed()},
+    of_application.TrainClassifier: {"checkpoint_every": EVERY},
 }  # fmt: skip
 """The rule of each key, by the class of the schema that declares it; in a list it holds for each entry. None is always allowed."""
 

@@ -43,16 +43,17 @@ def run_stopped_by_sigterm() -> AbstractContextManager[None]:
     def stop(signum: int, frame: FrameType | None) -> None:
         raise Preempted("stopped by SIGTERM")
 
-    return _on_sigterm(stop)
+    return on_sigterm(stop)
 
 
 def sweep_stopped_by_sigterm() -> AbstractContextManager[None]:
     """While jobs run, SIGTERM ends the sweep in order: the table is still written."""
-    return _on_sigterm(lambda *_: sys.exit(SIGTERM_STATUS))
+    return on_sigterm(lambda *_: sys.exit(SIGTERM_STATUS))
 
 
 @contextmanager
-def _on_sigterm(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+def on_sigterm(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Inside, SIGTERM calls `handler`; in another thread than the main one nothing changes."""
     if threading.current_thread() is not threading.main_thread():  # Python allows signal handlers there only
         yield
         return

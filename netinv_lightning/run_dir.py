@@ -76,7 +76,7 @@ class RunDir:
     @property
     def state(self) -> str | None:
         """`running`, `done` or `failed`, as `status.json` has it; None where there is none. A killed run stays `running`."""
-        return self._stored().get("state")
+        return self.stored.get("state")
 
     @property
     def checkpoints(self) -> Path:
@@ -152,7 +152,7 @@ class RunDir:
                     handler.close()
 
     def _describe(self, cfg: DictConfig, classifier: Mapping[str, Any] | None) -> None:
-        earlier = self._stored() if self.resuming else {}
+        earlier = self.stored if self.resuming else {}
         if self.resuming:
             for folder in (self.path, self.checkpoints):  # what a kill left half written
                 for half in folder.glob("*.partial"):
@@ -162,8 +162,10 @@ class RunDir:
             self.path / "environment.json",
             json.dumps(environment() | ({"classifier": dict(classifier)} if classifier else {}), indent=2) + "\n",
         )
-        self.started = time.time() - (earlier.get("seconds", 0.0) if self.last_checkpoint else 0.0)
-        self.record(state="running", error=None, best_metric=None, wandb_run_id=earlier.get("wandb_run_id"))
+        continues = self.resuming and any(self.checkpoints.glob("*.ckpt"))
+        self.started = time.time() - (earlier.get("seconds", 0.0) if continues else 0.0)
+        kept = {"wandb_run_id": earlier.get("wandb_run_id")} | ({"saves": earlier["saves"]} if "saves" in earlier else {})
+        self.record(state="running", error=None, best_metric=None, **kept)
         self._link_latest()
 
     @contextmanager
@@ -194,7 +196,9 @@ class RunDir:
             return OutputLost(f"the disk is full ({error.filename or self.path}); make room and continue with resume={self.path}")
         return None
 
-    def _stored(self) -> dict[str, Any]:
+    @property
+    def stored(self) -> dict[str, Any]:
+        """What `status.json` holds; empty where there is none, or a damaged one."""
         try:
             stored = json.loads((self.path / "status.json").read_text())
         except (OSError, ValueError):

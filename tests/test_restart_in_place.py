@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import signal
 import time
@@ -13,6 +12,7 @@ import pytest
 from omegaconf import DictConfig
 
 import netinv_lightning
+from experiments.survival.left import differences, result
 from netinv_lightning.errors import Preempted
 from netinv_lightning.resume import resumed_config
 from netinv_lightning.run import run
@@ -36,20 +36,6 @@ def inverted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def left(run_dir: Path) -> dict[str, Any]:
-    """All that a run leaves but its times, by the place of the file."""
-    files: dict[str, Any] = {}
-    for path in sorted(run_dir.rglob("*")):
-        if path.suffix in (".json", ".csv", ".safetensors", ".png", ".md") and path.name not in ("status.json", "environment.json"):
-            lines = path.read_bytes().splitlines()
-            files[str(path.relative_to(run_dir))] = [line for line in lines if b"second" not in line]
-    if "metrics.csv" in files:
-        with (run_dir / "metrics.csv").open(newline="") as file:
-            rows = [{name: value for name, value in row.items() if "seconds" not in name.lower()} for row in csv.DictReader(file)]
-        files["metrics.csv"] = rows
-    return files
-
-
 @pytest.mark.parametrize("application", COMMANDS)
 def test_stopped_and_resumed_it_leaves_the_same(application: str, inverted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     overrides, late = COMMANDS[application]
@@ -71,5 +57,5 @@ def test_stopped_and_resumed_it_leaves_the_same(application: str, inverted: Path
     (broken / "summary.json.partial").write_text("half of it")
     resume = [f"resume={broken}"]
     run(resumed_config(netinv_lightning.compose(resume), resume), broken, resuming=True)
-    assert left(broken) == left(tmp_path / "whole")
+    assert list(differences(result(tmp_path / "whole"), result(broken))) == []
     assert not [*broken.rglob("*.partial")]

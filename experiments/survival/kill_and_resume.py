@@ -1,11 +1,12 @@
 """Kills runs at random moments, resumes them, and compares with the same runs left alone.
 
-    python experiments/survival/kill_and_resume.py             # 10 runs, 5 kills each: some 15 minutes
-    python experiments/survival/kill_and_resume.py --runs 1    # the first of them
+    python experiments/survival/kill_and_resume.py                          # every application
+    python experiments/survival/kill_and_resume.py --runs distill,audit     # these alone; their rows of survival.csv are replaced
+    python experiments/survival/kill_and_resume.py --kills 1                # one kill of each, for a quick look
 
-Each run is started as a user starts it, killed by SIGKILL five times at moments drawn over its whole length (imports,
-training, checkpoints, evaluation, pictures), and resumed after each. What it leaves is then compared bit by bit with
-the uninterrupted run: weights, optimiser, schedule, random streams, metrics, samples. Writes survival.csv beside it.
+Each run is killed by SIGKILL at moments drawn over its whole length (reading the config, training, checkpoints, evaluation, figures),
+and resumed after each. What it leaves is then compared bit by bit with the uninterrupted run (`left.py`). The first kill of each run
+is of a fresh process, as a user starts it; the others are of processes forked from one that has the libraries loaded.
 """
 
 from __future__ import annotations
@@ -13,148 +14,174 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import os
 import random
-import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
-import torch
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+os.environ["OMP_NUM_THREADS"] = "1"  # torch reads it when it is loaded
 
-HERE = Path(__file__).parent
+import torch  # noqa: E402
+
+from experiments.survival.commands import INVERSIONS, RESTARTED, SHORT, SOURCE, TRAINING  # noqa: E402
+from experiments.survival.left import differences, result  # noqa: E402
+
+RESULTS = Path(__file__).with_name("survival.csv")
+COLUMNS = ["run", "process", "seconds_after_start", "stood_at", "differences"]
+RUNS = TRAINING | {name: [*SHORT, *command] for name, command in INVERSIONS.items()} | RESTARTED
+KILLS = dict.fromkeys(TRAINING, 10) | dict.fromkeys(INVERSIONS, 2) | dict.fromkeys(RESTARTED, 3)
+"""How often each run is killed; the ten makes of one application share its kills."""
+FORKED = get_context("forkserver")
+APPLICATIONS = ("audit", "distill", "finetune", "detect_ood", "benchmark")
+FORKED.set_forkserver_preload(["netinv_lightning.run", *(f"netinv_lightning.applications.{name}" for name in APPLICATIONS)])
 NETINV = [sys.executable, "-W", "ignore", "-m", "netinv_lightning.run"]
-SHORT = [
-    "application.steps=300", "application.batch_size=16", "application.eval_samples=2000", "application.checkpoint_every=10",
-    "application.grid_every=40", "application.log_every=7", "generator=tiny",
-]  # fmt: skip
-RUNS = {
-    "label": ["conditioning=label"],
-    "vector": ["conditioning=vector", "+experiment=cifar_invert"],
-    "matrix": ["conditioning=matrix", "+experiment=fmnist_invert"],
-    "vector_matrix": ["+experiment=svhn_invert"],
-    "three generators": ["n_generators=3"],
-    "natural": ["loss=natural"],
-    "nine terms": ["loss=reconstruction", "conditioning.vectors=hot", "application.steps=40"],
-    "adversarial perturbation": ["+loss.kl_perturbed={weight: 1}", "perturbation.direction=adversarial", "perturbation.norm=l2"],
-    "W&B offline": ["logger=wandb", "logger.mode=offline"],
-    "another seed, much dropout": ["seed=11", "generator.dropout=0.5", "application.sampling_batch_norm=batch"],
-}
-"""Ten runs of different make: what the command is given after the short recipe."""
-KILLS = 5
 
 
-def result(run_dir: Path) -> dict[str, Any]:
-    """All that a run leaves but its times."""
-    checkpoint = torch.load(run_dir / "checkpoints" / "last.ckpt", weights_only=True)
-    del checkpoint["step_seconds"]
-    with (run_dir / "metrics.csv").open(newline="") as file:
-        rows = [_timeless(row) for row in csv.DictReader(file)]
-    summary = _timeless(json.loads((run_dir / "summary.json").read_text()))
-    samples = (run_dir / "samples" / "inverted.safetensors").read_bytes()
-    return {"checkpoint": checkpoint, "metrics": rows, "summary": summary, "samples": samples}
+class Run:
+    """One run: its directory, and the command that starts it or goes on with it."""
+
+    def __init__(self, directory: Path, arguments: Sequence[str], source: Path) -> None:
+        self.directory, self.told = directory, directory.with_suffix(".log")
+        self.arguments = [argument.replace("{source}", str(source)).replace("{run}", str(directory)) for argument in arguments]
+
+    @property
+    def done(self) -> bool:
+        status = self.directory / "status.json"
+        return status.is_file() and json.loads(status.read_text())["state"] == "done"
+
+    def go(self, fresh: bool = False, kill_after: float | None = None) -> bool:
+        """Starts or resumes it; returns whether it was killed before its end.
+
+        Raises:
+            RuntimeError: if it fails, with the end of what it printed.
+        """
+        begun = (self.directory / "config.yaml").is_file()
+        command = [f"resume={self.directory}"] if begun else [*self.arguments, f"hydra.run.dir={self.directory}"]
+        if fresh:
+            with self.told.open("w") as told:
+                process = subprocess.Popen([*NETINV, *command], cwd=ROOT, stdout=told, stderr=told)
+                try:
+                    status: int | None = process.wait(kill_after)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    status = process.wait()
+        else:
+            forked = FORKED.Process(target=_netinv, args=(command, self.told))
+            forked.start()
+            forked.join(kill_after)
+            if forked.is_alive():
+                forked.kill()
+                forked.join()
+            status = forked.exitcode
+        if status == -9:
+            return True
+        if status:
+            raise RuntimeError(f"{self.directory.name}: exit status {status}: {self.told.read_text().strip()[-500:]}")
+        return False
+
+    def where(self) -> str:
+        """Where it stood when it was killed."""
+        if (self.directory / "summary.json").exists():
+            return "after the summary"
+        kept = sorted(self.directory.rglob("*.ckpt"), key=lambda path: path.stat().st_mtime)
+        kept += sorted(self.directory.parent.glob(f"{self.directory.name}_kept/*/training.ckpt"))
+        if not kept:
+            return "before the first checkpoint" if self.directory.exists() else "before the run directory"
+        state = torch.load(kept[-1], weights_only=True)
+        return f"checkpoint {kept[-1].stem} of step {state['global_step' if 'global_step' in state else 'step']}"
 
 
-def _timeless(metrics: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in metrics.items() if not name.startswith("cost/") and "seconds" not in name}
+def _netinv(command: Sequence[str], told: Path) -> None:
+    """What a forked process does: the command, its output in a file."""
+    from netinv_lightning.run import main
+
+    with told.open("w") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    os.chdir(ROOT)
+    warnings.simplefilter("ignore")
+    sys.argv = ["netinv", *command]
+    main()
 
 
-def differences(one: Any, other: Any, where: str = "") -> Iterator[str]:
-    """Where two results differ, in any bit; nothing if they are the same."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        for key in {**one, **other}:
-            yield from differences(one.get(key), other.get(key), f"{where}/{key}")
-    elif isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)) and len(one) == len(other):
-        for index, pair in enumerate(zip(one, other, strict=True)):
-            yield from differences(*pair, f"{where}/{index}")
-    elif not (torch.equal(one, other) if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor) else one == other):
-        yield where
-
-
-def start(run_dir: Path, arguments: list[str]) -> subprocess.Popen[bytes]:
-    """The run's command, or resume= once there is something to resume."""
-    begun = (run_dir / "config.yaml").is_file()
-    command = [f"resume={run_dir}"] if begun else [*SHORT, *arguments, f"hydra.run.dir={run_dir}"]
-    return subprocess.Popen([*NETINV, *command], cwd=run_dir.parent, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-
-
-def finish(run_dir: Path, arguments: list[str]) -> float:
-    """Lets it run to its end; gives the seconds."""
-    begin = time.monotonic()
-    if is_done(run_dir):  # it was killed on its way out
-        return 0.0
-    process = start(run_dir, arguments)
-    _, error = process.communicate()
-    if process.returncode:
-        raise SystemExit(f"{run_dir.name}: exit status {process.returncode}: {error.decode()[-500:]}")
-    return time.monotonic() - begin
-
-
-def is_done(run_dir: Path) -> bool:
-    status = run_dir / "status.json"
-    return status.is_file() and json.loads(status.read_text())["state"] == "done"
-
-
-def where_it_stood(run_dir: Path) -> str:
-    checkpoint = run_dir / "checkpoints" / "last.ckpt"
-    if (run_dir / "summary.json").exists():
-        return "after the summary"
-    if checkpoint.exists():
-        return f"checkpoint of step {torch.load(checkpoint, weights_only=True)['global_step']}"
-    return "before the first checkpoint" if run_dir.exists() else "before the run directory"
-
-
-def kill_at_random(run_dir: Path, arguments: list[str], length: float, most: int, moments: random.Random) -> Iterator[dict[str, object]]:
-    """Starts and kills the run until it has ended by itself, or was killed `most` times; then it is left to end."""
-    for _ in range(most):
-        process = start(run_dir, arguments)
-        after = moments.uniform(0, length)
-        try:
-            process.communicate(timeout=after)
+def kill_at_random(run: Run, length: float, most: int, moments: random.Random, fresh: bool) -> Iterator[dict[str, object]]:
+    """Kills and resumes the run until it has ended by itself, or was killed `most` times; then it is left to end."""
+    for number in range(most):
+        of_fresh = fresh and number == 0
+        after = moments.uniform(0, length) + (8.0 if of_fresh else 0.0)  # which imports first
+        if not run.go(of_fresh, after):
             return  # it ended before its moment came
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.communicate()
-        yield {"seconds_after_start": round(after, 2), "stood_at": where_it_stood(run_dir)}
-        if is_done(run_dir):
+        yield {"process": "fresh" if of_fresh else "forked", "seconds_after_start": round(after, 2), "stood_at": run.where()}
+        if run.done:
             return
-    finish(run_dir, arguments)
+    run.go()
+
+
+def killed(name: str, kills: int, folder: Path, source: Path, moments: random.Random) -> list[dict[str, object]]:
+    """Rows of one run: each of its kills, and how many differences they left."""
+    whole = Run(folder / f"{name}_whole", RUNS[name], source)
+    begin = time.monotonic()
+    whole.go()
+    length, rows, tries = time.monotonic() - begin, [], 0
+    while len(rows) < kills and tries < 3 * kills:
+        tries += 1
+        broken = Run(folder / f"{name}_broken{tries}", RUNS[name], source)
+        of_this = list(kill_at_random(broken, length, kills - len(rows), moments, fresh=not rows))
+        found = list(differences(result(whole.directory), result(broken.directory)))
+        if "logger=wandb" in RUNS[name]:
+            ids = {json.loads((broken.directory / "status.json").read_text())["wandb_run_id"]}
+            ids |= {path.name.rpartition("-")[2] for path in (broken.directory / "wandb").glob("offline-run-*")}
+            found += [f"W&B run ids {sorted(ids)}"] if len(ids) > 1 else []
+        rows += [{"run": name, **row, "differences": len(found)} for row in of_this]
+        print(f"{name}: {len(of_this)} kills, {len(found)} differences {found[:3] or ''}", flush=True)
+    return rows
+
+
+def write(rows: list[dict[str, object]]) -> None:
+    """Replaces the rows of the runs that were made; those of others stay."""
+    made = {row["run"] for row in rows}
+    if RESULTS.is_file():
+        with RESULTS.open(newline="") as file:
+            rows = rows + [row for row in csv.DictReader(file) if row["run"] not in made and row["run"] in RUNS]
+    with RESULTS.open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(sorted(rows, key=lambda row: list(RUNS).index(str(row["run"]))))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=int, default=len(RUNS), help="how many of the ten runs")
+    parser.add_argument("--runs", default=",".join(RUNS), help="names of runs, with commas between them (default: all)")
+    parser.add_argument("--kills", type=int, help="of each run (default: 10 of what trains; 2 of each make of invert; 3 of the others)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     options = parser.parse_args()
-    moments, rows, differing = random.Random(options.seed), [], 0
-    with tempfile.TemporaryDirectory() as folder:
-        for number, (name, arguments) in enumerate(list(RUNS.items())[: options.runs]):
-            whole = Path(folder) / f"{number}_whole"
-            length = finish(whole, arguments)
-            kills, tries = 0, 0
-            while kills < KILLS:
-                tries += 1
-                broken = Path(folder) / f"{number}_broken{tries}"
-                of_this = list(kill_at_random(broken, arguments, length, KILLS - kills, moments))
-                kills += len(of_this)
-                found = list(differences(result(whole), result(broken)))
-                if "logger=wandb" in arguments:
-                    ids = {json.loads((broken / "status.json").read_text())["wandb_run_id"]}
-                    ids |= {path.name.rpartition("-")[2] for path in (broken / "wandb").glob("offline-run-*")}
-                    found += [f"W&B run ids {sorted(ids)}"] if len(ids) > 1 else []
-                differing += len(found)
-                rows += [{"run": name, **row, "differences": len(found)} for row in of_this]
-                print(f"{name}: {len(of_this)} kills, {len(found)} differences {found[:3] or ''}", flush=True)
-    print(f"{len(rows)} kills, {len(rows)} resumes, {differing} differences")
-    if options.runs == len(RUNS):
-        with (HERE / "survival.csv").open("w", newline="") as file:
-            writer = csv.DictWriter(file, ["run", "seconds_after_start", "stood_at", "differences"])
-            writer.writeheader()
-            writer.writerows(rows)
-    raise SystemExit(differing > 0)
+    chosen = [name for name in RUNS if name in options.runs.split(",")]
+    if unknown := set(options.runs.split(",")) - set(chosen):
+        parser.error(f"--runs={','.join(unknown)}: choose from {', '.join(RUNS)}")
+    moments, rows, failed = random.Random(options.seed), [], []
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary).resolve()
+        source = Run(folder / "source", SOURCE, folder)
+        source.go()
+        for name in chosen:
+            try:
+                rows += killed(name, KILLS[name] if options.kills is None else options.kills, folder, source.directory, moments)
+            except RuntimeError as error:
+                failed.append(name)
+                print(f"{name}: {error}", flush=True)
+            if rows and options.kills is None:
+                write(rows)
+    differing = sum(int(str(row["differences"])) > 0 for row in rows)
+    print(f"{len(rows)} kills, {len(rows) - differing} resumed without a difference; runs that failed: {', '.join(failed) or 'none'}")
+    raise SystemExit(bool(differing or failed))
 
 
 if __name__ == "__main__":

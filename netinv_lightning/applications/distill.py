@@ -34,6 +34,7 @@ from netinv_lightning.inverted_data.progress import teller
 from netinv_lightning.inverted_data.source import Memory, of_noise
 from netinv_lightning.metrics import names
 from netinv_lightning.run_dir import RunDir
+from netinv_lightning.snapshots import Snapshots
 from netinv_lightning.tables import Cell, Table, show, write_table
 from netinv_lightning.tracking import check_logger, log_artifact, log_image, open_loggers
 from netinv_lightning.trainer import check_one_process, make_trainer
@@ -80,10 +81,10 @@ class DistillApplication:
         self.teacher.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         with open_loggers(self.cfg, run_dir) as loggers:
             memory = Memory(app.batch_size, seed, device)
-            adversary = self._adversary(memory, device)
-            student = self._distilled("student", memory.draw, app.steps, loggers, adversary)
+            adversary = self._adversary(memory, device, run_dir.checkpoints)
+            student = self._distilled("student", memory.draw, app.steps, loggers, adversary, run_dir)
             noise = of_noise(self.teacher.spec, app.batch_size, seed, device)
-            control = self._distilled("student of noise", noise, min(app.steps, NOISE_STEPS), [], None)
+            control = self._distilled("student of noise", noise, min(app.steps, NOISE_STEPS), [], None, run_dir)
             metrics = {
                 names.STUDENT_AGREEMENT_FRESH: student.agreement_fresh,
                 names.noise_student("agreement_fresh"): control.agreement_fresh,
@@ -112,21 +113,27 @@ class DistillApplication:
             print(f"student: {path}")
         return metrics
 
-    def _adversary(self, memory: Memory, device: torch.device) -> Adversary | None:
+    def _adversary(self, memory: Memory, device: torch.device, folder: Path) -> Adversary | None:
         """What fills the memory in rounds; without generators the images that the run kept are all that will be in it."""
         app = self.cfg.application
         if not isinstance(self.source, InversionModule):
             memory.add(self.source)
             return None
-        return Adversary(self.source.to(device), memory, self.views, app.adversarial, app.temperature, app.every, self.cfg.seed)
+        module, seed = self.source.to(device), self.cfg.seed
+        return Adversary(module, memory, self.views, app.adversarial, app.temperature, app.every, seed, folder=folder)
 
-    def _distilled(self, told: str, draw: Draw, steps: int, loggers: list[Logger], adversary: Adversary | None) -> Distilled:
+    def _distilled(
+        self, told: str, draw: Draw, steps: int, loggers: list[Logger], adversary: Adversary | None, run_dir: RunDir
+    ) -> Distilled:
         """Trains a student on what `draw` gives, and judges it by the real test images, where there are any."""
         app = self.cfg.application
+        path = run_dir.checkpoints / f"{told.replace(' ', '_')}.ckpt"
+        snapshots = Snapshots(path, run_dir.resuming, app.checkpoint_every, {"adversary": adversary} if adversary else {})
         return distil(
             self.teacher, draw, self._student(), None if self.real is None else self.real.test,
             steps=steps, lr=app.lr, temperature=app.temperature, features=app.features, views=self.views, mix=True, harden=adversary,
             fresh=adversary.fresh if adversary else None, seed=self.cfg.seed, tell=teller(told, steps, loggers, names.STUDENT_LOSS),
+            snapshots=snapshots,
         )  # fmt: skip
 
     def _student(self) -> nn.Module:

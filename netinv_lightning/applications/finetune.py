@@ -30,6 +30,7 @@ from netinv_lightning.inverted_data.progress import teller
 from netinv_lightning.metrics import names
 from netinv_lightning.progress import tell
 from netinv_lightning.run_dir import RunDir
+from netinv_lightning.snapshots import Snapshots
 from netinv_lightning.tables import Cell, Table, show, write_table
 from netinv_lightning.tracking import check_logger, log_artifact, log_image, open_loggers
 from netinv_lightning.trainer import check_one_process, make_trainer
@@ -76,7 +77,7 @@ class FinetuneApplication:
             judged = {"before": self._judge("before", self._copy())}
             for arm in ARMS:
                 if arm != "before" and (arm != "real_adversarial" or app.kind == "adversarial"):
-                    classifier = self._tuned(arm, loggers)
+                    classifier = self._tuned(arm, loggers, run_dir)
                     judged[arm] = self._judge(arm, classifier)
             metrics = {names.finetune(arm, what): value for arm, of in judged.items() for what, value in vars(of).items()}
             metrics[names.SECONDS] = time.perf_counter() - start
@@ -99,7 +100,7 @@ class FinetuneApplication:
         network.load_state_dict(self.frozen.network.state_dict())
         return Classifier(network, self.frozen.spec, like=self.frozen).to(self.device).eval()
 
-    def _tuned(self, arm: str, loggers: list[Logger]) -> Classifier:
+    def _tuned(self, arm: str, loggers: list[Logger], run_dir: RunDir) -> Classifier:
         app, data = self.cfg.application, self.run_cfg.data
         of_arm = {"real": None, "real_adversarial": self.real.train, "inverted": self.inverted}
         return fine_tune(
@@ -107,6 +108,7 @@ class FinetuneApplication:
             steps=app.steps, batch_size=data.batch_size, lr=app.lr, shift=data.shift, flip=data.flip,
             attack=self.attack if app.kind == "adversarial" else None, seed=self.cfg.seed,
             tell=teller(f"fine-tuning {ARMS[arm]}", app.steps, loggers, names.finetune(arm, "loss")),
+            snapshots=Snapshots(run_dir.checkpoints / f"{arm}.ckpt", run_dir.resuming, app.checkpoint_every),
         )  # fmt: skip
 
     def _judge(self, arm: str, classifier: Classifier) -> Judged:

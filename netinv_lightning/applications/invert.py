@@ -32,6 +32,7 @@ from netinv_lightning.figures import confusion_matrix, image_grid
 from netinv_lightning.image_sets import Images, draw_images, write_samples
 from netinv_lightning.inversion.build import METHODS
 from netinv_lightning.inversion.evaluation import Inverter, evaluate
+from netinv_lightning.inversion.kkt import KktInversion
 from netinv_lightning.inversion.module import InversionModule, NonFiniteError, Steps, first_reached, own_randomness
 from netinv_lightning.inversion.pixels import PixelInversion
 from netinv_lightning.inversion.ranks import sum_over_ranks
@@ -39,6 +40,7 @@ from netinv_lightning.metrics import names
 from netinv_lightning.progress import progress
 from netinv_lightning.report import Report, last_losses
 from netinv_lightning.run_dir import RunDir, first_process
+from netinv_lightning.snapshots import Snapshots
 from netinv_lightning.studies.study import Study
 from netinv_lightning.tracking import TABLE_ROWS, check_logger, log_artifact, log_image, log_samples, open_loggers
 from netinv_lightning.trainer import check_trainer, expected_warnings, make_trainer
@@ -49,7 +51,7 @@ log = logging.getLogger(__name__)
 class InvertApplication:
     """Inverts the classifier that `cfg.classifier` names.
 
-    A run of `method=gradient` or `kkt` has no checkpoint: continued, it starts anew, and makes the same images.
+    A resumed run of `method=gradient` starts anew in the same directory, and makes the same images.
     """
 
     best_metric = names.INVERSION_ACCURACY
@@ -86,7 +88,7 @@ class InvertApplication:
                 metrics |= self._train(module, run_dir, loggers)
                 earlier_seconds = module.earlier_seconds if run_dir.resuming else 0.0  # processes that were spawned load it too
             else:
-                self._set_up(module, loggers)
+                self._set_up(module, loggers, run_dir)
             measured, confusion_NN = evaluate(module, app.eval_samples, app.eval_batch_size, self.cfg.seed, self.verifiers)
             if isinstance(module, PixelInversion):  # which makes images as they are asked for
                 metrics |= _costs_of_drawing(module)
@@ -145,7 +147,7 @@ class InvertApplication:
         }
         return costs | _costs_of_reaching(module.reached())
 
-    def _set_up(self, module: PixelInversion, loggers: list[Logger]) -> None:
+    def _set_up(self, module: PixelInversion, loggers: list[Logger], run_dir: RunDir) -> None:
         """Nothing is trained; the Trainer's device and precision are where and how images will be optimised."""
         app = self.cfg.application
         if app.channels_last:
@@ -155,6 +157,8 @@ class InvertApplication:
         trainer = make_trainer(self.cfg, callbacks=[], loggers=[], enable_checkpointing=False)
         module.to(trainer.strategy.root_device)
         module.autocast, module.report = trainer.precision_plugin.forward_context, BatchReport(loggers, module.steps)
+        if isinstance(module, KktInversion):
+            module.snapshots = Snapshots(run_dir.checkpoints / "candidates.ckpt", run_dir.resuming, app.checkpoint_every)
 
     def afterwards(
         self, run_dir: RunDir, loggers: list[Logger], draw: Callable[[int], Images], step: int, known: Mapping[str, float]

@@ -32,7 +32,7 @@ class TrainClassifierApplication:
         if (save_as := cfg.application.save_as) is not None:
             if not save_as.endswith(".safetensors"):
                 raise InputError(f"application.save_as={save_as}: must end in .safetensors")
-            if Path(save_as).exists() and not cfg.application.overwrite:
+            if Path(save_as).exists() and not (cfg.application.overwrite or _saved_by(cfg)):
                 raise InputError(f"application.save_as={save_as}: is there already; give another name, or application.overwrite=true")
         self.training = ClassifierTraining(cfg)
 
@@ -45,14 +45,21 @@ class TrainClassifierApplication:
         split = {"train": training.data.train_indices, "val": training.data.val_indices}
         save_file(split, run_dir.path / "split.safetensors")
         with open_loggers(self.cfg, run_dir) as loggers:
-            metrics = training.run(loggers)
+            checkpoint = run_dir.checkpoints / "last.ckpt"
+            metrics = training.run(loggers, checkpoint, run_dir.resuming, app.checkpoint_every)
             learnt = {names.CLASSIFIER_TRAIN_ACCURACY: training.train_accuracy()}
             for logger in loggers:
                 logger.log_metrics(learnt, training.module.global_step)
             metrics |= learnt
             path = Path(app.save_as) if app.save_as else run_dir.path / "classifier.safetensors"
+            run_dir.record(saves=str(path))
             save_classifier(path, training.network, training.card(path.stem, metrics))
             log_artifact(loggers, "classifier", f"{self.cfg.name}-seed{self.cfg.seed}", path, path.with_suffix(".json"))
         test = metrics.get(names.CLASSIFIER_TEST_ACCURACY, float("nan"))
         print(f"classifier: {path}  accuracy {metrics[names.CLASSIFIER_TRAIN_ACCURACY]:.4f} on training images, {test:.4f} on test images")
         return metrics
+
+
+def _saved_by(cfg: DictConfig) -> bool:
+    """Whether the run that is resumed had begun to write `application.save_as` itself when it was killed."""
+    return cfg.resume is not None and RunDir(Path(cfg.resume)).stored.get("saves") == cfg.application.save_as

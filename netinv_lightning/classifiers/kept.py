@@ -3,9 +3,10 @@
     <kept_in>/<data>_<network>_<hash>/classifier.safetensors, and its card, which tells what was hashed
 
 The card is written last and holds the weights' sha256: without a card that fits there is no classifier, whenever a
-training was killed. Whoever trains holds a lock that the operating system frees when its process dies, so those that
-need the same classifier at the same time wait for it. What is damaged is trained again: its config says all that it
-takes, and no other job of a sweep has to fail for it.
+training was killed; the checkpoint of that training lies beside, and the next run that needs the classifier continues it.
+Whoever trains holds a lock that the operating system frees when its process dies, so those that need the same
+classifier at the same time wait for it. What is damaged is trained again: its config says all that it takes, and no
+other job of a sweep has to fail for it.
 """
 
 from __future__ import annotations
@@ -163,8 +164,10 @@ def _train(cfg: DictConfig, path: Path) -> float:
     facts = determined_by(cfg)
     with _randomness_untouched():
         training = ClassifierTraining(_on_one_device(cfg))
-        metrics = training.run([], plugins=[LightningEnvironment()])
+        checkpoint = path.with_name("training.ckpt")  # of a training that was killed, which continues here, whoever needs it
+        metrics = training.run([], checkpoint, resuming=True, plugins=[LightningEnvironment()])
     save_classifier(path, training.network, {**training.card(path.stem, metrics), "hash": _hash(facts), "determined_by": facts})
+    checkpoint.unlink()
     return metrics[names.TRAINING_SECONDS]
 
 
@@ -201,7 +204,7 @@ def _on_one_device(cfg: DictConfig) -> DictConfig:
     devices = cfg.trainer.get("devices", 1)
     with open_dict(cfg.trainer):
         cfg.trainer.devices = list(devices)[:1] if OmegaConf.is_list(devices) else devices if devices == "one_per_job" else 1
-        cfg.trainer.num_nodes, cfg.trainer.strategy, cfg.trainer.enable_checkpointing = 1, "auto", False
+        cfg.trainer.num_nodes, cfg.trainer.strategy, cfg.trainer.enable_checkpointing = 1, "auto", True
     return cfg
 
 

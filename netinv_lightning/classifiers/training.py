@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import math
 import time
+from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
 import torch.nn.functional as F
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy
 
+from netinv_lightning.checkpointing import Checkpoints
 from netinv_lightning.classifiers.architecture import build_network, reading_keys, spec_with_keys
 from netinv_lightning.classifiers.classifier import Classifier, FrozenClassifier
 from netinv_lightning.classifiers.outputs import AUTO
@@ -24,6 +27,8 @@ from netinv_lightning.data.module import ImageDataModule
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.metrics import names
 from netinv_lightning.progress import progress
+from netinv_lightning.schedules import one_cycle
+from netinv_lightning.snapshots import EVERY
 from netinv_lightning.trainer import expected_warnings, make_trainer
 
 MODULE_KEYS = ("optimizer", "lr", "momentum", "weight_decay", "l1", "label_smoothing", "warmup")
@@ -109,11 +114,30 @@ class ClassifierModule(L.LightningModule):
         else:
             optimizer = torch.optim.AdamW(groups, self.lr)
         steps = self.total_steps or int(self.trainer.estimated_stepping_batches)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.lr, steps, pct_start=self.warmup, cycle_momentum=False)
+        schedule = one_cycle(optimizer, self.lr, steps, self.warmup)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _decayed(self) -> list[Tensor]:
         return [parameter for parameter in self.classifier.parameters() if parameter.ndim > 1]
+
+
+class SoFar(Callback):
+    """Seconds and last metrics of a training, over all processes of a resumed one; part of its checkpoint."""
+
+    def __init__(self) -> None:
+        self.metrics: dict[str, float] = {}
+        self._earlier, self._start = 0.0, time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        return self._earlier + time.perf_counter() - self._start
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        metrics = self.metrics | {name: float(value) for name, value in trainer.callback_metrics.items()}
+        checkpoint["so_far"] = {"seconds": self.seconds, "metrics": metrics}
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        self._earlier, self.metrics = checkpoint["so_far"]["seconds"], checkpoint["so_far"]["metrics"]
 
 
 class ClassifierTraining:
@@ -153,11 +177,14 @@ class ClassifierTraining:
         except ValueError as error:
             raise InputError(f"recipe.{one_line(error)}") from error
 
-    def run(self, loggers: list[Logger], **trainer_defaults: Any) -> dict[str, float]:
+    def run(self, loggers: list[Logger], checkpoint: Path, resuming: bool, every: int = EVERY, **trainer_defaults: Any) -> dict[str, float]:
         """Trains, and measures on the test split.
 
         Args:
             loggers: Where the training's metrics go.
+            checkpoint: The file that the training is kept in.
+            resuming: Whether it continues from that file, where there is one.
+            every: Steps between two checkpoints.
             trainer_defaults: Further arguments of `make_trainer`.
 
         Raises:
@@ -166,21 +193,25 @@ class ClassifierTraining:
         recipe, data, module = self.cfg.recipe, self.data, self.module
         if recipe.channels_last:
             module = module.to(memory_format=torch.channels_last)
+        so_far = SoFar()
         trainer = make_trainer(
             self.cfg,
-            callbacks=progress((names.CLASSIFIER_LOSS, names.CLASSIFIER_VAL_ACCURACY)),
+            callbacks=[
+                *progress((names.CLASSIFIER_LOSS, names.CLASSIFIER_VAL_ACCURACY)),
+                so_far,
+                Checkpoints(checkpoint.parent, every, checkpoint.stem, epochs=True),
+            ],
             loggers=loggers,
             max_epochs=recipe.epochs,
-            enable_checkpointing=False,
             log_every_n_steps=20,
             num_sanity_val_steps=0,
             limit_val_batches=1.0 if len(data.val_indices) else 0,
             **trainer_defaults,
         )
-        start = time.perf_counter()
+        last = checkpoint if resuming and checkpoint.is_file() else None
         with expected_warnings():
-            trainer.fit(module, datamodule=data)
-        metrics = {names.TRAINING_SECONDS: time.perf_counter() - start}
+            trainer.fit(module, datamodule=data, ckpt_path=last, weights_only=True)
+        metrics = {names.TRAINING_SECONDS: so_far.seconds, **so_far.metrics}
         for name, weight in self.network.state_dict().items():
             if not weight.isfinite().all():
                 raise RuntimeError(f"the classifier's {name} is not finite after its training; lower recipe.lr={recipe.lr}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
@@ -18,6 +19,7 @@ from netinv_lightning.data.sources import LOADERS, Split
 from netinv_lightning.data.spec import SPECS, DataSpec, spec_of_classes
 from netinv_lightning.data.splits import split_by_class, stratified_indices
 from netinv_lightning.errors import InputError, nearest
+from netinv_lightning.snapshots import random_state, set_random_state
 
 OWN_IMAGES = ("npz", "image_folder")
 
@@ -38,6 +40,37 @@ class Batches:
         order_n = torch.randperm(n) if self.shuffle else torch.arange(n)
         for indices_B in order_n.split(self.batch_size)[: len(self)]:
             yield self.images_nCHW[indices_B], self.labels_n[indices_B]
+
+
+class TrainingBatches(Batches):
+    """Batches of a training, shuffled anew in every epoch; a resumed training continues in the middle of one.
+
+    Args:
+        split: Images and labels.
+        batch_size: Images per batch.
+        state: What `state` returned for the training that is resumed; None for a new one.
+    """
+
+    def __init__(self, split: Split, batch_size: int, state: dict[str, Any] | None = None) -> None:
+        super().__init__(split, batch_size, shuffle=True, drop_last=True)
+        self._earlier, self._order_n, self._taken = state, torch.empty(0, dtype=torch.long), 0
+
+    def __iter__(self) -> Iterator[Split]:
+        earlier, self._earlier, self._taken = self._earlier, None, 0
+        if earlier is not None:
+            set_random_state(earlier["random"])
+        if earlier is not None and len(earlier["order"]):
+            self._order_n, self._taken = earlier["order"], earlier["taken"]
+        else:
+            self._order_n = torch.randperm(len(self.labels_n))
+        for indices_B in self._order_n.split(self.batch_size)[self._taken : len(self)]:
+            self._taken += 1
+            yield self.images_nCHW[indices_B], self.labels_n[indices_B]
+
+    def state(self, epoch_is_over: bool) -> dict[str, Any]:
+        """The epoch's order of images, how many batches are taken, and the global randomness, which draws all that follows."""
+        order_n = self._order_n[:0] if epoch_is_over else self._order_n
+        return {"order": order_n, "taken": 0 if epoch_is_over else self._taken, "random": random_state()}
 
 
 class ImageDataModule(L.LightningDataModule):
@@ -126,10 +159,20 @@ class ImageDataModule(L.LightningDataModule):
         unused_n = torch.ones(n, dtype=torch.bool)
         unused_n[self.train_indices] = False
         self.unused = _take(train, unused_n)
+        self._batches: TrainingBatches | None = None
+        self._earlier: dict[str, Any] | None = None
 
-    def train_dataloader(self) -> Batches:
+    def train_dataloader(self) -> TrainingBatches:
         # A last batch of one image would leave BatchNorm without statistics.
-        return Batches(self.train, self.batch_size, shuffle=True, drop_last=True)
+        self._batches, self._earlier = TrainingBatches(self.train, self.batch_size, self._earlier), None
+        return self._batches
+
+    def state_dict(self) -> dict[str, Any]:
+        """Part of a training's checkpoint; Lightning asks for it."""
+        return {} if self._batches is None or self.trainer is None else self._batches.state(self.trainer.is_last_batch)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._earlier = state_dict or None
 
     def val_dataloader(self) -> Batches:
         return Batches(self.val, 1000, shuffle=False)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,6 +25,7 @@ from netinv_lightning.inversion.objective import Objective
 from netinv_lightning.inversion.pixels import PixelInversion
 from netinv_lightning.inversion.ranks import Stream
 from netinv_lightning.inversion.stationarity import best_scale, decayed_weights, margin_gradients, stationarity
+from netinv_lightning.snapshots import Snapshots
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,7 @@ class KktInversion(PixelInversion):
             raise ValueError(f"final_sharpness={final_sharpness}: must be method.sharpness={sharpness} or more")
         self.candidates, self.multiplier_lr, self.seed = candidates, multiplier_lr, seed
         self.sharpness, self.final_sharpness = sharpness, final_sharpness
+        self.snapshots = Snapshots()  # nothing is kept unless the caller says where
         self._reconstruction: Reconstruction | None = None
 
     def draw(self, condition: Condition, g: int = 0) -> Tensor:
@@ -112,16 +115,13 @@ class KktInversion(PixelInversion):
     def reconstruct(self) -> Reconstruction:
         """All candidates; made once."""
         if self._reconstruction is None:
-            start, passes = time.perf_counter(), self.classifier.passes
-            forwards, backwards = passes.forwards, passes.backwards
             self._reconstruction = self._explain()
-            self.images, self.seconds = self.candidates, time.perf_counter() - start
-            self.forwards, self.backwards = passes.forwards - forwards, passes.backwards - backwards
         return self._reconstruction
 
     @torch.enable_grad()
     def _explain(self) -> Reconstruction:
         classifier, spec, M, K = self.classifier, self.classifier.spec, self.candidates, self.steps
+        begun = time.perf_counter(), classifier.passes.forwards, classifier.passes.backwards
         weights = decayed_weights(classifier)
         label_M = torch.arange(M, device=self.device) % spec.num_classes
         noise_MCHW = Stream(self.seed, self.device).normal(M, spec.channels, spec.image_size, spec.image_size)
@@ -135,22 +135,57 @@ class KktInversion(PixelInversion):
         )
         highest = [group["lr"] for group in optimizer.param_groups]
         self.batches += 1
-        recent: list[Tensor] = []
-        start = time.perf_counter()
-        for step in range(1, K + 1):
-            for group, lr in zip(optimizer.param_groups, highest, strict=True):
-                group["lr"] = lr * self._share_of_lr(step)
-            sharpness = self.sharpness * (self.final_sharpness / self.sharpness) ** ((step - 1) / K)
-            gradients, logits_MN = margin_gradients(classifier, x_MCHW, label_M, log_M.exp(), sharpness)
-            loss = stationarity(weights, gradients)
-            x_MCHW.grad, log_M.grad = torch.autograd.grad(loss, [x_MCHW, log_M])
-            optimizer.step()
-            with torch.no_grad():
-                x_MCHW.clamp_(0, 1)
-                accuracy = (logits_MN.argmax(dim=1) == label_M).float().mean()
-                recent.append(torch.stack([loss, loss, accuracy]))
-            self.step_seconds.append(time.perf_counter() - start)
-            if step % self.log_every == 0 or step == K:
-                self._tell(step, torch.stack(recent).cpu(), M)
-                recent.clear()
+        state = _Candidates(self, x_MCHW, log_M, begun)
+        with self.snapshots.kept(K, candidates=state, optimizer=optimizer) as (earlier, done):
+            for step in range(earlier + 1, K + 1):
+                for group, lr in zip(optimizer.param_groups, highest, strict=True):
+                    group["lr"] = lr * self._share_of_lr(step)
+                sharpness = self.sharpness * (self.final_sharpness / self.sharpness) ** ((step - 1) / K)
+                gradients, logits_MN = margin_gradients(classifier, x_MCHW, label_M, log_M.exp(), sharpness)
+                loss = stationarity(weights, gradients)
+                x_MCHW.grad, log_M.grad = torch.autograd.grad(loss, [x_MCHW, log_M])
+                optimizer.step()
+                with torch.no_grad():
+                    x_MCHW.clamp_(0, 1)
+                    accuracy = (logits_MN.argmax(dim=1) == label_M).float().mean()
+                    state.recent.append(torch.stack([loss, loss, accuracy]).detach())
+                self.step_seconds.append(state.costs()[0])
+                if step % self.log_every == 0 or step == K:
+                    self._tell(step, torch.stack(state.recent).cpu(), M)
+                    state.recent.clear()
+                done(step)
+        self.images, (self.seconds, self.forwards, self.backwards) = M, state.costs()
         return Reconstruction(x_MCHW.detach(), label_M, log_M.detach().exp())
+
+
+class _Candidates:
+    """The part of a checkpoint that an optimiser does not hold: pixels, multipliers, what is not logged yet, and costs.
+
+    Args:
+        inversion: Whose lists of accuracies and seconds go on.
+        x_MCHW: Pixels.
+        log_M: Logarithms of the multipliers.
+        begun: When the optimisation began, and the forward and backward passes counted until then.
+    """
+
+    def __init__(self, inversion: KktInversion, x_MCHW: Tensor, log_M: Tensor, begun: tuple[float, int, int]) -> None:
+        self.inversion, self.x_MCHW, self.log_M, self.begun = inversion, x_MCHW, log_M, begun
+        self.recent: list[Tensor] = []
+
+    def costs(self) -> tuple[float, int, int]:
+        """Seconds, forward and backward passes, over all processes of a resumed run."""
+        passes, (seconds, forwards, backwards) = self.inversion.classifier.passes, self.begun
+        return time.perf_counter() - seconds, passes.forwards - forwards, passes.backwards - backwards
+
+    def state_dict(self) -> dict[str, Any]:
+        lists = {"accuracies": self.inversion.accuracies, "step_seconds": self.inversion.step_seconds, "recent": self.recent}
+        return {"pixels": self.x_MCHW.detach(), "log_multipliers": self.log_M.detach(), "costs": list(self.costs()), **lists}
+
+    @torch.no_grad()
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.x_MCHW.copy_(state_dict["pixels"])
+        self.log_M.copy_(state_dict["log_multipliers"])
+        self.recent[:] = [values_V.to(self.log_M.device) for values_V in state_dict["recent"]]
+        self.inversion.accuracies, self.inversion.step_seconds = state_dict["accuracies"], state_dict["step_seconds"]
+        (seconds, forwards, backwards), passes = state_dict["costs"], self.inversion.classifier.passes
+        self.begun = time.perf_counter() - seconds, passes.forwards - forwards, passes.backwards - backwards

@@ -92,6 +92,12 @@ class Stream:
     def state(self, state: Tensor) -> None:
         self.source.set_state(state.cpu())
 
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"state": self.state}
+
+    def load_state_dict(self, state_dict: dict[str, Tensor]) -> None:
+        self.state = state_dict["state"]
+
     def __getstate__(self) -> tuple[int, str, bytes]:
         # torch.Generator pickles its state as a shared-memory tensor that is gone before a spawned process opens it.
         return self.seed, str(self.source.device), self.state.numpy().tobytes()

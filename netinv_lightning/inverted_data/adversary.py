@@ -11,6 +11,7 @@ Shape suffixes: B batch, n images, N classes, Z latent, C channels, H height, W 
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -50,6 +51,7 @@ class Adversary:
         every: Steps of the student between two rounds.
         seed: Of first stages, latents and views.
         images: Of a round's batch; each step but the first ones leaves so many.
+        folder: Where the images of the memory are written when the state is kept.
     """
 
     def __init__(
@@ -62,12 +64,25 @@ class Adversary:
         every: int,
         seed: int = 0,
         images: int = IMAGES,
+        folder: Path | None = None,
     ) -> None:
         self.module, self.memory, self.views, self.weight = module, memory, views, weight
         self.temperature, self.every, self.seed, self.images = temperature, every, seed, images
         self.stream = Stream(seed, module.device)
         self.objective = Objective(TERMS)
         self.rounds = 0
+        self.folder = folder
+
+    def state_dict(self) -> dict[str, Any]:
+        assert self.folder is not None
+        generators = self.module.generators.state_dict()
+        return {"rounds": self.rounds, "generators": generators, "stream": self.stream.state, "images": self.memory.keep(self.folder)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        assert self.folder is not None
+        self.rounds, self.stream.state = state_dict["rounds"], state_dict["stream"]
+        self.module.generators.load_state_dict(state_dict["generators"])
+        self.memory.restore(self.folder, state_dict["images"])
 
     def __call__(self, step: int, student: Classifier) -> None:
         """Makes a round's images where one is due; the student is left as it is."""

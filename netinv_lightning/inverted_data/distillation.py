@@ -9,7 +9,7 @@ Shape suffixes: B batch, n images, C channels, H height, W width, N classes, D f
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +22,8 @@ from netinv_lightning.float32 import in_float32
 from netinv_lightning.inversion.augmentation import Augmentation
 from netinv_lightning.inversion.module import own_randomness
 from netinv_lightning.inversion.ranks import Stream
+from netinv_lightning.schedules import one_cycle
+from netinv_lightning.snapshots import Snapshots, Stateful
 
 Draw = Callable[[int], Tensor]
 """From the number of a batch to images [B, C, H, W] in [0, 1]."""
@@ -75,6 +77,7 @@ def distil(
     seed: int = 0,
     tell: Tell | None = None,
     autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
+    snapshots: Snapshots | None = None,
 ) -> Distilled:
     """Trains `student` to answer as `teacher` does, on what `draw` gives, and then judges it.
 
@@ -98,6 +101,7 @@ def distil(
         seed: Of views and dropout.
         tell: Is told each step and its loss.
         autocast: Makes the context in which the networks run.
+        snapshots: Keep the training, so that it can be resumed; what `harden` changes has to be among their further parts.
 
     Returns:
         The student and its numbers.
@@ -111,10 +115,13 @@ def distil(
         hint = Hint(teacher, classifier).to(device) if features else None
     trained = [*classifier.parameters(), *(hint.parameters() if hint else ())]
     optimizer = torch.optim.AdamW(trained, lr, weight_decay=WEIGHT_DECAY)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, steps, pct_start=RISE, cycle_momentum=False)
-    with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.enable_grad():
+    schedule = one_cycle(optimizer, lr, steps, RISE)
+    parts: dict[str, Stateful] = {"student": classifier, "optimizer": optimizer, "schedule": schedule, "stream": stream}
+    parts |= {} if hint is None else {"hint": hint}
+    with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.enable_grad(), ExitStack() as stack:
         torch.manual_seed(seed)
-        for step in range(steps):
+        first, done = stack.enter_context((snapshots or Snapshots()).kept(steps, **parts))
+        for step in range(first, steps):
             if harden is not None:
                 harden(step, classifier)
             x_BCHW = draw(step)
@@ -132,6 +139,7 @@ def distil(
             schedule.step()
             if tell is not None:
                 tell(step + 1, float(loss.detach()))
+            done(step + 1)
     classifier.eval()
     fresh_nCHW = torch.cat([draw(steps + number) for number in range(FRESH_BATCHES)]) if fresh is None else fresh(classifier)
     agreement_fresh = share_equal(predicted(classifier, fresh_nCHW), predicted(teacher, fresh_nCHW))

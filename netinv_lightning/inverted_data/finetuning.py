@@ -6,6 +6,7 @@ Shape suffixes: B batch, n images, m inverted images, C channels, H height, W wi
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +19,8 @@ from netinv_lightning.inversion.perturbation import Perturbation
 from netinv_lightning.inversion.ranks import Stream
 from netinv_lightning.inverted_data.distillation import answers, unit_range
 from netinv_lightning.metrics.detection import calibration
+from netinv_lightning.schedules import one_cycle
+from netinv_lightning.snapshots import Snapshots, Stateful
 
 MOMENTUM = 0.9
 WEIGHT_DECAY = 5e-4
@@ -61,6 +64,7 @@ def fine_tune(
     attack: Perturbation | None = None,
     seed: int = 0,
     tell: Callable[[int, float], None] | None = None,
+    snapshots: Snapshots | None = None,
 ) -> Classifier:
     """Goes on training `classifier`, in place: SGD with Nesterov momentum, one-cycle learning rate, cross-entropy.
 
@@ -79,6 +83,7 @@ def fine_tune(
         attack: Perturbs the images of `extra`, against the classifier as it stands; None leaves them as they are.
         seed: Of batches, augmentation, dropout and attack.
         tell: Is told each step and its loss.
+        snapshots: Keep the training, so that it can be resumed.
     """
     device = classifier.mean_C11.device
     classifier.to(memory_format=torch.channels_last).train().requires_grad_(True)  # type: ignore[call-overload]
@@ -86,15 +91,17 @@ def fine_tune(
     plain = [weight for weight in classifier.parameters() if weight.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": WEIGHT_DECAY}, {"params": plain, "weight_decay": 0.0}]
     optimizer = torch.optim.SGD(groups, lr, MOMENTUM, nesterov=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, steps, pct_start=RISE, cycle_momentum=False)
+    schedule = one_cycle(optimizer, lr, steps, RISE)
     of_extra = 0 if extra is None else round(share * batch_size)
-    source, stream = torch.Generator().manual_seed(seed), Stream(seed, device)
-    with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.enable_grad():
+    batches, stream = Stream(seed), Stream(seed, device)
+    parts: dict[str, Stateful] = {"classifier": classifier, "optimizer": optimizer, "schedule": schedule}
+    with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.enable_grad(), ExitStack() as stack:
         torch.manual_seed(seed)
-        for step in range(steps):
-            x_BCHW, label_B = _batch(real, batch_size - of_extra, source, device)
+        first, done = stack.enter_context((snapshots or Snapshots()).kept(steps, **parts, batches=batches, stream=stream))
+        for step in range(first, steps):
+            x_BCHW, label_B = _batch(real, batch_size - of_extra, batches.source, device)
             if extra is not None and of_extra:
-                extra_BCHW, extra_B = _batch(extra, of_extra, source, device)
+                extra_BCHW, extra_B = _batch(extra, of_extra, batches.source, device)
                 if attack is not None:
                     extra_BCHW = _attacked(classifier, extra_BCHW, extra_B, attack, stream)
                 x_BCHW, label_B = torch.cat([x_BCHW, extra_BCHW]), torch.cat([label_B, extra_B])
@@ -106,6 +113,7 @@ def fine_tune(
             schedule.step()
             if tell is not None:
                 tell(step + 1, float(loss.detach()))
+            done(step + 1)
     return classifier.eval().requires_grad_(False)
 
 

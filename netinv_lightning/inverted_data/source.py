@@ -7,12 +7,15 @@ Shape suffixes: B batch, n images, C channels, H height, W width.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from torch import Tensor
 
 from netinv_lightning.data.spec import DataSpec
 from netinv_lightning.inversion.module import own_randomness
 from netinv_lightning.inverted_data.distillation import Draw
+from netinv_lightning.snapshots import write_tensors
 
 SEEDS_APART = 1_000_003  # between the streams of two seeds: no two of them share a batch
 
@@ -31,6 +34,7 @@ class Memory:
     def __init__(self, batch_size: int, seed: int, device: torch.device) -> None:
         self.batch_size, self.seed, self.device = batch_size, seed, device
         self._parts: list[Tensor] = []
+        self._kept = 0  # images that `keep` has written
 
     def __len__(self) -> int:
         return sum(len(part) for part in self._parts)
@@ -45,6 +49,20 @@ class Memory:
     def add(self, x_BCHW: Tensor) -> None:
         """Keeps images in [0, 1], rounded to the 256 levels of a picture."""
         self._parts.append((x_BCHW.detach() * 255).round().byte().cpu())
+
+    def keep(self, folder: Path) -> int:
+        """Writes the images that came since the last call to a file of their own; returns how many there are in all."""
+        if len(self) > self._kept:
+            write_tensors(self.images_nCHW[self._kept :].clone(), folder / f"memory_{self._kept}.pt")
+            self._kept = len(self)
+        return self._kept
+
+    def restore(self, folder: Path, count: int) -> None:
+        """Reads the first `count` images that `keep` wrote."""
+        self._parts = []
+        while len(self) < count:
+            self._parts.append(torch.load(folder / f"memory_{len(self)}.pt", weights_only=True))
+        self._kept = count
 
     def draw(self, number: int) -> Tensor:
         """Images [B, C, H, W] in [0, 1]; the seed, the batch's number and what is in memory decide them."""
