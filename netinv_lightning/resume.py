@@ -92,7 +92,8 @@ def resumed_config(cfg: DictConfig, overrides: list[str]) -> DictConfig:
     given = [override.split("=")[0] for override in overrides if not override.startswith("resume=")]
     if all(not key.startswith(("+", "~")) and not _is_group(saved, key) for key in given):  # a few keys on top of the saved config
         resumed = saved.copy()
-        refused = [key for key in given if _fixed(key, saved) and "_target_" not in key]
+        changed = [key for key in given if OmegaConf.select(saved, key) != OmegaConf.select(cfg, key)]
+        refused = [key for key in changed if _fixed(key, saved) and "_target_" not in key]
         for key in given:
             OmegaConf.update(resumed, key, OmegaConf.select(cfg, key))
     else:  # the whole command again

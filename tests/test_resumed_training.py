@@ -62,6 +62,12 @@ def interrupt(monkeypatch: pytest.MonkeyPatch) -> Interrupt:
     return at
 
 
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files that a run's config names outside the working directory are written by a command that names them only."""
+    monkeypatch.chdir(tmp_path)
+
+
 def resume(broken: Path) -> None:
     given = [f"resume={broken}"]
     run(resumed_config(netinv_lightning.compose(given), given), broken, resuming=True)

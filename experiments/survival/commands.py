@@ -36,11 +36,11 @@ INVERSIONS = {
 """Ten makes of `application=invert`."""
 TRAINING = {
     "train_classifier": [
-        "application=train_classifier", "data=mnist5k", "classifier=mlp", "recipe.epochs=6", "data.batch_size=32", "data.shift=2",
+        "application=train_classifier", "data=mnist5k", "classifier=mlp", "recipe.epochs=4", "data.batch_size=32", "data.shift=2",
         "application.checkpoint_every=40",
     ],
     "distill": [
-        "application=distill", "application.run={source}", *STUDENT, "application.steps=60", "application.batch_size=16",
+        "application=distill", "application.run={source}", *STUDENT, "application.steps=40", "application.batch_size=16",
         "application.every=20", "application.checkpoint_every=10", "data=mnist5k",
     ],
     "finetune": [

@@ -43,6 +43,7 @@ FORKED = get_context("forkserver")
 APPLICATIONS = ("audit", "distill", "finetune", "detect_ood", "benchmark")
 FORKED.set_forkserver_preload(["netinv_lightning.run", *(f"netinv_lightning.applications.{name}" for name in APPLICATIONS)])
 NETINV = [sys.executable, "-W", "ignore", "-m", "netinv_lightning.run"]
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
 
 
 class Run:
@@ -67,14 +68,14 @@ class Run:
         command = [f"resume={self.directory}"] if begun else [*self.arguments, f"hydra.run.dir={self.directory}"]
         if fresh:
             with self.told.open("w") as told:
-                process = subprocess.Popen([*NETINV, *command], cwd=ROOT, stdout=told, stderr=told)
+                process = subprocess.Popen([*NETINV, *command], cwd=self.directory.parent, env=ENVIRONMENT, stdout=told, stderr=told)
                 try:
                     status: int | None = process.wait(kill_after)
                 except subprocess.TimeoutExpired:
                     process.kill()
                     status = process.wait()
         else:
-            forked = FORKED.Process(target=_netinv, args=(command, self.told))
+            forked = FORKED.Process(target=_netinv, args=(command, self.told, self.directory.parent))
             forked.start()
             forked.join(kill_after)
             if forked.is_alive():
@@ -99,14 +100,14 @@ class Run:
         return f"checkpoint {kept[-1].stem} of step {state['global_step' if 'global_step' in state else 'step']}"
 
 
-def _netinv(command: Sequence[str], told: Path) -> None:
-    """What a forked process does: the command, its output in a file."""
+def _netinv(command: Sequence[str], told: Path, folder: Path) -> None:
+    """What a forked process does: the command in `folder`, its output in the file `told`."""
     from netinv_lightning.run import main
 
     with told.open("w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    os.chdir(ROOT)
+    os.chdir(folder)
     warnings.simplefilter("ignore")
     sys.argv = ["netinv", *command]
     main()
