@@ -190,7 +190,7 @@ def test_resume_names_only_the_keys_that_were_given(compose: Compose, job_dir: P
 def left_behind(job_dir: Path, cfg: DictConfig, state: str) -> None:
     """Writes what `resume=` reads of a run."""
     job_dir.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(cfg, job_dir / "config.yaml")
+    OmegaConf.save(cfg, job_dir / "config.yaml", resolve=True)
     RunDir(job_dir).record(state=state)
 
 

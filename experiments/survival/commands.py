@@ -31,7 +31,7 @@ INVERSIONS = {
     "nine terms": ["loss=reconstruction", "conditioning.vectors=hot", "application.steps=20"],
     "adversarial perturbation": ["+loss.kl_perturbed={weight: 1}", "perturbation.direction=adversarial", "perturbation.norm=l2"],
     "W&B offline": ["logger=wandb", "logger.mode=offline"],
-    "another seed, much dropout": ["seed=11", "generator.dropout=0.5", "application.sampling_batch_norm=batch"],
+    "another seed and much dropout": ["seed=11", "generator.dropout=0.5", "application.sampling_batch_norm=batch"],
 }
 """Ten makes of `application=invert`."""
 TRAINING = {
