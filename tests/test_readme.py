@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
 
 from netinv_lightning.application_keys import APPLICATION_KEYS
-from netinv_lightning.config import CONF, register
+from netinv_lightning.config import CONF, METHOD_KEYS, Config, register
 from netinv_lightning.config_check import check
 from netinv_lightning.run import COMMANDS
 
@@ -20,6 +21,17 @@ MANUAL = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PAGES = [*MANUAL, *sorted((ROOT / "experiments").rglob("*.md"))]
 OTHER_WORDS = ("retry", "--help", "--cfg", "-sc", *COMMANDS)
 """First words after `netinv` that do not compose a config."""
+
+GROUPS = {
+    "application": {field.name for schema in APPLICATION_KEYS.values() for field in fields(schema)},
+    "method": {field.name for schema in METHOD_KEYS.values() for field in fields(schema)},
+    **{
+        field.name: {key.name for key in fields(field.default_factory())}
+        for field in fields(Config)
+        if field.default_factory is not MISSING and is_dataclass(field.default_factory)
+    },
+}
+"""The keys of each group that the schema describes."""
 
 
 def commands() -> list[str]:
@@ -60,6 +72,17 @@ def test_every_application_has_a_page_and_a_command() -> None:
     for name in APPLICATION_KEYS:
         assert f"](docs/applications/{name}.md)" in readme
         assert f"application={name}" in composed or name in ("invert", "benchmark"), name  # those have recipes
+
+
+def keys() -> set[tuple[str, str]]:
+    """The config keys that the manual names in inline code, such as `application.steps`, by group; file names are left out."""
+    text = "\n".join(page.read_text() for page in MANUAL)
+    return set(re.findall(rf"`[+~]?({'|'.join(GROUPS)})\.(?!py`|json`|safetensors`)(\w+)[^`]*`", text))
+
+
+def test_every_key_in_the_text_exists() -> None:
+    assert len(keys()) > 60
+    assert [f"{group}.{key}" for group, key in keys() if key not in GROUPS[group] and not key.endswith("_")] == []
 
 
 def targets(page: Path) -> list[str]:
