@@ -39,40 +39,40 @@ wheel-check: $(STAMP)  ## sdist, wheel from it, fresh environment, run from anot
 	$(BIN)/python tests/wheel_check.py
 
 bench: $(STAMP)  ## speed, as ratios of one run
-	$(BIN)/python experiments/bench/bench.py
+	$(BIN)/python -m experiments.bench.bench
 
 zoo: $(STAMP)  ## train the zoo's classifiers again (needs NETINV_DATA; hours)
 	for name in $(ZOO); do $(RUN) +experiment=zoo/$$name application.overwrite=true || exit 1; done
 
 results: $(STAMP)  ## the inversion accuracies of experiments/inversion_accuracy, 4 data sets x 3 seeds
-	$(BIN)/python experiments/inversion_accuracy/run.py
+	$(BIN)/python -m experiments.inversion_accuracy.run
 
 natural: $(STAMP)  ## the papers' objective against loss=natural, 4 data sets x 3 seeds, and without each part
-	$(BIN)/python experiments/natural_images/run.py
+	$(BIN)/python -m experiments.natural_images.run
 
 conditioning: $(STAMP)  ## label, vector, matrix and vector-matrix conditioning compared, 2 data sets x 3 seeds
 	$(RUN) +experiment=conditioning
 
 interpretability: $(STAMP)  ## what the inverted features show, 4 data sets x 3 seeds, and clusters over the cosine weight
-	$(BIN)/python experiments/interpretability/run.py
+	$(BIN)/python -m experiments.interpretability.run
 
 ood: $(STAMP)  ## out-of-distribution detection, the papers' pairs and more, 3 seeds (needs NETINV_DATA; hours)
-	$(BIN)/python experiments/ood/run.py
+	$(BIN)/python -m experiments.ood.run
 
 reconstruction: $(STAMP)  ## what classifiers give away: objectives, sizes, factors, 3 seeds (needs NETINV_DATA; hours)
-	$(BIN)/python experiments/reconstruction/run.py
+	$(BIN)/python -m experiments.reconstruction.run
 
 training-size: $(STAMP)  ## Figure 5, the size curve, MLP against CNN, 3 seeds (needs NETINV_DATA; hours)
-	$(BIN)/python experiments/training_size/run.py
+	$(BIN)/python -m experiments.training_size.run
 
 zoo-audit: $(STAMP)  ## the audit of every classifier of the zoo, 3 seeds (needs NETINV_DATA; hours)
-	$(BIN)/python experiments/zoo_audit/run.py
+	$(BIN)/python -m experiments.zoo_audit.run
 
 inverted-data: $(STAMP)  ## students without data, counterfeits, fine-tuning, 3 seeds (needs NETINV_DATA; hours)
-	$(BIN)/python experiments/inverted_data/run.py
+	$(BIN)/python -m experiments.inverted_data.run
 
 schematics: $(STAMP)  ## Figures 1 and 4 of the paper, with real parts
-	$(BIN)/python experiments/schematics/run.py
+	$(BIN)/python -m experiments.schematics.run
 
 retry: $(STAMP)  ## run what is not done of a sweep: make retry SWEEP=sweeps/mnist_invert/STAMP
 	$(RUN) retry $(SWEEP)

@@ -1,7 +1,7 @@
-"""Jobs of an experiment: two at a time, one core each, and none twice.
+"""Run the jobs of an experiment: two at a time, one core each, and each job only once.
 
-A command is forked from a process that has the libraries loaded, which would take it twenty seconds. A job whose rows are in the
-experiment's results.csv already is not run again; remove the file to start anew.
+Each job is forked from a server process that has already imported the libraries, which saves about twenty seconds per job. A job is
+skipped if results.csv of the experiment has its rows; remove the file to start again.
 """
 
 from __future__ import annotations
@@ -12,39 +12,47 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import cache
 from multiprocessing import get_context
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
-os.environ["OMP_NUM_THREADS"] = "1"  # torch reads it when it is loaded
-FORKED = get_context("forkserver")
-FORKED.set_forkserver_preload(["netinv_lightning.run", "netinv_lightning.applications.audit"])
 Row = dict[str, Any]
 
 
+@cache
+def fork_server() -> ForkServerContext:
+    """Return the context of processes that start with the libraries imported and use one thread."""
+    os.environ["OMP_NUM_THREADS"] = "1"  # torch reads it when it is imported
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["netinv_lightning.run", "netinv_lightning.applications.audit"])
+    return context
+
+
 def netinv(*overrides: str) -> Path:
-    """Runs the command on one core; gives the run directory.
+    """Run the command `netinv` on one core and return the run directory.
 
     Raises:
-        RuntimeError: if it fails, with the end of what it told.
+        RuntimeError: If the command fails; the message ends with the last 500 characters of its error output.
     """
-    with TemporaryDirectory() as told:
-        command = FORKED.Process(target=_command, args=(overrides, told))
+    with TemporaryDirectory() as log_dir:
+        command = fork_server().Process(target=_command, args=(overrides, log_dir))
         command.start()
         command.join()
         if command.exitcode:
-            raise RuntimeError(f"{' '.join(overrides)}: {Path(told, 'stderr').read_text().strip()[-500:]}")
-        return Path(Path(told, "stdout").read_text().splitlines()[-1])
+            raise RuntimeError(f"{' '.join(overrides)}: {Path(log_dir, 'stderr').read_text().strip()[-500:]}")
+        return Path(Path(log_dir, "stdout").read_text().splitlines()[-1])
 
 
-def _command(overrides: Sequence[str], told: str) -> None:
-    """What a forked process does: the command, its two streams in files of the directory `told`."""
+def _command(overrides: Sequence[str], log_dir: str) -> None:
+    """Run the command in a forked process, with its two output streams in files of `log_dir`."""
     from netinv_lightning.run import main
 
     for stream in (sys.stdout, sys.stderr):
-        with open(Path(told, stream.name.strip("<>")), "w") as file:
+        with open(Path(log_dir, stream.name.strip("<>")), "w") as file:
             os.dup2(file.fileno(), stream.fileno())
     os.chdir(ROOT)
     warnings.simplefilter("ignore")
@@ -53,27 +61,31 @@ def _command(overrides: Sequence[str], told: str) -> None:
 
 
 def read_rows(results: Path) -> list[Row]:
+    """Return the rows of a CSV file, or none if the file does not exist."""
     if not results.exists():
         return []
     with results.open() as file:
         return list(csv.DictReader(file))
 
 
-def run_missing(results: Path, keys: Sequence[str], jobs: Iterable[tuple[Any, ...]], one: Callable[..., list[Row]]) -> list[Row]:
-    """Runs every job that `results` has no row of, and writes its rows there at once.
+def run_missing(
+    results: Path, keys: Sequence[str], jobs: Iterable[tuple[Any, ...]], one: Callable[..., list[Row]], at_once: int = 2
+) -> list[Row]:
+    """Run every job that has no row in `results`, and write its rows there as soon as it ends.
 
     Args:
         results: The CSV file.
-        keys: Columns that name a job, one for each value of its tuple.
-        jobs: The jobs; each is handed to `one` value by value.
-        one: Runs a job; gives its rows, which hold `keys` and all have the same columns.
+        keys: The columns that identify a job, one for each value of its tuple.
+        jobs: The jobs; the values of each are the arguments of `one`.
+        one: Runs one job and returns its rows, which have the columns `keys` and all the same further columns.
+        at_once: How many jobs run at a time.
 
     Returns:
-        All rows, also those of before.
+        All rows, including those that were in the file before.
     """
     rows = read_rows(results)
     done = {tuple(str(row[key]) for key in keys) for row in rows}
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(at_once) as pool:
         running = {pool.submit(one, *job): job for job in jobs if tuple(map(str, job)) not in done}
         for future in as_completed(running):
             try:

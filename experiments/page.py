@@ -1,23 +1,70 @@
-"""What the pages of experiments show of results.csv: the values of a number over the seeds, and tables of them."""
+"""Tables of results.csv in the page of an experiment, and the command line that all experiments share."""
 
 from __future__ import annotations
 
+import argparse
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from statistics import mean, stdev
+from typing import Any
 
-from jobs import Row
+from experiments.jobs import Row, read_rows, run_missing
 
 
 def pick(rows: list[Row], number: str, **where: str) -> list[float]:
-    """The values of a number, by seed, of the rows whose columns have the values `where`."""
-    where["number"] = number
-    chosen = [row for row in rows if all(row[column] == value for column, value in where.items())]
+    """Return the values of a number, in the order of the seeds, from the rows whose columns have the values `where`."""
+    chosen = [row for row in rows if row["number"] == number and all(row[column] == value for column, value in where.items())]
     return [float(row["value"]) for row in sorted(chosen, key=lambda row: int(row["seed"]))]
 
 
-def shown(values: list[float]) -> str:
-    """Mean and spread over the seeds."""
-    return f"{mean(values):.3f} ± {stdev(values):.3f}" if len(values) > 1 else "".join(f"{value:.3f}" for value in values) or "-"
+def shown(values: Sequence[float], digits: int = 3) -> str:
+    """Return mean ± standard deviation over the seeds; of one seed its value, of none a dash."""
+    if len(values) > 1:
+        return f"{mean(values):.{digits}f} ± {stdev(values):.{digits}f}"
+    return "".join(f"{value:.{digits}f}" for value in values) or "-"
 
 
 def markdown(columns: list[str], lines: list[list[str]]) -> str:
+    """Return a Markdown table."""
     return "\n".join(f"| {' | '.join(line)} |" for line in (columns, ["---"] * len(columns), *lines)) + "\n"
+
+
+def with_tables(page: str, tables: dict[str, str]) -> str:
+    """Return a page in which each table, between `<!-- table: NAME -->` and `<!-- end -->`, is the one of that name.
+
+    Raises:
+        ValueError: If a table has no place in the page, or a place no table.
+    """
+    places = re.compile(r"(?<=<!-- table: )([\w-]+) -->\n.*?(?=<!-- end -->)", re.DOTALL)
+    if sorted(found := places.findall(page)) != sorted(tables):
+        raise ValueError(f"the page has places for the tables {found}, the script makes {list(tables)}")
+    return places.sub(lambda place: f"{place[1]} -->\n{tables[place[1]]}", page)
+
+
+def run_experiment(
+    description: str | None,
+    folder: Path,
+    keys: Sequence[str],
+    jobs: Iterable[tuple[Any, ...]],
+    one: Callable[..., list[Row]],
+    tables: Callable[[list[Row]], dict[str, str]],
+    at_once: int = 2,
+) -> None:
+    """Parse the command line, run the missing jobs, and write the tables into README.md.
+
+    Args:
+        description: The docstring of the script; its first line is shown by `--help`.
+        folder: The folder of the experiment, with results.csv and README.md.
+        keys: See `run_missing`.
+        jobs: See `run_missing`.
+        one: See `run_missing`.
+        tables: Makes the tables of the page, by name, from all rows.
+        at_once: See `run_missing`.
+    """
+    parser = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
+    parser.add_argument("--tables", action="store_true", help="only write the tables of results.csv into README.md; run no job")
+    results, page = folder / "results.csv", folder / "README.md"
+    if not parser.parse_args().tables:
+        run_missing(results, keys, jobs, one, at_once)
+    page.write_text(with_tables(page.read_text(), tables(read_rows(results))))

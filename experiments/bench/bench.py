@@ -1,6 +1,7 @@
-"""Speed, as ratios of one run: `make bench`. Absolute times are noisy on shared machines; ratios taken in turn are not.
+"""Measure speed as ratios of alternating runs: `make bench`.
 
-Writes what it prints to experiments/bench/bench.csv.
+Absolute times are noisy on shared machines; ratios of alternating runs are not. The script writes the numbers that it prints to
+experiments/bench/bench.csv.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def ratio(ours: Callable[[], object], other: Callable[[], object], rounds: int = ROUNDS) -> tuple[float, float, float]:
-    """Median, least and greatest of other / ours, taken in turn; above 1 means that ours is faster."""
+    """Return median, minimum and maximum of time(other) / time(ours) over alternating runs; above 1 ours is faster."""
     ours(), other()
     pairs = [(seconds(ours), seconds(other)) for _ in range(rounds)]
     ratios = sorted(theirs / mine for mine, theirs in pairs)
@@ -59,7 +60,7 @@ def module(experiment: str = "mnist_invert", *overrides: str) -> InversionModule
 
 
 class Clock(L.Callback):
-    """Seconds of the training loop alone, without Lightning's start and end."""
+    """Measure the seconds of the training loop without Lightning's set-up and tear-down."""
 
     def on_train_start(self, *args: object) -> None:
         self.start = time.perf_counter()
@@ -76,7 +77,7 @@ def lightning_loop(steps: int) -> float:
 
 
 def bare_loop(steps: int) -> float:
-    """The same computations, without Lightning, metrics or logging."""
+    """Return the seconds of the same computations without Lightning, metrics and logging."""
     inversion = module()
     generator, classifier, conditioning = inversion.generator.train(), inversion.classifier, inversion.conditioning
     optimizer = torch.optim.Adam(generator.parameters(), inversion.lr, inversion.betas)
@@ -94,7 +95,7 @@ def bare_loop(steps: int) -> float:
 
 
 def naive_batch_terms(f_BD: Tensor) -> Tensor:
-    """Cosine and orthogonality as the equations are written: over all pairs of images."""
+    """Cosine and orthogonality terms as the equations define them: over all pairs of images."""
     B = len(f_BD)
     cosines_BB = F.cosine_similarity(f_BD[:, None], f_BD[None], dim=2)
     cosine = (cosines_BB.sum() - cosines_BB.diagonal().sum()) / (B * (B - 1))
@@ -103,7 +104,7 @@ def naive_batch_terms(f_BD: Tensor) -> Tensor:
 
 
 def gram_batch_terms(f_BD: Tensor) -> Tensor:
-    """The same through one B x B Gram matrix, as a careful reader would write it."""
+    """The same terms from one B x B Gram matrix, a careful straightforward implementation."""
     B = len(f_BD)
     unit_BD = F.normalize(f_BD, dim=1)
     gram_BB = unit_BD @ unit_BD.T
@@ -119,7 +120,7 @@ def backward_of(terms: Callable[[Tensor], Tensor], f_BD: Tensor) -> Callable[[],
 
 
 def saved_bytes(terms: Callable[[Tensor], Tensor], f_BD: Tensor) -> int:
-    """Bytes that the backward pass keeps."""
+    """Return the number of bytes stored for the backward pass."""
     kept: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:
@@ -151,7 +152,7 @@ def steps_in(precision: torch.dtype | None, count: int, experiment: str = "mnist
 
 
 def peak_flops() -> float:
-    """The machine's measured peak: the best of several large matrix products in float32, in FLOP/s."""
+    """Return the measured peak of the machine in FLOP/s: the fastest of several large float32 matrix products."""
     a = torch.randn(2048, 2048)
     return max(2 * 2048**3 / seconds(lambda: a @ a) for _ in range(8))
 
@@ -160,25 +161,25 @@ def step_and_terms() -> None:
     lightning_loop(5), bare_loop(5)
     pairs = [(lightning_loop(STEPS), bare_loop(STEPS)) for _ in range(ROUNDS)]
     ratios = sorted(ours / bare for ours, bare in pairs)
-    tell("our training step / bare PyTorch loop", f"{median(ratios):.3f} ({ratios[0]:.3f}-{ratios[-1]:.3f})", "goal <= 1.05")
+    report("our training step / bare PyTorch loop", f"{median(ratios):.3f} ({ratios[0]:.3f}-{ratios[-1]:.3f})", "goal <= 1.05")
 
     f_BD = torch.randn(2048, 128, requires_grad=True)
     torch.testing.assert_close(our_batch_terms(f_BD), naive_batch_terms(f_BD), rtol=1e-4, atol=1e-6)
     ours = backward_of(our_batch_terms, f_BD)
     for name, other in (("pairwise", naive_batch_terms), ("Gram", gram_batch_terms)):
         middle, low, high = ratio(ours, backward_of(other, f_BD), rounds=1 if name == "pairwise" else ROUNDS)
-        tell(f"cosine + orthogonality, B=2048 d=128: naive {name} / ours", f"{middle:.1f} ({low:.1f}-{high:.1f})", "goal >= 8")
-        tell(f"  bytes kept for backward: naive {name} / ours", f"{saved_bytes(other, f_BD) / saved_bytes(our_batch_terms, f_BD):.1f}")
+        report(f"cosine + orthogonality, B=2048 d=128: naive {name} / ours", f"{middle:.1f} ({low:.1f}-{high:.1f})", "goal >= 8")
+        report(f"  bytes kept for backward: naive {name} / ours", f"{saved_bytes(other, f_BD) / saved_bytes(our_batch_terms, f_BD):.1f}")
 
     native = torch.cpu._is_avx512_bf16_supported()
     if native:
         middle, low, high = ratio(steps_in(torch.bfloat16, 5), steps_in(None, 5), rounds=3)
-        tell("float32 step / bfloat16 step", f"{middle:.2f} ({low:.2f}-{high:.2f})", "the default here: bfloat16")
-    else:  # emulated bfloat16 is so slow that a whole step would take minutes
+        report("float32 step / bfloat16 step", f"{middle:.2f} ({low:.2f}-{high:.2f})", "the default here: bfloat16")
+    else:  # emulated bfloat16 is slow: a whole step would take minutes
         a = torch.randn(512, 512)
         b = a.bfloat16()
         middle, low, high = ratio(lambda: b @ b, lambda: a @ a, rounds=3)
-        tell(
+        report(
             "float32 / bfloat16 matrix product of side 512", f"{middle:.3f} ({low:.3f}-{high:.3f})", "emulated: the default here is float32"
         )
 
@@ -200,11 +201,11 @@ def step_and_terms() -> None:
             one()
         per_step = median(seconds(one) for _ in range(15))
         share = counter.get_total_flops() / per_step / peak_flops()
-        tell(f"{experiment}: images/s; share of measured peak FLOP/s", f"{inversion.batch_size / per_step:.0f}; {share:.2f}")
+        report(f"{experiment}: images/s; share of measured peak FLOP/s", f"{inversion.batch_size / per_step:.0f}; {share:.2f}")
 
 
 def several_generators() -> None:
-    """K generators at once against K trainings one after the other."""
+    """Compare training K generators at once with K trainings one after the other."""
     for experiment in ("mnist_invert", "cifar_invert"):
         training(experiment, 1, 3), training(experiment, K, 3)
         rounds = []
@@ -212,15 +213,15 @@ def several_generators() -> None:
             at_once = training(experiment, K, 15)
             apart = sum(training(experiment, 1, 15) for _ in range(K))
             rounds.append(at_once / apart)
-        tell(f"{experiment}: training {K} generators at once / one by one", spread(rounds), "goal <= 0.9 on a CPU, 0.35 on a GPU")
+        report(f"{experiment}: training {K} generators at once / one by one", spread(rounds), "goal <= 0.9 on a CPU, 0.35 on a GPU")
 
 
 def whole_command() -> None:
-    """A command with K generators against K commands."""
+    """Compare one command with K generators with K commands."""
     with TemporaryDirectory() as folder:
         together = seconds(lambda: command(folder, "+experiment=quickstart", f"n_generators={K}"))
         apart = sum(seconds(lambda seed=seed: command(folder, "+experiment=quickstart", f"seed={seed}")) for seed in range(K))
-    tell(f"the whole command with {K} generators / {K} commands", f"{together / apart:.2f}", "quickstart, one pair; goal <= 0.6")
+    report(f"the whole command with {K} generators / {K} commands", f"{together / apart:.2f}", "quickstart, one pair; goal <= 0.6")
 
 
 def training(experiment: str, generators: int, steps: int, *extra: str) -> float:
@@ -238,7 +239,10 @@ def training(experiment: str, generators: int, steps: int, *extra: str) -> float
 
 
 def kept_memory() -> None:
-    """A training step whose memory the C library keeps for the next, against one whose memory it gives back; fresh processes."""
+    """Compare training steps for which the C library keeps freed memory with steps for which it returns it to the system.
+
+    Each measurement runs in a new process.
+    """
     context = multiprocessing.get_context("spawn")
     for experiment in ("mnist_invert", "cifar_invert"):
         pairs = []
@@ -246,7 +250,7 @@ def kept_memory() -> None:
             with context.Pool(1, maxtasksperchild=1) as pool:
                 pairs.append(pool.starmap(steps_in_own_process, [(experiment, False), (experiment, True)], chunksize=1))
         ratios = sorted(back / kept for back, kept in pairs)
-        tell(f"{experiment}: step, freed memory given back / kept", spread(ratios), "kept is the default, on glibc")
+        report(f"{experiment}: step, freed memory given back / kept", spread(ratios), "kept is the default, on glibc")
 
 
 def steps_in_own_process(experiment: str, keep: bool) -> float:
@@ -259,7 +263,7 @@ def steps_in_own_process(experiment: str, keep: bool) -> float:
 
 
 def sweep() -> None:
-    """Twelve quick jobs: joblib on all cores against Hydra's own launcher, and against a command each."""
+    """Compare twelve quick jobs with joblib on all cores with Hydra's basic launcher, and with twelve separate commands."""
     quick = ["+experiment=quickstart", "application.steps=100", "application.eval_samples=500"]
     jobs = ["-m", *quick, f"seed=range({JOBS})"]
     with TemporaryDirectory() as folder:
@@ -270,12 +274,12 @@ def sweep() -> None:
 
         joblib = seconds(lambda: command(folder, *jobs, "hydra/launcher=joblib"))
         one_by_one = seconds(lambda: command(folder, *jobs))
-        tell(f"{JOBS} quick jobs: Hydra's own launcher / joblib", f"{one_by_one / joblib:.2f}", "one pair; goal >= 1.6 on 2 cores")
-        tell(f"{JOBS} quick jobs: a command each / joblib", f"{seconds(apart) / joblib:.2f}", "one pair")
+        report(f"{JOBS} quick jobs: Hydra's own launcher / joblib", f"{one_by_one / joblib:.2f}", "one pair; goal >= 1.6 on 2 cores")
+        report(f"{JOBS} quick jobs: a command each / joblib", f"{seconds(apart) / joblib:.2f}", "one pair")
 
 
 def measurement() -> None:
-    """All metrics of 10,000 images of 32 x 32, real images included, against one pass of the same images through the networks."""
+    """Compare all metrics of 10,000 images of 32 x 32, those of real images included, with one pass of the images through the networks."""
     cfg = netinv_lightning.compose(["+experiment=cifar_invert"])
     classifier, verifiers = load_classifier(cfg), {name: load_zoo(name) for name in cfg.application.verifiers}
     real = ImageDataModule(**cfg.data)
@@ -288,7 +292,7 @@ def measurement() -> None:
     look(classifier, images.images_nCHW[:1000])
     everything = seconds(lambda: Measurement(classifier, verifiers, real)(images))
     once = seconds(passes)
-    tell(
+    report(
         "all metrics of 10,000 images / one pass through 3 networks",
         f"{everything / once:.1f}",
         f"{everything:.0f} s; goal < 60 s on 2 cores",
@@ -303,8 +307,8 @@ def spread(ratios: list[float]) -> str:
     return f"{median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})"
 
 
-def tell(name: str, value: str, note: str = "") -> None:
-    """Prints a figure, and puts it into bench.csv in place of its last value."""
+def report(name: str, value: str, note: str = "") -> None:
+    """Print a number and write it to bench.csv, where it replaces the previous value."""
     print(f"{name:58s} {value:>24s}  {note}", flush=True)
     path = HERE / "bench.csv"
     rows: dict[str, list[str]] = {}
@@ -328,10 +332,10 @@ PARTS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"which parts: {', '.join(PARTS)} (all)")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"parts to run: {', '.join(PARTS)} (default: all)")
     chosen = parser.parse_args().parts or list(PARTS)
     if unknown := set(chosen) - set(PARTS):
-        parser.error(f"there is no part {', '.join(unknown)}; choose from {', '.join(PARTS)}")
+        parser.error(f"unknown part {', '.join(sorted(unknown))}; choose from {', '.join(PARTS)}")
     for part in chosen:
         PARTS[part]()
 

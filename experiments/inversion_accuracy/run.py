@@ -1,23 +1,23 @@
-"""Inversion accuracy of the four recipes over seeds: `make results`. Runs 4 x 3 jobs and writes results.csv and grids.
+"""Measure the inversion accuracy of the four recipes over three seeds: `make results`.
 
-A job whose row is in results.csv already is not run again: remove the file to start anew.
+The jobs run one after the other, each on all cores, because the table reports seconds.
 """
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from statistics import mean, stdev
+
+from experiments.jobs import ROOT, Row
+from experiments.page import markdown, run_experiment, shown
 
 HERE = Path(__file__).parent
-ROOT = HERE.parent.parent
-RESULTS = HERE / "results.csv"
-EXPERIMENTS = ("mnist_invert", "fmnist_invert", "svhn_invert", "cifar_invert")
-SEEDS = (10, 11, 12)  # none of them was used to choose anything
+DATA = {"mnist_invert": "MNIST", "fmnist_invert": "FashionMNIST", "svhn_invert": "SVHN (head)", "cifar_invert": "CIFAR-10"}
+SEEDS = (10, 11, 12)  # no setting was chosen on these seeds
+JOBS = [(experiment, seed) for experiment in DATA for seed in SEEDS]
 COLUMNS = (
     "inversion/accuracy",
     "inversion/accuracy_hot",
@@ -30,39 +30,41 @@ COLUMNS = (
     "diversity/inter_class_cosine",
     "cost/training_seconds",
 )
+DIGITS = {
+    "inversion/accuracy": ("accuracy, soft", 4),
+    "inversion/accuracy_hot": ("accuracy, hot", 4),
+    "inversion/steps_to_95": ("steps to 0.95", 0),
+    "inversion/seconds_to_95": ("seconds to 0.95", 1),
+    "transfer/accuracy": ("transfer", 2),
+    "inversion/kl": ("KL (nats)", 2),
+    "diversity/intra_class_cosine": ("intra-class cosine", 2),
+    "diversity/inter_class_cosine": ("inter-class cosine", 2),
+}
+"""Columns of the table: title and digits after the point."""
 
 
-def one(experiment: str, seed: int) -> dict[str, object]:
+def one(experiment: str, seed: int) -> list[Row]:
+    """Run one inversion and return its row; keep the image grid of the first seed."""
     command = [sys.executable, "-W", "ignore", "-m", "netinv_lightning.run", f"+experiment={experiment}", f"seed={seed}"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     run_dir = Path(done.stdout.splitlines()[-1])
     if seed == SEEDS[0]:
         shutil.copy(run_dir / "figures" / "grid.png", HERE / f"{experiment}.png")
     summary = json.loads((run_dir / "summary.json").read_text())
-    return {"experiment": experiment, "seed": seed, **{name: round(summary.get(name, float("nan")), 4) for name in COLUMNS}}
+    return [{"experiment": experiment, "seed": seed, **{name: round(summary.get(name, float("nan")), 4) for name in COLUMNS}}]
+
+
+def tables(rows: list[Row]) -> dict[str, str]:
+    """Return the tables of the page."""
+    lines = []
+    for experiment, title in DATA.items():
+        chosen = [row for row in rows if row["experiment"] == experiment]
+        lines.append([title, *(shown([float(row[name]) for row in chosen], digits) for name, (_, digits) in DIGITS.items())])
+    return {"accuracy": markdown(["classifier (papers' CNN)", *(title for title, _ in DIGITS.values())], lines)}
 
 
 def main() -> None:
-    rows: list[dict[str, object]] = []
-    if RESULTS.exists():
-        with RESULTS.open() as file:
-            rows = list(csv.DictReader(file))
-    for experiment in EXPERIMENTS:
-        for seed in SEEDS:
-            if any(row["experiment"] == experiment and int(str(row["seed"])) == seed for row in rows):
-                continue
-            rows.append(one(experiment, seed))
-            with RESULTS.open("w", newline="") as file:
-                writer = csv.DictWriter(file, ["experiment", "seed", *COLUMNS])
-                writer.writeheader()
-                writer.writerows(rows)
-            print(rows[-1], flush=True)
-    for experiment in EXPERIMENTS:
-        cells = []
-        for name in COLUMNS:
-            values = [float(str(row[name])) for row in rows if row["experiment"] == experiment]
-            cells.append(f"{mean(values):.3f} ± {stdev(values):.3f}")
-        print(f"| {experiment} | " + " | ".join(cells) + " |")
+    run_experiment(__doc__, HERE, ("experiment", "seed"), JOBS, one, tables, at_once=1)
 
 
 if __name__ == "__main__":

@@ -1,34 +1,30 @@
-"""What inverted images are good for: a student without data, counterfeits, fine-tuning (A4-12 to A4-14): `make inverted-data`.
+"""Measure uses of inverted images: data-free distillation, counterfeits, fine-tuning (A4-12 to A4-14): `make inverted-data`.
 
-An inversion with `loss=natural` is made once for each data set and seed, and used by every row. How jobs are run: experiments/jobs.py.
+One inversion with `loss=natural` per data set and seed is shared by all jobs.
 """
 
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from statistics import mean
 
 from PIL import Image
 
+from experiments.half_width import STAGES
+from experiments.jobs import ROOT, Row, netinv
+from experiments.page import markdown, pick, run_experiment, shown
+
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent))
-
-from half_width import STAGES  # noqa: E402
-from jobs import ROOT, Row, netinv, run_missing  # noqa: E402
-from page import markdown, pick, shown  # noqa: E402
-
-RESULTS = HERE / "results.csv"
 SEEDS = (0, 1, 2)
 INVERSIONS = {
     "mnist": ["+experiment=mnist_invert", "loss=natural", "application.steps=600", "application.eval_samples=2000"],
     "cifar10": ["+experiment=cifar_invert", "loss=natural", "application.steps=600", "application.eval_samples=2000"],
 }
 VIEWS = [f"augmentation.{key}" for key in ("flip=true", "shift=4", "rotation=8", "scale=0.15", "shear=0", "noise=0")]
-"""Of CIFAR-10, whose images are less alike when they are turned."""
+"""Views of CIFAR-10 images, which rotation changes more than digits."""
 HALF = [f"+application.student.{STAGES}"]
-"""A student of half the teacher's width: as a step costs half, it gets twice as many in the same time."""
+"""A student of half the teacher's width: a step costs half as much, so it trains for twice as many steps in the same time."""
 VARIANTS: dict[str, list[str]] = {
     "distill": ["application=distill"],
     "distill, longer": ["application=distill"],
@@ -47,7 +43,7 @@ OF_DATA = {
     ("cifar10", "distill"): ["application.steps=2200", *HALF, *VIEWS],
     ("cifar10", "distill, longer"): ["application.steps=6600", *HALF, *VIEWS],
 }
-"""What a variant says more for a data set."""
+"""Further overrides of a variant on one data set."""
 JOBS = [
     *(("mnist", variant, seed) for variant in ("distill", "counterfeit") for seed in SEEDS),
     *(("cifar10", variant, seed) for seed in SEEDS for variant in ("distill", "counterfeit")),
@@ -58,7 +54,7 @@ JOBS = [
 
 
 def inversion(data: str, seed: int) -> Path:
-    """The run directory of the inversion; made where it is not there."""
+    """Return the run directory of the inversion; run it if its summary is missing."""
     path = ROOT / "runs" / "inverted_data" / f"{data}_{seed}"
     if not (path / "summary.json").exists():
         netinv(*INVERSIONS[data], f"seed={seed}", f"hydra.run.dir={path}")
@@ -66,6 +62,7 @@ def inversion(data: str, seed: int) -> Path:
 
 
 def one(data: str, variant: str, seed: int) -> list[Row]:
+    """Run one application on the inverted images and return its rows; keep the counterfeits of the first seed as a picture."""
     run_dir = netinv(*VARIANTS[variant], f"application.run={inversion(data, seed)}", f"seed={seed}", *OF_DATA.get((data, variant), []))
     if variant == "counterfeit" and seed == SEEDS[0]:
         with Image.open(run_dir / "figures" / "counterfeits.png") as image:
@@ -78,43 +75,48 @@ def one(data: str, variant: str, seed: int) -> list[Row]:
     ]
 
 
-def tables(rows: list[Row]) -> str:
-    """What the page shows."""
-    students = {"student": ("", "accuracy", "agreement"), "student of noise": ("noise_", "accuracy", "agreement")}
+def students(rows: list[Row]) -> str:
+    """Return the table of students and their teachers: accuracy on real test images, and agreement with the teacher."""
+    networks = {"student": "", "student trained on noise": "noise_"}
     lines = []
     for data in INVERSIONS:
         for variant in DISTILL:
-            for told, (prefix, *what) in students.items():
-                numbers = [pick(rows, f"student/{prefix}{w}", data=data, variant=variant) for w in what]
+            for network, prefix in networks.items():
+                numbers = [pick(rows, f"student/{prefix}{what}", data=data, variant=variant) for what in ("accuracy", "agreement")]
                 if numbers[0]:
-                    lines.append([data, variant, told, str(len(numbers[0])), *map(shown, numbers)])
+                    lines.append([data, variant, network, str(len(numbers[0])), *map(shown, numbers)])
         if teacher := pick(rows, "student/teacher_accuracy", data=data, variant="distill"):
             lines.append([data, "", "teacher", str(len(teacher)), shown(teacher), "1"])
-    parts = ["## A student without data\n", markdown(["data", "variant", "network", "seeds", "accuracy", "agreement"], lines)]
-    kinds = ("success", "sure_of_any", "confidence", "rms", "correlation", "feature")
+    return markdown(["data", "variant", "network", "seeds", "accuracy", "agreement"], lines)
+
+
+def counterfeits(rows: list[Row]) -> str:
+    """Return the table of the four image sets: confidence, agreement of the verifiers, distance to the nearest training image."""
+    numbers = {
+        "success": "own class at 0.9",
+        "sure_of_any": "any class at 0.9",
+        "confidence": "confidence in own class",
+        "verified": "verifiers agree",
+        "rms": "RMS distance",
+        "correlation": "correlation",
+        "feature": "feature distance",
+    }
     lines = []
     for data in INVERSIONS:
         found = {row["number"] for row in rows if row["data"] == data}
         verifiers = sorted(name.rpartition("/")[2] for name in found if name.startswith("counterfeit/counterfeits/verified/"))
-        for told in ("inverted", "counterfeits", "real", "noise"):
-            agreed = [pick(rows, f"counterfeit/{told}/verified/{name}", data=data, variant="counterfeit") for name in verifiers]
-            agreed_mean = [mean(values) for values in zip(*agreed, strict=True)]
-            numbers = [pick(rows, f"counterfeit/{told}/{kind}", data=data, variant="counterfeit") for kind in kinds]
-            if numbers[0]:
-                lines.append([data, told, *map(shown, numbers[:3]), shown(agreed_mean), *map(shown, numbers[3:])])
-    columns = [
-        "data",
-        "set",
-        "own class at 0.9",
-        "any class at 0.9",
-        "confidence",
-        "verifiers agree",
-        "RMS",
-        "correlation",
-        "feature distance",
-    ]
-    parts += ["## Counterfeits\n", markdown(columns, lines), "## Fine-tuning\n"]
-    kinds = ("accuracy", "robust_accuracy", "ece", "brier", "nll")
+        for name in ("inverted", "counterfeits", "real", "noise"):
+            values = {number: pick(rows, f"counterfeit/{name}/{number}", data=data, variant="counterfeit") for number in numbers}
+            verified = [pick(rows, f"counterfeit/{name}/verified/{verifier}", data=data, variant="counterfeit") for verifier in verifiers]
+            values["verified"] = [mean(of_seed) for of_seed in zip(*verified, strict=True)]
+            if values["success"]:
+                lines.append([data, name, *map(shown, values.values())])
+    return markdown(["data", "set", *numbers.values()], lines)
+
+
+def finetuning(rows: list[Row]) -> str:
+    """Return the table of fine-tuning: the classifier before it, and after it on real images or on real and inverted ones."""
+    kinds = {"accuracy": "accuracy", "robust_accuracy": "robust accuracy", "ece": "ECE", "brier": "Brier", "nll": "NLL"}
     lines = []
     for data in INVERSIONS:
         for variant in FINETUNE:
@@ -122,9 +124,17 @@ def tables(rows: list[Row]) -> str:
                 numbers = [pick(rows, f"finetune/{arm}/{kind}", data=data, variant=variant) for kind in kinds]
                 if numbers[0]:
                     lines.append([data, variant.removeprefix("finetune "), arm, str(len(numbers[0])), *map(shown, numbers)])
-    parts.append(markdown(["data", "kind", "classifier", "seeds", "accuracy", "robust accuracy", "ECE", "Brier", "NLL"], lines))
-    return "\n".join(parts)
+    return markdown(["data", "kind", "classifier", "seeds", *kinds.values()], lines)
+
+
+def tables(rows: list[Row]) -> dict[str, str]:
+    """Return the tables of the page."""
+    return {"students": students(rows), "counterfeits": counterfeits(rows), "finetuning": finetuning(rows)}
+
+
+def main() -> None:
+    run_experiment(__doc__, HERE, ("data", "variant", "seed"), JOBS, one, tables)
 
 
 if __name__ == "__main__":
-    print(tables(run_missing(RESULTS, ("data", "variant", "seed"), JOBS, one)))
+    main()

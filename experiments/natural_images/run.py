@@ -1,24 +1,18 @@
-"""The papers' objective against `loss=natural`, and natural without each of its parts: `make natural`.
-
-How jobs are run: experiments/jobs.py.
-"""
+"""Compare the papers' objective with `loss=natural`, and with `loss=natural` without each of its parts: `make natural`."""
 
 from __future__ import annotations
 
 import json
 import shutil
-import sys
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
+
+from experiments.jobs import Row, netinv
+from experiments.page import markdown, run_experiment, shown
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent))
-
-from jobs import Row, netinv, run_missing  # noqa: E402
-
-RESULTS = HERE / "results.csv"
 DATA = {"mnist_invert": "MNIST", "fmnist_invert": "FashionMNIST", "svhn_invert": "SVHN (head)", "cifar_invert": "CIFAR-10"}
-SEEDS = (10, 11, 12)  # none of them was used to choose anything
+SEEDS = (10, 11, 12)  # no setting was chosen on these seeds
 NATURAL = ["loss=natural", "application.steps=600"]
 NO_VIEWS = [f"augmentation.{key}=0" for key in ("shift", "rotation", "scale", "shear", "noise")]
 VARIANTS = {
@@ -50,6 +44,7 @@ COLUMNS = {
 
 
 def one(experiment: str, variant: str, seed: int) -> list[Row]:
+    """Run one inversion and return its row; keep the image grid of the first seed."""
     run_dir = netinv(f"+experiment={experiment}", f"seed={seed}", *VARIANTS[variant])
     if seed == SEEDS[0] and variant == "natural":
         shutil.copy(run_dir / "figures" / "grid.png", HERE / f"{experiment}.png")
@@ -57,20 +52,23 @@ def one(experiment: str, variant: str, seed: int) -> list[Row]:
     return [{"experiment": experiment, "variant": variant, "seed": seed, **{name: round(summary[name], 4) for name in COLUMNS}}]
 
 
-def table(rows: list[Row]) -> str:
-    lines = ["| classifier | objective | " + " | ".join(COLUMNS.values()) + " | seeds |", "| --- " * (len(COLUMNS) + 3) + "|"]
+def tables(rows: list[Row]) -> dict[str, str]:
+    """Return the tables of the page."""
+    lines = []
     for experiment, title in DATA.items():
         for variant in VARIANTS:
             chosen = [row for row in rows if (row["experiment"], row["variant"]) == (experiment, variant)]
             if len(chosen) < 2:
                 continue
-            cells = []
-            for name in COLUMNS:
-                values = [float(str(row[name])) for row in chosen]
-                cells.append(f"{mean(values):.3f} ± {stdev(values):.3f}" if name != "cost/training_seconds" else f"{mean(values):.0f}")
-            lines.append(f"| {title} | {variant} | " + " | ".join(cells) + f" | {len(chosen)} |")
-    return "\n".join(lines)
+            of_columns = {name: [float(row[name]) for row in chosen] for name in COLUMNS}
+            seconds = of_columns.pop("cost/training_seconds")
+            lines.append([title, variant, *map(shown, of_columns.values()), f"{mean(seconds):.0f}", str(len(chosen))])
+    return {"objectives": markdown(["classifier", "objective", *COLUMNS.values(), "seeds"], lines)}
+
+
+def main() -> None:
+    run_experiment(__doc__, HERE, ("experiment", "variant", "seed"), JOBS, one, tables)
 
 
 if __name__ == "__main__":
-    print(table(run_missing(RESULTS, ("experiment", "variant", "seed"), JOBS, one)))
+    main()

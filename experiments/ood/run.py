@@ -1,39 +1,38 @@
-"""Out-of-distribution detection on the papers' four pairs and more (S2 section 5.2; A5, A6-9): `make ood`.
+"""Detect out-of-distribution images on the papers' four pairs and more (S2 section 5.2; A5, A6-9): `make ood`.
 
-Plain classifiers are trained first, the papers' CNN at half its width, three seeds each; they stay in `classifiers/` below the checkout.
-`contest` is every detector of the plain classifier beside the garbage class and its controls; `paper` is the papers' version and
-`exposed` the one that sees real outliers; `near` has classes or sets that resemble the data; `shifts` is the perturbation
-study; the others change one key of the garbage class. How jobs are run: experiments/jobs.py.
+The plain classifiers (the papers' CNN at half its width, three seeds) are trained first and kept in `classifiers/` below the project's
+root. Variants:
+
+- `contest` compares all detectors of the plain classifier with the garbage class and its controls.
+- `paper` is the papers' version of the garbage class; `exposed` trains on real outliers.
+- `near` tests classes or data sets that resemble the training data.
+- `shifts` tests perturbed images.
+- All other variants change one key of the garbage class.
 """
 
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from statistics import mean
 
 from PIL import Image
 
+from experiments.half_width import PLAIN, plain
+from experiments.jobs import Row, netinv
+from experiments.page import markdown, pick, run_experiment, shown
+from netinv_lightning.detectors import DETECTORS
+
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent))
-
-from half_width import PLAIN, plain  # noqa: E402
-from jobs import Row, netinv, run_missing  # noqa: E402
-from page import markdown, pick, shown  # noqa: E402
-
-from netinv_lightning.detectors import DETECTORS  # noqa: E402
-
-RESULTS = HERE / "results.csv"
 SEEDS = (0, 1, 2)
 NOISE = ["gaussian_noise", "uniform_noise"]
-OUTSIDE = {
+OOD_SETS = {
     "mnist": ["fashion_mnist", "svhn_head", "cifar10", "emnist_letters", *NOISE],
     "fashion_mnist": ["mnist", "svhn_head", "cifar10", "emnist_letters", *NOISE],
     "svhn_head": ["cifar10", "mnist", "fashion_mnist", *NOISE],
     "cifar10": ["svhn_head", "mnist", "fashion_mnist", *NOISE],
 }
-"""The papers' pair first."""
+"""OOD sets of each data set; the first one is the papers' pair."""
 FEW = "application.detectors=[msp,energy]"
 TRAINED = ["paper", "inverted", "noise", "noise_zoomed", "exposed"]
 """Classifiers with a garbage class."""
@@ -61,9 +60,25 @@ NEAR = {
     "cifar10": ["application.outliers=[cifar100_subset]"],
 }
 KEPT = {"auroc", "fpr95_in", "fpr95_out", "accuracy", "ece", "garbage_rate", "confidence", "gap", "gap_but_5_percent", "violations", "gain"}
-"""What of the numbers goes into results.csv, by the end of their names."""
+"""The last parts of the names of numbers that go into results.csv."""
 CONTEST = ("contest", "exposed", "paper")
 ABLATED = ("mnist", "fashion_mnist")
+ABLATIONS = {
+    "contest": "unchanged",
+    "odds alone": "score: odds only",
+    "all classes balanced": "all classes balanced",
+    "without zoom": "without zoom",
+    "without teacher": "without teacher",
+    "label smoothing": "with label smoothing",
+    "weight 1": "garbage weight 1",
+    "BatchNorm of the batches": "BatchNorm statistics of the batches",
+    "fresh generator": "fresh generator",
+    "garbage inverted too": "garbage class inverted too",
+    "10 a class": "10 images per class and epoch",
+    "200 a class": "200 images per class and epoch",
+    "papers' objective": "papers' objective",
+}
+"""How the page words the variants that change one key."""
 JOBS = [
     *((data, "contest", seed) for seed in SEEDS for data in PLAIN),
     *((data, "near", seed) for seed in SEEDS for data in NEAR),
@@ -74,11 +89,12 @@ JOBS = [
 
 
 def one(data: str, variant: str, seed: int) -> list[Row]:
+    """Run one detection and return its rows; keep the figures of the first seed."""
     if variant == "near":
         keys = ["garbage=[inverted,noise]", *NEAR[data]]
         path = plain(data, seed, *(key for key in keys if key.startswith("data.classes")))
     else:
-        keys, path = [f"application.outliers=[{','.join(OUTSIDE[data])}]", *VARIANTS[variant]], plain(data, seed)
+        keys, path = [f"application.outliers=[{','.join(OOD_SETS[data])}]", *VARIANTS[variant]], plain(data, seed)
     run_dir = netinv(
         "application=detect_ood", f"data={data}", f"seed={seed}", "classifier=checkpoint", f"classifier.path={path}",
         "application.samples=2000", *(key for key in PLAIN[data] if key.startswith("data.")), *keys,
@@ -95,78 +111,132 @@ def one(data: str, variant: str, seed: int) -> list[Row]:
     ]
 
 
-def of_contest(rows: list[Row], data: str, detector: str, set_name: str, what: str) -> list[float]:
-    """The values of a number of a detector or a classifier in the contest, by seed."""
+def contest_values(rows: list[Row], data: str, detector: str, set_name: str, what: str) -> list[float]:
+    """Return the values of one number of a detector or classifier in the contest, in the order of the seeds."""
     return pick(rows, f"ood/{detector}/{set_name}/{what}", data=data, variant=detector if detector in CONTEST else "contest")
 
 
-def of_pairs(rows: list[Row], detector: str) -> list[list[float]]:
-    """AUROC of the papers' four pairs, by seed."""
-    return [of_contest(rows, data, detector, outside[0], "auroc") for data, outside in OUTSIDE.items()]
+def pair_values(rows: list[Row], detector: str) -> list[list[float]]:
+    """Return the AUROC on each of the papers' four pairs, in the order of the seeds."""
+    return [contest_values(rows, data, detector, sets[0], "auroc") for data, sets in OOD_SETS.items()]
 
 
-def tables(rows: list[Row]) -> str:
-    """What the page shows."""
-    parts = ["## The papers' four pairs\n"]
-    of_detectors = {detector: of_pairs(rows, detector) for detector in [*EVERY, *TRAINED]}
-    means = {detector: [mean(values) for values in zip(*pairs, strict=False)] for detector, pairs in of_detectors.items()}
-    order = sorted(of_detectors, key=lambda detector: -mean(means[detector] or [0]))
-    columns = ["detector", *(f"{data} / {outside[0]}" for data, outside in OUTSIDE.items()), "mean"]
-    parts.append(markdown(columns, [[told(d), *map(shown, of_detectors[d]), shown(means[d])] for d in order]))
-    parts.append("## At home: accuracy, and the share that is taken for garbage\n")
-    lines = []
-    for name in ("plain", *TRAINED):
-        numbers = [(data, what) for what in ("accuracy", "garbage_rate") for data in OUTSIDE]
-        lines.append([told(name), *(shown(of_contest(rows, data, name, "own", what)) for data, what in numbers)])
-    parts.append(markdown(["classifier", *(f"{data}, accuracy" for data in OUTSIDE), *(f"{data}, garbage" for data in OUTSIDE)], lines))
-    parts.append("## Every set: AUROC\n")
-    for data, outside in OUTSIDE.items():
-        lines = [[told(d), *(shown(of_contest(rows, data, d, name, "auroc")) for name in [*outside, "mean"])] for d in order]
-        parts.append(f"### {data}\n\n" + markdown(["detector", *outside, "mean"], lines))
-    parts.append("## The papers' claims on their pairs: most goes to garbage (A4-7), and a clear threshold (A4-8)\n")
-    claims = ("garbage_rate", "confidence", "gap", "gap_but_5_percent", "violations")
+def over_sets(of_sets: list[list[float]]) -> list[float]:
+    """Return the mean over the sets for each seed."""
+    return [mean(values) for values in zip(*of_sets, strict=False)]
+
+
+def ranked(rows: list[Row]) -> list[str]:
+    """Return all detectors and classifiers, the best mean AUROC on the papers' pairs first."""
+    return sorted([*EVERY, *TRAINED], key=lambda detector: -mean(over_sets(pair_values(rows, detector)) or [0]))
+
+
+def label(detector: str) -> str:
+    """Return the name of a detector; classifiers with a garbage class are bold."""
+    return f"**{detector}**" if detector in TRAINED else detector
+
+
+def pairs_table(rows: list[Row]) -> str:
+    """Return the table of AUROC on the papers' pairs."""
+    of_detectors = {detector: pair_values(rows, detector) for detector in ranked(rows)}
+    columns = ["detector", *(f"{data} / {sets[0]}" for data, sets in OOD_SETS.items()), "mean"]
+    return markdown(columns, [[label(d), *map(shown, values), shown(over_sets(values))] for d, values in of_detectors.items()])
+
+
+def accuracy_table(rows: list[Row]) -> str:
+    """Return the table of in-distribution accuracy and garbage rate."""
+    numbers = [(data, what) for what in ("accuracy", "garbage_rate") for data in OOD_SETS]
     lines = [
-        [data, told(name), *(shown(of_contest(rows, data, name, outside[0], what)) for what in claims)]
-        for data, outside in OUTSIDE.items()
+        [label(name), *(shown(contest_values(rows, data, name, "own", what)) for data, what in numbers)] for name in ("plain", *TRAINED)
+    ]
+    return markdown(["classifier", *(f"{data}, {what.replace('_', ' ')}" for data, what in numbers)], lines)
+
+
+def sets_table(rows: list[Row], data: str) -> str:
+    """Return the table of AUROC on all OOD sets of one data set."""
+    names = [*OOD_SETS[data], "mean"]
+    lines = [[label(d), *(shown(contest_values(rows, data, d, name, "auroc")) for name in names)] for d in ranked(rows)]
+    return markdown(["detector", *names], lines)
+
+
+def claims_table(rows: list[Row]) -> str:
+    """Return the table of the numbers that test the papers' claims on their pairs."""
+    claims = {
+        "garbage_rate": "garbage rate",
+        "confidence": "confidence",
+        "gap": "gap",
+        "gap_but_5_percent": "gap without extreme 5 %",
+        "violations": "violations",
+    }
+    lines = [
+        [data, label(name), *(shown(contest_values(rows, data, name, sets[0], what)) for what in claims)]
+        for data, sets in OOD_SETS.items()
         for name in ("plain", *TRAINED)
     ]
-    parts.append(markdown(["data", "classifier", *claims], lines))
-    parts.append("## One key of `inverted` changed: mean AUROC over the sets, accuracy\n")
+    return markdown(["data", "classifier", *claims.values()], lines)
+
+
+def ablation_table(rows: list[Row]) -> str:
+    """Return the table of classifiers with one key of `garbage=inverted` changed."""
+    numbers = {"AUROC": "ood/inverted/mean/auroc", "accuracy": "ood/inverted/own/accuracy"}
     lines = []
     for variant in ("contest", *[*VARIANTS][len(CONTEST) : -1]):
-        numbers = ["ood/inverted/mean/auroc", "ood/inverted/own/accuracy"]
-        cells = [shown(pick(rows, number, data=data, variant=variant)) for data in ABLATED for number in numbers]
-        lines.append([variant.replace("contest", "as it is"), *cells])
-    parts.append(markdown(["variant", *(f"{data}, {what}" for data in ABLATED for what in ("AUROC", "accuracy"))], lines))
-    parts.append("## Near: AUROC\n")
+        cells = [shown(pick(rows, number, data=data, variant=variant)) for data in ABLATED for number in numbers.values()]
+        lines.append([ABLATIONS[variant], *cells])
+    return markdown(["variant", *(f"{data}, {what}" for data in ABLATED for what in numbers)], lines)
+
+
+def near_table(rows: list[Row]) -> str:
+    """Return the table of AUROC on sets that resemble the training data."""
     columns = [("mnist", "left_out"), ("mnist", "emnist_letters"), ("cifar10", "cifar100_subset")]
-    near = [*EVERY, "inverted", "noise"]
-    lines = [[told(d), *(shown(pick(rows, f"ood/{d}/{name}/auroc", data=data, variant="near")) for data, name in columns)] for d in near]
-    parts.append(markdown(["detector", "digits 0-4 / 5-9", "digits 0-4 / letters", "CIFAR-10 / CIFAR-100"], lines))
-    parts.append("## Noise against structure: the slides' ranking (A5-8)\n")
+    lines = [
+        [label(d), *(shown(pick(rows, f"ood/{d}/{name}/auroc", data=data, variant="near")) for data, name in columns)]
+        for d in [*EVERY, "inverted", "noise"]
+    ]
+    return markdown(["detector", "digits 0-4 / 5-9", "digits 0-4 / letters", "CIFAR-10 / CIFAR-100"], lines)
+
+
+def ranking_table(rows: list[Row]) -> str:
+    """Return the table of mean AUROC on noise and on structured sets."""
     lines = []
     for detector in ("lc", "odin", "msp"):
         cells = []
         for noise in (True, False):
-            for data, outside in OUTSIDE.items():
-                sets = [name for name in outside if (name in NOISE) == noise]
-                of_sets = [pick(rows, f"ood/{detector}/{name}/auroc", data=data, variant="contest") for name in sets]
-                cells.append(shown([mean(values) for values in zip(*of_sets, strict=False)]))
+            for data, sets in OOD_SETS.items():
+                chosen = [name for name in sets if (name in NOISE) == noise]
+                of_sets = [pick(rows, f"ood/{detector}/{name}/auroc", data=data, variant="contest") for name in chosen]
+                cells.append(shown(over_sets(of_sets)))
         lines.append([detector, *cells])
-    parts.append(markdown(["detector", *(f"{data}, {kind}" for kind in ("noise", "structured") for data in OUTSIDE)], lines))
-    parts.append("## Perturbed images: AUROC above that of Linf at equal RMS (A2-15)\n")
+    return markdown(["detector", *(f"{data}, {kind}" for kind in ("noise", "structured") for data in OOD_SETS)], lines)
+
+
+def perturbations_table(rows: list[Row]) -> str:
+    """Return the table of AUROC on perturbed images, minus that of Linf perturbations with equal RMS change."""
     kinds = [(direction, norm) for direction in ("random", "adversarial") for norm in ("l1", "l2")]
     lines = [
         [data, *(shown(pick(rows, f"ood/shifts/{direction}_{norm}/gain", data=data, variant="shifts")) for direction, norm in kinds)]
         for data in ("mnist", "cifar10")
     ]
-    parts.append(markdown(["data", *(f"{direction} {norm}" for direction, norm in kinds)], lines))
-    return "\n".join(parts)
+    return markdown(["data", *(f"{direction} {norm}" for direction, norm in kinds)], lines)
 
 
-def told(detector: str) -> str:
-    return f"**{detector}**" if detector in TRAINED else detector
+def tables(rows: list[Row]) -> dict[str, str]:
+    """Return the tables of the page."""
+    return {
+        "pairs": pairs_table(rows),
+        "accuracy": accuracy_table(rows),
+        **{data: sets_table(rows, data) for data in OOD_SETS},
+        "claims": claims_table(rows),
+        "ablation": ablation_table(rows),
+        "near": near_table(rows),
+        "ranking": ranking_table(rows),
+        "perturbations": perturbations_table(rows),
+    }
+
+
+def main() -> None:
+    run_experiment(__doc__, HERE, ("data", "variant", "seed"), JOBS, one, tables)
 
 
 if __name__ == "__main__":
-    print(tables(run_missing(RESULTS, ("data", "variant", "seed"), JOBS, one)))
+    main()

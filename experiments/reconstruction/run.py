@@ -1,45 +1,43 @@
-"""Training-like reconstruction and what it gives away (S2 section 5.3; A4-9 to A4-11, A6-10): `make reconstruction`.
+"""Measure what training-like reconstruction reveals of the training data (S2 section 5.3; A4-9 to A4-11, A6-10): `make reconstruction`.
 
-`objective`: plain inversion, all nine terms and the natural prior, on the papers' CNN at half its width, a classifier a seed. `size`: MLPs
-that learnt 100 to 1,000 images until nothing moved, under the stationarity attack (`method=kkt`). `factor`: one thing changed in how
-the network that the attack meets is made or trained. `robust`: all nine terms with other perturbed pairs, or none (A3-9, A9-FW3). How jobs
-are run: experiments/jobs.py.
+Studies:
+
+- `objective` compares plain inversion, all nine terms and the natural prior on the papers' CNN at half its width, one classifier per seed.
+- `size` attacks the weights (`method=kkt`) of MLPs that were trained to convergence on 100 to 1,000 images.
+- `factor` changes one property of the architecture or training of the attacked network.
+- `robust` changes or removes the perturbed pairs of the nine terms (A3-9, A9-FW3).
 """
 
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from statistics import mean, stdev
 
 from PIL import Image
 from scipy.stats import t
 
+from experiments.half_width import PLAIN, VERIFIERS, plain
+from experiments.jobs import ROOT, Row, netinv
+from experiments.page import markdown, pick, run_experiment, shown
+
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent))
-
-from half_width import PLAIN, VERIFIERS, plain  # noqa: E402
-from jobs import ROOT, Row, netinv, run_missing  # noqa: E402
-from page import markdown, pick, shown  # noqa: E402
-
-RESULTS = HERE / "results.csv"
 SEEDS = (0, 1, 2)
 FURTHER = {"svhn_head": (3, 4)}
-"""Seeds of `objective` where three left the interval of the margin open."""
+"""Further seeds of `objective`, where the interval of the margin over three seeds included 0."""
 OBJECTIVES = {
     "plain": ["loss=inversion", "conditioning.vectors=soft"],
     "plain, hot": ["loss=inversion"],
     "reconstruction": [],
     "natural": ["loss=natural"],
 }
-"""The papers' inversion, the same under hot vectors as a control, the papers' reconstruction, and ours without data."""
+"""The papers' inversion, the same with one-hot vectors as a control, the papers' reconstruction, and our data-free prior."""
 ROBUST = {
     "no perturbed pairs": ["~loss.kl_perturbed", "~loss.ce_perturbed"],
     "adversarial pairs": ["perturbation.direction=adversarial"],
 }
-"""What `reconstruction`, whose perturbations are random, is compared with: whether images that stay in their class are training-like."""
-OF_ROBUST = ("mnist", "fashion_mnist")
+"""Variants compared with `reconstruction`, whose perturbations are random: are robust images more training-like?"""
+ROBUST_DATA = ("mnist", "fashion_mnist")
 STEPS = "application.steps=100"
 SIZES = (100, 200, 500, 1000)
 SMALL_CNN = [
@@ -69,9 +67,11 @@ FACTORS: dict[str, list[str]] = {
     "shifts of 2 pixels": ["data.shift=2"],
     "150 epochs": ["recipe.epochs=150"],
 }
-"""What is changed of `+experiment=memorised_mlp`, which is vulnerable."""
+"""Changes to `+experiment=memorised_mlp`, which is vulnerable."""
+TITLES = {"as it is": "unchanged", "CNN average pooling": "CNN with average pooling"}
+"""How the page words some of them."""
 SLOW = ("CNN", "CNN average pooling", "ViT")
-"""Where a step of the attack takes many times that of an MLP, it makes fewer."""
+"""Networks on which a step of the attack takes many times as long as on an MLP; the attack makes fewer steps."""
 KEPT = (
     "inversion/accuracy", "transfer/accuracy", "diversity/intra_class_cosine", "reconstruction/auc", "reconstruction/auc_low",
     "reconstruction/auc_high", "reconstruction/gap", "reconstruction/gap_low", "reconstruction/gap_high", "reconstruction/p_value",
@@ -84,12 +84,12 @@ JOBS = [
     *(("objective", data, "natural", seed) for seed in SEEDS for data in PLAIN),
     *(("objective", data, variant, seed) for data, seeds in FURTHER.items() for seed in seeds for variant in OBJECTIVES),
     *(("factor", "mnist", variant, seed) for seed in SEEDS for variant in FACTORS),
-    *(("robust", data, variant, seed) for data in OF_ROBUST for seed in SEEDS for variant in ROBUST),
+    *(("robust", data, variant, seed) for data in ROBUST_DATA for seed in SEEDS for variant in ROBUST),
 ]
 
 
 def memorised(data: str, n: int, variant: str, seed: int) -> Path:
-    """A network that learnt n images by heart; trained where it is not there."""
+    """Return a network that memorised n images; train it if its file is missing."""
     path = ROOT / "classifiers" / "reconstruction" / f"{data}_{n}_{variant.replace(' ', '_')}_{seed}.safetensors"
     if not path.with_suffix(".json").exists():
         where = [f"data={data}", f"data.subset_size={n}", f"data.split_seed={seed}", f"seed={seed}", f"application.save_as={path}"]
@@ -98,6 +98,7 @@ def memorised(data: str, n: int, variant: str, seed: int) -> Path:
 
 
 def one(study: str, data: str, variant: str, seed: int) -> list[Row]:
+    """Attack one network and return its rows; keep the pairs of the first seed as a picture."""
     if study in ("objective", "robust"):
         path, changed = plain(data, seed), (OBJECTIVES | ROBUST)[variant]
         attack = [f"application.verifiers={VERIFIERS[data]}", STEPS, "application.eval_samples=2000", *changed]
@@ -118,69 +119,83 @@ def one(study: str, data: str, variant: str, seed: int) -> list[Row]:
     ]
 
 
-def of_objective(rows: list[Row], data: str, variant: str, number: str) -> list[float]:
+def objective_values(rows: list[Row], data: str, variant: str, number: str) -> list[float]:
+    """Return the values of a number under one objective, in the order of the seeds."""
     return pick(rows, number, study="objective", data=data, variant=variant)
 
 
-def by_objective(rows: list[Row], number: str) -> str:
-    """A number of each data set under each objective."""
-    lines = [[data, *(shown(of_objective(rows, data, variant, number)) for variant in OBJECTIVES)] for data in PLAIN]
+def objective_table(rows: list[Row], number: str) -> str:
+    """Return the table of one number: a row per data set, a column per objective."""
+    lines = [[data, *(shown(objective_values(rows, data, variant, number)) for variant in OBJECTIVES)] for data in PLAIN]
     return measured(["data", *OBJECTIVES], lines)
 
 
 def margin(rows: list[Row], data: str, over: str) -> str:
-    """How far reconstruction's transfer lies above another objective's, with the interval of a paired t test over the seeds (95 %)."""
-    reached, others = (of_objective(rows, data, variant, "transfer/accuracy") for variant in ("reconstruction", over))
+    """Return the mean margin of reconstruction over another objective in transfer accuracy, with the 95 % interval of a paired t test."""
+    reconstruction, other = (objective_values(rows, data, variant, "transfer/accuracy") for variant in ("reconstruction", over))
     seeds = len(SEEDS) + len(FURTHER.get(data, ()))
-    if not len(reached) == len(others) == seeds:
+    if not len(reconstruction) == len(other) == seeds:
         return "-"
-    differences = [a - b for a, b in zip(reached, others, strict=True)]
+    differences = [a - b for a, b in zip(reconstruction, other, strict=True)]
     half = float(t.ppf(0.975, seeds - 1)) * stdev(differences) / seeds**0.5
     return f"{mean(differences):+.3f} ({mean(differences) - half:+.3f} to {mean(differences) + half:+.3f})"
 
 
+def margin_table(rows: list[Row]) -> str:
+    """Return the table of reconstruction's margin over the other objectives."""
+    others = [variant for variant in OBJECTIVES if variant != "reconstruction"]
+    return measured(
+        ["data", *(f"over {other}" for other in others)], [[data, *(margin(rows, data, other) for other in others)] for data in PLAIN]
+    )
+
+
+def robust_table(rows: list[Row]) -> str:
+    """Return the table of the nine terms with random, adversarial or no perturbed pairs."""
+    variants = {
+        "no perturbed pairs": ("robust", "no perturbed pairs"),
+        "random pairs (the papers)": ("objective", "reconstruction"),
+        "adversarial pairs": ("robust", "adversarial pairs"),
+    }
+    lines = []
+    for data in ROBUST_DATA:
+        for title, (study, variant) in variants.items():
+            values = [pick(rows, number, study=study, data=data, variant=variant) for number in ("transfer/accuracy", "reconstruction/auc")]
+            lines.append([f"{data}, {title}", *map(shown, values), str(len(values[0]))])
+    return measured(["data, perturbed pairs", "transfer", "AUC", "seeds"], lines)
+
+
+def kkt_table(rows: list[Row], study: str, names: list[tuple[str, str]], title: str) -> str:
+    """Return the table of the attack on weights: a row for each pair of data set and variant."""
+    numbers = {"auc": "AUC", "gap": "gap", "p_value": "p", "good": "good", "good_held_out": "good, held-out"}
+    lines = []
+    for data, name in names:
+        values = [pick(rows, f"reconstruction/{number}", study=study, data=data, variant=name) for number in numbers]
+        lines.append([f"{data}, {TITLES.get(name, name)}", *map(shown, values), str(len(values[0]))])
+    return measured([title, *numbers.values(), "seeds"], lines)
+
+
 def measured(columns: list[str], lines: list[list[str]]) -> str:
-    """A table of the rows that have been measured."""
+    """Return a table without the rows that have no numbers yet."""
     return markdown(columns, [line for line in lines if set(line[1:]) - {"-", "0"}])
 
 
-def tables(rows: list[Row]) -> str:
-    """What the page shows."""
-    parts = ["## Do other networks recognise reconstructions? Transfer accuracy\n"]
-    parts.append(by_objective(rows, "transfer/accuracy"))
-    parts.append("Reconstruction above the others, seeds paired:\n")
-    lines = [[data, *(margin(rows, data, over) for over in OBJECTIVES if over != "reconstruction")] for data in PLAIN]
-    parts.append(measured(["data", *(f"above {over}" for over in OBJECTIVES if over != "reconstruction")], lines))
-    parts.append("## What a new network learns from 1,000 of them alone: accuracy on real test images\n")
-    parts.append(by_objective(rows, "reconstruction/student_accuracy"))
-    parts.append("## Are they nearer to training images? AUC of members against held-out images\n")
-    parts.append(by_objective(rows, "reconstruction/auc"))
-    parts.append("## Does robustness guide towards training images?\n")
-    lines = []
-    for data in OF_ROBUST:
-        told = {"no perturbed pairs": "robust", "reconstruction": "objective", "adversarial pairs": "robust"}
-        for variant, study in told.items():
-            of_pairs = [
-                pick(rows, number, study=study, data=data, variant=variant) for number in ("transfer/accuracy", "reconstruction/auc")
-            ]
-            name = "random pairs (the papers)" if variant == "reconstruction" else variant
-            lines.append([f"{data}, {name}", *map(shown, of_pairs), str(len(of_pairs[0]))])
-    parts.append(measured(["data, perturbed pairs", "transfer", "AUC", "seeds"], lines))
-    numbers = ("auc", "gap", "p_value", "good", "good_held_out")
-    for study, names, title in (
-        ("size", tuple(map(str, SIZES)), "The size of the training set, under `method=kkt`"),
-        ("factor", tuple(FACTORS), "How the network was made and trained: 100 images, `method=kkt`"),
-    ):
-        parts.append(f"## {title}\n")
-        of_data = [("mnist", name) for name in names] + ([("fashion_mnist", "100"), ("cifar10", "100")] if study == "size" else [])
-        lines = [
-            [f"{data}, {name}", *map(shown, of_numbers), str(len(of_numbers[0]))]
-            for data, name in of_data
-            for of_numbers in [[pick(rows, f"reconstruction/{w}", study=study, data=data, variant=name) for w in numbers]]
-        ]
-        parts.append(measured(["images" if study == "size" else "changed", "AUC", "gap", "p", "good", "good, held out", "seeds"], lines))
-    return "\n".join(parts)
+def tables(rows: list[Row]) -> dict[str, str]:
+    """Return the tables of the page."""
+    sizes = [*(("mnist", str(n)) for n in SIZES), ("fashion_mnist", "100"), ("cifar10", "100")]
+    return {
+        "transfer": objective_table(rows, "transfer/accuracy"),
+        "margins": margin_table(rows),
+        "students": objective_table(rows, "reconstruction/student_accuracy"),
+        "auc": objective_table(rows, "reconstruction/auc"),
+        "robustness": robust_table(rows),
+        "sizes": kkt_table(rows, "size", sizes, "training images"),
+        "factors": kkt_table(rows, "factor", [("mnist", name) for name in FACTORS], "change"),
+    }
+
+
+def main() -> None:
+    run_experiment(__doc__, HERE, ("study", "data", "variant", "seed"), JOBS, one, tables)
 
 
 if __name__ == "__main__":
-    print(tables(run_missing(RESULTS, ("study", "data", "variant", "seed"), JOBS, one)))
+    main()

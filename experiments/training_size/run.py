@@ -1,14 +1,13 @@
-"""Figure 5 of the paper, what it shows in numbers, and MLP against CNN (S2 section 5.3; A4-10, A4-11, A6-10, A8-5): `make training-size`.
+"""Repeat Figure 5 of the paper with numbers, and compare MLP with CNN (S2 section 5.3; A4-10, A4-11, A6-10, A8-5): `make training-size`.
 
-Classifiers learn the papers' numbers of images; `application=reconstruct` inverts each with three generators under all nine terms. Figure
-5 is drawn of seed 0. How jobs are run: experiments/jobs.py.
+Classifiers are trained on the papers' numbers of images. `application=reconstruct` inverts each with three generators and all nine terms.
+Figure 5 shows seed 0.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,26 +16,22 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
+from experiments.half_width import HALF_CNN, VERIFIERS
+from experiments.jobs import ROOT, Row, netinv
+from experiments.page import markdown, pick, run_experiment, shown
+from netinv_lightning.classifiers.checkpoint import read_card
+from netinv_lightning.data.spec import SPECS
+from netinv_lightning.figures.images import GAP, draw_images
+from netinv_lightning.finished import inversion_config, load_module
+from netinv_lightning.image_sets import open_real
+from netinv_lightning.inversion.module import own_randomness
+from netinv_lightning.reconstruction.real_images import real_images
+
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent))
-
-from half_width import HALF_CNN, VERIFIERS  # noqa: E402
-from jobs import ROOT, Row, netinv, run_missing  # noqa: E402
-from page import markdown, pick, shown  # noqa: E402
-
-from netinv_lightning.classifiers.checkpoint import read_card  # noqa: E402
-from netinv_lightning.data.spec import SPECS  # noqa: E402
-from netinv_lightning.figures.images import GAP, draw_images  # noqa: E402
-from netinv_lightning.finished import inversion_config, load_module  # noqa: E402
-from netinv_lightning.image_sets import open_real  # noqa: E402
-from netinv_lightning.inversion.module import own_randomness  # noqa: E402
-from netinv_lightning.reconstruction.real_images import real_images  # noqa: E402
-
-RESULTS = HERE / "results.csv"
 SEEDS = (0, 1, 2)
 CLEAN = "svhn_head_clean"
 ALL = {"mnist": 54_000, "fashion_mnist": 54_000, "svhn_head": 3_990, CLEAN: 189, "cifar10": 45_000}
-"""The training images that there are, a tenth held out; of the single digits of SVHN (A6-4), 378 of the 4,434 at hand, half."""
+"""All available training images, without the held-out tenth. Of the 378 single digits of SVHN (A6-4) half are held out."""
 SIZES = {
     "mnist": (1000, 10_000, 54_000),
     "fashion_mnist": (1000, 10_000, 54_000),
@@ -44,13 +39,13 @@ SIZES = {
     CLEAN: (189,),
     "cifar10": (1000, 5000, 10_000),
 }
-"""The papers' (A6-10), as far as the data sets reach."""
+"""The papers' training-set sizes (A6-10), as far as the data sets allow."""
 FIGURE_5 = [data for data in SIZES if data != CLEAN]
 NETWORKS = {"cnn": HALF_CNN, "mlp": ["classifier=mlp"]}
 COMPARED = 1000
-"""The MLP learns no more images than that: A4-11 is asked where memory should show first."""
+"""Largest training set of the MLP: A4-11 is tested where memorisation should appear first."""
 BATCH, TRAINED = 128, 1000
-"""Batch size and steps of every classifier, however many images it learns: about 128 epochs of 1,000 images, 2 of 54,000."""
+"""Batch size and steps of every classifier: about 128 epochs of 1,000 images, 2 of 54,000."""
 GENERATORS = 3
 KEPT = (
     "inversion/accuracy", "transfer/accuracy", "diversity/intra_class_cosine", "reconstruction/auc", "reconstruction/auc_low",
@@ -63,7 +58,7 @@ JOBS = [
 
 
 def trained(data: str, network: str, n: int, seed: int) -> Path:
-    """A classifier that learnt n images without augmentation; trained where it is not there."""
+    """Return a classifier trained on n images without augmentation; train it if its file is missing."""
     path = ROOT / "classifiers" / "training_size" / f"{data}_{network}_{n}_{seed}.safetensors"
     if not path.with_suffix(".json").exists():
         epochs = round(TRAINED / math.ceil(n / BATCH))
@@ -78,6 +73,7 @@ def trained(data: str, network: str, n: int, seed: int) -> Path:
 
 
 def one(data: str, network: str, n: int, seed: int) -> list[Row]:
+    """Reconstruct from one classifier and return its rows; keep the images of the first seed for Figure 5."""
     path = trained(data, network, n, seed)
     verifiers = VERIFIERS["svhn_head" if data == CLEAN else data]
     run_dir = netinv(
@@ -97,7 +93,7 @@ def one(data: str, network: str, n: int, seed: int) -> list[Row]:
 
 
 def strip(run_dir: Path) -> np.ndarray:
-    """A row a class: the training image that correlates most with the mean of its class, and an image of each generator."""
+    """Return an image with one row per class: the training image closest (by correlation) to the class mean, one image per generator."""
     cfg = inversion_config(run_dir)
     module = load_module(cfg, run_dir)
     spec = module.classifier.spec
@@ -115,6 +111,7 @@ def strip(run_dir: Path) -> np.ndarray:
 
 
 def _typical(x_nCHW: Tensor) -> Tensor:
+    """Return the image that correlates most with the mean image."""
     flat_nD = x_nCHW.flatten(1)
     centred_nD = flat_nD - flat_nD.mean(dim=1, keepdim=True)
     mean_D = flat_nD.mean(dim=0)
@@ -126,7 +123,7 @@ def _strip(data: str, n: int) -> Path:
 
 
 def draw_figure_5(path: Path) -> None:
-    """The strips side by side, a panel a data set (A8-5)."""
+    """Draw the strips side by side, one panel per data set (A8-5)."""
     figure = Figure(figsize=(11, 10.5), layout="constrained")
     axes = figure.subplots(2, 2)
     for axis, data in zip(axes.flat, FIGURE_5, strict=True):
@@ -144,30 +141,33 @@ def draw_figure_5(path: Path) -> None:
         axis.tick_params("y", labelsize=8)
         axis.tick_params("x", labelsize=8)
         axis.set_title(data, fontsize=10)
-    figure.suptitle("Reconstructions by three generators each, by the number of training images", fontsize=10)
+    figure.suptitle("Reconstructions from classifiers with different numbers of training images, three generators each", fontsize=10)
     figure.savefig(path, dpi=110)
 
 
-def tables(rows: list[Row]) -> str:
-    """What the page shows."""
+def tables(rows: list[Row]) -> dict[str, str]:
+    """Return the tables of the page."""
     numbers = {
         "classifier/test_accuracy": "test accuracy", "inversion/accuracy": "inversion accuracy", "transfer/accuracy": "transfer",
         "reconstruction/auc": "AUC", "reconstruction/p_value": "p", "reconstruction/good": "good",
-        "reconstruction/good_held_out": "good, held out",
+        "reconstruction/good_held_out": "good, held-out",
     }  # fmt: skip
     lines = []
     for data, sizes in SIZES.items():
         for n in sizes:
             for network in NETWORKS:
-                of_job = [pick(rows, number, data=data, network=network, n=str(n)) for number in numbers]
-                if of_job[0]:
-                    lines.append([data, f"{n:,}", network, *map(shown, of_job), str(len(of_job[0]))])
-    return markdown(["data", "training images", "network", *numbers.values(), "seeds"], lines)
+                values = [pick(rows, number, data=data, network=network, n=str(n)) for number in numbers]
+                if values[0]:
+                    lines.append([data, f"{n:,}", network, *map(shown, values), str(len(values[0]))])
+    return {"sizes": markdown(["data", "training images", "network", *numbers.values(), "seeds"], lines)}
+
+
+def main() -> None:
+    (HERE / "strips").mkdir(exist_ok=True)
+    run_experiment(__doc__, HERE, ("data", "network", "n", "seed"), JOBS, one, tables)
+    if all(_strip(data, n).exists() for data in FIGURE_5 for n in SIZES[data]):
+        draw_figure_5(HERE / "figure5.png")
 
 
 if __name__ == "__main__":
-    (HERE / "strips").mkdir(exist_ok=True)
-    measured = run_missing(RESULTS, ("data", "network", "n", "seed"), JOBS, one)
-    if all(_strip(data, n).exists() for data in FIGURE_5 for n in SIZES[data]):
-        draw_figure_5(HERE / "figure5.png")
-    print(tables(measured))
+    main()

@@ -1,22 +1,15 @@
-"""The audit of every classifier of the zoo, at its quick setting (S2 section 5.3; A4-10, A4-11): `make zoo-audit`.
-
-How jobs are run: experiments/jobs.py.
-"""
+"""Audit every classifier of the zoo at the quick setting (S2 section 5.3; A4-10, A4-11): `make zoo-audit`."""
 
 from __future__ import annotations
 
 import csv
 import json
-import sys
 from pathlib import Path
 
+from experiments.jobs import Row, netinv
+from experiments.page import markdown, pick, run_experiment, shown
+
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent))
-
-from jobs import Row, netinv, run_missing  # noqa: E402
-from page import markdown, pick, shown  # noqa: E402
-
-RESULTS = HERE / "results.csv"
 SEEDS = (0, 1, 2)
 NETWORKS = {
     "mnist": ("cnn", "mlp", "resnet"),
@@ -25,11 +18,17 @@ NETWORKS = {
     "cifar10": ("cnn", "resnet", "vit"),
 }
 ROWS = ("reconstruction", "natural", "other real images", "planted leak")
-"""Attacks and controls that the page tells."""
+"""Attacks and controls in the table of the page."""
+VERDICTS = {
+    "gives away what a class looks like, no training images": "gives away class appearance, not training images",
+    "too few images to tell": "inconclusive: too few images",
+}
+"""Verdicts as the audit words them, and as the page does."""
 JOBS = [(f"{data}_{network}", seed) for seed in SEEDS for data, networks in NETWORKS.items() for network in networks]
 
 
 def one(classifier: str, seed: int) -> list[Row]:
+    """Audit one classifier and return the rows of its verdict, attacks and controls."""
     data, _, network = classifier.rpartition("_")
     others = ",".join(f"{data}_{other}" for other in NETWORKS[data] if other != network)
     run_dir = netinv(
@@ -47,18 +46,23 @@ def one(classifier: str, seed: int) -> list[Row]:
     return [{"classifier": classifier, "seed": seed, "number": name, "value": value} for name, value in numbers.items()]
 
 
-def tables(rows: list[Row]) -> str:
-    """What the page shows."""
+def tables(rows: list[Row]) -> dict[str, str]:
+    """Return the tables of the page."""
     lines = []
     for classifier in dict.fromkeys(row["classifier"] for row in rows):
         verdicts = {row["value"] for row in rows if row["classifier"] == classifier and row["number"] == "verdict"}
-        of_rows = [shown(pick(rows, f"{name}/auc", classifier=classifier)) for name in ROWS]
-        of_loss = pick(rows, "loss/auc", classifier=classifier)
+        verdict = "; ".join(VERDICTS.get(verdict, verdict) for verdict in sorted(verdicts))
+        aucs = [shown(pick(rows, f"{name}/auc", classifier=classifier)) for name in ROWS]
+        auc_of_loss = pick(rows, "loss/auc", classifier=classifier)
         transfer = [shown(pick(rows, f"{attack}/transfer", classifier=classifier)) for attack in ("reconstruction", "natural")]
-        lines.append([classifier, "; ".join(sorted(verdicts)), *of_rows, shown(of_loss), *transfer, str(len(of_loss))])
-    columns = [*(f"AUC, {name}" for name in ROWS), "AUC of its loss", "transfer, reconstruction", "transfer, natural"]
-    return markdown(["classifier", "verdict", *columns, "seeds"], lines)
+        lines.append([classifier, verdict, *aucs, shown(auc_of_loss), *transfer, str(len(auc_of_loss))])
+    columns = [*(f"AUC, {name}" for name in ROWS), "AUC of the loss", "transfer, reconstruction", "transfer, natural"]
+    return {"audits": markdown(["classifier", "verdict", *columns, "seeds"], lines)}
+
+
+def main() -> None:
+    run_experiment(__doc__, HERE, ("classifier", "seed"), JOBS, one, tables)
 
 
 if __name__ == "__main__":
-    print(tables(run_missing(RESULTS, ("classifier", "seed"), JOBS, one)))
+    main()
