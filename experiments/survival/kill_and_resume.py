@@ -1,8 +1,8 @@
 """Kills runs at random moments, resumes them, and compares with the same runs left alone.
 
-    python experiments/survival/kill_and_resume.py                          # every application
-    python experiments/survival/kill_and_resume.py --runs distill,audit     # these alone; their rows of survival.csv are replaced
-    python experiments/survival/kill_and_resume.py --kills 1                # one kill of each, for a quick look
+    python -m experiments.survival.kill_and_resume                          # every application
+    python -m experiments.survival.kill_and_resume --runs distill,audit     # these alone; their rows of survival.csv are replaced
+    python -m experiments.survival.kill_and_resume --kills 1                # one kill of each, for a quick look
 
 Each run is killed by SIGKILL at moments drawn over its whole length (reading the config, training, checkpoints, evaluation, figures),
 and resumed after each. What it leaves is then compared bit by bit with the uninterrupted run (`left.py`). The first kill of each run
@@ -26,7 +26,6 @@ from multiprocessing import get_context
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
 os.environ["OMP_NUM_THREADS"] = "1"  # torch reads it when it is loaded
 
 import torch  # noqa: E402
