@@ -15,12 +15,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from netinv_lightning.classifiers.classifier import FrozenClassifier
 from netinv_lightning.data.module import ImageDataModule
 from netinv_lightning.data.sources import Split
 from netinv_lightning.data.spec import SPECS, DataSpec, same_data, spec_of_classes
 from netinv_lightning.data.splits import stratified_indices
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.inversion.evaluation import Inverter, batches, draw_batch
+from netinv_lightning.real_accuracy import report_accuracy
 
 
 @dataclass
@@ -115,7 +117,15 @@ def read_tensors(path: Path, where: str) -> dict[str, Tensor]:
         raise InputError(f"{where}: is not a whole safetensors file ({one_line(error)})") from error
 
 
-def open_real(cfg: DictConfig, spec: DataSpec) -> tuple[ImageDataModule | None, str]:
+def open_real(cfg: DictConfig, classifier: FrozenClassifier) -> tuple[ImageDataModule | None, str]:
+    """Open the real data as `open_data` does, and print the classifier's accuracy on them."""
+    real, missing = open_data(cfg, classifier.spec)
+    if real is not None:
+        report_accuracy(classifier, real)
+    return real, missing
+
+
+def open_data(cfg: DictConfig, spec: DataSpec) -> tuple[ImageDataModule | None, str]:
     """The real data that `cfg.data` names, or why they are not at hand.
 
     Raises:

@@ -64,7 +64,7 @@ class Report:
         self.cfg, self.classifier, self.verifiers = cfg, classifier, verifiers
         self.measure = cfg.measure
         check_controls(self.measure.controls)
-        self.real, self.no_data = open_real(cfg, classifier.spec) if self.measure.full else (None, "")
+        self.real, self.no_data = open_real(cfg, classifier) if self.measure.full else (None, "")
         measurement = self._measurement()
         if self.measure.full and self.samples < measurement.minimum:
             raise InputError(

@@ -222,3 +222,17 @@ def test_confusion_matrix_tells_shares_of_each_row(tmp_path: Path, written: list
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted", "conditioned on")
     with Image.open(path) as image:
         assert image.size == (round(3.2 * 120), round(3.2 * 120))
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda names, path: image_grid(torch.rand(2, 2, 1, 4, 4), names, path, "a $^ title", names),
+        lambda names, path: confusion_matrix(torch.eye(2), names, path),
+    ],
+)
+def test_dollar_signs_in_class_names_are_drawn_as_they_are(draw: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[str] = []
+    monkeypatch.setattr("matplotlib.mathtext.MathTextParser.parse", lambda self, s, *args: drawn.append(s))
+    assert draw(["$a^$b", "$\\wrong{$"], tmp_path / "figure.png").is_file()
+    assert drawn == []

@@ -263,7 +263,7 @@ def test_own_images_that_cannot_be_read_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"nowhere/: there is no such file or folder"):
         check_outliers(f"{tmp_path}/nowhere/", "mnist")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match=r"empty: holds no pictures \(.jpg"):
+    with pytest.raises(InputError, match=r"empty: holds no pictures \(.bmp"):
         outliers(f"{tmp_path}/empty", MNIST, 1, 0, Path())
     (tmp_path / "empty" / "a.png").write_bytes(b"damaged")
     with pytest.raises(InputError, match=r"a.png cannot be read .*; remove or replace it"):

@@ -88,7 +88,7 @@ class ApproachApplication:
             )
         _check_kind(app)
         self.cfg, self.classifier = cfg, _classifier(cfg)
-        if not cfg.classifier.train:  # untrained weights may be zero
+        if self.classifier.trained:  # else its weights may be zero
             self.classifier.check_gradient()
         self.verifiers = load_verifiers(app.verifiers)
         Measurement(self.classifier, self.verifiers, None, ["accuracy"], cfg.seed)  # refuses verifiers that do not fit

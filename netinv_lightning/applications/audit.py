@@ -81,7 +81,7 @@ class AuditApplication:
         chosen = app.attacks or ["reconstruction", "natural", *([] if self.classifier.batch_norms else ["kkt"])]
         check_enough(cfg, self.classifier.spec.num_classes)
         self.verifiers = [*load_verifiers(app.verifiers).values()]
-        data, missing = open_real(cfg, self.classifier.spec)
+        data, missing = open_real(cfg, self.classifier)
         if data is None:
             raise InputError(f"data={cfg.data.name}: an audit compares with training and held-out images; {missing}")
         check_comparable(cfg, data)

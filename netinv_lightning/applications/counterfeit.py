@@ -49,7 +49,7 @@ class CounterfeitApplication:
         self.cfg, self.run_cfg, self.classifier = cfg, run.cfg, run.classifier
         asked = app.verifiers if app.verifiers is not None else run.cfg.application.verifiers
         self.verifiers = load_verifiers(asked)
-        self.real, self.missing = open_test(run.cfg, self.classifier.spec)
+        self.real, self.missing = open_test(run.cfg, self.classifier)
         Measurement(self.classifier, self.verifiers, self.real, ["accuracy"])  # refuses verifiers that are none
         self.images = run.draw(app.samples)
         self.reference: Reference | None = None

@@ -53,7 +53,7 @@ class DetectOodApplication:
         check_one_process(cfg)
         _check_names(cfg)
         self.cfg, self.classifier = cfg, load_classifier(cfg)
-        real, missing = open_real(cfg, self.classifier.spec)
+        real, missing = open_real(cfg, self.classifier)
         if real is None:
             raise InputError(f"data={cfg.data.name}: detectors are fitted and judged on it; {missing}")
         if min(len(real.train[1]), len(real.test[1])) < LEAST_SAMPLES:

@@ -63,7 +63,7 @@ class DistillApplication:
             self.views = Augmentation(**cfg.augmentation)
         except ValueError as error:
             raise InputError(f"augmentation.{one_line(error)}") from error
-        self.real, self.missing = open_test(run.cfg, self.teacher.spec)
+        self.real, self.missing = open_test(run.cfg, self.teacher)
         student = self._student()  # refuses one that does not fit
         if cfg.application.features:
             try:

@@ -60,7 +60,7 @@ class FinetuneApplication:
         for key in OF_THE_COMMAND:
             run.cfg.data[key] = cfg.data[key]
         self.cfg, self.run_cfg, self.frozen = cfg, run.cfg, run.classifier
-        real, missing = open_test(run.cfg, self.frozen.spec)
+        real, missing = open_test(run.cfg, self.frozen)
         if real is None:
             raise InputError(f"data.root={cfg.data.root}: fine-tuning needs real training and test images; {missing}")
         self.classifier = self.frozen

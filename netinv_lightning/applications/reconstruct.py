@@ -75,7 +75,7 @@ class ReconstructApplication(InvertApplication):
     def _compare(self, run_dir: RunDir, loggers: list[Logger], images: Images, step: int, transfer: float | None) -> dict[str, float]:
         """Writes tables and figure of the comparison and says what it shows; gives its metrics."""
         cfg, spec = self.cfg, self.module.classifier.spec
-        data, missing = open_real(cfg, spec)
+        data, missing = open_real(cfg, self.module.classifier)
         if data is None:
             raise InputError(missing)
         check_comparable(cfg, data)

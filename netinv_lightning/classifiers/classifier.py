@@ -133,6 +133,8 @@ class FrozenClassifier(Classifier):
         check_normalisation(spec)
         super().__init__(network, spec, like)
         network = self.network
+        self.trained = True  # False while it waits for its weights
+        self.real_accuracy: float | None = None  # on real test images, where a run reads some
         self.feature_layers = tuple(feature_layers)
         self.passes = Passes()
         self.feature_shapes: dict[str, torch.Size] = {}  # without the batch, before they are flattened
@@ -150,6 +152,9 @@ class FrozenClassifier(Classifier):
         for name, module in self.batch_norms.items():
             module.register_forward_pre_hook(partial(self._record_normed, name))
         self._check_features()
+
+    def record(self) -> dict[str, Any]:
+        return {**super().record(), "accuracy_on_real_images": self.real_accuracy}
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         return super().forward(self.passes.count(x_BCHW))

@@ -78,6 +78,7 @@ def train_once(cfg: DictConfig, classifier: FrozenClassifier, run_dir: Path | No
     card = read_card(path)
     assert card is not None
     fill(classifier.network, load_weights(path), f"classifier.kept_in: {path}")
+    classifier.trained = True
     if run_dir is not None and first_process():
         for file in (path, path.with_suffix(".json")):
             shutil.copyfile(file, run_dir / file.name)
@@ -108,6 +109,7 @@ def untrained(cfg: DictConfig) -> FrozenClassifier:
         )
     with _randomness_untouched():
         frozen = ClassifierTraining(_on_one_device(cfg)).frozen
+    frozen.trained = False
     return frozen.requires_grad_(False).eval()
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from netinv_lightning.data.augmentation import shift_and_flip
-from netinv_lightning.data.own_images import describe, read_folder, read_npz
+from netinv_lightning.data.own_images import describe, read_folder, read_npz, read_own
 from netinv_lightning.data.sources import LOADERS, Split
 from netinv_lightning.data.spec import SPECS, DataSpec, spec_of_classes
 from netinv_lightning.data.splits import split_by_class, stratified_indices
@@ -82,12 +82,13 @@ class ImageDataModule(L.LightningDataModule):
     Args:
         name: One of `netinv_lightning.data.sources.LOADERS`, or `npz` or `image_folder` for a user's own images.
         root: Folder that holds the data sets, in torchvision's layout.
-        path: The file or folder of a user's own images.
-        test_path: Their test images; without it, `val_fraction` of `path` is held out for testing.
+        path: The file or folder of a user's own images (`netinv_lightning.data.own_images`).
+        test_path: Their test images; without it those of `path`, or else `val_fraction` of `path` is held out for testing.
         classes: Hold the images of these classes only, with labels 0 to k-1 in this order; None for all. The train and test
             images of the other classes are `left_out_train` and `left_out_test`, with their labels as they were.
         batch_size: Images a batch.
-        val_fraction: Share of the training images held out for validation, 0 to below 1. Never the test split.
+        val_fraction: Share of the training images held out for validation, 0 to below 1. Never the test split. A user's own
+            validation split is used instead if there is one.
         subset_size: Train on that many images only, stratified (A6-10); None for all.
         split_seed: Seed of the validation split and of the subset.
         shift: Augmentation: largest random shift in pixels.
@@ -120,9 +121,9 @@ class ImageDataModule(L.LightningDataModule):
         if not 0 <= val_fraction < 1:
             raise InputError(f"data.val_fraction={val_fraction}: must be from 0 to below 1")
         if name in OWN_IMAGES:
-            train, test, self.spec = _own_images(name, path, test_path, image_size, val_fraction, split_seed)
+            train, own_val, test, self.spec = _own_images(name, path, test_path, image_size, val_fraction, split_seed)
         elif name in LOADERS:
-            train, test = LOADERS[name](Path(root), True), LOADERS[name](Path(root), False)
+            train, own_val, test = LOADERS[name](Path(root), True), None, LOADERS[name](Path(root), False)
             self.spec = SPECS[name]
         else:
             raise InputError(f"data.name={name}: no such data set; {nearest(name, [*LOADERS, *OWN_IMAGES])}")
@@ -131,6 +132,7 @@ class ImageDataModule(L.LightningDataModule):
             self.spec = spec_of_classes(self.spec, classes)
             train, self.left_out_train = split_by_class(train, classes)
             test, self.left_out_test = split_by_class(test, classes)
+            own_val = None if own_val is None else split_by_class(own_val, classes)[0]
             for label, count in zip(classes, train[1].bincount(minlength=len(classes)).tolist(), strict=True):
                 if not count:
                     raise InputError(
@@ -139,9 +141,13 @@ class ImageDataModule(L.LightningDataModule):
         if not 0 <= shift < self.spec.image_size:
             raise InputError(f"data.shift={shift}: must be from 0 to below {self.spec.image_size}, the side of the images")
 
+        if own_val is None:
+            self.val_indices = stratified_indices(train[1], round(len(train[1]) * val_fraction), split_seed)
+        else:  # after the images that are trained on
+            self.val_indices = len(train[1]) + torch.arange(len(own_val[1]))
+            train = torch.cat([train[0], own_val[0]]), torch.cat([train[1], own_val[1]])
         labels_n = train[1]
         n = len(labels_n)
-        self.val_indices = stratified_indices(labels_n, round(n * val_fraction), split_seed)
         held_out_n = torch.zeros(n, dtype=torch.bool)
         held_out_n[self.val_indices] = True
         remaining = (~held_out_n).nonzero().flatten()
@@ -198,17 +204,17 @@ def _none_of(split: Split) -> Split:
 
 def _own_images(
     name: str, path: str | None, test_path: str | None, image_size: int | None, test_fraction: float, seed: int
-) -> tuple[Split, Split, DataSpec]:
+) -> tuple[Split, Split | None, Split, DataSpec]:
+    """Training images, validation images if they are a split of their own, test images, and the facts of the training images."""
     if path is None:
-        kind = "an .npz file with X and y" if name == "npz" else "a folder with one folder of images a class"
+        kind = "an .npz file with X and y" if name == "npz" else "a folder with one folder of pictures per class"
         raise InputError(f"data.path: must name {kind} for data={name}")
-
-    def read(key: str, where: str) -> tuple[Split, tuple[str, ...]]:
-        return read_npz(Path(where), key) if name == "npz" else read_folder(Path(where), image_size, key)
-
-    train, class_names = read("data.path", path)
+    own = read_own(name, Path(path), image_size)
+    train, test, class_names = own.train, own.test, own.class_names
     if test_path is not None:
-        test, test_names = read("data.test_path", test_path)
+        key = "data.test_path"
+        side = train[0].shape[-1]
+        test, test_names = read_npz(Path(test_path), key) if name == "npz" else read_folder(Path(test_path), image_size or side, key)
         if (name == "image_folder" and test_names != class_names) or len(test_names) > len(class_names):
             raise InputError(
                 f"data.test_path={test_path}: its classes are {', '.join(test_names)}, those of data.path {', '.join(class_names)}"
@@ -217,9 +223,9 @@ def _own_images(
             raise InputError(
                 f"data.test_path={test_path}: its images are {tuple(test[0].shape[1:])}, those of data.path {tuple(train[0].shape[1:])}"
             )
-    else:
+    if test is None:
         chosen = stratified_indices(train[1], round(len(train[1]) * test_fraction), seed + 1)
         rest_n = torch.ones(len(train[1]), dtype=torch.bool)
         rest_n[chosen] = False
         train, test = _take(train, rest_n.nonzero().flatten()), _take(train, chosen)
-    return train, test, describe(Path(path).stem, train, class_names)
+    return train, own.val, test, describe(Path(path).stem, train, class_names)

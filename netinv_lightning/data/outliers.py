@@ -26,11 +26,11 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 from torchvision import datasets
-from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms.functional import pil_to_tensor, rgb_to_grayscale
 
+from netinv_lightning.data.arrays import read_images
 from netinv_lightning.data.module import OWN_IMAGES, ImageDataModule
-from netinv_lightning.data.own_images import read_npz_images
+from netinv_lightning.data.pictures import SUFFIXES, as_rgb, pictures_in, read_picture
 from netinv_lightning.data.sources import LOADERS, Split, open_or_download, torchvision_set
 from netinv_lightning.data.spec import SPECS, DataSpec, same_data
 from netinv_lightning.data.splits import stratified_indices
@@ -178,19 +178,13 @@ def _nothing_left_out(inside: str, key: str = "application.outliers") -> str:
 def _own(path: Path, spec: DataSpec, count: int, seed: int) -> Tensor:
     """A user's own images; of a folder the pictures at any depth, of which only the chosen ones are opened."""
     if path.is_file():
-        images_nCHW = read_npz_images(path, KEY)
+        images_nCHW = read_images(path, KEY)
         return in_shape_of(spec, images_nCHW[_choice(len(images_nCHW), count, seed)].float() / 255)
-    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMG_EXTENSIONS)
+    files = pictures_in(path, deep=True)
     if not files:
-        raise InputError(f"{KEY}={path}: holds no pictures ({', '.join(IMG_EXTENSIONS)})")
-    images = []
-    for index in _choice(len(files), count, seed).tolist():
-        try:
-            with Image.open(files[index]) as image:
-                images.append(_opened(image, spec))
-        except Exception as error:  # Pillow answers damaged bytes with whatever it trips over
-            raise InputError(f"{KEY}={path}: {files[index]} cannot be read ({one_line(error)}); remove or replace it") from error
-    return torch.cat(images)
+        raise InputError(f"{KEY}={path}: holds no pictures ({', '.join(sorted(SUFFIXES))})")
+    chosen = [files[index] for index in _choice(len(files), count, seed).tolist()]
+    return torch.cat([_pixels(read_picture(file, f"{KEY}={path}", DECODED * spec.image_size), spec) for file in chosen])
 
 
 def _choice(n: int, count: int, seed: int) -> Tensor:
@@ -214,7 +208,9 @@ def _structured(name: str, spec: DataSpec, count: int, seed: int, root: Path, tr
     images = []
     for index in _choice(len(data), count, seed).tolist():
         try:
-            images.append(_opened(data[index][0], spec))
+            image = data[index][0]
+            image.draft(None, (DECODED * spec.image_size,) * 2)
+            images.append(_pixels(as_rgb(image), spec))
         except Exception as error:  # Pillow answers damaged bytes with whatever it trips over
             raise InputError(
                 f"data.root={root}: an image of {name} cannot be read ({one_line(error)}); unpack {dataset.filename} again"
@@ -222,6 +218,5 @@ def _structured(name: str, spec: DataSpec, count: int, seed: int, root: Path, tr
     return torch.cat(images)
 
 
-def _opened(image: Image.Image, spec: DataSpec) -> Tensor:
-    image.draft(None, (DECODED * spec.image_size,) * 2)
-    return in_shape_of(spec, pil_to_tensor(image.convert("RGB"))[None].float() / 255)
+def _pixels(image: Image.Image, spec: DataSpec) -> Tensor:
+    return in_shape_of(spec, pil_to_tensor(image)[None].float() / 255)

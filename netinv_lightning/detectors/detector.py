@@ -38,7 +38,7 @@ OF_FEATURES: dict[str, Callable[[Known], Rule]] = {
     "gmm": Mixture.fit,
     "cluster": Cluster.fit,
 }
-"""These need what goes into the last fully connected layer; no others do."""
+"""These need the penultimate features; no others do."""
 OF_IMAGES: dict[str, Callable[[Known], Rule]] = {"autoencoder": Reconstruction.fit}
 TUNED: dict[str, Callable[[Known], Rule]] = {"odin": Odin.fit, "oodl": BestLayer.fit}
 
@@ -93,13 +93,13 @@ def fit(name: str, known: Known) -> Detector:
     """Fits one of `DETECTORS`.
 
     Raises:
-        InputError: if there is none of that name, or it needs a fully connected layer and the network has none.
+        InputError: if there is none of that name, or it needs penultimate features and the network has none.
     """
     if name not in DETECTORS:
         raise InputError(f"application.detectors={name}: no such detector; {nearest(name, DETECTORS)}")
     if name in OF_FEATURES and known.training.features_nD is None:
         raise InputError(
-            f"application.detectors={name}: needs what goes into the last fully connected layer, and the network has no such layer; "
+            f"application.detectors={name}: needs penultimate features, and the network has neither linear layers nor convolutions; "
             f"choose from: {', '.join(sorted({*DETECTORS} - {*OF_FEATURES}))}"
         )
     return Detector(name, known.classifier, DETECTORS[name](known))

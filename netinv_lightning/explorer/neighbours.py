@@ -24,7 +24,7 @@ from netinv_lightning.classifiers.classifier import FrozenClassifier
 from netinv_lightning.data.spec import DataSpec
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.explorer.drawing import see
-from netinv_lightning.image_sets import Images, of_split, open_real
+from netinv_lightning.image_sets import Images, of_split, open_data
 
 MOST = 5_000
 """Real images at most; their features are computed once."""
@@ -86,7 +86,7 @@ def real_images(cfg: DictConfig, spec: DataSpec) -> tuple[Images | None, str]:
         return None, f"No real images: {cfg.data.name} is not in {cfg.data.root}. {REMEDY}"
     try:
         with _NoDownloads():
-            real, why = open_real(cfg, spec)
+            real, why = open_data(cfg, spec)
     except InputError as error:  # data of another shape, or an own file that is gone
         real, why = None, one_line(error)
     if real is None:

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from netinv_lightning.figures.style import write_whole
+from netinv_lightning.figures.style import literal_text, write_whole
 
 LARGEST_GRID = 20  # rows; more are unreadable
 LARGEST_CONFUSION = 30  # classes; of more, names and numbers would lie on each other
@@ -36,6 +36,7 @@ def draw_images(axes: Axes, x_RKCHW: Tensor, row_names: Sequence[str], column_na
     axes.spines[:].set_visible(False)
 
 
+@literal_text()
 def image_grid(x_RKCHW: Tensor, row_names: Sequence[str], path: Path, title: str = "", column_names: Sequence[str] = ()) -> Path:
     """Draws images in rows of one class each (A8-2).
 
@@ -62,6 +63,7 @@ def image_grid(x_RKCHW: Tensor, row_names: Sequence[str], path: Path, title: str
     return write_whole(figure, path, dpi=150)
 
 
+@literal_text()
 def confusion_matrix(confusion_NN: Tensor, class_names: Sequence[str], path: Path) -> Path:
     """Draws how often images of one conditioning label were taken for each class.
 

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from netinv_lightning.figures.images import LARGEST_GRID, draw_images, image_grid
-from netinv_lightning.figures.style import DPI, NEUTRAL, PALETTE, PAPER, TWO_COLUMNS, write_whole
+from netinv_lightning.figures.style import DPI, NEUTRAL, PALETTE, PAPER, TWO_COLUMNS, literal_text, write_whole
 
 SIDE_BY_SIDE = ("counterfeit", "nearest real")
 INCH = 0.42  # of an image
@@ -23,6 +23,7 @@ LEAST_WIDTH = 4.0  # inches, of the title
 SHOWN = 12  # images a class that a student is shown
 
 
+@literal_text()
 def pairs_figure(pairs: Mapping[str, Tensor], path: Path, title: str = "") -> Path:
     """Draws rows of counterfeits, each with its nearest real image where that is given.
 

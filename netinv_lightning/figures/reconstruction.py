@@ -14,11 +14,12 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from netinv_lightning.figures.images import draw_images
-from netinv_lightning.figures.style import DPI, NEUTRAL, PALETTE, PAPER, TWO_COLUMNS, write_whole
+from netinv_lightning.figures.style import DPI, NEUTRAL, PALETTE, PAPER, TWO_COLUMNS, literal_text, write_whole
 
 ROWS = ("reconstruction", "nearest\ntraining image", "nearest\nheld-out image")
 
 
+@literal_text()
 def best_pairs_figure(
     triples: Sequence[tuple[Tensor, Tensor, Tensor]],
     similarities: Sequence[tuple[float, float]],

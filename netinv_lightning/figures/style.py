@@ -97,6 +97,13 @@ def paper_style() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def literal_text() -> Iterator[None]:
+    """Draw every text as it is, also as a decorator: a dollar sign in a class name starts no formula."""
+    with matplotlib.rc_context({"text.parse_math": False}):
+        yield
+
+
 def class_styles(label_n: Tensor, class_names: Sequence[str]) -> list[ClassStyle]:
     """Colour and mark of every class.
 

@@ -120,7 +120,7 @@ METHODS: dict[str, Callable[..., Inverter]] = {"generator": make_module, "gradie
 def _differentiable(cfg: DictConfig, classifier: FrozenClassifier | None) -> FrozenClassifier:
     """The classifier, or else the one that `cfg` names, through which a gradient reaches the pixels."""
     classifier = classifier or load_classifier(cfg)
-    if not cfg.classifier.train:  # untrained weights may be zero
+    if classifier.trained:  # else its weights may be zero
         classifier.check_gradient()
     return classifier
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from netinv_lightning.classifiers.classifier import FrozenClassifier
 from netinv_lightning.data.module import ImageDataModule
-from netinv_lightning.data.spec import DataSpec
 from netinv_lightning.errors import InputError
 from netinv_lightning.image_sets import open_real
 from netinv_lightning.measurement import NO_TEST_IMAGES
@@ -24,11 +24,11 @@ def run_directory(cfg: DictConfig) -> Path:
     return Path(cfg.application.run)
 
 
-def open_test(cfg: DictConfig, spec: DataSpec) -> tuple[ImageDataModule | None, str]:
+def open_test(cfg: DictConfig, classifier: FrozenClassifier) -> tuple[ImageDataModule | None, str]:
     """The real data with their test images, or why those are not at hand.
 
     Raises:
         InputError: as `open_real`.
     """
-    real, missing = open_real(cfg, spec)
+    real, missing = open_real(cfg, classifier)
     return (real, missing) if real is None or len(real.test[1]) else (None, NO_TEST_IMAGES)

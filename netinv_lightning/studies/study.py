@@ -83,7 +83,7 @@ class Study:
         if (D := self.classifier.feature_dims[self.layer]) < 3:
             raise InputError(f"interpret.layer={self.layer}: has {D} features; its studies need 3 or more, name another layer")
         self._check_samples(D)
-        self.real, self.no_data = open_real(cfg, classifier.spec)
+        self.real, self.no_data = open_real(cfg, classifier)
         if self.real is not None and min(len(self.real.train[1]), len(self.real.test[1])) < LEAST_SAMPLES:
             self.real, self.no_data = None, f"fewer than {LEAST_SAMPLES} training or test images"
 

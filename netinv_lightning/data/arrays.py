@@ -1,0 +1,177 @@
+"""Images and labels in an .npz file, in the layouts that people use, as uint8 [n, C, H, W] and int64 [n].
+
+| names in the file | what they are |
+|---|---|
+| `X`, `y` | all images; `val_fraction` of them is held out for testing |
+| `x_train`, `y_train`, `x_test`, `y_test` | Keras: its own splits |
+| `train_images`, `train_labels`, `val_images`, `val_labels`, `test_images`, `test_labels` | MedMNIST: its own splits |
+
+X is [n, H, W], [n, H, W, C] or [n, C, H, W] with C = 1 or 3. Integers are 0 to 255, bool is black and white. Floating-point numbers
+are scaled by their range: [0, 1], [-1, 1] or [0, 255]. y contains class numbers, [n] or [n, 1], or is one-hot, [n, N].
+
+Shape suffixes: n images, C channels, H height, W width, N classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from netinv_lightning.data.sources import Split
+from netinv_lightning.errors import InputError, one_line
+from netinv_lightning.notices import notice
+
+Arrays = dict[str, np.ndarray]
+LAYOUTS = (
+    {"train": ("X", "y")},
+    {"train": ("x_train", "y_train"), "test": ("x_test", "y_test")},
+    {"train": ("X_train", "y_train"), "test": ("X_test", "y_test")},
+    {"train": ("train_images", "train_labels"), "val": ("val_images", "val_labels"), "test": ("test_images", "test_labels")},
+)
+RANGES = (("0 to 1", 0.0, 1.0), ("-1 to 1", -1.0, 1.0), ("0 to 255", 0.0, 255.0))
+"""Of floating-point pixels: the first that holds all values. Within each, least and greatest value."""
+
+
+def read_splits(path: Path, key: str) -> dict[str, Split]:
+    """Read `train`, and `val` and `test` if the file has them.
+
+    Raises:
+        InputError: if the file is missing or damaged, or its arrays are not images and labels.
+    """
+    where = f"{key}={path}"
+    arrays = _arrays(path, where)
+    layout = next((layout for layout in LAYOUTS if {*layout["train"]} <= {*arrays}), None)
+    if layout is None:
+        raise InputError(
+            f"{where}: holds {sorted(arrays)}, but not {_missing(arrays)}; it must hold X and y, x_train, y_train, x_test and y_test "
+            "(Keras), or train_images, train_labels and so on (MedMNIST): np.savez(path, X=..., y=...)"
+        )
+    there = {split: pair for split, pair in layout.items() if {*pair} <= {*arrays} and arrays[pair[0]].size}
+    values = [arrays[images] for images, _ in there.values()]
+    splits = {
+        split: (as_images(arrays[images], where, images, values), as_labels(arrays[labels], len(arrays[images]), where, labels))
+        for split, (images, labels) in there.items()
+    }
+    if "train" not in splits:
+        raise InputError(f"{where}: {layout['train'][0]} has shape {arrays[layout['train'][0]].shape}: it holds no images")
+    if len(splits) > 1:
+        notice(f"{where}: read with its own splits: {', '.join(f'{len(split[1])} {name}' for name, split in splits.items())} images")
+    if len({split[0].shape[1:] for split in splits.values()}) > 1:
+        shapes = ", ".join(f"{name} {tuple(split[0].shape[1:])}" for name, split in splits.items())
+        raise InputError(f"{where}: its splits have images of several shapes ({shapes}); make them equal")
+    return splits
+
+
+def read_images(path: Path, key: str) -> Tensor:
+    """Read the images alone, of the test split if there is one, labelled or not.
+
+    Raises:
+        InputError: as `read_splits`.
+    """
+    where = f"{key}={path}"
+    arrays = _arrays(path, where)
+    for layout in LAYOUTS:
+        for split in ("test", "train"):
+            if split in layout and (name := layout[split][0]) in arrays:
+                return as_images(arrays[name], where, name)
+    raise InputError(f"{where}: holds {sorted(arrays)}, but not ['X']; save with np.savez(path, X=...)")
+
+
+def _missing(arrays: Arrays) -> list[str]:
+    """The names of the layout that lacks the fewest."""
+    return min(([name for name in layout["train"] if name not in arrays] for layout in LAYOUTS), key=len)
+
+
+def _arrays(path: Path, where: str) -> Arrays:
+    known = {name for layout in LAYOUTS for pair in layout.values() for name in pair}
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as content:  # pickled arrays could run code
+            return {name: content[name] if name in known else np.empty(0) for name in content.files}
+    except Exception as error:  # numpy answers damaged bytes with whatever it trips over
+        raise InputError(
+            f"{where}: cannot be read ({one_line(error)}); it must be an .npz file with X and y, plain number arrays"
+        ) from error
+
+
+def as_images(X: np.ndarray, where: str, name: str = "X", together: Sequence[np.ndarray] = ()) -> Tensor:
+    """Return images of any of the layouts and ranges as uint8 [n, C, H, W].
+
+    Args:
+        X: The images.
+        where: The key and its value, for messages.
+        name: Of X in the file.
+        together: Arrays that have the same range, such as all splits of a file.
+
+    Raises:
+        InputError: if they are not square images with values in one of the ranges.
+    """
+    if X.size == 0:
+        raise InputError(f"{where}: {name} has shape {X.shape}: it holds no images")
+    if X.ndim == 3:
+        X = X[:, None]
+    elif X.ndim == 4 and X.shape[-1] in (1, 3):
+        X = X.transpose(0, 3, 1, 2)
+    if X.ndim != 4 or X.shape[1] not in (1, 3) or X.shape[2] != X.shape[3]:
+        raise InputError(
+            f"{where}: {name} has shape {X.shape}; it must be square images [n, H, W], [n, H, W, C] or [n, C, H, W], C = 1 or 3"
+        )
+    return torch.from_numpy(np.ascontiguousarray(_bytes(X, where, name, together or [X])))
+
+
+def _bytes(X: np.ndarray, where: str, name: str, together: Sequence[np.ndarray]) -> np.ndarray:
+    if X.dtype == np.uint8:
+        return X
+    if X.dtype == np.bool_:
+        return X.astype(np.uint8) * 255
+    if not np.issubdtype(X.dtype, np.number) or np.iscomplexobj(X) or not np.isfinite(X).all():
+        raise InputError(f"{where}: {name} is {X.dtype} or holds NaN or infinity; it must be uint8, 0 to 255, or finite numbers")
+    least, most = min(float(part.min()) for part in together), max(float(part.max()) for part in together)
+    integer = np.issubdtype(X.dtype, np.integer)
+    ranges = RANGES[2:] if integer else RANGES
+    found = next(((told, low, high) for told, low, high in ranges if low <= least and most <= high), None)
+    if found is None or (integer and most <= 1):
+        allowed = "0 to 255" if integer else ", ".join(told for told, _, _ in RANGES)
+        raise InputError(
+            f"{where}: {name} is {X.dtype} with values from {least:.6g} to {most:.6g}; the range must be {allowed}; "
+            "scale it, and save it as uint8, 0 to 255"
+        )
+    told, low, high = found
+    notice(f"{where}: {name} is {X.dtype} with values from {least:.4g} to {most:.4g}, read as pixels of the range {told}")
+    return ((X.astype(np.float64) - low) * (255 / (high - low))).round().astype(np.uint8)
+
+
+def as_labels(y: np.ndarray, count: int, where: str, name: str = "y") -> Tensor:
+    """Return class numbers [n], of [n], [n, 1] or one-hot rows [n, N].
+
+    Raises:
+        InputError: if they are not whole numbers from 0, one per image.
+    """
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    elif y.ndim == 2 and y.shape[0] == count and y.shape[1] > 1 and np.isin(y, (0, 1)).all() and (y.sum(axis=1) == 1).all():
+        y = y.argmax(axis=1)
+    if np.issubdtype(y.dtype, np.floating) and y.size and np.isfinite(y).all() and (y == y.round()).all():
+        y = y.astype(np.int64)
+    integers = np.issubdtype(y.dtype, np.integer) or y.dtype == np.bool_
+    if y.shape != (count,) or not integers or (y.size and int(y.min()) < 0):
+        raise InputError(f"{where}: {name} has shape {y.shape} and type {y.dtype}; it must be {count} whole numbers from 0")
+    return torch.from_numpy(y.astype(np.int64))
+
+
+def check_classes(label_n: Tensor, where: str) -> int:
+    """Return the number of classes, 1 + the largest label of the training images.
+
+    Raises:
+        InputError: if a class below the largest label has no image.
+    """
+    count_N = torch.bincount(label_n)
+    if empty := (count_N == 0).nonzero().flatten().tolist():
+        named = ", ".join(map(str, empty[:10])) + (", ..." if len(empty) > 10 else "")
+        from_0 = "number the classes from 0 without a gap: y = np.unique(y, return_inverse=True)[1]"
+        remedy = "subtract 1 from y" if empty == [0] else from_0
+        raise InputError(f"{where}: no training image has the label {named}, the labels go up to {len(count_N) - 1}; {remedy}")
+    return len(count_N)

@@ -1,0 +1,78 @@
+"""Picture files as RGB pixels: one reading for training images, test images and outliers.
+
+The orientation of EXIF is applied. Transparent pixels are composited on mid-grey, on which black and white both show. 16 bits
+become 8. Grey, palette and CMYK pictures become RGB. Of an animation the first frame is read. A picture of more than `LARGEST`
+pixels is refused before it is decoded.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from netinv_lightning.errors import InputError, one_line
+from netinv_lightning.notices import notice
+
+BACKGROUND = (128, 128, 128)
+"""Under transparent pixels."""
+LARGEST = 100_000_000
+"""Pixels."""
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif"})
+
+
+def pictures_in(folder: Path, deep: bool = False) -> list[Path]:
+    """Return the picture files of a folder in the order of their paths, also of folders inside with `deep`; hidden ones are left out."""
+    files: Iterable[Path] = folder.rglob("*") if deep else folder.iterdir()
+    return sorted(
+        file
+        for file in files
+        if file.suffix.lower() in SUFFIXES and file.is_file() and not any(part.startswith(".") for part in file.relative_to(folder).parts)
+    )
+
+
+def read_picture(path: Path, where: str, side: int | None = None) -> Image.Image:
+    """Read a picture as RGB of 8 bits.
+
+    Args:
+        path: The file.
+        where: The key and its value, for the message.
+        side: Pixels per side that are enough; a JPEG is decoded no larger than needed for it.
+
+    Raises:
+        InputError: naming the file, if it is damaged or too large.
+    """
+    try:
+        with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning), Image.open(path) as image:
+            if (pixels := image.width * image.height) > LARGEST:
+                raise InputError(f"{where}: {path} has {pixels} pixels; the largest picture read has {LARGEST}; make it smaller")
+            if side is not None:
+                image.draft(None, (side, side))
+            if image.has_transparency_data:
+                notice(f"{where}: transparent pixels are composited on mid-grey")
+            return as_rgb(ImageOps.exif_transpose(image))
+    except InputError:
+        raise
+    except Exception as error:  # Pillow answers damaged bytes with whatever it trips over
+        raise InputError(f"{where}: {path} cannot be read ({one_line(error)}); remove or replace it") from error
+
+
+def as_rgb(image: Image.Image) -> Image.Image:
+    """Return a picture of any mode as RGB of 8 bits.
+
+    Raises:
+        ValueError: if its pixels have no known range, such as floating-point ones.
+    """
+    if image.mode == "F" or image.mode.startswith("I"):
+        values = np.asarray(image)
+        if image.mode == "F" or values.min() < 0 or values.max() > 65535:
+            raise ValueError(f"its pixels are {values.dtype}; save it with 8 or 16 bits")
+        scale = 257 if image.mode != "I" or values.max() > 255 else 1
+        image = Image.fromarray((values / scale).round().astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, (*BACKGROUND, 255)), image).convert("RGB")
+    return image.convert("RGB")
