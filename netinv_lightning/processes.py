@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import threading
@@ -20,6 +21,46 @@ from netinv_lightning.errors import Preempted
 SIGTERM_STATUS = int(128 + signal.SIGTERM)
 SIGINT_STATUS = int(128 + signal.SIGINT)
 SIGPIPE_STATUS = 128 + 13  # not every system has the signal
+
+
+PEER_GONE = "another process of the run has died"
+PATIENCE = 5.0
+"""Seconds that the first process has to notice by itself that another one died."""
+
+
+class PeerLost(RuntimeError):
+    """One of several processes that train one run has died; the run can be resumed."""
+
+
+def peer_is_gone(error: BaseException) -> bool:
+    """Whether an error of a run of several processes means that the connection to another one broke."""
+    several = int(os.environ.get("WORLD_SIZE") or 1) > 1
+    return several and isinstance(error, RuntimeError) and re.search(BROKEN, str(error), re.IGNORECASE) is not None
+
+
+BROKEN = r"gloo|nccl|connection (was )?(closed|reset|refused|aborted)|broken pipe|socket"
+
+
+@contextmanager
+def peers_watched(tell: Callable[[], None]) -> Iterator[None]:
+    """Inside, this process ends with exit status 1, after `tell`, when Lightning notices that another process of the run died.
+
+    Lightning itself would kill this one, without a word. A process that waits for the dead one in a collective operation notices first.
+    """
+    launcher = sys.modules.get("lightning.fabric.strategies.launchers.subprocess_script")
+    if launcher is None:
+        yield
+        return
+
+    def end(self: Any) -> None:
+        for process in self._child_processes:
+            process.kill()
+        time.sleep(PATIENCE)
+        tell()
+        os._exit(1)
+
+    with patch.object(launcher._ChildProcessObserver, "_terminate_all", end):
+        yield
 
 
 def end_with_parent() -> None:

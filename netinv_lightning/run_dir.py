@@ -7,13 +7,13 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import os
 import platform
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -25,7 +25,8 @@ from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
 from netinv_lightning.errors import InputError, Preempted, one_line
-from netinv_lightning.processes import run_stopped_by_sigterm
+from netinv_lightning.full_disk import full_disk
+from netinv_lightning.processes import PEER_GONE, PeerLost, peer_is_gone, peers_watched, run_stopped_by_sigterm
 
 log = logging.getLogger("netinv_lightning")
 
@@ -123,7 +124,7 @@ class RunDir:
             yield self
             return
         what_next = f"continue with resume={self.path}"
-        with self._locked(), run_stopped_by_sigterm():
+        with self._locked(), run_stopped_by_sigterm(), peers_watched(self._peer_is_gone):
             self._describe(cfg, classifier)
             handler = logging.FileHandler(self.path / "run.log")
             handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
@@ -133,7 +134,7 @@ class RunDir:
                 yield self
                 self.record(state="done")
             except BaseException as error:
-                told = self._lost(error) or error
+                told = self._lost(error, cfg) or (PeerLost(f"{PEER_GONE}; {what_next}") if peer_is_gone(error) else error)
                 if isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt):  # Lightning's answer to Ctrl-C
                     told = error.__context__
                 if isinstance(told, (KeyboardInterrupt, Preempted)):  # the line of code where it was stopped tells nothing
@@ -143,7 +144,7 @@ class RunDir:
                     log.error("the run failed", exc_info=error)
                 with suppress(OSError):  # where nothing can be written any more, stderr still tells
                     self.record(state="failed", error=one_line(f"{type(told).__name__}: {told}"))
-                if isinstance(told, OutputLost):
+                if isinstance(told, (OutputLost, PeerLost)):
                     raise told from error
                 raise
             finally:
@@ -187,14 +188,23 @@ class RunDir:
             with suppress(OSError):
                 (self.path / ".lock").unlink()
 
-    def _lost(self, error: BaseException) -> OutputLost | None:
-        if not isinstance(error, OSError):
-            return None
-        if not self.path.is_dir():
+    def _lost(self, error: BaseException, cfg: DictConfig) -> OutputLost | None:
+        if isinstance(error, OSError) and not self.path.is_dir():
             return OutputLost(f"{self.path} was removed while the run was going; nothing of it is left, start it anew")
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            return OutputLost(f"the disk is full ({error.filename or self.path}); make room and continue with resume={self.path}")
-        return None
+        places = {"the run directory": self.path, "TMPDIR": Path(tempfile.gettempdir())}
+        if cfg.application.get("save_as"):
+            places["application.save_as"] = Path(cfg.application.save_as)
+        if cfg.classifier.train:
+            places["classifier.kept_in"] = Path(cfg.classifier.kept_in)
+        full = full_disk(error, places)
+        return OutputLost(f"{full}; make room and continue with resume={self.path}") if full else None
+
+    def _peer_is_gone(self) -> None:
+        """Says how to go on, from a thread that ends this process next."""
+        line = f"{PEER_GONE}; continue with resume={self.path}"
+        with suppress(OSError):
+            self.record(state="failed", error=f"PeerLost: {line}")
+        print(f"failed: PeerLost: {line}", file=sys.stderr, flush=True)
 
     @property
     def stored(self) -> dict[str, Any]:
