@@ -33,12 +33,12 @@ class PeerLost(RuntimeError):
 
 
 def peer_is_gone(error: BaseException) -> bool:
-    """Whether an error of a run of several processes means that the connection to another one broke."""
-    several = int(os.environ.get("WORLD_SIZE") or 1) > 1
-    return several and isinstance(error, RuntimeError) and re.search(BROKEN, str(error), re.IGNORECASE) is not None
+    """Whether an error means that the connection to another process of the run broke."""
+    return isinstance(error, RuntimeError) and re.search(BROKEN, str(error), re.IGNORECASE) is not None
 
 
-BROKEN = r"gloo|nccl|connection (was )?(closed|reset|refused|aborted)|broken pipe|socket"
+BROKEN = r"\b(gloo|nccl)\b.*(closed|reset|refused|aborted|broken pipe|timed out|remote process)"
+"""What the libraries say through which processes talk, when one of them does not answer any more."""
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import pytest
 from omegaconf import DictConfig
 
 import netinv_lightning
-from experiments.survival.left import differences, result
+from experiments.run_results import differences, result
 from netinv_lightning.errors import Preempted
 from netinv_lightning.resume import resumed_config
 from netinv_lightning.run import run

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import netinv_lightning
-from experiments.survival.left import differences, result
+from experiments.run_results import differences, result
 from netinv_lightning.applications import distill, train_classifier
 from netinv_lightning.classifiers.training import ClassifierModule
 from netinv_lightning.errors import InputError, Preempted

@@ -20,7 +20,7 @@ import torch
 from filelock import FileLock
 from omegaconf import DictConfig
 
-from experiments.survival.left import differences, result
+from experiments.run_results import differences, result
 from netinv_lightning.errors import InputError, Preempted
 from netinv_lightning.inversion.module import InversionModule
 from netinv_lightning.metrics import names

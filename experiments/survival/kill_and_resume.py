@@ -1,12 +1,12 @@
-"""Kills runs at random moments, resumes them, and compares with the same runs left alone.
+"""Kill runs at random moments, resume them, and compare what they leave with the same runs left alone.
 
     python -m experiments.survival.kill_and_resume                          # every application
     python -m experiments.survival.kill_and_resume --runs distill,audit     # these alone; their rows of survival.csv are replaced
-    python -m experiments.survival.kill_and_resume --kills 1                # one kill of each, for a quick look
+    python -m experiments.survival.kill_and_resume --kills 1                # a quick look, which writes no rows
 
 Each run is killed by SIGKILL at moments drawn over its whole length (reading the config, training, checkpoints, evaluation, figures),
-and resumed after each. What it leaves is then compared bit by bit with the uninterrupted run (`left.py`). The first kill of each run
-is of a fresh process, as a user starts it; the others are of processes forked from one that has the libraries loaded.
+and resumed after each. What it leaves is compared bit by bit with the uninterrupted run (`experiments/run_results.py`). The first kill
+of each run is of a fresh process, as a user starts it; the others are of processes forked from one that has imported the libraries.
 """
 
 from __future__ import annotations
@@ -22,27 +22,33 @@ import tempfile
 import time
 import warnings
 from collections.abc import Iterator, Sequence
+from functools import cache
 from multiprocessing import get_context
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
+import torch
+
+from experiments.killed_runs import INVERSIONS, RESTARTED, SHORT, SOURCE, TRAINING
+from experiments.run_results import differences, result
+
 ROOT = Path(__file__).resolve().parents[2]
-os.environ["OMP_NUM_THREADS"] = "1"  # torch reads it when it is loaded
-
-import torch  # noqa: E402
-
-from experiments.survival.commands import INVERSIONS, RESTARTED, SHORT, SOURCE, TRAINING  # noqa: E402
-from experiments.survival.left import differences, result  # noqa: E402
-
 RESULTS = Path(__file__).with_name("survival.csv")
 COLUMNS = ["run", "process", "seconds_after_start", "stood_at", "differences"]
 RUNS = TRAINING | {name: [*SHORT, *command] for name, command in INVERSIONS.items()} | RESTARTED
 KILLS = dict.fromkeys(TRAINING, 10) | dict.fromkeys(INVERSIONS, 2) | dict.fromkeys(RESTARTED, 3)
 """How often each run is killed; the ten makes of one application share its kills."""
-FORKED = get_context("forkserver")
 APPLICATIONS = ("audit", "distill", "finetune", "detect_ood", "benchmark")
-FORKED.set_forkserver_preload(["netinv_lightning.run", *(f"netinv_lightning.applications.{name}" for name in APPLICATIONS)])
 NETINV = [sys.executable, "-W", "ignore", "-m", "netinv_lightning.run"]
-ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
+
+
+@cache
+def fork_server() -> ForkServerContext:
+    """Return the context of processes that start with the libraries imported and use one thread."""
+    os.environ["OMP_NUM_THREADS"] = "1"  # torch reads it when it is imported
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["netinv_lightning.run", *(f"netinv_lightning.applications.{name}" for name in APPLICATIONS)])
+    return context
 
 
 class Run:
@@ -67,14 +73,16 @@ class Run:
         command = [f"resume={self.directory}"] if begun else [*self.arguments, f"hydra.run.dir={self.directory}"]
         if fresh:
             with self.told.open("w") as told:
-                process = subprocess.Popen([*NETINV, *command], cwd=self.directory.parent, env=ENVIRONMENT, stdout=told, stderr=told)
+                process = subprocess.Popen(
+                    [*NETINV, *command], cwd=self.directory.parent, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=told, stderr=told
+                )
                 try:
                     status: int | None = process.wait(kill_after)
                 except subprocess.TimeoutExpired:
                     process.kill()
                     status = process.wait()
         else:
-            forked = FORKED.Process(target=_netinv, args=(command, self.told, self.directory.parent))
+            forked = fork_server().Process(target=_netinv, args=(command, self.told, self.directory.parent))
             forked.start()
             forked.join(kill_after)
             if forked.is_alive():
