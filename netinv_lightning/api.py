@@ -5,7 +5,6 @@ Shape suffixes: B batch, N classes, C channels, H height, W width.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,6 +37,7 @@ from netinv_lightning.finished import checkpoint_of, inversion_config, load_modu
 from netinv_lightning.inversion.evaluation import Inverter
 from netinv_lightning.inversion.module import InversionModule, own_randomness
 from netinv_lightning.notices import start_notices
+from netinv_lightning.outside_files import read_json
 from netinv_lightning.run_dir import RunDir
 
 
@@ -219,4 +219,4 @@ def _load_run(directory: Path) -> Inversion:
     if cfg.application.name not in INVERSIONS or (cfg.method.name == "generator" and not checkpoint_of(directory).is_file()):
         raise InputError(f"{directory}: holds no trained generator (application={cfg.application.name}, no checkpoints/last.ckpt)")
     summary = directory / "summary.json"
-    return Inversion(cfg, load_module(cfg, directory), json.loads(summary.read_text()) if summary.is_file() else {})
+    return Inversion(cfg, load_module(cfg, directory), read_json(summary, directory) if summary.is_file() else {})

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any, Optional
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING
+from omegaconf import MISSING, OmegaConf
 
 from netinv_lightning.application_keys import APPLICATION_KEYS
+from netinv_lightning.errors import InputError, printable
 
 # Beside the package in a checkout, inside it when installed from a wheel.
 _PACKAGE = Path(__file__).resolve().parent
@@ -287,8 +288,25 @@ METHOD_KEYS: dict[str, type] = {"generator": GeneratorMethod, "gradient": Gradie
 """The keys of each method, by its name."""
 
 
+def run_directory(output: Any, name: Any) -> str:
+    """Return the folder of an experiment's runs, `<output>/<name>`; Hydra asks for it before it makes the run directory.
+
+    Raises:
+        InputError: if `output` is empty, or `name` would lead out of it.
+    """
+    for key, value in (("output", str(output)), ("name", str(name))):
+        if not value.strip():
+            raise InputError(f"{key}='': must not be empty; give a folder's name, such as {key}=runs")
+        if printable(value) != value or "\n" in value or "\t" in value:
+            raise InputError(f"{key}={value}: must not hold control characters; give a folder's name")
+    if str(name).startswith(("/", "~")) or ".." in Path(str(name)).parts or Path(str(name)) == Path():
+        raise InputError(f"name={name}: must be the name of a folder in output={output}; set output=FOLDER to write elsewhere")
+    return f"{output}/{name}"
+
+
 def register() -> None:
     """Makes the schema known to Hydra's config search."""
+    OmegaConf.register_new_resolver("run_directory", run_directory, replace=True)
     store = ConfigStore.instance()
     # Hydra copies this singleton at every look-up of a group, over a hundred times for --help and a second in all;
     # what it loads from the store it copies once more, so the store itself needs no copy.

@@ -29,8 +29,9 @@ _KEYS_OF_CHOICES = {"application": APPLICATION_KEYS, "method": METHOD_KEYS}
 
 def explain(error: BaseException) -> str:
     """One line for the user, from whatever the composition of the config raised."""
-    if isinstance(error, InputError):
-        return one_line(error)
+    for link in _chain(error):
+        if isinstance(link, InputError):
+            return one_line(link)
     text = "\n".join(str(link) for link in _chain(error))
     if found := re.search(r"Could not override '([\w/@]+)'.*?No match in the defaults list", text, re.DOTALL):
         group = found[1]

@@ -336,7 +336,7 @@ def main(argv: Sequence[str]) -> int:
             _write(Path(arguments.json), spec(workspace))
             print(arguments.json)
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
     except Exception as error:  # whatever the network or W&B's server answers
         print(f"failed: the dashboard was not saved ({one_line(f'{type(error).__name__}: {error}')})", file=sys.stderr)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +18,7 @@ from netinv_lightning.image_sets import Images, draw_images, read_samples
 from netinv_lightning.inversion.build import METHODS
 from netinv_lightning.inversion.evaluation import Inverter
 from netinv_lightning.inversion.module import InversionModule
+from netinv_lightning.outside_files import open_file, read_json
 from netinv_lightning.resume import read_config
 from netinv_lightning.run_dir import RunDir
 
@@ -72,7 +72,7 @@ def open_finished(directory: Path, key: str, command: DictConfig | None = None) 
         command.application.run, command.classifier = str(directory.resolve()), cfg.classifier
         for of_run in DATA_OF_RUN:
             command.data[of_run] = cfg.data[of_run]
-    summary: dict[str, float] = json.loads((directory / "summary.json").read_text())
+    summary: dict[str, float] = read_json(directory / "summary.json", directory)
     if checkpoint_of(directory).is_file():
         module = load_module(cfg, directory)
         draw = draw_images(module, cfg.application.eval_batch_size, cfg.seed)
@@ -111,6 +111,7 @@ def load_module(cfg: DictConfig, directory: Path) -> Inverter:
     """
     module = METHODS[cfg.method.name](cfg, None)
     if isinstance(module, InversionModule):
+        open_file(checkpoint_of(directory), directory).close()  # refuses what is not a file of the run
         state = torch.load(checkpoint_of(directory), map_location="cpu", weights_only=True)["state_dict"]
         module.load_state_dict(state, strict=False)
         module.eval()

@@ -172,10 +172,14 @@ def clear(path: Path) -> Path:
     return path
 
 
-def check_writable_content(folder: Path) -> None:
+def check_writable_content(folder: Path, deep: bool = True) -> None:
     """Refuse a directory that a run is to write to, if it holds a link out of itself, a FIFO or a device.
 
     W&B links its own logs from outside into its folder `wandb`, where it only ever writes new files.
+
+    Args:
+        folder: The directory.
+        deep: Whether to look at its folders too.
 
     Raises:
         InputError: naming the entry.
@@ -192,7 +196,7 @@ def check_writable_content(folder: Path) -> None:
                 if entry.is_symlink():
                     check_within(path, root)
                 elif entry.is_dir(follow_symlinks=False):
-                    if path != root / "wandb":
+                    if deep and path != root / "wandb":
                         pending.append(path)
                 elif not entry.is_file(follow_symlinks=False):
                     raise InputError(f"{path}: is not a regular file; remove it")

@@ -87,8 +87,8 @@ def run_stopped_by_sigterm() -> AbstractContextManager[None]:
     return on_sigterm(stop)
 
 
-def sweep_stopped_by_sigterm() -> AbstractContextManager[None]:
-    """While jobs run, SIGTERM ends the sweep in order: the table is still written."""
+def exit_on_sigterm() -> AbstractContextManager[None]:
+    """Inside, SIGTERM ends the process as `sys.exit` does, in order: a sweep still writes its table, a page removes its uploads."""
     return on_sigterm(lambda *_: sys.exit(SIGTERM_STATUS))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 
+from netinv_lightning.errors import printable
 from netinv_lightning.trainer import on_terminal
 
 EVERY_SECONDS = 10.0
@@ -48,7 +49,7 @@ class PlainProgress(Callback):
 
 def tell(line: str) -> None:
     """A line of progress; results go to the standard output, this does not."""
-    print(line, file=sys.stderr, flush=True)
+    print(printable(line), file=sys.stderr, flush=True)
 
 
 def progress(metrics: tuple[str, ...]) -> list[Callback]:

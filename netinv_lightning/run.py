@@ -28,7 +28,7 @@ from netinv_lightning.allowed_targets import named_code, only_allowed
 from netinv_lightning.config import CONF, register
 from netinv_lightning.config_check import check
 from netinv_lightning.config_errors import explain
-from netinv_lightning.errors import InputError, Preempted, one_line
+from netinv_lightning.errors import InputError, Preempted, one_line, printable
 from netinv_lightning.notices import start_notices
 from netinv_lightning.processes import SIGINT_STATUS, SIGPIPE_STATUS
 from netinv_lightning.resume import resumed_config
@@ -106,6 +106,13 @@ def code_of_command(cfg: DictConfig) -> Iterator[None]:
         yield
 
 
+class PrintableFormatter(logging.Formatter):
+    """Shows text from files without characters that would control the terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
 def main() -> None:
     """The `netinv` command."""
     if module := COMMANDS.get(" ".join(sys.argv[1:2])):
@@ -114,6 +121,7 @@ def main() -> None:
         sys.path.append(here)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     for handler in logging.getLogger().handlers:  # a failure is one line here; its traceback is for run.log
+        handler.setFormatter(PrintableFormatter("%(message)s"))
         handler.addFilter(lambda record: not (record.name == "netinv_lightning" and record.exc_info))
     # Hydra then raises its errors instead of printing them, and each becomes one line here.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
@@ -159,7 +167,7 @@ def _interrupted(interrupt: KeyboardInterrupt) -> int:
 
 def _refuse(error: BaseException) -> int:
     if first_process():
-        print(f"error: {explain(error)}", file=sys.stderr)
+        print(f"error: {one_line(explain(error))}", file=sys.stderr)
     return 2
 
 

@@ -26,6 +26,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from netinv_lightning.errors import InputError, Preempted, one_line
 from netinv_lightning.full_disk import full_disk
+from netinv_lightning.outside_files import check_writable_content, open_file, read_json, write_fresh
 from netinv_lightning.processes import PEER_GONE, PeerLost, peer_is_gone, peers_watched, run_stopped_by_sigterm
 
 log = logging.getLogger("netinv_lightning")
@@ -36,7 +37,7 @@ _PACKAGES = ("netinv_lightning", "torch", "torchvision", "lightning", "torchmetr
 def write_atomically(path: Path, text: str) -> None:
     """Readers see the old file or the new one, never a half."""
     temporary = path.with_name(path.name + ".partial")
-    temporary.write_text(text)
+    write_fresh(temporary, text.encode())
     os.replace(temporary, path)
 
 
@@ -48,11 +49,12 @@ def first_process() -> bool:
 
 def written_to(path: Path) -> bool:
     """Whether a process still writes to a run directory: it holds the lock, which the system frees when the process dies."""
-    if not (path / ".lock").exists():
-        return False
     try:
+        open_file(path / ".lock", path).close()  # a lock is a file of the directory, not a link to somebody's file
         with FileLock(path / ".lock", timeout=0):
             return False
+    except (FileNotFoundError, InputError):
+        return False
     except (Timeout, OSError):
         return True
 
@@ -210,7 +212,7 @@ class RunDir:
     def stored(self) -> dict[str, Any]:
         """What `status.json` holds; empty where there is none, or a damaged one."""
         try:
-            stored = json.loads((self.path / "status.json").read_text())
+            stored = read_json(self.path / "status.json", self.path)
         except (OSError, ValueError):
             return {}
         return stored if isinstance(stored, dict) else {}
@@ -228,6 +230,8 @@ class RunDir:
             raise InputError(f"hydra.run.dir={self.path}: holds a run already; {advice}choose another directory")
         if self.path.exists() and not os.access(self.path, os.W_OK | os.X_OK):
             raise InputError(f"output: {self.path} cannot be written; set output=FOLDER to one that can")
+        if self.path.is_dir():
+            check_writable_content(self.path)
 
     def record_refusal(self, cfg: DictConfig, error: str) -> None:
         """In a sweep a job whose input is wrong leaves its config and status behind."""

@@ -31,8 +31,8 @@ from omegaconf.errors import OmegaConfBaseException
 from netinv_lightning.config_errors import explain
 from netinv_lightning.errors import InputError, Preempted, one_line
 from netinv_lightning.outside_config import check_words
-from netinv_lightning.outside_files import read_json
-from netinv_lightning.processes import SIGTERM_STATUS, end_with_parent, submitit_waits_for_all, sweep_stopped_by_sigterm
+from netinv_lightning.outside_files import check_writable_content, read_json
+from netinv_lightning.processes import SIGTERM_STATUS, end_with_parent, exit_on_sigterm, submitit_waits_for_all
 from netinv_lightning.resume import changed_keys, read_config
 from netinv_lightning.run_dir import RunDir, write_atomically
 from netinv_lightning.search import continue_study
@@ -64,6 +64,7 @@ class Sweep:
             )
         self.jobs: dict[int, list[str]] = {int(number): job for number, job in before["jobs"].items()}
         path.mkdir(parents=True, exist_ok=True)
+        check_writable_content(path, deep=False)
         self.lock = FileLock(path / ".sweep.lock", timeout=0)
         try:
             self.lock.acquire()
@@ -117,7 +118,7 @@ class SweepLauncher(Launcher):
         """Runs the batch; a sweeper gets the best metric of each job, and None (no exception) of one that failed."""
         sweep = self.sweep
         numbers = sweep.enter(job_overrides)
-        with sweep_stopped_by_sigterm(), submitit_waits_for_all():
+        with exit_on_sigterm(), submitit_waits_for_all():
             self._launch([number for number in numbers if sweep.state(number) != "done"])
         returns = []
         for number in numbers:
@@ -222,7 +223,7 @@ def run_swept_job(cfg: DictConfig, job_dir: Path, run: Callable[..., Any]) -> fl
             run_dir = RunDir(job_dir)
             run_dir.record_refusal(cfg, explain(error))
             run_dir.record(refused=True)
-        print(f"job {job_dir.name} refused: {explain(error)}", file=sys.stderr)
+        print(f"job {job_dir.name} refused: {one_line(explain(error))}", file=sys.stderr)
         raise InputError(explain(error)) from None
     except Exception as error:
         message = one_line(f"{type(error).__name__}: {error}")

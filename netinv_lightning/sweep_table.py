@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from netinv_lightning.errors import InputError, one_line
+from netinv_lightning.errors import InputError, one_line, printable
+from netinv_lightning.outside_files import read_json
 from netinv_lightning.run_dir import write_atomically, written_to
 
 ORDER = ("done", "running", "not run", "killed", "refused", "failed")
@@ -101,12 +101,12 @@ def _number(value: Any) -> float:
 
 
 def _shown(value: Any) -> str:
-    return "" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
+    return "" if value is None else f"{value:.4f}" if isinstance(value, float) else printable(str(value))
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text())
+        content = read_json(path, path.parent)
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from netinv_lightning.errors import printable
 from netinv_lightning.run_dir import write_atomically
 
 WIDTH = 100  # of a table, in characters
@@ -58,7 +59,8 @@ def show(table: Table) -> None:
     from rich.text import Text
 
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
-    printed = RichTable(title=table.title, title_justify="left", box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
+    title = Text(printable(table.title), style="table.title")
+    printed = RichTable(title=title, title_justify="left", box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
     columns = [[shown(row[number]) for row in table.rows] for number in range(len(table.columns))]
     numeric = [all(re.fullmatch(r"[-0-9. ±]*", cell) for cell in cells) for cells in columns]
     longest = [max(map(len, cells), default=0) for cells in columns]
@@ -80,7 +82,7 @@ def show(table: Table) -> None:
         printed.add_row(*map(Text, cells))
     console.print(printed)
     for note in table.notes:
-        console.print(Text(note))
+        console.print(Text(printable(note)))
 
 
 def shown(cell: Cell) -> str:
@@ -88,7 +90,7 @@ def shown(cell: Cell) -> str:
     if cell is None:
         return ""
     if not isinstance(cell, float):
-        return str(cell)
+        return printable(str(cell))
     return f"{cell:.0f}" if abs(cell) >= 1000 else f"{cell:.1f}" if abs(cell) >= 10 else f"{cell:z.3f}"  # z: no negative zero
 
 

@@ -13,8 +13,9 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -46,6 +47,7 @@ class Served:
     directory: Path
     classifier: Path
     process: subprocess.Popen[str]
+    uploads: list[Path] = field(default_factory=list)
 
 
 @pytest.fixture(scope="module")
@@ -283,9 +285,50 @@ def test_other_hosts_names_are_refused(served: Served) -> None:
         urllib.request.urlopen(foreign)
 
 
+def asked(served: Served, route: str, body: bytes, **headers: str) -> tuple[int, str]:
+    request = urllib.request.Request(f"{served.address}/gradio_api/{route}", body, headers)
+    try:
+        with urllib.request.urlopen(request) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def test_only_uploads_are_opened_and_they_are_bounded(served: Served, tmp_path: Path) -> None:
+    with urllib.request.urlopen(f"{served.address}/config") as answer:
+        config = json.load(answer)
+    given = next(part["id"] for part in config["components"] if part["props"].get("elem_id") == "given")
+    function = next(part["id"] for part in config["dependencies"] if part["inputs"] == [given])
+    Image.new("L", (28, 28), 255).save(tmp_path / "mine.png")
+
+    def upload(content: bytes) -> tuple[int, str]:
+        form = b'--x\r\nContent-Disposition: form-data; name="files"; filename="mine.png"\r\n\r\n' + content + b"\r\n--x--\r\n"
+        return asked(served, "upload", form, **{"Content-Type": "multipart/form-data; boundary=x"})
+
+    def opened(path: str, **meta: Any) -> tuple[int, str]:
+        body = json.dumps({"data": [{"path": path, **meta}], "fn_index": function, "session_hash": "s"}).encode()
+        return asked(served, "run/predict", body, **{"Content-Type": "application/json"})
+
+    status, paths = upload((tmp_path / "mine.png").read_bytes())
+    assert status == 200
+    uploaded = json.loads(paths)[0]
+    as_file = {"meta": {"_type": "gradio.FileData"}}
+    status, shown = opened(uploaded, **as_file)
+    assert (status, "Yours, as the classifier sees it" in shown) == (200, True)
+    for path in (str(tmp_path / "mine.png"), "http://127.0.0.1:1/mine.png"):
+        for meta in ({}, as_file):
+            assert opened(path, **meta)[0] == 403
+    assert upload(bytes(21 * 2**20))[0] == 413
+    assert asked(served, "run/predict", b"{}", Origin="http://evil.example")[0] == 403
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        urllib.request.urlopen(f"{served.address}/gradio_api/file={tmp_path / 'mine.png'}")
+    served.uploads.append(Path(uploaded))
+
+
 def test_ctrl_c_ends_it_without_a_traceback(served: Served, page: Page) -> None:
     served.process.send_signal(signal.SIGINT)
     out, err = served.process.communicate(timeout=60)
     assert served.process.returncode == 0
     assert out.strip() == ""
     assert err.strip() == f"opening {served.directory}"
+    assert [path for path in served.uploads if path.parent.parent.exists()] == []

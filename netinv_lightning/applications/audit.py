@@ -30,6 +30,7 @@ from netinv_lightning.figures.reconstruction import audit_figure
 from netinv_lightning.image_sets import Images, open_real
 from netinv_lightning.metrics import names
 from netinv_lightning.metrics.reconstruction import GOOD, Difference, difference
+from netinv_lightning.outside_files import read_json
 from netinv_lightning.parts import done, run_part
 from netinv_lightning.reconstruction.comparison import CONTROLS, FULL, RECONSTRUCTIONS, interval, recognised
 from netinv_lightning.reconstruction.conclusion import Attacked, Conclusion, conclude
@@ -130,7 +131,7 @@ class AuditApplication:
         """Writes and shows table and figure; gives the verdict, and the metrics of the strongest attack."""
         rows = {name: _rows(directory)[RECONSTRUCTIONS] for name, directory in finished.items()}
         controls = {name: row for name, row in _rows(next(iter(finished.values()))).items() if name in CONTROLS}
-        summaries = {name: json.loads((directory / "summary.json").read_text()) for name, directory in finished.items()}
+        summaries = {name: read_json(directory / "summary.json", directory) for name, directory in finished.items()}
         attacked = {
             name: Attacked(row["auc"], row["auc_low"], row["p_value"], summaries[name].get(names.TRANSFER_ACCURACY))
             for name, row in rows.items()

@@ -21,6 +21,7 @@ from netinv_lightning.api import compose
 from netinv_lightning.classifiers.build import load_classifier, load_verifiers
 from netinv_lightning.errors import InputError
 from netinv_lightning.metrics import names
+from netinv_lightning.outside_files import read_json
 from netinv_lightning.parts import done, run_part
 from netinv_lightning.report import Report
 from netinv_lightning.run_dir import RunDir, write_atomically
@@ -194,5 +195,5 @@ def _mean_and_spread(group: Group, metric: str) -> str:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(path.read_text())
+    content: dict[str, Any] = read_json(path, path.parent)
     return content

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from netinv_lightning.classifiers.state_dicts import differences, match, state_dicts
 from netinv_lightning.errors import InputError, one_line
+from netinv_lightning.outside_files import read_json
 from netinv_lightning.run_dir import write_atomically
 
 
@@ -71,7 +72,7 @@ def read_card(path: Path) -> dict[str, Any] | None:
     if not card_path.is_file():
         return None
     try:
-        card: dict[str, Any] = json.loads(card_path.read_text())
+        card: dict[str, Any] = read_json(card_path)
         expected = str(card["sha256"])
     except (ValueError, KeyError, TypeError) as error:  # also JSONDecodeError and UnicodeDecodeError
         raise InputError(

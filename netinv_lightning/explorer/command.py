@@ -10,21 +10,18 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import socket
 import sys
 import webbrowser
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from netinv_lightning.allowed_targets import only_allowed
 from netinv_lightning.errors import CommandParser, InputError, one_line
-from netinv_lightning.processes import SIGTERM_STATUS
+from netinv_lightning.processes import exit_on_sigterm
 
 if TYPE_CHECKING:
     from netinv_lightning.explorer.interface import Explored
@@ -44,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         arguments = _parse(argv)
         directory = Path(arguments.run)
-        with only_allowed(arguments.trust), _ended_by_sigterm():
+        with only_allowed(arguments.trust), exit_on_sigterm():
             _check(directory)
             with _listening(arguments.port) as listener:
                 return serve(directory, listener, arguments.open)
@@ -56,23 +53,6 @@ def main(argv: Sequence[str]) -> int:
     except Exception as error:
         print(f"failed: {one_line(f'{type(error).__name__}: {error}')}", file=sys.stderr)
         return 1
-
-
-@contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """SIGTERM ends the block as an exception does, so that uploads are removed.
-
-    Uvicorn handles it while it serves, and then raises it again with the handler that was there before.
-    """
-
-    def end(signum: int, frame: FrameType | None) -> None:
-        raise SystemExit(SIGTERM_STATUS)
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -139,7 +119,7 @@ def serve(directory: Path, listener: socket.socket, opened: bool) -> int:
 
         from netinv_lightning.explorer.interface import application
 
-        config = uvicorn.Config(application(explored), log_level="critical", timeout_graceful_shutdown=1)
+        config = uvicorn.Config(application(explored, Path(uploads)), log_level="critical", timeout_graceful_shutdown=1)
         address = f"http://{HOST}:{listener.getsockname()[1]}"
         print(f"{directory} at {address}  (Ctrl-C ends it)", flush=True)
         if opened:  # the listener keeps the browser waiting until the server runs
@@ -157,8 +137,6 @@ def load(directory: Path) -> Explored:
     Raises:
         InputError: if its classifier is not there.
     """
-    import json
-
     from netinv_lightning.explorer.drawing import Drawing
     from netinv_lightning.explorer.interface import Explored
     from netinv_lightning.explorer.neighbours import Neighbours, real_images
@@ -166,6 +144,7 @@ def load(directory: Path) -> Explored:
     from netinv_lightning.image_sets import draw_images
     from netinv_lightning.inversion.module import InversionModule
     from netinv_lightning.metrics import names
+    from netinv_lightning.outside_files import read_json
 
     cfg = inversion_config(directory)
     module = load_module(cfg, directory)
@@ -173,7 +152,7 @@ def load(directory: Path) -> Explored:
     classifier = module.classifier
     images, note = real_images(cfg, classifier.spec)
     inverted = draw_images(module, cfg.application.eval_batch_size, cfg.seed)(INVERTED)
-    summary = json.loads((directory / "summary.json").read_text())
+    summary = read_json(directory / "summary.json", directory)
     facts = (
         directory.resolve().name,
         f"classifier of {classifier.spec.name}",

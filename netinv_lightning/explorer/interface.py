@@ -21,6 +21,7 @@ from netinv_lightning.explorer import markup
 from netinv_lightning.explorer.drawing import Drawing, Seen, Setting, distribution, see
 from netinv_lightning.explorer.neighbours import FEATURES, PIXELS, Neighbours
 from netinv_lightning.explorer.pictures import RULE, read_picture
+from netinv_lightning.explorer.requests import MOST_UPLOADED, OwnPageOnly, check_upload
 
 MOST_SLIDERS = 20
 """Classes that have a slider each; of more, `CHOSEN` at a time have one, and the user says which."""
@@ -61,8 +62,8 @@ class Page:
     the user says which classes the slots are for. A generator that is told the label alone has none, but a class.
     """
 
-    def __init__(self, explored: Explored) -> None:
-        self.explored, self.drawing = explored, explored.drawing
+    def __init__(self, explored: Explored, uploads: Path | None = None) -> None:
+        self.explored, self.drawing, self.uploads = explored, explored.drawing, uploads
         self.classes = self.drawing.classes
         N = len(self.classes)
         self.chosen = N > MOST_SLIDERS  # by the user, which classes
@@ -105,8 +106,10 @@ class Page:
             return "", "", ""
         classifier = self.drawing.classifier
         try:
+            if self.uploads is not None:
+                check_upload(path, self.uploads)
             seen = see(classifier, read_picture(Path(path), classifier.spec)[None])
-        except InputError as error:
+        except (InputError, OSError) as error:
             return markup.text(str(error)), "", ""
         given = markup.image(seen.images_BCHW[0], f"Yours, as the classifier sees it. It says: {self._answer(seen, 0)}", "picture")
         near = self._nearest(self.explored.inverted, seen, FEATURES, "nearest-inverted")
@@ -257,14 +260,21 @@ class Page:
         given.change(self.picture, given, [figures, bars, units], queue=False, show_progress="hidden", api_visibility="private")
 
 
-def application(explored: Explored) -> FastAPI:
-    """The page as a web application that answers this machine's own browser alone and loads nothing from elsewhere."""
+def application(explored: Explored, uploads: Path) -> FastAPI:
+    """The page as a web application that answers this machine's own browser alone and loads nothing from elsewhere.
+
+    Args:
+        explored: What the page is about.
+        uploads: The folder where Gradio puts uploads (`GRADIO_TEMP_DIR`); files elsewhere are never opened.
+    """
     app = FastAPI(openapi_url=None)
+    app.add_middleware(OwnPageOnly, uploads=uploads)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])
     return gr.mount_gradio_app(
         app,
-        Page(explored).build(),
+        Page(explored, uploads).build(),
         path="/",
+        max_file_size=MOST_UPLOADED,
         footer_links=[],
         run_history=False,
         ssr_mode=False,

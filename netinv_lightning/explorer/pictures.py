@@ -16,12 +16,15 @@ from torchvision.transforms.functional import pil_to_tensor
 from netinv_lightning.data.outliers import in_shape_of
 from netinv_lightning.data.spec import DataSpec
 from netinv_lightning.errors import InputError, one_line
+from netinv_lightning.outside_files import open_file
 
 RULE = (
     "Gray becomes RGB by three equal channels, RGB becomes gray by its luminance (BT.601); the square in the middle stays; "
     "another size is resampled bilinearly with antialiasing. Transparent pixels count as black. "
     "A picture that has the classifier's shape is left as it is."
 )
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+MOST_PIXELS = 2**25
 GRAY = ("1", "L", "LA", "La")
 """Pillow's modes of gray pictures."""
 
@@ -36,7 +39,9 @@ def read_picture(path: Path, spec: DataSpec) -> Tensor:
         InputError: if it is no picture.
     """
     try:
-        with Image.open(path) as opened:
+        with open_file(path) as file, Image.open(file, formats=FORMATS) as opened:
+            if opened.width * opened.height > MOST_PIXELS:  # known before it is decoded
+                raise InputError(f"{path.name}: has {opened.width} x {opened.height} pixels, more than {MOST_PIXELS:,}; make it smaller")
             picture = ImageOps.exif_transpose(opened)
             gray = picture.mode in GRAY
             if picture.has_transparency_data:
@@ -45,6 +50,8 @@ def read_picture(path: Path, spec: DataSpec) -> Tensor:
                 x_CHW = torch.from_numpy(np.asarray(picture, dtype=np.float32))[None] / 65535
             else:
                 x_CHW = pil_to_tensor(picture.convert("L" if gray else "RGB")).float() / 255
+    except InputError:
+        raise
     except Exception as error:  # Pillow answers damaged bytes with whatever it trips over
         raise InputError(f"{path.name}: is no picture that can be read ({one_line(error)}); drop a PNG or JPEG file") from error
     return in_shape_of(spec, x_CHW[None])[0]

@@ -31,7 +31,7 @@ def main(argv: Sequence[str]) -> int:
         run, sweep = read(directory)
         _write(output, render(run, sweep, output))
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
     for problem in dict.fromkeys([*(run.problems if run else []), *(sweep.problems if sweep else [])]):
         print(f"warning: {problem}", file=sys.stderr)

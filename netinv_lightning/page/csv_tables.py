@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import math
 import re
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from netinv_lightning.outside_files import MOST_BYTES, lines
 from netinv_lightning.page.files import Folder
 from netinv_lightning.tables import Table, shown
 
@@ -74,19 +74,27 @@ def page_table(table: Table, folded: bool = False) -> PageTable:
 
 def _read_csv(folder: Folder, path: Path) -> Table | None:
     """None where it is empty or damaged, which is noted."""
-    text = folder.text(path.name)
-    if not text:
-        return None
+    count = left_out = 0
+    rows: list[list[str]] = []
     try:
-        columns, *rows = csv.reader(io.StringIO(text), strict=True)
-    except (csv.Error, ValueError) as error:
-        folder.note(path.name, f"is damaged ({error})")
+        content = csv.reader(lines(path, folder.path, MOST_BYTES), strict=True)
+        columns = next(content, None)
+        if columns is None:
+            return None
+        for row in content:
+            count += 1
+            if len(row) != len(columns):
+                left_out += 1
+            elif len(rows) < MOST_ROWS:
+                rows.append(row)
+    except (csv.Error, OSError, ValueError) as error:
+        folder.failed(path.name, "is damaged", error)
         return None
-    whole = [row for row in rows if len(row) == len(columns)]
-    if len(whole) < len(rows):
-        folder.note(path.name, f"is damaged; left out: {len(rows) - len(whole)} of {len(rows)} rows, which have other columns")
-    notes = [f"the first {MOST_ROWS} of {len(whole)} rows"] if len(whole) > MOST_ROWS else []
-    return Table("", columns, [[_number_or_text(value) for value in row] for row in whole[:MOST_ROWS]], notes)
+    if left_out:
+        folder.note(path.name, f"is damaged; left out: {left_out} of {count} rows, which have other columns")
+    whole = count - left_out
+    notes = [f"the first {MOST_ROWS} of {whole} rows"] if whole > MOST_ROWS else []
+    return Table("", columns, [[_number_or_text(value) for value in row] for row in rows], notes)
 
 
 def _read_markdown(folder: Folder, name: str) -> Table | None:

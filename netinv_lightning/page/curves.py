@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import csv
-import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from netinv_lightning.metrics import names
+from netinv_lightning.outside_files import lines
 from netinv_lightning.page.files import Folder
 
 MOST_POINTS = 1000
 """Points of a curve in a page; more cannot be told apart on a screen."""
+
+MOST_HELD = 20_000
+"""Values of a column that are held while a file is read; of more, each stretch keeps its least and its greatest."""
+MOST_COLUMNS = 2_000
+MOST_BYTES = 2**30
+"""Bytes of a `metrics.csv` that is read."""
 
 AXIS = "step"
 
@@ -39,10 +45,13 @@ def read_charts(folder: Folder) -> list[Chart]:
 
     Rows that are damaged, as the last one after a kill, are left out and noted.
     """
-    text = folder.text("metrics.csv")
-    if not text:
+    try:
+        columns, damaged = _columns(lines(folder.path / "metrics.csv", folder.path, MOST_BYTES))
+    except FileNotFoundError:
         return []
-    columns, damaged = _columns(text)
+    except (OSError, ValueError) as error:
+        folder.failed("metrics.csv", "cannot be read", error)
+        return []
     if damaged:
         folder.note("metrics.csv", f"is damaged; left out: {damaged}")
     charts: dict[str, Chart] = {}
@@ -74,25 +83,32 @@ def thinned(steps: Sequence[float], values: Sequence[float], most: int = MOST_PO
     return [steps[index] for index in ordered], [values[index] for index in ordered]
 
 
-def _columns(text: str) -> tuple[dict[str, tuple[list[float], list[float]]], str]:
-    """Finite values by column, each with its steps; and what was damaged, in words."""
-    rows = csv.reader(io.StringIO(text))
+def _columns(text: Iterable[str]) -> tuple[dict[str, tuple[list[float], list[float]]], str]:
+    """Finite values by column, each with its steps, thinned where there are very many; and what was damaged, in words."""
+    rows = csv.reader(text)
     damaged = 0
+    columns: dict[str, tuple[list[float], list[float]]] = {}
     try:
-        header = next(rows)
+        header = next(rows, None)
+        if header is None:
+            return {}, ""
         if AXIS not in header:
             return {}, f"everything, since no column is called {AXIS}"
-        columns: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in header if name != AXIS}
+        if len(header) > MOST_COLUMNS:
+            return {}, f"everything, since it has {len(header)} columns, more than {MOST_COLUMNS}"
+        columns = {name: ([], []) for name in header if name != AXIS}
         for row in rows:
             try:
                 numbers = dict(zip(header, (float(cell) if cell else math.nan for cell in row), strict=True))
             except ValueError:
                 damaged += 1
                 continue
-            for name in columns:
+            for name, (steps, values) in columns.items():
                 if math.isfinite(numbers[name]) and math.isfinite(numbers[AXIS]):
-                    columns[name][0].append(numbers[AXIS])
-                    columns[name][1].append(numbers[name])
+                    steps.append(numbers[AXIS])
+                    values.append(numbers[name])
+                    if len(values) >= MOST_HELD:
+                        columns[name] = thinned(steps, values, MOST_HELD // 2)
     except csv.Error as error:
         return {}, f"everything ({error})"
     return columns, f"{damaged} {'row' if damaged == 1 else 'rows'} that cannot be read as numbers" if damaged else ""

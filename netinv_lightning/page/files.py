@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from netinv_lightning.errors import one_line
+from netinv_lightning.outside_files import MOST_CONFIG_BYTES, check_yaml, read_end, read_text
 
 LONGEST_TEXT = 200_000  # characters of a text that a page holds; the end of a log tells more than its beginning
 
@@ -28,24 +29,32 @@ class Folder:
     problems: list[str] = field(default_factory=list)
 
     def note(self, name: str | Path, reason: object) -> None:
-        self.problems.append(f"{self.path / name}: {one_line(reason)}")
+        self.problems.append(one_line(f"{self.path / name}: {reason}"))
+
+    def failed(self, name: str | Path, what: str, error: Exception) -> None:
+        """Notes an error, whose own message may begin with the file."""
+        self.note(name, f"{what} ({str(error).removeprefix(f'{self.path / name}: ')})")
 
     def text(self, name: str | Path) -> str | None:
         """A file's text; None where there is none, or it cannot be read."""
         try:
-            return (self.path / name).read_text(encoding="utf-8", errors="strict")
+            return read_text(self.path / name, self.path)
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
-            self.note(name, f"cannot be read ({error})")
+            self.failed(name, "cannot be read", error)
             return None
 
     def shortened(self, name: str | Path) -> str | None:
         """A file's text without its beginning where it is longer than a page can hold."""
-        text = self.text(name)
-        if text is None or len(text) <= LONGEST_TEXT:
-            return text
-        return f"... {len(text) - LONGEST_TEXT} characters before are left out\n{text[-LONGEST_TEXT:]}"
+        try:
+            text, before = read_end(self.path / name, LONGEST_TEXT, self.path)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            self.failed(name, "cannot be read", error)
+            return None
+        return f"... {before} characters before are left out\n{text}" if before else text
 
     def json(self, name: str | Path) -> dict[str, Any]:
         """An object of JSON by key; empty where there is none, or it is damaged."""
@@ -64,12 +73,15 @@ class Folder:
             if not isinstance(content, dict):
                 raise ValueError("holds no mapping of keys to values")
         except (ValueError, yaml.YAMLError, RecursionError) as error:
-            self.note(name, f"is damaged ({error})")
+            self.failed(name, "is damaged", error)
             return {}
         return {str(key): value for key, value in content.items()}
 
 
 def _load_yaml(text: str) -> Any:
+    if len(text) > MOST_CONFIG_BYTES:
+        raise ValueError(f"it has more than {MOST_CONFIG_BYTES:,} characters")
+    check_yaml(text, "YAML")
     return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 

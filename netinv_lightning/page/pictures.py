@@ -11,12 +11,14 @@ from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
+from netinv_lightning.outside_files import open_file
 from netinv_lightning.page.files import Folder
 
 FULL = 1600  # pixels of the longer edge of a figure: its labels can be read when it is enlarged
 FRAME = 800  # of a grid that was drawn while training
 THUMBNAIL = 560  # of a run's grid in the page of a sweep
 THUMBNAIL_BYTES = 40_000
+MOST_PIXELS = 2**26  # of a figure that is shown
 LOSSLESS_BYTES = 500_000  # up to which a picture is kept as it is
 
 
@@ -49,10 +51,12 @@ def read_picture(folder: Folder, file: Path, title: str, edge: int, most_bytes: 
         most_bytes: Size of the picture at most, if it is to have one.
     """
     try:
-        with Image.open(file, formats=["PNG"]) as opened:
+        with open_file(file, folder.path) as content, Image.open(content, formats=["PNG"]) as opened:
+            if opened.width * opened.height > MOST_PIXELS:
+                raise ValueError(f"it has {opened.width} x {opened.height} pixels, more than {MOST_PIXELS:,}")
             loaded = opened.convert("RGBA")
     except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        folder.note(file.relative_to(folder.path), f"is damaged ({error})")
+        folder.failed(file.relative_to(folder.path), "is damaged", error)
         return Picture(file, title)
     picture = Image.new("RGB", loaded.size, "white")
     picture.paste(loaded, mask=loaded.getchannel("A"))

@@ -6,6 +6,7 @@ import math
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ HEADLINES = (
 """What is told first of a summary, as far as it is there."""
 
 LOG_LINES = 60
+MOST_FILES = 5_000
+"""Files of a run that are listed."""
 _OURS = ("run.py", "netinv", "netinv.exe", "__main__.py")
 
 
@@ -290,6 +293,8 @@ def _texts(folder: Folder) -> Iterator[tuple[str, str]]:
 
 
 def _files(path: Path) -> PageTable:
-    files = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith(("report.html", ".")))
-    rows: list[list[Cell]] = [[str(file.relative_to(path)), file.stat().st_size / 1024] for file in files]
-    return page_table(Table("Files", ["file", "KB"], rows))
+    own = (file for file in path.rglob("*") if not file.is_symlink() and file.is_file())
+    found = list(islice((file for file in own if not file.name.startswith(("report.html", "."))), MOST_FILES + 1))
+    rows: list[list[Cell]] = [[str(file.relative_to(path)), file.stat().st_size / 1024] for file in sorted(found[:MOST_FILES])]
+    notes = [f"there are more than {MOST_FILES}"] if len(found) > MOST_FILES else []
+    return page_table(Table("Files", ["file", "KB"], rows, notes))

@@ -1,0 +1,128 @@
+"""Which requests the page of `netinv explore` answers: those of its own page, with files that were uploaded to it.
+
+Any page in the same browser can send requests to this machine, and Gradio opens whatever path a request names. So a request from another
+origin is refused, and so is every path outside of the folder of uploads, before Gradio sees it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from netinv_lightning.errors import InputError
+from netinv_lightning.outside_files import open_file, parse_json
+
+MOST_UPLOADED = 20 * 2**20
+"""Bytes of a picture that can be uploaded."""
+MOST_SENT = 2**20
+"""Bytes of any other request, which holds the values of the page's sliders."""
+READING = ("GET", "HEAD", "OPTIONS")
+
+
+class OwnPageOnly:
+    """ASGI middleware.
+
+    Args:
+        app: What answers the requests that pass.
+        uploads: The folder of uploads.
+    """
+
+    def __init__(self, app: ASGIApp, uploads: Path) -> None:
+        self.app, self.uploads = app, uploads
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        headers, method = Headers(scope=scope), scope.get("method", "POST")
+        if _is_foreign(headers, method):
+            await PlainTextResponse("requests of other pages are refused", 403)(scope, receive, send)
+        elif method in READING:
+            await self.app(scope, receive, send)
+        elif scope["path"].rstrip("/").endswith("/upload"):
+            await self._upload(headers, scope, receive, send)
+        else:
+            await self._checked(scope, receive, send)
+
+    async def _upload(self, headers: Headers, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes an upload on while it is small enough, whatever it says of its size."""
+        most, passed = MOST_UPLOADED + MOST_SENT, 0  # a form is larger than the file in it
+        if int(headers.get("content-length") or 0) > most:
+            await _too_large(scope, receive, send)
+            return
+
+        async def counted() -> Message:
+            nonlocal passed
+            message = await receive()
+            passed += len(message.get("body", b""))
+            if passed > most:
+                return {"type": "http.disconnect"}
+            return message
+
+        await self.app(scope, counted, send)
+
+    async def _checked(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Reads the whole request, and passes it on if every path in it is one of an upload."""
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+            if len(body) > MOST_SENT:
+                await _too_large(scope, receive, send)
+                return
+        try:
+            for path in _paths(parse_json(body.decode("utf-8", "replace"), "request") if body else None):
+                check_upload(path, self.uploads)
+        except (InputError, OSError) as error:
+            await PlainTextResponse(str(InputError(str(error))), 403)(scope, receive, send)
+            return
+        waiting = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def again() -> Message:
+            return waiting.pop() if waiting else await receive()
+
+        await self.app(scope, again, send)
+
+
+def check_upload(path: Any, uploads: Path) -> Path:
+    """Return the path of an uploaded file.
+
+    Raises:
+        InputError: if it is no regular file in the folder of uploads.
+        OSError: if there is none.
+    """
+    if not isinstance(path, str) or "\0" in path or not Path(path).is_absolute():
+        raise InputError("a request names a file that was not uploaded")
+    open_file(Path(path), uploads).close()
+    return Path(path)
+
+
+def _is_foreign(headers: Headers, method: str) -> bool:
+    """Whether another page sent the request; browsers say so, and do not let a page lie about it."""
+    origin, host = headers.get("origin"), headers.get("host")
+    if origin is not None and urlsplit(origin).netloc != host:  # also `null`
+        return True
+    return method not in READING and headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none")
+
+
+def _paths(node: Any) -> Iterator[Any]:
+    """What a request names as a file: each `path`, at every depth."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if key == "path" and value is not None:
+                yield value
+            yield from _paths(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from _paths(value)
+
+
+async def _too_large(scope: Scope, receive: Receive, send: Send) -> None:
+    await PlainTextResponse(f"too large; a picture may have {MOST_UPLOADED // 2**20} MB", 413)(scope, receive, send)
