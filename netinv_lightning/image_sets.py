@@ -22,6 +22,7 @@ from netinv_lightning.data.spec import SPECS, DataSpec, same_data, spec_of_class
 from netinv_lightning.data.splits import stratified_indices
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.inversion.evaluation import Inverter, batches, draw_batch
+from netinv_lightning.outside_files import open_file
 from netinv_lightning.real_accuracy import report_accuracy
 
 
@@ -110,6 +111,7 @@ def read_tensors(path: Path, where: str) -> dict[str, Tensor]:
         InputError: beginning with `where`, the key and its value, if the file is missing or damaged.
     """
     try:
+        open_file(path).close()  # a FIFO would block
         return load_file(path)
     except FileNotFoundError:
         raise InputError(f"{where}: there is no such file") from None

@@ -207,6 +207,20 @@ def test_every_key_that_leads_out_is_refused(keys: dict[str, Any], message: str,
         read_config(run_dir(**keys))
 
 
+def test_places_outside_are_written_to_by_consent_alone(
+    run_dir: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    place = "/elsewhere/mine.safetensors"
+    directory = run_dir(application={"name": "train_classifier", "save_as": place}, **{"classifier.kept_in": str(tmp_path / "kept")})
+    (directory / "status.json").write_text('{"state": "running"}')
+    with pytest.raises(InputError, match=r"application\.save_as=/elsewhere/.*: would be written to, outside the working directory"):
+        resumed_config(netinv_lightning.compose([f"resume={directory}"]), [f"resume={directory}"])
+    words = [f"resume={directory}", "application=train_classifier", f"application.save_as={place}"]
+    keys = [words[0], words[2]]  # as they come from a command that names no group
+    assert resumed_config(netinv_lightning.compose(words), keys).application.save_as == place
+
+
 def test_a_dollar_that_is_no_interpolation_stays(run_dir: Callable[..., Path]) -> None:
     assert read_config(run_dir(**{"data.path": "$5_$10"})).data.path == "$5_$10"
 

@@ -147,6 +147,17 @@ def test_report_shows_nothing_from_outside(run_dir: Path, secret: Path, capsys: 
         assert f"{run_dir / name}: " in warnings
 
 
+def test_a_sweep_shows_no_runs_from_outside(run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sweep = tmp_path / "sweep"
+    (sweep / "1").mkdir(parents=True)
+    (sweep / "0").symlink_to(run_dir)
+    (sweep / "sweep.json").write_text(json.dumps({"command": ["-m"], "overrides": [], "jobs": {"0": ["seed=0"], "1": ["seed=1"]}}))
+    assert report([str(sweep)]) == 0
+    assert f"{sweep}/0: is left out (is a link to {run_dir}, outside {sweep}" in capsys.readouterr().err
+    with pytest.raises(InputError, match=r"0: is a link to .*, outside"):
+        check_writable_content(sweep, deep=False)
+
+
 def test_nothing_is_written_through_a_link(run_dir: Path, secret: Path) -> None:
     before = secret.read_text()
     (run_dir / "report.html.partial").symlink_to(secret)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from netinv_lightning.errors import InputError
+from netinv_lightning.outside_files import check_within
 from netinv_lightning.page.csv_tables import CellShown, PageTable, cell, page_table
 from netinv_lightning.page.files import Folder, flattened
 from netinv_lightning.page.pictures import THUMBNAIL, THUMBNAIL_BYTES, Picture
@@ -112,11 +113,21 @@ def read_sweep(path: Path) -> Sweep:
             words = [str(word) for word in manifest["command"] if not str(word).startswith("hydra.sweep.dir=")]
         except (AttributeError, TypeError, ValueError) as error:
             raise InputError(f"{path / MANIFEST}: is damaged ({error}); start the sweep anew") from None
-        jobs = [_read_job(folder, path / str(number), given) for number, given in overrides.items()]
+        jobs = [_read_job(folder, path / str(number), given) for number, given in overrides.items() if _is_own(folder, str(number))]
         command = shlex.join(["netinv", *words])
     else:
         jobs, command = [_read_job(folder, run, None) for run in runs_in(path)], ""
     return _compared(folder, jobs, command)
+
+
+def _is_own(sweep: Folder, name: str) -> bool:
+    """Whether a job's directory lies in the sweep; a link out of it is noted, and not followed."""
+    try:
+        check_within(sweep.path / name, sweep.path)
+    except (InputError, OSError) as error:
+        sweep.failed(name, "is left out", error)
+        return False
+    return True
 
 
 def _read_job(sweep: Folder, path: Path, overrides: Sequence[str] | None) -> Job:
