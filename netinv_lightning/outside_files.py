@@ -86,14 +86,22 @@ def read_text(path: Path, within: Path | None = None, most: int = MOST_BYTES) ->
 
 
 def read_end(path: Path, most: int, within: Path | None = None) -> tuple[str, int]:
-    """Return at most the last `most` bytes of a file as text, and how many bytes come before them."""
+    """Return at most the last `most` bytes of a file as text, from the start of a line, and how many bytes come before them.
+
+    Raises:
+        InputError: as `open_file`, or if the file is not text.
+        OSError: if it is missing or cannot be read.
+    """
     with open_file(path, within) as file:
         size = os.fstat(file.fileno()).st_size
         before = max(size - most, 0)
         file.seek(before)
         content = file.read(most)
-    text = content.decode("utf-8", "replace")
-    return (text.partition("\n")[2] or text if before else text), before
+    start = content.find(b"\n") + 1 if before else 0
+    try:
+        return content[start:].decode("utf-8"), before + start
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: is not text ({one_line(error)})") from error
 
 
 def lines(path: Path, within: Path | None = None, most: int | None = None) -> Iterator[str]:

@@ -109,7 +109,7 @@ class Page:
             if self.uploads is not None:
                 check_upload(path, self.uploads)
             seen = see(classifier, read_picture(Path(path), classifier.spec)[None])
-        except (InputError, OSError) as error:
+        except InputError as error:
             return markup.text(str(error)), "", ""
         given = markup.image(seen.images_BCHW[0], f"Yours, as the classifier sees it. It says: {self._answer(seen, 0)}", "picture")
         near = self._nearest(self.explored.inverted, seen, FEATURES, "nearest-inverted")

@@ -22,6 +22,7 @@ MOST_UPLOADED = 20 * 2**20
 """Bytes of a picture that can be uploaded."""
 MOST_SENT = 2**20
 """Bytes of any other request, which holds the values of the page's sliders."""
+NOT_UPLOADED = "a request names a file that was not uploaded"
 READING = ("GET", "HEAD", "OPTIONS")
 
 
@@ -54,6 +55,8 @@ class OwnPageOnly:
         """Passes an upload on while it is small enough, whatever it says of its size."""
         most, passed = MOST_UPLOADED + MOST_SENT, 0  # a form is larger than the file in it
         if int(headers.get("content-length") or 0) > most:
+            while passed < 8 * most and (message := await receive()).get("more_body", False):  # a browser listens once it has sent all
+                passed += len(message["body"])
             await _too_large(scope, receive, send)
             return
 
@@ -80,8 +83,8 @@ class OwnPageOnly:
         try:
             for path in _paths(parse_json(body.decode("utf-8", "replace"), "request") if body else None):
                 check_upload(path, self.uploads)
-        except (InputError, OSError) as error:
-            await PlainTextResponse(str(InputError(str(error))), 403)(scope, receive, send)
+        except InputError as error:
+            await PlainTextResponse(str(error), 403)(scope, receive, send)
             return
         waiting = [{"type": "http.request", "body": body, "more_body": False}]
 
@@ -96,11 +99,13 @@ def check_upload(path: Any, uploads: Path) -> Path:
 
     Raises:
         InputError: if it is no regular file in the folder of uploads.
-        OSError: if there is none.
     """
     if not isinstance(path, str) or "\0" in path or not Path(path).is_absolute():
-        raise InputError("a request names a file that was not uploaded")
-    open_file(Path(path), uploads).close()
+        raise InputError(NOT_UPLOADED)
+    try:
+        open_file(Path(path), uploads).close()
+    except (InputError, OSError) as error:
+        raise InputError(NOT_UPLOADED) from error
     return Path(path)
 
 
