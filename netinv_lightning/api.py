@@ -39,6 +39,7 @@ from netinv_lightning.inversion.module import InversionModule, own_randomness
 from netinv_lightning.notices import start_notices
 from netinv_lightning.outside_files import read_json
 from netinv_lightning.run_dir import RunDir
+from netinv_lightning.trainer import settle_trainer
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,7 @@ def invert(
         raise InputError(f"network: is a {type(network).__name__}; must be a torch.nn.Module")
     start_notices()
     cfg = compose(overrides)
+    settle_trainer(cfg)
     spec = _own_spec(num_classes, channels, image_size, mean, std)
     trained = {name: parameter.requires_grad for name, parameter in network.named_parameters()}
     training = {module: module.training for module in network.modules()}

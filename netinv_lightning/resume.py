@@ -98,6 +98,8 @@ def resumed_config(cfg: DictConfig, overrides: list[str]) -> DictConfig:
             OmegaConf.update(resumed, key, OmegaConf.select(cfg, key))
     else:  # the whole command again
         refused, resumed = changed_keys(saved, cfg), cfg
+    if resumed.trainer.get("precision") in (None, "auto"):  # what `auto` meant where the run began
+        resumed.trainer.precision = saved.trainer.get("precision")
     if refused:
         raise InputError(
             f"resume={cfg.resume}: {', '.join(refused[:3])} may not change in a continued run; leave it out, or start a new run"

@@ -57,10 +57,14 @@ def run(cfg: DictConfig, job_dir: Path, resuming: bool = False) -> dict[str, flo
     run_dir.check_usable()
 
     from netinv_lightning.applications import make_application
+    from netinv_lightning.trainer import settle_trainer
 
+    chosen = settle_trainer(cfg)
     application = make_application(cfg)
     classifier = getattr(application, "classifier", None)
     with run_dir.open(cfg, classifier.record() if classifier else None):
+        for line in chosen if first_process() else ():
+            print(line, flush=True)
         metrics = application.run(run_dir)
         run_dir.write_summary(metrics)
         run_dir.record(best_metric=metrics.get(application.best_metric))

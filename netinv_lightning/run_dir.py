@@ -161,10 +161,8 @@ class RunDir:
                 for half in folder.glob("*.partial"):
                     half.unlink(missing_ok=True)
         write_atomically(self.path / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
-        write_atomically(
-            self.path / "environment.json",
-            json.dumps(environment() | ({"classifier": dict(classifier)} if classifier else {}), indent=2) + "\n",
-        )
+        facts = {"precision": cfg.trainer.get("precision")} | ({"classifier": dict(classifier)} if classifier else {})
+        write_atomically(self.path / "environment.json", json.dumps(environment() | facts, indent=2) + "\n")
         continues = self.resuming and any(self.checkpoints.glob("*.ckpt"))
         self.started = time.time() - (earlier.get("seconds", 0.0) if continues else 0.0)
         kept = {"wandb_run_id": earlier.get("wandb_run_id")} | ({"saves": earlier["saves"]} if "saves" in earlier else {})
