@@ -10,7 +10,7 @@ ZOO := mnist_cnn fashion_mnist_cnn svhn_head_cnn cifar10_cnn \
        svhn_head_resnet svhn_head_vit cifar10_resnet cifar10_vit
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test lint wheel-check bench zoo results natural conditioning interpretability ood reconstruction training-size zoo-audit inverted-data schematics retry dashboard sync clean
+.PHONY: help quickstart test lint wheel-check bench gpu-check precision zoo results natural conditioning interpretability ood reconstruction training-size zoo-audit inverted-data schematics retry dashboard sync clean
 
 help:  ## print this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -40,6 +40,12 @@ wheel-check: $(STAMP)  ## sdist, wheel from it, fresh environment, run from anot
 
 bench: $(STAMP)  ## speed, as ratios of one run
 	$(BIN)/python -m experiments.bench.bench
+
+gpu-check: $(STAMP)  ## run the core on a CUDA GPU in every precision, 6 minutes at most
+	$(BIN)/python experiments/gpu_check/run.py
+
+precision: $(STAMP)  ## inversion in bfloat16 against float32, 3 settings x 3 seeds
+	$(BIN)/python experiments/precision/run.py
 
 zoo: $(STAMP)  ## train the zoo's classifiers again (needs NETINV_DATA; hours)
 	for name in $(ZOO); do $(RUN) +experiment=zoo/$$name application.overwrite=true || exit 1; done

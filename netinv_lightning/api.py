@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import torch
 from hydra import compose as hydra_compose
@@ -22,7 +23,6 @@ from torch import Tensor, nn
 
 from netinv_lightning.allowed_targets import check_located, named_code, only_allowed
 from netinv_lightning.application_keys import INVERSIONS
-from netinv_lightning.applications.invert import InvertApplication
 from netinv_lightning.classifiers.build import announce
 from netinv_lightning.classifiers.classifier import PENULTIMATE, FrozenClassifier
 from netinv_lightning.classifiers.outputs import AUTO
@@ -30,16 +30,16 @@ from netinv_lightning.config import CONF, register
 from netinv_lightning.config_check import check
 from netinv_lightning.config_errors import explain
 from netinv_lightning.data.spec import DataSpec
-from netinv_lightning.detectors import Detector
-from netinv_lightning.detectors.exported import load_detector_of
 from netinv_lightning.errors import InputError
-from netinv_lightning.finished import checkpoint_of, inversion_config, load_module
 from netinv_lightning.inversion.evaluation import Inverter
 from netinv_lightning.inversion.module import InversionModule, own_randomness
 from netinv_lightning.notices import start_notices
 from netinv_lightning.outside_files import read_json
 from netinv_lightning.run_dir import RunDir
 from netinv_lightning.trainer import settle_trainer
+
+if TYPE_CHECKING:
+    from netinv_lightning.detectors import Detector
 
 
 @dataclass(frozen=True)
@@ -136,6 +136,8 @@ def invert(
     Raises:
         InputError: if the network or a value does not fit.
     """
+    from netinv_lightning.applications.invert import InvertApplication  # here, so that `compose` stays light
+
     if not isinstance(network, nn.Module):
         raise InputError(f"network: is a {type(network).__name__}; must be a torch.nn.Module")
     start_notices()
@@ -196,6 +198,9 @@ def load_detector(run_dir: str | Path, name: str, trusted: Sequence[str] = ()) -
     Raises:
         InputError: if it is no such run, or has no detector of that name.
     """
+    from netinv_lightning.detectors.exported import load_detector_of
+    from netinv_lightning.finished import inversion_config
+
     directory = Path(run_dir)
     with only_allowed(trusted):
         return load_detector_of(inversion_config(directory), directory, name)
@@ -217,6 +222,8 @@ def load_run(run_dir: str | Path, trusted: Sequence[str] = ()) -> Inversion:
 
 
 def _load_run(directory: Path) -> Inversion:
+    from netinv_lightning.finished import checkpoint_of, inversion_config, load_module
+
     cfg = inversion_config(directory)
     if cfg.application.name not in INVERSIONS or (cfg.method.name == "generator" and not checkpoint_of(directory).is_file()):
         raise InputError(f"{directory}: holds no trained generator (application={cfg.application.name}, no checkpoints/last.ckpt)")

@@ -186,6 +186,7 @@ def make_trainer(cfg: DictConfig, callbacks: list[Callback], loggers: list[Logge
 
 EXPECTED_WARNINGS = (
     ".*in eval mode at the start of training",  # the frozen classifier is meant to be
+    "Detected call of `lr_scheduler.step",  # a float16 step whose gradient overflowed was left out
     "GPU available but not used",  # chosen by the user, or by `available_accelerator`
     "The number of training batches",  # short epochs of small data sets
     "Checkpoint directory .* exists and is not empty",  # a resumed run

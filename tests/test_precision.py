@@ -2,31 +2,42 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import csv
 import json
 import math
-from collections.abc import Callable
+import re
+import runpy
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import pytest
 import torch
 import torch.nn.functional as F
 from lightning.pytorch.accelerators import MPSAccelerator
+from lightning.pytorch.plugins import MixedPrecision
 from omegaconf import OmegaConf
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import netinv_lightning
 from netinv_lightning import trainer
 from netinv_lightning.classifiers.classifier import FrozenClassifier
 from netinv_lightning.data.spec import DataSpec
+from netinv_lightning.detectors.exported import garbage_path
 from netinv_lightning.float32 import in_float32
 from netinv_lightning.inversion import gradient_norm, losses
 from netinv_lightning.inversion.build import make_module
+from netinv_lightning.inversion.conditioning import Conditioning
+from netinv_lightning.inversion.module import Steps
 from netinv_lightning.inversion.objective import Objective, Step
 from netinv_lightning.inversion.perturbation import Perturbation
+from netinv_lightning.inversion.pixels import PixelInversion
 from netinv_lightning.inversion.stationarity import margin_gradients
 from netinv_lightning.metrics import names
 from netinv_lightning.resume import resumed_config
@@ -268,6 +279,7 @@ def summary(folder: Path) -> dict[str, float]:
 
 
 DIGITS = ["data=mnist5k", "classifier.zoo=mnist_cnn"]
+DIGITS_OF_100 = ["data=mnist5k", "data.subset_size=100", "data.batch_size=20"]
 TINY = [*FEW_STEPS, "application.steps=4", "application.eval_samples=40", "application.grid_every=100", *DIGITS]
 
 
@@ -288,6 +300,65 @@ def test_an_inversion_in_bfloat16_is_near_the_one_in_float32(inverted: dict[str,
     checkpoint = torch.load(inverted["bf16-mixed"] / "checkpoints" / "last.ckpt", weights_only=True)
     assert all(value.dtype == torch.float32 for value in checkpoint["state_dict"].values() if value.is_floating_point())
     assert OmegaConf.load(inverted["bf16-mixed"] / "config.yaml").trainer.precision == "bf16-mixed"
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("method", ["gradient", "kkt"])
+def test_methods_without_a_generator_in_both_precisions(method: str, precision: str, tmp_path: Path) -> None:
+    steps = {"gradient": ["method.steps=4"], "kkt": ["method.steps=4", "method.candidates=20", "classifier.zoo=mnist_mlp"]}
+    run(netinv_lightning.compose([*TINY, f"method={method}", *steps[method], f"trainer.precision={precision}"]), tmp_path / "run")
+    assert all(math.isfinite(value) for value in losses_of(tmp_path / "run"))
+    assert summary(tmp_path / "run")[names.CLASSIFIER_BACKWARDS] > 0
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLP with BatchNorm, trained in bfloat16 on 100 digits."""
+    folder = tmp_path_factory.mktemp("classifier")
+    cfg = netinv_lightning.compose([
+        "application=train_classifier", *DIGITS_OF_100, "classifier=mlp", "recipe.epochs=1", "+classifier.network.widths=[16]",
+        f"application.save_as={folder}/mlp.safetensors", "trainer.precision=bf16-mixed",
+    ])  # fmt: skip
+    run(cfg, folder / "run")
+    return folder / "mlp.safetensors"
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_an_audit_with_its_default_attack_in_both_precisions(trained: Path, precision: str, tmp_path: Path) -> None:
+    """Of a classifier with BatchNorm, with all nine terms and the natural prior."""
+    cfg = netinv_lightning.compose([
+        "application=audit", "data=mnist5k", "classifier=checkpoint", f"classifier.path={trained}", "generator=tiny",
+        "application.members=20", "application.reconstructions=20", f"trainer.precision={precision}",
+    ])  # fmt: skip
+    few = {setting.split("=")[0]: setting for setting in TINY if setting.startswith("application.")}
+    cfg.application.overrides = list(few.values())
+    metrics = run(cfg, tmp_path / "audit")
+    for attack in ("reconstruction", "natural"):
+        assert 0 <= metrics[names.reconstruction("auc_attack", attack)] <= 1
+        kept = torch.load(tmp_path / "audit" / "attacks" / attack / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+        assert all(value.isfinite().all() for value in kept.values())
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_garbage_class_in_both_precisions(precision: str, tmp_path: Path) -> None:
+    garbage = {"epochs": 2, "images": 60, "initial": 20, "per_class": 2, "steps": 3}
+    cfg = netinv_lightning.compose([
+        "application=detect_ood", *DIGITS, "application.samples=100", "application.detectors=[msp]", "garbage=inverted",
+        *(f"garbage.inverted.{key}={value}" for key, value in garbage.items()), "data.batch_size=20", f"trainer.precision={precision}",
+    ])  # fmt: skip
+    cfg.garbage.inverted.inversion = ["generator=tiny", "application.batch_size=8"]
+    metrics = run(cfg, tmp_path / "run")
+    assert 0 <= metrics[names.ood("inverted", "uniform_noise", "auroc")] <= 1
+    weights = load_file(garbage_path(tmp_path / "run", "inverted"))
+    assert all(value.dtype == torch.float32 for value in weights.values() if value.is_floating_point())
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_distillation_from_an_inversion_in_each_precision(inverted: dict[str, Path], precision: str, tmp_path: Path) -> None:
+    asked = [f"application.run={inverted[precision]}", f"trainer.precision={precision}"]
+    small = ["application.steps=2", "application.batch_size=8", "application.every=2", "+application.student.stages=[[4],[8]]"]
+    distilled = run(netinv_lightning.compose(["application=distill", *asked, *small]), tmp_path / "distilled")
+    assert 0 <= distilled[names.STUDENT_AGREEMENT_FRESH] <= 1
 
 
 # What `auto` means
@@ -383,3 +454,109 @@ def test_a_resumed_run_keeps_what_auto_meant(hardware: Callable[..., None], tmp_
     for overrides in (["application.steps=4"], [*FEW_STEPS, "application.steps=4", "application.eval_samples=20", "loss=inversion"]):
         cfg = netinv_lightning.compose([*overrides, f"resume={folder}"])
         assert resumed_config(cfg, [*overrides, f"resume={folder}"]).trainer.precision == "bf16-mixed"
+
+
+# float16, which needs its gradients scaled
+
+
+def linear_pixels(**options: Any) -> PixelInversion:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(784, 10, bias=False))
+    with torch.no_grad():
+        network[1].weight.copy_(seeded(10, 784) - 0.5)
+    return PixelInversion(Conditioning(10, 28, "label"), FrozenClassifier(network, SPEC), Objective({"ce": {"weight": 1.0}}), **options)
+
+
+def test_pixels_under_a_scaler_are_those_without() -> None:
+    """A first step whose gradient overflows is left out, and nothing becomes NaN."""
+    drawn = {}
+    for scale in (None, 2.0**10, 2.0**127):
+        pixels = linear_pixels(steps=3 if scale != 2.0**127 else 4)
+        if scale is not None:
+            pixels.scaler = torch.amp.GradScaler("cpu", init_scale=scale, backoff_factor=2**-20)
+        torch.manual_seed(0)
+        drawn[scale] = pixels.draw(pixels.conditioning.of_labels(torch.arange(10)))
+        assert drawn[scale].isfinite().all()
+    torch.testing.assert_close(drawn[2.0**10], drawn[None], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(drawn[2.0**127], drawn[None], rtol=1e-4, atol=1e-5)
+
+
+def test_a_step_that_the_scaler_leaves_out_is_no_error() -> None:
+    """With terms that differentiate inside, and a first scale under which the generator's gradient overflows."""
+    cfg = netinv_lightning.compose([*FEW_STEPS, "loss=reconstruction", "perturbation.direction=adversarial", "application.log_every=1"])
+    module = make_module(cfg, FrozenClassifier(network("BatchNorm MLP"), SPEC))
+    before = copy.deepcopy(module.generators.state_dict())
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40, backoff_factor=2**-12)
+    fit = L.Trainer(
+        accelerator="cpu", max_steps=4, plugins=[MixedPrecision("16-mixed", "cpu", scaler)], logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    with trainer.expected_warnings():
+        fit.fit(module, train_dataloaders=Steps(4))
+    after = module.generators.state_dict()
+    assert scaler.get_scale() < 2.0**40  # a step was left out
+    assert all(value.isfinite().all() for value in after.values())
+    assert any(not torch.equal(before[name], value) for name, value in after.items() if name.endswith("weight"))
+
+
+# The check for GPUs
+
+
+GPU_CHECK = Path(__file__).parents[1] / "experiments" / "gpu_check" / "run.py"
+FEW_PACKAGES = {"torch", "lightning", "torchmetrics", "hydra", "omegaconf", "safetensors", "numpy", "filelock", "yaml"}
+"""The last two come with torch and omegaconf."""
+
+
+def imported(file: Path) -> Iterator[str]:
+    """Names of the modules that a file imports when it is loaded."""
+
+    def statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+        for statement in body:
+            if isinstance(statement, ast.If) and "TYPE_CHECKING" in ast.unparse(statement.test):
+                continue
+            yield statement
+            if not isinstance(statement, ast.FunctionDef):
+                yield from statements(getattr(statement, "body", []))
+
+    for statement in statements(ast.parse(file.read_text()).body):
+        if isinstance(statement, ast.Import):
+            yield from (alias.name for alias in statement.names)
+        elif isinstance(statement, ast.ImportFrom) and statement.module:
+            yield statement.module
+            yield from (f"{statement.module}.{alias.name}" for alias in statement.names)
+
+
+def test_the_gpu_check_needs_few_packages() -> None:
+    root, seen, packages, queue = GPU_CHECK.parents[2], set(), set(), [GPU_CHECK]
+    while queue:
+        for name in imported(queue.pop()):
+            parts = name.split(".")
+            if parts[0] != "netinv_lightning":
+                packages.add(parts[0])
+                continue
+            for depth in range(1, len(parts) + 1):
+                path = root.joinpath(*parts[:depth])
+                for file in (path.with_suffix(".py"), path / "__init__.py"):
+                    if file.is_file() and file not in seen:
+                        seen.add(file)
+                        queue.append(file)
+    assert len(seen) > 40
+    assert packages - set(sys.stdlib_module_names) <= FEW_PACKAGES
+
+
+def test_the_gpu_check_on_a_cpu(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    check = runpy.run_path(str(GPU_CHECK))
+    monkeypatch.setattr(sys, "argv", ["run.py", "--device", "cpu", "--only", "gradient", "two generators"])
+    assert check["main"]() == 0
+    head, *lines, last = capsys.readouterr().out.splitlines()
+    assert torch.__version__ in head
+    assert [line[:27].split("  ")[0] for line in lines] == ["gradient", "two generators"] * 2
+    assert all(re.fullmatch(r".{16} (32-true|bf16-mixed) +\d+\.\d s  ok  [01]\.\d{3}", line) for line in lines)
+    assert last == "4 of 4 checks passed"
+    monkeypatch.setitem(check["CHECKS"], "gradient", (lambda precision, device: math.nan, 0.0))
+    monkeypatch.setattr(sys, "argv", ["run.py", "--device", "cpu", "--only", "gradient"])
+    assert check["main"]() == 1
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(sys, "argv", ["run.py"])
+    assert check["main"]() == 2
+    assert capsys.readouterr().err.startswith("gpu-check: no CUDA device")

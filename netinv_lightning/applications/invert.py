@@ -156,7 +156,9 @@ class InvertApplication:
             module.classifier.network.compile()
         trainer = make_trainer(self.cfg, callbacks=[], loggers=[], enable_checkpointing=False)
         module.to(trainer.strategy.root_device)
-        module.autocast, module.report = trainer.precision_plugin.forward_context, BatchReport(loggers, module.steps)
+        precision = trainer.precision_plugin
+        module.autocast, module.scaler = precision.forward_context, getattr(precision, "scaler", None)
+        module.report = BatchReport(loggers, module.steps)
         if isinstance(module, KktInversion):
             module.snapshots = Snapshots(run_dir.checkpoints / "candidates.ckpt", run_dir.resuming, app.checkpoint_every)
 

@@ -15,7 +15,6 @@ from netinv_lightning.allowed_targets import check_literal, check_network, trust
 from netinv_lightning.classifiers.architecture import build_network, reading_keys, spec_with_keys
 from netinv_lightning.classifiers.checkpoint import load_checkpoint, read_card
 from netinv_lightning.classifiers.classifier import FrozenClassifier
-from netinv_lightning.classifiers.kept import kept_card, kept_path, untrained
 from netinv_lightning.classifiers.outputs import AUTO
 from netinv_lightning.classifiers.zoo import zoo_path
 from netinv_lightning.data.spec import SPECS, DataSpec, spec_of_classes
@@ -112,6 +111,8 @@ def load_classifier(cfg: DictConfig) -> FrozenClassifier:
             "add classifier=checkpoint to take yours"
         )
     if cfg.classifier.train:
+        from netinv_lightning.classifiers.kept import kept_card, kept_path, untrained  # which imports the data sets' libraries
+
         path = kept_path(cfg)
         if kept_card(path) is None:
             return _announced(untrained(cfg), cfg, None)

@@ -128,6 +128,7 @@ class PixelInversion:
         self.columns = [*(names.loss(term) for term in objective.names), names.LOSS_TOTAL, self.success]
         self.report: Report = lambda batch, step, values: None
         self.autocast: Callable[[], AbstractContextManager[object]] = nullcontext
+        self.scaler: torch.amp.GradScaler | None = None  # under float16, in which small gradients vanish
         self.batches, self.images, self.seconds, self.forwards, self.backwards = 0, 0, 0.0, 0, 0  # what drawing has cost so far
         self.accuracies: list[float] = []  # of each step of the first batch
         self.step_seconds: list[float] = []  # since its start
@@ -169,8 +170,7 @@ class PixelInversion:
             optimizer.param_groups[0]["lr"] = self.lr * self._share_of_lr(step)
             with self.autocast():
                 total, values_V = self._values(image(theta), condition, stream, shifts)
-            (theta.grad,) = torch.autograd.grad(B * total, theta)  # total is a mean: an image is moved as far in any batch
-            optimizer.step()
+            self._move(theta, B * total, optimizer)  # total is a mean: an image is moved as far in any batch
             recent.append(values_V)
             if self.batches == 1:
                 self.step_seconds.append(time.perf_counter() - start)
@@ -178,6 +178,16 @@ class PixelInversion:
                 self._tell(step, torch.stack(recent).cpu(), B)
                 recent.clear()
         return image(theta.detach())
+
+    def _move(self, theta: Tensor, loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
+        """One step down the gradient; under a scaler a step whose gradient overflows is left out."""
+        if self.scaler is None:
+            (theta.grad,) = torch.autograd.grad(loss, theta)
+            optimizer.step()
+            return
+        (theta.grad,) = torch.autograd.grad(self.scaler.scale(loss), theta)
+        self.scaler.step(optimizer)
+        self.scaler.update()
 
     def _tell(self, step: int, recent_KV: Tensor, batch: int) -> None:
         """Reports the mean over the recent steps, which leave the device here."""
