@@ -45,7 +45,7 @@ gpu-check: $(STAMP)  ## run the core on a CUDA GPU in every precision, 6 minutes
 	$(BIN)/python experiments/gpu_check/run.py
 
 precision: $(STAMP)  ## inversion in bfloat16 against float32, 3 settings x 3 seeds
-	$(BIN)/python experiments/precision/run.py
+	$(BIN)/python -m experiments.precision.run
 
 zoo: $(STAMP)  ## train the zoo's classifiers again (needs NETINV_DATA; hours)
 	for name in $(ZOO); do $(RUN) +experiment=zoo/$$name application.overwrite=true || exit 1; done

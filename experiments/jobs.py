@@ -12,6 +12,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from multiprocessing import get_context
 from multiprocessing.context import ForkServerContext
@@ -32,14 +33,18 @@ def fork_server() -> ForkServerContext:
     return context
 
 
-def netinv(*overrides: str) -> Path:
+def netinv(*overrides: str, within: Callable[[], AbstractContextManager[object]] = nullcontext) -> Path:
     """Run the command `netinv` on one core and return the run directory.
+
+    Args:
+        overrides: Of the config.
+        within: Makes a context in which the command runs; it is pickled.
 
     Raises:
         RuntimeError: If the command fails; the message ends with the last 500 characters of its error output.
     """
     with TemporaryDirectory() as log_dir:
-        command = fork_server().Process(target=_command, args=(overrides, log_dir))
+        command = fork_server().Process(target=_command, args=(overrides, log_dir, within))
         command.start()
         command.join()
         if command.exitcode:
@@ -47,7 +52,7 @@ def netinv(*overrides: str) -> Path:
         return Path(Path(log_dir, "stdout").read_text().splitlines()[-1])
 
 
-def _command(overrides: Sequence[str], log_dir: str) -> None:
+def _command(overrides: Sequence[str], log_dir: str, within: Callable[[], AbstractContextManager[object]]) -> None:
     """Run the command in a forked process, with its two output streams in files of `log_dir`."""
     from netinv_lightning.run import main
 
@@ -57,7 +62,8 @@ def _command(overrides: Sequence[str], log_dir: str) -> None:
     os.chdir(ROOT)
     warnings.simplefilter("ignore")
     sys.argv = ["netinv", *overrides]
-    main()
+    with within():
+        main()
 
 
 def read_rows(results: Path) -> list[Row]:
