@@ -2,7 +2,7 @@
 
     python -m experiments.survival.kill_and_resume                          # every application
     python -m experiments.survival.kill_and_resume --runs distill,audit     # these alone; their rows of survival.csv are replaced
-    python -m experiments.survival.kill_and_resume --kills 1                # a quick look, which writes no rows
+    python -m experiments.survival.kill_and_resume --kills 1                # one kill of each, for a quick look
 
 Each run is killed by SIGKILL at moments drawn over its whole length (reading the config, training, checkpoints, evaluation, figures),
 and resumed after each. What it leaves is compared bit by bit with the uninterrupted run (`experiments/run_results.py`). The first kill
@@ -34,7 +34,7 @@ from experiments.run_results import differences, result
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = Path(__file__).with_name("survival.csv")
-COLUMNS = ["run", "process", "seconds_after_start", "stood_at", "differences"]
+COLUMNS = ["run", "process", "seconds_after_start", "stood_at", "differences", "code"]
 RUNS = TRAINING | {name: [*SHORT, *command] for name, command in INVERSIONS.items()} | RESTARTED
 KILLS = dict.fromkeys(TRAINING, 10) | dict.fromkeys(INVERSIONS, 2) | dict.fromkeys(RESTARTED, 3)
 """How often each run is killed; the ten makes of one application share its kills."""
@@ -155,7 +155,8 @@ def killed(name: str, kills: int, folder: Path, source: Path, moments: random.Ra
 
 def write(rows: list[dict[str, object]]) -> None:
     """Replaces the rows of the runs that were made; those of others stay."""
-    made = {row["run"] for row in rows}
+    code = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    rows, made = [row | {"code": code} for row in rows], {row["run"] for row in rows}
     if RESULTS.is_file():
         with RESULTS.open(newline="") as file:
             rows = rows + [row for row in csv.DictReader(file) if row["run"] not in made and row["run"] in RUNS]
@@ -185,7 +186,7 @@ def main() -> None:
             except RuntimeError as error:
                 failed.append(name)
                 print(f"{name}: {error}", flush=True)
-            if rows and options.kills is None:
+            if rows:
                 write(rows)
     differing = sum(int(str(row["differences"])) > 0 for row in rows)
     print(f"{len(rows)} kills, {len(rows) - differing} resumed without a difference; runs that failed: {', '.join(failed) or 'none'}")
