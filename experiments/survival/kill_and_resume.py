@@ -29,7 +29,9 @@ from pathlib import Path
 
 import torch
 
+from experiments.jobs import read_rows
 from experiments.killed_runs import INVERSIONS, RESTARTED, SHORT, SOURCE, TRAINING
+from experiments.page import markdown, with_tables
 from experiments.run_results import differences, result
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -154,24 +156,42 @@ def killed(name: str, kills: int, folder: Path, source: Path, moments: random.Ra
 
 
 def write(rows: list[dict[str, object]]) -> None:
-    """Replaces the rows of the runs that were made; those of others stay."""
+    """Replace the rows of the runs that were made, keep those of others, and write the table into README.md."""
     code = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     rows, made = [row | {"code": code} for row in rows], {row["run"] for row in rows}
     if RESULTS.is_file():
-        with RESULTS.open(newline="") as file:
-            rows = rows + [row for row in csv.DictReader(file) if row["run"] not in made and row["run"] in RUNS]
+        rows += [row for row in read_rows(RESULTS) if row["run"] not in made and row["run"] in RUNS]
+    rows.sort(key=lambda row: list(RUNS).index(str(row["run"])))
     with RESULTS.open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(sorted(rows, key=lambda row: list(RUNS).index(str(row["run"]))))
+        writer.writerows(rows)
+    page = RESULTS.with_name("README.md")
+    page.write_text(with_tables(page.read_text(), {"kills": table(rows)}))
+
+
+def table(rows: list[dict[str, object]]) -> str:
+    """Return a row per run: how often it was killed and resumed, how often it left something else, and by which code."""
+    lines = []
+    for name in RUNS:
+        of_run = [row for row in rows if row["run"] == name]
+        different = sum(int(str(row["differences"])) > 0 for row in of_run)
+        code = ", ".join(sorted({str(row["code"]) for row in of_run}))
+        application = f"invert, {name}" if name in INVERSIONS else name
+        lines.append([application, str(len(of_run)), str(different), code] if of_run else [application, "not tried", "", ""])
+    return markdown(["run", "kills, each resumed", "different", "code"], lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", default=",".join(RUNS), help="names of runs, with commas between them (default: all)")
     parser.add_argument("--kills", type=int, help="of each run (default: 10 of what trains; 2 of each make of invert; 3 of the others)")
+    parser.add_argument("--tables", action="store_true", help="only write the table of survival.csv into README.md; run nothing")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     options = parser.parse_args()
+    if options.tables:
+        write([])
+        return
     chosen = [name for name in RUNS if name in options.runs.split(",")]
     if unknown := set(options.runs.split(",")) - set(chosen):
         parser.error(f"--runs={','.join(unknown)}: choose from {', '.join(RUNS)}")
