@@ -42,7 +42,7 @@ bench: $(STAMP)  ## speed, as ratios of one run
 	$(BIN)/python -m experiments.bench.bench
 
 gpu-check: $(STAMP)  ## run the core on a CUDA GPU in every precision, 6 minutes at most
-	$(BIN)/python experiments/gpu_check/run.py
+	$(BIN)/python -m experiments.gpu_check.run
 
 precision: $(STAMP)  ## inversion in bfloat16 against float32, 3 settings x 3 seeds
 	$(BIN)/python -m experiments.precision.run

@@ -1,7 +1,7 @@
 """Run the core on a GPU in every precision, a line per check: `make gpu-check`.
 
-    python experiments/gpu_check/run.py                 # at most 6 minutes; exit status 1 if a check failed, 2 without a GPU
-    python experiments/gpu_check/run.py --device cpu    # the same checks, small, on the CPU
+    python -m experiments.gpu_check.run                 # at most 6 minutes; exit status 1 if a check failed, 2 without a GPU
+    python -m experiments.gpu_check.run --device cpu    # the same checks, small, on the CPU
 
 Needs torch (2.11 or newer), lightning, torchmetrics, hydra-core, omegaconf, safetensors and numpy, neither data nor network.
 """
@@ -14,9 +14,6 @@ import math
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import torch
 from omegaconf import DictConfig
