@@ -33,7 +33,7 @@ from netinv_lightning.data.spec import DataSpec
 from netinv_lightning.errors import InputError
 from netinv_lightning.inversion.evaluation import Inverter
 from netinv_lightning.inversion.module import InversionModule, own_randomness
-from netinv_lightning.notices import start_notices
+from netinv_lightning.notices import notices_of_a_run
 from netinv_lightning.outside_files import read_json
 from netinv_lightning.run_dir import RunDir
 from netinv_lightning.trainer import settle_trainer
@@ -140,16 +140,16 @@ def invert(
 
     if not isinstance(network, nn.Module):
         raise InputError(f"network: is a {type(network).__name__}; must be a torch.nn.Module")
-    start_notices()
     cfg = compose(overrides)
     settle_trainer(cfg)
     spec = _own_spec(num_classes, channels, image_size, mean, std)
     trained = {name: parameter.requires_grad for name, parameter in network.named_parameters()}
     training = {module: module.training for module in network.modules()}
     try:
-        classifier = FrozenClassifier(network, spec, feature_layers, output, output_kind)
         given = mean is not None and std is not None
-        application = InvertApplication(cfg, announce(classifier, "the arguments mean and std" if given else "", given))
+        with notices_of_a_run():
+            classifier = FrozenClassifier(network, spec, feature_layers, output, output_kind)
+            application = InvertApplication(cfg, announce(classifier, "the arguments mean and std" if given else "", given))
         with TemporaryDirectory() as temporary:
             directory = RunDir(Path(run_dir or temporary).absolute())
             directory.check_usable()

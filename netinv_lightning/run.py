@@ -29,7 +29,7 @@ from netinv_lightning.config import CONF, register
 from netinv_lightning.config_check import check
 from netinv_lightning.config_errors import explain
 from netinv_lightning.errors import InputError, Preempted, one_line, printable
-from netinv_lightning.notices import start_notices
+from netinv_lightning.notices import notices_of_a_run
 from netinv_lightning.processes import SIGINT_STATUS, SIGPIPE_STATUS
 from netinv_lightning.resume import resumed_config
 from netinv_lightning.run_dir import RunDir, first_process
@@ -52,7 +52,6 @@ def run(cfg: DictConfig, job_dir: Path, resuming: bool = False) -> dict[str, flo
         InputError: if the input is wrong; then nothing was written.
     """
     check(cfg)
-    start_notices()
     run_dir = RunDir(job_dir, resuming)
     run_dir.check_usable()
 
@@ -60,7 +59,8 @@ def run(cfg: DictConfig, job_dir: Path, resuming: bool = False) -> dict[str, flo
     from netinv_lightning.trainer import settle_trainer
 
     chosen = settle_trainer(cfg)
-    application = make_application(cfg)
+    with notices_of_a_run():
+        application = make_application(cfg)
     classifier = getattr(application, "classifier", None)
     with run_dir.open(cfg, classifier.record() if classifier else None):
         for line in chosen if first_process() else ():

@@ -21,7 +21,7 @@ from netinv_lightning.data.outliers import outliers
 from netinv_lightning.data.own_images import read_folder, read_npz
 from netinv_lightning.data.spec import CIFAR10
 from netinv_lightning.errors import InputError
-from netinv_lightning.notices import start_notices
+from netinv_lightning.notices import notices_of_a_run
 from netinv_lightning.real_accuracy import largest_chance, report_accuracy
 
 X = np.random.default_rng(0).integers(0, 256, (100, 3, 8, 8), dtype=np.uint8)
@@ -418,8 +418,8 @@ def test_accuracy_near_chance_on_real_images_is_a_warning(
     np.savez(tmp_path / "bright.npz", X=images, y=bright)
     real = ImageDataModule("npz", path=str(tmp_path / "bright.npz"), val_fraction=0.5)
     frozen = FrozenClassifier(Brightness(), replace(real.spec, mean=(mean,), std=(1.0,)), ())
-    start_notices()
-    report_accuracy(frozen, real)
+    with notices_of_a_run():
+        report_accuracy(frozen, real)
     printed = capsys.readouterr().err
     assert (frozen.real_accuracy, frozen.passes.forwards) == (accuracy, 2)  # two images at its making
     assert f"classifier: accuracy {accuracy:.4f} on 100 test images of bright" in printed

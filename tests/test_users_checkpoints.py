@@ -15,7 +15,7 @@ import netinv_lightning
 from netinv_lightning.classifiers.build import load_classifier
 from netinv_lightning.classifiers.checkpoint import load_checkpoint, load_weights, save_classifier
 from netinv_lightning.errors import InputError
-from netinv_lightning.notices import start_notices
+from netinv_lightning.notices import notices_of_a_run
 
 State = dict[str, Tensor]
 
@@ -138,9 +138,12 @@ def test_the_normalisation_in_use_and_its_source_are_printed(tmp_path: Path, cap
             (["data=mnist", "classifier.mean=[0.5]", "classifier.std=[0.5]"], "", [0.5]),
         ]
         for overrides, said, mean in expected:
-            start_notices()
-            frozen = load_classifier(netinv_lightning.compose([*named, *overrides]))
+            with notices_of_a_run():
+                frozen = load_classifier(netinv_lightning.compose([*named, *overrides]))
             printed = capsys.readouterr().err
             assert said in printed
             assert frozen.record()["mean"] == mean
-    assert "normalised" not in printed  # given by the user
+        assert "normalised" not in printed  # given by the user
+        with pytest.raises(InputError, match="must be one of"), notices_of_a_run():
+            load_classifier(netinv_lightning.compose([*named, "data=fashion_mnist", "classifier.output_kind=x"]))
+        assert capsys.readouterr().err == ""  # a refusal is one line and nothing else
