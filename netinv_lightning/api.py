@@ -31,10 +31,10 @@ from netinv_lightning.config_check import check
 from netinv_lightning.config_errors import explain
 from netinv_lightning.data.spec import DataSpec
 from netinv_lightning.errors import InputError
+from netinv_lightning.finished_check import read_summary
 from netinv_lightning.inversion.evaluation import Inverter
 from netinv_lightning.inversion.module import InversionModule, own_randomness
 from netinv_lightning.notices import notices_of_a_run
-from netinv_lightning.outside_files import read_json
 from netinv_lightning.run_dir import RunDir
 from netinv_lightning.trainer import settle_trainer
 
@@ -227,5 +227,5 @@ def _load_run(directory: Path) -> Inversion:
     cfg = inversion_config(directory)
     if cfg.application.name not in INVERSIONS or (cfg.method.name == "generator" and not checkpoint_of(directory).is_file()):
         raise InputError(f"{directory}: holds no trained generator (application={cfg.application.name}, no checkpoints/last.ckpt)")
-    summary = directory / "summary.json"
-    return Inversion(cfg, load_module(cfg, directory), read_json(summary, directory) if summary.is_file() else {})
+    summary = read_summary(directory, str(directory)) if (directory / "summary.json").is_file() else {}
+    return Inversion(cfg, load_module(cfg, directory), summary)

@@ -16,6 +16,7 @@ from omegaconf import MISSING, OmegaConf
 
 from netinv_lightning.application_keys import APPLICATION_KEYS
 from netinv_lightning.errors import InputError, printable
+from netinv_lightning.launch_environment import tidy_environment
 
 # Beside the package in a checkout, inside it when installed from a wheel.
 _PACKAGE = Path(__file__).resolve().parent
@@ -307,6 +308,7 @@ def run_directory(output: Any, name: Any) -> str:
 def register() -> None:
     """Makes the schema known to Hydra's config search."""
     OmegaConf.register_new_resolver("run_directory", run_directory, replace=True)
+    tidy_environment()
     store = ConfigStore.instance()
     # Hydra copies this singleton at every look-up of a group, over a hundred times for --help and a second in all;
     # what it loads from the store it copies once more, so the store itself needs no copy.

@@ -10,7 +10,7 @@ from typing import Any, get_type_hints
 from omegaconf import DictConfig, OmegaConf
 
 from netinv_lightning.application_keys import APPLICATION_KEYS, INVERSIONS
-from netinv_lightning.config import METHOD_KEYS, Config, Garbage
+from netinv_lightning.config import METHOD_KEYS, Config, Garbage, Logger
 from netinv_lightning.config_values import LARGEST_SEED, TERM_OPTIONS, WITH_LAYERS, rule_of
 from netinv_lightning.errors import InputError, nearest
 
@@ -21,12 +21,13 @@ def check(cfg: DictConfig) -> None:
     Raises:
         InputError: naming the key, its value and what is allowed.
     """
-    _check_loss(cfg)
+    check_loss(cfg)
     for key, value in _numbers(OmegaConf.to_container(cfg, resolve=True)):
         if not math.isfinite(value):
             raise InputError(f"{key}={value}: must be a finite number")
     for prefix, schema, section in _sections(cfg):
-        _check_section(prefix, schema, section)
+        if schema is not Logger or cfg.logger.name != "csv":  # WANDB_MODE may hold anything where W&B is not asked for
+            _check_section(prefix, schema, section)
     _check_together(cfg)
     if cfg.classifier.train:
         _check_to_be_trained(cfg)
@@ -48,7 +49,13 @@ def _sections(cfg: DictConfig) -> Iterator[tuple[str, type, DictConfig]]:
 
 
 def _check_section(prefix: str, schema: type, section: DictConfig) -> None:
+    known = [field.name for field in fields(schema)]
+    for key in section:  # +KEY=VALUE adds what the schema does not have
+        if key not in known:
+            raise InputError(f"{prefix}{key}: there is no such key; {nearest(str(key), known)}")
     for field in fields(schema):
+        if OmegaConf.is_missing(section, field.name) or field.name not in section.keys():  # noqa: SIM118 (`in` is false for null too)
+            raise InputError(f"{prefix}{field.name}: must be given, as {prefix}{field.name}=VALUE")
         if (rule := rule_of(schema, field.name)) is None:
             continue
         for value in _entries(section[field.name]):
@@ -81,7 +88,12 @@ def _items(section: DictConfig) -> Iterator[tuple[str, Any]]:
     return ((str(key), value) for key, value in section.items())
 
 
-def _check_loss(cfg: DictConfig) -> None:
+def check_loss(cfg: DictConfig) -> None:
+    """Refuses terms of the objective that do not exist, and weights and options that are out of range.
+
+    Raises:
+        InputError: naming the key.
+    """
     for term, options in _items(cfg.loss):
         key = f"loss.{term}"
         if not isinstance(options, DictConfig) or "weight" not in options:

@@ -51,6 +51,20 @@ def explain(error: BaseException) -> str:
         return f"{group}={choice}: there is no such choice; {nearest(choice, [option for option in options if 'schema' not in option])}"
     if found := re.search(r"Error parsing override '([^']*)'\s+missing EQUAL", text):
         return f"{found[1]}: is neither KEY=VALUE nor a command (its first word); netinv --help lists commands, groups and keys"
+    if (found := re.search(r"Error merging override ([\w.]+)=null", text)) and "is not Optional" in text:
+        return f"{found[1]}=null: must have a value; leave it out for the default"
+    if found := re.search(
+        r"(Interpolation key '.*?' not found|Environment variable '.*?' not found|Unsupported interpolation type \S+)", text
+    ):
+        key = _first(r"full_key: ([\w.]+)", text)
+        return f"{key}: an interpolation in its value cannot be resolved ({found[1]}); write a literal dollar before a brace as \\$"
+    if found := re.search(r"Could not append to config. An item is already at '([\w.]+)'", text):
+        return f"+{found[1]}: is a key already; set it without the plus: {found[1]}=VALUE"
+    if found := re.search(r"Could not delete from config. (?:'([\w.]+)' does not exist|The value of '([\w.]+)' is (.*?) and not)", text):
+        if found[2]:
+            return f"~{found[2]}: its value is {found[3]}; remove it without a value, as ~{found[2]}"
+        near = nearest(found[1], _all_keys())
+        return f"~{found[1]}: there is no such key to remove; {near if near.startswith('did') else 'netinv --help lists all keys'}"
     if found := re.search(r"Missing mandatory value: ([\w.]+)", text):
         return f"{found[1]}: must be given, as {found[1]}=VALUE"
     key = _first(r"full_key: ([\w.]+)", text)

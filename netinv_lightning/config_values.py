@@ -85,6 +85,8 @@ class Channels:
         return "" if value in (1, 3) else "must be 1 (gray) or 3 (RGB); other images can be neither drawn nor generated"
 
 
+TAG_LENGTH = 64
+"""Characters of a tag, W&B's limit."""
 LARGEST_SEED = 2**32 - 1
 
 

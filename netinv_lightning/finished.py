@@ -9,18 +9,17 @@ from pathlib import Path
 
 import torch
 from omegaconf import DictConfig
+from torch import Tensor
 
-from netinv_lightning.application_keys import INVERSIONS
 from netinv_lightning.classifiers.build import load_classifier
 from netinv_lightning.classifiers.classifier import FrozenClassifier
-from netinv_lightning.errors import InputError
+from netinv_lightning.errors import InputError, one_line
+from netinv_lightning.finished_check import check_finished, known_config, read_summary
 from netinv_lightning.image_sets import Images, draw_images, read_samples
 from netinv_lightning.inversion.build import METHODS
 from netinv_lightning.inversion.evaluation import Inverter
 from netinv_lightning.inversion.module import InversionModule
-from netinv_lightning.outside_files import open_file, read_json
-from netinv_lightning.resume import read_config
-from netinv_lightning.run_dir import RunDir
+from netinv_lightning.outside_files import open_file
 
 DEFAULT_DATA = "mnist"  # of conf/config.yaml; nobody may have asked for it
 DATA_OF_RUN = ("name", "path", "test_path", "classes", "image_size")
@@ -59,11 +58,8 @@ def open_finished(directory: Path, key: str, command: DictConfig | None = None) 
         InputError: if it is no run, another application's, or not done, or the command names other data or another classifier.
     """
     where = f"application.run={directory}"
+    check_finished(directory, where)
     cfg = inversion_config(directory)
-    if cfg.application.name not in INVERSIONS:
-        raise InputError(f"{where}: is a run of application={cfg.application.name}; give one of application={' or '.join(INVERSIONS)}")
-    if (state := RunDir(directory).state) != "done":
-        raise InputError(f"{where}: is not done ({state}); continue it with resume={directory}")
     if command is not None:
         if command.data.name not in (cfg.data.name, DEFAULT_DATA):
             raise InputError(f"data={command.data.name}: the data of the run are {cfg.data.name}, and stay so; leave it out")
@@ -72,7 +68,7 @@ def open_finished(directory: Path, key: str, command: DictConfig | None = None) 
         command.application.run, command.classifier = str(directory.resolve()), cfg.classifier
         for of_run in DATA_OF_RUN:
             command.data[of_run] = cfg.data[of_run]
-    summary: dict[str, float] = read_json(directory / "summary.json", directory)
+    summary = read_summary(directory, where)
     if checkpoint_of(directory).is_file():
         module = load_module(cfg, directory)
         draw = draw_images(module, cfg.application.eval_batch_size, cfg.seed)
@@ -97,7 +93,7 @@ def inversion_config(directory: Path, trusted: Sequence[str] = ()) -> DictConfig
     Raises:
         InputError: if it is no run directory, or names code outside the allow-list and `trusted`.
     """
-    cfg = read_config(directory, trusted)
+    cfg = known_config(directory, str(directory), trusted)
     if cfg.classifier.train:
         cfg.classifier.train, cfg.classifier.path = False, str(directory / "classifier.safetensors")
     return cfg
@@ -112,12 +108,29 @@ def load_module(cfg: DictConfig, directory: Path) -> Inverter:
     module = METHODS[cfg.method.name](cfg, None)
     if isinstance(module, InversionModule):
         open_file(checkpoint_of(directory), directory).close()  # refuses what is not a file of the run
-        state = torch.load(checkpoint_of(directory), map_location="cpu", weights_only=True)["state_dict"]
-        module.load_state_dict(state, strict=False)
+        _fill(module, checkpoint_of(directory))
         module.eval()
         if cfg.application.channels_last:  # as the run had it, so that the same images come out bit by bit
             module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return module
+
+
+def _fill(module: InversionModule, path: Path) -> None:
+    """Loads the generators of a checkpoint.
+
+    Raises:
+        InputError: if it is damaged, or of other generators.
+    """
+    try:
+        state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+        shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    except Exception as error:  # torch answers damaged bytes with whatever it trips over
+        raise InputError(f"{path}: is not a whole checkpoint ({one_line(error)[:160]}); run it again") from error
+    own = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    if wrong := [name for name in {**own, **shapes} if own.get(name) != shapes.get(name)]:
+        first = f"{wrong[0]} is {shapes.get(wrong[0], 'missing')} in the file, {own.get(wrong[0], 'missing')} in the generator"
+        raise InputError(f"{path}: belongs to another generator than config.yaml describes ({first}, {len(wrong)} in all); run it again")
+    module.load_state_dict(state, strict=False)
 
 
 def checkpoint_of(directory: Path) -> Path:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -25,10 +26,13 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from netinv_lightning.allowed_targets import named_code, only_allowed
+from netinv_lightning.command_line import check_words
 from netinv_lightning.config import CONF, register
 from netinv_lightning.config_check import check
 from netinv_lightning.config_errors import explain
 from netinv_lightning.errors import InputError, Preempted, one_line, printable
+from netinv_lightning.input_check import check_inputs
+from netinv_lightning.launch_environment import check_environment
 from netinv_lightning.notices import notices_of_a_run
 from netinv_lightning.processes import SIGINT_STATUS, SIGPIPE_STATUS
 from netinv_lightning.resume import resumed_config
@@ -44,6 +48,11 @@ COMMANDS = {
 }
 """What `netinv` does beside running: its first word, and the module whose `main` takes the others."""
 
+_composed = False
+"""Whether Hydra has made a config of the command line, so that what fails now is the run."""
+_full_error = False
+"""Whether the user asked for tracebacks, with Hydra's HYDRA_FULL_ERROR=1."""
+
 
 def run(cfg: DictConfig, job_dir: Path, resuming: bool = False) -> dict[str, float]:
     """Runs the application that `cfg` describes in `job_dir` and gives its metrics.
@@ -52,6 +61,8 @@ def run(cfg: DictConfig, job_dir: Path, resuming: bool = False) -> dict[str, flo
         InputError: if the input is wrong; then nothing was written.
     """
     check(cfg)
+    check_environment(cfg)
+    check_inputs(cfg)
     run_dir = RunDir(job_dir, resuming)
     run_dir.check_usable()
 
@@ -76,6 +87,8 @@ def run(cfg: DictConfig, job_dir: Path, resuming: bool = False) -> dict[str, flo
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def job(cfg: DictConfig) -> float | None:
     """One job of Hydra's: a plain run, or one of a sweep, which gives its best metric to the sweeper."""
+    global _composed
+    _composed = True
     hydra_cfg = HydraConfig.get()
     job_dir = Path(hydra_cfg.runtime.output_dir)
     if hydra_cfg.mode != RunMode.RUN:
@@ -88,7 +101,9 @@ def job(cfg: DictConfig) -> float | None:
         RunDir(job_dir).discard()
         sys.exit(_refuse(error))
     except Exception as error:
-        sys.exit(_fail(error, " (traceback in run.log)"))
+        run_dir = job_dir if cfg.resume is None else Path(cfg.resume).absolute()
+        RunDir(job_dir).discard()
+        sys.exit(_fail(error, run_dir / "run.log"))
     return None
 
 
@@ -127,8 +142,12 @@ def main() -> None:
     for handler in logging.getLogger().handlers:  # a failure is one line here; its traceback is for run.log
         handler.setFormatter(PrintableFormatter("%(message)s"))
         handler.addFilter(lambda record: not (record.name == "netinv_lightning" and record.exc_info))
+    for stream in (sys.stdout, sys.stderr):  # names that the terminal's encoding does not have are escaped, not a failure
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    global _full_error
+    _full_error = os.environ.get("HYDRA_FULL_ERROR") == "1"
     # Hydra then raises its errors instead of printing them, and each becomes one line here.
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    os.environ["HYDRA_FULL_ERROR"] = "1"
     with sweeps_watched() as the_sweep:
         status = _start()
         if sweep := the_sweep():
@@ -140,9 +159,12 @@ def main() -> None:
 
 def _start() -> int:
     """Hands the command line to Hydra, which calls `job`; gives the exit status."""
+    global _composed
+    _composed = False
     try:
         if sys.argv[1:2] == ["retry"]:
             sys.argv[1:] = retry_arguments(sys.argv[2:])
+        check_words(sys.argv[1:], [*COMMANDS, "retry"])
         job()
     except (InputError, HydraException, OmegaConfBaseException) as error:
         return _refuse(error)
@@ -159,8 +181,8 @@ def _start() -> int:
         if isinstance(end.__context__, KeyboardInterrupt):  # in training Lightning makes exit(1) of it
             return _interrupted(end.__context__)
         return end.code if isinstance(end.code, int) else int(end.code is not None)
-    except Exception as error:
-        return _fail(error)
+    except Exception as error:  # Hydra trips over some command lines without an error of its own
+        return _fail(error) if _composed else _refuse(InputError(f"the command line cannot be read ({one_line(error)}); see netinv --help"))
     return 0
 
 
@@ -175,12 +197,16 @@ def _refuse(error: BaseException) -> int:
     return 2
 
 
-def _fail(error: Exception, where: str = "") -> int:
+def _fail(error: Exception, log: Path | None = None) -> int:
+    """One line for what nobody expected; the traceback is in run.log where there is one, and on stderr with HYDRA_FULL_ERROR=1."""
     if isinstance(error, Preempted):
         print(one_line(error), file=sys.stderr)
         return SIGTERM_STATUS
     told = "; ".join([str(error), *getattr(error, "__notes__", [])])
-    print(f"failed: {one_line(f'{type(error).__name__}: {told}')}{where}", file=sys.stderr)
+    if _full_error:
+        traceback.print_exception(error)
+    where = f"traceback in {log}" if log is not None and log.is_file() else "HYDRA_FULL_ERROR=1 shows the traceback"
+    print(f"failed: {one_line(f'{type(error).__name__}: {told}')} ({where})", file=sys.stderr)
     return 1
 
 

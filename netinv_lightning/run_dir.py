@@ -252,12 +252,17 @@ class RunDir:
         if self.path.parent.parent.name != "runs":
             return
         latest = self.path.parent.parent / "latest"
+        if latest.exists() and not latest.is_symlink():
+            log.warning("%s is not a link, so it does not lead to this run; rename it to have the link", latest)
+            return
         temporary = latest.with_name(f"latest.{os.getpid()}")
         try:
             temporary.symlink_to(self.path.relative_to(latest.parent))
             os.replace(temporary, latest)
         except OSError as error:  # a file system without links
             log.warning("no link runs/latest: %s", error)
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
 
 
 def environment() -> dict[str, Any]:

@@ -16,7 +16,8 @@ from netinv_lightning.classifiers.build import load_classifier, resolve_spec
 from netinv_lightning.classifiers.kept import kept_path
 from netinv_lightning.data import sources
 from netinv_lightning.data.module import ImageDataModule
-from netinv_lightning.data.outliers import LEFT_OUT, check_outliers, outliers
+from netinv_lightning.data.outlier_names import LEFT_OUT, check_outliers
+from netinv_lightning.data.outliers import outliers
 from netinv_lightning.errors import InputError
 from netinv_lightning.image_sets import check_real
 from netinv_lightning.run import run

@@ -16,7 +16,8 @@ from pytorch_ood.dataset import img
 from torch import Tensor
 
 from netinv_lightning.data import sources
-from netinv_lightning.data.outliers import NOISE, called, check_outliers, in_shape_of, outliers
+from netinv_lightning.data.outlier_names import called, check_outliers
+from netinv_lightning.data.outliers import NOISE, in_shape_of, outliers
 from netinv_lightning.data.sources import mnist5k
 from netinv_lightning.data.spec import CIFAR10, MNIST, same_data
 from netinv_lightning.detectors import noise

@@ -20,7 +20,8 @@ from omegaconf import DictConfig
 
 from netinv_lightning.classifiers.build import load_classifier
 from netinv_lightning.classifiers.kept import train_once
-from netinv_lightning.data.outliers import called, check_outliers, is_own, outliers
+from netinv_lightning.data.outlier_names import called, check_outliers, is_own
+from netinv_lightning.data.outliers import outliers
 from netinv_lightning.detectors import DETECTORS, Detector, fit, gather
 from netinv_lightning.detectors.exported import garbage_detector, write_fitted_on
 from netinv_lightning.detectors.garbage import ODDS_AND_ENERGY

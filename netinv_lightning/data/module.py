@@ -16,12 +16,10 @@ from torch import Tensor
 from netinv_lightning.data.augmentation import shift_and_flip
 from netinv_lightning.data.own_images import describe, read_folder, read_npz, read_own
 from netinv_lightning.data.sources import LOADERS, Split
-from netinv_lightning.data.spec import SPECS, DataSpec, spec_of_classes
+from netinv_lightning.data.spec import OWN_IMAGES, SPECS, DataSpec, spec_of_classes
 from netinv_lightning.data.splits import split_by_class, stratified_indices
 from netinv_lightning.errors import InputError, nearest
 from netinv_lightning.snapshots import random_state, set_random_state
-
-OWN_IMAGES = ("npz", "image_folder")
 
 
 class Batches:

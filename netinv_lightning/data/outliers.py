@@ -18,7 +18,7 @@ Shape suffixes: n images, C channels, H height, W width.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -29,16 +29,14 @@ from torchvision import datasets
 from torchvision.transforms.functional import pil_to_tensor, rgb_to_grayscale
 
 from netinv_lightning.data.arrays import read_images
-from netinv_lightning.data.module import OWN_IMAGES, ImageDataModule
+from netinv_lightning.data.module import ImageDataModule
+from netinv_lightning.data.outlier_names import KEY, LEFT_OUT, STRUCTURED, is_own, nothing_left_out
 from netinv_lightning.data.pictures import SUFFIXES, as_rgb, pictures_in, read_picture
 from netinv_lightning.data.sources import LOADERS, Split, open_or_download, torchvision_set
-from netinv_lightning.data.spec import SPECS, DataSpec, same_data
+from netinv_lightning.data.spec import DataSpec
 from netinv_lightning.data.splits import stratified_indices
-from netinv_lightning.errors import InputError, nearest, one_line
+from netinv_lightning.errors import InputError, one_line
 
-KEY = "application.outliers"
-LEFT_OUT = "left_out"
-"""The set of the classes that `data.classes` does not name."""
 NOISE_STD = 0.25
 """Of Gaussian noise about 0.5, cut off at 0 and 1, which are two standard deviations away."""
 TEST_STREAM = 2**31
@@ -67,57 +65,6 @@ def emnist_letters(root: Path, train: bool) -> Split:
 
 NOISE: dict[str, Callable[[DataSpec, int, int], Tensor]] = {"gaussian_noise": gaussian_noise, "uniform_noise": uniform_noise}
 IMAGES: dict[str, Callable[[Path, bool], Split]] = {**LOADERS, "emnist_letters": emnist_letters}
-STRUCTURED: dict[str, tuple[str, bool]] = {
-    "lsun_crop": ("LSUNCrop", False),
-    "lsun_resize": ("LSUNResize", False),
-    "textures": ("Textures", False),
-    "tiny_imagenet": ("TinyImageNet", True),
-    "places365": ("Places365", False),
-}
-"""Classes of `pytorch_ood.dataset.img`, and whether they have a training split; without one, all images are for testing."""
-
-
-def is_own(name: str) -> bool:
-    """Whether a set is a user's own: an .npz file with X, or a folder of pictures, as `photos/`."""
-    return name.endswith(".npz") or "/" in name
-
-
-def called(name: str) -> str:
-    """What a set is called in results: a user's own by the name of its file or folder."""
-    return Path(name).stem if is_own(name) else name
-
-
-def check_outliers(name: str, inside: str, classes: Sequence[int] | None = None, train: bool = False, key: str = KEY) -> None:
-    """Refuses, before anything is read, an unknown set, the in-distribution data itself, and a set without what is asked of it.
-
-    Args:
-        name: Of the set, or the path of a user's own images.
-        inside: Of the data that the classifier was trained on, `data.name`.
-        classes: `data.classes`.
-        train: Whether images to train on are wanted.
-        key: The key that names the set, for the error.
-
-    Raises:
-        InputError: naming the set.
-    """
-    where = f"{key}={name}"
-    if is_own(name):
-        if not Path(name).exists():
-            raise InputError(f"{where}: there is no such file or folder (looked for {Path(name).absolute()})")
-        return
-    known = [*NOISE, *IMAGES, *STRUCTURED, LEFT_OUT]
-    if name not in known:
-        own = "; for images of your own name an .npz file with X, or a folder with a / in its name"
-        raise InputError(f"{where}: no such set; {nearest(name, known)}{own if name in OWN_IMAGES or Path(name).exists() else ''}")
-    if same_data(name, inside):
-        remedy = (
-            "name sets that it was not trained on" if classes is None else f"for the classes that data.classes leaves out name {LEFT_OUT}"
-        )
-        raise InputError(f"{where}: is the classifier's own data ({inside}); {remedy}")
-    if name == LEFT_OUT and (classes is None or (inside in SPECS and len(set(classes)) == SPECS[inside].num_classes)):
-        raise InputError(_nothing_left_out(inside, key))
-    if train and name in STRUCTURED and not STRUCTURED[name][1]:
-        raise InputError(f"{where}: has no training split; name a set that has one, such as cifar100, emnist_letters or uniform_noise")
 
 
 def outliers(
@@ -151,7 +98,7 @@ def outliers(
             raise ValueError(f"{LEFT_OUT}: needs the data that its classes are left out of")
         images_nCHW, labels_n = real.left_out_train if train else real.left_out_test
         if not len(labels_n):
-            raise InputError(_nothing_left_out(real.spec.name))
+            raise InputError(nothing_left_out(real.spec.name))
     else:
         images_nCHW, labels_n = IMAGES[name](root, train)
     chosen_n = stratified_indices(labels_n, min(count, len(labels_n)), seed)
@@ -169,10 +116,6 @@ def in_shape_of(spec: DataSpec, x_nCHW: Tensor) -> Tensor:
     if side != spec.image_size:
         x_nCHW = F.interpolate(x_nCHW, (spec.image_size, spec.image_size), mode="bilinear", antialias=True).clamp(0, 1)
     return x_nCHW
-
-
-def _nothing_left_out(inside: str, key: str = "application.outliers") -> str:
-    return f"{key}={LEFT_OUT}: data.classes leaves no images of {inside} out; name some of its classes, such as 'data.classes=[0,1,2,3,4]'"
 
 
 def _own(path: Path, spec: DataSpec, count: int, seed: int) -> Tensor:

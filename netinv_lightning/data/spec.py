@@ -106,6 +106,9 @@ SPECS: dict[str, DataSpec] = {
 }
 """Facts of the data sets that the project knows by name."""
 
+OWN_IMAGES = ("npz", "image_folder")
+"""Names of `data` for a user's own images."""
+
 SAME = (("mnist", "mnist5k"), ("svhn", "svhn_head", "svhn_clean", "svhn_head_clean"), ("cifar100", "cifar100_subset"))
 """Names of one and the same data, or of parts of it."""
 

@@ -75,21 +75,11 @@ def _check(directory: Path) -> None:
     """
     if find_spec("gradio") is None:
         raise InputError("netinv explore: needs gradio, which is not installed; pip install 'netinv_lightning[explore]'")
-    from netinv_lightning.application_keys import INVERSIONS
-    from netinv_lightning.resume import read_config
-    from netinv_lightning.run_dir import RunDir
+    from netinv_lightning.finished_check import check_finished
 
-    if not directory.is_dir():
-        raise InputError(f"{directory}: there is no such directory; give a run directory, such as runs/latest")
-    cfg = read_config(directory)
-    if cfg.application.name not in INVERSIONS:
-        raise InputError(f"{directory}: is a run of application={cfg.application.name}; give one of application=invert")
+    cfg = check_finished(directory, str(directory))
     if cfg.method.name != "generator":
         raise InputError(f"{directory}: has no generator to play with (method={cfg.method.name}); give a run of method=generator")
-    if (state := RunDir(directory).state) != "done":
-        raise InputError(f"{directory}: is not done ({state}); continue it with resume={directory}")
-    if not (directory / "checkpoints" / "last.ckpt").is_file():
-        raise InputError(f"{directory}: its generator is gone (no checkpoints/last.ckpt); run it again")
 
 
 def _listening(port: int) -> socket.socket:
@@ -141,10 +131,10 @@ def load(directory: Path) -> Explored:
     from netinv_lightning.explorer.interface import Explored
     from netinv_lightning.explorer.neighbours import Neighbours, real_images
     from netinv_lightning.finished import inversion_config, load_module
+    from netinv_lightning.finished_check import read_summary
     from netinv_lightning.image_sets import draw_images
     from netinv_lightning.inversion.module import InversionModule
     from netinv_lightning.metrics import names
-    from netinv_lightning.outside_files import read_json
 
     cfg = inversion_config(directory)
     module = load_module(cfg, directory)
@@ -152,7 +142,7 @@ def load(directory: Path) -> Explored:
     classifier = module.classifier
     images, note = real_images(cfg, classifier.spec)
     inverted = draw_images(module, cfg.application.eval_batch_size, cfg.seed)(INVERTED)
-    summary = read_json(directory / "summary.json", directory)
+    summary = read_summary(directory, str(directory))
     facts = (
         directory.resolve().name,
         f"classifier of {classifier.spec.name}",

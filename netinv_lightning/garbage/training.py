@@ -21,7 +21,8 @@ from netinv_lightning.classifiers.checkpoint import fill, load_weights, read_car
 from netinv_lightning.classifiers.classifier import Classifier, FrozenClassifier
 from netinv_lightning.classifiers.training import MODULE_KEYS
 from netinv_lightning.data.module import ImageDataModule
-from netinv_lightning.data.outliers import check_outliers, gaussian_noise
+from netinv_lightning.data.outlier_names import check_outliers
+from netinv_lightning.data.outliers import gaussian_noise
 from netinv_lightning.data.spec import same_data
 from netinv_lightning.detectors.exported import garbage_path
 from netinv_lightning.errors import InputError, one_line

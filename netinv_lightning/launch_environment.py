@@ -1,0 +1,78 @@
+"""Environment variables: legacy and empty values are mapped, and what another launcher left behind is refused.
+
+Nothing heavy is imported. Lightning reads ranks when it is imported, so they are checked before.
+"""
+
+from __future__ import annotations
+
+import os
+
+from omegaconf import DictConfig, OmegaConf
+
+from netinv_lightning.errors import InputError
+
+EMPTY_IS_UNSET = ("NETINV_DATA", "NETINV_CLASSIFIERS", "WANDB_MODE", "WANDB_PROJECT", "WANDB_ENTITY", "WANDB_DISABLED")
+"""Variables whose empty value means the same as no value."""
+LEGACY_MODES = {"dryrun": "offline", "run": "online"}
+"""Older names of the values of WANDB_MODE."""
+WHOLE = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "NODE_RANK", "GROUP_RANK", "MASTER_PORT", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NTASKS")
+"""Variables that Lightning reads as whole numbers of 0 or more."""
+TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+"""What torchrun sets besides TORCHELASTIC_RUN_ID."""
+
+
+def tidy_environment() -> None:
+    """Remove empty variables that mean nothing, and translate W&B's legacy values."""
+    for name in EMPTY_IS_UNSET:
+        if os.environ.get(name) == "":
+            del os.environ[name]
+    mode = os.environ.get("WANDB_MODE", "")
+    if mode in LEGACY_MODES:
+        os.environ["WANDB_MODE"] = LEGACY_MODES[mode]
+    if os.environ.pop("WANDB_DISABLED", "").lower() in ("1", "true", "yes", "on"):
+        os.environ.setdefault("WANDB_MODE", "disabled")
+
+
+def check_environment(cfg: DictConfig) -> None:
+    """Refuse ranks that no launcher of this run has set: a process of rank 1 writes nothing, and would end without a word.
+
+    torchrun and Lightning set WORLD_SIZE and MASTER_ADDR beside the rank, srun SLURM_NTASKS; and the run asks for several processes.
+
+    Raises:
+        InputError: naming the variable.
+    """
+    for name in WHOLE:
+        if (value := os.environ.get(name)) is not None and not value.isdecimal():
+            raise InputError(f"{name}={value}: this environment variable must be a whole number of 0 or more; unset {name}")
+    if "TORCHELASTIC_RUN_ID" in os.environ and (missing := [name for name in TORCHRUN if name not in os.environ]):
+        raise InputError(
+            f"TORCHELASTIC_RUN_ID={os.environ['TORCHELASTIC_RUN_ID']}: torchrun sets {', '.join(missing)} too, so it is left over from "
+            "another run; unset TORCHELASTIC_RUN_ID"
+        )
+    for name, world, partners in (
+        ("RANK", "WORLD_SIZE", ("MASTER_ADDR",)),
+        ("LOCAL_RANK", "WORLD_SIZE", ("MASTER_ADDR",)),
+        ("SLURM_PROCID", "SLURM_NTASKS", ()),
+    ):
+        if int(os.environ.get(name, "0")) > 0:
+            _check_rank(cfg, name, world, partners)
+            return
+
+
+def _check_rank(cfg: DictConfig, name: str, world: str, partners: tuple[str, ...]) -> None:
+    rank = int(os.environ[name])
+    if missing := [partner for partner in (world, *partners) if partner not in os.environ]:
+        raise InputError(f"{name}={rank}: is left over from another launcher ({', '.join(missing)} is not set); unset {name}")
+    if rank >= int(os.environ[world]):
+        raise InputError(f"{name}={rank}: must be below {world}={os.environ[world]}; unset both if left over from another launcher")
+    if _asks_for_one_process(cfg):
+        raise InputError(
+            f"{name}={rank}: the environment has {os.environ[world]} processes, trainer.devices asks for one; unset {name} if it is left "
+            f"over from another launcher, or set trainer=ddp trainer.devices={os.environ[world]}"
+        )
+
+
+def _asks_for_one_process(cfg: DictConfig) -> bool:
+    devices = cfg.trainer.get("devices", 1)
+    one = len(devices) == 1 if OmegaConf.is_list(devices) else str(devices) in ("1", "one_per_job")
+    return one and cfg.trainer.get("num_nodes", 1) == 1
