@@ -52,7 +52,7 @@ def _check_section(prefix: str, schema: type, section: DictConfig) -> None:
     known = [field.name for field in fields(schema)]
     for key in section:  # +KEY=VALUE adds what the schema does not have
         if key not in known:
-            raise InputError(f"{prefix}{key}: there is no such key; {nearest(str(key), known)}")
+            raise InputError(f"{prefix}{key!s}: there is no such key; {nearest(str(key), known)}")
     for field in fields(schema):
         if OmegaConf.is_missing(section, field.name) or field.name not in section.keys():  # noqa: SIM118 (`in` is false for null too)
             raise InputError(f"{prefix}{field.name}: must be given, as {prefix}{field.name}=VALUE")

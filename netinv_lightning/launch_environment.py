@@ -17,6 +17,7 @@ LEGACY_MODES = {"dryrun": "offline", "run": "online"}
 """Older names of the values of WANDB_MODE."""
 WHOLE = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "NODE_RANK", "GROUP_RANK", "MASTER_PORT", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NTASKS")
 """Variables that Lightning reads as whole numbers of 0 or more."""
+RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
 TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 """What torchrun sets besides TORCHELASTIC_RUN_ID."""
 
@@ -39,8 +40,17 @@ def check_environment(cfg: DictConfig) -> None:
     torchrun and Lightning set WORLD_SIZE and MASTER_ADDR beside the rank, srun SLURM_NTASKS; and the run asks for several processes.
 
     Raises:
-        InputError: naming the variable.
+        InputError: naming the variable. The ranks are removed from the environment then, so that the message is printed.
     """
+    try:
+        _check_launch(cfg)
+    except InputError:
+        for name in RANKS:
+            os.environ.pop(name, None)
+        raise
+
+
+def _check_launch(cfg: DictConfig) -> None:
     for name in WHOLE:
         if (value := os.environ.get(name)) is not None and not value.isdecimal():
             raise InputError(f"{name}={value}: this environment variable must be a whole number of 0 or more; unset {name}")

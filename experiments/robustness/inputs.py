@@ -1,0 +1,117 @@
+"""The files that the refusals are about: damaged weights, data and finished runs, made small in one folder."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+NETINV = [sys.executable, "-W", "ignore", "-m", "netinv_lightning.run"]
+SMALL = [
+    "generator=tiny", "application.steps=8", "application.batch_size=8", "application.log_every=2", "application.grid_every=4",
+    "application.checkpoint_every=4", "application.eval_samples=64", "application.eval_batch_size=32", "application.keep_samples=16",
+    "application.grid_columns=2",
+]  # fmt: skip
+"""An inversion of a few seconds."""
+
+
+def make_weights(folder: Path) -> None:
+    """Checkpoints of `classifier=cnn`, damaged in one way each, and arrays of images."""
+    folder.mkdir(parents=True)
+    state = {"layer.weight": torch.zeros(3, 3), "layer.bias": torch.zeros(3)}
+    save_file(state, folder / "foreign.safetensors")
+    whole = (folder / "foreign.safetensors").read_bytes()
+    (folder / "cut.safetensors").write_bytes(whole[:-7])
+    (folder / "longer.safetensors").write_bytes(whole + b"more")
+    (folder / "header.safetensors").write_bytes((10**12).to_bytes(8, "little") + whole[8:])
+    (folder / "text.safetensors").write_text("these are no weights")
+    (folder / "empty.safetensors").touch()
+    (folder / "empty.pt").touch()
+    (folder / "folder.pt").mkdir()
+    torch.save(state, folder / "foreign.pt")
+    (folder / "epoch=3-step=100.ckpt").write_bytes((folder / "foreign.pt").read_bytes())
+    np.savez(folder / "good.npz", X=np.zeros((100, 28, 28), np.uint8), y=np.arange(100) % 10)
+    (folder / "cut.npz").write_bytes((folder / "good.npz").read_bytes()[:500])
+    (folder / "text.npz").write_text("no arrays")
+    (folder / "empty.npz").touch()
+    (folder / "pickle.npz").write_bytes(pickle.dumps({"X": 1}))
+    (folder / "no_classes").mkdir()
+    (folder / "no_classes" / "image.png").touch()
+
+
+def make_run(folder: Path) -> Path:
+    """A finished inversion.
+
+    Raises:
+        RuntimeError: with what it printed, if it fails.
+    """
+    done = subprocess.run([*NETINV, *SMALL, f"hydra.run.dir={folder}"], capture_output=True, text=True, cwd=folder.parent, check=False)
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+    return folder
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def _folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def _edit(old: str, new: str) -> Callable[[Path], None]:
+    def edit(path: Path) -> None:
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new))
+
+    return edit
+
+
+def _summary(change: Callable[[dict[str, float]], object]) -> Callable[[Path], None]:
+    return lambda path: path.write_text(json.dumps(change(json.loads(path.read_text()))))  # type: ignore[return-value, func-returns-value]
+
+
+CHECKPOINT, SUMMARY, CONFIG, STATUS = "checkpoints/last.ckpt", "summary.json", "config.yaml", "status.json"
+DAMAGES: dict[str, tuple[str, Callable[[Path], object]]] = {
+    "checkpoint cut": (CHECKPOINT, _cut),
+    "checkpoint empty": (CHECKPOINT, lambda path: path.write_bytes(b"")),
+    "checkpoint of text": (CHECKPOINT, lambda path: path.write_text("not a checkpoint")),
+    "checkpoint a folder": (CHECKPOINT, _folder),
+    "checkpoint gone": (CHECKPOINT, Path.unlink),
+    "summary gone": (SUMMARY, Path.unlink),
+    "summary empty": (SUMMARY, lambda path: path.write_text("")),
+    "summary a list": (SUMMARY, lambda path: path.write_text("[1, 2]")),
+    "summary with NaN": (SUMMARY, _summary(lambda summary: {**summary, "inversion/accuracy": float("nan")})),
+    "summary with text": (SUMMARY, _summary(lambda summary: {**summary, "inversion/accuracy": "high"})),
+    "summary without metrics": (SUMMARY, lambda path: path.write_text("{}")),
+    "status gone": (STATUS, Path.unlink),
+    "status damaged": (STATUS, _cut),
+    "config gone": (CONFIG, Path.unlink),
+    "config empty": (CONFIG, lambda path: path.write_text("")),
+    "config not YAML": (CONFIG, lambda path: path.write_text("seed: [1")),
+    "config a list": (CONFIG, lambda path: path.write_text("- 1\n- 2\n")),
+    "unknown method": (CONFIG, _edit("method:\n  name: generator", "method:\n  name: telepathy")),
+    "unknown application": (CONFIG, _edit("name: invert\n  steps", "name: divert\n  steps")),
+    "unknown loss": (CONFIG, _edit("cosine:", "cosinus:")),
+    "unknown key": (CONFIG, _edit("n_generators:", "generators:")),
+}
+"""What is done to a finished run: the file, and what becomes of it."""
+
+
+def damage_runs(run: Path, folder: Path) -> None:
+    """Copies of a run in `folder`, with one file damaged in each; named as in `DAMAGES`, with _ for blanks."""
+    folder.mkdir()
+    for name, (file, damage) in DAMAGES.items():
+        copy = folder / name.replace(" ", "_")
+        shutil.copytree(run, copy, symlinks=True)
+        damage(copy / file)

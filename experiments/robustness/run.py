@@ -1,0 +1,108 @@
+"""What wrong input and kills do to runs: two tables.
+
+    python experiments/robustness/run.py                      # both
+    python experiments/robustness/run.py --table refusals     # wrong command lines, files and environments
+    python experiments/robustness/run.py --table kills        # experiments/survival/kill_and_resume.py
+
+A refusal is right if the exit status is 2, stderr has one line, stdout none, and nothing was written. Each command runs in a fresh process
+in an empty folder. `seconds` are of the wall clock, `cpu_seconds` of the processor, which do not depend on what else the machine does.
+Writes refusals.csv beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from cases import Case, all_cases
+from inputs import NETINV, damage_runs, make_run, make_weights
+
+HERE = Path(__file__).parent
+MOST_SECONDS = 10.0
+WORKERS = 2
+COLUMNS = ("group", "case", "status", "lines", "written", "seconds", "cpu_seconds", "line")
+FOREIGN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "SLURM_", "WANDB_", "NETINV_", "MASTER_", "TORCHELASTIC_", "HYDRA_")
+"""Beginnings of variables that a case starts without."""
+
+
+def refuse(case: Case, inputs: Path) -> dict[str, object]:
+    """Run a case; give its row of the table."""
+    words = [word.replace("{inputs}", str(inputs)) for word in case.words]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)} | case.environment
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as told:
+        begin = time.monotonic()
+        process = subprocess.Popen([*NETINV, *words], cwd=folder, env=environment, stdout=told, stderr=told, stdin=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.monotonic() - begin
+        written = sorted(str(path.relative_to(folder)) for path in Path(folder).rglob("*"))
+        told.seek(0)
+        lines = told.read().splitlines()
+    return {
+        "group": case.group,
+        "case": case.name,
+        "status": os.waitstatus_to_exitcode(status),
+        "lines": len(lines),
+        "written": " ".join(written),
+        "seconds": f"{seconds:.1f}",
+        "cpu_seconds": f"{usage.ru_utime + usage.ru_stime:.1f}",
+        "line": (lines[-1] if lines else "").replace(str(inputs), "INPUTS"),
+    }
+
+
+def is_right(row: dict[str, object]) -> bool:
+    """Whether a row shows a refusal as it has to be, in time."""
+    line = str(row["line"])
+    told = line.startswith("error: ") and "Traceback" not in line
+    return (row["status"], row["lines"], row["written"]) == (2, 1, "") and told and float(str(row["cpu_seconds"])) <= MOST_SECONDS
+
+
+def refusals(only: str | None) -> int:
+    """Make the table of refusals; give the number of wrong rows."""
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        inputs = Path(folder) / "inputs"
+        make_weights(inputs)
+        damage_runs(make_run(inputs / "run"), inputs / "damaged")
+        cases = [case for case in all_cases() if only in (None, case.group)]
+        with ThreadPoolExecutor(WORKERS) as pool:
+            for row in pool.map(lambda case: refuse(case, inputs), cases):
+                rows.append(row)
+                if not is_right(row):
+                    print(f"wrong: {row}", flush=True)
+    if only is None:
+        with (HERE / "refusals.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+    right = Counter(str(row["group"]) for row in rows if is_right(row))
+    for group, count in Counter(str(row["group"]) for row in rows).items():
+        of_group = [row for row in rows if row["group"] == group]
+        slowest = max(float(str(row["cpu_seconds"])) for row in of_group)
+        print(f"{group}: {right[group]} of {count} right, at most {slowest:.1f} s of the processor")
+    print(f"{sum(right.values())} of {len(rows)} refused with status 2, one line, nothing written, in {MOST_SECONDS:.0f} s")
+    return len(rows) - sum(right.values())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--table", choices=("refusals", "kills", "both"), default="both")
+    parser.add_argument("--group", help="one group of the refusals, without writing refusals.csv")
+    options = parser.parse_args()
+    wrong = 0
+    if options.table != "kills":
+        wrong += refusals(options.group)
+    if options.table != "refusals":
+        wrong += subprocess.run([sys.executable, HERE.parent / "survival" / "kill_and_resume.py"], check=False).returncode
+    raise SystemExit(wrong > 0)
+
+
+if __name__ == "__main__":
+    main()
