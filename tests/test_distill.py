@@ -369,5 +369,5 @@ def test_wrong_input_is_told_in_one_line(inverted: Path, overrides: list[str], l
 def test_a_run_must_be_named_and_done(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"application.run: name the finished run"):
         make_application(netinv_lightning.compose(["application=distill"]))
-    with pytest.raises(InputError, match=r"nowhere: is no run directory"):
+    with pytest.raises(InputError, match=r"nowhere: there is no such directory"):
         make_application(netinv_lightning.compose(["application=distill", f"application.run={tmp_path / 'nowhere'}"]))

@@ -193,7 +193,7 @@ def test_bad_input_is_told_before_anything_is_written(finished: Path, job_dir: P
     for overrides, message in (
         ([], r"application.run: give a run directory, or application.samples=FILE"),
         ([f"application.run={finished}", file("good")], r"one of the two"),
-        ([f"application.run={tmp_path}/nowhere"], r"nowhere: is no run directory"),
+        ([f"application.run={tmp_path}/nowhere"], r"nowhere: there is no such directory"),
         ([f"application.run={unfinished}"], r"is not done \(running\); continue it with resume="),
         ([file("nowhere")], r"there is no such file"),
         ([file("text")], r"is not a whole safetensors file"),

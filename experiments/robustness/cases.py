@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from inputs import DAMAGES
+from experiments.robustness.inputs import DAMAGES
 
 
 @dataclass(frozen=True)
@@ -142,8 +142,6 @@ def all_cases() -> list[Case]:
     """Every case, in the order of the table."""
     damaged = [name.replace(" ", "_") for name in DAMAGES]
     return [
-        *_lines("numbers", NUMBERS),
-        *_lines("sizes", SIZES),
         *_lines("names", NAMES),
         *(Case("grammar", words) for words in GRAMMAR),
         *_lines("files and places", FILES),
@@ -157,6 +155,8 @@ def all_cases() -> list[Case]:
             for turn in range(2)
         ),
         *(Case("finished runs", (f"resume={{inputs}}/damaged/{name}",)) for name in RESUMED),
+        *_lines("numbers", NUMBERS),
+        *_lines("sizes", SIZES),
     ]  # fmt: skip
 
 

@@ -1,12 +1,12 @@
 """What wrong input and kills do to runs: two tables.
 
-    python experiments/robustness/run.py                      # both
-    python experiments/robustness/run.py --table refusals     # wrong command lines, files and environments
-    python experiments/robustness/run.py --table kills        # experiments/survival/kill_and_resume.py
+    python -m experiments.robustness.run                      # both
+    python -m experiments.robustness.run --table refusals     # wrong command lines, files and environments
+    python -m experiments.robustness.run --table kills        # experiments/survival/kill_and_resume.py
 
 A refusal is right if the exit status is 2, stderr has one line, stdout none, and nothing was written. Each command runs in a fresh process
 in an empty folder. `seconds` are of the wall clock, `cpu_seconds` of the processor, which do not depend on what else the machine does.
-Writes refusals.csv beside it.
+Writes refusals.csv beside it; a case whose row there is right is not run again, so remove the file to start anew.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from cases import Case, all_cases
-from inputs import NETINV, damage_runs, make_run, make_weights
+from experiments.robustness.cases import Case, all_cases
+from experiments.robustness.inputs import NETINV, damage_runs, make_run, make_weights
 
 HERE = Path(__file__).parent
+RESULTS = HERE / "refusals.csv"
 MOST_SECONDS = 10.0
-WORKERS = 2
+WORKERS = 4
 COLUMNS = ("group", "case", "status", "lines", "written", "seconds", "cpu_seconds", "line")
 FOREIGN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "SLURM_", "WANDB_", "NETINV_", "MASTER_", "TORCHELASTIC_", "HYDRA_")
 """Beginnings of variables that a case starts without."""
@@ -64,24 +65,37 @@ def is_right(row: dict[str, object]) -> bool:
     return (row["status"], row["lines"], row["written"]) == (2, 1, "") and told and float(str(row["cpu_seconds"])) <= MOST_SECONDS
 
 
+def read_rows(path: Path) -> list[dict[str, object]]:
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return [{**row, "status": int(row["status"]), "lines": int(row["lines"])} for row in csv.DictReader(file)]
+
+
+def write_rows(rows: list[dict[str, object]]) -> None:
+    order = {case.name: number for number, case in enumerate(all_cases())}
+    with RESULTS.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(sorted(rows, key=lambda row: order.get(str(row["case"]), -1)))
+
+
 def refusals(only: str | None) -> int:
     """Make the table of refusals; give the number of wrong rows."""
-    rows = []
+    rows = [row for row in read_rows(RESULTS) if is_right(row)] if only is None else []
+    done = {row["case"] for row in rows}
     with tempfile.TemporaryDirectory() as folder:
         inputs = Path(folder) / "inputs"
         make_weights(inputs)
         damage_runs(make_run(inputs / "run"), inputs / "damaged")
-        cases = [case for case in all_cases() if only in (None, case.group)]
+        cases = [case for case in all_cases() if only in (None, case.group) and case.name not in done]
         with ThreadPoolExecutor(WORKERS) as pool:
             for row in pool.map(lambda case: refuse(case, inputs), cases):
                 rows.append(row)
                 if not is_right(row):
                     print(f"wrong: {row}", flush=True)
-    if only is None:
-        with (HERE / "refusals.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+                if only is None:
+                    write_rows(rows)
     right = Counter(str(row["group"]) for row in rows if is_right(row))
     for group, count in Counter(str(row["group"]) for row in rows).items():
         of_group = [row for row in rows if row["group"] == group]

@@ -1,0 +1,82 @@
+"""A sample of experiments/robustness: refusals in fresh processes and in this one, and the damages of finished runs."""
+
+from __future__ import annotations
+
+import json
+import sys
+import zipfile
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+import netinv_lightning
+from experiments.robustness.cases import Case, all_cases
+from experiments.robustness.inputs import DAMAGES, damage_runs
+from experiments.robustness.run import is_right, refuse
+from netinv_lightning.errors import InputError
+from netinv_lightning.finished_check import check_finished
+
+FRESH = (
+    Case("grammar", ("classifier.path=epoch=3-step=100.ckpt",)),
+    Case("environment", ("data=mnist",), {"RANK": "1"}),
+    Case("numbers", ("seed=4294967296",)),
+)
+
+
+@pytest.mark.parametrize("case", FRESH, ids=lambda case: case.group)
+def test_fresh_process_refuses_and_writes_nothing(case: Case, tmp_path: Path) -> None:
+    row = refuse(case, tmp_path)
+    assert (row["status"], row["lines"], row["written"]) == (2, 1, ""), row
+    assert str(row["line"]).startswith("error: ")
+
+
+def test_cases_are_many_and_differ() -> None:
+    cases = all_cases()
+    assert len({case.name for case in cases}) == len(cases) >= 200
+    assert min(Counter(case.group for case in cases).values()) >= 7
+
+
+def test_a_slow_or_silent_refusal_is_wrong() -> None:
+    right = {"status": 2, "lines": 1, "written": "", "cpu_seconds": "1.0", "line": "error: seed=-1: must be"}
+    assert is_right(right)
+    for wrong in ({"status": 1}, {"lines": 2}, {"written": "runs"}, {"cpu_seconds": "10.1"}, {"line": "Traceback"}):
+        assert not is_right({**right, **wrong})
+
+
+@pytest.mark.parametrize("group", ["names", "files and places"])
+def test_refused_in_process(group: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    from netinv_lightning import run as entry
+
+    monkeypatch.chdir(tmp_path)
+    for case in [case for case in all_cases() if case.group == group and "{inputs}" not in case.name][::8]:
+        monkeypatch.setattr(sys, "argv", ["netinv", *case.words])
+        with pytest.raises(SystemExit) as stopped:
+            entry.main()
+        captured = capfd.readouterr()
+        assert (stopped.value.code, captured.out, captured.err.count("\n")) == (2, "", 1), (case, captured.err)
+        assert list(tmp_path.iterdir()) == [], case
+
+
+def finished_run(path: Path) -> Path:
+    """A run directory whose files are whole, without a network in its checkpoint."""
+    (path / "checkpoints").mkdir(parents=True)
+    (path / "config.yaml").write_text(OmegaConf.to_yaml(netinv_lightning.compose(["logger.project=p"]), resolve=True))
+    (path / "status.json").write_text(json.dumps({"state": "done"}))
+    (path / "summary.json").write_text(json.dumps({"inversion/accuracy": 0.5, "inversion/accuracy_hot": 0.5}))
+    with zipfile.ZipFile(path / "checkpoints" / "last.ckpt", "w") as content:
+        content.writestr("archive/data.pkl", b"0123456789" * 100)
+    return path
+
+
+def test_every_damage_of_a_finished_run_is_one_line(tmp_path: Path) -> None:
+    whole = finished_run(tmp_path / "whole")
+    assert check_finished(whole, "application.run=whole").application.name == "invert"
+    damage_runs(whole, tmp_path / "damaged")
+    for name in DAMAGES:
+        directory = tmp_path / "damaged" / name.replace(" ", "_")
+        with pytest.raises(InputError) as refused:
+            check_finished(directory, f"application.run={directory}")
+        assert "\n" not in str(refused.value), name
+        assert str(directory) in str(refused.value), name
