@@ -42,6 +42,7 @@ def refuse(case: Case, inputs: Path) -> dict[str, object]:
         begin = time.monotonic()
         process = subprocess.Popen([*NETINV, *words], cwd=folder, env=environment, stdout=told, stderr=told, stdin=subprocess.DEVNULL)
         _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
         seconds = time.monotonic() - begin
         written = sorted(str(path.relative_to(folder)) for path in Path(folder).rglob("*"))
         told.seek(0)
@@ -49,7 +50,7 @@ def refuse(case: Case, inputs: Path) -> dict[str, object]:
     return {
         "group": case.group,
         "case": case.name,
-        "status": os.waitstatus_to_exitcode(status),
+        "status": process.returncode,
         "lines": len(lines),
         "written": " ".join(written),
         "seconds": f"{seconds:.1f}",
