@@ -85,6 +85,19 @@ def test_every_key_in_the_text_exists() -> None:
     assert [f"{group}.{key}" for group, key in keys() if key not in GROUPS[group] and not key.endswith("_")] == []
 
 
+NEW_FILES = {"metrics/contrast.py", "inversion/methods/sign.py", "applications/confidence.py"}
+"""Files that the recipes of docs/extending.md create."""
+
+
+def test_every_module_in_the_text_exists() -> None:
+    named = {match for page in MANUAL for match in re.findall(r"`netinv_lightning/([\w/]+\.py)(?:::(\w+))?`", page.read_text())}
+    assert len(named) > 20
+    for module, name in named:
+        path = ROOT / "netinv_lightning" / module
+        assert module in NEW_FILES or path.is_file(), module
+        assert not name or re.search(rf"^(?:class |def |    def )?{name}\b", path.read_text(), re.MULTILINE), f"{module}::{name}"
+
+
 def targets(page: Path) -> list[str]:
     """The relative targets of a page's links and images."""
     text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
