@@ -5,41 +5,33 @@ Shape suffixes: B batch, N classes, C channels, H height, W width.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import torch
-from hydra import compose as hydra_compose
-from hydra import initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from netinv_lightning.allowed_targets import check_located, named_code, only_allowed
-from netinv_lightning.application_keys import INVERSIONS
 from netinv_lightning.classifiers.build import announce
-from netinv_lightning.classifiers.classifier import PENULTIMATE, FrozenClassifier
+from netinv_lightning.classifiers.frozen import PENULTIMATE, FrozenClassifier
 from netinv_lightning.classifiers.outputs import AUTO
-from netinv_lightning.config import CONF, register
-from netinv_lightning.config_check import check
-from netinv_lightning.config_errors import explain
-from netinv_lightning.data.spec import DataSpec
+from netinv_lightning.config.allowed_targets import only_allowed
+from netinv_lightning.config.application_schema import INVERSIONS
+from netinv_lightning.config.compose import compose
+from netinv_lightning.data.specs import DataSpec
 from netinv_lightning.errors import InputError
-from netinv_lightning.finished_check import read_summary
-from netinv_lightning.inversion.evaluation import Inverter
+from netinv_lightning.inversion.base import Inverter
 from netinv_lightning.inversion.module import InversionModule, own_randomness
-from netinv_lightning.notices import notices_of_a_run
-from netinv_lightning.run_dir import RunDir
-from netinv_lightning.trainer import settle_trainer
+from netinv_lightning.runs.finished_check import read_summary
+from netinv_lightning.runs.notices import notices_of_a_run
+from netinv_lightning.runs.run_directory import RunDir
+from netinv_lightning.training.trainer import settle_trainer
 
 if TYPE_CHECKING:
-    from netinv_lightning.detectors import Detector
+    from netinv_lightning.ood.detectors import Detector
 
 
 @dataclass(frozen=True)
@@ -74,34 +66,6 @@ class Inversion:
             return self.module.draw(condition, generator)
         with own_randomness(seed, self.module.device):
             return self.module.draw(condition, generator)
-
-
-def compose(overrides: Sequence[str] = ()) -> DictConfig:
-    """The config that the command line would make of these overrides.
-
-    Raises:
-        InputError: in one line, as the command line says it.
-    """
-    register()
-    try:
-        with _outside_hydra(), initialize_config_dir(str(CONF), version_base="1.3"):
-            cfg = hydra_compose("config", overrides=list(overrides))
-    except (HydraException, OmegaConfBaseException) as error:
-        raise InputError(explain(error)) from error
-    for target in named_code(OmegaConf.to_container(cfg, resolve=True)):
-        check_located(target, "overrides")
-    check(cfg)
-    return cfg
-
-
-@contextmanager
-def _outside_hydra() -> Iterator[None]:
-    """The command line's own Hydra steps aside: only one at a time may compose."""
-    hydra_of_this_run, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
-    try:
-        yield
-    finally:
-        GlobalHydra.instance().hydra = hydra_of_this_run
 
 
 def invert(
@@ -198,8 +162,8 @@ def load_detector(run_dir: str | Path, name: str, trusted: Sequence[str] = ()) -
     Raises:
         InputError: if it is no such run, or has no detector of that name.
     """
-    from netinv_lightning.detectors.exported import load_detector_of
-    from netinv_lightning.finished import inversion_config
+    from netinv_lightning.evaluation.finished_run import inversion_config
+    from netinv_lightning.ood.detectors.exported import load_detector_of
 
     directory = Path(run_dir)
     with only_allowed(trusted):
@@ -212,7 +176,8 @@ def load_run(run_dir: str | Path, trusted: Sequence[str] = ()) -> Inversion:
     Args:
         run_dir: The run directory.
         trusted: Dotted names of own code, and packages of it, that the run's config and its card may name, such as `["my_package"]`.
-            Other code, and a network of torchvision or timm with pretrained weights, is refused (`netinv_lightning.allowed_targets`).
+            Other code, and a network of torchvision or timm with pretrained weights, is refused
+            (`netinv_lightning.config.allowed_targets`).
 
     Raises:
         InputError: if it is no run of `application=invert`, or its classifier is not there.
@@ -222,7 +187,7 @@ def load_run(run_dir: str | Path, trusted: Sequence[str] = ()) -> Inversion:
 
 
 def _load_run(directory: Path) -> Inversion:
-    from netinv_lightning.finished import checkpoint_of, inversion_config, load_module
+    from netinv_lightning.evaluation.finished_run import checkpoint_of, inversion_config, load_module
 
     cfg = inversion_config(directory)
     if cfg.application.name not in INVERSIONS or (cfg.method.name == "generator" and not checkpoint_of(directory).is_file()):

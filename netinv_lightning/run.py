@@ -2,7 +2,7 @@
 
     python -m netinv_lightning.run +experiment=cifar_invert
 
-From here it is two hops to the training step: applications/invert.py, then inversion/module.py. Sweeps: sweep.py.
+From here it is two hops to the training step: applications/invert.py, then inversion/module.py. Sweeps: runs/sweep.py.
 Imports at the top are light: torch and lightning are loaded once the config is known to be right.
 """
 
@@ -25,26 +25,23 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from netinv_lightning.allowed_targets import named_code, only_allowed
-from netinv_lightning.command_line import check_words
-from netinv_lightning.config import CONF, register
-from netinv_lightning.config_check import check
-from netinv_lightning.config_errors import explain
+from netinv_lightning.applications.execution import run
+from netinv_lightning.config.allowed_targets import named_code, only_allowed
+from netinv_lightning.config.command_line import check_words
+from netinv_lightning.config.error_messages import explain
+from netinv_lightning.config.schema import CONF, register
 from netinv_lightning.errors import InputError, Preempted, one_line, printable
-from netinv_lightning.input_check import check_inputs
-from netinv_lightning.launch_environment import check_environment
-from netinv_lightning.notices import notices_of_a_run
-from netinv_lightning.processes import SIGINT_STATUS, SIGPIPE_STATUS
-from netinv_lightning.resume import resumed_config
-from netinv_lightning.run_dir import RunDir, first_process
-from netinv_lightning.sweep import SIGTERM_STATUS, finish_sweep, retry_arguments, run_swept_job, set_device, sweeps_watched
+from netinv_lightning.runs.resume import resumed_config
+from netinv_lightning.runs.run_directory import RunDir, first_process
+from netinv_lightning.runs.signals import SIGINT_STATUS, SIGPIPE_STATUS
+from netinv_lightning.runs.sweep import SIGTERM_STATUS, finish_sweep, retry_arguments, run_swept_job, set_device, sweeps_watched
 
 register()
 
 COMMANDS = {
-    "dashboard": "netinv_lightning.dashboard",
+    "dashboard": "netinv_lightning.dashboard.workspace",
     "explore": "netinv_lightning.explorer.command",
-    "report": "netinv_lightning.page.command",
+    "report": "netinv_lightning.html_report.command",
 }
 """What `netinv` does beside running: its first word, and the module whose `main` takes the others."""
 
@@ -52,36 +49,6 @@ _composed = False
 """Whether Hydra has made a config of the command line, so that what fails now is the run."""
 _full_error = False
 """Whether the user asked for tracebacks, with Hydra's HYDRA_FULL_ERROR=1."""
-
-
-def run(cfg: DictConfig, job_dir: Path, resuming: bool = False) -> dict[str, float]:
-    """Runs the application that `cfg` describes in `job_dir` and gives its metrics.
-
-    Raises:
-        InputError: if the input is wrong; then nothing was written.
-    """
-    check(cfg)
-    check_environment(cfg)
-    check_inputs(cfg)
-    run_dir = RunDir(job_dir, resuming)
-    run_dir.check_usable()
-
-    from netinv_lightning.applications import make_application
-    from netinv_lightning.trainer import settle_trainer
-
-    chosen = settle_trainer(cfg)
-    with notices_of_a_run():
-        application = make_application(cfg)
-    classifier = getattr(application, "classifier", None)
-    with run_dir.open(cfg, classifier.record() if classifier else None):
-        for line in chosen if first_process() else ():
-            print(line, flush=True)
-        metrics = application.run(run_dir)
-        run_dir.write_summary(metrics)
-        run_dir.record(best_metric=metrics.get(application.best_metric))
-    if first_process():
-        print(run_dir.path, flush=True)
-    return metrics
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 import netinv_lightning
+from netinv_lightning import metric_names as names
 from netinv_lightning.errors import InputError
-from netinv_lightning.metrics import names
 from tests.conftest import FEW_STEPS
 
 

@@ -181,8 +181,8 @@ def test_help_and_completion_do_not_import_torch() -> None:
 
 
 def test_help_offers_the_applications_and_methods_that_there_are(tmp_path: Path) -> None:
-    from netinv_lightning.application_keys import APPLICATION_KEYS
-    from netinv_lightning.config import METHOD_KEYS
+    from netinv_lightning.config.application_schema import APPLICATION_KEYS
+    from netinv_lightning.config.schema import METHOD_KEYS
 
     lines = netinv("--help", cwd=tmp_path).stdout.splitlines()
     for group, keys in {"application": APPLICATION_KEYS, "method": METHOD_KEYS}.items():

@@ -16,7 +16,7 @@ from experiments.robustness.cases import Case, all_cases
 from experiments.robustness.inputs import DAMAGES, damage_runs
 from experiments.robustness.run import is_right, refuse
 from netinv_lightning.errors import InputError
-from netinv_lightning.finished_check import check_finished
+from netinv_lightning.runs.finished_check import check_finished
 
 FRESH = (
     Case("grammar", ("classifier.path=epoch=3-step=100.ckpt",)),

@@ -13,16 +13,16 @@ from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import load_file
 
 import netinv_lightning
+from netinv_lightning import metric_names as names
 from netinv_lightning.applications.invert import InvertApplication
-from netinv_lightning.data import module as data_module
+from netinv_lightning.data import datamodule as data_module
 from netinv_lightning.errors import InputError
+from netinv_lightning.evaluation.inversion_accuracy import evaluate
 from netinv_lightning.inversion.build import make_module
-from netinv_lightning.inversion.evaluation import evaluate
 from netinv_lightning.inversion.module import NonFiniteError
-from netinv_lightning.metrics import names
-from netinv_lightning.resume import resumed_config
 from netinv_lightning.run import run
-from netinv_lightning.run_dir import RunDir
+from netinv_lightning.runs.resume import resumed_config
+from netinv_lightning.runs.run_directory import RunDir
 from tests.conftest import FEW_STEPS
 
 Compose = Callable[..., DictConfig]

@@ -26,14 +26,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import netinv_lightning
 from netinv_lightning.classifiers.build import load_classifier, load_zoo
-from netinv_lightning.data.module import ImageDataModule
-from netinv_lightning.image_sets import Images
+from netinv_lightning.data.datamodule import ImageDataModule
+from netinv_lightning.evaluation.image_sets import Images
+from netinv_lightning.evaluation.measurement import Measurement, look
 from netinv_lightning.inversion import losses
 from netinv_lightning.inversion.build import make_module
 from netinv_lightning.inversion.module import InversionModule, Steps
 from netinv_lightning.inversion.objective import Step
-from netinv_lightning.measurement import Measurement, look
-from netinv_lightning.trainer import keep_freed_memory, make_trainer
+from netinv_lightning.training.trainer import keep_freed_memory, make_trainer
 
 warnings.filterwarnings("ignore")
 HERE = Path(__file__).parent

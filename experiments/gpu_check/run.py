@@ -18,18 +18,18 @@ from collections.abc import Callable
 import torch
 from omegaconf import DictConfig
 
-from netinv_lightning.api import compose
+from netinv_lightning import metric_names as names
 from netinv_lightning.classifiers.networks import CNN
+from netinv_lightning.config.compose import compose
+from netinv_lightning.downstream.distillation import distil
+from netinv_lightning.downstream.generator_rounds import Adversary
+from netinv_lightning.downstream.replay import Memory
 from netinv_lightning.errors import one_line
+from netinv_lightning.evaluation.inversion_accuracy import evaluate
 from netinv_lightning.inversion.augmentation import Augmentation
 from netinv_lightning.inversion.build import METHODS
-from netinv_lightning.inversion.evaluation import evaluate
 from netinv_lightning.inversion.module import InversionModule, Steps
-from netinv_lightning.inverted_data.adversary import Adversary
-from netinv_lightning.inverted_data.distillation import distil
-from netinv_lightning.inverted_data.source import Memory
-from netinv_lightning.metrics import names
-from netinv_lightning.trainer import expected_warnings, make_trainer
+from netinv_lightning.training.trainer import expected_warnings, make_trainer
 
 PRECISIONS = {"cuda": ("32-true", "bf16-mixed", "16-mixed"), "cpu": ("32-true", "bf16-mixed")}
 SMALL = ["generator=tiny", "application.batch_size=8"]

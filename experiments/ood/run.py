@@ -21,7 +21,7 @@ from PIL import Image
 from experiments.half_width import PLAIN, plain
 from experiments.jobs import Row, netinv
 from experiments.page import markdown, pick, run_experiment, shown
-from netinv_lightning.detectors import DETECTORS
+from netinv_lightning.ood.detectors import DETECTORS
 
 HERE = Path(__file__).parent
 SEEDS = (0, 1, 2)

@@ -24,7 +24,7 @@ from netinv_lightning.figures.style import PALETTE, PAPER
 from netinv_lightning.inversion.conditioning import Condition
 from netinv_lightning.inversion.module import own_randomness
 from netinv_lightning.inversion.perturbation import Perturbation
-from netinv_lightning.inversion.ranks import Stream
+from netinv_lightning.training.distributed import Stream
 
 HERE = Path(__file__).parent
 LABEL, SEED = 7, 0

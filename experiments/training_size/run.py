@@ -19,13 +19,13 @@ from torch import Tensor
 from experiments.half_width import HALF_CNN, VERIFIERS
 from experiments.jobs import ROOT, Row, netinv
 from experiments.page import markdown, pick, run_experiment, shown
-from netinv_lightning.classifiers.checkpoint import read_card
-from netinv_lightning.data.spec import SPECS
+from netinv_lightning.classifiers.checkpoints import read_card
+from netinv_lightning.data.specs import SPECS
+from netinv_lightning.evaluation.finished_run import inversion_config, load_module
+from netinv_lightning.evaluation.image_sets import open_real
 from netinv_lightning.figures.images import GAP, draw_images
-from netinv_lightning.finished import inversion_config, load_module
-from netinv_lightning.image_sets import open_real
 from netinv_lightning.inversion.module import own_randomness
-from netinv_lightning.reconstruction.real_images import real_images
+from netinv_lightning.privacy.real_images import real_images
 
 HERE = Path(__file__).parent
 SEEDS = (0, 1, 2)

@@ -12,7 +12,7 @@ from typing import Protocol
 from omegaconf import DictConfig
 
 from netinv_lightning.errors import InputError, nearest
-from netinv_lightning.run_dir import RunDir
+from netinv_lightning.runs.run_directory import RunDir
 
 APPLICATIONS = {
     "invert": "netinv_lightning.applications.invert:InvertApplication",

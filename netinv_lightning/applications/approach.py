@@ -4,7 +4,7 @@
     netinv application=approach application.target=features application.file=runs/latest/samples/inverted.safetensors
 
 Always by gradient descent on the pixels, in float32, whatever `method` says; why no generator, and the mathematics, are in
-netinv_lightning/inversion/targets.py. The error is measured on the finished images, without augmentation, beside that of uniform
+netinv_lightning/inversion/methods/targets.py. The error is measured on the finished images, without augmentation, beside that of uniform
 noise and, of features, that of an unrelated target.
 
 Shape suffixes: n images, t targets, K images a target, N classes, D numbers of a target, C channels, H height, W width.
@@ -26,16 +26,17 @@ from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import save_file
 from torch import Tensor
 
+from netinv_lightning import metric_names as names
 from netinv_lightning.classifiers.build import load_classifier, load_verifiers
-from netinv_lightning.classifiers.classifier import FrozenClassifier
-from netinv_lightning.classifiers.kept import train_once
-from netinv_lightning.controls import noise
+from netinv_lightning.classifiers.cache import train_once
+from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.errors import InputError, one_line
+from netinv_lightning.evaluation.baselines import noise
+from netinv_lightning.evaluation.image_sets import Images, check_images, read_tensors
+from netinv_lightning.evaluation.measurement import Measurement
 from netinv_lightning.figures import image_grid
-from netinv_lightning.image_sets import Images, check_images, read_tensors
 from netinv_lightning.inversion.augmentation import Augmentation
-from netinv_lightning.inversion.module import NonFiniteError
-from netinv_lightning.inversion.targets import (
+from netinv_lightning.inversion.methods.targets import (
     BATCH,
     PRIORS,
     Distributions,
@@ -47,11 +48,10 @@ from netinv_lightning.inversion.targets import (
     read_images,
     spread,
 )
-from netinv_lightning.measurement import Measurement
-from netinv_lightning.metrics import names
-from netinv_lightning.run_dir import RunDir
-from netinv_lightning.tracking import check_logger, log_image, open_loggers
-from netinv_lightning.trainer import check_one_process, make_trainer
+from netinv_lightning.inversion.module import NonFiniteError
+from netinv_lightning.runs.run_directory import RunDir
+from netinv_lightning.tracking.loggers import check_logger, log_image, open_loggers
+from netinv_lightning.training.trainer import check_one_process, make_trainer
 
 NOISE_IMAGES = 1000
 KEYS = {"soft": ("vector",), "logits": ("vector",), "neuron": ("units", "value", "file"), "features": ("file",)}

@@ -20,25 +20,25 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
 from torch import Tensor
 
-from netinv_lightning.api import compose
+from netinv_lightning import metric_names as names
+from netinv_lightning.applications.nested_runs import done, run_part
 from netinv_lightning.applications.reconstruct import ReconstructApplication
 from netinv_lightning.classifiers.build import load_classifier, load_verifiers, told_split
-from netinv_lightning.classifiers.kept import train_once
-from netinv_lightning.detectors.seen import look
+from netinv_lightning.classifiers.cache import train_once
+from netinv_lightning.classifiers.features import look
+from netinv_lightning.config.compose import compose
 from netinv_lightning.errors import InputError
-from netinv_lightning.figures.reconstruction import audit_figure
-from netinv_lightning.image_sets import Images, open_real
-from netinv_lightning.metrics import names
+from netinv_lightning.evaluation.image_sets import Images, open_real
 from netinv_lightning.metrics.reconstruction import GOOD, Difference, difference
-from netinv_lightning.outside_files import read_json
-from netinv_lightning.parts import done, run_part
-from netinv_lightning.reconstruction.comparison import CONTROLS, FULL, RECONSTRUCTIONS, interval, recognised
-from netinv_lightning.reconstruction.conclusion import Attacked, Conclusion, conclude
-from netinv_lightning.reconstruction.real_images import check_comparable, check_enough, real_images, with_training_split
-from netinv_lightning.run_dir import RunDir, write_atomically
-from netinv_lightning.tables import Cell, Table, show, write_table
-from netinv_lightning.tracking import check_logger, log_image, open_loggers
-from netinv_lightning.trainer import check_one_process
+from netinv_lightning.privacy.comparison import CONTROLS, FULL, RECONSTRUCTIONS, interval, recognised
+from netinv_lightning.privacy.figures import audit_figure
+from netinv_lightning.privacy.real_images import check_comparable, check_enough, real_images, with_training_split
+from netinv_lightning.privacy.verdict import Attacked, Conclusion, conclude
+from netinv_lightning.runs.outside_files import read_json
+from netinv_lightning.runs.run_directory import RunDir, write_atomically
+from netinv_lightning.runs.tables import Cell, Table, show, write_table
+from netinv_lightning.tracking.loggers import check_logger, log_image, open_loggers
+from netinv_lightning.training.trainer import check_one_process
 
 ATTACKS = {
     "reconstruction": ["conditioning.vectors=hot"],

@@ -17,16 +17,16 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from netinv_lightning.api import compose
+from netinv_lightning import metric_names as names
+from netinv_lightning.applications.nested_runs import done, run_part
 from netinv_lightning.classifiers.build import load_classifier, load_verifiers
+from netinv_lightning.config.compose import compose
 from netinv_lightning.errors import InputError
-from netinv_lightning.metrics import names
-from netinv_lightning.outside_files import read_json
-from netinv_lightning.parts import done, run_part
-from netinv_lightning.report import Report
-from netinv_lightning.run_dir import RunDir, write_atomically
-from netinv_lightning.sweep import check_job
-from netinv_lightning.tables import Cell, Table, show, shown, write_table
+from netinv_lightning.evaluation.report import Report
+from netinv_lightning.runs.outside_files import read_json
+from netinv_lightning.runs.run_directory import RunDir, write_atomically
+from netinv_lightning.runs.sweep import check_job
+from netinv_lightning.runs.tables import Cell, Table, show, shown, write_table
 
 SHOWN = {
     names.INVERSION_ACCURACY: "accuracy",

@@ -17,19 +17,19 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
 from torch import Tensor
 
+from netinv_lightning import metric_names as names
 from netinv_lightning.classifiers.build import load_verifiers
-from netinv_lightning.controls import noise
-from netinv_lightning.figures.inverted_data import pairs_figure
-from netinv_lightning.finished import open_finished
-from netinv_lightning.image_sets import Images, of_split, write_samples
-from netinv_lightning.inverted_data.checks import open_test, run_directory
-from netinv_lightning.inverted_data.counterfeits import Examined, Reference
-from netinv_lightning.measurement import REAL_IMAGES, Measurement, look
-from netinv_lightning.metrics import names
-from netinv_lightning.progress import tell
-from netinv_lightning.run_dir import RunDir
-from netinv_lightning.tables import Cell, Table, show, write_csv, write_table
-from netinv_lightning.tracking import check_logger, log_image, open_loggers
+from netinv_lightning.downstream.checks import open_test, run_directory
+from netinv_lightning.downstream.counterfeits import Examined, Reference
+from netinv_lightning.downstream.figures import pairs_figure
+from netinv_lightning.evaluation.baselines import noise
+from netinv_lightning.evaluation.finished_run import open_finished
+from netinv_lightning.evaluation.image_sets import Images, of_split, write_samples
+from netinv_lightning.evaluation.measurement import REAL_IMAGES, Measurement, look
+from netinv_lightning.runs.run_directory import RunDir
+from netinv_lightning.runs.tables import Cell, Table, show, write_csv, write_table
+from netinv_lightning.tracking.loggers import check_logger, log_image, open_loggers
+from netinv_lightning.training.progress import tell
 
 PAIRS = 5  # a class in the picture
 INVERTED, COUNTERFEITS, REAL, NOISE = "inverted images", "counterfeits", "real test images", "noise"

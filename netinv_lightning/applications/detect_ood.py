@@ -18,26 +18,26 @@ import torch
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
 
+from netinv_lightning import metric_names as names
 from netinv_lightning.classifiers.build import load_classifier
-from netinv_lightning.classifiers.kept import train_once
+from netinv_lightning.classifiers.cache import train_once
 from netinv_lightning.data.outlier_names import called, check_outliers, is_own
 from netinv_lightning.data.outliers import outliers
-from netinv_lightning.detectors import DETECTORS, Detector, fit, gather
-from netinv_lightning.detectors.exported import garbage_detector, write_fitted_on
-from netinv_lightning.detectors.garbage import ODDS_AND_ENERGY
-from netinv_lightning.detectors.shifts import check_strengths, shifts
-from netinv_lightning.detectors.tuned import BestLayer, Odin
 from netinv_lightning.errors import InputError, nearest
-from netinv_lightning.figures.shifts import shift_curves
-from netinv_lightning.garbage import GarbageTraining
-from netinv_lightning.image_sets import of_split, open_real
-from netinv_lightning.metrics import names
-from netinv_lightning.progress import tell
-from netinv_lightning.run_dir import RunDir
-from netinv_lightning.studies.contest import PLAIN, RESERVED, Contest, hold
-from netinv_lightning.tables import show, write_table
-from netinv_lightning.tracking import check_logger, log_image, open_loggers
-from netinv_lightning.trainer import check_one_process, make_trainer
+from netinv_lightning.evaluation.image_sets import of_split, open_real
+from netinv_lightning.ood.comparison import PLAIN, RESERVED, Contest, hold
+from netinv_lightning.ood.detectors import DETECTORS, Detector, fit, gather
+from netinv_lightning.ood.detectors.exported import garbage_detector, write_fitted_on
+from netinv_lightning.ood.detectors.garbage import ODDS_AND_ENERGY
+from netinv_lightning.ood.detectors.tuned import BestLayer, Odin
+from netinv_lightning.ood.garbage import GarbageTraining
+from netinv_lightning.ood.perturbed import check_strengths, shifts
+from netinv_lightning.ood.perturbed_figures import shift_curves
+from netinv_lightning.runs.run_directory import RunDir
+from netinv_lightning.runs.tables import show, write_table
+from netinv_lightning.tracking.loggers import check_logger, log_image, open_loggers
+from netinv_lightning.training.progress import tell
+from netinv_lightning.training.trainer import check_one_process, make_trainer
 
 LEAST_SAMPLES = 100
 TOLD = 0.55  # a detector that is tuned on images which it tells no better than this is not tuned

@@ -18,26 +18,26 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
+from netinv_lightning import metric_names as names
 from netinv_lightning.classifiers.architecture import build_network
 from netinv_lightning.classifiers.build import told_split
-from netinv_lightning.classifiers.checkpoint import save_classifier
-from netinv_lightning.classifiers.classifier import Classifier, FrozenClassifier
+from netinv_lightning.classifiers.checkpoints import save_classifier
+from netinv_lightning.classifiers.frozen import Classifier, FrozenClassifier
+from netinv_lightning.downstream.checks import open_test, run_directory
+from netinv_lightning.downstream.distillation import Distilled, Draw, Hint, distil, predicted, share_equal
+from netinv_lightning.downstream.figures import taught_figure
+from netinv_lightning.downstream.generator_rounds import Adversary
+from netinv_lightning.downstream.progress import teller
+from netinv_lightning.downstream.replay import Memory, of_noise
 from netinv_lightning.errors import InputError, one_line
-from netinv_lightning.figures.inverted_data import taught_figure
-from netinv_lightning.finished import checkpoint_of, load_module, open_finished
+from netinv_lightning.evaluation.finished_run import checkpoint_of, load_module, open_finished
 from netinv_lightning.inversion.augmentation import Augmentation
 from netinv_lightning.inversion.module import InversionModule, own_randomness
-from netinv_lightning.inverted_data.adversary import Adversary
-from netinv_lightning.inverted_data.checks import open_test, run_directory
-from netinv_lightning.inverted_data.distillation import Distilled, Draw, Hint, distil, predicted, share_equal
-from netinv_lightning.inverted_data.progress import teller
-from netinv_lightning.inverted_data.source import Memory, of_noise
-from netinv_lightning.metrics import names
-from netinv_lightning.run_dir import RunDir
-from netinv_lightning.snapshots import Snapshots
-from netinv_lightning.tables import Cell, Table, show, write_table
-from netinv_lightning.tracking import check_logger, log_artifact, log_image, open_loggers
-from netinv_lightning.trainer import check_one_process, make_trainer
+from netinv_lightning.runs.run_directory import RunDir
+from netinv_lightning.runs.tables import Cell, Table, show, write_table
+from netinv_lightning.tracking.loggers import check_logger, log_artifact, log_image, open_loggers
+from netinv_lightning.training.snapshots import Snapshots
+from netinv_lightning.training.trainer import check_one_process, make_trainer
 
 NOISE_STEPS = 300
 """At most so many has the control: noise has little to teach, and that is learnt soon (experiments/inverted_data)."""

@@ -16,24 +16,24 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
 
+from netinv_lightning import metric_names as names
 from netinv_lightning.classifiers.architecture import build_network
 from netinv_lightning.classifiers.build import SPLIT_KEYS, described_network
-from netinv_lightning.classifiers.checkpoint import save_classifier
-from netinv_lightning.classifiers.classifier import Classifier
+from netinv_lightning.classifiers.checkpoints import save_classifier
+from netinv_lightning.classifiers.frozen import Classifier
+from netinv_lightning.downstream.checks import open_test, run_directory
+from netinv_lightning.downstream.figures import arms_figure
+from netinv_lightning.downstream.finetuning import Judged, LabelledImages, fine_tune, judge
+from netinv_lightning.downstream.progress import teller
 from netinv_lightning.errors import InputError
-from netinv_lightning.figures.inverted_data import arms_figure
-from netinv_lightning.finished import open_finished
+from netinv_lightning.evaluation.finished_run import open_finished
 from netinv_lightning.inversion.perturbation import Perturbation
-from netinv_lightning.inverted_data.checks import open_test, run_directory
-from netinv_lightning.inverted_data.finetuning import Judged, LabelledImages, fine_tune, judge
-from netinv_lightning.inverted_data.progress import teller
-from netinv_lightning.metrics import names
-from netinv_lightning.progress import tell
-from netinv_lightning.run_dir import RunDir
-from netinv_lightning.snapshots import Snapshots
-from netinv_lightning.tables import Cell, Table, show, write_table
-from netinv_lightning.tracking import check_logger, log_artifact, log_image, open_loggers
-from netinv_lightning.trainer import check_one_process, make_trainer
+from netinv_lightning.runs.run_directory import RunDir
+from netinv_lightning.runs.tables import Cell, Table, show, write_table
+from netinv_lightning.tracking.loggers import check_logger, log_artifact, log_image, open_loggers
+from netinv_lightning.training.progress import tell
+from netinv_lightning.training.snapshots import Snapshots
+from netinv_lightning.training.trainer import check_one_process, make_trainer
 
 OF_THE_COMMAND = ("root", "batch_size", "val_fraction", "subset_size", "split_seed", "shift", "flip")
 """Keys of `data` that are this command's; which data it is says the run."""

@@ -11,12 +11,12 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from netinv_lightning import metric_names as names
 from netinv_lightning.errors import InputError
-from netinv_lightning.finished import checkpoint_of, open_finished
-from netinv_lightning.metrics import names
-from netinv_lightning.run_dir import RunDir
-from netinv_lightning.studies.study import Study
-from netinv_lightning.tracking import check_logger, open_loggers
+from netinv_lightning.evaluation.finished_run import checkpoint_of, open_finished
+from netinv_lightning.interpretation.study import Study
+from netinv_lightning.runs.run_directory import RunDir
+from netinv_lightning.tracking.loggers import check_logger, open_loggers
 
 
 class InterpretApplication:

@@ -1,8 +1,8 @@
 """`application=invert`: makes images that a frozen classifier takes for what they are conditioned on, and measures them.
 
 `method=generator` trains conditioned generators (S2 section 3); the training step is in netinv_lightning/inversion/module.py.
-`method=gradient` optimises each image that is asked for; see netinv_lightning/inversion/pixels.py.
-`method=kkt` optimises candidates for training images that explain the weights; see netinv_lightning/inversion/kkt.py.
+`method=gradient` optimises each image that is asked for; see netinv_lightning/inversion/methods/gradient.py.
+`method=kkt` optimises candidates for training images that explain the weights; see netinv_lightning/inversion/methods/kkt.py.
 """
 
 from __future__ import annotations
@@ -22,28 +22,29 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
 from torch import Tensor
 
-from netinv_lightning.checkpointing import Checkpoints
+from netinv_lightning import metric_names as names
 from netinv_lightning.classifiers.build import load_verifiers
-from netinv_lightning.classifiers.classifier import FrozenClassifier
-from netinv_lightning.classifiers.kept import train_once
-from netinv_lightning.classifiers.passes import Passes
+from netinv_lightning.classifiers.cache import train_once
+from netinv_lightning.classifiers.forward_count import Passes
+from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.errors import InputError, one_line
+from netinv_lightning.evaluation.image_sets import Images, draw_images, write_samples
+from netinv_lightning.evaluation.inversion_accuracy import evaluate
+from netinv_lightning.evaluation.report import Report, last_losses
 from netinv_lightning.figures import confusion_matrix, image_grid
-from netinv_lightning.image_sets import Images, draw_images, write_samples
+from netinv_lightning.interpretation.study import Study
+from netinv_lightning.inversion.base import Inverter
 from netinv_lightning.inversion.build import METHODS
-from netinv_lightning.inversion.evaluation import Inverter, evaluate
-from netinv_lightning.inversion.kkt import KktInversion
+from netinv_lightning.inversion.methods.gradient import PixelInversion
+from netinv_lightning.inversion.methods.kkt import KktInversion
 from netinv_lightning.inversion.module import InversionModule, NonFiniteError, Steps, first_reached, own_randomness
-from netinv_lightning.inversion.pixels import PixelInversion
-from netinv_lightning.inversion.ranks import sum_over_ranks
-from netinv_lightning.metrics import names
-from netinv_lightning.progress import progress
-from netinv_lightning.report import Report, last_losses
-from netinv_lightning.run_dir import RunDir, first_process
-from netinv_lightning.snapshots import Snapshots
-from netinv_lightning.studies.study import Study
-from netinv_lightning.tracking import TABLE_ROWS, check_logger, log_artifact, log_image, log_samples, open_loggers
-from netinv_lightning.trainer import check_trainer, expected_warnings, make_trainer
+from netinv_lightning.runs.run_directory import RunDir, first_process
+from netinv_lightning.tracking.loggers import TABLE_ROWS, check_logger, log_artifact, log_image, log_samples, open_loggers
+from netinv_lightning.training.checkpoints import Checkpoints
+from netinv_lightning.training.distributed import sum_over_ranks
+from netinv_lightning.training.progress import progress
+from netinv_lightning.training.snapshots import Snapshots
+from netinv_lightning.training.trainer import check_trainer, expected_warnings, make_trainer
 
 log = logging.getLogger(__name__)
 

@@ -14,13 +14,13 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from netinv_lightning import metric_names as names
 from netinv_lightning.classifiers.build import load_classifier, load_verifiers
 from netinv_lightning.errors import InputError
-from netinv_lightning.finished import open_finished
-from netinv_lightning.image_sets import Images, read_samples
-from netinv_lightning.metrics import names
-from netinv_lightning.report import Report, last_losses
-from netinv_lightning.run_dir import RunDir
+from netinv_lightning.evaluation.finished_run import open_finished
+from netinv_lightning.evaluation.image_sets import Images, read_samples
+from netinv_lightning.evaluation.report import Report, last_losses
+from netinv_lightning.runs.run_directory import RunDir
 
 
 class MeasureApplication:

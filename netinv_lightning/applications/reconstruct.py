@@ -14,17 +14,15 @@ from collections.abc import Callable, Mapping
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
 
+from netinv_lightning import metric_names as names
 from netinv_lightning.applications.invert import InvertApplication
 from netinv_lightning.classifiers.build import told_split
-from netinv_lightning.classifiers.classifier import FrozenClassifier
-from netinv_lightning.data.module import ImageDataModule
+from netinv_lightning.classifiers.frozen import FrozenClassifier
+from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.errors import InputError, one_line
-from netinv_lightning.figures.reconstruction import best_pairs_figure
-from netinv_lightning.image_sets import Images, check_named, open_real
-from netinv_lightning.measurement import Measurement
-from netinv_lightning.metrics import names
-from netinv_lightning.progress import tell
-from netinv_lightning.reconstruction.comparison import (
+from netinv_lightning.evaluation.image_sets import Images, check_named, open_real
+from netinv_lightning.evaluation.measurement import Measurement
+from netinv_lightning.privacy.comparison import (
     CONTROLS,
     RECONSTRUCTIONS,
     Compared,
@@ -36,11 +34,13 @@ from netinv_lightning.reconstruction.comparison import (
     mifid,
     recognised,
 )  # fmt: skip
-from netinv_lightning.reconstruction.conclusion import Attacked, Conclusion, conclude
-from netinv_lightning.reconstruction.real_images import RealImages, check_comparable, check_enough, real_images, with_training_split
-from netinv_lightning.run_dir import RunDir, write_atomically
-from netinv_lightning.tables import show, write_csv, write_table
-from netinv_lightning.tracking import log_image
+from netinv_lightning.privacy.figures import best_pairs_figure
+from netinv_lightning.privacy.real_images import RealImages, check_comparable, check_enough, real_images, with_training_split
+from netinv_lightning.privacy.verdict import Attacked, Conclusion, conclude
+from netinv_lightning.runs.run_directory import RunDir, write_atomically
+from netinv_lightning.runs.tables import show, write_csv, write_table
+from netinv_lightning.tracking.loggers import log_image
+from netinv_lightning.training.progress import tell
 
 log = logging.getLogger(__name__)
 

@@ -10,14 +10,14 @@ from pathlib import Path
 from omegaconf import DictConfig
 from safetensors.torch import save_file
 
-from netinv_lightning.classifiers.checkpoint import save_classifier
-from netinv_lightning.classifiers.classifier import FrozenClassifier
+from netinv_lightning import metric_names as names
+from netinv_lightning.classifiers.checkpoints import save_classifier
+from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.classifiers.training import ClassifierTraining
 from netinv_lightning.errors import InputError
-from netinv_lightning.metrics import names
-from netinv_lightning.run_dir import RunDir
-from netinv_lightning.tracking import check_logger, log_artifact, open_loggers
-from netinv_lightning.trainer import check_one_process
+from netinv_lightning.runs.run_directory import RunDir
+from netinv_lightning.tracking.loggers import check_logger, log_artifact, open_loggers
+from netinv_lightning.training.trainer import check_one_process
 
 
 class TrainClassifierApplication:

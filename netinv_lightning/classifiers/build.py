@@ -11,15 +11,15 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from netinv_lightning.allowed_targets import check_literal, check_network, trusted_names
 from netinv_lightning.classifiers.architecture import build_network, reading_keys, spec_with_keys
-from netinv_lightning.classifiers.checkpoint import load_checkpoint, read_card
-from netinv_lightning.classifiers.classifier import FrozenClassifier
+from netinv_lightning.classifiers.checkpoints import load_checkpoint, read_card
+from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.classifiers.outputs import AUTO
 from netinv_lightning.classifiers.zoo import zoo_path
-from netinv_lightning.data.spec import SPECS, DataSpec, spec_of_classes
+from netinv_lightning.config.allowed_targets import check_literal, check_network, trusted_names
+from netinv_lightning.data.specs import SPECS, DataSpec, spec_of_classes
 from netinv_lightning.errors import InputError, one_line
-from netinv_lightning.notices import notice
+from netinv_lightning.runs.notices import notice
 
 SPLIT_KEYS = ("val_fraction", "subset_size", "split_seed", "classes")
 """Keys of `data` that say which images a classifier was trained on."""
@@ -99,7 +99,7 @@ def load_classifier(cfg: DictConfig) -> FrozenClassifier:
     """Loads the classifier that `cfg.classifier` names, frozen. No data set is touched (A1-16).
 
     With `classifier.train=true` it is the kept one; while there is none, its weights are untrained, data and recipe are
-    checked, and `netinv_lightning.classifiers.kept.train_once` fills the weights in.
+    checked, and `netinv_lightning.classifiers.cache.train_once` fills the weights in.
 
     Raises:
         InputError: if weights, network, shapes or feature layers do not fit together.
@@ -111,7 +111,7 @@ def load_classifier(cfg: DictConfig) -> FrozenClassifier:
             "add classifier=checkpoint to take yours"
         )
     if cfg.classifier.train:
-        from netinv_lightning.classifiers.kept import kept_card, kept_path, untrained  # which imports the data sets' libraries
+        from netinv_lightning.classifiers.cache import kept_card, kept_path, untrained
 
         path = kept_path(cfg)
         if kept_card(path) is None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
-from netinv_lightning.data.spec import DataSpec
+from netinv_lightning.data.specs import DataSpec
 from netinv_lightning.errors import InputError
 
 PROBED = 5

@@ -19,17 +19,17 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy
 
-from netinv_lightning.checkpointing import Checkpoints
+from netinv_lightning import metric_names as names
 from netinv_lightning.classifiers.architecture import build_network, reading_keys, spec_with_keys
-from netinv_lightning.classifiers.classifier import Classifier, FrozenClassifier
+from netinv_lightning.classifiers.frozen import Classifier, FrozenClassifier
 from netinv_lightning.classifiers.outputs import AUTO
-from netinv_lightning.data.module import ImageDataModule
+from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.errors import InputError, one_line
-from netinv_lightning.metrics import names
-from netinv_lightning.progress import progress
-from netinv_lightning.schedules import one_cycle
-from netinv_lightning.snapshots import EVERY
-from netinv_lightning.trainer import expected_warnings, make_trainer
+from netinv_lightning.training.checkpoints import Checkpoints
+from netinv_lightning.training.progress import progress
+from netinv_lightning.training.schedules import one_cycle
+from netinv_lightning.training.snapshots import EVERY
+from netinv_lightning.training.trainer import expected_warnings, make_trainer
 
 MODULE_KEYS = ("optimizer", "lr", "momentum", "weight_decay", "l1", "label_smoothing", "warmup")
 """Keys of `recipe` that are arguments of `ClassifierModule`."""

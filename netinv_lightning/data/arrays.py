@@ -21,9 +21,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from netinv_lightning.data.sources import Split
+from netinv_lightning.data.datasets import Split
 from netinv_lightning.errors import InputError, one_line
-from netinv_lightning.notices import notice
+from netinv_lightning.runs.notices import notice
 
 Arrays = dict[str, np.ndarray]
 LAYOUTS = (

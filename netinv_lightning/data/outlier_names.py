@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from netinv_lightning.data.spec import OWN_IMAGES, SPECS, same_data
+from netinv_lightning.data.specs import OWN_IMAGES, SPECS, same_data
 from netinv_lightning.errors import InputError, nearest
 
 KEY = "application.outliers"

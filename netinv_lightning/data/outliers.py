@@ -29,11 +29,11 @@ from torchvision import datasets
 from torchvision.transforms.functional import pil_to_tensor, rgb_to_grayscale
 
 from netinv_lightning.data.arrays import read_images
-from netinv_lightning.data.module import ImageDataModule
+from netinv_lightning.data.datamodule import ImageDataModule
+from netinv_lightning.data.datasets import LOADERS, Split, open_or_download, torchvision_set
 from netinv_lightning.data.outlier_names import KEY, LEFT_OUT, STRUCTURED, is_own, nothing_left_out
 from netinv_lightning.data.pictures import SUFFIXES, as_rgb, pictures_in, read_picture
-from netinv_lightning.data.sources import LOADERS, Split, open_or_download, torchvision_set
-from netinv_lightning.data.spec import DataSpec
+from netinv_lightning.data.specs import DataSpec
 from netinv_lightning.data.splits import stratified_indices
 from netinv_lightning.errors import InputError, one_line
 

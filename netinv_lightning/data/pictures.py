@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from netinv_lightning.errors import InputError, one_line
-from netinv_lightning.notices import notice
+from netinv_lightning.runs.notices import notice
 
 BACKGROUND = (128, 128, 128)
 """Under transparent pixels."""

@@ -19,9 +19,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from netinv_lightning.allowed_targets import only_allowed
+from netinv_lightning.config.allowed_targets import only_allowed
 from netinv_lightning.errors import CommandParser, InputError, one_line
-from netinv_lightning.processes import exit_on_sigterm
+from netinv_lightning.runs.signals import exit_on_sigterm
 
 if TYPE_CHECKING:
     from netinv_lightning.explorer.interface import Explored
@@ -75,7 +75,7 @@ def _check(directory: Path) -> None:
     """
     if find_spec("gradio") is None:
         raise InputError("netinv explore: needs gradio, which is not installed; pip install 'netinv_lightning[explore]'")
-    from netinv_lightning.finished_check import check_finished
+    from netinv_lightning.runs.finished_check import check_finished
 
     cfg = check_finished(directory, str(directory))
     if cfg.method.name != "generator":
@@ -127,14 +127,14 @@ def load(directory: Path) -> Explored:
     Raises:
         InputError: if its classifier is not there.
     """
+    from netinv_lightning import metric_names as names
+    from netinv_lightning.evaluation.finished_run import inversion_config, load_module
+    from netinv_lightning.evaluation.image_sets import draw_images
     from netinv_lightning.explorer.drawing import Drawing
     from netinv_lightning.explorer.interface import Explored
     from netinv_lightning.explorer.neighbours import Neighbours, real_images
-    from netinv_lightning.finished import inversion_config, load_module
-    from netinv_lightning.finished_check import read_summary
-    from netinv_lightning.image_sets import draw_images
     from netinv_lightning.inversion.module import InversionModule
-    from netinv_lightning.metrics import names
+    from netinv_lightning.runs.finished_check import read_summary
 
     cfg = inversion_config(directory)
     module = load_module(cfg, directory)

@@ -14,10 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from netinv_lightning.classifiers.classifier import FrozenClassifier
+from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.inversion.generator import Generator
 from netinv_lightning.inversion.module import InversionModule, sampling_mode
-from netinv_lightning.inversion.ranks import Stream
+from netinv_lightning.training.distributed import Stream
 
 COMPANIONS = 63
 """Images drawn beside the shown ones where BatchNorm takes the statistics of the batch: one image alone has none."""

@@ -20,11 +20,11 @@ import torch.nn.functional as F
 from omegaconf import DictConfig
 from torch import Tensor
 
-from netinv_lightning.classifiers.classifier import FrozenClassifier
-from netinv_lightning.data.spec import DataSpec
+from netinv_lightning.classifiers.frozen import FrozenClassifier
+from netinv_lightning.data.specs import DataSpec
 from netinv_lightning.errors import InputError, one_line
+from netinv_lightning.evaluation.image_sets import Images, of_split, open_data
 from netinv_lightning.explorer.drawing import see
-from netinv_lightning.image_sets import Images, of_split, open_data
 
 MOST = 5_000
 """Real images at most; their features are computed once."""

@@ -14,9 +14,9 @@ from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 
 from netinv_lightning.data.outliers import in_shape_of
-from netinv_lightning.data.spec import DataSpec
+from netinv_lightning.data.specs import DataSpec
 from netinv_lightning.errors import InputError, one_line
-from netinv_lightning.outside_files import open_file
+from netinv_lightning.runs.outside_files import open_file
 
 RULE = (
     "Gray becomes RGB by three equal channels, RGB becomes gray by its luminance (BT.601); the square in the middle stays; "

@@ -16,7 +16,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from netinv_lightning.errors import InputError
-from netinv_lightning.outside_files import open_file, parse_json
+from netinv_lightning.runs.outside_files import open_file, parse_json
 
 MOST_UPLOADED = 20 * 2**20
 """Bytes of a picture that can be uploaded."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from netinv_lightning.classifiers.classifier import FrozenClassifier
+from netinv_lightning.classifiers.frozen import FrozenClassifier
 
 
 @dataclass(frozen=True)

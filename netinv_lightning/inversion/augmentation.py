@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from netinv_lightning.inversion.ranks import Stream
+from netinv_lightning.training.distributed import Stream
 
 
 class Augmentation:

@@ -13,17 +13,17 @@ import lightning as L
 from omegaconf import DictConfig, OmegaConf
 
 from netinv_lightning.classifiers.build import load_classifier
-from netinv_lightning.classifiers.classifier import FrozenClassifier
+from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.inversion.augmentation import Augmentation
+from netinv_lightning.inversion.base import Inverter
 from netinv_lightning.inversion.conditioning import Conditioning
-from netinv_lightning.inversion.evaluation import Inverter
 from netinv_lightning.inversion.generator import Generator
-from netinv_lightning.inversion.kkt import KktInversion
+from netinv_lightning.inversion.methods.gradient import PixelInversion
+from netinv_lightning.inversion.methods.kkt import KktInversion
 from netinv_lightning.inversion.module import InversionModule
 from netinv_lightning.inversion.objective import Objective
 from netinv_lightning.inversion.perturbation import Perturbation
-from netinv_lightning.inversion.pixels import PixelInversion
 from netinv_lightning.inversion.stationarity import check_twice_differentiable
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from netinv_lightning.inversion.ranks import Stream
+from netinv_lightning.training.distributed import Stream
 
 MODES = ("label", "vector", "matrix", "vector_matrix")
 SMALLEST_SIDE = 4  # a smaller map has no room for up-sampling to build on

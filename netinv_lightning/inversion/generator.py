@@ -13,9 +13,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from netinv_lightning.float32 import in_float32, widened
 from netinv_lightning.inversion.conditioning import Condition, Conditioning
-from netinv_lightning.inversion.ranks import Stream, sum_over_ranks, world_size
+from netinv_lightning.training.distributed import Stream, sum_over_ranks, world_size
+from netinv_lightning.training.float32 import in_float32, widened
 
 Layer = Sequence[int]
 """Channels out, kernel, stride, padding of one transposed convolution."""

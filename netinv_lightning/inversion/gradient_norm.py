@@ -21,10 +21,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
-from netinv_lightning.classifiers.passes import uncounted
+from netinv_lightning.classifiers.forward_count import uncounted
 from netinv_lightning.errors import one_line
-from netinv_lightning.float32 import in_float32
-from netinv_lightning.inversion.ranks import sum_over_ranks, world_size
+from netinv_lightning.training.distributed import sum_over_ranks, world_size
+from netinv_lightning.training.float32 import in_float32
 
 log = logging.getLogger(__name__)
 

@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from netinv_lightning.float32 import in_float32
 from netinv_lightning.inversion.gradient_norm import gradient_norm
-from netinv_lightning.inversion.ranks import rows_of_all_ranks, sum_over_ranks, world_size
+from netinv_lightning.training.distributed import rows_of_all_ranks, sum_over_ranks, world_size
+from netinv_lightning.training.float32 import in_float32
 
 __all__ = [
     "class_spread", "cosine_similarity", "cross_entropy", "gradient_norm", "kl_divergence", "moments", "orthogonality",

@@ -22,15 +22,15 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
-from netinv_lightning.classifiers.classifier import FrozenClassifier
+from netinv_lightning import metric_names as names
+from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.inversion.augmentation import Augmentation
 from netinv_lightning.inversion.conditioning import Condition, Conditioning
+from netinv_lightning.inversion.ensemble import generate_together
 from netinv_lightning.inversion.generator import BatchNorm, ChannelDropout, Generator
 from netinv_lightning.inversion.objective import Objective, Step
 from netinv_lightning.inversion.perturbation import Perturbation
-from netinv_lightning.inversion.ranks import Stream, sum_over_ranks, world_size
-from netinv_lightning.inversion.together import generate_together
-from netinv_lightning.metrics import names
+from netinv_lightning.training.distributed import Stream, sum_over_ranks, world_size
 
 REACHED = 0.95  # the papers' bar (A3-2)
 WINDOW = 10  # batches over which it must be held

@@ -18,15 +18,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from netinv_lightning.allowed_targets import locate
-from netinv_lightning.classifiers.classifier import FrozenClassifier
+from netinv_lightning.classifiers.frozen import FrozenClassifier
+from netinv_lightning.config.allowed_targets import locate
 from netinv_lightning.errors import InputError, nearest
-from netinv_lightning.float32 import autocast_off
 from netinv_lightning.inversion import losses
 from netinv_lightning.inversion.conditioning import Condition
 from netinv_lightning.inversion.perturbation import Perturbation
-from netinv_lightning.inversion.ranks import Stream
 from netinv_lightning.inversion.stationarity import decayed_weights, margin_gradients, misalignment
+from netinv_lightning.training.distributed import Stream
+from netinv_lightning.training.float32 import autocast_off
 
 
 @dataclass

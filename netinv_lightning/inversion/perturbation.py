@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from netinv_lightning.float32 import in_float32
-from netinv_lightning.inversion.ranks import Stream
+from netinv_lightning.training.distributed import Stream
+from netinv_lightning.training.float32 import in_float32
 
 NORMS = ("l1", "l2", "linf")
 DIRECTIONS = ("random", "sign", "adversarial")

@@ -24,11 +24,11 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
-from netinv_lightning.classifiers.classifier import FrozenClassifier
-from netinv_lightning.classifiers.passes import uncounted
+from netinv_lightning.classifiers.forward_count import uncounted
+from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.errors import InputError, one_line
-from netinv_lightning.float32 import autocast_off, in_float32
-from netinv_lightning.inversion.ranks import sum_over_ranks
+from netinv_lightning.training.distributed import sum_over_ranks
+from netinv_lightning.training.float32 import autocast_off, in_float32
 
 
 class SmoothGates(TorchFunctionMode):

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from netinv_lightning.metrics import names
+from netinv_lightning import metric_names as names
 
 LARGEST_REFERENCE = 10_000
 LARGEST_PROBE = 1_000

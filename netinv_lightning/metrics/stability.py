@@ -15,7 +15,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from netinv_lightning.inversion.perturbation import Perturbation
-from netinv_lightning.inversion.ranks import Stream
+from netinv_lightning.training.distributed import Stream
 
 BLUR_SIGMA = 0.5
 LINF_RADIUS = 8 / 255

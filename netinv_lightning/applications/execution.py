@@ -1,0 +1,43 @@
+"""One run: check the config, make the application, run it in its directory, and write what came out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from netinv_lightning.applications import make_application
+from netinv_lightning.applications.input_check import check_inputs
+from netinv_lightning.config.launch_environment import check_environment
+from netinv_lightning.config.validate import check
+from netinv_lightning.runs.notices import notices_of_a_run
+from netinv_lightning.runs.run_directory import RunDir, first_process
+
+
+def run(cfg: DictConfig, job_dir: Path, resuming: bool = False) -> dict[str, float]:
+    """Run the application that `cfg` describes in `job_dir` and return its metrics.
+
+    Raises:
+        InputError: if the input is wrong; then nothing was written.
+    """
+    check(cfg)
+    check_environment(cfg)
+    check_inputs(cfg)
+    run_dir = RunDir(job_dir, resuming)
+    run_dir.check_usable()
+
+    from netinv_lightning.training.trainer import settle_trainer  # torch is loaded once the config is known to be right
+
+    chosen = settle_trainer(cfg)
+    with notices_of_a_run():
+        application = make_application(cfg)
+    classifier = getattr(application, "classifier", None)
+    with run_dir.open(cfg, classifier.record() if classifier else None):
+        for line in chosen if first_process() else ():
+            print(line, flush=True)
+        metrics = application.run(run_dir)
+        run_dir.write_summary(metrics)
+        run_dir.record(best_metric=metrics.get(application.best_metric))
+    if first_process():
+        print(run_dir.path, flush=True)
+    return metrics

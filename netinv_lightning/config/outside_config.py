@@ -1,0 +1,167 @@
+"""The config of a run directory and the command of a sweep, which may come from somebody else, checked before anything is made of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from netinv_lightning.config.allowed_targets import LOADING, check_literal, check_network, check_no_target, trusted_names
+from netinv_lightning.config.schema import CONF
+from netinv_lightning.errors import InputError, one_line
+
+NETWORKS = ("classifier.network", "application.student")
+"""Keys that describe a network; nowhere else may a file from outside name code."""
+PLAIN_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*")
+"""A choice of a group, which is a file's name too."""
+CHOICES = ("application.experiments", "application.methods", "application.conditionings", "application.verifiers")
+NOT_FROM_A_FILE = ("default_root_dir", "plugins", "callbacks", "logger", "model_registry", "num_nodes")
+"""Keys of `trainer` that lead out of the run directory, to another machine or to code."""
+WRITTEN = ("application.save_as", "classifier.kept_in")
+"""Keys that name a place outside of the run directory that is written to."""
+SAFE_HYDRA = re.compile(
+    r"hydra/(launcher|sweeper)|hydra\.launcher\.n_jobs|hydra\.sweeper\.(n_trials|n_jobs|direction|params\..*)|hydra\.sweep\.dir"
+)
+"""Hydra's own settings that a sweep's command may repeat by itself; others run code or programs."""
+
+
+def check_run_config(content: Any, where: str, trusted: Sequence[str] = ()) -> None:
+    """Refuse a run's config that holds an interpolation, or leads to code, to the network or out of the run directory.
+
+    Args:
+        content: Of `config.yaml`, as plain containers.
+        where: The file, for the message.
+        trusted: Names of code that the user trusts.
+
+    Raises:
+        InputError: naming the key and its value.
+    """
+    if not isinstance(content, Mapping):
+        raise InputError(f"{where}: is not a run's config (it holds no mapping of keys to values)")
+    trusted = trusted_names(trusted)
+    check_literal(content, where)
+    for key in NETWORKS:
+        check_network(_at(content, key), where, key, trusted)
+    _check_elsewhere(content, where, trusted)
+    trainer = content.get("trainer") or {}
+    for key in NOT_FROM_A_FILE:
+        if isinstance(trainer, Mapping) and trainer.get(key) not in (None, 1):
+            raise InputError(f"{where}: trainer.{key}={trainer[key]}: is not taken from a file; remove the key")
+    for key in CHOICES:
+        for choice in _at(content, key) or ():
+            if not PLAIN_NAME.fullmatch(str(choice)):
+                raise InputError(f"{where}: {key}={choice}: is not a name")
+    _check_garbage(content.get("garbage"), where, trusted)
+    _check_words(_at(content, "application.overrides"), f"{where}: application.overrides", trusted)
+
+
+def _check_elsewhere(content: Mapping[Any, Any], where: str, trusted: Sequence[str]) -> None:
+    for key, value in content.items():
+        if isinstance(value, Mapping):
+            value = {name: part for name, part in value.items() if f"{key}.{name}" not in NETWORKS}
+        check_no_target(value, where, str(key), trusted)
+
+
+def _check_garbage(garbage: Any, where: str, trusted: Sequence[str]) -> None:
+    if not isinstance(garbage, Mapping):
+        return
+    for name, options in garbage.items():
+        if not re.fullmatch(r"[\w-]+", str(name)):
+            raise InputError(f"{where}: garbage.{name}: is not a name of letters, digits, _ and -")
+        if isinstance(options, Mapping):
+            _check_words(options.get("inversion"), f"{where}: garbage.{name}.inversion", trusted)
+
+
+def _check_words(words: Any, where: str, trusted: Sequence[str]) -> None:
+    if words:
+        check_words(words, where, trusted, hydra=False)
+
+
+def check_words(words: Any, where: str, trusted: Sequence[str] = (), hydra: bool = True) -> None:
+    """Refuse overrides (`key=value`) that a file holds and that lead to code, to the network or to files outside.
+
+    Args:
+        words: A list of them.
+        where: The file, for the message.
+        trusted: Names of code that the user trusts.
+        hydra: Whether some of Hydra's own settings are allowed.
+
+    Raises:
+        InputError: naming the override.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.override_parser.types import ChoiceSweep
+    from hydra.errors import HydraException
+
+    if not isinstance(words, (list, tuple)) or not all(isinstance(word, str) for word in words):
+        raise InputError(f"{where}: is not a list of overrides")
+    for word in words:
+        try:
+            override = OverridesParser.create().parse_override(word)
+            value = override.value()
+        except (HydraException, ValueError) as error:
+            raise InputError(f"{where}: {word}: is not KEY=VALUE ({one_line(error)})") from error
+        key = override.key_or_group
+        place = f"{where}: {word}"
+        no_group = "/" in key and not key.startswith("hydra/") and not (CONF / key).is_dir()
+        if ".." in key or key.startswith("/") or no_group or (key.startswith("hydra") and not (hydra and SAFE_HYDRA.fullmatch(key))):
+            raise InputError(f"{place}: is not taken from a file{'; repeat it on the command line' if hydra else ''}")
+        check_literal(word, place)
+        _check_value(key, value.list if isinstance(value, ChoiceSweep) else value, place, trusted)
+
+
+def _check_value(key: str, value: Any, where: str, trusted: Sequence[str]) -> None:
+    """Check the value of an override; a mapping key by key, a list item by item."""
+    if isinstance(value, Mapping):
+        for name, part in value.items():
+            if not re.fullmatch(r"[\w-]+", str(name)):
+                raise InputError(f"{where}: {name} is not a key")
+            _check_value(f"{key}.{name}", part, where, trusted)
+    elif isinstance(value, list):
+        for part in value:
+            _check_value(key, part, where, trusted)
+    elif value is None or isinstance(value, (str, int, float)):  # not a range or a glob, which gives names of choices that there are
+        _check_leaf(key, "" if value is None else str(value), where, trusted)
+
+
+def _check_leaf(key: str, text: str, where: str, trusted: Sequence[str]) -> None:
+    name = key.rpartition(".")[2]
+    check_literal(text, where, key)
+    if name == "_target_":
+        parent = key.removesuffix("._target_")
+        if parent in NETWORKS:
+            check_network({"_target_": text}, where, parent, trusted)
+        else:
+            check_no_target({"_target_": text}, where, parent, trusted)
+    elif name in ("overrides", "inversion") or "_target_" in text:
+        _check_words([text], where, trusted)
+    if key.startswith(NETWORKS) and name != "_target_":
+        loads = LOADING.search(name) or name in ("_args_", "_partial_")
+        if (loads and text.lower() not in ("", "false", "null")) or ":" in text or ".." in text:
+            raise InputError(f"{where}: would load weights or files, which a file from outside must not ask for")
+    if "." not in key and (CONF / key).is_dir() and text and not PLAIN_NAME.fullmatch(text):
+        raise InputError(f"{where}: {text} is not the name of a choice")
+    if key == "trusted" or (key.startswith("trainer.") and name in NOT_FROM_A_FILE):
+        raise InputError(f"{where}: is not taken from a file")
+    if key in WRITTEN and text:
+        check_place(key, text, where)
+
+
+def check_place(key: str, place: str, where: str) -> None:
+    """Refuse a place to write to that a file names, unless it lies below the working directory.
+
+    Raises:
+        InputError: naming the key.
+    """
+    if not Path(place).expanduser().resolve().is_relative_to(Path.cwd().resolve()):
+        raise InputError(
+            f"{where}: {key}={place}: would be written to, outside the working directory; if you want that, repeat it on the command line"
+        )
+
+
+def _at(content: Mapping[Any, Any], key: str) -> Any:
+    value: Any = content
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value

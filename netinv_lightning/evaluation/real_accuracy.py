@@ -1,0 +1,50 @@
+"""Does a classifier work on the real images that a run reads? Wrong normalisation or label order shows as accuracy near chance.
+
+Shape suffixes: n images, C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from netinv_lightning.classifiers.frozen import FrozenClassifier
+from netinv_lightning.data.datamodule import ImageDataModule
+from netinv_lightning.data.splits import stratified_indices
+from netinv_lightning.runs.notices import notice
+
+IMAGES = 1000
+BATCH = 250
+DEVIATIONS = 3
+"""Standard deviations of a binomial distribution that still count as chance."""
+
+
+@torch.no_grad()
+def report_accuracy(classifier: FrozenClassifier, real: ImageDataModule) -> None:
+    """Print and record the accuracy on up to 1,000 test images, stratified by class; warn if it is near chance.
+
+    Chance is the larger of 1/N and the share of the largest class, plus three standard deviations.
+    """
+    if classifier.real_accuracy is not None or not classifier.trained or not len(real.test[1]):
+        return
+    images_nCHW, label_n = real.test
+    chosen_n = stratified_indices(label_n, min(IMAGES, len(label_n)), 0)
+    images_nCHW, label_n = images_nCHW[chosen_n], label_n[chosen_n]
+    n, device, forwards = len(label_n), classifier.mean_C11.device, classifier.passes.forwards
+    predicted_n = torch.cat([classifier(x_BCHW.to(device).float() / 255).argmax(dim=1).cpu() for x_BCHW in images_nCHW.split(BATCH)])
+    classifier.passes.forwards = forwards  # no cost of an inversion
+    accuracy = float((predicted_n == label_n).double().mean())
+    classifier.real_accuracy = accuracy
+    notice(f"classifier: accuracy {accuracy:.4f} on {n} test images of {real.spec.name}")
+    if accuracy <= largest_chance(float(label_n.bincount().max()) / n, real.spec.num_classes, n):
+        in_use = classifier.describe_normalisation().partition(": ")[2]
+        notice(
+            f"warning: this is near chance; check classifier.mean and classifier.std ({in_use}), the order of the labels, the checkpoint"
+        )
+
+
+def largest_chance(largest_share: float, num_classes: int, n: int) -> float:
+    """Return the accuracy on n images up to which a classifier may be guessing."""
+    share = max(largest_share, 1 / num_classes)
+    return share + DEVIATIONS * math.sqrt(share * (1 - share) / n)

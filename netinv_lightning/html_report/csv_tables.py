@@ -1,0 +1,126 @@
+"""The tables of a run: each `*.csv` of it but the curves, with the title and the notes of the Markdown beside it."""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from netinv_lightning.html_report.files import Folder
+from netinv_lightning.runs.outside_files import MOST_BYTES, lines
+from netinv_lightning.runs.tables import Table, shown
+
+MOST_ROWS = 2000
+WIDE = 14
+"""Columns of a table that is shown as its Markdown abridges it, all columns folded away below."""
+
+
+@dataclass(frozen=True)
+class CellShown:
+    """A cell as it is read, and in full, by which it is sorted; where `link` is a file, the text leads to it."""
+
+    text: str
+    full: str
+    link: Path | None = None
+
+
+@dataclass(frozen=True)
+class PageTable:
+    """A table of a page; `folded` where it is to be opened first."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[CellShown]]
+    notes: Sequence[str] = ()
+    folded: bool = False
+
+
+def cell(value: Any) -> CellShown:
+    """A value as it is read (`tables.shown`); a small number keeps two digits, where three decimals would show 0."""
+    if isinstance(value, float) and 0 < abs(value) < 0.001:
+        return CellShown(f"{value:.2g}", str(value))
+    text = shown(value) if value is None or isinstance(value, (str, int, float)) else str(value)
+    return CellShown(text, text if value is None else str(value))
+
+
+def read_tables(folder: Folder) -> list[PageTable]:
+    """The tables of a run, in the order of their names."""
+    tables = []
+    for path in sorted(folder.path.glob("*.csv")):
+        if path.name in ("metrics.csv", "sweep.csv"):
+            continue
+        table = _read_csv(folder, path)
+        if table is None:
+            continue
+        abridged = _read_markdown(folder, path.with_suffix(".md").name)
+        title = abridged.title if abridged else path.stem.replace("_", " ").capitalize()
+        notes = abridged.notes if abridged else ()
+        if abridged and abridged.rows and len(table.columns) > WIDE:
+            tables.append(page_table(Table(title, abridged.columns, abridged.rows, notes)))
+            title, notes = f"{title}: every column", ()
+            tables.append(page_table(Table(title, table.columns, table.rows), folded=True))
+        else:
+            tables.append(page_table(Table(title, table.columns, table.rows, notes)))
+    return tables
+
+
+def page_table(table: Table, folded: bool = False) -> PageTable:
+    return PageTable(table.title, table.columns, [[cell(value) for value in row] for row in table.rows], table.notes, folded)
+
+
+def _read_csv(folder: Folder, path: Path) -> Table | None:
+    """None where it is empty or damaged, which is noted."""
+    count = left_out = 0
+    rows: list[list[str]] = []
+    try:
+        content = csv.reader(lines(path, folder.path, MOST_BYTES), strict=True)
+        columns = next(content, None)
+        if columns is None:
+            return None
+        for row in content:
+            count += 1
+            if len(row) != len(columns):
+                left_out += 1
+            elif len(rows) < MOST_ROWS:
+                rows.append(row)
+    except (csv.Error, OSError, ValueError) as error:
+        folder.failed(path.name, "is damaged", error)
+        return None
+    if left_out:
+        folder.note(path.name, f"is damaged; left out: {left_out} of {count} rows, which have other columns")
+    whole = count - left_out
+    notes = [f"the first {MOST_ROWS} of {whole} rows"] if whole > MOST_ROWS else []
+    return Table("", columns, [[_number_or_text(value) for value in row] for row in rows], notes)
+
+
+def _read_markdown(folder: Folder, name: str) -> Table | None:
+    """A table as `tables.write_table` writes it; its cells are text."""
+    text = folder.text(name)
+    if text is None:
+        return None
+    lines = text.splitlines()
+    title = next((line.removeprefix("# ") for line in lines if line.startswith("# ")), name)
+    rows = [_markdown_cells(line) for line in lines if line.startswith("|")]
+    notes = [line.removeprefix("- ") for line in lines if line.startswith("- ")]
+    columns = rows[0] if rows else []
+    return Table(title, columns, [row for row in rows[2:] if len(row) == len(columns)], notes)
+
+
+def _markdown_cells(line: str) -> list[str]:
+    return [value.strip().replace("\\|", "|") for value in re.split(r"(?<!\\)\|", line.strip())[1:-1]]
+
+
+def _number_or_text(value: str) -> str | int | float:
+    try:
+        return int(value)
+    except ValueError:
+        pass
+    try:
+        number = float(value)
+    except ValueError:
+        return value
+    return number if math.isfinite(number) else value

@@ -1,0 +1,200 @@
+"""Which units of a sparse autoencoder fire for inverted samples, for real ones and for each generator (A4-4, A4-5, A8-11)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from netinv_lightning.figures.style import short
+from netinv_lightning.interpretation import activations as units
+from netinv_lightning.interpretation.anomaly import CONTROLS, Samples, detect
+from netinv_lightning.interpretation.autoencoders import ConvSparse, KSparse, SparseAutoencoder, train_autoencoder
+from netinv_lightning.interpretation.features import FeatureSet
+from netinv_lightning.interpretation.figures import class_overlap, separation_curves, unit_activations, unit_images
+from netinv_lightning.interpretation.study_input import Part, Subject
+from netinv_lightning.metric_names import interpretation
+
+SHOWN_UNITS = 10
+SHOWN_CLASSES = 10
+SHOWN_IMAGES = 8
+MAP_SAMPLES = 1000
+"""Of each origin, half to train on: maps are large, and the convolutional autoencoder is the slowest part."""
+MAP_UNITS = 128
+
+
+def study_autoencoders(subject: Subject) -> Part:
+    part, seed = Part(), subject.seed
+    inverted_fit, inverted_held = subject.inverted.halves(seed)
+    fitted, held = {"inverted": inverted_fit}, {"inverted": inverted_held}
+    if subject.real is not None:
+        training, test = subject.real
+        fitted["training"], training_held = training.halves(seed)
+        held = {"training": training_held, "test": test, "inverted": inverted_held}
+    features_nD = torch.cat([features.features_nD for features in fitted.values()])
+    shared = _trained(subject, features_nD)
+    codes = {name: units.unit_activations(shared, features.features_nD) for name, features in held.items()}
+    _reconstructions(part, "sparse", shared, features_nD, {name: features.features_nD for name, features in held.items()})
+    selective = units.selectivity(codes["inverted"], inverted_held.predicted_n, subject.N, seed)
+    live_M = selective.favourite_M >= 0
+    part.metrics[interpretation("sparse", "selectivity")] = float(selective.selectivity_M[live_M].mean())
+    above_M = selective.selectivity_M[live_M] > selective.shuffled_M[live_M]
+    part.metrics[interpretation("sparse", "selective_units")] = float(above_M.float().mean())
+
+    origins = {name: units.Group(codes[name], features.predicted_n) for name, features in held.items()}
+    generators = _of_generators(codes["inverted"], inverted_held)
+    _draw_firing(subject, part, origins | generators)
+    _compare_origins(subject, part, origins)
+    _compare_generators(subject, part, generators)
+    _show_units(subject, part, codes, held, selective)
+    if subject.real is not None:
+        _tell_apart(subject, part, fitted, held, shared)
+    if subject.maps is not None:
+        _study_maps(subject, part, fitted, held)
+    return part
+
+
+def _trained(subject: Subject, features_nD: Tensor) -> KSparse:
+    options = subject.options
+    model = KSparse(features_nD.shape[1], options.sparse_units, options.sparse_active, subject.seed)
+    train_autoencoder(model, features_nD, subject.seed)
+    return model
+
+
+def _reconstructions(part: Part, kind: str, model: SparseAutoencoder, fitted: Tensor, held: dict[str, Tensor]) -> None:
+    for origin, x in held.items():
+        told = units.reconstruction(model, fitted, x)
+        part.metrics |= {
+            interpretation(kind, "unexplained", origin): told.unexplained,
+            interpretation(kind, "unexplained_pca", origin): told.unexplained_pca,
+            interpretation(kind, "active", origin): told.active,
+            interpretation(kind, "dead", origin): told.dead,
+        }
+
+
+def _of_generators(codes_nM: Tensor, inverted: FeatureSet) -> dict[str, units.Group]:
+    """A group for each generator, where there are several."""
+    generator_n = inverted.generator_n
+    numbers = [] if generator_n is None else generator_n.unique().tolist()
+    if generator_n is None or len(numbers) < 2:
+        return {}
+    predicted_n = inverted.predicted_n
+    return {f"generator {g}": units.Group(codes_nM[generator_n == g], predicted_n[generator_n == g]) for g in numbers}
+
+
+def _draw_firing(subject: Subject, part: Part, groups: dict[str, units.Group]) -> None:
+    """How often each unit fires for each origin and generator, and for each class of the first and the last of them."""
+    name, first, last = subject.name, next(iter(groups)), "inverted" if "training" in groups else list(groups)[-1]
+    if first != last:
+        fires = units.firing({group: members.activations_nM for group, members in groups.items()})
+        path = unit_activations(
+            fires.frequency_GM, list(groups), subject.figures / "sparse_units", f"{name}: firing of sparse units", (first, last)
+        )
+        part.figures.append((path, "how often each unit fires for samples of each origin"))
+    of_classes = {
+        f"{short(subject.class_names[label])}, {group}": groups[group].activations_nM[groups[group].class_n == label]
+        for label in range(min(subject.N, SHOWN_CLASSES))
+        for group in dict.fromkeys((first, last))
+    }
+    present = {told: codes_nM for told, codes_nM in of_classes.items() if len(codes_nM)}
+    if len(present) > 1:
+        fires, ends = units.firing(present), (next(iter(present)), list(present)[-1])
+        path = unit_activations(
+            fires.frequency_GM, list(present), subject.figures / "sparse_units_of_classes", f"{name}: firing of sparse units", ends
+        )
+        part.figures.append((path, "how often each unit fires for samples of each class and origin"))
+
+
+def _compare_origins(subject: Subject, part: Part, groups: dict[str, units.Group]) -> None:
+    """Whether the same units fire for a class in training data, test data and inverted images; beside two halves of one origin."""
+    overlap = units.overlap(groups, subject.N, subject.seed)
+    reference, *others = groups
+    part.metrics[interpretation("overlap", f"{reference}_halves")] = float(overlap.mean_GG[0, 0])
+    for other, value in zip(others, overlap.mean_GG[0, 1:].tolist(), strict=True):
+        part.metrics[interpretation("overlap", f"{reference}_{other}")] = value
+    if others:
+        path = class_overlap(
+            overlap.jaccard_NGG[:, 0, 1:].T, others, overlap.jaccard_NGG[:, 0, 0], subject.class_names,
+            subject.figures / "sparse_overlap", f"{subject.name}: units that fire for {reference} data too",
+        )  # fmt: skip
+        part.figures.append((path, f"Jaccard overlap of the units that fire for a class, with {reference} data"))
+
+
+def _compare_generators(subject: Subject, part: Part, groups: dict[str, units.Group]) -> None:
+    """The same of the images of different generators (S2 section 5.1: "distinct feature activations ... within the same class")."""
+    if groups:
+        mean_GG = units.overlap(groups, subject.N, subject.seed).mean_GG
+        apart = ~torch.eye(len(groups), dtype=torch.bool)
+        part.metrics[interpretation("overlap", "between_generators")] = float(mean_GG[apart].mean())
+        part.metrics[interpretation("overlap", "generator_halves")] = float(mean_GG.diagonal().mean())
+
+
+def _show_units(subject: Subject, part: Part, codes: dict[str, Tensor], held: dict[str, FeatureSet], selective: units.Selectivity) -> None:
+    """The images that excite the most selective units most, of those that fire for a hundredth of the samples or more."""
+    frequency_M = (codes["inverted"] > 0).float().mean(dim=0)
+    score_M = selective.selectivity_M.nan_to_num(-1).where(frequency_M >= 0.01, -1.0)
+    chosen_U = _one_a_class(score_M, selective.favourite_M)
+    if not len(chosen_U):
+        return
+
+    def tops(origin: str) -> Tensor:
+        index_UK = units.top_activating(codes[origin], chosen_U, SHOWN_IMAGES)
+        images = held[origin].images_nCHW[index_UK.clamp(min=0)]
+        return images.where((index_UK >= 0)[:, :, None, None, None], 1.0)  # white where a unit fires for no more
+
+    path = unit_images(
+        tops("inverted"), chosen_U.tolist(), selective.selectivity_M[chosen_U].tolist(),
+        [subject.class_names[label] for label in selective.favourite_M[chosen_U].tolist()],
+        subject.figures / "sparse_images", f"{subject.name}: what excites sparse units most", tops("test") if "test" in held else None,
+    )  # fmt: skip
+    part.figures.append((path, "images that excite each unit most"))
+
+
+def _one_a_class(score_M: Tensor, favourite_M: Tensor) -> Tensor:
+    """The best unit of each of the first classes that have one."""
+    best = []
+    for label in favourite_M[score_M > 0].unique()[:SHOWN_UNITS]:
+        best.append(int(score_M.where(favourite_M == label, -2.0).argmax()))
+    return torch.tensor(best, dtype=torch.long)
+
+
+def _tell_apart(subject: Subject, part: Part, fitted: dict[str, FeatureSet], held: dict[str, FeatureSet], shared: KSparse) -> None:
+    """Inverted against real samples by what the autoencoders make of them."""
+    real = _trained(subject, fitted["training"].features_nD)
+
+    def samples(features: FeatureSet) -> Samples:
+        return Samples(features.features_nD, features.predicted_n)
+
+    detectors = detect(
+        samples(fitted["training"]), samples(held["training"]), samples(held["test"]), samples(fitted["inverted"]),
+        samples(held["inverted"]), real, shared, subject.N, subject.seed,
+    )  # fmt: skip
+    for name, detector in detectors.items():
+        told = detector.inverted
+        part.metrics |= {
+            interpretation("anomaly", name, "auc"): told.auc,
+            interpretation("anomaly", name, "auc_low"): told.low,
+            interpretation("anomaly", name, "auc_high"): told.high,
+            interpretation("anomaly", name, "auc_test_against_training"): detector.control.auc,
+        }
+    curves = {
+        name.replace("_", ", "): (told.false_positive_R, told.true_positive_R, told.auc, told.low, told.high)
+        for name, told in ((name, detector.inverted) for name, detector in detectors.items())
+    }
+    path = separation_curves(
+        curves,
+        subject.figures / "anomaly",
+        f"{subject.name}: inverted against real",
+        [name.replace("_", ", ") for name in CONTROLS.values()],
+    )
+    part.figures.append((path, "ROC curves of telling inverted from real test samples"))
+
+
+def _study_maps(subject: Subject, part: Part, fitted: dict[str, FeatureSet], held: dict[str, FeatureSet]) -> None:
+    """The convolutional autoencoder over the maps of an earlier layer."""
+    assert subject.maps is not None
+    share = MAP_SAMPLES // 2
+    maps_fit = torch.cat([subject.maps(features.images_nCHW[:share]) for features in fitted.values()])
+    maps_held = {origin: subject.maps(features.images_nCHW[:share]) for origin, features in held.items()}
+    model = ConvSparse(maps_fit.shape[1], MAP_UNITS, subject.seed)
+    train_autoencoder(model, maps_fit, subject.seed)
+    _reconstructions(part, "conv_sparse", model, maps_fit, maps_held)

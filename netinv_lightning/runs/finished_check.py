@@ -1,0 +1,101 @@
+"""Whether a directory holds a finished inversion, as far as its files show without torch."""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from netinv_lightning import metric_names as names
+from netinv_lightning.config.application_schema import APPLICATION_KEYS, INVERSIONS
+from netinv_lightning.config.schema import METHOD_KEYS
+from netinv_lightning.config.validate import check_loss
+from netinv_lightning.errors import InputError, nearest, one_line
+from netinv_lightning.runs.outside_files import read_json
+from netinv_lightning.runs.resume import read_config
+from netinv_lightning.runs.run_directory import RunDir
+
+
+def check_finished(directory: Path, where: str) -> DictConfig:
+    """Read the config of a finished inversion, after a look at its other files.
+
+    Args:
+        directory: The run directory.
+        where: The key that names it and its value, for the error.
+
+    Raises:
+        InputError: if it is not a run, another application's, or not finished; or if config, summary or checkpoint are damaged.
+    """
+    if not directory.is_dir():
+        raise InputError(f"{where}: there is no such directory; give a run directory, such as runs/latest")
+    cfg = known_config(directory, where)
+    if cfg.application.name not in INVERSIONS:
+        raise InputError(f"{where}: is a run of application={cfg.application.name}; give one of application={' or '.join(INVERSIONS)}")
+    if (state := RunDir(directory).state) != "done":
+        raise InputError(f"{where}: is not done ({state}); continue it with resume={directory}")
+    summary = read_summary(directory, where)
+    if missing := [name for name in (names.INVERSION_ACCURACY, names.INVERSION_ACCURACY_HOT) if name not in summary]:
+        raise InputError(f"{where}: its summary.json is damaged (it has no {missing[0]}); run it again")
+    check_checkpoint(directory / "checkpoints" / "last.ckpt", where, needed=cfg.method.name == "generator")
+    return cfg
+
+
+def known_config(directory: Path, where: str, trusted: Sequence[str] = ()) -> DictConfig:
+    """Read the config of a run whose application, method and loss this version knows.
+
+    Raises:
+        InputError: if it is not a run directory, or its config is damaged or names something unknown.
+    """
+    cfg = read_config(directory, trusted)
+    for group, known in (("application", APPLICATION_KEYS), ("method", METHOD_KEYS)):
+        name = cfg[group].get("name") if isinstance(cfg[group], DictConfig) else cfg[group]
+        if name not in known:
+            raise InputError(f"{where}: its config.yaml has {group}.name={name}; {nearest(str(name), known)}")
+    try:
+        cfg.method = OmegaConf.merge(OmegaConf.structured(METHOD_KEYS[cfg.method.name]), cfg.method)
+        check_loss(cfg)
+    except (InputError, OmegaConfBaseException) as error:
+        raise InputError(f"{where}: its config.yaml is damaged or of another version ({one_line(error)[:160]}); run it again") from error
+    return cfg
+
+
+def read_summary(directory: Path, where: str) -> dict[str, float]:
+    """Read `summary.json`: metric name to finite number.
+
+    Raises:
+        InputError: beginning with `where`, if it is missing or not of that kind.
+    """
+    try:
+        summary = read_json(directory / "summary.json", directory)
+    except FileNotFoundError:
+        raise InputError(f"{where}: has no summary.json, which a finished run writes; run it again") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{where}: its summary.json is damaged ({one_line(error)[:120]}); run it again") from error
+    if not isinstance(summary, dict):
+        raise InputError(f"{where}: its summary.json is damaged (a {type(summary).__name__}, not a mapping); run it again")
+    for name, value in summary.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise InputError(f"{where}: its summary.json is damaged ({name}={value!s:.40}, not a finite number); run it again")
+    return summary
+
+
+def check_checkpoint(path: Path, where: str, needed: bool) -> None:
+    """Refuse a checkpoint that is missing although it is needed, or not whole.
+
+    Raises:
+        InputError: beginning with `where`.
+    """
+    if not path.exists():
+        if needed:
+            raise InputError(f"{where}: its generator is gone (no checkpoints/{path.name}); run it again")
+        return
+    try:
+        with zipfile.ZipFile(path) as content:  # reads the index at the end of the file
+            if (broken := content.testzip()) is not None:
+                raise zipfile.BadZipFile(f"{broken} has another checksum")
+    except (zipfile.BadZipFile, OSError, ValueError, EOFError, NotImplementedError) as error:
+        raise InputError(f"{where}: checkpoints/{path.name} is not a whole checkpoint ({one_line(error)[:120]}); run it again") from error

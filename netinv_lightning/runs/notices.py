@@ -1,0 +1,41 @@
+"""Notices: what a run assumes about the user's files and network, each printed once per run."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from netinv_lightning.errors import one_line
+from netinv_lightning.runs.run_directory import first_process
+
+_printed: set[str] = set()
+_waiting: list[list[str]] = []
+
+
+def notice(line: str) -> None:
+    """Print one line to the standard error, unless it is empty or was printed since the run started."""
+    line = one_line(line)
+    if not line or not first_process():
+        return
+    if _waiting:
+        _waiting[-1].append(line)
+    elif line not in _printed:
+        _printed.add(line)
+        print(line, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def notices_of_a_run() -> Iterator[None]:
+    """Print the notices of a new run once its input was accepted: a refusal is one line and nothing else."""
+    _waiting.append([])
+    accepted = False
+    try:
+        yield
+        accepted = True
+    finally:
+        lines = _waiting.pop()
+        if accepted:
+            _printed.clear()
+            for line in lines:
+                notice(line)

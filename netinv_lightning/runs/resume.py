@@ -1,0 +1,188 @@
+"""`resume=<run directory>`: which config a continued run has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from netinv_lightning.config.allowed_targets import named_code, without_interpolations
+from netinv_lightning.config.application_schema import APPLICATION_KEYS, INVERSIONS
+from netinv_lightning.config.outside_config import WRITTEN, check_place, check_run_config
+from netinv_lightning.config.schema import Config
+from netinv_lightning.errors import InputError, one_line
+from netinv_lightning.runs.outside_files import MOST_CONFIG_BYTES, check_yaml, read_text
+from netinv_lightning.runs.run_directory import RunDir
+
+CHANGEABLE = (
+    "application.eval_",
+    "application.grid_",
+    "application.keep_samples",
+    "application.checkpoint_every",
+    "measure",
+    "interpret",
+    "trainer",
+    "logger",
+    "output",
+    "sweep_output",
+    "resume",
+    "trusted",
+)
+"""Keys that a resumed run may change: where it runs, and what is measured and shown."""
+SCHEDULED = ("application.steps", "trainer.max_steps", "trainer.max_epochs")
+"""Keys that set the length of a training and, in most trainings, its learning rates. Only inversions can be prolonged."""
+PLACES = ("resume", "output", "sweep_output", "trusted")
+"""Keys that change nothing in a run."""
+
+
+def read_config(run_dir: Path, trusted: Sequence[str] = ()) -> DictConfig:
+    """Read the config of a run directory, which may come from somebody else.
+
+    Args:
+        run_dir: The run directory.
+        trusted: Dotted names of own code, and packages, that the config may name.
+
+    Raises:
+        InputError: if it is no run directory, or its config is damaged, holds an interpolation, or leads to code outside the allow-list
+            and `trusted`, to the network or out of the directory (`netinv_lightning.config.outside_config`).
+    """
+    path = run_dir / "config.yaml"
+    try:
+        text = read_text(path, run_dir, MOST_CONFIG_BYTES)
+    except (FileNotFoundError, NotADirectoryError):  # status.json comes a moment later: a run killed in between can be continued too
+        raise InputError(f"{run_dir}: is no run directory (it has no config.yaml); give one below runs/") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or one_line(error)})") from error
+    try:
+        check_yaml(text, str(path))
+        content = OmegaConf.to_container(OmegaConf.create(text))
+        assert isinstance(content, dict)
+        content.pop("trusted", None)  # whom to trust says the command that reads
+        schema = OmegaConf.structured(Config)
+        application = APPLICATION_KEYS.get(content["application"]["name"])
+        if application is not None:
+            schema.application = OmegaConf.structured(application)
+        cfg = OmegaConf.merge(schema, without_interpolations(content))  # refuses keys of another version
+        check_run_config(content, str(path), trusted)  # refuses the interpolations
+        assert isinstance(cfg, DictConfig)
+    except InputError:
+        raise
+    except OmegaConfBaseException as error:  # whose further lines name types
+        raise InputError(
+            f"{path}: is not the config of a run of this version ({str(error).partition(chr(10))[0]}); run it again"
+        ) from error
+    except (yaml.YAMLError, ValueError, AttributeError, KeyError, TypeError, AssertionError) as error:
+        raise InputError(f"{path}: is not a run's config ({one_line(error)})") from error
+    return cfg
+
+
+def resumed_config(cfg: DictConfig, overrides: list[str]) -> DictConfig:
+    """The saved config of `cfg.resume`; what the command line adds may only prolong the run or change its loggers.
+
+    Raises:
+        InputError: if the run is finished and nothing is to be added, if the command line asks for another model, or if it asks for
+            fewer steps than the run has done.
+    """
+    directory = Path(cfg.resume)
+    saved = read_config(directory, trusted=[*named_code(OmegaConf.to_container(cfg, resolve=True)), *cfg.trusted])
+    given = [override.split("=")[0] for override in overrides if not override.startswith("resume=")]
+    if all(not key.startswith(("+", "~")) and not _is_group(saved, key) for key in given):  # a few keys on top of the saved config
+        resumed = saved.copy()
+        changed = [key for key in given if OmegaConf.select(saved, key) != OmegaConf.select(cfg, key)]
+        refused = [key for key in changed if _fixed(key, saved) and "_target_" not in key]
+        for key in given:
+            OmegaConf.update(resumed, key, OmegaConf.select(cfg, key))
+    else:  # the whole command again
+        refused, resumed = changed_keys(saved, cfg), cfg
+    if resumed.trainer.get("precision") in (None, "auto"):  # what `auto` meant where the run began
+        resumed.trainer.precision = saved.trainer.get("precision")
+    if refused:
+        raise InputError(
+            f"resume={cfg.resume}: {', '.join(refused[:3])} may not change in a continued run; leave it out, or start a new run"
+        )
+    for place in WRITTEN:  # which the command may name, and a file only below the working directory
+        if place not in given and (path := OmegaConf.select(resumed, place)) not in (None, OmegaConf.select(cfg, place)):
+            check_place(place, path, f"resume={cfg.resume}")
+    finished = RunDir(directory).state == "done"
+    if finished:
+        _check_worth_resuming(saved, resumed, cfg.resume)
+    _check_steps(saved, resumed, directory, finished)
+    resumed.resume = cfg.resume
+    return resumed
+
+
+def _check_worth_resuming(saved: DictConfig, resumed: DictConfig, directory: str) -> None:
+    """Refuses a finished run to which nothing is added.
+
+    Raises:
+        InputError: saying what can be added.
+    """
+    kept, asked = (OmegaConf.to_container(of, resolve=True) for of in (saved, resumed))
+    changed = [key for key in _differing(kept, asked) if key not in PLACES and OmegaConf.select(resumed, key) != "auto"]
+    if saved.application.name not in INVERSIONS:
+        what = f"; to change {', '.join(changed[:3])}, start a new run" if changed else ""
+        raise InputError(f"resume={directory}: the run is finished{what}")
+    if not changed:
+        longer = f"; to train longer, set application.steps above {_steps(saved)}" if saved.method.name == "generator" else ""
+        raise InputError(f"resume={directory}: the run is finished{longer}")
+
+
+def _check_steps(saved: DictConfig, resumed: DictConfig, directory: Path, finished: bool) -> None:
+    """Refuses fewer steps than an inversion has done.
+
+    Raises:
+        InputError: naming both numbers.
+    """
+    if saved.application.name not in INVERSIONS or (asked := _steps(resumed)) >= _steps(saved):
+        return
+    taken = _steps(saved) if finished else _steps_of_checkpoint(directory / "checkpoints" / "last.ckpt")
+    if asked < taken:
+        raise InputError(
+            f"application.steps={asked}: the run in {directory} has done {taken} steps; set {taken} or more, or start a new run"
+        )
+
+
+def _steps(cfg: DictConfig) -> int:
+    """Steps that an inversion trains; `trainer.max_steps` wins, as in `make_trainer`."""
+    most = cfg.trainer.get("max_steps") or 0
+    return int(most if most > 0 else cfg.application.steps)
+
+
+def _steps_of_checkpoint(path: Path) -> int:
+    if not path.is_file():
+        return 0
+    import torch  # rarely needed here
+
+    try:
+        return int(torch.load(path, map_location="cpu", weights_only=True, mmap=True)["global_step"])
+    except Exception as error:  # whatever a damaged file raises
+        raise InputError(f"{path}: cannot be read ({one_line(error)}); remove it to train from the start") from error
+
+
+def _is_group(cfg: DictConfig, key: str) -> bool:
+    return "/" in key or "@" in key or isinstance(OmegaConf.select(cfg, key), DictConfig)
+
+
+def changed_keys(saved: DictConfig, cfg: DictConfig) -> list[str]:
+    """Keys in which two configs differ and a continued run may not."""
+    differing = _differing(OmegaConf.to_container(saved, resolve=True), OmegaConf.to_container(cfg, resolve=True))
+    return [key for key in differing if _fixed(key, saved)]
+
+
+def _fixed(key: str, saved: DictConfig) -> bool:
+    """Whether a continued run may not change a key."""
+    if key in SCHEDULED:
+        return key == "trainer.max_epochs" or saved.application.name not in INVERSIONS or saved.method.name != "generator"
+    return not key.startswith(CHANGEABLE)
+
+
+def _differing(saved: Any, given: Any, prefix: str = "") -> Iterator[str]:
+    if isinstance(saved, dict) and isinstance(given, dict):
+        for key in {**saved, **given}:
+            yield from _differing(saved.get(key), given.get(key), f"{prefix}.{key}" if prefix else str(key))
+    elif saved != given:
+        yield prefix

@@ -1,0 +1,200 @@
+"""Where a run's numbers, pictures and files go: always `metrics.csv`, and by choice W&B or TensorBoard."""
+
+from __future__ import annotations
+
+import csv
+import os
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from matplotlib.image import imread
+from omegaconf import DictConfig
+from torch import Tensor
+
+from netinv_lightning import metric_names as names
+from netinv_lightning.errors import InputError, nearest
+from netinv_lightning.runs.run_directory import RunDir
+from netinv_lightning.tracking.wandb_run import MODES, WandbRun, check_login
+
+if TYPE_CHECKING:
+    import wandb
+
+LOGGERS = ("csv", "wandb", "tensorboard")
+TABLE_ROWS = 50
+
+
+class MetricsCsv(Logger):
+    """Appends to `metrics.csv`, one row per call; a resumed run leaves the file that an uninterrupted run would have written.
+
+    A resumed run starts at its last checkpoint and logs again what the killed one logged after it. Each column is replaced on its own:
+    the first time that the resumed run logs a metric, the metric's earlier values at that step and later ones are erased, and rows
+    without any value are dropped. Metrics of a part that is finished, and is not logged again, stay. Existing rows are read one at a
+    time, whatever the length of the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+        self._columns: list[str] = []
+        if path.is_file():
+            with path.open(newline="") as file:
+                self._columns = next(_whole_rows(file), [])
+        self._earlier = set(self._columns) - {"step"}  # columns of a killed run that this one has not logged yet
+        self._cut = bool(self._columns)  # the kill may have cut the last row short
+
+    @property
+    def name(self) -> str:
+        return "metrics"
+
+    @property
+    def version(self) -> str:
+        return ""
+
+    @rank_zero_only
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+        """The config is in `config.yaml`."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        row = {"step": step, **metrics}
+        new = [name for name in row if name not in self._columns]
+        again = self._earlier.intersection(metrics)
+        if new or again or self._cut:
+            self._rewrite([*self._columns, *new], again, step)
+            self._earlier -= again
+            self._cut = False
+        with self.path.open("a", newline="") as file:
+            csv.DictWriter(file, self._columns, lineterminator="\n").writerow(row)
+
+    def _rewrite(self, columns: list[str], erased: set[str], step: int | None) -> None:
+        """Widens the file to `columns`, and erases the columns `erased` at `step` and after it."""
+        indices = [index for index, name in enumerate(self._columns) if name in erased]
+        blank = [""] * (len(columns) - len(self._columns))
+        partial = self.path.with_name(f"{self.path.name}.partial")
+        with partial.open("w", newline="") as new:
+            writer = csv.writer(new, lineterminator="\n")
+            writer.writerow(columns)
+            if self._columns:
+                with self.path.open(newline="") as old:
+                    rows = _whole_rows(old)
+                    next(rows)  # the head
+                    for row in rows:
+                        if indices and (row[0] == "" if step is None else row[0] != "" and int(row[0]) >= step):
+                            for index in indices:
+                                row[index] = ""
+                            if not any(row[1:]):
+                                continue
+                        writer.writerow(row + blank)
+        os.replace(partial, self.path)
+        self._columns = columns
+
+
+def _whole_rows(file: TextIO) -> Iterator[list[str]]:
+    """The rows of a CSV file, without a last one that a kill cut short."""
+    columns = 0
+    for row in csv.reader(line for line in file if line.endswith("\n")):
+        columns = columns or len(row)
+        if len(row) == columns:
+            yield row
+
+
+def check_logger(cfg: DictConfig) -> None:
+    """Refuses an unknown logger, and W&B online without a login or with a wrong one, before anything is written.
+
+    Raises:
+        InputError: naming the key.
+    """
+    if cfg.logger.name not in LOGGERS:
+        raise InputError(f"logger.name={cfg.logger.name}: {nearest(cfg.logger.name, LOGGERS)}")
+    if cfg.logger.name != "wandb":
+        return
+    if cfg.logger.mode not in MODES:
+        raise InputError(f"logger.mode={cfg.logger.mode}: {nearest(cfg.logger.mode, MODES)}")
+    if cfg.logger.mode == "online":
+        check_login("logger.mode=online", "or set logger.mode=offline")
+
+
+@contextmanager
+def open_loggers(cfg: DictConfig, run_dir: RunDir) -> Iterator[list[Logger]]:
+    """The loggers of one job. A W&B run ends with exit status 0 only if the block did not raise."""
+    loggers: list[Logger] = [MetricsCsv(run_dir.path / "metrics.csv")]
+    if cfg.logger.name == "tensorboard":
+        loggers.append(TensorBoardLogger(run_dir.path, name="tensorboard", version=""))
+    if cfg.logger.name != "wandb" or getattr(rank_zero_only, "rank", 0):  # of several processes the first has the run
+        yield loggers
+        return
+    run = WandbRun(cfg, run_dir)
+    exit_code = 1
+    try:
+        yield [*loggers, run]
+        exit_code = 0
+    finally:
+        run.finish(exit_code)
+
+
+def log_image(loggers: Sequence[Logger], name: str, path: Path, step: int, caption: str = "") -> None:
+    """Shows a picture.
+
+    Args:
+        loggers: Of the run; those that know no pictures are left out.
+        name: Under which it appears, from `metrics.names`.
+        path: The PNG.
+        step: Of the training.
+        caption: Below it.
+    """
+    for logger in loggers:
+        if isinstance(logger, WandbRun):
+            import wandb
+
+            logger.log(name, lambda: wandb.Image(str(path), caption=caption or None), step)
+        elif isinstance(logger, TensorBoardLogger):
+            logger.experiment.add_image(name, imread(path)[..., :3], step, dataformats="HWC")
+
+
+def log_samples(
+    loggers: Sequence[Logger], x_BCHW: Tensor, label_B: Tensor, logits_BN: Tensor, class_names: Sequence[str], step: int
+) -> None:
+    """Shows the first 50 images in a W&B table: what each was conditioned on, what it was taken for, how surely.
+
+    Args:
+        loggers: Of the run; those that know no tables are left out.
+        x_BCHW: Images in [0, 1].
+        label_B: Conditioning labels.
+        logits_BN: The classifier's logits.
+        class_names: N names.
+        step: Of the training.
+    """
+    x_BCHW, label_B, logits_BN = (tensor[:TABLE_ROWS].detach().float().cpu() for tensor in (x_BCHW, label_B, logits_BN))
+    confidence_B, predicted_B = logits_BN.softmax(dim=1).max(dim=1)
+    pixels_BHWC = (x_BCHW.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).expand(-1, -1, -1, 3).numpy()
+
+    def table() -> wandb.Table:
+        import wandb
+
+        table = wandb.Table(columns=["image", "conditioned on", "predicted", "confidence"])
+        for pixels, label, predicted, confidence in zip(pixels_BHWC, label_B, predicted_B, confidence_B, strict=True):
+            table.add_data(wandb.Image(pixels), class_names[int(label)], class_names[int(predicted)], float(confidence))
+        return table
+
+    for logger in loggers:
+        if isinstance(logger, WandbRun):
+            logger.log(names.SAMPLES_TABLE, table, step)
+
+
+def log_artifact(loggers: Sequence[Logger], kind: str, name: str, *paths: Path) -> None:
+    """Hands files to W&B as one artifact; they stay where they are until it is uploaded.
+
+    Args:
+        loggers: Of the run; those that keep no files are left out.
+        kind: W&B's type of artifact, `generator` or `classifier`.
+        name: Of the artifact; W&B counts its versions.
+        paths: The files.
+    """
+    for logger in loggers:
+        if isinstance(logger, WandbRun):
+            logger.log_artifact(kind, name, *paths)

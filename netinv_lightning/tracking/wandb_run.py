@@ -1,0 +1,271 @@
+"""One W&B run a job, which never stops the training that it shows.
+
+The run is ours: opened here under an id that a resumed run keeps, and closed with the job's exit status. Lightning's
+WandbLogger takes over a run that is open and never closes one, so the jobs of a sweep would share theirs.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from omegaconf import DictConfig, OmegaConf
+
+from netinv_lightning import metric_names as names
+from netinv_lightning.errors import InputError, one_line
+from netinv_lightning.runs.run_directory import RunDir
+
+if TYPE_CHECKING:
+    import wandb
+
+log = logging.getLogger("netinv_lightning")
+
+MODES = ("online", "offline", "disabled")
+INIT_SECONDS = 30.0
+"""How long W&B may take to open a run before it goes on offline."""
+FINISH_SECONDS = 120.0
+"""How long W&B may take to upload the rest of a run at its end; what is left can be uploaded later."""
+
+
+class WandbRun(Logger):
+    """One W&B run, opened and closed by us, that never stops the training that it shows.
+
+    Where W&B cannot be reached the run goes on offline; where its service process dies the run is opened again, offline
+    and under the same id, once. Each is told in one warning. Anything else that W&B refuses is left out of the run.
+
+    Args:
+        cfg: The config; all of it becomes the run's.
+        run_dir: Where the run is kept until it is uploaded; knows the id of a run that is resumed, and keeps it.
+
+    Raises:
+        InputError: if W&B refuses the project's or the entity's name.
+    """
+
+    def __init__(self, cfg: DictConfig, run_dir: RunDir) -> None:
+        import wandb
+
+        super().__init__()
+        self._run_dir, self._project = run_dir, cfg.logger.project
+        config = OmegaConf.to_container(cfg, resolve=True)
+        assert isinstance(config, dict)
+        self._id: str = run_dir.status.get("wandb_run_id") or secrets.token_hex(6)
+        self._identity: dict[str, Any] = {
+            "project": cfg.logger.project,
+            "entity": cfg.logger.entity,
+            "name": f"{cfg.name}-seed{cfg.seed}",
+            "group": group(cfg, run_dir.path),
+            "job_type": cfg.application.name,
+            "tags": [tag for tag, chosen in cfg.logger.tags.items() if chosen],
+            "config": {str(key): value for key, value in config.items()},
+        }
+        self._run: wandb.Run | None = None
+        self._reopened = False
+        self._refused: set[str] = set()
+        try:
+            self._run = self._open_online() if cfg.logger.mode == "online" else self._open(cfg.logger.mode)
+        except wandb.errors.UsageError as error:
+            raise InputError(f"logger=wandb: W&B refuses the run ({one_line(error)}); set logger.project and logger.entity") from error
+        run_dir.record(wandb_run_id=self._id)
+
+    @property
+    def name(self) -> str:
+        return self._project
+
+    @property
+    def version(self) -> str:
+        return self._id
+
+    @property
+    def save_dir(self) -> str:
+        return str(self._run_dir.path)
+
+    @rank_zero_only
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+        """The run has the whole config already."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        self._send("metrics", lambda run: run.log({**metrics, names.STEP: step}))
+
+    @rank_zero_only
+    def log(self, name: str, make: Callable[[], object], step: int) -> None:
+        """Logs one of W&B's data types, such as an image or a table.
+
+        Args:
+            name: Under which it appears.
+            make: Makes it; anew for a run that had to be opened again.
+            step: Of the training.
+        """
+        self._send(name, lambda run: run.log({name: make(), names.STEP: step}))
+
+    @rank_zero_only
+    def log_artifact(self, kind: str, name: str, *paths: Path) -> None:
+        """Hands over files as one artifact, without a second copy of them."""
+        import wandb
+
+        def send(run: wandb.Run) -> None:
+            artifact = wandb.Artifact(name, type=kind)
+            for path in paths:
+                artifact.add_file(str(path), policy="immutable")
+            run.log_artifact(artifact)
+
+        self._send(f"artifact {name}", send)
+
+    def _send(self, what: str, call: Callable[[wandb.Run], object]) -> None:
+        """Calls W&B's run and survives what comes of it; `what` is named in the warning."""
+        if self._run is None:
+            return
+        try:
+            with self._staging():
+                call(self._run)
+        except _service_died():
+            self._reopen()
+            self._send(what, call)
+        except Exception as error:
+            if what not in self._refused:
+                log.warning("W&B: %s left out (%s)", what, one_line(f"{type(error).__name__}: {error}"))
+            self._refused.add(what)
+
+    def finish(self, exit_code: int) -> None:
+        """Closes the run; waits for its upload, but not without end."""
+        if self._run is None:
+            return
+        try:
+            self._run.finish(exit_code=exit_code)
+        except Exception as error:  # also the TimeoutError of an upload that takes too long
+            self._warn(f"W&B could not end the run ({one_line(f'{type(error).__name__}: {error}')})")
+            if isinstance(error, _service_died()):
+                _forget_service()
+
+    @contextmanager
+    def _staging(self) -> Iterator[None]:
+        """W&B copies files of artifacts and tables before it uploads them; here they stay beside the run, not in the home directory."""
+        given = os.environ.get("WANDB_DATA_DIR")
+        os.environ["WANDB_DATA_DIR"] = str(self._run_dir.path / "wandb")
+        try:
+            yield
+        finally:
+            os.environ.pop("WANDB_DATA_DIR")
+            if given is not None:
+                os.environ["WANDB_DATA_DIR"] = given
+
+    def _open_online(self) -> wandb.Run:
+        """Opens the run online, or offline where that cannot be done; nothing is lost for that."""
+        import wandb
+
+        why = "no answer"
+        if check_login("logger.mode=online", "or set logger.mode=offline"):
+            try:
+                return self._open("online")
+            except wandb.errors.CommError as error:
+                why = one_line(error)
+                _forget_service()  # to the service the id is in use
+        self._run = self._open("offline")
+        self._warn(f"W&B could not open the run online ({why}), it goes on offline")
+        return self._run
+
+    def _open(self, mode: str) -> wandb.Run:
+        import wandb
+
+        settings = wandb.Settings(
+            init_timeout=INIT_SECONDS,
+            finish_timeout=FINISH_SECONDS,
+            finish_timeout_raises=True,
+            x_transaction_log_flush_interval=1.0,  # a kill then costs an offline run a second of its history, not 15
+        )
+
+        def init() -> wandb.Run:
+            return wandb.init(
+                **self._identity,
+                id=self._id,
+                dir=self._run_dir.path,
+                mode=mode,  # type: ignore[arg-type]
+                resume="allow",
+                reinit="create_new",
+                settings=settings,
+            )
+
+        try:
+            run = init()
+        except _service_died():  # in an earlier job of this process
+            _forget_service()
+            run = init()
+        self._id = run.id  # in a sweep of W&B's its agent has chosen it
+        run.define_metric(names.STEP)
+        run.define_metric("*", step_metric=names.STEP, step_sync=True)
+        return run
+
+    def _reopen(self) -> None:
+        _forget_service()
+        self._run, again = None, not self._reopened
+        self._reopened = True
+        if again:
+            with suppress(Exception):
+                self._run = self._open("offline")
+        if self._run is None:
+            log.warning("W&B's service process ended; the run goes on without W&B, metrics.csv has everything")
+        else:
+            self._warn("W&B's service process ended, the run goes on offline in a second part; metrics.csv has everything")
+
+    def _warn(self, message: str) -> None:
+        assert self._run is not None
+        folder = Path(self._run.dir).parent
+        log.warning("%s; to upload it later: wandb sync %s", message, folder)
+
+
+def _service_died() -> tuple[type[Exception], ...]:
+    from wandb.sdk.mailbox import HandleAbandonedError, MailboxClosedError
+
+    return ConnectionError, MailboxClosedError, HandleAbandonedError
+
+
+def _forget_service() -> None:
+    """Ends W&B's service process, and with it every run of this process; the next run starts a new one.
+
+    W&B itself would ask a dead one as long as this process lives; a living one keeps the id of a run that it could not open.
+    """
+    import wandb
+
+    with suppress(Exception):
+        wandb.teardown()
+
+
+def group(cfg: DictConfig, path: Path) -> str:
+    """W&B's group of a run: as the user says, else the sweep that the run directory lies in, else the experiment."""
+    path, sweeps = path.absolute(), Path(cfg.sweep_output).absolute()
+    sweep = "/".join(path.parent.relative_to(sweeps).parts) if path.is_relative_to(sweeps) and path != sweeps else ""
+    return cfg.logger.group or sweep or cfg.name
+
+
+def check_login(key: str, otherwise: str) -> bool:
+    """Refuses a missing or wrong login of W&B.
+
+    Args:
+        key: What the user asked for that needs the login.
+        otherwise: What the user may do instead of logging in.
+
+    Returns:
+        Whether W&B answered; if not, nobody knows whether the login is right.
+
+    Raises:
+        InputError: saying which.
+    """
+    import wandb
+
+    try:
+        known = wandb.login(prompt=False)
+    except wandb.errors.AuthenticationError as error:
+        if "did not respond in time" in str(error):
+            return False
+        raise InputError(f"{key}: W&B refuses the login ({one_line(error)}); run `wandb login --relogin`, {otherwise}") from error
+    if not known:
+        raise InputError(f"{key}: W&B has no login on this machine; run `wandb login`, {otherwise}")
+    return True

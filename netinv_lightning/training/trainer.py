@@ -1,0 +1,210 @@
+"""The lightning.Trainer of a run: the config's keys, and what this machine does best where they say `auto`."""
+
+from __future__ import annotations
+
+import ctypes
+import inspect
+import logging
+import os
+import platform
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import lightning as L
+import torch
+import torch.nn.functional as F
+from lightning.pytorch.accelerators import CPUAccelerator, MPSAccelerator
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from netinv_lightning.errors import InputError, nearest, one_line
+from netinv_lightning.runs.run_directory import first_process
+
+# Lightning tells at every Trainer which accelerators there are and what else could be installed.
+for name in ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.distributed"):
+    logging.getLogger(name).setLevel(logging.WARNING)
+
+
+MARGIN = 1.1
+"""So many times as fast as float32 must half precision be before a CPU uses it; a GPU uses it unless it is so many times slower."""
+TRIAL_SECONDS = 0.3
+CHOSEN = "NETINV_PRECISION"
+"""Environment variable by which the first process of a run passes its choice to those that Lightning starts."""
+
+
+def best_precision(accelerator: str, measure: bool = True) -> str:
+    """Return the faster of float32 and mixed precision for training on this machine.
+
+    A processor without bfloat16 emulates it, and is not measured. Where the hardware has it, one training step of a convolution is
+    timed in both precisions, because support does not make it faster (https://github.com/pytorch/pytorch/issues/183815).
+
+    Args:
+        accelerator: As `trainer.accelerator`.
+        measure: False to decide by the hardware alone: float32 on a CPU, half precision on a GPU.
+    """
+    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
+        if measure and half_gain("cuda", torch.bfloat16 if bfloat16 else torch.float16) < 1 / MARGIN:
+            return "32-true"
+        return "bf16-mixed" if bfloat16 else "16-mixed"
+    faster = measure and torch.cpu._is_avx512_bf16_supported() and half_gain("cpu", torch.bfloat16) >= MARGIN
+    return "bf16-mixed" if faster else "32-true"
+
+
+@cache
+@torch.enable_grad()
+def half_gain(device: str, dtype: torch.dtype) -> float:
+    """Return how many times as fast as float32 a training step of a convolution is under autocast to `dtype`.
+
+    The fastest of several tries of each, in turn. Measured once per process; draws no random numbers.
+    """
+    x_BCHW = torch.full((48, 24, 28, 28), 0.1, device=device).contiguous(memory_format=torch.channels_last).requires_grad_()
+    weight = torch.full((24, 24, 3, 3), 0.1, device=device).contiguous(memory_format=torch.channels_last).requires_grad_()
+
+    def seconds(half: bool) -> float:
+        start = time.perf_counter()
+        with torch.autocast(device, dtype, enabled=half):
+            y_BCHW = F.conv2d(F.conv2d(x_BCHW, weight, padding=1), weight, padding=1)
+        y_BCHW.float().mean().backward()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - start
+
+    seconds(False), seconds(True)  # the first try warms up
+    start = time.perf_counter()
+    single, half = seconds(False), seconds(True)
+    while time.perf_counter() - start < TRIAL_SECONDS:
+        single, half = min(single, seconds(False)), min(half, seconds(True))
+    return single / half
+
+
+def available_accelerator(accelerator: str) -> str:
+    """Return `cpu` where Lightning would choose MPS by itself, which lacks operators that inversion needs; else what was given.
+
+    `grid_sample` with border padding and float64 do not exist there.
+    """
+    choose_cpu = accelerator == "auto" and MPSAccelerator.is_available() and not torch.cuda.is_available()
+    return "cpu" if choose_cpu else accelerator
+
+
+def settle_trainer(cfg: DictConfig) -> list[str]:
+    """Replace `auto` in `cfg.trainer` by what it means on this machine, so that a resumed run keeps it on another one.
+
+    Returns:
+        What was chosen, a line each.
+    """
+    lines, given = [], str(cfg.trainer.get("accelerator") or "auto")
+    if (accelerator := available_accelerator(given)) != given:
+        lines.append(f"accelerator: {accelerator} (MPS lacks operators that inversion needs; trainer.accelerator=mps uses it all the same)")
+    precision = cfg.trainer.get("precision")
+    if precision in (None, "auto"):
+        several = any(os.environ.get(name, "1") not in ("", "1") for name in ("WORLD_SIZE", "SLURM_NTASKS"))  # which must agree
+        precision = os.environ.get(CHOSEN) if not first_process() else None
+        precision = precision or best_precision(accelerator, measure=not several)
+        os.environ[CHOSEN] = precision
+        lines.append(f"precision: {precision} (the faster here; to choose another, set trainer.precision)")
+    if lines:
+        with open_dict(cfg.trainer):
+            cfg.trainer.accelerator, cfg.trainer.precision = accelerator, precision
+    return lines
+
+
+PROCESSES_A_CORE = 4
+"""On a CPU a "device" is a process; more of them than this on one core is a slip of the finger."""
+
+
+MALLOPT = {"M_ARENA_MAX": (-8, 1), "M_MMAP_THRESHOLD": (-3, 32 << 20), "M_TOP_PAD": (-2, 64 << 20), "M_TRIM_THRESHOLD": (-1, 2**31 - 1)}
+"""Numbers of mallopt(3), and values: keep what is freed for the next step, in one arena for all threads."""
+
+
+def keep_freed_memory() -> None:
+    """Lets the C library keep the memory of a step for the next one.
+
+    glibc gives large blocks back to the system and takes them again: thousands of page faults a training step on a CPU,
+    a quarter of its time and more (experiments/bench). Other C libraries are left as they are.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        for number, value in MALLOPT.values():
+            libc.mallopt(number, value)
+
+
+def check_trainer(cfg: DictConfig) -> int:
+    """Refuses what `lightning.Trainer` does not know or this machine does not have, before anything is written.
+
+    Returns:
+        How many processes would train.
+
+    Raises:
+        InputError: naming the key.
+    """
+    allowed = set(inspect.signature(L.Trainer.__init__).parameters) - {"self", "logger", "callbacks"}
+    for key in cfg.trainer:
+        if key not in allowed:
+            raise InputError(f"trainer.{key}: lightning.Trainer has no such argument; {nearest(str(key), allowed)}")
+    try:
+        trainer = make_trainer(cfg, callbacks=[], loggers=[], enable_checkpointing=False)
+    except (ValueError, TypeError, RuntimeError, MisconfigurationException) as error:
+        raise InputError(f"trainer: {one_line(error)}") from error
+    cores = os.cpu_count() or 1
+    if isinstance(trainer.accelerator, CPUAccelerator) and trainer.num_devices > PROCESSES_A_CORE * cores:
+        raise InputError(f"trainer.devices={cfg.trainer.devices}: this machine has {cores} CPU cores; set {cores} or less")
+    return trainer.world_size
+
+
+def check_one_process(cfg: DictConfig) -> None:
+    """`check_trainer`, for an application that nothing shares out over processes.
+
+    Raises:
+        InputError: naming the key.
+    """
+    if check_trainer(cfg) > 1:
+        raise InputError(
+            f"trainer.devices={cfg.trainer.devices}: application={cfg.application.name} works in one process; set trainer=default"
+        )
+
+
+def make_trainer(cfg: DictConfig, callbacks: list[Callback], loggers: list[Logger], **defaults: Any) -> L.Trainer:
+    """Makes the Trainer: `defaults` are the application's, `cfg.trainer` is the user's and wins."""
+    keep_freed_memory()
+    given = OmegaConf.to_container(cfg.trainer, resolve=True)
+    assert isinstance(given, dict)
+    keywords = {"enable_progress_bar": on_terminal(), "enable_model_summary": False, **defaults, **given}
+    keywords["accelerator"] = available_accelerator(str(keywords.get("accelerator") or "auto"))
+    if keywords.get("precision") in (None, "auto"):
+        keywords["precision"] = best_precision(keywords["accelerator"])
+    with expected_warnings():
+        return L.Trainer(callbacks=callbacks, logger=loggers, **keywords)
+
+
+EXPECTED_WARNINGS = (
+    ".*in eval mode at the start of training",  # the frozen classifier is meant to be
+    "Detected call of `lr_scheduler.step",  # a float16 step whose gradient overflowed was left out
+    "GPU available but not used",  # chosen by the user, or by `available_accelerator`
+    "The number of training batches",  # short epochs of small data sets
+    "Checkpoint directory .* exists and is not empty",  # a resumed run
+    "You're resuming from a checkpoint that ended before the epoch ended",  # steps are drawn afresh, not read
+    ".*LeafSpec.*",  # Lightning's use of torch's internals
+    ".*treespec.*",
+)
+
+
+@contextmanager
+def expected_warnings() -> Iterator[None]:
+    """Silences what Lightning warns of and this project intends; every other warning is shown."""
+    with warnings.catch_warnings():
+        for message in EXPECTED_WARNINGS:
+            warnings.filterwarnings("ignore", message=message)
+        yield
+
+
+def on_terminal() -> bool:
+    """Whether somebody watches: then a live bar is drawn."""
+    return sys.stderr.isatty()

@@ -1,0 +1,373 @@
+"""Data-free distillation: a student that knows what its teacher knows, by images that nobody collected."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+import netinv_lightning
+from netinv_lightning import metric_names as names
+from netinv_lightning.applications import make_application
+from netinv_lightning.classifiers.build import load_carded, load_zoo, told_split
+from netinv_lightning.classifiers.frozen import Classifier, FrozenClassifier
+from netinv_lightning.classifiers.zoo import zoo_path
+from netinv_lightning.data.datamodule import ImageDataModule
+from netinv_lightning.data.specs import DataSpec
+from netinv_lightning.downstream.distillation import Distilled, Hint, distil, divergence, mixture, predicted
+from netinv_lightning.downstream.generator_rounds import BEGUN, STEPS, Adversary, forget_first_stage
+from netinv_lightning.downstream.replay import Memory
+from netinv_lightning.errors import InputError
+from netinv_lightning.evaluation.finished_run import inversion_config, load_module
+from netinv_lightning.inversion.augmentation import Augmentation
+from netinv_lightning.inversion.generator import Generator
+from netinv_lightning.inversion.module import InversionModule
+from netinv_lightning.privacy.real_images import check_comparable
+from netinv_lightning.run import run
+from netinv_lightning.training.distributed import Stream
+from tests.conftest import FEW_STEPS
+
+CPU = torch.device("cpu")
+SPEC = DataSpec("made_up", 3, 1, 4, (0.0,), (1.0,), ("a", "b", "c"))
+DATA = ["data=mnist5k", "classifier.zoo=mnist_cnn"]
+SMALL = ["+application.student.stages=[[16],[32]]", "+application.student.hidden=64"]
+FEW = ["application.steps=3", "application.batch_size=8", *SMALL]
+
+
+def linear(seed: int) -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
+
+
+@pytest.fixture
+def teacher() -> FrozenClassifier:
+    """Says of three stripes which is the brightest."""
+    network = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
+    weight_NP = torch.zeros(3, 4, 4)
+    for label in range(3):
+        weight_NP[label, label] = 4.0
+    linear_layer = network[1]
+    assert isinstance(linear_layer, nn.Linear)
+    linear_layer.weight.data, linear_layer.bias.data = weight_NP.flatten(1), torch.zeros(3)
+    return FrozenClassifier(network, SPEC)
+
+
+def draw(number: int) -> Tensor:
+    return torch.rand(32, 1, 4, 4, generator=torch.Generator().manual_seed(number))
+
+
+def learnt(teacher: FrozenClassifier, real: tuple[Tensor, Tensor] | None = None, **keywords: Any) -> Distilled:
+    return distil(teacher, draw, linear(1), real, **{"steps": 200, "lr": 0.05, "seed": 3, **keywords})
+
+
+def test_divergence_is_the_kl_of_the_softened_answers() -> None:
+    student_BN, teacher_BN = torch.tensor([[0.0, 0.0], [1.0, 1.0]]), torch.tensor([[2 * torch.log(torch.tensor(3.0)), 0.0], [5.0, 5.0]])
+    # At temperature 2 the teacher says (3/4, 1/4), the student (1/2, 1/2).
+    expected = 4 * (0.75 * torch.log(torch.tensor(1.5)) + 0.25 * torch.log(torch.tensor(0.5)))
+    torch.testing.assert_close(divergence(student_BN, teacher_BN, 2.0), torch.tensor([float(expected), 0.0]))
+
+
+def test_a_student_learns_its_teacher(teacher: FrozenClassifier) -> None:
+    images_nCHW = torch.rand(500, 1, 4, 4, generator=torch.Generator().manual_seed(99))
+    label_n = images_nCHW[:, 0, :3].sum(dim=2).argmax(dim=1)
+    untrained = distil(teacher, draw, linear(1), (images_nCHW, label_n), steps=1, lr=1e-9)
+    assert untrained.agreement is not None
+    assert untrained.agreement < 0.6
+    found = learnt(teacher, (images_nCHW, label_n))
+    assert found.agreement_fresh > 0.97
+    assert found.agreement == found.accuracy  # the teacher knows the labels
+    assert found.accuracy is not None
+    assert found.accuracy > 0.97
+    as_bytes = (images_nCHW * 255).round().byte()
+    assert learnt(teacher, (as_bytes, label_n)).accuracy == pytest.approx(found.accuracy, abs=0.02)
+    assert not found.student.training
+
+
+def test_the_seed_decides_every_bit_and_nothing_else_moves(teacher: FrozenClassifier) -> None:
+    views = Augmentation(shift=1, noise=0.1)
+    images_nCHW, label_n = torch.rand(10, 1, 4, 4), torch.zeros(10, dtype=torch.long)
+    before = torch.get_rng_state()
+    frozen = {name: value.clone() for name, value in teacher.state_dict().items()}
+    first = learnt(teacher, views=views, steps=20).student.state_dict()
+    again = learnt(teacher, (images_nCHW, label_n), views=views, steps=20).student.state_dict()  # with real images at hand
+    other = learnt(teacher, views=views, steps=20, seed=4).student.state_dict()
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert any(not torch.equal(first[name], other[name]) for name in first)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(frozen[name], value) for name, value in teacher.state_dict().items())
+
+
+def test_every_step_is_told_and_shows_fresh_images(teacher: FrozenClassifier) -> None:
+    asked: list[int] = []
+    told: list[int] = []
+
+    def noting(number: int) -> Tensor:
+        asked.append(number)
+        return draw(number)
+
+    distil(teacher, noting, linear(1), steps=5, tell=lambda step, loss: told.append(step))
+    assert asked == list(range(15))  # five that train, ten that judge
+    assert told == [1, 2, 3, 4, 5]
+
+
+def test_mixtures_are_of_two_images() -> None:
+    """Image i is all i, so that a pixel tells where it comes from."""
+    level_B = torch.arange(64.0)
+    x_BCHW = level_B.view(64, 1, 1, 1).expand(64, 3, 16, 16)
+    boxed_BCHW = mixture(x_BCHW, Stream(0), boxes=True)
+    foreign_BHW = boxed_BCHW[:, 0] != level_B.view(64, 1, 1)
+    for image_CHW, foreign_HW in zip(boxed_BCHW, foreign_BHW, strict=True):
+        assert len(image_CHW[0][foreign_HW].unique()) <= 1  # of one other
+        rows_H, columns_W = foreign_HW.any(dim=1), foreign_HW.any(dim=0)
+        assert torch.equal(foreign_HW, rows_H[:, None] & columns_W)  # a box
+        assert max(int(rows_H.sum()), int(columns_W.sum())) <= 12
+    assert 0.02 < float(foreign_BHW.float().mean()) < 0.3
+    blended_BCHW = mixture(x_BCHW, Stream(0), boxes=False)
+    other_B = level_B[Stream(0).uniform(64).argsort()]
+    moved_B, distance_B = (blended_BCHW[:, 0, 0, 0] - level_B).abs(), (other_B - level_B).abs()
+    assert (moved_B <= distance_B / 2).all()
+    assert 0.15 < float(moved_B.sum() / distance_B.sum()) < 0.35  # a quarter
+    assert torch.equal(blended_BCHW.amin(dim=(1, 2, 3)), blended_BCHW.amax(dim=(1, 2, 3)))
+
+
+def test_a_hint_measures_mapped_unit_features() -> None:
+    """Both networks read the first pixels; the map begins as the identity."""
+
+    class First(nn.Module):
+        def __init__(self, features: int) -> None:
+            super().__init__()
+            self.features, self.head = features, nn.Linear(features, 3)
+
+        def forward(self, x_BCHW: Tensor) -> Tensor:
+            logits_BN: Tensor = self.head(x_BCHW.flatten(1)[:, : self.features])
+            return logits_BN
+
+    x_BCHW = torch.zeros(2, 1, 4, 4)
+    x_BCHW[0, 0, 0, :3] = torch.tensor([3.0, 4.0, 0.0])
+    x_BCHW[1, 0, 0, :3] = torch.tensor([0.0, 3.0, 4.0])
+    teacher, student = FrozenClassifier(First(3), SPEC), Classifier(First(2), SPEC)
+    hint = Hint(teacher, student)
+    with hint.reading():
+        teacher(x_BCHW)
+        student(x_BCHW)
+    # Unit features (0.6, 0.8, 0) of both; then (0, 0.6, 0.8) against (0, 1, 0).
+    assert float(hint.distance().detach()) == pytest.approx((0 + 0.4**2 + 0.8**2) / 2, abs=1e-6)
+    teacher(2 * x_BCHW)  # not noted
+    assert float(hint.distance().detach()) == pytest.approx(0.4, abs=1e-6)
+    assert [weight.shape for weight in hint.parameters()] == [(3, 2)]
+
+
+def test_hints_help_where_answers_say_little(teacher: FrozenClassifier) -> None:
+    """A teacher that answers all alike still teaches its features."""
+
+    def network(seed: int) -> nn.Module:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.Tanh(), nn.Linear(8, 3))
+
+    silent = network(5)
+    last = silent[-1]
+    assert isinstance(last, nn.Linear)
+    last.weight.data.zero_()
+    frozen = FrozenClassifier(silent, SPEC)
+
+    def distance(student: nn.Module) -> float:
+        hint = Hint(frozen, Classifier(student, SPEC))
+        with hint.reading(), torch.no_grad():
+            frozen(draw(99))
+            student(draw(99))
+            # What remains after the best linear map.
+            teacher_BD, student_BD = hint.read_BD
+            mapped_BD = student_BD @ torch.linalg.lstsq(student_BD, teacher_BD).solution
+            return float((mapped_BD - teacher_BD).square().mean())
+
+    without, with_hint = (distil(frozen, draw, network(6), steps=200, lr=0.02, features=weight).student.network for weight in (0.0, 1.0))
+    assert distance(with_hint) < 0.5 * distance(without)
+
+
+@pytest.fixture(scope="module")
+def inverted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished inversion of a real classifier: short, but its images are of all classes."""
+    path = tmp_path_factory.mktemp("inverted") / "run"
+    overrides = ["application.steps=50", "application.batch_size=20", "loss=natural"]
+    run(netinv_lightning.compose([*DATA, *FEW_STEPS, *overrides]), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def distilled(inverted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The command as a user gives it."""
+    overrides = ["application=distill", f"application.run={inverted}", "application.steps=120", "application.batch_size=25", *SMALL]
+    command = [sys.executable, "-m", "netinv_lightning.run", *overrides]
+    done = subprocess.run(command, cwd=tmp_path_factory.mktemp("cwd"), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "student  step 120/120" in done.stderr
+    return Path(done.stdout.splitlines()[-1])
+
+
+IMAGES = 30
+
+
+def rounds(inverted: Path, weight: float = 1.0, seed: int = 0) -> tuple[Adversary, Memory, Classifier]:
+    module = load_module(inversion_config(inverted), inverted)
+    assert isinstance(module, InversionModule)
+    memory = Memory(10, seed, CPU)
+    student = Classifier(load_zoo("mnist_mlp").network, module.classifier.spec)
+    return Adversary(module, memory, Augmentation(shift=1), weight, 4.0, every=5, seed=seed, images=IMAGES), memory, student.train()
+
+
+def test_rounds_fill_the_memory_and_leave_the_student_alone(inverted: Path) -> None:
+    adversary, memory, student = rounds(inverted)
+    before, state = torch.get_rng_state(), {name: value.clone() for name, value in student.state_dict().items()}
+    for step in range(6):
+        adversary(step, student)
+        assert len(memory) == (STEPS - BEGUN) * IMAGES * (1 + step // 5)
+    fresh_nCHW = adversary.fresh(student)
+    assert len(memory) == 2 * len(fresh_nCHW)
+    assert all(torch.equal(state[name], value) for name, value in student.state_dict().items())
+    assert student.training
+    assert all(weight.requires_grad for weight in student.parameters())
+    assert torch.equal(torch.get_rng_state(), before)
+    again, memory_again, student_again = rounds(inverted)
+    again(0, student_again)
+    again(5, student_again)
+    assert torch.equal(memory.images_nCHW, memory_again.images_nCHW)
+    assert torch.equal(fresh_nCHW, again.fresh(student_again))
+    other, memory_other, _ = rounds(inverted, seed=1)
+    other(0, student)
+    assert not torch.equal(memory.images_nCHW[: len(memory_other)], memory_other.images_nCHW)
+
+
+def test_rounds_show_other_pictures_than_the_generator_does(inverted: Path) -> None:
+    """Images of one class are less alike over rounds than from the generator, and the teacher knows what class they are to be."""
+    adversary, _, student = rounds(inverted, weight=0.0)
+    module = adversary.module
+    label_n = torch.full((IMAGES,), 3)
+    plain_nCHW = module.draw(module.conditioning.of_labels(label_n))
+    made = [adversary.fresh(student)[-IMAGES:] for _ in range(4)]
+    asked_B = torch.arange(IMAGES) % 10
+    of_rounds_nCHW = torch.cat([x_BCHW[asked_B == 3] for x_BCHW in made])
+    assert float(of_rounds_nCHW.var(dim=0).mean()) > 1.5 * float(plain_nCHW.var(dim=0).mean())
+    assert float((predicted(module.classifier, made[-1]) == asked_B).float().mean()) > 0.9
+
+
+def test_disagreement_is_sought(inverted: Path) -> None:
+    def disagreement(weight: float) -> float:
+        adversary, _, student = rounds(inverted, weight)
+        x_BCHW = adversary.fresh(student)[-IMAGES:]
+        return float(divergence(student.eval()(x_BCHW), adversary.module.classifier(x_BCHW), 4.0).detach().mean())
+
+    assert disagreement(3.0) > 1.2 * disagreement(0.0)
+
+
+def test_only_the_first_stage_is_forgotten(inverted: Path) -> None:
+    module = load_module(inversion_config(inverted), inverted)
+    generator = module.generators[0]
+    assert isinstance(generator, Generator)
+    before = {name: value.clone() for name, value in generator.state_dict().items()}
+    with torch.random.fork_rng():
+        forget_first_stage(generator)
+    changed = {name.partition(".")[0] for name, value in generator.state_dict().items() if not torch.equal(before[name], value)}
+    assert changed == {"stage1", "embedding"}
+
+
+def test_a_student_of_inverted_images_knows_more_than_one_of_noise(distilled: Path) -> None:
+    summary = json.loads((distilled / "summary.json").read_text())
+    assert summary[names.STUDENT_ACCURACY] > summary[names.noise_student("accuracy")] + 0.1
+    assert summary[names.STUDENT_AGREEMENT] > 0.2  # chance is 0.1; after 50 steps of inversion and 120 of learning
+    assert summary[names.noise_student("agreement")] < 0.15
+    assert summary[names.TEACHER_ACCURACY] > 0.98
+    assert json.loads((distilled / "status.json").read_text())["best_metric"] == summary[names.STUDENT_ACCURACY]
+    with (distilled / "distillation.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["network"] for row in rows] == ["student of inverted images", "student of noise (control)", "teacher"]
+    assert float(rows[0]["accuracy"]) == summary[names.STUDENT_ACCURACY]
+    assert rows[2]["agreement"] == "1.0"
+    assert names.STUDENT_LOSS in (distilled / "metrics.csv").read_text()
+    assert (distilled / "figures" / "taught.png").stat().st_size > 1000
+
+
+def test_the_kept_student_is_the_one_that_was_judged(distilled: Path) -> None:
+    student = load_carded(distilled / "student.safetensors", "classifier.path")
+    images_nCHW, label_n = ImageDataModule("mnist5k").test
+    summary = json.loads((distilled / "summary.json").read_text())
+    found_n, said_n = predicted(student, images_nCHW), predicted(load_zoo("mnist_cnn"), images_nCHW)
+    assert float((found_n == label_n).double().mean()) == summary[names.STUDENT_ACCURACY]
+    assert float((found_n == said_n).double().mean()) == summary[names.STUDENT_AGREEMENT]
+
+
+def test_a_student_can_be_asked_for_its_teachers_training_images(distilled: Path) -> None:
+    student, teacher = (
+        netinv_lightning.compose(["classifier=checkpoint", f"classifier.path={path}", "data=mnist5k"])
+        for path in (distilled / "student.safetensors", zoo_path("mnist_cnn"))
+    )
+    assert told_split(student) == told_split(teacher) == {"val_fraction": 0.0, "subset_size": None, "split_seed": 0}
+    check_comparable(student, ImageDataModule("mnist5k"))  # although it learnt from no real image
+
+
+def test_real_images_are_read_when_the_student_is_trained(inverted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without data the same student comes out, and what cannot be measured is said; with them training images are never read."""
+    application = ["application=distill", f"application.run={inverted}", *FEW]
+    monkeypatch.setattr("netinv_lightning.downstream.generator_rounds.STEPS", BEGUN + 1)
+
+    def refuse(self: ImageDataModule) -> Any:
+        raise AssertionError("training images were read")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ImageDataModule, "train", property(refuse, lambda self, split: None), raising=False)
+        with_data = run(netinv_lightning.compose(application), tmp_path / "with")
+    monkeypatch.setattr("netinv_lightning.applications.distill.open_test", lambda cfg, spec: (None, "no real data: not there"))
+    without = run(netinv_lightning.compose(application), tmp_path / "without")
+    first, second = (load_file(tmp_path / name / "student.safetensors") for name in ("with", "without"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert names.STUDENT_ACCURACY in with_data
+    assert not {names.STUDENT_ACCURACY, names.STUDENT_AGREEMENT, names.TEACHER_ACCURACY} & set(without)
+    assert without[names.STUDENT_AGREEMENT_FRESH] == with_data[names.STUDENT_AGREEMENT_FRESH]
+    assert "no real data: not there" in (tmp_path / "without" / "distillation.md").read_text()
+
+
+def test_a_run_without_a_generator_shows_what_it_kept(tmp_path: Path) -> None:
+    overrides = [*DATA, *FEW_STEPS, "method=gradient", "method.steps=3", "application.eval_samples=20", "application.keep_samples=20"]
+    run(netinv_lightning.compose(overrides), tmp_path / "run")
+    command = ["application=distill", f"application.run={tmp_path / 'run'}", *FEW]
+    metrics = run(netinv_lightning.compose(command), tmp_path / "distilled")
+    assert 0 <= metrics[names.STUDENT_AGREEMENT] <= 1
+    assert "20 images that the run kept" in (tmp_path / "distilled" / "distillation.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        (["application.steps=0"], r"application.steps=0: must be 1 or more"),
+        (["application.batch_size=1"], r"application.batch_size=1: must be 2 or more"),
+        (["application.lr=0"], r"application.lr=0.0: must be above 0"),
+        (["application.every=0"], r"application.every=0: must be 1 or more"),
+        (["application.features=-1"], r"application.features=-1.0: must be 0 or more"),
+        (["application.temperature=-1"], r"application.temperature=-1.0: must be above 0"),
+        (["augmentation.shift=-1"], r"augmentation.shift=-1.0: must be from 0 to 4096"),
+        (["+application.student.stages=[[8],[8],[8],[8],[8]]"], r"application.student=.*cannot be made: .*poolings leave nothing"),
+        (["application.student={_target_: torch.nn.Identity}"], r"application.student=.*Identity.*: "),
+        (["data=fashion_mnist"], r"data=fashion_mnist: the data of the run are mnist5k, and stay so; leave it out"),
+        (["application.run="], r"application.run: name the finished run whose images are used"),
+    ],
+)
+def test_wrong_input_is_told_in_one_line(inverted: Path, overrides: list[str], line: str) -> None:
+    with pytest.raises(InputError, match=line) as error:
+        make_application(netinv_lightning.compose(["application=distill", f"application.run={inverted}", *overrides]))
+    assert "\n" not in str(error.value)
+
+
+def test_a_run_must_be_named_and_done(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"application.run: name the finished run"):
+        make_application(netinv_lightning.compose(["application=distill"]))
+    with pytest.raises(InputError, match=r"nowhere: there is no such directory"):
+        make_application(netinv_lightning.compose(["application=distill", f"application.run={tmp_path / 'nowhere'}"]))

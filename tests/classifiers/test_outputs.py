@@ -1,0 +1,271 @@
+"""Which output of a network is its logits, and what is computed from it; networks that are awkward in one way each."""
+
+from __future__ import annotations
+
+import json
+from collections import namedtuple
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import netinv_lightning
+from netinv_lightning import metric_names as names
+from netinv_lightning.classifiers.frozen import Classifier, FrozenClassifier
+from netinv_lightning.data.specs import DataSpec
+from netinv_lightning.errors import InputError
+from tests.conftest import FEW_STEPS
+
+N = 4
+X = torch.rand(6, 1, 28, 28, generator=torch.Generator().manual_seed(1))
+Pair = namedtuple("Pair", "features scores")
+
+
+def spec(num_classes: int = N) -> DataSpec:
+    return DataSpec("own", num_classes, 1, 28, (0.2,), (0.4,), tuple(map(str, range(num_classes))))
+
+
+class Answer:
+    def __init__(self, logits: Tensor) -> None:
+        self.logits, self.attention = logits, None
+
+
+class Network(nn.Module):
+    """One convolution, one linear layer, and whatever `finish` makes of features and logits."""
+
+    def __init__(self, finish: Callable[[Tensor, Tensor], Any] = lambda f, z: z, classes: int = N) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.convolution, self.linear, self.finish = nn.Conv2d(1, 6, 5, 3), nn.Linear(6, classes), finish
+        nn.init.normal_(self.linear.weight, std=8)
+
+    def forward(self, x: Tensor) -> Any:
+        f = self.convolution(x).relu().mean((2, 3))
+        return self.finish(f, self.linear(f))
+
+
+def plain_logits(classes: int = N) -> Tensor:
+    return Network(classes=classes).eval()((X - 0.2) / 0.4).detach()
+
+
+def refusal(network: nn.Module, classes: int = N, **keys: Any) -> str:
+    with pytest.raises(InputError) as caught:
+        FrozenClassifier(network, spec(classes), **keys).check_gradient()
+    assert str(caught.value).startswith("classifier")
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("finish", "path"),
+    [
+        (lambda f, z: (f, z), "1"),
+        (lambda f, z: [z, f, None], "0"),
+        (lambda f, z: Pair(f, z), "scores"),
+        (lambda f, z: {"logits": z}, "logits"),
+        (lambda f, z: {"aux": z + 1, "logits": z}, "logits"),
+        (lambda f, z: Answer(z), "logits"),
+        (lambda f, z: (f, {"out": Answer(z)}), "1.out.logits"),
+        (lambda f, z: (z.argmax(1), z), "1"),
+        (lambda f, z: z[:, :, None, None], ""),
+    ],
+)
+def test_logits_are_found_in_what_a_network_returns(finish: Callable[..., Any], path: str) -> None:
+    frozen = FrozenClassifier(Network(finish), spec())
+    assert (frozen.output.name, frozen.output.kind) == (path, "logits")
+    logits_BN, features = frozen.logits_and_features(X)
+    torch.testing.assert_close(logits_BN, plain_logits())
+    torch.testing.assert_close(frozen.logits_from(features["penultimate"]), plain_logits())
+    assert f" {path} is used" in frozen.output.describe("Network") if path else frozen.output.describe("Network") == ""
+
+
+def test_several_candidates_must_be_named() -> None:
+    both = Network(lambda f, z: {"a": z, "b": {"c": 2 * z}})
+    assert "a [B, 4], b.c [B, 4], several of shape [B, 4]" in refusal(both)
+    assert "classifier.output=b.d: Network has no such output; it returns a [B, 4], b.c [B, 4]" in refusal(both, output="b.d")
+    torch.testing.assert_close(FrozenClassifier(both, spec(), output="b.c")(X), 2 * plain_logits())
+    assert "none of shape [B, 5]" in refusal(both, classes=5)
+    assert "no floating-point tensor" in refusal(Network(lambda f, z: z.argmax(1)))
+
+
+@pytest.mark.parametrize(
+    ("finish", "kind"),
+    [
+        (lambda f, z: z.softmax(1), "probabilities"),
+        (lambda f, z: z.double().softmax(1).half(), "probabilities"),
+        (lambda f, z: z.exp() / z.exp().sum(1, keepdim=True), "probabilities"),
+        (lambda f, z: z.log_softmax(1), "log_probabilities"),
+        (lambda f, z: z.sigmoid(), "sigmoid"),
+        (lambda f, z: z.exp(), "logits"),  # positive, but no probabilities
+        (lambda f, z: z / 1000 + 0.5, "logits"),  # in [0, 1], but no probabilities
+        (lambda f, z: -z.exp(), "logits"),
+    ],
+)
+def test_probabilities_are_recognised_and_inverted_through_the_logarithm(finish: Callable[..., Any], kind: str) -> None:
+    network = Network(finish)
+    with torch.no_grad():
+        network.linear.weight.div_(8)
+        expected = network((X - 0.2) / 0.4).float()
+    frozen = FrozenClassifier(network, spec())
+    assert frozen.output.kind == kind
+    found, tolerance = frozen(X), 5e-3 if expected.dtype != network(X).dtype else 1e-5
+    if kind.endswith("probabilities"):
+        p = expected if kind == "probabilities" else expected.exp()
+        torch.testing.assert_close(found.softmax(1), p, rtol=tolerance, atol=tolerance)
+    else:
+        torch.testing.assert_close(found.sigmoid() if kind == "sigmoid" else found, expected, rtol=1e-4, atol=1e-5)
+    assert (kind == "logits") == (frozen.output.describe("Network") == "")
+
+
+def test_the_logarithm_gives_a_gradient_where_softmax_is_saturated() -> None:
+    frozen = FrozenClassifier(Network(lambda f, z: (3 * z).softmax(1)), spec())
+    x_BCHW = X.clone().requires_grad_()
+    (frozen(x_BCHW).softmax(1)[:, 0] + 1e-30).log().sum().backward()
+    assert frozen.output.kind == "probabilities"
+    assert bool((x_BCHW.grad.flatten(1).abs().amax(1) > 1e-3).all())
+
+
+def test_the_kind_of_output_can_be_named() -> None:
+    softmax = Network(lambda f, z: z.softmax(1))
+    torch.testing.assert_close(FrozenClassifier(softmax, spec(), output_kind="logits")(X), plain_logits().softmax(1))
+    assert "classifier.output_kind=odds: must be one of auto, logits" in refusal(softmax, output_kind="odds")
+
+
+@pytest.mark.parametrize("finish", [lambda f, z: z, lambda f, z: z.squeeze(1), lambda f, z: (f, z.squeeze())])
+def test_one_number_is_the_logit_of_the_positive_class(finish: Callable[..., Any]) -> None:
+    z_B1 = plain_logits(1)
+    for last, kind in ((finish, "logits"), (lambda f, z: finish(f, z.sigmoid()), "sigmoid")):
+        frozen = FrozenClassifier(Network(last, 1), spec(2))
+        assert (frozen.output.single, frozen.output.kind) == (True, kind)
+        torch.testing.assert_close(frozen(X).softmax(1)[:, 1], z_B1[:, 0].sigmoid(), rtol=1e-4, atol=1e-6)
+        assert frozen(X[:1]).shape == (1, 2)
+        assert "class 1 is the positive class" in frozen.output.describe("Network")
+    torch.testing.assert_close(FrozenClassifier(Network(finish, 1), spec(2))(X), torch.cat([0 * z_B1, z_B1], 1))
+
+
+@pytest.mark.parametrize("error", [KeyError("scale"), AttributeError("x"), NotImplementedError("x"), Exception("a\nb"), IndexError()])
+def test_whatever_a_network_raises_is_one_line_that_names_it(error: Exception) -> None:
+    def fail(f: Tensor, z: Tensor) -> Tensor:
+        raise error
+
+    line = refusal(Network(fail))
+    assert (
+        f"Network cannot be called with images of shape [B, 1, 28, 28] (classifier.channels, classifier.image_size): {type(error)}"[:60]
+        in line
+    )
+    assert type(error).__name__ in line
+
+
+def test_networks_that_no_inversion_can_use_are_refused() -> None:
+    class Second(Network):
+        def forward(self, x: Tensor, scale: float) -> Tensor:
+            return super().forward(x) * scale
+
+    class Rounded(Network):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward((x * 255).round() / 255)
+
+    class Cast(Network):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x.to(torch.uint8).float())
+
+    assert "missing 1 required positional argument: 'scale'" in refusal(Second())
+    assert "no gradient reaches the pixels through Rounded (the gradient is zero)" in refusal(Rounded())
+    assert "no gradient reaches the pixels through Cast" in refusal(Cast())
+    assert "returns NaN or infinity" in refusal(Network(lambda f, z: z / 0))
+
+
+class Viewing(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.convolution, self.linear = nn.Conv2d(channels, 3, 3, 3), nn.Linear(243, N)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(self.convolution(x).relu().view(len(x), -1))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_network_that_needs_contiguous_memory_gets_it(channels: int) -> None:
+    own = DataSpec("own", N, channels, 28, (0.2,) * channels, (0.4,) * channels, tuple("abcd"))
+    frozen = FrozenClassifier(Viewing(channels), own)
+    x_BCHW = torch.rand(3, channels, 28, 28)
+    before = frozen(x_BCHW)
+    parent = nn.ModuleList([frozen, Classifier(frozen.network, own, like=frozen)]).to(memory_format=torch.channels_last)
+    for classifier in parent:
+        assert torch.equal(classifier(x_BCHW.to(memory_format=torch.channels_last)), before)
+    assert not FrozenClassifier(nn.Sequential(nn.Conv2d(1, N, 28), nn.Flatten()), spec()).contiguous
+
+
+def test_the_penultimate_features_of_a_convolutional_head_are_pooled() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 6, 3, 2), nn.ReLU(), nn.Conv2d(6, N, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    frozen = FrozenClassifier(network, spec())
+    logits_BN, features = frozen.logits_and_features(X)
+    torch.testing.assert_close(features["penultimate"], network[:2]((X - 0.2) / 0.4).mean((2, 3)))
+    torch.testing.assert_close(frozen.logits_from(features["penultimate"]), logits_BN)
+    frozen.check_cut("penultimate")
+    network[2] = nn.Conv2d(6, N, 3)  # sees neighbours: the pooled features do not determine the logits
+    with pytest.raises(InputError, match="do not come from this layer alone"):
+        FrozenClassifier(network, spec()).check_cut("penultimate")
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_weights_of_another_precision_give_float_logits(dtype: torch.dtype) -> None:
+    logits_BN = FrozenClassifier(Network().to(dtype), spec())(X)
+    assert logits_BN.dtype == torch.promote_types(dtype, torch.float32)
+    torch.testing.assert_close(logits_BN.float(), plain_logits(), rtol=0.1, atol=0.5)
+
+
+def test_wrapped_and_lazy_networks_are_unwrapped() -> None:
+    compiled = nn.Module()  # as torch.compile wraps a network, without its cost
+    compiled._orig_mod = Network()
+    for network in (nn.DataParallel(Network()), compiled):
+        frozen = FrozenClassifier(network, spec(), ["linear"])
+        torch.testing.assert_close(frozen(X), plain_logits())
+    lazy = FrozenClassifier(nn.Sequential(nn.Flatten(), nn.LazyLinear(8), nn.ReLU(), nn.LazyLinear(N)), spec())
+    assert lazy.feature_dims == {"penultimate": 8}
+    scripted = torch.jit.trace(Network().eval(), X)
+    torch.testing.assert_close(FrozenClassifier(scripted, spec(), ())(X), plain_logits())
+    assert "features cannot be recorded inside a TorchScript network" in refusal(scripted)
+
+
+@pytest.mark.parametrize(
+    ("network", "classes"),
+    [(Network(lambda f, z: (f, z.sigmoid().squeeze(1)), 1), 2), (Viewing(1), N)],
+    ids=["one probability in a tuple", "view"],
+)
+def test_awkward_networks_are_inverted_and_given_back(network: nn.Module, classes: int, tmp_path: Path) -> None:
+    network.linear.eval()  # a part of it, which stays in evaluation mode
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    modes = [module.training for module in network.modules()]
+    result = netinv_lightning.invert(network, classes, 1, 28, overrides=FEW_STEPS, run_dir=tmp_path / "run")
+    assert 0 <= result.metrics[names.INVERSION_ACCURACY] <= 1
+    assert result.sample([0, 1]).shape == (2, 1, 28, 28)
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+    assert [module.training for module in network.modules()] == modes
+    record = json.loads((tmp_path / "run" / "environment.json").read_text())["classifier"]
+    assert record == result.classifier.record()
+    assert (record["mean"], record["normalisation_from"]) == ([0.0], "none")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"num_classes": 1}, "num_classes=1: must be a whole number from 2"),
+        ({"num_classes": 2.0}, "num_classes=2.0: must be a whole number"),
+        ({"channels": 2}, "channels=2: must be 1 or 3"),
+        ({"channels": 3}, "cannot be called with images of shape [B, 3, 28, 28]"),
+        ({"image_size": 8}, "image_size=8: must be a whole number from 28 to 64"),
+        ({"mean": [0.5, 0.5]}, "classifier.mean=[0.5, 0.5]"),
+        ({"std": ["a"]}, "std=['a']: must be 1 numbers each"),
+        ({"network": len}, "network: is a builtin_function_or_method; must be a torch.nn.Module"),
+    ],
+)
+def test_wrong_arguments_of_invert_are_one_line(arguments: dict[str, Any], said: str) -> None:
+    given: dict[str, Any] = {"network": Network(), "num_classes": N, "channels": 1, "image_size": 28, "overrides": FEW_STEPS}
+    with pytest.raises(InputError) as caught:
+        netinv_lightning.invert(**{**given, **arguments})
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)

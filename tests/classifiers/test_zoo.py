@@ -1,0 +1,145 @@
+"""The zoo: weights, cards and what the cards state (A7-3, A7-4; design 4 "Zoo")."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections import Counter
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
+
+from netinv_lightning.classifiers import zoo
+from netinv_lightning.classifiers.build import load_classifier, load_zoo
+from netinv_lightning.classifiers.checkpoints import sha256
+from netinv_lightning.classifiers.frozen import FrozenClassifier
+from netinv_lightning.config.schema import CONF, register
+from netinv_lightning.data import datasets as sources
+from netinv_lightning.data.specs import SPECS
+from netinv_lightning.errors import InputError
+
+ROOT = os.environ.get("NETINV_DATA", "")
+PLACES = {"mnist": "MNIST/raw", "fashion_mnist": "FashionMNIST/raw", "svhn_head": "test_32x32.head.mat", "cifar10": "cifar-10-batches-py"}
+FLOORS = {"mnist_cnn": 0.990, "fashion_mnist_cnn": 0.910, "svhn_head_cnn": 0.850, "cifar10_cnn": 0.880}
+NAMES = zoo.zoo_names()
+
+
+def card(name: str) -> dict:
+    return json.loads((zoo.ZOO / f"{name}.json").read_text())
+
+
+def config(*overrides: str) -> DictConfig:
+    register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("config", overrides=list(overrides))
+
+
+@cache
+def held_out(data: str) -> tuple[Tensor, Tensor]:
+    return sources.LOADERS[data](Path(ROOT), False)
+
+
+def accuracy(classifier: FrozenClassifier, images: Tensor, labels: Tensor) -> float:
+    classifier = classifier.to(memory_format=torch.channels_last)
+    right = 0
+    with torch.inference_mode():
+        for x_BCHW, y_B in zip(images.split(125), labels.split(125), strict=True):
+            right += int((classifier(x_BCHW.contiguous(memory_format=torch.channels_last).float() / 255).argmax(dim=1) == y_B).sum())
+    return right / len(labels)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_classifier_fits_its_card_and_loads(name: str) -> None:
+    stated = card(name)
+    assert stated["sha256"] == sha256(zoo.ZOO / f"{name}.safetensors")
+    assert stated["name"] == name
+    assert stated["data"] == SPECS[stated["data"]["name"]].as_dict()
+    classifier = load_zoo(name)
+    assert sum(parameter.numel() for parameter in classifier.parameters()) == stated["parameters"]
+    assert all(bool(tensor.isfinite().all()) for tensor in classifier.state_dict().values())
+    spec = classifier.spec
+    logits_BN, features = classifier.logits_and_features(torch.rand(3, spec.channels, spec.image_size, spec.image_size))
+    assert logits_BN.shape == (3, spec.num_classes)
+    assert features["penultimate"].shape[0] == 3
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_card_states_the_recipe_of_its_experiment(name: str) -> None:
+    stated, cfg = card(name), config(f"+experiment=zoo/{name}")
+    trained, data = (OmegaConf.to_container(cfg[group], resolve=True) for group in ("recipe", "data"))
+    assert Path(cfg.application.save_as).stem == name
+    assert (stated["seed"], stated["data"]["name"], stated["network"]) == (
+        cfg.seed,
+        data["name"],
+        OmegaConf.to_container(cfg.classifier.network),
+    )
+    recipe = {**data, **trained}
+    assert stated["recipe"] == {key: recipe[key] for key in stated["recipe"]}
+    assert {"epochs", "optimizer", "lr", "weight_decay", "l1", "label_smoothing", "batch_size", "shift", "flip"} <= set(stated["recipe"])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_stated_accuracy_is_reproduced_on_the_test_split(name: str) -> None:
+    data = card(name)["data"]["name"]
+    if not ROOT:
+        pytest.skip("NETINV_DATA is not set: it names the folder of the real data sets")
+    if not (Path(ROOT) / PLACES[data]).exists():
+        pytest.skip(f"NETINV_DATA={ROOT} holds no {data}")
+    images, labels = held_out(data)
+    assert card(name)["test_images"] == len(labels)
+    assert accuracy(load_zoo(name), images, labels) == pytest.approx(card(name)["test_accuracy"], abs=5e-4)
+
+
+@pytest.mark.parametrize("name", [name for name in FLOORS if name in NAMES])
+def test_the_papers_cnns_state_no_less_than_their_floor(name: str) -> None:
+    assert card(name)["test_accuracy"] >= FLOORS[name]
+
+
+def test_the_zoo_is_small_and_holds_nothing_without_a_card() -> None:
+    files = [path for path in zoo.ZOO.iterdir() if path.suffix != ".partial"]
+    assert {path.suffix for path in files} == {".safetensors", ".json"}
+    assert set(Counter(path.stem for path in files).values()) == {2}
+    assert sum(path.stat().st_size for path in files) <= 16 * 2**20
+
+
+def test_classifiers_of_one_data_set_differ_in_architecture_and_seed() -> None:
+    cards = [card(name) for name in NAMES]
+    for key in ("seed", "network"):
+        value = [(stated["data"]["name"], stated[key] if key == "seed" else stated[key]["_target_"]) for stated in cards]
+        assert len(set(value)) == len(value)
+
+
+def test_the_default_classifier_is_the_data_sets_cnn_and_needs_no_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sources, "torchvision_set", lambda *args, **kwargs: pytest.fail("the data set was opened (A1-16)"))
+    monkeypatch.setenv("NETINV_DATA", str(tmp_path))
+    classifier = load_classifier(config("data=mnist"))
+    assert classifier.spec == SPECS["mnist"]
+    stored, loaded = load_zoo("mnist_cnn").state_dict(), classifier.state_dict()
+    assert all(torch.equal(stored[name], loaded[name]) for name in stored)
+
+
+def test_what_the_zoo_does_not_hold_is_one_line_with_the_nearest_name() -> None:
+    for call in (lambda: load_zoo("mnist_cn"), lambda: load_classifier(config("classifier.zoo=mnist_cn"))):
+        with pytest.raises(InputError, match=r"^classifier\.zoo=mnist_cn: .*did you mean 'mnist_cnn'\?$"):
+            call()
+
+
+def test_a_damaged_zoo_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for suffix in (".safetensors", ".json"):
+        shutil.copy(zoo.ZOO / f"mnist_cnn{suffix}", tmp_path)
+    monkeypatch.setattr(zoo, "ZOO", tmp_path)
+    weights = tmp_path / "mnist_cnn.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-3] ^= 4
+    weights.write_bytes(content)
+    with pytest.raises(InputError, match="damaged"):
+        load_zoo("mnist_cnn")
+    (tmp_path / "mnist_cnn.json").unlink()
+    with pytest.raises(InputError, match=r"^classifier\.zoo=mnist_cnn: its card is missing"):
+        load_zoo("mnist_cnn")

@@ -1,0 +1,143 @@
+"""Which values each key allows: every numeric key has a rule, the names are those of the registries, and bounds hold."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from dataclasses import fields
+from typing import Any, get_args, get_type_hints
+
+import pytest
+
+import netinv_lightning
+from netinv_lightning.config import ranges as config_values
+from netinv_lightning.config.application_schema import APPLICATION_KEYS
+from netinv_lightning.config.ranges import RULES, TERM_OPTIONS, WITH_LAYERS, Names, rule_of
+from netinv_lightning.config.schema import METHOD_KEYS, Config, Garbage
+from netinv_lightning.errors import InputError
+
+
+def _schemas() -> Iterator[type]:
+    hints = get_type_hints(Config)
+    yield Config
+    yield from (hints[field.name] for field in fields(Config) if hasattr(hints[field.name], "__dataclass_fields__"))
+    yield from (*APPLICATION_KEYS.values(), *METHOD_KEYS.values(), Garbage)
+
+
+def _types(hint: Any) -> set[Any]:
+    inside = [kind for part in get_args(hint) for kind in _types(part)]
+    return {hint, *inside}
+
+
+def test_every_numeric_key_has_a_rule() -> None:
+    numeric = [
+        (schema, name) for schema in _schemas() for name, hint in get_type_hints(schema).items()
+        if _types(hint) & {int, float} and not any(get_args(part) and part.__origin__ is dict for part in _types(hint) if get_args(part))
+    ]  # fmt: skip
+    assert len(numeric) > 100
+    assert [f"{schema.__name__}.{name}" for schema, name in numeric if rule_of(schema, name) is None] == []
+
+
+def test_every_rule_is_of_a_key_and_allows_its_default() -> None:
+    for schema, rules in RULES.items():
+        known = {field.name for field in fields(schema)}
+        assert set(rules) <= known, schema
+    for schema in _schemas():
+        defaults = schema()
+        for field in fields(schema):
+            rule, value = rule_of(schema, field.name), getattr(defaults, field.name)
+            if rule is None or value is None or str(value).startswith("${"):
+                continue
+            for entry in value if isinstance(value, list) else [value]:
+                assert rule.fault(entry) == "", (schema, field.name, entry)
+
+
+def test_names_are_those_of_the_registries() -> None:
+    from netinv_lightning.applications import approach, audit
+    from netinv_lightning.config.schema import Conditioning, GradientMethod, Interpret, Logger, Measure, Perturbation
+    from netinv_lightning.evaluation import baselines as controls
+    from netinv_lightning.evaluation import measurement
+    from netinv_lightning.interpretation import study
+    from netinv_lightning.inversion import conditioning, perturbation
+    from netinv_lightning.inversion.methods import gradient as pixels
+    from netinv_lightning.ood.detectors import garbage
+    from netinv_lightning.ood.garbage import source
+    from netinv_lightning.tracking import loggers as tracking
+    from netinv_lightning.tracking import wandb_run
+
+    homes = {
+        (Conditioning, "mode"): conditioning.MODES,
+        (Conditioning, "matrix"): conditioning.MATRICES,
+        (Perturbation, "norm"): perturbation.NORMS,
+        (Perturbation, "direction"): perturbation.DIRECTIONS,
+        (GradientMethod, "parametrisation"): pixels.PARAMETRISATIONS,
+        (Measure, "metrics"): measurement.ALL,
+        (Measure, "controls"): controls.CONTROLS,
+        (Interpret, "analyses"): study.STUDIES,
+        (Logger, "name"): tracking.LOGGERS,
+        (Logger, "mode"): wandb_run.MODES,
+        (APPLICATION_KEYS["audit"], "attacks"): audit.ATTACKS,
+        (APPLICATION_KEYS["audit"], "effort"): audit.EFFORTS,
+        (APPLICATION_KEYS["approach"], "target"): approach.KEYS,
+        (Garbage, "source"): source.SOURCES,
+        (Garbage, "score"): garbage.SCORES,
+    }
+    for (schema, key), names in homes.items():
+        rule = rule_of(schema, key)
+        assert isinstance(rule, Names)
+        assert rule.names == tuple(names), key
+
+
+def test_terms_and_options_are_those_of_the_objective() -> None:
+    from netinv_lightning.inversion.objective import TERMS
+
+    options = {name: list(inspect.signature(term).parameters)[1:] for name, term in TERMS.items()}
+    assert options == {name: [*rules, *(["layers"] if name in WITH_LAYERS else [])] for name, rules in TERM_OPTIONS.items()}
+
+
+REFUSED = {
+    "seed=-1": "seed=-1: must be from 0 to 4294967295",
+    "seed=4294967296": "seed=4294967296: must be from 0 to 4294967295",
+    "recipe.seed=-1": "recipe.seed=-1: must be from 0 to 4294967295",
+    "data.split_seed=4294967296": "data.split_seed=4294967296: must be from 0 to 4294967295",
+    "interpret.embedding_seeds=[0,-1]": "interpret.embedding_seeds=-1: must be from 0 to 4294967295",
+    "application.betas=[0.5,1]": "application.betas=1.0: must be from 0 to below 1",
+    "application.betas=[0.5]": "application.betas=[0.5]: must be the two decay rates of Adam, such as [0.5,0.99]",
+    "application.weight_decay=-1": "application.weight_decay=-1.0: must be 0 or more",
+    "application.warmup=-1": "application.warmup=-1: must be 0 or more",
+    "application.final_lr=1.5": "application.final_lr=1.5: must be from 0 to 1",
+    "application.lr=nan": "application.lr=nan: must be a finite number",
+    "recipe.momentum=-0.1": "recipe.momentum=-0.1: must be from 0 to 1",
+    "recipe.lr=-1": "recipe.lr=-1.0: must be above 0",
+    "conditioning.temperature=inf": "conditioning.temperature=inf: must be a finite number",
+    "classifier.mean=[nan]": "classifier.mean=nan: must be a finite number",
+    "classifier.std=[0]": "classifier.std=0.0: must be above 0",
+    "classifier.channels=4": "classifier.channels=4: must be 1 (gray) or 3 (RGB); other images can be neither drawn nor generated",
+    "classifier=cnn +classifier.network.slope=-inf": "classifier.network.slope=-inf: must be a finite number",
+    "+trainer.gradient_clip_val=nan": "trainer.gradient_clip_val=nan: must be a finite number",
+    "+loss.ce.label_smoothing=nan": "loss.ce.label_smoothing=nan: must be",
+    "+loss.ce.label_smoothing=true": "loss.ce.label_smoothing=True: must be a number",
+    "+loss.cosine.absolute=2": "loss.cosine.absolute=2: must be true or false",
+    "application.keep_samples=0": "application.keep_samples=0: must be 1 or more",
+    "application.grid_columns=100000": "application.grid_columns=100000: must be 50 or less;",
+    "classifier.num_classes=1000000000": "classifier.num_classes=1000000000: must be 100000 or less;",
+    "application.eval_samples=1000000000000": "application.eval_samples=1000000000000: must be 10000000 or less;",
+    "application.steps=1000000000": "application.steps=1000000000: must be 10000000 or less;",
+    "generator.latent_dim=1000000": "generator.latent_dim=1000000: must be 16384 or less;",
+    "generator.image_widths=[24,0]": "generator.image_widths=0: must be 1 or more",
+    "application.name=inverts": "application.name=inverts: did you mean 'invert'?",
+}
+
+
+@pytest.mark.parametrize("override", REFUSED)
+def test_value_out_of_range_is_refused(override: str) -> None:
+    with pytest.raises(InputError) as refused:
+        netinv_lightning.compose(override.split())
+    assert str(refused.value).startswith(REFUSED[override])
+
+
+def test_seeds_of_all_generators_are_in_range() -> None:
+    largest = config_values.LARGEST_SEED
+    assert netinv_lightning.compose([f"seed={largest - 2}", "n_generators=3"]).seed == largest - 2
+    with pytest.raises(InputError, match=rf"^seed={largest - 1}: the 3 generators have the seeds"):
+        netinv_lightning.compose([f"seed={largest - 1}", "n_generators=3"])

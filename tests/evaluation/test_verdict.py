@@ -1,0 +1,244 @@
+"""The verdict's ladder, the diagnosis, and nearness to training images, on numbers and images whose answer is known."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import DictConfig
+
+import netinv_lightning
+from netinv_lightning import metric_names as names
+from netinv_lightning.evaluation.verdict import (
+    ADVERSARIAL,
+    CLASS_TYPICAL,
+    NO_INVERSION,
+    NOT_TOLD,
+    TRAINING_LIKE,
+    Case,
+    Finding,
+    diagnose,
+    judge,
+)
+from netinv_lightning.metrics.memorisation import memorisation
+from netinv_lightning.run import run
+
+Compose = Callable[..., DictConfig]
+GRADIENT = ["method=gradient", "application.eval_samples=32", "application.keep_samples=32", "application.grid_columns=1"]
+QUIET = ["application.grid_every=1000", "application.checkpoint_every=1000", "application.keep_samples=16"]
+
+HEALTHY = {
+    names.INVERSION_ACCURACY: 0.99,
+    names.INVERSION_KL: 0.33,
+    names.INTRA_CLASS_COSINE: 0.8,
+    names.TRANSFER_ACCURACY: 0.9,
+    names.class_accuracy("0"): 0.98,
+    names.excess("orthogonality"): 0.09,
+}
+WEIGHT = {"kl": 1.0, "ce": 1.0, "cosine": 1.0, "orthogonality": 1.0}
+KEYS = {"application.steps": 400, "generator.dropout": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "transfer", "name", "margin"),
+    [
+        (0.10, 0.9, NO_INVERSION, 0.10 - 0.55),  # half way from 0.1 to 1
+        (0.54, 0.9, NO_INVERSION, 0.54 - 0.55),
+        (0.99, 0.30, ADVERSARIAL, 0.30 - 0.54),  # half way from 0.1 to the ceiling of 0.98
+        (0.99, 0.53, ADVERSARIAL, 0.53 - 0.54),
+        (0.99, 0.55, CLASS_TYPICAL, 0.55 - 0.54),
+    ],
+)
+def test_ladder(accuracy: float, transfer: float, name: str, margin: float) -> None:
+    verdict = judge({names.INVERSION_ACCURACY: accuracy, names.TRANSFER_ACCURACY: transfer}, num_classes=10, ceiling=0.98)
+    assert verdict.name == name
+    assert verdict.evidence[-1].margin == pytest.approx(margin)
+    assert verdict.as_dict()["evidence"][-1]["margin"] == pytest.approx(margin)
+    assert f"{abs(margin):.3f} {'above' if margin > 0 else 'below'}" in verdict.line
+
+
+def test_threshold_follows_ceiling_and_number_of_classes() -> None:
+    metrics = {names.INVERSION_ACCURACY: 0.9, names.TRANSFER_ACCURACY: 0.45}
+    assert judge(metrics, 10, ceiling=0.76).name == CLASS_TYPICAL  # 0.43
+    assert judge(metrics, 10).name == ADVERSARIAL  # the ceiling is unknown, so 1
+    assert judge(metrics, 100).name == ADVERSARIAL  # 0.505
+    assert judge({**metrics, names.INVERSION_ACCURACY: 0.74}, 2, ceiling=1.0).name == NO_INVERSION  # 0.75 of two classes
+
+
+def test_what_was_not_tested_is_said() -> None:
+    alone = judge({names.INVERSION_ACCURACY: 0.99}, 10)
+    assert alone.name == NOT_TOLD
+    assert "application.verifiers" in alone.line
+    blind = judge({names.INVERSION_ACCURACY: 0.99, names.TRANSFER_ACCURACY: 0.9}, 10, ceiling=0.15)
+    assert blind.name == NOT_TOLD
+    assert "reach 0.15 on real images" in blind.line
+    typical = judge(HEALTHY, 10)
+    assert typical.name == CLASS_TYPICAL
+    assert "training-like" in typical.not_tested[0]
+    assert "not tested" in typical.line
+
+
+@pytest.mark.parametrize(
+    ("low", "p_value", "name"), [(0.05, 0.001, TRAINING_LIKE), (-0.01, 0.001, CLASS_TYPICAL), (0.05, 0.2, CLASS_TYPICAL)]
+)
+def test_training_like_needs_interval_and_random_splits(low: float, p_value: float, name: str) -> None:
+    verdict = judge({**HEALTHY, names.MEMORISATION_GAP_LOW: low, names.MEMORISATION_GAP_P_VALUE: p_value}, 10)
+    assert verdict.name == name
+    assert verdict.not_tested == ()
+    assert [rung.passed for rung in verdict.evidence] == [True, True, name == TRAINING_LIKE]
+
+
+def test_no_diagnosis_of_healthy_numbers() -> None:
+    assert diagnose(Case(HEALTHY, 10, WEIGHT, 0.98, KEYS)) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "failure", "metric", "threshold", "settings"),
+    [
+        (
+            {names.INTRA_CLASS_COSINE: 0.99}, "mode collapse", names.INTRA_CLASS_COSINE, 0.98,
+            ("loss.cosine.weight=3", "generator.dropout=0.3"),
+        ),
+        (
+            {names.class_accuracy("7"): 0.2}, "label mismatch", names.class_accuracy("7"), 0.5,
+            ("loss.ce.weight=3", "application.steps=800"),
+        ),
+        (
+            {names.INVERSION_ACCURACY: 0.3}, "label mismatch", names.INVERSION_ACCURACY, 0.55,
+            ("loss.ce.weight=3", "application.steps=800"),
+        ),
+        ({names.TRANSFER_ACCURACY: 0.3}, "noise", names.TRANSFER_ACCURACY, 0.54, ("loss=natural",)),
+        (
+            {names.INTRA_CLASS_COSINE: 0.4}, "over-diversity", names.INTRA_CLASS_COSINE, 0.5,
+            ("loss.cosine.weight=0.1", "loss.orthogonality.weight=0.1", "generator.dropout=0.05"),
+        ),
+        ({names.INVERSION_KL: 0.7}, "KL against CE", names.INVERSION_KL, math.log(2), ("loss.ce.weight=0.5", "conditioning.vectors=hot")),
+        (
+            {names.excess("orthogonality"): 0.01}, "orthogonality at its floor", names.excess("orthogonality"), 0.02,
+            ("loss.orthogonality.weight=0",),
+        ),
+    ],
+)  # fmt: skip
+def test_each_failure_is_named(change: dict[str, float], failure: str, metric: str, threshold: float, settings: tuple[str, ...]) -> None:
+    (finding,) = diagnose(Case({**HEALTHY, **change}, 10, WEIGHT, 0.98, KEYS))
+    assert (finding.failure, finding.metric, finding.value, finding.settings) == (failure, metric, change[metric], settings)
+    assert finding.threshold == pytest.approx(threshold)
+    assert all(word in finding.line for word in (failure, metric, *settings))
+    _settings_change_the_config(finding)
+
+
+def test_a_term_that_is_missing_is_added() -> None:
+    (finding,) = diagnose(Case({**HEALTHY, names.INTRA_CLASS_COSINE: 1.0}, 10, {"ce": 1.0}, 0.98))
+    assert finding.settings == ("'+loss.cosine={weight: 1}'",)
+    cfg = netinv_lightning.compose(["loss=ce_only", finding.settings[0].strip("'")])
+    assert cfg.loss.cosine.weight == 1
+
+
+def test_failures_of_terms_need_the_terms() -> None:
+    metrics = {**HEALTHY, names.INVERSION_KL: 2.0, names.excess("orthogonality"): 0.0}
+    assert diagnose(Case(metrics, 10, {"ce": 1.0, "kl": 0.0, "orthogonality": 0.0})) == []
+    assert diagnose(Case({}, 10, WEIGHT)) == []  # what was not measured is not judged
+
+
+def test_equal_weights_are_never_called_kl_against_ce() -> None:
+    """With weights of 1 each the objective's least is at Q = (P + one-hot) / 2, whose KL from P is below ln 2."""
+    p_nN = torch.randn(1000, 10, generator=torch.Generator().manual_seed(0)).double().mul(3).softmax(dim=1)
+    q_nN = (p_nN + torch.nn.functional.one_hot(p_nN.argmax(dim=1), 10)) / 2
+    kl_n = (p_nN * (p_nN / q_nN).log()).sum(dim=1)
+    assert float(kl_n.max()) < math.log(2)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "failures", "verdict"),
+    [
+        (  # nothing but cross-entropy, one label a class, no randomness but the latents
+            ["loss=ce_only", "conditioning=label", "generator=small", "generator.dropout=0", "application.steps=60",
+             "application.batch_size=32", "application.eval_samples=200", *QUIET],
+            {"mode collapse"}, ADVERSARIAL,
+        ),
+        ([], {"label mismatch", "mode collapse"}, NO_INVERSION),  # 8 steps: every image is the same still
+        ([*GRADIENT, "method.steps=20", "loss=ce_only"], {"noise"}, ADVERSARIAL),
+        ([*GRADIENT, "method.steps=20", "loss.orthogonality.weight=300"], {"over-diversity", "label mismatch"}, NO_INVERSION),
+        ([*GRADIENT, "method.steps=20", "loss.ce.weight=30"], {"KL against CE"}, ADVERSARIAL),
+        (  # logits as features: 32 images in 10 dimensions
+            [*GRADIENT, "method.steps=100", "loss.orthogonality.weight=100", "loss.cosine.weight=0", "classifier.feature_layers=[head]"],
+            {"orthogonality at its floor"}, ADVERSARIAL,
+        ),
+    ],
+    ids=["mode collapse", "label mismatch", "noise", "over-diversity", "KL against CE", "orthogonality"],
+)  # fmt: skip
+def test_each_failure_is_provoked(compose: Compose, job_dir: Path, overrides: list[str], failures: set[str], verdict: str) -> None:
+    run(compose("data=mnist", "application.verifiers=[mnist_mlp,mnist_resnet]", *overrides), job_dir)
+    found = json.loads((job_dir / "verdict.json").read_text())
+    named = {finding["failure"] for finding in found["diagnosis"]}
+    assert failures <= named
+    assert found["verdict"] == verdict
+
+
+def test_a_healthy_run_has_no_diagnosis(compose: Compose, job_dir: Path) -> None:
+    steps = ["application.steps=200", "application.batch_size=24", "application.eval_samples=200"]
+    run(compose("+experiment=mnist_invert", "loss=natural", "generator=small", *steps, *QUIET), job_dir)
+    found = json.loads((job_dir / "verdict.json").read_text())
+    assert found["diagnosis"] == []
+    assert found["verdict"] == CLASS_TYPICAL
+    assert found["evidence"][1]["threshold"] == pytest.approx((0.1 + (0.9871 + 0.9963) / 2) / 2)  # the ceiling: of the verifiers' cards
+    assert "measure=full" in found["not_tested"][0]
+
+
+def _settings_change_the_config(finding: Finding) -> None:
+    before = netinv_lightning.compose()
+    for setting in finding.settings:
+        if setting != "loss=natural" or (netinv_lightning.config.schema.CONF / "loss" / "natural.yaml").exists():
+            assert netinv_lightning.compose([setting]) != before, setting
+
+
+def _random(n: int, seed: int) -> torch.Tensor:
+    return torch.rand(n, 1, 8, 8, generator=torch.Generator().manual_seed(seed))
+
+
+def test_copies_of_training_images_are_nearer_to_them() -> None:
+    training, held_out = _random(200, 0), _random(200, 1)
+    copies = (training[:100] * 0.5 + 0.2).clamp(0, 1)  # correlation knows neither contrast nor brightness
+    found = memorisation(copies, training, held_out)
+    assert found[names.MEMORISATION_NEAREST_TRAINING] == pytest.approx(1.0, abs=1e-5)
+    assert found[names.MEMORISATION_NEAREST_HELD_OUT] < 0.6
+    assert found[names.MEMORISATION_GAP] == pytest.approx(
+        found[names.MEMORISATION_NEAREST_TRAINING] - found[names.MEMORISATION_NEAREST_HELD_OUT], abs=1e-6
+    )
+    assert found[names.MEMORISATION_GAP_LOW] < found[names.MEMORISATION_GAP] < found[names.MEMORISATION_GAP_HIGH]
+    assert found[names.MEMORISATION_GAP_LOW] > 0.3
+    assert found[names.MEMORISATION_GAP_P_VALUE] == pytest.approx(1 / 200)
+
+
+def test_images_of_the_same_source_are_as_near_to_both() -> None:
+    found = memorisation(_random(300, 2), _random(200, 0), _random(500, 1))
+    assert abs(found[names.MEMORISATION_GAP]) < 0.02
+    assert found[names.MEMORISATION_GAP_P_VALUE] > 0.01
+
+
+def test_one_image_many_times_proves_nothing() -> None:
+    """The bootstrap alone would: the same gap, often. Random splits know that it is one image."""
+    training, held_out = _random(200, 0), _random(200, 1)
+    one = next(x for x in _random(50, 3).split(1) if memorisation(x, training, held_out)[names.MEMORISATION_GAP] > 0.02)
+    found = memorisation(one.repeat(100, 1, 1, 1), training, held_out)
+    assert found[names.MEMORISATION_GAP_LOW] > 0.02
+    assert found[names.MEMORISATION_GAP_P_VALUE] > 0.1
+
+
+def test_held_out_images_are_not_their_own_neighbours() -> None:
+    training, held_out = _random(200, 0), _random(200, 1)
+    found = memorisation(held_out[:100], training, held_out)
+    assert found[names.MEMORISATION_NEAREST_HELD_OUT] < 0.6
+    assert abs(found[names.MEMORISATION_GAP]) < 0.03
+
+
+def test_the_nearest_is_found_by_hand() -> None:
+    """Two pixels up, two down: correlation 1 with itself, 0 with the other diagonal, whatever the contrast."""
+    a, b = torch.tensor([[[[1.0, 1.0], [0.0, 0.0]]]]), torch.tensor([[[[1.0, 0.0], [1.0, 0.0]]]])
+    found = memorisation(0.2 * a + 0.1, a, b)
+    assert found[names.MEMORISATION_NEAREST_TRAINING] == pytest.approx(1.0)
+    assert found[names.MEMORISATION_NEAREST_HELD_OUT] == pytest.approx(0.0, abs=1e-6)

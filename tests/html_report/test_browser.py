@@ -1,0 +1,232 @@
+"""The page of `netinv report` in Chromium, opened from disk: it works, it is alone, and it fits every window."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Dialog, Page, Request
+
+from netinv_lightning.html_report.command import main
+from tests.browser import browser
+from tests.html_report.test_page import HOSTILE, draw, made_run, made_sweep
+
+__all__ = ["browser"]  # the fixture
+
+
+@pytest.fixture(scope="module")
+def run_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a run with markup in the names of everything that has a name."""
+    made = made_run(tmp_path_factory.mktemp("runs") / HOSTILE, words=(f"name={HOSTILE}",))
+    for step in (5, 10, 15):
+        draw(made / "figures" / f"grid_step{step:06d}.png", 60)
+    draw(made / "figures" / f"{HOSTILE}.png", 1200)
+    header, *rows = (made / "metrics.csv").read_text().splitlines()
+    (made / "metrics.csv").write_text("\n".join([f"{header},loss/{HOSTILE}", *(f"{row},{number}" for number, row in enumerate(rows))]))
+    cells = [f"row {number},{value}" for number, value in enumerate(["0.5", "10.0", "9.0", "", "-1.0", *["3"] * 20])]
+    (made / "measurement.csv").write_text("\n".join([f"metric,{HOSTILE}", *cells]) + "\n")
+    (made / "rules.txt").write_text(f"class 0 if {HOSTILE}\n" + "long line " * 100)
+    assert main([str(made)]) == 0
+    return made / "report.html"
+
+
+@pytest.fixture(scope="module")
+def sweep_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = made_sweep(tmp_path_factory.mktemp("sweeps") / "sweep")
+    assert main([str(made / "1")]) == 0
+    assert main([str(made)]) == 0
+    return made / "report.html"
+
+
+class Watched:
+    """A page, and what it must not do: messages in the console, errors, dialogs, requests beyond the file itself."""
+
+    def __init__(self, browser: Browser) -> None:
+        self.page = browser.new_page(viewport={"width": 1600, "height": 900})
+        self.wrong: list[str] = []
+        self.page.on("console", lambda message: self.wrong.append(f"console: {message.text}"))
+        self.page.on("pageerror", lambda error: self.wrong.append(f"error: {error}"))
+        self.page.on("dialog", self._refuse)
+        self.page.on("request", self._note)
+
+    def _refuse(self, dialog: Dialog) -> None:
+        self.wrong.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
+
+    def _note(self, request: Request) -> None:
+        if not request.url.startswith(("file:", "data:", "blob:")):
+            self.wrong.append(f"request: {request.url}")
+
+
+@pytest.fixture(scope="module")
+def watched(browser: Browser, run_page: Path) -> Watched:
+    """The run's page, opened once; each test looks at another part of it."""
+    opened = Watched(browser)
+    opened.page.goto(run_page.as_uri())
+    return opened
+
+
+@pytest.fixture
+def opened(watched: Watched) -> Iterator[Page]:
+    yield watched.page
+    assert watched.wrong == []
+
+
+@pytest.fixture(scope="module")
+def watched_sweep(browser: Browser, sweep_page: Path) -> Watched:
+    opened = Watched(browser)
+    opened.page.goto(sweep_page.as_uri())
+    return opened
+
+
+@pytest.fixture
+def opened_sweep(watched_sweep: Watched) -> Iterator[Page]:
+    yield watched_sweep.page
+    assert watched_sweep.wrong == []
+
+
+def drawn(page: Page, selector: str) -> int:
+    """Number of curves of a chart once it is drawn."""
+    page.locator(selector).scroll_into_view_if_needed()
+    page.wait_for_selector(f"{selector} .scatterlayer .trace")
+    return page.locator(f"{selector} .scatterlayer .trace").count()
+
+
+def column(page: Page, table: str) -> list[str]:
+    return page.locator(f"#{table} tbody td:nth-child(2)").all_text_contents()
+
+
+def test_a_page_is_one_file_and_markup_in_names_is_inert(opened: Page) -> None:
+    assert opened.locator("h1").inner_text() == f"made: {HOSTILE}"
+    assert opened.locator("img[onerror]").count() == 0
+    assert HOSTILE in opened.locator("pre").first.inner_text()
+    assert opened.locator(f'img[alt="{HOSTILE}"]').evaluate("image => [image.naturalWidth, image.naturalHeight]") == [1200, 1200]
+    assert opened.locator("nav a").all_inner_texts()[:3] == ["Verdict", "Run", "Images"]
+    levels = opened.locator("h1, h2, h3").evaluate_all("titles => titles.map(title => Number(title.tagName[1]))")
+    assert levels[0] == 1
+    assert all(after - before <= 1 for before, after in pairwise(levels))
+
+
+def test_curves_are_drawn_and_change_their_scale(opened: Page) -> None:
+    assert opened.evaluate("typeof Plotly") == "undefined"  # until a chart comes near, so that the page opens at once
+    assert drawn(opened, ".plot[data-chart='0']") == 2
+    assert drawn(opened, ".plot[data-chart='1']") == 1
+    plot = opened.locator(".plot[data-chart='0']")
+    assert HOSTILE in plot.locator(".legendtext").all_text_contents()
+    toggle = opened.locator("figure:has(.plot[data-chart='0']) button.log")
+    toggle.click()
+    assert toggle.get_attribute("aria-pressed") == "true"
+    assert plot.evaluate("plot => plot.layout.yaxis.type") == "log"
+
+
+def test_tables_sort_by_number_and_with_the_keyboard(opened: Page) -> None:
+    header = opened.locator("#table1 thead th").nth(1)
+    assert header.get_attribute("aria-sort") == "none"
+    header.locator("button").click()
+    assert header.get_attribute("aria-sort") == "ascending"
+    assert column(opened, "table1") == ["-1.000", "0.500", *["3"] * 20, "9.000", "10.0", ""]
+    header.locator("button").press("Enter")
+    assert header.get_attribute("aria-sort") == "descending"
+    assert column(opened, "table1") == ["10.0", "9.000", *["3"] * 20, "0.500", "-1.000", ""]
+    opened.locator("#table1 thead th").nth(0).locator("button").click()
+    assert header.get_attribute("aria-sort") == "none"
+    names = opened.locator("#table1 tbody th").all_text_contents()
+    assert names == [f"row {number}" for number in range(25)]
+    opened.locator("input[data-filters=table1]").fill("ROW 2")
+    assert opened.locator("#table1 tbody tr:visible").count() == 7
+    assert opened.locator("p.filter:has([data-filters=table1]) output").inner_text() == "7 of 25 rows"
+
+
+def test_pictures_enlarge_and_close(opened: Page) -> None:
+    dialog = opened.locator("dialog")
+    first = opened.locator("button.enlarge").first
+    first.focus()
+    opened.keyboard.press("Enter")
+    assert dialog.is_visible()
+    assert dialog.locator("img").get_attribute("src") == first.locator("img").get_attribute("src")
+    box = dialog.locator("img").bounding_box()
+    assert box is not None
+    assert box["height"] > 700
+    opened.keyboard.press("ArrowRight")
+    assert opened.locator("#viewer-title").inner_text() == HOSTILE
+    opened.keyboard.press("Escape")
+    assert not dialog.is_visible()
+    assert first.evaluate("button => document.activeElement === button")
+    first.click()
+    opened.get_by_role("button", name="Close").click()
+    assert not dialog.is_visible()
+
+
+def test_the_slider_goes_through_training(opened: Page) -> None:
+    visible = opened.locator(".frame:visible")
+    assert [frame.get_attribute("data-step") for frame in visible.all()] == ["15"]
+    slider = opened.get_by_role("slider", name="Step")
+    slider.press("Home")
+    assert [frame.get_attribute("data-step") for frame in visible.all()] == ["5"]
+    slider.press("ArrowRight")
+    assert opened.locator(".slider output").inner_text() == "10"
+
+
+def test_the_command_is_copied(opened: Page) -> None:
+    opened.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    opened.get_by_role("button", name="Copy the command").click()
+    opened.locator("button.copy", has_text="Copied").wait_for()
+    assert opened.evaluate("navigator.clipboard.readText()") == f"netinv +experiment=made 'name={HOSTILE}'"
+
+
+@pytest.mark.parametrize("chart", [".plot[data-chart='0']", "#compared"])
+def test_no_page_is_wider_than_its_window(chart: str, request: pytest.FixtureRequest) -> None:
+    page: Page = request.getfixturevalue("opened_sweep" if chart == "#compared" else "opened")
+    drawn(page, chart)
+    for width, scheme in ((400, "dark"), (1600, "dark"), (400, "light"), (1600, "light")):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+        while page.locator(f"{chart} .main-svg").first.bounding_box()["width"] > width:  # type: ignore[index]
+            page.wait_for_timeout(20)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        brightness = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/[0-9]+/g).slice(0, 3).map(Number)")
+        assert (sum(brightness) > 600) == (scheme == "light")
+
+
+def test_the_runs_of_a_sweep_are_compared(opened_sweep: Page) -> None:
+    assert drawn(opened_sweep, "#compared") == 2  # the runs, and their means
+    plot = opened_sweep.locator("#compared")
+    assert plot.evaluate("plot => plot.layout.xaxis.title.text") == "loss.kl.weight"
+    points, means = json.loads(plot.evaluate("plot => JSON.stringify(plot.data.map(trace => [[...trace.x], [...trace.y]]))"))
+    assert sorted(zip(*points, strict=True)) == [(1, 0.5), (1, 0.6), (1, 0.7), (10, 0.8)]
+    assert means[0] == [1, 10]
+    assert means[1] == pytest.approx([0.6, 0.8])
+    opened_sweep.locator("#by-metric").select_option("transfer/accuracy")
+    opened_sweep.locator("#by-key").select_option("seed")
+    assert plot.evaluate("plot => [plot.layout.xaxis.title.text, plot.layout.yaxis.title.text]") == ["seed", "transfer/accuracy"]
+    assert plot.evaluate("plot => plot.data.map(trace => trace.name)") == ["loss.kl.weight=1", "loss.kl.weight=10"]
+
+
+def test_a_sweep_leads_to_the_reports_of_its_runs(opened_sweep: Page, sweep_page: Path) -> None:
+    assert opened_sweep.locator(".thumbnail").count() == 5
+    links = opened_sweep.locator("#runs-table a")
+    assert links.all_inner_texts() == ["1"]
+    links.click()
+    assert opened_sweep.url == (sweep_page.parent / "1" / "report.html").as_uri()
+
+
+def test_markup_that_got_through_could_start_nothing(watched: Watched) -> None:
+    """The policy names the page's own scripts, by their hashes."""
+    watched.page.evaluate("window.started = false")
+    refused = watched.page.evaluate(
+        """() => new Promise(resolve => {
+            document.addEventListener("securitypolicyviolation", event => resolve(event.violatedDirective), {once: true});
+            const script = document.createElement("script");
+            script.textContent = "window.started = true";
+            document.body.append(script);
+        })"""
+    )
+    assert refused == "script-src-elem"
+    assert watched.page.evaluate("window.started") is False
+    watched.page.evaluate("fetch('https://example.org').catch(() => 0)")
+    assert len(watched.wrong) == 3
+    assert all("Content Security Policy" in message and message.startswith("console") for message in watched.wrong)
+    watched.wrong.clear()

@@ -1,0 +1,322 @@
+"""`method=gradient`: inversion by gradient descent on the pixels, and what either method costs (A11)."""
+
+from __future__ import annotations
+
+import csv
+import inspect
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import DictConfig
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+import netinv_lightning
+from netinv_lightning import metric_names as names
+from netinv_lightning.applications import make_application
+from netinv_lightning.applications.invert import InvertApplication
+from netinv_lightning.classifiers.build import load_zoo
+from netinv_lightning.classifiers.frozen import FrozenClassifier
+from netinv_lightning.config import schema as config
+from netinv_lightning.data.specs import DataSpec
+from netinv_lightning.errors import InputError
+from netinv_lightning.inversion import losses
+from netinv_lightning.inversion.conditioning import Conditioning
+from netinv_lightning.inversion.methods.gradient import Fourier, Pixel, PixelInversion
+from netinv_lightning.inversion.module import NonFiniteError, own_randomness
+from netinv_lightning.inversion.objective import Objective
+from netinv_lightning.inversion.perturbation import Perturbation
+from netinv_lightning.run import run
+
+Compose = Callable[..., DictConfig]
+CPU = torch.device("cpu")
+SIDE = 8
+SPEC = DataSpec("made_up", 2, 1, SIDE, (0.0,), (1.0,), ("a", "b"))
+CE = {"ce": {"weight": 1.0}}
+TWENTY = ("application.eval_samples=20", "application.eval_batch_size=20", "application.keep_samples=20")
+GRADIENT = ("method=gradient", "method.steps=3", *TWENTY)
+FORWARDS, BACKWARDS = names.CLASSIFIER_FORWARDS, names.CLASSIFIER_BACKWARDS
+
+
+def linear_pixels(weight_NP: Tensor, terms: Mapping[str, Mapping[str, float]] = CE, **options: float) -> PixelInversion:
+    """Inverts logits = W image."""
+    network = nn.Sequential(nn.Flatten(), nn.Linear(SIDE**2, 2, bias=False))
+    with torch.no_grad():
+        network[1].weight.copy_(weight_NP)
+    perturbation = options.pop("perturbation", None)
+    assert perturbation is None or isinstance(perturbation, Perturbation)
+    return PixelInversion(Conditioning(2, SIDE, "label"), FrozenClassifier(network, SPEC), Objective(terms), perturbation, **options)  # type: ignore[arg-type]
+
+
+def drawn(pixels: PixelInversion, labels: list[int], seed: int = 0) -> Tensor:
+    with own_randomness(seed, CPU):
+        return pixels.draw(pixels.conditioning.of_labels(torch.tensor(labels)))
+
+
+def rows_of(run_dir: Path) -> list[dict[str, str]]:
+    with (run_dir / "metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def some_weight() -> Tensor:
+    return torch.randn(2, SIDE**2, generator=torch.Generator().manual_seed(3))
+
+
+def test_the_first_step_goes_up_the_gradient_by_the_learning_rate() -> None:
+    """From a grey image Adam's first step moves each parameter by lr, towards what the label's logit has more of."""
+    weight_NP = 0.1 * some_weight()
+    x_BCHW = drawn(linear_pixels(weight_NP, steps=1, lr=0.3, init_std=0.0), [0, 1])
+    towards_P = 0.3 * (weight_NP[0] - weight_NP[1]).sign().view(SIDE, SIDE)
+    torch.testing.assert_close(x_BCHW[:, 0], torch.stack([towards_P, -towards_P]).sigmoid(), rtol=1e-3, atol=0)
+
+
+def test_an_image_is_moved_as_far_in_any_batch() -> None:
+    """The objective is a mean over images; with small logits its share of one is far from Adam's epsilon, with 1e-6 of it not."""
+    of_two = drawn(linear_pixels(1e-6 * some_weight(), steps=3, init_std=0.0), [0, 1])
+    of_many = drawn(linear_pixels(1e-6 * some_weight(), steps=3, init_std=0.0), [0, 1] * 64)
+    torch.testing.assert_close(of_many[:2], of_two, rtol=1e-6, atol=0)
+    assert (of_two - 0.5).abs().max() > 0.1
+
+
+def test_jitter_shows_the_classifier_each_pixel_in_turn() -> None:
+    """A classifier of one pixel moves that one alone; with shifts of up to 1, its eight neighbours too, and no other."""
+    weight_NP = torch.zeros(2, SIDE, SIDE)
+    weight_NP[0, 3, 4] = 1.0
+    for jitter, side in ((0, 1), (1, 3)):
+        x_BCHW = drawn(linear_pixels(weight_NP.flatten(1), steps=80, init_std=0.0, jitter=jitter), [0, 0])
+        moved = torch.zeros(SIDE, SIDE, dtype=torch.bool)
+        moved[3 - side // 2 : 4 + side // 2, 4 - side // 2 : 5 + side // 2] = True
+        assert torch.equal(x_BCHW[0, 0] > 0.5, moved)
+        assert (x_BCHW[0, 0][~moved] == 0.5).all()
+
+
+@pytest.mark.parametrize("side", [28, 32, 9])
+def test_fourier_noise_has_the_variance_asked_for_and_falls_as_one_over_f(side: int) -> None:
+    image = Fourier(3, side, CPU)
+    theta = torch.randn(4000, *image.shape, generator=torch.Generator().manual_seed(0))
+    before_sigmoid = image(theta).logit()
+    assert before_sigmoid.shape == (4000, 3, side, side)
+    assert float(before_sigmoid.var()) == pytest.approx(1.0, rel=0.05)
+    power_HW = torch.fft.fft2(before_sigmoid).abs().square().mean(dim=(0, 1))
+    for k in (1, 2):  # twice the frequency, half the amplitude, a quarter of the power
+        assert float(power_HW[k, 1] / power_HW[2 * k, 2]) == pytest.approx((4 * k**2 + 4) / (k**2 + 1), rel=0.1)
+
+
+def test_fourier_parameters_are_frequencies() -> None:
+    image = Fourier(1, 16, CPU)
+    theta = torch.zeros(2, *image.shape)
+    theta[0, 0, 0, 0, 0] = 1.0  # the mean
+    theta[1, 0, 0, 0, 3] = 1.0  # three waves across
+    constant, waves = image(theta).logit()[:, 0]
+    assert float(constant.std()) == pytest.approx(0.0, abs=1e-5)
+    assert float(constant.mean()) > 0
+    wave_W = torch.cos(2 * math.pi * 3 * torch.arange(16) / 16)
+    torch.testing.assert_close(waves, (waves[0, 0] * wave_W).expand(16, 16), rtol=1e-4, atol=1e-5)
+
+
+def test_pixel_parameters_are_pixels() -> None:
+    theta = torch.randn(2, 3, 5, 5)
+    assert Pixel(3, 5, CPU).shape == (3, 5, 5)
+    assert torch.equal(Pixel(3, 5, CPU)(theta), theta.sigmoid())
+
+
+@pytest.mark.parametrize("parametrisation", ["pixel", "fourier"])
+def test_images_agree_with_the_classifier(parametrisation: str) -> None:
+    """0.95 of MNIST's classifier within the default 50 steps, from 0.1 by chance; images in [0, 1]; nothing of it changed."""
+    classifier = load_zoo("mnist_cnn")
+    before = {name: value.clone() for name, value in classifier.state_dict().items()}
+    objective = Objective({"kl": {"weight": 1.0}, "ce": {"weight": 1.0}, "cosine": {"weight": 1.0}})
+    pixels = PixelInversion(Conditioning(10, 28), classifier, objective, parametrisation=parametrisation)
+    with own_randomness(0, CPU):
+        condition = pixels.conditioning.sample(60)
+        x_BCHW = pixels.draw(condition)
+    assert float((classifier(x_BCHW).argmax(dim=1) == condition.label_B).float().mean()) >= 0.95
+    assert 0 <= float(x_BCHW.min()) <= float(x_BCHW.max()) <= 1
+    assert not x_BCHW.requires_grad
+    assert all(torch.equal(before[name], value) for name, value in classifier.state_dict().items())
+
+
+def test_what_was_drawn_is_not_optimised_again() -> None:
+    pixels = linear_pixels(some_weight(), steps=4, jitter=2)
+    first = drawn(pixels, [0, 1, 1])
+    assert (pixels.images, pixels.forwards, pixels.backwards) == (3, 12, 12)
+    assert torch.equal(drawn(pixels, [0, 1, 1]), first)
+    assert pixels.forwards == 12
+    others = drawn(pixels, [0, 1, 1], seed=1), drawn(pixels, [0, 1, 0])
+    assert pixels.forwards == 36
+    assert not any(torch.equal(other, first) for other in others)
+    assert torch.equal(drawn(linear_pixels(some_weight(), steps=4, jitter=2), [0, 1, 1]), first)
+
+
+def test_the_randomness_moves_on_by_as_much_where_images_are_at_hand() -> None:
+    pixels, after = linear_pixels(some_weight(), steps=1, jitter=2), []
+    for _ in range(2):
+        with own_randomness(0, CPU):
+            pixels.draw(pixels.conditioning.of_labels(torch.tensor([0, 1])))
+            after.append(torch.rand(()))
+    assert after[0] == after[1]
+
+
+def test_a_single_image_under_terms_that_compare_images() -> None:
+    pixels = linear_pixels(some_weight(), {"ce": {"weight": 1.0}, "cosine": {"weight": 1.0}}, steps=2)
+    x_BCHW = drawn(pixels, [1])
+    assert x_BCHW.shape == (1, 1, SIDE, SIDE)
+    assert x_BCHW.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("terms", "perturbation", "forwards", "backwards"),
+    [
+        ({"ce": {"weight": 1.0}, "variation": {"weight": 1.0}}, None, 1, 1),
+        ({"ce": {"weight": 0.0}, "variation": {"weight": 1.0}}, None, 1, 0),  # the classifier gives no gradient
+        ({"ce": {"weight": 1.0}, "ce_perturbed": {"weight": 1.0}}, None, 2, 2),
+        ({"ce": {"weight": 1.0}, "ce_perturbed": {"weight": 0.0}}, None, 2, 1),
+        ({"ce": {"weight": 1.0}, "ce_perturbed": {"weight": 1.0}}, Perturbation(direction="adversarial", steps=3), 5, 5),
+        ({"ce": {"weight": 1.0}, "gradient": {"weight": 1.0}}, None, 2, 2),
+        ({"ce": {"weight": 1.0}, "gradient": {"weight": 1.0, "per_image": False}}, None, 2, 2),
+    ],
+)
+def test_every_pass_through_the_classifier_counts(
+    terms: Mapping[str, Mapping[str, float]], perturbation: Perturbation | None, forwards: int, backwards: int
+) -> None:
+    """Images, by hand, in each of 2 steps of a batch of 6."""
+    pixels = linear_pixels(some_weight(), terms, steps=2, perturbation=perturbation)  # type: ignore[arg-type]
+    drawn(pixels, [0, 1, 0, 1, 0, 1])
+    assert (pixels.forwards, pixels.backwards) == (2 * 6 * forwards, 2 * 6 * backwards)
+
+
+def test_keys_mirror_the_constructor() -> None:
+    defaults, parameters = config.GradientMethod(), inspect.signature(PixelInversion).parameters
+    keys = {field.name for field in fields(config.GradientMethod)} - {"name"}
+    assert keys == set(parameters) - {"conditioning", "classifier", "objective", "perturbation", "augmentation", "log_every"}
+    assert all(getattr(defaults, key) == parameters[key].default for key in keys)
+
+
+def test_fewer_images_are_made_and_the_user_wins() -> None:
+    cfg = netinv_lightning.compose(["+experiment=mnist_invert", "method=gradient"])
+    assert (cfg.application.eval_samples, cfg.application.keep_samples) == (500, 500)
+    cfg = netinv_lightning.compose(["+experiment=mnist_invert", "application.eval_samples=70", "method=gradient"])
+    assert (cfg.application.eval_samples, cfg.application.keep_samples) == (70, 70)
+    # A generator has application.steps.
+    with pytest.raises(InputError, match=r"^method.steps: is a key of method=gradient and method=kkt; choose that$"):
+        netinv_lightning.compose(["method.steps=5"])
+
+
+def test_a_run_leaves_what_a_generators_leaves(compose: Compose, tmp_path: Path) -> None:
+    trained = run(compose(*TWENTY, "application.verifiers=[mnist_mlp]"), tmp_path / "generator")
+    metrics = run(compose(*GRADIENT, "application.verifiers=[mnist_mlp]"), tmp_path / "gradient")
+    assert set(trained) - set(metrics) == {names.GENERATOR_PARAMETERS}
+    assert set(metrics) <= set(trained)
+    assert json.loads((tmp_path / "gradient" / "summary.json").read_text()) == metrics
+    status = json.loads((tmp_path / "gradient" / "status.json").read_text())
+    assert (status["state"], status["best_metric"]) == ("done", metrics[names.INVERSION_ACCURACY])
+    made = {path.name for path in (tmp_path / "gradient").rglob("*") if path.is_file()}
+    assert {"config.yaml", "environment.json", "metrics.csv", "run.log", "inverted.safetensors", "grid.png", "confusion.png"} <= made
+
+    # The saved images are those that were measured.
+    samples = load_file(tmp_path / "gradient" / "samples" / "inverted.safetensors")
+    assert samples["images"].shape == (20, 1, 28, 28)
+    predicted_B = load_zoo("mnist_cnn")(samples["images"]).argmax(dim=1)
+    assert float((predicted_B == samples["labels"]).double().mean()) == pytest.approx(metrics[names.INVERSION_ACCURACY])
+
+
+def test_costs_are_those_counted_by_hand(compose: Compose, tmp_path: Path) -> None:
+    """Of the images that are measured: 20 soft and 20 hot, 3 steps each; of training: 8 steps of 8 images."""
+    pixels = run(compose(*GRADIENT), tmp_path / "gradient")
+    assert (pixels[FORWARDS], pixels[BACKWARDS]) == (3 * 40, 3 * 40)
+    assert pixels[names.IMAGES_PER_SECOND] == pytest.approx(3 * 40 / pixels[names.TRAINING_SECONDS])
+    one = run(compose(), tmp_path / "one")
+    assert (one[FORWARDS], one[BACKWARDS]) == (64, 64)
+    two = run(compose("n_generators=2", "loss=reconstruction"), tmp_path / "two")  # in threads, each with its copy of the classifier
+    assert (two[FORWARDS], two[BACKWARDS]) == (2 * 3 * 64, 2 * 3 * 64)  # the images, perturbed, and their gradient's norm
+    longer = run(compose("application.steps=12"), tmp_path / "one", resuming=True)
+    assert (longer[FORWARDS], longer[BACKWARDS]) == (96, 96)
+
+
+def test_steps_to_95_are_those_of_the_first_batch(compose: Compose, job_dir: Path) -> None:
+    metrics = run(compose(*GRADIENT, "method.steps=40", "loss=ce_only"), job_dir)
+    rows = [row for row in rows_of(job_dir) if row[names.LOSS_TOTAL]]
+    accuracies = [float(row[names.INVERSION_ACCURACY_TRAIN]) for row in rows]  # each the mean of 2 steps
+    assert [int(row["step"]) for row in rows] == list(range(2, 41, 2))
+    held = next(2 * k for k in range(5, 21) if sum(accuracies[k - 5 : k]) / 5 >= 0.95)
+    assert metrics[names.STEPS_TO_95] in (held - 1, held)
+    assert 0 < metrics[names.SECONDS_TO_95] < metrics[names.TRAINING_SECONDS]
+    assert [float(row[names.LOSS_TOTAL]) for row in rows] == pytest.approx([float(row[names.loss("ce")]) for row in rows])
+    assert float(rows[-1][names.LOSS_TOTAL]) < 0.1 * float(rows[0][names.LOSS_TOTAL])
+
+
+def test_same_seed_same_images_other_seed_others(compose: Compose, tmp_path: Path) -> None:
+    images = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        run(compose(*GRADIENT, f"seed={seed}", "method.jitter=2", "method.parametrisation=fourier"), tmp_path / name)
+        images.append(load_file(tmp_path / name / "samples" / "inverted.safetensors")["images"])
+    assert torch.equal(images[0], images[1])
+    assert not torch.equal(images[0], images[2])
+
+
+def test_a_run_that_broke_off_starts_anew(compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    overrides = (*GRADIENT, "+loss.variation={weight: 0.01}", "application.log_every=1")
+    whole = run(compose(*overrides), tmp_path / "whole")
+    variation, calls = losses.variation, []
+
+    def breaks_in_the_second_batch(x_BCHW: Tensor) -> Tensor:
+        calls.append(1)
+        return variation(x_BCHW) * (math.nan if len(calls) == 5 else 1.0)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(losses, "variation", breaks_in_the_second_batch)
+        with pytest.raises(NonFiniteError, match="loss/variation, loss/total is not finite at step 2 of batch 2"):
+            run(compose(*overrides), tmp_path / "broken")
+    assert json.loads((tmp_path / "broken" / "status.json").read_text())["state"] == "failed"
+
+    again = run(compose(*overrides), tmp_path / "broken", resuming=True)
+    assert json.loads((tmp_path / "broken" / "status.json").read_text())["state"] == "done"
+    differing = {names.SECONDS, names.TRAINING_SECONDS, names.IMAGES_PER_SECOND, names.PEAK_MEMORY_MB}
+    assert {name: again[name] for name in again.keys() - differing} == {name: whole[name] for name in whole.keys() - differing}
+    assert [row["step"] for row in rows_of(tmp_path / "broken")] == [row["step"] for row in rows_of(tmp_path / "whole")]
+
+
+def test_the_trainers_limit_of_steps_holds(compose: Compose) -> None:
+    """So that +debug=fast is fast with either method."""
+    module = InvertApplication(compose("method=gradient", "+debug=fast")).module
+    assert isinstance(module, PixelInversion)
+    assert module.steps == 4
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["n_generators=2"], r"^n_generators=2: method=gradient has no generator"),
+        (["trainer=ddp"], r"^trainer.devices=2: method=gradient works in one process"),
+        (["loss=reference"], r"^loss.l1: penalises a generator's weights, .*leave it out: ~loss.l1$"),
+        (["method.name=gradients"], r"^method.name=gradients: did you mean 'gradient'\?"),
+        (["method.steps=0"], r"^method.steps=0: must be 1 or more$"),
+        (["method.lr=0"], r"^method.lr=0.0: must be above 0$"),
+        (["method.lr=inf"], r"^method.lr=inf: must be a finite number$"),
+        (["method.init_std=-1"], r"^method.init_std=-1.0: must be 0 or more$"),
+        (["method.jitter=28"], r"^method.jitter=28: must be 0 or more, and below the image's 28 pixels$"),
+        (["method.parametrisation=wavelet"], r"^method.parametrisation=wavelet: choose from: fourier, pixel$"),
+        (["conditioning.temperature=0"], r"^conditioning.temperature=0.0: must be above 0$"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(compose: Compose, job_dir: Path, overrides: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        run(compose("method=gradient", *overrides), job_dir)
+    assert not job_dir.exists()
+
+
+def test_a_loss_term_sees_the_images_in_the_range(compose: Compose) -> None:
+    """The sigmoid keeps the papers' pixel-range term at 0."""
+    application = make_application(compose(*GRADIENT, "+loss.pixel={weight: 1}"))
+    assert isinstance(application, InvertApplication)
+    seen: list[float] = []
+    assert isinstance(application.module, PixelInversion)
+    application.module.report = lambda batch, step, values: seen.append(values[names.loss("pixel")])
+    with own_randomness(0, CPU):
+        application.module.draw(application.module.conditioning.sample(4))
+    assert seen == [0.0, 0.0]  # after steps 2 and 3

@@ -1,0 +1,164 @@
+"""`loss=natural`: augmentation, BatchNorm statistics and class spread, against closed forms; and what they are for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import DictConfig
+from torch import Tensor, nn
+
+from netinv_lightning.classifiers.frozen import FrozenClassifier
+from netinv_lightning.data.specs import DataSpec
+from netinv_lightning.errors import InputError
+from netinv_lightning.inversion import losses, objective
+from netinv_lightning.inversion.augmentation import Augmentation
+from netinv_lightning.inversion.conditioning import Conditioning
+from netinv_lightning.inversion.objective import Step
+from netinv_lightning.run import run
+from netinv_lightning.training.distributed import Stream
+
+Compose = Callable[..., DictConfig]
+
+
+def images(*shape: int, seed: int = 0) -> Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def ramp(side: int = 9) -> Tensor:
+    """An image whose value grows by 1 a pixel to the right and by 100 a pixel down."""
+    pixel = torch.arange(side, dtype=torch.float32)
+    return (pixel[None] + 100 * pixel[:, None])[None, None]
+
+
+class Fixed(Stream):
+    """A stream whose uniform draws are all the same number."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__(0)
+        self.value = value
+
+    def uniform(self, batch: int, *shape: int) -> Tensor:
+        return torch.full((batch, *shape), self.value)
+
+
+def test_without_any_of_it_images_stay_bit_by_bit() -> None:
+    x_BCHW = images(3, 1, 28, 28)
+    assert Augmentation()(x_BCHW, Stream(0)) is x_BCHW
+
+
+def test_a_shift_is_by_whole_pixels_where_the_draw_says_so() -> None:
+    moved = Augmentation(shift=2.0)(ramp(), Fixed(1.0))  # draws of U[0, 1) = 1 stand for +1 in U(-1, 1)
+    assert torch.allclose(moved[0, 0, :7, :7], ramp()[0, 0, 2:, 2:], atol=1e-3)
+    assert torch.allclose(moved[0, 0, 8], moved[0, 0, 7], atol=1e-3)  # the border is repeated
+
+
+def test_rotation_scale_shear_and_flip_do_what_they_say() -> None:
+    middle = 4
+    quarter = Augmentation(rotation=90.0)(ramp(), Fixed(1.0))[0, 0]
+    assert torch.allclose(quarter, torch.rot90(ramp()[0, 0]), atol=1e-2)
+    half = Augmentation(scale=0.5)(ramp(), Fixed(0.0))[0, 0]  # the view reaches half as far: objects look twice as large
+    assert half[middle, middle + 2] - half[middle, middle] == pytest.approx(1.0, abs=1e-3)
+    sheared = Augmentation(shear=0.5)(ramp(), Fixed(1.0))[0, 0]
+    assert sheared[middle + 2, middle] == pytest.approx(100 * (middle + 2) + middle + 1, abs=1e-2)
+    mirrored = Augmentation(flip=True)(ramp(), Fixed(0.0))[0, 0]
+    assert torch.allclose(mirrored, ramp()[0, 0].flip(1), atol=1e-3)
+
+
+def test_noise_is_bounded_and_views_stay_images() -> None:
+    x_BCHW = torch.full((500, 1, 28, 28), 0.5)
+    view = Augmentation(noise=0.3)(x_BCHW, Stream(1))
+    bound_B = (view - 0.5).abs().flatten(1).amax(dim=1)
+    assert 0.29 < bound_B.max() <= 0.3
+    assert bound_B.min() < 0.01  # each image has a bound of its own, from 0 up
+    view = Augmentation(noise=5.0)(x_BCHW, Stream(1))
+    assert (view.min(), view.max()) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("augmentation.shift=-1", "augmentation.shift=-1.0: must be from 0 to 4096"),
+        ("augmentation.noise=nan", "augmentation.noise=nan: must be a finite number"),
+        ("augmentation.scale=1", "augmentation.scale=1.0: must be from 0 to below 1"),
+    ],
+)
+def test_a_wrong_value_is_told(compose: Compose, job_dir: Path, override: str, line: str) -> None:
+    with pytest.raises(InputError, match=line):
+        run(compose(override), job_dir)
+    assert not job_dir.exists()
+
+
+def test_statistics_distance_is_the_wasserstein_distance_of_normals() -> None:
+    """N(3, 2^2) against N(1, 4^2) in units of 4^2: ((3 - 1)^2 + (2 - 4)^2) / 16; the same in every channel."""
+    x_BC = torch.tensor([[1.0], [5.0]]).expand(2, 3)[:, :, None, None]  # mean 3, deviation 2
+    distance = losses.statistics_distance(x_BC, torch.ones(3), torch.full((3,), 16.0))
+    assert distance.item() == pytest.approx(0.5, rel=1e-5)
+    assert losses.statistics_distance(x_BC, torch.full((3,), 3.0), torch.full((3,), 4.0)).item() == pytest.approx(0.0, abs=1e-9)
+
+
+def test_a_constant_channel_has_a_finite_gradient() -> None:
+    x_BC = torch.ones(4, 2, requires_grad=True)
+    losses.statistics_distance(x_BC, torch.zeros(2), torch.ones(2)).backward()
+    assert x_BC.grad is not None
+    assert x_BC.grad.isfinite().all()
+
+
+class WithBatchNorm(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.head = nn.BatchNorm2d(1), nn.BatchNorm2d(1, track_running_stats=False), nn.Linear(784, 10)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        return self.head(self.second(self.first(x_BCHW)).flatten(1))
+
+
+def step_of(x_BCHW: Tensor, mean: float, std: float) -> Step:
+    spec = DataSpec("own", 10, 1, 28, (mean,), (std,), tuple("0123456789"))
+    classifier = FrozenClassifier(WithBatchNorm(), spec)
+    condition = Conditioning(10, 28).of_labels(torch.arange(len(x_BCHW)) % 10)
+    logits_BN, features, normed = classifier.trace(x_BCHW)
+    return Step(x_BCHW, condition, logits_BN, features, classifier, normed=normed)
+
+
+def test_batch_norm_term_compares_each_layer_and_the_pixels_with_what_is_remembered() -> None:
+    x_BCHW = images(20, 1, 28, 28)
+    mean, std = x_BCHW.mean().item(), x_BCHW.std(correction=0).item()
+    exact = step_of(x_BCHW, mean, std)
+    assert list(exact.normed) == ["first"]  # the other keeps no statistics
+    # Normalised they have mean 0 and variance 1, which is what a new BatchNorm remembers.
+    assert objective.batch_norm(exact).item() == pytest.approx(0.0, abs=1e-6)
+    off = step_of(x_BCHW, mean - std, std)  # mean 1 where the layer, and the pixels, expect 0
+    assert objective.batch_norm(off, pixels=0.0).item() == pytest.approx(1.0, rel=1e-4)
+    assert objective.batch_norm(off, pixels=2.0).item() == pytest.approx(3.0, rel=1e-4)
+    untold = step_of(x_BCHW, 0.0, 1.0)  # no normalisation: nothing is known of the pixels
+    assert objective.batch_norm(untold).item() == objective.batch_norm(untold, pixels=0.0).item()
+
+
+def test_class_spread_is_of_images_of_one_class_alone() -> None:
+    """Two of class 0 that differ by 0.1 everywhere, short of 0.4 by 3/4; one of class 1, alone."""
+    x_BCHW = torch.stack([torch.full((1, 8, 8), value) for value in (0.5, 0.6, 0.5)])
+    spread = losses.class_spread(x_BCHW, torch.tensor([0, 0, 1]), distance=0.4, pool=4)
+    assert spread.item() == pytest.approx(0.75**2, rel=1e-4)
+    assert losses.class_spread(x_BCHW, torch.tensor([0, 1, 2])).item() == 0
+    assert losses.class_spread(x_BCHW, torch.tensor([0, 0, 1]), distance=0.1).item() == pytest.approx(0.0, abs=1e-6)
+
+
+def test_noise_finer_than_a_square_is_no_spread() -> None:
+    checker = (torch.arange(8)[:, None] + torch.arange(8)) % 2
+    x_BCHW = torch.stack([checker, 1 - checker])[:, None].float()
+    assert losses.class_spread(x_BCHW, torch.zeros(2, dtype=torch.long), pool=4).item() == pytest.approx(1.0, abs=1e-3)
+    assert losses.class_spread(x_BCHW, torch.zeros(2, dtype=torch.long), pool=1).item() == 0
+
+
+def test_natural_images_are_recognised_by_networks_that_never_saw_them(compose: Compose, tmp_path: Path) -> None:
+    """The purpose: a fifth of the recipe's steps, and the transfer of the papers' objective is far behind."""
+    transfer = {}
+    for loss in ("inversion", "natural"):
+        overrides = ["+experiment=mnist_invert", f"loss={loss}", "generator=small", "application.steps=80", "application.batch_size=48"]
+        run(compose(*overrides, "application.eval_samples=500", "application.eval_batch_size=250"), tmp_path / loss)
+        transfer[loss] = json.loads((tmp_path / loss / "summary.json").read_text())["transfer/accuracy"]
+    assert transfer["natural"] > transfer["inversion"] + 0.15

@@ -1,0 +1,253 @@
+"""The objective: named, weighted terms over what one step made (A2-5 to A2-7, A2-11, A2-13, A3-11).
+
+Shape suffixes: B batch, N classes, D features, C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from netinv_lightning.classifiers.frozen import FrozenClassifier
+from netinv_lightning.classifiers.networks import CNN
+from netinv_lightning.data.specs import DataSpec
+from netinv_lightning.errors import InputError
+from netinv_lightning.inversion import losses
+from netinv_lightning.inversion.conditioning import Conditioning
+from netinv_lightning.inversion.generator import Generator
+from netinv_lightning.inversion.objective import TERMS, Objective, Step
+from netinv_lightning.inversion.perturbation import Perturbation
+from netinv_lightning.inversion.stationarity import decayed_weights, margin_gradients, misalignment
+
+SPEC = DataSpec("small", 4, 1, 28, (0.3,), (0.5,), tuple("abcd"))
+PENULTIMATE, EARLIER = "penultimate", "convolutions.0"
+
+
+def made_step(perturbation: Perturbation | None = None) -> Step:
+    """One step of a small generator against a small frozen CNN."""
+    torch.manual_seed(0)
+    classifier = FrozenClassifier(CNN(4, 1, 28, stages=((3,), (4,)), hidden=8), SPEC, (PENULTIMATE, EARLIER))
+    conditioning = Conditioning(4, 28)
+    generator = Generator(conditioning, 1, 28, latent_dim=6, hidden=5, seed_widths=[8], image_widths=[8, 6])
+    condition = conditioning.sample(6)
+    x_BCHW = generator(generator.sample_latent(6), condition)
+    logits_BN, features, normed = classifier.trace(x_BCHW)
+    perturbation = perturbation or Perturbation("linf", 0.2, "adversarial")
+    return Step(x_BCHW, condition, logits_BN, features, classifier, generator, perturbation, normed=normed)
+
+
+def value_of(step: Step, name: str, **options: Any) -> Tensor:
+    return Objective({name: {"weight": 1.0, **options}})(step)[name]
+
+
+EXPECTED: dict[str, Callable[[Step], Tensor]] = {
+    "kl": lambda step: losses.kl_divergence(step.condition.target_BN, step.logits_BN),
+    "ce": lambda step: losses.cross_entropy(step.logits_BN, step.condition.label_B),
+    "cosine": lambda step: sum((losses.cosine_similarity(f_BD) for f_BD in step.features.values()), torch.zeros(())),
+    "orthogonality": lambda step: sum((losses.orthogonality(f_BD) for f_BD in step.features.values()), torch.zeros(())),
+    "kl_perturbed": lambda step: losses.kl_divergence(step.condition.target_BN, step.perturbed_logits_BN),
+    "ce_perturbed": lambda step: losses.cross_entropy(step.perturbed_logits_BN, step.condition.label_B),
+    "variation": lambda step: losses.variation(step.x_BCHW),
+    "pixel": lambda step: losses.pixel_range(step.x_BCHW),
+    "gradient": lambda step: losses.gradient_norm(step.classifier, step.x_BCHW, step.condition.label_B),
+    "l1": lambda step: sum((weight.abs().sum() for weight in step.generator.parameters()), torch.zeros(())),
+    "batch_norm": lambda step: (
+        torch.stack(
+            [losses.statistics_distance(x_BC, torch.zeros(x_BC.shape[1]), torch.ones(x_BC.shape[1])) for x_BC in step.normed.values()]
+        ).mean()
+        + losses.statistics_distance(step.x_BCHW, torch.tensor(SPEC.mean), torch.tensor(SPEC.std).square())
+    ),
+    "class_spread": lambda step: losses.class_spread(step.x_BCHW, step.condition.label_B),
+    "stationarity": lambda step: misalignment(
+        decayed_weights(step.classifier), margin_gradients(step.classifier, step.x_BCHW, step.condition.label_B, torch.ones(6), 30.0)[0]
+    ),
+}
+
+
+# Terms
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_each_term_is_reachable_by_name_and_is_its_loss(name: str) -> None:
+    step = made_step()
+    if name == "pixel":
+        step.x_BCHW = 2 * step.x_BCHW - 0.5  # a sigmoid's images would make it 0 whatever it computes
+    value = value_of(step, name)
+    assert value.shape == ()
+    assert value.item() != 0
+    torch.testing.assert_close(value, EXPECTED[name](step))
+
+
+def test_there_are_the_papers_nine_terms_and_four_of_others() -> None:
+    assert set(TERMS) == set(EXPECTED)
+    assert len(TERMS) == 9 + 4
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "expected"),
+    [
+        ("kl", {"double_softmax": True}, lambda s: losses.kl_divergence(s.condition.target_BN, s.logits_BN, True)),
+        ("ce", {"label_smoothing": 0.2}, lambda s: losses.cross_entropy(s.logits_BN, s.condition.label_B, 0.2)),
+        ("cosine", {"absolute": True, "layers": [EARLIER]}, lambda s: losses.cosine_similarity(s.features[EARLIER], True)),
+        ("cosine", {"layers": [PENULTIMATE]}, lambda s: losses.cosine_similarity(s.features[PENULTIMATE])),
+        ("orthogonality", {"normalize": False, "layers": [PENULTIMATE]}, lambda s: losses.orthogonality(s.features[PENULTIMATE], False)),
+        ("kl_perturbed", {"double_softmax": True}, lambda s: losses.kl_divergence(s.condition.target_BN, s.perturbed_logits_BN, True)),
+        ("ce_perturbed", {"label_smoothing": 0.2}, lambda s: losses.cross_entropy(s.perturbed_logits_BN, s.condition.label_B, 0.2)),
+        ("gradient", {"per_image": False}, lambda s: losses.gradient_norm(s.classifier, s.x_BCHW, s.condition.label_B, False)),
+    ],
+)
+def test_options_reach_the_losses(name: str, options: dict[str, Any], expected: Callable[[Step], Tensor]) -> None:
+    step = made_step()
+    torch.testing.assert_close(value_of(step, name, **options), expected(step))
+    assert not torch.allclose(value_of(step, name, **options), value_of(step, name), rtol=1e-4)  # and the option matters
+
+
+def test_perturbed_terms_see_images_perturbed_as_asked() -> None:
+    still, moved = made_step(Perturbation("linf", 0.0)), made_step()
+    torch.testing.assert_close(value_of(still, "ce_perturbed"), value_of(still, "ce"))
+    assert value_of(moved, "ce_perturbed") > value_of(moved, "ce") + 1e-3
+
+
+def test_perturbed_logits_are_computed_once_a_step_and_only_if_asked() -> None:
+    step = made_step(Perturbation("linf", 0.1, "random"))
+    calls: list[int] = []
+    step.classifier.register_forward_hook(lambda module, given, output: calls.append(1))
+    Objective({"kl": {"weight": 1.0}, "ce": {"weight": 1.0}, "cosine": {"weight": 1.0}})(step)
+    assert len(calls) == 0
+    Objective({"kl_perturbed": {"weight": 1.0}, "ce_perturbed": {"weight": 1.0, "label_smoothing": 0.1}})(step)
+    assert len(calls) == 1
+
+
+# Weights
+
+
+@settings(deadline=None, derandomize=True, max_examples=30)
+@given(
+    weights=st.dictionaries(st.sampled_from(sorted(TERMS)), st.floats(0, 1e4), min_size=1),
+    values=st.lists(st.floats(-1e3, 1e3), min_size=10),
+)
+def test_the_total_is_the_weighted_sum(weights: dict[str, float], values: list[float]) -> None:
+    weights[next(iter(weights))] += 1.0  # at least one term counts
+    objective = Objective({name: {"weight": weight} for name, weight in weights.items()})
+    terms = dict(zip(objective.names, torch.tensor(values, dtype=torch.float64), strict=False))
+    assert objective.names == list(weights)
+    expected = math.fsum(weights[name] * value.item() for name, value in terms.items())
+    assert objective.total(terms).item() == pytest.approx(expected, rel=1e-9, abs=1e-6)
+
+
+def test_weight_0_is_measured_without_gradient() -> None:
+    step = made_step()
+    objective = Objective({"kl": {"weight": 0.0}, "ce": {"weight": 2.0}, "gradient": {"weight": 0}})
+    values = objective(step)
+    for name in ("kl", "gradient"):
+        assert not values[name].requires_grad
+        torch.testing.assert_close(values[name], EXPECTED[name](step).detach())
+    torch.testing.assert_close(objective.total(values), 2 * EXPECTED["ce"](step))
+
+
+def test_a_measured_term_takes_no_gradient_from_the_others() -> None:
+    def gradient(terms: dict[str, dict[str, float]]) -> Tensor:
+        step, objective = made_step(), Objective(terms)
+        return torch.autograd.grad(objective.total(objective(step)), step.x_BCHW)[0]
+
+    alone_BCHW = gradient({"ce_perturbed": {"weight": 1.0}})
+    measured_first_BCHW = gradient({"kl_perturbed": {"weight": 0.0}, "ce_perturbed": {"weight": 1.0}})
+    assert alone_BCHW.abs().max() > 0
+    torch.testing.assert_close(measured_first_BCHW, alone_BCHW)
+
+
+@pytest.mark.parametrize("weight", [-1.0, math.nan, math.inf])
+def test_a_weight_that_is_no_weight_is_refused_not_ignored(weight: float) -> None:
+    with pytest.raises(InputError, match=r"^loss\.kl\.weight="):
+        Objective({"kl": {"weight": weight}, "ce": {"weight": 1.0}})
+
+
+def test_an_objective_needs_a_term_that_counts() -> None:
+    with pytest.raises(InputError, match=r"^loss: has no terms"):
+        Objective({})
+    with pytest.raises(InputError, match=r"^loss"):
+        Objective({"kl": {"weight": 0.0}, "ce": {"weight": 0.0}})
+
+
+def test_only_the_generator_receives_gradients() -> None:
+    step = made_step()
+    before = {name: value.clone() for name, value in step.classifier.state_dict().items()}
+    objective = Objective({name: {"weight": 1.0} for name in TERMS if name != "l1"})
+    objective.total(objective(step)).backward()
+    gradients = {name: weight.grad for name, weight in step.generator.named_parameters()}
+    assert all(gradient is not None and gradient.isfinite().all() for gradient in gradients.values())
+    weights = [gradient for name, gradient in gradients.items() if gradient is not None and gradient.dim() > 1]
+    assert len(weights) > 4
+    assert all(gradient.abs().max() > 0 for gradient in weights)
+    assert all(weight.grad is None and not weight.requires_grad for weight in step.classifier.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in step.classifier.state_dict().items())
+
+
+@pytest.mark.parametrize("name", [name for name in TERMS if name not in ("pixel", "l1")])
+def test_each_term_moves_the_images(name: str) -> None:
+    step = made_step()
+    (gradient_BCHW,) = torch.autograd.grad(value_of(step, name), step.x_BCHW)
+    assert gradient_BCHW.isfinite().all()
+    moved_B = gradient_BCHW.flatten(1).abs().amax(dim=1) > 0
+    label_B = step.condition.label_B
+    has_company_B = (label_B[:, None] == label_B).sum(dim=1) > 1
+    assert 0 < has_company_B.sum() < len(label_B)
+    assert torch.equal(moved_B, has_company_B if name == "class_spread" else torch.ones_like(moved_B))
+
+
+# A user's own terms, and mistakes
+
+
+def darkness(step: Step, level: float = 0.0) -> Tensor:
+    return (step.x_BCHW - level).square().mean()
+
+
+def anything(step: Step, **options: float) -> Tensor:
+    return step.x_BCHW.mean() * options["scale"]
+
+
+def test_a_term_of_ones_own() -> None:
+    step = made_step()
+    value = value_of(step, "mine", _target_=f"{__name__}.darkness", level=0.25)
+    torch.testing.assert_close(value, (step.x_BCHW - 0.25).square().mean())
+    torch.testing.assert_close(value_of(step, "other", _target_=f"{__name__}.anything", scale=3.0), 3 * step.x_BCHW.mean())
+
+
+@pytest.mark.parametrize(
+    ("terms", "message"),
+    [
+        ({"cosin": {"weight": 1}}, r"loss\.cosin: .*did you mean 'cosine'\?.*loss\.cosin\._target_"),
+        ({"ce": {"weight": 1, "label_smothing": 0.1}}, r"loss\.ce\.label_smothing: .*did you mean 'label_smoothing'\?"),
+        ({"kl": {"wieght": 1, "weight": 1}}, r"loss\.kl\.wieght: .*did you mean 'weight'\?"),
+        ({"kl": {"step": 1, "weight": 1}}, r"loss\.kl\.step: the term has no such option"),
+        ({"mine": {"weight": 1, "_target_": f"{__name__}.darknes"}}, r"loss\.mine\._target_=.*darknes: cannot be imported"),
+        ({"mine": {"weight": 1, "_target_": "no_such_package.term"}}, r"loss\.mine\._target_=no_such_package\.term: cannot be imported"),
+        ({"mine": {"weight": 1, "_target_": "term"}}, r"loss\.mine\._target_=term: cannot be imported"),
+    ],
+)
+def test_mistakes_are_named_with_what_is_nearest(terms: dict[str, dict[str, Any]], message: str) -> None:
+    with pytest.raises(InputError, match=f"^{message}"):
+        Objective(terms)
+
+
+def test_an_unknown_layer_is_named_with_what_is_nearest() -> None:
+    step = made_step()
+    with pytest.raises(InputError, match=r"penultimat: .*did you mean 'penultimate'"):
+        value_of(step, "cosine", layers=["penultimat"])
+
+
+def test_the_floor_of_orthogonality_is_summed_over_its_layers() -> None:
+    """1/D - 1/B where there are more images than features (design, rulings); raw features have no such floor."""
+    dims = {"penultimate": 8, "wide": 64}
+    objective = Objective({"orthogonality": {"weight": 1}, "kl": {"weight": 1}})
+    assert objective.floors(32, dims) == {"orthogonality": pytest.approx(1 / 8 - 1 / 32)}
+    assert Objective({"orthogonality": {"weight": 1, "layers": ["wide"]}}).floors(32, dims) == {"orthogonality": 0.0}
+    assert Objective({"orthogonality": {"weight": 1, "normalize": False}}).floors(32, dims) == {}
+    assert Objective({"kl": {"weight": 1}}).floors(32, dims) == {}

@@ -1,0 +1,61 @@
+"""What does not train for long is restarted in place: stopped at its last figure and resumed, it leaves what the whole run leaves."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import DictConfig
+
+import netinv_lightning
+from experiments.run_results import differences, result
+from netinv_lightning.errors import Preempted
+from netinv_lightning.run import run
+from netinv_lightning.runs.resume import resumed_config
+
+DIGITS = ["data=mnist5k", "classifier.zoo=mnist_cnn"]
+HALF = "application.vector=[.5,0,0,.5,0,0,0,0,0,0]"
+COMMANDS = {
+    "counterfeit": (["application.samples=40", "application.confidence=0.1"], "counterfeit.pairs_figure"),
+    "measure": (["measure.samples=20", "measure.metrics=[diversity]", "measure.controls=[]"], "measure.Report.__call__"),
+    "interpret": (["interpret.samples=100", "interpret.analyses=[projection]"], "interpret.Study.__call__"),
+    "approach": ([HALF, "application.steps=3", "application.images=2", *DIGITS], "approach.image_grid"),
+}
+"""Overrides of each application, and a function that it calls late, where it is stopped."""
+
+
+@pytest.fixture(scope="module")
+def inverted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("inverted") / "run"
+    overrides = ["generator=tiny", "application.steps=40", "application.batch_size=16", "application.eval_samples=40", *DIGITS]
+    run(netinv_lightning.compose([*overrides, "application.keep_samples=40"]), path)
+    return path
+
+
+@pytest.mark.parametrize("application", COMMANDS)
+def test_stopped_and_resumed_it_leaves_the_same(application: str, inverted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    overrides, late = COMMANDS[application]
+    given = [] if application == "approach" else [f"application.run={inverted}"]
+
+    def config() -> DictConfig:
+        return netinv_lightning.compose([f"application={application}", *given, *overrides])
+
+    def stop(*args: Any, **keys: Any) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)  # the signal arrives here
+
+    run(config(), tmp_path / "whole")
+    broken = tmp_path / "broken"
+    with monkeypatch.context() as patch:
+        patch.setattr(f"netinv_lightning.applications.{late}", stop)
+        with pytest.raises(Preempted, match=rf"stopped by SIGTERM; continue with resume={broken}$"):
+            run(config(), broken)
+    (broken / "summary.json.partial").write_text("half of it")
+    resume = [f"resume={broken}"]
+    run(resumed_config(netinv_lightning.compose(resume), resume), broken, resuming=True)
+    assert list(differences(result(tmp_path / "whole"), result(broken))) == []
+    assert not [*broken.rglob("*.partial")]

@@ -1,0 +1,46 @@
+"""Imports between packages go one way."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent / "netinv_lightning"
+LAYERS = (
+    "errors", "metric_names", "config", "runs", "training", "tracking", "data", "classifiers", "inversion", "metrics", "figures",
+    "evaluation", "interpretation", "ood", "privacy", "downstream", "applications", "dashboard", "html_report", "explorer", "api", "run",
+)  # fmt: skip
+"""Packages and modules of the root, from bottom to top: each imports only from those before it."""
+
+
+def imported(file: Path) -> Iterator[str]:
+    """The packages of this project that a module imports from, wherever in the module."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == ROOT.name:
+            inside = (node.module or "").split(".")[1:]
+            yield from [inside[0]] if inside else [alias.name for alias in node.names if not alias.name.startswith("__")]
+
+
+def layer(file: Path) -> str:
+    return file.relative_to(ROOT).with_suffix("").parts[0]
+
+
+def test_every_package_has_a_layer() -> None:
+    found = {layer(file) for file in ROOT.rglob("*.py")} - {"__init__"}
+    assert found == set(LAYERS)
+
+
+def test_packages_import_only_from_those_below() -> None:
+    upwards = [
+        f"{file.relative_to(ROOT)} imports {package}"
+        for file in ROOT.rglob("*.py")
+        if layer(file) != "__init__"
+        for package in imported(file)
+        if package != layer(file) and LAYERS.index(package) > LAYERS.index(layer(file))
+    ]
+    assert upwards == []
+
+
+def test_at_most_four_modules_beside_the_packages() -> None:
+    assert sorted(path.stem for path in ROOT.glob("*.py")) == ["__init__", "api", "errors", "metric_names", "run"]

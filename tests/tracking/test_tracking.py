@@ -1,0 +1,381 @@
+"""Loggers: one W&B run a job, which no failure of W&B stops; metrics.csv whole; TensorBoard by config."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import wandb
+from omegaconf import DictConfig
+
+import netinv_lightning
+from netinv_lightning import metric_names as names
+from netinv_lightning.errors import InputError
+from netinv_lightning.inversion.module import InversionModule
+from netinv_lightning.run import run
+from netinv_lightning.runs.run_directory import RunDir
+from netinv_lightning.tracking import wandb_run
+from netinv_lightning.tracking.loggers import MetricsCsv, check_logger, open_loggers
+
+Compose = Callable[..., DictConfig]
+OFFLINE = ("logger=wandb", "logger.mode=offline")
+
+
+def leet(folder: Path, *options: str) -> str:
+    """What a run's folder holds, told by W&B's own reader, which needs no network."""
+    command = [Path(sys.executable).parent / "wandb", "leet", "inspect", folder, "--json", *options]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def parts(run_dir: Path) -> list[dict[str, Any]]:
+    """The offline parts of a run, oldest first: id, config, summary, exit code, tags."""
+    folders = sorted((run_dir / "wandb").glob("offline-run-*"), key=lambda folder: folder.stat().st_ctime_ns)
+    return [json.loads(leet(folder, "--summary")) for folder in folders]
+
+
+def records(run_dir: Path, kind: str) -> list[dict[str, Any]]:
+    (folder,) = (run_dir / "wandb").glob("offline-run-*")
+    return [record[kind] for record in map(json.loads, leet(folder).splitlines()) if record["type"] == kind]
+
+
+def warnings_of_wandb(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.name == "netinv_lightning" and "W&B" in record.getMessage()]
+
+
+def test_two_jobs_of_one_process_are_two_runs_closed_with_their_status(
+    compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metrics = run(compose(*OFFLINE, "+logger.tags.night=true"), tmp_path / "a")
+    monkeypatch.setattr("netinv_lightning.applications.invert.evaluate", lambda *args: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run(compose(*OFFLINE), tmp_path / "b")
+    assert wandb.run is None
+    (done,), (failed,) = parts(tmp_path / "a"), parts(tmp_path / "b")
+    assert done["run_id"] != failed["run_id"]
+    assert done["run_id"] == json.loads((tmp_path / "a" / "status.json").read_text())["wandb_run_id"]
+    assert (done["exit_code"], failed["exit_code"]) == (0, 1)
+    assert done["tags"] == ["night"]
+    assert done["config"]["loss"]["kl"]["weight"] == 1
+    assert done["summary"][names.INVERSION_ACCURACY] == metrics[names.INVERSION_ACCURACY]
+    assert {names.LOSS_TOTAL, names.loss("kl"), names.INVERSION_ACCURACY_TRAIN} <= done["summary"].keys()
+
+    (described,) = records(tmp_path / "a", "run")
+    assert (described["run_group"], described["job_type"]) == ("invert", "invert")
+    shown = [item["item"] for item in records(tmp_path / "a", "history")]
+    assert [item[names.STEP] for item in shown if f"{names.SAMPLES_GRID}._type" in item] == [4, 8, 8]
+    assert done["summary"][names.INVERSION_CONFUSION]["_type"] == "image-file"
+    assert (done["summary"][names.SAMPLES_TABLE]["nrows"], done["summary"][names.SAMPLES_TABLE]["ncols"]) == (16, 4)
+    artifacts = {artifact["type"]: artifact for artifact in records(tmp_path / "a", "artifact")}
+    files = [Path(entry["local_path"]) for artifact in artifacts.values() for entry in artifact["manifest"]["contents"]]
+    assert tmp_path / "a" / "checkpoints" / "last.ckpt" in files
+    assert "generator" in artifacts
+    assert all(file.is_relative_to(tmp_path / "a") and file.is_file() for file in files)  # nothing lies in the home directory
+
+
+def test_samples_table_says_what_each_image_was_taken_for(compose: Compose, job_dir: Path) -> None:
+    run(compose(*OFFLINE, "application.keep_samples=60"), job_dir)
+    (path,) = (job_dir / "wandb").rglob("*.table.json")
+    table = json.loads(path.read_text())
+    assert table["columns"] == ["image", "conditioned on", "predicted", "confidence"]
+    assert len(table["data"]) == 50
+    assert {row[1] for row in table["data"]} | {row[2] for row in table["data"]} <= set("0123456789")
+    assert all(0.1 <= row[3] <= 1 for row in table["data"])  # the largest of ten probabilities
+
+
+@pytest.mark.parametrize(
+    ("overrides", "folder", "expected"),
+    [
+        ([], "runs/mnist/20260101-000000-000000", "invert"),
+        ([], "sweeps/mnist/20260101-000000-000000/7", "mnist/20260101-000000-000000"),
+        (["sweep_output=elsewhere"], "elsewhere/mnist/20260101/0", "mnist/20260101"),
+        (["sweep_output=elsewhere"], "sweeps/mnist/20260101/0", "invert"),
+        (["logger.group=mine"], "sweeps/mnist/20260101/0", "mine"),
+    ],
+)
+def test_the_jobs_of_a_sweep_are_one_group(compose: Compose, overrides: list[str], folder: str, expected: str) -> None:
+    assert wandb_run.group(compose(*overrides), Path(folder)) == expected
+
+
+def test_a_resumed_run_keeps_its_id_offline(compose: Compose, job_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("netinv_lightning.applications.invert.evaluate", lambda *args: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run(compose(*OFFLINE), job_dir)
+    metrics = run(compose(*OFFLINE), job_dir, resuming=True)
+    first, second = parts(job_dir)
+    assert first["run_id"] == second["run_id"] == json.loads((job_dir / "status.json").read_text())["wandb_run_id"]
+    assert (first["exit_code"], second["exit_code"]) == (1, 0)
+    assert second["summary"][names.INVERSION_ACCURACY] == metrics[names.INVERSION_ACCURACY]
+
+
+def wandb_core() -> subprocess.Popen[bytes]:
+    """The W&B service that this process started; W&B keeps it to itself."""
+    process: subprocess.Popen[bytes] = wandb.setup().ensure_service()._proc._process  # type: ignore[union-attr]
+    return process
+
+
+def test_training_survives_the_death_of_wandb(
+    compose: Compose, job_dir: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def kill(module: InversionModule, *args: object) -> None:
+        if module.global_step == 4:
+            core = wandb_core()
+            core.kill()
+            core.wait()
+
+    monkeypatch.setattr(InversionModule, "on_train_batch_end", kill)
+    metrics = run(compose(*OFFLINE), job_dir)
+    assert json.loads((job_dir / "status.json").read_text())["state"] == "done"
+    with (job_dir / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["step"] for row in rows if row[names.LOSS_TOTAL]] == ["1", "3", "5", "7"]
+    (warning,) = warnings_of_wandb(caplog)
+    assert "wandb sync" in warning
+    lost, kept = parts(job_dir)
+    assert lost["exit_code"] is None
+    assert kept["exit_code"] == 0
+    assert kept["run_id"] == json.loads((job_dir / "status.json").read_text())["wandb_run_id"]
+    assert kept["summary"][names.INVERSION_ACCURACY] == metrics[names.INVERSION_ACCURACY]
+    assert Path(warning.split()[-1]) == Path(kept["file"]).parent
+
+
+class Server(ThreadingHTTPServer):
+    """Stands for W&B on this machine. It answers the given operations, and leaves every other request waiting.
+
+    Without any it refuses the login.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, *answered: str) -> None:
+        super().__init__(("127.0.0.1", 0), Answer)
+        self.answered, self.closing = answered, threading.Event()
+
+
+class Answer(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        assert isinstance(self.server, Server)
+        content = self.rfile.read(int(self.headers.get("content-length") or 0))
+        asked = json.loads(content) if self.path == "/graphql" else {}
+        name = asked.get("variables", {}).get("name")
+        project = {"id": "p", "name": "netinv", "entity": {"id": "e", "name": "me"}}
+        answers = {
+            "Viewer": {"viewer": {"id": "u", "entity": "me", "username": "me", "email": "", "flags": "{}", "teams": {"edges": []}}},
+            "RunResumeStatus": {"model": {"id": "p", "name": "netinv", "bucket": None}},
+            "UpsertBucket": {
+                "upsertBucket": {"bucket": {"id": "b", "name": name, "config": "{}", "project": project, "historyLineCount": 0}}
+            },
+        }
+        if not self.server.answered:
+            self._answer(401, {"errors": [{"message": "user is not logged in"}]})
+        elif asked.get("operationName") in self.server.answered:
+            self._answer(200, {"data": answers[asked["operationName"]]})
+        else:
+            self.server.closing.wait(30)
+
+    def _answer(self, status: int, content: dict[str, Any]) -> None:
+        text = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, *args: object) -> None:
+        """Silent."""
+
+
+@pytest.fixture
+def online(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Points W&B at an address, with a key in the right form."""
+
+    def point(url: str) -> None:
+        monkeypatch.setenv("WANDB_BASE_URL", url)
+        monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+        monkeypatch.setenv("WANDB_HTTP_TIMEOUT", "3")
+        monkeypatch.setattr(wandb_run, "INIT_SECONDS", 5.0)
+        monkeypatch.setattr(wandb_run, "FINISH_SECONDS", 1.0)
+        wandb.teardown()  # W&B reads its environment once
+
+    yield point
+    monkeypatch.undo()
+    wandb.teardown()
+
+
+@pytest.fixture
+def server(request: pytest.FixtureRequest, online: Callable[[str], None]) -> Iterator[Server]:
+    server = Server(*request.param)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    online(f"http://127.0.0.1:{server.server_address[1]}")
+    yield server
+    server.closing.set()
+    server.shutdown()
+    server.server_close()
+
+
+def log_one_row(cfg: DictConfig, job_dir: Path) -> RunDir:
+    check_logger(cfg)
+    run_dir = RunDir(job_dir)
+    with run_dir.open(cfg), open_loggers(cfg, run_dir) as loggers:
+        for logger in loggers:
+            logger.log_metrics({names.INVERSION_ACCURACY: 0.5}, step=3)
+    return run_dir
+
+
+def assert_kept_offline(run_dir: RunDir, caplog: pytest.LogCaptureFixture) -> None:
+    (kept,) = parts(run_dir.path)
+    assert run_dir.status["state"] == "done"
+    assert kept["exit_code"] == 0
+    assert kept["run_id"] == run_dir.status["wandb_run_id"]
+    assert kept["summary"][names.INVERSION_ACCURACY] == 0.5
+    (warning,) = warnings_of_wandb(caplog)
+    assert "it goes on offline; to upload it later: wandb sync" in warning
+    assert Path(warning.split()[-1]) == Path(kept["file"]).parent
+
+
+def test_a_run_goes_on_offline_where_wandb_cannot_be_reached(
+    compose: Compose, job_dir: Path, online: Callable[[str], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    online("http://127.0.0.1:9")
+    assert_kept_offline(log_one_row(compose("logger=wandb"), job_dir), caplog)
+
+
+@pytest.mark.parametrize("server", [("Viewer",)], indirect=True)
+def test_a_run_goes_on_offline_where_wandb_does_not_open_it(
+    compose: Compose, job_dir: Path, server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert_kept_offline(log_one_row(compose("logger=wandb"), job_dir), caplog)
+
+
+@pytest.mark.parametrize("server", [("Viewer", "RunResumeStatus", "UpsertBucket")], indirect=True)
+def test_an_upload_that_never_ends_does_not_hold_the_run(
+    compose: Compose, job_dir: Path, server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    run_dir = log_one_row(compose("logger=wandb"), job_dir)
+    assert run_dir.status["state"] == "done"
+    (warning,) = warnings_of_wandb(caplog)
+    assert "could not end the run" in warning
+    folder = Path(warning.split()[-1])
+    assert folder.name.startswith("run-")  # it was online
+    assert json.loads(leet(folder, "--summary"))["summary"][names.INVERSION_ACCURACY] == 0.5
+
+
+@pytest.mark.parametrize("server", [()], indirect=True)
+def test_a_wrong_login_is_the_users_mistake(compose: Compose, server: Server) -> None:
+    with pytest.raises(InputError, match=r"logger.mode=online: W&B refuses the login \(.*not logged in\); run `wandb login --relogin`"):
+        check_logger(compose("logger=wandb"))
+
+
+def test_a_damaged_key_is_the_users_mistake(compose: Compose, online: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    online("http://127.0.0.1:9")
+    monkeypatch.setenv("WANDB_API_KEY", "short")
+    with pytest.raises(InputError, match=r"logger.mode=online: .* 40\+ characters"):
+        check_logger(compose("logger=wandb"))
+
+
+def test_a_project_that_wandb_refuses_is_the_users_mistake(compose: Compose, job_dir: Path) -> None:
+    run_dir = RunDir(job_dir)
+    cfg = compose(*OFFLINE, "logger.project=a/b")
+    with run_dir.open(compose()), pytest.raises(InputError, match=r"logger=wandb: W&B refuses the run .*a/b"):
+        with open_loggers(cfg, run_dir):
+            pass
+
+
+def test_what_wandb_refuses_is_left_out_and_told_once(compose: Compose, job_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cfg = compose(*OFFLINE)
+    run_dir = RunDir(job_dir)
+    with run_dir.open(cfg), open_loggers(cfg, run_dir) as (_, logger):
+        assert isinstance(logger, wandb_run.WandbRun)
+        for step in (1, 2):
+            logger.log(names.SAMPLES_GRID, lambda: wandb.Image("gone.png"), step)
+        logger.log_metrics({names.INVERSION_ACCURACY: 0.5}, step=3)
+    (warning,) = warnings_of_wandb(caplog)
+    assert warning.startswith("W&B: samples/grid left out (")
+    (kept,) = parts(job_dir)
+    assert kept["summary"][names.INVERSION_ACCURACY] == 0.5
+
+
+def test_tensorboard_by_config(compose: Compose, job_dir: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    metrics = run(compose("logger=tensorboard"), job_dir)
+    events = EventAccumulator(str(job_dir / "tensorboard"))
+    events.Reload()
+    assert events.Scalars(names.INVERSION_ACCURACY)[-1].value == pytest.approx(metrics[names.INVERSION_ACCURACY], rel=1e-6)
+    assert [image.step for image in events.Images(names.SAMPLES_GRID)] == [4, 8, 8]
+    assert [image.step for image in events.Images(names.INVERSION_CONFUSION)] == [8]
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_metrics_csv_widens(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    logger = MetricsCsv(path)
+    logger.log_metrics({"a": 1.0}, step=1)
+    logger.log_metrics({"a": 2.0, "b": 3.0}, step=2)
+    logger.log_metrics({"b": 4.0}, step=2)
+    assert rows_of(path) == [
+        {"step": "1", "a": "1.0", "b": ""},
+        {"step": "2", "a": "2.0", "b": "3.0"},
+        {"step": "2", "a": "", "b": "4.0"},
+    ]
+
+
+@pytest.mark.parametrize("cut", ["", "7,0.1", '"7'], ids=["whole", "cut in a number", "cut in a quote"])
+def test_metrics_csv_of_a_resumed_run_holds_each_step_once(tmp_path: Path, cut: str) -> None:
+    path = tmp_path / "metrics.csv"
+    killed = MetricsCsv(path)
+    for step in (1, 3, 5):
+        killed.log_metrics({"a": step / 2}, step=step)
+    with path.open("a") as file:
+        file.write(cut)
+    resumed = MetricsCsv(path)
+    resumed.log_metrics({"a": 9.0}, step=3)  # its checkpoint was of step 2
+    resumed.log_metrics({"b": 1.0}, step=5)
+    assert rows_of(path) == [{"step": "1", "a": "0.5", "b": ""}, {"step": "3", "a": "9.0", "b": ""}, {"step": "5", "a": "", "b": "1.0"}]
+
+
+def test_a_resumed_part_replaces_its_own_metrics_alone(tmp_path: Path) -> None:
+    """Two trainings log one after another, the second is killed at step 2; the file is the uninterrupted one, byte for byte."""
+
+    def log(logger: MetricsCsv, name: str, steps: range) -> None:
+        for step in steps:
+            logger.log_metrics({f"{name}/loss": step / 4}, step=step)
+            logger.log_metrics({f"{name}/accuracy": step / 8, "epoch": step // 2}, step=step)
+
+    whole, broken = MetricsCsv(tmp_path / "whole.csv"), MetricsCsv(tmp_path / "broken.csv")
+    for logger in (whole, broken):
+        log(logger, "first", range(4))
+        log(logger, "second", range(4, 6))
+    log(whole, "second", range(6, 9))
+    log(broken, "second", range(6, 7))
+    resumed = MetricsCsv(tmp_path / "broken.csv")
+    log(resumed, "second", range(5, 9))  # its checkpoint was of step 4
+    for logger in (whole, resumed):
+        logger.log_metrics({"seconds": 1.0}, step=0)
+    again = MetricsCsv(tmp_path / "broken.csv")
+    again.log_metrics({"seconds": 1.0}, step=0)  # killed after its last row
+    assert (tmp_path / "broken.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+
+def test_a_trained_classifier_is_an_artifact(job_dir: Path) -> None:
+    cfg = netinv_lightning.compose(
+        ["application=train_classifier", "data=mnist5k", "data.subset_size=200", "classifier=mlp", "recipe.epochs=1", *OFFLINE]
+    )
+    metrics = run(cfg, job_dir)
+    (artifact,) = records(job_dir, "artifact")
+    assert artifact["type"] == "classifier"
+    assert {entry["path"] for entry in artifact["manifest"]["contents"]} == {"classifier.safetensors", "classifier.json"}
+    (part,) = parts(job_dir)
+    assert part["summary"][names.CLASSIFIER_TEST_ACCURACY] == pytest.approx(metrics[names.CLASSIFIER_TEST_ACCURACY])

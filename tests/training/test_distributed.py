@@ -1,0 +1,240 @@
+"""One batch over several processes equals the batch in one (real processes over gloo, on the CPU)."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from netinv_lightning import metric_names as names
+from netinv_lightning.classifiers.frozen import FrozenClassifier
+from netinv_lightning.data.specs import DataSpec
+from netinv_lightning.inversion import losses
+from netinv_lightning.inversion.conditioning import Conditioning
+from netinv_lightning.inversion.generator import BatchNorm, ChannelDropout, Generator
+from netinv_lightning.inversion.objective import Objective, Step
+from netinv_lightning.metrics.inversion import ClassCosine, InversionAccuracy
+from netinv_lightning.training.distributed import Stream, sum_over_ranks, world_size
+from tests.conftest import FEW_STEPS
+
+B, N = 12, 4
+SPEC = DataSpec("made_up", N, 1, 28, (0.0,), (1.0,), tuple("abcd"))
+
+
+def seeded(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+class Network(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(18, N)
+        with torch.no_grad():
+            self.linear.weight.copy_(seeded(N, 18, seed=5))
+            self.linear.bias.zero_()
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        return self.linear(x_BCHW.flatten(1)).tanh() * 2
+
+
+TERMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "cosine, d < B": lambda f, y: losses.cosine_similarity(f[:, :5]),
+    "cosine, d > B": lambda f, y: losses.cosine_similarity(f),
+    "cosine, absolute": lambda f, y: losses.cosine_similarity(f, absolute=True),
+    "orthogonality, d < B": lambda f, y: losses.orthogonality(f[:, :5]),
+    "orthogonality, d > B": lambda f, y: losses.orthogonality(f),
+    "orthogonality, raw": lambda f, y: losses.orthogonality(f / 4, normalize=False),
+    "kl": lambda f, y: losses.kl_divergence(F.one_hot(y, N).float(), f[:, :N]),
+    "ce": lambda f, y: losses.cross_entropy(f[:, :N], y),
+    "variation": lambda f, y: losses.variation(f.view(-1, 2, 3, 3)),
+    "pixel": lambda f, y: losses.pixel_range(f.view(-1, 2, 3, 3)),
+    "gradient of each image": lambda f, y: losses.gradient_norm(Network(), f.view(-1, 2, 3, 3), y),
+    "gradient of the batch": lambda f, y: losses.gradient_norm(Network(), f.view(-1, 2, 3, 3), y, per_image=False),
+}
+"""Terms by name, of 18 numbers an image and its label; each as large as a training's."""
+
+
+def values_and_gradients(share: slice) -> dict[str, tuple[Tensor, Tensor]]:
+    """Each term on a share of the batch, and its gradient to weights that all images share, as a generator's are."""
+    results = {}
+    for name, term in TERMS.items():
+        weights = (torch.eye(18) + 0.1 * seeded(18, 18, seed=1)).requires_grad_()
+        value = term(seeded(B, 18)[share] @ weights, torch.arange(B)[share] % N)
+        (gradient,) = torch.autograd.grad(value, weights)
+        results[name] = (value.detach(), gradient)
+    return results
+
+
+def batch_norm(share: slice, half: bool = False) -> dict[str, Tensor]:
+    norm = BatchNorm(3)
+    x = seeded(B, 3, 2, 2).mul(2).add(1)[share].requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        y = norm(x.bfloat16() if half else x)
+    (gradient,) = torch.autograd.grad((y * seeded(B, 3, 2, 2, seed=2)[share]).sum(), x)
+    return {"y": y.detach(), "gradient": gradient, "mean": norm.running_mean, "var": norm.running_var}
+
+
+def training_step(share: slice) -> dict[str, Tensor]:
+    """A generator's step under bfloat16 autocast: the total loss, and the gradient of its weights."""
+    torch.manual_seed(0)
+    conditioning, classifier = Conditioning(N, 28), FrozenClassifier(nn.Sequential(nn.Flatten(), nn.Linear(784, 8), nn.Linear(8, N)), SPEC)
+    generator = Generator(conditioning, 1, 28, 4, 8, [8], [8, 8], dropout=0.2)
+    objective = Objective({name: {"weight": 1.0} for name in ("kl", "ce", "cosine", "orthogonality", "class_spread")})
+    stream, share_size = Stream(7), share.stop - share.start
+    generator.draw_dropout_from(stream)
+    condition, z_BZ = conditioning.sample(share_size, "cpu", stream), generator.sample_latent(share_size, "cpu", stream)
+    with torch.autocast("cpu", torch.bfloat16):
+        x_BCHW = generator(z_BZ, condition)
+        logits_BN, features, _ = classifier.trace(x_BCHW)
+        step = Step(x_BCHW, condition, logits_BN, features, classifier, generator)
+        total = objective.total(objective(step))
+    total.backward()
+    gradient = torch.cat([weight.grad.flatten() for weight in generator.parameters() if weight.grad is not None])
+    means = {"total": total.detach(), "gradient": gradient}  # as DistributedDataParallel averages them
+    running = torch.cat([buffer for name, buffer in generator.named_buffers() if "running" in name])
+    return {"images": x_BCHW.detach(), "running": running, **{name: sum_over_ranks(value) / world_size() for name, value in means.items()}}
+
+
+def metrics(share: slice) -> dict[str, Tensor]:
+    accuracy, cosine = InversionAccuracy(N), ClassCosine(N, 18)
+    labels = torch.arange(B)[share] % N
+    accuracy.update(seeded(B, N, seed=3)[share], labels, F.one_hot(labels, N).float())
+    cosine.update(seeded(B, 18)[share], labels)
+    return {**accuracy.compute(), **cosine.compute()}
+
+
+def draws() -> Tensor:
+    stream = Stream(7)
+    share = B // (dist.get_world_size() if dist.is_initialized() else 1)
+    dropout = ChannelDropout(0.5)
+    dropout.stream = stream
+    return torch.cat([stream.normal(share, 3), stream.uniform(share, 3), dropout(torch.ones(share, 3, 1, 1)).flatten(1)], dim=1)
+
+
+def worker(rank: int, world: int, folder: str) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world)
+    torch.set_num_threads(1)
+    share = slice(rank * B // world, (rank + 1) * B // world)
+    averaged = {}
+    for name, (value, gradient) in values_and_gradients(share).items():  # as DistributedDataParallel does
+        averaged[name] = (sum_over_ranks(value) / world, sum_over_ranks(gradient) / world)
+    norms = {"norm": batch_norm(share), "norm_in_half": batch_norm(share, half=True)}
+    found = {"terms": averaged, **norms, "metrics": metrics(share), "draws": draws(), "step": training_step(share)}
+    torch.save(found, f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module", params=[2, 4])
+def ranks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("ranks")
+    mp.spawn(worker, (request.param, str(folder)), nprocs=request.param)
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(request.param)]
+
+
+@pytest.mark.parametrize("term", TERMS)
+def test_terms_and_gradients_are_those_of_the_whole_batch(ranks: list[dict[str, Any]], term: str) -> None:
+    value, gradient = values_and_gradients(slice(0, B))[term]
+    assert gradient.abs().max() > 1e-3  # there is something to compare
+    for rank in ranks:
+        torch.testing.assert_close(rank["terms"][term][0], value, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(rank["terms"][term][1] / gradient.abs().max(), gradient / gradient.abs().max(), rtol=0, atol=1e-6)
+
+
+def test_the_shares_alone_would_give_another_value() -> None:
+    """Else the test above could not fail."""
+    value, _ = values_and_gradients(slice(0, B))["orthogonality, d > B"]
+    shares = [values_and_gradients(slice(first, first + B // 2))["orthogonality, d > B"][0] for first in (0, B // 2)]
+    assert abs(sum(shares) / 2 - value) > 1e-4  # a hundred times the tolerance
+
+
+def test_batch_norm_is_over_the_whole_batch(ranks: list[dict[str, Any]]) -> None:
+    whole = batch_norm(slice(0, B))
+    for name in ("y", "gradient"):
+        torch.testing.assert_close(torch.cat([rank["norm"][name] for rank in ranks]), whole[name], rtol=1e-5, atol=1e-6)
+    for name in ("mean", "var"):
+        for rank in ranks:
+            torch.testing.assert_close(rank["norm"][name], whole[name], rtol=1e-6, atol=1e-6)
+    reference = nn.BatchNorm2d(3)
+    assert torch.equal(whole["y"], reference(seeded(B, 3, 2, 2).mul(2).add(1)).detach())
+
+
+def test_batch_norm_in_bfloat16_has_float32_statistics(ranks: list[dict[str, Any]]) -> None:
+    whole = batch_norm(slice(0, B), half=True)
+    assert whole["y"].dtype == torch.bfloat16
+    y, gradient = (torch.cat([rank["norm_in_half"][name] for rank in ranks]) for name in ("y", "gradient"))
+    torch.testing.assert_close(y, whole["y"], rtol=2**-7, atol=2**-8)  # one unit in the last place
+    torch.testing.assert_close(gradient, whole["gradient"], rtol=2**-6, atol=2**-6)
+    for name in ("mean", "var"):
+        for rank in ranks:
+            torch.testing.assert_close(rank["norm_in_half"][name], whole[name], rtol=1e-6, atol=1e-6)
+
+
+def test_a_bfloat16_training_step_is_that_of_one_process(ranks: list[dict[str, Any]]) -> None:
+    """Up to the rounding of bfloat16, 2^-8 per operation."""
+    whole = training_step(slice(0, B))
+    images = torch.cat([rank["step"]["images"] for rank in ranks])
+    assert images.dtype == torch.float32
+    torch.testing.assert_close(images, whole["images"], rtol=0, atol=0.02)
+    for rank in ranks:
+        torch.testing.assert_close(rank["step"]["running"], whole["running"], rtol=0.01, atol=0.01)
+        torch.testing.assert_close(rank["step"]["total"], whole["total"], rtol=0.01, atol=0)
+        assert torch.cosine_similarity(rank["step"]["gradient"], whole["gradient"], dim=0) > 0.99
+
+
+def test_metrics_are_exact(ranks: list[dict[str, Any]]) -> None:
+    whole = metrics(slice(0, B))
+    for rank in ranks:
+        assert torch.equal(rank["metrics"]["confusion_NN"], whole["confusion_NN"])
+        assert rank["metrics"]["accuracy"] == whole["accuracy"]
+        for name in ("confidence", "kl", "intra", "inter"):
+            torch.testing.assert_close(rank["metrics"][name], whole[name], rtol=1e-12, atol=1e-12)
+
+
+def test_draws_do_not_depend_on_the_number_of_processes(ranks: list[dict[str, Any]]) -> None:
+    assert torch.equal(torch.cat([rank["draws"] for rank in ranks]), draws())
+
+
+def test_a_pickled_stream_goes_on(tmp_path: Path) -> None:
+    import pickle
+
+    stream = Stream(3)
+    stream.normal(5, 2)
+    again = pickle.loads(pickle.dumps(stream))
+    assert torch.equal(again.uniform(4, 3), stream.uniform(4, 3))
+
+
+def test_a_run_over_two_processes_is_the_run_in_one(tmp_path: Path) -> None:
+    """trainer=ddp as a user starts it: losses, weights and metrics of one process, dropout included; one run directory.
+
+    In double precision: Adam makes a whole step of a gradient that is 0 but for rounding, and that differs by machine.
+    """
+    directories = {}
+    for name, extra in (("one", []), ("two", ["trainer=ddp"])):
+        overrides = [*FEW_STEPS, "trainer.precision=64-true", f"name={name}", *extra]
+        command = [sys.executable, "-W", "ignore", "-m", "netinv_lightning.run", *overrides]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        (directories[name],) = (tmp_path / "runs" / name).iterdir()
+        assert done.stdout.count(str(directories[name]) + "\n") == 1  # the second process is silent
+    one, two = (torch.load(path / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"] for path in directories.values())
+    assert all(torch.allclose(value, two[name], rtol=0, atol=1e-7) for name, value in one.items())
+    losses_of = []
+    for path in directories.values():
+        with (path / "metrics.csv").open() as file:
+            losses_of.append([float(row[names.LOSS_TOTAL]) for row in csv.DictReader(file) if row[names.LOSS_TOTAL]])
+    assert len(losses_of[0]) == 4
+    assert losses_of[1] == pytest.approx(losses_of[0], rel=1e-5)
+    summaries = [json.loads((path / "summary.json").read_text()) for path in directories.values()]
+    assert summaries[1][names.INVERSION_ACCURACY] == summaries[0][names.INVERSION_ACCURACY]
+    assert summaries[1][names.INVERSION_KL] == pytest.approx(summaries[0][names.INVERSION_KL], rel=1e-5)
