@@ -2,7 +2,7 @@
 
     netinv application=interpret application.run=RUN_DIRECTORY
 
-The same follows an inversion at once with `interpret=full`. The studies are in netinv_lightning/studies.
+The same follows an inversion at once with `interpret=full`. The studies are in netinv_lightning/interpretation.
 """
 
 from __future__ import annotations
