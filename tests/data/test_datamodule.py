@@ -330,12 +330,11 @@ def test_a_named_set_keeps_its_statistics_and_names_its_classes(tmp_path: Path) 
         ([1, 0, 1], "names class 1 twice"),
         ([0, 4], "path has no class 4; its classes are 0 to 3"),
         ([-1, 0], "path has no class -1"),
-        ([0, 3, 2], "path has no training images of class 2"),
     ],
 )
 def test_classes_that_cannot_be_had_are_one_line(classes: list[int], why: str, tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
-        ImageDataModule("npz", **mine(tmp_path, [0, 1, 3, 1], [0, 2]), classes=classes)
+        ImageDataModule("npz", **mine(tmp_path, [0, 1, 3, 1, 2], [0, 2]), classes=classes)
     assert str(caught.value).startswith(f"data.classes={classes}: {why}")
     assert "\n" not in str(caught.value)
 
