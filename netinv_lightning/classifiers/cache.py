@@ -35,7 +35,7 @@ from netinv_lightning import metric_names as names
 from netinv_lightning.classifiers.architecture import SPEC_KEYS
 from netinv_lightning.classifiers.checkpoints import fill, load_weights, read_card, save_classifier, sha256
 from netinv_lightning.classifiers.frozen import FrozenClassifier
-from netinv_lightning.classifiers.training import ClassifierTraining, recipe_seed
+from netinv_lightning.classifiers.training import ClassifierTraining, DivergedError, recipe_seed
 from netinv_lightning.config.allowed_targets import locate
 from netinv_lightning.data.datamodule import OWN_IMAGES
 from netinv_lightning.errors import InputError
@@ -167,7 +167,11 @@ def _train(cfg: DictConfig, path: Path) -> float:
     with _randomness_untouched():
         training = ClassifierTraining(_on_one_device(cfg))
         checkpoint = path.with_name("training.ckpt")  # of a training that was killed, which continues here, whoever needs it
-        metrics = training.run([], checkpoint, resuming=True, plugins=[LightningEnvironment()])
+        try:
+            metrics = training.run([], checkpoint, resuming=True, plugins=[LightningEnvironment()])
+        except DivergedError:
+            checkpoint.unlink(missing_ok=True)
+            raise
     save_classifier(path, training.network, {**training.card(path.stem, metrics), "hash": _hash(facts), "determined_by": facts})
     checkpoint.unlink()
     return metrics[names.TRAINING_SECONDS]

@@ -38,6 +38,10 @@ DATA_KEYS = ("batch_size", "val_fraction", "subset_size", "split_seed", "shift",
 PROBED = 10_000
 
 
+class DivergedError(RuntimeError):
+    """The trained weights are not finite; resuming the training cannot help."""
+
+
 class ClassifierModule(L.LightningModule):
     """Cross-entropy with label smoothing, weight decay and an L1 penalty, under a one-cycle learning rate.
 
@@ -188,7 +192,7 @@ class ClassifierTraining:
             trainer_defaults: Further arguments of `make_trainer`.
 
         Raises:
-            RuntimeError: if the weights that came out are no numbers.
+            DivergedError: if a trained weight is not finite.
         """
         recipe, data, module = self.cfg.recipe, self.data, self.module
         if recipe.channels_last:
@@ -214,7 +218,7 @@ class ClassifierTraining:
         metrics = {names.TRAINING_SECONDS: so_far.seconds, **so_far.metrics}
         for name, weight in self.network.state_dict().items():
             if not weight.isfinite().all():
-                raise RuntimeError(f"the classifier's {name} is not finite after its training; lower recipe.lr={recipe.lr}")
+                raise DivergedError(f"the classifier's {name} is not finite after its training; lower recipe.lr={recipe.lr}")
         metrics |= {name: float(value) for name, value in trainer.callback_metrics.items()}
         if len(data.test[1]):
             with expected_warnings():

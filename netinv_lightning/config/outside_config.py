@@ -42,7 +42,8 @@ def check_run_config(content: Any, where: str, trusted: Sequence[str] = ()) -> N
     trusted = trusted_names(trusted)
     check_literal(content, where)
     for key in NETWORKS:
-        check_network(_at(content, key), where, key, trusted)
+        if not isinstance(described := _at(content, key), bool):  # reconstruct's application.student asks for one, without describing it
+            check_network(described, where, key, trusted)
     _check_elsewhere(content, where, trusted)
     trainer = content.get("trainer") or {}
     for key in NOT_FROM_A_FILE:
