@@ -156,7 +156,7 @@ class Objective:
     """A weighted sum of named terms.
 
     Args:
-        terms: Name to weight and options; a name outside `TERMS` gives a `_target_`, the dotted path of its function.
+        terms: Name to weight and options; a name outside `TERMS` gives a `_target_`, its function or the function's dotted path.
         feature_layers: The layers whose features a step holds; a term's `layers` must be among them.
 
     Raises:
@@ -212,13 +212,13 @@ class Objective:
         return {"orthogonality": sum(losses.orthogonality_floor(batch, feature_dims[layer]) for layer in layers)}
 
 
-def _function(name: str, target: str | None) -> Callable[..., Tensor]:
+def _function(name: str, target: str | Callable[..., Tensor] | None) -> Callable[..., Tensor]:
     if target is None:
         if name not in TERMS:
             raise InputError(f"loss.{name}: there is no such term; {nearest(name, TERMS)} For a term of your own give loss.{name}._target_")
         return TERMS[name]
     try:
-        found: Callable[..., Tensor] = locate(target, f"loss.{name}._target_")
+        found: Callable[..., Tensor] = target if callable(target) else locate(target, f"loss.{name}._target_")
     except (ImportError, AttributeError, ValueError) as error:
         raise InputError(f"loss.{name}._target_={target}: cannot be imported ({error}); give package.module.function") from error
 

@@ -181,7 +181,7 @@ def test_refuses_a_layer_of_two_features(tmp_path: Path) -> None:
 def test_refuses_images_of_one_class_and_keeps_the_inversion(tmp_path: Path) -> None:
     network = Narrow(5)
     with torch.no_grad():
-        network.head.weight.zero_()
+        network.head.weight.mul_(1e-3)  # not 0: a network without a gradient is refused
         network.head.bias.copy_(torch.tensor([0.0, 9.0, 0.0]))
     invert(network, tmp_path / "one")
     line = "the classifier takes all 200 for class 1"

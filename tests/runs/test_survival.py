@@ -108,16 +108,16 @@ def test_sigkill_and_resume_as_a_user_does_it(tmp_path: Path) -> None:
     steps = ["application.steps=400", "application.checkpoint_every=20", "application.grid_every=1000"]
     command = [sys.executable, "-W", "ignore", "-m", "netinv_lightning.run"]
     for name in ("whole", "broken"):
-        process = subprocess.Popen([*command, *FEW_STEPS, *steps, f"name={name}"], cwd=tmp_path, stdout=subprocess.DEVNULL)
+        process = subprocess.Popen([*command, *FEW_STEPS, *steps, f"output={name}"], cwd=tmp_path, stdout=subprocess.DEVNULL)
         if name == "whole":
             assert process.wait(timeout=300) == 0
             continue
         end = time.monotonic() + 120
-        while not list(tmp_path.glob("runs/broken/*/checkpoints/last.ckpt")) and time.monotonic() < end:
+        while not list(tmp_path.glob("broken/*/*/checkpoints/last.ckpt")) and time.monotonic() < end:
             time.sleep(0.01)
         process.kill()
         assert process.wait() == -signal.SIGKILL
-    (whole,), (broken,) = (list((tmp_path / "runs" / name).iterdir()) for name in ("whole", "broken"))
+    (whole,), (broken,) = (list((tmp_path / name).glob("*/*")) for name in ("whole", "broken"))
     assert status(broken)["state"] == "running"  # it had no chance to say anything else
     assert not (broken / "summary.json").exists()
     resumed = subprocess.run([*command, f"resume={broken}"], cwd=tmp_path, capture_output=True, text=True, timeout=300)

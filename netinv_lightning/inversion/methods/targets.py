@@ -180,7 +180,7 @@ class TargetInversion(PixelInversion):
     success = names.TARGET_ERROR
 
     def __init__(self, targets: Targets, classifier: FrozenClassifier, priors: Mapping[str, Mapping[str, Any]], **options: Any) -> None:
-        objective = Objective({"target": {"weight": 1.0, "_target_": f"{__name__}.target"}, **priors}, classifier.feature_layers)
+        objective = Objective({"target": {"weight": 1.0, "_target_": target}, **priors}, classifier.feature_layers)
         spec = classifier.spec
         conditioning = Conditioning(spec.num_classes, spec.image_size, "label")  # which draws nothing here: targets are given
         super().__init__(conditioning, classifier, objective, **options)
