@@ -19,9 +19,10 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
 
 from netinv_lightning import metric_names as names
+from netinv_lightning.applications.input_check import check_detection
 from netinv_lightning.classifiers.build import load_classifier
 from netinv_lightning.classifiers.cache import train_once
-from netinv_lightning.data.outlier_names import called, check_outliers, is_own
+from netinv_lightning.data.outlier_names import called, is_own
 from netinv_lightning.data.outliers import outliers
 from netinv_lightning.errors import InputError, nearest
 from netinv_lightning.evaluation.image_sets import of_split, open_real
@@ -161,11 +162,7 @@ def _check_names(cfg: DictConfig) -> None:
     app = cfg.application
     if app.strengths:
         check_strengths(app.strengths)
-    for key in ("detectors", "outliers"):
-        if not app[key]:
-            raise InputError(f"application.{key}: must name one or more")
-        if len(set(map(called, app[key]))) < len(app[key]):
-            raise InputError(f"application.{key}={list(app[key])}: names one twice")
+    check_detection(cfg)
     for name in app.detectors:
         if name not in DETECTORS:
             raise InputError(f"application.detectors={name}: {nearest(name, DETECTORS)}")
@@ -173,6 +170,5 @@ def _check_names(cfg: DictConfig) -> None:
         if name in (*DETECTORS, PLAIN):
             raise InputError(f"garbage.{name}: is the name of another detector; choose another")
     for name in app.outliers:
-        check_outliers(name, cfg.data.name, cfg.data.classes)
         if is_own(name) and called(name) in (cfg.data.name, *RESERVED):
             raise InputError(f"application.outliers={name}: would be called {called(name)} in the results, like something else; rename it")

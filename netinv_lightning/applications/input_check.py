@@ -21,6 +21,7 @@ from netinv_lightning.data.outlier_names import called, check_outliers
 from netinv_lightning.data.specs import OWN_IMAGES, SPECS, spec_of_classes
 from netinv_lightning.errors import InputError, nearest, one_line
 from netinv_lightning.runs.finished_check import check_finished
+from netinv_lightning.runs.run_directory import RunDir
 
 NEED_DATA = ("train_classifier", "detect_ood", "audit")
 """Applications that cannot run without the real images of `data`."""
@@ -39,9 +40,9 @@ def check_inputs(cfg: DictConfig) -> None:
     _check_logger(cfg)
     _check_data(cfg)
     if name == "detect_ood":
-        _check_detection(cfg)
-    if name == "train_classifier" and cfg.application.save_as is not None:
-        check_written("application.save_as", cfg.application.save_as, cfg.application.overwrite)
+        check_detection(cfg)
+    if name == "train_classifier":
+        check_save_as(cfg)
     if name == "approach" and cfg.application.file is not None:
         check_safetensors(Path(cfg.application.file), f"application.file={cfg.application.file}")
     if name in OF_A_RUN or (name == "measure" and cfg.application.run):
@@ -115,7 +116,12 @@ def _check_folder(path: Path, where: str) -> None:
         raise InputError(f"{where}: must hold one folder of images per class; it holds no folders")
 
 
-def _check_detection(cfg: DictConfig) -> None:
+def check_detection(cfg: DictConfig) -> None:
+    """Refuse lists of detectors and outlier sets that are empty or name one twice, and unknown outlier sets.
+
+    Raises:
+        InputError: naming the key.
+    """
     app = cfg.application
     for key in ("detectors", "outliers"):
         if not app[key]:
@@ -194,18 +200,24 @@ def check_safetensors(path: Path, where: str) -> None:
             raise InputError(f"{where}: is not a whole safetensors file ({one_line(error)[:120]}); get it again") from error
 
 
-def check_written(key: str, name: str, overwrite: bool) -> None:
-    """Refuse a place that a trained classifier could not be written to once it is trained.
+def check_save_as(cfg: DictConfig) -> None:
+    """Refuse a place that the trained classifier could not be written to once it is trained.
+
+    A file that is there is replaced with `application.overwrite`, and by a resumed run that had begun to write it itself.
 
     Raises:
         InputError: naming the key.
     """
-    path, where = Path(name), f"{key}={name}"
+    name = cfg.application.save_as
+    if name is None:
+        return
+    path, where = Path(name), f"application.save_as={name}"
     if not name.endswith(".safetensors"):
         raise InputError(f"{where}: must end in .safetensors")
     if path.is_dir():
         raise InputError(f"{where}: is a folder; give the name of a file")
-    if path.exists() and not overwrite:
+    begun = cfg.resume is not None and RunDir(Path(cfg.resume)).stored.get("saves") == name
+    if path.exists() and not (cfg.application.overwrite or begun):
         raise InputError(f"{where}: is there already; give another name, or application.overwrite=true")
     there = next(parent for parent in path.absolute().parents if parent.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK) or _read_only(there):

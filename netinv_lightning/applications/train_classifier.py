@@ -11,10 +11,10 @@ from omegaconf import DictConfig
 from safetensors.torch import save_file
 
 from netinv_lightning import metric_names as names
+from netinv_lightning.applications.input_check import check_save_as
 from netinv_lightning.classifiers.checkpoints import save_classifier
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.classifiers.training import ClassifierTraining
-from netinv_lightning.errors import InputError
 from netinv_lightning.runs.run_directory import RunDir
 from netinv_lightning.tracking.loggers import check_logger, log_artifact, open_loggers
 from netinv_lightning.training.trainer import check_one_process
@@ -29,11 +29,7 @@ class TrainClassifierApplication:
         self.cfg = cfg
         check_logger(cfg)
         check_one_process(cfg)
-        if (save_as := cfg.application.save_as) is not None:
-            if not save_as.endswith(".safetensors"):
-                raise InputError(f"application.save_as={save_as}: must end in .safetensors")
-            if Path(save_as).exists() and not (cfg.application.overwrite or _saved_by(cfg)):
-                raise InputError(f"application.save_as={save_as}: is there already; give another name, or application.overwrite=true")
+        check_save_as(cfg)
         self.training = ClassifierTraining(cfg)
 
     @property
@@ -58,8 +54,3 @@ class TrainClassifierApplication:
         test = metrics.get(names.CLASSIFIER_TEST_ACCURACY, float("nan"))
         print(f"classifier: {path}  accuracy {metrics[names.CLASSIFIER_TRAIN_ACCURACY]:.4f} on training images, {test:.4f} on test images")
         return metrics
-
-
-def _saved_by(cfg: DictConfig) -> bool:
-    """Whether the run that is resumed had begun to write `application.save_as` itself when it was killed."""
-    return cfg.resume is not None and RunDir(Path(cfg.resume)).stored.get("saves") == cfg.application.save_as
