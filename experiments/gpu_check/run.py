@@ -126,7 +126,6 @@ def main() -> int:
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     parser.add_argument("--only", choices=list(CHECKS), nargs="+", default=list(CHECKS), help="checks to run; all by default")
     asked = parser.parse_args()
-    logging.disable(logging.WARNING)  # a line per check
     if asked.device == "cuda" and not torch.cuda.is_available():
         print("gpu-check: no CUDA device; --device cpu runs the same checks, small, on the CPU", file=sys.stderr)
         return 2
@@ -138,4 +137,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    logging.disable(logging.WARNING)  # a line per check
     sys.exit(main())

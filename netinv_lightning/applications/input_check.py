@@ -47,7 +47,7 @@ def check_inputs(cfg: DictConfig) -> None:
         check_safetensors(Path(cfg.application.file), f"application.file={cfg.application.file}")
     if name in OF_A_RUN or (name == "measure" and cfg.application.run):
         if not cfg.application.run:
-            raise InputError("application.run: name a finished run: application.run=RUN_DIRECTORY")
+            raise InputError("application.run: name the finished run whose images are used: application.run=RUN_DIRECTORY")
         check_finished(Path(cfg.application.run), f"application.run={cfg.application.run}")
     elif name not in WITHOUT_CLASSIFIER and not cfg.classifier.train and cfg.resume is None:
         _check_classifier(cfg)
