@@ -63,23 +63,39 @@ def links(evidence: str) -> str:
 
 def table(head: list[str], body: list[list[str]]) -> str:
     """Return a Markdown table."""
-    lines = [head, ["---"] * len(head), *[[cell.replace("|", "\\|") for cell in cells] for cells in body]]
+    lines = [
+        head,
+        ["---"] * len(head),
+        *[[cell.replace("|", "\\|") for cell in cells] for cells in body],
+    ]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
 
 
 def page(rows: list[dict[str, str]]) -> str:
     """Return the whole page."""
-    by_group = {group: [row for row in rows if row["id"].split("-")[0] == group] for group in GROUPS}
+    by_group = {
+        group: [row for row in rows if row["id"].split("-")[0] == group] for group in GROUPS
+    }
     count = Counter(row["verdict"] for row in rows)
     counts = [
-        [f"[{group}](#{group.lower()})", title, *[str(sum(row["verdict"] == verdict for row in by_group[group])) for verdict in VERDICTS]]
+        [
+            f"[{group}](#{group.lower()})",
+            title,
+            *[
+                str(sum(row["verdict"] == verdict for row in by_group[group]))
+                for verdict in VERDICTS
+            ],
+        ]
         for group, title in GROUPS.items()
     ]
     parts = [
         "# Paper map: requirements, claims and verdicts",
         f"Of {len(rows)} requirements and claims of the papers, {count['works']} work, {count['holds']} hold and "
         f"{count['refuted']} are refuted; {count['partly']} are settled in part and {count['missing']} are missing.",
-        table(["group", "", *VERDICTS], [*counts, ["", "all", *[str(count[verdict]) for verdict in VERDICTS]]]),
+        table(
+            ["group", "", *VERDICTS],
+            [*counts, ["", "all", *[str(count[verdict]) for verdict in VERDICTS]]],
+        ),
         "    python docs/paper_map.py      # makes this page from paper_map.csv, which also has the command of each row",
         "The name of a test is the tooltip of its link. Verdicts:",
         "\n".join(f"- **{verdict}** {meaning}" for verdict, meaning in VERDICTS.items()) + "\n",
@@ -89,7 +105,15 @@ def page(rows: list[dict[str, str]]) -> str:
     for group, title in GROUPS.items():
         head = ["id", "requirement or claim", "source", "verdict", "evidence", "note"]
         body = [
-            [row["id"], row["requirement"], row["source"], row["verdict"], links(row["evidence"]), row["note"]] for row in by_group[group]
+            [
+                row["id"],
+                row["requirement"],
+                row["source"],
+                row["verdict"],
+                links(row["evidence"]),
+                row["note"],
+            ]
+            for row in by_group[group]
         ]
         parts += [f'<a id="{group.lower()}"></a>\n\n## {group}. {title}', table(head, body)]
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"

@@ -33,7 +33,9 @@ def fork_server() -> ForkServerContext:
     return context
 
 
-def netinv(*overrides: str, within: Callable[[], AbstractContextManager[object]] = nullcontext) -> Path:
+def netinv(
+    *overrides: str, within: Callable[[], AbstractContextManager[object]] = nullcontext
+) -> Path:
     """Run the command `netinv` on one core and return the run directory.
 
     Args:
@@ -48,11 +50,15 @@ def netinv(*overrides: str, within: Callable[[], AbstractContextManager[object]]
         command.start()
         command.join()
         if command.exitcode:
-            raise RuntimeError(f"{' '.join(overrides)}: {Path(log_dir, 'stderr').read_text().strip()[-500:]}")
+            raise RuntimeError(
+                f"{' '.join(overrides)}: {Path(log_dir, 'stderr').read_text().strip()[-500:]}"
+            )
         return Path(Path(log_dir, "stdout").read_text().splitlines()[-1])
 
 
-def _command(overrides: Sequence[str], log_dir: str, within: Callable[[], AbstractContextManager[object]]) -> None:
+def _command(
+    overrides: Sequence[str], log_dir: str, within: Callable[[], AbstractContextManager[object]]
+) -> None:
     """Run the command in a forked process, with its two output streams in files of `log_dir`."""
     from netinv_lightning.run import main
 
@@ -75,7 +81,11 @@ def read_rows(results: Path) -> list[Row]:
 
 
 def run_missing(
-    results: Path, keys: Sequence[str], jobs: Iterable[tuple[Any, ...]], one: Callable[..., list[Row]], at_once: int = 2
+    results: Path,
+    keys: Sequence[str],
+    jobs: Iterable[tuple[Any, ...]],
+    one: Callable[..., list[Row]],
+    at_once: int = 2,
 ) -> list[Row]:
     """Run every job that has no row in `results`, and write its rows there as soon as it ends.
 
@@ -103,5 +113,7 @@ def run_missing(
             with results.open("w", newline="") as file:
                 writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
                 writer.writeheader()
-                writer.writerows(sorted(rows, key=lambda row: [str(value) for value in row.values()]))
+                writer.writerows(
+                    sorted(rows, key=lambda row: [str(value) for value in row.values()])
+                )
     return rows

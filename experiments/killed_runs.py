@@ -11,7 +11,14 @@ SHORT = [
 ]  # fmt: skip
 COMPARED = ["application.reconstructions=40", "application.members=60"]
 STUDENT = ["+application.student.stages=[[8],[16]]", "+application.student.hidden=16"]
-GARBAGE = {"epochs": 3, "images": 400, "initial": 100, "per_class": 10, "lr": 0.01, "batch_norm": "batch"}
+GARBAGE = {
+    "epochs": 3,
+    "images": 400,
+    "initial": 100,
+    "per_class": 10,
+    "lr": 0.01,
+    "batch_norm": "batch",
+}
 INVERTED = {"steps": 20, "warm_steps": 10, "inversion": []}
 
 
@@ -29,9 +36,17 @@ INVERSIONS = {
     "three generators": ["n_generators=3", "application.steps=50"],
     "natural": ["loss=natural", "application.steps=50"],
     "nine terms": ["loss=reconstruction", "conditioning.vectors=hot", "application.steps=20"],
-    "adversarial perturbation": ["+loss.kl_perturbed={weight: 1}", "perturbation.direction=adversarial", "perturbation.norm=l2"],
+    "adversarial perturbation": [
+        "+loss.kl_perturbed={weight: 1}",
+        "perturbation.direction=adversarial",
+        "perturbation.norm=l2",
+    ],
     "W&B offline": ["logger=wandb", "logger.mode=offline"],
-    "another seed and much dropout": ["seed=11", "generator.dropout=0.5", "application.sampling_batch_norm=batch"],
+    "another seed and much dropout": [
+        "seed=11",
+        "generator.dropout=0.5",
+        "application.sampling_batch_norm=batch",
+    ],
 }
 """Ten makes of `application=invert`."""
 TRAINING = {
@@ -74,9 +89,29 @@ TRAINING = {
 """All that trains, beside `application=invert`."""
 RESTARTED = {
     "method=gradient": [*SHORT, *DIGITS, "method=gradient", "method.steps=10"],
-    "approach": ["application=approach", *DIGITS, "application.vector=[.5,0,0,.5,0,0,0,0,0,0]", "application.steps=100"],
-    "measure": ["application=measure", "application.run={source}", "measure.samples=50", "measure.controls=[noise]"],
-    "interpret": ["application=interpret", "application.run={source}", "interpret.samples=100", "interpret.analyses=[projection]"],
-    "counterfeit": ["application=counterfeit", "application.run={source}", "application.samples=200", "application.confidence=0.5"],
+    "approach": [
+        "application=approach",
+        *DIGITS,
+        "application.vector=[.5,0,0,.5,0,0,0,0,0,0]",
+        "application.steps=100",
+    ],
+    "measure": [
+        "application=measure",
+        "application.run={source}",
+        "measure.samples=50",
+        "measure.controls=[noise]",
+    ],
+    "interpret": [
+        "application=interpret",
+        "application.run={source}",
+        "interpret.samples=100",
+        "interpret.analyses=[projection]",
+    ],
+    "counterfeit": [
+        "application=counterfeit",
+        "application.run={source}",
+        "application.samples=200",
+        "application.confidence=0.5",
+    ],
 }
 """What is restarted in place, since it trains nothing."""

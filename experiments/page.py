@@ -14,7 +14,11 @@ from experiments.jobs import Row, read_rows, run_missing
 
 def pick(rows: list[Row], number: str, **where: str) -> list[float]:
     """Return the values of a number, in the order of the seeds, from the rows whose columns have the values `where`."""
-    chosen = [row for row in rows if row["number"] == number and all(row[column] == value for column, value in where.items())]
+    chosen = [
+        row
+        for row in rows
+        if row["number"] == number and all(row[column] == value for column, value in where.items())
+    ]
     return [float(row["value"]) for row in sorted(chosen, key=lambda row: int(row["seed"]))]
 
 
@@ -27,7 +31,10 @@ def shown(values: Sequence[float], digits: int = 3) -> str:
 
 def markdown(columns: list[str], lines: list[list[str]]) -> str:
     """Return a Markdown table."""
-    return "\n".join(f"| {' | '.join(line)} |" for line in (columns, ["---"] * len(columns), *lines)) + "\n"
+    return (
+        "\n".join(f"| {' | '.join(line)} |" for line in (columns, ["---"] * len(columns), *lines))
+        + "\n"
+    )
 
 
 def with_tables(page: str, tables: dict[str, str]) -> str:
@@ -38,7 +45,9 @@ def with_tables(page: str, tables: dict[str, str]) -> str:
     """
     places = re.compile(r"(?<=<!-- table: )([\w-]+) -->\n.*?(?=<!-- end -->)", re.DOTALL)
     if sorted(found := places.findall(page)) != sorted(tables):
-        raise ValueError(f"the page has places for the tables {found}, the script makes {list(tables)}")
+        raise ValueError(
+            f"the page has places for the tables {found}, the script makes {list(tables)}"
+        )
     return places.sub(lambda place: f"{place[1]} -->\n{tables[place[1]]}", page)
 
 
@@ -63,7 +72,11 @@ def run_experiment(
         at_once: See `run_missing`.
     """
     parser = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
-    parser.add_argument("--tables", action="store_true", help="only write the tables of results.csv into README.md; run no job")
+    parser.add_argument(
+        "--tables",
+        action="store_true",
+        help="only write the tables of results.csv into README.md; run no job",
+    )
     results, page = folder / "results.csv", folder / "README.md"
     if not parser.parse_args().tables:
         run_missing(results, keys, jobs, one, at_once)

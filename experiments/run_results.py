@@ -21,7 +21,11 @@ def result(run_dir: Path) -> dict[str, Any]:
     found = {}
     for path in sorted(run_dir.rglob("*")):
         place = path.relative_to(run_dir)
-        named = path.is_file() and path.name not in OF_THE_COMMAND and not {"wandb", "tensorboard"} & set(place.parts)
+        named = (
+            path.is_file()
+            and path.name not in OF_THE_COMMAND
+            and not {"wandb", "tensorboard"} & set(place.parts)
+        )
         if named and (content := _content(path)) is not None:
             found[str(place)] = content
     return found
@@ -44,13 +48,19 @@ def _table(path: Path) -> list[list[str]]:
     with path.open(newline="") as file:
         rows = list(csv.reader(file))
     kept = [index for index, name in enumerate(rows[0]) if not _is_time(name)] if rows else []
-    return [[row[index] for index in kept if index < len(row)] for row in rows if not _is_time(row[0])]
+    return [
+        [row[index] for index in kept if index < len(row)] for row in rows if not _is_time(row[0])
+    ]
 
 
 def _timeless(content: Any) -> Any:
     if isinstance(content, dict):
-        return {name: _timeless(value) for name, value in content.items() if not _is_time(str(name))}
-    return [_timeless(value) for value in content] if isinstance(content, (list, tuple)) else content
+        return {
+            name: _timeless(value) for name, value in content.items() if not _is_time(str(name))
+        }
+    return (
+        [_timeless(value) for value in content] if isinstance(content, (list, tuple)) else content
+    )
 
 
 def _is_time(name: str) -> bool:
@@ -62,10 +72,18 @@ def differences(one: Any, other: Any, where: str = "") -> Iterator[str]:
     if isinstance(one, dict) and isinstance(other, dict):
         for key in {**one, **other}:
             yield from differences(one.get(key), other.get(key), f"{where}/{key}")
-    elif isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)) and len(one) == len(other):
+    elif (
+        isinstance(one, (list, tuple))
+        and isinstance(other, (list, tuple))
+        and len(one) == len(other)
+    ):
         for index, pair in enumerate(zip(one, other, strict=True)):
             yield from differences(*pair, f"{where}/{index}")
-    elif not (torch.equal(one, other) if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor) else _same(one, other)):
+    elif not (
+        torch.equal(one, other)
+        if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor)
+        else _same(one, other)
+    ):
         yield where
 
 

@@ -56,12 +56,18 @@ class Inversion:
     def generator(self) -> nn.Module:
         """The first generator; all of them are `module.generators`."""
         if not isinstance(self.module, InversionModule):
-            raise InputError(f"method={self.cfg.method.name}: trains no generator; sample() optimises images")
+            raise InputError(
+                f"method={self.cfg.method.name}: trains no generator; sample() optimises images"
+            )
         return self.module.generator
 
-    def sample(self, labels: Sequence[int] | Tensor, seed: int | None = None, generator: int = 0) -> Tensor:
+    def sample(
+        self, labels: Sequence[int] | Tensor, seed: int | None = None, generator: int = 0
+    ) -> Tensor:
         """Images [B, C, H, W] in [0, 1], one for each label, conditioned on hot vectors, from one of the generators."""
-        condition = self.module.conditioning.of_labels(torch.as_tensor(labels, device=self.module.device))
+        condition = self.module.conditioning.of_labels(
+            torch.as_tensor(labels, device=self.module.device)
+        )
         if seed is None:
             return self.module.draw(condition, generator)
         with own_randomness(seed, self.module.device):
@@ -100,7 +106,9 @@ def invert(
     Raises:
         InputError: if the network or a value does not fit.
     """
-    from netinv_lightning.applications.invert import InvertApplication  # here, so that `compose` stays light
+    from netinv_lightning.applications.invert import (
+        InvertApplication,
+    )  # here, so that `compose` stays light
 
     if not isinstance(network, nn.Module):
         raise InputError(f"network: is a {type(network).__name__}; must be a torch.nn.Module")
@@ -113,7 +121,9 @@ def invert(
         given = mean is not None and std is not None
         with notices_of_a_run():
             classifier = FrozenClassifier(network, spec, feature_layers, output, output_kind)
-            application = InvertApplication(cfg, announce(classifier, "the arguments mean and std" if given else "", given))
+            application = InvertApplication(
+                cfg, announce(classifier, "the arguments mean and std" if given else "", given)
+            )
         with TemporaryDirectory() as temporary:
             directory = RunDir(Path(run_dir or temporary).absolute())
             directory.check_usable()
@@ -128,23 +138,43 @@ def invert(
     return Inversion(cfg, application.module, metrics)
 
 
-def _own_spec(num_classes: int, channels: int, image_size: int, mean: Sequence[float] | None, std: Sequence[float] | None) -> DataSpec:
+def _own_spec(
+    num_classes: int,
+    channels: int,
+    image_size: int,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+) -> DataSpec:
     """The facts of the images that a user's network takes.
 
     Raises:
         InputError: naming the argument that is out of range.
     """
-    sides = {"num_classes": (num_classes, 2, 10**6), "channels": (channels, 1, 3), "image_size": (image_size, 28, 64)}
+    sides = {
+        "num_classes": (num_classes, 2, 10**6),
+        "channels": (channels, 1, 3),
+        "image_size": (image_size, 28, 64),
+    }
     for name, (value, least, most) in sides.items():
-        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most or (name == "channels" and value == 2):
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int)
+            or not least <= value <= most
+            or (name == "channels" and value == 2)
+        ):
             allowed = "1 or 3" if name == "channels" else f"a whole number from {least} to {most}"
             raise InputError(f"{name}={value!r}: must be {allowed}")
     zeros, ones = (0.0,) * channels, (1.0,) * channels
     labels = tuple(str(label) for label in range(num_classes))
     try:
-        mean, std = (tuple(map(float, default if given is None else given)) for given, default in ((mean, zeros), (std, ones)))
+        mean, std = (
+            tuple(map(float, default if given is None else given))
+            for given, default in ((mean, zeros), (std, ones))
+        )
     except (TypeError, ValueError) as error:
-        raise InputError(f"mean={mean}, std={std}: must be {channels} numbers each, one per channel") from error
+        raise InputError(
+            f"mean={mean}, std={std}: must be {channels} numbers each, one per channel"
+        ) from error
     return DataSpec("own", num_classes, channels, image_size, mean, std, labels)
 
 
@@ -187,10 +217,20 @@ def load_run(run_dir: str | Path, trusted: Sequence[str] = ()) -> Inversion:
 
 
 def _load_run(directory: Path) -> Inversion:
-    from netinv_lightning.evaluation.finished_run import checkpoint_of, inversion_config, load_module
+    from netinv_lightning.evaluation.finished_run import (
+        checkpoint_of,
+        inversion_config,
+        load_module,
+    )
 
     cfg = inversion_config(directory)
-    if cfg.application.name not in INVERSIONS or (cfg.method.name == "generator" and not checkpoint_of(directory).is_file()):
-        raise InputError(f"{directory}: holds no trained generator (application={cfg.application.name}, no checkpoints/last.ckpt)")
-    summary = read_summary(directory, str(directory)) if (directory / "summary.json").is_file() else {}
+    if cfg.application.name not in INVERSIONS or (
+        cfg.method.name == "generator" and not checkpoint_of(directory).is_file()
+    ):
+        raise InputError(
+            f"{directory}: holds no trained generator (application={cfg.application.name}, no checkpoints/last.ckpt)"
+        )
+    summary = (
+        read_summary(directory, str(directory)) if (directory / "summary.json").is_file() else {}
+    )
     return Inversion(cfg, load_module(cfg, directory), summary)

@@ -45,7 +45,9 @@ def printable(text: str) -> str:
 
 
 def _controls(character: str) -> bool:
-    return character not in "\n\t" and (unicodedata.category(character) in _CONTROL or character in _DIRECTION)
+    return character not in "\n\t" and (
+        unicodedata.category(character) in _CONTROL or character in _DIRECTION
+    )
 
 
 def _escaped(character: str) -> str:

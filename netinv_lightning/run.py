@@ -34,7 +34,14 @@ from netinv_lightning.errors import InputError, Preempted, one_line, printable
 from netinv_lightning.runs.resume import resumed_config
 from netinv_lightning.runs.run_directory import RunDir, first_process
 from netinv_lightning.runs.signals import SIGINT_STATUS, SIGPIPE_STATUS
-from netinv_lightning.runs.sweep import SIGTERM_STATUS, finish_sweep, retry_arguments, run_swept_job, set_device, sweeps_watched
+from netinv_lightning.runs.sweep import (
+    SIGTERM_STATUS,
+    finish_sweep,
+    retry_arguments,
+    run_swept_job,
+    set_device,
+    sweeps_watched,
+)
 
 register()
 
@@ -82,7 +89,11 @@ def _run_or_resume(cfg: DictConfig, hydra_cfg: Any, job_dir: Path) -> None:
         run(cfg, job_dir)
     else:
         RunDir(job_dir).discard()
-        run(resumed_config(cfg, list(hydra_cfg.overrides.task)), Path(cfg.resume).absolute(), resuming=True)
+        run(
+            resumed_config(cfg, list(hydra_cfg.overrides.task)),
+            Path(cfg.resume).absolute(),
+            resuming=True,
+        )
 
 
 @contextmanager
@@ -103,13 +114,22 @@ def main() -> None:
     """The `netinv` command."""
     if module := COMMANDS.get(" ".join(sys.argv[1:2])):
         sys.exit(import_module(module).main(sys.argv[2:]))
-    if (here := os.getcwd()) not in sys.path and "" not in sys.path:  # python -m has it; networks of your own lie there
+    if (
+        here := os.getcwd()
+    ) not in sys.path and "" not in sys.path:  # python -m has it; networks of your own lie there
         sys.path.append(here)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    for handler in logging.getLogger().handlers:  # a failure is one line here; its traceback is for run.log
+    for (
+        handler
+    ) in logging.getLogger().handlers:  # a failure is one line here; its traceback is for run.log
         handler.setFormatter(PrintableFormatter("%(message)s"))
-        handler.addFilter(lambda record: not (record.name == "netinv_lightning" and record.exc_info))
-    for stream in (sys.stdout, sys.stderr):  # names that the terminal's encoding does not have are escaped, not a failure
+        handler.addFilter(
+            lambda record: not (record.name == "netinv_lightning" and record.exc_info)
+        )
+    for stream in (
+        sys.stdout,
+        sys.stderr,
+    ):  # names that the terminal's encoding does not have are escaped, not a failure
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     global _full_error
     _full_error = os.environ.get("HYDRA_FULL_ERROR") == "1"
@@ -136,20 +156,34 @@ def _start() -> int:
     except (InputError, HydraException, OmegaConfBaseException) as error:
         return _refuse(error)
     except BrokenPipeError:  # whoever read the help has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the interpreter's last flush does not fail as well
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # so that the interpreter's last flush does not fail as well
         return SIGPIPE_STATUS
     except OSError as error:  # Hydra makes the run's directory before the job starts
         return _refuse(
-            InputError(f"output: the run directory cannot be made ({one_line(error)}); set output=FOLDER to one that can be written")
+            InputError(
+                f"output: the run directory cannot be made ({one_line(error)}); set output=FOLDER to one that can be written"
+            )
         )
     except KeyboardInterrupt as interrupt:
         return _interrupted(interrupt)
     except SystemExit as end:
-        if isinstance(end.__context__, KeyboardInterrupt):  # in training Lightning makes exit(1) of it
+        if isinstance(
+            end.__context__, KeyboardInterrupt
+        ):  # in training Lightning makes exit(1) of it
             return _interrupted(end.__context__)
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except Exception as error:  # Hydra trips over some command lines without an error of its own
-        return _fail(error) if _composed else _refuse(InputError(f"the command line cannot be read ({one_line(error)}); see netinv --help"))
+        return (
+            _fail(error)
+            if _composed
+            else _refuse(
+                InputError(
+                    f"the command line cannot be read ({one_line(error)}); see netinv --help"
+                )
+            )
+        )
     return 0
 
 
@@ -172,7 +206,11 @@ def _fail(error: Exception, log: Path | None = None) -> int:
     told = "; ".join([str(error), *getattr(error, "__notes__", [])])
     if _full_error:
         traceback.print_exception(error)
-    where = f"traceback in {log}" if log is not None and log.is_file() else "HYDRA_FULL_ERROR=1 shows the traceback"
+    where = (
+        f"traceback in {log}"
+        if log is not None and log.is_file()
+        else "HYDRA_FULL_ERROR=1 shows the traceback"
+    )
     print(f"failed: {one_line(f'{type(error).__name__}: {told}')} ({where})", file=sys.stderr)
     return 1
 

@@ -15,14 +15,21 @@ from tests.conftest import FEW_STEPS
 def own_network() -> nn.Module:
     torch.manual_seed(0)
     return nn.Sequential(
-        nn.Conv2d(3, 8, 3, stride=4), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 8 * 8, 16), nn.Linear(16, 5)
+        nn.Conv2d(3, 8, 3, stride=4),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(8 * 8 * 8, 16),
+        nn.Linear(16, 5),
     )
 
 
 def test_invert_any_module_and_give_it_back() -> None:
     network = own_network().train()
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    result = netinv_lightning.invert(network, num_classes=5, channels=3, image_size=32, overrides=FEW_STEPS)
+    result = netinv_lightning.invert(
+        network, num_classes=5, channels=3, image_size=32, overrides=FEW_STEPS
+    )
     assert 0 <= result.metrics[names.INVERSION_ACCURACY] <= 1
     assert result.sample([0, 4]).shape == (2, 3, 32, 32)
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
@@ -43,15 +50,24 @@ def test_invert_reaches_a_linear_classifier() -> None:
         "application.eval_samples=500",
         "application.grid_every=1000",
     ]
-    result = netinv_lightning.invert(network, num_classes=4, channels=1, image_size=28, overrides=overrides)
+    result = netinv_lightning.invert(
+        network, num_classes=4, channels=1, image_size=28, overrides=overrides
+    )
     assert result.metrics[names.INVERSION_ACCURACY_HOT] > 0.95
 
 
 def test_wrong_class_count_is_named() -> None:
-    with pytest.raises(InputError, match=r"classifier.num_classes=7: the network gives outputs of shape \[5\]"):
-        netinv_lightning.invert(own_network(), num_classes=7, channels=3, image_size=32, overrides=FEW_STEPS)
+    with pytest.raises(
+        InputError, match=r"classifier.num_classes=7: the network gives outputs of shape \[5\]"
+    ):
+        netinv_lightning.invert(
+            own_network(), num_classes=7, channels=3, image_size=32, overrides=FEW_STEPS
+        )
 
 
 def test_compose_says_what_the_command_line_says() -> None:
-    with pytest.raises(InputError, match=r"loss.cosin.weight: there is no such key; did you mean 'loss.cosine.weight'\?"):
+    with pytest.raises(
+        InputError,
+        match=r"loss.cosin.weight: there is no such key; did you mean 'loss.cosine.weight'\?",
+    ):
         netinv_lightning.compose(["loss.cosin.weight=1"])

@@ -47,7 +47,9 @@ def test_wrong_config_is_one_line_and_exit_status_2(argument: str, tmp_path: Pat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_wrong_input_of_every_kind(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_input_of_every_kind(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The heavier mistakes go through the same `main`, in one process, since each import of torch costs seconds."""
     from netinv_lightning import run as entry
 
@@ -60,32 +62,74 @@ def test_wrong_input_of_every_kind(tmp_path: Path, capfd: pytest.CaptureFixture[
     bomb = inputs / "bomb.pt"
     torch.save(_Bomb(inputs / "exploded"), bomb)
     cases = {
-        ("classifier.zoo=mnist_cn",): "classifier.zoo=mnist_cn: is not in the zoo; did you mean 'mnist_cnn'?",
-        ("classifier=checkpoint", "classifier.path=gone.safetensors"): "classifier.path=gone.safetensors: there is no such file",
-        ("classifier=cnn", f"classifier.path={inputs}/short.safetensors"): "is not a whole safetensors file",
+        (
+            "classifier.zoo=mnist_cn",
+        ): "classifier.zoo=mnist_cn: is not in the zoo; did you mean 'mnist_cnn'?",
+        (
+            "classifier=checkpoint",
+            "classifier.path=gone.safetensors",
+        ): "classifier.path=gone.safetensors: there is no such file",
+        (
+            "classifier=cnn",
+            f"classifier.path={inputs}/short.safetensors",
+        ): "is not a whole safetensors file",
         ("classifier=cnn", f"classifier.path={bomb}"): "holds more than tensors and is not loaded",
-        ("classifier=cnn", f"classifier.path={inputs}/other.pt"): "belong to another architecture than CNN",
-        ("classifier=cnn", "classifier.zoo=mnist_cnn", "classifier.num_classes=7"): "of another shape",
-        ("classifier.feature_layers=[hed]",): "classifier.feature_layers=hed: the network has no such layer; did you mean 'head'?",
-        ("classifier.image_size=200",): "classifier.image_size=200: the generator makes images of 28 to 64 pixels",
+        (
+            "classifier=cnn",
+            f"classifier.path={inputs}/other.pt",
+        ): "belong to another architecture than CNN",
+        (
+            "classifier=cnn",
+            "classifier.zoo=mnist_cnn",
+            "classifier.num_classes=7",
+        ): "of another shape",
+        (
+            "classifier.feature_layers=[hed]",
+        ): "classifier.feature_layers=hed: the network has no such layer; did you mean 'head'?",
+        (
+            "classifier.image_size=200",
+        ): "classifier.image_size=200: the generator makes images of 28 to 64 pixels",
         ("generator.dropout=1.5",): "generator.dropout=1.5: must be from 0 to below 1",
         ("conditioning.mode=vectr",): "conditioning.mode=vectr: did you mean 'vector'?",
         ("conditioning.temperature=0",): "conditioning.temperature=0.0: must be above 0",
         ("application.batch_size=1",): "application.batch_size=1: must be 2 or more",
-        ("+loss.cosine.wieght=2",): "loss.cosine.wieght: the term has no such option; did you mean 'weight'?",
-        ("+loss.cosine.layers=[conv]",): "loss.cosine.layers=conv: is not in classifier.feature_layers",
+        (
+            "+loss.cosine.wieght=2",
+        ): "loss.cosine.wieght: the term has no such option; did you mean 'weight'?",
+        (
+            "+loss.cosine.layers=[conv]",
+        ): "loss.cosine.layers=conv: is not in classifier.feature_layers",
         ("loss=ce_only", "loss.ce.weight=0"): "loss: every term has weight 0",
-        ("+loss.cosinus={weight: 1}",): "loss.cosinus: there is no such term; did you mean 'cosine'?",
+        (
+            "+loss.cosinus={weight: 1}",
+        ): "loss.cosinus: there is no such term; did you mean 'cosine'?",
         ("perturbation.norm=l3",): "perturbation.norm=l3: did you mean",
-        ("+trainer.devicess=1",): "trainer.devicess: lightning.Trainer has no such argument; did you mean 'devices'?",
+        (
+            "+trainer.devicess=1",
+        ): "trainer.devicess: lightning.Trainer has no such argument; did you mean 'devices'?",
         ("trainer.devices=4096",): "trainer.devices=4096: this machine has",
         ("trainer.accelerator=gpu", "trainer.devices=4096"): "trainer: ",
-        ("trainer=ddp", "application.batch_size=49"): "application.batch_size=49: must be a multiple of the 2 processes that share it out",
+        (
+            "trainer=ddp",
+            "application.batch_size=49",
+        ): "application.batch_size=49: must be a multiple of the 2 processes that share it out",
         ("logger=wandb",): "logger.mode=online: W&B has no login on this machine",
         ("logger.name=wandbb",): "logger.name=wandbb: did you mean 'wandb'?",
-        ("application=train_classifier", "classifier=cnn", "data=cifar100"): "CIFAR100 (train=True) is not there",
-        ("application=train_classifier", "classifier=cnn", "data=svhn_head"): "train_32x32.head.mat is not there",
-        ("application=train_classifier", "classifier=cnn", "data=npz"): "data.path: must name an .npz file with X and y",
+        (
+            "application=train_classifier",
+            "classifier=cnn",
+            "data=cifar100",
+        ): "CIFAR100 (train=True) is not there",
+        (
+            "application=train_classifier",
+            "classifier=cnn",
+            "data=svhn_head",
+        ): "train_32x32.head.mat is not there",
+        (
+            "application=train_classifier",
+            "classifier=cnn",
+            "data=npz",
+        ): "data.path: must name an .npz file with X and y",
         ("application=train_classifier",): "classifier.network: choose a network to train",
         (
             "application=train_classifier",
@@ -121,8 +165,17 @@ def test_networks_of_ones_own_may_lie_where_the_command_is_given(tmp_path: Path)
         "        super().__init__(nn.Flatten(), nn.Linear(784, 10))\n"
     )
     torch.save({"1.weight": torch.zeros(10, 784), "1.bias": torch.zeros(9)}, tmp_path / "tiny.pt")
-    arguments = ["classifier=checkpoint", "classifier.path=tiny.pt", "+classifier.network={_target_: mynet.Tiny}"]
-    done = subprocess.run([Path(sys.executable).with_name("netinv"), *arguments], cwd=tmp_path, capture_output=True, text=True)
+    arguments = [
+        "classifier=checkpoint",
+        "classifier.path=tiny.pt",
+        "+classifier.network={_target_: mynet.Tiny}",
+    ]
+    done = subprocess.run(
+        [Path(sys.executable).with_name("netinv"), *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
     assert "belong to another architecture than Tiny" in done.stderr, done.stderr
 
 
@@ -143,7 +196,11 @@ def test_a_run_ends_with_its_directory_and_resumes_from_it(tmp_path: Path) -> No
     assert done.returncode == 0, done.stderr
     run_dir = Path(done.stdout.splitlines()[-1])
     assert run_dir.parent == tmp_path / "runs" / "mine"
-    grid = next(line.removeprefix("grid: ") for line in done.stdout.splitlines() if line.startswith("grid: "))
+    grid = next(
+        line.removeprefix("grid: ")
+        for line in done.stdout.splitlines()
+        if line.startswith("grid: ")
+    )
     assert Path(grid).is_file()
     longer = netinv(f"resume={run_dir}", "application.steps=12", cwd=tmp_path)
     assert longer.returncode == 0, longer.stderr
@@ -156,7 +213,14 @@ def test_a_run_ends_with_its_directory_and_resumes_from_it(tmp_path: Path) -> No
 
 
 def test_multirun_goes_on_after_a_job_that_fails(tmp_path: Path) -> None:
-    done = netinv("-m", "conditioning.temperature=1,0,2", "name=sweep", *FEW_STEPS, "application.steps=2", cwd=tmp_path)
+    done = netinv(
+        "-m",
+        "conditioning.temperature=1,0,2",
+        "name=sweep",
+        *FEW_STEPS,
+        "application.steps=2",
+        cwd=tmp_path,
+    )
     assert done.returncode == 2
     (sweep,) = (tmp_path / "sweeps" / "sweep").iterdir()
     states = [(sweep / str(job) / "status.json").read_text() for job in range(3)]
@@ -166,7 +230,10 @@ def test_multirun_goes_on_after_a_job_that_fails(tmp_path: Path) -> None:
 
 def test_help_that_is_not_read_to_its_end_is_no_error() -> None:
     with subprocess.Popen(
-        [sys.executable, "-m", "netinv_lightning.run", "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "netinv_lightning.run", "--help"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None

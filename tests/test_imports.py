@@ -19,7 +19,11 @@ def imported(file: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == ROOT.name:
             inside = (node.module or "").split(".")[1:]
-            yield from [inside[0]] if inside else [alias.name for alias in node.names if not alias.name.startswith("__")]
+            yield from (
+                [inside[0]]
+                if inside
+                else [alias.name for alias in node.names if not alias.name.startswith("__")]
+            )
 
 
 def layer(file: Path) -> str:
@@ -43,4 +47,10 @@ def test_packages_import_only_from_those_below() -> None:
 
 
 def test_at_most_four_modules_beside_the_packages() -> None:
-    assert sorted(path.stem for path in ROOT.glob("*.py")) == ["__init__", "api", "errors", "metric_names", "run"]
+    assert sorted(path.stem for path in ROOT.glob("*.py")) == [
+        "__init__",
+        "api",
+        "errors",
+        "metric_names",
+        "run",
+    ]

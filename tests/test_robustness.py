@@ -39,32 +39,55 @@ def test_cases_are_many_and_differ() -> None:
 
 
 def test_a_slow_or_silent_refusal_is_wrong() -> None:
-    right = {"status": 2, "lines": 1, "written": "", "cpu_seconds": "1.0", "line": "error: seed=-1: must be"}
+    right = {
+        "status": 2,
+        "lines": 1,
+        "written": "",
+        "cpu_seconds": "1.0",
+        "line": "error: seed=-1: must be",
+    }
     assert is_right(right)
-    for wrong in ({"status": 1}, {"lines": 2}, {"written": "runs"}, {"cpu_seconds": "10.1"}, {"line": "Traceback"}):
+    for wrong in (
+        {"status": 1},
+        {"lines": 2},
+        {"written": "runs"},
+        {"cpu_seconds": "10.1"},
+        {"line": "Traceback"},
+    ):
         assert not is_right({**right, **wrong})
 
 
 @pytest.mark.parametrize("group", ["names", "files and places"])
-def test_refused_in_process(group: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+def test_refused_in_process(
+    group: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     from netinv_lightning import run as entry
 
     monkeypatch.chdir(tmp_path)
-    for case in [case for case in all_cases() if case.group == group and "{inputs}" not in case.name][::8]:
+    for case in [
+        case for case in all_cases() if case.group == group and "{inputs}" not in case.name
+    ][::8]:
         monkeypatch.setattr(sys, "argv", ["netinv", *case.words])
         with pytest.raises(SystemExit) as stopped:
             entry.main()
         captured = capfd.readouterr()
-        assert (stopped.value.code, captured.out, captured.err.count("\n")) == (2, "", 1), (case, captured.err)
+        assert (stopped.value.code, captured.out, captured.err.count("\n")) == (2, "", 1), (
+            case,
+            captured.err,
+        )
         assert list(tmp_path.iterdir()) == [], case
 
 
 def finished_run(path: Path) -> Path:
     """A run directory whose files are whole, without a network in its checkpoint."""
     (path / "checkpoints").mkdir(parents=True)
-    (path / "config.yaml").write_text(OmegaConf.to_yaml(netinv_lightning.compose(["logger.project=p"]), resolve=True))
+    (path / "config.yaml").write_text(
+        OmegaConf.to_yaml(netinv_lightning.compose(["logger.project=p"]), resolve=True)
+    )
     (path / "status.json").write_text(json.dumps({"state": "done"}))
-    (path / "summary.json").write_text(json.dumps({"inversion/accuracy": 0.5, "inversion/accuracy_hot": 0.5}))
+    (path / "summary.json").write_text(
+        json.dumps({"inversion/accuracy": 0.5, "inversion/accuracy_hot": 0.5})
+    )
     with zipfile.ZipFile(path / "checkpoints" / "last.ckpt", "w") as content:
         content.writestr("archive/data.pkl", b"0123456789" * 100)
     return path

@@ -38,11 +38,24 @@ def test_run_directory_holds_the_contract(compose: Compose, job_dir: Path) -> No
     assert status["best_metric"] == metrics[names.INVERSION_ACCURACY]
     assert json.loads((job_dir / "summary.json").read_text()) == metrics
     assert all(isinstance(value, (int, float)) for value in metrics.values())
-    assert {names.INVERSION_ACCURACY, names.INVERSION_ACCURACY_HOT, names.TRANSFER_ACCURACY, names.INVERSION_KL} <= metrics.keys()
-    assert {names.SECONDS, names.IMAGES_PER_SECOND, names.PEAK_MEMORY_MB, names.INTRA_CLASS_COSINE} <= metrics.keys()
+    assert {
+        names.INVERSION_ACCURACY,
+        names.INVERSION_ACCURACY_HOT,
+        names.TRANSFER_ACCURACY,
+        names.INVERSION_KL,
+    } <= metrics.keys()
+    assert {
+        names.SECONDS,
+        names.IMAGES_PER_SECOND,
+        names.PEAK_MEMORY_MB,
+        names.INTRA_CLASS_COSINE,
+    } <= metrics.keys()
 
     environment = json.loads((job_dir / "environment.json").read_text())
-    assert environment["versions"]["torch"] == torch.__version__.split("+")[0] or environment["versions"]["torch"] == torch.__version__
+    assert (
+        environment["versions"]["torch"] == torch.__version__.split("+")[0]
+        or environment["versions"]["torch"] == torch.__version__
+    )
     assert "seed: 3" in (job_dir / "config.yaml").read_text()
     assert "${" not in (job_dir / "config.yaml").read_text()
     assert (job_dir.parent.parent / "latest").resolve() == job_dir
@@ -59,27 +72,43 @@ def test_run_directory_holds_the_contract(compose: Compose, job_dir: Path) -> No
         rows = [row for row in csv.DictReader(file) if row[names.LOSS_TOTAL]]
     assert len(rows) == 4  # 8 steps, every 2
     # B = 8 images a step and D = 64 features: fewer images than features, so orthogonality can reach 0
-    assert [row[names.excess("orthogonality")] for row in rows] == [row[names.loss("orthogonality")] for row in rows]
+    assert [row[names.excess("orthogonality")] for row in rows] == [
+        row[names.loss("orthogonality")] for row in rows
+    ]
     for row in rows:  # all weights are 1, so the total is the sum of the terms
-        terms = sum(float(row[names.loss(term)]) for term in ("kl", "ce", "cosine", "orthogonality"))
+        terms = sum(
+            float(row[names.loss(term)]) for term in ("kl", "ce", "cosine", "orthogonality")
+        )
         assert float(row[names.LOSS_TOTAL]) == pytest.approx(terms, rel=1e-4)
 
 
 def test_only_the_generator_changes(compose: Compose, job_dir: Path) -> None:
     """A1-2: weights and BatchNorm buffers of the classifier are bit-identical after a run; A3-11: the generator's are not."""
     application = InvertApplication(compose("loss=reconstruction"))
-    classifier = {name: value.clone() for name, value in application.module.classifier.state_dict().items()}
-    generator = {name: value.clone() for name, value in application.module.generator.state_dict().items()}
+    classifier = {
+        name: value.clone() for name, value in application.module.classifier.state_dict().items()
+    }
+    generator = {
+        name: value.clone() for name, value in application.module.generator.state_dict().items()
+    }
     run_dir = RunDir(job_dir)
     with run_dir.open(application.cfg):
         application.run(run_dir)
-    assert all(torch.equal(classifier[name], value) for name, value in application.module.classifier.state_dict().items())
-    assert all(not torch.equal(generator[name], value) for name, value in application.module.generator.named_parameters())
+    assert all(
+        torch.equal(classifier[name], value)
+        for name, value in application.module.classifier.state_dict().items()
+    )
+    assert all(
+        not torch.equal(generator[name], value)
+        for name, value in application.module.generator.named_parameters()
+    )
     saved = torch.load(job_dir / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     assert not any("classifier" in name for name in saved)
 
 
-def test_no_data_set_is_opened(compose: Compose, job_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_data_set_is_opened(
+    compose: Compose, job_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A1-16: inversion never receives the training data."""
 
     def opened(*args: object, **kwargs: object) -> None:
@@ -101,12 +130,25 @@ def test_same_seed_same_images_other_seed_others(compose: Compose, tmp_path: Pat
 @pytest.mark.parametrize("mode", ["label", "vector", "matrix", "vector_matrix"])
 def test_every_conditioning_learns_mnist(compose: Compose, job_dir: Path, mode: str) -> None:
     """120 steps of the default generator pass 0.5, five times chance, in every mode."""
-    metrics = run(compose("generator=small", f"conditioning={mode}", "application.steps=120", "application.batch_size=32", *QUIET), job_dir)
+    metrics = run(
+        compose(
+            "generator=small",
+            f"conditioning={mode}",
+            "application.steps=120",
+            "application.batch_size=32",
+            *QUIET,
+        ),
+        job_dir,
+    )
     assert metrics[names.INVERSION_ACCURACY] > 0.5
 
 
-@pytest.mark.parametrize("loss", ["inversion_abstract", "inversion", "reconstruction", "ce_only", "reference"])
-def test_every_objective_runs_and_logs_its_terms(compose: Compose, job_dir: Path, loss: str) -> None:
+@pytest.mark.parametrize(
+    "loss", ["inversion_abstract", "inversion", "reconstruction", "ce_only", "reference"]
+)
+def test_every_objective_runs_and_logs_its_terms(
+    compose: Compose, job_dir: Path, loss: str
+) -> None:
     cfg = compose(f"loss={loss}", "application.steps=2", "application.log_every=1")
     run(cfg, job_dir)
     header = (job_dir / "metrics.csv").read_text().splitlines()[0].split(",")
@@ -115,10 +157,17 @@ def test_every_objective_runs_and_logs_its_terms(compose: Compose, job_dir: Path
 
 def test_removed_and_added_terms_are_config_only(compose: Compose) -> None:
     cfg = compose("~loss.cosine", "+loss.variation={weight: 0.5}", "loss.kl.weight=3")
-    assert make_module(cfg).objective.weights == {"kl": 3.0, "ce": 1.0, "orthogonality": 1.0, "variation": 0.5}
+    assert make_module(cfg).objective.weights == {
+        "kl": 3.0,
+        "ce": 1.0,
+        "orthogonality": 1.0,
+        "variation": 0.5,
+    }
 
 
-def test_non_finite_value_names_step_term_and_checkpoint(compose: Compose, job_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_non_finite_value_names_step_term_and_checkpoint(
+    compose: Compose, job_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from netinv_lightning.inversion import losses
 
     calls = {"count": 0}
@@ -129,7 +178,10 @@ def test_non_finite_value_names_step_term_and_checkpoint(compose: Compose, job_d
         return variation(x_BCHW) * (float("nan") if calls["count"] == 7 else 1.0)
 
     monkeypatch.setattr(losses, "variation", breaks_at_step_7)
-    with pytest.raises(NonFiniteError, match=r"loss/variation, loss/total is not finite at step 6; the last good checkpoint is .*ckpt"):
+    with pytest.raises(
+        NonFiniteError,
+        match=r"loss/variation, loss/total is not finite at step 6; the last good checkpoint is .*ckpt",
+    ):
         run(compose("+loss.variation={weight: 1.0}"), job_dir)
     status = json.loads((job_dir / "status.json").read_text())
     assert status["state"] == "failed"
@@ -160,8 +212,14 @@ def test_used_directory_is_refused(compose: Compose, job_dir: Path) -> None:
 def test_foreign_code_in_a_run_directory_is_refused(compose: Compose, job_dir: Path) -> None:
     run(compose("application.steps=2", "application.checkpoint_every=2"), job_dir)
     config = job_dir / "config.yaml"
-    config.write_text(config.read_text().replace("network: null", "network:\n    _target_: os.system\n    command: touch hacked"))
-    with pytest.raises(InputError, match=r"classifier.network._target_=os.system is outside the allow-list"):
+    config.write_text(
+        config.read_text().replace(
+            "network: null", "network:\n    _target_: os.system\n    command: touch hacked"
+        )
+    )
+    with pytest.raises(
+        InputError, match=r"classifier.network._target_=os.system is outside the allow-list"
+    ):
         netinv_lightning.load_run(job_dir)
 
 
@@ -171,7 +229,8 @@ def test_a_run_of_another_version_is_told_in_one_line(compose: Compose, job_dir:
     with (job_dir / "config.yaml").open("a") as config:
         config.write("of_tomorrow: 1\n")
     with pytest.raises(
-        InputError, match=r"config\.yaml: is not the config of a run of this version \(Key 'of_tomorrow' .*\); run it again$"
+        InputError,
+        match=r"config\.yaml: is not the config of a run of this version \(Key 'of_tomorrow' .*\); run it again$",
     ) as refused:
         netinv_lightning.load_run(job_dir)
     assert "\n" not in str(refused.value)
@@ -181,9 +240,14 @@ def test_resume_names_only_the_keys_that_were_given(compose: Compose, job_dir: P
     run(compose("name=mine", "seed=4"), job_dir)
     resume = f"resume={job_dir}"
     for keys in (["seed=3"], ["application.lr=1.0", "application.steps=12"]):
-        with pytest.raises(InputError, match=rf"{job_dir}: {keys[0].split('=')[0]} may not change in a continued run"):
+        with pytest.raises(
+            InputError,
+            match=rf"{job_dir}: {keys[0].split('=')[0]} may not change in a continued run",
+        ):
             resumed_config(compose(resume, *keys), [resume, *keys])
-    longer = resumed_config(compose(resume, "application.steps=12"), [resume, "application.steps=12"])
+    longer = resumed_config(
+        compose(resume, "application.steps=12"), [resume, "application.steps=12"]
+    )
     assert (longer.application.steps, longer.seed, longer.name) == (12, 4, "mine")
 
 
@@ -221,20 +285,29 @@ def test_a_run_ends_at_its_checkpoint_but_not_before(compose: Compose, job_dir: 
     given = [f"resume={job_dir}", "application.steps=8"]
     assert resumed_config(netinv_lightning.compose(given), given).application.steps == 8
     (job_dir / "checkpoints" / "last.ckpt").write_bytes(b"damaged")
-    assert refused(job_dir, "application.steps=7").startswith(f"{job_dir}/checkpoints/last.ckpt: cannot be read")
+    assert refused(job_dir, "application.steps=7").startswith(
+        f"{job_dir}/checkpoints/last.ckpt: cannot be read"
+    )
 
 
 def test_what_cannot_be_prolonged_keeps_its_length(job_dir: Path) -> None:
     """Its learning rate is planned for all of its steps."""
     cfg = netinv_lightning.compose(["application=finetune", "application.run=runs/mine"])
     left_behind(job_dir, cfg, "failed")
-    assert refused(job_dir, "application.steps=500").startswith("application.steps may not change in a continued run")
+    assert refused(job_dir, "application.steps=500").startswith(
+        "application.steps may not change in a continued run"
+    )
     left_behind(job_dir, cfg, "done")
     assert refused(job_dir) == "the run is finished"
-    assert refused(job_dir, "measure.samples=50") == "the run is finished; to change measure.samples, start a new run"
+    assert (
+        refused(job_dir, "measure.samples=50")
+        == "the run is finished; to change measure.samples, start a new run"
+    )
 
 
-def test_costs_of_a_resumed_run_are_those_of_all_its_processes(compose: Compose, job_dir: Path) -> None:
+def test_costs_of_a_resumed_run_are_those_of_all_its_processes(
+    compose: Compose, job_dir: Path
+) -> None:
     before = run(compose(), job_dir)
     after = run(compose("application.steps=12"), job_dir, resuming=True)
     assert after[names.TRAINING_SECONDS] > before[names.TRAINING_SECONDS]

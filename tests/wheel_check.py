@@ -26,10 +26,14 @@ def main() -> None:
     tracked = call("git", "ls-files", "conf", "netinv_lightning").splitlines()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        call(sys.executable, "-m", "build", "--installer", "uv", "--outdir", folder)  # sdist, then the wheel from it
+        call(
+            sys.executable, "-m", "build", "--installer", "uv", "--outdir", folder
+        )  # sdist, then the wheel from it
         (wheel,) = folder.glob("*.whl")
         inside = set(zipfile.ZipFile(wheel).namelist())
-        expected = {f"netinv_lightning/{path}" if path.startswith("conf/") else path for path in tracked}
+        expected = {
+            f"netinv_lightning/{path}" if path.startswith("conf/") else path for path in tracked
+        }
         if missing := sorted(expected - inside):
             sys.exit(f"wheel-check: not in the wheel: {', '.join(missing)}")
 

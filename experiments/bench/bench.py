@@ -47,7 +47,9 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def ratio(ours: Callable[[], object], other: Callable[[], object], rounds: int = ROUNDS) -> tuple[float, float, float]:
+def ratio(
+    ours: Callable[[], object], other: Callable[[], object], rounds: int = ROUNDS
+) -> tuple[float, float, float]:
     """Return median, minimum and maximum of time(other) / time(ours) over alternating runs; above 1 ours is faster."""
     ours(), other()
     pairs = [(seconds(ours), seconds(other)) for _ in range(rounds)]
@@ -56,7 +58,9 @@ def ratio(ours: Callable[[], object], other: Callable[[], object], rounds: int =
 
 
 def module(experiment: str = "mnist_invert", *overrides: str) -> InversionModule:
-    return make_module(netinv_lightning.compose([f"+experiment={experiment}", *overrides])).to(memory_format=torch.channels_last)
+    return make_module(netinv_lightning.compose([f"+experiment={experiment}", *overrides])).to(
+        memory_format=torch.channels_last
+    )
 
 
 class Clock(L.Callback):
@@ -70,8 +74,13 @@ class Clock(L.Callback):
 
 
 def lightning_loop(steps: int) -> float:
-    clock, cfg = Clock(), netinv_lightning.compose(["+experiment=mnist_invert", "trainer.precision=32-true"])
-    trainer = make_trainer(cfg, callbacks=[clock], loggers=[], max_steps=steps, enable_checkpointing=False)
+    clock, cfg = (
+        Clock(),
+        netinv_lightning.compose(["+experiment=mnist_invert", "trainer.precision=32-true"]),
+    )
+    trainer = make_trainer(
+        cfg, callbacks=[clock], loggers=[], max_steps=steps, enable_checkpointing=False
+    )
     trainer.fit(module(), train_dataloaders=Steps(steps))
     return clock.seconds
 
@@ -79,7 +88,11 @@ def lightning_loop(steps: int) -> float:
 def bare_loop(steps: int) -> float:
     """Return the seconds of the same computations without Lightning, metrics and logging."""
     inversion = module()
-    generator, classifier, conditioning = inversion.generator.train(), inversion.classifier, inversion.conditioning
+    generator, classifier, conditioning = (
+        inversion.generator.train(),
+        inversion.classifier,
+        inversion.conditioning,
+    )
     optimizer = torch.optim.Adam(generator.parameters(), inversion.lr, inversion.betas)
     start = time.perf_counter()
     for _ in range(steps):
@@ -108,7 +121,9 @@ def gram_batch_terms(f_BD: Tensor) -> Tensor:
     B = len(f_BD)
     unit_BD = F.normalize(f_BD, dim=1)
     gram_BB = unit_BD @ unit_BD.T
-    return (gram_BB.sum() - gram_BB.diagonal().sum()) / (B * (B - 1)) + ((gram_BB - torch.eye(B)) ** 2).mean()
+    return (gram_BB.sum() - gram_BB.diagonal().sum()) / (B * (B - 1)) + (
+        (gram_BB - torch.eye(B)) ** 2
+    ).mean()
 
 
 def our_batch_terms(f_BD: Tensor) -> Tensor:
@@ -132,7 +147,9 @@ def saved_bytes(terms: Callable[[Tensor], Tensor], f_BD: Tensor) -> int:
     return sum(kept.values())
 
 
-def steps_in(precision: torch.dtype | None, count: int, experiment: str = "mnist_invert") -> Callable[[], None]:
+def steps_in(
+    precision: torch.dtype | None, count: int, experiment: str = "mnist_invert"
+) -> Callable[[], None]:
     inversion = module(experiment)
     optimizer = torch.optim.Adam(inversion.generator.parameters(), 1e-3)
 
@@ -140,7 +157,9 @@ def steps_in(precision: torch.dtype | None, count: int, experiment: str = "mnist
         for _ in range(count):
             condition = inversion.conditioning.sample(inversion.batch_size)
             with torch.autocast("cpu", precision or torch.bfloat16, enabled=precision is not None):
-                x_BCHW = inversion.generator(inversion.generator.sample_latent(inversion.batch_size), condition)
+                x_BCHW = inversion.generator(
+                    inversion.generator.sample_latent(inversion.batch_size), condition
+                )
                 logits_BN, features = inversion.classifier.logits_and_features(x_BCHW)
                 step = Step(x_BCHW, condition, logits_BN, features, inversion.classifier)
                 total = inversion.objective.total(inversion.objective(step))
@@ -161,37 +180,64 @@ def step_and_terms() -> None:
     lightning_loop(5), bare_loop(5)
     pairs = [(lightning_loop(STEPS), bare_loop(STEPS)) for _ in range(ROUNDS)]
     ratios = sorted(ours / bare for ours, bare in pairs)
-    report("our training step / bare PyTorch loop", f"{median(ratios):.3f} ({ratios[0]:.3f}-{ratios[-1]:.3f})", "goal <= 1.05")
+    report(
+        "our training step / bare PyTorch loop",
+        f"{median(ratios):.3f} ({ratios[0]:.3f}-{ratios[-1]:.3f})",
+        "goal <= 1.05",
+    )
 
     f_BD = torch.randn(2048, 128, requires_grad=True)
     torch.testing.assert_close(our_batch_terms(f_BD), naive_batch_terms(f_BD), rtol=1e-4, atol=1e-6)
     ours = backward_of(our_batch_terms, f_BD)
     for name, other in (("pairwise", naive_batch_terms), ("Gram", gram_batch_terms)):
-        middle, low, high = ratio(ours, backward_of(other, f_BD), rounds=1 if name == "pairwise" else ROUNDS)
-        report(f"cosine + orthogonality, B=2048 d=128: naive {name} / ours", f"{middle:.1f} ({low:.1f}-{high:.1f})", "goal >= 8")
-        report(f"  bytes kept for backward: naive {name} / ours", f"{saved_bytes(other, f_BD) / saved_bytes(our_batch_terms, f_BD):.1f}")
+        middle, low, high = ratio(
+            ours, backward_of(other, f_BD), rounds=1 if name == "pairwise" else ROUNDS
+        )
+        report(
+            f"cosine + orthogonality, B=2048 d=128: naive {name} / ours",
+            f"{middle:.1f} ({low:.1f}-{high:.1f})",
+            "goal >= 8",
+        )
+        report(
+            f"  bytes kept for backward: naive {name} / ours",
+            f"{saved_bytes(other, f_BD) / saved_bytes(our_batch_terms, f_BD):.1f}",
+        )
 
     native = torch.cpu._is_avx512_bf16_supported()
     if native:
         middle, low, high = ratio(steps_in(torch.bfloat16, 5), steps_in(None, 5), rounds=3)
-        report("float32 step / bfloat16 step", f"{middle:.2f} ({low:.2f}-{high:.2f})", "the default here: bfloat16")
+        report(
+            "float32 step / bfloat16 step",
+            f"{middle:.2f} ({low:.2f}-{high:.2f})",
+            "the default here: bfloat16",
+        )
     else:  # emulated bfloat16 is slow: a whole step would take minutes
         a = torch.randn(512, 512)
         b = a.bfloat16()
         middle, low, high = ratio(lambda: b @ b, lambda: a @ a, rounds=3)
         report(
-            "float32 / bfloat16 matrix product of side 512", f"{middle:.3f} ({low:.3f}-{high:.3f})", "emulated: the default here is float32"
+            "float32 / bfloat16 matrix product of side 512",
+            f"{middle:.3f} ({low:.3f}-{high:.3f})",
+            "emulated: the default here is float32",
         )
 
     for experiment in ("mnist_invert", "cifar_invert"):
         inversion = module(experiment)
         optimizer = torch.optim.Adam(inversion.generator.parameters(), 1e-3)
 
-        def one(inversion: InversionModule = inversion, optimizer: torch.optim.Optimizer = optimizer) -> None:
+        def one(
+            inversion: InversionModule = inversion, optimizer: torch.optim.Optimizer = optimizer
+        ) -> None:
             condition = inversion.conditioning.sample(inversion.batch_size)
-            x_BCHW = inversion.generator(inversion.generator.sample_latent(inversion.batch_size), condition)
+            x_BCHW = inversion.generator(
+                inversion.generator.sample_latent(inversion.batch_size), condition
+            )
             logits_BN, features = inversion.classifier.logits_and_features(x_BCHW)
-            total = inversion.objective.total(inversion.objective(Step(x_BCHW, condition, logits_BN, features, inversion.classifier)))
+            total = inversion.objective.total(
+                inversion.objective(
+                    Step(x_BCHW, condition, logits_BN, features, inversion.classifier)
+                )
+            )
             optimizer.zero_grad()
             total.backward()
             optimizer.step()
@@ -201,7 +247,10 @@ def step_and_terms() -> None:
             one()
         per_step = median(seconds(one) for _ in range(15))
         share = counter.get_total_flops() / per_step / peak_flops()
-        report(f"{experiment}: images/s; share of measured peak FLOP/s", f"{inversion.batch_size / per_step:.0f}; {share:.2f}")
+        report(
+            f"{experiment}: images/s; share of measured peak FLOP/s",
+            f"{inversion.batch_size / per_step:.0f}; {share:.2f}",
+        )
 
 
 def several_generators() -> None:
@@ -213,15 +262,26 @@ def several_generators() -> None:
             at_once = training(experiment, K, 15)
             apart = sum(training(experiment, 1, 15) for _ in range(K))
             rounds.append(at_once / apart)
-        report(f"{experiment}: training {K} generators at once / one by one", spread(rounds), "goal <= 0.9 on a CPU, 0.35 on a GPU")
+        report(
+            f"{experiment}: training {K} generators at once / one by one",
+            spread(rounds),
+            "goal <= 0.9 on a CPU, 0.35 on a GPU",
+        )
 
 
 def whole_command() -> None:
     """Compare one command with K generators with K commands."""
     with TemporaryDirectory() as folder:
         together = seconds(lambda: command(folder, "+experiment=quickstart", f"n_generators={K}"))
-        apart = sum(seconds(lambda seed=seed: command(folder, "+experiment=quickstart", f"seed={seed}")) for seed in range(K))
-    report(f"the whole command with {K} generators / {K} commands", f"{together / apart:.2f}", "quickstart, one pair; goal <= 0.6")
+        apart = sum(
+            seconds(lambda seed=seed: command(folder, "+experiment=quickstart", f"seed={seed}"))
+            for seed in range(K)
+        )
+    report(
+        f"the whole command with {K} generators / {K} commands",
+        f"{together / apart:.2f}",
+        "quickstart, one pair; goal <= 0.6",
+    )
 
 
 def training(experiment: str, generators: int, steps: int, *extra: str) -> float:
@@ -248,9 +308,17 @@ def kept_memory() -> None:
         pairs = []
         for _ in range(3):
             with context.Pool(1, maxtasksperchild=1) as pool:
-                pairs.append(pool.starmap(steps_in_own_process, [(experiment, False), (experiment, True)], chunksize=1))
+                pairs.append(
+                    pool.starmap(
+                        steps_in_own_process, [(experiment, False), (experiment, True)], chunksize=1
+                    )
+                )
         ratios = sorted(back / kept for back, kept in pairs)
-        report(f"{experiment}: step, freed memory given back / kept", spread(ratios), "kept is the default, on glibc")
+        report(
+            f"{experiment}: step, freed memory given back / kept",
+            spread(ratios),
+            "kept is the default, on glibc",
+        )
 
 
 def steps_in_own_process(experiment: str, keep: bool) -> float:
@@ -274,14 +342,25 @@ def sweep() -> None:
 
         joblib = seconds(lambda: command(folder, *jobs, "hydra/launcher=joblib"))
         one_by_one = seconds(lambda: command(folder, *jobs))
-        report(f"{JOBS} quick jobs: Hydra's own launcher / joblib", f"{one_by_one / joblib:.2f}", "one pair; goal >= 1.6 on 2 cores")
-        report(f"{JOBS} quick jobs: a command each / joblib", f"{seconds(apart) / joblib:.2f}", "one pair")
+        report(
+            f"{JOBS} quick jobs: Hydra's own launcher / joblib",
+            f"{one_by_one / joblib:.2f}",
+            "one pair; goal >= 1.6 on 2 cores",
+        )
+        report(
+            f"{JOBS} quick jobs: a command each / joblib",
+            f"{seconds(apart) / joblib:.2f}",
+            "one pair",
+        )
 
 
 def measurement() -> None:
     """Compare all metrics of 10,000 images of 32 x 32, those of real images included, with one pass of the images through the networks."""
     cfg = netinv_lightning.compose(["+experiment=cifar_invert"])
-    classifier, verifiers = load_classifier(cfg), {name: load_zoo(name) for name in cfg.application.verifiers}
+    classifier, verifiers = (
+        load_classifier(cfg),
+        {name: load_zoo(name) for name in cfg.application.verifiers},
+    )
     real = ImageDataModule(**cfg.data)
     images = Images(torch.rand(10_000, 3, 32, 32), torch.arange(10_000) % 10)
 
@@ -300,7 +379,12 @@ def measurement() -> None:
 
 
 def command(folder: str, *arguments: str) -> None:
-    subprocess.run([sys.executable, "-m", "netinv_lightning.run", *arguments], cwd=folder, check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-m", "netinv_lightning.run", *arguments],
+        cwd=folder,
+        check=True,
+        capture_output=True,
+    )
 
 
 def spread(ratios: list[float]) -> str:
@@ -332,7 +416,9 @@ PARTS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"parts to run: {', '.join(PARTS)} (default: all)")
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", help=f"parts to run: {', '.join(PARTS)} (default: all)"
+    )
     chosen = parser.parse_args().parts or list(PARTS)
     if unknown := set(chosen) - set(PARTS):
         parser.error(f"unknown part {', '.join(sorted(unknown))}; choose from {', '.join(PARTS)}")

@@ -37,18 +37,37 @@ RECIPE = ["+experiment=mnist_invert"]
 ENOUGH = 0.9  # of accuracy or agreement, after the steps that a GPU takes
 
 
-def trained(overrides: list[str], precision: str, device: str, steps: int) -> tuple[InversionModule, DictConfig]:
+def trained(
+    overrides: list[str], precision: str, device: str, steps: int
+) -> tuple[InversionModule, DictConfig]:
     """Generators, trained for so many steps."""
     cfg = compose(
-        [*RECIPE, *(SMALL if device == "cpu" else []), *overrides, f"trainer.precision={precision}", f"trainer.accelerator={device}"]
+        [
+            *RECIPE,
+            *(SMALL if device == "cpu" else []),
+            *overrides,
+            f"trainer.precision={precision}",
+            f"trainer.accelerator={device}",
+        ]
     )
     module = METHODS["generator"](cfg)
     assert isinstance(module, InversionModule)
     module = module.to(memory_format=torch.channels_last)
-    trainer = make_trainer(cfg, callbacks=[], loggers=[], max_steps=steps, enable_checkpointing=False, enable_progress_bar=False)
+    trainer = make_trainer(
+        cfg,
+        callbacks=[],
+        loggers=[],
+        max_steps=steps,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+    )
     with expected_warnings():
         trainer.fit(module, train_dataloaders=Steps(steps))
-    if bad := [name for name, weight in module.generators.state_dict().items() if not weight.isfinite().all()]:
+    if bad := [
+        name
+        for name, weight in module.generators.state_dict().items()
+        if not weight.isfinite().all()
+    ]:
         raise RuntimeError(f"{bad[0]} is not finite")
     return module.to(trainer.strategy.root_device), cfg
 
@@ -59,7 +78,9 @@ def accuracy(overrides: list[str], steps: int) -> Callable[[str, str], float]:
     def check(precision: str, device: str) -> float:
         module, cfg = trained(overrides, precision, device, steps if device == "cuda" else 2)
         samples = 2000 if device == "cuda" else 40
-        return evaluate(module, samples, min(samples, 500), cfg.seed)[0][names.INVERSION_ACCURACY_HOT]
+        return evaluate(module, samples, min(samples, 500), cfg.seed)[0][
+            names.INVERSION_ACCURACY_HOT
+        ]
 
     return check
 
@@ -68,7 +89,13 @@ def of_pixels(method: list[str], small: list[str], samples: int) -> Callable[[st
     """A check that optimises images and gives the share that the classifier takes for their labels."""
 
     def check(precision: str, device: str) -> float:
-        keys = [*RECIPE, *method, *(small if device == "cpu" else []), f"trainer.precision={precision}", f"trainer.accelerator={device}"]
+        keys = [
+            *RECIPE,
+            *method,
+            *(small if device == "cpu" else []),
+            f"trainer.precision={precision}",
+            f"trainer.accelerator={device}",
+        ]
         cfg = compose(keys)
         module = METHODS[cfg.method.name](cfg)
         assert not isinstance(module, InversionModule)
@@ -87,10 +114,19 @@ def distilled(precision: str, device: str) -> float:
     module, _ = trained([], precision, device, 200 if device == "cuda" else 2)
     memory = Memory(64 if device == "cuda" else 8, 0, module.device)
     images = 128 if device == "cuda" else 10
-    adversary = Adversary(module, memory, Augmentation(shift=1), weight=1.0, temperature=4.0, every=8, images=images)
+    adversary = Adversary(
+        module, memory, Augmentation(shift=1), weight=1.0, temperature=4.0, every=8, images=images
+    )
     student = CNN(num_classes=10, channels=1, image_size=28, stages=[[8], [16]], hidden=32)
     steps = 400 if device == "cuda" else 2
-    return distil(module.classifier, memory.draw, student, steps=steps, harden=adversary, fresh=adversary.fresh).agreement_fresh
+    return distil(
+        module.classifier,
+        memory.draw,
+        student,
+        steps=steps,
+        harden=adversary,
+        fresh=adversary.fresh,
+    ).agreement_fresh
 
 
 FEW_PIXELS = ["method.steps=2"]
@@ -100,7 +136,14 @@ CHECKS: dict[str, tuple[Callable[[str, str], float], float]] = {
     "reconstruction": (accuracy(["loss=reconstruction", "conditioning.vectors=hot"], 200), ENOUGH),
     "two generators": (accuracy(["n_generators=2"], 300), ENOUGH),
     "gradient": (of_pixels(["method=gradient"], FEW_PIXELS, 200), ENOUGH),
-    "kkt": (of_pixels(["method=kkt", "method.candidates=300", "method.steps=100"], ["method.candidates=20", *FEW_PIXELS], 200), 0.0),
+    "kkt": (
+        of_pixels(
+            ["method=kkt", "method.candidates=300", "method.steps=100"],
+            ["method.candidates=20", *FEW_PIXELS],
+            200,
+        ),
+        0.0,
+    ),
     "distill": (distilled, 0.5),
 }
 """Name to check, which gives a number in [0, 1], and the least that it must be on a GPU."""
@@ -114,7 +157,9 @@ def report(name: str, precision: str, device: str) -> bool:
         number = check(precision, device)
         least = least if device == "cuda" else 0.0
         passed = math.isfinite(number) and number >= least
-        outcome = f"{'ok' if passed else 'FAILED'}  {number:.3f}" + ("" if passed else f", below {least}")
+        outcome = f"{'ok' if passed else 'FAILED'}  {number:.3f}" + (
+            "" if passed else f", below {least}"
+        )
     except Exception as error:
         passed, outcome = False, f"FAILED  {type(error).__name__}: {one_line(error)[:160]}"
     print(f"{name:<16} {precision:<11} {time.perf_counter() - start:6.1f} s  {outcome}", flush=True)
@@ -124,14 +169,27 @@ def report(name: str, precision: str, device: str) -> bool:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
-    parser.add_argument("--only", choices=list(CHECKS), nargs="+", default=list(CHECKS), help="checks to run; all by default")
+    parser.add_argument(
+        "--only",
+        choices=list(CHECKS),
+        nargs="+",
+        default=list(CHECKS),
+        help="checks to run; all by default",
+    )
     asked = parser.parse_args()
     if asked.device == "cuda" and not torch.cuda.is_available():
-        print("gpu-check: no CUDA device; --device cpu runs the same checks, small, on the CPU", file=sys.stderr)
+        print(
+            "gpu-check: no CUDA device; --device cpu runs the same checks, small, on the CPU",
+            file=sys.stderr,
+        )
         return 2
     where = torch.cuda.get_device_name() if asked.device == "cuda" else "CPU"
     print(f"{where}, torch {torch.__version__}", flush=True)
-    passed = [report(name, precision, asked.device) for precision in PRECISIONS[asked.device] for name in asked.only]
+    passed = [
+        report(name, precision, asked.device)
+        for precision in PRECISIONS[asked.device]
+        for name in asked.only
+    ]
     print(f"{sum(passed)} of {len(passed)} checks passed", flush=True)
     return 0 if all(passed) else 1
 

@@ -23,11 +23,21 @@ DATA = {
 }
 SEEDS = (0, 1, 2)
 WEIGHTS = (0, 1, 10)
-FEW = ["interpret.analyses=[clusters]", "interpret.perplexities=[30]", "interpret.embedding_seeds=[0]", "interpret.embedded=500"]
+FEW = [
+    "interpret.analyses=[clusters]",
+    "interpret.perplexities=[30]",
+    "interpret.embedding_seeds=[0]",
+    "interpret.embedded=500",
+]
 STUDIED = "studied"
 JOBS = [
     *((experiment, STUDIED, seed) for seed in SEEDS for experiment in DATA),
-    *((experiment, f"clusters, cosine {weight}", seed) for seed in SEEDS for experiment in DATA for weight in WEIGHTS),
+    *(
+        (experiment, f"clusters, cosine {weight}", seed)
+        for seed in SEEDS
+        for experiment in DATA
+        for weight in WEIGHTS
+    ),
 ]
 FIGURES = {
     "mnist_invert": ("pca", "regions", "tsne", "sparse_images", "sparse_overlap", "rules"),
@@ -105,9 +115,19 @@ def one(experiment: str, variant: str, seed: int) -> list[Row]:
         for figure in FIGURES[experiment]:
             keep(run_dir / "figures" / f"{figure}.png", HERE / f"{experiment}_{figure}.png")
     summary = json.loads((run_dir / "summary.json").read_text())
-    chosen = {name: value for name, value in summary.items() if name.startswith("interpretation/") or name == "inversion/accuracy"}
+    chosen = {
+        name: value
+        for name, value in summary.items()
+        if name.startswith("interpretation/") or name == "inversion/accuracy"
+    }
     return [
-        {"experiment": experiment, "variant": variant, "seed": seed, "number": name, "value": f"{value:.4f}"}
+        {
+            "experiment": experiment,
+            "variant": variant,
+            "seed": seed,
+            "number": name,
+            "value": f"{value:.4f}",
+        }
         for name, value in chosen.items()
     ]
 
@@ -121,11 +141,24 @@ def keep(figure: Path, path: Path) -> None:
 def tables(rows: list[Row]) -> dict[str, str]:
     """Return the tables of the page: all numbers of the studied runs, and clusters by weight of the cosine term."""
     studied = [
-        [title, *(shown(pick(rows, number, experiment=experiment, variant=STUDIED)) for experiment in DATA)]
+        [
+            title,
+            *(
+                shown(pick(rows, number, experiment=experiment, variant=STUDIED))
+                for experiment in DATA
+            ),
+        ]
         for number, title in NUMBERS.items()
     ]
     clusters = [
-        [title, str(weight), *(shown(pick(rows, n, experiment=experiment, variant=f"clusters, cosine {weight}")) for n in COUNTED)]
+        [
+            title,
+            str(weight),
+            *(
+                shown(pick(rows, n, experiment=experiment, variant=f"clusters, cosine {weight}"))
+                for n in COUNTED
+            ),
+        ]
         for experiment, (title, _) in DATA.items()
         for weight in WEIGHTS
     ]

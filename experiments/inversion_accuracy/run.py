@@ -15,7 +15,12 @@ from experiments.jobs import ROOT, Row
 from experiments.page import markdown, run_experiment, shown
 
 HERE = Path(__file__).parent
-DATA = {"mnist_invert": "MNIST", "fmnist_invert": "FashionMNIST", "svhn_invert": "SVHN (head)", "cifar_invert": "CIFAR-10"}
+DATA = {
+    "mnist_invert": "MNIST",
+    "fmnist_invert": "FashionMNIST",
+    "svhn_invert": "SVHN (head)",
+    "cifar_invert": "CIFAR-10",
+}
 SEEDS = (10, 11, 12)  # no setting was chosen on these seeds
 JOBS = [(experiment, seed) for experiment in DATA for seed in SEEDS]
 COLUMNS = (
@@ -45,13 +50,27 @@ DIGITS = {
 
 def one(experiment: str, seed: int) -> list[Row]:
     """Run one inversion and return its row; keep the image grid of the first seed."""
-    command = [sys.executable, "-W", "ignore", "-m", "netinv_lightning.run", f"+experiment={experiment}", f"seed={seed}"]
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-m",
+        "netinv_lightning.run",
+        f"+experiment={experiment}",
+        f"seed={seed}",
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     run_dir = Path(done.stdout.splitlines()[-1])
     if seed == SEEDS[0]:
         shutil.copy(run_dir / "figures" / "grid.png", HERE / f"{experiment}.png")
     summary = json.loads((run_dir / "summary.json").read_text())
-    return [{"experiment": experiment, "seed": seed, **{name: round(summary.get(name, float("nan")), 4) for name in COLUMNS}}]
+    return [
+        {
+            "experiment": experiment,
+            "seed": seed,
+            **{name: round(summary.get(name, float("nan")), 4) for name in COLUMNS},
+        }
+    ]
 
 
 def tables(rows: list[Row]) -> dict[str, str]:
@@ -59,8 +78,20 @@ def tables(rows: list[Row]) -> dict[str, str]:
     lines = []
     for experiment, title in DATA.items():
         chosen = [row for row in rows if row["experiment"] == experiment]
-        lines.append([title, *(shown([float(row[name]) for row in chosen], digits) for name, (_, digits) in DIGITS.items())])
-    return {"accuracy": markdown(["classifier (papers' CNN)", *(title for title, _ in DIGITS.values())], lines)}
+        lines.append(
+            [
+                title,
+                *(
+                    shown([float(row[name]) for row in chosen], digits)
+                    for name, (_, digits) in DIGITS.items()
+                ),
+            ]
+        )
+    return {
+        "accuracy": markdown(
+            ["classifier (papers' CNN)", *(title for title, _ in DIGITS.values())], lines
+        )
+    }
 
 
 def main() -> None:

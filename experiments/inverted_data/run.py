@@ -18,10 +18,23 @@ from experiments.page import markdown, pick, run_experiment, shown
 HERE = Path(__file__).parent
 SEEDS = (0, 1, 2)
 INVERSIONS = {
-    "mnist": ["+experiment=mnist_invert", "loss=natural", "application.steps=600", "application.eval_samples=2000"],
-    "cifar10": ["+experiment=cifar_invert", "loss=natural", "application.steps=600", "application.eval_samples=2000"],
+    "mnist": [
+        "+experiment=mnist_invert",
+        "loss=natural",
+        "application.steps=600",
+        "application.eval_samples=2000",
+    ],
+    "cifar10": [
+        "+experiment=cifar_invert",
+        "loss=natural",
+        "application.steps=600",
+        "application.eval_samples=2000",
+    ],
 }
-VIEWS = [f"augmentation.{key}" for key in ("flip=true", "shift=4", "rotation=8", "scale=0.15", "shear=0", "noise=0")]
+VIEWS = [
+    f"augmentation.{key}"
+    for key in ("flip=true", "shift=4", "rotation=8", "scale=0.15", "shear=0", "noise=0")
+]
 """Views of CIFAR-10 images, which rotation changes more than digits."""
 HALF = [f"+application.student.{STAGES}"]
 """A student of half the teacher's width: a step costs half as much, so it trains for twice as many steps in the same time."""
@@ -63,7 +76,12 @@ def inversion(data: str, seed: int) -> Path:
 
 def one(data: str, variant: str, seed: int) -> list[Row]:
     """Run one application on the inverted images and return its rows; keep the counterfeits of the first seed as a picture."""
-    run_dir = netinv(*VARIANTS[variant], f"application.run={inversion(data, seed)}", f"seed={seed}", *OF_DATA.get((data, variant), []))
+    run_dir = netinv(
+        *VARIANTS[variant],
+        f"application.run={inversion(data, seed)}",
+        f"seed={seed}",
+        *OF_DATA.get((data, variant), []),
+    )
     if variant == "counterfeit" and seed == SEEDS[0]:
         with Image.open(run_dir / "figures" / "counterfeits.png") as image:
             image.convert("RGB").reduce(2).save(HERE / f"{data}_counterfeits.png", optimize=True)
@@ -82,9 +100,14 @@ def students(rows: list[Row]) -> str:
     for data in INVERSIONS:
         for variant in DISTILL:
             for network, prefix in networks.items():
-                numbers = [pick(rows, f"student/{prefix}{what}", data=data, variant=variant) for what in ("accuracy", "agreement")]
+                numbers = [
+                    pick(rows, f"student/{prefix}{what}", data=data, variant=variant)
+                    for what in ("accuracy", "agreement")
+                ]
                 if numbers[0]:
-                    lines.append([data, variant, network, str(len(numbers[0])), *map(shown, numbers)])
+                    lines.append(
+                        [data, variant, network, str(len(numbers[0])), *map(shown, numbers)]
+                    )
         if teacher := pick(rows, "student/teacher_accuracy", data=data, variant="distill"):
             lines.append([data, "", "teacher", str(len(teacher)), shown(teacher), "1"])
     return markdown(["data", "variant", "network", "seeds", "accuracy", "agreement"], lines)
@@ -104,10 +127,25 @@ def counterfeits(rows: list[Row]) -> str:
     lines = []
     for data in INVERSIONS:
         found = {row["number"] for row in rows if row["data"] == data}
-        verifiers = sorted(name.rpartition("/")[2] for name in found if name.startswith("counterfeit/counterfeits/verified/"))
+        verifiers = sorted(
+            name.rpartition("/")[2]
+            for name in found
+            if name.startswith("counterfeit/counterfeits/verified/")
+        )
         for name in ("inverted", "counterfeits", "real", "noise"):
-            values = {number: pick(rows, f"counterfeit/{name}/{number}", data=data, variant="counterfeit") for number in numbers}
-            verified = [pick(rows, f"counterfeit/{name}/verified/{verifier}", data=data, variant="counterfeit") for verifier in verifiers]
+            values = {
+                number: pick(rows, f"counterfeit/{name}/{number}", data=data, variant="counterfeit")
+                for number in numbers
+            }
+            verified = [
+                pick(
+                    rows,
+                    f"counterfeit/{name}/verified/{verifier}",
+                    data=data,
+                    variant="counterfeit",
+                )
+                for verifier in verifiers
+            ]
             values["verified"] = [mean(of_seed) for of_seed in zip(*verified, strict=True)]
             if values["success"]:
                 lines.append([data, name, *map(shown, values.values())])
@@ -116,20 +154,41 @@ def counterfeits(rows: list[Row]) -> str:
 
 def finetuning(rows: list[Row]) -> str:
     """Return the table of fine-tuning: the classifier before it, and after it on real images or on real and inverted ones."""
-    kinds = {"accuracy": "accuracy", "robust_accuracy": "robust accuracy", "ece": "ECE", "brier": "Brier", "nll": "NLL"}
+    kinds = {
+        "accuracy": "accuracy",
+        "robust_accuracy": "robust accuracy",
+        "ece": "ECE",
+        "brier": "Brier",
+        "nll": "NLL",
+    }
     lines = []
     for data in INVERSIONS:
         for variant in FINETUNE:
             for arm in ("before", "real", "real_adversarial", "inverted"):
-                numbers = [pick(rows, f"finetune/{arm}/{kind}", data=data, variant=variant) for kind in kinds]
+                numbers = [
+                    pick(rows, f"finetune/{arm}/{kind}", data=data, variant=variant)
+                    for kind in kinds
+                ]
                 if numbers[0]:
-                    lines.append([data, variant.removeprefix("finetune "), arm, str(len(numbers[0])), *map(shown, numbers)])
+                    lines.append(
+                        [
+                            data,
+                            variant.removeprefix("finetune "),
+                            arm,
+                            str(len(numbers[0])),
+                            *map(shown, numbers),
+                        ]
+                    )
     return markdown(["data", "kind", "classifier", "seeds", *kinds.values()], lines)
 
 
 def tables(rows: list[Row]) -> dict[str, str]:
     """Return the tables of the page."""
-    return {"students": students(rows), "counterfeits": counterfeits(rows), "finetuning": finetuning(rows)}
+    return {
+        "students": students(rows),
+        "counterfeits": counterfeits(rows),
+        "finetuning": finetuning(rows),
+    }
 
 
 def main() -> None:

@@ -11,13 +11,22 @@ from experiments.jobs import Row, netinv
 from experiments.page import markdown, run_experiment, shown
 
 HERE = Path(__file__).parent
-DATA = {"mnist_invert": "MNIST", "fmnist_invert": "FashionMNIST", "svhn_invert": "SVHN (head)", "cifar_invert": "CIFAR-10"}
+DATA = {
+    "mnist_invert": "MNIST",
+    "fmnist_invert": "FashionMNIST",
+    "svhn_invert": "SVHN (head)",
+    "cifar_invert": "CIFAR-10",
+}
 SEEDS = (10, 11, 12)  # no setting was chosen on these seeds
 NATURAL = ["loss=natural", "application.steps=600"]
 NO_VIEWS = [f"augmentation.{key}=0" for key in ("shift", "rotation", "scale", "shear", "noise")]
 VARIANTS = {
     "papers": ["loss=inversion", "application.steps=600"],
-    "papers, sharp vectors": ["loss=inversion", "application.steps=600", "conditioning.temperature=0.15"],
+    "papers, sharp vectors": [
+        "loss=inversion",
+        "application.steps=600",
+        "conditioning.temperature=0.15",
+    ],
     "natural": NATURAL,
     "natural without batch_norm": [*NATURAL, "~loss.batch_norm"],
     "natural without views": [*NATURAL, *NO_VIEWS],
@@ -49,7 +58,14 @@ def one(experiment: str, variant: str, seed: int) -> list[Row]:
     if seed == SEEDS[0] and variant == "natural":
         shutil.copy(run_dir / "figures" / "grid.png", HERE / f"{experiment}.png")
     summary = json.loads((run_dir / "summary.json").read_text())
-    return [{"experiment": experiment, "variant": variant, "seed": seed, **{name: round(summary[name], 4) for name in COLUMNS}}]
+    return [
+        {
+            "experiment": experiment,
+            "variant": variant,
+            "seed": seed,
+            **{name: round(summary[name], 4) for name in COLUMNS},
+        }
+    ]
 
 
 def tables(rows: list[Row]) -> dict[str, str]:
@@ -57,12 +73,22 @@ def tables(rows: list[Row]) -> dict[str, str]:
     lines = []
     for experiment, title in DATA.items():
         for variant in VARIANTS:
-            chosen = [row for row in rows if (row["experiment"], row["variant"]) == (experiment, variant)]
+            chosen = [
+                row for row in rows if (row["experiment"], row["variant"]) == (experiment, variant)
+            ]
             if len(chosen) < 2:
                 continue
             of_columns = {name: [float(row[name]) for row in chosen] for name in COLUMNS}
             seconds = of_columns.pop("cost/training_seconds")
-            lines.append([title, variant, *map(shown, of_columns.values()), f"{mean(seconds):.0f}", str(len(chosen))])
+            lines.append(
+                [
+                    title,
+                    variant,
+                    *map(shown, of_columns.values()),
+                    f"{mean(seconds):.0f}",
+                    str(len(chosen)),
+                ]
+            )
     return {"objectives": markdown(["classifier", "objective", *COLUMNS.values(), "seeds"], lines)}
 
 

@@ -59,7 +59,19 @@ NEAR = {
     "mnist": ["data.classes=[0,1,2,3,4]", "application.outliers=[left_out,emnist_letters]"],
     "cifar10": ["application.outliers=[cifar100_subset]"],
 }
-KEPT = {"auroc", "fpr95_in", "fpr95_out", "accuracy", "ece", "garbage_rate", "confidence", "gap", "gap_but_5_percent", "violations", "gain"}
+KEPT = {
+    "auroc",
+    "fpr95_in",
+    "fpr95_out",
+    "accuracy",
+    "ece",
+    "garbage_rate",
+    "confidence",
+    "gap",
+    "gap_but_5_percent",
+    "violations",
+    "gain",
+}
 """The last parts of the names of numbers that go into results.csv."""
 CONTEST = ("contest", "exposed", "paper")
 ABLATED = ("mnist", "fashion_mnist")
@@ -84,7 +96,12 @@ JOBS = [
     *((data, "near", seed) for seed in SEEDS for data in NEAR),
     *((data, variant, seed) for variant in CONTEST[1:] for seed in SEEDS for data in PLAIN),
     *((data, "shifts", seed) for seed in SEEDS for data in ("mnist", "cifar10")),
-    *((data, variant, seed) for seed in SEEDS for variant in [*VARIANTS][len(CONTEST) : -1] for data in ABLATED),
+    *(
+        (data, variant, seed)
+        for seed in SEEDS
+        for variant in [*VARIANTS][len(CONTEST) : -1]
+        for data in ABLATED
+    ),
 ]
 
 
@@ -94,7 +111,10 @@ def one(data: str, variant: str, seed: int) -> list[Row]:
         keys = ["garbage=[inverted,noise]", *NEAR[data]]
         path = plain(data, seed, *(key for key in keys if key.startswith("data.classes")))
     else:
-        keys, path = [f"application.outliers=[{','.join(OOD_SETS[data])}]", *VARIANTS[variant]], plain(data, seed)
+        keys, path = (
+            [f"application.outliers=[{','.join(OOD_SETS[data])}]", *VARIANTS[variant]],
+            plain(data, seed),
+        )
     run_dir = netinv(
         "application=detect_ood", f"data={data}", f"seed={seed}", "classifier=checkpoint", f"classifier.path={path}",
         "application.samples=2000", *(key for key in PLAIN[data] if key.startswith("data.")), *keys,
@@ -111,14 +131,23 @@ def one(data: str, variant: str, seed: int) -> list[Row]:
     ]
 
 
-def contest_values(rows: list[Row], data: str, detector: str, set_name: str, what: str) -> list[float]:
+def contest_values(
+    rows: list[Row], data: str, detector: str, set_name: str, what: str
+) -> list[float]:
     """Return the values of one number of a detector or classifier in the contest, in the order of the seeds."""
-    return pick(rows, f"ood/{detector}/{set_name}/{what}", data=data, variant=detector if detector in CONTEST else "contest")
+    return pick(
+        rows,
+        f"ood/{detector}/{set_name}/{what}",
+        data=data,
+        variant=detector if detector in CONTEST else "contest",
+    )
 
 
 def pair_values(rows: list[Row], detector: str) -> list[list[float]]:
     """Return the AUROC on each of the papers' four pairs, in the order of the seeds."""
-    return [contest_values(rows, data, detector, sets[0], "auroc") for data, sets in OOD_SETS.items()]
+    return [
+        contest_values(rows, data, detector, sets[0], "auroc") for data, sets in OOD_SETS.items()
+    ]
 
 
 def over_sets(of_sets: list[list[float]]) -> list[float]:
@@ -128,7 +157,10 @@ def over_sets(of_sets: list[list[float]]) -> list[float]:
 
 def ranked(rows: list[Row]) -> list[str]:
     """Return all detectors and classifiers, the best mean AUROC on the papers' pairs first."""
-    return sorted([*EVERY, *TRAINED], key=lambda detector: -mean(over_sets(pair_values(rows, detector)) or [0]))
+    return sorted(
+        [*EVERY, *TRAINED],
+        key=lambda detector: -mean(over_sets(pair_values(rows, detector)) or [0]),
+    )
 
 
 def label(detector: str) -> str:
@@ -140,22 +172,37 @@ def pairs_table(rows: list[Row]) -> str:
     """Return the table of AUROC on the papers' pairs."""
     of_detectors = {detector: pair_values(rows, detector) for detector in ranked(rows)}
     columns = ["detector", *(f"{data} / {sets[0]}" for data, sets in OOD_SETS.items()), "mean"]
-    return markdown(columns, [[label(d), *map(shown, values), shown(over_sets(values))] for d, values in of_detectors.items()])
+    return markdown(
+        columns,
+        [
+            [label(d), *map(shown, values), shown(over_sets(values))]
+            for d, values in of_detectors.items()
+        ],
+    )
 
 
 def accuracy_table(rows: list[Row]) -> str:
     """Return the table of in-distribution accuracy and garbage rate."""
     numbers = [(data, what) for what in ("accuracy", "garbage_rate") for data in OOD_SETS]
     lines = [
-        [label(name), *(shown(contest_values(rows, data, name, "own", what)) for data, what in numbers)] for name in ("plain", *TRAINED)
+        [
+            label(name),
+            *(shown(contest_values(rows, data, name, "own", what)) for data, what in numbers),
+        ]
+        for name in ("plain", *TRAINED)
     ]
-    return markdown(["classifier", *(f"{data}, {what.replace('_', ' ')}" for data, what in numbers)], lines)
+    return markdown(
+        ["classifier", *(f"{data}, {what.replace('_', ' ')}" for data, what in numbers)], lines
+    )
 
 
 def sets_table(rows: list[Row], data: str) -> str:
     """Return the table of AUROC on all OOD sets of one data set."""
     names = [*OOD_SETS[data], "mean"]
-    lines = [[label(d), *(shown(contest_values(rows, data, d, name, "auroc")) for name in names)] for d in ranked(rows)]
+    lines = [
+        [label(d), *(shown(contest_values(rows, data, d, name, "auroc")) for name in names)]
+        for d in ranked(rows)
+    ]
     return markdown(["detector", *names], lines)
 
 
@@ -169,7 +216,11 @@ def claims_table(rows: list[Row]) -> str:
         "violations": "violations",
     }
     lines = [
-        [data, label(name), *(shown(contest_values(rows, data, name, sets[0], what)) for what in claims)]
+        [
+            data,
+            label(name),
+            *(shown(contest_values(rows, data, name, sets[0], what)) for what in claims),
+        ]
         for data, sets in OOD_SETS.items()
         for name in ("plain", *TRAINED)
     ]
@@ -181,19 +232,33 @@ def ablation_table(rows: list[Row]) -> str:
     numbers = {"AUROC": "ood/inverted/mean/auroc", "accuracy": "ood/inverted/own/accuracy"}
     lines = []
     for variant in ("contest", *[*VARIANTS][len(CONTEST) : -1]):
-        cells = [shown(pick(rows, number, data=data, variant=variant)) for data in ABLATED for number in numbers.values()]
+        cells = [
+            shown(pick(rows, number, data=data, variant=variant))
+            for data in ABLATED
+            for number in numbers.values()
+        ]
         lines.append([ABLATIONS[variant], *cells])
-    return markdown(["variant", *(f"{data}, {what}" for data in ABLATED for what in numbers)], lines)
+    return markdown(
+        ["variant", *(f"{data}, {what}" for data in ABLATED for what in numbers)], lines
+    )
 
 
 def near_table(rows: list[Row]) -> str:
     """Return the table of AUROC on sets that resemble the training data."""
     columns = [("mnist", "left_out"), ("mnist", "emnist_letters"), ("cifar10", "cifar100_subset")]
     lines = [
-        [label(d), *(shown(pick(rows, f"ood/{d}/{name}/auroc", data=data, variant="near")) for data, name in columns)]
+        [
+            label(d),
+            *(
+                shown(pick(rows, f"ood/{d}/{name}/auroc", data=data, variant="near"))
+                for data, name in columns
+            ),
+        ]
         for d in [*EVERY, "inverted", "noise"]
     ]
-    return markdown(["detector", "digits 0-4 / 5-9", "digits 0-4 / letters", "CIFAR-10 / CIFAR-100"], lines)
+    return markdown(
+        ["detector", "digits 0-4 / 5-9", "digits 0-4 / letters", "CIFAR-10 / CIFAR-100"], lines
+    )
 
 
 def ranking_table(rows: list[Row]) -> str:
@@ -204,17 +269,31 @@ def ranking_table(rows: list[Row]) -> str:
         for noise in (True, False):
             for data, sets in OOD_SETS.items():
                 chosen = [name for name in sets if (name in NOISE) == noise]
-                of_sets = [pick(rows, f"ood/{detector}/{name}/auroc", data=data, variant="contest") for name in chosen]
+                of_sets = [
+                    pick(rows, f"ood/{detector}/{name}/auroc", data=data, variant="contest")
+                    for name in chosen
+                ]
                 cells.append(shown(over_sets(of_sets)))
         lines.append([detector, *cells])
-    return markdown(["detector", *(f"{data}, {kind}" for kind in ("noise", "structured") for data in OOD_SETS)], lines)
+    return markdown(
+        ["detector", *(f"{data}, {kind}" for kind in ("noise", "structured") for data in OOD_SETS)],
+        lines,
+    )
 
 
 def perturbations_table(rows: list[Row]) -> str:
     """Return the table of AUROC on perturbed images, minus that of Linf perturbations with equal RMS change."""
     kinds = [(direction, norm) for direction in ("random", "adversarial") for norm in ("l1", "l2")]
     lines = [
-        [data, *(shown(pick(rows, f"ood/shifts/{direction}_{norm}/gain", data=data, variant="shifts")) for direction, norm in kinds)]
+        [
+            data,
+            *(
+                shown(
+                    pick(rows, f"ood/shifts/{direction}_{norm}/gain", data=data, variant="shifts")
+                )
+                for direction, norm in kinds
+            ),
+        ]
         for data in ("mnist", "cifar10")
     ]
     return markdown(["data", *(f"{direction} {norm}" for direction, norm in kinds)], lines)

@@ -19,7 +19,11 @@ RESULTS = HERE / "results.csv"
 SEEDS = (10, 11, 12)  # none of them was used to choose anything
 PRECISIONS = ("bf16-mixed", "32-true")
 SETTINGS = {
-    "FashionMNIST, loss=natural": ["+experiment=fmnist_invert", "loss=natural", "application.steps=600"],
+    "FashionMNIST, loss=natural": [
+        "+experiment=fmnist_invert",
+        "loss=natural",
+        "application.steps=600",
+    ],
     "MNIST, loss=natural": ["+experiment=mnist_invert", "loss=natural", "application.steps=600"],
     "MNIST, loss=inversion": ["+experiment=mnist_invert"],
 }
@@ -39,12 +43,16 @@ class RoundedProducts(TorchFunctionMode):
     casts round gradients too, as autocast's own casts do.
     """
 
-    def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         kwargs = kwargs or {}
         if func not in PRODUCTS or not torch.is_autocast_enabled("cpu"):
             return func(*args, **kwargs)
         with torch.autocast("cpu", enabled=False):
-            return func(*map(_rounded, args), **{key: _rounded(value) for key, value in kwargs.items()}).bfloat16()
+            return func(
+                *map(_rounded, args), **{key: _rounded(value) for key, value in kwargs.items()}
+            ).bfloat16()
 
 
 def _rounded(value: Any) -> Any:
@@ -53,25 +61,48 @@ def _rounded(value: Any) -> Any:
 
 def one(setting: str, precision: str, seed: int) -> list[Row]:
     run_dir = netinv(
-        *SETTINGS[setting], f"trainer.precision={precision}", "trainer.accelerator=cpu", f"seed={seed}", within=RoundedProducts
+        *SETTINGS[setting],
+        f"trainer.precision={precision}",
+        "trainer.accelerator=cpu",
+        f"seed={seed}",
+        within=RoundedProducts,
     )
     summary = json.loads((run_dir / "summary.json").read_text())
-    return [{"setting": setting, "precision": precision, "seed": seed, **{name: round(summary[name], 4) for name in COLUMNS}}]
+    return [
+        {
+            "setting": setting,
+            "precision": precision,
+            "seed": seed,
+            **{name: round(summary[name], 4) for name in COLUMNS},
+        }
+    ]
 
 
 def table(rows: list[Row]) -> str:
-    lines = ["| setting | precision | " + " | ".join(COLUMNS.values()) + " | seeds |", "| --- " * (len(COLUMNS) + 3) + "|"]
+    lines = [
+        "| setting | precision | " + " | ".join(COLUMNS.values()) + " | seeds |",
+        "| --- " * (len(COLUMNS) + 3) + "|",
+    ]
     for setting in SETTINGS:
         for precision in PRECISIONS:
-            chosen = [row for row in rows if (row["setting"], row["precision"]) == (setting, precision)]
+            chosen = [
+                row for row in rows if (row["setting"], row["precision"]) == (setting, precision)
+            ]
             if len(chosen) < 2:
                 continue
             values = {name: [float(str(row[name])) for row in chosen] for name in COLUMNS}
             cells = [f"{mean(of):.3f} ± {stdev(of):.3f}" for of in values.values()]
-            lines.append(f"| {setting} | {precision} | " + " | ".join(cells) + f" | {len(chosen)} |")
+            lines.append(
+                f"| {setting} | {precision} | " + " | ".join(cells) + f" | {len(chosen)} |"
+            )
     return "\n".join(lines)
 
 
 if __name__ == "__main__":
-    jobs = [(setting, precision, seed) for precision in PRECISIONS for setting in SETTINGS for seed in SEEDS]
+    jobs = [
+        (setting, precision, seed)
+        for precision in PRECISIONS
+        for setting in SETTINGS
+        for seed in SEEDS
+    ]
     print(table(run_missing(RESULTS, ("setting", "precision", "seed"), jobs, one, at_once=1)))

@@ -78,21 +78,47 @@ KEPT = (
     "reconstruction/good", "reconstruction/good_held_out", "reconstruction/student_accuracy", "cost/training_seconds",
 )  # fmt: skip
 JOBS = [
-    *(("objective", data, variant, seed) for seed in SEEDS for data in PLAIN for variant in [*OBJECTIVES][:3]),
+    *(
+        ("objective", data, variant, seed)
+        for seed in SEEDS
+        for data in PLAIN
+        for variant in [*OBJECTIVES][:3]
+    ),
     *(("size", "mnist", str(n), seed) for seed in SEEDS for n in SIZES),
     *(("size", data, "100", seed) for seed in SEEDS for data in ("fashion_mnist", "cifar10")),
     *(("objective", data, "natural", seed) for seed in SEEDS for data in PLAIN),
-    *(("objective", data, variant, seed) for data, seeds in FURTHER.items() for seed in seeds for variant in OBJECTIVES),
+    *(
+        ("objective", data, variant, seed)
+        for data, seeds in FURTHER.items()
+        for seed in seeds
+        for variant in OBJECTIVES
+    ),
     *(("factor", "mnist", variant, seed) for seed in SEEDS for variant in FACTORS),
-    *(("robust", data, variant, seed) for data in ROBUST_DATA for seed in SEEDS for variant in ROBUST),
+    *(
+        ("robust", data, variant, seed)
+        for data in ROBUST_DATA
+        for seed in SEEDS
+        for variant in ROBUST
+    ),
 ]
 
 
 def memorised(data: str, n: int, variant: str, seed: int) -> Path:
     """Return a network that memorised n images; train it if its file is missing."""
-    path = ROOT / "classifiers" / "reconstruction" / f"{data}_{n}_{variant.replace(' ', '_')}_{seed}.safetensors"
+    path = (
+        ROOT
+        / "classifiers"
+        / "reconstruction"
+        / f"{data}_{n}_{variant.replace(' ', '_')}_{seed}.safetensors"
+    )
     if not path.with_suffix(".json").exists():
-        where = [f"data={data}", f"data.subset_size={n}", f"data.split_seed={seed}", f"seed={seed}", f"application.save_as={path}"]
+        where = [
+            f"data={data}",
+            f"data.subset_size={n}",
+            f"data.split_seed={seed}",
+            f"seed={seed}",
+            f"application.save_as={path}",
+        ]
         netinv("+experiment=memorised_mlp", *where, *FACTORS[variant])
     return path
 
@@ -101,19 +127,42 @@ def one(study: str, data: str, variant: str, seed: int) -> list[Row]:
     """Attack one network and return its rows; keep the pairs of the first seed as a picture."""
     if study in ("objective", "robust"):
         path, changed = plain(data, seed), (OBJECTIVES | ROBUST)[variant]
-        attack = [f"application.verifiers={VERIFIERS[data]}", STEPS, "application.eval_samples=2000", *changed]
+        attack = [
+            f"application.verifiers={VERIFIERS[data]}",
+            STEPS,
+            "application.eval_samples=2000",
+            *changed,
+        ]
     else:
         n = int(variant) if study == "size" else 100
         path = memorised(data, n, "as it is" if study == "size" else variant, seed)
-        attack = ["method=kkt", f"method.candidates={n * 3 // 2}", f"application.reconstructions={n * 3 // 2}"]
+        attack = [
+            "method=kkt",
+            f"method.candidates={n * 3 // 2}",
+            f"application.reconstructions={n * 3 // 2}",
+        ]
         attack += ["method.steps=300"] if variant in SLOW else []
-    run_dir = netinv("application=reconstruct", f"data={data}", f"seed={seed}", "classifier=checkpoint", f"classifier.path={path}", *attack)
+    run_dir = netinv(
+        "application=reconstruct",
+        f"data={data}",
+        f"seed={seed}",
+        "classifier=checkpoint",
+        f"classifier.path={path}",
+        *attack,
+    )
     if study == "size" and seed == SEEDS[0]:
         with Image.open(run_dir / "figures" / "best_pairs.png") as image:
             image.convert("RGB").save(HERE / f"{data}_{variant}_pairs.png", optimize=True)
     summary = json.loads((run_dir / "summary.json").read_text())
     return [
-        {"study": study, "data": data, "variant": variant, "seed": seed, "number": name, "value": f"{summary[name]:.4f}"}
+        {
+            "study": study,
+            "data": data,
+            "variant": variant,
+            "seed": seed,
+            "number": name,
+            "value": f"{summary[name]:.4f}",
+        }
         for name in KEPT
         if name in summary
     ]
@@ -126,13 +175,19 @@ def objective_values(rows: list[Row], data: str, variant: str, number: str) -> l
 
 def objective_table(rows: list[Row], number: str) -> str:
     """Return the table of one number: a row per data set, a column per objective."""
-    lines = [[data, *(shown(objective_values(rows, data, variant, number)) for variant in OBJECTIVES)] for data in PLAIN]
+    lines = [
+        [data, *(shown(objective_values(rows, data, variant, number)) for variant in OBJECTIVES)]
+        for data in PLAIN
+    ]
     return measured(["data", *OBJECTIVES], lines)
 
 
 def margin(rows: list[Row], data: str, over: str) -> str:
     """Return the mean margin of reconstruction over another objective in transfer accuracy, with the 95 % interval of a paired t test."""
-    reconstruction, other = (objective_values(rows, data, variant, "transfer/accuracy") for variant in ("reconstruction", over))
+    reconstruction, other = (
+        objective_values(rows, data, variant, "transfer/accuracy")
+        for variant in ("reconstruction", over)
+    )
     seeds = len(SEEDS) + len(FURTHER.get(data, ()))
     if not len(reconstruction) == len(other) == seeds:
         return "-"
@@ -145,7 +200,8 @@ def margin_table(rows: list[Row]) -> str:
     """Return the table of reconstruction's margin over the other objectives."""
     others = [variant for variant in OBJECTIVES if variant != "reconstruction"]
     return measured(
-        ["data", *(f"over {other}" for other in others)], [[data, *(margin(rows, data, other) for other in others)] for data in PLAIN]
+        ["data", *(f"over {other}" for other in others)],
+        [[data, *(margin(rows, data, other) for other in others)] for data in PLAIN],
     )
 
 
@@ -159,18 +215,32 @@ def robust_table(rows: list[Row]) -> str:
     lines = []
     for data in ROBUST_DATA:
         for title, (study, variant) in variants.items():
-            values = [pick(rows, number, study=study, data=data, variant=variant) for number in ("transfer/accuracy", "reconstruction/auc")]
+            values = [
+                pick(rows, number, study=study, data=data, variant=variant)
+                for number in ("transfer/accuracy", "reconstruction/auc")
+            ]
             lines.append([f"{data}, {title}", *map(shown, values), str(len(values[0]))])
     return measured(["data, perturbed pairs", "transfer", "AUC", "seeds"], lines)
 
 
 def kkt_table(rows: list[Row], study: str, names: list[tuple[str, str]], title: str) -> str:
     """Return the table of the attack on weights: a row for each pair of data set and variant."""
-    numbers = {"auc": "AUC", "gap": "gap", "p_value": "p", "good": "good", "good_held_out": "good, held-out"}
+    numbers = {
+        "auc": "AUC",
+        "gap": "gap",
+        "p_value": "p",
+        "good": "good",
+        "good_held_out": "good, held-out",
+    }
     lines = []
     for data, name in names:
-        values = [pick(rows, f"reconstruction/{number}", study=study, data=data, variant=name) for number in numbers]
-        lines.append([f"{data}, {TITLES.get(name, name)}", *map(shown, values), str(len(values[0]))])
+        values = [
+            pick(rows, f"reconstruction/{number}", study=study, data=data, variant=name)
+            for number in numbers
+        ]
+        lines.append(
+            [f"{data}, {TITLES.get(name, name)}", *map(shown, values), str(len(values[0]))]
+        )
     return measured([title, *numbers.values(), "seeds"], lines)
 
 

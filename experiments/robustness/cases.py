@@ -24,7 +24,12 @@ class Case:
 
     @property
     def name(self) -> str:
-        return " ".join([*(f"{name}={value}" for name, value in self.environment.items()), *(word or "''" for word in self.words)])
+        return " ".join(
+            [
+                *(f"{name}={value}" for name, value in self.environment.items()),
+                *(word or "''" for word in self.words),
+            ]
+        )
 
 
 NUMBERS = """
@@ -122,7 +127,15 @@ ENVIRONMENTS = (
     {"RANK": "first"}, {"RANK": ""}, {"WORLD_SIZE": "two"}, {"LOCAL_RANK": "-1"}, {"TORCHELASTIC_RUN_ID": "none"},
     {"SLURM_PROCID": "3", "SLURM_NTASKS": "4"}, {"MASTER_PORT": "http"},
 )  # fmt: skip
-RESUMED = ("config_gone", "config_empty", "config_not_YAML", "config_a_list", "unknown_key", "unknown_method", "unknown_loss")
+RESUMED = (
+    "config_gone",
+    "config_empty",
+    "config_not_YAML",
+    "config_a_list",
+    "unknown_key",
+    "unknown_method",
+    "unknown_loss",
+)
 OF_RUNS = ("explore", "measure", "interpret", "distill", "counterfeit", "finetune")
 
 
@@ -161,4 +174,8 @@ def all_cases() -> list[Case]:
 
 
 def _command(command: str, run: str) -> tuple[str, ...]:
-    return ("explore", run) if command == "explore" else (f"application={command}", f"application.run={run}")
+    return (
+        ("explore", run)
+        if command == "explore"
+        else (f"application={command}", f"application.run={run}")
+    )

@@ -53,7 +53,13 @@ def make_run(folder: Path) -> Path:
     Raises:
         RuntimeError: with what it printed, if it fails.
     """
-    done = subprocess.run([*NETINV, *SMALL, f"hydra.run.dir={folder}"], capture_output=True, text=True, cwd=folder.parent, check=False)
+    done = subprocess.run(
+        [*NETINV, *SMALL, f"hydra.run.dir={folder}"],
+        capture_output=True,
+        text=True,
+        cwd=folder.parent,
+        check=False,
+    )
     if done.returncode:
         raise RuntimeError(done.stderr)
     return folder
@@ -81,7 +87,12 @@ def _summary(change: Callable[[dict[str, float]], object]) -> Callable[[Path], N
     return lambda path: path.write_text(json.dumps(change(json.loads(path.read_text()))))  # type: ignore[return-value, func-returns-value]
 
 
-CHECKPOINT, SUMMARY, CONFIG, STATUS = "checkpoints/last.ckpt", "summary.json", "config.yaml", "status.json"
+CHECKPOINT, SUMMARY, CONFIG, STATUS = (
+    "checkpoints/last.ckpt",
+    "summary.json",
+    "config.yaml",
+    "status.json",
+)
 DAMAGES: dict[str, tuple[str, Callable[[Path], object]]] = {
     "checkpoint cut": (CHECKPOINT, _cut),
     "checkpoint empty": (CHECKPOINT, lambda path: path.write_bytes(b"")),
@@ -91,8 +102,14 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], object]]] = {
     "summary gone": (SUMMARY, Path.unlink),
     "summary empty": (SUMMARY, lambda path: path.write_text("")),
     "summary a list": (SUMMARY, lambda path: path.write_text("[1, 2]")),
-    "summary with NaN": (SUMMARY, _summary(lambda summary: {**summary, "inversion/accuracy": float("nan")})),
-    "summary with text": (SUMMARY, _summary(lambda summary: {**summary, "inversion/accuracy": "high"})),
+    "summary with NaN": (
+        SUMMARY,
+        _summary(lambda summary: {**summary, "inversion/accuracy": float("nan")}),
+    ),
+    "summary with text": (
+        SUMMARY,
+        _summary(lambda summary: {**summary, "inversion/accuracy": "high"}),
+    ),
     "summary without metrics": (SUMMARY, lambda path: path.write_text("{}")),
     "status gone": (STATUS, Path.unlink),
     "status damaged": (STATUS, _cut),

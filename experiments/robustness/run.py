@@ -30,17 +30,39 @@ RESULTS = HERE / "refusals.csv"
 MOST_SECONDS = 10.0
 WORKERS = 4
 COLUMNS = ("group", "case", "status", "lines", "written", "seconds", "cpu_seconds", "line")
-FOREIGN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "SLURM_", "WANDB_", "NETINV_", "MASTER_", "TORCHELASTIC_", "HYDRA_")
+FOREIGN = (
+    "RANK",
+    "LOCAL_RANK",
+    "WORLD_SIZE",
+    "SLURM_",
+    "WANDB_",
+    "NETINV_",
+    "MASTER_",
+    "TORCHELASTIC_",
+    "HYDRA_",
+)
 """Beginnings of variables that a case starts without."""
 
 
 def refuse(case: Case, inputs: Path) -> dict[str, object]:
     """Run a case; give its row of the table."""
     words = [word.replace("{inputs}", str(inputs)) for word in case.words]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)} | case.environment
-    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as told:
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)
+    } | case.environment
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as told,
+    ):
         begin = time.monotonic()
-        process = subprocess.Popen([*NETINV, *words], cwd=folder, env=environment, stdout=told, stderr=told, stdin=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            [*NETINV, *words],
+            cwd=folder,
+            env=environment,
+            stdout=told,
+            stderr=told,
+            stdin=subprocess.DEVNULL,
+        )
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         seconds = time.monotonic() - begin
@@ -63,14 +85,21 @@ def is_right(row: dict[str, object]) -> bool:
     """Whether a row shows a refusal as it has to be, in time."""
     line = str(row["line"])
     told = line.startswith("error: ") and "Traceback" not in line
-    return (row["status"], row["lines"], row["written"]) == (2, 1, "") and told and float(str(row["cpu_seconds"])) <= MOST_SECONDS
+    return (
+        (row["status"], row["lines"], row["written"]) == (2, 1, "")
+        and told
+        and float(str(row["cpu_seconds"])) <= MOST_SECONDS
+    )
 
 
 def read_rows(path: Path) -> list[dict[str, object]]:
     if not path.is_file():
         return []
     with path.open(newline="", encoding="utf-8") as file:
-        return [{**row, "status": int(row["status"]), "lines": int(row["lines"])} for row in csv.DictReader(file)]
+        return [
+            {**row, "status": int(row["status"]), "lines": int(row["lines"])}
+            for row in csv.DictReader(file)
+        ]
 
 
 def write_rows(rows: list[dict[str, object]]) -> None:
@@ -89,7 +118,9 @@ def refusals(only: str | None) -> int:
         inputs = Path(folder) / "inputs"
         make_weights(inputs)
         damage_runs(make_run(inputs / "run"), inputs / "damaged")
-        cases = [case for case in all_cases() if only in (None, case.group) and case.name not in done]
+        cases = [
+            case for case in all_cases() if only in (None, case.group) and case.name not in done
+        ]
         with ThreadPoolExecutor(WORKERS) as pool:
             for row in pool.map(lambda case: refuse(case, inputs), cases):
                 rows.append(row)
@@ -102,7 +133,9 @@ def refusals(only: str | None) -> int:
         of_group = [row for row in rows if row["group"] == group]
         slowest = max(float(str(row["cpu_seconds"])) for row in of_group)
         print(f"{group}: {right[group]} of {count} right, at most {slowest:.1f} s of the processor")
-    print(f"{sum(right.values())} of {len(rows)} refused with status 2, one line, nothing written, in {MOST_SECONDS:.0f} s")
+    print(
+        f"{sum(right.values())} of {len(rows)} refused with status 2, one line, nothing written, in {MOST_SECONDS:.0f} s"
+    )
     return len(rows) - sum(right.values())
 
 
@@ -115,7 +148,9 @@ def main() -> None:
     if options.table != "kills":
         wrong += refusals(options.group)
     if options.table != "refusals":
-        wrong += subprocess.run([sys.executable, HERE.parent / "survival" / "kill_and_resume.py"], check=False).returncode
+        wrong += subprocess.run(
+            [sys.executable, HERE.parent / "survival" / "kill_and_resume.py"], check=False
+        ).returncode
     raise SystemExit(wrong > 0)
 
 

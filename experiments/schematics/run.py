@@ -38,43 +38,92 @@ class Sketch:
 
     def __init__(self, width: float, height: float) -> None:
         self.figure = Figure(figsize=(width * 0.8, height * 0.8))
-        self.axes = self.figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(0, height), aspect="equal")
+        self.axes = self.figure.add_axes(
+            (0, 0, 1, 1), xlim=(0, width), ylim=(0, height), aspect="equal"
+        )
         self.axes.set_axis_off()
 
-    def box(self, x: float, y: float, text: str, colour: str, width: float = 1.6, dashed: bool = False, filled: bool = False) -> None:
+    def box(
+        self,
+        x: float,
+        y: float,
+        text: str,
+        colour: str,
+        width: float = 1.6,
+        dashed: bool = False,
+        filled: bool = False,
+    ) -> None:
         """Draw a box centred at (x, y)."""
         corner = (x - width / 2, y - HEIGHT / 2)
-        style = {"edgecolor": colour, "facecolor": colour if filled else "white", "linestyle": "--" if dashed else "-", "linewidth": 1.2}
-        self.axes.add_patch(FancyBboxPatch(corner, width, HEIGHT, boxstyle="round,pad=0,rounding_size=0.12", **style))
-        self.axes.text(x, y, text, ha="center", va="center", color="white" if filled else colour, fontsize=8)
+        style = {
+            "edgecolor": colour,
+            "facecolor": colour if filled else "white",
+            "linestyle": "--" if dashed else "-",
+            "linewidth": 1.2,
+        }
+        self.axes.add_patch(
+            FancyBboxPatch(
+                corner, width, HEIGHT, boxstyle="round,pad=0,rounding_size=0.12", **style
+            )
+        )
+        self.axes.text(
+            x, y, text, ha="center", va="center", color="white" if filled else colour, fontsize=8
+        )
 
     def words(self, x: float, y: float, text: str, colour: str = "black", size: float = 7) -> None:
         self.axes.text(x, y, text, ha="center", va="center", color=colour, fontsize=size)
 
     def inset(self, x: float, y: float, width: float, height: float = HEIGHT) -> Axes:
-        axes = self.axes.inset_axes((x - width / 2, y - height / 2, width, height), transform=self.axes.transData)
+        axes = self.axes.inset_axes(
+            (x - width / 2, y - height / 2, width, height), transform=self.axes.transData
+        )
         axes.set(xticks=[], yticks=[])
         return axes
 
     def picture(self, x: float, y: float, image_HW: Tensor, dashed: bool = False) -> None:
         axes = self.inset(x, y, HEIGHT)
         axes.imshow(image_HW, cmap="gray", vmin=0, vmax=1)
-        axes.spines[:].set(linestyle="--" if dashed else "-", edgecolor=PERTURBED if dashed else "black", visible=True)
+        axes.spines[:].set(
+            linestyle="--" if dashed else "-",
+            edgecolor=PERTURBED if dashed else "black",
+            visible=True,
+        )
 
     def bars(self, x: float, y: float, values_N: Tensor, colour: str, dashed: bool = False) -> None:
         axes = self.inset(x, y, 1.3, 0.8)
-        style = {"facecolor": "white", "edgecolor": colour, "linestyle": "--"} if dashed else {"color": colour}
+        style = (
+            {"facecolor": "white", "edgecolor": colour, "linestyle": "--"}
+            if dashed
+            else {"color": colour}
+        )
         axes.bar(range(len(values_N)), values_N, **style)
         axes.set(ylim=(0, 1.05), xlim=(-0.8, len(values_N) - 0.2))
         axes.spines[["top", "right", "left"]].set_visible(False)
 
-    def arrow(self, points: Sequence[tuple[float, float]], colour: str = "black", dashed: bool = False) -> None:
+    def arrow(
+        self, points: Sequence[tuple[float, float]], colour: str = "black", dashed: bool = False
+    ) -> None:
         """Draw a line through the points, with an arrow head at the last one."""
         line = "--" if dashed else "-"
         for (x, y), (to_x, to_y) in pairwise(points[:-1]):
-            self.axes.plot([x, to_x], [y, to_y], color=colour, linestyle=line, linewidth=1, solid_capstyle="round")
+            self.axes.plot(
+                [x, to_x],
+                [y, to_y],
+                color=colour,
+                linestyle=line,
+                linewidth=1,
+                solid_capstyle="round",
+            )
         head = FancyArrowPatch(
-            points[-2], points[-1], arrowstyle="-|>", mutation_scale=8, color=colour, linestyle=line, linewidth=1, shrinkA=0, shrinkB=0
+            points[-2],
+            points[-1],
+            arrowstyle="-|>",
+            mutation_scale=8,
+            color=colour,
+            linestyle=line,
+            linewidth=1,
+            shrinkA=0,
+            shrinkB=0,
         )
         self.axes.add_patch(head)
 
@@ -98,7 +147,9 @@ def inverted_digit(loss: str, vectors: str) -> tuple[netinv.Inversion, Condition
         return result, condition, result.module.draw(condition)[0, 0]
 
 
-def draw_generator(sketch: Sketch, condition: Condition, image_HW: Tensor, y: float, title: str) -> None:
+def draw_generator(
+    sketch: Sketch, condition: Condition, image_HW: Tensor, y: float, title: str
+) -> None:
     """Draw the left half of both figures: vector and latent, two stages with the matrix between them, the image."""
     sketch.bars(0.9, y + 0.75, condition.target_BN[0], TRAINED)
     sketch.words(0.9, y + 1.35, title)
@@ -124,7 +175,9 @@ def figure_1(path: Path) -> None:
     result, condition, image_HW = inverted_digit("inversion", "soft")
     output_N = result.classifier(image_HW[None, None]).softmax(dim=1)[0]
     sketch, y = Sketch(14.6, 4.9), 2.3
-    draw_generator(sketch, condition, image_HW, y, "conditioning vector P;\nthe label is its argmax")
+    draw_generator(
+        sketch, condition, image_HW, y, "conditioning vector P;\nthe label is its argmax"
+    )
     sketch.arrow([(7.9, y), (8.4, y)])
     sketch.box(9.2, y, "classifier,\nfrozen", FROZEN, filled=True)
     sketch.arrow([(10.0, y), (10.3, y), (10.3, y + 0.75), (10.6, y + 0.75)])
@@ -145,7 +198,9 @@ def figure_4(path: Path) -> None:
     """Draw what reconstruction adds: one-hot vectors, perturbed images, the gradient norm and priors on pixels."""
     result, condition, image_HW = inverted_digit("reconstruction", "hot")
     perturbation = Perturbation("linf", 0.1)
-    perturbed_HW = perturbation(image_HW[None, None], condition.label_B, result.classifier, Stream(SEED))[0, 0]
+    perturbed_HW = perturbation(
+        image_HW[None, None], condition.label_B, result.classifier, Stream(SEED)
+    )[0, 0]
     outputs_2N = result.classifier(torch.stack([image_HW, perturbed_HW])[:, None]).softmax(dim=1)
     sketch, y = Sketch(14.9, 7.0), 4.4
     draw_generator(sketch, condition, image_HW, y, "one-hot vector P")
@@ -157,7 +212,10 @@ def figure_4(path: Path) -> None:
         sketch.arrow([(7.9, row), (8.4, row)], colour, dashed)
     sketch.box(9.2, y, "classifier,\nfrozen", FROZEN, filled=True)
     sketch.box(9.2, low, "the same\nclassifier", FROZEN, dashed=True)
-    for row, output_N, dashed, title in ((y + 1.5, outputs_2N[0], False, "output Q"), (low, outputs_2N[1], True, "output Q' (perturbed)")):
+    for row, output_N, dashed, title in (
+        (y + 1.5, outputs_2N[0], False, "output Q"),
+        (low, outputs_2N[1], True, "output Q' (perturbed)"),
+    ):
         sketch.bars(11.3, row, output_N, FROZEN, dashed)
         sketch.words(11.3, row + 0.6, title)
     sketch.arrow([(10.0, y), (10.3, y), (10.3, y + 1.5), (10.6, y + 1.5)])
@@ -177,10 +235,17 @@ def figure_4(path: Path) -> None:
         sketch.arrow([(12.1, row), (12.7, row)], colour, dashed)
         sketch.box(x, row, text, TERM, 1.8, dashed)
     sketch.box(5.0, low, "variation\npixel range", TERM, 1.8)
-    sketch.arrow([(6.9, y - 0.3), (6.65, y - 0.3), (6.65, y - 0.9), (5.0, y - 0.9), (5.0, low + 0.5)])
+    sketch.arrow(
+        [(6.9, y - 0.3), (6.65, y - 0.3), (6.65, y - 0.9), (5.0, y - 0.9), (5.0, low + 0.5)]
+    )
     sketch.arrow([(x, low - 0.5), (x, 0.6), (3.0, 0.6), (3.0, y - 0.95)], TERM)
     sketch.arrow([(5.0, low - 0.5), (5.0, 0.62)], TERM)
-    sketch.words(9.2, 0.82, "the weighted sum of all nine losses trains the generator; no training data are used", TERM)
+    sketch.words(
+        9.2,
+        0.82,
+        "the weighted sum of all nine losses trains the generator; no training data are used",
+        TERM,
+    )
     sketch.write(path)
 
 

@@ -49,7 +49,12 @@ def fork_server() -> ForkServerContext:
     """Return the context of processes that start with the libraries imported and use one thread."""
     os.environ["OMP_NUM_THREADS"] = "1"  # torch reads it when it is imported
     context = get_context("forkserver")
-    context.set_forkserver_preload(["netinv_lightning.run", *(f"netinv_lightning.applications.{name}" for name in APPLICATIONS)])
+    context.set_forkserver_preload(
+        [
+            "netinv_lightning.run",
+            *(f"netinv_lightning.applications.{name}" for name in APPLICATIONS),
+        ]
+    )
     return context
 
 
@@ -58,7 +63,10 @@ class Run:
 
     def __init__(self, directory: Path, arguments: Sequence[str], source: Path) -> None:
         self.directory, self.told = directory, directory.with_suffix(".log")
-        self.arguments = [argument.replace("{source}", str(source)).replace("{run}", str(directory)) for argument in arguments]
+        self.arguments = [
+            argument.replace("{source}", str(source)).replace("{run}", str(directory))
+            for argument in arguments
+        ]
 
     @property
     def done(self) -> bool:
@@ -72,11 +80,19 @@ class Run:
             RuntimeError: if it fails, with the end of what it printed.
         """
         begun = (self.directory / "config.yaml").is_file()
-        command = [f"resume={self.directory}"] if begun else [*self.arguments, f"hydra.run.dir={self.directory}"]
+        command = (
+            [f"resume={self.directory}"]
+            if begun
+            else [*self.arguments, f"hydra.run.dir={self.directory}"]
+        )
         if fresh:
             with self.told.open("w") as told:
                 process = subprocess.Popen(
-                    [*NETINV, *command], cwd=self.directory.parent, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=told, stderr=told
+                    [*NETINV, *command],
+                    cwd=self.directory.parent,
+                    env=os.environ | {"PYTHONPATH": str(ROOT)},
+                    stdout=told,
+                    stderr=told,
                 )
                 try:
                     status: int | None = process.wait(kill_after)
@@ -84,7 +100,9 @@ class Run:
                     process.kill()
                     status = process.wait()
         else:
-            forked = fork_server().Process(target=_netinv, args=(command, self.told, self.directory.parent))
+            forked = fork_server().Process(
+                target=_netinv, args=(command, self.told, self.directory.parent)
+            )
             forked.start()
             forked.join(kill_after)
             if forked.is_alive():
@@ -94,7 +112,9 @@ class Run:
         if status == -9:
             return True
         if status:
-            raise RuntimeError(f"{self.directory.name}: exit status {status}: {self.told.read_text().strip()[-500:]}")
+            raise RuntimeError(
+                f"{self.directory.name}: exit status {status}: {self.told.read_text().strip()[-500:]}"
+            )
         return False
 
     def where(self) -> str:
@@ -104,7 +124,11 @@ class Run:
         kept = sorted(self.directory.rglob("*.ckpt"), key=lambda path: path.stat().st_mtime)
         kept += sorted(self.directory.parent.glob(f"{self.directory.name}_kept/*/training.ckpt"))
         if not kept:
-            return "before the first checkpoint" if self.directory.exists() else "before the run directory"
+            return (
+                "before the first checkpoint"
+                if self.directory.exists()
+                else "before the run directory"
+            )
         state = torch.load(kept[-1], weights_only=True)
         return f"checkpoint {kept[-1].stem} of step {state['global_step' if 'global_step' in state else 'step']}"
 
@@ -122,20 +146,28 @@ def _netinv(command: Sequence[str], told: Path, folder: Path) -> None:
     main()
 
 
-def kill_at_random(run: Run, length: float, most: int, moments: random.Random, fresh: bool) -> Iterator[dict[str, object]]:
+def kill_at_random(
+    run: Run, length: float, most: int, moments: random.Random, fresh: bool
+) -> Iterator[dict[str, object]]:
     """Kills and resumes the run until it has ended by itself, or was killed `most` times; then it is left to end."""
     for number in range(most):
         of_fresh = fresh and number == 0
         after = moments.uniform(0, length) + (8.0 if of_fresh else 0.0)  # which imports first
         if not run.go(of_fresh, after):
             return  # it ended before its moment came
-        yield {"process": "fresh" if of_fresh else "forked", "seconds_after_start": round(after, 2), "stood_at": run.where()}
+        yield {
+            "process": "fresh" if of_fresh else "forked",
+            "seconds_after_start": round(after, 2),
+            "stood_at": run.where(),
+        }
         if run.done:
             return
     run.go()
 
 
-def killed(name: str, kills: int, folder: Path, source: Path, moments: random.Random) -> list[dict[str, object]]:
+def killed(
+    name: str, kills: int, folder: Path, source: Path, moments: random.Random
+) -> list[dict[str, object]]:
     """Rows of one run: each of its kills, and how many differences they left."""
     whole = Run(folder / f"{name}_whole", RUNS[name], source)
     begin = time.monotonic()
@@ -148,16 +180,23 @@ def killed(name: str, kills: int, folder: Path, source: Path, moments: random.Ra
         found = list(differences(result(whole.directory), result(broken.directory)))
         if "logger=wandb" in RUNS[name]:
             ids = {json.loads((broken.directory / "status.json").read_text())["wandb_run_id"]}
-            ids |= {path.name.rpartition("-")[2] for path in (broken.directory / "wandb").glob("offline-run-*")}
+            ids |= {
+                path.name.rpartition("-")[2]
+                for path in (broken.directory / "wandb").glob("offline-run-*")
+            }
             found += [f"W&B run ids {sorted(ids)}"] if len(ids) > 1 else []
         rows += [{"run": name, **row, "differences": len(found)} for row in of_this]
-        print(f"{name}: {len(of_this)} kills, {len(found)} differences {found[:3] or ''}", flush=True)
+        print(
+            f"{name}: {len(of_this)} kills, {len(found)} differences {found[:3] or ''}", flush=True
+        )
     return rows
 
 
 def write(rows: list[dict[str, object]]) -> None:
     """Replace the rows of the runs that were made, keep those of others, and write the table into README.md."""
-    code = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    code = subprocess.run(
+        ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"], capture_output=True, text=True
+    ).stdout.strip()
     rows, made = [row | {"code": code} for row in rows], {row["run"] for row in rows}
     if RESULTS.is_file():
         rows += [row for row in read_rows(RESULTS) if row["run"] not in made and row["run"] in RUNS]
@@ -178,15 +217,31 @@ def table(rows: list[dict[str, object]]) -> str:
         different = sum(int(str(row["differences"])) > 0 for row in of_run)
         code = ", ".join(sorted({str(row["code"]) for row in of_run}))
         application = f"invert, {name}" if name in INVERSIONS else name
-        lines.append([application, str(len(of_run)), str(different), code] if of_run else [application, "not tried", "", ""])
+        lines.append(
+            [application, str(len(of_run)), str(different), code]
+            if of_run
+            else [application, "not tried", "", ""]
+        )
     return markdown(["run", "kills, each resumed", "different", "code"], lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", default=",".join(RUNS), help="names of runs, with commas between them (default: all)")
-    parser.add_argument("--kills", type=int, help="of each run (default: 10 of what trains; 2 of each make of invert; 3 of the others)")
-    parser.add_argument("--tables", action="store_true", help="only write the table of survival.csv into README.md; run nothing")
+    parser.add_argument(
+        "--runs",
+        default=",".join(RUNS),
+        help="names of runs, with commas between them (default: all)",
+    )
+    parser.add_argument(
+        "--kills",
+        type=int,
+        help="of each run (default: 10 of what trains; 2 of each make of invert; 3 of the others)",
+    )
+    parser.add_argument(
+        "--tables",
+        action="store_true",
+        help="only write the table of survival.csv into README.md; run nothing",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     options = parser.parse_args()
     if options.tables:
@@ -202,14 +257,22 @@ def main() -> None:
         source.go()
         for name in chosen:
             try:
-                rows += killed(name, KILLS[name] if options.kills is None else options.kills, folder, source.directory, moments)
+                rows += killed(
+                    name,
+                    KILLS[name] if options.kills is None else options.kills,
+                    folder,
+                    source.directory,
+                    moments,
+                )
             except RuntimeError as error:
                 failed.append(name)
                 print(f"{name}: {error}", flush=True)
             if rows:
                 write(rows)
     differing = sum(int(str(row["differences"])) > 0 for row in rows)
-    print(f"{len(rows)} kills, {len(rows) - differing} resumed without a difference; runs that failed: {', '.join(failed) or 'none'}")
+    print(
+        f"{len(rows)} kills, {len(rows) - differing} resumed without a difference; runs that failed: {', '.join(failed) or 'none'}"
+    )
     raise SystemExit(bool(differing or failed))
 
 

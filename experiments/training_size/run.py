@@ -53,7 +53,13 @@ KEPT = (
 )  # fmt: skip
 JOBS = [
     *((data, "cnn", n, seed) for seed in SEEDS for data, sizes in SIZES.items() for n in sizes),
-    *((data, "mlp", n, seed) for seed in SEEDS for data, sizes in SIZES.items() for n in sizes if n <= COMPARED),
+    *(
+        (data, "mlp", n, seed)
+        for seed in SEEDS
+        for data, sizes in SIZES.items()
+        for n in sizes
+        if n <= COMPARED
+    ),
 ]
 
 
@@ -86,9 +92,19 @@ def one(data: str, network: str, n: int, seed: int) -> list[Row]:
     summary = json.loads((run_dir / "summary.json").read_text())
     card = read_card(path)
     assert card is not None
-    numbers = {"classifier/test_accuracy": card["test_accuracy"]} | {name: summary[name] for name in KEPT if name in summary}
+    numbers = {"classifier/test_accuracy": card["test_accuracy"]} | {
+        name: summary[name] for name in KEPT if name in summary
+    }
     return [
-        {"data": data, "network": network, "n": n, "seed": seed, "number": name, "value": f"{value:.4f}"} for name, value in numbers.items()
+        {
+            "data": data,
+            "network": network,
+            "n": n,
+            "seed": seed,
+            "number": name,
+            "value": f"{value:.4f}",
+        }
+        for name, value in numbers.items()
     ]
 
 
@@ -101,12 +117,16 @@ def strip(run_dir: Path) -> np.ndarray:
     assert data is not None, missing
     members = real_images(data, cfg.seed).members
     label_N = torch.arange(spec.num_classes)
-    typical_NCHW = torch.stack([_typical(members.images_nCHW[members.labels_n == label]) for label in label_N])
+    typical_NCHW = torch.stack(
+        [_typical(members.images_nCHW[members.labels_n == label]) for label in label_N]
+    )
     with own_randomness(cfg.seed, torch.device("cpu")), torch.no_grad():
         drawn = [module.draw(module.conditioning.of_labels(label_N), g) for g in range(GENERATORS)]
     columns_KNCHW = (torch.stack([typical_NCHW, *drawn]).clamp(0, 1) * 255).round().byte()
     C, H, W = spec.channels, spec.image_size, spec.image_size
-    rows = columns_KNCHW.permute(1, 3, 0, 4, 2).reshape(spec.num_classes * H, (1 + GENERATORS) * W, C)
+    rows = columns_KNCHW.permute(1, 3, 0, 4, 2).reshape(
+        spec.num_classes * H, (1 + GENERATORS) * W, C
+    )
     return rows.squeeze(2).numpy()
 
 
@@ -131,17 +151,29 @@ def draw_figure_5(path: Path) -> None:
         size = spec.image_size
         columns, names = [], ["training\nimages"]
         for n in sizes:
-            pixels = torch.from_numpy(np.array(Image.open(_strip(data, n)).convert("RGB"))).permute(2, 0, 1) / 255
-            of_strip = pixels.unflatten(1, (-1, size)).unflatten(3, (-1, size)).permute(1, 3, 0, 2, 4)  # [N, 4, 3, H, W]
+            pixels = (
+                torch.from_numpy(np.array(Image.open(_strip(data, n)).convert("RGB"))).permute(
+                    2, 0, 1
+                )
+                / 255
+            )
+            of_strip = (
+                pixels.unflatten(1, (-1, size)).unflatten(3, (-1, size)).permute(1, 3, 0, 2, 4)
+            )  # [N, 4, 3, H, W]
             columns.append(of_strip if not columns else of_strip[:, 1:])
             names += ["", f"{n:,}", ""]
         draw_images(axis, torch.cat(columns, dim=1), spec.class_names, names)
         for group in range(len(sizes)):
-            axis.axvline((1 + GENERATORS * group) * (size + GAP) - 1 - GAP / 2, color="white", linewidth=5)
+            axis.axvline(
+                (1 + GENERATORS * group) * (size + GAP) - 1 - GAP / 2, color="white", linewidth=5
+            )
         axis.tick_params("y", labelsize=8)
         axis.tick_params("x", labelsize=8)
         axis.set_title(data, fontsize=10)
-    figure.suptitle("Reconstructions from classifiers with different numbers of training images, three generators each", fontsize=10)
+    figure.suptitle(
+        "Reconstructions from classifiers with different numbers of training images, three generators each",
+        fontsize=10,
+    )
     figure.savefig(path, dpi=110)
 
 
@@ -156,10 +188,16 @@ def tables(rows: list[Row]) -> dict[str, str]:
     for data, sizes in SIZES.items():
         for n in sizes:
             for network in NETWORKS:
-                values = [pick(rows, number, data=data, network=network, n=str(n)) for number in numbers]
+                values = [
+                    pick(rows, number, data=data, network=network, n=str(n)) for number in numbers
+                ]
                 if values[0]:
-                    lines.append([data, f"{n:,}", network, *map(shown, values), str(len(values[0]))])
-    return {"sizes": markdown(["data", "training images", "network", *numbers.values(), "seeds"], lines)}
+                    lines.append(
+                        [data, f"{n:,}", network, *map(shown, values), str(len(values[0]))]
+                    )
+    return {
+        "sizes": markdown(["data", "training images", "network", *numbers.values(), "seeds"], lines)
+    }
 
 
 def main() -> None:

@@ -24,7 +24,12 @@ VERDICTS = {
     "too few images to tell": "inconclusive: too few images",
 }
 """Verdicts as the audit words them, and as the page does."""
-JOBS = [(f"{data}_{network}", seed) for seed in SEEDS for data, networks in NETWORKS.items() for network in networks]
+JOBS = [
+    (f"{data}_{network}", seed)
+    for seed in SEEDS
+    for data, networks in NETWORKS.items()
+    for network in networks
+]
 
 
 def one(classifier: str, seed: int) -> list[Row]:
@@ -32,31 +37,55 @@ def one(classifier: str, seed: int) -> list[Row]:
     data, _, network = classifier.rpartition("_")
     others = ",".join(f"{data}_{other}" for other in NETWORKS[data] if other != network)
     run_dir = netinv(
-        "application=audit", f"data={data}", f"classifier.zoo={classifier}", f"seed={seed}", f"application.verifiers=[{others}]"
+        "application=audit",
+        f"data={data}",
+        f"classifier.zoo={classifier}",
+        f"seed={seed}",
+        f"application.verifiers=[{others}]",
     )
     numbers = {"verdict": json.loads((run_dir / "verdict.json").read_text())["verdict"]}
     with (run_dir / "audit.csv").open() as file:
         for row in csv.DictReader(file):
-            numbers |= {f"{row['images']}/{what}": f"{float(row[what]):.4f}" for what in ("auc", "auc_low", "auc_high", "p_value")}
+            numbers |= {
+                f"{row['images']}/{what}": f"{float(row[what]):.4f}"
+                for what in ("auc", "auc_low", "auc_high", "p_value")
+            }
     summary = json.loads((run_dir / "summary.json").read_text())
     numbers["loss/auc"] = f"{summary['reconstruction/auc_of_loss']:.4f}"
     for attack in ("reconstruction", "natural"):
         of_attack = json.loads((run_dir / "attacks" / attack / "summary.json").read_text())
         numbers[f"{attack}/transfer"] = f"{of_attack['transfer/accuracy']:.4f}"
-    return [{"classifier": classifier, "seed": seed, "number": name, "value": value} for name, value in numbers.items()]
+    return [
+        {"classifier": classifier, "seed": seed, "number": name, "value": value}
+        for name, value in numbers.items()
+    ]
 
 
 def tables(rows: list[Row]) -> dict[str, str]:
     """Return the tables of the page."""
     lines = []
     for classifier in dict.fromkeys(row["classifier"] for row in rows):
-        verdicts = {row["value"] for row in rows if row["classifier"] == classifier and row["number"] == "verdict"}
+        verdicts = {
+            row["value"]
+            for row in rows
+            if row["classifier"] == classifier and row["number"] == "verdict"
+        }
         verdict = "; ".join(VERDICTS.get(verdict, verdict) for verdict in sorted(verdicts))
         aucs = [shown(pick(rows, f"{name}/auc", classifier=classifier)) for name in ROWS]
         auc_of_loss = pick(rows, "loss/auc", classifier=classifier)
-        transfer = [shown(pick(rows, f"{attack}/transfer", classifier=classifier)) for attack in ("reconstruction", "natural")]
-        lines.append([classifier, verdict, *aucs, shown(auc_of_loss), *transfer, str(len(auc_of_loss))])
-    columns = [*(f"AUC, {name}" for name in ROWS), "AUC of the loss", "transfer, reconstruction", "transfer, natural"]
+        transfer = [
+            shown(pick(rows, f"{attack}/transfer", classifier=classifier))
+            for attack in ("reconstruction", "natural")
+        ]
+        lines.append(
+            [classifier, verdict, *aucs, shown(auc_of_loss), *transfer, str(len(auc_of_loss))]
+        )
+    columns = [
+        *(f"AUC, {name}" for name in ROWS),
+        "AUC of the loss",
+        "transfer, reconstruction",
+        "transfer, natural",
+    ]
     return {"audits": markdown(["classifier", "verdict", *columns, "seeds"], lines)}
 
 

@@ -54,7 +54,12 @@ from netinv_lightning.tracking.loggers import check_logger, log_image, open_logg
 from netinv_lightning.training.trainer import check_one_process, make_trainer
 
 NOISE_IMAGES = 1000
-KEYS = {"soft": ("vector",), "logits": ("vector",), "neuron": ("units", "value", "file"), "features": ("file",)}
+KEYS = {
+    "soft": ("vector",),
+    "logits": ("vector",),
+    "neuron": ("units", "value", "file"),
+    "features": ("file",),
+}
 """The keys that describe a target of each kind, the one that must be given first."""
 
 
@@ -91,7 +96,9 @@ class ApproachApplication:
         if self.classifier.trained:  # else its weights may be zero
             self.classifier.check_gradient()
         self.verifiers = load_verifiers(app.verifiers)
-        Measurement(self.classifier, self.verifiers, None, ["accuracy"], cfg.seed)  # refuses verifiers that do not fit
+        Measurement(
+            self.classifier, self.verifiers, None, ["accuracy"], cfg.seed
+        )  # refuses verifiers that do not fit
         self._inversion(self._given().targets)
         if app.target == "neuron" and app.value is None:
             self.best_metric = names.TARGET_REACHED
@@ -103,21 +110,34 @@ class ApproachApplication:
             start = time.perf_counter()
             trainer = make_trainer(self.cfg, callbacks=[], loggers=[], enable_checkpointing=False)
             classifier.to(trainer.strategy.root_device).to(memory_format=torch.channels_last)
-            given = self._given()  # once more: the weights may have been trained since, the device may be another
+            given = (
+                self._given()
+            )  # once more: the weights may have been trained since, the device may be another
             inversion = self._inversion(given.targets)
             inversion.report = StepReport(loggers, inversion.steps)
             x_nCHW, row_n = inversion.approach(app.images, self.cfg.seed)
             measured, error_n = self._measure(x_nCHW, row_n, given)
-            metrics |= measured | {names.TRAINING_SECONDS: inversion.seconds, names.SECONDS: time.perf_counter() - start}
+            metrics |= measured | {
+                names.TRAINING_SECONDS: inversion.seconds,
+                names.SECONDS: time.perf_counter() - start,
+            }
             for logger in loggers:
                 logger.log_metrics(metrics, step=inversion.steps)
-            tensors = {"images": x_nCHW, "target": row_n, "error": error_n, "targets": given.targets.rows_tD}
+            tensors = {
+                "images": x_nCHW,
+                "target": row_n,
+                "error": error_n,
+                "targets": given.targets.rows_tD,
+            }
             if isinstance(given.targets, Neurons):
                 tensors["units"] = given.targets.unit_t
             if app.target == "features" and given.image_tCHW is not None:
                 tensors["originals"] = given.image_tCHW
             run_dir.samples.mkdir(exist_ok=True)
-            save_file({name: x.cpu().contiguous() for name, x in tensors.items()}, run_dir.samples / "approached.safetensors")
+            save_file(
+                {name: x.cpu().contiguous() for name, x in tensors.items()},
+                run_dir.samples / "approached.safetensors",
+            )
             grid = self._draw(x_nCHW, given, run_dir.figures / "approached.png")
             log_image(loggers, names.SAMPLES_GRID, grid, inversion.steps, self.cfg.name)
         print(self._line(metrics, given.targets))
@@ -126,8 +146,15 @@ class ApproachApplication:
 
     def _inversion(self, targets: Targets) -> TargetInversion:
         cfg, app = self.cfg, self.cfg.application
-        priors = {name: dict(options) for name, options in cfg.loss.items() if name in PRIORS or "_target_" in options}
-        options = {key: app[key] for key in ("steps", "lr", "parametrisation", "jitter", "init_std", "log_every")}
+        priors = {
+            name: dict(options)
+            for name, options in cfg.loss.items()
+            if name in PRIORS or "_target_" in options
+        }
+        options = {
+            key: app[key]
+            for key in ("steps", "lr", "parametrisation", "jitter", "init_std", "log_every")
+        }
         if (most := cfg.trainer.get("max_steps") or 0) > 0:
             options["steps"] = min(app.steps, most)
         try:
@@ -135,26 +162,40 @@ class ApproachApplication:
         except ValueError as error:
             raise InputError(f"augmentation.{one_line(error)}") from error
         try:
-            return TargetInversion(targets, self.classifier, priors, augmentation=augmentation, **options)
+            return TargetInversion(
+                targets, self.classifier, priors, augmentation=augmentation, **options
+            )
         except InputError:
             raise
         except ValueError as error:
             raise InputError(f"application.{one_line(error)}") from error
 
     def _given(self) -> Given:
-        app, classifier, device = self.cfg.application, self.classifier, self.classifier.mean_C11.device
+        app, classifier, device = (
+            self.cfg.application,
+            self.classifier,
+            self.classifier.mean_C11.device,
+        )
         if app.target in ("soft", "logits"):
             vector_tN = _vectors(app, classifier.spec.num_classes).to(device)
             kind = Distributions(vector_tN) if app.target == "soft" else Vectors(vector_tN)
-            return Given(kind, [_largest(vector_N, classifier.spec.class_names) for vector_N in vector_tN])
+            return Given(
+                kind, [_largest(vector_N, classifier.spec.class_names) for vector_N in vector_tN]
+            )
         width = classifier.feature_dims[app.layer]
-        image_tCHW, feature_tD = _read(Path(app.file), app, classifier) if app.file is not None else (None, None)
+        image_tCHW, feature_tD = (
+            _read(Path(app.file), app, classifier) if app.file is not None else (None, None)
+        )
         if app.target == "neuron":
             for unit in app.units:
                 if not 0 <= unit < width:
-                    raise InputError(f"application.units={unit}: must be from 0 to {width - 1}, the units of layer {app.layer}")
+                    raise InputError(
+                        f"application.units={unit}: must be from 0 to {width - 1}, the units of layer {app.layer}"
+                    )
             if image_tCHW is None and app.file is not None:
-                raise InputError(f"application.file={app.file}: holds no images; a neuron's activations are compared with those of images")
+                raise InputError(
+                    f"application.file={app.file}: holds no images; a neuron's activations are compared with those of images"
+                )
             units = Neurons(torch.tensor(list(app.units), device=device), app.value, app.layer)
             return Given(units, [f"{app.layer} {unit}" for unit in app.units], image_tCHW)
         if feature_tD is None:
@@ -162,15 +203,26 @@ class ApproachApplication:
             with torch.no_grad():
                 feature_tD = classifier.logits_and_features(image_tCHW.to(device))[1][app.layer]
         if not feature_tD.norm(dim=1).all():
-            raise InputError(f"application.file={app.file}: features that are all 0 have no relative distance; leave them out")
-        return Given(Vectors(feature_tD.to(device), app.layer), [f"row {row}" for row in range(len(feature_tD))], image_tCHW)
+            raise InputError(
+                f"application.file={app.file}: features that are all 0 have no relative distance; leave them out"
+            )
+        return Given(
+            Vectors(feature_tD.to(device), app.layer),
+            [f"row {row}" for row in range(len(feature_tD))],
+            image_tCHW,
+        )
 
-    def _measure(self, x_nCHW: Tensor, row_n: Tensor, given: Given) -> tuple[dict[str, float], Tensor]:
+    def _measure(
+        self, x_nCHW: Tensor, row_n: Tensor, given: Given
+    ) -> tuple[dict[str, float], Tensor]:
         """Metric name to number, each beside its control, and the error of each image."""
         targets, t = given.targets, len(given.targets)
-        noise_nCHW = noise(max(NOISE_IMAGES // t, 100) * t, self.classifier, None, self.cfg.seed).images_nCHW
+        noise_nCHW = noise(
+            max(NOISE_IMAGES // t, 100) * t, self.classifier, None, self.cfg.seed
+        ).images_nCHW
         read, of_noise = (
-            read_images(x, row, targets, self.classifier) for x, row in ((x_nCHW, row_n), (noise_nCHW, torch.arange(len(noise_nCHW)) % t))
+            read_images(x, row, targets, self.classifier)
+            for x, row in ((x_nCHW, row_n), (noise_nCHW, torch.arange(len(noise_nCHW)) % t))
         )
         metrics = {names.TARGET_SPREAD: spread(x_nCHW, t)}
         if isinstance(targets, Neurons):
@@ -188,10 +240,15 @@ class ApproachApplication:
                 names.TARGET_ERROR_BEST: float(error_tK.amin(dim=1).mean()),
                 names.TARGET_ERROR_NOISE: float(of_noise.error_n.mean()),
                 names.TARGET_CLOSED: 1 - float(error_tK.mean() / of_noise.error_n.mean()),
-                **{names.target_error(row): float(error) for row, error in enumerate(error_tK.mean(dim=1))},
+                **{
+                    names.target_error(row): float(error)
+                    for row, error in enumerate(error_tK.mean(dim=1))
+                },
             }
         if isinstance(targets, Distributions):
-            total_variation_n = targets.total_variation(read.value_nD.to(targets.rows_tD), row_n.to(targets.rows_tD.device))
+            total_variation_n = targets.total_variation(
+                read.value_nD.to(targets.rows_tD), row_n.to(targets.rows_tD.device)
+            )
             metrics[names.TARGET_TOTAL_VARIATION] = float(total_variation_n.mean())
         if isinstance(targets, Vectors):
             metrics[names.TARGET_ERROR_UNRELATED] = targets.unrelated()
@@ -200,7 +257,9 @@ class ApproachApplication:
         if self.verifiers:
             metrics[names.TARGET_AGREEMENT] = self._agreement(x_nCHW, read.logits_nN)
             metrics[names.TARGET_AGREEMENT_NOISE] = self._agreement(noise_nCHW, of_noise.logits_nN)
-        return {name: value for name, value in metrics.items() if math.isfinite(value)}, read.error_n
+        return {
+            name: value for name, value in metrics.items() if math.isfinite(value)
+        }, read.error_n
 
     @torch.no_grad()
     def _agreement(self, x_nCHW: Tensor, logits_nN: Tensor) -> float:
@@ -208,7 +267,12 @@ class ApproachApplication:
         device, predicted_n = self.classifier.mean_C11.device, logits_nN.argmax(dim=1)
         shares = []
         for verifier in self.verifiers.values():
-            theirs_n = torch.cat([verifier.to(device)(x_BCHW.to(device)).argmax(dim=1) for x_BCHW in x_nCHW.split(BATCH)]).cpu()
+            theirs_n = torch.cat(
+                [
+                    verifier.to(device)(x_BCHW.to(device)).argmax(dim=1)
+                    for x_BCHW in x_nCHW.split(BATCH)
+                ]
+            ).cpu()
             shares.append(float((theirs_n == predicted_n).float().mean()))
         return sum(shares) / len(shares)
 
@@ -217,7 +281,10 @@ class ApproachApplication:
         x_tKCHW = x_nCHW.unflatten(0, (len(given.targets), -1))
         column_names = []
         if isinstance(given.targets, Vectors) and given.image_tCHW is not None:
-            x_tKCHW, column_names = torch.cat([given.image_tCHW[:, None], x_tKCHW], dim=1), ["original"]
+            x_tKCHW, column_names = (
+                torch.cat([given.image_tCHW[:, None], x_tKCHW], dim=1),
+                ["original"],
+            )
         return image_grid(x_tKCHW, given.row_names, path, self.cfg.name, column_names)
 
     def _line(self, metrics: Mapping[str, float], targets: Targets) -> str:
@@ -255,31 +322,44 @@ class StepReport:
 
     def __call__(self, batch: int, step: int, values: Mapping[str, float]) -> None:
         if bad := [name for name, value in values.items() if not math.isfinite(value)]:
-            raise NonFiniteError(f"{', '.join(bad)} is not finite at step {step} of batch {batch}; try a smaller application.lr")
+            raise NonFiniteError(
+                f"{', '.join(bad)} is not finite at step {step} of batch {batch}; try a smaller application.lr"
+            )
         if batch == 1:
             for logger in self.loggers:
                 logger.log_metrics(dict(values), step=step)
         if time.monotonic() - self._last >= self.every_seconds:
             self._last = time.monotonic()
             loss = values[names.loss("target")]
-            print(f"images: batch {batch}, step {step}/{self.steps}  {names.loss('target')} {loss:.4f}", file=sys.stderr, flush=True)
+            print(
+                f"images: batch {batch}, step {step}/{self.steps}  {names.loss('target')} {loss:.4f}",
+                file=sys.stderr,
+                flush=True,
+            )
 
 
 def _check_kind(app: DictConfig) -> None:
     """Refuses an unknown kind of target, and keys that are missing or belong to another kind."""
     needed, *_ = KEYS[app.target]
     if not app[needed]:
-        raise InputError(f"application.{needed}: must be given with application.target={app.target}")
+        raise InputError(
+            f"application.{needed}: must be given with application.target={app.target}"
+        )
     for key in sorted({key for keys in KEYS.values() for key in keys} - set(KEYS[app.target])):
         if app[key] is not None:
             kinds = ", ".join(kind for kind, keys in KEYS.items() if key in keys)
-            raise InputError(f"application.{key}: is for application.target={kinds}, not {app.target}; leave it out")
+            raise InputError(
+                f"application.{key}: is for application.target={kinds}, not {app.target}; leave it out"
+            )
 
 
 def _classifier(cfg: DictConfig) -> FrozenClassifier:
     """The classifier with `application.layer` among its feature layers."""
     layer = cfg.application.layer
-    if cfg.application.target not in ("neuron", "features") or layer in cfg.classifier.feature_layers:
+    if (
+        cfg.application.target not in ("neuron", "features")
+        or layer in cfg.classifier.feature_layers
+    ):
         return load_classifier(cfg)
     cfg = cfg.copy()
     cfg.classifier.feature_layers = [*cfg.classifier.feature_layers, layer]
@@ -296,32 +376,54 @@ def _vectors(app: DictConfig, num_classes: int) -> Tensor:
     rows = plain if isinstance(plain[0], list) else [plain]
     for number, row in enumerate(rows):
         key = "application.vector" if rows is not plain else f"application.vector[{number}]"
-        numbers = isinstance(row, list) and all(isinstance(x, (int, float)) and not isinstance(x, bool) and math.isfinite(x) for x in row)
+        numbers = isinstance(row, list) and all(
+            isinstance(x, (int, float)) and not isinstance(x, bool) and math.isfinite(x)
+            for x in row
+        )
         if not numbers:
-            raise InputError(f"{key}={row}: must be a list of finite numbers, or a list of such lists")
+            raise InputError(
+                f"{key}={row}: must be a list of finite numbers, or a list of such lists"
+            )
         if len(row) != num_classes:
-            raise InputError(f"{key}={row}: has {len(row)} numbers; must have {num_classes}, one a class")
+            raise InputError(
+                f"{key}={row}: has {len(row)} numbers; must have {num_classes}, one a class"
+            )
         if app.target == "soft" and (min(row) < 0 or abs(sum(row) - 1) > 1e-3):
             raise InputError(
                 f"{key}={row}: must be 0 or more each and sum to 1, not {sum(row):.6g}; for logits set application.target=logits"
             )
         if app.target == "logits" and not any(row):
-            raise InputError(f"{key}={row}: from logits that are all 0 there is no relative distance; set application.target=soft")
+            raise InputError(
+                f"{key}={row}: from logits that are all 0 there is no relative distance; set application.target=soft"
+            )
     return torch.tensor(rows, dtype=torch.float32)
 
 
-def _read(path: Path, app: DictConfig, classifier: FrozenClassifier) -> tuple[Tensor | None, Tensor | None]:
+def _read(
+    path: Path, app: DictConfig, classifier: FrozenClassifier
+) -> tuple[Tensor | None, Tensor | None]:
     """The first rows of `images` [t, C, H, W] in [0, 1], or else of `features` [t, D], from a safetensors file."""
     where, spec = f"application.file={path}", classifier.spec
     tensors = read_tensors(path, where)
-    shapes = {"images": (spec.channels, spec.image_size, spec.image_size), "features": (classifier.feature_dims[app.layer],)}
+    shapes = {
+        "images": (spec.channels, spec.image_size, spec.image_size),
+        "features": (classifier.feature_dims[app.layer],),
+    }
     name = next((name for name in shapes if name in tensors), None)
     if name is None:
-        raise InputError(f"{where}: must hold the tensor images or features; it holds {', '.join(tensors) or 'none'}")
+        raise InputError(
+            f"{where}: must hold the tensor images or features; it holds {', '.join(tensors) or 'none'}"
+        )
     x = tensors[name]
     if x.shape[1:] != shapes[name] or not len(x):
-        fits = f"the features of layer {app.layer}" if name == "features" else "the classifier's images"
-        raise InputError(f"{where}: {name} are of shape {tuple(x.shape)}; must be (t, {', '.join(map(str, shapes[name]))}), {fits}")
+        fits = (
+            f"the features of layer {app.layer}"
+            if name == "features"
+            else "the classifier's images"
+        )
+        raise InputError(
+            f"{where}: {name} are of shape {tuple(x.shape)}; must be (t, {', '.join(map(str, shapes[name]))}), {fits}"
+        )
     if app.target == "features":
         x = x[: app.rows]
     x = x.float() / 255 if x.dtype == torch.uint8 else x.float()
@@ -339,4 +441,7 @@ def _read(path: Path, app: DictConfig, classifier: FrozenClassifier) -> tuple[Te
 def _largest(vector_N: Tensor, class_names: tuple[str, ...]) -> str:
     """The two largest entries, with their classes."""
     top = vector_N.topk(2)
-    return ", ".join(f"{class_names[index]} {value:.2f}" for value, index in zip(top.values.tolist(), top.indices.tolist(), strict=True))
+    return ", ".join(
+        f"{class_names[index]} {value:.2f}"
+        for value, index in zip(top.values.tolist(), top.indices.tolist(), strict=True)
+    )

@@ -30,9 +30,20 @@ from netinv_lightning.config.compose import compose
 from netinv_lightning.errors import InputError
 from netinv_lightning.evaluation.image_sets import Images, open_real
 from netinv_lightning.metrics.reconstruction import GOOD, Difference, difference
-from netinv_lightning.privacy.comparison import CONTROLS, FULL, RECONSTRUCTIONS, interval, recognised
+from netinv_lightning.privacy.comparison import (
+    CONTROLS,
+    FULL,
+    RECONSTRUCTIONS,
+    interval,
+    recognised,
+)
 from netinv_lightning.privacy.figures import audit_figure
-from netinv_lightning.privacy.real_images import check_comparable, check_enough, real_images, with_training_split
+from netinv_lightning.privacy.real_images import (
+    check_comparable,
+    check_enough,
+    real_images,
+    with_training_split,
+)
 from netinv_lightning.privacy.verdict import Attacked, Conclusion, conclude
 from netinv_lightning.runs.outside_files import read_json
 from netinv_lightning.runs.run_directory import RunDir, write_atomically
@@ -76,15 +87,25 @@ class AuditApplication:
         check_one_process(cfg)
         self.cfg = cfg = with_training_split(cfg)
         app = cfg.application
-        if app.attacks is not None and (not app.attacks or len(set(app.attacks)) < len(app.attacks)):
-            raise InputError(f"application.attacks={list(app.attacks)}: must name one or more, each once; choose from {', '.join(ATTACKS)}")
+        if app.attacks is not None and (
+            not app.attacks or len(set(app.attacks)) < len(app.attacks)
+        ):
+            raise InputError(
+                f"application.attacks={list(app.attacks)}: must name one or more, each once; choose from {', '.join(ATTACKS)}"
+            )
         self.classifier = load_classifier(cfg)
-        chosen = app.attacks or ["reconstruction", "natural", *([] if self.classifier.batch_norms else ["kkt"])]
+        chosen = app.attacks or [
+            "reconstruction",
+            "natural",
+            *([] if self.classifier.batch_norms else ["kkt"]),
+        ]
         check_enough(cfg, self.classifier.spec.num_classes)
         self.verifiers = [*load_verifiers(app.verifiers).values()]
         data, missing = open_real(cfg, self.classifier)
         if data is None:
-            raise InputError(f"data={cfg.data.name}: an audit compares with training and held-out images; {missing}")
+            raise InputError(
+                f"data={cfg.data.name}: an audit compares with training and held-out images; {missing}"
+            )
         check_comparable(cfg, data)
         self.real = real_images(data, cfg.seed, app.members, "trained_before" in told_split(cfg))
         self.attacks = {name: self._config_of(name, len(data.train[1])) for name in chosen}
@@ -100,10 +121,14 @@ class AuditApplication:
                 errors[name] = error
         finished = {name: directory for name, directory in parts.items() if done(directory)}
         if not finished:
-            raise RuntimeError(f"no attack ended: {'; '.join(f'{name}: {error}' for name, error in errors.items())}")
+            raise RuntimeError(
+                f"no attack ended: {'; '.join(f'{name}: {error}' for name, error in errors.items())}"
+            )
         with open_loggers(self.cfg, run_dir) as loggers:
             conclusion, metrics = self._conclude(run_dir, loggers, finished, errors)
-        write_atomically(run_dir.path / "verdict.json", json.dumps(conclusion.as_dict(), indent=2) + "\n")
+        write_atomically(
+            run_dir.path / "verdict.json", json.dumps(conclusion.as_dict(), indent=2) + "\n"
+        )
         print(f"all attacks together ({', '.join(finished)}):\n{conclusion.line}")
         if errors:
             raise RuntimeError(
@@ -114,9 +139,19 @@ class AuditApplication:
 
     def _config_of(self, name: str, training_images: int) -> DictConfig:
         app = self.cfg.application
-        candidates = [f"method.candidates={min(CANDIDATES[app.effort], training_images * 3 // 2)}"] if name == "kkt" else []
+        candidates = (
+            [f"method.candidates={min(CANDIDATES[app.effort], training_images * 3 // 2)}"]
+            if name == "kkt"
+            else []
+        )
         # A student tells nothing of single images, and takes its time.
-        overrides = ["application.student=false", *ATTACKS[name], *candidates, *EFFORTS[app.effort].get(name, []), *app.overrides]
+        overrides = [
+            "application.student=false",
+            *ATTACKS[name],
+            *candidates,
+            *EFFORTS[app.effort].get(name, []),
+            *app.overrides,
+        ]
         cfg = compose(["application=reconstruct", *overrides])
         for key in TAKEN:
             cfg[key] = self.cfg[key]
@@ -126,14 +161,30 @@ class AuditApplication:
         return cfg
 
     def _conclude(
-        self, run_dir: RunDir, loggers: list[Logger], finished: dict[str, Path], errors: dict[str, str]
+        self,
+        run_dir: RunDir,
+        loggers: list[Logger],
+        finished: dict[str, Path],
+        errors: dict[str, str],
     ) -> tuple[Conclusion, dict[str, float]]:
         """Writes and shows table and figure; gives the verdict, and the metrics of the strongest attack."""
         rows = {name: _rows(directory)[RECONSTRUCTIONS] for name, directory in finished.items()}
-        controls = {name: row for name, row in _rows(next(iter(finished.values()))).items() if name in CONTROLS}
-        summaries = {name: read_json(directory / "summary.json", directory) for name, directory in finished.items()}
+        controls = {
+            name: row
+            for name, row in _rows(next(iter(finished.values()))).items()
+            if name in CONTROLS
+        }
+        summaries = {
+            name: read_json(directory / "summary.json", directory)
+            for name, directory in finished.items()
+        }
         attacked = {
-            name: Attacked(row["auc"], row["auc_low"], row["p_value"], summaries[name].get(names.TRANSFER_ACCURACY))
+            name: Attacked(
+                row["auc"],
+                row["auc_low"],
+                row["p_value"],
+                summaries[name].get(names.TRANSFER_ACCURACY),
+            )
             for name, row in rows.items()
         }
         conclusion = conclude(
@@ -143,14 +194,26 @@ class AuditApplication:
         by_loss = self._by_loss()
         everything = {**rows, **controls}
         table = self._table(rows, controls, attacked, by_loss, errors)
-        full = Table("", ("images", "n", *FULL), [[name, *row.values()] for name, row in everything.items()])
+        full = Table(
+            "", ("images", "n", *FULL), [[name, *row.values()] for name, row in everything.items()]
+        )
         write_table(table, run_dir.path, "audit", full)
         show(table)
-        drawn = {name: (row["auc"], (row["auc_low"], row["auc_high"])) for name, row in everything.items()}
+        drawn = {
+            name: (row["auc"], (row["auc_low"], row["auc_high"]))
+            for name, row in everything.items()
+        }
         drawn["classifier's loss,\nthe images given"] = (by_loss.auc, by_loss.auc_interval)
         figure = audit_figure(drawn, list(rows), run_dir.figures / "audit.png", table.title)
-        strongest = {names.reconstruction(what): value for what, value in rows[conclusion.strongest].items() if what != "n"}
-        of_attacks = {names.reconstruction("auc_attack", name): attack.auc for name, attack in attacked.items()}
+        strongest = {
+            names.reconstruction(what): value
+            for what, value in rows[conclusion.strongest].items()
+            if what != "n"
+        }
+        of_attacks = {
+            names.reconstruction("auc_attack", name): attack.auc
+            for name, attack in attacked.items()
+        }
         metrics = strongest | of_attacks | {names.reconstruction("auc_of_loss"): by_loss.auc}
         for logger in loggers:
             logger.log_metrics(metrics, step=0)
@@ -171,7 +234,19 @@ class AuditApplication:
             ]
             for name, row in {**rows, **controls}.items()
         ]  # fmt: skip
-        lines.append([BY_LOSS, by_loss.auc, interval(by_loss.auc_interval), None, "", by_loss.p_value, None, None, None])
+        lines.append(
+            [
+                BY_LOSS,
+                by_loss.auc,
+                interval(by_loss.auc_interval),
+                None,
+                "",
+                by_loss.p_value,
+                None,
+                None,
+                None,
+            ]
+        )
         real = self.real
         notes = [
             f"{len(real.members.labels_n)} training images against {len(real.held_out.labels_n)} held-out ones ({real.source})",
@@ -192,19 +267,36 @@ class AuditApplication:
     def _told(self) -> str:
         """The classifier's name."""
         classifier = self.cfg.classifier
-        return str(classifier.zoo or (Path(classifier.path).stem if classifier.path else self.cfg.name))
+        return str(
+            classifier.zoo or (Path(classifier.path).stem if classifier.path else self.cfg.name)
+        )
 
     def _by_loss(self) -> Difference:
         """Members told by their smaller loss, as an attack does that has the images (Yeom et al. 2018)."""
-        members, held_out = (-self._losses(kind) for kind in (self.real.members, self.real.held_out))
-        return difference(members, self.real.members.labels_n, held_out, self.real.held_out.labels_n, self.cfg.seed)
+        members, held_out = (
+            -self._losses(kind) for kind in (self.real.members, self.real.held_out)
+        )
+        return difference(
+            members,
+            self.real.members.labels_n,
+            held_out,
+            self.real.held_out.labels_n,
+            self.cfg.seed,
+        )
 
     def _losses(self, images: Images) -> Tensor:
         """The classifier's cross-entropy of each image, [m]."""
-        return F.cross_entropy(look(self.classifier, images.images_nCHW).logits_nN.double(), images.labels_n, reduction="none")
+        return F.cross_entropy(
+            look(self.classifier, images.images_nCHW).logits_nN.double(),
+            images.labels_n,
+            reduction="none",
+        )
 
 
 def _rows(directory: Path) -> dict[str, dict[str, float]]:
     """The table of an attack: the name of each set of images to its numbers."""
     with (directory / "reconstruction.csv").open(newline="") as file:
-        return {row.pop("images"): {what: float(value) for what, value in row.items()} for row in csv.DictReader(file)}
+        return {
+            row.pop("images"): {what: float(value) for what, value in row.items()}
+            for row in csv.DictReader(file)
+        }

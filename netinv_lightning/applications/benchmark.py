@@ -35,7 +35,11 @@ SHOWN = {
     names.SECONDS: "seconds",
 }
 """Columns of the printed table; the CSV holds every metric."""
-QUICK_METRICS = ["accuracy", "transfer", "diversity"]  # of the controls where the jobs measure no more
+QUICK_METRICS = [
+    "accuracy",
+    "transfer",
+    "diversity",
+]  # of the controls where the jobs measure no more
 QUICK_SAMPLES = 500
 KEYS = ("experiment", "method", "conditioning")
 
@@ -75,7 +79,9 @@ class Group:
 
     def spread(self, metric: str) -> float | None:
         """Standard deviation over the seeds; None of fewer than two."""
-        return statistics.stdev(self.values[metric]) if len(self.values.get(metric, ())) > 1 else None
+        return (
+            statistics.stdev(self.values[metric]) if len(self.values.get(metric, ())) > 1 else None
+        )
 
 
 class BenchmarkApplication:
@@ -97,7 +103,11 @@ class BenchmarkApplication:
     def run(self, run_dir: RunDir) -> dict[str, float]:
         errors = {}
         for number, job in enumerate(self.jobs):
-            if error := run_part(job.cfg, run_dir.path / job.name, f"job {number + 1} of {len(self.jobs)}: {job.name}"):
+            if error := run_part(
+                job.cfg,
+                run_dir.path / job.name,
+                f"job {number + 1} of {len(self.jobs)}: {job.name}",
+            ):
                 errors[job.name] = error
         groups = [*self._groups(run_dir.path)]
         notes = [f"failed: {name}: {error}" for name, error in errors.items()]
@@ -105,25 +115,48 @@ class BenchmarkApplication:
             controls, skipped = self._controls(experiment, run_dir.path)
             groups += controls
             notes += [f"skipped: {experiment}: {what}: {why}" for what, why in skipped.items()]
-        groups.sort(key=lambda group: list(self.cfg.application.experiments).index(group.experiment))
+        groups.sort(
+            key=lambda group: list(self.cfg.application.experiments).index(group.experiment)
+        )
         table = _few_columns(self.cfg.name, groups, notes)
         write_table(table, run_dir.path, "benchmark", full=_all_columns(groups))
         show(table)
         if errors:
-            raise RuntimeError(f"{len(errors)} of {len(self.jobs)} jobs failed, the others are done; resume={run_dir.path} runs them again")
-        everything = [value for group in groups if group.verdict for value in group.values.get(self.best_metric, ())]
+            raise RuntimeError(
+                f"{len(errors)} of {len(self.jobs)} jobs failed, the others are done; resume={run_dir.path} runs them again"
+            )
+        everything = [
+            value
+            for group in groups
+            if group.verdict
+            for value in group.values.get(self.best_metric, ())
+        ]
         return {self.best_metric: statistics.fmean(everything)} if everything else {}
 
     def _jobs(self) -> Iterator[Job]:
         """Every combination, each with its config."""
         app = self.cfg.application
-        for experiment, method, conditioning in product(app.experiments, app.methods, app.conditionings):
-            cfg = compose([f"+experiment={experiment}", f"method={method}", f"conditioning={conditioning}", *app.overrides])
+        for experiment, method, conditioning in product(
+            app.experiments, app.methods, app.conditionings
+        ):
+            cfg = compose(
+                [
+                    f"+experiment={experiment}",
+                    f"method={method}",
+                    f"conditioning={conditioning}",
+                    *app.overrides,
+                ]
+            )
             if cfg.application.name != "invert":
                 raise InputError(
                     f"application.experiments={experiment}: is application={cfg.application.name}; name recipes of application=invert"
                 )
-            cfg.trainer, cfg.logger, cfg.measure, cfg.data.root = self.cfg.trainer, self.cfg.logger, self.cfg.measure, self.cfg.data.root
+            cfg.trainer, cfg.logger, cfg.measure, cfg.data.root = (
+                self.cfg.trainer,
+                self.cfg.logger,
+                self.cfg.measure,
+                self.cfg.data.root,
+            )
             cfg.measure.controls = []  # they are measured once for all jobs
             check_job(cfg)
             for seed in app.seeds:
@@ -132,15 +165,26 @@ class BenchmarkApplication:
                 yield Job(experiment, method, conditioning, seed, of_seed)
 
     def _groups(self, path: Path) -> Iterator[Group]:
-        combinations = dict.fromkeys((job.experiment, job.method, job.conditioning) for job in self.jobs)
+        combinations = dict.fromkeys(
+            (job.experiment, job.method, job.conditioning) for job in self.jobs
+        )
         for combination in combinations:
-            jobs = [job for job in self.jobs if (job.experiment, job.method, job.conditioning) == combination]
+            jobs = [
+                job
+                for job in self.jobs
+                if (job.experiment, job.method, job.conditioning) == combination
+            ]
             finished = [path / job.name for job in jobs if done(path / job.name)]
             group = Group(*combination, f"{len(finished)}/{len(jobs)} seeds")
             for directory in finished:
                 group.add(_read_json(directory / "summary.json"))
-            verdicts = Counter(str(_read_json(directory / "verdict.json")["verdict"]) for directory in finished)
-            group.verdict = ", ".join(f"{count} {verdict}" if len(verdicts) > 1 else verdict for verdict, count in verdicts.items())
+            verdicts = Counter(
+                str(_read_json(directory / "verdict.json")["verdict"]) for directory in finished
+            )
+            group.verdict = ", ".join(
+                f"{count} {verdict}" if len(verdicts) > 1 else verdict
+                for verdict, count in verdicts.items()
+            )
             yield group
 
     def _controls_report(self, experiment: str) -> Report:
@@ -148,7 +192,11 @@ class BenchmarkApplication:
         cfg = next(job.cfg for job in self.jobs if job.experiment == experiment).copy()
         cfg.measure.controls = self.cfg.measure.controls
         if not cfg.measure.full:
-            cfg.measure.full, cfg.measure.metrics, cfg.measure.samples = True, QUICK_METRICS, cfg.measure.samples or QUICK_SAMPLES
+            cfg.measure.full, cfg.measure.metrics, cfg.measure.samples = (
+                True,
+                QUICK_METRICS,
+                cfg.measure.samples or QUICK_SAMPLES,
+            )
         verifiers = load_verifiers(cfg.application.verifiers)
         return Report(cfg, load_classifier(cfg), verifiers, cfg.application.eval_samples)
 
@@ -168,15 +216,28 @@ class BenchmarkApplication:
 
 def _few_columns(name: str, groups: Sequence[Group], notes: Sequence[str]) -> Table:
     # What is the same in every inversion is said once, in the title.
-    of_inversions = {key: {getattr(group, key) for group in groups if group.verdict or not group.values} for key in KEYS}
+    of_inversions = {
+        key: {getattr(group, key) for group in groups if group.verdict or not group.values}
+        for key in KEYS
+    }
     same = [value for values in of_inversions.values() if len(values) == 1 for value in values]
     keys = [key for key in KEYS if key == "method" or len(of_inversions[key]) > 1]
     rows: list[list[Cell]] = []
     for group in groups:
         cells = [_mean_and_spread(group, metric) for metric in SHOWN]
-        rows.append([*(getattr(group, key) for key in keys), group.images_of, *cells, group.verdict])
-    told = ["mean ± standard deviation over the seeds", "* in features that the objective optimised; benchmark.csv holds every metric"]
-    return Table(f"Benchmark: {', '.join([name, *same])}", [*keys, "of", *SHOWN.values(), "verdict"], rows, [*told, *notes])
+        rows.append(
+            [*(getattr(group, key) for key in keys), group.images_of, *cells, group.verdict]
+        )
+    told = [
+        "mean ± standard deviation over the seeds",
+        "* in features that the objective optimised; benchmark.csv holds every metric",
+    ]
+    return Table(
+        f"Benchmark: {', '.join([name, *same])}",
+        [*keys, "of", *SHOWN.values(), "verdict"],
+        rows,
+        [*told, *notes],
+    )
 
 
 def _all_columns(groups: Sequence[Group]) -> Table:
@@ -184,14 +245,27 @@ def _all_columns(groups: Sequence[Group]) -> Table:
     rows: list[list[Cell]] = []
     for group in groups:
         cells = [cell for metric in metrics for cell in (group.mean(metric), group.spread(metric))]
-        rows.append([group.experiment, group.method, group.conditioning, group.images_of, group.verdict, *cells])
+        rows.append(
+            [
+                group.experiment,
+                group.method,
+                group.conditioning,
+                group.images_of,
+                group.verdict,
+                *cells,
+            ]
+        )
     columns = [column for metric in metrics for column in (metric, f"{metric} spread")]
     return Table("", ["experiment", "method", "conditioning", "of", "verdict", *columns], rows)
 
 
 def _mean_and_spread(group: Group, metric: str) -> str:
     mean, spread = group.mean(metric), group.spread(metric)
-    return shown(mean) if spread is None or metric == names.SECONDS else f"{shown(mean)} ± {shown(spread)}"
+    return (
+        shown(mean)
+        if spread is None or metric == names.SECONDS
+        else f"{shown(mean)} ± {shown(spread)}"
+    )
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -50,7 +50,9 @@ class CounterfeitApplication:
         asked = app.verifiers if app.verifiers is not None else run.cfg.application.verifiers
         self.verifiers = load_verifiers(asked)
         self.real, self.missing = open_test(run.cfg, self.classifier)
-        Measurement(self.classifier, self.verifiers, self.real, ["accuracy"])  # refuses verifiers that are none
+        Measurement(
+            self.classifier, self.verifiers, self.real, ["accuracy"]
+        )  # refuses verifiers that are none
         self.images = run.draw(app.samples)
         self.reference: Reference | None = None
 
@@ -66,15 +68,28 @@ class CounterfeitApplication:
             inverted = examined[INVERTED]
             kept_n = (inverted.own.confidence_n >= least).nonzero().flatten()
             kept_n = kept_n[inverted.own.log_odds_n[kept_n].argsort(descending=True, stable=True)]
-            rows = {name: of.numbers(torch.arange(len(of.images.labels_n)), least) for name, of in examined.items()}
-            counts = {name: len(of.images.labels_n) for name, of in examined.items()} | {COUNTERFEITS: len(kept_n)}
+            rows = {
+                name: of.numbers(torch.arange(len(of.images.labels_n)), least)
+                for name, of in examined.items()
+            }
+            counts = {name: len(of.images.labels_n) for name, of in examined.items()} | {
+                COUNTERFEITS: len(kept_n)
+            }
             if len(kept_n):
                 rows[COUNTERFEITS] = inverted.numbers(kept_n, least)
-            metrics = {names.counterfeit(SHORT[name], what): value for name, row in rows.items() for what, value in row.items()}
+            metrics = {
+                names.counterfeit(SHORT[name], what): value
+                for name, row in rows.items()
+                for what, value in row.items()
+            }
             metrics[names.COUNTERFEIT_SUCCESS] = rows[INVERTED]["success"]
             if self.verifiers and len(kept_n):
-                recognised_n = torch.stack([of.predicted_n == self.images.labels_n for of in inverted.verifiers.values()]).any(dim=0)
-                metrics[names.COUNTERFEIT_UNRECOGNISED] = float((~recognised_n[kept_n]).double().mean())
+                recognised_n = torch.stack(
+                    [of.predicted_n == self.images.labels_n for of in inverted.verifiers.values()]
+                ).any(dim=0)
+                metrics[names.COUNTERFEIT_UNRECOGNISED] = float(
+                    (~recognised_n[kept_n]).double().mean()
+                )
             metrics[names.SECONDS] = time.perf_counter() - start
             for logger in loggers:
                 logger.log_metrics(metrics, step=0)
@@ -92,7 +107,11 @@ class CounterfeitApplication:
         if self.real is None:
             return None
         images_mCHW = of_split(self.real.train, REAL_IMAGES, self.cfg.seed).images_nCHW
-        features_mD = look(next(iter(self.verifiers.values())), images_mCHW).features_nD.float() if self.verifiers else None
+        features_mD = (
+            look(next(iter(self.verifiers.values())), images_mCHW).features_nD.float()
+            if self.verifiers
+            else None
+        )
         return Reference(images_mCHW, features_mD)
 
     def _sets(self) -> dict[str, Images]:
@@ -110,17 +129,27 @@ class CounterfeitApplication:
             **({"feature": "feature distance"} if self.real is not None and names_of else {}),
         }  # fmt: skip
         cells: list[list[Cell]] = [
-            [name, counts[name], *(rows.get(name, {}).get(what) for what in columns)] for name in SHORT if name in counts
+            [name, counts[name], *(rows.get(name, {}).get(what) for what in columns)]
+            for name in SHORT
+            if name in counts
         ]
-        notes = [f"counterfeits: images whose own class {self.run_cfg.classifier.zoo or 'the classifier'} gives {least:g} or more"]
+        notes = [
+            f"counterfeits: images whose own class {self.run_cfg.classifier.zoo or 'the classifier'} gives {least:g} or more"
+        ]
         if self.real is not None:
             m = min(REAL_IMAGES, len(self.real.train[1]))
-            notes.append(f"RMS (a pixel, 0 to 1), correlation (1 is equal), feature distance: to the nearest of {m} training images")
+            notes.append(
+                f"RMS (a pixel, 0 to 1), correlation (1 is equal), feature distance: to the nearest of {m} training images"
+            )
             notes += [f"features: penultimate layer of {names_of[0]}"] if names_of else []
         else:
             notes.append(f"no distances: {self.missing}")
-        notes.append("noise has labels that nobody meant: of a network that is sure of any class, one in N agrees")
-        return Table(f"{self.run_cfg.name}: counterfeits", ["set", "images", *columns.values()], cells, notes)
+        notes.append(
+            "noise has labels that nobody meant: of a network that is sure of any class, one in N agrees"
+        )
+        return Table(
+            f"{self.run_cfg.name}: counterfeits", ["set", "images", *columns.values()], cells, notes
+        )
 
     def _listed(self, inverted: Examined, kept_n: Tensor) -> Table:
         """A row each counterfeit, the surest first."""
@@ -134,26 +163,48 @@ class CounterfeitApplication:
             **({"generator": made_by[kept_n].tolist()} if made_by is not None else {}),
         }
         for name, of in inverted.verifiers.items():
-            columns[f"{name}_says"] = [class_names[label] for label in of.predicted_n[kept_n].tolist()]
+            columns[f"{name}_says"] = [
+                class_names[label] for label in of.predicted_n[kept_n].tolist()
+            ]
             columns[f"{name}_confidence"] = of.confidence_n[kept_n].tolist()
         for kind, of_kind in inverted.neighbours.items():
             columns[f"nearest_{kind}"] = of_kind.distance_n[kept_n].tolist()
         return Table("", list(columns), list(zip(*columns.values(), strict=True)))
 
-    def _keep(self, run_dir: RunDir, loggers: list[Logger], inverted: Examined, kept_n: Tensor) -> None:
+    def _keep(
+        self, run_dir: RunDir, loggers: list[Logger], inverted: Examined, kept_n: Tensor
+    ) -> None:
         """The counterfeits as a file, and the surest of each class beside their nearest training images in a picture."""
         images, spec = inverted.images, self.classifier.spec
-        targets_nN, generator_n = (None if of is None else of[kept_n] for of in (images.targets_nN, images.generator_n))
+        targets_nN, generator_n = (
+            None if of is None else of[kept_n] for of in (images.targets_nN, images.generator_n)
+        )
         run_dir.samples.mkdir(exist_ok=True)
-        counterfeits = Images(images.images_nCHW[kept_n], images.labels_n[kept_n], targets_nN, generator_n)
+        counterfeits = Images(
+            images.images_nCHW[kept_n], images.labels_n[kept_n], targets_nN, generator_n
+        )
         write_samples(counterfeits, run_dir.samples / "counterfeits.safetensors")
         pairs = {}
         for label, name in enumerate(spec.class_names):
             of_class_K = kept_n[images.labels_n[kept_n] == label][:PAIRS]
-            beside = [] if self.reference is None else [self.reference.images_mCHW[inverted.neighbours["correlation"].index_n[of_class_K]]]
-            pairs[name if len(of_class_K) else f"{name} (none)"] = torch.stack([images.images_nCHW[of_class_K], *beside], dim=1)
+            beside = (
+                []
+                if self.reference is None
+                else [
+                    self.reference.images_mCHW[
+                        inverted.neighbours["correlation"].index_n[of_class_K]
+                    ]
+                ]
+            )
+            pairs[name if len(of_class_K) else f"{name} (none)"] = torch.stack(
+                [images.images_nCHW[of_class_K], *beside], dim=1
+            )
         title = f"{self.run_cfg.name}: the surest counterfeits of each class"
-        title += "\nbeside each, the training image that it correlates with most" if self.reference is not None else ""
+        title += (
+            "\nbeside each, the training image that it correlates with most"
+            if self.reference is not None
+            else ""
+        )
         figure = pairs_figure(pairs, run_dir.figures / "counterfeits.png", title)
         log_image(loggers, names.figure("counterfeits"), figure, 0, " ".join(title.split()))
         print(f"picture: {figure}")
@@ -167,6 +218,11 @@ class CounterfeitApplication:
         if self.verifiers:
             line += f"; {100 * metrics[names.COUNTERFEIT_UNRECOGNISED]:.0f} % of them are taken for it by no other network"
         if self.reference is not None:
-            rms = [metrics[names.counterfeit(which, "rms")] for which in ("counterfeits", "real", "noise")]
-            line += "; RMS to the nearest training image {:.3f} (real test images {:.3f}, noise {:.3f})".format(*rms)
+            rms = [
+                metrics[names.counterfeit(which, "rms")]
+                for which in ("counterfeits", "real", "noise")
+            ]
+            line += "; RMS to the nearest training image {:.3f} (real test images {:.3f}, noise {:.3f})".format(
+                *rms
+            )
         return line

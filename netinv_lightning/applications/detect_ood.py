@@ -57,27 +57,47 @@ class DetectOodApplication:
         self.cfg, self.classifier = cfg, load_classifier(cfg)
         real, missing = open_real(cfg, self.classifier)
         if real is None:
-            raise InputError(f"data={cfg.data.name}: detectors are fitted and judged on it; {missing}")
+            raise InputError(
+                f"data={cfg.data.name}: detectors are fitted and judged on it; {missing}"
+            )
         if min(len(real.train[1]), len(real.test[1])) < LEAST_SAMPLES:
-            raise InputError(f"data={cfg.data.name}: must have {LEAST_SAMPLES} training and test images or more")
+            raise InputError(
+                f"data={cfg.data.name}: must have {LEAST_SAMPLES} training and test images or more"
+            )
         if not len(real.val[1]):
-            raise InputError(f"data.val_fraction={cfg.data.val_fraction}: must be above 0, some detectors are tuned on validation images")
-        self.training, self.validation, self.test = (of_split(split, app.samples, cfg.seed) for split in (real.train, real.val, real.test))
+            raise InputError(
+                f"data.val_fraction={cfg.data.val_fraction}: must be above 0, some detectors are tuned on validation images"
+            )
+        self.training, self.validation, self.test = (
+            of_split(split, app.samples, cfg.seed) for split in (real.train, real.val, real.test)
+        )
         spec, root = self.classifier.spec, Path(cfg.data.root)
-        self.outside = {called(name): outliers(name, spec, app.samples, cfg.seed, root, real=real) for name in app.outliers}
-        self.garbage = {str(name): GarbageTraining(str(name), cfg, self.classifier, real) for name in cfg.garbage}
+        self.outside = {
+            called(name): outliers(name, spec, app.samples, cfg.seed, root, real=real)
+            for name in app.outliers
+        }
+        self.garbage = {
+            str(name): GarbageTraining(str(name), cfg, self.classifier, real)
+            for name in cfg.garbage
+        }
 
     def run(self, run_dir: RunDir) -> dict[str, float]:
         with open_loggers(self.cfg, run_dir) as loggers:
             metrics = train_once(self.cfg, self.classifier, run_dir.path)
             start = time.perf_counter()
             write_fitted_on(run_dir.path, self.training, self.validation)
-            extended = {name: training.run(run_dir, loggers) for name, training in self.garbage.items()}
-            device = make_trainer(self.cfg, callbacks=[], loggers=[], enable_checkpointing=False).strategy.root_device
+            extended = {
+                name: training.run(run_dir, loggers) for name, training in self.garbage.items()
+            }
+            device = make_trainer(
+                self.cfg, callbacks=[], loggers=[], enable_checkpointing=False
+            ).strategy.root_device
             for classifier in (self.classifier, *extended.values()):
                 classifier.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             rejecting = {
-                name: garbage_detector(name, self.cfg.garbage[name].score, classifier, self.validation.images_nCHW)
+                name: garbage_detector(
+                    name, self.cfg.garbage[name].score, classifier, self.validation.images_nCHW
+                )
                 for name, classifier in extended.items()
             }
             fitted = self._fit()
@@ -98,33 +118,62 @@ class DetectOodApplication:
         return metrics
 
     def _fit(self) -> dict[str, Detector]:
-        known = gather(self.classifier, self.training.images_nCHW, self.training.labels_n, self.validation.images_nCHW, seed=self.cfg.seed)
+        known = gather(
+            self.classifier,
+            self.training.images_nCHW,
+            self.training.labels_n,
+            self.validation.images_nCHW,
+            seed=self.cfg.seed,
+        )
         fitted = {}
         for name in self.cfg.application.detectors:
             tell(f"detecting: fitting {name}")
             fitted[name] = fit(name, known)
         return fitted
 
-    def _shifted(self, run_dir: RunDir, loggers: list[Logger], fitted: dict[str, Detector]) -> dict[str, float]:
+    def _shifted(
+        self, run_dir: RunDir, loggers: list[Logger], fitted: dict[str, Detector]
+    ) -> dict[str, float]:
         """The perturbation study (A2-15), where strengths are named."""
         app = self.cfg.application
         if not app.strengths:
             return {}
         tell(f"detecting: perturbed images, {len(app.strengths)} strengths")
         n = app.shifted
-        study = shifts(fitted, self.test.images_nCHW[:n], self.test.labels_n[:n], app.strengths, self.cfg.seed)
+        study = shifts(
+            fitted, self.test.images_nCHW[:n], self.test.labels_n[:n], app.strengths, self.cfg.seed
+        )
         table, title = study.table(), f"{self.cfg.data.name}: perturbed images"
         write_table(table, run_dir.path, "shifts")
-        log_image(loggers, names.figure("shifts"), shift_curves(study, run_dir.figures / "shifts", title), 0, title)
+        log_image(
+            loggers,
+            names.figure("shifts"),
+            shift_curves(study, run_dir.figures / "shifts", title),
+            0,
+            title,
+        )
         print(study.verdict())
-        return {names.ood_gain(gain.direction, gain.norm): gain.mean for gain in study.gains if gain.settings}
+        return {
+            names.ood_gain(gain.direction, gain.norm): gain.mean
+            for gain in study.gains
+            if gain.settings
+        }
 
-    def _show(self, run_dir: RunDir, loggers: list[Logger], contest: Contest, metrics: dict[str, float], notes: list[str]) -> None:
+    def _show(
+        self,
+        run_dir: RunDir,
+        loggers: list[Logger],
+        contest: Contest,
+        metrics: dict[str, float],
+        notes: list[str],
+    ) -> None:
         """Tables and figures, as files and in the loggers."""
         tables = contest.tables(metrics, notes)
         for stem, table in tables.items():
             write_table(table, run_dir.path, stem)
-        controls = {name for name, choice in self.cfg.garbage.items() if choice.source != "inverted"}
+        controls = {
+            name for name, choice in self.cfg.garbage.items() if choice.source != "inverted"
+        }
         for stem, path in contest.draw(metrics, run_dir.figures, controls).items():
             log_image(loggers, names.figure(stem), path, 0, f"{contest.own}: {stem}")
         show(tables["detection"])
@@ -132,8 +181,15 @@ class DetectOodApplication:
             show(tables["classifiers"])
 
     def _notes(self, fitted: dict[str, Detector]) -> list[str]:
-        counts, classes = ", ".join(f"{name} {len(images)}" for name, images in self.outside.items()), self.cfg.data.classes
-        own = self.cfg.data.name if classes is None else f"{self.cfg.data.name}, classes {', '.join(self.classifier.spec.class_names)}"
+        counts, classes = (
+            ", ".join(f"{name} {len(images)}" for name, images in self.outside.items()),
+            self.cfg.data.classes,
+        )
+        own = (
+            self.cfg.data.name
+            if classes is None
+            else f"{self.cfg.data.name}, classes {', '.join(self.classifier.spec.class_names)}"
+        )
         notes = [
             f"in-distribution: {own}, {len(self.test.labels_n)} test images; outside: {counts}",
             f"fitted on {len(self.training.labels_n)} training images; seed {self.cfg.seed}; sets of another shape are converted "
@@ -142,12 +198,20 @@ class DetectOodApplication:
         for name, detector in fitted.items():
             if isinstance(rule := detector.rule, Odin | BestLayer):
                 means = (
-                    "what it reaches on noise is flattered" if rule.auroc > TOLD else "noise told nothing, so it is as good as not tuned"
+                    "what it reaches on noise is flattered"
+                    if rule.auroc > TOLD
+                    else "noise told nothing, so it is as good as not tuned"
                 )
-                notes.append(f"{name} is tuned on validation images against noise; its best setting is {rule.told}: {means}")
+                notes.append(
+                    f"{name} is tuned on validation images against noise; its best setting is {rule.told}: {means}"
+                )
         if self.garbage:
             notes.append("a garbage class begins as noise: what it reaches on noise is flattered")
-        if summed := [str(name) for name, choice in self.cfg.garbage.items() if choice.score == ODDS_AND_ENERGY]:
+        if summed := [
+            str(name)
+            for name, choice in self.cfg.garbage.items()
+            if choice.score == ODDS_AND_ENERGY
+        ]:
             notes.append(
                 f"{', '.join(summed)}: scored by the odds of garbage and the energy of the other classes, summed (score={ODDS_AND_ENERGY})"
             )
@@ -171,4 +235,6 @@ def _check_names(cfg: DictConfig) -> None:
             raise InputError(f"garbage.{name}: is the name of another detector; choose another")
     for name in app.outliers:
         if is_own(name) and called(name) in (cfg.data.name, *RESERVED):
-            raise InputError(f"application.outliers={name}: would be called {called(name)} in the results, like something else; rename it")
+            raise InputError(
+                f"application.outliers={name}: would be called {called(name)} in the results, like something else; rename it"
+            )

@@ -24,7 +24,14 @@ from netinv_lightning.classifiers.build import told_split
 from netinv_lightning.classifiers.checkpoints import save_classifier
 from netinv_lightning.classifiers.frozen import Classifier, FrozenClassifier
 from netinv_lightning.downstream.checks import open_test, run_directory
-from netinv_lightning.downstream.distillation import Distilled, Draw, Hint, distil, predicted, share_equal
+from netinv_lightning.downstream.distillation import (
+    Distilled,
+    Draw,
+    Hint,
+    distil,
+    predicted,
+    share_equal,
+)
 from netinv_lightning.downstream.figures import taught_figure
 from netinv_lightning.downstream.generator_rounds import Adversary
 from netinv_lightning.downstream.progress import teller
@@ -58,7 +65,9 @@ class DistillApplication:
         self.cfg, self.run_cfg, self.teacher = cfg, run.cfg, run.classifier
         module = load_module(run.cfg, directory) if checkpoint_of(directory).is_file() else None
         # Generators, or the images that a run without any has kept.
-        self.source: InversionModule | Tensor = module if isinstance(module, InversionModule) else run.draw(run.samples).images_nCHW
+        self.source: InversionModule | Tensor = (
+            module if isinstance(module, InversionModule) else run.draw(run.samples).images_nCHW
+        )
         try:
             self.views = Augmentation(**cfg.augmentation)
         except ValueError as error:
@@ -69,7 +78,9 @@ class DistillApplication:
             try:
                 Hint(self.teacher, Classifier(student, self.teacher.spec))
             except ValueError as error:
-                raise InputError(f"application.features={cfg.application.features}: {error}; give application.features=0") from error
+                raise InputError(
+                    f"application.features={cfg.application.features}: {error}; give application.features=0"
+                ) from error
 
     @property
     def classifier(self) -> FrozenClassifier:
@@ -77,14 +88,20 @@ class DistillApplication:
 
     def run(self, run_dir: RunDir) -> dict[str, float]:
         app, seed, start = self.cfg.application, self.cfg.seed, time.perf_counter()
-        device = make_trainer(self.cfg, callbacks=[], loggers=[], enable_checkpointing=False).strategy.root_device
+        device = make_trainer(
+            self.cfg, callbacks=[], loggers=[], enable_checkpointing=False
+        ).strategy.root_device
         self.teacher.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         with open_loggers(self.cfg, run_dir) as loggers:
             memory = Memory(app.batch_size, seed, device)
             adversary = self._adversary(memory, device, run_dir.checkpoints)
-            student = self._distilled("student", memory.draw, app.steps, loggers, adversary, run_dir)
+            student = self._distilled(
+                "student", memory.draw, app.steps, loggers, adversary, run_dir
+            )
             noise = of_noise(self.teacher.spec, app.batch_size, seed, device)
-            control = self._distilled("student of noise", noise, min(app.steps, NOISE_STEPS), [], None, run_dir)
+            control = self._distilled(
+                "student of noise", noise, min(app.steps, NOISE_STEPS), [], None, run_dir
+            )
             metrics = {
                 names.STUDENT_AGREEMENT_FRESH: student.agreement_fresh,
                 names.noise_student("agreement_fresh"): control.agreement_fresh,
@@ -97,7 +114,9 @@ class DistillApplication:
                     names.STUDENT_AGREEMENT: student.agreement,
                     names.noise_student("accuracy"): control.accuracy,
                     names.noise_student("agreement"): control.agreement,
-                    names.TEACHER_ACCURACY: share_equal(predicted(self.teacher, images_nCHW), label_n),
+                    names.TEACHER_ACCURACY: share_equal(
+                        predicted(self.teacher, images_nCHW), label_n
+                    ),
                 }
                 metrics |= {name: value for name, value in measured.items() if value is not None}
             for logger in loggers:
@@ -106,10 +125,22 @@ class DistillApplication:
             write_table(table, run_dir.path, "distillation")
             show(table)
             figure = self._figure(memory, run_dir)
-            log_image(loggers, names.figure("taught"), figure, app.steps, "what the student learnt from, by its teacher's answer")
+            log_image(
+                loggers,
+                names.figure("taught"),
+                figure,
+                app.steps,
+                "what the student learnt from, by its teacher's answer",
+            )
             path = run_dir.path / "student.safetensors"
             save_classifier(path, student.student.network, self._card(metrics))
-            log_artifact(loggers, "classifier", f"{self.cfg.name}-seed{seed}", path, path.with_suffix(".json"))
+            log_artifact(
+                loggers,
+                "classifier",
+                f"{self.cfg.name}-seed{seed}",
+                path,
+                path.with_suffix(".json"),
+            )
             print(f"student: {path}")
         return metrics
 
@@ -120,15 +151,35 @@ class DistillApplication:
             memory.add(self.source)
             return None
         module, seed = self.source.to(device), self.cfg.seed
-        return Adversary(module, memory, self.views, app.adversarial, app.temperature, app.every, seed, folder=folder)
+        return Adversary(
+            module,
+            memory,
+            self.views,
+            app.adversarial,
+            app.temperature,
+            app.every,
+            seed,
+            folder=folder,
+        )
 
     def _distilled(
-        self, told: str, draw: Draw, steps: int, loggers: list[Logger], adversary: Adversary | None, run_dir: RunDir
+        self,
+        told: str,
+        draw: Draw,
+        steps: int,
+        loggers: list[Logger],
+        adversary: Adversary | None,
+        run_dir: RunDir,
     ) -> Distilled:
         """Trains a student on what `draw` gives, and judges it by the real test images, where there are any."""
         app = self.cfg.application
         path = run_dir.checkpoints / f"{told.replace(' ', '_')}.ckpt"
-        snapshots = Snapshots(path, run_dir.resuming, app.checkpoint_every, {"adversary": adversary} if adversary else {})
+        snapshots = Snapshots(
+            path,
+            run_dir.resuming,
+            app.checkpoint_every,
+            {"adversary": adversary} if adversary else {},
+        )
         return distil(
             self.teacher, draw, self._student(), None if self.real is None else self.real.test,
             steps=steps, lr=app.lr, temperature=app.temperature, features=app.features, views=self.views, mix=True, harden=adversary,
@@ -148,7 +199,9 @@ class DistillApplication:
                 network = build_network(description, spec)
             FrozenClassifier(network, spec, ())  # refuses shapes that do not fit
         except InputError as error:
-            raise InputError(f"application.student={description}: {one_line(error).partition(': ')[2]}") from error
+            raise InputError(
+                f"application.student={description}: {one_line(error).partition(': ')[2]}"
+            ) from error
         return network.requires_grad_(True)
 
     def _description(self) -> dict[str, Any]:
@@ -159,31 +212,65 @@ class DistillApplication:
         app = self.cfg.application
         rows: list[list[Cell]] = [
             ["student of inverted images", app.steps, *map(metrics.get, STUDENT)],
-            ["student of noise (control)", min(app.steps, NOISE_STEPS), *map(metrics.get, NOISE_STUDENT)],
-            ["teacher", None, 1.0, None if self.real is None else 1.0, metrics.get(names.TEACHER_ACCURACY)],
+            [
+                "student of noise (control)",
+                min(app.steps, NOISE_STEPS),
+                *map(metrics.get, NOISE_STUDENT),
+            ],
+            [
+                "teacher",
+                None,
+                1.0,
+                None if self.real is None else 1.0,
+                metrics.get(names.TEACHER_ACCURACY),
+            ],
         ]
-        made = f"made in rounds, one every {app.every} steps; disagreement weighs {app.adversarial:g}"
+        made = (
+            f"made in rounds, one every {app.every} steps; disagreement weighs {app.adversarial:g}"
+        )
         origin = made if isinstance(self.source, InversionModule) else "that the run kept"
         network = self._description()["_target_"].rpartition(".")[2]
         notes = [
             f"student: {network}; {images} images {origin}; {app.batch_size} a step; temperature {app.temperature:g}; seed {self.cfg.seed}",
             "agreement (own images): with the teacher, on images of the kind that the student learnt on; of rounds on a new one's",
-            self.missing or "agreement, accuracy: with the teacher and with the labels, on all real test images",
+            self.missing
+            or "agreement, accuracy: with the teacher and with the labels, on all real test images",
         ]
         columns = ["network", "steps", "agreement (own images)", "agreement", "accuracy"]
         return Table(f"{self.run_cfg.name}: data-free distillation", columns, rows, notes)
 
     def _figure(self, memory: Memory, run_dir: RunDir) -> Path:
         """What the student learnt from."""
-        images_nCHW, spec = memory.images_nCHW[:: max(1, len(memory) // PICTURED)], self.teacher.spec
+        images_nCHW, spec = (
+            memory.images_nCHW[:: max(1, len(memory) // PICTURED)],
+            self.teacher.spec,
+        )
         title = f"{self.run_cfg.name}: what the student learnt from, by its teacher's answer, the oldest left"
         answer_n = predicted(self.teacher, images_nCHW)
-        return taught_figure(images_nCHW.float() / 255, answer_n, spec.class_names, run_dir.figures / "taught.png", title)
+        return taught_figure(
+            images_nCHW.float() / 255,
+            answer_n,
+            spec.class_names,
+            run_dir.figures / "taught.png",
+            title,
+        )
 
     def _card(self, metrics: dict[str, float]) -> dict[str, Any]:
         """What the student is, so that other commands can use it."""
         student, app = self._student(), self.cfg.application
-        recipe = {key: app[key] for key in ("run", "steps", "batch_size", "lr", "temperature", "features", "adversarial", "every")}
+        recipe = {
+            key: app[key]
+            for key in (
+                "run",
+                "steps",
+                "batch_size",
+                "lr",
+                "temperature",
+                "features",
+                "adversarial",
+                "every",
+            )
+        }
         return {
             "name": "student",
             "data": self.teacher.spec.as_dict(),

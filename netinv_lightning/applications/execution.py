@@ -26,7 +26,9 @@ def run(cfg: DictConfig, job_dir: Path, resuming: bool = False) -> dict[str, flo
     run_dir = RunDir(job_dir, resuming)
     run_dir.check_usable()
 
-    from netinv_lightning.training.trainer import settle_trainer  # torch is loaded once the config is known to be right
+    from netinv_lightning.training.trainer import (
+        settle_trainer,
+    )  # torch is loaded once the config is known to be right
 
     chosen = settle_trainer(cfg)
     with notices_of_a_run():

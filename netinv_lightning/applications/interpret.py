@@ -29,7 +29,9 @@ class InterpretApplication:
 
     def __init__(self, cfg: DictConfig) -> None:
         if not cfg.application.run:
-            raise InputError("application.run: name the finished run whose images are studied: application.run=RUN_DIRECTORY")
+            raise InputError(
+                "application.run: name the finished run whose images are studied: application.run=RUN_DIRECTORY"
+            )
         check_logger(cfg)
         self.cfg = cfg
         self.inversion = open_finished(Path(cfg.application.run), "interpret.samples", cfg)

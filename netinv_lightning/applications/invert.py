@@ -37,9 +37,22 @@ from netinv_lightning.inversion.base import Inverter
 from netinv_lightning.inversion.build import METHODS
 from netinv_lightning.inversion.methods.gradient import PixelInversion
 from netinv_lightning.inversion.methods.kkt import KktInversion
-from netinv_lightning.inversion.module import InversionModule, NonFiniteError, Steps, first_reached, own_randomness
+from netinv_lightning.inversion.module import (
+    InversionModule,
+    NonFiniteError,
+    Steps,
+    first_reached,
+    own_randomness,
+)
 from netinv_lightning.runs.run_directory import RunDir, first_process
-from netinv_lightning.tracking.loggers import TABLE_ROWS, check_logger, log_artifact, log_image, log_samples, open_loggers
+from netinv_lightning.tracking.loggers import (
+    TABLE_ROWS,
+    check_logger,
+    log_artifact,
+    log_image,
+    log_samples,
+    open_loggers,
+)
 from netinv_lightning.training.checkpoints import Checkpoints
 from netinv_lightning.training.distributed import sum_over_ranks
 from netinv_lightning.training.progress import progress
@@ -62,18 +75,30 @@ class InvertApplication:
     def __init__(self, cfg: DictConfig, classifier: FrozenClassifier | None = None) -> None:
         self.cfg = cfg
         if classifier is not None and cfg.classifier.train:
-            raise InputError("classifier.train=true: a network was handed over to be inverted; leave it out")
+            raise InputError(
+                "classifier.train=true: a network was handed over to be inverted; leave it out"
+            )
         check_logger(cfg)
         processes = check_trainer(cfg)
         if (size := cfg.application.batch_size) % processes:
-            raise InputError(f"application.batch_size={size}: must be a multiple of the {processes} processes that share it out")
+            raise InputError(
+                f"application.batch_size={size}: must be a multiple of the {processes} processes that share it out"
+            )
         if cfg.method.name != "generator" and processes > 1:
-            raise InputError(f"trainer.devices={cfg.trainer.devices}: method={cfg.method.name} works in one process; set trainer=default")
+            raise InputError(
+                f"trainer.devices={cfg.trainer.devices}: method={cfg.method.name} works in one process; set trainer=default"
+            )
         self.module = METHODS[cfg.method.name](cfg, classifier)
         verifiers = load_verifiers(cfg.application.verifiers)
         self.verifiers = list(verifiers.values())
-        self.study = Study(cfg, self.module.classifier, cfg.application.eval_samples) if cfg.interpret.full else None
-        self.report = Report(cfg, self.module.classifier, verifiers, cfg.application.eval_samples, self.concludes)
+        self.study = (
+            Study(cfg, self.module.classifier, cfg.application.eval_samples)
+            if cfg.interpret.full
+            else None
+        )
+        self.report = Report(
+            cfg, self.module.classifier, verifiers, cfg.application.eval_samples, self.concludes
+        )
 
     @property
     def classifier(self) -> FrozenClassifier:
@@ -87,17 +112,27 @@ class InvertApplication:
             earlier_seconds = 0.0
             if isinstance(module, InversionModule):
                 metrics |= self._train(module, run_dir, loggers)
-                earlier_seconds = module.earlier_seconds if run_dir.resuming else 0.0  # processes that were spawned load it too
+                earlier_seconds = (
+                    module.earlier_seconds if run_dir.resuming else 0.0
+                )  # processes that were spawned load it too
             else:
                 self._set_up(module, loggers, run_dir)
-            measured, confusion_NN = evaluate(module, app.eval_samples, app.eval_batch_size, self.cfg.seed, self.verifiers)
+            measured, confusion_NN = evaluate(
+                module, app.eval_samples, app.eval_batch_size, self.cfg.seed, self.verifiers
+            )
             if isinstance(module, PixelInversion):  # which makes images as they are asked for
                 metrics |= _costs_of_drawing(module)
             step = len(module.step_seconds)
-            metrics |= measured | _memory() | {names.SECONDS: time.perf_counter() - start + earlier_seconds}
+            metrics |= (
+                measured
+                | _memory()
+                | {names.SECONDS: time.perf_counter() - start + earlier_seconds}
+            )
             if first_process():
                 draw = draw_images(module, app.eval_batch_size, self.cfg.seed)
-                metrics = self.report(run_dir.path, metrics | last_losses(run_dir.path), draw) | metrics
+                metrics = (
+                    self.report(run_dir.path, metrics | last_losses(run_dir.path), draw) | metrics
+                )
                 for logger in loggers:
                     logger.log_metrics(metrics, step=step)
                 self._show(run_dir, loggers, draw(app.keep_samples), confusion_NN, step)
@@ -106,11 +141,18 @@ class InvertApplication:
                     f"inversion accuracy: {metrics[names.INVERSION_ACCURACY]:.4f} (soft), {metrics[names.INVERSION_ACCURACY_HOT]:.4f} (hot)"
                 )
                 if (G := len(module.generators)) > 1:
-                    of_each = ", ".join(f"{metrics[names.generator(names.INVERSION_ACCURACY, g)]:.4f}" for g in range(G))
-                    print(f"of the generators, seeds {self.cfg.seed} to {self.cfg.seed + G - 1}: {of_each}")
+                    of_each = ", ".join(
+                        f"{metrics[names.generator(names.INVERSION_ACCURACY, g)]:.4f}"
+                        for g in range(G)
+                    )
+                    print(
+                        f"of the generators, seeds {self.cfg.seed} to {self.cfg.seed + G - 1}: {of_each}"
+                    )
         return metrics
 
-    def _train(self, module: InversionModule, run_dir: RunDir, loggers: list[Logger]) -> dict[str, float]:
+    def _train(
+        self, module: InversionModule, run_dir: RunDir, loggers: list[Logger]
+    ) -> dict[str, float]:
         """Trains the generators; gives what it cost."""
         app = self.cfg.application
         if app.channels_last:
@@ -119,7 +161,10 @@ class InvertApplication:
             for generator in module.generators:
                 generator.compile()
             module.classifier.network.compile()
-        checkpoints, passes = Checkpoints(run_dir.checkpoints, app.checkpoint_every), TrainingPasses(module.classifier.passes)
+        checkpoints, passes = (
+            Checkpoints(run_dir.checkpoints, app.checkpoint_every),
+            TrainingPasses(module.classifier.passes),
+        )
         trainer = make_trainer(
             self.cfg,
             callbacks=[
@@ -133,17 +178,27 @@ class InvertApplication:
             log_every_n_steps=app.log_every,
         )
         with expected_warnings():
-            trainer.fit(module, train_dataloaders=Steps(app.steps), ckpt_path=run_dir.last_checkpoint, weights_only=True)
+            trainer.fit(
+                module,
+                train_dataloaders=Steps(app.steps),
+                ckpt_path=run_dir.last_checkpoint,
+                weights_only=True,
+            )
         if not module.step_seconds:  # processes that were spawned hand back the weights alone
             checkpoint = torch.load(checkpoints.last, map_location="cpu", weights_only=True)
             module.on_load_checkpoint(checkpoint)
             passes.load_state_dict(checkpoint["callbacks"][passes.state_key])
         module.to(trainer.strategy.root_device)
-        seconds, images = module.step_seconds[-1], app.batch_size * len(module.step_seconds) * len(module.generators)
+        seconds, images = (
+            module.step_seconds[-1],
+            app.batch_size * len(module.step_seconds) * len(module.generators),
+        )
         costs = {
             names.TRAINING_SECONDS: seconds,
             names.IMAGES_PER_SECOND: images / seconds,
-            names.GENERATOR_PARAMETERS: sum(weight.numel() for weight in module.generator.parameters()),
+            names.GENERATOR_PARAMETERS: sum(
+                weight.numel() for weight in module.generator.parameters()
+            ),
             **passes.state_dict(),
         }
         return costs | _costs_of_reaching(module.reached())
@@ -158,13 +213,23 @@ class InvertApplication:
         trainer = make_trainer(self.cfg, callbacks=[], loggers=[], enable_checkpointing=False)
         module.to(trainer.strategy.root_device)
         precision = trainer.precision_plugin
-        module.autocast, module.scaler = precision.forward_context, getattr(precision, "scaler", None)
+        module.autocast, module.scaler = (
+            precision.forward_context,
+            getattr(precision, "scaler", None),
+        )
         module.report = BatchReport(loggers, module.steps)
         if isinstance(module, KktInversion):
-            module.snapshots = Snapshots(run_dir.checkpoints / "candidates.ckpt", run_dir.resuming, app.checkpoint_every)
+            module.snapshots = Snapshots(
+                run_dir.checkpoints / "candidates.ckpt", run_dir.resuming, app.checkpoint_every
+            )
 
     def afterwards(
-        self, run_dir: RunDir, loggers: list[Logger], draw: Callable[[int], Images], step: int, known: Mapping[str, float]
+        self,
+        run_dir: RunDir,
+        loggers: list[Logger],
+        draw: Callable[[int], Images],
+        step: int,
+        known: Mapping[str, float],
     ) -> dict[str, float]:
         """What is asked of the images once they are there, in one process; here `interpret=full`. Gives its metrics.
 
@@ -178,7 +243,14 @@ class InvertApplication:
             log.warning("not interpreted: %s", one_line(error))
             return {}
 
-    def _show(self, run_dir: RunDir, loggers: list[Logger], samples: Images, confusion_NN: Tensor, step: int) -> None:
+    def _show(
+        self,
+        run_dir: RunDir,
+        loggers: list[Logger],
+        samples: Images,
+        confusion_NN: Tensor,
+        step: int,
+    ) -> None:
         """Samples, grid and confusion matrix, as files and in the loggers."""
         module, spec, seed = self.module, self.module.classifier.spec, self.cfg.seed
         app = self.cfg.application
@@ -186,13 +258,31 @@ class InvertApplication:
         write_samples(samples, run_dir.samples / "inverted.safetensors")
         with torch.no_grad():
             logits_BN = module.classifier(samples.images_nCHW[:TABLE_ROWS].to(module.device))
-        log_samples(loggers, samples.images_nCHW, samples.labels_n, logits_BN, spec.class_names, step)
-        grid = draw_grid(module, app.grid_columns, seed, run_dir.figures / "grid.png", self.cfg.name)
+        log_samples(
+            loggers, samples.images_nCHW, samples.labels_n, logits_BN, spec.class_names, step
+        )
+        grid = draw_grid(
+            module, app.grid_columns, seed, run_dir.figures / "grid.png", self.cfg.name
+        )
         log_image(loggers, names.SAMPLES_GRID, grid, step, self.cfg.name)
-        confusion = confusion_matrix(confusion_NN, spec.class_names, run_dir.figures / "confusion.png")
-        log_image(loggers, names.INVERSION_CONFUSION, confusion, step, "rows: conditioned on; columns: predicted")
+        confusion = confusion_matrix(
+            confusion_NN, spec.class_names, run_dir.figures / "confusion.png"
+        )
+        log_image(
+            loggers,
+            names.INVERSION_CONFUSION,
+            confusion,
+            step,
+            "rows: conditioned on; columns: predicted",
+        )
         if (checkpoint := run_dir.checkpoints / "last.ckpt").is_file():
-            log_artifact(loggers, "generator", f"{self.cfg.name}-seed{seed}", checkpoint, run_dir.path / "config.yaml")
+            log_artifact(
+                loggers,
+                "generator",
+                f"{self.cfg.name}-seed{seed}",
+                checkpoint,
+                run_dir.path / "config.yaml",
+            )
         print(f"grid: {grid}")
 
 
@@ -203,9 +293,14 @@ def draw_grid(module: Inverter, columns: int, seed: int, path: Path, title: str)
     N, G = module.conditioning.num_classes, len(module.generators)
     label_X = torch.arange(N, device=module.device).repeat_interleave(columns if G == 1 else 1)
     with own_randomness(seed, module.device):
-        drawn_G = [module.draw(module.conditioning.of_labels(label_X), g).unflatten(0, (N, -1)) for g in range(G)]
+        drawn_G = [
+            module.draw(module.conditioning.of_labels(label_X), g).unflatten(0, (N, -1))
+            for g in range(G)
+        ]
     names_of_columns = [f"generator {g}" for g in range(G)] if G > 1 else ()
-    return image_grid(torch.cat(drawn_G, dim=1), module.classifier.spec.class_names, path, title, names_of_columns)
+    return image_grid(
+        torch.cat(drawn_G, dim=1), module.classifier.spec.class_names, path, title, names_of_columns
+    )
 
 
 class GridCallback(Callback):
@@ -214,12 +309,20 @@ class GridCallback(Callback):
     def __init__(self, run_dir: RunDir, loggers: list[Logger], every: int, columns: int) -> None:
         self.run_dir, self.loggers, self.every, self.columns = run_dir, loggers, every, columns
 
-    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any
+    ) -> None:
         step = trainer.global_step
         if step % self.every or not trainer.is_global_zero:
             return
         assert isinstance(pl_module, InversionModule)
-        path = draw_grid(pl_module, self.columns, 0, self.run_dir.figures / f"grid_step{step:06d}.png", f"step {step}")
+        path = draw_grid(
+            pl_module,
+            self.columns,
+            0,
+            self.run_dir.figures / f"grid_step{step:06d}.png",
+            f"step {step}",
+        )
         log_image(self.loggers, names.SAMPLES_GRID, path, step, f"step {step}")
 
 
@@ -238,7 +341,10 @@ class TrainingPasses(Callback):
     def state_dict(self) -> dict[str, float]:
         """The counts by metric name; called by all processes, and the same in each."""
         counts = sum_over_ranks((self._counts() - self.start).to(self.device)).tolist()
-        return {name: earlier + count for (name, earlier), count in zip(self.earlier.items(), counts, strict=True)}
+        return {
+            name: earlier + count
+            for (name, earlier), count in zip(self.earlier.items(), counts, strict=True)
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.earlier = {name: state_dict[name] for name in self.earlier}
@@ -256,14 +362,23 @@ class BatchReport:
 
     def __call__(self, batch: int, step: int, values: Mapping[str, float]) -> None:
         if bad := [name for name, value in values.items() if not math.isfinite(value)]:
-            raise NonFiniteError(f"{', '.join(bad)} is not finite at step {step} of batch {batch}; try a smaller method.lr")
+            raise NonFiniteError(
+                f"{', '.join(bad)} is not finite at step {step} of batch {batch}; try a smaller method.lr"
+            )
         if batch == 1:
             for logger in self.loggers:
                 logger.log_metrics(dict(values), step=step)
         if step == self.steps or time.monotonic() - self._last >= self.every_seconds:
             self._last = time.monotonic()
-            shown = "  ".join(f"{name} {values[name]:.4f}" for name in (names.INVERSION_ACCURACY_TRAIN, names.LOSS_TOTAL))
-            print(f"images: batch {batch}, step {step}/{self.steps}  {shown}", file=sys.stderr, flush=True)
+            shown = "  ".join(
+                f"{name} {values[name]:.4f}"
+                for name in (names.INVERSION_ACCURACY_TRAIN, names.LOSS_TOTAL)
+            )
+            print(
+                f"images: batch {batch}, step {step}/{self.steps}  {shown}",
+                file=sys.stderr,
+                flush=True,
+            )
 
 
 def _costs_of_drawing(module: PixelInversion) -> dict[str, float]:
@@ -278,7 +393,9 @@ def _costs_of_drawing(module: PixelInversion) -> dict[str, float]:
 
 
 def _costs_of_reaching(reached: tuple[int, float] | None) -> dict[str, float]:
-    return dict(zip((names.STEPS_TO_95, names.SECONDS_TO_95), reached, strict=True)) if reached else {}
+    return (
+        dict(zip((names.STEPS_TO_95, names.SECONDS_TO_95), reached, strict=True)) if reached else {}
+    )
 
 
 def _memory() -> dict[str, float]:

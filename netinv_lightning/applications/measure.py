@@ -31,11 +31,21 @@ class MeasureApplication:
     def __init__(self, cfg: DictConfig) -> None:
         app = cfg.application
         if bool(app.run) == bool(app.samples):
-            raise InputError("application.run: give a run directory, or application.samples=FILE.safetensors (one of the two)")
+            raise InputError(
+                "application.run: give a run directory, or application.samples=FILE.safetensors (one of the two)"
+            )
         self.known: dict[str, float] = {}
         self.draw: Callable[[int], Images]
-        measured_cfg = self._take_run(cfg, Path(app.run)) if app.run else self._take_file(cfg, Path(app.samples))
-        asked = app.verifiers if app.verifiers is not None else measured_cfg.application.get("verifiers") or []
+        measured_cfg = (
+            self._take_run(cfg, Path(app.run))
+            if app.run
+            else self._take_file(cfg, Path(app.samples))
+        )
+        asked = (
+            app.verifiers
+            if app.verifiers is not None
+            else measured_cfg.application.get("verifiers") or []
+        )
         self.report = Report(measured_cfg, self.classifier, load_verifiers(asked), self.samples)
         if app.samples is not None:
             self.report.check(self.draw(self.report.samples))
@@ -47,8 +57,12 @@ class MeasureApplication:
         """The config of a finished run, with what it left."""
         run = open_finished(directory, "measure.samples", cfg)
         summary = run.summary
-        if cfg.application.verifiers is not None:  # then what other networks said is not what these say
-            summary = {name: value for name, value in summary.items() if not name.startswith("transfer/")}
+        if (
+            cfg.application.verifiers is not None
+        ):  # then what other networks said is not what these say
+            summary = {
+                name: value for name, value in summary.items() if not name.startswith("transfer/")
+            }
         self.known = summary | last_losses(directory)
         self.classifier, self.samples, self.draw = run.classifier, run.samples, run.draw
         run.cfg.measure = cfg.measure

@@ -35,7 +35,13 @@ from netinv_lightning.privacy.comparison import (
     recognised,
 )  # fmt: skip
 from netinv_lightning.privacy.figures import best_pairs_figure
-from netinv_lightning.privacy.real_images import RealImages, check_comparable, check_enough, real_images, with_training_split
+from netinv_lightning.privacy.real_images import (
+    RealImages,
+    check_comparable,
+    check_enough,
+    real_images,
+    with_training_split,
+)
 from netinv_lightning.privacy.verdict import Attacked, Conclusion, conclude
 from netinv_lightning.runs.run_directory import RunDir, write_atomically
 from netinv_lightning.runs.tables import show, write_csv, write_table
@@ -57,11 +63,18 @@ class ReconstructApplication(InvertApplication):
         check_enough(self.cfg, self.module.classifier.spec.num_classes)
 
     def afterwards(
-        self, run_dir: RunDir, loggers: list[Logger], draw: Callable[[int], Images], step: int, known: Mapping[str, float]
+        self,
+        run_dir: RunDir,
+        loggers: list[Logger],
+        draw: Callable[[int], Images],
+        step: int,
+        known: Mapping[str, float],
     ) -> dict[str, float]:
         metrics = super().afterwards(run_dir, loggers, draw, step, known)
         try:
-            metrics |= self._compare(run_dir, loggers, draw(self._count()), step, known.get(names.TRANSFER_ACCURACY))
+            metrics |= self._compare(
+                run_dir, loggers, draw(self._count()), step, known.get(names.TRANSFER_ACCURACY)
+            )
         except InputError as error:  # the images are there, and kept
             log.warning("not compared with training images: %s", one_line(error))
             print(json.loads((run_dir.path / "verdict.json").read_text())["line"])
@@ -72,27 +85,47 @@ class ReconstructApplication(InvertApplication):
         asked: int = self.cfg.application.reconstructions
         return min(asked, self.cfg.method.candidates) if self.cfg.method.name == "kkt" else asked
 
-    def _compare(self, run_dir: RunDir, loggers: list[Logger], images: Images, step: int, transfer: float | None) -> dict[str, float]:
+    def _compare(
+        self,
+        run_dir: RunDir,
+        loggers: list[Logger],
+        images: Images,
+        step: int,
+        transfer: float | None,
+    ) -> dict[str, float]:
         """Writes tables and figure of the comparison and says what it shows; gives its metrics."""
         cfg, spec = self.cfg, self.module.classifier.spec
         data, missing = open_real(cfg, self.module.classifier)
         if data is None:
             raise InputError(missing)
         check_comparable(cfg, data)
-        real = real_images(data, cfg.seed, cfg.application.members, "trained_before" in told_split(cfg))
+        real = real_images(
+            data, cfg.seed, cfg.application.members, "trained_before" in told_split(cfg)
+        )
         rows = {}
         for name, of_control in {RECONSTRUCTIONS: None, **CONTROLS}.items():
             tell(f"comparing with training and held-out images: {name}")
-            rows[name] = compare(of_control(len(images.labels_n), real, cfg.seed) if of_control else images, real, cfg.seed)
+            rows[name] = compare(
+                of_control(len(images.labels_n), real, cfg.seed) if of_control else images,
+                real,
+                cfg.seed,
+            )
         compared = rows[RECONSTRUCTIONS]
         title = f"{cfg.name}: members against held-out images"
-        table, of_classes = comparison_table(title, rows, real), class_table(f"{title}, by class", compared, spec.class_names)
+        table, of_classes = (
+            comparison_table(title, rows, real),
+            class_table(f"{title}, by class", compared, spec.class_names),
+        )
         write_table(table, run_dir.path, "reconstruction", full=full_table(rows))
         write_csv(of_classes, run_dir.path / "reconstruction_classes.csv")
         show(table)
         conclusion, verdict = self._conclusion(rows, real, transfer), run_dir.path / "verdict.json"
         # It answers what was asked; of the inversion's own verdict the diagnosis stays.
-        write_atomically(verdict, json.dumps({**json.loads(verdict.read_text()), **conclusion.as_dict()}, indent=2) + "\n")
+        write_atomically(
+            verdict,
+            json.dumps({**json.loads(verdict.read_text()), **conclusion.as_dict()}, indent=2)
+            + "\n",
+        )
         print(conclusion.line)
         pairs = best_pairs(images, real)
         figure = best_pairs_figure(
@@ -102,7 +135,13 @@ class ReconstructApplication(InvertApplication):
             run_dir.figures / "best_pairs.png",
             f"{cfg.name}: the reconstructions nearest to training images",
         )
-        log_image(loggers, names.figure("best_pairs"), figure, step, "reconstruction, nearest training image, nearest held-out image")
+        log_image(
+            loggers,
+            names.figure("best_pairs"),
+            figure,
+            step,
+            "reconstruction, nearest training image, nearest held-out image",
+        )
         metrics = compared.metrics(spec.class_names) | mifid(
             images, real, dict(zip(cfg.application.verifiers, self.verifiers, strict=True))
         )
@@ -112,13 +151,21 @@ class ReconstructApplication(InvertApplication):
             logger.log_metrics(metrics, step=step)
         return metrics
 
-    def _conclusion(self, rows: Mapping[str, Compared], real: RealImages, transfer: float | None) -> Conclusion:
+    def _conclusion(
+        self, rows: Mapping[str, Compared], real: RealImages, transfer: float | None
+    ) -> Conclusion:
         """What an audit of this attack alone would conclude."""
         ncc = rows[RECONSTRUCTIONS].ncc
         attacks = {self.cfg.name: Attacked(ncc.auc, ncc.auc_interval[0], ncc.p_value, transfer)}
         beside, leak = rows["other real images"].ncc.auc_interval[1], rows["planted leak"].ncc
         ceiling = recognised(self.verifiers, real.others)
-        return conclude(attacks, beside, (leak.auc, leak.p_value), self.module.classifier.spec.num_classes, ceiling)
+        return conclude(
+            attacks,
+            beside,
+            (leak.auc, leak.p_value),
+            self.module.classifier.spec.num_classes,
+            ceiling,
+        )
 
     def _taught(self, images: Images, data: ImageDataModule) -> dict[str, float]:
         """What a new network learns from the reconstructions alone; nothing without test images, or with fewer images than classes."""

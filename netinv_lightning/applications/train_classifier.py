@@ -50,7 +50,15 @@ class TrainClassifierApplication:
             path = Path(app.save_as) if app.save_as else run_dir.path / "classifier.safetensors"
             run_dir.record(saves=str(path))
             save_classifier(path, training.network, training.card(path.stem, metrics))
-            log_artifact(loggers, "classifier", f"{self.cfg.name}-seed{self.cfg.seed}", path, path.with_suffix(".json"))
+            log_artifact(
+                loggers,
+                "classifier",
+                f"{self.cfg.name}-seed{self.cfg.seed}",
+                path,
+                path.with_suffix(".json"),
+            )
         test = metrics.get(names.CLASSIFIER_TEST_ACCURACY, float("nan"))
-        print(f"classifier: {path}  accuracy {metrics[names.CLASSIFIER_TRAIN_ACCURACY]:.4f} on training images, {test:.4f} on test images")
+        print(
+            f"classifier: {path}  accuracy {metrics[names.CLASSIFIER_TRAIN_ACCURACY]:.4f} on training images, {test:.4f} on test images"
+        )
         return metrics

@@ -16,7 +16,13 @@ from netinv_lightning.data.specs import DataSpec
 from netinv_lightning.errors import InputError, nearest, one_line
 
 OWN_NETWORKS = "netinv_lightning.classifiers.networks."
-SHAPE = {"num_classes": "num_classes", "channels": "channels", "image_size": "image_size", "in_chans": "channels", "img_size": "image_size"}
+SHAPE = {
+    "num_classes": "num_classes",
+    "channels": "channels",
+    "image_size": "image_size",
+    "in_chans": "channels",
+    "img_size": "image_size",
+}
 """Arguments of networks, by the fact of the data that fills them in."""
 SPEC_KEYS = ("num_classes", "channels", "image_size", "mean", "std")
 """Keys of `classifier` that say more of the data than the card or the data set."""
@@ -32,7 +38,9 @@ def build_network(network: Mapping[Any, Any], spec: DataSpec) -> nn.Module:
     """
     keywords = dict(network)
     for key, fact in SHAPE.items():
-        own = key in ("num_classes", "channels", "image_size") and str(network.get("_target_", "")).startswith(OWN_NETWORKS)
+        own = key in ("num_classes", "channels", "image_size") and str(
+            network.get("_target_", "")
+        ).startswith(OWN_NETWORKS)
         if own or (key in keywords and keywords[key] is None):
             keywords[key] = keywords.get(key) or getattr(spec, fact)
     try:
@@ -53,7 +61,11 @@ def _without(target: str) -> str:
     with suppress(Exception):  # whatever the module's own code trips over
         module = module_of(target, "classifier.network._target_")
         if not hasattr(module, name):
-            networks = [known for known, value in vars(module).items() if isinstance(value, type) and issubclass(value, nn.Module)]
+            networks = [
+                known
+                for known, value in vars(module).items()
+                if isinstance(value, type) and issubclass(value, nn.Module)
+            ]
             return f"{module_name} has no {name}; {nearest(name, networks)}"
     return ""
 
@@ -70,7 +82,9 @@ def spec_with_keys(spec: DataSpec, cfg: DictConfig) -> DataSpec:
         InputError: if fewer than 2 classes are left.
     """
     given: dict[str, Any] = {
-        key: tuple(value) if key in ("mean", "std") else value for key in SPEC_KEYS if (value := cfg.classifier[key]) is not None
+        key: tuple(value) if key in ("mean", "std") else value
+        for key in SPEC_KEYS
+        if (value := cfg.classifier[key]) is not None
     }
     spec = replace(spec, **given)
     if spec.num_classes < 2:

@@ -28,7 +28,10 @@ SPLIT_KEYS = ("val_fraction", "subset_size", "split_seed", "classes")
 def card_spec(card: dict[str, Any]) -> DataSpec:
     """The data that a card tells of."""
     try:
-        known: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in card["data"].items()}
+        known: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value
+            for key, value in card["data"].items()
+        }
         return DataSpec(**known)
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(
@@ -40,7 +43,9 @@ def card_network(card: dict[str, Any], where: str) -> dict[str, Any]:
     """The network that a card tells of, never any other code."""
     network = card.get("network")
     if not isinstance(network, dict) or "_target_" not in network:
-        raise InputError(f"{where}: its card tells no network; name it: +classifier.network={{_target_: package.module.Class, ...}}")
+        raise InputError(
+            f"{where}: its card tells no network; name it: +classifier.network={{_target_: package.module.Class, ...}}"
+        )
     check_network(network, f"{where}: its card", trusted=trusted_names())
     return network
 
@@ -50,7 +55,11 @@ def resolve_spec(cfg: DictConfig, card: dict[str, Any] | None) -> DataSpec:
     if card is not None:
         spec = card_spec(card)
     elif cfg.data.name in SPECS:
-        spec = SPECS[cfg.data.name] if cfg.data.classes is None else spec_of_classes(SPECS[cfg.data.name], cfg.data.classes)
+        spec = (
+            SPECS[cfg.data.name]
+            if cfg.data.classes is None
+            else spec_of_classes(SPECS[cfg.data.name], cfg.data.classes)
+        )
     else:
         keys = ("num_classes", "channels", "image_size")
         if missing := [f"classifier.{key}" for key in keys if cfg.classifier[key] is None]:
@@ -59,7 +68,13 @@ def resolve_spec(cfg: DictConfig, card: dict[str, Any] | None) -> DataSpec:
             )
         channels = cfg.classifier.channels
         spec = DataSpec(
-            cfg.data.name, cfg.classifier.num_classes, channels, cfg.classifier.image_size, (0.0,) * channels, (1.0,) * channels, ()
+            cfg.data.name,
+            cfg.classifier.num_classes,
+            channels,
+            cfg.classifier.image_size,
+            (0.0,) * channels,
+            (1.0,) * channels,
+            (),
         )
     return spec_with_keys(spec, cfg)
 
@@ -73,7 +88,11 @@ def described_network(cfg: DictConfig) -> dict[str, Any]:
     if cfg.classifier.network:
         network: Any = OmegaConf.to_container(cfg.classifier.network, resolve=True)
         return {str(key): value for key, value in network.items()}
-    path = zoo_path(cfg.classifier.zoo) if cfg.classifier.zoo is not None else Path(cfg.classifier.path)
+    path = (
+        zoo_path(cfg.classifier.zoo)
+        if cfg.classifier.zoo is not None
+        else Path(cfg.classifier.path)
+    )
     return card_network(read_card(path) or {}, f"classifier.path={path}")
 
 
@@ -91,7 +110,9 @@ def told_split(cfg: DictConfig) -> dict[str, Any]:
     (`application=finetune`).
     """
     recipe: Any = told_card(cfg).get("recipe", {})
-    check_literal(recipe, "classifier.path: its card", "recipe")  # what it holds becomes part of a config
+    check_literal(
+        recipe, "classifier.path: its card", "recipe"
+    )  # what it holds becomes part of a config
     return {key: recipe[key] for key in (*SPLIT_KEYS, "trained_before") if key in recipe}
 
 
@@ -104,7 +125,11 @@ def load_classifier(cfg: DictConfig) -> FrozenClassifier:
     Raises:
         InputError: if weights, network, shapes or feature layers do not fit together.
     """
-    network: Any = OmegaConf.to_container(cfg.classifier.network, resolve=True) if cfg.classifier.network else None
+    network: Any = (
+        OmegaConf.to_container(cfg.classifier.network, resolve=True)
+        if cfg.classifier.network
+        else None
+    )
     if cfg.classifier.zoo is not None and cfg.classifier.path is not None:
         raise InputError(
             f"classifier.path={cfg.classifier.path}: classifier.zoo={cfg.classifier.zoo} names other weights already; "
@@ -122,7 +147,9 @@ def load_classifier(cfg: DictConfig) -> FrozenClassifier:
         path = Path(cfg.classifier.path)
     elif network and _has_weights(network):
         spec = resolve_spec(cfg, None)
-        return _announced(FrozenClassifier(build_network(network, spec), spec, **reading_keys(cfg)), cfg, None)
+        return _announced(
+            FrozenClassifier(build_network(network, spec), spec, **reading_keys(cfg)), cfg, None
+        )
     else:
         raise InputError(
             "classifier.path: no trained weights are named. Take one of the zoo (classifier=zoo), give a checkpoint "
@@ -138,27 +165,48 @@ def load_classifier(cfg: DictConfig) -> FrozenClassifier:
             f"{where}: has no card beside it ({path.with_suffix('.json').name}), so say which network it belongs to: "
             "+classifier.network={_target_: package.module.Class, ...}, or classifier=cnn classifier.path=..."
         )
-    return _announced(_loaded(path, network, spec, **_with_card(reading_keys(cfg), card or {})), cfg, card)
+    return _announced(
+        _loaded(path, network, spec, **_with_card(reading_keys(cfg), card or {})), cfg, card
+    )
 
 
 def _with_card(keys: dict[str, Any], card: dict[str, Any]) -> dict[str, Any]:
     """The keys, where they have their defaults with what a card says of the network's output."""
     defaults = {"output": None, "output_kind": AUTO}
-    return keys | {key: card[key] for key, value in defaults.items() if key in card and keys.get(key, value) == value}
+    return keys | {
+        key: card[key]
+        for key, value in defaults.items()
+        if key in card and keys.get(key, value) == value
+    }
 
 
 def _has_weights(network: Mapping[str, Any]) -> bool:
     """Whether the network comes with its weights: torchvision's or timm's own, or a TorchScript program that the user trusts."""
-    return bool(network.get("weights") or network.get("pretrained")) or network.get("_target_") == "torch.jit.load"
+    return (
+        bool(network.get("weights") or network.get("pretrained"))
+        or network.get("_target_") == "torch.jit.load"
+    )
 
 
-def _announced(classifier: FrozenClassifier, cfg: DictConfig, card: dict[str, Any] | None) -> FrozenClassifier:
+def _announced(
+    classifier: FrozenClassifier, cfg: DictConfig, card: dict[str, Any] | None
+) -> FrozenClassifier:
     """The classifier, after what is assumed about its output and its normalisation is printed."""
-    source = "the model card" if card is not None else f"data={cfg.data.name}" if cfg.data.name in SPECS else ""
+    source = (
+        "the model card"
+        if card is not None
+        else f"data={cfg.data.name}"
+        if cfg.data.name in SPECS
+        else ""
+    )
     if cfg.classifier.train and not source:
         source = "the training images"
     given = [f"classifier.{key}" for key in ("mean", "std") if cfg.classifier[key] is not None]
-    return announce(classifier, " and ".join(given + [source] * (len(given) < 2 and bool(source))), given=len(given) == 2)
+    return announce(
+        classifier,
+        " and ".join(given + [source] * (len(given) < 2 and bool(source))),
+        given=len(given) == 2,
+    )
 
 
 def announce(classifier: FrozenClassifier, source: str, given: bool) -> FrozenClassifier:
@@ -191,7 +239,10 @@ def load_verifiers(asked: Iterable[str]) -> dict[str, FrozenClassifier]:
     Raises:
         InputError: as `load_zoo`.
     """
-    return {name: load_carded(zoo_path(name, "application.verifiers"), f"application.verifiers={name}") for name in asked}
+    return {
+        name: load_carded(zoo_path(name, "application.verifiers"), f"application.verifiers={name}")
+        for name in asked
+    }
 
 
 def load_carded(path: Path, where: str) -> FrozenClassifier:
@@ -202,7 +253,9 @@ def load_carded(path: Path, where: str) -> FrozenClassifier:
     """
     card = read_card(path)
     if card is None:
-        raise InputError(f"{where}: its card is missing ({path.with_suffix('.json').name}); get it again")
+        raise InputError(
+            f"{where}: its card is missing ({path.with_suffix('.json').name}); get it again"
+        )
     return _loaded(path, card_network(card, where), card_spec(card), **_with_card({}, card))
 
 

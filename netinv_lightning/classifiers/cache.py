@@ -33,7 +33,13 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from netinv_lightning import metric_names as names
 from netinv_lightning.classifiers.architecture import SPEC_KEYS
-from netinv_lightning.classifiers.checkpoints import fill, load_weights, read_card, save_classifier, sha256
+from netinv_lightning.classifiers.checkpoints import (
+    fill,
+    load_weights,
+    read_card,
+    save_classifier,
+    sha256,
+)
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.classifiers.training import ClassifierTraining, DivergedError, recipe_seed
 from netinv_lightning.config.allowed_targets import locate
@@ -54,7 +60,9 @@ NOT_OF_THE_WEIGHTS = {
 """Keys of `trainer` that change no weight; every other one is hashed."""
 
 
-def train_once(cfg: DictConfig, classifier: FrozenClassifier, run_dir: Path | None = None) -> dict[str, float]:
+def train_once(
+    cfg: DictConfig, classifier: FrozenClassifier, run_dir: Path | None = None
+) -> dict[str, float]:
     """Fills in the weights that `classifier.train=true` asks for: kept ones, or else it trains them and keeps them.
 
     The global randomness is left as it was, so what follows does not depend on which of the two it was.
@@ -83,7 +91,10 @@ def train_once(cfg: DictConfig, classifier: FrozenClassifier, run_dir: Path | No
         for file in (path, path.with_suffix(".json")):
             shutil.copyfile(file, run_dir / file.name)
     accuracy = float(card["test_accuracy"])
-    print(f"classifier: {path}  test accuracy {accuracy:.4f}  ({'trained' if metrics else 'kept'})", flush=True)
+    print(
+        f"classifier: {path}  test accuracy {accuracy:.4f}  ({'trained' if metrics else 'kept'})",
+        flush=True,
+    )
     if math.isfinite(accuracy):  # else there are no test images
         metrics[names.CLASSIFIER_TEST_ACCURACY] = accuracy
     return metrics
@@ -117,7 +128,11 @@ def kept_path(cfg: DictConfig) -> Path:
     """Where the classifier that `cfg` determines is kept, whether it is there or not."""
     facts = determined_by(cfg)
     network, data = facts["network"], facts["data"]
-    label = network.get("model_name") or network.get("name") or str(network["_target_"]).rpartition(".")[2]
+    label = (
+        network.get("model_name")
+        or network.get("name")
+        or str(network["_target_"]).rpartition(".")[2]
+    )
     name = Path(cfg.data.path).stem if facts["images"] else data["name"]
     folder = re.sub(r"[^\w.-]+", "-", f"{name}_{str(label).lower()}_{_hash(facts)[:12]}")
     return Path(cfg.classifier.kept_in) / folder / "classifier.safetensors"
@@ -141,20 +156,30 @@ def determined_by(cfg: DictConfig) -> dict[str, Any]:
     plain = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(plain, dict)
     network, data = plain["classifier"]["network"], plain["data"]
-    own = [key for key in ("path", "test_path") if data["name"] in OWN_IMAGES and data[key] is not None]
+    own = [
+        key for key in ("path", "test_path") if data["name"] in OWN_IMAGES and data[key] is not None
+    ]
     # A Trainer knows which device and which precision `auto` comes to here.
-    trainer = make_trainer(_on_one_device(cfg), callbacks=[], loggers=[], plugins=[LightningEnvironment()])
+    trainer = make_trainer(
+        _on_one_device(cfg), callbacks=[], loggers=[], plugins=[LightningEnvironment()]
+    )
     return {
         "network": network,
         "spec": {key: plain["classifier"][key] for key in (*SPEC_KEYS, "output", "output_kind")},
-        "data": {key: value for key, value in data.items() if key not in ("root", "path", "test_path")},
+        "data": {
+            key: value for key, value in data.items() if key not in ("root", "path", "test_path")
+        },
         "images": {key: _content(Path(data[key])) for key in own},
         "recipe": {**plain["recipe"], "seed": recipe_seed(cfg)},
-        "trainer": {key: value for key, value in plain["trainer"].items() if key not in NOT_OF_THE_WEIGHTS},
+        "trainer": {
+            key: value for key, value in plain["trainer"].items() if key not in NOT_OF_THE_WEIGHTS
+        },
         "precision": trainer.precision,
         "device": trainer.strategy.root_device.type,
         "versions": _versions(str(network["_target_"])),
-        "code": _files_hash(PACKAGE, (file for pattern in OWN_CODE for file in PACKAGE.glob(pattern))),
+        "code": _files_hash(
+            PACKAGE, (file for pattern in OWN_CODE for file in PACKAGE.glob(pattern))
+        ),
         "network_code": _source_hash(str(network["_target_"])),
     }
 
@@ -166,13 +191,19 @@ def _train(cfg: DictConfig, path: Path) -> float:
     facts = determined_by(cfg)
     with _randomness_untouched():
         training = ClassifierTraining(_on_one_device(cfg))
-        checkpoint = path.with_name("training.ckpt")  # of a training that was killed, which continues here, whoever needs it
+        checkpoint = path.with_name(
+            "training.ckpt"
+        )  # of a training that was killed, which continues here, whoever needs it
         try:
             metrics = training.run([], checkpoint, resuming=True, plugins=[LightningEnvironment()])
         except DivergedError:
             checkpoint.unlink(missing_ok=True)
             raise
-    save_classifier(path, training.network, {**training.card(path.stem, metrics), "hash": _hash(facts), "determined_by": facts})
+    save_classifier(
+        path,
+        training.network,
+        {**training.card(path.stem, metrics), "hash": _hash(facts), "determined_by": facts},
+    )
     checkpoint.unlink()
     return metrics[names.TRAINING_SECONDS]
 
@@ -185,7 +216,11 @@ def _alone(path: Path) -> Iterator[None]:
     try:
         lock.acquire(blocking=False)
     except Timeout:
-        print(f"classifier: another process trains {path}; waiting for it", file=sys.stderr, flush=True)
+        print(
+            f"classifier: another process trains {path}; waiting for it",
+            file=sys.stderr,
+            flush=True,
+        )
         lock.acquire()
     try:
         yield
@@ -209,8 +244,18 @@ def _on_one_device(cfg: DictConfig) -> DictConfig:
     cfg = copy.deepcopy(cfg)
     devices = cfg.trainer.get("devices", 1)
     with open_dict(cfg.trainer):
-        cfg.trainer.devices = list(devices)[:1] if OmegaConf.is_list(devices) else devices if devices == "one_per_job" else 1
-        cfg.trainer.num_nodes, cfg.trainer.strategy, cfg.trainer.enable_checkpointing = 1, "auto", True
+        cfg.trainer.devices = (
+            list(devices)[:1]
+            if OmegaConf.is_list(devices)
+            else devices
+            if devices == "one_per_job"
+            else 1
+        )
+        cfg.trainer.num_nodes, cfg.trainer.strategy, cfg.trainer.enable_checkpointing = (
+            1,
+            "auto",
+            True,
+        )
     return cfg
 
 

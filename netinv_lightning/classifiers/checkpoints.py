@@ -45,9 +45,17 @@ def save_classifier(path: Path, network: nn.Module, card: dict[str, Any]) -> Non
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".partial")
-    save_file({key: tensor.detach().cpu().contiguous() for key, tensor in _apart(network.state_dict()).items()}, temporary)
+    save_file(
+        {
+            key: tensor.detach().cpu().contiguous()
+            for key, tensor in _apart(network.state_dict()).items()
+        },
+        temporary,
+    )
     os.replace(temporary, path)
-    write_atomically(path.with_suffix(".json"), json.dumps({**card, "sha256": sha256(path)}, indent=2) + "\n")
+    write_atomically(
+        path.with_suffix(".json"), json.dumps({**card, "sha256": sha256(path)}, indent=2) + "\n"
+    )
 
 
 def _apart(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -74,7 +82,11 @@ def read_card(path: Path) -> dict[str, Any] | None:
     try:
         card: dict[str, Any] = read_json(card_path)
         expected = str(card["sha256"])
-    except (ValueError, KeyError, TypeError) as error:  # also JSONDecodeError and UnicodeDecodeError
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+    ) as error:  # also JSONDecodeError and UnicodeDecodeError
         raise InputError(
             f"classifier.path={path}: its card {card_path.name} is damaged ({one_line(error)}); remove or replace it"
         ) from error
@@ -118,7 +130,9 @@ def _read(path: Path) -> dict[str, dict[str, Tensor]]:
         try:
             return {"": load_file(path)}
         except (SafetensorError, OSError, ValueError) as error:
-            raise InputError(f"{where}: is not a whole safetensors file ({one_line(error)}); get it again") from error
+            raise InputError(
+                f"{where}: is not a whole safetensors file ({one_line(error)}); get it again"
+            ) from error
     if _is_torchscript(path):
         raise InputError(
             f"{where}: is a TorchScript archive, which is a program, and programs from files are not run. Save its state_dict() and name "
@@ -126,7 +140,9 @@ def _read(path: Path) -> dict[str, dict[str, Tensor]]:
             "'classifier.feature_layers=[]'"
         )
     try:
-        with warnings.catch_warnings(action="ignore"):  # of pickle protocols: the line below is all that is said
+        with warnings.catch_warnings(
+            action="ignore"
+        ):  # of pickle protocols: the line below is all that is said
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         reason = one_line(error).split("WeightsUnpickler error:")[-1].strip()
@@ -135,16 +151,22 @@ def _read(path: Path) -> dict[str, dict[str, Tensor]]:
             "save its state_dict() with safetensors.torch.save_file"
         ) from error
     except Exception as error:  # torch answers damaged bytes with whatever it trips over
-        raise InputError(f"{where}: is not a whole checkpoint ({one_line(error)[:160]}); get it again") from error
+        raise InputError(
+            f"{where}: is not a whole checkpoint ({one_line(error)[:160]}); get it again"
+        ) from error
     if not (found := state_dicts(content)):
-        raise InputError(f"{where}: holds no state dict (names to tensors); save the network's state_dict()")
+        raise InputError(
+            f"{where}: holds no state dict (names to tensors); save the network's state_dict()"
+        )
     return found
 
 
 def _is_torchscript(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
-            return any("/code/" in name or name.endswith("/constants.pkl") for name in archive.namelist())
+            return any(
+                "/code/" in name or name.endswith("/constants.pkl") for name in archive.namelist()
+            )
     except (zipfile.BadZipFile, OSError):
         return False
 
@@ -158,7 +180,9 @@ def fill(network: nn.Module, weights: dict[str, Tensor], where: str) -> None:
         InputError: if names or shapes differ; the line counts and names what differs.
     """
     if parts := differences(network, weights):
-        hint = "; the file is one of several shards, merge them into one" if "-of-0" in where else ""
+        hint = (
+            "; the file is one of several shards, merge them into one" if "-of-0" in where else ""
+        )
         raise InputError(
             f"{where}: these weights belong to another architecture than {type(network).__name__}: {'; '.join(parts)}; "
             f"set classifier.network and classifier.num_classes to what they were trained with{hint}"

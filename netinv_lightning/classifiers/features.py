@@ -43,7 +43,9 @@ class Seen:
 
 
 @torch.no_grad()
-def look(classifier: FrozenClassifier, images_nCHW: Tensor, layers: Sequence[str] | None = ()) -> Seen:
+def look(
+    classifier: FrozenClassifier, images_nCHW: Tensor, layers: Sequence[str] | None = ()
+) -> Seen:
     """Passes images through the classifier once.
 
     Args:
@@ -81,12 +83,18 @@ def check(classifier: FrozenClassifier, images_nCHW: Tensor) -> None:
         InputError: saying what is wrong with them.
     """
     if not isinstance(images_nCHW, Tensor):
-        raise InputError(f"images: are a {type(images_nCHW).__name__}; must be a tensor, as torch.from_numpy(images) makes of an array")
+        raise InputError(
+            f"images: are a {type(images_nCHW).__name__}; must be a tensor, as torch.from_numpy(images) makes of an array"
+        )
     if images_nCHW.dtype == torch.uint8:
         raise InputError("images: are uint8; must be in [0, 1]: images.float() / 255")
     spec = classifier.spec
     shape = (spec.channels, spec.image_size, spec.image_size)
-    if images_nCHW.shape[1:] != shape or not images_nCHW.is_floating_point() or not len(images_nCHW):
+    if (
+        images_nCHW.shape[1:] != shape
+        or not images_nCHW.is_floating_point()
+        or not len(images_nCHW)
+    ):
         raise InputError(
             f"images: {list(images_nCHW.shape)} of {images_nCHW.dtype}; must be one or more floating-point images of the classifier's "
             f"shape, [n, {', '.join(map(str, shape))}], a single one as image[None]"
@@ -96,7 +104,9 @@ def check(classifier: FrozenClassifier, images_nCHW: Tensor) -> None:
 
 
 @contextmanager
-def _recorded(classifier: FrozenClassifier, layers: Sequence[str] | None) -> Iterator[dict[str, Tensor]]:
+def _recorded(
+    classifier: FrozenClassifier, layers: Sequence[str] | None
+) -> Iterator[dict[str, Tensor]]:
     """While open, each pass leaves the named layers' outputs here, and under the name "" the features."""
     recorded: dict[str, Tensor] = {}
 
@@ -129,4 +139,6 @@ def _pooled(output: Tensor) -> Tensor:
     """Of maps [B, C, h, w] the mean of each channel, of tokens [B, T, F] the mean token, [B, F]."""
     if output.dim() == 4:
         return output.mean(dim=(2, 3))
-    return output.mean(dim=1) if output.dim() == 3 else output.flatten(1).clone()  # the next layer may work in place
+    return (
+        output.mean(dim=1) if output.dim() == 3 else output.flatten(1).clone()
+    )  # the next layer may work in place

@@ -53,7 +53,9 @@ class _Count(torch.autograd.Function):
         return gradient_BCHW, None
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, None], x: Tensor, passes: Passes) -> tuple[Tensor, int]:
+    def vmap(
+        info: Any, in_dims: tuple[int | None, None], x: Tensor, passes: Passes
+    ) -> tuple[Tensor, int]:
         assert in_dims[0] is not None
         rows = x.movedim(in_dims[0], 0)
         return passes.count(rows.flatten(0, 1)).view_as(rows), 0

@@ -16,7 +16,13 @@ from torch.utils.hooks import RemovableHandle
 from netinv_lightning.classifiers.forward_count import Passes
 from netinv_lightning.classifiers.outputs import AUTO, Output, explain_failure, find_output
 from netinv_lightning.classifiers.penultimate import head_features, head_layer, is_convolution
-from netinv_lightning.classifiers.probing import PROBED, check_normalisation, random_images, takes_channels_last, unwrapped
+from netinv_lightning.classifiers.probing import (
+    PROBED,
+    check_normalisation,
+    random_images,
+    takes_channels_last,
+    unwrapped,
+)
 from netinv_lightning.data.specs import DataSpec
 from netinv_lightning.errors import InputError, nearest, one_line
 from netinv_lightning.training.float32 import widened
@@ -46,9 +52,16 @@ class Classifier(nn.Module):
         self.contiguous: bool = like is not None and like.contiguous
         self.normalisation_source: str = "" if like is None else like.normalisation_source
         # Not in the state dict: a checkpoint holds the network's own weights, the card holds mean and std.
-        dtype = next((weight.dtype for weight in network.parameters() if weight.is_floating_point()), torch.float32)
-        self.register_buffer("mean_C11", torch.tensor(spec.mean, dtype=dtype).view(-1, 1, 1), persistent=False)
-        self.register_buffer("std_C11", torch.tensor(spec.std, dtype=dtype).view(-1, 1, 1), persistent=False)
+        dtype = next(
+            (weight.dtype for weight in network.parameters() if weight.is_floating_point()),
+            torch.float32,
+        )
+        self.register_buffer(
+            "mean_C11", torch.tensor(spec.mean, dtype=dtype).view(-1, 1, 1), persistent=False
+        )
+        self.register_buffer(
+            "std_C11", torch.tensor(spec.std, dtype=dtype).view(-1, 1, 1), persistent=False
+        )
 
     @property
     def name(self) -> str:
@@ -64,7 +77,9 @@ class Classifier(nn.Module):
         """One line: mean and standard deviation in use and where they come from."""
         if not self.normalises:
             return "classifier: images are not normalised; if they were in training, set classifier.mean and classifier.std"
-        mean, std = ([round(value, 4) for value in values] for values in (self.spec.mean, self.spec.std))
+        mean, std = (
+            [round(value, 4) for value in values] for values in (self.spec.mean, self.spec.std)
+        )
         return f"classifier: images are normalised with mean {mean} and std {std} from {self.normalisation_source}"
 
     def record(self) -> dict[str, Any]:
@@ -100,7 +115,9 @@ class Classifier(nn.Module):
         super()._apply(fn, recurse)
         if self.contiguous:
             for tensor in (*self.network.parameters(), *self.network.buffers()):
-                tensor.data = tensor.data.flatten().view(tensor.shape)  # contiguous() leaves the strides of a single channel
+                tensor.data = tensor.data.flatten().view(
+                    tensor.shape
+                )  # contiguous() leaves the strides of a single channel
         return self
 
 
@@ -137,7 +154,9 @@ class FrozenClassifier(Classifier):
         self.real_accuracy: float | None = None  # on real test images, where a run reads some
         self.feature_layers = tuple(feature_layers)
         self.passes = Passes()
-        self.feature_shapes: dict[str, torch.Size] = {}  # without the batch, before they are flattened
+        self.feature_shapes: dict[
+            str, torch.Size
+        ] = {}  # without the batch, before they are flattened
         self._head_shape = torch.Size()  # positions of the input of a convolution that is the head
         self._taps: dict[str, Tensor] | None = None  # hooks record only while `trace` runs
         self._normed: dict[str, Tensor] = {}
@@ -147,7 +166,9 @@ class FrozenClassifier(Classifier):
         self.requires_grad_(False)
         self._handles = [self._tap(name) for name in self.feature_layers]
         self.batch_norms = {
-            name: module for name, module in network.named_modules() if isinstance(module, BATCH_NORMS) and module.track_running_stats
+            name: module
+            for name, module in network.named_modules()
+            if isinstance(module, BATCH_NORMS) and module.track_running_stats
         }
         for name, module in self.batch_norms.items():
             module.register_forward_pre_hook(partial(self._record_normed, name))
@@ -173,7 +194,11 @@ class FrozenClassifier(Classifier):
         try:
             logits_BN = self(x_BCHW)
             self.feature_shapes = {name: self._taps[name].shape[1:] for name in self.feature_layers}
-            return logits_BN, {name: widened(self._taps[name]).flatten(1) for name in self.feature_layers}, self._normed
+            return (
+                logits_BN,
+                {name: widened(self._taps[name]).flatten(1) for name in self.feature_layers},
+                self._normed,
+            )
         finally:
             self._taps, self._normed = None, {}  # the graph is not to outlive the step
 
@@ -185,14 +210,25 @@ class FrozenClassifier(Classifier):
         module = self._layer(layer)
         replacement = f_BD.to(self.mean_C11.dtype).unflatten(1, self.feature_shapes[layer])
         if layer == PENULTIMATE and is_convolution(module):
-            replacement = replacement[(..., *[None] * len(self._head_shape))].expand(-1, -1, *self._head_shape)
+            replacement = replacement[(..., *[None] * len(self._head_shape))].expand(
+                -1, -1, *self._head_shape
+            )
         replacement = replacement.clone()  # what follows may work in place
 
         def replace(*_: Any) -> Any:
             return (replacement,) if layer == PENULTIMATE else replacement
 
-        handle = module.register_forward_pre_hook(replace) if layer == PENULTIMATE else module.register_forward_hook(replace)
-        shape = (2, self.spec.channels, self.spec.image_size, self.spec.image_size)  # BatchNorm may need the statistics of a batch
+        handle = (
+            module.register_forward_pre_hook(replace)
+            if layer == PENULTIMATE
+            else module.register_forward_hook(replace)
+        )
+        shape = (
+            2,
+            self.spec.channels,
+            self.spec.image_size,
+            self.spec.image_size,
+        )  # BatchNorm may need the statistics of a batch
         try:
             black_2CHW = torch.zeros(shape, dtype=self.mean_C11.dtype, device=f_BD.device)
             return self.output.logits(self.network(black_2CHW), black_2CHW)
@@ -207,14 +243,22 @@ class FrozenClassifier(Classifier):
             InputError: naming the layer.
         """
         shape = (4, self.spec.channels, self.spec.image_size, self.spec.image_size)
-        x_BCHW = torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(self.mean_C11.device)
+        x_BCHW = torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(
+            self.mean_C11.device
+        )
         logits_BN, features = self.logits_and_features(x_BCHW)
         try:
-            same = torch.allclose(self.logits_from(features[layer], layer), logits_BN, rtol=1e-3, atol=1e-4)
+            same = torch.allclose(
+                self.logits_from(features[layer], layer), logits_BN, rtol=1e-3, atol=1e-4
+            )
         except Exception:  # shapes that do not fit, where a shortcut still carries the black images
             same = False
         if not same:
-            other = f"name a later one, such as {PENULTIMATE}" if layer != PENULTIMATE else "name another one"
+            other = (
+                f"name a later one, such as {PENULTIMATE}"
+                if layer != PENULTIMATE
+                else "name another one"
+            )
             raise InputError(
                 f"classifier.feature_layers={layer}: the logits do not come from this layer alone (a shortcut leads around it, or it is "
                 f"used more than once); {other}"
@@ -232,9 +276,17 @@ class FrozenClassifier(Classifier):
             with torch.enable_grad():
                 logits_BN = self(x_BCHW)
                 if logits_BN.requires_grad:
-                    weight_BN = torch.linspace(1, 2, logits_BN.numel(), device=logits_BN.device).view_as(logits_BN)
-                    (gradient_BCHW,) = torch.autograd.grad((logits_BN * weight_BN).sum(), x_BCHW, allow_unused=True)
-                    why = "" if gradient_BCHW is not None and bool(gradient_BCHW.any()) else "the gradient is zero"
+                    weight_BN = torch.linspace(
+                        1, 2, logits_BN.numel(), device=logits_BN.device
+                    ).view_as(logits_BN)
+                    (gradient_BCHW,) = torch.autograd.grad(
+                        (logits_BN * weight_BN).sum(), x_BCHW, allow_unused=True
+                    )
+                    why = (
+                        ""
+                        if gradient_BCHW is not None and bool(gradient_BCHW.any())
+                        else "the gradient is zero"
+                    )
                 else:
                     why = "its output does not depend on them differentiably"
         except Exception as error:
@@ -261,23 +313,38 @@ class FrozenClassifier(Classifier):
             )
         if name == PENULTIMATE:
             if (layer := head_layer(self.network)) is None:
-                layers = f"name a layer of it: {', '.join(modules)}" if modules else "it has no layers: set classifier.feature_layers=[]"
-                raise InputError(f"classifier.feature_layers={name}: {self.name} has no fully connected layer and no convolution; {layers}")
+                layers = (
+                    f"name a layer of it: {', '.join(modules)}"
+                    if modules
+                    else "it has no layers: set classifier.feature_layers=[]"
+                )
+                raise InputError(
+                    f"classifier.feature_layers={name}: {self.name} has no fully connected layer and no convolution; {layers}"
+                )
             return layer
         if name not in modules:
-            raise InputError(f"classifier.feature_layers={name}: the network has no such layer; {nearest(name, [PENULTIMATE, *modules])}")
+            raise InputError(
+                f"classifier.feature_layers={name}: the network has no such layer; {nearest(name, [PENULTIMATE, *modules])}"
+            )
         return modules[name]
 
     # Hooks are bound methods, not closures, so that a copied or pickled classifier records for itself.
     def _record_input(self, name: str, module: nn.Module, inputs: tuple[Any, ...]) -> None:
         if self._taps is not None:
-            self._taps[name], self._head_shape = head_features(module, inputs[0]), inputs[0].shape[2:]
+            self._taps[name], self._head_shape = (
+                head_features(module, inputs[0]),
+                inputs[0].shape[2:],
+            )
 
-    def _record_output(self, name: str, module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+    def _record_output(
+        self, name: str, module: nn.Module, inputs: tuple[Any, ...], output: Tensor
+    ) -> None:
         if self._taps is None:
             return
         if not isinstance(output, Tensor):
-            raise InputError(f"classifier.feature_layers={name}: its output is a {type(output).__name__}, not a tensor; name another layer")
+            raise InputError(
+                f"classifier.feature_layers={name}: its output is a {type(output).__name__}, not a tensor; name another layer"
+            )
         self._taps[name] = output.clone()  # the next layer may work in place
 
     def _record_normed(self, name: str, module: nn.Module, inputs: tuple[Any, ...]) -> None:
@@ -297,18 +364,24 @@ class FrozenClassifier(Classifier):
                 returned = self.network(x_BCHW.requires_grad_() * 1)
         except Exception as error:
             raise explain_failure(self.name, shape, error) from error
-        self.output = find_output(returned, self.name, PROBED, self.spec.num_classes, output, output_kind)
+        self.output = find_output(
+            returned, self.name, PROBED, self.spec.num_classes, output, output_kind
+        )
         self.contiguous = not takes_channels_last(self.network, x_BCHW.detach()[:2])
 
     @torch.no_grad()
     def _check_features(self) -> None:
         shape = (self.spec.channels, self.spec.image_size, self.spec.image_size)
         try:
-            logits_BN, features = self.logits_and_features(torch.zeros(2, *shape, device=self.mean_C11.device))
+            logits_BN, features = self.logits_and_features(
+                torch.zeros(2, *shape, device=self.mean_C11.device)
+            )
         except InputError:
             raise
         except KeyError as error:
-            raise InputError(f"classifier.feature_layers: layer {error} takes no part in the network's forward pass") from error
+            raise InputError(
+                f"classifier.feature_layers: layer {error} takes no part in the network's forward pass"
+            ) from error
         except Exception as error:
             raise explain_failure(self.name, shape, error) from error
         self.feature_dims = {name: f_BD.shape[1] for name, f_BD in features.items()}

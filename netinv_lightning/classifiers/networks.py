@@ -13,10 +13,17 @@ from torch import Tensor, nn
 
 
 def conv_block(
-    channels_in: int, channels_out: int, slope: float, stride: int = 1, batch_norm: bool = True, bias: bool = False
+    channels_in: int,
+    channels_out: int,
+    slope: float,
+    stride: int = 1,
+    batch_norm: bool = True,
+    bias: bool = False,
 ) -> nn.Sequential:
     convolution = nn.Conv2d(channels_in, channels_out, 3, stride, padding=1, bias=bias)
-    return nn.Sequential(convolution, *([nn.BatchNorm2d(channels_out)] if batch_norm else []), nn.LeakyReLU(slope))
+    return nn.Sequential(
+        convolution, *([nn.BatchNorm2d(channels_out)] if batch_norm else []), nn.LeakyReLU(slope)
+    )
 
 
 class CNN(nn.Module):
@@ -51,12 +58,22 @@ class CNN(nn.Module):
         if pool not in pools:
             raise ValueError(f"pool={pool}: choose max or avg")
         if image_size < 2 ** len(stages):
-            raise ValueError(f"stages={stages}: {len(stages)} poolings leave nothing of a {image_size} x {image_size} image")
+            raise ValueError(
+                f"stages={stages}: {len(stages)} poolings leave nothing of a {image_size} x {image_size} image"
+            )
         layers: list[nn.Module] = []
         width, side = channels, image_size
         for stage in stages:
             for width_out in stage:
-                layers.append(conv_block(width, width_out, slope, batch_norm=batch_norm, bias=not batch_norm and not layers))
+                layers.append(
+                    conv_block(
+                        width,
+                        width_out,
+                        slope,
+                        batch_norm=batch_norm,
+                        bias=not batch_norm and not layers,
+                    )
+                )
                 width = width_out
             layers.append(pools[pool](2))
             side //= 2
@@ -126,7 +143,10 @@ class ResidualBlock(nn.Module):
         )
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or channels_in != channels_out:
-            self.shortcut = nn.Sequential(nn.Conv2d(channels_in, channels_out, 1, stride, bias=False), nn.BatchNorm2d(channels_out))
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(channels_in, channels_out, 1, stride, bias=False),
+                nn.BatchNorm2d(channels_out),
+            )
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         return torch.relu(self.residual(x_BCHW) + self.shortcut(x_BCHW))
@@ -158,7 +178,9 @@ class ResNet(nn.Module):
         width = widths[0]
         for stage, width_out in enumerate(widths):
             for block in range(blocks):
-                layers.append(ResidualBlock(width, width_out, stride=2 if stage > 0 and block == 0 else 1))
+                layers.append(
+                    ResidualBlock(width, width_out, stride=2 if stage > 0 and block == 0 else 1)
+                )
                 width = width_out
         self.residual = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.head = nn.Linear(width, num_classes)
@@ -179,17 +201,27 @@ class Attention(nn.Module):
 
     def forward(self, t_BTD: Tensor) -> Tensor:
         B, T, D = t_BTD.shape
-        q_BATd, k_BATd, v_BATd = self.to_qkv(t_BTD).view(B, T, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
-        weights_BATT = (q_BATd @ k_BATd.transpose(-1, -2) * (D // self.heads) ** -0.5).softmax(dim=-1)
+        q_BATd, k_BATd, v_BATd = (
+            self.to_qkv(t_BTD).view(B, T, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
+        )
+        weights_BATT = (q_BATd @ k_BATd.transpose(-1, -2) * (D // self.heads) ** -0.5).softmax(
+            dim=-1
+        )
         return self.out((weights_BATT @ v_BATd).transpose(1, 2).reshape(B, T, D))
 
 
 class TransformerBlock(nn.Module):
     def __init__(self, dim: int, heads: int, expansion: int, dropout: float) -> None:
         super().__init__()
-        self.attention = nn.Sequential(nn.LayerNorm(dim), Attention(dim, heads), nn.Dropout(dropout))
+        self.attention = nn.Sequential(
+            nn.LayerNorm(dim), Attention(dim, heads), nn.Dropout(dropout)
+        )
         self.mlp = nn.Sequential(
-            nn.LayerNorm(dim), nn.Linear(dim, expansion * dim), nn.GELU(), nn.Linear(expansion * dim, dim), nn.Dropout(dropout)
+            nn.LayerNorm(dim),
+            nn.Linear(dim, expansion * dim),
+            nn.GELU(),
+            nn.Linear(expansion * dim, dim),
+            nn.Dropout(dropout),
         )
 
     def forward(self, t_BTD: Tensor) -> Tensor:
@@ -235,7 +267,9 @@ class ViT(nn.Module):
         self.stem = conv_block(channels, stem, 0.0) if stem else nn.Identity()
         self.embed = nn.Conv2d(stem or channels, dim, patch, stride=patch)
         self.positions_TD = nn.Parameter(torch.randn(tokens, dim) * 0.02)
-        self.blocks = nn.Sequential(*(TransformerBlock(dim, heads, expansion, dropout) for _ in range(depth)))
+        self.blocks = nn.Sequential(
+            *(TransformerBlock(dim, heads, expansion, dropout) for _ in range(depth))
+        )
         self.norm = nn.LayerNorm(dim)
         self.head = nn.Linear(dim, num_classes)
 

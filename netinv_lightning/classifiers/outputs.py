@@ -34,7 +34,19 @@ DEPTH = 4
 """Levels of containers that are searched for tensors."""
 TOLERANCE = 1e-3
 """Largest distance of a row's sum from 1 for probabilities; half-precision softmax stays below it."""
-_TRANSPARENT = ("View", "ReshapeAlias", "Squeeze", "Unsqueeze", "ToCopy", "Alias", "Clone", "Select", "Slice", "UnsafeView", "AsStrided")
+_TRANSPARENT = (
+    "View",
+    "ReshapeAlias",
+    "Squeeze",
+    "Unsqueeze",
+    "ToCopy",
+    "Alias",
+    "Clone",
+    "Select",
+    "Slice",
+    "UnsafeView",
+    "AsStrided",
+)
 """Operations of autograd that change the shape or type of values only."""
 
 
@@ -77,12 +89,26 @@ class Output:
         """One line that names the output in use; empty for a tensor of logits [B, N]."""
         parts = [f"{network} returns several outputs, {self.name} is used"] if self.path else []
         parts += {
-            "probabilities": ["the network returns probabilities, their logarithms are used as logits"],
-            "log_probabilities": ["the network returns log-probabilities, which are used as logits"],
+            "probabilities": [
+                "the network returns probabilities, their logarithms are used as logits"
+            ],
+            "log_probabilities": [
+                "the network returns log-probabilities, which are used as logits"
+            ],
             "sigmoid": ["the network ends in a sigmoid, its input is used as logits"],
         }.get(self.kind, [])
-        parts += ["one number z per image is used as the logits (0, z), so class 1 is the positive class"] if self.single else []
-        return f"classifier: {'; '.join(parts)} (classifier.output, classifier.output_kind)" if parts else ""
+        parts += (
+            [
+                "one number z per image is used as the logits (0, z), so class 1 is the positive class"
+            ]
+            if self.single
+            else []
+        )
+        return (
+            f"classifier: {'; '.join(parts)} (classifier.output, classifier.output_kind)"
+            if parts
+            else ""
+        )
 
 
 def _log(p: Tensor) -> Tensor:
@@ -128,7 +154,14 @@ def _items(value: Any) -> Iterator[tuple[str, Any]]:
         yield from ((name, item) for name, item in vars(value).items() if not name.startswith("_"))
 
 
-def find_output(output: Any, network: str, batch: int, num_classes: int, named: str | None = None, kind: str = AUTO) -> Output:
+def find_output(
+    output: Any,
+    network: str,
+    batch: int,
+    num_classes: int,
+    named: str | None = None,
+    kind: str = AUTO,
+) -> Output:
     """Find the logits in what a network returned for random images, by the rule above.
 
     Args:
@@ -143,9 +176,15 @@ def find_output(output: Any, network: str, batch: int, num_classes: int, named: 
         InputError: if no tensor fits, or several do.
     """
     if kind not in (AUTO, *KINDS):
-        raise InputError(f"classifier.output_kind={kind}: must be one of {', '.join((AUTO, *KINDS))}")
+        raise InputError(
+            f"classifier.output_kind={kind}: must be one of {', '.join((AUTO, *KINDS))}"
+        )
     found = tensors(output)
-    path = _named(output, found, network, named) if named is not None else _path(found, network, batch, num_classes)
+    path = (
+        _named(output, found, network, named)
+        if named is not None
+        else _path(found, network, batch, num_classes)
+    )
     values = found[path]
     if not _fits(values, batch, num_classes):
         raise InputError(
@@ -162,7 +201,9 @@ def find_output(output: Any, network: str, batch: int, num_classes: int, named: 
     return Output(path, _kind(values, single) if kind == AUTO else kind, single)
 
 
-def _named(output: Any, found: Mapping[tuple[str, ...], Tensor], network: str, named: str) -> tuple[str, ...]:
+def _named(
+    output: Any, found: Mapping[tuple[str, ...], Tensor], network: str, named: str
+) -> tuple[str, ...]:
     path, value = tuple(named.split(".")) if named else (), output
     try:
         for step in path:
@@ -172,10 +213,14 @@ def _named(output: Any, found: Mapping[tuple[str, ...], Tensor], network: str, n
     for known, tensor in found.items():
         if tensor is value:
             return known
-    raise InputError(f"classifier.output={named}: {network} has no such output; it returns {_listed(found)}")
+    raise InputError(
+        f"classifier.output={named}: {network} has no such output; it returns {_listed(found)}"
+    )
 
 
-def _path(found: Mapping[tuple[str, ...], Tensor], network: str, batch: int, num_classes: int) -> tuple[str, ...]:
+def _path(
+    found: Mapping[tuple[str, ...], Tensor], network: str, batch: int, num_classes: int
+) -> tuple[str, ...]:
     if () in found:
         return ()
     if named := [path for path in found if path[-1] == LOGITS]:
@@ -197,20 +242,25 @@ def _path(found: Mapping[tuple[str, ...], Tensor], network: str, batch: int, num
 def _listed(found: Mapping[tuple[str, ...], Tensor]) -> str:
     if not found:
         return "no floating-point tensor"
-    return ", ".join(f"{'.'.join(path) or 'a tensor'} [{', '.join(['B', *map(str, v.shape[1:])])}]" for path, v in found.items())
+    return ", ".join(
+        f"{'.'.join(path) or 'a tensor'} [{', '.join(['B', *map(str, v.shape[1:])])}]"
+        for path, v in found.items()
+    )
 
 
 def _fits(values: Tensor, batch: int, num_classes: int) -> bool:
     """Whether it has shape [B, N], also [B, N, 1, 1]; or, for two classes, [B] or [B, 1]."""
     if values.shape[:1] != (batch,):
         return False
-    return (values.dim() > 1 and values.shape[1] * batch == values.numel() == num_classes * batch) or (
-        num_classes == 2 and values.numel() == batch
-    )
+    return (
+        values.dim() > 1 and values.shape[1] * batch == values.numel() == num_classes * batch
+    ) or (num_classes == 2 and values.numel() == batch)
 
 
 def _kind(values: Tensor, single: bool) -> str:
-    flat_BN = values.detach().float().flatten(1) if values.dim() > 1 else values.detach().float()[:, None]
+    flat_BN = (
+        values.detach().float().flatten(1) if values.dim() > 1 else values.detach().float()[:, None]
+    )
     inside = bool(((flat_BN >= 0) & (flat_BN <= 1)).all())
     if not single and inside and _all_one(flat_BN.sum(dim=1)):
         return "probabilities"

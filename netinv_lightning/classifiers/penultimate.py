@@ -12,12 +12,17 @@ CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 def last_linear(network: nn.Module) -> nn.Linear | None:
     """Return the last fully connected layer, in the order of `network.modules()`; None if there is none."""
-    return next((module for module in reversed([*network.modules()]) if isinstance(module, nn.Linear)), None)
+    return next(
+        (module for module in reversed([*network.modules()]) if isinstance(module, nn.Linear)), None
+    )
 
 
 def head_layer(network: nn.Module) -> nn.Module | None:
     """Return the layer whose input is the penultimate feature; None for a network with neither linear layers nor convolutions."""
-    convolution = next((module for module in reversed([*network.modules()]) if isinstance(module, CONVOLUTIONS)), None)
+    convolution = next(
+        (module for module in reversed([*network.modules()]) if isinstance(module, CONVOLUTIONS)),
+        None,
+    )
     return last_linear(network) or convolution
 
 

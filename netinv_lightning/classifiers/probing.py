@@ -30,7 +30,11 @@ def unwrapped(network: nn.Module) -> nn.Module:
 @torch.no_grad()
 def takes_channels_last(network: nn.Module, x_BCHW: Tensor) -> bool:
     """Return whether the network works with weights and images in channels_last memory, where `view` fails."""
-    kept = [(tensor, tensor.data) for tensor in (*network.parameters(), *network.buffers()) if tensor.dim() == 4]
+    kept = [
+        (tensor, tensor.data)
+        for tensor in (*network.parameters(), *network.buffers())
+        if tensor.dim() == 4
+    ]
     try:
         for tensor, data in kept:
             tensor.data = data.to(memory_format=torch.channels_last)

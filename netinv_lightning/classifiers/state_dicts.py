@@ -14,7 +14,17 @@ from torch.nn.parameter import is_lazy
 
 from netinv_lightning.errors import InputError
 
-USUAL = ("", "state_dict", "model_state_dict", "model", "net", "network", "module", "weights", "classifier")
+USUAL = (
+    "",
+    "state_dict",
+    "model_state_dict",
+    "model",
+    "net",
+    "network",
+    "module",
+    "weights",
+    "classifier",
+)
 """Keys and prefixes that are preferred where several state dicts fit, such as averaged weights beside the last ones."""
 WRAPPERS = ("_orig_mod.", "module.")
 """Put into names by torch.compile and DataParallel, also in the middle."""
@@ -28,7 +38,11 @@ def state_dicts(content: object, path: tuple[str, ...] = ()) -> dict[str, dict[s
     """Return the mappings from names to tensors in a checkpoint, by their nested keys joined by dots; what is no tensor is left out."""
     if not isinstance(content, Mapping):
         return {}
-    own = {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)}
+    own = {
+        key: value
+        for key, value in content.items()
+        if isinstance(key, str) and isinstance(value, Tensor)
+    }
     found = {".".join(path): own} if own else {}
     if len(path) < DEPTH:
         for key, value in content.items():
@@ -37,7 +51,9 @@ def state_dicts(content: object, path: tuple[str, ...] = ()) -> dict[str, dict[s
     return found
 
 
-def match(found: Mapping[str, dict[str, Tensor]], network: nn.Module, where: str) -> tuple[dict[str, Tensor], str]:
+def match(
+    found: Mapping[str, dict[str, Tensor]], network: nn.Module, where: str
+) -> tuple[dict[str, Tensor], str]:
     """Return the state dict that fits `network`, with the network's names, and one line about what was removed from its names.
 
     Args:
@@ -61,10 +77,18 @@ def match(found: Mapping[str, dict[str, Tensor]], network: nn.Module, where: str
         ), ""
     places = list(fitting)
     if len(places) > 1:
-        usual = [place for place in places if all(part in USUAL for part in (*place[0].split("."), *place[1].rstrip(".").split(".")))]
+        usual = [
+            place
+            for place in places
+            if all(
+                part in USUAL for part in (*place[0].split("."), *place[1].rstrip(".").split("."))
+            )
+        ]
         if len(usual) != 1:
             told = ", ".join(" ".join(filter(None, place)) for place in places)
-            raise InputError(f"{where}: the weights of several networks fit ({told}); save the state_dict() of one of them alone")
+            raise InputError(
+                f"{where}: the weights of several networks fit ({told}); save the state_dict() of one of them alone"
+            )
         places = usual + [place for place in places if place not in usual]
     key, prefix = places[0]
     weights = fitting[key, prefix]
@@ -73,10 +97,22 @@ def match(found: Mapping[str, dict[str, Tensor]], network: nn.Module, where: str
 
 def _line(key: str, prefix: str, others: list[tuple[str, str]], left_out: int) -> str:
     parts = [f"the weights are those under its key {key}"] if key else []
-    parts += [f"the prefix {prefix} of their names is removed"] if prefix and not prefix.startswith("+") else []
+    parts += (
+        [f"the prefix {prefix} of their names is removed"]
+        if prefix and not prefix.startswith("+")
+        else []
+    )
     parts += [f"their names get the prefix {prefix[1:]}"] if prefix.startswith("+") else []
-    parts += [f"{left_out} of its tensors have another prefix and are not used"] if left_out and not others else []
-    parts += [f"not used: {', '.join(' '.join(filter(None, other)) for other in others)}"] if others else []
+    parts += (
+        [f"{left_out} of its tensors have another prefix and are not used"]
+        if left_out and not others
+        else []
+    )
+    parts += (
+        [f"not used: {', '.join(' '.join(filter(None, other)) for other in others)}"]
+        if others
+        else []
+    )
     return "; ".join(parts)
 
 
@@ -88,11 +124,24 @@ def _renamed(weights: dict[str, Tensor], own: list[str]) -> Iterator[tuple[str, 
         if not any(wrapper in name for name in own):
             plain = {name.replace(wrapper, ""): weight for name, weight in plain.items()}
     if plain.keys() != weights.keys():
-        removed = [wrapper for wrapper in WRAPPERS if any(wrapper in name for name in weights) and wrapper not in " ".join(own)]
+        removed = [
+            wrapper
+            for wrapper in WRAPPERS
+            if any(wrapper in name for name in weights) and wrapper not in " ".join(own)
+        ]
         yield " and ".join(removed), plain
     tail = next((name for name in own if not name.endswith(COUNTER)), "")
-    for prefix in dict.fromkeys(name[: -len(tail)] for name in plain if tail and name.endswith(f".{tail}")):
-        yield prefix, {name.removeprefix(prefix): weight for name, weight in plain.items() if name.startswith(prefix)}
+    for prefix in dict.fromkeys(
+        name[: -len(tail)] for name in plain if tail and name.endswith(f".{tail}")
+    ):
+        yield (
+            prefix,
+            {
+                name.removeprefix(prefix): weight
+                for name, weight in plain.items()
+                if name.startswith(prefix)
+            },
+        )
     first = own[0].partition(".")[0] + "." if own else ""
     if first and all(name.startswith(first) for name in own):
         yield f"+{first}", {first + name: weight for name, weight in plain.items()}
@@ -104,9 +153,18 @@ def differences(network: nn.Module, weights: Mapping[str, Tensor]) -> list[str]:
     places: dict[int, list[str]] = {}
     for name, tensor in own.items():
         places.setdefault(id(tensor), []).append(name)
-    given = {name for names in places.values() if any(name in weights for name in names) for name in names}
+    given = {
+        name
+        for names in places.values()
+        if any(name in weights for name in names)
+        for name in names
+    }
     missing = [name for name in own if name not in given and not name.endswith(COUNTER)]
-    unexpected = [name for name in weights if name not in own and name.rpartition(".")[2] not in (COUNTER, *PROFILED)]
+    unexpected = [
+        name
+        for name in weights
+        if name not in own and name.rpartition(".")[2] not in (COUNTER, *PROFILED)
+    ]
     reshaped = [
         f"{name} is {tuple(weights[name].shape)} in the file, {tuple(own[name].shape)} in the network"
         for name in own
@@ -114,6 +172,10 @@ def differences(network: nn.Module, weights: Mapping[str, Tensor]) -> list[str]:
     ]
     return [
         f"{len(names)} {what} ({', '.join(names[:2])}{', ...' if len(names) > 2 else ''})"
-        for what, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", reshaped))
+        for what, names in (
+            ("missing", missing),
+            ("unexpected", unexpected),
+            ("of another shape", reshaped),
+        )
         if names
     ]

@@ -77,17 +77,29 @@ class ClassifierModule(L.LightningModule):
             if not 0 <= weight < math.inf:
                 raise ValueError(f"{name}={weight}: must be a finite number, 0 or more")
         self.classifier = classifier
-        self.optimizer, self.lr, self.momentum, self.weight_decay = optimizer, lr, momentum, weight_decay
+        self.optimizer, self.lr, self.momentum, self.weight_decay = (
+            optimizer,
+            lr,
+            momentum,
+            weight_decay,
+        )
         self.l1, self.label_smoothing, self.warmup = l1, label_smoothing, warmup
         self.class_weights_N: Tensor | None = None  # of the cross-entropy; None for equal ones
-        self.total_steps: int | None = None  # of the learning rate's cycle; None for what the Trainer estimates
+        self.total_steps: int | None = (
+            None  # of the learning rate's cycle; None for what the Trainer estimates
+        )
         self.val_accuracy = MulticlassAccuracy(classifier.spec.num_classes, average="micro")
         self.test_accuracy = self.val_accuracy.clone()
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         x_BCHW, y_B = batch
         targets = self.targets(x_BCHW, y_B)
-        loss = F.cross_entropy(self.classifier(x_BCHW), targets, self.class_weights_N, label_smoothing=self.label_smoothing)
+        loss = F.cross_entropy(
+            self.classifier(x_BCHW),
+            targets,
+            self.class_weights_N,
+            label_smoothing=self.label_smoothing,
+        )
         if self.l1:
             loss = loss + self.l1 * sum(parameter.abs().sum() for parameter in self._decayed())
         self.log(names.CLASSIFIER_LOSS, loss.detach(), prog_bar=True)
@@ -111,7 +123,10 @@ class ClassifierModule(L.LightningModule):
         decayed = self._decayed()
         chosen = set(decayed)
         plain = [parameter for parameter in self.classifier.parameters() if parameter not in chosen]
-        groups = [{"params": decayed, "weight_decay": self.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+        groups = [
+            {"params": decayed, "weight_decay": self.weight_decay},
+            {"params": plain, "weight_decay": 0.0},
+        ]
         optimizer: torch.optim.Optimizer
         if self.optimizer == "sgd":
             optimizer = torch.optim.SGD(groups, self.lr, self.momentum, nesterov=self.momentum > 0)
@@ -136,12 +151,21 @@ class SoFar(Callback):
     def seconds(self) -> float:
         return self._earlier + time.perf_counter() - self._start
 
-    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        metrics = self.metrics | {name: float(value) for name, value in trainer.callback_metrics.items()}
+    def on_save_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        metrics = self.metrics | {
+            name: float(value) for name, value in trainer.callback_metrics.items()
+        }
         checkpoint["so_far"] = {"seconds": self.seconds, "metrics": metrics}
 
-    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        self._earlier, self.metrics = checkpoint["so_far"]["seconds"], checkpoint["so_far"]["metrics"]
+    def on_load_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        self._earlier, self.metrics = (
+            checkpoint["so_far"]["seconds"],
+            checkpoint["so_far"]["metrics"],
+        )
 
 
 class ClassifierTraining:
@@ -158,30 +182,50 @@ class ClassifierTraining:
 
     def __init__(self, cfg: DictConfig) -> None:
         self.cfg = cfg
-        network_config = OmegaConf.to_container(cfg.classifier.network, resolve=True) if cfg.classifier.network else None
+        network_config = (
+            OmegaConf.to_container(cfg.classifier.network, resolve=True)
+            if cfg.classifier.network
+            else None
+        )
         if not isinstance(network_config, dict):
-            raise InputError("classifier.network: choose a network to train: classifier=cnn, mlp, resnet or vit")
+            raise InputError(
+                "classifier.network: choose a network to train: classifier=cnn, mlp, resnet or vit"
+            )
         self.network_config = network_config
         self.data = ImageDataModule(**cfg.data)
         spec = spec_with_keys(self.data.spec, cfg)
         for key in ("channels", "image_size"):
             if getattr(spec, key) != getattr(self.data.spec, key):
-                raise InputError(f"classifier.{key}={getattr(spec, key)}: the images have {getattr(self.data.spec, key)}; leave it out")
+                raise InputError(
+                    f"classifier.{key}={getattr(spec, key)}: the images have {getattr(self.data.spec, key)}; leave it out"
+                )
         if spec.num_classes < self.data.spec.num_classes:
-            raise InputError(f"classifier.num_classes={spec.num_classes}: the data have {self.data.spec.num_classes}; leave it out")
+            raise InputError(
+                f"classifier.num_classes={spec.num_classes}: the data have {self.data.spec.num_classes}; leave it out"
+            )
         self.seed = recipe_seed(cfg)
         L.seed_everything(self.seed, verbose=False)
         self.network: nn.Module = build_network(network_config, spec)
-        self.frozen = FrozenClassifier(self.network, spec, **reading_keys(cfg))  # refuses shapes that do not fit
+        self.frozen = FrozenClassifier(
+            self.network, spec, **reading_keys(cfg)
+        )  # refuses shapes that do not fit
         self.network.train().requires_grad_(True)
         try:
             self.module = ClassifierModule(
-                Classifier(self.network, spec, like=self.frozen), **{key: cfg.recipe[key] for key in MODULE_KEYS}
+                Classifier(self.network, spec, like=self.frozen),
+                **{key: cfg.recipe[key] for key in MODULE_KEYS},
             )
         except ValueError as error:
             raise InputError(f"recipe.{one_line(error)}") from error
 
-    def run(self, loggers: list[Logger], checkpoint: Path, resuming: bool, every: int = EVERY, **trainer_defaults: Any) -> dict[str, float]:
+    def run(
+        self,
+        loggers: list[Logger],
+        checkpoint: Path,
+        resuming: bool,
+        every: int = EVERY,
+        **trainer_defaults: Any,
+    ) -> dict[str, float]:
         """Trains, and measures on the test split.
 
         Args:
@@ -218,11 +262,18 @@ class ClassifierTraining:
         metrics = {names.TRAINING_SECONDS: so_far.seconds, **so_far.metrics}
         for name, weight in self.network.state_dict().items():
             if not weight.isfinite().all():
-                raise DivergedError(f"the classifier's {name} is not finite after its training; lower recipe.lr={recipe.lr}")
+                raise DivergedError(
+                    f"the classifier's {name} is not finite after its training; lower recipe.lr={recipe.lr}"
+                )
         metrics |= {name: float(value) for name, value in trainer.callback_metrics.items()}
         if len(data.test[1]):
             with expected_warnings():
-                metrics |= {name: float(value) for name, value in trainer.test(module, datamodule=data, verbose=False)[0].items()}
+                metrics |= {
+                    name: float(value)
+                    for name, value in trainer.test(module, datamodule=data, verbose=False)[
+                        0
+                    ].items()
+                }
         return metrics
 
     @torch.no_grad()
@@ -231,7 +282,10 @@ class ClassifierTraining:
         (images_nCHW, label_n), classifier = self.data.train, self.module.classifier.eval()
         parts = zip(images_nCHW[:PROBED].split(500), label_n[:PROBED].split(500), strict=True)
         device = self.module.device
-        right = [classifier(x_BCHW.to(device).float() / 255).argmax(dim=1).cpu() == y_B for x_BCHW, y_B in parts]
+        right = [
+            classifier(x_BCHW.to(device).float() / 255).argmax(dim=1).cpu() == y_B
+            for x_BCHW, y_B in parts
+        ]
         return float(torch.cat(right).double().mean())
 
     def card(self, name: str, metrics: dict[str, float]) -> dict[str, Any]:
@@ -241,8 +295,14 @@ class ClassifierTraining:
             "name": name,
             "data": self.frozen.spec.as_dict(),
             "network": self.network_config,
-            **({} if self.cfg.classifier.output is None else {"output": self.cfg.classifier.output}),
-            **({} if self.cfg.classifier.output_kind == AUTO else {"output_kind": self.cfg.classifier.output_kind}),
+            **(
+                {} if self.cfg.classifier.output is None else {"output": self.cfg.classifier.output}
+            ),
+            **(
+                {}
+                if self.cfg.classifier.output_kind == AUTO
+                else {"output_kind": self.cfg.classifier.output_kind}
+            ),
             "parameters": sum(parameter.numel() for parameter in self.network.parameters()),
             "training_images": len(self.data.train_indices),
             "test_images": len(self.data.test[1]),
@@ -250,7 +310,9 @@ class ClassifierTraining:
             "seed": self.seed,
             "recipe": {
                 **{str(key): value for key, value in self.cfg.recipe.items() if key != "seed"},
-                **{key: data[key] for key in DATA_KEYS if key != "classes" or data[key] is not None},
+                **{
+                    key: data[key] for key in DATA_KEYS if key != "classes" or data[key] is not None
+                },
             },
         }
 

@@ -24,7 +24,9 @@ GET_MODEL = "torchvision.models.get_model"
 TIMM = "timm.create_model"
 TIMM_NAME = re.compile(r"[\w.-]+")
 """An architecture, and a tag of its weights, which are not loaded; no `hf-hub:` and no `local-dir:`."""
-LOADING = re.compile(r"weights|pretrained|checkpoint|cache_dir|features_only|feature_cls|url|file|hub")
+LOADING = re.compile(
+    r"weights|pretrained|checkpoint|cache_dir|features_only|feature_cls|url|file|hub"
+)
 """Arguments of torchvision's and timm's constructors that load files or make something else than a classifier."""
 
 _trusted: ContextVar[tuple[str, ...] | None] = ContextVar("trusted", default=None)
@@ -86,7 +88,9 @@ def check_literal(node: Any, where: str, key: str = "") -> None:
     for place, value in _leaves(node, key):
         if "${" in place or (isinstance(value, str) and "${" in value):
             entry = f"{place}={value}" if place else value
-            raise InputError(f"{where}: {entry}: is an interpolation (${{...}}), which a file must not have; write the value")
+            raise InputError(
+                f"{where}: {entry}: is an interpolation (${{...}}), which a file must not have; write the value"
+            )
         if value == "???":
             raise InputError(f"{where}: {place}=???: is missing; write the value")
 
@@ -94,10 +98,18 @@ def check_literal(node: Any, where: str, key: str = "") -> None:
 def without_interpolations(node: Any) -> Any:
     """Plain containers without the entries that `check_literal` refuses as interpolations."""
     if isinstance(node, Mapping):
-        kept = {key: value for key, value in node.items() if not any(isinstance(part, str) and "${" in part for part in (key, value))}
+        kept = {
+            key: value
+            for key, value in node.items()
+            if not any(isinstance(part, str) and "${" in part for part in (key, value))
+        }
         return {key: without_interpolations(value) for key, value in kept.items()}
     if isinstance(node, (list, tuple)):
-        return [without_interpolations(value) for value in node if not (isinstance(value, str) and "${" in value)]
+        return [
+            without_interpolations(value)
+            for value in node
+            if not (isinstance(value, str) and "${" in value)
+        ]
     return node
 
 
@@ -112,7 +124,9 @@ def check_no_target(node: Any, where: str, key: str, trusted: Sequence[str] = ()
             raise InputError(_refusal(where, place, value))
 
 
-def check_network(network: Any, where: str, key: str = "classifier.network", trusted: Sequence[str] = ()) -> None:
+def check_network(
+    network: Any, where: str, key: str = "classifier.network", trusted: Sequence[str] = ()
+) -> None:
     """Refuse a description of a network that is more than an allowed constructor and plain arguments.
 
     Args:
@@ -126,7 +140,9 @@ def check_network(network: Any, where: str, key: str = "classifier.network", tru
     """
     if not isinstance(network, Mapping):
         if network:
-            raise InputError(f"{where}: {key}={network}: must be a mapping with _target_ and arguments")
+            raise InputError(
+                f"{where}: {key}={network}: must be a mapping with _target_ and arguments"
+            )
         return
     check_literal(network, where, key)
     target = network.get("_target_")
@@ -136,7 +152,12 @@ def check_network(network: Any, where: str, key: str = "classifier.network", tru
     if not isinstance(target, str):
         raise InputError(_refusal(where, f"{key}._target_", target))
     if is_trusted(target, trusted):
-        check_no_target({name: value for name, value in network.items() if name != "_target_"}, where, key, trusted)
+        check_no_target(
+            {name: value for name, value in network.items() if name != "_target_"},
+            where,
+            key,
+            trusted,
+        )
         return
     if not _is_allowed(target):
         raise InputError(_refusal(where, f"{key}._target_", target))
@@ -145,12 +166,16 @@ def check_network(network: Any, where: str, key: str = "classifier.network", tru
             _check_argument(target, str(name), value, where, f"{key}.{name}", trusted)
 
 
-def _check_argument(target: str, name: str, value: Any, where: str, key: str, trusted: Sequence[str]) -> None:
+def _check_argument(
+    target: str, name: str, value: Any, where: str, key: str, trusted: Sequence[str]
+) -> None:
     if not _is_plain(value):
         for place, found in _leaves(value, key):
             if place.rpartition(".")[2] == "_target_" and not is_trusted(str(found), trusted):
                 raise InputError(_refusal(where, place, found))
-        raise InputError(f"{where}: {key}={value}: must be a number, a word, true, false or a list of those, since a file names it")
+        raise InputError(
+            f"{where}: {key}={value}: must be a number, a word, true, false or a list of those, since a file names it"
+        )
     outside_package = not OWN_NETWORK.fullmatch(target)
     if name.startswith("_") and name not in ("_convert_", "_recursive_"):
         raise InputError(f"{where}: {key}={value}: a file must give arguments by name")
@@ -158,10 +183,18 @@ def _check_argument(target: str, name: str, value: Any, where: str, key: str, tr
         raise InputError(
             f"{where}: {key}={value}: would load weights or files, which a file from outside must not ask for; {_remedy(target)}"
         )
-    names_model = (target == TIMM and name == "model_name") or (target == GET_MODEL and name == "name")
-    known = TIMM_NAME.fullmatch(str(value)) if target == TIMM else names_model and str(value).lower() in _torchvision_builders()
+    names_model = (target == TIMM and name == "model_name") or (
+        target == GET_MODEL and name == "name"
+    )
+    known = (
+        TIMM_NAME.fullmatch(str(value))
+        if target == TIMM
+        else names_model and str(value).lower() in _torchvision_builders()
+    )
     if names_model and not known:
-        raise InputError(f"{where}: {key}={value}: is no classifier of {target.partition('.')[0]}; {_remedy(target)}")
+        raise InputError(
+            f"{where}: {key}={value}: is no classifier of {target.partition('.')[0]}; {_remedy(target)}"
+        )
 
 
 def _is_plain(value: Any) -> bool:
@@ -177,7 +210,11 @@ def _is_known(target: str) -> bool:
 def _is_allowed(target: str) -> bool:
     """Whether it is a constructor of networks; whole names, since through a module's own imports a beginning would let anything in."""
     found = TORCHVISION.fullmatch(target)
-    return target in (GET_MODEL, TIMM) or bool(OWN_NETWORK.fullmatch(target)) or (found is not None and _is_torchvision(found[1]))
+    return (
+        target in (GET_MODEL, TIMM)
+        or bool(OWN_NETWORK.fullmatch(target))
+        or (found is not None and _is_torchvision(found[1]))
+    )
 
 
 def _is_torchvision(name: str) -> bool:

@@ -149,7 +149,9 @@ class Distill:
 
     name: str = "distill"
     run: Optional[str] = None
-    student: dict[str, Any] = field(default_factory=lambda: {"_target_": "netinv_lightning.classifiers.networks.CNN"})
+    student: dict[str, Any] = field(
+        default_factory=lambda: {"_target_": "netinv_lightning.classifiers.networks.CNN"}
+    )
     steps: int = 1500
     batch_size: int = 64
     lr: float = 4e-3

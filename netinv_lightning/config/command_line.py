@@ -29,7 +29,9 @@ def check_words(words: Sequence[str], commands: Sequence[str]) -> None:
     parser = get_args_parser()
 
     def refuse(message: str) -> NoReturn:
-        raise InputError(f"{message}; netinv --help lists commands, groups and keys, netinv --hydra-help Hydra's options")
+        raise InputError(
+            f"{message}; netinv --help lists commands, groups and keys, netinv --hydra-help Hydra's options"
+        )
 
     parser.error = refuse  # type: ignore[method-assign]
     if {"-h", "--help", "--version"} & set(words):
@@ -58,14 +60,20 @@ def parse(word: str, commands: Sequence[str] = ()) -> Override:
         raise InputError(f"{word or repr(word)}: has no key; write KEY=VALUE")
     if not equals and not word.startswith("~"):
         near = nearest(word, commands)
-        hint = near if near.startswith("did you mean") else "netinv --help lists commands, groups and keys"
+        hint = (
+            near
+            if near.startswith("did you mean")
+            else "netinv --help lists commands, groups and keys"
+        )
         raise InputError(f"{word}: is neither KEY=VALUE nor a command (its first word); {hint}")
     try:
         return OverridesParser.create().parse_override(word)
     except HydraException:
         form = quoted(key, value)
         if _value_of(shlex.split(form)[0]) != value:
-            raise InputError(f"{word}: {key!r} is not a key; keys are letters, digits, _, . and /") from None
+            raise InputError(
+                f"{word}: {key!r} is not a key; keys are letters, digits, _, . and /"
+            ) from None
         raise InputError(
             f"{word}: the value has characters or brackets that need quotes; write {form} in a shell, with the quotes"
         ) from None
@@ -74,7 +82,9 @@ def parse(word: str, commands: Sequence[str] = ()) -> Override:
 def quoted(key: str, value: str) -> str:
     """The word of a shell that sets `key` to `value` literally: quotes of Hydra inside, of the shell outside."""
     # In Hydra's grammar a backslash is an escape before a quote, and before the closing one, alone.
-    escaped = re.sub(r'(\\*)("|$)', lambda found: found[1] * 2 + found[2].replace('"', '\\"'), value).replace("${", "\\${")
+    escaped = re.sub(
+        r'(\\*)("|$)', lambda found: found[1] * 2 + found[2].replace('"', '\\"'), value
+    ).replace("${", "\\${")
     return shlex.quote(f'{key}="{escaped}"')
 
 

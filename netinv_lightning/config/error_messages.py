@@ -33,61 +33,97 @@ def explain(error: BaseException) -> str:
         if isinstance(link, InputError):
             return one_line(link)
     text = "\n".join(str(link) for link in _chain(error))
-    if found := re.search(r"Could not override '([\w/@]+)'.*?No match in the defaults list", text, re.DOTALL):
+    if found := re.search(
+        r"Could not override '([\w/@]+)'.*?No match in the defaults list", text, re.DOTALL
+    ):
         group = found[1]
-        return f"{group}=...: {group} is no group of the defaults; append it with a plus: +{group}=..."
+        return (
+            f"{group}=...: {group} is no group of the defaults; append it with a plus: +{group}=..."
+        )
     if found := re.search(r"Could not (?:find|load) '([^']+)'", text):
         group, _, choice = found[1].rpartition("/")
         if extra := _EXTRAS.get(f"{group}={choice}"):
             return f"{group}={choice}: is not installed; install the extra: pip install 'netinv_lightning[{extra}]'"
         options = [
             line.strip()
-            for line in text.partition("Available options in")[2].partition("Config search path")[0].splitlines()[1:]
+            for line in text.partition("Available options in")[2]
+            .partition("Config search path")[0]
+            .splitlines()[1:]
             if line.strip()
         ]
         if not options:
             group, _, choice = found[1].partition("/")
-        options = options or sorted(str(path.relative_to(CONF / group))[:-5] for path in (CONF / group).rglob("*.yaml"))
+        options = options or sorted(
+            str(path.relative_to(CONF / group))[:-5] for path in (CONF / group).rglob("*.yaml")
+        )
         return f"{group}={choice}: there is no such choice; {nearest(choice, [option for option in options if 'schema' not in option])}"
     if found := re.search(r"Error parsing override '([^']*)'\s+missing EQUAL", text):
         return f"{found[1]}: is neither KEY=VALUE nor a command (its first word); netinv --help lists commands, groups and keys"
-    if (found := re.search(r"Error merging override ([\w.]+)=null", text)) and "is not Optional" in text:
+    if (
+        found := re.search(r"Error merging override ([\w.]+)=null", text)
+    ) and "is not Optional" in text:
         return f"{found[1]}=null: must have a value; leave it out for the default"
     if found := re.search(
-        r"(Interpolation key '.*?' not found|Environment variable '.*?' not found|Unsupported interpolation type \S+)", text
+        r"(Interpolation key '.*?' not found|Environment variable '.*?' not found|Unsupported interpolation type \S+)",
+        text,
     ):
         key = _first(r"full_key: ([\w.]+)", text)
         return f"{key}: an interpolation in its value cannot be resolved ({found[1]}); write a literal dollar before a brace as \\$"
     if found := re.search(r"Could not append to config. An item is already at '([\w.]+)'", text):
         return f"+{found[1]}: is a key already; set it without the plus: {found[1]}=VALUE"
-    if found := re.search(r"Could not delete from config. (?:'([\w.]+)' does not exist|The value of '([\w.]+)' is (.*?) and not)", text):
+    if found := re.search(
+        r"Could not delete from config. (?:'([\w.]+)' does not exist|The value of '([\w.]+)' is (.*?) and not)",
+        text,
+    ):
         if found[2]:
-            return f"~{found[2]}: its value is {found[3]}; remove it without a value, as ~{found[2]}"
+            return (
+                f"~{found[2]}: its value is {found[3]}; remove it without a value, as ~{found[2]}"
+            )
         near = nearest(found[1], _all_keys())
         return f"~{found[1]}: there is no such key to remove; {near if near.startswith('did') else 'netinv --help lists all keys'}"
     if found := re.search(r"Missing mandatory value: ([\w.]+)", text):
         return f"{found[1]}: must be given, as {found[1]}=VALUE"
     key = _first(r"full_key: ([\w.]+)", text)
-    if (found := re.search(r"override '?\+{0,2}garbage\.(\w+)(?:\.(\w+))?", text)) and "could not be converted" not in text:
+    if (
+        found := re.search(r"override '?\+{0,2}garbage\.(\w+)(?:\.(\w+))?", text)
+    ) and "could not be converted" not in text:
         return _of_garbage(found[1], found[2] or "")
     if re.search(r"is not in struct|not in '\w+'", text):
         key = _first(r"Could not (?:override|append to config)[^']*'\+{0,2}([\w.]+)'", text) or key
         group, _, name = key.partition(".")
-        if owners := [choice for choice, keys in _KEYS_OF_CHOICES.get(group, {}).items() if name in {key.name for key in fields(keys)}]:
-            jobs = f", or for the jobs of a benchmark 'application.overrides=[\"{key}=...\"]'" if group == "application" else ""
+        if owners := [
+            choice
+            for choice, keys in _KEYS_OF_CHOICES.get(group, {}).items()
+            if name in {key.name for key in fields(keys)}
+        ]:
+            jobs = (
+                f", or for the jobs of a benchmark 'application.overrides=[\"{key}=...\"]'"
+                if group == "application"
+                else ""
+            )
             return f"{key}: is a key of {' and '.join(f'{group}={choice}' for choice in owners)}; choose that{jobs}"
-        known = [other for other in _all_keys() if other != key]  # another application's key is none of this one's
+        known = [
+            other for other in _all_keys() if other != key
+        ]  # another application's key is none of this one's
         same_name = [other for other in known if other.rpartition(".")[2] == key.rpartition(".")[2]]
         return f"{key}: there is no such key; {nearest(key, same_name or known)}"
-    if found := re.search(r"Value '(.*?)' (?:of type '\w+' )?(?:could not be converted to|is not a valid) ?(\w+)?", text):
-        kind = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}.get(found[2] or "", f"a {found[2]}")
+    if found := re.search(
+        r"Value '(.*?)' (?:of type '\w+' )?(?:could not be converted to|is not a valid) ?(\w+)?",
+        text,
+    ):
+        kind = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}.get(
+            found[2] or "", f"a {found[2]}"
+        )
         return f"{key}={found[1]}: must be {kind}"
     return one_line(error)
 
 
 def _of_garbage(choice: str, key: str) -> str:
     """A wrong key of a classifier with a garbage class; the config has its keys once it is chosen."""
-    known, choices = {field.name for field in fields(Garbage)}, [path.stem for path in (CONF / "garbage").glob("*.yaml")]
+    known, choices = (
+        {field.name for field in fields(Garbage)},
+        [path.stem for path in (CONF / "garbage").glob("*.yaml")],
+    )
     if choice not in choices:
         return f"garbage.{choice}: there is no such choice; {nearest(choice, choices)} Your own goes into a file garbage/{choice}.yaml"
     if key and key not in known:
@@ -118,6 +154,10 @@ def _all_keys() -> list[str]:
 def _flat(cfg: DictConfig, prefix: str = "") -> Iterator[str]:
     for key in map(str, cfg):
         yield f"{prefix}{key}"
-        value: Any = None if OmegaConf.is_missing(cfg, key) or OmegaConf.is_interpolation(cfg, key) else cfg[key]
+        value: Any = (
+            None
+            if OmegaConf.is_missing(cfg, key) or OmegaConf.is_interpolation(cfg, key)
+            else cfg[key]
+        )
         if isinstance(value, DictConfig):
             yield from _flat(value, f"{prefix}{key}.")

@@ -11,11 +11,28 @@ from omegaconf import DictConfig, OmegaConf
 
 from netinv_lightning.errors import InputError
 
-EMPTY_IS_UNSET = ("NETINV_DATA", "NETINV_CLASSIFIERS", "WANDB_MODE", "WANDB_PROJECT", "WANDB_ENTITY", "WANDB_DISABLED")
+EMPTY_IS_UNSET = (
+    "NETINV_DATA",
+    "NETINV_CLASSIFIERS",
+    "WANDB_MODE",
+    "WANDB_PROJECT",
+    "WANDB_ENTITY",
+    "WANDB_DISABLED",
+)
 """Variables whose empty value means the same as no value."""
 LEGACY_MODES = {"dryrun": "offline", "run": "online"}
 """Older names of the values of WANDB_MODE."""
-WHOLE = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "NODE_RANK", "GROUP_RANK", "MASTER_PORT", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NTASKS")
+WHOLE = (
+    "RANK",
+    "LOCAL_RANK",
+    "WORLD_SIZE",
+    "NODE_RANK",
+    "GROUP_RANK",
+    "MASTER_PORT",
+    "SLURM_PROCID",
+    "SLURM_LOCALID",
+    "SLURM_NTASKS",
+)
 """Variables that Lightning reads as whole numbers of 0 or more."""
 RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
 TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -53,8 +70,12 @@ def check_environment(cfg: DictConfig) -> None:
 def _check_launch(cfg: DictConfig) -> None:
     for name in WHOLE:
         if (value := os.environ.get(name)) is not None and not value.isdecimal():
-            raise InputError(f"{name}={value}: this environment variable must be a whole number of 0 or more; unset {name}")
-    if "TORCHELASTIC_RUN_ID" in os.environ and (missing := [name for name in TORCHRUN if name not in os.environ]):
+            raise InputError(
+                f"{name}={value}: this environment variable must be a whole number of 0 or more; unset {name}"
+            )
+    if "TORCHELASTIC_RUN_ID" in os.environ and (
+        missing := [name for name in TORCHRUN if name not in os.environ]
+    ):
         raise InputError(
             f"TORCHELASTIC_RUN_ID={os.environ['TORCHELASTIC_RUN_ID']}: torchrun sets {', '.join(missing)} too, so it is left over from "
             "another run; unset TORCHELASTIC_RUN_ID"
@@ -72,9 +93,13 @@ def _check_launch(cfg: DictConfig) -> None:
 def _check_rank(cfg: DictConfig, name: str, world: str, partners: tuple[str, ...]) -> None:
     rank = int(os.environ[name])
     if missing := [partner for partner in (world, *partners) if partner not in os.environ]:
-        raise InputError(f"{name}={rank}: is left over from another launcher ({', '.join(missing)} is not set); unset {name}")
+        raise InputError(
+            f"{name}={rank}: is left over from another launcher ({', '.join(missing)} is not set); unset {name}"
+        )
     if rank >= int(os.environ[world]):
-        raise InputError(f"{name}={rank}: must be below {world}={os.environ[world]}; unset both if left over from another launcher")
+        raise InputError(
+            f"{name}={rank}: must be below {world}={os.environ[world]}; unset both if left over from another launcher"
+        )
     if _asks_for_one_process(cfg):
         raise InputError(
             f"{name}={rank}: the environment has {os.environ[world]} processes, trainer.devices asks for one; unset {name} if it is left "

@@ -7,7 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from netinv_lightning.config.allowed_targets import LOADING, check_literal, check_network, check_no_target, trusted_names
+from netinv_lightning.config.allowed_targets import (
+    LOADING,
+    check_literal,
+    check_network,
+    check_no_target,
+    trusted_names,
+)
 from netinv_lightning.config.schema import CONF
 from netinv_lightning.errors import InputError, one_line
 
@@ -15,8 +21,20 @@ NETWORKS = ("classifier.network", "application.student")
 """Keys that describe a network; nowhere else may a file from outside name code."""
 PLAIN_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*")
 """A choice of a group, which is a file's name too."""
-CHOICES = ("application.experiments", "application.methods", "application.conditionings", "application.verifiers")
-NOT_FROM_A_FILE = ("default_root_dir", "plugins", "callbacks", "logger", "model_registry", "num_nodes")
+CHOICES = (
+    "application.experiments",
+    "application.methods",
+    "application.conditionings",
+    "application.verifiers",
+)
+NOT_FROM_A_FILE = (
+    "default_root_dir",
+    "plugins",
+    "callbacks",
+    "logger",
+    "model_registry",
+    "num_nodes",
+)
 """Keys of `trainer` that lead out of the run directory, to another machine or to code."""
 WRITTEN = ("application.save_as", "classifier.kept_in")
 """Keys that name a place outside of the run directory that is written to."""
@@ -42,13 +60,17 @@ def check_run_config(content: Any, where: str, trusted: Sequence[str] = ()) -> N
     trusted = trusted_names(trusted)
     check_literal(content, where)
     for key in NETWORKS:
-        if not isinstance(described := _at(content, key), bool):  # reconstruct's application.student asks for one, without describing it
+        if not isinstance(
+            described := _at(content, key), bool
+        ):  # reconstruct's application.student asks for one, without describing it
             check_network(described, where, key, trusted)
     _check_elsewhere(content, where, trusted)
     trainer = content.get("trainer") or {}
     for key in NOT_FROM_A_FILE:
         if isinstance(trainer, Mapping) and trainer.get(key) not in (None, 1):
-            raise InputError(f"{where}: trainer.{key}={trainer[key]}: is not taken from a file; remove the key")
+            raise InputError(
+                f"{where}: trainer.{key}={trainer[key]}: is not taken from a file; remove the key"
+            )
     for key in CHOICES:
         for choice in _at(content, key) or ():
             if not PLAIN_NAME.fullmatch(str(choice)):
@@ -106,8 +128,15 @@ def check_words(words: Any, where: str, trusted: Sequence[str] = (), hydra: bool
         key = override.key_or_group
         place = f"{where}: {word}"
         no_group = "/" in key and not key.startswith("hydra/") and not (CONF / key).is_dir()
-        if ".." in key or key.startswith("/") or no_group or (key.startswith("hydra") and not (hydra and SAFE_HYDRA.fullmatch(key))):
-            raise InputError(f"{place}: is not taken from a file{'; repeat it on the command line' if hydra else ''}")
+        if (
+            ".." in key
+            or key.startswith("/")
+            or no_group
+            or (key.startswith("hydra") and not (hydra and SAFE_HYDRA.fullmatch(key)))
+        ):
+            raise InputError(
+                f"{place}: is not taken from a file{'; repeat it on the command line' if hydra else ''}"
+            )
         check_literal(word, place)
         _check_value(key, value.list if isinstance(value, ChoiceSweep) else value, place, trusted)
 
@@ -122,7 +151,9 @@ def _check_value(key: str, value: Any, where: str, trusted: Sequence[str]) -> No
     elif isinstance(value, list):
         for part in value:
             _check_value(key, part, where, trusted)
-    elif value is None or isinstance(value, (str, int, float)):  # not a range or a glob, which gives names of choices that there are
+    elif value is None or isinstance(
+        value, (str, int, float)
+    ):  # not a range or a glob, which gives names of choices that there are
         _check_leaf(key, "" if value is None else str(value), where, trusted)
 
 
@@ -140,7 +171,9 @@ def _check_leaf(key: str, text: str, where: str, trusted: Sequence[str]) -> None
     if key.startswith(NETWORKS) and name != "_target_":
         loads = LOADING.search(name) or name in ("_args_", "_partial_")
         if (loads and text.lower() not in ("", "false", "null")) or ":" in text or ".." in text:
-            raise InputError(f"{where}: would load weights or files, which a file from outside must not ask for")
+            raise InputError(
+                f"{where}: would load weights or files, which a file from outside must not ask for"
+            )
     if "." not in key and (CONF / key).is_dir() and text and not PLAIN_NAME.fullmatch(text):
         raise InputError(f"{where}: {text} is not the name of a choice")
     if key == "trusted" or (key.startswith("trainer.") and name in NOT_FROM_A_FILE):

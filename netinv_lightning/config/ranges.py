@@ -33,7 +33,11 @@ class Count:
             return "must be a whole number"
         if value < self.least:
             return f"must be {self.least} or more"
-        return f"must be {self.most} or less; a larger one cannot finish or does not fit into memory" if value > self.most else ""
+        return (
+            f"must be {self.most} or less; a larger one cannot finish or does not fit into memory"
+            if value > self.most
+            else ""
+        )
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,9 @@ class Number:
             return "must be a number"
         if not math.isfinite(value):
             return "must be a finite number"
-        if (value > self.low or (value == self.low and not self.above)) and (value < self.high or (value == self.high and not self.below)):
+        if (value > self.low or (value == self.low and not self.above)) and (
+            value < self.high or (value == self.high and not self.below)
+        ):
             return ""
         if self.high == math.inf:
             return f"must be above {self.low:g}" if self.above else f"must be {self.low:g} or more"
@@ -82,7 +88,11 @@ class Channels:
     """1 or 3."""
 
     def fault(self, value: Any) -> str:
-        return "" if value in (1, 3) else "must be 1 (gray) or 3 (RGB); other images can be neither drawn nor generated"
+        return (
+            ""
+            if value in (1, 3)
+            else "must be 1 (gray) or 3 (RGB); other images can be neither drawn nor generated"
+        )
 
 
 TAG_LENGTH = 64

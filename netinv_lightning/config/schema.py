@@ -214,9 +214,21 @@ class Measure:
     full: bool = False
     samples: Optional[int] = None
     metrics: list[str] = field(
-        default_factory=lambda: ["accuracy", "stability", "transfer", "diversity", "manifold", "fid", "lpips", "c2st", "cas"]
+        default_factory=lambda: [
+            "accuracy",
+            "stability",
+            "transfer",
+            "diversity",
+            "manifold",
+            "fid",
+            "lpips",
+            "c2st",
+            "cas",
+        ]
     )
-    controls: list[str] = field(default_factory=lambda: ["noise", "class_means", "real", "gradient"])
+    controls: list[str] = field(
+        default_factory=lambda: ["noise", "class_means", "real", "gradient"]
+    )
 
 
 @dataclass
@@ -233,7 +245,9 @@ class Interpret:
     samples: Optional[int] = None
     layer: Optional[str] = None
     map_layer: Optional[str] = None
-    analyses: list[str] = field(default_factory=lambda: ["projection", "clusters", "autoencoders", "rules"])
+    analyses: list[str] = field(
+        default_factory=lambda: ["projection", "clusters", "autoencoders", "rules"]
+    )
     embedded: int = 1000
     perplexities: list[float] = field(default_factory=lambda: [10.0, 30.0, 100.0])
     embedding_seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
@@ -285,7 +299,11 @@ class Config:
     logger: Logger = field(default_factory=Logger)
 
 
-METHOD_KEYS: dict[str, type] = {"generator": GeneratorMethod, "gradient": GradientMethod, "kkt": KktMethod}
+METHOD_KEYS: dict[str, type] = {
+    "generator": GeneratorMethod,
+    "gradient": GradientMethod,
+    "kkt": KktMethod,
+}
 """The keys of each method, by its name."""
 
 
@@ -297,11 +315,21 @@ def run_directory(output: Any, name: Any) -> str:
     """
     for key, value in (("output", str(output)), ("name", str(name))):
         if not value.strip():
-            raise InputError(f"{key}='': must not be empty; give a folder's name, such as {key}=runs")
+            raise InputError(
+                f"{key}='': must not be empty; give a folder's name, such as {key}=runs"
+            )
         if printable(value) != value or "\n" in value or "\t" in value:
-            raise InputError(f"{key}={value}: must not hold control characters; give a folder's name")
-    if str(name).startswith(("/", "~")) or ".." in Path(str(name)).parts or Path(str(name)) == Path():
-        raise InputError(f"name={name}: must be the name of a folder in output={output}; set output=FOLDER to write elsewhere")
+            raise InputError(
+                f"{key}={value}: must not hold control characters; give a folder's name"
+            )
+    if (
+        str(name).startswith(("/", "~"))
+        or ".." in Path(str(name)).parts
+        or Path(str(name)) == Path()
+    ):
+        raise InputError(
+            f"name={name}: must be the name of a folder in output={output}; set output=FOLDER to write elsewhere"
+        )
     return f"{output}/{name}"
 
 
@@ -315,6 +343,18 @@ def register() -> None:
     ConfigStore.__deepcopy__ = lambda self, memo: self  # type: ignore[attr-defined]
     store.store(name="schema", node=Config, provider="netinv_lightning")
     for name, keys in APPLICATION_KEYS.items():
-        store.store(group="schema/application", name=name, node=keys, provider="netinv_lightning", package="application")
+        store.store(
+            group="schema/application",
+            name=name,
+            node=keys,
+            provider="netinv_lightning",
+            package="application",
+        )
     for name, keys in METHOD_KEYS.items():
-        store.store(group="schema/method", name=name, node=keys, provider="netinv_lightning", package="method")
+        store.store(
+            group="schema/method",
+            name=name,
+            node=keys,
+            provider="netinv_lightning",
+            package="method",
+        )

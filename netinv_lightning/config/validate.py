@@ -26,7 +26,9 @@ def check(cfg: DictConfig) -> None:
         if not math.isfinite(value):
             raise InputError(f"{key}={value}: must be a finite number")
     for prefix, schema, section in _sections(cfg):
-        if schema is not Logger or cfg.logger.name != "csv":  # WANDB_MODE may hold anything where W&B is not asked for
+        if (
+            schema is not Logger or cfg.logger.name != "csv"
+        ):  # WANDB_MODE may hold anything where W&B is not asked for
             _check_section(prefix, schema, section)
     _check_together(cfg)
     if cfg.classifier.train:
@@ -42,7 +44,9 @@ def _sections(cfg: DictConfig) -> Iterator[tuple[str, type, DictConfig]]:
             yield f"{field.name}.", hints[field.name], cfg[field.name]
     for group, schemas in (("application", APPLICATION_KEYS), ("method", METHOD_KEYS)):
         if cfg[group].name not in schemas:
-            raise InputError(f"{group}.name={cfg[group].name}: {nearest(str(cfg[group].name), schemas)} Set {group}=NAME")
+            raise InputError(
+                f"{group}.name={cfg[group].name}: {nearest(str(cfg[group].name), schemas)} Set {group}=NAME"
+            )
         yield f"{group}.", schemas[cfg[group].name], cfg[group]
     for name in cfg.garbage:
         yield f"garbage.{name}.", Garbage, cfg.garbage[name]
@@ -97,25 +101,40 @@ def check_loss(cfg: DictConfig) -> None:
     for term, options in _items(cfg.loss):
         key = f"loss.{term}"
         if not isinstance(options, DictConfig) or "weight" not in options:
-            raise InputError(f"{key}.weight: is missing; a term of the objective is a mapping with a weight, such as {{weight: 1}}")
+            raise InputError(
+                f"{key}.weight: is missing; a term of the objective is a mapping with a weight, such as {{weight: 1}}"
+            )
         weight = options.weight
-        if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not math.isfinite(weight) or weight < 0:
-            raise InputError(f"{key}.weight={weight}: must be a finite number, 0 or more (~{key} removes the term)")
+        if (
+            isinstance(weight, bool)
+            or not isinstance(weight, (int, float))
+            or not math.isfinite(weight)
+            or weight < 0
+        ):
+            raise InputError(
+                f"{key}.weight={weight}: must be a finite number, 0 or more (~{key} removes the term)"
+            )
         if "_target_" in options:  # a term of the user's own
             continue
         if term not in TERM_OPTIONS:
-            raise InputError(f"{key}: there is no such term; {nearest(term, TERM_OPTIONS)} For a term of your own give {key}._target_")
+            raise InputError(
+                f"{key}: there is no such term; {nearest(term, TERM_OPTIONS)} For a term of your own give {key}._target_"
+            )
         allowed = TERM_OPTIONS[term]
         for option, value in _items(options):
             if option == "weight" or (option == "layers" and term in WITH_LAYERS):
                 continue
             if option not in allowed:
                 known = ["weight", *allowed, *(["layers"] if term in WITH_LAYERS else [])]
-                raise InputError(f"{key}.{option}: the term has no such option; {nearest(option, known)}")
+                raise InputError(
+                    f"{key}.{option}: the term has no such option; {nearest(option, known)}"
+                )
             if fault := allowed[option].fault(value):
                 raise InputError(f"{key}.{option}={value}: {fault}")
     if cfg.loss and not any(options.weight for options in cfg.loss.values()):
-        raise InputError(f"loss: every term has weight 0, so there is nothing to train on: {', '.join(map(str, cfg.loss))}")
+        raise InputError(
+            f"loss: every term has weight 0, so there is nothing to train on: {', '.join(map(str, cfg.loss))}"
+        )
 
 
 def _check_together(cfg: DictConfig) -> None:
@@ -127,16 +146,24 @@ def _check_together(cfg: DictConfig) -> None:
             f"{LARGEST_SEED}"
         )
     if app.name in INVERSIONS and size is not None and not 28 <= size <= 64:
-        raise InputError(f"classifier.image_size={size}: the generator makes images of 28 to 64 pixels a side")
+        raise InputError(
+            f"classifier.image_size={size}: the generator makes images of 28 to 64 pixels a side"
+        )
     if app.name in INVERSIONS and len(app.betas) != 2:
-        raise InputError(f"application.betas={list(app.betas)}: must be the two decay rates of Adam, such as [0.5,0.99]")
+        raise InputError(
+            f"application.betas={list(app.betas)}: must be the two decay rates of Adam, such as [0.5,0.99]"
+        )
     for key in ("seed_widths", "image_widths"):
         if not cfg.generator[key]:
             raise InputError(f"generator.{key}=[]: must name one width or more")
     if cfg.perturbation.direction == "sign" and cfg.perturbation.norm != "linf":
-        raise InputError(f"perturbation.direction=sign: is for perturbation.norm=linf, not {cfg.perturbation.norm}; set one of them")
+        raise InputError(
+            f"perturbation.direction=sign: is for perturbation.norm=linf, not {cfg.perturbation.norm}; set one of them"
+        )
     if cfg.method.name == "kkt" and cfg.method.final_sharpness < cfg.method.sharpness:
-        raise InputError(f"method.final_sharpness={cfg.method.final_sharpness}: must be method.sharpness={cfg.method.sharpness} or more")
+        raise InputError(
+            f"method.final_sharpness={cfg.method.final_sharpness}: must be method.sharpness={cfg.method.sharpness} or more"
+        )
     interpret = cfg.interpret
     if interpret.sparse_active > interpret.sparse_units:
         raise InputError(
@@ -146,7 +173,9 @@ def _check_together(cfg: DictConfig) -> None:
     mean, std, channels = cfg.classifier.mean, cfg.classifier.std, cfg.classifier.channels
     for key, values in (("mean", mean), ("std", std)):
         if values is not None and channels is not None and len(values) != channels:
-            raise InputError(f"classifier.{key}={list(values)}: must have {channels} values, one per channel")
+            raise InputError(
+                f"classifier.{key}={list(values)}: must have {channels} values, one per channel"
+            )
 
 
 def _check_to_be_trained(cfg: DictConfig) -> None:
@@ -159,6 +188,10 @@ def _check_to_be_trained(cfg: DictConfig) -> None:
                 "choose a network to train (classifier=cnn, mlp, resnet or vit), or leave classifier.train out"
             )
     if not classifier.network:
-        raise InputError("classifier.network: choose a network to train: classifier=cnn, mlp, resnet or vit")
+        raise InputError(
+            "classifier.network: choose a network to train: classifier=cnn, mlp, resnet or vit"
+        )
     if cfg.application.name == "train_classifier":
-        raise InputError("classifier.train=true: application=train_classifier trains it in any case; leave it out")
+        raise InputError(
+            "classifier.train=true: application=train_classifier trains it in any case; leave it out"
+        )

@@ -86,11 +86,17 @@ def build(entity: str, project: str, data: str = "mnist") -> ws.Workspace:
         entity=entity,
         project=project,
         name=f"Network inversion, {data}",
-        sections=[ws.Section(name=title, panels=panels, is_open=True) for title, panels in titles.items()],
+        sections=[
+            ws.Section(name=title, panels=panels, is_open=True) for title, panels in titles.items()
+        ],
         settings=ws.WorkspaceSettings(x_axis=names.STEP, max_runs=30),
         runset_settings=ws.RunsetSettings(
             order=[ws.Ordering(ws.Summary(names.INVERSION_ACCURACY), ascending=False)],
-            pinned_columns=[f"summary:{names.INVERSION_ACCURACY}", f"summary:{names.STEPS_TO_95}", "config:conditioning.value.mode"],
+            pinned_columns=[
+                f"summary:{names.INVERSION_ACCURACY}",
+                f"summary:{names.STEPS_TO_95}",
+                "config:conditioning.value.mode",
+            ],
         ),
     )
 
@@ -99,18 +105,38 @@ def _accuracy(classes: Sequence[str]) -> list[PanelTypes]:
     import wandb_workspaces.reports.v2 as wr
 
     return [
-        _over_steps("Accuracy of the batches while training", names.INVERSION_ACCURACY_TRAIN, range_y=(0.0, 1.0)),
-        wr.ScalarChart(title="Final accuracy, best run", metric=names.INVERSION_ACCURACY, groupby_aggfunc="max"),
-        wr.ScalarChart(title="Final accuracy, mean of runs", metric=names.INVERSION_ACCURACY, groupby_aggfunc="mean"),
+        _over_steps(
+            "Accuracy of the batches while training",
+            names.INVERSION_ACCURACY_TRAIN,
+            range_y=(0.0, 1.0),
+        ),
+        wr.ScalarChart(
+            title="Final accuracy, best run", metric=names.INVERSION_ACCURACY, groupby_aggfunc="max"
+        ),
+        wr.ScalarChart(
+            title="Final accuracy, mean of runs",
+            metric=names.INVERSION_ACCURACY,
+            groupby_aggfunc="mean",
+        ),
         wr.ScatterPlot(
             title="Soft against hot conditioning",
             x=wr.SummaryMetric(names.INVERSION_ACCURACY),
             y=wr.SummaryMetric(names.INVERSION_ACCURACY_HOT),
         ),
-        wr.BarPlot(title="Confidence, soft and hot", metrics=[names.INVERSION_CONFIDENCE, names.INVERSION_CONFIDENCE_HOT]),
-        wr.BarPlot(title="Accuracy per class", metrics=[names.class_accuracy(label) for label in classes], orientation="v"),
+        wr.BarPlot(
+            title="Confidence, soft and hot",
+            metrics=[names.INVERSION_CONFIDENCE, names.INVERSION_CONFIDENCE_HOT],
+        ),
+        wr.BarPlot(
+            title="Accuracy per class",
+            metrics=[names.class_accuracy(label) for label in classes],
+            orientation="v",
+        ),
         wr.BarPlot(title="Transfer to classifiers never seen", metrics=[names.TRANSFER_ACCURACY]),
-        wr.BarPlot(title="Likeness within and between classes", metrics=[names.INTRA_CLASS_COSINE, names.INTER_CLASS_COSINE]),
+        wr.BarPlot(
+            title="Likeness within and between classes",
+            metrics=[names.INTRA_CLASS_COSINE, names.INTER_CLASS_COSINE],
+        ),
     ]
 
 
@@ -125,8 +151,18 @@ def _samples() -> list[PanelTypes]:
     import wandb_workspaces.reports.v2 as wr
 
     return [
-        wr.MediaBrowser(title="Classes x samples", media_keys=[names.SAMPLES_GRID], num_columns=2, layout=wr.Layout(w=12, h=14)),
-        wr.MediaBrowser(title="Confusion", media_keys=[names.INVERSION_CONFUSION], num_columns=1, layout=wr.Layout(w=12, h=14)),
+        wr.MediaBrowser(
+            title="Classes x samples",
+            media_keys=[names.SAMPLES_GRID],
+            num_columns=2,
+            layout=wr.Layout(w=12, h=14),
+        ),
+        wr.MediaBrowser(
+            title="Confusion",
+            media_keys=[names.INVERSION_CONFUSION],
+            num_columns=1,
+            layout=wr.Layout(w=12, h=14),
+        ),
         wr.WeavePanelSummaryTable(table_name=names.SAMPLES_TABLE, layout=wr.Layout(w=24, h=12)),
     ]
 
@@ -145,22 +181,37 @@ def _interpretability() -> list[PanelTypes]:
             num_columns=3,
             layout=wr.Layout(w=24, h=20),
         ),
-        wr.BarPlot(title="Clusters a class: with gaps, by HDBSCAN", metrics=[names.CLUSTERS, number("clusters_hdbscan")]),
+        wr.BarPlot(
+            title="Clusters a class: with gaps, by HDBSCAN",
+            metrics=[names.CLUSTERS, number("clusters_hdbscan")],
+        ),
         wr.BarPlot(
             title="Decisions that survive on the principal plane",
-            metrics=[number(what, origin) for what in ("agreement", "boundary_agreement") for origin in ("inverted", "test")],
+            metrics=[
+                number(what, origin)
+                for what in ("agreement", "boundary_agreement")
+                for origin in ("inverted", "test")
+            ],
         ),
         wr.BarPlot(
             title="Overlap of the sparse units that fire: inverted, test, control",
-            metrics=[number("overlap", f"training_{other}") for other in ("inverted", "test", "halves")],
+            metrics=[
+                number("overlap", f"training_{other}") for other in ("inverted", "test", "halves")
+            ],
         ),
         wr.BarPlot(
             title="AUC of inverted against real, and controls",
-            metrics=[number("anomaly", score, "auc") for pair in CONTROLS.items() for score in pair],
+            metrics=[
+                number("anomaly", score, "auc") for pair in CONTROLS.items() for score in pair
+            ],
         ),
         wr.BarPlot(
             title="Fidelity of rules to inverted and to real images",
-            metrics=[number("rules", "_".join(kind), "fidelity", origin) for kind in KINDS for origin in ("inverted", "test")],
+            metrics=[
+                number("rules", "_".join(kind), "fidelity", origin)
+                for kind in KINDS
+                for origin in ("inverted", "test")
+            ],
         ),
     ]
 
@@ -178,22 +229,42 @@ def _out_of_distribution() -> list[PanelTypes]:
             num_columns=3,
             layout=wr.Layout(w=24, h=14),
         ),
-        wr.ScalarChart(title="Mean AUROC of the best detector, best run", metric=names.OOD_MEAN_AUROC, groupby_aggfunc="max"),
-        wr.BarPlot(title="AUROC by detector, mean of the sets", metrics=[names.ood(name, "mean", "auroc") for name in DETECTORS]),
+        wr.ScalarChart(
+            title="Mean AUROC of the best detector, best run",
+            metric=names.OOD_MEAN_AUROC,
+            groupby_aggfunc="max",
+        ),
+        wr.BarPlot(
+            title="AUROC by detector, mean of the sets",
+            metrics=[names.ood(name, "mean", "auroc") for name in DETECTORS],
+        ),
         *(
             wr.BarPlot(
-                title=f"FPR95 by detector, {noise}: accepted of it", metrics=[names.ood(name, noise, "fpr95_in") for name in DETECTORS]
+                title=f"FPR95 by detector, {noise}: accepted of it",
+                metrics=[names.ood(name, noise, "fpr95_in") for name in DETECTORS],
             )
             for noise in NOISE
         ),
         wr.BarPlot(
             title="A clear threshold: gap, and without 5 % of either side",
-            metrics=[names.ood("plain", noise, what) for what in ("gap", "gap_but_5_percent") for noise in NOISE],
+            metrics=[
+                names.ood("plain", noise, what)
+                for what in ("gap", "gap_but_5_percent")
+                for noise in NOISE
+            ],
         ),
-        wr.BarPlot(title="A clear threshold: violations", metrics=[names.ood("plain", noise, "violations") for noise in NOISE]),
-        wr.BarPlot(title="Calibration at home: ECE and Brier", metrics=[names.OOD_ECE, names.OOD_BRIER]),
+        wr.BarPlot(
+            title="A clear threshold: violations",
+            metrics=[names.ood("plain", noise, "violations") for noise in NOISE],
+        ),
+        wr.BarPlot(
+            title="Calibration at home: ECE and Brier", metrics=[names.OOD_ECE, names.OOD_BRIER]
+        ),
         # The name of a classifier with a garbage class is the user's choice.
-        *(wr.LinePlot(title=title, x=names.STEP, metric_regex=f"^{names.garbage('[^/]+', what)}$") for title, what in GARBAGE.items()),
+        *(
+            wr.LinePlot(title=title, x=names.STEP, metric_regex=f"^{names.garbage('[^/]+', what)}$")
+            for title, what in GARBAGE.items()
+        ),
     ]
 
 
@@ -212,14 +283,23 @@ def _reconstruction() -> list[PanelTypes]:
             title="Members above held-out images: AUC and its interval; 0.5 gives nothing away",
             metrics=[number("auc_low"), names.RECONSTRUCTION_AUC, number("auc_high")],
         ),
-        wr.BarPlot(title="Gap of similarity, and its interval", metrics=[number("gap_low"), number("gap"), number("gap_high")]),
-        wr.BarPlot(title="Good pairs with members, and with held-out images", metrics=[number("good"), number("good_held_out")]),
+        wr.BarPlot(
+            title="Gap of similarity, and its interval",
+            metrics=[number("gap_low"), number("gap"), number("gap_high")],
+        ),
+        wr.BarPlot(
+            title="Good pairs with members, and with held-out images",
+            metrics=[number("good"), number("good_held_out")],
+        ),
         wr.ScatterPlot(
             title="Recognised by other networks, and nearer to training images",
             x=wr.SummaryMetric(names.TRANSFER_ACCURACY),
             y=wr.SummaryMetric(names.RECONSTRUCTION_AUC),
         ),
-        wr.BarPlot(title="Accuracy of a student of reconstructions alone", metrics=[names.RECONSTRUCTION_STUDENT]),
+        wr.BarPlot(
+            title="Accuracy of a student of reconstructions alone",
+            metrics=[names.RECONSTRUCTION_STUDENT],
+        ),
     ]
 
 
@@ -228,7 +308,11 @@ def _uses() -> list[PanelTypes]:
 
     from netinv_lightning.applications.finetune import ARMS
 
-    tuned = {"Accuracy": "accuracy", "Robust accuracy": "robust_accuracy", "Calibration (ECE)": "ece"}
+    tuned = {
+        "Accuracy": "accuracy",
+        "Robust accuracy": "robust_accuracy",
+        "Calibration (ECE)": "ece",
+    }
     return [
         wr.MediaBrowser(
             title="Counterfeits beside the nearest training images; what a student learns from; before and after fine-tuning",
@@ -243,10 +327,17 @@ def _uses() -> list[PanelTypes]:
         _over_steps("Loss of a student without data", names.STUDENT_LOSS),
         wr.BarPlot(
             title="Accuracy of student, student of noise and teacher",
-            metrics=[names.STUDENT_ACCURACY, names.noise_student("accuracy"), names.TEACHER_ACCURACY],
+            metrics=[
+                names.STUDENT_ACCURACY,
+                names.noise_student("accuracy"),
+                names.TEACHER_ACCURACY,
+            ],
         ),
         *(
-            wr.BarPlot(title=f"{title} before and after fine-tuning", metrics=[names.finetune(arm, what) for arm in ARMS])
+            wr.BarPlot(
+                title=f"{title} before and after fine-tuning",
+                metrics=[names.finetune(arm, what) for arm in ARMS],
+            )
             for title, what in tuned.items()
         ),
     ]
@@ -255,7 +346,10 @@ def _uses() -> list[PanelTypes]:
 def _comparison() -> list[PanelTypes]:
     import wandb_workspaces.reports.v2 as wr
 
-    columns: list[wr.Config | wr.SummaryMetric] = [*map(wr.Config, COMPARED), wr.SummaryMetric(names.INVERSION_ACCURACY)]
+    columns: list[wr.Config | wr.SummaryMetric] = [
+        *map(wr.Config, COMPARED),
+        wr.SummaryMetric(names.INVERSION_ACCURACY),
+    ]
     return [
         wr.ParallelCoordinatesPlot(
             title="Config and inversion accuracy",
@@ -279,7 +373,10 @@ def _cost() -> list[PanelTypes]:
 
     return [
         wr.BarPlot(title="Steps to 0.95", metrics=[names.STEPS_TO_95]),
-        wr.BarPlot(title="Training seconds, and those to 0.95", metrics=[names.TRAINING_SECONDS, names.SECONDS_TO_95]),
+        wr.BarPlot(
+            title="Training seconds, and those to 0.95",
+            metrics=[names.TRAINING_SECONDS, names.SECONDS_TO_95],
+        ),
         wr.BarPlot(title="Images a second", metrics=[names.IMAGES_PER_SECOND]),
         wr.BarPlot(title="Peak memory, MB", metrics=[names.PEAK_MEMORY_MB]),
         wr.ScatterPlot(
@@ -290,7 +387,9 @@ def _cost() -> list[PanelTypes]:
     ]
 
 
-def _over_steps(title: str, metric: str, range_y: tuple[float | None, float | None] = (None, None)) -> PanelTypes:
+def _over_steps(
+    title: str, metric: str, range_y: tuple[float | None, float | None] = (None, None)
+) -> PanelTypes:
     import wandb_workspaces.reports.v2 as wr
 
     return wr.LinePlot(title=title, x=names.STEP, y=[metric], range_y=range_y)
@@ -327,7 +426,9 @@ def main(argv: Sequence[str]) -> int:
         try:
             workspace = build(arguments.entity or "", arguments.project, arguments.data)
         except ImportError as error:
-            raise InputError(f"netinv dashboard: needs wandb-workspaces ({error}); pip install wandb-workspaces") from error
+            raise InputError(
+                f"netinv dashboard: needs wandb-workspaces ({error}); pip install wandb-workspaces"
+            ) from error
         if arguments.json is None:
             print(publish(workspace))
         elif arguments.json == "-":
@@ -339,22 +440,46 @@ def main(argv: Sequence[str]) -> int:
         print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
     except Exception as error:  # whatever the network or W&B's server answers
-        print(f"failed: the dashboard was not saved ({one_line(f'{type(error).__name__}: {error}')})", file=sys.stderr)
+        print(
+            f"failed: the dashboard was not saved ({one_line(f'{type(error).__name__}: {error}')})",
+            file=sys.stderr,
+        )
         return 1
     return 0
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = CommandParser(prog="netinv dashboard", description="W&B dashboard of network inversion, as a saved view of a project.")
-    parser.add_argument("--entity", default=os.environ.get("WANDB_ENTITY"), help="user or team; by default $WANDB_ENTITY")
-    parser.add_argument("--project", default=os.environ.get("WANDB_PROJECT", "netinv"), help="by default $WANDB_PROJECT or netinv")
-    parser.add_argument("--data", default="mnist", help="data set whose classes the accuracy per class names; by default mnist")
-    parser.add_argument("--json", metavar="FILE", help="write the view to FILE (- for standard output) instead of saving it at W&B")
+    parser = CommandParser(
+        prog="netinv dashboard",
+        description="W&B dashboard of network inversion, as a saved view of a project.",
+    )
+    parser.add_argument(
+        "--entity",
+        default=os.environ.get("WANDB_ENTITY"),
+        help="user or team; by default $WANDB_ENTITY",
+    )
+    parser.add_argument(
+        "--project",
+        default=os.environ.get("WANDB_PROJECT", "netinv"),
+        help="by default $WANDB_PROJECT or netinv",
+    )
+    parser.add_argument(
+        "--data",
+        default="mnist",
+        help="data set whose classes the accuracy per class names; by default mnist",
+    )
+    parser.add_argument(
+        "--json",
+        metavar="FILE",
+        help="write the view to FILE (- for standard output) instead of saving it at W&B",
+    )
     arguments = parser.parse_args(argv)
     if arguments.data not in SPECS:
         raise InputError(f"--data={arguments.data}: {nearest(arguments.data, SPECS)}")
     if not arguments.entity and arguments.json is None:
-        raise InputError("--entity: is missing; name the user or team whose project it is, or set WANDB_ENTITY")
+        raise InputError(
+            "--entity: is missing; name the user or team whose project it is, or set WANDB_ENTITY"
+        )
     return arguments
 
 
@@ -362,4 +487,6 @@ def _write(path: Path, text: str) -> None:
     try:
         path.write_text(text + "\n")
     except OSError as error:
-        raise InputError(f"--json={path}: cannot be written ({error.strerror}); name a file in a folder that exists") from error
+        raise InputError(
+            f"--json={path}: cannot be written ({error.strerror}); name a file in a folder that exists"
+        ) from error

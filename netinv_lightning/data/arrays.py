@@ -30,7 +30,11 @@ LAYOUTS = (
     {"train": ("X", "y")},
     {"train": ("x_train", "y_train"), "test": ("x_test", "y_test")},
     {"train": ("X_train", "y_train"), "test": ("X_test", "y_test")},
-    {"train": ("train_images", "train_labels"), "val": ("val_images", "val_labels"), "test": ("test_images", "test_labels")},
+    {
+        "train": ("train_images", "train_labels"),
+        "val": ("val_images", "val_labels"),
+        "test": ("test_images", "test_labels"),
+    },
 )
 RANGES = (("0 to 1", 0.0, 1.0), ("-1 to 1", -1.0, 1.0), ("0 to 255", 0.0, 255.0))
 """Of floating-point pixels: the first that holds all values. Within each, least and greatest value."""
@@ -50,19 +54,32 @@ def read_splits(path: Path, key: str) -> dict[str, Split]:
             f"{where}: holds {sorted(arrays)}, but not {_missing(arrays)}; it must hold X and y, x_train, y_train, x_test and y_test "
             "(Keras), or train_images, train_labels and so on (MedMNIST): np.savez(path, X=..., y=...)"
         )
-    there = {split: pair for split, pair in layout.items() if {*pair} <= {*arrays} and arrays[pair[0]].size}
+    there = {
+        split: pair
+        for split, pair in layout.items()
+        if {*pair} <= {*arrays} and arrays[pair[0]].size
+    }
     values = [arrays[images] for images, _ in there.values()]
     splits = {
-        split: (as_images(arrays[images], where, images, values), as_labels(arrays[labels], len(arrays[images]), where, labels))
+        split: (
+            as_images(arrays[images], where, images, values),
+            as_labels(arrays[labels], len(arrays[images]), where, labels),
+        )
         for split, (images, labels) in there.items()
     }
     if "train" not in splits:
-        raise InputError(f"{where}: {layout['train'][0]} has shape {arrays[layout['train'][0]].shape}: it holds no images")
+        raise InputError(
+            f"{where}: {layout['train'][0]} has shape {arrays[layout['train'][0]].shape}: it holds no images"
+        )
     if len(splits) > 1:
-        notice(f"{where}: read with its own splits: {', '.join(f'{len(split[1])} {name}' for name, split in splits.items())} images")
+        notice(
+            f"{where}: read with its own splits: {', '.join(f'{len(split[1])} {name}' for name, split in splits.items())} images"
+        )
     if len({split[0].shape[1:] for split in splits.values()}) > 1:
         shapes = ", ".join(f"{name} {tuple(split[0].shape[1:])}" for name, split in splits.items())
-        raise InputError(f"{where}: its splits have images of several shapes ({shapes}); make them equal")
+        raise InputError(
+            f"{where}: its splits have images of several shapes ({shapes}); make them equal"
+        )
     return splits
 
 
@@ -78,18 +95,25 @@ def read_images(path: Path, key: str) -> Tensor:
         for split in ("test", "train"):
             if split in layout and (name := layout[split][0]) in arrays:
                 return as_images(arrays[name], where, name)
-    raise InputError(f"{where}: holds {sorted(arrays)}, but not ['X']; save with np.savez(path, X=...)")
+    raise InputError(
+        f"{where}: holds {sorted(arrays)}, but not ['X']; save with np.savez(path, X=...)"
+    )
 
 
 def _missing(arrays: Arrays) -> list[str]:
     """The names of the layout that lacks the fewest."""
-    return min(([name for name in layout["train"] if name not in arrays] for layout in LAYOUTS), key=len)
+    return min(
+        ([name for name in layout["train"] if name not in arrays] for layout in LAYOUTS), key=len
+    )
 
 
 def _arrays(path: Path, where: str) -> Arrays:
     known = {name for layout in LAYOUTS for pair in layout.values() for name in pair}
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as content:  # pickled arrays could run code
+        with (
+            path.open("rb") as file,
+            np.load(file, allow_pickle=False) as content,
+        ):  # pickled arrays could run code
             return {name: content[name] if name in known else np.empty(0) for name in content.files}
     except Exception as error:  # numpy answers damaged bytes with whatever it trips over
         raise InputError(
@@ -97,7 +121,9 @@ def _arrays(path: Path, where: str) -> Arrays:
         ) from error
 
 
-def as_images(X: np.ndarray, where: str, name: str = "X", together: Sequence[np.ndarray] = ()) -> Tensor:
+def as_images(
+    X: np.ndarray, where: str, name: str = "X", together: Sequence[np.ndarray] = ()
+) -> Tensor:
     """Return images of any of the layouts and ranges as uint8 [n, C, H, W].
 
     Args:
@@ -128,11 +154,18 @@ def _bytes(X: np.ndarray, where: str, name: str, together: Sequence[np.ndarray])
     if X.dtype == np.bool_:
         return X.astype(np.uint8) * 255
     if not np.issubdtype(X.dtype, np.number) or np.iscomplexobj(X) or not np.isfinite(X).all():
-        raise InputError(f"{where}: {name} is {X.dtype} or holds NaN or infinity; it must be uint8, 0 to 255, or finite numbers")
-    least, most = min(float(part.min()) for part in together), max(float(part.max()) for part in together)
+        raise InputError(
+            f"{where}: {name} is {X.dtype} or holds NaN or infinity; it must be uint8, 0 to 255, or finite numbers"
+        )
+    least, most = (
+        min(float(part.min()) for part in together),
+        max(float(part.max()) for part in together),
+    )
     integer = np.issubdtype(X.dtype, np.integer)
     ranges = RANGES[2:] if integer else RANGES
-    found = next(((told, low, high) for told, low, high in ranges if low <= least and most <= high), None)
+    found = next(
+        ((told, low, high) for told, low, high in ranges if low <= least and most <= high), None
+    )
     if found is None or (integer and most <= 1):
         allowed = "0 to 255" if integer else ", ".join(told for told, _, _ in RANGES)
         raise InputError(
@@ -140,7 +173,9 @@ def _bytes(X: np.ndarray, where: str, name: str, together: Sequence[np.ndarray])
             "scale it, and save it as uint8, 0 to 255"
         )
     told, low, high = found
-    notice(f"{where}: {name} is {X.dtype} with values from {least:.4g} to {most:.4g}, read as pixels of the range {told}")
+    notice(
+        f"{where}: {name} is {X.dtype} with values from {least:.4g} to {most:.4g}, read as pixels of the range {told}"
+    )
     return ((X.astype(np.float64) - low) * (255 / (high - low))).round().astype(np.uint8)
 
 
@@ -152,13 +187,26 @@ def as_labels(y: np.ndarray, count: int, where: str, name: str = "y") -> Tensor:
     """
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
-    elif y.ndim == 2 and y.shape[0] == count and y.shape[1] > 1 and np.isin(y, (0, 1)).all() and (y.sum(axis=1) == 1).all():
+    elif (
+        y.ndim == 2
+        and y.shape[0] == count
+        and y.shape[1] > 1
+        and np.isin(y, (0, 1)).all()
+        and (y.sum(axis=1) == 1).all()
+    ):
         y = y.argmax(axis=1)
-    if np.issubdtype(y.dtype, np.floating) and y.size and np.isfinite(y).all() and (y == y.round()).all():
+    if (
+        np.issubdtype(y.dtype, np.floating)
+        and y.size
+        and np.isfinite(y).all()
+        and (y == y.round()).all()
+    ):
         y = y.astype(np.int64)
     integers = np.issubdtype(y.dtype, np.integer) or y.dtype == np.bool_
     if y.shape != (count,) or not integers or (y.size and int(y.min()) < 0):
-        raise InputError(f"{where}: {name} has shape {y.shape} and type {y.dtype}; it must be {count} whole numbers from 0")
+        raise InputError(
+            f"{where}: {name} has shape {y.shape} and type {y.dtype}; it must be {count} whole numbers from 0"
+        )
     return torch.from_numpy(y.astype(np.int64))
 
 
@@ -173,5 +221,7 @@ def check_classes(label_n: Tensor, where: str) -> int:
         named = ", ".join(map(str, empty[:10])) + (", ..." if len(empty) > 10 else "")
         from_0 = "number the classes from 0 without a gap: y = np.unique(y, return_inverse=True)[1]"
         remedy = "subtract 1 from y" if empty == [0] else from_0
-        raise InputError(f"{where}: no training image has the label {named}, the labels go up to {len(count_N) - 1}; {remedy}")
+        raise InputError(
+            f"{where}: no training image has the label {named}, the labels go up to {len(count_N) - 1}; {remedy}"
+        )
     return len(count_N)

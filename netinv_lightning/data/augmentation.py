@@ -10,7 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def shift_and_flip(x_BCHW: Tensor, shift: int, flip: bool, generator: torch.Generator | None = None) -> Tensor:
+def shift_and_flip(
+    x_BCHW: Tensor, shift: int, flip: bool, generator: torch.Generator | None = None
+) -> Tensor:
     """Moves each image by up to `shift` pixels a direction (borders reflected) and mirrors it with probability 1/2."""
     if shift == 0 and not flip:
         return x_BCHW
@@ -22,7 +24,11 @@ def shift_and_flip(x_BCHW: Tensor, shift: int, flip: bool, generator: torch.Gene
 
     rows_BH = torch.arange(H, device=x_BCHW.device) + draw(2 * shift + 1)
     columns_W = torch.arange(W, device=x_BCHW.device)
-    mirrored_B1 = draw(2).bool() if flip else torch.zeros(B, 1, dtype=torch.bool, device=x_BCHW.device)
+    mirrored_B1 = (
+        draw(2).bool() if flip else torch.zeros(B, 1, dtype=torch.bool, device=x_BCHW.device)
+    )
     columns_BW = torch.where(mirrored_B1, columns_W.flip(0), columns_W) + draw(2 * shift + 1)
     images_B = torch.arange(B, device=x_BCHW.device)
-    return padded_BHWC[images_B[:, None, None], rows_BH[:, :, None], columns_BW[:, None, :]].permute(0, 3, 1, 2)
+    return padded_BHWC[
+        images_B[:, None, None], rows_BH[:, :, None], columns_BW[:, None, :]
+    ].permute(0, 3, 1, 2)

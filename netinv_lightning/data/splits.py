@@ -38,7 +38,9 @@ def stratified_indices(labels_n: Tensor, size: int, seed: int) -> Tensor:
     return torch.cat(chosen).sort().values
 
 
-def split_by_class(split: tuple[Tensor, Tensor], classes: Sequence[int]) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+def split_by_class(
+    split: tuple[Tensor, Tensor], classes: Sequence[int]
+) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     """Parts the images of `classes` from the rest.
 
     Args:

@@ -67,9 +67,13 @@ def read_own(name: str, path: Path, image_size: int | None, key: str = "data.pat
         for split in folders.keys() - {"train"}:
             images, names = read_folder(folders[split], train[0].shape[-1], key)
             if names != class_names:
-                raise InputError(f"{where}: {folders[split].name} has the classes {', '.join(names)}, train {', '.join(class_names)}")
+                raise InputError(
+                    f"{where}: {folders[split].name} has the classes {', '.join(names)}, train {', '.join(class_names)}"
+                )
             setattr(own, split, images)
-        notice(f"{where}: {', '.join(sorted(folder.name for folder in folders.values()))} are splits, not classes")
+        notice(
+            f"{where}: {', '.join(sorted(folder.name for folder in folders.values()))} are splits, not classes"
+        )
     else:
         own = OwnImages(*read_folder(path, image_size, key))
     for other in (own.val, own.test):
@@ -95,7 +99,9 @@ def read_npz(path: Path, key: str = "data.path") -> tuple[Split, tuple[str, ...]
     return split, tuple(str(label) for label in range(int(split[1].max()) + 1))
 
 
-def read_folder(path: Path, image_size: int | None, key: str = "data.path") -> tuple[Split, tuple[str, ...]]:
+def read_folder(
+    path: Path, image_size: int | None, key: str = "data.path"
+) -> tuple[Split, tuple[str, ...]]:
     """Read `path/<class name>/<picture>`; other sizes than `image_size` (default: the first picture's) are resized.
 
     Raises:
@@ -107,24 +113,36 @@ def read_folder(path: Path, image_size: int | None, key: str = "data.path") -> t
         raise InputError(f"{where}: has no folders; it must hold one folder of pictures per class")
     files = [pictures_in(folder, deep=True) for folder in folders]
     if empty := [folder.name for folder, found in zip(folders, files, strict=True) if not found]:
-        raise InputError(f"{where}: no pictures in {', '.join(empty)} ({', '.join(sorted(SUFFIXES))}); remove the folder or fill it")
+        raise InputError(
+            f"{where}: no pictures in {', '.join(empty)} ({', '.join(sorted(SUFFIXES))}); remove the folder or fill it"
+        )
     images: list[Tensor] = []
     for file in (file for found in files for file in found):
         image = read_picture(file, where)
         image_size = image_size or min(image.size)
         if image.size != (image_size, image_size):
-            image = transforms.center_crop(transforms.resize(image, image_size), [image_size, image_size])
+            image = transforms.center_crop(
+                transforms.resize(image, image_size), [image_size, image_size]
+            )
         images.append(transforms.pil_to_tensor(image))
-    label_n = torch.arange(len(folders)).repeat_interleave(torch.tensor([len(found) for found in files]))
+    label_n = torch.arange(len(folders)).repeat_interleave(
+        torch.tensor([len(found) for found in files])
+    )
     return (torch.stack(images), label_n), tuple(folder.name for folder in folders)
 
 
 def _folders(path: Path, where: str) -> list[Path]:
     """The folders in a folder, in the order of their names; hidden ones are left out."""
     try:
-        return sorted(entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith((".", "__MACOSX")))
+        return sorted(
+            entry
+            for entry in path.iterdir()
+            if entry.is_dir() and not entry.name.startswith((".", "__MACOSX"))
+        )
     except OSError as error:
-        raise InputError(f"{where}: {one_line(error.strerror or error)}; it must hold one folder of pictures per class") from error
+        raise InputError(
+            f"{where}: {one_line(error.strerror or error)}; it must hold one folder of pictures per class"
+        ) from error
 
 
 def _split_folders(path: Path) -> dict[str, Path]:

@@ -20,7 +20,9 @@ def run_directory(cfg: DictConfig) -> Path:
         InputError: if it names none.
     """
     if not cfg.application.run:
-        raise InputError("application.run: name the finished run whose images are used: application.run=RUN_DIRECTORY")
+        raise InputError(
+            "application.run: name the finished run whose images are used: application.run=RUN_DIRECTORY"
+        )
     return Path(cfg.application.run)
 
 

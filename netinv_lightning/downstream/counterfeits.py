@@ -59,8 +59,12 @@ class Neighbours:
 
 def nearest(value_nD: Tensor, reference_mD: Tensor) -> Neighbours:
     """The nearest row of the reference, by Euclidean distance."""
-    index_n = torch.cat([torch.cdist(part, reference_mD).argmin(dim=1) for part in value_nD.split(ROWS)])
-    return Neighbours((value_nD - reference_mD[index_n]).norm(dim=1), index_n)  # again, without the rounding of cdist's matrix product
+    index_n = torch.cat(
+        [torch.cdist(part, reference_mD).argmin(dim=1) for part in value_nD.split(ROWS)]
+    )
+    return Neighbours(
+        (value_nD - reference_mD[index_n]).norm(dim=1), index_n
+    )  # again, without the rounding of cdist's matrix product
 
 
 class Reference:
@@ -86,7 +90,10 @@ class Reference:
             distance: higher is nearer. `feature`: Euclidean distance of the features, where a network is given.
         """
         x_nP, reference_mP = images_nCHW.flatten(1), self.images_mCHW.flatten(1)
-        pixels, shapes = nearest(x_nP, reference_mP), nearest(unit_rows(x_nP), unit_rows(reference_mP))
+        pixels, shapes = (
+            nearest(x_nP, reference_mP),
+            nearest(unit_rows(x_nP), unit_rows(reference_mP)),
+        )
         found = {
             "rms": Neighbours(pixels.distance_n / x_nP.shape[1] ** 0.5, pixels.index_n),
             "correlation": Neighbours(1 - shapes.distance_n.square() / 2, shapes.index_n),
@@ -112,14 +119,20 @@ class Examined:
     """
 
     def __init__(
-        self, images: Images, classifier: FrozenClassifier, verifiers: dict[str, FrozenClassifier], reference: Reference | None
+        self,
+        images: Images,
+        classifier: FrozenClassifier,
+        verifiers: dict[str, FrozenClassifier],
+        reference: Reference | None,
     ) -> None:
         self.images = images
         self.own = opinion(look(classifier, images.images_nCHW).logits_nN, images.labels_n)
         seen = {name: look(verifier, images.images_nCHW) for name, verifier in verifiers.items()}
         self.verifiers = {name: opinion(of.logits_nN, images.labels_n) for name, of in seen.items()}
         first: Seen | None = next(iter(seen.values()), None)
-        self.neighbours = {} if reference is None else reference.neighbours(images.images_nCHW, first)
+        self.neighbours = (
+            {} if reference is None else reference.neighbours(images.images_nCHW, first)
+        )
 
     def numbers(self, chosen_n: Tensor, least: float) -> dict[str, float]:
         """Means over the chosen images; `least` is the confidence that a counterfeit needs."""
@@ -127,8 +140,14 @@ class Examined:
             "success": self.own.confidence_n >= least,
             "sure_of_any": self.own.surest_n >= least,
             "confidence": self.own.confidence_n,
-            **{f"verified/{name}": of.predicted_n == self.images.labels_n for name, of in self.verifiers.items()},
-            **{f"verified_surely/{name}": of.confidence_n >= least for name, of in self.verifiers.items()},
+            **{
+                f"verified/{name}": of.predicted_n == self.images.labels_n
+                for name, of in self.verifiers.items()
+            },
+            **{
+                f"verified_surely/{name}": of.confidence_n >= least
+                for name, of in self.verifiers.items()
+            },
             **{kind: of.distance_n for kind, of in self.neighbours.items()},
         }
         return {what: float(value_n[chosen_n].double().mean()) for what, value_n in values.items()}

@@ -109,16 +109,30 @@ def distil(
     device = teacher.mean_C11.device
     like = FrozenClassifier(student, teacher.spec, ())
     student.requires_grad_(True)
-    classifier = Classifier(student, teacher.spec, like).to(device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    classifier = (
+        Classifier(student, teacher.spec, like)
+        .to(device)
+        .to(memory_format=torch.channels_last)
+        .train()
+    )  # type: ignore[call-overload]
     stream = Stream(seed, device)
     with own_randomness(seed, device):
         hint = Hint(teacher, classifier).to(device) if features else None
     trained = [*classifier.parameters(), *(hint.parameters() if hint else ())]
     optimizer = torch.optim.AdamW(trained, lr, weight_decay=WEIGHT_DECAY)
     schedule = one_cycle(optimizer, lr, steps, RISE)
-    parts: dict[str, Stateful] = {"student": classifier, "optimizer": optimizer, "schedule": schedule, "stream": stream}
+    parts: dict[str, Stateful] = {
+        "student": classifier,
+        "optimizer": optimizer,
+        "schedule": schedule,
+        "stream": stream,
+    }
     parts |= {} if hint is None else {"hint": hint}
-    with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.enable_grad(), ExitStack() as stack:
+    with (
+        torch.random.fork_rng([device] if device.type == "cuda" else []),
+        torch.enable_grad(),
+        ExitStack() as stack,
+    ):
         torch.manual_seed(seed)
         first, done = stack.enter_context((snapshots or Snapshots()).kept(steps, **parts))
         for step in range(first, steps):
@@ -126,7 +140,9 @@ def distil(
                 harden(step, classifier)
             x_BCHW = draw(step)
             x_BCHW = x_BCHW if views is None else views(x_BCHW, stream)
-            x_BCHW = (mixture(x_BCHW, stream, boxes=step % 2 == 1) if mix else x_BCHW).contiguous(memory_format=torch.channels_last)
+            x_BCHW = (mixture(x_BCHW, stream, boxes=step % 2 == 1) if mix else x_BCHW).contiguous(
+                memory_format=torch.channels_last
+            )
             with autocast(), hint.reading() if hint else nullcontext():
                 with torch.no_grad():
                     answer_BN = teacher(x_BCHW)
@@ -141,13 +157,22 @@ def distil(
                 tell(step + 1, float(loss.detach()))
             done(step + 1)
     classifier.eval()
-    fresh_nCHW = torch.cat([draw(steps + number) for number in range(FRESH_BATCHES)]) if fresh is None else fresh(classifier)
+    fresh_nCHW = (
+        torch.cat([draw(steps + number) for number in range(FRESH_BATCHES)])
+        if fresh is None
+        else fresh(classifier)
+    )
     agreement_fresh = share_equal(predicted(classifier, fresh_nCHW), predicted(teacher, fresh_nCHW))
     if real is None:
         return Distilled(classifier, agreement_fresh, None, None)
     images_nCHW, label_n = real
     found_n = predicted(classifier, images_nCHW)
-    return Distilled(classifier, agreement_fresh, share_equal(found_n, predicted(teacher, images_nCHW)), share_equal(found_n, label_n))
+    return Distilled(
+        classifier,
+        agreement_fresh,
+        share_equal(found_n, predicted(teacher, images_nCHW)),
+        share_equal(found_n, label_n),
+    )
 
 
 class Hint(nn.Module):
@@ -165,7 +190,11 @@ class Hint(nn.Module):
 
     def __init__(self, teacher: Classifier, student: Classifier) -> None:
         super().__init__()
-        last = [layer for network in (teacher, student) if (layer := last_linear(network.network)) is not None]
+        last = [
+            layer
+            for network in (teacher, student)
+            if (layer := last_linear(network.network)) is not None
+        ]
         if len(last) < 2:
             raise ValueError("a network has no fully connected layer")
         self._last = last  # in a list: no weights of this module
@@ -183,7 +212,9 @@ class Hint(nn.Module):
 
             return hook
 
-        handles = [layer.register_forward_pre_hook(note(which)) for which, layer in enumerate(self._last)]
+        handles = [
+            layer.register_forward_pre_hook(note(which)) for which, layer in enumerate(self._last)
+        ]
         try:
             yield
         finally:
@@ -197,7 +228,12 @@ class Hint(nn.Module):
 
     @in_float32
     def _distance(self, teacher_BD: Tensor, student_BD: Tensor) -> Tensor:
-        return (F.normalize(self.map(student_BD), dim=1) - F.normalize(teacher_BD, dim=1)).square().sum(dim=1).mean()
+        return (
+            (F.normalize(self.map(student_BD), dim=1) - F.normalize(teacher_BD, dim=1))
+            .square()
+            .sum(dim=1)
+            .mean()
+        )
 
 
 def mixture(x_BCHW: Tensor, stream: Stream, boxes: bool) -> Tensor:
@@ -216,7 +252,8 @@ def mixture(x_BCHW: Tensor, stream: Stream, boxes: bool) -> Tensor:
         return torch.lerp(x_BCHW, other_BCHW, stream.uniform(B, 1, 1, 1) / 2)
     half_B, down_B, across_B = stream.uniform(B, 3).unbind(dim=1)
     within_BH, within_BW = (
-        (torch.arange(side, device=x_BCHW.device) - side * centre_B[:, None]).abs() < 3 / 8 * side * half_B[:, None]
+        (torch.arange(side, device=x_BCHW.device) - side * centre_B[:, None]).abs()
+        < 3 / 8 * side * half_B[:, None]
         for side, centre_B in ((H, down_B), (W, across_B))
     )
     return torch.where((within_BH[:, :, None] & within_BW[:, None])[:, None], other_BCHW, x_BCHW)
@@ -225,8 +262,12 @@ def mixture(x_BCHW: Tensor, stream: Stream, boxes: bool) -> Tensor:
 @in_float32
 def divergence(logits_BN: Tensor, answer_BN: Tensor, temperature: float) -> Tensor:
     """KL of the softened answers, teacher against student, [B]; times the temperature's square, which keeps gradients at one size."""
-    student_BN, teacher_BN = (F.log_softmax(values / temperature, dim=1) for values in (logits_BN, answer_BN))
-    return temperature**2 * F.kl_div(student_BN, teacher_BN, log_target=True, reduction="none").sum(dim=1)
+    student_BN, teacher_BN = (
+        F.log_softmax(values / temperature, dim=1) for values in (logits_BN, answer_BN)
+    )
+    return temperature**2 * F.kl_div(student_BN, teacher_BN, log_target=True, reduction="none").sum(
+        dim=1
+    )
 
 
 @torch.no_grad()
@@ -239,7 +280,12 @@ def predicted(classifier: Classifier, images_nCHW: Tensor) -> Tensor:
 def answers(classifier: Classifier, images_nCHW: Tensor) -> Tensor:
     """Logits of all images, uint8 or in [0, 1], a part at a time, [n, N], on the CPU."""
     device = classifier.mean_C11.device
-    return torch.cat([classifier(unit_range(part).to(device)).float().cpu() for part in images_nCHW.split(JUDGED)])
+    return torch.cat(
+        [
+            classifier(unit_range(part).to(device)).float().cpu()
+            for part in images_nCHW.split(JUDGED)
+        ]
+    )
 
 
 def unit_range(images_nCHW: Tensor) -> Tensor:

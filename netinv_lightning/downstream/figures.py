@@ -14,7 +14,15 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from netinv_lightning.figures.images import LARGEST_GRID, draw_images, image_grid
-from netinv_lightning.figures.style import DPI, NEUTRAL, PALETTE, PAPER, TWO_COLUMNS, literal_text, write_whole
+from netinv_lightning.figures.style import (
+    DPI,
+    NEUTRAL,
+    PALETTE,
+    PAPER,
+    TWO_COLUMNS,
+    literal_text,
+    write_whole,
+)
 
 SIDE_BY_SIDE = ("counterfeit", "nearest real")
 INCH = 0.42  # of an image
@@ -40,7 +48,9 @@ def pairs_figure(pairs: Mapping[str, Tensor], path: Path, title: str = "") -> Pa
     width, height = K * S * INCH + (K - 1) * APART * INCH, len(names) * INCH
     figure = Figure(figsize=(max(width + 0.8, LEAST_WIDTH), height + 1.7), layout="constrained")
     for column, axes in enumerate(figure.subplots(1, K, squeeze=False)[0]):
-        x_RSCHW = torch.stack([of_row[column] if column < len(of_row) else blank for of_row in shown])
+        x_RSCHW = torch.stack(
+            [of_row[column] if column < len(of_row) else blank for of_row in shown]
+        )
         draw_images(axes, x_RSCHW, names if column == 0 else (), SIDE_BY_SIDE[:S])
         axes.tick_params("y", labelsize=9)
         axes.tick_params("x", labelsize=7, labelrotation=90)
@@ -49,7 +59,9 @@ def pairs_figure(pairs: Mapping[str, Tensor], path: Path, title: str = "") -> Pa
     return write_whole(figure, path, dpi=150)
 
 
-def taught_figure(images_nCHW: Tensor, answer_n: Tensor, class_names: Sequence[str], path: Path, title: str = "") -> Path:
+def taught_figure(
+    images_nCHW: Tensor, answer_n: Tensor, class_names: Sequence[str], path: Path, title: str = ""
+) -> Path:
     """Draws what a student is shown: a row a class, by the teacher's answer, of images that lie evenly apart in the order of their making.
 
     Args:
@@ -62,7 +74,9 @@ def taught_figure(images_nCHW: Tensor, answer_n: Tensor, class_names: Sequence[s
     rows, names = [], []
     for label, name in enumerate(class_names):
         of_class_KCHW = images_nCHW[answer_n == label]
-        kept = torch.linspace(0, len(of_class_KCHW) - 1, min(len(of_class_KCHW), SHOWN)).round().long()
+        kept = (
+            torch.linspace(0, len(of_class_KCHW) - 1, min(len(of_class_KCHW), SHOWN)).round().long()
+        )
         blank = images_nCHW.new_ones(SHOWN - len(kept), *images_nCHW.shape[1:])
         rows.append(torch.cat([of_class_KCHW[kept], blank]))
         names.append(name if len(kept) else f"{name} (none)")
@@ -84,11 +98,20 @@ def arms_figure(rows: Mapping[str, Mapping[str, float]], path: Path, title: str 
         for number, axes in zip(numbers, panels, strict=True):
             values = [rows[name][number] for name in names]
             axes.axvline(values[0], color=NEUTRAL, linewidth=0.6, linestyle="--")
-            axes.plot(values, range(len(names)), linestyle="", marker="o", markersize=5, color=PALETTE[0])
+            axes.plot(
+                values, range(len(names)), linestyle="", marker="o", markersize=5, color=PALETTE[0]
+            )
             apart = max(max(values) - min(values), 0.01)
             axes.set_xlim(min(values) - 0.25 * apart, max(values) + 0.25 * apart)
             for row, value in enumerate(values):
-                axes.annotate(f"{value:.3f}", (value, row), (0, 5), textcoords="offset points", ha="center", fontsize=6)
+                axes.annotate(
+                    f"{value:.3f}",
+                    (value, row),
+                    (0, 5),
+                    textcoords="offset points",
+                    ha="center",
+                    fontsize=6,
+                )
             axes.set_xlabel(number)
             axes.locator_params("x", nbins=3)
             axes.spines[["top", "right"]].set_visible(False)

@@ -89,15 +89,28 @@ def fine_tune(
     classifier.to(memory_format=torch.channels_last).train().requires_grad_(True)  # type: ignore[call-overload]
     decayed = [weight for weight in classifier.parameters() if weight.ndim > 1]
     plain = [weight for weight in classifier.parameters() if weight.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": WEIGHT_DECAY}, {"params": plain, "weight_decay": 0.0}]
+    groups = [
+        {"params": decayed, "weight_decay": WEIGHT_DECAY},
+        {"params": plain, "weight_decay": 0.0},
+    ]
     optimizer = torch.optim.SGD(groups, lr, MOMENTUM, nesterov=True)
     schedule = one_cycle(optimizer, lr, steps, RISE)
     of_extra = 0 if extra is None else round(share * batch_size)
     batches, stream = Stream(seed), Stream(seed, device)
-    parts: dict[str, Stateful] = {"classifier": classifier, "optimizer": optimizer, "schedule": schedule}
-    with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.enable_grad(), ExitStack() as stack:
+    parts: dict[str, Stateful] = {
+        "classifier": classifier,
+        "optimizer": optimizer,
+        "schedule": schedule,
+    }
+    with (
+        torch.random.fork_rng([device] if device.type == "cuda" else []),
+        torch.enable_grad(),
+        ExitStack() as stack,
+    ):
         torch.manual_seed(seed)
-        first, done = stack.enter_context((snapshots or Snapshots()).kept(steps, **parts, batches=batches, stream=stream))
+        first, done = stack.enter_context(
+            (snapshots or Snapshots()).kept(steps, **parts, batches=batches, stream=stream)
+        )
         for step in range(first, steps):
             x_BCHW, label_B = _batch(real, batch_size - of_extra, batches.source, device)
             if extra is not None and of_extra:
@@ -105,7 +118,9 @@ def fine_tune(
                 if attack is not None:
                     extra_BCHW = _attacked(classifier, extra_BCHW, extra_B, attack, stream)
                 x_BCHW, label_B = torch.cat([x_BCHW, extra_BCHW]), torch.cat([label_B, extra_B])
-            x_BCHW = shift_and_flip(x_BCHW, shift, flip).contiguous(memory_format=torch.channels_last)
+            x_BCHW = shift_and_flip(x_BCHW, shift, flip).contiguous(
+                memory_format=torch.channels_last
+            )
             loss = F.cross_entropy(classifier(x_BCHW), label_B)
             optimizer.zero_grad()
             loss.backward()
@@ -117,7 +132,13 @@ def fine_tune(
     return classifier.eval().requires_grad_(False)
 
 
-def judge(classifier: Classifier, images: LabelledImages, attack: Perturbation, attacked: int, seed: int = 0) -> Judged:
+def judge(
+    classifier: Classifier,
+    images: LabelledImages,
+    attack: Perturbation,
+    attacked: int,
+    seed: int = 0,
+) -> Judged:
     """Measures accuracy and calibration on all images, robust accuracy on the first `attacked`.
 
     Args:
@@ -131,7 +152,10 @@ def judge(classifier: Classifier, images: LabelledImages, attack: Perturbation, 
     logits_nN = answers(classifier, images_nCHW)
     calibrated = calibration(logits_nN.softmax(dim=1), label_n)
     right_n = logits_nN.argmax(dim=1) == label_n
-    held_n = held(classifier, (images_nCHW[:attacked], label_n[:attacked]), attack, seed) & right_n[:attacked]
+    held_n = (
+        held(classifier, (images_nCHW[:attacked], label_n[:attacked]), attack, seed)
+        & right_n[:attacked]
+    )
     return Judged(
         accuracy=float(right_n.double().mean()),
         robust_accuracy=float(held_n.double().mean()),
@@ -147,18 +171,24 @@ def held(classifier: Classifier, images: LabelledImages, attack: Perturbation, s
     stream = Stream(seed, device)
     parts = []
     for x_BCHW, label_B in zip(images[0].split(BATCH), images[1].split(BATCH), strict=True):
-        attacked_BCHW = attack(unit_range(x_BCHW).to(device), label_B.to(device), classifier, stream)
+        attacked_BCHW = attack(
+            unit_range(x_BCHW).to(device), label_B.to(device), classifier, stream
+        )
         with torch.no_grad():
             parts.append(classifier(attacked_BCHW).argmax(dim=1).cpu() == label_B)
     return torch.cat(parts)
 
 
-def _batch(images: LabelledImages, size: int, source: torch.Generator, device: torch.device) -> LabelledImages:
+def _batch(
+    images: LabelledImages, size: int, source: torch.Generator, device: torch.device
+) -> LabelledImages:
     chosen_B = torch.randint(len(images[1]), (size,), generator=source)
     return unit_range(images[0][chosen_B]).to(device), images[1][chosen_B].to(device)
 
 
-def _attacked(classifier: Classifier, x_BCHW: Tensor, label_B: Tensor, attack: Perturbation, stream: Stream) -> Tensor:
+def _attacked(
+    classifier: Classifier, x_BCHW: Tensor, label_B: Tensor, attack: Perturbation, stream: Stream
+) -> Tensor:
     """Perturbed images, against the classifier in evaluation mode."""
     classifier.eval().requires_grad_(False)
     attacked_BCHW = attack(x_BCHW, label_B, classifier, stream)

@@ -76,7 +76,12 @@ class Adversary:
     def state_dict(self) -> dict[str, Any]:
         assert self.folder is not None
         generators = self.module.generators.state_dict()
-        return {"rounds": self.rounds, "generators": generators, "stream": self.stream.state, "images": self.memory.keep(self.folder)}
+        return {
+            "rounds": self.rounds,
+            "generators": generators,
+            "stream": self.stream.state,
+            "images": self.memory.keep(self.folder),
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         assert self.folder is not None
@@ -99,8 +104,14 @@ class Adversary:
             z_BZ = generator.sample_latent(self.images, device).requires_grad_()
         first = self.rounds * self.images  # so that each class has its turn, however many there are
         self.rounds += 1
-        condition = module.conditioning.of_labels(torch.arange(first, first + self.images, device=device) % module.conditioning.num_classes)
-        groups: list[dict[str, Any]] = [{"params": generator.parameters()}, {"params": [z_BZ], "lr": LATENT_LR}]
+        condition = module.conditioning.of_labels(
+            torch.arange(first, first + self.images, device=device)
+            % module.conditioning.num_classes
+        )
+        groups: list[dict[str, Any]] = [
+            {"params": generator.parameters()},
+            {"params": [z_BZ], "lr": LATENT_LR},
+        ]
         optimizer = torch.optim.Adam(groups, LR, BETAS)
         was_training = student.training
         student.eval().requires_grad_(False)
@@ -112,10 +123,22 @@ class Adversary:
                     kept.append(x_BCHW.detach())
                 view_BCHW = self.views(x_BCHW, self.stream)
                 answer_BN, features, normed = module.classifier.trace(view_BCHW)
-                terms = self.objective(Step(x_BCHW, condition, answer_BN, features, module.classifier, generator, normed=normed))
+                terms = self.objective(
+                    Step(
+                        x_BCHW,
+                        condition,
+                        answer_BN,
+                        features,
+                        module.classifier,
+                        generator,
+                        normed=normed,
+                    )
+                )
                 loss = self.objective.total(terms)
                 if self.weight:
-                    disagreement = divergence(student(view_BCHW), answer_BN, self.temperature).mean()
+                    disagreement = divergence(
+                        student(view_BCHW), answer_BN, self.temperature
+                    ).mean()
                     loss = loss - self.weight * torch.log(disagreement + LEAST_DIVERGENCE)
                 optimizer.zero_grad()
                 loss.backward()
@@ -126,8 +149,14 @@ class Adversary:
 
 def forget_first_stage(generator: Generator) -> None:
     """Gives the layers that lay out the picture new initial weights, by torch's global randomness; those that paint it stay."""
-    first = [generator.stage1] if generator.embedding is None else [generator.stage1, generator.embedding]
+    first = (
+        [generator.stage1]
+        if generator.embedding is None
+        else [generator.stage1, generator.embedding]
+    )
     for part in first:
         for layer in part.modules():
-            if isinstance(layer, (nn.ConvTranspose2d, nn.Conv2d, nn.BatchNorm2d, nn.Linear, nn.Embedding)):
+            if isinstance(
+                layer, (nn.ConvTranspose2d, nn.Conv2d, nn.BatchNorm2d, nn.Linear, nn.Embedding)
+            ):
                 layer.reset_parameters()

@@ -12,7 +12,9 @@ from netinv_lightning.training.progress import EVERY_SECONDS, tell
 LOG_EVERY = 10
 
 
-def teller(told: str, steps: int, loggers: Sequence[Logger], metric: str) -> Callable[[int, float], None]:
+def teller(
+    told: str, steps: int, loggers: Sequence[Logger], metric: str
+) -> Callable[[int, float], None]:
     """What is told each step and its loss: it logs every tenth as `metric`, and prints a line every ten seconds."""
     last = time.monotonic()
 

@@ -53,7 +53,9 @@ class Memory:
     def keep(self, folder: Path) -> int:
         """Writes the images that came since the last call to a file of their own; returns how many there are in all."""
         if len(self) > self._kept:
-            write_tensors(self.images_nCHW[self._kept :].clone(), folder / f"memory_{self._kept}.pt")
+            write_tensors(
+                self.images_nCHW[self._kept :].clone(), folder / f"memory_{self._kept}.pt"
+            )
             self._kept = len(self)
         return self._kept
 
@@ -68,7 +70,12 @@ class Memory:
         """Images [B, C, H, W] in [0, 1]; the seed, the batch's number and what is in memory decide them."""
         source = torch.Generator().manual_seed(SEEDS_APART * (self.seed + 1) + number)
         images_nCHW = self.images_nCHW
-        return images_nCHW[torch.randint(len(images_nCHW), (self.batch_size,), generator=source)].to(self.device).float() / 255
+        return (
+            images_nCHW[torch.randint(len(images_nCHW), (self.batch_size,), generator=source)]
+            .to(self.device)
+            .float()
+            / 255
+        )
 
 
 def of_noise(spec: DataSpec, batch_size: int, seed: int, device: torch.device) -> Draw:
@@ -76,6 +83,8 @@ def of_noise(spec: DataSpec, batch_size: int, seed: int, device: torch.device) -
 
     def draw(number: int) -> Tensor:
         with own_randomness(SEEDS_APART * (seed + 1) + number, device):
-            return torch.rand(batch_size, spec.channels, spec.image_size, spec.image_size, device=device)
+            return torch.rand(
+                batch_size, spec.channels, spec.image_size, spec.image_size, device=device
+            )
 
     return draw

@@ -26,42 +26,62 @@ GRADIENT_IMAGES = 1000  # each takes 50 forward and backward passes
 GRADIENT_BATCH = 250
 
 
-def noise(count: int, classifier: FrozenClassifier, real: ImageDataModule | None, seed: int) -> Images:
+def noise(
+    count: int, classifier: FrozenClassifier, real: ImageDataModule | None, seed: int
+) -> Images:
     """Pixels uniform in [0, 1]."""
     spec, labels_n = classifier.spec, _balanced(count, classifier.spec.num_classes)
     source = torch.Generator().manual_seed(seed)
-    return Images(torch.rand(len(labels_n), spec.channels, spec.image_size, spec.image_size, generator=source), labels_n)
+    return Images(
+        torch.rand(
+            len(labels_n), spec.channels, spec.image_size, spec.image_size, generator=source
+        ),
+        labels_n,
+    )
 
 
-def class_means(count: int, classifier: FrozenClassifier, real: ImageDataModule | None, seed: int) -> Images:
+def class_means(
+    count: int, classifier: FrozenClassifier, real: ImageDataModule | None, seed: int
+) -> Images:
     """The mean training image of each class, over and over: right labels, no diversity."""
     assert real is not None
     images_nCHW, labels_n = real.train
     present_N = labels_n.unique()
-    means_NCHW = torch.stack([images_nCHW[labels_n == label].float().mean(dim=0) / 255 for label in present_N])
+    means_NCHW = torch.stack(
+        [images_nCHW[labels_n == label].float().mean(dim=0) / 255 for label in present_N]
+    )
     chosen_n = _balanced(count, len(present_N))
     return Images(means_NCHW[chosen_n], present_N[chosen_n])
 
 
-def real_images(count: int, classifier: FrozenClassifier, real: ImageDataModule | None, seed: int) -> Images:
+def real_images(
+    count: int, classifier: FrozenClassifier, real: ImageDataModule | None, seed: int
+) -> Images:
     """Test images, as many of each class as the rarest has, from the half that judges nothing."""
     assert real is not None
     _, (images_nCHW, labels_n) = halves_of_test(real)
     source = torch.Generator().manual_seed(seed)
     members = [(labels_n == label).nonzero().flatten() for label in labels_n.unique()]
     each = min(max(1, count // len(members)), *(len(of_class) for of_class in members))
-    chosen_n = torch.cat([of_class[torch.randperm(len(of_class), generator=source)[:each]] for of_class in members])
+    chosen_n = torch.cat(
+        [of_class[torch.randperm(len(of_class), generator=source)[:each]] for of_class in members]
+    )
     return Images(images_nCHW[chosen_n].float() / 255, labels_n[chosen_n])
 
 
-def gradient(count: int, classifier: FrozenClassifier, real: ImageDataModule | None, seed: int) -> Images:
+def gradient(
+    count: int, classifier: FrozenClassifier, real: ImageDataModule | None, seed: int
+) -> Images:
     """Gradient ascent on pixels towards the label, without any prior (Kindermann & Linden 1990); at most 1,000 images."""
     spec = classifier.spec
     labels_n = _balanced(min(count, GRADIENT_IMAGES), spec.num_classes)
     conditioning = Conditioning(spec.num_classes, spec.image_size, mode="label")
     pixels = PixelInversion(conditioning, classifier, Objective({"ce": {"weight": 1.0}}))
     with own_randomness(seed, pixels.device):
-        parts = [pixels.draw(conditioning.of_labels(part_B.to(pixels.device))) for part_B in labels_n.split(GRADIENT_BATCH)]
+        parts = [
+            pixels.draw(conditioning.of_labels(part_B.to(pixels.device)))
+            for part_B in labels_n.split(GRADIENT_BATCH)
+        ]
     return Images(torch.cat(parts).cpu(), labels_n)
 
 
@@ -84,7 +104,9 @@ def check_controls(names: Sequence[str]) -> None:
     """
     for name in names:
         if name not in CONTROLS:
-            raise InputError(f"measure.controls={name}: there is no such control; {nearest(name, CONTROLS)}")
+            raise InputError(
+                f"measure.controls={name}: there is no such control; {nearest(name, CONTROLS)}"
+            )
 
 
 def _balanced(count: int, num_classes: int) -> Tensor:

@@ -62,7 +62,9 @@ def open_finished(directory: Path, key: str, command: DictConfig | None = None) 
     cfg = inversion_config(directory)
     if command is not None:
         if command.data.name not in (cfg.data.name, DEFAULT_DATA):
-            raise InputError(f"data={command.data.name}: the data of the run are {cfg.data.name}, and stay so; leave it out")
+            raise InputError(
+                f"data={command.data.name}: the data of the run are {cfg.data.name}, and stay so; leave it out"
+            )
         _check_same_classifier(command, cfg)
         cfg.data.root = command.data.root
         command.application.run, command.classifier = str(directory.resolve()), cfg.classifier
@@ -74,7 +76,9 @@ def open_finished(directory: Path, key: str, command: DictConfig | None = None) 
         draw = draw_images(module, cfg.application.eval_batch_size, cfg.seed)
         return FinishedRun(cfg, module.classifier, draw, cfg.application.eval_samples, summary)
     images = read_samples(directory / "samples" / "inverted.safetensors", where)
-    return FinishedRun(cfg, load_classifier(cfg), partial(images.first, key), len(images.labels_n), summary)
+    return FinishedRun(
+        cfg, load_classifier(cfg), partial(images.first, key), len(images.labels_n), summary
+    )
 
 
 def _check_same_classifier(command: DictConfig, cfg: DictConfig) -> None:
@@ -107,10 +111,14 @@ def load_module(cfg: DictConfig, directory: Path) -> Inverter:
     """
     module = METHODS[cfg.method.name](cfg, None)
     if isinstance(module, InversionModule):
-        open_file(checkpoint_of(directory), directory).close()  # refuses what is not a file of the run
+        open_file(
+            checkpoint_of(directory), directory
+        ).close()  # refuses what is not a file of the run
         _fill(module, checkpoint_of(directory))
         module.eval()
-        if cfg.application.channels_last:  # as the run had it, so that the same images come out bit by bit
+        if (
+            cfg.application.channels_last
+        ):  # as the run had it, so that the same images come out bit by bit
             module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return module
 
@@ -122,14 +130,20 @@ def _fill(module: InversionModule, path: Path) -> None:
         InputError: if it is damaged, or of other generators.
     """
     try:
-        state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+        state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)[
+            "state_dict"
+        ]
         shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
     except Exception as error:  # torch answers damaged bytes with whatever it trips over
-        raise InputError(f"{path}: is not a whole checkpoint ({one_line(error)[:160]}); run it again") from error
+        raise InputError(
+            f"{path}: is not a whole checkpoint ({one_line(error)[:160]}); run it again"
+        ) from error
     own = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     if wrong := [name for name in {**own, **shapes} if own.get(name) != shapes.get(name)]:
         first = f"{wrong[0]} is {shapes.get(wrong[0], 'missing')} in the file, {own.get(wrong[0], 'missing')} in the generator"
-        raise InputError(f"{path}: belongs to another generator than config.yaml describes ({first}, {len(wrong)} in all); run it again")
+        raise InputError(
+            f"{path}: belongs to another generator than config.yaml describes ({first}, {len(wrong)} in all); run it again"
+        )
     module.load_state_dict(state, strict=False)
 
 

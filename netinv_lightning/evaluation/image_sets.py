@@ -57,7 +57,10 @@ class Images:
         return self._each(lambda values: values[:count])
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Images:
-        targets_nN, generator_n = (None if values is None else change(values) for values in (self.targets_nN, self.generator_n))
+        targets_nN, generator_n = (
+            None if values is None else change(values)
+            for values in (self.targets_nN, self.generator_n)
+        )
         return Images(change(self.images_nCHW), change(self.labels_n), targets_nN, generator_n)
 
 
@@ -68,7 +71,14 @@ def draw_images(module: Inverter, batch_size: int, seed: int) -> Callable[[int],
         parts: list[tuple[Tensor, ...]] = []
         for number, (g, size) in enumerate(batches(count, batch_size, len(module.generators))):
             condition, x_BCHW = draw_batch(module, g, number, size, seed)
-            parts.append((x_BCHW.cpu(), condition.label_B.cpu(), condition.target_BN.cpu(), torch.full((size,), g)))
+            parts.append(
+                (
+                    x_BCHW.cpu(),
+                    condition.label_B.cpu(),
+                    condition.target_BN.cpu(),
+                    torch.full((size,), g),
+                )
+            )
         return Images(*(torch.cat(part).contiguous() for part in zip(*parts, strict=True)))
 
     return draw
@@ -76,7 +86,12 @@ def draw_images(module: Inverter, batch_size: int, seed: int) -> Callable[[int],
 
 def write_samples(images: Images, path: Path) -> None:
     """Writes images as `read_samples` reads them."""
-    tensors = {"images": images.images_nCHW, "labels": images.labels_n, "conditioning": images.targets_nN, "generator": images.generator_n}
+    tensors = {
+        "images": images.images_nCHW,
+        "labels": images.labels_n,
+        "conditioning": images.targets_nN,
+        "generator": images.generator_n,
+    }
     save_file({name: tensor for name, tensor in tensors.items() if tensor is not None}, path)
 
 
@@ -94,7 +109,9 @@ def read_samples(path: Path, where: str) -> Images:
     tensors = read_tensors(path, where)
     for name, dims in (("images", 4), ("labels", 1)):
         if name not in tensors or tensors[name].dim() != dims:
-            raise InputError(f"{where}: must hold the tensors images [n, C, H, W] and labels [n]; it holds {', '.join(tensors)}")
+            raise InputError(
+                f"{where}: must hold the tensors images [n, C, H, W] and labels [n]; it holds {', '.join(tensors)}"
+            )
     images_nCHW, labels_n = tensors["images"], tensors["labels"]
     if images_nCHW.dtype == torch.uint8:
         images_nCHW = images_nCHW.float() / 255
@@ -102,7 +119,9 @@ def read_samples(path: Path, where: str) -> Images:
         raise InputError(
             f"{where}: images must be floating-point or uint8 and labels whole numbers, not {images_nCHW.dtype} and {labels_n.dtype}"
         )
-    return Images(images_nCHW.float(), labels_n.long(), tensors.get("conditioning"), tensors.get("generator"))
+    return Images(
+        images_nCHW.float(), labels_n.long(), tensors.get("conditioning"), tensors.get("generator")
+    )
 
 
 def read_tensors(path: Path, where: str) -> dict[str, Tensor]:
@@ -172,9 +191,16 @@ def _check_facts(facts: DataSpec, classes: Sequence[int] | None, spec: DataSpec)
             f"data={facts.name}: the classifier was trained on {spec.name}, as its card says; name that, with data={spec.name}, or "
             "another classifier"
         )
-    if classes is None and facts.name in SPECS and spec.name in SPECS and set(spec.class_names) < set(facts.class_names):
+    if (
+        classes is None
+        and facts.name in SPECS
+        and spec.name in SPECS
+        and set(spec.class_names) < set(facts.class_names)
+    ):
         labels = ",".join(str(facts.class_names.index(name)) for name in spec.class_names)
-        raise InputError(f"data.classes: the classifier knows {', '.join(spec.class_names)} alone; add 'data.classes=[{labels}]'")
+        raise InputError(
+            f"data.classes: the classifier knows {', '.join(spec.class_names)} alone; add 'data.classes=[{labels}]'"
+        )
     for fact in ("num_classes", "channels", "image_size"):
         if (there := getattr(facts, fact)) != (here := getattr(spec, fact)):
             raise InputError(
@@ -203,7 +229,10 @@ def halves_of_test(real: ImageDataModule) -> tuple[Split, Split]:
     images_nCHW, labels_n = real.test
     judging_n = torch.zeros(len(labels_n), dtype=torch.bool)
     judging_n[stratified_indices(labels_n, len(labels_n) // 2, 0)] = True
-    return (images_nCHW[judging_n], labels_n[judging_n]), (images_nCHW[~judging_n], labels_n[~judging_n])
+    return (images_nCHW[judging_n], labels_n[judging_n]), (
+        images_nCHW[~judging_n],
+        labels_n[~judging_n],
+    )
 
 
 def check_images(images: Images, spec: DataSpec) -> None:
@@ -221,13 +250,21 @@ def check_images(images: Images, spec: DataSpec) -> None:
         )
     broken = int((~x_nCHW.flatten(1).isfinite().all(dim=1)).sum())
     if broken:
-        raise InputError(f"samples: {broken} of {n} images hold NaN or infinity; leave them out, or make the images anew")
+        raise InputError(
+            f"samples: {broken} of {n} images hold NaN or infinity; leave them out, or make the images anew"
+        )
     outside = int(((x_nCHW < 0) | (x_nCHW > 1)).flatten(1).any(dim=1).sum())
     if outside:
-        raise InputError(f"samples: {outside} of {n} images have pixels outside of [0, 1]; scale them to it")
+        raise InputError(
+            f"samples: {outside} of {n} images have pixels outside of [0, 1]; scale them to it"
+        )
     wrong = int(((labels_n < 0) | (labels_n >= N)).sum())
     if wrong:
-        raise InputError(f"samples: {wrong} of {n} labels are not from 0 to {N - 1}; the classifier has {N} classes")
+        raise InputError(
+            f"samples: {wrong} of {n} labels are not from 0 to {N - 1}; the classifier has {N} classes"
+        )
     targets_nN = images.targets_nN
     if targets_nN is not None and (targets_nN.shape != (n, N) or not targets_nN.isfinite().all()):
-        raise InputError(f"samples: conditioning is of shape {tuple(targets_nN.shape)}, must be finite numbers of shape {(n, N)}")
+        raise InputError(
+            f"samples: conditioning is of shape {tuple(targets_nN.shape)}, must be finite numbers of shape {(n, N)}"
+        )

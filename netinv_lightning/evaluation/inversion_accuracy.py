@@ -22,7 +22,11 @@ from netinv_lightning.training.distributed import rank, world_size
 
 @torch.no_grad()
 def evaluate(
-    module: Inverter, samples: int, batch_size: int, seed: int, verifiers: Sequence[FrozenClassifier] = ()
+    module: Inverter,
+    samples: int,
+    batch_size: int,
+    seed: int,
+    verifiers: Sequence[FrozenClassifier] = (),
 ) -> tuple[dict[str, float], Tensor]:
     """Measures inversion twice: conditioned from the training distribution, and by hot vectors.
 
@@ -52,14 +56,21 @@ def evaluate(
         names.INTER_CLASS_COSINE: float(soft.cosine["inter"]),
     }
     confusion_NN = soft.accuracy["confusion_NN"]
-    hits_and_counts = zip(confusion_NN.diagonal().tolist(), confusion_NN.sum(dim=1).tolist(), strict=True)
+    hits_and_counts = zip(
+        confusion_NN.diagonal().tolist(), confusion_NN.sum(dim=1).tolist(), strict=True
+    )
     metrics |= {
         names.class_accuracy(label): hits / count
-        for label, (hits, count) in zip(module.classifier.spec.class_names, hits_and_counts, strict=True)
+        for label, (hits, count) in zip(
+            module.classifier.spec.class_names, hits_and_counts, strict=True
+        )
         if count  # of few samples a class may have none
     }
     if len(soft.of_generators) > 1:
-        metrics |= {names.generator(names.INVERSION_ACCURACY, g): value for g, value in enumerate(soft.of_generators)}
+        metrics |= {
+            names.generator(names.INVERSION_ACCURACY, g): value
+            for g, value in enumerate(soft.of_generators)
+        }
     if verifiers:
         metrics[names.TRANSFER_ACCURACY] = sum(soft.transfer) / len(soft.transfer)
     return metrics, confusion_NN.cpu()
@@ -76,9 +87,18 @@ class Measured:
 
 
 def _measure(
-    module: Inverter, samples: int, batch_size: int, seed: int, verifiers: Sequence[FrozenClassifier], hot: bool | None
+    module: Inverter,
+    samples: int,
+    batch_size: int,
+    seed: int,
+    verifiers: Sequence[FrozenClassifier],
+    hot: bool | None,
 ) -> Measured:
-    classifier, N, G = module.classifier.eval(), module.conditioning.num_classes, len(module.generators)
+    classifier, N, G = (
+        module.classifier.eval(),
+        module.conditioning.num_classes,
+        len(module.generators),
+    )
     layer = classifier.feature_layers[-1]
     of_generators = [InversionAccuracy(N).to(module.device) for _ in range(G)]
     agreement = [InversionAccuracy(N).to(module.device) for _ in verifiers]
@@ -91,17 +111,27 @@ def _measure(
         of_generators[g].update(logits_BN, condition.label_B, condition.target_BN)
         cosine.update(features[layer], condition.label_B)
         for metric, verifier in zip(agreement, verifiers, strict=True):
-            metric.update(verifier.to(module.device)(x_BCHW), condition.label_B, condition.target_BN)
+            metric.update(
+                verifier.to(module.device)(x_BCHW), condition.label_B, condition.target_BN
+            )
     values = [metric.compute() for metric in of_generators]  # computing sums over processes first
     n_G = torch.stack([value["confusion_NN"].sum() for value in values]).double()
-    whole = {name: (torch.stack([value[name] for value in values]) * n_G).sum() / n_G.sum() for name in ("accuracy", "confidence", "kl")}
+    whole = {
+        name: (torch.stack([value[name] for value in values]) * n_G).sum() / n_G.sum()
+        for name in ("accuracy", "confidence", "kl")
+    }
     whole["confusion_NN"] = torch.stack([value["confusion_NN"] for value in values]).sum(dim=0)
     return Measured(
-        whole, cosine.compute(), [float(v["accuracy"]) for v in values], [float(metric.compute()["accuracy"]) for metric in agreement]
+        whole,
+        cosine.compute(),
+        [float(v["accuracy"]) for v in values],
+        [float(metric.compute()["accuracy"]) for metric in agreement],
     )
 
 
-def draw_batch(module: Inverter, g: int, number: int, size: int, seed: int, hot: bool | None = None) -> tuple[Condition, Tensor]:
+def draw_batch(
+    module: Inverter, g: int, number: int, size: int, seed: int, hot: bool | None = None
+) -> tuple[Condition, Tensor]:
     """Conditions and images [B, C, H, W] of one batch; its number and the seed alone decide them.
 
     Args:

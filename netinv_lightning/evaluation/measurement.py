@@ -26,10 +26,22 @@ from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.classifiers.networks import CNN
 from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.errors import InputError, nearest
-from netinv_lightning.evaluation.image_sets import Images, check_images, check_real, halves_of_test, of_split
+from netinv_lightning.evaluation.image_sets import (
+    Images,
+    check_images,
+    check_real,
+    halves_of_test,
+    of_split,
+)
 from netinv_lightning.metrics.cas import ClassificationAccuracyScore
 from netinv_lightning.metrics.diversity import Duplicates, Vendi
-from netinv_lightning.metrics.fidelity import ClassLPIPS, TwoSample, frechet_distance, kernel_distance, lpips_missing
+from netinv_lightning.metrics.fidelity import (
+    ClassLPIPS,
+    TwoSample,
+    frechet_distance,
+    kernel_distance,
+    lpips_missing,
+)
 from netinv_lightning.metrics.inversion import ClassCosine, InversionAccuracy
 from netinv_lightning.metrics.manifold import NEIGHBOURS, Manifold
 from netinv_lightning.metrics.stability import Stability
@@ -46,9 +58,16 @@ VENDI_FEATURES, VENDI_ENTRIES = 2048, 2**26
 """Most features, and most entries of the matrices of all classes, for which the Vendi score is computed."""
 COMPARED = ("transfer", "manifold", "fid", "c2st")
 """Groups that need verifiers."""
-MANIFOLD_NAMES = {"precision": names.PRECISION, "density": names.DENSITY, "recall": names.RECALL, "coverage": names.COVERAGE}
+MANIFOLD_NAMES = {
+    "precision": names.PRECISION,
+    "density": names.DENSITY,
+    "recall": names.RECALL,
+    "coverage": names.COVERAGE,
+}
 NO_REAL_IMAGES = "no real images: set data.root (or NETINV_DATA) to the folder that holds them"
-NO_TEST_IMAGES = "no real test images: name them with data.test_path, or hold some out with data.val_fraction"
+NO_TEST_IMAGES = (
+    "no real test images: name them with data.test_path, or hold some out with data.val_fraction"
+)
 
 
 @dataclass
@@ -93,11 +112,19 @@ class Measurement:
             check_real(real, classifier.spec)
         for group in metrics:
             if group not in ALL:
-                raise InputError(f"measure.metrics={group}: no such group of metrics; {nearest(group, ALL)}")
-        self._always_skipped = {group: reason for group in metrics if (reason := self._reason_to_skip(group))}
-        self.groups = tuple(group for group in ALL if group in metrics and group not in self._always_skipped)
+                raise InputError(
+                    f"measure.metrics={group}: no such group of metrics; {nearest(group, ALL)}"
+                )
+        self._always_skipped = {
+            group: reason for group in metrics if (reason := self._reason_to_skip(group))
+        }
+        self.groups = tuple(
+            group for group in ALL if group in metrics and group not in self._always_skipped
+        )
         if "transfer" in self.groups and not self._has_test:
-            self._always_skipped[names.TRANSFER_CEILING] = NO_TEST_IMAGES if real is not None else NO_REAL_IMAGES
+            self._always_skipped[names.TRANSFER_CEILING] = (
+                NO_TEST_IMAGES if real is not None else NO_REAL_IMAGES
+            )
         if "diversity" in self.groups:
             self._always_skipped |= self._vendi_skipped()
         self.skipped = dict(self._always_skipped)
@@ -116,11 +143,17 @@ class Measurement:
         """
         self.check(images)
         images = images.to(self.device)
-        seen = {name: look(network, images.images_nCHW) for name, network in self._networks().items()}
+        seen = {
+            name: look(network, images.images_nCHW) for name, network in self._networks().items()
+        }
         values: dict[str, float] = {}
         for group in self.groups:
             values |= self._measured(group)(images, seen)
-        undefined = {name: "has no value for these images" for name, value in values.items() if not math.isfinite(value)}
+        undefined = {
+            name: "has no value for these images"
+            for name, value in values.items()
+            if not math.isfinite(value)
+        }
         self.skipped = self._always_skipped | undefined
         return {name: value for name, value in values.items() if name not in undefined}
 
@@ -152,19 +185,32 @@ class Measurement:
             names.INVERSION_CONFIDENCE: float(value["confidence"]),
             names.INVERSION_MARGIN: float(value["margin"]),
             names.INVERSION_KL: float(value["kl"]),
-            **{names.class_accuracy(label): float(a) for label, a in zip(self.classifier.spec.class_names, per_class_N, strict=True)},
+            **{
+                names.class_accuracy(label): float(a)
+                for label, a in zip(self.classifier.spec.class_names, per_class_N, strict=True)
+            },
         }
 
     def _stability(self, images: Images, seen: dict[str, Seen]) -> dict[str, float]:
         chosen_m = self._choice(len(images.labels_n), STABILITY_IMAGES)
         metric = self._metric(Stability, seed=self.seed)
         for part_B in chosen_m.split(BATCH):
-            metric.update(_fast(images.images_nCHW[part_B]), images.labels_n[part_B], self.classifier)
-        return {names.stability(disturbance): float(value) for disturbance, value in metric.compute().items()}
+            metric.update(
+                _fast(images.images_nCHW[part_B]), images.labels_n[part_B], self.classifier
+            )
+        return {
+            names.stability(disturbance): float(value)
+            for disturbance, value in metric.compute().items()
+        }
 
     def _transfer(self, images: Images, seen: dict[str, Seen]) -> dict[str, float]:
-        reached = {name: float(self._agreement(images, seen[name].logits_nN)["accuracy"]) for name in self.verifiers}
-        return _with_mean(names.TRANSFER_ACCURACY, reached) | _with_mean(names.TRANSFER_CEILING, self._ceiling)
+        reached = {
+            name: float(self._agreement(images, seen[name].logits_nN)["accuracy"])
+            for name in self.verifiers
+        }
+        return _with_mean(names.TRANSFER_ACCURACY, reached) | _with_mean(
+            names.TRANSFER_CEILING, self._ceiling
+        )
 
     def _diversity(self, images: Images, seen: dict[str, Seen]) -> dict[str, float]:
         duplicates = self._metric(Duplicates)
@@ -180,7 +226,10 @@ class Measurement:
         cosine = self._metric(ClassCosine, N, D)
         cosine.update(f_nD, label_n)
         computed = cosine.compute()
-        values = {names.INTRA_CLASS_COSINE: float(computed["intra"]), names.INTER_CLASS_COSINE: float(computed["inter"])}
+        values = {
+            names.INTRA_CLASS_COSINE: float(computed["intra"]),
+            names.INTER_CLASS_COSINE: float(computed["inter"]),
+        }
         if D > VENDI_FEATURES:
             return values
         of_classes = N * (D + 1) ** 2 <= VENDI_ENTRIES
@@ -195,9 +244,14 @@ class Measurement:
         skipped, N = {}, self.classifier.spec.num_classes
         for network, of in self._networks().items():
             D = of.feature_dims[of.feature_layers[-1]]
-            too_large = {names.VENDI: D > VENDI_FEATURES, names.VENDI_CLASS: D > VENDI_FEATURES or N * (D + 1) ** 2 > VENDI_ENTRIES}
+            too_large = {
+                names.VENDI: D > VENDI_FEATURES,
+                names.VENDI_CLASS: D > VENDI_FEATURES or N * (D + 1) ** 2 > VENDI_ENTRIES,
+            }
             for name in (name for name, is_so in too_large.items() if is_so):
-                skipped[names.of_network(name, network) if network else name] = f"{D} features and {N} classes are too many for it"
+                skipped[names.of_network(name, network) if network else name] = (
+                    f"{D} features and {N} classes are too many for it"
+                )
         return skipped
 
     def _manifold(self, images: Images, seen: dict[str, Seen]) -> dict[str, float]:
@@ -239,8 +293,21 @@ class Measurement:
 
     def _cas(self, images: Images, seen: dict[str, Seen]) -> dict[str, float]:
         spec, judges = self.classifier.spec, self._judges
-        make_network = partial(CNN, spec.num_classes, spec.channels, spec.image_size, stages=((16,), (32,), (64,)), hidden=64)
-        metric = self._metric(ClassificationAccuracyScore, make_network, judges.images_nCHW, judges.labels_n, self.seed)
+        make_network = partial(
+            CNN,
+            spec.num_classes,
+            spec.channels,
+            spec.image_size,
+            stages=((16,), (32,), (64,)),
+            hidden=64,
+        )
+        metric = self._metric(
+            ClassificationAccuracyScore,
+            make_network,
+            judges.images_nCHW,
+            judges.labels_n,
+            self.seed,
+        )
         chosen_m = self._choice(len(images.labels_n), REAL_IMAGES)
         metric.update(images.images_nCHW[chosen_m], images.labels_n[chosen_m])
         return {names.CAS: float(metric.compute())}
@@ -252,7 +319,9 @@ class Measurement:
 
     def _agreement(self, images: Images, logits_nN: Tensor) -> dict[str, Tensor]:
         N = self.classifier.spec.num_classes
-        targets_nN = F.one_hot(images.labels_n, N) if images.targets_nN is None else images.targets_nN
+        targets_nN = (
+            F.one_hot(images.labels_n, N) if images.targets_nN is None else images.targets_nN
+        )
         metric = self._metric(InversionAccuracy, num_classes=N)
         metric.update(logits_nN, images.labels_n, targets_nN)
         computed: dict[str, Tensor] = metric.compute()
@@ -266,7 +335,9 @@ class Measurement:
 
     def _choice(self, n: int, most: int) -> Tensor:
         """All of n images in a random order, or `most` of them."""
-        return torch.randperm(n, generator=torch.Generator().manual_seed(self.seed))[:most].to(self.device)
+        return torch.randperm(n, generator=torch.Generator().manual_seed(self.seed))[:most].to(
+            self.device
+        )
 
     @cached_property
     def _ceiling(self) -> dict[str, float]:
@@ -275,8 +346,14 @@ class Measurement:
             return {}
         assert self.real is not None
         test = of_split(self.real.test, REAL_IMAGES, self.seed).to(self.device)
-        logits = {name: look(verifier, test.images_nCHW).logits_nN for name, verifier in self.verifiers.items()}
-        return {name: float(self._agreement(test, logits_nN)["accuracy"]) for name, logits_nN in logits.items()}
+        logits = {
+            name: look(verifier, test.images_nCHW).logits_nN
+            for name, verifier in self.verifiers.items()
+        }
+        return {
+            name: float(self._agreement(test, logits_nN)["accuracy"])
+            for name, logits_nN in logits.items()
+        }
 
     @cached_property
     def _judges(self) -> Images:
@@ -290,7 +367,10 @@ class Measurement:
         """Each verifier's features of real training images, [m, D]."""
         assert self.real is not None
         train = of_split(self.real.train, REAL_IMAGES, self.seed).to(self.device)
-        return {name: look(verifier, train.images_nCHW).features_nD for name, verifier in self.verifiers.items()}
+        return {
+            name: look(verifier, train.images_nCHW).features_nD
+            for name, verifier in self.verifiers.items()
+        }
 
     @cached_property
     def _manifolds(self) -> dict[str, Metric]:
@@ -305,7 +385,9 @@ class Measurement:
     def _reason_to_skip(self, group: str) -> str | None:
         """Why a group cannot be measured, whatever the images are."""
         if group in COMPARED and not self.verifiers:
-            return "no verifiers: name networks that the inversion never saw in application.verifiers"
+            return (
+                "no verifiers: name networks that the inversion never saw in application.verifiers"
+            )
         if group in ("manifold", "fid", "c2st", "cas"):
             if self.real is None:
                 return NO_REAL_IMAGES
@@ -317,8 +399,17 @@ class Measurement:
 
     def _minimum_of(self, group: str) -> int:
         """Images that a group needs: pairs, k + 1 for k neighbours, more than features for a covariance of full rank."""
-        dims = [verifier.feature_dims[verifier.feature_layers[-1]] for verifier in self.verifiers.values()]
-        least = {"diversity": 2, "lpips": 2, "manifold": NEIGHBOURS + 1, "fid": max(dims, default=0) + 1, "c2st": 20}
+        dims = [
+            verifier.feature_dims[verifier.feature_layers[-1]]
+            for verifier in self.verifiers.values()
+        ]
+        least = {
+            "diversity": 2,
+            "lpips": 2,
+            "manifold": NEIGHBOURS + 1,
+            "fid": max(dims, default=0) + 1,
+            "c2st": 20,
+        }
         return self.classifier.spec.num_classes if group == "cas" else least.get(group, 1)
 
 
@@ -347,9 +438,19 @@ def _with_mean(name: str, by_network: dict[str, float]) -> dict[str, float]:
 
 
 def _check_verifier(name: str, verifier: FrozenClassifier, classifier: FrozenClassifier) -> None:
-    key, own, its = f"application.verifiers={name}", classifier.network.state_dict(), verifier.network.state_dict()
-    if own.keys() == its.keys() and all(torch.equal(own[weight].to(its[weight].device), its[weight]) for weight in own):
-        raise InputError(f"{key}: is the classifier that is inverted (the same weights); name networks that the inversion never saw")
+    key, own, its = (
+        f"application.verifiers={name}",
+        classifier.network.state_dict(),
+        verifier.network.state_dict(),
+    )
+    if own.keys() == its.keys() and all(
+        torch.equal(own[weight].to(its[weight].device), its[weight]) for weight in own
+    ):
+        raise InputError(
+            f"{key}: is the classifier that is inverted (the same weights); name networks that the inversion never saw"
+        )
     for fact in ("num_classes", "channels", "image_size"):
         if (there := getattr(verifier.spec, fact)) != (here := getattr(classifier.spec, fact)):
-            raise InputError(f"{key}: has {fact}={there}, the classifier that is inverted {fact}={here}; they must be equal")
+            raise InputError(
+                f"{key}: has {fact}={there}, the classifier that is inverted {fact}={here}; they must be equal"
+            )

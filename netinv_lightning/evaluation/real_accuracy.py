@@ -32,7 +32,12 @@ def report_accuracy(classifier: FrozenClassifier, real: ImageDataModule) -> None
     chosen_n = stratified_indices(label_n, min(IMAGES, len(label_n)), 0)
     images_nCHW, label_n = images_nCHW[chosen_n], label_n[chosen_n]
     n, device, forwards = len(label_n), classifier.mean_C11.device, classifier.passes.forwards
-    predicted_n = torch.cat([classifier(x_BCHW.to(device).float() / 255).argmax(dim=1).cpu() for x_BCHW in images_nCHW.split(BATCH)])
+    predicted_n = torch.cat(
+        [
+            classifier(x_BCHW.to(device).float() / 255).argmax(dim=1).cpu()
+            for x_BCHW in images_nCHW.split(BATCH)
+        ]
+    )
     classifier.passes.forwards = forwards  # no cost of an inversion
     accuracy = float((predicted_n == label_n).double().mean())
     classifier.real_accuracy = accuracy

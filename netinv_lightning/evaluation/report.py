@@ -57,7 +57,12 @@ class Report:
     """
 
     def __init__(
-        self, cfg: DictConfig, classifier: FrozenClassifier, verifiers: Mapping[str, FrozenClassifier], samples: int, followed: bool = False
+        self,
+        cfg: DictConfig,
+        classifier: FrozenClassifier,
+        verifiers: Mapping[str, FrozenClassifier],
+        samples: int,
+        followed: bool = False,
     ) -> None:
         self.followed = followed
         self.samples = samples if cfg.measure.samples is None else cfg.measure.samples
@@ -71,7 +76,9 @@ class Report:
                 f"measure.samples={self.samples}: too few for the chosen measure.metrics, which need {measurement.minimum} images or more"
             )
 
-    def __call__(self, directory: Path, metrics: Mapping[str, float], draw: Callable[[int], Images]) -> dict[str, float]:
+    def __call__(
+        self, directory: Path, metrics: Mapping[str, float], draw: Callable[[int], Images]
+    ) -> dict[str, float]:
         """Writes the report of a run and prints it.
 
         Args:
@@ -84,10 +91,15 @@ class Report:
         """
         measured = self._measure_all(directory, draw) if self.measure.full else {}
         known = {**metrics, **measured}
-        N, ceiling = self.classifier.spec.num_classes, known.get(names.TRANSFER_CEILING, self._ceiling_of_cards())
+        N, ceiling = (
+            self.classifier.spec.num_classes,
+            known.get(names.TRANSFER_CEILING, self._ceiling_of_cards()),
+        )
         verdict = judge(known, N, ceiling)
         findings = diagnose(Case(known, N, _weights(self.cfg.loss), ceiling, _numbers(self.cfg)))
-        if not self.cfg.loss:  # images from a file: nobody knows how they were made, so there is nothing to advise
+        if (
+            not self.cfg.loss
+        ):  # images from a file: nobody knows how they were made, so there is nothing to advise
             findings = [replace(finding, settings=()) for finding in findings]
         _keep(directory, verdict, findings)
         _tell_verdict(verdict, findings, self.followed)
@@ -116,7 +128,9 @@ class Report:
 
     def _measurement(self) -> Measurement:
         """Anew where it is used: between the check and the measurement the classifier may move to another device."""
-        groups = list(dict.fromkeys(["accuracy", *self.measure.metrics]))  # no verdict without accuracy
+        groups = list(
+            dict.fromkeys(["accuracy", *self.measure.metrics])
+        )  # no verdict without accuracy
         return Measurement(self.classifier, self.verifiers, self.real, groups, self.cfg.seed)
 
     def _measure_all(self, directory: Path, draw: Callable[[int], Images]) -> dict[str, float]:
@@ -125,7 +139,9 @@ class Report:
         inverted = draw(self.samples)
         metrics = self._metrics_of(inverted, measurement)
         controls, skipped = self.controls()
-        table = self._table({INVERTED: (len(inverted.labels_n), metrics), **controls}, measurement.skipped | skipped)
+        table = self._table(
+            {INVERTED: (len(inverted.labels_n), metrics), **controls}, measurement.skipped | skipped
+        )
         marked = _with_marks(table)
         write_table(marked, directory, "measurement", full=table)
         marked.rows = [row for row in marked.rows if names.class_accuracy("") not in str(row[0])]
@@ -135,14 +151,24 @@ class Report:
     def _metrics_of(self, images: Images, measurement: Measurement) -> dict[str, float]:
         metrics = measurement(images)
         if self.real is not None and min(len(self.real.train[1]), len(self.real.test[1])):
-            metrics |= memorisation(images.images_nCHW, self.real.train[0], self.real.test[0], self.cfg.seed)
+            metrics |= memorisation(
+                images.images_nCHW, self.real.train[0], self.real.test[0], self.cfg.seed
+            )
         return metrics
 
-    def _table(self, sets: Mapping[str, tuple[int, Mapping[str, float]]], skipped: Mapping[str, str]) -> Table:
+    def _table(
+        self, sets: Mapping[str, tuple[int, Mapping[str, float]]], skipped: Mapping[str, str]
+    ) -> Table:
         """A row a metric, a column a set of images: name to number of images and metrics."""
         rows: list[list[Cell]] = [["images", "", *(n for n, _ in sets.values())]]
         for name in dict.fromkeys(name for _, metrics in sets.values() for name in metrics):
-            rows.append([name, "yes" if _is_optimised(name) else "", *(metrics.get(name) for _, metrics in sets.values())])
+            rows.append(
+                [
+                    name,
+                    "yes" if _is_optimised(name) else "",
+                    *(metrics.get(name) for _, metrics in sets.values()),
+                ]
+            )
         networks = ", ".join(f"{name}{_hash(name)}" for name in self.verifiers) or "none"
         notes = [
             LEGEND,
@@ -155,8 +181,16 @@ class Report:
 
     def _ceiling_of_cards(self) -> float | None:
         """Mean accuracy of the verifiers on real test images, as their cards tell it; None where one has none."""
-        accuracies = [card["test_accuracy"] for name in self.verifiers if (card := _card(name)) and "test_accuracy" in card]
-        return sum(accuracies) / len(accuracies) if accuracies and len(accuracies) == len(self.verifiers) else None
+        accuracies = [
+            card["test_accuracy"]
+            for name in self.verifiers
+            if (card := _card(name)) and "test_accuracy" in card
+        ]
+        return (
+            sum(accuracies) / len(accuracies)
+            if accuracies and len(accuracies) == len(self.verifiers)
+            else None
+        )
 
 
 def last_losses(directory: Path) -> dict[str, float]:
@@ -166,7 +200,11 @@ def last_losses(directory: Path) -> dict[str, float]:
     if path.is_file():
         with path.open(newline="") as file:
             for row in csv.DictReader(file):
-                values |= {name: float(value) for name, value in row.items() if name and name.startswith(names.loss("")) and value}
+                values |= {
+                    name: float(value)
+                    for name, value in row.items()
+                    if name and name.startswith(names.loss("")) and value
+                }
     return values
 
 
@@ -174,13 +212,23 @@ def _keep(directory: Path, verdict: Verdict, findings: list[Finding]) -> None:
     content = verdict.as_dict() | {"diagnosis": [finding.__dict__ for finding in findings]}
     write_atomically(directory / "verdict.json", json.dumps(content, indent=2) + "\n")
     with (directory / "run.log").open("a") as log:
-        log.writelines(f"{line}\n" for line in (verdict.line, *(finding.line for finding in findings)))
+        log.writelines(
+            f"{line}\n" for line in (verdict.line, *(finding.line for finding in findings))
+        )
 
 
 def _tell_verdict(verdict: Verdict, findings: list[Finding], followed: bool) -> None:
     """Prints the evidence, the verdict unless another one follows, and the diagnosis."""
     rows: list[list[Cell]] = [
-        [rung.question, rung.metric, rung.value, rung.threshold, rung.margin, "yes" if rung.passed else "no"] for rung in verdict.evidence
+        [
+            rung.question,
+            rung.metric,
+            rung.value,
+            rung.threshold,
+            rung.margin,
+            "yes" if rung.passed else "no",
+        ]
+        for rung in verdict.evidence
     ]
     if not followed:
         rows += [[f"not tested: {what}", "", None, None, None, ""] for what in verdict.not_tested]

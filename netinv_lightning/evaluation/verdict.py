@@ -37,12 +37,16 @@ MEANINGS = {
     TRAINING_LIKE: "they show the classes, and are nearer to training images than to other real images",
 }
 NEARER = 0.01  # correlation; train and test split of one source differ too: the nearest neighbours of pure noise by 0.001 on MNIST
-CHANCE_OF_ERROR = 0.05  # up to which a nearness that random splits of the references give too counts as nearness
+CHANCE_OF_ERROR = (
+    0.05  # up to which a nearness that random splits of the references give too counts as nearness
+)
 
 COLLAPSED = 0.98  # cosine within a class; real images of the zoo's sets: 0.64 to 0.88
 SCATTERED = 0.5
 CLASS_LOST = 0.5  # accuracy of one class
-OUTWEIGHED = math.log(2)  # nats; equal weights give Q = (P + one-hot) / 2 at most, and KL(P||Q) <= ln 2
+OUTWEIGHED = math.log(
+    2
+)  # nats; equal weights give Q = (P + one-hot) / 2 at most, and KL(P||Q) <= ln 2
 SATURATED = 0.02  # left to the floor; identical features give about 1
 
 
@@ -80,7 +84,12 @@ class Verdict:
 
     def as_dict(self) -> dict[str, Any]:
         evidence = [{**asdict(rung), "margin": rung.margin} for rung in self.evidence]
-        return {"verdict": self.name, "line": self.line, "evidence": evidence, "not_tested": list(self.not_tested)}
+        return {
+            "verdict": self.name,
+            "line": self.line,
+            "evidence": evidence,
+            "not_tested": list(self.not_tested),
+        }
 
 
 @dataclass(frozen=True)
@@ -113,7 +122,14 @@ def judge(metrics: Mapping[str, float], num_classes: int, ceiling: float | None 
         ceiling: Mean accuracy of the verifiers on real test images, in [0, 1]; None where it is unknown, then 1.
     """
     chance = 1 / num_classes
-    evidence = [_rung("does the inverted classifier agree?", metrics, names.INVERSION_ACCURACY, half_way(chance, 1.0))]
+    evidence = [
+        _rung(
+            "does the inverted classifier agree?",
+            metrics,
+            names.INVERSION_ACCURACY,
+            half_way(chance, 1.0),
+        )
+    ]
     if not evidence[-1].passed:
         return Verdict(NO_INVERSION, tuple(evidence))
     untested_nearness = "whether they are training-like (needs the real data: measure=full, or application=reconstruct)"
@@ -124,16 +140,31 @@ def judge(metrics: Mapping[str, float], num_classes: int, ceiling: float | None 
     if half_way(chance, most) <= chance + 0.05:
         blind = f"whether other networks agree (the verifiers reach {most:.2f} on real images themselves, chance is {chance:.2f})"
         return Verdict(NOT_TOLD, tuple(evidence), (blind, untested_nearness))
-    evidence.append(_rung("do networks that never saw them agree?", metrics, names.TRANSFER_ACCURACY, half_way(chance, most)))
+    evidence.append(
+        _rung(
+            "do networks that never saw them agree?",
+            metrics,
+            names.TRANSFER_ACCURACY,
+            half_way(chance, most),
+        )
+    )
     if not evidence[-1].passed:
         return Verdict(ADVERSARIAL, tuple(evidence))
     if names.MEMORISATION_GAP_LOW not in metrics:
         return Verdict(CLASS_TYPICAL, tuple(evidence), (untested_nearness,))
-    nearer = _rung("nearer to training images than to others?", metrics, names.MEMORISATION_GAP_LOW, NEARER)
-    if nearer.passed and metrics[names.MEMORISATION_GAP_P_VALUE] > CHANCE_OF_ERROR:  # the other test fails, so that one decides
+    nearer = _rung(
+        "nearer to training images than to others?", metrics, names.MEMORISATION_GAP_LOW, NEARER
+    )
+    if (
+        nearer.passed and metrics[names.MEMORISATION_GAP_P_VALUE] > CHANCE_OF_ERROR
+    ):  # the other test fails, so that one decides
         p_value = metrics[names.MEMORISATION_GAP_P_VALUE]
         nearer = Evidence(
-            "more than random splits of the real images give?", names.MEMORISATION_GAP_P_VALUE, p_value, CHANCE_OF_ERROR, False
+            "more than random splits of the real images give?",
+            names.MEMORISATION_GAP_P_VALUE,
+            p_value,
+            CHANCE_OF_ERROR,
+            False,
         )
     evidence.append(nearer)
     return Verdict(TRAINING_LIKE if nearer.passed else CLASS_TYPICAL, tuple(evidence))
@@ -197,8 +228,16 @@ def mode_collapse(case: Case) -> Finding | None:  # A9-F1
 
 def label_mismatch(case: Case) -> Finding | None:  # A9-F2
     prefix = names.class_accuracy("")
-    lost = {name: value for name, value in case.metrics.items() if name.startswith(prefix) and value < CLASS_LOST}
-    settings = (case.more("ce"), *case.scaled("application.steps", 2), *case.scaled("method.steps", 2))
+    lost = {
+        name: value
+        for name, value in case.metrics.items()
+        if name.startswith(prefix) and value < CLASS_LOST
+    }
+    settings = (
+        case.more("ce"),
+        *case.scaled("application.steps", 2),
+        *case.scaled("method.steps", 2),
+    )
     if lost:
         worst = min(lost, key=lost.__getitem__)
         classes = [name.removeprefix(prefix) for name in lost]
@@ -207,8 +246,18 @@ def label_mismatch(case: Case) -> Finding | None:  # A9-F2
         return Finding("label mismatch", worst, lost[worst], CLASS_LOST, meaning, settings)
     if case.agrees or names.INVERSION_ACCURACY not in case.metrics:
         return None
-    threshold, meaning = half_way(1 / case.num_classes, 1.0), "the classifier takes many images for another class"
-    return Finding("label mismatch", names.INVERSION_ACCURACY, case.value(names.INVERSION_ACCURACY), threshold, meaning, settings)
+    threshold, meaning = (
+        half_way(1 / case.num_classes, 1.0),
+        "the classifier takes many images for another class",
+    )
+    return Finding(
+        "label mismatch",
+        names.INVERSION_ACCURACY,
+        case.value(names.INVERSION_ACCURACY),
+        threshold,
+        meaning,
+        settings,
+    )
 
 
 def noise(case: Case) -> Finding | None:  # A9-F3
@@ -216,7 +265,14 @@ def noise(case: Case) -> Finding | None:  # A9-F3
     threshold = half_way(1 / case.num_classes, 1.0 if case.ceiling is None else case.ceiling)
     if not (case.agrees and value <= threshold):
         return None
-    return Finding("noise", names.TRANSFER_ACCURACY, value, threshold, "other networks do not recognise the classes", ("loss=natural",))
+    return Finding(
+        "noise",
+        names.TRANSFER_ACCURACY,
+        value,
+        threshold,
+        "other networks do not recognise the classes",
+        ("loss=natural",),
+    )
 
 
 def over_diversity(case: Case) -> Finding | None:  # A9-F4
@@ -224,15 +280,28 @@ def over_diversity(case: Case) -> Finding | None:  # A9-F4
     if not value < SCATTERED:
         return None
     meaning = "the images of a class have little in common even to the classifier"
-    strong = [f"loss.{term}.weight={weight / 10:g}" for term in ("cosine", "orthogonality") if (weight := case.weight.get(term))]
-    return Finding("over-diversity", metric, value, SCATTERED, meaning, (*strong, *case.scaled("generator.dropout", 0.5)))
+    strong = [
+        f"loss.{term}.weight={weight / 10:g}"
+        for term in ("cosine", "orthogonality")
+        if (weight := case.weight.get(term))
+    ]
+    return Finding(
+        "over-diversity",
+        metric,
+        value,
+        SCATTERED,
+        meaning,
+        (*strong, *case.scaled("generator.dropout", 0.5)),
+    )
 
 
 def kl_against_ce(case: Case) -> Finding | None:
     value, kl, ce = case.value(names.INVERSION_KL), case.weight.get("kl"), case.weight.get("ce")
     if not (case.agrees and kl and ce and value > OUTWEIGHED):
         return None
-    meaning = "cross-entropy wants one class, the conditioning is a distribution, and cross-entropy wins"
+    meaning = (
+        "cross-entropy wants one class, the conditioning is a distribution, and cross-entropy wins"
+    )
     settings = (f"loss.ce.weight={kl / 2:g}", "conditioning.vectors=hot")
     return Finding("KL against CE", names.INVERSION_KL, value, OUTWEIGHED, meaning, settings)
 
@@ -243,7 +312,16 @@ def orthogonality_at_its_floor(case: Case) -> Finding | None:
         return None
     meaning = "features are as orthogonal as so many images in so few dimensions can be: the term pushes no more"
     settings = ("loss.orthogonality.weight=0",)
-    return Finding("orthogonality at its floor", metric, case.value(metric), SATURATED, meaning, settings)
+    return Finding(
+        "orthogonality at its floor", metric, case.value(metric), SATURATED, meaning, settings
+    )
 
 
-FAILURES = (mode_collapse, label_mismatch, noise, over_diversity, kl_against_ce, orthogonality_at_its_floor)
+FAILURES = (
+    mode_collapse,
+    label_mismatch,
+    noise,
+    over_diversity,
+    kl_against_ce,
+    orthogonality_at_its_floor,
+)

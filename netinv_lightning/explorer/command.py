@@ -56,10 +56,23 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = CommandParser(prog="netinv explore", description="A local page to play with a finished inversion; Ctrl-C ends it.")
-    parser.add_argument("run", metavar="RUN", help="run directory of a finished application=invert, such as runs/latest")
+    parser = CommandParser(
+        prog="netinv explore",
+        description="A local page to play with a finished inversion; Ctrl-C ends it.",
+    )
+    parser.add_argument(
+        "run",
+        metavar="RUN",
+        help="run directory of a finished application=invert, such as runs/latest",
+    )
     parser.add_argument("--port", type=int, default=PORT, help=f"by default {PORT}")
-    parser.add_argument("--trust", action="append", default=[], metavar="NAME", help="own code, or a package, that the run may name")
+    parser.add_argument(
+        "--trust",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="own code, or a package, that the run may name",
+    )
     parser.add_argument("--open", action="store_true", help="open the browser")
     arguments = parser.parse_args(argv)
     if not 1 <= arguments.port <= 65535:
@@ -74,12 +87,16 @@ def _check(directory: Path) -> None:
         InputError: saying why.
     """
     if find_spec("gradio") is None:
-        raise InputError("netinv explore: needs gradio, which is not installed; pip install 'netinv_lightning[explore]'")
+        raise InputError(
+            "netinv explore: needs gradio, which is not installed; pip install 'netinv_lightning[explore]'"
+        )
     from netinv_lightning.runs.finished_check import check_finished
 
     cfg = check_finished(directory, str(directory))
     if cfg.method.name != "generator":
-        raise InputError(f"{directory}: has no generator to play with (method={cfg.method.name}); give a run of method=generator")
+        raise InputError(
+            f"{directory}: has no generator to play with (method={cfg.method.name}); give a run of method=generator"
+        )
 
 
 def _listening(port: int) -> socket.socket:
@@ -89,27 +106,37 @@ def _listening(port: int) -> socket.socket:
         InputError: if another program has it, or this user may not have it.
     """
     listener = socket.socket()
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a page that ended a moment ago does not count
+    listener.setsockopt(
+        socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+    )  # a page that ended a moment ago does not count
     try:
         listener.bind((HOST, port))
         listener.listen()
     except OSError as error:
         listener.close()
-        raise InputError(f"--port={port}: cannot be listened at ({error.strerror}); choose another: --port={port % 65535 + 1}") from error
+        raise InputError(
+            f"--port={port}: cannot be listened at ({error.strerror}); choose another: --port={port % 65535 + 1}"
+        ) from error
     return listener
 
 
 def serve(directory: Path, listener: socket.socket, opened: bool) -> int:
     """Serves the page until Ctrl-C."""
     with TemporaryDirectory() as uploads:
-        os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": uploads, "HF_HUB_OFFLINE": "1"}  # read at import
+        os.environ |= {
+            "GRADIO_ANALYTICS_ENABLED": "False",
+            "GRADIO_TEMP_DIR": uploads,
+            "HF_HUB_OFFLINE": "1",
+        }  # read at import
         print(f"opening {directory}", file=sys.stderr, flush=True)
         explored = load(directory)
         import uvicorn
 
         from netinv_lightning.explorer.interface import application
 
-        config = uvicorn.Config(application(explored, Path(uploads)), log_level="critical", timeout_graceful_shutdown=1)
+        config = uvicorn.Config(
+            application(explored, Path(uploads)), log_level="critical", timeout_graceful_shutdown=1
+        )
         address = f"http://{HOST}:{listener.getsockname()[1]}"
         print(f"{directory} at {address}  (Ctrl-C ends it)", flush=True)
         if opened:  # the listener keeps the browser waiting until the server runs

@@ -78,14 +78,18 @@ class SharedDropout(Stream):
 
     def uniform(self, batch: int, *shape: int) -> Tensor:
         one = super().uniform(1, *shape)
-        return torch.cat([one.expand(self.shown, *shape), super().uniform(batch - self.shown, *shape)])
+        return torch.cat(
+            [one.expand(self.shown, *shape), super().uniform(batch - self.shown, *shape)]
+        )
 
 
 def see(classifier: FrozenClassifier, images_BCHW: Tensor, told_BN: Tensor | None = None) -> Seen:
     """Passes images in [0, 1], of the classifier's shape, through it."""
     with torch.no_grad():
         logits_BN, features = classifier.logits_and_features(images_BCHW)
-    return Seen(images_BCHW, logits_BN.softmax(dim=1), features[classifier.feature_layers[-1]], told_BN)
+    return Seen(
+        images_BCHW, logits_BN.softmax(dim=1), features[classifier.feature_layers[-1]], told_BN
+    )
 
 
 def between(first_Z: Tensor, second_Z: Tensor, position: float) -> Tensor:
@@ -111,7 +115,11 @@ class Drawing:
     """
 
     def __init__(self, module: InversionModule) -> None:
-        self.module, self.classifier, self.conditioning = module, module.classifier, module.conditioning
+        self.module, self.classifier, self.conditioning = (
+            module,
+            module.classifier,
+            module.conditioning,
+        )
         self.classes = self.classifier.spec.class_names
         self._lock = threading.Lock()  # to sample is to switch the generator's layers
 
@@ -124,7 +132,9 @@ class Drawing:
     def latent(self, setting: Setting) -> Tensor:
         """The latent of a setting, [Z]."""
         Z = self._generator(setting).latent_dim
-        return between(Stream(setting.first).normal(Z), Stream(setting.second).normal(Z), setting.position)
+        return between(
+            Stream(setting.first).normal(Z), Stream(setting.second).normal(Z), setting.position
+        )
 
     def image(self, vector_N: Tensor, setting: Setting) -> Seen:
         """One image.
@@ -143,13 +153,17 @@ class Drawing:
     def between_classes(self, first: int, second: int, steps: int, setting: Setting) -> Seen:
         """Images from one class to another, the vector going straight from hot to hot, all of one latent."""
         first_N, second_N = F.one_hot(torch.tensor([first, second]), len(self.classes)).float()
-        vectors_BN = torch.stack([torch.lerp(first_N, second_N, float(share)) for share in torch.linspace(0, 1, steps)])
+        vectors_BN = torch.stack(
+            [torch.lerp(first_N, second_N, float(share)) for share in torch.linspace(0, 1, steps)]
+        )
         return self._draw(self.latent(setting).expand(steps, -1), vectors_BN, setting)
 
     def between_latents(self, vector_N: Tensor, steps: int, setting: Setting) -> Seen:
         """Images from the setting's first latent to its second, all of one vector."""
         positions = torch.linspace(0, 1, steps).tolist()
-        z_BZ = torch.stack([self.latent(replace(setting, position=position)) for position in positions])
+        z_BZ = torch.stack(
+            [self.latent(replace(setting, position=position)) for position in positions]
+        )
         return self._draw(z_BZ, vector_N.expand(steps, -1), setting)
 
     @torch.no_grad()
@@ -160,7 +174,9 @@ class Drawing:
             companions = Stream(COMPANIONS_SEED)
             z_XZ = torch.cat([z_BZ, generator.sample_latent(COMPANIONS, stream=companions)])
             normal_XN = companions.normal(COMPANIONS, len(self.classes))
-            vector_XN = torch.cat([vector_BN, (normal_XN / self.conditioning.temperature).softmax(dim=1)])  # as Conditioning.sample draws
+            vector_XN = torch.cat(
+                [vector_BN, (normal_XN / self.conditioning.temperature).softmax(dim=1)]
+            )  # as Conditioning.sample draws
         condition = self.conditioning.of_vectors(vector_XN)
         with self._lock, sampling_mode(generator, setting.dropout, module.sampling_batch_norm):
             generator.draw_dropout_from(SharedDropout(setting.draw, B))

@@ -31,7 +31,11 @@ STRIP = 20
 STEPS = 10
 """Images in a strip from one class or latent to another."""
 LARGEST_SEED = 2**31 - 1
-OVER_CLASSES, OVER_VECTORS, OVER_LATENTS = "all classes", "class A to class B", "latent A to latent B"
+OVER_CLASSES, OVER_VECTORS, OVER_LATENTS = (
+    "all classes",
+    "class A to class B",
+    "latent A to latent B",
+)
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,11 @@ class Page:
         """The image beside its nearest real one; and the bars. The values are those of a setting, then of the slots."""
         setting, slots = self._setting(values)
         seen = self.drawing.image(self._vector(label, slots), setting)
-        drawn = markup.image(seen.images_BCHW[0], f"Draw {setting.draw + 1}. The classifier says: {self._answer(seen, 0)}", "drawn")
+        drawn = markup.image(
+            seen.images_BCHW[0],
+            f"Draw {setting.draw + 1}. The classifier says: {self._answer(seen, 0)}",
+            "drawn",
+        )
         return markup.pair(drawn, self._nearest_real(seen, by)), self._bars(seen)
 
     def hot(self, label: int, by: str, *values: Any) -> list[Any]:
@@ -83,7 +91,9 @@ class Page:
 
     def mixed(self, share: float, label: int, other: int, by: str, *values: Any) -> list[Any]:
         """Slots between two classes, and what `show` then gives."""
-        return self._with_slots({label: 1.0} if label == other else {label: 1 - share, other: share}, label, by, values)
+        return self._with_slots(
+            {label: 1.0} if label == other else {label: 1 - share, other: share}, label, by, values
+        )
 
     def sweep(self, over: str, page: int, other: int, label: int, by: str, *values: Any) -> str:
         """A strip of images."""
@@ -98,7 +108,10 @@ class Page:
             labels = range(len(self.classes))[(page - 1) * STRIP : page * STRIP]
             seen = self.drawing.of_classes(labels, setting)
             asked = [self.classes[k] for k in labels]
-        return markup.strip(seen.images_BCHW, [f"{name} \u2192 {self._answer(seen, index)}" for index, name in enumerate(asked)])
+        return markup.strip(
+            seen.images_BCHW,
+            [f"{name} \u2192 {self._answer(seen, index)}" for index, name in enumerate(asked)],
+        )
 
     def picture(self, path: str | None) -> tuple[str, str, str]:
         """A user's picture as the classifier sees it, beside the images nearest to it; the bars; its top units."""
@@ -111,10 +124,18 @@ class Page:
             seen = see(classifier, read_picture(Path(path), classifier.spec)[None])
         except InputError as error:
             return markup.text(str(error)), "", ""
-        given = markup.image(seen.images_BCHW[0], f"Yours, as the classifier sees it. It says: {self._answer(seen, 0)}", "picture")
+        given = markup.image(
+            seen.images_BCHW[0],
+            f"Yours, as the classifier sees it. It says: {self._answer(seen, 0)}",
+            "picture",
+        )
         near = self._nearest(self.explored.inverted, seen, FEATURES, "nearest-inverted")
         figures = markup.pair(given, near, self._nearest_real(seen, FEATURES))
-        return figures, self._bars(seen), markup.units(seen.features_BD[0], classifier.feature_layers[-1])
+        return (
+            figures,
+            self._bars(seen),
+            markup.units(seen.features_BD[0], classifier.feature_layers[-1]),
+        )
 
     def _setting(self, values: Sequence[Any]) -> tuple[Setting, Sequence[Any]]:
         first, second, position, generator, dropout, draw, *slots = values
@@ -125,11 +146,15 @@ class Page:
         if not self.slots:
             weights_N[label] = 1.0
         labels = slots[: self.slots] if self.chosen else range(self.slots)
-        for slot_label, weight in zip(labels, slots[-self.slots :] if self.slots else (), strict=True):
+        for slot_label, weight in zip(
+            labels, slots[-self.slots :] if self.slots else (), strict=True
+        ):
             weights_N[slot_label] += weight
         return distribution(weights_N)
 
-    def _with_slots(self, weights: dict[int, float], label: int, by: str, values: Sequence[Any]) -> list[Any]:
+    def _with_slots(
+        self, weights: dict[int, float], label: int, by: str, values: Sequence[Any]
+    ) -> list[Any]:
         setting = values[: len(values) - self.slots * (2 if self.chosen else 1)]
         slots = self._slot_values(weights)
         return [*slots, *self.show(label, by, *setting, *slots)]
@@ -137,7 +162,9 @@ class Page:
     def _slot_values(self, weights: dict[int, float]) -> list[Any]:
         if not self.chosen:
             return [weights.get(label, 0.0) for label in range(self.slots)]
-        labels = [*weights, *(label for label in range(len(self.classes)) if label not in weights)][: self.slots]
+        labels = [*weights, *(label for label in range(len(self.classes)) if label not in weights)][
+            : self.slots
+        ]
         return [*labels, *(weights.get(label, 0.0) for label in labels)]
 
     def _bars(self, seen: Seen) -> str:
@@ -146,12 +173,20 @@ class Page:
 
     def _nearest_real(self, seen: Seen, by: str) -> str:
         real = self.explored.real
-        return markup.text(self.explored.real_note) if real is None else self._nearest(real, seen, by, "nearest-real")
+        return (
+            markup.text(self.explored.real_note)
+            if real is None
+            else self._nearest(real, seen, by, "nearest-real")
+        )
 
     def _nearest(self, among: Neighbours, seen: Seen, by: str, name: str) -> str:
         near = among.nearest(seen.images_BCHW[0], seen.features_BD[0], by)
         measure = "correlation of pixels" if by == PIXELS else "cosine of features"
-        return markup.image(near.image_CHW, f"Nearest of {among.what}: {self.classes[near.label]}, {measure} {near.similarity:.3f}", name)
+        return markup.image(
+            near.image_CHW,
+            f"Nearest of {among.what}: {self.classes[near.label]}, {measure} {near.similarity:.3f}",
+            name,
+        )
 
     def _answer(self, seen: Seen, index: int) -> str:
         probability, label = seen.probabilities_BN[index].max(dim=0)
@@ -175,31 +210,77 @@ class Page:
         with gr.Row():
             with gr.Column(scale=2, min_width=320, elem_id="seen"):
                 figures = gr.HTML(figures_now, elem_id="figures")
-                by = gr.Radio([PIXELS, FEATURES], value=PIXELS, label="Nearest by", elem_id="by", visible=self.explored.real is not None)
+                by = gr.Radio(
+                    [PIXELS, FEATURES],
+                    value=PIXELS,
+                    label="Nearest by",
+                    elem_id="by",
+                    visible=self.explored.real is not None,
+                )
                 bars = gr.HTML(bars_now, elem_id="bars")
             with gr.Column(scale=3, min_width=320):
                 with gr.Row():
                     label = gr.Dropdown(
-                        self.choices, value=0, label="Class A" if told else "Class", elem_id="class-a", filterable=self.chosen
+                        self.choices,
+                        value=0,
+                        label="Class A" if told else "Class",
+                        elem_id="class-a",
+                        filterable=self.chosen,
                     )
-                    other = gr.Dropdown(self.choices, value=1, label="Class B", elem_id="class-b", visible=told, filterable=self.chosen)
-                share = gr.Slider(0, 1, 0, step=0.01, label="From class A to class B", elem_id="share", visible=told, buttons=[])
+                    other = gr.Dropdown(
+                        self.choices,
+                        value=1,
+                        label="Class B",
+                        elem_id="class-b",
+                        visible=told,
+                        filterable=self.chosen,
+                    )
+                share = gr.Slider(
+                    0,
+                    1,
+                    0,
+                    step=0.01,
+                    label="From class A to class B",
+                    elem_id="share",
+                    visible=told,
+                    buttons=[],
+                )
                 with gr.Accordion("Weights of the classes (scaled to sum to 1)", visible=told):
                     slots = self._build_slots(start)
                 with gr.Row():
                     first, second = (
                         gr.Number(
-                            seed, label=f"Latent {name} (seed)", precision=0, minimum=0, maximum=LARGEST_SEED, elem_id=f"latent-{name}"
+                            seed,
+                            label=f"Latent {name} (seed)",
+                            precision=0,
+                            minimum=0,
+                            maximum=LARGEST_SEED,
+                            elem_id=f"latent-{name}",
                         )
                         for seed, name in enumerate("AB")
                     )
-                position = gr.Slider(0, 1, 0, step=0.01, label="From latent A to latent B", elem_id="position", buttons=[])
+                position = gr.Slider(
+                    0,
+                    1,
+                    0,
+                    step=0.01,
+                    label="From latent A to latent B",
+                    elem_id="position",
+                    buttons=[],
+                )
                 generators = [(f"generator {g}", g) for g in range(len(module.generators))]
                 generator = gr.Dropdown(
-                    generators, value=0, label="Generator", visible=len(generators) > 1, elem_id="generator", filterable=False
+                    generators,
+                    value=0,
+                    label="Generator",
+                    visible=len(generators) > 1,
+                    elem_id="generator",
+                    filterable=False,
                 )
                 with gr.Row():
-                    dropout = gr.Checkbox(module.sampling_dropout, label=self._dropout_label(), elem_id="dropout")
+                    dropout = gr.Checkbox(
+                        module.sampling_dropout, label=self._dropout_label(), elem_id="dropout"
+                    )
                     again = gr.Button("Draw again", elem_id="again")
         over = gr.Radio(
             [OVER_CLASSES, OVER_VECTORS, OVER_LATENTS] if told else [OVER_CLASSES, OVER_LATENTS],
@@ -208,24 +289,57 @@ class Page:
             elem_id="over",
         )
         pages = -(-len(self.classes) // STRIP)
-        page = gr.Slider(1, max(pages, 2), 1, step=1, label=f"Page ({STRIP} classes each)", elem_id="page", visible=pages > 1, buttons=[])
+        page = gr.Slider(
+            1,
+            max(pages, 2),
+            1,
+            step=1,
+            label=f"Page ({STRIP} classes each)",
+            elem_id="page",
+            visible=pages > 1,
+            buttons=[],
+        )
         strip = gr.HTML(self.sweep(OVER_CLASSES, 1, 1, *begin), elem_id="strip")
 
         draw = gr.State(0)
         values = [by, first, second, position, generator, dropout, draw, *slots]
-        live: dict[str, Any] = {"queue": False, "show_progress": "hidden", "trigger_mode": "always_last", "api_visibility": "private"}
-        show: dict[str, Any] = {"fn": self.show, "inputs": [label, *values], "outputs": [figures, bars], **live}
-        sweep: dict[str, Any] = {"fn": self.sweep, "inputs": [over, page, other, label, *values], "outputs": strip, **live}
-        mixed: dict[str, Any] = {"fn": self.mixed, "inputs": [share, label, other, *values], "outputs": [*slots, figures, bars], **live}
+        live: dict[str, Any] = {
+            "queue": False,
+            "show_progress": "hidden",
+            "trigger_mode": "always_last",
+            "api_visibility": "private",
+        }
+        show: dict[str, Any] = {
+            "fn": self.show,
+            "inputs": [label, *values],
+            "outputs": [figures, bars],
+            **live,
+        }
+        sweep: dict[str, Any] = {
+            "fn": self.sweep,
+            "inputs": [over, page, other, label, *values],
+            "outputs": strip,
+            **live,
+        }
+        mixed: dict[str, Any] = {
+            "fn": self.mixed,
+            "inputs": [share, label, other, *values],
+            "outputs": [*slots, figures, bars],
+            **live,
+        }
         # One image a move: the strip waits until a slider is let go.
         sliders = [part for part in (position, *slots) if isinstance(part, gr.Slider)]
-        switches = [part for part in (by, first, second, generator, dropout, *slots) if part not in sliders]
+        switches = [
+            part for part in (by, first, second, generator, dropout, *slots) if part not in sliders
+        ]
         gr.on([slider.input for slider in sliders], **show)
         gr.on([slider.release for slider in (*sliders, page)] + [over.input], **sweep)
         gr.on([switch.input for switch in switches], **show).then(**sweep)
         share.input(**mixed)
         gr.on([share.release, other.input], **mixed).then(**sweep)
-        label.input(self.hot, [label, *values], [*slots, figures, bars], **live).then(lambda: 0.0, None, share, **live).then(**sweep)
+        label.input(self.hot, [label, *values], [*slots, figures, bars], **live).then(
+            lambda: 0.0, None, share, **live
+        ).then(**sweep)
         again.click(lambda number: number + 1, draw, draw, **live).then(**show).then(**sweep)
 
     def _build_slots(self, start: Sequence[Any]) -> list[Any]:
@@ -237,8 +351,25 @@ class Page:
             for index in range(self.slots):
                 with gr.Column(min_width=130):
                     if self.chosen:
-                        labels.append(gr.Dropdown(self.choices, value=start[index], label="class", elem_id=f"class-{index}"))
-                    sliders.append(gr.Slider(0, 1, weights[index], step=0.01, label=names[index], elem_id=f"weight-{index}", buttons=[]))
+                        labels.append(
+                            gr.Dropdown(
+                                self.choices,
+                                value=start[index],
+                                label="class",
+                                elem_id=f"class-{index}",
+                            )
+                        )
+                    sliders.append(
+                        gr.Slider(
+                            0,
+                            1,
+                            weights[index],
+                            step=0.01,
+                            label=names[index],
+                            elem_id=f"weight-{index}",
+                            buttons=[],
+                        )
+                    )
         return [*labels, *sliders]
 
     def _dropout_label(self) -> str:
@@ -246,10 +377,22 @@ class Page:
 
     def _build_picture(self) -> None:
         spec = self.drawing.classifier.spec
-        gr.HTML(markup.text(f"It is brought to {spec.channels} x {spec.image_size} x {spec.image_size}: {RULE}"))
+        gr.HTML(
+            markup.text(
+                f"It is brought to {spec.channels} x {spec.image_size} x {spec.image_size}: {RULE}"
+            )
+        )
         with gr.Row():
-            with gr.Column(scale=1, min_width=280):  # no gr.Image, which opens the file itself, and for a damaged one only says "Error"
-                given = gr.File(file_types=["image"], type="filepath", label="Drop a picture", height=200, elem_id="given")
+            with gr.Column(
+                scale=1, min_width=280
+            ):  # no gr.Image, which opens the file itself, and for a damaged one only says "Error"
+                given = gr.File(
+                    file_types=["image"],
+                    type="filepath",
+                    label="Drop a picture",
+                    height=200,
+                    elem_id="given",
+                )
             with gr.Column(scale=2, min_width=320):
                 figures = gr.HTML(elem_id="picture-figures")
         with gr.Row():
@@ -257,7 +400,14 @@ class Page:
                 bars = gr.HTML(elem_id="picture-bars")
             with gr.Column(min_width=320):
                 units = gr.HTML(elem_id="picture-units")
-        given.change(self.picture, given, [figures, bars, units], queue=False, show_progress="hidden", api_visibility="private")
+        given.change(
+            self.picture,
+            given,
+            [figures, bars, units],
+            queue=False,
+            show_progress="hidden",
+            api_visibility="private",
+        )
 
 
 def application(explored: Explored, uploads: Path) -> FastAPI:
@@ -281,6 +431,8 @@ def application(explored: Explored, uploads: Path) -> FastAPI:
         mcp_server=False,
         pwa=False,
         enable_monitoring=False,
-        theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
+        theme=gr.themes.Default(
+            font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
+        ),
         head=f"<style>{markup.CSS}</style><script>{markup.KEYS}</script>",  # Gradio would rewrite the selectors of `css`
     )

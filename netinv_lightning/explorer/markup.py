@@ -74,7 +74,10 @@ def pair(*figures: str) -> str:
 
 
 def strip(images_BCHW: Tensor, captions: Sequence[str]) -> str:
-    figures = [image(image_CHW, caption, "swept") for image_CHW, caption in zip(images_BCHW, captions, strict=True)]
+    figures = [
+        image(image_CHW, caption, "swept")
+        for image_CHW, caption in zip(images_BCHW, captions, strict=True)
+    ]
     return f'<div class="netinv"><div class="strip">{"".join(figures)}</div></div>'
 
 
@@ -103,10 +106,15 @@ def probabilities(answered_N: Tensor, told_N: Tensor | None, classes: Sequence[s
         )
     keys = ['<span class="key answered"></span>the classifier\'s answer Q']
     if told_N is not None:
-        keys += ['<span class="key told"></span>told to the generator, P', f"D<sub>KL</sub>(P||Q) = {divergence(told_N, answered_N):.3f}"]
+        keys += [
+            '<span class="key told"></span>told to the generator, P',
+            f"D<sub>KL</sub>(P||Q) = {divergence(told_N, answered_N):.3f}",
+        ]
     key = "".join(f'<span class="whole">{words}</span> ' for words in keys)
     left_out = f"<p>The {len(rows)} largest of {N} classes.</p>" if len(rows) < N else ""
-    return f'<div class="netinv"><p>{key}</p><div class="bars">{"".join(rows)}</div>{left_out}</div>'
+    return (
+        f'<div class="netinv"><p>{key}</p><div class="bars">{"".join(rows)}</div>{left_out}</div>'
+    )
 
 
 def divergence(told_N: Tensor, answered_N: Tensor) -> float:
@@ -124,7 +132,9 @@ def units(features_D: Tensor, layer: str) -> str:
         for value, index in zip(values.tolist(), indices.tolist(), strict=True)
     ]
     title = f"The {len(rows)} of {len(features_D)} units of {layer} features that fire most"
-    return f'<div class="netinv"><p>{escape(title)}</p><div class="bars">{"".join(rows)}</div></div>'
+    return (
+        f'<div class="netinv"><p>{escape(title)}</p><div class="bars">{"".join(rows)}</div></div>'
+    )
 
 
 def _bar(kind: str, share: float) -> str:

@@ -54,15 +54,22 @@ class Neighbours:
 
     def __init__(self, images: Images, classifier: FrozenClassifier, what: str) -> None:
         self.images_mCHW, self.labels_m, self.what = images.images_nCHW, images.labels_n, what
-        features_mD = torch.cat([see(classifier, part).features_BD for part in images.images_nCHW.split(250)])
-        self.compared = {PIXELS: _centred(self.images_mCHW), FEATURES: F.normalize(features_mD, dim=1)}
+        features_mD = torch.cat(
+            [see(classifier, part).features_BD for part in images.images_nCHW.split(250)]
+        )
+        self.compared = {
+            PIXELS: _centred(self.images_mCHW),
+            FEATURES: F.normalize(features_mD, dim=1),
+        }
 
     def nearest(self, image_CHW: Tensor, features_D: Tensor, by: str) -> Nearest:
         """The nearest of the images, by `pixels` or by `features`."""
         probe_D = _centred(image_CHW[None])[0] if by == PIXELS else F.normalize(features_D, dim=0)
         similarity_m = self.compared[by] @ probe_D
         index = int(similarity_m.argmax())
-        return Nearest(self.images_mCHW[index], int(self.labels_m[index]), float(similarity_m[index]))
+        return Nearest(
+            self.images_mCHW[index], int(self.labels_m[index]), float(similarity_m[index])
+        )
 
 
 def _centred(images_mCHW: Tensor) -> Tensor:

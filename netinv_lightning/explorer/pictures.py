@@ -41,11 +41,15 @@ def read_picture(path: Path, spec: DataSpec) -> Tensor:
     try:
         with open_file(path) as file, Image.open(file, formats=FORMATS) as opened:
             if opened.width * opened.height > MOST_PIXELS:  # known before it is decoded
-                raise InputError(f"{path.name}: has {opened.width} x {opened.height} pixels, more than {MOST_PIXELS:,}; make it smaller")
+                raise InputError(
+                    f"{path.name}: has {opened.width} x {opened.height} pixels, more than {MOST_PIXELS:,}; make it smaller"
+                )
             picture = ImageOps.exif_transpose(opened)
             gray = picture.mode in GRAY
             if picture.has_transparency_data:
-                picture = Image.alpha_composite(Image.new("RGBA", picture.size, "black"), picture.convert("RGBA"))
+                picture = Image.alpha_composite(
+                    Image.new("RGBA", picture.size, "black"), picture.convert("RGBA")
+                )
             if picture.mode.startswith("I;16"):  # of which Pillow would cut off all above 255
                 x_CHW = torch.from_numpy(np.asarray(picture, dtype=np.float32))[None] / 65535
             else:
@@ -53,5 +57,7 @@ def read_picture(path: Path, spec: DataSpec) -> Tensor:
     except InputError:
         raise
     except Exception as error:  # Pillow answers damaged bytes with whatever it trips over
-        raise InputError(f"{path.name}: is no picture that can be read ({one_line(error)}); drop a PNG or JPEG file") from error
+        raise InputError(
+            f"{path.name}: is no picture that can be read ({one_line(error)}); drop a PNG or JPEG file"
+        ) from error
     return in_shape_of(spec, x_CHW[None])[0]

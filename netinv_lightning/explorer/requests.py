@@ -43,7 +43,9 @@ class OwnPageOnly:
             return
         headers, method = Headers(scope=scope), scope.get("method", "POST")
         if _is_foreign(headers, method):
-            await PlainTextResponse("requests of other pages are refused", 403)(scope, receive, send)
+            await PlainTextResponse("requests of other pages are refused", 403)(
+                scope, receive, send
+            )
         elif method in READING:
             await self.app(scope, receive, send)
         elif scope["path"].rstrip("/").endswith("/upload"):
@@ -55,7 +57,9 @@ class OwnPageOnly:
         """Passes an upload on while it is small enough, whatever it says of its size."""
         most, passed = MOST_UPLOADED + MOST_SENT, 0  # a form is larger than the file in it
         if int(headers.get("content-length") or 0) > most:
-            while passed < 8 * most and (message := await receive()).get("more_body", False):  # a browser listens once it has sent all
+            while passed < 8 * most and (message := await receive()).get(
+                "more_body", False
+            ):  # a browser listens once it has sent all
                 passed += len(message["body"])
             await _too_large(scope, receive, send)
             return
@@ -81,7 +85,9 @@ class OwnPageOnly:
                 await _too_large(scope, receive, send)
                 return
         try:
-            for path in _paths(parse_json(body.decode("utf-8", "replace"), "request") if body else None):
+            for path in _paths(
+                parse_json(body.decode("utf-8", "replace"), "request") if body else None
+            ):
                 check_upload(path, self.uploads)
         except InputError as error:
             await PlainTextResponse(str(error), 403)(scope, receive, send)
@@ -114,7 +120,10 @@ def _is_foreign(headers: Headers, method: str) -> bool:
     origin, host = headers.get("origin"), headers.get("host")
     if origin is not None and urlsplit(origin).netloc != host:  # also `null`
         return True
-    return method not in READING and headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none")
+    return method not in READING and headers.get("sec-fetch-site", "same-origin") not in (
+        "same-origin",
+        "none",
+    )
 
 
 def _paths(node: Any) -> Iterator[Any]:
@@ -130,4 +139,6 @@ def _paths(node: Any) -> Iterator[Any]:
 
 
 async def _too_large(scope: Scope, receive: Receive, send: Send) -> None:
-    await PlainTextResponse(f"too large; a picture may have {MOST_UPLOADED // 2**20} MB", 413)(scope, receive, send)
+    await PlainTextResponse(f"too large; a picture may have {MOST_UPLOADED // 2**20} MB", 413)(
+        scope, receive, send
+    )

@@ -20,7 +20,9 @@ LARGEST_CONFUSION = 30  # classes; of more, names and numbers would lie on each 
 GAP = 2  # pixels between images
 
 
-def draw_images(axes: Axes, x_RKCHW: Tensor, row_names: Sequence[str], column_names: Sequence[str] = ()) -> None:
+def draw_images(
+    axes: Axes, x_RKCHW: Tensor, row_names: Sequence[str], column_names: Sequence[str] = ()
+) -> None:
     """Draws images on a white canvas, without a frame; rows and columns may have names."""
     x_RKCHW = x_RKCHW.float().cpu().clamp(0, 1)
     R, K, _, H, W = x_RKCHW.shape
@@ -28,16 +30,26 @@ def draw_images(axes: Axes, x_RKCHW: Tensor, row_names: Sequence[str], column_na
     for row in range(R):
         for column in range(K):
             image_HWC = x_RKCHW[row, column].permute(1, 2, 0).expand(H, W, 3).numpy()
-            canvas[row * (H + GAP) : row * (H + GAP) + H, column * (W + GAP) : column * (W + GAP) + W] = image_HWC
+            canvas[
+                row * (H + GAP) : row * (H + GAP) + H, column * (W + GAP) : column * (W + GAP) + W
+            ] = image_HWC
     axes.imshow(canvas, interpolation="nearest")
     axes.set_yticks([row * (H + GAP) + H / 2 for row in range(len(row_names))], list(row_names))
-    axes.set_xticks([column * (W + GAP) + W / 2 for column in range(len(column_names))], list(column_names))
+    axes.set_xticks(
+        [column * (W + GAP) + W / 2 for column in range(len(column_names))], list(column_names)
+    )
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
 
 
 @literal_text()
-def image_grid(x_RKCHW: Tensor, row_names: Sequence[str], path: Path, title: str = "", column_names: Sequence[str] = ()) -> Path:
+def image_grid(
+    x_RKCHW: Tensor,
+    row_names: Sequence[str],
+    path: Path,
+    title: str = "",
+    column_names: Sequence[str] = (),
+) -> Path:
     """Draws images in rows of one class each (A8-2).
 
     Args:
@@ -53,7 +65,9 @@ def image_grid(x_RKCHW: Tensor, row_names: Sequence[str], path: Path, title: str
     if total > R:
         title = f"{title} (first {R} of {total} rows)".strip()
     inch = 0.42
-    figure = Figure(figsize=(K * inch + 1.1, R * inch + (1.0 if column_names else 0.4)), layout="constrained")
+    figure = Figure(
+        figsize=(K * inch + 1.1, R * inch + (1.0 if column_names else 0.4)), layout="constrained"
+    )
     axes = figure.subplots()
     draw_images(axes, x_RKCHW, row_names[:R], column_names)
     axes.tick_params("y", labelsize=9)
@@ -80,11 +94,21 @@ def confusion_matrix(confusion_NN: Tensor, class_names: Sequence[str], path: Pat
     figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.subplots()
     axes.imshow(share_NN.numpy(), vmin=0, vmax=1, cmap="Blues")
-    axes.set(xlabel="predicted", ylabel="conditioned on", title=f"inversion accuracy {accuracy:.4f}")
+    axes.set(
+        xlabel="predicted", ylabel="conditioned on", title=f"inversion accuracy {accuracy:.4f}"
+    )
     if N <= LARGEST_CONFUSION:
         axes.set_xticks(range(N), class_names, rotation=90)
         axes.set_yticks(range(N), class_names)
         for row, column in share_NN.ge(0.005).nonzero().tolist():
             share = float(share_NN[row, column])
-            axes.text(column, row, f"{share:.2f}", ha="center", va="center", fontsize=7, color="white" if share > 0.5 else "black")
+            axes.text(
+                column,
+                row,
+                f"{share:.2f}",
+                ha="center",
+                va="center",
+                fontsize=7,
+                color="white" if share > 0.5 else "black",
+            )
     return write_whole(figure, path, dpi=120)

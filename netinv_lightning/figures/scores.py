@@ -30,14 +30,21 @@ from netinv_lightning.figures.style import (
 
 LARGEST_TABLE = 40  # classes in rows; more are unreadable
 DODGE = 0.1  # rows; so that two marks of one value are both seen
-CLOSEST_TICKS = 1.35  # ratio of neighbouring numbers on a logarithmic axis that still have room for both
+CLOSEST_TICKS = (
+    1.35  # ratio of neighbouring numbers on a logarithmic axis that still have room for both
+)
 LETTER = 0.068  # inches, the mean width of a letter of ticks
 
 Roc = tuple[Tensor, Tensor, float, float, float]
 """False positive rates [f], true positive rates [f], the area under them, the ends of its interval."""
 
 
-def agreement_curve(curves: Mapping[str, Mapping[int, float]], path: Path, title: str = "", chance: float | None = None) -> Path:
+def agreement_curve(
+    curves: Mapping[str, Mapping[int, float]],
+    path: Path,
+    title: str = "",
+    chance: float | None = None,
+) -> Path:
     """Draws how much of the classifier's decisions survives a projection on few principal components.
 
     Args:
@@ -56,25 +63,37 @@ def agreement_curve(curves: Mapping[str, Mapping[int, float]], path: Path, title
         marks: list[Artist] = []
         for i, (name, by_dims) in enumerate(curves.items()):
             dims = sorted(by_dims)
-            axes.plot(dims, [by_dims[k] for k in dims], color=PALETTE[i % 10], marker=MARKERS[i % 10])
+            axes.plot(
+                dims, [by_dims[k] for k in dims], color=PALETTE[i % 10], marker=MARKERS[i % 10]
+            )
             marks.append(mark(name, PALETTE[i % 10], MARKERS[i % 10], line="-"))
         if chance is not None:
             axes.axhline(chance, color=NEUTRAL, linestyle="--", linewidth=0.8)
             marks.append(mark(f"control ({chance:.2f})", marker="", line="--"))
         ticks: list[int] = []
-        for k in sorted({k for by_dims in curves.values() for k in by_dims}, reverse=True):  # the last is always told
+        for k in sorted(
+            {k for by_dims in curves.values() for k in by_dims}, reverse=True
+        ):  # the last is always told
             if not ticks or ticks[-1] >= CLOSEST_TICKS * k:
                 ticks.append(k)
         axes.set_xticks(ticks, [str(k) for k in ticks])
         axes.minorticks_off()
-        axes.set(xlabel="principal components", ylabel="agreement with the classifier", ylim=(0, 1.03))
+        axes.set(
+            xlabel="principal components", ylabel="agreement with the classifier", ylim=(0, 1.03)
+        )
         axes.grid(axis="y", color="#DDDDDD", linewidth=0.5)
         title_above(figure, title)
         legend_below(figure, marks)
         return save(figure, path)
 
 
-def cluster_counts(count_MN: Tensor, method_names: Sequence[str], class_names: Sequence[str], path: Path, title: str = "") -> Path:
+def cluster_counts(
+    count_MN: Tensor,
+    method_names: Sequence[str],
+    class_names: Sequence[str],
+    path: Path,
+    title: str = "",
+) -> Path:
     """Draws how many clusters each class has by each way of counting: a table, the darker the more.
 
     Args:
@@ -92,30 +111,49 @@ def cluster_counts(count_MN: Tensor, method_names: Sequence[str], class_names: S
     if count_MN.shape[1] > N:
         title = f"{title} (first {N} of {count_MN.shape[1]} classes)".strip()
     count_NM = count_MN[:, :N].T.double()
-    most = max(float(count_NM.nan_to_num(1).max()), 4.0)  # a table of ones and twos shall not look dramatic
+    most = max(
+        float(count_NM.nan_to_num(1).max()), 4.0
+    )  # a table of ones and twos shall not look dramatic
     with paper_style():
         figure = Figure(figsize=(ONE_COLUMN, 0.9 + 0.19 * N), layout="constrained")
         axes = figure.subplots()
-        axes.imshow(count_NM.nan_to_num(0).numpy(), vmin=0, vmax=1.25 * most, cmap="Blues", aspect="auto")
+        axes.imshow(
+            count_NM.nan_to_num(0).numpy(), vmin=0, vmax=1.25 * most, cmap="Blues", aspect="auto"
+        )
         for row in range(N):
             for column in range(M):
                 count = float(count_NM[row, column])
-                told, colour = ("n/a" if count != count else f"{count:g}"), ("white" if count > 0.75 * most else "black")
-                axes.text(column, row, told, ha="center", va="center", fontsize=SMALL_POINTS, color=colour)
+                told, colour = (
+                    ("n/a" if count != count else f"{count:g}"),
+                    ("white" if count > 0.75 * most else "black"),
+                )
+                axes.text(
+                    column, row, told, ha="center", va="center", fontsize=SMALL_POINTS, color=colour
+                )
         longest = max(len(short(name)) for name in class_names[:N])
-        room = int((ONE_COLUMN - 0.1 - LETTER * longest) / M / LETTER) - 1  # characters above a column
+        room = (
+            int((ONE_COLUMN - 0.1 - LETTER * longest) / M / LETTER) - 1
+        )  # characters above a column
         flat = max(len(word) for name in method_names for word in name.split()) <= room
-        axes.set_xticks(range(M), [textwrap.fill(name, room) if flat else name for name in method_names], rotation=0 if flat else 90)
+        axes.set_xticks(
+            range(M),
+            [textwrap.fill(name, room) if flat else name for name in method_names],
+            rotation=0 if flat else 90,
+        )
         axes.set_yticks(range(N), [short(name) for name in class_names[:N]])
         axes.xaxis.tick_top()
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
-        axes.set_xlabel("number of clusters" + (" (n/a: too few samples)" if count_NM.isnan().any() else ""))
+        axes.set_xlabel(
+            "number of clusters" + (" (n/a: too few samples)" if count_NM.isnan().any() else "")
+        )
         title_above(figure, title)
         return save(figure, path)
 
 
-def separation_curves(curves: Mapping[str, Roc], path: Path, title: str = "", controls: Collection[str] = ()) -> Path:
+def separation_curves(
+    curves: Mapping[str, Roc], path: Path, title: str = "", controls: Collection[str] = ()
+) -> Path:
     """Draws how well scores tell inverted from real samples: ROC curves, the area under each in the legend (A4-5, A8-11).
 
     Args:
@@ -134,9 +172,23 @@ def separation_curves(curves: Mapping[str, Roc], path: Path, title: str = "", co
         marks: list[Artist] = []
         for i, (name, (fpr_f, tpr_f, auc, low, high)) in enumerate(curves.items()):
             line: Literal["-", "--"] = "--" if name in controls else "-"
-            axes.plot(fpr_f.numpy(), tpr_f.numpy(), color=PALETTE[i % 10], linestyle=line, drawstyle="steps-post")
-            marks.append(mark(f"{name}: {auc:.3f} [{low:.3f}, {high:.3f}]", PALETTE[i % 10], "", line=line))
-        axes.set(xlabel="false positive rate", ylabel="true positive rate", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
+            axes.plot(
+                fpr_f.numpy(),
+                tpr_f.numpy(),
+                color=PALETTE[i % 10],
+                linestyle=line,
+                drawstyle="steps-post",
+            )
+            marks.append(
+                mark(f"{name}: {auc:.3f} [{low:.3f}, {high:.3f}]", PALETTE[i % 10], "", line=line)
+            )
+        axes.set(
+            xlabel="false positive rate",
+            ylabel="true positive rate",
+            xlim=(-0.01, 1.01),
+            ylim=(-0.01, 1.01),
+            aspect="equal",
+        )
         title_above(figure, title)
         legend_below(figure, marks)
         return save(figure, path)
@@ -168,16 +220,43 @@ def rule_fidelity(
         figure = Figure(figsize=(ONE_COLUMN, 0.6 + 0.36 * len(names)), layout="constrained")
         axes = figure.subplots()
         axes.hlines(rows, 0, 1, color="#DDDDDD", linewidth=0.5)
-        axes.plot(inverted, [row - DODGE for row in rows], "o", color=PALETTE[0], markersize=5, clip_on=False)
+        axes.plot(
+            inverted,
+            [row - DODGE for row in rows],
+            "o",
+            color=PALETTE[0],
+            markersize=5,
+            clip_on=False,
+        )
         marks: list[Artist] = [mark("inverted", PALETTE[0])]
         told = [f"{value:.3f}" for value in inverted]
         if any(value is not None for value in real):
-            pairs = [(value, row + DODGE) for row, value in zip(rows, real, strict=True) if value is not None]
-            axes.plot(*zip(*pairs, strict=True), "s", color=PALETTE[1], markerfacecolor="none", markersize=5, clip_on=False)
+            pairs = [
+                (value, row + DODGE)
+                for row, value in zip(rows, real, strict=True)
+                if value is not None
+            ]
+            axes.plot(
+                *zip(*pairs, strict=True),
+                "s",
+                color=PALETTE[1],
+                markerfacecolor="none",
+                markersize=5,
+                clip_on=False,
+            )
             marks.append(mark("real", PALETTE[1], "s", hollow=True))
-            told = [f"{own} / {'n/a' if value is None else f'{value:.3f}'}" for own, value in zip(told, real, strict=True)]
-        axes.set_yticks(rows, [f"{name}\n{size}".strip() for name, size in zip(names, sizes, strict=True)])
-        axes.set(xlabel="fidelity: agreement with the classifier", xlim=(0, 1), ylim=(len(names) - 0.5, -0.5))
+            told = [
+                f"{own} / {'n/a' if value is None else f'{value:.3f}'}"
+                for own, value in zip(told, real, strict=True)
+            ]
+        axes.set_yticks(
+            rows, [f"{name}\n{size}".strip() for name, size in zip(names, sizes, strict=True)]
+        )
+        axes.set(
+            xlabel="fidelity: agreement with the classifier",
+            xlim=(0, 1),
+            ylim=(len(names) - 0.5, -0.5),
+        )
         axes.tick_params("y", length=0)
         axes.spines["left"].set_visible(False)
         numbers = axes.secondary_yaxis("right")

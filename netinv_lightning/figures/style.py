@@ -32,7 +32,18 @@ LONGEST_NAME = 24  # characters; of a longer class name the rest is cut off
 MOST_STYLES = 20  # classes with a look of their own
 LARGEST_OF_MANY = 10  # of more classes, those with a look of their own
 
-PALETTE = ("#0072B2", "#E76300", "#44AA99", "#BD1F01", "#66CCEE", "#882255", "#EECC66", "#661100", "#B9AC70", "#A96B59")
+PALETTE = (
+    "#0072B2",
+    "#E76300",
+    "#44AA99",
+    "#BD1F01",
+    "#66CCEE",
+    "#882255",
+    "#EECC66",
+    "#661100",
+    "#B9AC70",
+    "#A96B59",
+)
 """Colours of ten classes. Chosen from the palettes of Okabe and Ito, Tol and Petroff so that the smallest distance of a pair in
 CIELAB is large to normal sight (24), with deuteranopia (19), protanopia (21) and tritanopia (16), as simulated by Machado et
 al. 2009, and every pair differs in lightness by 5 or more of 100, which a print in grey keeps."""
@@ -120,10 +131,15 @@ def class_styles(label_n: Tensor, class_names: Sequence[str]) -> list[ClassStyle
         largest = sorted(count_N.argsort(descending=True, stable=True)[:LARGEST_OF_MANY].tolist())
         rest = tuple(label for label in range(len(names)) if label not in largest)
         others = ClassStyle(f"others ({len(rest)} classes)", rest, OTHERS_COLOUR, OTHERS_MARKER)
-        own = [ClassStyle(names[label], (label,), PALETTE[i], MARKERS[i]) for i, label in enumerate(largest)]
+        own = [
+            ClassStyle(names[label], (label,), PALETTE[i], MARKERS[i])
+            for i, label in enumerate(largest)
+        ]
         return [*own, others]
     return [
-        ClassStyle(name, (label,), PALETTE[label % 10], MARKERS[(label + label // 10 * 5) % 10])  # no two share both
+        ClassStyle(
+            name, (label,), PALETTE[label % 10], MARKERS[(label + label // 10 * 5) % 10]
+        )  # no two share both
         for label, name in enumerate(names)
     ]
 
@@ -140,11 +156,25 @@ def short(name: str) -> str:
     return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
 
 
-def mark(name: str, colour: str = NEUTRAL, marker: str = "o", hollow: bool = False, line: Literal["none", "-", "--"] = "none") -> Line2D:
+def mark(
+    name: str,
+    colour: str = NEUTRAL,
+    marker: str = "o",
+    hollow: bool = False,
+    line: Literal["none", "-", "--"] = "none",
+) -> Line2D:
     """An entry of a legend."""
     face = "none" if hollow else colour
     return Line2D(
-        [], [], color=colour, marker=marker, linestyle=line, markerfacecolor=face, markeredgewidth=0.8, markersize=4.5, label=name
+        [],
+        [],
+        color=colour,
+        marker=marker,
+        linestyle=line,
+        markerfacecolor=face,
+        markeredgewidth=0.8,
+        markersize=4.5,
+        label=name,
     )
 
 
@@ -174,7 +204,12 @@ def legend_below(figure: Figure, *groups: Sequence[Artist]) -> None:
 def _legend(figure: Figure, marks: Sequence[Artist]) -> Legend:
     rows = 1
     while True:
-        legend = figure.legend(handles=list(marks), loc="lower center", ncols=math.ceil(len(marks) / rows), borderaxespad=0)
+        legend = figure.legend(
+            handles=list(marks),
+            loc="lower center",
+            ncols=math.ceil(len(marks) / rows),
+            borderaxespad=0,
+        )
         excess = legend.get_window_extent().width / (0.98 * figure.bbox.width)
         if excess <= 1 or rows >= len(marks):
             return legend
@@ -187,7 +222,11 @@ def title_above(figure: Figure, title: str) -> None:
     lines = [" ".join(line.split()) for line in title.splitlines() if line.strip()]
     if not lines:
         return
-    drawn, room, characters = figure.suptitle("\n".join(lines)), 0.96 * figure.bbox.width, max(map(len, lines))
+    drawn, room, characters = (
+        figure.suptitle("\n".join(lines)),
+        0.96 * figure.bbox.width,
+        max(map(len, lines)),
+    )
     while (wide := drawn.get_window_extent().width) > room and characters > 1:
         characters = max(min(int(characters * room / wide), characters - 1), 1)
         drawn.set_text("\n".join(_even_lines(line, characters) for line in lines))
@@ -199,7 +238,14 @@ def _even_lines(text: str, characters: int) -> str:
     """As few lines of at most so many characters as can be, about equally long."""
     lines = len(textwrap.wrap(text, characters))
     shortest = math.ceil((len(text) + 1) / lines) - 1  # a break takes the place of a blank
-    return textwrap.fill(text, next(width for width in range(shortest, characters + 1) if len(textwrap.wrap(text, width)) == lines))
+    return textwrap.fill(
+        text,
+        next(
+            width
+            for width in range(shortest, characters + 1)
+            if len(textwrap.wrap(text, width)) == lines
+        ),
+    )
 
 
 def write_whole(figure: Figure, path: Path, **options: Any) -> Path:
@@ -231,5 +277,10 @@ def save(figure: Figure, path_stem: Path) -> Path:
         The path of the PNG.
     """
     with paper_style():
-        write_whole(figure, path_stem.with_name(f"{path_stem.name}.pdf"), dpi=DPI, metadata={"CreationDate": None})
+        write_whole(
+            figure,
+            path_stem.with_name(f"{path_stem.name}.pdf"),
+            dpi=DPI,
+            metadata={"CreationDate": None},
+        )
         return write_whole(figure, path_stem.with_name(f"{path_stem.name}.png"), dpi=DPI)

@@ -33,7 +33,9 @@ def main(argv: Sequence[str]) -> int:
     except InputError as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
-    for problem in dict.fromkeys([*(run.problems if run else []), *(sweep.problems if sweep else [])]):
+    for problem in dict.fromkeys(
+        [*(run.problems if run else []), *(sweep.problems if sweep else [])]
+    ):
         print(f"warning: {problem}", file=sys.stderr)
     print(output, flush=True)
     return 0
@@ -67,15 +69,29 @@ def _overrides(directory: Path) -> list[str] | None:
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = CommandParser(prog="netinv report", description="One self-contained HTML page of a run, a sweep or a folder of runs.")
-    parser.add_argument("directory", type=Path, help="of a run, of a sweep, or of several runs; runs/latest is the newest run")
-    parser.add_argument("--output", type=Path, metavar="FILE", help=f"where to write the page; by default {PAGE} in the directory")
+    parser = CommandParser(
+        prog="netinv report",
+        description="One self-contained HTML page of a run, a sweep or a folder of runs.",
+    )
+    parser.add_argument(
+        "directory",
+        type=Path,
+        help="of a run, of a sweep, or of several runs; runs/latest is the newest run",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help=f"where to write the page; by default {PAGE} in the directory",
+    )
     return parser.parse_args(argv)
 
 
 def _directory(given: Path) -> Path:
     if not given.is_dir():
-        raise InputError(f"{given}: is no directory; give the directory of a run (runs/latest), of a sweep, or a folder of runs")
+        raise InputError(
+            f"{given}: is no directory; give the directory of a run (runs/latest), of a sweep, or a folder of runs"
+        )
     if not os.access(given, os.R_OK | os.X_OK):
         raise InputError(f"{given}: cannot be read; ask its owner for leave")
     return given.resolve()  # what runs/latest points at changes with the next run
@@ -86,7 +102,9 @@ def _output(given: Path | None, directory: Path) -> Path:
     if output.is_dir():
         raise InputError(f"--output={given}: is a directory; name a file, such as {output / PAGE}")
     if not output.parent.is_dir():
-        raise InputError(f"--output={given}: its folder does not exist; make {output.parent}, or name another file")
+        raise InputError(
+            f"--output={given}: its folder does not exist; make {output.parent}, or name another file"
+        )
     return output
 
 
@@ -97,13 +115,19 @@ def _write(output: Path, page: str) -> None:
     except OSError as error:
         with suppress(OSError):
             output.with_name(f"{output.name}.partial").unlink()
-        raise InputError(f"{output}: cannot be written ({one_line(error.strerror)}); name another place with --output FILE") from None
+        raise InputError(
+            f"{output}: cannot be written ({one_line(error.strerror)}); name another place with --output FILE"
+        ) from None
 
 
 def _near(directory: Path) -> str:
     """Folders below that do hold runs, for the message."""
     with suppress(OSError):
-        found = [child for child in sorted(directory.iterdir()) if child.is_dir() and (is_sweep(child) or runs_in(child))]
+        found = [
+            child
+            for child in sorted(directory.iterdir())
+            if child.is_dir() and (is_sweep(child) or runs_in(child))
+        ]
         if found:
             return f", such as {found[0]}"
     return ""

@@ -69,7 +69,13 @@ def read_tables(folder: Folder) -> list[PageTable]:
 
 
 def page_table(table: Table, folded: bool = False) -> PageTable:
-    return PageTable(table.title, table.columns, [[cell(value) for value in row] for row in table.rows], table.notes, folded)
+    return PageTable(
+        table.title,
+        table.columns,
+        [[cell(value) for value in row] for row in table.rows],
+        table.notes,
+        folded,
+    )
 
 
 def _read_csv(folder: Folder, path: Path) -> Table | None:
@@ -91,7 +97,9 @@ def _read_csv(folder: Folder, path: Path) -> Table | None:
         folder.failed(path.name, "is damaged", error)
         return None
     if left_out:
-        folder.note(path.name, f"is damaged; left out: {left_out} of {count} rows, which have other columns")
+        folder.note(
+            path.name, f"is damaged; left out: {left_out} of {count} rows, which have other columns"
+        )
     whole = count - left_out
     notes = [f"the first {MOST_ROWS} of {whole} rows"] if whole > MOST_ROWS else []
     return Table("", columns, [[_number_or_text(value) for value in row] for row in rows], notes)
@@ -111,7 +119,9 @@ def _read_markdown(folder: Folder, name: str) -> Table | None:
 
 
 def _markdown_cells(line: str) -> list[str]:
-    return [value.strip().replace("\\|", "|") for value in re.split(r"(?<!\\)\|", line.strip())[1:-1]]
+    return [
+        value.strip().replace("\\|", "|") for value in re.split(r"(?<!\\)\|", line.strip())[1:-1]
+    ]
 
 
 def _number_or_text(value: str) -> str | int | float:

@@ -64,7 +64,9 @@ def read_charts(folder: Folder) -> list[Chart]:
     return list(charts.values())
 
 
-def thinned(steps: Sequence[float], values: Sequence[float], most: int = MOST_POINTS) -> tuple[list[float], list[float]]:
+def thinned(
+    steps: Sequence[float], values: Sequence[float], most: int = MOST_POINTS
+) -> tuple[list[float], list[float]]:
     """At most `most` points, among them the least and the greatest value of each stretch, so that no spike is lost.
 
     Args:
@@ -99,7 +101,9 @@ def _columns(text: Iterable[str]) -> tuple[dict[str, tuple[list[float], list[flo
         columns = {name: ([], []) for name in header if name != AXIS}
         for row in rows:
             try:
-                numbers = dict(zip(header, (float(cell) if cell else math.nan for cell in row), strict=True))
+                numbers = dict(
+                    zip(header, (float(cell) if cell else math.nan for cell in row), strict=True)
+                )
             except ValueError:
                 damaged += 1
                 continue
@@ -111,7 +115,12 @@ def _columns(text: Iterable[str]) -> tuple[dict[str, tuple[list[float], list[flo
                         columns[name] = thinned(steps, values, MOST_HELD // 2)
     except csv.Error as error:
         return {}, f"everything ({error})"
-    return columns, f"{damaged} {'row' if damaged == 1 else 'rows'} that cannot be read as numbers" if damaged else ""
+    return (
+        columns,
+        f"{damaged} {'row' if damaged == 1 else 'rows'} that cannot be read as numbers"
+        if damaged
+        else "",
+    )
 
 
 def _place(name: str) -> tuple[str, str]:

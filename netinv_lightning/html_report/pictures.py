@@ -40,7 +40,9 @@ class Picture:
     height: int = 0
 
 
-def read_picture(folder: Folder, file: Path, title: str, edge: int, most_bytes: float = math.inf) -> Picture:
+def read_picture(
+    folder: Folder, file: Path, title: str, edge: int, most_bytes: float = math.inf
+) -> Picture:
     """Reads a figure; one that is damaged is noted in `folder` and comes without a picture.
 
     Args:
@@ -51,22 +53,37 @@ def read_picture(folder: Folder, file: Path, title: str, edge: int, most_bytes: 
         most_bytes: Size of the picture at most, if it is to have one.
     """
     try:
-        with open_file(file, folder.path) as content, Image.open(content, formats=["PNG"]) as opened:
+        with (
+            open_file(file, folder.path) as content,
+            Image.open(content, formats=["PNG"]) as opened,
+        ):
             if opened.width * opened.height > MOST_PIXELS:
-                raise ValueError(f"it has {opened.width} x {opened.height} pixels, more than {MOST_PIXELS:,}")
+                raise ValueError(
+                    f"it has {opened.width} x {opened.height} pixels, more than {MOST_PIXELS:,}"
+                )
             loaded = opened.convert("RGBA")
-    except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+    except (
+        OSError,
+        ValueError,
+        SyntaxError,
+        UnidentifiedImageError,
+        Image.DecompressionBombError,
+    ) as error:
         folder.failed(file.relative_to(folder.path), "is damaged", error)
         return Picture(file, title)
     picture = Image.new("RGB", loaded.size, "white")
     picture.paste(loaded, mask=loaded.getchannel("A"))
     picture.thumbnail((edge, edge), Image.Resampling.LANCZOS)
     if most_bytes == math.inf:
-        encoded = _encode(picture, lossless=True)  # what inversion makes is often noise, which a lossy picture smooths away
+        encoded = _encode(
+            picture, lossless=True
+        )  # what inversion makes is often noise, which a lossy picture smooths away
         if len(encoded) > LOSSLESS_BYTES:
             encoded = _encode(picture, quality=82)
     else:
-        while len(encoded := _encode(picture, quality=60)) > most_bytes:  # bytes go with the area, or a little slower
+        while (
+            len(encoded := _encode(picture, quality=60)) > most_bytes
+        ):  # bytes go with the area, or a little slower
             smaller = int(max(picture.size) * min(0.9, math.sqrt(most_bytes / len(encoded))))
             picture.thumbnail((smaller, smaller), Image.Resampling.LANCZOS)
     uri = f"data:image/webp;base64,{base64.b64encode(encoded).decode()}"

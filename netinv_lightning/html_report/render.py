@@ -40,7 +40,11 @@ def render(run: Run | None, sweep: Sweep | None, output: Path) -> str:
         output: Where the page will be: links to other files are relative to it.
     """
     charts = [_chart(chart) for chart in run.charts] if run else []
-    comparison = sweep.comparison if sweep and sweep.comparison["runs"] and sweep.comparison["metrics"] else None
+    comparison = (
+        sweep.comparison
+        if sweep and sweep.comparison["runs"] and sweep.comparison["metrics"]
+        else None
+    )
     script, plotly = _file("page.js"), get_plotlyjs() if charts or comparison else ""
     environment = Environment(
         loader=PackageLoader("netinv_lightning.html_report", "."),
@@ -49,7 +53,9 @@ def render(run: Run | None, sweep: Sweep | None, output: Path) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals["href"] = lambda path: quote(os.fsencode(os.path.relpath(path, output.parent)))
+    environment.globals["href"] = lambda path: quote(
+        os.fsencode(os.path.relpath(path, output.parent))
+    )
     environment.filters["duration"] = duration
     environment.filters["broken"] = _broken
     environment.filters["quoted"] = shlex.quote
@@ -64,7 +70,10 @@ def render(run: Run | None, sweep: Sweep | None, output: Path) -> str:
         style=_file("page.css"),
         script=script,
         plotly=plotly,
-        hashes=[f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'" for text in (script, plotly)],
+        hashes=[
+            f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+            for text in (script, plotly)
+        ],
         version=__version__,
         made=time.strftime("%Y-%m-%d %H:%M"),
     )
@@ -79,7 +88,14 @@ def _title(run: Run | None, sweep: Sweep | None) -> str:
 
 
 def _chart(chart: Chart) -> dict[str, Any]:
-    curves = [{"label": curve.label, "x": curve.steps, "y": [float(f"{value:.6g}") for value in curve.values]} for curve in chart.curves]
+    curves = [
+        {
+            "label": curve.label,
+            "x": curve.steps,
+            "y": [float(f"{value:.6g}") for value in curve.values],
+        }
+        for curve in chart.curves
+    ]
     return {"title": chart.title, "curves": curves}
 
 

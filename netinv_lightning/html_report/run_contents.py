@@ -11,7 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from netinv_lightning import metric_names as names
-from netinv_lightning.html_report.csv_tables import CellShown, PageTable, cell, page_table, read_tables
+from netinv_lightning.html_report.csv_tables import (
+    CellShown,
+    PageTable,
+    cell,
+    page_table,
+    read_tables,
+)
 from netinv_lightning.html_report.curves import Chart, read_charts
 from netinv_lightning.html_report.files import Folder, flattened
 from netinv_lightning.html_report.pictures import Picture
@@ -103,7 +109,10 @@ def read_run(path: Path, overrides: Sequence[str] | None = None) -> Run:
     text = dict(_texts(folder))
     log = folder.shortened("run.log") or ""
     ended_badly = outcome.state in ("failed", "killed")
-    folded = [("config.yaml", folder.shortened("config.yaml") or ""), ("run.log", "" if ended_badly else log)]
+    folded = [
+        ("config.yaml", folder.shortened("config.yaml") or ""),
+        ("run.log", "" if ended_badly else log),
+    ]
     return Run(
         path=path,
         outcome=outcome,
@@ -111,7 +120,9 @@ def read_run(path: Path, overrides: Sequence[str] | None = None) -> Run:
         command=command,
         command_note=note,
         verdict=_verdict(folder),
-        headlines=[(name, cell(outcome.metrics[name])) for name in HEADLINES if name in outcome.metrics],
+        headlines=[
+            (name, cell(outcome.metrics[name])) for name in HEADLINES if name in outcome.metrics
+        ],
         sections=read_sections(folder),
         frames=frames,
         frames_left_out=left_out,
@@ -145,7 +156,9 @@ def read_outcome(folder: Folder) -> Outcome:
     )
 
 
-def command_of(environment: Mapping[str, Any], overrides: Sequence[str] | None = None) -> tuple[str, str]:
+def command_of(
+    environment: Mapping[str, Any], overrides: Sequence[str] | None = None
+) -> tuple[str, str]:
     """The command that makes a run again, to be pasted into a shell, and a note about it; both empty where none is known.
 
     Args:
@@ -157,8 +170,14 @@ def command_of(environment: Mapping[str, Any], overrides: Sequence[str] | None =
         return shlex.join(["netinv", *overrides]), "one job of a sweep"
     if not isinstance(words, list) or not words or Path(str(words[0])).name not in _OURS:
         return "", ""
-    given = [str(word) for word in words[1:] if not str(word).startswith("hydra.run.dir=")]  # it holds this run already
-    note = "the command that continued the run" if any(word.startswith("resume=") for word in given) else ""
+    given = [
+        str(word) for word in words[1:] if not str(word).startswith("hydra.run.dir=")
+    ]  # it holds this run already
+    note = (
+        "the command that continued the run"
+        if any(word.startswith("resume=") for word in given)
+        else ""
+    )
     return shlex.join(["netinv", *given]), note
 
 
@@ -175,7 +194,9 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def _facts(folder: Folder, outcome: Outcome, environment: Mapping[str, Any]) -> list[tuple[str, CellShown]]:
+def _facts(
+    folder: Folder, outcome: Outcome, environment: Mapping[str, Any]
+) -> list[tuple[str, CellShown]]:
     config = outcome.config
     inverts = (folder.path / "figures" / "grid.png").is_file()
     generators = config.get("n_generators")
@@ -217,19 +238,29 @@ def _classifier(classifier: Any) -> str | None:
     if classifier.get("zoo"):
         return f"{classifier['zoo']} (zoo)"
     network = classifier.get("network") or {}
-    network = network.get("_target_") or network.get("name") if isinstance(network, Mapping) else network
+    network = (
+        network.get("_target_") or network.get("name") if isinstance(network, Mapping) else network
+    )
     where = "trained by the run" if classifier.get("train") else classifier.get("path")
     return ", ".join(str(part) for part in (network, where) if part) or None
 
 
 def _code(environment: Mapping[str, Any]) -> str | None:
     sha = environment.get("git_sha")
-    return f"{str(sha)[:12]}{', with changes that are not committed' if environment.get('git_dirty') else ''}" if sha else None
+    return (
+        f"{str(sha)[:12]}{', with changes that are not committed' if environment.get('git_dirty') else ''}"
+        if sha
+        else None
+    )
 
 
 def _versions(environment: Mapping[str, Any]) -> str | None:
     versions = environment.get("versions")
-    known = [f"{name} {version}" for name, version in versions.items() if version] if isinstance(versions, Mapping) else []
+    known = (
+        [f"{name} {version}" for name, version in versions.items() if version]
+        if isinstance(versions, Mapping)
+        else []
+    )
     python = [f"python {environment['python']}"] if environment.get("python") else []
     return ", ".join([*python, *known]) or None
 
@@ -241,13 +272,28 @@ def _verdict(folder: Folder) -> dict[str, Any]:
         return {}
     try:
         evidence = [
-            [rung["question"], "yes" if rung["passed"] else "no", rung["value"], rung["threshold"], rung["margin"], rung["metric"]]
+            [
+                rung["question"],
+                "yes" if rung["passed"] else "no",
+                rung["value"],
+                rung["threshold"],
+                rung["margin"],
+                rung["metric"],
+            ]
             for rung in verdict["evidence"]
         ]
         return {
             "name": str(verdict["verdict"]),
-            "meaning": str(verdict["line"]).removeprefix(f"verdict: {verdict['verdict']}: ").partition(" (")[0],
-            "evidence": page_table(Table("Evidence", ["question", "answer", "value", "threshold", "margin", "metric"], evidence)),
+            "meaning": str(verdict["line"])
+            .removeprefix(f"verdict: {verdict['verdict']}: ")
+            .partition(" (")[0],
+            "evidence": page_table(
+                Table(
+                    "Evidence",
+                    ["question", "answer", "value", "threshold", "margin", "metric"],
+                    evidence,
+                )
+            ),
             "not_tested": [str(what) for what in verdict.get("not_tested", ())],
             "diagnosed": "diagnosis" in verdict,
             "diagnosis": [
@@ -273,14 +319,20 @@ def _numbers(metrics: Mapping[str, Any]) -> list[PageTable]:
     for name, value in metrics.items():
         prefix, _, rest = name.partition("/")
         groups.setdefault(prefix if rest else "", []).append([rest or name, value])
-    tables = [Table(prefix or "other", ["metric", "value"], rows) for prefix, rows in groups.items()]
+    tables = [
+        Table(prefix or "other", ["metric", "value"], rows) for prefix, rows in groups.items()
+    ]
     return [page_table(table) for table in sorted(tables, key=lambda table: len(table.rows))]
 
 
 def _card(folder: Folder) -> list[PageTable]:
     """The card of a classifier that the run trained."""
     rows = list(flattened(folder.json("classifier.json")))
-    return [page_table(Table("Card of the trained classifier", ["fact", "value"], rows), folded=True)] if rows else []
+    return (
+        [page_table(Table("Card of the trained classifier", ["fact", "value"], rows), folded=True)]
+        if rows
+        else []
+    )
 
 
 def _texts(folder: Folder) -> Iterator[tuple[str, str]]:
@@ -294,7 +346,14 @@ def _texts(folder: Folder) -> Iterator[tuple[str, str]]:
 
 def _files(path: Path) -> PageTable:
     own = (file for file in path.rglob("*") if not file.is_symlink() and file.is_file())
-    found = list(islice((file for file in own if not file.name.startswith(("report.html", "."))), MOST_FILES + 1))
-    rows: list[list[Cell]] = [[str(file.relative_to(path)), file.stat().st_size / 1024] for file in sorted(found[:MOST_FILES])]
+    found = list(
+        islice(
+            (file for file in own if not file.name.startswith(("report.html", "."))), MOST_FILES + 1
+        )
+    )
+    rows: list[list[Cell]] = [
+        [str(file.relative_to(path)), file.stat().st_size / 1024]
+        for file in sorted(found[:MOST_FILES])
+    ]
     notes = [f"there are more than {MOST_FILES}"] if len(found) > MOST_FILES else []
     return page_table(Table("Files", ["file", "KB"], rows, notes))

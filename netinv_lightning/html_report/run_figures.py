@@ -58,21 +58,39 @@ class Section:
 
 def read_sections(folder: Folder) -> list[Section]:
     """The figures of a run but those of its training, under the headings that they belong to."""
-    files = {file.stem: file for file in sorted((folder.path / "figures").glob("*.png")) if not _STEP.fullmatch(file.name)}
-    placed = {title: [files.pop(stem) for stem in stems if stem in files] for title, stems in SECTIONS.items()}
+    files = {
+        file.stem: file
+        for file in sorted((folder.path / "figures").glob("*.png"))
+        if not _STEP.fullmatch(file.name)
+    }
+    placed = {
+        title: [files.pop(stem) for stem in stems if stem in files]
+        for title, stems in SECTIONS.items()
+    }
     placed["Further figures"] = list(files.values())
     return [
-        Section(title, [read_picture(folder, file, figure_title(file), FULL) for file in found]) for title, found in placed.items() if found
+        Section(title, [read_picture(folder, file, figure_title(file), FULL) for file in found])
+        for title, found in placed.items()
+        if found
     ]
 
 
 def read_frames(folder: Folder) -> tuple[list[tuple[int, Picture]], int]:
     """Grids drawn while training, by step, evenly chosen where there are many; and how many were left out."""
-    found = sorted((int(step[1]), file) for file in (folder.path / "figures").glob("*.png") if (step := _STEP.fullmatch(file.name)))
+    found = sorted(
+        (int(step[1]), file)
+        for file in (folder.path / "figures").glob("*.png")
+        if (step := _STEP.fullmatch(file.name))
+    )
     chosen = found
     if len(found) > MOST_FRAMES:
-        chosen = [found[round(index * (len(found) - 1) / (MOST_FRAMES - 1))] for index in range(MOST_FRAMES)]
-    pictures = [(step, read_picture(folder, file, figure_title(file), FRAME)) for step, file in chosen]
+        chosen = [
+            found[round(index * (len(found) - 1) / (MOST_FRAMES - 1))]
+            for index in range(MOST_FRAMES)
+        ]
+    pictures = [
+        (step, read_picture(folder, file, figure_title(file), FRAME)) for step, file in chosen
+    ]
     return [(step, picture) for step, picture in pictures if picture.uri], len(found) - len(chosen)
 
 
@@ -82,7 +100,9 @@ def thumbnail(folder: Folder, edge: int, most_bytes: int) -> Picture | None:
     first = [stem for stems in SECTIONS.values() for stem in stems]
     by_stem = {file.stem: file for file in files}
     file = next((by_stem[stem] for stem in first if stem in by_stem), files[-1] if files else None)
-    return None if file is None else read_picture(folder, file, figure_title(file), edge, most_bytes)
+    return (
+        None if file is None else read_picture(folder, file, figure_title(file), edge, most_bytes)
+    )
 
 
 def figure_title(file: Path) -> str:

@@ -15,7 +15,13 @@ from netinv_lightning.errors import InputError
 from netinv_lightning.html_report.csv_tables import CellShown, PageTable, cell, page_table
 from netinv_lightning.html_report.files import Folder, flattened
 from netinv_lightning.html_report.pictures import THUMBNAIL, THUMBNAIL_BYTES, Picture
-from netinv_lightning.html_report.run_contents import HEADLINES, Outcome, is_run, number, read_outcome
+from netinv_lightning.html_report.run_contents import (
+    HEADLINES,
+    Outcome,
+    is_run,
+    number,
+    read_outcome,
+)
 from netinv_lightning.html_report.run_figures import thumbnail
 from netinv_lightning.runs.outside_files import check_within
 from netinv_lightning.runs.sweep import MANIFEST, read_manifest
@@ -96,7 +102,11 @@ def is_sweep(path: Path) -> bool:
 
 def runs_in(path: Path) -> list[Path]:
     """The runs right below a directory; a link, as `runs/latest`, is none of its own."""
-    return sorted(child for child in path.iterdir() if child.is_dir() and not child.is_symlink() and is_run(child))
+    return sorted(
+        child
+        for child in path.iterdir()
+        if child.is_dir() and not child.is_symlink() and is_run(child)
+    )
 
 
 def read_sweep(path: Path) -> Sweep:
@@ -109,11 +119,23 @@ def read_sweep(path: Path) -> Sweep:
     if is_sweep(path):
         manifest = read_manifest(path)
         try:
-            overrides = {int(number): [str(word) for word in job] for number, job in manifest["jobs"].items()}
-            words = [str(word) for word in manifest["command"] if not str(word).startswith("hydra.sweep.dir=")]
+            overrides = {
+                int(number): [str(word) for word in job] for number, job in manifest["jobs"].items()
+            }
+            words = [
+                str(word)
+                for word in manifest["command"]
+                if not str(word).startswith("hydra.sweep.dir=")
+            ]
         except (AttributeError, TypeError, ValueError) as error:
-            raise InputError(f"{path / MANIFEST}: is damaged ({error}); start the sweep anew") from None
-        jobs = [_read_job(folder, path / str(number), given) for number, given in overrides.items() if _is_own(folder, str(number))]
+            raise InputError(
+                f"{path / MANIFEST}: is damaged ({error}); start the sweep anew"
+            ) from None
+        jobs = [
+            _read_job(folder, path / str(number), given)
+            for number, given in overrides.items()
+            if _is_own(folder, str(number))
+        ]
         command = shlex.join(["netinv", *words])
     else:
         jobs, command = [_read_job(folder, run, None) for run in runs_in(path)], ""
@@ -154,7 +176,9 @@ def _compared(folder: Folder, jobs: list[Job], command: str) -> Sweep:
     metrics = list(dict.fromkeys(name for job in jobs for name in sorted(job.outcome.metrics)))
     ranked_by = _ranked_by(jobs, metrics)
     jobs = sorted(jobs, key=lambda job: (_order(job.outcome.state), -_best(job)))
-    first = [name for name in dict.fromkeys([ranked_by, *HEADLINES]) if name in metrics][:MOST_HEADLINES]
+    first = [name for name in dict.fromkeys([ranked_by, *HEADLINES]) if name in metrics][
+        :MOST_HEADLINES
+    ]
     failed = [[job.name, job.outcome.state, job.outcome.error] for job in jobs if not job.done]
     done = [job for job in jobs if job.done]
     return Sweep(
@@ -165,13 +189,26 @@ def _compared(folder: Folder, jobs: list[Job], command: str) -> Sweep:
         ranked_by=ranked_by,
         table=_table(jobs, keys, first),
         spread=_spread(jobs, keys, first),
-        every_metric=_linked(Table("Every metric", ["run", *metrics], [[job.name, *map(job.number, metrics)] for job in done]), done),
+        every_metric=_linked(
+            Table(
+                "Every metric",
+                ["run", *metrics],
+                [[job.name, *map(job.number, metrics)] for job in done],
+            ),
+            done,
+        ),
         failures=page_table(Table("Not done", ["run", "state", "why"], failed)) if failed else None,
         comparison={
             "keys": keys,
-            "metrics": [ranked_by, *(name for name in metrics if name != ranked_by)] if ranked_by else metrics,
+            "metrics": [ranked_by, *(name for name in metrics if name != ranked_by)]
+            if ranked_by
+            else metrics,
             "runs": [
-                {"name": job.name, "keys": job.values, "metrics": {m: v for m in metrics if (v := job.number(m)) is not None}}
+                {
+                    "name": job.name,
+                    "keys": job.values,
+                    "metrics": {m: v for m in metrics if (v := job.number(m)) is not None},
+                }
                 for job in done
             ],
         },
@@ -181,7 +218,15 @@ def _compared(folder: Folder, jobs: list[Job], command: str) -> Sweep:
 
 def _table(jobs: Sequence[Job], keys: Sequence[str], metrics: Sequence[str]) -> PageTable:
     verdicts = any(job.verdict for job in jobs)
-    columns = ["run", "state", *metrics[:1], *keys, *metrics[1:], *(["verdict"] if verdicts else []), "seconds"]
+    columns = [
+        "run",
+        "state",
+        *metrics[:1],
+        *keys,
+        *metrics[1:],
+        *(["verdict"] if verdicts else []),
+        "seconds",
+    ]
     rows: list[list[Cell]] = [
         [
             job.name,
@@ -200,7 +245,13 @@ def _table(jobs: Sequence[Job], keys: Sequence[str], metrics: Sequence[str]) -> 
 def _linked(table: Table, jobs: Sequence[Job]) -> PageTable:
     """The first cell of a row leads to the run's own report, where there is one."""
     shown = page_table(table)
-    return replace(shown, rows=[[replace(row[0], link=job.page), *row[1:]] for row, job in zip(shown.rows, jobs, strict=True)])
+    return replace(
+        shown,
+        rows=[
+            [replace(row[0], link=job.page), *row[1:]]
+            for row, job in zip(shown.rows, jobs, strict=True)
+        ],
+    )
 
 
 def _spread(jobs: Sequence[Job], keys: Sequence[str], metrics: Sequence[str]) -> PageTable | None:
@@ -214,12 +265,19 @@ def _spread(jobs: Sequence[Job], keys: Sequence[str], metrics: Sequence[str]) ->
     rows = [
         [cell(value) for value in values]
         + [cell(f"{sum(job.done for job in group)} of {len(group)}")]
-        + [_mean_and_spread([value for job in group if job.done and (value := job.number(name)) is not None]) for name in metrics]
+        + [
+            _mean_and_spread(
+                [value for job in group if job.done and (value := job.number(name)) is not None]
+            )
+            for name in metrics
+        ]
         for values, group in groups.items()
     ]
     if metrics:
         rows.sort(key=lambda row: float(row[len(keys) + 1].full or "-inf"), reverse=True)
-    notes = ["mean ± standard deviation (n - 1) of the runs that are done and agree in these keys, whatever their seed"]
+    notes = [
+        "mean ± standard deviation (n - 1) of the runs that are done and agree in these keys, whatever their seed"
+    ]
     return PageTable("Mean and spread over seeds", [*keys, "done", *metrics], rows, notes)
 
 
@@ -228,7 +286,11 @@ def _mean_and_spread(values: Sequence[float]) -> CellShown:
     if not values:
         return cell(None)
     mean = cell(statistics.fmean(values))
-    return replace(mean, text=f"{mean.text} ± {cell(statistics.stdev(values)).text}") if len(values) > 1 else mean
+    return (
+        replace(mean, text=f"{mean.text} ± {cell(statistics.stdev(values)).text}")
+        if len(values) > 1
+        else mean
+    )
 
 
 def _varied(jobs: Sequence[Job]) -> list[str]:
@@ -237,11 +299,23 @@ def _varied(jobs: Sequence[Job]) -> list[str]:
     A key that one run's command did not name takes its value from that run's config.
     """
     flat = [dict(flattened(job.outcome.config)) for job in jobs]
-    named = [key for key in dict.fromkeys(key for job in jobs for key in job.values) if key not in _NOT_COMPARED]
-    shared = [key for key in flat[0] if key not in _PLACES and all(key in config for config in flat)] if flat else []
+    named = [
+        key
+        for key in dict.fromkeys(key for job in jobs for key in job.values)
+        if key not in _NOT_COMPARED
+    ]
+    shared = (
+        [key for key in flat[0] if key not in _PLACES and all(key in config for config in flat)]
+        if flat
+        else []
+    )
     for keys in (named, shared):
         for job, config in zip(jobs, flat, strict=True):
-            job.values = {key: value for key in keys if (value := job.values.get(key, config.get(key))) is not None}
+            job.values = {
+                key: value
+                for key in keys
+                if (value := job.values.get(key, config.get(key))) is not None
+            }
         varied = [key for key in keys if len({job.values.get(key) for job in jobs}) > 1]
         if varied:
             return varied
@@ -250,7 +324,11 @@ def _varied(jobs: Sequence[Job]) -> list[str]:
 
 def _values(overrides: Sequence[str]) -> dict[str, str]:
     """Values by key of a command's words; `-m` and Hydra's own settings are not compared."""
-    pairs = (word.lstrip("+").partition("=") for word in overrides if "=" in word and not word.startswith(("-", "hydra")))
+    pairs = (
+        word.lstrip("+").partition("=")
+        for word in overrides
+        if "=" in word and not word.startswith(("-", "hydra"))
+    )
     return {key: value for key, _, value in pairs}
 
 
@@ -258,7 +336,14 @@ def _ranked_by(jobs: Sequence[Job], metrics: Sequence[str]) -> str:
     """The metric that `best_metric` is, told by its values."""
     done = [job for job in jobs if job.done and job.outcome.best_metric is not None]
     in_order = [*(name for name in HEADLINES if name in metrics), *metrics]
-    return next((name for name in in_order if done and all(job.number(name) == job.outcome.best_metric for job in done)), "")
+    return next(
+        (
+            name
+            for name in in_order
+            if done and all(job.number(name) == job.outcome.best_metric for job in done)
+        ),
+        "",
+    )
 
 
 def _order(state: str) -> int:

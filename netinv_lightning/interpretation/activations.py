@@ -113,7 +113,9 @@ def reconstruction(model: SparseAutoencoder, fitted: Tensor, held: Tensor) -> Re
         active += int(a_B.count_nonzero())
         fired_M |= (model.unit_activations(a_B) > 0).any(dim=0)
     variance = float((held - held.mean(dim=0)).double().square().sum())
-    linear_nD = reconstruction_by_pca(fitted.flatten(1), held.flatten(1), max(1, round(active / len(held))))
+    linear_nD = reconstruction_by_pca(
+        fitted.flatten(1), held.flatten(1), max(1, round(active / len(held)))
+    )
     return Reconstruction(
         unexplained=error / variance,
         unexplained_pca=float((linear_nD - held.flatten(1)).double().square().sum()) / variance,
@@ -125,12 +127,16 @@ def reconstruction(model: SparseAutoencoder, fitted: Tensor, held: Tensor) -> Re
 def reconstruction_by_pca(fitted_nD: Tensor, held_nD: Tensor, components: int) -> Tensor:
     """What is left of samples [n, D] on the first principal components of `fitted_nD`; on all where there are fewer."""
     n, D = fitted_nD.shape
-    solver = "covariance_eigh" if n > D else "full"  # the covariance of a layer's maps may be larger than all its samples
+    solver = (
+        "covariance_eigh" if n > D else "full"
+    )  # the covariance of a layer's maps may be larger than all its samples
     pca = PCA(min(components, n, D), svd_solver=solver).fit(fitted_nD.numpy())
     return torch.from_numpy(pca.inverse_transform(pca.transform(held_nD.numpy())))
 
 
-def selectivity(activations_nM: Tensor, class_n: Tensor, num_classes: int, seed: int) -> Selectivity:
+def selectivity(
+    activations_nM: Tensor, class_n: Tensor, num_classes: int, seed: int
+) -> Selectivity:
     """The class selectivity index of each unit (Morcos et al. 2018, arXiv 1803.06959).
 
     (a - b) / (a + b), where a is the unit's mean activation on its favourite class, b the mean over the other classes of theirs; all
@@ -145,7 +151,9 @@ def selectivity(activations_nM: Tensor, class_n: Tensor, num_classes: int, seed:
     mean_NM = _class_means(activations_nM, class_n, num_classes)
     source = torch.Generator().manual_seed(seed)
     shuffles = [class_n[torch.randperm(len(class_n), generator=source)] for _ in range(SHUFFLES)]
-    shuffled = [_index(_class_means(activations_nM, shuffled_n, num_classes)) for shuffled_n in shuffles]
+    shuffled = [
+        _index(_class_means(activations_nM, shuffled_n, num_classes)) for shuffled_n in shuffles
+    ]
     favourite_M = mean_NM.nan_to_num(-1).argmax(dim=0)
     favourite_M[~(activations_nM > 0).any(dim=0)] = -1
     return Selectivity(mean_NM, favourite_M, _index(mean_NM), torch.stack(shuffled).amax(dim=0))
@@ -158,10 +166,14 @@ def firing(groups: Mapping[str, Tensor]) -> Firing:
         groups: Activations [n, M] of each group by its name; groups may differ in n.
     """
     frequency_GM = torch.stack([(a_nM > 0).float().mean(dim=0) for a_nM in groups.values()])
-    return Firing(tuple(groups), frequency_GM, torch.tensor([len(a_nM) for a_nM in groups.values()]))
+    return Firing(
+        tuple(groups), frequency_GM, torch.tensor([len(a_nM) for a_nM in groups.values()])
+    )
 
 
-def overlap(groups: Mapping[str, Group], num_classes: int, seed: int, frequency: float = FIRES) -> Overlap:
+def overlap(
+    groups: Mapping[str, Group], num_classes: int, seed: int, frequency: float = FIRES
+) -> Overlap:
     """Compares which units fire for samples of different groups, class by class.
 
     A unit is in a set if it is active for at least `frequency` of the set's samples. All sets of a class have equally many samples,
@@ -176,15 +188,22 @@ def overlap(groups: Mapping[str, Group], num_classes: int, seed: int, frequency:
     """
     source = torch.Generator().manual_seed(seed)
     G = len(groups)
-    jaccard_NGG, samples_N = torch.full((num_classes, G, G), torch.nan), torch.zeros(num_classes, dtype=torch.long)
+    jaccard_NGG, samples_N = (
+        torch.full((num_classes, G, G), torch.nan),
+        torch.zeros(num_classes, dtype=torch.long),
+    )
     for label in range(num_classes):
-        active = [(group.activations_nM[group.class_n == label] > 0).float() for group in groups.values()]
+        active = [
+            (group.activations_nM[group.class_n == label] > 0).float() for group in groups.values()
+        ]
         present = [g for g in range(G) if len(active[g]) >= LEAST]
         if not present:
             continue
         size = min(len(active[g]) for g in present) // 2
         samples_N[label] = size
-        splits = [_one_split([active[g] for g in present], size, frequency, source) for _ in range(SPLITS)]
+        splits = [
+            _one_split([active[g] for g in present], size, frequency, source) for _ in range(SPLITS)
+        ]
         place = torch.tensor(present)
         jaccard_NGG[label, place[:, None], place] = torch.stack(splits).nanmean(dim=0)
     return Overlap(tuple(groups), jaccard_NGG, samples_N)
@@ -208,7 +227,9 @@ def top_activating(activations_nM: Tensor, units: Tensor, count: int) -> Tensor:
 
 
 def _class_means(activations_nM: Tensor, class_n: Tensor, num_classes: int) -> Tensor:
-    sums_NM = torch.zeros(num_classes, activations_nM.shape[1]).index_add(0, class_n, activations_nM)
+    sums_NM = torch.zeros(num_classes, activations_nM.shape[1]).index_add(
+        0, class_n, activations_nM
+    )
     return sums_NM / class_n.bincount(minlength=num_classes)[:, None]
 
 
@@ -219,12 +240,17 @@ def _index(mean_NM: Tensor) -> Tensor:
     return (greatest_M - others_M) / (greatest_M + others_M)
 
 
-def _one_split(active: list[Tensor], size: int, frequency: float, source: torch.Generator) -> Tensor:
+def _one_split(
+    active: list[Tensor], size: int, frequency: float, source: torch.Generator
+) -> Tensor:
     """Jaccard overlaps [G, G] of one random halving of each group's `active` samples [n, M]."""
     halves = []
     for active_nM in active:
         order = torch.randperm(len(active_nM), generator=source)
-        halves += [active_nM[order[:size]].mean(dim=0), active_nM[order[size : 2 * size]].mean(dim=0)]
+        halves += [
+            active_nM[order[:size]].mean(dim=0),
+            active_nM[order[size : 2 * size]].mean(dim=0),
+        ]
     fires_HM = (torch.stack(halves) >= frequency).float()
     both_HH = fires_HM @ fires_HM.T
     number_H = both_HH.diagonal()

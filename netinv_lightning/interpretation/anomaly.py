@@ -26,7 +26,11 @@ from netinv_lightning.interpretation.activations import reconstruction_by_pca, u
 from netinv_lightning.interpretation.autoencoders import KSparse
 from netinv_lightning.metrics.detection import auroc_interval
 
-CONTROLS = {"reconstruction": "reconstruction_pca", "pattern": "pattern_features", "regression": "regression_features"}
+CONTROLS = {
+    "reconstruction": "reconstruction_pca",
+    "pattern": "pattern_features",
+    "regression": "regression_features",
+}
 """Detectors that use an autoencoder, and what each is compared with: the same idea without one."""
 
 
@@ -41,7 +45,9 @@ class Samples:
         """A random `share` of the samples, and the others."""
         order = torch.randperm(len(self.class_n), generator=torch.Generator().manual_seed(seed))
         first, second = order.tensor_split([round(share * len(order))])
-        return Samples(self.features_nD[first], self.class_n[first]), Samples(self.features_nD[second], self.class_n[second])
+        return Samples(self.features_nD[first], self.class_n[first]), Samples(
+            self.features_nD[second], self.class_n[second]
+        )
 
 
 @dataclass(frozen=True)
@@ -129,15 +135,24 @@ def detect(
     scores = {
         "reconstruction": _reconstruction(lambda f_nD: _reconstructed(real, f_nD), training_fit),
         "pattern": _pattern(lambda f_nD: unit_activations(real, f_nD), training_fit, num_classes),
-        "regression": _regression(lambda f_nD: unit_activations(shared, f_nD), training_fit, inverted_fit),
-        "reconstruction_pca": _reconstruction(lambda f_nD: reconstruction_by_pca(known_nD, f_nD, real.active), training_fit),
-        "pattern_features": _pattern(lambda f_nD: f_nD - known_nD.mean(dim=0), training_fit, num_classes),
+        "regression": _regression(
+            lambda f_nD: unit_activations(shared, f_nD), training_fit, inverted_fit
+        ),
+        "reconstruction_pca": _reconstruction(
+            lambda f_nD: reconstruction_by_pca(known_nD, f_nD, real.active), training_fit
+        ),
+        "pattern_features": _pattern(
+            lambda f_nD: f_nD - known_nD.mean(dim=0), training_fit, num_classes
+        ),
         "regression_features": _regression(lambda f_nD: f_nD, training_fit, inverted_fit),
     }
     detectors = {}
     for name, score in scores.items():
         test_n = score(test)
-        detectors[name] = Detector(separation(score(inverted_held), test_n, seed), separation(test_n, score(training_held), seed))
+        detectors[name] = Detector(
+            separation(score(inverted_held), test_n, seed),
+            separation(test_n, score(training_held), seed),
+        )
     return detectors
 
 
@@ -166,7 +181,9 @@ def _pattern(of_features: Callable[[Tensor], Tensor], fitted: Samples, num_class
     sums_NM = torch.zeros(num_classes, pattern_nM.shape[1]).index_add(0, fitted.class_n, pattern_nM)
 
     def score(samples: Samples) -> Tensor:
-        return 1 - F.cosine_similarity(of_features(samples.features_nD), sums_NM[samples.class_n], dim=1)
+        return 1 - F.cosine_similarity(
+            of_features(samples.features_nD), sums_NM[samples.class_n], dim=1
+        )
 
     return score
 
@@ -177,6 +194,8 @@ def _regression(of_features: Callable[[Tensor], Tensor], real: Samples, inverted
     regression.fit(known_nM, np.arange(len(known_nM)) >= len(real.class_n))
 
     def score(samples: Samples) -> Tensor:
-        return torch.from_numpy(regression.decision_function(of_features(samples.features_nD).numpy()))
+        return torch.from_numpy(
+            regression.decision_function(of_features(samples.features_nD).numpy())
+        )
 
     return score

@@ -8,9 +8,19 @@ from torch import Tensor
 from netinv_lightning.figures.style import short
 from netinv_lightning.interpretation import activations as units
 from netinv_lightning.interpretation.anomaly import CONTROLS, Samples, detect
-from netinv_lightning.interpretation.autoencoders import ConvSparse, KSparse, SparseAutoencoder, train_autoencoder
+from netinv_lightning.interpretation.autoencoders import (
+    ConvSparse,
+    KSparse,
+    SparseAutoencoder,
+    train_autoencoder,
+)
 from netinv_lightning.interpretation.features import FeatureSet
-from netinv_lightning.interpretation.figures import class_overlap, separation_curves, unit_activations, unit_images
+from netinv_lightning.interpretation.figures import (
+    class_overlap,
+    separation_curves,
+    unit_activations,
+    unit_images,
+)
 from netinv_lightning.interpretation.study_input import Part, Subject
 from netinv_lightning.metric_names import interpretation
 
@@ -32,15 +42,28 @@ def study_autoencoders(subject: Subject) -> Part:
         held = {"training": training_held, "test": test, "inverted": inverted_held}
     features_nD = torch.cat([features.features_nD for features in fitted.values()])
     shared = _trained(subject, features_nD)
-    codes = {name: units.unit_activations(shared, features.features_nD) for name, features in held.items()}
-    _reconstructions(part, "sparse", shared, features_nD, {name: features.features_nD for name, features in held.items()})
+    codes = {
+        name: units.unit_activations(shared, features.features_nD)
+        for name, features in held.items()
+    }
+    _reconstructions(
+        part,
+        "sparse",
+        shared,
+        features_nD,
+        {name: features.features_nD for name, features in held.items()},
+    )
     selective = units.selectivity(codes["inverted"], inverted_held.predicted_n, subject.N, seed)
     live_M = selective.favourite_M >= 0
-    part.metrics[interpretation("sparse", "selectivity")] = float(selective.selectivity_M[live_M].mean())
+    part.metrics[interpretation("sparse", "selectivity")] = float(
+        selective.selectivity_M[live_M].mean()
+    )
     above_M = selective.selectivity_M[live_M] > selective.shuffled_M[live_M]
     part.metrics[interpretation("sparse", "selective_units")] = float(above_M.float().mean())
 
-    origins = {name: units.Group(codes[name], features.predicted_n) for name, features in held.items()}
+    origins = {
+        name: units.Group(codes[name], features.predicted_n) for name, features in held.items()
+    }
     generators = _of_generators(codes["inverted"], inverted_held)
     _draw_firing(subject, part, origins | generators)
     _compare_origins(subject, part, origins)
@@ -60,7 +83,9 @@ def _trained(subject: Subject, features_nD: Tensor) -> KSparse:
     return model
 
 
-def _reconstructions(part: Part, kind: str, model: SparseAutoencoder, fitted: Tensor, held: dict[str, Tensor]) -> None:
+def _reconstructions(
+    part: Part, kind: str, model: SparseAutoencoder, fitted: Tensor, held: dict[str, Tensor]
+) -> None:
     for origin, x in held.items():
         told = units.reconstruction(model, fitted, x)
         part.metrics |= {
@@ -78,20 +103,33 @@ def _of_generators(codes_nM: Tensor, inverted: FeatureSet) -> dict[str, units.Gr
     if generator_n is None or len(numbers) < 2:
         return {}
     predicted_n = inverted.predicted_n
-    return {f"generator {g}": units.Group(codes_nM[generator_n == g], predicted_n[generator_n == g]) for g in numbers}
+    return {
+        f"generator {g}": units.Group(codes_nM[generator_n == g], predicted_n[generator_n == g])
+        for g in numbers
+    }
 
 
 def _draw_firing(subject: Subject, part: Part, groups: dict[str, units.Group]) -> None:
     """How often each unit fires for each origin and generator, and for each class of the first and the last of them."""
-    name, first, last = subject.name, next(iter(groups)), "inverted" if "training" in groups else list(groups)[-1]
+    name, first, last = (
+        subject.name,
+        next(iter(groups)),
+        "inverted" if "training" in groups else list(groups)[-1],
+    )
     if first != last:
         fires = units.firing({group: members.activations_nM for group, members in groups.items()})
         path = unit_activations(
-            fires.frequency_GM, list(groups), subject.figures / "sparse_units", f"{name}: firing of sparse units", (first, last)
+            fires.frequency_GM,
+            list(groups),
+            subject.figures / "sparse_units",
+            f"{name}: firing of sparse units",
+            (first, last),
         )
         part.figures.append((path, "how often each unit fires for samples of each origin"))
     of_classes = {
-        f"{short(subject.class_names[label])}, {group}": groups[group].activations_nM[groups[group].class_n == label]
+        f"{short(subject.class_names[label])}, {group}": groups[group].activations_nM[
+            groups[group].class_n == label
+        ]
         for label in range(min(subject.N, SHOWN_CLASSES))
         for group in dict.fromkeys((first, last))
     }
@@ -99,9 +137,15 @@ def _draw_firing(subject: Subject, part: Part, groups: dict[str, units.Group]) -
     if len(present) > 1:
         fires, ends = units.firing(present), (next(iter(present)), list(present)[-1])
         path = unit_activations(
-            fires.frequency_GM, list(present), subject.figures / "sparse_units_of_classes", f"{name}: firing of sparse units", ends
+            fires.frequency_GM,
+            list(present),
+            subject.figures / "sparse_units_of_classes",
+            f"{name}: firing of sparse units",
+            ends,
         )
-        part.figures.append((path, "how often each unit fires for samples of each class and origin"))
+        part.figures.append(
+            (path, "how often each unit fires for samples of each class and origin")
+        )
 
 
 def _compare_origins(subject: Subject, part: Part, groups: dict[str, units.Group]) -> None:
@@ -116,7 +160,9 @@ def _compare_origins(subject: Subject, part: Part, groups: dict[str, units.Group
             overlap.jaccard_NGG[:, 0, 1:].T, others, overlap.jaccard_NGG[:, 0, 0], subject.class_names,
             subject.figures / "sparse_overlap", f"{subject.name}: units that fire for {reference} data too",
         )  # fmt: skip
-        part.figures.append((path, f"Jaccard overlap of the units that fire for a class, with {reference} data"))
+        part.figures.append(
+            (path, f"Jaccard overlap of the units that fire for a class, with {reference} data")
+        )
 
 
 def _compare_generators(subject: Subject, part: Part, groups: dict[str, units.Group]) -> None:
@@ -125,10 +171,18 @@ def _compare_generators(subject: Subject, part: Part, groups: dict[str, units.Gr
         mean_GG = units.overlap(groups, subject.N, subject.seed).mean_GG
         apart = ~torch.eye(len(groups), dtype=torch.bool)
         part.metrics[interpretation("overlap", "between_generators")] = float(mean_GG[apart].mean())
-        part.metrics[interpretation("overlap", "generator_halves")] = float(mean_GG.diagonal().mean())
+        part.metrics[interpretation("overlap", "generator_halves")] = float(
+            mean_GG.diagonal().mean()
+        )
 
 
-def _show_units(subject: Subject, part: Part, codes: dict[str, Tensor], held: dict[str, FeatureSet], selective: units.Selectivity) -> None:
+def _show_units(
+    subject: Subject,
+    part: Part,
+    codes: dict[str, Tensor],
+    held: dict[str, FeatureSet],
+    selective: units.Selectivity,
+) -> None:
     """The images that excite the most selective units most, of those that fire for a hundredth of the samples or more."""
     frequency_M = (codes["inverted"] > 0).float().mean(dim=0)
     score_M = selective.selectivity_M.nan_to_num(-1).where(frequency_M >= 0.01, -1.0)
@@ -139,7 +193,9 @@ def _show_units(subject: Subject, part: Part, codes: dict[str, Tensor], held: di
     def tops(origin: str) -> Tensor:
         index_UK = units.top_activating(codes[origin], chosen_U, SHOWN_IMAGES)
         images = held[origin].images_nCHW[index_UK.clamp(min=0)]
-        return images.where((index_UK >= 0)[:, :, None, None, None], 1.0)  # white where a unit fires for no more
+        return images.where(
+            (index_UK >= 0)[:, :, None, None, None], 1.0
+        )  # white where a unit fires for no more
 
     path = unit_images(
         tops("inverted"), chosen_U.tolist(), selective.selectivity_M[chosen_U].tolist(),
@@ -157,7 +213,13 @@ def _one_a_class(score_M: Tensor, favourite_M: Tensor) -> Tensor:
     return torch.tensor(best, dtype=torch.long)
 
 
-def _tell_apart(subject: Subject, part: Part, fitted: dict[str, FeatureSet], held: dict[str, FeatureSet], shared: KSparse) -> None:
+def _tell_apart(
+    subject: Subject,
+    part: Part,
+    fitted: dict[str, FeatureSet],
+    held: dict[str, FeatureSet],
+    shared: KSparse,
+) -> None:
     """Inverted against real samples by what the autoencoders make of them."""
     real = _trained(subject, fitted["training"].features_nD)
 
@@ -177,7 +239,13 @@ def _tell_apart(subject: Subject, part: Part, fitted: dict[str, FeatureSet], hel
             interpretation("anomaly", name, "auc_test_against_training"): detector.control.auc,
         }
     curves = {
-        name.replace("_", ", "): (told.false_positive_R, told.true_positive_R, told.auc, told.low, told.high)
+        name.replace("_", ", "): (
+            told.false_positive_R,
+            told.true_positive_R,
+            told.auc,
+            told.low,
+            told.high,
+        )
         for name, told in ((name, detector.inverted) for name, detector in detectors.items())
     }
     path = separation_curves(
@@ -189,12 +257,18 @@ def _tell_apart(subject: Subject, part: Part, fitted: dict[str, FeatureSet], hel
     part.figures.append((path, "ROC curves of telling inverted from real test samples"))
 
 
-def _study_maps(subject: Subject, part: Part, fitted: dict[str, FeatureSet], held: dict[str, FeatureSet]) -> None:
+def _study_maps(
+    subject: Subject, part: Part, fitted: dict[str, FeatureSet], held: dict[str, FeatureSet]
+) -> None:
     """The convolutional autoencoder over the maps of an earlier layer."""
     assert subject.maps is not None
     share = MAP_SAMPLES // 2
-    maps_fit = torch.cat([subject.maps(features.images_nCHW[:share]) for features in fitted.values()])
-    maps_held = {origin: subject.maps(features.images_nCHW[:share]) for origin, features in held.items()}
+    maps_fit = torch.cat(
+        [subject.maps(features.images_nCHW[:share]) for features in fitted.values()]
+    )
+    maps_held = {
+        origin: subject.maps(features.images_nCHW[:share]) for origin, features in held.items()
+    }
     model = ConvSparse(maps_fit.shape[1], MAP_UNITS, subject.seed)
     train_autoencoder(model, maps_fit, subject.seed)
     _reconstructions(part, "conv_sparse", model, maps_fit, maps_held)

@@ -92,11 +92,15 @@ class KSparse(SparseAutoencoder):
         super().__init__()
         _check_units(units)
         if not 1 <= active <= units:
-            raise InputError(f"interpret.sparse_active={active}: must be from 1 to interpret.sparse_units={units}; units active a sample")
+            raise InputError(
+                f"interpret.sparse_active={active}: must be from 1 to interpret.sparse_units={units}; units active a sample"
+            )
         self.active = active
         self.register_buffer("mean", torch.zeros(features))
         self.register_buffer("scale", torch.ones(()))
-        self.decoder = nn.Parameter(torch.randn(units, features, generator=torch.Generator().manual_seed(seed)))
+        self.decoder = nn.Parameter(
+            torch.randn(units, features, generator=torch.Generator().manual_seed(seed))
+        )
         self.normalise_decoder()
         self.encoder = nn.Parameter(self.decoder.detach().clone())
         self.bias_M = nn.Parameter(torch.zeros(units))
@@ -145,7 +149,11 @@ class ConvSparse(SparseAutoencoder):
         self.register_buffer("mean", torch.zeros(channels, 1, 1))
         self.register_buffer("scale", torch.ones(()))
         # Laid out [M, C, K, K] for both ways: conv2d reads it as the encoder's filters, conv_transpose2d as the decoder's.
-        self.decoder = nn.Parameter(torch.randn(units, channels, KERNEL, KERNEL, generator=torch.Generator().manual_seed(seed)))
+        self.decoder = nn.Parameter(
+            torch.randn(
+                units, channels, KERNEL, KERNEL, generator=torch.Generator().manual_seed(seed)
+            )
+        )
         self.normalise_decoder()
         self.encoder = nn.Parameter(self.decoder.detach().clone())
         self.bias_M = nn.Parameter(torch.zeros(units))
@@ -153,12 +161,16 @@ class ConvSparse(SparseAutoencoder):
 
     def encode(self, x_BChw: Tensor) -> Tensor:
         """Activations [B, M, h, w], at most one a region and map above 0, all others exactly 0."""
-        pre_BMhw = F.conv2d((x_BChw - self.mean) / self.scale, self.encoder, self.bias_M, padding=KERNEL // 2)
+        pre_BMhw = F.conv2d(
+            (x_BChw - self.mean) / self.scale, self.encoder, self.bias_M, padding=KERNEL // 2
+        )
         return keep_largest(pre_BMhw).relu()
 
     def decode(self, a_BMhw: Tensor) -> Tensor:
         """Maps [B, C, h, w] that activations stand for."""
-        return (F.conv_transpose2d(a_BMhw, self.decoder, padding=KERNEL // 2) + self.bias_C11) * self.scale + self.mean
+        return (
+            F.conv_transpose2d(a_BMhw, self.decoder, padding=KERNEL // 2) + self.bias_C11
+        ) * self.scale + self.mean
 
     def unit_activations(self, a_BMhw: Tensor) -> Tensor:
         """Each map's largest activation, wherever it lies, [B, M]."""
@@ -172,7 +184,9 @@ def keep_largest(a_BMhw: Tensor) -> Tensor:
     return flat.scatter(2, place.flatten(2), largest.flatten(2)).view_as(a_BMhw)
 
 
-def train_autoencoder(model: SparseAutoencoder, x: Tensor, seed: int, epochs: int = EPOCHS) -> list[float]:
+def train_autoencoder(
+    model: SparseAutoencoder, x: Tensor, seed: int, epochs: int = EPOCHS
+) -> list[float]:
     """Trains a model to reconstruct features; the weights after the last step stay in it.
 
     Adam on the mean squared error in standardised units, batches of 200 (of small sets, a tenth) in a new random order each
@@ -212,4 +226,6 @@ def train_autoencoder(model: SparseAutoencoder, x: Tensor, seed: int, epochs: in
 
 def _check_units(units: int) -> None:
     if units < 1:
-        raise InputError(f"interpret.sparse_units={units}: must be 1 or more; hidden units of a sparse autoencoder")
+        raise InputError(
+            f"interpret.sparse_units={units}: must be 1 or more; hidden units of a sparse autoencoder"
+        )

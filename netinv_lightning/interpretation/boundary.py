@@ -57,13 +57,19 @@ class Hyperplanes:
     def take(self, index_k: Tensor) -> Hyperplanes:
         """Those of these indices, in this order."""
         return Hyperplanes(
-            self.normal_hX[index_k], self.offset_h[index_k], self.inside_h[index_k], self.outside_h[index_k], self.point_hX[index_k]
+            self.normal_hX[index_k],
+            self.offset_h[index_k],
+            self.inside_h[index_k],
+            self.outside_h[index_k],
+            self.point_hX[index_k],
         )
 
 
 def joined(parts: Sequence[Hyperplanes]) -> Hyperplanes:
     """All hyperplanes of several sets, one set after another."""
-    return Hyperplanes(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Hyperplanes)))
+    return Hyperplanes(
+        *(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Hyperplanes))
+    )
 
 
 def classes_among(class_n: Tensor) -> list[int]:
@@ -110,7 +116,11 @@ def pairs_across(class_n: Tensor, per_pair: int = 10, seed: int = 0) -> tuple[Te
 
 
 def boundary_points(
-    logits_of: Callable[[Tensor], Tensor], from_nX: Tensor, to_nX: Tensor, against_rest: bool = False, tolerance: float = 1e-2
+    logits_of: Callable[[Tensor], Tensor],
+    from_nX: Tensor,
+    to_nX: Tensor,
+    against_rest: bool = False,
+    tolerance: float = 1e-2,
 ) -> Hyperplanes:
     """Tangents to the boundary of the class of each `from` sample, on the segment to its `to` sample.
 
@@ -134,7 +144,9 @@ def boundary_points(
     """
     lead = _lead_over_rest if against_rest else _lead_over_next
     batches = zip(from_nX.split(BATCH), to_nX.split(BATCH), strict=True)
-    return joined([_tangents(logits_of, lead, start_BX, end_BX, tolerance) for start_BX, end_BX in batches])
+    return joined(
+        [_tangents(logits_of, lead, start_BX, end_BX, tolerance) for start_BX, end_BX in batches]
+    )
 
 
 Lead = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -154,24 +166,44 @@ def _lead_over_rest(logits_BN: Tensor, class_B: Tensor) -> tuple[Tensor, Tensor]
     return logits_BN.gather(1, own_B1)[:, 0] - others_B, torch.full_like(class_B, REST)
 
 
-def _tangents(logits_of: Callable[[Tensor], Tensor], lead: Lead, from_BX: Tensor, to_BX: Tensor, tolerance: float) -> Hyperplanes:
+def _tangents(
+    logits_of: Callable[[Tensor], Tensor],
+    lead: Lead,
+    from_BX: Tensor,
+    to_BX: Tensor,
+    tolerance: float,
+) -> Hyperplanes:
     with torch.no_grad():
         from_BN = logits_of(from_BX)
         inside_B = from_BN.argmax(dim=1)
         crosses_B = (lead(from_BN, inside_B)[0] > 0) & (lead(logits_of(to_BX), inside_B)[0] < 0)
         from_BX, to_BX, inside_B = from_BX[crosses_B], to_BX[crosses_B], inside_B[crosses_B]
-        crossing_BX = _crossings(lambda x_kX, class_k: lead(logits_of(x_kX), class_k)[0], from_BX, to_BX, inside_B, tolerance)
+        crossing_BX = _crossings(
+            lambda x_kX, class_k: lead(logits_of(x_kX), class_k)[0],
+            from_BX,
+            to_BX,
+            inside_B,
+            tolerance,
+        )
     with torch.enable_grad():
         lead_B, outside_B = lead(logits_of(crossing_BX.requires_grad_()), inside_B)
         (gradient_BX,) = torch.autograd.grad(lead_B.sum(), crossing_BX)
     norm_B1 = gradient_BX.norm(dim=1, keepdim=True)
     normal_BX = gradient_BX / norm_B1
     point_BX = crossing_BX.detach() - normal_BX * lead_B.detach()[:, None] / norm_B1
-    tangents = Hyperplanes(normal_BX, (normal_BX * point_BX).sum(dim=1), inside_B, outside_B, point_BX)
+    tangents = Hyperplanes(
+        normal_BX, (normal_BX * point_BX).sum(dim=1), inside_B, outside_B, point_BX
+    )
     return tangents.take((norm_B1[:, 0] > 0).nonzero()[:, 0])
 
 
-def _crossings(lead_of: Callable[[Tensor, Tensor], Tensor], from_BX: Tensor, to_BX: Tensor, inside_B: Tensor, tolerance: float) -> Tensor:
+def _crossings(
+    lead_of: Callable[[Tensor, Tensor], Tensor],
+    from_BX: Tensor,
+    to_BX: Tensor,
+    inside_B: Tensor,
+    tolerance: float,
+) -> Tensor:
     """The point [B, X] on each segment where its class ceases to lead, all segments halved together."""
     near_BX, far_BX = from_BX.clone(), to_BX.clone()
     open_k = torch.arange(len(inside_B))  # those not yet within the tolerance

@@ -8,7 +8,11 @@ from collections.abc import Sequence
 import torch
 
 from netinv_lightning.data.splits import stratified_indices
-from netinv_lightning.interpretation.clusters import ClassClusters, clusters_in_embedding, count_clusters
+from netinv_lightning.interpretation.clusters import (
+    ClassClusters,
+    clusters_in_embedding,
+    count_clusters,
+)
 from netinv_lightning.interpretation.embedding import EmbeddingStability, stability
 from netinv_lightning.interpretation.features import FeatureSet
 from netinv_lightning.interpretation.figures import cluster_counts, tsne_panels
@@ -26,14 +30,21 @@ def study_clusters(subject: Subject) -> Part:
         if samples is None:
             continue
         found = count_clusters(samples.features_nD, samples.labels_n, N, subject.seed)
-        columns[f"{origin}: features"] = [_number(None if of_class is None else of_class.count) for of_class in found]
+        columns[f"{origin}: features"] = [
+            _number(None if of_class is None else of_class.count) for of_class in found
+        ]
         if origin == "inverted":
-            columns["inverted: HDBSCAN"] = [_number(None if of_class is None else max(1, of_class.hdbscan_clusters)) for of_class in found]
+            columns["inverted: HDBSCAN"] = [
+                _number(None if of_class is None else max(1, of_class.hdbscan_clusters))
+                for of_class in found
+            ]
             _tell(subject, part, found)
         else:
             part.metrics[interpretation("clusters_test")] = _mean(columns[f"{origin}: features"])
     pairs = count_clusters(inverted.features_nD, inverted.labels_n // 2, (N + 1) // 2, subject.seed)
-    part.metrics[interpretation("clusters_of_pairs")] = _mean([_number(None if pair is None else pair.count) for pair in pairs])
+    part.metrics[interpretation("clusters_of_pairs")] = _mean(
+        [_number(None if pair is None else pair.count) for pair in pairs]
+    )
     part.metrics[CLUSTERS] = _mean(columns["inverted: features"])
     part.metrics[interpretation("clusters_hdbscan")] = _mean(columns["inverted: HDBSCAN"])
     columns |= _embed(subject, part)
@@ -44,7 +55,9 @@ def study_clusters(subject: Subject) -> Part:
         subject.figures / "clusters",
         f"{subject.name}: clusters a class",
     )
-    part.figures.append((path, "clusters of each class: in the features, by HDBSCAN alone, and as t-SNE shows them"))
+    part.figures.append(
+        (path, "clusters of each class: in the features, by HDBSCAN alone, and as t-SNE shows them")
+    )
     return part
 
 
@@ -54,22 +67,40 @@ def _tell(subject: Subject, part: Part, found: tuple[ClassClusters | None, ...])
         if of_class is not None:
             part.metrics[interpretation("clusters_class", label)] = float(of_class.count)
     if present:
-        part.metrics[interpretation("silhouette")] = sum(of_class.silhouette for of_class in present) / len(present)
-        part.metrics[interpretation("silhouette_level")] = sum(of_class.silhouette_level for of_class in present) / len(present)
-        part.metrics[interpretation("classes_of_two_clusters")] = sum(of_class.count == 2 for of_class in present) / len(present)
+        part.metrics[interpretation("silhouette")] = sum(
+            of_class.silhouette for of_class in present
+        ) / len(present)
+        part.metrics[interpretation("silhouette_level")] = sum(
+            of_class.silhouette_level for of_class in present
+        ) / len(present)
+        part.metrics[interpretation("classes_of_two_clusters")] = sum(
+            of_class.count == 2 for of_class in present
+        ) / len(present)
 
 
 def _embed(subject: Subject, part: Part) -> dict[str, Counts]:
     """t-SNE of a stratified choice of the inverted samples; gives what HDBSCAN counts in the plane of the first seed."""
     options, inverted = subject.options, subject.inverted
-    chosen = inverted.where(stratified_indices(inverted.labels_n, min(options.embedded, len(inverted)), subject.seed))
-    runs = stability(chosen.features_nD, list(options.perplexities), list(options.embedding_seeds), torch.get_num_threads())
+    chosen = inverted.where(
+        stratified_indices(inverted.labels_n, min(options.embedded, len(inverted)), subject.seed)
+    )
+    runs = stability(
+        chosen.features_nD,
+        list(options.perplexities),
+        list(options.embedding_seeds),
+        torch.get_num_threads(),
+    )
     columns = {}
     for run in runs:
-        counts = [[_number(count) for count in clusters_in_embedding(e_n2, chosen.labels_n, subject.N)] for e_n2 in run.embeddings_Sn2]
+        counts = [
+            [_number(count) for count in clusters_in_embedding(e_n2, chosen.labels_n, subject.N)]
+            for e_n2 in run.embeddings_Sn2
+        ]
         columns[f"t-SNE {run.perplexity:g}"] = counts[0]
         part.metrics |= {
-            interpretation("clusters_tsne", f"{run.perplexity:g}"): _mean([_mean(of_seed) for of_seed in counts]),
+            interpretation("clusters_tsne", f"{run.perplexity:g}"): _mean(
+                [_mean(of_seed) for of_seed in counts]
+            ),
             interpretation("tsne_overlap", f"{run.perplexity:g}"): run.overlap,
             interpretation("tsne_trustworthiness", f"{run.perplexity:g}"): run.trustworthiness,
         }
@@ -78,13 +109,21 @@ def _embed(subject: Subject, part: Part) -> dict[str, Counts]:
     return columns
 
 
-def _draw(subject: Subject, part: Part, chosen: FeatureSet, e_SPn2: torch.Tensor, runs: Sequence[EmbeddingStability]) -> None:
+def _draw(
+    subject: Subject,
+    part: Part,
+    chosen: FeatureSet,
+    e_SPn2: torch.Tensor,
+    runs: Sequence[EmbeddingStability],
+) -> None:
     path = tsne_panels(
         e_SPn2, chosen.labels_n, [run.perplexity for run in runs], list(subject.options.embedding_seeds), [run.overlap for run in runs],
         [run.trustworthiness for run in runs], runs[0].overlap_by_chance, subject.class_names, subject.figures / "tsne",
         f"{subject.name}: t-SNE of inverted features", [run.trustworthiness_by_chance for run in runs],
     )  # fmt: skip
-    part.figures.append((path, "t-SNE of the same inverted samples, a column a perplexity, a row a seed"))
+    part.figures.append(
+        (path, "t-SNE of the same inverted samples, a column a perplexity, a row a seed")
+    )
 
 
 def _number(count: int | None) -> float:

@@ -78,10 +78,14 @@ class ClassClusters:
     @property
     def p_value(self) -> float:
         """Of the silhouette against the surrogates, 1 / (S + 1) to 1."""
-        return (1 + int((self.silhouettes_S >= self.silhouette).sum())) / (1 + len(self.silhouettes_S))
+        return (1 + int((self.silhouettes_S >= self.silhouette).sum())) / (
+            1 + len(self.silhouettes_S)
+        )
 
 
-def count_clusters(features_nD: Tensor, labels_n: Tensor, num_classes: int, seed: int) -> tuple[ClassClusters | None, ...]:
+def count_clusters(
+    features_nD: Tensor, labels_n: Tensor, num_classes: int, seed: int
+) -> tuple[ClassClusters | None, ...]:
     """Counts the clusters of each class in the features (A3-7).
 
     Taken for one are clusters of less than about a tenth of their class, such as touch without a gap, and such as are apart only along
@@ -97,11 +101,17 @@ def count_clusters(features_nD: Tensor, labels_n: Tensor, num_classes: int, seed
     Returns:
         One for each class; None for a class of fewer than `LEAST_SAMPLES`.
     """
-    with threadpool_limits(1):  # so it is the same on any number of cores; more threads make k-means of so few samples no faster
-        return tuple(_clusters_of_class(features_nD[labels_n == label], seed) for label in range(num_classes))
+    with threadpool_limits(
+        1
+    ):  # so it is the same on any number of cores; more threads make k-means of so few samples no faster
+        return tuple(
+            _clusters_of_class(features_nD[labels_n == label], seed) for label in range(num_classes)
+        )
 
 
-def clusters_in_embedding(e_n2: Tensor, labels_n: Tensor, num_classes: int) -> tuple[int | None, ...]:
+def clusters_in_embedding(
+    e_n2: Tensor, labels_n: Tensor, num_classes: int
+) -> tuple[int | None, ...]:
     """What the eye counts: the clusters of each class that HDBSCAN, which may find a single one, sees in an embedding [n, 2].
 
     Two round piles count as two from about 6 of their standard deviations between their centres.
@@ -110,7 +120,10 @@ def clusters_in_embedding(e_n2: Tensor, labels_n: Tensor, num_classes: int) -> t
         One for each class; None for a class of fewer than `LEAST_SAMPLES`.
     """
     parts = (e_n2[labels_n == label].double().numpy() for label in range(num_classes))
-    return tuple(max(1, _hdbscan(part_n2, one_allowed=True)[0]) if len(part_n2) >= LEAST_SAMPLES else None for part_n2 in parts)
+    return tuple(
+        max(1, _hdbscan(part_n2, one_allowed=True)[0]) if len(part_n2) >= LEAST_SAMPLES else None
+        for part_n2 in parts
+    )
 
 
 def dip(values_n: Array) -> float:
@@ -120,14 +133,19 @@ def dip(values_n: Array) -> float:
     function turns from convex to concave, the nearest such function is straight; the interval shrinks until it is found.
     """
     x_x, count_x = np.unique(values_n, return_counts=True)
-    after_x = count_x.cumsum() / len(values_n)  # the distribution function's value at each, and just before
+    after_x = count_x.cumsum() / len(
+        values_n
+    )  # the distribution function's value at each, and just before
     before_x = after_x - count_x / len(values_n)
     first, last, twice = 0, len(x_x) - 1, 1 / len(values_n)
     while first < last:
         part = slice(first, last + 1)
         x, after, before = x_x[part], after_x[part], before_x[part]
         below, above = _convex_hull(x, before), _convex_hull(x, -after)
-        convex, concave = np.interp(x, x[below], before[below]), np.interp(x, x[above], after[above])
+        convex, concave = (
+            np.interp(x, x[below], before[below]),
+            np.interp(x, x[above], after[above]),
+        )
         widest = int((concave - convex).argmax())
         gap = float(concave[widest] - convex[widest])
         if gap <= twice:
@@ -135,7 +153,11 @@ def dip(values_n: Array) -> float:
         low, high = int(below[below <= widest].max()), int(above[above >= widest].min())
         if low == 0 and high == len(x) - 1:
             return gap / 2
-        twice = max(twice, (after - convex)[:low].max(initial=0), (concave - before)[high + 1 :].max(initial=0))
+        twice = max(
+            twice,
+            (after - convex)[:low].max(initial=0),
+            (concave - before)[high + 1 :].max(initial=0),
+        )
         first, last = first + low, first + high
     return twice / 2
 
@@ -149,7 +171,9 @@ def _clusters_of_class(features_nD: Tensor, seed: int) -> ClassClusters | None:
     K, silhouette = _best_kmeans(z_nP, seed)
     found, noise = _hdbscan(z_nP)
     surrogates = [random.standard_normal(z_nP.shape) * z_nP.std(axis=0) for _ in range(SURROGATES)]
-    silhouettes_S = torch.tensor([_best_kmeans(surrogate_nP, seed)[1] for surrogate_nP in surrogates])
+    silhouettes_S = torch.tensor(
+        [_best_kmeans(surrogate_nP, seed)[1] for surrogate_nP in surrogates]
+    )
     half, other = f_nD[::2], f_nD[1::2]
     halves = (_clusters_with_gaps(half, other, K, seed), _clusters_with_gaps(other, half, K, seed))
     return ClassClusters(
@@ -170,7 +194,9 @@ def _components(f_nD: Array) -> Array:
     if bool((features_nD == features_nD[0]).all()):
         return np.zeros((len(f_nD), 1))
     projection = Projection.fit(features_nD)
-    return projection.encode(features_nD.float(), projection.components_for(VARIANCE)).double().numpy()
+    return (
+        projection.encode(features_nD.float(), projection.components_for(VARIANCE)).double().numpy()
+    )
 
 
 def _kmeans(z_nP: Array, K: int, seed: int) -> KMeans:
@@ -181,7 +207,9 @@ def _best_kmeans(z_nP: Array, seed: int) -> tuple[int, float]:
     """The number of clusters of the greatest silhouette, and that silhouette; 1 and 0 for samples that are all alike."""
     distance_nn = squareform(pdist(z_nP))
     most = min(MOST_CLUSTERS, len(np.unique(z_nP, axis=0)))
-    scores = {K: _silhouette(distance_nn, _kmeans(z_nP, K, seed).labels_, K) for K in range(2, most + 1)}
+    scores = {
+        K: _silhouette(distance_nn, _kmeans(z_nP, K, seed).labels_, K) for K in range(2, most + 1)
+    }
     return max(scores.items(), key=lambda item: item[1]) if scores else (1, 0.0)
 
 
@@ -200,7 +228,9 @@ def _silhouette(distance_nn: Array, cluster_n: Labels, K: int) -> float:
 def _hdbscan(z_nP: Array, one_allowed: bool = False) -> tuple[int, float]:
     """Number of clusters and share of noise. If one is allowed, others are found only where they are well apart."""
     smallest = max(5, round(SMALLEST_CLUSTER * len(z_nP)))
-    cluster_n = HDBSCAN(min_cluster_size=smallest, allow_single_cluster=one_allowed, copy=True).fit_predict(z_nP)
+    cluster_n = HDBSCAN(
+        min_cluster_size=smallest, allow_single_cluster=one_allowed, copy=True
+    ).fit_predict(z_nP)
     return int(cluster_n.max()) + 1, float((cluster_n < 0).mean())
 
 
@@ -212,13 +242,17 @@ def _clusters_with_gaps(fitted_nD: Array, held_out_nD: Array, K: int, seed: int)
     joined_KK = np.eye(K)
     for a, b in combinations(range(K), 2):
         pair_nD = held_out_nD[(cluster_n == a) | (cluster_n == b)]
-        joined_KK[a, b] = not _has_gap(pair_nD @ (kmeans.cluster_centers_[b] - kmeans.cluster_centers_[a]))
+        joined_KK[a, b] = not _has_gap(
+            pair_nD @ (kmeans.cluster_centers_[b] - kmeans.cluster_centers_[a])
+        )
     return int(connected_components(joined_KK, directed=False, return_labels=False))
 
 
 def _has_gap(values_n: Array) -> bool:
     n = len(values_n)
-    return n >= DIP_SAMPLES[0] and dip(values_n) * n**0.5 > float(np.interp(n, DIP_SAMPLES, DIP_LEVEL))
+    return n >= DIP_SAMPLES[0] and dip(values_n) * n**0.5 > float(
+        np.interp(n, DIP_SAMPLES, DIP_LEVEL)
+    )
 
 
 def _convex_hull(x_x: Array, y_x: Array) -> NDArray[np.int64]:

@@ -99,13 +99,22 @@ def stability(
     """
     n = len(features_nD)
     if n <= 2 * NEIGHBOURS:
-        raise InputError(f"samples={n}: too few to compare {NEIGHBOURS} neighbours of each; give more than {2 * NEIGHBOURS}")
+        raise InputError(
+            f"samples={n}: too few to compare {NEIGHBOURS} neighbours of each; give more than {2 * NEIGHBOURS}"
+        )
     check_perplexities(perplexities, n)
     features_nD = _of_few_features(features_nD)
-    work = [delayed(embed)(features_nD, perplexity, seed) for perplexity in perplexities for seed in seeds]
-    made = torch.stack(Parallel(n_jobs=processes)(work)).unflatten(0, (len(perplexities), len(seeds)))
+    work = [
+        delayed(embed)(features_nD, perplexity, seed)
+        for perplexity in perplexities
+        for seed in seeds
+    ]
+    made = torch.stack(Parallel(n_jobs=processes)(work)).unflatten(
+        0, (len(perplexities), len(seeds))
+    )
     return tuple(
-        _compared(features_nD, float(perplexity), embeddings_Sn2) for perplexity, embeddings_Sn2 in zip(perplexities, made, strict=True)
+        _compared(features_nD, float(perplexity), embeddings_Sn2)
+        for perplexity, embeddings_Sn2 in zip(perplexities, made, strict=True)
     )
 
 
@@ -137,7 +146,9 @@ def _compared(features_nD: Tensor, perplexity: float, embeddings_Sn2: Tensor) ->
 
 
 def _neighbours(e_n2: Tensor) -> Tensor:
-    return torch.from_numpy(NearestNeighbors(n_neighbors=NEIGHBOURS).fit(e_n2.numpy()).kneighbors(return_distance=False))
+    return torch.from_numpy(
+        NearestNeighbors(n_neighbors=NEIGHBOURS).fit(e_n2.numpy()).kneighbors(return_distance=False)
+    )
 
 
 def _trustworthiness(features_nD: Tensor, e_n2: Tensor) -> float:

@@ -44,7 +44,11 @@ class FeatureSet:
         """Those at the given indices, or where a mask is true."""
         generator_n = None if self.generator_n is None else self.generator_n[chosen_n]
         return FeatureSet(
-            self.images_nCHW[chosen_n], self.features_nD[chosen_n], self.logits_nN[chosen_n], self.labels_n[chosen_n], generator_n
+            self.images_nCHW[chosen_n],
+            self.features_nD[chosen_n],
+            self.logits_nN[chosen_n],
+            self.labels_n[chosen_n],
+            generator_n,
         )
 
     def halves(self, seed: int) -> tuple[FeatureSet, FeatureSet]:
@@ -55,7 +59,12 @@ class FeatureSet:
 
 @torch.no_grad()
 def look(
-    classifier: FrozenClassifier, layer: str, images_nCHW: Tensor, labels_n: Tensor, generator_n: Tensor | None = None, batch: int = 500
+    classifier: FrozenClassifier,
+    layer: str,
+    images_nCHW: Tensor,
+    labels_n: Tensor,
+    generator_n: Tensor | None = None,
+    batch: int = 500,
 ) -> FeatureSet:
     """Passes images through the classifier and keeps the features of one of its feature layers."""
     features, logits = [], []
@@ -63,14 +72,23 @@ def look(
         logits_BN, of_layers = classifier.logits_and_features(x_BCHW.to(classifier.mean_C11.device))
         features.append(of_layers[layer].float().cpu())
         logits.append(logits_BN.float().cpu())
-    return FeatureSet(images_nCHW.cpu(), torch.cat(features), torch.cat(logits), labels_n.cpu(), generator_n)
+    return FeatureSet(
+        images_nCHW.cpu(), torch.cat(features), torch.cat(logits), labels_n.cpu(), generator_n
+    )
 
 
-def head_of(classifier: FrozenClassifier, layer: str, batch: int = 5000) -> Callable[[Tensor], Tensor]:
+def head_of(
+    classifier: FrozenClassifier, layer: str, batch: int = 5000
+) -> Callable[[Tensor], Tensor]:
     """The rest of the network: from features [n, D] of a layer to logits [n, N], both on the CPU."""
 
     def head(features_nD: Tensor) -> Tensor:
-        return torch.cat([classifier.logits_from(f_BD.to(classifier.mean_C11), layer).float().cpu() for f_BD in features_nD.split(batch)])
+        return torch.cat(
+            [
+                classifier.logits_from(f_BD.to(classifier.mean_C11), layer).float().cpu()
+                for f_BD in features_nD.split(batch)
+            ]
+        )
 
     return head
 
@@ -86,11 +104,23 @@ def map_layers(classifier: FrozenClassifier) -> dict[str, torch.Size]:
 
         return hook
 
-    handles = [module.register_forward_hook(note(name)) for name, module in classifier.network.named_modules() if name]
+    handles = [
+        module.register_forward_hook(note(name))
+        for name, module in classifier.network.named_modules()
+        if name
+    ]
     try:
         with torch.no_grad():
             spec = classifier.spec
-            classifier(torch.zeros(1, spec.channels, spec.image_size, spec.image_size, device=classifier.mean_C11.device))
+            classifier(
+                torch.zeros(
+                    1,
+                    spec.channels,
+                    spec.image_size,
+                    spec.image_size,
+                    device=classifier.mean_C11.device,
+                )
+            )
     finally:
         for handle in handles:
             handle.remove()

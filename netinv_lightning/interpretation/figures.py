@@ -2,9 +2,19 @@
 as PNG and PDF.
 """
 
-from netinv_lightning.figures.scores import Roc, agreement_curve, cluster_counts, rule_fidelity, separation_curves
+from netinv_lightning.figures.scores import (
+    Roc,
+    agreement_curve,
+    cluster_counts,
+    rule_fidelity,
+    separation_curves,
+)
 from netinv_lightning.interpretation.plane_figures import decision_regions, pca_scatter, tsne_panels
-from netinv_lightning.interpretation.unit_figures import class_overlap, unit_activations, unit_images
+from netinv_lightning.interpretation.unit_figures import (
+    class_overlap,
+    unit_activations,
+    unit_images,
+)
 
 __all__ = [
     "Roc",

@@ -46,7 +46,10 @@ MOST_POINTS_IN_PANEL = 500
 MOST_POINTS_ON_REGIONS = 300
 MOST_SEEDS = 3
 EXPLAINED = 0.9  # share of the variance that the number of components is told for
-FAINTEST, STRONGEST = 0.15, 0.6  # share of a class's colour in its region at confidence 1/N and 1; the rest is white
+FAINTEST, STRONGEST = (
+    0.15,
+    0.6,
+)  # share of a class's colour in its region at confidence 1/N and 1; the rest is white
 
 
 def pca_scatter(
@@ -132,9 +135,13 @@ def decision_regions(
         styles = class_styles(class_YX.flatten(), class_names)
         left, right, low, high = float(x_X[0]), float(x_X[-1]), float(y_Y[0]), float(y_Y[-1])
         ratio = (high - low) / (right - left)
-        figure = Figure(figsize=(ONE_COLUMN, 0.4 + 3.0 * min(max(ratio, 0.6), 1.2)), layout="constrained")
+        figure = Figure(
+            figsize=(ONE_COLUMN, 0.4 + 3.0 * min(max(ratio, 0.6), 1.2)), layout="constrained"
+        )
         axes = figure.subplots()
-        axes.set(xlim=(left, right), ylim=(low, high), aspect="equal" if 0.6 <= ratio <= 1.2 else "auto")
+        axes.set(
+            xlim=(left, right), ylim=(low, high), aspect="equal" if 0.6 <= ratio <= 1.2 else "auto"
+        )
         own_YX = style_of_class(styles)[class_YX]
         colour_YX3 = torch.tensor([to_rgb(style.colour) for style in styles])[own_YX]
         axes.imshow(
@@ -147,10 +154,29 @@ def decision_regions(
         _draw_boundaries(axes, x_X, y_Y, own_YX)
         sets = []
         if real_z_m2 is not None and real_label_m is not None:
-            sets.append(_draw_samples(axes, real_z_m2, real_label_m, styles, "real", MOST_POINTS_ON_REGIONS, on_regions=True))
-        sets.insert(0, _draw_samples(axes, z_n2, label_n, styles, "inverted", MOST_POINTS_ON_REGIONS, on_regions=True))
+            sets.append(
+                _draw_samples(
+                    axes,
+                    real_z_m2,
+                    real_label_m,
+                    styles,
+                    "real",
+                    MOST_POINTS_ON_REGIONS,
+                    on_regions=True,
+                )
+            )
+        sets.insert(
+            0,
+            _draw_samples(
+                axes, z_n2, label_n, styles, "inverted", MOST_POINTS_ON_REGIONS, on_regions=True
+            ),
+        )
         _name_components(axes, variance_K)
-        told = "" if agreement is None else f"plane and classifier agree on {100 * agreement:.1f} % of the inverted samples"
+        told = (
+            ""
+            if agreement is None
+            else f"plane and classifier agree on {100 * agreement:.1f} % of the inverted samples"
+        )
         title_above(figure, "\n".join(filter(None, (title, told))))
         legend_below(figure, class_marks(styles), sets, _confidence_marks(len(class_names)))
         _name_regions(figure, axes, own_YX, styles)
@@ -204,7 +230,9 @@ def tsne_panels(
         for s in range(S):
             for p in range(P):
                 axes = axes_SP[s, p]
-                drawn = _draw_samples(axes, e_SPn2[s, p], label_n, styles, "inverted", MOST_POINTS_IN_PANEL)
+                drawn = _draw_samples(
+                    axes, e_SPn2[s, p], label_n, styles, "inverted", MOST_POINTS_IN_PANEL
+                )
                 axes.set(xticks=[], yticks=[], aspect="equal", adjustable="datalim")
                 axes.spines[:].set_visible(True)
             axes_SP[s, 0].set_ylabel(f"seed {seeds[s]}")
@@ -215,7 +243,9 @@ def tsne_panels(
             if chance_trustworthiness_P is not None:
                 told[0] += f"{gap}(chance {chance_trustworthiness_P[p]:.2f})"
             if not math.isnan(overlap_P[p]):
-                told.insert(0, f"same neighbours {overlap_P[p]:.2f}{gap}(chance {chance_overlap:.2g})")
+                told.insert(
+                    0, f"same neighbours {overlap_P[p]:.2f}{gap}(chance {chance_overlap:.2g})"
+                )
             axes_SP[-1, p].set_xlabel("\n".join(told), fontsize=SMALL_POINTS)
         title_above(figure, title)
         legend_below(figure, class_marks(styles), [drawn])
@@ -223,7 +253,13 @@ def tsne_panels(
 
 
 def _draw_samples(
-    axes: Axes, z_n2: Tensor, label_n: Tensor, styles: Sequence[ClassStyle], kind: str, most: int, on_regions: bool = False
+    axes: Axes,
+    z_n2: Tensor,
+    label_n: Tensor,
+    styles: Sequence[ClassStyle],
+    kind: str,
+    most: int,
+    on_regions: bool = False,
 ) -> Artist:
     """Draws at most `most` samples, chosen by chance but always the same; gives the legend's entry of their kind.
 
@@ -255,7 +291,9 @@ def _draw_samples(
 
 
 def _name_components(axes: Axes, variance_K: Tensor | None) -> None:
-    share = ["", ""] if variance_K is None else [f" ({100 * float(v):.1f} %)" for v in variance_K[:2]]
+    share = (
+        ["", ""] if variance_K is None else [f" ({100 * float(v):.1f} %)" for v in variance_K[:2]]
+    )
     axes.set(xlabel=f"PC 1{share[0]}", ylabel=f"PC 2{share[1]}")
 
 
@@ -286,7 +324,10 @@ def _on_white(colour_X3: Tensor, confidence_X: Tensor, classes: int) -> Tensor:
 def _confidence_marks(classes: int) -> list[Artist]:
     confidence_2 = torch.tensor([0.5, 1.0])
     colour_23 = _on_white(torch.tensor(to_rgb(NEUTRAL)).expand(2, 3), confidence_2, classes)
-    return [Patch(facecolor=tuple(c), label=f"confidence {p:g}") for c, p in zip(colour_23.tolist(), confidence_2.tolist(), strict=True)]
+    return [
+        Patch(facecolor=tuple(c), label=f"confidence {p:g}")
+        for c, p in zip(colour_23.tolist(), confidence_2.tolist(), strict=True)
+    ]
 
 
 def _edges(t: Tensor) -> tuple[float, float]:
@@ -297,7 +338,9 @@ def _edges(t: Tensor) -> tuple[float, float]:
 
 def _draw_boundaries(axes: Axes, x_X: Tensor, y_Y: Tensor, own_YX: Tensor) -> None:
     for i in own_YX.unique().tolist():
-        inside_YX = gaussian_filter((own_YX == i).double().numpy(), sigma=1, mode="nearest")  # without: stairs of the mesh
+        inside_YX = gaussian_filter(
+            (own_YX == i).double().numpy(), sigma=1, mode="nearest"
+        )  # without: stairs of the mesh
         if inside_YX.min() < 0.5 < inside_YX.max():
             axes.contour(x_X.numpy(), y_Y.numpy(), inside_YX, [0.5], colors=NEUTRAL, linewidths=0.5)
 
@@ -312,15 +355,36 @@ def _name_regions(figure: Figure, axes: Axes, own_YX: Tensor, styles: Sequence[C
         inside_YX = np.pad((own_YX == i).numpy(), 1)  # the border of the picture ends a region
         depth_YX = distance_transform_edt(inside_YX)[1:-1, 1:-1]
         row, column = np.unravel_index(depth_YX.argmax(), depth_YX.shape)
-        widest.append((float(depth_YX.max()), (column + 0.5) / depth_YX.shape[1], (row + 0.5) / depth_YX.shape[0], style.name))
+        widest.append(
+            (
+                float(depth_YX.max()),
+                (column + 0.5) / depth_YX.shape[1],
+                (row + 0.5) / depth_YX.shape[0],
+                style.name,
+            )
+        )
     taken: list[BboxBase] = []
     outline = patheffects.withStroke(linewidth=2, foreground="white")
     for depth, x, y, name in sorted(widest, reverse=True):
         if depth < 0.02 * len(own_YX):
             break
-        text = axes.text(x, y, name, transform=axes.transAxes, ha="center", va="center", fontsize=SMALL_POINTS, path_effects=[outline])
+        text = axes.text(
+            x,
+            y,
+            name,
+            transform=axes.transAxes,
+            ha="center",
+            va="center",
+            fontsize=SMALL_POINTS,
+            path_effects=[outline],
+        )
         box = text.get_window_extent()
-        inside = axes.bbox.x0 <= box.x0 and box.x1 <= axes.bbox.x1 and axes.bbox.y0 <= box.y0 and box.y1 <= axes.bbox.y1
+        inside = (
+            axes.bbox.x0 <= box.x0
+            and box.x1 <= axes.bbox.x1
+            and axes.bbox.y0 <= box.y0
+            and box.y1 <= axes.bbox.y1
+        )
         if inside and not any(box.overlaps(other) for other in taken):
             taken.append(box)
         else:

@@ -36,9 +36,13 @@ class Projection:
             InputError: if there are fewer than 2 samples, or all have the same features.
         """
         if len(features_nD) < 2:
-            raise InputError(f"samples={len(features_nD)}: principal components need 2 samples or more; give more")
+            raise InputError(
+                f"samples={len(features_nD)}: principal components need 2 samples or more; give more"
+            )
         if bool((features_nD == features_nD[0]).all()):
-            raise InputError(f"samples={len(features_nD)}: all have the same features, so they have no principal components; give others")
+            raise InputError(
+                f"samples={len(features_nD)}: all have the same features, so they have no principal components; give others"
+            )
         pca = PCA().fit(features_nD.double().numpy())
         components_KD = torch.from_numpy(pca.components_)
         # Solvers and platforms differ in signs; a picture is not to be mirrored by the machine that draws it.
@@ -70,11 +74,15 @@ class Projection:
     def components_for(self, share: float) -> int:
         """The least number of components that hold `share` (0 to 1) of the total variance."""
         held_K = self.variance_K.double().cumsum(dim=0)
-        return min(int((held_K < share).sum()) + 1, len(held_K))  # rounding may leave the sum of all below 1
+        return min(
+            int((held_K < share).sum()) + 1, len(held_K)
+        )  # rounding may leave the sum of all below 1
 
     def _check(self, dims: int) -> None:
         if not 0 <= dims <= (K := len(self.components_KD)):
-            raise InputError(f"interpret: {dims} principal components asked for, these features have {K}; choose 0 to {K}")
+            raise InputError(
+                f"interpret: {dims} principal components asked for, these features have {K}; choose 0 to {K}"
+            )
 
 
 @dataclass(frozen=True)

@@ -38,12 +38,18 @@ def study_projection(subject: Subject) -> Part:
         part.metrics[interpretation("between_classes_test")] = of_test.between
         part.metrics[interpretation("spread_within_class_test")] = float(of_test.within_N.nanmean())
     z_n2 = projection.encode(inverted.features_nD, PLANE)
-    real = (None, None) if test is None else (projection.encode(test.features_nD, PLANE), test.labels_n)
+    real = (
+        (None, None)
+        if test is None
+        else (projection.encode(test.features_nD, PLANE), test.labels_n)
+    )
     path = pca_scatter(
         z_n2, inverted.labels_n, projection.variance_K, subject.class_names, subject.figures / "pca",
         f"{subject.name}: features in their principal plane", *real,
     )  # fmt: skip
-    part.figures.append((path, "features of inverted samples, principal components of their other half"))
+    part.figures.append(
+        (path, "features of inverted samples, principal components of their other half")
+    )
 
     dims = [k for k in (0, *DIMS) if k < K] + [K]
     origins = {"inverted": inverted} | ({} if test is None else {"test": test})
@@ -54,16 +60,29 @@ def study_projection(subject: Subject) -> Part:
             part.metrics[interpretation(what, origin)] = curve[PLANE]
             chance = part.metrics[interpretation(f"{what}_of_chance", origin)] = curve.pop(0)
             most_common = max(most_common, chance)
-            curves[f"{origin}, {'all samples' if what == 'agreement' else 'lowest margins'}"] = curve
-    path = agreement_curve(curves, subject.figures / "agreement", f"{subject.name}: decisions on few components", most_common)
-    part.figures.append((path, "share of samples that keep their class on the first k principal components"))
+            curves[f"{origin}, {'all samples' if what == 'agreement' else 'lowest margins'}"] = (
+                curve
+            )
+    path = agreement_curve(
+        curves,
+        subject.figures / "agreement",
+        f"{subject.name}: decisions on few components",
+        most_common,
+    )
+    part.figures.append(
+        (path, "share of samples that keep their class on the first k principal components")
+    )
 
-    regions = decision_regions(projection, subject.head, z_n2 if real[0] is None else torch.cat([z_n2, real[0]]))
+    regions = decision_regions(
+        projection, subject.head, z_n2 if real[0] is None else torch.cat([z_n2, real[0]])
+    )
     part.metrics[interpretation("classes_on_plane")] = regions.classes_seen
     path = draw_regions(
         regions.class_HW, regions.confidence_HW, regions.x_W, regions.y_H, z_n2, inverted.labels_n, subject.class_names,
         subject.figures / "regions", f"{subject.name}: decision regions", projection.variance_K,
         part.metrics[interpretation("agreement", "inverted")], *real,
     )  # fmt: skip
-    part.figures.append((path, "decision regions over the principal plane: inverse PCA, then the head"))
+    part.figures.append(
+        (path, "decision regions over the principal plane: inverse PCA, then the head")
+    )
     return part

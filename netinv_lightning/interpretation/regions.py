@@ -45,7 +45,13 @@ class Regions:
 
 
 @torch.no_grad()
-def decision_regions(projection: Projection, head: Head, points_n2: Tensor, resolution: int = 300, margin: float = 0.08) -> Regions:
+def decision_regions(
+    projection: Projection,
+    head: Head,
+    points_n2: Tensor,
+    resolution: int = 300,
+    margin: float = 0.08,
+) -> Regions:
     """Infers the class of every point of a mesh around given ones: inverse PCA, then the head (A4-2).
 
     A point of the mesh need not be within reach of any image: features after a ReLU are not negative, decoded ones may be.
@@ -59,7 +65,10 @@ def decision_regions(projection: Projection, head: Head, points_n2: Tensor, reso
     """
     low_2, high_2 = points_n2.min(dim=0).values, points_n2.max(dim=0).values
     room_2 = margin * (high_2 - low_2)
-    x_W, y_H = (torch.linspace(float(low), float(high), resolution) for low, high in zip(low_2 - room_2, high_2 + room_2, strict=True))
+    x_W, y_H = (
+        torch.linspace(float(low), float(high), resolution)
+        for low, high in zip(low_2 - room_2, high_2 + room_2, strict=True)
+    )
     grid_n2 = torch.cartesian_prod(y_H, x_W).flip(1)  # row by row
     logits_nN = torch.cat([head(projection.decode(part_B2)) for part_B2 in grid_n2.split(BATCH)])
     confidence_n, class_n = logits_nN.softmax(dim=1).max(dim=1)
@@ -73,7 +82,9 @@ def decision_regions(projection: Projection, head: Head, points_n2: Tensor, reso
 
 
 @torch.no_grad()
-def agreement(projection: Projection, head: Head, features_nD: Tensor, logits_nN: Tensor, dims: Sequence[int]) -> dict[int, float]:
+def agreement(
+    projection: Projection, head: Head, features_nD: Tensor, logits_nN: Tensor, dims: Sequence[int]
+) -> dict[int, float]:
     """Share of samples that keep their class when only the first k components of their features are left, for each k of `dims`.
 
     At k = 2 it is the share of points that `decision_regions` shows on ground of their own class. At k = 0, the control, all
@@ -90,11 +101,19 @@ def agreement(projection: Projection, head: Head, features_nD: Tensor, logits_nN
         InputError: if there are not that many components.
     """
     class_n = logits_nN.argmax(dim=1)
-    return {k: float((_projected_class(projection, head, features_nD, k) == class_n).float().mean()) for k in dims}
+    return {
+        k: float((_projected_class(projection, head, features_nD, k) == class_n).float().mean())
+        for k in dims
+    }
 
 
 def boundary_agreement(
-    projection: Projection, head: Head, features_nD: Tensor, logits_nN: Tensor, dims: Sequence[int], share: float = LEAST_MARGIN
+    projection: Projection,
+    head: Head,
+    features_nD: Tensor,
+    logits_nN: Tensor,
+    dims: Sequence[int],
+    share: float = LEAST_MARGIN,
 ) -> dict[int, float]:
     """`agreement` among the samples that lie nearest to a boundary, those of the least margin.
 
@@ -121,5 +140,8 @@ def boundary_agreement(
 
 
 def _projected_class(projection: Projection, head: Head, features_nD: Tensor, k: int) -> Tensor:
-    parts = (head(projection.decode(projection.encode(part_BD, k))).argmax(dim=1) for part_BD in features_nD.split(BATCH))
+    parts = (
+        head(projection.decode(projection.encode(part_BD, k))).argmax(dim=1)
+        for part_BD in features_nD.split(BATCH)
+    )
     return torch.cat(list(parts))

@@ -40,7 +40,10 @@ def study_rules(subject: Subject) -> Part:
     shape = fit.images_nCHW.shape[1:]
     spaces = {
         "features": Space(lambda samples: samples.features_nD, subject.head),
-        "pixels": Space(lambda samples: samples.images_nCHW.flatten(1), lambda x_BX: subject.classify(x_BX.unflatten(1, shape))),
+        "pixels": Space(
+            lambda samples: samples.images_nCHW.flatten(1),
+            lambda x_BX: subject.classify(x_BX.unflatten(1, shape)),
+        ),
     }
     start_n, end_n = {}, {}
     for name, count in PAIRS.items():
@@ -50,17 +53,36 @@ def study_rules(subject: Subject) -> Part:
     for name, outside in KINDS:
         space = spaces[name]
         samples_nX = space.of(fit)
-        planes = boundary_points(space.logits_of, samples_nX[start_n[name]], samples_nX[end_n[name]], against_rest=outside == "rest")
+        planes = boundary_points(
+            space.logits_of,
+            samples_nX[start_n[name]],
+            samples_nX[end_n[name]],
+            against_rest=outside == "rest",
+        )
         rules = learn_rules(samples_nX, fit.predicted_n, planes)
         real = None if subject.test is None else (space.of(subject.test), subject.test.predicted_n)
-        told = measure_rules(rules, (samples_nX, fit.predicted_n), (space.of(held), held.predicted_n), real, subject.seed)
+        told = measure_rules(
+            rules,
+            (samples_nX, fit.predicted_n),
+            (space.of(held), held.predicted_n),
+            real,
+            subject.seed,
+        )
         measured[f"{name}, {outside}"] = told
-        tensors |= {f"{name}_{outside}/normals": rules.planes.normal_hX, f"{name}_{outside}/offsets": rules.planes.offset_h}
+        tensors |= {
+            f"{name}_{outside}/normals": rules.planes.normal_hX,
+            f"{name}_{outside}/offsets": rules.planes.offset_h,
+        }
         part.metrics |= _metrics(f"{name}_{outside}", told)
         against = "all others together" if outside == "rest" else "one other class"
-        described.append(f"In the {name}, against {against}:\n\n{rules.describe(subject.class_names)}\n")
+        described.append(
+            f"In the {name}, against {against}:\n\n{rules.describe(subject.class_names)}\n"
+        )
     write_atomically(subject.figures.parent / "rules.txt", "\n".join(described))
-    save_file({name: x.contiguous() for name, x in tensors.items()}, subject.figures.parent / "rules.safetensors")
+    save_file(
+        {name: x.contiguous() for name, x in tensors.items()},
+        subject.figures.parent / "rules.safetensors",
+    )
     _draw(subject, part, measured)
     return part
 
@@ -96,5 +118,14 @@ def _draw(subject: Subject, part: Part, measured: dict[str, RuleMeasures]) -> No
     inverted.append(told.inverted.majority)
     real.append(told.real.majority if told.real else None)
     sizes.append("")
-    path = rule_fidelity(names, inverted, real, sizes, subject.figures / "rules", f"{subject.name}: rules for the classifier")
-    part.figures.append((path, "agreement of rules, decision trees and the majority class with the classifier"))
+    path = rule_fidelity(
+        names,
+        inverted,
+        real,
+        sizes,
+        subject.figures / "rules",
+        f"{subject.name}: rules for the classifier",
+    )
+    part.figures.append(
+        (path, "agreement of rules, decision trees and the majority class with the classifier")
+    )

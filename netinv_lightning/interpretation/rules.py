@@ -73,7 +73,9 @@ class RuleSet:
     def margins(self, samples_nX: Tensor) -> Tensor:
         """By how much each rule holds [n, R]: a sample's least distance from its hyperplanes, below 0 where it does not hold."""
         distance_nh = self.planes.distances(samples_nX)
-        return torch.stack([_signed(distance_nh, rule.half_spaces).amin(dim=1) for rule in self.rules], dim=1)
+        return torch.stack(
+            [_signed(distance_nh, rule.half_spaces).amin(dim=1) for rule in self.rules], dim=1
+        )
 
     def predict(self, samples_nX: Tensor) -> Tensor:
         """Classes [n]: of several rules that hold, the one with the widest margin decides; where none does, the one nearest to it."""
@@ -82,7 +84,9 @@ class RuleSet:
     def matches(self, samples_nX: Tensor) -> Tensor:
         """For how many classes a rule holds [n]: 0 is uncovered; from 2 up the margins had to decide."""
         holds_nR, conclusion_R = self.margins(samples_nX) > 0, self._conclusions()
-        return torch.stack([holds_nR[:, conclusion_R == label].any(dim=1) for label in conclusion_R.unique()]).sum(dim=0)
+        return torch.stack(
+            [holds_nR[:, conclusion_R == label].any(dim=1) for label in conclusion_R.unique()]
+        ).sum(dim=0)
 
     def describe(self, class_names: Sequence[str] | None = None) -> str:
         """A line for each class: `class 3 if h12 > 0 (3 against 5) and h40 < 0 (3 against 8); or if h7 > 0 (3 against the rest)`.
@@ -92,10 +96,19 @@ class RuleSet:
         """
 
         def named(label: int) -> str:
-            return "the rest" if label == REST else str(label) if class_names is None else class_names[label]
+            return (
+                "the rest"
+                if label == REST
+                else str(label)
+                if class_names is None
+                else class_names[label]
+            )
 
         def told(half_space: HalfSpace) -> str:
-            sides = [self.planes.inside_h[half_space.plane].item(), self.planes.outside_h[half_space.plane].item()]
+            sides = [
+                self.planes.inside_h[half_space.plane].item(),
+                self.planes.outside_h[half_space.plane].item(),
+            ]
             own, other = sides if half_space.inside else reversed(sides)
             return f"h{half_space.plane} {'>' if half_space.inside else '<'} 0 ({named(int(own))} against {named(int(other))})"
 
@@ -157,7 +170,12 @@ class RuleMeasures:
 
 
 def learn_rules(
-    samples_nX: Tensor, class_n: Tensor, planes: Hyperplanes, max_length: int = 4, max_rules: int = 3, price: float = 1.0
+    samples_nX: Tensor,
+    class_n: Tensor,
+    planes: Hyperplanes,
+    max_length: int = 4,
+    max_rules: int = 3,
+    price: float = 1.0,
 ) -> RuleSet:
     """Learns the rules of each class, one after another, by greedy covering.
 
@@ -184,21 +202,43 @@ def learn_rules(
             "no sample is half certain); leave the rules out for this classifier"
         )
     distance_nh = planes.distances(samples_nX)
-    rules = [rule for label in classes for rule in _rules_of(label, class_n, planes, distance_nh, max_length, max_rules, price)]
-    used = list(dict.fromkeys(half_space.plane for rule in rules for half_space in rule.half_spaces))
+    rules = [
+        rule
+        for label in classes
+        for rule in _rules_of(label, class_n, planes, distance_nh, max_length, max_rules, price)
+    ]
+    used = list(
+        dict.fromkeys(half_space.plane for rule in rules for half_space in rule.half_spaces)
+    )
     number = {plane: index for index, plane in enumerate(used)}
     renumbered = [
-        replace(rule, half_spaces=tuple(HalfSpace(number[half_space.plane], half_space.inside) for half_space in rule.half_spaces))
+        replace(
+            rule,
+            half_spaces=tuple(
+                HalfSpace(number[half_space.plane], half_space.inside)
+                for half_space in rule.half_spaces
+            ),
+        )
         for rule in rules
     ]
     return RuleSet(tuple(renumbered), planes.take(torch.tensor(used)))
 
 
 def _rules_of(
-    label: int, class_n: Tensor, planes: Hyperplanes, distance_nh: Tensor, max_length: int, max_rules: int, price: float
+    label: int,
+    class_n: Tensor,
+    planes: Hyperplanes,
+    distance_nh: Tensor,
+    max_length: int,
+    max_rules: int,
+    price: float,
 ) -> list[Rule]:
-    half_spaces = [HalfSpace(plane, True) for plane in (planes.inside_h == label).nonzero()[:, 0].tolist()]
-    half_spaces += [HalfSpace(plane, False) for plane in (planes.outside_h == label).nonzero()[:, 0].tolist()]
+    half_spaces = [
+        HalfSpace(plane, True) for plane in (planes.inside_h == label).nonzero()[:, 0].tolist()
+    ]
+    half_spaces += [
+        HalfSpace(plane, False) for plane in (planes.outside_h == label).nonzero()[:, 0].tolist()
+    ]
     if not half_spaces:  # against the rest, where no sample of the class is half certain
         return []
     holds_nL = (_signed(distance_nh, half_spaces) > 0).float()
@@ -211,12 +251,21 @@ def _rules_of(
         covered_n = holds_nL[:, chosen].amin(dim=1)
         hits = (covered_n * own_n).sum().item()
         precision = hits / max(covered_n.sum().item(), 1)
-        rules.append(Rule(label, tuple(half_spaces[index] for index in chosen), precision, hits / own_n.sum().item()))
+        rules.append(
+            Rule(
+                label,
+                tuple(half_spaces[index] for index in chosen),
+                precision,
+                hits / own_n.sum().item(),
+            )
+        )
         new_n = new_n * (1 - covered_n)
     return rules
 
 
-def _grow(holds_nL: Tensor, worth_n: Tensor, max_length: int, least: float) -> tuple[float, list[int]]:
+def _grow(
+    holds_nL: Tensor, worth_n: Tensor, max_length: int, least: float
+) -> tuple[float, list[int]]:
     """The best beginning of a greedy chain of half-spaces: the worth of the samples it covers, and their indices."""
     chain, best_gain, best_length = list[int](), -float("inf"), 0
     covered_n = torch.ones_like(worth_n)
@@ -272,17 +321,24 @@ def measure_rules(
         greatest_length=max(lengths),
         mean_precision=sum(rule.precision for rule in rules.rules) / len(lengths),
         tree_leaves=int(tree[-1].get_n_leaves()),
-        tree_depth=float(tree[-1].decision_path(tree[0].transform(samples_nX.numpy())).sum(axis=1).mean() - 1),
+        tree_depth=float(
+            tree[-1].decision_path(tree[0].transform(samples_nX.numpy())).sum(axis=1).mean() - 1
+        ),
         inverted=_fidelity(rules, tree, majority, *inverted),
         real=None if real is None else _fidelity(rules, tree, majority, *real),
     )
 
 
-def _fidelity(rules: RuleSet, tree: Pipeline, majority: int, samples_nX: Tensor, class_n: Tensor) -> Fidelity:
+def _fidelity(
+    rules: RuleSet, tree: Pipeline, majority: int, samples_nX: Tensor, class_n: Tensor
+) -> Fidelity:
     agrees_n, matches_n = rules.predict(samples_nX) == class_n, rules.matches(samples_nX)
     return Fidelity(
         rules=agrees_n.float().mean().item(),
-        classes={label: agrees_n[class_n == label].float().mean().item() for label in class_n.unique().tolist()},
+        classes={
+            label: agrees_n[class_n == label].float().mean().item()
+            for label in class_n.unique().tolist()
+        },
         uncovered=(matches_n == 0).float().mean().item(),
         ambiguous=(matches_n > 1).float().mean().item(),
         tree=(torch.from_numpy(tree.predict(samples_nX.numpy())) == class_n).float().mean().item(),

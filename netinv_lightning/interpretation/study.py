@@ -61,7 +61,9 @@ class Study:
 
     def __init__(self, cfg: DictConfig, classifier: FrozenClassifier, most: int) -> None:
         self.cfg, self.options = cfg, cfg.interpret
-        self.samples = min(MOST_SAMPLES, most) if self.options.samples is None else self.options.samples
+        self.samples = (
+            min(MOST_SAMPLES, most) if self.options.samples is None else self.options.samples
+        )
         for study in self.options.analyses:
             if study not in STUDIES:
                 raise InputError(f"interpret.analyses={study}: {nearest(study, STUDIES)}")
@@ -73,21 +75,38 @@ class Study:
         maps = map_layers(classifier)
         self.map_layer = self.options.map_layer or (list(maps)[-1] if maps else None)
         if self.map_layer is not None and self.map_layer not in maps:
-            raise InputError(f"interpret.map_layer={self.map_layer}: gives no maps of 2 x 2 or more; {nearest(self.map_layer, maps)}")
+            raise InputError(
+                f"interpret.map_layer={self.map_layer}: gives no maps of 2 x 2 or more; {nearest(self.map_layer, maps)}"
+            )
         layers = [self.layer] + [self.map_layer] * (self.map_layer not in (None, self.layer))
         try:
-            self.classifier = FrozenClassifier(classifier.network, classifier.spec, layers, like=classifier)
+            self.classifier = FrozenClassifier(
+                classifier.network, classifier.spec, layers, like=classifier
+            )
             self.classifier.check_cut(self.layer)
         except InputError as error:
-            raise InputError(str(error).replace("classifier.feature_layers=", "interpret.layer=")) from error
+            raise InputError(
+                str(error).replace("classifier.feature_layers=", "interpret.layer=")
+            ) from error
         if (D := self.classifier.feature_dims[self.layer]) < 3:
-            raise InputError(f"interpret.layer={self.layer}: has {D} features; its studies need 3 or more, name another layer")
+            raise InputError(
+                f"interpret.layer={self.layer}: has {D} features; its studies need 3 or more, name another layer"
+            )
         self._check_samples(D)
         self.real, self.no_data = open_real(cfg, classifier)
-        if self.real is not None and min(len(self.real.train[1]), len(self.real.test[1])) < LEAST_SAMPLES:
+        if (
+            self.real is not None
+            and min(len(self.real.train[1]), len(self.real.test[1])) < LEAST_SAMPLES
+        ):
             self.real, self.no_data = None, f"fewer than {LEAST_SAMPLES} training or test images"
 
-    def __call__(self, directory: Path, draw: Callable[[int], Images], loggers: Sequence[Logger] = (), step: int = 0) -> dict[str, float]:
+    def __call__(
+        self,
+        directory: Path,
+        draw: Callable[[int], Images],
+        loggers: Sequence[Logger] = (),
+        step: int = 0,
+    ) -> dict[str, float]:
         """Makes the studies, writes and logs what they found, and prints it.
 
         Args:
@@ -111,7 +130,9 @@ class Study:
             except InputError as error:
                 skipped.append(f"skipped: {name}: {one_line(error)}")
                 continue
-            metrics |= part.metrics | {names.interpretation("seconds", name): time.perf_counter() - start}
+            metrics |= part.metrics | {
+                names.interpretation("seconds", name): time.perf_counter() - start
+            }
             for path, caption in part.figures:
                 log_image(loggers, names.figure(path.stem), path, step, caption)
         metrics = {name: value for name, value in metrics.items() if math.isfinite(value)}
@@ -135,7 +156,9 @@ class Study:
                     f"interpret.embedded={options.embedded}: must be more than {2 * NEIGHBOURS}, t-SNE is judged by {NEIGHBOURS} neighbours"
                 )
             if not options.perplexities or not options.embedding_seeds:
-                raise InputError("interpret.perplexities, interpret.embedding_seeds: must name one value or more each")
+                raise InputError(
+                    "interpret.perplexities, interpret.embedding_seeds: must name one value or more each"
+                )
             check_perplexities(options.perplexities, embedded)
         if "autoencoders" in options.analyses:
             KSparse(D, options.sparse_units, options.sparse_active, seed=0)
@@ -146,14 +169,18 @@ class Study:
         classifier.to(weight.device, weight.dtype)
 
         def seen(images: Images) -> FeatureSet:
-            return look(classifier, layer, images.images_nCHW, images.labels_n, images.generator_n, BATCH)
+            return look(
+                classifier, layer, images.images_nCHW, images.labels_n, images.generator_n, BATCH
+            )
 
         def classify(x_BCHW: Tensor) -> Tensor:
             return classifier(x_BCHW.to(classifier.mean_C11)).float().cpu()
 
         training = test = None
         if self.real is not None:
-            training, test = (seen(of_split(split, most, seed)) for split in (self.real.train, self.real.test))
+            training, test = (
+                seen(of_split(split, most, seed)) for split in (self.real.train, self.real.test)
+            )
         spec = classifier.spec
         return Subject(
             self.cfg.name, spec.class_names, self.options, seed, seen(draw(most)), training, test, head_of(classifier, layer), classify,
@@ -166,7 +193,8 @@ class Study:
         assert self.map_layer is not None
         device = self.classifier.mean_C11.device
         parts = [
-            self.classifier.logits_and_features(x_BCHW.to(device))[1][self.map_layer].float().cpu() for x_BCHW in images_nCHW.split(BATCH)
+            self.classifier.logits_and_features(x_BCHW.to(device))[1][self.map_layer].float().cpu()
+            for x_BCHW in images_nCHW.split(BATCH)
         ]
         return torch.cat(parts).unflatten(1, self.classifier.feature_shapes[self.map_layer])
 
@@ -178,5 +206,7 @@ class Study:
         ]
         notes += skipped
         notes += [f"without real images: {self.no_data}"] if self.no_data else []
-        rows: list[list[Cell]] = [[name.removeprefix("interpretation/"), value] for name, value in metrics.items()]
+        rows: list[list[Cell]] = [
+            [name.removeprefix("interpretation/"), value] for name, value in metrics.items()
+        ]
         return Table(f"Interpreted: {self.cfg.name}", ["number", "value"], rows, notes)

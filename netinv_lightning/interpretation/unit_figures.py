@@ -30,7 +30,11 @@ from netinv_lightning.figures.style import (
 
 
 def unit_activations(
-    frequency_GM: Tensor, group_names: Sequence[str], path: Path, title: str = "", order: tuple[str, str] = ("training", "inverted")
+    frequency_GM: Tensor,
+    group_names: Sequence[str],
+    path: Path,
+    title: str = "",
+    order: tuple[str, str] = ("training", "inverted"),
 ) -> Path:
     """Draws how often each unit fires for each group of samples (A8-11).
 
@@ -52,10 +56,14 @@ def unit_activations(
     with paper_style():
         figure = Figure(figsize=(ONE_COLUMN, 0.8 + 0.22 * len(group_names)), layout="constrained")
         axes = figure.subplots()
-        image = axes.imshow(sorted_GM.numpy(), vmin=0, cmap="viridis", aspect="auto", interpolation="nearest")
+        image = axes.imshow(
+            sorted_GM.numpy(), vmin=0, cmap="viridis", aspect="auto", interpolation="nearest"
+        )
         axes.set_yticks(range(len(group_names)), list(group_names))
         axes.tick_params("y", length=0)
-        axes.set_xlabel(f"{int(fires_M.sum())} of {len(fires_M)} units fire;\nsorted by {order[0]} minus {order[1]}")
+        axes.set_xlabel(
+            f"{int(fires_M.sum())} of {len(fires_M)} units fire;\nsorted by {order[0]} minus {order[1]}"
+        )
         bar = figure.colorbar(image, ax=axes, pad=0.02)
         bar.set_label("firing\nfrequency")
         bar.outline.set_visible(False)  # type: ignore[operator]
@@ -92,7 +100,9 @@ def class_overlap(
         figure = Figure(figsize=(ONE_COLUMN, 0.7 + 0.17 * N), layout="constrained")
         axes = figure.subplots()
         axes.hlines(range(N), 0, 1, color="#DDDDDD", linewidth=0.5)
-        axes.plot(control_N[:N].tolist(), range(N), "|", color="black", markersize=8, markeredgewidth=1.2)
+        axes.plot(
+            control_N[:N].tolist(), range(N), "|", color="black", markersize=8, markeredgewidth=1.2
+        )
         marks: list[Artist] = []
         for i, name in enumerate(group_names):
             colour, marker = PALETTE[i % 10], MARKERS[i % 10]
@@ -148,6 +158,8 @@ def unit_images(
         for axes, (name, x_UKCHW) in zip(axes_of_parts, parts.items(), strict=True):
             draw_images(axes, x_UKCHW, labels if axes is axes_of_parts[0] else ())
             axes.set_title(name)
-        figure.supxlabel("rows: unit: favourite class (selectivity), by inverted samples", fontsize=SMALL_POINTS)
+        figure.supxlabel(
+            "rows: unit: favourite class (selectivity), by inverted samples", fontsize=SMALL_POINTS
+        )
         title_above(figure, title)
         return save(figure, path)

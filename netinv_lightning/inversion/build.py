@@ -30,7 +30,17 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-MODULE_KEYS = ("batch_size", "lr", "weight_decay", "betas", "warmup", "final_lr", "sampling_dropout", "sampling_batch_norm", "log_every")
+MODULE_KEYS = (
+    "batch_size",
+    "lr",
+    "weight_decay",
+    "betas",
+    "warmup",
+    "final_lr",
+    "sampling_dropout",
+    "sampling_batch_norm",
+    "log_every",
+)
 
 
 def make_module(cfg: DictConfig, classifier: FrozenClassifier | None = None) -> InversionModule:
@@ -72,9 +82,13 @@ def make_pixels(cfg: DictConfig, classifier: FrozenClassifier | None = None) -> 
         InputError: naming the key that is wrong.
     """
     if cfg.n_generators > 1:
-        raise InputError(f"n_generators={cfg.n_generators}: method=gradient has no generator; for more images set application.eval_samples")
+        raise InputError(
+            f"n_generators={cfg.n_generators}: method=gradient has no generator; for more images set application.eval_samples"
+        )
     if "l1" in cfg.loss:
-        raise InputError("loss.l1: penalises a generator's weights, and method=gradient has none; leave it out: ~loss.l1")
+        raise InputError(
+            "loss.l1: penalises a generator's weights, and method=gradient has none; leave it out: ~loss.l1"
+        )
     classifier = _differentiable(cfg, classifier)
     return _made(
         "method",
@@ -92,9 +106,13 @@ def make_pixels(cfg: DictConfig, classifier: FrozenClassifier | None = None) -> 
 def make_kkt(cfg: DictConfig, classifier: FrozenClassifier | None = None) -> KktInversion:
     """The same for `method=kkt`."""
     if cfg.n_generators > 1:
-        raise InputError(f"n_generators={cfg.n_generators}: method=kkt has no generator; for more images set method.candidates")
+        raise InputError(
+            f"n_generators={cfg.n_generators}: method=kkt has no generator; for more images set method.candidates"
+        )
     if cfg.application.compile:
-        raise InputError("application.compile=true: a compiled network has no second derivative, which method=kkt needs; leave it out")
+        raise InputError(
+            "application.compile=true: a compiled network has no second derivative, which method=kkt needs; leave it out"
+        )
     classifier = _differentiable(cfg, classifier)
     check_twice_differentiable(classifier, "method=kkt")
     kkt = _made(
@@ -114,7 +132,11 @@ def make_kkt(cfg: DictConfig, classifier: FrozenClassifier | None = None) -> Kkt
     return kkt
 
 
-METHODS: dict[str, Callable[..., Inverter]] = {"generator": make_module, "gradient": make_pixels, "kkt": make_kkt}
+METHODS: dict[str, Callable[..., Inverter]] = {
+    "generator": make_module,
+    "gradient": make_pixels,
+    "kkt": make_kkt,
+}
 
 
 def _differentiable(cfg: DictConfig, classifier: FrozenClassifier | None) -> FrozenClassifier:
@@ -127,7 +149,13 @@ def _differentiable(cfg: DictConfig, classifier: FrozenClassifier | None) -> Fro
 
 def _conditioning(cfg: DictConfig, classifier: FrozenClassifier) -> Conditioning:
     spec = classifier.spec
-    return _made("conditioning", Conditioning, num_classes=spec.num_classes, image_size=spec.image_size, **cfg.conditioning)
+    return _made(
+        "conditioning",
+        Conditioning,
+        num_classes=spec.num_classes,
+        image_size=spec.image_size,
+        **cfg.conditioning,
+    )
 
 
 def _options(cfg: DictConfig) -> dict[str, Any]:

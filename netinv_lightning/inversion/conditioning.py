@@ -57,17 +57,25 @@ class Code:
         labels, grid = torch.arange(num_classes), torch.arange(self.grid)
         self.row_N = labels // self.grid if self.blocked else labels
         self.column_N = labels % self.grid if self.blocked else labels
-        self.cross_NGG = (grid[:, None] == self.row_N[:, None, None]) | (grid[None, :] == self.column_N[:, None, None])
+        self.cross_NGG = (grid[:, None] == self.row_N[:, None, None]) | (
+            grid[None, :] == self.column_N[:, None, None]
+        )
 
     def to(self, device: torch.device) -> Code:
         """Moves its tables to `device`, once: nothing crosses to the device in a training step."""
         if self.row_N.device != device:
-            self.row_N, self.column_N, self.cross_NGG = self.row_N.to(device), self.column_N.to(device), self.cross_NGG.to(device)
+            self.row_N, self.column_N, self.cross_NGG = (
+                self.row_N.to(device),
+                self.column_N.to(device),
+                self.cross_NGG.to(device),
+            )
         return self
 
     def enlarge(self, matrices_BGG: Tensor) -> Tensor:
         """Repeats each cell so that the map has side S."""
-        return matrices_BGG.repeat_interleave(self.repeat, dim=-1).repeat_interleave(self.repeat, dim=-2)
+        return matrices_BGG.repeat_interleave(self.repeat, dim=-1).repeat_interleave(
+            self.repeat, dim=-2
+        )
 
     def lay_out(self, vector_BN: Tensor) -> Tensor:
         """Writes the vector into the cells of its classes, row by row."""
@@ -90,7 +98,11 @@ def outer_product(vector_BN: Tensor, code: Code) -> Tensor:
     """c c^T, its largest entry scaled to 1. With shared rows N x N does not fit, and its diagonal c_k^2 stands in, each
     entry in the cell of its class.
     """
-    matrix_BGG = code.lay_out(vector_BN.square()) if code.blocked else vector_BN[:, :, None] * vector_BN[:, None, :]
+    matrix_BGG = (
+        code.lay_out(vector_BN.square())
+        if code.blocked
+        else vector_BN[:, :, None] * vector_BN[:, None, :]
+    )
     return matrix_BGG / matrix_BGG.amax(dim=(1, 2), keepdim=True)
 
 
@@ -136,8 +148,15 @@ class Conditioning:
         if matrix not in MATRICES:
             raise ValueError(f"matrix={matrix}: choose from {', '.join(MATRICES)}")
         if num_classes > image_size**2:
-            raise ValueError(f"num_classes={num_classes}: a {image_size} x {image_size} matrix has room for {image_size**2}")
-        self.num_classes, self.mode, self.vectors, self.temperature = num_classes, mode, vectors, temperature
+            raise ValueError(
+                f"num_classes={num_classes}: a {image_size} x {image_size} matrix has room for {image_size**2}"
+            )
+        self.num_classes, self.mode, self.vectors, self.temperature = (
+            num_classes,
+            mode,
+            vectors,
+            temperature,
+        )
         self.code = Code(num_classes, largest=image_size)
         self.encode = MATRICES[matrix]
 
@@ -158,7 +177,13 @@ class Conditioning:
         """S."""
         return self.code.side
 
-    def sample(self, batch: int, device: torch.device | str = "cpu", stream: Stream | None = None, hot: bool | None = None) -> Condition:
+    def sample(
+        self,
+        batch: int,
+        device: torch.device | str = "cpu",
+        stream: Stream | None = None,
+        hot: bool | None = None,
+    ) -> Condition:
         """Draws `batch` conditions on `device`, labels uniform over the classes.
 
         Args:
@@ -168,7 +193,9 @@ class Conditioning:
             hot: One-hot vectors instead of soft ones; None for what the run was configured with.
         """
         N = self.num_classes
-        normal_BN = torch.randn(batch, N, device=device) if stream is None else stream.normal(batch, N)
+        normal_BN = (
+            torch.randn(batch, N, device=device) if stream is None else stream.normal(batch, N)
+        )
         return self.of_vectors((normal_BN / self.temperature).softmax(dim=1), hot)
 
     def of_labels(self, label_B: Tensor) -> Condition:
@@ -187,5 +214,9 @@ class Conditioning:
             label_B=label_B,
             target_BN=vector_BN if tells_vector else hot_BN,
             vector_BN=vector_BN if self.uses_vector else None,
-            matrix_B1SS=self.code.enlarge(self.encode(vector_BN, self.code.to(vector_BN.device)))[:, None] if self.uses_matrix else None,
+            matrix_B1SS=self.code.enlarge(self.encode(vector_BN, self.code.to(vector_BN.device)))[
+                :, None
+            ]
+            if self.uses_matrix
+            else None,
         )

@@ -64,10 +64,16 @@ class Upsampling(nn.Sequential):
     Before BatchNorm, which takes any constant away, it has no bias: the optimiser would only walk it about at random.
     """
 
-    def __init__(self, channels_in: int, layer: Layer, side: int, upsampling: str, bias: bool) -> None:
+    def __init__(
+        self, channels_in: int, layer: Layer, side: int, upsampling: str, bias: bool
+    ) -> None:
         channels_out, kernel, stride, padding = layer
-        if upsampling == "transposed" or side == 1:  # a single pixel has no neighbours to interpolate
-            super().__init__(nn.ConvTranspose2d(channels_in, channels_out, kernel, stride, padding, bias=bias))
+        if (
+            upsampling == "transposed" or side == 1
+        ):  # a single pixel has no neighbours to interpolate
+            super().__init__(
+                nn.ConvTranspose2d(channels_in, channels_out, kernel, stride, padding, bias=bias)
+            )
         else:
             size = side_after([layer], side)
             resize = [nn.Upsample(size=size, mode="nearest")] if size != side else []
@@ -90,7 +96,11 @@ class ChannelDropout(nn.Module):
         if not self.training:
             return x_BCHW
         B, C = x_BCHW.shape[:2]
-        draw_BC = torch.rand(B, C, device=x_BCHW.device) if self.stream is None else self.stream.uniform(B, C)
+        draw_BC = (
+            torch.rand(B, C, device=x_BCHW.device)
+            if self.stream is None
+            else self.stream.uniform(B, C)
+        )
         kept_BC = (draw_BC >= self.p).to(x_BCHW.dtype) / (1 - self.p)
         return x_BCHW * kept_BC[:, :, None, None]
 
@@ -117,7 +127,9 @@ class BatchNorm(nn.BatchNorm2d):
 
 
 @in_float32
-def normalised_over_ranks(x_BCHW: Tensor, weight_C: Tensor, bias_C: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+def normalised_over_ranks(
+    x_BCHW: Tensor, weight_C: Tensor, bias_C: Tensor, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
     """Normalise the channels over the whole batch of all ranks: the result, and the mean and variance [C] of the batch."""
     n = world_size() * x_BCHW.numel() // x_BCHW.shape[1]
     mean_C = sum_over_ranks(x_BCHW.sum(dim=(0, 2, 3))) / n
@@ -169,15 +181,24 @@ class Generator(nn.Module):
     ) -> None:
         super().__init__()
         if not 28 <= image_size <= 64:
-            raise ValueError(f"image_size={image_size}: the generator makes images of 28 to 64 pixels a side")
+            raise ValueError(
+                f"image_size={image_size}: the generator makes images of 28 to 64 pixels a side"
+            )
         if upsampling not in ("transposed", "resize"):
             raise ValueError(f"upsampling={upsampling}: choose transposed or resize")
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout={dropout}: must be from 0 to below 1")
-        sizes = {"latent_dim": [latent_dim], "hidden": [hidden], "seed_widths": list(seed_widths), "image_widths": list(image_widths)}
+        sizes = {
+            "latent_dim": [latent_dim],
+            "hidden": [hidden],
+            "seed_widths": list(seed_widths),
+            "image_widths": list(image_widths),
+        }
         for name, values in sizes.items():
             if min(values, default=0) < 1:
-                raise ValueError(f"{name}={values if name.endswith('widths') else values[0]}: must be 1 or more")
+                raise ValueError(
+                    f"{name}={values if name.endswith('widths') else values[0]}: must be 1 or more"
+                )
         self.latent_dim, self.image_size, self.channels = latent_dim, image_size, channels
         side = conditioning.side
         self.embedding: nn.Module | None = None
@@ -187,11 +208,19 @@ class Generator(nn.Module):
             self.embedding = nn.Linear(conditioning.num_classes, hidden)
 
         seed_layers = list(stage1) if stage1 is not None else growth(1, side, seed_widths)
-        image_layers = list(stage2) if stage2 is not None else [*growth(side, image_size, image_widths), (0, 3, 1, 1)]
+        image_layers = (
+            list(stage2)
+            if stage2 is not None
+            else [*growth(side, image_size, image_widths), (0, 3, 1, 1)]
+        )
         if (reached := side_after(seed_layers, 1)) != side:
-            raise ValueError(f"stage1={seed_layers}: grows to {reached} pixels, the conditioning matrix has {side}")
+            raise ValueError(
+                f"stage1={seed_layers}: grows to {reached} pixels, the conditioning matrix has {side}"
+            )
         if (reached := side_after(image_layers, side)) != image_size:
-            raise ValueError(f"stage2={image_layers}: grows {side} to {reached} pixels, the images have {image_size}")
+            raise ValueError(
+                f"stage2={image_layers}: grows {side} to {reached} pixels, the images have {image_size}"
+            )
 
         def stage(width: int, side: int, layers: Sequence[Layer], dropout: float) -> nn.Sequential:
             steps: list[nn.Module] = []
@@ -210,7 +239,9 @@ class Generator(nn.Module):
         self.stage2 = stage(joined, side, image_layers[:-1], dropout)
         _, *last = image_layers[-1]
         before = image_layers[-2][0] if len(image_layers) > 1 else joined
-        self.to_image = Upsampling(before, (channels, *last), side_after(image_layers[:-1], side), upsampling, bias=True)
+        self.to_image = Upsampling(
+            before, (channels, *last), side_after(image_layers[:-1], side), upsampling, bias=True
+        )
         if weight_std is not None:
             self._initialise(weight_std)
 
@@ -219,16 +250,26 @@ class Generator(nn.Module):
         z_BZ = z_BZ.to(next(self.parameters()).dtype)
         if self.embedding is not None:
             # Scaled by N the vector's entries average 1, as large as the latent's; at 1/N they would drown in it.
-            told = condition.label_B if condition.vector_BN is None else condition.vector_BN.to(z_BZ) * condition.vector_BN.shape[1]
+            told = (
+                condition.label_B
+                if condition.vector_BN is None
+                else condition.vector_BN.to(z_BZ) * condition.vector_BN.shape[1]
+            )
             z_BZ = torch.cat([z_BZ, self.embedding(told)], dim=1)
         x_BCSS = self.stage1(z_BZ[:, :, None, None])
         if condition.matrix_B1SS is not None:
             x_BCSS = torch.cat([x_BCSS, condition.matrix_B1SS.to(x_BCSS.dtype)], dim=1)
         return widened(self.to_image(self.stage2(x_BCSS))).sigmoid()
 
-    def sample_latent(self, batch: int, device: torch.device | str = "cpu", stream: Stream | None = None) -> Tensor:
+    def sample_latent(
+        self, batch: int, device: torch.device | str = "cpu", stream: Stream | None = None
+    ) -> Tensor:
         """Latents z ~ N(0, 1), [B, Z], from a stream or from torch's global randomness."""
-        return torch.randn(batch, self.latent_dim, device=device) if stream is None else stream.normal(batch, self.latent_dim)
+        return (
+            torch.randn(batch, self.latent_dim, device=device)
+            if stream is None
+            else stream.normal(batch, self.latent_dim)
+        )
 
     def draw_dropout_from(self, stream: Stream | None) -> None:
         """Where dropout takes its draws; None for torch's global randomness."""

@@ -38,12 +38,18 @@ class TwiceDifferentiable(TorchFunctionMode):
     by some per cent (https://github.com/pytorch/functorch/issues/534).
     """
 
-    def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         return (_layer_norm if func is F.layer_norm else func)(*args, **(kwargs or {}))
 
 
 def _layer_norm(
-    x: Tensor, normalized_shape: Sequence[int], weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
+    x: Tensor,
+    normalized_shape: Sequence[int],
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
 ) -> Tensor:
     dims = tuple(range(-len(normalized_shape), 0))
     x = x - x.mean(dim=dims, keepdim=True)
@@ -53,7 +59,9 @@ def _layer_norm(
 
 
 @in_float32
-def gradient_norm(network: nn.Module, x_BCHW: Tensor, label_B: Tensor, per_image: bool = True) -> Tensor:
+def gradient_norm(
+    network: nn.Module, x_BCHW: Tensor, label_B: Tensor, per_image: bool = True
+) -> Tensor:
     """Norm of the loss's gradient with respect to the classifier's weights (A2-10).
 
         L_Grad = || d L(f_theta(I), y) / d theta ||
@@ -69,8 +77,12 @@ def gradient_norm(network: nn.Module, x_BCHW: Tensor, label_B: Tensor, per_image
     """
     if not per_image:
         # Squares are summed before the root.
-        gradients_of_share = grad(_loss, argnums=1)(network, _weights(network), x_BCHW, label_B).values()
-        squares = torch.stack([(sum_over_ranks(g) / world_size()).square().sum() for g in gradients_of_share]).sum()
+        gradients_of_share = grad(_loss, argnums=1)(
+            network, _weights(network), x_BCHW, label_B
+        ).values()
+        squares = torch.stack(
+            [(sum_over_ranks(g) / world_size()).square().sum() for g in gradients_of_share]
+        ).sum()
         return torch.sqrt(squares + FLOOR)
     vectorised = _vectorises(network, x_BCHW[:2])
     squares_B = (_squares_by_vmap if vectorised else _squares_one_by_one)(network, x_BCHW, label_B)
@@ -81,9 +93,20 @@ def _weights(network: nn.Module) -> dict[str, Tensor]:
     return {name: weight.detach() for name, weight in network.named_parameters()}
 
 
-def _loss(network: nn.Module, weights: Mapping[str, Tensor], x_BCHW: Tensor, label_B: Tensor, reduction: str = "mean") -> Tensor:
-    with TwiceDifferentiable(), sdpa_kernel(SDPBackend.MATH):  # torch's fused attention has no second derivative
-        logits_BN = functional_call(network, {**weights, **dict(network.named_buffers())}, (x_BCHW,))
+def _loss(
+    network: nn.Module,
+    weights: Mapping[str, Tensor],
+    x_BCHW: Tensor,
+    label_B: Tensor,
+    reduction: str = "mean",
+) -> Tensor:
+    with (
+        TwiceDifferentiable(),
+        sdpa_kernel(SDPBackend.MATH),
+    ):  # torch's fused attention has no second derivative
+        logits_BN = functional_call(
+            network, {**weights, **dict(network.named_buffers())}, (x_BCHW,)
+        )
     return F.cross_entropy(logits_BN, label_B, reduction=reduction)
 
 
@@ -108,9 +131,15 @@ def _squares_one_by_one(network: nn.Module, x_BCHW: Tensor, label_B: Tensor) -> 
         for x_bCHW, label_b in zip(x_BCHW.split(at_a_time), label_B.split(at_a_time), strict=True):
             for loss in _loss(network, weights, x_bCHW, label_b, reduction="none"):
                 gradients = torch.autograd.grad(
-                    loss, [*weights.values()], retain_graph=True, create_graph=differentiable, materialize_grads=True
+                    loss,
+                    [*weights.values()],
+                    retain_graph=True,
+                    create_graph=differentiable,
+                    materialize_grads=True,
                 )
-                squares.append(torch.stack([gradient.square().sum() for gradient in gradients]).sum())
+                squares.append(
+                    torch.stack([gradient.square().sum() for gradient in gradients]).sum()
+                )
     return torch.stack(squares)
 
 
@@ -120,9 +149,16 @@ _KNOWN: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 def _vectorises(network: nn.Module, x_BCHW: Tensor) -> bool:
     """Whether vmap runs the network and its second derivative; tried once per network, on the images given."""
     if network not in _KNOWN:
-        reason = "it normalises by the statistics of the batch" if _mixes_images(network) else _refusal(network, x_BCHW)
+        reason = (
+            "it normalises by the statistics of the batch"
+            if _mixes_images(network)
+            else _refusal(network, x_BCHW)
+        )
         if reason:
-            log.warning("loss.gradient: one backward pass per image, which is slower; torch.func.vmap cannot run this network (%s)", reason)
+            log.warning(
+                "loss.gradient: one backward pass per image, which is slower; torch.func.vmap cannot run this network (%s)",
+                reason,
+            )
         _KNOWN[network] = not reason
     return _KNOWN[network]
 
@@ -133,7 +169,9 @@ def _refusal(network: nn.Module, x_BCHW: Tensor) -> str:
     label_B = torch.zeros(len(x_BCHW), dtype=torch.long, device=x_BCHW.device)
     try:
         with uncounted(network), torch.enable_grad():
-            torch.autograd.grad(_squares_by_vmap(network, x_BCHW, label_B).sum(), x_BCHW, allow_unused=True)
+            torch.autograd.grad(
+                _squares_by_vmap(network, x_BCHW, label_B).sum(), x_BCHW, allow_unused=True
+            )
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
@@ -143,4 +181,7 @@ def _refusal(network: nn.Module, x_BCHW: Tensor) -> str:
 
 def _mixes_images(network: nn.Module) -> bool:
     """Whether an image's logits depend on the other images of its batch: BatchNorm without running statistics."""
-    return any(isinstance(module, _BatchNorm) and module.running_mean is None for module in network.modules())
+    return any(
+        isinstance(module, _BatchNorm) and module.running_mean is None
+        for module in network.modules()
+    )

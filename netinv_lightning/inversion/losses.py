@@ -152,7 +152,9 @@ def class_spread(x_BCHW: Tensor, label_B: Tensor, distance: float = 0.25, pool: 
     norm_B = rows_BP.square().sum(dim=1)
     square_BB = (norm_B[:, None] + norm_B[None] - 2 * rows_BP @ rows_BP.T) / rows_BP.shape[1]
     short_BB = F.relu(1 - square_BB.clamp_min(1e-8).sqrt() / distance).square()
-    same_BB = (labels_B[:, None] == labels_B[None]).logical_and(~torch.eye(len(labels_B), dtype=torch.bool, device=label_B.device))
+    same_BB = (labels_B[:, None] == labels_B[None]).logical_and(
+        ~torch.eye(len(labels_B), dtype=torch.bool, device=label_B.device)
+    )
     return (short_BB * same_BB).sum() / same_BB.sum().clamp_min(1)
 
 

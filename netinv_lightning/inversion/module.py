@@ -96,17 +96,33 @@ class InversionModule(L.LightningModule):
     ) -> None:
         super().__init__()
         if batch_size < 2:
-            raise ValueError(f"batch_size={batch_size}: must be 2 or more, BatchNorm and the cosine term compare images")
+            raise ValueError(
+                f"batch_size={batch_size}: must be 2 or more, BatchNorm and the cosine term compare images"
+            )
         if sampling_batch_norm not in ("running", "batch"):
             raise ValueError(f"sampling_batch_norm={sampling_batch_norm}: choose running or batch")
         self.generators, self.classifier = nn.ModuleList(generators), classifier
-        self.conditioning, self.objective, self.perturbation = conditioning, objective, perturbation or Perturbation()
+        self.conditioning, self.objective, self.perturbation = (
+            conditioning,
+            objective,
+            perturbation or Perturbation(),
+        )
         self.augmentation = augmentation or Augmentation()
         self.batch_size, self.log_every = batch_size, log_every
-        self.lr, self.weight_decay, self.betas, self.warmup, self.final_lr = lr, weight_decay, tuple(betas), warmup, final_lr
+        self.lr, self.weight_decay, self.betas, self.warmup, self.final_lr = (
+            lr,
+            weight_decay,
+            tuple(betas),
+            warmup,
+            final_lr,
+        )
         self.sampling_dropout, self.sampling_batch_norm = sampling_dropout, sampling_batch_norm
         self.strict_loading = False  # checkpoints hold the generators, not the classifier
-        self.columns = [*(names.loss(term) for term in objective.names), names.LOSS_TOTAL, names.INVERSION_ACCURACY_TRAIN]
+        self.columns = [
+            *(names.loss(term) for term in objective.names),
+            names.LOSS_TOTAL,
+            names.INVERSION_ACCURACY_TRAIN,
+        ]
         # No buffer: DistributedDataParallel would copy the first process's over the others'.
         self.recent_KGV = torch.zeros(log_every, len(generators), len(self.columns))
         # Not the seed itself: initial weights were drawn from that.
@@ -124,7 +140,9 @@ class InversionModule(L.LightningModule):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         made = [self._values(step) for step in self._steps()]
         self._record(torch.stack([values_V for _, values_V in made]))
-        return torch.stack([total for total, _ in made]).sum()  # each generator's gradient is its own
+        return torch.stack(
+            [total for total, _ in made]
+        ).sum()  # each generator's gradient is its own
 
     def _steps(self) -> list[Step]:
         """A step of each generator, up to logits and features: one pass for all of them."""
@@ -133,7 +151,10 @@ class InversionModule(L.LightningModule):
         draws = [self._draw_batch(g) for g in range(G)]
         conditions = [condition for _, condition in draws]
         images = generate_together(generators, [z_BZ for z_BZ, _ in draws], conditions)
-        views = [self.augmentation(x_BCHW, stream) for x_BCHW, stream in zip(images, self.streams, strict=True)]
+        views = [
+            self.augmentation(x_BCHW, stream)
+            for x_BCHW, stream in zip(images, self.streams, strict=True)
+        ]
         logits_XN, features, normed = self.classifier.trace(torch.cat(views))
 
         def of_each(values: dict[str, Tensor]) -> list[dict[str, Tensor]]:
@@ -142,7 +163,17 @@ class InversionModule(L.LightningModule):
 
         seen = zip(logits_XN.chunk(G), of_each(features), of_each(normed), strict=True)
         return [
-            Step(images[g], conditions[g], logits_BN, f, self.classifier, generators[g], self.perturbation, self.streams[g], normed_g)
+            Step(
+                images[g],
+                conditions[g],
+                logits_BN,
+                f,
+                self.classifier,
+                generators[g],
+                self.perturbation,
+                self.streams[g],
+                normed_g,
+            )
             for g, (logits_BN, f, normed_g) in enumerate(seen)
         ]
 
@@ -159,7 +190,12 @@ class InversionModule(L.LightningModule):
         return total, torch.stack([*terms.values(), total, accuracy]).detach()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        optimizer = torch.optim.Adam(self.generators.parameters(), self.lr, (self.betas[0], self.betas[1]), weight_decay=self.weight_decay)
+        optimizer = torch.optim.Adam(
+            self.generators.parameters(),
+            self.lr,
+            (self.betas[0], self.betas[1]),
+            weight_decay=self.weight_decay,
+        )
         steps = int(self.trainer.estimated_stepping_batches)
 
         def share(step: int) -> float:
@@ -175,7 +211,9 @@ class InversionModule(L.LightningModule):
         """Images of generator `g` for given conditions, in the sampling mode of the run; under `own_randomness` always the same."""
         generator = self._generator(g)
         with sampling_mode(generator, self.sampling_dropout, self.sampling_batch_norm):
-            return generator(generator.sample_latent(len(condition.label_B), self.device), condition)
+            return generator(
+                generator.sample_latent(len(condition.label_B), self.device), condition
+            )
 
     def _generator(self, g: int) -> Generator:
         generator = self.generators[g]
@@ -195,10 +233,15 @@ class InversionModule(L.LightningModule):
     def _log(self, means_GV: Tensor) -> None:
         """Writes a row of means over the recent steps, straight to the loggers: before the step's checkpoint, not after it."""
         values = dict(zip(self.columns, means_GV.mean(dim=0).tolist(), strict=True))
-        for term, floor in self.objective.floors(self.batch_size, self.classifier.feature_dims).items():
+        for term, floor in self.objective.floors(
+            self.batch_size, self.classifier.feature_dims
+        ).items():
             values[names.excess(term)] = values[names.loss(term)] - floor
         if len(means_GV) > 1:
-            values |= {names.generator(names.INVERSION_ACCURACY_TRAIN, g): float(row_V[-1]) for g, row_V in enumerate(means_GV)}
+            values |= {
+                names.generator(names.INVERSION_ACCURACY_TRAIN, g): float(row_V[-1])
+                for g, row_V in enumerate(means_GV)
+            }
         for logger in self.loggers:
             logger.log_metrics(values, step=self.global_step)
         for name in (names.INVERSION_ACCURACY_TRAIN, names.LOSS_TOTAL):
@@ -214,7 +257,11 @@ class InversionModule(L.LightningModule):
         finite_KGV = recent_KGV.isfinite()
         if not finite_KGV.all():
             row, g, _ = (int(index) for index in (~finite_KGV).nonzero()[0])
-            bad = ", ".join(name for name, finite in zip(self.columns, finite_KGV[row, g], strict=True) if not finite)
+            bad = ", ".join(
+                name
+                for name, finite in zip(self.columns, finite_KGV[row, g], strict=True)
+                if not finite
+            )
             which = f" of generator {g}" if len(self.generators) > 1 else ""
             step = self.global_step - len(recent_KGV) + 1 + row
             raise NonFiniteError(f"{bad}{which} is not finite at step {step}; {self._last_good()}")
@@ -233,10 +280,14 @@ class InversionModule(L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         for name, weight in self.generators.named_parameters():
             if not weight.isfinite().all():
-                raise NonFiniteError(f"the generator's {name} is not finite at step {self.global_step}; {self._last_good()}")
+                raise NonFiniteError(
+                    f"the generator's {name} is not finite at step {self.global_step}; {self._last_good()}"
+                )
         checkpoint["accuracies"], checkpoint["step_seconds"] = self.accuracies, self.step_seconds
         checkpoint["recent"] = (sum_over_ranks(self.recent_KGV) / world_size()).cpu()
-        checkpoint["streams"] = [stream.state for stream in self.streams]  # so that a resumed run draws what it would have drawn
+        checkpoint["streams"] = [
+            stream.state for stream in self.streams
+        ]  # so that a resumed run draws what it would have drawn
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.accuracies, self.step_seconds = checkpoint["accuracies"], checkpoint["step_seconds"]
@@ -245,14 +296,20 @@ class InversionModule(L.LightningModule):
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """The generators' alone: the classifier is named in the config, and is not saved again."""
-        return {name: value for name, value in super().state_dict(*args, **kwargs).items() if not name.startswith("classifier.")}
+        return {
+            name: value
+            for name, value in super().state_dict(*args, **kwargs).items()
+            if not name.startswith("classifier.")
+        }
 
     def _last_good(self) -> str:
         path = getattr(self.trainer.checkpoint_callback, "last_model_path", "")
         return f"the last good checkpoint is {path}" if path else "there is no checkpoint yet"
 
 
-def first_reached(accuracies: Sequence[float], step_seconds: Sequence[float]) -> tuple[int, float] | None:
+def first_reached(
+    accuracies: Sequence[float], step_seconds: Sequence[float]
+) -> tuple[int, float] | None:
     """Step and seconds at which the accuracy of the last 10 batches first held 0.95; None if never."""
     if len(accuracies) < WINDOW:
         return None
@@ -276,7 +333,11 @@ def sampling_mode(generator: Generator, dropout: bool, batch_norm: str) -> Itera
     """Evaluation mode, with dropout on or off and BatchNorm on running or batch statistics; changes no buffer or stream."""
     modes = {module: module.training for module in generator.modules()}
     dropouts = [(module, module.stream) for module in modes if isinstance(module, ChannelDropout)]
-    norms = [(module, module.momentum, module.num_batches_tracked) for module in modes if isinstance(module, BatchNorm)]
+    norms = [
+        (module, module.momentum, module.num_batches_tracked)
+        for module in modes
+        if isinstance(module, BatchNorm)
+    ]
     generator.eval()
     for drop, _ in dropouts:
         drop.train(dropout)

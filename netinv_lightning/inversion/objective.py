@@ -58,15 +58,23 @@ class Step:
     @cached_property
     def perturbed_logits_BN(self) -> Tensor:
         """The classifier's logits for the perturbed images; made once a step, and only if a term asks."""
-        with torch.set_grad_enabled(self.x_BCHW.requires_grad):  # a term of weight 0 may ask first, for the others too
-            return self.classifier(self.perturbation(self.x_BCHW, self.condition.label_B, self.classifier, self.stream))
+        with torch.set_grad_enabled(
+            self.x_BCHW.requires_grad
+        ):  # a term of weight 0 may ask first, for the others too
+            return self.classifier(
+                self.perturbation(self.x_BCHW, self.condition.label_B, self.classifier, self.stream)
+            )
 
     def over_layers(self, term: Callable[[Tensor], Tensor], layers: Sequence[str] | None) -> Tensor:
         """The sum of a term over feature layers, by default over all of them."""
         for layer in layers or ():
             if layer not in self.features:
-                raise InputError(f"layers={layer}: is not among classifier.feature_layers; {nearest(layer, self.features)}")
-        total: Tensor = torch.stack([term(self.features[layer]) for layer in layers or self.features]).sum()
+                raise InputError(
+                    f"layers={layer}: is not among classifier.feature_layers; {nearest(layer, self.features)}"
+                )
+        total: Tensor = torch.stack(
+            [term(self.features[layer]) for layer in layers or self.features]
+        ).sum()
         return total
 
 
@@ -90,7 +98,9 @@ def cosine(step: Step, absolute: bool = False, layers: Sequence[str] | None = No
     return step.over_layers(lambda f_BD: losses.cosine_similarity(f_BD, absolute), layers)
 
 
-def orthogonality(step: Step, normalize: bool = True, layers: Sequence[str] | None = None) -> Tensor:
+def orthogonality(
+    step: Step, normalize: bool = True, layers: Sequence[str] | None = None
+) -> Tensor:
     return step.over_layers(lambda f_BD: losses.orthogonality(f_BD, normalize), layers)
 
 
@@ -112,7 +122,9 @@ def stationarity(step: Step, sharpness: float = 30.0) -> Tensor:
     A generator has no multiplier for each image: one that counts more is drawn more often (Haim et al. 2022; see `method=kkt`).
     """
     multiplier_B = torch.ones(len(step.x_BCHW), device=step.x_BCHW.device)
-    gradients, _ = margin_gradients(step.classifier, step.x_BCHW, step.condition.label_B, multiplier_B, sharpness)
+    gradients, _ = margin_gradients(
+        step.classifier, step.x_BCHW, step.condition.label_B, multiplier_B, sharpness
+    )
     return misalignment(decayed_weights(step.classifier), gradients)
 
 
@@ -123,7 +135,10 @@ def batch_norm(step: Step, pixels: float = 1.0) -> Tensor:
     that remembers nothing gives 0.
     """
     layers = step.classifier.batch_norms
-    terms = [losses.statistics_distance(x_BC, *_remembered(layers[name])) for name, x_BC in step.normed.items()]
+    terms = [
+        losses.statistics_distance(x_BC, *_remembered(layers[name]))
+        for name, x_BC in step.normed.items()
+    ]
     total = torch.stack(terms).mean() if terms else step.x_BCHW.new_zeros(())
     if pixels and step.classifier.normalises:
         mean_C, std_C = step.classifier.mean_C11.flatten(), step.classifier.std_C11.flatten()
@@ -148,7 +163,9 @@ def l1(step: Step) -> Tensor:
 
 
 _PAPERS = (kl, ce, cosine, orthogonality, kl_perturbed, ce_perturbed, variation, pixel, gradient)
-TERMS: dict[str, Callable[..., Tensor]] = {term.__name__: term for term in (*_PAPERS, l1, batch_norm, class_spread, stationarity)}
+TERMS: dict[str, Callable[..., Tensor]] = {
+    term.__name__: term for term in (*_PAPERS, l1, batch_norm, class_spread, stationarity)
+}
 """The terms by name: the papers' in their order (A2-11), then those of others."""
 
 
@@ -163,24 +180,34 @@ class Objective:
         InputError: if a term, one of its options or its layers does not exist, or no term has a weight.
     """
 
-    def __init__(self, terms: Mapping[str, Mapping[str, Any]], feature_layers: Sequence[str] | None = None) -> None:
+    def __init__(
+        self, terms: Mapping[str, Mapping[str, Any]], feature_layers: Sequence[str] | None = None
+    ) -> None:
         if not terms:
             raise InputError("loss: has no terms; choose a preset, such as loss=inversion")
         self.weights: dict[str, float] = {}
         self._terms: dict[str, Callable[[Step], Tensor]] = {}
         self._options: dict[str, dict[str, Any]] = {}
         for name, settings in terms.items():
-            options = {key: value for key, value in settings.items() if key not in ("weight", "_target_")}
+            options = {
+                key: value for key, value in settings.items() if key not in ("weight", "_target_")
+            }
             self.weights[name] = float(settings.get("weight", math.nan))
             if not 0 <= self.weights[name] < math.inf:
-                raise InputError(f"loss.{name}.weight={settings.get('weight')}: must be a finite number, 0 or more")
+                raise InputError(
+                    f"loss.{name}.weight={settings.get('weight')}: must be a finite number, 0 or more"
+                )
             for layer in options.get("layers") or ():
                 if feature_layers is not None and layer not in feature_layers:
-                    raise InputError(f"loss.{name}.layers={layer}: is not in classifier.feature_layers; {nearest(layer, feature_layers)}")
+                    raise InputError(
+                        f"loss.{name}.layers={layer}: is not in classifier.feature_layers; {nearest(layer, feature_layers)}"
+                    )
             self._options[name] = options
             self._terms[name] = _bind(name, _function(name, settings.get("_target_")), options)
         if not any(self.weights.values()):
-            raise InputError(f"loss: every term has weight 0, so there is nothing to train on: {', '.join(self.weights)}")
+            raise InputError(
+                f"loss: every term has weight 0, so there is nothing to train on: {', '.join(self.weights)}"
+            )
 
     @property
     def names(self) -> list[str]:
@@ -196,7 +223,9 @@ class Objective:
 
     def total(self, values: Mapping[str, Tensor]) -> Tensor:
         """The weighted sum, over the terms with a weight."""
-        total: Tensor = torch.stack([self.weights[name] * value for name, value in values.items() if self.weights[name] > 0]).sum()
+        total: Tensor = torch.stack(
+            [self.weights[name] * value for name, value in values.items() if self.weights[name] > 0]
+        ).sum()
         return total
 
     def floors(self, batch: int, feature_dims: Mapping[str, int]) -> dict[str, float]:
@@ -206,21 +235,33 @@ class Objective:
             batch: Images a step.
             feature_dims: D of each feature layer.
         """
-        if "orthogonality" not in self._terms or not self._options["orthogonality"].get("normalize", True):
+        if "orthogonality" not in self._terms or not self._options["orthogonality"].get(
+            "normalize", True
+        ):
             return {}
         layers = self._options["orthogonality"].get("layers") or feature_dims
-        return {"orthogonality": sum(losses.orthogonality_floor(batch, feature_dims[layer]) for layer in layers)}
+        return {
+            "orthogonality": sum(
+                losses.orthogonality_floor(batch, feature_dims[layer]) for layer in layers
+            )
+        }
 
 
 def _function(name: str, target: str | Callable[..., Tensor] | None) -> Callable[..., Tensor]:
     if target is None:
         if name not in TERMS:
-            raise InputError(f"loss.{name}: there is no such term; {nearest(name, TERMS)} For a term of your own give loss.{name}._target_")
+            raise InputError(
+                f"loss.{name}: there is no such term; {nearest(name, TERMS)} For a term of your own give loss.{name}._target_"
+            )
         return TERMS[name]
     try:
-        found: Callable[..., Tensor] = target if callable(target) else locate(target, f"loss.{name}._target_")
+        found: Callable[..., Tensor] = (
+            target if callable(target) else locate(target, f"loss.{name}._target_")
+        )
     except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(f"loss.{name}._target_={target}: cannot be imported ({error}); give package.module.function") from error
+        raise InputError(
+            f"loss.{name}._target_={target}: cannot be imported ({error}); give package.module.function"
+        ) from error
 
     @wraps(found)  # with its parameters, which are its options
     def without_autocast(step: Step, **options: Any) -> Tensor:
@@ -230,11 +271,15 @@ def _function(name: str, target: str | Callable[..., Tensor] | None) -> Callable
     return without_autocast
 
 
-def _bind(name: str, function: Callable[..., Tensor], options: dict[str, Any]) -> Callable[[Step], Tensor]:
+def _bind(
+    name: str, function: Callable[..., Tensor], options: dict[str, Any]
+) -> Callable[[Step], Tensor]:
     parameters = list(inspect.signature(function).parameters.values())[1:]
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
     allowed = [parameter.name for parameter in parameters]
     for option in options:
         if option not in allowed and not takes_any:
-            raise InputError(f"loss.{name}.{option}: the term has no such option; {nearest(option, ['weight', *allowed])}")
+            raise InputError(
+                f"loss.{name}.{option}: the term has no such option; {nearest(option, ['weight', *allowed])}"
+            )
     return partial(function, **options)

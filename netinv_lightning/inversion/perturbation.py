@@ -40,7 +40,9 @@ def project(delta_BP: Tensor, radius: float, kind: str) -> Tensor:
     magnitudes_BP = delta_BP.abs().sort(dim=1, descending=True).values
     ranks_P = torch.arange(1, delta_BP.shape[1] + 1, device=delta_BP.device)
     levels_BP = (magnitudes_BP.cumsum(dim=1) - radius) / ranks_P
-    last_B = ((magnitudes_BP > levels_BP).sum(dim=1) - 1).clamp_min(0)  # radius 0, or lost in rounding: the largest alone
+    last_B = ((magnitudes_BP > levels_BP).sum(dim=1) - 1).clamp_min(
+        0
+    )  # radius 0, or lost in rounding: the largest alone
     level_B = levels_BP.gather(1, last_B[:, None]).clamp_min(0)
     return delta_BP.sign() * F.relu(delta_BP.abs() - level_B)
 
@@ -61,7 +63,14 @@ class Perturbation:
         ValueError: if a value is out of range; it starts with `<argument>=<value>:`.
     """
 
-    def __init__(self, norm: str = "linf", radius: float = 0.1, direction: str = "random", steps: int = 5, clamp: bool = True) -> None:
+    def __init__(
+        self,
+        norm: str = "linf",
+        radius: float = 0.1,
+        direction: str = "random",
+        steps: int = 5,
+        clamp: bool = True,
+    ) -> None:
         if norm not in NORMS:
             raise ValueError(f"norm={norm}: choose from {', '.join(NORMS)}")
         if direction not in DIRECTIONS:
@@ -72,9 +81,21 @@ class Perturbation:
             raise ValueError(f"radius={radius}: must be 0 or more")
         if steps < 1:
             raise ValueError(f"steps={steps}: must be 1 or more")
-        self.norm, self.radius, self.direction, self.steps, self.clamp = norm, radius, direction, steps, clamp
+        self.norm, self.radius, self.direction, self.steps, self.clamp = (
+            norm,
+            radius,
+            direction,
+            steps,
+            clamp,
+        )
 
-    def __call__(self, x_BCHW: Tensor, label_B: Tensor, classifier: Callable[[Tensor], Tensor], stream: Stream | None = None) -> Tensor:
+    def __call__(
+        self,
+        x_BCHW: Tensor,
+        label_B: Tensor,
+        classifier: Callable[[Tensor], Tensor],
+        stream: Stream | None = None,
+    ) -> Tensor:
         """Perturbed images; gradients flow through the images, not through the choice of the perturbation.
 
         Args:
@@ -104,14 +125,22 @@ class Perturbation:
 
     @in_float32  # in half precision gradients of images that are classified with confidence vanish
     @torch.enable_grad()
-    def _adversarial(self, x_BCHW: Tensor, start_BP: Tensor, label_B: Tensor, classifier: Callable[[Tensor], Tensor]) -> Tensor:
+    def _adversarial(
+        self,
+        x_BCHW: Tensor,
+        start_BP: Tensor,
+        label_B: Tensor,
+        classifier: Callable[[Tensor], Tensor],
+    ) -> Tensor:
         delta_BP = project(start_BP, self.radius, self.norm)
         for _ in range(self.steps):
             delta_BP.requires_grad_()
             at_BCHW = x_BCHW + delta_BP.view(x_BCHW.shape)
             loss = F.cross_entropy(classifier(at_BCHW), label_B, reduction="sum")
             (ascent_BP,) = torch.autograd.grad(loss, delta_BP)
-            step_BP = self._steepest(ascent_BP, at_BCHW.detach().flatten(1), 2.5 * self.radius / self.steps)
+            step_BP = self._steepest(
+                ascent_BP, at_BCHW.detach().flatten(1), 2.5 * self.radius / self.steps
+            )
             delta_BP = project(delta_BP.detach() + step_BP, self.radius, self.norm)
         return delta_BP
 
@@ -125,7 +154,11 @@ class Perturbation:
             return size * gradient_BP.sign()
         if self.norm == "l2":
             return size * gradient_BP / norm(gradient_BP, "l2").clamp_min(1e-12)[:, None]
-        room_BP = torch.where(gradient_BP > 0, 1 - at_BP, at_BP).clamp(0, size) if self.clamp else torch.full_like(at_BP, size)
+        room_BP = (
+            torch.where(gradient_BP > 0, 1 - at_BP, at_BP).clamp(0, size)
+            if self.clamp
+            else torch.full_like(at_BP, size)
+        )
         steepest_BP = gradient_BP.abs().argsort(dim=1, descending=True)
         room_BP = room_BP.gather(1, steepest_BP)
         moved_BP = torch.minimum(room_BP, (size - (room_BP.cumsum(dim=1) - room_BP)).clamp_min(0))

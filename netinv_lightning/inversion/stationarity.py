@@ -45,7 +45,9 @@ class SmoothGates(TorchFunctionMode):
         super().__init__()
         self.sharpness = sharpness
 
-    def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         kwargs = kwargs or {}
         if func in _RELUS:
             return self._gate(args[0] if args else kwargs["input"], 0.0)
@@ -80,7 +82,11 @@ def decayed_weights(network: nn.Module) -> dict[str, Tensor]:
 
 @in_float32
 def margin_gradients(
-    network: nn.Module, x_BCHW: Tensor, label_B: Tensor, multiplier_B: Tensor, sharpness: float = torch.inf
+    network: nn.Module,
+    x_BCHW: Tensor,
+    label_B: Tensor,
+    multiplier_B: Tensor,
+    sharpness: float = torch.inf,
 ) -> tuple[dict[str, Tensor], Tensor]:
     """sum_i lambda_i d m_i / d theta over the batch, and the logits; differentiable with respect to images and multipliers.
 
@@ -98,12 +104,21 @@ def margin_gradients(
     """
     differentiable = torch.is_grad_enabled()
     with torch.enable_grad():
-        weights = {name: weight.requires_grad_() for name, weight in decayed_weights(network).items()}
-        with SmoothGates(sharpness), sdpa_kernel(SDPBackend.MATH):  # torch's fused attention has no second derivative
+        weights = {
+            name: weight.requires_grad_() for name, weight in decayed_weights(network).items()
+        }
+        with (
+            SmoothGates(sharpness),
+            sdpa_kernel(SDPBackend.MATH),
+        ):  # torch's fused attention has no second derivative
             logits_BN = functional_call(network, weights, (x_BCHW,))
         total = (multiplier_B * margins(logits_BN, label_B)).sum()
-        gradients = torch.autograd.grad(total, list(weights.values()), create_graph=differentiable, materialize_grads=True)
-    return {name: sum_over_ranks(gradient) for name, gradient in zip(weights, gradients, strict=True)}, logits_BN
+        gradients = torch.autograd.grad(
+            total, list(weights.values()), create_graph=differentiable, materialize_grads=True
+        )
+    return {
+        name: sum_over_ranks(gradient) for name, gradient in zip(weights, gradients, strict=True)
+    }, logits_BN
 
 
 def stationarity(weights: Mapping[str, Tensor], gradients: Mapping[str, Tensor]) -> Tensor:
@@ -116,7 +131,12 @@ def stationarity(weights: Mapping[str, Tensor], gradients: Mapping[str, Tensor])
     Returns:
         0 at a solution; 1 for G = 0.
     """
-    return torch.stack([(weights[name] - g).square().sum() / weights[name].square().sum() for name, g in gradients.items()]).mean()
+    return torch.stack(
+        [
+            (weights[name] - g).square().sum() / weights[name].square().sum()
+            for name, g in gradients.items()
+        ]
+    ).mean()
 
 
 def misalignment(weights: Mapping[str, Tensor], gradients: Mapping[str, Tensor]) -> Tensor:
@@ -131,11 +151,17 @@ def best_scale(weights: Mapping[str, Tensor], gradients: Mapping[str, Tensor]) -
     return along.clamp_min(0) / length.clamp_min(1e-30)
 
 
-def _projection(weights: Mapping[str, Tensor], gradients: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+def _projection(
+    weights: Mapping[str, Tensor], gradients: Mapping[str, Tensor]
+) -> tuple[Tensor, Tensor]:
     """<theta, G> and |G|^2, each layer's in units of its |theta|."""
     square = {name: weight.square().sum() for name, weight in weights.items()}
-    along = torch.stack([(weights[name] * g).sum() / square[name] for name, g in gradients.items()]).sum()
-    return along, torch.stack([g.square().sum() / square[name] for name, g in gradients.items()]).sum()
+    along = torch.stack(
+        [(weights[name] * g).sum() / square[name] for name, g in gradients.items()]
+    ).sum()
+    return along, torch.stack(
+        [g.square().sum() / square[name] for name, g in gradients.items()]
+    ).sum()
 
 
 def check_twice_differentiable(classifier: FrozenClassifier, key: str) -> None:
@@ -148,7 +174,9 @@ def check_twice_differentiable(classifier: FrozenClassifier, key: str) -> None:
     Raises:
         InputError: if it has no weights, or no such derivative; naming the layers that work in place, the usual reason.
     """
-    weights = {name: weight.requires_grad_() for name, weight in decayed_weights(classifier).items()}
+    weights = {
+        name: weight.requires_grad_() for name, weight in decayed_weights(classifier).items()
+    }
     if not weights:
         raise InputError(
             f"{key}: takes the gradient of the classifier's weights, and it has none to train (no matrix or kernel); leave it out"
@@ -159,9 +187,25 @@ def check_twice_differentiable(classifier: FrozenClassifier, key: str) -> None:
         with uncounted(classifier), autocast_off(x_BCHW.device):
             with sdpa_kernel(SDPBackend.MATH):
                 total = functional_call(classifier, weights, (x_BCHW,)).logsumexp(dim=1).sum()
-            gradients = torch.autograd.grad(total, list(weights.values()), create_graph=True, materialize_grads=True)
-            torch.autograd.grad(torch.stack([gradient.square().sum() for gradient in gradients]).sum(), x_BCHW, allow_unused=True)
+            gradients = torch.autograd.grad(
+                total, list(weights.values()), create_graph=True, materialize_grads=True
+            )
+            torch.autograd.grad(
+                torch.stack([gradient.square().sum() for gradient in gradients]).sum(),
+                x_BCHW,
+                allow_unused=True,
+            )
     except RuntimeError as error:
-        in_place = [name for name, module in classifier.network.named_modules() if getattr(module, "inplace", False)]
-        advice = f"set inplace=False in its {', '.join(in_place)}" if in_place else "choose another layer there, or leave it out"
-        raise InputError(f"{key}: the classifier's network has no second derivative ({one_line(error)[:120]}); {advice}") from error
+        in_place = [
+            name
+            for name, module in classifier.network.named_modules()
+            if getattr(module, "inplace", False)
+        ]
+        advice = (
+            f"set inplace=False in its {', '.join(in_place)}"
+            if in_place
+            else "choose another layer there, or leave it out"
+        )
+        raise InputError(
+            f"{key}: the classifier's network has no second derivative ({one_line(error)[:120]}); {advice}"
+        ) from error

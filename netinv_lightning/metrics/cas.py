@@ -40,7 +40,14 @@ class ClassificationAccuracyScore(Metric):
     images: list[Tensor]
     labels: list[Tensor]
 
-    def __init__(self, make_network: Callable[[], nn.Module], images_mCHW: Tensor, label_m: Tensor, seed: int = 0, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        make_network: Callable[[], nn.Module],
+        images_mCHW: Tensor,
+        label_m: Tensor,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.make_network, self.seed = make_network, seed
         self.register_buffer("images_mCHW", images_mCHW, persistent=False)
@@ -58,7 +65,9 @@ class ClassificationAccuracyScore(Metric):
         device = x_nCHW.device
         with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.enable_grad():
             torch.manual_seed(self.seed)
-            network = self.make_network().to(device).to(memory_format=torch.channels_last)  # faster on CPUs too
+            network = (
+                self.make_network().to(device).to(memory_format=torch.channels_last)
+            )  # faster on CPUs too
             _train(network, x_nCHW, label_n)
         network.eval()
         with torch.no_grad():
@@ -71,9 +80,13 @@ def _train(network: nn.Module, x_nCHW: Tensor, label_n: Tensor) -> None:
     batch = min(BATCH, n)
     steps = min(STEPS, EPOCHS * (n // batch))
     optimizer = torch.optim.AdamW(network.parameters(), LR, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, steps, pct_start=0.25, cycle_momentum=False)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, LR, steps, pct_start=0.25, cycle_momentum=False
+    )
     epochs = math.ceil(steps / (n // batch))
-    order = torch.cat([torch.randperm(n)[: n // batch * batch] for _ in range(epochs)]).to(x_nCHW.device)
+    order = torch.cat([torch.randperm(n)[: n // batch * batch] for _ in range(epochs)]).to(
+        x_nCHW.device
+    )
     for chosen_B in order.split(batch)[:steps]:
         loss = F.cross_entropy(network(x_nCHW[chosen_B]), label_n[chosen_B])
         optimizer.zero_grad()

@@ -139,11 +139,15 @@ def auroc_interval(score_in_n: Tensor, score_out_m: Tensor, seed: int) -> tuple[
         seed: Of the resamples.
     """
     score = torch.cat([score_out_m, score_in_n]).double().numpy()
-    ends = np.quantile(_resampled_aurocs(score, len(score_out_m), seed), [(1 - INTERVAL) / 2, (1 + INTERVAL) / 2])
+    ends = np.quantile(
+        _resampled_aurocs(score, len(score_out_m), seed), [(1 - INTERVAL) / 2, (1 + INTERVAL) / 2]
+    )
     return float(ends[0]), float(ends[1])
 
 
-def threshold_claim(confidence_in_n: Tensor, confidence_out_m: Tensor, misclassified_m: Tensor | None = None) -> ThresholdClaim:
+def threshold_claim(
+    confidence_in_n: Tensor, confidence_out_m: Tensor, misclassified_m: Tensor | None = None
+) -> ThresholdClaim:
     """Tests whether a threshold on the confidence is clear (A4-8).
 
     S2 section 5.2: "the least confidently classified in-distribution sample is still more confidently classified compared to the most
@@ -160,7 +164,11 @@ def threshold_claim(confidence_in_n: Tensor, confidence_out_m: Tensor, misclassi
     """
     in_n = _checked(confidence_in_n, "confidences of in-distribution samples")
     out_m = _checked(confidence_out_m, "confidences of out-of-distribution samples")
-    wrong_m = np.ones(len(out_m), dtype=bool) if misclassified_m is None else misclassified_m.bool().numpy()
+    wrong_m = (
+        np.ones(len(out_m), dtype=bool)
+        if misclassified_m is None
+        else misclassified_m.bool().numpy()
+    )
     return ThresholdClaim(
         misclassified=float(wrong_m.mean()),
         all_samples=_confidence_gap(in_n, out_m, wrong_m, 0.0),
@@ -185,8 +193,13 @@ def calibration(probability_nN: Tensor, label_n: Tensor) -> Calibration:
     probability_nN = probability_nN.double()
     if not len(probability_nN):
         raise InputError("probabilities: there are none; calibration needs at least 1 sample")
-    if not (probability_nN >= 0).all() or not ((probability_nN.sum(dim=1) - 1).abs() < ROUNDING).all():
-        raise InputError("probabilities: must be 0 or more and sum to 1 in every row; give the softmax of the logits")
+    if (
+        not (probability_nN >= 0).all()
+        or not ((probability_nN.sum(dim=1) - 1).abs() < ROUNDING).all()
+    ):
+        raise InputError(
+            "probabilities: must be 0 or more and sum to 1 in every row; give the softmax of the logits"
+        )
     confidence_n, predicted_n = probability_nN.max(dim=1)
     # Not torchmetrics' calibration error: there a confidence of exactly 1, common in float32, has a bin of its own, the 16th.
     bin_n = (confidence_n * CALIBRATION_BINS).ceil().long().clamp(max=CALIBRATION_BINS)
@@ -210,16 +223,22 @@ def garbage_rate(predicted_n: Tensor, num_classes: int) -> float:
         InputError: if there are none.
     """
     if not len(predicted_n):
-        raise InputError("predicted classes: there are none; a garbage rate needs at least 1 sample")
+        raise InputError(
+            "predicted classes: there are none; a garbage rate needs at least 1 sample"
+        )
     return float((predicted_n == num_classes).double().mean())
 
 
 def _checked(value_n: Tensor, what: str) -> np.ndarray:
     """The values in double precision."""
     if not len(value_n):
-        raise InputError(f"{what}: there are none; detection needs at least 1 sample of either kind")
+        raise InputError(
+            f"{what}: there are none; detection needs at least 1 sample of either kind"
+        )
     if broken := int((~value_n.isfinite()).sum()):
-        raise InputError(f"{what}: {broken} of {len(value_n)} are NaN or infinite; all must be finite, look for overflow in what made them")
+        raise InputError(
+            f"{what}: {broken} of {len(value_n)} are NaN or infinite; all must be finite, look for overflow in what made them"
+        )
     values: np.ndarray = value_n.double().numpy()
     return values
 
@@ -230,7 +249,9 @@ def _accepting_95(score_n: np.ndarray) -> float:
     return float(np.partition(score_n, accepted - 1)[accepted - 1])
 
 
-def _confidence_gap(in_n: np.ndarray, out_m: np.ndarray, wrong_m: np.ndarray, outliers: float) -> ConfidenceGap:
+def _confidence_gap(
+    in_n: np.ndarray, out_m: np.ndarray, wrong_m: np.ndarray, outliers: float
+) -> ConfidenceGap:
     least_in = float(np.quantile(in_n, outliers))
     most_out = float(np.quantile(out_m[wrong_m], 1 - outliers)) if wrong_m.any() else float("nan")
     return ConfidenceGap(
@@ -247,7 +268,10 @@ def _resampled_aurocs(score: np.ndarray, out: int, seed: int) -> np.ndarray:
     values, value_n = np.unique(score, return_inverse=True)
     aurocs = np.empty(RESAMPLES)
     for s in range(RESAMPLES):
-        drawn = [part[source.integers(len(part), size=len(part))] for part in (value_n[:out], value_n[out:])]
+        drawn = [
+            part[source.integers(len(part), size=len(part))]
+            for part in (value_n[:out], value_n[out:])
+        ]
         # Of how many in-distribution scores each value is above; an equal one counts half.
         below = np.bincount(drawn[1], minlength=len(values))
         wins = below.cumsum() - below / 2

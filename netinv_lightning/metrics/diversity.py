@@ -38,7 +38,11 @@ class Vendi(Metric):
 
     def __init__(self, num_classes: int, dim: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.add_state("outer_NDD", torch.zeros(num_classes, dim + 1, dim + 1, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state(
+            "outer_NDD",
+            torch.zeros(num_classes, dim + 1, dim + 1, dtype=torch.float64),
+            dist_reduce_fx="sum",
+        )
         self.add_state("count_N", torch.zeros(num_classes, dtype=torch.long), dist_reduce_fx="sum")
 
     def update(self, f_BD: Tensor, label_B: Tensor) -> None:
@@ -52,7 +56,10 @@ class Vendi(Metric):
 
     def compute(self) -> dict[str, Tensor]:
         present_N = self.count_N > 0
-        scores = [_effective_number(outer_DD / n) for outer_DD, n in zip(self.outer_NDD[present_N], self.count_N[present_N], strict=True)]
+        scores = [
+            _effective_number(outer_DD / n)
+            for outer_DD, n in zip(self.outer_NDD[present_N], self.count_N[present_N], strict=True)
+        ]
         return {
             "pooled": _effective_number(self.outer_NDD.sum(dim=0) / self.count_N.sum()),
             "class_mean": torch.stack(scores).mean(),
@@ -104,5 +111,7 @@ class Duplicates(Metric):
             part = slice(first, first + self.chunk)
             squared_Bm = square_m[part, None] + square_m - 2 * x_mP[part] @ x_mP.T
             squared_Bm.diagonal(first).fill_(float("inf"))  # an image is no other of itself
-            near += (squared_Bm.amin(dim=1) <= furthest * (1 + 1e-5)).sum()  # rounding is not to undo an equality
+            near += (
+                squared_Bm.amin(dim=1) <= furthest * (1 + 1e-5)
+            ).sum()  # rounding is not to undo an equality
         return near

@@ -17,7 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics import Metric
-from torchmetrics.image.fid import FrechetInceptionDistance  # torchmetrics.image names them only beside torch-fidelity
+from torchmetrics.image.fid import (
+    FrechetInceptionDistance,
+)  # torchmetrics.image names them only beside torch-fidelity
 from torchmetrics.image.kid import KernelInceptionDistance
 from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 from torchmetrics.image.mifid import MemorizationInformedFrechetInceptionDistance
@@ -46,7 +48,9 @@ def frechet_distance(real_mD: Tensor, **kwargs: Any) -> FrechetInceptionDistance
         real_mD: Features of real images, kept over a reset; over several processes each one's share.
         kwargs: Of torchmetrics' `Metric`.
     """
-    metric = FrechetInceptionDistance(Extracted(real_mD.shape[1]), reset_real_features=False, **kwargs).to(real_mD.device)
+    metric = FrechetInceptionDistance(
+        Extracted(real_mD.shape[1]), reset_real_features=False, **kwargs
+    ).to(real_mD.device)
     metric.update(real_mD.double(), real=True)
     return metric
 
@@ -63,7 +67,9 @@ def memorisation_informed_distance(training_mD: Tensor, generated_nD: Tensor) ->
     return float(metric.compute())
 
 
-def kernel_distance(real_mD: Tensor, generated: int, seed: int = 0, **kwargs: Any) -> KernelInceptionDistance:
+def kernel_distance(
+    real_mD: Tensor, generated: int, seed: int = 0, **kwargs: Any
+) -> KernelInceptionDistance:
     """Binkowski et al. 2018: the unbiased squared maximum mean discrepancy with the kernel (x'y / D + 1)^3.
 
     The mean over 50 pairs of random subsets of 1,000 features each, or of all where there are fewer.
@@ -77,7 +83,11 @@ def kernel_distance(real_mD: Tensor, generated: int, seed: int = 0, **kwargs: An
     size = min(KID_SUBSET_SIZE, len(real_mD), generated)
     with warnings.catch_warnings(action="ignore"):  # that it keeps all features
         metric = SeededKernelDistance(
-            Extracted(real_mD.shape[1]), subsets=KID_SUBSETS, subset_size=size, reset_real_features=False, **kwargs
+            Extracted(real_mD.shape[1]),
+            subsets=KID_SUBSETS,
+            subset_size=size,
+            reset_real_features=False,
+            **kwargs,
         ).to(real_mD.device)
     metric.seed = seed
     metric.update(real_mD, real=True)
@@ -143,7 +153,11 @@ class TwoSample(Metric):
 def lpips_missing() -> str | None:
     """Why LPIPS cannot be measured; None if it can. Nothing is downloaded for it."""
     path = Path(torch.hub.get_dir()) / "checkpoints" / LPIPS_BACKBONE
-    return None if path.is_file() else f"LPIPS: the weights of its backbone are not at hand: {LPIPS_BACKBONE} in torch.hub's folder"
+    return (
+        None
+        if path.is_file()
+        else f"LPIPS: the weights of its backbone are not at hand: {LPIPS_BACKBONE} in torch.hub's folder"
+    )
 
 
 class ClassLPIPS(Metric):
@@ -174,10 +188,16 @@ class ClassLPIPS(Metric):
         same = label_B[first] == label_B[second]
         if not same.any():
             return
-        large_BCHW = F.interpolate(x_BCHW, size=(LPIPS_SIDE, LPIPS_SIDE), mode="bilinear", antialias=True).expand(-1, 3, -1, -1)
+        large_BCHW = F.interpolate(
+            x_BCHW, size=(LPIPS_SIDE, LPIPS_SIDE), mode="bilinear", antialias=True
+        ).expand(-1, 3, -1, -1)
         distances = self.distance(large_BCHW[first[same]], large_BCHW[second[same]], normalize=True)
         self.distance_sum += distances.double().sum()
         self.pairs += same.sum()
 
     def compute(self) -> Tensor:
-        return self.distance_sum / self.pairs if self.pairs else torch.full_like(self.distance_sum, math.nan)
+        return (
+            self.distance_sum / self.pairs
+            if self.pairs
+            else torch.full_like(self.distance_sum, math.nan)
+        )

@@ -33,7 +33,11 @@ class InversionAccuracy(Metric):
     def __init__(self, num_classes: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.num_classes = num_classes
-        self.add_state("confusion_NN", torch.zeros(num_classes, num_classes, dtype=torch.long), dist_reduce_fx="sum")
+        self.add_state(
+            "confusion_NN",
+            torch.zeros(num_classes, num_classes, dtype=torch.long),
+            dist_reduce_fx="sum",
+        )
         self.add_state("confidence_sum", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("margin_sum", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("kl_sum", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
@@ -42,7 +46,9 @@ class InversionAccuracy(Metric):
         """Adds a batch: the classifier's logits, the conditioning labels, the conditioning distributions P."""
         log_q_BN = logits_BN.double().log_softmax(dim=1)
         cells_B = label_B * self.num_classes + logits_BN.argmax(dim=1)
-        self.confusion_NN += torch.bincount(cells_B, minlength=self.num_classes**2).view(self.num_classes, -1)
+        self.confusion_NN += torch.bincount(cells_B, minlength=self.num_classes**2).view(
+            self.num_classes, -1
+        )
         largest_B, second_B = log_q_BN.topk(2, dim=1).values.exp().unbind(dim=1)
         self.confidence_sum += largest_B.sum()
         self.margin_sum += (largest_B - second_B).sum()
@@ -77,18 +83,29 @@ class ClassCosine(Metric):
 
     def __init__(self, num_classes: int, dim: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.add_state("sum_ND", torch.zeros(num_classes, dim, dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("count_N", torch.zeros(num_classes, dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("square_N", torch.zeros(num_classes, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state(
+            "sum_ND", torch.zeros(num_classes, dim, dtype=torch.float64), dist_reduce_fx="sum"
+        )
+        self.add_state(
+            "count_N", torch.zeros(num_classes, dtype=torch.float64), dist_reduce_fx="sum"
+        )
+        self.add_state(
+            "square_N", torch.zeros(num_classes, dtype=torch.float64), dist_reduce_fx="sum"
+        )
 
     def update(self, f_BD: Tensor, label_B: Tensor) -> None:
         unit_BD = F.normalize(f_BD.double(), dim=1)
         self.sum_ND.index_add_(0, label_B, unit_BD)
-        self.square_N.index_add_(0, label_B, unit_BD.square().sum(dim=1))  # 1 an image, or 0 for a feature that is zero
+        self.square_N.index_add_(
+            0, label_B, unit_BD.square().sum(dim=1)
+        )  # 1 an image, or 0 for a feature that is zero
         self.count_N += torch.bincount(label_B, minlength=len(self.count_N)).double()
 
     def compute(self) -> dict[str, Tensor]:
         within_N = self.sum_ND.square().sum(dim=1)
         intra = (within_N - self.square_N).sum() / (self.count_N * (self.count_N - 1)).sum()
         between = self.sum_ND.sum(dim=0).square().sum() - within_N.sum()
-        return {"intra": intra, "inter": between / (self.count_N.sum() ** 2 - self.count_N.square().sum())}
+        return {
+            "intra": intra,
+            "inter": between / (self.count_N.sum() ** 2 - self.count_N.square().sum()),
+        }

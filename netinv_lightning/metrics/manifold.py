@@ -77,7 +77,12 @@ def _squared_distances(a_nD: Tensor, b_mD: Tensor) -> Iterator[tuple[slice, Tens
     for first in range(0, len(a_nD), CHUNK):
         part = slice(first, first + CHUNK)
         a_BD = a_nD[part]
-        yield part, torch.addmm(square_m[None], a_BD, b_mD.T, alpha=-2).add_(a_BD.square().sum(dim=1, keepdim=True))
+        yield (
+            part,
+            torch.addmm(square_m[None], a_BD, b_mD.T, alpha=-2).add_(
+                a_BD.square().sum(dim=1, keepdim=True)
+            ),
+        )
 
 
 def _squared_radius(f_nD: Tensor, k: int) -> Tensor:

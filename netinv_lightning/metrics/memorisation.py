@@ -25,7 +25,9 @@ RESAMPLES = 999
 NEAREST = 32  # references of which a split decides; that all of them fall into one half has a chance of 2^-31
 
 
-def memorisation(x_nCHW: Tensor, training_mCHW: Tensor, held_out_mCHW: Tensor, seed: int = 0) -> dict[str, float]:
+def memorisation(
+    x_nCHW: Tensor, training_mCHW: Tensor, held_out_mCHW: Tensor, seed: int = 0
+) -> dict[str, float]:
     """Compares the nearest training image with the nearest held-out image.
 
     Args:
@@ -42,15 +44,24 @@ def memorisation(x_nCHW: Tensor, training_mCHW: Tensor, held_out_mCHW: Tensor, s
     """
     source = torch.Generator().manual_seed(seed)
     m = min(len(training_mCHW), len(held_out_mCHW), LARGEST_REFERENCE)
-    reference_XP = torch.cat([_unit(_choice(images, m, source)) for images in (training_mCHW, held_out_mCHW)])
-    similarity_nX = torch.cat([part_bP @ reference_XP.T for part_bP in _unit(_choice(x_nCHW, LARGEST_PROBE, source)).split(250)])
+    reference_XP = torch.cat(
+        [_unit(_choice(images, m, source)) for images in (training_mCHW, held_out_mCHW)]
+    )
+    similarity_nX = torch.cat(
+        [
+            part_bP @ reference_XP.T
+            for part_bP in _unit(_choice(x_nCHW, LARGEST_PROBE, source)).split(250)
+        ]
+    )
     own_nm = similarity_nX[:, m:] > SAME
     similarity_nX[:, m:][own_nm] = -1.0
     nearest_n2 = similarity_nX.unflatten(1, (2, m)).amax(dim=2).double()
     gap_n = nearest_n2[:, 0] - nearest_n2[:, 1]
     gap, n = float(gap_n.mean()), len(gap_n)
     resampled_R = gap_n[torch.randint(n, (RESAMPLES, n), generator=source)].mean(dim=1)
-    low, high = torch.quantile(resampled_R, torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    low, high = torch.quantile(
+        resampled_R, torch.tensor([0.025, 0.975], dtype=torch.float64)
+    ).tolist()
     as_large = sum(float(null) >= gap for null in _gaps_of_random_splits(similarity_nX, source))
     return {
         names.MEMORISATION_NEAREST_TRAINING: float(nearest_n2[:, 0].mean()),
@@ -71,7 +82,10 @@ def _gaps_of_random_splits(similarity_nX: Tensor, source: torch.Generator) -> Te
         first_X = torch.zeros(X, dtype=torch.bool)
         first_X[torch.randperm(X, generator=source)[: X // 2]] = True
         first_nK = first_X[index_nK]
-        halves = [torch.where(inside_nK, value_nK, value_nK[:, -1:]).amax(dim=1) for inside_nK in (first_nK, ~first_nK)]
+        halves = [
+            torch.where(inside_nK, value_nK, value_nK[:, -1:]).amax(dim=1)
+            for inside_nK in (first_nK, ~first_nK)
+        ]
         gap_S[split] = (halves[0] - halves[1]).double().mean()
     return gap_S
 

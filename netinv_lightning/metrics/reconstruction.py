@@ -115,15 +115,28 @@ def matched(real_mCHW: Tensor, real_label_m: Tensor, x_nCHW: Tensor, label_n: Te
     for label in real_label_m.unique():
         asked, candidates = _members(real_label_m, label), _members(label_n, label)
         ncc = correlations(real_mCHW[asked], x_nCHW[candidates])
-        rows, columns = (torch.from_numpy(chosen) for chosen in linear_sum_assignment(ncc.numpy(), maximize=True))
+        rows, columns = (
+            torch.from_numpy(chosen) for chosen in linear_sum_assignment(ncc.numpy(), maximize=True)
+        )
         reals.append(asked[rows])
         reconstructions.append(candidates[columns])
         found.append(ncc[rows, columns])
     reconstruction_c, real_c = torch.cat(reconstructions), torch.cat(reals)
-    return Pairs(reconstruction_c, real_c, torch.cat(found), structural_similarity(x_nCHW[reconstruction_c], real_mCHW[real_c]))
+    return Pairs(
+        reconstruction_c,
+        real_c,
+        torch.cat(found),
+        structural_similarity(x_nCHW[reconstruction_c], real_mCHW[real_c]),
+    )
 
 
-def difference(member_m: Tensor, member_label_m: Tensor, held_out_m: Tensor, held_out_label_m: Tensor, seed: int = 0) -> Difference:
+def difference(
+    member_m: Tensor,
+    member_label_m: Tensor,
+    held_out_m: Tensor,
+    held_out_label_m: Tensor,
+    seed: int = 0,
+) -> Difference:
     """Compares similarities of members and of held-out images.
 
     Args:
@@ -139,17 +152,27 @@ def difference(member_m: Tensor, member_label_m: Tensor, held_out_m: Tensor, hel
     times_Rm, times_Rh = (_resamples(len(values), source) for values in (members, held_out))
     above_mh = (members[:, None] > held_out).float() + (members[:, None] == held_out).float() / 2
     aucs_R = ((times_Rm @ above_mh) * times_Rh).sum(dim=1).double() / above_mh.numel()
-    gaps_R = times_Rm.double() @ members / len(members) - times_Rh.double() @ held_out / len(held_out)
+    gaps_R = times_Rm.double() @ members / len(members) - times_Rh.double() @ held_out / len(
+        held_out
+    )
     pooled, labels = torch.cat([members, held_out]), torch.cat([member_label_m, held_out_label_m])
     is_member = torch.cat([torch.ones(len(members)), torch.zeros(len(held_out))]).double()
-    total_S = torch.zeros(PERMUTATIONS, dtype=torch.float64)  # of the similarities of those that a permutation calls members
+    total_S = torch.zeros(
+        PERMUTATIONS, dtype=torch.float64
+    )  # of the similarities of those that a permutation calls members
     for label in labels.unique():
         of_class = _members(labels, label)
         order_Sx = torch.rand(PERMUTATIONS, len(of_class), generator=source).argsort(dim=1)
         total_S += is_member[of_class][order_Sx] @ pooled[of_class]
     null_S = total_S / len(members) - (pooled.sum() - total_S) / len(held_out)
     as_large = int((null_S >= gap - 1e-12).sum())
-    return Difference(auc_of(members, held_out), _interval(aucs_R), gap, _interval(gaps_R), (1 + as_large) / (1 + PERMUTATIONS))
+    return Difference(
+        auc_of(members, held_out),
+        _interval(aucs_R),
+        gap,
+        _interval(gaps_R),
+        (1 + as_large) / (1 + PERMUTATIONS),
+    )
 
 
 def _resamples(n: int, source: torch.Generator) -> Tensor:
@@ -167,7 +190,9 @@ def auc_of(above: Tensor, below: Tensor) -> float:
     """Chance that a value of the first set is above one of the second, ties half (Mann and Whitney 1947)."""
     ordered = below.double().contiguous().sort().values
     values = above.double().contiguous()
-    under = torch.searchsorted(ordered, values, right=False) + torch.searchsorted(ordered, values, right=True)
+    under = torch.searchsorted(ordered, values, right=False) + torch.searchsorted(
+        ordered, values, right=True
+    )
     return float(under.double().mean() / (2 * len(ordered)))
 
 
@@ -176,7 +201,10 @@ def structural_similarity(x_cCHW: Tensor, y_cCHW: Tensor) -> Tensor:
     if not len(x_cCHW):
         return torch.empty(0)
     parts = zip(x_cCHW.split(SSIM_BATCH), y_cCHW.split(SSIM_BATCH), strict=True)
-    values = [structural_similarity_index_measure(x, y, data_range=1.0, reduction="none") for x, y in parts]
+    values = [
+        structural_similarity_index_measure(x, y, data_range=1.0, reduction="none")
+        for x, y in parts
+    ]
     return torch.cat([value.reshape(-1) for value in values if isinstance(value, Tensor)])
 
 
@@ -186,5 +214,8 @@ def _members(labels: Tensor, label: Tensor) -> Tensor:
 
 def correlations(a_aCHW: Tensor, b_bCHW: Tensor) -> Tensor:
     """Normalised cross-correlation of every pair of two sets: the dot product of pixels with mean 0 and norm 1, [a, b]."""
-    a_aP, b_bP = (F.normalize(x.flatten(1) - x.flatten(1).mean(dim=1, keepdim=True), dim=1) for x in (a_aCHW, b_bCHW))
+    a_aP, b_bP = (
+        F.normalize(x.flatten(1) - x.flatten(1).mean(dim=1, keepdim=True), dim=1)
+        for x in (a_aCHW, b_bCHW)
+    )
     return a_aP @ b_bP.T

@@ -30,25 +30,38 @@ def quantised(x_BCHW: Tensor, stream: Stream) -> Tensor:
 
 def blurred(x_BCHW: Tensor, stream: Stream) -> Tensor:
     """A 3 x 3 Gaussian of standard deviation `BLUR_SIGMA` pixels, borders repeated."""
-    taps_3 = torch.exp(-torch.tensor([-1.0, 0.0, 1.0], dtype=x_BCHW.dtype, device=x_BCHW.device).square() / (2 * BLUR_SIGMA**2))
+    taps_3 = torch.exp(
+        -torch.tensor([-1.0, 0.0, 1.0], dtype=x_BCHW.dtype, device=x_BCHW.device).square()
+        / (2 * BLUR_SIGMA**2)
+    )
     kernel_33 = torch.outer(taps_3, taps_3) / taps_3.sum().square()
     C = x_BCHW.shape[1]
-    return F.conv2d(F.pad(x_BCHW, (1,) * 4, mode="replicate"), kernel_33.expand(C, 1, 3, 3), groups=C)
+    return F.conv2d(
+        F.pad(x_BCHW, (1,) * 4, mode="replicate"), kernel_33.expand(C, 1, 3, 3), groups=C
+    )
 
 
 def shifted(x_BCHW: Tensor, stream: Stream) -> Tensor:
     """Each image by one pixel, up, down, left or right at random, borders repeated."""
     _, _, H, W = x_BCHW.shape
     padded = F.pad(x_BCHW, (1,) * 4, mode="replicate")
-    moved = torch.stack([padded[:, :, dy : dy + H, dx : dx + W] for dy, dx in ((0, 1), (2, 1), (1, 0), (1, 2))])
-    return moved[(stream.uniform(len(x_BCHW)) * 4).long(), torch.arange(len(x_BCHW), device=x_BCHW.device)]
+    moved = torch.stack(
+        [padded[:, :, dy : dy + H, dx : dx + W] for dy, dx in ((0, 1), (2, 1), (1, 0), (1, 2))]
+    )
+    return moved[
+        (stream.uniform(len(x_BCHW)) * 4).long(), torch.arange(len(x_BCHW), device=x_BCHW.device)
+    ]
 
 
 def _noisy(norm: str) -> Callable[[Tensor, Stream], Tensor]:
     def noisy(x_BCHW: Tensor, stream: Stream) -> Tensor:
         P = x_BCHW[0].numel()
-        radius = {"l1": MEAN_CHANGE * P, "l2": MEAN_CHANGE * math.sqrt(P), "linf": LINF_RADIUS}[norm]
-        return Perturbation(norm, radius)(x_BCHW, torch.empty(0), lambda x: x, stream)  # random: labels and classifier are not asked
+        radius = {"l1": MEAN_CHANGE * P, "l2": MEAN_CHANGE * math.sqrt(P), "linf": LINF_RADIUS}[
+            norm
+        ]
+        return Perturbation(norm, radius)(
+            x_BCHW, torch.empty(0), lambda x: x, stream
+        )  # random: labels and classifier are not asked
 
     return noisy
 
@@ -79,14 +92,20 @@ class Stability(Metric):
     def __init__(self, seed: int = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.stream = Stream(seed)
-        self.add_state("agreeing_K", torch.zeros(len(DISTURBANCES), dtype=torch.long), dist_reduce_fx="sum")
+        self.add_state(
+            "agreeing_K", torch.zeros(len(DISTURBANCES), dtype=torch.long), dist_reduce_fx="sum"
+        )
         self.add_state("count", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
 
-    def update(self, x_BCHW: Tensor, label_B: Tensor, classifier: Callable[[Tensor], Tensor]) -> None:
+    def update(
+        self, x_BCHW: Tensor, label_B: Tensor, classifier: Callable[[Tensor], Tensor]
+    ) -> None:
         """Adds a batch: images in [0, 1], conditioning labels, and what gives logits of images."""
         stream = self.stream.to(x_BCHW.device)
         for kind, disturb in enumerate(DISTURBANCES.values()):
-            self.agreeing_K[kind] += (classifier(disturb(x_BCHW, stream)).argmax(dim=1) == label_B).sum()
+            self.agreeing_K[kind] += (
+                classifier(disturb(x_BCHW, stream)).argmax(dim=1) == label_B
+            ).sum()
         self.count += len(label_B)
 
     def compute(self) -> dict[str, Tensor]:

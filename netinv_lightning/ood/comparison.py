@@ -71,7 +71,9 @@ class Contest:
                 found |= {names.ood(detector, name, what): told[what] for what in COLUMNS}
             aurocs = [found[names.ood(detector, name, "auroc")] for name in self.outside]
             found[names.ood(detector, "mean", "auroc")] = sum(aurocs) / len(aurocs)
-        found[names.OOD_MEAN_AUROC] = max(found[names.ood(detector, "mean", "auroc")] for detector in self.scores)
+        found[names.OOD_MEAN_AUROC] = max(
+            found[names.ood(detector, "mean", "auroc")] for detector in self.scores
+        )
         for classifier in self.logits:
             found |= self._of_classifier(classifier)
         return found
@@ -79,18 +81,28 @@ class Contest:
     def _of_classifier(self, classifier: str) -> dict[str, float]:
         """Accuracy and calibration at home, garbage rate and the papers' threshold abroad (A4-7, A4-8, A4-15)."""
         own_nM = self.logits[classifier][self.own].softmax(dim=1)
-        calibrated, own_confidence_n = calibration(own_nM, self.label_n), self._confidence(classifier, self.own)
+        calibrated, own_confidence_n = (
+            calibration(own_nM, self.label_n),
+            self._confidence(classifier, self.own),
+        )
         found = {
-            names.ood(classifier, "own", "accuracy"): float((own_nM.argmax(dim=1) == self.label_n).float().mean()),
+            names.ood(classifier, "own", "accuracy"): float(
+                (own_nM.argmax(dim=1) == self.label_n).float().mean()
+            ),
             names.ood(classifier, "own", "ece"): calibrated.ece,
             names.ood(classifier, "own", "brier"): calibrated.brier,
         }
         for name, logits_nM in self.logits[classifier].items():
-            confidence_n, taken_n = self._confidence(classifier, name), self._taken(classifier, name)
+            confidence_n, taken_n = (
+                self._confidence(classifier, name),
+                self._taken(classifier, name),
+            )
             what = "own" if name == self.own else name
             found[names.ood(classifier, what, "confidence")] = float(confidence_n.mean())
             if logits_nM.shape[1] > self.classes:
-                found[names.ood(classifier, what, "garbage_rate")] = garbage_rate(logits_nM.argmax(dim=1), self.classes)
+                found[names.ood(classifier, what, "garbage_rate")] = garbage_rate(
+                    logits_nM.argmax(dim=1), self.classes
+                )
             if name != self.own:
                 claim = threshold_claim(own_confidence_n, confidence_n, taken_n)
                 found |= {
@@ -98,7 +110,9 @@ class Contest:
                     names.ood(classifier, name, "gap_but_5_percent"): claim.but_5_percent.gap,
                     names.ood(classifier, name, "violations"): claim.all_samples.violations_out,
                 }
-        return {name: value for name, value in found.items() if value == value}  # a gap to no misclassified image is no number
+        return {
+            name: value for name, value in found.items() if value == value
+        }  # a gap to no misclassified image is no number
 
     def _confidence(self, classifier: str, name: str) -> Tensor:
         """Greatest probability [n] of a class other than garbage."""
@@ -116,20 +130,37 @@ class Contest:
             for name in self.outside
         ]
         of_classifiers: list[list[Cell]] = [
-            [classifier, name, *(metrics.get(names.ood(classifier, name, what)) for what in CLASSIFIER_COLUMNS)]
+            [
+                classifier,
+                name,
+                *(metrics.get(names.ood(classifier, name, what)) for what in CLASSIFIER_COLUMNS),
+            ]
             for classifier in self.logits
             for name in ["own", *self.outside]
         ]
-        aurocs = {d: {name: metrics[names.ood(d, name, "auroc")] for name in self.outside} for d in self.scores}
+        aurocs = {
+            d: {name: metrics[names.ood(d, name, "auroc")] for name in self.outside}
+            for d in self.scores
+        }
         return {
-            "detection": Table(f"Detected: what is not {self.own}", ["detector", "set", *COLUMNS.values()], rows, notes),
+            "detection": Table(
+                f"Detected: what is not {self.own}",
+                ["detector", "set", *COLUMNS.values()],
+                rows,
+                notes,
+            ),
             "classifiers": Table(
-                f"What classifiers of {self.own} say", ["classifier", "set", *CLASSIFIER_COLUMNS.values()], of_classifiers, CLASSIFIER_NOTES
+                f"What classifiers of {self.own} say",
+                ["classifier", "set", *CLASSIFIER_COLUMNS.values()],
+                of_classifiers,
+                CLASSIFIER_NOTES,
             ),
             "ranking": ranking_table(aurocs, NOISE),
         }
 
-    def draw(self, metrics: Mapping[str, float], folder: Path, controls: set[str]) -> dict[str, Path]:
+    def draw(
+        self, metrics: Mapping[str, float], folder: Path, controls: set[str]
+    ) -> dict[str, Path]:
         """Figures by their stem.
 
         Args:
@@ -137,15 +168,36 @@ class Contest:
             folder: Where to.
             controls: Detectors that are controls, marked as such.
         """
-        title, detectors, outside = f"{self.own}: out-of-distribution detection", list(self.scores), self.outside
-        auroc_dS = torch.tensor([[metrics[names.ood(d, name, "auroc")] for name in outside] for d in detectors])
+        title, detectors, outside = (
+            f"{self.own}: out-of-distribution detection",
+            list(self.scores),
+            self.outside,
+        )
+        auroc_dS = torch.tensor(
+            [[metrics[names.ood(d, name, "auroc")] for name in outside] for d in detectors]
+        )
         inside = {d: self.scores[d][self.own] for d in detectors}
-        panels = {c: (self._confidence(c, self.own), {name: self._confidence(c, name) for name in outside}) for c in self.logits}
+        panels = {
+            c: (
+                self._confidence(c, self.own),
+                {name: self._confidence(c, name) for name in outside},
+            )
+            for c in self.logits
+        }
         taken = {c: {name: self._taken(c, name) for name in outside} for c in self.logits}
         return {
-            "detection": detection_table(auroc_dS, detectors, outside, folder / "detection", title, controls),
-            "roc": roc_curves(inside, {name: {d: self.scores[d][name] for d in detectors} for name in outside}, folder / "roc", title),
-            "confidence": confidence_histograms(panels, folder / "confidence", f"{self.own}: confidence", taken),
+            "detection": detection_table(
+                auroc_dS, detectors, outside, folder / "detection", title, controls
+            ),
+            "roc": roc_curves(
+                inside,
+                {name: {d: self.scores[d][name] for d in detectors} for name in outside},
+                folder / "roc",
+                title,
+            ),
+            "confidence": confidence_histograms(
+                panels, folder / "confidence", f"{self.own}: confidence", taken
+            ),
         }
 
 
@@ -169,7 +221,12 @@ CLASSIFIER_NOTES = [
 
 
 def hold(
-    detectors: Mapping[str, Mapping[str, Detector]], own: str, label_n: Tensor, sets: Mapping[str, Tensor], classes: int, seed: int
+    detectors: Mapping[str, Mapping[str, Detector]],
+    own: str,
+    label_n: Tensor,
+    sets: Mapping[str, Tensor],
+    classes: int,
+    seed: int,
 ) -> Contest:
     """Lets every detector score every set; a classifier sees each set once.
 
@@ -181,7 +238,9 @@ def hold(
         classes: Of the in-distribution data.
         seed: Of the bootstrap.
     """
-    scores: dict[str, dict[str, Tensor]] = {name: {} for group in detectors.values() for name in group}
+    scores: dict[str, dict[str, Tensor]] = {
+        name: {} for group in detectors.values() for name in group
+    }
     logits: dict[str, dict[str, Tensor]] = {classifier: {} for classifier in detectors}
     for classifier, group in detectors.items():
         layers = [layer for detector in group.values() for layer in detector.layers]

@@ -60,7 +60,12 @@ CLEAR, VIOLATED = PALETTE[0], PALETTE[3]
 WIDEST_CELL = 0.62  # inches
 
 
-def roc_curves(inside_dn: Mapping[str, Tensor], outside: Mapping[str, Mapping[str, Tensor]], path: Path, title: str = "") -> Path:
+def roc_curves(
+    inside_dn: Mapping[str, Tensor],
+    outside: Mapping[str, Mapping[str, Tensor]],
+    path: Path,
+    title: str = "",
+) -> Path:
     """Draws how well each detector tells each set, one panel a set (A5-8).
 
     The detectors that are best on average have a colour, and their AUROC stands in each panel; the others are thin grey lines, and
@@ -75,7 +80,9 @@ def roc_curves(inside_dn: Mapping[str, Tensor], outside: Mapping[str, Mapping[st
     Returns:
         The path of the PNG; a PDF lies beside it.
     """
-    curves = {(d, s): _roc(inside_dn[d], scores[d]) for s, scores in outside.items() for d in inside_dn}
+    curves = {
+        (d, s): _roc(inside_dn[d], scores[d]) for s, scores in outside.items() for d in inside_dn
+    }
     area = {pair: float(auc(*curve)) for pair, curve in curves.items()}
     mean = {d: sum(area[d, s] for s in outside) / len(outside) for d in inside_dn}
     ranked = sorted(mean, key=lambda d: -mean[d])
@@ -84,8 +91,12 @@ def roc_curves(inside_dn: Mapping[str, Tensor], outside: Mapping[str, Mapping[st
     rows = math.ceil(len(outside) / columns)
     width = ONE_COLUMN if columns <= 2 else TWO_COLUMNS
     with paper_style():
-        figure = Figure(figsize=(width, rows * (0.9 * width / columns + 0.2) + 0.2), layout="constrained")
-        grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel().tolist()
+        figure = Figure(
+            figsize=(width, rows * (0.9 * width / columns + 0.2) + 0.2), layout="constrained"
+        )
+        grid = (
+            figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel().tolist()
+        )
         for axes in grid[len(outside) :]:
             axes.remove()
         for i, (axes, s) in enumerate(zip(grid, outside, strict=False)):
@@ -95,12 +106,20 @@ def roc_curves(inside_dn: Mapping[str, Tensor], outside: Mapping[str, Mapping[st
             for d, (colour, dashes) in reversed(list(zip(best, LOOKS, strict=False))):
                 axes.plot(*curves[d, s], color=colour, linestyle=dashes)
             if len(outside) > 1:
-                handles = [_line(f"{area[d, s]:.3f}", *look) for d, look in zip(best, LOOKS, strict=False)]
+                handles = [
+                    _line(f"{area[d, s]:.3f}", *look) for d, look in zip(best, LOOKS, strict=False)
+                ]
                 axes.legend(
                     handles=handles, loc="lower right", frameon=True, framealpha=0.8, edgecolor="none", borderpad=0.1, labelspacing=0.15,
                     handlelength=1.6, borderaxespad=0.2,
                 )  # fmt: skip
-            axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal", xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
+            axes.set(
+                xlim=(-0.02, 1.02),
+                ylim=(-0.02, 1.02),
+                aspect="equal",
+                xticks=(0, 0.5, 1),
+                yticks=(0, 0.5, 1),
+            )
             axes.set_xticklabels(("0", "0.5", "1"))
             axes.set_yticklabels(("0", "0.5", "1"))
             axes.tick_params(labelbottom=i + columns >= len(outside))
@@ -110,12 +129,18 @@ def roc_curves(inside_dn: Mapping[str, Tensor], outside: Mapping[str, Mapping[st
             if i % columns == 0:
                 axes.set_ylabel("true positive rate")
         title_above(figure, title)
-        told = {d: f"{short(d)}\u00a0{mean[d]:.3f}" for d in ranked}  # a name and its number stay on one line
+        told = {
+            d: f"{short(d)}\u00a0{mean[d]:.3f}" for d in ranked
+        }  # a name and its number stay on one line
         what = "AUROC" if len(outside) == 1 else "mean AUROC"
-        heading = _line(f"the best {len(best)} of {len(ranked)} by {what}" if others else what, "none", "-")
+        heading = _line(
+            f"the best {len(best)} of {len(ranked)} by {what}" if others else what, "none", "-"
+        )
         groups = [[heading], [_line(told[d], *look) for d, look in zip(best, LOOKS, strict=False)]]
         if others:
-            rest = _wrapped(f"the other {len(others)}: {', '.join(told[d] for d in others)}", width - 0.5)
+            rest = _wrapped(
+                f"the other {len(others)}: {', '.join(told[d] for d in others)}", width - 0.5
+            )
             groups.append([_line(rest, OTHERS_COLOUR, "-", 0.5)])
         legend_below(figure, *groups)
         return save(figure, path)
@@ -148,17 +173,29 @@ def confidence_histograms(
     rows = math.ceil(len(panels) / columns)
     width = ONE_COLUMN if columns == 1 else TWO_COLUMNS
     with paper_style():
-        figure = Figure(figsize=(width, rows * (0.9 + 0.24 * (len(sets) + 1))), layout="constrained")
-        grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel().tolist()
+        figure = Figure(
+            figsize=(width, rows * (0.9 + 0.24 * (len(sets) + 1))), layout="constrained"
+        )
+        grid = (
+            figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel().tolist()
+        )
         for axes in grid[len(panels) :]:
             axes.remove()
         told = ["bars: shares of a set's images, on a log scale from 0.01\u00a0% to 100\u00a0%"]
-        for i, (axes, (name, (inside_n, outside))) in enumerate(zip(grid, panels.items(), strict=False)):
+        for i, (axes, (name, (inside_n, outside))) in enumerate(
+            zip(grid, panels.items(), strict=False)
+        ):
             wrong = {s: torch.ones(len(out_m), dtype=torch.bool) for s, out_m in outside.items()}
             wrong |= (misclassified or {}).get(name, {})
             _rows_of_histograms(axes, inside_n, outside, wrong, sets)
-            claim = threshold_claim(inside_n, torch.cat(list(outside.values())), torch.cat([wrong[s] for s in outside]))
-            verdict, colour = ("a clear threshold", CLEAR) if claim.all_samples.holds else ("no clear threshold", VIOLATED)
+            claim = threshold_claim(
+                inside_n, torch.cat(list(outside.values())), torch.cat([wrong[s] for s in outside])
+            )
+            verdict, colour = (
+                ("a clear threshold", CLEAR)
+                if claim.all_samples.holds
+                else ("no clear threshold", VIOLATED)
+            )
             axes.set_title(f"{short(name)}\n{verdict}", color=colour, weight="bold")
             axes.tick_params(labelbottom=i + columns >= len(panels))
             if i + columns >= len(panels):
@@ -171,12 +208,21 @@ def confidence_histograms(
             mark("outside: misclassified at or above the line", VIOLATED, "s"),
             mark("outside: all others", CLEAR, "s"),
         ]
-        legend_below(figure, marks, [mark("\n".join(_wrapped(words, width - 0.4) for words in told), marker="")])
+        legend_below(
+            figure,
+            marks,
+            [mark("\n".join(_wrapped(words, width - 0.4) for words in told), marker="")],
+        )
         return save(figure, path)
 
 
 def detection_table(
-    auroc_dS: Tensor, detectors: Sequence[str], sets: Sequence[str], path: Path, title: str = "", marked: Collection[str] = ()
+    auroc_dS: Tensor,
+    detectors: Sequence[str],
+    sets: Sequence[str],
+    path: Path,
+    title: str = "",
+    marked: Collection[str] = (),
 ) -> Path:
     """Draws the AUROC of each detector on each set, and its mean, as a table; the best mean comes first (A5-8).
 
@@ -193,14 +239,20 @@ def detection_table(
     """
     order_d = auroc_dS.mean(dim=1).argsort(descending=True, stable=True)
     auroc_dS = torch.cat([auroc_dS, auroc_dS.mean(dim=1, keepdim=True)], dim=1)[order_d]
-    names = [short(detectors[row]) + ("*" if detectors[row] in marked else "") for row in order_d.tolist()]
+    names = [
+        short(detectors[row]) + ("*" if detectors[row] in marked else "")
+        for row in order_d.tolist()
+    ]
     D, C = auroc_dS.shape
     # What is equal in print is equally bold.
     bold_dS = (1000 * auroc_dS).round() == (1000 * auroc_dS.amax(dim=0)).round()
     names_width = LETTER * max(map(len, names)) + 0.2
     width = ONE_COLUMN if names_width + WIDEST_CELL * C <= ONE_COLUMN else TWO_COLUMNS
     with paper_style():
-        figure = Figure(figsize=(width, 0.9 + 0.05 * max(map(len, map(short, sets))) + 0.19 * D), layout="constrained")
+        figure = Figure(
+            figsize=(width, 0.9 + 0.05 * max(map(len, map(short, sets))) + 0.19 * D),
+            layout="constrained",
+        )
         axes = figure.subplots()
         # Lighter than the ends of the scale, so that black is readable on them.
         axes.imshow(auroc_dS.numpy(), cmap="RdBu", vmin=-0.4, vmax=1.4, aspect="auto")
@@ -208,14 +260,26 @@ def detection_table(
             for column in range(C):
                 weight = "bold" if bool(bold_dS[row, column]) else "normal"
                 told = f"{float(auroc_dS[row, column]):.3f}"
-                axes.text(column, row, told, ha="center", va="center", fontsize=SMALL_POINTS, weight=weight)
+                axes.text(
+                    column,
+                    row,
+                    told,
+                    ha="center",
+                    va="center",
+                    fontsize=SMALL_POINTS,
+                    weight=weight,
+                )
         axes.axvline(C - 1.5, color="white", linewidth=3)
         axes.set_yticks(range(D), names)
-        axes.set_xticks(range(C), [*map(short, sets), "mean"], rotation=45, ha="left", rotation_mode="anchor")
+        axes.set_xticks(
+            range(C), [*map(short, sets), "mean"], rotation=45, ha="left", rotation_mode="anchor"
+        )
         axes.xaxis.tick_top()
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
-        notes = ["AUROC: higher is better, 0.5 is chance, red is below it; bold: the best of the column"]
+        notes = [
+            "AUROC: higher is better, 0.5 is chance, red is below it; bold: the best of the column"
+        ]
         notes += ["* control"] if marked else []
         axes.set_xlabel("\n".join(_wrapped(note, width - 0.2) for note in notes))
         title_above(figure, title)
@@ -225,7 +289,8 @@ def detection_table(
 def _roc(inside_n: Tensor, outside_m: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """False and true positive rates; where scores are equal the line is straight, so that ties count half."""
     false_positive, true_positive, _ = roc_curve(
-        np.arange(len(inside_n) + len(outside_m)) >= len(inside_n), torch.cat([inside_n, outside_m]).numpy()
+        np.arange(len(inside_n) + len(outside_m)) >= len(inside_n),
+        torch.cat([inside_n, outside_m]).numpy(),
     )
     return false_positive, true_positive
 
@@ -238,11 +303,19 @@ def _wrapped(text: str, inches: float) -> str:
     return textwrap.fill(text, int(inches / LETTER), break_on_hyphens=False)
 
 
-def _rows_of_histograms(axes: Axes, inside_n: Tensor, outside: Mapping[str, Tensor], wrong: Mapping[str, Tensor], sets: list[str]) -> None:
+def _rows_of_histograms(
+    axes: Axes,
+    inside_n: Tensor,
+    outside: Mapping[str, Tensor],
+    wrong: Mapping[str, Tensor],
+    sets: list[str],
+) -> None:
     """The rows of one panel, and the violations at its right."""
     in_n = inside_n.double().numpy()
     least = float(in_n.min())
-    edges = np.unique([*np.linspace(0, 1, BINS + 1), min(least, 1)])  # a bar is on one side of the threshold
+    edges = np.unique(
+        [*np.linspace(0, 1, BINS + 1), min(least, 1)]
+    )  # a bar is on one side of the threshold
     axes.axvline(least, color=NEUTRAL, linestyle="--", linewidth=0.8, zorder=3)
     base = len(sets)
     _bars(axes, in_n, np.ones(len(in_n), dtype=bool), edges, base, NEUTRAL)
@@ -255,11 +328,16 @@ def _rows_of_histograms(axes: Axes, inside_n: Tensor, outside: Mapping[str, Tens
         _bars(axes, confidence_m, against_m, edges, base, VIOLATED)
         if wrong_m.any():
             colour = VIOLATED if against_m.any() else CLEAR
-            axes.plot(confidence_m[wrong_m].max(), base - 0.02, "^", color=colour, clip_on=False, zorder=4)
+            axes.plot(
+                confidence_m[wrong_m].max(), base - 0.02, "^", color=colour, clip_on=False, zorder=4
+            )
         told[base] = _percent(against_m.mean())
     axes.set(xlim=(0, 1), ylim=(-0.15, len(sets) + 0.85), xticks=(0, 0.5, 1))
     axes.set_xticklabels(("0", "0.5", "1"))
-    axes.set_yticks([base + 0.3 for base in range(len(sets) + 1)], [*map(short, reversed(sets)), "in-distribution"])
+    axes.set_yticks(
+        [base + 0.3 for base in range(len(sets) + 1)],
+        [*map(short, reversed(sets)), "in-distribution"],
+    )
     axes.tick_params("y", length=0)
     axes.spines["left"].set_visible(False)
     numbers = axes.secondary_yaxis("right")
@@ -268,11 +346,20 @@ def _rows_of_histograms(axes: Axes, inside_n: Tensor, outside: Mapping[str, Tens
     numbers.spines[:].set_visible(False)
 
 
-def _bars(axes: Axes, value_n: np.ndarray, drawn_n: np.ndarray, edges: np.ndarray, base: float, colour: str) -> None:
+def _bars(
+    axes: Axes,
+    value_n: np.ndarray,
+    drawn_n: np.ndarray,
+    edges: np.ndarray,
+    base: float,
+    colour: str,
+) -> None:
     """A histogram of some of the values upon `base`; heights are logarithms of shares of all values."""
     count_b, _ = np.histogram(value_n[drawn_n].clip(0, 1), edges)
     share_b = (count_b / len(value_n)).clip(LEAST_SHARE)
-    height_b = np.where(count_b > 0, (BAR * (1 - np.log10(share_b) / np.log10(LEAST_SHARE))).clip(LEAST_BAR), 0)
+    height_b = np.where(
+        count_b > 0, (BAR * (1 - np.log10(share_b) / np.log10(LEAST_SHARE))).clip(LEAST_BAR), 0
+    )
     axes.stairs(base + height_b, edges, baseline=base, fill=True, color=colour, linewidth=0)
     axes.plot((0, 1), (base, base), color="#DDDDDD", linewidth=0.5, zorder=0)
 

@@ -143,9 +143,22 @@ class Shifts:
         return f"{claim} in {direction} perturbations (difference of AUROC: {'; '.join(map(str, gains))})"
 
     def _even(self, direction: str) -> str:
-        share = {norm: mean(row.concentration for row in self.rows if (row.direction, row.norm) == (direction, norm)) for norm in NORMS}
+        share = {
+            norm: mean(
+                row.concentration
+                for row in self.rows
+                if (row.direction, row.norm) == (direction, norm)
+            )
+            for norm in NORMS
+        }
         more = [norm for norm in CLAIMED if share[norm] < share[AGAINST]]
-        claim = "holds" if len(more) == len(CLAIMED) else f"holds for {more[0]} alone" if more else "is refuted"
+        claim = (
+            "holds"
+            if len(more) == len(CLAIMED)
+            else f"holds for {more[0]} alone"
+            if more
+            else "is refuted"
+        )
         told = ", ".join(f"{norm} {value:.2f}" for norm, value in share.items())
         return f"{claim} in {direction} ones (squared change in the top 1 % of pixels: {told})"
 
@@ -174,7 +187,13 @@ class Step:
     auroc_DS: Tensor
 
 
-def shifts(detectors: Mapping[str, Detector], images_nCHW: Tensor, labels_n: Tensor, strengths: Sequence[float], seed: int) -> Shifts:
+def shifts(
+    detectors: Mapping[str, Detector],
+    images_nCHW: Tensor,
+    labels_n: Tensor,
+    strengths: Sequence[float],
+    seed: int,
+) -> Shifts:
     """Perturbs half of the images in every direction, norm and strength, and lets each detector tell them from the other half.
 
     Args:
@@ -220,12 +239,25 @@ def shifts(detectors: Mapping[str, Detector], images_nCHW: Tensor, labels_n: Ten
         share = concentration(change_mCHW)
         for name, auroc_S in zip(detectors, auroc_DS, strict=True):
             low, high = auroc_interval(own_n[name], score_m[name], seed)
-            rows.append(Row(direction, norm, rms, name, float(auroc_S[0]), low, high, left, share, l2, linf))
+            rows.append(
+                Row(direction, norm, rms, name, float(auroc_S[0]), low, high, left, share, l2, linf)
+            )
     gains = [
-        gain(direction, norm, steps[direction, norm], [Step(0.0, control_DS), *steps[direction, AGAINST]], seed)
+        gain(
+            direction,
+            norm,
+            steps[direction, norm],
+            [Step(0.0, control_DS), *steps[direction, AGAINST]],
+            seed,
+        )
         for direction, norm in product(DIRECTIONS, CLAIMED)
     ]
-    return Shifts(tuple(rows), tuple(gains), dict(zip(detectors, control_DS[:, 0].tolist(), strict=True)), accuracy)
+    return Shifts(
+        tuple(rows),
+        tuple(gains),
+        dict(zip(detectors, control_DS[:, 0].tolist(), strict=True)),
+        accuracy,
+    )
 
 
 def radius(norm: str, rms: float, P: int) -> float:
@@ -233,12 +265,23 @@ def radius(norm: str, rms: float, P: int) -> float:
     return rms * {"l1": math.sqrt(P * (P + 1) / 2), "l2": math.sqrt(P), "linf": math.sqrt(3)}[norm]
 
 
-def perturbed(perturbation: Perturbation, classifier: FrozenClassifier, x_mCHW: Tensor, label_m: Tensor, seed: int) -> Tensor:
+def perturbed(
+    perturbation: Perturbation,
+    classifier: FrozenClassifier,
+    x_mCHW: Tensor,
+    label_m: Tensor,
+    seed: int,
+) -> Tensor:
     """The images perturbed, on the CPU; with one seed all norms and strengths are made of the same draws."""
     device = classifier.mean_C11.device
     stream = Stream(seed, device)
     parts = zip(batches(classifier, x_mCHW), label_m.to(device).split(BATCH), strict=True)
-    return torch.cat([perturbation(x_BCHW, label_B, classifier, stream).cpu().contiguous() for x_BCHW, label_B in parts])
+    return torch.cat(
+        [
+            perturbation(x_BCHW, label_B, classifier, stream).cpu().contiguous()
+            for x_BCHW, label_B in parts
+        ]
+    )
 
 
 def concentration(change_mCHW: Tensor) -> float:
@@ -265,9 +308,16 @@ class Resamples:
         """How often the second is higher, ties counting half: [S], in double precision, first of the sample itself."""
         n, m = len(score_n), len(score_m)
         values_n, order_n = score_n.sort()
-        below_Sn = torch.cat([self.times_Sn.new_zeros(len(self.times_Sn), 1), self.times_Sn[:, order_n].cumsum(dim=1)], dim=1)
+        below_Sn = torch.cat(
+            [
+                self.times_Sn.new_zeros(len(self.times_Sn), 1),
+                self.times_Sn[:, order_n].cumsum(dim=1),
+            ],
+            dim=1,
+        )
         beaten_Sm = (
-            below_Sn[:, torch.searchsorted(values_n, score_m)] + below_Sn[:, torch.searchsorted(values_n, score_m, right=True)]
+            below_Sn[:, torch.searchsorted(values_n, score_m)]
+            + below_Sn[:, torch.searchsorted(values_n, score_m, right=True)]
         ) / 2
         return (beaten_Sm * self.times_Sm).sum(dim=1) / (n * m)
 
@@ -281,7 +331,9 @@ class Resamples:
         return torch.cat([torch.ones(1, size, dtype=torch.double), times_Sn])
 
 
-def gain(direction: str, norm: str, steps: Sequence[Step], against: Sequence[Step], seed: int) -> Gain:
+def gain(
+    direction: str, norm: str, steps: Sequence[Step], against: Sequence[Step], seed: int
+) -> Gain:
     """Compares each step with the Linf perturbation of the same size.
 
     Args:
@@ -291,16 +343,26 @@ def gain(direction: str, norm: str, steps: Sequence[Step], against: Sequence[Ste
         against: Of Linf, from size 0 upwards.
         seed: Of the resamples of settings.
     """
-    compared = [(step.auroc_DS, between(against, step.rms)) for step in steps if step.rms <= SLACK * against[-1].rms]
+    compared = [
+        (step.auroc_DS, between(against, step.rms))
+        for step in steps
+        if step.rms <= SLACK * against[-1].rms
+    ]
     if not compared:
         return Gain(direction, norm, 0, 0, *[math.nan] * 4)
     difference_KS = torch.cat([auroc_DS - linf_DS for auroc_DS, linf_DS in compared])
     difference_K, resampled_KS = difference_KS[:, 0], difference_KS[:, 1:]
-    drawn_KS = torch.randint(len(difference_K), resampled_KS.shape, generator=torch.Generator().manual_seed(seed))
+    drawn_KS = torch.randint(
+        len(difference_K), resampled_KS.shape, generator=torch.Generator().manual_seed(seed)
+    )
     mean_S = resampled_KS.gather(0, drawn_KS).mean(dim=0)
-    low, high = mean_S.quantile(mean_S.new_tensor([(1 - INTERVAL) / 2, (1 + INTERVAL) / 2])).tolist()
+    low, high = mean_S.quantile(
+        mean_S.new_tensor([(1 - INTERVAL) / 2, (1 + INTERVAL) / 2])
+    ).tolist()
     above, spread = int((difference_K > 0).sum()), float(difference_K.std(correction=0))
-    return Gain(direction, norm, len(difference_K), above, float(difference_K.mean()), low, high, spread)
+    return Gain(
+        direction, norm, len(difference_K), above, float(difference_K.mean()), low, high, spread
+    )
 
 
 def between(steps: Sequence[Step], rms: float) -> Tensor:
@@ -311,14 +373,23 @@ def between(steps: Sequence[Step], rms: float) -> Tensor:
         rms: The size; above the last step that step's value is taken.
     """
     upper = next((i for i in range(1, len(steps)) if steps[i].rms >= rms), len(steps) - 1)
-    start, at, end = (math.log1p(size / steps[1].rms) for size in (steps[upper - 1].rms, min(rms, steps[upper].rms), steps[upper].rms))
-    return torch.lerp(steps[upper - 1].auroc_DS, steps[upper].auroc_DS, (at - start) / (end - start))
+    start, at, end = (
+        math.log1p(size / steps[1].rms)
+        for size in (steps[upper - 1].rms, min(rms, steps[upper].rms), steps[upper].rms)
+    )
+    return torch.lerp(
+        steps[upper - 1].auroc_DS, steps[upper].auroc_DS, (at - start) / (end - start)
+    )
 
 
-def _check(classifier: FrozenClassifier, images_nCHW: Tensor, labels_n: Tensor, strengths: Sequence[float]) -> None:
+def _check(
+    classifier: FrozenClassifier, images_nCHW: Tensor, labels_n: Tensor, strengths: Sequence[float]
+) -> None:
     check(classifier, images_nCHW)
     if len(labels_n) != len(images_nCHW) or len(labels_n) < LEAST_IMAGES:
-        raise InputError(f"images: {len(images_nCHW)} with {len(labels_n)} labels; must be {LEAST_IMAGES} or more, with one label each")
+        raise InputError(
+            f"images: {len(images_nCHW)} with {len(labels_n)} labels; must be {LEAST_IMAGES} or more, with one label each"
+        )
     check_strengths(strengths)
 
 
@@ -328,7 +399,11 @@ def check_strengths(strengths: Sequence[float]) -> None:
     Raises:
         InputError: naming the key.
     """
-    if not strengths or not all(0 < rms <= 1 for rms in strengths) or len(set(strengths)) < len(strengths):
+    if (
+        not strengths
+        or not all(0 < rms <= 1 for rms in strengths)
+        or len(set(strengths)) < len(strengths)
+    ):
         raise InputError(
             f"application.strengths={list(strengths)}: must be one or more RMS changes, each above 0, at most 1 and given once"
         )

@@ -11,7 +11,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from netinv_lightning.figures.style import MARKERS, NEUTRAL, PALETTE, TWO_COLUMNS, legend_below, mark, paper_style, save, title_above
+from netinv_lightning.figures.style import (
+    MARKERS,
+    NEUTRAL,
+    PALETTE,
+    TWO_COLUMNS,
+    legend_below,
+    mark,
+    paper_style,
+    save,
+    title_above,
+)
 from netinv_lightning.ood.perturbed import Row, Shifts
 
 NORM_NAMES = {"l1": "L1", "l2": "L2", "linf": "L∞"}
@@ -37,10 +47,16 @@ def shift_curves(study: Shifts, path: Path, title: str = "") -> Path:
     ticks = _apart(sorted({row.rms for row in study.rows}))
     with paper_style():
         figure = Figure(figsize=(TWO_COLUMNS, 0.5 + 1.5 * len(directions)), layout="constrained")
-        panels = figure.subplots(len(directions), len(norms), sharex=True, sharey=True, squeeze=False)
+        panels = figure.subplots(
+            len(directions), len(norms), sharex=True, sharey=True, squeeze=False
+        )
         for direction, line_of_panels in zip(directions, panels, strict=True):
             for norm, axes in zip(norms, line_of_panels, strict=True):
-                _draw(axes, [row for row in study.rows if (row.direction, row.norm) == (direction, norm)], detectors)
+                _draw(
+                    axes,
+                    [row for row in study.rows if (row.direction, row.norm) == (direction, norm)],
+                    detectors,
+                )
             line_of_panels[0].set_ylabel(f"{direction}\nAUROC")
         for norm, top, bottom in zip(norms, panels[0], panels[-1], strict=True):
             top.set_title(NORM_NAMES[norm])
@@ -66,7 +82,14 @@ def _draw(axes: Axes, rows: Sequence[Row], detectors: Sequence[str]) -> None:
         if i == 0:  # the same for all
             axes.plot(rms, [row.accuracy for row in own], color=NEUTRAL, linestyle=":")
         colour, marker = _look(i)
-        axes.fill_between(rms, [row.auroc_low for row in own], [row.auroc_high for row in own], color=colour, alpha=0.15, linewidth=0)
+        axes.fill_between(
+            rms,
+            [row.auroc_low for row in own],
+            [row.auroc_high for row in own],
+            color=colour,
+            alpha=0.15,
+            linewidth=0,
+        )
         axes.plot(rms, [row.auroc for row in own], color=colour, marker=marker)
 
 

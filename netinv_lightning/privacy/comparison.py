@@ -19,7 +19,15 @@ from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.data.splits import stratified_indices
 from netinv_lightning.evaluation.image_sets import Images
 from netinv_lightning.metrics.fidelity import memorisation_informed_distance
-from netinv_lightning.metrics.reconstruction import GOOD, Difference, Nearest, correlations, difference, matched, nearest
+from netinv_lightning.metrics.reconstruction import (
+    GOOD,
+    Difference,
+    Nearest,
+    correlations,
+    difference,
+    matched,
+    nearest,
+)
 from netinv_lightning.privacy.real_images import RealImages
 from netinv_lightning.runs.tables import Cell, Table
 
@@ -82,7 +90,9 @@ class Compared:
         }  # fmt: skip
         numbers = {names.reconstruction(what): value for what, value in values.items()}
         return numbers | {
-            names.reconstruction("auc_class", class_names[label]): of.auc for label, of in self.classes.items() if class_names
+            names.reconstruction("auc_class", class_names[label]): of.auc
+            for label, of in self.classes.items()
+            if class_names
         }
 
 
@@ -96,13 +106,18 @@ def compare(images: Images, real: RealImages, seed: int = 0) -> Compared:
     """
     x_nCHW, label_n = images.images_nCHW.float(), images.labels_n
     kinds = (real.members, real.held_out)
-    members, held_out = (_with_neighbour(nearest(kind.images_nCHW, kind.labels_n, x_nCHW, label_n), kind.labels_n) for kind in kinds)
+    members, held_out = (
+        _with_neighbour(nearest(kind.images_nCHW, kind.labels_n, x_nCHW, label_n), kind.labels_n)
+        for kind in kinds
+    )
     pairs = [matched(kind.images_nCHW, kind.labels_n, x_nCHW, label_n) for kind in kinds]
     classes = {}
     for label in members.label_m.unique().tolist():
         inside, outside = members.of_class(label), held_out.of_class(label)
         if min(len(inside.label_m), len(outside.label_m)) >= LEAST_MEMBERS:
-            classes[label] = difference(inside.ncc_m, inside.label_m, outside.ncc_m, outside.label_m, seed)
+            classes[label] = difference(
+                inside.ncc_m, inside.label_m, outside.ncc_m, outside.label_m, seed
+            )
     return Compared(
         n=len(label_n),
         ncc=difference(members.ncc_m, members.label_m, held_out.ncc_m, held_out.label_m, seed),
@@ -144,11 +159,15 @@ def best_pairs(images: Images, real: RealImages, count: int = 20) -> list[Pair]:
     for c in pairs.ncc_c.argsort(descending=True).tolist():
         if len(best) == count:
             break
-        alike = correlations(x_nCHW[pairs.reconstruction_c[[c]]], x_nCHW[pairs.reconstruction_c[best]])
+        alike = correlations(
+            x_nCHW[pairs.reconstruction_c[[c]]], x_nCHW[pairs.reconstruction_c[best]]
+        )
         if not (alike > THE_SAME).any():
             best.append(c)
     chosen_K = pairs.reconstruction_c[best]
-    beside = nearest(x_nCHW[chosen_K], label_n[chosen_K], real.held_out.images_nCHW, real.held_out.labels_n)
+    beside = nearest(
+        x_nCHW[chosen_K], label_n[chosen_K], real.held_out.images_nCHW, real.held_out.labels_n
+    )
     return [
         Pair(
             x_nCHW[n], real.members.images_nCHW[pairs.real_c[c]], real.held_out.images_nCHW[beside.index_m[k]], int(label_n[n]),
@@ -187,7 +206,10 @@ def planted(count: int, real: RealImages, seed: int) -> Images:
     x_nCHW = real.members.images_nCHW[chosen]
     noisy = (x_nCHW + PLANTED_NOISE * torch.randn(x_nCHW.shape, generator=source)).clamp(0, 1)
     rest = other_real_images(count, real, seed)
-    return Images(torch.cat([noisy, rest.images_nCHW]), torch.cat([real.members.labels_n[chosen], rest.labels_n]))
+    return Images(
+        torch.cat([noisy, rest.images_nCHW]),
+        torch.cat([real.members.labels_n[chosen], rest.labels_n]),
+    )
 
 
 CONTROLS: dict[str, Callable[[int, RealImages, int], Images]] = {
@@ -199,7 +221,9 @@ CONTROLS: dict[str, Callable[[int, RealImages, int], Images]] = {
 """By name: from a count, the real images and a seed to images that stand where reconstructions do. All but the last give nothing away."""
 
 
-def comparison_table(title: str, rows: Mapping[str, Compared], real: RealImages, notes: Sequence[str] = ()) -> Table:
+def comparison_table(
+    title: str, rows: Mapping[str, Compared], real: RealImages, notes: Sequence[str] = ()
+) -> Table:
     """A row a set of images: members against held-out images, with intervals, for reading."""
     table_rows: list[list[Cell]] = [
         [
@@ -230,7 +254,10 @@ FULL = (
 def full_table(rows: Mapping[str, Compared]) -> Table:
     """The same with every number in a cell of its own, for programs."""
     of_rows = {name: of.metrics(()) for name, of in rows.items()}
-    cells: list[list[Cell]] = [[name, of.n, *(of_rows[name][names.reconstruction(what)] for what in FULL)] for name, of in rows.items()]
+    cells: list[list[Cell]] = [
+        [name, of.n, *(of_rows[name][names.reconstruction(what)] for what in FULL)]
+        for name, of in rows.items()
+    ]
     return Table("", ("images", "n", *FULL), cells)
 
 
@@ -241,27 +268,39 @@ def interval(ends: tuple[float, float]) -> str:
 def class_table(title: str, compared: Compared, class_names: Sequence[str]) -> Table:
     """A row a class."""
     rows: list[list[Cell]] = [
-        [class_names[label], of.auc, *of.auc_interval, of.gap, *of.gap_interval, of.p_value] for label, of in compared.classes.items()
+        [class_names[label], of.auc, *of.auc_interval, of.gap, *of.gap_interval, of.p_value]
+        for label, of in compared.classes.items()
     ]
-    return Table(title, ("class", "AUC", "AUC low", "AUC high", "gap", "gap low", "gap high", "p"), rows)
+    return Table(
+        title, ("class", "AUC", "AUC low", "AUC high", "gap", "gap low", "gap high", "p"), rows
+    )
 
 
 def recognised(verifiers: Sequence[FrozenClassifier], others: Images) -> float:
     """The ceiling of transfer: mean accuracy of the verifiers on other real images, 2,000 at most; 1 without any."""
     asked = stratified_indices(others.labels_n, min(len(others.labels_n), ASKED), 0)
-    answers = [look(verifier, others.images_nCHW[asked]).logits_nN.argmax(dim=1) for verifier in verifiers]
+    answers = [
+        look(verifier, others.images_nCHW[asked]).logits_nN.argmax(dim=1) for verifier in verifiers
+    ]
     right = [float((answer_n == others.labels_n[asked]).double().mean()) for answer_n in answers]
     return fmean(right) if right else 1.0
 
 
-def mifid(images: Images, real: RealImages, verifiers: Mapping[str, FrozenClassifier]) -> dict[str, float]:
+def mifid(
+    images: Images, real: RealImages, verifiers: Mapping[str, FrozenClassifier]
+) -> dict[str, float]:
     """Memorisation-informed Frechet distance to the members, in the penultimate features of networks that saw no attack (Bai et al. 2021).
 
     A verifier whose last layer is not fully connected is left out.
     """
     values = {}
     for name, verifier in verifiers.items():
-        members_mD, made_nD = (look(verifier, x_nCHW).features_nD for x_nCHW in (real.members.images_nCHW, images.images_nCHW))
+        members_mD, made_nD = (
+            look(verifier, x_nCHW).features_nD
+            for x_nCHW in (real.members.images_nCHW, images.images_nCHW)
+        )
         if members_mD is not None and made_nD is not None:
-            values[names.of_network(names.reconstruction("mifid"), name)] = memorisation_informed_distance(members_mD, made_nD)
+            values[names.of_network(names.reconstruction("mifid"), name)] = (
+                memorisation_informed_distance(members_mD, made_nD)
+            )
     return values

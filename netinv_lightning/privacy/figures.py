@@ -14,7 +14,15 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from netinv_lightning.figures.images import draw_images
-from netinv_lightning.figures.style import DPI, NEUTRAL, PALETTE, PAPER, TWO_COLUMNS, literal_text, write_whole
+from netinv_lightning.figures.style import (
+    DPI,
+    NEUTRAL,
+    PALETTE,
+    PAPER,
+    TWO_COLUMNS,
+    literal_text,
+    write_whole,
+)
 
 ROWS = ("reconstruction", "nearest\ntraining image", "nearest\nheld-out image")
 
@@ -41,16 +49,29 @@ def best_pairs_figure(
     figure = Figure(figsize=(1.0 + 0.62 * K, (2.55 * len(bands)) + 0.45), layout="constrained")
     axes = figure.subplots(len(bands), 1, squeeze=False)[:, 0]
     for band, axis in zip(bands, axes, strict=True):
-        x_RKCHW = torch.stack([torch.stack([triples[column][row] for column in band]) for row in range(len(ROWS))])
-        told = [f"{labels[column]}\n{similarities[column][0]:.2f} | {similarities[column][1]:.2f}" for column in band]
+        x_RKCHW = torch.stack(
+            [torch.stack([triples[column][row] for column in band]) for row in range(len(ROWS))]
+        )
+        told = [
+            f"{labels[column]}\n{similarities[column][0]:.2f} | {similarities[column][1]:.2f}"
+            for column in band
+        ]
         draw_images(axis, x_RKCHW, ROWS, told)
         axis.xaxis.tick_top()
         axis.tick_params("both", labelsize=7, length=0)
-    figure.suptitle(f"{title}\nabove each column: class, correlation with the training image | with the held-out image", fontsize=8)
+    figure.suptitle(
+        f"{title}\nabove each column: class, correlation with the training image | with the held-out image",
+        fontsize=8,
+    )
     return write_whole(figure, path, dpi=150)
 
 
-def audit_figure(rows: Mapping[str, tuple[float, tuple[float, float]]], attacks: Sequence[str], path: Path, title: str) -> Path:
+def audit_figure(
+    rows: Mapping[str, tuple[float, tuple[float, float]]],
+    attacks: Sequence[str],
+    path: Path,
+    title: str,
+) -> Path:
     """Draws each AUC with its interval, attacks above controls, around the line on which nothing is given away.
 
     Args:
@@ -69,7 +90,9 @@ def audit_figure(rows: Mapping[str, tuple[float, tuple[float, float]]], attacks:
         axes.axvline(0.5, color=NEUTRAL, linewidth=0.6, linestyle="--")
         axes.set_yticks(range(len(rows)), list(rows))
         axes.invert_yaxis()
-        axes.set_xlabel("chance that a training image is nearer than a held-out one\n(AUC and 95 % interval; 0.5 gives nothing away)")
+        axes.set_xlabel(
+            "chance that a training image is nearer than a held-out one\n(AUC and 95 % interval; 0.5 gives nothing away)"
+        )
         axes.set_title(title)
         axes.spines[["top", "right"]].set_visible(False)
         return write_whole(figure, path, dpi=DPI)

@@ -50,7 +50,9 @@ def with_training_split(cfg: DictConfig) -> DictConfig:
     cfg, split, trained_on = cfg.copy(), told_split(cfg), cfg.application.trained_on
     known = bool(split) or cfg.classifier.train
     if known and trained_on is not None:
-        raise InputError(f"application.trained_on={trained_on}: what the classifier was trained on is known; leave it out")
+        raise InputError(
+            f"application.trained_on={trained_on}: what the classifier was trained on is known; leave it out"
+        )
     if not known and trained_on is None:
         raise InputError(
             "application.trained_on: no card tells which images the classifier was trained on, and without that there is no answer; "
@@ -65,12 +67,16 @@ def with_training_split(cfg: DictConfig) -> DictConfig:
             continue
         told, asked = split[key], cfg.data[key]
         if asked not in (told, defaults[key]):
-            raise InputError(f"data.{key}={asked}: the classifier was trained with data.{key}={told}, as its card says; leave it out")
+            raise InputError(
+                f"data.{key}={asked}: the classifier was trained with data.{key}={told}, as its card says; leave it out"
+            )
         cfg.data[key] = told
     return cfg
 
 
-def real_images(data: ImageDataModule, seed: int = 0, largest: int = LARGEST, trained_before: bool = False) -> RealImages:
+def real_images(
+    data: ImageDataModule, seed: int = 0, largest: int = LARGEST, trained_before: bool = False
+) -> RealImages:
     """Takes the three sets from the data that a classifier was trained on.
 
     Held-out images are training images that it did not see (`data.subset_size`, `data.val_fraction`); where there are none, or it had
@@ -87,7 +93,9 @@ def real_images(data: ImageDataModule, seed: int = 0, largest: int = LARGEST, tr
     """
     N, members = data.spec.num_classes, data.train
     if len(members[1]) < N:
-        raise InputError(f"data.subset_size={len(members[1])}: must be {N} or more, an image for each class")
+        raise InputError(
+            f"data.subset_size={len(members[1])}: must be {N} or more, an image for each class"
+        )
     exchangeable = not trained_before and _least(data.unused[1], N) > 0
     judging, rest = halves_of_test(data)
     held_out, others = (data.unused, data.test) if exchangeable else (judging, rest)
@@ -97,9 +105,21 @@ def real_images(data: ImageDataModule, seed: int = 0, largest: int = LARGEST, tr
             "images out (data.val_fraction, data.subset_size) or name test images (data.test_path)"
         )
     count_N = torch.minimum(members[1].bincount(minlength=N), held_out[1].bincount(minlength=N))
-    count_N = (count_N * min(1.0, largest / int(count_N.sum()))).long().clamp_min(1).minimum(count_N)
-    source = "training images that it was not trained on" if exchangeable else "test images, a split of their own"
-    return RealImages(_take(members, count_N, seed), _take(held_out, count_N, seed + 1), _as_images(others), source, exchangeable)
+    count_N = (
+        (count_N * min(1.0, largest / int(count_N.sum()))).long().clamp_min(1).minimum(count_N)
+    )
+    source = (
+        "training images that it was not trained on"
+        if exchangeable
+        else "test images, a split of their own"
+    )
+    return RealImages(
+        _take(members, count_N, seed),
+        _take(held_out, count_N, seed + 1),
+        _as_images(others),
+        source,
+        exchangeable,
+    )
 
 
 def check_enough(cfg: DictConfig, num_classes: int) -> None:
@@ -110,7 +130,9 @@ def check_enough(cfg: DictConfig, num_classes: int) -> None:
     """
     for key in ("reconstructions", "members"):
         if cfg.application[key] < num_classes:
-            raise InputError(f"application.{key}={cfg.application[key]}: must be {num_classes} or more, an image for each class")
+            raise InputError(
+                f"application.{key}={cfg.application[key]}: must be {num_classes} or more, an image for each class"
+            )
 
 
 def check_comparable(cfg: DictConfig, data: ImageDataModule) -> None:

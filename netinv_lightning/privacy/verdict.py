@@ -52,13 +52,21 @@ class Conclusion:
 
     @property
     def line(self) -> str:
-        told = "; ".join(f"{rung.metric} {rung.value:.3f}, threshold {rung.threshold:.3f}" for rung in self.evidence)
+        told = "; ".join(
+            f"{rung.metric} {rung.value:.3f}, threshold {rung.threshold:.3f}"
+            for rung in self.evidence
+        )
         untested = f"; not tested: {'; '.join(self.not_tested)}" if self.not_tested else ""
         return f"verdict: {self.name}: {MEANINGS[self.name]} (strongest attack: {self.strongest}; {told}){untested}"
 
     def as_dict(self) -> dict[str, Any]:
         evidence = [{**asdict(rung), "margin": rung.margin} for rung in self.evidence]
-        return {"verdict": self.name, "line": self.line, "evidence": evidence, "not_tested": list(self.not_tested)}
+        return {
+            "verdict": self.name,
+            "line": self.line,
+            "evidence": evidence,
+            "not_tested": list(self.not_tested),
+        }
 
 
 def corrected(p_values: Mapping[str, float]) -> dict[str, float]:
@@ -71,7 +79,11 @@ def corrected(p_values: Mapping[str, float]) -> dict[str, float]:
 
 
 def conclude(
-    attacks: Mapping[str, Attacked], control_auc_high: float, planted: tuple[float, float], num_classes: int, ceiling: float = 1.0
+    attacks: Mapping[str, Attacked],
+    control_auc_high: float,
+    planted: tuple[float, float],
+    num_classes: int,
+    ceiling: float = 1.0,
 ) -> Conclusion:
     """The verdict of an audit.
 
@@ -96,24 +108,51 @@ def conclude(
     low, p_value = attacks[strongest].auc_low, p_values[strongest]
     evidence = [
         Evidence(
-            "nearer to training images than other real images are?", f"AUC of {strongest}, lower end", low, threshold, low > threshold
+            "nearer to training images than other real images are?",
+            f"AUC of {strongest}, lower end",
+            low,
+            threshold,
+            low > threshold,
         ),
-        Evidence("by more than chance?", "p, corrected (small is sure)", p_value, CHANCE_OF_ERROR, p_value <= CHANCE_OF_ERROR),
+        Evidence(
+            "by more than chance?",
+            "p, corrected (small is sure)",
+            p_value,
+            CHANCE_OF_ERROR,
+            p_value <= CHANCE_OF_ERROR,
+        ),
     ]
     if shows_memory(strongest):
         return Conclusion(GIVES_AWAY, strongest, tuple(evidence))
     (leak_auc, leak_p), would = planted, "would a leak have been seen?"
     sure, above = leak_p <= CHANCE_OF_ERROR, leak_auc > control_auc_high
     if sure and not above:
-        evidence.append(Evidence(would, "AUC of the planted leak", leak_auc, control_auc_high, above))
+        evidence.append(
+            Evidence(would, "AUC of the planted leak", leak_auc, control_auc_high, above)
+        )
     else:
-        evidence.append(Evidence(would, "p of the planted leak (small is sure)", leak_p, CHANCE_OF_ERROR, sure))
+        evidence.append(
+            Evidence(would, "p of the planted leak (small is sure)", leak_p, CHANCE_OF_ERROR, sure)
+        )
     if not (sure and above):
         return Conclusion(TOO_FEW, strongest, tuple(evidence))
-    transfers = {name: attack.transfer for name, attack in attacks.items() if attack.transfer is not None}
+    transfers = {
+        name: attack.transfer for name, attack in attacks.items() if attack.transfer is not None
+    }
     if not transfers:
         return Conclusion(NOTHING_SHOWN, strongest, tuple(evidence), (NO_VERIFIERS,))
-    typical, needed = max(transfers, key=lambda name: transfers[name]), half_way(1 / num_classes, ceiling)
+    typical, needed = (
+        max(transfers, key=lambda name: transfers[name]),
+        half_way(1 / num_classes, ceiling),
+    )
     reached = transfers[typical] > needed
-    evidence.append(Evidence("do other networks recognise the images?", f"transfer of {typical}", transfers[typical], needed, reached))
+    evidence.append(
+        Evidence(
+            "do other networks recognise the images?",
+            f"transfer of {typical}",
+            transfers[typical],
+            needed,
+            reached,
+        )
+    )
     return Conclusion(TYPICALITY if reached else NOTHING_SHOWN, strongest, tuple(evidence))

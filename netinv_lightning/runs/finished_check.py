@@ -31,16 +31,28 @@ def check_finished(directory: Path, where: str) -> DictConfig:
         InputError: if it is not a run, another application's, or not finished; or if config, summary or checkpoint are damaged.
     """
     if not directory.is_dir():
-        raise InputError(f"{where}: there is no such directory; give a run directory, such as runs/latest")
+        raise InputError(
+            f"{where}: there is no such directory; give a run directory, such as runs/latest"
+        )
     cfg = known_config(directory, where)
     if cfg.application.name not in INVERSIONS:
-        raise InputError(f"{where}: is a run of application={cfg.application.name}; give one of application={' or '.join(INVERSIONS)}")
+        raise InputError(
+            f"{where}: is a run of application={cfg.application.name}; give one of application={' or '.join(INVERSIONS)}"
+        )
     if (state := RunDir(directory).state) != "done":
         raise InputError(f"{where}: is not done ({state}); continue it with resume={directory}")
     summary = read_summary(directory, where)
-    if missing := [name for name in (names.INVERSION_ACCURACY, names.INVERSION_ACCURACY_HOT) if name not in summary]:
-        raise InputError(f"{where}: its summary.json is damaged (it has no {missing[0]}); run it again")
-    check_checkpoint(directory / "checkpoints" / "last.ckpt", where, needed=cfg.method.name == "generator")
+    if missing := [
+        name
+        for name in (names.INVERSION_ACCURACY, names.INVERSION_ACCURACY_HOT)
+        if name not in summary
+    ]:
+        raise InputError(
+            f"{where}: its summary.json is damaged (it has no {missing[0]}); run it again"
+        )
+    check_checkpoint(
+        directory / "checkpoints" / "last.ckpt", where, needed=cfg.method.name == "generator"
+    )
     return cfg
 
 
@@ -54,12 +66,16 @@ def known_config(directory: Path, where: str, trusted: Sequence[str] = ()) -> Di
     for group, known in (("application", APPLICATION_KEYS), ("method", METHOD_KEYS)):
         name = cfg[group].get("name") if isinstance(cfg[group], DictConfig) else cfg[group]
         if name not in known:
-            raise InputError(f"{where}: its config.yaml has {group}.name={name}; {nearest(str(name), known)}")
+            raise InputError(
+                f"{where}: its config.yaml has {group}.name={name}; {nearest(str(name), known)}"
+            )
     try:
         cfg.method = OmegaConf.merge(OmegaConf.structured(METHOD_KEYS[cfg.method.name]), cfg.method)
         check_loss(cfg)
     except (InputError, OmegaConfBaseException) as error:
-        raise InputError(f"{where}: its config.yaml is damaged or of another version ({one_line(error)[:160]}); run it again") from error
+        raise InputError(
+            f"{where}: its config.yaml is damaged or of another version ({one_line(error)[:160]}); run it again"
+        ) from error
     return cfg
 
 
@@ -72,14 +88,26 @@ def read_summary(directory: Path, where: str) -> dict[str, float]:
     try:
         summary = read_json(directory / "summary.json", directory)
     except FileNotFoundError:
-        raise InputError(f"{where}: has no summary.json, which a finished run writes; run it again") from None
+        raise InputError(
+            f"{where}: has no summary.json, which a finished run writes; run it again"
+        ) from None
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{where}: its summary.json is damaged ({one_line(error)[:120]}); run it again") from error
+        raise InputError(
+            f"{where}: its summary.json is damaged ({one_line(error)[:120]}); run it again"
+        ) from error
     if not isinstance(summary, dict):
-        raise InputError(f"{where}: its summary.json is damaged (a {type(summary).__name__}, not a mapping); run it again")
+        raise InputError(
+            f"{where}: its summary.json is damaged (a {type(summary).__name__}, not a mapping); run it again"
+        )
     for name, value in summary.items():
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-            raise InputError(f"{where}: its summary.json is damaged ({name}={value!s:.40}, not a finite number); run it again")
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, (int, float))
+            or not math.isfinite(value)
+        ):
+            raise InputError(
+                f"{where}: its summary.json is damaged ({name}={value!s:.40}, not a finite number); run it again"
+            )
     return summary
 
 
@@ -91,11 +119,15 @@ def check_checkpoint(path: Path, where: str, needed: bool) -> None:
     """
     if not path.exists():
         if needed:
-            raise InputError(f"{where}: its generator is gone (no checkpoints/{path.name}); run it again")
+            raise InputError(
+                f"{where}: its generator is gone (no checkpoints/{path.name}); run it again"
+            )
         return
     try:
         with zipfile.ZipFile(path) as content:  # reads the index at the end of the file
             if (broken := content.testzip()) is not None:
                 raise zipfile.BadZipFile(f"{broken} has another checksum")
     except (zipfile.BadZipFile, OSError, ValueError, EOFError, NotImplementedError) as error:
-        raise InputError(f"{where}: checkpoints/{path.name} is not a whole checkpoint ({one_line(error)[:120]}); run it again") from error
+        raise InputError(
+            f"{where}: checkpoints/{path.name} is not a whole checkpoint ({one_line(error)[:120]}); run it again"
+        ) from error

@@ -32,12 +32,18 @@ def full_disk(error: BaseException, places: Mapping[str, Path]) -> str | None:
     said, number = str(error).lower(), error.errno if isinstance(error, OSError) else None
     rooms = {key: free_bytes(place) for key, place in places.items()}
     fullest = min(rooms, key=lambda key: rooms[key])
-    if number not in ERRNOS and not any(words in said for words in SAID) and not (TORCH in said and rooms[fullest] < LITTLE):
+    if (
+        number not in ERRNOS
+        and not any(words in said for words in SAID)
+        and not (TORCH in said and rooms[fullest] < LITTLE)
+    ):
         return None
     named = error.filename if isinstance(error, OSError) else None
     path = Path(os.fsdecode(named)) if isinstance(named, (str, bytes)) else places[fullest]
     what = str(path) if named is not None else f"{fullest}={path}"
-    reason = "the disk is full" if number in (None, errno.ENOSPC) else os.strerror(int(number)).lower()
+    reason = (
+        "the disk is full" if number in (None, errno.ENOSPC) else os.strerror(int(number)).lower()
+    )
     return f"{reason} ({mount_point(path)} has {free_bytes(path)} bytes free; writing {what})"
 
 

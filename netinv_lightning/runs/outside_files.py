@@ -64,7 +64,9 @@ def check_within(path: Path, folder: Path) -> Path:
     except RuntimeError as error:  # Python 3.11's answer to a circle of links
         raise OSError(f"{path}: is a link to itself") from error
     if not real.is_relative_to(folder.resolve()):
-        raise InputError(f"{path}: is a link to {real}, outside {folder}; links out of a run directory are not followed")
+        raise InputError(
+            f"{path}: is a link to {real}, outside {folder}; links out of a run directory are not followed"
+        )
     return real
 
 
@@ -160,8 +162,12 @@ def check_yaml(text: str, where: str) -> None:
     depth = 0
     for event in yaml.parse(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
         if isinstance(event, yaml.AliasEvent):
-            raise InputError(f"{where}: has an alias (*{event.anchor}), which a config must not have; write the value out")
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            raise InputError(
+                f"{where}: has an alias (*{event.anchor}), which a config must not have; write the value out"
+            )
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(
+            event, yaml.CollectionEndEvent
+        )
         if depth > MOST_DEPTH:
             raise InputError(f"{where}: is nested more than {MOST_DEPTH} levels deep")
 
@@ -169,7 +175,11 @@ def check_yaml(text: str, where: str) -> None:
 def write_fresh(path: Path, content: bytes) -> None:
     """Write a new file; whatever has its name, also a link, is removed first and never written through."""
     clear(path)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0), 0o666)
+    descriptor = os.open(
+        path,
+        os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0),
+        0o666,
+    )
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
 
@@ -199,7 +209,9 @@ def check_writable_content(folder: Path, deep: bool = True) -> None:
             for entry in entries:
                 count += 1
                 if count > MOST_ENTRIES:
-                    raise InputError(f"{folder}: holds more than {MOST_ENTRIES:,} files, too many for a run directory")
+                    raise InputError(
+                        f"{folder}: holds more than {MOST_ENTRIES:,} files, too many for a run directory"
+                    )
                 path = Path(entry.path)
                 if entry.is_symlink():
                     check_within(path, root)

@@ -53,8 +53,13 @@ def read_config(run_dir: Path, trusted: Sequence[str] = ()) -> DictConfig:
     path = run_dir / "config.yaml"
     try:
         text = read_text(path, run_dir, MOST_CONFIG_BYTES)
-    except (FileNotFoundError, NotADirectoryError):  # status.json comes a moment later: a run killed in between can be continued too
-        raise InputError(f"{run_dir}: is no run directory (it has no config.yaml); give one below runs/") from None
+    except (
+        FileNotFoundError,
+        NotADirectoryError,
+    ):  # status.json comes a moment later: a run killed in between can be continued too
+        raise InputError(
+            f"{run_dir}: is no run directory (it has no config.yaml); give one below runs/"
+        ) from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or one_line(error)})") from error
     try:
@@ -66,7 +71,9 @@ def read_config(run_dir: Path, trusted: Sequence[str] = ()) -> DictConfig:
         application = APPLICATION_KEYS.get(content["application"]["name"])
         if application is not None:
             schema.application = OmegaConf.structured(application)
-        cfg = OmegaConf.merge(schema, without_interpolations(content))  # refuses keys of another version
+        cfg = OmegaConf.merge(
+            schema, without_interpolations(content)
+        )  # refuses keys of another version
         check_run_config(content, str(path), trusted)  # refuses the interpolations
         assert isinstance(cfg, DictConfig)
     except InputError:
@@ -75,7 +82,14 @@ def read_config(run_dir: Path, trusted: Sequence[str] = ()) -> DictConfig:
         raise InputError(
             f"{path}: is not the config of a run of this version ({str(error).partition(chr(10))[0]}); run it again"
         ) from error
-    except (yaml.YAMLError, ValueError, AttributeError, KeyError, TypeError, AssertionError) as error:
+    except (
+        yaml.YAMLError,
+        ValueError,
+        AttributeError,
+        KeyError,
+        TypeError,
+        AssertionError,
+    ) as error:
         raise InputError(f"{path}: is not a run's config ({one_line(error)})") from error
     return cfg
 
@@ -88,11 +102,17 @@ def resumed_config(cfg: DictConfig, overrides: list[str]) -> DictConfig:
             fewer steps than the run has done.
     """
     directory = Path(cfg.resume)
-    saved = read_config(directory, trusted=[*named_code(OmegaConf.to_container(cfg, resolve=True)), *cfg.trusted])
+    saved = read_config(
+        directory, trusted=[*named_code(OmegaConf.to_container(cfg, resolve=True)), *cfg.trusted]
+    )
     given = [override.split("=")[0] for override in overrides if not override.startswith("resume=")]
-    if all(not key.startswith(("+", "~")) and not _is_group(saved, key) for key in given):  # a few keys on top of the saved config
+    if all(
+        not key.startswith(("+", "~")) and not _is_group(saved, key) for key in given
+    ):  # a few keys on top of the saved config
         resumed = saved.copy()
-        changed = [key for key in given if OmegaConf.select(saved, key) != OmegaConf.select(cfg, key)]
+        changed = [
+            key for key in given if OmegaConf.select(saved, key) != OmegaConf.select(cfg, key)
+        ]
         refused = [key for key in changed if _fixed(key, saved) and "_target_" not in key]
         for key in given:
             OmegaConf.update(resumed, key, OmegaConf.select(cfg, key))
@@ -105,7 +125,10 @@ def resumed_config(cfg: DictConfig, overrides: list[str]) -> DictConfig:
             f"resume={cfg.resume}: {', '.join(refused[:3])} may not change in a continued run; leave it out, or start a new run"
         )
     for place in WRITTEN:  # which the command may name, and a file only below the working directory
-        if place not in given and (path := OmegaConf.select(resumed, place)) not in (None, OmegaConf.select(cfg, place)):
+        if place not in given and (path := OmegaConf.select(resumed, place)) not in (
+            None,
+            OmegaConf.select(cfg, place),
+        ):
             check_place(place, path, f"resume={cfg.resume}")
     finished = RunDir(directory).state == "done"
     if finished:
@@ -122,12 +145,20 @@ def _check_worth_resuming(saved: DictConfig, resumed: DictConfig, directory: str
         InputError: saying what can be added.
     """
     kept, asked = (OmegaConf.to_container(of, resolve=True) for of in (saved, resumed))
-    changed = [key for key in _differing(kept, asked) if key not in PLACES and OmegaConf.select(resumed, key) != "auto"]
+    changed = [
+        key
+        for key in _differing(kept, asked)
+        if key not in PLACES and OmegaConf.select(resumed, key) != "auto"
+    ]
     if saved.application.name not in INVERSIONS:
         what = f"; to change {', '.join(changed[:3])}, start a new run" if changed else ""
         raise InputError(f"resume={directory}: the run is finished{what}")
     if not changed:
-        longer = f"; to train longer, set application.steps above {_steps(saved)}" if saved.method.name == "generator" else ""
+        longer = (
+            f"; to train longer, set application.steps above {_steps(saved)}"
+            if saved.method.name == "generator"
+            else ""
+        )
         raise InputError(f"resume={directory}: the run is finished{longer}")
 
 
@@ -139,7 +170,9 @@ def _check_steps(saved: DictConfig, resumed: DictConfig, directory: Path, finish
     """
     if saved.application.name not in INVERSIONS or (asked := _steps(resumed)) >= _steps(saved):
         return
-    taken = _steps(saved) if finished else _steps_of_checkpoint(directory / "checkpoints" / "last.ckpt")
+    taken = (
+        _steps(saved) if finished else _steps_of_checkpoint(directory / "checkpoints" / "last.ckpt")
+    )
     if asked < taken:
         raise InputError(
             f"application.steps={asked}: the run in {directory} has done {taken} steps; set {taken} or more, or start a new run"
@@ -158,9 +191,13 @@ def _steps_of_checkpoint(path: Path) -> int:
     import torch  # rarely needed here
 
     try:
-        return int(torch.load(path, map_location="cpu", weights_only=True, mmap=True)["global_step"])
+        return int(
+            torch.load(path, map_location="cpu", weights_only=True, mmap=True)["global_step"]
+        )
     except Exception as error:  # whatever a damaged file raises
-        raise InputError(f"{path}: cannot be read ({one_line(error)}); remove it to train from the start") from error
+        raise InputError(
+            f"{path}: cannot be read ({one_line(error)}); remove it to train from the start"
+        ) from error
 
 
 def _is_group(cfg: DictConfig, key: str) -> bool:
@@ -169,20 +206,28 @@ def _is_group(cfg: DictConfig, key: str) -> bool:
 
 def changed_keys(saved: DictConfig, cfg: DictConfig) -> list[str]:
     """Keys in which two configs differ and a continued run may not."""
-    differing = _differing(OmegaConf.to_container(saved, resolve=True), OmegaConf.to_container(cfg, resolve=True))
+    differing = _differing(
+        OmegaConf.to_container(saved, resolve=True), OmegaConf.to_container(cfg, resolve=True)
+    )
     return [key for key in differing if _fixed(key, saved)]
 
 
 def _fixed(key: str, saved: DictConfig) -> bool:
     """Whether a continued run may not change a key."""
     if key in SCHEDULED:
-        return key == "trainer.max_epochs" or saved.application.name not in INVERSIONS or saved.method.name != "generator"
+        return (
+            key == "trainer.max_epochs"
+            or saved.application.name not in INVERSIONS
+            or saved.method.name != "generator"
+        )
     return not key.startswith(CHANGEABLE)
 
 
 def _differing(saved: Any, given: Any, prefix: str = "") -> Iterator[str]:
     if isinstance(saved, dict) and isinstance(given, dict):
         for key in {**saved, **given}:
-            yield from _differing(saved.get(key), given.get(key), f"{prefix}.{key}" if prefix else str(key))
+            yield from _differing(
+                saved.get(key), given.get(key), f"{prefix}.{key}" if prefix else str(key)
+            )
     elif saved != given:
         yield prefix

@@ -26,12 +26,32 @@ from omegaconf import DictConfig, OmegaConf
 
 from netinv_lightning.errors import InputError, Preempted, one_line
 from netinv_lightning.runs.full_disk import full_disk
-from netinv_lightning.runs.outside_files import check_writable_content, open_file, read_json, write_fresh
-from netinv_lightning.runs.signals import PEER_GONE, PeerLost, peer_is_gone, peers_watched, run_stopped_by_sigterm
+from netinv_lightning.runs.outside_files import (
+    check_writable_content,
+    open_file,
+    read_json,
+    write_fresh,
+)
+from netinv_lightning.runs.signals import (
+    PEER_GONE,
+    PeerLost,
+    peer_is_gone,
+    peers_watched,
+    run_stopped_by_sigterm,
+)
 
 log = logging.getLogger("netinv_lightning")
 
-_PACKAGES = ("netinv_lightning", "torch", "torchvision", "lightning", "torchmetrics", "hydra-core", "wandb", "numpy")
+_PACKAGES = (
+    "netinv_lightning",
+    "torch",
+    "torchvision",
+    "lightning",
+    "torchmetrics",
+    "hydra-core",
+    "wandb",
+    "numpy",
+)
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -50,7 +70,9 @@ def first_process() -> bool:
 def written_to(path: Path) -> bool:
     """Whether a process still writes to a run directory: it holds the lock, which the system frees when the process dies."""
     try:
-        open_file(path / ".lock", path).close()  # a lock is a file of the directory, not a link to somebody's file
+        open_file(
+            path / ".lock", path
+        ).close()  # a lock is a file of the directory, not a link to somebody's file
         with FileLock(path / ".lock", timeout=0):
             return False
     except (FileNotFoundError, InputError):
@@ -108,10 +130,15 @@ class RunDir:
     def write_summary(self, metrics: Mapping[str, float]) -> None:
         """Writes `summary.json`: metric name to number, flat."""
         if first_process():
-            write_atomically(self.path / "summary.json", json.dumps(dict(metrics), indent=2, sort_keys=True) + "\n")
+            write_atomically(
+                self.path / "summary.json",
+                json.dumps(dict(metrics), indent=2, sort_keys=True) + "\n",
+            )
 
     @contextmanager
-    def open(self, cfg: DictConfig, classifier: Mapping[str, Any] | None = None) -> Iterator[RunDir]:
+    def open(
+        self, cfg: DictConfig, classifier: Mapping[str, Any] | None = None
+    ) -> Iterator[RunDir]:
         """Describes the run before it starts and tells how it ended, also when it fails.
 
         Args:
@@ -129,17 +156,25 @@ class RunDir:
         with self._locked(), run_stopped_by_sigterm(), peers_watched(self._peer_is_gone):
             self._describe(cfg, classifier)
             handler = logging.FileHandler(self.path / "run.log")
-            handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+            handler.setFormatter(
+                logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
+            )
             root = logging.getLogger()
             root.addHandler(handler)
             try:
                 yield self
                 self.record(state="done")
             except BaseException as error:
-                told = self._lost(error, cfg) or (PeerLost(f"{PEER_GONE}; {what_next}") if peer_is_gone(error) else error)
-                if isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt):  # Lightning's answer to Ctrl-C
+                told = self._lost(error, cfg) or (
+                    PeerLost(f"{PEER_GONE}; {what_next}") if peer_is_gone(error) else error
+                )
+                if isinstance(error, SystemExit) and isinstance(
+                    error.__context__, KeyboardInterrupt
+                ):  # Lightning's answer to Ctrl-C
                     told = error.__context__
-                if isinstance(told, (KeyboardInterrupt, Preempted)):  # the line of code where it was stopped tells nothing
+                if isinstance(
+                    told, (KeyboardInterrupt, Preempted)
+                ):  # the line of code where it was stopped tells nothing
                     told.args = (f"{str(told).partition(';')[0] or 'interrupted'}; {what_next}",)
                     log.warning("%s", told)
                 else:
@@ -161,11 +196,17 @@ class RunDir:
                 for half in folder.glob("*.partial"):
                     half.unlink(missing_ok=True)
         write_atomically(self.path / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
-        facts = {"precision": cfg.trainer.get("precision")} | ({"classifier": dict(classifier)} if classifier else {})
-        write_atomically(self.path / "environment.json", json.dumps(environment() | facts, indent=2) + "\n")
+        facts = {"precision": cfg.trainer.get("precision")} | (
+            {"classifier": dict(classifier)} if classifier else {}
+        )
+        write_atomically(
+            self.path / "environment.json", json.dumps(environment() | facts, indent=2) + "\n"
+        )
         continues = self.resuming and any(self.checkpoints.glob("*.ckpt"))
         self.started = time.time() - (earlier.get("seconds", 0.0) if continues else 0.0)
-        kept = {"wandb_run_id": earlier.get("wandb_run_id")} | ({"saves": earlier["saves"]} if "saves" in earlier else {})
+        kept = {"wandb_run_id": earlier.get("wandb_run_id")} | (
+            {"saves": earlier["saves"]} if "saves" in earlier else {}
+        )
         self.record(state="running", error=None, best_metric=None, **kept)
         self._link_latest()
 
@@ -190,14 +231,18 @@ class RunDir:
 
     def _lost(self, error: BaseException, cfg: DictConfig) -> OutputLost | None:
         if isinstance(error, OSError) and not self.path.is_dir():
-            return OutputLost(f"{self.path} was removed while the run was going; nothing of it is left, start it anew")
+            return OutputLost(
+                f"{self.path} was removed while the run was going; nothing of it is left, start it anew"
+            )
         places = {"the run directory": self.path, "TMPDIR": Path(tempfile.gettempdir())}
         if cfg.application.get("save_as"):
             places["application.save_as"] = Path(cfg.application.save_as)
         if cfg.classifier.train:
             places["classifier.kept_in"] = Path(cfg.classifier.kept_in)
         full = full_disk(error, places)
-        return OutputLost(f"{full}; make room and continue with resume={self.path}") if full else None
+        return (
+            OutputLost(f"{full}; make room and continue with resume={self.path}") if full else None
+        )
 
     def _peer_is_gone(self) -> None:
         """Says how to go on, from a thread that ends this process next."""
@@ -225,9 +270,13 @@ class RunDir:
             return
         if not self.resuming and (self.path / "status.json").exists():
             advice = "" if self.state == "done" else f"continue it with resume={self.path}, or "
-            raise InputError(f"hydra.run.dir={self.path}: holds a run already; {advice}choose another directory")
+            raise InputError(
+                f"hydra.run.dir={self.path}: holds a run already; {advice}choose another directory"
+            )
         if self.path.exists() and not os.access(self.path, os.W_OK | os.X_OK):
-            raise InputError(f"output: {self.path} cannot be written; set output=FOLDER to one that can")
+            raise InputError(
+                f"output: {self.path} cannot be written; set output=FOLDER to one that can"
+            )
         if self.path.is_dir():
             check_writable_content(self.path)
 
@@ -253,7 +302,10 @@ class RunDir:
             return
         latest = self.path.parent.parent / "latest"
         if latest.exists() and not latest.is_symlink():
-            log.warning("%s is not a link, so it does not lead to this run; rename it to have the link", latest)
+            log.warning(
+                "%s is not a link, so it does not lead to this run; rename it to have the link",
+                latest,
+            )
             return
         temporary = latest.with_name(f"latest.{os.getpid()}")
         try:
@@ -276,7 +328,9 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in _PACKAGES},
         "platform": platform.platform(),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"{platform.processor() or platform.machine()} CPU",
+        "device": torch.cuda.get_device_name()
+        if torch.cuda.is_available()
+        else f"{platform.processor() or platform.machine()} CPU",
         "threads": torch.get_num_threads(),
     }
 
@@ -295,7 +349,11 @@ def _git(*arguments: str) -> str | None:
         return None
     try:
         return subprocess.run(
-            ["git", "-C", str(package), *arguments], capture_output=True, text=True, check=True, timeout=10
+            ["git", "-C", str(package), *arguments],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
         ).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None

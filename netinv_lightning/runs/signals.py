@@ -34,7 +34,9 @@ class PeerLost(RuntimeError):
 
 def peer_is_gone(error: BaseException) -> bool:
     """Whether an error means that the connection to another process of the run broke."""
-    return isinstance(error, RuntimeError) and re.search(BROKEN, str(error), re.IGNORECASE) is not None
+    return (
+        isinstance(error, RuntimeError) and re.search(BROKEN, str(error), re.IGNORECASE) is not None
+    )
 
 
 BROKEN = r"\b(gloo|nccl)\b.*(closed|reset|refused|aborted|broken pipe|timed out|remote process)"
@@ -95,7 +97,9 @@ def exit_on_sigterm() -> AbstractContextManager[None]:
 @contextmanager
 def on_sigterm(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     """Inside, SIGTERM calls `handler`; in another thread than the main one nothing changes."""
-    if threading.current_thread() is not threading.main_thread():  # Python allows signal handlers there only
+    if (
+        threading.current_thread() is not threading.main_thread()
+    ):  # Python allows signal handlers there only
         yield
         return
     before = signal.signal(signal.SIGTERM, handler)

@@ -35,7 +35,12 @@ from netinv_lightning.runs.optuna_study import continue_study
 from netinv_lightning.runs.outside_files import check_writable_content, read_json
 from netinv_lightning.runs.resume import changed_keys, read_config
 from netinv_lightning.runs.run_directory import RunDir, write_atomically
-from netinv_lightning.runs.signals import SIGTERM_STATUS, end_with_parent, exit_on_sigterm, submitit_waits_for_all
+from netinv_lightning.runs.signals import (
+    SIGTERM_STATUS,
+    end_with_parent,
+    exit_on_sigterm,
+    submitit_waits_for_all,
+)
 from netinv_lightning.runs.sweep_table import read_status, sweep_rows, sweep_status, write_table
 
 MANIFEST = "sweep.json"
@@ -54,22 +59,32 @@ class Sweep:
 
     def __init__(self, path: Path, overrides: list[str]) -> None:
         self.path = path
-        self.errors: dict[int, BaseException] = {}  # of this process's jobs; more recent than any status.json
+        self.errors: dict[
+            int, BaseException
+        ] = {}  # of this process's jobs; more recent than any status.json
         self.entered: set[int] = set()
-        before: dict[str, Any] = read_manifest(path) if (path / MANIFEST).exists() else {"overrides": overrides, "jobs": {}}
+        before: dict[str, Any] = (
+            read_manifest(path)
+            if (path / MANIFEST).exists()
+            else {"overrides": overrides, "jobs": {}}
+        )
         if before["overrides"] != overrides:
             raise InputError(
                 f"hydra.sweep.dir={path}: holds another sweep ({' '.join(before['overrides'])}); continue that one with "
                 f"netinv retry {path}, or choose another directory"
             )
-        self.jobs: dict[int, list[str]] = {int(number): job for number, job in before["jobs"].items()}
+        self.jobs: dict[int, list[str]] = {
+            int(number): job for number, job in before["jobs"].items()
+        }
         path.mkdir(parents=True, exist_ok=True)
         check_writable_content(path, deep=False)
         self.lock = FileLock(path / ".sweep.lock", timeout=0)
         try:
             self.lock.acquire()
         except Timeout:
-            raise InputError(f"hydra.sweep.dir={path}: another process runs this sweep; wait for it, or stop it") from None
+            raise InputError(
+                f"hydra.sweep.dir={path}: another process runs this sweep; wait for it, or stop it"
+            ) from None
         self.overrides = overrides
         self.save()
 
@@ -81,14 +96,25 @@ class Sweep:
 
     def save(self) -> None:
         """A retry gives the first command again, so a continued sweep keeps it, and the folder that it was given in."""
-        old = read_manifest(self.path) if (self.path / MANIFEST).exists() else {"command": sys.argv[1:], "cwd": os.getcwd()}
-        write_atomically(self.path / MANIFEST, json.dumps({**old, "overrides": self.overrides, "jobs": self.jobs}, indent=2) + "\n")
+        old = (
+            read_manifest(self.path)
+            if (self.path / MANIFEST).exists()
+            else {"command": sys.argv[1:], "cwd": os.getcwd()}
+        )
+        write_atomically(
+            self.path / MANIFEST,
+            json.dumps({**old, "overrides": self.overrides, "jobs": self.jobs}, indent=2) + "\n",
+        )
 
     def enter(self, batch: Sequence[Sequence[str]]) -> list[int]:
         """The number of each job: the one that it has in the manifest already, else the next."""
         numbers = []
         for overrides in map(list, batch):
-            known = (number for number, job in self.jobs.items() if job == overrides and number not in self.entered)
+            known = (
+                number
+                for number, job in self.jobs.items()
+                if job == overrides and number not in self.entered
+            )
             number = next(known, max(self.jobs, default=-1) + 1)
             self.jobs[number] = overrides
             self.entered.add(number)
@@ -111,10 +137,14 @@ class SweepLauncher(Launcher):
     def __init__(self, launcher: Launcher, sweep: Sweep) -> None:
         self.launcher, self.sweep = launcher, sweep
 
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
         self.launcher.setup(hydra_context=hydra_context, task_function=task_function, config=config)
 
-    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
         """Runs the batch; a sweeper gets the best metric of each job, and None (no exception) of one that failed."""
         sweep = self.sweep
         numbers = sweep.enter(job_overrides)
@@ -124,7 +154,11 @@ class SweepLauncher(Launcher):
         for number in numbers:
             status = read_status(sweep.directory(number))
             value = status.get("best_metric") if status.get("state") == "done" else None
-            returns.append(JobReturn(overrides=sweep.jobs[number], status=JobStatus.COMPLETED, _return_value=value))
+            returns.append(
+                JobReturn(
+                    overrides=sweep.jobs[number], status=JobStatus.COMPLETED, _return_value=value
+                )
+            )
         return returns
 
     def _launch(self, numbers: list[int], again: bool = False) -> None:
@@ -140,12 +174,22 @@ class SweepLauncher(Launcher):
             started = [number for number in numbers if self._stamp(number) != before[number]]
             if not started and not again:
                 raise
-            cut_off = [number for number in started if self.sweep.state(number) == "running"] if started else numbers
+            cut_off = (
+                [number for number in started if self.sweep.state(number) == "running"]
+                if started
+                else numbers
+            )
             self.sweep.errors.update(dict.fromkeys(cut_off, broken))
             if again and len(numbers) == 1:
                 return
-            print(f"a worker was killed; the {len(cut_off)} jobs that ran are started again, each alone", file=sys.stderr)
-            self._launch([number for number in numbers if number not in started and number not in cut_off], again=True)
+            print(
+                f"a worker was killed; the {len(cut_off)} jobs that ran are started again, each alone",
+                file=sys.stderr,
+            )
+            self._launch(
+                [number for number in numbers if number not in started and number not in cut_off],
+                again=True,
+            )
             for number in cut_off:  # one of them may have brought it about
                 self._launch([number], again=True)
         else:
@@ -170,23 +214,38 @@ def sweeps_watched() -> Iterator[Callable[[], Sweep | None]]:
     """Puts `SweepLauncher` into Hydra, which has no other place where every sweep passes; gives the sweep, if one came."""
     make_sweeper, make_launcher = Plugins.instantiate_sweeper, Plugins.instantiate_launcher
 
-    def sweeper(self: Plugins, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> Sweeper:
+    def sweeper(
+        self: Plugins,
+        *,
+        hydra_context: HydraContext,
+        task_function: TaskFunction,
+        config: DictConfig,
+    ) -> Sweeper:
         global _sweep_here
         _check_overrides(config, hydra_context)
-        _sweep_here = Sweep(Path(config.hydra.sweep.dir).absolute(), list(config.hydra.overrides.task))
+        _sweep_here = Sweep(
+            Path(config.hydra.sweep.dir).absolute(), list(config.hydra.overrides.task)
+        )
         continue_study(config)
         if _one_per_job(config) and config.hydra.launcher.get("n_jobs") == -1 and (gpus := _gpus()):
             with open_dict(config):
                 config.hydra.launcher.n_jobs = gpus
-        return make_sweeper(self, hydra_context=hydra_context, task_function=task_function, config=config)
+        return make_sweeper(
+            self, hydra_context=hydra_context, task_function=task_function, config=config
+        )
 
-    def launcher(self: Plugins, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> Launcher:
+    def launcher(
+        self: Plugins, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> Launcher:
         assert _sweep_here is not None
         return SweepLauncher(make_launcher(self, hydra_context, task_function, config), _sweep_here)
 
     global _sweep_here
     _sweep_here = None
-    with patch.object(Plugins, "instantiate_sweeper", sweeper), patch.object(Plugins, "instantiate_launcher", launcher):
+    with (
+        patch.object(Plugins, "instantiate_sweeper", sweeper),
+        patch.object(Plugins, "instantiate_launcher", launcher),
+    ):
         try:
             yield lambda: _sweep_here
         finally:
@@ -260,10 +319,18 @@ def check_job(cfg: DictConfig) -> None:
         InputError: naming the remedy.
     """
     if cfg.resume is not None:
-        raise InputError(f"resume={cfg.resume}: continues one run, without -m; a sweep is continued with netinv retry SWEEP_DIRECTORY")
+        raise InputError(
+            f"resume={cfg.resume}: continues one run, without -m; a sweep is continued with netinv retry SWEEP_DIRECTORY"
+        )
     strategy, devices = str(cfg.trainer.get("strategy", "")), cfg.trainer.get("devices", "auto")
-    by_script = strategy.startswith("ddp") and not any(kind in strategy for kind in ("spawn", "fork", "notebook"))
-    if by_script and str(devices) not in ("1", "one_per_job") and not (OmegaConf.is_list(devices) and len(devices) == 1):
+    by_script = strategy.startswith("ddp") and not any(
+        kind in strategy for kind in ("spawn", "fork", "notebook")
+    )
+    if (
+        by_script
+        and str(devices) not in ("1", "one_per_job")
+        and not (OmegaConf.is_list(devices) and len(devices) == 1)
+    ):
         raise InputError(
             f"trainer.strategy={strategy}: would start the whole sweep again in every process; use trainer.strategy=ddp_spawn, or "
             f"trainer.devices=one_per_job with hydra/launcher=joblib"
@@ -273,8 +340,14 @@ def check_job(cfg: DictConfig) -> None:
 def set_device(cfg: DictConfig) -> None:
     """`trainer.devices=one_per_job`: the GPUs by turns, or one CPU process."""
     if _one_per_job(cfg):
-        hydra_cfg: Any = HydraConfig.instance().cfg  # None in notebooks, and without a number outside a sweep
-        number = OmegaConf.select(hydra_cfg, "hydra.job.num", throw_on_missing=False) or 0 if hydra_cfg else 0
+        hydra_cfg: Any = (
+            HydraConfig.instance().cfg
+        )  # None in notebooks, and without a number outside a sweep
+        number = (
+            OmegaConf.select(hydra_cfg, "hydra.job.num", throw_on_missing=False) or 0
+            if hydra_cfg
+            else 0
+        )
         cfg.trainer.devices = [number % gpus] if (gpus := _gpus()) else 1
 
 
@@ -289,15 +362,23 @@ def read_manifest(path: Path) -> dict[str, Any]:
         if not isinstance(manifest, dict) or not {"command", "overrides", "jobs"} <= set(manifest):
             raise ValueError("keys are missing")
         jobs = manifest["jobs"]
-        if not isinstance(jobs, dict) or not all(map(str.isdecimal, jobs)) or not isinstance(manifest.get("cwd", ""), str):
+        if (
+            not isinstance(jobs, dict)
+            or not all(map(str.isdecimal, jobs))
+            or not isinstance(manifest.get("cwd", ""), str)
+        ):
             raise ValueError("jobs are not numbered")
         for words in (manifest["command"], manifest["overrides"], *jobs.values()):
             if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
                 raise ValueError("a command is not a list of words")
     except (FileNotFoundError, NotADirectoryError):
-        raise InputError(f"{path}: is no sweep (it has no {MANIFEST}); give a directory below sweeps/") from None
+        raise InputError(
+            f"{path}: is no sweep (it has no {MANIFEST}); give a directory below sweeps/"
+        ) from None
     except (OSError, ValueError) as error:
-        raise InputError(f"{path / MANIFEST}: is damaged ({one_line(error)}); start the sweep anew") from None
+        raise InputError(
+            f"{path / MANIFEST}: is damaged ({one_line(error)}); start the sweep anew"
+        ) from None
     return dict(manifest)
 
 
@@ -311,7 +392,10 @@ def retry_arguments(arguments: list[str]) -> list[str]:
         raise InputError("retry: which sweep? netinv retry SWEEP_DIRECTORY")
     path = Path(arguments[0]).absolute()
     manifest = read_manifest(path)
-    command, trusted = manifest["command"], [argument for argument in arguments[1:] if argument.startswith("trusted=")]
+    command, trusted = (
+        manifest["command"],
+        [argument for argument in arguments[1:] if argument.startswith("trusted=")],
+    )
     further = [argument for argument in arguments[1:] if argument not in (*command, *trusted)]
     for argument in further:
         if not argument.lstrip("+~").startswith(("hydra.", "hydra/")):
@@ -320,10 +404,16 @@ def retry_arguments(arguments: list[str]) -> list[str]:
                 "sweep's own command that need your consent, and trusted=[...]"
             )
     folder = Path(manifest.get("cwd", ""))
-    if folder.is_dir() and folder.resolve() != Path.cwd().resolve():  # paths of the command are relative to it
+    if (
+        folder.is_dir() and folder.resolve() != Path.cwd().resolve()
+    ):  # paths of the command are relative to it
         os.chdir(folder)
-        os.environ["PYTHONSAFEPATH"] = "1"  # no process that is started there imports what lies there under the name of a package
-    _check_command([word for word in command if word not in arguments[1:]], path / MANIFEST, trusted)
+        os.environ["PYTHONSAFEPATH"] = (
+            "1"  # no process that is started there imports what lies there under the name of a package
+        )
+    _check_command(
+        [word for word in command if word not in arguments[1:]], path / MANIFEST, trusted
+    )
     return [*command, *further, f"hydra.sweep.dir={path}"]
 
 
@@ -336,8 +426,14 @@ def _check_command(command: list[str], where: Path, trusted: list[str]) -> None:
     words = [word for word in command if word not in ("-m", "--multirun")]
     for word in words:
         if word.startswith("-"):
-            raise InputError(f"{where}: command: {word}: is not taken from a file; repeat it: netinv retry {where.parent} {word}")
-    names = [name.strip(" '\"") for argument in trusted for name in argument.removeprefix("trusted=").strip("[]").split(",")]
+            raise InputError(
+                f"{where}: command: {word}: is not taken from a file; repeat it: netinv retry {where.parent} {word}"
+            )
+    names = [
+        name.strip(" '\"")
+        for argument in trusted
+        for name in argument.removeprefix("trusted=").strip("[]").split(",")
+    ]
     check_words(words, f"{where}: command", [name for name in names if name])
 
 
@@ -357,7 +453,10 @@ def _check_overrides(config: DictConfig, hydra_context: HydraContext) -> None:
         if not values[key]:
             raise InputError(f"{override.input_line}: holds no value, so there would be no job")
     first = {key: options[0] for key, options in values.items()}
-    jobs = [first, *({**first, key: option} for key, options in values.items() for option in options[1:])]
+    jobs = [
+        first,
+        *({**first, key: option} for key, options in values.items() for option in options[1:]),
+    ]
     for job in jobs:
         overrides = [f"{key}={value}" for key, value in job.items()]
         check_job(hydra_context.config_loader.load_sweep_config(config, overrides))
@@ -374,7 +473,11 @@ def _gpus() -> int:
 
 
 def _check_same_job(cfg: DictConfig, job_dir: Path) -> None:
-    network = cfg.classifier.network or {}  # code that the command itself names may be in the directory's config too
+    network = (
+        cfg.classifier.network or {}
+    )  # code that the command itself names may be in the directory's config too
     saved = read_config(job_dir, trusted=[network["_target_"]] if "_target_" in network else [])
     if keys := changed_keys(saved, cfg):
-        raise InputError(f"hydra.sweep.dir: {job_dir} holds another job ({', '.join(keys[:3])} differ); choose another directory")
+        raise InputError(
+            f"hydra.sweep.dir: {job_dir} holds another job ({', '.join(keys[:3])} differ); choose another directory"
+        )

@@ -21,7 +21,9 @@ def read_status(job_dir: Path) -> dict[str, Any]:
     return _read_json(job_dir / "status.json")
 
 
-def sweep_rows(path: Path, jobs: Mapping[int, Sequence[str]], errors: Mapping[int, BaseException]) -> list[dict[str, Any]]:
+def sweep_rows(
+    path: Path, jobs: Mapping[int, Sequence[str]], errors: Mapping[int, BaseException]
+) -> list[dict[str, Any]]:
     """One row a job, best first.
 
     Args:
@@ -43,7 +45,13 @@ def sweep_rows(path: Path, jobs: Mapping[int, Sequence[str]], errors: Mapping[in
         elif error is not None and state == "not run":
             state = "failed"
         values = _values(overrides)
-        message = None if state == "done" else one_line(error) if error is not None else status.get("error")
+        message = (
+            None
+            if state == "done"
+            else one_line(error)
+            if error is not None
+            else status.get("error")
+        )
         rows.append(
             {"job": number, "state": state}
             | {key: values.get(key) for key in swept}
@@ -51,20 +59,26 @@ def sweep_rows(path: Path, jobs: Mapping[int, Sequence[str]], errors: Mapping[in
             | (summary if state == "done" else {})
             | {"seconds": status.get("seconds"), "error": message, "directory": str(job_dir)}
         )
-    return sorted(rows, key=lambda row: (ORDER.index(row["state"]), -_number(row["best_metric"]), row["job"]))
+    return sorted(
+        rows, key=lambda row: (ORDER.index(row["state"]), -_number(row["best_metric"]), row["job"])
+    )
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Writes `sweep.csv` and prints the table; the last line is the sweep's directory."""
     ends = ["seconds", "error", "directory"]
-    columns = [key for key in dict.fromkeys(key for row in rows for key in row) if key not in ends] + ends
+    columns = [
+        key for key in dict.fromkeys(key for row in rows for key in row) if key not in ends
+    ] + ends
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     try:
         write_atomically(path / "sweep.csv", text.getvalue())
-    except OSError as error:  # the disk is full, or the directory gone: what came out is still printed
+    except (
+        OSError
+    ) as error:  # the disk is full, or the directory gone: what came out is still printed
         print(f"no sweep.csv: {one_line(error)}", file=sys.stderr)
 
     from rich.console import Console
@@ -72,9 +86,16 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     from rich.text import Text
 
     shown = [key for key in columns[: columns.index("best_metric") + 1]] + ["seconds", "error"]
-    table = Table(*shown, title=f"{sum(row['state'] == 'done' for row in rows)} of {len(rows)} jobs done")
+    table = Table(
+        *shown, title=f"{sum(row['state'] == 'done' for row in rows)} of {len(rows)} jobs done"
+    )
     for row in rows:
-        table.add_row(*(Text(_shown(row.get(key)), style="" if row["state"] == "done" else "red") for key in shown))
+        table.add_row(
+            *(
+                Text(_shown(row.get(key)), style="" if row["state"] == "done" else "red")
+                for key in shown
+            )
+        )
     Console(width=None if sys.stdout.isatty() else 200).print(table)
     print(path, flush=True)
 
@@ -88,7 +109,11 @@ def sweep_status(rows: Sequence[Mapping[str, Any]]) -> int:
 def _swept(jobs: Mapping[int, Sequence[str]]) -> list[str]:
     """Keys whose value is not the same in all jobs."""
     values = [_values(overrides) for overrides in jobs.values()]
-    return [key for key in dict.fromkeys(key for job in values for key in job) if len({job.get(key) for job in values}) > 1]
+    return [
+        key
+        for key in dict.fromkeys(key for job in values for key in job)
+        if len({job.get(key) for job in values}) > 1
+    ]
 
 
 def _values(overrides: Sequence[str]) -> dict[str, str]:
@@ -101,7 +126,13 @@ def _number(value: Any) -> float:
 
 
 def _shown(value: Any) -> str:
-    return "" if value is None else f"{value:.4f}" if isinstance(value, float) else printable(str(value))
+    return (
+        ""
+        if value is None
+        else f"{value:.4f}"
+        if isinstance(value, float)
+        else printable(str(value))
+    )
 
 
 def _read_json(path: Path) -> dict[str, Any]:

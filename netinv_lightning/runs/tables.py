@@ -45,7 +45,12 @@ def write_csv(table: Table, path: Path) -> None:
 
 
 def _write_markdown(table: Table, path: Path) -> None:
-    lines = [f"# {table.title}", "", _markdown_row(table.columns), _markdown_row(["---"] * len(table.columns))]
+    lines = [
+        f"# {table.title}",
+        "",
+        _markdown_row(table.columns),
+        _markdown_row(["---"] * len(table.columns)),
+    ]
     lines += [_markdown_row([shown(cell) for cell in row]) for row in table.rows]
     lines += ["", *(f"- {note}" for note in table.notes)] if table.notes else []
     write_atomically(path, "\n".join(lines) + "\n")
@@ -60,7 +65,9 @@ def show(table: Table) -> None:
 
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     title = Text(printable(table.title), style="table.title")
-    printed = RichTable(title=title, title_justify="left", box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
+    printed = RichTable(
+        title=title, title_justify="left", box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False
+    )
     columns = [[shown(row[number]) for row in table.rows] for number in range(len(table.columns))]
     numeric = [all(re.fullmatch(r"[-0-9. ±]*", cell) for cell in cells) for cells in columns]
     longest = [max(map(len, cells), default=0) for cells in columns]
@@ -69,7 +76,10 @@ def show(table: Table) -> None:
         max((len(word) for cell in [column, *cells] for word in cell.split()), default=0)
         for column, cells in zip(table.columns, columns, strict=True)
     ]
-    widths = [max(word, cell) if of_numbers else word for word, cell, of_numbers in zip(words, longest, numeric, strict=True)]
+    widths = [
+        max(word, cell) if of_numbers else word
+        for word, cell, of_numbers in zip(words, longest, numeric, strict=True)
+    ]
     room = console.width - BETWEEN * len(columns) - sum(widths)
     console.width += max(0, -room)
     for number, column in enumerate(table.columns):
@@ -91,7 +101,9 @@ def shown(cell: Cell) -> str:
         return ""
     if not isinstance(cell, float):
         return printable(str(cell))
-    return f"{cell:.0f}" if abs(cell) >= 1000 else f"{cell:.1f}" if abs(cell) >= 10 else f"{cell:z.3f}"  # z: no negative zero
+    return (
+        f"{cell:.0f}" if abs(cell) >= 1000 else f"{cell:.1f}" if abs(cell) >= 10 else f"{cell:z.3f}"
+    )  # z: no negative zero
 
 
 def _markdown_row(cells: Sequence[str]) -> str:

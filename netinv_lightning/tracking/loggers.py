@@ -44,7 +44,9 @@ class MetricsCsv(Logger):
         if path.is_file():
             with path.open(newline="") as file:
                 self._columns = next(_whole_rows(file), [])
-        self._earlier = set(self._columns) - {"step"}  # columns of a killed run that this one has not logged yet
+        self._earlier = set(self._columns) - {
+            "step"
+        }  # columns of a killed run that this one has not logged yet
         self._cut = bool(self._columns)  # the kill may have cut the last row short
 
     @property
@@ -56,7 +58,9 @@ class MetricsCsv(Logger):
         return ""
 
     @rank_zero_only
-    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+    def log_hyperparams(
+        self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any
+    ) -> None:
         """The config is in `config.yaml`."""
 
     @rank_zero_only
@@ -84,7 +88,9 @@ class MetricsCsv(Logger):
                     rows = _whole_rows(old)
                     next(rows)  # the head
                     for row in rows:
-                        if indices and (row[0] == "" if step is None else row[0] != "" and int(row[0]) >= step):
+                        if indices and (
+                            row[0] == "" if step is None else row[0] != "" and int(row[0]) >= step
+                        ):
                             for index in indices:
                                 row[index] = ""
                             if not any(row[1:]):
@@ -125,7 +131,9 @@ def open_loggers(cfg: DictConfig, run_dir: RunDir) -> Iterator[list[Logger]]:
     loggers: list[Logger] = [MetricsCsv(run_dir.path / "metrics.csv")]
     if cfg.logger.name == "tensorboard":
         loggers.append(TensorBoardLogger(run_dir.path, name="tensorboard", version=""))
-    if cfg.logger.name != "wandb" or getattr(rank_zero_only, "rank", 0):  # of several processes the first has the run
+    if cfg.logger.name != "wandb" or getattr(
+        rank_zero_only, "rank", 0
+    ):  # of several processes the first has the run
         yield loggers
         return
     run = WandbRun(cfg, run_dir)
@@ -137,7 +145,9 @@ def open_loggers(cfg: DictConfig, run_dir: RunDir) -> Iterator[list[Logger]]:
         run.finish(exit_code)
 
 
-def log_image(loggers: Sequence[Logger], name: str, path: Path, step: int, caption: str = "") -> None:
+def log_image(
+    loggers: Sequence[Logger], name: str, path: Path, step: int, caption: str = ""
+) -> None:
     """Shows a picture.
 
     Args:
@@ -157,7 +167,12 @@ def log_image(loggers: Sequence[Logger], name: str, path: Path, step: int, capti
 
 
 def log_samples(
-    loggers: Sequence[Logger], x_BCHW: Tensor, label_B: Tensor, logits_BN: Tensor, class_names: Sequence[str], step: int
+    loggers: Sequence[Logger],
+    x_BCHW: Tensor,
+    label_B: Tensor,
+    logits_BN: Tensor,
+    class_names: Sequence[str],
+    step: int,
 ) -> None:
     """Shows the first 50 images in a W&B table: what each was conditioned on, what it was taken for, how surely.
 
@@ -169,16 +184,27 @@ def log_samples(
         class_names: N names.
         step: Of the training.
     """
-    x_BCHW, label_B, logits_BN = (tensor[:TABLE_ROWS].detach().float().cpu() for tensor in (x_BCHW, label_B, logits_BN))
+    x_BCHW, label_B, logits_BN = (
+        tensor[:TABLE_ROWS].detach().float().cpu() for tensor in (x_BCHW, label_B, logits_BN)
+    )
     confidence_B, predicted_B = logits_BN.softmax(dim=1).max(dim=1)
-    pixels_BHWC = (x_BCHW.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).expand(-1, -1, -1, 3).numpy()
+    pixels_BHWC = (
+        (x_BCHW.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).expand(-1, -1, -1, 3).numpy()
+    )
 
     def table() -> wandb.Table:
         import wandb
 
         table = wandb.Table(columns=["image", "conditioned on", "predicted", "confidence"])
-        for pixels, label, predicted, confidence in zip(pixels_BHWC, label_B, predicted_B, confidence_B, strict=True):
-            table.add_data(wandb.Image(pixels), class_names[int(label)], class_names[int(predicted)], float(confidence))
+        for pixels, label, predicted, confidence in zip(
+            pixels_BHWC, label_B, predicted_B, confidence_B, strict=True
+        ):
+            table.add_data(
+                wandb.Image(pixels),
+                class_names[int(label)],
+                class_names[int(predicted)],
+                float(confidence),
+            )
         return table
 
     for logger in loggers:

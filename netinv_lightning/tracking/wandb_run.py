@@ -70,9 +70,13 @@ class WandbRun(Logger):
         self._reopened = False
         self._refused: set[str] = set()
         try:
-            self._run = self._open_online() if cfg.logger.mode == "online" else self._open(cfg.logger.mode)
+            self._run = (
+                self._open_online() if cfg.logger.mode == "online" else self._open(cfg.logger.mode)
+            )
         except wandb.errors.UsageError as error:
-            raise InputError(f"logger=wandb: W&B refuses the run ({one_line(error)}); set logger.project and logger.entity") from error
+            raise InputError(
+                f"logger=wandb: W&B refuses the run ({one_line(error)}); set logger.project and logger.entity"
+            ) from error
         run_dir.record(wandb_run_id=self._id)
 
     @property
@@ -88,7 +92,9 @@ class WandbRun(Logger):
         return str(self._run_dir.path)
 
     @rank_zero_only
-    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+    def log_hyperparams(
+        self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any
+    ) -> None:
         """The run has the whole config already."""
 
     @rank_zero_only
@@ -131,7 +137,9 @@ class WandbRun(Logger):
             self._send(what, call)
         except Exception as error:
             if what not in self._refused:
-                log.warning("W&B: %s left out (%s)", what, one_line(f"{type(error).__name__}: {error}"))
+                log.warning(
+                    "W&B: %s left out (%s)", what, one_line(f"{type(error).__name__}: {error}")
+                )
             self._refused.add(what)
 
     def finish(self, exit_code: int) -> None:
@@ -141,7 +149,9 @@ class WandbRun(Logger):
         try:
             self._run.finish(exit_code=exit_code)
         except Exception as error:  # also the TimeoutError of an upload that takes too long
-            self._warn(f"W&B could not end the run ({one_line(f'{type(error).__name__}: {error}')})")
+            self._warn(
+                f"W&B could not end the run ({one_line(f'{type(error).__name__}: {error}')})"
+            )
             if isinstance(error, _service_died()):
                 _forget_service()
 
@@ -211,9 +221,13 @@ class WandbRun(Logger):
             with suppress(Exception):
                 self._run = self._open("offline")
         if self._run is None:
-            log.warning("W&B's service process ended; the run goes on without W&B, metrics.csv has everything")
+            log.warning(
+                "W&B's service process ended; the run goes on without W&B, metrics.csv has everything"
+            )
         else:
-            self._warn("W&B's service process ended, the run goes on offline in a second part; metrics.csv has everything")
+            self._warn(
+                "W&B's service process ended, the run goes on offline in a second part; metrics.csv has everything"
+            )
 
     def _warn(self, message: str) -> None:
         assert self._run is not None
@@ -241,7 +255,11 @@ def _forget_service() -> None:
 def group(cfg: DictConfig, path: Path) -> str:
     """W&B's group of a run: as the user says, else the sweep that the run directory lies in, else the experiment."""
     path, sweeps = path.absolute(), Path(cfg.sweep_output).absolute()
-    sweep = "/".join(path.parent.relative_to(sweeps).parts) if path.is_relative_to(sweeps) and path != sweeps else ""
+    sweep = (
+        "/".join(path.parent.relative_to(sweeps).parts)
+        if path.is_relative_to(sweeps) and path != sweeps
+        else ""
+    )
     return cfg.logger.group or sweep or cfg.name
 
 
@@ -265,7 +283,9 @@ def check_login(key: str, otherwise: str) -> bool:
     except wandb.errors.AuthenticationError as error:
         if "did not respond in time" in str(error):
             return False
-        raise InputError(f"{key}: W&B refuses the login ({one_line(error)}); run `wandb login --relogin`, {otherwise}") from error
+        raise InputError(
+            f"{key}: W&B refuses the login ({one_line(error)}); run `wandb login --relogin`, {otherwise}"
+        ) from error
     if not known:
         raise InputError(f"{key}: W&B has no login on this machine; run `wandb login`, {otherwise}")
     return True

@@ -28,17 +28,25 @@ class Checkpoints(Checkpoint):
             step is then kept after the validation.
     """
 
-    def __init__(self, folder: Path, every: int | None, stem: str = "last", epochs: bool = False) -> None:
+    def __init__(
+        self, folder: Path, every: int | None, stem: str = "last", epochs: bool = False
+    ) -> None:
         self.last, self.every, self.epochs = folder / f"{stem}.ckpt", every, epochs or every is None
-        self.last_model_path = str(self.last) if self.last.is_file() else ""  # under Lightning's name for it
+        self.last_model_path = (
+            str(self.last) if self.last.is_file() else ""
+        )  # under Lightning's name for it
         self.saved_step: int | None = None
         self._told_to_stop = False
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, self._remember)  # Lightning's own handler is set by now, and gives way to this one
+            signal.signal(
+                signal.SIGTERM, self._remember
+            )  # Lightning's own handler is set by now, and gives way to this one
 
-    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any
+    ) -> None:
         if not (self.epochs and trainer.is_last_batch):
             stopping = self._stopping(trainer)
             if self.every is not None and (stopping or trainer.global_step % self.every == 0):
@@ -48,7 +56,11 @@ class Checkpoints(Checkpoint):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self.epochs:
             stopping, earlier = self._stopping(trainer), self.saved_step or 0
-            if self.every is None or stopping or trainer.global_step // self.every > earlier // self.every:
+            if (
+                self.every is None
+                or stopping
+                or trainer.global_step // self.every > earlier // self.every
+            ):
                 self._save(trainer)
             self._stop(trainer, stopping)
 
@@ -57,7 +69,11 @@ class Checkpoints(Checkpoint):
             self._save(trainer)
 
     def _stopping(self, trainer: L.Trainer) -> bool:
-        return trainer.strategy.reduce_boolean_decision(self._told_to_stop, all=False) if trainer.world_size > 1 else self._told_to_stop
+        return (
+            trainer.strategy.reduce_boolean_decision(self._told_to_stop, all=False)
+            if trainer.world_size > 1
+            else self._told_to_stop
+        )
 
     def _stop(self, trainer: L.Trainer, stopping: bool) -> None:
         if stopping:

@@ -78,11 +78,19 @@ class Stream:
 
     def normal(self, batch: int, *shape: int) -> Tensor:
         """N(0, 1), [batch, *shape]."""
-        return self._share(torch.randn(batch * world_size(), *shape, generator=self.source, device=self.source.device))
+        return self._share(
+            torch.randn(
+                batch * world_size(), *shape, generator=self.source, device=self.source.device
+            )
+        )
 
     def uniform(self, batch: int, *shape: int) -> Tensor:
         """U[0, 1), [batch, *shape]."""
-        return self._share(torch.rand(batch * world_size(), *shape, generator=self.source, device=self.source.device))
+        return self._share(
+            torch.rand(
+                batch * world_size(), *shape, generator=self.source, device=self.source.device
+            )
+        )
 
     @property
     def state(self) -> Tensor:

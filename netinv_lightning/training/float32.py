@@ -37,9 +37,13 @@ def in_float32(function: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(function)
     def wide(*args: P.args, **kwargs: P.kwargs) -> R:
-        device = next(value.device for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
+        device = next(
+            value.device for value in (*args, *kwargs.values()) if isinstance(value, Tensor)
+        )
         with autocast_off(device):
-            return function(*map(_widened, args), **{key: _widened(value) for key, value in kwargs.items()})
+            return function(
+                *map(_widened, args), **{key: _widened(value) for key, value in kwargs.items()}
+            )
 
     return wide
 

@@ -42,7 +42,11 @@ class PlainProgress(Callback):
         if not trainer.is_global_zero:
             return
         self._last = time.monotonic()
-        values = [f"{name} {float(trainer.callback_metrics[name]):.4f}" for name in self.metrics if name in trainer.callback_metrics]
+        values = [
+            f"{name} {float(trainer.callback_metrics[name]):.4f}"
+            for name in self.metrics
+            if name in trainer.callback_metrics
+        ]
         steps = self.steps or trainer.estimated_stepping_batches
         tell(f"{self.label}step {trainer.global_step}/{steps}  {'  '.join(values)}")
 

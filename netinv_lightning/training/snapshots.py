@@ -39,7 +39,11 @@ class Snapshots:
     """
 
     def __init__(
-        self, path: Path | None = None, resuming: bool = False, every: int = EVERY, also: Mapping[str, Stateful] | None = None
+        self,
+        path: Path | None = None,
+        resuming: bool = False,
+        every: int = EVERY,
+        also: Mapping[str, Stateful] | None = None,
     ) -> None:
         self.path, self.resuming, self.every, self.also = path, resuming, every, dict(also or {})
 
@@ -89,7 +93,9 @@ class Snapshots:
             set_random_state(state["random"])
             return int(state["step"])
         except Exception as error:  # whatever a damaged file raises
-            raise InputError(f"{path}: cannot be resumed from ({one_line(error)}); remove it to start this training anew") from error
+            raise InputError(
+                f"{path}: cannot be resumed from ({one_line(error)}); remove it to start this training anew"
+            ) from error
 
 
 def write_tensors(content: Any, path: Path) -> None:
@@ -104,7 +110,10 @@ def write_tensors(content: Any, path: Path) -> None:
 
 def random_state() -> dict[str, Any]:
     """The state of torch's global randomness, on the CPU and on the GPUs in use."""
-    return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []}
+    return {
+        "cpu": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+    }
 
 
 def set_random_state(state: Mapping[str, Any]) -> None:

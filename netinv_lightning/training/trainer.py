@@ -28,7 +28,11 @@ from netinv_lightning.errors import InputError, nearest, one_line
 from netinv_lightning.runs.run_directory import first_process
 
 # Lightning tells at every Trainer which accelerators there are and what else could be installed.
-for name in ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.distributed"):
+for name in (
+    "lightning.pytorch",
+    "lightning.pytorch.utilities.rank_zero",
+    "lightning.fabric.utilities.distributed",
+):
     logging.getLogger(name).setLevel(logging.WARNING)
 
 
@@ -51,10 +55,17 @@ def best_precision(accelerator: str, measure: bool = True) -> str:
     """
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
         bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
-        if measure and half_gain("cuda", torch.bfloat16 if bfloat16 else torch.float16) < 1 / MARGIN:
+        if (
+            measure
+            and half_gain("cuda", torch.bfloat16 if bfloat16 else torch.float16) < 1 / MARGIN
+        ):
             return "32-true"
         return "bf16-mixed" if bfloat16 else "16-mixed"
-    faster = measure and torch.cpu._is_avx512_bf16_supported() and half_gain("cpu", torch.bfloat16) >= MARGIN
+    faster = (
+        measure
+        and torch.cpu._is_avx512_bf16_supported()
+        and half_gain("cpu", torch.bfloat16) >= MARGIN
+    )
     return "bf16-mixed" if faster else "32-true"
 
 
@@ -65,8 +76,16 @@ def half_gain(device: str, dtype: torch.dtype) -> float:
 
     The fastest of several tries of each, in turn. Measured once per process; draws no random numbers.
     """
-    x_BCHW = torch.full((48, 24, 28, 28), 0.1, device=device).contiguous(memory_format=torch.channels_last).requires_grad_()
-    weight = torch.full((24, 24, 3, 3), 0.1, device=device).contiguous(memory_format=torch.channels_last).requires_grad_()
+    x_BCHW = (
+        torch.full((48, 24, 28, 28), 0.1, device=device)
+        .contiguous(memory_format=torch.channels_last)
+        .requires_grad_()
+    )
+    weight = (
+        torch.full((24, 24, 3, 3), 0.1, device=device)
+        .contiguous(memory_format=torch.channels_last)
+        .requires_grad_()
+    )
 
     def seconds(half: bool) -> float:
         start = time.perf_counter()
@@ -90,7 +109,9 @@ def available_accelerator(accelerator: str) -> str:
 
     `grid_sample` with border padding and float64 do not exist there.
     """
-    choose_cpu = accelerator == "auto" and MPSAccelerator.is_available() and not torch.cuda.is_available()
+    choose_cpu = (
+        accelerator == "auto" and MPSAccelerator.is_available() and not torch.cuda.is_available()
+    )
     return "cpu" if choose_cpu else accelerator
 
 
@@ -102,14 +123,20 @@ def settle_trainer(cfg: DictConfig) -> list[str]:
     """
     lines, given = [], str(cfg.trainer.get("accelerator") or "auto")
     if (accelerator := available_accelerator(given)) != given:
-        lines.append(f"accelerator: {accelerator} (MPS lacks operators that inversion needs; trainer.accelerator=mps uses it all the same)")
+        lines.append(
+            f"accelerator: {accelerator} (MPS lacks operators that inversion needs; trainer.accelerator=mps uses it all the same)"
+        )
     precision = cfg.trainer.get("precision")
     if precision in (None, "auto"):
-        several = any(os.environ.get(name, "1") not in ("", "1") for name in ("WORLD_SIZE", "SLURM_NTASKS"))  # which must agree
+        several = any(
+            os.environ.get(name, "1") not in ("", "1") for name in ("WORLD_SIZE", "SLURM_NTASKS")
+        )  # which must agree
         precision = os.environ.get(CHOSEN) if not first_process() else None
         precision = precision or best_precision(accelerator, measure=not several)
         os.environ[CHOSEN] = precision
-        lines.append(f"precision: {precision} (the faster here; to choose another, set trainer.precision)")
+        lines.append(
+            f"precision: {precision} (the faster here; to choose another, set trainer.precision)"
+        )
     if lines:
         with open_dict(cfg.trainer):
             cfg.trainer.accelerator, cfg.trainer.precision = accelerator, precision
@@ -120,7 +147,12 @@ PROCESSES_A_CORE = 4
 """On a CPU a "device" is a process; more of them than this on one core is a slip of the finger."""
 
 
-MALLOPT = {"M_ARENA_MAX": (-8, 1), "M_MMAP_THRESHOLD": (-3, 32 << 20), "M_TOP_PAD": (-2, 64 << 20), "M_TRIM_THRESHOLD": (-1, 2**31 - 1)}
+MALLOPT = {
+    "M_ARENA_MAX": (-8, 1),
+    "M_MMAP_THRESHOLD": (-3, 32 << 20),
+    "M_TOP_PAD": (-2, 64 << 20),
+    "M_TRIM_THRESHOLD": (-1, 2**31 - 1),
+}
 """Numbers of mallopt(3), and values: keep what is freed for the next step, in one arena for all threads."""
 
 
@@ -145,17 +177,28 @@ def check_trainer(cfg: DictConfig) -> int:
     Raises:
         InputError: naming the key.
     """
-    allowed = set(inspect.signature(L.Trainer.__init__).parameters) - {"self", "logger", "callbacks"}
+    allowed = set(inspect.signature(L.Trainer.__init__).parameters) - {
+        "self",
+        "logger",
+        "callbacks",
+    }
     for key in cfg.trainer:
         if key not in allowed:
-            raise InputError(f"trainer.{key}: lightning.Trainer has no such argument; {nearest(str(key), allowed)}")
+            raise InputError(
+                f"trainer.{key}: lightning.Trainer has no such argument; {nearest(str(key), allowed)}"
+            )
     try:
         trainer = make_trainer(cfg, callbacks=[], loggers=[], enable_checkpointing=False)
     except (ValueError, TypeError, RuntimeError, MisconfigurationException) as error:
         raise InputError(f"trainer: {one_line(error)}") from error
     cores = os.cpu_count() or 1
-    if isinstance(trainer.accelerator, CPUAccelerator) and trainer.num_devices > PROCESSES_A_CORE * cores:
-        raise InputError(f"trainer.devices={cfg.trainer.devices}: this machine has {cores} CPU cores; set {cores} or less")
+    if (
+        isinstance(trainer.accelerator, CPUAccelerator)
+        and trainer.num_devices > PROCESSES_A_CORE * cores
+    ):
+        raise InputError(
+            f"trainer.devices={cfg.trainer.devices}: this machine has {cores} CPU cores; set {cores} or less"
+        )
     return trainer.world_size
 
 
@@ -171,12 +214,19 @@ def check_one_process(cfg: DictConfig) -> None:
         )
 
 
-def make_trainer(cfg: DictConfig, callbacks: list[Callback], loggers: list[Logger], **defaults: Any) -> L.Trainer:
+def make_trainer(
+    cfg: DictConfig, callbacks: list[Callback], loggers: list[Logger], **defaults: Any
+) -> L.Trainer:
     """Makes the Trainer: `defaults` are the application's, `cfg.trainer` is the user's and wins."""
     keep_freed_memory()
     given = OmegaConf.to_container(cfg.trainer, resolve=True)
     assert isinstance(given, dict)
-    keywords = {"enable_progress_bar": on_terminal(), "enable_model_summary": False, **defaults, **given}
+    keywords = {
+        "enable_progress_bar": on_terminal(),
+        "enable_model_summary": False,
+        **defaults,
+        **given,
+    }
     keywords["accelerator"] = available_accelerator(str(keywords.get("accelerator") or "auto"))
     if keywords.get("precision") in (None, "auto"):
         keywords["precision"] = best_precision(keywords["accelerator"])

@@ -42,7 +42,13 @@ from netinv_lightning.run import run
 
 SIDE = 8
 SPEC = DataSpec("made_up", 3, 1, SIDE, (0.0,), (1.0,), ("a", "b", "c"))
-QUICK = ["application=approach", "classifier.zoo=mnist_mlp", "application.images=3", "application.steps=60", "application.log_every=20"]
+QUICK = [
+    "application=approach",
+    "classifier.zoo=mnist_mlp",
+    "application.images=3",
+    "application.steps=60",
+    "application.log_every=20",
+]
 HALF = "application.vector=[0.5,0,0,0.5,0,0,0,0,0,0]"
 
 
@@ -65,12 +71,16 @@ def digits() -> Tensor:
     x_tCHW = torch.zeros(4, 1, 28, 28)
     x_tCHW[0, 0, 4:24, 12:15] = 1
     x_tCHW[1, 0, 5:8, 6:22] = x_tCHW[1, 0, 5:24, 19:22] = 1
-    x_tCHW[2, 0, 6:22, 7:10] = x_tCHW[2, 0, 6:22, 18:21] = x_tCHW[2, 0, 6:9, 7:21] = x_tCHW[2, 0, 19:22, 7:21] = 1
+    x_tCHW[2, 0, 6:22, 7:10] = x_tCHW[2, 0, 6:22, 18:21] = x_tCHW[2, 0, 6:9, 7:21] = x_tCHW[
+        2, 0, 19:22, 7:21
+    ] = 1
     x_tCHW[3, 0, 4:14, 8:11] = x_tCHW[3, 0, 13:16, 8:21] = x_tCHW[3, 0, 4:24, 18:21] = 1
     return x_tCHW
 
 
-def approached(targets: Targets, classifier: FrozenClassifier, images: int = 3, steps: int = 150, seed: int = 0) -> tuple[Tensor, Tensor]:
+def approached(
+    targets: Targets, classifier: FrozenClassifier, images: int = 3, steps: int = 150, seed: int = 0
+) -> tuple[Tensor, Tensor]:
     return TargetInversion(targets, classifier, {}, steps=steps).approach(images, seed)
 
 
@@ -82,12 +92,21 @@ def config_of(*overrides: str) -> DictConfig:
 
 
 def test_distances_of_distributions_by_hand() -> None:
-    targets, row_n = Distributions(torch.tensor([[0.5, 0.5, 0.0]])), torch.zeros(2, dtype=torch.long)
+    targets, row_n = (
+        Distributions(torch.tensor([[0.5, 0.5, 0.0]])),
+        torch.zeros(2, dtype=torch.long),
+    )
     logits_nN = torch.tensor([[0.25, 0.5, 0.25], [0.5, 0.5, 1e-30]]).log()
     expected = [0.5 * math.log(2), 0.0]
-    torch.testing.assert_close(targets.error(logits_nN, row_n), torch.tensor(expected), rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(targets.loss(logits_nN, row_n), torch.tensor(expected).sqrt(), rtol=1e-3, atol=1e-3)
-    torch.testing.assert_close(targets.total_variation(logits_nN, row_n), torch.tensor([0.25, 0.0]), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        targets.error(logits_nN, row_n), torch.tensor(expected), rtol=1e-5, atol=1e-6
+    )
+    torch.testing.assert_close(
+        targets.loss(logits_nN, row_n), torch.tensor(expected).sqrt(), rtol=1e-3, atol=1e-3
+    )
+    torch.testing.assert_close(
+        targets.total_variation(logits_nN, row_n), torch.tensor([0.25, 0.0]), rtol=1e-5, atol=1e-6
+    )
 
 
 def test_distances_of_vectors_by_hand() -> None:
@@ -106,17 +125,28 @@ def test_units_are_read_where_they_are() -> None:
     targets = Neurons(torch.tensor([2, 0]), 1.0, "layer")
     read_nD = targets.read(torch.zeros(2, 1), features, row_n)
     assert read_nD.tolist() == [[2.0], [3.0]]
-    assert targets.error(read_nD, row_n).tolist() == targets.loss(read_nD, row_n).tolist() == [1.0, 2.0]
+    assert (
+        targets.error(read_nD, row_n).tolist()
+        == targets.loss(read_nD, row_n).tolist()
+        == [1.0, 2.0]
+    )
     high = Neurons(torch.tensor([2, 0]), None, "layer")
     assert high.loss(read_nD, row_n).tolist() == [-2.0, -3.0]
     assert high.error(read_nD, row_n).tolist() == [0.0, 0.0]
 
 
-@pytest.mark.parametrize("targets", [Distributions(torch.tensor([[0.2, 0.3, 0.5]])), Vectors(torch.tensor([[0.2, 0.3, 0.5]]))])
+@pytest.mark.parametrize(
+    "targets",
+    [Distributions(torch.tensor([[0.2, 0.3, 0.5]])), Vectors(torch.tensor([[0.2, 0.3, 0.5]]))],
+)
 def test_the_gradient_at_the_target_is_finite(targets: Targets) -> None:
-    at_target = targets.rows_tD.log() if isinstance(targets, Distributions) else targets.rows_tD.clone()
+    at_target = (
+        targets.rows_tD.log() if isinstance(targets, Distributions) else targets.rows_tD.clone()
+    )
     at_target.requires_grad_()
-    (gradient,) = torch.autograd.grad(targets.loss(at_target, torch.zeros(1, dtype=torch.long)).sum(), at_target)
+    (gradient,) = torch.autograd.grad(
+        targets.loss(at_target, torch.zeros(1, dtype=torch.long)).sum(), at_target
+    )
     assert gradient.isfinite().all()
 
 
@@ -124,7 +154,9 @@ def test_the_pixels_of_a_neurons_units_are_their_distribution(linear: FrozenClas
     x_nCHW = noise_of(300, 1, SIDE, SIDE)
     activation_nN = linear(x_nCHW)
     metrics = Neurons(torch.tensor([0, 2]), None, "1").distribution("noise", x_nCHW, linear)
-    assert metrics[names.activation("noise", "mean")] == pytest.approx(float(activation_nN[:, [0, 2]].mean()), rel=1e-4)
+    assert metrics[names.activation("noise", "mean")] == pytest.approx(
+        float(activation_nN[:, [0, 2]].mean()), rel=1e-4
+    )
     expected = activation_nN[:, [0, 2]].quantile(0.99, dim=0).mean()
     assert metrics[names.activation("noise", "p99")] == pytest.approx(float(expected), rel=1e-4)
 
@@ -172,7 +204,12 @@ def test_a_unit_rises_to_the_highest_value_that_pixels_allow(linear: FrozenClass
 def test_a_unit_reaches_a_value(linear: FrozenClassifier) -> None:
     targets = Neurons(torch.tensor([0, 2]), 0.7, "1")
     x_nCHW, row_n = approached(targets, linear)
-    torch.testing.assert_close(read_images(x_nCHW, row_n, targets, linear).value_nD, torch.full((6, 1), 0.7), rtol=0, atol=0.02)
+    torch.testing.assert_close(
+        read_images(x_nCHW, row_n, targets, linear).value_nD,
+        torch.full((6, 1), 0.7),
+        rtol=0,
+        atol=0.02,
+    )
 
 
 def test_images_of_one_target_do_not_depend_on_the_other_targets(linear: FrozenClassifier) -> None:
@@ -194,7 +231,9 @@ def test_one_seed_one_result(linear: FrozenClassifier) -> None:
 
 
 def test_a_single_image_of_a_single_target(linear: FrozenClassifier) -> None:
-    x_nCHW, row_n = approached(Vectors(linear(noise_of(1, 1, SIDE, SIDE))), linear, images=1, steps=2)
+    x_nCHW, row_n = approached(
+        Vectors(linear(noise_of(1, 1, SIDE, SIDE))), linear, images=1, steps=2
+    )
     assert x_nCHW.shape == (1, 1, SIDE, SIDE)
     assert row_n.tolist() == [0]
 
@@ -213,8 +252,12 @@ def test_the_learning_rate_falls_to_its_share(linear: FrozenClassifier) -> None:
     assert shares[0] == 1
     assert shares[50] == pytest.approx((1 + inversion.final_lr) / 2)
     assert shares[-1] == pytest.approx(inversion.final_lr, abs=1e-3)
-    plain = PixelInversion(Conditioning(3, SIDE, "label"), linear, Objective({"ce": {"weight": 1.0}}))
-    assert {plain._share_of_lr(step) for step in range(1, 51)} == {1.0}  # inversion towards classes is as it was
+    plain = PixelInversion(
+        Conditioning(3, SIDE, "label"), linear, Objective({"ce": {"weight": 1.0}})
+    )
+    assert {plain._share_of_lr(step) for step in range(1, 51)} == {
+        1.0
+    }  # inversion towards classes is as it was
 
 
 def test_a_prior_makes_images_smoother(linear: FrozenClassifier) -> None:
@@ -231,23 +274,37 @@ def test_a_prior_makes_images_smoother(linear: FrozenClassifier) -> None:
 
 
 def test_a_soft_vector_is_reached(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    metrics = run(config_of(HALF, "application.steps=150", "application.verifiers=[mnist_cnn]"), tmp_path / "run")
+    metrics = run(
+        config_of(HALF, "application.steps=150", "application.verifiers=[mnist_cnn]"),
+        tmp_path / "run",
+    )
     assert metrics[names.TARGET_ERROR] < 0.02
-    assert metrics[names.TARGET_ERROR_BEST] <= metrics[names.TARGET_ERROR] < 0.05 * metrics[names.TARGET_ERROR_NOISE]
+    assert (
+        metrics[names.TARGET_ERROR_BEST]
+        <= metrics[names.TARGET_ERROR]
+        < 0.05 * metrics[names.TARGET_ERROR_NOISE]
+    )
     assert 0 <= metrics[names.TARGET_TOTAL_VARIATION] < 0.05
-    assert metrics[names.TARGET_CLOSED] == pytest.approx(1 - metrics[names.TARGET_ERROR] / metrics[names.TARGET_ERROR_NOISE])
+    assert metrics[names.TARGET_CLOSED] == pytest.approx(
+        1 - metrics[names.TARGET_ERROR] / metrics[names.TARGET_ERROR_NOISE]
+    )
     assert 0 <= metrics[names.TARGET_AGREEMENT] <= 1
     assert metrics[names.TARGET_SPREAD] > 0.05
     assert metrics[names.target_error(0)] == pytest.approx(metrics[names.TARGET_ERROR])
     assert json.loads((tmp_path / "run" / "summary.json").read_text()) == metrics
-    assert json.loads((tmp_path / "run" / "status.json").read_text())["best_metric"] == metrics[names.TARGET_CLOSED]
+    assert (
+        json.loads((tmp_path / "run" / "status.json").read_text())["best_metric"]
+        == metrics[names.TARGET_CLOSED]
+    )
 
     # The saved images are those that were measured; they give the two classes half each.
     samples = load_file(tmp_path / "run" / "samples" / "approached.safetensors")
     assert samples["images"].shape == (3, 1, 28, 28)
     q_nN = load_zoo("mnist_mlp")(samples["images"]).softmax(dim=1)
     torch.testing.assert_close(q_nN[:, [0, 3]], torch.full((3, 2), 0.5), rtol=0, atol=0.1)
-    kl_n = (samples["targets"] * (samples["targets"].clamp_min(1e-30).log() - q_nN.log())).sum(dim=1)
+    kl_n = (samples["targets"] * (samples["targets"].clamp_min(1e-30).log() - q_nN.log())).sum(
+        dim=1
+    )
     torch.testing.assert_close(kl_n, samples["error"], rtol=1e-3, atol=1e-5)
     assert float(kl_n.mean()) == pytest.approx(metrics[names.TARGET_ERROR], rel=1e-3)
     assert (tmp_path / "run" / "figures" / "approached.png").stat().st_size > 1000
@@ -258,38 +315,55 @@ def test_a_soft_vector_is_reached(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert float(rows[-1][names.TARGET_ERROR]) < 0.1 * float(rows[0][names.TARGET_ERROR])
     assert not any(name.startswith("inversion/") for name in rows[0])
     printed = capsys.readouterr().out
-    assert f"soft: 1 target(s), 3 image(s) each: KL(P || Q) {metrics[names.TARGET_ERROR]:.2g}" in printed
+    assert (
+        f"soft: 1 target(s), 3 image(s) each: KL(P || Q) {metrics[names.TARGET_ERROR]:.2g}"
+        in printed
+    )
     assert f"uniform noise {metrics[names.TARGET_ERROR_NOISE]:.2g}" in printed
 
 
 def test_the_terms_of_classes_take_no_part(tmp_path: Path) -> None:
     """`loss=inversion`, the default, gives what cross-entropy alone gives: nothing; `variation` is kept."""
     images = []
-    for number, loss in enumerate((["loss=inversion"], ["loss=ce_only"], ["loss=inversion", "+loss.variation={weight: 0.1}"])):
+    for number, loss in enumerate(
+        (["loss=inversion"], ["loss=ce_only"], ["loss=inversion", "+loss.variation={weight: 0.1}"])
+    ):
         run(config_of(HALF, *loss, "application.steps=5"), tmp_path / str(number))
-        images.append(load_file(tmp_path / str(number) / "samples" / "approached.safetensors")["images"])
+        images.append(
+            load_file(tmp_path / str(number) / "samples" / "approached.safetensors")["images"]
+        )
     assert torch.equal(images[0], images[1])
     assert not torch.equal(images[0], images[2])
 
 
 def test_several_logit_vectors_are_several_targets(tmp_path: Path) -> None:
     vector_tN = load_zoo("mnist_mlp")(noise_of(2, 1, 28, 28)) * torch.tensor([[1.0], [0.5]])
-    metrics = run(config_of("application.target=logits", f"application.vector={vector_tN.tolist()}"), tmp_path / "run")
+    metrics = run(
+        config_of("application.target=logits", f"application.vector={vector_tN.tolist()}"),
+        tmp_path / "run",
+    )
     assert metrics[names.TARGET_ERROR] < 0.1
     assert names.target_error(1) in metrics
     difference = (vector_tN[0] - vector_tN[1]).norm()
     expected = float((difference / vector_tN[0].norm() + difference / vector_tN[1].norm()) / 2)
     assert metrics[names.TARGET_ERROR_UNRELATED] == pytest.approx(expected, rel=1e-3)
-    assert load_file(tmp_path / "run" / "samples" / "approached.safetensors")["target"].tolist() == [0, 0, 0, 1, 1, 1]
+    assert load_file(tmp_path / "run" / "samples" / "approached.safetensors")[
+        "target"
+    ].tolist() == [0, 0, 0, 1, 1, 1]
 
 
-def test_features_of_images_are_approached(digits: Tensor, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_features_of_images_are_approached(
+    digits: Tensor, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """As images, and as the features themselves: the same images come of both."""
     features_tD = load_zoo("mnist_mlp").logits_and_features(digits)[1]["penultimate"]
     save_file({"images": (digits * 255).round().byte()}, tmp_path / "images.safetensors")
     save_file({"features": features_tD}, tmp_path / "features.safetensors")
     overrides = ["application.target=features", "application.rows=3", "application.steps=150"]
-    metrics = run(config_of(*overrides, f"application.file={tmp_path}/images.safetensors"), tmp_path / "images")
+    metrics = run(
+        config_of(*overrides, f"application.file={tmp_path}/images.safetensors"),
+        tmp_path / "images",
+    )
     assert metrics[names.TARGET_ERROR] < 0.15
     assert metrics[names.TARGET_ERROR_UNRELATED] > 5 * metrics[names.TARGET_ERROR]
     assert metrics[names.TARGET_RMSE] < metrics[names.TARGET_RMSE_UNRELATED]
@@ -299,22 +373,44 @@ def test_features_of_images_are_approached(digits: Tensor, tmp_path: Path, capsy
     torch.testing.assert_close(samples["targets"], features_tD[:3])
     assert "an unrelated target" in capsys.readouterr().out
 
-    of_features = run(config_of(*overrides, f"application.file={tmp_path}/features.safetensors"), tmp_path / "features")
+    of_features = run(
+        config_of(*overrides, f"application.file={tmp_path}/features.safetensors"),
+        tmp_path / "features",
+    )
     assert names.TARGET_RMSE not in of_features
-    torch.testing.assert_close(torch.tensor(of_features[names.TARGET_ERROR]), torch.tensor(metrics[names.TARGET_ERROR]), rtol=0.05, atol=0)
+    torch.testing.assert_close(
+        torch.tensor(of_features[names.TARGET_ERROR]),
+        torch.tensor(metrics[names.TARGET_ERROR]),
+        rtol=0.05,
+        atol=0,
+    )
 
 
 def test_a_neuron_fires_beyond_noise_and_the_files_images(digits: Tensor, tmp_path: Path) -> None:
     save_file({"images": digits}, tmp_path / "images.safetensors")
-    neuron = ["application.target=neuron", "application.units=[3,7]", f"application.file={tmp_path}/images.safetensors"]
+    neuron = [
+        "application.target=neuron",
+        "application.units=[3,7]",
+        f"application.file={tmp_path}/images.safetensors",
+    ]
     metrics = run(config_of(*neuron), tmp_path / "high")
     for images in ("noise", "file"):
-        assert metrics[names.activation(images, "mean")] < metrics[names.activation(images, "p99")] < metrics[names.TARGET_REACHED] / 2
+        assert (
+            metrics[names.activation(images, "mean")]
+            < metrics[names.activation(images, "p99")]
+            < metrics[names.TARGET_REACHED] / 2
+        )
     assert metrics[names.TARGET_REACHED_BEST] >= metrics[names.TARGET_REACHED]
     assert names.TARGET_ERROR not in metrics
-    assert json.loads((tmp_path / "high" / "status.json").read_text())["best_metric"] == metrics[names.TARGET_REACHED]
+    assert (
+        json.loads((tmp_path / "high" / "status.json").read_text())["best_metric"]
+        == metrics[names.TARGET_REACHED]
+    )
 
-    metrics = run(config_of(*neuron, "application.value=0.5", "application.layer=hidden.1"), tmp_path / "value")
+    metrics = run(
+        config_of(*neuron, "application.value=0.5", "application.layer=hidden.1"),
+        tmp_path / "value",
+    )
     assert metrics[names.TARGET_REACHED] == pytest.approx(0.5, abs=0.1)
     assert metrics[names.TARGET_ERROR] < 0.1
 
@@ -332,7 +428,9 @@ def test_bad_input_is_told_before_anything_is_written(digits: Tensor, tmp_path: 
         "other": {"pictures": digits},
     }
     for name, tensors in files.items():
-        save_file({key: x.contiguous() for key, x in tensors.items()}, tmp_path / f"{name}.safetensors")
+        save_file(
+            {key: x.contiguous() for key, x in tensors.items()}, tmp_path / f"{name}.safetensors"
+        )
     (tmp_path / "damaged.safetensors").write_bytes(b"\x00\x01")
 
     def file(name: str) -> list[str]:
@@ -344,38 +442,80 @@ def test_bad_input_is_told_before_anything_is_written(digits: Tensor, tmp_path: 
         ([], r"^application.vector: must be given with application.target=soft$"),
         (["application.vector=[]"], r"^application.vector: must be given"),
         (["application.vector=[1,0]"], r"has 2 numbers; must have 10, one a class$"),
-        (["application.vector=[2,-1,0,0,0,0,0,0,0,0]"], r"must be 0 or more each and sum to 1, not 1; for logits set"),
+        (
+            ["application.vector=[2,-1,0,0,0,0,0,0,0,0]"],
+            r"must be 0 or more each and sum to 1, not 1; for logits set",
+        ),
         (["application.vector=[1,1,0,0,0,0,0,0,0,0]"], r"sum to 1, not 2"),
-        (["application.vector=[[1,0,0,0,0,0,0,0,0,0],[1]]"], r"^application.vector\[1\]=\[1\]: has 1 numbers"),
+        (
+            ["application.vector=[[1,0,0,0,0,0,0,0,0,0],[1]]"],
+            r"^application.vector\[1\]=\[1\]: has 1 numbers",
+        ),
         (["application.vector=[1,a,0,0,0,0,0,0,0,0]"], r"must be a list of finite numbers"),
         (["application.vector=[nan,0,0,0,0,0,0,0,0,0]"], r"must be a list of finite numbers"),
-        (["application.target=logits", "application.vector=[0,0,0,0,0,0,0,0,0,0]"], r"set application.target=soft$"),
-        ([HALF, "application.units=[1]"], r"^application.units: is for application.target=neuron, not soft; leave it out$"),
-        (["application.target=neuron"], r"^application.units: must be given with application.target=neuron$"),
-        ([*neuron, "application.units=[128]"], r"^application.units=128: must be from 0 to 127, the units of layer penultimate$"),
+        (
+            ["application.target=logits", "application.vector=[0,0,0,0,0,0,0,0,0,0]"],
+            r"set application.target=soft$",
+        ),
+        (
+            [HALF, "application.units=[1]"],
+            r"^application.units: is for application.target=neuron, not soft; leave it out$",
+        ),
+        (
+            ["application.target=neuron"],
+            r"^application.units: must be given with application.target=neuron$",
+        ),
+        (
+            [*neuron, "application.units=[128]"],
+            r"^application.units=128: must be from 0 to 127, the units of layer penultimate$",
+        ),
         ([*neuron, "application.units=[-1]"], r"^application.units=-1: must be 0 or more$"),
         ([*neuron, "application.value=inf"], r"^application.value=inf: must be a finite number"),
-        ([*neuron, "application.layer=hiden.0"], r"^application.layer=hiden.0: the network has no such layer; did you mean 'hidden.0'\?$"),
+        (
+            [*neuron, "application.layer=hiden.0"],
+            r"^application.layer=hiden.0: the network has no such layer; did you mean 'hidden.0'\?$",
+        ),
         ([*neuron, f"application.file={tmp_path}/flat.safetensors"], r"holds no images"),
-        (["application.target=features"], r"^application.file: must be given with application.target=features$"),
-        (file("nowhere"), r"nowhere.safetensors: there is no such file \(looked for .*nowhere.safetensors\)$"),
+        (
+            ["application.target=features"],
+            r"^application.file: must be given with application.target=features$",
+        ),
+        (
+            file("nowhere"),
+            r"nowhere.safetensors: there is no such file \(looked for .*nowhere.safetensors\)$",
+        ),
         (file("damaged"), r"is not a whole safetensors file"),
         (file("other"), r"must hold the tensor images or features; it holds pictures$"),
-        (file("shape"), r"images are of shape \(4, 1, 20, 28\); must be \(t, 1, 28, 28\), the classifier's images$"),
+        (
+            file("shape"),
+            r"images are of shape \(4, 1, 20, 28\); must be \(t, 1, 28, 28\), the classifier's images$",
+        ),
         (file("range"), r"range.safetensors: 4 of 4 images have pixels outside of \[0, 1\]"),
         (file("nan"), r"nan.safetensors: 4 of 4 images hold NaN"),
-        (file("width"), r"features are of shape \(2, 5\); must be \(t, 128\), the features of layer penultimate$"),
+        (
+            file("width"),
+            r"features are of shape \(2, 5\); must be \(t, 128\), the features of layer penultimate$",
+        ),
         (file("infinite"), r"features hold NaN or infinity"),
         (file("zero"), r"features that are all 0"),
         ([*file("good"), "application.rows=0"], r"^application.rows=0: must be 1 or more$"),
         ([HALF, "application.images=0"], r"^application.images=0: must be 1 or more$"),
         ([HALF, "application.steps=0"], r"^application.steps=0: must be 1 or more$"),
         ([HALF, "application.lr=0"], r"^application.lr=0.0: must be above 0$"),
-        ([HALF, "application.parametrisation=wavelet"], r"^application.parametrisation=wavelet: choose from"),
+        (
+            [HALF, "application.parametrisation=wavelet"],
+            r"^application.parametrisation=wavelet: choose from",
+        ),
         ([HALF, "augmentation.scale=1"], r"^augmentation.scale=1.0: must be from 0 to below 1$"),
-        ([HALF, "application.verifiers=[mnist_mlp]"], r"verifiers=mnist_mlp: is the classifier that is inverted"),
+        (
+            [HALF, "application.verifiers=[mnist_mlp]"],
+            r"verifiers=mnist_mlp: is the classifier that is inverted",
+        ),
         ([HALF, "n_generators=2"], r"^n_generators=2: application=approach has no generator"),
-        ([HALF, "trainer.devices=2"], r"^trainer.devices=2: application=approach works in one process"),
+        (
+            [HALF, "trainer.devices=2"],
+            r"^trainer.devices=2: application=approach works in one process",
+        ),
     ):
         given = cfg.copy()
         given.merge_with_dotlist(overrides)
@@ -387,10 +527,27 @@ def test_bad_input_is_told_before_anything_is_written(digits: Tensor, tmp_path: 
 
 def test_the_command_as_a_user_writes_it(tmp_path: Path) -> None:
     """With a recipe, without a method."""
-    command = [sys.executable, "-W", "ignore", "-m", "netinv_lightning.run", "+experiment=mnist_invert", "application=approach"]
-    command += ["classifier.zoo=mnist_mlp", "application.verifiers=[]", "application.target=soft", "application.steps=20"]
-    done = subprocess.run([*command, HALF], cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-m",
+        "netinv_lightning.run",
+        "+experiment=mnist_invert",
+        "application=approach",
+    ]
+    command += [
+        "classifier.zoo=mnist_mlp",
+        "application.verifiers=[]",
+        "application.target=soft",
+        "application.steps=20",
+    ]
+    done = subprocess.run(
+        [*command, HALF], cwd=tmp_path, capture_output=True, text=True, timeout=100
+    )
     assert done.returncode == 0, done.stderr
     assert "soft: 1 target(s), 5 image(s) each: KL(P || Q)" in done.stdout
     assert (tmp_path / "runs" / "latest" / "figures" / "approached.png").is_file()
-    assert application.ApproachApplication.best_metric in json.loads((tmp_path / "runs" / "latest" / "summary.json").read_text())
+    assert application.ApproachApplication.best_metric in json.loads(
+        (tmp_path / "runs" / "latest" / "summary.json").read_text()
+    )

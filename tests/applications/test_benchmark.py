@@ -20,7 +20,12 @@ from netinv_lightning.errors import InputError, Preempted
 from netinv_lightning.run import run
 from tests.conftest import FEW_STEPS
 
-OVERRIDES = [*FEW_STEPS, "data=mnist5k", "classifier.zoo=mnist_cnn", "application.verifiers=[mnist_mlp]"]
+OVERRIDES = [
+    *FEW_STEPS,
+    "data=mnist5k",
+    "classifier.zoo=mnist_cnn",
+    "application.verifiers=[mnist_mlp]",
+]
 SMALL = [
     "application=benchmark",
     "application.methods=[generator]",
@@ -51,11 +56,21 @@ def test_a_failed_job_is_a_row_and_resuming_runs_it_alone(
 
     monkeypatch.setattr(parts, "run", run_some)
     cfg = netinv_lightning.compose(SMALL)
-    with pytest.raises(RuntimeError, match=r"1 of 4 jobs failed, the others are done; resume=.* runs them again"):
+    with pytest.raises(
+        RuntimeError, match=r"1 of 4 jobs failed, the others are done; resume=.* runs them again"
+    ):
         run(cfg, job_dir)
     assert len(started) == 4
-    assert [row["of"] for row in _rows(job_dir)] == ["2/2 seeds", "1/2 seeds", "50 images", "50 images"]
-    assert "failed: mnist_invert-generator-label-seed0: RuntimeError: on purpose" in (job_dir / "benchmark.md").read_text()
+    assert [row["of"] for row in _rows(job_dir)] == [
+        "2/2 seeds",
+        "1/2 seeds",
+        "50 images",
+        "50 images",
+    ]
+    assert (
+        "failed: mnist_invert-generator-label-seed0: RuntimeError: on purpose"
+        in (job_dir / "benchmark.md").read_text()
+    )
     assert json.loads((job_dir / "status.json").read_text())["state"] == "failed"
 
     started.clear()
@@ -65,15 +80,28 @@ def test_a_failed_job_is_a_row_and_resuming_runs_it_alone(
     rows = _rows(job_dir)
     assert [row["of"] for row in rows] == ["2/2 seeds", "2/2 seeds", "50 images", "50 images"]
     assert [row["conditioning"] for row in rows] == ["vector_matrix", "label", "", ""]
-    assert [row["method"] for row in rows] == ["generator", "generator", "control: noise", "control: real"]
+    assert [row["method"] for row in rows] == [
+        "generator",
+        "generator",
+        "control: noise",
+        "control: real",
+    ]
     transfer = []
     for row in rows[:2]:
-        jobs = [job_dir / f"mnist_invert-generator-{row['conditioning']}-seed{seed}" for seed in (0, 1)]
-        values = [json.loads((job / "summary.json").read_text())[names.INVERSION_KL] for job in jobs]
+        jobs = [
+            job_dir / f"mnist_invert-generator-{row['conditioning']}-seed{seed}" for seed in (0, 1)
+        ]
+        values = [
+            json.loads((job / "summary.json").read_text())[names.INVERSION_KL] for job in jobs
+        ]
         assert values[0] != values[1]
         assert float(row[names.INVERSION_KL]) == pytest.approx(sum(values) / 2)
-        assert float(row[f"{names.INVERSION_KL} spread"]) == pytest.approx(abs(values[0] - values[1]) / 2**0.5)
-        transfer += [json.loads((job / "summary.json").read_text())[names.TRANSFER_ACCURACY] for job in jobs]
+        assert float(row[f"{names.INVERSION_KL} spread"]) == pytest.approx(
+            abs(values[0] - values[1]) / 2**0.5
+        )
+        transfer += [
+            json.loads((job / "summary.json").read_text())[names.TRANSFER_ACCURACY] for job in jobs
+        ]
         assert row["verdict"] == "no inversion"
     assert metrics == {names.TRANSFER_ACCURACY: pytest.approx(statistics.fmean(transfer))}
     assert float(rows[3][names.TRANSFER_ACCURACY]) > 0.9  # real images
@@ -84,7 +112,9 @@ def test_a_failed_job_is_a_row_and_resuming_runs_it_alone(
     assert "± standard deviation" in capsys.readouterr().out
 
 
-def test_being_told_to_stop_stops_the_benchmark(job_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_being_told_to_stop_stops_the_benchmark(
+    job_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     started: list[str] = []
 
     def stopped(cfg: DictConfig, directory: Path, resuming: bool) -> dict[str, float]:
@@ -112,22 +142,33 @@ def test_a_refused_job_is_a_row_too(job_dir: Path, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["application.methods=[gradiant]"], r"method=gradiant: there is no such choice; did you mean 'gradient'\?"),
+        (
+            ["application.methods=[gradiant]"],
+            r"method=gradiant: there is no such choice; did you mean 'gradient'\?",
+        ),
         (["application.experiments=[mnist_inver]"], r"did you mean 'mnist_invert'\?"),
         (["application.conditionings=[vectors]"], r"did you mean 'vector'\?"),
         (
             ["application.experiments=[zoo/mnist_cnn]", "application.overrides=[]"],
             r"is application=train_classifier; name recipes of application=invert",
         ),
-        (['application.overrides=["application.stepz=3"]'], r"stepz: there is no such key; did you mean 'application.steps'\?"),
-        (['application.overrides=["application.verifiers=[mnist_cnn]"]'], r"verifiers=mnist_cnn: is the classifier that is inverted"),
+        (
+            ['application.overrides=["application.stepz=3"]'],
+            r"stepz: there is no such key; did you mean 'application.steps'\?",
+        ),
+        (
+            ['application.overrides=["application.verifiers=[mnist_cnn]"]'],
+            r"verifiers=mnist_cnn: is the classifier that is inverted",
+        ),
         (["application.seeds=[]"], r"application.seeds=\[\]: must name one or more"),
         (["application.seeds=[1,1]"], r"application.seeds=\[1, 1\]: names one twice"),
         (["measure.controls=[noize]"], r"did you mean 'noise'\?"),
         (["trainer=ddp"], r"would start the whole sweep again|processes"),
     ],
 )
-def test_bad_input_is_told_before_any_job(job_dir: Path, overrides: list[str], message: str) -> None:
+def test_bad_input_is_told_before_any_job(
+    job_dir: Path, overrides: list[str], message: str
+) -> None:
     with pytest.raises(InputError, match=message):
         run(netinv_lightning.compose([*SMALL, *overrides]), job_dir)
     assert not job_dir.exists()
@@ -143,8 +184,15 @@ def test_from_the_command_line(tmp_path: Path) -> None:
         "application.conditionings=[label]",
         "application.seeds=[3]",
     ]
-    done = subprocess.run([*command, f"hydra.run.dir={tmp_path / 'b'}"], capture_output=True, text=True, cwd=tmp_path)
+    done = subprocess.run(
+        [*command, f"hydra.run.dir={tmp_path / 'b'}"], capture_output=True, text=True, cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == str(tmp_path / "b")
-    assert json.loads((tmp_path / "b" / "mnist_invert-generator-label-seed3" / "status.json").read_text())["state"] == "done"
+    assert (
+        json.loads(
+            (tmp_path / "b" / "mnist_invert-generator-label-seed3" / "status.json").read_text()
+        )["state"]
+        == "done"
+    )
     assert _rows(tmp_path / "b")[0]["of"] == "1/1 seeds"

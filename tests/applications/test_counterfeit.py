@@ -36,7 +36,9 @@ def test_an_opinion_is_read_off_the_logits() -> None:
 
 def test_the_nearest_row_is_found_and_measured_exactly() -> None:
     reference_mD = torch.randn(700, 5, generator=torch.Generator().manual_seed(0))
-    value_nD = reference_mD[[3, 699, 41]] + torch.tensor([[0.03, 0, 0, 0, 0], [0, 0, 0, 0.004, 0], [0, 0, 0, 0, 0]])
+    value_nD = reference_mD[[3, 699, 41]] + torch.tensor(
+        [[0.03, 0, 0, 0, 0], [0, 0, 0, 0.004, 0], [0, 0, 0, 0, 0]]
+    )
     found = nearest(value_nD, reference_mD)
     assert found.index_n.tolist() == [3, 699, 41]
     assert found.distance_n.tolist() == pytest.approx([0.03, 0.004, 0.0], abs=1e-6)
@@ -61,12 +63,22 @@ def test_distances_of_a_planted_neighbour() -> None:
 @pytest.fixture(scope="module")
 def inverted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("inverted") / "run"
-    run(netinv_lightning.compose([*DATA, *FEW_STEPS, "application.steps=40", "application.batch_size=16"]), path)
+    run(
+        netinv_lightning.compose(
+            [*DATA, *FEW_STEPS, "application.steps=40", "application.batch_size=16"]
+        ),
+        path,
+    )
     return path
 
 
 def counterfeits(inverted: Path, to: Path, *overrides: str) -> dict[str, float]:
-    command = ["application=counterfeit", f"application.run={inverted}", "application.samples=60", "application.verifiers=[mnist_mlp]"]
+    command = [
+        "application=counterfeit",
+        f"application.run={inverted}",
+        "application.samples=60",
+        "application.verifiers=[mnist_mlp]",
+    ]
     return run(netinv_lightning.compose([*command, *overrides]), to)
 
 
@@ -85,14 +97,20 @@ def test_at_confidence_0_every_image_is_a_counterfeit(inverted: Path, tmp_path: 
     kept = load_file(tmp_path / "all" / "samples" / "counterfeits.safetensors")
     assert kept["images"].shape == (60, 1, 28, 28)
     confidences = [float(row["confidence"]) for row in rows]
-    assert metrics[names.counterfeit("counterfeits", "confidence")] == pytest.approx(sum(confidences) / 60)
-    assert metrics[names.counterfeit("inverted", "confidence")] == pytest.approx(sum(confidences) / 60)
+    assert metrics[names.counterfeit("counterfeits", "confidence")] == pytest.approx(
+        sum(confidences) / 60
+    )
+    assert metrics[names.counterfeit("inverted", "confidence")] == pytest.approx(
+        sum(confidences) / 60
+    )
     unrecognised = sum(row["mnist_mlp_says"] != row["class"] for row in rows)
     assert metrics[names.COUNTERFEIT_UNRECOGNISED] == pytest.approx(unrecognised / 60)
     assert (tmp_path / "all" / "figures" / "counterfeits.png").is_file()
 
 
-def test_what_is_kept_of_the_command_is_where_the_run_was_and_its_data_and_classifier(inverted: Path, tmp_path: Path) -> None:
+def test_what_is_kept_of_the_command_is_where_the_run_was_and_its_data_and_classifier(
+    inverted: Path, tmp_path: Path
+) -> None:
     """`runs/latest` is a link that this very command moves on, and no data or classifier was named."""
     (tmp_path / "latest").symlink_to(inverted)
     counterfeits(tmp_path / "latest", tmp_path / "run", "application.confidence=0.5")
@@ -103,7 +121,9 @@ def test_what_is_kept_of_the_command_is_where_the_run_was_and_its_data_and_class
     assert (facts["data"], facts["classifier"]) == ("mnist5k", "mnist_cnn (zoo)")
 
 
-def test_a_threshold_keeps_those_above_it_and_real_images_stand_beside(inverted: Path, tmp_path: Path) -> None:
+def test_a_threshold_keeps_those_above_it_and_real_images_stand_beside(
+    inverted: Path, tmp_path: Path
+) -> None:
     metrics = counterfeits(inverted, tmp_path / "some", "application.confidence=0.5")
     rows = rows_of(tmp_path / "some" / "counterfeits.csv")
     assert 0 < len(rows) < 60
@@ -112,31 +132,54 @@ def test_a_threshold_keeps_those_above_it_and_real_images_stand_beside(inverted:
     summary = {row["set"]: row for row in rows_of(tmp_path / "some" / "counterfeit.csv")}
     assert [*summary] == ["inverted images", "counterfeits", "real test images", "noise"]
     assert int(summary["counterfeits"]["images"]) == len(rows)
-    of = {name: metrics[names.counterfeit(name, "rms")] for name in ("real", "counterfeits", "noise")}
+    of = {
+        name: metrics[names.counterfeit(name, "rms")] for name in ("real", "counterfeits", "noise")
+    }
     assert of["real"] < of["counterfeits"] < of["noise"]
     assert metrics[names.counterfeit("real", "verified/mnist_mlp")] > 0.9
     assert metrics[names.counterfeit("noise", "verified/mnist_mlp")] < 0.4
 
 
-def test_no_counterfeit_is_a_clear_outcome(inverted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_counterfeit_is_a_clear_outcome(
+    inverted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     metrics = counterfeits(inverted, tmp_path / "none", "application.confidence=1")
     assert metrics[names.COUNTERFEIT_SUCCESS] == 0
     assert rows_of(tmp_path / "none" / "counterfeits.csv") == []
-    assert "none of 60 images has its class at 1; lower application.confidence" in capsys.readouterr().out
+    assert (
+        "none of 60 images has its class at 1; lower application.confidence"
+        in capsys.readouterr().out
+    )
     assert not (tmp_path / "none" / "figures" / "counterfeits.png").exists()
     assert json.loads((tmp_path / "none" / "status.json").read_text())["state"] == "done"
 
 
-def test_without_data_no_distance_is_told(inverted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("netinv_lightning.applications.counterfeit.open_test", lambda cfg, spec: (None, "no real data: not there"))
-    metrics = counterfeits(inverted, tmp_path / "alone", "application.confidence=0", "application.verifiers=[]")
-    assert not any(name.endswith(("/rms", "/correlation", "/feature")) or "/real/" in name for name in metrics)
-    assert "no distances: no real data: not there" in (tmp_path / "alone" / "counterfeit.md").read_text()
+def test_without_data_no_distance_is_told(
+    inverted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "netinv_lightning.applications.counterfeit.open_test",
+        lambda cfg, spec: (None, "no real data: not there"),
+    )
+    metrics = counterfeits(
+        inverted, tmp_path / "alone", "application.confidence=0", "application.verifiers=[]"
+    )
+    assert not any(
+        name.endswith(("/rms", "/correlation", "/feature")) or "/real/" in name for name in metrics
+    )
+    assert (
+        "no distances: no real data: not there"
+        in (tmp_path / "alone" / "counterfeit.md").read_text()
+    )
     assert (tmp_path / "alone" / "figures" / "counterfeits.png").is_file()
 
 
 def test_rows_of_unequal_length_are_drawn(tmp_path: Path) -> None:
-    pairs = {"none": torch.empty(0, 2, 1, 8, 8), "a": torch.rand(3, 2, 1, 8, 8), "b": torch.rand(1, 2, 1, 8, 8)}
+    pairs = {
+        "none": torch.empty(0, 2, 1, 8, 8),
+        "a": torch.rand(3, 2, 1, 8, 8),
+        "b": torch.rand(1, 2, 1, 8, 8),
+    }
     assert pairs_figure(pairs, tmp_path / "pairs.png").stat().st_size > 1000
 
 
@@ -145,14 +188,33 @@ def test_rows_of_unequal_length_are_drawn(tmp_path: Path) -> None:
     [
         (["application.confidence=1.5"], r"application.confidence=1.5: must be from 0 to 1"),
         (["application.samples=0"], r"application.samples=0: must be 1 or more"),
-        (["application.verifiers=[mnist_cnn]"], r"application.verifiers=mnist_cnn: is the classifier that is inverted"),
-        (["application.verifiers=[cifar10_vit]"], r"application.verifiers=cifar10_vit: has channels=3"),
-        (["application.verifiers=[mnist_mpl]"], r"application.verifiers=mnist_mpl: is not in the zoo; did you mean 'mnist_mlp'"),
-        (["classifier.zoo=mnist_mlp"], r"classifier.zoo=mnist_mlp: the run is one of another classifier, mnist_cnn; leave it out"),
-        (["classifier=resnet"], r"classifier.network=.*ResNet'}: the run is one of another classifier, mnist_cnn; leave it out"),
+        (
+            ["application.verifiers=[mnist_cnn]"],
+            r"application.verifiers=mnist_cnn: is the classifier that is inverted",
+        ),
+        (
+            ["application.verifiers=[cifar10_vit]"],
+            r"application.verifiers=cifar10_vit: has channels=3",
+        ),
+        (
+            ["application.verifiers=[mnist_mpl]"],
+            r"application.verifiers=mnist_mpl: is not in the zoo; did you mean 'mnist_mlp'",
+        ),
+        (
+            ["classifier.zoo=mnist_mlp"],
+            r"classifier.zoo=mnist_mlp: the run is one of another classifier, mnist_cnn; leave it out",
+        ),
+        (
+            ["classifier=resnet"],
+            r"classifier.network=.*ResNet'}: the run is one of another classifier, mnist_cnn; leave it out",
+        ),
     ],
 )
 def test_wrong_input_is_told_in_one_line(inverted: Path, overrides: list[str], line: str) -> None:
     with pytest.raises(InputError, match=line) as error:
-        make_application(netinv_lightning.compose(["application=counterfeit", f"application.run={inverted}", *overrides]))
+        make_application(
+            netinv_lightning.compose(
+                ["application=counterfeit", f"application.run={inverted}", *overrides]
+            )
+        )
     assert "\n" not in str(error.value)

@@ -23,10 +23,26 @@ from netinv_lightning.evaluation.image_sets import of_split
 from netinv_lightning.metrics.detection import detection
 from netinv_lightning.run import run
 
-DIGITS = ["application=detect_ood", "data=mnist5k", "classifier.zoo=mnist_cnn", "application.samples=400"]
+DIGITS = [
+    "application=detect_ood",
+    "data=mnist5k",
+    "classifier.zoo=mnist_cnn",
+    "application.samples=400",
+]
 GARBAGE = [
-    *("application.detectors=[msp,energy,knn,mahalanobis]", "garbage=noise", "garbage.noise.epochs=3", "garbage.noise.images=500"),
-    *("garbage.noise.initial=200", "garbage.noise.per_class=10", "garbage.noise.weight=1", "garbage.noise.lr=0.02", "data.batch_size=50"),
+    *(
+        "application.detectors=[msp,energy,knn,mahalanobis]",
+        "garbage=noise",
+        "garbage.noise.epochs=3",
+        "garbage.noise.images=500",
+    ),
+    *(
+        "garbage.noise.initial=200",
+        "garbage.noise.per_class=10",
+        "garbage.noise.weight=1",
+        "garbage.noise.lr=0.02",
+        "data.batch_size=50",
+    ),
 ]
 DETECTORS = ("msp", "energy", "knn", "mahalanobis", "noise")
 
@@ -38,10 +54,18 @@ def command(*overrides: str) -> list[str]:
 @pytest.fixture(scope="module")
 def detected(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The command as a user gives it."""
-    arguments = command(*DIGITS, *GARBAGE, "application.strengths=[0.03,0.3]", "application.shifted=100")
-    done = subprocess.run(arguments, cwd=tmp_path_factory.mktemp("run"), capture_output=True, text=True)
+    arguments = command(
+        *DIGITS, *GARBAGE, "application.strengths=[0.03,0.3]", "application.shifted=100"
+    )
+    done = subprocess.run(
+        arguments, cwd=tmp_path_factory.mktemp("run"), capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
-    for level in ("garbage noise  training step", "garbage noise  epoch 3/3 done", "detecting: noise looks at uniform_noise"):
+    for level in (
+        "garbage noise  training step",
+        "garbage noise  epoch 3/3 done",
+        "detecting: noise looks at uniform_noise",
+    ):
         assert level in done.stderr
     return Path(done.stdout.splitlines()[-1])
 
@@ -51,15 +75,22 @@ def test_numbers_of_summary_table_and_status_agree(detected: Path) -> None:
     with (detected / "detection.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [(row["detector"], row["set"]) for row in rows] == [
-        (detector, outside) for detector in DETECTORS for outside in ("gaussian_noise", "uniform_noise")
+        (detector, outside)
+        for detector in DETECTORS
+        for outside in ("gaussian_noise", "uniform_noise")
     ]
     for row in rows:
         assert summary[names.ood(row["detector"], row["set"], "auroc")] == float(row["AUROC"])
         assert float(row["from"]) <= float(row["AUROC"]) <= float(row["to"])
     means = {detector: summary[names.ood(detector, "mean", "auroc")] for detector in DETECTORS}
-    assert means["knn"] == pytest.approx(sum(float(row["AUROC"]) for row in rows if row["detector"] == "knn") / 2)
+    assert means["knn"] == pytest.approx(
+        sum(float(row["AUROC"]) for row in rows if row["detector"] == "knn") / 2
+    )
     assert summary[names.OOD_MEAN_AUROC] == max(means.values())
-    assert json.loads((detected / "status.json").read_text())["best_metric"] == summary[names.OOD_MEAN_AUROC]
+    assert (
+        json.loads((detected / "status.json").read_text())["best_metric"]
+        == summary[names.OOD_MEAN_AUROC]
+    )
     assert summary[names.CLASSIFIER_TEST_ACCURACY] > 0.97
     gap = summary[names.ood("plain", "uniform_noise", "gap")]
     assert (gap > 0) == (summary[names.ood("plain", "uniform_noise", "violations")] == 0)
@@ -74,20 +105,29 @@ def test_a_garbage_class_puts_an_end_to_confident_noise(detected: Path) -> None:
     assert summary[names.ood("noise", "uniform_noise", "garbage_rate")] == 1
     assert summary[names.ood("noise", "own", "garbage_rate")] < 0.02
     assert summary[names.ood("noise", "own", "accuracy")] > 0.97
-    assert names.ood("noise", "uniform_noise", "gap") not in summary  # no image is taken for a class
+    assert (
+        names.ood("noise", "uniform_noise", "gap") not in summary
+    )  # no image is taken for a class
 
 
 def test_a_kept_detector_scores_as_the_run_did(detected: Path) -> None:
     """Three lines of Python, for a post-hoc detector and for one with a garbage class."""
     spec = netinv_lightning.load_detector(detected, "knn").classifier.spec
     data = ImageDataModule("mnist5k")
-    own, noise = of_split(data.test, 400, 0).images_nCHW, outliers("uniform_noise", spec, 400, 0, Path())
+    own, noise = (
+        of_split(data.test, 400, 0).images_nCHW,
+        outliers("uniform_noise", spec, 400, 0, Path()),
+    )
     summary = json.loads((detected / "summary.json").read_text())
     for name in ("knn", "noise"):
         detector = netinv_lightning.load_detector(detected, name)
         found = detection(detector.score(own), detector.score(noise), 0)
-        assert found.auroc == pytest.approx(summary[names.ood(name, "uniform_noise", "auroc")], abs=1e-6)
-        assert found.fpr95_in == pytest.approx(summary[names.ood(name, "uniform_noise", "fpr95_in")], abs=1e-6)
+        assert found.auroc == pytest.approx(
+            summary[names.ood(name, "uniform_noise", "auroc")], abs=1e-6
+        )
+        assert found.fpr95_in == pytest.approx(
+            summary[names.ood(name, "uniform_noise", "fpr95_in")], abs=1e-6
+        )
     with pytest.raises(InputError, match=r"has no detector nois; did you mean 'noise'\?"):
         netinv_lightning.load_detector(detected, "nois")
 
@@ -96,17 +136,32 @@ def test_a_detector_that_noise_told_nothing_says_so(tmp_path: Path) -> None:
     """The classifier is surer of noise than of digits: every setting of ODIN is as bad as another, and images of one's own are a set."""
     np.savez(tmp_path / "letters.npz", X=np.full((30, 20, 20), 128, dtype=np.uint8))
     sets = f"application.outliers=[{tmp_path}/letters.npz]"
-    run(netinv_lightning.compose([*DIGITS, "application.samples=100", "application.detectors=[odin]", sets]), tmp_path / "run")
+    run(
+        netinv_lightning.compose(
+            [*DIGITS, "application.samples=100", "application.detectors=[odin]", sets]
+        ),
+        tmp_path / "run",
+    )
     told = (tmp_path / "run" / "detection.md").read_text()
     assert re.search(r"odin is tuned on .* AUROC 0\.\d+: noise told nothing", told)
     assert "outside: letters 30" in told
-    assert names.ood("odin", "letters", "auroc") in json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert names.ood("odin", "letters", "auroc") in json.loads(
+        (tmp_path / "run" / "summary.json").read_text()
+    )
     (tmp_path / "letters.npz").rename(tmp_path / "mean.npz")
-    with pytest.raises(InputError, match=r"mean.npz: would be called mean in the results, like something else; rename it"):
-        run(netinv_lightning.compose([*DIGITS, sets.replace("letters", "mean")]), tmp_path / "refused")
+    with pytest.raises(
+        InputError,
+        match=r"mean.npz: would be called mean in the results, like something else; rename it",
+    ):
+        run(
+            netinv_lightning.compose([*DIGITS, sets.replace("letters", "mean")]),
+            tmp_path / "refused",
+        )
 
 
-def test_the_perturbation_study_has_a_row_each_norm_direction_strength_and_detector(detected: Path) -> None:
+def test_the_perturbation_study_has_a_row_each_norm_direction_strength_and_detector(
+    detected: Path,
+) -> None:
     with (detected / "shifts.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 3 * 2 * 2 * 4
@@ -115,7 +170,9 @@ def test_the_perturbation_study_has_a_row_each_norm_direction_strength_and_detec
 
 def test_a_run_that_was_told_to_stop_goes_on(detected: Path, tmp_path: Path) -> None:
     arguments = command(*DIGITS, *GARBAGE, f"hydra.run.dir={tmp_path / 'run'}")
-    with subprocess.Popen(arguments, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, cwd=tmp_path) as process:
+    with subprocess.Popen(
+        arguments, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, cwd=tmp_path
+    ) as process:
         assert process.stderr is not None
         for line in process.stderr:
             if "epoch 1/3 done" in line:
@@ -124,13 +181,19 @@ def test_a_run_that_was_told_to_stop_goes_on(detected: Path, tmp_path: Path) -> 
         told = process.stderr.read()
     assert process.returncode == 143, told
     assert f"resume={tmp_path / 'run'}" in told
-    done = subprocess.run(command(f"resume={tmp_path / 'run'}"), cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(
+        command(f"resume={tmp_path / 'run'}"), cwd=tmp_path, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert "epoch 1/3" not in done.stderr
-    expected, found = (json.loads((path / "summary.json").read_text()) for path in (detected, tmp_path / "run"))
+    expected, found = (
+        json.loads((path / "summary.json").read_text()) for path in (detected, tmp_path / "run")
+    )
     of_garbage = {name for name in found if name.startswith("ood/noise/")}
     assert len(of_garbage) > 20
-    assert {name: found[name] for name in of_garbage} == {name: expected[name] for name in of_garbage}
+    assert {name: found[name] for name in of_garbage} == {
+        name: expected[name] for name in of_garbage
+    }
 
 
 def test_noise_is_told_from_digits(detected: Path) -> None:
@@ -143,7 +206,11 @@ def test_noise_is_told_from_digits(detected: Path) -> None:
 def test_figures_are_there_twice(detected: Path) -> None:
     assert {path.name for path in (detected / "figures").iterdir()} == {
         "garbage_noise.png",
-        *(f"{stem}.{kind}" for stem in ("detection", "confidence", "roc", "shifts") for kind in ("png", "pdf")),
+        *(
+            f"{stem}.{kind}"
+            for stem in ("detection", "confidence", "roc", "shifts")
+            for kind in ("png", "pdf")
+        ),
     }
 
 
@@ -159,10 +226,22 @@ def test_a_garbage_class_is_not_named_as_another_detector(tmp_path: Path) -> Non
     ("overrides", "line"),
     [
         (["garbage=nois"], r"garbage=nois: there is no such choice; did you mean 'noise'\?"),
-        (["garbage=noise", "garbage.noise.epoch=3"], r"garbage.noise.epoch: there is no such key; did you mean 'epochs'\?"),
-        (["garbage.noise.epochs=3"], r"garbage.noise.epochs: is a key of garbage=noise; choose that too"),
-        (["garbage=noise", "+garbage.mine.source=noise"], r"garbage.mine: there is no such choice; .*garbage/mine.yaml"),
-        (["garbage=noise", "garbage.noise.epochs=few"], r"garbage.noise.epochs=few: must be a whole number"),
+        (
+            ["garbage=noise", "garbage.noise.epoch=3"],
+            r"garbage.noise.epoch: there is no such key; did you mean 'epochs'\?",
+        ),
+        (
+            ["garbage.noise.epochs=3"],
+            r"garbage.noise.epochs: is a key of garbage=noise; choose that too",
+        ),
+        (
+            ["garbage=noise", "+garbage.mine.source=noise"],
+            r"garbage.mine: there is no such choice; .*garbage/mine.yaml",
+        ),
+        (
+            ["garbage=noise", "garbage.noise.epochs=few"],
+            r"garbage.noise.epochs=few: must be a whole number",
+        ),
     ],
 )
 def test_a_wrong_key_of_garbage_is_told(overrides: list[str], line: str) -> None:
@@ -173,21 +252,44 @@ def test_a_wrong_key_of_garbage_is_told(overrides: list[str], line: str) -> None
 @pytest.mark.parametrize(
     ("overrides", "line"),
     [
-        (["application.outliers=[mnist]"], r"application.outliers=mnist: is the classifier's own data \(mnist5k\)"),
+        (
+            ["application.outliers=[mnist]"],
+            r"application.outliers=mnist: is the classifier's own data \(mnist5k\)",
+        ),
         (["application.outliers=[noise]"], r"application.outliers=noise: no such set"),
-        (["application.outliers=[photos/]"], r"application.outliers=photos/: there is no such file or folder \(looked for /"),
-        (["application.outliers=[npz]"], r"application.outliers=npz: no such set; .*for images of your own name an .npz file with X"),
-        (["data=fashion_mnist"], r"data=fashion_mnist: the classifier was trained on mnist, as its card says; name that, with data=mnist"),
+        (
+            ["application.outliers=[photos/]"],
+            r"application.outliers=photos/: there is no such file or folder \(looked for /",
+        ),
+        (
+            ["application.outliers=[npz]"],
+            r"application.outliers=npz: no such set; .*for images of your own name an .npz file with X",
+        ),
+        (
+            ["data=fashion_mnist"],
+            r"data=fashion_mnist: the classifier was trained on mnist, as its card says; name that, with data=mnist",
+        ),
         (["application.outliers=[]"], r"application.outliers: must name one or more"),
         (["application.detectors=[smood]"], r"application.detectors=smood: "),
         (["application.samples=99"], r"application.samples=99: must be 100 or more"),
         (["data.val_fraction=0"], r"data.val_fraction=0.0: must be above 0"),
-        (["data=mnist", "data.root=nowhere"], r"data=mnist: detectors are fitted and judged on it; no real data"),
-        (["application.detectors=[msp,msp]"], r"application.detectors=\['msp', 'msp'\]: names one twice"),
-        (["application.strengths=[2.0]"], r"application.strengths=2.0: must be above 0 and at most 1"),
+        (
+            ["data=mnist", "data.root=nowhere"],
+            r"data=mnist: detectors are fitted and judged on it; no real data",
+        ),
+        (
+            ["application.detectors=[msp,msp]"],
+            r"application.detectors=\['msp', 'msp'\]: names one twice",
+        ),
+        (
+            ["application.strengths=[2.0]"],
+            r"application.strengths=2.0: must be above 0 and at most 1",
+        ),
     ],
 )
-def test_refuses_in_one_line_and_writes_nothing(tmp_path: Path, overrides: list[str], line: str) -> None:
+def test_refuses_in_one_line_and_writes_nothing(
+    tmp_path: Path, overrides: list[str], line: str
+) -> None:
     with pytest.raises(InputError, match=line) as refused:
         run(netinv_lightning.compose([*DIGITS, *overrides]), tmp_path / "refused")
     assert "\n" not in str(refused.value)

@@ -22,7 +22,14 @@ from netinv_lightning.classifiers.frozen import Classifier, FrozenClassifier
 from netinv_lightning.classifiers.zoo import zoo_path
 from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.data.specs import DataSpec
-from netinv_lightning.downstream.distillation import Distilled, Hint, distil, divergence, mixture, predicted
+from netinv_lightning.downstream.distillation import (
+    Distilled,
+    Hint,
+    distil,
+    divergence,
+    mixture,
+    predicted,
+)
 from netinv_lightning.downstream.generator_rounds import BEGUN, STEPS, Adversary, forget_first_stage
 from netinv_lightning.downstream.replay import Memory
 from netinv_lightning.errors import InputError
@@ -65,15 +72,24 @@ def draw(number: int) -> Tensor:
     return torch.rand(32, 1, 4, 4, generator=torch.Generator().manual_seed(number))
 
 
-def learnt(teacher: FrozenClassifier, real: tuple[Tensor, Tensor] | None = None, **keywords: Any) -> Distilled:
-    return distil(teacher, draw, linear(1), real, **{"steps": 200, "lr": 0.05, "seed": 3, **keywords})
+def learnt(
+    teacher: FrozenClassifier, real: tuple[Tensor, Tensor] | None = None, **keywords: Any
+) -> Distilled:
+    return distil(
+        teacher, draw, linear(1), real, **{"steps": 200, "lr": 0.05, "seed": 3, **keywords}
+    )
 
 
 def test_divergence_is_the_kl_of_the_softened_answers() -> None:
-    student_BN, teacher_BN = torch.tensor([[0.0, 0.0], [1.0, 1.0]]), torch.tensor([[2 * torch.log(torch.tensor(3.0)), 0.0], [5.0, 5.0]])
+    student_BN, teacher_BN = (
+        torch.tensor([[0.0, 0.0], [1.0, 1.0]]),
+        torch.tensor([[2 * torch.log(torch.tensor(3.0)), 0.0], [5.0, 5.0]]),
+    )
     # At temperature 2 the teacher says (3/4, 1/4), the student (1/2, 1/2).
     expected = 4 * (0.75 * torch.log(torch.tensor(1.5)) + 0.25 * torch.log(torch.tensor(0.5)))
-    torch.testing.assert_close(divergence(student_BN, teacher_BN, 2.0), torch.tensor([float(expected), 0.0]))
+    torch.testing.assert_close(
+        divergence(student_BN, teacher_BN, 2.0), torch.tensor([float(expected), 0.0])
+    )
 
 
 def test_a_student_learns_its_teacher(teacher: FrozenClassifier) -> None:
@@ -98,7 +114,9 @@ def test_the_seed_decides_every_bit_and_nothing_else_moves(teacher: FrozenClassi
     before = torch.get_rng_state()
     frozen = {name: value.clone() for name, value in teacher.state_dict().items()}
     first = learnt(teacher, views=views, steps=20).student.state_dict()
-    again = learnt(teacher, (images_nCHW, label_n), views=views, steps=20).student.state_dict()  # with real images at hand
+    again = learnt(
+        teacher, (images_nCHW, label_n), views=views, steps=20
+    ).student.state_dict()  # with real images at hand
     other = learnt(teacher, views=views, steps=20, seed=4).student.state_dict()
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert any(not torch.equal(first[name], other[name]) for name in first)
@@ -190,7 +208,10 @@ def test_hints_help_where_answers_say_little(teacher: FrozenClassifier) -> None:
             mapped_BD = student_BD @ torch.linalg.lstsq(student_BD, teacher_BD).solution
             return float((mapped_BD - teacher_BD).square().mean())
 
-    without, with_hint = (distil(frozen, draw, network(6), steps=200, lr=0.02, features=weight).student.network for weight in (0.0, 1.0))
+    without, with_hint = (
+        distil(frozen, draw, network(6), steps=200, lr=0.02, features=weight).student.network
+        for weight in (0.0, 1.0)
+    )
     assert distance(with_hint) < 0.5 * distance(without)
 
 
@@ -206,9 +227,17 @@ def inverted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def distilled(inverted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The command as a user gives it."""
-    overrides = ["application=distill", f"application.run={inverted}", "application.steps=120", "application.batch_size=25", *SMALL]
+    overrides = [
+        "application=distill",
+        f"application.run={inverted}",
+        "application.steps=120",
+        "application.batch_size=25",
+        *SMALL,
+    ]
     command = [sys.executable, "-m", "netinv_lightning.run", *overrides]
-    done = subprocess.run(command, cwd=tmp_path_factory.mktemp("cwd"), capture_output=True, text=True)
+    done = subprocess.run(
+        command, cwd=tmp_path_factory.mktemp("cwd"), capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert "student  step 120/120" in done.stderr
     return Path(done.stdout.splitlines()[-1])
@@ -217,17 +246,28 @@ def distilled(inverted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 IMAGES = 30
 
 
-def rounds(inverted: Path, weight: float = 1.0, seed: int = 0) -> tuple[Adversary, Memory, Classifier]:
+def rounds(
+    inverted: Path, weight: float = 1.0, seed: int = 0
+) -> tuple[Adversary, Memory, Classifier]:
     module = load_module(inversion_config(inverted), inverted)
     assert isinstance(module, InversionModule)
     memory = Memory(10, seed, CPU)
     student = Classifier(load_zoo("mnist_mlp").network, module.classifier.spec)
-    return Adversary(module, memory, Augmentation(shift=1), weight, 4.0, every=5, seed=seed, images=IMAGES), memory, student.train()
+    return (
+        Adversary(
+            module, memory, Augmentation(shift=1), weight, 4.0, every=5, seed=seed, images=IMAGES
+        ),
+        memory,
+        student.train(),
+    )
 
 
 def test_rounds_fill_the_memory_and_leave_the_student_alone(inverted: Path) -> None:
     adversary, memory, student = rounds(inverted)
-    before, state = torch.get_rng_state(), {name: value.clone() for name, value in student.state_dict().items()}
+    before, state = (
+        torch.get_rng_state(),
+        {name: value.clone() for name, value in student.state_dict().items()},
+    )
     for step in range(6):
         adversary(step, student)
         assert len(memory) == (STEPS - BEGUN) * IMAGES * (1 + step // 5)
@@ -264,7 +304,11 @@ def test_disagreement_is_sought(inverted: Path) -> None:
     def disagreement(weight: float) -> float:
         adversary, _, student = rounds(inverted, weight)
         x_BCHW = adversary.fresh(student)[-IMAGES:]
-        return float(divergence(student.eval()(x_BCHW), adversary.module.classifier(x_BCHW), 4.0).detach().mean())
+        return float(
+            divergence(student.eval()(x_BCHW), adversary.module.classifier(x_BCHW), 4.0)
+            .detach()
+            .mean()
+        )
 
     assert disagreement(3.0) > 1.2 * disagreement(0.0)
 
@@ -276,20 +320,33 @@ def test_only_the_first_stage_is_forgotten(inverted: Path) -> None:
     before = {name: value.clone() for name, value in generator.state_dict().items()}
     with torch.random.fork_rng():
         forget_first_stage(generator)
-    changed = {name.partition(".")[0] for name, value in generator.state_dict().items() if not torch.equal(before[name], value)}
+    changed = {
+        name.partition(".")[0]
+        for name, value in generator.state_dict().items()
+        if not torch.equal(before[name], value)
+    }
     assert changed == {"stage1", "embedding"}
 
 
 def test_a_student_of_inverted_images_knows_more_than_one_of_noise(distilled: Path) -> None:
     summary = json.loads((distilled / "summary.json").read_text())
     assert summary[names.STUDENT_ACCURACY] > summary[names.noise_student("accuracy")] + 0.1
-    assert summary[names.STUDENT_AGREEMENT] > 0.2  # chance is 0.1; after 50 steps of inversion and 120 of learning
+    assert (
+        summary[names.STUDENT_AGREEMENT] > 0.2
+    )  # chance is 0.1; after 50 steps of inversion and 120 of learning
     assert summary[names.noise_student("agreement")] < 0.15
     assert summary[names.TEACHER_ACCURACY] > 0.98
-    assert json.loads((distilled / "status.json").read_text())["best_metric"] == summary[names.STUDENT_ACCURACY]
+    assert (
+        json.loads((distilled / "status.json").read_text())["best_metric"]
+        == summary[names.STUDENT_ACCURACY]
+    )
     with (distilled / "distillation.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [row["network"] for row in rows] == ["student of inverted images", "student of noise (control)", "teacher"]
+    assert [row["network"] for row in rows] == [
+        "student of inverted images",
+        "student of noise (control)",
+        "teacher",
+    ]
     assert float(rows[0]["accuracy"]) == summary[names.STUDENT_ACCURACY]
     assert rows[2]["agreement"] == "1.0"
     assert names.STUDENT_LOSS in (distilled / "metrics.csv").read_text()
@@ -307,14 +364,22 @@ def test_the_kept_student_is_the_one_that_was_judged(distilled: Path) -> None:
 
 def test_a_student_can_be_asked_for_its_teachers_training_images(distilled: Path) -> None:
     student, teacher = (
-        netinv_lightning.compose(["classifier=checkpoint", f"classifier.path={path}", "data=mnist5k"])
+        netinv_lightning.compose(
+            ["classifier=checkpoint", f"classifier.path={path}", "data=mnist5k"]
+        )
         for path in (distilled / "student.safetensors", zoo_path("mnist_cnn"))
     )
-    assert told_split(student) == told_split(teacher) == {"val_fraction": 0.0, "subset_size": None, "split_seed": 0}
+    assert (
+        told_split(student)
+        == told_split(teacher)
+        == {"val_fraction": 0.0, "subset_size": None, "split_seed": 0}
+    )
     check_comparable(student, ImageDataModule("mnist5k"))  # although it learnt from no real image
 
 
-def test_real_images_are_read_when_the_student_is_trained(inverted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_real_images_are_read_when_the_student_is_trained(
+    inverted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without data the same student comes out, and what cannot be measured is said; with them training images are never read."""
     application = ["application=distill", f"application.run={inverted}", *FEW]
     monkeypatch.setattr("netinv_lightning.downstream.generator_rounds.STEPS", BEGUN + 1)
@@ -323,20 +388,36 @@ def test_real_images_are_read_when_the_student_is_trained(inverted: Path, tmp_pa
         raise AssertionError("training images were read")
 
     with monkeypatch.context() as patch:
-        patch.setattr(ImageDataModule, "train", property(refuse, lambda self, split: None), raising=False)
+        patch.setattr(
+            ImageDataModule, "train", property(refuse, lambda self, split: None), raising=False
+        )
         with_data = run(netinv_lightning.compose(application), tmp_path / "with")
-    monkeypatch.setattr("netinv_lightning.applications.distill.open_test", lambda cfg, spec: (None, "no real data: not there"))
+    monkeypatch.setattr(
+        "netinv_lightning.applications.distill.open_test",
+        lambda cfg, spec: (None, "no real data: not there"),
+    )
     without = run(netinv_lightning.compose(application), tmp_path / "without")
-    first, second = (load_file(tmp_path / name / "student.safetensors") for name in ("with", "without"))
+    first, second = (
+        load_file(tmp_path / name / "student.safetensors") for name in ("with", "without")
+    )
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert names.STUDENT_ACCURACY in with_data
-    assert not {names.STUDENT_ACCURACY, names.STUDENT_AGREEMENT, names.TEACHER_ACCURACY} & set(without)
+    assert not {names.STUDENT_ACCURACY, names.STUDENT_AGREEMENT, names.TEACHER_ACCURACY} & set(
+        without
+    )
     assert without[names.STUDENT_AGREEMENT_FRESH] == with_data[names.STUDENT_AGREEMENT_FRESH]
     assert "no real data: not there" in (tmp_path / "without" / "distillation.md").read_text()
 
 
 def test_a_run_without_a_generator_shows_what_it_kept(tmp_path: Path) -> None:
-    overrides = [*DATA, *FEW_STEPS, "method=gradient", "method.steps=3", "application.eval_samples=20", "application.keep_samples=20"]
+    overrides = [
+        *DATA,
+        *FEW_STEPS,
+        "method=gradient",
+        "method.steps=3",
+        "application.eval_samples=20",
+        "application.keep_samples=20",
+    ]
     run(netinv_lightning.compose(overrides), tmp_path / "run")
     command = ["application=distill", f"application.run={tmp_path / 'run'}", *FEW]
     metrics = run(netinv_lightning.compose(command), tmp_path / "distilled")
@@ -354,15 +435,28 @@ def test_a_run_without_a_generator_shows_what_it_kept(tmp_path: Path) -> None:
         (["application.features=-1"], r"application.features=-1.0: must be 0 or more"),
         (["application.temperature=-1"], r"application.temperature=-1.0: must be above 0"),
         (["augmentation.shift=-1"], r"augmentation.shift=-1.0: must be from 0 to 4096"),
-        (["+application.student.stages=[[8],[8],[8],[8],[8]]"], r"application.student=.*cannot be made: .*poolings leave nothing"),
-        (["application.student={_target_: torch.nn.Identity}"], r"application.student=.*Identity.*: "),
-        (["data=fashion_mnist"], r"data=fashion_mnist: the data of the run are mnist5k, and stay so; leave it out"),
+        (
+            ["+application.student.stages=[[8],[8],[8],[8],[8]]"],
+            r"application.student=.*cannot be made: .*poolings leave nothing",
+        ),
+        (
+            ["application.student={_target_: torch.nn.Identity}"],
+            r"application.student=.*Identity.*: ",
+        ),
+        (
+            ["data=fashion_mnist"],
+            r"data=fashion_mnist: the data of the run are mnist5k, and stay so; leave it out",
+        ),
         (["application.run="], r"application.run: name the finished run whose images are used"),
     ],
 )
 def test_wrong_input_is_told_in_one_line(inverted: Path, overrides: list[str], line: str) -> None:
     with pytest.raises(InputError, match=line) as error:
-        make_application(netinv_lightning.compose(["application=distill", f"application.run={inverted}", *overrides]))
+        make_application(
+            netinv_lightning.compose(
+                ["application=distill", f"application.run={inverted}", *overrides]
+            )
+        )
     assert "\n" not in str(error.value)
 
 
@@ -370,4 +464,8 @@ def test_a_run_must_be_named_and_done(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"application.run: name the finished run"):
         make_application(netinv_lightning.compose(["application=distill"]))
     with pytest.raises(InputError, match=r"nowhere: there is no such directory"):
-        make_application(netinv_lightning.compose(["application=distill", f"application.run={tmp_path / 'nowhere'}"]))
+        make_application(
+            netinv_lightning.compose(
+                ["application=distill", f"application.run={tmp_path / 'nowhere'}"]
+            )
+        )

@@ -50,8 +50,22 @@ def attack(radius: float) -> Perturbation:
 def test_robust_accuracy_of_a_known_margin() -> None:
     """An image of grey g is 4 |g - 0.5| away from the boundary in sum, so Linf |g - 0.5|."""
     images, label_n = flat(0.1, 0.35, 0.45, 0.55, 0.65, 0.9), torch.tensor([0, 0, 0, 1, 1, 1])
-    assert held(brightness(), (images, label_n), attack(0.1), 0).tolist() == [True, True, False, False, True, True]
-    assert held(brightness(), (images, label_n), attack(0.2), 0).tolist() == [True, False, False, False, False, True]
+    assert held(brightness(), (images, label_n), attack(0.1), 0).tolist() == [
+        True,
+        True,
+        False,
+        False,
+        True,
+        True,
+    ]
+    assert held(brightness(), (images, label_n), attack(0.2), 0).tolist() == [
+        True,
+        False,
+        False,
+        False,
+        False,
+        True,
+    ]
 
 
 def test_without_a_radius_robust_accuracy_is_accuracy() -> None:
@@ -66,7 +80,12 @@ def test_without_a_radius_robust_accuracy_is_accuracy() -> None:
 def test_a_lucky_attack_is_no_robustness() -> None:
     """What is wrong as it is does not count as right where the attack corrects it."""
     images, label_n = flat(0.45), torch.tensor([1])
-    assert judge(brightness(), (images, label_n), Perturbation("linf", 0.2, "random"), 1).robust_accuracy == 0
+    assert (
+        judge(
+            brightness(), (images, label_n), Perturbation("linf", 0.2, "random"), 1
+        ).robust_accuracy
+        == 0
+    )
 
 
 def test_calibration_of_a_made_up_case() -> None:
@@ -101,8 +120,12 @@ def test_the_seed_decides_every_bit_and_no_share_is_none() -> None:
     classifiers = [brightness() for _ in range(5)]
     before = torch.get_rng_state()
     weights = [
-        fine_tune(classifier, real, *given, steps=5, shift=1, flip=True, attack=attack(0.1), seed=seed).state_dict()["network.1.weight"]
-        for classifier, given, seed in zip(classifiers, [(extra, 0.5)] * 3 + [(), (extra, 0.0)], [5, 5, 6, 5, 5], strict=True)
+        fine_tune(
+            classifier, real, *given, steps=5, shift=1, flip=True, attack=attack(0.1), seed=seed
+        ).state_dict()["network.1.weight"]
+        for classifier, given, seed in zip(
+            classifiers, [(extra, 0.5)] * 3 + [(), (extra, 0.0)], [5, 5, 6, 5, 5], strict=True
+        )
     ]
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
@@ -118,15 +141,25 @@ def inverted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-COMMAND = ["application=finetune", "data=mnist5k", "application.steps=2", "application.images=30", "application.attack_steps=2"]
+COMMAND = [
+    "application=finetune",
+    "data=mnist5k",
+    "application.steps=2",
+    "application.images=30",
+    "application.attack_steps=2",
+]
 COMMAND += ["application.attacked=20", "data.batch_size=20", "data.subset_size=100"]
 
 
 def test_before_control_and_after_stand_in_one_table(inverted: Path, tmp_path: Path) -> None:
-    metrics = run(netinv_lightning.compose([*COMMAND, f"application.run={inverted}"]), tmp_path / "tuned")
+    metrics = run(
+        netinv_lightning.compose([*COMMAND, f"application.run={inverted}"]), tmp_path / "tuned"
+    )
     with (tmp_path / "tuned" / "finetuning.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [float(row["accuracy"]) for row in rows] == [metrics[names.finetune(arm, "accuracy")] for arm in ARMS]
+    assert [float(row["accuracy"]) for row in rows] == [
+        metrics[names.finetune(arm, "accuracy")] for arm in ARMS
+    ]
     for arm in ARMS:
         assert metrics[names.finetune(arm, "accuracy")] > 0.9
         assert 0 <= metrics[names.finetune(arm, "ece")] < 0.2
@@ -142,16 +175,29 @@ def test_before_control_and_after_stand_in_one_table(inverted: Path, tmp_path: P
     assert card["test_accuracy"] == round(after, 4)
     assert card["recipe"]["from"] == "mnist_cnn"
     assert card["recipe"]["trained_before"]  # so that no training image counts as held out
-    assert [card["recipe"][key] for key in ("subset_size", "val_fraction", "split_seed")] == [100, 0.1, 0]
+    assert [card["recipe"][key] for key in ("subset_size", "val_fraction", "split_seed")] == [
+        100,
+        0.1,
+        0,
+    ]
 
 
 def test_adversarial_images_have_a_control_of_their_own(inverted: Path, tmp_path: Path) -> None:
-    overrides = [f"application.run={inverted}", "application.kind=adversarial", "application.radius=0.1"]
+    overrides = [
+        f"application.run={inverted}",
+        "application.kind=adversarial",
+        "application.radius=0.1",
+    ]
     metrics = run(netinv_lightning.compose([*COMMAND, *overrides]), tmp_path / "tuned")
     kinds = {name.split("/")[1] for name in metrics if name.startswith("finetune/")}
     assert kinds == {"before", "real", "real_adversarial", "inverted"}
     # The tuned classifier can be inverted in its turn.
-    again = ["data=mnist5k", *FEW_STEPS, "classifier=checkpoint", f"classifier.path={tmp_path / 'tuned' / 'classifier.safetensors'}"]
+    again = [
+        "data=mnist5k",
+        *FEW_STEPS,
+        "classifier=checkpoint",
+        f"classifier.path={tmp_path / 'tuned' / 'classifier.safetensors'}",
+    ]
     assert names.INVERSION_ACCURACY in run(netinv_lightning.compose(again), tmp_path / "again")
 
 
@@ -168,11 +214,21 @@ def test_adversarial_images_have_a_control_of_their_own(inverted: Path, tmp_path
 )
 def test_wrong_input_is_told_in_one_line(inverted: Path, overrides: list[str], line: str) -> None:
     with pytest.raises(InputError, match=line) as error:
-        make_application(netinv_lightning.compose([*COMMAND, f"application.run={inverted}", *overrides]))
+        make_application(
+            netinv_lightning.compose([*COMMAND, f"application.run={inverted}", *overrides])
+        )
     assert "\n" not in str(error.value)
 
 
-def test_fine_tuning_needs_real_images(tmp_path: Path, inverted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("netinv_lightning.applications.finetune.open_test", lambda cfg, spec: (None, "no real data: not there"))
-    with pytest.raises(InputError, match=r"fine-tuning needs real training and test images; no real data: not there"):
+def test_fine_tuning_needs_real_images(
+    tmp_path: Path, inverted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "netinv_lightning.applications.finetune.open_test",
+        lambda cfg, spec: (None, "no real data: not there"),
+    )
+    with pytest.raises(
+        InputError,
+        match=r"fine-tuning needs real training and test images; no real data: not there",
+    ):
         make_application(netinv_lightning.compose([*COMMAND, f"application.run={inverted}"]))

@@ -42,7 +42,19 @@ FIGURES = set(dashboard.STUDIED)
 def inverted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An inversion with two generators, studied at once, whose config names data that come with the installation."""
     folder = tmp_path_factory.mktemp("run") / "inverted"
-    run(netinv_lightning.compose([*FEW_STEPS, *DIGITS, *SMALL, "application.steps=40", "n_generators=2", "interpret=full"]), folder)
+    run(
+        netinv_lightning.compose(
+            [
+                *FEW_STEPS,
+                *DIGITS,
+                *SMALL,
+                "application.steps=40",
+                "n_generators=2",
+                "interpret=full",
+            ]
+        ),
+        folder,
+    )
     return folder
 
 
@@ -53,73 +65,133 @@ def summary(folder: Path) -> dict[str, float]:
 
 def numbers(folder: Path) -> dict[str, float]:
     """What a study found, without what it cost."""
-    return {name: value for name, value in summary(folder).items() if name.startswith("interpretation/") and "/seconds/" not in name}
+    return {
+        name: value
+        for name, value in summary(folder).items()
+        if name.startswith("interpretation/") and "/seconds/" not in name
+    }
 
 
 def test_numbers_agree_with_each_other(inverted: Path) -> None:
     found = numbers(inverted)
-    of_classes = [value for name, value in found.items() if name.startswith(interpretation("clusters_class", ""))]
+    of_classes = [
+        value
+        for name, value in found.items()
+        if name.startswith(interpretation("clusters_class", ""))
+    ]
     assert found[names.CLUSTERS] == pytest.approx(sum(of_classes) / len(of_classes))
-    assert found[interpretation("agreement_of_chance", "test")] <= 0.2  # of ten balanced classes, one for all
+    assert (
+        found[interpretation("agreement_of_chance", "test")] <= 0.2
+    )  # of ten balanced classes, one for all
     for origin in ("training", "test", "inverted"):
         assert found[interpretation("sparse", "active", origin)] <= 4
     assert 0 < found[interpretation("overlap", "between_generators")] <= 1
     for score in ("reconstruction", "pattern", "regression"):
-        auc, low, high = (found[interpretation("anomaly", score, what)] for what in ("auc", "auc_low", "auc_high"))
+        auc, low, high = (
+            found[interpretation("anomaly", score, what)] for what in ("auc", "auc_low", "auc_high")
+        )
         assert low <= auc <= high
     assert (
         found[interpretation("rules", "features_rest", "fidelity", "test")]
         > found[interpretation("rules", "features_rest", "fidelity_majority", "test")]
     )
     with (inverted / "interpretation.csv").open() as file:
-        written = {f"interpretation/{row['number']}": float(row["value"]) for row in csv.DictReader(file)}
+        written = {
+            f"interpretation/{row['number']}": float(row["value"]) for row in csv.DictReader(file)
+        }
     assert {name: value for name, value in written.items() if "/seconds/" not in name} == found
     hyperplanes = load_file(inverted / "rules.safetensors")
-    assert hyperplanes["pixels_rest/normals"].shape == (len(hyperplanes["pixels_rest/offsets"]), 784)
+    assert hyperplanes["pixels_rest/normals"].shape == (
+        len(hyperplanes["pixels_rest/offsets"]),
+        784,
+    )
     assert "class 3 if h" in (inverted / "rules.txt").read_text()
 
 
 def test_every_figure_is_there_twice(inverted: Path) -> None:
-    files = {path.name for path in (inverted / "figures").iterdir() if "grid" not in path.name and path.name != "confusion.png"}
+    files = {
+        path.name
+        for path in (inverted / "figures").iterdir()
+        if "grid" not in path.name and path.name != "confusion.png"
+    }
     assert files == {f"{stem}.{kind}" for stem in FIGURES for kind in ("png", "pdf")}
 
 
-def test_a_finished_run_studied_later_gives_the_same_numbers(inverted: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "netinv_lightning.run", "application=interpret", f"application.run={inverted}", *SMALL]
+def test_a_finished_run_studied_later_gives_the_same_numbers(
+    inverted: Path, tmp_path: Path
+) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "netinv_lightning.run",
+        "application=interpret",
+        f"application.run={inverted}",
+        *SMALL,
+    ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     folder = Path(done.stdout.splitlines()[-1])
     assert numbers(folder) == numbers(inverted)
     assert "interpreting: clusters, 200 images" in done.stderr
-    assert json.loads((folder / "status.json").read_text())["best_metric"] == numbers(inverted)[names.CLUSTERS]
+    assert (
+        json.loads((folder / "status.json").read_text())["best_metric"]
+        == numbers(inverted)[names.CLUSTERS]
+    )
 
 
-def test_without_real_images_the_inverted_ones_are_studied_alone(inverted: Path, tmp_path: Path, compose: Compose) -> None:
+def test_without_real_images_the_inverted_ones_are_studied_alone(
+    inverted: Path, tmp_path: Path, compose: Compose
+) -> None:
     few = "interpret.analyses=[projection,autoencoders]"
-    run(compose(*SMALL, "data.root=nowhere", "application.steps=40", "interpret=full", few), tmp_path / "alone")
+    run(
+        compose(*SMALL, "data.root=nowhere", "application.steps=40", "interpret=full", few),
+        tmp_path / "alone",
+    )
     found = numbers(tmp_path / "alone")
     assert interpretation("agreement", "inverted") in found
     assert not [name for name in found if name.endswith("/test") or "/anomaly/" in name]
-    assert "without real images: no real data" in (tmp_path / "alone" / "interpretation.md").read_text()
+    assert (
+        "without real images: no real data"
+        in (tmp_path / "alone" / "interpretation.md").read_text()
+    )
 
 
 @pytest.mark.parametrize(
     ("overrides", "line"),
     [
-        (["interpret.perplexities=[30]"], r"interpret.perplexities=30: must be from 1 to below 20, a third of the 60 samples"),
+        (
+            ["interpret.perplexities=[30]"],
+            r"interpret.perplexities=30: must be from 1 to below 20, a third of the 60 samples",
+        ),
         (["interpret.embedded=20"], r"interpret.embedded=20: must be more than 20"),
         (["interpret.samples=50"], r"interpret.samples=50: must be 100 or more"),
         (["interpret.analyses=[tsne]"], r"interpret.analyses=tsne: .*projection"),
-        (["interpret.layer=convolution"], r"interpret.layer=convolution: the network has no such layer"),
+        (
+            ["interpret.layer=convolution"],
+            r"interpret.layer=convolution: the network has no such layer",
+        ),
         (["interpret.map_layer=head"], r"interpret.map_layer=head: gives no maps of 2 x 2 or more"),
         (["interpret.sparse_active=41"], r"interpret.sparse_active=41"),
-        (["classifier.zoo=mnist_mlp"], r"classifier.zoo=mnist_mlp: the run is one of another classifier, mnist_cnn"),
-        (["classifier.path=mine.safetensors"], r"classifier.path=mine.safetensors: the run is one of another classifier"),
+        (
+            ["classifier.zoo=mnist_mlp"],
+            r"classifier.zoo=mnist_mlp: the run is one of another classifier, mnist_cnn",
+        ),
+        (
+            ["classifier.path=mine.safetensors"],
+            r"classifier.path=mine.safetensors: the run is one of another classifier",
+        ),
     ],
 )
-def test_refuses_in_one_line_and_writes_nothing(inverted: Path, tmp_path: Path, overrides: list[str], line: str) -> None:
+def test_refuses_in_one_line_and_writes_nothing(
+    inverted: Path, tmp_path: Path, overrides: list[str], line: str
+) -> None:
     with pytest.raises(InputError, match=line) as refused:
-        run(netinv_lightning.compose(["application=interpret", f"application.run={inverted}", *SMALL, *overrides]), tmp_path / "refused")
+        run(
+            netinv_lightning.compose(
+                ["application=interpret", f"application.run={inverted}", *SMALL, *overrides]
+            ),
+            tmp_path / "refused",
+        )
     assert "\n" not in str(refused.value)
     assert not (tmp_path / "refused").exists()
 
@@ -128,7 +200,10 @@ def test_refuses_what_is_no_finished_inversion(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"application\.run: name the finished run"):
         run(netinv_lightning.compose(["application=interpret"]), tmp_path / "refused")
     with pytest.raises(InputError, match="is no run directory"):
-        run(netinv_lightning.compose(["application=interpret", f"application.run={tmp_path}"]), tmp_path / "refused")
+        run(
+            netinv_lightning.compose(["application=interpret", f"application.run={tmp_path}"]),
+            tmp_path / "refused",
+        )
 
 
 class Narrow(nn.Module):
@@ -146,24 +221,48 @@ class Narrow(nn.Module):
 
 def invert(network: nn.Module, folder: Path, *overrides: str) -> None:
     netinv_lightning.invert(
-        network, 3, 1, 28, overrides=[*FEW_STEPS, *SMALL, "data.root=nowhere", "interpret=full", *overrides], run_dir=folder
+        network,
+        3,
+        1,
+        28,
+        overrides=[*FEW_STEPS, *SMALL, "data.root=nowhere", "interpret=full", *overrides],
+        run_dir=folder,
     )
 
 
 def test_refuses_data_of_another_shape_before_it_inverts(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"data=mnist5k: its images have num_classes=10, the classifier takes num_classes=3"):
+    with pytest.raises(
+        InputError,
+        match=r"data=mnist5k: its images have num_classes=10, the classifier takes num_classes=3",
+    ):
         netinv_lightning.invert(
-            Narrow(5), 3, 1, 28, overrides=[*FEW_STEPS, *SMALL, "data=mnist5k", "interpret=full"], run_dir=tmp_path / "refused"
+            Narrow(5),
+            3,
+            1,
+            28,
+            overrides=[*FEW_STEPS, *SMALL, "data=mnist5k", "interpret=full"],
+            run_dir=tmp_path / "refused",
         )
     assert not (tmp_path / "refused").exists()
 
 
-def test_a_run_of_the_gradient_method_is_studied_as_far_as_it_kept_images(compose: Compose, tmp_path: Path) -> None:
+def test_a_run_of_the_gradient_method_is_studied_as_far_as_it_kept_images(
+    compose: Compose, tmp_path: Path
+) -> None:
     gradient = compose(
-        "method=gradient", "method.steps=20", "method.lr=0.1", "application.eval_samples=120", "application.keep_samples=120"
+        "method=gradient",
+        "method.steps=20",
+        "method.lr=0.1",
+        "application.eval_samples=120",
+        "application.keep_samples=120",
     )
     run(gradient, tmp_path / "gradient")
-    of_run = ["application=interpret", f"application.run={tmp_path / 'gradient'}", "interpret.analyses=[projection]", "data.root=nowhere"]
+    of_run = [
+        "application=interpret",
+        f"application.run={tmp_path / 'gradient'}",
+        "interpret.analyses=[projection]",
+        "data.root=nowhere",
+    ]
     found = run(netinv_lightning.compose(of_run), tmp_path / "studied")
     assert interpretation("agreement", "inverted") in found
     with pytest.raises(InputError, match=r"interpret.samples=121: there are 120 images"):
@@ -173,7 +272,9 @@ def test_a_run_of_the_gradient_method_is_studied_as_far_as_it_kept_images(compos
 
 
 def test_refuses_a_layer_of_two_features(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"interpret.layer=penultimate: has 2 features; its studies need 3 or more"):
+    with pytest.raises(
+        InputError, match=r"interpret.layer=penultimate: has 2 features; its studies need 3 or more"
+    ):
         invert(Narrow(), tmp_path / "refused")
     assert not (tmp_path / "refused").exists()
 

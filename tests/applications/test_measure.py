@@ -22,13 +22,21 @@ from netinv_lightning.errors import InputError
 from netinv_lightning.evaluation.baselines import CONTROLS
 from netinv_lightning.evaluation.measurement import ALL
 from netinv_lightning.evaluation.report import last_losses
-from netinv_lightning.evaluation.verdict import ADVERSARIAL, CLASS_TYPICAL, NO_INVERSION, TRAINING_LIKE
+from netinv_lightning.evaluation.verdict import (
+    ADVERSARIAL,
+    CLASS_TYPICAL,
+    NO_INVERSION,
+    TRAINING_LIKE,
+)
 from netinv_lightning.run import run
 from tests.conftest import FEW_STEPS
 
 Compose = Callable[..., DictConfig]
 DATA = ["data=mnist5k", "classifier.zoo=mnist_cnn"]  # real digits that are at hand everywhere
-FEW_METRICS = ["measure.metrics=[accuracy,transfer,diversity]", "measure.controls=[noise,class_means,real]"]
+FEW_METRICS = [
+    "measure.metrics=[accuracy,transfer,diversity]",
+    "measure.controls=[noise,class_means,real]",
+]
 MEASURE = ["application=measure", *DATA, *FEW_METRICS]
 
 
@@ -58,7 +66,9 @@ def _verdict(directory: Path) -> dict[str, object]:
     return content
 
 
-def test_a_finished_run_is_measured_beside_controls(finished: Path, job_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_finished_run_is_measured_beside_controls(
+    finished: Path, job_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     metrics = run(netinv_lightning.compose([*MEASURE, f"application.run={finished}"]), job_dir)
     sets = _measured(job_dir)
     before = json.loads((finished / "summary.json").read_text())
@@ -99,22 +109,43 @@ def test_a_finished_run_is_measured_beside_controls(finished: Path, job_dir: Pat
 
 def test_other_verifiers_than_the_runs(finished: Path, job_dir: Path) -> None:
     """What the run's own verifiers said is not mixed in; accuracy is measured even if it was not asked for."""
-    cfg = netinv_lightning.compose([*MEASURE, f"application.run={finished}", "application.verifiers=[]", "measure.metrics=[diversity]"])
+    cfg = netinv_lightning.compose(
+        [
+            *MEASURE,
+            f"application.run={finished}",
+            "application.verifiers=[]",
+            "measure.metrics=[diversity]",
+        ]
+    )
     metrics = run(cfg, job_dir)
     assert names.TRANSFER_ACCURACY in json.loads((finished / "summary.json").read_text())
-    assert not any(name.startswith("transfer/") for name in [*metrics, *_measured(job_dir)["inverted"]])
+    assert not any(
+        name.startswith("transfer/") for name in [*metrics, *_measured(job_dir)["inverted"]]
+    )
     assert names.INVERSION_ACCURACY in _measured(job_dir)["inverted"]
-    assert "verifiers, whose penultimate features are the extractors: none" in (job_dir / "measurement.md").read_text()
+    assert (
+        "verifiers, whose penultimate features are the extractors: none"
+        in (job_dir / "measurement.md").read_text()
+    )
 
 
-def test_without_data_what_needs_them_is_skipped_and_said(compose: Compose, job_dir: Path, tmp_path: Path) -> None:
+def test_without_data_what_needs_them_is_skipped_and_said(
+    compose: Compose, job_dir: Path, tmp_path: Path
+) -> None:
     """At the end of an inversion: never zero, never silent."""
-    cfg = compose("measure=full", f"data.root={tmp_path / 'none'}", "application.verifiers=[mnist_mlp]", "application.eval_samples=150")
+    cfg = compose(
+        "measure=full",
+        f"data.root={tmp_path / 'none'}",
+        "application.verifiers=[mnist_mlp]",
+        "application.eval_samples=150",
+    )
     cfg.measure.controls = ["noise", "class_means", "real"]
     metrics = run(cfg, job_dir)
     assert list(_measured(job_dir)) == ["inverted", "noise"]
     assert names.TRANSFER_CEILING not in metrics
-    assert not any(name.startswith(("fidelity/fid", names.CAS, "memorisation/")) for name in metrics)
+    assert not any(
+        name.startswith(("fidelity/fid", names.CAS, "memorisation/")) for name in metrics
+    )
     text = (job_dir / "measurement.md").read_text()
     for what in ("control real", "control class_means", "fid", "cas", "manifold"):
         assert f"- skipped: {what}: no real" in text
@@ -126,7 +157,9 @@ def test_by_default_everything_is_measured() -> None:
 
 
 @pytest.mark.parametrize("full", [False, True])
-def test_a_quick_run_has_a_verdict_and_no_table(compose: Compose, job_dir: Path, full: bool) -> None:
+def test_a_quick_run_has_a_verdict_and_no_table(
+    compose: Compose, job_dir: Path, full: bool
+) -> None:
     cfg = compose(*DATA, "application.verifiers=[mnist_mlp]", f"measure.full={full}", *FEW_METRICS)
     run(cfg, job_dir)
     assert (job_dir / "verdict.json").exists()
@@ -148,25 +181,41 @@ def _images(kind: str, real: ImageDataModule) -> dict[str, Tensor]:
 @pytest.mark.parametrize(
     ("kind", "verdict", "failures"),
     [
-        ("noise", NO_INVERSION, {"mode collapse", "label mismatch"}),  # to the network all noise is alike
+        (
+            "noise",
+            NO_INVERSION,
+            {"mode collapse", "label mismatch"},
+        ),  # to the network all noise is alike
         ("gradient", ADVERSARIAL, {"noise"}),
         ("real", CLASS_TYPICAL, set()),
         ("training", TRAINING_LIKE, set()),
     ],
 )
 def test_verdict_on_images_of_known_worth(
-    kind: str, verdict: str, failures: set[str], real: ImageDataModule, job_dir: Path, tmp_path: Path
+    kind: str,
+    verdict: str,
+    failures: set[str],
+    real: ImageDataModule,
+    job_dir: Path,
+    tmp_path: Path,
 ) -> None:
     save_file(_images(kind, real), tmp_path / "images.safetensors")
     verifiers = "application.verifiers=[mnist_mlp,mnist_resnet]"
-    run(netinv_lightning.compose([*MEASURE, f"application.samples={tmp_path}/images.safetensors", verifiers]), job_dir)
+    run(
+        netinv_lightning.compose(
+            [*MEASURE, f"application.samples={tmp_path}/images.safetensors", verifiers]
+        ),
+        job_dir,
+    )
     found = _verdict(job_dir)
     assert found["verdict"] == verdict
     assert found["not_tested"] == []
     assert {finding["failure"] for finding in found["diagnosis"]} == failures  # type: ignore[attr-defined]
 
 
-def test_bad_input_is_told_before_anything_is_written(finished: Path, job_dir: Path, tmp_path: Path) -> None:
+def test_bad_input_is_told_before_anything_is_written(
+    finished: Path, job_dir: Path, tmp_path: Path
+) -> None:
     x_nCHW, labels_n = torch.rand(200, 1, 28, 28), torch.arange(200) % 10
     broken_nCHW = x_nCHW.clone()
     broken_nCHW[:3] = torch.nan
@@ -197,7 +246,10 @@ def test_bad_input_is_told_before_anything_is_written(finished: Path, job_dir: P
         ([f"application.run={unfinished}"], r"is not done \(running\); continue it with resume="),
         ([file("nowhere")], r"there is no such file"),
         ([file("text")], r"is not a whole safetensors file"),
-        ([file("tensors")], r"must hold the tensors images \[n, C, H, W\] and labels \[n\]; it holds labels, pictures"),
+        (
+            [file("tensors")],
+            r"must hold the tensors images \[n, C, H, W\] and labels \[n\]; it holds labels, pictures",
+        ),
         ([file("types")], r"labels whole numbers, not torch.float32 and torch.float32"),
         ([file("nan")], r"3 of 200 images hold NaN"),
         ([file("shape")], r"must be .* of the classifier's shape \(1, 28, 28\)"),
@@ -205,12 +257,30 @@ def test_bad_input_is_told_before_anything_is_written(finished: Path, job_dir: P
         ([file("range")], r"images have pixels outside of \[0, 1\]"),
         ([file("good"), "measure.samples=201"], r"measure.samples=201: there are 200 images"),
         ([file("good"), "measure.samples=0"], r"measure.samples=0: must be 1 or more"),
-        ([file("good"), "measure.samples=1"], r"measure.samples=1: too few .* need 2 images or more"),
-        ([file("good"), "measure.metrics=[acuracy]"], r"measure.metrics=acuracy: did you mean 'accuracy'\?"),
-        ([file("good"), "measure.controls=[means]"], r"measure.controls=means: did you mean 'class_means'\?"),
-        ([file("good"), "application.verifiers=[mnist_mpl]"], r"mnist_mpl: is not in the zoo; did you mean 'mnist_mlp'\?"),
-        ([file("good"), "application.verifiers=[mnist_cnn]"], r"verifiers=mnist_cnn: is the classifier that is inverted"),
-        ([f"application.run={finished}", "application.verifiers=[cifar10_vit]"], r"verifiers=cifar10_vit: has channels=3"),
+        (
+            [file("good"), "measure.samples=1"],
+            r"measure.samples=1: too few .* need 2 images or more",
+        ),
+        (
+            [file("good"), "measure.metrics=[acuracy]"],
+            r"measure.metrics=acuracy: did you mean 'accuracy'\?",
+        ),
+        (
+            [file("good"), "measure.controls=[means]"],
+            r"measure.controls=means: did you mean 'class_means'\?",
+        ),
+        (
+            [file("good"), "application.verifiers=[mnist_mpl]"],
+            r"mnist_mpl: is not in the zoo; did you mean 'mnist_mlp'\?",
+        ),
+        (
+            [file("good"), "application.verifiers=[mnist_cnn]"],
+            r"verifiers=mnist_cnn: is the classifier that is inverted",
+        ),
+        (
+            [f"application.run={finished}", "application.verifiers=[cifar10_vit]"],
+            r"verifiers=cifar10_vit: has channels=3",
+        ),
     ):
         with pytest.raises(InputError, match=message):
             run(netinv_lightning.compose([*MEASURE, *overrides]), job_dir)
@@ -220,12 +290,20 @@ def test_bad_input_is_told_before_anything_is_written(finished: Path, job_dir: P
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["application.verifiers=[mnist_cnn]"], r"verifiers=mnist_cnn: is the classifier that is inverted"),
+        (
+            ["application.verifiers=[mnist_cnn]"],
+            r"verifiers=mnist_cnn: is the classifier that is inverted",
+        ),
         (["measure.controls=[gradients]"], r"did you mean 'gradient'\?"),
-        (["measure=full", "measure.samples=20", "application.verifiers=[mnist_mlp]", *DATA], r"measure.samples=20: too few .* need \d+"),
+        (
+            ["measure=full", "measure.samples=20", "application.verifiers=[mnist_mlp]", *DATA],
+            r"measure.samples=20: too few .* need \d+",
+        ),
     ],
 )
-def test_an_inversion_is_refused_before_it_starts(compose: Compose, job_dir: Path, overrides: list[str], message: str) -> None:
+def test_an_inversion_is_refused_before_it_starts(
+    compose: Compose, job_dir: Path, overrides: list[str], message: str
+) -> None:
     with pytest.raises(InputError, match=message):
         run(compose(*overrides), job_dir)
     assert not job_dir.exists()

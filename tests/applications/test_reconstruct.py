@@ -24,16 +24,30 @@ from netinv_lightning.evaluation.finished_run import open_finished
 from netinv_lightning.evaluation.image_sets import Images, read_samples
 from netinv_lightning.evaluation.measurement import Measurement
 from netinv_lightning.privacy import comparison
-from netinv_lightning.privacy.comparison import CONTROLS, RECONSTRUCTIONS, best_pairs, compare, recognised
+from netinv_lightning.privacy.comparison import (
+    CONTROLS,
+    RECONSTRUCTIONS,
+    best_pairs,
+    compare,
+    recognised,
+)
 from netinv_lightning.privacy.real_images import RealImages, real_images, with_training_split
 from netinv_lightning.run import run
 from tests.conftest import FEW_STEPS
 
-FEW = [step for step in FEW_STEPS if "grid" not in step] + ["application.grid_columns=2", "application.reconstructions=40"]
+FEW = [step for step in FEW_STEPS if "grid" not in step] + [
+    "application.grid_columns=2",
+    "application.reconstructions=40",
+]
 
 
 def netinv(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "netinv_lightning.run", *overrides], cwd=folder, capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, "-m", "netinv_lightning.run", *overrides],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +81,11 @@ def test_members_held_out_and_others_have_no_image_in_common(digits: RealImages)
     assert pixels(digits.members) <= training
     assert not pixels(digits.held_out) & training
     assert not pixels(digits.others) & (training | pixels(digits.held_out))
-    assert digits.members.labels_n.bincount().tolist() == digits.held_out.labels_n.bincount().tolist() == [15] * 10
+    assert (
+        digits.members.labels_n.bincount().tolist()
+        == digits.held_out.labels_n.bincount().tolist()
+        == [15] * 10
+    )
     assert digits.exchangeable
 
 
@@ -82,11 +100,15 @@ def test_where_other_training_images_came_before_none_is_held_out() -> None:
     data = ImageDataModule("mnist5k", subset_size=200)
     real = real_images(data, largest=150, trained_before=True)
     assert not real.exchangeable
-    assert pixels(real.held_out) | pixels(real.others) <= pixels(Images(data.test[0].float() / 255, data.test[1]))
+    assert pixels(real.held_out) | pixels(real.others) <= pixels(
+        Images(data.test[0].float() / 255, data.test[1])
+    )
 
 
 def test_no_control_has_a_memory_but_the_planted_leak(digits: RealImages) -> None:
-    compared = {name: compare(control(150, digits, 0), digits) for name, control in CONTROLS.items()}
+    compared = {
+        name: compare(control(150, digits, 0), digits) for name, control in CONTROLS.items()
+    }
     for name, of_control in compared.items():
         assert (of_control.ncc.p_value <= 0.01) == (name == "planted leak"), name
     copies = compare(digits.members, digits)
@@ -96,15 +118,23 @@ def test_no_control_has_a_memory_but_the_planted_leak(digits: RealImages) -> Non
     assert set(copies.classes) == set(range(10))
 
 
-def test_the_ceiling_of_transfer_is_asked_of_a_share_of_each_class(digits: RealImages, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_ceiling_of_transfer_is_asked_of_a_share_of_each_class(
+    digits: RealImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
     verifiers = [load_zoo("mnist_mlp"), load_zoo("mnist_resnet")]
-    found = [look(verifier, digits.others.images_nCHW).logits_nN.argmax(dim=1) for verifier in verifiers]
+    found = [
+        look(verifier, digits.others.images_nCHW).logits_nN.argmax(dim=1) for verifier in verifiers
+    ]
     right = [float((found_n == digits.others.labels_n).double().mean()) for found_n in found]
     assert recognised(verifiers, digits.others) == pytest.approx(sum(right) / 2)
     assert recognised([], digits.others) == 1
     asked: list[int] = []
     monkeypatch.setattr(comparison, "ASKED", 30)
-    monkeypatch.setattr(comparison, "look", lambda verifier, x_nCHW: asked.append(len(x_nCHW)) or look(verifier, x_nCHW))
+    monkeypatch.setattr(
+        comparison,
+        "look",
+        lambda verifier, x_nCHW: asked.append(len(x_nCHW)) or look(verifier, x_nCHW),
+    )
     assert 0.8 < recognised(verifiers, digits.others) <= 1
     assert asked == [30, 30]
 
@@ -132,9 +162,13 @@ def test_of_pairs_with_nearly_the_same_reconstruction_one_is_shown(digits: RealI
     assert pairs[1].similarity > 0.99
 
 
-def test_no_data_are_read_before_the_images_are_there(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_data_are_read_before_the_images_are_there(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A1-16: the attack has the weights alone."""
-    cfg = netinv_lightning.compose(["application=reconstruct", *FEW, *of(trained), "application.student=false"])
+    cfg = netinv_lightning.compose(
+        ["application=reconstruct", *FEW, *of(trained), "application.student=false"]
+    )
     kept, read = [], ImageDataModule.__init__
 
     def watched(self: ImageDataModule, *args: Any, **keys: Any) -> None:
@@ -157,14 +191,31 @@ def test_a_run_as_a_user_starts_it(trained: Path, tmp_path: Path) -> None:
         rows = {row["images"]: row for row in csv.DictReader(file)}
     assert list(rows) == [RECONSTRUCTIONS, *CONTROLS]
     assert float(rows[RECONSTRUCTIONS]["auc"]) == summary[names.RECONSTRUCTION_AUC]
-    assert json.loads((directory / "status.json").read_text())["best_metric"] == summary[names.RECONSTRUCTION_AUC]
+    assert (
+        json.loads((directory / "status.json").read_text())["best_metric"]
+        == summary[names.RECONSTRUCTION_AUC]
+    )
     samples = read_samples(directory / "samples" / "inverted.safetensors", "samples")
     assert samples.targets_nN is not None
-    assert samples.targets_nN.max(dim=1).values.tolist() == [1.0] * len(samples.labels_n)  # hot (A1-12)
-    for term in ("kl", "kl_perturbed", "ce", "ce_perturbed", "cosine", "orthogonality", "variation", "pixel", "gradient"):  # A2-11
+    assert samples.targets_nN.max(dim=1).values.tolist() == [1.0] * len(
+        samples.labels_n
+    )  # hot (A1-12)
+    for term in (
+        "kl",
+        "kl_perturbed",
+        "ce",
+        "ce_perturbed",
+        "cosine",
+        "orthogonality",
+        "variation",
+        "pixel",
+        "gradient",
+    ):  # A2-11
         assert f"loss/{term}" in (directory / "metrics.csv").read_text().splitlines()[0]
     finished = open_finished(directory, "run")
-    student = Measurement(finished.classifier, {}, ImageDataModule("mnist5k"), ["cas"])(finished.draw(40))
+    student = Measurement(finished.classifier, {}, ImageDataModule("mnist5k"), ["cas"])(
+        finished.draw(40)
+    )
     assert summary[names.RECONSTRUCTION_STUDENT] == student[names.CAS]
     assert (directory / "figures" / "best_pairs.png").stat().st_size > 1000
     assert "60 members" in (directory / "reconstruction.md").read_text()
@@ -176,8 +227,14 @@ def quoted(overrides: list[str]) -> str:
 
 def test_an_audit_as_a_user_starts_it(trained: Path, tmp_path: Path) -> None:
     few = [step for step in FEW if "reconstructions" not in step]
-    attack = ["application=audit", "application.attacks=[inversion,reconstruction]", f"application.overrides=[{quoted(few)}]"]
-    done = netinv(tmp_path, *attack, *of(trained), "application.reconstructions=40", "application.members=60")
+    attack = [
+        "application=audit",
+        "application.attacks=[inversion,reconstruction]",
+        f"application.overrides=[{quoted(few)}]",
+    ]
+    done = netinv(
+        tmp_path, *attack, *of(trained), "application.reconstructions=40", "application.members=60"
+    )
     assert done.returncode == 0, done.stderr
     directory = Path(done.stdout.splitlines()[-1])
     verdict = json.loads((directory / "verdict.json").read_text())
@@ -188,15 +245,27 @@ def test_an_audit_as_a_user_starts_it(trained: Path, tmp_path: Path) -> None:
     assert list(rows) == ["inversion", "reconstruction", *CONTROLS]
     for name in ("inversion", "reconstruction"):
         of_attack = json.loads((directory / "attacks" / name / "summary.json").read_text())
-        assert float(rows[name]["auc"]) == of_attack[names.RECONSTRUCTION_AUC] == summary[names.reconstruction("auc_attack", name)]
+        assert (
+            float(rows[name]["auc"])
+            == of_attack[names.RECONSTRUCTION_AUC]
+            == summary[names.reconstruction("auc_attack", name)]
+        )
     assert summary[names.reconstruction("auc_of_loss")] > 0.5  # five epochs on a hundred images
-    shown = [(directory / "attacks" / name / "figures" / "best_pairs.png").read_bytes() for name in ("inversion", "reconstruction")]
+    shown = [
+        (directory / "attacks" / name / "figures" / "best_pairs.png").read_bytes()
+        for name in ("inversion", "reconstruction")
+    ]
     assert (directory / "figures" / "best_pairs.png").read_bytes() in shown  # the strongest one's
 
 
 def test_an_audit_without_any_attack_that_ended_says_so(trained: Path, tmp_path: Path) -> None:
     overrides = quoted([*FEW_STEPS, "application.lr=1e30"])
-    attack = ["application=audit", "application.attacks=[inversion]", f"application.overrides=[{overrides}]", "application.members=60"]
+    attack = [
+        "application=audit",
+        "application.attacks=[inversion]",
+        f"application.overrides=[{overrides}]",
+        "application.members=60",
+    ]
     cfg = netinv_lightning.compose([*attack, *of(trained)])
     with pytest.raises(RuntimeError, match="no attack ended: inversion: "):
         run(cfg, tmp_path / "run")
@@ -205,11 +274,21 @@ def test_an_audit_without_any_attack_that_ended_says_so(trained: Path, tmp_path:
 def test_data_of_another_set_are_refused_before_the_attack(trained: Path, tmp_path: Path) -> None:
     """Without reading any: a verdict on images that the classifier never saw would reassure for nothing."""
     for application in ("reconstruct", "audit"):
-        cfg = netinv_lightning.compose([f"application={application}", *of(trained), "data=fashion_mnist", "data.root=nowhere"])
-        with pytest.raises(InputError, match=r"data=fashion_mnist: the classifier was trained on mnist5k, as its card says; name that"):
+        cfg = netinv_lightning.compose(
+            [f"application={application}", *of(trained), "data=fashion_mnist", "data.root=nowhere"]
+        )
+        with pytest.raises(
+            InputError,
+            match=r"data=fashion_mnist: the classifier was trained on mnist5k, as its card says; name that",
+        ):
             run(cfg, tmp_path / "run")
-    cfg = netinv_lightning.compose(["application=reconstruct", "classifier.zoo=mnist_cnn", "data=mnist", "data.classes=[3,1]"])
-    with pytest.raises(InputError, match=r"data=mnist: its images have num_classes=2, the classifier takes num_classes=10"):
+    cfg = netinv_lightning.compose(
+        ["application=reconstruct", "classifier.zoo=mnist_cnn", "data=mnist", "data.classes=[3,1]"]
+    )
+    with pytest.raises(
+        InputError,
+        match=r"data=mnist: its images have num_classes=2, the classifier takes num_classes=10",
+    ):
         run(cfg, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -217,14 +296,29 @@ def test_data_of_another_set_are_refused_before_the_attack(trained: Path, tmp_pa
 def test_a_reconstruction_has_no_more_images_than_kkt_has_candidates_and_ends_with_a_verdict(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    attack = ["application=reconstruct", "method=kkt", "method.steps=1", "method.candidates=30", "application.student=false"]
-    run(netinv_lightning.compose([*attack, *of(trained), "application.members=60"]), tmp_path / "run")
+    attack = [
+        "application=reconstruct",
+        "method=kkt",
+        "method.steps=1",
+        "method.candidates=30",
+        "application.student=false",
+    ]
+    run(
+        netinv_lightning.compose([*attack, *of(trained), "application.members=60"]),
+        tmp_path / "run",
+    )
     with (tmp_path / "run" / "reconstruction.csv").open(newline="") as file:
         rows = {row["images"]: row for row in csv.DictReader(file)}
     assert rows[RECONSTRUCTIONS]["n"] == "30"
-    (verdict,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("verdict: ") and "strongest attack" in line]
+    (verdict,) = [
+        line
+        for line in capsys.readouterr().out.splitlines()
+        if line.startswith("verdict: ") and "strongest attack" in line
+    ]
     found = float(rows["planted leak"]["p_value"]) <= 0.05
-    assert verdict.startswith("verdict: nothing was shown: " if found else "verdict: too few images to tell: ")
+    assert verdict.startswith(
+        "verdict: nothing was shown: " if found else "verdict: too few images to tell: "
+    )
     kept = json.loads((tmp_path / "run" / "verdict.json").read_text())
     assert kept["line"] == verdict
     assert "diagnosis" in kept
@@ -237,7 +331,10 @@ def test_a_fine_tuned_classifier_is_judged_by_test_images(trained: Path, tmp_pat
     card["recipe"]["trained_before"] = True
     (tmp_path / "mlp.json").write_text(json.dumps(card))
     command = ["application=audit", "application.attacks=[inversion]"]
-    before, audit = (make_application(netinv_lightning.compose([*command, *of(path)])) for path in (trained, tmp_path / trained.name))
+    before, audit = (
+        make_application(netinv_lightning.compose([*command, *of(path)]))
+        for path in (trained, tmp_path / trained.name)
+    )
     assert isinstance(audit, AuditApplication)
     assert isinstance(before, AuditApplication)
     assert (before.real.exchangeable, audit.real.exchangeable) == (True, False)
@@ -246,43 +343,82 @@ def test_a_fine_tuned_classifier_is_judged_by_test_images(trained: Path, tmp_pat
 @pytest.mark.parametrize(
     ("overrides", "told"),
     [
-        (["application.attacks=[inversoin]"], "application.attacks=inversoin: did you mean 'inversion'?"),
+        (
+            ["application.attacks=[inversoin]"],
+            "application.attacks=inversoin: did you mean 'inversion'?",
+        ),
         (["application.attacks=[]"], "application.attacks=\\[\\]: must name one or more"),
         (["application.effort=quik"], "application.effort=quik: did you mean 'quick'?"),
-        (["data.subset_size=200"], "data.subset_size=200: the classifier was trained with data.subset_size=100"),
+        (
+            ["data.subset_size=200"],
+            "data.subset_size=200: the classifier was trained with data.subset_size=100",
+        ),
         (
             ["data=mnist", "data.root=nowhere"],
             "data=mnist: an audit compares with training and held-out images; no real data: data.root=nowhere",
         ),
         (["application.members=0"], "application.members=0: must be 1 or more"),
-        (["application.members=9"], "application.members=9: must be 10 or more, an image for each class"),
-        (["application.reconstructions=9"], "application.reconstructions=9: must be 10 or more, an image for each class"),
+        (
+            ["application.members=9"],
+            "application.members=9: must be 10 or more, an image for each class",
+        ),
+        (
+            ["application.reconstructions=9"],
+            "application.reconstructions=9: must be 10 or more, an image for each class",
+        ),
     ],
 )
-def test_what_an_audit_refuses(trained: Path, tmp_path: Path, overrides: list[str], told: str) -> None:
+def test_what_an_audit_refuses(
+    trained: Path, tmp_path: Path, overrides: list[str], told: str
+) -> None:
     with pytest.raises(InputError, match=told):
-        run(netinv_lightning.compose(["application=audit", "application.attacks=[inversion]", *of(trained), *overrides]), tmp_path / "run")
+        run(
+            netinv_lightning.compose(
+                ["application=audit", "application.attacks=[inversion]", *of(trained), *overrides]
+            ),
+            tmp_path / "run",
+        )
     assert not (tmp_path / "run").exists()
 
 
-def test_without_a_card_somebody_has_to_say_what_it_was_trained_on(trained: Path, tmp_path: Path) -> None:
+def test_without_a_card_somebody_has_to_say_what_it_was_trained_on(
+    trained: Path, tmp_path: Path
+) -> None:
     """Else an audit would take the default split for its members, and find nothing."""
     (tmp_path / "mlp.safetensors").write_bytes(trained.read_bytes())
     network = "{_target_: netinv_lightning.classifiers.networks.MLP, widths: [32]}"
-    cardless = ["application=audit", *of(tmp_path / "mlp.safetensors"), f"+classifier.network={network}"]
+    cardless = [
+        "application=audit",
+        *of(tmp_path / "mlp.safetensors"),
+        f"+classifier.network={network}",
+    ]
     for application in ("audit", "reconstruct"):
-        with pytest.raises(InputError, match=r"^application.trained_on: no card tells which images .* say all .*data=mnist5k.* or split"):
+        with pytest.raises(
+            InputError,
+            match=r"^application.trained_on: no card tells which images .* say all .*data=mnist5k.* or split",
+        ):
             make_application(netinv_lightning.compose([*cardless, f"application={application}"]))
     told = {
-        name: with_training_split(netinv_lightning.compose([*cardless, "data.subset_size=100", f"application.trained_on={name}"])).data
+        name: with_training_split(
+            netinv_lightning.compose(
+                [*cardless, "data.subset_size=100", f"application.trained_on={name}"]
+            )
+        ).data
         for name in ("all", "split")
     }
     assert (told["all"].val_fraction, told["all"].subset_size) == (0, None)
     assert (told["split"].val_fraction, told["split"].subset_size) == (0.1, 100)
     with pytest.raises(InputError, match=r"application.trained_on=al: did you mean 'all'\?"):
         with_training_split(netinv_lightning.compose([*cardless, "application.trained_on=al"]))
-    with pytest.raises(InputError, match=r"application.trained_on=all: what the classifier was trained on is known; leave it out"):
-        with_training_split(netinv_lightning.compose(["application=audit", *of(trained), "application.trained_on=all"]))
+    with pytest.raises(
+        InputError,
+        match=r"application.trained_on=all: what the classifier was trained on is known; leave it out",
+    ):
+        with_training_split(
+            netinv_lightning.compose(
+                ["application=audit", *of(trained), "application.trained_on=all"]
+            )
+        )
 
 
 def test_a_training_set_smaller_than_the_classes_is_refused() -> None:
@@ -293,5 +429,8 @@ def test_a_training_set_smaller_than_the_classes_is_refused() -> None:
 def test_without_a_held_out_set_there_is_no_answer() -> None:
     data = ImageDataModule("mnist5k", val_fraction=0.0)
     data.test = (data.test[0][:0], data.test[1][:0])
-    with pytest.raises(InputError, match="has no held-out set with images of every class, and without one there is no answer"):
+    with pytest.raises(
+        InputError,
+        match="has no held-out set with images of every class, and without one there is no answer",
+    ):
         real_images(data)

@@ -12,7 +12,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from netinv_lightning.classifiers.cache import kept_card
-from tests.classifiers.test_cache import ACCURACY, CPU, DATA, NETWORK, RECIPE, SECONDS, equal, generator
+from tests.classifiers.test_cache import (
+    ACCURACY,
+    CPU,
+    DATA,
+    NETWORK,
+    RECIPE,
+    SECONDS,
+    equal,
+    generator,
+)
 from tests.conftest import FEW_STEPS
 
 SHAPE = ["num_classes=10", "channels=1", "image_size=28"]
@@ -41,14 +50,30 @@ class Gated(MLP):
 def test_a_training_that_is_killed_is_done_anew_by_one_of_those_who_wait(tmp_path: Path) -> None:
     folder = tmp_path / "kept"
     (tmp_path / "gated.py").write_text(GATED)
-    network = ["classifier.network._target_=gated.Gated", *(f"+classifier.network.{fact}" for fact in SHAPE)]
+    network = [
+        "classifier.network._target_=gated.Gated",
+        *(f"+classifier.network.{fact}" for fact in SHAPE),
+    ]
     overrides = [*CPU, *NETWORK, *DATA, *RECIPE, *FEW_STEPS, *network, "classifier.train=true"]
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "NETINV_CLASSIFIERS": str(folder), "OMP_NUM_THREADS": "1"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(tmp_path),
+        "NETINV_CLASSIFIERS": str(folder),
+        "OMP_NUM_THREADS": "1",
+    }
 
     def start(job: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "netinv_lightning.run", *overrides, f"hydra.run.dir={tmp_path / job}"]
+        command = [
+            sys.executable,
+            "-m",
+            "netinv_lightning.run",
+            *overrides,
+            f"hydra.run.dir={tmp_path / job}",
+        ]
         with (tmp_path / f"{job}.out").open("wb") as out:
-            return subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=environment, cwd=tmp_path)
+            return subprocess.Popen(
+                command, stdout=out, stderr=subprocess.STDOUT, env=environment, cwd=tmp_path
+            )
 
     def said(job: str) -> str:
         return (tmp_path / f"{job}.out").read_text()
@@ -60,7 +85,9 @@ def test_a_training_that_is_killed_is_done_anew_by_one_of_those_who_wait(tmp_pat
         end = time.monotonic() + 120
         while not condition():
             assert time.monotonic() < end
-            assert all(job.poll() in (None, -signal.SIGKILL) for job in jobs), [said(job.stem) for job in tmp_path.glob("*.out")]
+            assert all(job.poll() in (None, -signal.SIGKILL) for job in jobs), [
+                said(job.stem) for job in tmp_path.glob("*.out")
+            ]
             time.sleep(0.05)
 
     jobs = [start("killed")]
@@ -79,7 +106,9 @@ def test_a_training_that_is_killed_is_done_anew_by_one_of_those_who_wait(tmp_pat
             job.kill()
     assert len(trainings()) == 2
     assert len(list(folder.glob("*/classifier.json"))) == 1
-    summaries = [json.loads((tmp_path / job / "summary.json").read_text()) for job in ("second", "third")]
+    summaries = [
+        json.loads((tmp_path / job / "summary.json").read_text()) for job in ("second", "third")
+    ]
     assert sorted(SECONDS in summary for summary in summaries) == [False, True]
     assert summaries[0][ACCURACY] == summaries[1][ACCURACY]
     assert equal(generator(tmp_path / "second"), generator(tmp_path / "third"))

@@ -17,7 +17,13 @@ from safetensors.torch import save_file
 from torch import nn
 
 from netinv_lightning.classifiers.build import load_classifier
-from netinv_lightning.classifiers.checkpoints import fill, load_weights, read_card, save_classifier, sha256
+from netinv_lightning.classifiers.checkpoints import (
+    fill,
+    load_weights,
+    read_card,
+    save_classifier,
+    sha256,
+)
 from netinv_lightning.classifiers.networks import CNN
 from netinv_lightning.config.schema import CONF, register
 from netinv_lightning.data.specs import CIFAR10, MNIST
@@ -46,7 +52,9 @@ def small(seed: int = 0, channels: int = 3, side: int = 32) -> CNN:
 
 def same(network: nn.Module, other: nn.Module) -> bool:
     mine, theirs = network.state_dict(), other.state_dict()
-    return list(mine) == list(theirs) and all(torch.equal(mine[name], theirs[name]) for name in mine)
+    return list(mine) == list(theirs) and all(
+        torch.equal(mine[name], theirs[name]) for name in mine
+    )
 
 
 def refusal(call: Callable[..., object], *arguments: object) -> str:
@@ -73,7 +81,10 @@ def test_a_saved_classifier_comes_back_bit_by_bit_with_its_card(saved: Path) -> 
     fill(other, load_weights(saved), "")
     assert same(other, small())
     assert read_card(saved) == {**CARD, "sha256": sha256(saved)}
-    assert sorted(path.name for path in saved.parent.iterdir()) == ["small.v1.json", "small.v1.safetensors"]
+    assert sorted(path.name for path in saved.parent.iterdir()) == [
+        "small.v1.json",
+        "small.v1.safetensors",
+    ]
 
 
 @pytest.mark.parametrize("where", [0, 20, -1])
@@ -103,8 +114,12 @@ def test_truncated_weights_are_one_line(kind: str, keep: int, tmp_path: Path) ->
     assert str(path) in refusal(load_weights, path)
 
 
-@pytest.mark.parametrize("content", [b"hello\n", b"junkjunk", b"\x80\x02junk.", b"{}", b"\x93NUMPY\x01\x00"])
-def test_a_missing_file_and_one_of_another_kind_are_one_line(content: bytes, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "content", [b"hello\n", b"junkjunk", b"\x80\x02junk.", b"{}", b"\x93NUMPY\x01\x00"]
+)
+def test_a_missing_file_and_one_of_another_kind_are_one_line(
+    content: bytes, tmp_path: Path
+) -> None:
     for name in ("mine.pt", "mine.safetensors", "mine"):
         assert "there is no such file" in refusal(load_weights, tmp_path / name)
         assert "there is no such file" in refusal(read_card, tmp_path / name)
@@ -112,9 +127,15 @@ def test_a_missing_file_and_one_of_another_kind_are_one_line(content: bytes, tmp
         refusal(load_weights, tmp_path / name)
 
 
-@pytest.mark.parametrize("wrap", [OrderedDict, dict, lambda state: {"state_dict": state, "epoch": 3}], ids=["ordered", "dict", "lightning"])
+@pytest.mark.parametrize(
+    "wrap",
+    [OrderedDict, dict, lambda state: {"state_dict": state, "epoch": 3}],
+    ids=["ordered", "dict", "lightning"],
+)
 @pytest.mark.parametrize("suffix", [".pt", ".pth", ".ckpt"])
-def test_state_dicts_of_torch_and_lightning_are_read(wrap: Callable[[OrderedDict], dict], suffix: str, tmp_path: Path) -> None:
+def test_state_dicts_of_torch_and_lightning_are_read(
+    wrap: Callable[[OrderedDict], dict], suffix: str, tmp_path: Path
+) -> None:
     torch.save(wrap(small().state_dict()), tmp_path / f"mine{suffix}")
     fill(other := small(seed=1), load_weights(tmp_path / f"mine{suffix}"), "")
     assert same(other, small())
@@ -123,7 +144,11 @@ def test_state_dicts_of_torch_and_lightning_are_read(wrap: Callable[[OrderedDict
 def test_nothing_in_a_pt_file_is_ever_run(tmp_path: Path) -> None:
     path, target = tmp_path / "mine.pt", tmp_path / "made by the bomb"
     for zipped in (True, False):
-        torch.save({"weight": torch.ones(2), "more": Bomb(target)}, path, _use_new_zipfile_serialization=zipped)
+        torch.save(
+            {"weight": torch.ones(2), "more": Bomb(target)},
+            path,
+            _use_new_zipfile_serialization=zipped,
+        )
         assert "could run code" in refusal(load_weights, path)
     path.write_bytes(pickle.dumps(Bomb(target)))
     refusal(load_weights, path)
@@ -134,7 +159,16 @@ def test_nothing_in_a_pt_file_is_ever_run(tmp_path: Path) -> None:
     assert target.exists()  # the bomb works
 
 
-@pytest.mark.parametrize("content", [torch.ones(2), [torch.ones(2)], {"weight": 3}, {"state_dict": {"weight": [1.0]}}, {0: torch.ones(2)}])
+@pytest.mark.parametrize(
+    "content",
+    [
+        torch.ones(2),
+        [torch.ones(2)],
+        {"weight": 3},
+        {"state_dict": {"weight": [1.0]}},
+        {0: torch.ones(2)},
+    ],
+)
 def test_what_is_no_state_dict_is_one_line(content: object, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "mine.pt")
     assert "holds no state dict" in refusal(load_weights, tmp_path / "mine.pt")
@@ -143,7 +177,13 @@ def test_what_is_no_state_dict_is_one_line(content: object, tmp_path: Path) -> N
 def test_weights_of_another_architecture_are_counted_and_nothing_is_loaded() -> None:
     network = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2, bias=False))
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    weights = {"0.weight": torch.ones(4, 3), "1.weight": torch.ones(2, 5), "a": torch.ones(1), "b": torch.ones(1), "c": torch.ones(1)}
+    weights = {
+        "0.weight": torch.ones(4, 3),
+        "1.weight": torch.ones(2, 5),
+        "a": torch.ones(1),
+        "b": torch.ones(1),
+        "c": torch.ones(1),
+    }
     message = refusal(fill, network, weights, "classifier.path=mine.pt")
     assert "1 missing (0.bias)" in message
     assert "3 unexpected (a, b, ...)" in message
@@ -161,7 +201,9 @@ def config(*overrides: str) -> DictConfig:
 
 
 def test_a_checkpoint_with_a_card_needs_no_more_than_its_path(saved: Path) -> None:
-    frozen = load_classifier(config("data=mnist", "classifier=checkpoint", f"classifier.path={saved}"))  # the card's data, not mnist
+    frozen = load_classifier(
+        config("data=mnist", "classifier=checkpoint", f"classifier.path={saved}")
+    )  # the card's data, not mnist
     assert same(frozen.network, small())
     assert frozen.spec == CIFAR10
 
@@ -170,15 +212,21 @@ def test_a_checkpoint_without_a_card_needs_a_network(tmp_path: Path) -> None:
     path = tmp_path / "mine.pt"
     torch.save(small(channels=1, side=28).state_dict(), path)
     remedy = "+classifier.network={_target_: "  # with the plus, as Hydra takes it
-    assert remedy in refusal(load_classifier, config("classifier=checkpoint", f"classifier.path={path}"))
+    assert remedy in refusal(
+        load_classifier, config("classifier=checkpoint", f"classifier.path={path}")
+    )
     network = ["+classifier.network.stages=[[4],[4]]", "+classifier.network.hidden=8"]
     frozen = load_classifier(config("classifier=cnn", f"classifier.path={path}", *network))
     assert same(frozen.network, small(channels=1, side=28))
     assert frozen.spec == MNIST
-    assert "another architecture" in refusal(load_classifier, config("classifier=cnn", f"classifier.path={path}"))
+    assert "another architecture" in refusal(
+        load_classifier, config("classifier=cnn", f"classifier.path={path}")
+    )
 
 
-def test_a_users_own_network_is_named_by_its_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_users_own_network_is_named_by_its_class(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "my_network_of_test_checkpoint.py").write_text(
         "from torch import nn\n\n\nclass Mine(nn.Sequential):\n"
         "    def __init__(self, width):\n        super().__init__(nn.Flatten(), nn.Linear(3 * 20 * 20, width), nn.Linear(width, 5))\n"
@@ -189,21 +237,34 @@ def test_a_users_own_network_is_named_by_its_class(tmp_path: Path, monkeypatch: 
     npz = ["data=npz", f"data.path={tmp_path / 'absent.npz'}"]  # images are not needed (A1-16)
     network = "+classifier.network={_target_: my_network_of_test_checkpoint.Mine, width: 6}"
     named = ["classifier=checkpoint", f"classifier.path={tmp_path / 'mine.pt'}", network]
-    sizes_missing = "classifier.num_classes, classifier.channels, classifier.image_size: must be given"
+    sizes_missing = (
+        "classifier.num_classes, classifier.channels, classifier.image_size: must be given"
+    )
     assert refusal(load_classifier, config(*npz, *named)).startswith(sizes_missing)
     sizes = ["classifier.num_classes=5", "classifier.channels=3", "classifier.image_size=20"]
     frozen = load_classifier(config(*npz, *named, *sizes, "classifier.mean=[0.1,0.2,0.3]"))
     assert same(frozen.network, mine)
-    assert (frozen.spec.mean, frozen.spec.std, frozen.spec.class_names) == ((0.1, 0.2, 0.3), (1.0, 1.0, 1.0), tuple("01234"))
+    assert (frozen.spec.mean, frozen.spec.std, frozen.spec.class_names) == (
+        (0.1, 0.2, 0.3),
+        (1.0, 1.0, 1.0),
+        tuple("01234"),
+    )
     frozen = load_classifier(config(*npz, *named, *sizes))
-    torch.testing.assert_close(frozen(torch.ones(2, 3, 20, 20)), mine(torch.ones(2, 3, 20, 20)))  # nothing said: nothing normalised
+    torch.testing.assert_close(
+        frozen(torch.ones(2, 3, 20, 20)), mine(torch.ones(2, 3, 20, 20))
+    )  # nothing said: nothing normalised
 
 
 def test_a_network_of_torchvision_is_named_by_its_function(tmp_path: Path) -> None:
     torch.manual_seed(0)
     resnet = torchvision.models.resnet18(weights=None, num_classes=7)
     torch.save(resnet.state_dict(), tmp_path / "resnet.pt")
-    named = ["data=cifar10", "classifier=checkpoint", f"classifier.path={tmp_path / 'resnet.pt'}", "classifier.num_classes=7"]
+    named = [
+        "data=cifar10",
+        "classifier=checkpoint",
+        f"classifier.path={tmp_path / 'resnet.pt'}",
+        "classifier.num_classes=7",
+    ]
     network = "+classifier.network={_target_: torchvision.models.resnet18, num_classes: "
     frozen = load_classifier(config(*named, network + "7}"))
     assert same(frozen.network, resnet)
@@ -214,36 +275,63 @@ def test_a_network_of_torchvision_is_named_by_its_function(tmp_path: Path) -> No
 def test_overrides_stand_above_the_card(saved: Path) -> None:
     named = ["classifier=checkpoint", f"classifier.path={saved}"]
     layers = "classifier.feature_layers=[convolutions]"
-    frozen = load_classifier(config(*named, "classifier.mean=[0,0,0]", "classifier.std=[2,2,2]", layers))
+    frozen = load_classifier(
+        config(*named, "classifier.mean=[0,0,0]", "classifier.std=[2,2,2]", layers)
+    )
     assert (frozen.spec.mean, frozen.spec.std) == ((0, 0, 0), (2, 2, 2))
     x_BCHW = torch.rand(2, 3, 32, 32)
     logits_BN, features = frozen.logits_and_features(x_BCHW)
     torch.testing.assert_close(logits_BN, small().eval()(x_BCHW / 2))
-    assert {name: tuple(feature.shape) for name, feature in features.items()} == {"convolutions": (2, 4 * 8 * 8)}
-    assert "classifier.num_classes" in refusal(load_classifier, config(*named, "classifier.num_classes=7"))
-    assert "classifier.num_classes=1: must be 2 or more" in refusal(load_classifier, config(*named, "classifier.num_classes=1"))
-    assert "classifier.mean=[0.5]" in refusal(load_classifier, config(*named, "classifier.mean=[0.5]"))
+    assert {name: tuple(feature.shape) for name, feature in features.items()} == {
+        "convolutions": (2, 4 * 8 * 8)
+    }
+    assert "classifier.num_classes" in refusal(
+        load_classifier, config(*named, "classifier.num_classes=7")
+    )
+    assert "classifier.num_classes=1: must be 2 or more" in refusal(
+        load_classifier, config(*named, "classifier.num_classes=1")
+    )
+    assert "classifier.mean=[0.5]" in refusal(
+        load_classifier, config(*named, "classifier.mean=[0.5]")
+    )
 
 
 @pytest.mark.parametrize("nested", [False, True])
-def test_a_card_from_outside_cannot_name_code_to_run(nested: bool, saved: Path, tmp_path: Path) -> None:
+def test_a_card_from_outside_cannot_name_code_to_run(
+    nested: bool, saved: Path, tmp_path: Path
+) -> None:
     target = tmp_path / "made by the card"
     attack = {"_target_": "os.makedirs", "name": str(target)}
-    save_classifier(saved, small(), {**CARD, "network": {**SMALL, "dropout": attack} if nested else attack})
+    save_classifier(
+        saved, small(), {**CARD, "network": {**SMALL, "dropout": attack} if nested else attack}
+    )
     refusal(load_classifier, config("classifier=checkpoint", f"classifier.path={saved}"))
     assert not target.exists()
 
 
-@pytest.mark.parametrize("damage", [{"data": None}, {"data": {"name": "x"}}, {"data": {**CARD["data"], "extra": 1}}, {"network": "CNN"}])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"data": None},
+        {"data": {"name": "x"}},
+        {"data": {**CARD["data"], "extra": 1}},
+        {"network": "CNN"},
+    ],
+)
 def test_a_card_with_wrong_fields_is_one_line(damage: dict[str, object], saved: Path) -> None:
     save_classifier(saved, small(), {**CARD, **damage})
     refusal(load_classifier, config("classifier=checkpoint", f"classifier.path={saved}"))
 
 
 def test_a_path_is_never_passed_over_for_the_zoo(saved: Path) -> None:
-    message = refusal(load_classifier, config("data=mnist", f"classifier.path={saved}"))  # the default is classifier=zoo
+    message = refusal(
+        load_classifier, config("data=mnist", f"classifier.path={saved}")
+    )  # the default is classifier=zoo
     assert re.search("classifier.zoo=mnist_cnn.*classifier=checkpoint", message)
 
 
 def test_without_any_weights_the_remedies_are_named() -> None:
-    assert re.search("classifier=zoo.*application=train_classifier", refusal(load_classifier, config("classifier=cnn")))
+    assert re.search(
+        "classifier=zoo.*application=train_classifier",
+        refusal(load_classifier, config("classifier=cnn")),
+    )

@@ -35,7 +35,10 @@ NETWORKS = {
     "mlp": (lambda: MLP(10, 3, 32, widths=[16]), "head"),
     "resnet": (lambda: ResNet(10, 3, 32, widths=[4, 8], stem_stride=2), "head"),
     "vit": (lambda: ViT(10, 3, 32, patch=8, dim=12, depth=1), "head"),
-    "torchvision resnet18": (lambda: torchvision.models.resnet18(weights=None, num_classes=10), "fc"),
+    "torchvision resnet18": (
+        lambda: torchvision.models.resnet18(weights=None, num_classes=10),
+        "fc",
+    ),
     "a user's own": (own_network, "8"),
 }
 
@@ -50,7 +53,10 @@ def named(request: pytest.FixtureRequest) -> tuple[nn.Module, str]:
 
 
 def state(module: nn.Module) -> dict[str, Tensor]:
-    return {name: tensor.clone() for name, tensor in (*module.named_parameters(), *module.named_buffers())}
+    return {
+        name: tensor.clone()
+        for name, tensor in (*module.named_parameters(), *module.named_buffers())
+    }
 
 
 def test_it_normalises_inside(named: tuple[nn.Module, str]) -> None:
@@ -64,19 +70,25 @@ def test_it_normalises_inside(named: tuple[nn.Module, str]) -> None:
     assert set(frozen.state_dict()) == {f"network.{name}" for name in network.state_dict()}
 
 
-def test_nothing_in_it_changes_while_images_are_optimised_through_it(named: tuple[nn.Module, str]) -> None:
+def test_nothing_in_it_changes_while_images_are_optimised_through_it(
+    named: tuple[nn.Module, str],
+) -> None:
     frozen = FrozenClassifier(named[0], SPEC)
     before = state(frozen)
     parent = nn.ModuleList([frozen, nn.Linear(2, 2)])
     x_BCHW = nn.Parameter(torch.rand(4, 3, 32, 32))
     start = x_BCHW.detach().clone()
-    optimizer = torch.optim.Adam([{"params": parent.parameters()}, {"params": [x_BCHW]}], lr=0.01, weight_decay=0.1)
+    optimizer = torch.optim.Adam(
+        [{"params": parent.parameters()}, {"params": [x_BCHW]}], lr=0.01, weight_decay=0.1
+    )
     for step in range(5):
         parent.train()
         frozen.train(step % 2 == 0)
         logits_BN, features = frozen.logits_and_features(x_BCHW)
         optimizer.zero_grad()
-        (F.cross_entropy(logits_BN, torch.arange(4)) + features["penultimate"].square().mean()).backward()
+        (
+            F.cross_entropy(logits_BN, torch.arange(4)) + features["penultimate"].square().mean()
+        ).backward()
         optimizer.step()
     after = state(frozen)
     assert set(after) == set(before)
@@ -107,13 +119,20 @@ def test_the_penultimate_feature_is_the_heads_input(named: tuple[nn.Module, str]
 
 def test_named_layers_give_their_flattened_outputs_in_the_order_asked_for() -> None:
     network, _ = CNN(10, 3, 32, stages=[[8], [4]], hidden=12), torch.manual_seed(0)
-    frozen = FrozenClassifier(network, SPEC, ["convolutions.0", "penultimate", "fully_connected.2", "head"])
+    frozen = FrozenClassifier(
+        network, SPEC, ["convolutions.0", "penultimate", "fully_connected.2", "head"]
+    )
     x_BCHW = torch.rand(2, 3, 32, 32)
     logits_BN, features = frozen.logits_and_features(x_BCHW)
     assert list(features) == ["convolutions.0", "penultimate", "fully_connected.2", "head"]
     inside = (x_BCHW - frozen.mean_C11) / frozen.std_C11
-    torch.testing.assert_close(features["convolutions.0"], network.convolutions[0](inside).flatten(1))
-    torch.testing.assert_close(features["fully_connected.2"], network.convolutions(inside).flatten(1) @ network.fully_connected[2].weight.T)
+    torch.testing.assert_close(
+        features["convolutions.0"], network.convolutions[0](inside).flatten(1)
+    )
+    torch.testing.assert_close(
+        features["fully_connected.2"],
+        network.convolutions(inside).flatten(1) @ network.fully_connected[2].weight.T,
+    )
     assert torch.equal(features["head"], logits_BN)
 
 
@@ -122,7 +141,10 @@ def test_a_layers_feature_is_its_output_even_where_the_next_layer_works_in_place
     frozen = FrozenClassifier(network, SPEC, ["1"])  # BatchNorm, before ReLU(inplace=True)
     x_BCHW = torch.rand(2, 3, 32, 32)
     _, features = frozen.logits_and_features(x_BCHW)
-    torch.testing.assert_close(features["1"], network[1](network[0]((x_BCHW - frozen.mean_C11) / frozen.std_C11)).flatten(1))
+    torch.testing.assert_close(
+        features["1"],
+        network[1](network[0]((x_BCHW - frozen.mean_C11) / frozen.std_C11)).flatten(1),
+    )
 
 
 def test_gradients_reach_the_images_through_logits_and_features() -> None:
@@ -168,7 +190,12 @@ class Tuples(nn.Module):
 @pytest.mark.parametrize(
     ("network", "spec", "layers", "said"),
     [
-        (own_network, {}, ["penultimat"], "feature_layers=penultimat: the network has no such layer; did you mean 'penultimate'?"),
+        (
+            own_network,
+            {},
+            ["penultimat"],
+            "feature_layers=penultimat: the network has no such layer; did you mean 'penultimate'?",
+        ),
         (lambda: CNN(10, 3, 32), {}, ["fully_conected"], "did you mean 'fully_connected'?"),
         (
             lambda: nn.Sequential(nn.AvgPool2d(32), nn.Flatten()),
@@ -178,16 +205,38 @@ class Tuples(nn.Module):
         ),
         (Tuples, {}, ["unused"], "classifier.feature_layers"),
         (Tuples, {}, ["attention"], "classifier.feature_layers"),
-        (own_network, {"num_classes": 7}, ["penultimate"], "classifier.num_classes=7: the network gives outputs of shape [10]"),
-        (lambda: nn.Sequential(nn.Conv2d(3, 10, 3)), {}, ["0"], "num_classes=10: the network gives outputs of shape [10, 30, 30]"),
-        (own_network, {"channels": 1, "mean": (0.5,), "std": (0.5,)}, ["penultimate"], "(classifier.channels, classifier.image_size)"),
-        (lambda: MLP(10, 3, 28), {}, ["penultimate"], "(classifier.channels, classifier.image_size)"),
+        (
+            own_network,
+            {"num_classes": 7},
+            ["penultimate"],
+            "classifier.num_classes=7: the network gives outputs of shape [10]",
+        ),
+        (
+            lambda: nn.Sequential(nn.Conv2d(3, 10, 3)),
+            {},
+            ["0"],
+            "num_classes=10: the network gives outputs of shape [10, 30, 30]",
+        ),
+        (
+            own_network,
+            {"channels": 1, "mean": (0.5,), "std": (0.5,)},
+            ["penultimate"],
+            "(classifier.channels, classifier.image_size)",
+        ),
+        (
+            lambda: MLP(10, 3, 28),
+            {},
+            ["penultimate"],
+            "(classifier.channels, classifier.image_size)",
+        ),
         (own_network, {"mean": (0.5,)}, ["penultimate"], "classifier.mean=[0.5]"),
         (own_network, {"std": (0.5, 0.5)}, ["penultimate"], "classifier.std=[0.5, 0.5]"),
         (own_network, {"std": (0.5, 0.0, 0.5)}, ["penultimate"], "classifier.std=[0.5, 0.0, 0.5]"),
     ],
 )
-def test_what_does_not_fit_is_one_line_naming_its_key(network: Make, spec: dict[str, object], layers: list[str], said: str) -> None:
+def test_what_does_not_fit_is_one_line_naming_its_key(
+    network: Make, spec: dict[str, object], layers: list[str], said: str
+) -> None:
     with pytest.raises(InputError) as caught:
         FrozenClassifier(network(), replace(SPEC, **spec), layers)
     assert said in str(caught.value)

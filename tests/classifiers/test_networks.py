@@ -21,7 +21,10 @@ def executed(network: nn.Module, x_BCHW: Tensor) -> list[tuple[nn.Module, Tensor
     """The leaves of a network in the order in which they run, each with its output."""
     ran: list[tuple[nn.Module, Tensor]] = []
     leaves = [module for module in network.modules() if not list(module.children())]
-    handles = [leaf.register_forward_hook(lambda module, _, output: ran.append((module, output))) for leaf in leaves]
+    handles = [
+        leaf.register_forward_hook(lambda module, _, output: ran.append((module, output)))
+        for leaf in leaves
+    ]
     with torch.no_grad():
         network(x_BCHW)
     for handle in handles:
@@ -37,34 +40,65 @@ def parameters(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-@pytest.mark.parametrize(("network", "size", "classes"), list(product(NETWORKS, [(1, 28), (3, 32)], [2, 10, 100])))
-def test_every_network_gives_a_logit_a_class(network: type[nn.Module], size: tuple[int, int], classes: int) -> None:
+@pytest.mark.parametrize(
+    ("network", "size", "classes"), list(product(NETWORKS, [(1, 28), (3, 32)], [2, 10, 100]))
+)
+def test_every_network_gives_a_logit_a_class(
+    network: type[nn.Module], size: tuple[int, int], classes: int
+) -> None:
     channels, side = size
     torch.manual_seed(0)
     made = network(classes, channels, side).eval()
     x_BCHW = torch.rand(3, channels, side, side)
     logits_BN = made(x_BCHW)
     assert logits_BN.shape == (3, classes)
-    assert torch.allclose(logits_BN[1:2], made(x_BCHW[1:2]), atol=1e-5)  # an image's logits are its own
+    assert torch.allclose(
+        logits_BN[1:2], made(x_BCHW[1:2]), atol=1e-5
+    )  # an image's logits are its own
     assert logits_BN.std(dim=0).min() > 0  # and depend on the image
 
 
-def test_the_papers_cnn_runs_convolution_batch_norm_leaky_relu_dropout_fully_connected_in_this_order() -> None:
-    kinds = [type(module) for module, _ in executed(CNN(10, 1, 28, stages=[[8], [8, 8]]).eval(), torch.rand(2, 1, 28, 28))]
+def test_the_papers_cnn_runs_convolution_batch_norm_leaky_relu_dropout_fully_connected_in_this_order() -> (
+    None
+):
+    kinds = [
+        type(module)
+        for module, _ in executed(
+            CNN(10, 1, 28, stages=[[8], [8, 8]]).eval(), torch.rand(2, 1, 28, 28)
+        )
+    ]
     block = [nn.Conv2d, nn.BatchNorm2d, nn.LeakyReLU]
     convolutions = [*block, nn.MaxPool2d, *block, *block, nn.MaxPool2d]
-    assert kinds == [*convolutions, nn.Flatten, nn.Dropout, nn.Linear, nn.BatchNorm1d, nn.LeakyReLU, nn.Dropout, nn.Linear]
+    assert kinds == [
+        *convolutions,
+        nn.Flatten,
+        nn.Dropout,
+        nn.Linear,
+        nn.BatchNorm1d,
+        nn.LeakyReLU,
+        nn.Dropout,
+        nn.Linear,
+    ]
 
 
 def test_the_cnns_options_take_effect() -> None:
     cnn = CNN(10, 3, 32, stages=[[4, 5], [6]], hidden=7, pool="avg", dropout=0.3, slope=0.25)
-    assert [(conv.in_channels, conv.out_channels) for conv in only(cnn, nn.Conv2d)] == [(3, 4), (4, 5), (5, 6)]
-    assert [(linear.in_features, linear.out_features) for linear in only(cnn, nn.Linear)] == [(6 * 8 * 8, 7), (7, 10)]
+    assert [(conv.in_channels, conv.out_channels) for conv in only(cnn, nn.Conv2d)] == [
+        (3, 4),
+        (4, 5),
+        (5, 6),
+    ]
+    assert [(linear.in_features, linear.out_features) for linear in only(cnn, nn.Linear)] == [
+        (6 * 8 * 8, 7),
+        (7, 10),
+    ]
     assert (len(only(cnn, nn.AvgPool2d)), len(only(cnn, nn.MaxPool2d))) == (2, 0)
     assert {dropout.p for dropout in only(cnn, nn.Dropout)} == {0.3}
     assert {relu.negative_slope for relu in only(cnn, nn.LeakyReLU)} == {0.25}
     ran = executed(cnn.eval(), torch.rand(2, 3, 32, 32))
-    assert [tuple(output.shape[1:]) for module, output in ran if isinstance(module, nn.AvgPool2d)] == [(5, 16, 16), (6, 8, 8)]
+    assert [
+        tuple(output.shape[1:]) for module, output in ran if isinstance(module, nn.AvgPool2d)
+    ] == [(5, 16, 16), (6, 8, 8)]
 
 
 def test_the_kind_of_pooling_changes_the_logits() -> None:
@@ -79,7 +113,9 @@ def test_a_cnn_without_batch_norm_is_homogeneous() -> None:
     torch.manual_seed(0)
     cnn = CNN(10, 1, 28, stages=[[4], [5]], hidden=6, batch_norm=False).eval()
     assert not any(only(cnn, kind) for kind in (nn.BatchNorm1d, nn.BatchNorm2d))
-    assert [name for name, _ in cnn.named_parameters() if name.endswith("bias")] == ["convolutions.0.0.bias"]
+    assert [name for name, _ in cnn.named_parameters() if name.endswith("bias")] == [
+        "convolutions.0.0.bias"
+    ]
     x_BCHW = torch.rand(3, 1, 28, 28)
     before = cnn(x_BCHW)
     with torch.no_grad():
@@ -89,13 +125,22 @@ def test_a_cnn_without_batch_norm_is_homogeneous() -> None:
 
 
 def test_parameters_counted_by_hand() -> None:
-    convolutions = 32 * 1 * 9 + 64 * 32 * 9 + 128 * 64 * 9 + 2 * (32 + 64 + 128)  # kernels without bias, BatchNorm's two a channel
+    convolutions = (
+        32 * 1 * 9 + 64 * 32 * 9 + 128 * 64 * 9 + 2 * (32 + 64 + 128)
+    )  # kernels without bias, BatchNorm's two a channel
     fully_connected = 128 * 3 * 3 * 128 + 2 * 128 + 128 * 10 + 10  # 28 -> 14 -> 7 -> 3
-    assert parameters(CNN(10, 1, 28, stages=[[32], [64], [128]])) == convolutions + fully_connected == 241898
+    assert (
+        parameters(CNN(10, 1, 28, stages=[[32], [64], [128]]))
+        == convolutions + fully_connected
+        == 241898
+    )
     assert parameters(MLP(10, 1, 28)) == 784 * 256 + 2 * 256 + 256 * 128 + 2 * 128 + 128 * 10 + 10
     block = (4 * 4 * 9 + 2 * 4) * 2
     stage2 = 4 * 8 * 9 + 8 * 8 * 9 + 4 * 8 + 3 * 2 * 8  # with a 1 x 1 shortcut
-    assert parameters(ResNet(10, 3, 32, widths=[4, 8])) == (3 * 4 * 9 + 2 * 4) + block + stage2 + 8 * 10 + 10
+    assert (
+        parameters(ResNet(10, 3, 32, widths=[4, 8]))
+        == (3 * 4 * 9 + 2 * 4) + block + stage2 + 8 * 10 + 10
+    )
     attention, mlp = 6 * 18 + 18 + 6 * 6 + 6, 6 * 12 + 12 + 12 * 6 + 6
     vit = 16 * 6 + 6 + 49 * 6 + (attention + mlp + 4 * 6) + 2 * 6 + 6 * 10 + 10
     assert parameters(ViT(10, 1, 28, dim=6, depth=1, heads=2, stem=0)) == vit
@@ -103,7 +148,12 @@ def test_parameters_counted_by_hand() -> None:
 
 def test_the_mlps_options_take_effect() -> None:
     mlp = MLP(10, 3, 32, widths=[6, 5, 4], dropout=0.4, slope=0.3)
-    assert [(linear.in_features, linear.out_features) for linear in only(mlp, nn.Linear)] == [(3072, 6), (6, 5), (5, 4), (4, 10)]
+    assert [(linear.in_features, linear.out_features) for linear in only(mlp, nn.Linear)] == [
+        (3072, 6),
+        (6, 5),
+        (5, 4),
+        (4, 10),
+    ]
     assert not only(mlp, nn.Conv2d)
     assert [dropout.p for dropout in only(mlp, nn.Dropout)] == [0.4] * 3
     assert {relu.negative_slope for relu in only(mlp, nn.LeakyReLU)} == {0.3}
@@ -115,11 +165,22 @@ def test_the_resnets_options_take_effect(stem_stride: int, sides: list[int]) -> 
     blocks = only(resnet, ResidualBlock)
     outputs: list[tuple[int, ...]] = []
     for block in blocks:
-        block.register_forward_hook(lambda module, _, output: outputs.append(tuple(output.shape[1:])))
+        block.register_forward_hook(
+            lambda module, _, output: outputs.append(tuple(output.shape[1:]))
+        )
     resnet.eval()(torch.rand(1, 3, 32, 32))
-    assert outputs == [(width, side, side) for width, side in zip([4, 6, 8], sides, strict=True) for _ in range(2)]
+    assert outputs == [
+        (width, side, side) for width, side in zip([4, 6, 8], sides, strict=True) for _ in range(2)
+    ]
     assert resnet.head.in_features == 8
-    assert [type(block.shortcut) is nn.Identity for block in blocks] == [True, True, False, True, False, True]
+    assert [type(block.shortcut) is nn.Identity for block in blocks] == [
+        True,
+        True,
+        False,
+        True,
+        False,
+        True,
+    ]
 
 
 @pytest.mark.parametrize(("channels_out", "stride"), [(3, 1), (5, 2)])
@@ -127,7 +188,9 @@ def test_a_residual_block_adds_its_shortcut(channels_out: int, stride: int) -> N
     block = ResidualBlock(3, channels_out, stride).eval()
     x_BCHW = torch.randn(2, 3, 8, 8)
     assert torch.equal(block(x_BCHW), (block.residual(x_BCHW) + block.shortcut(x_BCHW)).relu())
-    nn.init.zeros_(block.residual[-1].weight)  # without the residual branch only the shortcut is left
+    nn.init.zeros_(
+        block.residual[-1].weight
+    )  # without the residual branch only the shortcut is left
     assert torch.equal(block(x_BCHW), block.shortcut(x_BCHW).relu())
 
 
@@ -135,8 +198,12 @@ def test_the_vits_options_take_effect() -> None:
     vit = ViT(10, 3, 32, patch=8, dim=12, depth=3, heads=2, expansion=4, stem=5, dropout=0.2)
     assert vit.positions_TD.shape == (16, 12)
     assert [attention.heads for attention in only(vit, Attention)] == [2] * 3
-    assert [(linear.in_features, linear.out_features) for linear in only(vit.blocks[0].mlp, nn.Linear)] == [(12, 48), (48, 12)]
-    assert [(conv.in_channels, conv.out_channels, conv.stride) for conv in only(vit, nn.Conv2d)] == [(3, 5, (1, 1)), (5, 12, (8, 8))]
+    assert [
+        (linear.in_features, linear.out_features) for linear in only(vit.blocks[0].mlp, nn.Linear)
+    ] == [(12, 48), (48, 12)]
+    assert [
+        (conv.in_channels, conv.out_channels, conv.stride) for conv in only(vit, nn.Conv2d)
+    ] == [(3, 5, (1, 1)), (5, 12, (8, 8))]
     assert {dropout.p for dropout in only(vit, nn.Dropout)} == {0.2}
     assert len(only(ViT(10, 3, 32, stem=0), nn.Conv2d)) == 1
 
@@ -156,11 +223,17 @@ def test_attention_equals_torchs_own_on_the_same_weights(heads: int) -> None:
     torch.manual_seed(0)
     attention = Attention(12, heads)
     t_BTD = torch.randn(2, 5, 12)
-    q, k, v = (part.view(2, 5, heads, -1).transpose(1, 2) for part in attention.to_qkv(t_BTD).chunk(3, dim=-1))
+    q, k, v = (
+        part.view(2, 5, heads, -1).transpose(1, 2)
+        for part in attention.to_qkv(t_BTD).chunk(3, dim=-1)
+    )
     expected_BTD = attention.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
     torch.testing.assert_close(attention(t_BTD), expected_BTD)
     theirs = nn.MultiheadAttention(12, heads, batch_first=True)
-    theirs.in_proj_weight.data, theirs.in_proj_bias.data = attention.to_qkv.weight.data, attention.to_qkv.bias.data
+    theirs.in_proj_weight.data, theirs.in_proj_bias.data = (
+        attention.to_qkv.weight.data,
+        attention.to_qkv.bias.data,
+    )
     theirs.out_proj.load_state_dict(attention.out.state_dict())
     torch.testing.assert_close(attention(t_BTD), theirs(t_BTD, t_BTD, t_BTD)[0])
 
@@ -168,7 +241,9 @@ def test_attention_equals_torchs_own_on_the_same_weights(heads: int) -> None:
 def test_attention_has_a_second_derivative() -> None:
     torch.manual_seed(0)
     attention = Attention(4, 2).double()
-    assert torch.autograd.gradgradcheck(attention, torch.randn(1, 3, 4, dtype=torch.float64, requires_grad=True))
+    assert torch.autograd.gradgradcheck(
+        attention, torch.randn(1, 3, 4, dtype=torch.float64, requires_grad=True)
+    )
 
 
 @pytest.mark.parametrize(
@@ -182,9 +257,13 @@ def test_attention_has_a_second_derivative() -> None:
         ("ViT", {"heads": 5}, "heads=5"),
     ],
 )
-def test_a_wrong_option_is_one_line_that_names_it(cls: str, options: dict[str, object], argument: str) -> None:
+def test_a_wrong_option_is_one_line_that_names_it(
+    cls: str, options: dict[str, object], argument: str
+) -> None:
     with pytest.raises(InputError) as caught:
-        build_network({"_target_": f"netinv_lightning.classifiers.networks.{cls}", **options}, CIFAR10)
+        build_network(
+            {"_target_": f"netinv_lightning.classifiers.networks.{cls}", **options}, CIFAR10
+        )
     assert str(caught.value).startswith("classifier.network")
     assert argument in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -194,5 +273,11 @@ def test_only_a_module_is_a_network_and_its_config_may_overrule_the_data() -> No
     for target in ("netinv_lightning.classifiers.networks.CNNN", "collections.OrderedDict"):
         with pytest.raises(InputError, match=r"classifier\.network"):
             build_network({"_target_": target}, MNIST)
-    made = build_network({"_target_": "netinv_lightning.classifiers.networks.MLP", "widths": [5], "num_classes": 4}, MNIST)
-    assert [(linear.in_features, linear.out_features) for linear in only(made, nn.Linear)] == [(784, 5), (5, 4)]
+    made = build_network(
+        {"_target_": "netinv_lightning.classifiers.networks.MLP", "widths": [5], "num_classes": 4},
+        MNIST,
+    )
+    assert [(linear.in_features, linear.out_features) for linear in only(made, nn.Linear)] == [
+        (784, 5),
+        (5, 4),
+    ]

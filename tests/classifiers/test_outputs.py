@@ -36,10 +36,16 @@ class Answer:
 class Network(nn.Module):
     """One convolution, one linear layer, and whatever `finish` makes of features and logits."""
 
-    def __init__(self, finish: Callable[[Tensor, Tensor], Any] = lambda f, z: z, classes: int = N) -> None:
+    def __init__(
+        self, finish: Callable[[Tensor, Tensor], Any] = lambda f, z: z, classes: int = N
+    ) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.convolution, self.linear, self.finish = nn.Conv2d(1, 6, 5, 3), nn.Linear(6, classes), finish
+        self.convolution, self.linear, self.finish = (
+            nn.Conv2d(1, 6, 5, 3),
+            nn.Linear(6, classes),
+            finish,
+        )
         nn.init.normal_(self.linear.weight, std=8)
 
     def forward(self, x: Tensor) -> Any:
@@ -79,13 +85,20 @@ def test_logits_are_found_in_what_a_network_returns(finish: Callable[..., Any], 
     logits_BN, features = frozen.logits_and_features(X)
     torch.testing.assert_close(logits_BN, plain_logits())
     torch.testing.assert_close(frozen.logits_from(features["penultimate"]), plain_logits())
-    assert f" {path} is used" in frozen.output.describe("Network") if path else frozen.output.describe("Network") == ""
+    assert (
+        f" {path} is used" in frozen.output.describe("Network")
+        if path
+        else frozen.output.describe("Network") == ""
+    )
 
 
 def test_several_candidates_must_be_named() -> None:
     both = Network(lambda f, z: {"a": z, "b": {"c": 2 * z}})
     assert "a [B, 4], b.c [B, 4], several of shape [B, 4]" in refusal(both)
-    assert "classifier.output=b.d: Network has no such output; it returns a [B, 4], b.c [B, 4]" in refusal(both, output="b.d")
+    assert (
+        "classifier.output=b.d: Network has no such output; it returns a [B, 4], b.c [B, 4]"
+        in refusal(both, output="b.d")
+    )
     torch.testing.assert_close(FrozenClassifier(both, spec(), output="b.c")(X), 2 * plain_logits())
     assert "none of shape [B, 5]" in refusal(both, classes=5)
     assert "no floating-point tensor" in refusal(Network(lambda f, z: z.argmax(1)))
@@ -104,7 +117,9 @@ def test_several_candidates_must_be_named() -> None:
         (lambda f, z: -z.exp(), "logits"),
     ],
 )
-def test_probabilities_are_recognised_and_inverted_through_the_logarithm(finish: Callable[..., Any], kind: str) -> None:
+def test_probabilities_are_recognised_and_inverted_through_the_logarithm(
+    finish: Callable[..., Any], kind: str
+) -> None:
     network = Network(finish)
     with torch.no_grad():
         network.linear.weight.div_(8)
@@ -116,7 +131,9 @@ def test_probabilities_are_recognised_and_inverted_through_the_logarithm(finish:
         p = expected if kind == "probabilities" else expected.exp()
         torch.testing.assert_close(found.softmax(1), p, rtol=tolerance, atol=tolerance)
     else:
-        torch.testing.assert_close(found.sigmoid() if kind == "sigmoid" else found, expected, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            found.sigmoid() if kind == "sigmoid" else found, expected, rtol=1e-4, atol=1e-5
+        )
     assert (kind == "logits") == (frozen.output.describe("Network") == "")
 
 
@@ -130,30 +147,51 @@ def test_the_logarithm_gives_a_gradient_where_softmax_is_saturated() -> None:
 
 def test_the_kind_of_output_can_be_named() -> None:
     softmax = Network(lambda f, z: z.softmax(1))
-    torch.testing.assert_close(FrozenClassifier(softmax, spec(), output_kind="logits")(X), plain_logits().softmax(1))
-    assert "classifier.output_kind=odds: must be one of auto, logits" in refusal(softmax, output_kind="odds")
+    torch.testing.assert_close(
+        FrozenClassifier(softmax, spec(), output_kind="logits")(X), plain_logits().softmax(1)
+    )
+    assert "classifier.output_kind=odds: must be one of auto, logits" in refusal(
+        softmax, output_kind="odds"
+    )
 
 
-@pytest.mark.parametrize("finish", [lambda f, z: z, lambda f, z: z.squeeze(1), lambda f, z: (f, z.squeeze())])
+@pytest.mark.parametrize(
+    "finish", [lambda f, z: z, lambda f, z: z.squeeze(1), lambda f, z: (f, z.squeeze())]
+)
 def test_one_number_is_the_logit_of_the_positive_class(finish: Callable[..., Any]) -> None:
     z_B1 = plain_logits(1)
     for last, kind in ((finish, "logits"), (lambda f, z: finish(f, z.sigmoid()), "sigmoid")):
         frozen = FrozenClassifier(Network(last, 1), spec(2))
         assert (frozen.output.single, frozen.output.kind) == (True, kind)
-        torch.testing.assert_close(frozen(X).softmax(1)[:, 1], z_B1[:, 0].sigmoid(), rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(
+            frozen(X).softmax(1)[:, 1], z_B1[:, 0].sigmoid(), rtol=1e-4, atol=1e-6
+        )
         assert frozen(X[:1]).shape == (1, 2)
         assert "class 1 is the positive class" in frozen.output.describe("Network")
-    torch.testing.assert_close(FrozenClassifier(Network(finish, 1), spec(2))(X), torch.cat([0 * z_B1, z_B1], 1))
+    torch.testing.assert_close(
+        FrozenClassifier(Network(finish, 1), spec(2))(X), torch.cat([0 * z_B1, z_B1], 1)
+    )
 
 
-@pytest.mark.parametrize("error", [KeyError("scale"), AttributeError("x"), NotImplementedError("x"), Exception("a\nb"), IndexError()])
+@pytest.mark.parametrize(
+    "error",
+    [
+        KeyError("scale"),
+        AttributeError("x"),
+        NotImplementedError("x"),
+        Exception("a\nb"),
+        IndexError(),
+    ],
+)
 def test_whatever_a_network_raises_is_one_line_that_names_it(error: Exception) -> None:
     def fail(f: Tensor, z: Tensor) -> Tensor:
         raise error
 
     line = refusal(Network(fail))
     assert (
-        f"Network cannot be called with images of shape [B, 1, 28, 28] (classifier.channels, classifier.image_size): {type(error)}"[:60]
+        f"Network cannot be called with images of shape [B, 1, 28, 28] (classifier.channels, classifier.image_size): {type(error)}"[
+            :60
+        ]
         in line
     )
     assert type(error).__name__ in line
@@ -173,7 +211,9 @@ def test_networks_that_no_inversion_can_use_are_refused() -> None:
             return super().forward(x.to(torch.uint8).float())
 
     assert "missing 1 required positional argument: 'scale'" in refusal(Second())
-    assert "no gradient reaches the pixels through Rounded (the gradient is zero)" in refusal(Rounded())
+    assert "no gradient reaches the pixels through Rounded (the gradient is zero)" in refusal(
+        Rounded()
+    )
     assert "no gradient reaches the pixels through Cast" in refusal(Cast())
     assert "returns NaN or infinity" in refusal(Network(lambda f, z: z / 0))
 
@@ -193,20 +233,26 @@ def test_a_network_that_needs_contiguous_memory_gets_it(channels: int) -> None:
     frozen = FrozenClassifier(Viewing(channels), own)
     x_BCHW = torch.rand(3, channels, 28, 28)
     before = frozen(x_BCHW)
-    parent = nn.ModuleList([frozen, Classifier(frozen.network, own, like=frozen)]).to(memory_format=torch.channels_last)
+    parent = nn.ModuleList([frozen, Classifier(frozen.network, own, like=frozen)]).to(
+        memory_format=torch.channels_last
+    )
     for classifier in parent:
         assert torch.equal(classifier(x_BCHW.to(memory_format=torch.channels_last)), before)
     assert not FrozenClassifier(nn.Sequential(nn.Conv2d(1, N, 28), nn.Flatten()), spec()).contiguous
 
 
 def test_the_penultimate_features_of_a_convolutional_head_are_pooled() -> None:
-    network = nn.Sequential(nn.Conv2d(1, 6, 3, 2), nn.ReLU(), nn.Conv2d(6, N, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    network = nn.Sequential(
+        nn.Conv2d(1, 6, 3, 2), nn.ReLU(), nn.Conv2d(6, N, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    )
     frozen = FrozenClassifier(network, spec())
     logits_BN, features = frozen.logits_and_features(X)
     torch.testing.assert_close(features["penultimate"], network[:2]((X - 0.2) / 0.4).mean((2, 3)))
     torch.testing.assert_close(frozen.logits_from(features["penultimate"]), logits_BN)
     frozen.check_cut("penultimate")
-    network[2] = nn.Conv2d(6, N, 3)  # sees neighbours: the pooled features do not determine the logits
+    network[2] = nn.Conv2d(
+        6, N, 3
+    )  # sees neighbours: the pooled features do not determine the logits
     with pytest.raises(InputError, match="do not come from this layer alone"):
         FrozenClassifier(network, spec()).check_cut("penultimate")
 
@@ -224,7 +270,9 @@ def test_wrapped_and_lazy_networks_are_unwrapped() -> None:
     for network in (nn.DataParallel(Network()), compiled):
         frozen = FrozenClassifier(network, spec(), ["linear"])
         torch.testing.assert_close(frozen(X), plain_logits())
-    lazy = FrozenClassifier(nn.Sequential(nn.Flatten(), nn.LazyLinear(8), nn.ReLU(), nn.LazyLinear(N)), spec())
+    lazy = FrozenClassifier(
+        nn.Sequential(nn.Flatten(), nn.LazyLinear(8), nn.ReLU(), nn.LazyLinear(N)), spec()
+    )
     assert lazy.feature_dims == {"penultimate": 8}
     scripted = torch.jit.trace(Network().eval(), X)
     torch.testing.assert_close(FrozenClassifier(scripted, spec(), ())(X), plain_logits())
@@ -236,11 +284,15 @@ def test_wrapped_and_lazy_networks_are_unwrapped() -> None:
     [(Network(lambda f, z: (f, z.sigmoid().squeeze(1)), 1), 2), (Viewing(1), N)],
     ids=["one probability in a tuple", "view"],
 )
-def test_awkward_networks_are_inverted_and_given_back(network: nn.Module, classes: int, tmp_path: Path) -> None:
+def test_awkward_networks_are_inverted_and_given_back(
+    network: nn.Module, classes: int, tmp_path: Path
+) -> None:
     network.linear.eval()  # a part of it, which stays in evaluation mode
     before = {name: value.clone() for name, value in network.state_dict().items()}
     modes = [module.training for module in network.modules()]
-    result = netinv_lightning.invert(network, classes, 1, 28, overrides=FEW_STEPS, run_dir=tmp_path / "run")
+    result = netinv_lightning.invert(
+        network, classes, 1, 28, overrides=FEW_STEPS, run_dir=tmp_path / "run"
+    )
     assert 0 <= result.metrics[names.INVERSION_ACCURACY] <= 1
     assert result.sample([0, 1]).shape == (2, 1, 28, 28)
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
@@ -264,7 +316,13 @@ def test_awkward_networks_are_inverted_and_given_back(network: nn.Module, classe
     ],
 )
 def test_wrong_arguments_of_invert_are_one_line(arguments: dict[str, Any], said: str) -> None:
-    given: dict[str, Any] = {"network": Network(), "num_classes": N, "channels": 1, "image_size": 28, "overrides": FEW_STEPS}
+    given: dict[str, Any] = {
+        "network": Network(),
+        "num_classes": N,
+        "channels": 1,
+        "image_size": 28,
+        "overrides": FEW_STEPS,
+    }
     with pytest.raises(InputError) as caught:
         netinv_lightning.invert(**{**given, **arguments})
     assert said in str(caught.value)

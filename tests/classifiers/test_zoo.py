@@ -25,8 +25,18 @@ from netinv_lightning.data.specs import SPECS
 from netinv_lightning.errors import InputError
 
 ROOT = os.environ.get("NETINV_DATA", "")
-PLACES = {"mnist": "MNIST/raw", "fashion_mnist": "FashionMNIST/raw", "svhn_head": "test_32x32.head.mat", "cifar10": "cifar-10-batches-py"}
-FLOORS = {"mnist_cnn": 0.990, "fashion_mnist_cnn": 0.910, "svhn_head_cnn": 0.850, "cifar10_cnn": 0.880}
+PLACES = {
+    "mnist": "MNIST/raw",
+    "fashion_mnist": "FashionMNIST/raw",
+    "svhn_head": "test_32x32.head.mat",
+    "cifar10": "cifar-10-batches-py",
+}
+FLOORS = {
+    "mnist_cnn": 0.990,
+    "fashion_mnist_cnn": 0.910,
+    "svhn_head_cnn": 0.850,
+    "cifar10_cnn": 0.880,
+}
 NAMES = zoo.zoo_names()
 
 
@@ -50,7 +60,14 @@ def accuracy(classifier: FrozenClassifier, images: Tensor, labels: Tensor) -> fl
     right = 0
     with torch.inference_mode():
         for x_BCHW, y_B in zip(images.split(125), labels.split(125), strict=True):
-            right += int((classifier(x_BCHW.contiguous(memory_format=torch.channels_last).float() / 255).argmax(dim=1) == y_B).sum())
+            right += int(
+                (
+                    classifier(
+                        x_BCHW.contiguous(memory_format=torch.channels_last).float() / 255
+                    ).argmax(dim=1)
+                    == y_B
+                ).sum()
+            )
     return right / len(labels)
 
 
@@ -64,7 +81,9 @@ def test_every_classifier_fits_its_card_and_loads(name: str) -> None:
     assert sum(parameter.numel() for parameter in classifier.parameters()) == stated["parameters"]
     assert all(bool(tensor.isfinite().all()) for tensor in classifier.state_dict().values())
     spec = classifier.spec
-    logits_BN, features = classifier.logits_and_features(torch.rand(3, spec.channels, spec.image_size, spec.image_size))
+    logits_BN, features = classifier.logits_and_features(
+        torch.rand(3, spec.channels, spec.image_size, spec.image_size)
+    )
     assert logits_BN.shape == (3, spec.num_classes)
     assert features["penultimate"].shape[0] == 3
 
@@ -72,7 +91,9 @@ def test_every_classifier_fits_its_card_and_loads(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_card_states_the_recipe_of_its_experiment(name: str) -> None:
     stated, cfg = card(name), config(f"+experiment=zoo/{name}")
-    trained, data = (OmegaConf.to_container(cfg[group], resolve=True) for group in ("recipe", "data"))
+    trained, data = (
+        OmegaConf.to_container(cfg[group], resolve=True) for group in ("recipe", "data")
+    )
     assert Path(cfg.application.save_as).stem == name
     assert (stated["seed"], stated["data"]["name"], stated["network"]) == (
         cfg.seed,
@@ -81,7 +102,17 @@ def test_every_card_states_the_recipe_of_its_experiment(name: str) -> None:
     )
     recipe = {**data, **trained}
     assert stated["recipe"] == {key: recipe[key] for key in stated["recipe"]}
-    assert {"epochs", "optimizer", "lr", "weight_decay", "l1", "label_smoothing", "batch_size", "shift", "flip"} <= set(stated["recipe"])
+    assert {
+        "epochs",
+        "optimizer",
+        "lr",
+        "weight_decay",
+        "l1",
+        "label_smoothing",
+        "batch_size",
+        "shift",
+        "flip",
+    } <= set(stated["recipe"])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -93,7 +124,9 @@ def test_the_stated_accuracy_is_reproduced_on_the_test_split(name: str) -> None:
         pytest.skip(f"NETINV_DATA={ROOT} holds no {data}")
     images, labels = held_out(data)
     assert card(name)["test_images"] == len(labels)
-    assert accuracy(load_zoo(name), images, labels) == pytest.approx(card(name)["test_accuracy"], abs=5e-4)
+    assert accuracy(load_zoo(name), images, labels) == pytest.approx(
+        card(name)["test_accuracy"], abs=5e-4
+    )
 
 
 @pytest.mark.parametrize("name", [name for name in FLOORS if name in NAMES])
@@ -111,12 +144,21 @@ def test_the_zoo_is_small_and_holds_nothing_without_a_card() -> None:
 def test_classifiers_of_one_data_set_differ_in_architecture_and_seed() -> None:
     cards = [card(name) for name in NAMES]
     for key in ("seed", "network"):
-        value = [(stated["data"]["name"], stated[key] if key == "seed" else stated[key]["_target_"]) for stated in cards]
+        value = [
+            (stated["data"]["name"], stated[key] if key == "seed" else stated[key]["_target_"])
+            for stated in cards
+        ]
         assert len(set(value)) == len(value)
 
 
-def test_the_default_classifier_is_the_data_sets_cnn_and_needs_no_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(sources, "torchvision_set", lambda *args, **kwargs: pytest.fail("the data set was opened (A1-16)"))
+def test_the_default_classifier_is_the_data_sets_cnn_and_needs_no_data(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(
+        sources,
+        "torchvision_set",
+        lambda *args, **kwargs: pytest.fail("the data set was opened (A1-16)"),
+    )
     monkeypatch.setenv("NETINV_DATA", str(tmp_path))
     classifier = load_classifier(config("data=mnist"))
     assert classifier.spec == SPECS["mnist"]
@@ -125,8 +167,13 @@ def test_the_default_classifier_is_the_data_sets_cnn_and_needs_no_data(monkeypat
 
 
 def test_what_the_zoo_does_not_hold_is_one_line_with_the_nearest_name() -> None:
-    for call in (lambda: load_zoo("mnist_cn"), lambda: load_classifier(config("classifier.zoo=mnist_cn"))):
-        with pytest.raises(InputError, match=r"^classifier\.zoo=mnist_cn: .*did you mean 'mnist_cnn'\?$"):
+    for call in (
+        lambda: load_zoo("mnist_cn"),
+        lambda: load_classifier(config("classifier.zoo=mnist_cn")),
+    ):
+        with pytest.raises(
+            InputError, match=r"^classifier\.zoo=mnist_cn: .*did you mean 'mnist_cnn'\?$"
+        ):
             call()
 
 

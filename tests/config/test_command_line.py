@@ -39,11 +39,15 @@ def test_quoted_form_reaches_the_config() -> None:
 
 
 REFUSED = {
-    ("application.run=runs/a,b",): "for one value write 'application.run=\"runs/a,b\"', for a list 'application.run=[runs/a,b]'",
+    (
+        "application.run=runs/a,b",
+    ): "for one value write 'application.run=\"runs/a,b\"', for a list 'application.run=[runs/a,b]'",
     ("",): "'': has no key; write KEY=VALUE",
     ("=3",): "=3: has no key; write KEY=VALUE",
     ("a b=3",): "a b=3: 'a b' is not a key",
-    ("reprot",): "reprot: is neither KEY=VALUE nor a command (its first word); did you mean 'report'?",
+    (
+        "reprot",
+    ): "reprot: is neither KEY=VALUE nor a command (its first word); did you mean 'report'?",
     ("--unknown-flag",): "unrecognized arguments: --unknown-flag;",
     ("seed=[1",): "seed=[1: the value has characters or brackets that need quotes",
 }
@@ -75,7 +79,10 @@ def test_empty_and_legacy_variables_are_mapped(monkeypatch: pytest.MonkeyPatch) 
 STALE = [
     ({"RANK": "1"}, "RANK=1: is left over from another launcher (WORLD_SIZE, MASTER_ADDR"),
     ({"RANK": "2", "WORLD_SIZE": "2", "MASTER_ADDR": "here"}, "RANK=2: must be below WORLD_SIZE=2"),
-    ({"LOCAL_RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "here"}, "LOCAL_RANK=1: the environment has 2 processes, trainer.devices asks"),
+    (
+        {"LOCAL_RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "here"},
+        "LOCAL_RANK=1: the environment has 2 processes, trainer.devices asks",
+    ),
     ({"SLURM_PROCID": "1", "SLURM_NTASKS": "2"}, "SLURM_PROCID=1: the environment has 2 processes"),
     ({"RANK": ""}, "RANK=: this environment variable must be a whole number"),
     ({"TORCHELASTIC_RUN_ID": "x"}, "TORCHELASTIC_RUN_ID=x: torchrun sets RANK, LOCAL_RANK"),
@@ -83,17 +90,27 @@ STALE = [
 
 
 @pytest.mark.parametrize(("variables", "line"), STALE)
-def test_ranks_of_another_launcher_are_refused(variables: dict[str, str], line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ranks_of_another_launcher_are_refused(
+    variables: dict[str, str], line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(InputError) as refused:
         check_environment(netinv_lightning.compose([]))
     assert str(refused.value).startswith(line)
-    assert "RANK" not in os.environ  # so that the message is printed, and the empty run directory removed
+    assert (
+        "RANK" not in os.environ
+    )  # so that the message is printed, and the empty run directory removed
 
 
 def test_ranks_of_a_real_launcher_are_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
-    torchrun = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+    torchrun = {
+        "RANK": "1",
+        "LOCAL_RANK": "1",
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": "29500",
+    }
     for name, value in (torchrun | {"TORCHELASTIC_RUN_ID": "none"}).items():
         monkeypatch.setenv(name, value)
     check_environment(netinv_lightning.compose(["trainer=ddp"]))

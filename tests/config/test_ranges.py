@@ -20,7 +20,11 @@ from netinv_lightning.errors import InputError
 def _schemas() -> Iterator[type]:
     hints = get_type_hints(Config)
     yield Config
-    yield from (hints[field.name] for field in fields(Config) if hasattr(hints[field.name], "__dataclass_fields__"))
+    yield from (
+        hints[field.name]
+        for field in fields(Config)
+        if hasattr(hints[field.name], "__dataclass_fields__")
+    )
     yield from (*APPLICATION_KEYS.values(), *METHOD_KEYS.values(), Garbage)
 
 
@@ -35,7 +39,9 @@ def test_every_numeric_key_has_a_rule() -> None:
         if _types(hint) & {int, float} and not any(get_args(part) and part.__origin__ is dict for part in _types(hint) if get_args(part))
     ]  # fmt: skip
     assert len(numeric) > 100
-    assert [f"{schema.__name__}.{name}" for schema, name in numeric if rule_of(schema, name) is None] == []
+    assert [
+        f"{schema.__name__}.{name}" for schema, name in numeric if rule_of(schema, name) is None
+    ] == []
 
 
 def test_every_rule_is_of_a_key_and_allows_its_default() -> None:
@@ -54,7 +60,14 @@ def test_every_rule_is_of_a_key_and_allows_its_default() -> None:
 
 def test_names_are_those_of_the_registries() -> None:
     from netinv_lightning.applications import approach, audit
-    from netinv_lightning.config.schema import Conditioning, GradientMethod, Interpret, Logger, Measure, Perturbation
+    from netinv_lightning.config.schema import (
+        Conditioning,
+        GradientMethod,
+        Interpret,
+        Logger,
+        Measure,
+        Perturbation,
+    )
     from netinv_lightning.evaluation import baselines as controls
     from netinv_lightning.evaluation import measurement
     from netinv_lightning.interpretation import study
@@ -92,7 +105,10 @@ def test_terms_and_options_are_those_of_the_objective() -> None:
     from netinv_lightning.inversion.objective import TERMS
 
     options = {name: list(inspect.signature(term).parameters)[1:] for name, term in TERMS.items()}
-    assert options == {name: [*rules, *(["layers"] if name in WITH_LAYERS else [])] for name, rules in TERM_OPTIONS.items()}
+    assert options == {
+        name: [*rules, *(["layers"] if name in WITH_LAYERS else [])]
+        for name, rules in TERM_OPTIONS.items()
+    }
 
 
 REFUSED = {

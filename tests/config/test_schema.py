@@ -22,7 +22,11 @@ from netinv_lightning.inversion.generator import Generator
 from netinv_lightning.inversion.module import InversionModule
 from netinv_lightning.inversion.perturbation import Perturbation
 
-CHOICES = sorted(str(path.relative_to(config.CONF))[:-5] for path in config.CONF.rglob("*.yaml") if path.parent != config.CONF)
+CHOICES = sorted(
+    str(path.relative_to(config.CONF))[:-5]
+    for path in config.CONF.rglob("*.yaml")
+    if path.parent != config.CONF
+)
 EXPERIMENTS = [choice for choice in CHOICES if choice.startswith("experiment/")]
 FROM_CLASSIFIER = {"self", "num_classes", "channels", "image_size", "conditioning"}
 
@@ -47,24 +51,38 @@ def test_every_choice_composes(choice: str) -> None:
 def test_schema_mirrors_the_constructor(schema: type, constructor: type) -> None:
     """The same keys, and the same defaults where both have one."""
     parameters = inspect.signature(constructor).parameters
-    from_classifier = FROM_CLASSIFIER - ({"image_size"} if constructor is ImageDataModule else set())
+    from_classifier = FROM_CLASSIFIER - (
+        {"image_size"} if constructor is ImageDataModule else set()
+    )
     assert {field.name for field in fields(schema)} == set(parameters) - from_classifier
     defaults = schema()
     for name, parameter in parameters.items():
-        if name not in from_classifier | {"name", "root"} and parameter.default is not inspect.Parameter.empty:
+        if (
+            name not in from_classifier | {"name", "root"}
+            and parameter.default is not inspect.Parameter.empty
+        ):
             default = getattr(defaults, name)
-            assert (tuple(default) if isinstance(default, list) else default) == parameter.default, name
+            assert (
+                tuple(default) if isinstance(default, list) else default
+            ) == parameter.default, name
 
 
 @pytest.mark.parametrize(
     ("schema", "constructor", "keys"),
-    [(application_keys.Invert, InversionModule, MODULE_KEYS), (config.Recipe, training.ClassifierModule, training.MODULE_KEYS)],
+    [
+        (application_keys.Invert, InversionModule, MODULE_KEYS),
+        (config.Recipe, training.ClassifierModule, training.MODULE_KEYS),
+    ],
 )
-def test_keys_have_the_module_defaults(schema: type, constructor: type, keys: tuple[str, ...]) -> None:
+def test_keys_have_the_module_defaults(
+    schema: type, constructor: type, keys: tuple[str, ...]
+) -> None:
     defaults = schema()
     for key in keys:
         default = getattr(defaults, key)
-        assert (tuple(default) if isinstance(default, list) else default) == inspect.signature(constructor).parameters[key].default, key
+        assert (tuple(default) if isinstance(default, list) else default) == inspect.signature(
+            constructor
+        ).parameters[key].default, key
 
 
 @pytest.mark.parametrize("experiment", [choice for choice in EXPERIMENTS if "/zoo/" not in choice])
@@ -78,9 +96,15 @@ def test_every_recipe_states_claim_command_cost_and_evidence(experiment: str) ->
 
 def test_no_two_configs_of_a_group_are_equal() -> None:
     contents = [
-        choice.rpartition("/")[0] + yaml.safe_dump(yaml.safe_load((config.CONF / f"{choice}.yaml").read_text())) for choice in CHOICES
+        choice.rpartition("/")[0]
+        + yaml.safe_dump(yaml.safe_load((config.CONF / f"{choice}.yaml").read_text()))
+        for choice in CHOICES
     ]
-    twice = [choice for choice, content in zip(CHOICES, contents, strict=True) if contents.count(content) > 1]
+    twice = [
+        choice
+        for choice, content in zip(CHOICES, contents, strict=True)
+        if contents.count(content) > 1
+    ]
     assert twice == []
 
 
@@ -90,24 +114,41 @@ def test_debug_and_experiments_set_different_keys() -> None:
     def keys(node: object, prefix: str = "") -> set[str]:
         if not isinstance(node, dict):
             return {prefix}
-        return {key for name, value in node.items() if name != "defaults" for key in keys(value, f"{prefix}.{name}")}
+        return {
+            key
+            for name, value in node.items()
+            if name != "defaults"
+            for key in keys(value, f"{prefix}.{name}")
+        }
 
     def all_keys(group: str) -> set[str]:
         return set().union(
-            *(keys(yaml.safe_load((config.CONF / f"{choice}.yaml").read_text())) for choice in CHOICES if choice.startswith(group))
+            *(
+                keys(yaml.safe_load((config.CONF / f"{choice}.yaml").read_text()))
+                for choice in CHOICES
+                if choice.startswith(group)
+            )
         )
 
     assert all_keys("debug/") & all_keys("experiment/") == set()
 
 
 def test_every_data_set_has_a_choice() -> None:
-    assert {choice.removeprefix("data/") for choice in CHOICES if choice.startswith("data/")} == {*SPECS, "npz", "image_folder"}
+    assert {choice.removeprefix("data/") for choice in CHOICES if choice.startswith("data/")} == {
+        *SPECS,
+        "npz",
+        "image_folder",
+    }
 
 
 def test_a_typo_in_a_users_experiment_is_told(tmp_path: Path) -> None:
     (tmp_path / "experiment").mkdir()
-    (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\napplication:\n  stepz: 3\n")
-    with pytest.raises(InputError, match=r"stepz: there is no such key; did you mean 'application.steps'\?"):
+    (tmp_path / "experiment" / "mine.yaml").write_text(
+        "# @package _global_\napplication:\n  stepz: 3\n"
+    )
+    with pytest.raises(
+        InputError, match=r"stepz: there is no such key; did you mean 'application.steps'\?"
+    ):
         netinv_lightning.compose([f"hydra.searchpath=[file://{tmp_path}]", "+experiment=mine"])
 
 

@@ -97,7 +97,11 @@ USES = {
         "+application.student.stages=[[8],[8]]",
         "+application.student.hidden=16",
     ),
-    "counterfeits": ("application=counterfeit", "application.confidence=0.1", "application.samples=50"),
+    "counterfeits": (
+        "application=counterfeit",
+        "application.confidence=0.1",
+        "application.samples=50",
+    ),
     "tuned": (
         "application=finetune",
         "application.kind=adversarial",
@@ -122,18 +126,31 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         patch.setattr("netinv_lightning.metrics.detection.RESAMPLES", 2)
         run(netinv_lightning.compose(list(OUTSIDE)), folder / "detected")
         for name, use in USES.items():
-            wandb_too = ("data=mnist5k", "logger=wandb", "logger.mode=offline", f"application.run={folder}/inverted")
+            wandb_too = (
+                "data=mnist5k",
+                "logger=wandb",
+                "logger.mode=offline",
+                f"application.run={folder}/inverted",
+            )
             run(netinv_lightning.compose([*use, *wandb_too]), folder / name)
         few = ",".join(f'"{step}"' for step in (*FEW_STEPS, "application.student=true"))
         kept = f"classifier.kept_in={folder}/classifiers"
-        run(netinv_lightning.compose([*AUDITED, kept, f"application.overrides=[{few}]"]), folder / "audited")
+        run(
+            netinv_lightning.compose([*AUDITED, kept, f"application.overrides=[{few}]"]),
+            folder / "audited",
+        )
     runs = ("inverted", "detected", "audited", "audited/attacks/inversion", *USES)
     content = [only for name in runs for only in parts(folder / name)]
-    return {"config": content[0]["config"], "summary": {key: value for run in content for key, value in run["summary"].items()}}
+    return {
+        "config": content[0]["config"],
+        "summary": {key: value for run in content for key, value in run["summary"].items()},
+    }
 
 
 def view(**arguments: str) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(dashboard.spec(dashboard.build("me", "netinv", **arguments)))["section"]
+    content: dict[str, Any] = json.loads(
+        dashboard.spec(dashboard.build("me", "netinv", **arguments))
+    )["section"]
     return content
 
 
@@ -156,8 +173,14 @@ def strings(content: Any) -> Iterator[str]:
 
 def keys_of(view: dict[str, Any]) -> tuple[set[str], set[str]]:
     """Every metric and every config key that a view names."""
-    metrics, accessors = {view["settings"]["xAxis"]}, set(view["runSets"][0]["runFeed"]["columnOrder"])
-    accessors |= {f"{sort['key']['section']}:{sort['key']['name']}" for sort in view["runSets"][0]["sort"]["keys"]}
+    metrics, accessors = (
+        {view["settings"]["xAxis"]},
+        set(view["runSets"][0]["runFeed"]["columnOrder"]),
+    )
+    accessors |= {
+        f"{sort['key']['section']}:{sort['key']['name']}"
+        for sort in view["runSets"][0]["sort"]["keys"]
+    }
     for panel in panels(view):
         config = panel["config"]
         match panel["viewType"]:
@@ -182,20 +205,34 @@ def keys_of(view: dict[str, Any]) -> tuple[set[str], set[str]]:
                 pass
             case other:
                 raise AssertionError(f"say here which keys a panel of the kind {other} names")
-    metrics |= {accessor.removeprefix("summary:") for accessor in accessors if accessor.startswith("summary:")}
-    return metrics, {accessor.removeprefix("config:") for accessor in accessors if accessor.startswith("config:")}
+    metrics |= {
+        accessor.removeprefix("summary:")
+        for accessor in accessors
+        if accessor.startswith("summary:")
+    }
+    return metrics, {
+        accessor.removeprefix("config:") for accessor in accessors if accessor.startswith("config:")
+    }
 
 
 def patterns(view: dict[str, Any]) -> list[str]:
     """What panels take metrics by whose names a user chooses in part."""
-    return [panel["config"]["metricRegex"] for panel in panels(view) if panel["config"].get("useMetricRegex")]
+    return [
+        panel["config"]["metricRegex"]
+        for panel in panels(view)
+        if panel["config"].get("useMetricRegex")
+    ]
 
 
 def missing(view: dict[str, Any], logged: dict[str, Any]) -> set[str]:
     """The keys that a view names and the run never logged."""
     metrics, keys = keys_of(view)
     absent = metrics - logged["summary"].keys()
-    absent |= {pattern for pattern in patterns(view) if not any(re.search(pattern, name) for name in logged["summary"])}
+    absent |= {
+        pattern
+        for pattern in patterns(view)
+        if not any(re.search(pattern, name) for name in logged["summary"])
+    }
     for key in keys:
         group, _, rest = key.partition(".value")
         if OmegaConf.select(OmegaConf.create(logged["config"]), group + rest) is None:
@@ -222,13 +259,17 @@ def test_every_key_of_every_panel_is_one_that_a_run_logs(logged: dict[str, Any])
         ("OOD_MEAN_AUROC", "ood/best/mean/auroc"),
     ],
 )
-def test_a_renamed_metric_turns_the_contract_red(logged: dict[str, Any], monkeypatch: pytest.MonkeyPatch, constant: str, old: str) -> None:
+def test_a_renamed_metric_turns_the_contract_red(
+    logged: dict[str, Any], monkeypatch: pytest.MonkeyPatch, constant: str, old: str
+) -> None:
     assert getattr(names, constant) == old
     monkeypatch.setattr(names, constant, "renamed/metric")
     assert "renamed/metric" in missing(view(), logged)
 
 
-def test_a_renamed_config_key_or_term_turns_the_contract_red(logged: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_renamed_config_key_or_term_turns_the_contract_red(
+    logged: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(dashboard, "COMPARED", ("conditioning.kind",))
     monkeypatch.setattr("netinv_lightning.inversion.objective.TERMS", {"colour": None})
     assert missing(view(), logged) == {"conditioning.value.kind", "loss/colour"}
@@ -236,20 +277,50 @@ def test_a_renamed_config_key_or_term_turns_the_contract_red(logged: dict[str, A
 
 def test_sections_and_panels() -> None:
     content = view()
-    sections = {section["name"]: [panel["viewType"] for panel in section["panels"]] for section in content["panelBankConfig"]["sections"]}
-    line, bar, scalar, scatter = "Run History Line Plot", "Bar Chart", "Scalar Chart", "Scatter Plot"
+    sections = {
+        section["name"]: [panel["viewType"] for panel in section["panels"]]
+        for section in content["panelBankConfig"]["sections"]
+    }
+    line, bar, scalar, scatter = (
+        "Run History Line Plot",
+        "Bar Chart",
+        "Scalar Chart",
+        "Scatter Plot",
+    )
     assert sections == {
         "Inversion accuracy": [line, scalar, scalar, scatter, bar, bar, bar, bar],
-        "Loss terms": [line] * (len(TERMS) + 2),  # every term, their total, and the excess of orthogonality
+        "Loss terms": [line]
+        * (len(TERMS) + 2),  # every term, their total, and the excess of orthogonality
         "Samples": ["Media Browser", "Media Browser", "Weave"],
         "Interpretability": ["Media Browser", bar, bar, bar, bar, bar],
-        "Out-of-distribution": ["Media Browser", scalar, bar, bar, bar, bar, bar, bar, line, line, line],
+        "Out-of-distribution": [
+            "Media Browser",
+            scalar,
+            bar,
+            bar,
+            bar,
+            bar,
+            bar,
+            bar,
+            line,
+            line,
+            line,
+        ],
         "Reconstruction": ["Media Browser", bar, bar, bar, scatter, bar],
         "Uses of inverted data": ["Media Browser", bar, line, bar, bar, bar, bar],
-        "Sweep comparison": ["Parallel Coordinates Plot", "Parameter Importance", bar, "Run Comparer"],
+        "Sweep comparison": [
+            "Parallel Coordinates Plot",
+            "Parameter Importance",
+            bar,
+            "Run Comparer",
+        ],
         "Cost": [bar, bar, bar, bar, scatter],
     }
-    assert all(panel["config"]["xAxis"] == names.STEP for panel in panels(content) if panel["viewType"] == line)
+    assert all(
+        panel["config"]["xAxis"] == names.STEP
+        for panel in panels(content)
+        if panel["viewType"] == line
+    )
 
 
 def test_detectors_are_compared_by_all_names_and_figures() -> None:
@@ -258,11 +329,22 @@ def test_detectors_are_compared_by_all_names_and_figures() -> None:
     assert {names.figure(stem) for stem in ("detection", "roc", "confidence")} <= metrics
 
 
-def test_garbage_classes_are_found_whatever_their_classifier_is_called(logged: dict[str, Any]) -> None:
-    of_garbage = [names.garbage(name, what) for name in ("inverted", "two_parts") for what in ("images", "loss")]
+def test_garbage_classes_are_found_whatever_their_classifier_is_called(
+    logged: dict[str, Any],
+) -> None:
+    of_garbage = [
+        names.garbage(name, what)
+        for name in ("inverted", "two_parts")
+        for what in ("images", "loss")
+    ]
     (images,) = [pattern for pattern in patterns(view()) if "images" in pattern]
-    assert [name for name in of_garbage if re.search(images, name)] == ["garbage/inverted/images", "garbage/two_parts/images"]
-    without = {name: value for name, value in logged["summary"].items() if not name.startswith("garbage/")}
+    assert [name for name in of_garbage if re.search(images, name)] == [
+        "garbage/inverted/images",
+        "garbage/two_parts/images",
+    ]
+    without = {
+        name: value for name, value in logged["summary"].items() if not name.startswith("garbage/")
+    }
     assert missing(view(), {**logged, "summary": without}) == set(patterns(view()))
 
 
@@ -272,7 +354,9 @@ def test_accuracy_per_class_names_the_classes_of_the_data() -> None:
     assert names.class_accuracy("0") not in metrics
 
 
-def test_saves_the_view_and_prints_its_address(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_saves_the_view_and_prints_its_address(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     sent = []
 
     def upsert(view: Any) -> dict[str, Any]:
@@ -280,29 +364,44 @@ def test_saves_the_view_and_prints_its_address(monkeypatch: pytest.MonkeyPatch, 
         return {"upsertView": {"view": {"name": "nw-abc-v", "id": "1"}}}
 
     monkeypatch.setattr("wandb_workspaces.workspaces.internal.upsert_view2", upsert)
-    monkeypatch.setattr("wandb_workspaces.workspaces.interface.get_app_url", lambda api: "https://wandb.example")
+    monkeypatch.setattr(
+        "wandb_workspaces.workspaces.interface.get_app_url", lambda api: "https://wandb.example"
+    )
     monkeypatch.setattr(wandb, "Api", lambda *args, **kwargs: None)
     monkeypatch.setattr(wandb, "login", lambda **kwargs: True)
     assert dashboard.main(["--entity", "me", "--project", "inversions"]) == 0
     (view,) = sent
-    assert (view.entity, view.project, view.display_name) == ("me", "inversions", "Network inversion, mnist")
+    assert (view.entity, view.project, view.display_name) == (
+        "me",
+        "inversions",
+        "Network inversion, mnist",
+    )
     assert len(view.spec.section.panel_bank_config.sections) == 9
     assert capsys.readouterr().out == "https://wandb.example/me/inversions?nw=abc\n"
 
 
-def test_json_needs_neither_network_nor_login(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_needs_neither_network_nor_login(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "view.json"
     assert dashboard.main(["--json", str(path)]) == 0
     assert capsys.readouterr().out == f"{path}\n"  # where it went
     assert dashboard.main(["--json", "-"]) == 0
     printed = json.loads(capsys.readouterr().out)
-    assert keys_of(json.loads(path.read_text())["section"]) == keys_of(printed["section"]) == keys_of(view())
+    assert (
+        keys_of(json.loads(path.read_text())["section"])
+        == keys_of(printed["section"])
+        == keys_of(view())
+    )
 
 
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--entity", "me"], "error: netinv dashboard: W&B has no login on this machine; run `wandb login`, or write the view"),
+        (
+            ["--entity", "me"],
+            "error: netinv dashboard: W&B has no login on this machine; run `wandb login`, or write the view",
+        ),
         ([], "error: --entity: is missing"),
         (["--entty", "me"], "error: netinv dashboard: unrecognized arguments: --entty me"),
         (["--json"], "error: netinv dashboard: argument --json: expected one argument"),
@@ -311,7 +410,10 @@ def test_json_needs_neither_network_nor_login(tmp_path: Path, capsys: pytest.Cap
     ],
 )
 def test_bad_arguments_are_one_line(
-    argv: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    argv: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.delenv("WANDB_ENTITY", raising=False)
     monkeypatch.setattr(wandb, "login", lambda **kwargs: False)
@@ -330,13 +432,18 @@ def test_without_wandb_workspaces_one_line_says_what_to_install(
     assert "needs wandb-workspaces" in capsys.readouterr().err
 
 
-def test_what_wandb_answers_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_wandb_answers_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def refuse(workspace: object) -> str:
         raise wandb.errors.CommError("project not found\n(<Response [404]>)")
 
     monkeypatch.setattr(dashboard, "publish", refuse)
     assert dashboard.main(["--entity", "me"]) == 1
-    assert capsys.readouterr().err == "failed: the dashboard was not saved (CommError: project not found (<Response [404]>))\n"
+    assert (
+        capsys.readouterr().err
+        == "failed: the dashboard was not saved (CommError: project not found (<Response [404]>))\n"
+    )
 
 
 def choices(parameter: dict[str, Any]) -> list[Any]:
@@ -359,20 +466,33 @@ def test_every_parameter_of_the_wandb_sweep_is_an_override() -> None:
             assert cfg.logger.name == "wandb"
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # W&B leaves the agent's file open
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # W&B leaves the agent's file open
 def test_a_job_of_a_wandb_sweep_keeps_the_agents_id_and_our_config(
     compose: Compose, job_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What an agent of W&B's hands to a job: the run's id, and the chosen values in a file."""
-    chosen = {key: choices(parameter)[0] for key, parameter in yaml.safe_load(SWEEP.read_text())["parameters"].items()}
+    chosen = {
+        key: choices(parameter)[0]
+        for key, parameter in yaml.safe_load(SWEEP.read_text())["parameters"].items()
+    }
     path = tmp_path / "parameters.yaml"
-    path.write_text(yaml.safe_dump({"wandb_version": 1, **{key: {"value": value} for key, value in chosen.items()}}))
+    path.write_text(
+        yaml.safe_dump(
+            {"wandb_version": 1, **{key: {"value": value} for key, value in chosen.items()}}
+        )
+    )
     with monkeypatch.context() as patch:
         patch.setenv("WANDB_SWEEP_ID", "sweep1")
         patch.setenv("WANDB_RUN_ID", "agents1")
         patch.setenv("WANDB_SWEEP_PARAM_PATH", str(path))
         wandb.teardown()  # W&B reads its environment once
-        cfg = compose("logger=wandb", "logger.mode=offline", *(f"{key}={value}" for key, value in chosen.items()))
+        cfg = compose(
+            "logger=wandb",
+            "logger.mode=offline",
+            *(f"{key}={value}" for key, value in chosen.items()),
+        )
         run_dir = RunDir(job_dir)
         with run_dir.open(cfg), open_loggers(cfg, run_dir):
             pass

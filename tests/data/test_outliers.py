@@ -31,7 +31,9 @@ def test_noise_has_its_moments_and_repeats() -> None:
     assert uniform.std() == pytest.approx(12**-0.5, abs=0.005)
     gaussian = outliers("gaussian_noise", MNIST, 200, 3, Path())
     assert gaussian.mean() == pytest.approx(0.5, abs=0.005)
-    assert ((gaussian == 0) | (gaussian == 1)).float().mean() == pytest.approx(0.0455, abs=0.005)  # beyond two standard deviations
+    assert ((gaussian == 0) | (gaussian == 1)).float().mean() == pytest.approx(
+        0.0455, abs=0.005
+    )  # beyond two standard deviations
     assert torch.equal(gaussian, outliers("gaussian_noise", MNIST, 200, 3, Path()))
     assert not torch.equal(gaussian, outliers("gaussian_noise", MNIST, 200, 4, Path()))
 
@@ -42,18 +44,30 @@ def test_images_take_the_shape_of_the_classifiers_data() -> None:
     assert torch.equal(digits[:, 0], digits[:, 2])
     assert 0 <= digits.min() < digits.max() <= 1
     own = outliers("mnist5k", MNIST, 50, 0, Path())
-    assert digits.mean() == pytest.approx(float(own.mean()), abs=2e-3)  # resampling keeps the brightness
+    assert digits.mean() == pytest.approx(
+        float(own.mean()), abs=2e-3
+    )  # resampling keeps the brightness
     real = mnist5k(Path(), False)[0].float() / 255
-    assert all((real == image).flatten(1).all(dim=1).any() for image in own[:5])  # test images, untouched where the shape is the same
+    assert all(
+        (real == image).flatten(1).all(dim=1).any() for image in own[:5]
+    )  # test images, untouched where the shape is the same
 
 
 @pytest.mark.parametrize(("name", "channels"), [("uniform_noise", 1), ("gaussian_noise", 3)])
-def test_noise_to_train_on_is_of_another_stream_than_noise_to_test_on(name: str, channels: int) -> None:
+def test_noise_to_train_on_is_of_another_stream_than_noise_to_test_on(
+    name: str, channels: int
+) -> None:
     spec = replace(MNIST, channels=channels)
-    made = [outliers(name, spec, 50, seed, Path(), train=train) for seed in (0, 1, 2) for train in (False, True)]
+    made = [
+        outliers(name, spec, 50, seed, Path(), train=train)
+        for seed in (0, 1, 2)
+        for train in (False, True)
+    ]
     assert len({image.numpy().tobytes() for images in made for image in images}) == 300
     assert torch.equal(made[1], NOISE[name](spec, 50, 0))
-    assert not torch.equal(made[0][:10], noise(made[0], 20, 0)[:10])  # what odin and oodl are tuned on
+    assert not torch.equal(
+        made[0][:10], noise(made[0], 20, 0)[:10]
+    )  # what odin and oodl are tuned on
 
 
 # The shape
@@ -65,14 +79,18 @@ def gray(*rows: list[float]) -> Tensor:
 
 def test_luminance_of_pure_colours() -> None:
     pure = torch.eye(3)[:, :, None, None].expand(-1, -1, 28, 28)
-    assert in_shape_of(MNIST, pure)[:, 0, 0, 0].tolist() == pytest.approx([0.299, 0.587, 0.114], abs=1e-3)
+    assert in_shape_of(MNIST, pure)[:, 0, 0, 0].tolist() == pytest.approx(
+        [0.299, 0.587, 0.114], abs=1e-3
+    )
 
 
 def test_gray_becomes_three_equal_channels_and_back() -> None:
     images = torch.rand(3, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     rgb = in_shape_of(replace(MNIST, channels=3), images)
     assert torch.equal(rgb, images.expand(-1, 3, -1, -1))
-    assert torch.allclose(in_shape_of(MNIST, rgb), images, atol=2e-4)  # the published weights add to 0.9999
+    assert torch.allclose(
+        in_shape_of(MNIST, rgb), images, atol=2e-4
+    )  # the published weights add to 0.9999
 
 
 def test_what_has_the_shape_is_untouched() -> None:
@@ -82,7 +100,9 @@ def test_what_has_the_shape_is_untouched() -> None:
 
 def test_a_smaller_image_is_interpolated() -> None:
     spec = replace(MNIST, image_size=4)
-    enlarged = in_shape_of(spec, gray([0.0, 1.0], [0.0, 1.0]))  # pixel centres at 1/4 and 3/4 of the side, flat beyond them
+    enlarged = in_shape_of(
+        spec, gray([0.0, 1.0], [0.0, 1.0])
+    )  # pixel centres at 1/4 and 3/4 of the side, flat beyond them
     assert enlarged[0, 0, 0].tolist() == pytest.approx([0.0, 0.25, 0.75, 1.0])
     assert torch.equal(enlarged[0, 0], enlarged[0, 0, :1].expand(4, -1))
 
@@ -96,21 +116,33 @@ def test_a_larger_image_is_averaged_not_picked_from() -> None:
 
 @pytest.mark.parametrize("value", [0.0, 0.3, 1.0])
 def test_a_single_pixel_becomes_a_plain_area(value: float) -> None:
-    assert torch.equal(in_shape_of(CIFAR10, torch.full((2, 1, 1, 1), value)), torch.full((2, 3, 32, 32), value))
+    assert torch.equal(
+        in_shape_of(CIFAR10, torch.full((2, 1, 1, 1), value)), torch.full((2, 3, 32, 32), value)
+    )
 
 
-@pytest.mark.parametrize(("height", "width", "top", "left"), [(28, 40, 0, 6), (41, 28, 6, 0), (28, 29, 0, 0)])
-def test_of_an_image_that_is_not_square_the_middle_stays(height: int, width: int, top: int, left: int) -> None:
+@pytest.mark.parametrize(
+    ("height", "width", "top", "left"), [(28, 40, 0, 6), (41, 28, 6, 0), (28, 29, 0, 0)]
+)
+def test_of_an_image_that_is_not_square_the_middle_stays(
+    height: int, width: int, top: int, left: int
+) -> None:
     images = torch.rand(2, 1, height, width, generator=torch.Generator().manual_seed(0))
     assert torch.equal(in_shape_of(MNIST, images), images[:, :, top : top + 28, left : left + 28])
 
 
 @pytest.mark.parametrize(("height", "width"), [(50, 30), (16, 20)])
 def test_a_circle_stays_round(height: int, width: int) -> None:
-    y, x = torch.meshgrid(torch.arange(height) - (height - 1) / 2, torch.arange(width) - (width - 1) / 2, indexing="ij")
+    y, x = torch.meshgrid(
+        torch.arange(height) - (height - 1) / 2,
+        torch.arange(width) - (width - 1) / 2,
+        indexing="ij",
+    )
     round_ = in_shape_of(MNIST, ((y**2 + x**2).sqrt() < 5)[None, None].float())[0, 0]
     assert torch.allclose(round_, round_.T, atol=1e-5)
-    assert round_.mean() == pytest.approx(math.pi * 25 / min(height, width) ** 2, rel=0.05)  # nothing of it is cut off
+    assert round_.mean() == pytest.approx(
+        math.pi * 25 / min(height, width) ** 2, rel=0.05
+    )  # nothing of it is cut off
 
 
 # Sets of files
@@ -138,48 +170,76 @@ def write_images(folder: Path, values: list[int]) -> None:
     """Plain images, of another size and mode each."""
     folder.mkdir(parents=True)
     for index, value in enumerate(values):
-        Image.new("L" if index % 2 else "RGB", (40 + index, 64), (value,) * (1 if index % 2 else 3)).save(folder / f"{index}.png")
+        Image.new(
+            "L" if index % 2 else "RGB", (40 + index, 64), (value,) * (1 if index % 2 else 3)
+        ).save(folder / f"{index}.png")
 
 
 def values_of(images: Tensor) -> list[int]:
-    assert torch.allclose(images, images.mean(dim=(1, 2, 3), keepdim=True).expand_as(images), atol=1e-4)
+    assert torch.allclose(
+        images, images.mean(dim=(1, 2, 3), keepdim=True).expand_as(images), atol=1e-4
+    )
     return (images.mean(dim=(1, 2, 3)) * 255).round().int().tolist()
 
 
 @pytest.mark.parametrize(
-    ("name", "first"), [("lsun_crop", 1), ("lsun_resize", 11), ("textures", 21), ("tiny_imagenet", 31), ("places365", 41)]
+    ("name", "first"),
+    [
+        ("lsun_crop", 1),
+        ("lsun_resize", 11),
+        ("textures", 21),
+        ("tiny_imagenet", 31),
+        ("places365", 41),
+    ],
 )
-def test_sets_of_files_are_read_as_pytorch_ood_lays_them_out(name: str, first: int, places: Path) -> None:
+def test_sets_of_files_are_read_as_pytorch_ood_lays_them_out(
+    name: str, first: int, places: Path
+) -> None:
     for spec in (MNIST, CIFAR10):
         images = outliers(name, spec, 100, 0, places)
-        assert (images.shape, images.dtype) == ((5, spec.channels, spec.image_size, spec.image_size), torch.float32)
+        assert (images.shape, images.dtype) == (
+            (5, spec.channels, spec.image_size, spec.image_size),
+            torch.float32,
+        )
         assert values_of(images) == list(range(first, first + 5))
     few = [values_of(outliers(name, MNIST, 3, seed, places)) for seed in (0, 0, 1, 2, 3)]
     assert few[0] == few[1]
     assert len({tuple(values) for values in few}) > 1
-    assert all(len(set(values)) == 3 and set(values) <= set(range(first, first + 5)) for values in few)
+    assert all(
+        len(set(values)) == 3 and set(values) <= set(range(first, first + 5)) for values in few
+    )
 
 
 def test_tiny_imagenet_has_a_training_split(places: Path) -> None:
     assert values_of(outliers("tiny_imagenet", CIFAR10, 100, 0, places, train=True)) == [90, 91, 92]
     check_outliers("tiny_imagenet", "cifar10", train=True)
-    with pytest.raises(InputError, match=r"application.exposure=textures: has no training split; name a set that has one"):
+    with pytest.raises(
+        InputError,
+        match=r"application.exposure=textures: has no training split; name a set that has one",
+    ):
         check_outliers("textures", "cifar10", train=True, key="application.exposure")
 
 
 def test_a_jpeg_comes_out_as_it_would_without_the_quick_decoding(places: Path) -> None:
     y, x = torch.meshgrid(torch.linspace(0, 7, 600), torch.linspace(0, 9, 800), indexing="ij")
-    photo_HWC = (torch.stack([y.sin(), (x + y).cos(), (x * y / 4).sin()], dim=2) * 100 + 128).to(torch.uint8)
+    photo_HWC = (torch.stack([y.sin(), (x + y).cos(), (x * y / 4).sin()], dim=2) * 100 + 128).to(
+        torch.uint8
+    )
     for file in (folder := places / "dtd/images/dotted").iterdir():
         file.unlink()
     Image.fromarray(photo_HWC.numpy()).save(folder / "photo.jpg", quality=95)
     found = outliers("textures", CIFAR10, 1, 0, places)
-    assert (found - in_shape_of(CIFAR10, photo_HWC.permute(2, 0, 1)[None].float() / 255)).abs().max() < 0.03
+    assert (
+        found - in_shape_of(CIFAR10, photo_HWC.permute(2, 0, 1)[None].float() / 255)
+    ).abs().max() < 0.03
 
 
 def test_a_damaged_image_of_a_set_is_one_line(places: Path) -> None:
     (places / "places365/airfield/3.png").write_bytes(b"no image")
-    with pytest.raises(InputError, match=r"^data.root=.*: an image of places365 cannot be read \(.*3.png.*\); unpack places365.zip again$"):
+    with pytest.raises(
+        InputError,
+        match=r"^data.root=.*: an image of places365 cannot be read \(.*3.png.*\); unpack places365.zip again$",
+    ):
         outliers("places365", MNIST, 100, 0, places)
 
 
@@ -204,17 +264,23 @@ def test_a_missing_set_without_a_network_is_one_line(
     with pytest.raises(InputError) as caught:
         outliers(name, MNIST, 10, 0, tmp_path)
     said = str(caught.value)
-    assert said.startswith(f"data.root={tmp_path}: the outlier set {name} is not there or is damaged (looked in {tmp_path})")
+    assert said.startswith(
+        f"data.root={tmp_path}: the outlier set {name} is not there or is damaged (looked in {tmp_path})"
+    )
     assert said.endswith(f"Put {archive} there and unpack it, so that its images lie in {folder}")
     assert "\n" not in said
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_server_that_says_nothing_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_says_nothing_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sources, "SILENCE", 0.2)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     with socket.create_server(("127.0.0.1", 0)) as server:  # takes the question, and never answers
-        monkeypatch.setattr(img.LSUNCrop, "url", f"http://127.0.0.1:{server.getsockname()[1]}/LSUN.tar.gz")
+        monkeypatch.setattr(
+            img.LSUNCrop, "url", f"http://127.0.0.1:{server.getsockname()[1]}/LSUN.tar.gz"
+        )
         with pytest.raises(InputError, match=r"lsun_crop is not there .*timed out"):
             outliers("lsun_crop", MNIST, 10, 0, tmp_path)
     assert socket.getdefaulttimeout() is None
@@ -224,15 +290,30 @@ def test_a_server_that_says_nothing_is_given_up(tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.parametrize(
-    ("name", "inside"), [("mnist", "mnist"), ("mnist5k", "mnist"), ("svhn", "svhn_head"), ("cifar100_subset", "cifar100")]
+    ("name", "inside"),
+    [
+        ("mnist", "mnist"),
+        ("mnist5k", "mnist"),
+        ("svhn", "svhn_head"),
+        ("cifar100_subset", "cifar100"),
+    ],
 )
 def test_the_classifiers_own_data_are_no_outliers(name: str, inside: str) -> None:
-    with pytest.raises(InputError, match=rf"application.outliers={name}: is the classifier's own data \({inside}\); name sets"):
+    with pytest.raises(
+        InputError,
+        match=rf"application.outliers={name}: is the classifier's own data \({inside}\); name sets",
+    ):
         check_outliers(name, inside)
 
 
 @pytest.mark.parametrize(
-    ("name", "inside"), [("emnist_letters", "mnist"), ("cifar100", "cifar10"), ("cifar10", "cifar100_subset"), ("svhn", "mnist")]
+    ("name", "inside"),
+    [
+        ("emnist_letters", "mnist"),
+        ("cifar100", "cifar10"),
+        ("cifar10", "cifar100_subset"),
+        ("svhn", "mnist"),
+    ],
 )
 def test_other_data_are_outliers(name: str, inside: str) -> None:
     check_outliers(name, inside)
@@ -257,7 +338,11 @@ def test_a_users_own_images_are_a_set(tmp_path: Path) -> None:
     assert photos_nCHW.shape == (2, 3, 32, 32)
     assert sorted(photos_nCHW[:, :, 7, 7].tolist()) == [[0, 0, 1], [1, 0, 0]]
     assert len(outliers(f"{tmp_path}/photos", CIFAR10, 1, 0, Path())) == 1
-    assert [called(name) for name in (f"{tmp_path}/mine.npz", "photos/", "svhn")] == ["mine", "photos", "svhn"]
+    assert [called(name) for name in (f"{tmp_path}/mine.npz", "photos/", "svhn")] == [
+        "mine",
+        "photos",
+        "svhn",
+    ]
 
 
 def test_own_images_that_cannot_be_read_are_one_line(tmp_path: Path) -> None:
@@ -270,12 +355,17 @@ def test_own_images_that_cannot_be_read_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"a.png cannot be read .*; remove or replace it"):
         outliers(f"{tmp_path}/empty", MNIST, 1, 0, Path())
     np.savez(tmp_path / "mine.npz", Z=np.zeros(3))
-    with pytest.raises(InputError, match=r"mine.npz: holds \['Z'\], but not \['X'\]; save with np.savez\(path, X=...\)"):
+    with pytest.raises(
+        InputError,
+        match=r"mine.npz: holds \['Z'\], but not \['X'\]; save with np.savez\(path, X=...\)",
+    ):
         outliers(f"{tmp_path}/mine.npz", MNIST, 1, 0, Path())
 
 
 def test_an_unknown_set_is_told_with_the_nearest() -> None:
     with pytest.raises(InputError, match=r"application.outliers=cifar: no such set; .*cifar10"):
         check_outliers("cifar", "mnist")
-    with pytest.raises(InputError, match=r"application.exposure=texture: no such set; did you mean 'textures'\?"):
+    with pytest.raises(
+        InputError, match=r"application.exposure=texture: no such set; did you mean 'textures'\?"
+    ):
         check_outliers("texture", "mnist", key="application.exposure")

@@ -55,8 +55,12 @@ def refusal(path: Path) -> str:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_the_layouts_of_an_npz_give_the_same_tensors(channels: int, tmp_path: Path) -> None:
     images_nCHW = X[:, :channels]
-    layouts = [images_nCHW, images_nCHW.transpose(0, 2, 3, 1)] + ([images_nCHW[:, 0]] if channels == 1 else [])
-    for layout, labels in zip(layouts, (Y, Y[:, None].astype(np.uint8), Y.astype(np.int32)), strict=False):
+    layouts = [images_nCHW, images_nCHW.transpose(0, 2, 3, 1)] + (
+        [images_nCHW[:, 0]] if channels == 1 else []
+    )
+    for layout, labels in zip(
+        layouts, (Y, Y[:, None].astype(np.uint8), Y.astype(np.int32)), strict=False
+    ):
         np.savez_compressed(tmp_path / "mine.npz", X=layout, y=labels)
         (images, labels_n), names = read_npz(tmp_path / "mine.npz")
         assert torch.equal(images, torch.from_numpy(images_nCHW))
@@ -67,10 +71,19 @@ def test_the_layouts_of_an_npz_give_the_same_tensors(channels: int, tmp_path: Pa
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ({"X": X.astype(np.float32) * 2, "y": Y}, "X is float32 with values from 0 to 510; the range must be 0 to 1, -1 to 1, 0 to 255"),
+        (
+            {"X": X.astype(np.float32) * 2, "y": Y},
+            "X is float32 with values from 0 to 510; the range must be 0 to 1, -1 to 1, 0 to 255",
+        ),
         ({"X": X / np.nan, "y": Y}, "X is float64 or holds NaN"),
-        ({"X": X.astype(np.int64) * 257, "y": Y}, "X is int64 with values from 0 to 65535; the range must be 0 to 255"),
-        ({"X": X.astype(np.int64) // 255, "y": Y}, "X is int64 with values from 0 to 1; the range must be 0 to 255"),
+        (
+            {"X": X.astype(np.int64) * 257, "y": Y},
+            "X is int64 with values from 0 to 65535; the range must be 0 to 255",
+        ),
+        (
+            {"X": X.astype(np.int64) // 255, "y": Y},
+            "X is int64 with values from 0 to 1; the range must be 0 to 255",
+        ),
         ({"X": X, "labels": Y}, "but not ['y']"),
         ({"X": X, "y": Y[:99]}, "it must be 100 whole numbers from 0"),
         ({"X": X, "y": Y / 2}, "it must be 100 whole numbers from 0"),
@@ -80,7 +93,9 @@ def test_the_layouts_of_an_npz_give_the_same_tensors(channels: int, tmp_path: Pa
         ({"X": X[:0], "y": Y[:0]}, "X"),
     ],
 )
-def test_an_npz_of_another_kind_is_refused(content: dict[str, np.ndarray], said: str, tmp_path: Path) -> None:
+def test_an_npz_of_another_kind_is_refused(
+    content: dict[str, np.ndarray], said: str, tmp_path: Path
+) -> None:
     np.savez(tmp_path / "mine.npz", **content)
     assert said in refusal(tmp_path / "mine.npz")
 
@@ -102,7 +117,9 @@ def test_pickled_objects_in_an_npz_are_never_run(tmp_path: Path) -> None:
     assert target.exists()  # the bomb works
 
 
-@pytest.mark.parametrize("damage", ["missing", "folder", "empty", "truncated", "flipped", "flipped_compressed", "npy"])
+@pytest.mark.parametrize(
+    "damage", ["missing", "folder", "empty", "truncated", "flipped", "flipped_compressed", "npy"]
+)
 def test_a_damaged_npz_is_one_line(damage: str, npz: Path, tmp_path: Path) -> None:
     if damage == "missing":
         npz.unlink()
@@ -116,7 +133,9 @@ def test_a_damaged_npz_is_one_line(damage: str, npz: Path, tmp_path: Path) -> No
             np.savez_compressed(npz, X=np.zeros_like(X), y=Y)
         content = npz.read_bytes()
         flipped = content[:60] + bytes(255 - byte for byte in content[60:100]) + content[100:]
-        npz.write_bytes({"empty": b"", "truncated": content[: len(content) // 2]}.get(damage, flipped))
+        npz.write_bytes(
+            {"empty": b"", "truncated": content[: len(content) // 2]}.get(damage, flipped)
+        )
     refusal(npz)
 
 
@@ -128,7 +147,9 @@ def folder(tmp_path: Path) -> Path:
     for label, name in enumerate(("ant", "bee", "cat")):
         (tmp_path / "photos" / name).mkdir(parents=True)
         for i in range(2):
-            Image.fromarray(X[2 * label + i].transpose(1, 2, 0)).save(tmp_path / "photos" / name / f"{i}.png")
+            Image.fromarray(X[2 * label + i].transpose(1, 2, 0)).save(
+                tmp_path / "photos" / name / f"{i}.png"
+            )
     return tmp_path / "photos"
 
 
@@ -157,7 +178,9 @@ def test_images_of_a_folder_are_resized_cropped_and_made_rgb(folder: Path) -> No
     assert images.shape == (6, 3, 4, 4)
 
 
-@pytest.mark.parametrize("damage", ["missing", "no classes", "empty class", "no image", "truncated"])
+@pytest.mark.parametrize(
+    "damage", ["missing", "no classes", "empty class", "no image", "truncated"]
+)
 def test_a_damaged_folder_is_one_line(damage: str, folder: Path, tmp_path: Path) -> None:
     if damage == "no image":
         (folder / "bee" / "0.png").write_bytes(b"hello")
@@ -187,19 +210,35 @@ def images_of(*splits: tuple[Tensor, Tensor]) -> list[bytes]:
 def test_own_images_are_split_into_disjoint_train_validation_and_test(npz: Path) -> None:
     data = ImageDataModule("npz", path=str(npz), val_fraction=0.2)
     assert [len(split[1]) for split in (data.train, data.val, data.test)] == [64, 16, 20]
-    assert images_of(data.train, data.val, data.test) == images_of((torch.from_numpy(X), torch.from_numpy(Y)))  # each once
+    assert images_of(data.train, data.val, data.test) == images_of(
+        (torch.from_numpy(X), torch.from_numpy(Y))
+    )  # each once
     assert data.test[1].bincount().tolist() == [5] * 4
     assert data.val[1].bincount().tolist() == [4] * 4
-    assert (data.spec.name, data.spec.num_classes, data.spec.channels, data.spec.image_size) == ("mine", 4, 3, 8)
+    assert (data.spec.name, data.spec.num_classes, data.spec.channels, data.spec.image_size) == (
+        "mine",
+        4,
+        3,
+        8,
+    )
     seen = np.concatenate([data.train[0], data.val[0]]) / 255  # the test images are not measured
     assert data.spec.mean == pytest.approx(seen.mean(axis=(0, 2, 3)), abs=1e-4)
     assert data.spec.std == pytest.approx(seen.std(axis=(0, 2, 3)), abs=2e-4)
 
 
-def test_validation_and_subset_come_from_the_training_images_alone(npz: Path, tmp_path: Path) -> None:
+def test_validation_and_subset_come_from_the_training_images_alone(
+    npz: Path, tmp_path: Path
+) -> None:
     np.savez(tmp_path / "test.npz", X=255 - X[:12], y=Y[:12])
     made = [
-        ImageDataModule("npz", path=str(npz), test_path=str(tmp_path / "test.npz"), val_fraction=0.25, subset_size=40, split_seed=seed)
+        ImageDataModule(
+            "npz",
+            path=str(npz),
+            test_path=str(tmp_path / "test.npz"),
+            val_fraction=0.25,
+            subset_size=40,
+            split_seed=seed,
+        )
         for seed in (0, 0, 1)
     ]
     for data in made:
@@ -216,21 +255,45 @@ def test_validation_and_subset_come_from_the_training_images_alone(npz: Path, tm
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        *[("subset_size", 0), ("subset_size", 91), ("val_fraction", 1.0), ("val_fraction", -0.1), ("batch_size", 1)],
-        *[("shift", -1), ("shift", 8), ("name", "npzz"), ("path", None), ("path", "no.npz"), ("test_path", "no.npz")],
+        *[
+            ("subset_size", 0),
+            ("subset_size", 91),
+            ("val_fraction", 1.0),
+            ("val_fraction", -0.1),
+            ("batch_size", 1),
+        ],
+        *[
+            ("shift", -1),
+            ("shift", 8),
+            ("name", "npzz"),
+            ("path", None),
+            ("path", "no.npz"),
+            ("test_path", "no.npz"),
+        ],
     ],
 )
-def test_a_value_out_of_range_is_one_line_naming_its_key(key: str, value: object, npz: Path, tmp_path: Path) -> None:
+def test_a_value_out_of_range_is_one_line_naming_its_key(
+    key: str, value: object, npz: Path, tmp_path: Path
+) -> None:
     np.savez(tmp_path / "test.npz", X=X[:4], y=Y[:4])
-    arguments = {"name": "npz", "path": str(npz), "test_path": str(tmp_path / "test.npz"), key: value}
+    arguments = {
+        "name": "npz",
+        "path": str(npz),
+        "test_path": str(tmp_path / "test.npz"),
+        key: value,
+    }
     with pytest.raises(InputError) as caught:
         ImageDataModule(**arguments)
     assert str(caught.value).startswith(f"data.{key}")
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("test", [{"X": X[:, :1], "y": Y}, {"X": X, "y": Y + 1}], ids=["shape", "labels"])
-def test_test_images_of_another_shape_or_with_unknown_labels_are_refused(test: dict[str, np.ndarray], npz: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "test", [{"X": X[:, :1], "y": Y}, {"X": X, "y": Y + 1}], ids=["shape", "labels"]
+)
+def test_test_images_of_another_shape_or_with_unknown_labels_are_refused(
+    test: dict[str, np.ndarray], npz: Path, tmp_path: Path
+) -> None:
     np.savez(tmp_path / "test.npz", **test)
     with pytest.raises(InputError, match=r"data\.test_path="):
         ImageDataModule("npz", path=str(npz), test_path=str(tmp_path / "test.npz"))
@@ -238,7 +301,9 @@ def test_test_images_of_another_shape_or_with_unknown_labels_are_refused(test: d
 
 def test_test_folders_of_other_classes_are_refused(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "test").mkdir()
-    (tmp_path / "test" / "cat").symlink_to(folder / "cat")  # alone in its folder, its label is 0, not 2
+    (tmp_path / "test" / "cat").symlink_to(
+        folder / "cat"
+    )  # alone in its folder, its label is 0, not 2
     with pytest.raises(InputError, match=r"data\.test_path="):
         ImageDataModule("image_folder", path=str(folder), test_path=str(tmp_path / "test"))
 
@@ -260,7 +325,9 @@ def own_module(tmp_path: Path, **arrays: np.ndarray) -> ImageDataModule:
         (lambda x: x.astype(np.int64), "0 to 255"),
     ],
 )
-def test_pixels_are_scaled_by_their_range(of: Any, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_pixels_are_scaled_by_their_range(
+    of: Any, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     np.savez(tmp_path / "theirs.npz", X=of(X), y=Y)
     (images, _), _ = read_npz(tmp_path / "theirs.npz")
     assert torch.equal(images, torch.from_numpy(X))
@@ -276,12 +343,18 @@ def test_black_and_white_pixels_and_one_hot_labels_are_read(tmp_path: Path) -> N
 
 def test_all_splits_of_a_file_have_one_range(tmp_path: Path) -> None:
     signed = X / 127.5 - 1
-    data = own_module(tmp_path, x_train=signed[:80], y_train=Y[:80], x_test=abs(signed[80:]), y_test=Y[80:])
-    assert torch.equal(data.test[0], torch.from_numpy((abs(signed[80:]) * 127.5 + 127.5).round().astype(np.uint8)))
+    data = own_module(
+        tmp_path, x_train=signed[:80], y_train=Y[:80], x_test=abs(signed[80:]), y_test=Y[80:]
+    )
+    assert torch.equal(
+        data.test[0], torch.from_numpy((abs(signed[80:]) * 127.5 + 127.5).round().astype(np.uint8))
+    )
 
 
 @pytest.mark.parametrize("classes", [None, [3, 1]])
-def test_splits_of_medmnist_and_keras_files_are_kept(classes: list[int] | None, tmp_path: Path) -> None:
+def test_splits_of_medmnist_and_keras_files_are_kept(
+    classes: list[int] | None, tmp_path: Path
+) -> None:
     keep = [bool(classes is None or y in classes) for y in Y]
     arrays = {}
     for split, part in (("train", slice(0, 60)), ("val", slice(60, 80)), ("test", slice(80, 100))):
@@ -289,20 +362,36 @@ def test_splits_of_medmnist_and_keras_files_are_kept(classes: list[int] | None, 
     np.savez(tmp_path / "medmnist.npz", **arrays)
     np.savez(tmp_path / "keras.npz", x_train=X[:80], y_train=Y[:80], x_test=X[80:], y_test=Y[80:])
     medmnist = ImageDataModule("npz", path=str(tmp_path / "medmnist.npz"), classes=classes)
-    keras = ImageDataModule("npz", path=str(tmp_path / "keras.npz"), classes=classes, val_fraction=0.0)
-    for split, first, last in ((medmnist.train, 0, 60), (medmnist.val, 60, 80), (medmnist.test, 80, 100), (keras.train, 0, 80)):
+    keras = ImageDataModule(
+        "npz", path=str(tmp_path / "keras.npz"), classes=classes, val_fraction=0.0
+    )
+    for split, first, last in (
+        (medmnist.train, 0, 60),
+        (medmnist.val, 60, 80),
+        (medmnist.test, 80, 100),
+        (keras.train, 0, 80),
+    ):
         assert torch.equal(split[0], torch.from_numpy(X[first:last][keep[first:last]]))
-        assert split[1].tolist() == [y if classes is None else classes.index(y) for y in Y[first:last] if classes is None or y in classes]
+        assert split[1].tolist() == [
+            y if classes is None else classes.index(y)
+            for y in Y[first:last]
+            if classes is None or y in classes
+        ]
     assert torch.equal(keras.test[0], medmnist.test[0])
     assert medmnist.spec.mean == pytest.approx((X[:60] / 255).mean(axis=(0, 2, 3)), abs=1e-4)
-    assert torch.equal(read_images(tmp_path / "medmnist.npz", "application.outliers"), torch.from_numpy(X[80:]))
+    assert torch.equal(
+        read_images(tmp_path / "medmnist.npz", "application.outliers"), torch.from_numpy(X[80:])
+    )
 
 
 @pytest.mark.parametrize(
     ("labels", "said"),
     [
         (Y + 1, "no training image has the label 0, the labels go up to 4; subtract 1 from y"),
-        (np.where(Y == 3, 9, Y), "no training image has the label 3, 4, 5, 6, 7, 8, the labels go up to 9; number the classes"),
+        (
+            np.where(Y == 3, 9, Y),
+            "no training image has the label 3, 4, 5, 6, 7, 8, the labels go up to 9; number the classes",
+        ),
     ],
 )
 def test_classes_without_images_are_named(labels: np.ndarray, said: str, tmp_path: Path) -> None:
@@ -314,7 +403,9 @@ def test_classes_without_images_are_named(labels: np.ndarray, said: str, tmp_pat
 # Pictures as people have them
 
 
-def pictures(tmp_path: Path, picture: Image.Image, name: str = "0.png", **options: Any) -> tuple[Tensor, Tensor]:
+def pictures(
+    tmp_path: Path, picture: Image.Image, name: str = "0.png", **options: Any
+) -> tuple[Tensor, Tensor]:
     """The pixels of one picture as a training image and as an outlier."""
     (tmp_path / "photos" / "class").mkdir(parents=True)
     picture.save(tmp_path / "photos" / "class" / name, **options)
@@ -363,8 +454,13 @@ def test_the_first_frame_of_an_animation_is_read(tmp_path: Path) -> None:
         assert image.unique().tolist() == [200]
 
 
-def test_pictures_without_a_known_range_and_too_large_ones_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InputError, match=r"0.tif cannot be read \(its pixels are float32; save it with 8 or 16 bits\)"):
+def test_pictures_without_a_known_range_and_too_large_ones_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(
+        InputError,
+        match=r"0.tif cannot be read \(its pixels are float32; save it with 8 or 16 bits\)",
+    ):
         pictures(tmp_path / "float", Image.new("F", (8, 8), 0.5), "0.tif")
     monkeypatch.setattr("netinv_lightning.data.pictures.LARGEST", 63)
     with pytest.raises(InputError, match=r"0.png has 64 pixels; the largest picture read has 63"):
@@ -381,12 +477,18 @@ def test_hidden_files_and_folders_are_left_out(folder: Path) -> None:
     assert (labels_n.tolist(), names) == ([0, 0, 1, 1, 2, 2], ("ant", "bee", "cat"))
 
 
-def test_folders_called_train_and_test_are_splits(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_folders_called_train_and_test_are_splits(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for split in ("train", "valid", "test"):
         shutil.copytree(folder, tmp_path / "published" / split)
     (tmp_path / "published" / "valid" / "bee" / "0.png").unlink()
     data = ImageDataModule("image_folder", path=str(tmp_path / "published"))
-    assert [split[1].tolist() for split in (data.train, data.val, data.test)] == [[0, 0, 1, 1, 2, 2], [0, 0, 1, 2, 2], [0, 0, 1, 1, 2, 2]]
+    assert [split[1].tolist() for split in (data.train, data.val, data.test)] == [
+        [0, 0, 1, 1, 2, 2],
+        [0, 0, 1, 2, 2],
+        [0, 0, 1, 1, 2, 2],
+    ]
     assert data.spec.class_names == ("ant", "bee", "cat")
     assert "test, train, valid are splits, not classes" in capsys.readouterr().err
     (tmp_path / "published" / "other").mkdir()
@@ -421,7 +523,10 @@ def test_accuracy_near_chance_on_real_images_is_a_warning(
     with notices_of_a_run():
         report_accuracy(frozen, real)
     printed = capsys.readouterr().err
-    assert (frozen.real_accuracy, frozen.passes.forwards) == (accuracy, 2)  # two images at its making
+    assert (frozen.real_accuracy, frozen.passes.forwards) == (
+        accuracy,
+        2,
+    )  # two images at its making
     assert f"classifier: accuracy {accuracy:.4f} on 100 test images of bright" in printed
     assert ("warning: this is near chance" in printed) == (accuracy < 1)
     assert largest_chance(0.7, 10, 1000) == pytest.approx(0.7 + 3 * (0.7 * 0.3 / 1000) ** 0.5)

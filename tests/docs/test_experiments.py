@@ -21,14 +21,18 @@ def module_name(path: Path) -> str:
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=module_name)
-def test_help_shows_what_the_script_does(path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_shows_what_the_script_does(
+    path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     script = importlib.import_module(module_name(path))
     monkeypatch.setattr("sys.argv", [path.name, "--help"])
     with pytest.raises(SystemExit) as stop:
         script.main()
     assert stop.value.code == 0
     first_line = script.__doc__.partition("\n")[0]
-    assert "".join(first_line.split()) in "".join(capsys.readouterr().out.split())  # argparse breaks lines
+    assert "".join(first_line.split()) in "".join(
+        capsys.readouterr().out.split()
+    )  # argparse breaks lines
 
 
 def test_no_script_edits_the_module_search_path() -> None:
@@ -38,7 +42,9 @@ def test_no_script_edits_the_module_search_path() -> None:
 @pytest.mark.parametrize("path", WITH_TABLES, ids=module_name)
 def test_the_tables_of_a_page_are_those_of_its_results(path: Path) -> None:
     page = (path.parent / "README.md").read_text()
-    tables = importlib.import_module(module_name(path)).tables(read_rows(path.parent / "results.csv"))
+    tables = importlib.import_module(module_name(path)).tables(
+        read_rows(path.parent / "results.csv")
+    )
     assert with_tables(page, tables) == page, f"run python -m {module_name(path)} --tables"
 
 

@@ -21,7 +21,9 @@ def reference_problem(reference: str) -> str:
     path, _, test = reference.partition("::")
     if not (ROOT / path).is_file():
         return f"{path} does not exist"
-    defined = re.search(rf"^def {test}\(", (ROOT / path).read_text(), re.MULTILINE) if test else True
+    defined = (
+        re.search(rf"^def {test}\(", (ROOT / path).read_text(), re.MULTILINE) if test else True
+    )
     return "" if defined else f"{path} has no {test}"
 
 
@@ -29,13 +31,19 @@ def choice_problem(override: str) -> str:
     """What is wrong with `group=choice` or `+group=choice`; a key that is no group is not checked."""
     group, _, choice = override.lstrip("+").partition("=")
     is_group = (ROOT / "conf" / group).is_dir()
-    return f"{group} has no choice {choice}" if is_group and not (ROOT / "conf" / group / f"{choice}.yaml").is_file() else ""
+    return (
+        f"{group} has no choice {choice}"
+        if is_group and not (ROOT / "conf" / group / f"{choice}.yaml").is_file()
+        else ""
+    )
 
 
 def command_problems(command: str) -> list[str]:
     program, *words = shlex.split(command)
     if command.startswith(RUN):
-        found = [choice_problem(word) for word in shlex.split(command.removeprefix(RUN)) if word != "-m"]
+        found = [
+            choice_problem(word) for word in shlex.split(command.removeprefix(RUN)) if word != "-m"
+        ]
     elif program == "make":
         found = [f"there is no make {word}" for word in words if word not in MAKE_TARGETS]
     elif program in ("pytest", "python"):
@@ -46,12 +54,18 @@ def command_problems(command: str) -> list[str]:
 
 
 def row_problems(row: dict[str, str]) -> list[str]:
-    found = [f"{column} is empty" for column in ("source", "requirement", "note") if not row[column]]
+    found = [
+        f"{column} is empty" for column in ("source", "requirement", "note") if not row[column]
+    ]
     if row["verdict"] not in SCRIPT["VERDICTS"]:
         found.append(f"unknown verdict {row['verdict']}")
     if not row["evidence"] and row["verdict"] != "missing":
         found.append("no evidence")
-    found += [problem for reference in row["evidence"].split() if (problem := reference_problem(reference))]
+    found += [
+        problem
+        for reference in row["evidence"].split()
+        if (problem := reference_problem(reference))
+    ]
     return found + (command_problems(row["command"]) if row["command"] else [])
 
 
@@ -80,7 +94,10 @@ def test_every_row_has_a_verdict_and_what_it_names_exists() -> None:
         ({"evidence": ""}, "no evidence"),
         ({"note": ""}, "note is empty"),
         ({"evidence": "experiments/nowhere.md"}, "experiments/nowhere.md does not exist"),
-        ({"evidence": "tests/docs/test_paper_map.py::test_absent"}, "tests/docs/test_paper_map.py has no test_absent"),
+        (
+            {"evidence": "tests/docs/test_paper_map.py::test_absent"},
+            "tests/docs/test_paper_map.py has no test_absent",
+        ),
         ({"command": "make nothing"}, "there is no make nothing"),
         ({"command": "pytest tests/absent.py"}, "tests/absent.py does not exist"),
         ({"command": f"{RUN}+experiment=absent loss=inversion"}, "experiment has no choice absent"),

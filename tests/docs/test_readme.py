@@ -37,7 +37,9 @@ GROUPS = {
 def commands() -> list[str]:
     """The `netinv` commands that compose a config, each once: lines of code blocks (continued lines joined) and inline code."""
     text = "\n".join(page.read_text() for page in MANUAL).replace("\\\n", " ")
-    lines = re.findall(r"^(?: {4,}|\w+=\S+ )+(netinv .*)$", text, re.MULTILINE) + re.findall(r"`(netinv [^`]+)`", text)
+    lines = re.findall(r"^(?: {4,}|\w+=\S+ )+(netinv .*)$", text, re.MULTILINE) + re.findall(
+        r"`(netinv [^`]+)`", text
+    )
     found = dict.fromkeys(" ".join(line.split("  #")[0].split()) for line in lines)
     return [line for line in found if line.split()[1] not in OTHER_WORDS and "resume=" not in line]
 
@@ -63,7 +65,9 @@ def test_commands_are_found_in_code_blocks_and_text() -> None:
     found = commands()
     assert "netinv +experiment=mnist_invert" in found
     assert "netinv application=audit data=mnist classifier=zoo application.effort=full" in found
-    assert any(command.endswith("gaussian_noise]' 'garbage=[inverted,noise]'") for command in found)  # two lines, joined
+    assert any(
+        command.endswith("gaussian_noise]' 'garbage=[inverted,noise]'") for command in found
+    )  # two lines, joined
     assert len(found) >= 35
 
 
@@ -71,18 +75,26 @@ def test_every_application_has_a_page_and_a_command() -> None:
     readme, composed = (ROOT / "README.md").read_text(), " ".join(commands())
     for name in APPLICATION_KEYS:
         assert f"](docs/applications/{name}.md)" in readme
-        assert f"application={name}" in composed or name in ("invert", "benchmark"), name  # those have recipes
+        assert f"application={name}" in composed or name in ("invert", "benchmark"), (
+            name
+        )  # those have recipes
 
 
 def keys() -> set[tuple[str, str]]:
     """The config keys that the manual names in inline code, such as `application.steps`, by group; file names are left out."""
     text = "\n".join(page.read_text() for page in MANUAL)
-    return set(re.findall(rf"`[+~]?({'|'.join(GROUPS)})\.(?!py`|json`|safetensors`)(\w+)[^`]*`", text))
+    return set(
+        re.findall(rf"`[+~]?({'|'.join(GROUPS)})\.(?!py`|json`|safetensors`)(\w+)[^`]*`", text)
+    )
 
 
 def test_every_key_in_the_text_exists() -> None:
     assert len(keys()) > 60
-    assert [f"{group}.{key}" for group, key in keys() if key not in GROUPS[group] and not key.endswith("_")] == []
+    assert [
+        f"{group}.{key}"
+        for group, key in keys()
+        if key not in GROUPS[group] and not key.endswith("_")
+    ] == []
 
 
 NEW_FILES = {"metrics/contrast.py", "inversion/methods/sign.py", "applications/confidence.py"}
@@ -90,18 +102,26 @@ NEW_FILES = {"metrics/contrast.py", "inversion/methods/sign.py", "applications/c
 
 
 def test_every_module_in_the_text_exists() -> None:
-    named = {match for page in MANUAL for match in re.findall(r"`netinv_lightning/([\w/]+\.py)(?:::(\w+))?`", page.read_text())}
+    named = {
+        match
+        for page in MANUAL
+        for match in re.findall(r"`netinv_lightning/([\w/]+\.py)(?:::(\w+))?`", page.read_text())
+    }
     assert len(named) > 20
     for module, name in named:
         path = ROOT / "netinv_lightning" / module
         assert module in NEW_FILES or path.is_file(), module
-        assert not name or re.search(rf"^(?:class |def |    def )?{name}\b", path.read_text(), re.MULTILINE), f"{module}::{name}"
+        assert not name or re.search(
+            rf"^(?:class |def |    def )?{name}\b", path.read_text(), re.MULTILINE
+        ), f"{module}::{name}"
 
 
 def targets(page: Path) -> list[str]:
     """The relative targets of a page's links and images."""
     text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
-    found = re.findall(r"\]\(([^)\s]+)(?: \"[^\"]*\")?\)", text) + re.findall(r"<(?:img|a) [^>]*(?:src|href)=\"([^\"]+)\"", text)
+    found = re.findall(r"\]\(([^)\s]+)(?: \"[^\"]*\")?\)", text) + re.findall(
+        r"<(?:img|a) [^>]*(?:src|href)=\"([^\"]+)\"", text
+    )
     return [target for target in found if not target.startswith(("http://", "https://", "mailto:"))]
 
 
@@ -109,7 +129,10 @@ def anchors(page: Path) -> set[str]:
     """The anchors of a page's headings, as GitHub makes them."""
     headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
     ids = re.findall(r"<a id=\"([^\"]+)\">", page.read_text())
-    return {*ids, *(re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings)}
+    return {
+        *ids,
+        *(re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings),
+    }
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -123,6 +146,8 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 
 def test_links_and_anchors_are_recognised(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    page.write_text('# A b: c_d `e`\n[x](there.md#here) ![y](z.png "t") <img src="w.png" width="3"> [out](https://x.y)\n')
+    page.write_text(
+        '# A b: c_d `e`\n[x](there.md#here) ![y](z.png "t") <img src="w.png" width="3"> [out](https://x.y)\n'
+    )
     assert targets(page) == ["there.md#here", "z.png", "w.png"]
     assert anchors(page) == {"a-b-c_d-e"}

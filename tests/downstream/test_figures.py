@@ -11,13 +11,22 @@ from torch import Tensor
 from netinv_lightning.downstream.figures import taught_figure
 
 
-def test_the_picture_has_a_row_a_class_the_oldest_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_picture_has_a_row_a_class_the_oldest_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     drawn: list[Tensor] = []
-    monkeypatch.setattr("netinv_lightning.downstream.figures.image_grid", lambda x_RKCHW, rows, path, title: drawn.append(x_RKCHW) or rows)
+    monkeypatch.setattr(
+        "netinv_lightning.downstream.figures.image_grid",
+        lambda x_RKCHW, rows, path, title: drawn.append(x_RKCHW) or rows,
+    )
     number_n = torch.arange(100)
     images_nCHW = (number_n / 200)[:, None, None, None].expand(100, 1, 2, 2)
     answer_n = torch.where(number_n == 50, 2, 0)  # one image of class 2, none of class 1
-    assert taught_figure(images_nCHW, answer_n, ("a", "b", "c"), tmp_path / "taught.png") == ["a", "b (none)", "c"]
+    assert taught_figure(images_nCHW, answer_n, ("a", "b", "c"), tmp_path / "taught.png") == [
+        "a",
+        "b (none)",
+        "c",
+    ]
     value_RK = drawn[0][:, :, 0, 0, 0]
     assert value_RK.shape == (3, 12)
     assert (value_RK[0, 0], value_RK[0, -1]) == (0, 99 / 200)

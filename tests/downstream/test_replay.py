@@ -14,7 +14,9 @@ SPEC = DataSpec("made_up", 3, 1, 4, (0.0,), (1.0,), ("a", "b", "c"))
 
 
 def test_noise_depends_on_seed_and_number_alone() -> None:
-    torch.testing.assert_close(of_noise(SPEC, 50, 0, CPU)(7), of_noise(SPEC, 50, 0, CPU)(7), rtol=0, atol=0)
+    torch.testing.assert_close(
+        of_noise(SPEC, 50, 0, CPU)(7), of_noise(SPEC, 50, 0, CPU)(7), rtol=0, atol=0
+    )
     assert not torch.equal(of_noise(SPEC, 50, 0, CPU)(7), of_noise(SPEC, 50, 0, CPU)(8))
     assert not torch.equal(of_noise(SPEC, 50, 0, CPU)(7), of_noise(SPEC, 50, 1, CPU)(7))
     noise_BCHW = of_noise(SPEC, 1000, 0, CPU)(0)

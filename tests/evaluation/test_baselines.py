@@ -25,14 +25,18 @@ def real() -> ImageDataModule:
 
 
 @pytest.mark.parametrize("name", list(CONTROLS))
-def test_balanced_images_in_range_by_seed(name: str, classifier: FrozenClassifier, real: ImageDataModule) -> None:
+def test_balanced_images_in_range_by_seed(
+    name: str, classifier: FrozenClassifier, real: ImageDataModule
+) -> None:
     images = CONTROLS[name](40, classifier, real, 0)
     assert images.images_nCHW.shape == (40, 1, 28, 28)
     assert torch.bincount(images.labels_n).tolist() == [4] * 10
     assert 0 <= images.images_nCHW.min() <= images.images_nCHW.max() <= 1
     assert torch.equal(CONTROLS[name](40, classifier, real, 0).images_nCHW, images.images_nCHW)
     if name != "class_means":
-        assert not torch.equal(CONTROLS[name](40, classifier, real, 1).images_nCHW, images.images_nCHW)
+        assert not torch.equal(
+            CONTROLS[name](40, classifier, real, 1).images_nCHW, images.images_nCHW
+        )
 
 
 def test_noise_is_uniform(classifier: FrozenClassifier) -> None:
@@ -41,7 +45,9 @@ def test_noise_is_uniform(classifier: FrozenClassifier) -> None:
     assert float(x_nCHW.var()) == pytest.approx(1 / 12, abs=0.003)
 
 
-def test_class_means_are_the_means_of_training_images(classifier: FrozenClassifier, real: ImageDataModule) -> None:
+def test_class_means_are_the_means_of_training_images(
+    classifier: FrozenClassifier, real: ImageDataModule
+) -> None:
     images = CONTROLS["class_means"](25, classifier, real, 0)
     train_nCHW, labels_n = real.train
     by_hand = train_nCHW[labels_n == 3].double().mean(dim=0) / 255
@@ -49,9 +55,15 @@ def test_class_means_are_the_means_of_training_images(classifier: FrozenClassifi
         torch.testing.assert_close(x_CHW.double(), by_hand, atol=1e-5, rtol=0)
 
 
-def test_real_images_are_test_images_with_their_labels(classifier: FrozenClassifier, real: ImageDataModule) -> None:
-    images = CONTROLS["real"](100_000, classifier, real, 0)  # more than there are: all of the rarest class, as many of each
-    assert len(images.labels_n) == 500  # half of them: the other half judges networks that are trained on generated images
+def test_real_images_are_test_images_with_their_labels(
+    classifier: FrozenClassifier, real: ImageDataModule
+) -> None:
+    images = CONTROLS["real"](
+        100_000, classifier, real, 0
+    )  # more than there are: all of the rarest class, as many of each
+    assert (
+        len(images.labels_n) == 500
+    )  # half of them: the other half judges networks that are trained on generated images
     test = {(image.numpy().tobytes(), int(label)) for image, label in zip(*real.test, strict=True)}
     for x_CHW, label in zip(images.images_nCHW[::50], images.labels_n[::50], strict=True):
         assert ((x_CHW * 255).round().byte().numpy().tobytes(), int(label)) in test
@@ -59,8 +71,15 @@ def test_real_images_are_test_images_with_their_labels(classifier: FrozenClassif
 
 def test_what_the_metrics_say_of_them(classifier: FrozenClassifier, real: ImageDataModule) -> None:
     """Known answers: networks know real images and not noise; gradient ascent fools the network that it climbs, no other."""
-    measurement = Measurement(classifier, {"mnist_resnet": load_zoo("mnist_resnet")}, None, ("accuracy", "transfer", "diversity"))
-    measured = {name: measurement(make(100, classifier, real, 0)) for name, make in CONTROLS.items()}
+    measurement = Measurement(
+        classifier,
+        {"mnist_resnet": load_zoo("mnist_resnet")},
+        None,
+        ("accuracy", "transfer", "diversity"),
+    )
+    measured = {
+        name: measurement(make(100, classifier, real, 0)) for name, make in CONTROLS.items()
+    }
     accuracy = {name: metrics[names.INVERSION_ACCURACY] for name, metrics in measured.items()}
     transfer = {name: metrics[names.TRANSFER_ACCURACY] for name, metrics in measured.items()}
     assert accuracy["noise"] < 0.3
@@ -75,5 +94,8 @@ def test_what_the_metrics_say_of_them(classifier: FrozenClassifier, real: ImageD
 
 
 def test_unknown_control() -> None:
-    with pytest.raises(InputError, match=r"^measure.controls=noize: there is no such control; did you mean 'noise'\?$"):
+    with pytest.raises(
+        InputError,
+        match=r"^measure.controls=noize: there is no such control; did you mean 'noise'\?$",
+    ):
         check_controls(["real", "noize"])

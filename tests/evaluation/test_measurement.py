@@ -51,46 +51,77 @@ def of_digits(measurement: Measurement, digits: Images) -> dict[str, float]:
 
 
 def noise(n: int = 200) -> Images:
-    return Images(torch.rand(n, 1, 28, 28, generator=torch.Generator().manual_seed(0)), torch.arange(n) % 10)
+    return Images(
+        torch.rand(n, 1, 28, 28, generator=torch.Generator().manual_seed(0)), torch.arange(n) % 10
+    )
 
 
 def test_halves_of_the_test_images_share_none(real: ImageDataModule) -> None:
     judging, measured = halves_of_test(real)
     assert len(judging[1]) + len(measured[1]) == len(real.test[1])
-    assert {image.numpy().tobytes() for image in judging[0]}.isdisjoint(image.numpy().tobytes() for image in measured[0])
+    assert {image.numpy().tobytes() for image in judging[0]}.isdisjoint(
+        image.numpy().tobytes() for image in measured[0]
+    )
     assert judging[1].bincount().tolist() == [50] * 10
 
 
 def test_every_metric_has_its_name(measurement: Measurement, of_digits: dict[str, float]) -> None:
-    alone = {names.INVERSION_ACCURACY, names.INVERSION_CONFIDENCE, names.INVERSION_MARGIN, names.INVERSION_KL, names.DUPLICATES, names.CAS}
+    alone = {
+        names.INVERSION_ACCURACY,
+        names.INVERSION_CONFIDENCE,
+        names.INVERSION_MARGIN,
+        names.INVERSION_KL,
+        names.DUPLICATES,
+        names.CAS,
+    }
     alone |= {names.class_accuracy(str(label)) for label in range(10)}
     alone |= {f"stability/{kind}" for kind in ("quantised", "blur", "shift", "l1", "l2", "linf")}
     and_of_each = {names.TRANSFER_ACCURACY, names.TRANSFER_CEILING, names.VENDI, names.VENDI_CLASS}
     and_of_each |= {names.INTRA_CLASS_COSINE, names.INTER_CLASS_COSINE}
-    of_each = {names.PRECISION, names.DENSITY, names.RECALL, names.COVERAGE, names.FID, names.KID, names.C2ST}
-    expected = alone | and_of_each | {f"{name}/{verifier}" for name in and_of_each | of_each for verifier in VERIFIERS}
+    of_each = {
+        names.PRECISION,
+        names.DENSITY,
+        names.RECALL,
+        names.COVERAGE,
+        names.FID,
+        names.KID,
+        names.C2ST,
+    }
+    expected = (
+        alone
+        | and_of_each
+        | {f"{name}/{verifier}" for name in and_of_each | of_each for verifier in VERIFIERS}
+    )
     assert of_digits.keys() - {names.LPIPS} == expected
     assert all(math.isfinite(value) for value in of_digits.values())
     assert measurement.minimum == 129  # a covariance over the 128 features of the networks
 
 
-def test_agreement_is_that_of_the_networks(of_digits: dict[str, float], digits: Images, real: ImageDataModule) -> None:
+def test_agreement_is_that_of_the_networks(
+    of_digits: dict[str, float], digits: Images, real: ImageDataModule
+) -> None:
     def agreement(network: FrozenClassifier, images_nCHW: Tensor, labels_n: Tensor) -> float:
         with torch.no_grad():
             return (network(images_nCHW).argmax(dim=1) == labels_n).double().mean().item()
 
     test = real.test[0].float() / 255, real.test[1]
-    assert of_digits[names.INVERSION_ACCURACY] == pytest.approx(agreement(load_zoo("mnist_cnn"), digits.images_nCHW, digits.labels_n))
+    assert of_digits[names.INVERSION_ACCURACY] == pytest.approx(
+        agreement(load_zoo("mnist_cnn"), digits.images_nCHW, digits.labels_n)
+    )
     ceilings = []
     for name, network in networks().items():
-        assert of_digits[f"transfer/accuracy/{name}"] == pytest.approx(agreement(network, digits.images_nCHW, digits.labels_n), abs=0.005)
+        assert of_digits[f"transfer/accuracy/{name}"] == pytest.approx(
+            agreement(network, digits.images_nCHW, digits.labels_n), abs=0.005
+        )
         ceilings.append(agreement(network, *test))
         assert of_digits[f"transfer/ceiling/{name}"] == pytest.approx(ceilings[-1], abs=0.002)
     assert ceilings[0] != ceilings[1]
     assert of_digits[names.TRANSFER_CEILING] == pytest.approx(sum(ceilings) / 2, abs=0.002)
 
 
-def test_real_digits_are_like_real_digits_and_noise_is_not(measurement: Measurement, of_digits: dict[str, float]) -> None:
+def test_real_digits_are_like_real_digits_and_noise_is_not(
+    measurement: Measurement, of_digits: dict[str, float]
+) -> None:
     of_noise = measurement(noise())
     for verifier in VERIFIERS:
         assert of_digits[f"fidelity/precision/{verifier}"] > 0.8
@@ -99,7 +130,10 @@ def test_real_digits_are_like_real_digits_and_noise_is_not(measurement: Measurem
         assert of_noise[f"fidelity/precision/{verifier}"] < 0.3
         assert of_noise[f"fidelity/c2st/{verifier}"] > 0.95
         for distance in ("fid", "kid"):
-            assert of_noise[f"fidelity/{distance}/{verifier}"] > 10 * of_digits[f"fidelity/{distance}/{verifier}"]
+            assert (
+                of_noise[f"fidelity/{distance}/{verifier}"]
+                > 10 * of_digits[f"fidelity/{distance}/{verifier}"]
+            )
     assert of_digits[names.CAS] > 0.75
     assert of_noise[names.CAS] < 0.4
     assert of_noise[names.TRANSFER_ACCURACY] < 0.3
@@ -125,14 +159,18 @@ def test_kl_is_to_the_conditioning_distribution(measurement: Measurement) -> Non
     images = noise()
     with torch.no_grad():
         own_nN = measurement.classifier(images.images_nCHW).softmax(dim=1)
-    assert accuracy(replace(images, targets_nN=own_nN))[names.INVERSION_KL] == pytest.approx(0, abs=1e-5)
+    assert accuracy(replace(images, targets_nN=own_nN))[names.INVERSION_KL] == pytest.approx(
+        0, abs=1e-5
+    )
     one_hot = -own_nN.gather(1, images.labels_n[:, None]).double().log().mean().item()
     assert accuracy(images)[names.INVERSION_KL] == pytest.approx(one_hot, rel=1e-4)
 
 
 def test_the_same_seed_measures_the_same(real: ImageDataModule) -> None:
     chosen = ("stability", "manifold", "fid", "c2st")
-    one, again = (Measurement(load_zoo("mnist_cnn"), networks(), real, chosen, seed=3) for _ in range(2))
+    one, again = (
+        Measurement(load_zoo("mnist_cnn"), networks(), real, chosen, seed=3) for _ in range(2)
+    )
     values = one(noise())
     torch.manual_seed(99)
     assert again(noise()) == pytest.approx(values)
@@ -149,11 +187,18 @@ def test_without_real_images_what_needs_them_is_left_out() -> None:
     assert "data.root" in measurement.skipped[names.TRANSFER_CEILING]
     values = measurement(noise(20))  # none of the groups that need more images is left
     assert names.TRANSFER_ACCURACY in values
-    assert not any(name.startswith(("fidelity/", "diversity/recall", "diversity/coverage", names.TRANSFER_CEILING)) for name in values)
+    assert not any(
+        name.startswith(
+            ("fidelity/", "diversity/recall", "diversity/coverage", names.TRANSFER_CEILING)
+        )
+        for name in values
+    )
 
 
 def test_without_verifiers_what_needs_them_is_left_out(real: ImageDataModule) -> None:
-    measurement = Measurement(load_zoo("mnist_cnn"), {}, real, metrics=("accuracy", "transfer", "manifold", "fid", "c2st"))
+    measurement = Measurement(
+        load_zoo("mnist_cnn"), {}, real, metrics=("accuracy", "transfer", "manifold", "fid", "c2st")
+    )
     assert measurement.skipped.keys() == {"transfer", "manifold", "fid", "c2st"}
     assert all("application.verifiers" in reason for reason in measurement.skipped.values())
     assert names.INVERSION_ACCURACY in measurement(noise(10))
@@ -170,7 +215,9 @@ def test_no_test_images_and_few_training_images(real: ImageDataModule) -> None:
     few = deepcopy(real)
     few.train = (real.train[0][:50], real.train[1][:50])
     few.test = (real.test[0][:0], real.test[1][:0])
-    measurement = Measurement(load_zoo("mnist_cnn"), networks(), few, metrics=("transfer", "manifold", "fid", "cas"))
+    measurement = Measurement(
+        load_zoo("mnist_cnn"), networks(), few, metrics=("transfer", "manifold", "fid", "cas")
+    )
     assert measurement.skipped.keys() == {names.TRANSFER_CEILING, "fid", "cas"}
     assert "50 real training images" in measurement.skipped["fid"]
     assert "data.test_path" in measurement.skipped["cas"]
@@ -209,16 +256,25 @@ def test_matrices_that_would_be_too_large_are_not_made(monkeypatch: pytest.Monke
 
 def test_a_verifier_that_is_the_classifier_itself() -> None:
     classifier = load_zoo("mnist_cnn")
-    for same in (classifier, load_zoo("mnist_cnn"), FrozenClassifier(deepcopy(classifier.network), classifier.spec, ("convolutions",))):
-        with pytest.raises(InputError, match=r"application.verifiers=again: is the classifier that is inverted"):
+    for same in (
+        classifier,
+        load_zoo("mnist_cnn"),
+        FrozenClassifier(deepcopy(classifier.network), classifier.spec, ("convolutions",)),
+    ):
+        with pytest.raises(
+            InputError, match=r"application.verifiers=again: is the classifier that is inverted"
+        ):
             Measurement(classifier, {"mnist_mlp": load_zoo("mnist_mlp"), "again": same}, None)
 
 
 def test_networks_and_data_of_another_shape() -> None:
-    with pytest.raises(InputError, match=r"application.verifiers=cifar10_vit: has channels=3, .* channels=1"):
+    with pytest.raises(
+        InputError, match=r"application.verifiers=cifar10_vit: has channels=3, .* channels=1"
+    ):
         Measurement(load_zoo("mnist_cnn"), {"cifar10_vit": load_zoo("cifar10_vit")}, None)
     with pytest.raises(
-        InputError, match=r"data=mnist5k: the classifier was trained on cifar10, as its card says; name that, with data=cifar10"
+        InputError,
+        match=r"data=mnist5k: the classifier was trained on cifar10, as its card says; name that, with data=cifar10",
     ):
         Measurement(load_zoo("cifar10_cnn"), {}, ImageDataModule(name="mnist5k"))
 
@@ -229,9 +285,13 @@ def test_unknown_metrics() -> None:
 
 
 def test_too_few_images_name_the_minimum(measurement: Measurement) -> None:
-    with pytest.raises(InputError, match=r"samples=128: too few images, measure.metrics=fid needs 129 or more"):
+    with pytest.raises(
+        InputError, match=r"samples=128: too few images, measure.metrics=fid needs 129 or more"
+    ):
         measurement(noise(128))
-    fewest = Measurement(load_zoo("mnist_cnn"), networks(), measurement.real, metrics=("accuracy", "manifold"))
+    fewest = Measurement(
+        load_zoo("mnist_cnn"), networks(), measurement.real, metrics=("accuracy", "manifold")
+    )
     assert fewest.minimum == 6
     with pytest.raises(InputError, match=r"samples=5: .*manifold needs 6"):
         fewest(noise(5))
@@ -241,9 +301,30 @@ def test_too_few_images_name_the_minimum(measurement: Measurement) -> None:
 @pytest.mark.parametrize(
     ("broken", "line"),
     [
-        ({"images_nCHW": torch.full((20, 1, 28, 28), 0.5).index_fill_(0, torch.tensor([1, 7, 9]), math.nan)}, "3 of 20 images hold NaN"),
-        ({"images_nCHW": torch.full((20, 1, 28, 28), 0.5).index_fill_(0, torch.tensor([2]), math.inf)}, "1 of 20 images hold NaN or inf"),
-        ({"images_nCHW": torch.full((20, 1, 28, 28), 0.5).index_fill_(0, torch.tensor([2, 3]), 1.1)}, r"2 of 20 images .*\[0, 1\]"),
+        (
+            {
+                "images_nCHW": torch.full((20, 1, 28, 28), 0.5).index_fill_(
+                    0, torch.tensor([1, 7, 9]), math.nan
+                )
+            },
+            "3 of 20 images hold NaN",
+        ),
+        (
+            {
+                "images_nCHW": torch.full((20, 1, 28, 28), 0.5).index_fill_(
+                    0, torch.tensor([2]), math.inf
+                )
+            },
+            "1 of 20 images hold NaN or inf",
+        ),
+        (
+            {
+                "images_nCHW": torch.full((20, 1, 28, 28), 0.5).index_fill_(
+                    0, torch.tensor([2, 3]), 1.1
+                )
+            },
+            r"2 of 20 images .*\[0, 1\]",
+        ),
         ({"images_nCHW": torch.rand(20, 3, 28, 28)}, r"shape \(3, 28, 28\) .*\(1, 28, 28\)"),
         ({"labels_n": torch.arange(20)}, "10 of 20 labels are not from 0 to 9"),
         ({"labels_n": torch.arange(19) % 10}, "20 images .* with 19 labels"),

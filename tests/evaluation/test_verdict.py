@@ -28,8 +28,17 @@ from netinv_lightning.metrics.memorisation import memorisation
 from netinv_lightning.run import run
 
 Compose = Callable[..., DictConfig]
-GRADIENT = ["method=gradient", "application.eval_samples=32", "application.keep_samples=32", "application.grid_columns=1"]
-QUIET = ["application.grid_every=1000", "application.checkpoint_every=1000", "application.keep_samples=16"]
+GRADIENT = [
+    "method=gradient",
+    "application.eval_samples=32",
+    "application.keep_samples=32",
+    "application.grid_columns=1",
+]
+QUIET = [
+    "application.grid_every=1000",
+    "application.checkpoint_every=1000",
+    "application.keep_samples=16",
+]
 
 HEALTHY = {
     names.INVERSION_ACCURACY: 0.99,
@@ -54,7 +63,11 @@ KEYS = {"application.steps": 400, "generator.dropout": 0.1}
     ],
 )
 def test_ladder(accuracy: float, transfer: float, name: str, margin: float) -> None:
-    verdict = judge({names.INVERSION_ACCURACY: accuracy, names.TRANSFER_ACCURACY: transfer}, num_classes=10, ceiling=0.98)
+    verdict = judge(
+        {names.INVERSION_ACCURACY: accuracy, names.TRANSFER_ACCURACY: transfer},
+        num_classes=10,
+        ceiling=0.98,
+    )
     assert verdict.name == name
     assert verdict.evidence[-1].margin == pytest.approx(margin)
     assert verdict.as_dict()["evidence"][-1]["margin"] == pytest.approx(margin)
@@ -66,7 +79,9 @@ def test_threshold_follows_ceiling_and_number_of_classes() -> None:
     assert judge(metrics, 10, ceiling=0.76).name == CLASS_TYPICAL  # 0.43
     assert judge(metrics, 10).name == ADVERSARIAL  # the ceiling is unknown, so 1
     assert judge(metrics, 100).name == ADVERSARIAL  # 0.505
-    assert judge({**metrics, names.INVERSION_ACCURACY: 0.74}, 2, ceiling=1.0).name == NO_INVERSION  # 0.75 of two classes
+    assert (
+        judge({**metrics, names.INVERSION_ACCURACY: 0.74}, 2, ceiling=1.0).name == NO_INVERSION
+    )  # 0.75 of two classes
 
 
 def test_what_was_not_tested_is_said() -> None:
@@ -83,10 +98,15 @@ def test_what_was_not_tested_is_said() -> None:
 
 
 @pytest.mark.parametrize(
-    ("low", "p_value", "name"), [(0.05, 0.001, TRAINING_LIKE), (-0.01, 0.001, CLASS_TYPICAL), (0.05, 0.2, CLASS_TYPICAL)]
+    ("low", "p_value", "name"),
+    [(0.05, 0.001, TRAINING_LIKE), (-0.01, 0.001, CLASS_TYPICAL), (0.05, 0.2, CLASS_TYPICAL)],
 )
-def test_training_like_needs_interval_and_random_splits(low: float, p_value: float, name: str) -> None:
-    verdict = judge({**HEALTHY, names.MEMORISATION_GAP_LOW: low, names.MEMORISATION_GAP_P_VALUE: p_value}, 10)
+def test_training_like_needs_interval_and_random_splits(
+    low: float, p_value: float, name: str
+) -> None:
+    verdict = judge(
+        {**HEALTHY, names.MEMORISATION_GAP_LOW: low, names.MEMORISATION_GAP_P_VALUE: p_value}, 10
+    )
     assert verdict.name == name
     assert verdict.not_tested == ()
     assert [rung.passed for rung in verdict.evidence] == [True, True, name == TRAINING_LIKE]
@@ -123,9 +143,16 @@ def test_no_diagnosis_of_healthy_numbers() -> None:
         ),
     ],
 )  # fmt: skip
-def test_each_failure_is_named(change: dict[str, float], failure: str, metric: str, threshold: float, settings: tuple[str, ...]) -> None:
+def test_each_failure_is_named(
+    change: dict[str, float], failure: str, metric: str, threshold: float, settings: tuple[str, ...]
+) -> None:
     (finding,) = diagnose(Case({**HEALTHY, **change}, 10, WEIGHT, 0.98, KEYS))
-    assert (finding.failure, finding.metric, finding.value, finding.settings) == (failure, metric, change[metric], settings)
+    assert (finding.failure, finding.metric, finding.value, finding.settings) == (
+        failure,
+        metric,
+        change[metric],
+        settings,
+    )
     assert finding.threshold == pytest.approx(threshold)
     assert all(word in finding.line for word in (failure, metric, *settings))
     _settings_change_the_config(finding)
@@ -146,7 +173,12 @@ def test_failures_of_terms_need_the_terms() -> None:
 
 def test_equal_weights_are_never_called_kl_against_ce() -> None:
     """With weights of 1 each the objective's least is at Q = (P + one-hot) / 2, whose KL from P is below ln 2."""
-    p_nN = torch.randn(1000, 10, generator=torch.Generator().manual_seed(0)).double().mul(3).softmax(dim=1)
+    p_nN = (
+        torch.randn(1000, 10, generator=torch.Generator().manual_seed(0))
+        .double()
+        .mul(3)
+        .softmax(dim=1)
+    )
     q_nN = (p_nN + torch.nn.functional.one_hot(p_nN.argmax(dim=1), 10)) / 2
     kl_n = (p_nN * (p_nN / q_nN).log()).sum(dim=1)
     assert float(kl_n.max()) < math.log(2)
@@ -171,8 +203,12 @@ def test_equal_weights_are_never_called_kl_against_ce() -> None:
     ],
     ids=["mode collapse", "label mismatch", "noise", "over-diversity", "KL against CE", "orthogonality"],
 )  # fmt: skip
-def test_each_failure_is_provoked(compose: Compose, job_dir: Path, overrides: list[str], failures: set[str], verdict: str) -> None:
-    run(compose("data=mnist", "application.verifiers=[mnist_mlp,mnist_resnet]", *overrides), job_dir)
+def test_each_failure_is_provoked(
+    compose: Compose, job_dir: Path, overrides: list[str], failures: set[str], verdict: str
+) -> None:
+    run(
+        compose("data=mnist", "application.verifiers=[mnist_mlp,mnist_resnet]", *overrides), job_dir
+    )
     found = json.loads((job_dir / "verdict.json").read_text())
     named = {finding["failure"] for finding in found["diagnosis"]}
     assert failures <= named
@@ -181,18 +217,26 @@ def test_each_failure_is_provoked(compose: Compose, job_dir: Path, overrides: li
 
 def test_a_healthy_run_has_no_diagnosis(compose: Compose, job_dir: Path) -> None:
     steps = ["application.steps=200", "application.batch_size=24", "application.eval_samples=200"]
-    run(compose("+experiment=mnist_invert", "loss=natural", "generator=small", *steps, *QUIET), job_dir)
+    run(
+        compose("+experiment=mnist_invert", "loss=natural", "generator=small", *steps, *QUIET),
+        job_dir,
+    )
     found = json.loads((job_dir / "verdict.json").read_text())
     assert found["diagnosis"] == []
     assert found["verdict"] == CLASS_TYPICAL
-    assert found["evidence"][1]["threshold"] == pytest.approx((0.1 + (0.9871 + 0.9963) / 2) / 2)  # the ceiling: of the verifiers' cards
+    assert found["evidence"][1]["threshold"] == pytest.approx(
+        (0.1 + (0.9871 + 0.9963) / 2) / 2
+    )  # the ceiling: of the verifiers' cards
     assert "measure=full" in found["not_tested"][0]
 
 
 def _settings_change_the_config(finding: Finding) -> None:
     before = netinv_lightning.compose()
     for setting in finding.settings:
-        if setting != "loss=natural" or (netinv_lightning.config.schema.CONF / "loss" / "natural.yaml").exists():
+        if (
+            setting != "loss=natural"
+            or (netinv_lightning.config.schema.CONF / "loss" / "natural.yaml").exists()
+        ):
             assert netinv_lightning.compose([setting]) != before, setting
 
 
@@ -202,14 +246,21 @@ def _random(n: int, seed: int) -> torch.Tensor:
 
 def test_copies_of_training_images_are_nearer_to_them() -> None:
     training, held_out = _random(200, 0), _random(200, 1)
-    copies = (training[:100] * 0.5 + 0.2).clamp(0, 1)  # correlation knows neither contrast nor brightness
+    copies = (training[:100] * 0.5 + 0.2).clamp(
+        0, 1
+    )  # correlation knows neither contrast nor brightness
     found = memorisation(copies, training, held_out)
     assert found[names.MEMORISATION_NEAREST_TRAINING] == pytest.approx(1.0, abs=1e-5)
     assert found[names.MEMORISATION_NEAREST_HELD_OUT] < 0.6
     assert found[names.MEMORISATION_GAP] == pytest.approx(
-        found[names.MEMORISATION_NEAREST_TRAINING] - found[names.MEMORISATION_NEAREST_HELD_OUT], abs=1e-6
+        found[names.MEMORISATION_NEAREST_TRAINING] - found[names.MEMORISATION_NEAREST_HELD_OUT],
+        abs=1e-6,
     )
-    assert found[names.MEMORISATION_GAP_LOW] < found[names.MEMORISATION_GAP] < found[names.MEMORISATION_GAP_HIGH]
+    assert (
+        found[names.MEMORISATION_GAP_LOW]
+        < found[names.MEMORISATION_GAP]
+        < found[names.MEMORISATION_GAP_HIGH]
+    )
     assert found[names.MEMORISATION_GAP_LOW] > 0.3
     assert found[names.MEMORISATION_GAP_P_VALUE] == pytest.approx(1 / 200)
 
@@ -223,7 +274,11 @@ def test_images_of_the_same_source_are_as_near_to_both() -> None:
 def test_one_image_many_times_proves_nothing() -> None:
     """The bootstrap alone would: the same gap, often. Random splits know that it is one image."""
     training, held_out = _random(200, 0), _random(200, 1)
-    one = next(x for x in _random(50, 3).split(1) if memorisation(x, training, held_out)[names.MEMORISATION_GAP] > 0.02)
+    one = next(
+        x
+        for x in _random(50, 3).split(1)
+        if memorisation(x, training, held_out)[names.MEMORISATION_GAP] > 0.02
+    )
     found = memorisation(one.repeat(100, 1, 1, 1), training, held_out)
     assert found[names.MEMORISATION_GAP_LOW] > 0.02
     assert found[names.MEMORISATION_GAP_P_VALUE] > 0.1

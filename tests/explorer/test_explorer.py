@@ -35,7 +35,9 @@ Compose = Callable[..., DictConfig]
 def drawing_of(compose: Compose, *overrides: str) -> Drawing:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        module = make_module(compose("data=mnist5k", "classifier.zoo=mnist_mlp", "generator.dropout=0.4", *overrides))
+        module = make_module(
+            compose("data=mnist5k", "classifier.zoo=mnist_mlp", "generator.dropout=0.4", *overrides)
+        )
     module.eval()
     return Drawing(module)
 
@@ -44,7 +46,9 @@ def test_between_latents_goes_along_the_arc() -> None:
     right_Z, up_Z = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
     assert torch.equal(between(right_Z, up_Z, 0.0), right_Z)
     torch.testing.assert_close(between(right_Z, up_Z, 1.0), up_Z)
-    torch.testing.assert_close(between(right_Z, up_Z, 1 / 3), torch.tensor([math.sqrt(3) / 2, 1 / 2]))
+    torch.testing.assert_close(
+        between(right_Z, up_Z, 1 / 3), torch.tensor([math.sqrt(3) / 2, 1 / 2])
+    )
     assert torch.equal(between(up_Z, up_Z, 0.7), up_Z)
 
 
@@ -90,14 +94,18 @@ def test_a_strip_shows_the_images_that_are_drawn_alone(compose: Compose) -> None
     setting = Setting(first=2, second=9, dropout=True, draw=7)
     strip = drawing.of_classes([8, 3], setting)
     for row, label in enumerate([8, 3]):
-        torch.testing.assert_close(strip.images_BCHW[row], drawing.image(torch.eye(10)[label], setting).images_BCHW[0])
+        torch.testing.assert_close(
+            strip.images_BCHW[row], drawing.image(torch.eye(10)[label], setting).images_BCHW[0]
+        )
     path = drawing.between_classes(1, 6, 5, setting)
     assert path.told_BN is not None
     assert path.told_BN[:, 1].tolist() == [1.0, 0.75, 0.5, 0.25, 0.0]
     assert path.told_BN[:, 6].tolist() == [0.0, 0.25, 0.5, 0.75, 1.0]
     latents = drawing.between_latents(torch.eye(10)[4], 3, setting)
     at_second = Setting(first=9, dropout=True, draw=7)
-    torch.testing.assert_close(latents.images_BCHW[2], drawing.image(torch.eye(10)[4], at_second).images_BCHW[0])
+    torch.testing.assert_close(
+        latents.images_BCHW[2], drawing.image(torch.eye(10)[4], at_second).images_BCHW[0]
+    )
 
 
 def test_batch_statistics_come_from_companions(compose: Compose) -> None:
@@ -127,28 +135,41 @@ def test_batch_statistics_come_from_companions(compose: Compose) -> None:
         (["conditioning=vector_matrix"], False),
     ],
 )
-def test_which_generators_are_told_the_label_alone(compose: Compose, overrides: list[str], alone: bool) -> None:
+def test_which_generators_are_told_the_label_alone(
+    compose: Compose, overrides: list[str], alone: bool
+) -> None:
     assert drawing_of(compose, *overrides).label_alone is alone
 
 
 def test_the_nearest_image_is_found_in_pixels_and_in_features() -> None:
     classifier = load_zoo("mnist_mlp")
     x_mCHW = torch.rand(6, 1, 28, 28, generator=torch.Generator().manual_seed(1))
-    among = Neighbours(Images(x_mCHW, torch.tensor([5, 4, 3, 2, 1, 0])), classifier, "planted images")
+    among = Neighbours(
+        Images(x_mCHW, torch.tensor([5, 4, 3, 2, 1, 0])), classifier, "planted images"
+    )
     _, features = classifier.logits_and_features(x_mCHW)
     f_mD = features["penultimate"]
 
-    dimmed = among.nearest(0.3 * x_mCHW[2] + 0.5, f_mD[4], PIXELS)  # brightness and contrast do not count
+    dimmed = among.nearest(
+        0.3 * x_mCHW[2] + 0.5, f_mD[4], PIXELS
+    )  # brightness and contrast do not count
     assert (dimmed.label, pytest.approx(dimmed.similarity, abs=1e-5)) == (3, 1.0)
     assert torch.equal(dimmed.image_CHW, x_mCHW[2])
-    seen = among.nearest(0.3 * x_mCHW[2] + 0.5, 7 * f_mD[4], FEATURES)  # nor does the length of features
+    seen = among.nearest(
+        0.3 * x_mCHW[2] + 0.5, 7 * f_mD[4], FEATURES
+    )  # nor does the length of features
     assert (seen.label, pytest.approx(seen.similarity, abs=1e-5)) == (1, 1.0)
     other = among.nearest(x_mCHW[0], f_mD[0].roll(1), FEATURES)
     cosine_m = F.cosine_similarity(f_mD, f_mD[0].roll(1)[None])
-    assert (other.label, other.similarity) == (5 - int(cosine_m.argmax()), pytest.approx(float(cosine_m.max()), abs=1e-5))
+    assert (other.label, other.similarity) == (
+        5 - int(cosine_m.argmax()),
+        pytest.approx(float(cosine_m.max()), abs=1e-5),
+    )
 
 
-def test_real_images_are_named_or_said_to_be_missing(compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_real_images_are_named_or_said_to_be_missing(
+    compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("NETINV_DATA", raising=False)
     images, note = real_images(compose("data=mnist5k"), MNIST)
     assert images is not None
@@ -158,7 +179,10 @@ def test_real_images_are_named_or_said_to_be_missing(compose: Compose, tmp_path:
     gone = tmp_path / "gone"
     images, note = real_images(compose("data=mnist", f"data.root={gone}"), MNIST)
     assert images is None
-    assert note == f"No real images: mnist is not in {gone}. Set NETINV_DATA to the folder that holds them and start again."
+    assert (
+        note
+        == f"No real images: mnist is not in {gone}. Set NETINV_DATA to the folder that holds them and start again."
+    )
     assert not gone.exists()
     monkeypatch.setenv("NETINV_DATA", str(tmp_path))
     images, note = real_images(compose("data=mnist", f"data.root={gone}"), MNIST)
@@ -173,11 +197,16 @@ def test_a_picture_is_converted_by_the_rule_of_the_house(tmp_path: Path) -> None
     gray_HW = (torch.arange(28 * 28) % 256).to(torch.uint8).view(28, 28)
     Image.fromarray(gray_HW.numpy()).save(tmp_path / "gray.png")
     assert torch.equal(read_picture(tmp_path / "gray.png", MNIST), gray_HW[None].float() / 255)
-    wide_CHW = torch.randint(0, 256, (3, 40, 60), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    wide_CHW = torch.randint(0, 256, (3, 40, 60), generator=torch.Generator().manual_seed(0)).to(
+        torch.uint8
+    )
     wide = Image.fromarray(wide_CHW.permute(1, 2, 0).numpy())
     wide.save(tmp_path / "wide.png")
     for spec in (MNIST, CIFAR10):
-        assert torch.equal(read_picture(tmp_path / "wide.png", spec), in_shape_of(spec, wide_CHW[None].float() / 255)[0])
+        assert torch.equal(
+            read_picture(tmp_path / "wide.png", spec),
+            in_shape_of(spec, wide_CHW[None].float() / 255)[0],
+        )
     exif = Image.Exif()
     exif[274] = 3  # the camera was held upside down
     wide.save(tmp_path / "turned.png", exif=exif)
@@ -186,7 +215,9 @@ def test_a_picture_is_converted_by_the_rule_of_the_house(tmp_path: Path) -> None
     Image.new("RGBA", (28, 28), (255, 255, 255, 0)).save(tmp_path / "clear.png")
     assert read_picture(tmp_path / "clear.png", CIFAR10).max() == 0
     Image.fromarray(gray_HW.numpy().astype("uint16") * 257).save(tmp_path / "deep.png")
-    torch.testing.assert_close(read_picture(tmp_path / "deep.png", MNIST), gray_HW[None].float() / 255)
+    torch.testing.assert_close(
+        read_picture(tmp_path / "deep.png", MNIST), gray_HW[None].float() / 255
+    )
     (tmp_path / "text.png").write_text("no picture")
     with pytest.raises(InputError, match=r"text\.png: is no picture that can be read"):
         read_picture(tmp_path / "text.png", MNIST)
@@ -200,7 +231,14 @@ def test_bars_tell_both_distributions_and_run_no_names() -> None:
     assert "a&amp;b" in bars
     assert f"= {0.5 * math.log(2):.3f}" in bars
     assert re.findall(r'data-answered="([\d.]+)"', bars) == ["0.250000", "0.500000", "0.250000"]
-    assert re.findall(r'class="(?:answered|told)" style="width: ([\d.]+)%', bars) == ["25.0", "50.0", "50.0", "50.0", "25.0", "0.0"]
+    assert re.findall(r'class="(?:answered|told)" style="width: ([\d.]+)%', bars) == [
+        "25.0",
+        "50.0",
+        "50.0",
+        "50.0",
+        "25.0",
+        "0.0",
+    ]
     assert markup.divergence(told_N, told_N) == 0.0
 
 
@@ -208,7 +246,11 @@ def test_of_many_classes_the_largest_have_bars() -> None:
     answered_N, told_N = torch.zeros(100), torch.zeros(100)
     answered_N[70:], told_N[3] = torch.arange(30) / 435, 1.0
     labels = [
-        int(label) for label in re.findall(r'data-class="(\d+)"', markup.probabilities(answered_N, told_N, [str(k) for k in range(100)]))
+        int(label)
+        for label in re.findall(
+            r'data-class="(\d+)"',
+            markup.probabilities(answered_N, told_N, [str(k) for k in range(100)]),
+        )
     ]
     assert labels == [3, *range(89, 100)]
 
@@ -230,8 +272,19 @@ def test_of_a_hundred_classes_the_slots_are_chosen(compose: Compose) -> None:
         torch.manual_seed(0)
         classifier = FrozenClassifier(CNN(100, 3, 32), CIFAR100)
         drawing = Drawing(make_module(compose("data=cifar100"), classifier).eval())
-    images = Images(torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0)), torch.arange(4))
-    page = Page(Explored("hundred", "", drawing, Neighbours(images, classifier, "random images"), None, "No real images: none"))
+    images = Images(
+        torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0)), torch.arange(4)
+    )
+    page = Page(
+        Explored(
+            "hundred",
+            "",
+            drawing,
+            Neighbours(images, classifier, "random images"),
+            None,
+            "No real images: none",
+        )
+    )
     setting, slots = (0, 1, 0.0, 0, False, 0), (5, 6, 7, 8, 97, 0.0, 0.0, 1.0, 0.0, 3.0)
 
     def told(bars: str) -> dict[int, float]:
@@ -248,15 +301,21 @@ def test_of_a_hundred_classes_the_slots_are_chosen(compose: Compose) -> None:
     *mixed, _, bars = page.mixed(0.75, 42, 7, PIXELS, *setting, *slots)
     assert mixed[:2] + mixed[CHOSEN : CHOSEN + 2] == [42, 7, 0.25, 0.75]
     assert told(bars) == {7: 0.75, 42: 0.25}
-    captions = re.findall(r"<figcaption>(\d+) \u2192", page.sweep(OVER_CLASSES, 5, 1, 0, PIXELS, *setting, *slots))
+    captions = re.findall(
+        r"<figcaption>(\d+) \u2192", page.sweep(OVER_CLASSES, 5, 1, 0, PIXELS, *setting, *slots)
+    )
     assert captions == [str(label) for label in range(80, 100)]
 
 
-def run_directory(path: Path, cfg: DictConfig, state: str = "done", checkpoint: bool = True) -> Path:
+def run_directory(
+    path: Path, cfg: DictConfig, state: str = "done", checkpoint: bool = True
+) -> Path:
     (path / "checkpoints").mkdir(parents=True)
     (path / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True))
     (path / "status.json").write_text(json.dumps({"state": state}))
-    (path / "summary.json").write_text(json.dumps({"inversion/accuracy": 0.5, "inversion/accuracy_hot": 0.5}))
+    (path / "summary.json").write_text(
+        json.dumps({"inversion/accuracy": 0.5, "inversion/accuracy_hot": 0.5})
+    )
     if checkpoint:
         with zipfile.ZipFile(path / "checkpoints" / "last.ckpt", "w") as content:
             content.writestr("archive/data.pkl", b"")
@@ -264,18 +323,31 @@ def run_directory(path: Path, cfg: DictConfig, state: str = "done", checkpoint: 
 
 
 def test_what_is_no_finished_inversion_is_refused_in_one_line(
-    compose: Compose, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    compose: Compose,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     import netinv_lightning
 
     done = run_directory(tmp_path / "done", compose())
     running = run_directory(tmp_path / "running", compose(), state="running")
     bare = run_directory(tmp_path / "bare", compose(), checkpoint=False)
-    pixels = run_directory(tmp_path / "pixels", compose("method=gradient", "application.batch_size=8"), checkpoint=False)
-    trained = run_directory(
-        tmp_path / "trained", netinv_lightning.compose(["application=train_classifier", "data=mnist5k", "classifier=cnn"])
+    pixels = run_directory(
+        tmp_path / "pixels",
+        compose("method=gradient", "application.batch_size=8"),
+        checkpoint=False,
     )
-    older = run_directory(tmp_path / "older", OmegaConf.merge(OmegaConf.create(OmegaConf.to_container(compose())), {"unheard": 1}))
+    trained = run_directory(
+        tmp_path / "trained",
+        netinv_lightning.compose(
+            ["application=train_classifier", "data=mnist5k", "classifier=cnn"]
+        ),
+    )
+    older = run_directory(
+        tmp_path / "older",
+        OmegaConf.merge(OmegaConf.create(OmegaConf.to_container(compose())), {"unheard": 1}),
+    )
     empty = tmp_path / "empty"
     empty.mkdir()
     with socket.socket() as taken:
@@ -283,9 +355,13 @@ def test_what_is_no_finished_inversion_is_refused_in_one_line(
         taken.listen()
         port = taken.getsockname()[1]
         cases = {
-            (str(tmp_path / "nowhere"),): "there is no such directory; give a run directory, such as runs/latest",
+            (
+                str(tmp_path / "nowhere"),
+            ): "there is no such directory; give a run directory, such as runs/latest",
             (str(empty),): "is no run directory (it has no config.yaml)",
-            (str(trained),): "is a run of application=train_classifier; give one of application=invert",
+            (
+                str(trained),
+            ): "is a run of application=train_classifier; give one of application=invert",
             (str(pixels),): "has no generator to play with (method=gradient)",
             (str(running),): f"is not done (running); continue it with resume={running}",
             (str(bare),): "its generator is gone (no checkpoints/last.ckpt); run it again",
@@ -295,7 +371,10 @@ def test_what_is_no_finished_inversion_is_refused_in_one_line(
                 f"--port={port}",
             ): f"--port={port}: cannot be listened at (Address already in use); choose another: --port={port + 1}",
             (str(done), "--port=0"): "--port=0: must be from 1 to 65535",
-            (str(done), "--port=many"): "argument --port: invalid int value: 'many'; see netinv explore --help",
+            (
+                str(done),
+                "--port=many",
+            ): "argument --port: invalid int value: 'many'; see netinv explore --help",
             (): "the following arguments are required: RUN",
         }
         for arguments, line in cases.items():
@@ -307,4 +386,7 @@ def test_what_is_no_finished_inversion_is_refused_in_one_line(
             assert told.out == ""
     monkeypatch.setattr(command, "find_spec", lambda name: None)
     assert command.main([str(done)]) == 2
-    assert "needs gradio, which is not installed; pip install 'netinv_lightning[explore]'" in capsys.readouterr().err
+    assert (
+        "needs gradio, which is not installed; pip install 'netinv_lightning[explore]'"
+        in capsys.readouterr().err
+    )

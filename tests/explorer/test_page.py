@@ -35,7 +35,18 @@ pytest.importorskip("gradio")
 
 __all__ = ["browser"]
 
-NAMES = ("<img src=x onerror=document.title='run'>", "${value} {{value}}", "<b>two</b>", "3", "4", "5 & 6", "6", "7", "8", "nine")
+NAMES = (
+    "<img src=x onerror=document.title='run'>",
+    "${value} {{value}}",
+    "<b>two</b>",
+    "3",
+    "4",
+    "5 & 6",
+    "6",
+    "7",
+    "8",
+    "nine",
+)
 """A classifier's card may hold any name."""
 
 
@@ -58,20 +69,43 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     shutil.copy(zoo_path("mnist_mlp"), classifier)
     shutil.copy(zoo_path("mnist_mlp").with_suffix(".json"), classifier.with_suffix(".json"))
     directory = folder / "run"
-    of_its_own = ["+experiment=mnist_invert", "data=mnist5k", "classifier=checkpoint", f"classifier.path={classifier}"]
-    steps = ["application.verifiers=[]", "application.steps=150", "application.batch_size=32", "generator.dropout=0.3"]
+    of_its_own = [
+        "+experiment=mnist_invert",
+        "data=mnist5k",
+        "classifier=checkpoint",
+        f"classifier.path={classifier}",
+    ]
+    steps = [
+        "application.verifiers=[]",
+        "application.steps=150",
+        "application.batch_size=32",
+        "generator.dropout=0.3",
+    ]
     run(netinv_lightning.compose([*FEW_STEPS, *of_its_own, *steps]), directory)
-    card = json.loads(classifier.with_suffix(".json").read_text())  # now, since figures have no room for such names
+    card = json.loads(
+        classifier.with_suffix(".json").read_text()
+    )  # now, since figures have no room for such names
     card["data"]["class_names"] = NAMES
     classifier.with_suffix(".json").write_text(json.dumps(card))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-W", "ignore", "-m", "netinv_lightning.run", "explore", str(directory), f"--port={port}"]
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-m",
+        "netinv_lightning.run",
+        "explore",
+        str(directory),
+        f"--port={port}",
+    ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     line = process.stdout.readline()  # comes when it listens
-    assert line == f"{directory} at http://127.0.0.1:{port}  (Ctrl-C ends it)\n", process.communicate()
+    assert line == f"{directory} at http://127.0.0.1:{port}  (Ctrl-C ends it)\n", (
+        process.communicate()
+    )
     yield Served(f"http://127.0.0.1:{port}", directory, classifier, process)
     process.kill()
     process.wait()
@@ -87,7 +121,12 @@ def requests() -> list[str]:
 def page(browser: Browser, served: Served, requests: list[str]) -> Iterator[Page]:
     opened = browser.new_page(viewport={"width": 1600, "height": 1000})
     opened.on("request", lambda request: requests.append(request.url))
-    opened.on("console", lambda message: requests.append(f"console: {message.text}") if message.type == "error" else None)
+    opened.on(
+        "console",
+        lambda message: (
+            requests.append(f"console: {message.text}") if message.type == "error" else None
+        ),
+    )
     opened.on("pageerror", lambda error: requests.append(f"error: {error}"))
     opened.goto(served.address)
     opened.wait_for_selector("#strip img")
@@ -101,7 +140,9 @@ def image_of(page: Page, name: str = "drawn", within: str = "#figures") -> str:
 
 def tensor_of(source: str) -> torch.Tensor:
     """[1, H, W] in [0, 1]."""
-    picture = Image.open(io.BytesIO(base64.b64decode(source.removeprefix("data:image/png;base64,"))))
+    picture = Image.open(
+        io.BytesIO(base64.b64decode(source.removeprefix("data:image/png;base64,")))
+    )
     return pil_to_tensor(picture).float() / 255
 
 
@@ -110,19 +151,25 @@ def answers_of(page: Page, within: str = "#bars") -> list[float]:
     return [float(row.get_attribute("data-answered") or "nan") for row in rows.all()]
 
 
-def changed(page: Page, act: Callable[[], object], name: str = "drawn", within: str = "#figures") -> str:
+def changed(
+    page: Page, act: Callable[[], object], name: str = "drawn", within: str = "#figures"
+) -> str:
     """The image that follows an act."""
     before = image_of(page, name, within)
     act()
     selector = f"{within} [data-name={name}] img"
-    page.wait_for_function("([selector, before]) => document.querySelector(selector).src !== before", arg=[selector, before])
+    page.wait_for_function(
+        "([selector, before]) => document.querySelector(selector).src !== before",
+        arg=[selector, before],
+    )
     return image_of(page, name, within)
 
 
 def move(page: Page, part: str, value: float) -> None:
     """Moves a slider as the browser tells of it."""
     page.locator(f"#{part} input[type=range]").evaluate(
-        "(range, value) => { range.value = value; range.dispatchEvent(new Event('input', {bubbles: true})); }", value
+        "(range, value) => { range.value = value; range.dispatchEvent(new Event('input', {bubbles: true})); }",
+        value,
     )
 
 
@@ -131,11 +178,16 @@ def choose(page: Page, part: str, index: int) -> None:
     page.locator("ul[role=listbox] li").nth(index).click()
 
 
-def test_the_page_shows_an_image_and_asks_nobody_else(page: Page, served: Served, requests: list[str]) -> None:
+def test_the_page_shows_an_image_and_asks_nobody_else(
+    page: Page, served: Served, requests: list[str]
+) -> None:
     assert len(requests) > 10
     assert [url for url in requests if not url.startswith((served.address, "data:", "blob:"))] == []
     assert tensor_of(image_of(page)).shape == (1, 28, 28)
-    assert page.evaluate("getComputedStyle(document.querySelector('#figures img')).imageRendering") == "pixelated"
+    assert (
+        page.evaluate("getComputedStyle(document.querySelector('#figures img')).imageRendering")
+        == "pixelated"
+    )
     assert "Nearest of 3,600 training images of mnist5k" in page.locator("#figures").inner_text()
 
 
@@ -144,7 +196,8 @@ def test_names_with_markup_are_text(page: Page) -> None:
     for label, name in enumerate(NAMES):
         assert name in page.locator(f"#weight-{label}").inner_text()
     assert (
-        NAMES[0] in page.locator("#figures figcaption").first.inner_text() or "The classifier says" in page.locator("#figures").inner_text()
+        NAMES[0] in page.locator("#figures figcaption").first.inner_text()
+        or "The classifier says" in page.locator("#figures").inner_text()
     )
     assert page.title() == "mnist_invert, seed 0"  # the markup would have changed it
     assert page.locator("img[src=x]").count() == 0
@@ -169,7 +222,9 @@ def test_a_class_alone_is_what_the_classifier_sees(page: Page, served: Served) -
         source = changed(page, lambda label=label: choose(page, "class-a", label))
         probability_N = classifier(tensor_of(source)[None]).softmax(dim=1)[0]
         assert int(probability_N.argmax()) == label
-        torch.testing.assert_close(torch.tensor(answers_of(page)), probability_N, atol=0.03, rtol=0)  # a PNG has 256 grays
+        torch.testing.assert_close(
+            torch.tensor(answers_of(page)), probability_N, atol=0.03, rtol=0
+        )  # a PNG has 256 grays
         assert page.locator(f"#weight-{label} input[type=number]").input_value() == "1"
 
 
@@ -236,16 +291,30 @@ def test_the_nearest_image_by_features_is_another_measure(page: Page) -> None:
     expect(page.locator("#figures [data-name=nearest-real]")).to_contain_text("cosine of features")
 
 
-def test_a_picture_is_classified_as_the_classifier_does(page: Page, served: Served, tmp_path: Path) -> None:
+def test_a_picture_is_classified_as_the_classifier_does(
+    page: Page, served: Served, tmp_path: Path
+) -> None:
     page.get_by_role("tab", name="Your picture").click()
-    pixels_CHW = torch.randint(0, 256, (3, 50, 70), generator=torch.Generator().manual_seed(3)).to(torch.uint8)
+    pixels_CHW = torch.randint(0, 256, (3, 50, 70), generator=torch.Generator().manual_seed(3)).to(
+        torch.uint8
+    )
     Image.fromarray(pixels_CHW.permute(1, 2, 0).numpy()).save(tmp_path / "mine.png")
     page.locator("#given input[type=file]").set_input_files(tmp_path / "mine.png")
     page.wait_for_selector("#picture-bars [data-answered]")
     classifier = load_carded(served.classifier, "classifier")
-    logits_BN, features = classifier.logits_and_features(in_shape_of(classifier.spec, pixels_CHW[None].float() / 255))
-    torch.testing.assert_close(torch.tensor(answers_of(page, "#picture-bars")), logits_BN.softmax(dim=1)[0], atol=1e-5, rtol=0)
-    units = [int(row.get_attribute("data-unit") or -1) for row in page.locator("#picture-units [data-unit]").all()]
+    logits_BN, features = classifier.logits_and_features(
+        in_shape_of(classifier.spec, pixels_CHW[None].float() / 255)
+    )
+    torch.testing.assert_close(
+        torch.tensor(answers_of(page, "#picture-bars")),
+        logits_BN.softmax(dim=1)[0],
+        atol=1e-5,
+        rtol=0,
+    )
+    units = [
+        int(row.get_attribute("data-unit") or -1)
+        for row in page.locator("#picture-units [data-unit]").all()
+    ]
     assert units == features["penultimate"][0].topk(10).indices.tolist()
     for name in ("picture", "nearest-inverted", "nearest-real"):
         assert tensor_of(image_of(page, name, "#picture-figures")).shape == (1, 28, 28)
@@ -274,7 +343,9 @@ def test_it_fits_a_narrow_window(page: Page) -> None:
     assert 0 <= box["y"] <= 800 - box["height"]  # the image stays in sight while sliders are moved
 
 
-def test_nothing_was_asked_of_others_and_no_error_was_seen(page: Page, served: Served, requests: list[str]) -> None:
+def test_nothing_was_asked_of_others_and_no_error_was_seen(
+    page: Page, served: Served, requests: list[str]
+) -> None:
     assert [url for url in requests if not url.startswith((served.address, "data:", "blob:"))] == []
 
 
@@ -297,16 +368,24 @@ def asked(served: Served, route: str, body: bytes, **headers: str) -> tuple[int,
 def test_only_uploads_are_opened_and_they_are_bounded(served: Served, tmp_path: Path) -> None:
     with urllib.request.urlopen(f"{served.address}/config") as answer:
         config = json.load(answer)
-    given = next(part["id"] for part in config["components"] if part["props"].get("elem_id") == "given")
+    given = next(
+        part["id"] for part in config["components"] if part["props"].get("elem_id") == "given"
+    )
     function = next(part["id"] for part in config["dependencies"] if part["inputs"] == [given])
     Image.new("L", (28, 28), 255).save(tmp_path / "mine.png")
 
     def upload(content: bytes) -> tuple[int, str]:
-        form = b'--x\r\nContent-Disposition: form-data; name="files"; filename="mine.png"\r\n\r\n' + content + b"\r\n--x--\r\n"
+        form = (
+            b'--x\r\nContent-Disposition: form-data; name="files"; filename="mine.png"\r\n\r\n'
+            + content
+            + b"\r\n--x--\r\n"
+        )
         return asked(served, "upload", form, **{"Content-Type": "multipart/form-data; boundary=x"})
 
     def opened(path: str, **meta: Any) -> tuple[int, str]:
-        body = json.dumps({"data": [{"path": path, **meta}], "fn_index": function, "session_hash": "s"}).encode()
+        body = json.dumps(
+            {"data": [{"path": path, **meta}], "fn_index": function, "session_hash": "s"}
+        ).encode()
         return asked(served, "run/predict", body, **{"Content-Type": "application/json"})
 
     status, paths = upload((tmp_path / "mine.png").read_bytes())
@@ -330,6 +409,8 @@ def test_ctrl_c_ends_it_without_a_traceback(served: Served, page: Page) -> None:
     out, err = served.process.communicate(timeout=60)
     assert served.process.returncode == 0
     assert out.strip() == ""
-    normalised = "classifier: images are normalised with mean [0.1307] and std [0.3081] from the model card"
+    normalised = (
+        "classifier: images are normalised with mean [0.1307] and std [0.3081] from the model card"
+    )
     assert err.splitlines() == [f"opening {served.directory}", normalised]
     assert [path for path in served.uploads if path.parent.parent.exists()] == []

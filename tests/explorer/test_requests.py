@@ -43,7 +43,9 @@ def client(uploads: Path) -> TestClient:
         return PlainTextResponse(f"{len(await request.body())} bytes")
 
     routes = [Route("/{path:path}", answer, methods=["GET", "POST"])]
-    return TestClient(OwnPageOnly(Starlette(routes=routes), uploads), base_url="http://127.0.0.1:7860")
+    return TestClient(
+        OwnPageOnly(Starlette(routes=routes), uploads), base_url="http://127.0.0.1:7860"
+    )
 
 
 def sent(client: TestClient, content: Any, **headers: str) -> int:
@@ -51,7 +53,9 @@ def sent(client: TestClient, content: Any, **headers: str) -> int:
 
 
 def test_only_uploaded_files_are_named(client: TestClient, uploads: Path) -> None:
-    assert client.post("/gradio_api/run/predict", json={"data": [{"path": f"{uploads}/mine.png"}]}).text.endswith(" bytes")
+    assert client.post(
+        "/gradio_api/run/predict", json={"data": [{"path": f"{uploads}/mine.png"}]}
+    ).text.endswith(" bytes")
     outside = [
         "/etc/hostname",
         f"{uploads}/../secret.png",
@@ -61,19 +65,33 @@ def test_only_uploaded_files_are_named(client: TestClient, uploads: Path) -> Non
         f"{uploads}/none.png",
     ]
     for path in (*outside, "mine.png", "http://127.0.0.1:1/x.png", "\0", 7, ["/etc/hostname"]):
-        for content in ({"path": path}, {"data": [0, {"path": path, "meta": {"_type": "gradio.FileData"}}]}, [[{"a": {"path": path}}]]):
+        for content in (
+            {"path": path},
+            {"data": [0, {"path": path, "meta": {"_type": "gradio.FileData"}}]},
+            [[{"a": {"path": path}}]],
+        ):
             assert sent(client, content) == 403, content
 
 
 def test_other_origins_cannot_post(client: TestClient) -> None:
     own = "http://127.0.0.1:7860"
     assert sent(client, {}, origin=own) == 200
-    for origin in ("http://evil.example", "null", "http://127.0.0.1:7861", "http://127.0.0.1:7860.evil.example"):
+    for origin in (
+        "http://evil.example",
+        "null",
+        "http://127.0.0.1:7861",
+        "http://127.0.0.1:7860.evil.example",
+    ):
         assert sent(client, {}, origin=origin) == 403
         assert client.get("/", headers={"origin": origin}).status_code == 403
-        assert client.post("/gradio_api/upload", content=b"x", headers={"origin": origin}).status_code == 403
+        assert (
+            client.post("/gradio_api/upload", content=b"x", headers={"origin": origin}).status_code
+            == 403
+        )
     assert sent(client, {}, **{"sec-fetch-site": "cross-site"}) == 403
-    assert client.get("/", headers={"sec-fetch-site": "cross-site"}).status_code == 200  # a link to the page
+    assert (
+        client.get("/", headers={"sec-fetch-site": "cross-site"}).status_code == 200
+    )  # a link to the page
 
 
 def test_requests_are_bounded(client: TestClient) -> None:
@@ -81,18 +99,26 @@ def test_requests_are_bounded(client: TestClient) -> None:
     assert client.post("/gradio_api/queue/join", content=b"[" * 100_000).status_code == 403
     assert client.post("/gradio_api/queue/join", content=b"\xff no json").status_code == 403
     assert client.post("/gradio_api/upload", content=bytes(MOST_SENT)).text == f"{MOST_SENT} bytes"
-    assert client.post("/gradio_api/upload", content=bytes(MOST_UPLOADED + MOST_SENT + 1)).status_code == 413
+    assert (
+        client.post("/gradio_api/upload", content=bytes(MOST_UPLOADED + MOST_SENT + 1)).status_code
+        == 413
+    )
 
 
 def test_huge_pictures_are_refused_before_they_are_decoded(tmp_path: Path) -> None:
     head = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
     chunks = [(b"IHDR", head), (b"IDAT", zlib.compress(b"")), (b"IEND", b"")]
-    parts = [struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks]
+    parts = [
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
+    ]
     (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
     with pytest.raises(InputError, match=r"bomb\.png: "):
         read_picture(tmp_path / "bomb.png", SPECS["mnist"])
     Image.new("1", (6000, 6000)).save(tmp_path / "large.png")
-    with pytest.raises(InputError, match=r"large\.png: has 6000 x 6000 pixels, more than 33,554,432"):
+    with pytest.raises(
+        InputError, match=r"large\.png: has 6000 x 6000 pixels, more than 33,554,432"
+    ):
         read_picture(tmp_path / "large.png", SPECS["mnist"])
     Image.new("L", (28, 28)).save(tmp_path / "mine.tiff")
     with pytest.raises(InputError, match=r"mine\.tiff: is no picture that can be read"):

@@ -37,11 +37,35 @@ from netinv_lightning.figures.style import (
 # Machado, Oliveira and Fernandes 2009, severity 1.0, for linear RGB
 SIGHT = {
     "normal": np.eye(3),
-    "deuteranopia": np.array([[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]),
-    "protanopia": np.array([[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]),
-    "tritanopia": np.array([[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]]),
+    "deuteranopia": np.array(
+        [
+            [0.367322, 0.860646, -0.227968],
+            [0.280085, 0.672501, 0.047413],
+            [-0.011820, 0.042940, 0.968881],
+        ]
+    ),
+    "protanopia": np.array(
+        [
+            [0.152286, 1.052583, -0.204868],
+            [0.114503, 0.786281, 0.099216],
+            [-0.003882, -0.048116, 1.051998],
+        ]
+    ),
+    "tritanopia": np.array(
+        [
+            [1.255528, -0.076749, -0.178779],
+            [-0.078411, 0.930809, 0.147602],
+            [0.004733, 0.691367, 0.303900],
+        ]
+    ),
 }
-RGB_TO_XYZ = np.array([[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]])
+RGB_TO_XYZ = np.array(
+    [
+        [0.4124564, 0.3575761, 0.1804375],
+        [0.2126729, 0.7151522, 0.0721750],
+        [0.0193339, 0.1191920, 0.9503041],
+    ]
+)
 WHITE = np.array([0.95047, 1.0, 1.08883])
 
 
@@ -51,18 +75,29 @@ def cielab(colours: tuple[str, ...], sight: str = "normal") -> np.ndarray:
     linear_c3 = np.where(srgb_c3 <= 0.04045, srgb_c3 / 12.92, ((srgb_c3 + 0.055) / 1.055) ** 2.4)
     xyz_c3 = (linear_c3 @ SIGHT[sight].T).clip(0, 1) @ RGB_TO_XYZ.T / WHITE
     f_c3 = np.where(xyz_c3 > (6 / 29) ** 3, np.cbrt(xyz_c3), xyz_c3 / (3 * (6 / 29) ** 2) + 4 / 29)
-    return np.stack([116 * f_c3[:, 1] - 16, 500 * (f_c3[:, 0] - f_c3[:, 1]), 200 * (f_c3[:, 1] - f_c3[:, 2])], axis=1)
+    return np.stack(
+        [116 * f_c3[:, 1] - 16, 500 * (f_c3[:, 0] - f_c3[:, 1]), 200 * (f_c3[:, 1] - f_c3[:, 2])],
+        axis=1,
+    )
 
 
 def test_the_ruler_of_colours_is_cielab() -> None:
-    assert cielab(("#ff0000", "#ffffff")) == pytest.approx(np.array([[53.24, 80.09, 67.20], [100, 0, 0]]), abs=0.02)
+    assert cielab(("#ff0000", "#ffffff")) == pytest.approx(
+        np.array([[53.24, 80.09, 67.20], [100, 0, 0]]), abs=0.02
+    )
 
 
-@pytest.mark.parametrize(("sight", "least"), [("normal", 24), ("deuteranopia", 19), ("protanopia", 21), ("tritanopia", 15.9)])
+@pytest.mark.parametrize(
+    ("sight", "least"),
+    [("normal", 24), ("deuteranopia", 19), ("protanopia", 21), ("tritanopia", 15.9)],
+)
 def test_any_two_colours_are_told_apart(sight: str, least: float) -> None:
     """2.3 is just noticeable; matplotlib's default ten come down to 4.6 with protanopia, 7.2 with deuteranopia."""
     lab_c3 = cielab(PALETTE, sight)
-    assert min(np.linalg.norm(one - other) for one, other in itertools.combinations(lab_c3, 2)) >= least
+    assert (
+        min(np.linalg.norm(one - other) for one, other in itertools.combinations(lab_c3, 2))
+        >= least
+    )
 
 
 def test_any_two_colours_differ_in_a_grey_print_and_from_the_paper() -> None:
@@ -73,21 +108,39 @@ def test_any_two_colours_differ_in_a_grey_print_and_from_the_paper() -> None:
 
 @pytest.mark.parametrize("classes", [2, 10, 11, 20])
 def test_up_to_twenty_classes_no_two_look_alike(classes: int) -> None:
-    styles = class_styles(torch.zeros(5, dtype=torch.long), [f"c{label}" for label in range(classes)])
+    styles = class_styles(
+        torch.zeros(5, dtype=torch.long), [f"c{label}" for label in range(classes)]
+    )
     assert [style.labels for style in styles] == [(label,) for label in range(classes)]
     assert len({(style.colour, style.marker) for style in styles}) == classes
-    assert len({style.colour for style in styles}) == len({style.marker for style in styles}) == min(classes, 10)
+    assert (
+        len({style.colour for style in styles})
+        == len({style.marker for style in styles})
+        == min(classes, 10)
+    )
 
 
 def test_of_more_classes_the_ten_largest_have_a_look_and_the_rest_is_grey() -> None:
     counts = torch.ones(25, dtype=torch.long)
     counts[[3, 20, 24]] = torch.tensor([4, 9, 5])
-    styles = class_styles(torch.arange(25).repeat_interleave(counts), [f"c{label}" for label in range(25)])
-    assert [style.labels for style in styles[:-1]] == [(label,) for label in (*range(8), 20, 24)]  # of equals, the first
+    styles = class_styles(
+        torch.arange(25).repeat_interleave(counts), [f"c{label}" for label in range(25)]
+    )
+    assert [style.labels for style in styles[:-1]] == [
+        (label,) for label in (*range(8), 20, 24)
+    ]  # of equals, the first
     assert [style.colour for style in styles[:-1]] == list(PALETTE)
-    assert (styles[-1].name, styles[-1].colour, len(styles[-1].labels)) == ("others (15 classes)", OTHERS_COLOUR, 15)
+    assert (styles[-1].name, styles[-1].colour, len(styles[-1].labels)) == (
+        "others (15 classes)",
+        OTHERS_COLOUR,
+        15,
+    )
     index_N = style_of_class(styles)
-    assert [styles[int(index_N[label])].name for label in (3, 20, 8)] == ["c3", "c20", "others (15 classes)"]
+    assert [styles[int(index_N[label])].name for label in (3, 20, 8)] == [
+        "c3",
+        "c20",
+        "others (15 classes)",
+    ]
 
 
 def test_long_names_are_cut() -> None:
@@ -106,7 +159,9 @@ def labelled_figure(width: float = ONE_COLUMN) -> Figure:
 
 
 @pytest.mark.parametrize("width", [ONE_COLUMN, TWO_COLUMNS])
-def test_png_and_pdf_have_the_printed_size_and_embedded_truetype_fonts(tmp_path: Path, width: float) -> None:
+def test_png_and_pdf_have_the_printed_size_and_embedded_truetype_fonts(
+    tmp_path: Path, width: float
+) -> None:
     png = save(labelled_figure(width), tmp_path / "deep" / "layer0.5")
     assert {path.name for path in png.parent.iterdir()} == {"layer0.5.png", "layer0.5.pdf"}
     with Image.open(png) as image:
@@ -119,7 +174,9 @@ def test_png_and_pdf_have_the_printed_size_and_embedded_truetype_fonts(tmp_path:
     assert b"CreationDate" not in pdf  # the same figure is the same file
 
 
-def test_a_failed_write_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     old = {f"plot{ending}": f"old {ending}".encode() for ending in (".png", ".pdf")}
     for name, content in old.items():
         (tmp_path / name).write_bytes(content)
@@ -146,7 +203,9 @@ def test_settings_are_the_callers_again_and_have_no_influence() -> None:
         assert dict(matplotlib.rcParams) == before
 
 
-@pytest.mark.parametrize("title", ["short", "a title of many words " * 6, "W" * 80, "two\nlines of " + "text " * 20])
+@pytest.mark.parametrize(
+    "title", ["short", "a title of many words " * 6, "W" * 80, "two\nlines of " + "text " * 20]
+)
 def test_titles_are_broken_to_fit(title: str) -> None:
     figure = labelled_figure()
     with paper_style():
@@ -166,7 +225,9 @@ def test_legend_has_the_columns_that_fit_and_its_own_room() -> None:
         figure.draw_without_rendering()
         first, second = (legend.get_window_extent() for legend in figure.legends)
         axes = figure.axes[0].get_tightbbox()
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == [f"class {i}" for i in range(10)]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        f"class {i}" for i in range(10)
+    ]
     assert axes is not None
     assert second.y0 >= -1
     assert second.y1 <= first.y0 + 1  # below each other
@@ -177,7 +238,9 @@ def test_legend_has_the_columns_that_fit_and_its_own_room() -> None:
 
 
 def test_images_lie_in_rows_with_white_between() -> None:
-    x_RKCHW = torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5, 7.0]).reshape(2, 3, 1, 1, 1).expand(2, 3, 1, 2, 1)
+    x_RKCHW = (
+        torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5, 7.0]).reshape(2, 3, 1, 1, 1).expand(2, 3, 1, 2, 1)
+    )
     axes = Figure().subplots()
     draw_images(axes, x_RKCHW, ["one", "two"], ["a", "b", "c"])
     canvas = np.asarray(axes.images[0].get_array())
@@ -204,21 +267,36 @@ def written(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     return figures
 
 
-def test_of_a_tall_grid_the_first_twenty_rows_are_drawn(tmp_path: Path, written: list[Figure]) -> None:
-    path = image_grid(torch.rand(25, 3, 3, 8, 8), [f"class {row}" for row in range(25)], tmp_path / "new" / "grid.png", "run")
+def test_of_a_tall_grid_the_first_twenty_rows_are_drawn(
+    tmp_path: Path, written: list[Figure]
+) -> None:
+    path = image_grid(
+        torch.rand(25, 3, 3, 8, 8),
+        [f"class {row}" for row in range(25)],
+        tmp_path / "new" / "grid.png",
+        "run",
+    )
     axes = written[0].axes[0]
     assert axes.get_title() == "run (first 20 of 25 rows)"
-    assert [text.get_text() for text in axes.get_yticklabels()] == [f"class {row}" for row in range(20)]
+    assert [text.get_text() for text in axes.get_yticklabels()] == [
+        f"class {row}" for row in range(20)
+    ]
     with Image.open(path) as image:
         assert image.size == (round((3 * 0.42 + 1.1) * 150), round((20 * 0.42 + 0.4) * 150))
     assert [file.name for file in path.parent.iterdir()] == ["grid.png"]
 
 
 def test_confusion_matrix_tells_shares_of_each_row(tmp_path: Path, written: list[Figure]) -> None:
-    path = confusion_matrix(torch.tensor([[3, 1, 0], [0, 4, 0], [0, 0, 0]]), ["a", "b", "c"], tmp_path / "confusion.png")
+    path = confusion_matrix(
+        torch.tensor([[3, 1, 0], [0, 4, 0], [0, 0, 0]]), ["a", "b", "c"], tmp_path / "confusion.png"
+    )
     axes = written[0].axes[0]
     assert axes.get_title() == "inversion accuracy 0.8750"
-    assert {text.get_position(): text.get_text() for text in axes.texts} == {(0, 0): "0.75", (1, 0): "0.25", (1, 1): "1.00"}
+    assert {text.get_position(): text.get_text() for text in axes.texts} == {
+        (0, 0): "0.75",
+        (1, 0): "0.25",
+        (1, 1): "1.00",
+    }
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted", "conditioned on")
     with Image.open(path) as image:
         assert image.size == (round(3.2 * 120), round(3.2 * 120))
@@ -231,8 +309,12 @@ def test_confusion_matrix_tells_shares_of_each_row(tmp_path: Path, written: list
         lambda names, path: confusion_matrix(torch.eye(2), names, path),
     ],
 )
-def test_dollar_signs_in_class_names_are_drawn_as_they_are(draw: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dollar_signs_in_class_names_are_drawn_as_they_are(
+    draw: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     drawn: list[str] = []
-    monkeypatch.setattr("matplotlib.mathtext.MathTextParser.parse", lambda self, s, *args: drawn.append(s))
+    monkeypatch.setattr(
+        "matplotlib.mathtext.MathTextParser.parse", lambda self, s, *args: drawn.append(s)
+    )
     assert draw(["$a^$b", "$\\wrong{$"], tmp_path / "figure.png").is_file()
     assert drawn == []

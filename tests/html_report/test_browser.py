@@ -25,8 +25,15 @@ def run_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         draw(made / "figures" / f"grid_step{step:06d}.png", 60)
     draw(made / "figures" / f"{HOSTILE}.png", 1200)
     header, *rows = (made / "metrics.csv").read_text().splitlines()
-    (made / "metrics.csv").write_text("\n".join([f"{header},loss/{HOSTILE}", *(f"{row},{number}" for number, row in enumerate(rows))]))
-    cells = [f"row {number},{value}" for number, value in enumerate(["0.5", "10.0", "9.0", "", "-1.0", *["3"] * 20])]
+    (made / "metrics.csv").write_text(
+        "\n".join(
+            [f"{header},loss/{HOSTILE}", *(f"{row},{number}" for number, row in enumerate(rows))]
+        )
+    )
+    cells = [
+        f"row {number},{value}"
+        for number, value in enumerate(["0.5", "10.0", "9.0", "", "-1.0", *["3"] * 20])
+    ]
     (made / "measurement.csv").write_text("\n".join([f"metric,{HOSTILE}", *cells]) + "\n")
     (made / "rules.txt").write_text(f"class 0 if {HOSTILE}\n" + "long line " * 100)
     assert main([str(made)]) == 0
@@ -103,15 +110,21 @@ def test_a_page_is_one_file_and_markup_in_names_is_inert(opened: Page) -> None:
     assert opened.locator("h1").inner_text() == f"made: {HOSTILE}"
     assert opened.locator("img[onerror]").count() == 0
     assert HOSTILE in opened.locator("pre").first.inner_text()
-    assert opened.locator(f'img[alt="{HOSTILE}"]').evaluate("image => [image.naturalWidth, image.naturalHeight]") == [1200, 1200]
+    assert opened.locator(f'img[alt="{HOSTILE}"]').evaluate(
+        "image => [image.naturalWidth, image.naturalHeight]"
+    ) == [1200, 1200]
     assert opened.locator("nav a").all_inner_texts()[:3] == ["Verdict", "Run", "Images"]
-    levels = opened.locator("h1, h2, h3").evaluate_all("titles => titles.map(title => Number(title.tagName[1]))")
+    levels = opened.locator("h1, h2, h3").evaluate_all(
+        "titles => titles.map(title => Number(title.tagName[1]))"
+    )
     assert levels[0] == 1
     assert all(after - before <= 1 for before, after in pairwise(levels))
 
 
 def test_curves_are_drawn_and_change_their_scale(opened: Page) -> None:
-    assert opened.evaluate("typeof Plotly") == "undefined"  # until a chart comes near, so that the page opens at once
+    assert (
+        opened.evaluate("typeof Plotly") == "undefined"
+    )  # until a chart comes near, so that the page opens at once
     assert drawn(opened, ".plot[data-chart='0']") == 2
     assert drawn(opened, ".plot[data-chart='1']") == 1
     plot = opened.locator(".plot[data-chart='0']")
@@ -137,7 +150,9 @@ def test_tables_sort_by_number_and_with_the_keyboard(opened: Page) -> None:
     assert names == [f"row {number}" for number in range(25)]
     opened.locator("input[data-filters=table1]").fill("ROW 2")
     assert opened.locator("#table1 tbody tr:visible").count() == 7
-    assert opened.locator("p.filter:has([data-filters=table1]) output").inner_text() == "7 of 25 rows"
+    assert (
+        opened.locator("p.filter:has([data-filters=table1]) output").inner_text() == "7 of 25 rows"
+    )
 
 
 def test_pictures_enlarge_and_close(opened: Page) -> None:
@@ -174,7 +189,10 @@ def test_the_command_is_copied(opened: Page) -> None:
     opened.context.grant_permissions(["clipboard-read", "clipboard-write"])
     opened.get_by_role("button", name="Copy the command").click()
     opened.locator("button.copy", has_text="Copied").wait_for()
-    assert opened.evaluate("navigator.clipboard.readText()") == f"netinv +experiment=made 'name={HOSTILE}'"
+    assert (
+        opened.evaluate("navigator.clipboard.readText()")
+        == f"netinv +experiment=made 'name={HOSTILE}'"
+    )
 
 
 @pytest.mark.parametrize("chart", [".plot[data-chart='0']", "#compared"])
@@ -187,7 +205,9 @@ def test_no_page_is_wider_than_its_window(chart: str, request: pytest.FixtureReq
         while page.locator(f"{chart} .main-svg").first.bounding_box()["width"] > width:  # type: ignore[index]
             page.wait_for_timeout(20)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
-        brightness = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/[0-9]+/g).slice(0, 3).map(Number)")
+        brightness = page.evaluate(
+            "getComputedStyle(document.body).backgroundColor.match(/[0-9]+/g).slice(0, 3).map(Number)"
+        )
         assert (sum(brightness) > 600) == (scheme == "light")
 
 
@@ -195,14 +215,23 @@ def test_the_runs_of_a_sweep_are_compared(opened_sweep: Page) -> None:
     assert drawn(opened_sweep, "#compared") == 2  # the runs, and their means
     plot = opened_sweep.locator("#compared")
     assert plot.evaluate("plot => plot.layout.xaxis.title.text") == "loss.kl.weight"
-    points, means = json.loads(plot.evaluate("plot => JSON.stringify(plot.data.map(trace => [[...trace.x], [...trace.y]]))"))
+    points, means = json.loads(
+        plot.evaluate(
+            "plot => JSON.stringify(plot.data.map(trace => [[...trace.x], [...trace.y]]))"
+        )
+    )
     assert sorted(zip(*points, strict=True)) == [(1, 0.5), (1, 0.6), (1, 0.7), (10, 0.8)]
     assert means[0] == [1, 10]
     assert means[1] == pytest.approx([0.6, 0.8])
     opened_sweep.locator("#by-metric").select_option("transfer/accuracy")
     opened_sweep.locator("#by-key").select_option("seed")
-    assert plot.evaluate("plot => [plot.layout.xaxis.title.text, plot.layout.yaxis.title.text]") == ["seed", "transfer/accuracy"]
-    assert plot.evaluate("plot => plot.data.map(trace => trace.name)") == ["loss.kl.weight=1", "loss.kl.weight=10"]
+    assert plot.evaluate(
+        "plot => [plot.layout.xaxis.title.text, plot.layout.yaxis.title.text]"
+    ) == ["seed", "transfer/accuracy"]
+    assert plot.evaluate("plot => plot.data.map(trace => trace.name)") == [
+        "loss.kl.weight=1",
+        "loss.kl.weight=10",
+    ]
 
 
 def test_a_sweep_leads_to_the_reports_of_its_runs(opened_sweep: Page, sweep_page: Path) -> None:
@@ -228,5 +257,8 @@ def test_markup_that_got_through_could_start_nothing(watched: Watched) -> None:
     assert watched.page.evaluate("window.started") is False
     watched.page.evaluate("fetch('https://example.org').catch(() => 0)")
     assert len(watched.wrong) == 3
-    assert all("Content Security Policy" in message and message.startswith("console") for message in watched.wrong)
+    assert all(
+        "Content Security Policy" in message and message.startswith("console")
+        for message in watched.wrong
+    )
     watched.wrong.clear()

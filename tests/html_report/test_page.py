@@ -48,18 +48,43 @@ VERDICT = {
 }  # fmt: skip
 
 
-def made_run(path: Path, accuracy: float = 0.9, state: str = "done", words: tuple[str, ...] = ("seed=0",), **status: Any) -> Path:
+def made_run(
+    path: Path,
+    accuracy: float = 0.9,
+    state: str = "done",
+    words: tuple[str, ...] = ("seed=0",),
+    **status: Any,
+) -> Path:
     """A run directory as one of `application=invert` leaves it, with a grid of noise."""
     (path / "figures").mkdir(parents=True)
-    config = {"name": "made", "seed": 0, "application": {"name": "invert", "lr": 0.1}, "data": {"name": "mnist"}}
+    config = {
+        "name": "made",
+        "seed": 0,
+        "application": {"name": "invert", "lr": 0.1},
+        "data": {"name": "mnist"},
+    }
     (path / "config.yaml").write_text(yaml.safe_dump(config))
-    (path / "environment.json").write_text(json.dumps({"command": ["netinv", "+experiment=made", *words], "git_sha": "abc"}))
-    (path / "status.json").write_text(json.dumps({"state": state, "best_metric": accuracy, "seconds": 61.0, "error": None, **status}))
-    summary = {"inversion/accuracy": accuracy, "transfer/accuracy": 1 - accuracy, "cost/seconds": 50.0, f"ood/{'long_' * 7}/auroc": 0.5}
+    (path / "environment.json").write_text(
+        json.dumps({"command": ["netinv", "+experiment=made", *words], "git_sha": "abc"})
+    )
+    (path / "status.json").write_text(
+        json.dumps(
+            {"state": state, "best_metric": accuracy, "seconds": 61.0, "error": None, **status}
+        )
+    )
+    summary = {
+        "inversion/accuracy": accuracy,
+        "transfer/accuracy": 1 - accuracy,
+        "cost/seconds": 50.0,
+        f"ood/{'long_' * 7}/auroc": 0.5,
+    }
     (path / "summary.json").write_text(json.dumps(summary))
     (path / "verdict.json").write_text(json.dumps(VERDICT))
     steps = [f"{step},{1 / (step + 1)},{step / 40}," for step in range(40)]
-    (path / "metrics.csv").write_text("\n".join(["step,loss/kl,inversion/accuracy_train,cost/seconds", *steps, "40,,,50.0"]) + "\n")
+    (path / "metrics.csv").write_text(
+        "\n".join(["step,loss/kl,inversion/accuracy_train,cost/seconds", *steps, "40,,,50.0"])
+        + "\n"
+    )
     (path / "run.log").write_text("it began\n")
     draw(path / "figures" / "grid.png")
     return path
@@ -74,7 +99,9 @@ def draw(path: Path, side: int = 300) -> Path:
 def made_sweep(path: Path) -> Path:
     """Two settings by three seeds, one of them failed, one never started."""
     jobs = {
-        str(3 * s + seed): ["+experiment=made", f"loss.kl.weight={w}", f"seed={seed}"] for s, w in enumerate((1, 10)) for seed in (0, 1, 2)
+        str(3 * s + seed): ["+experiment=made", f"loss.kl.weight={w}", f"seed={seed}"]
+        for s, w in enumerate((1, 10))
+        for seed in (0, 1, 2)
     }
     for number, overrides in jobs.items():
         if number == "5":
@@ -87,13 +114,25 @@ def made_sweep(path: Path) -> Path:
             tuple(overrides),
             error="out of memory" if failed else None,
         )
-    command = ["-m", "+experiment=made", "loss.kl.weight=1,10", "seed=0,1,2", f"hydra.sweep.dir={path}"]
-    (path / "sweep.json").write_text(json.dumps({"command": command, "cwd": "/", "overrides": command[1:4], "jobs": jobs}))
+    command = [
+        "-m",
+        "+experiment=made",
+        "loss.kl.weight=1,10",
+        "seed=0,1,2",
+        f"hydra.sweep.dir={path}",
+    ]
+    (path / "sweep.json").write_text(
+        json.dumps({"command": command, "cwd": "/", "overrides": command[1:4], "jobs": jobs})
+    )
     return path
 
 
 def files_of(path: Path) -> dict[str, str]:
-    return {str(file.relative_to(path)): hashlib.sha256(file.read_bytes()).hexdigest() for file in path.rglob("*") if file.is_file()}
+    return {
+        str(file.relative_to(path)): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in path.rglob("*")
+        if file.is_file()
+    }
 
 
 class Elements(HTMLParser):
@@ -128,7 +167,9 @@ def page_of(directory: Path, capsys: pytest.CaptureFixture[str]) -> Elements:
     return Elements(path.read_text())
 
 
-def test_the_command_makes_a_page_of_a_real_run(compose: Callable[..., DictConfig], job_dir: Path) -> None:
+def test_the_command_makes_a_page_of_a_real_run(
+    compose: Callable[..., DictConfig], job_dir: Path
+) -> None:
     run(compose("+experiment=mnist_invert", "generator=tiny", "application.steps=8"), job_dir)
     before = files_of(job_dir)
     latest = job_dir.parents[1] / "latest"
@@ -146,14 +187,23 @@ def test_the_command_makes_a_page_of_a_real_run(compose: Callable[..., DictConfi
     assert f"Verdict: {told['verdict']}" in page.text
     assert "mnist_cnn (zoo)" in page.text
     figures = list((job_dir / "figures").glob("*.png"))
-    shown = [image for image in page.each("img") if image.get("src", "").startswith("data:image/webp;base64,")]
+    shown = [
+        image
+        for image in page.each("img")
+        if image.get("src", "").startswith("data:image/webp;base64,")
+    ]
     assert len(figures) == len(shown) == 4  # the grid, two while training, the confusion matrix
     assert all(image["alt"] for image in shown)
     summary = json.loads((job_dir / "summary.json").read_text())
     values = [attributes.get("data-value") for attributes in page.each("td")]
     assert all(str(value) in values for value in summary.values())
     assert [section["id"] for section in page.each("section")][:2] == ["verdict", "run"]
-    leads = [attributes[name] for _, attributes in page.found for name in ("src", "href") if name in attributes]
+    leads = [
+        attributes[name]
+        for _, attributes in page.found
+        for name in ("src", "href")
+        if name in attributes
+    ]
     assert not [lead for lead in leads if ":" in lead and not lead.startswith("data:")]
 
 
@@ -165,7 +215,10 @@ def test_a_sweep_has_its_table_failures_and_spread(tmp_path: Path) -> None:
     assert [job.name for job in sweep.jobs] == ["3", "2", "1", "0", "5", "4"]
     assert sweep.states == [("done", 4), ("not run", 1), ("failed", 1)]
     assert sweep.failures is not None
-    assert [[shown.text for shown in row] for row in sweep.failures.rows] == [["5", "not run", ""], ["4", "failed", "out of memory"]]
+    assert [[shown.text for shown in row] for row in sweep.failures.rows] == [
+        ["5", "not run", ""],
+        ["4", "failed", "out of memory"],
+    ]
     assert sweep.spread is not None
     rows = {row[0].text: row for row in sweep.spread.rows}
     assert rows["1"][1].text == "3 of 3"
@@ -198,15 +251,21 @@ def test_a_folder_of_runs_is_compared_by_what_their_commands_said(tmp_path: Path
     assert several.spread is None
 
 
-def test_a_run_that_holds_runs_shows_both(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_that_holds_runs_shows_both(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     made_run(tmp_path / "whole")
     made_run(tmp_path / "whole" / "one")
     made_run(tmp_path / "whole" / "two", 0.8)
     page = page_of(tmp_path / "whole", capsys)
-    assert {"verdict", "runs", "pictures"} <= {section.get("id") for section in page.each("section")}
+    assert {"verdict", "runs", "pictures"} <= {
+        section.get("id") for section in page.each("section")
+    }
 
 
-def test_a_run_is_running_only_while_its_process_lives(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_is_running_only_while_its_process_lives(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     made = made_run(tmp_path / "run", state="running")
     with FileLock(made / ".lock"):
         assert read_run(made).outcome.state == "running"
@@ -226,19 +285,30 @@ def test_a_failed_run_tells_why(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert [chart.title for chart in read_charts(Folder(made))] == ["Terms of the loss", "Accuracy"]
 
 
-def test_damage_is_told_and_the_rest_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_damage_is_told_and_the_rest_is_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     made = made_run(tmp_path / "run")
     (made / "summary.json").write_text('{"inversion/accuracy": 0.9')
     (made / "verdict.json").write_text('["no", "object"]')
     with (made / "metrics.csv").open("a") as file:
         file.write("41,0.5,abc,\n42,0.")
-    (made / "figures" / "confusion.png").write_bytes((made / "figures" / "grid.png").read_bytes()[:500])
+    (made / "figures" / "confusion.png").write_bytes(
+        (made / "figures" / "grid.png").read_bytes()[:500]
+    )
     (made / "measurement.csv").write_text("metric,inverted\na,1\nb\n")
     (made / "rules.txt").write_bytes(b"\xff\xfe\xfa")
     assert main([str(made)]) == 0
     captured = capsys.readouterr()
     warned = captured.err.splitlines()
-    damaged = ["summary.json", "verdict.json", "metrics.csv", "figures/confusion.png", "measurement.csv", "rules.txt"]
+    damaged = [
+        "summary.json",
+        "verdict.json",
+        "metrics.csv",
+        "figures/confusion.png",
+        "measurement.csv",
+        "rules.txt",
+    ]
     assert len(warned) == len(damaged)
     assert all(line.startswith("warning: ") for line in warned)
     assert all(any(f"{made / name}: " in line for line in warned) for name in damaged)
@@ -294,7 +364,9 @@ def test_bad_input_is_one_line_and_writes_nothing(
     assert files_of(tmp_path) == before
 
 
-def test_a_report_replaces_the_one_before(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_report_replaces_the_one_before(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     made = made_run(tmp_path / "run")
     (made / "report.html").write_text("old")
     page_of(made, capsys)
@@ -313,19 +385,29 @@ def test_thinning_keeps_spikes_and_ends() -> None:
     kept, thin = thinned(steps, values, 100)
     assert len(kept) == len(thin) <= 100
     assert (kept[0], kept[-1]) == (0, 19_999)
-    assert dict(zip(kept, thin, strict=True)) | {7_777: 5.0, 12_345: -5.0} == dict(zip(kept, thin, strict=True))
+    assert dict(zip(kept, thin, strict=True)) | {7_777: 5.0, 12_345: -5.0} == dict(
+        zip(kept, thin, strict=True)
+    )
     assert kept == sorted(kept)
     assert thinned([1, 2], [3, 4], 100) == ([1, 2], [3, 4])
 
 
 def test_charts_hold_what_belongs_together(tmp_path: Path) -> None:
     header = "step,loss/kl,loss/total,inversion/accuracy,garbage/noise/images,garbage/inverted/images,cost/seconds"
-    (tmp_path / "metrics.csv").write_text(f"{header}\n0,1,nan,0.1,10,20,\n5,2,3,0.2,11,21,\n,9,9,,,,\n9,,4,,,,7\n")
+    (tmp_path / "metrics.csv").write_text(
+        f"{header}\n0,1,nan,0.1,10,20,\n5,2,3,0.2,11,21,\n,9,9,,,,\n9,,4,,,,7\n"
+    )
     folder = Folder(tmp_path)
-    assert {chart.title: [(c.label, c.steps, c.values) for c in chart.curves] for chart in read_charts(folder)} == {
+    assert {
+        chart.title: [(c.label, c.steps, c.values) for c in chart.curves]
+        for chart in read_charts(folder)
+    } == {
         "Terms of the loss": [("kl", [0, 5], [1, 2]), ("total", [5, 9], [3, 4])],
         "Accuracy": [("inversion/accuracy", [0, 5], [0.1, 0.2])],
-        "With a garbage class: images": [("noise", [0, 5], [10, 11]), ("inverted", [0, 5], [20, 21])],
+        "With a garbage class: images": [
+            ("noise", [0, 5], [10, 11]),
+            ("inverted", [0, 5], [20, 21]),
+        ],
     }
     assert folder.problems == []
     (tmp_path / "metrics.csv").write_text("what,is\nthis,?\n")
@@ -347,20 +429,41 @@ def test_tables_take_title_and_notes_from_their_markdown(tmp_path: Path) -> None
         [("msp", "msp"), ("0.988", "0.98765"), ("4e-05", "4e-05")],
         [("knn", "knn"), ("", ""), ("1234", "1234.5")],
     ]
-    assert (abridged.columns, abridged.rows[0][0].text, abridged.folded) == (["a|b", "c"], "1 ± 2", False)
+    assert (abridged.columns, abridged.rows[0][0].text, abridged.folded) == (
+        ["a|b", "c"],
+        "1 ± 2",
+        False,
+    )
     assert (len(full.columns), full.folded) == (30, True)
 
 
 def test_numbers_are_read_as_in_every_table() -> None:
     values = (0.98765, 12.34, 1234.5, 0.0, 0.0004, float("nan"), None, True, [1, 2])
-    assert [cell(value).text for value in values] == ["0.988", "12.3", "1234", "0.000", "0.0004", "nan", "", "True", "[1, 2]"]
-    assert [duration(seconds) for seconds in (5.25, 61, 3725)] == ["5.2 s", "1 min 1 s", "1 h 2 min"]
+    assert [cell(value).text for value in values] == [
+        "0.988",
+        "12.3",
+        "1234",
+        "0.000",
+        "0.0004",
+        "nan",
+        "",
+        "True",
+        "[1, 2]",
+    ]
+    assert [duration(seconds) for seconds in (5.25, 61, 3725)] == [
+        "5.2 s",
+        "1 min 1 s",
+        "1 h 2 min",
+    ]
 
 
 def test_the_command_can_be_pasted_into_a_shell() -> None:
     words = ["/x/netinv_lightning/run.py", "+experiment=a", "'b'=[1, 2]", "hydra.run.dir=/old"]
     assert command_of({"command": words}) == ("""netinv +experiment=a ''"'"'b'"'"'=[1, 2]'""", "")
-    assert command_of({"command": ["netinv", "resume=/run"]}) == ("netinv resume=/run", "the command that continued the run")
+    assert command_of({"command": ["netinv", "resume=/run"]}) == (
+        "netinv resume=/run",
+        "the command that continued the run",
+    )
     assert command_of({"command": ["/usr/bin/ipykernel_launcher.py", "-f"]}) == ("", "")
     assert command_of({}) == ("", "")
 
@@ -371,10 +474,14 @@ def test_pictures_are_as_small_as_asked(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
     full = pictures.read_picture(folder, file, "a grid", pictures.FULL)
     assert (full.width, full.height) == (1600, 1600)
-    small = pictures.read_picture(folder, file, "a grid", pictures.THUMBNAIL, pictures.THUMBNAIL_BYTES)
+    small = pictures.read_picture(
+        folder, file, "a grid", pictures.THUMBNAIL, pictures.THUMBNAIL_BYTES
+    )
     assert len(small.uri) * 3 / 4 <= pictures.THUMBNAIL_BYTES + 30
     assert small.width >= 140  # noise is the worst that there is
-    plain = pictures.read_picture(folder, draw(tmp_path / "figures" / "small.png", 64), "small", pictures.FULL)
+    plain = pictures.read_picture(
+        folder, draw(tmp_path / "figures" / "small.png", 64), "small", pictures.FULL
+    )
     decoded = Image.open(io.BytesIO(base64.b64decode(plain.uri.partition(",")[2])))
     original = Image.open(tmp_path / "figures" / "small.png")
     assert np.array_equal(np.asarray(decoded.convert("RGB")), np.asarray(original))
@@ -382,10 +489,17 @@ def test_pictures_are_as_small_as_asked(tmp_path: Path) -> None:
     for step in range(1, 61):
         draw(tmp_path / "figures" / f"grid_step{step:06d}.png", 8)
     frames, left_out = read_frames(folder)
-    assert (len(frames), left_out, frames[0][0], frames[-1][0]) == (MOST_FRAMES, 60 - MOST_FRAMES, 1, 60)
+    assert (len(frames), left_out, frames[0][0], frames[-1][0]) == (
+        MOST_FRAMES,
+        60 - MOST_FRAMES,
+        1,
+        60,
+    )
 
 
-def test_an_unfinished_directory_of_a_run_gives_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unfinished_directory_of_a_run_gives_a_page(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     made = tmp_path / "run"
     RunDir(made).record_refusal(DictConfig({"name": "refused"}), "lr=-1: must be above 0")
     assert "lr=-1: must be above 0" in page_of(made, capsys).text

@@ -62,7 +62,9 @@ def test_unexplained_by_hand() -> None:
 
 def test_components_of_data_on_a_plane() -> None:
     plane_nD = torch.randn(60, 2, generator=source(0)) @ torch.randn(2, 7, generator=source(1)) + 4
-    torch.testing.assert_close(reconstruction_by_pca(plane_nD[:40], plane_nD[40:], 2), plane_nD[40:], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        reconstruction_by_pca(plane_nD[:40], plane_nD[40:], 2), plane_nD[40:], rtol=1e-4, atol=1e-4
+    )
     line_nD = reconstruction_by_pca(plane_nD, plane_nD, 1)
     centred_nD = plane_nD - plane_nD.mean(dim=0)
     values = torch.linalg.svdvals(centred_nD)
@@ -82,7 +84,16 @@ def test_parts_of_a_set_are_put_together() -> None:
 def test_selectivity_by_hand() -> None:
     """Units: class 1 only; all alike; means 3, 1, 1; never active; means 2, 0, 4."""
     class_n = torch.tensor([0, 0, 1, 2, 2, 2])
-    activations_nM = torch.tensor([[0, 5, 3, 0, 4], [0, 5, 3, 0, 0], [2, 5, 1, 0, 0], [0, 5, 3, 0, 4], [0, 5, 0, 0, 4], [0, 5, 0, 0, 4.0]])
+    activations_nM = torch.tensor(
+        [
+            [0, 5, 3, 0, 4],
+            [0, 5, 3, 0, 0],
+            [2, 5, 1, 0, 0],
+            [0, 5, 3, 0, 4],
+            [0, 5, 0, 0, 4],
+            [0, 5, 0, 0, 4.0],
+        ]
+    )
     measured = selectivity(activations_nM, class_n, 3, seed=0)
     assert measured.favourite_M.tolist()[0] == 1
     assert measured.favourite_M.tolist()[2:] == [0, -1, 2]
@@ -113,7 +124,9 @@ def test_a_unit_that_fires_once_is_not_more_selective_than_chance() -> None:
 def test_units_that_ignore_the_class_exceed_chance_as_often_as_the_test_says() -> None:
     activations_nM = torch.rand(300, 1000, generator=source(0)).relu()
     measured = selectivity(activations_nM, torch.randint(4, (300,), generator=source(1)), 4, seed=2)
-    assert (measured.selectivity_M > measured.shuffled_M).float().mean() == pytest.approx(0.05, abs=0.025)
+    assert (measured.selectivity_M > measured.shuffled_M).float().mean() == pytest.approx(
+        0.05, abs=0.025
+    )
 
 
 # Firing and overlap
@@ -144,8 +157,20 @@ def test_overlap_of_known_sets() -> None:
 
 
 def test_sets_are_as_large_as_half_the_smallest_group() -> None:
-    measured = overlap({"a": group([0], 300, classes=2), "b": group([0], 50, classes=2), "c": group([0], 30, classes=2)}, 3, seed=0)
-    assert measured.samples_N.tolist() == [12, 12, 0]  # 15 of c are too few and do not make the others' sets small
+    measured = overlap(
+        {
+            "a": group([0], 300, classes=2),
+            "b": group([0], 50, classes=2),
+            "c": group([0], 30, classes=2),
+        },
+        3,
+        seed=0,
+    )
+    assert measured.samples_N.tolist() == [
+        12,
+        12,
+        0,
+    ]  # 15 of c are too few and do not make the others' sets small
     assert measured.jaccard_NGG[:2, :2, :2].eq(1).all()
     assert measured.jaccard_NGG[:, 2].isnan().all()
     assert measured.jaccard_NGG[2].isnan().all()
@@ -154,20 +179,29 @@ def test_sets_are_as_large_as_half_the_smallest_group() -> None:
 
 def test_a_unit_is_in_the_set_from_the_stated_frequency_on() -> None:
     rare, never = group([0, 1]), group([0])
-    rare.activations_nM[:, 1] = (torch.arange(40) < 20).float()  # a half fires it for 0.5 of its samples, more or less
+    rare.activations_nM[:, 1] = (
+        torch.arange(40) < 20
+    ).float()  # a half fires it for 0.5 of its samples, more or less
     assert overlap({"a": rare, "b": never}, 1, seed=0, frequency=0.1).jaccard_NGG[0, 0, 1] == 0.5
     assert overlap({"a": rare, "b": never}, 1, seed=0, frequency=1.0).jaccard_NGG[0, 0, 1] == 1
 
 
 def bernoulli(frequency_M: Tensor, n: int, seed: int) -> Group:
-    return Group((torch.rand(n, len(frequency_M), generator=source(seed)) < frequency_M).float(), torch.zeros(n, dtype=torch.long))
+    return Group(
+        (torch.rand(n, len(frequency_M), generator=source(seed)) < frequency_M).float(),
+        torch.zeros(n, dtype=torch.long),
+    )
 
 
 def test_equal_origins_overlap_as_much_as_the_control() -> None:
     """Many units are near the threshold, so that the control is well below 1; groups of other sizes make no difference."""
     frequency_M = torch.rand(400, generator=source(0)) * 0.25
     other_M = frequency_M[torch.randperm(400, generator=source(1))]
-    groups = {"a": bernoulli(frequency_M, 1000, 2), "b": bernoulli(frequency_M, 200, 3), "other": bernoulli(other_M, 300, 4)}
+    groups = {
+        "a": bernoulli(frequency_M, 1000, 2),
+        "b": bernoulli(frequency_M, 200, 3),
+        "other": bernoulli(other_M, 300, 4),
+    }
     measured = overlap(groups, 1, seed=5).jaccard_NGG[0]
     assert 0.5 < measured[0, 0] < 0.9
     assert measured[0, 1] == pytest.approx(float(measured.diagonal()[:2].mean()), abs=0.04)
@@ -178,7 +212,11 @@ def test_equal_origins_overlap_as_much_as_the_control() -> None:
 
 def test_top_activating_by_hand() -> None:
     activations_nM = torch.tensor([[0, 3.0, 0], [2, 3, 0], [5, 1, 0], [0, 4, 0]])
-    assert top_activating(activations_nM, torch.tensor([1, 0, 2]), 3).tolist() == [[3, 0, 1], [2, 1, -1], [-1, -1, -1]]
+    assert top_activating(activations_nM, torch.tensor([1, 0, 2]), 3).tolist() == [
+        [3, 0, 1],
+        [2, 1, -1],
+        [-1, -1, -1],
+    ]
     assert top_activating(activations_nM, torch.tensor([1]), 6).tolist() == [[3, 0, 1, 2, -1, -1]]
 
 
@@ -188,10 +226,14 @@ def test_top_activating_by_hand() -> None:
 def test_auc_by_hand() -> None:
     measured = separation(torch.tensor([3.0, 1]), torch.tensor([2.0, 0]), seed=0)
     assert measured.auc == 0.75
-    assert separation(torch.tensor([1.0, 1]), torch.tensor([1.0, 0]), seed=0).auc == 0.75  # ties count half
+    assert (
+        separation(torch.tensor([1.0, 1]), torch.tensor([1.0, 0]), seed=0).auc == 0.75
+    )  # ties count half
     assert (measured.false_positive_R[0], measured.true_positive_R[0]) == (0, 0)
     assert (measured.false_positive_R[-1], measured.true_positive_R[-1]) == (1, 1)
-    assert torch.trapezoid(measured.true_positive_R, measured.false_positive_R) == pytest.approx(0.75)
+    assert torch.trapezoid(measured.true_positive_R, measured.false_positive_R) == pytest.approx(
+        0.75
+    )
 
 
 def test_scores_that_do_not_overlap() -> None:
@@ -202,7 +244,9 @@ def test_scores_that_do_not_overlap() -> None:
 @pytest.mark.parametrize("shift", [0.0, 1.0, 2.0])
 def test_auc_of_shifted_normal_scores(shift: float) -> None:
     """Closed form: Phi(shift / sqrt 2)."""
-    measured = separation(torch.randn(800, generator=source(0)) + shift, torch.randn(600, generator=source(1)), seed=2)
+    measured = separation(
+        torch.randn(800, generator=source(0)) + shift, torch.randn(600, generator=source(1)), seed=2
+    )
     expected = 0.5 * (1 + math.erf(shift / 2))
     assert measured.auc == pytest.approx(expected, abs=0.03)
     assert measured.low <= expected <= measured.high
@@ -212,9 +256,15 @@ def test_auc_of_shifted_normal_scores(shift: float) -> None:
 def test_the_interval_is_as_wide_as_theory_says() -> None:
     """Without a difference the AUC's variance is (n + m + 1) / (12 n m)."""
     n, m = 300, 500
-    measured = separation(torch.randn(n, generator=source(3)), torch.randn(m, generator=source(4)), seed=0)
-    assert measured.high - measured.low == pytest.approx(2 * 1.96 * math.sqrt((n + m + 1) / (12 * n * m)), rel=0.1)
-    again = separation(torch.randn(n, generator=source(3)), torch.randn(m, generator=source(4)), seed=0)
+    measured = separation(
+        torch.randn(n, generator=source(3)), torch.randn(m, generator=source(4)), seed=0
+    )
+    assert measured.high - measured.low == pytest.approx(
+        2 * 1.96 * math.sqrt((n + m + 1) / (12 * n * m)), rel=0.1
+    )
+    again = separation(
+        torch.randn(n, generator=source(3)), torch.randn(m, generator=source(4)), seed=0
+    )
     assert (measured.low, measured.high) == (again.low, again.high)
 
 
@@ -236,7 +286,9 @@ def dictionary(n: int, seed: int, atoms: int = 0, wrong: bool = False) -> Sample
     """Samples of 4 classes, each with 5 of 20 atoms of its own, of which a sample has 2; `wrong`: taken for the next class."""
     atoms_AD = F.normalize(torch.randn(20, 24, generator=source(100 + atoms)), dim=1)
     class_n = torch.arange(n) % CLASSES
-    rank_nA = torch.rand(n, 20, generator=source(seed)) + (torch.arange(20) // 5 != class_n[:, None])
+    rank_nA = torch.rand(n, 20, generator=source(seed)) + (
+        torch.arange(20) // 5 != class_n[:, None]
+    )
     chosen_nA = rank_nA.argsort(dim=1).argsort(dim=1) < 2
     f_nD = (chosen_nA * (1 + torch.rand(n, 20, generator=source(seed + 50)))) @ atoms_AD
     noise_nD = 0.05 * torch.randn(n, 24, generator=source(seed + 60))
@@ -248,8 +300,12 @@ def detected(inverted: Samples) -> dict[str, Detector]:
     inverted_fit, inverted_held = inverted.split(0.5, seed=0)
     real, shared = KSparse(24, 40, 2, seed=0), KSparse(24, 40, 2, seed=0)
     train_autoencoder(real, fit.features_nD, seed=0, epochs=15)
-    train_autoencoder(shared, torch.cat([fit.features_nD, inverted_fit.features_nD]), seed=0, epochs=15)
-    return detect(fit, held, dictionary(400, 2), inverted_fit, inverted_held, real, shared, CLASSES, seed=0)
+    train_autoencoder(
+        shared, torch.cat([fit.features_nD, inverted_fit.features_nD]), seed=0, epochs=15
+    )
+    return detect(
+        fit, held, dictionary(400, 2), inverted_fit, inverted_held, real, shared, CLASSES, seed=0
+    )
 
 
 def test_what_comes_from_one_distribution_is_not_told_apart() -> None:
@@ -263,7 +319,9 @@ def test_what_comes_from_one_distribution_is_not_told_apart() -> None:
 def test_another_dictionary_is_told_by_every_score_that_can() -> None:
     detectors = detected(dictionary(800, 3, atoms=1))
     assert all(detectors[name].inverted.auc > 0.95 for name in CONTROLS)
-    assert all(detector.control.auc == pytest.approx(0.5, abs=0.09) for detector in detectors.values())
+    assert all(
+        detector.control.auc == pytest.approx(0.5, abs=0.09) for detector in detectors.values()
+    )
 
 
 def test_real_features_in_the_wrong_class_are_told_by_their_pattern_alone() -> None:
@@ -280,5 +338,7 @@ def test_a_class_without_training_data_is_as_far_as_can_be() -> None:
     elsewhere = Samples(dictionary(200, 3).features_nD, torch.full((200,), CLASSES))
     model = KSparse(24, 40, 2, seed=0)
     train_autoencoder(model, fit.features_nD, seed=0, epochs=5)
-    detectors = detect(fit, held, dictionary(200, 2), elsewhere, elsewhere, model, model, CLASSES + 1, seed=0)
+    detectors = detect(
+        fit, held, dictionary(200, 2), elsewhere, elsewhere, model, model, CLASSES + 1, seed=0
+    )
     assert detectors["pattern"].inverted.auc > 0.95

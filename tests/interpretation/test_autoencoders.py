@@ -12,14 +12,22 @@ from torch import Tensor
 
 from netinv_lightning.errors import InputError
 from netinv_lightning.interpretation.activations import reconstruction
-from netinv_lightning.interpretation.autoencoders import ConvSparse, KSparse, SparseAutoencoder, keep_largest, train_autoencoder
+from netinv_lightning.interpretation.autoencoders import (
+    ConvSparse,
+    KSparse,
+    SparseAutoencoder,
+    keep_largest,
+    train_autoencoder,
+)
 
 ATOMS, ACTIVE = 24, 3
 
 
 def planted(n: int, seed: int) -> tuple[Tensor, Tensor]:
     """Samples [n, 16] of 3 of 24 unit atoms each, with coefficients of 1 to 2, and the atoms [A, D]."""
-    atoms_AD = F.normalize(torch.randn(ATOMS, 16, generator=torch.Generator().manual_seed(0)), dim=1)
+    atoms_AD = F.normalize(
+        torch.randn(ATOMS, 16, generator=torch.Generator().manual_seed(0)), dim=1
+    )
     source = torch.Generator().manual_seed(seed)
     chosen_nA = torch.rand(n, ATOMS, generator=source).argsort(dim=1) < ACTIVE
     return (chosen_nA * (1 + torch.rand(n, ATOMS, generator=source))) @ atoms_AD, atoms_AD
@@ -30,7 +38,9 @@ def planted_maps(n: int, seed: int) -> Tensor:
     filters_MCKK = torch.randn(4, 3, 3, 3, generator=torch.Generator().manual_seed(0))
     source = torch.Generator().manual_seed(seed)
     code_nMhw = torch.zeros(n, 4, 6, 6)
-    place = [torch.randint(low, high, (n,), generator=source) for low, high in ((0, 4), (1, 5), (1, 5))]
+    place = [
+        torch.randint(low, high, (n,), generator=source) for low, high in ((0, 4), (1, 5), (1, 5))
+    ]
     code_nMhw[torch.arange(n), *place] = 0.5 + torch.rand(n, generator=source)
     return F.conv_transpose2d(code_nMhw, filters_MCKK, padding=1)
 
@@ -57,7 +67,10 @@ def test_fewer_fire_where_fewer_are_positive() -> None:
     model = KSparse(2, 4, 3, seed=0)
     with torch.no_grad():
         model.encoder.copy_(torch.tensor([[1.0, 0], [0, 1], [-1, 0], [0, -1]]))
-    assert model.encode(torch.tensor([[2.0, -3.0], [0.0, 5.0]])).tolist() == [[2, 0, 0, 3], [0, 5, 0, 0]]
+    assert model.encode(torch.tensor([[2.0, -3.0], [0.0, 5.0]])).tolist() == [
+        [2, 0, 0, 3],
+        [0, 5, 0, 0],
+    ]
 
 
 @pytest.mark.parametrize(("h", "w"), [(2, 2), (4, 6), (3, 3), (5, 2)])
@@ -66,14 +79,21 @@ def test_pooling_keeps_exactly_one_a_region_and_map(h: int, w: int) -> None:
     kept_BMhw = keep_largest(a_BMhw)
     for top in range(0, h, 2):
         for left in range(0, w, 2):
-            region, kept = (x[:, :, top : top + 2, left : left + 2].flatten(2) for x in (a_BMhw, kept_BMhw))
+            region, kept = (
+                x[:, :, top : top + 2, left : left + 2].flatten(2) for x in (a_BMhw, kept_BMhw)
+            )
             assert (kept.count_nonzero(dim=2) == 1).all()
             assert torch.equal(kept.sum(dim=2), region.amax(dim=2))
             assert torch.equal(kept.ne(0).int().argmax(dim=2), region.argmax(dim=2))
 
 
 def test_of_a_region_of_equal_values_one_stays() -> None:
-    assert keep_largest(torch.ones(1, 1, 4, 4))[0, 0].tolist() == [[1, 0, 1, 0], [0, 0, 0, 0], [1, 0, 1, 0], [0, 0, 0, 0]]
+    assert keep_largest(torch.ones(1, 1, 4, 4))[0, 0].tolist() == [
+        [1, 0, 1, 0],
+        [0, 0, 0, 0],
+        [1, 0, 1, 0],
+        [0, 0, 0, 0],
+    ]
 
 
 def test_convolutional_activations_are_never_negative() -> None:
@@ -90,13 +110,21 @@ def test_convolutional_activations_are_never_negative() -> None:
 
 @pytest.mark.parametrize("shape", [(400, 6), (100, 6, 3, 2)])
 def test_standardised_data_have_mean_0_and_mean_variance_1(shape: tuple[int, ...]) -> None:
-    x = torch.randn(shape, generator=torch.Generator().manual_seed(0)) * torch.linspace(1, 3, 6).view(-1, *[1] * (len(shape) - 2)) + 5
-    model: SparseAutoencoder = KSparse(6, 4, 1, seed=0) if len(shape) == 2 else ConvSparse(6, 4, seed=0)
+    x = (
+        torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        * torch.linspace(1, 3, 6).view(-1, *[1] * (len(shape) - 2))
+        + 5
+    )
+    model: SparseAutoencoder = (
+        KSparse(6, 4, 1, seed=0) if len(shape) == 2 else ConvSparse(6, 4, seed=0)
+    )
     model.standardise_by(x)
     standard = ((x - model.mean) / model.scale).transpose(0, 1).flatten(1)
     torch.testing.assert_close(standard.mean(dim=1), torch.zeros(6), atol=1e-5, rtol=0)
     assert standard.square().mean() == pytest.approx(1, rel=1e-5)
-    assert standard.std(dim=1)[5] / standard.std(dim=1)[0] == pytest.approx(3, rel=0.2)  # one scale for all
+    assert standard.std(dim=1)[5] / standard.std(dim=1)[0] == pytest.approx(
+        3, rel=0.2
+    )  # one scale for all
 
 
 def test_without_active_units_all_variance_is_unexplained() -> None:
@@ -202,7 +230,10 @@ def test_the_whole_state_is_in_the_state_dict() -> None:
 
 @pytest.mark.parametrize(("units", "active"), [(16, 0), (16, 17), (16, -1)])
 def test_a_number_of_active_units_out_of_range_is_refused(units: int, active: int) -> None:
-    with pytest.raises(InputError, match=rf"^interpret\.sparse_active={active}: must be from 1 to interpret\.sparse_units=16"):
+    with pytest.raises(
+        InputError,
+        match=rf"^interpret\.sparse_active={active}: must be from 1 to interpret\.sparse_units=16",
+    ):
         KSparse(8, units, active, seed=0)
 
 

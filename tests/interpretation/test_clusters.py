@@ -16,7 +16,13 @@ from sklearn.metrics import silhouette_score
 from torch import Tensor
 
 from netinv_lightning.interpretation import clusters
-from netinv_lightning.interpretation.clusters import DIP_LEVEL, DIP_SAMPLES, clusters_in_embedding, count_clusters, dip
+from netinv_lightning.interpretation.clusters import (
+    DIP_LEVEL,
+    DIP_SAMPLES,
+    clusters_in_embedding,
+    count_clusters,
+    dip,
+)
 
 D = 20
 
@@ -41,7 +47,9 @@ def rectified(n: int, seed: int) -> Tensor:
 def curved(n: int, seed: int) -> Tensor:
     """Bent round a circle of radius 10, most in the middle of the arc: no covariance describes it, and it has no gap."""
     angle_n = 0.8 * torch.randn(n, generator=torch.Generator().manual_seed(seed + 100))
-    return 0.3 * cloud(n, seed) + 10 * (angle_n.cos()[:, None] * torch.eye(D)[0] + angle_n.sin()[:, None] * torch.eye(D)[1])
+    return 0.3 * cloud(n, seed) + 10 * (
+        angle_n.cos()[:, None] * torch.eye(D)[0] + angle_n.sin()[:, None] * torch.eye(D)[1]
+    )
 
 
 def test_planted_clusters_are_counted_class_by_class() -> None:
@@ -52,7 +60,12 @@ def test_planted_clusters_are_counted_class_by_class() -> None:
     _, two, three = found
     for of, count in ((two, 2), (three, 3)):
         assert of is not None
-        assert (of.samples, of.silhouette_clusters, of.halves, of.hdbscan_clusters) == (200, count, (count, count), count)
+        assert (of.samples, of.silhouette_clusters, of.halves, of.hdbscan_clusters) == (
+            200,
+            count,
+            (count, count),
+            count,
+        )
         assert of.silhouette > of.silhouette_level == float(of.silhouettes_S.max())
         assert of.p_value == pytest.approx(1 / 20)
         assert of.hdbscan_noise < 0.2
@@ -76,7 +89,9 @@ def test_a_silhouette_above_the_gaussian_surrogates_is_not_enough() -> None:
 def test_counting_is_repeatable_and_leaves_the_global_randomness_alone() -> None:
     f_nD, label_n = cloud(60, 0), torch.zeros(60, dtype=torch.long)
     before, before_numpy = torch.get_rng_state(), str(np.random.get_state())
-    (first,), (again,), (other,) = (count_clusters(f_nD, label_n, 1, seed=seed) for seed in (0, 0, 1))
+    (first,), (again,), (other,) = (
+        count_clusters(f_nD, label_n, 1, seed=seed) for seed in (0, 0, 1)
+    )
     assert torch.equal(torch.get_rng_state(), before)
     assert str(np.random.get_state()) == before_numpy
     assert first is not None
@@ -91,7 +106,12 @@ def test_a_class_of_few_samples_is_not_counted() -> None:
     label_n = torch.tensor([0] * 19 + [2] * 20)
     found = count_clusters(blobs(39, 1, 0), label_n, 4, seed=0)
     assert [of is None for of in found] == [True, True, False, True]
-    assert [of is None for of in clusters_in_embedding(blobs(39, 1, 0)[:, :2], label_n, 4)] == [True, True, False, True]
+    assert [of is None for of in clusters_in_embedding(blobs(39, 1, 0)[:, :2], label_n, 4)] == [
+        True,
+        True,
+        False,
+        True,
+    ]
 
 
 @pytest.mark.parametrize("images", [1, 2, 3])
@@ -105,7 +125,9 @@ def test_a_collapsed_class_has_as_many_clusters_as_different_images(images: int)
 
 def test_of_a_large_class_a_random_choice_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clusters, "MOST_SAMPLES", 80)
-    f_nD = torch.cat([blobs(200, 1, 0), blobs(200, 1, 0) + 30])  # the second cluster comes after the first
+    f_nD = torch.cat(
+        [blobs(200, 1, 0), blobs(200, 1, 0) + 30]
+    )  # the second cluster comes after the first
     (of,) = count_clusters(f_nD, torch.zeros(400, dtype=torch.long), 1, seed=0)
     assert of is not None
     assert (of.samples, of.count) == (80, 2)
@@ -116,12 +138,17 @@ def test_the_silhouette_is_scikit_learns() -> None:
     cluster_n[cluster_n == 3] = 2
     cluster_n[7] = 3  # a cluster of one counts 0
     distance_nn = np.linalg.norm(z_nD[:, None] - z_nD[None], axis=2)
-    assert clusters._silhouette(distance_nn, cluster_n, 4) == pytest.approx(silhouette_score(z_nD, cluster_n))
+    assert clusters._silhouette(distance_nn, cluster_n, 4) == pytest.approx(
+        silhouette_score(z_nD, cluster_n)
+    )
 
 
 def test_the_eye_counts_in_the_plane() -> None:
     centre_n2 = torch.tensor([[0.0, 0.0], [20.0, 0.0], [0.0, 20.0]])
-    points_n2 = torch.randn(180, 2, generator=torch.Generator().manual_seed(0)) + centre_n2[torch.arange(180) % 3]
+    points_n2 = (
+        torch.randn(180, 2, generator=torch.Generator().manual_seed(0))
+        + centre_n2[torch.arange(180) % 3]
+    )
     assert clusters_in_embedding(points_n2, torch.zeros(180, dtype=torch.long), 1) == (3,)
     assert clusters_in_embedding(points_n2, torch.arange(180) % 3, 3) == (1, 1, 1)
 
@@ -134,7 +161,10 @@ def dip_by_linear_programs(values_n: np.ndarray) -> float:
     x, count = np.unique(values_n, return_counts=True)
     after = count.cumsum() / len(values_n)
     before, n = after - count / len(values_n), len(x)
-    above, distance = n, n + 1  # unknowns: the function at each value, just above the mode, and the distance
+    above, distance = (
+        n,
+        n + 1,
+    )  # unknowns: the function at each value, just above the mode, and the distance
 
     def least(mode: int) -> float:
         rows: list[np.ndarray] = []
@@ -151,12 +181,22 @@ def dip_by_linear_programs(values_n: np.ndarray) -> float:
             at_most({i: 1, distance: -1}, level)
             at_most({i: -1, distance: -1}, -level)
         at_most({mode: 1, above: -1}, 0)
-        for part, where, sign in ((list(range(mode + 1)), x[: mode + 1], 1), ([above, *range(mode + 1, n)], x[mode:], -1)):
+        for part, where, sign in (
+            (list(range(mode + 1)), x[: mode + 1], 1),
+            ([above, *range(mode + 1, n)], x[mode:], -1),
+        ):
             for i, j in pairwise(part):
                 at_most({i: 1, j: -1}, 0)
             for k in range(1, len(part) - 1):
                 left, right = 1 / (where[k] - where[k - 1]), 1 / (where[k + 1] - where[k])
-                at_most({part[k - 1]: -sign * left, part[k]: sign * (left + right), part[k + 1]: -sign * right}, 0)
+                at_most(
+                    {
+                        part[k - 1]: -sign * left,
+                        part[k]: sign * (left + right),
+                        part[k + 1]: -sign * right,
+                    },
+                    0,
+                )
         solved = linprog([0] * (n + 1) + [1], A_ub=np.array(rows), b_ub=bounds, bounds=(0, 1))
         return float(solved.fun)
 
@@ -167,7 +207,11 @@ def dip_by_linear_programs(values_n: np.ndarray) -> float:
 def test_the_dip_is_the_least_distance_to_a_single_mode(seed: int) -> None:
     source = np.random.default_rng(seed)
     uniform = source.random(9)
-    for values_n in (uniform, np.concatenate([uniform, 3 + source.random(5)]), np.round(8 * source.random(12))):
+    for values_n in (
+        uniform,
+        np.concatenate([uniform, 3 + source.random(5)]),
+        np.round(8 * source.random(12)),
+    ):
         assert dip(values_n) == pytest.approx(dip_by_linear_programs(values_n), abs=1e-7)
 
 
@@ -179,7 +223,12 @@ def test_dips_by_hand() -> None:
 
 def test_a_twentieth_of_uniform_sets_exceeds_the_level() -> None:
     source, n = np.random.default_rng(0), 60
-    exceeding = sum(dip(source.random(n)) * n**0.5 > DIP_LEVEL[DIP_SAMPLES.index(n)] for _ in range(400))
+    exceeding = sum(
+        dip(source.random(n)) * n**0.5 > DIP_LEVEL[DIP_SAMPLES.index(n)] for _ in range(400)
+    )
     assert 0.02 < exceeding / 400 < 0.09  # three standard errors
-    gaussian = sum(dip(source.standard_normal(n)) * n**0.5 > DIP_LEVEL[DIP_SAMPLES.index(n)] for _ in range(100))
+    gaussian = sum(
+        dip(source.standard_normal(n)) * n**0.5 > DIP_LEVEL[DIP_SAMPLES.index(n)]
+        for _ in range(100)
+    )
     assert gaussian <= 5  # the uniform is the worst case

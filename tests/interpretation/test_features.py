@@ -14,10 +14,18 @@ from netinv_lightning.interpretation.features import FeatureSet, head_of, look, 
 
 def images(classifier: FrozenClassifier, count: int = 7) -> torch.Tensor:
     spec = classifier.spec
-    return torch.rand(count, spec.channels, spec.image_size, spec.image_size, generator=torch.Generator().manual_seed(1))
+    return torch.rand(
+        count,
+        spec.channels,
+        spec.image_size,
+        spec.image_size,
+        generator=torch.Generator().manual_seed(1),
+    )
 
 
-@pytest.mark.parametrize("layer", ["penultimate", "convolutions", "convolutions.2.0", "fully_connected.1"])
+@pytest.mark.parametrize(
+    "layer", ["penultimate", "convolutions", "convolutions.2.0", "fully_connected.1"]
+)
 def test_the_head_gives_the_classifiers_logits_from_its_features(layer: str) -> None:
     zoo = load_zoo("mnist_cnn")
     classifier = FrozenClassifier(zoo.network, zoo.spec, [layer])
@@ -31,7 +39,9 @@ def test_the_head_gives_the_classifiers_logits_from_its_features(layer: str) -> 
 
 def test_the_head_is_differentiable_in_the_features() -> None:
     classifier = load_zoo("mnist_cnn")
-    linear = [module for module in classifier.network.modules() if isinstance(module, nn.Linear)][-1]
+    linear = [module for module in classifier.network.modules() if isinstance(module, nn.Linear)][
+        -1
+    ]
     f_BD = torch.randn(2, linear.in_features, requires_grad=True)
     (gradient_BD,) = torch.autograd.grad(classifier.logits_from(f_BD)[:, 3].sum(), f_BD)
     torch.testing.assert_close(gradient_BD, linear.weight[3].expand(2, -1))
@@ -40,7 +50,9 @@ def test_the_head_is_differentiable_in_the_features() -> None:
 @pytest.mark.parametrize("layer", ["residual.3.shortcut", "residual.3.shortcut.1"])
 def test_a_layer_with_a_way_around_it_is_refused(layer: str) -> None:
     zoo = load_zoo("mnist_resnet")
-    with pytest.raises(InputError, match=rf"feature_layers={layer}: the logits do not come from this layer alone"):
+    with pytest.raises(
+        InputError, match=rf"feature_layers={layer}: the logits do not come from this layer alone"
+    ):
         FrozenClassifier(zoo.network, zoo.spec, [layer]).check_cut(layer)
     FrozenClassifier(zoo.network, zoo.spec, ["residual.3"]).check_cut("residual.3")
 
@@ -54,7 +66,9 @@ def test_layers_with_maps() -> None:
 
 def test_halves_share_nothing_and_repeat() -> None:
     ids_n = torch.arange(11)
-    whole = FeatureSet(torch.zeros(11, 1, 1, 1), ids_n[:, None].float(), torch.eye(11), ids_n, ids_n)
+    whole = FeatureSet(
+        torch.zeros(11, 1, 1, 1), ids_n[:, None].float(), torch.eye(11), ids_n, ids_n
+    )
     a, b = whole.halves(3)
     assert (len(a), len(b)) == (6, 5)
     assert sorted([*a.labels_n.tolist(), *b.labels_n.tolist()]) == ids_n.tolist()

@@ -13,7 +13,12 @@ from torch import Tensor
 
 from netinv_lightning.classifiers.build import load_zoo
 from netinv_lightning.errors import InputError
-from netinv_lightning.interpretation.embedding import NEIGHBOURS, embed, neighbour_overlap, stability
+from netinv_lightning.interpretation.embedding import (
+    NEIGHBOURS,
+    embed,
+    neighbour_overlap,
+    stability,
+)
 from netinv_lightning.interpretation.projection import Projection, spread
 from netinv_lightning.interpretation.regions import agreement, boundary_agreement, decision_regions
 
@@ -29,16 +34,24 @@ def test_components_are_the_axes_that_were_planted() -> None:
     """Independent axes of variances 9, 4 and 1, turned by a known rotation."""
     turn_DD = torch.linalg.qr(normal(3, 3, seed=1)).Q
     z_nD = normal(400, 3)
-    z_nD = torch.linalg.qr(z_nD - z_nD.mean(dim=0)).Q * 400**0.5 * torch.tensor([3.0, 2.0, 1.0])  # exactly uncorrelated
+    z_nD = (
+        torch.linalg.qr(z_nD - z_nD.mean(dim=0)).Q * 400**0.5 * torch.tensor([3.0, 2.0, 1.0])
+    )  # exactly uncorrelated
     projection = Projection.fit(z_nD @ turn_DD.T + 5)
     torch.testing.assert_close(projection.variance_K, torch.tensor([9.0, 4.0, 1.0]) / 14)
-    torch.testing.assert_close((projection.components_KD @ turn_DD).abs(), torch.eye(3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        (projection.components_KD @ turn_DD).abs(), torch.eye(3), atol=1e-5, rtol=0
+    )
     torch.testing.assert_close(projection.mean_D, torch.full((3,), 5.0))
-    assert [projection.components_for(share) for share in (0.0, 0.6, 9 / 14 + 0.01, 0.9, 0.95, 1.0)] == [1, 1, 2, 2, 3, 3]
+    assert [
+        projection.components_for(share) for share in (0.0, 0.6, 9 / 14 + 0.01, 0.9, 0.95, 1.0)
+    ] == [1, 1, 2, 2, 3, 3]
 
 
 @pytest.mark.parametrize(("n", "D"), [(40, 6), (5, 30)])
-def test_all_components_give_the_features_back_and_fewer_lose_what_their_shares_say(n: int, D: int) -> None:
+def test_all_components_give_the_features_back_and_fewer_lose_what_their_shares_say(
+    n: int, D: int
+) -> None:
     f_nD = normal(n, D) @ normal(D, D, seed=1) + 2
     projection = Projection.fit(f_nD)
     K = min(n, D)
@@ -55,17 +68,25 @@ def test_all_components_give_the_features_back_and_fewer_lose_what_their_shares_
 def test_signs_are_those_of_the_greatest_entries() -> None:
     f_nD = normal(50, 8) * torch.arange(1, 9)
     components_KD = Projection.fit(f_nD).components_KD
-    assert bool((components_KD.gather(1, components_KD.abs().argmax(dim=1, keepdim=True)) > 0).all())
-    torch.testing.assert_close(Projection.fit(-f_nD).components_KD, components_KD)  # a mirrored cloud has the same axes
+    assert bool(
+        (components_KD.gather(1, components_KD.abs().argmax(dim=1, keepdim=True)) > 0).all()
+    )
+    torch.testing.assert_close(
+        Projection.fit(-f_nD).components_KD, components_KD
+    )  # a mirrored cloud has the same axes
 
 
 def test_what_has_no_components_is_refused() -> None:
-    with pytest.raises(InputError, match=r"^samples=1: principal components need 2 samples or more; give more$"):
+    with pytest.raises(
+        InputError, match=r"^samples=1: principal components need 2 samples or more; give more$"
+    ):
         Projection.fit(torch.zeros(1, 4))
     with pytest.raises(InputError, match=r"^samples=7: all have the same features"):
         Projection.fit(torch.ones(7, 4))
     projection = Projection.fit(normal(9, 4))
-    with pytest.raises(InputError, match=r"5 principal components asked for, these features have 4; choose 0 to 4"):
+    with pytest.raises(
+        InputError, match=r"5 principal components asked for, these features have 4; choose 0 to 4"
+    ):
         projection.encode(normal(9, 4), 5)
     with pytest.raises(InputError, match=r"5 principal components asked for"):
         projection.decode(normal(9, 5))
@@ -76,7 +97,9 @@ def test_what_has_no_components_is_refused() -> None:
 
 def test_spread_by_hand() -> None:
     """Class 0 at 0 and 2, class 1 at 10 three times, class 2 absent: within 1 and 0; mean of all 6.4."""
-    measured = spread(torch.tensor([[0.0], [2.0], [10.0], [10.0], [10.0]]), torch.tensor([0, 0, 1, 1, 1]), 3)
+    measured = spread(
+        torch.tensor([[0.0], [2.0], [10.0], [10.0], [10.0]]), torch.tensor([0, 0, 1, 1, 1]), 3
+    )
     assert measured.within_N[:2].tolist() == [1.0, 0.0]
     assert math.isnan(measured.within_N[2])
     between = 2 * 5.4**2 + 3 * 3.6**2
@@ -86,7 +109,12 @@ def test_spread_by_hand() -> None:
 
 def test_labels_that_say_nothing_reach_what_is_told_for_chance() -> None:
     f_nD, labels_n = normal(60, 5), torch.arange(60) % 6
-    shuffled = [spread(f_nD, labels_n[torch.randperm(60, generator=torch.Generator().manual_seed(seed))], 6).between for seed in range(200)]
+    shuffled = [
+        spread(
+            f_nD, labels_n[torch.randperm(60, generator=torch.Generator().manual_seed(seed))], 6
+        ).between
+        for seed in range(200)
+    ]
     assert spread(f_nD, labels_n, 6).between_by_chance == pytest.approx(5 / 59)
     assert sum(shuffled) / 200 == pytest.approx(5 / 59, abs=0.006)  # four standard errors
 
@@ -97,7 +125,9 @@ def test_labels_that_say_nothing_reach_what_is_told_for_chance() -> None:
 def quadrants(f_BD: Tensor) -> Tensor:
     """Four classes by the signs of the first two features; a fifth never wins."""
     x_B, y_B = f_BD[:, 0], f_BD[:, 1]
-    return torch.stack([x_B + y_B, x_B - y_B, -x_B + y_B, -x_B - y_B, torch.full_like(x_B, -99.0)], dim=1)
+    return torch.stack(
+        [x_B + y_B, x_B - y_B, -x_B + y_B, -x_B - y_B, torch.full_like(x_B, -99.0)], dim=1
+    )
 
 
 def wide_first_two(n: int) -> Tensor:
@@ -114,12 +144,20 @@ def test_regions_of_a_known_head_lie_where_they_must() -> None:
     regions = decision_regions(projection, quadrants, points_n2, resolution=41, margin=0.1)
     extent_2 = points_n2.max(dim=0).values - points_n2.min(dim=0).values
     for axis, line in enumerate((regions.x_W, regions.y_H)):
-        assert float(line[0]) == pytest.approx(float(points_n2[:, axis].min() - 0.1 * extent_2[axis]), abs=1e-4)
-        assert float(line[-1]) == pytest.approx(float(points_n2[:, axis].max() + 0.1 * extent_2[axis]), abs=1e-4)
+        assert float(line[0]) == pytest.approx(
+            float(points_n2[:, axis].min() - 0.1 * extent_2[axis]), abs=1e-4
+        )
+        assert float(line[-1]) == pytest.approx(
+            float(points_n2[:, axis].max() + 0.1 * extent_2[axis]), abs=1e-4
+        )
     expected_HW = 2 * (regions.x_W[None, :] < 0).long() + (regions.y_H[:, None] < 0).long()
     assert torch.equal(regions.class_HW, expected_HW)
     assert regions.classes_seen == 4 / 5
-    corner = quadrants(torch.tensor([[float(regions.x_W[0]), float(regions.y_H[0]), 0, 0, 0, 0]])).softmax(dim=1).max()
+    corner = (
+        quadrants(torch.tensor([[float(regions.x_W[0]), float(regions.y_H[0]), 0, 0, 0, 0]]))
+        .softmax(dim=1)
+        .max()
+    )
     assert float(regions.confidence_HW[0, 0]) == pytest.approx(float(corner), abs=1e-4)
 
 
@@ -137,14 +175,18 @@ def test_agreement_is_lost_with_the_components_that_decide() -> None:
 
 def test_near_the_boundary_a_projection_loses_what_it_keeps_elsewhere() -> None:
     """Two classes by the sign of f0 + f1 where f0 is wide: the first component decides all but those near the boundary."""
-    f_nD = wide_first_two(1000) * torch.tensor([2.0, 0.3, 1, 1, 1, 1])  # standard deviations 10 and 1.2
+    f_nD = wide_first_two(1000) * torch.tensor(
+        [2.0, 0.3, 1, 1, 1, 1]
+    )  # standard deviations 10 and 1.2
 
     def head(f_BD: Tensor) -> Tensor:
         return torch.stack([f_BD[:, 0] + f_BD[:, 1], -f_BD[:, 0] - f_BD[:, 1]], dim=1)
 
     projection, logits_nN = Projection.fit(f_nD), head(f_nD)
     everywhere = agreement(projection, head, f_nD, logits_nN, [1])[1]
-    assert everywhere == pytest.approx(1 - math.atan(0.12) / math.pi, abs=0.02)  # the angle between the two boundaries
+    assert everywhere == pytest.approx(
+        1 - math.atan(0.12) / math.pi, abs=0.02
+    )  # the angle between the two boundaries
     assert 0.4 < boundary_agreement(projection, head, f_nD, logits_nN, [1], share=0.05)[1] < 0.85
     margin_n = (logits_nN[:, 0] - logits_nN[:, 1]).abs()
     near_n = margin_n <= margin_n.sort().values[49]
@@ -154,13 +196,18 @@ def test_near_the_boundary_a_projection_loses_what_it_keeps_elsewhere() -> None:
 
 def test_a_real_head_agrees_with_its_own_classifier_on_all_components() -> None:
     classifier = load_zoo("mnist_mlp")
-    x_nCHW = torch.rand(60, 1, 28, 28, generator=torch.Generator().manual_seed(0)) * torch.linspace(0, 1, 60)[:, None, None, None]
+    x_nCHW = (
+        torch.rand(60, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+        * torch.linspace(0, 1, 60)[:, None, None, None]
+    )
     with torch.no_grad():
         logits_nN, features = classifier.logits_and_features(x_nCHW)
     f_nD = features["penultimate"]
     projection = Projection.fit(f_nD)
     assert agreement(projection, classifier.logits_from, f_nD, logits_nN, [60])[60] == 1.0
-    regions = decision_regions(projection, classifier.logits_from, projection.encode(f_nD, 2), resolution=20)
+    regions = decision_regions(
+        projection, classifier.logits_from, projection.encode(f_nD, 2), resolution=20
+    )
     assert regions.class_HW.shape == regions.confidence_HW.shape == (20, 20)
     assert bool(((regions.confidence_HW >= 0.1) & (regions.confidence_HW <= 1)).all())
 
@@ -184,15 +231,24 @@ def test_an_embedding_keeps_blobs_together_and_is_repeatable() -> None:
 
 
 def test_overlap_of_neighbours_by_hand() -> None:
-    assert neighbour_overlap(torch.tensor([[1, 2], [0, 2]]), torch.tensor([[2, 3], [2, 0]])) == pytest.approx(0.75)
+    assert neighbour_overlap(
+        torch.tensor([[1, 2], [0, 2]]), torch.tensor([[2, 3], [2, 0]])
+    ) == pytest.approx(0.75)
 
 
 def test_clouds_that_know_nothing_of_each_other_overlap_by_chance() -> None:
     def neighbours(seed: int) -> Tensor:
         points_n2 = normal(300, 2, seed=seed)
-        return torch.cdist(points_n2, points_n2).fill_diagonal_(math.inf).topk(NEIGHBOURS, largest=False).indices
+        return (
+            torch.cdist(points_n2, points_n2)
+            .fill_diagonal_(math.inf)
+            .topk(NEIGHBOURS, largest=False)
+            .indices
+        )
 
-    assert neighbour_overlap(neighbours(0), neighbours(1)) == pytest.approx(NEIGHBOURS / 299, abs=0.01)
+    assert neighbour_overlap(neighbours(0), neighbours(1)) == pytest.approx(
+        NEIGHBOURS / 299, abs=0.01
+    )
 
 
 def test_stability_stands_beside_its_controls() -> None:
@@ -203,7 +259,9 @@ def test_stability_stands_beside_its_controls() -> None:
     for measured in (first, second):
         assert measured.embeddings_Sn2.shape == (2, 90, 2)
         assert measured.overlap_by_chance == pytest.approx(10 / 89)
-        assert 0.45 < measured.overlap < 1  # a blob has 29 others: 10 / 29 if only the blobs were kept
+        assert (
+            0.45 < measured.overlap < 1
+        )  # a blob has 29 others: 10 / 29 if only the blobs were kept
         assert measured.trustworthiness > 0.9
         assert measured.trustworthiness_by_chance == pytest.approx(0.5, abs=0.1)
 
@@ -216,7 +274,8 @@ def test_of_one_seed_there_is_no_overlap() -> None:
 @pytest.mark.parametrize("perplexity", [0.5, 10, 30])
 def test_a_perplexity_that_does_not_fit_is_refused(perplexity: float) -> None:
     with pytest.raises(
-        InputError, match=rf"^interpret\.perplexities={perplexity:g}: must be from 1 to below 10, a third of the 30 samples"
+        InputError,
+        match=rf"^interpret\.perplexities={perplexity:g}: must be from 1 to below 10, a third of the 30 samples",
     ):
         stability(normal(30, 4), [5, perplexity], seeds=[0])
     with pytest.raises(InputError, match=r"interpret\.perplexities"):

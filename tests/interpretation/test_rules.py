@@ -14,8 +14,21 @@ from torch import Tensor
 
 from netinv_lightning.classifiers.build import load_zoo
 from netinv_lightning.errors import InputError
-from netinv_lightning.interpretation.boundary import MOST_PAIRS, REST, Hyperplanes, boundary_points, joined, pairs_across
-from netinv_lightning.interpretation.rules import HalfSpace, Rule, RuleSet, learn_rules, measure_rules
+from netinv_lightning.interpretation.boundary import (
+    MOST_PAIRS,
+    REST,
+    Hyperplanes,
+    boundary_points,
+    joined,
+    pairs_across,
+)
+from netinv_lightning.interpretation.rules import (
+    HalfSpace,
+    Rule,
+    RuleSet,
+    learn_rules,
+    measure_rules,
+)
 
 Logits = Callable[[Tensor], Tensor]
 WEIGHT_NX = torch.tensor([[1.0, 0.5, -0.3], [-0.7, 1.2, 0.1], [0.2, -0.9, 1.1], [-0.4, -0.6, -1.0]])
@@ -43,7 +56,9 @@ def normal_samples(n: int, dim: int, seed: int) -> Tensor:
     return torch.randn(n, dim, generator=torch.Generator().manual_seed(seed))
 
 
-def explained(logits_of: Logits, dim: int, n: int = 1000, seed: int = 0, **limits: float) -> tuple[RuleSet, Tensor, Tensor]:
+def explained(
+    logits_of: Logits, dim: int, n: int = 1000, seed: int = 0, **limits: float
+) -> tuple[RuleSet, Tensor, Tensor]:
     """Rules of a planted classifier, the samples that they were learned from, and their classes."""
     x_nX = normal_samples(n, dim, seed)
     class_n = logits_of(x_nX).argmax(dim=1)
@@ -65,7 +80,9 @@ def planes_across(*bounds: tuple[float, int, int]) -> Hyperplanes:
 def test_pairs_join_each_class_with_each_other_one_equally_often() -> None:
     class_n = torch.tensor([2] * 5 + [0] * 1 + [7] * 9)
     start_n, end_n = pairs_across(class_n, per_pair=4, seed=1)
-    pairs, counts = torch.stack([class_n[start_n], class_n[end_n]], dim=1).unique(dim=0, return_counts=True)
+    pairs, counts = torch.stack([class_n[start_n], class_n[end_n]], dim=1).unique(
+        dim=0, return_counts=True
+    )
     assert pairs.tolist() == [[0, 2], [0, 7], [2, 0], [2, 7], [7, 0], [7, 2]]
     assert counts.tolist() == [4] * 6
 
@@ -90,11 +107,20 @@ def test_pairs_depend_on_their_seed_alone() -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
-@pytest.mark.parametrize(("class_n", "told"), [(torch.full((6,), 3), "all 6 for class 3"), (torch.zeros(0).long(), "all 0 for none")])
+@pytest.mark.parametrize(
+    ("class_n", "told"),
+    [(torch.full((6,), 3), "all 6 for class 3"), (torch.zeros(0).long(), "all 0 for none")],
+)
 def test_one_class_is_refused(class_n: Tensor, told: str) -> None:
     planes = planes_across((0.0, 3, 4))
-    for refused in (lambda: pairs_across(class_n), lambda: learn_rules(torch.zeros(len(class_n), 1), class_n, planes)):
-        with pytest.raises(InputError, match=rf"^interpret: needs two classes or more among the samples, .*{told}; give .*$"):
+    for refused in (
+        lambda: pairs_across(class_n),
+        lambda: learn_rules(torch.zeros(len(class_n), 1), class_n, planes),
+    ):
+        with pytest.raises(
+            InputError,
+            match=rf"^interpret: needs two classes or more among the samples, .*{told}; give .*$",
+        ):
             refused()
 
 
@@ -109,11 +135,18 @@ def test_linear_hyperplanes_are_recovered() -> None:
     difference_hX = WEIGHT_NX[planes.inside_h] - WEIGHT_NX[planes.outside_h]
     norm_h = difference_hX.norm(dim=1)
     torch.testing.assert_close(planes.normal_hX, difference_hX / norm_h[:, None], rtol=0, atol=1e-5)
-    torch.testing.assert_close(planes.offset_h, (BIAS_N[planes.outside_h] - BIAS_N[planes.inside_h]) / norm_h, rtol=0, atol=1e-5)
+    torch.testing.assert_close(
+        planes.offset_h,
+        (BIAS_N[planes.outside_h] - BIAS_N[planes.inside_h]) / norm_h,
+        rtol=0,
+        atol=1e-5,
+    )
     assert torch.equal(planes.inside_h, linear(x_nX[start_n]).argmax(dim=1))
 
     logits_hN = linear(planes.point_hX)
-    own_h, other_h = (logits_hN.gather(1, side_h[:, None])[:, 0] for side_h in (planes.inside_h, planes.outside_h))
+    own_h, other_h = (
+        logits_hN.gather(1, side_h[:, None])[:, 0] for side_h in (planes.inside_h, planes.outside_h)
+    )
     torch.testing.assert_close(own_h, other_h, rtol=0, atol=1e-5)
     ahead_h = logits_hN.amax(dim=1) - own_h  # of a third class, at a corner
     assert ahead_h.max() < 1e-2
@@ -121,7 +154,13 @@ def test_linear_hyperplanes_are_recovered() -> None:
 
 
 def test_distances_are_signed_and_in_units_of_the_samples() -> None:
-    planes = Hyperplanes(torch.tensor([[0.6, 0.8]]), torch.tensor([2.0]), torch.tensor([0]), torch.tensor([1]), torch.tensor([[1.2, 1.6]]))
+    planes = Hyperplanes(
+        torch.tensor([[0.6, 0.8]]),
+        torch.tensor([2.0]),
+        torch.tensor([0]),
+        torch.tensor([1]),
+        torch.tensor([[1.2, 1.6]]),
+    )
     distance_nh = planes.distances(torch.tensor([[1.2, 1.6], [0.0, 0.0], [3.0, 4.0]]))
     torch.testing.assert_close(distance_nh, torch.tensor([[0.0], [-2.0], [3.0]]))
 
@@ -131,7 +170,9 @@ def test_a_third_class_on_the_segment_is_the_outside() -> None:
     planes = boundary_points(stripes, from_nX, to_nX)
     assert planes.inside_h.tolist() == [0, 2, 1]
     assert planes.outside_h.tolist() == [1, 1, 2]
-    torch.testing.assert_close(planes.point_hX[:, 0], torch.tensor([-1.0, 1.0, 1.0]), rtol=0, atol=1e-5)
+    torch.testing.assert_close(
+        planes.point_hX[:, 0], torch.tensor([-1.0, 1.0, 1.0]), rtol=0, atol=1e-5
+    )
     assert planes.normal_hX[:, 0].tolist() == [-1, 1, -1]
 
 
@@ -146,7 +187,9 @@ def test_tangents_of_a_sphere_point_to_its_centre() -> None:
     torch.testing.assert_close(planes.normal_hX, -planes.point_hX, rtol=0, atol=1e-4)
     torch.testing.assert_close(planes.offset_h, -torch.ones(250), rtol=0, atol=1e-4)
     along_hX = planes.point_hX - inner_nX
-    torch.testing.assert_close(torch.cosine_similarity(along_hX, outer_nX - inner_nX), torch.ones(250), rtol=0, atol=1e-3)
+    torch.testing.assert_close(
+        torch.cosine_similarity(along_hX, outer_nX - inner_nX), torch.ones(250), rtol=0, atol=1e-3
+    )
 
 
 def test_against_the_rest_the_probability_is_one_half() -> None:
@@ -155,17 +198,24 @@ def test_against_the_rest_the_probability_is_one_half() -> None:
     planes = boundary_points(linear, x_nX[start_n], x_nX[end_n], against_rest=True)
     chance_hN = linear(planes.point_hX).softmax(dim=1)
     own_h1 = planes.inside_h[:, None]
-    torch.testing.assert_close(chance_hN.gather(1, own_h1)[:, 0], torch.full((len(planes),), 0.5), rtol=0, atol=1e-4)
+    torch.testing.assert_close(
+        chance_hN.gather(1, own_h1)[:, 0], torch.full((len(planes),), 0.5), rtol=0, atol=1e-4
+    )
     # The gradient of the log odds: own weights less those of the others by their shares of what is left.
     share_hN = 2 * chance_hN.scatter(1, own_h1, 0.0)
     expected_hX = WEIGHT_NX[planes.inside_h] - share_hN @ WEIGHT_NX
-    torch.testing.assert_close(planes.normal_hX, expected_hX / expected_hX.norm(dim=1, keepdim=True), rtol=0, atol=1e-2)
+    torch.testing.assert_close(
+        planes.normal_hX, expected_hX / expected_hX.norm(dim=1, keepdim=True), rtol=0, atol=1e-2
+    )
     assert set(planes.outside_h.tolist()) == {REST}
 
 
 def test_pairs_without_a_boundary_give_none() -> None:
     from_nX, to_nX = torch.tensor([[-4.0], [-4.0], [0.1]]), torch.tensor([[-3.0], [0.0], [5.0]])
-    assert boundary_points(stripes, from_nX, to_nX).inside_h.tolist() == [0, 1]  # the first pair is of one class
+    assert boundary_points(stripes, from_nX, to_nX).inside_h.tolist() == [
+        0,
+        1,
+    ]  # the first pair is of one class
     # Against the rest class 1 does not lead at 0.999, where its probability is just below one half.
     unsure, sure = (
         boundary_points(stripes, torch.tensor([[0.999]]), to_nX[2:], True),
@@ -191,7 +241,9 @@ def test_boundary_of_a_shipped_head() -> None:
     weight_NX, bias_N = head.weight, head.bias
     assert isinstance(weight_NX, Tensor)
     assert isinstance(bias_N, Tensor)
-    features_nX = 8 * torch.nn.functional.normalize(weight_NX).repeat(20, 1) + 0.3 * normal_samples(200, weight_NX.shape[1], 0)
+    features_nX = 8 * torch.nn.functional.normalize(weight_NX).repeat(20, 1) + 0.3 * normal_samples(
+        200, weight_NX.shape[1], 0
+    )
     class_n = classifier.logits_from(features_nX).argmax(dim=1)
     assert class_n.unique().tolist() == list(range(10))
     start_n, end_n = pairs_across(class_n, per_pair=2)
@@ -199,7 +251,12 @@ def test_boundary_of_a_shipped_head() -> None:
     difference_hX = weight_NX[planes.inside_h] - weight_NX[planes.outside_h]
     norm_h = difference_hX.norm(dim=1)
     torch.testing.assert_close(planes.normal_hX, difference_hX / norm_h[:, None], rtol=0, atol=1e-5)
-    torch.testing.assert_close(planes.offset_h, (bias_N[planes.outside_h] - bias_N[planes.inside_h]) / norm_h, rtol=0, atol=1e-4)
+    torch.testing.assert_close(
+        planes.offset_h,
+        (bias_N[planes.outside_h] - bias_N[planes.inside_h]) / norm_h,
+        rtol=0,
+        atol=1e-4,
+    )
 
 
 # Rules by hand
@@ -218,7 +275,9 @@ def test_the_widest_margin_decides() -> None:
         planes,
     )
     x_nX = torch.tensor([[3.0], [0.8], [-0.9], [-3.0], [1.4], [20.0]])
-    expected_nR = torch.tensor([[2.0, 1, -4, -5], [-0.2, -1.2, -1.8, -7.2], [-1.9, -2.9, -0.1, -8.9]])
+    expected_nR = torch.tensor(
+        [[2.0, 1, -4, -5], [-0.2, -1.2, -1.8, -7.2], [-1.9, -2.9, -0.1, -8.9]]
+    )
     torch.testing.assert_close(rules.margins(x_nX)[:3], expected_nR)
     assert rules.predict(x_nX).tolist() == [0, 0, 2, 2, 0, 0]
     assert rules.matches(x_nX).tolist() == [2, 0, 0, 1, 1, 2]
@@ -247,7 +306,11 @@ def test_price_trades_precision_for_coverage() -> None:
     planes = planes_across((0.5, 1, 0), (4.5, 1, 0))
 
     def rules_of_1(price: float) -> tuple[Rule, ...]:
-        return tuple(rule for rule in learn_rules(x_nX, class_n, planes, price=price).rules if rule.conclusion == 1)
+        return tuple(
+            rule
+            for rule in learn_rules(x_nX, class_n, planes, price=price).rules
+            if rule.conclusion == 1
+        )
 
     (wide,), (narrow,) = rules_of_1(1), rules_of_1(2)
     assert (wide.precision, wide.coverage) == pytest.approx((10 / 13, 1.0))
@@ -257,7 +320,10 @@ def test_price_trades_precision_for_coverage() -> None:
 def test_a_poor_first_rule_stands_and_a_poor_further_one_does_not() -> None:
     x_nX = torch.tensor([[1.0], [2.0], [3.0], [4.0]])
     rules = learn_rules(x_nX, torch.tensor([1, 0, 0, 0]), planes_across((0.0, 1, 0)), price=1).rules
-    assert [(rule.conclusion, rule.precision, rule.coverage) for rule in rules] == [(0, 0.0, 0.0), (1, 0.25, 1.0)]
+    assert [(rule.conclusion, rule.precision, rule.coverage) for rule in rules] == [
+        (0, 0.0, 0.0),
+        (1, 0.25, 1.0),
+    ]
 
 
 # Rules of planted classifiers
@@ -281,11 +347,15 @@ def test_exclusive_or_needs_two_rules_a_class() -> None:
     assert [rule.conclusion for rule in rules.rules] == [0, 0, 1, 1]
     assert all(len(rule.half_spaces) >= 2 for rule in rules.rules)
     held_out_nX = normal_samples(1000, 2, 9)
-    assert (rules.predict(held_out_nX) == exclusive_or(held_out_nX).argmax(dim=1)).float().mean() > 0.99
+    assert (
+        rules.predict(held_out_nX) == exclusive_or(held_out_nX).argmax(dim=1)
+    ).float().mean() > 0.99
     assert (rules.matches(held_out_nX) == 1).float().mean() > 0.97
     one_each, _, _ = explained(exclusive_or, 2, max_rules=1)
     assert len(one_each.rules) == 2
-    assert (one_each.predict(held_out_nX) == exclusive_or(held_out_nX).argmax(dim=1)).float().mean() < 0.8
+    assert (
+        one_each.predict(held_out_nX) == exclusive_or(held_out_nX).argmax(dim=1)
+    ).float().mean() < 0.8
 
 
 @pytest.mark.parametrize("max_length", [1, 2])
@@ -322,7 +392,10 @@ def test_both_kinds_of_hyperplanes_in_one_pool() -> None:
     x_nX = 4 * normal_samples(600, 3, 0)
     class_n = linear(x_nX).argmax(dim=1)
     start_n, end_n = pairs_across(class_n)
-    pools = [boundary_points(linear, x_nX[start_n], x_nX[end_n], against_rest) for against_rest in (False, True)]
+    pools = [
+        boundary_points(linear, x_nX[start_n], x_nX[end_n], against_rest)
+        for against_rest in (False, True)
+    ]
     pool = joined(pools)
     assert len(pool) == len(pools[0]) + len(pools[1])
     assert torch.equal(pool.offset_h, torch.cat([part.offset_h for part in pools]))
@@ -349,25 +422,42 @@ def test_a_class_of_no_samples_is_never_concluded_and_counts_against_fidelity() 
 def test_measures_by_hand() -> None:
     """One rule each: class 1 above 2, class 0 below 0; the nearest rule decides between, at 1."""
     planes = planes_across((2.0, 1, 0), (0.0, 1, 0))
-    rules = RuleSet((Rule(0, (HalfSpace(1, False),), 0.5, 1.0), Rule(1, (HalfSpace(0, True),), 1.0, 1.0)), planes)
+    rules = RuleSet(
+        (Rule(0, (HalfSpace(1, False),), 0.5, 1.0), Rule(1, (HalfSpace(0, True),), 1.0, 1.0)),
+        planes,
+    )
     training = torch.tensor([[-1.0], [-2.0], [3.0], [4.0], [5.0]]), torch.tensor([0, 0, 1, 1, 1])
     inverted = torch.tensor([[-1.0], [0.5], [1.5], [3.0]]), torch.tensor([0, 1, 1, 1])
-    measures = measure_rules(rules, training, inverted, real=(torch.tensor([[9.0], [8.0]]), torch.tensor([1, 0])))
+    measures = measure_rules(
+        rules, training, inverted, real=(torch.tensor([[9.0], [8.0]]), torch.tensor([1, 0]))
+    )
     found = dataclasses.asdict(measures)
     on_inverted, on_real = found.pop("inverted"), found.pop("real")
-    numbers = {"rules": 2, "half_spaces": 2, "mean_length": 1, "greatest_length": 1, "mean_precision": 0.75}
+    numbers = {
+        "rules": 2,
+        "half_spaces": 2,
+        "mean_length": 1,
+        "greatest_length": 1,
+        "mean_precision": 0.75,
+    }
     assert found == pytest.approx(numbers | {"tree_leaves": 2, "tree_depth": 1})
     assert on_inverted.pop("classes") == pytest.approx({0: 1, 1: 2 / 3})
     assert on_real.pop("classes") == pytest.approx({0: 0, 1: 1})
     # The tree splits at 1, midway between -1 and 3.
-    assert on_inverted == pytest.approx({"rules": 0.75, "uncovered": 0.5, "ambiguous": 0, "tree": 0.75, "majority": 0.75})
-    assert on_real == pytest.approx({"rules": 0.5, "uncovered": 0, "ambiguous": 0, "tree": 0.5, "majority": 0.5})
+    assert on_inverted == pytest.approx(
+        {"rules": 0.75, "uncovered": 0.5, "ambiguous": 0, "tree": 0.75, "majority": 0.75}
+    )
+    assert on_real == pytest.approx(
+        {"rules": 0.5, "uncovered": 0, "ambiguous": 0, "tree": 0.5, "majority": 0.5}
+    )
 
 
 def test_the_tree_has_no_more_leaves_than_the_rules_have_half_spaces() -> None:
     rules, x_nX, class_n = explained(linear, 3)
     measures = measure_rules(rules, (x_nX, class_n), (x_nX, class_n))
     assert measures.half_spaces == sum(len(rule.half_spaces) for rule in rules.rules)
-    assert measures.tree_leaves == measures.half_spaces  # boundaries askew to the components use all they are allowed
+    assert (
+        measures.tree_leaves == measures.half_spaces
+    )  # boundaries askew to the components use all they are allowed
     assert measures.real is None
     assert measures.mean_length == pytest.approx(measures.half_spaces / measures.rules)

@@ -49,15 +49,25 @@ def test_vectors_are_the_softmax_of_a_normal_draw(temperature: float) -> None:
 @pytest.mark.parametrize("temperature", [0.3, 1.0])
 def test_labels_are_uniform(classes: int, temperature: float) -> None:
     draws = 20_000
-    label_B = Conditioning(classes, 28, temperature=temperature).sample(draws, stream=seeded()).label_B
+    label_B = (
+        Conditioning(classes, 28, temperature=temperature).sample(draws, stream=seeded()).label_B
+    )
     expected = draws / classes
-    chi_square = (torch.bincount(label_B, minlength=classes) - expected).square().sum().item() / expected
-    assert chi_square < {2: 10.83, 10: 27.88}[classes]  # the 99.9th percentile for N - 1 degrees of freedom
+    chi_square = (
+        torch.bincount(label_B, minlength=classes) - expected
+    ).square().sum().item() / expected
+    assert (
+        chi_square < {2: 10.83, 10: 27.88}[classes]
+    )  # the 99.9th percentile for N - 1 degrees of freedom
 
 
 def test_a_lower_temperature_makes_the_largest_entry_stand_out() -> None:
     def largest_B(temperature: float) -> Tensor:
-        return Conditioning(10, 28, temperature=temperature).sample(200, stream=seeded()).target_BN.amax(dim=1)
+        return (
+            Conditioning(10, 28, temperature=temperature)
+            .sample(200, stream=seeded())
+            .target_BN.amax(dim=1)
+        )
 
     assert (largest_B(0.5) > largest_B(1.0)).all()
     assert (largest_B(1.0) > largest_B(2.0)).all()
@@ -67,7 +77,11 @@ def test_a_lower_temperature_makes_the_largest_entry_stand_out() -> None:
 
 def test_hot_vectors_are_one_hot_at_the_same_labels() -> None:
     soft, hot = Conditioning(10, 28), Conditioning(10, 28, vectors="hot")
-    drawn = [soft.sample(30, stream=seeded()), hot.sample(30, stream=seeded()), soft.sample(30, stream=seeded(), hot=True)]
+    drawn = [
+        soft.sample(30, stream=seeded()),
+        hot.sample(30, stream=seeded()),
+        soft.sample(30, stream=seeded(), hot=True),
+    ]
     for condition in drawn[1:]:
         assert torch.equal(condition.label_B, drawn[0].label_B)
         assert condition.vector_BN is not None
@@ -111,7 +125,9 @@ def test_hot_matrix_is_the_papers(classes: int) -> None:
 
 def test_hot_matrix_of_few_and_of_many_classes() -> None:
     first_SS, second_SS = matrices(Conditioning(2, 28), torch.arange(2))
-    assert torch.equal(first_SS, torch.tensor([[1.0, 1, 1, 1], [1, 1, 1, 1], [1, 1, 0, 0], [1, 1, 0, 0]]))
+    assert torch.equal(
+        first_SS, torch.tensor([[1.0, 1, 1, 1], [1, 1, 1, 1], [1, 1, 0, 0], [1, 1, 0, 0]])
+    )
     assert torch.equal(second_SS, first_SS.flip(0, 1))
     (many_SS,) = matrices(Conditioning(100, 28), torch.tensor([37]))  # 10 x 10: row 3, column 7
     assert many_SS.sum() == 19
@@ -154,7 +170,11 @@ def test_vector_and_matrix_carry_the_same_label(classes: int, matrix: str) -> No
         return
     S = conditioning.side
     grid, repeat = (classes, S // classes) if classes <= 28 else (S, 1)
-    row_B, column_B = (condition.label_B, condition.label_B) if classes <= 28 else (condition.label_B // grid, condition.label_B % grid)
+    row_B, column_B = (
+        (condition.label_B, condition.label_B)
+        if classes <= 28
+        else (condition.label_B // grid, condition.label_B % grid)
+    )
     strongest_B = condition.matrix_B1SS[:, 0, ::repeat, ::repeat].flatten(1).argmax(dim=1)
     assert torch.equal(strongest_B, row_B * grid + column_B)
 
@@ -162,7 +182,10 @@ def test_vector_and_matrix_carry_the_same_label(classes: int, matrix: str) -> No
 @PROPERTY
 @given(image_size=st.integers(28, 64), data=st.data())
 def test_the_side_is_n_as_long_as_n_fits(image_size: int, data: st.DataObject) -> None:
-    fitting, many = data.draw(st.integers(4, image_size)), data.draw(st.integers(image_size + 1, image_size**2))
+    fitting, many = (
+        data.draw(st.integers(4, image_size)),
+        data.draw(st.integers(image_size + 1, image_size**2)),
+    )
     assert Conditioning(fitting, image_size).side == fitting
     side = Conditioning(many, image_size).side
     assert 4 <= side <= image_size

@@ -22,26 +22,39 @@ Compose = Callable[..., DictConfig]
 
 
 def weights(run_dir: Path) -> dict[str, Tensor]:
-    content: dict[str, Tensor] = torch.load(run_dir / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    content: dict[str, Tensor] = torch.load(
+        run_dir / "checkpoints" / "last.ckpt", weights_only=True
+    )["state_dict"]
     return content
 
 
 def of_generator(state: dict[str, Tensor], g: int) -> dict[str, Tensor]:
     prefix = f"generators.{g}."
-    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    return {
+        name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)
+    }
 
 
-EXTRA = {"default": (), "perturbed": ("loss=reconstruction", "perturbation.norm=l1"), "label": ("conditioning=label",)}
+EXTRA = {
+    "default": (),
+    "perturbed": ("loss=reconstruction", "perturbation.norm=l1"),
+    "label": ("conditioning=label",),
+}
 
 
 @pytest.mark.parametrize("extra", EXTRA.values(), ids=EXTRA.keys())
-def test_each_is_the_one_trained_alone_with_its_seed(compose: Compose, tmp_path: Path, extra: tuple[str, ...]) -> None:
+def test_each_is_the_one_trained_alone_with_its_seed(
+    compose: Compose, tmp_path: Path, extra: tuple[str, ...]
+) -> None:
     """With dropout off, in double precision: Adam makes whole steps of the rounding errors of single precision."""
     extra = ("generator.dropout=0", "trainer.precision=64-true", *extra)
     run(compose("n_generators=3", "seed=5", *extra), tmp_path / "all")
     for g in range(3):
         run(compose(f"seed={5 + g}", *extra), tmp_path / str(g))
-        together, alone = of_generator(weights(tmp_path / "all"), g), of_generator(weights(tmp_path / str(g)), 0)
+        together, alone = (
+            of_generator(weights(tmp_path / "all"), g),
+            of_generator(weights(tmp_path / str(g)), 0),
+        )
         assert alone.keys() == together.keys()
         for name, value in alone.items():
             torch.testing.assert_close(together[name], value, rtol=1e-6, atol=1e-9, msg=name)
@@ -54,7 +67,9 @@ def test_dropout_is_another_in_each(compose: Compose) -> None:
     for name, value in module.generators[0].state_dict().items():
         module.generators[1].state_dict()[name].copy_(value)
     condition = module.conditioning.sample(6)
-    a_BCHW, b_BCHW = generate_together(list(module.generators), [torch.ones(6, module.generator.latent_dim)] * 2, [condition] * 2)  # type: ignore[arg-type]
+    a_BCHW, b_BCHW = generate_together(
+        list(module.generators), [torch.ones(6, module.generator.latent_dim)] * 2, [condition] * 2
+    )  # type: ignore[arg-type]
     assert not torch.equal(a_BCHW, b_BCHW)
 
 
@@ -65,18 +80,27 @@ def test_one_vectorised_pass_makes_the_same_images_and_statistics(compose: Compo
     x_GBCHW = generate_together([one.generators[0], one.generators[1]], list(z_GBZ), conditions)
     for g in range(2):
         torch.testing.assert_close(x_GBCHW[g], other.generators[g](z_GBZ[g], conditions[g]))
-    for (name, buffer), (_, expected) in zip(one.generators.named_buffers(), other.generators.named_buffers(), strict=True):
+    for (name, buffer), (_, expected) in zip(
+        one.generators.named_buffers(), other.generators.named_buffers(), strict=True
+    ):
         torch.testing.assert_close(buffer, expected, msg=name)
     assert one.generators[1].stage1[1].num_batches_tracked == 1
 
 
-def test_samples_metrics_and_grid_tell_the_generators_apart(compose: Compose, job_dir: Path) -> None:
-    metrics = run(compose("n_generators=3", "application.keep_samples=8", "application.eval_samples=100"), job_dir)
+def test_samples_metrics_and_grid_tell_the_generators_apart(
+    compose: Compose, job_dir: Path
+) -> None:
+    metrics = run(
+        compose("n_generators=3", "application.keep_samples=8", "application.eval_samples=100"),
+        job_dir,
+    )
     samples = load_file(job_dir / "samples" / "inverted.safetensors")
     assert samples["generator"].tolist() == [0, 0, 0, 1, 1, 1, 2, 2]
     of_generators = [metrics[names.generator(names.INVERSION_ACCURACY, g)] for g in range(3)]
     shares = [34, 33, 33]  # of 100 samples
-    assert metrics[names.INVERSION_ACCURACY] == pytest.approx(sum(a * n for a, n in zip(of_generators, shares, strict=True)) / 100)
+    assert metrics[names.INVERSION_ACCURACY] == pytest.approx(
+        sum(a * n for a, n in zip(of_generators, shares, strict=True)) / 100
+    )
     confusion = json.loads((job_dir / "summary.json").read_text())
     assert confusion[names.INVERSION_ACCURACY] == metrics[names.INVERSION_ACCURACY]
 
@@ -86,7 +110,9 @@ def test_samples_metrics_and_grid_tell_the_generators_apart(compose: Compose, jo
     assert torch.equal(images[2], loaded.sample([3], seed=1, generator=2))
 
 
-def test_a_non_finite_generator_is_named(compose: Compose, job_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_non_finite_generator_is_named(
+    compose: Compose, job_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from netinv_lightning.inversion.module import InversionModule, NonFiniteError
 
     values = InversionModule._values

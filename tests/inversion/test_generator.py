@@ -29,7 +29,11 @@ REFERENCE: dict[str, Any] = {  # the public notebooks' layout for MNIST
 
 
 def made(
-    mode: str = "vector_matrix", classes: int = 10, size: int = 28, channels: int = 1, **arguments: Any
+    mode: str = "vector_matrix",
+    classes: int = 10,
+    size: int = 28,
+    channels: int = 1,
+    **arguments: Any,
 ) -> tuple[Generator, Conditioning]:
     torch.manual_seed(0)
     conditioning = Conditioning(classes, size, mode=mode)
@@ -44,7 +48,9 @@ def modules(network: nn.Module, kind: type[M]) -> list[M]:
 @pytest.mark.parametrize("size", [28, 32, 40, 45, 64])
 @pytest.mark.parametrize("upsampling", ["transposed", "resize"])
 @pytest.mark.parametrize("mode", MODES)
-def test_images_have_the_shape_asked_for_and_values_in_range(mode: str, upsampling: str, size: int, classes: int) -> None:
+def test_images_have_the_shape_asked_for_and_values_in_range(
+    mode: str, upsampling: str, size: int, classes: int
+) -> None:
     for channels in (1, 3):
         generator, conditioning = made(mode, classes, size, channels, upsampling=upsampling)
         with torch.no_grad():
@@ -59,7 +65,9 @@ def test_images_have_the_shape_asked_for_and_values_in_range(mode: str, upsampli
 
 def test_reference_layout_has_the_notebooks_parameters() -> None:
     generator, conditioning = made(**REFERENCE)
-    assert sum(weight.numel() for weight in generator.parameters()) == 5_724_365 - 1_408  # biases that BatchNorm takes away
+    assert (
+        sum(weight.numel() for weight in generator.parameters()) == 5_724_365 - 1_408
+    )  # biases that BatchNorm takes away
     with torch.no_grad():
         condition = conditioning.sample(2)
         assert generator.stage1(torch.randn(2, 200, 1, 1)).shape == (2, 256, 10, 10)
@@ -78,12 +86,16 @@ def test_growth_reaches_every_image_from_every_side(target: int) -> None:
             plan = growth(side, target, widths)
             assert side_after(plan, side) == target
             assert len(plan) >= len(widths)
-            assert [layer[0] for layer in plan] == [widths[min(k, len(widths) - 1)] for k in range(len(plan))]
+            assert [layer[0] for layer in plan] == [
+                widths[min(k, len(widths) - 1)] for k in range(len(plan))
+            ]
             assert all(2 <= kernel <= 5 and stride in (1, 2) for _, kernel, stride, _ in plan)
         assert side_after(growth(1, side, [7]), 1) == side
 
 
-@pytest.mark.parametrize(("kernel", "stride", "padding"), [(4, 2, 1), (3, 1, 1), (5, 1, 0), (4, 1, 1)])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding"), [(4, 2, 1), (3, 1, 1), (5, 1, 0), (4, 1, 1)]
+)
 def test_side_after_is_what_torch_makes(kernel: int, stride: int, padding: int) -> None:
     x_BCHW = nn.ConvTranspose2d(1, 1, kernel, stride, padding)(torch.zeros(1, 1, 9, 9))
     assert x_BCHW.shape[-1] == side_after([(1, kernel, stride, padding)], 9)
@@ -91,7 +103,11 @@ def test_side_after_is_what_torch_makes(kernel: int, stride: int, padding: int) 
 
 def test_longer_widths_make_a_deeper_generator() -> None:
     shallow, deep = made()[0], made(seed_widths=[3] * 4, image_widths=[2] * 5)[0]
-    assert len(modules(shallow, nn.ConvTranspose2d)) < len(modules(deep, nn.ConvTranspose2d)) == 4 + 5 + 1
+    assert (
+        len(modules(shallow, nn.ConvTranspose2d))
+        < len(modules(deep, nn.ConvTranspose2d))
+        == 4 + 5 + 1
+    )
 
 
 # Structure and conditioning
@@ -107,7 +123,12 @@ def test_two_stages_with_the_matrix_as_one_more_channel_between_them(mode: str) 
         )
     condition = conditioning.sample(3)
     generator(generator.sample_latent(3), condition)
-    assert seen["stage1"].shape == (3, 5 + (0 if mode == "matrix" else 4), 1, 1)  # latent, and what the condition is mapped to
+    assert seen["stage1"].shape == (
+        3,
+        5 + (0 if mode == "matrix" else 4),
+        1,
+        1,
+    )  # latent, and what the condition is mapped to
     assert seen["stage1_out"].shape == (3, 6, 10, 10)
     assert torch.equal(seen["stage2"][:, :6], seen["stage1_out"])
     assert seen["stage2"].shape[1] == (7 if mode in ("matrix", "vector_matrix") else 6)
@@ -118,7 +139,10 @@ def test_two_stages_with_the_matrix_as_one_more_channel_between_them(mode: str) 
 @pytest.mark.parametrize("mode", ["matrix", "vector_matrix"])
 def test_the_matrix_reaches_the_image(mode: str) -> None:
     generator, conditioning = made(mode)
-    z_BZ, condition = generator.sample_latent(1).expand(10, -1), conditioning.of_labels(torch.zeros(10, dtype=torch.long))
+    z_BZ, condition = (
+        generator.sample_latent(1).expand(10, -1),
+        conditioning.of_labels(torch.zeros(10, dtype=torch.long)),
+    )
     other = replace(condition, matrix_B1SS=conditioning.of_labels(torch.arange(10)).matrix_B1SS)
     with torch.no_grad():
         same_BCHW, other_BCHW = generator(z_BZ, condition), generator(z_BZ, other)
@@ -128,15 +152,22 @@ def test_the_matrix_reaches_the_image(mode: str) -> None:
 
 def test_label_mode_is_told_the_label_by_its_embedding_alone() -> None:
     generator, conditioning = made("label")
-    z_BZ, condition = generator.sample_latent(1).expand(10, -1), conditioning.of_labels(torch.arange(10))
+    z_BZ, condition = (
+        generator.sample_latent(1).expand(10, -1),
+        conditioning.of_labels(torch.arange(10)),
+    )
     assert isinstance(generator.embedding, nn.Embedding)
     assert generator.embedding.weight.shape == (10, 4)
     with torch.no_grad():
         told_BCHW = generator(z_BZ, condition)
         assert len(told_BCHW.flatten(1).round(decimals=6).unique(dim=0)) == 10
-        torch.testing.assert_close(generator(z_BZ, replace(condition, target_BN=condition.target_BN.flip(1))), told_BCHW)
+        torch.testing.assert_close(
+            generator(z_BZ, replace(condition, target_BN=condition.target_BN.flip(1))), told_BCHW
+        )
         generator.embedding.weight.copy_(generator.embedding.weight[3].clone().expand(10, -1))
-        torch.testing.assert_close(generator(z_BZ, condition), told_BCHW[3:4].expand(10, -1, -1, -1))
+        torch.testing.assert_close(
+            generator(z_BZ, condition), told_BCHW[3:4].expand(10, -1, -1, -1)
+        )
 
 
 def test_vector_mode_is_told_the_vector_and_not_the_label() -> None:
@@ -145,8 +176,14 @@ def test_vector_mode_is_told_the_vector_and_not_the_label() -> None:
     assert condition.vector_BN is not None
     with torch.no_grad():
         x_BCHW = generator(z_BZ, condition)
-        torch.testing.assert_close(generator(z_BZ, replace(condition, label_B=(condition.label_B + 1) % 10)), x_BCHW)
-        assert not torch.allclose(generator(z_BZ, replace(condition, vector_BN=condition.vector_BN.flip(1))), x_BCHW, atol=1e-6)
+        torch.testing.assert_close(
+            generator(z_BZ, replace(condition, label_B=(condition.label_B + 1) % 10)), x_BCHW
+        )
+        assert not torch.allclose(
+            generator(z_BZ, replace(condition, vector_BN=condition.vector_BN.flip(1))),
+            x_BCHW,
+            atol=1e-6,
+        )
 
 
 def test_matrix_mode_leaves_stage_1_unconditioned() -> None:
@@ -203,8 +240,14 @@ def test_weight_std_initialises_as_dcgan() -> None:
         ({"seed_widths": [8, 0]}, r"seed_widths=\[8, 0\]: "),
         ({"seed_widths": []}, r"seed_widths=\[\]: "),
         ({"image_widths": []}, r"image_widths=\[\]: "),
-        ({"stage1": [[8, 4, 1, 0]]}, r"stage1=\[\[8, 4, 1, 0\]\]: grows to 4 pixels, the conditioning matrix has 10"),
-        ({"stage2": [[8, 4, 2, 1], [0, 3, 1, 1]]}, r"stage2=.*: grows 10 to 20 pixels, the images have 28"),
+        (
+            {"stage1": [[8, 4, 1, 0]]},
+            r"stage1=\[\[8, 4, 1, 0\]\]: grows to 4 pixels, the conditioning matrix has 10",
+        ),
+        (
+            {"stage2": [[8, 4, 2, 1], [0, 3, 1, 1]]},
+            r"stage2=.*: grows 10 to 20 pixels, the images have 28",
+        ),
     ],
 )
 def test_values_out_of_range_are_named(arguments: dict[str, Any], message: str) -> None:

@@ -32,7 +32,9 @@ def features(batch: int, dim: int, seed: int = 0) -> Tensor:
 def test_kl_is_the_hand_formula_of_p_to_q_and_not_of_q_to_p() -> None:
     p_BN, q_BN = torch.tensor([[0.5, 0.25, 0.25]]), torch.tensor([[0.25, 0.25, 0.5]])
     p2_BN, q2_BN = torch.tensor([[0.9, 0.1]]), torch.tensor([[0.5, 0.5]])
-    assert losses.kl_divergence(p_BN, q_BN.log()).item() == pytest.approx(0.25 * math.log(2), abs=1e-6)  # 0.5 log 2 + 0 - 0.25 log 2
+    assert losses.kl_divergence(p_BN, q_BN.log()).item() == pytest.approx(
+        0.25 * math.log(2), abs=1e-6
+    )  # 0.5 log 2 + 0 - 0.25 log 2
     forward = 0.9 * math.log(0.9 / 0.5) + 0.1 * math.log(0.1 / 0.5)  # 0.368
     backward = 0.5 * math.log(0.5 / 0.9) + 0.5 * math.log(0.5 / 0.1)  # 0.511
     assert losses.kl_divergence(p2_BN, q2_BN.log()).item() == pytest.approx(forward, abs=1e-6)
@@ -54,14 +56,20 @@ def test_kl_is_positive_and_zero_only_where_q_is_p(classes: int, seed: int, shif
     assert losses.kl_divergence(p_BN, other_BN).item() > 1e-4
 
 
-@pytest.mark.parametrize(("hot", "floor"), [(False, 0.207), (True, math.log(math.e + 9) - 1)])  # the second is 1.461
+@pytest.mark.parametrize(
+    ("hot", "floor"), [(False, 0.207), (True, math.log(math.e + 9) - 1)]
+)  # the second is 1.461
 def test_double_softmax_cannot_reach_the_target(hot: bool, floor: float) -> None:
     p_BN = torch.eye(10) if hot else features(2000, 10).softmax(dim=1)
     logits_BN = (3 * p_BN if hot else p_BN.log()).requires_grad_()
     for _ in range(200):  # logits move freely, down the gradient
-        (slope_BN,) = torch.autograd.grad(losses.kl_divergence(p_BN, logits_BN, double_softmax=True) * len(p_BN), logits_BN)
+        (slope_BN,) = torch.autograd.grad(
+            losses.kl_divergence(p_BN, logits_BN, double_softmax=True) * len(p_BN), logits_BN
+        )
         logits_BN = (logits_BN - 30 * slope_BN).detach().requires_grad_()
-    assert losses.kl_divergence(p_BN, logits_BN, double_softmax=True).item() == pytest.approx(floor, abs=0.004)
+    assert losses.kl_divergence(p_BN, logits_BN, double_softmax=True).item() == pytest.approx(
+        floor, abs=0.004
+    )
     if not hot:
         assert losses.kl_divergence(p_BN, p_BN.log()).item() == pytest.approx(0, abs=1e-6)
 
@@ -72,7 +80,9 @@ def test_cross_entropy_is_torchs_and_the_hand_formula(smoothing: float) -> None:
     y_BN = F.one_hot(label_B, 4) * (1 - smoothing) + smoothing / 4
     value = losses.cross_entropy(logits_BN, label_B, smoothing)
     torch.testing.assert_close(value, -(y_BN * logits_BN.log_softmax(dim=1)).sum(dim=1).mean())
-    torch.testing.assert_close(value, F.cross_entropy(logits_BN, label_B, label_smoothing=smoothing))
+    torch.testing.assert_close(
+        value, F.cross_entropy(logits_BN, label_B, label_smoothing=smoothing)
+    )
 
 
 # L_Cosine, L_Ortho
@@ -80,7 +90,12 @@ def test_cross_entropy_is_torchs_and_the_hand_formula(smoothing: float) -> None:
 
 def naive_cosine(f_BD: Tensor, absolute: bool) -> float:
     B = len(f_BD)
-    pairs = [F.cosine_similarity(f_BD[i], f_BD[j], dim=0).item() for i in range(B) for j in range(B) if i != j]
+    pairs = [
+        F.cosine_similarity(f_BD[i], f_BD[j], dim=0).item()
+        for i in range(B)
+        for j in range(B)
+        if i != j
+    ]
     return sum(map(abs, pairs)) / B**2 if absolute else sum(pairs) / (B * (B - 1))
 
 
@@ -88,17 +103,25 @@ def naive_cosine(f_BD: Tensor, absolute: bool) -> float:
 @pytest.mark.parametrize("absolute", [False, True])
 def test_cosine_is_the_naive_double_sum(batch: int, dim: int, absolute: bool) -> None:
     f_BD = features(batch, dim)
-    assert losses.cosine_similarity(f_BD, absolute).item() == pytest.approx(naive_cosine(f_BD, absolute), abs=1e-6)
+    assert losses.cosine_similarity(f_BD, absolute).item() == pytest.approx(
+        naive_cosine(f_BD, absolute), abs=1e-6
+    )
 
 
 def test_cosine_by_hand() -> None:
     identical_BD = torch.tensor([[3.0, 4.0]]).repeat(5, 1) * torch.arange(1, 6)[:, None]
-    mixed_BD = torch.tensor([[1.0, 0.0], [-2.0, 0.0], [0.0, 5.0]])  # of six ordered pairs two have cosine -1, four have 0
+    mixed_BD = torch.tensor(
+        [[1.0, 0.0], [-2.0, 0.0], [0.0, 5.0]]
+    )  # of six ordered pairs two have cosine -1, four have 0
     assert losses.cosine_similarity(identical_BD).item() == pytest.approx(1, abs=1e-6)
-    assert losses.cosine_similarity(identical_BD, absolute=True).item() == pytest.approx(20 / 25, abs=1e-6)
+    assert losses.cosine_similarity(identical_BD, absolute=True).item() == pytest.approx(
+        20 / 25, abs=1e-6
+    )
     assert losses.cosine_similarity(torch.eye(4)).item() == pytest.approx(0, abs=1e-6)
     assert losses.cosine_similarity(mixed_BD).item() == pytest.approx(-2 / 6, abs=1e-6)
-    assert losses.cosine_similarity(mixed_BD, absolute=True).item() == pytest.approx(2 / 9, abs=1e-6)
+    assert losses.cosine_similarity(mixed_BD, absolute=True).item() == pytest.approx(
+        2 / 9, abs=1e-6
+    )
 
 
 def test_a_zero_feature_has_cosine_zero_with_all() -> None:
@@ -111,20 +134,35 @@ def test_a_zero_feature_has_cosine_zero_with_all() -> None:
 def test_orthogonality_is_the_naive_gram_form(batch: int, dim: int, normalize: bool) -> None:
     f_BD = features(batch, dim)
     rows_BD = f_BD / f_BD.norm(dim=1, keepdim=True) if normalize else f_BD
-    expected = sum(((rows_BD[i] @ rows_BD[j]).item() - (i == j)) ** 2 for i in range(batch) for j in range(batch)) / batch**2
-    assert losses.orthogonality(f_BD, normalize).item() == pytest.approx(expected, rel=1e-5, abs=1e-6)
+    expected = (
+        sum(
+            ((rows_BD[i] @ rows_BD[j]).item() - (i == j)) ** 2
+            for i in range(batch)
+            for j in range(batch)
+        )
+        / batch**2
+    )
+    assert losses.orthogonality(f_BD, normalize).item() == pytest.approx(
+        expected, rel=1e-5, abs=1e-6
+    )
 
 
 def test_orthogonality_by_hand() -> None:
     assert losses.orthogonality(torch.eye(3, 5)).item() == pytest.approx(0, abs=1e-6)
     assert losses.orthogonality(3 * torch.eye(3, 5)).item() == pytest.approx(0, abs=1e-6)
-    assert losses.orthogonality(3 * torch.eye(3, 5), normalize=False).item() == pytest.approx(3 * 8**2 / 9, rel=1e-6)
-    assert losses.orthogonality(torch.ones(3, 5)).item() == pytest.approx(6 / 9, rel=1e-6)  # identical rows: all off-diagonal are 1
+    assert losses.orthogonality(3 * torch.eye(3, 5), normalize=False).item() == pytest.approx(
+        3 * 8**2 / 9, rel=1e-6
+    )
+    assert losses.orthogonality(torch.ones(3, 5)).item() == pytest.approx(
+        6 / 9, rel=1e-6
+    )  # identical rows: all off-diagonal are 1
 
 
 @PROPERTY
 @given(dim=st.integers(1, 12), bases=st.integers(1, 4), seed=st.integers(0, 10**6))
-def test_orthogonality_floor_is_attained_by_stacked_bases_and_by_nothing_lower(dim: int, bases: int, seed: int) -> None:
+def test_orthogonality_floor_is_attained_by_stacked_bases_and_by_nothing_lower(
+    dim: int, bases: int, seed: int
+) -> None:
     frame_BD = torch.cat([torch.linalg.qr(features(dim, dim, seed + k))[0] for k in range(bases)])
     floor = losses.orthogonality_floor(len(frame_BD), dim)
     assert floor == pytest.approx(1 / dim - 1 / (dim * bases))
@@ -141,7 +179,9 @@ def test_variation_of_step_images() -> None:
     x_BCHW[0, 0, :, 2:] = 1.0  # three rows cross a step of 1 once: 3
     x_BCHW[1, 1, 1:, :] = 0.5  # four columns cross a step of 0.5 once: 1
     assert losses.variation(x_BCHW).item() == pytest.approx((3 + 1) / 2)
-    checkered_HW = torch.tensor([[1.0, 0.0], [0.0, 1.0]])  # two neighbours down, two across, each differs by 1
+    checkered_HW = torch.tensor(
+        [[1.0, 0.0], [0.0, 1.0]]
+    )  # two neighbours down, two across, each differs by 1
     assert losses.variation(checkered_HW[None, None]).item() == pytest.approx(4)
     assert losses.variation(torch.full((2, 1, 5, 5), 0.7)).item() == 0
 
@@ -188,9 +228,13 @@ def test_gradient_norm_of_a_linear_classifier_is_the_closed_form(bias: bool) -> 
     torch.manual_seed(0)
     linear = nn.Linear(12, 5, bias=bias)
     x_BCHW, label_B = torch.rand(6, 3, 2, 2), torch.tensor([0, 1, 2, 3, 4, 0])
-    error_BN = linear(x_BCHW.flatten(1)).softmax(dim=1) - F.one_hot(label_B, 5)  # dL/dW = (softmax(z) - y) x', dL/db without x'
+    error_BN = linear(x_BCHW.flatten(1)).softmax(dim=1) - F.one_hot(
+        label_B, 5
+    )  # dL/dW = (softmax(z) - y) x', dL/db without x'
     expected = (error_BN.norm(dim=1) * (x_BCHW.flatten(1).square().sum(dim=1) + bias).sqrt()).mean()
-    torch.testing.assert_close(losses.gradient_norm(nn.Sequential(nn.Flatten(), linear), x_BCHW, label_B), expected)
+    torch.testing.assert_close(
+        losses.gradient_norm(nn.Sequential(nn.Flatten(), linear), x_BCHW, label_B), expected
+    )
 
 
 @pytest.mark.parametrize("kind", NETWORKS)
@@ -198,13 +242,19 @@ def test_gradient_norm_is_autograds(kind: str) -> None:
     network, x_BCHW, label_B = network_images_labels(kind)
 
     def norm_of(x_BCHW: Tensor, label_B: Tensor) -> Tensor:
-        gradients = torch.autograd.grad(F.cross_entropy(network(x_BCHW), label_B), list(network.parameters()))
+        gradients = torch.autograd.grad(
+            F.cross_entropy(network(x_BCHW), label_B), list(network.parameters())
+        )
         return torch.cat([g.flatten() for g in gradients]).norm()
 
     per_image_B = torch.stack([norm_of(x_BCHW[i : i + 1], label_B[i : i + 1]) for i in range(4)])
     torch.testing.assert_close(losses.gradient_norm(network, x_BCHW, label_B), per_image_B.mean())
-    torch.testing.assert_close(losses.gradient_norm(network, x_BCHW, label_B, per_image=False), norm_of(x_BCHW, label_B))
-    assert norm_of(x_BCHW, label_B) < 0.99 * per_image_B.mean()  # the two differ: gradients of different images cancel
+    torch.testing.assert_close(
+        losses.gradient_norm(network, x_BCHW, label_B, per_image=False), norm_of(x_BCHW, label_B)
+    )
+    assert (
+        norm_of(x_BCHW, label_B) < 0.99 * per_image_B.mean()
+    )  # the two differ: gradients of different images cancel
 
 
 @pytest.mark.parametrize("per_image", [True, False])
@@ -212,7 +262,9 @@ def test_gradient_norm_is_autograds(kind: str) -> None:
 def test_gradient_norm_is_differentiable_by_the_images(kind: str, per_image: bool) -> None:
     network, x_BCHW, label_B = network_images_labels(kind)
     assert torch.autograd.gradcheck(
-        lambda x_BCHW: losses.gradient_norm(network, x_BCHW, label_B, per_image), x_BCHW.requires_grad_(), fast_mode=True
+        lambda x_BCHW: losses.gradient_norm(network, x_BCHW, label_B, per_image),
+        x_BCHW.requires_grad_(),
+        fast_mode=True,
     )
 
 
@@ -229,8 +281,15 @@ def test_gradient_norm_leaves_the_classifier_as_it_is(per_image: bool) -> None:
 
 @pytest.mark.parametrize("per_image", [True, False])
 def test_gradient_norm_has_a_finite_derivative_where_it_is_zero(per_image: bool) -> None:
-    x_BCHW = torch.zeros(2, 1, 2, 2, requires_grad=True)  # without a bias the gradient at a black image is 0
-    value = losses.gradient_norm(nn.Sequential(nn.Flatten(), nn.Linear(4, 3, bias=False)), x_BCHW, torch.tensor([0, 1]), per_image)
+    x_BCHW = torch.zeros(
+        2, 1, 2, 2, requires_grad=True
+    )  # without a bias the gradient at a black image is 0
+    value = losses.gradient_norm(
+        nn.Sequential(nn.Flatten(), nn.Linear(4, 3, bias=False)),
+        x_BCHW,
+        torch.tensor([0, 1]),
+        per_image,
+    )
     value.backward()
     assert value.item() == pytest.approx(0, abs=1e-5)
     assert x_BCHW.grad is not None

@@ -51,7 +51,9 @@ def test_without_any_of_it_images_stay_bit_by_bit() -> None:
 
 
 def test_a_shift_is_by_whole_pixels_where_the_draw_says_so() -> None:
-    moved = Augmentation(shift=2.0)(ramp(), Fixed(1.0))  # draws of U[0, 1) = 1 stand for +1 in U(-1, 1)
+    moved = Augmentation(shift=2.0)(
+        ramp(), Fixed(1.0)
+    )  # draws of U[0, 1) = 1 stand for +1 in U(-1, 1)
     assert torch.allclose(moved[0, 0, :7, :7], ramp()[0, 0, 2:, 2:], atol=1e-3)
     assert torch.allclose(moved[0, 0, 8], moved[0, 0, 7], atol=1e-3)  # the border is repeated
 
@@ -60,7 +62,9 @@ def test_rotation_scale_shear_and_flip_do_what_they_say() -> None:
     middle = 4
     quarter = Augmentation(rotation=90.0)(ramp(), Fixed(1.0))[0, 0]
     assert torch.allclose(quarter, torch.rot90(ramp()[0, 0]), atol=1e-2)
-    half = Augmentation(scale=0.5)(ramp(), Fixed(0.0))[0, 0]  # the view reaches half as far: objects look twice as large
+    half = Augmentation(scale=0.5)(ramp(), Fixed(0.0))[
+        0, 0
+    ]  # the view reaches half as far: objects look twice as large
     assert half[middle, middle + 2] - half[middle, middle] == pytest.approx(1.0, abs=1e-3)
     sheared = Augmentation(shear=0.5)(ramp(), Fixed(1.0))[0, 0]
     assert sheared[middle + 2, middle] == pytest.approx(100 * (middle + 2) + middle + 1, abs=1e-2)
@@ -97,7 +101,9 @@ def test_statistics_distance_is_the_wasserstein_distance_of_normals() -> None:
     x_BC = torch.tensor([[1.0], [5.0]]).expand(2, 3)[:, :, None, None]  # mean 3, deviation 2
     distance = losses.statistics_distance(x_BC, torch.ones(3), torch.full((3,), 16.0))
     assert distance.item() == pytest.approx(0.5, rel=1e-5)
-    assert losses.statistics_distance(x_BC, torch.full((3,), 3.0), torch.full((3,), 4.0)).item() == pytest.approx(0.0, abs=1e-9)
+    assert losses.statistics_distance(
+        x_BC, torch.full((3,), 3.0), torch.full((3,), 4.0)
+    ).item() == pytest.approx(0.0, abs=1e-9)
 
 
 def test_a_constant_channel_has_a_finite_gradient() -> None:
@@ -110,7 +116,11 @@ def test_a_constant_channel_has_a_finite_gradient() -> None:
 class WithBatchNorm(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.first, self.second, self.head = nn.BatchNorm2d(1), nn.BatchNorm2d(1, track_running_stats=False), nn.Linear(784, 10)
+        self.first, self.second, self.head = (
+            nn.BatchNorm2d(1),
+            nn.BatchNorm2d(1, track_running_stats=False),
+            nn.Linear(784, 10),
+        )
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         return self.head(self.second(self.first(x_BCHW)).flatten(1))
@@ -144,21 +154,38 @@ def test_class_spread_is_of_images_of_one_class_alone() -> None:
     spread = losses.class_spread(x_BCHW, torch.tensor([0, 0, 1]), distance=0.4, pool=4)
     assert spread.item() == pytest.approx(0.75**2, rel=1e-4)
     assert losses.class_spread(x_BCHW, torch.tensor([0, 1, 2])).item() == 0
-    assert losses.class_spread(x_BCHW, torch.tensor([0, 0, 1]), distance=0.1).item() == pytest.approx(0.0, abs=1e-6)
+    assert losses.class_spread(
+        x_BCHW, torch.tensor([0, 0, 1]), distance=0.1
+    ).item() == pytest.approx(0.0, abs=1e-6)
 
 
 def test_noise_finer_than_a_square_is_no_spread() -> None:
     checker = (torch.arange(8)[:, None] + torch.arange(8)) % 2
     x_BCHW = torch.stack([checker, 1 - checker])[:, None].float()
-    assert losses.class_spread(x_BCHW, torch.zeros(2, dtype=torch.long), pool=4).item() == pytest.approx(1.0, abs=1e-3)
+    assert losses.class_spread(
+        x_BCHW, torch.zeros(2, dtype=torch.long), pool=4
+    ).item() == pytest.approx(1.0, abs=1e-3)
     assert losses.class_spread(x_BCHW, torch.zeros(2, dtype=torch.long), pool=1).item() == 0
 
 
-def test_natural_images_are_recognised_by_networks_that_never_saw_them(compose: Compose, tmp_path: Path) -> None:
+def test_natural_images_are_recognised_by_networks_that_never_saw_them(
+    compose: Compose, tmp_path: Path
+) -> None:
     """The purpose: a fifth of the recipe's steps, and the transfer of the papers' objective is far behind."""
     transfer = {}
     for loss in ("inversion", "natural"):
-        overrides = ["+experiment=mnist_invert", f"loss={loss}", "generator=small", "application.steps=80", "application.batch_size=48"]
-        run(compose(*overrides, "application.eval_samples=500", "application.eval_batch_size=250"), tmp_path / loss)
-        transfer[loss] = json.loads((tmp_path / loss / "summary.json").read_text())["transfer/accuracy"]
+        overrides = [
+            "+experiment=mnist_invert",
+            f"loss={loss}",
+            "generator=small",
+            "application.steps=80",
+            "application.batch_size=48",
+        ]
+        run(
+            compose(*overrides, "application.eval_samples=500", "application.eval_batch_size=250"),
+            tmp_path / loss,
+        )
+        transfer[loss] = json.loads((tmp_path / loss / "summary.json").read_text())[
+            "transfer/accuracy"
+        ]
     assert transfer["natural"] > transfer["inversion"] + 0.15

@@ -33,14 +33,20 @@ PENULTIMATE, EARLIER = "penultimate", "convolutions.0"
 def made_step(perturbation: Perturbation | None = None) -> Step:
     """One step of a small generator against a small frozen CNN."""
     torch.manual_seed(0)
-    classifier = FrozenClassifier(CNN(4, 1, 28, stages=((3,), (4,)), hidden=8), SPEC, (PENULTIMATE, EARLIER))
+    classifier = FrozenClassifier(
+        CNN(4, 1, 28, stages=((3,), (4,)), hidden=8), SPEC, (PENULTIMATE, EARLIER)
+    )
     conditioning = Conditioning(4, 28)
-    generator = Generator(conditioning, 1, 28, latent_dim=6, hidden=5, seed_widths=[8], image_widths=[8, 6])
+    generator = Generator(
+        conditioning, 1, 28, latent_dim=6, hidden=5, seed_widths=[8], image_widths=[8, 6]
+    )
     condition = conditioning.sample(6)
     x_BCHW = generator(generator.sample_latent(6), condition)
     logits_BN, features, normed = classifier.trace(x_BCHW)
     perturbation = perturbation or Perturbation("linf", 0.2, "adversarial")
-    return Step(x_BCHW, condition, logits_BN, features, classifier, generator, perturbation, normed=normed)
+    return Step(
+        x_BCHW, condition, logits_BN, features, classifier, generator, perturbation, normed=normed
+    )
 
 
 def value_of(step: Step, name: str, **options: Any) -> Tensor:
@@ -50,23 +56,45 @@ def value_of(step: Step, name: str, **options: Any) -> Tensor:
 EXPECTED: dict[str, Callable[[Step], Tensor]] = {
     "kl": lambda step: losses.kl_divergence(step.condition.target_BN, step.logits_BN),
     "ce": lambda step: losses.cross_entropy(step.logits_BN, step.condition.label_B),
-    "cosine": lambda step: sum((losses.cosine_similarity(f_BD) for f_BD in step.features.values()), torch.zeros(())),
-    "orthogonality": lambda step: sum((losses.orthogonality(f_BD) for f_BD in step.features.values()), torch.zeros(())),
-    "kl_perturbed": lambda step: losses.kl_divergence(step.condition.target_BN, step.perturbed_logits_BN),
-    "ce_perturbed": lambda step: losses.cross_entropy(step.perturbed_logits_BN, step.condition.label_B),
+    "cosine": lambda step: sum(
+        (losses.cosine_similarity(f_BD) for f_BD in step.features.values()), torch.zeros(())
+    ),
+    "orthogonality": lambda step: sum(
+        (losses.orthogonality(f_BD) for f_BD in step.features.values()), torch.zeros(())
+    ),
+    "kl_perturbed": lambda step: losses.kl_divergence(
+        step.condition.target_BN, step.perturbed_logits_BN
+    ),
+    "ce_perturbed": lambda step: losses.cross_entropy(
+        step.perturbed_logits_BN, step.condition.label_B
+    ),
     "variation": lambda step: losses.variation(step.x_BCHW),
     "pixel": lambda step: losses.pixel_range(step.x_BCHW),
-    "gradient": lambda step: losses.gradient_norm(step.classifier, step.x_BCHW, step.condition.label_B),
-    "l1": lambda step: sum((weight.abs().sum() for weight in step.generator.parameters()), torch.zeros(())),
+    "gradient": lambda step: losses.gradient_norm(
+        step.classifier, step.x_BCHW, step.condition.label_B
+    ),
+    "l1": lambda step: sum(
+        (weight.abs().sum() for weight in step.generator.parameters()), torch.zeros(())
+    ),
     "batch_norm": lambda step: (
         torch.stack(
-            [losses.statistics_distance(x_BC, torch.zeros(x_BC.shape[1]), torch.ones(x_BC.shape[1])) for x_BC in step.normed.values()]
+            [
+                losses.statistics_distance(
+                    x_BC, torch.zeros(x_BC.shape[1]), torch.ones(x_BC.shape[1])
+                )
+                for x_BC in step.normed.values()
+            ]
         ).mean()
-        + losses.statistics_distance(step.x_BCHW, torch.tensor(SPEC.mean), torch.tensor(SPEC.std).square())
+        + losses.statistics_distance(
+            step.x_BCHW, torch.tensor(SPEC.mean), torch.tensor(SPEC.std).square()
+        )
     ),
     "class_spread": lambda step: losses.class_spread(step.x_BCHW, step.condition.label_B),
     "stationarity": lambda step: misalignment(
-        decayed_weights(step.classifier), margin_gradients(step.classifier, step.x_BCHW, step.condition.label_B, torch.ones(6), 30.0)[0]
+        decayed_weights(step.classifier),
+        margin_gradients(step.classifier, step.x_BCHW, step.condition.label_B, torch.ones(6), 30.0)[
+            0
+        ],
     ),
 }
 
@@ -78,7 +106,9 @@ EXPECTED: dict[str, Callable[[Step], Tensor]] = {
 def test_each_term_is_reachable_by_name_and_is_its_loss(name: str) -> None:
     step = made_step()
     if name == "pixel":
-        step.x_BCHW = 2 * step.x_BCHW - 0.5  # a sigmoid's images would make it 0 whatever it computes
+        step.x_BCHW = (
+            2 * step.x_BCHW - 0.5
+        )  # a sigmoid's images would make it 0 whatever it computes
     value = value_of(step, name)
     assert value.shape == ()
     assert value.item() != 0
@@ -93,20 +123,56 @@ def test_there_are_the_papers_nine_terms_and_four_of_others() -> None:
 @pytest.mark.parametrize(
     ("name", "options", "expected"),
     [
-        ("kl", {"double_softmax": True}, lambda s: losses.kl_divergence(s.condition.target_BN, s.logits_BN, True)),
-        ("ce", {"label_smoothing": 0.2}, lambda s: losses.cross_entropy(s.logits_BN, s.condition.label_B, 0.2)),
-        ("cosine", {"absolute": True, "layers": [EARLIER]}, lambda s: losses.cosine_similarity(s.features[EARLIER], True)),
-        ("cosine", {"layers": [PENULTIMATE]}, lambda s: losses.cosine_similarity(s.features[PENULTIMATE])),
-        ("orthogonality", {"normalize": False, "layers": [PENULTIMATE]}, lambda s: losses.orthogonality(s.features[PENULTIMATE], False)),
-        ("kl_perturbed", {"double_softmax": True}, lambda s: losses.kl_divergence(s.condition.target_BN, s.perturbed_logits_BN, True)),
-        ("ce_perturbed", {"label_smoothing": 0.2}, lambda s: losses.cross_entropy(s.perturbed_logits_BN, s.condition.label_B, 0.2)),
-        ("gradient", {"per_image": False}, lambda s: losses.gradient_norm(s.classifier, s.x_BCHW, s.condition.label_B, False)),
+        (
+            "kl",
+            {"double_softmax": True},
+            lambda s: losses.kl_divergence(s.condition.target_BN, s.logits_BN, True),
+        ),
+        (
+            "ce",
+            {"label_smoothing": 0.2},
+            lambda s: losses.cross_entropy(s.logits_BN, s.condition.label_B, 0.2),
+        ),
+        (
+            "cosine",
+            {"absolute": True, "layers": [EARLIER]},
+            lambda s: losses.cosine_similarity(s.features[EARLIER], True),
+        ),
+        (
+            "cosine",
+            {"layers": [PENULTIMATE]},
+            lambda s: losses.cosine_similarity(s.features[PENULTIMATE]),
+        ),
+        (
+            "orthogonality",
+            {"normalize": False, "layers": [PENULTIMATE]},
+            lambda s: losses.orthogonality(s.features[PENULTIMATE], False),
+        ),
+        (
+            "kl_perturbed",
+            {"double_softmax": True},
+            lambda s: losses.kl_divergence(s.condition.target_BN, s.perturbed_logits_BN, True),
+        ),
+        (
+            "ce_perturbed",
+            {"label_smoothing": 0.2},
+            lambda s: losses.cross_entropy(s.perturbed_logits_BN, s.condition.label_B, 0.2),
+        ),
+        (
+            "gradient",
+            {"per_image": False},
+            lambda s: losses.gradient_norm(s.classifier, s.x_BCHW, s.condition.label_B, False),
+        ),
     ],
 )
-def test_options_reach_the_losses(name: str, options: dict[str, Any], expected: Callable[[Step], Tensor]) -> None:
+def test_options_reach_the_losses(
+    name: str, options: dict[str, Any], expected: Callable[[Step], Tensor]
+) -> None:
     step = made_step()
     torch.testing.assert_close(value_of(step, name, **options), expected(step))
-    assert not torch.allclose(value_of(step, name, **options), value_of(step, name), rtol=1e-4)  # and the option matters
+    assert not torch.allclose(
+        value_of(step, name, **options), value_of(step, name), rtol=1e-4
+    )  # and the option matters
 
 
 def test_perturbed_terms_see_images_perturbed_as_asked() -> None:
@@ -121,7 +187,9 @@ def test_perturbed_logits_are_computed_once_a_step_and_only_if_asked() -> None:
     step.classifier.register_forward_hook(lambda module, given, output: calls.append(1))
     Objective({"kl": {"weight": 1.0}, "ce": {"weight": 1.0}, "cosine": {"weight": 1.0}})(step)
     assert len(calls) == 0
-    Objective({"kl_perturbed": {"weight": 1.0}, "ce_perturbed": {"weight": 1.0, "label_smoothing": 0.1}})(step)
+    Objective(
+        {"kl_perturbed": {"weight": 1.0}, "ce_perturbed": {"weight": 1.0, "label_smoothing": 0.1}}
+    )(step)
     assert len(calls) == 1
 
 
@@ -158,7 +226,9 @@ def test_a_measured_term_takes_no_gradient_from_the_others() -> None:
         return torch.autograd.grad(objective.total(objective(step)), step.x_BCHW)[0]
 
     alone_BCHW = gradient({"ce_perturbed": {"weight": 1.0}})
-    measured_first_BCHW = gradient({"kl_perturbed": {"weight": 0.0}, "ce_perturbed": {"weight": 1.0}})
+    measured_first_BCHW = gradient(
+        {"kl_perturbed": {"weight": 0.0}, "ce_perturbed": {"weight": 1.0}}
+    )
     assert alone_BCHW.abs().max() > 0
     torch.testing.assert_close(measured_first_BCHW, alone_BCHW)
 
@@ -182,12 +252,22 @@ def test_only_the_generator_receives_gradients() -> None:
     objective = Objective({name: {"weight": 1.0} for name in TERMS if name != "l1"})
     objective.total(objective(step)).backward()
     gradients = {name: weight.grad for name, weight in step.generator.named_parameters()}
-    assert all(gradient is not None and gradient.isfinite().all() for gradient in gradients.values())
-    weights = [gradient for name, gradient in gradients.items() if gradient is not None and gradient.dim() > 1]
+    assert all(
+        gradient is not None and gradient.isfinite().all() for gradient in gradients.values()
+    )
+    weights = [
+        gradient
+        for name, gradient in gradients.items()
+        if gradient is not None and gradient.dim() > 1
+    ]
     assert len(weights) > 4
     assert all(gradient.abs().max() > 0 for gradient in weights)
-    assert all(weight.grad is None and not weight.requires_grad for weight in step.classifier.parameters())
-    assert all(torch.equal(value, before[name]) for name, value in step.classifier.state_dict().items())
+    assert all(
+        weight.grad is None and not weight.requires_grad for weight in step.classifier.parameters()
+    )
+    assert all(
+        torch.equal(value, before[name]) for name, value in step.classifier.state_dict().items()
+    )
 
 
 @pytest.mark.parametrize("name", [name for name in TERMS if name not in ("pixel", "l1")])
@@ -199,7 +279,9 @@ def test_each_term_moves_the_images(name: str) -> None:
     label_B = step.condition.label_B
     has_company_B = (label_B[:, None] == label_B).sum(dim=1) > 1
     assert 0 < has_company_B.sum() < len(label_B)
-    assert torch.equal(moved_B, has_company_B if name == "class_spread" else torch.ones_like(moved_B))
+    assert torch.equal(
+        moved_B, has_company_B if name == "class_spread" else torch.ones_like(moved_B)
+    )
 
 
 # A user's own terms, and mistakes
@@ -217,22 +299,41 @@ def test_a_term_of_ones_own() -> None:
     step = made_step()
     value = value_of(step, "mine", _target_=f"{__name__}.darkness", level=0.25)
     torch.testing.assert_close(value, (step.x_BCHW - 0.25).square().mean())
-    torch.testing.assert_close(value_of(step, "other", _target_=f"{__name__}.anything", scale=3.0), 3 * step.x_BCHW.mean())
+    torch.testing.assert_close(
+        value_of(step, "other", _target_=f"{__name__}.anything", scale=3.0), 3 * step.x_BCHW.mean()
+    )
 
 
 @pytest.mark.parametrize(
     ("terms", "message"),
     [
-        ({"cosin": {"weight": 1}}, r"loss\.cosin: .*did you mean 'cosine'\?.*loss\.cosin\._target_"),
-        ({"ce": {"weight": 1, "label_smothing": 0.1}}, r"loss\.ce\.label_smothing: .*did you mean 'label_smoothing'\?"),
+        (
+            {"cosin": {"weight": 1}},
+            r"loss\.cosin: .*did you mean 'cosine'\?.*loss\.cosin\._target_",
+        ),
+        (
+            {"ce": {"weight": 1, "label_smothing": 0.1}},
+            r"loss\.ce\.label_smothing: .*did you mean 'label_smoothing'\?",
+        ),
         ({"kl": {"wieght": 1, "weight": 1}}, r"loss\.kl\.wieght: .*did you mean 'weight'\?"),
         ({"kl": {"step": 1, "weight": 1}}, r"loss\.kl\.step: the term has no such option"),
-        ({"mine": {"weight": 1, "_target_": f"{__name__}.darknes"}}, r"loss\.mine\._target_=.*darknes: cannot be imported"),
-        ({"mine": {"weight": 1, "_target_": "no_such_package.term"}}, r"loss\.mine\._target_=no_such_package\.term: cannot be imported"),
-        ({"mine": {"weight": 1, "_target_": "term"}}, r"loss\.mine\._target_=term: cannot be imported"),
+        (
+            {"mine": {"weight": 1, "_target_": f"{__name__}.darknes"}},
+            r"loss\.mine\._target_=.*darknes: cannot be imported",
+        ),
+        (
+            {"mine": {"weight": 1, "_target_": "no_such_package.term"}},
+            r"loss\.mine\._target_=no_such_package\.term: cannot be imported",
+        ),
+        (
+            {"mine": {"weight": 1, "_target_": "term"}},
+            r"loss\.mine\._target_=term: cannot be imported",
+        ),
     ],
 )
-def test_mistakes_are_named_with_what_is_nearest(terms: dict[str, dict[str, Any]], message: str) -> None:
+def test_mistakes_are_named_with_what_is_nearest(
+    terms: dict[str, dict[str, Any]], message: str
+) -> None:
     with pytest.raises(InputError, match=f"^{message}"):
         Objective(terms)
 
@@ -248,6 +349,8 @@ def test_the_floor_of_orthogonality_is_summed_over_its_layers() -> None:
     dims = {"penultimate": 8, "wide": 64}
     objective = Objective({"orthogonality": {"weight": 1}, "kl": {"weight": 1}})
     assert objective.floors(32, dims) == {"orthogonality": pytest.approx(1 / 8 - 1 / 32)}
-    assert Objective({"orthogonality": {"weight": 1, "layers": ["wide"]}}).floors(32, dims) == {"orthogonality": 0.0}
+    assert Objective({"orthogonality": {"weight": 1, "layers": ["wide"]}}).floors(32, dims) == {
+        "orthogonality": 0.0
+    }
     assert Objective({"orthogonality": {"weight": 1, "normalize": False}}).floors(32, dims) == {}
     assert Objective({"kl": {"weight": 1}}).floors(32, dims) == {}

@@ -18,7 +18,12 @@ from netinv_lightning.classifiers.networks import MLP
 from netinv_lightning.inversion.perturbation import DIRECTIONS, NORMS, Perturbation, norm, project
 
 PROPERTY = settings(deadline=None, derandomize=True, max_examples=40)
-PAIRS = [(kind, direction) for kind in NORMS for direction in DIRECTIONS if direction != "sign" or kind == "linf"]
+PAIRS = [
+    (kind, direction)
+    for kind in NORMS
+    for direction in DIRECTIONS
+    if direction != "sign" or kind == "linf"
+]
 RADII = {"l1": 4.0, "l2": 0.8, "linf": 0.05}
 ORDERS = {"l1": 1.0, "l2": 2.0, "linf": float("inf")}
 
@@ -53,12 +58,21 @@ def test_norm_is_the_vector_norm_of_each_row(kind: str) -> None:
         ("l1", [0.5, -0.5, 0.0], [0.5, -0.5, 0.0]),
     ],
 )
-def test_projection_onto_the_unit_ball_by_hand(kind: str, given_P: list[float], expected_P: list[float]) -> None:
-    torch.testing.assert_close(project(torch.tensor([given_P]), 1.0, kind), torch.tensor([expected_P]))
+def test_projection_onto_the_unit_ball_by_hand(
+    kind: str, given_P: list[float], expected_P: list[float]
+) -> None:
+    torch.testing.assert_close(
+        project(torch.tensor([given_P]), 1.0, kind), torch.tensor([expected_P])
+    )
 
 
 @PROPERTY
-@given(kind=st.sampled_from(NORMS), size=st.integers(1, 6), radius=st.floats(0.1, 3), seed=st.integers(0, 10**6))
+@given(
+    kind=st.sampled_from(NORMS),
+    size=st.integers(1, 6),
+    radius=st.floats(0.1, 3),
+    seed=st.integers(0, 10**6),
+)
 def test_projection_is_the_nearest_point(kind: str, size: int, radius: float, seed: int) -> None:
     source = torch.Generator().manual_seed(seed)
     delta_BP = 2 * torch.randn(5, size, dtype=torch.float64, generator=source)
@@ -70,7 +84,9 @@ def test_projection_is_the_nearest_point(kind: str, size: int, radius: float, se
     # The nearest point of a convex ball: <delta - projected, any - projected> <= 0 for any point of the ball.
     any_QP = torch.randn(200, size, dtype=torch.float64, generator=source)
     any_QP = any_QP * (radius / norms_of(any_QP, kind))[:, None]
-    products_BQ = ((delta_BP - projected_BP)[:, None] * (any_QP[None] - projected_BP[:, None])).sum(dim=2)
+    products_BQ = ((delta_BP - projected_BP)[:, None] * (any_QP[None] - projected_BP[:, None])).sum(
+        dim=2
+    )
     assert (products_BQ <= 1e-9).all()
 
 
@@ -78,7 +94,9 @@ def test_projection_is_the_nearest_point(kind: str, size: int, radius: float, se
 @pytest.mark.parametrize("radius", [0.0, 1e-9])
 def test_projection_onto_a_point(kind: str, radius: float) -> None:
     delta_BP = torch.tensor([[0.0, 0.0, 0.0], [1.0, -2.0, 2.0]])
-    torch.testing.assert_close(project(delta_BP, radius, kind), torch.zeros(2, 3), rtol=0, atol=1e-8)
+    torch.testing.assert_close(
+        project(delta_BP, radius, kind), torch.zeros(2, 3), rtol=0, atol=1e-8
+    )
 
 
 # Bounds
@@ -93,7 +111,9 @@ def test_the_bound_is_kept(kind: str, direction: str, scale: float) -> None:
     assert moved_BCHW.shape == x_BCHW.shape
     norms_B = norms_of(moved_BCHW - x_BCHW, kind)
     assert (norms_B <= radius * (1 + 1e-4) + 1e-6).all()
-    attained = 0.9 if kind == "linf" and direction == "random" else 0.99  # uniform in the cube: the largest of 64 comes near the face
+    attained = (
+        0.9 if kind == "linf" and direction == "random" else 0.99
+    )  # uniform in the cube: the largest of 64 comes near the face
     assert (norms_B >= attained * radius - 1e-6).all()
 
 
@@ -102,17 +122,28 @@ def test_random_directions_are_distributed_as_documented() -> None:
     x_BCHW, label_B = torch.zeros(4000, 1, 2, 5), torch.zeros(4000, dtype=torch.long)
 
     def draw(kind: str, direction: str) -> Tensor:
-        return Perturbation(kind, 0.5, direction, clamp=False)(x_BCHW, label_B, nn.Identity()).flatten(1)
+        return Perturbation(kind, 0.5, direction, clamp=False)(
+            x_BCHW, label_B, nn.Identity()
+        ).flatten(1)
 
-    uniform_BP, sign_BP, sphere_BP, diamond_BP = draw("linf", "random"), draw("linf", "sign"), draw("l2", "random"), draw("l1", "random")
+    uniform_BP, sign_BP, sphere_BP, diamond_BP = (
+        draw("linf", "random"),
+        draw("linf", "sign"),
+        draw("l2", "random"),
+        draw("l1", "random"),
+    )
     for delta_BP in (uniform_BP, sign_BP, sphere_BP, diamond_BP):
         assert delta_BP.mean(dim=0).abs().max() < 0.04
     assert uniform_BP.abs().mean().item() == pytest.approx(0.25, abs=0.01)
     assert uniform_BP.square().mean().item() == pytest.approx(0.25 / 3, abs=0.005)
     assert torch.equal(sign_BP.abs(), torch.full_like(sign_BP, 0.5))
-    assert sphere_BP.square().mean(dim=0).numpy() == pytest.approx(0.25 / 10, abs=0.002)  # uniform on the sphere: r^2 / P each
+    assert sphere_BP.square().mean(dim=0).numpy() == pytest.approx(
+        0.25 / 10, abs=0.002
+    )  # uniform on the sphere: r^2 / P each
     assert diamond_BP.abs().mean(dim=0).numpy() == pytest.approx(0.5 / 10, abs=0.003)
-    assert diamond_BP.square().mean().item() == pytest.approx(0.25 * 2 / (10 * 11), abs=0.0004)  # uniform on the simplex: 2 r^2 / P(P+1)
+    assert diamond_BP.square().mean().item() == pytest.approx(
+        0.25 * 2 / (10 * 11), abs=0.0004
+    )  # uniform on the simplex: 2 r^2 / P(P+1)
 
 
 @pytest.mark.parametrize(("kind", "direction"), PAIRS)
@@ -151,8 +182,12 @@ def test_adversarial_finds_the_worst_case_of_a_linear_classifier(kind: str) -> N
     torch.manual_seed(0)
     linear = nn.Linear(20, 2, bias=False)
     x_BCHW, label_B, radius = torch.rand(6, 1, 4, 5), torch.tensor([0, 1, 0, 1, 0, 1]), 0.3
-    moved_BCHW = Perturbation(kind, radius, "adversarial", steps=20, clamp=False)(x_BCHW, label_B, lambda x: linear(x.flatten(1)))
-    w_P = (linear.weight[1] - linear.weight[0]).detach()  # the margin falls by at most radius times the dual norm of w
+    moved_BCHW = Perturbation(kind, radius, "adversarial", steps=20, clamp=False)(
+        x_BCHW, label_B, lambda x: linear(x.flatten(1))
+    )
+    w_P = (
+        linear.weight[1] - linear.weight[0]
+    ).detach()  # the margin falls by at most radius times the dual norm of w
     dual = {"l1": w_P.abs().max(), "l2": w_P.norm(), "linf": w_P.abs().sum()}[kind]
     fall_B = (moved_BCHW - x_BCHW).flatten(1) @ w_P * torch.where(label_B == 0, 1, -1)
     assert (fall_B <= radius * dual * (1 + 1e-5)).all()
@@ -176,7 +211,10 @@ def test_an_l1_attack_spends_its_radius_inside_the_range() -> None:
         best, left = 0.0, radius
         for pixel in weight_P.abs().argsort(descending=True):
             room = float(1 - x_P[pixel] if weight_P[pixel] > 0 else x_P[pixel])
-            best, left = best + float(weight_P[pixel].abs()) * min(room, left), left - min(room, left)
+            best, left = (
+                best + float(weight_P[pixel].abs()) * min(room, left),
+                left - min(room, left),
+            )
         assert float(delta_P @ weight_P) > 0.9 * best
 
 
@@ -184,7 +222,9 @@ def test_adversarial_works_without_gradients_and_leaves_the_classifier_alone() -
     classifier, x_BCHW, label_B = classifier_images_labels()
     with torch.no_grad():
         moved_BCHW = Perturbation("linf", 0.05, "adversarial")(x_BCHW, label_B, classifier)
-        assert F.cross_entropy(classifier(moved_BCHW), label_B) > F.cross_entropy(classifier(x_BCHW), label_B)
+        assert F.cross_entropy(classifier(moved_BCHW), label_B) > F.cross_entropy(
+            classifier(x_BCHW), label_B
+        )
     assert not moved_BCHW.requires_grad
     assert all(weight.grad is None for weight in classifier.parameters())
 
@@ -195,9 +235,15 @@ def test_gradients_reach_the_images_unchanged(kind: str, direction: str, clamp: 
     classifier, x_BCHW, label_B = classifier_images_labels()
     x_BCHW.requires_grad_()
     weight_BCHW = torch.randn_like(x_BCHW)
-    moved_BCHW = Perturbation(kind, RADII[kind], direction, clamp=clamp)(x_BCHW, label_B, classifier)
+    moved_BCHW = Perturbation(kind, RADII[kind], direction, clamp=clamp)(
+        x_BCHW, label_B, classifier
+    )
     (gradient_BCHW,) = torch.autograd.grad((moved_BCHW * weight_BCHW).sum(), x_BCHW)
-    free_BCHW = (moved_BCHW > 0) & (moved_BCHW < 1) if clamp else torch.ones_like(moved_BCHW, dtype=torch.bool)
+    free_BCHW = (
+        (moved_BCHW > 0) & (moved_BCHW < 1)
+        if clamp
+        else torch.ones_like(moved_BCHW, dtype=torch.bool)
+    )
     assert free_BCHW.float().mean() > 0.5
     torch.testing.assert_close(gradient_BCHW[free_BCHW], weight_BCHW[free_BCHW])
 

@@ -17,7 +17,9 @@ def bright_and_dark(n: int, seed: int) -> tuple[Tensor, Tensor]:
     """Class 1 is brighter by 0.3 than class 0, under noise."""
     source = torch.Generator().manual_seed(seed)
     label_n = torch.arange(n) % 2
-    return 0.5 * torch.rand(n, 1, 4, 4, generator=source) + 0.3 * label_n[:, None, None, None], label_n
+    return 0.5 * torch.rand(n, 1, 4, 4, generator=source) + 0.3 * label_n[
+        :, None, None, None
+    ], label_n
 
 
 def network() -> nn.Module:

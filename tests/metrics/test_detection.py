@@ -21,7 +21,14 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 
 from netinv_lightning.errors import InputError
 from netinv_lightning.metrics import detection as module
-from netinv_lightning.metrics.detection import Detection, auroc_interval, calibration, detection, garbage_rate, threshold_claim
+from netinv_lightning.metrics.detection import (
+    Detection,
+    auroc_interval,
+    calibration,
+    detection,
+    garbage_rate,
+    threshold_claim,
+)
 
 PROPERTY = settings(deadline=None, derandomize=True, max_examples=25)
 
@@ -38,7 +45,10 @@ def source(seed: int) -> torch.Generator:
 
 def scores(n: int, m: int, seed: int, levels: int) -> tuple[Tensor, Tensor]:
     """Whole numbers, so with ties; those of OOD samples higher on average."""
-    return tuple(torch.randint(levels, (size,), generator=source(seed + i)).double() + i for i, size in enumerate((n, m)))  # type: ignore[return-value]
+    return tuple(
+        torch.randint(levels, (size,), generator=source(seed + i)).double() + i
+        for i, size in enumerate((n, m))
+    )  # type: ignore[return-value]
 
 
 def all_but_threshold(measured: Detection) -> dict[str, float]:
@@ -60,8 +70,13 @@ def test_detection_by_hand() -> None:
     assert measured.detection_error == pytest.approx((1 / 4 + 0) / 2)
 
 
-@pytest.mark.parametrize(("size", "accepted"), [(1, 1), (19, 19), (20, 19), (21, 20), (40, 38), (100, 95), (101, 96), (10_000, 9500)])
-def test_95_percent_is_met_and_not_by_more_than_one_sample(size: int, accepted: int, few_resamples: None) -> None:
+@pytest.mark.parametrize(
+    ("size", "accepted"),
+    [(1, 1), (19, 19), (20, 19), (21, 20), (40, 38), (100, 95), (101, 96), (10_000, 9500)],
+)
+def test_95_percent_is_met_and_not_by_more_than_one_sample(
+    size: int, accepted: int, few_resamples: None
+) -> None:
     in_n, out_m = torch.arange(float(size)), torch.tensor([-1.0, size])
     assert detection(in_n, out_m, seed=0).threshold == accepted - 1
     assert detection(out_m, in_n, seed=0).fpr95_out == 1 / 2
@@ -101,8 +116,15 @@ def test_constant_scores_are_chance() -> None:
 
 
 @PROPERTY
-@given(n=st.integers(1, 60), m=st.integers(1, 60), levels=st.integers(1, 40), seed=st.integers(0, 10**6))
-def test_detection_is_the_naive_one_and_scikit_learns(n: int, m: int, levels: int, seed: int) -> None:
+@given(
+    n=st.integers(1, 60),
+    m=st.integers(1, 60),
+    levels=st.integers(1, 40),
+    seed=st.integers(0, 10**6),
+)
+def test_detection_is_the_naive_one_and_scikit_learns(
+    n: int, m: int, levels: int, seed: int
+) -> None:
     in_n, out_m = scores(n, m, seed, levels)
     measured = detection(in_n, out_m, seed)
     wins_mn = (out_m[:, None] > in_n).double() + (out_m[:, None] == in_n).double() / 2
@@ -113,15 +135,24 @@ def test_detection_is_the_naive_one_and_scikit_learns(n: int, m: int, levels: in
     score, is_out = torch.cat([in_n, out_m]).numpy(), np.arange(n + m) >= n
     assert measured.aupr_out == pytest.approx(average_precision_score(is_out, score))
     assert measured.aupr_in == pytest.approx(average_precision_score(~is_out, -score))
-    for positive, sign, fpr95 in ((~is_out, -1, measured.fpr95_in), (is_out, 1, measured.fpr95_out)):
-        false_positive, true_positive, threshold = roc_curve(positive, sign * score, drop_intermediate=False)
+    for positive, sign, fpr95 in (
+        (~is_out, -1, measured.fpr95_in),
+        (is_out, 1, measured.fpr95_out),
+    ):
+        false_positive, true_positive, threshold = roc_curve(
+            positive, sign * score, drop_intermediate=False
+        )
         first = int(np.argmax(true_positive >= 0.95))
         assert fpr95 == pytest.approx(false_positive[first])
         assert sign == 1 or measured.threshold == -threshold[first]
 
 
-@pytest.mark.parametrize("rising", [lambda s: 3 * s - 100, torch.exp, lambda s: -1 / (1 + s), lambda s: s**3])
-def test_only_the_threshold_changes_under_an_increasing_map(rising: Callable[[Tensor], Tensor]) -> None:
+@pytest.mark.parametrize(
+    "rising", [lambda s: 3 * s - 100, torch.exp, lambda s: -1 / (1 + s), lambda s: s**3]
+)
+def test_only_the_threshold_changes_under_an_increasing_map(
+    rising: Callable[[Tensor], Tensor],
+) -> None:
     in_n, out_m = scores(80, 50, 3, 12)
     before, after = detection(in_n, out_m, seed=1), detection(rising(in_n), rising(out_m), seed=1)
     assert all_but_threshold(after) == all_but_threshold(before)
@@ -130,13 +161,21 @@ def test_only_the_threshold_changes_under_an_increasing_map(rising: Callable[[Te
 
 def test_a_flipped_sign_gives_the_complement_and_exchanged_sides_the_mirror() -> None:
     in_n, out_m = scores(80, 50, 5, 12)
-    measured, flipped, mirrored = detection(in_n, out_m, 0), detection(-in_n, -out_m, 0), detection(-out_m, -in_n, 0)
+    measured, flipped, mirrored = (
+        detection(in_n, out_m, 0),
+        detection(-in_n, -out_m, 0),
+        detection(-out_m, -in_n, 0),
+    )
     assert measured.auroc > 0.5
     assert flipped.auroc == pytest.approx(1 - measured.auroc)
-    assert (flipped.auroc_low, flipped.auroc_high) == pytest.approx((1 - measured.auroc_high, 1 - measured.auroc_low))
+    assert (flipped.auroc_low, flipped.auroc_high) == pytest.approx(
+        (1 - measured.auroc_high, 1 - measured.auroc_low)
+    )
     assert mirrored.auroc == pytest.approx(measured.auroc)
     assert mirrored.detection_error == pytest.approx(measured.detection_error)
-    assert (mirrored.aupr_out, mirrored.aupr_in) == pytest.approx((measured.aupr_in, measured.aupr_out))
+    assert (mirrored.aupr_out, mirrored.aupr_in) == pytest.approx(
+        (measured.aupr_in, measured.aupr_out)
+    )
     assert (mirrored.fpr95_out, mirrored.fpr95_in) == (measured.fpr95_in, measured.fpr95_out)
 
 
@@ -144,7 +183,11 @@ def test_a_flipped_sign_gives_the_complement_and_exchanged_sides_the_mirror() ->
 def test_detection_of_shifted_normal_scores(shift: float) -> None:
     """Closed forms, which unequal sizes do not touch."""
     normal = NormalDist()
-    measured = detection(torch.randn(20_000, generator=source(0)), torch.randn(8_000, generator=source(1)) + shift, seed=0)
+    measured = detection(
+        torch.randn(20_000, generator=source(0)),
+        torch.randn(8_000, generator=source(1)) + shift,
+        seed=0,
+    )
     assert measured.auroc == pytest.approx(normal.cdf(shift / math.sqrt(2)), abs=0.01)
     assert measured.fpr95_in == pytest.approx(normal.cdf(normal.inv_cdf(0.95) - shift), abs=0.02)
     assert measured.fpr95_out == pytest.approx(normal.cdf(normal.inv_cdf(0.95) - shift), abs=0.02)
@@ -166,7 +209,11 @@ def test_one_seed_gives_the_same_bits_and_the_global_stream_stays() -> None:
     state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()  # type: ignore[index, union-attr]
     measured = detection(in_n, out_m, seed=4)
     assert measured == detection(in_n, out_m, seed=4)
-    assert (measured.auroc_low, measured.auroc_high) == auroc_interval(in_n, out_m, seed=4) != auroc_interval(in_n, out_m, seed=5)
+    assert (
+        (measured.auroc_low, measured.auroc_high)
+        == auroc_interval(in_n, out_m, seed=4)
+        != auroc_interval(in_n, out_m, seed=5)
+    )
     assert torch.equal(state, torch.get_rng_state())
     assert np.array_equal(numpy_state, np.random.get_state()[1])  # type: ignore[index, arg-type]
 
@@ -192,7 +239,10 @@ def test_the_claim_by_hand() -> None:
     assert (claim.all_samples.violations_out, claim.all_samples.violations_in) == (2 / 4, 4 / 4)
 
     one = threshold_claim(in_n, out_m, torch.tensor([False, False, True, False])).all_samples
-    assert (one.violations_out, one.violations_in) == (1 / 4, 1 / 4)  # of all OOD samples, not of the misclassified
+    assert (one.violations_out, one.violations_in) == (
+        1 / 4,
+        1 / 4,
+    )  # of all OOD samples, not of the misclassified
 
 
 def test_equal_confidences_speak_against_the_claim() -> None:
@@ -201,7 +251,9 @@ def test_equal_confidences_speak_against_the_claim() -> None:
 
 
 def test_the_claim_holds_where_nothing_is_misclassified() -> None:
-    claim = threshold_claim(torch.tensor([0.2, 0.9]), torch.tensor([0.95, 0.99, 1]), torch.zeros(3, dtype=torch.bool))
+    claim = threshold_claim(
+        torch.tensor([0.2, 0.9]), torch.tensor([0.95, 0.99, 1]), torch.zeros(3, dtype=torch.bool)
+    )
     assert claim.misclassified == 0
     for gap in (claim.all_samples, claim.but_1_percent, claim.but_5_percent):
         assert math.isnan(gap.most_out)
@@ -209,10 +261,18 @@ def test_the_claim_holds_where_nothing_is_misclassified() -> None:
         assert (gap.holds, gap.violations_out, gap.violations_in) == (True, 0, 0)
 
 
-@pytest.mark.parametrize(("outliers", "holds"), [(0, (True, True, True)), (1, (False, True, True)), (6, (False, False, True))])
-def test_outliers_decide_only_where_they_are_enough(outliers: int, holds: tuple[bool, bool, bool]) -> None:
+@pytest.mark.parametrize(
+    ("outliers", "holds"),
+    [(0, (True, True, True)), (1, (False, True, True)), (6, (False, False, True))],
+)
+def test_outliers_decide_only_where_they_are_enough(
+    outliers: int, holds: tuple[bool, bool, bool]
+) -> None:
     """Of 200 samples on either side, 1 is 0.5 % and 6 are 3 %."""
-    in_n, out_m = torch.full((200,), 0.9, dtype=torch.double), torch.full((200,), 0.5, dtype=torch.double)
+    in_n, out_m = (
+        torch.full((200,), 0.9, dtype=torch.double),
+        torch.full((200,), 0.5, dtype=torch.double),
+    )
     in_n[:outliers], out_m[:outliers] = 0.1, 0.95
     claim = threshold_claim(in_n, out_m)
     assert (claim.all_samples.holds, claim.but_1_percent.holds, claim.but_5_percent.holds) == holds
@@ -222,10 +282,17 @@ def test_outliers_decide_only_where_they_are_enough(outliers: int, holds: tuple[
 
 
 def test_quantiles_are_those_of_the_misclassified() -> None:
-    in_n, out_m = torch.linspace(0, 1, 101, dtype=torch.double), torch.linspace(0, 1, 101, dtype=torch.double)
+    in_n, out_m = (
+        torch.linspace(0, 1, 101, dtype=torch.double),
+        torch.linspace(0, 1, 101, dtype=torch.double),
+    )
     claim = threshold_claim(in_n, out_m, out_m <= 0.5)
-    assert (claim.but_1_percent.least_in, claim.but_5_percent.least_in) == pytest.approx((0.01, 0.05))
-    assert (claim.but_1_percent.most_out, claim.but_5_percent.most_out) == pytest.approx((0.495, 0.475))
+    assert (claim.but_1_percent.least_in, claim.but_5_percent.least_in) == pytest.approx(
+        (0.01, 0.05)
+    )
+    assert (claim.but_1_percent.most_out, claim.but_5_percent.most_out) == pytest.approx(
+        (0.495, 0.475)
+    )
     assert claim.but_5_percent.violations_in == pytest.approx(48 / 101)  # 0 to 0.47
 
 
@@ -240,9 +307,13 @@ def binary(confidence: list[float], correct: list[bool]) -> tuple[Tensor, Tensor
 
 def test_calibration_by_hand() -> None:
     """Two bins: 3 of 4 right at 0.8, 1 of 2 at 0.6."""
-    measured = calibration(*binary([0.8, 0.8, 0.8, 0.8, 0.6, 0.6], [True, True, True, False, True, False]))
+    measured = calibration(
+        *binary([0.8, 0.8, 0.8, 0.8, 0.6, 0.6], [True, True, True, False, True, False])
+    )
     assert measured.ece == pytest.approx(4 / 6 * abs(3 / 4 - 0.8) + 2 / 6 * abs(1 / 2 - 0.6))
-    assert measured.brier == pytest.approx((3 * 2 * 0.2**2 + 2 * 0.8**2 + 2 * 0.4**2 + 2 * 0.6**2) / 6)
+    assert measured.brier == pytest.approx(
+        (3 * 2 * 0.2**2 + 2 * 0.8**2 + 2 * 0.4**2 + 2 * 0.6**2) / 6
+    )
 
 
 def test_brier_of_three_classes_by_hand() -> None:
@@ -253,9 +324,18 @@ def test_brier_of_three_classes_by_hand() -> None:
 
 @pytest.mark.parametrize(
     ("wrong", "right", "together"),
-    [(0.61, 0.65, True), (0.59, 0.61, False), (0.6, 0.61, False), (0.56, 0.6, True), (1.0, 0.95, True), (1.0, 0.92, False)],
+    [
+        (0.61, 0.65, True),
+        (0.59, 0.61, False),
+        (0.6, 0.61, False),
+        (0.56, 0.6, True),
+        (1.0, 0.95, True),
+        (1.0, 0.92, False),
+    ],
 )
-def test_bins_are_fifteenths_and_hold_their_upper_end(wrong: float, right: float, together: bool) -> None:
+def test_bins_are_fifteenths_and_hold_their_upper_end(
+    wrong: float, right: float, together: bool
+) -> None:
     """Errors of opposite sign cancel within a bin alone; 0.6 is 9 / 15."""
     too_sure, too_unsure = -wrong, 1 - right
     expected = abs(too_sure + too_unsure) if together else abs(too_sure) + abs(too_unsure)
@@ -275,19 +355,28 @@ def test_a_confidence_rounded_to_above_1_is_in_the_last_bin() -> None:
 
 
 def test_calibration_is_that_of_the_libraries() -> None:
-    probability_nN = (2 * torch.randn(500, 5, generator=source(0), dtype=torch.double)).softmax(dim=1)
+    probability_nN = (2 * torch.randn(500, 5, generator=source(0), dtype=torch.double)).softmax(
+        dim=1
+    )
     label_n = torch.randint(5, (500,), generator=source(1))
-    expected = multiclass_calibration_error(probability_nN, label_n, num_classes=5, n_bins=15, norm="l1")
+    expected = multiclass_calibration_error(
+        probability_nN, label_n, num_classes=5, n_bins=15, norm="l1"
+    )
     assert calibration(probability_nN, label_n).ece == pytest.approx(float(expected))
     two_nN = probability_nN[:, :2] / probability_nN[:, :2].sum(dim=1, keepdim=True)
-    assert calibration(two_nN, label_n % 2).brier == pytest.approx(2 * brier_score_loss((label_n % 2).numpy(), two_nN[:, 1].numpy()))
+    assert calibration(two_nN, label_n % 2).brier == pytest.approx(
+        2 * brier_score_loss((label_n % 2).numpy(), two_nN[:, 1].numpy())
+    )
 
 
 def test_labels_drawn_from_the_probabilities_are_calibrated() -> None:
     """And sharpened probabilities of the same labels are not."""
     logits_nN = torch.randn(20_000, 4, generator=source(2))
     label_n = torch.multinomial(logits_nN.softmax(dim=1), 1, generator=source(3))[:, 0]
-    honest, sharpened = calibration(logits_nN.softmax(dim=1), label_n), calibration((4 * logits_nN).softmax(dim=1), label_n)
+    honest, sharpened = (
+        calibration(logits_nN.softmax(dim=1), label_n),
+        calibration((4 * logits_nN).softmax(dim=1), label_n),
+    )
     assert honest.ece < 0.02
     assert sharpened.ece > 0.2
     assert honest.brier < sharpened.brier
@@ -303,14 +392,24 @@ def test_garbage_rate_by_hand() -> None:
 GOOD, NONE = torch.tensor([0.1, 0.2]), torch.tensor([])
 
 
-@pytest.mark.parametrize("measure", [lambda in_n, out_m: detection(in_n, out_m, seed=0), threshold_claim])
+@pytest.mark.parametrize(
+    "measure", [lambda in_n, out_m: detection(in_n, out_m, seed=0), threshold_claim]
+)
 @pytest.mark.parametrize(
     ("in_n", "out_m", "expected"),
     [
         (NONE, GOOD, " of in-distribution samples: there are none"),
         (GOOD, NONE, " of out-of-distribution samples: there are none"),
-        (torch.tensor([0.1, math.nan, math.nan]), GOOD, " of in-distribution samples: 2 of 3 are NaN or infinite"),
-        (GOOD, torch.tensor([0.1, -math.inf]), " of out-of-distribution samples: 1 of 2 are NaN or infinite"),
+        (
+            torch.tensor([0.1, math.nan, math.nan]),
+            GOOD,
+            " of in-distribution samples: 2 of 3 are NaN or infinite",
+        ),
+        (
+            GOOD,
+            torch.tensor([0.1, -math.inf]),
+            " of out-of-distribution samples: 1 of 2 are NaN or infinite",
+        ),
     ],
 )
 def test_empty_and_broken_scores_are_refused(

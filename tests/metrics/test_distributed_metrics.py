@@ -18,13 +18,29 @@ from netinv_lightning.classifiers.networks import MLP
 from netinv_lightning.metrics import fidelity
 from netinv_lightning.metrics.cas import ClassificationAccuracyScore
 from netinv_lightning.metrics.diversity import Duplicates, Vendi
-from netinv_lightning.metrics.fidelity import ClassLPIPS, TwoSample, frechet_distance, kernel_distance
+from netinv_lightning.metrics.fidelity import (
+    ClassLPIPS,
+    TwoSample,
+    frechet_distance,
+    kernel_distance,
+)
 from netinv_lightning.metrics.inversion import InversionAccuracy
 from netinv_lightning.metrics.manifold import Manifold
 from netinv_lightning.metrics.stability import Stability
 
 B, N, D = 48, 3, 5
-METRICS = ("accuracy", "stability", "vendi", "duplicates", "manifold", "fid", "kid", "c2st", "cas", "lpips")
+METRICS = (
+    "accuracy",
+    "stability",
+    "vendi",
+    "duplicates",
+    "manifold",
+    "fid",
+    "kid",
+    "c2st",
+    "cas",
+    "lpips",
+)
 
 
 def seeded(*shape: int, seed: int = 0) -> Tensor:
@@ -36,20 +52,32 @@ def values(share: slice) -> dict[str, Tensor]:
     f_BD, real_BD = seeded(B, D, seed=1)[share], seeded(B, D, seed=2) + 0.5
     label_B = torch.arange(B) % N
     brightness_B111 = 0.4 + 0.1 * label_B[:, None, None, None]
-    x_BCHW, real_BCHW = ((seeded(B, 1, 6, 6, seed=seed).mul(0.2) + brightness_B111).clamp(0, 1) for seed in (3, 4))
+    x_BCHW, real_BCHW = (
+        (seeded(B, 1, 6, 6, seed=seed).mul(0.2) + brightness_B111).clamp(0, 1) for seed in (3, 4)
+    )
     x_BCHW[24:30] = x_BCHW[:6]  # duplicates, over the processes too
     x_share, label_share = x_BCHW[share], label_B[share]
 
     def classifier(x_BCHW: Tensor) -> Tensor:
         return x_BCHW.flatten(1)[:, :N]
 
-    accuracy, stability, vendi, duplicates = InversionAccuracy(N), Stability(seed=1), Vendi(N, D), Duplicates()
-    accuracy.update(seeded(B, N, seed=5)[share], label_share, torch.full((len(label_share), N), 1 / N))
+    accuracy, stability, vendi, duplicates = (
+        InversionAccuracy(N),
+        Stability(seed=1),
+        Vendi(N, D),
+        Duplicates(),
+    )
+    accuracy.update(
+        seeded(B, N, seed=5)[share], label_share, torch.full((len(label_share), N), 1 / N)
+    )
     stability.update(x_share, label_share, classifier)
     vendi.update(f_BD, label_share)
     duplicates.update(x_share, label_share)
     manifold, c2st = Manifold(real_BD, 3), TwoSample(real_BD)
-    fid, kid = frechet_distance(real_BD[share]), kernel_distance(real_BD[share], 20)  # as torchmetrics has it: both kinds are shared out
+    fid, kid = (
+        frechet_distance(real_BD[share]),
+        kernel_distance(real_BD[share], 20),
+    )  # as torchmetrics has it: both kinds are shared out
     fid.update(f_BD.double(), real=False)
     kid.update(f_BD, real=False)
     cas = ClassificationAccuracyScore(partial(MLP, N, 1, 6, widths=(8,)), real_BCHW, label_B)
@@ -59,9 +87,17 @@ def values(share: slice) -> dict[str, Tensor]:
     for part in torch.arange(len(x_share)).split(B // 2):  # pairs are made within a batch
         lpips.update(x_share[part], label_share[part])
     computed: dict[str, Tensor] = {}
-    for name, metric in zip(METRICS, (accuracy, stability, vendi, duplicates, manifold, fid, kid, c2st, cas, lpips), strict=True):
+    for name, metric in zip(
+        METRICS,
+        (accuracy, stability, vendi, duplicates, manifold, fid, kid, c2st, cas, lpips),
+        strict=True,
+    ):
         value = metric.compute()
-        named = value.items() if isinstance(value, dict) else [("", value[0] if isinstance(value, tuple) else value)]
+        named = (
+            value.items()
+            if isinstance(value, dict)
+            else [("", value[0] if isinstance(value, tuple) else value)]
+        )
         computed |= {f"{name}.{key}": torch.as_tensor(number).double() for key, number in named}
     return computed
 
@@ -95,7 +131,9 @@ def computed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Te
     """What one process computes of all images and of a share of them, and two processes of a share each."""
     folder = tmp_path_factory.mktemp("ranks")
     mp.spawn(worker, (str(folder),), nprocs=2)
-    alone, first, second = (torch.load(folder / f"{name}.pt", weights_only=True) for name in ("alone", 0, 1))
+    alone, first, second = (
+        torch.load(folder / f"{name}.pt", weights_only=True) for name in ("alone", 0, 1)
+    )
     return {**alone, "first": first, "second": second}
 
 
@@ -104,11 +142,15 @@ def of_metric(values: dict[str, Tensor], name: str) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_two_processes_compute_what_one_does(computed: dict[str, dict[str, Tensor]], name: str) -> None:
+def test_two_processes_compute_what_one_does(
+    computed: dict[str, dict[str, Tensor]], name: str
+) -> None:
     expected = of_metric(computed["whole"], name)
     assert expected
     for process in ("first", "second"):
-        torch.testing.assert_close(of_metric(computed[process], name), expected, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(
+            of_metric(computed[process], name), expected, rtol=1e-5, atol=1e-6
+        )
     # Else this could not fail: the share alone has other values.
     share = of_metric(computed["share"], name)
     assert any(not torch.allclose(share[key], value, rtol=1e-4) for key, value in expected.items())

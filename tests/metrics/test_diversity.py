@@ -37,14 +37,24 @@ def vendi(f_nD: Tensor, label_n: Tensor, classes: int) -> tuple[float, float]:
 
 
 @PROPERTY
-@given(n=st.integers(2, 40), dim=st.integers(2, 30), classes=st.integers(1, 4), seed=st.integers(0, 10**6))
+@given(
+    n=st.integers(2, 40),
+    dim=st.integers(2, 30),
+    classes=st.integers(1, 4),
+    seed=st.integers(0, 10**6),
+)
 def test_vendi_is_the_published_formula(n: int, dim: int, classes: int, seed: int) -> None:
     """More features than images, and fewer."""
     source = torch.Generator().manual_seed(seed)
-    f_nD, label_n = torch.randn(n, dim, generator=source) + 0.5, torch.randint(classes, (n,), generator=source)
+    f_nD, label_n = (
+        torch.randn(n, dim, generator=source) + 0.5,
+        torch.randint(classes, (n,), generator=source),
+    )
     pooled, class_mean = vendi(f_nD, label_n, classes + 1)  # the last class stays empty
     assert pooled == pytest.approx(published_vendi(f_nD), rel=1e-6)
-    assert class_mean == pytest.approx(np.mean([published_vendi(f_nD[label_n == label]) for label in label_n.unique()]), rel=1e-6)
+    assert class_mean == pytest.approx(
+        np.mean([published_vendi(f_nD[label_n == label]) for label in label_n.unique()]), rel=1e-6
+    )
 
 
 @pytest.mark.parametrize("k", [1, 2, 5])
@@ -89,7 +99,9 @@ def duplicates(x_nCHW: Tensor, label_n: Tensor, **arguments: float) -> float:
 
 def test_duplicates_by_hand() -> None:
     """Levels of 8 bits: 100, 108 (just near enough to 100), 117, 100 of another class, 200, 200."""
-    x_nCHW = (torch.tensor([100.0, 108, 117, 100, 200, 200]) / 255)[:, None, None, None].expand(-1, 3, 8, 8)
+    x_nCHW = (torch.tensor([100.0, 108, 117, 100, 200, 200]) / 255)[:, None, None, None].expand(
+        -1, 3, 8, 8
+    )
     assert duplicates(x_nCHW, torch.tensor([0, 0, 0, 1, 2, 2])) == pytest.approx(4 / 6)
     assert pytest.approx(8 / 255) == NEAR_IDENTICAL
     assert duplicates(x_nCHW, torch.tensor([0, 0, 0, 0, 1, 2])) == pytest.approx(3 / 6)
@@ -107,7 +119,10 @@ def test_one_pixel_far_off_counts_by_its_share_of_the_image() -> None:
 def test_duplicates_are_the_naive_pairs_whatever_the_chunk(chunk: int) -> None:
     source = torch.Generator().manual_seed(0)
     originals = torch.rand(12, 1, 6, 6, generator=source)
-    x_nCHW = (originals[torch.randint(12, (30,), generator=source)] + 0.03 * torch.randn(30, 1, 6, 6, generator=source)).clamp(0, 1)
+    x_nCHW = (
+        originals[torch.randint(12, (30,), generator=source)]
+        + 0.03 * torch.randn(30, 1, 6, 6, generator=source)
+    ).clamp(0, 1)
     label_n = torch.randint(2, (30,), generator=source)
     for threshold in (0.038, 0.042, 0.05):
         share = naive_duplicates(x_nCHW, label_n, threshold)

@@ -14,7 +14,14 @@ import torchvision
 from torch import Tensor
 from torchmetrics.functional.image.lpips import learned_perceptual_image_patch_similarity
 
-from netinv_lightning.metrics.fidelity import LPIPS_BACKBONE, LPIPS_SIDE, ClassLPIPS, TwoSample, frechet_distance, kernel_distance
+from netinv_lightning.metrics.fidelity import (
+    LPIPS_BACKBONE,
+    LPIPS_SIDE,
+    ClassLPIPS,
+    TwoSample,
+    frechet_distance,
+    kernel_distance,
+)
 
 
 def seeded(*shape: int, seed: int = 0) -> Tensor:
@@ -41,7 +48,9 @@ def test_frechet_distance_of_two_gaussians() -> None:
     for _ in range(2):  # a reset keeps the real features alone
         for part in fake_nD.split(30):
             metric.update(part, real=False)
-        assert metric.compute().item() == pytest.approx((1 + 4 + 0.25) + (0.25 + 2.25 + 2.25), rel=1e-6)
+        assert metric.compute().item() == pytest.approx(
+            (1 + 4 + 0.25) + (0.25 + 2.25 + 2.25), rel=1e-6
+        )
         metric.reset()
 
 
@@ -55,7 +64,11 @@ def test_kernel_distance_is_the_unbiased_estimator() -> None:
     def off_diagonal(k: Tensor) -> Tensor:
         return (k.sum() - k.diagonal().sum()) / (40 * 39)
 
-    expected = off_diagonal(kernel(real_mD, real_mD)) + off_diagonal(kernel(fake_nD, fake_nD)) - 2 * kernel(real_mD, fake_nD).mean()
+    expected = (
+        off_diagonal(kernel(real_mD, real_mD))
+        + off_diagonal(kernel(fake_nD, fake_nD))
+        - 2 * kernel(real_mD, fake_nD).mean()
+    )
     metric = kernel_distance(real_mD, generated=40)
     metric.update(fake_nD, real=False)
     mean, spread = metric.compute()
@@ -91,12 +104,16 @@ def test_two_gaussians_are_told_apart_as_often_as_the_best_classifier_can(distan
     """The Bayes classifier of two unit Gaussians at a distance d is right with probability Phi(d / 2)."""
     shift_D = torch.tensor([distance, 0, 0, 0], dtype=torch.float64)
     best = 0.5 * (1 + math.erf(distance / 2 / math.sqrt(2)))
-    assert two_sample(seeded(6000, 4, seed=1), seeded(6000, 4, seed=2) + shift_D) == pytest.approx(best, abs=0.02)
+    assert two_sample(seeded(6000, 4, seed=1), seeded(6000, 4, seed=2) + shift_D) == pytest.approx(
+        best, abs=0.02
+    )
 
 
 def test_kinds_of_unequal_size_are_judged_as_equals() -> None:
     """Else 0.91 could be had by always answering with the larger."""
-    assert two_sample(seeded(4000, 3, seed=1), seeded(400, 3, seed=2)) == pytest.approx(0.5, abs=0.08)
+    assert two_sample(seeded(4000, 3, seed=1), seeded(400, 3, seed=2)) == pytest.approx(
+        0.5, abs=0.08
+    )
 
 
 def test_a_feature_that_is_always_the_same_hurts_nothing() -> None:
@@ -115,7 +132,10 @@ def test_lpips_of_pairs_of_a_class(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ClassLPIPS()
     (tmp_path / "checkpoints").mkdir()
     torch.manual_seed(0)
-    torch.save(torchvision.models.alexnet(weights=None).state_dict(), tmp_path / "checkpoints" / LPIPS_BACKBONE)
+    torch.save(
+        torchvision.models.alexnet(weights=None).state_dict(),
+        tmp_path / "checkpoints" / LPIPS_BACKBONE,
+    )
     metric = ClassLPIPS()
     x_nCHW = torch.rand(5, 1, 28, 28, generator=torch.Generator().manual_seed(1))
     metric.update(x_nCHW[:1], torch.tensor([7]))  # no pair
@@ -123,8 +143,12 @@ def test_lpips_of_pairs_of_a_class(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     metric.update(x_nCHW, torch.tensor([1, 0, 1, 2, 1]))  # pairs: 0 and 2, 2 and 4
 
     def distance(i: int, j: int) -> float:
-        large = torch.nn.functional.interpolate(x_nCHW, size=(LPIPS_SIDE,) * 2, mode="bilinear", antialias=True).expand(-1, 3, -1, -1)
-        return learned_perceptual_image_patch_similarity(large[[i]], large[[j]], net_type="alex", normalize=True).item()
+        large = torch.nn.functional.interpolate(
+            x_nCHW, size=(LPIPS_SIDE,) * 2, mode="bilinear", antialias=True
+        ).expand(-1, 3, -1, -1)
+        return learned_perceptual_image_patch_similarity(
+            large[[i]], large[[j]], net_type="alex", normalize=True
+        ).item()
 
     assert metric.compute().item() == pytest.approx((distance(0, 2) + distance(2, 4)) / 2, rel=1e-4)
     assert metric.compute() > 1e-3

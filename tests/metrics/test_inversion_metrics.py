@@ -29,7 +29,9 @@ def accuracy_inputs(batch: int, classes: int, seed: int = 0) -> tuple[Tensor, Te
 
 def cosine_inputs(batch: int, classes: int, dim: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     source = torch.Generator().manual_seed(seed)
-    return 3 * torch.randn(batch, dim, generator=source) + 1, torch.randint(classes, (batch,), generator=source)
+    return 3 * torch.randn(batch, dim, generator=source) + 1, torch.randint(
+        classes, (batch,), generator=source
+    )
 
 
 def naive_cosines(f_BD: Tensor, label_B: Tensor) -> tuple[float, float]:
@@ -61,8 +63,14 @@ def test_accuracy_by_hand() -> None:
     assert values["accuracy"].item() == pytest.approx(2 / 4)
     assert values["confidence"].item() == pytest.approx((0.7 + 0.5 + 0.8 + 0.6) / 4, abs=1e-6)
     assert values["margin"].item() == pytest.approx((0.5 + 0.25 + 0.7 + 0.4) / 4, abs=1e-6)
-    assert values["kl"].item() == pytest.approx((math.log(4) + 0.2 * math.log(1 / 3) + 0.6 * math.log(3)) / 4, abs=1e-6)
-    assert values["confusion_NN"].tolist() == [[1, 1, 0], [0, 0, 0], [1, 0, 1]]  # row: asked for, column: predicted
+    assert values["kl"].item() == pytest.approx(
+        (math.log(4) + 0.2 * math.log(1 / 3) + 0.6 * math.log(3)) / 4, abs=1e-6
+    )
+    assert values["confusion_NN"].tolist() == [
+        [1, 1, 0],
+        [0, 0, 0],
+        [1, 0, 1],
+    ]  # row: asked for, column: predicted
 
 
 @PROPERTY
@@ -73,9 +81,15 @@ def test_accuracy_is_the_direct_computation(batch: int, classes: int, seed: int)
     metric.update(logits_BN, label_B, target_BN)
     values = metric.compute()
     predicted_B = logits_BN.argmax(dim=1)
-    assert values["accuracy"].item() == pytest.approx((predicted_B == label_B).double().mean().item())
-    assert values["confidence"].item() == pytest.approx(logits_BN.softmax(dim=1).amax(dim=1).mean().item(), rel=1e-5)
-    assert values["kl"].item() == pytest.approx(losses.kl_divergence(target_BN, logits_BN).item(), rel=1e-4, abs=1e-6)
+    assert values["accuracy"].item() == pytest.approx(
+        (predicted_B == label_B).double().mean().item()
+    )
+    assert values["confidence"].item() == pytest.approx(
+        logits_BN.softmax(dim=1).amax(dim=1).mean().item(), rel=1e-5
+    )
+    assert values["kl"].item() == pytest.approx(
+        losses.kl_divergence(target_BN, logits_BN).item(), rel=1e-4, abs=1e-6
+    )
     assert values["confusion_NN"].sum() == batch
     for i in range(batch):
         values["confusion_NN"][label_B[i], predicted_B[i]] -= 1
@@ -87,7 +101,9 @@ def test_accuracy_is_the_direct_computation(batch: int, classes: int, seed: int)
 
 def test_class_cosine_by_hand() -> None:
     metric = ClassCosine(3, 2)
-    f_BD = torch.tensor([[2.0, 0.0], [0.0, 1.0], [-3.0, 0.0], [-1.0, 0.0]])  # class 0: right, up; class 2: left, left
+    f_BD = torch.tensor(
+        [[2.0, 0.0], [0.0, 1.0], [-3.0, 0.0], [-1.0, 0.0]]
+    )  # class 0: right, up; class 2: left, left
     metric.update(f_BD, torch.tensor([0, 0, 2, 2]))
     values = metric.compute()
     assert values["intra"].item() == pytest.approx((0 + 1) / 2)
@@ -95,25 +111,39 @@ def test_class_cosine_by_hand() -> None:
 
 
 @PROPERTY
-@given(batch=st.integers(5, 25), classes=st.integers(2, 4), dim=st.integers(1, 8), seed=st.integers(0, 10**6))
-def test_class_cosine_is_the_naive_mean_over_pairs(batch: int, classes: int, dim: int, seed: int) -> None:
+@given(
+    batch=st.integers(5, 25),
+    classes=st.integers(2, 4),
+    dim=st.integers(1, 8),
+    seed=st.integers(0, 10**6),
+)
+def test_class_cosine_is_the_naive_mean_over_pairs(
+    batch: int, classes: int, dim: int, seed: int
+) -> None:
     f_BD, label_B = cosine_inputs(batch, classes, dim, seed)
     label_B[:3] = torch.tensor([0, 0, 1])  # a pair of each kind
     metric = ClassCosine(classes + 1, dim)  # the last class stays empty
     metric.update(f_BD, label_B)
     values = metric.compute()
-    assert (values["intra"].item(), values["inter"].item()) == pytest.approx(naive_cosines(f_BD, label_B), abs=1e-9)
+    assert (values["intra"].item(), values["inter"].item()) == pytest.approx(
+        naive_cosines(f_BD, label_B), abs=1e-9
+    )
 
 
 def test_class_cosine_of_one_class_is_the_loss() -> None:
     f_BD, _ = cosine_inputs(9, 1, 5)
     metric = ClassCosine(1, 5)
     metric.update(f_BD, torch.zeros(9, dtype=torch.long))
-    assert metric.compute()["intra"].item() == pytest.approx(losses.cosine_similarity(f_BD).item(), abs=1e-6)
+    assert metric.compute()["intra"].item() == pytest.approx(
+        losses.cosine_similarity(f_BD).item(), abs=1e-6
+    )
 
 
 def test_a_zero_feature_has_cosine_zero_with_all() -> None:
-    f_BD, label_B = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 0.0], [0.0, 2.0]]), torch.tensor([0, 0, 0, 1])
+    f_BD, label_B = (
+        torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 0.0], [0.0, 2.0]]),
+        torch.tensor([0, 0, 0, 1]),
+    )
     metric = ClassCosine(2, 2)
     metric.update(f_BD, label_B)
     values = metric.compute()
@@ -132,7 +162,9 @@ def fed(metric: Metric, inputs: tuple[Tensor, ...], batches: list[slice]) -> Met
 
 @pytest.mark.parametrize("kind", ["accuracy", "cosine"])
 def test_batches_and_merged_states_equal_the_whole(kind: str) -> None:
-    inputs: tuple[Tensor, ...] = accuracy_inputs(40, 5) if kind == "accuracy" else cosine_inputs(40, 5, 6)
+    inputs: tuple[Tensor, ...] = (
+        accuracy_inputs(40, 5) if kind == "accuracy" else cosine_inputs(40, 5, 6)
+    )
     fresh: Metric = InversionAccuracy(5) if kind == "accuracy" else ClassCosine(5, 6)
     whole = fed(deepcopy(fresh), inputs, [slice(0, 40)])
     assert_equal(fed(deepcopy(fresh), inputs, [slice(0, 7), slice(7, 8), slice(8, 40)]), whole)

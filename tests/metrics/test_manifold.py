@@ -27,7 +27,11 @@ def published(real_mD: Tensor, fake_nD: Tensor, k: int) -> dict[str, float]:
     def kth(matrix: np.ndarray) -> np.ndarray:
         return np.sort(matrix, axis=1)[:, k]  # the first is the image itself
 
-    real, fake, between = kth(distances(real_mD, real_mD)), kth(distances(fake_nD, fake_nD)), distances(real_mD, fake_nD)
+    real, fake, between = (
+        kth(distances(real_mD, real_mD)),
+        kth(distances(fake_nD, fake_nD)),
+        distances(real_mD, fake_nD),
+    )
     return {
         "precision": (between < real[:, None]).any(axis=0).mean(),
         "recall": (between < fake[None]).any(axis=1).mean(),
@@ -44,10 +48,19 @@ def measured(real_mD: Tensor, fake_nD: Tensor, k: int) -> dict[str, float]:
 
 
 @PROPERTY
-@given(n=st.integers(6, 60), m=st.integers(6, 60), dim=st.integers(1, 12), k=st.integers(1, 5), shift=st.floats(0, 3))
+@given(
+    n=st.integers(6, 60),
+    m=st.integers(6, 60),
+    dim=st.integers(1, 12),
+    k=st.integers(1, 5),
+    shift=st.floats(0, 3),
+)
 def test_it_is_the_published_computation(n: int, m: int, dim: int, k: int, shift: float) -> None:
     source = torch.Generator().manual_seed(n * 1000 + m)
-    real_mD, fake_nD = torch.randn(m, dim, generator=source), 0.7 * torch.randn(n, dim, generator=source) + shift
+    real_mD, fake_nD = (
+        torch.randn(m, dim, generator=source),
+        0.7 * torch.randn(n, dim, generator=source) + shift,
+    )
     assert measured(real_mD, fake_nD, k) == pytest.approx(published(real_mD, fake_nD, k))
 
 
@@ -58,7 +71,9 @@ def test_on_a_line() -> None:
     assert values["precision"] == pytest.approx(2 / 3)
     assert values["density"] == pytest.approx((2 + 1 + 0) / 3)
     assert values["coverage"] == pytest.approx(1)  # 10 is 6 from 4
-    assert values["recall"] == pytest.approx(2 / 3)  # radii 3.5, 3.5, 5.5: 10 is 6 from 4 and 9.5 from 0.5
+    assert values["recall"] == pytest.approx(
+        2 / 3
+    )  # radii 3.5, 3.5, 5.5: 10 is 6 from 4 and 9.5 from 0.5
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 50])

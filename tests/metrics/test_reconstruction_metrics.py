@@ -8,7 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from netinv_lightning.metrics.reconstruction import auc_of, difference, matched, nearest, structural_similarity
+from netinv_lightning.metrics.reconstruction import (
+    auc_of,
+    difference,
+    matched,
+    nearest,
+    structural_similarity,
+)
 
 ONE = torch.zeros(1, dtype=torch.int64)
 
@@ -19,10 +25,14 @@ def pictures(n: int, seed: int = 0, side: int = 28) -> Tensor:
 
 def test_the_nearest_reconstruction_is_of_the_same_class() -> None:
     real, label_m = pictures(4), torch.tensor([0, 0, 1, 2])
-    x_nCHW = torch.cat([real[2:3], 1 - real[0:1], 0.5 * real[1:2] + 0.2, real[0:1]])  # a copy of image 2, but made as class 0
+    x_nCHW = torch.cat(
+        [real[2:3], 1 - real[0:1], 0.5 * real[1:2] + 0.2, real[0:1]]
+    )  # a copy of image 2, but made as class 0
     found = nearest(real, label_m, x_nCHW, torch.tensor([0, 0, 0, 0]))
     assert found.index_m.tolist() == [3, 2, -1, -1]
-    assert found.ncc_m[:2].tolist() == pytest.approx([1, 1], abs=1e-5)  # correlation knows neither brightness nor contrast
+    assert found.ncc_m[:2].tolist() == pytest.approx(
+        [1, 1], abs=1e-5
+    )  # correlation knows neither brightness nor contrast
     assert found.ssim_m[0] == pytest.approx(1, abs=1e-5)
     assert found.ssim_m[1] < 0.99  # structural similarity does
     assert found.ncc_m[2:].isnan().all()
@@ -30,9 +40,21 @@ def test_the_nearest_reconstruction_is_of_the_same_class() -> None:
 
 
 def test_correlation_of_two_by_two_pixels_by_hand() -> None:
-    real = torch.tensor([[0.0, 1.0], [0.0, 1.0]]).expand(1, 1, 2, 2).repeat_interleave(8, 2).repeat_interleave(8, 3)
-    other = torch.tensor([[0.0, 0.0], [1.0, 1.0]]).expand(1, 1, 2, 2).repeat_interleave(8, 2).repeat_interleave(8, 3)
-    mixed = (2 * real + other) / 3  # correlation 2 / sqrt(5) with the first, as the two are orthogonal around their means
+    real = (
+        torch.tensor([[0.0, 1.0], [0.0, 1.0]])
+        .expand(1, 1, 2, 2)
+        .repeat_interleave(8, 2)
+        .repeat_interleave(8, 3)
+    )
+    other = (
+        torch.tensor([[0.0, 0.0], [1.0, 1.0]])
+        .expand(1, 1, 2, 2)
+        .repeat_interleave(8, 2)
+        .repeat_interleave(8, 3)
+    )
+    mixed = (
+        2 * real + other
+    ) / 3  # correlation 2 / sqrt(5) with the first, as the two are orthogonal around their means
     assert float(nearest(real, ONE, mixed, ONE).ncc_m) == pytest.approx(2 / math.sqrt(5), abs=1e-5)
     assert float(nearest(real, ONE, other, ONE).ncc_m) == pytest.approx(0, abs=1e-6)
 
@@ -48,12 +70,20 @@ def test_matching_is_one_to_one_and_the_best_in_sum() -> None:
     assert sorted(pairs.reconstruction_c.tolist()) == [0, 1]
     assert sorted(pairs.real_c.tolist()) == [0, 1]
     of_real = dict(zip(pairs.real_c.tolist(), pairs.reconstruction_c.tolist(), strict=True))
-    sums = {first: sum(float(nearest(real[[r]], ONE, x_nCHW[[n]], ONE).ncc_m) for r, n in ((0, first), (1, 1 - first))) for first in (0, 1)}
+    sums = {
+        first: sum(
+            float(nearest(real[[r]], ONE, x_nCHW[[n]], ONE).ncc_m)
+            for r, n in ((0, first), (1, 1 - first))
+        )
+        for first in (0, 1)
+    }
     assert of_real[0] == max(sums, key=lambda first: sums[first])
 
 
 def test_matching_leaves_over_what_has_no_partner() -> None:
-    pairs = matched(pictures(3), torch.tensor([0, 0, 1]), pictures(5, 1), torch.tensor([0, 1, 1, 1, 2]))
+    pairs = matched(
+        pictures(3), torch.tensor([0, 0, 1]), pictures(5, 1), torch.tensor([0, 1, 1, 1, 2])
+    )
     assert len(pairs.real_c) == 2
     assert pairs.real_c.tolist()[-1] == 2
     assert pairs.good == 0  # noise is like no noise
@@ -67,7 +97,13 @@ def test_structural_similarity_of_a_picture_with_itself_is_one() -> None:
 
 @pytest.mark.parametrize(
     ("above", "below", "auc"),
-    [([3, 4], [1, 2], 1.0), ([1, 2], [3, 4], 0.0), ([1, 3], [2, 4], 0.25), ([1, 1], [1, 1], 0.5), ([2, 1], [1], 0.75)],
+    [
+        ([3, 4], [1, 2], 1.0),
+        ([1, 2], [3, 4], 0.0),
+        ([1, 3], [2, 4], 0.25),
+        ([1, 1], [1, 1], 0.5),
+        ([2, 1], [1], 0.75),
+    ],
 )
 def test_auc_by_hand(above: list[int], below: list[int], auc: float) -> None:
     assert auc_of(torch.tensor(above), torch.tensor(below)) == auc
@@ -78,7 +114,9 @@ def test_a_gap_that_is_there_is_found_and_one_that_is_not_is_not() -> None:
     label_m = torch.arange(200) % 4
     members, held_out = torch.randn(200, generator=source), torch.randn(200, generator=source)
     found = difference(members + 1, label_m, held_out, label_m)
-    assert found.gap == pytest.approx(float((members + 1).double().mean() - held_out.double().mean()))
+    assert found.gap == pytest.approx(
+        float((members + 1).double().mean() - held_out.double().mean())
+    )
     assert found.gap_interval[0] < found.gap < found.gap_interval[1]
     assert found.gap_interval[0] > 0.5
     assert found.p_value == 0.001  # the least that 999 permutations can give
@@ -95,13 +133,25 @@ def test_p_of_a_gap_as_it_should_be_by_chance() -> None:
     for draw in range(60):
         source = torch.Generator().manual_seed(draw)
         label_m = torch.arange(30) % 3
-        p_values.append(difference(torch.randn(30, generator=source), label_m, torch.randn(30, generator=source), label_m).p_value)
+        p_values.append(
+            difference(
+                torch.randn(30, generator=source),
+                label_m,
+                torch.randn(30, generator=source),
+                label_m,
+            ).p_value
+        )
     assert 0.3 < sum(p < 0.5 for p in p_values) / 60 < 0.7
-    assert sum(p < 0.1 for p in p_values) <= 13  # binomial(60, 0.1): above 13 with a chance of 0.001
+    assert (
+        sum(p < 0.1 for p in p_values) <= 13
+    )  # binomial(60, 0.1): above 13 with a chance of 0.001
 
 
 def test_what_the_classes_explain_is_no_memory() -> None:
     """Members have more of the class with high values; within the classes both are alike, and no permutation makes a smaller gap."""
-    member_label, held_out_label = torch.tensor([0] * 80 + [1] * 20), torch.tensor([0] * 20 + [1] * 80)
+    member_label, held_out_label = (
+        torch.tensor([0] * 80 + [1] * 20),
+        torch.tensor([0] * 20 + [1] * 80),
+    )
     members, held_out = 1.0 - member_label, 1.0 - held_out_label
     assert difference(members, member_label, held_out, held_out_label).p_value == 1.0

@@ -34,7 +34,10 @@ def test_blur_is_the_gaussian_written_out() -> None:
     blurred = DISTURBANCES["blur"](x_BCHW, Stream(0))
     torch.testing.assert_close(blurred[0, 1], torch.outer(row, row))
     assert not blurred[0, 0].any()  # channels do not mix
-    torch.testing.assert_close(DISTURBANCES["blur"](torch.full((1, 1, 4, 4), 0.7), Stream(0)), torch.full((1, 1, 4, 4), 0.7))
+    torch.testing.assert_close(
+        DISTURBANCES["blur"](torch.full((1, 1, 4, 4), 0.7), Stream(0)),
+        torch.full((1, 1, 4, 4), 0.7),
+    )
 
 
 def test_each_image_is_shifted_by_one_pixel_in_one_of_four_directions() -> None:
@@ -43,7 +46,11 @@ def test_each_image_is_shifted_by_one_pixel_in_one_of_four_directions() -> None:
     moves = {"right": (0, 1), "left": (0, -1), "down": (1, 0), "up": (-1, 0)}
     found = []
     for x_CHW, y_CHW in zip(x_BCHW, shifted, strict=True):
-        inner = [name for name, (dy, dx) in moves.items() if torch.equal(x_CHW.roll((dy, dx), (1, 2))[:, 1:-1, 1:-1], y_CHW[:, 1:-1, 1:-1])]
+        inner = [
+            name
+            for name, (dy, dx) in moves.items()
+            if torch.equal(x_CHW.roll((dy, dx), (1, 2))[:, 1:-1, 1:-1], y_CHW[:, 1:-1, 1:-1])
+        ]
         assert len(inner) == 1
         found += inner
     assert set(found) == set(moves)
@@ -52,7 +59,8 @@ def test_each_image_is_shifted_by_one_pixel_in_one_of_four_directions() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "order", "radius"), [("l1", 1, 0.02 * 192), ("l2", 2, 0.02 * math.sqrt(192)), ("linf", math.inf, 8 / 255)]
+    ("kind", "order", "radius"),
+    [("l1", 1, 0.02 * 192), ("l2", 2, 0.02 * math.sqrt(192)), ("linf", math.inf, 8 / 255)],
 )
 def test_noise_has_the_stated_norm(kind: str, order: float, radius: float) -> None:
     x_BCHW = images() * 0.2 + 0.4  # far from 0 and 1, so that nothing is cut
@@ -81,13 +89,18 @@ def test_stability_by_hand() -> None:
     for part in (slice(0, 3), slice(3, 8)):
         metric.update(x_BCHW[part], label_B[part], classifier)
     values = {name: value.item() for name, value in metric.compute().items()}
-    assert {name: values[name] for name in ("quantised", "blur", "l1", "l2", "linf")} == dict.fromkeys(
-        ("quantised", "blur", "l1", "l2", "linf"), pytest.approx(7 / 8)
-    )
+    assert {
+        name: values[name] for name in ("quantised", "blur", "l1", "l2", "linf")
+    } == dict.fromkeys(("quantised", "blur", "l1", "l2", "linf"), pytest.approx(7 / 8))
     source, up_or_down = torch.Generator().manual_seed(3), []
     for count in (3, 5):
         up_or_down += (torch.rand(count, generator=source) < 0.5).tolist()
-        for draw in (torch.randn, torch.rand, torch.randn, torch.rand):  # of the noise that follows: signs and magnitudes in L1, L2, Linf
+        for draw in (
+            torch.randn,
+            torch.rand,
+            torch.randn,
+            torch.rand,
+        ):  # of the noise that follows: signs and magnitudes in L1, L2, Linf
             draw(count, 25, generator=source)
     assert 0 < sum(up_or_down[:-1]) < 7
     assert values["shift"] == pytest.approx(sum(up_or_down[:-1]) / 8)

@@ -37,11 +37,15 @@ def seen_of(features_nD: Tensor) -> Seen:
 def known_of(features_nD: Tensor, seed: int = 0) -> Known:
     nothing = seen_of(features_nD[:0])
     classifier = FrozenClassifier(nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), TINY)
-    return Known(classifier, seen_of(features_nD), torch.arange(len(features_nD)) % 3, nothing, nothing, seed)
+    return Known(
+        classifier, seen_of(features_nD), torch.arange(len(features_nD)) % 3, nothing, nothing, seed
+    )
 
 
 def auroc(inside_n: Tensor, outside_n: Tensor) -> float:
-    return float(roc_auc_score([0] * len(inside_n) + [1] * len(outside_n), torch.cat([inside_n, outside_n])))
+    return float(
+        roc_auc_score([0] * len(inside_n) + [1] * len(outside_n), torch.cat([inside_n, outside_n]))
+    )
 
 
 def two_clouds(count: int, seed: int) -> Tensor:
@@ -58,14 +62,22 @@ def two_clouds(count: int, seed: int) -> Tensor:
 def test_one_gaussian_is_its_closed_form() -> None:
     """Of a single Gaussian one component is chosen; its covariance is the features', over their mean variance, plus the least variance."""
     mixing_33 = torch.tensor([[2.0, 0.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.5, 0.1]])
-    features_nD = torch.randn(500, 3, generator=source()) @ mixing_33.T + torch.tensor([5.0, -1.0, 0.0])
+    features_nD = torch.randn(500, 3, generator=source()) @ mixing_33.T + torch.tensor(
+        [5.0, -1.0, 0.0]
+    )
     mixture = Mixture.fit(known_of(features_nD))
     assert mixture.mixture.n_components == 1
     centred_nD = features_nD.double() - features_nD.double().mean(dim=0)
     scaled_nD = centred_nD / centred_nD.square().mean().sqrt()
-    covariance_33 = scaled_nD.T @ scaled_nD / 500 + LEAST_VARIANCE * torch.eye(3, dtype=torch.double)
-    gaussian = torch.distributions.MultivariateNormal(torch.zeros(3, dtype=torch.double), covariance_33)
-    torch.testing.assert_close(mixture(seen_of(features_nD)), -gaussian.log_prob(scaled_nD), rtol=1e-6, atol=1e-6)
+    covariance_33 = scaled_nD.T @ scaled_nD / 500 + LEAST_VARIANCE * torch.eye(
+        3, dtype=torch.double
+    )
+    gaussian = torch.distributions.MultivariateNormal(
+        torch.zeros(3, dtype=torch.double), covariance_33
+    )
+    torch.testing.assert_close(
+        mixture(seen_of(features_nD)), -gaussian.log_prob(scaled_nD), rtol=1e-6, atol=1e-6
+    )
 
 
 def test_the_mixture_finds_what_lies_between_two_clouds() -> None:
@@ -99,21 +111,33 @@ def test_clusters_do_not_depend_on_the_unit_of_each_feature() -> None:
 
 
 def assert_unchanged(detector: type[Mixture] | type[Cluster], map_DD: Tensor) -> None:
-    training_nD, probes_nD, shift_D = two_clouds(300, 0), two_clouds(50, 1), torch.tensor([0.0, 5.0, -1.0, 2.0])
+    training_nD, probes_nD, shift_D = (
+        two_clouds(300, 0),
+        two_clouds(50, 1),
+        torch.tensor([0.0, 5.0, -1.0, 2.0]),
+    )
     plain_n = detector.fit(known_of(training_nD))(seen_of(probes_nD))
-    moved_n = detector.fit(known_of(training_nD @ map_DD + shift_D))(seen_of(probes_nD @ map_DD + shift_D))
+    moved_n = detector.fit(known_of(training_nD @ map_DD + shift_D))(
+        seen_of(probes_nD @ map_DD + shift_D)
+    )
     torch.testing.assert_close(moved_n, plain_n, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("detector", [Mixture, Cluster])
-def test_leaving_a_feature_that_never_varied_is_seen(detector: type[Mixture] | type[Cluster]) -> None:
+def test_leaving_a_feature_that_never_varied_is_seen(
+    detector: type[Mixture] | type[Cluster],
+) -> None:
     """Dependent and dead features: one is a copy, one is always 0, as of a unit that no training image moves."""
 
     def widened(features_nD: Tensor, dead: float) -> Tensor:
-        return torch.cat([features_nD, features_nD[:, :1], torch.full((len(features_nD), 1), dead)], dim=1)
+        return torch.cat(
+            [features_nD, features_nD[:, :1], torch.full((len(features_nD), 1), dead)], dim=1
+        )
 
     fitted = detector.fit(known_of(widened(two_clouds(300, 0), 0.0)))
-    inside_n, outside_n = (fitted(seen_of(widened(two_clouds(200, 1), dead))) for dead in (0.0, 6.0))
+    inside_n, outside_n = (
+        fitted(seen_of(widened(two_clouds(200, 1), dead))) for dead in (0.0, 6.0)
+    )
     assert inside_n.isfinite().all()
     assert auroc(inside_n, outside_n) > 0.99
 
@@ -141,11 +165,15 @@ def test_cluster_by_hand() -> None:
 
 
 @pytest.mark.parametrize("detector", [Mixture, Cluster])
-def test_no_labels_are_used_and_one_seed_gives_the_same_bits(detector: type[Mixture] | type[Cluster]) -> None:
+def test_no_labels_are_used_and_one_seed_gives_the_same_bits(
+    detector: type[Mixture] | type[Cluster],
+) -> None:
     known, probes = known_of(two_clouds(300, 0), seed=3), seen_of(two_clouds(50, 1))
     state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()  # type: ignore[union-attr, index]
     score_n = detector.fit(known)(probes)
-    assert torch.equal(detector.fit(replace(known, labels_n=known.labels_n.flip(0) * 0))(probes), score_n)
+    assert torch.equal(
+        detector.fit(replace(known, labels_n=known.labels_n.flip(0) * 0))(probes), score_n
+    )
     assert torch.equal(torch.get_rng_state(), state)
     assert (np.random.get_state()[1] == numpy_state).all()  # type: ignore[index]
 
@@ -178,11 +206,19 @@ def test_uncertainty_is_its_formula(N: int) -> None:
     logits_nN = 3 * torch.randn(100, N, generator=source())
     p_nN = logits_nN.double().softmax(dim=1)
     spread_n = (p_nN - 1 / N).square().sum(dim=1)
-    torch.testing.assert_close(uncertainty(logits_nN), 1 - spread_n / ((1 - 1 / N) ** 2 + (N - 1) / N**2), rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(
+        uncertainty(logits_nN),
+        1 - spread_n / ((1 - 1 / N) ** 2 + (N - 1) / N**2),
+        rtol=1e-9,
+        atol=1e-12,
+    )
 
 
 def test_uncertainty_by_hand() -> None:
-    p_nN = torch.tensor([[0.5, 0.25, 0.25], [0.5, 0.5, 0.0], [0.0, 1.0, 0.0], [1 / 3, 1 / 3, 1 / 3]], dtype=torch.double)
+    p_nN = torch.tensor(
+        [[0.5, 0.25, 0.25], [0.5, 0.5, 0.0], [0.0, 1.0, 0.0], [1 / 3, 1 / 3, 1 / 3]],
+        dtype=torch.double,
+    )
     assert uncertainty(p_nN.log()).tolist() == pytest.approx([0.9375, 0.75, 0, 1], abs=1e-12)
 
 
@@ -191,4 +227,6 @@ def test_the_uncertainty_of_very_confident_images_keeps_its_order() -> None:
     leads_n = torch.tensor([20.0, 40.0, 60.0, 600.0])
     logits_nN = torch.stack([leads_n, torch.zeros(4), torch.zeros(4)], dim=1)
     assert (msp(logits_nN)[1:] == 0).all()
-    assert uncertainty(logits_nN).tolist() == pytest.approx([6 * math.exp(-float(lead)) for lead in leads_n], rel=1e-7, abs=0)
+    assert uncertainty(logits_nN).tolist() == pytest.approx(
+        [6 * math.exp(-float(lead)) for lead in leads_n], rel=1e-7, abs=0
+    )

@@ -22,7 +22,17 @@ from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.data.specs import DataSpec
 from netinv_lightning.errors import InputError
 from netinv_lightning.evaluation.image_sets import of_split
-from netinv_lightning.ood.detectors import DETECTORS, Detector, Known, Seen, fit, gather, look, noise, score_all
+from netinv_lightning.ood.detectors import (
+    DETECTORS,
+    Detector,
+    Known,
+    Seen,
+    fit,
+    gather,
+    look,
+    noise,
+    score_all,
+)
 from netinv_lightning.ood.detectors import scores as of_logits
 from netinv_lightning.ood.detectors.fitted import Mahalanobis, Neighbour, Outside, VirtualLogit
 from netinv_lightning.ood.detectors.tuned import STEPS, TEMPERATURES, BestLayer, Odin
@@ -36,11 +46,15 @@ def source(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def linear_classifier(weight_NP: Tensor | None = None, bias_N: Tensor | None = None) -> FrozenClassifier:
+def linear_classifier(
+    weight_NP: Tensor | None = None, bias_N: Tensor | None = None
+) -> FrozenClassifier:
     """Logits are linear in the 2 x 2 pixels, which are also the penultimate features."""
     network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
     with torch.no_grad():
-        network[1].weight.copy_(torch.randn(3, 4, generator=source(1)) if weight_NP is None else weight_NP)
+        network[1].weight.copy_(
+            torch.randn(3, 4, generator=source(1)) if weight_NP is None else weight_NP
+        )
         network[1].bias.copy_(torch.tensor([0.3, -0.2, 0.1]) if bias_N is None else bias_N)
     return FrozenClassifier(network, TINY)
 
@@ -49,14 +63,20 @@ def seen_of(features_nD: Tensor) -> Seen:
     return Seen(torch.empty(0), torch.empty(0), features_nD, {})
 
 
-def known_of(features_nD: Tensor, labels_n: Tensor, classifier: FrozenClassifier | None = None) -> Known:
+def known_of(
+    features_nD: Tensor, labels_n: Tensor, classifier: FrozenClassifier | None = None
+) -> Known:
     """Features as training images would have them."""
     nothing = seen_of(features_nD[:0])
-    return Known(classifier or linear_classifier(), seen_of(features_nD), labels_n, nothing, nothing, 0)
+    return Known(
+        classifier or linear_classifier(), seen_of(features_nD), labels_n, nothing, nothing, 0
+    )
 
 
 def auroc(inside_n: Tensor, outside_n: Tensor) -> float:
-    return float(roc_auc_score([0] * len(inside_n) + [1] * len(outside_n), torch.cat([inside_n, outside_n])))
+    return float(
+        roc_auc_score([0] * len(inside_n) + [1] * len(outside_n), torch.cat([inside_n, outside_n]))
+    )
 
 
 # Of logits
@@ -67,7 +87,9 @@ def test_scores_of_logits_by_hand() -> None:
     q = (1 - p) / 2
     assert of_logits.msp(LOGITS_23).tolist() == pytest.approx([1 - p, 2 / 3])
     assert of_logits.max_logit(LOGITS_23).tolist() == pytest.approx([-2, 0])
-    assert of_logits.energy(LOGITS_23).tolist() == pytest.approx([-math.log(math.exp(2) + 2), -math.log(3)])
+    assert of_logits.energy(LOGITS_23).tolist() == pytest.approx(
+        [-math.log(math.exp(2) + 2), -math.log(3)]
+    )
     of_gen = [((p * (1 - p)) ** 0.1 + 2 * (q * (1 - q)) ** 0.1) / 3, (2 / 9) ** 0.1]
     assert of_logits.gen(LOGITS_23).tolist() == pytest.approx(of_gen)
 
@@ -84,9 +106,13 @@ def test_the_order_of_very_confident_images_is_kept() -> None:
 def test_msp_is_least_confidence_and_the_slides_lc_is_not() -> None:
     """A5-2: least confidence, 1 - max p, is MSP; LC, linear classifier, orders images otherwise."""
     logits_nN = torch.randn(50, 3, generator=source())
-    torch.testing.assert_close(of_logits.msp(logits_nN), 1 - logits_nN.double().softmax(dim=1).amax(dim=1))
+    torch.testing.assert_close(
+        of_logits.msp(logits_nN), 1 - logits_nN.double().softmax(dim=1).amax(dim=1)
+    )
     lc = Outside(torch.eye(2, dtype=torch.double), torch.zeros(2, dtype=torch.double))
-    both_n2 = torch.tensor([[3.0, 3.0], [1.0, -4.0]])  # deep inside of two classes; inside of one, far outside of the other
+    both_n2 = torch.tensor(
+        [[3.0, 3.0], [1.0, -4.0]]
+    )  # deep inside of two classes; inside of one, far outside of the other
     assert lc(seen_of(both_n2)).tolist() == [-3, -1]
     assert of_logits.msp(both_n2)[0] > of_logits.msp(both_n2)[1]
 
@@ -96,7 +122,9 @@ def test_msp_is_least_confidence_and_the_slides_lc_is_not() -> None:
 
 def test_lc_by_hand() -> None:
     """Least signed distance from the hyperplanes' outer sides."""
-    lc = Outside(torch.tensor([[1.0, 0.0], [0.0, 1.0]]).double(), torch.tensor([-1.0, 0.0]).double())
+    lc = Outside(
+        torch.tensor([[1.0, 0.0], [0.0, 1.0]]).double(), torch.tensor([-1.0, 0.0]).double()
+    )
     assert lc(seen_of(torch.tensor([[4.0, 2.0], [0.0, -4.0], [-9.0, -5.0]]))).tolist() == [-3, 1, 5]
 
 
@@ -109,7 +137,9 @@ def test_lc_scores_the_inside_of_classes_below_zero_and_what_all_reject_above() 
     assert inside_N.max() < 0 < between
     scale_D, shift_D = torch.tensor([1.0, 10.0, 0.1, 3.0]), torch.tensor([5.0, -1.0, 0.0, 2.0])
     scaled = Outside.fit(known_of(features_nD * scale_D + shift_D, labels_n))
-    torch.testing.assert_close(scaled(seen_of(centres_ND * scale_D + shift_D)), inside_N, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(
+        scaled(seen_of(centres_ND * scale_D + shift_D)), inside_N, rtol=1e-3, atol=1e-3
+    )
 
 
 def test_mahalanobis_by_hand() -> None:
@@ -124,12 +154,17 @@ def test_mahalanobis_by_hand() -> None:
 def test_mahalanobis_is_the_pseudo_inverse_where_features_are_dependent() -> None:
     """Two of seven features are copies and one is constant: a covariance of rank 4, which a plain inverse refuses."""
     free_n4, labels_n = torch.randn(200, 4, generator=source()), torch.arange(200) % 3
-    features_n7 = torch.cat([free_n4, free_n4[:, :2], torch.ones(200, 1)], dim=1) + labels_n[:, None]
+    features_n7 = (
+        torch.cat([free_n4, free_n4[:, :2], torch.ones(200, 1)], dim=1) + labels_n[:, None]
+    )
     values_n7 = features_n7.double().numpy()
     means_37 = np.stack([values_n7[labels_n.numpy() == label].mean(axis=0) for label in range(3)])
     within_n7 = values_n7 - means_37[labels_n.numpy()]
     inverse_77 = np.linalg.pinv(within_n7.T @ within_n7 / 200, rcond=1e-8, hermitian=True)
-    expected_3n = [np.einsum("nd,de,ne->n", values_n7 - mean_7, inverse_77, values_n7 - mean_7) for mean_7 in means_37]
+    expected_3n = [
+        np.einsum("nd,de,ne->n", values_n7 - mean_7, inverse_77, values_n7 - mean_7)
+        for mean_7 in means_37
+    ]
     score_n = Mahalanobis.fit(known_of(features_n7, labels_n))(seen_of(features_n7))
     np.testing.assert_allclose(score_n.numpy(), np.min(expected_3n, axis=0), rtol=1e-5, atol=1e-8)
 
@@ -138,7 +173,9 @@ def test_knn_is_the_distance_to_the_kth_neighbour_on_the_sphere() -> None:
     """Of 2,000 training images k is 2: a single image in the same direction is not enough, two are. Length does not count."""
     angle_n = torch.full((2000,), math.pi / 2)
     angle_n[0], angle_n[1:3] = 0.0, math.pi
-    features_n2 = torch.stack([angle_n.cos(), angle_n.sin()], dim=1) * torch.linspace(0.5, 2, 2000)[:, None]
+    features_n2 = (
+        torch.stack([angle_n.cos(), angle_n.sin()], dim=1) * torch.linspace(0.5, 2, 2000)[:, None]
+    )
     knn = Neighbour.fit(known_of(features_n2, torch.arange(2000) % 3))
     probes_n2 = torch.tensor([[5.0, 0.0], [-0.2, 0.0], [0.0, 3.0], [3.0, 3.0]])
     expected = [2**0.5, 0, 0, 2 * math.sin(math.pi / 8)]
@@ -154,17 +191,23 @@ def test_vim_is_its_formula() -> None:
     weight_34, bias_3 = linear.weight.double().numpy(), linear.bias.double().numpy()
     centred_n4 = seen.penultimate_nD.double().numpy() + np.linalg.pinv(weight_34) @ bias_3
     _, _, axes_44 = np.linalg.svd(centred_n4, full_matrices=True)
-    residual_n = np.linalg.norm(centred_n4 @ axes_44[2:].T, axis=1)  # outside of the principal half of the 4 features
+    residual_n = np.linalg.norm(
+        centred_n4 @ axes_44[2:].T, axis=1
+    )  # outside of the principal half of the 4 features
     logits_nN = seen.logits_nN.double().numpy()
     alpha = logits_nN.max(axis=1).mean() / residual_n.mean()
     expected_n = alpha * residual_n - np.log(np.exp(logits_nN).sum(axis=1))
-    np.testing.assert_allclose(VirtualLogit.fit(known)(seen).numpy(), expected_n, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(
+        VirtualLogit.fit(known)(seen).numpy(), expected_n, rtol=1e-3, atol=1e-4
+    )
 
 
 # Tuned
 
 
-def odin_of_linear(classifier: FrozenClassifier, images_nCHW: Tensor, temperature: float, step: float) -> Tensor:
+def odin_of_linear(
+    classifier: FrozenClassifier, images_nCHW: Tensor, temperature: float, step: float
+) -> Tensor:
     """ODIN where the gradient is known: W^T (softmax - one-hot of the decision) / T."""
     linear = classifier.network[1]  # type: ignore[index]
     weight_34, bias_3 = linear.weight.double(), linear.bias.double()
@@ -175,12 +218,16 @@ def odin_of_linear(classifier: FrozenClassifier, images_nCHW: Tensor, temperatur
     return 1 - ((moved_nP @ weight_34.T + bias_3) / temperature).softmax(dim=1).amax(dim=1)
 
 
-@pytest.mark.parametrize(("temperature", "step"), [(1.0, 0.004), (10.0, 0.1), (1000.0, 0.0), (1000.0, 0.002)])
+@pytest.mark.parametrize(
+    ("temperature", "step"), [(1.0, 0.004), (10.0, 0.1), (1000.0, 0.0), (1000.0, 0.002)]
+)
 def test_odin_is_its_formula(temperature: float, step: float) -> None:
     """Steps are pixels of [0, 1], not of normalised images, and scores keep their order at a temperature of 1000."""
     classifier, images_nCHW = linear_classifier(), torch.rand(150, 1, 2, 2, generator=source())
     score_n = Odin(classifier, temperature, step, 0.0)(look(classifier, images_nCHW))
-    torch.testing.assert_close(score_n, odin_of_linear(classifier, images_nCHW, temperature, step), rtol=0, atol=1e-6)
+    torch.testing.assert_close(
+        score_n, odin_of_linear(classifier, images_nCHW, temperature, step), rtol=0, atol=1e-6
+    )
 
 
 def test_odin_takes_the_best_of_its_grid() -> None:
@@ -191,7 +238,12 @@ def test_odin_takes_the_best_of_its_grid() -> None:
     known = gather(classifier, images_nCHW, labels_n, images_nCHW, outliers_nCHW)
     chosen = Odin.fit(known)
     reached = {
-        (temperature, step): auroc(*(odin_of_linear(classifier, images, temperature, step) for images in (images_nCHW, outliers_nCHW)))
+        (temperature, step): auroc(
+            *(
+                odin_of_linear(classifier, images, temperature, step)
+                for images in (images_nCHW, outliers_nCHW)
+            )
+        )
         for temperature in TEMPERATURES
         for step in STEPS
     }
@@ -202,7 +254,9 @@ def test_odin_takes_the_best_of_its_grid() -> None:
 
 def test_odin_of_equals_takes_the_highest_temperature_and_no_step() -> None:
     classifier, images_nCHW = linear_classifier(), torch.rand(30, 1, 2, 2, generator=source())
-    chosen = Odin.fit(gather(classifier, images_nCHW, torch.arange(30) % 3, images_nCHW, images_nCHW.clone()))
+    chosen = Odin.fit(
+        gather(classifier, images_nCHW, torch.arange(30) % 3, images_nCHW, images_nCHW.clone())
+    )
     assert (chosen.temperature, chosen.step, chosen.auroc) == (TEMPERATURES[0], 0, 0.5)
 
 
@@ -234,7 +288,9 @@ def test_oodl_finds_the_first_layer_that_tells_outliers(hides_again: bool) -> No
     chosen = BestLayer.fit(known)
     assert (chosen.layer, chosen.auroc) == ("second", 1)
     assert fit("oodl", known).layers == ("second",)
-    assert (fit("oodl", known).score(gray).min() > fit("oodl", known).score(checkered).quantile(0.9)).item()
+    assert (
+        fit("oodl", known).score(gray).min() > fit("oodl", known).score(checkered).quantile(0.9)
+    ).item()
 
 
 def test_noise_is_one_half_uniform_the_other_gaussian() -> None:
@@ -244,7 +300,9 @@ def test_noise_is_one_half_uniform_the_other_gaussian() -> None:
     assert float(made_nCHW.max()) == 1
     at_ends_n = ((made_nCHW == 0) | (made_nCHW == 1)).flatten(1).float().mean(dim=1)
     assert float(at_ends_n[:21].max()) < 0.01
-    assert at_ends_n[21:].mean() == pytest.approx(2 * 0.1587, abs=0.02)  # beyond one standard deviation
+    assert at_ends_n[21:].mean() == pytest.approx(
+        2 * 0.1587, abs=0.02
+    )  # beyond one standard deviation
     assert torch.equal(made_nCHW, noise(torch.zeros(1, 3, 16, 16), 41, seed=3))
 
 
@@ -286,8 +344,13 @@ def test_in_a_convolutional_network_noise_is_told_by_features_alone() -> None:
     classifier = load_zoo("mnist_cnn")
     training, test_nCHW = digits("train", 1000), digits("test", 200)[0]
     known = gather(classifier, *training, test_nCHW.new_zeros(1, 1, 28, 28))
-    detectors = {name: fit(name, known) for name in ("msp", "energy", "lc", "mahalanobis", "knn", "vim")}
-    inside, outside = score_all(detectors, test_nCHW), score_all(detectors, noise(test_nCHW, 200, seed=9))
+    detectors = {
+        name: fit(name, known) for name in ("msp", "energy", "lc", "mahalanobis", "knn", "vim")
+    }
+    inside, outside = (
+        score_all(detectors, test_nCHW),
+        score_all(detectors, noise(test_nCHW, 200, seed=9)),
+    )
     reached = {name: auroc(inside[name], outside[name]) for name in detectors}
     assert max(reached[name] for name in ("msp", "energy", "lc")) < 0.05
     assert min(reached[name] for name in ("mahalanobis", "knn", "vim")) > 0.8
@@ -298,7 +361,9 @@ def test_all_detectors_share_one_pass(mlp: tuple[Known, dict[str, Detector]]) ->
     known, detectors = mlp
     images_nCHW, passes = digits("test", 120)[0], known.classifier.passes
     before = passes.forwards
-    shared = score_all({name: detector for name, detector in detectors.items() if name != "odin"}, images_nCHW)
+    shared = score_all(
+        {name: detector for name, detector in detectors.items() if name != "odin"}, images_nCHW
+    )
     assert passes.forwards - before == 120
     for name, score_n in shared.items():
         assert score_n.shape == (120,)
@@ -310,7 +375,9 @@ def test_all_detectors_share_one_pass(mlp: tuple[Known, dict[str, Detector]]) ->
     assert (passes.forwards - before, passes.backwards - backwards) == (3 * 120, 120)
 
 
-def test_one_seed_gives_the_same_bits_and_leaves_the_global_ones(mlp: tuple[Known, dict[str, Detector]]) -> None:
+def test_one_seed_gives_the_same_bits_and_leaves_the_global_ones(
+    mlp: tuple[Known, dict[str, Detector]],
+) -> None:
     images_nCHW = digits("test", 50)[0]
     state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()  # type: ignore[union-attr, index]
     again = score_all(fitted(mlp[0].classifier)[1], images_nCHW)
@@ -323,7 +390,9 @@ def test_one_seed_gives_the_same_bits_and_leaves_the_global_ones(mlp: tuple[Know
 def test_a_detector_can_be_kept(mlp: tuple[Known, dict[str, Detector]]) -> None:
     images_nCHW = digits("test", 20)[0]
     for detector in mlp[1].values():
-        assert torch.equal(pickle.loads(pickle.dumps(detector)).score(images_nCHW), detector.score(images_nCHW))
+        assert torch.equal(
+            pickle.loads(pickle.dumps(detector)).score(images_nCHW), detector.score(images_nCHW)
+        )
 
 
 # Bad input
@@ -339,7 +408,9 @@ def test_a_network_without_penultimate_features(name: str) -> None:
     known = gather(without_linear(), images_nCHW, labels_n, images_nCHW)
     if name in OF_FEATURES:
         others = "autoencoder, energy, gen, max_logit, msp, odin, oodl, uncertainty"
-        with pytest.raises(InputError, match=rf"^application.detectors={name}: needs .* choose from: {others}$"):
+        with pytest.raises(
+            InputError, match=rf"^application.detectors={name}: needs .* choose from: {others}$"
+        ):
             fit(name, known)
     else:
         assert fit(name, known).score(images_nCHW).isfinite().all()
@@ -353,19 +424,34 @@ def test_vim_needs_the_last_layer_to_give_the_logits() -> None:
 
 
 def test_an_unknown_detector_is_refused(mlp: tuple[Known, dict[str, Detector]]) -> None:
-    with pytest.raises(InputError, match=r"^application.detectors=mahalanobi: no such detector; did you mean 'mahalanobis'\?$"):
+    with pytest.raises(
+        InputError,
+        match=r"^application.detectors=mahalanobi: no such detector; did you mean 'mahalanobis'\?$",
+    ):
         fit("mahalanobi", mlp[0])
 
 
 @pytest.mark.parametrize(
     ("images_nCHW", "message"),
     [
-        (torch.zeros(5, 3, 2, 2), r"^images: \[5, 3, 2, 2\] .* shape, \[n, 1, 2, 2\], a single one as image\[None\]$"),
-        (torch.zeros(5, 1, 2, 2, dtype=torch.uint8), r"^images: are uint8; must be in \[0, 1\]: images.float\(\) / 255$"),
-        (torch.zeros(5, 1, 2, 2).numpy(), r"^images: are a ndarray; must be a tensor, as torch.from_numpy\(images\) makes of an array$"),
+        (
+            torch.zeros(5, 3, 2, 2),
+            r"^images: \[5, 3, 2, 2\] .* shape, \[n, 1, 2, 2\], a single one as image\[None\]$",
+        ),
+        (
+            torch.zeros(5, 1, 2, 2, dtype=torch.uint8),
+            r"^images: are uint8; must be in \[0, 1\]: images.float\(\) / 255$",
+        ),
+        (
+            torch.zeros(5, 1, 2, 2).numpy(),
+            r"^images: are a ndarray; must be a tensor, as torch.from_numpy\(images\) makes of an array$",
+        ),
         (torch.zeros(0, 1, 2, 2), r"one or more"),
         (torch.full((5, 1, 2, 2), 1.01), r"^images: some pixels are NaN or outside of \[0, 1\]"),
-        (torch.full((5, 1, 2, 2), math.nan), r"^images: some pixels are NaN or outside of \[0, 1\]"),
+        (
+            torch.full((5, 1, 2, 2), math.nan),
+            r"^images: some pixels are NaN or outside of \[0, 1\]",
+        ),
     ],
 )
 def test_what_are_no_images_is_refused(images_nCHW: Any, message: str) -> None:
@@ -375,8 +461,14 @@ def test_what_are_no_images_is_refused(images_nCHW: Any, message: str) -> None:
         detector.score(images_nCHW)
 
 
-@pytest.mark.parametrize("labels_n", [torch.arange(30) % 2, torch.arange(30) % 4, torch.arange(29) % 3, torch.arange(30) % 3 - 1])
+@pytest.mark.parametrize(
+    "labels_n",
+    [torch.arange(30) % 2, torch.arange(30) % 4, torch.arange(29) % 3, torch.arange(30) % 3 - 1],
+)
 def test_training_images_of_every_class_are_needed(labels_n: Tensor) -> None:
     images_nCHW = torch.rand(30, 1, 2, 2, generator=source())
-    with pytest.raises(InputError, match=r"^training: 30 images with \d+ labels; must be one label an image, from 0 to 2"):
+    with pytest.raises(
+        InputError,
+        match=r"^training: 30 images with \d+ labels; must be one label an image, from 0 to 2",
+    ):
         gather(linear_classifier(), images_nCHW, labels_n, images_nCHW)

@@ -21,12 +21,32 @@ from matplotlib.text import Text
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from netinv_lightning.figures.style import NEUTRAL, ONE_COLUMN, OTHERS_COLOUR, SMALL_POINTS, TWO_COLUMNS, paper_style
+from netinv_lightning.figures.style import (
+    NEUTRAL,
+    ONE_COLUMN,
+    OTHERS_COLOUR,
+    SMALL_POINTS,
+    TWO_COLUMNS,
+    paper_style,
+)
 from netinv_lightning.metrics.detection import threshold_claim
 from netinv_lightning.ood import figures
 
-DETECTORS = [*(f"detector_{d}" for d in range(16)), "a detector whose name goes on and on", "control"]
-SETS = ["gaussian_noise", "svhn", "lsun", "a set whose name goes on and on for ever", "kmnist", "textures", "cifar10", "places365"]
+DETECTORS = [
+    *(f"detector_{d}" for d in range(16)),
+    "a detector whose name goes on and on",
+    "control",
+]
+SETS = [
+    "gaussian_noise",
+    "svhn",
+    "lsun",
+    "a set whose name goes on and on for ever",
+    "kmnist",
+    "textures",
+    "cifar10",
+    "places365",
+]
 TITLE = "an experiment with a rather long name: fashion_mnist, seed 3, every detector that there is"
 
 
@@ -38,16 +58,28 @@ def drawings(d: int, S: int, stem: Path) -> dict[str, Callable[[], Path]]:
     """Every figure, of made-up scores of d detectors and S sets, by name."""
     detectors, sets = DETECTORS[:d], SETS[:S]
     inside = {name: beta(2, 6, 60, i) for i, name in enumerate(detectors)}
-    outside = {s: {name: beta(1 + (i + 3 * j) % 9, 2, 40, i + j) for i, name in enumerate(detectors)} for j, s in enumerate(sets)}
+    outside = {
+        s: {name: beta(1 + (i + 3 * j) % 9, 2, 40, i + j) for i, name in enumerate(detectors)}
+        for j, s in enumerate(sets)
+    }
     confident = {s: beta(1 + j, 2, 40, j) for j, s in enumerate(sets)}
-    panels = {"plain": (beta(9, 1, 60, 0), confident), "with a garbage class": (beta(30, 1, 60, 1).clamp(min=0.6), confident)}
+    panels = {
+        "plain": (beta(9, 1, 60, 0), confident),
+        "with a garbage class": (beta(30, 1, 60, 1).clamp(min=0.6), confident),
+    }
     auroc_dS = torch.stack([beta(5, 1, S, i) for i in range(d)])
     return {
         "roc": lambda: figures.roc_curves(inside, outside, stem, TITLE),
-        "confidence": lambda: figures.confidence_histograms({"plain": panels["plain"]}, stem, TITLE),
+        "confidence": lambda: figures.confidence_histograms(
+            {"plain": panels["plain"]}, stem, TITLE
+        ),
         "two classifiers": lambda: figures.confidence_histograms(panels, stem, TITLE),
-        "three classifiers": lambda: figures.confidence_histograms({**panels, "third": panels["plain"]}, stem, TITLE),
-        "table": lambda: figures.detection_table(auroc_dS, detectors, sets, stem, TITLE, ["control"]),
+        "three classifiers": lambda: figures.confidence_histograms(
+            {**panels, "third": panels["plain"]}, stem, TITLE
+        ),
+        "table": lambda: figures.detection_table(
+            auroc_dS, detectors, sets, stem, TITLE, ["control"]
+        ),
     }
 
 
@@ -71,7 +103,11 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
 
 def legend(figure: Figure) -> list[str]:
     """A line that is broken is one line here, and every blank is a plain one."""
-    return [" ".join(text.get_text().split()) for legend in figure.legends for text in legend.get_texts()]
+    return [
+        " ".join(text.get_text().split())
+        for legend in figure.legends
+        for text in legend.get_texts()
+    ]
 
 
 def numbers_in(axes: Axes) -> list[str]:
@@ -90,12 +126,18 @@ def numbers_in(axes: Axes) -> list[str]:
         ("two classifiers", 1, 3),
     ],
 )
-def test_all_that_is_written_is_readable(name: str, d: int, S: int, drawn: list[Figure], tmp_path: Path) -> None:
+def test_all_that_is_written_is_readable(
+    name: str, d: int, S: int, drawn: list[Figure], tmp_path: Path
+) -> None:
     """At least 7 points high, within the canvas, and no two texts on each other."""
     with paper_style():
         drawings(d, S, tmp_path / "figure")[name]()
         (figure,) = drawn
-        written = [(text, text.get_window_extent()) for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]  # type: ignore[attr-defined]
+        written = [
+            (text, text.get_window_extent())
+            for text in figure.findobj(Text)
+            if text.get_visible() and text.get_text().strip()
+        ]  # type: ignore[attr-defined]
     assert figure.get_suptitle().split() == TITLE.split()
     for text, box in written:
         assert text.get_fontsize() >= SMALL_POINTS, text
@@ -104,13 +146,17 @@ def test_all_that_is_written_is_readable(name: str, d: int, S: int, drawn: list[
         assert figure.bbox.y0 - 1 <= box.y0, text
         assert box.y1 <= figure.bbox.y1 + 1, text
     for (one, box), (other, other_box) in itertools.combinations(written, 2):
-        if not one.get_rotation() % 90 and not other.get_rotation() % 90:  # a name on the slant is far smaller than its box
+        if (
+            not one.get_rotation() % 90 and not other.get_rotation() % 90
+        ):  # a name on the slant is far smaller than its box
             assert not box.padded(-1).overlaps(other_box.padded(-1)), (one, other)
     assert figure.get_size_inches()[0] in (ONE_COLUMN, TWO_COLUMNS)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_drawing_leaves_the_callers_settings_and_random_numbers(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_drawing_leaves_the_callers_settings_and_random_numbers(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(figures, "save", lambda figure, path: path.with_suffix(".png"))
     settings, chance = dict(matplotlib.rcParams), torch.get_rng_state()
     assert drawings(2, 2, tmp_path / "figure")[name]() == tmp_path / "figure.png"
@@ -126,11 +172,20 @@ def test_both_files_are_written(tmp_path: Path) -> None:
 # ROC curves
 
 
-def test_roc_tells_the_areas_of_the_best_and_names_the_rest(drawn: list[Figure], tmp_path: Path) -> None:
+def test_roc_tells_the_areas_of_the_best_and_names_the_rest(
+    drawn: list[Figure], tmp_path: Path
+) -> None:
     inside = {f"d{i}": torch.arange(20.0) for i in range(8)}
-    outside = {s: {f"d{i}": torch.arange(20.0) + 2 * i + shift for i in range(8)} for s, shift in (("near", 0), ("far", 4))}
+    outside = {
+        s: {f"d{i}": torch.arange(20.0) + 2 * i + shift for i in range(8)}
+        for s, shift in (("near", 0), ("far", 4))
+    }
     figures.roc_curves(inside, outside, tmp_path / "roc")
-    area = {(d, s): roc_auc_score([0] * 20 + [1] * 20, torch.cat([inside[d], scores[d]])) for s, scores in outside.items() for d in inside}
+    area = {
+        (d, s): roc_auc_score([0] * 20 + [1] * 20, torch.cat([inside[d], scores[d]]))
+        for s, scores in outside.items()
+        for d in inside
+    }
     (figure,) = drawn
     near, far = figure.axes
     assert (near.get_title(), far.get_title()) == ("near", "far")
@@ -139,10 +194,16 @@ def test_roc_tells_the_areas_of_the_best_and_names_the_rest(drawn: list[Figure],
     assert numbers_in(far) == [f"{area[d, 'far']:.3f}" for d in best]
     mean = {d: (area[d, "near"] + area[d, "far"]) / 2 for d in inside}
     others = ", ".join(f"{d} {mean[d]:.3f}" for d in ("d2", "d1", "d0"))
-    assert legend(figure) == ["the best 5 of 8 by mean AUROC", *(f"{d} {mean[d]:.3f}" for d in best), f"the other 3: {others}"]
+    assert legend(figure) == [
+        "the best 5 of 8 by mean AUROC",
+        *(f"{d} {mean[d]:.3f}" for d in best),
+        f"the other 3: {others}",
+    ]
     for axes in (near, far):
         chance, *lines = axes.lines
-        assert [to_hex(str(line.get_color())).upper() for line in lines] == [OTHERS_COLOUR] * 3 + [look[0] for look in figures.LOOKS[::-1]]
+        assert [to_hex(str(line.get_color())).upper() for line in lines] == [OTHERS_COLOUR] * 3 + [
+            look[0] for look in figures.LOOKS[::-1]
+        ]
         assert chance.get_linestyle() == ":"
     for d, line in zip(["d0", "d1", "d2", *best[::-1]], near.lines[1:], strict=True):
         assert np.trapezoid(line.get_ydata(), line.get_xdata()) == pytest.approx(area[d, "near"])
@@ -172,25 +233,43 @@ def bars(axes: Axes) -> list[tuple[str, int, np.ndarray, np.ndarray]]:
         assert isinstance(patch, StepPatch)
         values, edges, baseline = patch.get_data()
         drawn = values > baseline
-        found.append((to_hex(patch.get_facecolor()).upper(), int(baseline), edges[:-1][drawn], edges[1:][drawn]))  # type: ignore[arg-type, index]
+        found.append(
+            (
+                to_hex(patch.get_facecolor()).upper(),
+                int(baseline),
+                edges[:-1][drawn],
+                edges[1:][drawn],
+            )
+        )  # type: ignore[arg-type, index]
     return found
 
 
 def violations(axes: Axes) -> dict[str, str]:
     """By row, as they stand at the right."""
     (right,) = axes.child_axes
-    told = {place: label.get_text() for place, label in zip(right.get_yticks(), right.get_yticklabels(), strict=True)}
+    told = {
+        place: label.get_text()
+        for place, label in zip(right.get_yticks(), right.get_yticklabels(), strict=True)
+    }
     named = axes.figure.axes[0]  # the first panel of a row names all
-    names = {place: label.get_text() for place, label in zip(named.get_yticks(), named.get_yticklabels(), strict=True)}
+    names = {
+        place: label.get_text()
+        for place, label in zip(named.get_yticks(), named.get_yticklabels(), strict=True)
+    }
     return {names[place]: text.replace("\u00a0", " ") for place, text in told.items()}
 
 
 PLAIN = torch.tensor([0.9, 0.61, 0.95, 0.99])
 """The least confident, 0.61, is within a bin and on none of its ends."""
-OUTSIDE = {"letters": torch.tensor([0.3, 0.615, 0.71, 0.2]), "noise": torch.tensor([0.1, 0.605, 0.5, 0.55])}
+OUTSIDE = {
+    "letters": torch.tensor([0.3, 0.615, 0.71, 0.2]),
+    "noise": torch.tensor([0.1, 0.605, 0.5, 0.55]),
+}
 
 
-def test_violations_are_red_and_counted_and_both_ends_are_marked(drawn: list[Figure], tmp_path: Path) -> None:
+def test_violations_are_red_and_counted_and_both_ends_are_marked(
+    drawn: list[Figure], tmp_path: Path
+) -> None:
     figures.confidence_histograms({"plain": (PLAIN, OUTSIDE)}, tmp_path / "confidence")
     (figure,) = drawn
     (axes,) = figure.axes
@@ -200,7 +279,11 @@ def test_violations_are_red_and_counted_and_both_ends_are_marked(drawn: list[Fig
         (NEUTRAL, 2), (figures.CLEAR, 1), (figures.VIOLATED, 1), (figures.CLEAR, 0),
     ]  # fmt: skip
     least = float(PLAIN.min())
-    (red,) = [(left, right) for colour, _, left, right in bars(axes) if colour == figures.VIOLATED and len(left)]
+    (red,) = [
+        (left, right)
+        for colour, _, left, right in bars(axes)
+        if colour == figures.VIOLATED and len(left)
+    ]
     assert red[0] == pytest.approx([least, 0.7])  # the bin is cut at the threshold
     assert red[1] == pytest.approx([0.62, 0.72])
     (line,) = [line for line in axes.lines if line.get_linestyle() == "--"]
@@ -212,25 +295,45 @@ def test_violations_are_red_and_counted_and_both_ends_are_marked(drawn: list[Fig
         "plain: 25 % of the outside images are misclassified as confidently as the least confident in-distribution image (0.610) or "
         "more, up to 0.710. Without the most extreme 5 % of either side: 12.5 %."
     )
-    assert threshold_claim(PLAIN, torch.cat(list(OUTSIDE.values()))).but_5_percent.violations_out == 1 / 8
+    assert (
+        threshold_claim(PLAIN, torch.cat(list(OUTSIDE.values()))).but_5_percent.violations_out
+        == 1 / 8
+    )
 
 
-def test_what_goes_into_the_garbage_class_is_no_violation(drawn: list[Figure], tmp_path: Path) -> None:
+def test_what_goes_into_the_garbage_class_is_no_violation(
+    drawn: list[Figure], tmp_path: Path
+) -> None:
     """Panels share their rows; each has its own verdict."""
     letters = {"garbage": {"letters": torch.tensor([True, False, False, True])}}
     nothing = {s: torch.zeros(4, dtype=torch.bool) for s in OUTSIDE}
-    panels = {"plain": (PLAIN, OUTSIDE), "garbage": (PLAIN, OUTSIDE), "all": (PLAIN, {"noise": OUTSIDE["noise"]})}
+    panels = {
+        "plain": (PLAIN, OUTSIDE),
+        "garbage": (PLAIN, OUTSIDE),
+        "all": (PLAIN, {"noise": OUTSIDE["noise"]}),
+    }
     figures.confidence_histograms(panels, tmp_path / "confidence", "", {**letters, "all": nothing})
     (figure,) = drawn
     plain, garbage, all_garbage = figure.axes
-    assert [axes.get_title().split("\n")[1] for axes in figure.axes] == ["no clear threshold", "a clear threshold", "a clear threshold"]
+    assert [axes.get_title().split("\n")[1] for axes in figure.axes] == [
+        "no clear threshold",
+        "a clear threshold",
+        "a clear threshold",
+    ]
     assert violations(plain)["letters"] == "50 %"
-    assert violations(garbage) == {"in-distribution": "violations", "letters": "0 %", "noise": "0 %"}
+    assert violations(garbage) == {
+        "in-distribution": "violations",
+        "letters": "0 %",
+        "noise": "0 %",
+    }
     assert violations(all_garbage) == {"in-distribution": "violations", "noise": "0 %"}
     assert not any(len(left) for colour, _, left, _ in bars(garbage) if colour == figures.VIOLATED)
     assert [mark.get_marker() for mark in all_garbage.lines].count("^") == 0
     (words,) = legend(figure)[-1:]
-    assert "garbage: every misclassified outside image (up to 0.605) is less confident than every in-distribution" in words
+    assert (
+        "garbage: every misclassified outside image (up to 0.605) is less confident than every in-distribution"
+        in words
+    )
     assert words.endswith("all: no outside image is taken for an in-distribution class.")
     assert plain.get_xlim() == garbage.get_xlim() == (0, 1)
     assert plain.get_ylim() == garbage.get_ylim()
@@ -240,19 +343,27 @@ def test_one_violation_of_many_is_seen_and_told(drawn: list[Figure], tmp_path: P
     """And without the extremes there is none."""
     out_n = torch.full((40_000,), 0.2)
     out_n[7] = 0.97
-    figures.confidence_histograms({"plain": (torch.full((500,), 0.95), {"noise": out_n})}, tmp_path / "confidence")
+    figures.confidence_histograms(
+        {"plain": (torch.full((500,), 0.95), {"noise": out_n})}, tmp_path / "confidence"
+    )
     (axes,) = drawn[0].axes
     assert violations(axes)["noise"] == "0.0025 %"
     data = {to_hex(patch.get_facecolor()).upper(): patch.get_data() for patch in axes.patches}  # type: ignore[attr-defined]
     heights = {colour: max(values - baseline) for colour, (values, _, baseline) in data.items()}
     assert heights[figures.VIOLATED] == pytest.approx(figures.LEAST_BAR)
     assert heights[figures.CLEAR] == pytest.approx(figures.BAR, abs=1e-5)
-    assert legend(drawn[0])[-1].endswith("Without the most extreme 5 % of either side: a threshold is clear.")
+    assert legend(drawn[0])[-1].endswith(
+        "Without the most extreme 5 % of either side: a threshold is clear."
+    )
 
 
 @pytest.mark.parametrize("inside", [1.0, 1.0 + 1e-6])
-def test_a_confidence_of_one_is_in_the_last_bin(inside: float, drawn: list[Figure], tmp_path: Path) -> None:
-    figures.confidence_histograms({"plain": (torch.full((5,), inside), {"noise": torch.ones(4)})}, tmp_path / "confidence")
+def test_a_confidence_of_one_is_in_the_last_bin(
+    inside: float, drawn: list[Figure], tmp_path: Path
+) -> None:
+    figures.confidence_histograms(
+        {"plain": (torch.full((5,), inside), {"noise": torch.ones(4)})}, tmp_path / "confidence"
+    )
     (axes,) = drawn[0].axes
     assert violations(axes)["noise"] == ("100 %" if inside == 1 else "0 %")
     assert all(right == pytest.approx([1]) for _, _, left, right in bars(axes) if len(left))
@@ -264,16 +375,26 @@ def test_a_confidence_of_one_is_in_the_last_bin(inside: float, drawn: list[Figur
 def cells(figure: Figure) -> dict[tuple[str, str], tuple[str, str]]:
     """Number and weight by row and column."""
     (axes,) = figure.axes
-    rows, columns = ([label.get_text() for label in labels] for labels in (axes.get_yticklabels(), axes.get_xticklabels()))
+    rows, columns = (
+        [label.get_text() for label in labels]
+        for labels in (axes.get_yticklabels(), axes.get_xticklabels())
+    )
     return {
-        (rows[round(text.get_position()[1])], columns[round(text.get_position()[0])]): (text.get_text(), str(text.get_weight()))
+        (rows[round(text.get_position()[1])], columns[round(text.get_position()[0])]): (
+            text.get_text(),
+            str(text.get_weight()),
+        )
         for text in axes.texts
     }
 
 
-def test_the_table_tells_every_number_the_mean_and_the_best(drawn: list[Figure], tmp_path: Path) -> None:
+def test_the_table_tells_every_number_the_mean_and_the_best(
+    drawn: list[Figure], tmp_path: Path
+) -> None:
     auroc_dS = torch.tensor([[0.5, 0.9], [0.99981, 0.7], [0.9999, 0.2]])
-    figures.detection_table(auroc_dS, ["msp", "knn", "random"], ["noise", "svhn"], tmp_path / "table", "", ["random"])
+    figures.detection_table(
+        auroc_dS, ["msp", "knn", "random"], ["noise", "svhn"], tmp_path / "table", "", ["random"]
+    )
     (figure,) = drawn
     assert cells(figure) == {
         ("knn", "noise"): ("1.000", "bold"),  # equal in print
@@ -287,16 +408,28 @@ def test_the_table_tells_every_number_the_mean_and_the_best(drawn: list[Figure],
         ("random*", "mean"): ("0.600", "normal"),
     }
     axes = figure.axes[0]
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["knn", "msp", "random*"]  # by their means
+    assert [label.get_text() for label in axes.get_yticklabels()] == [
+        "knn",
+        "msp",
+        "random*",
+    ]  # by their means
     assert axes.get_xlabel().split("\n")[-1] == "* control"
-    figures.detection_table(auroc_dS, ["msp", "knn", "random"], ["noise", "svhn"], tmp_path / "table")
+    figures.detection_table(
+        auroc_dS, ["msp", "knn", "random"], ["noise", "svhn"], tmp_path / "table"
+    )
     assert "control" not in drawn[1].axes[0].get_xlabel()
 
 
-def test_below_chance_is_red_and_all_is_light_enough_for_black(drawn: list[Figure], tmp_path: Path) -> None:
-    figures.detection_table(torch.tensor([[0.0, 1.0]]), ["msp"], ["noise", "svhn"], tmp_path / "table")
+def test_below_chance_is_red_and_all_is_light_enough_for_black(
+    drawn: list[Figure], tmp_path: Path
+) -> None:
+    figures.detection_table(
+        torch.tensor([[0.0, 1.0]]), ["msp"], ["noise", "svhn"], tmp_path / "table"
+    )
     image = drawn[0].axes[0].images[0]
-    low, high, chance = (np.array(image.to_rgba(np.array([value]))[0][:3]) for value in (0.0, 1.0, 0.5))  # type: ignore[call-overload]
+    low, high, chance = (
+        np.array(image.to_rgba(np.array([value]))[0][:3]) for value in (0.0, 1.0, 0.5)
+    )  # type: ignore[call-overload]
     assert low[0] > low[2]
     assert high[2] > high[0]
     assert np.ptp(chance) < 0.02

@@ -20,7 +20,11 @@ from netinv_lightning.ood.detectors.exported import garbage_detector
 from netinv_lightning.ood.detectors.garbage import GarbageOdds, GarbageOddsAndEnergy
 from netinv_lightning.ood.garbage import GarbageTraining
 from netinv_lightning.ood.garbage.extended import extended_network, take_over, with_garbage_class
-from netinv_lightning.ood.garbage.garbage_module import GarbageModule, weights_of_counts, weights_of_garbage
+from netinv_lightning.ood.garbage.garbage_module import (
+    GarbageModule,
+    weights_of_counts,
+    weights_of_garbage,
+)
 from netinv_lightning.ood.garbage.source import Noise, RealOutliers, zoomed
 from netinv_lightning.runs.run_directory import RunDir
 
@@ -61,7 +65,11 @@ def test_garbage_alone_may_be_balanced() -> None:
     """Classes of 3 and 1 images keep their shares; two images of garbage weigh as much as the mean class, of 2."""
     label_n = torch.tensor([0, 0, 0, 1, 2, 2])
     assert weights_of_garbage(label_n, 3).tolist() == [1.0, 1.0, 1.0]
-    assert weights_of_garbage(torch.cat([label_n, torch.tensor([2, 2])]), 3).tolist() == [1.0, 1.0, 0.5]
+    assert weights_of_garbage(torch.cat([label_n, torch.tensor([2, 2])]), 3).tolist() == [
+        1.0,
+        1.0,
+        0.5,
+    ]
 
 
 def test_odds_and_energy_are_asked_in_units_of_validation_images() -> None:
@@ -69,9 +77,13 @@ def test_odds_and_energy_are_asked_in_units_of_validation_images() -> None:
     logits_nM = torch.tensor([[2.0, 1.0, 0.0], [0.0, 3.0, 1.0], [1.0, 1.0, 2.0], [5.0, 0.0, -1.0]])
     known_n = logits_nM[:, :2].double().logsumexp(dim=1)
     odds_n, energy_n = logits_nM[:, 2].double() - known_n, -known_n
-    rule = GarbageOddsAndEnergy(torch.stack([odds_n.mean(), energy_n.mean()]), torch.stack([odds_n.std(), energy_n.std()]))
+    rule = GarbageOddsAndEnergy(
+        torch.stack([odds_n.mean(), energy_n.mean()]), torch.stack([odds_n.std(), energy_n.std()])
+    )
     seen = Seen(torch.empty(0), logits_nM, None, {})
-    expected_n = (odds_n - odds_n.mean()) / odds_n.std() + (energy_n - energy_n.mean()) / energy_n.std()
+    expected_n = (odds_n - odds_n.mean()) / odds_n.std() + (
+        energy_n - energy_n.mean()
+    ) / energy_n.std()
     assert rule(seen).tolist() == pytest.approx(expected_n.tolist())
     assert GarbageOdds()(seen).tolist() == pytest.approx(odds_n.tolist())
     least_certain = torch.tensor([[0.0, 0.0, 3.0]])
@@ -83,7 +95,9 @@ def test_the_units_come_from_the_images_given() -> None:
     images_nCHW = ImageDataModule("mnist5k").val[0][:50].float() / 255
     detector = garbage_detector("inverted", "odds_and_energy", classifier, images_nCHW)
     assert float(detector.score(images_nCHW).mean()) == pytest.approx(0, abs=1e-9)
-    assert isinstance(garbage_detector("inverted", "odds", classifier, images_nCHW).rule, GarbageOdds)
+    assert isinstance(
+        garbage_detector("inverted", "odds", classifier, images_nCHW).rule, GarbageOdds
+    )
 
 
 @pytest.mark.parametrize("zoo", ["mnist_mlp", "mnist_cnn", "svhn_head_vit", "cifar10_resnet"])
@@ -105,24 +119,35 @@ def test_the_extended_network_gives_the_logits_of_the_trained_one_and_one_more(z
 
 
 def test_weights_of_another_shape_are_refused() -> None:
-    with pytest.raises(InputError, match=r"0.weight of the network with a garbage class is \(11, 4\), of the trained one \(10, 5\)"):
+    with pytest.raises(
+        InputError,
+        match=r"0.weight of the network with a garbage class is \(11, 4\), of the trained one \(10, 5\)",
+    ):
         take_over(nn.Sequential(nn.Linear(4, 11)), nn.Sequential(nn.Linear(5, 10)))
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[GarbageTraining, Path, list[dict[str, float]], list[Tensor]]:
+def trained(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[GarbageTraining, Path, list[dict[str, float]], list[Tensor]]:
     """One training, with the numbers of its epochs and the weights of its classes."""
     cfg = config("garbage.inverted.distil=0.5")
     training, path = training_of(cfg), tmp_path_factory.mktemp("trained")
-    before = {name: value.clone() for name, value in training.classifier.network.state_dict().items()}
+    before = {
+        name: value.clone() for name, value in training.classifier.network.state_dict().items()
+    }
     numbers, weights = record(training)
     training.run(run_dir(path), [])
     after = training.classifier.network.state_dict()
-    assert all(torch.equal(before[name], after[name]) for name in before)  # the plain classifier is as it was
+    assert all(
+        torch.equal(before[name], after[name]) for name in before
+    )  # the plain classifier is as it was
     return training, path, numbers, weights
 
 
-def record(training: GarbageTraining, stop_after: int | None = None) -> tuple[list[dict[str, float]], list[Tensor]]:
+def record(
+    training: GarbageTraining, stop_after: int | None = None
+) -> tuple[list[dict[str, float]], list[Tensor]]:
     numbers: list[dict[str, float]] = []
     weights: list[Tensor] = []
 
@@ -183,7 +208,9 @@ def test_the_picture_shows_each_epochs_garbage() -> None:
     number_n = torch.arange(110).byte()
     x_RKCHW, rows = training._shown(number_n[:, None, None, None].expand(110, 1, 28, 28))
     assert rows == ["at first", "epoch 1", "enlarged"]
-    assert (x_RKCHW[:, :, 0, 0, 0] * 255).round().tolist() == [[*range(begin, begin + 10)] for begin in (0, 50, 80)]
+    assert (x_RKCHW[:, :, 0, 0, 0] * 255).round().tolist() == [
+        [*range(begin, begin + 10)] for begin in (0, 50, 80)
+    ]
 
 
 def test_every_epoch_adds_images_of_every_class(trained: tuple) -> None:
@@ -196,7 +223,9 @@ def test_every_epoch_adds_images_of_every_class(trained: tuple) -> None:
 
 def test_the_weight_of_garbage_follows_its_count(trained: tuple) -> None:
     """600 images and 200, 400, 600 of garbage, which weighs half of another class: (600 + g) / (2 * 11 g)."""
-    assert [float(weights_M[-1]) for weights_M in trained[3]] == pytest.approx([(600 + g) / (2 * 11 * g) for g in (200, 400, 600)])
+    assert [float(weights_M[-1]) for weights_M in trained[3]] == pytest.approx(
+        [(600 + g) / (2 * 11 * g) for g in (200, 400, 600)]
+    )
 
 
 def test_it_keeps_the_classes_and_rejects_the_noise_of_its_beginning(trained: tuple) -> None:
@@ -210,7 +239,10 @@ def test_it_keeps_the_classes_and_rejects_the_noise_of_its_beginning(trained: tu
 
 def test_a_teacher_shares_the_labels_of_training_images_and_of_no_garbage() -> None:
     training = training_of(config("garbage.inverted.distil=0.25"))
-    x_BCHW, y_B = torch.rand(4, 1, 28, 28, generator=torch.Generator().manual_seed(0)), torch.tensor([3, 10, 0, 10])
+    x_BCHW, y_B = (
+        torch.rand(4, 1, 28, 28, generator=torch.Generator().manual_seed(0)),
+        torch.tensor([3, 10, 0, 10]),
+    )
     module = GarbageModule(
         Classifier(training.network, training.frozen.spec), training.data, torch.zeros(2, 1, 28, 28, dtype=torch.uint8), training.source,
         training.classifier, training.options, 1, 0, lambda epoch, numbers: None,
@@ -225,9 +257,18 @@ def test_a_teacher_shares_the_labels_of_training_images_and_of_no_garbage() -> N
 
 
 def test_kept_batch_norm_statistics_are_those_of_the_plain_classifier(tmp_path: Path) -> None:
-    training = training_of(config("garbage.inverted.batch_norm=kept", "garbage.inverted.epochs=2", "garbage.inverted.images=200"))
+    training = training_of(
+        config(
+            "garbage.inverted.batch_norm=kept",
+            "garbage.inverted.epochs=2",
+            "garbage.inverted.images=200",
+        )
+    )
     record(training)
-    network, plain = training.run(run_dir(tmp_path / "run"), []).network.state_dict(), training.classifier.network.state_dict()
+    network, plain = (
+        training.run(run_dir(tmp_path / "run"), []).network.state_dict(),
+        training.classifier.network.state_dict(),
+    )
     statistics = [name for name in plain if name.endswith(("running_mean", "running_var"))]
     assert len(statistics) == 4
     assert all(torch.equal(network[name], plain[name]) for name in statistics)
@@ -253,10 +294,15 @@ def test_a_trained_one_is_not_trained_again(trained: tuple) -> None:
     numbers, _ = record(training)
     network = training.run(run_dir(trained[1], resuming=True), []).network
     assert numbers == []
-    assert all(torch.equal(value, trained[0].network.state_dict()[name]) for name, value in network.state_dict().items())
+    assert all(
+        torch.equal(value, trained[0].network.state_dict()[name])
+        for name, value in network.state_dict().items()
+    )
 
 
-def test_inverted_images_are_taken_for_their_classes_by_the_classifier_that_they_come_from() -> None:
+def test_inverted_images_are_taken_for_their_classes_by_the_classifier_that_they_come_from() -> (
+    None
+):
     training = training_of(config("garbage.inverted.steps=120", "garbage.inverted.per_class=20"))
     take_over(training.network, training.classifier.network)
     with torch.no_grad():
@@ -268,7 +314,9 @@ def test_inverted_images_are_taken_for_their_classes_by_the_classifier_that_they
     assert images_nCHW.max() <= 1
     predicted_n = training.frozen.eval()(images_nCHW).argmax(dim=1)
     assert float((predicted_n == torch.arange(10).repeat(20)).float().mean()) > 0.7
-    assert all(torch.equal(before[name], value) for name, value in training.network.state_dict().items())
+    assert all(
+        torch.equal(before[name], value) for name, value in training.network.state_dict().items()
+    )
     assert all(weight.requires_grad for weight in training.network.parameters())  # it can train on
 
 
@@ -284,7 +332,9 @@ def test_noise_is_another_in_each_epoch_and_never_that_of_a_test() -> None:
     first, second = noise(network, 0), noise(network, 1)
     tested = outliers("gaussian_noise", spec, 50, 0, Path())
     assert not torch.equal(first, second)
-    assert not any(torch.equal(one, other) for one in torch.cat([first, second]) for other in tested)
+    assert not any(
+        torch.equal(one, other) for one in torch.cat([first, second]) for other in tested
+    )
     assert torch.equal(first, Noise(spec, 50, 0)(network, 0))
 
 
@@ -302,7 +352,9 @@ def test_crops_are_enlarged_and_stay_inside_the_image() -> None:
 
 def test_real_outliers_are_other_ones_in_each_epoch() -> None:
     cfg = config()
-    source = RealOutliers(["uniform_noise"], load_classifier(cfg).spec, 30, 0, ImageDataModule(**cfg.data), Path())
+    source = RealOutliers(
+        ["uniform_noise"], load_classifier(cfg).spec, 30, 0, ImageDataModule(**cfg.data), Path()
+    )
     first, second = source(nn.Identity(), 0), source(nn.Identity(), 1)
     assert len(first) == len(second) == 30
     assert not any(torch.equal(one, other) for one in first for other in second)
@@ -311,8 +363,14 @@ def test_real_outliers_are_other_ones_in_each_epoch() -> None:
 @pytest.mark.parametrize(
     ("overrides", "line"),
     [
-        (["garbage.inverted.source=noize"], r"garbage.inverted.source=noize: did you mean 'noise'\?"),
-        (["garbage.inverted.start=zero"], r"garbage.inverted.start=zero: choose from: scratch, trained"),
+        (
+            ["garbage.inverted.source=noize"],
+            r"garbage.inverted.source=noize: did you mean 'noise'\?",
+        ),
+        (
+            ["garbage.inverted.start=zero"],
+            r"garbage.inverted.start=zero: choose from: scratch, trained",
+        ),
         (["garbage.inverted.epochs=0"], r"garbage.inverted.epochs=0: must be 1 or more"),
         (["garbage.inverted.distil=2"], r"garbage.inverted.distil=2.0: must be from 0 to 1"),
         (["garbage.inverted.zoom=0.5"], r"garbage.inverted.zoom=0.5: must be from 1 to 100"),
@@ -334,7 +392,10 @@ def test_real_outliers_are_other_ones_in_each_epoch() -> None:
             ["garbage.inverted.exposed=[fashion_mnist]"],
             r"garbage.inverted.exposed=\['fashion_mnist'\]: names the sets that source=outliers",
         ),
-        (["garbage.inverted.source=outliers"], r"garbage.inverted.exposed=\[\]: names the sets that source=outliers"),
+        (
+            ["garbage.inverted.source=outliers"],
+            r"garbage.inverted.exposed=\[\]: names the sets that source=outliers",
+        ),
         (
             ["garbage.inverted.source=outliers", "garbage.inverted.exposed=[uniform_noise]"],
             r"garbage.inverted.exposed=uniform_noise: application.outliers has uniform_noise, which is the same data",

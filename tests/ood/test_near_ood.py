@@ -34,7 +34,10 @@ def read_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def labels_of(images: Tensor, train: bool) -> list[int]:
     """The labels of digits, found by their pixels."""
     pixels_nCHW, labels_n = digits(Path(), train)
-    known = {image.numpy().tobytes(): label for image, label in zip(pixels_nCHW, labels_n.tolist(), strict=True)}
+    known = {
+        image.numpy().tobytes(): label
+        for image, label in zip(pixels_nCHW, labels_n.tolist(), strict=True)
+    }
     return [known[image.numpy().tobytes()] for image in (images * 255).round().to(torch.uint8)]
 
 
@@ -52,13 +55,27 @@ def test_left_out_are_the_test_images_of_the_other_classes() -> None:
 def test_left_out_to_train_on_are_their_training_images() -> None:
     real = ImageDataModule("mnist5k", classes=[9, 3])
     images = outliers(LEFT_OUT, real.spec, 80, 0, Path(), train=True, real=real)
-    assert np.bincount(labels_of(images, train=True)).tolist() == [10, 10, 10, 0, 10, 10, 10, 10, 10]
+    assert np.bincount(labels_of(images, train=True)).tolist() == [
+        10,
+        10,
+        10,
+        0,
+        10,
+        10,
+        10,
+        10,
+        10,
+    ]
 
 
 def test_training_images_of_a_set_are_none_of_its_test_images() -> None:
     spec = ImageDataModule("mnist5k").spec
     train, test = (
-        {image.numpy().tobytes() for image in outliers("mnist5k", spec, 5000, 0, Path(), train=train)} for train in (True, False)
+        {
+            image.numpy().tobytes()
+            for image in outliers("mnist5k", spec, 5000, 0, Path(), train=train)
+        }
+        for train in (True, False)
     )
     assert (len(train), len(test), len(train & test)) == (4000, 1000, 0)
 
@@ -68,7 +85,10 @@ def test_left_out_of_own_images(tmp_path: Path) -> None:
     np.savez(tmp_path / "mine.npz", X=X, y=np.arange(40) % 4)
     real = ImageDataModule("npz", path=str(tmp_path / "mine.npz"), classes=[1, 2], val_fraction=0.2)
     found = {
-        train: (outliers(LEFT_OUT, real.spec, 99, 0, Path(), train, real)[:, 0, 0, 0] * 255).round().tolist() for train in (True, False)
+        train: (outliers(LEFT_OUT, real.spec, 99, 0, Path(), train, real)[:, 0, 0, 0] * 255)
+        .round()
+        .tolist()
+        for train in (True, False)
     }
     assert {number % 4 for numbers in found.values() for number in numbers} == {0, 3}
     assert [len(found[train]) for train in (True, False)] == [16, 4]
@@ -104,16 +124,28 @@ def test_a_set_whole_is_no_outlier_set_of_some_of_its_classes(name: str) -> None
 
 
 def test_a_classifier_of_some_classes_is_trained_told_and_loaded(tmp_path: Path) -> None:
-    network = ["classifier=mlp", "+classifier.network.widths=[32]", "trainer.accelerator=cpu", "trainer.precision=32-true"]
+    network = [
+        "classifier=mlp",
+        "+classifier.network.widths=[32]",
+        "trainer.accelerator=cpu",
+        "trainer.precision=32-true",
+    ]
     data = ["data=mnist5k", "data.classes=[7,1,4]", "data.batch_size=50"]
     path = tmp_path / "three.safetensors"
-    training = ["application=train_classifier", f"application.save_as={path}", "recipe.epochs=1", "recipe.lr=0.05"]
+    training = [
+        "application=train_classifier",
+        f"application.save_as={path}",
+        "recipe.epochs=1",
+        "recipe.lr=0.05",
+    ]
     run(netinv_lightning.compose([*training, *network, *data]), tmp_path / "run")
     card = json.loads(path.with_suffix(".json").read_text())
     assert (card["data"]["num_classes"], card["data"]["class_names"]) == (3, ["7", "1", "4"])
     assert card["data"]["note"].endswith("only its classes 7, 1, 4")
     assert (card["training_images"], card["test_images"]) == (1080, 300)
-    classifier = load_classifier(netinv_lightning.compose([*data, "classifier=checkpoint", f"classifier.path={path}"]))
+    classifier = load_classifier(
+        netinv_lightning.compose([*data, "classifier=checkpoint", f"classifier.path={path}"])
+    )
     assert classifier.spec == ImageDataModule("mnist5k", classes=[7, 1, 4]).spec
     images_nCHW, labels_n = digits(Path(), False)
     for label, name in enumerate((7, 1, 4)):
@@ -135,10 +167,15 @@ def test_kept_classifiers_of_other_classes_or_in_another_order_are_others() -> N
 def test_classes_that_the_classifier_was_not_trained_on_are_refused(classes: list[int]) -> None:
     of_five = ImageDataModule("mnist5k", classes=FIRST_FIVE)
     check_real(of_five, of_five.spec)
-    with pytest.raises(InputError, match=r"data.classes=\[.*the classifier's are 0, 1, 2, 3, 4; name those that it was trained on"):
+    with pytest.raises(
+        InputError,
+        match=r"data.classes=\[.*the classifier's are 0, 1, 2, 3, 4; name those that it was trained on",
+    ):
         check_real(ImageDataModule("mnist5k", classes=classes), of_five.spec)
 
 
 def test_weights_without_a_card_have_as_many_classes_as_the_data(tmp_path: Path) -> None:
-    cfg = netinv_lightning.compose(["data=mnist5k", "data.classes=[0,1,2,3,4]", "classifier=mlp", "classifier.path=weights"])
+    cfg = netinv_lightning.compose(
+        ["data=mnist5k", "data.classes=[0,1,2,3,4]", "classifier=mlp", "classifier.path=weights"]
+    )
     assert resolve_spec(cfg, None).class_names == ("0", "1", "2", "3", "4")

@@ -25,7 +25,12 @@ def study(strengths: list[float], detectors: list[str]) -> Shifts:
     rows = [Row(*kind, auroc, auroc - 0.02, auroc + 0.02, 0.9 - kind[2], 0.1, 2.0, 0.3) for kind, auroc in zip(
         kinds, torch.rand(len(kinds), generator=source).tolist(), strict=True
     )]  # fmt: skip
-    return Shifts(tuple(rows), tuple(Gain(d, n, 1, 1, 0.1, 0.0, 0.2, 0.0) for d, n in product(DIRECTIONS, NORMS[:2])), {}, 0.99)
+    return Shifts(
+        tuple(rows),
+        tuple(Gain(d, n, 1, 1, 0.1, 0.0, 0.2, 0.0) for d, n in product(DIRECTIONS, NORMS[:2])),
+        {},
+        0.99,
+    )
 
 
 @pytest.fixture
@@ -63,7 +68,11 @@ def test_every_number_is_where_it_belongs(drawn: list[Figure], tmp_path: Path) -
         assert list(accuracy.get_ydata()) == pytest.approx([0.89, 0.87, 0.8, 0.6])
         assert len(panel.collections) == len(lines) == 4
         for name, line in zip(DETECTORS, lines, strict=True):
-            own = [row for row in measured.rows if (row.direction, row.norm, row.detector) == (direction, norm, name)]
+            own = [
+                row
+                for row in measured.rows
+                if (row.direction, row.norm, row.detector) == (direction, norm, name)
+            ]
             assert list(line.get_xdata()) == [0.01, 0.03, 0.1, 0.3]
             assert list(line.get_ydata()) == [row.auroc for row in own]
     labels = [text.get_text() for legend in drawn[0].legends for text in legend.get_texts()]
@@ -75,19 +84,45 @@ def test_every_number_is_where_it_belongs(drawn: list[Figure], tmp_path: Path) -
     [
         ([0.01, 0.03, 0.1, 0.3], DETECTORS),
         ([0.1], ["msp"]),
-        ([0.001 * 1.5**i for i in range(15)], ["msp", "max_logit", "energy", "gen", "lc", "mahalanobis", "knn", "vim", "odin", "oodl"]),
+        (
+            [0.001 * 1.5**i for i in range(15)],
+            [
+                "msp",
+                "max_logit",
+                "energy",
+                "gen",
+                "lc",
+                "mahalanobis",
+                "knn",
+                "vim",
+                "odin",
+                "oodl",
+            ],
+        ),
     ],
 )
-def test_all_that_is_written_is_inside_and_apart(strengths: list[float], detectors: list[str], drawn: list[Figure], tmp_path: Path) -> None:
+def test_all_that_is_written_is_inside_and_apart(
+    strengths: list[float], detectors: list[str], drawn: list[Figure], tmp_path: Path
+) -> None:
     settings = dict(matplotlib.rcParams)
-    figures.shift_curves(study(strengths, detectors), tmp_path / "shifts", "a title that is long enough for more than a single line, " * 3)
+    figures.shift_curves(
+        study(strengths, detectors),
+        tmp_path / "shifts",
+        "a title that is long enough for more than a single line, " * 3,
+    )
     assert dict(matplotlib.rcParams) == settings
     figure = drawn[0]
     texts = [text for legend in figure.legends for text in legend.get_texts()] + figure.texts
     for axes in figure.axes:
         texts += [axes.title, axes.xaxis.label, axes.yaxis.label]
-        texts += [tick.label1 for axis in (axes.xaxis, axes.yaxis) for tick in axis.get_major_ticks()]
-    boxes = [(text.get_text(), text.get_window_extent()) for text in texts if text.get_text() and text.get_visible()]
+        texts += [
+            tick.label1 for axis in (axes.xaxis, axes.yaxis) for tick in axis.get_major_ticks()
+        ]
+    boxes = [
+        (text.get_text(), text.get_window_extent())
+        for text in texts
+        if text.get_text() and text.get_visible()
+    ]
     assert len(boxes) >= 15
     for text, box in boxes:
         assert 0 <= box.x0 < box.x1 <= figure.bbox.width, text

@@ -94,8 +94,17 @@ def test_the_table_ranks_all_detectors_beside_the_slides() -> None:
 
 def test_cells_of_a_kind_without_sets_are_empty(tmp_path: Path) -> None:
     table = ranking_table({"knn": {"uniform_noise": 0.9}, "msp": {"uniform_noise": 0.8}}, NOISE)
-    assert table.rows == [["knn", 0.9, 1, None, None, None, None], ["msp", 0.8, 2, 3, None, None, 3]]
+    assert table.rows == [
+        ["knn", 0.9, 1, None, None, None, None],
+        ["msp", 0.8, 2, 3, None, None, 3],
+    ]
     assert "structured: no set" in table.notes
     write_table(table, tmp_path, "ranking")
-    assert (tmp_path / "ranking.csv").read_text().splitlines()[1:] == ["knn,0.9,1,,,,", "msp,0.8,2,3,,,3"]
-    assert "- structured, lc > msp: not tested (no lc and no structured set)" in (tmp_path / "ranking.md").read_text()
+    assert (tmp_path / "ranking.csv").read_text().splitlines()[1:] == [
+        "knn,0.9,1,,,,",
+        "msp,0.8,2,3,,,3",
+    ]
+    assert (
+        "- structured, lc > msp: not tested (no lc and no structured set)"
+        in (tmp_path / "ranking.md").read_text()
+    )

@@ -36,16 +36,24 @@ def known_of(images_nCHW: Tensor, seed: int = 0) -> Known:
     """Images alone: no logits, no features."""
     nothing = seen_of(images_nCHW[:0])
     classifier = FrozenClassifier(nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), TINY)
-    return Known(classifier, seen_of(images_nCHW), torch.arange(len(images_nCHW)) % 3, nothing, nothing, seed)
+    return Known(
+        classifier, seen_of(images_nCHW), torch.arange(len(images_nCHW)) % 3, nothing, nothing, seed
+    )
 
 
 def auroc(inside_n: Tensor, outside_n: Tensor) -> float:
-    return float(roc_auc_score([0] * len(inside_n) + [1] * len(outside_n), torch.cat([inside_n, outside_n])))
+    return float(
+        roc_auc_score([0] * len(inside_n) + [1] * len(outside_n), torch.cat([inside_n, outside_n]))
+    )
 
 
 def stripes(count: int, channels: int, side: int, seed: int) -> Tensor:
     """Each row of an image has one grey value of its own, [count, channels, side, side]."""
-    return torch.rand(count, channels, side // 8, 1, generator=source(seed)).repeat_interleave(8, dim=2).expand(-1, -1, -1, side)
+    return (
+        torch.rand(count, channels, side // 8, 1, generator=source(seed))
+        .repeat_interleave(8, dim=2)
+        .expand(-1, -1, -1, side)
+    )
 
 
 def test_the_score_is_the_mean_squared_error() -> None:
@@ -53,7 +61,9 @@ def test_the_score_is_the_mean_squared_error() -> None:
     model = KSparse(4, 8, 2, seed=0)
     nn.init.zeros_(model.encoder)
     model.mean.copy_(torch.tensor([0.5, 0.5, 0.0, 1.0]))
-    images_nCHW = torch.tensor([[[[0.5, 0.5], [0.0, 1.0]]], [[[0.0, 1.0], [0.0, 1.0]]], [[[0.5, 0.5], [1.0, 0.0]]]])
+    images_nCHW = torch.tensor(
+        [[[[0.5, 0.5], [0.0, 1.0]]], [[[0.0, 1.0], [0.0, 1.0]]], [[[0.5, 0.5], [1.0, 0.0]]]]
+    )
     score_n = Reconstruction(model)(seen_of(images_nCHW))
     assert score_n.dtype == torch.double
     assert score_n.tolist() == pytest.approx([0, 0.125, 0.5])
@@ -63,9 +73,14 @@ def test_the_score_is_the_mean_squared_error() -> None:
 def test_stripes_of_the_other_direction_are_found(channels: int, side: int) -> None:
     side8 = side // 8 * 8
     pad = (0, side - side8, 0, side - side8)
-    training_nCHW, inside_nCHW = (nn.functional.pad(stripes(count, channels, side8, seed), pad) for count, seed in ((200, 0), (60, 1)))
+    training_nCHW, inside_nCHW = (
+        nn.functional.pad(stripes(count, channels, side8, seed), pad)
+        for count, seed in ((200, 0), (60, 1))
+    )
     reconstruction = Reconstruction.fit(known_of(training_nCHW))
-    inside_n, outside_n = (reconstruction(seen_of(images)) for images in (inside_nCHW, inside_nCHW.transpose(2, 3)))
+    inside_n, outside_n = (
+        reconstruction(seen_of(images)) for images in (inside_nCHW, inside_nCHW.transpose(2, 3))
+    )
     assert inside_n.shape == (60,)
     assert auroc(inside_n, outside_n) > 0.99
 
@@ -74,14 +89,18 @@ def test_large_images_are_averaged_and_images_of_32_are_not() -> None:
     small_nCHW = torch.rand(10, 1, SIDE, SIDE, generator=source())
     reconstruction = Reconstruction(KSparse(SIDE * SIDE, 8, 2, seed=0).requires_grad_(False))
     large_nCHW = small_nCHW.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
-    torch.testing.assert_close(reconstruction(seen_of(large_nCHW)), reconstruction(seen_of(small_nCHW)))
+    torch.testing.assert_close(
+        reconstruction(seen_of(large_nCHW)), reconstruction(seen_of(small_nCHW))
+    )
 
 
 def test_one_seed_gives_the_same_bits_and_leaves_the_global_ones() -> None:
     known, probes = known_of(stripes(60, 1, 24, 0), seed=3), seen_of(stripes(20, 1, 24, 1))
     state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()  # type: ignore[union-attr, index]
     score_n = Reconstruction.fit(known)(probes)
-    assert torch.equal(Reconstruction.fit(replace(known, labels_n=known.labels_n * 0))(probes), score_n)  # labels are not used
+    assert torch.equal(
+        Reconstruction.fit(replace(known, labels_n=known.labels_n * 0))(probes), score_n
+    )  # labels are not used
     assert not torch.equal(Reconstruction.fit(replace(known, seed=4))(probes), score_n)
     assert torch.equal(torch.get_rng_state(), state)
     assert (np.random.get_state()[1] == numpy_state).all()  # type: ignore[index]
@@ -103,7 +122,9 @@ def of_digits() -> Reconstruction:
     return Reconstruction.fit(known_of(digits(True, 1000)))
 
 
-def test_unseen_digits_are_reconstructed_better_than_anything_else(of_digits: Reconstruction) -> None:
+def test_unseen_digits_are_reconstructed_better_than_anything_else(
+    of_digits: Reconstruction,
+) -> None:
     test_nCHW = digits(False, 200)
     inside_n = of_digits(seen_of(test_nCHW))
     outliers = {
@@ -111,14 +132,21 @@ def test_unseen_digits_are_reconstructed_better_than_anything_else(of_digits: Re
         "negatives": 1 - test_nCHW,
         "upper half at the bottom": test_nCHW.roll(14, dims=2),
     }
-    reached = {kind: auroc(inside_n, of_digits(seen_of(images_nCHW))) for kind, images_nCHW in outliers.items()}
+    reached = {
+        kind: auroc(inside_n, of_digits(seen_of(images_nCHW)))
+        for kind, images_nCHW in outliers.items()
+    }
     assert reached["noise"] == reached["negatives"] == 1
     assert reached["upper half at the bottom"] > 0.9, reached
-    unexplained = float(inside_n.mean() / (test_nCHW - digits(True, 1000).mean(dim=0)).square().mean())
+    unexplained = float(
+        inside_n.mean() / (test_nCHW - digits(True, 1000).mean(dim=0)).square().mean()
+    )
     assert unexplained < 0.4
 
 
 def test_what_is_simpler_than_digits_is_not_found(of_digits: Reconstruction) -> None:
     """Not a sign, a limit that the docstring tells: an empty image is reconstructed better than any digit."""
     test_nCHW = digits(False, 200)
-    assert auroc(of_digits(seen_of(test_nCHW)), of_digits(seen_of(torch.zeros(20, 1, 28, 28)))) < 0.1
+    assert (
+        auroc(of_digits(seen_of(test_nCHW)), of_digits(seen_of(torch.zeros(20, 1, 28, 28)))) < 0.1
+    )

@@ -21,26 +21,39 @@ def disks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
     full = tmp_path / "full"
     full.mkdir()
     monkeypatch.setattr(Path, "is_mount", lambda path: path in (full, Path("/")))
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(7 if Path(path).is_relative_to(full) else 10**9))
-    return {"the run directory": tmp_path / "run", "classifier.kept_in": full / "classifiers" / "more"}
+    monkeypatch.setattr(
+        shutil, "disk_usage", lambda path: Usage(7 if Path(path).is_relative_to(full) else 10**9)
+    )
+    return {
+        "the run directory": tmp_path / "run",
+        "classifier.kept_in": full / "classifiers" / "more",
+    }
 
 
 @pytest.mark.parametrize(
     "error",
     [
         OSError(errno.ENOSPC, "No space left on device"),  # a write that names no file
-        ValueError("Error while serializing: I/O error: No space left on device (os error 28)"),  # of safetensors
-        RuntimeError("[enforce fail at inline_container.cc:668] . unexpected pos 64 vs 0"),  # of torch
+        ValueError(
+            "Error while serializing: I/O error: No space left on device (os error 28)"
+        ),  # of safetensors
+        RuntimeError(
+            "[enforce fail at inline_container.cc:668] . unexpected pos 64 vs 0"
+        ),  # of torch
     ],
     ids=["python", "safetensors", "torch"],
 )
-def test_the_disk_with_the_least_room_is_named(disks: dict[str, Path], tmp_path: Path, error: Exception) -> None:
+def test_the_disk_with_the_least_room_is_named(
+    disks: dict[str, Path], tmp_path: Path, error: Exception
+) -> None:
     where = f"{tmp_path}/full has 7 bytes free; writing classifier.kept_in={tmp_path}/full/classifiers/more"
     assert full_disk.full_disk(error, disks) == f"the disk is full ({where})"
 
 
 def test_the_file_that_an_error_names_is_believed(disks: dict[str, Path]) -> None:
-    told = full_disk.full_disk(OSError(errno.ENOSPC, "No space left on device", "/elsewhere/file"), disks)
+    told = full_disk.full_disk(
+        OSError(errno.ENOSPC, "No space left on device", "/elsewhere/file"), disks
+    )
     assert told == "the disk is full (/ has 1000000000 bytes free; writing /elsewhere/file)"
     quota = full_disk.full_disk(OSError(errno.EDQUOT, "", "/elsewhere/file"), disks)
     assert quota == "disk quota exceeded (/ has 1000000000 bytes free; writing /elsewhere/file)"
@@ -50,7 +63,10 @@ def test_other_errors_are_no_full_disk(disks: dict[str, Path], tmp_path: Path) -
     assert full_disk.full_disk(OSError(errno.EACCES, "Permission denied"), disks) is None
     assert full_disk.full_disk(RuntimeError("shapes do not match"), disks) is None
     with_room = {"the run directory": tmp_path / "run"}
-    assert full_disk.full_disk(RuntimeError("inline_container.cc:668: file not found"), with_room) is None
+    assert (
+        full_disk.full_disk(RuntimeError("inline_container.cc:668: file not found"), with_room)
+        is None
+    )
 
 
 def test_a_mount_point_is_that_of_the_nearest_folder() -> None:

@@ -19,7 +19,14 @@ from netinv_lightning.errors import InputError, one_line, printable
 from netinv_lightning.html_report.command import main as report
 from netinv_lightning.html_report.curves import MOST_POINTS, read_charts
 from netinv_lightning.html_report.files import Folder
-from netinv_lightning.runs.outside_files import MOST_BYTES, check_writable_content, lines, read_end, read_json, read_text
+from netinv_lightning.runs.outside_files import (
+    MOST_BYTES,
+    check_writable_content,
+    lines,
+    read_end,
+    read_json,
+    read_text,
+)
 from netinv_lightning.runs.resume import read_config
 from netinv_lightning.runs.run_directory import RunDir, write_atomically, written_to
 from netinv_lightning.runs.sweep import read_manifest
@@ -39,7 +46,9 @@ def secret(tmp_path: Path) -> Path:
 def run_dir(tmp_path: Path) -> Path:
     directory = tmp_path / "runs" / "theirs" / "1"
     (directory / "figures").mkdir(parents=True)
-    (directory / "config.yaml").write_text("name: theirs\napplication: {name: invert}\ndata: {name: mnist}\n")
+    (directory / "config.yaml").write_text(
+        "name: theirs\napplication: {name: invert}\ndata: {name: mnist}\n"
+    )
     (directory / "status.json").write_text('{"state": "failed"}')
     return directory
 
@@ -58,7 +67,12 @@ def test_links_out_fifos_and_folders_are_not_read(reader: str, run_dir: Path, se
     (run_dir / "link").symlink_to(secret)
     (run_dir / "up").symlink_to("../../../secret.txt")
     os.mkfifo(run_dir / "fifo")
-    for name, message in {"link": "outside", "up": "outside", "fifo": "not a regular file", "figures": "not a regular file"}.items():
+    for name, message in {
+        "link": "outside",
+        "up": "outside",
+        "fifo": "not a regular file",
+        "figures": "not a regular file",
+    }.items():
         with pytest.raises(InputError, match=message):
             read(run_dir / name)
     (run_dir / "inside").symlink_to("status.json")
@@ -92,7 +106,10 @@ def test_files_are_bounded(tmp_path: Path) -> None:
     [
         ("a: &a [1]\nb: [*a, *a]\n", r"config\.yaml: has an alias \(\*a\)"),
         ("a: " + "[" * 60 + "]" * 60, r"config\.yaml: is nested more than 50 levels deep"),
-        ("a: " + "[" * 100_000, r"config\.yaml: is .*(nested more than 50 levels|maximum nesting depth)"),
+        (
+            "a: " + "[" * 100_000,
+            r"config\.yaml: is .*(nested more than 50 levels|maximum nesting depth)",
+        ),
         ("a: " + "x" * 300_000, r"config\.yaml: has more than 262,144 bytes"),
         ("a: !!python/object/apply:os.system [x]\n", r"config\.yaml: is not a run's config"),
         ("[1, 2]", r"config\.yaml: is not a run's config"),
@@ -132,7 +149,9 @@ def test_readers_do_not_wait_for_a_fifo(run_dir: Path) -> None:
             refused(run_dir)
 
 
-def test_report_shows_nothing_from_outside(run_dir: Path, secret: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_report_shows_nothing_from_outside(
+    run_dir: Path, secret: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     Image.new("L", (50, 50)).save(secret.with_name("private.png"))
     (run_dir / "figures" / "grid.png").symlink_to(secret.with_name("private.png"))
     for name in ("status.json", "run.log", "notes.md", "notes.txt", "table.csv", "metrics.csv"):
@@ -143,17 +162,31 @@ def test_report_shows_nothing_from_outside(run_dir: Path, secret: Path, capsys: 
     assert "secret&#34;" not in page
     assert "data:image/webp" not in page
     warnings = capsys.readouterr().err
-    for name in ("figures/grid.png", "status.json", "run.log", "notes.md", "table.csv", "metrics.csv"):
+    for name in (
+        "figures/grid.png",
+        "status.json",
+        "run.log",
+        "notes.md",
+        "table.csv",
+        "metrics.csv",
+    ):
         assert f"{run_dir / name}: " in warnings
 
 
-def test_a_sweep_shows_no_runs_from_outside(run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_sweep_shows_no_runs_from_outside(
+    run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     sweep = tmp_path / "sweep"
     (sweep / "1").mkdir(parents=True)
     (sweep / "0").symlink_to(run_dir)
-    (sweep / "sweep.json").write_text(json.dumps({"command": ["-m"], "overrides": [], "jobs": {"0": ["seed=0"], "1": ["seed=1"]}}))
+    (sweep / "sweep.json").write_text(
+        json.dumps({"command": ["-m"], "overrides": [], "jobs": {"0": ["seed=0"], "1": ["seed=1"]}})
+    )
     assert report([str(sweep)]) == 0
-    assert f"{sweep}/0: is left out (is a link to {run_dir}, outside {sweep}" in capsys.readouterr().err
+    assert (
+        f"{sweep}/0: is left out (is a link to {run_dir}, outside {sweep}"
+        in capsys.readouterr().err
+    )
     with pytest.raises(InputError, match=r"0: is a link to .*, outside"):
         check_writable_content(sweep, deep=False)
 
@@ -169,7 +202,9 @@ def test_nothing_is_written_through_a_link(run_dir: Path, secret: Path) -> None:
     assert not (run_dir / "report.html").is_symlink()
 
 
-@pytest.mark.parametrize("name", ["run.log", "figures/grid.pdf.partial", "checkpoints", "config.yaml.partial", ".lock"])
+@pytest.mark.parametrize(
+    "name", ["run.log", "figures/grid.pdf.partial", "checkpoints", "config.yaml.partial", ".lock"]
+)
 def test_a_run_with_links_out_is_not_continued(name: str, run_dir: Path, secret: Path) -> None:
     before = secret.read_text()
     (run_dir / name).symlink_to(secret if name != "checkpoints" else secret.parent)
@@ -203,14 +238,18 @@ def test_curves_of_many_rows_take_little_memory(run_dir: Path) -> None:
     assert curve.steps == sorted(curve.steps)
 
 
-def test_messages_do_not_control_the_terminal(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_messages_do_not_control_the_terminal(
+    run_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     shown = r"\x1b]0;owned\x07\x1b[2J\x9b31m\u202eevil"
     assert one_line(ESCAPES) == shown
     assert str(InputError(ESCAPES)) == shown + r"\r"
     assert printable("naïve 漢字 π, \U0001f600\n\tnext") == "naïve 漢字 π, \U0001f600\n\tnext"
     assert printable("\udcff") == r"\udcff"
     (run_dir / f"{ESCAPES}.csv").write_text("")
-    (run_dir / "verdict.json").write_text(json.dumps({"verdict": ESCAPES, "line": 1, "evidence": [{"question": 1}]}))
+    (run_dir / "verdict.json").write_text(
+        json.dumps({"verdict": ESCAPES, "line": 1, "evidence": [{"question": 1}]})
+    )
     (run_dir / "table.csv").write_text(f'a,b\n"{ESCAPES}')
     assert report([str(run_dir)]) == 0
     err = capsys.readouterr().err
@@ -243,10 +282,17 @@ def test_ordinary_names_stay() -> None:
         assert run_directory("/somewhere/runs", name) == f"/somewhere/runs/{name}"
 
 
-def test_the_command_refuses_such_names_and_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
+def test_the_command_refuses_such_names_and_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
+) -> None:
     monkeypatch.chdir(tmp_path)
     entry = pytest.importorskip("netinv_lightning.run")
-    for words in (["name=../../x"], ["output=''"], ["-m", "name=../x", "seed=0,1"], ["-m", "sweep_output=''", "seed=0,1"]):
+    for words in (
+        ["name=../../x"],
+        ["output=''"],
+        ["-m", "name=../x", "seed=0,1"],
+        ["-m", "sweep_output=''", "seed=0,1"],
+    ):
         monkeypatch.setattr("sys.argv", ["netinv", *words])
         with pytest.raises(SystemExit) as end:
             entry.main()

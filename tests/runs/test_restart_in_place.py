@@ -20,10 +20,22 @@ from netinv_lightning.runs.resume import resumed_config
 DIGITS = ["data=mnist5k", "classifier.zoo=mnist_cnn"]
 HALF = "application.vector=[.5,0,0,.5,0,0,0,0,0,0]"
 COMMANDS = {
-    "counterfeit": (["application.samples=40", "application.confidence=0.1"], "counterfeit.pairs_figure"),
-    "measure": (["measure.samples=20", "measure.metrics=[diversity]", "measure.controls=[]"], "measure.Report.__call__"),
-    "interpret": (["interpret.samples=100", "interpret.analyses=[projection]"], "interpret.Study.__call__"),
-    "approach": ([HALF, "application.steps=3", "application.images=2", *DIGITS], "approach.image_grid"),
+    "counterfeit": (
+        ["application.samples=40", "application.confidence=0.1"],
+        "counterfeit.pairs_figure",
+    ),
+    "measure": (
+        ["measure.samples=20", "measure.metrics=[diversity]", "measure.controls=[]"],
+        "measure.Report.__call__",
+    ),
+    "interpret": (
+        ["interpret.samples=100", "interpret.analyses=[projection]"],
+        "interpret.Study.__call__",
+    ),
+    "approach": (
+        [HALF, "application.steps=3", "application.images=2", *DIGITS],
+        "approach.image_grid",
+    ),
 }
 """Overrides of each application, and a function that it calls late, where it is stopped."""
 
@@ -31,13 +43,21 @@ COMMANDS = {
 @pytest.fixture(scope="module")
 def inverted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("inverted") / "run"
-    overrides = ["generator=tiny", "application.steps=40", "application.batch_size=16", "application.eval_samples=40", *DIGITS]
+    overrides = [
+        "generator=tiny",
+        "application.steps=40",
+        "application.batch_size=16",
+        "application.eval_samples=40",
+        *DIGITS,
+    ]
     run(netinv_lightning.compose([*overrides, "application.keep_samples=40"]), path)
     return path
 
 
 @pytest.mark.parametrize("application", COMMANDS)
-def test_stopped_and_resumed_it_leaves_the_same(application: str, inverted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stopped_and_resumed_it_leaves_the_same(
+    application: str, inverted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     overrides, late = COMMANDS[application]
     given = [] if application == "approach" else [f"application.run={inverted}"]
 

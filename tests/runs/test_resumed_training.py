@@ -28,7 +28,13 @@ TRAINED = [
     "recipe.epochs=3", "application.checkpoint_every=2",
 ]  # fmt: skip
 STUDENT = ["+application.student.stages=[[8],[16]]", "+application.student.hidden=16"]
-TINY = ["generator=tiny", "application.steps=3", "application.batch_size=8", "application.eval_samples=40", "application.keep_samples=40"]
+TINY = [
+    "generator=tiny",
+    "application.steps=3",
+    "application.batch_size=8",
+    "application.eval_samples=40",
+    "application.keep_samples=40",
+]
 SCHEDULE = torch.optim.lr_scheduler.OneCycleLR
 
 Interrupt = Callable[[Any, str, int, Callable[[], None]], None]
@@ -87,8 +93,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("step", [2, 5, 8], ids=["before any checkpoint", "after an epoch", "in an epoch"])
-def test_a_killed_classifier_trains_on(trained: Path, tmp_path: Path, interrupt: Interrupt, step: int) -> None:
+@pytest.mark.parametrize(
+    "step", [2, 5, 8], ids=["before any checkpoint", "after an epoch", "in an epoch"]
+)
+def test_a_killed_classifier_trains_on(
+    trained: Path, tmp_path: Path, interrupt: Interrupt, step: int
+) -> None:
     """Epochs have four steps, and every second is kept."""
     interrupt(ClassifierModule, "training_step", step, killed)
     with pytest.raises(RuntimeError, match="killed"):
@@ -99,17 +109,25 @@ def test_a_killed_classifier_trains_on(trained: Path, tmp_path: Path, interrupt:
 
 
 @pytest.mark.parametrize("step", [5, 8], ids=["in an epoch", "at its last step"])
-def test_sigterm_keeps_the_step_of_a_classifier(trained: Path, tmp_path: Path, interrupt: Interrupt, step: int) -> None:
+def test_sigterm_keeps_the_step_of_a_classifier(
+    trained: Path, tmp_path: Path, interrupt: Interrupt, step: int
+) -> None:
     broken = tmp_path / "run"
     interrupt(ClassifierModule, "training_step", step, told_to_stop)
-    with pytest.raises(Preempted, match=rf"stopped by SIGTERM after step {step}; continue with resume={broken}$"):
+    with pytest.raises(
+        Preempted, match=rf"stopped by SIGTERM after step {step}; continue with resume={broken}$"
+    ):
         run(netinv_lightning.compose(TRAINED), broken)
-    assert torch.load(broken / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == step
+    assert (
+        torch.load(broken / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == step
+    )
     resume(broken)
     assert list(differences(result(trained), result(broken))) == []
 
 
-def test_a_classifier_killed_after_its_training_is_not_trained_again(trained: Path, tmp_path: Path, interrupt: Interrupt) -> None:
+def test_a_classifier_killed_after_its_training_is_not_trained_again(
+    trained: Path, tmp_path: Path, interrupt: Interrupt
+) -> None:
     broken, saved = tmp_path / "run", tmp_path / "mine.safetensors"
     interrupt(train_classifier, "log_artifact", 1, killed)
     command = [*TRAINED, f"application.save_as={saved}"]
@@ -123,15 +141,24 @@ def test_a_classifier_killed_after_its_training_is_not_trained_again(trained: Pa
         run(netinv_lightning.compose(command), tmp_path / "another")
 
 
-def test_a_kept_classifier_killed_in_training_trains_on(tmp_path: Path, interrupt: Interrupt, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kept_classifier_killed_in_training_trains_on(
+    tmp_path: Path, interrupt: Interrupt, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("netinv_lightning.classifiers.training.EVERY", 3)
     networks = []
     for name in ("whole", "broken"):
-        command = [*TRAINED[1:-1], "classifier.train=true", f"classifier.kept_in={tmp_path / name}", *TINY]
+        command = [
+            *TRAINED[1:-1],
+            "classifier.train=true",
+            f"classifier.kept_in={tmp_path / name}",
+            *TINY,
+        ]
         cfg = netinv_lightning.compose(command)
         if name == "broken":
             interrupt(ClassifierModule, "training_step", 6, told_to_stop)
-            with pytest.raises(Preempted, match="stopped by SIGTERM after step 6; continue with resume="):
+            with pytest.raises(
+                Preempted, match="stopped by SIGTERM after step 6; continue with resume="
+            ):
                 run(cfg, tmp_path / "run")
             assert len(list((tmp_path / name).glob("*/training.ckpt"))) == 1
             interrupt(ClassifierModule, "training_step", 7, killed)  # six steps are left
@@ -140,13 +167,23 @@ def test_a_kept_classifier_killed_in_training_trains_on(tmp_path: Path, interrup
             run(cfg, tmp_path / "alone")
         (kept,) = (tmp_path / name).glob("*/classifier.safetensors")
         networks.append(kept.read_bytes())
-        assert sorted(path.name for path in kept.parent.iterdir()) == ["classifier.json", "classifier.safetensors"]
+        assert sorted(path.name for path in kept.parent.iterdir()) == [
+            "classifier.json",
+            "classifier.safetensors",
+        ]
     assert networks[0] == networks[1]
 
 
-@pytest.mark.parametrize(("call", "act"), [(7, told_to_stop), (15, killed)], ids=["student stopped", "control killed"])
+@pytest.mark.parametrize(
+    ("call", "act"), [(7, told_to_stop), (15, killed)], ids=["student stopped", "control killed"]
+)
 def test_a_killed_distillation_goes_on(
-    inverted: Path, tmp_path: Path, interrupt: Interrupt, monkeypatch: pytest.MonkeyPatch, call: int, act: Callable[[], None]
+    inverted: Path,
+    tmp_path: Path,
+    interrupt: Interrupt,
+    monkeypatch: pytest.MonkeyPatch,
+    call: int,
+    act: Callable[[], None],
 ) -> None:
     monkeypatch.setattr(distill, "Adversary", partial(Adversary, images=8))
     command = [
@@ -156,21 +193,27 @@ def test_a_killed_distillation_goes_on(
     whole = inverted.parent / "distilled"
     if not whole.exists():
         run(netinv_lightning.compose(command), whole)
-    interrupt(SCHEDULE, "step", call + 2, act)  # making a schedule calls it once, for the student and for the control
+    interrupt(
+        SCHEDULE, "step", call + 2, act
+    )  # making a schedule calls it once, for the student and for the control
     with pytest.raises((RuntimeError, Preempted)):
         run(netinv_lightning.compose(command), tmp_path / "run")
     resume(tmp_path / "run")
     assert list(differences(result(whole), result(tmp_path / "run"))) == []
 
 
-def test_fine_tuning_killed_in_its_last_arm_goes_on(inverted: Path, tmp_path: Path, interrupt: Interrupt) -> None:
+def test_fine_tuning_killed_in_its_last_arm_goes_on(
+    inverted: Path, tmp_path: Path, interrupt: Interrupt
+) -> None:
     command = [
         "application=finetune", f"application.run={inverted}", "application.steps=10", "application.images=40", "application.attacked=8",
         "application.kind=adversarial", "application.attack_steps=1", "application.checkpoint_every=4", *DIGITS, "data.batch_size=16",
     ]  # fmt: skip
     whole = tmp_path / "whole"
     run(netinv_lightning.compose(command), whole)
-    interrupt(SCHEDULE, "step", 29, killed)  # making a schedule calls it once for each of the three arms
+    interrupt(
+        SCHEDULE, "step", 29, killed
+    )  # making a schedule calls it once for each of the three arms
     with pytest.raises(RuntimeError, match="killed"):
         run(netinv_lightning.compose(command), tmp_path / "run")
     resume(tmp_path / "run")

@@ -42,7 +42,9 @@ def differing(whole: Path, broken: Path) -> list[str]:
 
 
 @pytest.fixture
-def interrupted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int, Callable[[], None]], None]]:
+def interrupted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Callable[[int, Callable[[], None]], None]]:
     """Does something once, in the training step of the given number."""
     step = InversionModule.training_step
 
@@ -66,10 +68,21 @@ def raised(error: BaseException) -> Callable[[], None]:
     return act
 
 
-@pytest.mark.parametrize("extra", [(), ("n_generators=2",), ("loss=reconstruction", "generator.dropout=0.3", "application.log_every=3")])
+@pytest.mark.parametrize(
+    "extra",
+    [
+        (),
+        ("n_generators=2",),
+        ("loss=reconstruction", "generator.dropout=0.3", "application.log_every=3"),
+    ],
+)
 @pytest.mark.parametrize("killed_at", [1, 5, 7])
 def test_a_resumed_run_is_the_uninterrupted_one(
-    compose: Compose, tmp_path: Path, interrupted: Callable[..., None], killed_at: int, extra: tuple[str, ...]
+    compose: Compose,
+    tmp_path: Path,
+    interrupted: Callable[..., None],
+    killed_at: int,
+    extra: tuple[str, ...],
 ) -> None:
     """Weights, optimiser, schedule, streams, metrics and samples, bit by bit; killed before and after the checkpoint of step 4."""
     run(compose(*extra), tmp_path / "whole")
@@ -81,10 +94,14 @@ def test_a_resumed_run_is_the_uninterrupted_one(
     assert differing(tmp_path / "whole", tmp_path / "broken") == []
 
 
-def test_killed_in_the_middle_of_evaluation(compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_in_the_middle_of_evaluation(
+    compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run(compose(), tmp_path / "whole")
     with monkeypatch.context() as patch:
-        patch.setattr("netinv_lightning.applications.invert.evaluate", raised_by_any(RuntimeError("killed")))
+        patch.setattr(
+            "netinv_lightning.applications.invert.evaluate", raised_by_any(RuntimeError("killed"))
+        )
         with pytest.raises(RuntimeError, match="killed"):
             run(compose(), tmp_path / "broken")
     run(compose(), tmp_path / "broken", resuming=True)
@@ -105,22 +122,34 @@ def test_the_last_checkpoint_is_of_the_last_step(compose: Compose, job_dir: Path
 
 def test_sigkill_and_resume_as_a_user_does_it(tmp_path: Path) -> None:
     """The process is killed by the system in the middle of training; the command resume= gives what was lost."""
-    steps = ["application.steps=400", "application.checkpoint_every=20", "application.grid_every=1000"]
+    steps = [
+        "application.steps=400",
+        "application.checkpoint_every=20",
+        "application.grid_every=1000",
+    ]
     command = [sys.executable, "-W", "ignore", "-m", "netinv_lightning.run"]
     for name in ("whole", "broken"):
-        process = subprocess.Popen([*command, *FEW_STEPS, *steps, f"output={name}"], cwd=tmp_path, stdout=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            [*command, *FEW_STEPS, *steps, f"output={name}"],
+            cwd=tmp_path,
+            stdout=subprocess.DEVNULL,
+        )
         if name == "whole":
             assert process.wait(timeout=300) == 0
             continue
         end = time.monotonic() + 120
-        while not list(tmp_path.glob("broken/*/*/checkpoints/last.ckpt")) and time.monotonic() < end:
+        while (
+            not list(tmp_path.glob("broken/*/*/checkpoints/last.ckpt")) and time.monotonic() < end
+        ):
             time.sleep(0.01)
         process.kill()
         assert process.wait() == -signal.SIGKILL
     (whole,), (broken,) = (list((tmp_path / name).glob("*/*")) for name in ("whole", "broken"))
     assert status(broken)["state"] == "running"  # it had no chance to say anything else
     assert not (broken / "summary.json").exists()
-    resumed = subprocess.run([*command, f"resume={broken}"], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    resumed = subprocess.run(
+        [*command, f"resume={broken}"], cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
     assert resumed.returncode == 0, resumed.stderr
     assert status(broken)["state"] == "done"
     assert differing(whole, broken) == []
@@ -131,9 +160,16 @@ def test_sigterm_lets_the_step_end_checkpoints_and_says_how_to_go_on(
 ) -> None:
     run(compose(), tmp_path / "whole")
     interrupted(6, lambda: os.kill(os.getpid(), signal.SIGTERM))
-    with pytest.raises(Preempted, match=r"stopped by SIGTERM after step 7; continue with resume=.*broken"):
+    with pytest.raises(
+        Preempted, match=r"stopped by SIGTERM after step 7; continue with resume=.*broken"
+    ):
         run(compose(), tmp_path / "broken")
-    assert torch.load(tmp_path / "broken" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 7
+    assert (
+        torch.load(tmp_path / "broken" / "checkpoints" / "last.ckpt", weights_only=True)[
+            "global_step"
+        ]
+        == 7
+    )
     assert status(tmp_path / "broken")["state"] == "failed"
     assert "stopped by SIGTERM" in status(tmp_path / "broken")["error"]
     run(compose(), tmp_path / "broken", resuming=True)
@@ -151,12 +187,19 @@ def test_ctrl_c_says_how_to_go_on_and_is_no_traceback(
     with pytest.raises(SystemExit) as stopped:
         main()
     assert stopped.value.code == 130
-    assert capsys.readouterr().err.splitlines()[-1] == f"interrupted; continue with resume={job_dir}"
-    assert status(job_dir)["error"] == f"KeyboardInterrupt: interrupted; continue with resume={job_dir}"
+    assert (
+        capsys.readouterr().err.splitlines()[-1] == f"interrupted; continue with resume={job_dir}"
+    )
+    assert (
+        status(job_dir)["error"]
+        == f"KeyboardInterrupt: interrupted; continue with resume={job_dir}"
+    )
     assert "Traceback" not in (job_dir / "run.log").read_text()
 
 
-def test_sigterm_while_evaluating_says_how_to_go_on(compose: Compose, job_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sigterm_while_evaluating_says_how_to_go_on(
+    compose: Compose, job_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def told_to_stop(*args: Any) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(10)  # the signal arrives here
@@ -173,14 +216,21 @@ def test_sigterm_while_evaluating_says_how_to_go_on(compose: Compose, job_dir: P
 
 
 def test_a_full_disk_keeps_the_last_checkpoint_and_the_run_goes_on_later(
-    compose: Compose, tmp_path: Path, interrupted: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+    compose: Compose,
+    tmp_path: Path,
+    interrupted: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     run(compose(), tmp_path / "whole")
     broken = tmp_path / "broken"
     full = raised_by_any(OSError(errno.ENOSPC, "No space left on device"))
     save = L.Trainer.save_checkpoint
-    interrupted(6, lambda: monkeypatch.setattr(L.Trainer, "save_checkpoint", full))  # the checkpoint of step 8
-    with pytest.raises(OutputLost, match=r"the disk is full .*; make room and continue with resume="):
+    interrupted(
+        6, lambda: monkeypatch.setattr(L.Trainer, "save_checkpoint", full)
+    )  # the checkpoint of step 8
+    with pytest.raises(
+        OutputLost, match=r"the disk is full .*; make room and continue with resume="
+    ):
         run(compose(), broken)
     assert torch.load(broken / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 4
     assert "the disk is full" in status(broken)["error"]
@@ -189,7 +239,9 @@ def test_a_full_disk_keeps_the_last_checkpoint_and_the_run_goes_on_later(
     assert differing(tmp_path / "whole", broken) == []
 
 
-def test_a_full_disk_while_metrics_are_written(compose: Compose, job_dir: Path, interrupted: Callable[..., None]) -> None:
+def test_a_full_disk_while_metrics_are_written(
+    compose: Compose, job_dir: Path, interrupted: Callable[..., None]
+) -> None:
     """Whatever is written to /dev/full fails as on a full disk."""
 
     def fill_up() -> None:
@@ -202,14 +254,18 @@ def test_a_full_disk_while_metrics_are_written(compose: Compose, job_dir: Path, 
     assert status(job_dir)["state"] == "failed"
 
 
-def test_a_removed_directory_is_told_and_not_made_again(compose: Compose, job_dir: Path, interrupted: Callable[..., None]) -> None:
+def test_a_removed_directory_is_told_and_not_made_again(
+    compose: Compose, job_dir: Path, interrupted: Callable[..., None]
+) -> None:
     interrupted(2, lambda: shutil.rmtree(job_dir))
     with pytest.raises(OutputLost, match=r"was removed while the run was going"):
         run(compose(), job_dir)
     assert not job_dir.exists()
 
 
-def test_two_runs_cannot_write_one_directory(compose: Compose, job_dir: Path, interrupted: Callable[..., None]) -> None:
+def test_two_runs_cannot_write_one_directory(
+    compose: Compose, job_dir: Path, interrupted: Callable[..., None]
+) -> None:
     """The second is refused while the first is going, also where it would resume it; the first ends well."""
     refused = []
 
@@ -227,9 +283,14 @@ def test_two_runs_cannot_write_one_directory(compose: Compose, job_dir: Path, in
     assert not (job_dir / ".lock").exists()
 
 
-def test_a_directory_that_another_process_has_just_taken_is_refused(compose: Compose, job_dir: Path) -> None:
+def test_a_directory_that_another_process_has_just_taken_is_refused(
+    compose: Compose, job_dir: Path
+) -> None:
     job_dir.mkdir(parents=True)
-    with FileLock(job_dir / ".lock"), pytest.raises(InputError, match="another process is writing its run there"):
+    with (
+        FileLock(job_dir / ".lock"),
+        pytest.raises(InputError, match="another process is writing its run there"),
+    ):
         run(compose(), job_dir)
     assert RunDir(job_dir).state is None
 

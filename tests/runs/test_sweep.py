@@ -53,7 +53,9 @@ def started(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     processes = []
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
 
-    def heed_interrupts() -> None:  # a shell's background jobs, and all that they start, ignore them
+    def heed_interrupts() -> (
+        None
+    ):  # a shell's background jobs, and all that they start, ignore them
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     def start(*arguments: str) -> subprocess.Popen[str]:
@@ -62,7 +64,13 @@ def started(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
         with (tmp_path / "stdout").open("a") as out, (tmp_path / "stderr").open("a") as err:
             command = [*COMMAND, *arguments]
             process = subprocess.Popen(
-                command, cwd=tmp_path, env=environment, stdout=out, stderr=err, text=True, preexec_fn=heed_interrupts
+                command,
+                cwd=tmp_path,
+                env=environment,
+                stdout=out,
+                stderr=err,
+                text=True,
+                preexec_fn=heed_interrupts,
             )
             processes.append(process)
         return processes[-1]
@@ -88,8 +96,13 @@ def stamps(folder: Path) -> dict[Path, int]:
 
 def descendants(pid: int, word: str) -> list[int]:
     """Processes that `pid` started, or that those started, with the word in their command."""
-    listed = subprocess.run(["ps", "-A", "-ww", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
-    processes = [(int(child), int(parent), args) for child, parent, args in (line.split(None, 2) for line in listed.splitlines())]
+    listed = subprocess.run(
+        ["ps", "-A", "-ww", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True
+    ).stdout
+    processes = [
+        (int(child), int(parent), args)
+        for child, parent, args in (line.split(None, 2) for line in listed.splitlines())
+    ]
     family = {pid}
     for _ in range(4):
         family |= {child for child, parent, _ in processes if parent in family}
@@ -146,8 +159,12 @@ def test_failures_are_told_and_retry_runs_what_is_not_done(
     assert sorted(path.name for path in sweep.iterdir() if path.is_dir()) == ["0", "1", "2", "3"]
 
 
-def test_joblib_starts_again_what_a_killed_worker_took_with_it(started: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> None:
-    process = started("-m", "seed=0,1,2", "name=mine", *LONG, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+def test_joblib_starts_again_what_a_killed_worker_took_with_it(
+    started: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    process = started(
+        "-m", "seed=0,1,2", "name=mine", *LONG, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"
+    )
     checkpoint = "sweeps/mine/*/1/checkpoints/last.ckpt"
     (found,) = wait_for(lambda: list(tmp_path.glob(checkpoint)), process)
     workers = descendants(process.pid, "LokyProcess")
@@ -155,33 +172,62 @@ def test_joblib_starts_again_what_a_killed_worker_took_with_it(started: Callable
     os.kill(workers[0], signal.SIGKILL)
     assert process.wait(300) == 0
     # Job 0 may have ended by then.
-    assert re.search(r"a worker was killed; the [12] jobs that ran are started again, each alone", (tmp_path / "stderr").read_text())
+    assert re.search(
+        r"a worker was killed; the [12] jobs that ran are started again, each alone",
+        (tmp_path / "stderr").read_text(),
+    )
     sweep = found.parents[2]
     assert states(sweep) == ["done"] * 3
-    threads = [json.loads((sweep / str(job) / "environment.json").read_text())["threads"] for job in range(3)]
+    threads = [
+        json.loads((sweep / str(job) / "environment.json").read_text())["threads"]
+        for job in range(3)
+    ]
     assert threads == [max(joblib.cpu_count() // 2, 1)] * 3  # not all cores to each
 
 
-def test_joblib_workers_end_with_the_sweep_that_was_killed(started: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> None:
-    process = started("-m", "seed=0,1", "name=mine", *LONG, "application.steps=100000", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
-    wait_for(lambda: len(list(tmp_path.glob("sweeps/mine/*/*/checkpoints/last.ckpt"))) == 2, process)
+def test_joblib_workers_end_with_the_sweep_that_was_killed(
+    started: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    process = started(
+        "-m",
+        "seed=0,1",
+        "name=mine",
+        *LONG,
+        "application.steps=100000",
+        "hydra/launcher=joblib",
+        "hydra.launcher.n_jobs=2",
+    )
+    wait_for(
+        lambda: len(list(tmp_path.glob("sweeps/mine/*/*/checkpoints/last.ckpt"))) == 2, process
+    )
     workers = descendants(process.pid, "LokyProcess")
     assert len(workers) == 2
     process.kill()
     process.wait()
     for _ in range(100):
         time.sleep(0.1)
-        listed = subprocess.run(["ps", "-o", "stat=", "-p", ",".join(map(str, workers))], capture_output=True, text=True).stdout.split()
+        listed = subprocess.run(
+            ["ps", "-o", "stat=", "-p", ",".join(map(str, workers))], capture_output=True, text=True
+        ).stdout.split()
         if all(state.startswith("Z") for state in listed):
             return
     raise AssertionError("the workers go on")
 
 
-def test_submitit_puts_a_preempted_job_back_and_it_goes_on(started: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> None:
+def test_submitit_puts_a_preempted_job_back_and_it_goes_on(
+    started: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
     launcher = ("hydra/launcher=submitit_local", "hydra.launcher.timeout_min=60")
-    process = started("-m", "conditioning.temperature=1,0", "name=mine", *LONG, "application.steps=150", *launcher)
-    (checkpoint,) = wait_for(lambda: list(tmp_path.glob("sweeps/mine/*/0/checkpoints/last.ckpt")), process)
-    (alone,) = wait_for(lambda: len(jobs := descendants(process.pid, "submitit.core._submit")) == 1 and jobs, process)  # one is refused
+    process = started(
+        "-m", "conditioning.temperature=1,0", "name=mine", *LONG, "application.steps=150", *launcher
+    )
+    (checkpoint,) = wait_for(
+        lambda: list(tmp_path.glob("sweeps/mine/*/0/checkpoints/last.ckpt")), process
+    )
+    (alone,) = wait_for(
+        lambda: len(jobs := descendants(process.pid, "submitit.core._submit")) == 1 and jobs,
+        process,
+    )  # one is refused
     os.kill(alone, signal.SIGUSR2)  # what SLURM sends before it takes the machine away
     assert process.wait(300) == 2
     sweep = checkpoint.parents[2]
@@ -192,7 +238,9 @@ def test_submitit_puts_a_preempted_job_back_and_it_goes_on(started: Callable[...
     assert len(steps) == len(set(steps)) == 75  # log_every=2: no step twice, none left out
 
 
-def test_a_killed_search_goes_on_with_the_trial_that_it_was_at(started: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> None:
+def test_a_killed_search_goes_on_with_the_trial_that_it_was_at(
+    started: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
     command = ("-m", "+sweep=loss_weights", "name=mine", *LONG, "hydra.sweeper.n_trials=2")
     sweep = tmp_path / "sweeps" / "mine" / "loss_weights"
     process = started(*command)
@@ -214,7 +262,9 @@ def test_a_stopped_sweep_still_has_its_table(
     stop: signal.Signals, status: int, started: Callable[..., subprocess.Popen[str]], tmp_path: Path
 ) -> None:
     process = started("-m", "seed=0,1", "name=mine", *LONG)
-    (checkpoint,) = wait_for(lambda: list(tmp_path.glob("sweeps/mine/*/0/checkpoints/last.ckpt")), process)
+    (checkpoint,) = wait_for(
+        lambda: list(tmp_path.glob("sweeps/mine/*/0/checkpoints/last.ckpt")), process
+    )
     process.send_signal(stop)
     assert process.wait(60) == status
     sweep = checkpoint.parents[2]
@@ -245,17 +295,24 @@ def test_a_sweep_that_cannot_be_is_refused_before_a_job_starts(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_search_of_no_existing_key_is_refused(main: Main, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_search_of_no_existing_key_is_refused(
+    main: Main, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     folder = tmp_path / "mine" / "sweep"
     folder.mkdir(parents=True)
     space = "# @package _global_\ndefaults: [loss_weights]\nhydra: {sweeper: {params: {loss.cosin.weight: 'interval(1, 2)'}}}\n"
     (folder / "own.yaml").write_text(space)
     assert main("-cd", str(tmp_path / "mine"), "-m", "+sweep=own") == 2
-    assert "loss.cosin.weight: there is no such key; did you mean 'loss.cosine.weight'?" in capfd.readouterr().err
+    assert (
+        "loss.cosin.weight: there is no such key; did you mean 'loss.cosine.weight'?"
+        in capfd.readouterr().err
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
-def test_a_sweep_config_without_m_is_refused(main: Main, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_sweep_config_without_m_is_refused(
+    main: Main, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     assert main("+sweep=conditioning") == 2
     assert capfd.readouterr().err == "error: +sweep=conditioning: is a sweep; add -m\n"
     assert list(tmp_path.iterdir()) == []
@@ -270,7 +327,12 @@ def test_a_sweep_config_without_m_is_refused(main: Main, tmp_path: Path, capfd: 
     ],
 )
 def test_a_missing_extra_is_named(
-    argument: str, choice: str, extra: str, main: Main, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    argument: str,
+    choice: str,
+    extra: str,
+    main: Main,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     Plugins.instance()  # they store their configs when they are found
     _, group, name = choice.replace("=", "/").split("/")
@@ -280,11 +342,15 @@ def test_a_missing_extra_is_named(
     assert capfd.readouterr().err == message
 
 
-def test_retry_of_what_is_no_sweep(main: Main, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_retry_of_what_is_no_sweep(
+    main: Main, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / "sweep.json").write_text('{"command": [')
     (tmp_path / "sweep").mkdir()
-    (tmp_path / "sweep" / "sweep.json").write_text('{"command": ["-m"], "overrides": [], "jobs": {}}')
+    (tmp_path / "sweep" / "sweep.json").write_text(
+        '{"command": ["-m"], "overrides": [], "jobs": {}}'
+    )
     cases = {
         ("nowhere",): "nowhere: is no sweep (it has no sweep.json); give a directory below sweeps/",
         (): "retry: which sweep? netinv retry SWEEP_DIRECTORY",
@@ -305,10 +371,16 @@ def test_one_directory_holds_one_sweep_of_one_process(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="another process runs this sweep"):
         sweeps.Sweep(path, ["seed=0,1"])
     first.close()
-    with pytest.raises(InputError, match=r"holds another sweep \(seed=0,1\); continue that one with netinv retry"):
+    with pytest.raises(
+        InputError, match=r"holds another sweep \(seed=0,1\); continue that one with netinv retry"
+    ):
         sweeps.Sweep(path, ["seed=0,2"])
     again = sweeps.Sweep(path, ["seed=0,1"])
-    assert again.enter([["seed=1"], ["seed=2"], ["seed=1"]]) == [1, 2, 3]  # its own place, a new one, and one for the twin
+    assert again.enter([["seed=1"], ["seed=2"], ["seed=1"]]) == [
+        1,
+        2,
+        3,
+    ]  # its own place, a new one, and one for the twin
     again.close()
 
 
@@ -345,14 +417,23 @@ def test_the_table_is_best_first_and_tells_the_dead_from_the_living(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("ends", "status"), [(["done"], 0), (["done", "refused"], 2), (["refused", "failed"], 1), (["done", "not run"], 1), (["killed"], 1)]
+    ("ends", "status"),
+    [
+        (["done"], 0),
+        (["done", "refused"], 2),
+        (["refused", "failed"], 1),
+        (["done", "not run"], 1),
+        (["killed"], 1),
+    ],
 )
 def test_exit_status_of_a_sweep(ends: list[str], status: int) -> None:
     assert sweep_status([{"state": state} for state in ends]) == status
 
 
 @pytest.mark.parametrize(("gpus", "devices"), [(0, 1), (2, [0])])
-def test_one_per_job(gpus: int, devices: Any, compose: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_per_job(
+    gpus: int, devices: Any, compose: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sweeps, "_gpus", lambda: gpus)
     cfg = compose("trainer.devices=one_per_job")
     sweeps.set_device(cfg)

@@ -9,7 +9,14 @@ from netinv_lightning.runs.tables import Table, show, shown
 
 def test_a_table_that_is_too_wide_loses_no_cell(capsys: pytest.CaptureFixture[str]) -> None:
     columns = ["set of images", *(f"number {number} of the network" for number in range(12))]
-    show(Table("wide", columns, [["counterfeits", *(number + 0.125 for number in range(12))]], ["a note"]))
+    show(
+        Table(
+            "wide",
+            columns,
+            [["counterfeits", *(number + 0.125 for number in range(12))]],
+            ["a note"],
+        )
+    )
     printed = capsys.readouterr().out
     assert "counterfeits" in printed
     assert all(f"{number + 0.125:.{3 if number < 10 else 1}f}" in printed for number in range(12))
@@ -20,8 +27,19 @@ def test_a_table_that_is_too_wide_loses_no_cell(capsys: pytest.CaptureFixture[st
 
 def test_a_table_that_fits_has_its_headings_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     show(Table("narrow", ["set of images", "its accuracy"], [["test images", 0.5]]))
-    assert any("set of images" in line and "its accuracy" in line for line in capsys.readouterr().out.splitlines())
+    assert any(
+        "set of images" in line and "its accuracy" in line
+        for line in capsys.readouterr().out.splitlines()
+    )
 
 
 def test_numbers_as_they_are_read() -> None:
-    assert [shown(cell) for cell in (-0.0002, 0.0, -0.5, 12.34, -4567.8, 3, None)] == ["0.000", "0.000", "-0.500", "12.3", "-4568", "3", ""]
+    assert [shown(cell) for cell in (-0.0002, 0.0, -0.5, 12.34, -4567.8, 3, None)] == [
+        "0.000",
+        "0.000",
+        "-0.500",
+        "12.3",
+        "-4568",
+        "3",
+        "",
+    ]

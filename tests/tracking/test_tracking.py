@@ -37,17 +37,27 @@ def leet(folder: Path, *options: str) -> str:
 
 def parts(run_dir: Path) -> list[dict[str, Any]]:
     """The offline parts of a run, oldest first: id, config, summary, exit code, tags."""
-    folders = sorted((run_dir / "wandb").glob("offline-run-*"), key=lambda folder: folder.stat().st_ctime_ns)
+    folders = sorted(
+        (run_dir / "wandb").glob("offline-run-*"), key=lambda folder: folder.stat().st_ctime_ns
+    )
     return [json.loads(leet(folder, "--summary")) for folder in folders]
 
 
 def records(run_dir: Path, kind: str) -> list[dict[str, Any]]:
     (folder,) = (run_dir / "wandb").glob("offline-run-*")
-    return [record[kind] for record in map(json.loads, leet(folder).splitlines()) if record["type"] == kind]
+    return [
+        record[kind]
+        for record in map(json.loads, leet(folder).splitlines())
+        if record["type"] == kind
+    ]
 
 
 def warnings_of_wandb(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.name == "netinv_lightning" and "W&B" in record.getMessage()]
+    return [
+        record.getMessage()
+        for record in caplog.records
+        if record.name == "netinv_lightning" and "W&B" in record.getMessage()
+    ]
 
 
 def test_two_jobs_of_one_process_are_two_runs_closed_with_their_status(
@@ -60,24 +70,41 @@ def test_two_jobs_of_one_process_are_two_runs_closed_with_their_status(
     assert wandb.run is None
     (done,), (failed,) = parts(tmp_path / "a"), parts(tmp_path / "b")
     assert done["run_id"] != failed["run_id"]
-    assert done["run_id"] == json.loads((tmp_path / "a" / "status.json").read_text())["wandb_run_id"]
+    assert (
+        done["run_id"] == json.loads((tmp_path / "a" / "status.json").read_text())["wandb_run_id"]
+    )
     assert (done["exit_code"], failed["exit_code"]) == (0, 1)
     assert done["tags"] == ["night"]
     assert done["config"]["loss"]["kl"]["weight"] == 1
     assert done["summary"][names.INVERSION_ACCURACY] == metrics[names.INVERSION_ACCURACY]
-    assert {names.LOSS_TOTAL, names.loss("kl"), names.INVERSION_ACCURACY_TRAIN} <= done["summary"].keys()
+    assert {names.LOSS_TOTAL, names.loss("kl"), names.INVERSION_ACCURACY_TRAIN} <= done[
+        "summary"
+    ].keys()
 
     (described,) = records(tmp_path / "a", "run")
     assert (described["run_group"], described["job_type"]) == ("invert", "invert")
     shown = [item["item"] for item in records(tmp_path / "a", "history")]
-    assert [item[names.STEP] for item in shown if f"{names.SAMPLES_GRID}._type" in item] == [4, 8, 8]
+    assert [item[names.STEP] for item in shown if f"{names.SAMPLES_GRID}._type" in item] == [
+        4,
+        8,
+        8,
+    ]
     assert done["summary"][names.INVERSION_CONFUSION]["_type"] == "image-file"
-    assert (done["summary"][names.SAMPLES_TABLE]["nrows"], done["summary"][names.SAMPLES_TABLE]["ncols"]) == (16, 4)
+    assert (
+        done["summary"][names.SAMPLES_TABLE]["nrows"],
+        done["summary"][names.SAMPLES_TABLE]["ncols"],
+    ) == (16, 4)
     artifacts = {artifact["type"]: artifact for artifact in records(tmp_path / "a", "artifact")}
-    files = [Path(entry["local_path"]) for artifact in artifacts.values() for entry in artifact["manifest"]["contents"]]
+    files = [
+        Path(entry["local_path"])
+        for artifact in artifacts.values()
+        for entry in artifact["manifest"]["contents"]
+    ]
     assert tmp_path / "a" / "checkpoints" / "last.ckpt" in files
     assert "generator" in artifacts
-    assert all(file.is_relative_to(tmp_path / "a") and file.is_file() for file in files)  # nothing lies in the home directory
+    assert all(
+        file.is_relative_to(tmp_path / "a") and file.is_file() for file in files
+    )  # nothing lies in the home directory
 
 
 def test_samples_table_says_what_each_image_was_taken_for(compose: Compose, job_dir: Path) -> None:
@@ -86,7 +113,9 @@ def test_samples_table_says_what_each_image_was_taken_for(compose: Compose, job_
     table = json.loads(path.read_text())
     assert table["columns"] == ["image", "conditioned on", "predicted", "confidence"]
     assert len(table["data"]) == 50
-    assert {row[1] for row in table["data"]} | {row[2] for row in table["data"]} <= set("0123456789")
+    assert {row[1] for row in table["data"]} | {row[2] for row in table["data"]} <= set(
+        "0123456789"
+    )
     assert all(0.1 <= row[3] <= 1 for row in table["data"])  # the largest of ten probabilities
 
 
@@ -100,18 +129,26 @@ def test_samples_table_says_what_each_image_was_taken_for(compose: Compose, job_
         (["logger.group=mine"], "sweeps/mnist/20260101/0", "mine"),
     ],
 )
-def test_the_jobs_of_a_sweep_are_one_group(compose: Compose, overrides: list[str], folder: str, expected: str) -> None:
+def test_the_jobs_of_a_sweep_are_one_group(
+    compose: Compose, overrides: list[str], folder: str, expected: str
+) -> None:
     assert wandb_run.group(compose(*overrides), Path(folder)) == expected
 
 
-def test_a_resumed_run_keeps_its_id_offline(compose: Compose, job_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resumed_run_keeps_its_id_offline(
+    compose: Compose, job_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with monkeypatch.context() as patch:
         patch.setattr("netinv_lightning.applications.invert.evaluate", lambda *args: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             run(compose(*OFFLINE), job_dir)
     metrics = run(compose(*OFFLINE), job_dir, resuming=True)
     first, second = parts(job_dir)
-    assert first["run_id"] == second["run_id"] == json.loads((job_dir / "status.json").read_text())["wandb_run_id"]
+    assert (
+        first["run_id"]
+        == second["run_id"]
+        == json.loads((job_dir / "status.json").read_text())["wandb_run_id"]
+    )
     assert (first["exit_code"], second["exit_code"]) == (1, 0)
     assert second["summary"][names.INVERSION_ACCURACY] == metrics[names.INVERSION_ACCURACY]
 
@@ -123,7 +160,10 @@ def wandb_core() -> subprocess.Popen[bytes]:
 
 
 def test_training_survives_the_death_of_wandb(
-    compose: Compose, job_dir: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    compose: Compose,
+    job_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     def kill(module: InversionModule, *args: object) -> None:
         if module.global_step == 4:
@@ -168,10 +208,27 @@ class Answer(BaseHTTPRequestHandler):
         name = asked.get("variables", {}).get("name")
         project = {"id": "p", "name": "netinv", "entity": {"id": "e", "name": "me"}}
         answers = {
-            "Viewer": {"viewer": {"id": "u", "entity": "me", "username": "me", "email": "", "flags": "{}", "teams": {"edges": []}}},
+            "Viewer": {
+                "viewer": {
+                    "id": "u",
+                    "entity": "me",
+                    "username": "me",
+                    "email": "",
+                    "flags": "{}",
+                    "teams": {"edges": []},
+                }
+            },
             "RunResumeStatus": {"model": {"id": "p", "name": "netinv", "bucket": None}},
             "UpsertBucket": {
-                "upsertBucket": {"bucket": {"id": "b", "name": name, "config": "{}", "project": project, "historyLineCount": 0}}
+                "upsertBucket": {
+                    "bucket": {
+                        "id": "b",
+                        "name": name,
+                        "config": "{}",
+                        "project": project,
+                        "historyLineCount": 0,
+                    }
+                }
             },
         }
         if not self.server.answered:
@@ -270,11 +327,16 @@ def test_an_upload_that_never_ends_does_not_hold_the_run(
 
 @pytest.mark.parametrize("server", [()], indirect=True)
 def test_a_wrong_login_is_the_users_mistake(compose: Compose, server: Server) -> None:
-    with pytest.raises(InputError, match=r"logger.mode=online: W&B refuses the login \(.*not logged in\); run `wandb login --relogin`"):
+    with pytest.raises(
+        InputError,
+        match=r"logger.mode=online: W&B refuses the login \(.*not logged in\); run `wandb login --relogin`",
+    ):
         check_logger(compose("logger=wandb"))
 
 
-def test_a_damaged_key_is_the_users_mistake(compose: Compose, online: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_key_is_the_users_mistake(
+    compose: Compose, online: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     online("http://127.0.0.1:9")
     monkeypatch.setenv("WANDB_API_KEY", "short")
     with pytest.raises(InputError, match=r"logger.mode=online: .* 40\+ characters"):
@@ -284,12 +346,17 @@ def test_a_damaged_key_is_the_users_mistake(compose: Compose, online: Callable[[
 def test_a_project_that_wandb_refuses_is_the_users_mistake(compose: Compose, job_dir: Path) -> None:
     run_dir = RunDir(job_dir)
     cfg = compose(*OFFLINE, "logger.project=a/b")
-    with run_dir.open(compose()), pytest.raises(InputError, match=r"logger=wandb: W&B refuses the run .*a/b"):
+    with (
+        run_dir.open(compose()),
+        pytest.raises(InputError, match=r"logger=wandb: W&B refuses the run .*a/b"),
+    ):
         with open_loggers(cfg, run_dir):
             pass
 
 
-def test_what_wandb_refuses_is_left_out_and_told_once(compose: Compose, job_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_wandb_refuses_is_left_out_and_told_once(
+    compose: Compose, job_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     cfg = compose(*OFFLINE)
     run_dir = RunDir(job_dir)
     with run_dir.open(cfg), open_loggers(cfg, run_dir) as (_, logger):
@@ -309,7 +376,9 @@ def test_tensorboard_by_config(compose: Compose, job_dir: Path) -> None:
     metrics = run(compose("logger=tensorboard"), job_dir)
     events = EventAccumulator(str(job_dir / "tensorboard"))
     events.Reload()
-    assert events.Scalars(names.INVERSION_ACCURACY)[-1].value == pytest.approx(metrics[names.INVERSION_ACCURACY], rel=1e-6)
+    assert events.Scalars(names.INVERSION_ACCURACY)[-1].value == pytest.approx(
+        metrics[names.INVERSION_ACCURACY], rel=1e-6
+    )
     assert [image.step for image in events.Images(names.SAMPLES_GRID)] == [4, 8, 8]
     assert [image.step for image in events.Images(names.INVERSION_CONFUSION)] == [8]
 
@@ -332,7 +401,9 @@ def test_metrics_csv_widens(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("cut", ["", "7,0.1", '"7'], ids=["whole", "cut in a number", "cut in a quote"])
+@pytest.mark.parametrize(
+    "cut", ["", "7,0.1", '"7'], ids=["whole", "cut in a number", "cut in a quote"]
+)
 def test_metrics_csv_of_a_resumed_run_holds_each_step_once(tmp_path: Path, cut: str) -> None:
     path = tmp_path / "metrics.csv"
     killed = MetricsCsv(path)
@@ -343,7 +414,11 @@ def test_metrics_csv_of_a_resumed_run_holds_each_step_once(tmp_path: Path, cut: 
     resumed = MetricsCsv(path)
     resumed.log_metrics({"a": 9.0}, step=3)  # its checkpoint was of step 2
     resumed.log_metrics({"b": 1.0}, step=5)
-    assert rows_of(path) == [{"step": "1", "a": "0.5", "b": ""}, {"step": "3", "a": "9.0", "b": ""}, {"step": "5", "a": "", "b": "1.0"}]
+    assert rows_of(path) == [
+        {"step": "1", "a": "0.5", "b": ""},
+        {"step": "3", "a": "9.0", "b": ""},
+        {"step": "5", "a": "", "b": "1.0"},
+    ]
 
 
 def test_a_resumed_part_replaces_its_own_metrics_alone(tmp_path: Path) -> None:
@@ -371,11 +446,23 @@ def test_a_resumed_part_replaces_its_own_metrics_alone(tmp_path: Path) -> None:
 
 def test_a_trained_classifier_is_an_artifact(job_dir: Path) -> None:
     cfg = netinv_lightning.compose(
-        ["application=train_classifier", "data=mnist5k", "data.subset_size=200", "classifier=mlp", "recipe.epochs=1", *OFFLINE]
+        [
+            "application=train_classifier",
+            "data=mnist5k",
+            "data.subset_size=200",
+            "classifier=mlp",
+            "recipe.epochs=1",
+            *OFFLINE,
+        ]
     )
     metrics = run(cfg, job_dir)
     (artifact,) = records(job_dir, "artifact")
     assert artifact["type"] == "classifier"
-    assert {entry["path"] for entry in artifact["manifest"]["contents"]} == {"classifier.safetensors", "classifier.json"}
+    assert {entry["path"] for entry in artifact["manifest"]["contents"]} == {
+        "classifier.safetensors",
+        "classifier.json",
+    }
     (part,) = parts(job_dir)
-    assert part["summary"][names.CLASSIFIER_TEST_ACCURACY] == pytest.approx(metrics[names.CLASSIFIER_TEST_ACCURACY])
+    assert part["summary"][names.CLASSIFIER_TEST_ACCURACY] == pytest.approx(
+        metrics[names.CLASSIFIER_TEST_ACCURACY]
+    )

@@ -60,7 +60,9 @@ TERMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "variation": lambda f, y: losses.variation(f.view(-1, 2, 3, 3)),
     "pixel": lambda f, y: losses.pixel_range(f.view(-1, 2, 3, 3)),
     "gradient of each image": lambda f, y: losses.gradient_norm(Network(), f.view(-1, 2, 3, 3), y),
-    "gradient of the batch": lambda f, y: losses.gradient_norm(Network(), f.view(-1, 2, 3, 3), y, per_image=False),
+    "gradient of the batch": lambda f, y: losses.gradient_norm(
+        Network(), f.view(-1, 2, 3, 3), y, per_image=False
+    ),
 }
 """Terms by name, of 18 numbers an image and its label; each as large as a training's."""
 
@@ -82,28 +84,50 @@ def batch_norm(share: slice, half: bool = False) -> dict[str, Tensor]:
     with torch.autocast("cpu", torch.bfloat16, enabled=half):
         y = norm(x.bfloat16() if half else x)
     (gradient,) = torch.autograd.grad((y * seeded(B, 3, 2, 2, seed=2)[share]).sum(), x)
-    return {"y": y.detach(), "gradient": gradient, "mean": norm.running_mean, "var": norm.running_var}
+    return {
+        "y": y.detach(),
+        "gradient": gradient,
+        "mean": norm.running_mean,
+        "var": norm.running_var,
+    }
 
 
 def training_step(share: slice) -> dict[str, Tensor]:
     """A generator's step under bfloat16 autocast: the total loss, and the gradient of its weights."""
     torch.manual_seed(0)
-    conditioning, classifier = Conditioning(N, 28), FrozenClassifier(nn.Sequential(nn.Flatten(), nn.Linear(784, 8), nn.Linear(8, N)), SPEC)
+    conditioning, classifier = (
+        Conditioning(N, 28),
+        FrozenClassifier(nn.Sequential(nn.Flatten(), nn.Linear(784, 8), nn.Linear(8, N)), SPEC),
+    )
     generator = Generator(conditioning, 1, 28, 4, 8, [8], [8, 8], dropout=0.2)
-    objective = Objective({name: {"weight": 1.0} for name in ("kl", "ce", "cosine", "orthogonality", "class_spread")})
+    objective = Objective(
+        {name: {"weight": 1.0} for name in ("kl", "ce", "cosine", "orthogonality", "class_spread")}
+    )
     stream, share_size = Stream(7), share.stop - share.start
     generator.draw_dropout_from(stream)
-    condition, z_BZ = conditioning.sample(share_size, "cpu", stream), generator.sample_latent(share_size, "cpu", stream)
+    condition, z_BZ = (
+        conditioning.sample(share_size, "cpu", stream),
+        generator.sample_latent(share_size, "cpu", stream),
+    )
     with torch.autocast("cpu", torch.bfloat16):
         x_BCHW = generator(z_BZ, condition)
         logits_BN, features, _ = classifier.trace(x_BCHW)
         step = Step(x_BCHW, condition, logits_BN, features, classifier, generator)
         total = objective.total(objective(step))
     total.backward()
-    gradient = torch.cat([weight.grad.flatten() for weight in generator.parameters() if weight.grad is not None])
-    means = {"total": total.detach(), "gradient": gradient}  # as DistributedDataParallel averages them
+    gradient = torch.cat(
+        [weight.grad.flatten() for weight in generator.parameters() if weight.grad is not None]
+    )
+    means = {
+        "total": total.detach(),
+        "gradient": gradient,
+    }  # as DistributedDataParallel averages them
     running = torch.cat([buffer for name, buffer in generator.named_buffers() if "running" in name])
-    return {"images": x_BCHW.detach(), "running": running, **{name: sum_over_ranks(value) / world_size() for name, value in means.items()}}
+    return {
+        "images": x_BCHW.detach(),
+        "running": running,
+        **{name: sum_over_ranks(value) / world_size() for name, value in means.items()},
+    }
 
 
 def metrics(share: slice) -> dict[str, Tensor]:
@@ -119,49 +143,80 @@ def draws() -> Tensor:
     share = B // (dist.get_world_size() if dist.is_initialized() else 1)
     dropout = ChannelDropout(0.5)
     dropout.stream = stream
-    return torch.cat([stream.normal(share, 3), stream.uniform(share, 3), dropout(torch.ones(share, 3, 1, 1)).flatten(1)], dim=1)
+    return torch.cat(
+        [
+            stream.normal(share, 3),
+            stream.uniform(share, 3),
+            dropout(torch.ones(share, 3, 1, 1)).flatten(1),
+        ],
+        dim=1,
+    )
 
 
 def worker(rank: int, world: int, folder: str) -> None:
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world)
+    dist.init_process_group(
+        "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world
+    )
     torch.set_num_threads(1)
     share = slice(rank * B // world, (rank + 1) * B // world)
     averaged = {}
-    for name, (value, gradient) in values_and_gradients(share).items():  # as DistributedDataParallel does
+    for name, (value, gradient) in values_and_gradients(
+        share
+    ).items():  # as DistributedDataParallel does
         averaged[name] = (sum_over_ranks(value) / world, sum_over_ranks(gradient) / world)
     norms = {"norm": batch_norm(share), "norm_in_half": batch_norm(share, half=True)}
-    found = {"terms": averaged, **norms, "metrics": metrics(share), "draws": draws(), "step": training_step(share)}
+    found = {
+        "terms": averaged,
+        **norms,
+        "metrics": metrics(share),
+        "draws": draws(),
+        "step": training_step(share),
+    }
     torch.save(found, f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
 
 @pytest.fixture(scope="module", params=[2, 4])
-def ranks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+def ranks(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> list[dict[str, Any]]:
     folder = tmp_path_factory.mktemp("ranks")
     mp.spawn(worker, (request.param, str(folder)), nprocs=request.param)
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(request.param)]
 
 
 @pytest.mark.parametrize("term", TERMS)
-def test_terms_and_gradients_are_those_of_the_whole_batch(ranks: list[dict[str, Any]], term: str) -> None:
+def test_terms_and_gradients_are_those_of_the_whole_batch(
+    ranks: list[dict[str, Any]], term: str
+) -> None:
     value, gradient = values_and_gradients(slice(0, B))[term]
     assert gradient.abs().max() > 1e-3  # there is something to compare
     for rank in ranks:
         torch.testing.assert_close(rank["terms"][term][0], value, rtol=1e-6, atol=1e-6)
-        torch.testing.assert_close(rank["terms"][term][1] / gradient.abs().max(), gradient / gradient.abs().max(), rtol=0, atol=1e-6)
+        torch.testing.assert_close(
+            rank["terms"][term][1] / gradient.abs().max(),
+            gradient / gradient.abs().max(),
+            rtol=0,
+            atol=1e-6,
+        )
 
 
 def test_the_shares_alone_would_give_another_value() -> None:
     """Else the test above could not fail."""
     value, _ = values_and_gradients(slice(0, B))["orthogonality, d > B"]
-    shares = [values_and_gradients(slice(first, first + B // 2))["orthogonality, d > B"][0] for first in (0, B // 2)]
+    shares = [
+        values_and_gradients(slice(first, first + B // 2))["orthogonality, d > B"][0]
+        for first in (0, B // 2)
+    ]
     assert abs(sum(shares) / 2 - value) > 1e-4  # a hundred times the tolerance
 
 
 def test_batch_norm_is_over_the_whole_batch(ranks: list[dict[str, Any]]) -> None:
     whole = batch_norm(slice(0, B))
     for name in ("y", "gradient"):
-        torch.testing.assert_close(torch.cat([rank["norm"][name] for rank in ranks]), whole[name], rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(
+            torch.cat([rank["norm"][name] for rank in ranks]), whole[name], rtol=1e-5, atol=1e-6
+        )
     for name in ("mean", "var"):
         for rank in ranks:
             torch.testing.assert_close(rank["norm"][name], whole[name], rtol=1e-6, atol=1e-6)
@@ -172,12 +227,16 @@ def test_batch_norm_is_over_the_whole_batch(ranks: list[dict[str, Any]]) -> None
 def test_batch_norm_in_bfloat16_has_float32_statistics(ranks: list[dict[str, Any]]) -> None:
     whole = batch_norm(slice(0, B), half=True)
     assert whole["y"].dtype == torch.bfloat16
-    y, gradient = (torch.cat([rank["norm_in_half"][name] for rank in ranks]) for name in ("y", "gradient"))
+    y, gradient = (
+        torch.cat([rank["norm_in_half"][name] for rank in ranks]) for name in ("y", "gradient")
+    )
     torch.testing.assert_close(y, whole["y"], rtol=2**-7, atol=2**-8)  # one unit in the last place
     torch.testing.assert_close(gradient, whole["gradient"], rtol=2**-6, atol=2**-6)
     for name in ("mean", "var"):
         for rank in ranks:
-            torch.testing.assert_close(rank["norm_in_half"][name], whole[name], rtol=1e-6, atol=1e-6)
+            torch.testing.assert_close(
+                rank["norm_in_half"][name], whole[name], rtol=1e-6, atol=1e-6
+            )
 
 
 def test_a_bfloat16_training_step_is_that_of_one_process(ranks: list[dict[str, Any]]) -> None:
@@ -227,14 +286,25 @@ def test_a_run_over_two_processes_is_the_run_in_one(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         (directories[name],) = (tmp_path / "runs" / name).iterdir()
         assert done.stdout.count(str(directories[name]) + "\n") == 1  # the second process is silent
-    one, two = (torch.load(path / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"] for path in directories.values())
+    one, two = (
+        torch.load(path / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+        for path in directories.values()
+    )
     assert all(torch.allclose(value, two[name], rtol=0, atol=1e-7) for name, value in one.items())
     losses_of = []
     for path in directories.values():
         with (path / "metrics.csv").open() as file:
-            losses_of.append([float(row[names.LOSS_TOTAL]) for row in csv.DictReader(file) if row[names.LOSS_TOTAL]])
+            losses_of.append(
+                [
+                    float(row[names.LOSS_TOTAL])
+                    for row in csv.DictReader(file)
+                    if row[names.LOSS_TOTAL]
+                ]
+            )
     assert len(losses_of[0]) == 4
     assert losses_of[1] == pytest.approx(losses_of[0], rel=1e-5)
     summaries = [json.loads((path / "summary.json").read_text()) for path in directories.values()]
     assert summaries[1][names.INVERSION_ACCURACY] == summaries[0][names.INVERSION_ACCURACY]
-    assert summaries[1][names.INVERSION_KL] == pytest.approx(summaries[0][names.INVERSION_KL], rel=1e-5)
+    assert summaries[1][names.INVERSION_KL] == pytest.approx(
+        summaries[0][names.INVERSION_KL], rel=1e-5
+    )

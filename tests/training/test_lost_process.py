@@ -38,7 +38,9 @@ def status(run_dir: Path) -> dict[str, Any]:
     return content
 
 
-def test_a_broken_connection_is_told_with_the_advice(compose: Callable[..., DictConfig], job_dir: Path) -> None:
+def test_a_broken_connection_is_told_with_the_advice(
+    compose: Callable[..., DictConfig], job_dir: Path
+) -> None:
     with pytest.raises(PeerLost, match=f"^{ADVICE}{job_dir}$"), RunDir(job_dir).open(compose()):
         raise RuntimeError(CLOSED)
     assert status(job_dir)["state"] == "failed"
@@ -46,14 +48,23 @@ def test_a_broken_connection_is_told_with_the_advice(compose: Callable[..., Dict
 
 
 def test_other_errors_keep_their_words() -> None:
-    assert peer_is_gone(RuntimeError("[gloo/transport/tcp/pair.cc:545] Read error [::1]:3: Connection reset by peer."))  # a real one
-    assert peer_is_gone(RuntimeError("NCCL error: remote process exited or there was a network error"))
+    assert peer_is_gone(
+        RuntimeError(
+            "[gloo/transport/tcp/pair.cc:545] Read error [::1]:3: Connection reset by peer."
+        )
+    )  # a real one
+    assert peer_is_gone(
+        RuntimeError("NCCL error: remote process exited or there was a network error")
+    )
     assert not peer_is_gone(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
     assert not peer_is_gone(ConnectionResetError("Connection reset by peer"))  # of a download, say
 
 
 def test_lightning_notices_a_dead_process_and_the_run_says_so(
-    compose: Callable[..., DictConfig], job_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    compose: Callable[..., DictConfig],
+    job_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     ended: list[int] = []
     monkeypatch.setattr(processes, "PATIENCE", 0.0)

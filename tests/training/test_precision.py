@@ -45,7 +45,12 @@ from netinv_lightning.training.float32 import in_float32
 from tests.conftest import FEW_STEPS
 
 PRECISIONS = ("32-true", "bf16-mixed")
-PRESETS = ("inversion", "natural", "reconstruction", "reference")  # the others are parts of the first
+PRESETS = (
+    "inversion",
+    "natural",
+    "reconstruction",
+    "reference",
+)  # the others are parts of the first
 SPEC = DataSpec("made_up", 10, 1, 28, (0.1,), (0.3,), tuple("abcdefghij"))
 
 
@@ -63,7 +68,9 @@ def seeded(*shape: int, seed: int = 0) -> Tensor:
 LABELS = torch.arange(6) % 3
 TERMS: dict[str, Callable[[Tensor], Tensor]] = {
     "kl": lambda f: losses.kl_divergence(F.one_hot(LABELS, 16).float(), f),
-    "kl, double softmax": lambda f: losses.kl_divergence(F.one_hot(LABELS, 16).float(), f, double_softmax=True),
+    "kl, double softmax": lambda f: losses.kl_divergence(
+        F.one_hot(LABELS, 16).float(), f, double_softmax=True
+    ),
     "ce": lambda f: losses.cross_entropy(f, LABELS),
     "cosine": losses.cosine_similarity,
     "cosine, absolute": lambda f: losses.cosine_similarity(f, absolute=True),
@@ -131,11 +138,21 @@ def rrelu() -> nn.Module:
 
 
 def batch_statistics() -> nn.Module:
-    return nn.Sequential(nn.Flatten(), nn.Linear(784, 8), nn.BatchNorm1d(8, track_running_stats=False), nn.ReLU(), nn.Linear(8, 10))
+    return nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(784, 8),
+        nn.BatchNorm1d(8, track_running_stats=False),
+        nn.ReLU(),
+        nn.Linear(8, 10),
+    )
 
 
 def batch_norm_mlp() -> nn.Module:
-    layers = [layer for a, b in ((784, 16), (16, 24)) for layer in (nn.Linear(a, b), nn.BatchNorm1d(b), nn.LeakyReLU(0.2))]
+    layers = [
+        layer
+        for a, b in ((784, 16), (16, 24))
+        for layer in (nn.Linear(a, b), nn.BatchNorm1d(b), nn.LeakyReLU(0.2))
+    ]
     return nn.Sequential(nn.Flatten(), *layers, nn.Linear(24, 10))
 
 
@@ -174,13 +191,19 @@ def naive_norms(model: nn.Module, x_BCHW: Tensor, label_B: Tensor) -> Tensor:
     """Mean over the images of the norm of each one's gradient within the batch."""
     weights = [weight.requires_grad_() for weight in copy.deepcopy(model).parameters()]
     named = dict(zip(dict(model.named_parameters()), weights, strict=True))
-    loss_B = F.cross_entropy(torch.func.functional_call(model, named, (x_BCHW,)), label_B, reduction="none")
+    loss_B = F.cross_entropy(
+        torch.func.functional_call(model, named, (x_BCHW,)), label_B, reduction="none"
+    )
     gradients = [torch.autograd.grad(loss, weights, create_graph=True) for loss in loss_B]
-    return torch.stack([torch.stack([g.square().sum() for g in of_image]).sum().sqrt() for of_image in gradients]).mean()
+    return torch.stack(
+        [torch.stack([g.square().sum() for g in of_image]).sum().sqrt() for of_image in gradients]
+    ).mean()
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_gradient_norm_of_networks_that_vmap_cannot_run(name: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_gradient_norm_of_networks_that_vmap_cannot_run(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """All images are on one side of the branch, so that the batch's value is that of each image."""
     model, label_B = network(name), torch.arange(5)
     x_BCHW = seeded(5, 1, 28, 28).requires_grad_()
@@ -193,16 +216,29 @@ def test_gradient_norm_of_networks_that_vmap_cannot_run(name: str, caplog: pytes
         torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-6)
         torch.testing.assert_close(gradient, expected_gradient, rtol=1e-4, atol=1e-6)
     with torch.no_grad():  # a term of weight 0
-        torch.testing.assert_close(losses.gradient_norm(model, x_BCHW, label_B), expected, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(
+            losses.gradient_norm(model, x_BCHW, label_B), expected, rtol=1e-5, atol=1e-6
+        )
     slow = name != "BatchNorm MLP"
-    assert len([record for record in caplog.records if "one backward pass per image" in record.message]) == slow  # once per network
+    assert (
+        len(
+            [record for record in caplog.records if "one backward pass per image" in record.message]
+        )
+        == slow
+    )  # once per network
 
 
 def test_the_trial_of_vmap_is_not_counted_as_cost() -> None:
-    classifier, x_BCHW = FrozenClassifier(network("branching"), SPEC), seeded(5, 1, 28, 28).requires_grad_()
+    classifier, x_BCHW = (
+        FrozenClassifier(network("branching"), SPEC),
+        seeded(5, 1, 28, 28).requires_grad_(),
+    )
     before = classifier.passes.forwards, classifier.passes.backwards
     losses.gradient_norm(classifier, x_BCHW, torch.arange(5)).backward()
-    assert (classifier.passes.forwards - before[0], classifier.passes.backwards - before[1]) == (5, 5)
+    assert (classifier.passes.forwards - before[0], classifier.passes.backwards - before[1]) == (
+        5,
+        5,
+    )
 
 
 def test_out_of_memory_is_not_taken_for_a_missing_rule(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,9 +266,13 @@ def test_margin_gradients_and_adversarial_directions_are_float32() -> None:
 # One training step
 
 
-def one_step(loss: str, model: nn.Module, half: bool, generators: int = 1) -> tuple[dict[str, float], list[Tensor]]:
+def one_step(
+    loss: str, model: nn.Module, half: bool, generators: int = 1
+) -> tuple[dict[str, float], list[Tensor]]:
     """The terms of a training step, and the gradients of the generators' weights."""
-    cfg = netinv_lightning.compose([*FEW_STEPS, "application.batch_size=4", f"loss={loss}", f"n_generators={generators}"])
+    cfg = netinv_lightning.compose(
+        [*FEW_STEPS, "application.batch_size=4", f"loss={loss}", f"n_generators={generators}"]
+    )
     module = make_module(cfg, FrozenClassifier(model, SPEC)).to(memory_format=torch.channels_last)
     with bfloat16(half):
         made = [module._values(step) for step in module._steps()]
@@ -270,7 +310,11 @@ def test_two_generators_in_one_pass_in_bfloat16() -> None:
 
 def losses_of(folder: Path) -> list[float]:
     with (folder / "metrics.csv").open(newline="") as file:
-        return [float(row[names.LOSS_TOTAL]) for row in csv.DictReader(file) if row.get(names.LOSS_TOTAL)]
+        return [
+            float(row[names.LOSS_TOTAL])
+            for row in csv.DictReader(file)
+            if row.get(names.LOSS_TOTAL)
+        ]
 
 
 def summary(folder: Path) -> dict[str, float]:
@@ -280,15 +324,26 @@ def summary(folder: Path) -> dict[str, float]:
 
 DIGITS = ["data=mnist5k", "classifier.zoo=mnist_cnn"]
 DIGITS_OF_100 = ["data=mnist5k", "data.subset_size=100", "data.batch_size=20"]
-TINY = [*FEW_STEPS, "application.steps=4", "application.eval_samples=40", "application.grid_every=100", *DIGITS]
+TINY = [
+    *FEW_STEPS,
+    "application.steps=4",
+    "application.eval_samples=40",
+    "application.grid_every=100",
+    *DIGITS,
+]
 
 
 @pytest.fixture(scope="module")
 def inverted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A run of two generators in each precision."""
-    folders = {precision: tmp_path_factory.mktemp("inverted") / precision for precision in PRECISIONS}
+    folders = {
+        precision: tmp_path_factory.mktemp("inverted") / precision for precision in PRECISIONS
+    }
     for precision, folder in folders.items():
-        run(netinv_lightning.compose([*TINY, "n_generators=2", f"trainer.precision={precision}"]), folder)
+        run(
+            netinv_lightning.compose([*TINY, "n_generators=2", f"trainer.precision={precision}"]),
+            folder,
+        )
     return folders
 
 
@@ -298,15 +353,29 @@ def test_an_inversion_in_bfloat16_is_near_the_one_in_float32(inverted: dict[str,
     assert half == pytest.approx(plain, rel=0.05)
     assert half != plain  # autocast was on
     checkpoint = torch.load(inverted["bf16-mixed"] / "checkpoints" / "last.ckpt", weights_only=True)
-    assert all(value.dtype == torch.float32 for value in checkpoint["state_dict"].values() if value.is_floating_point())
+    assert all(
+        value.dtype == torch.float32
+        for value in checkpoint["state_dict"].values()
+        if value.is_floating_point()
+    )
     assert OmegaConf.load(inverted["bf16-mixed"] / "config.yaml").trainer.precision == "bf16-mixed"
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("method", ["gradient", "kkt"])
-def test_methods_without_a_generator_in_both_precisions(method: str, precision: str, tmp_path: Path) -> None:
-    steps = {"gradient": ["method.steps=4"], "kkt": ["method.steps=4", "method.candidates=20", "classifier.zoo=mnist_mlp"]}
-    run(netinv_lightning.compose([*TINY, f"method={method}", *steps[method], f"trainer.precision={precision}"]), tmp_path / "run")
+def test_methods_without_a_generator_in_both_precisions(
+    method: str, precision: str, tmp_path: Path
+) -> None:
+    steps = {
+        "gradient": ["method.steps=4"],
+        "kkt": ["method.steps=4", "method.candidates=20", "classifier.zoo=mnist_mlp"],
+    }
+    run(
+        netinv_lightning.compose(
+            [*TINY, f"method={method}", *steps[method], f"trainer.precision={precision}"]
+        ),
+        tmp_path / "run",
+    )
     assert all(math.isfinite(value) for value in losses_of(tmp_path / "run"))
     assert summary(tmp_path / "run")[names.CLASSIFIER_BACKWARDS] > 0
 
@@ -324,7 +393,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_an_audit_with_its_default_attack_in_both_precisions(trained: Path, precision: str, tmp_path: Path) -> None:
+def test_an_audit_with_its_default_attack_in_both_precisions(
+    trained: Path, precision: str, tmp_path: Path
+) -> None:
     """Of a classifier with BatchNorm, with all nine terms and the natural prior."""
     cfg = netinv_lightning.compose([
         "application=audit", "data=mnist5k", "classifier=checkpoint", f"classifier.path={trained}", "generator=tiny",
@@ -335,7 +406,9 @@ def test_an_audit_with_its_default_attack_in_both_precisions(trained: Path, prec
     metrics = run(cfg, tmp_path / "audit")
     for attack in ("reconstruction", "natural"):
         assert 0 <= metrics[names.reconstruction("auc_attack", attack)] <= 1
-        kept = torch.load(tmp_path / "audit" / "attacks" / attack / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+        kept = torch.load(
+            tmp_path / "audit" / "attacks" / attack / "checkpoints" / "last.ckpt", weights_only=True
+        )["state_dict"]
         assert all(value.isfinite().all() for value in kept.values())
 
 
@@ -350,14 +423,25 @@ def test_a_garbage_class_in_both_precisions(precision: str, tmp_path: Path) -> N
     metrics = run(cfg, tmp_path / "run")
     assert 0 <= metrics[names.ood("inverted", "uniform_noise", "auroc")] <= 1
     weights = load_file(garbage_path(tmp_path / "run", "inverted"))
-    assert all(value.dtype == torch.float32 for value in weights.values() if value.is_floating_point())
+    assert all(
+        value.dtype == torch.float32 for value in weights.values() if value.is_floating_point()
+    )
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_distillation_from_an_inversion_in_each_precision(inverted: dict[str, Path], precision: str, tmp_path: Path) -> None:
+def test_distillation_from_an_inversion_in_each_precision(
+    inverted: dict[str, Path], precision: str, tmp_path: Path
+) -> None:
     asked = [f"application.run={inverted[precision]}", f"trainer.precision={precision}"]
-    small = ["application.steps=2", "application.batch_size=8", "application.every=2", "+application.student.stages=[[4],[8]]"]
-    distilled = run(netinv_lightning.compose(["application=distill", *asked, *small]), tmp_path / "distilled")
+    small = [
+        "application.steps=2",
+        "application.batch_size=8",
+        "application.every=2",
+        "+application.student.stages=[[4],[8]]",
+    ]
+    distilled = run(
+        netinv_lightning.compose(["application=distill", *asked, *small]), tmp_path / "distilled"
+    )
     assert 0 <= distilled[names.STUDENT_AGREEMENT_FRESH] <= 1
 
 
@@ -371,7 +455,9 @@ def hardware(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     def fake(cpu: bool = False, cuda: str = "", mps: bool = False, gain: float = 1.0) -> None:
         monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: cpu)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: bool(cuda))
-        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: cuda == "bf16")
+        monkeypatch.setattr(
+            torch.cuda, "is_bf16_supported", lambda including_emulation=True: cuda == "bf16"
+        )
         monkeypatch.setattr(MPSAccelerator, "is_available", staticmethod(lambda: mps))
         monkeypatch.setattr(trainer, "half_gain", lambda device, dtype: gain)
 
@@ -390,7 +476,9 @@ def hardware(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         ({"cuda": "fp16", "gain": 2.0}, "16-mixed", "16-mixed"),
     ],
 )
-def test_auto_is_the_faster_precision(hardware: Callable[..., None], machine: dict[str, Any], measured: str, unmeasured: str) -> None:
+def test_auto_is_the_faster_precision(
+    hardware: Callable[..., None], machine: dict[str, Any], measured: str, unmeasured: str
+) -> None:
     hardware(**machine)
     assert trainer.best_precision("auto") == measured
     assert trainer.best_precision("auto", measure=False) == unmeasured
@@ -416,7 +504,9 @@ def test_auto_takes_the_cpu_where_there_is_mps(hardware: Callable[..., None]) ->
     (first, _) = trainer.settle_trainer(cfg)
     assert first.startswith("accelerator: cpu (MPS lacks operators")
     assert cfg.trainer.accelerator == "cpu"
-    made = trainer.make_trainer(netinv_lightning.compose([]), callbacks=[], loggers=[], enable_checkpointing=False)
+    made = trainer.make_trainer(
+        netinv_lightning.compose([]), callbacks=[], loggers=[], enable_checkpointing=False
+    )
     assert made.strategy.root_device.type == "cpu"
     asked = netinv_lightning.compose(["trainer.accelerator=mps"])
     trainer.settle_trainer(asked)
@@ -425,11 +515,19 @@ def test_auto_takes_the_cpu_where_there_is_mps(hardware: Callable[..., None]) ->
     assert trainer.available_accelerator("auto") == "auto"
 
 
-def test_processes_that_lightning_starts_take_the_first_ones_choice(hardware: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_that_lightning_starts_take_the_first_ones_choice(
+    hardware: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Timings of two processes may differ, and one run has one precision."""
-    first, second, explicit = netinv_lightning.compose([]), netinv_lightning.compose([]), netinv_lightning.compose(["trainer.precision=32"])
+    first, second, explicit = (
+        netinv_lightning.compose([]),
+        netinv_lightning.compose([]),
+        netinv_lightning.compose(["trainer.precision=32"]),
+    )
     hardware(cpu=True, gain=1.5)
-    assert trainer.settle_trainer(first) == ["precision: bf16-mixed (the faster here; to choose another, set trainer.precision)"]
+    assert trainer.settle_trainer(first) == [
+        "precision: bf16-mixed (the faster here; to choose another, set trainer.precision)"
+    ]
     hardware(cpu=True, gain=1.0)
     monkeypatch.setenv("LOCAL_RANK", "1")
     trainer.settle_trainer(second)
@@ -442,18 +540,30 @@ def test_processes_that_lightning_starts_take_the_first_ones_choice(hardware: Ca
     assert trainer.settle_trainer(netinv_lightning.compose([]))[0].startswith("precision: 32-true")
 
 
-def test_a_resumed_run_keeps_what_auto_meant(hardware: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_resumed_run_keeps_what_auto_meant(
+    hardware: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Also on a machine where `auto` means something else."""
     folder = tmp_path / "run"
     hardware(cpu=True, gain=1.5)
-    run(netinv_lightning.compose([*FEW_STEPS, "application.steps=2", "application.eval_samples=20"]), folder)
+    run(
+        netinv_lightning.compose(
+            [*FEW_STEPS, "application.steps=2", "application.eval_samples=20"]
+        ),
+        folder,
+    )
     assert "precision: bf16-mixed (the faster here" in capsys.readouterr().out
     assert json.loads((folder / "environment.json").read_text())["precision"] == "bf16-mixed"
     assert OmegaConf.load(folder / "config.yaml").trainer.precision == "bf16-mixed"
     hardware(cpu=False)
-    for overrides in (["application.steps=4"], [*FEW_STEPS, "application.steps=4", "application.eval_samples=20", "loss=inversion"]):
+    for overrides in (
+        ["application.steps=4"],
+        [*FEW_STEPS, "application.steps=4", "application.eval_samples=20", "loss=inversion"],
+    ):
         cfg = netinv_lightning.compose([*overrides, f"resume={folder}"])
-        assert resumed_config(cfg, [*overrides, f"resume={folder}"]).trainer.precision == "bf16-mixed"
+        assert (
+            resumed_config(cfg, [*overrides, f"resume={folder}"]).trainer.precision == "bf16-mixed"
+        )
 
 
 # float16, which needs its gradients scaled
@@ -463,7 +573,12 @@ def linear_pixels(**options: Any) -> PixelInversion:
     network = nn.Sequential(nn.Flatten(), nn.Linear(784, 10, bias=False))
     with torch.no_grad():
         network[1].weight.copy_(seeded(10, 784) - 0.5)
-    return PixelInversion(Conditioning(10, 28, "label"), FrozenClassifier(network, SPEC), Objective({"ce": {"weight": 1.0}}), **options)
+    return PixelInversion(
+        Conditioning(10, 28, "label"),
+        FrozenClassifier(network, SPEC),
+        Objective({"ce": {"weight": 1.0}}),
+        **options,
+    )
 
 
 def test_pixels_under_a_scaler_are_those_without() -> None:
@@ -482,7 +597,14 @@ def test_pixels_under_a_scaler_are_those_without() -> None:
 
 def test_a_step_that_the_scaler_leaves_out_is_no_error() -> None:
     """With terms that differentiate inside, and a first scale under which the generator's gradient overflows."""
-    cfg = netinv_lightning.compose([*FEW_STEPS, "loss=reconstruction", "perturbation.direction=adversarial", "application.log_every=1"])
+    cfg = netinv_lightning.compose(
+        [
+            *FEW_STEPS,
+            "loss=reconstruction",
+            "perturbation.direction=adversarial",
+            "application.log_every=1",
+        ]
+    )
     module = make_module(cfg, FrozenClassifier(network("BatchNorm MLP"), SPEC))
     before = copy.deepcopy(module.generators.state_dict())
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40, backoff_factor=2**-12)
@@ -495,14 +617,28 @@ def test_a_step_that_the_scaler_leaves_out_is_no_error() -> None:
     after = module.generators.state_dict()
     assert scaler.get_scale() < 2.0**40  # a step was left out
     assert all(value.isfinite().all() for value in after.values())
-    assert any(not torch.equal(before[name], value) for name, value in after.items() if name.endswith("weight"))
+    assert any(
+        not torch.equal(before[name], value)
+        for name, value in after.items()
+        if name.endswith("weight")
+    )
 
 
 # The check for GPUs
 
 
 GPU_CHECK = Path(__file__).parents[2] / "experiments" / "gpu_check" / "run.py"
-FEW_PACKAGES = {"torch", "lightning", "torchmetrics", "hydra", "omegaconf", "safetensors", "numpy", "filelock", "yaml"}
+FEW_PACKAGES = {
+    "torch",
+    "lightning",
+    "torchmetrics",
+    "hydra",
+    "omegaconf",
+    "safetensors",
+    "numpy",
+    "filelock",
+    "yaml",
+}
 """The last two come with torch and omegaconf."""
 
 
@@ -543,15 +679,22 @@ def test_the_gpu_check_needs_few_packages() -> None:
     assert packages - set(sys.stdlib_module_names) <= FEW_PACKAGES
 
 
-def test_the_gpu_check_on_a_cpu(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_gpu_check_on_a_cpu(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(sys, "path", [*sys.path])
     check = runpy.run_path(str(GPU_CHECK))
-    monkeypatch.setattr(sys, "argv", ["run.py", "--device", "cpu", "--only", "gradient", "two generators"])
+    monkeypatch.setattr(
+        sys, "argv", ["run.py", "--device", "cpu", "--only", "gradient", "two generators"]
+    )
     assert check["main"]() == 0
     head, *lines, last = capsys.readouterr().out.splitlines()
     assert torch.__version__ in head
     assert [line[:27].split("  ")[0] for line in lines] == ["gradient", "two generators"] * 2
-    assert all(re.fullmatch(r".{16} (32-true|bf16-mixed) +\d+\.\d s  ok  [01]\.\d{3}", line) for line in lines)
+    assert all(
+        re.fullmatch(r".{16} (32-true|bf16-mixed) +\d+\.\d s  ok  [01]\.\d{3}", line)
+        for line in lines
+    )
     assert last == "4 of 4 checks passed"
     monkeypatch.setitem(check["CHECKS"], "gradient", (lambda precision, device: math.nan, 0.0))
     monkeypatch.setattr(sys, "argv", ["run.py", "--device", "cpu", "--only", "gradient"])

@@ -116,20 +116,45 @@ class PixelInversion:
         if not 0 < lr < math.inf:
             raise ValueError(f"lr={lr}: must be above 0")
         if parametrisation not in PARAMETRISATIONS:
-            raise ValueError(f"parametrisation={parametrisation}: choose from {', '.join(PARAMETRISATIONS)}")
+            raise ValueError(
+                f"parametrisation={parametrisation}: choose from {', '.join(PARAMETRISATIONS)}"
+            )
         if not 0 <= jitter < classifier.spec.image_size:
-            raise ValueError(f"jitter={jitter}: must be 0 or more, and below the image's {classifier.spec.image_size} pixels")
+            raise ValueError(
+                f"jitter={jitter}: must be 0 or more, and below the image's {classifier.spec.image_size} pixels"
+            )
         if not 0 <= init_std < math.inf:
             raise ValueError(f"init_std={init_std}: must be 0 or more")
         self.conditioning, self.classifier, self.objective = conditioning, classifier, objective
-        self.perturbation, self.augmentation = perturbation or Perturbation(), augmentation or Augmentation()
-        self.steps, self.lr, self.jitter, self.init_std, self.log_every = steps, lr, jitter, init_std, log_every
+        self.perturbation, self.augmentation = (
+            perturbation or Perturbation(),
+            augmentation or Augmentation(),
+        )
+        self.steps, self.lr, self.jitter, self.init_std, self.log_every = (
+            steps,
+            lr,
+            jitter,
+            init_std,
+            log_every,
+        )
         self.parametrisation = parametrisation
-        self.columns = [*(names.loss(term) for term in objective.names), names.LOSS_TOTAL, self.success]
+        self.columns = [
+            *(names.loss(term) for term in objective.names),
+            names.LOSS_TOTAL,
+            self.success,
+        ]
         self.report: Report = lambda batch, step, values: None
         self.autocast: Callable[[], AbstractContextManager[object]] = nullcontext
-        self.scaler: torch.amp.GradScaler | None = None  # under float16, in which small gradients vanish
-        self.batches, self.images, self.seconds, self.forwards, self.backwards = 0, 0, 0.0, 0, 0  # what drawing has cost so far
+        self.scaler: torch.amp.GradScaler | None = (
+            None  # under float16, in which small gradients vanish
+        )
+        self.batches, self.images, self.seconds, self.forwards, self.backwards = (
+            0,
+            0,
+            0.0,
+            0,
+            0,
+        )  # what drawing has cost so far
         self.accuracies: list[float] = []  # of each step of the first batch
         self.step_seconds: list[float] = []  # since its start
         self._drawn: dict[tuple[int, bytes, bytes], Tensor] = {}
@@ -144,16 +169,28 @@ class PixelInversion:
 
     def draw(self, condition: Condition, g: int = 0) -> Tensor:
         """Images [B, C, H, W] for given conditions; under the same randomness always the same."""
-        seed = int(torch.randint(2**62, ()))  # from the global randomness, which moves on by as much where images are at hand
-        key = (seed, condition.label_B.cpu().numpy().tobytes(), condition.target_BN.cpu().numpy().tobytes())
+        seed = int(
+            torch.randint(2**62, ())
+        )  # from the global randomness, which moves on by as much where images are at hand
+        key = (
+            seed,
+            condition.label_B.cpu().numpy().tobytes(),
+            condition.target_BN.cpu().numpy().tobytes(),
+        )
         if key not in self._drawn:
             B, passes, start = len(condition.label_B), self.classifier.passes, time.perf_counter()
             forwards, backwards = passes.forwards, passes.backwards
             # A single image is made twice, for the terms that compare images.
             x_BCHW = self._optimise(condition if B > 1 else _twice(condition), seed)[:B]
             self._drawn[key] = x_BCHW
-            self.images, self.seconds = self.images + len(x_BCHW), self.seconds + time.perf_counter() - start
-            self.forwards, self.backwards = self.forwards + passes.forwards - forwards, self.backwards + passes.backwards - backwards
+            self.images, self.seconds = (
+                self.images + len(x_BCHW),
+                self.seconds + time.perf_counter() - start,
+            )
+            self.forwards, self.backwards = (
+                self.forwards + passes.forwards - forwards,
+                self.backwards + passes.backwards - backwards,
+            )
         return self._drawn[key]
 
     @torch.enable_grad()
@@ -170,7 +207,9 @@ class PixelInversion:
             optimizer.param_groups[0]["lr"] = self.lr * self._share_of_lr(step)
             with self.autocast():
                 total, values_V = self._values(image(theta), condition, stream, shifts)
-            self._move(theta, B * total, optimizer)  # total is a mean: an image is moved as far in any batch
+            self._move(
+                theta, B * total, optimizer
+            )  # total is a mean: an image is moved as far in any batch
             recent.append(values_V)
             if self.batches == 1:
                 self.step_seconds.append(time.perf_counter() - start)
@@ -198,13 +237,27 @@ class PixelInversion:
             values[names.excess(term)] = values[names.loss(term)] - floor
         self.report(self.batches, step, values)
 
-    def _values(self, x_BCHW: Tensor, condition: Condition, stream: Stream, shifts: random.Random) -> tuple[Tensor, Tensor]:
+    def _values(
+        self, x_BCHW: Tensor, condition: Condition, stream: Stream, shifts: random.Random
+    ) -> tuple[Tensor, Tensor]:
         """The objective's total, and what is reported of the step, [V]."""
         view_BCHW = x_BCHW
         if self.jitter:
-            view_BCHW = x_BCHW.roll([shifts.randint(-self.jitter, self.jitter) for _ in range(2)], dims=(2, 3))
+            view_BCHW = x_BCHW.roll(
+                [shifts.randint(-self.jitter, self.jitter) for _ in range(2)], dims=(2, 3)
+            )
         logits_BN, features, normed = self.classifier.trace(self.augmentation(view_BCHW, stream))
-        step = Step(x_BCHW, condition, logits_BN, features, self.classifier, nn.Identity(), self.perturbation, stream, normed)
+        step = Step(
+            x_BCHW,
+            condition,
+            logits_BN,
+            features,
+            self.classifier,
+            nn.Identity(),
+            self.perturbation,
+            stream,
+            normed,
+        )
         terms = self.objective(step)
         total = self.objective.total(terms)
         return total, torch.stack([*terms.values(), total, self._success(step)]).detach()
@@ -214,7 +267,10 @@ class PixelInversion:
         return (step.logits_BN.argmax(dim=1) == step.condition.label_B).float().mean()
 
     def _share_of_lr(self, step: int) -> float:
-        return self.final_lr + (1 - self.final_lr) * (1 + math.cos(math.pi * (step - 1) / self.steps)) / 2
+        return (
+            self.final_lr
+            + (1 - self.final_lr) * (1 + math.cos(math.pi * (step - 1) / self.steps)) / 2
+        )
 
 
 def _twice(condition: Condition) -> Condition:

@@ -23,7 +23,12 @@ from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.inversion.conditioning import Condition, Conditioning
 from netinv_lightning.inversion.methods.gradient import PixelInversion
 from netinv_lightning.inversion.objective import Objective
-from netinv_lightning.inversion.stationarity import best_scale, decayed_weights, margin_gradients, stationarity
+from netinv_lightning.inversion.stationarity import (
+    best_scale,
+    decayed_weights,
+    margin_gradients,
+    stationarity,
+)
 from netinv_lightning.training.distributed import Stream
 from netinv_lightning.training.snapshots import Snapshots
 
@@ -66,7 +71,10 @@ class KktInversion(PixelInversion):
     """
 
     final_lr = 0.02
-    betas = (0.98, 0.99)  # images of a class pull at the same weights, and only much momentum tells them apart
+    betas = (
+        0.98,
+        0.99,
+    )  # images of a class pull at the same weights, and only much momentum tells them apart
 
     def __init__(
         self,
@@ -82,8 +90,18 @@ class KktInversion(PixelInversion):
         seed: int = 0,
         log_every: int = 10,
     ) -> None:
-        objective = Objective({"stationarity": {"weight": 1.0}})  # which names what is logged; here with multipliers
-        super().__init__(conditioning, classifier, objective, steps=steps, lr=lr, init_std=init_std, log_every=log_every)
+        objective = Objective(
+            {"stationarity": {"weight": 1.0}}
+        )  # which names what is logged; here with multipliers
+        super().__init__(
+            conditioning,
+            classifier,
+            objective,
+            steps=steps,
+            lr=lr,
+            init_std=init_std,
+            log_every=log_every,
+        )
         if candidates < (N := classifier.spec.num_classes):
             raise ValueError(f"candidates={candidates}: must be {N} or more, one a class")
         if not 0 < multiplier_lr < math.inf:
@@ -91,7 +109,9 @@ class KktInversion(PixelInversion):
         if not 0 < sharpness < math.inf:
             raise ValueError(f"sharpness={sharpness}: must be above 0")
         if not sharpness <= final_sharpness < math.inf:
-            raise ValueError(f"final_sharpness={final_sharpness}: must be method.sharpness={sharpness} or more")
+            raise ValueError(
+                f"final_sharpness={final_sharpness}: must be method.sharpness={sharpness} or more"
+            )
         self.candidates, self.multiplier_lr, self.seed = candidates, multiplier_lr, seed
         self.sharpness, self.final_sharpness = sharpness, final_sharpness
         self.snapshots = Snapshots()  # nothing is kept unless the caller says where
@@ -107,7 +127,10 @@ class KktInversion(PixelInversion):
         label_B, label_M = condition.label_B.cpu(), reconstruction.label_M.cpu()
         index_B = torch.empty_like(label_B)
         for label in label_B.unique():
-            wanted, of_class = (label_B == label).nonzero().flatten(), (label_M == label).nonzero().flatten()
+            wanted, of_class = (
+                (label_B == label).nonzero().flatten(),
+                (label_M == label).nonzero().flatten(),
+            )
             order = of_class[torch.randperm(len(of_class), generator=source)]
             index_B[wanted] = order.repeat(-(-len(wanted) // len(order)))[: len(wanted)]
         return reconstruction.images_MCHW[index_B.to(self.device)]
@@ -124,14 +147,22 @@ class KktInversion(PixelInversion):
         begun = time.perf_counter(), classifier.passes.forwards, classifier.passes.backwards
         weights = decayed_weights(classifier)
         label_M = torch.arange(M, device=self.device) % spec.num_classes
-        noise_MCHW = Stream(self.seed, self.device).normal(M, spec.channels, spec.image_size, spec.image_size)
+        noise_MCHW = Stream(self.seed, self.device).normal(
+            M, spec.channels, spec.image_size, spec.image_size
+        )
         x_MCHW = (classifier.mean_C11 + self.init_std * noise_MCHW).clamp(0, 1).requires_grad_()
         with torch.no_grad():
-            first, _ = margin_gradients(classifier, x_MCHW, label_M, torch.ones(M, device=self.device))
-            scale = best_scale(weights, first).clamp_min(1e-6)  # one multiplier for all, to start from
+            first, _ = margin_gradients(
+                classifier, x_MCHW, label_M, torch.ones(M, device=self.device)
+            )
+            scale = best_scale(weights, first).clamp_min(
+                1e-6
+            )  # one multiplier for all, to start from
         log_M = scale.log().expand(M).clone().requires_grad_()
         optimizer = torch.optim.Adam(
-            [{"params": [x_MCHW], "lr": self.lr}, {"params": [log_M], "lr": self.multiplier_lr}], betas=self.betas, eps=1e-12
+            [{"params": [x_MCHW], "lr": self.lr}, {"params": [log_M], "lr": self.multiplier_lr}],
+            betas=self.betas,
+            eps=1e-12,
         )
         highest = [group["lr"] for group in optimizer.param_groups]
         self.batches += 1
@@ -140,8 +171,12 @@ class KktInversion(PixelInversion):
             for step in range(earlier + 1, K + 1):
                 for group, lr in zip(optimizer.param_groups, highest, strict=True):
                     group["lr"] = lr * self._share_of_lr(step)
-                sharpness = self.sharpness * (self.final_sharpness / self.sharpness) ** ((step - 1) / K)
-                gradients, logits_MN = margin_gradients(classifier, x_MCHW, label_M, log_M.exp(), sharpness)
+                sharpness = self.sharpness * (self.final_sharpness / self.sharpness) ** (
+                    (step - 1) / K
+                )
+                gradients, logits_MN = margin_gradients(
+                    classifier, x_MCHW, label_M, log_M.exp(), sharpness
+                )
                 loss = stationarity(weights, gradients)
                 x_MCHW.grad, log_M.grad = torch.autograd.grad(loss, [x_MCHW, log_M])
                 optimizer.step()
@@ -168,24 +203,49 @@ class _Candidates:
         begun: When the optimisation began, and the forward and backward passes counted until then.
     """
 
-    def __init__(self, inversion: KktInversion, x_MCHW: Tensor, log_M: Tensor, begun: tuple[float, int, int]) -> None:
+    def __init__(
+        self, inversion: KktInversion, x_MCHW: Tensor, log_M: Tensor, begun: tuple[float, int, int]
+    ) -> None:
         self.inversion, self.x_MCHW, self.log_M, self.begun = inversion, x_MCHW, log_M, begun
         self.recent: list[Tensor] = []
 
     def costs(self) -> tuple[float, int, int]:
         """Seconds, forward and backward passes, over all processes of a resumed run."""
         passes, (seconds, forwards, backwards) = self.inversion.classifier.passes, self.begun
-        return time.perf_counter() - seconds, passes.forwards - forwards, passes.backwards - backwards
+        return (
+            time.perf_counter() - seconds,
+            passes.forwards - forwards,
+            passes.backwards - backwards,
+        )
 
     def state_dict(self) -> dict[str, Any]:
-        lists = {"accuracies": self.inversion.accuracies, "step_seconds": self.inversion.step_seconds, "recent": self.recent}
-        return {"pixels": self.x_MCHW.detach(), "log_multipliers": self.log_M.detach(), "costs": list(self.costs()), **lists}
+        lists = {
+            "accuracies": self.inversion.accuracies,
+            "step_seconds": self.inversion.step_seconds,
+            "recent": self.recent,
+        }
+        return {
+            "pixels": self.x_MCHW.detach(),
+            "log_multipliers": self.log_M.detach(),
+            "costs": list(self.costs()),
+            **lists,
+        }
 
     @torch.no_grad()
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.x_MCHW.copy_(state_dict["pixels"])
         self.log_M.copy_(state_dict["log_multipliers"])
         self.recent[:] = [values_V.to(self.log_M.device) for values_V in state_dict["recent"]]
-        self.inversion.accuracies, self.inversion.step_seconds = state_dict["accuracies"], state_dict["step_seconds"]
-        (seconds, forwards, backwards), passes = state_dict["costs"], self.inversion.classifier.passes
-        self.begun = time.perf_counter() - seconds, passes.forwards - forwards, passes.backwards - backwards
+        self.inversion.accuracies, self.inversion.step_seconds = (
+            state_dict["accuracies"],
+            state_dict["step_seconds"],
+        )
+        (seconds, forwards, backwards), passes = (
+            state_dict["costs"],
+            self.inversion.classifier.passes,
+        )
+        self.begun = (
+            time.perf_counter() - seconds,
+            passes.forwards - forwards,
+            passes.backwards - backwards,
+        )

@@ -103,9 +103,13 @@ class Vectors(Targets):
 
     def unrelated(self) -> float:
         """Mean error of one target taken for another; of a single target NaN."""
-        distance_tt = torch.cdist(self.rows_tD, self.rows_tD, compute_mode="donot_use_mm_for_euclid_dist")
+        distance_tt = torch.cdist(
+            self.rows_tD, self.rows_tD, compute_mode="donot_use_mm_for_euclid_dist"
+        )
         relative_tt = distance_tt / self.rows_tD.norm(dim=1)[:, None]
-        return float(relative_tt.sum() / (len(self) * (len(self) - 1))) if len(self) > 1 else math.nan
+        return (
+            float(relative_tt.sum() / (len(self) * (len(self) - 1))) if len(self) > 1 else math.nan
+        )
 
 
 @dataclass
@@ -122,7 +126,11 @@ class Neurons(Targets):
     rows_tD: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
-        self.rows_tD = torch.full((len(self.unit_t), 1), math.nan if self.value is None else self.value, device=self.unit_t.device)
+        self.rows_tD = torch.full(
+            (len(self.unit_t), 1),
+            math.nan if self.value is None else self.value,
+            device=self.unit_t.device,
+        )
 
     def read(self, logits_BN: Tensor, features: Mapping[str, Tensor], row_B: Tensor) -> Tensor:
         return super().read(logits_BN, features, row_B).gather(1, self.unit_t[row_B, None])
@@ -131,12 +139,21 @@ class Neurons(Targets):
         return -read_BD[:, 0] if self.value is None else self.error(read_BD, row_B)
 
     def error(self, read_BD: Tensor, row_B: Tensor) -> Tensor:
-        return torch.zeros_like(read_BD[:, 0]) if self.value is None else (read_BD[:, 0] - self.value).abs()
+        return (
+            torch.zeros_like(read_BD[:, 0])
+            if self.value is None
+            else (read_BD[:, 0] - self.value).abs()
+        )
 
-    def distribution(self, images: str, x_nCHW: Tensor, classifier: FrozenClassifier) -> dict[str, float]:
+    def distribution(
+        self, images: str, x_nCHW: Tensor, classifier: FrozenClassifier
+    ) -> dict[str, float]:
         """Mean and 99th percentile of the units over a set of images, `images` by name; of several units the mean of each."""
         t, n = len(self), len(x_nCHW)
-        value_nD = [read_images(x_nCHW, torch.full((n,), row), self, classifier).value_nD for row in range(t)]
+        value_nD = [
+            read_images(x_nCHW, torch.full((n,), row), self, classifier).value_nD
+            for row in range(t)
+        ]
         value_tn = torch.stack(value_nD).squeeze(2)
         return {
             names.activation(images, "mean"): float(value_tn.mean()),
@@ -155,7 +172,9 @@ def target(step: Step) -> Tensor:
     """The term of the objective: mean loss of the images against their targets."""
     aim = step.condition
     assert isinstance(aim, Aim)
-    return aim.targets.loss(aim.targets.read(step.logits_BN, step.features, aim.label_B), aim.label_B).mean()
+    return aim.targets.loss(
+        aim.targets.read(step.logits_BN, step.features, aim.label_B), aim.label_B
+    ).mean()
 
 
 class TargetInversion(PixelInversion):
@@ -179,10 +198,20 @@ class TargetInversion(PixelInversion):
     final_lr = 0.01
     success = names.TARGET_ERROR
 
-    def __init__(self, targets: Targets, classifier: FrozenClassifier, priors: Mapping[str, Mapping[str, Any]], **options: Any) -> None:
-        objective = Objective({"target": {"weight": 1.0, "_target_": target}, **priors}, classifier.feature_layers)
+    def __init__(
+        self,
+        targets: Targets,
+        classifier: FrozenClassifier,
+        priors: Mapping[str, Mapping[str, Any]],
+        **options: Any,
+    ) -> None:
+        objective = Objective(
+            {"target": {"weight": 1.0, "_target_": target}, **priors}, classifier.feature_layers
+        )
         spec = classifier.spec
-        conditioning = Conditioning(spec.num_classes, spec.image_size, "label")  # which draws nothing here: targets are given
+        conditioning = Conditioning(
+            spec.num_classes, spec.image_size, "label"
+        )  # which draws nothing here: targets are given
         super().__init__(conditioning, classifier, objective, **options)
         self.targets = targets
 
@@ -201,12 +230,18 @@ class TargetInversion(PixelInversion):
         # Images of one target stay together: the priors compare them.
         for number, row_B in enumerate(row_n.split(max(1, BATCH // images) * images)):
             with own_randomness(1_000_003 * (seed + 1) + number, self.device):
-                parts.append(self.draw(Aim(row_B, self.targets.rows_tD[row_B], None, None, self.targets)).cpu())
+                parts.append(
+                    self.draw(
+                        Aim(row_B, self.targets.rows_tD[row_B], None, None, self.targets)
+                    ).cpu()
+                )
         return torch.cat(parts), row_n.cpu()
 
     def _success(self, step: Step) -> Tensor:
         row_B = step.condition.label_B
-        return self.targets.error(self.targets.read(step.logits_BN, step.features, row_B), row_B).mean()
+        return self.targets.error(
+            self.targets.read(step.logits_BN, step.features, row_B), row_B
+        ).mean()
 
 
 @dataclass(frozen=True)
@@ -219,7 +254,9 @@ class Read:
 
 
 @torch.no_grad()
-def read_images(x_nCHW: Tensor, row_n: Tensor, targets: Targets, classifier: FrozenClassifier) -> Read:
+def read_images(
+    x_nCHW: Tensor, row_n: Tensor, targets: Targets, classifier: FrozenClassifier
+) -> Read:
     """Passes images, as they are, through the classifier, and compares them with the targets `row_n`."""
     device, parts = classifier.mean_C11.device, []
     for x_BCHW, row_B in zip(x_nCHW.split(BATCH), row_n.to(device).split(BATCH), strict=True):
@@ -246,14 +283,22 @@ def likeness(x_nCHW: Tensor, row_n: Tensor, original_tCHW: Tensor) -> dict[str, 
     def against(shift: int) -> tuple[Tensor, Tensor]:
         other_nCHW = original_tCHW[(row_n + shift) % t]
         rmse_n = (x_nCHW - other_nCHW).flatten(1).square().mean(dim=1).sqrt()
-        ssim_n = structural_similarity_index_measure(x_nCHW, other_nCHW, data_range=1.0, reduction="none")
+        ssim_n = structural_similarity_index_measure(
+            x_nCHW, other_nCHW, data_range=1.0, reduction="none"
+        )
         assert isinstance(ssim_n, Tensor)
         return rmse_n.mean(), ssim_n.mean()
 
     metrics = dict(zip((names.TARGET_RMSE, names.TARGET_SSIM), map(float, against(0)), strict=True))
     if t > 1:
         others = torch.tensor([against(shift) for shift in range(1, t)]).mean(dim=0)
-        metrics |= dict(zip((names.TARGET_RMSE_UNRELATED, names.TARGET_SSIM_UNRELATED), others.tolist(), strict=True))
+        metrics |= dict(
+            zip(
+                (names.TARGET_RMSE_UNRELATED, names.TARGET_SSIM_UNRELATED),
+                others.tolist(),
+                strict=True,
+            )
+        )
     return metrics
 
 
@@ -261,5 +306,7 @@ def spread(x_nCHW: Tensor, targets: int) -> float:
     """Mean root mean square difference between two images of one target, in units of the pixel range; NaN for one image each."""
     x_tKP = x_nCHW.flatten(1).unflatten(0, (targets, -1))
     K = x_tKP.shape[1]
-    distance_tKK = torch.cdist(x_tKP, x_tKP, compute_mode="donot_use_mm_for_euclid_dist") / math.sqrt(x_tKP.shape[2])
+    distance_tKK = torch.cdist(
+        x_tKP, x_tKP, compute_mode="donot_use_mm_for_euclid_dist"
+    ) / math.sqrt(x_tKP.shape[2])
     return float(distance_tKK.sum() / (targets * K * (K - 1))) if K > 1 else math.nan

@@ -52,11 +52,19 @@ class Mixture:
         features_nD = known.training.penultimate_nD.double().numpy()
         mean_D = features_nD.mean(axis=0)
         with threadpool_limits(1):  # so it is the same on any number of cores
-            variance_D, axes_DD = np.linalg.eigh((features_nD - mean_D).T @ (features_nD - mean_D) / len(features_nD))
+            variance_D, axes_DD = np.linalg.eigh(
+                (features_nD - mean_D).T @ (features_nD - mean_D) / len(features_nD)
+            )
             axes_DD /= variance_D.mean() ** 0.5
             along_nD = (features_nD - mean_D) @ axes_DD
             mixtures = [
-                GaussianMixture(components, covariance_type="diag", reg_covar=LEAST_VARIANCE, max_iter=STEPS, random_state=known.seed)
+                GaussianMixture(
+                    components,
+                    covariance_type="diag",
+                    reg_covar=LEAST_VARIANCE,
+                    max_iter=STEPS,
+                    random_state=known.seed,
+                )
                 for components in COMPONENTS
                 if components <= len(along_nD)
             ]
@@ -92,9 +100,13 @@ class Cluster:
         values_nD = known.training.penultimate_nD.double().numpy()
         scaler = StandardScaler().fit(values_nD)
         with threadpool_limits(1):
-            means = KMeans(known.classifier.spec.num_classes, n_init=STARTS, random_state=known.seed).fit(scaler.transform(values_nD))
+            means = KMeans(
+                known.classifier.spec.num_classes, n_init=STARTS, random_state=known.seed
+            ).fit(scaler.transform(values_nD))
         return cls(scaler, means)
 
     def __call__(self, seen: Seen) -> Tensor:
-        distance_nk = self.means.transform(self.scaler.transform(seen.penultimate_nD.double().numpy()))
+        distance_nk = self.means.transform(
+            self.scaler.transform(seen.penultimate_nD.double().numpy())
+        )
         return torch.from_numpy(distance_nk).amin(dim=1)

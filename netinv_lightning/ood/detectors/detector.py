@@ -57,7 +57,9 @@ def _unfitted(of: Callable[[Tensor], Tensor]) -> Callable[[Known], Rule]:
     return lambda known: OfLogits(of)
 
 
-DETECTORS: dict[str, Callable[[Known], Rule]] = {name: _unfitted(of) for name, of in OF_LOGITS.items()} | OF_FEATURES | OF_IMAGES | TUNED
+DETECTORS: dict[str, Callable[[Known], Rule]] = (
+    {name: _unfitted(of) for name, of in OF_LOGITS.items()} | OF_FEATURES | OF_IMAGES | TUNED
+)
 """What fits each detector, by name; see `fit`."""
 
 
@@ -96,7 +98,9 @@ def fit(name: str, known: Known) -> Detector:
         InputError: if there is none of that name, or it needs penultimate features and the network has none.
     """
     if name not in DETECTORS:
-        raise InputError(f"application.detectors={name}: no such detector; {nearest(name, DETECTORS)}")
+        raise InputError(
+            f"application.detectors={name}: no such detector; {nearest(name, DETECTORS)}"
+        )
     if name in OF_FEATURES and known.training.features_nD is None:
         raise InputError(
             f"application.detectors={name}: needs penultimate features, and the network has neither linear layers nor convolutions; "
@@ -112,5 +116,9 @@ def score_all(detectors: Mapping[str, Detector], images_nCHW: Tensor) -> dict[st
         InputError: if they are not images of the classifier's shape in [0, 1].
     """
     classifier = next(iter(detectors.values())).classifier
-    seen = look(classifier, images_nCHW, [layer for detector in detectors.values() for layer in detector.layers])
+    seen = look(
+        classifier,
+        images_nCHW,
+        [layer for detector in detectors.values() for layer in detector.layers],
+    )
     return {name: detector.rule(seen) for name, detector in detectors.items()}

@@ -29,7 +29,9 @@ def garbage_path(directory: Path, name: str) -> Path:
     return directory / FOLDER / f"{name}.safetensors"
 
 
-def garbage_detector(name: str, score: str, classifier: FrozenClassifier, validation_nCHW: Tensor) -> Detector:
+def garbage_detector(
+    name: str, score: str, classifier: FrozenClassifier, validation_nCHW: Tensor
+) -> Detector:
     """The detector that a classifier with a garbage class is, asked by one of `netinv_lightning.ood.detectors.garbage.SCORES`."""
     rule = GarbageOdds() if score == ODDS else GarbageOddsAndEnergy.fit(classifier, validation_nCHW)
     return Detector(name, classifier, rule)
@@ -40,7 +42,13 @@ def write_fitted_on(directory: Path, training: Images, validation: Images) -> No
     path = directory / FOLDER / "fitted_on.safetensors"
     path.parent.mkdir(exist_ok=True)
     images = {"training": training.images_nCHW, "validation": validation.images_nCHW}
-    save_file({"labels": training.labels_n, **{name: (x_nCHW * 255).round().byte() for name, x_nCHW in images.items()}}, path)
+    save_file(
+        {
+            "labels": training.labels_n,
+            **{name: (x_nCHW * 255).round().byte() for name, x_nCHW in images.items()},
+        },
+        path,
+    )
 
 
 def load_detector_of(cfg: DictConfig, directory: Path, name: str) -> Detector:
@@ -55,16 +63,22 @@ def load_detector_of(cfg: DictConfig, directory: Path, name: str) -> Detector:
         InputError: if the run has none of that name, or a file is missing or damaged.
     """
     if cfg.application.name != "detect_ood":
-        raise InputError(f"{directory}: is a run of application={cfg.application.name}; give one of application=detect_ood")
+        raise InputError(
+            f"{directory}: is a run of application={cfg.application.name}; give one of application=detect_ood"
+        )
     known = [*cfg.application.detectors, *cfg.garbage]
     if name not in cfg.garbage and (name not in known or name not in DETECTORS):
         raise InputError(f"{directory}: has no detector {name}; {nearest(name, known)}")
     path = directory / FOLDER / "fitted_on.safetensors"
     kept = read_tensors(path, f"{directory}: {FOLDER}/{path.name}")
-    training_nCHW, validation_nCHW = (kept[part].float() / 255 for part in ("training", "validation"))
+    training_nCHW, validation_nCHW = (
+        kept[part].float() / 255 for part in ("training", "validation")
+    )
     if name in cfg.garbage:
         classifier = load_carded(garbage_path(directory, name), f"{directory}: detector {name}")
         return garbage_detector(name, cfg.garbage[name].score, classifier, validation_nCHW)
     classifier = load_classifier(cfg)
     with torch.random.fork_rng():
-        return fit(name, gather(classifier, training_nCHW, kept["labels"], validation_nCHW, seed=cfg.seed))
+        return fit(
+            name, gather(classifier, training_nCHW, kept["labels"], validation_nCHW, seed=cfg.seed)
+        )

@@ -50,12 +50,20 @@ class Outside:
         normals, offsets = [], []
         with threadpool_limits(1):  # so it is the same on any number of cores
             for label in range(known.classifier.spec.num_classes):
-                regression = LogisticRegression(max_iter=1000).fit(scaled_nD, known.labels_n.numpy() == label)
-                normal_D, offset = torch.from_numpy(regression.coef_[0]), float(regression.intercept_[0])
+                regression = LogisticRegression(max_iter=1000).fit(
+                    scaled_nD, known.labels_n.numpy() == label
+                )
+                normal_D, offset = (
+                    torch.from_numpy(regression.coef_[0]),
+                    float(regression.intercept_[0]),
+                )
                 normals.append(normal_D / normal_D.norm() / torch.from_numpy(scaler.scale_))
                 offsets.append(offset / float(normal_D.norm()))
         normals_ND = torch.stack(normals)
-        return cls(normals_ND, torch.tensor(offsets, dtype=torch.double) - normals_ND @ torch.from_numpy(scaler.mean_))
+        return cls(
+            normals_ND,
+            torch.tensor(offsets, dtype=torch.double) - normals_ND @ torch.from_numpy(scaler.mean_),
+        )
 
     def __call__(self, seen: Seen) -> Tensor:
         inside_nN = seen.penultimate_nD.double() @ self.normals_ND.T + self.offsets_N
@@ -79,15 +87,25 @@ class Mahalanobis:
     @classmethod
     def fit(cls, known: Known) -> Mahalanobis:
         features_nD, labels_n = known.training.penultimate_nD.double(), known.labels_n
-        means_ND = torch.stack([features_nD[labels_n == label].mean(dim=0) for label in range(known.classifier.spec.num_classes)])
+        means_ND = torch.stack(
+            [
+                features_nD[labels_n == label].mean(dim=0)
+                for label in range(known.classifier.spec.num_classes)
+            ]
+        )
         within_nD = features_nD - means_ND[labels_n]
         variance_D, axes_DD = torch.linalg.eigh(within_nD.T @ within_nD / len(within_nD))
         varies_D = variance_D > ROUNDING * variance_D[-1]
         return cls(means_ND, axes_DD[:, varies_D] / variance_D[varies_D].sqrt())
 
     def __call__(self, seen: Seen) -> Tensor:
-        white_nD, means_ND = seen.penultimate_nD.double() @ self.whitening_DD, self.means_ND @ self.whitening_DD
-        return torch.stack([(white_nD - mean_D).square().sum(dim=1) for mean_D in means_ND]).amin(dim=0)
+        white_nD, means_ND = (
+            seen.penultimate_nD.double() @ self.whitening_DD,
+            self.means_ND @ self.whitening_DD,
+        )
+        return torch.stack([(white_nD - mean_D).square().sum(dim=1) for mean_D in means_ND]).amin(
+            dim=0
+        )
 
 
 @dataclass(frozen=True)
@@ -121,18 +139,28 @@ class VirtualLogit:
     def fit(cls, known: Known) -> VirtualLogit:
         features_nD, linear = known.training.penultimate_nD, last_linear(known.classifier.network)
         if linear is None:
-            raise InputError("application.detectors=vim: the network has no fully connected layer; leave vim out")
+            raise InputError(
+                "application.detectors=vim: the network has no fully connected layer; leave vim out"
+            )
         weight_ND, D = linear.weight.detach().float().cpu(), features_nD.shape[1]
-        bias_N = torch.zeros(len(weight_ND)) if linear.bias is None else linear.bias.detach().float().cpu()
+        bias_N = (
+            torch.zeros(len(weight_ND))
+            if linear.bias is None
+            else linear.bias.detach().float().cpu()
+        )
         logits_nN = known.training.logits_nN
         fits = (logits_nN.shape[1], D) == tuple(weight_ND.shape)
-        if not fits or not torch.allclose(features_nD @ weight_ND.T + bias_N, logits_nN, rtol=1e-3, atol=1e-3):
+        if not fits or not torch.allclose(
+            features_nD @ weight_ND.T + bias_N, logits_nN, rtol=1e-3, atol=1e-3
+        ):
             raise InputError(
                 "application.detectors=vim: the network's last fully connected layer does not give its logits (something follows it); "
                 "leave vim out"
             )
         dims = 1000 if D >= 2048 else 512 if D >= 768 else D // 2
-        return cls(ViM(None, d=dims, w=weight_ND, b=bias_N).fit_features(features_nD, known.labels_n))
+        return cls(
+            ViM(None, d=dims, w=weight_ND, b=bias_N).fit_features(features_nD, known.labels_n)
+        )
 
     def __call__(self, seen: Seen) -> Tensor:
         score_n: Tensor = self.vim.predict_features(seen.penultimate_nD)

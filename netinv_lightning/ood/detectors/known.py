@@ -74,8 +74,12 @@ def gather(
         )
     if outliers_nCHW is None:
         outliers_nCHW = noise(validation_nCHW, TUNING_IMAGES, seed)
-    validation_nCHW, outliers_nCHW = (_choice(images, TUNING_IMAGES, seed) for images in (validation_nCHW, outliers_nCHW))
-    training, validation, outliers = (look(classifier, images) for images in (training_nCHW, validation_nCHW, outliers_nCHW))
+    validation_nCHW, outliers_nCHW = (
+        _choice(images, TUNING_IMAGES, seed) for images in (validation_nCHW, outliers_nCHW)
+    )
+    training, validation, outliers = (
+        look(classifier, images) for images in (training_nCHW, validation_nCHW, outliers_nCHW)
+    )
     return Known(classifier, training, labels_n.cpu(), validation, outliers, seed)
 
 
@@ -89,4 +93,6 @@ def noise(like_nCHW: Tensor, count: int, seed: int) -> Tensor:
 
 
 def _choice(images_nCHW: Tensor, most: int, seed: int) -> Tensor:
-    return images_nCHW[torch.randperm(len(images_nCHW), generator=torch.Generator().manual_seed(seed))[:most]]
+    return images_nCHW[
+        torch.randperm(len(images_nCHW), generator=torch.Generator().manual_seed(seed))[:most]
+    ]

@@ -53,7 +53,11 @@ def verdicts(auroc: Mapping[str, Mapping[str, float]], noise: Collection[str]) -
             mean_above, mean_below = (_mean(auroc[detector], sets) for detector in (above, below))
             won = sum(auroc[above][name] > auroc[below][name] for name in sets)
             reason = f"{above} {mean_above:.4f}, {below} {mean_below:.4f}; true in {won} of {len(sets)} sets"
-            judged.append(Verdict(kind, above, below, "holds" if mean_above > mean_below else "refuted", reason))
+            judged.append(
+                Verdict(
+                    kind, above, below, "holds" if mean_above > mean_below else "refuted", reason
+                )
+            )
     return judged
 
 
@@ -69,25 +73,48 @@ def ranking_table(auroc: Mapping[str, Mapping[str, float]], noise: Collection[st
         slides' rank of their three. Cells of a kind without sets are empty.
     """
     kinds = _kinds(auroc, noise)
-    means = {kind: {detector: _mean(auroc[detector], sets) for detector in auroc} for kind, sets in kinds.items() if sets}
+    means = {
+        kind: {detector: _mean(auroc[detector], sets) for detector in auroc}
+        for kind, sets in kinds.items()
+        if sets
+    }
     rows: list[list[Cell]] = []
     for detector in auroc:
         row: list[Cell] = [detector]
         for kind, order in SLIDES.items():
             mean = means.get(kind)
-            row += [mean[detector], 1 + sum(other > mean[detector] for other in mean.values())] if mean else [None, None]
+            row += (
+                [mean[detector], 1 + sum(other > mean[detector] for other in mean.values())]
+                if mean
+                else [None, None]
+            )
             row.append(order.index(detector) + 1 if detector in order else None)
         rows.append(row)
-    columns = ["detector", *(f"{kind}: {what}" for kind in SLIDES for what in ("mean AUROC", "rank", "slides' rank"))]
+    columns = [
+        "detector",
+        *(f"{kind}: {what}" for kind in SLIDES for what in ("mean AUROC", "rank", "slides' rank")),
+    ]
     notes = [f"{kind}: {', '.join(sets) or 'no set'}" for kind, sets in kinds.items()]
-    notes += [f"{v.kind}, {v.above} > {v.below}: {v.outcome} ({v.reason})" for v in verdicts(auroc, noise)]
-    return Table("The slides' ranking of detectors", columns, rows, [*notes, "verdicts compare means; they say nothing of chance"])
+    notes += [
+        f"{v.kind}, {v.above} > {v.below}: {v.outcome} ({v.reason})" for v in verdicts(auroc, noise)
+    ]
+    return Table(
+        "The slides' ranking of detectors",
+        columns,
+        rows,
+        [*notes, "verdicts compare means; they say nothing of chance"],
+    )
 
 
-def _kinds(auroc: Mapping[str, Mapping[str, float]], noise: Collection[str]) -> dict[str, list[str]]:
+def _kinds(
+    auroc: Mapping[str, Mapping[str, float]], noise: Collection[str]
+) -> dict[str, list[str]]:
     """The sets of each kind, in the slides' order of kinds."""
     sets = list(next(iter(auroc.values()), {}))
-    return {"noisy": [name for name in sets if name in noise], "structured": [name for name in sets if name not in noise]}
+    return {
+        "noisy": [name for name in sets if name in noise],
+        "structured": [name for name in sets if name not in noise],
+    }
 
 
 def _mean(of_set: Mapping[str, float], sets: list[str]) -> float:

@@ -46,7 +46,12 @@ class Reconstruction:
     @torch.no_grad()
     def __call__(self, seen: Seen) -> Tensor:
         parts = [_pixels(images_nCHW) for images_nCHW in seen.images_nCHW.split(BATCH)]
-        return torch.cat([(self.model(part_nP).double() - part_nP.double()).square().mean(dim=1) for part_nP in parts])
+        return torch.cat(
+            [
+                (self.model(part_nP).double() - part_nP.double()).square().mean(dim=1)
+                for part_nP in parts
+            ]
+        )
 
 
 def _pixels(images_nCHW: Tensor) -> Tensor:

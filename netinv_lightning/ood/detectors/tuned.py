@@ -49,7 +49,10 @@ class Odin:
         """The best of all temperatures and steps; of equals the highest temperature, then the least step."""
         best: tuple[float, float, float] | None = None
         for temperature in TEMPERATURES:
-            of_sets = [_by_step(known.classifier, seen, temperature) for seen in (known.validation, known.outliers)]
+            of_sets = [
+                _by_step(known.classifier, seen, temperature)
+                for seen in (known.validation, known.outliers)
+            ]
             for step, inside_nN, outside_nN in zip(STEPS, *of_sets, strict=True):
                 value = auroc(_softened(inside_nN, temperature), _softened(outside_nN, temperature))
                 if best is None or value > best[0]:
@@ -92,10 +95,14 @@ class BestLayer:
     @classmethod
     def fit(cls, known: Known) -> BestLayer:
         sets = (known.of_training(), known.validation.images_nCHW, known.outliers.images_nCHW)
-        training, inside, outside = (look(known.classifier, images_nCHW, None) for images_nCHW in sets)
+        training, inside, outside = (
+            look(known.classifier, images_nCHW, None) for images_nCHW in sets
+        )
         best: BestLayer | None = None
         for layer, training_mF in training.layers.items():
-            machine = make_pipeline(StandardScaler(), OneClassSVM(nu=REJECTED)).fit(training_mF.double().numpy())
+            machine = make_pipeline(StandardScaler(), OneClassSVM(nu=REJECTED)).fit(
+                training_mF.double().numpy()
+            )
             of_layer = cls(layer, machine, 0.0)
             value = auroc(of_layer(inside), of_layer(outside))
             if best is None or value > best.auroc:
@@ -108,12 +115,16 @@ class BestLayer:
         return f"layer {self.layer}, AUROC {self.auroc:.3f}"
 
     def __call__(self, seen: Seen) -> Tensor:
-        return -torch.from_numpy(self.machine.decision_function(seen.layers[self.layer].double().numpy()))
+        return -torch.from_numpy(
+            self.machine.decision_function(seen.layers[self.layer].double().numpy())
+        )
 
 
 def auroc(inside_n: Tensor, outside_n: Tensor) -> float:
     """How often an outlier scores above an image of the distribution; ties count half. Rounded, so that equals are equal."""
-    value = roc_auc_score([0] * len(inside_n) + [1] * len(outside_n), torch.cat([inside_n, outside_n]).numpy())
+    value = roc_auc_score(
+        [0] * len(inside_n) + [1] * len(outside_n), torch.cat([inside_n, outside_n]).numpy()
+    )
     return round(float(value), 9)
 
 
@@ -131,10 +142,15 @@ def _by_step(classifier: FrozenClassifier, seen: Seen, temperature: float) -> li
     return [seen.logits_nN] + [torch.cat(of_step) for of_step in logits[1:]]
 
 
-def _signs(classifier: FrozenClassifier, images_nCHW: Tensor, temperature: float) -> Iterator[tuple[Tensor, Tensor]]:
+def _signs(
+    classifier: FrozenClassifier, images_nCHW: Tensor, temperature: float
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches, and the sign of the gradient of the loss towards their own decisions: what a step of 1 takes away."""
     for x_BCHW in batches(classifier, images_nCHW):
-        yield x_BCHW, x_BCHW - odin_preprocessing(classifier, x_BCHW, eps=1.0, temperature=temperature)
+        yield (
+            x_BCHW,
+            x_BCHW - odin_preprocessing(classifier, x_BCHW, eps=1.0, temperature=temperature),
+        )
 
 
 @torch.no_grad()

@@ -21,7 +21,10 @@ def with_garbage_class(spec: DataSpec) -> DataSpec:
 
 def extended_network(network: dict[str, Any], spec: DataSpec) -> tuple[dict[str, Any], nn.Module]:
     """A new network like the one that `network` describes, for one class more than `spec` has, and its own description."""
-    described = {**network, **({"num_classes": spec.num_classes + 1} if "num_classes" in network else {})}
+    described = {
+        **network,
+        **({"num_classes": spec.num_classes + 1} if "num_classes" in network else {}),
+    }
     return described, build_network(described, with_garbage_class(spec))
 
 
@@ -35,7 +38,10 @@ def take_over(network: nn.Module, trained: nn.Module) -> None:
     taken = network.state_dict()
     for name, weight in taken.items():
         old = weights.get(name)
-        if old is None or (old.shape != weight.shape and (old.shape[:1] != (N,) or weight.shape != (N + 1, *old.shape[1:]))):
+        if old is None or (
+            old.shape != weight.shape
+            and (old.shape[:1] != (N,) or weight.shape != (N + 1, *old.shape[1:]))
+        ):
             raise InputError(
                 f"garbage: {name} of the network with a garbage class is {tuple(weight.shape)}, of the trained one "
                 f"{'missing' if old is None else tuple(old.shape)}; start from new weights: start=scratch"

@@ -55,7 +55,13 @@ class GarbageModule(ClassifierModule):
     ) -> None:
         super().__init__(classifier, **recipe)
         self.data, self.garbage_nCHW, self.source = data, garbage_nCHW, source
-        self.teacher, self.options, self.epochs, self.seed, self.tell = teacher, options, epochs, seed, tell
+        self.teacher, self.options, self.epochs, self.seed, self.tell = (
+            teacher,
+            options,
+            epochs,
+            seed,
+            tell,
+        )
         self.strict_loading = False  # checkpoints do not hold the teacher, which the config names
 
     @property
@@ -67,7 +73,17 @@ class GarbageModule(ClassifierModule):
         """Steps of the whole training, where each epoch adds so much garbage."""
         own = min(len(self.data.train[1]), self.options.images or sys.maxsize)
         counts = [own + len(self.garbage_nCHW) + epoch * per_epoch for epoch in range(self.epochs)]
-        return sum(len(Batches((torch.empty(0), torch.empty(count)), self.data.batch_size, False, drop_last=True)) for count in counts)
+        return sum(
+            len(
+                Batches(
+                    (torch.empty(0), torch.empty(count)),
+                    self.data.batch_size,
+                    False,
+                    drop_last=True,
+                )
+            )
+            for count in counts
+        )
 
     def train_dataloader(self) -> Batches:
         self._seed()  # the order is drawn when the epoch's first batch is asked for
@@ -76,10 +92,17 @@ class GarbageModule(ClassifierModule):
             chosen_n = torch.randperm(len(label_n))[: self.options.images]
             images_nCHW, label_n = images_nCHW[chosen_n], label_n[chosen_n]
         label_n = torch.cat([label_n, torch.full((len(self.garbage_nCHW),), self.garbage)])
-        weight_M = (weights_of_counts if self.options.balanced == "all" else weights_of_garbage)(label_n, self.garbage + 1)
+        weight_M = (weights_of_counts if self.options.balanced == "all" else weights_of_garbage)(
+            label_n, self.garbage + 1
+        )
         weight_M[self.garbage] *= self.options.weight
         self.class_weights_N = weight_M.to(self.device)
-        return Batches((torch.cat([images_nCHW, self.garbage_nCHW]), label_n), self.data.batch_size, shuffle=True, drop_last=True)
+        return Batches(
+            (torch.cat([images_nCHW, self.garbage_nCHW]), label_n),
+            self.data.batch_size,
+            shuffle=True,
+            drop_last=True,
+        )
 
     def targets(self, x_BCHW: Tensor, y_B: Tensor) -> Tensor:
         """Labels [B], or with a share of the teacher's answer probabilities [B, M]; garbage is garbage in either case."""
@@ -94,7 +117,9 @@ class GarbageModule(ClassifierModule):
     def val_dataloader(self) -> Batches:
         return self.data.val_dataloader()
 
-    def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
+    def on_after_batch_transfer(
+        self, batch: tuple[Tensor, Tensor], dataloader_idx: int
+    ) -> tuple[Tensor, Tensor]:
         images_BCHW, label_B = batch[0].float() / 255, batch[1]
         if self.trainer.training:
             images_BCHW = shift_and_flip(images_BCHW, self.data.shift, self.data.flip)
@@ -110,12 +135,16 @@ class GarbageModule(ClassifierModule):
     def on_train_epoch_end(self) -> None:
         epoch, numbers = self.current_epoch, {"images": float(len(self.garbage_nCHW))}
         if len(self.data.val[1]):
-            numbers["val_accuracy"] = float(self.trainer.callback_metrics[names.CLASSIFIER_VAL_ACCURACY])
+            numbers["val_accuracy"] = float(
+                self.trainer.callback_metrics[names.CLASSIFIER_VAL_ACCURACY]
+            )
         if epoch + 1 < self.epochs:
             self.classifier.eval()
             added_nCHW = self.source(self.classifier.network, epoch)
             if self.options.zoom > 1:
-                added_nCHW = torch.cat([added_nCHW, zoomed(added_nCHW, self.options.zoom, 1009 * self.seed + epoch)])
+                added_nCHW = torch.cat(
+                    [added_nCHW, zoomed(added_nCHW, self.options.zoom, 1009 * self.seed + epoch)]
+                )
             numbers["already_rejected"] = self._rejected(added_nCHW)
             self.classifier.train()
             self.garbage_nCHW = torch.cat([self.garbage_nCHW, as_bytes(added_nCHW)])
@@ -123,7 +152,11 @@ class GarbageModule(ClassifierModule):
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """The trained classifier's alone."""
-        return {name: value for name, value in super().state_dict(*args, **kwargs).items() if not name.startswith("teacher.")}
+        return {
+            name: value
+            for name, value in super().state_dict(*args, **kwargs).items()
+            if not name.startswith("teacher.")
+        }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["garbage"], checkpoint["generators"] = self.garbage_nCHW, self.source.generators
@@ -135,11 +168,16 @@ class GarbageModule(ClassifierModule):
     @torch.no_grad()
     def _rejected(self, images_nCHW: Tensor) -> float:
         """Share of images that the classifier as it stands takes for garbage."""
-        predicted = [self.classifier(x_BCHW.to(self.device)).argmax(dim=1).cpu() for x_BCHW in images_nCHW.split(250)]
+        predicted = [
+            self.classifier(x_BCHW.to(self.device)).argmax(dim=1).cpu()
+            for x_BCHW in images_nCHW.split(250)
+        ]
         return float((torch.cat(predicted) == self.garbage).float().mean())
 
     def _seed(self) -> None:
-        torch.manual_seed(1009 * self.seed + (self.current_epoch if self._trainer is not None else 0))
+        torch.manual_seed(
+            1009 * self.seed + (self.current_epoch if self._trainer is not None else 0)
+        )
 
 
 def weights_of_counts(label_n: Tensor, classes: int) -> Tensor:

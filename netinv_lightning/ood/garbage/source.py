@@ -80,14 +80,27 @@ class RealOutliers(Source):
         root: Folder of the data sets.
     """
 
-    def __init__(self, sets: Sequence[str], spec: DataSpec, count: int, seed: int, real: ImageDataModule, root: Path) -> None:
-        self.parts = [as_bytes(outliers(name, spec, 10 * count, seed, root, train=True, real=real)) for name in sets]
+    def __init__(
+        self,
+        sets: Sequence[str],
+        spec: DataSpec,
+        count: int,
+        seed: int,
+        real: ImageDataModule,
+        root: Path,
+    ) -> None:
+        self.parts = [
+            as_bytes(outliers(name, spec, 10 * count, seed, root, train=True, real=real))
+            for name in sets
+        ]
         self.count, self.seed = count, seed
 
     def __call__(self, network: nn.Module, epoch: int) -> Tensor:
         share, chosen = -(-self.count // len(self.parts)), []
         for part_nCHW in self.parts:
-            order_n = torch.randperm(len(part_nCHW), generator=torch.Generator().manual_seed(self.seed))
+            order_n = torch.randperm(
+                len(part_nCHW), generator=torch.Generator().manual_seed(self.seed)
+            )
             chosen.append(part_nCHW[order_n.roll(-epoch * share)[:share]])
         return torch.cat(chosen)[: self.count].float() / 255
 
@@ -106,19 +119,29 @@ class Inverted(Source):
         InputError: if `options.inversion` is no inversion of such a classifier; checked when `check` is called.
     """
 
-    def __init__(self, name: str, options: DictConfig, spec: DataSpec, seed: int, trainer: DictConfig) -> None:
+    def __init__(
+        self, name: str, options: DictConfig, spec: DataSpec, seed: int, trainer: DictConfig
+    ) -> None:
         self.name, self.options, self.spec, self.seed = name, options, spec, seed
         self.cfg = compose(options.inversion)
-        for key, wanted, why in (("application", "invert", "is no inversion"), ("method", "generator", "trains no generator")):
+        for key, wanted, why in (
+            ("application", "invert", "is no inversion"),
+            ("method", "generator", "trains no generator"),
+        ):
             if self.cfg[key].name != wanted:
                 raise InputError(f"{key}={self.cfg[key].name} {why}; leave it out")
-        self.cfg.trainer = {key: value for key, value in trainer.items() if key not in ("max_epochs", "max_steps")}
+        self.cfg.trainer = {
+            key: value for key, value in trainer.items() if key not in ("max_epochs", "max_steps")
+        }
 
     def check(self, network: nn.Module) -> None:
         make_module(self.cfg, self._frozen(network))
 
     def __call__(self, network: nn.Module, epoch: int) -> Tensor:
-        cfg, warm = self.cfg.copy(), self.generators is not None and self.options.generator == "warm"
+        cfg, warm = (
+            self.cfg.copy(),
+            self.generators is not None and self.options.generator == "warm",
+        )
         cfg.seed = (self.seed + 1000 * (epoch + 1)) % (LARGEST_SEED + 1)
         module = make_module(cfg, self._frozen(network))
         if warm:
@@ -136,7 +159,9 @@ class Inverted(Source):
         )
         with expected_warnings():
             trainer.fit(module, train_dataloaders=Steps(steps))
-        self.generators = {name: value.cpu() for name, value in module.generators.state_dict().items()}
+        self.generators = {
+            name: value.cpu() for name, value in module.generators.state_dict().items()
+        }
         return self._draw(module, cfg.seed)
 
     def _frozen(self, network: nn.Module) -> FrozenClassifier:
@@ -156,9 +181,15 @@ class Inverted(Source):
 def zoomed(images_nCHW: Tensor, most: float, seed: int) -> Tensor:
     """A random square crop of each image [n, C, H, W], enlarged to its size, 1 to `most` times."""
     generator = torch.Generator().manual_seed(seed)
-    scale_n = 1 / (1 + (most - 1) * torch.rand(len(images_nCHW), generator=generator))  # side of the crop, as a share
-    shift_n2 = (2 * torch.rand(len(images_nCHW), 2, generator=generator) - 1) * (1 - scale_n)[:, None]
-    crop_n23 = torch.cat([torch.diag_embed(scale_n[:, None].expand(-1, 2)), shift_n2[:, :, None]], dim=2)
+    scale_n = 1 / (
+        1 + (most - 1) * torch.rand(len(images_nCHW), generator=generator)
+    )  # side of the crop, as a share
+    shift_n2 = (2 * torch.rand(len(images_nCHW), 2, generator=generator) - 1) * (1 - scale_n)[
+        :, None
+    ]
+    crop_n23 = torch.cat(
+        [torch.diag_embed(scale_n[:, None].expand(-1, 2)), shift_n2[:, :, None]], dim=2
+    )
     grid_nHW2 = F.affine_grid(crop_n23, list(images_nCHW.shape), align_corners=False)
     return F.grid_sample(images_nCHW, grid_nHW2, padding_mode="border", align_corners=False)
 
@@ -173,5 +204,9 @@ def noise_seed(seed: int, epoch: int) -> int:
     return 7_000_003 + 1009 * seed + epoch
 
 
-SOURCES: dict[str, Callable[..., Source]] = {"inverted": Inverted, "noise": Noise, "outliers": RealOutliers}
+SOURCES: dict[str, Callable[..., Source]] = {
+    "inverted": Inverted,
+    "noise": Noise,
+    "outliers": RealOutliers,
+}
 """By the name that `garbage.<name>.source` gives."""

@@ -29,7 +29,14 @@ from netinv_lightning.figures import image_grid
 from netinv_lightning.ood.detectors.exported import garbage_path
 from netinv_lightning.ood.garbage.extended import extended_network, take_over, with_garbage_class
 from netinv_lightning.ood.garbage.garbage_module import GarbageModule
-from netinv_lightning.ood.garbage.source import Inverted, Noise, RealOutliers, Source, as_bytes, noise_seed
+from netinv_lightning.ood.garbage.source import (
+    Inverted,
+    Noise,
+    RealOutliers,
+    Source,
+    as_bytes,
+    noise_seed,
+)
 from netinv_lightning.runs.run_directory import RunDir
 from netinv_lightning.tracking.loggers import log_image
 from netinv_lightning.training.checkpoints import Checkpoints
@@ -52,8 +59,16 @@ class GarbageTraining:
         InputError: naming the key that is wrong.
     """
 
-    def __init__(self, name: str, cfg: DictConfig, classifier: FrozenClassifier, data: ImageDataModule) -> None:
-        self.name, self.cfg, self.options, self.classifier, self.data = name, cfg, cfg.garbage[name], classifier, data
+    def __init__(
+        self, name: str, cfg: DictConfig, classifier: FrozenClassifier, data: ImageDataModule
+    ) -> None:
+        self.name, self.cfg, self.options, self.classifier, self.data = (
+            name,
+            cfg,
+            cfg.garbage[name],
+            classifier,
+            data,
+        )
         self._check()
         options, spec = self.options, with_garbage_class(classifier.spec)
         L.seed_everything(cfg.seed, verbose=False)
@@ -64,14 +79,19 @@ class GarbageTraining:
         self.network.train().requires_grad_(True)
         self.source = self._source()
         self.recipe: dict[str, Any] = {key: cfg.recipe[key] for key in MODULE_KEYS}
-        self.recipe |= {key: options[key] for key in ("lr", "label_smoothing") if options[key] is not None}
+        self.recipe |= {
+            key: options[key] for key in ("lr", "label_smoothing") if options[key] is not None
+        }
         self.epochs = cfg.recipe.epochs if options.epochs is None else options.epochs
 
     @property
     def per_epoch(self) -> int:
         """Images that an epoch takes from the source: of the inverted ones so many a class, and of the controls as many in all."""
         options = self.options
-        return options.per_class * (self.classifier.spec.num_classes + (options.source == "inverted" and options.invert_garbage))
+        return options.per_class * (
+            self.classifier.spec.num_classes
+            + (options.source == "inverted" and options.invert_garbage)
+        )
 
     def run(self, run_dir: RunDir, loggers: list[Logger]) -> FrozenClassifier:
         """Trains it, or goes on where a resumed run stopped; the trained one is kept in the run directory, with a card.
@@ -86,7 +106,9 @@ class GarbageTraining:
             self._train(run_dir, loggers)
             for key, weight in self.network.state_dict().items():
                 if not weight.isfinite().all():
-                    raise RuntimeError(f"garbage.{self.name}: {key} is not finite after the training; lower its lr={self.recipe['lr']}")
+                    raise RuntimeError(
+                        f"garbage.{self.name}: {key} is not finite after the training; lower its lr={self.recipe['lr']}"
+                    )
             save_classifier(path, self.network, self._card())
         read_card(path)
         fill(self.network, load_weights(path), str(path))
@@ -96,7 +118,9 @@ class GarbageTraining:
         cfg, options = self.cfg, self.options
         if options.start == "trained":
             take_over(self.network, self.classifier.network.cpu())
-        garbage_nCHW = as_bytes(gaussian_noise(self.classifier.spec, options.initial, noise_seed(cfg.seed, 0)))
+        garbage_nCHW = as_bytes(
+            gaussian_noise(self.classifier.spec, options.initial, noise_seed(cfg.seed, 0))
+        )
         module = GarbageModule(
             Classifier(self.network, self.frozen.spec, like=self.frozen), self.data, garbage_nCHW, self.source,
             self.classifier, options, self.epochs, cfg.seed, self._tell_epoch(loggers), **self.recipe,
@@ -107,7 +131,12 @@ class GarbageTraining:
         checkpoints = Checkpoints(run_dir.checkpoints, every=None, stem=self.name)
         trainer = make_trainer(
             cfg,
-            callbacks=[PlainProgress((names.CLASSIFIER_LOSS,), f"garbage {self.name}  training ", module.total_steps), checkpoints],
+            callbacks=[
+                PlainProgress(
+                    (names.CLASSIFIER_LOSS,), f"garbage {self.name}  training ", module.total_steps
+                ),
+                checkpoints,
+            ],
             loggers=[],
             max_epochs=self.epochs,
             reload_dataloaders_every_n_epochs=1,  # the garbage has grown
@@ -118,8 +147,18 @@ class GarbageTraining:
         last = checkpoints.last if run_dir.resuming and checkpoints.last.is_file() else None
         with expected_warnings():
             trainer.fit(module, ckpt_path=last, weights_only=True)
-        picture = image_grid(*self._shown(module.garbage_nCHW), run_dir.figures / f"garbage_{self.name}.png", f"{self.name}: its garbage")
-        log_image(loggers, names.figure(picture.stem), picture, 0, f"{self.name}: its garbage, epoch by epoch")
+        picture = image_grid(
+            *self._shown(module.garbage_nCHW),
+            run_dir.figures / f"garbage_{self.name}.png",
+            f"{self.name}: its garbage",
+        )
+        log_image(
+            loggers,
+            names.figure(picture.stem),
+            picture,
+            0,
+            f"{self.name}: its garbage, epoch by epoch",
+        )
 
     def _shown(self, garbage_nCHW: Tensor) -> tuple[Tensor, list[str]]:
         """Of the garbage of each epoch the first images, one a class where it is inverted, [R, K, C, H, W], and a name each row."""
@@ -138,7 +177,10 @@ class GarbageTraining:
             told = "  ".join(f"{what} {value:g}" for what, value in numbers.items())
             tell(f"garbage {self.name}  epoch {epoch + 1}/{self.epochs} done  {told}")
             for logger in loggers:
-                logger.log_metrics({names.garbage(self.name, what): value for what, value in numbers.items()}, step=epoch)
+                logger.log_metrics(
+                    {names.garbage(self.name, what): value for what, value in numbers.items()},
+                    step=epoch,
+                )
 
         return tell_epoch
 
@@ -147,12 +189,16 @@ class GarbageTraining:
         if options.source == "noise":
             return Noise(spec, self.per_epoch, seed)
         if options.source == "outliers":
-            return RealOutliers(options.exposed, spec, self.per_epoch, seed, self.data, Path(self.cfg.data.root))
+            return RealOutliers(
+                options.exposed, spec, self.per_epoch, seed, self.data, Path(self.cfg.data.root)
+            )
         try:
             source = Inverted(self.name, options, self.frozen.spec, seed, self.cfg.trainer)
             source.check(self.network)
         except InputError as error:
-            raise InputError(f"garbage.{self.name}.inversion={list(options.inversion)}: {one_line(error)}") from error
+            raise InputError(
+                f"garbage.{self.name}.inversion={list(options.inversion)}: {one_line(error)}"
+            ) from error
         return source
 
     def _check(self) -> None:
@@ -162,8 +208,12 @@ class GarbageTraining:
                 f"{where}.exposed={list(options.exposed)}: names the sets that source=outliers trains on; no other source has any"
             )
         for name in options.exposed:
-            check_outliers(name, self.cfg.data.name, self.cfg.data.classes, train=True, key=f"{where}.exposed")
-            if judging := [other for other in self.cfg.application.outliers if same_data(name, other)]:
+            check_outliers(
+                name, self.cfg.data.name, self.cfg.data.classes, train=True, key=f"{where}.exposed"
+            )
+            if judging := [
+                other for other in self.cfg.application.outliers if same_data(name, other)
+            ]:
                 raise InputError(
                     f"{where}.exposed={name}: application.outliers has {judging[0]}, which is the same data; a detector is not judged by "
                     "what it was trained on, name another set"

@@ -38,19 +38,31 @@ CPU = torch.device("cpu")
 SIDE = 8
 SPEC = DataSpec("made_up", 2, 1, SIDE, (0.0,), (1.0,), ("a", "b"))
 CE = {"ce": {"weight": 1.0}}
-TWENTY = ("application.eval_samples=20", "application.eval_batch_size=20", "application.keep_samples=20")
+TWENTY = (
+    "application.eval_samples=20",
+    "application.eval_batch_size=20",
+    "application.keep_samples=20",
+)
 GRADIENT = ("method=gradient", "method.steps=3", *TWENTY)
 FORWARDS, BACKWARDS = names.CLASSIFIER_FORWARDS, names.CLASSIFIER_BACKWARDS
 
 
-def linear_pixels(weight_NP: Tensor, terms: Mapping[str, Mapping[str, float]] = CE, **options: float) -> PixelInversion:
+def linear_pixels(
+    weight_NP: Tensor, terms: Mapping[str, Mapping[str, float]] = CE, **options: float
+) -> PixelInversion:
     """Inverts logits = W image."""
     network = nn.Sequential(nn.Flatten(), nn.Linear(SIDE**2, 2, bias=False))
     with torch.no_grad():
         network[1].weight.copy_(weight_NP)
     perturbation = options.pop("perturbation", None)
     assert perturbation is None or isinstance(perturbation, Perturbation)
-    return PixelInversion(Conditioning(2, SIDE, "label"), FrozenClassifier(network, SPEC), Objective(terms), perturbation, **options)  # type: ignore[arg-type]
+    return PixelInversion(
+        Conditioning(2, SIDE, "label"),
+        FrozenClassifier(network, SPEC),
+        Objective(terms),
+        perturbation,
+        **options,
+    )  # type: ignore[arg-type]
 
 
 def drawn(pixels: PixelInversion, labels: list[int], seed: int = 0) -> Tensor:
@@ -72,7 +84,9 @@ def test_the_first_step_goes_up_the_gradient_by_the_learning_rate() -> None:
     weight_NP = 0.1 * some_weight()
     x_BCHW = drawn(linear_pixels(weight_NP, steps=1, lr=0.3, init_std=0.0), [0, 1])
     towards_P = 0.3 * (weight_NP[0] - weight_NP[1]).sign().view(SIDE, SIDE)
-    torch.testing.assert_close(x_BCHW[:, 0], torch.stack([towards_P, -towards_P]).sigmoid(), rtol=1e-3, atol=0)
+    torch.testing.assert_close(
+        x_BCHW[:, 0], torch.stack([towards_P, -towards_P]).sigmoid(), rtol=1e-3, atol=0
+    )
 
 
 def test_an_image_is_moved_as_far_in_any_batch() -> None:
@@ -88,7 +102,9 @@ def test_jitter_shows_the_classifier_each_pixel_in_turn() -> None:
     weight_NP = torch.zeros(2, SIDE, SIDE)
     weight_NP[0, 3, 4] = 1.0
     for jitter, side in ((0, 1), (1, 3)):
-        x_BCHW = drawn(linear_pixels(weight_NP.flatten(1), steps=80, init_std=0.0, jitter=jitter), [0, 0])
+        x_BCHW = drawn(
+            linear_pixels(weight_NP.flatten(1), steps=80, init_std=0.0, jitter=jitter), [0, 0]
+        )
         moved = torch.zeros(SIDE, SIDE, dtype=torch.bool)
         moved[3 - side // 2 : 4 + side // 2, 4 - side // 2 : 5 + side // 2] = True
         assert torch.equal(x_BCHW[0, 0] > 0.5, moved)
@@ -104,7 +120,9 @@ def test_fourier_noise_has_the_variance_asked_for_and_falls_as_one_over_f(side: 
     assert float(before_sigmoid.var()) == pytest.approx(1.0, rel=0.05)
     power_HW = torch.fft.fft2(before_sigmoid).abs().square().mean(dim=(0, 1))
     for k in (1, 2):  # twice the frequency, half the amplitude, a quarter of the power
-        assert float(power_HW[k, 1] / power_HW[2 * k, 2]) == pytest.approx((4 * k**2 + 4) / (k**2 + 1), rel=0.1)
+        assert float(power_HW[k, 1] / power_HW[2 * k, 2]) == pytest.approx(
+            (4 * k**2 + 4) / (k**2 + 1), rel=0.1
+        )
 
 
 def test_fourier_parameters_are_frequencies() -> None:
@@ -131,7 +149,9 @@ def test_images_agree_with_the_classifier(parametrisation: str) -> None:
     classifier = load_zoo("mnist_cnn")
     before = {name: value.clone() for name, value in classifier.state_dict().items()}
     objective = Objective({"kl": {"weight": 1.0}, "ce": {"weight": 1.0}, "cosine": {"weight": 1.0}})
-    pixels = PixelInversion(Conditioning(10, 28), classifier, objective, parametrisation=parametrisation)
+    pixels = PixelInversion(
+        Conditioning(10, 28), classifier, objective, parametrisation=parametrisation
+    )
     with own_randomness(0, CPU):
         condition = pixels.conditioning.sample(60)
         x_BCHW = pixels.draw(condition)
@@ -163,7 +183,9 @@ def test_the_randomness_moves_on_by_as_much_where_images_are_at_hand() -> None:
 
 
 def test_a_single_image_under_terms_that_compare_images() -> None:
-    pixels = linear_pixels(some_weight(), {"ce": {"weight": 1.0}, "cosine": {"weight": 1.0}}, steps=2)
+    pixels = linear_pixels(
+        some_weight(), {"ce": {"weight": 1.0}, "cosine": {"weight": 1.0}}, steps=2
+    )
     x_BCHW = drawn(pixels, [1])
     assert x_BCHW.shape == (1, 1, SIDE, SIDE)
     assert x_BCHW.isfinite().all()
@@ -173,16 +195,29 @@ def test_a_single_image_under_terms_that_compare_images() -> None:
     ("terms", "perturbation", "forwards", "backwards"),
     [
         ({"ce": {"weight": 1.0}, "variation": {"weight": 1.0}}, None, 1, 1),
-        ({"ce": {"weight": 0.0}, "variation": {"weight": 1.0}}, None, 1, 0),  # the classifier gives no gradient
+        (
+            {"ce": {"weight": 0.0}, "variation": {"weight": 1.0}},
+            None,
+            1,
+            0,
+        ),  # the classifier gives no gradient
         ({"ce": {"weight": 1.0}, "ce_perturbed": {"weight": 1.0}}, None, 2, 2),
         ({"ce": {"weight": 1.0}, "ce_perturbed": {"weight": 0.0}}, None, 2, 1),
-        ({"ce": {"weight": 1.0}, "ce_perturbed": {"weight": 1.0}}, Perturbation(direction="adversarial", steps=3), 5, 5),
+        (
+            {"ce": {"weight": 1.0}, "ce_perturbed": {"weight": 1.0}},
+            Perturbation(direction="adversarial", steps=3),
+            5,
+            5,
+        ),
         ({"ce": {"weight": 1.0}, "gradient": {"weight": 1.0}}, None, 2, 2),
         ({"ce": {"weight": 1.0}, "gradient": {"weight": 1.0, "per_image": False}}, None, 2, 2),
     ],
 )
 def test_every_pass_through_the_classifier_counts(
-    terms: Mapping[str, Mapping[str, float]], perturbation: Perturbation | None, forwards: int, backwards: int
+    terms: Mapping[str, Mapping[str, float]],
+    perturbation: Perturbation | None,
+    forwards: int,
+    backwards: int,
 ) -> None:
     """Images, by hand, in each of 2 steps of a batch of 6."""
     pixels = linear_pixels(some_weight(), terms, steps=2, perturbation=perturbation)  # type: ignore[arg-type]
@@ -193,17 +228,28 @@ def test_every_pass_through_the_classifier_counts(
 def test_keys_mirror_the_constructor() -> None:
     defaults, parameters = config.GradientMethod(), inspect.signature(PixelInversion).parameters
     keys = {field.name for field in fields(config.GradientMethod)} - {"name"}
-    assert keys == set(parameters) - {"conditioning", "classifier", "objective", "perturbation", "augmentation", "log_every"}
+    assert keys == set(parameters) - {
+        "conditioning",
+        "classifier",
+        "objective",
+        "perturbation",
+        "augmentation",
+        "log_every",
+    }
     assert all(getattr(defaults, key) == parameters[key].default for key in keys)
 
 
 def test_fewer_images_are_made_and_the_user_wins() -> None:
     cfg = netinv_lightning.compose(["+experiment=mnist_invert", "method=gradient"])
     assert (cfg.application.eval_samples, cfg.application.keep_samples) == (500, 500)
-    cfg = netinv_lightning.compose(["+experiment=mnist_invert", "application.eval_samples=70", "method=gradient"])
+    cfg = netinv_lightning.compose(
+        ["+experiment=mnist_invert", "application.eval_samples=70", "method=gradient"]
+    )
     assert (cfg.application.eval_samples, cfg.application.keep_samples) == (70, 70)
     # A generator has application.steps.
-    with pytest.raises(InputError, match=r"^method.steps: is a key of method=gradient and method=kkt; choose that$"):
+    with pytest.raises(
+        InputError, match=r"^method.steps: is a key of method=gradient and method=kkt; choose that$"
+    ):
         netinv_lightning.compose(["method.steps=5"])
 
 
@@ -216,13 +262,23 @@ def test_a_run_leaves_what_a_generators_leaves(compose: Compose, tmp_path: Path)
     status = json.loads((tmp_path / "gradient" / "status.json").read_text())
     assert (status["state"], status["best_metric"]) == ("done", metrics[names.INVERSION_ACCURACY])
     made = {path.name for path in (tmp_path / "gradient").rglob("*") if path.is_file()}
-    assert {"config.yaml", "environment.json", "metrics.csv", "run.log", "inverted.safetensors", "grid.png", "confusion.png"} <= made
+    assert {
+        "config.yaml",
+        "environment.json",
+        "metrics.csv",
+        "run.log",
+        "inverted.safetensors",
+        "grid.png",
+        "confusion.png",
+    } <= made
 
     # The saved images are those that were measured.
     samples = load_file(tmp_path / "gradient" / "samples" / "inverted.safetensors")
     assert samples["images"].shape == (20, 1, 28, 28)
     predicted_B = load_zoo("mnist_cnn")(samples["images"]).argmax(dim=1)
-    assert float((predicted_B == samples["labels"]).double().mean()) == pytest.approx(metrics[names.INVERSION_ACCURACY])
+    assert float((predicted_B == samples["labels"]).double().mean()) == pytest.approx(
+        metrics[names.INVERSION_ACCURACY]
+    )
 
 
 def test_costs_are_those_counted_by_hand(compose: Compose, tmp_path: Path) -> None:
@@ -232,8 +288,13 @@ def test_costs_are_those_counted_by_hand(compose: Compose, tmp_path: Path) -> No
     assert pixels[names.IMAGES_PER_SECOND] == pytest.approx(3 * 40 / pixels[names.TRAINING_SECONDS])
     one = run(compose(), tmp_path / "one")
     assert (one[FORWARDS], one[BACKWARDS]) == (64, 64)
-    two = run(compose("n_generators=2", "loss=reconstruction"), tmp_path / "two")  # in threads, each with its copy of the classifier
-    assert (two[FORWARDS], two[BACKWARDS]) == (2 * 3 * 64, 2 * 3 * 64)  # the images, perturbed, and their gradient's norm
+    two = run(
+        compose("n_generators=2", "loss=reconstruction"), tmp_path / "two"
+    )  # in threads, each with its copy of the classifier
+    assert (two[FORWARDS], two[BACKWARDS]) == (
+        2 * 3 * 64,
+        2 * 3 * 64,
+    )  # the images, perturbed, and their gradient's norm
     longer = run(compose("application.steps=12"), tmp_path / "one", resuming=True)
     assert (longer[FORWARDS], longer[BACKWARDS]) == (96, 96)
 
@@ -241,25 +302,34 @@ def test_costs_are_those_counted_by_hand(compose: Compose, tmp_path: Path) -> No
 def test_steps_to_95_are_those_of_the_first_batch(compose: Compose, job_dir: Path) -> None:
     metrics = run(compose(*GRADIENT, "method.steps=40", "loss=ce_only"), job_dir)
     rows = [row for row in rows_of(job_dir) if row[names.LOSS_TOTAL]]
-    accuracies = [float(row[names.INVERSION_ACCURACY_TRAIN]) for row in rows]  # each the mean of 2 steps
+    accuracies = [
+        float(row[names.INVERSION_ACCURACY_TRAIN]) for row in rows
+    ]  # each the mean of 2 steps
     assert [int(row["step"]) for row in rows] == list(range(2, 41, 2))
     held = next(2 * k for k in range(5, 21) if sum(accuracies[k - 5 : k]) / 5 >= 0.95)
     assert metrics[names.STEPS_TO_95] in (held - 1, held)
     assert 0 < metrics[names.SECONDS_TO_95] < metrics[names.TRAINING_SECONDS]
-    assert [float(row[names.LOSS_TOTAL]) for row in rows] == pytest.approx([float(row[names.loss("ce")]) for row in rows])
+    assert [float(row[names.LOSS_TOTAL]) for row in rows] == pytest.approx(
+        [float(row[names.loss("ce")]) for row in rows]
+    )
     assert float(rows[-1][names.LOSS_TOTAL]) < 0.1 * float(rows[0][names.LOSS_TOTAL])
 
 
 def test_same_seed_same_images_other_seed_others(compose: Compose, tmp_path: Path) -> None:
     images = []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        run(compose(*GRADIENT, f"seed={seed}", "method.jitter=2", "method.parametrisation=fourier"), tmp_path / name)
+        run(
+            compose(*GRADIENT, f"seed={seed}", "method.jitter=2", "method.parametrisation=fourier"),
+            tmp_path / name,
+        )
         images.append(load_file(tmp_path / name / "samples" / "inverted.safetensors")["images"])
     assert torch.equal(images[0], images[1])
     assert not torch.equal(images[0], images[2])
 
 
-def test_a_run_that_broke_off_starts_anew(compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_broke_off_starts_anew(
+    compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     overrides = (*GRADIENT, "+loss.variation={weight: 0.01}", "application.log_every=1")
     whole = run(compose(*overrides), tmp_path / "whole")
     variation, calls = losses.variation, []
@@ -270,15 +340,26 @@ def test_a_run_that_broke_off_starts_anew(compose: Compose, tmp_path: Path, monk
 
     with monkeypatch.context() as patched:
         patched.setattr(losses, "variation", breaks_in_the_second_batch)
-        with pytest.raises(NonFiniteError, match="loss/variation, loss/total is not finite at step 2 of batch 2"):
+        with pytest.raises(
+            NonFiniteError, match="loss/variation, loss/total is not finite at step 2 of batch 2"
+        ):
             run(compose(*overrides), tmp_path / "broken")
     assert json.loads((tmp_path / "broken" / "status.json").read_text())["state"] == "failed"
 
     again = run(compose(*overrides), tmp_path / "broken", resuming=True)
     assert json.loads((tmp_path / "broken" / "status.json").read_text())["state"] == "done"
-    differing = {names.SECONDS, names.TRAINING_SECONDS, names.IMAGES_PER_SECOND, names.PEAK_MEMORY_MB}
-    assert {name: again[name] for name in again.keys() - differing} == {name: whole[name] for name in whole.keys() - differing}
-    assert [row["step"] for row in rows_of(tmp_path / "broken")] == [row["step"] for row in rows_of(tmp_path / "whole")]
+    differing = {
+        names.SECONDS,
+        names.TRAINING_SECONDS,
+        names.IMAGES_PER_SECOND,
+        names.PEAK_MEMORY_MB,
+    }
+    assert {name: again[name] for name in again.keys() - differing} == {
+        name: whole[name] for name in whole.keys() - differing
+    }
+    assert [row["step"] for row in rows_of(tmp_path / "broken")] == [
+        row["step"] for row in rows_of(tmp_path / "whole")
+    ]
 
 
 def test_the_trainers_limit_of_steps_holds(compose: Compose) -> None:
@@ -293,18 +374,29 @@ def test_the_trainers_limit_of_steps_holds(compose: Compose) -> None:
     [
         (["n_generators=2"], r"^n_generators=2: method=gradient has no generator"),
         (["trainer=ddp"], r"^trainer.devices=2: method=gradient works in one process"),
-        (["loss=reference"], r"^loss.l1: penalises a generator's weights, .*leave it out: ~loss.l1$"),
+        (
+            ["loss=reference"],
+            r"^loss.l1: penalises a generator's weights, .*leave it out: ~loss.l1$",
+        ),
         (["method.name=gradients"], r"^method.name=gradients: did you mean 'gradient'\?"),
         (["method.steps=0"], r"^method.steps=0: must be 1 or more$"),
         (["method.lr=0"], r"^method.lr=0.0: must be above 0$"),
         (["method.lr=inf"], r"^method.lr=inf: must be a finite number$"),
         (["method.init_std=-1"], r"^method.init_std=-1.0: must be 0 or more$"),
-        (["method.jitter=28"], r"^method.jitter=28: must be 0 or more, and below the image's 28 pixels$"),
-        (["method.parametrisation=wavelet"], r"^method.parametrisation=wavelet: choose from: fourier, pixel$"),
+        (
+            ["method.jitter=28"],
+            r"^method.jitter=28: must be 0 or more, and below the image's 28 pixels$",
+        ),
+        (
+            ["method.parametrisation=wavelet"],
+            r"^method.parametrisation=wavelet: choose from: fourier, pixel$",
+        ),
         (["conditioning.temperature=0"], r"^conditioning.temperature=0.0: must be above 0$"),
     ],
 )
-def test_what_makes_no_sense_is_refused(compose: Compose, job_dir: Path, overrides: list[str], message: str) -> None:
+def test_what_makes_no_sense_is_refused(
+    compose: Compose, job_dir: Path, overrides: list[str], message: str
+) -> None:
     with pytest.raises(InputError, match=message):
         run(compose("method=gradient", *overrides), job_dir)
     assert not job_dir.exists()

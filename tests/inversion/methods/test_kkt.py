@@ -48,7 +48,11 @@ Compose = Callable[..., DictConfig]
 CPU = torch.device("cpu")
 SPEC = DataSpec("made_up", 3, 1, 4, (0.2,), (0.5,), ("a", "b", "c"))
 KKT = ("method=kkt", "method.steps=4", "method.candidates=20")
-DEALT = ("application.eval_samples=20", "application.eval_batch_size=20", "application.keep_samples=20")
+DEALT = (
+    "application.eval_samples=20",
+    "application.eval_batch_size=20",
+    "application.keep_samples=20",
+)
 
 
 def frozen(network: nn.Module, spec: DataSpec = SPEC) -> FrozenClassifier:
@@ -57,7 +61,15 @@ def frozen(network: nn.Module, spec: DataSpec = SPEC) -> FrozenClassifier:
 
 def small_mlp(spec: DataSpec = SPEC, slope: float = 0.0, seed: int = 0) -> MLP:
     torch.manual_seed(seed)
-    return MLP(spec.num_classes, spec.channels, spec.image_size, widths=(12, 7), dropout=0.0, slope=slope, batch_norm=False)
+    return MLP(
+        spec.num_classes,
+        spec.channels,
+        spec.image_size,
+        widths=(12, 7),
+        dropout=0.0,
+        slope=slope,
+        batch_norm=False,
+    )
 
 
 def images_and_labels(n: int = 5) -> tuple[Tensor, Tensor]:
@@ -72,18 +84,26 @@ def test_the_margin_is_the_softs_and_its_gradient_is_cross_entropys() -> None:
     logits_BN = torch.tensor([[2.0, 1.0, 0.0], [0.0, 0.0, 3.0]], requires_grad=True)
     label_B = torch.tensor([0, 1])
     m_B = margins(logits_BN, label_B)
-    torch.testing.assert_close(m_B[0], torch.tensor(2.0) - torch.tensor([1.0, 0.0]).exp().sum().log())
+    torch.testing.assert_close(
+        m_B[0], torch.tensor(2.0) - torch.tensor([1.0, 0.0]).exp().sum().log()
+    )
     p_B = logits_BN.softmax(dim=1)[[0, 1], label_B]
     torch.testing.assert_close(m_B.sigmoid(), p_B)
     (of_margins,) = torch.autograd.grad(((1 - p_B.detach()) * m_B).sum(), logits_BN)
-    (of_loss,) = torch.autograd.grad(F.cross_entropy(logits_BN, label_B, reduction="sum"), logits_BN)
+    (of_loss,) = torch.autograd.grad(
+        F.cross_entropy(logits_BN, label_B, reduction="sum"), logits_BN
+    )
     torch.testing.assert_close(of_margins, -of_loss)
 
 
 def test_a_linear_classifier_made_of_its_images_is_at_the_solution() -> None:
     """Two classes: theta_y = sum_i +-lambda_i x_i, in normalised pixels; there, and only there, the term is 0."""
     spec = DataSpec("two", 2, 1, 4, (0.2,), (0.5,), ("a", "b"))
-    x_BCHW, label_B, multiplier_B = images_and_labels(4)[0], torch.tensor([0, 1, 0, 1]), torch.tensor([0.5, 1.0, 2.0, 0.25])
+    x_BCHW, label_B, multiplier_B = (
+        images_and_labels(4)[0],
+        torch.tensor([0, 1, 0, 1]),
+        torch.tensor([0.5, 1.0, 2.0, 0.25]),
+    )
     sign_BN = torch.tensor([[1.0, -1.0], [-1.0, 1.0]])[label_B]
     weight_NP = (multiplier_B[:, None] * sign_BN).T @ ((x_BCHW - 0.2) / 0.5).flatten(1)
     linear = nn.Linear(16, 2, bias=False)
@@ -97,7 +117,9 @@ def test_a_linear_classifier_made_of_its_images_is_at_the_solution() -> None:
 
     assert value(x_BCHW, multiplier_B).item() == pytest.approx(0, abs=1e-10)
     assert value(x_BCHW, 0 * multiplier_B).item() == pytest.approx(1)
-    assert value(x_BCHW, 3 * multiplier_B).item() == pytest.approx(4, rel=1e-5)  # |theta - 3 theta|^2 / |theta|^2
+    assert value(x_BCHW, 3 * multiplier_B).item() == pytest.approx(
+        4, rel=1e-5
+    )  # |theta - 3 theta|^2 / |theta|^2
     assert value(x_BCHW.roll(1, 0), multiplier_B).item() > 0.01
     gradients, logits_BN = margin_gradients(classifier, x_BCHW, label_B, 3 * multiplier_B)
     assert misalignment(weights, gradients).item() == pytest.approx(0, abs=1e-6)
@@ -161,14 +183,20 @@ def test_without_a_sharpness_gates_are_true_and_gradients_are_autograds() -> Non
 def test_trained_with_weight_decay_a_network_is_what_its_images_say() -> None:
     """wd n theta = sum_i (1 - p_i) d m_i at rest: the one equation that all of this rests on; without BatchNorm, biases apart."""
     x_BCHW, label_B = images_and_labels(6)
-    classifier = frozen(nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.Tanh(), nn.Linear(8, 3, bias=False)))
+    classifier = frozen(
+        nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.Tanh(), nn.Linear(8, 3, bias=False))
+    )
     classifier.requires_grad_(True)
     decayed = [weight for weight in classifier.parameters() if weight.ndim > 1]
-    optimizer = torch.optim.LBFGS(classifier.parameters(), max_iter=500, tolerance_grad=1e-9, line_search_fn="strong_wolfe")
+    optimizer = torch.optim.LBFGS(
+        classifier.parameters(), max_iter=500, tolerance_grad=1e-9, line_search_fn="strong_wolfe"
+    )
 
     def loss() -> Tensor:
         optimizer.zero_grad()
-        value = F.cross_entropy(classifier(x_BCHW), label_B) + 0.01 / 2 * sum(weight.square().sum() for weight in decayed)
+        value = F.cross_entropy(classifier(x_BCHW), label_B) + 0.01 / 2 * sum(
+            weight.square().sum() for weight in decayed
+        )
         value.backward()
         return value
 
@@ -185,7 +213,9 @@ def test_trained_with_weight_decay_a_network_is_what_its_images_say() -> None:
 def test_an_mlp_without_batch_norm_is_homogeneous() -> None:
     """Three layers, and the one bias beside the first matrix: weights times 2 give logits times 8."""
     network = small_mlp(slope=0.1)
-    assert [name for name, _ in network.named_parameters() if name.endswith("bias")] == ["hidden.1.bias"]
+    assert [name for name, _ in network.named_parameters() if name.endswith("bias")] == [
+        "hidden.1.bias"
+    ]
     x_BCHW, _ = images_and_labels()
     before = network(x_BCHW)
     with torch.no_grad():
@@ -205,7 +235,10 @@ def test_layers_in_place_are_refused_where_they_break_the_second_derivative_alon
     message = r"^loss.gradient: the classifier's network has no second derivative \(.*\); set inplace=False in its 3$"
     with pytest.raises(InputError, match=message):
         check_twice_differentiable(of(nn.Sigmoid(), nn.ReLU(inplace=True)), "loss.gradient")
-    with pytest.raises(InputError, match=r"^method=kkt: .*hardsigmoid.*choose another layer there, or leave it out$"):
+    with pytest.raises(
+        InputError,
+        match=r"^method=kkt: .*hardsigmoid.*choose another layer there, or leave it out$",
+    ):
         check_twice_differentiable(of(nn.Hardsigmoid()), "method=kkt")
 
 
@@ -215,9 +248,15 @@ def test_a_network_without_weights_is_refused() -> None:
             return x_BCHW.flatten(1)[:, :3]
 
     classifier = FrozenClassifier(Sums(), SPEC, feature_layers=())
-    with pytest.raises(InputError, match=r"^loss.stationarity: .*has none to train \(no matrix or kernel\); leave it out$"):
+    with pytest.raises(
+        InputError,
+        match=r"^loss.stationarity: .*has none to train \(no matrix or kernel\); leave it out$",
+    ):
         check_twice_differentiable(classifier, "loss.stationarity")
-    assert (classifier.passes.forwards, classifier.passes.backwards) == (2, 0)  # of its making; the check counts for nothing
+    assert (classifier.passes.forwards, classifier.passes.backwards) == (
+        2,
+        0,
+    )  # of its making; the check counts for nothing
 
 
 # The attack
@@ -229,7 +268,14 @@ def drawn(kkt: KktInversion, labels: list[int], seed: int = 0) -> Tensor:
 
 
 def made(seed: int = 0, **options: float) -> KktInversion:
-    return KktInversion(Conditioning(3, 4, "label"), frozen(small_mlp()), candidates=9, steps=3, seed=seed, **options)  # type: ignore[arg-type]
+    return KktInversion(
+        Conditioning(3, 4, "label"),
+        frozen(small_mlp()),
+        candidates=9,
+        steps=3,
+        seed=seed,
+        **options,
+    )  # type: ignore[arg-type]
 
 
 def test_candidates_are_dealt_out_by_label_each_once_before_any_twice() -> None:
@@ -237,7 +283,9 @@ def test_candidates_are_dealt_out_by_label_each_once_before_any_twice() -> None:
     all_candidates = kkt.reconstruct()
     assert all_candidates.label_M.tolist() == [0, 1, 2] * 3
     assert (all_candidates.multiplier_M > 0).all()
-    assert 0 <= float(all_candidates.images_MCHW.min()) <= float(all_candidates.images_MCHW.max()) <= 1
+    assert (
+        0 <= float(all_candidates.images_MCHW.min()) <= float(all_candidates.images_MCHW.max()) <= 1
+    )
     x_BCHW = drawn(kkt, [2, 2, 0, 2, 2])
     of_two_CHW = {tuple(image.flatten().tolist()) for image in all_candidates.images_MCHW[2::3]}
     assert {tuple(image.flatten().tolist()) for image in x_BCHW[[0, 1, 3]]} == of_two_CHW
@@ -257,15 +305,23 @@ def test_one_seed_gives_the_same_bit_by_bit_and_leaves_the_networks_weights() ->
     assert torch.equal(same.reconstruct().images_MCHW, images)
     assert not torch.equal(other.reconstruct().images_MCHW, images)
     assert torch.equal(drawn(first, [0, 1]), drawn(same, [0, 1]))
-    assert all(torch.equal(before[name], value) for name, value in first.classifier.state_dict().items())
-    assert all(not weight.requires_grad and weight.grad is None for weight in first.classifier.parameters())
+    assert all(
+        torch.equal(before[name], value) for name, value in first.classifier.state_dict().items()
+    )
+    assert all(
+        not weight.requires_grad and weight.grad is None for weight in first.classifier.parameters()
+    )
 
 
 def test_it_costs_a_pass_forward_and_one_backward_for_each_candidate_and_step() -> None:
     kkt = made()
     drawn(kkt, [0, 1])
     drawn(kkt, [2, 1], seed=3)
-    assert (kkt.images, kkt.forwards, kkt.backwards) == (9, 9 * (3 + 1), 9 * 3)  # and one forward to find the first multipliers
+    assert (kkt.images, kkt.forwards, kkt.backwards) == (
+        9,
+        9 * (3 + 1),
+        9 * 3,
+    )  # and one forward to find the first multipliers
 
 
 def test_training_images_are_found_and_others_are_not() -> None:
@@ -289,11 +345,18 @@ def test_training_images_are_found_and_others_are_not() -> None:
 def trained(x_nCHW: Tensor, label_n: Tensor) -> FrozenClassifier:
     """An MLP without BatchNorm after 200 steps of all images, with weight decay."""
     torch.manual_seed(0)
-    classifier = frozen(MLP(10, 1, 28, widths=(150,), dropout=0.0, slope=0.0, batch_norm=False), MNIST5K)
+    classifier = frozen(
+        MLP(10, 1, 28, widths=(150,), dropout=0.0, slope=0.0, batch_norm=False), MNIST5K
+    )
     classifier.requires_grad_(True)
     decayed = [weight for weight in classifier.parameters() if weight.ndim > 1]
     biases = [weight for weight in classifier.parameters() if weight.ndim == 1]
-    optimizer = torch.optim.SGD([{"params": decayed, "weight_decay": 0.02}, {"params": biases}], 0.1, momentum=0.9, nesterov=True)
+    optimizer = torch.optim.SGD(
+        [{"params": decayed, "weight_decay": 0.02}, {"params": biases}],
+        0.1,
+        momentum=0.9,
+        nesterov=True,
+    )
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 200)
     for _ in range(200):
         optimizer.zero_grad()
@@ -316,7 +379,9 @@ def test_keys_mirror_the_constructor() -> None:
 def test_a_run_saves_what_it_measured(compose: Compose, tmp_path: Path) -> None:
     metrics = run(compose(*KKT, *DEALT, "classifier.zoo=mnist_mlp"), tmp_path / "a")
     again = run(compose(*KKT, *DEALT, "classifier.zoo=mnist_mlp"), tmp_path / "b")
-    samples = [load_file(tmp_path / name / "samples" / "inverted.safetensors")["images"] for name in "ab"]
+    samples = [
+        load_file(tmp_path / name / "samples" / "inverted.safetensors")["images"] for name in "ab"
+    ]
     assert samples[0].shape == (20, 1, 28, 28)
     assert torch.equal(*samples)
     assert again[names.INVERSION_ACCURACY] == metrics[names.INVERSION_ACCURACY]
@@ -326,7 +391,12 @@ def test_a_run_saves_what_it_measured(compose: Compose, tmp_path: Path) -> None:
 
 
 def test_stationarity_is_a_term_of_a_generators_objective(compose: Compose, tmp_path: Path) -> None:
-    overrides = ("+loss.stationarity={weight: 1.0}", "classifier.zoo=mnist_mlp", "application.steps=20", "application.batch_size=32")
+    overrides = (
+        "+loss.stationarity={weight: 1.0}",
+        "classifier.zoo=mnist_mlp",
+        "application.steps=20",
+        "application.batch_size=32",
+    )
     run(compose(*overrides, "application.log_every=5", "loss.kl.weight=0.1"), tmp_path)
     lines = (tmp_path / "metrics.csv").read_text().splitlines()
     column = lines[0].split(",").index(names.loss("stationarity"))
@@ -338,8 +408,14 @@ def test_stationarity_is_a_term_of_a_generators_objective(compose: Compose, tmp_
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["n_generators=2"], r"^n_generators=2: method=kkt has no generator; for more images set method.candidates$"),
-        (["trainer=ddp"], r"^trainer.devices=2: method=kkt works in one process; set trainer=default$"),
+        (
+            ["n_generators=2"],
+            r"^n_generators=2: method=kkt has no generator; for more images set method.candidates$",
+        ),
+        (
+            ["trainer=ddp"],
+            r"^trainer.devices=2: method=kkt works in one process; set trainer=default$",
+        ),
         (["application.compile=true"], r"^application.compile=true: .*; leave it out$"),
         (["method.candidates=0"], r"^method.candidates=0: must be 1 or more$"),
         (["method.candidates=9"], r"^method.candidates=9: must be 10 or more, one a class$"),
@@ -347,18 +423,30 @@ def test_stationarity_is_a_term_of_a_generators_objective(compose: Compose, tmp_
         (["method.lr=0"], r"^method.lr=0.0: must be above 0$"),
         (["method.multiplier_lr=inf"], r"^method.multiplier_lr=inf: must be a finite number$"),
         (["method.sharpness=-1"], r"^method.sharpness=-1.0: must be above 0$"),
-        (["method.final_sharpness=1"], r"^method.final_sharpness=1.0: must be method.sharpness=10.0 or more$"),
+        (
+            ["method.final_sharpness=1"],
+            r"^method.final_sharpness=1.0: must be method.sharpness=10.0 or more$",
+        ),
         (["method.init_std=-1"], r"^method.init_std=-1.0: must be 0 or more$"),
     ],
 )
-def test_what_makes_no_sense_is_refused(compose: Compose, job_dir: Path, overrides: list[str], message: str) -> None:
+def test_what_makes_no_sense_is_refused(
+    compose: Compose, job_dir: Path, overrides: list[str], message: str
+) -> None:
     with pytest.raises(InputError, match=message):
         run(compose("method=kkt", *overrides), job_dir)
     assert not job_dir.exists()
 
 
 def test_the_command_says_it_in_one_line(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "netinv_lightning.run", "method=kkt", "method.candidates=3", f"output={tmp_path / 'runs'}"]
+    command = [
+        sys.executable,
+        "-m",
+        "netinv_lightning.run",
+        "method=kkt",
+        "method.candidates=3",
+        f"output={tmp_path / 'runs'}",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.strip() == "error: method.candidates=3: must be 10 or more, one a class"
