@@ -2,7 +2,7 @@
 
     netinv application=interpret application.run=RUN_DIRECTORY
 
-The same follows an inversion at once with `interpret=full`. The studies are in netinv_lightning/interpretation.
+The same follows an inversion at once with `interpret=full`. The studies are in netinv_lightning/interpretability.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from netinv_lightning import metric_names as names
 from netinv_lightning.errors import InputError
 from netinv_lightning.evaluation.finished_run import checkpoint_of, open_finished
-from netinv_lightning.interpretation.study import Study
+from netinv_lightning.interpretability.study import Study
 from netinv_lightning.runs.run_directory import RunDir
 from netinv_lightning.tracking.loggers import check_logger, open_loggers
 

@@ -234,7 +234,7 @@ class Measure:
 @dataclass
 class Interpret:
     """What is studied of the features of inverted images, and of real ones where data are at hand
-    (`netinv_lightning.interpretation.study`).
+    (`netinv_lightning.interpretability.study`).
 
     `samples` are by default as many as `application.eval_samples`, at most 5,000, of each origin. `layer` is by default the last of
     `classifier.feature_layers`, `map_layer` the last layer that gives maps. `embedded` inverted samples go through t-SNE, at each

@@ -170,8 +170,8 @@ def _samples() -> list[PanelTypes]:
 def _interpretability() -> list[PanelTypes]:
     import wandb_workspaces.reports.v2 as wr
 
-    from netinv_lightning.interpretation.anomaly import CONTROLS
-    from netinv_lightning.interpretation.rule_study import KINDS
+    from netinv_lightning.interpretability.anomaly import CONTROLS
+    from netinv_lightning.interpretability.rule_study import KINDS
 
     number = names.interpretation
     return [

@@ -70,7 +70,7 @@ def test_names_are_those_of_the_registries() -> None:
     )
     from netinv_lightning.evaluation import baselines as controls
     from netinv_lightning.evaluation import measurement
-    from netinv_lightning.interpretation import study
+    from netinv_lightning.interpretability import study
     from netinv_lightning.inversion import conditioning, perturbation
     from netinv_lightning.inversion.methods import gradient as pixels
     from netinv_lightning.ood.detectors import garbage

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.data.datasets import LOADERS
 from netinv_lightning.data.specs import DataSpec
-from netinv_lightning.interpretation.autoencoders import KSparse
+from netinv_lightning.interpretability.autoencoders import KSparse
 from netinv_lightning.ood.detectors import Known, Seen, noise
 from netinv_lightning.ood.detectors.reconstruction import SIDE, Reconstruction
 

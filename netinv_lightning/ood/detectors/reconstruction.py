@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from netinv_lightning.classifiers.features import BATCH, Seen
-from netinv_lightning.interpretation.autoencoders import KSparse, train_autoencoder
+from netinv_lightning.interpretability.autoencoders import KSparse, train_autoencoder
 from netinv_lightning.ood.detectors.known import Known
 
 UNITS, ACTIVE, EPOCHS = 256, 32, 10

@@ -22,8 +22,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from netinv_lightning.interpretation.activations import reconstruction_by_pca, unit_activations
-from netinv_lightning.interpretation.autoencoders import KSparse
+from netinv_lightning.interpretability.activations import reconstruction_by_pca, unit_activations
+from netinv_lightning.interpretability.autoencoders import KSparse
 from netinv_lightning.metrics.detection import auroc_interval
 
 CONTROLS = {

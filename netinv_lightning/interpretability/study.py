@@ -23,15 +23,15 @@ from netinv_lightning import metric_names as names
 from netinv_lightning.classifiers.frozen import PENULTIMATE, FrozenClassifier
 from netinv_lightning.errors import InputError, nearest, one_line
 from netinv_lightning.evaluation.image_sets import Images, of_split, open_real
-from netinv_lightning.interpretation.autoencoder_study import study_autoencoders
-from netinv_lightning.interpretation.autoencoders import KSparse
-from netinv_lightning.interpretation.boundary import classes_among
-from netinv_lightning.interpretation.cluster_study import study_clusters
-from netinv_lightning.interpretation.embedding import NEIGHBOURS, check_perplexities
-from netinv_lightning.interpretation.features import FeatureSet, head_of, look, map_layers
-from netinv_lightning.interpretation.projection_study import study_projection
-from netinv_lightning.interpretation.rule_study import study_rules
-from netinv_lightning.interpretation.study_input import Part, Subject
+from netinv_lightning.interpretability.autoencoder_study import study_autoencoders
+from netinv_lightning.interpretability.autoencoders import KSparse
+from netinv_lightning.interpretability.boundary import classes_among
+from netinv_lightning.interpretability.cluster_study import study_clusters
+from netinv_lightning.interpretability.embedding import NEIGHBOURS, check_perplexities
+from netinv_lightning.interpretability.features import FeatureSet, head_of, look, map_layers
+from netinv_lightning.interpretability.projection_study import study_projection
+from netinv_lightning.interpretability.rule_study import study_rules
+from netinv_lightning.interpretability.study_input import Part, Subject
 from netinv_lightning.runs.tables import Cell, Table, show, write_table
 from netinv_lightning.tracking.loggers import log_image
 from netinv_lightning.training.progress import tell

@@ -6,22 +6,22 @@ import torch
 from torch import Tensor
 
 from netinv_lightning.figures.style import short
-from netinv_lightning.interpretation import activations as units
-from netinv_lightning.interpretation.anomaly import CONTROLS, Samples, detect
-from netinv_lightning.interpretation.autoencoders import (
+from netinv_lightning.interpretability import activations as units
+from netinv_lightning.interpretability.anomaly import CONTROLS, Samples, detect
+from netinv_lightning.interpretability.autoencoders import (
     ConvSparse,
     KSparse,
     SparseAutoencoder,
     train_autoencoder,
 )
-from netinv_lightning.interpretation.features import FeatureSet
-from netinv_lightning.interpretation.figures import (
+from netinv_lightning.interpretability.features import FeatureSet
+from netinv_lightning.interpretability.figures import (
     class_overlap,
     separation_curves,
     unit_activations,
     unit_images,
 )
-from netinv_lightning.interpretation.study_input import Part, Subject
+from netinv_lightning.interpretability.study_input import Part, Subject
 from netinv_lightning.metric_names import interpretation
 
 SHOWN_UNITS = 10

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from netinv_lightning.classifiers.build import load_zoo
 from netinv_lightning.errors import InputError
-from netinv_lightning.interpretation.boundary import (
+from netinv_lightning.interpretability.boundary import (
     MOST_PAIRS,
     REST,
     Hyperplanes,
@@ -22,7 +22,7 @@ from netinv_lightning.interpretation.boundary import (
     joined,
     pairs_across,
 )
-from netinv_lightning.interpretation.rules import (
+from netinv_lightning.interpretability.rules import (
     HalfSpace,
     Rule,
     RuleSet,

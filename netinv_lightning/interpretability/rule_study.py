@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from safetensors.torch import save_file
 from torch import Tensor
 
-from netinv_lightning.interpretation.boundary import boundary_points, pairs_across
-from netinv_lightning.interpretation.features import FeatureSet
-from netinv_lightning.interpretation.figures import rule_fidelity
-from netinv_lightning.interpretation.rules import RuleMeasures, learn_rules, measure_rules
-from netinv_lightning.interpretation.study_input import Part, Subject
+from netinv_lightning.interpretability.boundary import boundary_points, pairs_across
+from netinv_lightning.interpretability.features import FeatureSet
+from netinv_lightning.interpretability.figures import rule_fidelity
+from netinv_lightning.interpretability.rules import RuleMeasures, learn_rules, measure_rules
+from netinv_lightning.interpretability.study_input import Part, Subject
 from netinv_lightning.metric_names import interpretation
 from netinv_lightning.runs.run_directory import write_atomically
 

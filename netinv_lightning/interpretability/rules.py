@@ -25,7 +25,7 @@ from sklearn.tree import DecisionTreeClassifier
 from torch import Tensor
 
 from netinv_lightning.errors import InputError
-from netinv_lightning.interpretation.boundary import REST, Hyperplanes, classes_among
+from netinv_lightning.interpretability.boundary import REST, Hyperplanes, classes_among
 
 LEAST_GAIN = 0.01
 """What one more half-space or rule must gain, as a share of its class's samples."""

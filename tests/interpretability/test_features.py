@@ -9,7 +9,7 @@ from torch import nn
 from netinv_lightning.classifiers.build import load_zoo
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.errors import InputError
-from netinv_lightning.interpretation.features import FeatureSet, head_of, look, map_layers
+from netinv_lightning.interpretability.features import FeatureSet, head_of, look, map_layers
 
 
 def images(classifier: FrozenClassifier, count: int = 7) -> torch.Tensor:

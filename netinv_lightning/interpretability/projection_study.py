@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import torch
 
-from netinv_lightning.interpretation.figures import agreement_curve, pca_scatter
-from netinv_lightning.interpretation.figures import decision_regions as draw_regions
-from netinv_lightning.interpretation.projection import Projection, spread
-from netinv_lightning.interpretation.regions import agreement, boundary_agreement, decision_regions
-from netinv_lightning.interpretation.study_input import Part, Subject
+from netinv_lightning.interpretability.figures import agreement_curve, pca_scatter
+from netinv_lightning.interpretability.figures import decision_regions as draw_regions
+from netinv_lightning.interpretability.projection import Projection, spread
+from netinv_lightning.interpretability.regions import (
+    agreement,
+    boundary_agreement,
+    decision_regions,
+)
+from netinv_lightning.interpretability.study_input import Part, Subject
 from netinv_lightning.metric_names import interpretation
 
 DIMS = (1, 2, 3, 4, 5, 7, 9, 12, 16, 24, 32, 48, 64, 96, 128)

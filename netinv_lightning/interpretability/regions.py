@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from netinv_lightning.interpretation.projection import Projection
+from netinv_lightning.interpretability.projection import Projection
 
 Head = Callable[[Tensor], Tensor]
 """Features [B, D] to logits [B, N]: what follows the features in the classifier."""

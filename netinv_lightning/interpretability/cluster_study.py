@@ -8,15 +8,15 @@ from collections.abc import Sequence
 import torch
 
 from netinv_lightning.data.splits import stratified_indices
-from netinv_lightning.interpretation.clusters import (
+from netinv_lightning.interpretability.clusters import (
     ClassClusters,
     clusters_in_embedding,
     count_clusters,
 )
-from netinv_lightning.interpretation.embedding import EmbeddingStability, stability
-from netinv_lightning.interpretation.features import FeatureSet
-from netinv_lightning.interpretation.figures import cluster_counts, tsne_panels
-from netinv_lightning.interpretation.study_input import Part, Subject
+from netinv_lightning.interpretability.embedding import EmbeddingStability, stability
+from netinv_lightning.interpretability.features import FeatureSet
+from netinv_lightning.interpretability.figures import cluster_counts, tsne_panels
+from netinv_lightning.interpretability.study_input import Part, Subject
 from netinv_lightning.metric_names import CLUSTERS, interpretation
 
 Counts = list[float]

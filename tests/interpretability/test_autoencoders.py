@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from netinv_lightning.errors import InputError
-from netinv_lightning.interpretation.activations import reconstruction
-from netinv_lightning.interpretation.autoencoders import (
+from netinv_lightning.interpretability.activations import reconstruction
+from netinv_lightning.interpretability.autoencoders import (
     ConvSparse,
     KSparse,
     SparseAutoencoder,

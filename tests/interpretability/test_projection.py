@@ -13,14 +13,18 @@ from torch import Tensor
 
 from netinv_lightning.classifiers.build import load_zoo
 from netinv_lightning.errors import InputError
-from netinv_lightning.interpretation.embedding import (
+from netinv_lightning.interpretability.embedding import (
     NEIGHBOURS,
     embed,
     neighbour_overlap,
     stability,
 )
-from netinv_lightning.interpretation.projection import Projection, spread
-from netinv_lightning.interpretation.regions import agreement, boundary_agreement, decision_regions
+from netinv_lightning.interpretability.projection import Projection, spread
+from netinv_lightning.interpretability.regions import (
+    agreement,
+    boundary_agreement,
+    decision_regions,
+)
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:

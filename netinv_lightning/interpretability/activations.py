@@ -15,7 +15,7 @@ import torch
 from sklearn.decomposition import PCA
 from torch import Tensor
 
-from netinv_lightning.interpretation.autoencoders import SparseAutoencoder
+from netinv_lightning.interpretability.autoencoders import SparseAutoencoder
 
 BATCH = 500
 FIRES = 0.1

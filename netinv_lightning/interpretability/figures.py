@@ -9,8 +9,12 @@ from netinv_lightning.figures.scores import (
     rule_fidelity,
     separation_curves,
 )
-from netinv_lightning.interpretation.plane_figures import decision_regions, pca_scatter, tsne_panels
-from netinv_lightning.interpretation.unit_figures import (
+from netinv_lightning.interpretability.plane_figures import (
+    decision_regions,
+    pca_scatter,
+    tsne_panels,
+)
+from netinv_lightning.interpretability.unit_figures import (
     class_overlap,
     unit_activations,
     unit_images,

@@ -24,7 +24,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from torch import Tensor
 
 from netinv_lightning.errors import InputError
-from netinv_lightning.interpretation.projection import Projection
+from netinv_lightning.interpretability.projection import Projection
 
 MOST_FEATURES = 50
 """More features than these are first brought down to so many principal components, as the authors of t-SNE do."""

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from netinv_lightning.interpretation.activations import (
+from netinv_lightning.interpretability.activations import (
     Group,
     firing,
     overlap,
@@ -22,8 +22,14 @@ from netinv_lightning.interpretation.activations import (
     top_activating,
     unit_activations,
 )
-from netinv_lightning.interpretation.anomaly import CONTROLS, Detector, Samples, detect, separation
-from netinv_lightning.interpretation.autoencoders import ConvSparse, KSparse, train_autoencoder
+from netinv_lightning.interpretability.anomaly import (
+    CONTROLS,
+    Detector,
+    Samples,
+    detect,
+    separation,
+)
+from netinv_lightning.interpretability.autoencoders import ConvSparse, KSparse, train_autoencoder
 
 
 def source(seed: int) -> torch.Generator:

@@ -24,9 +24,9 @@ from torch import Tensor
 
 from netinv_lightning.figures import scores, style
 from netinv_lightning.figures.style import OTHERS_COLOUR, PALETTE, SMALL_POINTS, paper_style
-from netinv_lightning.interpretation import figures
-from netinv_lightning.interpretation import plane_figures as planes
-from netinv_lightning.interpretation import unit_figures as units
+from netinv_lightning.interpretability import figures
+from netinv_lightning.interpretability import plane_figures as planes
+from netinv_lightning.interpretability import unit_figures as units
 
 PETS = ["cat", "dog"]
 CLOTHES = [

@@ -15,8 +15,8 @@ from scipy.optimize import linprog
 from sklearn.metrics import silhouette_score
 from torch import Tensor
 
-from netinv_lightning.interpretation import clusters
-from netinv_lightning.interpretation.clusters import (
+from netinv_lightning.interpretability import clusters
+from netinv_lightning.interpretability.clusters import (
     DIP_LEVEL,
     DIP_SAMPLES,
     clusters_in_embedding,

@@ -26,7 +26,7 @@ from sklearn.cluster import HDBSCAN, KMeans
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from torch import Tensor
 
-from netinv_lightning.interpretation.projection import Projection
+from netinv_lightning.interpretability.projection import Projection
 
 Array = NDArray[np.float64]
 Labels = NDArray[np.int32]
