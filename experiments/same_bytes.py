@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -47,12 +48,15 @@ for directory, command in json.loads(sys.argv[1]):
 """Run the commands one after another in processes forked from one that has imported the package."""
 
 
+def place_of(name: str) -> str:
+    """Return the name of a run as the name of a directory, which needs no quotes."""
+    return re.sub(r"\W+", "_", name)
+
+
 def run_all(code: Path, folder: Path, names: list[str]) -> None:
     """Run the named runs with the package of the checkout `code`; each leaves its directory below `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    directories = {
-        name: folder / name.replace(" ", "_").replace("=", "_") for name in ["source", *names]
-    }
+    directories = {name: folder / place_of(name) for name in ["source", *names]}
     commands = []
     for name, directory in directories.items():
         words = [
@@ -124,7 +128,7 @@ def main() -> None:
             subprocess.run([*git, "worktree", "remove", "--force", str(checkout)], check=True)
         run_all(ROOT, after, chosen)
         for name in ["source", *chosen]:
-            place = name.replace(" ", "_").replace("=", "_")
+            place = place_of(name)
             found = list(differences(computed(before / place), computed(after / place)))
             differing += bool(found)
             print(

@@ -20,15 +20,12 @@ import subprocess
 import sys
 import tempfile
 import time
-import warnings
 from collections.abc import Iterator, Sequence
-from functools import cache
-from multiprocessing import get_context
-from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import torch
 
+from experiments.forked import Command
 from experiments.jobs import read_rows
 from experiments.killed_runs import INVERSIONS, RESTARTED, SHORT, SOURCE, TRAINING
 from experiments.page import markdown, with_tables
@@ -40,29 +37,14 @@ COLUMNS = ["run", "process", "seconds_after_start", "stood_at", "differences", "
 RUNS = TRAINING | {name: [*SHORT, *command] for name, command in INVERSIONS.items()} | RESTARTED
 KILLS = dict.fromkeys(TRAINING, 10) | dict.fromkeys(INVERSIONS, 2) | dict.fromkeys(RESTARTED, 3)
 """How often each run is killed; the ten makes of one application share its kills."""
-APPLICATIONS = ("audit", "distill", "finetune", "detect_ood", "benchmark")
 NETINV = [sys.executable, "-W", "ignore", "-m", "netinv_lightning.run"]
-
-
-@cache
-def fork_server() -> ForkServerContext:
-    """Return the context of processes that start with the libraries imported and use one thread."""
-    os.environ["OMP_NUM_THREADS"] = "1"  # torch reads it when it is imported
-    context = get_context("forkserver")
-    context.set_forkserver_preload(
-        [
-            "netinv_lightning.run",
-            *(f"netinv_lightning.applications.{name}" for name in APPLICATIONS),
-        ]
-    )
-    return context
 
 
 class Run:
     """One run: its directory, and the command that starts it or goes on with it."""
 
     def __init__(self, directory: Path, arguments: Sequence[str], source: Path) -> None:
-        self.directory, self.told = directory, directory.with_suffix(".log")
+        self.directory, self.log = directory, directory.with_suffix(".log")
         self.arguments = [
             argument.replace("{source}", str(source)).replace("{run}", str(directory))
             for argument in arguments
@@ -85,37 +67,34 @@ class Run:
             if begun
             else [*self.arguments, f"hydra.run.dir={self.directory}"]
         )
-        if fresh:
-            with self.told.open("w") as told:
-                process = subprocess.Popen(
-                    [*NETINV, *command],
-                    cwd=self.directory.parent,
-                    env=os.environ | {"PYTHONPATH": str(ROOT)},
-                    stdout=told,
-                    stderr=told,
-                )
-                try:
-                    status: int | None = process.wait(kill_after)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    status = process.wait()
-        else:
-            forked = fork_server().Process(
-                target=_netinv, args=(command, self.told, self.directory.parent)
-            )
-            forked.start()
-            forked.join(kill_after)
-            if forked.is_alive():
-                forked.kill()
-                forked.join()
-            status = forked.exitcode
+        self.log.write_text("")
+        process = self._fresh(command) if fresh else self._forked(command)
+        try:
+            status = process.wait(kill_after)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            status = process.wait()
         if status == -9:
             return True
         if status:
             raise RuntimeError(
-                f"{self.directory.name}: exit status {status}: {self.told.read_text().strip()[-500:]}"
+                f"{self.directory.name}: exit status {status}: {self.log.read_text().strip()[-500:]}"
             )
         return False
+
+    def _fresh(self, command: list[str]) -> subprocess.Popen[bytes]:
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        with self.log.open("a") as log:
+            return subprocess.Popen(
+                [*NETINV, *command],
+                cwd=self.directory.parent,
+                env=environment,
+                stdout=log,
+                stderr=log,
+            )
+
+    def _forked(self, command: list[str]) -> Command:
+        return Command(command, cwd=self.directory.parent, stdout=self.log, stderr=self.log)
 
     def where(self) -> str:
         """Where it stood when it was killed."""
@@ -131,19 +110,6 @@ class Run:
             )
         state = torch.load(kept[-1], weights_only=True)
         return f"checkpoint {kept[-1].stem} of step {state['global_step' if 'global_step' in state else 'step']}"
-
-
-def _netinv(command: Sequence[str], told: Path, folder: Path) -> None:
-    """What a forked process does: the command in `folder`, its output in the file `told`."""
-    from netinv_lightning.run import main
-
-    with told.open("w") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-    os.chdir(folder)
-    warnings.simplefilter("ignore")
-    sys.argv = ["netinv", *command]
-    main()
 
 
 def kill_at_random(

@@ -8,8 +8,6 @@ from __future__ import annotations
 import csv
 import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -19,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import netinv_lightning
+from experiments.forked import run_command
 from netinv_lightning import metric_names as names
 from netinv_lightning.applications import approach as application
 from netinv_lightning.classifiers.build import load_zoo
@@ -527,24 +526,9 @@ def test_bad_input_is_told_before_anything_is_written(digits: Tensor, tmp_path: 
 
 def test_the_command_as_a_user_writes_it(tmp_path: Path) -> None:
     """With a recipe, without a method."""
-    command = [
-        sys.executable,
-        "-W",
-        "ignore",
-        "-m",
-        "netinv_lightning.run",
-        "+experiment=mnist_invert",
-        "application=approach",
-    ]
-    command += [
-        "classifier.zoo=mnist_mlp",
-        "application.verifiers=[]",
-        "application.target=soft",
-        "application.steps=20",
-    ]
-    done = subprocess.run(
-        [*command, HALF], cwd=tmp_path, capture_output=True, text=True, timeout=100
-    )
+    command = ["+experiment=mnist_invert", "application=approach", "classifier.zoo=mnist_mlp"]
+    command += ["application.verifiers=[]", "application.target=soft", "application.steps=20"]
+    done = run_command([*command, HALF], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "soft: 1 target(s), 5 image(s) each: KL(P || Q)" in done.stdout
     assert (tmp_path / "runs" / "latest" / "figures" / "approached.png").is_file()

@@ -5,15 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import statistics
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from omegaconf import DictConfig
 
 import netinv_lightning
+from experiments.forked import run_command
 from netinv_lightning import metric_names as names
 from netinv_lightning.applications import nested_runs as parts
 from netinv_lightning.errors import InputError, Preempted
@@ -176,17 +174,8 @@ def test_bad_input_is_told_before_any_job(
 
 def test_from_the_command_line(tmp_path: Path) -> None:
     """There Hydra has composed already, and composes each job's config again."""
-    command: list[Any] = [
-        sys.executable,
-        "-m",
-        "netinv_lightning.run",
-        *SMALL,
-        "application.conditionings=[label]",
-        "application.seeds=[3]",
-    ]
-    done = subprocess.run(
-        [*command, f"hydra.run.dir={tmp_path / 'b'}"], capture_output=True, text=True, cwd=tmp_path
-    )
+    command = [*SMALL, "application.conditionings=[label]", "application.seeds=[3]"]
+    done = run_command([*command, f"hydra.run.dir={tmp_path / 'b'}"], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == str(tmp_path / "b")
     assert (

@@ -6,8 +6,7 @@ import csv
 import json
 import re
 import signal
-import subprocess
-import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ import pytest
 from omegaconf import open_dict
 
 import netinv_lightning
+from experiments.forked import Command, run_command
 from netinv_lightning import metric_names as names
 from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.data.outliers import outliers
@@ -47,19 +47,11 @@ GARBAGE = [
 DETECTORS = ("msp", "energy", "knn", "mahalanobis", "noise")
 
 
-def command(*overrides: str) -> list[str]:
-    return [sys.executable, "-m", "netinv_lightning.run", *overrides]
-
-
 @pytest.fixture(scope="module")
 def detected(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The command as a user gives it."""
-    arguments = command(
-        *DIGITS, *GARBAGE, "application.strengths=[0.03,0.3]", "application.shifted=100"
-    )
-    done = subprocess.run(
-        arguments, cwd=tmp_path_factory.mktemp("run"), capture_output=True, text=True
-    )
+    study = ["application.strengths=[0.03,0.3]", "application.shifted=100"]
+    done = run_command([*DIGITS, *GARBAGE, *study], cwd=tmp_path_factory.mktemp("run"))
     assert done.returncode == 0, done.stderr
     for level in (
         "garbage noise  training step",
@@ -169,21 +161,15 @@ def test_the_perturbation_study_has_a_row_each_norm_direction_strength_and_detec
 
 
 def test_a_run_that_was_told_to_stop_goes_on(detected: Path, tmp_path: Path) -> None:
-    arguments = command(*DIGITS, *GARBAGE, f"hydra.run.dir={tmp_path / 'run'}")
-    with subprocess.Popen(
-        arguments, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, cwd=tmp_path
-    ) as process:
-        assert process.stderr is not None
-        for line in process.stderr:
-            if "epoch 1/3 done" in line:
-                process.send_signal(signal.SIGTERM)
-                break
-        told = process.stderr.read()
-    assert process.returncode == 143, told
-    assert f"resume={tmp_path / 'run'}" in told
-    done = subprocess.run(
-        command(f"resume={tmp_path / 'run'}"), cwd=tmp_path, capture_output=True, text=True
-    )
+    arguments = [*DIGITS, *GARBAGE, f"hydra.run.dir={tmp_path / 'run'}"]
+    stderr = tmp_path / "stderr"
+    process = Command(arguments, cwd=tmp_path, stdout=tmp_path / "stdout", stderr=stderr)
+    while process.poll() is None and "epoch 1/3 done" not in stderr.read_text():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 143, stderr.read_text()
+    assert f"resume={tmp_path / 'run'}" in stderr.read_text()
+    done = run_command([f"resume={tmp_path / 'run'}"], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "epoch 1/3" not in done.stderr
     expected, found = (

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import netinv_lightning
+from experiments.forked import run_command
 from netinv_lightning import metric_names as names
 from netinv_lightning.applications import make_application
 from netinv_lightning.classifiers.build import load_carded, load_zoo, told_split
@@ -234,10 +233,7 @@ def distilled(inverted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "application.batch_size=25",
         *SMALL,
     ]
-    command = [sys.executable, "-m", "netinv_lightning.run", *overrides]
-    done = subprocess.run(
-        command, cwd=tmp_path_factory.mktemp("cwd"), capture_output=True, text=True
-    )
+    done = run_command(overrides, cwd=tmp_path_factory.mktemp("cwd"))
     assert done.returncode == 0, done.stderr
     assert "student  step 120/120" in done.stderr
     return Path(done.stdout.splitlines()[-1])

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import netinv_lightning
+from experiments.forked import run_command
 from netinv_lightning import metric_names as names
 from netinv_lightning.dashboard import workspace as dashboard
 from netinv_lightning.errors import InputError
@@ -120,15 +119,8 @@ def test_every_figure_is_there_twice(inverted: Path) -> None:
 def test_a_finished_run_studied_later_gives_the_same_numbers(
     inverted: Path, tmp_path: Path
 ) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "netinv_lightning.run",
-        "application=interpret",
-        f"application.run={inverted}",
-        *SMALL,
-    ]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    command = ["application=interpret", f"application.run={inverted}", *SMALL]
+    done = run_command(command, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     folder = Path(done.stdout.splitlines()[-1])
     assert numbers(folder) == numbers(inverted)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ import pytest
 import torch
 
 import netinv_lightning
+from experiments.forked import run_command
 from netinv_lightning import metric_names as names
 from netinv_lightning.applications import make_application
 from netinv_lightning.applications.audit import AuditApplication
@@ -39,15 +38,6 @@ FEW = [step for step in FEW_STEPS if "grid" not in step] + [
     "application.grid_columns=2",
     "application.reconstructions=40",
 ]
-
-
-def netinv(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "netinv_lightning.run", *overrides],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +173,9 @@ def test_no_data_are_read_before_the_images_are_there(
 
 
 def test_a_run_as_a_user_starts_it(trained: Path, tmp_path: Path) -> None:
-    done = netinv(tmp_path, "application=reconstruct", *FEW, *of(trained), "application.members=60")
+    done = run_command(
+        ["application=reconstruct", *FEW, *of(trained), "application.members=60"], cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr
     directory = Path(done.stdout.splitlines()[-1])
     summary = json.loads((directory / "summary.json").read_text())
@@ -232,8 +224,9 @@ def test_an_audit_as_a_user_starts_it(trained: Path, tmp_path: Path) -> None:
         "application.attacks=[inversion,reconstruction]",
         f"application.overrides=[{quoted(few)}]",
     ]
-    done = netinv(
-        tmp_path, *attack, *of(trained), "application.reconstructions=40", "application.members=60"
+    done = run_command(
+        [*attack, *of(trained), "application.reconstructions=40", "application.members=60"],
+        cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
     directory = Path(done.stdout.splitlines()[-1])

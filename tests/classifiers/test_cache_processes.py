@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from experiments.forked import Command
 from netinv_lightning.classifiers.cache import kept_card
 from tests.classifiers.test_cache import (
     ACCURACY,
@@ -55,25 +54,12 @@ def test_a_training_that_is_killed_is_done_anew_by_one_of_those_who_wait(tmp_pat
         *(f"+classifier.network.{fact}" for fact in SHAPE),
     ]
     overrides = [*CPU, *NETWORK, *DATA, *RECIPE, *FEW_STEPS, *network, "classifier.train=true"]
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(tmp_path),
-        "NETINV_CLASSIFIERS": str(folder),
-        "OMP_NUM_THREADS": "1",
-    }
+    environment = dict(os.environ) | {"NETINV_CLASSIFIERS": str(folder)}
 
-    def start(job: str) -> subprocess.Popen[bytes]:
-        command = [
-            sys.executable,
-            "-m",
-            "netinv_lightning.run",
-            *overrides,
-            f"hydra.run.dir={tmp_path / job}",
-        ]
-        with (tmp_path / f"{job}.out").open("wb") as out:
-            return subprocess.Popen(
-                command, stdout=out, stderr=subprocess.STDOUT, env=environment, cwd=tmp_path
-            )
+    def start(job: str) -> Command:
+        arguments = [*overrides, f"hydra.run.dir={tmp_path / job}"]
+        out = tmp_path / f"{job}.out"
+        return Command(arguments, cwd=tmp_path, stdout=out, stderr=out, environment=environment)
 
     def said(job: str) -> str:
         return (tmp_path / f"{job}.out").read_text()

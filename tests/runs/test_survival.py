@@ -7,8 +7,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +18,7 @@ import torch
 from filelock import FileLock
 from omegaconf import DictConfig
 
+from experiments.forked import Command, run_command
 from experiments.run_results import differences, result
 from netinv_lightning import metric_names as names
 from netinv_lightning.errors import InputError, Preempted
@@ -127,13 +126,9 @@ def test_sigkill_and_resume_as_a_user_does_it(tmp_path: Path) -> None:
         "application.checkpoint_every=20",
         "application.grid_every=1000",
     ]
-    command = [sys.executable, "-W", "ignore", "-m", "netinv_lightning.run"]
+    outputs = {name: tmp_path / name for name in ("stdout", "stderr")}
     for name in ("whole", "broken"):
-        process = subprocess.Popen(
-            [*command, *FEW_STEPS, *steps, f"output={name}"],
-            cwd=tmp_path,
-            stdout=subprocess.DEVNULL,
-        )
+        process = Command([*FEW_STEPS, *steps, f"output={name}"], cwd=tmp_path, **outputs)
         if name == "whole":
             assert process.wait(timeout=300) == 0
             continue
@@ -147,9 +142,7 @@ def test_sigkill_and_resume_as_a_user_does_it(tmp_path: Path) -> None:
     (whole,), (broken,) = (list((tmp_path / name).glob("*/*")) for name in ("whole", "broken"))
     assert status(broken)["state"] == "running"  # it had no chance to say anything else
     assert not (broken / "summary.json").exists()
-    resumed = subprocess.run(
-        [*command, f"resume={broken}"], cwd=tmp_path, capture_output=True, text=True, timeout=300
-    )
+    resumed = run_command([f"resume={broken}"], cwd=tmp_path, timeout=300)
     assert resumed.returncode == 0, resumed.stderr
     assert status(broken)["state"] == "done"
     assert differing(whole, broken) == []

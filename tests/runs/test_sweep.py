@@ -20,6 +20,7 @@ from filelock import FileLock
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 
+from experiments.forked import Command
 from netinv_lightning import run as entry
 from netinv_lightning.applications.invert import InvertApplication
 from netinv_lightning.errors import InputError
@@ -28,7 +29,6 @@ from netinv_lightning.runs.run_directory import RunDir
 from netinv_lightning.runs.sweep_table import sweep_rows, sweep_status
 from tests.conftest import FEW_STEPS
 
-COMMAND = [sys.executable, "-W", "ignore", "-m", "netinv_lightning.run"]
 LONG = [*FEW_STEPS, "application.steps=60", "application.checkpoint_every=5"]
 Main = Callable[..., int]
 
@@ -48,31 +48,16 @@ def main(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Main:
 
 
 @pytest.fixture
-def started(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """The same as a process of its own, which ends with the test."""
+def started(tmp_path: Path) -> Iterator[Callable[..., Command]]:
+    """Starts the command as a process of its own, which ends with the test."""
     processes = []
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
 
-    def heed_interrupts() -> (
-        None
-    ):  # a shell's background jobs, and all that they start, ignore them
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-    def start(*arguments: str) -> subprocess.Popen[str]:
-        if "hydra/launcher=joblib" in arguments:  # which shares the cores out itself
+    def start(*arguments: str) -> Command:
+        environment = dict(os.environ) | {"OMP_NUM_THREADS": "1"}
+        if "hydra/launcher=joblib" in arguments:  # which divides the cores itself
             environment.pop("OMP_NUM_THREADS")
-        with (tmp_path / "stdout").open("a") as out, (tmp_path / "stderr").open("a") as err:
-            command = [*COMMAND, *arguments]
-            process = subprocess.Popen(
-                command,
-                cwd=tmp_path,
-                env=environment,
-                stdout=out,
-                stderr=err,
-                text=True,
-                preexec_fn=heed_interrupts,
-            )
-            processes.append(process)
+        outputs = {name: tmp_path / name for name in ("stdout", "stderr")}
+        processes.append(Command(arguments, cwd=tmp_path, environment=environment, **outputs))
         return processes[-1]
 
     yield start
@@ -109,7 +94,7 @@ def descendants(pid: int, word: str) -> list[int]:
     return [child for child, _, args in processes if child in family and word in args]
 
 
-def wait_for(condition: Callable[[], Any], process: subprocess.Popen[str]) -> Any:
+def wait_for(condition: Callable[[], Any], process: Command) -> Any:
     """What the condition gives once it is true; fails if the process ends before."""
     for _ in range(1200):
         if value := condition():
@@ -160,7 +145,7 @@ def test_failures_are_told_and_retry_runs_what_is_not_done(
 
 
 def test_joblib_starts_again_what_a_killed_worker_took_with_it(
-    started: Callable[..., subprocess.Popen[str]], tmp_path: Path
+    started: Callable[..., Command], tmp_path: Path
 ) -> None:
     process = started(
         "-m", "seed=0,1,2", "name=mine", *LONG, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"
@@ -186,7 +171,7 @@ def test_joblib_starts_again_what_a_killed_worker_took_with_it(
 
 
 def test_joblib_workers_end_with_the_sweep_that_was_killed(
-    started: Callable[..., subprocess.Popen[str]], tmp_path: Path
+    started: Callable[..., Command], tmp_path: Path
 ) -> None:
     process = started(
         "-m",
@@ -215,7 +200,7 @@ def test_joblib_workers_end_with_the_sweep_that_was_killed(
 
 
 def test_submitit_puts_a_preempted_job_back_and_it_goes_on(
-    started: Callable[..., subprocess.Popen[str]], tmp_path: Path
+    started: Callable[..., Command], tmp_path: Path
 ) -> None:
     launcher = ("hydra/launcher=submitit_local", "hydra.launcher.timeout_min=60")
     process = started(
@@ -239,7 +224,7 @@ def test_submitit_puts_a_preempted_job_back_and_it_goes_on(
 
 
 def test_a_killed_search_goes_on_with_the_trial_that_it_was_at(
-    started: Callable[..., subprocess.Popen[str]], tmp_path: Path
+    started: Callable[..., Command], tmp_path: Path
 ) -> None:
     command = ("-m", "+sweep=loss_weights", "name=mine", *LONG, "hydra.sweeper.n_trials=2")
     sweep = tmp_path / "sweeps" / "mine" / "loss_weights"
@@ -259,7 +244,7 @@ def test_a_killed_search_goes_on_with_the_trial_that_it_was_at(
 
 @pytest.mark.parametrize(("stop", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_stopped_sweep_still_has_its_table(
-    stop: signal.Signals, status: int, started: Callable[..., subprocess.Popen[str]], tmp_path: Path
+    stop: signal.Signals, status: int, started: Callable[..., Command], tmp_path: Path
 ) -> None:
     process = started("-m", "seed=0,1", "name=mine", *LONG)
     (checkpoint,) = wait_for(

@@ -6,8 +6,6 @@ Shape suffixes: B batch, n images, N classes, D features, P pixels, C channels, 
 from __future__ import annotations
 
 import inspect
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -19,6 +17,7 @@ from omegaconf import DictConfig
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from experiments.forked import run_command
 from netinv_lightning import metric_names as names
 from netinv_lightning.applications import make_application
 from netinv_lightning.applications.invert import InvertApplication
@@ -439,15 +438,8 @@ def test_what_makes_no_sense_is_refused(
 
 
 def test_the_command_says_it_in_one_line(tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "netinv_lightning.run",
-        "method=kkt",
-        "method.candidates=3",
-        f"output={tmp_path / 'runs'}",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    command = ["method=kkt", "method.candidates=3", f"output={tmp_path / 'runs'}"]
+    done = run_command(command, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.strip() == "error: method.candidates=3: must be 10 or more, one a class"
     assert not (tmp_path / "runs").exists()
