@@ -114,4 +114,12 @@ def _netinv(
     signal.signal(signal.SIGINT, signal.default_int_handler)
     warnings.simplefilter("ignore")
     sys.argv = arguments
-    main()
+    status = 1
+    try:
+        main()
+    except SystemExit as stop:
+        status = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    finally:  # what libraries registered for the end waits for threads that a fork does not have
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
