@@ -22,7 +22,7 @@ APPLICATIONS = ("audit", "benchmark", "detect_ood", "distill", "finetune")
 
 
 @cache
-def _fork_server() -> ForkServerContext:
+def fork_server() -> ForkServerContext:
     """Return the context of processes that start with the libraries imported and use one thread."""
     os.environ["OMP_NUM_THREADS"] = "1"  # torch reads it when it is imported
     context = get_context("forkserver")
@@ -54,7 +54,7 @@ class Command:
         for path in (stdout, stderr):
             path.touch()
         outputs, variables = (str(stdout), str(stderr)), dict(environment or os.environ)
-        self._process = _fork_server().Process(
+        self._process = fork_server().Process(
             target=_netinv, args=(self.arguments, str(cwd), outputs, variables)
         )
         self._process.start()

@@ -1,13 +1,9 @@
-"""One batch over several processes equals the batch in one (real processes over gloo, on the CPU)."""
+"""One batch over several processes equals the batch in one (processes over gloo, on the CPU)."""
 
 from __future__ import annotations
 
-import csv
-import json
-import subprocess
-import sys
+import pickle
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +13,7 @@ import torch.multiprocessing as mp
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from netinv_lightning import metric_names as names
+from experiments.forked import fork_server
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.data.specs import DataSpec
 from netinv_lightning.inversion import losses
@@ -26,7 +22,6 @@ from netinv_lightning.inversion.generator import BatchNorm, ChannelDropout, Gene
 from netinv_lightning.inversion.objective import Objective, Step
 from netinv_lightning.metrics.inversion import ClassCosine, InversionAccuracy
 from netinv_lightning.training.distributed import Stream, sum_over_ranks, world_size
-from tests.conftest import FEW_STEPS
 
 B, N = 12, 4
 SPEC = DataSpec("made_up", N, 1, 28, (0.0,), (1.0,), tuple("abcd"))
@@ -68,7 +63,7 @@ TERMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 def values_and_gradients(share: slice) -> dict[str, tuple[Tensor, Tensor]]:
-    """Each term on a share of the batch, and its gradient to weights that all images share, as a generator's are."""
+    """Each term on a share of the batch, and its gradient with respect to weights shared by all."""
     results = {}
     for name, term in TERMS.items():
         weights = (torch.eye(18) + 0.1 * seeded(18, 18, seed=1)).requires_grad_()
@@ -93,7 +88,7 @@ def batch_norm(share: slice, half: bool = False) -> dict[str, Tensor]:
 
 
 def training_step(share: slice) -> dict[str, Tensor]:
-    """A generator's step under bfloat16 autocast: the total loss, and the gradient of its weights."""
+    """A generator's step under bfloat16 autocast: total loss, gradient and running statistics."""
     torch.manual_seed(0)
     conditioning, classifier = (
         Conditioning(N, 28),
@@ -157,17 +152,15 @@ def worker(rank: int, world: int, folder: str) -> None:
     dist.init_process_group(
         "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world
     )
-    torch.set_num_threads(1)
     share = slice(rank * B // world, (rank + 1) * B // world)
-    averaged = {}
-    for name, (value, gradient) in values_and_gradients(
-        share
-    ).items():  # as DistributedDataParallel does
-        averaged[name] = (sum_over_ranks(value) / world, sum_over_ranks(gradient) / world)
-    norms = {"norm": batch_norm(share), "norm_in_half": batch_norm(share, half=True)}
+    averaged = {
+        name: (sum_over_ranks(value) / world, sum_over_ranks(gradient) / world)
+        for name, (value, gradient) in values_and_gradients(share).items()
+    }  # as DistributedDataParallel does
     found = {
         "terms": averaged,
-        **norms,
+        "norm": batch_norm(share),
+        "norm_in_half": batch_norm(share, half=True),
         "metrics": metrics(share),
         "draws": draws(),
         "step": training_step(share),
@@ -181,24 +174,28 @@ def ranks(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> list[dict[str, Any]]:
     folder = tmp_path_factory.mktemp("ranks")
-    mp.spawn(worker, (request.param, str(folder)), nprocs=request.param)
+    fork_server()  # has imported the libraries
+    arguments, processes = (request.param, str(folder)), request.param
+    mp.start_processes(worker, arguments, processes, start_method="forkserver")
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(request.param)]
+
+
+@pytest.fixture(scope="module")
+def whole_batch() -> dict[str, tuple[Tensor, Tensor]]:
+    return values_and_gradients(slice(0, B))
 
 
 @pytest.mark.parametrize("term", TERMS)
 def test_terms_and_gradients_are_those_of_the_whole_batch(
-    ranks: list[dict[str, Any]], term: str
+    ranks: list[dict[str, Any]], whole_batch: dict[str, tuple[Tensor, Tensor]], term: str
 ) -> None:
-    value, gradient = values_and_gradients(slice(0, B))[term]
-    assert gradient.abs().max() > 1e-3  # there is something to compare
+    value, gradient = whole_batch[term]
+    largest = gradient.abs().max()
+    assert largest > 1e-3  # there is something to compare
     for rank in ranks:
-        torch.testing.assert_close(rank["terms"][term][0], value, rtol=1e-6, atol=1e-6)
-        torch.testing.assert_close(
-            rank["terms"][term][1] / gradient.abs().max(),
-            gradient / gradient.abs().max(),
-            rtol=0,
-            atol=1e-6,
-        )
+        found, of_found = rank["terms"][term]
+        torch.testing.assert_close(found, value, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(of_found / largest, gradient / largest, rtol=0, atol=1e-6)
 
 
 def test_the_shares_alone_would_give_another_value() -> None:
@@ -264,47 +261,8 @@ def test_draws_do_not_depend_on_the_number_of_processes(ranks: list[dict[str, An
     assert torch.equal(torch.cat([rank["draws"] for rank in ranks]), draws())
 
 
-def test_a_pickled_stream_goes_on(tmp_path: Path) -> None:
-    import pickle
-
+def test_a_pickled_stream_continues() -> None:
     stream = Stream(3)
     stream.normal(5, 2)
     again = pickle.loads(pickle.dumps(stream))
     assert torch.equal(again.uniform(4, 3), stream.uniform(4, 3))
-
-
-def test_a_run_over_two_processes_is_the_run_in_one(tmp_path: Path) -> None:
-    """trainer=ddp as a user starts it: losses, weights and metrics of one process, dropout included; one run directory.
-
-    In double precision: Adam makes a whole step of a gradient that is 0 but for rounding, and that differs by machine.
-    """
-    directories = {}
-    for name, extra in (("one", []), ("two", ["trainer=ddp"])):
-        overrides = [*FEW_STEPS, "trainer.precision=64-true", f"name={name}", *extra]
-        command = [sys.executable, "-W", "ignore", "-m", "netinv_lightning.run", *overrides]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stderr
-        (directories[name],) = (tmp_path / "runs" / name).iterdir()
-        assert done.stdout.count(str(directories[name]) + "\n") == 1  # the second process is silent
-    one, two = (
-        torch.load(path / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
-        for path in directories.values()
-    )
-    assert all(torch.allclose(value, two[name], rtol=0, atol=1e-7) for name, value in one.items())
-    losses_of = []
-    for path in directories.values():
-        with (path / "metrics.csv").open() as file:
-            losses_of.append(
-                [
-                    float(row[names.LOSS_TOTAL])
-                    for row in csv.DictReader(file)
-                    if row[names.LOSS_TOTAL]
-                ]
-            )
-    assert len(losses_of[0]) == 4
-    assert losses_of[1] == pytest.approx(losses_of[0], rel=1e-5)
-    summaries = [json.loads((path / "summary.json").read_text()) for path in directories.values()]
-    assert summaries[1][names.INVERSION_ACCURACY] == summaries[0][names.INVERSION_ACCURACY]
-    assert summaries[1][names.INVERSION_KL] == pytest.approx(
-        summaries[0][names.INVERSION_KL], rel=1e-5
-    )
