@@ -75,28 +75,42 @@ def test_an_inversion_in_bfloat16_is_near_the_one_in_float32(inversions: dict[st
     assert OmegaConf.load(folder / "config.yaml").trainer.precision == "bf16-mixed"
 
 
+@pytest.fixture(scope="module")
+def images(classifier: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The run directory of an inversion by gradient ascent, by precision."""
+    folder = tmp_path_factory.mktemp("images")
+    few = ["application.eval_samples=100", "application.keep_samples=100", "method.steps=10"]
+    overrides = [*FEW_STEPS, *classifier, *few, "method=gradient", "method.lr=0.1"]
+    for precision in PRECISIONS:
+        cfg = netinv_lightning.compose([*overrides, f"trainer.precision={precision}"])
+        run(cfg, folder / precision)
+    return {precision: folder / precision for precision in PRECISIONS}
+
+
+def check_images(folder: Path) -> None:
+    assert all(math.isfinite(value) for value in losses_of(folder))
+    assert json.loads((folder / "summary.json").read_text())[names.CLASSIFIER_BACKWARDS] > 0
+
+
 @pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("method", ["gradient", "kkt"])
-def test_methods_without_a_generator(
-    classifier: list[str], method: str, precision: str, tmp_path: Path
-) -> None:
-    few = {"gradient": [], "kkt": ["method.candidates=20", "classifier.zoo=mnist_mlp"]}
-    inverted = {"gradient": classifier, "kkt": DIGITS}
-    overrides = [*FEW_STEPS, *FEWER, *inverted[method], f"method={method}", "method.steps=2"]
-    run(
-        netinv_lightning.compose([*overrides, *few[method], f"trainer.precision={precision}"]),
-        tmp_path / "run",
-    )
-    assert all(math.isfinite(value) for value in losses_of(tmp_path / "run"))
-    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert summary[names.CLASSIFIER_BACKWARDS] > 0
+def test_gradient_ascent(images: dict[str, Path], precision: str) -> None:
+    check_images(images[precision])
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_kkt(precision: str, tmp_path: Path) -> None:
+    few = ["method.steps=2", "method.candidates=20", "classifier.zoo=mnist_mlp"]
+    overrides = [*FEW_STEPS, *FEWER, *DIGITS, "method=kkt", *few]
+    run(netinv_lightning.compose([*overrides, f"trainer.precision={precision}"]), tmp_path / "run")
+    check_images(tmp_path / "run")
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_reconstruction(classifier: list[str], precision: str, tmp_path: Path) -> None:
     """With all nine terms; those of the network's gradient meet its BatchNorm."""
     few = [step for step in (*FEW_STEPS, *FEWER) if "samples" not in step]
-    overrides = ["application=reconstruct", *few, *classifier, "application.reconstructions=20"]
+    compared = ["application.reconstructions=20", "application.members=20"]
+    overrides = ["application=reconstruct", *few, *classifier, *compared]
     metrics = run(
         netinv_lightning.compose([*overrides, f"trainer.precision={precision}"]), tmp_path / "run"
     )
@@ -151,3 +165,24 @@ def test_distillation(inversions: dict[str, Path], precision: str, tmp_path: Pat
     ]
     metrics = run(netinv_lightning.compose(overrides), tmp_path / "distilled")
     assert 0 <= metrics[names.STUDENT_AGREEMENT_FRESH] <= 1
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_interpretation(images: dict[str, Path], precision: str, tmp_path: Path) -> None:
+    few = {
+        "samples": 100,
+        "perplexities": [5],
+        "embedding_seeds": [0],
+        "embedded": 30,
+        "sparse_units": 20,
+        "sparse_active": 4,
+    }
+    overrides = [
+        *("application=interpret", f"application.run={images[precision]}"),
+        *(f"interpret.{key}={str(value).replace(' ', '')}" for key, value in few.items()),
+        f"trainer.precision={precision}",
+    ]
+    metrics = run(netinv_lightning.compose(overrides), tmp_path / "studied")
+    for study in ("projection", "clusters", "autoencoders", "rules"):
+        assert names.interpretation("seconds", study) in metrics
+    assert 0 <= metrics[names.interpretation("agreement", "inverted")] <= 1
