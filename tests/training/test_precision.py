@@ -106,22 +106,10 @@ def test_kkt(precision: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_reconstruction(classifier: list[str], precision: str, tmp_path: Path) -> None:
-    """With all nine terms; those of the network's gradient meet its BatchNorm."""
-    few = [step for step in (*FEW_STEPS, *FEWER) if "samples" not in step]
-    compared = ["application.reconstructions=20", "application.members=20"]
-    overrides = ["application=reconstruct", *few, *classifier, *compared]
-    metrics = run(
-        netinv_lightning.compose([*overrides, f"trainer.precision={precision}"]), tmp_path / "run"
-    )
-    assert all(math.isfinite(value) for value in losses_of(tmp_path / "run"))
-    assert all(math.isfinite(value) for value in metrics.values())
-
-
-@pytest.mark.parametrize("precision", PRECISIONS)
 def test_an_audit_with_its_default_attacks(
     classifier: list[str], precision: str, tmp_path: Path
 ) -> None:
+    """The reconstruction has all nine terms; those of the gradient meet the network's BatchNorm."""
     overrides = ["application=audit", *classifier, "generator=tiny", "application.members=20"]
     cfg = netinv_lightning.compose(
         [*overrides, "application.reconstructions=20", f"trainer.precision={precision}"]
@@ -169,20 +157,14 @@ def test_distillation(inversions: dict[str, Path], precision: str, tmp_path: Pat
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_interpretation(images: dict[str, Path], precision: str, tmp_path: Path) -> None:
-    few = {
-        "samples": 100,
-        "perplexities": [5],
-        "embedding_seeds": [0],
-        "embedded": 30,
-        "sparse_units": 20,
-        "sparse_active": 4,
-    }
+    few = {"samples": 100, "analyses": ["projection"]}
     overrides = [
         *("application=interpret", f"application.run={images[precision]}"),
         *(f"interpret.{key}={str(value).replace(' ', '')}" for key, value in few.items()),
         f"trainer.precision={precision}",
     ]
     metrics = run(netinv_lightning.compose(overrides), tmp_path / "studied")
-    for study in ("projection", "clusters", "autoencoders", "rules"):
-        assert names.interpretation("seconds", study) in metrics
-    assert 0 <= metrics[names.interpretation("agreement", "inverted")] <= 1
+    assert names.interpretation("seconds", "projection") in metrics
+    found = [value for name, value in metrics.items() if name.startswith("interpretation/")]
+    assert len(found) > 3
+    assert all(math.isfinite(value) for value in found)
