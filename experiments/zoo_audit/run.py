@@ -19,11 +19,6 @@ NETWORKS = {
 }
 ROWS = ("reconstruction", "natural", "other real images", "planted leak")
 """Attacks and controls in the table of the page."""
-VERDICTS = {
-    "gives away what a class looks like, no training images": "gives away class appearance, not training images",
-    "too few images to tell": "inconclusive: too few images",
-}
-"""Verdicts as the audit words them, and as the page does."""
 JOBS = [
     (f"{data}_{network}", seed)
     for seed in SEEDS
@@ -70,7 +65,7 @@ def tables(rows: list[Row]) -> dict[str, str]:
             for row in rows
             if row["classifier"] == classifier and row["number"] == "verdict"
         }
-        verdict = "; ".join(VERDICTS.get(verdict, verdict) for verdict in sorted(verdicts))
+        verdict = "; ".join(sorted(verdicts))
         aucs = [shown(pick(rows, f"{name}/auc", classifier=classifier)) for name in ROWS]
         auc_of_loss = pick(rows, "loss/auc", classifier=classifier)
         transfer = [

@@ -23,28 +23,25 @@ from torch import Tensor
 from netinv_lightning import metric_names as names
 from netinv_lightning.applications.nested_runs import done, run_part
 from netinv_lightning.applications.reconstruct import ReconstructApplication
-from netinv_lightning.classifiers.build import load_classifier, load_verifiers, told_split
+from netinv_lightning.classifiers.build import (
+    load_classifier,
+    load_verifiers,
+    told_card,
+    told_split,
+)
 from netinv_lightning.classifiers.cache import train_once
 from netinv_lightning.classifiers.features import look
 from netinv_lightning.config.compose import compose
 from netinv_lightning.errors import InputError
 from netinv_lightning.evaluation.image_sets import Images, open_real
 from netinv_lightning.metrics.reconstruction import GOOD, Difference, difference
-from netinv_lightning.privacy.comparison import (
-    CONTROLS,
-    FULL,
-    RECONSTRUCTIONS,
-    interval,
-    recognised,
-)
-from netinv_lightning.privacy.figures import audit_figure
-from netinv_lightning.privacy.real_images import (
-    check_comparable,
-    check_enough,
-    real_images,
-    with_training_split,
-)
-from netinv_lightning.privacy.verdict import Attacked, Conclusion, conclude
+from netinv_lightning.privacy.audit_verdict import AttackResult, AuditVerdict, conclude
+from netinv_lightning.privacy.build import with_training_split
+from netinv_lightning.privacy.comparison import verifier_accuracy
+from netinv_lightning.privacy.comparison_tables import FULL_COLUMNS, RECONSTRUCTIONS, interval
+from netinv_lightning.privacy.control_sets import CONTROLS
+from netinv_lightning.privacy.real_images import check_comparable, check_enough, real_images
+from netinv_lightning.privacy.reconstruction_figures import audit_figure
 from netinv_lightning.runs.outside_files import read_json
 from netinv_lightning.runs.run_directory import RunDir, write_atomically
 from netinv_lightning.runs.tables import Cell, Table, show, write_table
@@ -99,14 +96,14 @@ class AuditApplication:
             "natural",
             *([] if self.classifier.batch_norms else ["kkt"]),
         ]
-        check_enough(cfg, self.classifier.spec.num_classes)
+        check_enough(app.reconstructions, app.members, self.classifier.spec.num_classes)
         self.verifiers = [*load_verifiers(app.verifiers).values()]
         data, missing = open_real(cfg, self.classifier)
         if data is None:
             raise InputError(
                 f"data={cfg.data.name}: an audit compares with training and held-out images; {missing}"
             )
-        check_comparable(cfg, data)
+        check_comparable(told_card(cfg).get("training_images"), data)
         self.real = real_images(data, cfg.seed, app.members, "trained_before" in told_split(cfg))
         self.attacks = {name: self._config_of(name, len(data.train[1])) for name in chosen}
         for attack in self.attacks.values():
@@ -166,7 +163,7 @@ class AuditApplication:
         loggers: list[Logger],
         finished: dict[str, Path],
         errors: dict[str, str],
-    ) -> tuple[Conclusion, dict[str, float]]:
+    ) -> tuple[AuditVerdict, dict[str, float]]:
         """Writes and shows table and figure; gives the verdict, and the metrics of the strongest attack."""
         rows = {name: _rows(directory)[RECONSTRUCTIONS] for name, directory in finished.items()}
         controls = {
@@ -179,7 +176,7 @@ class AuditApplication:
             for name, directory in finished.items()
         }
         attacked = {
-            name: Attacked(
+            name: AttackResult(
                 row["auc"],
                 row["auc_low"],
                 row["p_value"],
@@ -188,14 +185,19 @@ class AuditApplication:
             for name, row in rows.items()
         }
         conclusion = conclude(
-            attacked, controls["other real images"]["auc_high"], (controls["planted leak"]["auc"], controls["planted leak"]["p_value"]),
-            self.classifier.spec.num_classes, recognised(self.verifiers, self.real.others),
-        )  # fmt: skip
+            attacked,
+            control_auc_high=controls["other real images"]["auc_high"],
+            planted=(controls["planted leak"]["auc"], controls["planted leak"]["p_value"]),
+            num_classes=self.classifier.spec.num_classes,
+            ceiling=verifier_accuracy(self.verifiers, self.real.others),
+        )
         by_loss = self._by_loss()
         everything = {**rows, **controls}
         table = self._table(rows, controls, attacked, by_loss, errors)
         full = Table(
-            "", ("images", "n", *FULL), [[name, *row.values()] for name, row in everything.items()]
+            "",
+            ("images", "n", *FULL_COLUMNS),
+            [[name, *row.values()] for name, row in everything.items()],
         )
         write_table(table, run_dir.path, "audit", full)
         show(table)
@@ -224,9 +226,13 @@ class AuditApplication:
         return conclusion, metrics
 
     def _table(
-        self, rows: dict[str, dict[str, float]], controls: dict[str, dict[str, float]], attacked: dict[str, Attacked], by_loss: Difference,
+        self,
+        rows: dict[str, dict[str, float]],
+        controls: dict[str, dict[str, float]],
+        attacked: dict[str, AttackResult],
+        by_loss: Difference,
         errors: dict[str, str],
-    ) -> Table:  # fmt: skip
+    ) -> Table:
         lines: list[list[Cell]] = [
             [
                 name, row["auc"], interval((row["auc_low"], row["auc_high"])), row["gap"], interval((row["gap_low"], row["gap_high"])),

@@ -16,33 +16,35 @@ from omegaconf import DictConfig
 
 from netinv_lightning import metric_names as names
 from netinv_lightning.applications.invert import InvertApplication
-from netinv_lightning.classifiers.build import told_split
+from netinv_lightning.classifiers.build import told_card, told_split
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.evaluation.image_sets import Images, check_named, open_real
 from netinv_lightning.evaluation.measurement import Measurement
+from netinv_lightning.privacy.audit_verdict import AttackResult, AuditVerdict, conclude
+from netinv_lightning.privacy.build import with_training_split
 from netinv_lightning.privacy.comparison import (
-    CONTROLS,
-    RECONSTRUCTIONS,
-    Compared,
+    Comparison,
     best_pairs,
-    class_table,
     compare,
+    mifid,
+    verifier_accuracy,
+)
+from netinv_lightning.privacy.comparison_tables import (
+    RECONSTRUCTIONS,
+    class_table,
     comparison_table,
     full_table,
-    mifid,
-    recognised,
-)  # fmt: skip
-from netinv_lightning.privacy.figures import best_pairs_figure
+)
+from netinv_lightning.privacy.control_sets import CONTROLS
 from netinv_lightning.privacy.real_images import (
     RealImages,
     check_comparable,
     check_enough,
     real_images,
-    with_training_split,
 )
-from netinv_lightning.privacy.verdict import Attacked, Conclusion, conclude
+from netinv_lightning.privacy.reconstruction_figures import best_pairs_figure
 from netinv_lightning.runs.run_directory import RunDir, write_atomically
 from netinv_lightning.runs.tables import show, write_csv, write_table
 from netinv_lightning.tracking.loggers import log_image
@@ -60,7 +62,8 @@ class ReconstructApplication(InvertApplication):
     def __init__(self, cfg: DictConfig, classifier: FrozenClassifier | None = None) -> None:
         super().__init__(with_training_split(cfg), classifier)
         check_named(self.cfg, self.module.classifier.spec)
-        check_enough(self.cfg, self.module.classifier.spec.num_classes)
+        app, N = self.cfg.application, self.module.classifier.spec.num_classes
+        check_enough(app.reconstructions, app.members, N)
 
     def afterwards(
         self,
@@ -98,7 +101,7 @@ class ReconstructApplication(InvertApplication):
         data, missing = open_real(cfg, self.module.classifier)
         if data is None:
             raise InputError(missing)
-        check_comparable(cfg, data)
+        check_comparable(told_card(cfg).get("training_images"), data)
         real = real_images(
             data, cfg.seed, cfg.application.members, "trained_before" in told_split(cfg)
         )
@@ -129,11 +132,10 @@ class ReconstructApplication(InvertApplication):
         print(conclusion.line)
         pairs = best_pairs(images, real)
         figure = best_pairs_figure(
-            [(pair.reconstruction_CHW, pair.member_CHW, pair.held_out_CHW) for pair in pairs],
-            [(pair.similarity, pair.similarity_held_out) for pair in pairs],
-            [spec.class_names[pair.label] for pair in pairs],
+            pairs,
+            spec.class_names,
             run_dir.figures / "best_pairs.png",
-            f"{cfg.name}: the reconstructions nearest to training images",
+            f"{cfg.name}: reconstructions most similar to training images",
         )
         log_image(
             loggers,
@@ -152,19 +154,18 @@ class ReconstructApplication(InvertApplication):
         return metrics
 
     def _conclusion(
-        self, rows: Mapping[str, Compared], real: RealImages, transfer: float | None
-    ) -> Conclusion:
+        self, rows: Mapping[str, Comparison], real: RealImages, transfer: float | None
+    ) -> AuditVerdict:
         """What an audit of this attack alone would conclude."""
         ncc = rows[RECONSTRUCTIONS].ncc
-        attacks = {self.cfg.name: Attacked(ncc.auc, ncc.auc_interval[0], ncc.p_value, transfer)}
+        attacks = {self.cfg.name: AttackResult(ncc.auc, ncc.auc_interval[0], ncc.p_value, transfer)}
         beside, leak = rows["other real images"].ncc.auc_interval[1], rows["planted leak"].ncc
-        ceiling = recognised(self.verifiers, real.others)
         return conclude(
             attacks,
-            beside,
-            (leak.auc, leak.p_value),
-            self.module.classifier.spec.num_classes,
-            ceiling,
+            control_auc_high=beside,
+            planted=(leak.auc, leak.p_value),
+            num_classes=self.module.classifier.spec.num_classes,
+            ceiling=verifier_accuracy(self.verifiers, real.others),
         )
 
     def _taught(self, images: Images, data: ImageDataModule) -> dict[str, float]:

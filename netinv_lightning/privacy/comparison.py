@@ -1,16 +1,15 @@
-"""Reconstructions beside the training images, held-out images and controls: numbers, tables and the best pairs.
+"""Comparison of reconstructions with members (training images) and held-out images.
 
-Shape suffixes: n reconstructions, m real images of one kind, K pairs, C channels, H height, W width, D features.
+Shape suffixes: n reconstructions, m real images of one kind, K pairs, C channels, H height, W
+width, D features.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-import torch
 from torch import Tensor
 
 from netinv_lightning import metric_names as names
@@ -20,7 +19,6 @@ from netinv_lightning.data.splits import stratified_indices
 from netinv_lightning.evaluation.image_sets import Images
 from netinv_lightning.metrics.fidelity import memorisation_informed_distance
 from netinv_lightning.metrics.reconstruction import (
-    GOOD,
     Difference,
     Nearest,
     correlations,
@@ -29,21 +27,22 @@ from netinv_lightning.metrics.reconstruction import (
     nearest,
 )
 from netinv_lightning.privacy.real_images import RealImages
-from netinv_lightning.runs.tables import Cell, Table
 
-RECONSTRUCTIONS = "reconstructions"
-ASKED = 2000  # other real images, of which other networks are asked the class: enough for the ceiling of transfer
-THE_SAME = 0.95
-"""Correlation above which two reconstructions are nearly the same picture."""
+CEILING_IMAGES = 2000
+"""Largest number of real images on which the accuracy of other networks is measured."""
+DUPLICATE_CORRELATION = 0.95
+"""Correlation above which two reconstructions count as the same picture."""
 LEAST_MEMBERS = 5
-"""Fewer images of a class have no bootstrap interval worth the name."""
-PLANTED_SHARE, PLANTED_NOISE = 0.1, 0.1
-"""The planted control: so many of the members, with Gaussian noise of this standard deviation. What finds these finds a real leak."""
+"""Fewest images of a class for which an interval is computed."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A reconstruction, the nearest training image, and the nearest held-out image of its class, all [C, H, W] in [0, 1]."""
+    """A reconstruction, its nearest training image and its nearest held-out image of the same
+    class.
+
+    Images are [C, H, W] in [0, 1]; similarities are normalised cross-correlations.
+    """
 
     reconstruction_CHW: Tensor
     member_CHW: Tensor
@@ -54,18 +53,19 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Compared:
-    """What the comparison of one set of images gave.
+class Comparison:
+    """Result of the comparison of one set of images.
 
     Attributes:
-        n: How many images.
-        ncc: Members against held-out images, by normalised cross-correlation: what is concluded from.
-        ssim: The same by structural similarity.
+        n: Number of images.
+        ncc: Members against held-out images, by normalised cross-correlation; the verdict uses it.
+        ssim: Members against held-out images, by structural similarity.
         nearest_member: Mean correlation of a member with its nearest image.
-        nearest_held_out: The same of a held-out image.
-        good: Share of pairs matched one to one with members above `GOOD` in structural similarity.
-        good_held_out: The same of pairs with held-out images.
-        classes: By the number of each class, its `ncc`.
+        nearest_held_out: Mean correlation of a held-out image with its nearest image.
+        good: Share of pairs, matched one to one with members, with a structural similarity above
+            `GOOD`.
+        good_held_out: Share of such pairs with held-out images.
+        classes: `ncc` by class.
     """
 
     n: int
@@ -78,36 +78,46 @@ class Compared:
     classes: dict[int, Difference]
 
     def metrics(self, class_names: Sequence[str]) -> dict[str, float]:
-        """By metric name."""
+        """Return the metrics by name; with class names, the AUC of each class too."""
+        (auc_low, auc_high), (gap_low, gap_high) = self.ncc.auc_interval, self.ncc.gap_interval
         values = {
-            "auc": self.ncc.auc, "auc_low": self.ncc.auc_interval[0], "auc_high": self.ncc.auc_interval[1],
-            "gap": self.ncc.gap, "gap_low": self.ncc.gap_interval[0], "gap_high": self.ncc.gap_interval[1],
+            "auc": self.ncc.auc,
+            "auc_low": auc_low,
+            "auc_high": auc_high,
+            "gap": self.ncc.gap,
+            "gap_low": gap_low,
+            "gap_high": gap_high,
             "p_value": self.ncc.p_value,
-            "ssim_auc": self.ssim.auc, "ssim_gap": self.ssim.gap, "ssim_gap_low": self.ssim.gap_interval[0],
-            "ssim_gap_high": self.ssim.gap_interval[1], "ssim_p_value": self.ssim.p_value,
-            "nearest_member": self.nearest_member, "nearest_held_out": self.nearest_held_out,
-            "good": self.good, "good_held_out": self.good_held_out,
-        }  # fmt: skip
-        numbers = {names.reconstruction(what): value for what, value in values.items()}
-        return numbers | {
-            names.reconstruction("auc_class", class_names[label]): of.auc
-            for label, of in self.classes.items()
+            "ssim_auc": self.ssim.auc,
+            "ssim_gap": self.ssim.gap,
+            "ssim_gap_low": self.ssim.gap_interval[0],
+            "ssim_gap_high": self.ssim.gap_interval[1],
+            "ssim_p_value": self.ssim.p_value,
+            "nearest_member": self.nearest_member,
+            "nearest_held_out": self.nearest_held_out,
+            "good": self.good,
+            "good_held_out": self.good_held_out,
+        }
+        metrics = {names.reconstruction(what): value for what, value in values.items()}
+        return metrics | {
+            names.reconstruction("auc_class", class_names[label]): ncc.auc
+            for label, ncc in self.classes.items()
             if class_names
         }
 
 
-def compare(images: Images, real: RealImages, seed: int = 0) -> Compared:
-    """Compares reconstructions with members and held-out images.
+def compare(images: Images, real: RealImages, seed: int = 0) -> Comparison:
+    """Compare reconstructions with members and held-out images.
 
     Args:
         images: The reconstructions, in [0, 1], with the classes that they were made for.
         real: The real images.
-        seed: Of bootstrap and permutations.
+        seed: Seed of bootstrap and permutations.
     """
     x_nCHW, label_n = images.images_nCHW.float(), images.labels_n
     kinds = (real.members, real.held_out)
     members, held_out = (
-        _with_neighbour(nearest(kind.images_nCHW, kind.labels_n, x_nCHW, label_n), kind.labels_n)
+        _similarities(nearest(kind.images_nCHW, kind.labels_n, x_nCHW, label_n), kind.labels_n)
         for kind in kinds
     )
     pairs = [matched(kind.images_nCHW, kind.labels_n, x_nCHW, label_n) for kind in kinds]
@@ -118,7 +128,7 @@ def compare(images: Images, real: RealImages, seed: int = 0) -> Compared:
             classes[label] = difference(
                 inside.ncc_m, inside.label_m, outside.ncc_m, outside.label_m, seed
             )
-    return Compared(
+    return Comparison(
         n=len(label_n),
         ncc=difference(members.ncc_m, members.label_m, held_out.ncc_m, held_out.label_m, seed),
         ssim=difference(members.ssim_m, members.label_m, held_out.ssim_m, held_out.label_m, seed),
@@ -131,27 +141,28 @@ def compare(images: Images, real: RealImages, seed: int = 0) -> Compared:
 
 
 @dataclass(frozen=True)
-class _Answers:
-    """The similarities of the real images that have a reconstruction of their class, and their classes."""
+class _Similarities:
+    """Similarities and classes of the real images that have a reconstruction of their class."""
 
     ncc_m: Tensor
     ssim_m: Tensor
     label_m: Tensor
 
-    def of_class(self, label: int) -> _Answers:
+    def of_class(self, label: int) -> _Similarities:
         chosen = self.label_m == label
-        return _Answers(self.ncc_m[chosen], self.ssim_m[chosen], self.label_m[chosen])
+        return _Similarities(self.ncc_m[chosen], self.ssim_m[chosen], self.label_m[chosen])
 
 
-def _with_neighbour(found: Nearest, label_m: Tensor) -> _Answers:
+def _similarities(found: Nearest, label_m: Tensor) -> _Similarities:
     chosen = found.index_m >= 0
-    return _Answers(found.ncc_m[chosen], found.ssim_m[chosen], label_m[chosen])
+    return _Similarities(found.ncc_m[chosen], found.ssim_m[chosen], label_m[chosen])
 
 
 def best_pairs(images: Images, real: RealImages, count: int = 20) -> list[Pair]:
-    """The reconstructions that lie nearest to training images, each matched with one of its own, best first; at most `count`.
+    """Return the reconstructions that are most similar to a training image, best first.
 
-    Of reconstructions that are nearly the same picture the best is shown.
+    Reconstructions and training images are matched one to one. Of reconstructions that are nearly
+    the same picture, only the best is returned.
     """
     x_nCHW, label_n = images.images_nCHW.float(), images.labels_n
     pairs = matched(real.members.images_nCHW, real.members.labels_n, x_nCHW, label_n)
@@ -159,139 +170,48 @@ def best_pairs(images: Images, real: RealImages, count: int = 20) -> list[Pair]:
     for c in pairs.ncc_c.argsort(descending=True).tolist():
         if len(best) == count:
             break
-        alike = correlations(
+        similarity = correlations(
             x_nCHW[pairs.reconstruction_c[[c]]], x_nCHW[pairs.reconstruction_c[best]]
         )
-        if not (alike > THE_SAME).any():
+        if not (similarity > DUPLICATE_CORRELATION).any():
             best.append(c)
     chosen_K = pairs.reconstruction_c[best]
-    beside = nearest(
+    held_out = nearest(
         x_nCHW[chosen_K], label_n[chosen_K], real.held_out.images_nCHW, real.held_out.labels_n
     )
     return [
         Pair(
-            x_nCHW[n], real.members.images_nCHW[pairs.real_c[c]], real.held_out.images_nCHW[beside.index_m[k]], int(label_n[n]),
-            float(pairs.ncc_c[c]), float(beside.ncc_m[k]),
+            reconstruction_CHW=x_nCHW[n],
+            member_CHW=real.members.images_nCHW[pairs.real_c[c]],
+            held_out_CHW=real.held_out.images_nCHW[held_out.index_m[k]],
+            label=int(label_n[n]),
+            similarity=float(pairs.ncc_c[c]),
+            similarity_held_out=float(held_out.ncc_m[k]),
         )
         for k, (c, n) in enumerate(zip(best, chosen_K.tolist(), strict=True))
-    ]  # fmt: skip
-
-
-def other_real_images(count: int, real: RealImages, seed: int) -> Images:
-    """Real images that are neither members nor held out: real, and of no member."""
-    source = torch.Generator().manual_seed(seed)
-    chosen = torch.randperm(len(real.others.labels_n), generator=source)[:count]
-    return Images(real.others.images_nCHW[chosen], real.others.labels_n[chosen])
-
-
-def class_means(count: int, real: RealImages, seed: int) -> Images:
-    """The mean of each class over these other images: typical, and of no member."""
-    labels = real.others.labels_n.unique()
-    means = [real.others.images_nCHW[real.others.labels_n == label].mean(dim=0) for label in labels]
-    return Images(torch.stack(means), labels)
-
-
-def noise(count: int, real: RealImages, seed: int) -> Images:
-    """Pixels uniform in [0, 1], with the classes of the members in turn."""
-    source, like = torch.Generator().manual_seed(seed), real.members
-    label_n = like.labels_n.unique().repeat(math.ceil(count / len(like.labels_n.unique())))[:count]
-    return Images(torch.rand(count, *like.images_nCHW.shape[1:], generator=source), label_n)
-
-
-def planted(count: int, real: RealImages, seed: int) -> Images:
-    """A tenth of the members, noisy, among other real images: a leak that is known to be there."""
-    source = torch.Generator().manual_seed(seed)
-    m = len(real.members.labels_n)
-    chosen = torch.randperm(m, generator=source)[: max(1, round(PLANTED_SHARE * m))]
-    x_nCHW = real.members.images_nCHW[chosen]
-    noisy = (x_nCHW + PLANTED_NOISE * torch.randn(x_nCHW.shape, generator=source)).clamp(0, 1)
-    rest = other_real_images(count, real, seed)
-    return Images(
-        torch.cat([noisy, rest.images_nCHW]),
-        torch.cat([real.members.labels_n[chosen], rest.labels_n]),
-    )
-
-
-CONTROLS: dict[str, Callable[[int, RealImages, int], Images]] = {
-    "other real images": other_real_images,
-    "class means": class_means,
-    "noise": noise,
-    "planted leak": planted,
-}
-"""By name: from a count, the real images and a seed to images that stand where reconstructions do. All but the last give nothing away."""
-
-
-def comparison_table(
-    title: str, rows: Mapping[str, Compared], real: RealImages, notes: Sequence[str] = ()
-) -> Table:
-    """A row a set of images: members against held-out images, with intervals, for reading."""
-    table_rows: list[list[Cell]] = [
-        [
-            name, of.n, of.ncc.auc, interval(of.ncc.auc_interval), of.ncc.gap, interval(of.ncc.gap_interval), of.ncc.p_value, of.good,
-            of.good_held_out,
-        ]
-        for name, of in rows.items()
-    ]  # fmt: skip
-    told = [
-        f"{len(real.members.labels_n)} members of the training set against {len(real.held_out.labels_n)} held-out images ({real.source}), "
-        "as many of each class",
-        "AUC, gap: of a member's normalised cross-correlation with its nearest image over a held-out image's; 95 % by bootstrap; "
-        f"p by permutation within classes{'' if real.exchangeable else ', approximate, since the two are splits of their own'}",
-        f"good: share of the pairs matched one to one with members whose structural similarity is above {GOOD}, as papers count it; "
-        "held: the share with held-out images, which is what typicality alone gives",
-        f"planted leak: {PLANTED_SHARE:.0%} of the members, noisy, among other real images; what finds it finds a real one",
     ]
-    columns = ("images", "n", "AUC", "95 %", "gap", "95 % of it", "p", "good", "held")
-    return Table(title, columns, table_rows, [*told, *notes])
 
 
-FULL = (
-    "auc", "auc_low", "auc_high", "gap", "gap_low", "gap_high", "p_value", "ssim_auc", "ssim_gap", "ssim_gap_low", "ssim_gap_high",
-    "ssim_p_value", "nearest_member", "nearest_held_out", "good", "good_held_out",
-)  # fmt: skip
+def verifier_accuracy(verifiers: Sequence[FrozenClassifier], others: Images) -> float:
+    """Return the mean accuracy of the verifiers on real images, the ceiling of transfer.
 
-
-def full_table(rows: Mapping[str, Compared]) -> Table:
-    """The same with every number in a cell of its own, for programs."""
-    of_rows = {name: of.metrics(()) for name, of in rows.items()}
-    cells: list[list[Cell]] = [
-        [name, of.n, *(of_rows[name][names.reconstruction(what)] for what in FULL)]
-        for name, of in rows.items()
-    ]
-    return Table("", ("images", "n", *FULL), cells)
-
-
-def interval(ends: tuple[float, float]) -> str:
-    return f"{ends[0]:z.2f} to {ends[1]:z.2f}"
-
-
-def class_table(title: str, compared: Compared, class_names: Sequence[str]) -> Table:
-    """A row a class."""
-    rows: list[list[Cell]] = [
-        [class_names[label], of.auc, *of.auc_interval, of.gap, *of.gap_interval, of.p_value]
-        for label, of in compared.classes.items()
-    ]
-    return Table(
-        title, ("class", "AUC", "AUC low", "AUC high", "gap", "gap low", "gap high", "p"), rows
-    )
-
-
-def recognised(verifiers: Sequence[FrozenClassifier], others: Images) -> float:
-    """The ceiling of transfer: mean accuracy of the verifiers on other real images, 2,000 at most; 1 without any."""
-    asked = stratified_indices(others.labels_n, min(len(others.labels_n), ASKED), 0)
-    answers = [
-        look(verifier, others.images_nCHW[asked]).logits_nN.argmax(dim=1) for verifier in verifiers
-    ]
-    right = [float((answer_n == others.labels_n[asked]).double().mean()) for answer_n in answers]
-    return fmean(right) if right else 1.0
+    It is 1 without verifiers.
+    """
+    chosen = stratified_indices(others.labels_n, min(len(others.labels_n), CEILING_IMAGES), 0)
+    accuracies = []
+    for verifier in verifiers:
+        predicted_n = look(verifier, others.images_nCHW[chosen]).logits_nN.argmax(dim=1)
+        accuracies.append(float((predicted_n == others.labels_n[chosen]).double().mean()))
+    return fmean(accuracies) if accuracies else 1.0
 
 
 def mifid(
     images: Images, real: RealImages, verifiers: Mapping[str, FrozenClassifier]
 ) -> dict[str, float]:
-    """Memorisation-informed Frechet distance to the members, in the penultimate features of networks that saw no attack (Bai et al. 2021).
+    """Memorisation-informed Frechet distance to the members (Bai et al. 2021, arXiv 2106.03062).
 
-    A verifier whose last layer is not fully connected is left out.
+    It uses the penultimate features of networks that were not attacked. A verifier without
+    penultimate features is skipped.
     """
     values = {}
     for name, verifier in verifiers.items():

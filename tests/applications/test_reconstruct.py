@@ -23,14 +23,11 @@ from netinv_lightning.evaluation.finished_run import open_finished
 from netinv_lightning.evaluation.image_sets import Images, read_samples
 from netinv_lightning.evaluation.measurement import Measurement
 from netinv_lightning.privacy import comparison
-from netinv_lightning.privacy.comparison import (
-    CONTROLS,
-    RECONSTRUCTIONS,
-    best_pairs,
-    compare,
-    recognised,
-)
-from netinv_lightning.privacy.real_images import RealImages, real_images, with_training_split
+from netinv_lightning.privacy.build import with_training_split
+from netinv_lightning.privacy.comparison import best_pairs, compare, verifier_accuracy
+from netinv_lightning.privacy.comparison_tables import RECONSTRUCTIONS
+from netinv_lightning.privacy.control_sets import CONTROLS
+from netinv_lightning.privacy.real_images import RealImages, real_images
 from netinv_lightning.run import run
 from tests.conftest import FEW_STEPS
 
@@ -116,16 +113,16 @@ def test_the_ceiling_of_transfer_is_asked_of_a_share_of_each_class(
         look(verifier, digits.others.images_nCHW).logits_nN.argmax(dim=1) for verifier in verifiers
     ]
     right = [float((found_n == digits.others.labels_n).double().mean()) for found_n in found]
-    assert recognised(verifiers, digits.others) == pytest.approx(sum(right) / 2)
-    assert recognised([], digits.others) == 1
+    assert verifier_accuracy(verifiers, digits.others) == pytest.approx(sum(right) / 2)
+    assert verifier_accuracy([], digits.others) == 1
     asked: list[int] = []
-    monkeypatch.setattr(comparison, "ASKED", 30)
+    monkeypatch.setattr(comparison, "CEILING_IMAGES", 30)
     monkeypatch.setattr(
         comparison,
         "look",
         lambda verifier, x_nCHW: asked.append(len(x_nCHW)) or look(verifier, x_nCHW),
     )
-    assert 0.8 < recognised(verifiers, digits.others) <= 1
+    assert 0.8 < verifier_accuracy(verifiers, digits.others) <= 1
     assert asked == [30, 30]
 
 
@@ -310,7 +307,7 @@ def test_a_reconstruction_has_no_more_images_than_kkt_has_candidates_and_ends_wi
     ]
     found = float(rows["planted leak"]["p_value"]) <= 0.05
     assert verdict.startswith(
-        "verdict: nothing was shown: " if found else "verdict: too few images to tell: "
+        "verdict: no leak found: " if found else "verdict: inconclusive: too few images: "
     )
     kept = json.loads((tmp_path / "run" / "verdict.json").read_text())
     assert kept["line"] == verdict
@@ -353,11 +350,11 @@ def test_a_fine_tuned_classifier_is_judged_by_test_images(trained: Path, tmp_pat
         (["application.members=0"], "application.members=0: must be 1 or more"),
         (
             ["application.members=9"],
-            "application.members=9: must be 10 or more, an image for each class",
+            "application.members=9: must be 10 or more, one image per class",
         ),
         (
             ["application.reconstructions=9"],
-            "application.reconstructions=9: must be 10 or more, an image for each class",
+            "application.reconstructions=9: must be 10 or more, one image per class",
         ),
     ],
 )
@@ -388,7 +385,7 @@ def test_without_a_card_somebody_has_to_say_what_it_was_trained_on(
     for application in ("audit", "reconstruct"):
         with pytest.raises(
             InputError,
-            match=r"^application.trained_on: no card tells which images .* say all .*data=mnist5k.* or split",
+            match=r"^application.trained_on: is required, .* set all .*data=mnist5k.* or split",
         ):
             make_application(netinv_lightning.compose([*cardless, f"application={application}"]))
     told = {
@@ -405,7 +402,7 @@ def test_without_a_card_somebody_has_to_say_what_it_was_trained_on(
         with_training_split(netinv_lightning.compose([*cardless, "application.trained_on=al"]))
     with pytest.raises(
         InputError,
-        match=r"application.trained_on=all: what the classifier was trained on is known; leave it out",
+        match=r"application.trained_on=all: the training data of the classifier are known; remove",
     ):
         with_training_split(
             netinv_lightning.compose(
@@ -424,6 +421,6 @@ def test_without_a_held_out_set_there_is_no_answer() -> None:
     data.test = (data.test[0][:0], data.test[1][:0])
     with pytest.raises(
         InputError,
-        match="has no held-out set with images of every class, and without one there is no answer",
+        match="has no held-out images of every class, which the comparison needs",
     ):
         real_images(data)

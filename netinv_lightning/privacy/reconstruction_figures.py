@@ -1,4 +1,4 @@
-"""Pictures of reconstructions beside the real images that they are compared with.
+"""Figures of reconstructions beside real images, and of the AUCs of an audit.
 
 Shape suffixes: R rows, K columns, C channels, H height, W width.
 """
@@ -11,7 +11,6 @@ from pathlib import Path
 import matplotlib.style
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor
 
 from netinv_lightning.figures.images import draw_images
 from netinv_lightning.figures.style import (
@@ -23,44 +22,46 @@ from netinv_lightning.figures.style import (
     literal_text,
     write_whole,
 )
+from netinv_lightning.privacy.comparison import Pair
 
 ROWS = ("reconstruction", "nearest\ntraining image", "nearest\nheld-out image")
+MOST_COLUMNS = 10
 
 
 @literal_text()
 def best_pairs_figure(
-    triples: Sequence[tuple[Tensor, Tensor, Tensor]],
-    similarities: Sequence[tuple[float, float]],
-    labels: Sequence[str],
-    path: Path,
-    title: str,
+    pairs: Sequence[Pair], class_names: Sequence[str], path: Path, title: str
 ) -> Path:
-    """Draws columns of reconstruction, nearest training image and nearest held-out image, best first.
+    """Draw columns of reconstruction, nearest training image and nearest held-out image.
 
     Args:
-        triples: The three images [C, H, W] of each column, in [0, 1].
-        similarities: Of the reconstruction with each of the two real images.
-        labels: The class of each column.
-        path: Where the PNG goes.
-        title: Above the picture.
+        pairs: The columns, best first.
+        class_names: Names of the classes.
+        path: Path of the PNG.
+        title: Title of the figure.
     """
-    K = min(len(triples), 10)  # as many columns as stay readable
-    bands = [range(first, min(first + K, len(triples))) for first in range(0, len(triples), K)]
+    K = min(len(pairs), MOST_COLUMNS)
+    bands = [pairs[first : first + K] for first in range(0, len(pairs), K)]
     figure = Figure(figsize=(1.0 + 0.62 * K, (2.55 * len(bands)) + 0.45), layout="constrained")
     axes = figure.subplots(len(bands), 1, squeeze=False)[:, 0]
     for band, axis in zip(bands, axes, strict=True):
         x_RKCHW = torch.stack(
-            [torch.stack([triples[column][row] for column in band]) for row in range(len(ROWS))]
+            [
+                torch.stack([pair.reconstruction_CHW for pair in band]),
+                torch.stack([pair.member_CHW for pair in band]),
+                torch.stack([pair.held_out_CHW for pair in band]),
+            ]
         )
-        told = [
-            f"{labels[column]}\n{similarities[column][0]:.2f} | {similarities[column][1]:.2f}"
-            for column in band
+        labels = [
+            f"{class_names[pair.label]}\n{pair.similarity:.2f} | {pair.similarity_held_out:.2f}"
+            for pair in band
         ]
-        draw_images(axis, x_RKCHW, ROWS, told)
+        draw_images(axis, x_RKCHW, ROWS, labels)
         axis.xaxis.tick_top()
         axis.tick_params("both", labelsize=7, length=0)
     figure.suptitle(
-        f"{title}\nabove each column: class, correlation with the training image | with the held-out image",
+        f"{title}\nabove each column: class, and correlation with the training image | with the "
+        "held-out image",
         fontsize=8,
     )
     return write_whole(figure, path, dpi=150)
@@ -72,13 +73,13 @@ def audit_figure(
     path: Path,
     title: str,
 ) -> Path:
-    """Draws each AUC with its interval, attacks above controls, around the line on which nothing is given away.
+    """Draw the AUC of each attack and control with its interval, and the line of no leak at 0.5.
 
     Args:
-        rows: By name, an AUC and its confidence interval.
-        attacks: Which of them are attacks; the others are controls, drawn hollow.
-        path: Where the PNG goes.
-        title: Above the picture.
+        rows: AUC and its confidence interval, by name.
+        attacks: Names of the attacks; the others are controls, drawn as hollow circles.
+        path: Path of the PNG.
+        title: Title of the figure.
     """
     with matplotlib.style.context(PAPER):
         figure = Figure(figsize=(TWO_COLUMNS * 0.75, 1.05 + 0.24 * len(rows)), layout="constrained")
@@ -91,7 +92,8 @@ def audit_figure(
         axes.set_yticks(range(len(rows)), list(rows))
         axes.invert_yaxis()
         axes.set_xlabel(
-            "chance that a training image is nearer than a held-out one\n(AUC and 95 % interval; 0.5 gives nothing away)"
+            "probability that a training image is more similar than a held-out image\n"
+            "(AUC and 95 % interval; 0.5: no leak)"
         )
         axes.set_title(title)
         axes.spines[["top", "right"]].set_visible(False)

@@ -1,0 +1,171 @@
+"""Verdict of an audit, from the numbers of its attacks and controls."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from netinv_lightning.evaluation.verdict import Evidence, half_way
+
+LEAKS_IMAGES = "leaks training images"
+LEAKS_CLASSES = "leaks class appearance, not training images"
+NO_LEAK_FOUND = "no leak found"
+UNDERPOWERED = "inconclusive: too few images"
+
+MEANINGS = {
+    LEAKS_IMAGES: "reconstructions are more similar to training images than to held-out images",
+    LEAKS_CLASSES: "other networks recognise the reconstructions, which are not more similar to "
+    "training images than to held-out images",
+    NO_LEAK_FOUND: "no attack recovered training images, or images that other networks recognise; "
+    "a stronger attack might",
+    UNDERPOWERED: "the positive control, a planted leak, is not detected among so few images",
+}
+NO_VERIFIERS = "transfer (set application.verifiers)"
+SIGNIFICANCE = 0.05
+"""Probability of a false alarm, over all attacks together."""
+
+
+@dataclass(frozen=True)
+class AttackResult:
+    """Result of one attack.
+
+    Attributes:
+        auc: Probability that a member is more similar to its nearest reconstruction than a held-out
+            image.
+        auc_low: Lower end of its confidence interval.
+        p_value: p of the gap, by permutation.
+        transfer: Share of its images that other networks classify as their class; None without
+            other networks.
+    """
+
+    auc: float
+    auc_low: float
+    p_value: float
+    transfer: float | None = None
+
+
+@dataclass(frozen=True)
+class AuditVerdict:
+    """Verdict with its evidence, the strongest attack, and what could not be tested."""
+
+    name: str
+    strongest: str
+    evidence: tuple[Evidence, ...]
+    not_tested: tuple[str, ...] = ()
+
+    @property
+    def line(self) -> str:
+        evidence = "; ".join(
+            f"{item.metric} {item.value:.3f}, threshold {item.threshold:.3f}"
+            for item in self.evidence
+        )
+        not_tested = f"; not tested: {'; '.join(self.not_tested)}" if self.not_tested else ""
+        return (
+            f"verdict: {self.name}: {MEANINGS[self.name]} "
+            f"(strongest attack: {self.strongest}; {evidence}){not_tested}"
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        evidence = [{**asdict(item), "margin": item.margin} for item in self.evidence]
+        return {
+            "verdict": self.name,
+            "line": self.line,
+            "evidence": evidence,
+            "not_tested": list(self.not_tested),
+        }
+
+
+def holm_corrected(p_values: Mapping[str, float]) -> dict[str, float]:
+    """Return the p values after Holm's correction (1979) for multiple tests."""
+    ordered, largest, values = sorted(p_values, key=lambda name: p_values[name]), 0.0, {}
+    for rank, name in enumerate(ordered):
+        largest = max(largest, min(1.0, (len(ordered) - rank) * p_values[name]))
+        values[name] = largest
+    return values
+
+
+def conclude(
+    attacks: Mapping[str, AttackResult],
+    *,
+    control_auc_high: float,
+    planted: tuple[float, float],
+    num_classes: int,
+    ceiling: float = 1.0,
+) -> AuditVerdict:
+    """Return the verdict of an audit.
+
+    Training images leak if the Holm-corrected p of an attack is at most 0.05, and the whole
+    interval of its AUC is above 0.5 and above the AUC of other real images: members and held-out
+    images of different splits may differ by themselves. Otherwise, no leak is stated only if the
+    planted leak is detected: its p is at most 0.05, and its AUC is above that of other real images.
+
+    Args:
+        attacks: Results by name.
+        control_auc_high: Upper end of the AUC interval of other real images in the place of
+            reconstructions.
+        planted: AUC and p of the planted leak.
+        num_classes: N; transfer by chance is 1 / N.
+        ceiling: Accuracy of the other networks on real images.
+    """
+    p_values = holm_corrected({name: attack.p_value for name, attack in attacks.items()})
+    threshold = max(0.5, control_auc_high)
+
+    def leaks(name: str) -> bool:
+        return p_values[name] <= SIGNIFICANCE and attacks[name].auc_low > threshold
+
+    strongest = max(attacks, key=lambda name: (leaks(name), attacks[name].auc))
+    low, p_value = attacks[strongest].auc_low, p_values[strongest]
+    evidence = [
+        Evidence(
+            "are reconstructions more similar to training images than other real images are?",
+            f"AUC of {strongest}, lower end",
+            low,
+            threshold,
+            low > threshold,
+        ),
+        Evidence(
+            "is the difference significant?",
+            "p (Holm-corrected)",
+            p_value,
+            SIGNIFICANCE,
+            p_value <= SIGNIFICANCE,
+        ),
+    ]
+    if leaks(strongest):
+        return AuditVerdict(LEAKS_IMAGES, strongest, tuple(evidence))
+    detected, positive_control = _positive_control(planted, control_auc_high)
+    evidence.append(positive_control)
+    if not detected:
+        return AuditVerdict(UNDERPOWERED, strongest, tuple(evidence))
+    transfers = {
+        name: attack.transfer for name, attack in attacks.items() if attack.transfer is not None
+    }
+    if not transfers:
+        return AuditVerdict(NO_LEAK_FOUND, strongest, tuple(evidence), (NO_VERIFIERS,))
+    best = max(transfers, key=lambda name: transfers[name])
+    required = half_way(1 / num_classes, ceiling)
+    recognised = transfers[best] > required
+    evidence.append(
+        Evidence(
+            "do other networks recognise the images?",
+            f"transfer of {best}",
+            transfers[best],
+            required,
+            recognised,
+        )
+    )
+    return AuditVerdict(LEAKS_CLASSES if recognised else NO_LEAK_FOUND, strongest, tuple(evidence))
+
+
+def _positive_control(
+    planted: tuple[float, float], control_auc_high: float
+) -> tuple[bool, Evidence]:
+    """Return whether the planted leak is detected, and the evidence."""
+    (auc, p_value), question = planted, "would a leak be detected?"
+    significant, above = p_value <= SIGNIFICANCE, auc > control_auc_high
+    if significant and not above:
+        evidence = Evidence(question, "AUC of the planted leak", auc, control_auc_high, above)
+    else:
+        evidence = Evidence(question, "p of the planted leak", p_value, SIGNIFICANCE, significant)
+    return significant and above, evidence

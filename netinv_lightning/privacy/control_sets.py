@@ -1,0 +1,63 @@
+"""Control sets: images that take the place of reconstructions in a comparison with real images.
+
+Shape suffixes: m members.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+
+from netinv_lightning.evaluation.image_sets import Images
+from netinv_lightning.privacy.real_images import RealImages
+
+PLANTED_SHARE, PLANTED_NOISE = 0.1, 0.1
+"""Planted leak: share of the members in it, and standard deviation of the Gaussian noise on them.
+"""
+
+
+def other_real_images(count: int, real: RealImages, seed: int) -> Images:
+    """Return real images that are neither members nor held-out images."""
+    source = torch.Generator().manual_seed(seed)
+    chosen = torch.randperm(len(real.others.labels_n), generator=source)[:count]
+    return Images(real.others.images_nCHW[chosen], real.others.labels_n[chosen])
+
+
+def class_means(count: int, real: RealImages, seed: int) -> Images:
+    """Return the mean of each class over other real images: typical, but not of any member."""
+    labels = real.others.labels_n.unique()
+    means = [real.others.images_nCHW[real.others.labels_n == label].mean(dim=0) for label in labels]
+    return Images(torch.stack(means), labels)
+
+
+def uniform_noise(count: int, real: RealImages, seed: int) -> Images:
+    """Return pixels uniform in [0, 1]; the classes of the members take turns."""
+    source, like = torch.Generator().manual_seed(seed), real.members
+    classes = like.labels_n.unique()
+    label_n = classes.repeat(math.ceil(count / len(classes)))[:count]
+    return Images(torch.rand(count, *like.images_nCHW.shape[1:], generator=source), label_n)
+
+
+def planted_leak(count: int, real: RealImages, seed: int) -> Images:
+    """Return the positive control: noisy copies of some members, among other real images."""
+    source = torch.Generator().manual_seed(seed)
+    m = len(real.members.labels_n)
+    chosen = torch.randperm(m, generator=source)[: max(1, round(PLANTED_SHARE * m))]
+    x_nCHW = real.members.images_nCHW[chosen]
+    noisy = (x_nCHW + PLANTED_NOISE * torch.randn(x_nCHW.shape, generator=source)).clamp(0, 1)
+    rest = other_real_images(count, real, seed)
+    return Images(
+        torch.cat([noisy, rest.images_nCHW]),
+        torch.cat([real.members.labels_n[chosen], rest.labels_n]),
+    )
+
+
+CONTROLS: dict[str, Callable[[int, RealImages, int], Images]] = {
+    "other real images": other_real_images,
+    "class means": class_means,
+    "noise": uniform_noise,
+    "planted leak": planted_leak,
+}
+"""Control sets by name, from a count, the real images and a seed. All but the last leak nothing."""
