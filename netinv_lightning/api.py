@@ -193,11 +193,11 @@ def load_detector(run_dir: str | Path, name: str, trusted: Sequence[str] = ()) -
         InputError: if it is no such run, or has no detector of that name.
     """
     from netinv_lightning.evaluation.finished_run import inversion_config
-    from netinv_lightning.ood.detectors.exported import load_detector_of
+    from netinv_lightning.ood.detectors.saved_detectors import load_saved_detector
 
     directory = Path(run_dir)
     with only_allowed(trusted):
-        return load_detector_of(inversion_config(directory), directory, name)
+        return load_saved_detector(inversion_config(directory), directory, name)
 
 
 def load_run(run_dir: str | Path, trusted: Sequence[str] = ()) -> Inversion:

@@ -26,14 +26,20 @@ from netinv_lightning.data.outlier_names import called, is_own
 from netinv_lightning.data.outliers import outliers
 from netinv_lightning.errors import InputError, nearest
 from netinv_lightning.evaluation.image_sets import of_split, open_real
-from netinv_lightning.ood.comparison import PLAIN, RESERVED, Contest, hold
-from netinv_lightning.ood.detectors import DETECTORS, Detector, fit, gather
-from netinv_lightning.ood.detectors.exported import garbage_detector, write_fitted_on
-from netinv_lightning.ood.detectors.garbage import ODDS_AND_ENERGY
-from netinv_lightning.ood.detectors.tuned import BestLayer, Odin
-from netinv_lightning.ood.garbage import GarbageTraining
-from netinv_lightning.ood.perturbed import check_strengths, shifts
-from netinv_lightning.ood.perturbed_figures import shift_curves
+from netinv_lightning.ood.comparison import (
+    OWN,
+    PLAIN,
+    RESERVED,
+    DetectorComparison,
+    compare_detectors,
+)
+from netinv_lightning.ood.detectors import DETECTORS, Detector, collect_fit_data, fit_detector
+from netinv_lightning.ood.detectors.garbage_class import ODDS_AND_ENERGY, garbage_detector
+from netinv_lightning.ood.detectors.saved_detectors import save_fit_images
+from netinv_lightning.ood.detectors.scorer import TunedScorer
+from netinv_lightning.ood.garbage.build import build_garbage_training
+from netinv_lightning.ood.perturbation_figure import perturbation_curves
+from netinv_lightning.ood.perturbation_study import check_strengths, perturbation_study
 from netinv_lightning.runs.run_directory import RunDir
 from netinv_lightning.runs.tables import show, write_table
 from netinv_lightning.tracking.loggers import check_logger, log_image, open_loggers
@@ -77,7 +83,7 @@ class DetectOodApplication:
             for name in app.outliers
         }
         self.garbage = {
-            str(name): GarbageTraining(str(name), cfg, self.classifier, real)
+            str(name): build_garbage_training(str(name), cfg, self.classifier, real)
             for name in cfg.garbage
         }
 
@@ -85,7 +91,7 @@ class DetectOodApplication:
         with open_loggers(self.cfg, run_dir) as loggers:
             metrics = train_once(self.cfg, self.classifier, run_dir.path)
             start = time.perf_counter()
-            write_fitted_on(run_dir.path, self.training, self.validation)
+            save_fit_images(run_dir.path, self.training, self.validation)
             extended = {
                 name: training.run(run_dir, loggers) for name, training in self.garbage.items()
             }
@@ -101,24 +107,27 @@ class DetectOodApplication:
                 for name, classifier in extended.items()
             }
             fitted = self._fit()
-            contest = hold(
+            comparison = compare_detectors(
                 {PLAIN: fitted, **{name: {name: detector} for name, detector in rejecting.items()}},
-                self.cfg.data.name, self.test.labels_n, {self.cfg.data.name: self.test.images_nCHW, **self.outside},
-                self.classifier.spec.num_classes, self.cfg.seed,
-            )  # fmt: skip
-            metrics |= contest.metrics()
+                in_distribution=self.cfg.data.name,
+                label_n=self.test.labels_n,
+                images={self.cfg.data.name: self.test.images_nCHW, **self.outside},
+                classes=self.classifier.spec.num_classes,
+                seed=self.cfg.seed,
+            )
+            metrics |= comparison.metrics()
             metrics |= self._shifted(run_dir, loggers, fitted)
             metrics |= {
-                names.CLASSIFIER_TEST_ACCURACY: metrics[names.ood(PLAIN, "own", "accuracy")],
+                names.CLASSIFIER_TEST_ACCURACY: metrics[names.ood(PLAIN, OWN, "accuracy")],
                 names.SECONDS: time.perf_counter() - start,
             }
             for logger in loggers:
                 logger.log_metrics(metrics, step=0)
-            self._show(run_dir, loggers, contest, metrics, self._notes(fitted))
+            self._show(run_dir, loggers, comparison, metrics, self._notes(fitted))
         return metrics
 
     def _fit(self) -> dict[str, Detector]:
-        known = gather(
+        fit_data = collect_fit_data(
             self.classifier,
             self.training.images_nCHW,
             self.training.labels_n,
@@ -128,7 +137,7 @@ class DetectOodApplication:
         fitted = {}
         for name in self.cfg.application.detectors:
             tell(f"detecting: fitting {name}")
-            fitted[name] = fit(name, known)
+            fitted[name] = fit_detector(name, fit_data)
         return fitted
 
     def _shifted(
@@ -140,22 +149,22 @@ class DetectOodApplication:
             return {}
         tell(f"detecting: perturbed images, {len(app.strengths)} strengths")
         n = app.shifted
-        study = shifts(
+        results = perturbation_study(
             fitted, self.test.images_nCHW[:n], self.test.labels_n[:n], app.strengths, self.cfg.seed
         )
-        table, title = study.table(), f"{self.cfg.data.name}: perturbed images"
+        table, title = results.table(), f"{self.cfg.data.name}: perturbed images"
         write_table(table, run_dir.path, "shifts")
         log_image(
             loggers,
             names.figure("shifts"),
-            shift_curves(study, run_dir.figures / "shifts", title),
+            perturbation_curves(results, run_dir.figures / "shifts", title),
             0,
             title,
         )
-        print(study.verdict())
+        print(results.verdict())
         return {
             names.ood_gain(gain.direction, gain.norm): gain.mean
-            for gain in study.gains
+            for gain in results.gains
             if gain.settings
         }
 
@@ -163,19 +172,19 @@ class DetectOodApplication:
         self,
         run_dir: RunDir,
         loggers: list[Logger],
-        contest: Contest,
+        comparison: DetectorComparison,
         metrics: dict[str, float],
         notes: list[str],
     ) -> None:
         """Tables and figures, as files and in the loggers."""
-        tables = contest.tables(metrics, notes)
+        tables = comparison.tables(metrics, notes)
         for stem, table in tables.items():
             write_table(table, run_dir.path, stem)
         controls = {
             name for name, choice in self.cfg.garbage.items() if choice.source != "inverted"
         }
-        for stem, path in contest.draw(metrics, run_dir.figures, controls).items():
-            log_image(loggers, names.figure(stem), path, 0, f"{contest.own}: {stem}")
+        for stem, path in comparison.draw(metrics, run_dir.figures, controls).items():
+            log_image(loggers, names.figure(stem), path, 0, f"{comparison.in_distribution}: {stem}")
         show(tables["detection"])
         if self.garbage:
             show(tables["classifiers"])
@@ -196,14 +205,14 @@ class DetectOodApplication:
             "(netinv_lightning/data/outliers.py)",
         ]
         for name, detector in fitted.items():
-            if isinstance(rule := detector.rule, Odin | BestLayer):
+            if isinstance(scorer := detector.scorer, TunedScorer):
                 means = (
                     "what it reaches on noise is flattered"
-                    if rule.auroc > TOLD
+                    if scorer.auroc > TOLD
                     else "noise told nothing, so it is as good as not tuned"
                 )
                 notes.append(
-                    f"{name} is tuned on validation images against noise; its best setting is {rule.told}: {means}"
+                    f"{name} is tuned on validation images against noise; its best setting is {scorer.setting}: {means}"
                 )
         if self.garbage:
             notes.append("a garbage class begins as noise: what it reaches on noise is flattered")

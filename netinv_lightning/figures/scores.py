@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from netinv_lightning.figures.style import (
+    LETTER,
     MARKERS,
     NEUTRAL,
     ONE_COLUMN,
@@ -33,7 +34,6 @@ DODGE = 0.1  # rows; so that two marks of one value are both seen
 CLOSEST_TICKS = (
     1.35  # ratio of neighbouring numbers on a logarithmic axis that still have room for both
 )
-LETTER = 0.068  # inches, the mean width of a letter of ticks
 
 Roc = tuple[Tensor, Tensor, float, float, float]
 """False positive rates [f], true positive rates [f], the area under them, the ends of its interval."""

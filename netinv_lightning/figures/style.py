@@ -28,6 +28,7 @@ TWO_COLUMNS = 7.16
 DPI = 300
 TEXT_POINTS = 8
 SMALL_POINTS = 7
+LETTER = 0.068  # inches, mean width of a letter of tick labels
 LONGEST_NAME = 24  # characters; of a longer class name the rest is cut off
 MOST_STYLES = 20  # classes with a look of their own
 LARGEST_OF_MANY = 10  # of more classes, those with a look of their own
@@ -154,6 +155,11 @@ def style_of_class(styles: Sequence[ClassStyle]) -> Tensor:
 
 def short(name: str) -> str:
     return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
+
+
+def wrapped(text: str, inches: float) -> str:
+    """Break the text into lines of at most this width."""
+    return textwrap.fill(text, int(inches / LETTER), break_on_hyphens=False)
 
 
 def mark(

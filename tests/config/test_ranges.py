@@ -73,8 +73,8 @@ def test_names_are_those_of_the_registries() -> None:
     from netinv_lightning.interpretability import study
     from netinv_lightning.inversion import conditioning, perturbation
     from netinv_lightning.inversion.methods import gradient as pixels
-    from netinv_lightning.ood.detectors import garbage
-    from netinv_lightning.ood.garbage import source
+    from netinv_lightning.ood.detectors import garbage_class
+    from netinv_lightning.ood.garbage import build as garbage
     from netinv_lightning.tracking import loggers as tracking
     from netinv_lightning.tracking import wandb_run
 
@@ -92,8 +92,8 @@ def test_names_are_those_of_the_registries() -> None:
         (APPLICATION_KEYS["audit"], "attacks"): audit.ATTACKS,
         (APPLICATION_KEYS["audit"], "effort"): audit.EFFORTS,
         (APPLICATION_KEYS["approach"], "target"): approach.KEYS,
-        (Garbage, "source"): source.SOURCES,
-        (Garbage, "score"): garbage.SCORES,
+        (Garbage, "source"): garbage.SOURCES,
+        (Garbage, "score"): garbage_class.SCORES,
     }
     for (schema, key), names in homes.items():
         rule = rule_of(schema, key)

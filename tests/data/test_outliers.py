@@ -21,7 +21,7 @@ from netinv_lightning.data.outlier_names import called, check_outliers
 from netinv_lightning.data.outliers import NOISE, in_shape_of, outliers
 from netinv_lightning.data.specs import CIFAR10, MNIST, same_data
 from netinv_lightning.errors import InputError
-from netinv_lightning.ood.detectors import noise
+from netinv_lightning.ood.detectors import tuning_noise
 
 
 def test_noise_has_its_moments_and_repeats() -> None:
@@ -66,7 +66,7 @@ def test_noise_to_train_on_is_of_another_stream_than_noise_to_test_on(
     assert len({image.numpy().tobytes() for images in made for image in images}) == 300
     assert torch.equal(made[1], NOISE[name](spec, 50, 0))
     assert not torch.equal(
-        made[0][:10], noise(made[0], 20, 0)[:10]
+        made[0][:10], tuning_noise(made[0], 20, 0)[:10]
     )  # what odin and oodl are tuned on
 
 

@@ -1,4 +1,5 @@
-"""Post-hoc detectors against hand-worked numbers, independent formulas and planted outliers; no sign is flipped (A5-1 to A5-5).
+"""Post-hoc detectors: values computed by hand, independent formulas and planted outliers (A5-1 to
+A5-5).
 
 Shape suffixes: n images, C channels, H height, W width, N classes, D features, P pixels.
 """
@@ -25,19 +26,24 @@ from netinv_lightning.evaluation.image_sets import of_split
 from netinv_lightning.ood.detectors import (
     DETECTORS,
     Detector,
-    Known,
+    FitData,
     Seen,
-    fit,
-    gather,
+    collect_fit_data,
+    extract_for,
+    fit_detector,
+    logit_scores,
     look,
-    noise,
     score_all,
+    tuning_noise,
 )
-from netinv_lightning.ood.detectors import scores as of_logits
-from netinv_lightning.ood.detectors.fitted import Mahalanobis, Neighbour, Outside, VirtualLogit
-from netinv_lightning.ood.detectors.tuned import STEPS, TEMPERATURES, BestLayer, Odin
+from netinv_lightning.ood.detectors.knn import KNN
+from netinv_lightning.ood.detectors.linear_classifier import LinearClassifierScore
+from netinv_lightning.ood.detectors.mahalanobis import Mahalanobis
+from netinv_lightning.ood.detectors.odin import ODIN, STEPS, TEMPERATURES
+from netinv_lightning.ood.detectors.oodl import OODL
+from netinv_lightning.ood.detectors.vim import ViM
 
-OF_FEATURES = ("lc", "mahalanobis", "knn", "vim", "gmm", "cluster")
+NEED_FEATURES = ("lc", "mahalanobis", "knn", "vim", "gmm", "cluster")
 TINY = DataSpec("tiny", 3, 1, 2, (0.0,), (1.0,), ("a", "b", "c"))
 LOGITS_23 = torch.tensor([[2.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
 
@@ -49,7 +55,7 @@ def source(seed: int = 0) -> torch.Generator:
 def linear_classifier(
     weight_NP: Tensor | None = None, bias_N: Tensor | None = None
 ) -> FrozenClassifier:
-    """Logits are linear in the 2 x 2 pixels, which are also the penultimate features."""
+    """The logits are linear in the 2 x 2 pixels, which are also the penultimate features."""
     network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
     with torch.no_grad():
         network[1].weight.copy_(
@@ -59,17 +65,17 @@ def linear_classifier(
     return FrozenClassifier(network, TINY)
 
 
-def seen_of(features_nD: Tensor) -> Seen:
+def features_of(features_nD: Tensor) -> Seen:
     return Seen(torch.empty(0), torch.empty(0), features_nD, {})
 
 
-def known_of(
+def fit_data_of(
     features_nD: Tensor, labels_n: Tensor, classifier: FrozenClassifier | None = None
-) -> Known:
-    """Features as training images would have them."""
-    nothing = seen_of(features_nD[:0])
-    return Known(
-        classifier or linear_classifier(), seen_of(features_nD), labels_n, nothing, nothing, 0
+) -> FitData:
+    """Fit data with these penultimate features of the training images."""
+    nothing = features_of(features_nD[:0])
+    return FitData(
+        classifier or linear_classifier(), features_of(features_nD), labels_n, nothing, nothing, 0
     )
 
 
@@ -79,80 +85,89 @@ def auroc(inside_n: Tensor, outside_n: Tensor) -> float:
     )
 
 
-# Of logits
+# Scores of the logits
 
 
 def test_scores_of_logits_by_hand() -> None:
     p = math.exp(2) / (math.exp(2) + 2)
     q = (1 - p) / 2
-    assert of_logits.msp(LOGITS_23).tolist() == pytest.approx([1 - p, 2 / 3])
-    assert of_logits.max_logit(LOGITS_23).tolist() == pytest.approx([-2, 0])
-    assert of_logits.energy(LOGITS_23).tolist() == pytest.approx(
+    assert logit_scores.msp(LOGITS_23).tolist() == pytest.approx([1 - p, 2 / 3])
+    assert logit_scores.max_logit(LOGITS_23).tolist() == pytest.approx([-2, 0])
+    assert logit_scores.energy(LOGITS_23).tolist() == pytest.approx(
         [-math.log(math.exp(2) + 2), -math.log(3)]
     )
     of_gen = [((p * (1 - p)) ** 0.1 + 2 * (q * (1 - q)) ** 0.1) / 3, (2 / 9) ** 0.1]
-    assert of_logits.gen(LOGITS_23).tolist() == pytest.approx(of_gen)
+    assert logit_scores.gen(LOGITS_23).tolist() == pytest.approx(of_gen)
 
 
-def test_the_order_of_very_confident_images_is_kept() -> None:
-    """In single precision both probabilities are 1."""
+def test_msp_keeps_the_order_of_very_confident_images() -> None:
+    """In single precision, both probabilities are 1."""
     logits_nN = torch.tensor([[30.0, 0.0, 0.0], [20.0, 0.0, 0.0]])
     assert (logits_nN.softmax(dim=1)[:, 0] == 1).all()
-    score_n = of_logits.msp(logits_nN)
+    score_n = logit_scores.msp(logits_nN)
     assert score_n[1] == pytest.approx(2 * math.exp(-20), rel=1e-5)
     assert 0 < score_n[0] < score_n[1]
 
 
-def test_msp_is_least_confidence_and_the_slides_lc_is_not() -> None:
-    """A5-2: least confidence, 1 - max p, is MSP; LC, linear classifier, orders images otherwise."""
+def test_msp_is_least_confidence_and_lc_is_not() -> None:
+    """Least confidence, 1 - max p, is MSP; LC gives another order (A5-2)."""
     logits_nN = torch.randn(50, 3, generator=source())
     torch.testing.assert_close(
-        of_logits.msp(logits_nN), 1 - logits_nN.double().softmax(dim=1).amax(dim=1)
+        logit_scores.msp(logits_nN), 1 - logits_nN.double().softmax(dim=1).amax(dim=1)
     )
-    lc = Outside(torch.eye(2, dtype=torch.double), torch.zeros(2, dtype=torch.double))
-    both_n2 = torch.tensor(
-        [[3.0, 3.0], [1.0, -4.0]]
-    )  # deep inside of two classes; inside of one, far outside of the other
-    assert lc(seen_of(both_n2)).tolist() == [-3, -1]
-    assert of_logits.msp(both_n2)[0] > of_logits.msp(both_n2)[1]
+    lc = LinearClassifierScore(torch.eye(2, dtype=torch.double), torch.zeros(2, dtype=torch.double))
+    # Far inside two classes; inside one class and far outside the other.
+    both_n2 = torch.tensor([[3.0, 3.0], [1.0, -4.0]])
+    assert lc(features_of(both_n2)).tolist() == [-3, -1]
+    assert logit_scores.msp(both_n2)[0] > logit_scores.msp(both_n2)[1]
 
 
-# Of features
+# Scores of the features
 
 
 def test_lc_by_hand() -> None:
-    """Least signed distance from the hyperplanes' outer sides."""
-    lc = Outside(
+    """The smallest signed distance to the hyperplanes, positive on their outer side."""
+    lc = LinearClassifierScore(
         torch.tensor([[1.0, 0.0], [0.0, 1.0]]).double(), torch.tensor([-1.0, 0.0]).double()
     )
-    assert lc(seen_of(torch.tensor([[4.0, 2.0], [0.0, -4.0], [-9.0, -5.0]]))).tolist() == [-3, 1, 5]
+    assert lc(features_of(torch.tensor([[4.0, 2.0], [0.0, -4.0], [-9.0, -5.0]]))).tolist() == [
+        -3,
+        1,
+        5,
+    ]
 
 
-def test_lc_scores_the_inside_of_classes_below_zero_and_what_all_reject_above() -> None:
+def test_lc_is_negative_inside_a_class_and_positive_outside_all() -> None:
     centres_ND = torch.tensor([[6.0, 0, 0, 0], [0, 6.0, 0, 0], [0, 0, 6.0, 0]])
     labels_n = torch.arange(300) % 3
     features_nD = centres_ND[labels_n] + torch.randn(300, 4, generator=source())
-    lc = Outside.fit(known_of(features_nD, labels_n))
-    inside_N, between = lc(seen_of(centres_ND)), lc(seen_of(centres_ND.mean(dim=0, keepdim=True)))
+    lc = LinearClassifierScore.fit(fit_data_of(features_nD, labels_n))
+    inside_N, between = (
+        lc(features_of(centres_ND)),
+        lc(features_of(centres_ND.mean(dim=0, keepdim=True))),
+    )
     assert inside_N.max() < 0 < between
     scale_D, shift_D = torch.tensor([1.0, 10.0, 0.1, 3.0]), torch.tensor([5.0, -1.0, 0.0, 2.0])
-    scaled = Outside.fit(known_of(features_nD * scale_D + shift_D, labels_n))
+    scaled = LinearClassifierScore.fit(fit_data_of(features_nD * scale_D + shift_D, labels_n))
     torch.testing.assert_close(
-        scaled(seen_of(centres_ND * scale_D + shift_D)), inside_N, rtol=1e-3, atol=1e-3
+        scaled(features_of(centres_ND * scale_D + shift_D)), inside_N, rtol=1e-3, atol=1e-3
     )
 
 
 def test_mahalanobis_by_hand() -> None:
-    """Three classes with the covariance diag(1, 4) around (0, 0), (10, 0) and (0, 20)."""
+    """Three classes with covariance diag(1, 4) and means (0, 0), (10, 0) and (0, 20)."""
     spread_42 = torch.tensor([[2**0.5, 0], [-(2**0.5), 0], [0, 8**0.5], [0, -(8**0.5)]])
     means_N2, labels_n = torch.tensor([[0.0, 0.0], [10.0, 0.0], [0.0, 20.0]]), torch.arange(12) // 4
-    mahalanobis = Mahalanobis.fit(known_of(means_N2[labels_n] + spread_42.repeat(3, 1), labels_n))
+    mahalanobis = Mahalanobis.fit(
+        fit_data_of(means_N2[labels_n] + spread_42.repeat(3, 1), labels_n)
+    )
     probes_n2 = torch.tensor([[0.0, 0.0], [0.0, 2.0], [1.0, 2.0], [8.0, 0.0], [-3.0, 0.0]])
-    assert mahalanobis(seen_of(probes_n2)).tolist() == pytest.approx([0, 1, 2, 4, 9], abs=1e-5)
+    assert mahalanobis(features_of(probes_n2)).tolist() == pytest.approx([0, 1, 2, 4, 9], abs=1e-5)
 
 
-def test_mahalanobis_is_the_pseudo_inverse_where_features_are_dependent() -> None:
-    """Two of seven features are copies and one is constant: a covariance of rank 4, which a plain inverse refuses."""
+def test_mahalanobis_uses_the_pseudo_inverse() -> None:
+    """Two of seven features are copies and one is constant: the covariance has rank 4 and no
+    inverse."""
     free_n4, labels_n = torch.randn(200, 4, generator=source()), torch.arange(200) % 3
     features_n7 = (
         torch.cat([free_n4, free_n4[:, :2], torch.ones(200, 1)], dim=1) + labels_n[:, None]
@@ -165,78 +180,76 @@ def test_mahalanobis_is_the_pseudo_inverse_where_features_are_dependent() -> Non
         np.einsum("nd,de,ne->n", values_n7 - mean_7, inverse_77, values_n7 - mean_7)
         for mean_7 in means_37
     ]
-    score_n = Mahalanobis.fit(known_of(features_n7, labels_n))(seen_of(features_n7))
+    score_n = Mahalanobis.fit(fit_data_of(features_n7, labels_n))(features_of(features_n7))
     np.testing.assert_allclose(score_n.numpy(), np.min(expected_3n, axis=0), rtol=1e-5, atol=1e-8)
 
 
-def test_knn_is_the_distance_to_the_kth_neighbour_on_the_sphere() -> None:
-    """Of 2,000 training images k is 2: a single image in the same direction is not enough, two are. Length does not count."""
+def test_knn_is_the_distance_to_the_kth_neighbour() -> None:
+    """With 2,000 training images k is 2: one image in the same direction is not enough, two are;
+    lengths are ignored."""
     angle_n = torch.full((2000,), math.pi / 2)
     angle_n[0], angle_n[1:3] = 0.0, math.pi
     features_n2 = (
         torch.stack([angle_n.cos(), angle_n.sin()], dim=1) * torch.linspace(0.5, 2, 2000)[:, None]
     )
-    knn = Neighbour.fit(known_of(features_n2, torch.arange(2000) % 3))
+    knn = KNN.fit(fit_data_of(features_n2, torch.arange(2000) % 3))
     probes_n2 = torch.tensor([[5.0, 0.0], [-0.2, 0.0], [0.0, 3.0], [3.0, 3.0]])
     expected = [2**0.5, 0, 0, 2 * math.sin(math.pi / 8)]
-    assert knn(seen_of(probes_n2)).tolist() == pytest.approx(expected, abs=1e-3)
+    assert knn(features_of(probes_n2)).tolist() == pytest.approx(expected, abs=1e-3)
 
 
-def test_vim_is_its_formula() -> None:
+def test_vim_equals_its_formula() -> None:
     classifier = linear_classifier()
     images_n = torch.rand(60, 1, 2, 2, generator=source())
     seen = look(classifier, images_n)
-    known = Known(classifier, seen, torch.arange(60) % 3, seen, seen, 0)
+    fit_data = FitData(classifier, seen, torch.arange(60) % 3, seen, seen, 0)
     linear = classifier.network[1]  # type: ignore[index]
     weight_34, bias_3 = linear.weight.double().numpy(), linear.bias.double().numpy()
     centred_n4 = seen.penultimate_nD.double().numpy() + np.linalg.pinv(weight_34) @ bias_3
     _, _, axes_44 = np.linalg.svd(centred_n4, full_matrices=True)
-    residual_n = np.linalg.norm(
-        centred_n4 @ axes_44[2:].T, axis=1
-    )  # outside of the principal half of the 4 features
+    residual_n = np.linalg.norm(centred_n4 @ axes_44[2:].T, axis=1)  # outside of the first 2 axes
     logits_nN = seen.logits_nN.double().numpy()
     alpha = logits_nN.max(axis=1).mean() / residual_n.mean()
     expected_n = alpha * residual_n - np.log(np.exp(logits_nN).sum(axis=1))
-    np.testing.assert_allclose(
-        VirtualLogit.fit(known)(seen).numpy(), expected_n, rtol=1e-3, atol=1e-4
-    )
+    np.testing.assert_allclose(ViM.fit(fit_data)(seen).numpy(), expected_n, rtol=1e-3, atol=1e-4)
 
 
-# Tuned
+# Tuned scores
 
 
 def odin_of_linear(
     classifier: FrozenClassifier, images_nCHW: Tensor, temperature: float, step: float
 ) -> Tensor:
-    """ODIN where the gradient is known: W^T (softmax - one-hot of the decision) / T."""
+    """ODIN with a gradient in closed form: W^T (softmax - one-hot of the prediction) / T."""
     linear = classifier.network[1]  # type: ignore[index]
     weight_34, bias_3 = linear.weight.double(), linear.bias.double()
     x_nP = images_nCHW.flatten(1).double()
     logits_nN = (x_nP @ weight_34.T + bias_3) / temperature
-    decided_nN = torch.nn.functional.one_hot(logits_nN.argmax(dim=1), 3)
-    moved_nP = x_nP - step * ((logits_nN.softmax(dim=1) - decided_nN) @ weight_34).sign()
+    predicted_nN = torch.nn.functional.one_hot(logits_nN.argmax(dim=1), 3)
+    moved_nP = x_nP - step * ((logits_nN.softmax(dim=1) - predicted_nN) @ weight_34).sign()
     return 1 - ((moved_nP @ weight_34.T + bias_3) / temperature).softmax(dim=1).amax(dim=1)
 
 
 @pytest.mark.parametrize(
     ("temperature", "step"), [(1.0, 0.004), (10.0, 0.1), (1000.0, 0.0), (1000.0, 0.002)]
 )
-def test_odin_is_its_formula(temperature: float, step: float) -> None:
-    """Steps are pixels of [0, 1], not of normalised images, and scores keep their order at a temperature of 1000."""
+def test_odin_equals_its_formula(temperature: float, step: float) -> None:
+    """Steps are in pixels of [0, 1], not of normalised images; a temperature of 1000 keeps the
+    order."""
     classifier, images_nCHW = linear_classifier(), torch.rand(150, 1, 2, 2, generator=source())
-    score_n = Odin(classifier, temperature, step, 0.0)(look(classifier, images_nCHW))
+    score_n = ODIN(classifier, temperature, step, 0.0)(look(classifier, images_nCHW))
     torch.testing.assert_close(
         score_n, odin_of_linear(classifier, images_nCHW, temperature, step), rtol=0, atol=1e-6
     )
 
 
-def test_odin_takes_the_best_of_its_grid() -> None:
+def test_odin_chooses_the_best_setting_of_its_grid() -> None:
     classifier = linear_classifier(8 * torch.randn(3, 4, generator=source(4)))
     images_nCHW = torch.rand(90, 1, 2, 2, generator=source())
     outliers_nCHW = 0.35 + 0.3 * torch.rand(90, 1, 2, 2, generator=source(5))
     labels_n = torch.arange(90) % 3
-    known = gather(classifier, images_nCHW, labels_n, images_nCHW, outliers_nCHW)
-    chosen = Odin.fit(known)
+    fit_data = collect_fit_data(classifier, images_nCHW, labels_n, images_nCHW, outliers_nCHW)
+    chosen = ODIN.fit(fit_data)
     reached = {
         (temperature, step): auroc(
             *(
@@ -252,16 +265,18 @@ def test_odin_takes_the_best_of_its_grid() -> None:
     assert reached[chosen.temperature, chosen.step] == pytest.approx(chosen.auroc, abs=1e-3)
 
 
-def test_odin_of_equals_takes_the_highest_temperature_and_no_step() -> None:
+def test_odin_ties_give_the_highest_temperature_and_no_step() -> None:
     classifier, images_nCHW = linear_classifier(), torch.rand(30, 1, 2, 2, generator=source())
-    chosen = Odin.fit(
-        gather(classifier, images_nCHW, torch.arange(30) % 3, images_nCHW, images_nCHW.clone())
+    chosen = ODIN.fit(
+        collect_fit_data(
+            classifier, images_nCHW, torch.arange(30) % 3, images_nCHW, images_nCHW.clone()
+        )
     )
     assert (chosen.temperature, chosen.step, chosen.auroc) == (TEMPERATURES[0], 0, 0.5)
 
 
 class Contrast(nn.Module):
-    """Two layers: the first passes images on, the second tells contrast, which the first hides in its mean."""
+    """The second layer separates images by contrast, which the first hides in the mean."""
 
     def __init__(self, hides_again: bool) -> None:
         super().__init__()
@@ -276,34 +291,39 @@ class Contrast(nn.Module):
 
 
 @pytest.mark.parametrize("hides_again", [False, True])
-def test_oodl_finds_the_first_layer_that_tells_outliers(hides_again: bool) -> None:
-    """All images have a mean of about 0.5; in distribution they are checkered, outliers are gray. The third tells as much, or nothing."""
+def test_oodl_chooses_the_first_layer_that_separates_outliers(hides_again: bool) -> None:
+    """All images have a mean of about 0.5; in-distribution images are checkered, outliers are gray.
+
+    The third layer separates them as well as the second, or not at all.
+    """
     torch.manual_seed(0)
     classifier = FrozenClassifier(Contrast(hides_again), TINY)
     signs_122 = torch.tensor([[[1.0, -1.0], [-1.0, 1.0]]])
     mean_n111 = 0.5 + 0.02 * torch.randn(200, 1, 1, 1, generator=source())
     checkered = mean_n111 + 0.3 * signs_122
     gray = mean_n111.flip(0).expand(-1, 1, 2, 2).contiguous()
-    known = gather(classifier, checkered, torch.arange(200) % 3, checkered.flip(0), gray)
-    chosen = BestLayer.fit(known)
+    fit_data = collect_fit_data(
+        classifier, checkered, torch.arange(200) % 3, checkered.flip(0), gray
+    )
+    chosen = OODL.fit(fit_data)
     assert (chosen.layer, chosen.auroc) == ("second", 1)
-    assert fit("oodl", known).layers == ("second",)
+    assert fit_detector("oodl", fit_data).scorer.layers == ("second",)
     assert (
-        fit("oodl", known).score(gray).min() > fit("oodl", known).score(checkered).quantile(0.9)
+        fit_detector("oodl", fit_data).score(gray).min()
+        > fit_detector("oodl", fit_data).score(checkered).quantile(0.9)
     ).item()
 
 
-def test_noise_is_one_half_uniform_the_other_gaussian() -> None:
-    made_nCHW = noise(torch.zeros(1, 3, 16, 16), 41, seed=3)
+def test_tuning_noise_is_half_uniform_and_half_gaussian() -> None:
+    made_nCHW = tuning_noise(torch.zeros(1, 3, 16, 16), 41, seed=3)
     assert made_nCHW.shape == (41, 3, 16, 16)
     assert float(made_nCHW.min()) == 0
     assert float(made_nCHW.max()) == 1
     at_ends_n = ((made_nCHW == 0) | (made_nCHW == 1)).flatten(1).float().mean(dim=1)
     assert float(at_ends_n[:21].max()) < 0.01
-    assert at_ends_n[21:].mean() == pytest.approx(
-        2 * 0.1587, abs=0.02
-    )  # beyond one standard deviation
-    assert torch.equal(made_nCHW, noise(torch.zeros(1, 3, 16, 16), 41, seed=3))
+    beyond_one_deviation = 2 * 0.1587
+    assert at_ends_n[21:].mean() == pytest.approx(beyond_one_deviation, abs=0.02)
+    assert torch.equal(made_nCHW, tuning_noise(torch.zeros(1, 3, 16, 16), 41, seed=3))
 
 
 # On real digits
@@ -317,51 +337,60 @@ def digits(split: str, count: int) -> tuple[Tensor, Tensor]:
     return images.images_nCHW, images.labels_n
 
 
-def fitted(classifier: FrozenClassifier, seed: int = 0) -> tuple[Known, dict[str, Detector]]:
+def scores_of(detectors: dict[str, Detector], images_nCHW: Tensor) -> dict[str, Tensor]:
+    return score_all(detectors, extract_for(detectors, images_nCHW))
+
+
+def fitted(classifier: FrozenClassifier, seed: int = 0) -> tuple[FitData, dict[str, Detector]]:
     training, validation = digits("train", 1000), digits("val", 60)[0]
-    known = gather(classifier, *training, validation, noise(validation, 60, seed), seed)
-    return known, {name: fit(name, known) for name in DETECTORS}
+    fit_data = collect_fit_data(
+        classifier, *training, validation, tuning_noise(validation, 60, seed), seed
+    )
+    return fit_data, {name: fit_detector(name, fit_data) for name in DETECTORS}
 
 
 @pytest.fixture(scope="module")
-def mlp() -> tuple[Known, dict[str, Detector]]:
+def mlp() -> tuple[FitData, dict[str, Detector]]:
     return fitted(load_zoo("mnist_mlp"))
 
 
-def test_no_sign_is_flipped(mlp: tuple[Known, dict[str, Detector]]) -> None:
-    """Unseen digits score below noise and below their negatives, by every detector."""
+def test_unseen_digits_score_below_noise_and_negatives(
+    mlp: tuple[FitData, dict[str, Detector]],
+) -> None:
+    """No detector has the wrong sign."""
     test_nCHW, _ = digits("test", 200)
-    outliers = {"noise": noise(test_nCHW, 200, seed=9), "negatives": 1 - test_nCHW}
-    inside = score_all(mlp[1], test_nCHW)
+    outliers = {"noise": tuning_noise(test_nCHW, 200, seed=9), "negatives": 1 - test_nCHW}
+    inside = scores_of(mlp[1], test_nCHW)
     for kind, images_nCHW in outliers.items():
-        outside = score_all(mlp[1], images_nCHW)
+        outside = scores_of(mlp[1], images_nCHW)
         reached = {name: auroc(inside[name], outside[name]) for name in DETECTORS}
         assert min(reached.values()) > 0.8, (kind, reached)
 
 
-def test_in_a_convolutional_network_noise_is_told_by_features_alone() -> None:
-    """Not a sign, a finding: it takes all noise for the digit 8, more confidently than any real digit."""
+def test_only_features_detect_noise_in_mnist_cnn() -> None:
+    """The network classifies all noise as the digit 8, with more confidence than any real digit."""
     classifier = load_zoo("mnist_cnn")
     training, test_nCHW = digits("train", 1000), digits("test", 200)[0]
-    known = gather(classifier, *training, test_nCHW.new_zeros(1, 1, 28, 28))
+    fit_data = collect_fit_data(classifier, *training, test_nCHW.new_zeros(1, 1, 28, 28))
     detectors = {
-        name: fit(name, known) for name in ("msp", "energy", "lc", "mahalanobis", "knn", "vim")
+        name: fit_detector(name, fit_data)
+        for name in ("msp", "energy", "lc", "mahalanobis", "knn", "vim")
     }
     inside, outside = (
-        score_all(detectors, test_nCHW),
-        score_all(detectors, noise(test_nCHW, 200, seed=9)),
+        scores_of(detectors, test_nCHW),
+        scores_of(detectors, tuning_noise(test_nCHW, 200, seed=9)),
     )
     reached = {name: auroc(inside[name], outside[name]) for name in detectors}
     assert max(reached[name] for name in ("msp", "energy", "lc")) < 0.05
     assert min(reached[name] for name in ("mahalanobis", "knn", "vim")) > 0.8
 
 
-def test_all_detectors_share_one_pass(mlp: tuple[Known, dict[str, Detector]]) -> None:
-    """ODIN alone passes images again: for its gradient, and after its step."""
-    known, detectors = mlp
-    images_nCHW, passes = digits("test", 120)[0], known.classifier.passes
+def test_all_detectors_share_one_forward_pass(mlp: tuple[FitData, dict[str, Detector]]) -> None:
+    """Only ODIN runs the classifier again: for its gradient, and after its step."""
+    fit_data, detectors = mlp
+    images_nCHW, passes = digits("test", 120)[0], fit_data.classifier.passes
     before = passes.forwards
-    shared = score_all(
+    shared = scores_of(
         {name: detector for name, detector in detectors.items() if name != "odin"}, images_nCHW
     )
     assert passes.forwards - before == 120
@@ -369,25 +398,26 @@ def test_all_detectors_share_one_pass(mlp: tuple[Known, dict[str, Detector]]) ->
         assert score_n.shape == (120,)
         assert score_n.dtype == torch.double
         torch.testing.assert_close(detectors[name].score(images_nCHW), score_n)
-    moving = Odin(known.classifier, 1000.0, 0.002, 0.0)
+    moving = ODIN(fit_data.classifier, 1000.0, 0.002, 0.0)
     before, backwards = passes.forwards, passes.backwards
-    moving(look(known.classifier, images_nCHW))
+    moving(look(fit_data.classifier, images_nCHW))
     assert (passes.forwards - before, passes.backwards - backwards) == (3 * 120, 120)
 
 
-def test_one_seed_gives_the_same_bits_and_leaves_the_global_ones(
-    mlp: tuple[Known, dict[str, Detector]],
+def test_same_seed_same_scores_and_global_randomness_unchanged(
+    mlp: tuple[FitData, dict[str, Detector]],
 ) -> None:
     images_nCHW = digits("test", 50)[0]
-    state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()  # type: ignore[union-attr, index]
-    again = score_all(fitted(mlp[0].classifier)[1], images_nCHW)
+    state = torch.get_rng_state()
+    numpy_state = np.random.get_state()[1].copy()  # type: ignore[union-attr, index]
+    again = scores_of(fitted(mlp[0].classifier)[1], images_nCHW)
     assert torch.equal(torch.get_rng_state(), state)
     assert (np.random.get_state()[1] == numpy_state).all()  # type: ignore[index]
-    for name, score_n in score_all(mlp[1], images_nCHW).items():
+    for name, score_n in scores_of(mlp[1], images_nCHW).items():
         assert torch.equal(score_n, again[name]), name
 
 
-def test_a_detector_can_be_kept(mlp: tuple[Known, dict[str, Detector]]) -> None:
+def test_detectors_can_be_pickled(mlp: tuple[FitData, dict[str, Detector]]) -> None:
     images_nCHW = digits("test", 20)[0]
     for detector in mlp[1].values():
         assert torch.equal(
@@ -403,32 +433,34 @@ def without_linear() -> FrozenClassifier:
 
 
 @pytest.mark.parametrize("name", DETECTORS)
-def test_a_network_without_penultimate_features(name: str) -> None:
+def test_detectors_of_a_network_without_features(name: str) -> None:
     images_nCHW, labels_n = torch.rand(60, 1, 2, 2, generator=source()), torch.arange(60) % 3
-    known = gather(without_linear(), images_nCHW, labels_n, images_nCHW)
-    if name in OF_FEATURES:
+    fit_data = collect_fit_data(without_linear(), images_nCHW, labels_n, images_nCHW)
+    if name in NEED_FEATURES:
         others = "autoencoder, energy, gen, max_logit, msp, odin, oodl, uncertainty"
         with pytest.raises(
             InputError, match=rf"^application.detectors={name}: needs .* choose from: {others}$"
         ):
-            fit(name, known)
+            fit_detector(name, fit_data)
     else:
-        assert fit(name, known).score(images_nCHW).isfinite().all()
+        assert fit_detector(name, fit_data).score(images_nCHW).isfinite().all()
 
 
-def test_vim_needs_the_last_layer_to_give_the_logits() -> None:
+def test_vim_needs_logits_of_the_last_linear_layer() -> None:
     classifier = FrozenClassifier(nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.Tanh()), TINY)
     images_nCHW = torch.rand(60, 1, 2, 2, generator=source())
-    with pytest.raises(InputError, match=r"^application.detectors=vim: .*leave vim out$"):
-        fit("vim", gather(classifier, images_nCHW, torch.arange(60) % 3, images_nCHW))
+    with pytest.raises(InputError, match=r"^application.detectors=vim: .*remove vim$"):
+        fit_detector(
+            "vim", collect_fit_data(classifier, images_nCHW, torch.arange(60) % 3, images_nCHW)
+        )
 
 
-def test_an_unknown_detector_is_refused(mlp: tuple[Known, dict[str, Detector]]) -> None:
+def test_unknown_detector_is_an_input_error(mlp: tuple[FitData, dict[str, Detector]]) -> None:
     with pytest.raises(
         InputError,
         match=r"^application.detectors=mahalanobi: no such detector; did you mean 'mahalanobis'\?$",
     ):
-        fit("mahalanobi", mlp[0])
+        fit_detector("mahalanobi", mlp[0])
 
 
 @pytest.mark.parametrize(
@@ -444,7 +476,7 @@ def test_an_unknown_detector_is_refused(mlp: tuple[Known, dict[str, Detector]]) 
         ),
         (
             torch.zeros(5, 1, 2, 2).numpy(),
-            r"^images: are a ndarray; must be a tensor, as torch.from_numpy\(images\) makes of an array$",
+            r"^images: are a ndarray; must be a tensor",
         ),
         (torch.zeros(0, 1, 2, 2), r"one or more"),
         (torch.full((5, 1, 2, 2), 1.01), r"^images: some pixels are NaN or outside of \[0, 1\]"),
@@ -454,9 +486,11 @@ def test_an_unknown_detector_is_refused(mlp: tuple[Known, dict[str, Detector]]) 
         ),
     ],
 )
-def test_what_are_no_images_is_refused(images_nCHW: Any, message: str) -> None:
+def test_invalid_images_are_an_input_error(images_nCHW: Any, message: str) -> None:
     good_nCHW = torch.rand(30, 1, 2, 2, generator=source())
-    detector = fit("msp", gather(linear_classifier(), good_nCHW, torch.arange(30) % 3, good_nCHW))
+    detector = fit_detector(
+        "msp", collect_fit_data(linear_classifier(), good_nCHW, torch.arange(30) % 3, good_nCHW)
+    )
     with pytest.raises(InputError, match=message):
         detector.score(images_nCHW)
 
@@ -465,10 +499,10 @@ def test_what_are_no_images_is_refused(images_nCHW: Any, message: str) -> None:
     "labels_n",
     [torch.arange(30) % 2, torch.arange(30) % 4, torch.arange(29) % 3, torch.arange(30) % 3 - 1],
 )
-def test_training_images_of_every_class_are_needed(labels_n: Tensor) -> None:
+def test_training_images_of_every_class_are_required(labels_n: Tensor) -> None:
     images_nCHW = torch.rand(30, 1, 2, 2, generator=source())
     with pytest.raises(
         InputError,
-        match=r"^training: 30 images with \d+ labels; must be one label an image, from 0 to 2",
+        match=r"^training: 30 images with \d+ labels; must be one label per image, from 0 to 2",
     ):
-        gather(linear_classifier(), images_nCHW, labels_n, images_nCHW)
+        collect_fit_data(linear_classifier(), images_nCHW, labels_n, images_nCHW)

@@ -1,4 +1,4 @@
-"""What the figures of out-of-distribution detection tell: every number, name and mark; all that is written is readable.
+"""Figures of out-of-distribution detection: numbers, names and marks; readable texts.
 
 Shape suffixes: n images, S sets, d detectors.
 """
@@ -30,24 +30,26 @@ from netinv_lightning.figures.style import (
     paper_style,
 )
 from netinv_lightning.metrics.detection import threshold_claim
-from netinv_lightning.ood import figures
+from netinv_lightning.ood import confidence_figure, detection_figure, roc_figure
 
 DETECTORS = [
     *(f"detector_{d}" for d in range(16)),
-    "a detector whose name goes on and on",
+    "a detector with a very long name, too",
     "control",
 ]
 SETS = [
     "gaussian_noise",
     "svhn",
     "lsun",
-    "a set whose name goes on and on for ever",
+    "a data set with a very long name as well",
     "kmnist",
     "textures",
     "cifar10",
     "places365",
 ]
-TITLE = "an experiment with a rather long name: fashion_mnist, seed 3, every detector that there is"
+TITLE = (
+    "an experiment with a rather long name: fashion_mnist, seed 3, and every one of the detectors"
+)
 
 
 def beta(a: float, b: float, n: int, seed: int) -> Tensor:
@@ -55,7 +57,7 @@ def beta(a: float, b: float, n: int, seed: int) -> Tensor:
 
 
 def drawings(d: int, S: int, stem: Path) -> dict[str, Callable[[], Path]]:
-    """Every figure, of made-up scores of d detectors and S sets, by name."""
+    """Every figure by name, with made-up scores of d detectors and S data sets."""
     detectors, sets = DETECTORS[:d], SETS[:S]
     inside = {name: beta(2, 6, 60, i) for i, name in enumerate(detectors)}
     outside = {
@@ -69,15 +71,15 @@ def drawings(d: int, S: int, stem: Path) -> dict[str, Callable[[], Path]]:
     }
     auroc_dS = torch.stack([beta(5, 1, S, i) for i in range(d)])
     return {
-        "roc": lambda: figures.roc_curves(inside, outside, stem, TITLE),
-        "confidence": lambda: figures.confidence_histograms(
+        "roc": lambda: roc_figure.roc_curves(inside, outside, stem, TITLE),
+        "confidence": lambda: confidence_figure.confidence_histograms(
             {"plain": panels["plain"]}, stem, TITLE
         ),
-        "two classifiers": lambda: figures.confidence_histograms(panels, stem, TITLE),
-        "three classifiers": lambda: figures.confidence_histograms(
+        "two classifiers": lambda: confidence_figure.confidence_histograms(panels, stem, TITLE),
+        "three classifiers": lambda: confidence_figure.confidence_histograms(
             {**panels, "third": panels["plain"]}, stem, TITLE
         ),
-        "table": lambda: figures.detection_table(
+        "table": lambda: detection_figure.detection_heatmap(
             auroc_dS, detectors, sets, stem, TITLE, ["control"]
         ),
     }
@@ -86,23 +88,28 @@ def drawings(d: int, S: int, stem: Path) -> dict[str, Callable[[], Path]]:
 NAMES = list(drawings(1, 1, Path()))
 
 
+def replace_save(monkeypatch: pytest.MonkeyPatch, save: Callable[[Figure, Path], Path]) -> None:
+    for module in (roc_figure, confidence_figure, detection_figure):
+        monkeypatch.setattr(module, "save", save)
+
+
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """The figures that are drawn, as they would be written, but no files."""
-    kept: list[Figure] = []
+    """The drawn figures, with their final layout; nothing is written."""
+    figures: list[Figure] = []
 
     def keep(figure: Figure, path: Path) -> Path:
-        for _ in range(2):  # as for a file: the layout comes first
+        for _ in range(2):  # the first pass computes the layout
             figure.draw_without_rendering()
-        kept.append(figure)
+        figures.append(figure)
         return path
 
-    monkeypatch.setattr(figures, "save", keep)
-    return kept
+    replace_save(monkeypatch, keep)
+    return figures
 
 
 def legend(figure: Figure) -> list[str]:
-    """A line that is broken is one line here, and every blank is a plain one."""
+    """The texts of the legends, without line breaks and with plain spaces."""
     return [
         " ".join(text.get_text().split())
         for legend in figure.legends
@@ -110,9 +117,9 @@ def legend(figure: Figure) -> list[str]:
     ]
 
 
-def numbers_in(axes: Axes) -> list[str]:
-    own = axes.get_legend()
-    return [text.get_text() for text in own.get_texts()] if own else []
+def values_in(axes: Axes) -> list[str]:
+    legend = axes.get_legend()
+    return [text.get_text() for text in legend.get_texts()] if legend else []
 
 
 @pytest.mark.parametrize(
@@ -126,10 +133,10 @@ def numbers_in(axes: Axes) -> list[str]:
         ("two classifiers", 1, 3),
     ],
 )
-def test_all_that_is_written_is_readable(
+def test_texts_are_readable_and_do_not_overlap(
     name: str, d: int, S: int, drawn: list[Figure], tmp_path: Path
 ) -> None:
-    """At least 7 points high, within the canvas, and no two texts on each other."""
+    """At least 7 points, inside the canvas, and without overlaps."""
     with paper_style():
         drawings(d, S, tmp_path / "figure")[name]()
         (figure,) = drawn
@@ -148,23 +155,23 @@ def test_all_that_is_written_is_readable(
     for (one, box), (other, other_box) in itertools.combinations(written, 2):
         if (
             not one.get_rotation() % 90 and not other.get_rotation() % 90
-        ):  # a name on the slant is far smaller than its box
+        ):  # a rotated name is far smaller than its bounding box
             assert not box.padded(-1).overlaps(other_box.padded(-1)), (one, other)
     assert figure.get_size_inches()[0] in (ONE_COLUMN, TWO_COLUMNS)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_drawing_leaves_the_callers_settings_and_random_numbers(
+def test_drawing_changes_neither_settings_nor_randomness(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(figures, "save", lambda figure, path: path.with_suffix(".png"))
+    replace_save(monkeypatch, lambda figure, path: path.with_suffix(".png"))
     settings, chance = dict(matplotlib.rcParams), torch.get_rng_state()
     assert drawings(2, 2, tmp_path / "figure")[name]() == tmp_path / "figure.png"
     assert dict(matplotlib.rcParams) == settings
     assert torch.equal(torch.get_rng_state(), chance)
 
 
-def test_both_files_are_written(tmp_path: Path) -> None:
+def test_png_and_pdf_are_written(tmp_path: Path) -> None:
     assert drawings(1, 1, tmp_path / "new" / "figure")["roc"]() == tmp_path / "new" / "figure.png"
     assert {path.name for path in (tmp_path / "new").iterdir()} == {"figure.png", "figure.pdf"}
 
@@ -172,7 +179,7 @@ def test_both_files_are_written(tmp_path: Path) -> None:
 # ROC curves
 
 
-def test_roc_tells_the_areas_of_the_best_and_names_the_rest(
+def test_roc_shows_values_of_the_best_and_names_of_the_others(
     drawn: list[Figure], tmp_path: Path
 ) -> None:
     inside = {f"d{i}": torch.arange(20.0) for i in range(8)}
@@ -180,7 +187,7 @@ def test_roc_tells_the_areas_of_the_best_and_names_the_rest(
         s: {f"d{i}": torch.arange(20.0) + 2 * i + shift for i in range(8)}
         for s, shift in (("near", 0), ("far", 4))
     }
-    figures.roc_curves(inside, outside, tmp_path / "roc")
+    roc_figure.roc_curves(inside, outside, tmp_path / "roc")
     area = {
         (d, s): roc_auc_score([0] * 20 + [1] * 20, torch.cat([inside[d], scores[d]]))
         for s, scores in outside.items()
@@ -190,8 +197,8 @@ def test_roc_tells_the_areas_of_the_best_and_names_the_rest(
     near, far = figure.axes
     assert (near.get_title(), far.get_title()) == ("near", "far")
     best = ["d7", "d6", "d5", "d4", "d3"]
-    assert numbers_in(near) == [f"{area[d, 'near']:.3f}" for d in best]
-    assert numbers_in(far) == [f"{area[d, 'far']:.3f}" for d in best]
+    assert values_in(near) == [f"{area[d, 'near']:.3f}" for d in best]
+    assert values_in(far) == [f"{area[d, 'far']:.3f}" for d in best]
     mean = {d: (area[d, "near"] + area[d, "far"]) / 2 for d in inside}
     others = ", ".join(f"{d} {mean[d]:.3f}" for d in ("d2", "d1", "d0"))
     assert legend(figure) == [
@@ -202,32 +209,35 @@ def test_roc_tells_the_areas_of_the_best_and_names_the_rest(
     for axes in (near, far):
         chance, *lines = axes.lines
         assert [to_hex(str(line.get_color())).upper() for line in lines] == [OTHERS_COLOUR] * 3 + [
-            look[0] for look in figures.LOOKS[::-1]
+            style[0] for style in roc_figure.LINE_STYLES[::-1]
         ]
         assert chance.get_linestyle() == ":"
     for d, line in zip(["d0", "d1", "d2", *best[::-1]], near.lines[1:], strict=True):
         assert np.trapezoid(line.get_ydata(), line.get_xdata()) == pytest.approx(area[d, "near"])
 
 
-def test_ties_are_a_straight_line(drawn: list[Figure], tmp_path: Path) -> None:
-    figures.roc_curves({"same": torch.ones(5)}, {"set": {"same": torch.ones(9)}}, tmp_path / "roc")
+def test_ties_give_a_straight_line(drawn: list[Figure], tmp_path: Path) -> None:
+    roc_figure.roc_curves(
+        {"same": torch.ones(5)}, {"set": {"same": torch.ones(9)}}, tmp_path / "roc"
+    )
     (figure,) = drawn
-    assert np.array_equal(figure.axes[0].lines[1].get_xydata(), [[0, 0], [1, 1]])  # type: ignore[arg-type]
+    points_n2 = figure.axes[0].lines[1].get_xydata()
+    assert np.array_equal(points_n2, [[0, 0], [1, 1]])  # type: ignore[arg-type]
     assert legend(figure) == ["AUROC", "same 0.500"]
-    assert numbers_in(figure.axes[0]) == []  # the legend tells it
+    assert values_in(figure.axes[0]) == []  # it is in the legend
 
 
-def test_best_looks_differ_in_colour_and_in_dashes() -> None:
-    assert len(figures.LOOKS) == figures.BEST
-    for looks in zip(*figures.LOOKS, strict=True):
-        assert len(set(looks)) == figures.BEST
+def test_line_styles_differ_in_colour_and_in_dashes() -> None:
+    assert len(roc_figure.LINE_STYLES) == roc_figure.BEST
+    for values in zip(*roc_figure.LINE_STYLES, strict=True):
+        assert len(set(values)) == roc_figure.BEST
 
 
 # The threshold on the confidence
 
 
 def bars(axes: Axes) -> list[tuple[str, int, np.ndarray, np.ndarray]]:
-    """Of each histogram the colour, the row, the left and the right ends of its bars."""
+    """Colour, row, and left and right ends of the bars of each histogram."""
     found = []
     for patch in axes.patches:
         assert isinstance(patch, StepPatch)
@@ -245,55 +255,57 @@ def bars(axes: Axes) -> list[tuple[str, int, np.ndarray, np.ndarray]]:
 
 
 def violations(axes: Axes) -> dict[str, str]:
-    """By row, as they stand at the right."""
+    """The shares at the right, by row."""
     (right,) = axes.child_axes
-    told = {
+    shares = {
         place: label.get_text()
         for place, label in zip(right.get_yticks(), right.get_yticklabels(), strict=True)
     }
-    named = axes.figure.axes[0]  # the first panel of a row names all
+    named = axes.figure.axes[0]  # the first panel has the names of the rows
     names = {
         place: label.get_text()
         for place, label in zip(named.get_yticks(), named.get_yticklabels(), strict=True)
     }
-    return {names[place]: text.replace("\u00a0", " ") for place, text in told.items()}
+    return {names[place]: text.replace("\u00a0", " ") for place, text in shares.items()}
 
 
 PLAIN = torch.tensor([0.9, 0.61, 0.95, 0.99])
-"""The least confident, 0.61, is within a bin and on none of its ends."""
+"""The lowest confidence, 0.61, is inside a bin."""
 OUTSIDE = {
     "letters": torch.tensor([0.3, 0.615, 0.71, 0.2]),
     "noise": torch.tensor([0.1, 0.605, 0.5, 0.55]),
 }
 
 
-def test_violations_are_red_and_counted_and_both_ends_are_marked(
-    drawn: list[Figure], tmp_path: Path
-) -> None:
-    figures.confidence_histograms({"plain": (PLAIN, OUTSIDE)}, tmp_path / "confidence")
+def test_violations_are_red_and_counted(drawn: list[Figure], tmp_path: Path) -> None:
+    confidence_figure.confidence_histograms({"plain": (PLAIN, OUTSIDE)}, tmp_path / "confidence")
     (figure,) = drawn
     (axes,) = figure.axes
     assert axes.get_title() == "plain\nno clear threshold"
     assert violations(axes) == {"in-distribution": "violations", "letters": "50 %", "noise": "0 %"}
     assert [(colour, row) for colour, row, left, _ in bars(axes) if len(left)] == [
-        (NEUTRAL, 2), (figures.CLEAR, 1), (figures.VIOLATED, 1), (figures.CLEAR, 0),
-    ]  # fmt: skip
+        (NEUTRAL, 2),
+        (confidence_figure.CLEAR, 1),
+        (confidence_figure.VIOLATED, 1),
+        (confidence_figure.CLEAR, 0),
+    ]
     least = float(PLAIN.min())
     (red,) = [
         (left, right)
         for colour, _, left, right in bars(axes)
-        if colour == figures.VIOLATED and len(left)
+        if colour == confidence_figure.VIOLATED and len(left)
     ]
     assert red[0] == pytest.approx([least, 0.7])  # the bin is cut at the threshold
     assert red[1] == pytest.approx([0.62, 0.72])
     (line,) = [line for line in axes.lines if line.get_linestyle() == "--"]
     assert np.asarray(line.get_xdata()) == pytest.approx([least, least])
-    marks = [np.ravel(line.get_xydata()) for line in axes.lines if line.get_marker() == "^"]  # type: ignore[arg-type]
-    ends = {round(y): x for x, y in marks}
+    marks = [line for line in axes.lines if line.get_marker() == "^"]
+    ends = {round(line.get_ydata()[0]): line.get_xdata()[0] for line in marks}  # type: ignore[index, arg-type]
     assert ends == pytest.approx({1: 0.71, 0: 0.605})
     assert legend(figure)[-1].endswith(
-        "plain: 25 % of the outside images are misclassified as confidently as the least confident in-distribution image (0.610) or "
-        "more, up to 0.710. Without the most extreme 5 % of either side: 12.5 %."
+        "plain: 25 % of the OOD images are misclassified with at least the confidence of the least "
+        "confident in-distribution image (0.610), up to 0.710. "
+        "Without the most extreme 5 % of either side: 12.5 %."
     )
     assert (
         threshold_claim(PLAIN, torch.cat(list(OUTSIDE.values()))).but_5_percent.violations_out
@@ -301,10 +313,8 @@ def test_violations_are_red_and_counted_and_both_ends_are_marked(
     )
 
 
-def test_what_goes_into_the_garbage_class_is_no_violation(
-    drawn: list[Figure], tmp_path: Path
-) -> None:
-    """Panels share their rows; each has its own verdict."""
+def test_images_in_the_garbage_class_are_no_violations(drawn: list[Figure], tmp_path: Path) -> None:
+    """The panels share their rows; each has its own verdict."""
     letters = {"garbage": {"letters": torch.tensor([True, False, False, True])}}
     nothing = {s: torch.zeros(4, dtype=torch.bool) for s in OUTSIDE}
     panels = {
@@ -312,7 +322,9 @@ def test_what_goes_into_the_garbage_class_is_no_violation(
         "garbage": (PLAIN, OUTSIDE),
         "all": (PLAIN, {"noise": OUTSIDE["noise"]}),
     }
-    figures.confidence_histograms(panels, tmp_path / "confidence", "", {**letters, "all": nothing})
+    confidence_figure.confidence_histograms(
+        panels, tmp_path / "confidence", "", {**letters, "all": nothing}
+    )
     (figure,) = drawn
     plain, garbage, all_garbage = figure.axes
     assert [axes.get_title().split("\n")[1] for axes in figure.axes] == [
@@ -327,41 +339,48 @@ def test_what_goes_into_the_garbage_class_is_no_violation(
         "noise": "0 %",
     }
     assert violations(all_garbage) == {"in-distribution": "violations", "noise": "0 %"}
-    assert not any(len(left) for colour, _, left, _ in bars(garbage) if colour == figures.VIOLATED)
+    assert not any(
+        len(left) for colour, _, left, _ in bars(garbage) if colour == confidence_figure.VIOLATED
+    )
     assert [mark.get_marker() for mark in all_garbage.lines].count("^") == 0
     (words,) = legend(figure)[-1:]
     assert (
-        "garbage: every misclassified outside image (up to 0.605) is less confident than every in-distribution"
+        "garbage: every misclassified OOD image (confidence up to 0.605) is less confident than"
         in words
     )
-    assert words.endswith("all: no outside image is taken for an in-distribution class.")
+    assert words.endswith("all: no OOD image is classified as an in-distribution class.")
     assert plain.get_xlim() == garbage.get_xlim() == (0, 1)
     assert plain.get_ylim() == garbage.get_ylim()
 
 
-def test_one_violation_of_many_is_seen_and_told(drawn: list[Figure], tmp_path: Path) -> None:
-    """And without the extremes there is none."""
+def test_a_single_violation_among_many_images_is_visible(
+    drawn: list[Figure], tmp_path: Path
+) -> None:
+    """Without the extreme 5 % there is none."""
     out_n = torch.full((40_000,), 0.2)
     out_n[7] = 0.97
-    figures.confidence_histograms(
+    confidence_figure.confidence_histograms(
         {"plain": (torch.full((500,), 0.95), {"noise": out_n})}, tmp_path / "confidence"
     )
     (axes,) = drawn[0].axes
     assert violations(axes)["noise"] == "0.0025 %"
-    data = {to_hex(patch.get_facecolor()).upper(): patch.get_data() for patch in axes.patches}  # type: ignore[attr-defined]
+    data = {
+        to_hex(patch.get_facecolor()).upper(): patch.get_data()  # type: ignore[attr-defined]
+        for patch in axes.patches
+    }
     heights = {colour: max(values - baseline) for colour, (values, _, baseline) in data.items()}
-    assert heights[figures.VIOLATED] == pytest.approx(figures.LEAST_BAR)
-    assert heights[figures.CLEAR] == pytest.approx(figures.BAR, abs=1e-5)
+    assert heights[confidence_figure.VIOLATED] == pytest.approx(confidence_figure.LEAST_HEIGHT)
+    assert heights[confidence_figure.CLEAR] == pytest.approx(confidence_figure.BAR_HEIGHT, abs=1e-5)
     assert legend(drawn[0])[-1].endswith(
-        "Without the most extreme 5 % of either side: a threshold is clear."
+        "Without the most extreme 5 % of either side: a clear threshold."
     )
 
 
 @pytest.mark.parametrize("inside", [1.0, 1.0 + 1e-6])
-def test_a_confidence_of_one_is_in_the_last_bin(
+def test_confidence_of_one_is_in_the_last_bin(
     inside: float, drawn: list[Figure], tmp_path: Path
 ) -> None:
-    figures.confidence_histograms(
+    confidence_figure.confidence_histograms(
         {"plain": (torch.full((5,), inside), {"noise": torch.ones(4)})}, tmp_path / "confidence"
     )
     (axes,) = drawn[0].axes
@@ -369,11 +388,11 @@ def test_a_confidence_of_one_is_in_the_last_bin(
     assert all(right == pytest.approx([1]) for _, _, left, right in bars(axes) if len(left))
 
 
-# The table
+# The heat map
 
 
 def cells(figure: Figure) -> dict[tuple[str, str], tuple[str, str]]:
-    """Number and weight by row and column."""
+    """Text and weight of each cell, by row and column."""
     (axes,) = figure.axes
     rows, columns = (
         [label.get_text() for label in labels]
@@ -388,11 +407,11 @@ def cells(figure: Figure) -> dict[tuple[str, str], tuple[str, str]]:
     }
 
 
-def test_the_table_tells_every_number_the_mean_and_the_best(
+def test_heatmap_shows_every_value_the_mean_and_the_best(
     drawn: list[Figure], tmp_path: Path
 ) -> None:
     auroc_dS = torch.tensor([[0.5, 0.9], [0.99981, 0.7], [0.9999, 0.2]])
-    figures.detection_table(
+    detection_figure.detection_heatmap(
         auroc_dS, ["msp", "knn", "random"], ["noise", "svhn"], tmp_path / "table", "", ["random"]
     )
     (figure,) = drawn
@@ -412,18 +431,18 @@ def test_the_table_tells_every_number_the_mean_and_the_best(
         "knn",
         "msp",
         "random*",
-    ]  # by their means
-    assert axes.get_xlabel().split("\n")[-1] == "* control"
-    figures.detection_table(
+    ]
+    assert axes.get_xlabel().split("\n")[-1] == "* baseline"
+    detection_figure.detection_heatmap(
         auroc_dS, ["msp", "knn", "random"], ["noise", "svhn"], tmp_path / "table"
     )
-    assert "control" not in drawn[1].axes[0].get_xlabel()
+    assert "baseline" not in drawn[1].axes[0].get_xlabel()
 
 
-def test_below_chance_is_red_and_all_is_light_enough_for_black(
+def test_heatmap_is_red_below_chance_and_light_enough_for_text(
     drawn: list[Figure], tmp_path: Path
 ) -> None:
-    figures.detection_table(
+    detection_figure.detection_heatmap(
         torch.tensor([[0.0, 1.0]]), ["msp"], ["noise", "svhn"], tmp_path / "table"
     )
     image = drawn[0].axes[0].images[0]

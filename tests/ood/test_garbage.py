@@ -1,4 +1,4 @@
-"""The classifier with a garbage class: its weights, its growing garbage, and that a run goes on where it was stopped."""
+"""Classifier with a garbage class: class weights, growing garbage, resumed training."""
 
 from __future__ import annotations
 
@@ -16,16 +16,24 @@ from netinv_lightning.classifiers.frozen import Classifier, FrozenClassifier
 from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.data.outliers import outliers
 from netinv_lightning.errors import InputError
-from netinv_lightning.ood.detectors.exported import garbage_detector
-from netinv_lightning.ood.detectors.garbage import GarbageOdds, GarbageOddsAndEnergy
-from netinv_lightning.ood.garbage import GarbageTraining
-from netinv_lightning.ood.garbage.extended import extended_network, take_over, with_garbage_class
+from netinv_lightning.ood.detectors.garbage_class import (
+    GarbageOdds,
+    GarbageOddsAndEnergy,
+    garbage_detector,
+)
+from netinv_lightning.ood.garbage.build import build_garbage_training
+from netinv_lightning.ood.garbage.extended_network import (
+    copy_trained_weights,
+    extended_network,
+    with_garbage_class,
+)
 from netinv_lightning.ood.garbage.garbage_module import (
     GarbageModule,
-    weights_of_counts,
-    weights_of_garbage,
+    count_weights,
+    garbage_weights,
 )
-from netinv_lightning.ood.garbage.source import Noise, RealOutliers, zoomed
+from netinv_lightning.ood.garbage.garbage_sources import NoiseSource, RealOutlierSource, random_zoom
+from netinv_lightning.ood.garbage.garbage_training import GarbageTraining
 from netinv_lightning.runs.run_directory import RunDir
 
 QUICK = [
@@ -45,7 +53,7 @@ def config(*overrides: str) -> DictConfig:
 
 
 def training_of(cfg: DictConfig, name: str = "inverted") -> GarbageTraining:
-    return GarbageTraining(name, cfg, load_classifier(cfg), ImageDataModule(**cfg.data))
+    return build_garbage_training(name, cfg, load_classifier(cfg), ImageDataModule(**cfg.data))
 
 
 def run_dir(path: Path, resuming: bool = False) -> RunDir:
@@ -53,61 +61,61 @@ def run_dir(path: Path, resuming: bool = False) -> RunDir:
     return RunDir(path, resuming)
 
 
-def test_a_class_weighs_as_much_as_another() -> None:
+def test_count_weights_give_all_classes_equal_weight() -> None:
     """n / (M count): of 2, 2, 4 and 0 images, 8 / (4 * 2), 8 / (4 * 2), 8 / (4 * 4) and none."""
-    weights_M = weights_of_counts(torch.tensor([0, 0, 1, 1, 2, 2, 2, 2]), 4)
+    weights_M = count_weights(torch.tensor([0, 0, 1, 1, 2, 2, 2, 2]), 4)
     assert weights_M.tolist() == [1.0, 1.0, 0.5, 0.0]
     label_n = torch.randint(7, (1000,), generator=torch.Generator().manual_seed(0))
-    assert weights_of_counts(label_n, 7)[label_n].sum() == pytest.approx(1000, rel=1e-5)
+    assert count_weights(label_n, 7)[label_n].sum() == pytest.approx(1000, rel=1e-5)
 
 
-def test_garbage_alone_may_be_balanced() -> None:
-    """Classes of 3 and 1 images keep their shares; two images of garbage weigh as much as the mean class, of 2."""
+def test_garbage_weights_balance_garbage_only() -> None:
+    """Classes of 3 and 1 images keep weight 1; two images of garbage match the mean class, of 2."""
     label_n = torch.tensor([0, 0, 0, 1, 2, 2])
-    assert weights_of_garbage(label_n, 3).tolist() == [1.0, 1.0, 1.0]
-    assert weights_of_garbage(torch.cat([label_n, torch.tensor([2, 2])]), 3).tolist() == [
+    assert garbage_weights(label_n, 3).tolist() == [1.0, 1.0, 1.0]
+    assert garbage_weights(torch.cat([label_n, torch.tensor([2, 2])]), 3).tolist() == [
         1.0,
         1.0,
         0.5,
     ]
 
 
-def test_odds_and_energy_are_asked_in_units_of_validation_images() -> None:
-    """Two classes and garbage; by hand: log odds g - log(e^a + e^b) and energy -log(e^a + e^b), in standard deviations, summed."""
+def test_odds_and_energy_are_standardised_and_summed() -> None:
+    """Two classes a, b and garbage g: log odds g - log(e^a + e^b), energy -log(e^a + e^b)."""
     logits_nM = torch.tensor([[2.0, 1.0, 0.0], [0.0, 3.0, 1.0], [1.0, 1.0, 2.0], [5.0, 0.0, -1.0]])
-    known_n = logits_nM[:, :2].double().logsumexp(dim=1)
-    odds_n, energy_n = logits_nM[:, 2].double() - known_n, -known_n
-    rule = GarbageOddsAndEnergy(
+    in_distribution_n = logits_nM[:, :2].double().logsumexp(dim=1)
+    odds_n, energy_n = logits_nM[:, 2].double() - in_distribution_n, -in_distribution_n
+    scorer = GarbageOddsAndEnergy(
         torch.stack([odds_n.mean(), energy_n.mean()]), torch.stack([odds_n.std(), energy_n.std()])
     )
-    seen = Seen(torch.empty(0), logits_nM, None, {})
+    features = Seen(torch.empty(0), logits_nM, None, {})
     expected_n = (odds_n - odds_n.mean()) / odds_n.std() + (
         energy_n - energy_n.mean()
     ) / energy_n.std()
-    assert rule(seen).tolist() == pytest.approx(expected_n.tolist())
-    assert GarbageOdds()(seen).tolist() == pytest.approx(odds_n.tolist())
-    least_certain = torch.tensor([[0.0, 0.0, 3.0]])
-    assert rule(Seen(torch.empty(0), least_certain, None, {})) > expected_n.max()
+    assert scorer(features).tolist() == pytest.approx(expected_n.tolist())
+    assert GarbageOdds()(features).tolist() == pytest.approx(odds_n.tolist())
+    unlike_any_n = torch.tensor([[0.0, 0.0, 3.0]])
+    assert scorer(Seen(torch.empty(0), unlike_any_n, None, {})) > expected_n.max()
 
 
-def test_the_units_come_from_the_images_given() -> None:
+def test_score_is_standardised_on_the_given_images() -> None:
     classifier = load_classifier(netinv_lightning.compose(["classifier.zoo=mnist_mlp"]))
     images_nCHW = ImageDataModule("mnist5k").val[0][:50].float() / 255
     detector = garbage_detector("inverted", "odds_and_energy", classifier, images_nCHW)
     assert float(detector.score(images_nCHW).mean()) == pytest.approx(0, abs=1e-9)
     assert isinstance(
-        garbage_detector("inverted", "odds", classifier, images_nCHW).rule, GarbageOdds
+        garbage_detector("inverted", "odds", classifier, images_nCHW).scorer, GarbageOdds
     )
 
 
 @pytest.mark.parametrize("zoo", ["mnist_mlp", "mnist_cnn", "svhn_head_vit", "cifar10_resnet"])
-def test_the_extended_network_gives_the_logits_of_the_trained_one_and_one_more(zoo: str) -> None:
+def test_extended_network_keeps_the_trained_logits(zoo: str) -> None:
     cfg = netinv_lightning.compose([f"classifier.zoo={zoo}"])
     plain = load_classifier(cfg)
     from netinv_lightning.classifiers.build import described_network
 
     description, network = extended_network(described_network(cfg), plain.spec)
-    take_over(network, plain.network)
+    copy_trained_weights(network, plain.network)
     extended = FrozenClassifier(network, with_garbage_class(plain.spec))
     shape = (5, plain.spec.channels, plain.spec.image_size, plain.spec.image_size)
     x_nCHW = torch.rand(shape, generator=torch.Generator().manual_seed(1))
@@ -118,19 +126,19 @@ def test_the_extended_network_gives_the_logits_of_the_trained_one_and_one_more(z
     assert description["_target_"] == described_network(cfg)["_target_"]
 
 
-def test_weights_of_another_shape_are_refused() -> None:
+def test_weights_of_another_shape_are_an_input_error() -> None:
     with pytest.raises(
         InputError,
         match=r"0.weight of the network with a garbage class is \(11, 4\), of the trained one \(10, 5\)",
     ):
-        take_over(nn.Sequential(nn.Linear(4, 11)), nn.Sequential(nn.Linear(5, 10)))
+        copy_trained_weights(nn.Sequential(nn.Linear(4, 11)), nn.Sequential(nn.Linear(5, 10)))
 
 
 @pytest.fixture(scope="module")
 def trained(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[GarbageTraining, Path, list[dict[str, float]], list[Tensor]]:
-    """One training, with the numbers of its epochs and the weights of its classes."""
+    """A training, with the metrics of its epochs and its class weights."""
     cfg = config("garbage.inverted.distil=0.5")
     training, path = training_of(cfg), tmp_path_factory.mktemp("trained")
     before = {
@@ -141,7 +149,7 @@ def trained(
     after = training.classifier.network.state_dict()
     assert all(
         torch.equal(before[name], after[name]) for name in before
-    )  # the plain classifier is as it was
+    )  # the plain classifier is unchanged
     return training, path, numbers, weights
 
 
@@ -151,8 +159,8 @@ def record(
     numbers: list[dict[str, float]] = []
     weights: list[Tensor] = []
 
-    def tell(epoch: int, told: dict[str, float]) -> None:
-        numbers.append(told)
+    def keep(epoch: int, values: dict[str, float]) -> None:
+        numbers.append(values)
 
     def on_train_epoch_end(self: GarbageModule) -> None:
         if stop_after is not None and self.current_epoch == stop_after:
@@ -161,18 +169,18 @@ def record(
         weights.append(self.class_weights_N.clone())
         END_OF_EPOCH(self)
 
-    training._tell_epoch = lambda loggers: tell  # type: ignore[method-assign]
+    training._log_epoch = lambda loggers: keep  # type: ignore[method-assign]
     GarbageModule.on_train_epoch_end = on_train_epoch_end  # type: ignore[method-assign]
     return numbers, weights
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _put_back() -> object:
+def _restore() -> object:
     yield
     GarbageModule.on_train_epoch_end = END_OF_EPOCH  # type: ignore[method-assign]
 
 
-def test_each_image_brings_an_enlarged_crop_along(tmp_path: Path) -> None:
+def test_zoom_adds_an_enlarged_crop_of_each_image(tmp_path: Path) -> None:
     training = training_of(
         netinv_lightning.compose(
             [
@@ -192,11 +200,11 @@ def test_each_image_brings_an_enlarged_crop_along(tmp_path: Path) -> None:
     )
     numbers, _ = record(training)
     training.run(run_dir(tmp_path / "run"), [])
-    assert [told["images"] for told in numbers] == [50, 50 + 2 * 30]
+    assert [values["images"] for values in numbers] == [50, 50 + 2 * 30]
 
 
-def test_the_picture_shows_each_epochs_garbage() -> None:
-    """Rows of ten images: noise, then of the epoch its first images and their crops."""
+def test_figure_has_rows_for_the_garbage_of_each_epoch() -> None:
+    """Rows of ten images: noise, first images of the epoch, crops of these images."""
     overrides = ["zoom=4", "epochs=2", "initial=50", "per_class=3"]
     training = training_of(
         netinv_lightning.compose([
@@ -206,29 +214,29 @@ def test_the_picture_shows_each_epochs_garbage() -> None:
         "noise",
     )  # fmt: skip
     number_n = torch.arange(110).byte()
-    x_RKCHW, rows = training._shown(number_n[:, None, None, None].expand(110, 1, 28, 28))
-    assert rows == ["at first", "epoch 1", "enlarged"]
+    x_RKCHW, rows = training._figure_rows(number_n[:, None, None, None].expand(110, 1, 28, 28))
+    assert rows == ["initial", "epoch 1", "enlarged"]
     assert (x_RKCHW[:, :, 0, 0, 0] * 255).round().tolist() == [
         [*range(begin, begin + 10)] for begin in (0, 50, 80)
     ]
 
 
-def test_every_epoch_adds_images_of_every_class(trained: tuple) -> None:
+def test_each_epoch_adds_images_of_each_class(trained: tuple) -> None:
     training, _, numbers, _ = trained
     assert training.per_epoch == 200
-    assert [told["images"] for told in numbers] == [200, 400, 600]
-    assert all(0 <= told["already_rejected"] <= 1 for told in numbers[:2])
-    assert "already_rejected" not in numbers[2]  # the last epoch adds none
+    assert [values["images"] for values in numbers] == [200, 400, 600]
+    assert all(0 <= values["already_rejected"] <= 1 for values in numbers[:2])
+    assert "already_rejected" not in numbers[2]  # the last epoch adds no images
 
 
-def test_the_weight_of_garbage_follows_its_count(trained: tuple) -> None:
-    """600 images and 200, 400, 600 of garbage, which weighs half of another class: (600 + g) / (2 * 11 g)."""
+def test_garbage_weight_follows_its_count(trained: tuple) -> None:
+    """600 training images, g of garbage with half the weight of another class: (600 + g) / (22 g)."""
     assert [float(weights_M[-1]) for weights_M in trained[3]] == pytest.approx(
         [(600 + g) / (2 * 11 * g) for g in (200, 400, 600)]
     )
 
 
-def test_it_keeps_the_classes_and_rejects_the_noise_of_its_beginning(trained: tuple) -> None:
+def test_trained_classifier_keeps_accuracy_and_rejects_noise(trained: tuple) -> None:
     training = trained[0]
     test_nCHW, label_n = training.data.test
     predicted_n = training.frozen(test_nCHW.float() / 255).argmax(dim=1)
@@ -237,26 +245,33 @@ def test_it_keeps_the_classes_and_rejects_the_noise_of_its_beginning(trained: tu
     assert float((training.frozen(noise_nCHW).argmax(dim=1) == 10).float().mean()) > 0.9
 
 
-def test_a_teacher_shares_the_labels_of_training_images_and_of_no_garbage() -> None:
+def test_teacher_probabilities_are_mixed_into_labels() -> None:
     training = training_of(config("garbage.inverted.distil=0.25"))
     x_BCHW, y_B = (
         torch.rand(4, 1, 28, 28, generator=torch.Generator().manual_seed(0)),
         torch.tensor([3, 10, 0, 10]),
     )
     module = GarbageModule(
-        Classifier(training.network, training.frozen.spec), training.data, torch.zeros(2, 1, 28, 28, dtype=torch.uint8), training.source,
-        training.classifier, training.options, 1, 0, lambda epoch, numbers: None,
-    )  # fmt: skip
+        Classifier(training.network, training.frozen.spec),
+        training.data,
+        torch.zeros(2, 1, 28, 28, dtype=torch.uint8),
+        training.source,
+        training.classifier,
+        epochs=1,
+        seed=0,
+        on_epoch=lambda epoch, metrics: None,
+        teacher_share=0.25,
+    )
     target_BM = module.targets(x_BCHW, y_B)
-    answer_BM = training.classifier(x_BCHW).softmax(dim=1)
+    teacher_BM = training.classifier(x_BCHW).softmax(dim=1)
     assert target_BM[1].tolist() == target_BM[3].tolist() == [0.0] * 10 + [1.0]
-    torch.testing.assert_close(target_BM[0, :10], 0.25 * answer_BM[0] + 0.75 * torch.eye(10)[3])
+    torch.testing.assert_close(target_BM[0, :10], 0.25 * teacher_BM[0] + 0.75 * torch.eye(10)[3])
     assert target_BM[0, 10] == 0
     torch.testing.assert_close(target_BM.sum(dim=1), torch.ones(4))
     assert not any(name.startswith("teacher") for name in module.state_dict())
 
 
-def test_kept_batch_norm_statistics_are_those_of_the_plain_classifier(tmp_path: Path) -> None:
+def test_batch_norm_statistics_can_be_kept(tmp_path: Path) -> None:
     training = training_of(
         config(
             "garbage.inverted.batch_norm=kept",
@@ -275,7 +290,7 @@ def test_kept_batch_norm_statistics_are_those_of_the_plain_classifier(tmp_path: 
     assert not torch.equal(network["head.weight"][:10], plain["head.weight"])
 
 
-def test_a_stopped_training_goes_on_to_the_very_weights(trained: tuple, tmp_path: Path) -> None:
+def test_resumed_training_gives_the_same_weights(trained: tuple, tmp_path: Path) -> None:
     stopped = training_of(config("garbage.inverted.distil=0.5"))
     record(stopped, stop_after=1)
     with pytest.raises(RuntimeError, match="stopped"):
@@ -284,13 +299,13 @@ def test_a_stopped_training_goes_on_to_the_very_weights(trained: tuple, tmp_path
     resumed = training_of(config("garbage.inverted.distil=0.5"))
     numbers, _ = record(resumed)
     network = resumed.run(run_dir(tmp_path / "run", resuming=True), []).network
-    assert [told["images"] for told in numbers] == [400, 600]
+    assert [values["images"] for values in numbers] == [400, 600]
     whole = trained[0].network.state_dict()
     assert all(torch.equal(value, whole[name]) for name, value in network.state_dict().items())
 
 
-def test_a_trained_one_is_not_trained_again(trained: tuple) -> None:
-    training = training_of(config("seed=5"))  # what is read back is seen by its weights
+def test_trained_classifier_is_not_trained_again(trained: tuple) -> None:
+    training = training_of(config("seed=5"))  # other weights, unless they are read
     numbers, _ = record(training)
     network = training.run(run_dir(trained[1], resuming=True), []).network
     assert numbers == []
@@ -300,13 +315,11 @@ def test_a_trained_one_is_not_trained_again(trained: tuple) -> None:
     )
 
 
-def test_inverted_images_are_taken_for_their_classes_by_the_classifier_that_they_come_from() -> (
-    None
-):
+def test_inverted_images_are_classified_as_their_class() -> None:
     training = training_of(config("garbage.inverted.steps=120", "garbage.inverted.per_class=20"))
-    take_over(training.network, training.classifier.network)
+    copy_trained_weights(training.network, training.classifier.network)
     with torch.no_grad():
-        training.network.head.bias[-1] = -10.0  # garbage is no answer yet
+        training.network.head.bias[-1] = -10.0  # garbage is never predicted
     before = {name: value.clone() for name, value in training.network.state_dict().items()}
     images_nCHW = training.source(training.network, 0)
     assert images_nCHW.shape == (200, 1, 28, 28)
@@ -317,42 +330,44 @@ def test_inverted_images_are_taken_for_their_classes_by_the_classifier_that_they
     assert all(
         torch.equal(before[name], value) for name, value in training.network.state_dict().items()
     )
-    assert all(weight.requires_grad for weight in training.network.parameters())  # it can train on
+    assert all(
+        weight.requires_grad for weight in training.network.parameters()
+    )  # it is still trainable
 
 
-def test_garbage_may_be_inverted_too() -> None:
+def test_garbage_class_can_be_inverted_too() -> None:
     training = training_of(config("garbage.inverted.invert_garbage=true"))
     assert training.per_epoch == 220
     assert len(training.source(training.network, 0)) == 220
 
 
-def test_noise_is_another_in_each_epoch_and_never_that_of_a_test() -> None:
+def test_noise_differs_by_epoch_and_from_test_noise() -> None:
     spec, network = load_classifier(config()).spec, nn.Identity()
-    noise = Noise(spec, 50, 0)
+    noise = NoiseSource(spec, 50, 0)
     first, second = noise(network, 0), noise(network, 1)
-    tested = outliers("gaussian_noise", spec, 50, 0, Path())
+    test_noise = outliers("gaussian_noise", spec, 50, 0, Path())
     assert not torch.equal(first, second)
     assert not any(
-        torch.equal(one, other) for one in torch.cat([first, second]) for other in tested
+        torch.equal(one, other) for one in torch.cat([first, second]) for other in test_noise
     )
-    assert torch.equal(first, Noise(spec, 50, 0)(network, 0))
+    assert torch.equal(first, NoiseSource(spec, 50, 0)(network, 0))
 
 
-def test_crops_are_enlarged_and_stay_inside_the_image() -> None:
-    """Of a ramp every crop is a ramp: less steep by its magnification, which is 1 to 4, and within its ends."""
+def test_zoomed_crops_are_enlarged_and_inside_the_image() -> None:
+    """Each crop of a ramp is a ramp, less steep by its magnification, 1 to 4."""
     ramp_nCHW = torch.linspace(0, 1, 28).expand(200, 1, 28, 28)
-    seen_nW = zoomed(ramp_nCHW, 4, 0)[:, 0, 14]
-    magnification_n = (27 / 28) / (seen_nW[:, 14] - seen_nW[:, 13]) / 27 * 28 / 27
+    crop_nW = random_zoom(ramp_nCHW, 4, 0)[:, 0, 14]
+    magnification_n = (27 / 28) / (crop_nW[:, 14] - crop_nW[:, 13]) / 27 * 28 / 27
     assert 1 <= float(magnification_n.min()) < 1.1
     assert 3.9 < float(magnification_n.max()) <= 4.001
-    assert float((seen_nW[:, 1:] - seen_nW[:, :-1]).min()) > -1e-6
-    assert len(set(seen_nW[:, 14].tolist())) > 190  # from everywhere
-    assert torch.equal(zoomed(ramp_nCHW, 4, 0), zoomed(ramp_nCHW, 4, 0))
+    assert float((crop_nW[:, 1:] - crop_nW[:, :-1]).min()) > -1e-6
+    assert len(set(crop_nW[:, 14].tolist())) > 190  # at many positions
+    assert torch.equal(random_zoom(ramp_nCHW, 4, 0), random_zoom(ramp_nCHW, 4, 0))
 
 
-def test_real_outliers_are_other_ones_in_each_epoch() -> None:
+def test_real_outliers_differ_by_epoch() -> None:
     cfg = config()
-    source = RealOutliers(
+    source = RealOutlierSource(
         ["uniform_noise"], load_classifier(cfg).spec, 30, 0, ImageDataModule(**cfg.data), Path()
     )
     first, second = source(nn.Identity(), 0), source(nn.Identity(), 1)
@@ -382,23 +397,23 @@ def test_real_outliers_are_other_ones_in_each_epoch() -> None:
         ),
         (
             ['garbage.inverted.inversion=["application=measure"]'],
-            r"garbage.inverted.inversion=\['application=measure'\]: application=measure is no",
+            r"garbage.inverted.inversion=\['application=measure'\]: application=measure: is not",
         ),
         (
             ['garbage.inverted.inversion=["method=gradient"]'],
-            r"garbage.inverted.inversion=\['method=gradient'\]: method=gradient trains no",
+            r"garbage.inverted.inversion=\['method=gradient'\]: method=gradient: trains no",
         ),
         (
             ["garbage.inverted.exposed=[fashion_mnist]"],
-            r"garbage.inverted.exposed=\['fashion_mnist'\]: names the sets that source=outliers",
+            r"garbage.inverted.exposed=\['fashion_mnist'\]: names the data sets that source=outliers",
         ),
         (
             ["garbage.inverted.source=outliers"],
-            r"garbage.inverted.exposed=\[\]: names the sets that source=outliers",
+            r"garbage.inverted.exposed=\[\]: names the data sets that source=outliers",
         ),
         (
             ["garbage.inverted.source=outliers", "garbage.inverted.exposed=[uniform_noise]"],
-            r"garbage.inverted.exposed=uniform_noise: application.outliers has uniform_noise, which is the same data",
+            r"garbage.inverted.exposed=uniform_noise: application.outliers has uniform_noise, which is",
         ),
         (
             ["garbage.inverted.source=outliers", "garbage.inverted.exposed=[mnist]"],
@@ -406,7 +421,7 @@ def test_real_outliers_are_other_ones_in_each_epoch() -> None:
         ),
     ],
 )
-def test_refuses_in_one_line(overrides: list[str], line: str) -> None:
+def test_invalid_garbage_options_are_an_input_error(overrides: list[str], line: str) -> None:
     with pytest.raises(InputError, match=line) as refused:
         training_of(config(*overrides))
     assert "\n" not in str(refused.value)

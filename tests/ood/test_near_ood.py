@@ -1,4 +1,5 @@
-"""Near-OOD: a classifier of some classes of a data set, and the classes that `data.classes` leaves out of it."""
+"""Near-OOD: a classifier of some classes of a data set, and the classes that `data.classes` leaves
+out of it."""
 
 from __future__ import annotations
 

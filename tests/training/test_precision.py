@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 import netinv_lightning
 from netinv_lightning import metric_names as names
-from netinv_lightning.ood.detectors.exported import garbage_path
+from netinv_lightning.ood.detectors.saved_detectors import garbage_path
 from netinv_lightning.run import run
 from tests.conftest import FEW_STEPS
 

@@ -1,12 +1,12 @@
-"""Classifiers with a garbage class that network inversion fills (S2 section 5.2; A1-17, A4-6), and their controls.
+"""Classifiers with a garbage class filled by network inversion, and their baselines.
 
-    garbage = [Gaussian noise]
-    each epoch:  classifier (N + 1 classes) <- training images and garbage, cross-entropy weighted by the counts of the classes
-                 garbage <- garbage + images that a generator inverts out of the classifier as it stands
+Suhail, Tang and Sethi 2024 (arXiv 2411.17777, section 5.2):
 
-`training` is the loop, `source` where its garbage comes from, `extended` the class more.
+    garbage = Gaussian noise
+    each epoch:
+        train the classifier (N + 1 classes) on training images and garbage, weighted by class count
+        add images to the garbage that a generator inverts from the current classifier
+
+`build` makes the training from a config, `garbage_training` runs it, `garbage_module` trains the
+classifier, `garbage_sources` provides the garbage, `extended_network` adds the garbage class.
 """
-
-from netinv_lightning.ood.garbage.training import GarbageTraining
-
-__all__ = ["GarbageTraining"]

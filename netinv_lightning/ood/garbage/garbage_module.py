@@ -1,6 +1,8 @@
-"""The training of a classifier with a garbage class that grows after every epoch.
+"""Training of a classifier with a garbage class that grows after every epoch.
 
-Shape suffixes: n images, B batch, C channels, H height, W width, M classes, garbage the last.
+Suhail, Tang and Sethi 2024 (arXiv 2411.17777, section 5.2).
+
+Shape suffixes: n images, B batch, C channels, H height, W width, M classes with garbage last.
 """
 
 from __future__ import annotations
@@ -16,27 +18,34 @@ from torch import Tensor
 from netinv_lightning import metric_names as names
 from netinv_lightning.classifiers.frozen import BATCH_NORMS, Classifier, FrozenClassifier
 from netinv_lightning.classifiers.training import ClassifierModule
-from netinv_lightning.config.schema import Garbage
 from netinv_lightning.data.augmentation import shift_and_flip
 from netinv_lightning.data.datamodule import Batches, ImageDataModule
-from netinv_lightning.ood.garbage.source import Source, as_bytes, zoomed
+from netinv_lightning.ood.garbage.garbage_sources import GarbageSource, as_bytes, random_zoom
 
 
 class GarbageModule(ClassifierModule):
-    """Ordinary training (`ClassifierModule`) on training images and garbage, each epoch with the weights of its counts (A2-12).
+    """Train on training images and garbage, with class weights that follow the counts of each
+    epoch.
 
-    What an epoch draws depends on the seed and its number alone, so a run that goes on at an epoch's end draws what it would have.
+    The random draws of an epoch depend only on the seed and the number of the epoch, so that a
+    resumed run makes the same draws.
 
     Args:
-        classifier: With M classes; it is trained.
-        data: The in-distribution data; the splits, the batch size and the augmentation are its own.
-        garbage_nCHW: The garbage of the first epoch, uint8.
-        source: Of the garbage that each epoch adds.
-        teacher: The plain classifier, whose answers the labels of training images are mixed with, by the share `options.distil`.
-        options: Keys of the choice: `distil`, `balanced`, `weight`, `batch_norm`, `zoom`, `images` (`config.schema.Garbage`).
-        epochs: How many; the last one adds none.
-        seed: Of every draw.
-        tell: Is given the numbers of each epoch.
+        classifier: Classifier with M classes, which is trained.
+        data: In-distribution data, with its splits, batch size and augmentation.
+        garbage_nCHW: Garbage of the first epoch, uint8.
+        source: Source of the garbage that each epoch adds.
+        teacher: The plain classifier, whose probabilities are mixed into the labels of training
+            images.
+        epochs: Number of epochs; the last one adds no garbage.
+        seed: Seed of every draw.
+        on_epoch: Called with the number of each epoch and its metrics.
+        teacher_share: Share of the teacher in the labels, 0 to 1.
+        balance: `all` for `count_weights`, `garbage` for `garbage_weights`.
+        garbage_weight: Weight of garbage, relative to another class.
+        keep_batch_norm: Keep the BatchNorm statistics instead of updating them.
+        zoom: Add a random crop of each new garbage image, enlarged 1 to `zoom` times; 1 for none.
+        images: Largest number of training images per epoch; None for all.
         recipe: Arguments of `ClassifierModule`.
     """
 
@@ -45,24 +54,27 @@ class GarbageModule(ClassifierModule):
         classifier: Classifier,
         data: ImageDataModule,
         garbage_nCHW: Tensor,
-        source: Source,
+        source: GarbageSource,
         teacher: FrozenClassifier,
-        options: Garbage,
+        *,
         epochs: int,
         seed: int,
-        tell: Callable[[int, dict[str, float]], None],
+        on_epoch: Callable[[int, dict[str, float]], None],
+        teacher_share: float = 0.0,
+        balance: str = "all",
+        garbage_weight: float = 1.0,
+        keep_batch_norm: bool = False,
+        zoom: float = 1.0,
+        images: int | None = None,
         **recipe: Any,
     ) -> None:
         super().__init__(classifier, **recipe)
         self.data, self.garbage_nCHW, self.source = data, garbage_nCHW, source
-        self.teacher, self.options, self.epochs, self.seed, self.tell = (
-            teacher,
-            options,
-            epochs,
-            seed,
-            tell,
-        )
-        self.strict_loading = False  # checkpoints do not hold the teacher, which the config names
+        self.teacher, self.teacher_share = teacher, teacher_share
+        self.epochs, self.seed, self.on_epoch = epochs, seed, on_epoch
+        self.balance, self.garbage_weight = balance, garbage_weight
+        self.keep_batch_norm, self.zoom, self.images = keep_batch_norm, zoom, images
+        self.strict_loading = False  # checkpoints do not contain the teacher
 
     @property
     def garbage(self) -> int:
@@ -70,8 +82,10 @@ class GarbageModule(ClassifierModule):
         return self.classifier.spec.num_classes - 1
 
     def planned_steps(self, per_epoch: int) -> int:
-        """Steps of the whole training, where each epoch adds so much garbage."""
-        own = min(len(self.data.train[1]), self.options.images or sys.maxsize)
+        """Return the number of steps of the whole training if each epoch adds `per_epoch` images."""
+        if self.zoom > 1:
+            per_epoch *= 2
+        own = min(len(self.data.train[1]), self.images or sys.maxsize)
         counts = [own + len(self.garbage_nCHW) + epoch * per_epoch for epoch in range(self.epochs)]
         return sum(
             len(
@@ -86,16 +100,15 @@ class GarbageModule(ClassifierModule):
         )
 
     def train_dataloader(self) -> Batches:
-        self._seed()  # the order is drawn when the epoch's first batch is asked for
+        self._seed()  # the order is drawn when the first batch of the epoch is requested
         images_nCHW, label_n = self.data.train
-        if self.options.images is not None:
-            chosen_n = torch.randperm(len(label_n))[: self.options.images]
+        if self.images is not None:
+            chosen_n = torch.randperm(len(label_n))[: self.images]
             images_nCHW, label_n = images_nCHW[chosen_n], label_n[chosen_n]
         label_n = torch.cat([label_n, torch.full((len(self.garbage_nCHW),), self.garbage)])
-        weight_M = (weights_of_counts if self.options.balanced == "all" else weights_of_garbage)(
-            label_n, self.garbage + 1
-        )
-        weight_M[self.garbage] *= self.options.weight
+        weights = count_weights if self.balance == "all" else garbage_weights
+        weight_M = weights(label_n, self.garbage + 1)
+        weight_M[self.garbage] *= self.garbage_weight
         self.class_weights_N = weight_M.to(self.device)
         return Batches(
             (torch.cat([images_nCHW, self.garbage_nCHW]), label_n),
@@ -105,14 +118,17 @@ class GarbageModule(ClassifierModule):
         )
 
     def targets(self, x_BCHW: Tensor, y_B: Tensor) -> Tensor:
-        """Labels [B], or with a share of the teacher's answer probabilities [B, M]; garbage is garbage in either case."""
-        if not self.options.distil:
+        """Return labels [B], or probabilities [B, M] with a share of the teacher.
+
+        The labels of garbage are not mixed.
+        """
+        if not self.teacher_share:
             return y_B
         with torch.no_grad():
-            answer_BM = F.pad(self.teacher(x_BCHW).softmax(dim=1), (0, 1))
-        label_BM = F.one_hot(y_B, self.garbage + 1).to(answer_BM.dtype)
-        share_B1 = self.options.distil * (y_B != self.garbage).to(answer_BM.dtype)[:, None]
-        return torch.lerp(label_BM, answer_BM, share_B1)
+            teacher_BM = F.pad(self.teacher(x_BCHW).softmax(dim=1), (0, 1))
+        label_BM = F.one_hot(y_B, self.garbage + 1).to(teacher_BM.dtype)
+        share_B1 = self.teacher_share * (y_B != self.garbage).to(teacher_BM.dtype)[:, None]
+        return torch.lerp(label_BM, teacher_BM, share_B1)
 
     def val_dataloader(self) -> Batches:
         return self.data.val_dataloader()
@@ -127,31 +143,30 @@ class GarbageModule(ClassifierModule):
 
     def on_train_epoch_start(self) -> None:
         self._seed()  # of augmentation and dropout
-        if self.options.batch_norm == "kept":
+        if self.keep_batch_norm:
             for module in self.classifier.modules():
                 if isinstance(module, BATCH_NORMS):
                     module.eval()
 
     def on_train_epoch_end(self) -> None:
-        epoch, numbers = self.current_epoch, {"images": float(len(self.garbage_nCHW))}
+        epoch, metrics = self.current_epoch, {"images": float(len(self.garbage_nCHW))}
         if len(self.data.val[1]):
-            numbers["val_accuracy"] = float(
+            metrics["val_accuracy"] = float(
                 self.trainer.callback_metrics[names.CLASSIFIER_VAL_ACCURACY]
             )
         if epoch + 1 < self.epochs:
             self.classifier.eval()
             added_nCHW = self.source(self.classifier.network, epoch)
-            if self.options.zoom > 1:
-                added_nCHW = torch.cat(
-                    [added_nCHW, zoomed(added_nCHW, self.options.zoom, 1009 * self.seed + epoch)]
-                )
-            numbers["already_rejected"] = self._rejected(added_nCHW)
+            if self.zoom > 1:
+                enlarged_nCHW = random_zoom(added_nCHW, self.zoom, 1009 * self.seed + epoch)
+                added_nCHW = torch.cat([added_nCHW, enlarged_nCHW])
+            metrics["already_rejected"] = self._rejected_share(added_nCHW)
             self.classifier.train()
             self.garbage_nCHW = torch.cat([self.garbage_nCHW, as_bytes(added_nCHW)])
-        self.tell(epoch, numbers)
+        self.on_epoch(epoch, metrics)
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """The trained classifier's alone."""
+        """Return the state of the trained classifier, without the teacher."""
         return {
             name: value
             for name, value in super().state_dict(*args, **kwargs).items()
@@ -166,8 +181,8 @@ class GarbageModule(ClassifierModule):
         self.source.generators = checkpoint["generators"]
 
     @torch.no_grad()
-    def _rejected(self, images_nCHW: Tensor) -> float:
-        """Share of images that the classifier as it stands takes for garbage."""
+    def _rejected_share(self, images_nCHW: Tensor) -> float:
+        """Return the share of images that the current classifier classifies as garbage."""
         predicted = [
             self.classifier(x_BCHW.to(self.device)).argmax(dim=1).cpu()
             for x_BCHW in images_nCHW.split(250)
@@ -180,20 +195,23 @@ class GarbageModule(ClassifierModule):
         )
 
 
-def weights_of_counts(label_n: Tensor, classes: int) -> Tensor:
-    """Weights [M] of the classes in the loss: n / (M times the count of the class), so that each class weighs as much as another.
+def count_weights(label_n: Tensor, classes: int) -> Tensor:
+    """Return class weights [M] of the loss, n / (M count), so that all classes have equal weight.
 
-    S2 section 5.2: "weights to each class, which are dynamically adjusted after each epoch to reflect the evolving class distribution".
-    A class without images has weight 0.
+    Suhail, Tang and Sethi 2024 (arXiv 2411.17777, section 5.2): "weights to each class, which are
+    dynamically adjusted after each epoch to reflect the evolving class distribution". A class
+    without images has weight 0.
     """
     count_M = torch.bincount(label_n, minlength=classes)
     return torch.where(count_M > 0, len(label_n) / (classes * count_M.clamp_min(1)), 0.0)
 
 
-def weights_of_garbage(label_n: Tensor, classes: int) -> Tensor:
-    """Weights [M] of the classes in the loss: 1, and for garbage, the last, what makes it weigh as much as the others do on average.
+def garbage_weights(label_n: Tensor, classes: int) -> Tensor:
+    """Return class weights [M] of the loss that balance garbage only.
 
-    Unlike `weights_of_counts` it leaves the other classes the shares that a trained classifier knows them by.
+    Garbage, the last class, gets the mean total weight of the other classes, whose weights are 1.
+    Unlike with `count_weights`, the other classes keep the frequencies that a trained classifier
+    has learnt.
     """
     garbage = int((label_n == classes - 1).sum())
     weight_M = torch.ones(classes)

@@ -1,13 +1,13 @@
-"""The slides' ranking of LC, ODIN and MSP, by hand-made AUROCs (A5-8)."""
+"""The ranking of LC, ODIN and MSP in the slides, with made-up AUROCs (A5-8)."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from netinv_lightning.ood.detectors.ranking import Verdict, ranking_table, verdicts
+from netinv_lightning.ood.slide_ranking import RankingVerdict, ranking_table, ranking_verdicts
 from netinv_lightning.runs.tables import write_table
 
-NOISE = ("gaussian_noise", "uniform_noise", "noise_that_was_not_asked_for")
+NOISE = ("gaussian_noise", "uniform_noise", "another_noise")
 AS_IN_THE_SLIDES = {
     "msp": {"gaussian_noise": 0.5, "lsun": 0.625, "uniform_noise": 0.5, "svhn": 0.625},
     "knn": {"gaussian_noise": 0.75, "lsun": 1.0, "uniform_noise": 0.75, "svhn": 0.5},
@@ -16,12 +16,12 @@ AS_IN_THE_SLIDES = {
 }
 
 
-def outcomes(found: list[Verdict]) -> dict[tuple[str, str, str], str]:
+def outcomes(found: list[RankingVerdict]) -> dict[tuple[str, str, str], str]:
     return {(verdict.kind, verdict.above, verdict.below): verdict.outcome for verdict in found}
 
 
-def test_what_the_slides_say_is_what_holds_of_their_numbers() -> None:
-    found = verdicts(AS_IN_THE_SLIDES, NOISE)
+def test_ranking_of_the_slides_holds_for_matching_numbers() -> None:
+    found = ranking_verdicts(AS_IN_THE_SLIDES, NOISE)
     assert outcomes(found) == dict.fromkeys(
         [
             ("noisy", "lc", "odin"),
@@ -37,13 +37,13 @@ def test_what_the_slides_say_is_what_holds_of_their_numbers() -> None:
     assert found[3].reason == "odin 0.8750, lc 0.7500; true in 1 of 2 sets"  # equal in the other
 
 
-def test_the_opposite_order_and_a_tie_refute() -> None:
+def test_opposite_order_and_tie_refute_a_claim() -> None:
     auroc = {
         "msp": {"gaussian_noise": 0.0, "lsun": 0.9},
         "lc": {"gaussian_noise": 0.0, "lsun": 0.8},
         "odin": {"gaussian_noise": 0.1, "lsun": 0.7},
     }
-    assert outcomes(verdicts(auroc, NOISE)) == {
+    assert outcomes(ranking_verdicts(auroc, NOISE)) == {
         ("noisy", "lc", "odin"): "refuted",
         ("noisy", "lc", "msp"): "refuted",  # equal
         ("noisy", "odin", "msp"): "holds",
@@ -51,11 +51,11 @@ def test_the_opposite_order_and_a_tie_refute() -> None:
         ("structured", "odin", "msp"): "refuted",
         ("structured", "lc", "msp"): "refuted",
     }
-    assert verdicts(auroc, NOISE)[1].reason == "lc 0.0000, msp 0.0000; true in 0 of 1 sets"
+    assert ranking_verdicts(auroc, NOISE)[1].reason == "lc 0.0000, msp 0.0000; true in 0 of 1 sets"
 
 
-def test_what_is_missing_is_not_tested() -> None:
-    found = verdicts({"lc": {"uniform_noise": 0.9}, "msp": {"uniform_noise": 0.8}}, NOISE)
+def test_claims_without_data_are_not_tested() -> None:
+    found = ranking_verdicts({"lc": {"uniform_noise": 0.9}, "msp": {"uniform_noise": 0.8}}, NOISE)
     assert [(verdict.outcome, verdict.reason) for verdict in found] == [
         ("not tested", "no odin"),
         ("holds", "lc 0.9000, msp 0.8000; true in 1 of 1 sets"),
@@ -64,10 +64,10 @@ def test_what_is_missing_is_not_tested() -> None:
         ("not tested", "no odin and no structured set"),
         ("not tested", "no structured set"),
     ]
-    assert set(outcomes(verdicts({}, NOISE)).values()) == {"not tested"}
+    assert set(outcomes(ranking_verdicts({}, NOISE)).values()) == {"not tested"}
 
 
-def test_the_table_ranks_all_detectors_beside_the_slides() -> None:
+def test_table_ranks_all_detectors_beside_the_slides() -> None:
     table = ranking_table(AS_IN_THE_SLIDES, NOISE)
     assert table.columns == [
         "detector",

@@ -1,4 +1,5 @@
-"""The figure of perturbation shifts: a panel each direction and norm, a line each detector, nothing that touches."""
+"""Figure of the perturbation study: one panel per direction and norm, one line per detector, no
+overlapping text."""
 
 from __future__ import annotations
 
@@ -13,21 +14,28 @@ from PIL import Image
 
 from netinv_lightning.figures import style
 from netinv_lightning.inversion.perturbation import NORMS
-from netinv_lightning.ood import perturbed_figures as figures
-from netinv_lightning.ood.perturbed import DIRECTIONS, Gain, Row, Shifts
+from netinv_lightning.ood import perturbation_figure
+from netinv_lightning.ood.perturbation_results import (
+    DIRECTIONS,
+    NormGain,
+    PerturbationResults,
+    PerturbationRow,
+)
 
 DETECTORS = ["msp", "energy", "mahalanobis", "knn"]
 
 
-def study(strengths: list[float], detectors: list[str]) -> Shifts:
+def results(strengths: list[float], detectors: list[str]) -> PerturbationResults:
     source = torch.Generator().manual_seed(0)
     kinds = list(product(DIRECTIONS, NORMS, strengths, detectors))
-    rows = [Row(*kind, auroc, auroc - 0.02, auroc + 0.02, 0.9 - kind[2], 0.1, 2.0, 0.3) for kind, auroc in zip(
-        kinds, torch.rand(len(kinds), generator=source).tolist(), strict=True
-    )]  # fmt: skip
-    return Shifts(
+    aurocs = torch.rand(len(kinds), generator=source).tolist()
+    rows = [
+        PerturbationRow(*kind, auroc, auroc - 0.02, auroc + 0.02, 0.9 - kind[2], 0.1, 2.0, 0.3)
+        for kind, auroc in zip(kinds, aurocs, strict=True)
+    ]
+    return PerturbationResults(
         tuple(rows),
-        tuple(Gain(d, n, 1, 1, 0.1, 0.0, 0.2, 0.0) for d, n in product(DIRECTIONS, NORMS[:2])),
+        tuple(NormGain(d, n, 1, 1, 0.1, 0.0, 0.2, 0.0) for d, n in product(DIRECTIONS, NORMS[:2])),
         {},
         0.99,
     )
@@ -35,29 +43,31 @@ def study(strengths: list[float], detectors: list[str]) -> Shifts:
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """The figures themselves, which are not written."""
-    kept: list[Figure] = []
+    """The drawn figures; nothing is written."""
+    figures: list[Figure] = []
 
     def keep(figure: Figure, path: Path) -> Path:
         figure.draw_without_rendering()
-        kept.append(figure)
+        figures.append(figure)
         return path
 
-    monkeypatch.setattr(figures, "save", keep)
-    return kept
+    monkeypatch.setattr(perturbation_figure, "save", keep)
+    return figures
 
 
-def test_both_files_are_written(tmp_path: Path) -> None:
-    path = figures.shift_curves(study([0.01, 0.1], DETECTORS), tmp_path / "shifts", "shifts")
+def test_png_and_pdf_are_written(tmp_path: Path) -> None:
+    path = perturbation_figure.perturbation_curves(
+        results([0.01, 0.1], DETECTORS), tmp_path / "shifts", "shifts"
+    )
     assert path == tmp_path / "shifts.png"
     assert (tmp_path / "shifts.pdf").stat().st_size > 0
     with Image.open(path) as image:
         assert image.width == pytest.approx(style.TWO_COLUMNS * style.DPI, abs=1)
 
 
-def test_every_number_is_where_it_belongs(drawn: list[Figure], tmp_path: Path) -> None:
-    measured = study([0.01, 0.03, 0.1, 0.3], DETECTORS)
-    figures.shift_curves(measured, tmp_path / "shifts", "shifts")
+def test_each_line_shows_the_values_of_its_detector(drawn: list[Figure], tmp_path: Path) -> None:
+    measured = results([0.01, 0.03, 0.1, 0.3], DETECTORS)
+    perturbation_figure.perturbation_curves(measured, tmp_path / "shifts", "shifts")
     axes = drawn[0].axes
     assert [a.get_title() for a in axes] == ["L1", "L2", "L∞", "", "", ""]
     assert [a.get_ylabel() for a in axes] == ["random\nAUROC", "", "", "adversarial\nAUROC", "", ""]
@@ -68,13 +78,13 @@ def test_every_number_is_where_it_belongs(drawn: list[Figure], tmp_path: Path) -
         assert list(accuracy.get_ydata()) == pytest.approx([0.89, 0.87, 0.8, 0.6])
         assert len(panel.collections) == len(lines) == 4
         for name, line in zip(DETECTORS, lines, strict=True):
-            own = [
+            expected = [
                 row
                 for row in measured.rows
                 if (row.direction, row.norm, row.detector) == (direction, norm, name)
             ]
             assert list(line.get_xdata()) == [0.01, 0.03, 0.1, 0.3]
-            assert list(line.get_ydata()) == [row.auroc for row in own]
+            assert list(line.get_ydata()) == [row.auroc for row in expected]
     labels = [text.get_text() for legend in drawn[0].legends for text in legend.get_texts()]
     assert labels == [*DETECTORS, "chance", "accuracy of the classifier"]
 
@@ -101,12 +111,12 @@ def test_every_number_is_where_it_belongs(drawn: list[Figure], tmp_path: Path) -
         ),
     ],
 )
-def test_all_that_is_written_is_inside_and_apart(
+def test_texts_are_inside_the_figure_and_do_not_overlap(
     strengths: list[float], detectors: list[str], drawn: list[Figure], tmp_path: Path
 ) -> None:
     settings = dict(matplotlib.rcParams)
-    figures.shift_curves(
-        study(strengths, detectors),
+    perturbation_figure.perturbation_curves(
+        results(strengths, detectors),
         tmp_path / "shifts",
         "a title that is long enough for more than a single line, " * 3,
     )

@@ -1,0 +1,106 @@
+"""What detectors are fitted on: training images, validation images and stand-ins for outliers,
+never test images.
+
+Shape suffixes: n images, C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from netinv_lightning.classifiers.features import Seen, look
+from netinv_lightning.classifiers.frozen import FrozenClassifier
+from netinv_lightning.errors import InputError
+
+TUNING_IMAGES = 250
+"""Largest number of validation images, and of outliers, that tune a detector."""
+LAYER_IMAGES = 1000
+"""Largest number of training images whose outputs of all layers are computed (OODL)."""
+
+
+@dataclass(frozen=True)
+class FitData:
+    """Outputs of a classifier that detectors are fitted on.
+
+    Attributes:
+        classifier: The frozen classifier.
+        training: Its outputs for training images.
+        labels_n: Labels of the training images.
+        validation: Its outputs for images of the same distribution that it was not trained on.
+        outliers: Its outputs for stand-ins for outliers; no detector is evaluated on their data
+            set.
+        seed: Seed of every random choice.
+    """
+
+    classifier: FrozenClassifier
+    training: Seen
+    labels_n: Tensor
+    validation: Seen
+    outliers: Seen
+    seed: int
+
+    def training_sample(self) -> Tensor:
+        """Return a random sample of at most `LAYER_IMAGES` training images, [n, C, H, W]."""
+        return _sample(self.training.images_nCHW, LAYER_IMAGES, self.seed)
+
+
+def collect_fit_data(
+    classifier: FrozenClassifier,
+    training_nCHW: Tensor,
+    labels_n: Tensor,
+    validation_nCHW: Tensor,
+    outliers_nCHW: Tensor | None = None,
+    seed: int = 0,
+) -> FitData:
+    """Run the classifier once on everything that detectors are fitted on.
+
+    Args:
+        classifier: The classifier, on any device.
+        training_nCHW: Training images in [0, 1]. The time of KNN grows with their number.
+        labels_n: Their labels, 0 to N - 1; each class occurs.
+        validation_nCHW: Images that are neither training nor test images; a random sample of
+            `TUNING_IMAGES` is used.
+        outliers_nCHW: Images for tuning, from no data set that detectors are evaluated on; None for
+            `tuning_noise`.
+        seed: Seed of the noise and of the samples.
+
+    Raises:
+        InputError: if the images do not fit the classifier, or the labels do not fit the images.
+    """
+    N = classifier.spec.num_classes
+    if len(labels_n) != len(training_nCHW) or labels_n.unique().tolist() != list(range(N)):
+        raise InputError(
+            f"training: {len(training_nCHW)} images with {len(labels_n)} labels; must be one label "
+            f"per image, from 0 to {N - 1}, and images of every class; use more images"
+        )
+    if outliers_nCHW is None:
+        outliers_nCHW = tuning_noise(validation_nCHW, TUNING_IMAGES, seed)
+    training, validation, outliers = (
+        look(classifier, images_nCHW)
+        for images_nCHW in (
+            training_nCHW,
+            _sample(validation_nCHW, TUNING_IMAGES, seed),
+            _sample(outliers_nCHW, TUNING_IMAGES, seed),
+        )
+    )
+    return FitData(classifier, training, labels_n.cpu(), validation, outliers, seed)
+
+
+def tuning_noise(like_nCHW: Tensor, count: int, seed: int) -> Tensor:
+    """Return noise of the same shape, [count, C, H, W] in [0, 1].
+
+    Half is uniform; half is Gaussian with mean 0.5 and standard deviation 0.5, clipped.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    shape = like_nCHW.shape[1:]
+    uniform = torch.rand(count - count // 2, *shape, generator=generator)
+    gaussian = (0.5 + 0.5 * torch.randn(count // 2, *shape, generator=generator)).clamp(0, 1)
+    return torch.cat([uniform, gaussian])
+
+
+def _sample(images_nCHW: Tensor, count: int, seed: int) -> Tensor:
+    order_n = torch.randperm(len(images_nCHW), generator=torch.Generator().manual_seed(seed))
+    return images_nCHW[order_n[:count]]

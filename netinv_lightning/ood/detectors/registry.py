@@ -1,0 +1,131 @@
+"""All detectors by name, behind one interface.
+
+Shape suffixes: n images, C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from netinv_lightning.classifiers.features import Seen, look
+from netinv_lightning.classifiers.frozen import FrozenClassifier
+from netinv_lightning.errors import InputError, nearest
+from netinv_lightning.ood.detectors.autoencoder import AutoencoderError
+from netinv_lightning.ood.detectors.fit_data import FitData
+from netinv_lightning.ood.detectors.gmm import GMM
+from netinv_lightning.ood.detectors.kmeans import KMeansDistance
+from netinv_lightning.ood.detectors.knn import KNN
+from netinv_lightning.ood.detectors.linear_classifier import LinearClassifierScore
+from netinv_lightning.ood.detectors.logit_scores import (
+    energy,
+    gen,
+    max_logit,
+    msp,
+    uncertainty,
+)
+from netinv_lightning.ood.detectors.mahalanobis import Mahalanobis
+from netinv_lightning.ood.detectors.odin import ODIN
+from netinv_lightning.ood.detectors.oodl import OODL
+from netinv_lightning.ood.detectors.scorer import FittedScorer, Scorer
+from netinv_lightning.ood.detectors.vim import ViM
+
+LOGIT_SCORES: dict[str, Callable[[Tensor], Tensor]] = {
+    "msp": msp,
+    "max_logit": max_logit,
+    "energy": energy,
+    "gen": gen,
+    "uncertainty": uncertainty,
+}
+"""Functions from logits [n, N] to scores [n]; nothing is fitted."""
+SCORERS: dict[str, type[FittedScorer]] = {
+    "lc": LinearClassifierScore,
+    "mahalanobis": Mahalanobis,
+    "knn": KNN,
+    "vim": ViM,
+    "gmm": GMM,
+    "cluster": KMeansDistance,
+    "autoencoder": AutoencoderError,
+    "odin": ODIN,
+    "oodl": OODL,
+}
+"""Classes that are fitted on `FitData`."""
+DETECTORS = (*LOGIT_SCORES, *SCORERS)
+
+
+@dataclass(frozen=True)
+class LogitScorer(Scorer):
+    """A score of the logits alone.
+
+    Attributes:
+        score_logits: One of `LOGIT_SCORES`.
+    """
+
+    score_logits: Callable[[Tensor], Tensor]
+
+    def __call__(self, features: Seen) -> Tensor:
+        return self.score_logits(features.logits_nN)
+
+
+@dataclass(frozen=True)
+class Detector:
+    """A fitted detector.
+
+    Attributes:
+        name: One of `DETECTORS`, or the name of a classifier with a garbage class.
+        classifier: The classifier whose outputs are scored.
+        scorer: The fitted score.
+    """
+
+    name: str
+    classifier: FrozenClassifier
+    scorer: Scorer
+
+    def score(self, images_nCHW: Tensor) -> Tensor:
+        """Score images in [0, 1]: [n], in double precision, higher = more out-of-distribution.
+
+        Raises:
+            InputError: if they are not images of the classifier's shape in [0, 1].
+        """
+        return self.scorer(look(self.classifier, images_nCHW, self.scorer.layers))
+
+
+def fit_detector(name: str, fit_data: FitData) -> Detector:
+    """Fit one of `DETECTORS`.
+
+    Raises:
+        InputError: if the name is unknown, or the network lacks the penultimate features that the
+            detector needs.
+    """
+    if name not in DETECTORS:
+        raise InputError(
+            f"application.detectors={name}: no such detector; {nearest(name, DETECTORS)}"
+        )
+    if name in LOGIT_SCORES:
+        return Detector(name, fit_data.classifier, LogitScorer(LOGIT_SCORES[name]))
+    if SCORERS[name].needs_features and fit_data.training.features_nD is None:
+        others = {*DETECTORS} - {name for name, of in SCORERS.items() if of.needs_features}
+        raise InputError(
+            f"application.detectors={name}: needs penultimate features, and the network has "
+            f"neither linear layers nor convolutions; choose from: {', '.join(sorted(others))}"
+        )
+    return Detector(name, fit_data.classifier, SCORERS[name].fit(fit_data))
+
+
+def extract_for(detectors: Mapping[str, Detector], images_nCHW: Tensor) -> Seen:
+    """Run the classifier that all `detectors` share once; return all outputs that they need.
+
+    Raises:
+        InputError: if they are not images of the classifier's shape in [0, 1].
+    """
+    classifier = next(iter(detectors.values())).classifier
+    layers = [layer for detector in detectors.values() for layer in detector.scorer.layers]
+    return look(classifier, images_nCHW, layers)
+
+
+def score_all(detectors: Mapping[str, Detector], features: Seen) -> dict[str, Tensor]:
+    """Return the scores [n] of each detector from the shared outputs; ODIN alone runs the
+    classifier again."""
+    return {name: detector.scorer(features) for name, detector in detectors.items()}

@@ -1,0 +1,63 @@
+"""ViM: virtual-logit matching.
+
+Shape suffixes: n images, N classes, D features.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from pytorch_ood import detector as pytorch_ood  # type: ignore[import-untyped]
+from torch import Tensor
+
+from netinv_lightning.classifiers.features import Seen
+from netinv_lightning.classifiers.penultimate import last_linear
+from netinv_lightning.errors import InputError
+from netinv_lightning.ood.detectors.fit_data import FitData
+from netinv_lightning.ood.detectors.scorer import FittedScorer
+
+
+@dataclass(frozen=True)
+class ViM(FittedScorer):
+    """Residual of the features outside of the principal space of the training features, minus the
+    energy.
+
+    Wang et al. 2022 (arXiv 2203.10807): the scaled residual acts as one more, virtual, logit. As in
+    the paper, the principal space has 1000 dimensions from 2048 features on and 512 from 768 on;
+    below, it has half of the dimensions.
+    """
+
+    vim: pytorch_ood.ViM
+    needs_features: ClassVar[bool] = True
+
+    @classmethod
+    def fit(cls, fit_data: FitData) -> ViM:
+        features_nD = fit_data.training.penultimate_nD
+        linear = last_linear(fit_data.classifier.network)
+        if linear is None:
+            raise InputError(
+                "application.detectors=vim: the network has no fully connected layer; remove vim"
+            )
+        weight_ND, D = linear.weight.detach().float().cpu(), features_nD.shape[1]
+        bias_N = (
+            torch.zeros(len(weight_ND))
+            if linear.bias is None
+            else linear.bias.detach().float().cpu()
+        )
+        logits_nN = fit_data.training.logits_nN
+        if (logits_nN.shape[1], D) != tuple(weight_ND.shape) or not torch.allclose(
+            features_nD @ weight_ND.T + bias_N, logits_nN, rtol=1e-3, atol=1e-3
+        ):
+            raise InputError(
+                "application.detectors=vim: the logits are not the output of the last fully "
+                "connected layer of the network (another layer follows it); remove vim"
+            )
+        dims = 1000 if D >= 2048 else 512 if D >= 768 else D // 2
+        vim = pytorch_ood.ViM(None, d=dims, w=weight_ND, b=bias_N)
+        return cls(vim.fit_features(features_nD, fit_data.labels_n))
+
+    def __call__(self, features: Seen) -> Tensor:
+        score_n: Tensor = self.vim.predict_features(features.penultimate_nD)
+        return score_n.double()
