@@ -22,8 +22,8 @@ from netinv_lightning import metric_names as names
 from netinv_lightning.classifiers.networks import CNN
 from netinv_lightning.config.compose import compose
 from netinv_lightning.downstream.distillation import distil
-from netinv_lightning.downstream.generator_rounds import Adversary
-from netinv_lightning.downstream.replay import Memory
+from netinv_lightning.downstream.generator_rounds import GeneratorRounds
+from netinv_lightning.downstream.replay_buffer import ReplayBuffer
 from netinv_lightning.errors import one_line
 from netinv_lightning.evaluation.inversion_accuracy import evaluate
 from netinv_lightning.inversion.augmentation import Augmentation
@@ -110,22 +110,22 @@ def of_pixels(method: list[str], small: list[str], samples: int) -> Callable[[st
 
 
 def distilled(precision: str, device: str) -> float:
-    """How often a student agrees with its teacher, on images of the kind that it learnt on."""
+    """Return the agreement of a student with its teacher on new generated images."""
     module, _ = trained([], precision, device, 200 if device == "cuda" else 2)
-    memory = Memory(64 if device == "cuda" else 8, 0, module.device)
+    buffer = ReplayBuffer(64 if device == "cuda" else 8, 0, module.device)
     images = 128 if device == "cuda" else 10
-    adversary = Adversary(
-        module, memory, Augmentation(shift=1), weight=1.0, temperature=4.0, every=8, images=images
+    rounds = GeneratorRounds(
+        module, buffer, Augmentation(shift=1), weight=1.0, temperature=4.0, every=8, images=images
     )
     student = CNN(num_classes=10, channels=1, image_size=28, stages=[[8], [16]], hidden=32)
     steps = 400 if device == "cuda" else 2
     return distil(
         module.classifier,
-        memory.draw,
+        buffer.draw,
         student,
         steps=steps,
-        harden=adversary,
-        fresh=adversary.fresh,
+        before_step=rounds,
+        new_images=rounds.new_round,
     ).agreement_fresh
 
 

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from netinv_lightning import metric_names as names
 from netinv_lightning.classifiers.build import load_verifiers
-from netinv_lightning.downstream.checks import open_test, run_directory
-from netinv_lightning.downstream.counterfeits import Examined, Reference
-from netinv_lightning.downstream.figures import pairs_figure
+from netinv_lightning.downstream.build import inverted_run, open_test_data
+from netinv_lightning.downstream.counterfeits import EvaluatedImages, ReferenceImages
+from netinv_lightning.downstream.downstream_figures import counterfeit_grid
 from netinv_lightning.evaluation.baselines import noise
 from netinv_lightning.evaluation.finished_run import open_finished
 from netinv_lightning.evaluation.image_sets import Images, of_split, write_samples
@@ -45,16 +45,16 @@ class CounterfeitApplication:
     def __init__(self, cfg: DictConfig) -> None:
         check_logger(cfg)
         app = cfg.application
-        run = open_finished(run_directory(cfg), "application.samples", cfg)
+        run = open_finished(inverted_run(cfg), "application.samples", cfg)
         self.cfg, self.run_cfg, self.classifier = cfg, run.cfg, run.classifier
         asked = app.verifiers if app.verifiers is not None else run.cfg.application.verifiers
         self.verifiers = load_verifiers(asked)
-        self.real, self.missing = open_test(run.cfg, self.classifier)
+        self.real, self.missing = open_test_data(run.cfg, self.classifier)
         Measurement(
             self.classifier, self.verifiers, self.real, ["accuracy"]
         )  # refuses verifiers that are none
         self.images = run.draw(app.samples)
-        self.reference: Reference | None = None
+        self.reference: ReferenceImages | None = None
 
     @torch.no_grad()
     def run(self, run_dir: RunDir) -> dict[str, float]:
@@ -64,19 +64,21 @@ class CounterfeitApplication:
             examined = {}
             for name, images in self._sets().items():
                 tell(f"counterfeits: looking at {name}")
-                examined[name] = Examined(images, self.classifier, self.verifiers, self.reference)
+                examined[name] = EvaluatedImages(
+                    images, self.classifier, self.verifiers, self.reference
+                )
             inverted = examined[INVERTED]
             kept_n = (inverted.own.confidence_n >= least).nonzero().flatten()
             kept_n = kept_n[inverted.own.log_odds_n[kept_n].argsort(descending=True, stable=True)]
             rows = {
-                name: of.numbers(torch.arange(len(of.images.labels_n)), least)
+                name: of.means(torch.arange(len(of.images.labels_n)), least)
                 for name, of in examined.items()
             }
             counts = {name: len(of.images.labels_n) for name, of in examined.items()} | {
                 COUNTERFEITS: len(kept_n)
             }
             if len(kept_n):
-                rows[COUNTERFEITS] = inverted.numbers(kept_n, least)
+                rows[COUNTERFEITS] = inverted.means(kept_n, least)
             metrics = {
                 names.counterfeit(SHORT[name], what): value
                 for name, row in rows.items()
@@ -102,7 +104,7 @@ class CounterfeitApplication:
             print(self._line(metrics, len(kept_n)))
         return metrics
 
-    def _reference(self) -> Reference | None:
+    def _reference(self) -> ReferenceImages | None:
         """Training images, for distances; None where they are not at hand."""
         if self.real is None:
             return None
@@ -112,7 +114,7 @@ class CounterfeitApplication:
             if self.verifiers
             else None
         )
-        return Reference(images_mCHW, features_mD)
+        return ReferenceImages(images_mCHW, features_mD)
 
     def _sets(self) -> dict[str, Images]:
         """The run's images, and as many of each control."""
@@ -151,7 +153,7 @@ class CounterfeitApplication:
             f"{self.run_cfg.name}: counterfeits", ["set", "images", *columns.values()], cells, notes
         )
 
-    def _listed(self, inverted: Examined, kept_n: Tensor) -> Table:
+    def _listed(self, inverted: EvaluatedImages, kept_n: Tensor) -> Table:
         """A row each counterfeit, the surest first."""
         class_names = self.classifier.spec.class_names
         made_by = inverted.images.generator_n
@@ -167,12 +169,12 @@ class CounterfeitApplication:
                 class_names[label] for label in of.predicted_n[kept_n].tolist()
             ]
             columns[f"{name}_confidence"] = of.confidence_n[kept_n].tolist()
-        for kind, of_kind in inverted.neighbours.items():
+        for kind, of_kind in inverted.nearest.items():
             columns[f"nearest_{kind}"] = of_kind.distance_n[kept_n].tolist()
         return Table("", list(columns), list(zip(*columns.values(), strict=True)))
 
     def _keep(
-        self, run_dir: RunDir, loggers: list[Logger], inverted: Examined, kept_n: Tensor
+        self, run_dir: RunDir, loggers: list[Logger], inverted: EvaluatedImages, kept_n: Tensor
     ) -> None:
         """The counterfeits as a file, and the surest of each class beside their nearest training images in a picture."""
         images, spec = inverted.images, self.classifier.spec
@@ -191,9 +193,7 @@ class CounterfeitApplication:
                 []
                 if self.reference is None
                 else [
-                    self.reference.images_mCHW[
-                        inverted.neighbours["correlation"].index_n[of_class_K]
-                    ]
+                    self.reference.images_mCHW[inverted.nearest["correlation"].index_n[of_class_K]]
                 ]
             )
             pairs[name if len(of_class_K) else f"{name} (none)"] = torch.stack(
@@ -205,7 +205,7 @@ class CounterfeitApplication:
             if self.reference is not None
             else ""
         )
-        figure = pairs_figure(pairs, run_dir.figures / "counterfeits.png", title)
+        figure = counterfeit_grid(pairs, run_dir.figures / "counterfeits.png", title)
         log_image(loggers, names.figure("counterfeits"), figure, 0, " ".join(title.split()))
         print(f"picture: {figure}")
 

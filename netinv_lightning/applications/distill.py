@@ -23,19 +23,19 @@ from netinv_lightning.classifiers.architecture import build_network
 from netinv_lightning.classifiers.build import told_split
 from netinv_lightning.classifiers.checkpoints import save_classifier
 from netinv_lightning.classifiers.frozen import Classifier, FrozenClassifier
-from netinv_lightning.downstream.checks import open_test, run_directory
+from netinv_lightning.downstream.build import inverted_run, open_test_data
 from netinv_lightning.downstream.distillation import (
-    Distilled,
-    Draw,
-    Hint,
+    DistillationResult,
+    DrawBatch,
+    FeatureHint,
+    agreement,
     distil,
-    predicted,
-    share_equal,
+    predict,
 )
-from netinv_lightning.downstream.figures import taught_figure
-from netinv_lightning.downstream.generator_rounds import Adversary
-from netinv_lightning.downstream.progress import teller
-from netinv_lightning.downstream.replay import Memory, of_noise
+from netinv_lightning.downstream.downstream_figures import student_images_figure
+from netinv_lightning.downstream.generator_rounds import GeneratorRounds
+from netinv_lightning.downstream.loss_log import log_progress
+from netinv_lightning.downstream.replay_buffer import ReplayBuffer, noise_batches
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.evaluation.finished_run import checkpoint_of, load_module, open_finished
 from netinv_lightning.inversion.augmentation import Augmentation
@@ -60,7 +60,7 @@ class DistillApplication:
     def __init__(self, cfg: DictConfig) -> None:
         check_logger(cfg)
         check_one_process(cfg)
-        directory = run_directory(cfg)
+        directory = inverted_run(cfg)
         run = open_finished(directory, "application.run", cfg)
         self.cfg, self.run_cfg, self.teacher = cfg, run.cfg, run.classifier
         module = load_module(run.cfg, directory) if checkpoint_of(directory).is_file() else None
@@ -69,14 +69,14 @@ class DistillApplication:
             module if isinstance(module, InversionModule) else run.draw(run.samples).images_nCHW
         )
         try:
-            self.views = Augmentation(**cfg.augmentation)
+            self.augmentation = Augmentation(**cfg.augmentation)
         except ValueError as error:
             raise InputError(f"augmentation.{one_line(error)}") from error
-        self.real, self.missing = open_test(run.cfg, self.teacher)
+        self.real, self.missing = open_test_data(run.cfg, self.teacher)
         student = self._student()  # refuses one that does not fit
         if cfg.application.features:
             try:
-                Hint(self.teacher, Classifier(student, self.teacher.spec))
+                FeatureHint(self.teacher, Classifier(student, self.teacher.spec))
             except ValueError as error:
                 raise InputError(
                     f"application.features={cfg.application.features}: {error}; give application.features=0"
@@ -93,12 +93,10 @@ class DistillApplication:
         ).strategy.root_device
         self.teacher.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         with open_loggers(self.cfg, run_dir) as loggers:
-            memory = Memory(app.batch_size, seed, device)
-            adversary = self._adversary(memory, device, run_dir.checkpoints)
-            student = self._distilled(
-                "student", memory.draw, app.steps, loggers, adversary, run_dir
-            )
-            noise = of_noise(self.teacher.spec, app.batch_size, seed, device)
+            buffer = ReplayBuffer(app.batch_size, seed, device)
+            rounds = self._rounds(buffer, device, run_dir.checkpoints)
+            student = self._distilled("student", buffer.draw, app.steps, loggers, rounds, run_dir)
+            noise = noise_batches(self.teacher.spec, app.batch_size, seed, device)
             control = self._distilled(
                 "student of noise", noise, min(app.steps, NOISE_STEPS), [], None, run_dir
             )
@@ -114,17 +112,15 @@ class DistillApplication:
                     names.STUDENT_AGREEMENT: student.agreement,
                     names.noise_student("accuracy"): control.accuracy,
                     names.noise_student("agreement"): control.agreement,
-                    names.TEACHER_ACCURACY: share_equal(
-                        predicted(self.teacher, images_nCHW), label_n
-                    ),
+                    names.TEACHER_ACCURACY: agreement(predict(self.teacher, images_nCHW), label_n),
                 }
                 metrics |= {name: value for name, value in measured.items() if value is not None}
             for logger in loggers:
                 logger.log_metrics(metrics, step=app.steps)
-            table = self._table(metrics, len(memory))
+            table = self._table(metrics, len(buffer))
             write_table(table, run_dir.path, "distillation")
             show(table)
-            figure = self._figure(memory, run_dir)
+            figure = self._figure(buffer, run_dir)
             log_image(
                 loggers,
                 names.figure("taught"),
@@ -144,17 +140,19 @@ class DistillApplication:
             print(f"student: {path}")
         return metrics
 
-    def _adversary(self, memory: Memory, device: torch.device, folder: Path) -> Adversary | None:
+    def _rounds(
+        self, buffer: ReplayBuffer, device: torch.device, folder: Path
+    ) -> GeneratorRounds | None:
         """What fills the memory in rounds; without generators the images that the run kept are all that will be in it."""
         app = self.cfg.application
         if not isinstance(self.source, InversionModule):
-            memory.add(self.source)
+            buffer.add(self.source)
             return None
         module, seed = self.source.to(device), self.cfg.seed
-        return Adversary(
+        return GeneratorRounds(
             module,
-            memory,
-            self.views,
+            buffer,
+            self.augmentation,
             app.adversarial,
             app.temperature,
             app.every,
@@ -165,12 +163,12 @@ class DistillApplication:
     def _distilled(
         self,
         told: str,
-        draw: Draw,
+        draw: DrawBatch,
         steps: int,
         loggers: list[Logger],
-        adversary: Adversary | None,
+        rounds: GeneratorRounds | None,
         run_dir: RunDir,
-    ) -> Distilled:
+    ) -> DistillationResult:
         """Trains a student on what `draw` gives, and judges it by the real test images, where there are any."""
         app = self.cfg.application
         path = run_dir.checkpoints / f"{told.replace(' ', '_')}.ckpt"
@@ -178,14 +176,25 @@ class DistillApplication:
             path,
             run_dir.resuming,
             app.checkpoint_every,
-            {"adversary": adversary} if adversary else {},
+            {"adversary": rounds} if rounds else {},
         )
         return distil(
-            self.teacher, draw, self._student(), None if self.real is None else self.real.test,
-            steps=steps, lr=app.lr, temperature=app.temperature, features=app.features, views=self.views, mix=True, harden=adversary,
-            fresh=adversary.fresh if adversary else None, seed=self.cfg.seed, tell=teller(told, steps, loggers, names.STUDENT_LOSS),
+            self.teacher,
+            draw,
+            self._student(),
+            None if self.real is None else self.real.test,
+            steps=steps,
+            lr=app.lr,
+            temperature=app.temperature,
+            features=app.features,
+            augmentation=self.augmentation,
+            mix=True,
+            before_step=rounds,
+            new_images=rounds.new_round if rounds else None,
+            seed=self.cfg.seed,
+            on_step=log_progress(told, steps, loggers, names.STUDENT_LOSS),
             snapshots=snapshots,
-        )  # fmt: skip
+        )
 
     def _student(self) -> nn.Module:
         """An untrained student, the same at every call.
@@ -239,17 +248,17 @@ class DistillApplication:
         columns = ["network", "steps", "agreement (own images)", "agreement", "accuracy"]
         return Table(f"{self.run_cfg.name}: data-free distillation", columns, rows, notes)
 
-    def _figure(self, memory: Memory, run_dir: RunDir) -> Path:
+    def _figure(self, buffer: ReplayBuffer, run_dir: RunDir) -> Path:
         """What the student learnt from."""
         images_nCHW, spec = (
-            memory.images_nCHW[:: max(1, len(memory) // PICTURED)],
+            buffer.images_nCHW[:: max(1, len(buffer) // PICTURED)],
             self.teacher.spec,
         )
         title = f"{self.run_cfg.name}: what the student learnt from, by its teacher's answer, the oldest left"
-        answer_n = predicted(self.teacher, images_nCHW)
-        return taught_figure(
+        predicted_n = predict(self.teacher, images_nCHW)
+        return student_images_figure(
             images_nCHW.float() / 255,
-            answer_n,
+            predicted_n,
             spec.class_names,
             run_dir.figures / "taught.png",
             title,

@@ -21,10 +21,15 @@ from netinv_lightning.classifiers.architecture import build_network
 from netinv_lightning.classifiers.build import SPLIT_KEYS, described_network
 from netinv_lightning.classifiers.checkpoints import save_classifier
 from netinv_lightning.classifiers.frozen import Classifier
-from netinv_lightning.downstream.checks import open_test, run_directory
-from netinv_lightning.downstream.figures import arms_figure
-from netinv_lightning.downstream.finetuning import Judged, LabelledImages, fine_tune, judge
-from netinv_lightning.downstream.progress import teller
+from netinv_lightning.downstream.build import inverted_run, open_test_data
+from netinv_lightning.downstream.downstream_figures import classifier_metrics_figure
+from netinv_lightning.downstream.finetuning import (
+    ClassifierQuality,
+    LabelledImages,
+    evaluate_classifier,
+    fine_tune,
+)
+from netinv_lightning.downstream.loss_log import log_progress
 from netinv_lightning.errors import InputError
 from netinv_lightning.evaluation.finished_run import open_finished
 from netinv_lightning.inversion.perturbation import Perturbation
@@ -63,12 +68,12 @@ class FinetuneApplication:
         check_logger(cfg)
         check_one_process(cfg)
         app = cfg.application
-        directory = run_directory(cfg)
+        directory = inverted_run(cfg)
         run = open_finished(directory, "application.images", cfg)
         for key in OF_THE_COMMAND:
             run.cfg.data[key] = cfg.data[key]
         self.cfg, self.run_cfg, self.frozen = cfg, run.cfg, run.classifier
-        real, missing = open_test(run.cfg, self.frozen)
+        real, missing = open_test_data(run.cfg, self.frozen)
         if real is None:
             raise InputError(
                 f"data.root={cfg.data.root}: fine-tuning needs real training and test images; {missing}"
@@ -137,17 +142,17 @@ class FinetuneApplication:
             self._copy(), self.real.train, of_arm[arm], app.share,
             steps=app.steps, batch_size=data.batch_size, lr=app.lr, shift=data.shift, flip=data.flip,
             attack=self.attack if app.kind == "adversarial" else None, seed=self.cfg.seed,
-            tell=teller(f"fine-tuning {ARMS[arm]}", app.steps, loggers, names.finetune(arm, "loss")),
+            on_step=log_progress(f"fine-tuning {ARMS[arm]}", app.steps, loggers, names.finetune(arm, "loss")),
             snapshots=Snapshots(run_dir.checkpoints / f"{arm}.ckpt", run_dir.resuming, app.checkpoint_every),
         )  # fmt: skip
 
-    def _judge(self, arm: str, classifier: Classifier) -> Judged:
+    def _judge(self, arm: str, classifier: Classifier) -> ClassifierQuality:
         tell(f"fine-tuning: judging {arm}")
-        return judge(
+        return evaluate_classifier(
             classifier, self.test, self.attack, self.cfg.application.attacked, self.cfg.seed
         )
 
-    def _table(self, judged: dict[str, Judged]) -> Table:
+    def _table(self, judged: dict[str, ClassifierQuality]) -> Table:
         app = self.cfg.application
         rows: list[list[Cell]] = [
             [ARMS[arm], of.accuracy, of.robust_accuracy, of.ece, of.brier, of.nll]
@@ -166,7 +171,7 @@ class FinetuneApplication:
         columns = ["classifier", "accuracy", "robust accuracy", "ECE", "Brier", "NLL"]
         return Table(f"{self.run_cfg.name}: fine-tuning ({app.kind})", columns, rows, notes)
 
-    def _figure(self, judged: dict[str, Judged], run_dir: RunDir) -> Path:
+    def _figure(self, judged: dict[str, ClassifierQuality], run_dir: RunDir) -> Path:
         rows = {
             ARMS[arm]: {
                 "accuracy": of.accuracy,
@@ -176,9 +181,9 @@ class FinetuneApplication:
             for arm, of in judged.items()
         }
         title = f"{self.run_cfg.name}: fine-tuning ({self.cfg.application.kind}); dashed: before"
-        return arms_figure(rows, run_dir.figures / "finetuning.png", title)
+        return classifier_metrics_figure(rows, run_dir.figures / "finetuning.png", title)
 
-    def _card(self, judged: Judged) -> dict[str, Any]:
+    def _card(self, judged: ClassifierQuality) -> dict[str, Any]:
         app, spec = self.cfg.application, self.frozen.spec
         inverted = str(self.run_cfg.classifier.zoo or self.run_cfg.classifier.path)
         keys = ("run", "kind", "share", "images", "steps", "lr", "radius", "attack_steps")

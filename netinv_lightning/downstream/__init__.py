@@ -1,1 +1,5 @@
-"""What inverted images are good for: a student without data, counterfeits, fine-tuning (S3 Applications; A4-12, A4-13, A4-14)."""
+"""Uses of inverted images: data-free distillation, fooling images ("counterfeits"), fine-tuning.
+
+The uses are those of the slides of Taparia, "Neural Network Inversion" (supervised research
+project, IIT Bombay), section "Applications".
+"""

@@ -1,6 +1,9 @@
-"""Counterfeits: images that a classifier takes for their class with confidence, and how far they are from real ones (A4-12).
+"""Counterfeits: images that a classifier confidently assigns to a class, compared with real images.
 
-Shape suffixes: n images, m reference images, D values an image, P pixels, C channels, H height, W width, N classes.
+These are the adversarial data of the slides (Taparia, "Applications").
+
+Shape suffixes: n images, m reference images, D values per image, P pixels, C channels, H height,
+W width, N classes.
 """
 
 from __future__ import annotations
@@ -15,107 +18,107 @@ from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.evaluation.image_sets import Images
 from netinv_lightning.evaluation.measurement import Seen, look
 
-ROWS = 250  # of a matrix of distances at a time
+DISTANCE_ROWS = 250
+"""Rows of a distance matrix that are computed at a time."""
 
 
 @dataclass(frozen=True)
-class Opinion:
-    """What a network thinks of images that were made to be of a class.
+class Predictions:
+    """Predictions of a network for images that were made for a class.
 
     Attributes:
         confidence_n: Probability of that class, in [0, 1].
-        log_odds_n: Its log-odds, which tell apart the confidences that float32 rounds to 1.
-        predicted_n: The most probable class.
-        surest_n: Probability of the most probable class.
+        log_odds_n: Log-odds of that class, which also distinguish confidences that float32 rounds
+            to 1.
+        predicted_n: Most probable class.
+        max_probability_n: Probability of the most probable class.
     """
 
     confidence_n: Tensor
     log_odds_n: Tensor
     predicted_n: Tensor
-    surest_n: Tensor
+    max_probability_n: Tensor
 
 
-def opinion(logits_nN: Tensor, label_n: Tensor) -> Opinion:
-    """Reads the logits of images that are to be of the classes `label_n`."""
+def predictions(logits_nN: Tensor, label_n: Tensor) -> Predictions:
+    """Return the predictions from the logits of images that were made for the classes `label_n`."""
     logits_nN = logits_nN.double()
     others_nN = logits_nN.scatter(1, label_n[:, None], -torch.inf)
     log_odds_n = logits_nN.gather(1, label_n[:, None])[:, 0] - others_nN.logsumexp(dim=1)
-    surest_n, predicted_n = logits_nN.softmax(dim=1).max(dim=1)
-    return Opinion(log_odds_n.sigmoid(), log_odds_n, predicted_n, surest_n)
+    max_probability_n, predicted_n = logits_nN.softmax(dim=1).max(dim=1)
+    return Predictions(log_odds_n.sigmoid(), log_odds_n, predicted_n, max_probability_n)
 
 
 @dataclass(frozen=True)
-class Neighbours:
+class NearestRows:
     """The nearest reference image of each image.
 
     Attributes:
-        distance_n: How far it is.
-        index_n: Which it is.
+        distance_n: Its distance.
+        index_n: Its index.
     """
 
     distance_n: Tensor
     index_n: Tensor
 
 
-def nearest(value_nD: Tensor, reference_mD: Tensor) -> Neighbours:
-    """The nearest row of the reference, by Euclidean distance."""
+def nearest_rows(value_nD: Tensor, reference_mD: Tensor) -> NearestRows:
+    """Return the nearest row of the reference, by Euclidean distance."""
     index_n = torch.cat(
-        [torch.cdist(part, reference_mD).argmin(dim=1) for part in value_nD.split(ROWS)]
+        [torch.cdist(part, reference_mD).argmin(dim=1) for part in value_nD.split(DISTANCE_ROWS)]
     )
-    return Neighbours(
-        (value_nD - reference_mD[index_n]).norm(dim=1), index_n
-    )  # again, without the rounding of cdist's matrix product
+    # Computed again, without the rounding of the matrix product in cdist.
+    return NearestRows((value_nD - reference_mD[index_n]).norm(dim=1), index_n)
 
 
-class Reference:
-    """Real images, by which distances are told in three ways: pixels, correlation, features of another network.
+class ReferenceImages:
+    """Real images, with three distances to them: pixels, correlation, features of another network.
 
     Args:
-        images_mCHW: In [0, 1].
-        features_mD: What another network makes of them; None where there is none.
+        images_mCHW: Images in [0, 1].
+        features_mD: Their features in another network; None without one.
     """
 
     def __init__(self, images_mCHW: Tensor, features_mD: Tensor | None = None) -> None:
         self.images_mCHW, self.features_mD = images_mCHW, features_mD
 
-    def neighbours(self, images_nCHW: Tensor, seen: Seen | None = None) -> dict[str, Neighbours]:
-        """The nearest image of each kind.
+    def nearest(self, images_nCHW: Tensor, features: Seen | None = None) -> dict[str, NearestRows]:
+        """Return the nearest reference image by each distance.
 
         Args:
-            images_nCHW: In [0, 1].
-            seen: What the same other network makes of them.
+            images_nCHW: Images in [0, 1].
+            features: Their outputs in the same other network.
 
         Returns:
-            `rms`: root mean square difference of a pixel, in [0, 1]. `correlation`: normalised cross-correlation, in [-1, 1], not a
-            distance: higher is nearer. `feature`: Euclidean distance of the features, where a network is given.
+            `rms`: root mean square difference of a pixel, in [0, 1]. `correlation`: normalised
+            cross-correlation, in [-1, 1]; unlike a distance, higher is nearer. `feature`: Euclidean
+            distance of the features, if there is another network.
         """
         x_nP, reference_mP = images_nCHW.flatten(1), self.images_mCHW.flatten(1)
-        pixels, shapes = (
-            nearest(x_nP, reference_mP),
-            nearest(unit_rows(x_nP), unit_rows(reference_mP)),
-        )
+        pixels = nearest_rows(x_nP, reference_mP)
+        shapes = nearest_rows(unit_rows(x_nP), unit_rows(reference_mP))
         found = {
-            "rms": Neighbours(pixels.distance_n / x_nP.shape[1] ** 0.5, pixels.index_n),
-            "correlation": Neighbours(1 - shapes.distance_n.square() / 2, shapes.index_n),
+            "rms": NearestRows(pixels.distance_n / x_nP.shape[1] ** 0.5, pixels.index_n),
+            "correlation": NearestRows(1 - shapes.distance_n.square() / 2, shapes.index_n),
         }
-        if self.features_mD is not None and seen is not None:
-            found["feature"] = nearest(seen.features_nD.float(), self.features_mD)
+        if self.features_mD is not None and features is not None:
+            found["feature"] = nearest_rows(features.features_nD.float(), self.features_mD)
         return found
 
 
 def unit_rows(x_nP: Tensor) -> Tensor:
-    """Pixels of mean 0 and norm 1 in each row; an image of one colour is 0."""
+    """Return rows of mean 0 and norm 1; an image of one colour becomes 0."""
     return F.normalize(x_nP - x_nP.mean(dim=1, keepdim=True), dim=1)
 
 
-class Examined:
-    """A set of images, and what every network makes of it.
+class EvaluatedImages:
+    """A set of images, with the predictions of every network and the nearest real images.
 
     Args:
-        images: The set.
-        classifier: The one under attack.
+        images: The images.
+        classifier: The classifier that was inverted.
         verifiers: Other networks, by name.
-        reference: Real images, for distances; None where they are not at hand.
+        reference: Real images for the distances; None if they are missing.
     """
 
     def __init__(
@@ -123,31 +126,26 @@ class Examined:
         images: Images,
         classifier: FrozenClassifier,
         verifiers: dict[str, FrozenClassifier],
-        reference: Reference | None,
+        reference: ReferenceImages | None,
     ) -> None:
         self.images = images
-        self.own = opinion(look(classifier, images.images_nCHW).logits_nN, images.labels_n)
-        seen = {name: look(verifier, images.images_nCHW) for name, verifier in verifiers.items()}
-        self.verifiers = {name: opinion(of.logits_nN, images.labels_n) for name, of in seen.items()}
-        first: Seen | None = next(iter(seen.values()), None)
-        self.neighbours = (
-            {} if reference is None else reference.neighbours(images.images_nCHW, first)
-        )
+        self.own = predictions(look(classifier, images.images_nCHW).logits_nN, images.labels_n)
+        outputs = {name: look(network, images.images_nCHW) for name, network in verifiers.items()}
+        self.verifiers = {
+            name: predictions(output.logits_nN, images.labels_n) for name, output in outputs.items()
+        }
+        first: Seen | None = next(iter(outputs.values()), None)
+        self.nearest = {} if reference is None else reference.nearest(images.images_nCHW, first)
 
-    def numbers(self, chosen_n: Tensor, least: float) -> dict[str, float]:
-        """Means over the chosen images; `least` is the confidence that a counterfeit needs."""
+    def means(self, chosen_n: Tensor, threshold: float) -> dict[str, float]:
+        """Return means over the chosen images; `threshold` is the confidence of a counterfeit."""
+        verifiers, labels_n = self.verifiers.items(), self.images.labels_n
         values = {
-            "success": self.own.confidence_n >= least,
-            "sure_of_any": self.own.surest_n >= least,
+            "success": self.own.confidence_n >= threshold,
+            "sure_of_any": self.own.max_probability_n >= threshold,
             "confidence": self.own.confidence_n,
-            **{
-                f"verified/{name}": of.predicted_n == self.images.labels_n
-                for name, of in self.verifiers.items()
-            },
-            **{
-                f"verified_surely/{name}": of.confidence_n >= least
-                for name, of in self.verifiers.items()
-            },
-            **{kind: of.distance_n for kind, of in self.neighbours.items()},
+            **{f"verified/{name}": of.predicted_n == labels_n for name, of in verifiers},
+            **{f"verified_surely/{name}": of.confidence_n >= threshold for name, of in verifiers},
+            **{kind: rows.distance_n for kind, rows in self.nearest.items()},
         }
         return {what: float(value_n[chosen_n].double().mean()) for what, value_n in values.items()}

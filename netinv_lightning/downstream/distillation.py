@@ -1,7 +1,8 @@
-"""Data-free distillation: a student learns a teacher's softened answers on images that were made, never on real ones.
+"""Data-free distillation: a student learns the softened logits of a teacher on generated images.
 
-The answers are the logits divided by a temperature, compared by KL (Hinton et al. 2015), and beside them what the last layer reads, the
-penultimate features (Romero et al. 2015). Where the images come from is not known here: see `netinv_lightning.downstream.replay`.
+The loss is the KL divergence of softened logits (Hinton et al. 2015, arXiv 1503.02531) and
+optionally the distance of penultimate features (Romero et al. 2015, arXiv 1412.6550). See
+`replay_buffer` for the sources of images.
 
 Shape suffixes: B batch, n images, C channels, H height, W width, N classes, D features.
 """
@@ -25,33 +26,34 @@ from netinv_lightning.training.float32 import in_float32
 from netinv_lightning.training.schedules import one_cycle
 from netinv_lightning.training.snapshots import Snapshots, Stateful
 
-Draw = Callable[[int], Tensor]
+DrawBatch = Callable[[int], Tensor]
 """From the number of a batch to images [B, C, H, W] in [0, 1]."""
-Answers = Callable[[Tensor], Tensor]
-"""From images [B, C, H, W] in [0, 1] to logits [B, N]."""
-Harden = Callable[[int, Classifier], None]
-"""Is given the number of a step and the student, before the step's images are drawn."""
-Fresh = Callable[[Classifier], Tensor]
-"""From the trained student to images [n, C, H, W] in [0, 1] of the kind that it learnt on, but none of those."""
-Tell = Callable[[int, float], None]
-"""Is told the number of a step and its loss."""
+BeforeStep = Callable[[int, Classifier], None]
+"""Called with the number of a step and the student, before the images of the step are drawn."""
+NewImages = Callable[[Classifier], Tensor]
+"""From the trained student to new images [n, C, H, W] in [0, 1], of the kind that it was trained
+on."""
+OnStep = Callable[[int, float], None]
+"""Called with the number of a step and its loss."""
 
 WEIGHT_DECAY = 0.05
-RISE = 0.25  # share of the steps in which the learning rate rises
-JUDGED = 250  # images at a time
-FRESH_BATCHES = 10
+WARM_UP_SHARE = 0.25
+"""Share of the steps in which the learning rate rises."""
+EVALUATION_BATCH = 250
+NEW_BATCHES = 10
+"""Batches for `agreement_fresh` if there are no new images."""
 
 
 @dataclass(frozen=True)
-class Distilled:
-    """A student, and how well it does.
+class DistillationResult:
+    """A student and its quality.
 
     Attributes:
-        student: The trained network behind the teacher's normalisation, in evaluation mode.
-        agreement_fresh: Share of images made as those of training, or where none are made of these, drawn again, for which student and
+        student: The trained network with the normalisation of the teacher, in evaluation mode.
+        agreement_fresh: Share of new generated images, or of further batches, for which student and
             teacher predict the same class, in [0, 1].
-        agreement: The same of the real images; None where there are none.
-        accuracy: Share of the real images that the student predicts rightly; None where there are none.
+        agreement: The same share of the real images; None without real images.
+        accuracy: Accuracy of the student on the real images; None without real images.
     """
 
     student: Classifier
@@ -62,7 +64,7 @@ class Distilled:
 
 def distil(
     teacher: Classifier,
-    draw: Draw,
+    draw: DrawBatch,
     student: nn.Module,
     real: tuple[Tensor, Tensor] | None = None,
     *,
@@ -70,41 +72,44 @@ def distil(
     lr: float = 6e-3,
     temperature: float = 4.0,
     features: float = 0.0,
-    views: Augmentation | None = None,
+    augmentation: Augmentation | None = None,
     mix: bool = False,
-    harden: Harden | None = None,
-    fresh: Fresh | None = None,
+    before_step: BeforeStep | None = None,
+    new_images: NewImages | None = None,
     seed: int = 0,
-    tell: Tell | None = None,
+    on_step: OnStep | None = None,
     autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
     snapshots: Snapshots | None = None,
-) -> Distilled:
-    """Trains `student` to answer as `teacher` does, on what `draw` gives, and then judges it.
+) -> DistillationResult:
+    """Train `student` to predict the logits of `teacher` on generated images, and evaluate it.
 
-    AdamW with a one-cycle learning rate. The same arguments give the same student, bit by bit, and the global randomness is left as
-    it was. Real images are looked at when the training is over.
+    AdamW with a one-cycle learning rate. The same arguments give a bit-identical student; the
+    global random state is restored. Real images are used only after the training.
 
     Args:
         teacher: The frozen classifier.
-        draw: Gives the images of each step; without `fresh` it is asked for ten batches more, which judge.
-        student: An untrained network from normalised images to N logits, trained in place.
-        real: Real images [n, C, H, W], uint8 or in [0, 1], and labels [n] that judge the student.
-        steps: Of the training, a fresh batch each.
-        lr: Highest learning rate.
-        temperature: Both networks' logits are divided by it.
-        features: Weight of the squared distance between the unit penultimate features of teacher and student, the student's through
-            a linear map that is trained along; both networks need an nn.Linear. 0 for none.
-        views: Random views of the images, of which student and teacher see the same one; None for the images themselves.
-        mix: Show mixtures of two images, see `mixture`.
-        harden: Called before each step; an adversarial source improves itself there.
-        fresh: Gives the images that `agreement_fresh` is measured on, when the training is over.
-        seed: Of views and dropout.
-        tell: Is told each step and its loss.
+        draw: Draws the images of each step; without `new_images`, ten more batches for the
+            evaluation.
+        student: Untrained network from normalised images to N logits, trained in place.
+        real: Real images [n, C, H, W], uint8 or in [0, 1], and labels [n], for the evaluation.
+        steps: Number of training steps, with a new batch each.
+        lr: Largest learning rate.
+        temperature: Divisor of the logits of both networks.
+        features: Weight of the squared distance between the unit penultimate features of teacher
+            and student, the latter after a trained linear map; both networks need an nn.Linear. 0
+            for none.
+        augmentation: Random views of the images, the same for student and teacher; None for none.
+        mix: Use mixtures of two images, see `mix_images`.
+        before_step: Called before each step, for example to generate images.
+        new_images: Returns the images for `agreement_fresh`, after the training.
+        seed: Seed of views and dropout.
+        on_step: Called after each step with its loss.
         autocast: Makes the context in which the networks run.
-        snapshots: Keep the training, so that it can be resumed; what `harden` changes has to be among their further parts.
+        snapshots: Saves the training, so that it can be resumed; it must include what `before_step`
+            changes.
 
     Returns:
-        The student and its numbers.
+        The student and its quality.
     """
     device = teacher.mean_C11.device
     like = FrozenClassifier(student, teacher.spec, ())
@@ -117,10 +122,10 @@ def distil(
     )  # type: ignore[call-overload]
     stream = Stream(seed, device)
     with own_randomness(seed, device):
-        hint = Hint(teacher, classifier).to(device) if features else None
+        hint = FeatureHint(teacher, classifier).to(device) if features else None
     trained = [*classifier.parameters(), *(hint.parameters() if hint else ())]
     optimizer = torch.optim.AdamW(trained, lr, weight_decay=WEIGHT_DECAY)
-    schedule = one_cycle(optimizer, lr, steps, RISE)
+    schedule = one_cycle(optimizer, lr, steps, WARM_UP_SHARE)
     parts: dict[str, Stateful] = {
         "student": classifier,
         "optimizer": optimizer,
@@ -136,53 +141,55 @@ def distil(
         torch.manual_seed(seed)
         first, done = stack.enter_context((snapshots or Snapshots()).kept(steps, **parts))
         for step in range(first, steps):
-            if harden is not None:
-                harden(step, classifier)
+            if before_step is not None:
+                before_step(step, classifier)
             x_BCHW = draw(step)
-            x_BCHW = x_BCHW if views is None else views(x_BCHW, stream)
-            x_BCHW = (mixture(x_BCHW, stream, boxes=step % 2 == 1) if mix else x_BCHW).contiguous(
-                memory_format=torch.channels_last
-            )
-            with autocast(), hint.reading() if hint else nullcontext():
+            x_BCHW = x_BCHW if augmentation is None else augmentation(x_BCHW, stream)
+            x_BCHW = (
+                mix_images(x_BCHW, stream, boxes=step % 2 == 1) if mix else x_BCHW
+            ).contiguous(memory_format=torch.channels_last)
+            with autocast(), hint.record() if hint else nullcontext():
                 with torch.no_grad():
-                    answer_BN = teacher(x_BCHW)
-                loss = divergence(classifier(x_BCHW), answer_BN, temperature).mean()
+                    teacher_BN = teacher(x_BCHW)
+                loss = softened_kl(classifier(x_BCHW), teacher_BN, temperature).mean()
                 if hint is not None:
                     loss = loss + features * hint.distance()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
-            if tell is not None:
-                tell(step + 1, float(loss.detach()))
+            if on_step is not None:
+                on_step(step + 1, float(loss.detach()))
             done(step + 1)
     classifier.eval()
-    fresh_nCHW = (
-        torch.cat([draw(steps + number) for number in range(FRESH_BATCHES)])
-        if fresh is None
-        else fresh(classifier)
+    new_nCHW = (
+        torch.cat([draw(steps + number) for number in range(NEW_BATCHES)])
+        if new_images is None
+        else new_images(classifier)
     )
-    agreement_fresh = share_equal(predicted(classifier, fresh_nCHW), predicted(teacher, fresh_nCHW))
+    agreement_fresh = agreement(predict(classifier, new_nCHW), predict(teacher, new_nCHW))
     if real is None:
-        return Distilled(classifier, agreement_fresh, None, None)
+        return DistillationResult(classifier, agreement_fresh, None, None)
     images_nCHW, label_n = real
-    found_n = predicted(classifier, images_nCHW)
-    return Distilled(
+    predicted_n = predict(classifier, images_nCHW)
+    return DistillationResult(
         classifier,
         agreement_fresh,
-        share_equal(found_n, predicted(teacher, images_nCHW)),
-        share_equal(found_n, label_n),
+        agreement=agreement(predicted_n, predict(teacher, images_nCHW)),
+        accuracy=agreement(predicted_n, label_n),
     )
 
 
-class Hint(nn.Module):
-    """How far the student's penultimate features, mapped linearly, are from the teacher's.
+class FeatureHint(nn.Module):
+    """Distance between the penultimate features of the teacher and linearly mapped ones of the
+    student.
 
-    The map begins as the identity, as far as it is square, and is thrown away after the training.
+    The map is initialised as the identity, as far as it is square, and discarded after the training
+    (Romero et al. 2015, arXiv 1412.6550).
 
     Args:
-        teacher: Whose features they are to be.
-        student: Whose are mapped.
+        teacher: Network whose features are the target.
+        student: Network whose features are mapped.
 
     Raises:
         ValueError: if a network has no fully connected layer.
@@ -197,23 +204,24 @@ class Hint(nn.Module):
         ]
         if len(last) < 2:
             raise ValueError("a network has no fully connected layer")
-        self._last = last  # in a list: no weights of this module
-        self.read_BD: list[Tensor] = [torch.empty(0), torch.empty(0)]
+        self._last = last  # in a list, so that these are not submodules
+        self.recorded_BD: list[Tensor] = [torch.empty(0), torch.empty(0)]
         self.map = nn.Linear(self._last[1].in_features, self._last[0].in_features, bias=False)
         nn.init.eye_(self.map.weight)
 
     @contextmanager
-    def reading(self) -> Iterator[None]:
-        """Notes the features of what both networks are shown inside."""
+    def record(self) -> Iterator[None]:
+        """Record the features of both networks inside the context."""
 
-        def note(which: int) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def hook_of(which: int) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
             def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-                self.read_BD[which] = inputs[0]
+                self.recorded_BD[which] = inputs[0]
 
             return hook
 
         handles = [
-            layer.register_forward_pre_hook(note(which)) for which, layer in enumerate(self._last)
+            layer.register_forward_pre_hook(hook_of(which))
+            for which, layer in enumerate(self._last)
         ]
         try:
             yield
@@ -222,8 +230,8 @@ class Hint(nn.Module):
                 handle.remove()
 
     def distance(self) -> Tensor:
-        """Mean over the batch of the squared distance of unit features, 0 to 4."""
-        teacher_BD, student_BD = self.read_BD
+        """Return the mean squared distance of the unit features, 0 to 4."""
+        teacher_BD, student_BD = self.recorded_BD
         return self._distance(teacher_BD.flatten(1), student_BD.flatten(1))
 
     @in_float32
@@ -236,15 +244,17 @@ class Hint(nn.Module):
         )
 
 
-def mixture(x_BCHW: Tensor, stream: Stream, boxes: bool) -> Tensor:
-    """Each image with a random other one: blended, of which it keeps half or more, or with a box of the other's pixels in it.
+def mix_images(x_BCHW: Tensor, stream: Stream, boxes: bool) -> Tensor:
+    """Mix each image with another random image of the batch.
 
-    So many images become many more (Zhang et al. 2018; Yun et al. 2019); no label is mixed, since the teacher answers to what it sees.
+    Blended images keep half or more of their own (Zhang et al. 2018, arXiv 1710.09412); or a box is
+    replaced by the pixels of the other image (Yun et al. 2019, arXiv 1905.04899). Labels are not
+    mixed, because the teacher predicts those of the mixed image.
 
     Args:
         x_BCHW: Images.
         stream: Source of randomness.
-        boxes: Whether with boxes, of a side up to 3/4 of the image and a centre anywhere, or blended.
+        boxes: Replace boxes, with a side up to 3/4 of the image and any centre; otherwise blend.
     """
     B, _, H, W = x_BCHW.shape
     other_BCHW = x_BCHW[stream.uniform(B).argsort()]
@@ -260,38 +270,42 @@ def mixture(x_BCHW: Tensor, stream: Stream, boxes: bool) -> Tensor:
 
 
 @in_float32
-def divergence(logits_BN: Tensor, answer_BN: Tensor, temperature: float) -> Tensor:
-    """KL of the softened answers, teacher against student, [B]; times the temperature's square, which keeps gradients at one size."""
+def softened_kl(student_BN: Tensor, teacher_BN: Tensor, temperature: float) -> Tensor:
+    """Return the KL divergence of the softened student from the softened teacher, [B].
+
+    It is multiplied by the squared temperature, so that the size of gradients does not depend on
+    it.
+    """
     student_BN, teacher_BN = (
-        F.log_softmax(values / temperature, dim=1) for values in (logits_BN, answer_BN)
+        F.log_softmax(logits_BN / temperature, dim=1) for logits_BN in (student_BN, teacher_BN)
     )
-    return temperature**2 * F.kl_div(student_BN, teacher_BN, log_target=True, reduction="none").sum(
-        dim=1
-    )
+    kl_BN = F.kl_div(student_BN, teacher_BN, log_target=True, reduction="none")
+    return temperature**2 * kl_BN.sum(dim=1)
 
 
 @torch.no_grad()
-def predicted(classifier: Classifier, images_nCHW: Tensor) -> Tensor:
-    """The class that each image, uint8 or in [0, 1], is taken for, [n], on the CPU."""
-    return answers(classifier, images_nCHW).argmax(dim=1)
+def predict(classifier: Classifier, images_nCHW: Tensor) -> Tensor:
+    """Return the predicted classes of images, uint8 or in [0, 1]: [n], on the CPU."""
+    return predict_logits(classifier, images_nCHW).argmax(dim=1)
 
 
 @torch.no_grad()
-def answers(classifier: Classifier, images_nCHW: Tensor) -> Tensor:
-    """Logits of all images, uint8 or in [0, 1], a part at a time, [n, N], on the CPU."""
+def predict_logits(classifier: Classifier, images_nCHW: Tensor) -> Tensor:
+    """Return the logits of images, uint8 or in [0, 1], in batches: [n, N], on the CPU."""
     device = classifier.mean_C11.device
     return torch.cat(
         [
             classifier(unit_range(part).to(device)).float().cpu()
-            for part in images_nCHW.split(JUDGED)
+            for part in images_nCHW.split(EVALUATION_BATCH)
         ]
     )
 
 
 def unit_range(images_nCHW: Tensor) -> Tensor:
-    """Images in [0, 1], of uint8 or of such already."""
+    """Return uint8 images in [0, 1]; images in [0, 1] are returned unchanged."""
     return images_nCHW.float() / 255 if images_nCHW.dtype == torch.uint8 else images_nCHW
 
 
-def share_equal(first_n: Tensor, second_n: Tensor) -> float:
+def agreement(first_n: Tensor, second_n: Tensor) -> float:
+    """Return the share of equal classes."""
     return float((first_n == second_n).double().mean())

@@ -1,4 +1,4 @@
-"""Fine-tuning a classifier on real images with inverted ones among them, and what it gains and loses (A4-13, A4-14).
+"""Fine-tuning of a classifier on real and inverted images, and its evaluation.
 
 Shape suffixes: B batch, n images, m inverted images, C channels, H height, W width, N classes.
 """
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from netinv_lightning.classifiers.frozen import Classifier
 from netinv_lightning.data.augmentation import shift_and_flip
-from netinv_lightning.downstream.distillation import answers, unit_range
+from netinv_lightning.downstream.distillation import predict_logits, unit_range
 from netinv_lightning.inversion.perturbation import Perturbation
 from netinv_lightning.metrics.detection import calibration
 from netinv_lightning.training.distributed import Stream
@@ -24,20 +24,21 @@ from netinv_lightning.training.snapshots import Snapshots, Stateful
 
 MOMENTUM = 0.9
 WEIGHT_DECAY = 5e-4
-RISE = 0.1  # share of the steps in which the learning rate rises
-BATCH = 100  # of images under attack
+WARM_UP_SHARE = 0.1
+"""Share of the steps in which the learning rate rises."""
+ATTACK_BATCH = 100
 
 LabelledImages = tuple[Tensor, Tensor]
 """Images [n, C, H, W], uint8 or in [0, 1], and labels [n]."""
 
 
 @dataclass(frozen=True)
-class Judged:
-    """How good a classifier is on labelled images.
+class ClassifierQuality:
+    """Quality of a classifier on labelled images.
 
     Attributes:
         accuracy: In [0, 1].
-        robust_accuracy: Share of images predicted rightly as they are and under attack; never above the accuracy.
+        robust_accuracy: Share of images classified correctly both without and under attack.
         ece: Expected calibration error, in [0, 1].
         brier: In [0, 2].
         nll: Mean negative log-likelihood of the label, in nats.
@@ -63,30 +64,33 @@ def fine_tune(
     flip: bool = False,
     attack: Perturbation | None = None,
     seed: int = 0,
-    tell: Callable[[int, float], None] | None = None,
+    on_step: Callable[[int, float], None] | None = None,
     snapshots: Snapshots | None = None,
 ) -> Classifier:
-    """Goes on training `classifier`, in place: SGD with Nesterov momentum, one-cycle learning rate, cross-entropy.
+    """Continue the training of `classifier` in place.
 
-    The same arguments give the same weights, bit by bit, and the global randomness is left as it was.
+    SGD with Nesterov momentum, one-cycle learning rate and cross-entropy. The same arguments give
+    bit-identical weights; the global random state is restored.
 
     Args:
-        classifier: With trained weights.
+        classifier: Classifier with trained weights.
         real: Real training images.
-        extra: Inverted images and the classes that they were made for; None for real images alone.
-        share: Of each batch that is taken from `extra`; the batch stays of one size.
-        steps: Of the training.
+        extra: Inverted images and the classes that they were made for; None for real images only.
+        share: Share of each batch that is drawn from `extra`; the batch size does not change.
+        steps: Number of training steps.
         batch_size: B.
-        lr: Highest learning rate.
+        lr: Largest learning rate.
         shift: Augmentation of every image: largest shift in pixels.
         flip: Mirror half of the images.
-        attack: Perturbs the images of `extra`, against the classifier as it stands; None leaves them as they are.
-        seed: Of batches, augmentation, dropout and attack.
-        tell: Is told each step and its loss.
-        snapshots: Keep the training, so that it can be resumed.
+        attack: Perturbs the images of `extra` against the current classifier; None for no
+            perturbation.
+        seed: Seed of batches, augmentation, dropout and attack.
+        on_step: Called with the number and the loss of each step.
+        snapshots: Saves the training, so that it can be resumed.
     """
     device = classifier.mean_C11.device
-    classifier.to(memory_format=torch.channels_last).train().requires_grad_(True)  # type: ignore[call-overload]
+    classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    classifier.train().requires_grad_(True)
     decayed = [weight for weight in classifier.parameters() if weight.ndim > 1]
     plain = [weight for weight in classifier.parameters() if weight.ndim <= 1]
     groups = [
@@ -94,8 +98,8 @@ def fine_tune(
         {"params": plain, "weight_decay": 0.0},
     ]
     optimizer = torch.optim.SGD(groups, lr, MOMENTUM, nesterov=True)
-    schedule = one_cycle(optimizer, lr, steps, RISE)
-    of_extra = 0 if extra is None else round(share * batch_size)
+    schedule = one_cycle(optimizer, lr, steps, WARM_UP_SHARE)
+    extra_size = 0 if extra is None else round(share * batch_size)
     batches, stream = Stream(seed), Stream(seed, device)
     parts: dict[str, Stateful] = {
         "classifier": classifier,
@@ -112,9 +116,9 @@ def fine_tune(
             (snapshots or Snapshots()).kept(steps, **parts, batches=batches, stream=stream)
         )
         for step in range(first, steps):
-            x_BCHW, label_B = _batch(real, batch_size - of_extra, batches.source, device)
-            if extra is not None and of_extra:
-                extra_BCHW, extra_B = _batch(extra, of_extra, batches.source, device)
+            x_BCHW, label_B = _batch(real, batch_size - extra_size, batches.source, device)
+            if extra is not None and extra_size:
+                extra_BCHW, extra_B = _batch(extra, extra_size, batches.source, device)
                 if attack is not None:
                     extra_BCHW = _attacked(classifier, extra_BCHW, extra_B, attack, stream)
                 x_BCHW, label_B = torch.cat([x_BCHW, extra_BCHW]), torch.cat([label_B, extra_B])
@@ -126,51 +130,55 @@ def fine_tune(
             loss.backward()
             optimizer.step()
             schedule.step()
-            if tell is not None:
-                tell(step + 1, float(loss.detach()))
+            if on_step is not None:
+                on_step(step + 1, float(loss.detach()))
             done(step + 1)
     return classifier.eval().requires_grad_(False)
 
 
-def judge(
+def evaluate_classifier(
     classifier: Classifier,
     images: LabelledImages,
     attack: Perturbation,
     attacked: int,
     seed: int = 0,
-) -> Judged:
-    """Measures accuracy and calibration on all images, robust accuracy on the first `attacked`.
+) -> ClassifierQuality:
+    """Measure accuracy and calibration on all images, robust accuracy on the first `attacked`.
 
     Args:
-        classifier: In evaluation mode.
-        images: Images that nothing was fitted on.
+        classifier: Classifier in evaluation mode.
+        images: Images that the classifier was not trained on.
         attack: An adversarial perturbation.
-        attacked: How many images are attacked.
-        seed: Of the attack's start.
+        attacked: Number of images that are attacked.
+        seed: Seed of the start of the attack.
     """
     images_nCHW, label_n = images
-    logits_nN = answers(classifier, images_nCHW)
+    logits_nN = predict_logits(classifier, images_nCHW)
     calibrated = calibration(logits_nN.softmax(dim=1), label_n)
     right_n = logits_nN.argmax(dim=1) == label_n
-    held_n = (
-        held(classifier, (images_nCHW[:attacked], label_n[:attacked]), attack, seed)
+    robust_n = (
+        correct_under_attack(classifier, (images_nCHW[:attacked], label_n[:attacked]), attack, seed)
         & right_n[:attacked]
     )
-    return Judged(
+    return ClassifierQuality(
         accuracy=float(right_n.double().mean()),
-        robust_accuracy=float(held_n.double().mean()),
+        robust_accuracy=float(robust_n.double().mean()),
         ece=calibrated.ece,
         brier=calibrated.brier,
         nll=float(F.cross_entropy(logits_nN.double(), label_n)),
     )
 
 
-def held(classifier: Classifier, images: LabelledImages, attack: Perturbation, seed: int) -> Tensor:
-    """Which images are predicted rightly under attack, [n], on the CPU."""
+def correct_under_attack(
+    classifier: Classifier, images: LabelledImages, attack: Perturbation, seed: int
+) -> Tensor:
+    """Return which images are classified correctly under attack, [n], on the CPU."""
     device = classifier.mean_C11.device
     stream = Stream(seed, device)
     parts = []
-    for x_BCHW, label_B in zip(images[0].split(BATCH), images[1].split(BATCH), strict=True):
+    for x_BCHW, label_B in zip(
+        images[0].split(ATTACK_BATCH), images[1].split(ATTACK_BATCH), strict=True
+    ):
         attacked_BCHW = attack(
             unit_range(x_BCHW).to(device), label_B.to(device), classifier, stream
         )
@@ -189,7 +197,7 @@ def _batch(
 def _attacked(
     classifier: Classifier, x_BCHW: Tensor, label_B: Tensor, attack: Perturbation, stream: Stream
 ) -> Tensor:
-    """Perturbed images, against the classifier in evaluation mode."""
+    """Return the images perturbed against the classifier in evaluation mode."""
     classifier.eval().requires_grad_(False)
     attacked_BCHW = attack(x_BCHW, label_B, classifier, stream)
     classifier.train().requires_grad_(True)

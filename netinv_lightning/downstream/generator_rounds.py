@@ -1,10 +1,12 @@
-"""Generators that make images for a student in rounds, and begin anew in each: many kinds of pictures, not many of one.
+"""Generation of images for a student in rounds, each of which restarts the layout of the images.
 
-A finished generator shows nearly one picture a class, and training it on moves that little. So at the start of each round it forgets
-its first stage, which lays out the picture, and keeps the second, which paints it; a dozen steps then fit it to one batch of
-labels and latents, and the latents with it. That is Fang et al. 2022 ("Up to 100x faster data-free knowledge distillation") without
-their learnt start. Images on which the student does not yet answer as its teacher does are worth more (Fang et al. 2019; Choi et al.
-2020; Yin et al. 2020). What comes out goes into a memory, of which the student learns.
+A trained generator shows nearly one image per class, and more training changes that little. At the
+start of each round, its first stage, which determines the layout, is therefore re-initialised; its
+second stage, which renders it, is kept. A dozen steps then fit it, and the latents, to one batch of
+labels and latents: Fang et al. 2022 (arXiv 2112.06253) without their learned initialisation. Images
+on which student and teacher disagree have a higher weight (Fang et al. 2019, arXiv 1912.11006; Choi
+et al. 2020, arXiv 2005.04136; Yin et al. 2020, arXiv 1912.08795). The images go into a replay
+buffer, on which the student is trained.
 
 Shape suffixes: B batch, n images, N classes, Z latent, C channels, H height, W width.
 """
@@ -18,8 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from netinv_lightning.classifiers.frozen import Classifier
-from netinv_lightning.downstream.distillation import divergence
-from netinv_lightning.downstream.replay import SEEDS_APART, Memory
+from netinv_lightning.downstream.distillation import softened_kl
+from netinv_lightning.downstream.replay_buffer import SEED_STRIDE, ReplayBuffer
 from netinv_lightning.inversion.augmentation import Augmentation
 from netinv_lightning.inversion.generator import Generator
 from netinv_lightning.inversion.module import InversionModule, own_randomness, sampling_mode
@@ -27,38 +29,46 @@ from netinv_lightning.inversion.objective import Objective, Step
 from netinv_lightning.training.distributed import Stream
 
 TERMS = {"ce": {"weight": 1.0}, "batch_norm": {"weight": 10.0}, "class_spread": {"weight": 1.0}}
-"""Of images for a student: sure of their label, like the training data to the teacher's BatchNorm layers, and unlike one another.
-The inversion's own objective is not asked: these were measured (experiments/inverted_data)."""
-IMAGES = 128  # of the batch that a round makes
-STEPS = 12  # of a round
-BEGUN = 4  # steps after which a round's images are kept: before, they are no images of anything
+"""Objective of the images: confident label, BatchNorm statistics of the training data, and
+diversity.
+
+It was chosen by measurement (experiments/inverted_data) and replaces the objective of the
+inversion."""
+IMAGES = 128
+"""Batch size of a round."""
+STEPS = 12
+"""Steps per round."""
+WARM_UP_STEPS = 4
+"""Steps before the images of a round are stored; earlier images show nothing yet."""
 LR, LATENT_LR = 5e-3, 3e-2
 BETAS = (0.5, 0.9)
-LEAST_DIVERGENCE = 1e-3  # below it disagreement is no longer worth more
+LEAST_DIVERGENCE = 1e-3
+"""Added to the divergence before the logarithm."""
 
 
-class Adversary:
-    """Makes images in rounds: every so many steps of the student one generator, each in turn, fills the memory with a round's.
+class GeneratorRounds:
+    """Generates images in rounds; the generators take turns, one round each.
 
-    The disagreement's logarithm is what counts, so that it has the same weight however well the student has learnt.
+    The disagreement enters by its logarithm, so that its weight does not depend on how well the
+    student is trained.
 
     Args:
-        module: The inversion, with trained generators; they change in place.
-        memory: Takes the images.
-        views: Random views of the images, which teacher and student see.
-        weight: Of the disagreement, 0 or more.
-        temperature: Of the answers that are compared.
+        module: The inversion with trained generators, which are changed in place.
+        buffer: Receives the images.
+        augmentation: Random views of the images for teacher and student.
+        weight: Weight of the disagreement, 0 or more.
+        temperature: Temperature of the compared logits.
         every: Steps of the student between two rounds.
-        seed: Of first stages, latents and views.
-        images: Of a round's batch; each step but the first ones leaves so many.
-        folder: Where the images of the memory are written when the state is kept.
+        seed: Seed of first stages, latents and views.
+        images: Batch size of a round; each step after `WARM_UP_STEPS` yields so many images.
+        folder: Folder in which the images of the buffer are saved with the state.
     """
 
     def __init__(
         self,
         module: InversionModule,
-        memory: Memory,
-        views: Augmentation,
+        buffer: ReplayBuffer,
+        augmentation: Augmentation,
         weight: float,
         temperature: float,
         every: int,
@@ -66,7 +76,8 @@ class Adversary:
         images: int = IMAGES,
         folder: Path | None = None,
     ) -> None:
-        self.module, self.memory, self.views, self.weight = module, memory, views, weight
+        self.module, self.buffer, self.weight = module, buffer, weight
+        self.augmentation = augmentation
         self.temperature, self.every, self.seed, self.images = temperature, every, seed, images
         self.stream = Stream(seed, module.device)
         self.objective = Objective(TERMS)
@@ -80,29 +91,29 @@ class Adversary:
             "rounds": self.rounds,
             "generators": generators,
             "stream": self.stream.state,
-            "images": self.memory.keep(self.folder),
+            "images": self.buffer.save(self.folder),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         assert self.folder is not None
         self.rounds, self.stream.state = state_dict["rounds"], state_dict["stream"]
         self.module.generators.load_state_dict(state_dict["generators"])
-        self.memory.restore(self.folder, state_dict["images"])
+        self.buffer.load(self.folder, state_dict["images"])
 
     def __call__(self, step: int, student: Classifier) -> None:
-        """Makes a round's images where one is due; the student is left as it is."""
+        """Add the images of a round to the buffer if one is due; the student is not changed."""
         if step % self.every == 0:
-            self.memory.add(self.fresh(student))
+            self.buffer.add(self.new_round(student))
 
-    def fresh(self, student: Classifier) -> Tensor:
-        """Images [n, C, H, W] of one more round; it is for the caller to keep them."""
+    def new_round(self, student: Classifier) -> Tensor:
+        """Return the images [n, C, H, W] of one more round, without adding them to the buffer."""
         module, device = self.module, self.module.device
         generator = module.generators[self.rounds % len(module.generators)]
         assert isinstance(generator, Generator)
-        with own_randomness(SEEDS_APART * (self.seed + 1) + self.rounds, device):
-            forget_first_stage(generator)
+        with own_randomness(SEED_STRIDE * (self.seed + 1) + self.rounds, device):
+            reset_first_stage(generator)
             z_BZ = generator.sample_latent(self.images, device).requires_grad_()
-        first = self.rounds * self.images  # so that each class has its turn, however many there are
+        first = self.rounds * self.images  # the classes take turns, however many there are
         self.rounds += 1
         condition = module.conditioning.of_labels(
             torch.arange(first, first + self.images, device=device)
@@ -115,19 +126,19 @@ class Adversary:
         optimizer = torch.optim.Adam(groups, LR, BETAS)
         was_training = student.training
         student.eval().requires_grad_(False)
-        kept: list[Tensor] = []
+        generated: list[Tensor] = []
         with sampling_mode(generator, dropout=False, batch_norm="batch"):
             for step in range(STEPS):
                 x_BCHW = generator(z_BZ, condition)
-                if step >= BEGUN:
-                    kept.append(x_BCHW.detach())
-                view_BCHW = self.views(x_BCHW, self.stream)
-                answer_BN, features, normed = module.classifier.trace(view_BCHW)
+                if step >= WARM_UP_STEPS:
+                    generated.append(x_BCHW.detach())
+                view_BCHW = self.augmentation(x_BCHW, self.stream)
+                teacher_BN, features, normed = module.classifier.trace(view_BCHW)
                 terms = self.objective(
                     Step(
                         x_BCHW,
                         condition,
-                        answer_BN,
+                        teacher_BN,
                         features,
                         module.classifier,
                         generator,
@@ -136,19 +147,19 @@ class Adversary:
                 )
                 loss = self.objective.total(terms)
                 if self.weight:
-                    disagreement = divergence(
-                        student(view_BCHW), answer_BN, self.temperature
+                    disagreement = softened_kl(
+                        student(view_BCHW), teacher_BN, self.temperature
                     ).mean()
                     loss = loss - self.weight * torch.log(disagreement + LEAST_DIVERGENCE)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
         student.train(was_training).requires_grad_(True)
-        return torch.cat(kept)
+        return torch.cat(generated)
 
 
-def forget_first_stage(generator: Generator) -> None:
-    """Gives the layers that lay out the picture new initial weights, by torch's global randomness; those that paint it stay."""
+def reset_first_stage(generator: Generator) -> None:
+    """Re-initialise the layers of the first stage, with the global randomness of torch."""
     first = (
         [generator.stage1]
         if generator.embedding is None

@@ -1,4 +1,4 @@
-"""Counterfeits: which of a run's images fool its classifier with confidence, and how far they are from real ones."""
+"""Counterfeits: images that are classified confidently, and their distance from real images."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 import netinv_lightning
 from netinv_lightning import metric_names as names
 from netinv_lightning.applications import make_application
-from netinv_lightning.downstream.counterfeits import Reference, nearest, opinion
-from netinv_lightning.downstream.figures import pairs_figure
+from netinv_lightning.downstream.counterfeits import ReferenceImages, nearest_rows, predictions
+from netinv_lightning.downstream.downstream_figures import counterfeit_grid
 from netinv_lightning.errors import InputError
 from netinv_lightning.evaluation.measurement import Seen
 from netinv_lightning.html_report.run_contents import read_run
@@ -25,21 +25,21 @@ from tests.conftest import FEW_STEPS
 DATA = ["data=mnist5k", "classifier.zoo=mnist_cnn"]
 
 
-def test_an_opinion_is_read_off_the_logits() -> None:
+def test_predictions_from_logits_by_hand() -> None:
     logits_nN = torch.tensor([[0.0, 0.0, 0.0], [2.0, 0.0, -100.0], [60.0, 0.0, 0.0]])
-    found = opinion(logits_nN, torch.tensor([1, 1, 0]))
+    found = predictions(logits_nN, torch.tensor([1, 1, 0]))
     assert found.confidence_n.tolist() == pytest.approx([1 / 3, 1 / (1 + torch.e**2), 1.0])
     assert found.log_odds_n.tolist() == pytest.approx([-0.6931472, -2.0, 59.3068528], abs=1e-6)
     assert found.predicted_n.tolist() == [0, 0, 0]
-    assert found.surest_n.tolist() == pytest.approx([1 / 3, 1 / (1 + torch.e**-2), 1.0])
+    assert found.max_probability_n.tolist() == pytest.approx([1 / 3, 1 / (1 + torch.e**-2), 1.0])
 
 
-def test_the_nearest_row_is_found_and_measured_exactly() -> None:
+def test_nearest_row_and_its_distance_are_exact() -> None:
     reference_mD = torch.randn(700, 5, generator=torch.Generator().manual_seed(0))
     value_nD = reference_mD[[3, 699, 41]] + torch.tensor(
         [[0.03, 0, 0, 0, 0], [0, 0, 0, 0.004, 0], [0, 0, 0, 0, 0]]
     )
-    found = nearest(value_nD, reference_mD)
+    found = nearest_rows(value_nD, reference_mD)
     assert found.index_n.tolist() == [3, 699, 41]
     assert found.distance_n.tolist() == pytest.approx([0.03, 0.004, 0.0], abs=1e-6)
 
@@ -48,14 +48,14 @@ def test_distances_of_a_planted_neighbour() -> None:
     """Brightness and contrast change the pixels, not the correlation."""
     reference_mCHW = torch.rand(20, 1, 4, 4, generator=torch.Generator().manual_seed(1))
     features_mD = torch.arange(20.0)[:, None] * torch.ones(3)
-    found = Reference(reference_mCHW, features_mD).neighbours(
+    found = ReferenceImages(reference_mCHW, features_mD).nearest(
         0.5 * reference_mCHW[[7]] + 0.25, Seen(torch.zeros(1, 2), torch.tensor([[4.0, 4.0, 5.0]]))
     )
     assert found["correlation"].index_n.tolist() == [7]
     assert float(found["correlation"].distance_n) == pytest.approx(1.0, abs=1e-5)
     assert found["feature"].index_n.tolist() == [4]
     assert float(found["feature"].distance_n) == pytest.approx(1.0)
-    shifted = Reference(reference_mCHW).neighbours(reference_mCHW[[2]] + 0.125)
+    shifted = ReferenceImages(reference_mCHW).nearest(reference_mCHW[[2]] + 0.125)
     assert float(shifted["rms"].distance_n) == pytest.approx(0.125, abs=1e-6)
     assert set(shifted) == {"rms", "correlation"}
 
@@ -158,7 +158,7 @@ def test_without_data_no_distance_is_told(
     inverted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "netinv_lightning.applications.counterfeit.open_test",
+        "netinv_lightning.applications.counterfeit.open_test_data",
         lambda cfg, spec: (None, "no real data: not there"),
     )
     metrics = counterfeits(
@@ -180,7 +180,7 @@ def test_rows_of_unequal_length_are_drawn(tmp_path: Path) -> None:
         "a": torch.rand(3, 2, 1, 8, 8),
         "b": torch.rand(1, 2, 1, 8, 8),
     }
-    assert pairs_figure(pairs, tmp_path / "pairs.png").stat().st_size > 1000
+    assert counterfeit_grid(pairs, tmp_path / "pairs.png").stat().st_size > 1000
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Data-free distillation: a student that knows what its teacher knows, by images that nobody collected."""
+"""Data-free distillation: a student learns from its teacher on generated images."""
 
 from __future__ import annotations
 
@@ -22,15 +22,20 @@ from netinv_lightning.classifiers.zoo import zoo_path
 from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.data.specs import DataSpec
 from netinv_lightning.downstream.distillation import (
-    Distilled,
-    Hint,
+    DistillationResult,
+    FeatureHint,
     distil,
-    divergence,
-    mixture,
-    predicted,
+    mix_images,
+    predict,
+    softened_kl,
 )
-from netinv_lightning.downstream.generator_rounds import BEGUN, STEPS, Adversary, forget_first_stage
-from netinv_lightning.downstream.replay import Memory
+from netinv_lightning.downstream.generator_rounds import (
+    STEPS,
+    WARM_UP_STEPS,
+    GeneratorRounds,
+    reset_first_stage,
+)
+from netinv_lightning.downstream.replay_buffer import ReplayBuffer
 from netinv_lightning.errors import InputError
 from netinv_lightning.evaluation.finished_run import inversion_config, load_module
 from netinv_lightning.inversion.augmentation import Augmentation
@@ -56,7 +61,7 @@ def linear(seed: int) -> nn.Module:
 
 @pytest.fixture
 def teacher() -> FrozenClassifier:
-    """Says of three stripes which is the brightest."""
+    """Classifies images by the brightest of three stripes."""
     network = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
     weight_NP = torch.zeros(3, 4, 4)
     for label in range(3):
@@ -71,84 +76,88 @@ def draw(number: int) -> Tensor:
     return torch.rand(32, 1, 4, 4, generator=torch.Generator().manual_seed(number))
 
 
-def learnt(
+def distilled_from(
     teacher: FrozenClassifier, real: tuple[Tensor, Tensor] | None = None, **keywords: Any
-) -> Distilled:
+) -> DistillationResult:
     return distil(
         teacher, draw, linear(1), real, **{"steps": 200, "lr": 0.05, "seed": 3, **keywords}
     )
 
 
-def test_divergence_is_the_kl_of_the_softened_answers() -> None:
+def test_softened_kl_by_hand() -> None:
     student_BN, teacher_BN = (
         torch.tensor([[0.0, 0.0], [1.0, 1.0]]),
         torch.tensor([[2 * torch.log(torch.tensor(3.0)), 0.0], [5.0, 5.0]]),
     )
-    # At temperature 2 the teacher says (3/4, 1/4), the student (1/2, 1/2).
+    # At temperature 2 the teacher predicts (3/4, 1/4), the student (1/2, 1/2).
     expected = 4 * (0.75 * torch.log(torch.tensor(1.5)) + 0.25 * torch.log(torch.tensor(0.5)))
     torch.testing.assert_close(
-        divergence(student_BN, teacher_BN, 2.0), torch.tensor([float(expected), 0.0])
+        softened_kl(student_BN, teacher_BN, 2.0), torch.tensor([float(expected), 0.0])
     )
 
 
-def test_a_student_learns_its_teacher(teacher: FrozenClassifier) -> None:
+def test_student_learns_the_predictions_of_its_teacher(teacher: FrozenClassifier) -> None:
     images_nCHW = torch.rand(500, 1, 4, 4, generator=torch.Generator().manual_seed(99))
     label_n = images_nCHW[:, 0, :3].sum(dim=2).argmax(dim=1)
     untrained = distil(teacher, draw, linear(1), (images_nCHW, label_n), steps=1, lr=1e-9)
     assert untrained.agreement is not None
     assert untrained.agreement < 0.6
-    found = learnt(teacher, (images_nCHW, label_n))
+    found = distilled_from(teacher, (images_nCHW, label_n))
     assert found.agreement_fresh > 0.97
-    assert found.agreement == found.accuracy  # the teacher knows the labels
+    assert found.agreement == found.accuracy  # the teacher is always right
     assert found.accuracy is not None
     assert found.accuracy > 0.97
     as_bytes = (images_nCHW * 255).round().byte()
-    assert learnt(teacher, (as_bytes, label_n)).accuracy == pytest.approx(found.accuracy, abs=0.02)
+    assert distilled_from(teacher, (as_bytes, label_n)).accuracy == pytest.approx(
+        found.accuracy, abs=0.02
+    )
     assert not found.student.training
 
 
-def test_the_seed_decides_every_bit_and_nothing_else_moves(teacher: FrozenClassifier) -> None:
-    views = Augmentation(shift=1, noise=0.1)
+def test_same_seed_same_student_and_global_state_unchanged(teacher: FrozenClassifier) -> None:
+    augmentation = Augmentation(shift=1, noise=0.1)
     images_nCHW, label_n = torch.rand(10, 1, 4, 4), torch.zeros(10, dtype=torch.long)
     before = torch.get_rng_state()
     frozen = {name: value.clone() for name, value in teacher.state_dict().items()}
-    first = learnt(teacher, views=views, steps=20).student.state_dict()
-    again = learnt(
-        teacher, (images_nCHW, label_n), views=views, steps=20
+    first = distilled_from(teacher, augmentation=augmentation, steps=20).student.state_dict()
+    again = distilled_from(
+        teacher, (images_nCHW, label_n), augmentation=augmentation, steps=20
     ).student.state_dict()  # with real images at hand
-    other = learnt(teacher, views=views, steps=20, seed=4).student.state_dict()
+    other = distilled_from(
+        teacher, augmentation=augmentation, steps=20, seed=4
+    ).student.state_dict()
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert any(not torch.equal(first[name], other[name]) for name in first)
     assert torch.equal(torch.get_rng_state(), before)
     assert all(torch.equal(frozen[name], value) for name, value in teacher.state_dict().items())
 
 
-def test_every_step_is_told_and_shows_fresh_images(teacher: FrozenClassifier) -> None:
-    asked: list[int] = []
-    told: list[int] = []
+def test_each_step_is_reported_and_draws_a_new_batch(teacher: FrozenClassifier) -> None:
+    drawn: list[int] = []
+    reported: list[int] = []
 
-    def noting(number: int) -> Tensor:
-        asked.append(number)
+    def recorded(number: int) -> Tensor:
+        drawn.append(number)
         return draw(number)
 
-    distil(teacher, noting, linear(1), steps=5, tell=lambda step, loss: told.append(step))
-    assert asked == list(range(15))  # five that train, ten that judge
-    assert told == [1, 2, 3, 4, 5]
+    distil(teacher, recorded, linear(1), steps=5, on_step=lambda step, _: reported.append(step))
+    assert drawn == list(range(15))  # five for the training, ten for the evaluation
+    assert reported == [1, 2, 3, 4, 5]
 
 
-def test_mixtures_are_of_two_images() -> None:
-    """Image i is all i, so that a pixel tells where it comes from."""
+def test_mixtures_combine_two_images() -> None:
+    """All pixels of image i are i, so that the source of a pixel is known."""
     level_B = torch.arange(64.0)
     x_BCHW = level_B.view(64, 1, 1, 1).expand(64, 3, 16, 16)
-    boxed_BCHW = mixture(x_BCHW, Stream(0), boxes=True)
+    boxed_BCHW = mix_images(x_BCHW, Stream(0), boxes=True)
     foreign_BHW = boxed_BCHW[:, 0] != level_B.view(64, 1, 1)
     for image_CHW, foreign_HW in zip(boxed_BCHW, foreign_BHW, strict=True):
-        assert len(image_CHW[0][foreign_HW].unique()) <= 1  # of one other
+        assert len(image_CHW[0][foreign_HW].unique()) <= 1  # of one other image
         rows_H, columns_W = foreign_HW.any(dim=1), foreign_HW.any(dim=0)
         assert torch.equal(foreign_HW, rows_H[:, None] & columns_W)  # a box
         assert max(int(rows_H.sum()), int(columns_W.sum())) <= 12
     assert 0.02 < float(foreign_BHW.float().mean()) < 0.3
-    blended_BCHW = mixture(x_BCHW, Stream(0), boxes=False)
+    blended_BCHW = mix_images(x_BCHW, Stream(0), boxes=False)
     other_B = level_B[Stream(0).uniform(64).argsort()]
     moved_B, distance_B = (blended_BCHW[:, 0, 0, 0] - level_B).abs(), (other_B - level_B).abs()
     assert (moved_B <= distance_B / 2).all()
@@ -156,8 +165,8 @@ def test_mixtures_are_of_two_images() -> None:
     assert torch.equal(blended_BCHW.amin(dim=(1, 2, 3)), blended_BCHW.amax(dim=(1, 2, 3)))
 
 
-def test_a_hint_measures_mapped_unit_features() -> None:
-    """Both networks read the first pixels; the map begins as the identity."""
+def test_hint_is_the_distance_of_mapped_unit_features() -> None:
+    """The features are the first pixels; the map is initialised as the identity."""
 
     class First(nn.Module):
         def __init__(self, features: int) -> None:
@@ -172,38 +181,38 @@ def test_a_hint_measures_mapped_unit_features() -> None:
     x_BCHW[0, 0, 0, :3] = torch.tensor([3.0, 4.0, 0.0])
     x_BCHW[1, 0, 0, :3] = torch.tensor([0.0, 3.0, 4.0])
     teacher, student = FrozenClassifier(First(3), SPEC), Classifier(First(2), SPEC)
-    hint = Hint(teacher, student)
-    with hint.reading():
+    hint = FeatureHint(teacher, student)
+    with hint.record():
         teacher(x_BCHW)
         student(x_BCHW)
     # Unit features (0.6, 0.8, 0) of both; then (0, 0.6, 0.8) against (0, 1, 0).
     assert float(hint.distance().detach()) == pytest.approx((0 + 0.4**2 + 0.8**2) / 2, abs=1e-6)
-    teacher(2 * x_BCHW)  # not noted
+    teacher(2 * x_BCHW)  # not recorded
     assert float(hint.distance().detach()) == pytest.approx(0.4, abs=1e-6)
     assert [weight.shape for weight in hint.parameters()] == [(3, 2)]
 
 
-def test_hints_help_where_answers_say_little(teacher: FrozenClassifier) -> None:
-    """A teacher that answers all alike still teaches its features."""
+def test_hint_transfers_features_of_a_constant_teacher(teacher: FrozenClassifier) -> None:
+    """A teacher with constant logits still teaches its features."""
 
     def network(seed: int) -> nn.Module:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             return nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.Tanh(), nn.Linear(8, 3))
 
-    silent = network(5)
-    last = silent[-1]
+    constant = network(5)
+    last = constant[-1]
     assert isinstance(last, nn.Linear)
     last.weight.data.zero_()
-    frozen = FrozenClassifier(silent, SPEC)
+    frozen = FrozenClassifier(constant, SPEC)
 
     def distance(student: nn.Module) -> float:
-        hint = Hint(frozen, Classifier(student, SPEC))
-        with hint.reading(), torch.no_grad():
+        hint = FeatureHint(frozen, Classifier(student, SPEC))
+        with hint.record(), torch.no_grad():
             frozen(draw(99))
             student(draw(99))
-            # What remains after the best linear map.
-            teacher_BD, student_BD = hint.read_BD
+            # The error of the best linear map.
+            teacher_BD, student_BD = hint.recorded_BD
             mapped_BD = student_BD @ torch.linalg.lstsq(student_BD, teacher_BD).solution
             return float((mapped_BD - teacher_BD).square().mean())
 
@@ -216,7 +225,7 @@ def test_hints_help_where_answers_say_little(teacher: FrozenClassifier) -> None:
 
 @pytest.fixture(scope="module")
 def inverted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished inversion of a real classifier: short, but its images are of all classes."""
+    """A short inversion of a zoo classifier, with images of all classes."""
     path = tmp_path_factory.mktemp("inverted") / "run"
     overrides = ["application.steps=50", "application.batch_size=20", "loss=natural"]
     run(netinv_lightning.compose([*DATA, *FEW_STEPS, *overrides]), path)
@@ -225,7 +234,7 @@ def inverted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def distilled(inverted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The command as a user gives it."""
+    """A distillation from the command line."""
     overrides = [
         "application=distill",
         f"application.run={inverted}",
@@ -244,64 +253,64 @@ IMAGES = 30
 
 def rounds(
     inverted: Path, weight: float = 1.0, seed: int = 0
-) -> tuple[Adversary, Memory, Classifier]:
+) -> tuple[GeneratorRounds, ReplayBuffer, Classifier]:
     module = load_module(inversion_config(inverted), inverted)
     assert isinstance(module, InversionModule)
-    memory = Memory(10, seed, CPU)
+    buffer = ReplayBuffer(10, seed, CPU)
     student = Classifier(load_zoo("mnist_mlp").network, module.classifier.spec)
     return (
-        Adversary(
-            module, memory, Augmentation(shift=1), weight, 4.0, every=5, seed=seed, images=IMAGES
+        GeneratorRounds(
+            module, buffer, Augmentation(shift=1), weight, 4.0, every=5, seed=seed, images=IMAGES
         ),
-        memory,
+        buffer,
         student.train(),
     )
 
 
-def test_rounds_fill_the_memory_and_leave_the_student_alone(inverted: Path) -> None:
-    adversary, memory, student = rounds(inverted)
+def test_rounds_fill_the_buffer_and_do_not_change_the_student(inverted: Path) -> None:
+    generation, buffer, student = rounds(inverted)
     before, state = (
         torch.get_rng_state(),
         {name: value.clone() for name, value in student.state_dict().items()},
     )
     for step in range(6):
-        adversary(step, student)
-        assert len(memory) == (STEPS - BEGUN) * IMAGES * (1 + step // 5)
-    fresh_nCHW = adversary.fresh(student)
-    assert len(memory) == 2 * len(fresh_nCHW)
+        generation(step, student)
+        assert len(buffer) == (STEPS - WARM_UP_STEPS) * IMAGES * (1 + step // 5)
+    new_nCHW = generation.new_round(student)
+    assert len(buffer) == 2 * len(new_nCHW)
     assert all(torch.equal(state[name], value) for name, value in student.state_dict().items())
     assert student.training
     assert all(weight.requires_grad for weight in student.parameters())
     assert torch.equal(torch.get_rng_state(), before)
-    again, memory_again, student_again = rounds(inverted)
+    again, buffer_again, student_again = rounds(inverted)
     again(0, student_again)
     again(5, student_again)
-    assert torch.equal(memory.images_nCHW, memory_again.images_nCHW)
-    assert torch.equal(fresh_nCHW, again.fresh(student_again))
-    other, memory_other, _ = rounds(inverted, seed=1)
+    assert torch.equal(buffer.images_nCHW, buffer_again.images_nCHW)
+    assert torch.equal(new_nCHW, again.new_round(student_again))
+    other, buffer_other, _ = rounds(inverted, seed=1)
     other(0, student)
-    assert not torch.equal(memory.images_nCHW[: len(memory_other)], memory_other.images_nCHW)
+    assert not torch.equal(buffer.images_nCHW[: len(buffer_other)], buffer_other.images_nCHW)
 
 
-def test_rounds_show_other_pictures_than_the_generator_does(inverted: Path) -> None:
-    """Images of one class are less alike over rounds than from the generator, and the teacher knows what class they are to be."""
-    adversary, _, student = rounds(inverted, weight=0.0)
-    module = adversary.module
+def test_rounds_are_more_diverse_than_the_generator(inverted: Path) -> None:
+    """Images of one class differ more over rounds; the teacher still classifies them correctly."""
+    generation, _, student = rounds(inverted, weight=0.0)
+    module = generation.module
     label_n = torch.full((IMAGES,), 3)
     plain_nCHW = module.draw(module.conditioning.of_labels(label_n))
-    made = [adversary.fresh(student)[-IMAGES:] for _ in range(4)]
-    asked_B = torch.arange(IMAGES) % 10
-    of_rounds_nCHW = torch.cat([x_BCHW[asked_B == 3] for x_BCHW in made])
+    made = [generation.new_round(student)[-IMAGES:] for _ in range(4)]
+    label_B = torch.arange(IMAGES) % 10
+    of_rounds_nCHW = torch.cat([x_BCHW[label_B == 3] for x_BCHW in made])
     assert float(of_rounds_nCHW.var(dim=0).mean()) > 1.5 * float(plain_nCHW.var(dim=0).mean())
-    assert float((predicted(module.classifier, made[-1]) == asked_B).float().mean()) > 0.9
+    assert float((predict(module.classifier, made[-1]) == label_B).float().mean()) > 0.9
 
 
-def test_disagreement_is_sought(inverted: Path) -> None:
+def test_weight_of_disagreement_increases_it(inverted: Path) -> None:
     def disagreement(weight: float) -> float:
-        adversary, _, student = rounds(inverted, weight)
-        x_BCHW = adversary.fresh(student)[-IMAGES:]
+        generation, _, student = rounds(inverted, weight)
+        x_BCHW = generation.new_round(student)[-IMAGES:]
         return float(
-            divergence(student.eval()(x_BCHW), adversary.module.classifier(x_BCHW), 4.0)
+            softened_kl(student.eval()(x_BCHW), generation.module.classifier(x_BCHW), 4.0)
             .detach()
             .mean()
         )
@@ -315,7 +324,7 @@ def test_only_the_first_stage_is_forgotten(inverted: Path) -> None:
     assert isinstance(generator, Generator)
     before = {name: value.clone() for name, value in generator.state_dict().items()}
     with torch.random.fork_rng():
-        forget_first_stage(generator)
+        reset_first_stage(generator)
     changed = {
         name.partition(".")[0]
         for name, value in generator.state_dict().items()
@@ -324,7 +333,7 @@ def test_only_the_first_stage_is_forgotten(inverted: Path) -> None:
     assert changed == {"stage1", "embedding"}
 
 
-def test_a_student_of_inverted_images_knows_more_than_one_of_noise(distilled: Path) -> None:
+def test_student_of_inverted_images_beats_one_of_noise(distilled: Path) -> None:
     summary = json.loads((distilled / "summary.json").read_text())
     assert summary[names.STUDENT_ACCURACY] > summary[names.noise_student("accuracy")] + 0.1
     assert (
@@ -349,13 +358,13 @@ def test_a_student_of_inverted_images_knows_more_than_one_of_noise(distilled: Pa
     assert (distilled / "figures" / "taught.png").stat().st_size > 1000
 
 
-def test_the_kept_student_is_the_one_that_was_judged(distilled: Path) -> None:
+def test_saved_student_is_the_evaluated_one(distilled: Path) -> None:
     student = load_carded(distilled / "student.safetensors", "classifier.path")
     images_nCHW, label_n = ImageDataModule("mnist5k").test
     summary = json.loads((distilled / "summary.json").read_text())
-    found_n, said_n = predicted(student, images_nCHW), predicted(load_zoo("mnist_cnn"), images_nCHW)
+    found_n, teacher_n = predict(student, images_nCHW), predict(load_zoo("mnist_cnn"), images_nCHW)
     assert float((found_n == label_n).double().mean()) == summary[names.STUDENT_ACCURACY]
-    assert float((found_n == said_n).double().mean()) == summary[names.STUDENT_AGREEMENT]
+    assert float((found_n == teacher_n).double().mean()) == summary[names.STUDENT_AGREEMENT]
 
 
 def test_student_is_compared_with_its_teachers_training_data(distilled: Path) -> None:
@@ -375,12 +384,12 @@ def test_student_is_compared_with_its_teachers_training_data(distilled: Path) ->
     check_comparable(training_images, ImageDataModule("mnist5k"))
 
 
-def test_real_images_are_read_when_the_student_is_trained(
+def test_training_images_are_never_read(
     inverted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without data the same student comes out, and what cannot be measured is said; with them training images are never read."""
+    """The student is the same with and without data; missing metrics are reported."""
     application = ["application=distill", f"application.run={inverted}", *FEW]
-    monkeypatch.setattr("netinv_lightning.downstream.generator_rounds.STEPS", BEGUN + 1)
+    monkeypatch.setattr("netinv_lightning.downstream.generator_rounds.STEPS", WARM_UP_STEPS + 1)
 
     def refuse(self: ImageDataModule) -> Any:
         raise AssertionError("training images were read")
@@ -391,7 +400,7 @@ def test_real_images_are_read_when_the_student_is_trained(
         )
         with_data = run(netinv_lightning.compose(application), tmp_path / "with")
     monkeypatch.setattr(
-        "netinv_lightning.applications.distill.open_test",
+        "netinv_lightning.applications.distill.open_test_data",
         lambda cfg, spec: (None, "no real data: not there"),
     )
     without = run(netinv_lightning.compose(application), tmp_path / "without")

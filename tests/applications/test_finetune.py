@@ -18,8 +18,13 @@ from netinv_lightning.classifiers.build import load_carded, load_zoo
 from netinv_lightning.classifiers.frozen import Classifier
 from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.data.specs import DataSpec
-from netinv_lightning.downstream.distillation import predicted
-from netinv_lightning.downstream.finetuning import LabelledImages, fine_tune, held, judge
+from netinv_lightning.downstream.distillation import predict
+from netinv_lightning.downstream.finetuning import (
+    LabelledImages,
+    correct_under_attack,
+    evaluate_classifier,
+    fine_tune,
+)
 from netinv_lightning.errors import InputError
 from netinv_lightning.inversion.perturbation import Perturbation
 from netinv_lightning.run import run
@@ -50,7 +55,7 @@ def attack(radius: float) -> Perturbation:
 def test_robust_accuracy_of_a_known_margin() -> None:
     """An image of grey g is 4 |g - 0.5| away from the boundary in sum, so Linf |g - 0.5|."""
     images, label_n = flat(0.1, 0.35, 0.45, 0.55, 0.65, 0.9), torch.tensor([0, 0, 0, 1, 1, 1])
-    assert held(brightness(), (images, label_n), attack(0.1), 0).tolist() == [
+    assert correct_under_attack(brightness(), (images, label_n), attack(0.1), 0).tolist() == [
         True,
         True,
         False,
@@ -58,7 +63,7 @@ def test_robust_accuracy_of_a_known_margin() -> None:
         True,
         True,
     ]
-    assert held(brightness(), (images, label_n), attack(0.2), 0).tolist() == [
+    assert correct_under_attack(brightness(), (images, label_n), attack(0.2), 0).tolist() == [
         True,
         False,
         False,
@@ -71,9 +76,9 @@ def test_robust_accuracy_of_a_known_margin() -> None:
 def test_without_a_radius_robust_accuracy_is_accuracy() -> None:
     images = torch.rand(50, 1, 2, 2, generator=torch.Generator().manual_seed(0))
     label_n = torch.arange(50) % 2
-    found = judge(brightness(), (images, label_n), attack(0.0), 50)
+    found = evaluate_classifier(brightness(), (images, label_n), attack(0.0), 50)
     assert found.robust_accuracy == found.accuracy
-    worse = judge(brightness(), (images, label_n), attack(0.1), 50)
+    worse = evaluate_classifier(brightness(), (images, label_n), attack(0.1), 50)
     assert worse.robust_accuracy < worse.accuracy == found.accuracy
 
 
@@ -81,7 +86,7 @@ def test_a_lucky_attack_is_no_robustness() -> None:
     """What is wrong as it is does not count as right where the attack corrects it."""
     images, label_n = flat(0.45), torch.tensor([1])
     assert (
-        judge(
+        evaluate_classifier(
             brightness(), (images, label_n), Perturbation("linf", 0.2, "random"), 1
         ).robust_accuracy
         == 0
@@ -92,7 +97,9 @@ def test_calibration_of_a_made_up_case() -> None:
     """Log-odds of ln 3: a confidence of 3/4, right in one of two."""
     slope = 10.0
     grey = 0.5 + math.log(3) / (4 * slope)
-    found = judge(brightness(slope), (flat(grey, grey), torch.tensor([1, 0])), attack(0.0), 2)
+    found = evaluate_classifier(
+        brightness(slope), (flat(grey, grey), torch.tensor([1, 0])), attack(0.0), 2
+    )
     assert found.accuracy == 0.5
     assert found.ece == pytest.approx(0.25, abs=1e-5)
     assert found.brier == pytest.approx((2 / 16 + 2 * 9 / 16) / 2, abs=1e-5)
@@ -108,11 +115,13 @@ def images_of(seed: int, split: float) -> LabelledImages:
 def test_training_moves_to_what_the_batches_say() -> None:
     """Of two kinds of images that contradict each other the larger share decides."""
     real, extra, test = images_of(1, 0.5), images_of(2, 0.7), images_of(3, 0.7)
-    before = judge(brightness(), test, attack(0.0), 1).accuracy
+    before = evaluate_classifier(brightness(), test, attack(0.0), 1).accuracy
     real_alone = fine_tune(brightness(), real, steps=150, lr=0.5, seed=5)
     mixed = fine_tune(brightness(), real, extra, 0.9, steps=150, lr=0.5, seed=5)
-    assert judge(real_alone, test, attack(0.0), 1).accuracy == pytest.approx(before, abs=0.1)
-    assert judge(mixed, test, attack(0.0), 1).accuracy > before + 0.1
+    assert evaluate_classifier(real_alone, test, attack(0.0), 1).accuracy == pytest.approx(
+        before, abs=0.1
+    )
+    assert evaluate_classifier(mixed, test, attack(0.0), 1).accuracy > before + 0.1
 
 
 def test_the_seed_decides_every_bit_and_no_share_is_none() -> None:
@@ -165,10 +174,10 @@ def test_before_control_and_after_stand_in_one_table(inverted: Path, tmp_path: P
         assert 0 <= metrics[names.finetune(arm, "ece")] < 0.2
     assert "drawn from 100 real ones" in (tmp_path / "tuned" / "finetuning.md").read_text()
     images_nCHW, label_n = ImageDataModule("mnist5k").test
-    before = float((predicted(load_zoo("mnist_cnn"), images_nCHW) == label_n).double().mean())
+    before = float((predict(load_zoo("mnist_cnn"), images_nCHW) == label_n).double().mean())
     assert metrics[names.finetune("before", "accuracy")] == before
     tuned = load_carded(tmp_path / "tuned" / "classifier.safetensors", "classifier.path")
-    after = float((predicted(tuned, images_nCHW) == label_n).double().mean())
+    after = float((predict(tuned, images_nCHW) == label_n).double().mean())
     assert metrics[names.FINETUNE_ACCURACY] == after
     assert (tmp_path / "tuned" / "figures" / "finetuning.png").stat().st_size > 1000
     card = json.loads((tmp_path / "tuned" / "classifier.json").read_text())
@@ -224,7 +233,7 @@ def test_fine_tuning_needs_real_images(
     tmp_path: Path, inverted: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "netinv_lightning.applications.finetune.open_test",
+        "netinv_lightning.applications.finetune.open_test_data",
         lambda cfg, spec: (None, "no real data: not there"),
     )
     with pytest.raises(

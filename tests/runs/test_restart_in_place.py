@@ -22,7 +22,7 @@ HALF = "application.vector=[.5,0,0,.5,0,0,0,0,0,0]"
 COMMANDS = {
     "counterfeit": (
         ["application.samples=40", "application.confidence=0.1"],
-        "counterfeit.pairs_figure",
+        "counterfeit.counterfeit_grid",
     ),
     "measure": (
         ["measure.samples=20", "measure.metrics=[diversity]", "measure.controls=[]"],

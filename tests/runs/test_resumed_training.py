@@ -16,7 +16,7 @@ import netinv_lightning
 from experiments.run_results import differences, result
 from netinv_lightning.applications import distill, train_classifier
 from netinv_lightning.classifiers.training import ClassifierModule
-from netinv_lightning.downstream.generator_rounds import Adversary
+from netinv_lightning.downstream.generator_rounds import GeneratorRounds
 from netinv_lightning.errors import InputError, Preempted
 from netinv_lightning.inversion.methods import kkt
 from netinv_lightning.run import run
@@ -185,7 +185,7 @@ def test_a_killed_distillation_goes_on(
     call: int,
     act: Callable[[], None],
 ) -> None:
-    monkeypatch.setattr(distill, "Adversary", partial(Adversary, images=8))
+    monkeypatch.setattr(distill, "GeneratorRounds", partial(GeneratorRounds, images=8))
     command = [
         "application=distill", f"application.run={inverted}", "application.steps=10", "application.batch_size=8", "application.every=4",
         "application.checkpoint_every=4", "data=mnist5k", *STUDENT,

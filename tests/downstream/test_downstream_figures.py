@@ -1,4 +1,4 @@
-"""What a student is shown, as a picture."""
+"""Figure of the training images of a student."""
 
 from __future__ import annotations
 
@@ -8,21 +8,23 @@ import pytest
 import torch
 from torch import Tensor
 
-from netinv_lightning.downstream.figures import taught_figure
+from netinv_lightning.downstream.downstream_figures import student_images_figure
 
 
-def test_the_picture_has_a_row_a_class_the_oldest_left(
+def test_figure_has_a_row_per_class_oldest_image_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[Tensor] = []
     monkeypatch.setattr(
-        "netinv_lightning.downstream.figures.image_grid",
+        "netinv_lightning.downstream.downstream_figures.image_grid",
         lambda x_RKCHW, rows, path, title: drawn.append(x_RKCHW) or rows,
     )
     number_n = torch.arange(100)
     images_nCHW = (number_n / 200)[:, None, None, None].expand(100, 1, 2, 2)
-    answer_n = torch.where(number_n == 50, 2, 0)  # one image of class 2, none of class 1
-    assert taught_figure(images_nCHW, answer_n, ("a", "b", "c"), tmp_path / "taught.png") == [
+    predicted_n = torch.where(number_n == 50, 2, 0)  # one image of class 2, none of class 1
+    assert student_images_figure(
+        images_nCHW, predicted_n, ("a", "b", "c"), tmp_path / "taught.png"
+    ) == [
         "a",
         "b (none)",
         "c",

@@ -1,4 +1,4 @@
-"""What the applications of inverted images refuse alike, before anything is written."""
+"""What the applications of this folder read from a config before they begin."""
 
 from __future__ import annotations
 
@@ -13,21 +13,24 @@ from netinv_lightning.evaluation.image_sets import open_real
 from netinv_lightning.evaluation.measurement import NO_TEST_IMAGES
 
 
-def run_directory(cfg: DictConfig) -> Path:
-    """The finished run that `application.run` names.
+def inverted_run(cfg: DictConfig) -> Path:
+    """Return the directory of the finished run whose images are used.
 
     Raises:
-        InputError: if it names none.
+        InputError: if `application.run` is missing.
     """
     if not cfg.application.run:
         raise InputError(
-            "application.run: name the finished run whose images are used: application.run=RUN_DIRECTORY"
+            "application.run: is missing; name the finished run whose images are used: "
+            "application.run=RUN_DIRECTORY"
         )
     return Path(cfg.application.run)
 
 
-def open_test(cfg: DictConfig, classifier: FrozenClassifier) -> tuple[ImageDataModule | None, str]:
-    """The real data with their test images, or why those are not at hand.
+def open_test_data(
+    cfg: DictConfig, classifier: FrozenClassifier
+) -> tuple[ImageDataModule | None, str]:
+    """Return the real data with test images, or None and the reason why they are missing.
 
     Raises:
         InputError: as `open_real`.

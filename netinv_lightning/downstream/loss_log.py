@@ -1,4 +1,4 @@
-"""How a training on inverted images tells where it stands."""
+"""Logging of the loss of a training on inverted images."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from netinv_lightning.training.progress import EVERY_SECONDS, tell
 LOG_EVERY = 10
 
 
-def teller(
-    told: str, steps: int, loggers: Sequence[Logger], metric: str
+def log_progress(
+    label: str, steps: int, loggers: Sequence[Logger], metric: str
 ) -> Callable[[int, float], None]:
-    """What is told each step and its loss: it logs every tenth as `metric`, and prints a line every ten seconds."""
+    """Return a function of step and loss: it logs every tenth step and prints every ten seconds."""
     last = time.monotonic()
 
-    def teller(step: int, loss: float) -> None:
+    def on_step(step: int, loss: float) -> None:
         nonlocal last
         if step % LOG_EVERY == 0:
             for logger in loggers:
                 logger.log_metrics({metric: loss}, step=step)
         if step == steps or time.monotonic() - last >= EVERY_SECONDS:
             last = time.monotonic()
-            tell(f"{told}  step {step}/{steps}  loss {loss:.4f}")
+            tell(f"{label}  step {step}/{steps}  loss {loss:.4f}")
 
-    return teller
+    return on_step

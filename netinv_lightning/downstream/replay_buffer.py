@@ -1,0 +1,87 @@
+"""Sources of the images of a distillation: a replay buffer of inverted images, or noise.
+
+A batch depends only on its number, the seed and, for the buffer, the stored images.
+
+Shape suffixes: B batch, n images, C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from netinv_lightning.data.specs import DataSpec
+from netinv_lightning.downstream.distillation import DrawBatch
+from netinv_lightning.inversion.module import own_randomness
+from netinv_lightning.training.snapshots import write_tensors
+
+SEED_STRIDE = 1_000_003
+"""Distance between the random streams of two seeds, so that they have no batch in common."""
+
+
+class ReplayBuffer:
+    """Stores all images as uint8 on the CPU, and draws batches with replacement.
+
+    Images are expensive to generate but cheap to replay, and a student that is trained only on the
+    newest images forgets the older ones (Binici et al. 2022, arXiv 2108.05698).
+
+    Args:
+        batch_size: B.
+        seed: Seed of the draws.
+        device: Device of the batches.
+    """
+
+    def __init__(self, batch_size: int, seed: int, device: torch.device) -> None:
+        self.batch_size, self.seed, self.device = batch_size, seed, device
+        self._parts: list[Tensor] = []
+        self._saved = 0  # number of images that `save` has written
+
+    def __len__(self) -> int:
+        return sum(len(part) for part in self._parts)
+
+    @property
+    def images_nCHW(self) -> Tensor:
+        """All images, uint8, oldest first; there must be at least one."""
+        if len(self._parts) > 1:
+            self._parts = [torch.cat(self._parts)]
+        return self._parts[0]
+
+    def add(self, x_BCHW: Tensor) -> None:
+        """Store images in [0, 1], rounded to 256 levels."""
+        self._parts.append((x_BCHW.detach() * 255).round().byte().cpu())
+
+    def save(self, folder: Path) -> int:
+        """Write the images added since the last call to a file; return the number of all images."""
+        if len(self) > self._saved:
+            path = folder / f"memory_{self._saved}.pt"
+            write_tensors(self.images_nCHW[self._saved :].clone(), path)
+            self._saved = len(self)
+        return self._saved
+
+    def load(self, folder: Path, count: int) -> None:
+        """Read the first `count` images that `save` has written."""
+        self._parts = []
+        while len(self) < count:
+            self._parts.append(torch.load(folder / f"memory_{len(self)}.pt", weights_only=True))
+        self._saved = count
+
+    def draw(self, number: int) -> Tensor:
+        """Return the batch of this number, [B, C, H, W] in [0, 1]."""
+        source = torch.Generator().manual_seed(SEED_STRIDE * (self.seed + 1) + number)
+        images_nCHW = self.images_nCHW
+        chosen_B = torch.randint(len(images_nCHW), (self.batch_size,), generator=source)
+        return images_nCHW[chosen_B].to(self.device).float() / 255
+
+
+def noise_batches(spec: DataSpec, batch_size: int, seed: int, device: torch.device) -> DrawBatch:
+    """Return a source of pixels uniform in [0, 1]: the baseline without inversion."""
+
+    def draw(number: int) -> Tensor:
+        with own_randomness(SEED_STRIDE * (seed + 1) + number, device):
+            return torch.rand(
+                batch_size, spec.channels, spec.image_size, spec.image_size, device=device
+            )
+
+    return draw
