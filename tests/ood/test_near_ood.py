@@ -1,5 +1,4 @@
-"""Near-OOD: a classifier of some classes of a data set, and the classes that `data.classes` leaves
-out of it."""
+"""Near-OOD: a classifier of some classes, with the classes that `data.classes` excludes as outliers."""
 
 from __future__ import annotations
 
@@ -33,16 +32,16 @@ def read_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def labels_of(images: Tensor, train: bool) -> list[int]:
-    """The labels of digits, found by their pixels."""
+    """Return the labels of digits, which are looked up by their pixels."""
     pixels_nCHW, labels_n = digits(Path(), train)
-    known = {
+    label_of = {
         image.numpy().tobytes(): label
         for image, label in zip(pixels_nCHW, labels_n.tolist(), strict=True)
     }
-    return [known[image.numpy().tobytes()] for image in (images * 255).round().to(torch.uint8)]
+    return [label_of[image.numpy().tobytes()] for image in (images * 255).round().to(torch.uint8)]
 
 
-def test_left_out_are_the_test_images_of_the_other_classes() -> None:
+def test_left_out_set_has_test_images_of_the_other_classes() -> None:
     real = ImageDataModule("mnist5k", classes=FIRST_FIVE)
     images = outliers(LEFT_OUT, real.spec, 5000, 0, Path(), real=real)
     assert images.shape == (500, 1, 28, 28)
@@ -53,7 +52,7 @@ def test_left_out_are_the_test_images_of_the_other_classes() -> None:
     assert not torch.equal(few, outliers(LEFT_OUT, real.spec, 50, 1, Path(), real=real))
 
 
-def test_left_out_to_train_on_are_their_training_images() -> None:
+def test_left_out_training_set_has_their_training_images() -> None:
     real = ImageDataModule("mnist5k", classes=[9, 3])
     images = outliers(LEFT_OUT, real.spec, 80, 0, Path(), train=True, real=real)
     assert np.bincount(labels_of(images, train=True)).tolist() == [
@@ -69,7 +68,7 @@ def test_left_out_to_train_on_are_their_training_images() -> None:
     ]
 
 
-def test_training_images_of_a_set_are_none_of_its_test_images() -> None:
+def test_training_and_test_images_of_a_set_are_disjoint() -> None:
     spec = ImageDataModule("mnist5k").spec
     train, test = (
         {
@@ -81,7 +80,7 @@ def test_training_images_of_a_set_are_none_of_its_test_images() -> None:
     assert (len(train), len(test), len(train & test)) == (4000, 1000, 0)
 
 
-def test_left_out_of_own_images(tmp_path: Path) -> None:
+def test_left_out_classes_of_user_images(tmp_path: Path) -> None:
     X = np.broadcast_to(np.arange(40, dtype=np.uint8)[:, None, None], (40, 8, 8))
     np.savez(tmp_path / "mine.npz", X=X, y=np.arange(40) % 4)
     real = ImageDataModule("npz", path=str(tmp_path / "mine.npz"), classes=[1, 2], val_fraction=0.2)
@@ -97,7 +96,7 @@ def test_left_out_of_own_images(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("classes", [None, list(range(10)), [3, 1, 2, 0, 4, 5, 6, 7, 9, 8]])
-def test_where_no_class_is_left_out_there_is_no_such_set(classes: list[int] | None) -> None:
+def test_left_out_set_needs_an_excluded_class(classes: list[int] | None) -> None:
     why = r"^application.outliers=left_out: data.classes leaves no images of mnist5k out; name some of its classes"
     with pytest.raises(InputError, match=why):
         check_outliers(LEFT_OUT, "mnist5k", classes)
@@ -106,7 +105,7 @@ def test_where_no_class_is_left_out_there_is_no_such_set(classes: list[int] | No
         outliers(LEFT_OUT, real.spec, 10, 0, Path(), real=real)
 
 
-def test_own_images_that_leave_no_class_out_are_told_when_they_are_read(tmp_path: Path) -> None:
+def test_left_out_set_of_user_images_is_checked_on_reading(tmp_path: Path) -> None:
     np.savez(tmp_path / "mine.npz", X=np.zeros((20, 8, 8), dtype=np.uint8), y=np.arange(20) % 2)
     check_outliers(LEFT_OUT, "npz", [0, 1])
     real = ImageDataModule("npz", path=str(tmp_path / "mine.npz"), classes=[0, 1])
@@ -115,8 +114,8 @@ def test_own_images_that_leave_no_class_out_are_told_when_they_are_read(tmp_path
 
 
 @pytest.mark.parametrize("name", ["mnist", "mnist5k"])
-def test_a_set_whole_is_no_outlier_set_of_some_of_its_classes(name: str) -> None:
-    """Half of it would be the classifier's own."""
+def test_whole_set_is_no_outlier_set_for_some_of_its_classes(name: str) -> None:
+    """Half of it would be in-distribution."""
     own = rf"^application.outliers={name}: is the classifier's own data \(mnist\); for the classes that data.classes leaves out name left"
     with pytest.raises(InputError, match=own):
         check_outliers(name, "mnist", FIRST_FIVE)
@@ -124,7 +123,7 @@ def test_a_set_whole_is_no_outlier_set_of_some_of_its_classes(name: str) -> None
     check_outliers("emnist_letters", "mnist", FIRST_FIVE)
 
 
-def test_a_classifier_of_some_classes_is_trained_told_and_loaded(tmp_path: Path) -> None:
+def test_classifier_of_some_classes_is_trained_and_loaded(tmp_path: Path) -> None:
     network = [
         "classifier=mlp",
         "+classifier.network.widths=[32]",
@@ -155,7 +154,7 @@ def test_a_classifier_of_some_classes_is_trained_told_and_loaded(tmp_path: Path)
         assert (logits_nN.argmax(dim=1) == label).float().mean() > 0.8
 
 
-def test_kept_classifiers_of_other_classes_or_in_another_order_are_others() -> None:
+def test_cache_distinguishes_classes_and_their_order() -> None:
     base = ["data=mnist5k", "classifier=mlp", "classifier.train=true", "trainer.accelerator=cpu"]
     paths = [
         kept_path(netinv_lightning.compose([*base, *more]))
@@ -165,7 +164,7 @@ def test_kept_classifiers_of_other_classes_or_in_another_order_are_others() -> N
 
 
 @pytest.mark.parametrize("classes", [[5, 6, 7, 8, 9], [4, 3, 2, 1, 0]])
-def test_classes_that_the_classifier_was_not_trained_on_are_refused(classes: list[int]) -> None:
+def test_classes_must_be_those_of_the_training(classes: list[int]) -> None:
     of_five = ImageDataModule("mnist5k", classes=FIRST_FIVE)
     check_real(of_five, of_five.spec)
     with pytest.raises(
@@ -175,7 +174,7 @@ def test_classes_that_the_classifier_was_not_trained_on_are_refused(classes: lis
         check_real(ImageDataModule("mnist5k", classes=classes), of_five.spec)
 
 
-def test_weights_without_a_card_have_as_many_classes_as_the_data(tmp_path: Path) -> None:
+def test_weights_without_a_card_have_the_classes_of_the_data(tmp_path: Path) -> None:
     cfg = netinv_lightning.compose(
         ["data=mnist5k", "data.classes=[0,1,2,3,4]", "classifier=mlp", "classifier.path=weights"]
     )
