@@ -24,15 +24,14 @@ from netinv_lightning.classifiers.build import told_split
 from netinv_lightning.classifiers.checkpoints import save_classifier
 from netinv_lightning.classifiers.frozen import Classifier, FrozenClassifier
 from netinv_lightning.downstream.build import inverted_run, open_test_data
+from netinv_lightning.downstream.classifier_predictions import agreement, predict
 from netinv_lightning.downstream.distillation import (
     DistillationResult,
     DrawBatch,
-    FeatureHint,
-    agreement,
     distil,
-    predict,
 )
 from netinv_lightning.downstream.downstream_figures import student_images_figure
+from netinv_lightning.downstream.feature_hint import FeatureHint
 from netinv_lightning.downstream.generator_rounds import GeneratorRounds
 from netinv_lightning.downstream.loss_log import log_progress
 from netinv_lightning.downstream.replay_buffer import ReplayBuffer, noise_batches

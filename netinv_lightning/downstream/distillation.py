@@ -9,8 +9,8 @@ Shape suffixes: B batch, n images, C channels, H height, W width, N classes, D f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from netinv_lightning.classifiers.frozen import Classifier, FrozenClassifier
-from netinv_lightning.classifiers.penultimate import last_linear
+from netinv_lightning.downstream.classifier_predictions import agreement, predict
+from netinv_lightning.downstream.feature_hint import FeatureHint
 from netinv_lightning.inversion.augmentation import Augmentation
 from netinv_lightning.inversion.module import own_randomness
 from netinv_lightning.training.distributed import Stream
@@ -39,7 +40,6 @@ OnStep = Callable[[int, float], None]
 WEIGHT_DECAY = 0.05
 WARM_UP_SHARE = 0.25
 """Share of the steps in which the learning rate rises."""
-EVALUATION_BATCH = 250
 NEW_BATCHES = 10
 """Batches for `agreement_fresh` if there are no new images."""
 
@@ -180,70 +180,6 @@ def distil(
     )
 
 
-class FeatureHint(nn.Module):
-    """Distance between the penultimate features of the teacher and linearly mapped ones of the
-    student.
-
-    The map is initialised as the identity, as far as it is square, and discarded after the training
-    (Romero et al. 2015, arXiv 1412.6550).
-
-    Args:
-        teacher: Network whose features are the target.
-        student: Network whose features are mapped.
-
-    Raises:
-        ValueError: if a network has no fully connected layer.
-    """
-
-    def __init__(self, teacher: Classifier, student: Classifier) -> None:
-        super().__init__()
-        last = [
-            layer
-            for network in (teacher, student)
-            if (layer := last_linear(network.network)) is not None
-        ]
-        if len(last) < 2:
-            raise ValueError("a network has no fully connected layer")
-        self._last = last  # in a list, so that these are not submodules
-        self.recorded_BD: list[Tensor] = [torch.empty(0), torch.empty(0)]
-        self.map = nn.Linear(self._last[1].in_features, self._last[0].in_features, bias=False)
-        nn.init.eye_(self.map.weight)
-
-    @contextmanager
-    def record(self) -> Iterator[None]:
-        """Record the features of both networks inside the context."""
-
-        def hook_of(which: int) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-            def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-                self.recorded_BD[which] = inputs[0]
-
-            return hook
-
-        handles = [
-            layer.register_forward_pre_hook(hook_of(which))
-            for which, layer in enumerate(self._last)
-        ]
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
-
-    def distance(self) -> Tensor:
-        """Return the mean squared distance of the unit features, 0 to 4."""
-        teacher_BD, student_BD = self.recorded_BD
-        return self._distance(teacher_BD.flatten(1), student_BD.flatten(1))
-
-    @in_float32
-    def _distance(self, teacher_BD: Tensor, student_BD: Tensor) -> Tensor:
-        return (
-            (F.normalize(self.map(student_BD), dim=1) - F.normalize(teacher_BD, dim=1))
-            .square()
-            .sum(dim=1)
-            .mean()
-        )
-
-
 def mix_images(x_BCHW: Tensor, stream: Stream, boxes: bool) -> Tensor:
     """Mix each image with another random image of the batch.
 
@@ -281,31 +217,3 @@ def softened_kl(student_BN: Tensor, teacher_BN: Tensor, temperature: float) -> T
     )
     kl_BN = F.kl_div(student_BN, teacher_BN, log_target=True, reduction="none")
     return temperature**2 * kl_BN.sum(dim=1)
-
-
-@torch.no_grad()
-def predict(classifier: Classifier, images_nCHW: Tensor) -> Tensor:
-    """Return the predicted classes of images, uint8 or in [0, 1]: [n], on the CPU."""
-    return predict_logits(classifier, images_nCHW).argmax(dim=1)
-
-
-@torch.no_grad()
-def predict_logits(classifier: Classifier, images_nCHW: Tensor) -> Tensor:
-    """Return the logits of images, uint8 or in [0, 1], in batches: [n, N], on the CPU."""
-    device = classifier.mean_C11.device
-    return torch.cat(
-        [
-            classifier(unit_range(part).to(device)).float().cpu()
-            for part in images_nCHW.split(EVALUATION_BATCH)
-        ]
-    )
-
-
-def unit_range(images_nCHW: Tensor) -> Tensor:
-    """Return uint8 images in [0, 1]; images in [0, 1] are returned unchanged."""
-    return images_nCHW.float() / 255 if images_nCHW.dtype == torch.uint8 else images_nCHW
-
-
-def agreement(first_n: Tensor, second_n: Tensor) -> float:
-    """Return the share of equal classes."""
-    return float((first_n == second_n).double().mean())

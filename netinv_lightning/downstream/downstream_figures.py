@@ -91,8 +91,7 @@ def student_images_figure(
 def classifier_metrics_figure(
     rows: Mapping[str, Mapping[str, float]], path: Path, title: str = ""
 ) -> Path:
-    """Draw one panel per metric and one row per classifier; a line marks the value of the first
-    row.
+    """Draw one panel per metric and one row per classifier; a line marks the first value.
 
     Args:
         rows: Metrics by name of the classifier; all have the same metrics.

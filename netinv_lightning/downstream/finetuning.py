@@ -15,7 +15,7 @@ from torch import Tensor
 
 from netinv_lightning.classifiers.frozen import Classifier
 from netinv_lightning.data.augmentation import shift_and_flip
-from netinv_lightning.downstream.distillation import predict_logits, unit_range
+from netinv_lightning.downstream.classifier_predictions import predict_logits, unit_range
 from netinv_lightning.inversion.perturbation import Perturbation
 from netinv_lightning.metrics.detection import calibration
 from netinv_lightning.training.distributed import Stream

@@ -33,7 +33,8 @@ TERMS = {"ce": {"weight": 1.0}, "batch_norm": {"weight": 10.0}, "class_spread": 
 diversity.
 
 It was chosen by measurement (experiments/inverted_data) and replaces the objective of the
-inversion."""
+inversion.
+"""
 IMAGES = 128
 """Batch size of a round."""
 STEPS = 12

@@ -67,8 +67,7 @@ CLASSIFIER_NOTES = [
 
 @dataclass(frozen=True)
 class DetectorComparison:
-    """Outputs of detectors and classifiers on the in-distribution test images and on each OOD data
-    set.
+    """Outputs of detectors and classifiers on in-distribution and OOD data.
 
     Attributes:
         in_distribution: Name of the in-distribution data.
@@ -109,8 +108,7 @@ class DetectorComparison:
         return metrics
 
     def _classifier_metrics(self, classifier: str) -> dict[str, float]:
-        """Return accuracy and calibration in distribution, and garbage rate and threshold on OOD
-        data."""
+        """Return in-distribution accuracy and calibration, OOD garbage rate and threshold."""
         own_nM = self.logits[classifier][self.in_distribution].softmax(dim=1)
         calibrated = calibration(own_nM, self.label_n)
         accuracy = float((own_nM.argmax(dim=1) == self.label_n).float().mean())

@@ -164,8 +164,7 @@ def _draw_bars(
     base: float,
     colour: str,
 ) -> None:
-    """Draw a histogram of the values `drawn_n` on the line `base`; heights are logarithms of shares
-    of all values."""
+    """Draw a histogram of the values `drawn_n`; heights are logarithms of shares of all values."""
     count_b, _ = np.histogram(value_n[drawn_n].clip(0, 1), edges)
     share_b = (count_b / len(value_n)).clip(LEAST_SHARE)
     scaled_b = BAR_HEIGHT * (1 - np.log10(share_b) / np.log10(LEAST_SHARE))

@@ -34,8 +34,7 @@ class Strength:
 
 
 class PairedBootstrap:
-    """AUROCs of a sample and of resamples of its images; every call uses the same resamples, so
-    that differences are paired.
+    """AUROCs of a sample and of resamples; all calls share the resamples, for paired differences.
 
     Args:
         n: Number of unperturbed images.
@@ -119,8 +118,7 @@ def norm_gain(
 
 
 def interpolate(strengths: Sequence[Strength], rms: float) -> Tensor:
-    """Return the AUROCs [D, S] at a size, linear in log(1 + size / smallest) between the two
-    nearest strengths.
+    """Interpolate the AUROCs [D, S] at a size, linear in log(1 + size / smallest).
 
     The scale is logarithmic because strengths usually form a geometric sequence.
 

@@ -65,8 +65,10 @@ class PerturbationRow:
 
 @dataclass(frozen=True)
 class NormGain:
-    """Difference of AUROC between a norm and Linf at equal RMS, over all settings: pairs of
-    detector and strength."""
+    """Difference of AUROC between a norm and Linf at equal RMS.
+
+    It covers all settings; a setting is a pair of detector and strength.
+    """
 
     direction: str
     norm: str
@@ -123,8 +125,7 @@ class PerturbationResults:
         return Table("Detection of perturbed images", list(COLUMNS.values()), rows, notes)
 
     def verdict(self) -> str:
-        """Return two sentences: whether L1 and L2 are detected better than Linf, and whether they
-        are more even."""
+        """Return the verdict on both parts of the claim, one sentence each."""
         better = ", and ".join(self._detected_better(direction) for direction in DIRECTIONS)
         even = ", and ".join(self._spread_evenly(direction) for direction in DIRECTIONS)
         return (

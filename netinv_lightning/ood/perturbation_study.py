@@ -59,8 +59,7 @@ def perturbation_study(
     strengths: Sequence[float],
     seed: int,
 ) -> PerturbationResults:
-    """Perturb half of the images by each direction, norm and strength, and score both halves with
-    each detector.
+    """Perturb half of the images in all ways, and score both halves with each detector.
 
     Args:
         detectors: Fitted detectors of one classifier, by name.

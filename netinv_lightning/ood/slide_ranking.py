@@ -25,8 +25,7 @@ SLIDES = {"noisy": ("lc", "odin", "msp"), "structured": ("odin", "lc", "msp")}
 
 @dataclass(frozen=True)
 class RankingVerdict:
-    """Verdict on one claim of the slides: `above` has a higher mean AUROC than `below` on one kind
-    of data set."""
+    """Verdict on one claim: `above` has a higher mean AUROC than `below`."""
 
     kind: str
     """noisy or structured."""
@@ -69,8 +68,9 @@ def ranking_verdicts(
 
 
 def ranking_table(auroc: Mapping[str, Mapping[str, float]], noise: Collection[str]) -> Table:
-    """Rank the detectors on noisy and on structured data sets, beside the ranks of the slides;
-    notes give the verdicts.
+    """Rank the detectors on noisy and on structured data sets, beside the ranks of the slides.
+
+    The notes of the table give the verdicts.
 
     Args:
         auroc: AUROC by detector and data set, in [0, 1]; every detector has the same data sets.

@@ -38,8 +38,7 @@ LEAST_MEMBERS = 5
 
 @dataclass(frozen=True)
 class Pair:
-    """A reconstruction, its nearest training image and its nearest held-out image of the same
-    class.
+    """A reconstruction with its nearest training image and its nearest held-out image.
 
     Images are [C, H, W] in [0, 1]; similarities are normalised cross-correlations.
     """

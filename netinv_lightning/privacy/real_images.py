@@ -22,8 +22,7 @@ LARGEST = 10_000
 
 @dataclass(frozen=True)
 class RealImages:
-    """Three disjoint sets of images in [0, 1]; the first two have equally many images of each
-    class.
+    """Three disjoint sets of images in [0, 1]; the first two have the same class counts.
 
     Attributes:
         members: Training images of the classifier.

@@ -21,14 +21,14 @@ from netinv_lightning.classifiers.frozen import Classifier, FrozenClassifier
 from netinv_lightning.classifiers.zoo import zoo_path
 from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.data.specs import DataSpec
+from netinv_lightning.downstream.classifier_predictions import predict
 from netinv_lightning.downstream.distillation import (
     DistillationResult,
-    FeatureHint,
     distil,
     mix_images,
-    predict,
     softened_kl,
 )
+from netinv_lightning.downstream.feature_hint import FeatureHint
 from netinv_lightning.downstream.generator_rounds import (
     STEPS,
     WARM_UP_STEPS,

@@ -18,7 +18,7 @@ from netinv_lightning.classifiers.build import load_carded, load_zoo
 from netinv_lightning.classifiers.frozen import Classifier
 from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.data.specs import DataSpec
-from netinv_lightning.downstream.distillation import predict
+from netinv_lightning.downstream.classifier_predictions import predict
 from netinv_lightning.downstream.finetuning import (
     LabelledImages,
     correct_under_attack,

@@ -53,8 +53,7 @@ def auroc(inside_n: Tensor, outside_n: Tensor) -> float:
 
 
 def stripes(count: int, channels: int, side: int, seed: int) -> Tensor:
-    """Images with horizontal stripes of 8 rows and one grey value each, [count, channels, side,
-    side]."""
+    """Images of horizontal stripes, each 8 rows of one grey value."""
     return (
         torch.rand(count, channels, side // 8, 1, generator=source(seed))
         .repeat_interleave(8, dim=2)

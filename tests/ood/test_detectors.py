@@ -1,5 +1,4 @@
-"""Post-hoc detectors: values computed by hand, independent formulas and planted outliers (A5-1 to
-A5-5).
+"""Post-hoc detectors: values by hand, formulas and planted outliers (A5-1 to A5-5).
 
 Shape suffixes: n images, C channels, H height, W width, N classes, D features, P pixels.
 """
@@ -166,8 +165,7 @@ def test_mahalanobis_by_hand() -> None:
 
 
 def test_mahalanobis_uses_the_pseudo_inverse() -> None:
-    """Two of seven features are copies and one is constant: the covariance has rank 4 and no
-    inverse."""
+    """Two of seven features are copies, one is constant: the covariance has no inverse."""
     free_n4, labels_n = torch.randn(200, 4, generator=source()), torch.arange(200) % 3
     features_n7 = (
         torch.cat([free_n4, free_n4[:, :2], torch.ones(200, 1)], dim=1) + labels_n[:, None]
@@ -185,8 +183,7 @@ def test_mahalanobis_uses_the_pseudo_inverse() -> None:
 
 
 def test_knn_is_the_distance_to_the_kth_neighbour() -> None:
-    """With 2,000 training images k is 2: one image in the same direction is not enough, two are;
-    lengths are ignored."""
+    """With 2,000 training images k is 2; lengths of features are ignored."""
     angle_n = torch.full((2000,), math.pi / 2)
     angle_n[0], angle_n[1:3] = 0.0, math.pi
     features_n2 = (
@@ -234,8 +231,7 @@ def odin_of_linear(
     ("temperature", "step"), [(1.0, 0.004), (10.0, 0.1), (1000.0, 0.0), (1000.0, 0.002)]
 )
 def test_odin_equals_its_formula(temperature: float, step: float) -> None:
-    """Steps are in pixels of [0, 1], not of normalised images; a temperature of 1000 keeps the
-    order."""
+    """Steps are in pixels of [0, 1], not of normalised images."""
     classifier, images_nCHW = linear_classifier(), torch.rand(150, 1, 2, 2, generator=source())
     score_n = ODIN(classifier, temperature, step, 0.0)(look(classifier, images_nCHW))
     torch.testing.assert_close(

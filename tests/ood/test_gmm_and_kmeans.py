@@ -1,5 +1,4 @@
-"""GMM and k-means against closed forms and planted outliers; the uncertainty estimate against its
-formula (A5-6).
+"""GMM, k-means and the uncertainty estimate: closed forms and planted outliers (A5-6).
 
 Shape suffixes: n images, N classes, D features.
 """
@@ -56,8 +55,7 @@ def auroc(inside_n: Tensor, outside_n: Tensor) -> float:
 
 
 def two_clouds(count: int, seed: int) -> Tensor:
-    """Samples of two Gaussians of different shape, with means (-6, 0, 0, 0) and (6, 0, 0, 0),
-    [count, 4]."""
+    """Samples of two Gaussians of different shape, with means -6 and 6 on the first axis."""
     features_nD = torch.randn(count, 4, generator=source(seed))
     features_nD[: count // 2] *= torch.tensor([0.5, 2.0, 1.0, 0.3])
     features_nD[:, 0] += torch.where(torch.arange(count) < count // 2, -6.0, 6.0)
@@ -234,8 +232,7 @@ def test_uncertainty_by_hand() -> None:
 
 
 def test_uncertainty_keeps_the_order_of_very_confident_images() -> None:
-    """It is 6 exp(-margin) for three classes; from a margin of 40 on, MSP is 0 even in double
-    precision."""
+    """It is 6 exp(-margin) for three classes; from a margin of 40 on, MSP is 0."""
     margin_n = torch.tensor([20.0, 40.0, 60.0, 600.0])
     logits_nN = torch.stack([margin_n, torch.zeros(4), torch.zeros(4)], dim=1)
     assert (msp(logits_nN)[1:] == 0).all()

@@ -1,5 +1,4 @@
-"""Figure of the perturbation study: one panel per direction and norm, one line per detector, no
-overlapping text."""
+"""Figure of the perturbation study: panels, lines and texts without overlaps."""
 
 from __future__ import annotations
 

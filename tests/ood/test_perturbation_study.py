@@ -1,5 +1,4 @@
-"""Perturbation study: strengths in closed form, planted detectors, both outcomes of the verdict
-(A2-15, A8-9).
+"""Perturbation study: closed forms, planted detectors, all verdicts (A2-15, A8-9).
 
 Shape suffixes: n images, m perturbed images, C channels, H height, W width, P pixels, D detectors,
 S the sample and its bootstrap.
@@ -93,8 +92,7 @@ def test_radii_by_hand() -> None:
 
 
 def test_concentration_in_closed_form() -> None:
-    """Share of the second moment above the 99 % quantile of the magnitude: Laplace, normal,
-    uniform."""
+    """Second moment above the 99 % quantile of Laplace, normal and uniform distributions."""
     log, z = math.log(100), NormalDist().inv_cdf(0.995)
     expected = {
         "l1": 0.01 * (log**2 + 2 * log + 2) / 2,
@@ -346,8 +344,7 @@ def planted(name: str, classifier: FrozenClassifier, score: Callable[[Seen], Ten
 
 
 def gray(n: int = 200) -> tuple[Tensor, Tensor]:
-    """Images of one gray value each, from 0.4 to 0.6: they vary in the scores of the planted
-    detectors."""
+    """Images of one gray value each, from 0.4 to 0.6."""
     level_n = 0.4 + 0.2 * torch.rand(n, generator=source())
     return level_n[:, None, None, None].expand(n, 1, 16, 16).contiguous(), torch.arange(n) % 3
 
@@ -415,8 +412,7 @@ def test_one_row_per_setting_with_changes_inside_the_ball(
 
 
 def test_halves_are_disjoint_and_detectors_share_each_pass() -> None:
-    """The halves are disjoint; the classifier runs once per perturbation, and five times more per
-    attack."""
+    """The classifier runs once per perturbation, and five times more per attack."""
     scored: list[Tensor] = []
 
     def note(features: Seen) -> Tensor:

@@ -1,5 +1,4 @@
-"""What detectors are fitted on: training images, validation images and stand-ins for outliers,
-never test images.
+"""Data that detectors are fitted on; test images are never used.
 
 Shape suffixes: n images, C channels, H height, W width.
 """

@@ -1,5 +1,6 @@
-"""Scores of a classifier with a garbage class (Suhail, Tang and Sethi 2024, arXiv 2411.17777,
-section 5.2).
+"""Scores of a classifier with a garbage class.
+
+Suhail, Tang and Sethi 2024 (arXiv 2411.17777, section 5.2).
 
 Shape suffixes: n images, N in-distribution classes, M = N + 1 classes with garbage last, Q = 2
 scores.
@@ -24,8 +25,7 @@ ODDS, ODDS_AND_ENERGY = SCORES = "odds", "odds_and_energy"
 
 @dataclass(frozen=True)
 class GarbageOdds(Scorer):
-    """Log odds of the garbage class, log(p / (1 - p)), from logits, so that no probability is
-    rounded to 0 or 1."""
+    """Log odds of the garbage class, log(p / (1 - p)), computed from the logits."""
 
     def __call__(self, features: Seen) -> Tensor:
         logits_nM = features.logits_nN.double()
@@ -34,8 +34,7 @@ class GarbageOdds(Scorer):
 
 @dataclass(frozen=True)
 class GarbageOddsAndEnergy(Scorer):
-    """Sum of the log odds of garbage and the energy of the other logits, both standardised on
-    validation images.
+    """Sum of the standardised log odds of garbage and energy of the other logits.
 
     Images similar to the garbage in training have high odds. Images unlike anything in training may
     have low logits for all classes, garbage included; the energy detects these.

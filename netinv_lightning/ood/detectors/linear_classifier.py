@@ -21,8 +21,7 @@ from netinv_lightning.ood.detectors.scorer import FittedScorer
 
 @dataclass(frozen=True)
 class LinearClassifierScore(FittedScorer):
-    """Smallest signed distance to the class boundaries of a linear classifier: LC of the slides
-    (Taparia).
+    """Smallest signed distance to the class boundaries: LC of the slides (Taparia).
 
     The slides describe LC by "linear separability" and "OOD samples are far from class boundaries".
     Here each class has a logistic regression on standardised penultimate features, class against

@@ -20,8 +20,9 @@ from torch import Tensor
 
 
 def msp(logits_nN: Tensor) -> Tensor:
-    """One minus the maximum softmax probability, 0 to 1 - 1/N (Hendrycks and Gimpel 2017, arXiv
-    1610.02136).
+    """One minus the maximum softmax probability, 0 to 1 - 1/N.
+
+    Hendrycks and Gimpel 2017 (arXiv 1610.02136).
 
     SMOOD of the slides (Taparia), and the least-confidence score of active learning. LC of the
     slides is another score, see `LinearClassifierScore`.

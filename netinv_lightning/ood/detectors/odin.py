@@ -24,8 +24,7 @@ STEPS = (0.0, 0.001, 0.002, 0.004)
 
 @dataclass(frozen=True)
 class ODIN(TunedScorer):
-    """One minus the maximum softmax probability at a temperature, after a step that raises the
-    confidence.
+    """One minus the maximum softmax probability, with temperature and perturbed images.
 
     Liang et al. 2018 (arXiv 1706.02690).
 
@@ -44,8 +43,7 @@ class ODIN(TunedScorer):
 
     @classmethod
     def fit(cls, fit_data: FitData) -> ODIN:
-        """Choose the best temperature and step; of equal ones the highest temperature, then the
-        smallest step."""
+        """Choose the best setting; of equal ones the highest temperature, then the smallest step."""
         best: tuple[float, float, float] | None = None
         for temperature in TEMPERATURES:
             logits_of_sets = [

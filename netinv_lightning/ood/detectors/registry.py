@@ -126,6 +126,5 @@ def extract_for(detectors: Mapping[str, Detector], images_nCHW: Tensor) -> Seen:
 
 
 def score_all(detectors: Mapping[str, Detector], features: Seen) -> dict[str, Tensor]:
-    """Return the scores [n] of each detector from the shared outputs; ODIN alone runs the
-    classifier again."""
+    """Return the scores [n] of each detector; only ODIN runs the classifier again."""
     return {name: detector.scorer(features) for name, detector in detectors.items()}

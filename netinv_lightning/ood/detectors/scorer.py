@@ -17,8 +17,7 @@ from netinv_lightning.ood.detectors.fit_data import FitData
 
 
 class Scorer(ABC):
-    """Computes a score per image from what the classifier computes for it; higher = more
-    out-of-distribution."""
+    """Computes a score per image from outputs of the classifier, higher for OOD images."""
 
     @abstractmethod
     def __call__(self, features: Seen) -> Tensor:
@@ -26,8 +25,7 @@ class Scorer(ABC):
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """Names of the layers whose outputs the score needs, beside logits and penultimate
-        features."""
+        """Names of the layers whose outputs the score needs."""
         return ()
 
 

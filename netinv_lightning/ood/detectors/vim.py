@@ -21,8 +21,7 @@ from netinv_lightning.ood.detectors.scorer import FittedScorer
 
 @dataclass(frozen=True)
 class ViM(FittedScorer):
-    """Residual of the features outside of the principal space of the training features, minus the
-    energy.
+    """Residual of the features outside of the principal space, minus the energy.
 
     Wang et al. 2022 (arXiv 2203.10807): the scaled residual acts as one more, virtual, logit. As in
     the paper, the principal space has 1000 dimensions from 2048 features on and 512 from 768 on;

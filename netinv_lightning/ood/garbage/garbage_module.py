@@ -24,8 +24,7 @@ from netinv_lightning.ood.garbage.garbage_sources import GarbageSource, as_bytes
 
 
 class GarbageModule(ClassifierModule):
-    """Train on training images and garbage, with class weights that follow the counts of each
-    epoch.
+    """Trains on images and garbage, with class weights that follow the counts.
 
     The random draws of an epoch depend only on the seed and the number of the epoch, so that a
     resumed run makes the same draws.

@@ -1,5 +1,4 @@
-"""Sources of garbage images: inversion of the classifier, and two baselines, noise and real
-outliers.
+"""Sources of garbage: inversion of the classifier, and as baselines noise and real outliers.
 
 Shape suffixes: n images, k images per draw, C channels, H height, W width, N classes without
 garbage.
