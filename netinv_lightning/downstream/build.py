@@ -21,7 +21,7 @@ def inverted_run(cfg: DictConfig) -> Path:
     """
     if not cfg.application.run:
         raise InputError(
-            "application.run: is missing; name the finished run whose images are used: "
+            "application.run: name the finished run whose images are used: "
             "application.run=RUN_DIRECTORY"
         )
     return Path(cfg.application.run)

@@ -49,14 +49,14 @@ DETECTORS = ("msp", "energy", "knn", "mahalanobis", "noise")
 
 @pytest.fixture(scope="module")
 def detected(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The command as a user gives it."""
+    """A run from the command line."""
     study = ["application.strengths=[0.03,0.3]", "application.shifted=100"]
     done = run_command([*DIGITS, *GARBAGE, *study], cwd=tmp_path_factory.mktemp("run"))
     assert done.returncode == 0, done.stderr
     for level in (
         "garbage noise  training step",
         "garbage noise  epoch 3/3 done",
-        "detecting: noise looks at uniform_noise",
+        "detecting: classifier noise, uniform_noise",
     ):
         assert level in done.stderr
     return Path(done.stdout.splitlines()[-1])
