@@ -26,6 +26,10 @@ def garbage(name: str, **options: object) -> list[str]:
     return [f"garbage.{name}.{key}={value}" for key, value in (GARBAGE | options).items()]
 
 
+TRAINED = [
+    "data=mnist5k", "classifier=mlp", "classifier.train=true", "classifier.kept_in={run}_kept", "recipe.epochs=2",
+]  # fmt: skip
+"""A classifier whose training images are at hand; members are compared with held-out images."""
 SOURCE = [*DIGITS, *SHORT]
 """The finished inversion, `{source}` below, whose images others use."""
 INVERSIONS = {
@@ -75,10 +79,10 @@ TRAINING = {
         *garbage("inverted", **INVERTED), *garbage("noise"), "application.detectors=[msp]", "application.samples=200",
     ],
     "reconstruct": [
-        "application=reconstruct", *SHORT, *DIGITS, *COMPARED, "application.steps=20", "application.trained_on=all",
+        "application=reconstruct", *SHORT, *TRAINED, *COMPARED, "application.steps=20",
     ],
     "audit": [
-        "application=audit", *DIGITS, *COMPARED, "application.attacks=[inversion,natural]", "application.trained_on=all",
+        "application=audit", *TRAINED, *COMPARED, "application.attacks=[inversion,natural]",
         f"application.overrides={json.dumps([*SHORT[1:], 'application.steps=30'])}", "generator=tiny",
     ],
     "benchmark": [
