@@ -3,7 +3,7 @@
 The plain classifiers (the papers' CNN at half its width, three seeds) are trained first and kept in `classifiers/` below the project's
 root. Variants:
 
-- `contest` compares all detectors of the plain classifier with the garbage class and its controls.
+- `comparison` compares all detectors of the plain classifier with the garbage class and its controls.
 - `paper` is the papers' version of the garbage class; `exposed` trains on real outliers.
 - `near` tests classes or data sets that resemble the training data.
 - `shifts` tests perturbed images.
@@ -38,7 +38,7 @@ TRAINED = ["paper", "inverted", "noise", "noise_zoomed", "exposed"]
 """Classifiers with a garbage class."""
 EVERY = list(DETECTORS)
 VARIANTS: dict[str, list[str]] = {
-    "contest": ["garbage=[inverted,noise,noise_zoomed]"],
+    "comparison": ["garbage=[inverted,noise,noise_zoomed]"],
     "paper": ["garbage=paper", FEW, "garbage.paper.epochs=5", "garbage.paper.images=10000"],
     "exposed": ["garbage=exposed", FEW, "garbage.exposed.exposed=[cifar100_subset]"],
     "odds alone": ["garbage=inverted", FEW, "garbage.inverted.score=odds"],
@@ -73,10 +73,10 @@ KEPT = {
     "gain",
 }
 """The last parts of the names of numbers that go into results.csv."""
-CONTEST = ("contest", "exposed", "paper")
+COMPARED = ("comparison", "exposed", "paper")
 ABLATED = ("mnist", "fashion_mnist")
 ABLATIONS = {
-    "contest": "unchanged",
+    "comparison": "unchanged",
     "odds alone": "score: odds only",
     "all classes balanced": "all classes balanced",
     "without zoom": "without zoom",
@@ -92,14 +92,14 @@ ABLATIONS = {
 }
 """How the page words the variants that change one key."""
 JOBS = [
-    *((data, "contest", seed) for seed in SEEDS for data in PLAIN),
+    *((data, "comparison", seed) for seed in SEEDS for data in PLAIN),
     *((data, "near", seed) for seed in SEEDS for data in NEAR),
-    *((data, variant, seed) for variant in CONTEST[1:] for seed in SEEDS for data in PLAIN),
+    *((data, variant, seed) for variant in COMPARED[1:] for seed in SEEDS for data in PLAIN),
     *((data, "shifts", seed) for seed in SEEDS for data in ("mnist", "cifar10")),
     *(
         (data, variant, seed)
         for seed in SEEDS
-        for variant in [*VARIANTS][len(CONTEST) : -1]
+        for variant in [*VARIANTS][len(COMPARED) : -1]
         for data in ABLATED
     ),
 ]
@@ -119,8 +119,10 @@ def one(data: str, variant: str, seed: int) -> list[Row]:
         "application=detect_ood", f"data={data}", f"seed={seed}", "classifier=checkpoint", f"classifier.path={path}",
         "application.samples=2000", *(key for key in PLAIN[data] if key.startswith("data.")), *keys,
     )  # fmt: skip
-    if seed == SEEDS[0] and variant in ("contest", "shifts"):
-        for figure in ("detection", "roc", "confidence") if variant == "contest" else ("shifts",):
+    if seed == SEEDS[0] and variant in ("comparison", "shifts"):
+        for figure in (
+            ("detection", "roc", "confidence") if variant == "comparison" else ("shifts",)
+        ):
             with Image.open(run_dir / "figures" / f"{figure}.png") as image:
                 image.convert("RGB").reduce(2).save(HERE / f"{data}_{figure}.png", optimize=True)
     summary = json.loads((run_dir / "summary.json").read_text())
@@ -131,22 +133,22 @@ def one(data: str, variant: str, seed: int) -> list[Row]:
     ]
 
 
-def contest_values(
+def comparison_values(
     rows: list[Row], data: str, detector: str, set_name: str, what: str
 ) -> list[float]:
-    """Return the values of one number of a detector or classifier in the contest, in the order of the seeds."""
+    """Return the values of one number of a detector or classifier in the comparison, in the order of the seeds."""
     return pick(
         rows,
         f"ood/{detector}/{set_name}/{what}",
         data=data,
-        variant=detector if detector in CONTEST else "contest",
+        variant=detector if detector in COMPARED else "comparison",
     )
 
 
 def pair_values(rows: list[Row], detector: str) -> list[list[float]]:
     """Return the AUROC on each of the papers' four pairs, in the order of the seeds."""
     return [
-        contest_values(rows, data, detector, sets[0], "auroc") for data, sets in OOD_SETS.items()
+        comparison_values(rows, data, detector, sets[0], "auroc") for data, sets in OOD_SETS.items()
     ]
 
 
@@ -187,7 +189,7 @@ def accuracy_table(rows: list[Row]) -> str:
     lines = [
         [
             label(name),
-            *(shown(contest_values(rows, data, name, "own", what)) for data, what in numbers),
+            *(shown(comparison_values(rows, data, name, "own", what)) for data, what in numbers),
         ]
         for name in ("plain", *TRAINED)
     ]
@@ -200,7 +202,7 @@ def sets_table(rows: list[Row], data: str) -> str:
     """Return the table of AUROC on all OOD sets of one data set."""
     names = [*OOD_SETS[data], "mean"]
     lines = [
-        [label(d), *(shown(contest_values(rows, data, d, name, "auroc")) for name in names)]
+        [label(d), *(shown(comparison_values(rows, data, d, name, "auroc")) for name in names)]
         for d in ranked(rows)
     ]
     return markdown(["detector", *names], lines)
@@ -219,7 +221,7 @@ def claims_table(rows: list[Row]) -> str:
         [
             data,
             label(name),
-            *(shown(contest_values(rows, data, name, sets[0], what)) for what in claims),
+            *(shown(comparison_values(rows, data, name, sets[0], what)) for what in claims),
         ]
         for data, sets in OOD_SETS.items()
         for name in ("plain", *TRAINED)
@@ -231,7 +233,7 @@ def ablation_table(rows: list[Row]) -> str:
     """Return the table of classifiers with one key of `garbage=inverted` changed."""
     numbers = {"AUROC": "ood/inverted/mean/auroc", "accuracy": "ood/inverted/own/accuracy"}
     lines = []
-    for variant in ("contest", *[*VARIANTS][len(CONTEST) : -1]):
+    for variant in ("comparison", *[*VARIANTS][len(COMPARED) : -1]):
         cells = [
             shown(pick(rows, number, data=data, variant=variant))
             for data in ABLATED
@@ -270,7 +272,7 @@ def ranking_table(rows: list[Row]) -> str:
             for data, sets in OOD_SETS.items():
                 chosen = [name for name in sets if (name in NOISE) == noise]
                 of_sets = [
-                    pick(rows, f"ood/{detector}/{name}/auroc", data=data, variant="contest")
+                    pick(rows, f"ood/{detector}/{name}/auroc", data=data, variant="comparison")
                     for name in chosen
                 ]
                 cells.append(shown(over_sets(of_sets)))

@@ -74,57 +74,22 @@ def perturbation_study(
     """
     if not detectors:
         raise InputError("application.detectors: must name one or more")
-    classifier = next(iter(detectors.values())).classifier
     images_nCHW, labels_n = images_nCHW.cpu(), labels_n.cpu()
-    check(classifier, images_nCHW)
+    check(next(iter(detectors.values())).classifier, images_nCHW)
     if len(labels_n) != len(images_nCHW) or len(labels_n) < LEAST_IMAGES:
         raise InputError(
             f"images: {len(images_nCHW)} with {len(labels_n)} labels; "
             f"must be {LEAST_IMAGES} or more, with one label each"
         )
     check_strengths(strengths)
-    chosen_n = torch.zeros(len(labels_n), dtype=torch.bool)
-    chosen_n[stratified_indices(labels_n, len(labels_n) // 2, seed)] = True
-    x_mCHW, label_m, P = images_nCHW[chosen_n], labels_n[chosen_n], images_nCHW[0].numel()
-    other_n = score_all(detectors, extract_for(detectors, images_nCHW[~chosen_n]))
-    bootstrap = PairedBootstrap(len(images_nCHW) - len(x_mCHW), len(x_mCHW), seed)
-
-    def measure(images_mCHW: Tensor) -> tuple[dict[str, Tensor], Tensor, float]:
-        """Return scores [m] by detector, their AUROCs [D, S], and the accuracy."""
-        features = extract_for(detectors, images_mCHW)
-        score_m = score_all(detectors, features)
-        auroc_DS = torch.stack([bootstrap.aurocs(other_n[d], score_m[d]) for d in detectors])
-        right_m = features.logits_nN.argmax(dim=1) == label_m
-        return score_m, auroc_DS, float(right_m.double().mean())
-
-    _, unperturbed_DS, unperturbed_accuracy = measure(x_mCHW)
+    halves = _Halves(detectors, images_nCHW, labels_n, seed)
+    _, unperturbed_DS, unperturbed_accuracy = halves.measure(halves.x_mCHW)
     rows: list[PerturbationRow] = []
     reached: dict[tuple[str, str], list[Strength]] = {}
     for direction, norm, rms in product(DIRECTIONS, NORMS, sorted(strengths)):
-        perturbation = Perturbation(norm, radius(norm, rms, P), direction)
-        perturbed_mCHW = perturb(perturbation, classifier, x_mCHW, label_m, seed)
-        change_mCHW = perturbed_mCHW - x_mCHW
-        score_m, auroc_DS, accuracy = measure(perturbed_mCHW)
-        l2, linf = (float(norm_of(change_mCHW.flatten(1), kind).mean()) for kind in ("l2", "linf"))
-        reached.setdefault((direction, norm), []).append(Strength(l2 / math.sqrt(P), auroc_DS))
-        share = concentration(change_mCHW)
-        for name, auroc_S in zip(detectors, auroc_DS, strict=True):
-            low, high = auroc_interval(other_n[name], score_m[name], seed)
-            rows.append(
-                PerturbationRow(
-                    direction=direction,
-                    norm=norm,
-                    rms=rms,
-                    detector=name,
-                    auroc=float(auroc_S[0]),
-                    auroc_low=low,
-                    auroc_high=high,
-                    accuracy=accuracy,
-                    concentration=share,
-                    l2=l2,
-                    linf=linf,
-                )
-            )
+        new_rows, strength = halves.perturbed(direction, norm, rms)
+        rows += new_rows
+        reached.setdefault((direction, norm), []).append(strength)
     unperturbed = Strength(0.0, unperturbed_DS)
     gains = [
         norm_gain(
@@ -142,6 +107,63 @@ def perturbation_study(
         unperturbed_auroc=dict(zip(detectors, unperturbed_DS[:, 0].tolist(), strict=True)),
         unperturbed_accuracy=unperturbed_accuracy,
     )
+
+
+class _Halves:
+    """The two halves of the images: one is perturbed, the other is scored once, unperturbed."""
+
+    def __init__(
+        self, detectors: Mapping[str, Detector], images_nCHW: Tensor, labels_n: Tensor, seed: int
+    ) -> None:
+        self.detectors, self.seed = detectors, seed
+        chosen_n = torch.zeros(len(labels_n), dtype=torch.bool)
+        chosen_n[stratified_indices(labels_n, len(labels_n) // 2, seed)] = True
+        self.x_mCHW, self.label_m = images_nCHW[chosen_n], labels_n[chosen_n]
+        self.other_n = score_all(detectors, extract_for(detectors, images_nCHW[~chosen_n]))
+        n, m = len(images_nCHW) - len(self.x_mCHW), len(self.x_mCHW)
+        self.bootstrap = PairedBootstrap(n, m, seed)
+
+    def measure(self, images_mCHW: Tensor) -> tuple[dict[str, Tensor], Tensor, float]:
+        """Return scores [m] by detector, their AUROCs [D, S], and the accuracy."""
+        features = extract_for(self.detectors, images_mCHW)
+        score_m = score_all(self.detectors, features)
+        auroc_DS = torch.stack(
+            [self.bootstrap.aurocs(self.other_n[d], score_m[d]) for d in self.detectors]
+        )
+        right_m = features.logits_nN.argmax(dim=1) == self.label_m
+        return score_m, auroc_DS, float(right_m.double().mean())
+
+    def perturbed(
+        self, direction: str, norm: str, rms: float
+    ) -> tuple[list[PerturbationRow], Strength]:
+        """Perturb one half; return a row per detector, and the AUROCs of this strength."""
+        P = self.x_mCHW[0].numel()
+        perturbation = Perturbation(norm, radius(norm, rms, P), direction)
+        classifier = next(iter(self.detectors.values())).classifier
+        perturbed_mCHW = perturb(perturbation, classifier, self.x_mCHW, self.label_m, self.seed)
+        change_mCHW = perturbed_mCHW - self.x_mCHW
+        score_m, auroc_DS, accuracy = self.measure(perturbed_mCHW)
+        l2, linf = (float(norm_of(change_mCHW.flatten(1), kind).mean()) for kind in ("l2", "linf"))
+        share = concentration(change_mCHW)
+        rows = []
+        for name, auroc_S in zip(self.detectors, auroc_DS, strict=True):
+            low, high = auroc_interval(self.other_n[name], score_m[name], self.seed)
+            rows.append(
+                PerturbationRow(
+                    direction=direction,
+                    norm=norm,
+                    rms=rms,
+                    detector=name,
+                    auroc=float(auroc_S[0]),
+                    auroc_low=low,
+                    auroc_high=high,
+                    accuracy=accuracy,
+                    concentration=share,
+                    l2=l2,
+                    linf=linf,
+                )
+            )
+        return rows, Strength(l2 / math.sqrt(P), auroc_DS)
 
 
 def radius(norm: str, rms: float, P: int) -> float:
