@@ -97,7 +97,13 @@ def test_every_key_in_the_text_exists() -> None:
     ] == []
 
 
-NEW_FILES = {"metrics/contrast.py", "inversion/methods/sign.py", "applications/confidence.py"}
+NEW_FILES = {
+    "metrics/contrast.py",
+    "inversion/methods/sign.py",
+    "ood/detectors/feature_norm.py",
+    "ood/detectors/margin.py",
+    "applications/confidence.py",
+}
 """Files that the recipes of docs/extending.md create."""
 
 
