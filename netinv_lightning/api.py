@@ -24,10 +24,11 @@ from netinv_lightning.config.compose import compose
 from netinv_lightning.data.specs import DataSpec
 from netinv_lightning.errors import InputError
 from netinv_lightning.inversion.base import Inverter
-from netinv_lightning.inversion.module import InversionModule, own_randomness
+from netinv_lightning.inversion.module import InversionModule
 from netinv_lightning.runs.finished_check import read_summary
 from netinv_lightning.runs.notices import notices_of_a_run
 from netinv_lightning.runs.run_directory import RunDir
+from netinv_lightning.training.seeds import own_randomness
 from netinv_lightning.training.trainer import settle_trainer
 
 if TYPE_CHECKING:

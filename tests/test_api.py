@@ -58,7 +58,7 @@ def test_invert_reaches_a_linear_classifier() -> None:
 
 def test_wrong_class_count_is_named() -> None:
     with pytest.raises(
-        InputError, match=r"classifier.num_classes=7: the network gives outputs of shape \[5\]"
+        InputError, match=r"classifier.num_classes=7: the network returns outputs of shape \[5\]"
     ):
         netinv_lightning.invert(
             own_network(), num_classes=7, channels=3, image_size=32, overrides=FEW_STEPS

@@ -73,7 +73,10 @@ def test_wrong_input_of_every_kind(
             "classifier=cnn",
             f"classifier.path={inputs}/short.safetensors",
         ): "is not a whole safetensors file",
-        ("classifier=cnn", f"classifier.path={bomb}"): "holds more than tensors and is not loaded",
+        (
+            "classifier=cnn",
+            f"classifier.path={bomb}",
+        ): "contains more than tensors and is not loaded",
         (
             "classifier=cnn",
             f"classifier.path={inputs}/other.pt",
@@ -124,7 +127,7 @@ def test_wrong_input_of_every_kind(
             "application=train_classifier",
             "classifier=cnn",
             "data=svhn_head",
-        ): "train_32x32.head.mat is not there",
+        ): "train_32x32.head.mat is missing",
         (
             "application=train_classifier",
             "classifier=cnn",

@@ -26,9 +26,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import netinv_lightning
 from netinv_lightning.classifiers.build import load_classifier, load_zoo
+from netinv_lightning.classifiers.features import extract_features
 from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.evaluation.image_sets import Images
-from netinv_lightning.evaluation.measurement import Measurement, look
+from netinv_lightning.evaluation.measurement import Measurement
 from netinv_lightning.inversion import losses
 from netinv_lightning.inversion.build import make_module
 from netinv_lightning.inversion.module import InversionModule, Steps
@@ -366,9 +367,9 @@ def measurement() -> None:
 
     def passes() -> None:
         for network in (classifier, *verifiers.values()):
-            look(network, images.images_nCHW)
+            extract_features(network, images.images_nCHW)
 
-    look(classifier, images.images_nCHW[:1000])
+    extract_features(classifier, images.images_nCHW[:1000])
     everything = seconds(lambda: Measurement(classifier, verifiers, real)(images))
     once = seconds(passes)
     report(

@@ -22,9 +22,9 @@ import netinv_lightning as netinv
 from netinv_lightning.classifiers.build import load_zoo
 from netinv_lightning.figures.style import PALETTE, PAPER
 from netinv_lightning.inversion.conditioning import Condition
-from netinv_lightning.inversion.module import own_randomness
 from netinv_lightning.inversion.perturbation import Perturbation
 from netinv_lightning.training.distributed import Stream
+from netinv_lightning.training.seeds import own_randomness
 
 HERE = Path(__file__).parent
 LABEL, SEED = 7, 0

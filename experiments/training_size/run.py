@@ -20,12 +20,13 @@ from experiments.half_width import HALF_CNN, VERIFIERS
 from experiments.jobs import ROOT, Row, netinv
 from experiments.page import markdown, pick, run_experiment, shown
 from netinv_lightning.classifiers.checkpoints import read_card
+from netinv_lightning.data.pixels import to_uint8, to_unit_range
 from netinv_lightning.data.specs import SPECS
 from netinv_lightning.evaluation.finished_run import inversion_config, load_module
 from netinv_lightning.evaluation.image_sets import open_real
 from netinv_lightning.figures.images import GAP, draw_images
-from netinv_lightning.inversion.module import own_randomness
 from netinv_lightning.privacy.real_images import real_images
+from netinv_lightning.training.seeds import own_randomness
 
 HERE = Path(__file__).parent
 SEEDS = (0, 1, 2)
@@ -122,7 +123,7 @@ def strip(run_dir: Path) -> np.ndarray:
     )
     with own_randomness(cfg.seed, torch.device("cpu")), torch.no_grad():
         drawn = [module.draw(module.conditioning.of_labels(label_N), g) for g in range(GENERATORS)]
-    columns_KNCHW = (torch.stack([typical_NCHW, *drawn]).clamp(0, 1) * 255).round().byte()
+    columns_KNCHW = to_uint8(torch.stack([typical_NCHW, *drawn]))
     C, H, W = spec.channels, spec.image_size, spec.image_size
     rows = columns_KNCHW.permute(1, 3, 0, 4, 2).reshape(
         spec.num_classes * H, (1 + GENERATORS) * W, C
@@ -151,11 +152,10 @@ def draw_figure_5(path: Path) -> None:
         size = spec.image_size
         columns, names = [], ["training\nimages"]
         for n in sizes:
-            pixels = (
+            pixels = to_unit_range(
                 torch.from_numpy(np.array(Image.open(_strip(data, n)).convert("RGB"))).permute(
                     2, 0, 1
                 )
-                / 255
             )
             of_strip = (
                 pixels.unflatten(1, (-1, size)).unflatten(3, (-1, size)).permute(1, 3, 0, 2, 4)

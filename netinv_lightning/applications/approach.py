@@ -29,7 +29,9 @@ from torch import Tensor
 from netinv_lightning import metric_names as names
 from netinv_lightning.classifiers.build import load_classifier, load_verifiers
 from netinv_lightning.classifiers.cache import train_once
+from netinv_lightning.classifiers.features import extract_logits
 from netinv_lightning.classifiers.frozen import FrozenClassifier
+from netinv_lightning.data.pixels import to_unit_range
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.evaluation.baselines import noise
 from netinv_lightning.evaluation.image_sets import Images, check_images, read_tensors
@@ -267,12 +269,7 @@ class ApproachApplication:
         device, predicted_n = self.classifier.mean_C11.device, logits_nN.argmax(dim=1)
         shares = []
         for verifier in self.verifiers.values():
-            theirs_n = torch.cat(
-                [
-                    verifier.to(device)(x_BCHW.to(device)).argmax(dim=1)
-                    for x_BCHW in x_nCHW.split(BATCH)
-                ]
-            ).cpu()
+            theirs_n = extract_logits(verifier.to(device), x_nCHW, BATCH).argmax(dim=1)
             shares.append(float((theirs_n == predicted_n).float().mean()))
         return sum(shares) / len(shares)
 
@@ -406,7 +403,7 @@ def _read(
     where, spec = f"application.file={path}", classifier.spec
     tensors = read_tensors(path, where)
     shapes = {
-        "images": (spec.channels, spec.image_size, spec.image_size),
+        "images": spec.image_shape,
         "features": (classifier.feature_dims[app.layer],),
     }
     name = next((name for name in shapes if name in tensors), None)
@@ -426,7 +423,7 @@ def _read(
         )
     if app.target == "features":
         x = x[: app.rows]
-    x = x.float() / 255 if x.dtype == torch.uint8 else x.float()
+    x = to_unit_range(x).float()
     if name == "features":
         if not x.isfinite().all():
             raise InputError(f"{where}: features hold NaN or infinity; leave those rows out")

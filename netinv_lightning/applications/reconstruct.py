@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 
 from netinv_lightning import metric_names as names
 from netinv_lightning.applications.invert import InvertApplication
-from netinv_lightning.classifiers.build import told_card, told_split
+from netinv_lightning.classifiers.build import named_card, training_split
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.errors import InputError, one_line
@@ -101,9 +101,9 @@ class ReconstructApplication(InvertApplication):
         data, missing = open_real(cfg, self.module.classifier)
         if data is None:
             raise InputError(missing)
-        check_comparable(told_card(cfg).get("training_images"), data)
+        check_comparable(named_card(cfg).get("training_images"), data)
         real = real_images(
-            data, cfg.seed, cfg.application.members, "trained_before" in told_split(cfg)
+            data, cfg.seed, cfg.application.members, "trained_before" in training_split(cfg)
         )
         rows = {}
         for name, of_control in {RECONSTRUCTIONS: None, **CONTROLS}.items():

@@ -1,4 +1,4 @@
-"""Which network, for which data: what `classifier.network` and the keys beside it describe."""
+"""Build the network that `classifier.network` describes, for the data that its shape fits."""
 
 from __future__ import annotations
 
@@ -23,15 +23,16 @@ SHAPE = {
     "in_chans": "channels",
     "img_size": "image_size",
 }
-"""Arguments of networks, by the fact of the data that fills them in."""
+"""Arguments of networks, and the fact of the data that is their default."""
 SPEC_KEYS = ("num_classes", "channels", "image_size", "mean", "std")
-"""Keys of `classifier` that say more of the data than the card or the data set."""
+"""Keys of `classifier` that override the facts of the model card or of the data set."""
 
 
 def build_network(network: Mapping[Any, Any], spec: DataSpec) -> nn.Module:
-    """Makes the network that `classifier.network` describes.
+    """Make the network that `classifier.network` describes.
 
-    Our own networks are told the classes, channels and size of the data; for others, keys of `SHAPE` that are null are.
+    Our own networks always get the number of classes, the channels and the size of the data; other
+    networks get them for keys of `SHAPE` that are null.
 
     Raises:
         InputError: if it cannot be made.
@@ -50,15 +51,16 @@ def build_network(network: Mapping[Any, Any], spec: DataSpec) -> nn.Module:
         raise InputError(f"classifier.network: cannot be made: {why}") from error
     if not isinstance(made, nn.Module):
         raise InputError(
-            f"classifier.network._target_={network.get('_target_')}: gives a {type(made).__name__}, must give a torch.nn.Module"
+            f"classifier.network._target_={network.get('_target_')}: gives a "
+            f"{type(made).__name__}, must give a torch.nn.Module"
         )
     return made
 
 
 def _without(target: str) -> str:
-    """`mynet has no Tinny; did you mean 'Tiny'?` where a module is there and the network is not; else empty."""
+    """Return `mynet has no Tinny; did you mean 'Tiny'?` if only the name is wrong; else empty."""
     module_name, _, name = target.rpartition(".")
-    with suppress(Exception):  # whatever the module's own code trips over
+    with suppress(Exception):  # foreign code may raise anything
         module = module_of(target, "classifier.network._target_")
         if not hasattr(module, name):
             networks = [
@@ -71,12 +73,12 @@ def _without(target: str) -> str:
 
 
 def reading_keys(cfg: DictConfig) -> dict[str, Any]:
-    """Return the keys of `cfg.classifier` that say what is read from the network, as arguments of `FrozenClassifier`."""
+    """Return the keys of `cfg.classifier` that are arguments of `FrozenClassifier`."""
     return {key: cfg.classifier[key] for key in ("feature_layers", "output", "output_kind")}
 
 
 def spec_with_keys(spec: DataSpec, cfg: DictConfig) -> DataSpec:
-    """`spec` with the keys of `cfg.classifier` on top.
+    """Return `spec` with the values that `cfg.classifier` overrides.
 
     Raises:
         InputError: if fewer than 2 classes are left.
@@ -89,7 +91,8 @@ def spec_with_keys(spec: DataSpec, cfg: DictConfig) -> DataSpec:
     spec = replace(spec, **given)
     if spec.num_classes < 2:
         raise InputError(
-            f"classifier.num_classes={spec.num_classes}: must be 2 or more; a network that returns one number per image has 2 classes"
+            f"classifier.num_classes={spec.num_classes}: must be 2 or more; a network that returns "
+            "one number per image has 2 classes"
         )
     if len(spec.class_names) != spec.num_classes:
         spec = replace(spec, class_names=tuple(str(label) for label in range(spec.num_classes)))

@@ -1,12 +1,12 @@
-"""Classifiers that are trained once: `classifier.train=true` keeps each in a folder, by the hash of all that determines it.
+"""Cache of classifiers that `classifier.train=true` trains, by the hash of what determines them.
 
-    <kept_in>/<data>_<network>_<hash>/classifier.safetensors, and its card, which tells what was hashed
+    <kept_in>/<data>_<network>_<hash>/classifier.safetensors    the weights
+    <kept_in>/<data>_<network>_<hash>/classifier.json           the model card, with what was hashed
 
-The card is written last and holds the weights' sha256: without a card that fits there is no classifier, whenever a
-training was killed; the checkpoint of that training lies beside, and the next run that needs the classifier continues it.
-Whoever trains holds a lock that the operating system frees when its process dies, so those that need the same
-classifier at the same time wait for it. What is damaged is trained again: its config says all that it takes, and no
-other job of a sweep has to fail for it.
+The card is written last and contains the sha256 of the weights, so a killed training never leaves a
+valid entry. Its checkpoint is in the same folder; the next run that needs the classifier resumes
+it. The process that trains holds a lock, which the operating system releases if it dies; other
+processes that need the same classifier wait for it. A damaged entry is trained again.
 """
 
 from __future__ import annotations
@@ -50,38 +50,39 @@ from netinv_lightning.training.trainer import make_trainer
 
 PACKAGE = Path(__file__).resolve().parent.parent
 OWN_CODE = ("classifiers/*.py", "data/*.py", "training/trainer.py")
-"""The part of this package that decides what a training gives."""
+"""The part of this package that determines the trained weights."""
 NOT_OF_THE_WEIGHTS = {
-    "accelerator", "precision",  # hashed as what they come to on this machine
-    "devices", "num_nodes", "strategy",  # one device trains
-    "default_root_dir", "enable_checkpointing", "enable_model_summary", "enable_progress_bar", "log_every_n_steps",
-    "num_sanity_val_steps", "profiler",
+    "accelerator", "precision",  # hashed as resolved on this machine
+    "devices", "num_nodes", "strategy",  # always one device
+    "default_root_dir", "enable_checkpointing", "enable_model_summary", "enable_progress_bar",
+    "log_every_n_steps", "num_sanity_val_steps", "profiler",
 }  # fmt: skip
-"""Keys of `trainer` that change no weight; every other one is hashed."""
+"""Keys of `trainer` that do not affect the weights; the others are hashed."""
 
 
 def train_once(
     cfg: DictConfig, classifier: FrozenClassifier, run_dir: Path | None = None
 ) -> dict[str, float]:
-    """Fills in the weights that `classifier.train=true` asks for: kept ones, or else it trains them and keeps them.
+    """Load the weights of `classifier.train=true` from the cache, or train them and add them to it.
 
-    The global randomness is left as it was, so what follows does not depend on which of the two it was.
+    The global random numbers are the same afterwards in both cases.
 
     Args:
-        cfg: The config; without `classifier.train` nothing is done.
-        classifier: As `load_classifier(cfg)` gave it; its weights are changed in place.
-        run_dir: Gets a copy of the file and its card, so that the run can be loaded whatever becomes of the kept one.
+        cfg: The config; nothing happens unless `classifier.train` is set.
+        classifier: The result of `load_classifier(cfg)`; its weights are changed in place.
+        run_dir: Run directory that gets a copy of the file and its card, so that the run can be
+            loaded without the cache.
 
     Returns:
-        The classifier's test accuracy, and what its training cost if it was trained here.
+        The test accuracy, and the seconds of the training if it was trained now.
     """
     if not cfg.classifier.train:
         return {}
-    path = kept_path(cfg)
+    path = cache_path(cfg)
     metrics: dict[str, float] = {}
-    if kept_card(path) is None:
-        with _alone(path):
-            if kept_card(path) is None:  # else the process that was waited for has trained it
+    if cached_card(path) is None:
+        with _locked(path):
+            if cached_card(path) is None:  # else another process has trained it meanwhile
                 metrics[names.CLASSIFIER_TRAINING_SECONDS] = _train(cfg, path)
     card = read_card(path)
     assert card is not None
@@ -91,32 +92,33 @@ def train_once(
         for file in (path, path.with_suffix(".json")):
             shutil.copyfile(file, run_dir / file.name)
     accuracy = float(card["test_accuracy"])
-    print(
-        f"classifier: {path}  test accuracy {accuracy:.4f}  ({'trained' if metrics else 'kept'})",
-        flush=True,
-    )
+    origin = "trained" if metrics else "from the cache"
+    print(f"classifier: {path}  test accuracy {accuracy:.4f}  ({origin})", flush=True)
     if math.isfinite(accuracy):  # else there are no test images
         metrics[names.CLASSIFIER_TEST_ACCURACY] = accuracy
     return metrics
 
 
 def untrained(cfg: DictConfig) -> FrozenClassifier:
-    """The classifier that `train_once` will train, frozen, after all that its training needs was read and checked.
+    """Return the classifier that `train_once` will train; everything that it needs is checked.
 
     Raises:
-        InputError: if it cannot be trained, or could not be kept.
+        InputError: if it cannot be trained, or the cache cannot be written.
     """
-    # Another one than the generator was trained against must not take its place; the run has its own copy once that began.
+    # The generator was trained against the copy in the run directory; no other may replace it.
     if cfg.resume is not None and (Path(cfg.resume) / "classifier.json").is_file():
         raise InputError(
-            f"resume={cfg.resume}: its classifier is not kept in classifier.kept_in={cfg.classifier.kept_in}; it was removed, or its "
-            f"data, a key of trainer, the code or a version changed since ({kept_path(cfg).parent.name} was looked for); start a new run"
+            f"resume={cfg.resume}: its classifier is not in the cache, "
+            f"classifier.kept_in={cfg.classifier.kept_in}; it was removed, or its data, a key of "
+            f"trainer, the code or a version changed since ({cache_path(cfg).parent.name} is "
+            "missing); start a new run"
         )
     folder = Path(cfg.classifier.kept_in).absolute()
     there = next(parent for parent in (folder, *folder.parents) if parent.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         raise InputError(
-            f"classifier.kept_in={cfg.classifier.kept_in}: cannot be written; set it, or NETINV_CLASSIFIERS, to a folder that can"
+            f"classifier.kept_in={cfg.classifier.kept_in}: is not writable; set it, or "
+            "NETINV_CLASSIFIERS, to a writable folder"
         )
     with _randomness_untouched():
         frozen = ClassifierTraining(_on_one_device(cfg)).frozen
@@ -124,8 +126,8 @@ def untrained(cfg: DictConfig) -> FrozenClassifier:
     return frozen.requires_grad_(False).eval()
 
 
-def kept_path(cfg: DictConfig) -> Path:
-    """Where the classifier that `cfg` determines is kept, whether it is there or not."""
+def cache_path(cfg: DictConfig) -> Path:
+    """Return the path in the cache of the classifier that `cfg` determines; it may not exist."""
     facts = determined_by(cfg)
     network, data = facts["network"], facts["data"]
     label = (
@@ -138,8 +140,8 @@ def kept_path(cfg: DictConfig) -> Path:
     return Path(cfg.classifier.kept_in) / folder / "classifier.safetensors"
 
 
-def kept_card(path: Path) -> dict[str, Any] | None:
-    """The card of the classifier kept at `path`; None if there is none, or no whole one."""
+def cached_card(path: Path) -> dict[str, Any] | None:
+    """Return the model card of the cached classifier; None if it is missing or damaged."""
     if not path.with_suffix(".json").is_file():
         return None
     try:
@@ -149,9 +151,9 @@ def kept_card(path: Path) -> dict[str, Any] | None:
 
 
 def determined_by(cfg: DictConfig) -> dict[str, Any]:
-    """All that a trained classifier follows from: network, data, recipe, seed, trainer, device, versions and code.
+    """Return what determines a trained classifier: network, data, recipe, seed, trainer, code, ...
 
-    The data sets that are known by name are taken to be what their name says; a user's own images are read and hashed.
+    Known data sets are identified by their name; a user's own images are read and hashed.
     """
     plain = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(plain, dict)
@@ -159,7 +161,7 @@ def determined_by(cfg: DictConfig) -> dict[str, Any]:
     own = [
         key for key in ("path", "test_path") if data["name"] in OWN_IMAGES and data[key] is not None
     ]
-    # A Trainer knows which device and which precision `auto` comes to here.
+    # A Trainer resolves the device and precision that `auto` stands for on this machine.
     trainer = make_trainer(
         _on_one_device(cfg), callbacks=[], loggers=[], plugins=[LightningEnvironment()]
     )
@@ -185,15 +187,13 @@ def determined_by(cfg: DictConfig) -> dict[str, Any]:
 
 
 def _train(cfg: DictConfig, path: Path) -> float:
-    """Trains what belongs at `path` and keeps it; gives the seconds of the training."""
+    """Train the classifier and add it to the cache; return the seconds of the training."""
     if path.with_suffix(".json").is_file():
         print(f"classifier: {path} is damaged; it is trained again", file=sys.stderr, flush=True)
     facts = determined_by(cfg)
     with _randomness_untouched():
         training = ClassifierTraining(_on_one_device(cfg))
-        checkpoint = path.with_name(
-            "training.ckpt"
-        )  # of a training that was killed, which continues here, whoever needs it
+        checkpoint = path.with_name("training.ckpt")  # a killed training is resumed from it
         try:
             metrics = training.run([], checkpoint, resuming=True, plugins=[LightningEnvironment()])
         except DivergedError:
@@ -209,8 +209,8 @@ def _train(cfg: DictConfig, path: Path) -> float:
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Holds the lock of what is kept at `path`; says so when it has to wait for it."""
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a cache entry; print a line if another process holds it."""
     path.parent.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path.parent.with_name(path.parent.name + ".lock"))
     try:
@@ -230,7 +230,7 @@ def _alone(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _randomness_untouched() -> Iterator[None]:
-    """Seeds inside are forgotten after the block, also the one that Lightning notes for the processes that it starts."""
+    """Restore the random state afterwards, also the seed that Lightning stores."""
     noted = os.environ.get("PL_GLOBAL_SEED")
     with isolate_rng():
         yield
@@ -240,7 +240,7 @@ def _randomness_untouched() -> Iterator[None]:
 
 
 def _on_one_device(cfg: DictConfig) -> DictConfig:
-    """The config of a training by this process alone, whatever the inversion runs on."""
+    """Return the config of a training by this process alone, on one device."""
     cfg = copy.deepcopy(cfg)
     devices = cfg.trainer.get("devices", 1)
     with open_dict(cfg.trainer):
@@ -264,7 +264,7 @@ def _hash(facts: dict[str, Any]) -> str:
 
 
 def _content(path: Path) -> str:
-    """Of an .npz file, or of all files in a folder with their places in it, which tell the classes."""
+    """Return the hash of an .npz file, or of the paths and contents of all files in a folder."""
     return _files_hash(path, path.rglob("*") if path.is_dir() else [path])
 
 
@@ -274,20 +274,20 @@ def _files_hash(root: Path, files: Iterable[Path]) -> str:
 
 
 def _versions(target: str) -> dict[str, str]:
-    """Of this package, of torch, and of the package that the network comes from."""
+    """Return the versions of this package, of torch, and of the package of the network."""
     versions = {}
     for package in ("netinv_lightning", "torch", target.partition(".")[0]):
         try:
             versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:  # a module of the user's own
+        except metadata.PackageNotFoundError:  # a user's own module
             continue
     return versions
 
 
 def _source_hash(target: str) -> str | None:
-    """Of the file that defines the network; None if there is no such file, or no such network, which is told later."""
+    """Return the hash of the file that defines the network; None if there is no such file."""
     try:
         file = inspect.getsourcefile(locate(target, "classifier.network._target_"))
-    except Exception:  # importing a module of somebody's may raise anything
+    except Exception:  # importing foreign code may raise anything
         return None
     return None if file is None else sha256(Path(file))

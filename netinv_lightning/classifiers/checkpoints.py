@@ -1,8 +1,9 @@
-"""Classifiers on disk: weights as safetensors, and beside them a card that describes them.
+"""Classifiers on disk: weights as safetensors, with a model card beside them.
 
-A card `<name>.json` contains the network, its data, its recipe, its test accuracy and the sha256 of the weights. Files
-from outside are never unpickled with code execution: safetensors, or torch.load(weights_only=True). TorchScript archives are
-programs and are not loaded either. Which names of a file belong to which weights: `netinv_lightning.classifiers.state_dicts`.
+A card `<name>.json` contains the network, its data, its recipe, its test accuracy and the sha256 of
+the weights. Files from outside are never unpickled with code execution: safetensors, or
+torch.load(weights_only=True). TorchScript archives are programs and are not loaded either. Which
+names of a file belong to which weights: `netinv_lightning.classifiers.state_dicts`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from netinv_lightning.classifiers.named_weights import require_weights
 from netinv_lightning.classifiers.state_dicts import differences, match, state_dicts
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.runs.outside_files import read_json
@@ -29,13 +31,6 @@ from netinv_lightning.runs.run_directory import write_atomically
 
 def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _require(path: Path) -> None:
-    if not path.is_file():
-        raise InputError(
-            f"classifier.path={path}: there is no such file; give the checkpoint's path, or take one of the zoo: classifier=zoo"
-        )
 
 
 def save_classifier(path: Path, network: nn.Module, card: dict[str, Any]) -> None:
@@ -59,7 +54,7 @@ def save_classifier(path: Path, network: nn.Module, card: dict[str, Any]) -> Non
 
 
 def _apart(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the same tensors, each in memory of its own."""
+    """Return the same tensors without shared memory."""
     seen: set[int] = set()
     apart = {}
     for key, tensor in state.items():
@@ -70,12 +65,12 @@ def _apart(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def read_card(path: Path) -> dict[str, Any] | None:
-    """The card beside the weights at `path`, or None where there is none.
+    """Return the model card beside the weights at `path`; None if there is none.
 
     Raises:
-        InputError: if there are no weights, or not those that the card was written for.
+        InputError: if the weights are missing, or differ from those that the card was written for.
     """
-    _require(path)
+    require_weights(path)
     card_path = path.with_suffix(".json")
     if not card_path.is_file():
         return None
@@ -88,21 +83,25 @@ def read_card(path: Path) -> dict[str, Any] | None:
         TypeError,
     ) as error:  # also JSONDecodeError and UnicodeDecodeError
         raise InputError(
-            f"classifier.path={path}: its card {card_path.name} is damaged ({one_line(error)}); remove or replace it"
+            f"classifier.path={path}: its card {card_path.name} is damaged ({one_line(error)}); "
+            "remove or replace it"
         ) from error
     if sha256(path) != expected:
         raise InputError(
-            f"classifier.path={path}: the file is damaged or was replaced: its sha256 is {sha256(path)[:12]}..., "
-            f"its card says {expected[:12]}...; get the file again, or remove {card_path.name} if it belongs to other weights"
+            f"classifier.path={path}: the file is damaged or was replaced: its sha256 is "
+            f"{sha256(path)[:12]}..., "
+            f"its card says {expected[:12]}...; get the file again, or remove {card_path.name} if "
+            "it belongs to other weights"
         )
     return card
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
-    """Read the first state dict of a .safetensors file, or of a .pt, .pth or .ckpt that holds nothing but tensors and numbers.
+    """Read the first state dict of a .safetensors file, or of a .pt, .pth or .ckpt without code.
 
     Raises:
-        InputError: if the file is missing or truncated, contains no state dict, or would run code when unpickled.
+        InputError: if the file is missing or truncated, contains no state dict, or would run code
+            when unpickled.
     """
     return next(iter(_read(path).values()))
 
@@ -111,21 +110,22 @@ def load_checkpoint(network: nn.Module, path: Path) -> str:
     """Load the weights of a file into `network`, all of them and no others.
 
     Returns:
-        One line that names the nested key and the prefix that were removed; empty if there were none.
+        One line that names the nested key and the prefix that were removed; empty if there were
+        none.
 
     Raises:
         InputError: as `load_weights`, or if no state dict of the file fits the network.
     """
     where = f"classifier.path={path}"
-    weights, said = match(_read(path), network, where)
+    weights, note = match(_read(path), network, where)
     fill(network, weights, where)
-    return said
+    return note
 
 
 def _read(path: Path) -> dict[str, dict[str, Tensor]]:
     """Read the state dicts of a file by their nested keys."""
     where = f"classifier.path={path}"
-    _require(path)
+    require_weights(path)
     if path.suffix == ".safetensors":
         try:
             return {"": load_file(path)}
@@ -135,28 +135,29 @@ def _read(path: Path) -> dict[str, dict[str, Tensor]]:
             ) from error
     if _is_torchscript(path):
         raise InputError(
-            f"{where}: is a TorchScript archive, which is a program, and programs from files are not run. Save its state_dict() and name "
-            "the network; if you trust it: classifier.path=null '+classifier.network={_target_: torch.jit.load, f: FILE}' "
+            f"{where}: is a TorchScript archive, which is a program, and programs from files are "
+            "not run. Save its state_dict() and name the network; if you trust it: "
+            "classifier.path=null '+classifier.network={_target_: "
+            "torch.jit.load, f: FILE}' "
             "'classifier.feature_layers=[]'"
         )
     try:
-        with warnings.catch_warnings(
-            action="ignore"
-        ):  # of pickle protocols: the line below is all that is said
+        with warnings.catch_warnings(action="ignore"):  # about pickle protocols
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         reason = one_line(error).split("WeightsUnpickler error:")[-1].strip()
         raise InputError(
-            f"{where}: holds more than tensors and is not loaded, since unpickling it could run code ({reason.partition('. ')[0][:120]}); "
+            f"{where}: contains more than tensors and is not loaded, because unpickling could run "
+            f"code ({reason.partition('. ')[0][:120]}); "
             "save its state_dict() with safetensors.torch.save_file"
         ) from error
-    except Exception as error:  # torch answers damaged bytes with whatever it trips over
+    except Exception as error:  # damaged bytes may raise anything
         raise InputError(
             f"{where}: is not a whole checkpoint ({one_line(error)[:160]}); get it again"
         ) from error
     if not (found := state_dicts(content)):
         raise InputError(
-            f"{where}: holds no state dict (names to tensors); save the network's state_dict()"
+            f"{where}: contains no state dict (names to tensors); save the network's state_dict()"
         )
     return found
 
@@ -174,7 +175,8 @@ def _is_torchscript(path: Path) -> bool:
 def fill(network: nn.Module, weights: dict[str, Tensor], where: str) -> None:
     """Load `weights` into `network`, all of them and no others.
 
-    A name may be missing if it shares its memory with one that is there (tied weights), or if it counts the batches of a BatchNorm.
+    A name may be missing if it shares its memory with one that is there (tied weights), or if it
+    counts the batches of a BatchNorm.
 
     Raises:
         InputError: if names or shapes differ; the line counts and names what differs.
@@ -184,7 +186,9 @@ def fill(network: nn.Module, weights: dict[str, Tensor], where: str) -> None:
             "; the file is one of several shards, merge them into one" if "-of-0" in where else ""
         )
         raise InputError(
-            f"{where}: these weights belong to another architecture than {type(network).__name__}: {'; '.join(parts)}; "
-            f"set classifier.network and classifier.num_classes to what they were trained with{hint}"
+            f"{where}: these weights belong to another architecture than {type(network).__name__}: "
+            f"{'; '.join(parts)}; "
+            "set classifier.network and classifier.num_classes to what they were trained "
+            f"with{hint}"
         )
     network.load_state_dict(weights, strict=False)

@@ -1,4 +1,4 @@
-"""How many images went through a classifier: what an inversion costs, on whatever machine.
+"""Count the images that pass through a classifier: the cost of an inversion on any machine.
 
 Shape suffixes: B batch, C channels, H height, W width.
 """
@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 
-class Passes:
-    """Images passed forward, and images whose gradient was passed backward.
+class ForwardCount:
+    """Number of images passed forward, and of images whose gradient was passed backward.
 
-    Copies of a classifier count into the same place. Counting takes nothing off the device.
+    Copies of a classifier share one count. Counting needs no synchronisation with the device.
     """
 
     def __init__(self) -> None:
@@ -24,50 +24,51 @@ class Passes:
         self.backwards = 0
 
     def count(self, x_BCHW: Tensor) -> Tensor:
-        """The images as they are, counted here, and once more when their gradient comes back.
+        """Return the images unchanged and count them, and count them again in the backward pass.
 
-        The gradient-norm term, a second derivative, counts as one pass forward and one backward, and costs about three.
+        The gradient-norm term, a second derivative, counts as one forward and one backward pass; it
+        costs about three.
         """
         counted_BCHW: Tensor = _Count.apply(x_BCHW, self)
         return counted_BCHW
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Passes:
+    def __deepcopy__(self, memo: dict[int, Any]) -> ForwardCount:
         return self
 
 
 class _Count(torch.autograd.Function):
-    """The identity. Not a hook: hooks see neither `vmap` nor how many images it runs over."""
+    """The identity. Hooks cannot be used: they do not see the images that `vmap` adds."""
 
     @staticmethod
-    def forward(x_BCHW: Tensor, passes: Passes) -> Tensor:
-        passes.forwards += len(x_BCHW)
+    def forward(x_BCHW: Tensor, count: ForwardCount) -> Tensor:
+        count.forwards += len(x_BCHW)
         return x_BCHW.view_as(x_BCHW)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Passes], output: Tensor) -> None:
-        ctx.passes = inputs[1]
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ForwardCount], output: Tensor) -> None:
+        ctx.count = inputs[1]
 
     @staticmethod
     def backward(ctx: Any, gradient_BCHW: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
-        ctx.passes.backwards += len(gradient_BCHW)
+        ctx.count.backwards += len(gradient_BCHW)
         return gradient_BCHW, None
 
     @staticmethod
     def vmap(
-        info: Any, in_dims: tuple[int | None, None], x: Tensor, passes: Passes
+        info: Any, in_dims: tuple[int | None, None], x: Tensor, count: ForwardCount
     ) -> tuple[Tensor, int]:
         assert in_dims[0] is not None
         rows = x.movedim(in_dims[0], 0)
-        return passes.count(rows.flatten(0, 1)).view_as(rows), 0
+        return count.count(rows.flatten(0, 1)).view_as(rows), 0
 
 
 @contextmanager
 def uncounted(network: nn.Module) -> Iterator[None]:
-    """Leave the counts of a classifier as they were; a trial costs an inversion nothing. Other networks count nothing."""
-    passes = getattr(network, "passes", None)
-    counts = (passes.forwards, passes.backwards) if isinstance(passes, Passes) else None
+    """Restore the counts of a classifier afterwards; other networks have none."""
+    count = getattr(network, "forward_count", None)
+    counts = (count.forwards, count.backwards) if isinstance(count, ForwardCount) else None
     try:
         yield
     finally:
-        if isinstance(passes, Passes) and counts is not None:
-            passes.forwards, passes.backwards = counts
+        if isinstance(count, ForwardCount) and counts is not None:
+            count.forwards, count.backwards = counts

@@ -1,11 +1,11 @@
-"""Classifier wrapper: takes images in [0, 1], normalises them, returns logits and features.
+"""Frozen classifier: a classifier that never changes and returns features beside the logits.
 
 Shape suffixes: B batch, C channels, H height, W width, N classes, D features.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -13,129 +13,46 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from netinv_lightning.classifiers.forward_count import Passes
-from netinv_lightning.classifiers.outputs import AUTO, Output, explain_failure, find_output
+from netinv_lightning.classifiers.forward_count import ForwardCount
+from netinv_lightning.classifiers.outputs import AUTO, find_output
 from netinv_lightning.classifiers.penultimate import head_features, head_layer, is_convolution
 from netinv_lightning.classifiers.probing import (
     PROBED,
     check_normalisation,
+    explain_failure,
     random_images,
     takes_channels_last,
-    unwrapped,
 )
+from netinv_lightning.classifiers.wrapper import Classifier
 from netinv_lightning.data.specs import DataSpec
 from netinv_lightning.errors import InputError, nearest, one_line
 from netinv_lightning.training.float32 import widened
 
 PENULTIMATE = "penultimate"
-"""Name of the default feature layer: the input of the network's last nn.Linear, or else of its last convolution, pooled."""
+"""The default features: the input of the last nn.Linear, or of the last convolution, pooled."""
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
-class Classifier(nn.Module):
-    """A network behind its normalisation.
-
-    Args:
-        network: Any module from normalised images [B, C, H, W] to logits [B, N], or to what `like` finds them in.
-        spec: The data that it was trained on.
-        like: A classifier with a network of the same kind; its output and memory format are used.
-    """
-
-    mean_C11: Tensor
-    std_C11: Tensor
-
-    def __init__(self, network: nn.Module, spec: DataSpec, like: Classifier | None = None) -> None:
-        super().__init__()
-        self.network, self.spec = unwrapped(network), spec
-        self.output: Output = Output() if like is None else like.output
-        self.contiguous: bool = like is not None and like.contiguous
-        self.normalisation_source: str = "" if like is None else like.normalisation_source
-        # Not in the state dict: a checkpoint holds the network's own weights, the card holds mean and std.
-        dtype = next(
-            (weight.dtype for weight in network.parameters() if weight.is_floating_point()),
-            torch.float32,
-        )
-        self.register_buffer(
-            "mean_C11", torch.tensor(spec.mean, dtype=dtype).view(-1, 1, 1), persistent=False
-        )
-        self.register_buffer(
-            "std_C11", torch.tensor(spec.std, dtype=dtype).view(-1, 1, 1), persistent=False
-        )
-
-    @property
-    def name(self) -> str:
-        """The class of the network, for messages."""
-        return type(self.network).__name__
-
-    @property
-    def normalises(self) -> bool:
-        """Whether mean and standard deviation of the training images are told; else images go in as they are."""
-        return (set(self.spec.mean), set(self.spec.std)) != ({0.0}, {1.0})
-
-    def describe_normalisation(self) -> str:
-        """One line: mean and standard deviation in use and where they come from."""
-        if not self.normalises:
-            return "classifier: images are not normalised; if they were in training, set classifier.mean and classifier.std"
-        mean, std = (
-            [round(value, 4) for value in values] for values in (self.spec.mean, self.spec.std)
-        )
-        return f"classifier: images are normalised with mean {mean} and std {std} from {self.normalisation_source}"
-
-    def record(self) -> dict[str, Any]:
-        """What is assumed about the network, for the record of a run."""
-        return {
-            "network": self.name,
-            "output": self.output.name,
-            "output_kind": self.output.kind,
-            "one_number_for_two_classes": self.output.single,
-            "mean": list(self.spec.mean),
-            "std": list(self.spec.std),
-            "normalisation_from": self.normalisation_source,
-        }
-
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        x_BCHW = self._normalised(x_BCHW)
-        if self.contiguous:
-            x_BCHW = x_BCHW.flatten(1).unflatten(1, x_BCHW.shape[1:])
-        return self.output.logits(self._call(x_BCHW), x_BCHW)
-
-    def _normalised(self, x_BCHW: Tensor) -> Tensor:
-        return (x_BCHW.to(self.mean_C11.dtype) - self.mean_C11) / self.std_C11
-
-    def _call(self, x_BCHW: Tensor) -> Any:
-        try:
-            return self.network(x_BCHW)
-        except Exception as error:
-            error.add_note(f"in the network {self.name}")
-            raise
-
-    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Classifier:
-        """Keep the weights of a network that needs contiguous memory in it, whatever format a parent is converted to."""
-        super()._apply(fn, recurse)
-        if self.contiguous:
-            for tensor in (*self.network.parameters(), *self.network.buffers()):
-                tensor.data = tensor.data.flatten().view(
-                    tensor.shape
-                )  # contiguous() leaves the strides of a single channel
-        return self
-
-
 class FrozenClassifier(Classifier):
-    """A classifier that never changes: evaluation mode, no gradients to its weights, feature layers recorded (A1-2, A1-3).
+    """A classifier in evaluation mode, without gradients for its weights, that records features.
 
     Args:
         network: The trained network.
-        spec: The data that it was trained on.
-        feature_layers: Modules of `network` by name, whose outputs are the features; `penultimate` is the input of
-            its last fully connected layer, or else of its last convolution, averaged over all positions.
-        output: Name or index of the logits in what the network returns; None to find them by the rule of
+        spec: Facts of the training data.
+        feature_layers: Names of modules of `network` whose outputs are the features; `penultimate`
+            is the input of the last fully connected layer, or of the last convolution, averaged
+            over all positions.
+        output: Name or index of the logits in what the network returns; None for the rule of
             `netinv_lightning.classifiers.outputs`.
-        output_kind: What the network returns there: `logits`, `probabilities`, `log_probabilities`, `sigmoid` or `auto`.
-        like: A frozen classifier with a network of the same kind, whose output and memory format are used instead.
+        output_kind: What this output contains: `logits`, `probabilities`, `log_probabilities`,
+            `sigmoid` or `auto`.
+        like: A frozen classifier with the same kind of network; its output and memory format are
+            used instead.
 
     Raises:
-        InputError: if a layer does not exist, or the network does not give N logits for images of `spec`.
+        InputError: if a layer does not exist, or the network does not return N logits for images
+            of `spec`.
     """
 
     def __init__(
@@ -150,19 +67,18 @@ class FrozenClassifier(Classifier):
         check_normalisation(spec)
         super().__init__(network, spec, like)
         network = self.network
-        self.trained = True  # False while it waits for its weights
-        self.real_accuracy: float | None = None  # on real test images, where a run reads some
+        self.trained = True  # False until its weights are loaded
+        self.real_accuracy: float | None = None  # on real test images, if the run reads any
         self.feature_layers = tuple(feature_layers)
-        self.passes = Passes()
-        self.feature_shapes: dict[
-            str, torch.Size
-        ] = {}  # without the batch, before they are flattened
-        self._head_shape = torch.Size()  # positions of the input of a convolution that is the head
+        self.forward_count = ForwardCount()
+        # Of one image, before flattening.
+        self.feature_shapes: dict[str, torch.Size] = {}
+        self._head_shape = torch.Size()  # positions of the input if the head is a convolution
         self._taps: dict[str, Tensor] | None = None  # hooks record only while `trace` runs
         self._normed: dict[str, Tensor] = {}
         self.eval()
         if like is None:
-            self._probe(output, output_kind)  # a lazy layer has no weights before
+            self._probe(output, output_kind)  # also creates the weights of lazy layers
         self.requires_grad_(False)
         self._handles = [self._tap(name) for name in self.feature_layers]
         self.batch_norms = {
@@ -178,18 +94,18 @@ class FrozenClassifier(Classifier):
         return {**super().record(), "accuracy_on_real_images": self.real_accuracy}
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        return super().forward(self.passes.count(x_BCHW))
+        return super().forward(self.forward_count.count(x_BCHW))
 
     def train(self, mode: bool = True) -> FrozenClassifier:
-        """Stays in evaluation mode whatever its parent module does."""
+        """Stay in evaluation mode, also if a parent module is set to training mode."""
         return super().train(False)
 
     def logits_and_features(self, x_BCHW: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Logits [B, N] and, for each feature layer, its flattened output [B, D]."""
+        """Return logits [B, N] and the flattened output [B, D] of each feature layer."""
         return self.trace(x_BCHW)[:2]
 
     def trace(self, x_BCHW: Tensor) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
-        """The same, and for each BatchNorm layer what goes into it, [B, C, ...]."""
+        """Return the same and the input [B, C, ...] of each BatchNorm layer."""
         self._taps, self._normed = {}, {}
         try:
             logits_BN = self(x_BCHW)
@@ -200,20 +116,21 @@ class FrozenClassifier(Classifier):
                 self._normed,
             )
         finally:
-            self._taps, self._normed = None, {}  # the graph is not to outlive the step
+            self._taps, self._normed = None, {}  # releases the graph
 
     def logits_from(self, f_BD: Tensor, layer: str = PENULTIMATE) -> Tensor:
-        """Logits [B, N] that the rest of the network gives for the flattened features [B, D] of one feature layer.
+        """Return the logits [B, N] that the rest of the network computes from features [B, D].
 
-        The part before the layer processes two black images, whose activations are replaced there. See `check_cut`.
+        The part before the layer processes two black images; at the layer, their activations are
+        replaced by the features. `check_cut` tests whether this is valid for a layer.
         """
-        module = self._layer(layer)
+        module = self.find_layer(layer)
         replacement = f_BD.to(self.mean_C11.dtype).unflatten(1, self.feature_shapes[layer])
         if layer == PENULTIMATE and is_convolution(module):
             replacement = replacement[(..., *[None] * len(self._head_shape))].expand(
                 -1, -1, *self._head_shape
             )
-        replacement = replacement.clone()  # what follows may work in place
+        replacement = replacement.clone()  # later layers may work in place
 
         def replace(*_: Any) -> Any:
             return (replacement,) if layer == PENULTIMATE else replacement
@@ -223,12 +140,7 @@ class FrozenClassifier(Classifier):
             if layer == PENULTIMATE
             else module.register_forward_hook(replace)
         )
-        shape = (
-            2,
-            self.spec.channels,
-            self.spec.image_size,
-            self.spec.image_size,
-        )  # BatchNorm may need the statistics of a batch
+        shape = (2, *self.spec.image_shape)  # BatchNorm may need the statistics of a batch
         try:
             black_2CHW = torch.zeros(shape, dtype=self.mean_C11.dtype, device=f_BD.device)
             return self.output.logits(self.network(black_2CHW), black_2CHW)
@@ -237,21 +149,20 @@ class FrozenClassifier(Classifier):
 
     @torch.no_grad()
     def check_cut(self, layer: str) -> None:
-        """Refuses a feature layer that the logits do not come from alone; `logits_from` needs one.
+        """Check that the logits depend on the images through this feature layer alone.
 
         Raises:
             InputError: naming the layer.
         """
-        shape = (4, self.spec.channels, self.spec.image_size, self.spec.image_size)
-        x_BCHW = torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(
-            self.mean_C11.device
-        )
+        shape = (4, *self.spec.image_shape)
+        x_BCHW = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+        x_BCHW = x_BCHW.to(self.mean_C11.device)
         logits_BN, features = self.logits_and_features(x_BCHW)
         try:
             same = torch.allclose(
                 self.logits_from(features[layer], layer), logits_BN, rtol=1e-3, atol=1e-4
             )
-        except Exception:  # shapes that do not fit, where a shortcut still carries the black images
+        except Exception:  # shapes differ if a shortcut still carries the black images
             same = False
         if not same:
             other = (
@@ -260,12 +171,12 @@ class FrozenClassifier(Classifier):
                 else "name another one"
             )
             raise InputError(
-                f"classifier.feature_layers={layer}: the logits do not come from this layer alone (a shortcut leads around it, or it is "
-                f"used more than once); {other}"
+                f"classifier.feature_layers={layer}: the logits do not come from this layer alone "
+                f"(a shortcut leads around it, or it is used more than once); {other}"
             )
 
     def check_gradient(self) -> None:
-        """Refuse a network through which no gradient reaches the pixels; every method of inversion needs one.
+        """Check that a gradient reaches the pixels; every inversion method needs one.
 
         Raises:
             InputError: naming the network.
@@ -276,40 +187,36 @@ class FrozenClassifier(Classifier):
             with torch.enable_grad():
                 logits_BN = self(x_BCHW)
                 if logits_BN.requires_grad:
-                    weight_BN = torch.linspace(
-                        1, 2, logits_BN.numel(), device=logits_BN.device
-                    ).view_as(logits_BN)
-                    (gradient_BCHW,) = torch.autograd.grad(
-                        (logits_BN * weight_BN).sum(), x_BCHW, allow_unused=True
-                    )
-                    why = (
-                        ""
-                        if gradient_BCHW is not None and bool(gradient_BCHW.any())
-                        else "the gradient is zero"
-                    )
+                    weight_n = torch.linspace(1, 2, logits_BN.numel(), device=logits_BN.device)
+                    total = (logits_BN * weight_n.view_as(logits_BN)).sum()
+                    (gradient_BCHW,) = torch.autograd.grad(total, x_BCHW, allow_unused=True)
+                    if gradient_BCHW is None or not bool(gradient_BCHW.any()):
+                        why = "the gradient is zero"
                 else:
                     why = "its output does not depend on them differentiably"
         except Exception as error:
             why = f"{type(error).__name__}: {one_line(error)[:300]}"
         if why:
             raise InputError(
-                f"classifier: no gradient reaches the pixels through {self.name} ({why}), and every method of inversion needs one; "
-                "remove rounding, casts to integers, detach() and no_grad() from its forward"
+                f"classifier: no gradient reaches the pixels through {self.name} ({why}), and "
+                "every inversion method needs one; remove rounding, casts to integers, detach() "
+                "and no_grad() from its forward"
             )
 
     def _tap(self, name: str) -> RemovableHandle:
-        module = self._layer(name)
+        module = self.find_layer(name)
         if name == PENULTIMATE:
             return module.register_forward_pre_hook(partial(self._record_input, name))
         return module.register_forward_hook(partial(self._record_output, name))
 
-    def _layer(self, name: str) -> nn.Module:
-        """Return the module that a feature layer's name stands for; of `penultimate`, the one whose input it is."""
+    def find_layer(self, name: str) -> nn.Module:
+        """Return the module of a feature layer; for `penultimate`, the layer whose input it is."""
         modules = {path: module for path, module in self.network.named_modules() if path}
         if isinstance(self.network, torch.jit.ScriptModule):
             raise InputError(
-                f"classifier.feature_layers={name}: features cannot be recorded inside a TorchScript network; set "
-                "classifier.feature_layers=[] and remove the loss terms that need features (~loss.cosine ~loss.orthogonality)"
+                f"classifier.feature_layers={name}: features cannot be recorded inside a "
+                "TorchScript network; set classifier.feature_layers=[] and remove the loss terms "
+                "that need features (~loss.cosine ~loss.orthogonality)"
             )
         if name == PENULTIMATE:
             if (layer := head_layer(self.network)) is None:
@@ -319,22 +226,22 @@ class FrozenClassifier(Classifier):
                     else "it has no layers: set classifier.feature_layers=[]"
                 )
                 raise InputError(
-                    f"classifier.feature_layers={name}: {self.name} has no fully connected layer and no convolution; {layers}"
+                    f"classifier.feature_layers={name}: {self.name} has no fully connected layer "
+                    f"and no convolution; {layers}"
                 )
             return layer
         if name not in modules:
             raise InputError(
-                f"classifier.feature_layers={name}: the network has no such layer; {nearest(name, [PENULTIMATE, *modules])}"
+                f"classifier.feature_layers={name}: the network has no such layer; "
+                f"{nearest(name, [PENULTIMATE, *modules])}"
             )
         return modules[name]
 
-    # Hooks are bound methods, not closures, so that a copied or pickled classifier records for itself.
+    # Hooks are bound methods, not closures, so that a copied classifier records into itself.
     def _record_input(self, name: str, module: nn.Module, inputs: tuple[Any, ...]) -> None:
         if self._taps is not None:
-            self._taps[name], self._head_shape = (
-                head_features(module, inputs[0]),
-                inputs[0].shape[2:],
-            )
+            self._taps[name] = head_features(module, inputs[0])
+            self._head_shape = inputs[0].shape[2:]
 
     def _record_output(
         self, name: str, module: nn.Module, inputs: tuple[Any, ...], output: Tensor
@@ -343,7 +250,8 @@ class FrozenClassifier(Classifier):
             return
         if not isinstance(output, Tensor):
             raise InputError(
-                f"classifier.feature_layers={name}: its output is a {type(output).__name__}, not a tensor; name another layer"
+                f"classifier.feature_layers={name}: its output is a {type(output).__name__}, not a "
+                "tensor; name another layer"
             )
         self._taps[name] = output.clone()  # the next layer may work in place
 
@@ -352,15 +260,15 @@ class FrozenClassifier(Classifier):
             self._normed[name] = inputs[0]
 
     def _probe(self, output: str | None, output_kind: str) -> None:
-        """Find the logits in what the network returns for random images, and whether it needs contiguous memory.
+        """Find the logits in the output for random images, and whether contiguous memory is needed.
 
         Raises:
             InputError: if the network raises anything, or the logits are not found.
         """
-        shape = (self.spec.channels, self.spec.image_size, self.spec.image_size)
+        shape = self.spec.image_shape
         x_BCHW = self._normalised(random_images(self.spec, PROBED).to(self.mean_C11.device))
         try:
-            with torch.enable_grad():  # the operations that autograd records tell a sigmoid
+            with torch.enable_grad():  # the recorded operations show whether it ends in a sigmoid
                 returned = self.network(x_BCHW.requires_grad_() * 1)
         except Exception as error:
             raise explain_failure(self.name, shape, error) from error
@@ -371,22 +279,22 @@ class FrozenClassifier(Classifier):
 
     @torch.no_grad()
     def _check_features(self) -> None:
-        shape = (self.spec.channels, self.spec.image_size, self.spec.image_size)
+        shape = self.spec.image_shape
+        black_2CHW = torch.zeros(2, *shape, device=self.mean_C11.device)
         try:
-            logits_BN, features = self.logits_and_features(
-                torch.zeros(2, *shape, device=self.mean_C11.device)
-            )
+            logits_BN, features = self.logits_and_features(black_2CHW)
         except InputError:
             raise
         except KeyError as error:
             raise InputError(
-                f"classifier.feature_layers: layer {error} takes no part in the network's forward pass"
+                f"classifier.feature_layers: layer {error} is not used in the network's forward "
+                "pass"
             ) from error
         except Exception as error:
             raise explain_failure(self.name, shape, error) from error
         self.feature_dims = {name: f_BD.shape[1] for name, f_BD in features.items()}
         if logits_BN.shape != (2, self.spec.num_classes):
             raise InputError(
-                f"classifier.num_classes={self.spec.num_classes}: the network gives outputs of shape {list(logits_BN.shape[1:])}; "
-                "its logits and the number of classes must be equal"
+                f"classifier.num_classes={self.spec.num_classes}: the network returns outputs of "
+                f"shape {list(logits_BN.shape[1:])}; it must return one logit per class"
             )

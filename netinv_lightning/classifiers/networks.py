@@ -1,7 +1,9 @@
-"""The networks that the project trains: the papers' CNN (A1-1), an MLP, a ResNet and a ViT, each small by default.
+"""The networks that the project trains: the papers' CNN, an MLP, a ResNet and a ViT, all small.
 
-All take normalised images x_BCHW and give logits_BN.
-Shape suffixes: B batch, C channels, H height, W width, N classes, D features, T tokens, A attention heads.
+All take normalised images x_BCHW and return logits_BN.
+
+Shape suffixes: B batch, C channels, H height, W width, N classes, D features, T tokens,
+A attention heads.
 """
 
 from __future__ import annotations
@@ -27,16 +29,18 @@ def conv_block(
 
 
 class CNN(nn.Module):
-    """The papers' classifier: convolution, BatchNorm, LeakyReLU, dropout, then fully connected layers (S2 section 4).
+    """The papers' classifier: convolutions with BatchNorm and LeakyReLU, then two linear layers.
+
+    Source: "Network Inversion and Its Applications", section 4.
 
     Args:
         num_classes: N.
         channels: Channels of the images.
         image_size: Side of the images in pixels.
-        stages: Channels of the convolutions; each inner list ends with a pooling that halves the side.
+        stages: Channels of the convolutions; a pooling that halves the side follows each list.
         hidden: Width of the fully connected layer, whose output is the penultimate feature.
-        pool: `max` or `avg` (average pooling is said to leak more of the training data).
-        dropout: Probability, before each fully connected layer.
+        pool: `max` or `avg`.
+        dropout: Probability of dropout before each fully connected layer.
         slope: Negative slope of LeakyReLU.
         batch_norm: False for a homogeneous network, as in `MLP`.
     """
@@ -59,7 +63,8 @@ class CNN(nn.Module):
             raise ValueError(f"pool={pool}: choose max or avg")
         if image_size < 2 ** len(stages):
             raise ValueError(
-                f"stages={stages}: {len(stages)} poolings leave nothing of a {image_size} x {image_size} image"
+                f"stages={stages}: {len(stages)} poolings leave nothing of a {image_size} x "
+                f"{image_size} image"
             )
         layers: list[nn.Module] = []
         width, side = channels, image_size
@@ -94,17 +99,18 @@ class CNN(nn.Module):
 
 
 class MLP(nn.Module):
-    """Fully connected layers only: each pixel has weights of its own, which is said to ease reconstruction (A4-11).
+    """Fully connected layers only; each pixel has its own weights.
 
     Args:
         num_classes: N.
         channels: Channels of the images.
         image_size: Side of the images in pixels.
         widths: Width of each hidden layer.
-        dropout: Probability, after each hidden layer.
+        dropout: Probability of dropout after each hidden layer.
         slope: Negative slope of LeakyReLU.
-        batch_norm: False for a homogeneous network, as the theory of reconstruction from weights wants it (Haim et al. 2022): no
-            BatchNorm, and a bias in the first layer alone. Logits then scale with the L-th power of the weights of L layers.
+        batch_norm: False for a homogeneous network, which reconstruction from weights requires
+            (Haim et al. 2022, arXiv 2206.07758): no BatchNorm, and a bias in the first layer only.
+            Logits then scale with the L-th power of the weights of L layers.
     """
 
     def __init__(
@@ -153,15 +159,15 @@ class ResidualBlock(nn.Module):
 
 
 class ResNet(nn.Module):
-    """A small residual network in the CIFAR form: a 3 x 3 stem, stages of residual blocks, global average pooling.
+    """A small residual network as for CIFAR: a 3 x 3 stem, residual blocks, global pooling.
 
     Args:
         num_classes: N.
         channels: Channels of the images.
-        image_size: Unused: global pooling takes any size. Kept so that all networks are made alike.
+        image_size: Not used; present because all networks take the same arguments.
         widths: Channels of each stage; every stage but the first halves the side.
-        blocks: Residual blocks a stage (1: ResNet-8, 3: ResNet-20).
-        stem_stride: 2 halves the side at once, for speed.
+        blocks: Residual blocks per stage (1: ResNet-8, 3: ResNet-20).
+        stem_stride: 2 halves the side in the stem, for speed.
     """
 
     def __init__(
@@ -191,7 +197,7 @@ class ResNet(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention written out: torch's fused kernels have no second derivative, which the gradient norm needs (A2-10)."""
+    """Self-attention without fused kernels, which have no second derivative."""
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
@@ -230,7 +236,7 @@ class TransformerBlock(nn.Module):
 
 
 class ViT(nn.Module):
-    """A small vision transformer: convolutional stem, patches as tokens, mean of the tokens as penultimate feature.
+    """A small vision transformer; the mean of the tokens is the penultimate feature.
 
     Args:
         num_classes: N.
@@ -241,8 +247,9 @@ class ViT(nn.Module):
         depth: Transformer blocks.
         heads: Attention heads.
         expansion: Width of a block's MLP, in multiples of `dim`.
-        stem: Channels of the convolution before the patches (early convolutions help where data are few); 0 for none.
-        dropout: Probability, after attention and MLP.
+        stem: Channels of the convolution before the patches, which helps on small data sets; 0
+            for none.
+        dropout: Probability of dropout after attention and MLP.
     """
 
     def __init__(

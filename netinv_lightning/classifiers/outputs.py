@@ -1,15 +1,19 @@
-"""Where the logits are in what a network returns, and how they are computed from it.
+"""Find the logits in the output of a network, and compute them from it.
 
 The logits are the first of these that exists:
 
-1. the output that `classifier.output` names (an index, a key or an attribute; nested ones joined by dots);
+1. the output that `classifier.output` names (an index, a key or an attribute; nested ones joined by
+   dots);
 2. the output itself, if it is a tensor of shape [B, N];
 3. its attribute or key `logits`;
 4. the only tensor of shape [B, N] in it.
 
-A binary classifier may return one number per image, [B] or [B, 1]: z becomes the logits (0, z), so class 1 is the positive class.
-Probabilities are inverted through their logarithm. They are recognised on random images: all rows sum to 1 and all values are in
-[0, 1] (`probabilities`); the exponentials of all rows sum to 1 (`log_probabilities`); the network ends in a sigmoid (`sigmoid`).
+A binary classifier may return one number per image, [B] or [B, 1]: z becomes the logits (0, z), so
+class 1 is the positive class.
+
+Probabilities are inverted through their logarithm. They are
+recognised on random images: all rows sum to 1 and all values are in [0, 1] (`probabilities`); the
+exponentials of all rows sum to 1 (`log_probabilities`); the network ends in a sigmoid (`sigmoid`).
 `classifier.output_kind` overrides this.
 
 Shape suffixes: B batch, N classes, C channels, H height, W width.
@@ -25,7 +29,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from netinv_lightning.errors import InputError, one_line
+from netinv_lightning.errors import InputError
 
 LOGITS = "logits"
 KINDS = (LOGITS, "probabilities", "log_probabilities", "sigmoid")
@@ -33,7 +37,7 @@ AUTO = "auto"
 DEPTH = 4
 """Levels of containers that are searched for tensors."""
 TOLERANCE = 1e-3
-"""Largest distance of a row's sum from 1 for probabilities; half-precision softmax stays below it."""
+"""Largest distance of the sum of probabilities from 1; softmax in half precision is below it."""
 _TRANSPARENT = (
     "View",
     "ReshapeAlias",
@@ -55,7 +59,7 @@ class Output:
     """How logits [B, N] are computed from what a network returns.
 
     Attributes:
-        path: Names or indices that lead from the network's output to the tensor; empty for the output itself.
+        path: Names or indices from the output to the tensor; empty for the output itself.
         kind: What the tensor contains, one of `KINDS`.
         single: Whether there is one number per image for two classes.
     """
@@ -86,7 +90,7 @@ class Output:
         return torch.cat([torch.zeros_like(values), values], dim=1) if self.single else values
 
     def describe(self, network: str) -> str:
-        """One line that names the output in use; empty for a tensor of logits [B, N]."""
+        """Return one line that names the output in use; empty for a tensor of logits [B, N]."""
         parts = [f"{network} returns several outputs, {self.name} is used"] if self.path else []
         parts += {
             "probabilities": [
@@ -99,7 +103,8 @@ class Output:
         }.get(self.kind, [])
         parts += (
             [
-                "one number z per image is used as the logits (0, z), so class 1 is the positive class"
+                "one number z per image is used as the logits (0, z), so class 1 is the positive "
+                "class"
             ]
             if self.single
             else []
@@ -131,7 +136,7 @@ def child(output: Any, step: str) -> Any:
 
 
 def tensors(output: Any) -> dict[tuple[str, ...], Tensor]:
-    """Return the floating-point tensors of an output by their paths, those of outer containers first."""
+    """Return the floating-point tensors of an output by their paths, outer containers first."""
     found: dict[tuple[str, ...], Tensor] = {}
     waiting: deque[tuple[tuple[str, ...], Any]] = deque([((), output)])
     while waiting:
@@ -188,12 +193,13 @@ def find_output(
     values = found[path]
     if not _fits(values, batch, num_classes):
         raise InputError(
-            f"classifier.num_classes={num_classes}: the network gives outputs of shape {list(values.shape[1:])}; "
-            "its logits and the number of classes must be equal"
+            f"classifier.num_classes={num_classes}: the network returns outputs of shape "
+            f"{list(values.shape[1:])}; it must return one logit per class"
         )
     if bool(values.isnan().any()) or bool((values == torch.inf).any()):
         raise InputError(
-            f"classifier: {network} returns NaN or infinity for images in [0, 1]; check its weights, classifier.mean and classifier.std"
+            f"classifier: {network} returns NaN or infinity for images in [0, 1]; check its "
+            "weights, classifier.mean and classifier.std"
         )
     single = values.numel() == batch
     if single and kind in ("probabilities", "log_probabilities"):
@@ -234,8 +240,10 @@ def _path(
         return next(iter(found))
     how_many = "none" if not fitting else "several"
     raise InputError(
-        f"classifier.output: must name the logits, since {network} returns {_listed(found)}, {how_many} of shape {shape}; "
-        "set classifier.output to one of these names, or classifier.num_classes to the number of classes"
+        f"classifier.output: must name the logits, since {network} returns {_listed(found)}, "
+        f"{how_many} of shape {shape}; "
+        "set classifier.output to one of these names, or classifier.num_classes to the number of "
+        "classes"
     )
 
 
@@ -249,7 +257,7 @@ def _listed(found: Mapping[tuple[str, ...], Tensor]) -> str:
 
 
 def _fits(values: Tensor, batch: int, num_classes: int) -> bool:
-    """Whether it has shape [B, N], also [B, N, 1, 1]; or, for two classes, [B] or [B, 1]."""
+    """Return whether the shape is [B, N] or [B, N, 1, 1]; for two classes also [B] or [B, 1]."""
     if values.shape[:1] != (batch,):
         return False
     return (
@@ -274,7 +282,7 @@ def _all_one(sum_B: Tensor) -> bool:
 
 
 def _last_operation(values: Tensor) -> str:
-    """Name of the operation that gave the values, such as `Sigmoid`; empty if autograd has not recorded it."""
+    """Return the last operation on the values, such as `Sigmoid`; empty if it was not recorded."""
     function = values.grad_fn
     while function is not None:
         name = function.name().rpartition("::")[2].partition("Backward")[0]
@@ -282,11 +290,3 @@ def _last_operation(values: Tensor) -> str:
             return name
         function = function.next_functions[0][0] if function.next_functions else None
     return ""
-
-
-def explain_failure(network: str, shape: tuple[int, ...], error: BaseException) -> InputError:
-    """Return the one line for whatever a network raised when it was called with images [B, C, H, W]."""
-    return InputError(
-        f"classifier: {network} cannot be called with images of shape [B, {', '.join(map(str, shape))}] (classifier.channels, "
-        f"classifier.image_size): {type(error).__name__}: {one_line(error)[:300]}"
-    )

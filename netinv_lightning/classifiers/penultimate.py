@@ -1,4 +1,4 @@
-"""The penultimate features of any network: the input of its last fully connected layer, or else of its last convolution.
+"""Penultimate features: the input of the last fully connected layer, or of the last convolution.
 
 Shape suffixes: B batch, C channels, D features.
 """
@@ -11,14 +11,14 @@ CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 def last_linear(network: nn.Module) -> nn.Linear | None:
-    """Return the last fully connected layer, in the order of `network.modules()`; None if there is none."""
+    """Return the last fully connected layer in `network.modules()`; None if there is none."""
     return next(
         (module for module in reversed([*network.modules()]) if isinstance(module, nn.Linear)), None
     )
 
 
 def head_layer(network: nn.Module) -> nn.Module | None:
-    """Return the layer whose input is the penultimate feature; None for a network with neither linear layers nor convolutions."""
+    """Return the layer whose input is the penultimate feature; None if there is none."""
     convolution = next(
         (module for module in reversed([*network.modules()]) if isinstance(module, CONVOLUTIONS)),
         None,
@@ -31,5 +31,5 @@ def is_convolution(layer: nn.Module) -> bool:
 
 
 def head_features(layer: nn.Module, value: Tensor) -> Tensor:
-    """Return the penultimate features: the input of `layer` itself, of a convolution its mean over all positions, [B, C]."""
+    """Return the input of the head; of a convolution its mean over all positions, [B, C]."""
     return value.flatten(2).mean(dim=2) if is_convolution(layer) else value

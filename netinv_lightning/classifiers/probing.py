@@ -1,4 +1,4 @@
-"""What is tried on a network when it is loaded.
+"""Tests of a network when it is loaded.
 
 Shape suffixes: B batch, C channels, H height, W width.
 """
@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from netinv_lightning.data.specs import DataSpec
-from netinv_lightning.errors import InputError
+from netinv_lightning.errors import InputError, one_line
 
 PROBED = 5
-"""Random images on which a network is tried."""
+"""Number of random images on which a network is tested."""
 
 
 def unwrapped(network: nn.Module) -> nn.Module:
-    """Return the network inside of wrappers for several devices and of torch.compile, whose layers have their own names."""
+    """Return the network inside wrappers such as DataParallel and those of torch.compile."""
     while True:
         if isinstance(network, (DataParallel, DistributedDataParallel)):
             network = network.module
@@ -29,41 +29,51 @@ def unwrapped(network: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def takes_channels_last(network: nn.Module, x_BCHW: Tensor) -> bool:
-    """Return whether the network works with weights and images in channels_last memory, where `view` fails."""
-    kept = [
+    """Return whether the network works with channels_last memory, in which `view` fails."""
+    saved = [
         (tensor, tensor.data)
         for tensor in (*network.parameters(), *network.buffers())
         if tensor.dim() == 4
     ]
     try:
-        for tensor, data in kept:
+        for tensor, data in saved:
             tensor.data = data.to(memory_format=torch.channels_last)
         network(x_BCHW.clone(memory_format=torch.channels_last))
     except Exception:
         return False
     finally:
-        for tensor, data in kept:
+        for tensor, data in saved:
             tensor.data = data
     return True
 
 
 def check_normalisation(spec: DataSpec) -> None:
-    """Refuse a mean or standard deviation that does not fit the channels.
+    """Check that mean and standard deviation fit the channels.
 
     Raises:
         InputError: naming the key.
     """
     if not len(spec.mean) == len(spec.std) == spec.channels:
         raise InputError(
-            f"classifier.mean={list(spec.mean)}, classifier.std={list(spec.std)}: must have {spec.channels} values each, one per channel"
+            f"classifier.mean={list(spec.mean)}, classifier.std={list(spec.std)}: must have "
+            f"{spec.channels} values each, one per channel"
         )
     if min(spec.std) <= 0:
         raise InputError(f"classifier.std={list(spec.std)}: must be above 0")
 
 
 def random_images(spec: DataSpec, count: int) -> Tensor:
-    """Return random images [B, C, H, W] in [0, 1] of several contrasts, always the same, without touching the global randomness."""
-    shape = (count, spec.channels, spec.image_size, spec.image_size)
+    """Return the same random images [B, C, H, W] in [0, 1] at every call, of several contrasts."""
+    shape = (count, *spec.image_shape)
     x_BCHW = torch.rand(shape, generator=torch.Generator().manual_seed(0))
     contrast_B111 = torch.linspace(0.2, 1, count).view(-1, 1, 1, 1)
     return x_BCHW * contrast_B111
+
+
+def explain_failure(network: str, shape: tuple[int, ...], error: BaseException) -> InputError:
+    """Return the error for a network that cannot be called with images [B, C, H, W]."""
+    return InputError(
+        f"classifier: {network} cannot be called with images of shape [B, "
+        f"{', '.join(map(str, shape))}] (classifier.channels, "
+        f"classifier.image_size): {type(error).__name__}: {one_line(error)[:300]}"
+    )

@@ -1,8 +1,9 @@
-"""Which tensors of a checkpoint are the weights of a network.
+"""Find the tensors of a checkpoint that are the weights of a network.
 
-Checkpoints of other projects hold a state dict under a key of their own (`state_dict`, `model`, `net`, ...), beside optimizers and
-averaged weights, and its names begin with the attribute or wrapper that held the network (`module.`, `model.`, `_orig_mod.`). The
-state dict in use is the only one in the file whose names and shapes fit the network once one common prefix is removed.
+Checkpoints of other projects contain a state dict under some key (`state_dict`, `model`,
+`net`, ...), beside optimizers and averaged weights, and its names begin with the attribute or
+wrapper that held the network (`module.`, `model.`, `_orig_mod.`). The state dict in use is the only
+one in the file whose names and shapes fit the network once one common prefix is removed.
 """
 
 from __future__ import annotations
@@ -25,17 +26,17 @@ USUAL = (
     "weights",
     "classifier",
 )
-"""Keys and prefixes that are preferred where several state dicts fit, such as averaged weights beside the last ones."""
+"""Keys and prefixes that are preferred if several state dicts fit, such as averaged weights."""
 WRAPPERS = ("_orig_mod.", "module.")
-"""Put into names by torch.compile and DataParallel, also in the middle."""
+"""Parts of names that torch.compile and DataParallel add, also in the middle."""
 COUNTER = "num_batches_tracked"
 PROFILED = ("total_ops", "total_params")
-"""Buffers that a profiler leaves in a state dict."""
+"""Buffers that profilers add to a state dict."""
 DEPTH = 3
 
 
 def state_dicts(content: object, path: tuple[str, ...] = ()) -> dict[str, dict[str, Tensor]]:
-    """Return the mappings from names to tensors in a checkpoint, by their nested keys joined by dots; what is no tensor is left out."""
+    """Return the mappings from names to tensors in a checkpoint, by their nested keys."""
     if not isinstance(content, Mapping):
         return {}
     own = {
@@ -54,7 +55,7 @@ def state_dicts(content: object, path: tuple[str, ...] = ()) -> dict[str, dict[s
 def match(
     found: Mapping[str, dict[str, Tensor]], network: nn.Module, where: str
 ) -> tuple[dict[str, Tensor], str]:
-    """Return the state dict that fits `network`, with the network's names, and one line about what was removed from its names.
+    """Return the state dict that fits `network`, and one line about how its names changed.
 
     Args:
         found: State dicts by their nested keys.
@@ -70,7 +71,7 @@ def match(
         for prefix, renamed in _renamed(weights, own):
             if ((key, "") not in fitting) and not differences(network, renamed):
                 fitting[key, prefix] = renamed
-    if not fitting:  # `fill` says how the likeliest one differs
+    if not fitting:  # `fill` reports how the most similar one differs
         return min(
             (renamed for weights in found.values() for _, renamed in _renamed(weights, own)),
             key=lambda renamed: len({*own} ^ {*renamed}),
@@ -85,9 +86,11 @@ def match(
             )
         ]
         if len(usual) != 1:
-            told = ", ".join(" ".join(filter(None, place)) for place in places)
+            places_found = ", ".join(" ".join(filter(None, place)) for place in places)
             raise InputError(
-                f"{where}: the weights of several networks fit ({told}); save the state_dict() of one of them alone"
+                f"{where}: the weights of several networks fit ({places_found}); save the "
+                "state_dict() of "
+                "one of them alone"
             )
         places = usual + [place for place in places if place not in usual]
     key, prefix = places[0]
@@ -117,7 +120,7 @@ def _line(key: str, prefix: str, others: list[tuple[str, str]], left_out: int) -
 
 
 def _renamed(weights: dict[str, Tensor], own: list[str]) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """Yield the weights under names that may be the network's, with the prefix that was removed."""
+    """Yield the weights under candidate names, with the prefix that was removed."""
     yield "", weights
     plain = dict(weights)
     for wrapper in WRAPPERS:
@@ -148,7 +151,7 @@ def _renamed(weights: dict[str, Tensor], own: list[str]) -> Iterator[tuple[str, 
 
 
 def differences(network: nn.Module, weights: Mapping[str, Tensor]) -> list[str]:
-    """Return how names and shapes of `weights` differ from those of `network`, in words; empty if they fit."""
+    """Describe how `weights` differ from those of `network` in names and shapes; empty if not."""
     own = network.state_dict(keep_vars=True)
     places: dict[int, list[str]] = {}
     for name, tensor in own.items():
@@ -166,7 +169,8 @@ def differences(network: nn.Module, weights: Mapping[str, Tensor]) -> list[str]:
         if name not in own and name.rpartition(".")[2] not in (COUNTER, *PROFILED)
     ]
     reshaped = [
-        f"{name} is {tuple(weights[name].shape)} in the file, {tuple(own[name].shape)} in the network"
+        f"{name} is {tuple(weights[name].shape)} in the file, {tuple(own[name].shape)} in the "
+        "network"
         for name in own
         if name in weights and not is_lazy(own[name]) and weights[name].shape != own[name].shape
     ]

@@ -1,147 +1,49 @@
-"""How a classifier is trained, the ordinary way (A1-2): the LightningModule, and the training that a config asks for.
+"""Ordinary training of a classifier, as the config describes it.
 
-Shape suffixes: B batch, C channels, H height, W width, N classes.
+Shape suffixes: n images, C channels, H height, W width.
 """
 
 from __future__ import annotations
 
-import math
 import time
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
-import torch.nn.functional as F
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
-from torch import Tensor, nn
-from torchmetrics.classification import MulticlassAccuracy
+from torch import nn
 
 from netinv_lightning import metric_names as names
 from netinv_lightning.classifiers.architecture import build_network, reading_keys, spec_with_keys
-from netinv_lightning.classifiers.frozen import Classifier, FrozenClassifier
+from netinv_lightning.classifiers.classifier_module import ClassifierModule
+from netinv_lightning.classifiers.features import extract_logits
+from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.classifiers.outputs import AUTO
+from netinv_lightning.classifiers.wrapper import Classifier
 from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.training.checkpoints import Checkpoints
 from netinv_lightning.training.progress import progress
-from netinv_lightning.training.schedules import one_cycle
 from netinv_lightning.training.snapshots import EVERY
 from netinv_lightning.training.trainer import expected_warnings, make_trainer
 
 MODULE_KEYS = ("optimizer", "lr", "momentum", "weight_decay", "l1", "label_smoothing", "warmup")
 """Keys of `recipe` that are arguments of `ClassifierModule`."""
 DATA_KEYS = ("batch_size", "val_fraction", "subset_size", "split_seed", "shift", "flip", "classes")
-"""Keys of `data` that a card states with the recipe."""
+"""Keys of `data` that a model card contains beside the recipe."""
 PROBED = 10_000
+"""Training images on which the training accuracy is measured, at most."""
 
 
 class DivergedError(RuntimeError):
-    """The trained weights are not finite; resuming the training cannot help."""
+    """A trained weight is not finite; resuming the training does not help."""
 
 
-class ClassifierModule(L.LightningModule):
-    """Cross-entropy with label smoothing, weight decay and an L1 penalty, under a one-cycle learning rate.
-
-    Args:
-        classifier: What is trained.
-        optimizer: `sgd` (Nesterov) or `adamw`.
-        lr: Highest learning rate.
-        momentum: Of `sgd`.
-        weight_decay: On weight matrices and kernels; not on biases and BatchNorm.
-        l1: Weight of the sum of absolute weights.
-        label_smoothing: Share of the target spread over all classes.
-        warmup: Share of the steps in which the learning rate rises.
-    """
-
-    def __init__(
-        self,
-        classifier: Classifier,
-        optimizer: str = "sgd",
-        lr: float = 0.1,
-        momentum: float = 0.9,
-        weight_decay: float = 5e-4,
-        l1: float = 0.0,
-        label_smoothing: float = 0.1,
-        warmup: float = 0.25,
-    ) -> None:
-        super().__init__()
-        if optimizer not in ("sgd", "adamw"):
-            raise ValueError(f"optimizer={optimizer}: choose sgd or adamw")
-        for name, share in (("label_smoothing", label_smoothing), ("warmup", warmup)):
-            if not 0 <= share <= 1:
-                raise ValueError(f"{name}={share}: must be from 0 to 1")
-        for name, weight in (("momentum", momentum), ("weight_decay", weight_decay), ("l1", l1)):
-            if not 0 <= weight < math.inf:
-                raise ValueError(f"{name}={weight}: must be a finite number, 0 or more")
-        self.classifier = classifier
-        self.optimizer, self.lr, self.momentum, self.weight_decay = (
-            optimizer,
-            lr,
-            momentum,
-            weight_decay,
-        )
-        self.l1, self.label_smoothing, self.warmup = l1, label_smoothing, warmup
-        self.class_weights_N: Tensor | None = None  # of the cross-entropy; None for equal ones
-        self.total_steps: int | None = (
-            None  # of the learning rate's cycle; None for what the Trainer estimates
-        )
-        self.val_accuracy = MulticlassAccuracy(classifier.spec.num_classes, average="micro")
-        self.test_accuracy = self.val_accuracy.clone()
-
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        x_BCHW, y_B = batch
-        targets = self.targets(x_BCHW, y_B)
-        loss = F.cross_entropy(
-            self.classifier(x_BCHW),
-            targets,
-            self.class_weights_N,
-            label_smoothing=self.label_smoothing,
-        )
-        if self.l1:
-            loss = loss + self.l1 * sum(parameter.abs().sum() for parameter in self._decayed())
-        self.log(names.CLASSIFIER_LOSS, loss.detach(), prog_bar=True)
-        return loss
-
-    def targets(self, x_BCHW: Tensor, y_B: Tensor) -> Tensor:
-        """What the cross-entropy compares with: labels [B], or probabilities [B, N] where a subclass gives those."""
-        return y_B
-
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        x_BCHW, y_B = batch
-        self.val_accuracy(self.classifier(x_BCHW), y_B)
-        self.log(names.CLASSIFIER_VAL_ACCURACY, self.val_accuracy, prog_bar=True)
-
-    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        x_BCHW, y_B = batch
-        self.test_accuracy(self.classifier(x_BCHW), y_B)
-        self.log(names.CLASSIFIER_TEST_ACCURACY, self.test_accuracy)
-
-    def configure_optimizers(self) -> dict[str, Any]:
-        decayed = self._decayed()
-        chosen = set(decayed)
-        plain = [parameter for parameter in self.classifier.parameters() if parameter not in chosen]
-        groups = [
-            {"params": decayed, "weight_decay": self.weight_decay},
-            {"params": plain, "weight_decay": 0.0},
-        ]
-        optimizer: torch.optim.Optimizer
-        if self.optimizer == "sgd":
-            optimizer = torch.optim.SGD(groups, self.lr, self.momentum, nesterov=self.momentum > 0)
-        else:
-            optimizer = torch.optim.AdamW(groups, self.lr)
-        steps = self.total_steps or int(self.trainer.estimated_stepping_batches)
-        schedule = one_cycle(optimizer, self.lr, steps, self.warmup)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-    def _decayed(self) -> list[Tensor]:
-        return [parameter for parameter in self.classifier.parameters() if parameter.ndim > 1]
-
-
-class SoFar(Callback):
-    """Seconds and last metrics of a training, over all processes of a resumed one; part of its checkpoint."""
+class TrainingHistory(Callback):
+    """Seconds and last metrics of a training, including the time before it was resumed."""
 
     def __init__(self) -> None:
         self.metrics: dict[str, float] = {}
@@ -169,15 +71,18 @@ class SoFar(Callback):
 
 
 class ClassifierTraining:
-    """Trains `cfg.classifier.network` on `cfg.data` by `cfg.recipe`. Made, which reads and checks all that they name, then run.
+    """Training of `cfg.classifier.network` on `cfg.data` with `cfg.recipe`.
 
-    Making it seeds the global randomness, from which initial weights, batches, augmentation and dropout come.
+    The constructor reads and checks everything that these sections name; `run` trains. The
+    constructor seeds the global random numbers, which initial weights, batches, augmentation and
+    dropout use.
 
     Args:
         cfg: The config.
 
     Raises:
-        InputError: if the data are missing, the network does not fit them, or a value is out of range.
+        InputError: if the data are missing, the network does not fit them, or a value is out of
+            range.
     """
 
     def __init__(self, cfg: DictConfig) -> None:
@@ -197,18 +102,19 @@ class ClassifierTraining:
         for key in ("channels", "image_size"):
             if getattr(spec, key) != getattr(self.data.spec, key):
                 raise InputError(
-                    f"classifier.{key}={getattr(spec, key)}: the images have {getattr(self.data.spec, key)}; leave it out"
+                    f"classifier.{key}={getattr(spec, key)}: the images have "
+                    f"{getattr(self.data.spec, key)}; leave it out"
                 )
         if spec.num_classes < self.data.spec.num_classes:
             raise InputError(
-                f"classifier.num_classes={spec.num_classes}: the data have {self.data.spec.num_classes}; leave it out"
+                f"classifier.num_classes={spec.num_classes}: the data have "
+                f"{self.data.spec.num_classes}; leave it out"
             )
         self.seed = recipe_seed(cfg)
         L.seed_everything(self.seed, verbose=False)
         self.network: nn.Module = build_network(network_config, spec)
-        self.frozen = FrozenClassifier(
-            self.network, spec, **reading_keys(cfg)
-        )  # refuses shapes that do not fit
+        # Also checks that shapes fit.
+        self.frozen = FrozenClassifier(self.network, spec, **reading_keys(cfg))
         self.network.train().requires_grad_(True)
         try:
             self.module = ClassifierModule(
@@ -226,12 +132,12 @@ class ClassifierTraining:
         every: int = EVERY,
         **trainer_defaults: Any,
     ) -> dict[str, float]:
-        """Trains, and measures on the test split.
+        """Train, then measure the accuracy on the test split.
 
         Args:
-            loggers: Where the training's metrics go.
-            checkpoint: The file that the training is kept in.
-            resuming: Whether it continues from that file, where there is one.
+            loggers: Loggers of the metrics.
+            checkpoint: File of the checkpoint.
+            resuming: Continue from that file if it exists.
             every: Steps between two checkpoints.
             trainer_defaults: Further arguments of `make_trainer`.
 
@@ -241,12 +147,12 @@ class ClassifierTraining:
         recipe, data, module = self.cfg.recipe, self.data, self.module
         if recipe.channels_last:
             module = module.to(memory_format=torch.channels_last)
-        so_far = SoFar()
+        history = TrainingHistory()
         trainer = make_trainer(
             self.cfg,
             callbacks=[
                 *progress((names.CLASSIFIER_LOSS, names.CLASSIFIER_VAL_ACCURACY)),
-                so_far,
+                history,
                 Checkpoints(checkpoint.parent, every, checkpoint.stem, epochs=True),
             ],
             loggers=loggers,
@@ -259,11 +165,12 @@ class ClassifierTraining:
         last = checkpoint if resuming and checkpoint.is_file() else None
         with expected_warnings():
             trainer.fit(module, datamodule=data, ckpt_path=last, weights_only=True)
-        metrics = {names.TRAINING_SECONDS: so_far.seconds, **so_far.metrics}
+        metrics = {names.TRAINING_SECONDS: history.seconds, **history.metrics}
         for name, weight in self.network.state_dict().items():
             if not weight.isfinite().all():
                 raise DivergedError(
-                    f"the classifier's {name} is not finite after its training; lower recipe.lr={recipe.lr}"
+                    f"the classifier's {name} is not finite after its training; lower "
+                    f"recipe.lr={recipe.lr}"
                 )
         metrics |= {name: float(value) for name, value in trainer.callback_metrics.items()}
         if len(data.test[1]):
@@ -276,20 +183,14 @@ class ClassifierTraining:
                 }
         return metrics
 
-    @torch.no_grad()
     def train_accuracy(self) -> float:
-        """Share of the training images, as they are and of more than 10,000 the first, that the classifier takes for their class."""
+        """Return the accuracy on the first 10,000 training images, without augmentation."""
         (images_nCHW, label_n), classifier = self.data.train, self.module.classifier.eval()
-        parts = zip(images_nCHW[:PROBED].split(500), label_n[:PROBED].split(500), strict=True)
-        device = self.module.device
-        right = [
-            classifier(x_BCHW.to(device).float() / 255).argmax(dim=1).cpu() == y_B
-            for x_BCHW, y_B in parts
-        ]
-        return float(torch.cat(right).double().mean())
+        predicted_n = extract_logits(classifier, images_nCHW[:PROBED], batch_size=500).argmax(dim=1)
+        return float((predicted_n == label_n[:PROBED]).double().mean())
 
     def card(self, name: str, metrics: dict[str, float]) -> dict[str, Any]:
-        """What the trained classifier is; `save_classifier` writes it beside the weights."""
+        """Return the model card; `save_classifier` writes it beside the weights."""
         data: Any = OmegaConf.to_container(self.cfg.data, resolve=True)
         return {
             "name": name,
@@ -318,5 +219,5 @@ class ClassifierTraining:
 
 
 def recipe_seed(cfg: DictConfig) -> int:
-    """The seed of the classifier's training: `recipe.seed`, else the run's."""
+    """Return the seed of the classifier's training: `recipe.seed`, or the seed of the run."""
     return int(cfg.seed if cfg.recipe.seed is None else cfg.recipe.seed)

@@ -1,7 +1,7 @@
-"""The zoo: small classifiers that the project trained on real data and ships inside the package.
+"""The zoo: small classifiers that were trained on real data and are part of the package.
 
-For each data set the papers' CNN, which is inverted, and two verifiers of other architectures and seeds, which
-inversion never sees. `make zoo` trains them all again.
+It contains the papers' CNN for each data set, and two verifiers of other architectures and seeds,
+which no inversion uses. `make zoo` trains all of them again.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ def zoo_names() -> list[str]:
 
 
 def zoo_path(name: str, key: str = "classifier.zoo") -> Path:
-    """The weights of the zoo's classifier `name`, which `key` asks for.
+    """Return the file of the zoo's classifier `name`; `key` is the config key, for the message.
 
     Raises:
-        InputError: if the zoo has no such classifier.
+        InputError: if the zoo contains no such classifier.
     """
     if name not in zoo_names():
         raise InputError(f"{key}={name}: is not in the zoo; {nearest(name, zoo_names())}")

@@ -1,13 +1,13 @@
-"""Images and labels in an .npz file, in the layouts that people use, as uint8 [n, C, H, W] and int64 [n].
+"""Images and labels in an .npz file, in common layouts, as uint8 [n, C, H, W] and int64 [n].
 
-| names in the file | what they are |
-|---|---|
-| `X`, `y` | all images; `val_fraction` of them is held out for testing |
-| `x_train`, `y_train`, `x_test`, `y_test` | Keras: its own splits |
-| `train_images`, `train_labels`, `val_images`, `val_labels`, `test_images`, `test_labels` | MedMNIST: its own splits |
+    X, y                                    all images; `val_fraction` is held out for testing
+    x_train, y_train, x_test, y_test        Keras: its own splits
+    train_images, train_labels, val_images, val_labels, test_images, test_labels
+                                            MedMNIST: its own splits
 
-X is [n, H, W], [n, H, W, C] or [n, C, H, W] with C = 1 or 3. Integers are 0 to 255, bool is black and white. Floating-point numbers
-are scaled by their range: [0, 1], [-1, 1] or [0, 255]. y contains class numbers, [n] or [n, 1], or is one-hot, [n, N].
+X is [n, H, W], [n, H, W, C] or [n, C, H, W] with C = 1 or 3. Integers are from 0 to 255; bool is
+black and white. Floating-point numbers are scaled by their range: [0, 1], [-1, 1] or [0, 255]. y
+contains class numbers, [n] or [n, 1], or is one-hot, [n, N].
 
 Shape suffixes: n images, C channels, H height, W width, N classes.
 """
@@ -37,7 +37,7 @@ LAYOUTS = (
     },
 )
 RANGES = (("0 to 1", 0.0, 1.0), ("-1 to 1", -1.0, 1.0), ("0 to 255", 0.0, 255.0))
-"""Of floating-point pixels: the first that holds all values. Within each, least and greatest value."""
+"""Ranges of floating-point pixels, lowest and highest value; the first that fits is used."""
 
 
 def read_splits(path: Path, key: str) -> dict[str, Split]:
@@ -51,8 +51,10 @@ def read_splits(path: Path, key: str) -> dict[str, Split]:
     layout = next((layout for layout in LAYOUTS if {*layout["train"]} <= {*arrays}), None)
     if layout is None:
         raise InputError(
-            f"{where}: holds {sorted(arrays)}, but not {_missing(arrays)}; it must hold X and y, x_train, y_train, x_test and y_test "
-            "(Keras), or train_images, train_labels and so on (MedMNIST): np.savez(path, X=..., y=...)"
+            f"{where}: contains {sorted(arrays)}, but not {_missing(arrays)}; it must contain "
+            "X and y, x_train, y_train, x_test and y_test (Keras), or train_images, train_labels "
+            "and "
+            "so on (MedMNIST): np.savez(path, X=..., y=...)"
         )
     there = {
         split: pair
@@ -69,11 +71,14 @@ def read_splits(path: Path, key: str) -> dict[str, Split]:
     }
     if "train" not in splits:
         raise InputError(
-            f"{where}: {layout['train'][0]} has shape {arrays[layout['train'][0]].shape}: it holds no images"
+            f"{where}: {layout['train'][0]} has shape {arrays[layout['train'][0]].shape}: it "
+            "contains "
+            "no images"
         )
     if len(splits) > 1:
         notice(
-            f"{where}: read with its own splits: {', '.join(f'{len(split[1])} {name}' for name, split in splits.items())} images"
+            f"{where}: read with its own splits: "
+            f"{', '.join(f'{len(split[1])} {name}' for name, split in splits.items())} images"
         )
     if len({split[0].shape[1:] for split in splits.values()}) > 1:
         shapes = ", ".join(f"{name} {tuple(split[0].shape[1:])}" for name, split in splits.items())
@@ -101,7 +106,7 @@ def read_images(path: Path, key: str) -> Tensor:
 
 
 def _missing(arrays: Arrays) -> list[str]:
-    """The names of the layout that lacks the fewest."""
+    """Return the missing names of the layout that lacks the fewest."""
     return min(
         ([name for name in layout["train"] if name not in arrays] for layout in LAYOUTS), key=len
     )
@@ -115,9 +120,10 @@ def _arrays(path: Path, where: str) -> Arrays:
             np.load(file, allow_pickle=False) as content,
         ):  # pickled arrays could run code
             return {name: content[name] if name in known else np.empty(0) for name in content.files}
-    except Exception as error:  # numpy answers damaged bytes with whatever it trips over
+    except Exception as error:  # damaged bytes may raise anything
         raise InputError(
-            f"{where}: cannot be read ({one_line(error)}); it must be an .npz file with X and y, plain number arrays"
+            f"{where}: cannot be read ({one_line(error)}); it must be an .npz file with X and y, "
+            "plain number arrays"
         ) from error
 
 
@@ -136,14 +142,15 @@ def as_images(
         InputError: if they are not square images with values in one of the ranges.
     """
     if X.size == 0:
-        raise InputError(f"{where}: {name} has shape {X.shape}: it holds no images")
+        raise InputError(f"{where}: {name} has shape {X.shape}: it contains no images")
     if X.ndim == 3:
         X = X[:, None]
     elif X.ndim == 4 and X.shape[-1] in (1, 3):
         X = X.transpose(0, 3, 1, 2)
     if X.ndim != 4 or X.shape[1] not in (1, 3) or X.shape[2] != X.shape[3]:
         raise InputError(
-            f"{where}: {name} has shape {X.shape}; it must be square images [n, H, W], [n, H, W, C] or [n, C, H, W], C = 1 or 3"
+            f"{where}: {name} has shape {X.shape}; it must be square images [n, H, W], [n, H, W, "
+            "C] or [n, C, H, W], C = 1 or 3"
         )
     return torch.from_numpy(np.ascontiguousarray(_bytes(X, where, name, together or [X])))
 
@@ -155,7 +162,9 @@ def _bytes(X: np.ndarray, where: str, name: str, together: Sequence[np.ndarray])
         return X.astype(np.uint8) * 255
     if not np.issubdtype(X.dtype, np.number) or np.iscomplexobj(X) or not np.isfinite(X).all():
         raise InputError(
-            f"{where}: {name} is {X.dtype} or holds NaN or infinity; it must be uint8, 0 to 255, or finite numbers"
+            f"{where}: {name} is {X.dtype} or contains NaN or infinity; it must be uint8, 0 to "
+            "255, "
+            "or finite numbers"
         )
     least, most = (
         min(float(part.min()) for part in together),
@@ -164,17 +173,19 @@ def _bytes(X: np.ndarray, where: str, name: str, together: Sequence[np.ndarray])
     integer = np.issubdtype(X.dtype, np.integer)
     ranges = RANGES[2:] if integer else RANGES
     found = next(
-        ((told, low, high) for told, low, high in ranges if low <= least and most <= high), None
+        ((label, low, high) for label, low, high in ranges if low <= least and most <= high), None
     )
     if found is None or (integer and most <= 1):
-        allowed = "0 to 255" if integer else ", ".join(told for told, _, _ in RANGES)
+        allowed = "0 to 255" if integer else ", ".join(label for label, _, _ in RANGES)
         raise InputError(
-            f"{where}: {name} is {X.dtype} with values from {least:.6g} to {most:.6g}; the range must be {allowed}; "
+            f"{where}: {name} is {X.dtype} with values from {least:.6g} to {most:.6g}; the range "
+            f"must be {allowed}; "
             "scale it, and save it as uint8, 0 to 255"
         )
-    told, low, high = found
+    label, low, high = found
     notice(
-        f"{where}: {name} is {X.dtype} with values from {least:.4g} to {most:.4g}, read as pixels of the range {told}"
+        f"{where}: {name} is {X.dtype} with values from {least:.4g} to {most:.4g}, read as pixels "
+        f"of the range {label}"
     )
     return ((X.astype(np.float64) - low) * (255 / (high - low))).round().astype(np.uint8)
 
@@ -205,7 +216,8 @@ def as_labels(y: np.ndarray, count: int, where: str, name: str = "y") -> Tensor:
     integers = np.issubdtype(y.dtype, np.integer) or y.dtype == np.bool_
     if y.shape != (count,) or not integers or (y.size and int(y.min()) < 0):
         raise InputError(
-            f"{where}: {name} has shape {y.shape} and type {y.dtype}; it must be {count} whole numbers from 0"
+            f"{where}: {name} has shape {y.shape} and type {y.dtype}; it must be {count} whole "
+            "numbers from 0"
         )
     return torch.from_numpy(y.astype(np.int64))
 
@@ -222,6 +234,7 @@ def check_classes(label_n: Tensor, where: str) -> int:
         from_0 = "number the classes from 0 without a gap: y = np.unique(y, return_inverse=True)[1]"
         remedy = "subtract 1 from y" if empty == [0] else from_0
         raise InputError(
-            f"{where}: no training image has the label {named}, the labels go up to {len(count_N) - 1}; {remedy}"
+            f"{where}: no training image has the label {named}, the labels go up to "
+            f"{len(count_N) - 1}; {remedy}"
         )
     return len(count_N)

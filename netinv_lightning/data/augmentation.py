@@ -1,4 +1,4 @@
-"""Augmentation of a whole batch at once, on its device: each image gets a random shift and flip of its own.
+"""Augmentation of a batch on its device: each image gets its own random shift and flip.
 
 Shape suffixes: B batch, C channels, H height, W width.
 """
@@ -13,7 +13,7 @@ from torch import Tensor
 def shift_and_flip(
     x_BCHW: Tensor, shift: int, flip: bool, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Moves each image by up to `shift` pixels a direction (borders reflected) and mirrors it with probability 1/2."""
+    """Shift each image by up to `shift` pixels, with reflected borders; mirror half of them."""
     if shift == 0 and not flip:
         return x_BCHW
     B, _, H, W = x_BCHW.shape

@@ -1,4 +1,4 @@
-"""The LightningDataModule of every data set: uint8 images in memory, batches cut and augmented on the device.
+"""The LightningDataModule of all data sets: uint8 images in memory, augmented on the device.
 
 Shape suffixes: B batch, n images, C channels, H height, W width.
 """
@@ -15,15 +15,24 @@ from torch import Tensor
 
 from netinv_lightning.data.augmentation import shift_and_flip
 from netinv_lightning.data.datasets import LOADERS, Split
-from netinv_lightning.data.specs import OWN_IMAGES, SPECS, DataSpec, spec_of_classes
+from netinv_lightning.data.pixels import to_unit_range
+from netinv_lightning.data.specs import (
+    OWN_IMAGES,
+    SPECS,
+    DataSpec,
+    check_name,
+    check_shift,
+    own_images_path,
+    spec_of_classes,
+)
 from netinv_lightning.data.splits import split_by_class, stratified_indices
 from netinv_lightning.data.user_files import describe, read_folder, read_npz, read_own
-from netinv_lightning.errors import InputError, nearest
+from netinv_lightning.errors import InputError
 from netinv_lightning.training.snapshots import random_state, set_random_state
 
 
 class Batches:
-    """Iterates over images in memory; an index tensor cuts each batch, so no image is touched alone."""
+    """Iterate over images in memory; one index tensor per batch selects them."""
 
     def __init__(
         self, split: Split, batch_size: int, shuffle: bool, drop_last: bool = False
@@ -47,7 +56,7 @@ class Batches:
 
 
 class TrainingBatches(Batches):
-    """Batches of a training, shuffled anew in every epoch; a resumed training continues in the middle of one.
+    """Batches of a training, shuffled in every epoch; a resumed training continues within one.
 
     Args:
         split: Images and labels.
@@ -72,7 +81,7 @@ class TrainingBatches(Batches):
             yield self.images_nCHW[indices_B], self.labels_n[indices_B]
 
     def state(self, epoch_is_over: bool) -> dict[str, Any]:
-        """The epoch's order of images, how many batches are taken, and the global randomness, which draws all that follows."""
+        """Return the order of the epoch, the number of batches taken, and the random state."""
         order_n = self._order_n[:0] if epoch_is_over else self._order_n
         return {
             "order": order_n,
@@ -84,24 +93,29 @@ class TrainingBatches(Batches):
 class ImageDataModule(L.LightningDataModule):
     """Images of one data set, split into train, validation (cut from the training images) and test.
 
-    Batches reach the model as float images in [0, 1], [B, C, H, W], and labels, [B]. Normalisation is the classifier's. Training images
-    that nothing is trained on, those for validation and those outside of the subset, are `unused`.
+    The model gets batches of float images in [0, 1], [B, C, H, W], and labels, [B]; the classifier
+    normalises them. `unused` contains the training images for validation and those outside of the
+    subset.
 
     Args:
-        name: One of `netinv_lightning.data.datasets.LOADERS`, or `npz` or `image_folder` for a user's own images.
-        root: Folder that holds the data sets, in torchvision's layout.
+        name: A name of `netinv_lightning.data.datasets.LOADERS`; `npz` or `image_folder` for a
+            user's own images.
+        root: Folder of the data sets, in the layout of torchvision.
         path: The file or folder of a user's own images (`netinv_lightning.data.user_files`).
-        test_path: Their test images; without it those of `path`, or else `val_fraction` of `path` is held out for testing.
-        classes: Hold the images of these classes only, with labels 0 to k-1 in this order; None for all. The train and test
-            images of the other classes are `left_out_train` and `left_out_test`, with their labels as they were.
-        batch_size: Images a batch.
-        val_fraction: Share of the training images held out for validation, 0 to below 1. Never the test split. A user's own
-            validation split is used instead if there is one.
-        subset_size: Train on that many images only, stratified (A6-10); None for all.
-        split_seed: Seed of the validation split and of the subset.
-        shift: Augmentation: largest random shift in pixels.
-        flip: Augmentation: mirror half of the images.
-        image_size: Side to which the images of an `image_folder` are resized; None for the first image's.
+        test_path: Their test images; if None, the test split of `path`, or `val_fraction` of `path`
+            is held out for testing.
+        classes: Use the images of these classes only, with labels 0 to k-1 in this order; None for
+            all. The images of the other classes are `left_out_train` and `left_out_test`, with
+            their original labels.
+        batch_size: Images per batch.
+        val_fraction: Share of the training images held out for validation, 0 to below 1. A
+            user's own validation split is used instead if there is one.
+        subset_size: Train on this number of images, stratified by class; None for all.
+        split_seed: Seed of validation split and subset.
+        shift: Largest random shift in pixels, for augmentation.
+        flip: Mirror half of the images, for augmentation.
+        image_size: Side to which the images of an `image_folder` are resized; None for the side of
+            the first image.
 
     Raises:
         InputError: if the data are missing or a value is out of range.
@@ -126,25 +140,23 @@ class ImageDataModule(L.LightningDataModule):
         self.batch_size, self.shift, self.flip, self.classes = batch_size, shift, flip, classes
         if batch_size < 2:
             raise InputError(
-                f"data.batch_size={batch_size}: must be 2 or more, BatchNorm has no statistics of one image"
+                f"data.batch_size={batch_size}: must be 2 or more; BatchNorm has no statistics "
+                "for one image"
             )
         if not 0 <= val_fraction < 1:
             raise InputError(f"data.val_fraction={val_fraction}: must be from 0 to below 1")
+        check_name(name)
         if name in OWN_IMAGES:
             train, own_val, test, self.spec = _own_images(
                 name, path, test_path, image_size, val_fraction, split_seed
             )
-        elif name in LOADERS:
+        else:
             train, own_val, test = (
                 LOADERS[name](Path(root), True),
                 None,
                 LOADERS[name](Path(root), False),
             )
             self.spec = SPECS[name]
-        else:
-            raise InputError(
-                f"data.name={name}: no such data set; {nearest(name, [*LOADERS, *OWN_IMAGES])}"
-            )
         self.left_out_train, self.left_out_test = _none_of(train), _none_of(test)
         if classes is not None:
             self.spec = spec_of_classes(self.spec, classes)
@@ -156,18 +168,16 @@ class ImageDataModule(L.LightningDataModule):
             ):
                 if not count:
                     raise InputError(
-                        f"data.classes={list(classes)}: {self.spec.name} has no training images of class {label}; leave it out"
+                        f"data.classes={list(classes)}: {self.spec.name} has no training images of "
+                        f"class {label}; leave it out"
                     )
-        if not 0 <= shift < self.spec.image_size:
-            raise InputError(
-                f"data.shift={shift}: must be from 0 to below {self.spec.image_size}, the side of the images"
-            )
+        check_shift(shift, self.spec.image_size)
 
         if own_val is None:
             self.val_indices = stratified_indices(
                 train[1], round(len(train[1]) * val_fraction), split_seed
             )
-        else:  # after the images that are trained on
+        else:  # behind the images for training
             self.val_indices = len(train[1]) + torch.arange(len(own_val[1]))
             train = torch.cat([train[0], own_val[0]]), torch.cat([train[1], own_val[1]])
         labels_n = train[1]
@@ -178,7 +188,8 @@ class ImageDataModule(L.LightningDataModule):
         if subset_size is not None:
             if not 2 <= subset_size <= len(remaining):  # BatchNorm has no statistics of one image
                 raise InputError(
-                    f"data.subset_size={subset_size}: must be from 2 to {len(remaining)}, the {n} training images of {name} "
+                    f"data.subset_size={subset_size}: must be from 2 to {len(remaining)}, the {n} "
+                    f"training images of {name} "
                     f"less data.val_fraction={val_fraction}"
                 )
             remaining = remaining[stratified_indices(labels_n[remaining], subset_size, split_seed)]
@@ -193,7 +204,7 @@ class ImageDataModule(L.LightningDataModule):
         self._earlier: dict[str, Any] | None = None
 
     def train_dataloader(self) -> TrainingBatches:
-        # A last batch of one image would leave BatchNorm without statistics.
+        # BatchNorm has no statistics for a last batch of one image.
         self._batches, self._earlier = (
             TrainingBatches(self.train, self.batch_size, self._earlier),
             None,
@@ -201,7 +212,7 @@ class ImageDataModule(L.LightningDataModule):
         return self._batches
 
     def state_dict(self) -> dict[str, Any]:
-        """Part of a training's checkpoint; Lightning asks for it."""
+        """Return the part of a checkpoint that Lightning stores for the data."""
         return (
             {}
             if self._batches is None or self.trainer is None
@@ -221,7 +232,7 @@ class ImageDataModule(L.LightningDataModule):
         self, batch: tuple[Tensor, Tensor], dataloader_idx: int
     ) -> tuple[Tensor, Tensor]:
         images_BCHW, labels_B = batch
-        images_BCHW = images_BCHW.float() / 255
+        images_BCHW = to_unit_range(images_BCHW)
         if self.trainer is not None and self.trainer.training:
             images_BCHW = shift_and_flip(images_BCHW, self.shift, self.flip)
         return images_BCHW, labels_B
@@ -243,15 +254,9 @@ def _own_images(
     test_fraction: float,
     seed: int,
 ) -> tuple[Split, Split | None, Split, DataSpec]:
-    """Training images, validation images if they are a split of their own, test images, and the facts of the training images."""
-    if path is None:
-        kind = (
-            "an .npz file with X and y"
-            if name == "npz"
-            else "a folder with one folder of pictures per class"
-        )
-        raise InputError(f"data.path: must name {kind} for data={name}")
-    own = read_own(name, Path(path), image_size)
+    """Return training, validation and test images, and the facts of the training images."""
+    own_path = own_images_path(name, path)
+    own = read_own(name, own_path, image_size)
     train, test, class_names = own.train, own.test, own.class_names
     if test_path is not None:
         key = "data.test_path"
@@ -265,15 +270,17 @@ def _own_images(
             class_names
         ):
             raise InputError(
-                f"data.test_path={test_path}: its classes are {', '.join(test_names)}, those of data.path {', '.join(class_names)}"
+                f"data.test_path={test_path}: its classes are {', '.join(test_names)}, those of "
+                f"data.path {', '.join(class_names)}"
             )
         if test[0].shape[1:] != train[0].shape[1:]:
             raise InputError(
-                f"data.test_path={test_path}: its images are {tuple(test[0].shape[1:])}, those of data.path {tuple(train[0].shape[1:])}"
+                f"data.test_path={test_path}: its images are {tuple(test[0].shape[1:])}, those of "
+                f"data.path {tuple(train[0].shape[1:])}"
             )
     if test is None:
         chosen = stratified_indices(train[1], round(len(train[1]) * test_fraction), seed + 1)
         rest_n = torch.ones(len(train[1]), dtype=torch.bool)
         rest_n[chosen] = False
         train, test = _take(train, rest_n.nonzero().flatten()), _take(train, chosen)
-    return train, own.val, test, describe(Path(path).stem, train, class_names)
+    return train, own.val, test, describe(own_path.stem, train, class_names)

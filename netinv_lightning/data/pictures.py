@@ -1,8 +1,9 @@
-"""Picture files as RGB pixels: one reading for training images, test images and outliers.
+"""Read picture files as RGB pixels: training images, test images and outliers alike.
 
-The orientation of EXIF is applied. Transparent pixels are composited on mid-grey, on which black and white both show. 16 bits
-become 8. Grey, palette and CMYK pictures become RGB. Of an animation the first frame is read. A picture of more than `LARGEST`
-pixels is refused before it is decoded.
+The EXIF orientation is applied. Transparent pixels are composited on mid-grey, on which black and
+white are both visible. 16 bits become 8. Grey, palette and CMYK pictures become RGB. Of an
+animation, the first frame is read. A picture of more than `LARGEST` pixels is refused before it is
+decoded.
 """
 
 from __future__ import annotations
@@ -18,16 +19,16 @@ from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.runs.notices import notice
 
 BACKGROUND = (128, 128, 128)
-"""Under transparent pixels."""
+"""Colour under transparent pixels."""
 LARGEST = 100_000_000
-"""Pixels."""
+"""Largest number of pixels of a picture."""
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif"}
 )
 
 
 def pictures_in(folder: Path, deep: bool = False) -> list[Path]:
-    """Return the picture files of a folder in the order of their paths, also of folders inside with `deep`; hidden ones are left out."""
+    """Return the picture files of a folder, sorted; with `deep` also those of its subfolders."""
     files: Iterable[Path] = folder.rglob("*") if deep else folder.iterdir()
     return sorted(
         file
@@ -56,7 +57,8 @@ def read_picture(path: Path, where: str, side: int | None = None) -> Image.Image
         ):
             if (pixels := image.width * image.height) > LARGEST:
                 raise InputError(
-                    f"{where}: {path} has {pixels} pixels; the largest picture read has {LARGEST}; make it smaller"
+                    f"{where}: {path} has {pixels} pixels; the largest picture read has {LARGEST}; "
+                    "make it smaller"
                 )
             if side is not None:
                 image.draft(None, (side, side))
@@ -65,7 +67,7 @@ def read_picture(path: Path, where: str, side: int | None = None) -> Image.Image
             return as_rgb(ImageOps.exif_transpose(image))
     except InputError:
         raise
-    except Exception as error:  # Pillow answers damaged bytes with whatever it trips over
+    except Exception as error:  # damaged bytes may raise anything
         raise InputError(
             f"{where}: {path} cannot be read ({one_line(error)}); remove or replace it"
         ) from error

@@ -1,12 +1,13 @@
-"""What inversion has to know about a data set: its shape and statistics, never its images."""
+"""Facts of data sets that inversion needs: shapes and statistics, never images."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from netinv_lightning.errors import InputError
+from netinv_lightning.errors import InputError, nearest
 
 
 @dataclass(frozen=True)
@@ -16,12 +17,12 @@ class DataSpec:
     Attributes:
         name: The data set's name, as in `data=<name>`.
         num_classes: Number of labels, N.
-        channels: 1 (gray) or 3 (RGB).
+        channels: 1 (grey) or 3 (RGB).
         image_size: Side of the square images, in pixels.
         mean: Mean of the training images per channel, of pixels in [0, 1].
         std: Standard deviation of the same.
-        class_names: One name a label.
-        note: What a reader of a result must know, such as that only a part of the set was at hand.
+        class_names: One name per label.
+        note: Remark for readers of results, such as that only a part of the set is used.
     """
 
     name: str
@@ -32,6 +33,11 @@ class DataSpec:
     std: tuple[float, ...]
     class_names: tuple[str, ...]
     note: str = ""
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of an image."""
+        return self.channels, self.image_size, self.image_size
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -46,7 +52,8 @@ _SVHN_HEAD = "only the first 4,434 training and 1,952 test images of SVHN (cropp
 MNIST = DataSpec("mnist", 10, 1, 28, (0.1307,), (0.3081,), _DIGITS)
 FASHION_MNIST = DataSpec(
     "fashion_mnist", 10, 1, 28, (0.2860,), (0.3530,),
-    ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"),
+    ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag",
+     "ankle boot"),
 )  # fmt: skip
 # Mean and std of the whole training set, also for its parts.
 SVHN = DataSpec("svhn", 10, 3, 32, (0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970), _DIGITS)
@@ -68,9 +75,9 @@ def _named(spec: DataSpec, name: str, note: str) -> DataSpec:
 
 
 def spec_of_classes(spec: DataSpec, classes: Sequence[int]) -> DataSpec:
-    """Facts of the images of some classes only, which become the labels 0 to k-1 in the order given.
+    """Return the facts of some classes only; their labels become 0 to k-1 in the given order.
 
-    Mean and standard deviation stay those of the whole training set, as for other parts of a set. `note` tells the classes.
+    Mean and standard deviation are those of the whole training set. `note` lists the classes.
 
     Raises:
         InputError: for an unknown class, one that is named twice, or fewer than 2 classes.
@@ -96,7 +103,10 @@ def spec_of_classes(spec: DataSpec, classes: Sequence[int]) -> DataSpec:
     )
 
 
-_CLEAN = "images whose left and right borders hold no second digit (rule: netinv_lightning/data/datasets.py)"
+_CLEAN = (
+    "images whose left and right borders hold no second digit "
+    "(rule: netinv_lightning/data/datasets.py)"
+)
 
 SPECS: dict[str, DataSpec] = {
     spec.name: spec
@@ -122,14 +132,53 @@ SPECS: dict[str, DataSpec] = {
 OWN_IMAGES = ("npz", "image_folder")
 """Names of `data` for a user's own images."""
 
+
+def check_name(name: str) -> None:
+    """Check that `data` names a known data set or a kind of a user's own images.
+
+    Raises:
+        InputError: suggesting the closest name.
+    """
+    if name not in (known := [*SPECS, *OWN_IMAGES]):
+        raise InputError(f"data.name={name}: no such data set; {nearest(name, known)}")
+
+
+def check_shift(shift: int, image_size: int) -> None:
+    """Check that the random shift of the augmentation is smaller than the images.
+
+    Raises:
+        InputError: if it is not.
+    """
+    if not 0 <= shift < image_size:
+        raise InputError(
+            f"data.shift={shift}: must be from 0 to below {image_size}, the side of the images"
+        )
+
+
+def own_images_path(name: str, path: str | None) -> Path:
+    """Return the path of a user's own images.
+
+    Raises:
+        InputError: if none is given.
+    """
+    if path is None:
+        kind = (
+            "an .npz file with X and y"
+            if name == "npz"
+            else "a folder with one folder of pictures per class"
+        )
+        raise InputError(f"data.path: must name {kind} for data={name}")
+    return Path(path)
+
+
 SAME = (
     ("mnist", "mnist5k"),
     ("svhn", "svhn_head", "svhn_clean", "svhn_head_clean"),
     ("cifar100", "cifar100_subset"),
 )
-"""Names of one and the same data, or of parts of it."""
+"""Groups of names for the same data, or for parts of it."""
 
 
 def same_data(one: str, other: str) -> bool:
-    """Whether two names stand for the same data, or for parts of it, which may share images."""
+    """Return whether two names denote the same data, or parts of it that may share images."""
     return one == other or any(one in family and other in family for family in SAME)

@@ -1,4 +1,4 @@
-"""Choices of images: seeded and stratified (A6-10), or by class.
+"""Select images: seeded and stratified, or by class.
 
 Shape suffixes: n images, m those of the chosen classes, r the rest, C channels, H height, W width.
 """
@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 def stratified_indices(labels_n: Tensor, size: int, seed: int) -> Tensor:
-    """Chooses `size` of n images so that each class keeps its share, to within one image.
+    """Choose `size` of n images so that each class keeps its share, to within one image.
 
     Args:
         labels_n: Labels, int64 [n].
@@ -41,15 +41,16 @@ def stratified_indices(labels_n: Tensor, size: int, seed: int) -> Tensor:
 def split_by_class(
     split: tuple[Tensor, Tensor], classes: Sequence[int]
 ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Parts the images of `classes` from the rest.
+    """Separate the images of `classes` from the others.
 
     Args:
         split: Images [n, C, H, W] and labels, int64 [n].
         classes: k different labels.
 
     Returns:
-        Images [m, C, H, W] of these classes, with labels [m] from 0 to k-1 in the order of `classes`, and the other images
-        [r, C, H, W] with the labels [r] that they had. Both keep the order of the images.
+        Images [m, C, H, W] of these classes, with labels [m] from 0 to k-1 in the order of
+        `classes`, and the other images [r, C, H, W] with the labels [r] that they had. Both keep
+        the order of the images.
     """
     images_nCHW, labels_n = split
     label_n = torch.full_like(labels_n, -1)

@@ -1,6 +1,7 @@
-"""A user's own images: an .npz file (`netinv_lightning.data.arrays`), or a folder with one folder of pictures per class.
+"""A user's own images: an .npz file, or a folder with one folder of pictures per class.
 
-A folder may instead hold the folders `train` and `test`, and `val`, each with one folder of pictures per class; they are the splits.
+For .npz files see `netinv_lightning.data.arrays`. A folder may also contain the folders `train`,
+`test` and, optionally, `val`, each with one folder of pictures per class; these are the splits.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from torchvision.transforms import functional as transforms
 from netinv_lightning.data.arrays import check_classes, read_splits
 from netinv_lightning.data.datasets import Split
 from netinv_lightning.data.pictures import SUFFIXES, pictures_in, read_picture
+from netinv_lightning.data.pixels import to_unit_range
 from netinv_lightning.data.specs import DataSpec
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.runs.notices import notice
@@ -68,18 +70,21 @@ def read_own(name: str, path: Path, image_size: int | None, key: str = "data.pat
             images, names = read_folder(folders[split], train[0].shape[-1], key)
             if names != class_names:
                 raise InputError(
-                    f"{where}: {folders[split].name} has the classes {', '.join(names)}, train {', '.join(class_names)}"
+                    f"{where}: {folders[split].name} has the classes {', '.join(names)}, train "
+                    f"{', '.join(class_names)}"
                 )
             setattr(own, split, images)
         notice(
-            f"{where}: {', '.join(sorted(folder.name for folder in folders.values()))} are splits, not classes"
+            f"{where}: {', '.join(sorted(folder.name for folder in folders.values()))} are splits, "
+            "not classes"
         )
     else:
         own = OwnImages(*read_folder(path, image_size, key))
     for other in (own.val, own.test):
         if other is not None and (largest := int(other[1].max())) >= len(own.class_names):
             raise InputError(
-                f"{where}: a validation or test image has the label {largest}, the training images have 0 to "
+                f"{where}: a validation or test image has the label {largest}, the training images "
+                "have 0 to "
                 f"{len(own.class_names) - 1}; give every class training images"
             )
     return own
@@ -102,7 +107,7 @@ def read_npz(path: Path, key: str = "data.path") -> tuple[Split, tuple[str, ...]
 def read_folder(
     path: Path, image_size: int | None, key: str = "data.path"
 ) -> tuple[Split, tuple[str, ...]]:
-    """Read `path/<class name>/<picture>`; other sizes than `image_size` (default: the first picture's) are resized.
+    """Read `path/<class name>/<picture>`; resize to `image_size`, or to the first picture's size.
 
     Raises:
         InputError: if there is no such folder, a class is empty, or a picture cannot be read.
@@ -114,7 +119,8 @@ def read_folder(
     files = [pictures_in(folder, deep=True) for folder in folders]
     if empty := [folder.name for folder, found in zip(folders, files, strict=True) if not found]:
         raise InputError(
-            f"{where}: no pictures in {', '.join(empty)} ({', '.join(sorted(SUFFIXES))}); remove the folder or fill it"
+            f"{where}: no pictures in {', '.join(empty)} ({', '.join(sorted(SUFFIXES))}); remove "
+            "the folder or fill it"
         )
     images: list[Tensor] = []
     for file in (file for found in files for file in found):
@@ -132,7 +138,7 @@ def read_folder(
 
 
 def _folders(path: Path, where: str) -> list[Path]:
-    """The folders in a folder, in the order of their names; hidden ones are left out."""
+    """Return the folders in a folder, sorted by name, without hidden ones."""
     try:
         return sorted(
             entry
@@ -141,12 +147,13 @@ def _folders(path: Path, where: str) -> list[Path]:
         )
     except OSError as error:
         raise InputError(
-            f"{where}: {one_line(error.strerror or error)}; it must hold one folder of pictures per class"
+            f"{where}: {one_line(error.strerror or error)}; it must hold one folder of pictures "
+            "per class"
         ) from error
 
 
 def _split_folders(path: Path) -> dict[str, Path]:
-    """The folders of the splits by `train`, `val` and `test`; empty if the folders are classes."""
+    """Return the folders `train`, `val` and `test`; empty if the folders are classes."""
     if not path.is_dir():
         return {}
     folders = _folders(path, str(path))
@@ -156,9 +163,9 @@ def _split_folders(path: Path) -> dict[str, Path]:
 
 
 def describe(name: str, split: Split, class_names: tuple[str, ...]) -> DataSpec:
-    """Return the facts of a training split, with mean and standard deviation measured on it."""
+    """Return the facts of a training split, with its mean and standard deviation."""
     images_nCHW, _ = split
-    pixels = images_nCHW.float() / 255
+    pixels = to_unit_range(images_nCHW)
     return DataSpec(
         name=name,
         num_classes=len(class_names),

@@ -2,29 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from omegaconf import DictConfig
 
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.data.datamodule import ImageDataModule
-from netinv_lightning.errors import InputError
 from netinv_lightning.evaluation.image_sets import open_real
 from netinv_lightning.evaluation.measurement import NO_TEST_IMAGES
-
-
-def inverted_run(cfg: DictConfig) -> Path:
-    """Return the directory of the finished run whose images are used.
-
-    Raises:
-        InputError: if `application.run` is missing.
-    """
-    if not cfg.application.run:
-        raise InputError(
-            "application.run: name the finished run whose images are used: "
-            "application.run=RUN_DIRECTORY"
-        )
-    return Path(cfg.application.run)
 
 
 def open_test_data(

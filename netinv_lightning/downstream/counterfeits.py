@@ -11,12 +11,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from netinv_lightning.classifiers.features import FeatureSet, extract_features
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.evaluation.image_sets import Images
-from netinv_lightning.evaluation.measurement import Seen, look
+from netinv_lightning.metrics.correlation import unit_rows
 
 DISTANCE_ROWS = 250
 """Rows of a distance matrix that are computed at a time."""
@@ -82,7 +82,9 @@ class ReferenceImages:
     def __init__(self, images_mCHW: Tensor, features_mD: Tensor | None = None) -> None:
         self.images_mCHW, self.features_mD = images_mCHW, features_mD
 
-    def nearest(self, images_nCHW: Tensor, features: Seen | None = None) -> dict[str, NearestRows]:
+    def nearest(
+        self, images_nCHW: Tensor, features: FeatureSet | None = None
+    ) -> dict[str, NearestRows]:
         """Return the nearest reference image by each distance.
 
         Args:
@@ -102,13 +104,8 @@ class ReferenceImages:
             "correlation": NearestRows(1 - shapes.distance_n.square() / 2, shapes.index_n),
         }
         if self.features_mD is not None and features is not None:
-            found["feature"] = nearest_rows(features.features_nD.float(), self.features_mD)
+            found["feature"] = nearest_rows(features.features_nD, self.features_mD)
         return found
-
-
-def unit_rows(x_nP: Tensor) -> Tensor:
-    """Return rows of mean 0 and norm 1; an image of one colour becomes 0."""
-    return F.normalize(x_nP - x_nP.mean(dim=1, keepdim=True), dim=1)
 
 
 class EvaluatedImages:
@@ -129,12 +126,17 @@ class EvaluatedImages:
         reference: ReferenceImages | None,
     ) -> None:
         self.images = images
-        self.own = predictions(look(classifier, images.images_nCHW).logits_nN, images.labels_n)
-        outputs = {name: look(network, images.images_nCHW) for name, network in verifiers.items()}
+        self.own = predictions(
+            extract_features(classifier, images.images_nCHW).logits_nN, images.labels_n
+        )
+        outputs = {
+            name: extract_features(network, images.images_nCHW)
+            for name, network in verifiers.items()
+        }
         self.verifiers = {
             name: predictions(output.logits_nN, images.labels_n) for name, output in outputs.items()
         }
-        first: Seen | None = next(iter(outputs.values()), None)
+        first: FeatureSet | None = next(iter(outputs.values()), None)
         self.nearest = {} if reference is None else reference.nearest(images.images_nCHW, first)
 
     def means(self, chosen_n: Tensor, threshold: float) -> dict[str, float]:

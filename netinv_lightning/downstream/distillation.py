@@ -17,14 +17,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from netinv_lightning.classifiers.frozen import Classifier, FrozenClassifier
+from netinv_lightning.classifiers.frozen import FrozenClassifier
+from netinv_lightning.classifiers.wrapper import Classifier
 from netinv_lightning.downstream.classifier_predictions import agreement, predict
 from netinv_lightning.downstream.feature_hint import FeatureHint
 from netinv_lightning.inversion.augmentation import Augmentation
-from netinv_lightning.inversion.module import own_randomness
 from netinv_lightning.training.distributed import Stream
 from netinv_lightning.training.float32 import in_float32
 from netinv_lightning.training.schedules import one_cycle
+from netinv_lightning.training.seeds import own_randomness
 from netinv_lightning.training.snapshots import Snapshots, Stateful
 
 DrawBatch = Callable[[int], Tensor]
@@ -134,11 +135,10 @@ def distil(
     }
     parts |= {} if hint is None else {"hint": hint}
     with (
-        torch.random.fork_rng([device] if device.type == "cuda" else []),
+        own_randomness(seed, device),
         torch.enable_grad(),
         ExitStack() as stack,
     ):
-        torch.manual_seed(seed)
         first, done = stack.enter_context((snapshots or Snapshots()).kept(steps, **parts))
         for step in range(first, steps):
             if before_step is not None:

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from netinv_lightning.classifiers.frozen import Classifier
 from netinv_lightning.classifiers.penultimate import last_linear
+from netinv_lightning.classifiers.wrapper import Classifier
 from netinv_lightning.training.float32 import in_float32
 
 

@@ -13,13 +13,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from netinv_lightning.classifiers.frozen import Classifier
+from netinv_lightning.classifiers.wrapper import Classifier
 from netinv_lightning.data.augmentation import shift_and_flip
-from netinv_lightning.downstream.classifier_predictions import predict_logits, unit_range
+from netinv_lightning.data.pixels import to_unit_range
+from netinv_lightning.downstream.classifier_predictions import predict_logits
 from netinv_lightning.inversion.perturbation import Perturbation
 from netinv_lightning.metrics.detection import calibration
 from netinv_lightning.training.distributed import Stream
 from netinv_lightning.training.schedules import one_cycle
+from netinv_lightning.training.seeds import own_randomness
 from netinv_lightning.training.snapshots import Snapshots, Stateful
 
 MOMENTUM = 0.9
@@ -107,11 +109,10 @@ def fine_tune(
         "schedule": schedule,
     }
     with (
-        torch.random.fork_rng([device] if device.type == "cuda" else []),
+        own_randomness(seed, device),
         torch.enable_grad(),
         ExitStack() as stack,
     ):
-        torch.manual_seed(seed)
         first, done = stack.enter_context(
             (snapshots or Snapshots()).kept(steps, **parts, batches=batches, stream=stream)
         )
@@ -180,7 +181,7 @@ def correct_under_attack(
         images[0].split(ATTACK_BATCH), images[1].split(ATTACK_BATCH), strict=True
     ):
         attacked_BCHW = attack(
-            unit_range(x_BCHW).to(device), label_B.to(device), classifier, stream
+            to_unit_range(x_BCHW).to(device), label_B.to(device), classifier, stream
         )
         with torch.no_grad():
             parts.append(classifier(attacked_BCHW).argmax(dim=1).cpu() == label_B)
@@ -191,7 +192,7 @@ def _batch(
     images: LabelledImages, size: int, source: torch.Generator, device: torch.device
 ) -> LabelledImages:
     chosen_B = torch.randint(len(images[1]), (size,), generator=source)
-    return unit_range(images[0][chosen_B]).to(device), images[1][chosen_B].to(device)
+    return to_unit_range(images[0][chosen_B]).to(device), images[1][chosen_B].to(device)
 
 
 def _attacked(

@@ -19,14 +19,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from netinv_lightning.classifiers.frozen import Classifier
+from netinv_lightning.classifiers.wrapper import Classifier
 from netinv_lightning.downstream.distillation import softened_kl
-from netinv_lightning.downstream.replay_buffer import SEED_STRIDE, ReplayBuffer
+from netinv_lightning.downstream.replay_buffer import ReplayBuffer
 from netinv_lightning.inversion.augmentation import Augmentation
 from netinv_lightning.inversion.generator import Generator
-from netinv_lightning.inversion.module import InversionModule, own_randomness, sampling_mode
+from netinv_lightning.inversion.module import InversionModule, sampling_mode
 from netinv_lightning.inversion.objective import Objective, Step
 from netinv_lightning.training.distributed import Stream
+from netinv_lightning.training.seeds import own_randomness, stream_seed
 
 TERMS = {"ce": {"weight": 1.0}, "batch_norm": {"weight": 10.0}, "class_spread": {"weight": 1.0}}
 """Objective of the images: confident label, BatchNorm statistics of the training data, and
@@ -111,7 +112,7 @@ class GeneratorRounds:
         module, device = self.module, self.module.device
         generator = module.generators[self.rounds % len(module.generators)]
         assert isinstance(generator, Generator)
-        with own_randomness(SEED_STRIDE * (self.seed + 1) + self.rounds, device):
+        with own_randomness(stream_seed(self.seed, self.rounds), device):
             reset_first_stage(generator)
             z_BZ = generator.sample_latent(self.images, device).requires_grad_()
         first = self.rounds * self.images  # the classes take turns, however many there are

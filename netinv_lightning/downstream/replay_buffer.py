@@ -12,13 +12,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from netinv_lightning.data.noise import uniform_noise
+from netinv_lightning.data.pixels import to_uint8, to_unit_range
 from netinv_lightning.data.specs import DataSpec
 from netinv_lightning.downstream.distillation import DrawBatch
-from netinv_lightning.inversion.module import own_randomness
+from netinv_lightning.training.seeds import stream_seed
 from netinv_lightning.training.snapshots import write_tensors
-
-SEED_STRIDE = 1_000_003
-"""Distance between the random streams of two seeds, so that they have no batch in common."""
 
 
 class ReplayBuffer:
@@ -50,7 +49,7 @@ class ReplayBuffer:
 
     def add(self, x_BCHW: Tensor) -> None:
         """Store images in [0, 1], rounded to 256 levels."""
-        self._parts.append((x_BCHW.detach() * 255).round().byte().cpu())
+        self._parts.append(to_uint8(x_BCHW).cpu())
 
     def save(self, folder: Path) -> int:
         """Write the images added since the last call to a file; return the number of all images."""
@@ -69,19 +68,16 @@ class ReplayBuffer:
 
     def draw(self, number: int) -> Tensor:
         """Return the batch of this number, [B, C, H, W] in [0, 1]."""
-        source = torch.Generator().manual_seed(SEED_STRIDE * (self.seed + 1) + number)
+        source = torch.Generator().manual_seed(stream_seed(self.seed, number))
         images_nCHW = self.images_nCHW
         chosen_B = torch.randint(len(images_nCHW), (self.batch_size,), generator=source)
-        return images_nCHW[chosen_B].to(self.device).float() / 255
+        return to_unit_range(images_nCHW[chosen_B].to(self.device))
 
 
 def noise_batches(spec: DataSpec, batch_size: int, seed: int, device: torch.device) -> DrawBatch:
     """Return a source of pixels uniform in [0, 1]: the baseline without inversion."""
 
     def draw(number: int) -> Tensor:
-        with own_randomness(SEED_STRIDE * (seed + 1) + number, device):
-            return torch.rand(
-                batch_size, spec.channels, spec.image_size, spec.image_size, device=device
-            )
+        return uniform_noise(spec.image_shape, batch_size, stream_seed(seed, number), device)
 
     return draw

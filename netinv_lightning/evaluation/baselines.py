@@ -15,12 +15,14 @@ from torch import Tensor
 
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.data.datamodule import ImageDataModule
+from netinv_lightning.data.noise import uniform_noise
+from netinv_lightning.data.pixels import LARGEST_LEVEL, to_unit_range
 from netinv_lightning.errors import InputError, nearest
 from netinv_lightning.evaluation.image_sets import Images, halves_of_test
 from netinv_lightning.inversion.conditioning import Conditioning
 from netinv_lightning.inversion.methods.gradient import PixelInversion
-from netinv_lightning.inversion.module import own_randomness
 from netinv_lightning.inversion.objective import Objective
+from netinv_lightning.training.seeds import own_randomness
 
 GRADIENT_IMAGES = 1000  # each takes 50 forward and backward passes
 GRADIENT_BATCH = 250
@@ -31,13 +33,7 @@ def noise(
 ) -> Images:
     """Pixels uniform in [0, 1]."""
     spec, labels_n = classifier.spec, _balanced(count, classifier.spec.num_classes)
-    source = torch.Generator().manual_seed(seed)
-    return Images(
-        torch.rand(
-            len(labels_n), spec.channels, spec.image_size, spec.image_size, generator=source
-        ),
-        labels_n,
-    )
+    return Images(uniform_noise(spec.image_shape, len(labels_n), seed), labels_n)
 
 
 def class_means(
@@ -48,7 +44,7 @@ def class_means(
     images_nCHW, labels_n = real.train
     present_N = labels_n.unique()
     means_NCHW = torch.stack(
-        [images_nCHW[labels_n == label].float().mean(dim=0) / 255 for label in present_N]
+        [images_nCHW[labels_n == label].float().mean(dim=0) / LARGEST_LEVEL for label in present_N]
     )
     chosen_n = _balanced(count, len(present_N))
     return Images(means_NCHW[chosen_n], present_N[chosen_n])
@@ -66,7 +62,7 @@ def real_images(
     chosen_n = torch.cat(
         [of_class[torch.randperm(len(of_class), generator=source)[:each]] for of_class in members]
     )
-    return Images(images_nCHW[chosen_n].float() / 255, labels_n[chosen_n])
+    return Images(to_unit_range(images_nCHW[chosen_n]), labels_n[chosen_n])
 
 
 def gradient(

@@ -18,6 +18,7 @@ from torch import Tensor
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.data.datasets import Split
+from netinv_lightning.data.pixels import to_unit_range
 from netinv_lightning.data.specs import SPECS, DataSpec, same_data, spec_of_classes
 from netinv_lightning.data.splits import stratified_indices
 from netinv_lightning.errors import InputError, one_line
@@ -113,8 +114,7 @@ def read_samples(path: Path, where: str) -> Images:
                 f"{where}: must hold the tensors images [n, C, H, W] and labels [n]; it holds {', '.join(tensors)}"
             )
     images_nCHW, labels_n = tensors["images"], tensors["labels"]
-    if images_nCHW.dtype == torch.uint8:
-        images_nCHW = images_nCHW.float() / 255
+    images_nCHW = to_unit_range(images_nCHW)
     if not images_nCHW.is_floating_point() or labels_n.is_floating_point():
         raise InputError(
             f"{where}: images must be floating-point or uint8 and labels whole numbers, not {images_nCHW.dtype} and {labels_n.dtype}"
@@ -218,7 +218,7 @@ def of_split(split: Split, most: int, seed: int = 0) -> Images:
     """Real images of a split, at most `most` of them, each class by its share."""
     images_nCHW, labels_n = split
     chosen_m = stratified_indices(labels_n, min(len(labels_n), most), seed)
-    return Images(images_nCHW[chosen_m].float() / 255, labels_n[chosen_m])
+    return Images(to_unit_range(images_nCHW[chosen_m]), labels_n[chosen_m])
 
 
 def halves_of_test(real: ImageDataModule) -> tuple[Split, Split]:
@@ -242,7 +242,7 @@ def check_images(images: Images, spec: DataSpec) -> None:
         InputError: saying how many images are wrong, and how.
     """
     x_nCHW, labels_n, n = images.images_nCHW, images.labels_n, len(images.labels_n)
-    shape, N = (spec.channels, spec.image_size, spec.image_size), spec.num_classes
+    shape, N = spec.image_shape, spec.num_classes
     if x_nCHW.shape != (n, *shape):
         raise InputError(
             f"samples: {len(x_nCHW)} images of shape {tuple(x_nCHW.shape[1:])} with {n} labels; "

@@ -15,9 +15,9 @@ from netinv_lightning import metric_names as names
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.inversion.base import Inverter
 from netinv_lightning.inversion.conditioning import Condition
-from netinv_lightning.inversion.module import own_randomness
 from netinv_lightning.metrics.inversion import ClassCosine, InversionAccuracy
 from netinv_lightning.training.distributed import rank, world_size
+from netinv_lightning.training.seeds import own_randomness, stream_seed
 
 
 @torch.no_grad()
@@ -142,7 +142,7 @@ def draw_batch(
         seed: Of the run.
         hot: Condition on hot vectors; None as the run was configured.
     """
-    with own_randomness(1_000_003 * (seed + 1) + number, module.device):
+    with own_randomness(stream_seed(seed, number), module.device):
         condition = module.conditioning.sample(size, module.device, hot=hot)
         return condition, module.draw(condition, g)
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
 
@@ -22,6 +21,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from netinv_lightning import metric_names as names
+from netinv_lightning.classifiers.features import BATCH, FeatureSet, extract_features
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.classifiers.networks import CNN
 from netinv_lightning.data.datamodule import ImageDataModule
@@ -45,10 +45,10 @@ from netinv_lightning.metrics.fidelity import (
 from netinv_lightning.metrics.inversion import ClassCosine, InversionAccuracy
 from netinv_lightning.metrics.manifold import NEIGHBOURS, Manifold
 from netinv_lightning.metrics.stability import Stability
+from netinv_lightning.training.seeds import random_order
 
 ALL = ("accuracy", "stability", "transfer", "diversity", "manifold", "fid", "lpips", "c2st", "cas")
 """Groups of metrics by name."""
-BATCH = 100  # fastest on a CPU: the activations of larger batches leave its caches
 STABILITY_IMAGES = 2000
 LPIPS_IMAGES = 1000
 MANIFOLD_IMAGES = 10_000
@@ -68,14 +68,6 @@ NO_REAL_IMAGES = "no real images: set data.root (or NETINV_DATA) to the folder t
 NO_TEST_IMAGES = (
     "no real test images: name them with data.test_path, or hold some out with data.val_fraction"
 )
-
-
-@dataclass
-class Seen:
-    """What a network makes of a set of images."""
-
-    logits_nN: Tensor
-    features_nD: Tensor
 
 
 class Measurement:
@@ -143,9 +135,7 @@ class Measurement:
         """
         self.check(images)
         images = images.to(self.device)
-        seen = {
-            name: look(network, images.images_nCHW) for name, network in self._networks().items()
-        }
+        seen = {name: self._features(network, images) for name, network in self._networks().items()}
         values: dict[str, float] = {}
         for group in self.groups:
             values |= self._measured(group)(images, seen)
@@ -172,11 +162,13 @@ class Measurement:
 
     # Groups of metrics
 
-    def _measured(self, group: str) -> Callable[[Images, dict[str, Seen]], dict[str, float]]:
-        measured: Callable[[Images, dict[str, Seen]], dict[str, float]] = getattr(self, f"_{group}")
+    def _measured(self, group: str) -> Callable[[Images, dict[str, FeatureSet]], dict[str, float]]:
+        measured: Callable[[Images, dict[str, FeatureSet]], dict[str, float]] = getattr(
+            self, f"_{group}"
+        )
         return measured
 
-    def _accuracy(self, images: Images, seen: dict[str, Seen]) -> dict[str, float]:
+    def _accuracy(self, images: Images, seen: dict[str, FeatureSet]) -> dict[str, float]:
         value = self._agreement(images, seen[""].logits_nN)
         confusion_NN = value["confusion_NN"].double()
         per_class_N = confusion_NN.diagonal() / confusion_NN.sum(dim=1)
@@ -191,7 +183,7 @@ class Measurement:
             },
         }
 
-    def _stability(self, images: Images, seen: dict[str, Seen]) -> dict[str, float]:
+    def _stability(self, images: Images, seen: dict[str, FeatureSet]) -> dict[str, float]:
         chosen_m = self._choice(len(images.labels_n), STABILITY_IMAGES)
         metric = self._metric(Stability, seed=self.seed)
         for part_B in chosen_m.split(BATCH):
@@ -203,7 +195,7 @@ class Measurement:
             for disturbance, value in metric.compute().items()
         }
 
-    def _transfer(self, images: Images, seen: dict[str, Seen]) -> dict[str, float]:
+    def _transfer(self, images: Images, seen: dict[str, FeatureSet]) -> dict[str, float]:
         reached = {
             name: float(self._agreement(images, seen[name].logits_nN)["accuracy"])
             for name in self.verifiers
@@ -212,7 +204,7 @@ class Measurement:
             names.TRANSFER_CEILING, self._ceiling
         )
 
-    def _diversity(self, images: Images, seen: dict[str, Seen]) -> dict[str, float]:
+    def _diversity(self, images: Images, seen: dict[str, FeatureSet]) -> dict[str, float]:
         duplicates = self._metric(Duplicates)
         duplicates.update(images.images_nCHW, images.labels_n)
         values = {names.DUPLICATES: float(duplicates.compute())}
@@ -254,7 +246,7 @@ class Measurement:
                 )
         return skipped
 
-    def _manifold(self, images: Images, seen: dict[str, Seen]) -> dict[str, float]:
+    def _manifold(self, images: Images, seen: dict[str, FeatureSet]) -> dict[str, float]:
         values = {}
         chosen_m = self._choice(len(images.labels_n), MANIFOLD_IMAGES)
         for verifier, metric in self._manifolds.items():
@@ -265,7 +257,7 @@ class Measurement:
                 values[names.of_network(name, verifier)] = float(computed[key])
         return values
 
-    def _fid(self, images: Images, seen: dict[str, Seen]) -> dict[str, float]:
+    def _fid(self, images: Images, seen: dict[str, FeatureSet]) -> dict[str, float]:
         values = {}
         for verifier, real_mD in self._reference.items():
             f_nD = seen[verifier].features_nD
@@ -277,13 +269,13 @@ class Measurement:
             values[names.of_network(names.KID, verifier)] = float(kid.compute()[0])
         return values
 
-    def _lpips(self, images: Images, seen: dict[str, Seen]) -> dict[str, float]:
+    def _lpips(self, images: Images, seen: dict[str, FeatureSet]) -> dict[str, float]:
         chosen_m = self._choice(len(images.labels_n), LPIPS_IMAGES)
         metric = self._metric(ClassLPIPS)
         metric.update(images.images_nCHW[chosen_m], images.labels_n[chosen_m])
         return {names.LPIPS: float(metric.compute())}
 
-    def _c2st(self, images: Images, seen: dict[str, Seen]) -> dict[str, float]:
+    def _c2st(self, images: Images, seen: dict[str, FeatureSet]) -> dict[str, float]:
         values = {}
         for verifier, real_mD in self._reference.items():
             metric = self._metric(TwoSample, real_mD, self.seed)
@@ -291,7 +283,7 @@ class Measurement:
             values[names.of_network(names.C2ST, verifier)] = float(metric.compute())
         return values
 
-    def _cas(self, images: Images, seen: dict[str, Seen]) -> dict[str, float]:
+    def _cas(self, images: Images, seen: dict[str, FeatureSet]) -> dict[str, float]:
         spec, judges = self.classifier.spec, self._judges
         make_network = partial(
             CNN,
@@ -333,11 +325,13 @@ class Measurement:
         attacked = {"": self.classifier} if needs & {"accuracy", "diversity"} else {}
         return attacked | (self.verifiers if needs & {*COMPARED, "diversity"} else {})
 
+    def _features(self, network: FrozenClassifier, images: Images) -> FeatureSet:
+        layer = network.feature_layers[-1]
+        return extract_features(network, images.images_nCHW, layer=layer, device=self.device)
+
     def _choice(self, n: int, most: int) -> Tensor:
         """All of n images in a random order, or `most` of them."""
-        return torch.randperm(n, generator=torch.Generator().manual_seed(self.seed))[:most].to(
-            self.device
-        )
+        return random_order(n, self.seed)[:most].to(self.device)
 
     @cached_property
     def _ceiling(self) -> dict[str, float]:
@@ -347,7 +341,7 @@ class Measurement:
         assert self.real is not None
         test = of_split(self.real.test, REAL_IMAGES, self.seed).to(self.device)
         logits = {
-            name: look(verifier, test.images_nCHW).logits_nN
+            name: self._features(verifier, test).logits_nN
             for name, verifier in self.verifiers.items()
         }
         return {
@@ -368,7 +362,7 @@ class Measurement:
         assert self.real is not None
         train = of_split(self.real.train, REAL_IMAGES, self.seed).to(self.device)
         return {
-            name: look(verifier, train.images_nCHW).features_nD
+            name: self._features(verifier, train).features_nD
             for name, verifier in self.verifiers.items()
         }
 
@@ -411,17 +405,6 @@ class Measurement:
             "c2st": 20,
         }
         return self.classifier.spec.num_classes if group == "cas" else least.get(group, 1)
-
-
-@torch.no_grad()
-def look(network: FrozenClassifier, images_nCHW: Tensor) -> Seen:
-    """Logits and features (of the last feature layer) of all images, each network's own normalisation inside."""
-    logits, features = [], []
-    for x_BCHW in images_nCHW.split(BATCH):
-        logits_BN, taps = network.logits_and_features(_fast(x_BCHW))
-        logits.append(logits_BN)
-        features.append(taps[network.feature_layers[-1]])
-    return Seen(torch.cat(logits), torch.cat(features))
 
 
 def _fast(x_BCHW: Tensor) -> Tensor:

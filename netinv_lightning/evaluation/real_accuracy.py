@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 
-import torch
-
+from netinv_lightning.classifiers.features import extract_logits
+from netinv_lightning.classifiers.forward_count import uncounted
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.data.splits import stratified_indices
@@ -20,7 +20,6 @@ DEVIATIONS = 3
 """Standard deviations of a binomial distribution that still count as chance."""
 
 
-@torch.no_grad()
 def report_accuracy(classifier: FrozenClassifier, real: ImageDataModule) -> None:
     """Print and record the accuracy on up to 1,000 test images, stratified by class; warn if it is near chance.
 
@@ -31,14 +30,9 @@ def report_accuracy(classifier: FrozenClassifier, real: ImageDataModule) -> None
     images_nCHW, label_n = real.test
     chosen_n = stratified_indices(label_n, min(IMAGES, len(label_n)), 0)
     images_nCHW, label_n = images_nCHW[chosen_n], label_n[chosen_n]
-    n, device, forwards = len(label_n), classifier.mean_C11.device, classifier.passes.forwards
-    predicted_n = torch.cat(
-        [
-            classifier(x_BCHW.to(device).float() / 255).argmax(dim=1).cpu()
-            for x_BCHW in images_nCHW.split(BATCH)
-        ]
-    )
-    classifier.passes.forwards = forwards  # no cost of an inversion
+    n = len(label_n)
+    with uncounted(classifier):  # not a cost of the inversion
+        predicted_n = extract_logits(classifier, images_nCHW, BATCH).argmax(dim=1)
     accuracy = float((predicted_n == label_n).double().mean())
     classifier.real_accuracy = accuracy
     notice(f"classifier: accuracy {accuracy:.4f} on {n} test images of {real.spec.name}")

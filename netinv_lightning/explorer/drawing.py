@@ -14,14 +14,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from netinv_lightning.classifiers.features import FeatureSet, extract_features
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.inversion.generator import Generator
 from netinv_lightning.inversion.module import InversionModule, sampling_mode
 from netinv_lightning.training.distributed import Stream
+from netinv_lightning.training.seeds import stream_seed
 
 COMPANIONS = 63
 """Images drawn beside the shown ones where BatchNorm takes the statistics of the batch: one image alone has none."""
-DROPOUT_SEEDS = 1_000_003
 """Added to the number of a draw, so that its dropout is not made of the numbers that made a latent."""
 COMPANIONS_SEED = 2_000_003
 
@@ -47,23 +48,6 @@ class Setting:
     draw: int = 0
 
 
-@dataclass(frozen=True)
-class Seen:
-    """Images, and what the classifier makes of them.
-
-    Attributes:
-        images_BCHW: In [0, 1].
-        probabilities_BN: Softmax of the logits.
-        features_BD: Of the last feature layer, by default the penultimate one.
-        told_BN: The distribution P that the generator was told; None for images that it did not make.
-    """
-
-    images_BCHW: Tensor
-    probabilities_BN: Tensor
-    features_BD: Tensor
-    told_BN: Tensor | None = None
-
-
 class SharedDropout(Stream):
     """Drops the same channels in each of the shown images, so that a strip of them differs in nothing else.
 
@@ -73,7 +57,7 @@ class SharedDropout(Stream):
     """
 
     def __init__(self, draw: int, shown: int) -> None:
-        super().__init__(DROPOUT_SEEDS + draw)
+        super().__init__(stream_seed(0, draw))
         self.shown = shown
 
     def uniform(self, batch: int, *shape: int) -> Tensor:
@@ -83,12 +67,11 @@ class SharedDropout(Stream):
         )
 
 
-def see(classifier: FrozenClassifier, images_BCHW: Tensor, told_BN: Tensor | None = None) -> Seen:
-    """Passes images in [0, 1], of the classifier's shape, through it."""
-    with torch.no_grad():
-        logits_BN, features = classifier.logits_and_features(images_BCHW)
-    return Seen(
-        images_BCHW, logits_BN.softmax(dim=1), features[classifier.feature_layers[-1]], told_BN
+def extract(classifier: FrozenClassifier, images_nCHW: Tensor) -> FeatureSet:
+    """Compute logits and features of the last feature layer, as the inversion does."""
+    layer = classifier.feature_layers[-1]
+    return extract_features(
+        classifier, images_nCHW, layer=layer, batch_size=250, channels_last=False
     )
 
 
@@ -136,7 +119,7 @@ class Drawing:
             Stream(setting.first).normal(Z), Stream(setting.second).normal(Z), setting.position
         )
 
-    def image(self, vector_N: Tensor, setting: Setting) -> Seen:
+    def image(self, vector_N: Tensor, setting: Setting) -> FeatureSet:
         """One image.
 
         Args:
@@ -145,12 +128,12 @@ class Drawing:
         """
         return self._draw(self.latent(setting)[None], vector_N[None], setting)
 
-    def of_classes(self, labels: Sequence[int], setting: Setting) -> Seen:
+    def of_classes(self, labels: Sequence[int], setting: Setting) -> FeatureSet:
         """An image of each of the classes, conditioned on hot vectors, all of one latent."""
         hot_BN = F.one_hot(torch.tensor(labels), len(self.classes)).float()
         return self._draw(self.latent(setting).expand(len(labels), -1), hot_BN, setting)
 
-    def between_classes(self, first: int, second: int, steps: int, setting: Setting) -> Seen:
+    def between_classes(self, first: int, second: int, steps: int, setting: Setting) -> FeatureSet:
         """Images from one class to another, the vector going straight from hot to hot, all of one latent."""
         first_N, second_N = F.one_hot(torch.tensor([first, second]), len(self.classes)).float()
         vectors_BN = torch.stack(
@@ -158,7 +141,7 @@ class Drawing:
         )
         return self._draw(self.latent(setting).expand(steps, -1), vectors_BN, setting)
 
-    def between_latents(self, vector_N: Tensor, steps: int, setting: Setting) -> Seen:
+    def between_latents(self, vector_N: Tensor, steps: int, setting: Setting) -> FeatureSet:
         """Images from the setting's first latent to its second, all of one vector."""
         positions = torch.linspace(0, 1, steps).tolist()
         z_BZ = torch.stack(
@@ -167,7 +150,7 @@ class Drawing:
         return self._draw(z_BZ, vector_N.expand(steps, -1), setting)
 
     @torch.no_grad()
-    def _draw(self, z_BZ: Tensor, vector_BN: Tensor, setting: Setting) -> Seen:
+    def _draw(self, z_BZ: Tensor, vector_BN: Tensor, setting: Setting) -> FeatureSet:
         generator, module, B = self._generator(setting), self.module, len(z_BZ)
         z_XZ, vector_XN = z_BZ, vector_BN
         if module.sampling_batch_norm == "batch":
@@ -181,7 +164,9 @@ class Drawing:
         with self._lock, sampling_mode(generator, setting.dropout, module.sampling_batch_norm):
             generator.draw_dropout_from(SharedDropout(setting.draw, B))
             images_BCHW = generator(z_XZ, condition)[:B].float()
-            return see(self.classifier, images_BCHW, condition.target_BN[:B])
+            return replace(
+                extract(self.classifier, images_BCHW), targets_nN=condition.target_BN[:B]
+            )
 
     def _generator(self, setting: Setting) -> Generator:
         generator = self.module.generators[setting.generator]

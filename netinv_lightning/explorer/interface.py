@@ -16,9 +16,10 @@ from fastapi import FastAPI
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from torch import Tensor
 
+from netinv_lightning.classifiers.features import FeatureSet
 from netinv_lightning.errors import InputError
 from netinv_lightning.explorer import markup
-from netinv_lightning.explorer.drawing import Drawing, Seen, Setting, distribution, see
+from netinv_lightning.explorer.drawing import Drawing, Setting, distribution, extract
 from netinv_lightning.explorer.neighbours import FEATURES, PIXELS, Neighbours
 from netinv_lightning.explorer.pictures import RULE, read_picture
 from netinv_lightning.explorer.requests import MOST_UPLOADED, OwnPageOnly, check_upload
@@ -79,7 +80,7 @@ class Page:
         setting, slots = self._setting(values)
         seen = self.drawing.image(self._vector(label, slots), setting)
         drawn = markup.image(
-            seen.images_BCHW[0],
+            seen.images_nCHW[0],
             f"Draw {setting.draw + 1}. The classifier says: {self._answer(seen, 0)}",
             "drawn",
         )
@@ -109,7 +110,7 @@ class Page:
             seen = self.drawing.of_classes(labels, setting)
             asked = [self.classes[k] for k in labels]
         return markup.strip(
-            seen.images_BCHW,
+            seen.images_nCHW,
             [f"{name} \u2192 {self._answer(seen, index)}" for index, name in enumerate(asked)],
         )
 
@@ -121,11 +122,11 @@ class Page:
         try:
             if self.uploads is not None:
                 check_upload(path, self.uploads)
-            seen = see(classifier, read_picture(Path(path), classifier.spec)[None])
+            seen = extract(classifier, read_picture(Path(path), classifier.spec)[None])
         except InputError as error:
             return markup.text(str(error)), "", ""
         given = markup.image(
-            seen.images_BCHW[0],
+            seen.images_nCHW[0],
             f"Yours, as the classifier sees it. It says: {self._answer(seen, 0)}",
             "picture",
         )
@@ -134,7 +135,7 @@ class Page:
         return (
             figures,
             self._bars(seen),
-            markup.units(seen.features_BD[0], classifier.feature_layers[-1]),
+            markup.units(seen.features_nD[0], classifier.feature_layers[-1]),
         )
 
     def _setting(self, values: Sequence[Any]) -> tuple[Setting, Sequence[Any]]:
@@ -167,11 +168,11 @@ class Page:
         ]
         return [*labels, *(weights.get(label, 0.0) for label in labels)]
 
-    def _bars(self, seen: Seen) -> str:
-        told_N = None if seen.told_BN is None else seen.told_BN[0]
-        return markup.probabilities(seen.probabilities_BN[0], told_N, self.classes)
+    def _bars(self, seen: FeatureSet) -> str:
+        told_N = None if seen.targets_nN is None else seen.targets_nN[0]
+        return markup.probabilities(seen.probabilities_nN[0], told_N, self.classes)
 
-    def _nearest_real(self, seen: Seen, by: str) -> str:
+    def _nearest_real(self, seen: FeatureSet, by: str) -> str:
         real = self.explored.real
         return (
             markup.text(self.explored.real_note)
@@ -179,8 +180,8 @@ class Page:
             else self._nearest(real, seen, by, "nearest-real")
         )
 
-    def _nearest(self, among: Neighbours, seen: Seen, by: str, name: str) -> str:
-        near = among.nearest(seen.images_BCHW[0], seen.features_BD[0], by)
+    def _nearest(self, among: Neighbours, seen: FeatureSet, by: str, name: str) -> str:
+        near = among.nearest(seen.images_nCHW[0], seen.features_nD[0], by)
         measure = "correlation of pixels" if by == PIXELS else "cosine of features"
         return markup.image(
             near.image_CHW,
@@ -188,8 +189,8 @@ class Page:
             name,
         )
 
-    def _answer(self, seen: Seen, index: int) -> str:
-        probability, label = seen.probabilities_BN[index].max(dim=0)
+    def _answer(self, seen: FeatureSet, index: int) -> str:
+        probability, label = seen.probabilities_nN[index].max(dim=0)
         return f"{self.classes[int(label)]} ({float(probability):.1%})"
 
     def build(self) -> gr.Blocks:

@@ -14,6 +14,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from netinv_lightning.data.pixels import to_uint8
+
 MOST_BARS = 12
 """Classes with bars where there are more than 20: those with the largest numbers."""
 ALL_BARS = 20
@@ -59,7 +61,7 @@ document.addEventListener("keyup", event => {
 
 def image(image_CHW: Tensor, caption: str, name: str) -> str:
     """An image in [0, 1], as large as its place, and its caption; `name` is what it is called in the page."""
-    pixels_HWC = (image_CHW * 255).round().to(torch.uint8).permute(1, 2, 0).squeeze(2).numpy()
+    pixels_HWC = to_uint8(image_CHW).permute(1, 2, 0).squeeze(2).numpy()
     file = io.BytesIO()
     Image.fromarray(pixels_HWC).save(file, "PNG")
     source = base64.b64encode(file.getvalue()).decode()

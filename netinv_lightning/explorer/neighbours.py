@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 from urllib.error import URLError
 
-import torch
 import torch.nn.functional as F
 from omegaconf import DictConfig
 from torch import Tensor
@@ -24,7 +23,8 @@ from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.data.specs import DataSpec
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.evaluation.image_sets import Images, of_split, open_data
-from netinv_lightning.explorer.drawing import see
+from netinv_lightning.explorer.drawing import extract
+from netinv_lightning.metrics.correlation import unit_rows
 
 MOST = 5_000
 """Real images at most; their features are computed once."""
@@ -54,27 +54,20 @@ class Neighbours:
 
     def __init__(self, images: Images, classifier: FrozenClassifier, what: str) -> None:
         self.images_mCHW, self.labels_m, self.what = images.images_nCHW, images.labels_n, what
-        features_mD = torch.cat(
-            [see(classifier, part).features_BD for part in images.images_nCHW.split(250)]
-        )
+        features_mD = extract(classifier, images.images_nCHW).features_nD
         self.compared = {
-            PIXELS: _centred(self.images_mCHW),
+            PIXELS: unit_rows(self.images_mCHW),
             FEATURES: F.normalize(features_mD, dim=1),
         }
 
     def nearest(self, image_CHW: Tensor, features_D: Tensor, by: str) -> Nearest:
         """The nearest of the images, by `pixels` or by `features`."""
-        probe_D = _centred(image_CHW[None])[0] if by == PIXELS else F.normalize(features_D, dim=0)
+        probe_D = unit_rows(image_CHW[None])[0] if by == PIXELS else F.normalize(features_D, dim=0)
         similarity_m = self.compared[by] @ probe_D
         index = int(similarity_m.argmax())
         return Nearest(
             self.images_mCHW[index], int(self.labels_m[index]), float(similarity_m[index])
         )
-
-
-def _centred(images_mCHW: Tensor) -> Tensor:
-    x_mP = images_mCHW.flatten(1)
-    return F.normalize(x_mP - x_mP.mean(dim=1, keepdim=True), dim=1)
 
 
 def real_images(cfg: DictConfig, spec: DataSpec) -> tuple[Images | None, str]:

@@ -14,6 +14,7 @@ from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 
 from netinv_lightning.data.outliers import in_shape_of
+from netinv_lightning.data.pixels import to_unit_range
 from netinv_lightning.data.specs import DataSpec
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.runs.outside_files import open_file
@@ -53,7 +54,7 @@ def read_picture(path: Path, spec: DataSpec) -> Tensor:
             if picture.mode.startswith("I;16"):  # of which Pillow would cut off all above 255
                 x_CHW = torch.from_numpy(np.asarray(picture, dtype=np.float32))[None] / 65535
             else:
-                x_CHW = pil_to_tensor(picture.convert("L" if gray else "RGB")).float() / 255
+                x_CHW = to_unit_range(pil_to_tensor(picture.convert("L" if gray else "RGB")))
     except InputError:
         raise
     except Exception as error:  # Pillow answers damaged bytes with whatever it trips over

@@ -25,6 +25,7 @@ from torch import Tensor
 from netinv_lightning.interpretability.activations import reconstruction_by_pca, unit_activations
 from netinv_lightning.interpretability.autoencoders import KSparse
 from netinv_lightning.metrics.detection import auroc_interval
+from netinv_lightning.training.seeds import random_order
 
 CONTROLS = {
     "reconstruction": "reconstruction_pca",
@@ -43,7 +44,7 @@ class Samples:
 
     def split(self, share: float, seed: int) -> tuple[Samples, Samples]:
         """A random `share` of the samples, and the others."""
-        order = torch.randperm(len(self.class_n), generator=torch.Generator().manual_seed(seed))
+        order = random_order(len(self.class_n), seed)
         first, second = order.tensor_split([round(share * len(order))])
         return Samples(self.features_nD[first], self.class_n[first]), Samples(
             self.features_nD[second], self.class_n[second]

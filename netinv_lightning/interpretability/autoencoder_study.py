@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from netinv_lightning.classifiers.features import FeatureSet
 from netinv_lightning.figures.style import short
 from netinv_lightning.interpretability import activations as units
 from netinv_lightning.interpretability.anomaly import CONTROLS, Samples, detect
@@ -14,7 +15,6 @@ from netinv_lightning.interpretability.autoencoders import (
     SparseAutoencoder,
     train_autoencoder,
 )
-from netinv_lightning.interpretability.features import FeatureSet
 from netinv_lightning.interpretability.figures import (
     class_overlap,
     separation_curves,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
+from netinv_lightning.classifiers.features import FeatureSet
 from netinv_lightning.data.splits import stratified_indices
 from netinv_lightning.interpretability.clusters import (
     ClassClusters,
@@ -14,7 +15,6 @@ from netinv_lightning.interpretability.clusters import (
     count_clusters,
 )
 from netinv_lightning.interpretability.embedding import EmbeddingStability, stability
-from netinv_lightning.interpretability.features import FeatureSet
 from netinv_lightning.interpretability.figures import cluster_counts, tsne_panels
 from netinv_lightning.interpretability.study_input import Part, Subject
 from netinv_lightning.metric_names import CLUSTERS, interpretation

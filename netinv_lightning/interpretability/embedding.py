@@ -25,6 +25,7 @@ from torch import Tensor
 
 from netinv_lightning.errors import InputError
 from netinv_lightning.interpretability.projection import Projection
+from netinv_lightning.training.seeds import random_order
 
 MOST_FEATURES = 50
 """More features than these are first brought down to so many principal components, as the authors of t-SNE do."""
@@ -133,7 +134,7 @@ def _compared(features_nD: Tensor, perplexity: float, embeddings_Sn2: Tensor) ->
     n = len(features_nD)
     neighbours = [_neighbours(e_n2) for e_n2 in embeddings_Sn2]
     overlaps = [neighbour_overlap(a_nk, b_nk) for a_nk, b_nk in combinations(neighbours, 2)]
-    dealt_n = torch.randperm(n, generator=torch.Generator().manual_seed(0))
+    dealt_n = random_order(n, 0)
     trust = [_trustworthiness(features_nD, e_n2) for e_n2 in embeddings_Sn2]
     return EmbeddingStability(
         perplexity=perplexity,

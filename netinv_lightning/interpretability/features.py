@@ -1,4 +1,4 @@
-"""What a classifier makes of images of one origin: the features that are studied.
+"""The rest of a network after a feature layer, and the layers that compute maps.
 
 Shape suffixes: n images, B batch, D features, M values of maps, N classes, C channels, H height, W width.
 """
@@ -6,75 +6,11 @@ Shape suffixes: n images, B batch, D features, M values of maps, N classes, C ch
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from netinv_lightning.classifiers.frozen import FrozenClassifier
-
-
-@dataclass(frozen=True)
-class FeatureSet:
-    """Images of one origin, as a classifier sees them; all tensors on the CPU.
-
-    Attributes:
-        images_nCHW: In [0, 1].
-        features_nD: The feature layer's output, flattened.
-        logits_nN: The classifier's.
-        labels_n: The class that each image was made to be, or is.
-        generator_n: Which generator made it; None for real images, or where it is not known.
-    """
-
-    images_nCHW: Tensor
-    features_nD: Tensor
-    logits_nN: Tensor
-    labels_n: Tensor
-    generator_n: Tensor | None = None
-
-    @property
-    def predicted_n(self) -> Tensor:
-        """The classifier's own decisions."""
-        return self.logits_nN.argmax(dim=1)
-
-    def __len__(self) -> int:
-        return len(self.labels_n)
-
-    def where(self, chosen_n: Tensor) -> FeatureSet:
-        """Those at the given indices, or where a mask is true."""
-        generator_n = None if self.generator_n is None else self.generator_n[chosen_n]
-        return FeatureSet(
-            self.images_nCHW[chosen_n],
-            self.features_nD[chosen_n],
-            self.logits_nN[chosen_n],
-            self.labels_n[chosen_n],
-            generator_n,
-        )
-
-    def halves(self, seed: int) -> tuple[FeatureSet, FeatureSet]:
-        """A half to fit on and a half to judge by, at random."""
-        order_n = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
-        return self.where(order_n[::2]), self.where(order_n[1::2])
-
-
-@torch.no_grad()
-def look(
-    classifier: FrozenClassifier,
-    layer: str,
-    images_nCHW: Tensor,
-    labels_n: Tensor,
-    generator_n: Tensor | None = None,
-    batch: int = 500,
-) -> FeatureSet:
-    """Passes images through the classifier and keeps the features of one of its feature layers."""
-    features, logits = [], []
-    for x_BCHW in images_nCHW.split(batch):
-        logits_BN, of_layers = classifier.logits_and_features(x_BCHW.to(classifier.mean_C11.device))
-        features.append(of_layers[layer].float().cpu())
-        logits.append(logits_BN.float().cpu())
-    return FeatureSet(
-        images_nCHW.cpu(), torch.cat(features), torch.cat(logits), labels_n.cpu(), generator_n
-    )
 
 
 def head_of(
@@ -115,9 +51,7 @@ def map_layers(classifier: FrozenClassifier) -> dict[str, torch.Size]:
             classifier(
                 torch.zeros(
                     1,
-                    spec.channels,
-                    spec.image_size,
-                    spec.image_size,
+                    *spec.image_shape,
                     device=classifier.mean_C11.device,
                 )
             )

@@ -40,6 +40,7 @@ from netinv_lightning.figures.style import (
     style_of_class,
     title_above,
 )
+from netinv_lightning.training.seeds import random_order
 
 MOST_POINTS = 1000  # drawn of one set; more only cover each other
 MOST_POINTS_IN_PANEL = 500
@@ -266,7 +267,7 @@ def _draw_samples(
     All classes are one collection of marks in order of chance, so that none covers another; "others" lie below all.
     """
     n, hollow = len(z_n2), kind == "real"
-    drawn_B = torch.randperm(n, generator=torch.Generator().manual_seed(0))[:most]
+    drawn_B = random_order(n, 0)[:most]
     own_B = style_of_class(styles)[label_n[drawn_B]]
     classes_B = torch.tensor([len(style.labels) for style in styles])[own_B]
     order_B = classes_B.argsort(descending=True, stable=True)

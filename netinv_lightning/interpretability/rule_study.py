@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from safetensors.torch import save_file
 from torch import Tensor
 
+from netinv_lightning.classifiers.features import FeatureSet
 from netinv_lightning.interpretability.boundary import boundary_points, pairs_across
-from netinv_lightning.interpretability.features import FeatureSet
 from netinv_lightning.interpretability.figures import rule_fidelity
 from netinv_lightning.interpretability.rules import RuleMeasures, learn_rules, measure_rules
 from netinv_lightning.interpretability.study_input import Part, Subject

@@ -12,14 +12,15 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-import torch
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
 from torch import Tensor
 
 from netinv_lightning import metric_names as names
+from netinv_lightning.classifiers.features import FeatureSet, extract_features
 from netinv_lightning.classifiers.frozen import PENULTIMATE, FrozenClassifier
 from netinv_lightning.errors import InputError, nearest, one_line
 from netinv_lightning.evaluation.image_sets import Images, of_split, open_real
@@ -28,7 +29,7 @@ from netinv_lightning.interpretability.autoencoders import KSparse
 from netinv_lightning.interpretability.boundary import classes_among
 from netinv_lightning.interpretability.cluster_study import study_clusters
 from netinv_lightning.interpretability.embedding import NEIGHBOURS, check_perplexities
-from netinv_lightning.interpretability.features import FeatureSet, head_of, look, map_layers
+from netinv_lightning.interpretability.features import head_of, map_layers
 from netinv_lightning.interpretability.projection_study import study_projection
 from netinv_lightning.interpretability.rule_study import study_rules
 from netinv_lightning.interpretability.study_input import Part, Subject
@@ -169,9 +170,14 @@ class Study:
         classifier.to(weight.device, weight.dtype)
 
         def seen(images: Images) -> FeatureSet:
-            return look(
-                classifier, layer, images.images_nCHW, images.labels_n, images.generator_n, BATCH
+            features = extract_features(
+                classifier,
+                images.images_nCHW,
+                layer=layer,
+                batch_size=BATCH,
+                channels_last=False,
             )
+            return replace(features, labels_n=images.labels_n, generator_n=images.generator_n)
 
         def classify(x_BCHW: Tensor) -> Tensor:
             return classifier(x_BCHW.to(classifier.mean_C11)).float().cpu()
@@ -187,16 +193,17 @@ class Study:
             self._maps if self.map_layer else None, figures,
         )  # fmt: skip
 
-    @torch.no_grad()
     def _maps(self, images_nCHW: Tensor) -> Tensor:
         """The activations [n, C, h, w] of the map layer."""
         assert self.map_layer is not None
-        device = self.classifier.mean_C11.device
-        parts = [
-            self.classifier.logits_and_features(x_BCHW.to(device))[1][self.map_layer].float().cpu()
-            for x_BCHW in images_nCHW.split(BATCH)
-        ]
-        return torch.cat(parts).unflatten(1, self.classifier.feature_shapes[self.map_layer])
+        features = extract_features(
+            self.classifier,
+            images_nCHW,
+            layer=self.map_layer,
+            batch_size=BATCH,
+            channels_last=False,
+        )
+        return features.features_nD.unflatten(1, self.classifier.feature_shapes[self.map_layer])
 
     def _table(self, metrics: dict[str, float], skipped: list[str]) -> Table:
         notes = [

@@ -9,7 +9,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 from torch import Tensor
 
-from netinv_lightning.interpretability.features import FeatureSet
+from netinv_lightning.classifiers.features import FeatureSet
 
 
 @dataclass(frozen=True)

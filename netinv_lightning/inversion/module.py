@@ -31,6 +31,7 @@ from netinv_lightning.inversion.generator import BatchNorm, ChannelDropout, Gene
 from netinv_lightning.inversion.objective import Objective, Step
 from netinv_lightning.inversion.perturbation import Perturbation
 from netinv_lightning.training.distributed import Stream, sum_over_ranks, world_size
+from netinv_lightning.training.seeds import stream_seed
 
 REACHED = 0.95  # the papers' bar (A3-2)
 WINDOW = 10  # batches over which it must be held
@@ -126,7 +127,7 @@ class InversionModule(L.LightningModule):
         # No buffer: DistributedDataParallel would copy the first process's over the others'.
         self.recent_KGV = torch.zeros(log_every, len(generators), len(self.columns))
         # Not the seed itself: initial weights were drawn from that.
-        self.streams = [Stream(1_000_003 + seed + g) for g in range(len(generators))]
+        self.streams = [Stream(stream_seed(0, seed + g)) for g in range(len(generators))]
         self.accuracies: list[float] = []
         self.step_seconds: list[float] = []
         self.earlier_seconds = 0.0  # of training, in the processes before this one
@@ -318,14 +319,6 @@ def first_reached(
         return None
     step = int(held[0]) + WINDOW
     return step, step_seconds[step - 1]
-
-
-@contextmanager
-def own_randomness(seed: int, device: torch.device) -> Iterator[None]:
-    """Seeds latents, conditions and dropout inside, and leaves the randomness of training as it was."""
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield
 
 
 @contextmanager

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+from netinv_lightning.training.seeds import own_randomness
+
 BATCH = 100
 STEPS = 300
 EPOCHS = 20
@@ -63,8 +65,7 @@ class ClassificationAccuracyScore(Metric):
     def compute(self) -> Tensor:
         x_nCHW, label_n = dim_zero_cat(self.images), dim_zero_cat(self.labels)
         device = x_nCHW.device
-        with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.enable_grad():
-            torch.manual_seed(self.seed)
+        with own_randomness(self.seed, device), torch.enable_grad():
             network = (
                 self.make_network().to(device).to(memory_format=torch.channels_last)
             )  # faster on CPUs too

@@ -13,6 +13,8 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+from netinv_lightning.data.pixels import to_uint8, to_unit_range
+
 NEAR_IDENTICAL = 8 / 255
 """Root mean square difference of the pixels up to which two images count as one. Of the test images of MNIST, FashionMNIST,
 SVHN and CIFAR-10 at most 2 in 10,000 have another of their class that near; their median distance is 0.11 to 0.19."""
@@ -94,7 +96,7 @@ class Duplicates(Metric):
         self.add_state("labels", [], dist_reduce_fx="cat")
 
     def update(self, x_BCHW: Tensor, label_B: Tensor) -> None:
-        self.images.append((x_BCHW.flatten(1) * 255).round().to(torch.uint8))
+        self.images.append(to_uint8(x_BCHW.flatten(1)))
         self.labels.append(label_B)
 
     def compute(self) -> Tensor:
@@ -104,7 +106,7 @@ class Duplicates(Metric):
 
     def _near(self, levels_mP: Tensor) -> Tensor:
         """How many of a class have a near-identical other."""
-        x_mP = levels_mP.float() / 255 - 0.5  # small numbers: their squares cancel below
+        x_mP = to_unit_range(levels_mP) - 0.5  # small numbers: their squares cancel below
         square_m, furthest = x_mP.square().sum(dim=1), self.threshold**2 * x_mP.shape[1]
         near = torch.zeros((), dtype=torch.long, device=x_mP.device)
         for first in range(0, len(x_mP), self.chunk):

@@ -25,6 +25,8 @@ from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 from torchmetrics.image.mifid import MemorizationInformedFrechetInceptionDistance
 from torchmetrics.utilities import dim_zero_cat
 
+from netinv_lightning.training.seeds import own_randomness
+
 KID_SUBSETS, KID_SUBSET_SIZE = 50, 1000
 LPIPS_BACKBONE = "alexnet-owt-7be5be79.pth"
 LPIPS_SIDE = 64  # AlexNet's poolings leave nothing of 28 x 28
@@ -100,8 +102,7 @@ class SeededKernelDistance(KernelInceptionDistance):
     seed = 0
 
     def compute(self) -> tuple[Tensor, Tensor]:
-        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed(self.seed)
+        with own_randomness(self.seed, self.device):
             values: tuple[Tensor, Tensor] = super().compute()
         return values
 

@@ -12,10 +12,10 @@ Shape suffixes: n images, m references of one kind, K nearest references, P pixe
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from netinv_lightning import metric_names as names
+from netinv_lightning.metrics.correlation import unit_rows
 
 LARGEST_REFERENCE = 10_000
 LARGEST_PROBE = 1_000
@@ -45,12 +45,12 @@ def memorisation(
     source = torch.Generator().manual_seed(seed)
     m = min(len(training_mCHW), len(held_out_mCHW), LARGEST_REFERENCE)
     reference_XP = torch.cat(
-        [_unit(_choice(images, m, source)) for images in (training_mCHW, held_out_mCHW)]
+        [unit_rows(_choice(images, m, source)) for images in (training_mCHW, held_out_mCHW)]
     )
     similarity_nX = torch.cat(
         [
             part_bP @ reference_XP.T
-            for part_bP in _unit(_choice(x_nCHW, LARGEST_PROBE, source)).split(250)
+            for part_bP in unit_rows(_choice(x_nCHW, LARGEST_PROBE, source)).split(250)
         ]
     )
     own_nm = similarity_nX[:, m:] > SAME
@@ -92,9 +92,7 @@ def _gaps_of_random_splits(similarity_nX: Tensor, source: torch.Generator) -> Te
 
 def _choice(images_nCHW: Tensor, size: int, source: torch.Generator) -> Tensor:
     n = len(images_nCHW)
-    return images_nCHW if n <= size else images_nCHW[torch.randperm(n, generator=source)[:size]]
-
-
-def _unit(images_nCHW: Tensor) -> Tensor:
-    x_nP = images_nCHW.flatten(1).float().cpu()
-    return F.normalize(x_nP - x_nP.mean(dim=1, keepdim=True), dim=1)
+    chosen_nCHW = (
+        images_nCHW if n <= size else images_nCHW[torch.randperm(n, generator=source)[:size]]
+    )
+    return chosen_nCHW.float().cpu()

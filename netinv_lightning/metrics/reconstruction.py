@@ -16,10 +16,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
+
+from netinv_lightning.metrics.correlation import unit_rows
 
 GOOD = 0.4
 """Structural similarity above which a pair is called a good reconstruction (Haim et al. 2022): a loose bar, hence the held-out images."""
@@ -214,8 +215,4 @@ def _members(labels: Tensor, label: Tensor) -> Tensor:
 
 def correlations(a_aCHW: Tensor, b_bCHW: Tensor) -> Tensor:
     """Normalised cross-correlation of every pair of two sets: the dot product of pixels with mean 0 and norm 1, [a, b]."""
-    a_aP, b_bP = (
-        F.normalize(x.flatten(1) - x.flatten(1).mean(dim=1, keepdim=True), dim=1)
-        for x in (a_aCHW, b_bCHW)
-    )
-    return a_aP @ b_bP.T
+    return unit_rows(a_aCHW) @ unit_rows(b_bCHW).T

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import Metric
 
+from netinv_lightning.data.pixels import to_uint8, to_unit_range
 from netinv_lightning.inversion.perturbation import Perturbation
 from netinv_lightning.training.distributed import Stream
 
@@ -25,7 +26,7 @@ MEAN_CHANGE = 0.02
 
 def quantised(x_BCHW: Tensor, stream: Stream) -> Tensor:
     """As an image file holds it: 256 levels."""
-    return (x_BCHW * 255).round() / 255
+    return to_unit_range(to_uint8(x_BCHW))
 
 
 def blurred(x_BCHW: Tensor, stream: Stream) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
-from netinv_lightning.classifiers.build import SPLIT_KEYS, told_split
+from netinv_lightning.classifiers.build import SPLIT_KEYS, training_split
 from netinv_lightning.errors import InputError
 
 
@@ -16,7 +16,7 @@ def with_training_split(cfg: DictConfig) -> DictConfig:
     Raises:
         InputError: if neither or both are given, or a key of the command line contradicts the card.
     """
-    cfg, split, trained_on = cfg.copy(), told_split(cfg), cfg.application.trained_on
+    cfg, split, trained_on = cfg.copy(), training_split(cfg), cfg.application.trained_on
     has_split = bool(split) or cfg.classifier.train
     if has_split and trained_on is not None:
         raise InputError(

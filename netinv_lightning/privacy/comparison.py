@@ -13,7 +13,7 @@ from statistics import fmean
 from torch import Tensor
 
 from netinv_lightning import metric_names as names
-from netinv_lightning.classifiers.features import look
+from netinv_lightning.classifiers.features import extract_features
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.data.splits import stratified_indices
 from netinv_lightning.evaluation.image_sets import Images
@@ -199,7 +199,7 @@ def verifier_accuracy(verifiers: Sequence[FrozenClassifier], others: Images) -> 
     chosen = stratified_indices(others.labels_n, min(len(others.labels_n), CEILING_IMAGES), 0)
     accuracies = []
     for verifier in verifiers:
-        predicted_n = look(verifier, others.images_nCHW[chosen]).logits_nN.argmax(dim=1)
+        predicted_n = extract_features(verifier, others.images_nCHW[chosen]).logits_nN.argmax(dim=1)
         accuracies.append(float((predicted_n == others.labels_n[chosen]).double().mean()))
     return fmean(accuracies) if accuracies else 1.0
 
@@ -214,12 +214,12 @@ def mifid(
     """
     values = {}
     for name, verifier in verifiers.items():
-        members_mD, made_nD = (
-            look(verifier, x_nCHW).features_nD
+        members, generated = (
+            extract_features(verifier, x_nCHW)
             for x_nCHW in (real.members.images_nCHW, images.images_nCHW)
         )
-        if members_mD is not None and made_nD is not None:
+        if members.has_features and generated.has_features:
             values[names.of_network(names.reconstruction("mifid"), name)] = (
-                memorisation_informed_distance(members_mD, made_nD)
+                memorisation_informed_distance(members.features_nD, generated.features_nD)
             )
     return values

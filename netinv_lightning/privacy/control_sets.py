@@ -10,8 +10,10 @@ from collections.abc import Callable
 
 import torch
 
+from netinv_lightning.data import noise
 from netinv_lightning.evaluation.image_sets import Images
 from netinv_lightning.privacy.real_images import RealImages
+from netinv_lightning.training.seeds import random_order
 
 PLANTED_SHARE, PLANTED_NOISE = 0.1, 0.1
 """Planted leak: share of the members in it, and standard deviation of the Gaussian noise on them.
@@ -20,8 +22,7 @@ PLANTED_SHARE, PLANTED_NOISE = 0.1, 0.1
 
 def other_real_images(count: int, real: RealImages, seed: int) -> Images:
     """Return real images that are neither members nor held-out images."""
-    source = torch.Generator().manual_seed(seed)
-    chosen = torch.randperm(len(real.others.labels_n), generator=source)[:count]
+    chosen = random_order(len(real.others.labels_n), seed)[:count]
     return Images(real.others.images_nCHW[chosen], real.others.labels_n[chosen])
 
 
@@ -34,10 +35,10 @@ def class_means(count: int, real: RealImages, seed: int) -> Images:
 
 def uniform_noise(count: int, real: RealImages, seed: int) -> Images:
     """Return pixels uniform in [0, 1]; the classes of the members take turns."""
-    source, like = torch.Generator().manual_seed(seed), real.members
+    like = real.members
     classes = like.labels_n.unique()
     label_n = classes.repeat(math.ceil(count / len(classes)))[:count]
-    return Images(torch.rand(count, *like.images_nCHW.shape[1:], generator=source), label_n)
+    return Images(noise.uniform_noise(like.images_nCHW.shape[1:], count, seed), label_n)
 
 
 def planted_leak(count: int, real: RealImages, seed: int) -> Images:

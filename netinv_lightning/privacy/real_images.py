@@ -12,6 +12,7 @@ from torch import Tensor
 
 from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.data.datasets import Split
+from netinv_lightning.data.pixels import to_unit_range
 from netinv_lightning.data.splits import stratified_indices
 from netinv_lightning.errors import InputError
 from netinv_lightning.evaluation.image_sets import Images, halves_of_test
@@ -137,4 +138,4 @@ def _take(split: Split, count_N: Tensor, seed: int) -> Images:
 def _as_images(split: Split) -> Images:
     images_nCHW, label_n = split
     chosen = stratified_indices(label_n, min(len(label_n), LARGEST), 0)
-    return Images(images_nCHW[chosen].float() / 255, label_n[chosen])
+    return Images(to_unit_range(images_nCHW[chosen]), label_n[chosen])

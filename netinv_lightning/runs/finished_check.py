@@ -20,6 +20,20 @@ from netinv_lightning.runs.resume import read_config
 from netinv_lightning.runs.run_directory import RunDir
 
 
+def named_run(cfg: DictConfig) -> Path:
+    """Return the directory of the finished run that `application.run` names.
+
+    Raises:
+        InputError: if it names none.
+    """
+    if not cfg.application.run:
+        raise InputError(
+            "application.run: name the finished run whose images are used: "
+            "application.run=RUN_DIRECTORY"
+        )
+    return Path(cfg.application.run)
+
+
 def check_finished(directory: Path, where: str) -> DictConfig:
     """Read the config of a finished inversion, after a look at its other files.
 

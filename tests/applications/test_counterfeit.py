@@ -13,10 +13,10 @@ from safetensors.torch import load_file
 import netinv_lightning
 from netinv_lightning import metric_names as names
 from netinv_lightning.applications import make_application
+from netinv_lightning.classifiers.features import FeatureSet
 from netinv_lightning.downstream.counterfeits import ReferenceImages, nearest_rows, predictions
 from netinv_lightning.downstream.downstream_figures import counterfeit_grid
 from netinv_lightning.errors import InputError
-from netinv_lightning.evaluation.measurement import Seen
 from netinv_lightning.html_report.run_contents import read_run
 from netinv_lightning.run import run
 from netinv_lightning.runs.resume import read_config
@@ -49,7 +49,8 @@ def test_distances_of_a_planted_neighbour() -> None:
     reference_mCHW = torch.rand(20, 1, 4, 4, generator=torch.Generator().manual_seed(1))
     features_mD = torch.arange(20.0)[:, None] * torch.ones(3)
     found = ReferenceImages(reference_mCHW, features_mD).nearest(
-        0.5 * reference_mCHW[[7]] + 0.25, Seen(torch.zeros(1, 2), torch.tensor([[4.0, 4.0, 5.0]]))
+        0.5 * reference_mCHW[[7]] + 0.25,
+        FeatureSet(reference_mCHW[[7]], torch.zeros(1, 2), torch.tensor([[4.0, 4.0, 5.0]])),
     )
     assert found["correlation"].index_n.tolist() == [7]
     assert float(found["correlation"].distance_n) == pytest.approx(1.0, abs=1e-5)

@@ -16,8 +16,9 @@ import netinv_lightning
 from experiments.forked import run_command
 from netinv_lightning import metric_names as names
 from netinv_lightning.applications import make_application
-from netinv_lightning.classifiers.build import load_carded, load_zoo, told_card, told_split
-from netinv_lightning.classifiers.frozen import Classifier, FrozenClassifier
+from netinv_lightning.classifiers.build import load_carded, load_zoo, named_card, training_split
+from netinv_lightning.classifiers.frozen import FrozenClassifier
+from netinv_lightning.classifiers.wrapper import Classifier
 from netinv_lightning.classifiers.zoo import zoo_path
 from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.data.specs import DataSpec
@@ -375,12 +376,12 @@ def test_student_is_compared_with_its_teachers_training_data(distilled: Path) ->
         for path in (distilled / "student.safetensors", zoo_path("mnist_cnn"))
     )
     assert (
-        told_split(student)
-        == told_split(teacher)
+        training_split(student)
+        == training_split(teacher)
         == {"val_fraction": 0.0, "subset_size": None, "split_seed": 0}
     )
     # A student was trained on no real image.
-    training_images = told_card(student).get("training_images")
+    training_images = named_card(student).get("training_images")
     check_comparable(training_images, ImageDataModule("mnist5k"))
 
 

@@ -15,7 +15,7 @@ import netinv_lightning
 from netinv_lightning import metric_names as names
 from netinv_lightning.applications import make_application
 from netinv_lightning.classifiers.build import load_carded, load_zoo
-from netinv_lightning.classifiers.frozen import Classifier
+from netinv_lightning.classifiers.wrapper import Classifier
 from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.data.specs import DataSpec
 from netinv_lightning.downstream.classifier_predictions import predict

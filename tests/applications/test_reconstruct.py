@@ -16,7 +16,7 @@ from netinv_lightning import metric_names as names
 from netinv_lightning.applications import make_application
 from netinv_lightning.applications.audit import AuditApplication
 from netinv_lightning.classifiers.build import load_zoo
-from netinv_lightning.classifiers.features import look
+from netinv_lightning.classifiers.features import extract_features
 from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.errors import InputError
 from netinv_lightning.evaluation.finished_run import open_finished
@@ -110,7 +110,8 @@ def test_the_ceiling_of_transfer_is_asked_of_a_share_of_each_class(
 ) -> None:
     verifiers = [load_zoo("mnist_mlp"), load_zoo("mnist_resnet")]
     found = [
-        look(verifier, digits.others.images_nCHW).logits_nN.argmax(dim=1) for verifier in verifiers
+        extract_features(verifier, digits.others.images_nCHW).logits_nN.argmax(dim=1)
+        for verifier in verifiers
     ]
     right = [float((found_n == digits.others.labels_n).double().mean()) for found_n in found]
     assert verifier_accuracy(verifiers, digits.others) == pytest.approx(sum(right) / 2)
@@ -120,7 +121,7 @@ def test_the_ceiling_of_transfer_is_asked_of_a_share_of_each_class(
     monkeypatch.setattr(
         comparison,
         "look",
-        lambda verifier, x_nCHW: asked.append(len(x_nCHW)) or look(verifier, x_nCHW),
+        lambda verifier, x_nCHW: asked.append(len(x_nCHW)) or extract_features(verifier, x_nCHW),
     )
     assert 0.8 < verifier_accuracy(verifiers, digits.others) <= 1
     assert asked == [30, 30]

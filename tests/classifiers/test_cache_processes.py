@@ -1,4 +1,5 @@
-"""Processes that need the same classifier at the same time train it once, also when the one that trains is killed."""
+"""Processes that need the same classifier at the same time train it once, also when the one that
+trains is killed."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from experiments.forked import Command
-from netinv_lightning.classifiers.cache import kept_card
+from netinv_lightning.classifiers.cache import cached_card
 from tests.classifiers.test_cache import (
     ACCURACY,
     CPU,
@@ -46,7 +47,7 @@ class Gated(MLP):
 '''
 
 
-def test_a_training_that_is_killed_is_done_anew_by_one_of_those_who_wait(tmp_path: Path) -> None:
+def test_a_waiting_process_continues_a_killed_training(tmp_path: Path) -> None:
     folder = tmp_path / "kept"
     (tmp_path / "gated.py").write_text(GATED)
     network = [
@@ -98,4 +99,6 @@ def test_a_training_that_is_killed_is_done_anew_by_one_of_those_who_wait(tmp_pat
     assert sorted(SECONDS in summary for summary in summaries) == [False, True]
     assert summaries[0][ACCURACY] == summaries[1][ACCURACY]
     assert equal(generator(tmp_path / "second"), generator(tmp_path / "third"))
-    assert kept_card(next(folder.glob("*/classifier.json")).with_suffix(".safetensors")) is not None
+    assert (
+        cached_card(next(folder.glob("*/classifier.json")).with_suffix(".safetensors")) is not None
+    )

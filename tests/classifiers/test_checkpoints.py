@@ -171,10 +171,10 @@ def test_nothing_in_a_pt_file_is_ever_run(tmp_path: Path) -> None:
 )
 def test_what_is_no_state_dict_is_one_line(content: object, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "mine.pt")
-    assert "holds no state dict" in refusal(load_weights, tmp_path / "mine.pt")
+    assert "contains no state dict" in refusal(load_weights, tmp_path / "mine.pt")
 
 
-def test_weights_of_another_architecture_are_counted_and_nothing_is_loaded() -> None:
+def test_weights_of_another_architecture_are_refused() -> None:
     network = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2, bias=False))
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     weights = {
@@ -229,7 +229,8 @@ def test_a_users_own_network_is_named_by_its_class(
 ) -> None:
     (tmp_path / "my_network_of_test_checkpoint.py").write_text(
         "from torch import nn\n\n\nclass Mine(nn.Sequential):\n"
-        "    def __init__(self, width):\n        super().__init__(nn.Flatten(), nn.Linear(3 * 20 * 20, width), nn.Linear(width, 5))\n"
+        "    def __init__(self, width):\n        super().__init__(nn.Flatten(), nn.Linear(3 * 20 * "
+        "20, width), nn.Linear(width, 5))\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     mine = nn.Sequential(nn.Flatten(), nn.Linear(1200, 6), nn.Linear(6, 5))

@@ -70,7 +70,7 @@ def test_it_normalises_inside(named: tuple[nn.Module, str]) -> None:
     assert set(frozen.state_dict()) == {f"network.{name}" for name in network.state_dict()}
 
 
-def test_nothing_in_it_changes_while_images_are_optimised_through_it(
+def test_the_classifier_does_not_change_in_an_optimisation(
     named: tuple[nn.Module, str],
 ) -> None:
     frozen = FrozenClassifier(named[0], SPEC)
@@ -117,7 +117,7 @@ def test_the_penultimate_feature_is_the_heads_input(named: tuple[nn.Module, str]
     torch.testing.assert_close(linear(features["penultimate"]), logits_BN)
 
 
-def test_named_layers_give_their_flattened_outputs_in_the_order_asked_for() -> None:
+def test_named_layers_give_flattened_outputs_in_order() -> None:
     network, _ = CNN(10, 3, 32, stages=[[8], [4]], hidden=12), torch.manual_seed(0)
     frozen = FrozenClassifier(
         network, SPEC, ["convolutions.0", "penultimate", "fully_connected.2", "head"]
@@ -136,7 +136,7 @@ def test_named_layers_give_their_flattened_outputs_in_the_order_asked_for() -> N
     assert torch.equal(features["head"], logits_BN)
 
 
-def test_a_layers_feature_is_its_output_even_where_the_next_layer_works_in_place() -> None:
+def test_in_place_layers_do_not_change_features() -> None:
     network = own_network()
     frozen = FrozenClassifier(network, SPEC, ["1"])  # BatchNorm, before ReLU(inplace=True)
     x_BCHW = torch.rand(2, 3, 32, 32)
@@ -175,7 +175,8 @@ def test_no_graph_and_no_tensor_outlive_the_call() -> None:
 
 
 class Tuples(nn.Module):
-    """A layer whose output is not a tensor, as attention and recurrent layers have it, and one that never runs."""
+    """A layer whose output is not a tensor, as attention and recurrent layers have it, and one that
+    never runs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -209,13 +210,13 @@ class Tuples(nn.Module):
             own_network,
             {"num_classes": 7},
             ["penultimate"],
-            "classifier.num_classes=7: the network gives outputs of shape [10]",
+            "classifier.num_classes=7: the network returns outputs of shape [10]",
         ),
         (
             lambda: nn.Sequential(nn.Conv2d(3, 10, 3)),
             {},
             ["0"],
-            "num_classes=10: the network gives outputs of shape [10, 30, 30]",
+            "num_classes=10: the network returns outputs of shape [10, 30, 30]",
         ),
         (
             own_network,

@@ -1,4 +1,5 @@
-"""The networks that the project trains (A1-1, A4-11 the MLP, A2-10 the second derivative of attention)."""
+"""The networks that the project trains (A1-1, A4-11 the MLP, A2-10 the second derivative of
+attention)."""
 
 from __future__ import annotations
 
@@ -58,9 +59,7 @@ def test_every_network_gives_a_logit_a_class(
     assert logits_BN.std(dim=0).min() > 0  # and depend on the image
 
 
-def test_the_papers_cnn_runs_convolution_batch_norm_leaky_relu_dropout_fully_connected_in_this_order() -> (
-    None
-):
+def test_the_cnn_has_the_papers_layers_in_their_order() -> None:
     kinds = [
         type(module)
         for module, _ in executed(
@@ -269,7 +268,7 @@ def test_a_wrong_option_is_one_line_that_names_it(
     assert "\n" not in str(caught.value)
 
 
-def test_only_a_module_is_a_network_and_its_config_may_overrule_the_data() -> None:
+def test_a_network_is_a_module_and_its_config_has_priority() -> None:
     for target in ("netinv_lightning.classifiers.networks.CNNN", "collections.OrderedDict"):
         with pytest.raises(InputError, match=r"classifier\.network"):
             build_network({"_target_": target}, MNIST)

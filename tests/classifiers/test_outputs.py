@@ -1,4 +1,5 @@
-"""Which output of a network is its logits, and what is computed from it; networks that are awkward in one way each."""
+"""Which output of a network is its logits, and what is computed from it; networks that are awkward
+in one way each."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ from torch import Tensor, nn
 
 import netinv_lightning
 from netinv_lightning import metric_names as names
-from netinv_lightning.classifiers.frozen import Classifier, FrozenClassifier
+from netinv_lightning.classifiers.frozen import FrozenClassifier
+from netinv_lightning.classifiers.wrapper import Classifier
 from netinv_lightning.data.specs import DataSpec
 from netinv_lightning.errors import InputError
 from tests.conftest import FEW_STEPS
@@ -117,9 +119,7 @@ def test_several_candidates_must_be_named() -> None:
         (lambda f, z: -z.exp(), "logits"),
     ],
 )
-def test_probabilities_are_recognised_and_inverted_through_the_logarithm(
-    finish: Callable[..., Any], kind: str
-) -> None:
+def test_probabilities_are_recognised_and_inverted(finish: Callable[..., Any], kind: str) -> None:
     network = Network(finish)
     with torch.no_grad():
         network.linear.weight.div_(8)
@@ -137,7 +137,7 @@ def test_probabilities_are_recognised_and_inverted_through_the_logarithm(
     assert (kind == "logits") == (frozen.output.describe("Network") == "")
 
 
-def test_the_logarithm_gives_a_gradient_where_softmax_is_saturated() -> None:
+def test_the_logarithm_has_a_gradient_if_softmax_is_saturated() -> None:
     frozen = FrozenClassifier(Network(lambda f, z: (3 * z).softmax(1)), spec())
     x_BCHW = X.clone().requires_grad_()
     (frozen(x_BCHW).softmax(1)[:, 0] + 1e-30).log().sum().backward()
@@ -241,7 +241,7 @@ def test_a_network_that_needs_contiguous_memory_gets_it(channels: int) -> None:
     assert not FrozenClassifier(nn.Sequential(nn.Conv2d(1, N, 28), nn.Flatten()), spec()).contiguous
 
 
-def test_the_penultimate_features_of_a_convolutional_head_are_pooled() -> None:
+def test_penultimate_features_of_convolutions_are_pooled() -> None:
     network = nn.Sequential(
         nn.Conv2d(1, 6, 3, 2), nn.ReLU(), nn.Conv2d(6, N, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()
     )

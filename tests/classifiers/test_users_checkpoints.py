@@ -100,7 +100,7 @@ def test_the_state_dict_of_a_checkpoint_is_found(
     assert said in told if said else told == ""
 
 
-def test_weights_without_the_networks_own_prefix_and_in_half_precision_are_loaded(
+def test_weights_without_prefix_in_half_precision_are_loaded(
     tmp_path: Path,
 ) -> None:
     source, holder = network().half(), nn.Module()
@@ -124,7 +124,7 @@ def test_several_networks_in_one_file_are_refused(tmp_path: Path) -> None:
         load_checkpoint(network(), path)
 
 
-def test_a_checkpoint_that_fits_nowhere_names_the_nearest_differences(tmp_path: Path) -> None:
+def test_a_checkpoint_that_does_not_fit_names_the_differences(tmp_path: Path) -> None:
     state = network().state_dict()
     path = written(
         {"state_dict": {**prefixed("module.", state), "module.4.weight": torch.ones(5, 243)}},
@@ -159,7 +159,7 @@ def test_tied_weights_are_saved_and_loaded(tmp_path: Path) -> None:
     assert same(Tied(), mine)
 
 
-def test_a_torchscript_archive_is_not_run_unless_the_user_names_it(tmp_path: Path) -> None:
+def test_a_torchscript_archive_is_run_only_on_request(tmp_path: Path) -> None:
     path = tmp_path / "script.pt"
     torch.jit.trace(network().eval(), torch.zeros(2, 1, 28, 28)).save(str(path))
     with pytest.raises(
@@ -186,7 +186,8 @@ def test_the_normalisation_in_use_and_its_source_are_printed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "theirs_of_checkpoints.py").write_text(
-        "from torch import nn\n\n\ndef make():\n    return nn.Sequential(nn.Conv2d(1, 3, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), "
+        "from torch import nn\n\n\ndef make():\n    return nn.Sequential(nn.Conv2d(1, 3, 3, 3), "
+        "nn.BatchNorm2d(3), nn.ReLU(), "
         "nn.Flatten(), nn.Linear(243, 10))\n"
     )
     path = written({"net": network().state_dict()}, tmp_path / "theirs.pt")
@@ -216,7 +217,8 @@ def test_the_normalisation_in_use_and_its_source_are_printed(
             ),
             (
                 sizes,
-                "images are not normalised; if they were in training, set classifier.mean and classifier.std",
+                "images are not normalised; if they were in training, set classifier.mean and "
+                "classifier.std",
                 [0.0],
             ),
             (["data=mnist", "classifier.mean=[0.5]", "classifier.std=[0.5]"], "", [0.5]),

@@ -141,7 +141,7 @@ def test_the_zoo_is_small_and_holds_nothing_without_a_card() -> None:
     assert sum(path.stat().st_size for path in files) <= 16 * 2**20
 
 
-def test_classifiers_of_one_data_set_differ_in_architecture_and_seed() -> None:
+def test_classifiers_of_a_data_set_differ_in_network_and_seed() -> None:
     cards = [card(name) for name in NAMES]
     for key in ("seed", "network"):
         value = [
@@ -151,7 +151,7 @@ def test_classifiers_of_one_data_set_differ_in_architecture_and_seed() -> None:
         assert len(set(value)) == len(value)
 
 
-def test_the_default_classifier_is_the_data_sets_cnn_and_needs_no_data(
+def test_the_default_classifier_is_the_cnn_and_needs_no_data(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(
@@ -166,7 +166,7 @@ def test_the_default_classifier_is_the_data_sets_cnn_and_needs_no_data(
     assert all(torch.equal(stored[name], loaded[name]) for name in stored)
 
 
-def test_what_the_zoo_does_not_hold_is_one_line_with_the_nearest_name() -> None:
+def test_unknown_names_of_the_zoo_suggest_the_closest_match() -> None:
     for call in (
         lambda: load_zoo("mnist_cn"),
         lambda: load_classifier(config("classifier.zoo=mnist_cn")),
@@ -188,5 +188,5 @@ def test_a_damaged_zoo_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     with pytest.raises(InputError, match="damaged"):
         load_zoo("mnist_cnn")
     (tmp_path / "mnist_cnn.json").unlink()
-    with pytest.raises(InputError, match=r"^classifier\.zoo=mnist_cnn: its card is missing"):
+    with pytest.raises(InputError, match=r"^classifier\.zoo=mnist_cnn: its model card is missing"):
         load_zoo("mnist_cnn")

@@ -15,7 +15,7 @@ import yaml
 
 import netinv_lightning
 from netinv_lightning.applications import make_application
-from netinv_lightning.classifiers.build import load_carded, told_split
+from netinv_lightning.classifiers.build import load_carded, training_split
 from netinv_lightning.classifiers.zoo import zoo_path
 from netinv_lightning.config.allowed_targets import check_network, construct, locate, only_allowed
 from netinv_lightning.config.outside_config import check_words
@@ -405,7 +405,7 @@ def test_a_card_leads_to_no_code(tmp_path: Path, canary: Path) -> None:
     recipe = {**card["recipe"], "split_seed": "${oc.decode:'{_target_: os.system}'}"}
     weights.with_suffix(".json").write_text(json.dumps({**card, "recipe": recipe}))
     with pytest.raises(InputError, match=r"its card: recipe\.split_seed=.*is an interpolation"):
-        told_split(cfg)
+        training_split(cfg)
     card["data"]["class_names"] = [
         "$5_$10",
         "${x}",

@@ -54,9 +54,7 @@ def test_images_take_the_shape_of_the_classifiers_data() -> None:
 
 
 @pytest.mark.parametrize(("name", "channels"), [("uniform_noise", 1), ("gaussian_noise", 3)])
-def test_noise_to_train_on_is_of_another_stream_than_noise_to_test_on(
-    name: str, channels: int
-) -> None:
+def test_noise_for_training_differs_from_noise_for_testing(name: str, channels: int) -> None:
     spec = replace(MNIST, channels=channels)
     made = [
         outliers(name, spec, 50, seed, Path(), train=train)
@@ -349,7 +347,7 @@ def test_own_images_that_cannot_be_read_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"nowhere/: there is no such file or folder"):
         check_outliers(f"{tmp_path}/nowhere/", "mnist")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match=r"empty: holds no pictures \(.bmp"):
+    with pytest.raises(InputError, match=r"empty: contains no pictures \(.bmp"):
         outliers(f"{tmp_path}/empty", MNIST, 1, 0, Path())
     (tmp_path / "empty" / "a.png").write_bytes(b"damaged")
     with pytest.raises(InputError, match=r"a.png cannot be read .*; remove or replace it"):

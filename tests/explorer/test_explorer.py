@@ -68,12 +68,12 @@ def test_an_image_is_what_the_generator_and_the_classifier_give(compose: Compose
         z_BZ = torch.randn(generator.latent_dim, generator=torch.Generator().manual_seed(4))[None]
         image_BCHW = generator(z_BZ, drawing.conditioning.of_vectors(vector_N[None]))
         logits_BN, features = drawing.classifier.logits_and_features(image_BCHW)
-    assert torch.equal(seen.images_BCHW, image_BCHW)
-    assert torch.equal(seen.probabilities_BN, logits_BN.softmax(dim=1))
-    assert torch.equal(seen.features_BD, features["penultimate"])
-    assert torch.equal(seen.told_BN, vector_N[None])
+    assert torch.equal(seen.images_nCHW, image_BCHW)
+    assert torch.equal(seen.probabilities_nN, logits_BN.softmax(dim=1))
+    assert torch.equal(seen.features_nD, features["penultimate"])
+    assert torch.equal(seen.targets_nN, vector_N[None])
     other = drawing.image(vector_N, Setting(first=5))
-    assert not torch.equal(other.images_BCHW, seen.images_BCHW)
+    assert not torch.equal(other.images_nCHW, seen.images_nCHW)
 
 
 def test_dropout_differs_from_draw_to_draw_and_only_where_it_is_on(compose: Compose) -> None:
@@ -81,7 +81,7 @@ def test_dropout_differs_from_draw_to_draw_and_only_where_it_is_on(compose: Comp
     hot_N = torch.eye(10)[3]
 
     def image(dropout: bool, draw: int) -> torch.Tensor:
-        return drawing.image(hot_N, Setting(dropout=dropout, draw=draw)).images_BCHW
+        return drawing.image(hot_N, Setting(dropout=dropout, draw=draw)).images_nCHW
 
     assert torch.equal(image(False, 0), image(False, 1))
     assert torch.equal(image(True, 1), image(True, 1))
@@ -95,16 +95,16 @@ def test_a_strip_shows_the_images_that_are_drawn_alone(compose: Compose) -> None
     strip = drawing.of_classes([8, 3], setting)
     for row, label in enumerate([8, 3]):
         torch.testing.assert_close(
-            strip.images_BCHW[row], drawing.image(torch.eye(10)[label], setting).images_BCHW[0]
+            strip.images_nCHW[row], drawing.image(torch.eye(10)[label], setting).images_nCHW[0]
         )
     path = drawing.between_classes(1, 6, 5, setting)
-    assert path.told_BN is not None
-    assert path.told_BN[:, 1].tolist() == [1.0, 0.75, 0.5, 0.25, 0.0]
-    assert path.told_BN[:, 6].tolist() == [0.0, 0.25, 0.5, 0.75, 1.0]
+    assert path.targets_nN is not None
+    assert path.targets_nN[:, 1].tolist() == [1.0, 0.75, 0.5, 0.25, 0.0]
+    assert path.targets_nN[:, 6].tolist() == [0.0, 0.25, 0.5, 0.75, 1.0]
     latents = drawing.between_latents(torch.eye(10)[4], 3, setting)
     at_second = Setting(first=9, dropout=True, draw=7)
     torch.testing.assert_close(
-        latents.images_BCHW[2], drawing.image(torch.eye(10)[4], at_second).images_BCHW[0]
+        latents.images_nCHW[2], drawing.image(torch.eye(10)[4], at_second).images_nCHW[0]
     )
 
 
@@ -116,12 +116,12 @@ def test_batch_statistics_come_from_companions(compose: Compose) -> None:
     seen = drawing.image(hot_N, Setting())
     batches: list[int] = []
     handle = generator.register_forward_pre_hook(lambda _, inputs: batches.append(len(inputs[0])))
-    assert torch.equal(drawing.image(hot_N, Setting()).images_BCHW, seen.images_BCHW)
+    assert torch.equal(drawing.image(hot_N, Setting()).images_BCHW, seen.images_nCHW)
     handle.remove()
     assert batches == [1 + COMPANIONS]
     assert all(torch.equal(buffer, buffers[name]) for name, buffer in generator.named_buffers())
     alone = drawing_of(compose).image(hot_N, Setting())
-    assert not torch.allclose(alone.images_BCHW, seen.images_BCHW, atol=1e-2)
+    assert not torch.allclose(alone.images_BCHW, seen.images_nCHW, atol=1e-2)
 
 
 @pytest.mark.parametrize(

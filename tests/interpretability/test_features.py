@@ -7,9 +7,10 @@ import torch
 from torch import nn
 
 from netinv_lightning.classifiers.build import load_zoo
+from netinv_lightning.classifiers.features import extract_features
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.errors import InputError
-from netinv_lightning.interpretability.features import FeatureSet, head_of, look, map_layers
+from netinv_lightning.interpretability.features import head_of, map_layers
 
 
 def images(classifier: FrozenClassifier, count: int = 7) -> torch.Tensor:
@@ -31,7 +32,7 @@ def test_the_head_gives_the_classifiers_logits_from_its_features(layer: str) -> 
     classifier = FrozenClassifier(zoo.network, zoo.spec, [layer])
     classifier.check_cut(layer)
     x_BCHW = images(classifier)
-    seen = look(classifier, layer, x_BCHW, torch.arange(7), batch=3)
+    seen = extract_features(classifier, x_BCHW, layer=layer, batch_size=3, channels_last=False)
     torch.testing.assert_close(seen.logits_nN, zoo(x_BCHW))
     torch.testing.assert_close(head_of(classifier, layer, batch=4)(seen.features_nD), zoo(x_BCHW))
     assert seen.features_nD.shape == (7, classifier.feature_dims[layer])
@@ -62,16 +63,3 @@ def test_layers_with_maps() -> None:
     assert list(layers)[-2:] == ["convolutions.5", "convolutions"]
     assert layers["convolutions"] == (128, 3, 3)
     assert map_layers(load_zoo("mnist_mlp")) == {}
-
-
-def test_halves_share_nothing_and_repeat() -> None:
-    ids_n = torch.arange(11)
-    whole = FeatureSet(
-        torch.zeros(11, 1, 1, 1), ids_n[:, None].float(), torch.eye(11), ids_n, ids_n
-    )
-    a, b = whole.halves(3)
-    assert (len(a), len(b)) == (6, 5)
-    assert sorted([*a.labels_n.tolist(), *b.labels_n.tolist()]) == ids_n.tolist()
-    assert a.features_nD[:, 0].tolist() == a.labels_n.tolist() == a.predicted_n.tolist()
-    assert torch.equal(a.labels_n, whole.halves(3)[0].labels_n)
-    assert not torch.equal(a.labels_n, whole.halves(4)[0].labels_n)

@@ -61,9 +61,12 @@ def test_the_trial_run_of_vmap_is_not_counted_as_cost() -> None:
         FrozenClassifier(network("branching"), SPEC),
         seeded(5, 1, 28, 28).requires_grad_(),
     )
-    before = classifier.passes.forwards, classifier.passes.backwards
+    before = classifier.forward_count.forwards, classifier.forward_count.backwards
     losses.gradient_norm(classifier, x_BCHW, torch.arange(5)).backward()
-    assert (classifier.passes.forwards - before[0], classifier.passes.backwards - before[1]) == (
+    assert (
+        classifier.forward_count.forwards - before[0],
+        classifier.forward_count.backwards - before[1],
+    ) == (
         5,
         5,
     )

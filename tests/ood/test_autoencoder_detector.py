@@ -18,7 +18,7 @@ from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.data.datasets import LOADERS
 from netinv_lightning.data.specs import DataSpec
 from netinv_lightning.interpretability.autoencoders import KSparse
-from netinv_lightning.ood.detectors import FitData, Seen, tuning_noise
+from netinv_lightning.ood.detectors import FeatureSet, FitData, tuning_noise
 from netinv_lightning.ood.detectors.autoencoder import LARGEST_SIDE, AutoencoderError
 
 TINY = DataSpec("tiny", 3, 1, 2, (0.0,), (1.0,), ("a", "b", "c"))
@@ -28,8 +28,8 @@ def source(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def features_of(images_nCHW: Tensor) -> Seen:
-    return Seen(images_nCHW, torch.empty(0), None, {})
+def features_of(images_nCHW: Tensor) -> FeatureSet:
+    return FeatureSet(images_nCHW, torch.empty(0), torch.empty(0))
 
 
 def fit_data_of(images_nCHW: Tensor, seed: int = 0) -> FitData:

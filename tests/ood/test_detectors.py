@@ -25,13 +25,13 @@ from netinv_lightning.evaluation.image_sets import of_split
 from netinv_lightning.ood.detectors import (
     DETECTORS,
     Detector,
+    FeatureSet,
     FitData,
-    Seen,
     collect_fit_data,
+    extract_features,
     extract_for,
     fit_detector,
     logit_scores,
-    look,
     score_all,
     tuning_noise,
 )
@@ -64,8 +64,8 @@ def linear_classifier(
     return FrozenClassifier(network, TINY)
 
 
-def features_of(features_nD: Tensor) -> Seen:
-    return Seen(torch.empty(0), torch.empty(0), features_nD, {})
+def features_of(features_nD: Tensor) -> FeatureSet:
+    return FeatureSet(torch.empty(0), torch.empty(0), features_nD)
 
 
 def fit_data_of(
@@ -198,11 +198,11 @@ def test_knn_is_the_distance_to_the_kth_neighbour() -> None:
 def test_vim_equals_its_formula() -> None:
     classifier = linear_classifier()
     images_n = torch.rand(60, 1, 2, 2, generator=source())
-    seen = look(classifier, images_n)
+    seen = extract_features(classifier, images_n)
     fit_data = FitData(classifier, seen, torch.arange(60) % 3, seen, seen, 0)
     linear = classifier.network[1]  # type: ignore[index]
     weight_34, bias_3 = linear.weight.double().numpy(), linear.bias.double().numpy()
-    centred_n4 = seen.penultimate_nD.double().numpy() + np.linalg.pinv(weight_34) @ bias_3
+    centred_n4 = seen.features_nD.double().numpy() + np.linalg.pinv(weight_34) @ bias_3
     _, _, axes_44 = np.linalg.svd(centred_n4, full_matrices=True)
     residual_n = np.linalg.norm(centred_n4 @ axes_44[2:].T, axis=1)  # outside of the first 2 axes
     logits_nN = seen.logits_nN.double().numpy()
@@ -233,7 +233,7 @@ def odin_of_linear(
 def test_odin_equals_its_formula(temperature: float, step: float) -> None:
     """Steps are in pixels of [0, 1], not of normalised images."""
     classifier, images_nCHW = linear_classifier(), torch.rand(150, 1, 2, 2, generator=source())
-    score_n = ODIN(classifier, temperature, step, 0.0)(look(classifier, images_nCHW))
+    score_n = ODIN(classifier, temperature, step, 0.0)(extract_features(classifier, images_nCHW))
     torch.testing.assert_close(
         score_n, odin_of_linear(classifier, images_nCHW, temperature, step), rtol=0, atol=1e-6
     )
@@ -384,7 +384,7 @@ def test_only_features_detect_noise_in_mnist_cnn() -> None:
 def test_all_detectors_share_one_forward_pass(mlp: tuple[FitData, dict[str, Detector]]) -> None:
     """Only ODIN runs the classifier again: for its gradient, and after its step."""
     fit_data, detectors = mlp
-    images_nCHW, passes = digits("test", 120)[0], fit_data.classifier.passes
+    images_nCHW, passes = digits("test", 120)[0], fit_data.classifier.forward_count
     before = passes.forwards
     shared = scores_of(
         {name: detector for name, detector in detectors.items() if name != "odin"}, images_nCHW
@@ -396,7 +396,7 @@ def test_all_detectors_share_one_forward_pass(mlp: tuple[FitData, dict[str, Dete
         torch.testing.assert_close(detectors[name].score(images_nCHW), score_n)
     moving = ODIN(fit_data.classifier, 1000.0, 0.002, 0.0)
     before, backwards = passes.forwards, passes.backwards
-    moving(look(fit_data.classifier, images_nCHW))
+    moving(extract_features(fit_data.classifier, images_nCHW))
     assert (passes.forwards - before, passes.backwards - backwards) == (3 * 120, 120)
 
 
@@ -472,7 +472,7 @@ def test_unknown_detector_is_an_input_error(mlp: tuple[FitData, dict[str, Detect
         ),
         (
             torch.zeros(5, 1, 2, 2).numpy(),
-            r"^images: are a ndarray; must be a tensor",
+            r"^images: must be a tensor, not a ndarray",
         ),
         (torch.zeros(0, 1, 2, 2), r"one or more"),
         (torch.full((5, 1, 2, 2), 1.01), r"^images: some pixels are NaN or outside of \[0, 1\]"),

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 import netinv_lightning
 from netinv_lightning.classifiers.build import load_classifier
-from netinv_lightning.classifiers.features import Seen
-from netinv_lightning.classifiers.frozen import Classifier, FrozenClassifier
+from netinv_lightning.classifiers.features import FeatureSet
+from netinv_lightning.classifiers.frozen import FrozenClassifier
+from netinv_lightning.classifiers.wrapper import Classifier
 from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.data.outliers import outliers
 from netinv_lightning.errors import InputError
@@ -88,14 +89,14 @@ def test_odds_and_energy_are_standardised_and_summed() -> None:
     scorer = GarbageOddsAndEnergy(
         torch.stack([odds_n.mean(), energy_n.mean()]), torch.stack([odds_n.std(), energy_n.std()])
     )
-    features = Seen(torch.empty(0), logits_nM, None, {})
+    features = FeatureSet(torch.empty(0), logits_nM, torch.empty(0))
     expected_n = (odds_n - odds_n.mean()) / odds_n.std() + (
         energy_n - energy_n.mean()
     ) / energy_n.std()
     assert scorer(features).tolist() == pytest.approx(expected_n.tolist())
     assert GarbageOdds()(features).tolist() == pytest.approx(odds_n.tolist())
     unlike_any_n = torch.tensor([[0.0, 0.0, 3.0]])
-    assert scorer(Seen(torch.empty(0), unlike_any_n, None, {})) > expected_n.max()
+    assert scorer(FeatureSet(torch.empty(0), unlike_any_n, torch.empty(0))) > expected_n.max()
 
 
 def test_score_is_standardised_on_the_given_images() -> None:

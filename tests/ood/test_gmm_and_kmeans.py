@@ -19,7 +19,13 @@ from netinv_lightning.classifiers.build import load_zoo
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.data.datasets import LOADERS
 from netinv_lightning.data.specs import DataSpec
-from netinv_lightning.ood.detectors import FitData, Seen, collect_fit_data, look, tuning_noise
+from netinv_lightning.ood.detectors import (
+    FeatureSet,
+    FitData,
+    collect_fit_data,
+    extract_features,
+    tuning_noise,
+)
 from netinv_lightning.ood.detectors.gmm import GMM, LEAST_VARIANCE
 from netinv_lightning.ood.detectors.kmeans import KMeansDistance
 from netinv_lightning.ood.detectors.logit_scores import msp, uncertainty
@@ -31,8 +37,8 @@ def source(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def features_of(values_nD: Tensor) -> Seen:
-    return Seen(torch.empty(0), torch.empty(0), values_nD, {})
+def features_of(values_nD: Tensor) -> FeatureSet:
+    return FeatureSet(torch.empty(0), torch.empty(0), values_nD)
 
 
 def fit_data_of(features_nD: Tensor, seed: int = 0) -> FitData:
@@ -200,11 +206,13 @@ def test_unseen_digits_score_below_noise_and_negatives(zoo: str, least: float) -
     """mnist_cnn is more confident on noise than on digits; its features still separate them."""
     classifier, test_nCHW = load_zoo(zoo), digits(False, 200)[0]
     fit_data = collect_fit_data(classifier, *digits(True, 1000), test_nCHW[:1])
-    inside = look(classifier, test_nCHW)
+    inside = extract_features(classifier, test_nCHW)
     for detector in (GMM, KMeansDistance):
         fitted = detector.fit(fit_data)
         for outliers_nCHW in (tuning_noise(test_nCHW, 200, seed=9), 1 - test_nCHW):
-            assert auroc(fitted(inside), fitted(look(classifier, outliers_nCHW))) > least, detector
+            assert (
+                auroc(fitted(inside), fitted(extract_features(classifier, outliers_nCHW))) > least
+            ), detector
 
 
 # Uncertainty of the logits

@@ -13,7 +13,7 @@ from torch import Tensor
 
 import netinv_lightning
 from netinv_lightning.classifiers.build import load_classifier, resolve_spec
-from netinv_lightning.classifiers.cache import kept_path
+from netinv_lightning.classifiers.cache import cache_path
 from netinv_lightning.data import datasets as sources
 from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.data.outlier_names import LEFT_OUT, check_outliers
@@ -157,7 +157,7 @@ def test_classifier_of_some_classes_is_trained_and_loaded(tmp_path: Path) -> Non
 def test_cache_distinguishes_classes_and_their_order() -> None:
     base = ["data=mnist5k", "classifier=mlp", "classifier.train=true", "trainer.accelerator=cpu"]
     paths = [
-        kept_path(netinv_lightning.compose([*base, *more]))
+        cache_path(netinv_lightning.compose([*base, *more]))
         for more in ([], ["data.classes=[0,1]"], ["data.classes=[1,0]"], ["data.classes=[0,2]"])
     ]
     assert len(set(paths)) == 4

@@ -24,7 +24,7 @@ from netinv_lightning.errors import InputError
 from netinv_lightning.evaluation.image_sets import of_split
 from netinv_lightning.inversion.perturbation import NORMS, Perturbation
 from netinv_lightning.metrics.detection import auroc_interval
-from netinv_lightning.ood.detectors import Detector, Seen
+from netinv_lightning.ood.detectors import Detector, FeatureSet
 from netinv_lightning.ood.detectors.logit_scores import energy, msp
 from netinv_lightning.ood.detectors.registry import LogitScorer
 from netinv_lightning.ood.detectors.scorer import Scorer
@@ -321,25 +321,27 @@ def test_table_has_all_rows_and_the_verdict_as_a_note() -> None:
 
 @dataclass(frozen=True)
 class PlantedScorer(Scorer):
-    score: Callable[[Seen], Tensor]
+    score: Callable[[FeatureSet], Tensor]
 
-    def __call__(self, features: Seen) -> Tensor:
+    def __call__(self, features: FeatureSet) -> Tensor:
         return self.score(features)
 
 
-def peak(features: Seen) -> Tensor:
+def peak(features: FeatureSet) -> Tensor:
     """Score the largest change, which Linf bounds."""
     x_nP = features.images_nCHW.flatten(1).double()
     return (x_nP - x_nP.mean(dim=1, keepdim=True)).abs().amax(dim=1) + x_nP.mean(dim=1)
 
 
-def mass(features: Seen) -> Tensor:
+def mass(features: FeatureSet) -> Tensor:
     """Score the mean change, which at equal RMS is larger for a more even change."""
     x_nP = features.images_nCHW.flatten(1).double()
     return (x_nP - x_nP.mean(dim=1, keepdim=True)).abs().mean(dim=1) + x_nP.mean(dim=1)
 
 
-def planted(name: str, classifier: FrozenClassifier, score: Callable[[Seen], Tensor]) -> Detector:
+def planted(
+    name: str, classifier: FrozenClassifier, score: Callable[[FeatureSet], Tensor]
+) -> Detector:
     return Detector(name, classifier, PlantedScorer(score))
 
 
@@ -350,7 +352,9 @@ def gray(n: int = 200) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize(("score", "claim"), [(peak, "holds"), (mass, "refuted")])
-def test_planted_detectors_decide_the_claim(score: Callable[[Seen], Tensor], claim: str) -> None:
+def test_planted_detectors_decide_the_claim(
+    score: Callable[[FeatureSet], Tensor], claim: str
+) -> None:
     classifier = linear_classifier()
     found = perturbation_study(
         {"planted": planted("planted", classifier, score)}, *gray(), strengths=(0.03, 0.1), seed=0
@@ -415,15 +419,15 @@ def test_halves_are_disjoint_and_detectors_share_each_pass() -> None:
     """The classifier runs once per perturbation, and five times more per attack."""
     scored: list[Tensor] = []
 
-    def note(features: Seen) -> Tensor:
+    def note(features: FeatureSet) -> Tensor:
         scored.append(features.images_nCHW)
         return features.logits_nN[:, 0].double()
 
     classifier, (x_nCHW, labels_n) = linear_classifier(), gray(61)
     detectors = {name: planted(name, classifier, note) for name in ("first", "second")}
-    before = classifier.passes.forwards
+    before = classifier.forward_count.forwards
     perturbation_study(detectors, x_nCHW, labels_n, strengths=(0.1,), seed=3)
-    assert classifier.passes.forwards - before == 31 + 30 * (1 + 3 + 3 * (1 + 5))
+    assert classifier.forward_count.forwards - before == 31 + 30 * (1 + 3 + 3 * (1 + 5))
     own_n, other_m = (set(scored[i][:, 0, 0, 0].tolist()) for i in (0, 2))
     assert (len(own_n), len(other_m)) == (31, 30)
     assert own_n | other_m == set(x_nCHW[:, 0, 0, 0].tolist())

@@ -15,7 +15,7 @@ import torch
 import netinv_lightning
 from experiments.run_results import differences, result
 from netinv_lightning.applications import distill, train_classifier
-from netinv_lightning.classifiers.training import ClassifierModule
+from netinv_lightning.classifiers.classifier_module import ClassifierModule
 from netinv_lightning.downstream.generator_rounds import GeneratorRounds
 from netinv_lightning.errors import InputError, Preempted
 from netinv_lightning.inversion.methods import kkt

@@ -178,7 +178,11 @@ class PixelInversion:
             condition.target_BN.cpu().numpy().tobytes(),
         )
         if key not in self._drawn:
-            B, passes, start = len(condition.label_B), self.classifier.passes, time.perf_counter()
+            B, passes, start = (
+                len(condition.label_B),
+                self.classifier.forward_count,
+                time.perf_counter(),
+            )
             forwards, backwards = passes.forwards, passes.backwards
             # A single image is made twice, for the terms that compare images.
             x_BCHW = self._optimise(condition if B > 1 else _twice(condition), seed)[:B]

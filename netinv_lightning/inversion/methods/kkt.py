@@ -144,12 +144,14 @@ class KktInversion(PixelInversion):
     @torch.enable_grad()
     def _explain(self) -> Reconstruction:
         classifier, spec, M, K = self.classifier, self.classifier.spec, self.candidates, self.steps
-        begun = time.perf_counter(), classifier.passes.forwards, classifier.passes.backwards
+        begun = (
+            time.perf_counter(),
+            classifier.forward_count.forwards,
+            classifier.forward_count.backwards,
+        )
         weights = decayed_weights(classifier)
         label_M = torch.arange(M, device=self.device) % spec.num_classes
-        noise_MCHW = Stream(self.seed, self.device).normal(
-            M, spec.channels, spec.image_size, spec.image_size
-        )
+        noise_MCHW = Stream(self.seed, self.device).normal(M, *spec.image_shape)
         x_MCHW = (classifier.mean_C11 + self.init_std * noise_MCHW).clamp(0, 1).requires_grad_()
         with torch.no_grad():
             first, _ = margin_gradients(
@@ -211,7 +213,7 @@ class _Candidates:
 
     def costs(self) -> tuple[float, int, int]:
         """Seconds, forward and backward passes, over all processes of a resumed run."""
-        passes, (seconds, forwards, backwards) = self.inversion.classifier.passes, self.begun
+        passes, (seconds, forwards, backwards) = self.inversion.classifier.forward_count, self.begun
         return (
             time.perf_counter() - seconds,
             passes.forwards - forwards,
@@ -242,7 +244,7 @@ class _Candidates:
         )
         (seconds, forwards, backwards), passes = (
             state_dict["costs"],
-            self.inversion.classifier.passes,
+            self.inversion.classifier.forward_count,
         )
         self.begun = (
             time.perf_counter() - seconds,

@@ -25,8 +25,8 @@ from netinv_lightning import metric_names as names
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.inversion.conditioning import Condition, Conditioning
 from netinv_lightning.inversion.methods.gradient import PixelInversion
-from netinv_lightning.inversion.module import own_randomness
 from netinv_lightning.inversion.objective import Objective, Step
+from netinv_lightning.training.seeds import own_randomness, stream_seed
 
 PRIORS = ("variation", "pixel", "batch_norm", "class_spread")
 """Terms of the objective that need no class: to them the images of one target are those of one class. The others either ask for
@@ -229,7 +229,7 @@ class TargetInversion(PixelInversion):
         parts = []
         # Images of one target stay together: the priors compare them.
         for number, row_B in enumerate(row_n.split(max(1, BATCH // images) * images)):
-            with own_randomness(1_000_003 * (seed + 1) + number, self.device):
+            with own_randomness(stream_seed(seed, number), self.device):
                 parts.append(
                     self.draw(
                         Aim(row_B, self.targets.rows_tD[row_B], None, None, self.targets)

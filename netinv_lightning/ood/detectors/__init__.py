@@ -24,7 +24,7 @@ Measured AUROCs are in `experiments/ood`. An AUROC of 0 against noise is not a s
 classifies noise as the digit 8, with more confidence than it has for any real digit.
 """
 
-from netinv_lightning.classifiers.features import Seen, look
+from netinv_lightning.classifiers.features import FeatureSet, extract_features
 from netinv_lightning.ood.detectors.fit_data import FitData, collect_fit_data, tuning_noise
 from netinv_lightning.ood.detectors.registry import (
     DETECTORS,
@@ -37,12 +37,12 @@ from netinv_lightning.ood.detectors.registry import (
 __all__ = [
     "DETECTORS",
     "Detector",
+    "FeatureSet",
     "FitData",
-    "Seen",
     "collect_fit_data",
+    "extract_features",
     "extract_for",
     "fit_detector",
-    "look",
     "score_all",
     "tuning_noise",
 ]

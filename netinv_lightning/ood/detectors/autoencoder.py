@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from netinv_lightning.classifiers.features import BATCH, Seen
+from netinv_lightning.classifiers.features import BATCH, FeatureSet
 from netinv_lightning.interpretability.autoencoders import KSparse, train_autoencoder
 from netinv_lightning.ood.detectors.fit_data import FitData
 from netinv_lightning.ood.detectors.scorer import FittedScorer
@@ -48,7 +48,7 @@ class AutoencoderError(FittedScorer):
         return cls(model.requires_grad_(False))
 
     @torch.no_grad()
-    def __call__(self, features: Seen) -> Tensor:
+    def __call__(self, features: FeatureSet) -> Tensor:
         parts = [_pixels(images_nCHW) for images_nCHW in features.images_nCHW.split(BATCH)]
         return torch.cat(
             [

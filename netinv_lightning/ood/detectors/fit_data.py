@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from netinv_lightning.classifiers.features import Seen, look
+from netinv_lightning.classifiers.features import FeatureSet, extract_features
 from netinv_lightning.classifiers.frozen import FrozenClassifier
+from netinv_lightning.data.noise import mixed_noise
 from netinv_lightning.errors import InputError
+from netinv_lightning.training.seeds import random_order
 
 TUNING_IMAGES = 250
 """Largest number of validation images, and of outliers, that tune a detector."""
@@ -35,10 +36,10 @@ class FitData:
     """
 
     classifier: FrozenClassifier
-    training: Seen
+    training: FeatureSet
     labels_n: Tensor
-    validation: Seen
-    outliers: Seen
+    validation: FeatureSet
+    outliers: FeatureSet
     seed: int
 
     def training_sample(self) -> Tensor:
@@ -78,7 +79,7 @@ def collect_fit_data(
     if outliers_nCHW is None:
         outliers_nCHW = tuning_noise(validation_nCHW, TUNING_IMAGES, seed)
     training, validation, outliers = (
-        look(classifier, images_nCHW)
+        extract_features(classifier, images_nCHW)
         for images_nCHW in (
             training_nCHW,
             _sample(validation_nCHW, TUNING_IMAGES, seed),
@@ -93,13 +94,9 @@ def tuning_noise(like_nCHW: Tensor, count: int, seed: int) -> Tensor:
 
     Half is uniform; half is Gaussian with mean 0.5 and standard deviation 0.5, clipped.
     """
-    generator = torch.Generator().manual_seed(seed)
-    shape = like_nCHW.shape[1:]
-    uniform = torch.rand(count - count // 2, *shape, generator=generator)
-    gaussian = (0.5 + 0.5 * torch.randn(count // 2, *shape, generator=generator)).clamp(0, 1)
-    return torch.cat([uniform, gaussian])
+    return mixed_noise(like_nCHW.shape[1:], count, seed)
 
 
 def _sample(images_nCHW: Tensor, count: int, seed: int) -> Tensor:
-    order_n = torch.randperm(len(images_nCHW), generator=torch.Generator().manual_seed(seed))
+    order_n = random_order(len(images_nCHW), seed)
     return images_nCHW[order_n[:count]]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from netinv_lightning.classifiers.features import Seen, look
+from netinv_lightning.classifiers.features import FeatureSet, extract_features
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.ood.detectors.logit_scores import energy
 from netinv_lightning.ood.detectors.registry import Detector
@@ -27,7 +27,7 @@ ODDS, ODDS_AND_ENERGY = SCORES = "odds", "odds_and_energy"
 class GarbageOdds(Scorer):
     """Log odds of the garbage class, log(p / (1 - p)), computed from the logits."""
 
-    def __call__(self, features: Seen) -> Tensor:
+    def __call__(self, features: FeatureSet) -> Tensor:
         logits_nM = features.logits_nN.double()
         return logits_nM[:, -1] - logits_nM[:, :-1].logsumexp(dim=1)
 
@@ -50,10 +50,10 @@ class GarbageOddsAndEnergy(Scorer):
     @classmethod
     def fit(cls, classifier: FrozenClassifier, validation_nCHW: Tensor) -> GarbageOddsAndEnergy:
         """Standardise on in-distribution images in [0, 1]."""
-        scores_nQ = _odds_and_energy(look(classifier, validation_nCHW))
+        scores_nQ = _odds_and_energy(extract_features(classifier, validation_nCHW))
         return cls(scores_nQ.mean(dim=0), scores_nQ.std(dim=0).clamp_min(1e-12))
 
-    def __call__(self, features: Seen) -> Tensor:
+    def __call__(self, features: FeatureSet) -> Tensor:
         return ((_odds_and_energy(features) - self.mean_Q) / self.std_Q).sum(dim=1)
 
 
@@ -73,5 +73,5 @@ def garbage_detector(
     return Detector(name, classifier, GarbageOddsAndEnergy.fit(classifier, validation_nCHW))
 
 
-def _odds_and_energy(features: Seen) -> Tensor:
+def _odds_and_energy(features: FeatureSet) -> Tensor:
     return torch.stack([GarbageOdds()(features), energy(features.logits_nN[:, :-1])], dim=1)

@@ -14,7 +14,7 @@ from sklearn.mixture import GaussianMixture
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from torch import Tensor
 
-from netinv_lightning.classifiers.features import Seen
+from netinv_lightning.classifiers.features import FeatureSet
 from netinv_lightning.ood.detectors.fit_data import FitData
 from netinv_lightning.ood.detectors.scorer import FittedScorer
 
@@ -51,7 +51,7 @@ class GMM(FittedScorer):
 
     @classmethod
     def fit(cls, fit_data: FitData) -> GMM:
-        features_nD = fit_data.training.penultimate_nD.double().numpy()
+        features_nD = fit_data.training.features_nD.double().numpy()
         mean_D = features_nD.mean(axis=0)
         with threadpool_limits(1):  # the result must not depend on the number of cores
             variance_D, axes_DD = np.linalg.eigh(
@@ -73,6 +73,6 @@ class GMM(FittedScorer):
             best = min(mixtures, key=lambda mixture: mixture.fit(rotated_nD).bic(rotated_nD))
         return cls(mean_D, axes_DD, best)
 
-    def __call__(self, features: Seen) -> Tensor:
-        rotated_nD = (features.penultimate_nD.double().numpy() - self.mean_D) @ self.axes_DD
+    def __call__(self, features: FeatureSet) -> Tensor:
+        rotated_nD = (features.features_nD.double().numpy() - self.mean_D) @ self.axes_DD
         return -torch.from_numpy(self.mixture.score_samples(rotated_nD))

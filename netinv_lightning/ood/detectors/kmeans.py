@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from torch import Tensor
 
-from netinv_lightning.classifiers.features import Seen
+from netinv_lightning.classifiers.features import FeatureSet
 from netinv_lightning.ood.detectors.fit_data import FitData
 from netinv_lightning.ood.detectors.scorer import FittedScorer
 
@@ -44,7 +44,7 @@ class KMeansDistance(FittedScorer):
 
     @classmethod
     def fit(cls, fit_data: FitData) -> KMeansDistance:
-        values_nD = fit_data.training.penultimate_nD.double().numpy()
+        values_nD = fit_data.training.features_nD.double().numpy()
         scaler = StandardScaler().fit(values_nD)
         centres = fit_data.classifier.spec.num_classes
         with threadpool_limits(1):  # the result must not depend on the number of cores
@@ -53,7 +53,7 @@ class KMeansDistance(FittedScorer):
             )
         return cls(scaler, kmeans)
 
-    def __call__(self, features: Seen) -> Tensor:
-        values_nD = features.penultimate_nD.double().numpy()
+    def __call__(self, features: FeatureSet) -> Tensor:
+        values_nD = features.features_nD.double().numpy()
         distance_nk = self.kmeans.transform(self.scaler.transform(values_nD))
         return torch.from_numpy(distance_nk).amin(dim=1)

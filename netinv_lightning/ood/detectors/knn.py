@@ -11,7 +11,7 @@ from typing import ClassVar
 from pytorch_ood import detector as pytorch_ood  # type: ignore[import-untyped]
 from torch import Tensor
 
-from netinv_lightning.classifiers.features import Seen
+from netinv_lightning.classifiers.features import FeatureSet
 from netinv_lightning.ood.detectors.fit_data import FitData
 from netinv_lightning.ood.detectors.scorer import FittedScorer
 
@@ -32,10 +32,10 @@ class KNN(FittedScorer):
 
     @classmethod
     def fit(cls, fit_data: FitData) -> KNN:
-        features_nD = fit_data.training.penultimate_nD
+        features_nD = fit_data.training.features_nD
         k = max(1, round(len(features_nD) / IMAGES_PER_NEIGHBOUR))
         return cls(pytorch_ood.KNN(None, k=k).fit_features(features_nD, fit_data.labels_n))
 
-    def __call__(self, features: Seen) -> Tensor:
-        distance_n: Tensor = self.knn.predict_features(features.penultimate_nD)
+    def __call__(self, features: FeatureSet) -> Tensor:
+        distance_n: Tensor = self.knn.predict_features(features.features_nD)
         return distance_n.double()

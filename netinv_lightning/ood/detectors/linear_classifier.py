@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from torch import Tensor
 
-from netinv_lightning.classifiers.features import Seen
+from netinv_lightning.classifiers.features import FeatureSet
 from netinv_lightning.ood.detectors.fit_data import FitData
 from netinv_lightning.ood.detectors.scorer import FittedScorer
 
@@ -42,7 +42,7 @@ class LinearClassifierScore(FittedScorer):
 
     @classmethod
     def fit(cls, fit_data: FitData) -> LinearClassifierScore:
-        features_nD = fit_data.training.penultimate_nD.double().numpy()
+        features_nD = fit_data.training.features_nD.double().numpy()
         scaler = StandardScaler().fit(features_nD)
         scaled_nD = scaler.transform(features_nD)
         normals, offsets = [], []
@@ -58,6 +58,6 @@ class LinearClassifierScore(FittedScorer):
         shift_N = normals_ND @ torch.from_numpy(scaler.mean_)
         return cls(normals_ND, torch.tensor(offsets, dtype=torch.double) - shift_N)
 
-    def __call__(self, features: Seen) -> Tensor:
-        inside_nN = features.penultimate_nD.double() @ self.normals_ND.T + self.offsets_N
+    def __call__(self, features: FeatureSet) -> Tensor:
+        inside_nN = features.features_nD.double() @ self.normals_ND.T + self.offsets_N
         return -inside_nN.amax(dim=1)

@@ -11,7 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from netinv_lightning.classifiers.features import Seen
+from netinv_lightning.classifiers.features import FeatureSet
 from netinv_lightning.ood.detectors.fit_data import FitData
 from netinv_lightning.ood.detectors.scorer import FittedScorer
 
@@ -37,7 +37,7 @@ class Mahalanobis(FittedScorer):
 
     @classmethod
     def fit(cls, fit_data: FitData) -> Mahalanobis:
-        features_nD, labels_n = fit_data.training.penultimate_nD.double(), fit_data.labels_n
+        features_nD, labels_n = fit_data.training.features_nD.double(), fit_data.labels_n
         means_ND = torch.stack(
             [
                 features_nD[labels_n == label].mean(dim=0)
@@ -49,8 +49,8 @@ class Mahalanobis(FittedScorer):
         varies_D = variance_D > ROUNDING * variance_D[-1]
         return cls(means_ND, axes_DD[:, varies_D] / variance_D[varies_D].sqrt())
 
-    def __call__(self, features: Seen) -> Tensor:
-        white_nD = features.penultimate_nD.double() @ self.whitening_DD
+    def __call__(self, features: FeatureSet) -> Tensor:
+        white_nD = features.features_nD.double() @ self.whitening_DD
         means_ND = self.means_ND @ self.whitening_DD
         distance_Nn = torch.stack([(white_nD - mean_D).square().sum(dim=1) for mean_D in means_ND])
         return distance_Nn.amin(dim=0)

@@ -12,7 +12,7 @@ import torch
 from pytorch_ood.detector import MaxSoftmax, odin_preprocessing  # type: ignore[import-untyped]
 from torch import Tensor
 
-from netinv_lightning.classifiers.features import Seen, batches
+from netinv_lightning.classifiers.features import FeatureSet, batches
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.ood.detectors.fit_data import FitData
 from netinv_lightning.ood.detectors.scorer import TunedScorer, tuning_auroc
@@ -63,7 +63,7 @@ class ODIN(TunedScorer):
     def setting(self) -> str:
         return f"temperature {self.temperature:g}, step {self.step:g}, AUROC {self.auroc:.3f}"
 
-    def __call__(self, features: Seen) -> Tensor:
+    def __call__(self, features: FeatureSet) -> Tensor:
         if self.step == 0:
             return _softmax_score(features.logits_nN, self.temperature)
         logits = [
@@ -81,7 +81,7 @@ def _softmax_score(logits_nN: Tensor, temperature: float) -> Tensor:
 
 
 def _logits_by_step(
-    classifier: FrozenClassifier, features: Seen, temperature: float
+    classifier: FrozenClassifier, features: FeatureSet, temperature: float
 ) -> list[Tensor]:
     """Return the logits [n, N] after each of `STEPS`, from one gradient."""
     logits: list[list[Tensor]] = [[] for _ in STEPS]

@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import OneClassSVM
 from torch import Tensor
 
-from netinv_lightning.classifiers.features import Seen, look
+from netinv_lightning.classifiers.features import FeatureSet, extract_features
 from netinv_lightning.ood.detectors.fit_data import FitData
 from netinv_lightning.ood.detectors.scorer import TunedScorer, tuning_auroc
 
@@ -44,7 +44,7 @@ class OODL(TunedScorer):
     @classmethod
     def fit(cls, fit_data: FitData) -> OODL:
         training, inside, outside = (
-            look(fit_data.classifier, images_nCHW, None)
+            extract_features(fit_data.classifier, images_nCHW, pooled_layers=None)
             for images_nCHW in (
                 fit_data.training_sample(),
                 fit_data.validation.images_nCHW,
@@ -71,6 +71,6 @@ class OODL(TunedScorer):
     def layers(self) -> tuple[str, ...]:
         return (self.layer,)
 
-    def __call__(self, features: Seen) -> Tensor:
+    def __call__(self, features: FeatureSet) -> Tensor:
         values_nF = features.layers[self.layer].double().numpy()
         return -torch.from_numpy(self.one_class_svm.decision_function(values_nF))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from netinv_lightning.classifiers.features import Seen, look
+from netinv_lightning.classifiers.features import FeatureSet, extract_features
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.errors import InputError, nearest
 from netinv_lightning.ood.detectors.autoencoder import AutoencoderError
@@ -65,7 +65,7 @@ class LogitScorer(Scorer):
 
     score_logits: Callable[[Tensor], Tensor]
 
-    def __call__(self, features: Seen) -> Tensor:
+    def __call__(self, features: FeatureSet) -> Tensor:
         return self.score_logits(features.logits_nN)
 
 
@@ -89,7 +89,9 @@ class Detector:
         Raises:
             InputError: if they are not images of the classifier's shape in [0, 1].
         """
-        return self.scorer(look(self.classifier, images_nCHW, self.scorer.layers))
+        return self.scorer(
+            extract_features(self.classifier, images_nCHW, pooled_layers=self.scorer.layers)
+        )
 
 
 def fit_detector(name: str, fit_data: FitData) -> Detector:
@@ -105,7 +107,7 @@ def fit_detector(name: str, fit_data: FitData) -> Detector:
         )
     if name in LOGIT_SCORES:
         return Detector(name, fit_data.classifier, LogitScorer(LOGIT_SCORES[name]))
-    if SCORERS[name].needs_features and fit_data.training.features_nD is None:
+    if SCORERS[name].needs_features and not fit_data.training.has_features:
         others = {*DETECTORS} - {name for name, of in SCORERS.items() if of.needs_features}
         raise InputError(
             f"application.detectors={name}: needs penultimate features, and the network has "
@@ -114,7 +116,7 @@ def fit_detector(name: str, fit_data: FitData) -> Detector:
     return Detector(name, fit_data.classifier, SCORERS[name].fit(fit_data))
 
 
-def extract_for(detectors: Mapping[str, Detector], images_nCHW: Tensor) -> Seen:
+def extract_for(detectors: Mapping[str, Detector], images_nCHW: Tensor) -> FeatureSet:
     """Run the classifier that all `detectors` share once; return all outputs that they need.
 
     Raises:
@@ -122,9 +124,9 @@ def extract_for(detectors: Mapping[str, Detector], images_nCHW: Tensor) -> Seen:
     """
     classifier = next(iter(detectors.values())).classifier
     layers = [layer for detector in detectors.values() for layer in detector.scorer.layers]
-    return look(classifier, images_nCHW, layers)
+    return extract_features(classifier, images_nCHW, pooled_layers=layers)
 
 
-def score_all(detectors: Mapping[str, Detector], features: Seen) -> dict[str, Tensor]:
+def score_all(detectors: Mapping[str, Detector], features: FeatureSet) -> dict[str, Tensor]:
     """Return the scores [n] of each detector; only ODIN runs the classifier again."""
     return {name: detector.scorer(features) for name, detector in detectors.items()}

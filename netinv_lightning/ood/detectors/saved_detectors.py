@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 from safetensors.torch import save_file
 
 from netinv_lightning.classifiers.build import load_carded, load_classifier
+from netinv_lightning.data.pixels import to_uint8, to_unit_range
 from netinv_lightning.errors import InputError, nearest
 from netinv_lightning.evaluation.image_sets import Images, read_tensors
 from netinv_lightning.ood.detectors.fit_data import collect_fit_data
@@ -38,7 +39,7 @@ def save_fit_images(directory: Path, training: Images, validation: Images) -> No
     save_file(
         {
             "labels": training.labels_n,
-            **{name: (x_nCHW * 255).round().byte() for name, x_nCHW in images.items()},
+            **{name: to_uint8(x_nCHW) for name, x_nCHW in images.items()},
         },
         path,
     )
@@ -65,7 +66,7 @@ def load_saved_detector(cfg: DictConfig, directory: Path, name: str) -> Detector
         raise InputError(f"{directory}: has no detector {name}; {nearest(name, available)}")
     saved = read_tensors(directory / FOLDER / FITTED_ON, f"{directory}: {FOLDER}/{FITTED_ON}")
     training_nCHW, validation_nCHW = (
-        saved[part].float() / 255 for part in ("training", "validation")
+        to_unit_range(saved[part]) for part in ("training", "validation")
     )
     if name in cfg.garbage:
         classifier = load_carded(garbage_path(directory, name), f"{directory}: detector {name}")

@@ -12,7 +12,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from netinv_lightning.classifiers.features import Seen
+from netinv_lightning.classifiers.features import FeatureSet
 from netinv_lightning.ood.detectors.fit_data import FitData
 
 
@@ -20,7 +20,7 @@ class Scorer(ABC):
     """Computes a score per image from outputs of the classifier, higher for OOD images."""
 
     @abstractmethod
-    def __call__(self, features: Seen) -> Tensor:
+    def __call__(self, features: FeatureSet) -> Tensor:
         """Return the scores [n], in double precision."""
 
     @property

@@ -12,7 +12,7 @@ import torch
 from pytorch_ood import detector as pytorch_ood  # type: ignore[import-untyped]
 from torch import Tensor
 
-from netinv_lightning.classifiers.features import Seen
+from netinv_lightning.classifiers.features import FeatureSet
 from netinv_lightning.classifiers.penultimate import last_linear
 from netinv_lightning.errors import InputError
 from netinv_lightning.ood.detectors.fit_data import FitData
@@ -33,7 +33,7 @@ class ViM(FittedScorer):
 
     @classmethod
     def fit(cls, fit_data: FitData) -> ViM:
-        features_nD = fit_data.training.penultimate_nD
+        features_nD = fit_data.training.features_nD
         linear = last_linear(fit_data.classifier.network)
         if linear is None:
             raise InputError(
@@ -57,6 +57,6 @@ class ViM(FittedScorer):
         vim = pytorch_ood.ViM(None, d=dims, w=weight_ND, b=bias_N)
         return cls(vim.fit_features(features_nD, fit_data.labels_n))
 
-    def __call__(self, features: Seen) -> Tensor:
-        score_n: Tensor = self.vim.predict_features(features.penultimate_nD)
+    def __call__(self, features: FeatureSet) -> Tensor:
+        score_n: Tensor = self.vim.predict_features(features.features_nD)
         return score_n.double()

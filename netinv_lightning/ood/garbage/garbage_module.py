@@ -16,11 +16,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from netinv_lightning import metric_names as names
-from netinv_lightning.classifiers.frozen import BATCH_NORMS, Classifier, FrozenClassifier
-from netinv_lightning.classifiers.training import ClassifierModule
+from netinv_lightning.classifiers.classifier_module import ClassifierModule
+from netinv_lightning.classifiers.features import extract_logits
+from netinv_lightning.classifiers.frozen import BATCH_NORMS, FrozenClassifier
+from netinv_lightning.classifiers.wrapper import Classifier
 from netinv_lightning.data.augmentation import shift_and_flip
 from netinv_lightning.data.datamodule import Batches, ImageDataModule
-from netinv_lightning.ood.garbage.garbage_sources import GarbageSource, as_bytes, random_zoom
+from netinv_lightning.data.pixels import to_uint8, to_unit_range
+from netinv_lightning.ood.garbage.garbage_sources import GarbageSource, random_zoom
+from netinv_lightning.training.seeds import epoch_seed
 
 
 class GarbageModule(ClassifierModule):
@@ -135,7 +139,7 @@ class GarbageModule(ClassifierModule):
     def on_after_batch_transfer(
         self, batch: tuple[Tensor, Tensor], dataloader_idx: int
     ) -> tuple[Tensor, Tensor]:
-        images_BCHW, label_B = batch[0].float() / 255, batch[1]
+        images_BCHW, label_B = to_unit_range(batch[0]), batch[1]
         if self.trainer.training:
             images_BCHW = shift_and_flip(images_BCHW, self.data.shift, self.data.flip)
         return images_BCHW, label_B
@@ -157,11 +161,11 @@ class GarbageModule(ClassifierModule):
             self.classifier.eval()
             added_nCHW = self.source(self.classifier.network, epoch)
             if self.zoom > 1:
-                enlarged_nCHW = random_zoom(added_nCHW, self.zoom, 1009 * self.seed + epoch)
+                enlarged_nCHW = random_zoom(added_nCHW, self.zoom, epoch_seed(self.seed, epoch))
                 added_nCHW = torch.cat([added_nCHW, enlarged_nCHW])
             metrics["already_rejected"] = self._rejected_share(added_nCHW)
             self.classifier.train()
-            self.garbage_nCHW = torch.cat([self.garbage_nCHW, as_bytes(added_nCHW)])
+            self.garbage_nCHW = torch.cat([self.garbage_nCHW, to_uint8(added_nCHW)])
         self.on_epoch(epoch, metrics)
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
@@ -182,16 +186,12 @@ class GarbageModule(ClassifierModule):
     @torch.no_grad()
     def _rejected_share(self, images_nCHW: Tensor) -> float:
         """Return the share of images that the current classifier classifies as garbage."""
-        predicted = [
-            self.classifier(x_BCHW.to(self.device)).argmax(dim=1).cpu()
-            for x_BCHW in images_nCHW.split(250)
-        ]
-        return float((torch.cat(predicted) == self.garbage).float().mean())
+        predicted_n = extract_logits(self.classifier, images_nCHW, batch_size=250).argmax(dim=1)
+        return float((predicted_n == self.garbage).float().mean())
 
     def _seed(self) -> None:
-        torch.manual_seed(
-            1009 * self.seed + (self.current_epoch if self._trainer is not None else 0)
-        )
+        epoch = self.current_epoch if self._trainer is not None else 0
+        torch.manual_seed(epoch_seed(self.seed, epoch))
 
 
 def count_weights(label_n: Tensor, classes: int) -> Tensor:

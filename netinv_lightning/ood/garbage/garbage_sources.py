@@ -18,10 +18,13 @@ from torch import Tensor, nn
 from netinv_lightning import metric_names as names
 from netinv_lightning.config.ranges import LARGEST_SEED
 from netinv_lightning.data.datamodule import ImageDataModule
-from netinv_lightning.data.outliers import gaussian_noise, outliers
+from netinv_lightning.data.noise import gaussian_noise
+from netinv_lightning.data.outliers import outliers
+from netinv_lightning.data.pixels import to_uint8, to_unit_range
 from netinv_lightning.data.specs import DataSpec
-from netinv_lightning.inversion.module import InversionModule, Steps, own_randomness
+from netinv_lightning.inversion.module import InversionModule, Steps
 from netinv_lightning.training.progress import PlainProgress
+from netinv_lightning.training.seeds import epoch_seed, own_randomness, random_order
 from netinv_lightning.training.trainer import expected_warnings
 
 DRAW_SIZE = 250
@@ -62,7 +65,7 @@ class NoiseSource(GarbageSource):
         self.spec, self.count, self.seed = spec, count, seed
 
     def __call__(self, network: nn.Module, epoch: int) -> Tensor:
-        return gaussian_noise(self.spec, self.count, noise_seed(self.seed, epoch + 1))
+        return gaussian_noise(self.spec.image_shape, self.count, noise_seed(self.seed, epoch + 1))
 
 
 class RealOutlierSource(GarbageSource):
@@ -87,7 +90,7 @@ class RealOutlierSource(GarbageSource):
         root: Path,
     ) -> None:
         self.images = [
-            as_bytes(outliers(name, spec, 10 * count, seed, root, train=True, real=real))
+            to_uint8(outliers(name, spec, 10 * count, seed, root, train=True, real=real))
             for name in sets
         ]
         self.count, self.seed = count, seed
@@ -95,11 +98,9 @@ class RealOutlierSource(GarbageSource):
     def __call__(self, network: nn.Module, epoch: int) -> Tensor:
         share, chosen = -(-self.count // len(self.images)), []
         for images_nCHW in self.images:
-            order_n = torch.randperm(
-                len(images_nCHW), generator=torch.Generator().manual_seed(self.seed)
-            )
+            order_n = random_order(len(images_nCHW), self.seed)
             chosen.append(images_nCHW[order_n.roll(-epoch * share)[:share]])
-        return torch.cat(chosen)[: self.count].float() / 255
+        return to_unit_range(torch.cat(chosen)[: self.count])
 
 
 class InversionSource(GarbageSource):
@@ -179,11 +180,6 @@ def random_zoom(images_nCHW: Tensor, largest: float, seed: int) -> Tensor:
     return F.grid_sample(images_nCHW, grid_nHW2, padding_mode="border", align_corners=False)
 
 
-def as_bytes(images_nCHW: Tensor) -> Tensor:
-    """Return images of [0, 1] as uint8, the type of training images."""
-    return (images_nCHW * 255).round().byte()
-
-
 def noise_seed(seed: int, epoch: int) -> int:
     """Return the seed of noise for training, which differs from every seed of noise for evaluation."""
-    return 7_000_003 + 1009 * seed + epoch
+    return 7_000_003 + epoch_seed(seed, epoch)

@@ -16,14 +16,16 @@ from torch import Tensor, nn
 
 from netinv_lightning import metric_names as names
 from netinv_lightning.classifiers.checkpoints import fill, load_weights, read_card, save_classifier
-from netinv_lightning.classifiers.frozen import Classifier, FrozenClassifier
+from netinv_lightning.classifiers.frozen import FrozenClassifier
+from netinv_lightning.classifiers.wrapper import Classifier
 from netinv_lightning.data.datamodule import ImageDataModule
-from netinv_lightning.data.outliers import gaussian_noise
+from netinv_lightning.data.noise import gaussian_noise
+from netinv_lightning.data.pixels import to_uint8, to_unit_range
 from netinv_lightning.figures import image_grid
 from netinv_lightning.ood.detectors.saved_detectors import garbage_path
 from netinv_lightning.ood.garbage.extended_network import copy_trained_weights
 from netinv_lightning.ood.garbage.garbage_module import GarbageModule
-from netinv_lightning.ood.garbage.garbage_sources import GarbageSource, as_bytes, noise_seed
+from netinv_lightning.ood.garbage.garbage_sources import GarbageSource, noise_seed
 from netinv_lightning.runs.run_directory import RunDir
 from netinv_lightning.tracking.loggers import log_image
 from netinv_lightning.training.checkpoints import Checkpoints
@@ -102,12 +104,12 @@ class GarbageTraining:
         if self.start_trained:
             copy_trained_weights(self.network, self.classifier.network.cpu())
         noise_nCHW = gaussian_noise(
-            self.classifier.spec, self.initial, noise_seed(self.seed, epoch=0)
+            self.classifier.spec.image_shape, self.initial, noise_seed(self.seed, epoch=0)
         )
         module = GarbageModule(
             Classifier(self.network, self.frozen.spec, like=self.frozen),
             self.data,
-            as_bytes(noise_nCHW),
+            to_uint8(noise_nCHW),
             self.source,
             self.classifier,
             epochs=self.epochs,
@@ -150,7 +152,7 @@ class GarbageTraining:
                 rows.append(garbage_nCHW[begin : begin + K])
                 row_names.append(name)
                 begin += self.per_epoch
-        return torch.stack(rows).float() / 255, row_names
+        return to_unit_range(torch.stack(rows)), row_names
 
     def _log_epoch(self, loggers: list[Logger]) -> Callable[[int, dict[str, float]], None]:
         def log_epoch(epoch: int, metrics: dict[str, float]) -> None:

@@ -28,10 +28,11 @@ from netinv_lightning.errors import InputError
 from netinv_lightning.inversion import losses
 from netinv_lightning.inversion.conditioning import Conditioning
 from netinv_lightning.inversion.methods.gradient import Fourier, Pixel, PixelInversion
-from netinv_lightning.inversion.module import NonFiniteError, own_randomness
+from netinv_lightning.inversion.module import NonFiniteError
 from netinv_lightning.inversion.objective import Objective
 from netinv_lightning.inversion.perturbation import Perturbation
 from netinv_lightning.run import run
+from netinv_lightning.training.seeds import own_randomness
 
 Compose = Callable[..., DictConfig]
 CPU = torch.device("cpu")

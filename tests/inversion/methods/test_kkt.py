@@ -29,7 +29,6 @@ from netinv_lightning.data.specs import MNIST5K, DataSpec
 from netinv_lightning.errors import InputError
 from netinv_lightning.inversion.conditioning import Conditioning
 from netinv_lightning.inversion.methods.kkt import KktInversion
-from netinv_lightning.inversion.module import own_randomness
 from netinv_lightning.inversion.stationarity import (
     SmoothGates,
     best_scale,
@@ -42,6 +41,7 @@ from netinv_lightning.inversion.stationarity import (
 )  # fmt: skip
 from netinv_lightning.metrics.memorisation import memorisation
 from netinv_lightning.run import run
+from netinv_lightning.training.seeds import own_randomness
 
 Compose = Callable[..., DictConfig]
 CPU = torch.device("cpu")
@@ -252,7 +252,7 @@ def test_a_network_without_weights_is_refused() -> None:
         match=r"^loss.stationarity: .*has none to train \(no matrix or kernel\); leave it out$",
     ):
         check_twice_differentiable(classifier, "loss.stationarity")
-    assert (classifier.passes.forwards, classifier.passes.backwards) == (
+    assert (classifier.forward_count.forwards, classifier.forward_count.backwards) == (
         2,
         0,
     )  # of its making; the check counts for nothing

