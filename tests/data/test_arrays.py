@@ -58,7 +58,7 @@ def test_the_layouts_of_an_npz_give_the_same_tensors(channels: int, tmp_path: Pa
             {"X": X.astype(np.float32) * 2, "y": Y},
             "X is float32 with values from 0 to 510; the range must be 0 to 1, -1 to 1, 0 to 255",
         ),
-        ({"X": X / np.nan, "y": Y}, "X is float64 or holds NaN"),
+        ({"X": X / np.nan, "y": Y}, "X is float64 or contains NaN"),
         (
             {"X": X.astype(np.int64) * 257, "y": Y},
             "X is int64 with values from 0 to 65535; the range must be 0 to 255",
