@@ -29,7 +29,7 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from netinv_lightning.classifiers.features import BATCH, batches, check
+from netinv_lightning.classifiers.features import BATCH, batches, check_images
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.data.splits import stratified_indices
 from netinv_lightning.errors import InputError

@@ -116,12 +116,12 @@ def test_batch_statistics_come_from_companions(compose: Compose) -> None:
     seen = drawing.image(hot_N, Setting())
     batches: list[int] = []
     handle = generator.register_forward_pre_hook(lambda _, inputs: batches.append(len(inputs[0])))
-    assert torch.equal(drawing.image(hot_N, Setting()).images_BCHW, seen.images_nCHW)
+    assert torch.equal(drawing.image(hot_N, Setting()).images_nCHW, seen.images_nCHW)
     handle.remove()
     assert batches == [1 + COMPANIONS]
     assert all(torch.equal(buffer, buffers[name]) for name, buffer in generator.named_buffers())
     alone = drawing_of(compose).image(hot_N, Setting())
-    assert not torch.allclose(alone.images_BCHW, seen.images_nCHW, atol=1e-2)
+    assert not torch.allclose(alone.images_nCHW, seen.images_nCHW, atol=1e-2)
 
 
 @pytest.mark.parametrize(
