@@ -75,7 +75,7 @@ def perturbation_study(
     if not detectors:
         raise InputError("application.detectors: must name one or more")
     images_nCHW, labels_n = images_nCHW.cpu(), labels_n.cpu()
-    check(next(iter(detectors.values())).classifier, images_nCHW)
+    check_images(next(iter(detectors.values())).classifier, images_nCHW)
     if len(labels_n) != len(images_nCHW) or len(labels_n) < LEAST_IMAGES:
         raise InputError(
             f"images: {len(images_nCHW)} with {len(labels_n)} labels; "
