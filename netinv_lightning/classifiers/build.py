@@ -67,8 +67,8 @@ def resolve_spec(cfg: DictConfig, card: dict[str, Any] | None) -> DataSpec:
         keys = ("num_classes", "channels", "image_size")
         if missing := [f"classifier.{key}" for key in keys if cfg.classifier[key] is None]:
             raise InputError(
-                f"{', '.join(missing)}: must be given, because the checkpoint has no model card and "
-                f"data={cfg.data.name} is not a known set"
+                f"{', '.join(missing)}: must be given, because the checkpoint has no model card "
+                f"and data={cfg.data.name} is not a known set"
             )
         channels = cfg.classifier.channels
         spec = DataSpec(
