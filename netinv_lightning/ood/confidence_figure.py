@@ -179,13 +179,14 @@ def _explain(claim: ThresholdClaim) -> str:
         return "no OOD image is classified as an in-distribution class."
     if gap.holds:
         return (
-            f"every misclassified OOD image (confidence up to {gap.most_out:.3f}) is less confident "
-            f"than every in-distribution image (from {gap.least_in:.3f})."
+            f"every misclassified OOD image (confidence up to {gap.most_out:.3f}) is less "
+            f"confident than every in-distribution image (from {gap.least_in:.3f})."
         )
     rest = "a clear threshold" if trimmed.holds else _percent(trimmed.violations_out)
     return (
         f"{_percent(gap.violations_out)} of the OOD images are misclassified with at least the "
-        f"confidence of the least confident in-distribution image ({gap.least_in:.3f}), up to {gap.most_out:.3f}. "
+        f"confidence of the least confident in-distribution image ({gap.least_in:.3f}), "
+        f"up to {gap.most_out:.3f}. "
         f"Without the most extreme 5\u00a0% of either side: {rest}."
     )
 

@@ -300,7 +300,8 @@ def test_violations_are_red_and_counted(drawn: list[Figure], tmp_path: Path) -> 
     (line,) = [line for line in axes.lines if line.get_linestyle() == "--"]
     assert np.asarray(line.get_xdata()) == pytest.approx([least, least])
     marks = [line for line in axes.lines if line.get_marker() == "^"]
-    ends = {round(line.get_ydata()[0]): line.get_xdata()[0] for line in marks}  # type: ignore[index, arg-type]
+    points = [np.ravel(line.get_xydata()) for line in marks]  # type: ignore[arg-type]
+    ends = {round(y): x for x, y in points}
     assert ends == pytest.approx({1: 0.71, 0: 0.605})
     assert legend(figure)[-1].endswith(
         "plain: 25 % of the OOD images are misclassified with at least the confidence of the least "

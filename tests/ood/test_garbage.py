@@ -38,13 +38,24 @@ from netinv_lightning.ood.garbage.garbage_training import GarbageTraining
 from netinv_lightning.runs.run_directory import RunDir
 
 QUICK = [
-    "application=detect_ood", "data=mnist5k", "classifier.zoo=mnist_mlp", "data.batch_size=100", "garbage=inverted",
-    "garbage.inverted.epochs=3", "garbage.inverted.lr=0.01", "garbage.inverted.distil=0",
-    "garbage.inverted.weight=0.5", "garbage.inverted.images=600", "garbage.inverted.initial=200",
-    "garbage.inverted.per_class=20", "garbage.inverted.inversion=[]",
-    "garbage.inverted.steps=30", "garbage.inverted.warm_steps=10", "garbage.inverted.zoom=1",
+    "application=detect_ood",
+    "data=mnist5k",
+    "classifier.zoo=mnist_mlp",
+    "data.batch_size=100",
+    "garbage=inverted",
+    "garbage.inverted.epochs=3",
+    "garbage.inverted.lr=0.01",
+    "garbage.inverted.distil=0",
+    "garbage.inverted.weight=0.5",
+    "garbage.inverted.images=600",
+    "garbage.inverted.initial=200",
+    "garbage.inverted.per_class=20",
+    "garbage.inverted.inversion=[]",
+    "garbage.inverted.steps=30",
+    "garbage.inverted.warm_steps=10",
+    "garbage.inverted.zoom=1",
     "garbage.inverted.balanced=all",
-]  # fmt: skip
+]
 
 END_OF_EPOCH = GarbageModule.on_train_epoch_end
 
@@ -130,7 +141,7 @@ def test_extended_network_keeps_the_trained_logits(zoo: str) -> None:
 def test_weights_of_another_shape_are_an_input_error() -> None:
     with pytest.raises(
         InputError,
-        match=r"0.weight of the network with a garbage class is \(11, 4\), of the trained one \(10, 5\)",
+        match=r"0.weight of the network with a garbage class is \(11, 4\), of the trained",
     ):
         copy_trained_weights(nn.Sequential(nn.Linear(4, 11)), nn.Sequential(nn.Linear(5, 10)))
 
@@ -209,7 +220,10 @@ def test_figure_has_rows_for_the_garbage_of_each_epoch() -> None:
     overrides = ["zoom=4", "epochs=2", "initial=50", "per_class=3"]
     training = training_of(
         netinv_lightning.compose([
-            *("application=detect_ood", "data=mnist5k", "classifier.zoo=mnist_mlp", "garbage=noise"),
+            "application=detect_ood",
+            "data=mnist5k",
+            "classifier.zoo=mnist_mlp",
+            "garbage=noise",
             *(f"garbage.noise.{override}" for override in overrides),
         ]),
         "noise",
@@ -231,7 +245,7 @@ def test_each_epoch_adds_images_of_each_class(trained: tuple) -> None:
 
 
 def test_garbage_weight_follows_its_count(trained: tuple) -> None:
-    """600 training images, g of garbage with half the weight of another class: (600 + g) / (22 g)."""
+    """600 training images, g of garbage with half the weight of a class: (600 + g) / (22 g)."""
     assert [float(weights_M[-1]) for weights_M in trained[3]] == pytest.approx(
         [(600 + g) / (2 * 11 * g) for g in (200, 400, 600)]
     )
@@ -406,15 +420,15 @@ def test_real_outliers_differ_by_epoch() -> None:
         ),
         (
             ["garbage.inverted.exposed=[fashion_mnist]"],
-            r"garbage.inverted.exposed=\['fashion_mnist'\]: names the data sets that source=outliers",
+            r"garbage.inverted.exposed=\['fashion_mnist'\]: names the data sets that source=",
         ),
         (
             ["garbage.inverted.source=outliers"],
-            r"garbage.inverted.exposed=\[\]: names the data sets that source=outliers",
+            r"garbage.inverted.exposed=\[\]: names the data sets that source=",
         ),
         (
             ["garbage.inverted.source=outliers", "garbage.inverted.exposed=[uniform_noise]"],
-            r"garbage.inverted.exposed=uniform_noise: application.outliers has uniform_noise, which is",
+            r"garbage.inverted.exposed=uniform_noise: application.outliers has uniform_noise",
         ),
         (
             ["garbage.inverted.source=outliers", "garbage.inverted.exposed=[mnist]"],

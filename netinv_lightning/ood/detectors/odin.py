@@ -43,7 +43,7 @@ class ODIN(TunedScorer):
 
     @classmethod
     def fit(cls, fit_data: FitData) -> ODIN:
-        """Choose the best setting; of equal ones the highest temperature, then the smallest step."""
+        """Choose the best setting; on ties the highest temperature, then the smallest step."""
         best: tuple[float, float, float] | None = None
         for temperature in TEMPERATURES:
             logits_of_sets = [

@@ -142,7 +142,7 @@ def _build_inversion_source(
     }
 
     def make_inversion(network: nn.Module, seed: int) -> InversionModule:
-        """Make an inversion of a frozen copy of the network, so that the network can be trained on."""
+        """Make an inversion of a frozen copy of the network, which itself stays trainable."""
         seeded = inversion.copy()
         seeded.seed = seed
         frozen = FrozenClassifier(copy.deepcopy(network), spec, **reading_keys(seeded))

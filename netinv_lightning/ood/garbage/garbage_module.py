@@ -85,7 +85,7 @@ class GarbageModule(ClassifierModule):
         return self.classifier.spec.num_classes - 1
 
     def planned_steps(self, per_epoch: int) -> int:
-        """Return the number of steps of the whole training if each epoch adds `per_epoch` images."""
+        """Return the steps of the whole training if each epoch adds `per_epoch` images."""
         if self.zoom > 1:
             per_epoch *= 2
         own = min(len(self.data.train[1]), self.images or sys.maxsize)

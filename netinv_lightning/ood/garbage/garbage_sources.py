@@ -181,5 +181,5 @@ def random_zoom(images_nCHW: Tensor, largest: float, seed: int) -> Tensor:
 
 
 def noise_seed(seed: int, epoch: int) -> int:
-    """Return the seed of noise for training, which differs from every seed of noise for evaluation."""
+    """Return the seed of noise for training; no noise for evaluation has it."""
     return 7_000_003 + epoch_seed(seed, epoch)
