@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import site
 import subprocess
 import sys
 import tempfile
@@ -110,7 +111,7 @@ def _netinv(
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(cwd)
-    sys.path.insert(0, cwd)  # as `python -m` does
+    site.addsitedir(cwd)  # modules beside the user are found, as with `python -m`
     signal.signal(signal.SIGINT, signal.default_int_handler)
     warnings.simplefilter("ignore")
     sys.argv = arguments
