@@ -85,7 +85,7 @@ def test_wrong_input_of_every_kind(
             "classifier=cnn",
             "classifier.zoo=mnist_cnn",
             "classifier.num_classes=7",
-        ): "of another shape",
+        ): "classifier.num_classes=7: the weights of classifier.zoo=mnist_cnn have 10 classes",
         (
             "classifier.feature_layers=[hed]",
         ): "classifier.feature_layers=hed: the network has no such layer; did you mean 'head'?",

@@ -24,7 +24,7 @@ from netinv_lightning.classifiers.build import load_classifier
 from netinv_lightning.classifiers.cache import train_once
 from netinv_lightning.data.outlier_names import called, is_own
 from netinv_lightning.data.outliers import outliers
-from netinv_lightning.errors import InputError, nearest
+from netinv_lightning.errors import InputError
 from netinv_lightning.evaluation.image_sets import of_split, open_real
 from netinv_lightning.ood.comparison import (
     OWN,
@@ -236,9 +236,6 @@ def _check_names(cfg: DictConfig) -> None:
     if app.strengths:
         check_strengths(app.strengths)
     check_detection(cfg)
-    for name in app.detectors:
-        if name not in DETECTORS:
-            raise InputError(f"application.detectors={name}: {nearest(name, DETECTORS)}")
     for name in cfg.garbage:
         if name in (*DETECTORS, PLAIN):
             raise InputError(f"garbage.{name}: is the name of another detector; choose another")

@@ -5,7 +5,6 @@ Applications check more once they are made; what is refused here is refused with
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import zipfile
@@ -15,6 +14,12 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from netinv_lightning.applications.memory_check import check_memory
+from netinv_lightning.applications.weights_check import (
+    check_classifier,
+    check_file,
+    check_safetensors,
+)
 from netinv_lightning.classifiers.zoo import zoo_path
 from netinv_lightning.config.ranges import TAG_LENGTH
 from netinv_lightning.data.outlier_names import called, check_outliers
@@ -29,6 +34,7 @@ from netinv_lightning.data.specs import (
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.runs.finished_check import check_finished, named_run
 from netinv_lightning.runs.run_directory import RunDir
+from netinv_lightning.tracking.wandb_login import check_login
 
 NEED_DATA = ("train_classifier", "detect_ood", "audit")
 """Applications that cannot run without the real images of `data`."""
@@ -44,7 +50,6 @@ def check_inputs(cfg: DictConfig) -> None:
         InputError: naming the key.
     """
     name = cfg.application.name
-    _check_logger(cfg)
     _check_data(cfg)
     if name == "detect_ood":
         check_detection(cfg)
@@ -55,7 +60,7 @@ def check_inputs(cfg: DictConfig) -> None:
     if name in OF_A_RUN or (name == "measure" and cfg.application.run):
         check_finished(named_run(cfg), f"application.run={cfg.application.run}")
     elif name not in WITHOUT_CLASSIFIER and not cfg.classifier.train and cfg.resume is None:
-        _check_classifier(cfg)
+        check_memory(cfg, check_classifier(cfg))
     if name == "measure" and cfg.application.samples:
         check_safetensors(
             Path(cfg.application.samples), f"application.samples={cfg.application.samples}"
@@ -66,6 +71,7 @@ def check_inputs(cfg: DictConfig) -> None:
             raise InputError(
                 f"application.verifiers={verifier}: is the classifier that is inverted; name networks that it never saw"
             )
+    _check_logger(cfg)
 
 
 def _check_logger(cfg: DictConfig) -> None:
@@ -94,6 +100,8 @@ def _check_logger(cfg: DictConfig) -> None:
             raise InputError(
                 f"{key}={value[:40]}...: has {len(value)} characters; W&B allows 128, shorten it"
             )
+    if logger.mode == "online":
+        check_login("logger.mode=online", "or set logger.mode=offline")
 
 
 def _check_data(cfg: DictConfig) -> None:
@@ -151,82 +159,6 @@ def check_detection(cfg: DictConfig) -> None:
             raise InputError(f"application.{key}={list(app[key])}: names one twice")
     for name in app.outliers:
         check_outliers(name, cfg.data.name, cfg.data.classes)
-
-
-def _check_classifier(cfg: DictConfig) -> None:
-    """The weights that `classifier` names: they are there, and whole as far as a look at the file shows."""
-    classifier = cfg.classifier
-    if classifier.zoo is not None:
-        zoo_path(classifier.zoo)
-        if classifier.path is not None:
-            raise InputError(
-                f"classifier.path={classifier.path}: classifier.zoo={classifier.zoo} names other weights already; "
-                "add classifier=checkpoint to take yours"
-            )
-    if classifier.path is None:
-        return
-    path, where = Path(classifier.path), f"classifier.path={classifier.path}"
-    if not path.exists():
-        raise InputError(
-            f"{where}: there is no such file; give the checkpoint's path, or take one of the zoo: classifier=zoo"
-        )
-    check_file(path, where)
-    if path.suffix == ".safetensors":
-        check_safetensors(path, where)
-    card = path.with_suffix(".json")
-    if not card.is_file() and not classifier.network:
-        raise InputError(
-            f"{where}: has no card beside it ({card.name}), so say which network it belongs to: "
-            "+classifier.network={_target_: package.module.Class, ...}, or classifier=cnn classifier.path=..."
-        )
-
-
-def check_file(path: Path, where: str) -> None:
-    """Refuse what is not a readable file with content.
-
-    Raises:
-        InputError: beginning with `where`, the key and its value.
-    """
-    try:
-        if path.is_dir():
-            raise InputError(f"{where}: is a folder; give a file")
-        if not path.exists():
-            raise InputError(f"{where}: there is no such file (looked for {path.absolute()})")
-        if not path.is_file():
-            raise InputError(f"{where}: is not a regular file; give a file")
-        if not path.stat().st_size:
-            raise InputError(f"{where}: the file is empty; get it again")
-    except OSError as error:  # such as a name that is too long
-        raise InputError(f"{where}: cannot be read ({error.strerror})") from error
-    if not os.access(path, os.R_OK):
-        raise InputError(f"{where}: permission denied; make it readable")
-
-
-def check_safetensors(path: Path, where: str) -> None:
-    """Refuse a safetensors file whose header or length is wrong, without reading its tensors.
-
-    Raises:
-        InputError: beginning with `where`, the key and its value.
-    """
-    check_file(path, where)
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        try:
-            if length > size - 8:
-                raise ValueError(f"a header of {length} bytes in a file of {size}")
-            header = json.loads(file.read(length))
-            ends = [
-                entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"
-            ]
-            if 8 + length + max(ends, default=0) != size:
-                raise ValueError(
-                    f"{8 + length + max(ends, default=0)} bytes expected, {size} found"
-                )
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise InputError(
-                f"{where}: is not a whole safetensors file ({one_line(error)[:120]}); get it again"
-            ) from error
 
 
 def check_save_as(cfg: DictConfig) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Optional
 
 
 @dataclass
-class Invert:
+class InvertConfig:
     """Keys of `application=invert`: the optimisation of the generator and its evaluation."""
 
     name: str = "invert"
@@ -36,7 +36,7 @@ class Invert:
 
 
 @dataclass
-class Reconstruct(Invert):
+class ReconstructConfig(InvertConfig):
     """Keys of `application=reconstruct`: those of an inversion, and what its images are compared with afterwards.
 
     `reconstructions` of them are compared with at most `members` training images and as many held-out ones; with `student` a new network
@@ -52,7 +52,7 @@ class Reconstruct(Invert):
 
 
 @dataclass
-class Audit:
+class AuditConfig:
     """Keys of `application=audit`: which attacks (`netinv_lightning.applications.audit.ATTACKS`), and how long each works.
 
     Without `attacks` it is reconstruction and natural, and kkt too where the network has no BatchNorm, for which its theory does not hold.
@@ -71,7 +71,7 @@ class Audit:
 
 
 @dataclass
-class MeasureApplication:
+class MeasureApplicationConfig:
     """Keys of `application=measure`: the finished run, or the file of images, that is measured as `measure` says.
 
     Without `samples` it is the run directory `run`; without `verifiers`, the run's own are asked.
@@ -84,7 +84,7 @@ class MeasureApplication:
 
 
 @dataclass
-class InterpretApplication:
+class InterpretApplicationConfig:
     """Keys of `application=interpret`: the finished run whose images are studied as `interpret` says."""
 
     name: str = "interpret"
@@ -92,7 +92,7 @@ class InterpretApplication:
 
 
 @dataclass
-class Approach:
+class ApproachConfig:
     """Keys of `application=approach`: inversion towards other targets than classes, by descent on the pixels (A3-10).
 
     `target` is `soft` or `logits` (`vector`: numbers, one a class, or several such lists), `neuron` (`units` of `layer`, to give
@@ -119,8 +119,15 @@ class Approach:
     log_every: int = 10
 
 
+DETECTORS = (
+    "msp", "max_logit", "energy", "gen", "uncertainty", "lc", "odin", "oodl",
+    "mahalanobis", "knn", "vim", "gmm", "cluster", "autoencoder",
+)  # fmt: skip
+"""Names of the detectors, in the order of the results. A test compares them with `netinv_lightning.ood.detectors.DETECTORS`."""
+
+
 @dataclass
-class DetectOod:
+class DetectOodConfig:
     """Keys of `application=detect_ood`: detectors of a frozen classifier, and the sets that it was not made for.
 
     `samples` are taken of each set at most; `outliers` are sets that `netinv_lightning.data.outliers` knows. `strengths` (root mean
@@ -128,10 +135,7 @@ class DetectOod:
     """
 
     name: str = "detect_ood"
-    detectors: list[str] = field(default_factory=lambda: [
-        "msp", "max_logit", "energy", "gen", "uncertainty", "lc", "odin", "oodl",
-        "mahalanobis", "knn", "vim", "gmm", "cluster", "autoencoder"
-    ])  # fmt: skip
+    detectors: list[str] = field(default_factory=lambda: list(DETECTORS))
     outliers: list[str] = field(default_factory=lambda: ["gaussian_noise", "uniform_noise"])
     samples: int = 5000
     strengths: list[float] = field(default_factory=list)
@@ -139,7 +143,7 @@ class DetectOod:
 
 
 @dataclass
-class Distill:
+class DistillConfig:
     """Keys of `application=distill`: the finished run `run`, whose images a `student` learns the classifier's answers on.
 
     Before the first step, and then every `every` steps, a generator begins anew and makes a round of images, in whose objective the
@@ -163,7 +167,7 @@ class Distill:
 
 
 @dataclass
-class Counterfeit:
+class CounterfeitConfig:
     """Keys of `application=counterfeit`: of `samples` images of the finished run `run`, those that its classifier takes for their
     class with `confidence` or more. Without `verifiers` the run's own are asked.
     """
@@ -176,7 +180,7 @@ class Counterfeit:
 
 
 @dataclass
-class Finetune:
+class FinetuneConfig:
     """Keys of `application=finetune`: the classifier of the finished run `run` trains on with `share` of its images in each batch.
 
     `images` are drawn of the run. They keep their labels and are as they are (`kind=labels`), or perturbed by `attack_steps` steps in
@@ -198,7 +202,7 @@ class Finetune:
 
 
 @dataclass
-class Benchmark:
+class BenchmarkConfig:
     """Keys of `application=benchmark`: every combination is an inversion of its own, with `overrides` on top.
 
     On the command line each of them is quoted: `'application.overrides=["application.steps=200"]'`.
@@ -213,7 +217,7 @@ class Benchmark:
 
 
 @dataclass
-class TrainClassifier:
+class TrainClassifierConfig:
     """Keys of `application=train_classifier`; how it trains is told by `recipe`, what `save_as` names is replaced with `overwrite`."""
 
     name: str = "train_classifier"
@@ -223,18 +227,18 @@ class TrainClassifier:
 
 
 APPLICATION_KEYS: dict[str, type] = {
-    "invert": Invert,
-    "reconstruct": Reconstruct,
-    "audit": Audit,
-    "train_classifier": TrainClassifier,
-    "measure": MeasureApplication,
-    "approach": Approach,
-    "interpret": InterpretApplication,
-    "detect_ood": DetectOod,
-    "distill": Distill,
-    "counterfeit": Counterfeit,
-    "finetune": Finetune,
-    "benchmark": Benchmark,
+    "invert": InvertConfig,
+    "reconstruct": ReconstructConfig,
+    "audit": AuditConfig,
+    "train_classifier": TrainClassifierConfig,
+    "measure": MeasureApplicationConfig,
+    "approach": ApproachConfig,
+    "interpret": InterpretApplicationConfig,
+    "detect_ood": DetectOodConfig,
+    "distill": DistillConfig,
+    "counterfeit": CounterfeitConfig,
+    "finetune": FinetuneConfig,
+    "benchmark": BenchmarkConfig,
 }
 """The keys of each application, by its name."""
 

@@ -15,6 +15,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
+from netinv_lightning.config.flags import check_flag
 from netinv_lightning.errors import InputError, nearest
 
 _FORCE_SWEEP = ("-m", "--multirun")
@@ -40,6 +41,7 @@ def check_words(words: Sequence[str], commands: Sequence[str]) -> None:
     sweeping = any(word in _FORCE_SWEEP for word in words)
     for word in arguments.overrides:
         override = parse(word, commands)
+        check_flag(override)
         if not sweeping and override.is_sweep_override() and not word.startswith("hydra."):
             key, _, value = word.partition("=")
             listed = f"{key}=[{value}]"

@@ -8,12 +8,14 @@ from contextlib import contextmanager
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from netinv_lightning.config.allowed_targets import check_located, named_code
 from netinv_lightning.config.error_messages import explain
+from netinv_lightning.config.flags import check_flag
 from netinv_lightning.config.schema import CONF, register
 from netinv_lightning.config.validate import check
 from netinv_lightning.errors import InputError
@@ -28,6 +30,8 @@ def compose(overrides: Sequence[str] = ()) -> DictConfig:
     register()
     try:
         with _outside_hydra(), initialize_config_dir(str(CONF), version_base="1.3"):
+            for override in OverridesParser.create().parse_overrides(list(overrides)):
+                check_flag(override)
             cfg = hydra_compose("config", overrides=list(overrides))
     except (HydraException, OmegaConfBaseException) as error:
         raise InputError(explain(error)) from error

@@ -11,7 +11,14 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from netinv_lightning.config.schema import APPLICATION_KEYS, CONF, METHOD_KEYS, Config, Garbage
+from netinv_lightning.config.schema import (
+    APPLICATION_KEYS,
+    CONF,
+    METHOD_KEYS,
+    Config,
+    GarbageConfig,
+)
+from netinv_lightning.config.signatures import trainer_keys
 from netinv_lightning.errors import InputError, nearest, one_line
 
 _EXTRAS = {
@@ -91,6 +98,11 @@ def explain(error: BaseException) -> str:
     if re.search(r"is not in struct|not in '\w+'", text):
         key = _first(r"Could not (?:override|append to config)[^']*'\+{0,2}([\w.]+)'", text) or key
         group, _, name = key.partition(".")
+        if group == "trainer" and name in trainer_keys():
+            return (
+                f"{key}: is an argument of lightning.Trainer that has no default here; add it with "
+                f"a plus: +{key}=VALUE"
+            )
         if owners := [
             choice
             for choice, keys in _KEYS_OF_CHOICES.get(group, {}).items()
@@ -121,7 +133,7 @@ def explain(error: BaseException) -> str:
 def _of_garbage(choice: str, key: str) -> str:
     """A wrong key of a classifier with a garbage class; the config has its keys once it is chosen."""
     known, choices = (
-        {field.name for field in fields(Garbage)},
+        {field.name for field in fields(GarbageConfig)},
         [path.stem for path in (CONF / "garbage").glob("*.yaml")],
     )
     if choice not in choices:

@@ -24,7 +24,7 @@ CONF = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parent / 
 
 
 @dataclass
-class Data:
+class DataConfig:
     """Arguments of `netinv_lightning.data.datamodule.ImageDataModule`."""
 
     name: str = MISSING
@@ -42,7 +42,7 @@ class Data:
 
 
 @dataclass
-class Classifier:
+class ClassifierConfig:
     """The network to train or to invert, and where its weights are. See `netinv_lightning.classifiers.build`.
 
     With `train` it is trained on `data` by `recipe` before it is inverted, once: it is kept in the folder `kept_in`, by
@@ -68,7 +68,7 @@ class Classifier:
 
 
 @dataclass
-class Recipe:
+class RecipeConfig:
     """How a classifier is trained, whatever asks for it (A7-5, A2-13, A2-14). Without `seed` it is the run's `seed`."""
 
     epochs: int = 10
@@ -84,7 +84,7 @@ class Recipe:
 
 
 @dataclass
-class Conditioning:
+class ConditioningConfig:
     """Arguments of `netinv_lightning.inversion.conditioning.Conditioning`."""
 
     mode: str = "vector_matrix"
@@ -94,7 +94,7 @@ class Conditioning:
 
 
 @dataclass
-class Generator:
+class GeneratorConfig:
     """Arguments of `netinv_lightning.inversion.generator.Generator`."""
 
     latent_dim: int = 32
@@ -111,7 +111,7 @@ class Generator:
 
 
 @dataclass
-class Perturbation:
+class PerturbationConfig:
     """Arguments of `netinv_lightning.inversion.perturbation.Perturbation`."""
 
     norm: str = "linf"
@@ -122,7 +122,7 @@ class Perturbation:
 
 
 @dataclass
-class Augmentation:
+class AugmentationConfig:
     """Arguments of `netinv_lightning.inversion.augmentation.Augmentation`; the views that the classifier sees in training."""
 
     shift: float = 0.0
@@ -134,14 +134,14 @@ class Augmentation:
 
 
 @dataclass
-class GeneratorMethod:
+class GeneratorMethodConfig:
     """`method=generator`: a generator is trained, as `application` says, and then draws."""
 
     name: str = "generator"
 
 
 @dataclass
-class GradientMethod:
+class GradientMethodConfig:
     """`method=gradient`: arguments of `netinv_lightning.inversion.methods.gradient.PixelInversion`."""
 
     name: str = "gradient"
@@ -153,7 +153,7 @@ class GradientMethod:
 
 
 @dataclass
-class KktMethod:
+class KktMethodConfig:
     """`method=kkt`: arguments of `netinv_lightning.inversion.methods.kkt.KktInversion`."""
 
     name: str = "kkt"
@@ -167,7 +167,7 @@ class KktMethod:
 
 
 @dataclass
-class Garbage:
+class GarbageConfig:
     """A classifier with a garbage class, one more detector of `application=detect_ood` (`netinv_lightning.ood.garbage`; A4-6).
 
     `epochs`, `lr` and `label_smoothing` are the recipe's if null. An epoch passes at most `images` training images (null: all) and all
@@ -205,7 +205,7 @@ class Garbage:
 
 
 @dataclass
-class Measure:
+class MeasureConfig:
     """What is measured of inverted images (`netinv_lightning.evaluation.report`), and beside which controls.
 
     Without `full` only what the run measures anyway is judged. `samples` are as many as `application.eval_samples` if null.
@@ -232,7 +232,7 @@ class Measure:
 
 
 @dataclass
-class Interpret:
+class InterpretConfig:
     """What is studied of the features of inverted images, and of real ones where data are at hand
     (`netinv_lightning.interpretability.study`).
 
@@ -256,7 +256,7 @@ class Interpret:
 
 
 @dataclass
-class Logger:
+class LoggerConfig:
     """Where metrics go beside `metrics.csv`: `csv` (nowhere else), `wandb` or `tensorboard`."""
 
     name: str = "csv"
@@ -284,25 +284,25 @@ class Config:
     trusted: list[str] = field(default_factory=list)
     application: Any = MISSING
     method: Any = field(default_factory=lambda: {"name": "generator"})
-    data: Data = field(default_factory=Data)
-    classifier: Classifier = field(default_factory=Classifier)
-    recipe: Recipe = field(default_factory=Recipe)
-    conditioning: Conditioning = field(default_factory=Conditioning)
-    generator: Generator = field(default_factory=Generator)
+    data: DataConfig = field(default_factory=DataConfig)
+    classifier: ClassifierConfig = field(default_factory=ClassifierConfig)
+    recipe: RecipeConfig = field(default_factory=RecipeConfig)
+    conditioning: ConditioningConfig = field(default_factory=ConditioningConfig)
+    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     loss: dict[str, Any] = field(default_factory=dict)
-    perturbation: Perturbation = field(default_factory=Perturbation)
-    augmentation: Augmentation = field(default_factory=Augmentation)
-    measure: Measure = field(default_factory=Measure)
-    interpret: Interpret = field(default_factory=Interpret)
-    garbage: dict[str, Garbage] = field(default_factory=dict)
+    perturbation: PerturbationConfig = field(default_factory=PerturbationConfig)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    measure: MeasureConfig = field(default_factory=MeasureConfig)
+    interpret: InterpretConfig = field(default_factory=InterpretConfig)
+    garbage: dict[str, GarbageConfig] = field(default_factory=dict)
     trainer: dict[str, Any] = field(default_factory=dict)
-    logger: Logger = field(default_factory=Logger)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
 
 
 METHOD_KEYS: dict[str, type] = {
-    "generator": GeneratorMethod,
-    "gradient": GradientMethod,
-    "kkt": KktMethod,
+    "generator": GeneratorMethodConfig,
+    "gradient": GradientMethodConfig,
+    "kkt": KktMethodConfig,
 }
 """The keys of each method, by its name."""
 

@@ -11,7 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from netinv_lightning.config.application_schema import APPLICATION_KEYS, INVERSIONS
 from netinv_lightning.config.ranges import LARGEST_SEED, TERM_OPTIONS, WITH_LAYERS, rule_of
-from netinv_lightning.config.schema import METHOD_KEYS, Config, Garbage, Logger
+from netinv_lightning.config.schema import METHOD_KEYS, Config, GarbageConfig, LoggerConfig
+from netinv_lightning.config.signatures import network_parts, trainer_keys
 from netinv_lightning.errors import InputError, nearest
 
 
@@ -27,9 +28,11 @@ def check(cfg: DictConfig) -> None:
             raise InputError(f"{key}={value}: must be a finite number")
     for prefix, schema, section in _sections(cfg):
         if (
-            schema is not Logger or cfg.logger.name != "csv"
+            schema is not LoggerConfig or cfg.logger.name != "csv"
         ):  # WANDB_MODE may hold anything where W&B is not asked for
             _check_section(prefix, schema, section)
+    _check_trainer_keys(cfg)
+    _check_network_arguments(cfg)
     _check_together(cfg)
     if cfg.classifier.train:
         _check_to_be_trained(cfg)
@@ -49,7 +52,7 @@ def _sections(cfg: DictConfig) -> Iterator[tuple[str, type, DictConfig]]:
             )
         yield f"{group}.", schemas[cfg[group].name], cfg[group]
     for name in cfg.garbage:
-        yield f"garbage.{name}.", Garbage, cfg.garbage[name]
+        yield f"garbage.{name}.", GarbageConfig, cfg.garbage[name]
 
 
 def _check_section(prefix: str, schema: type, section: DictConfig) -> None:
@@ -65,6 +68,27 @@ def _check_section(prefix: str, schema: type, section: DictConfig) -> None:
         for value in _entries(section[field.name]):
             if fault := rule.fault(value):
                 raise InputError(f"{prefix}{field.name}={value}: {fault}")
+
+
+def _check_trainer_keys(cfg: DictConfig) -> None:
+    known = trainer_keys()
+    for key in cfg.trainer if known else ():
+        if key not in known:
+            raise InputError(
+                f"trainer.{key!s}: lightning.Trainer has no such argument; {nearest(str(key), known)}"
+            )
+
+
+def _check_network_arguments(cfg: DictConfig) -> None:
+    network = cfg.classifier.network or {}
+    if (parts := network_parts(str(network.get("_target_")))) is None:
+        return
+    for key in map(str, network):
+        if key not in parts[0] and not key.startswith("_"):
+            raise InputError(
+                f"classifier.network.{key}: {network['_target_'].rpartition('.')[2]} has no such "
+                f"argument; {nearest(key, parts[0])}"
+            )
 
 
 def _entries(value: Any) -> Iterator[Any]:

@@ -407,7 +407,7 @@ def publish(workspace: ws.Workspace) -> str:
     Raises:
         InputError: if there is no login.
     """
-    from netinv_lightning.tracking.wandb_run import check_login
+    from netinv_lightning.tracking.wandb_login import check_login
 
     if not check_login("netinv dashboard", "or write the view to a file with --json FILE"):
         raise ConnectionError("W&B does not answer")

@@ -222,13 +222,20 @@ def as_labels(y: np.ndarray, count: int, where: str, name: str = "y") -> Tensor:
     return torch.from_numpy(y.astype(np.int64))
 
 
-def check_classes(label_n: Tensor, where: str) -> int:
+def check_classes(label_n: Tensor, where: str, selected: Sequence[int] | None = None) -> int:
     """Return the number of classes, 1 + the largest label of the training images.
 
+    Args:
+        label_n: Labels of the training images.
+        where: The key and its value, for messages.
+        selected: The classes that are used; None for all. The others may be empty.
+
     Raises:
-        InputError: if a class below the largest label has no image.
+        InputError: if all classes are used and a class below the largest label has no image.
     """
     count_N = torch.bincount(label_n)
+    if selected is not None:
+        return len(count_N)
     if empty := (count_N == 0).nonzero().flatten().tolist():
         named = ", ".join(map(str, empty[:10])) + (", ..." if len(empty) > 10 else "")
         from_0 = "number the classes from 0 without a gap: y = np.unique(y, return_inverse=True)[1]"

@@ -148,7 +148,7 @@ class ImageDataModule(L.LightningDataModule):
         check_name(name)
         if name in OWN_IMAGES:
             train, own_val, test, self.spec = _own_images(
-                name, path, test_path, image_size, val_fraction, split_seed
+                name, path, test_path, image_size, classes, val_fraction, split_seed
             )
         else:
             train, own_val, test = (
@@ -251,12 +251,13 @@ def _own_images(
     path: str | None,
     test_path: str | None,
     image_size: int | None,
+    classes: Sequence[int] | None,
     test_fraction: float,
     seed: int,
 ) -> tuple[Split, Split | None, Split, DataSpec]:
     """Return training, validation and test images, and the facts of the training images."""
     own_path = own_images_path(name, path)
-    own = read_own(name, own_path, image_size)
+    own = read_own(name, own_path, image_size, classes)
     train, test, class_names = own.train, own.test, own.class_names
     if test_path is not None:
         key = "data.test_path"

@@ -6,6 +6,7 @@ For .npz files see `netinv_lightning.data.arrays`. A folder may also contain the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,22 +47,31 @@ class OwnImages:
     test: Split | None = None
 
 
-def read_own(name: str, path: Path, image_size: int | None, key: str = "data.path") -> OwnImages:
+def read_own(
+    name: str,
+    path: Path,
+    image_size: int | None,
+    classes: Sequence[int] | None = None,
+    key: str = "data.path",
+) -> OwnImages:
     """Read the images of `data=npz` or `data=image_folder`.
 
     Args:
         name: `npz` or `image_folder`.
         path: The file or folder.
         image_size: As for `read_folder`.
+        classes: The classes that are used; None for all. The others may have no image.
         key: The key that names the path, for messages.
 
     Raises:
-        InputError: if they cannot be read, or a class has no training image.
+        InputError: if they cannot be read, or a class that is used has no training image.
     """
     where = f"{key}={path}"
     if name == "npz":
         splits = read_splits(path, key)
-        class_names = tuple(str(label) for label in range(check_classes(splits["train"][1], where)))
+        class_names = tuple(
+            str(label) for label in range(check_classes(splits["train"][1], where, classes))
+        )
         own = OwnImages(splits["train"], class_names, splits.get("val"), splits.get("test"))
     elif folders := _split_folders(path):
         train, class_names = read_folder(folders["train"], image_size, key)
@@ -81,7 +91,11 @@ def read_own(name: str, path: Path, image_size: int | None, key: str = "data.pat
     else:
         own = OwnImages(*read_folder(path, image_size, key))
     for other in (own.val, own.test):
-        if other is not None and (largest := int(other[1].max())) >= len(own.class_names):
+        if (
+            classes is None
+            and other is not None
+            and (largest := int(other[1].max())) >= len(own.class_names)
+        ):
             raise InputError(
                 f"{where}: a validation or test image has the label {largest}, the training images "
                 "have 0 to "

@@ -20,7 +20,8 @@ from netinv_lightning import metric_names as names
 from netinv_lightning.data.pixels import to_uint8
 from netinv_lightning.errors import InputError, nearest
 from netinv_lightning.runs.run_directory import RunDir
-from netinv_lightning.tracking.wandb_run import MODES, WandbRun, check_login
+from netinv_lightning.tracking.wandb_login import check_login
+from netinv_lightning.tracking.wandb_run import MODES, WandbRun
 
 if TYPE_CHECKING:
     import wandb

@@ -22,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from netinv_lightning import metric_names as names
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.runs.run_directory import RunDir
+from netinv_lightning.tracking.wandb_login import check_login
 
 if TYPE_CHECKING:
     import wandb
@@ -261,31 +262,3 @@ def group(cfg: DictConfig, path: Path) -> str:
         else ""
     )
     return cfg.logger.group or sweep or cfg.name
-
-
-def check_login(key: str, otherwise: str) -> bool:
-    """Refuses a missing or wrong login of W&B.
-
-    Args:
-        key: What the user asked for that needs the login.
-        otherwise: What the user may do instead of logging in.
-
-    Returns:
-        Whether W&B answered; if not, nobody knows whether the login is right.
-
-    Raises:
-        InputError: saying which.
-    """
-    import wandb
-
-    try:
-        known = wandb.login(prompt=False)
-    except wandb.errors.AuthenticationError as error:
-        if "did not respond in time" in str(error):
-            return False
-        raise InputError(
-            f"{key}: W&B refuses the login ({one_line(error)}); run `wandb login --relogin`, {otherwise}"
-        ) from error
-    if not known:
-        raise InputError(f"{key}: W&B has no login on this machine; run `wandb login`, {otherwise}")
-    return True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import inspect
 import logging
 import os
 import platform
@@ -24,7 +23,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from netinv_lightning.errors import InputError, nearest, one_line
+from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.runs.run_directory import first_process
 
 # Lightning tells at every Trainer which accelerators there are and what else could be installed.
@@ -169,7 +168,7 @@ def keep_freed_memory() -> None:
 
 
 def check_trainer(cfg: DictConfig) -> int:
-    """Refuses what `lightning.Trainer` does not know or this machine does not have, before anything is written.
+    """Refuse values that `lightning.Trainer` does not accept, and devices that this machine does not have.
 
     Returns:
         How many processes would train.
@@ -177,16 +176,6 @@ def check_trainer(cfg: DictConfig) -> int:
     Raises:
         InputError: naming the key.
     """
-    allowed = set(inspect.signature(L.Trainer.__init__).parameters) - {
-        "self",
-        "logger",
-        "callbacks",
-    }
-    for key in cfg.trainer:
-        if key not in allowed:
-            raise InputError(
-                f"trainer.{key}: lightning.Trainer has no such argument; {nearest(str(key), allowed)}"
-            )
     try:
         trainer = make_trainer(cfg, callbacks=[], loggers=[], enable_checkpointing=False)
     except (ValueError, TypeError, RuntimeError, MisconfigurationException) as error:

@@ -16,7 +16,7 @@ from torch import Tensor
 import netinv_lightning
 from netinv_lightning import metric_names as names
 from netinv_lightning.classifiers.build import load_zoo
-from netinv_lightning.config.schema import Measure
+from netinv_lightning.config.schema import MeasureConfig
 from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.errors import InputError
 from netinv_lightning.evaluation.baselines import CONTROLS
@@ -152,8 +152,8 @@ def test_without_data_what_needs_them_is_skipped_and_said(
 
 
 def test_by_default_everything_is_measured() -> None:
-    assert tuple(Measure().metrics) == ALL
-    assert Measure().controls == list(CONTROLS)
+    assert tuple(MeasureConfig().metrics) == ALL
+    assert MeasureConfig().controls == list(CONTROLS)
 
 
 @pytest.mark.parametrize("full", [False, True])

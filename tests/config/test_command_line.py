@@ -60,6 +60,26 @@ def test_wrong_words_are_refused(words: tuple[str, ...]) -> None:
     assert REFUSED[words] in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    "key",
+    ["application.compile", "classifier.train", "measure.full", "garbage.noise.invert_garbage"],
+)
+def test_number_is_refused_for_a_flag(key: str) -> None:
+    with pytest.raises(InputError, match=rf"^{key}=3: must be true or false$"):
+        check_words([f"{key}=3"], COMMANDS)
+    with pytest.raises(InputError, match="must be true or false"):
+        netinv_lightning.compose([f"{key}=-0.5"])
+    check_words([f"{key}=true", f"{key}=1", "application.steps=3"], COMMANDS)
+
+
+def test_missing_trainer_argument_shows_the_plus() -> None:
+    with pytest.raises(InputError, match=r"add it with a plus: \+trainer.max_steps=VALUE$"):
+        netinv_lightning.compose(["trainer.max_steps=3"])
+    assert netinv_lightning.compose(["+trainer.max_steps=3"]).trainer.max_steps == 3
+    with pytest.raises(InputError, match=r"trainer.max_stepz: lightning.Trainer has no such"):
+        netinv_lightning.compose(["+trainer.max_stepz=3"])
+
+
 def test_a_sweep_may_have_commas() -> None:
     check_words(["-m", "seed=1,2", "data.path=/tmp/my data", "hydra/launcher=joblib"], COMMANDS)
 

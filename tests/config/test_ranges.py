@@ -13,7 +13,7 @@ import netinv_lightning
 from netinv_lightning.config import ranges as config_values
 from netinv_lightning.config.application_schema import APPLICATION_KEYS
 from netinv_lightning.config.ranges import RULES, TERM_OPTIONS, WITH_LAYERS, Names, rule_of
-from netinv_lightning.config.schema import METHOD_KEYS, Config, Garbage
+from netinv_lightning.config.schema import METHOD_KEYS, Config, GarbageConfig
 from netinv_lightning.errors import InputError
 
 
@@ -25,7 +25,7 @@ def _schemas() -> Iterator[type]:
         for field in fields(Config)
         if hasattr(hints[field.name], "__dataclass_fields__")
     )
-    yield from (*APPLICATION_KEYS.values(), *METHOD_KEYS.values(), Garbage)
+    yield from (*APPLICATION_KEYS.values(), *METHOD_KEYS.values(), GarbageConfig)
 
 
 def _types(hint: Any) -> set[Any]:
@@ -61,44 +61,47 @@ def test_every_rule_is_of_a_key_and_allows_its_default() -> None:
 def test_names_are_those_of_the_registries() -> None:
     from netinv_lightning.applications import approach, audit
     from netinv_lightning.config.schema import (
-        Conditioning,
-        GradientMethod,
-        Interpret,
-        Logger,
-        Measure,
-        Perturbation,
+        ConditioningConfig,
+        GradientMethodConfig,
+        InterpretConfig,
+        LoggerConfig,
+        MeasureConfig,
+        PerturbationConfig,
     )
     from netinv_lightning.evaluation import baselines as controls
     from netinv_lightning.evaluation import measurement
     from netinv_lightning.interpretability import study
     from netinv_lightning.inversion import conditioning, perturbation
     from netinv_lightning.inversion.methods import gradient as pixels
-    from netinv_lightning.ood.detectors import garbage_class
+    from netinv_lightning.ood.detectors import DETECTORS, garbage_class
     from netinv_lightning.ood.garbage import build as garbage
     from netinv_lightning.tracking import loggers as tracking
     from netinv_lightning.tracking import wandb_run
 
     homes = {
-        (Conditioning, "mode"): conditioning.MODES,
-        (Conditioning, "matrix"): conditioning.MATRICES,
-        (Perturbation, "norm"): perturbation.NORMS,
-        (Perturbation, "direction"): perturbation.DIRECTIONS,
-        (GradientMethod, "parametrisation"): pixels.PARAMETRISATIONS,
-        (Measure, "metrics"): measurement.ALL,
-        (Measure, "controls"): controls.CONTROLS,
-        (Interpret, "analyses"): study.STUDIES,
-        (Logger, "name"): tracking.LOGGERS,
-        (Logger, "mode"): wandb_run.MODES,
+        (ConditioningConfig, "mode"): conditioning.MODES,
+        (ConditioningConfig, "matrix"): conditioning.MATRICES,
+        (PerturbationConfig, "norm"): perturbation.NORMS,
+        (PerturbationConfig, "direction"): perturbation.DIRECTIONS,
+        (GradientMethodConfig, "parametrisation"): pixels.PARAMETRISATIONS,
+        (MeasureConfig, "metrics"): measurement.ALL,
+        (MeasureConfig, "controls"): controls.CONTROLS,
+        (InterpretConfig, "analyses"): study.STUDIES,
+        (LoggerConfig, "name"): tracking.LOGGERS,
+        (LoggerConfig, "mode"): wandb_run.MODES,
         (APPLICATION_KEYS["audit"], "attacks"): audit.ATTACKS,
         (APPLICATION_KEYS["audit"], "effort"): audit.EFFORTS,
         (APPLICATION_KEYS["approach"], "target"): approach.KEYS,
-        (Garbage, "source"): garbage.SOURCES,
-        (Garbage, "score"): garbage_class.SCORES,
+        (GarbageConfig, "source"): garbage.SOURCES,
+        (GarbageConfig, "score"): garbage_class.SCORES,
     }
     for (schema, key), names in homes.items():
         rule = rule_of(schema, key)
         assert isinstance(rule, Names)
         assert rule.names == tuple(names), key
+    detectors = rule_of(APPLICATION_KEYS["detect_ood"], "detectors")
+    assert isinstance(detectors, Names)
+    assert sorted(detectors.names) == sorted(DETECTORS)
 
 
 def test_terms_and_options_are_those_of_the_objective() -> None:

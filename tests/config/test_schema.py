@@ -42,10 +42,10 @@ def test_every_choice_composes(choice: str) -> None:
 @pytest.mark.parametrize(
     ("schema", "constructor"),
     [
-        (config.Data, ImageDataModule),
-        (config.Conditioning, Conditioning),
-        (config.Generator, Generator),
-        (config.Perturbation, Perturbation),
+        (config.DataConfig, ImageDataModule),
+        (config.ConditioningConfig, Conditioning),
+        (config.GeneratorConfig, Generator),
+        (config.PerturbationConfig, Perturbation),
     ],
 )
 def test_schema_mirrors_the_constructor(schema: type, constructor: type) -> None:
@@ -70,8 +70,8 @@ def test_schema_mirrors_the_constructor(schema: type, constructor: type) -> None
 @pytest.mark.parametrize(
     ("schema", "constructor", "keys"),
     [
-        (application_keys.Invert, InversionModule, MODULE_KEYS),
-        (config.Recipe, training.ClassifierModule, training.MODULE_KEYS),
+        (application_keys.InvertConfig, InversionModule, MODULE_KEYS),
+        (config.RecipeConfig, training.ClassifierModule, training.MODULE_KEYS),
     ],
 )
 def test_keys_have_the_module_defaults(

@@ -59,6 +59,18 @@ def test_other_classes_are_left_out_and_labels_renumbered(
     )
 
 
+def test_gaps_in_classes_that_are_not_selected_are_allowed(tmp_path: Path) -> None:
+    paths = mine(tmp_path, [1, 3, 3, 1, 6], [6, 3, 1, 7])
+    data = ImageDataModule("npz", **paths, classes=[3, 1], val_fraction=0)
+    assert told(data.train) == [(0, 1), (1, 0), (2, 0), (3, 1)]
+    assert told(data.test) == [(101, 0), (102, 1)]
+    assert told(data.left_out_test) == [(100, 6), (103, 7)]
+    with pytest.raises(InputError, match=r"no training images of class 4; leave it out$"):
+        ImageDataModule("npz", **paths, classes=[3, 4], val_fraction=0)
+    with pytest.raises(InputError, match=r"no training image has the label 0, 2, 4, 5"):
+        ImageDataModule("npz", **paths, val_fraction=0)
+
+
 def test_without_classes_nothing_is_left_out(tmp_path: Path) -> None:
     data = ImageDataModule("npz", **mine(tmp_path, [0, 1, 2, 1], [0, 1]), val_fraction=0)
     assert told(data.train) == [(0, 0), (1, 1), (2, 2), (3, 1)]

@@ -227,8 +227,11 @@ def test_every_pass_through_the_classifier_counts(
 
 
 def test_keys_mirror_the_constructor() -> None:
-    defaults, parameters = config.GradientMethod(), inspect.signature(PixelInversion).parameters
-    keys = {field.name for field in fields(config.GradientMethod)} - {"name"}
+    defaults, parameters = (
+        config.GradientMethodConfig(),
+        inspect.signature(PixelInversion).parameters,
+    )
+    keys = {field.name for field in fields(config.GradientMethodConfig)} - {"name"}
     assert keys == set(parameters) - {
         "conditioning",
         "classifier",

@@ -1,0 +1,193 @@
+"""What the files of a classifier show without torch: missing, damaged or unfitting weights, and unknown layers."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from netinv_lightning.classifiers.zoo import zoo_path
+from netinv_lightning.config.signatures import network_parts
+from netinv_lightning.errors import InputError, nearest, one_line
+from netinv_lightning.runs.outside_files import read_json
+
+PENULTIMATE = "penultimate"
+"""The default feature layer, which every network has."""
+WRAPPERS = ("_orig_mod", "module")
+"""Components of names that torch.compile and DataParallel add."""
+PREFIX_DEPTH = 3
+"""Largest number of components of a prefix that loading removes from the names of weights."""
+
+
+def check_classifier(cfg: DictConfig) -> Mapping[str, Any]:
+    """Refuse weights that are missing, damaged, or of another of the project's own networks.
+
+    Returns:
+        The model card; empty if there is none.
+
+    Raises:
+        InputError: naming the key.
+    """
+    path = _weights(cfg)
+    if path is None:
+        return {}
+    where = (
+        f"classifier.path={path}"
+        if cfg.classifier.path is not None
+        else f"classifier.zoo={cfg.classifier.zoo}"
+    )
+    shapes = check_safetensors(path, where) if path.suffix == ".safetensors" else {}
+    card = _card(path)
+    described = card.get("network")
+    trained: Mapping[str, Any] = described if isinstance(described, Mapping) else {}
+    target = str((cfg.classifier.network or trained).get("_target_"))
+    if (parts := network_parts(target)) is None:
+        return card
+    attributes = parts[1]
+    if shapes and not _names_fit([*shapes], attributes):
+        name = target.rpartition(".")[2]
+        trained_as = str(trained.get("_target_", "")).rpartition(".")[2]
+        raise InputError(
+            f"{where}: these weights belong to another architecture than {name}"
+            + (f" (to {trained_as})" if trained_as else "")
+            + "; set classifier.network to what they were trained with, or, with a model card, choose "
+            "no network: classifier=zoo or classifier=checkpoint"
+        )
+    _check_num_classes(cfg, shapes, where)
+    _check_layers(cfg, attributes)
+    return card
+
+
+def _weights(cfg: DictConfig) -> Path | None:
+    """Return the file of weights that `classifier` names; None if it names none."""
+    classifier = cfg.classifier
+    if classifier.zoo is not None:
+        zoo = zoo_path(classifier.zoo)
+        if classifier.path is not None:
+            raise InputError(
+                f"classifier.path={classifier.path}: classifier.zoo={classifier.zoo} names other "
+                "weights already; add classifier=checkpoint to use the path"
+            )
+        return zoo
+    if classifier.path is None:
+        return None
+    path, where = Path(classifier.path), f"classifier.path={classifier.path}"
+    if not path.exists():
+        raise InputError(
+            f"{where}: there is no such file; give the path of a checkpoint, or use one of the "
+            "zoo: classifier=zoo"
+        )
+    check_file(path, where)
+    if not path.with_suffix(".json").is_file() and not classifier.network:
+        raise InputError(
+            f"{where}: has no model card beside it ({path.with_suffix('.json').name}), so name its "
+            "network: +classifier.network={_target_: package.module.Class, ...}, or "
+            "classifier=cnn classifier.path=..."
+        )
+    return path
+
+
+def _card(path: Path) -> Mapping[str, Any]:
+    """Return the model card beside the weights; empty if it is missing or damaged, which loading reports."""
+    try:
+        card = read_json(path.with_suffix(".json"))
+    except (OSError, ValueError):
+        return {}
+    return card if isinstance(card, Mapping) else {}
+
+
+def _names_fit(names: Sequence[str], attributes: frozenset[str]) -> bool:
+    """Return whether some of the weights, without a common prefix, are those of attributes of the network."""
+    split = [tuple(part for part in name.split(".") if part not in WRAPPERS) for name in names]
+    for depth in range(PREFIX_DEPTH + 1):
+        below: dict[tuple[str, ...], set[str]] = {}
+        for parts in split:
+            if len(parts) > depth:
+                below.setdefault(parts[:depth], set()).add(parts[depth])
+        if any(found <= attributes for found in below.values()):
+            return True
+    return False
+
+
+def _check_num_classes(cfg: DictConfig, shapes: Mapping[str, Sequence[int]], where: str) -> None:
+    asked = cfg.classifier.num_classes
+    head = shapes.get("head.weight")
+    if asked is not None and head and head[0] != asked:
+        raise InputError(
+            f"classifier.num_classes={asked}: the weights of {where} have {head[0]} classes; leave "
+            "classifier.num_classes out"
+        )
+
+
+def _check_layers(cfg: DictConfig, attributes: frozenset[str]) -> None:
+    for key, layer in _layers(cfg):
+        if layer != PENULTIMATE and layer.partition(".")[0] not in attributes:
+            raise InputError(
+                f"{key}={layer}: the network has no such layer; "
+                f"{nearest(layer, [PENULTIMATE, *attributes])}"
+            )
+
+
+def _layers(cfg: DictConfig) -> Iterator[tuple[str, str]]:
+    """Yield the layers that a config names, with their keys."""
+    for layer in cfg.classifier.feature_layers:
+        yield "classifier.feature_layers", layer
+    for section, name in (
+        ("interpret", "layer"),
+        ("interpret", "map_layer"),
+        ("application", "layer"),
+    ):
+        if isinstance(layer := cfg[section].get(name), str):
+            yield f"{section}.{name}", layer
+
+
+def check_file(path: Path, where: str) -> None:
+    """Refuse a path that is not a readable file with content.
+
+    Raises:
+        InputError: beginning with `where`, the key and its value.
+    """
+    try:
+        if path.is_dir():
+            raise InputError(f"{where}: is a folder; give a file")
+        if not path.exists():
+            raise InputError(f"{where}: there is no such file (looked for {path.absolute()})")
+        if not path.is_file():
+            raise InputError(f"{where}: is not a regular file; give a file")
+        if not path.stat().st_size:
+            raise InputError(f"{where}: the file is empty; get it again")
+    except OSError as error:  # such as a name that is too long
+        raise InputError(f"{where}: cannot be read ({error.strerror})") from error
+    if not os.access(path, os.R_OK):
+        raise InputError(f"{where}: permission denied; make it readable")
+
+
+def check_safetensors(path: Path, where: str) -> dict[str, list[int]]:
+    """Return the shapes of the tensors in a safetensors file, read from its header alone.
+
+    Raises:
+        InputError: beginning with `where`, the key and its value, if header or length are wrong.
+    """
+    check_file(path, where)
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        try:
+            if length > size - 8:
+                raise ValueError(f"a header of {length} bytes in a file of {size}")
+            header = json.loads(file.read(length))
+            header.pop("__metadata__", None)
+            ends = [entry["data_offsets"][1] for entry in header.values()]
+            if 8 + length + max(ends, default=0) != size:
+                raise ValueError(
+                    f"{8 + length + max(ends, default=0)} bytes expected, {size} found"
+                )
+            return {name: list(entry["shape"]) for name, entry in header.items()}
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise InputError(
+                f"{where}: is not a whole safetensors file ({one_line(error)[:120]}); get it again"
+            ) from error
