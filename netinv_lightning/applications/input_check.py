@@ -59,7 +59,7 @@ def check_inputs(cfg: DictConfig) -> None:
         check_safetensors(Path(cfg.application.file), f"application.file={cfg.application.file}")
     if name in OF_A_RUN or (name == "measure" and cfg.application.run):
         check_finished(named_run(cfg), f"application.run={cfg.application.run}")
-    elif name not in WITHOUT_CLASSIFIER and not cfg.classifier.train and cfg.resume is None:
+    elif name not in WITHOUT_CLASSIFIER and not cfg.classifier.train:
         check_memory(cfg, check_classifier(cfg))
     if name == "measure" and cfg.application.samples:
         check_safetensors(

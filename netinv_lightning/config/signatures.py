@@ -46,7 +46,9 @@ def constructors(package: str, file: str) -> dict[str, tuple[frozenset[str], fro
         return {}
     found = {}
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        for method in node.body if isinstance(node, ast.ClassDef) else ():
+        if not isinstance(node, ast.ClassDef):
+            continue
+        for method in node.body:
             if isinstance(method, ast.FunctionDef) and method.name == "__init__":
                 found[node.name] = (_arguments(method), _attributes(method))
     return found

@@ -267,8 +267,8 @@ def _own_images(
             if name == "npz"
             else read_folder(Path(test_path), image_size or side, key)
         )
-        if (name == "image_folder" and test_names != class_names) or len(test_names) > len(
-            class_names
+        if (name == "image_folder" and test_names != class_names) or (
+            classes is None and len(test_names) > len(class_names)
         ):
             raise InputError(
                 f"data.test_path={test_path}: its classes are {', '.join(test_names)}, those of "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from netinv_lightning.config.application_schema import APPLICATION_KEYS, INVERSI
 from netinv_lightning.config.schema import METHOD_KEYS
 from netinv_lightning.config.validate import check_loss
 from netinv_lightning.errors import InputError, nearest, one_line
+from netinv_lightning.runs.checkpoint_file import check_checkpoint
 from netinv_lightning.runs.outside_files import read_json
 from netinv_lightning.runs.resume import read_config
 from netinv_lightning.runs.run_directory import RunDir
@@ -64,9 +64,13 @@ def check_finished(directory: Path, where: str) -> DictConfig:
         raise InputError(
             f"{where}: its summary.json is damaged (it has no {missing[0]}); run it again"
         )
-    check_checkpoint(
-        directory / "checkpoints" / "last.ckpt", where, needed=cfg.method.name == "generator"
-    )
+    checkpoint = directory / "checkpoints" / "last.ckpt"
+    if checkpoint.exists():
+        check_checkpoint(checkpoint, where, "run it again")
+    elif cfg.method.name == "generator":
+        raise InputError(
+            f"{where}: its generator is missing (no checkpoints/{checkpoint.name}); run it again"
+        )
     return cfg
 
 
@@ -123,25 +127,3 @@ def read_summary(directory: Path, where: str) -> dict[str, float]:
                 f"{where}: its summary.json is damaged ({name}={value!s:.40}, not a finite number); run it again"
             )
     return summary
-
-
-def check_checkpoint(path: Path, where: str, needed: bool) -> None:
-    """Refuse a checkpoint that is missing although it is needed, or not whole.
-
-    Raises:
-        InputError: beginning with `where`.
-    """
-    if not path.exists():
-        if needed:
-            raise InputError(
-                f"{where}: its generator is gone (no checkpoints/{path.name}); run it again"
-            )
-        return
-    try:
-        with zipfile.ZipFile(path) as content:  # reads the index at the end of the file
-            if (broken := content.testzip()) is not None:
-                raise zipfile.BadZipFile(f"{broken} has another checksum")
-    except (zipfile.BadZipFile, OSError, ValueError, EOFError, NotImplementedError) as error:
-        raise InputError(
-            f"{where}: checkpoints/{path.name} is not a whole checkpoint ({one_line(error)[:120]}); run it again"
-        ) from error

@@ -25,6 +25,7 @@ from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
 from netinv_lightning.errors import InputError, Preempted, one_line
+from netinv_lightning.runs.checkpoint_file import check_checkpoint
 from netinv_lightning.runs.full_disk import full_disk
 from netinv_lightning.runs.outside_files import (
     check_writable_content,
@@ -279,6 +280,8 @@ class RunDir:
             )
         if self.path.is_dir():
             check_writable_content(self.path)
+        for checkpoint in self.checkpoints.glob("*.ckpt") if self.resuming else ():
+            check_checkpoint(checkpoint, f"resume={self.path}", "remove it to train from the start")
 
     def record_refusal(self, cfg: DictConfig, error: str) -> None:
         """In a sweep a job whose input is wrong leaves its config and status behind."""

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from netinv_lightning.classifiers import cache as cache_module
 from netinv_lightning.classifiers.build import load_classifier
 from netinv_lightning.classifiers.cache import cache_path, determined_by
-from netinv_lightning.config.schema import Recipe
+from netinv_lightning.config.schema import RecipeConfig
 from tests.classifiers.conftest import (
     SECONDS,
     config,
@@ -115,7 +115,7 @@ def test_the_cache_path_depends_on_all_that_affects_weights() -> None:
 
     assert [key for key, value in CHANGES.items() if not moves(key, value)] == []
     assert [key for key, value in LEAVES.items() if moves(key, value)] == []
-    assert {f"recipe.{field.name}" for field in fields(Recipe)} - set(CHANGES) == set()
+    assert {f"recipe.{field.name}" for field in fields(RecipeConfig)} - set(CHANGES) == set()
 
 
 def test_the_runs_seed_is_the_recipes_unless_it_has_its_own() -> None:
