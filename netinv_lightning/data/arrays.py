@@ -22,20 +22,11 @@ import torch
 from torch import Tensor
 
 from netinv_lightning.data.datasets import Split
+from netinv_lightning.data.labels import LAYOUTS, as_labels
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.runs.notices import notice
 
 Arrays = dict[str, np.ndarray]
-LAYOUTS = (
-    {"train": ("X", "y")},
-    {"train": ("x_train", "y_train"), "test": ("x_test", "y_test")},
-    {"train": ("X_train", "y_train"), "test": ("X_test", "y_test")},
-    {
-        "train": ("train_images", "train_labels"),
-        "val": ("val_images", "val_labels"),
-        "test": ("test_images", "test_labels"),
-    },
-)
 RANGES = (("0 to 1", 0.0, 1.0), ("-1 to 1", -1.0, 1.0), ("0 to 255", 0.0, 255.0))
 """Ranges of floating-point pixels, lowest and highest value; the first that fits is used."""
 
@@ -65,7 +56,7 @@ def read_splits(path: Path, key: str) -> dict[str, Split]:
     splits = {
         split: (
             as_images(arrays[images], where, images, values),
-            as_labels(arrays[labels], len(arrays[images]), where, labels),
+            torch.from_numpy(as_labels(arrays[labels], len(arrays[images]), where, labels)),
         )
         for split, (images, labels) in there.items()
     }
@@ -188,60 +179,3 @@ def _bytes(X: np.ndarray, where: str, name: str, together: Sequence[np.ndarray])
         f"of the range {label}"
     )
     return ((X.astype(np.float64) - low) * (255 / (high - low))).round().astype(np.uint8)
-
-
-def as_labels(y: np.ndarray, count: int, where: str, name: str = "y") -> Tensor:
-    """Return class numbers [n], of [n], [n, 1] or one-hot rows [n, N].
-
-    Raises:
-        InputError: if they are not whole numbers from 0, one per image.
-    """
-    if y.ndim == 2 and y.shape[1] == 1:
-        y = y[:, 0]
-    elif (
-        y.ndim == 2
-        and y.shape[0] == count
-        and y.shape[1] > 1
-        and np.isin(y, (0, 1)).all()
-        and (y.sum(axis=1) == 1).all()
-    ):
-        y = y.argmax(axis=1)
-    if (
-        np.issubdtype(y.dtype, np.floating)
-        and y.size
-        and np.isfinite(y).all()
-        and (y == y.round()).all()
-    ):
-        y = y.astype(np.int64)
-    integers = np.issubdtype(y.dtype, np.integer) or y.dtype == np.bool_
-    if y.shape != (count,) or not integers or (y.size and int(y.min()) < 0):
-        raise InputError(
-            f"{where}: {name} has shape {y.shape} and type {y.dtype}; it must be {count} whole "
-            "numbers from 0"
-        )
-    return torch.from_numpy(y.astype(np.int64))
-
-
-def check_classes(label_n: Tensor, where: str, selected: Sequence[int] | None = None) -> int:
-    """Return the number of classes, 1 + the largest label of the training images.
-
-    Args:
-        label_n: Labels of the training images.
-        where: The key and its value, for messages.
-        selected: The classes that are used; None for all. The others may be empty.
-
-    Raises:
-        InputError: if all classes are used and a class below the largest label has no image.
-    """
-    count_N = torch.bincount(label_n)
-    if selected is not None:
-        return len(count_N)
-    if empty := (count_N == 0).nonzero().flatten().tolist():
-        named = ", ".join(map(str, empty[:10])) + (", ..." if len(empty) > 10 else "")
-        from_0 = "number the classes from 0 without a gap: y = np.unique(y, return_inverse=True)[1]"
-        remedy = "subtract 1 from y" if empty == [0] else from_0
-        raise InputError(
-            f"{where}: no training image has the label {named}, the labels go up to "
-            f"{len(count_N) - 1}; {remedy}"
-        )
-    return len(count_N)

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from torchvision import datasets
 
+from netinv_lightning.data.specs import ON_DISK, missing_file
 from netinv_lightning.errors import InputError, one_line
 
 Split = tuple[Tensor, Tensor]
@@ -105,9 +106,9 @@ def cifar100_subset(root: Path, train: bool) -> Split:
 
     X is [n, 32, 32, 3] and y [n], with the fine labels 0 to 99.
     """
-    path = root / f"cifar100_subset_{'train' if train else 'test'}.npz"
+    path = _on_disk("cifar100_subset", root, train)
     with (
-        _own_file(root, path, "a part of CIFAR-100", "cifar100"),
+        _damage_reported(root, path),
         path.open("rb") as file,
         np.load(file, allow_pickle=False) as content,  # pickled arrays could run code
     ):
@@ -127,19 +128,21 @@ def cifar100_subset(root: Path, train: bool) -> Split:
 
 
 @contextmanager
-def _own_file(root: Path, path: Path, content: str, official: str) -> Iterator[None]:
-    """Report a missing or damaged file as an InputError."""
-    if not path.is_file():
-        raise InputError(
-            f"data.root={root}: {path.absolute()} is missing. It contains {content}; set "
-            f"NETINV_DATA or data.root to its folder, or use the official set: data={official}"
-        )
+def _damage_reported(root: Path, path: Path) -> Iterator[None]:
+    """Report a damaged file as an InputError."""
     try:
         yield
     except Exception as error:  # damaged bytes may raise anything
         raise InputError(
             f"data.root={root}: {path.name} is damaged ({one_line(error)}); get it again"
         ) from error
+
+
+def _on_disk(name: str, root: Path, train: bool) -> Path:
+    path = root / ON_DISK[name].format(split="train" if train else "test")
+    if not path.is_file():
+        raise InputError(missing_file(name, root, path))
+    return path
 
 
 def _cifar(data: datasets.VisionDataset) -> Split:
@@ -162,8 +165,8 @@ def svhn_head(root: Path, train: bool) -> Split:
     """
     from scipy.io import loadmat
 
-    path = root / f"{'train' if train else 'test'}_32x32.head.mat"
-    with _own_file(root, path, "the first images of SVHN", "svhn"):
+    path = _on_disk("svhn_head", root, train)
+    with _damage_reported(root, path):
         content = loadmat(path)
         images_nCHW = torch.from_numpy(content["X"]).permute(3, 2, 0, 1).contiguous()
         labels_n = torch.from_numpy(content["y"].astype(np.int64)).flatten() % 10

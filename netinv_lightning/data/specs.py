@@ -132,6 +132,23 @@ SPECS: dict[str, DataSpec] = {
 OWN_IMAGES = ("npz", "image_folder")
 """Names of `data` for a user's own images."""
 
+_SVHN_HEAD_FILE = "{split}_32x32.head.mat"
+ON_DISK = {
+    "svhn_head": _SVHN_HEAD_FILE,
+    "svhn_head_clean": _SVHN_HEAD_FILE,
+    "cifar100_subset": "cifar100_subset_{split}.npz",
+}
+"""Files of the data sets that are never downloaded, below `data.root`; `split` is train or test."""
+
+
+def missing_file(name: str, root: Path, path: Path) -> str:
+    """Return the message for a file of `ON_DISK` that is missing."""
+    whole = "svhn" if name.startswith("svhn") else "cifar100"
+    return (
+        f"data.root={root}: {path.absolute()} is missing. It contains a part of {whole}; set "
+        f"NETINV_DATA or data.root to its folder, or use the whole set: data={whole}"
+    )
+
 
 def check_name(name: str) -> None:
     """Check that `data` names a known data set or a kind of a user's own images.

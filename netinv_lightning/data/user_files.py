@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 from torchvision.transforms import functional as transforms
 
-from netinv_lightning.data.arrays import check_classes, read_splits
+from netinv_lightning.data.arrays import read_splits
 from netinv_lightning.data.datasets import Split
+from netinv_lightning.data.labels import check_classes
 from netinv_lightning.data.pictures import SUFFIXES, pictures_in, read_picture
 from netinv_lightning.data.pixels import to_unit_range
 from netinv_lightning.data.specs import DataSpec
@@ -70,7 +71,7 @@ def read_own(
     if name == "npz":
         splits = read_splits(path, key)
         class_names = tuple(
-            str(label) for label in range(check_classes(splits["train"][1], where, classes))
+            str(label) for label in range(check_classes(splits["train"][1].numpy(), where, classes))
         )
         own = OwnImages(splits["train"], class_names, splits.get("val"), splits.get("test"))
     elif folders := _split_folders(path):

@@ -364,7 +364,7 @@ def test_what_is_no_finished_inversion_is_refused_in_one_line(
             ): "is a run of application=train_classifier; give one of application=invert",
             (str(pixels),): "has no generator to play with (method=gradient)",
             (str(running),): f"is not done (running); continue it with resume={running}",
-            (str(bare),): "its generator is gone (no checkpoints/last.ckpt); run it again",
+            (str(bare),): "its generator is missing (no checkpoints/last.ckpt); run it again",
             (str(older),): "is not the config of a run of this version (Key 'unheard'",
             (
                 str(done),
