@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from experiments.robustness.cases import Case, all_cases
@@ -29,6 +30,7 @@ from experiments.robustness.inputs import NETINV, damage_runs, make_run, make_we
 HERE = Path(__file__).parent
 RESULTS = HERE / "refusals.csv"
 MOST_SECONDS = 10.0
+WORKERS = 2
 TRIES = 3
 """Most runs of a refusal that is right except for its time."""
 COLUMNS = (
@@ -141,12 +143,13 @@ def refusals(only: str | None) -> int:
         cases = [
             case for case in all_cases() if only in (None, case.group) and case.name not in done
         ]
-        for case in cases:
-            rows.append(refuse(case, inputs))
-            if not is_right(rows[-1]):
-                print(f"wrong: {rows[-1]}", flush=True)
-            if only is None:
-                write_rows(rows)
+        with ThreadPoolExecutor(WORKERS) as pool:
+            for row in pool.map(lambda case: refuse(case, inputs), cases):
+                rows.append(row)
+                if not is_right(row):
+                    print(f"wrong: {row}", flush=True)
+                if only is None:
+                    write_rows(rows)
     right = Counter(str(row["group"]) for row in rows if is_right(row))
     for group, count in Counter(str(row["group"]) for row in rows).items():
         of_group = [row for row in rows if row["group"] == group]

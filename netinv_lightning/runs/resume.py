@@ -117,6 +117,7 @@ def resumed_config(cfg: DictConfig, overrides: list[str]) -> DictConfig:
         for key in given:
             OmegaConf.update(resumed, key, OmegaConf.select(cfg, key))
     else:  # the whole command again
+        cfg = _with_values_of_the_run(saved, cfg, given)
         refused, resumed = changed_keys(saved, cfg), cfg
     if resumed.trainer.get("precision") in (None, "auto"):  # what `auto` meant where the run began
         resumed.trainer.precision = saved.trainer.get("precision")
@@ -136,6 +137,25 @@ def resumed_config(cfg: DictConfig, overrides: list[str]) -> DictConfig:
     _check_steps(saved, resumed, directory, finished)
     resumed.resume = cfg.resume
     return resumed
+
+
+def _with_values_of_the_run(saved: DictConfig, cfg: DictConfig, given: list[str]) -> DictConfig:
+    """Return the config of a repeated command with what an application takes from the run that `application.run` names.
+
+    Such an application stores the classifier and the data of that run, which the command does not repeat.
+    """
+    of_run = saved.application.get("run")
+    if not of_run or saved.application.name != cfg.application.name:
+        return cfg
+    cfg = cfg.copy()
+    if cfg.application.run and Path(cfg.application.run).resolve() == Path(of_run).resolve():
+        cfg.application.run = of_run
+    for section in ("classifier", "data"):
+        for key, value in saved[section].items():
+            by_choice = section in given and (section, key) != ("data", "root")
+            if not by_choice and f"{section}.{key}" not in given:
+                cfg[section][key] = value
+    return cfg
 
 
 def _check_worth_resuming(saved: DictConfig, resumed: DictConfig, directory: str) -> None:
