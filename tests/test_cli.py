@@ -146,7 +146,7 @@ def test_wrong_input_of_every_kind(
             "data=mnist5k",
             f"application.save_as={inputs}/short.safetensors",
         ): "short.safetensors: is there already; give another name, or application.overwrite=true",
-        ("resume=nowhere",): "nowhere: is no run directory",
+        ("resume=nowhere",): "nowhere: is not a run directory",
     }
     for arguments, message in cases.items():
         monkeypatch.setattr(sys, "argv", ["netinv", *arguments])

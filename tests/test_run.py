@@ -242,7 +242,7 @@ def test_resume_names_only_the_keys_that_were_given(compose: Compose, job_dir: P
     for keys in (["seed=3"], ["application.lr=1.0", "application.steps=12"]):
         with pytest.raises(
             InputError,
-            match=rf"{job_dir}: {keys[0].split('=')[0]} may not change in a continued run",
+            match=rf"{job_dir}: {keys[0].split('=')[0]} may not change in a resumed run",
         ):
             resumed_config(compose(resume, *keys), [resume, *keys])
     longer = resumed_config(
@@ -295,7 +295,7 @@ def test_what_cannot_be_prolonged_keeps_its_length(job_dir: Path) -> None:
     cfg = netinv_lightning.compose(["application=finetune", "application.run=runs/mine"])
     left_behind(job_dir, cfg, "failed")
     assert refused(job_dir, "application.steps=500").startswith(
-        "application.steps may not change in a continued run"
+        "application.steps may not change in a resumed run"
     )
     left_behind(job_dir, cfg, "done")
     assert refused(job_dir) == "the run is finished"

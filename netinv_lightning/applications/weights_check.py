@@ -125,10 +125,11 @@ def _check_num_classes(cfg: DictConfig, shapes: Mapping[str, Sequence[int]], whe
 
 def _check_layers(cfg: DictConfig, attributes: frozenset[str]) -> None:
     for key, layer in _layers(cfg):
-        if layer != PENULTIMATE and layer.partition(".")[0] not in attributes:
+        first, dot, rest = layer.partition(".")
+        if layer != PENULTIMATE and first not in attributes:
+            known = [PENULTIMATE, *(attribute + dot + rest for attribute in attributes)]
             raise InputError(
-                f"{key}={layer}: the network has no such layer; "
-                f"{nearest(layer, [PENULTIMATE, *attributes])}"
+                f"{key}={layer}: the network has no such layer; {nearest(layer, known)}"
             )
 
 

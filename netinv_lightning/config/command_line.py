@@ -1,6 +1,6 @@
-"""The words of a command line, read by Hydra's grammar before Hydra composes a config of them.
+"""Check the words of a command line before Hydra composes the config.
 
-Hydra's own messages name its tokens; these name the key and show the quoted form that works.
+Hydra's messages name grammar tokens; these name the key and show the quoted form that works.
 """
 
 from __future__ import annotations
@@ -82,8 +82,8 @@ def parse(word: str, commands: Sequence[str] = ()) -> Override:
 
 
 def quoted(key: str, value: str) -> str:
-    """The word of a shell that sets `key` to `value` literally: quotes of Hydra inside, of the shell outside."""
-    # In Hydra's grammar a backslash is an escape before a quote, and before the closing one, alone.
+    """Return the shell word that sets `key` to `value` literally, quoted for Hydra and the shell."""
+    # In Hydra's grammar a backslash is an escape only before a quote.
     escaped = re.sub(
         r'(\\*)("|$)', lambda found: found[1] * 2 + found[2].replace('"', '\\"'), value
     ).replace("${", "\\${")

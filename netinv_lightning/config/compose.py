@@ -22,10 +22,10 @@ from netinv_lightning.errors import InputError
 
 
 def compose(overrides: Sequence[str] = ()) -> DictConfig:
-    """The config that the command line would make of these overrides.
+    """Return the config that the command line would compose from these overrides.
 
     Raises:
-        InputError: in one line, as the command line says it.
+        InputError: with the same message as on the command line.
     """
     register()
     try:
@@ -43,7 +43,7 @@ def compose(overrides: Sequence[str] = ()) -> DictConfig:
 
 @contextmanager
 def _outside_hydra() -> Iterator[None]:
-    """The command line's own Hydra steps aside: only one at a time may compose."""
+    """Set the global Hydra of a command aside, since only one can compose at a time."""
     hydra_of_this_run, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
     try:
         yield

@@ -1,4 +1,4 @@
-"""Hydra's and OmegaConf's errors, each as one line: the key, the value, what is allowed, what to do."""
+"""Convert errors of Hydra and OmegaConf to one line: key, value, what is allowed, what to do."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ _EXTRAS = {
     "hydra/launcher=submitit_local": "slurm",
     "hydra/launcher=submitit_slurm": "slurm",
 }
-"""What is there only with an extra of pyproject.toml."""
+"""Choices that need an extra of pyproject.toml."""
 
 
 _KEYS_OF_CHOICES = {"application": APPLICATION_KEYS, "method": METHOD_KEYS}
-"""Groups whose choices have keys of their own."""
+"""Groups whose choices have different keys."""
 
 
 def explain(error: BaseException) -> str:
-    """One line for the user, from whatever the composition of the config raised."""
+    """Return one line for the user from an error that composing the config raised."""
     for link in _chain(error):
         if isinstance(link, InputError):
             return one_line(link)
@@ -45,7 +45,7 @@ def explain(error: BaseException) -> str:
     ):
         group = found[1]
         return (
-            f"{group}=...: {group} is no group of the defaults; append it with a plus: +{group}=..."
+            f"{group}=...: {group} is not a group of the defaults; add it with a plus: +{group}=..."
         )
     if found := re.search(r"Could not (?:find|load) '([^']+)'", text):
         group, _, choice = found[1].rpartition("/")
@@ -116,7 +116,7 @@ def explain(error: BaseException) -> str:
             return f"{key}: is a key of {' and '.join(f'{group}={choice}' for choice in owners)}; choose that{jobs}"
         known = [
             other for other in _all_keys() if other != key
-        ]  # another application's key is none of this one's
+        ]  # a key of another application is unknown here
         same_name = [other for other in known if other.rpartition(".")[2] == key.rpartition(".")[2]]
         return f"{key}: there is no such key; {nearest(key, same_name or known)}"
     if found := re.search(
@@ -131,13 +131,13 @@ def explain(error: BaseException) -> str:
 
 
 def _of_garbage(choice: str, key: str) -> str:
-    """A wrong key of a classifier with a garbage class; the config has its keys once it is chosen."""
+    """Return the message for a wrong key of a garbage class, whose keys exist once it is chosen."""
     known, choices = (
         {field.name for field in fields(GarbageConfig)},
         [path.stem for path in (CONF / "garbage").glob("*.yaml")],
     )
     if choice not in choices:
-        return f"garbage.{choice}: there is no such choice; {nearest(choice, choices)} Your own goes into a file garbage/{choice}.yaml"
+        return f"garbage.{choice}: there is no such choice; {nearest(choice, choices)} A custom choice is a file garbage/{choice}.yaml"
     if key and key not in known:
         return f"garbage.{choice}.{key}: there is no such key; {nearest(key, known)}"
     return f"garbage.{choice}.{key}: is a key of garbage={choice}; choose that too"
@@ -155,7 +155,7 @@ def _first(pattern: str, text: str) -> str:
 
 
 def _all_keys() -> list[str]:
-    """Every key that the default config knows."""
+    """Return every key of the default config."""
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose("config")

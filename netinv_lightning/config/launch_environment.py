@@ -1,6 +1,6 @@
-"""Environment variables: legacy and empty values are mapped, and what another launcher left behind is refused.
+"""Environment variables: map legacy and empty values; refuse ranks left over from a launcher.
 
-Nothing heavy is imported. Lightning reads ranks when it is imported, so they are checked before.
+Imports are light. Lightning reads ranks at import time, so they are checked before.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ EMPTY_IS_UNSET = (
     "WANDB_ENTITY",
     "WANDB_DISABLED",
 )
-"""Variables whose empty value means the same as no value."""
+"""Variables for which an empty value means unset."""
 LEGACY_MODES = {"dryrun": "offline", "run": "online"}
-"""Older names of the values of WANDB_MODE."""
+"""Older values of WANDB_MODE and the current ones."""
 WHOLE = (
     "RANK",
     "LOCAL_RANK",
@@ -36,11 +36,11 @@ WHOLE = (
 """Variables that Lightning reads as whole numbers of 0 or more."""
 RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
 TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-"""What torchrun sets besides TORCHELASTIC_RUN_ID."""
+"""Variables that torchrun sets besides TORCHELASTIC_RUN_ID."""
 
 
 def tidy_environment() -> None:
-    """Remove empty variables that mean nothing, and translate W&B's legacy values."""
+    """Remove empty variables and translate legacy values of W&B."""
     for name in EMPTY_IS_UNSET:
         if os.environ.get(name) == "":
             del os.environ[name]
@@ -52,12 +52,14 @@ def tidy_environment() -> None:
 
 
 def check_environment(cfg: DictConfig) -> None:
-    """Refuse ranks that no launcher of this run has set: a process of rank 1 writes nothing, and would end without a word.
+    """Refuse ranks that no launcher of this run has set. A process of rank 1 would write nothing.
 
-    torchrun and Lightning set WORLD_SIZE and MASTER_ADDR beside the rank, srun SLURM_NTASKS; and the run asks for several processes.
+    A real launcher sets WORLD_SIZE and MASTER_ADDR (torchrun, Lightning) or SLURM_NTASKS (srun)
+    besides the rank, and `trainer.devices` is more than one.
 
     Raises:
-        InputError: naming the variable. The ranks are removed from the environment then, so that the message is printed.
+        InputError: naming the variable. Ranks are then removed from the environment, so that this
+            process prints the message.
     """
     try:
         _check_launch(cfg)

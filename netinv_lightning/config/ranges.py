@@ -1,7 +1,7 @@
-"""Which values each key of the schema allows: ranges of numbers, and the names to choose from. Imports are light.
+"""Values that each key of the schema allows: ranges of numbers and names. Imports are light.
 
-`RULES` has one table per class of the schema. A test walks the schema and fails for a numeric key without a rule.
-Upper bounds of sizes are far above what anybody needs; beyond them a run could not finish or would not fit into memory.
+`RULES` has one table per schema class. A test fails for a numeric key without a rule. Upper bounds
+of sizes are far above common use; a larger run could not finish or would not fit into memory.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from netinv_lightning.errors import nearest
 
 class Rule(Protocol):
     def fault(self, value: Any) -> str:
-        """What is wrong with `value`, and what is allowed; empty if nothing is."""
+        """Return what is wrong with `value` and what is allowed; empty if it is allowed."""
 
 
 @dataclass(frozen=True)
 class Count:
-    """A whole number from `least` to `most`."""
+    """A whole number from `least` to `most`, both included."""
 
     least: int
     most: int
@@ -96,7 +96,7 @@ class Channels:
 
 
 TAG_LENGTH = 64
-"""Characters of a tag, W&B's limit."""
+"""Maximum number of characters of a tag in W&B."""
 LARGEST_SEED = 2**32 - 1
 
 
@@ -117,7 +117,7 @@ BATCH = Count(2, 65_536)
 IMAGES, WIDTH, PIXELS = Count(1, 10_000_000), Count(1, 16_384), Count(1, 4096)
 JITTER = Count(0, 4096)
 LEAST_STUDIED = 100
-"""Images of a set that detectors or studies of features are fitted and judged on."""
+"""Minimum number of images of a set on which detectors or feature studies are fitted."""
 
 PARAMETRISATIONS = Names(("pixel", "fourier"))
 _PIXELS: dict[str, Rule] = {
@@ -211,7 +211,7 @@ RULES: dict[type, Mapping[str, Rule]] = {
     of_application.BenchmarkConfig: {"seeds": Seed()},
     of_application.TrainClassifierConfig: {"checkpoint_every": EVERY},
 }  # fmt: skip
-"""The rule of each key, by the class of the schema that declares it; in a list it holds for each entry. None is always allowed."""
+"""The rule of each key by schema class. It applies to each entry of a list; None is always allowed."""
 
 LAYERS = "layers"
 TERM_OPTIONS: dict[str, Mapping[str, Rule]] = {
@@ -229,10 +229,11 @@ TERM_OPTIONS: dict[str, Mapping[str, Rule]] = {
     "class_spread": {"distance": NOT_NEGATIVE, "pool": Count(1, 64)},
     "stationarity": {"sharpness": POSITIVE},
 }
-"""The terms of the objective, and the rules of their options; cosine and orthogonality take `layers` besides."""
+"""Terms of the objective and the rules of their options. See `WITH_LAYERS` for `layers`."""
 WITH_LAYERS = ("cosine", "orthogonality")
+"""Terms that also have the option `layers`."""
 
 
 def rule_of(schema: type, key: str) -> Rule | None:
-    """The rule of a key, which a class of the schema inherits."""
+    """Return the rule of a key, also if the schema class inherits the key; None if there is none."""
     return next((RULES[base][key] for base in schema.__mro__ if key in RULES.get(base, ())), None)

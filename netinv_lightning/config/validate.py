@@ -1,4 +1,4 @@
-"""What is wrong with a config that its types cannot tell; nothing heavy is imported for it."""
+"""Check the values of a config that its types cannot check. Imports are light."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from netinv_lightning.errors import InputError, nearest
 
 
 def check(cfg: DictConfig) -> None:
-    """Refuses values that no type can refuse, before anything heavy is imported or written.
+    """Refuse values that are out of range or contradict each other.
 
     Raises:
         InputError: naming the key, its value and what is allowed.
@@ -29,7 +29,7 @@ def check(cfg: DictConfig) -> None:
     for prefix, schema, section in _sections(cfg):
         if (
             schema is not LoggerConfig or cfg.logger.name != "csv"
-        ):  # WANDB_MODE may hold anything where W&B is not asked for
+        ):  # WANDB_MODE may have any value if W&B is not used
             _check_section(prefix, schema, section)
     _check_trainer_keys(cfg)
     _check_network_arguments(cfg)
@@ -39,7 +39,7 @@ def check(cfg: DictConfig) -> None:
 
 
 def _sections(cfg: DictConfig) -> Iterator[tuple[str, type, DictConfig]]:
-    """Prefix of the keys, class of the schema, and values of each section of the config."""
+    """Yield the key prefix, the schema class and the values of each section of the config."""
     yield "", Config, cfg
     hints = get_type_hints(Config)
     for field in fields(Config):
@@ -57,7 +57,7 @@ def _sections(cfg: DictConfig) -> Iterator[tuple[str, type, DictConfig]]:
 
 def _check_section(prefix: str, schema: type, section: DictConfig) -> None:
     known = [field.name for field in fields(schema)]
-    for key in section:  # +KEY=VALUE adds what the schema does not have
+    for key in section:  # +KEY=VALUE adds keys that the schema lacks
         if key not in known:
             raise InputError(f"{prefix}{key!s}: there is no such key; {nearest(str(key), known)}")
     for field in fields(schema):
@@ -92,7 +92,7 @@ def _check_network_arguments(cfg: DictConfig) -> None:
 
 
 def _entries(value: Any) -> Iterator[Any]:
-    """The value itself, or all entries of a list, at any depth; nothing of null."""
+    """Yield the value, or the entries of a list at any depth; nothing for null."""
     if OmegaConf.is_list(value):
         for entry in value:
             yield from _entries(entry)
@@ -101,7 +101,7 @@ def _entries(value: Any) -> Iterator[Any]:
 
 
 def _numbers(node: Any, prefix: str = "") -> Iterator[tuple[str, float]]:
-    """Every number of the config, with its key."""
+    """Yield every floating-point number of the config with its key."""
     if isinstance(node, dict):
         for key, value in node.items():
             yield from _numbers(value, f"{prefix}.{key}" if prefix else str(key))
@@ -138,11 +138,11 @@ def check_loss(cfg: DictConfig) -> None:
             raise InputError(
                 f"{key}.weight={weight}: must be a finite number, 0 or more (~{key} removes the term)"
             )
-        if "_target_" in options:  # a term of the user's own
+        if "_target_" in options:  # a custom term
             continue
         if term not in TERM_OPTIONS:
             raise InputError(
-                f"{key}: there is no such term; {nearest(term, TERM_OPTIONS)} For a term of your own give {key}._target_"
+                f"{key}: there is no such term; {nearest(term, TERM_OPTIONS)} For a custom term set {key}._target_"
             )
         allowed = TERM_OPTIONS[term]
         for option, value in _items(options):
@@ -162,7 +162,7 @@ def check_loss(cfg: DictConfig) -> None:
 
 
 def _check_together(cfg: DictConfig) -> None:
-    """Values that are wrong beside others."""
+    """Refuse values that contradict each other."""
     app, size = cfg.application, cfg.classifier.image_size
     if cfg.seed + cfg.n_generators - 1 > LARGEST_SEED:
         raise InputError(
@@ -203,7 +203,7 @@ def _check_together(cfg: DictConfig) -> None:
 
 
 def _check_to_be_trained(cfg: DictConfig) -> None:
-    """What contradicts `classifier.train=true`."""
+    """Refuse values that contradict `classifier.train=true`."""
     classifier = cfg.classifier
     for key in ("zoo", "path"):
         if classifier[key] is not None:

@@ -95,7 +95,7 @@ def inversion_config(directory: Path, trusted: Sequence[str] = ()) -> DictConfig
     """The config of a run directory, which leads to its own copy of a classifier that was trained for it.
 
     Raises:
-        InputError: if it is no run directory, or names code outside the allow-list and `trusted`.
+        InputError: if it is not a run directory, or names code outside the allow-list and `trusted`.
     """
     cfg = known_config(directory, str(directory), trusted)
     if cfg.classifier.train:

@@ -251,7 +251,7 @@ def _function(name: str, target: str | Callable[..., Tensor] | None) -> Callable
     if target is None:
         if name not in TERMS:
             raise InputError(
-                f"loss.{name}: there is no such term; {nearest(name, TERMS)} For a term of your own give loss.{name}._target_"
+                f"loss.{name}: there is no such term; {nearest(name, TERMS)} For a custom term set loss.{name}._target_"
             )
         return TERMS[name]
     try:

@@ -1,4 +1,4 @@
-"""Whether a directory holds a finished inversion, as far as its files show without torch."""
+"""Check, without torch, that a directory contains a finished inversion."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def named_run(cfg: DictConfig) -> Path:
 
 
 def check_finished(directory: Path, where: str) -> DictConfig:
-    """Read the config of a finished inversion, after a look at its other files.
+    """Return the config of a finished inversion after checking its other files.
 
     Args:
         directory: The run directory.
         where: The key that names it and its value, for the error.
 
     Raises:
-        InputError: if it is not a run, another application's, or not finished; or if config, summary or checkpoint are damaged.
+        InputError: if it is not a finished inversion, or config, summary or checkpoint are damaged.
     """
     if not directory.is_dir():
         raise InputError(
@@ -75,7 +75,7 @@ def check_finished(directory: Path, where: str) -> DictConfig:
 
 
 def known_config(directory: Path, where: str, trusted: Sequence[str] = ()) -> DictConfig:
-    """Read the config of a run whose application, method and loss this version knows.
+    """Return the config of a run whose application, method and loss this version knows.
 
     Raises:
         InputError: if it is not a run directory, or its config is damaged or names something unknown.
@@ -98,10 +98,10 @@ def known_config(directory: Path, where: str, trusted: Sequence[str] = ()) -> Di
 
 
 def read_summary(directory: Path, where: str) -> dict[str, float]:
-    """Read `summary.json`: metric name to finite number.
+    """Return the content of `summary.json`: metric names and finite numbers.
 
     Raises:
-        InputError: beginning with `where`, if it is missing or not of that kind.
+        InputError: beginning with `where`, if it is missing or damaged.
     """
     try:
         summary = read_json(directory / "summary.json", directory)

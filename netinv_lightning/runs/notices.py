@@ -1,4 +1,4 @@
-"""Notices: what a run assumes about the user's files and network, each printed once per run."""
+"""Notices: assumptions about files and networks of the user, each printed once per run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`resume=<run directory>`: which config a continued run has."""
+"""`resume=<run directory>`: the config of a resumed run."""
 
 from __future__ import annotations
 
@@ -32,23 +32,24 @@ CHANGEABLE = (
     "resume",
     "trusted",
 )
-"""Keys that a resumed run may change: where it runs, and what is measured and shown."""
+"""Prefixes of keys that a resumed run may change: devices, and what is measured and logged."""
 SCHEDULED = ("application.steps", "trainer.max_steps", "trainer.max_epochs")
-"""Keys that set the length of a training and, in most trainings, its learning rates. Only inversions can be prolonged."""
+"""Keys that set the length of a training and its learning rates. Only inversions can be prolonged."""
 PLACES = ("resume", "output", "sweep_output", "trusted")
-"""Keys that change nothing in a run."""
+"""Keys that do not change the results of a run."""
 
 
 def read_config(run_dir: Path, trusted: Sequence[str] = ()) -> DictConfig:
-    """Read the config of a run directory, which may come from somebody else.
+    """Return the config of a run directory, which may come from another person.
 
     Args:
         run_dir: The run directory.
-        trusted: Dotted names of own code, and packages, that the config may name.
+        trusted: Dotted names of code, and packages, that the config may name.
 
     Raises:
-        InputError: if it is no run directory, or its config is damaged, holds an interpolation, or leads to code outside the allow-list
-            and `trusted`, to the network or out of the directory (`netinv_lightning.config.outside_config`).
+        InputError: if it is not a run directory, or its config is damaged, contains an interpolation,
+            or names code outside the allow-list and `trusted`, the network, or a place outside
+            the directory (`netinv_lightning.config.outside_config`).
     """
     path = run_dir / "config.yaml"
     try:
@@ -58,7 +59,7 @@ def read_config(run_dir: Path, trusted: Sequence[str] = ()) -> DictConfig:
         NotADirectoryError,
     ):  # status.json comes a moment later: a run killed in between can be continued too
         raise InputError(
-            f"{run_dir}: is no run directory (it has no config.yaml); give one below runs/"
+            f"{run_dir}: is not a run directory (it has no config.yaml); give one below runs/"
         ) from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or one_line(error)})") from error
@@ -66,14 +67,12 @@ def read_config(run_dir: Path, trusted: Sequence[str] = ()) -> DictConfig:
         check_yaml(text, str(path))
         content = OmegaConf.to_container(OmegaConf.create(text))
         assert isinstance(content, dict)
-        content.pop("trusted", None)  # whom to trust says the command that reads
+        content.pop("trusted", None)  # only the command decides what is trusted
         schema = OmegaConf.structured(Config)
         application = APPLICATION_KEYS.get(content["application"]["name"])
         if application is not None:
             schema.application = OmegaConf.structured(application)
-        cfg = OmegaConf.merge(
-            schema, without_interpolations(content)
-        )  # refuses keys of another version
+        cfg = OmegaConf.merge(schema, without_interpolations(content))  # refuses unknown keys
         check_run_config(content, str(path), trusted)  # refuses the interpolations
         assert isinstance(cfg, DictConfig)
     except InputError:
@@ -95,11 +94,11 @@ def read_config(run_dir: Path, trusted: Sequence[str] = ()) -> DictConfig:
 
 
 def resumed_config(cfg: DictConfig, overrides: list[str]) -> DictConfig:
-    """The saved config of `cfg.resume`; what the command line adds may only prolong the run or change its loggers.
+    """Return the saved config of `cfg.resume` with the changes of the command line.
 
     Raises:
-        InputError: if the run is finished and nothing is to be added, if the command line asks for another model, or if it asks for
-            fewer steps than the run has done.
+        InputError: if the run is finished and nothing is added, if a key changes that must not, or
+            if the run has done more steps than are requested.
     """
     directory = Path(cfg.resume)
     saved = read_config(
@@ -119,11 +118,11 @@ def resumed_config(cfg: DictConfig, overrides: list[str]) -> DictConfig:
     else:  # the whole command again
         cfg = _with_values_of_the_run(saved, cfg, given)
         refused, resumed = changed_keys(saved, cfg), cfg
-    if resumed.trainer.get("precision") in (None, "auto"):  # what `auto` meant where the run began
+    if resumed.trainer.get("precision") in (None, "auto"):  # what `auto` was when the run began
         resumed.trainer.precision = saved.trainer.get("precision")
     if refused:
         raise InputError(
-            f"resume={cfg.resume}: {', '.join(refused[:3])} may not change in a continued run; leave it out, or start a new run"
+            f"resume={cfg.resume}: {', '.join(refused[:3])} may not change in a resumed run; leave it out, or start a new run"
         )
     for place in WRITTEN:  # which the command may name, and a file only below the working directory
         if place not in given and (path := OmegaConf.select(resumed, place)) not in (
@@ -159,10 +158,10 @@ def _with_values_of_the_run(saved: DictConfig, cfg: DictConfig, given: list[str]
 
 
 def _check_worth_resuming(saved: DictConfig, resumed: DictConfig, directory: str) -> None:
-    """Refuses a finished run to which nothing is added.
+    """Refuse a finished run to which nothing is added.
 
     Raises:
-        InputError: saying what can be added.
+        InputError: naming what can be added.
     """
     kept, asked = (OmegaConf.to_container(of, resolve=True) for of in (saved, resumed))
     changed = [
@@ -183,7 +182,7 @@ def _check_worth_resuming(saved: DictConfig, resumed: DictConfig, directory: str
 
 
 def _check_steps(saved: DictConfig, resumed: DictConfig, directory: Path, finished: bool) -> None:
-    """Refuses fewer steps than an inversion has done.
+    """Refuse fewer steps than an inversion has done.
 
     Raises:
         InputError: naming both numbers.
@@ -200,7 +199,7 @@ def _check_steps(saved: DictConfig, resumed: DictConfig, directory: Path, finish
 
 
 def _steps(cfg: DictConfig) -> int:
-    """Steps that an inversion trains; `trainer.max_steps` wins, as in `make_trainer`."""
+    """Return the steps of an inversion; `trainer.max_steps` has priority, as in `make_trainer`."""
     most = cfg.trainer.get("max_steps") or 0
     return int(most if most > 0 else cfg.application.steps)
 
@@ -214,7 +213,7 @@ def _steps_of_checkpoint(path: Path) -> int:
         return int(
             torch.load(path, map_location="cpu", weights_only=True, mmap=True)["global_step"]
         )
-    except Exception as error:  # whatever a damaged file raises
+    except Exception as error:  # a damaged file raises many kinds of errors
         raise InputError(
             f"{path}: cannot be read ({one_line(error)}); remove it to train from the start"
         ) from error
@@ -225,7 +224,7 @@ def _is_group(cfg: DictConfig, key: str) -> bool:
 
 
 def changed_keys(saved: DictConfig, cfg: DictConfig) -> list[str]:
-    """Keys in which two configs differ and a continued run may not."""
+    """Return the keys that differ between two configs and that a resumed run may not change."""
     differing = _differing(
         OmegaConf.to_container(saved, resolve=True), OmegaConf.to_container(cfg, resolve=True)
     )
@@ -233,7 +232,7 @@ def changed_keys(saved: DictConfig, cfg: DictConfig) -> list[str]:
 
 
 def _fixed(key: str, saved: DictConfig) -> bool:
-    """Whether a continued run may not change a key."""
+    """Return whether a resumed run may not change a key."""
     if key in SCHEDULED:
         return (
             key == "trainer.max_epochs"

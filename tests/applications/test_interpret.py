@@ -191,7 +191,7 @@ def test_refuses_in_one_line_and_writes_nothing(
 def test_refuses_what_is_no_finished_inversion(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"application\.run: name the finished run"):
         run(netinv_lightning.compose(["application=interpret"]), tmp_path / "refused")
-    with pytest.raises(InputError, match="is no run directory"):
+    with pytest.raises(InputError, match="is not a run directory"):
         run(
             netinv_lightning.compose(["application=interpret", f"application.run={tmp_path}"]),
             tmp_path / "refused",

@@ -358,7 +358,7 @@ def test_what_is_no_finished_inversion_is_refused_in_one_line(
             (
                 str(tmp_path / "nowhere"),
             ): "there is no such directory; give a run directory, such as runs/latest",
-            (str(empty),): "is no run directory (it has no config.yaml)",
+            (str(empty),): "is not a run directory (it has no config.yaml)",
             (
                 str(trained),
             ): "is a run of application=train_classifier; give one of application=invert",
