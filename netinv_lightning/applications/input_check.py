@@ -1,6 +1,6 @@
-"""What config and file system show to be wrong before torch is imported: missing and damaged files, unknown names, places.
+"""Check files, folders and names that a config contains, before torch is imported.
 
-Applications check more once they are made; what is refused here is refused within a second.
+These checks take about a second. Constructors of applications check the rest.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ OF_A_RUN = ("interpret", "distill", "counterfeit", "finetune")
 
 
 def check_inputs(cfg: DictConfig) -> None:
-    """Refuse what is plainly wrong in the files, folders and names that a config leads to. Nothing is written.
+    """Refuse missing or damaged files and unknown names. Nothing is written.
 
     Raises:
         InputError: naming the key.
@@ -78,7 +78,7 @@ def check_inputs(cfg: DictConfig) -> None:
 
 
 def _check_logger(cfg: DictConfig) -> None:
-    """What W&B refuses, which it says only after the run has begun."""
+    """Refuse values that W&B would refuse after the run has started, and a missing login."""
     logger = cfg.logger
     if logger.name != "wandb":
         return
@@ -108,7 +108,7 @@ def _check_logger(cfg: DictConfig) -> None:
 
 
 def _check_data(cfg: DictConfig) -> None:
-    """The name and the parts of `data`; and that the images are there where nothing goes without them."""
+    """Refuse unknown data and classes, and missing images if the application needs them."""
     data = cfg.data
     check_name(data.name)
     if data.classes is not None and data.name in SPECS:
@@ -156,7 +156,7 @@ def _check_folder(path: Path, where: str) -> None:
 
 
 def check_detection(cfg: DictConfig) -> None:
-    """Refuse lists of detectors and outlier sets that are empty or name one twice, and unknown outlier sets.
+    """Refuse lists of detectors and outlier sets that are empty or have duplicates.
 
     Raises:
         InputError: naming the key.
@@ -164,7 +164,7 @@ def check_detection(cfg: DictConfig) -> None:
     app = cfg.application
     for key in ("detectors", "outliers"):
         if not app[key]:
-            raise InputError(f"application.{key}: must name one or more")
+            raise InputError(f"application.{key}: must name at least one")
         if len(set(map(called, app[key]))) < len(app[key]):
             raise InputError(f"application.{key}={list(app[key])}: names one twice")
     for name in app.outliers:
@@ -172,9 +172,9 @@ def check_detection(cfg: DictConfig) -> None:
 
 
 def check_save_as(cfg: DictConfig) -> None:
-    """Refuse a place that the trained classifier could not be written to once it is trained.
+    """Refuse a path to which the trained classifier could not be written.
 
-    A file that is there is replaced with `application.overwrite`, and by a resumed run that had begun to write it itself.
+    An existing file is replaced with `application.overwrite`, or by the resumed run that wrote it.
 
     Raises:
         InputError: naming the key.
@@ -200,7 +200,7 @@ def check_save_as(cfg: DictConfig) -> None:
 
 
 def _read_only(folder: Path) -> bool:
-    """Whether files cannot be made there although its permissions allow it, as on /proc or a read-only disk."""
+    """Return whether no file can be created there despite the permissions (/proc, read-only disk)."""
     try:
         return bool(os.statvfs(folder).f_flag & os.ST_RDONLY) or Path("/proc") in (
             folder,

@@ -1,4 +1,4 @@
-"""Refuse numbers of images that do not fit into the memory of this machine, before anything is computed."""
+"""Refuse numbers of images that do not fit into memory, before anything is computed."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _counts(cfg: DictConfig) -> Iterator[tuple[str, int]]:
 
 
 def _shape(cfg: DictConfig, card: Mapping[str, Any]) -> tuple[int, int] | None:
-    """Return channels and side of the images: of the config, the model card, or the data set; None if unknown."""
+    """Return channels and side of the images from config, model card or data set; None if unknown."""
     spec, data = SPECS.get(cfg.data.name), card.get("data")
     known = data if isinstance(data, Mapping) else vars(spec) if spec is not None else {}
     channels, side = (cfg.classifier[key] or known.get(key) for key in ("channels", "image_size"))

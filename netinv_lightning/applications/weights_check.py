@@ -1,4 +1,4 @@
-"""What the files of a classifier show without torch: missing, damaged or unfitting weights, and unknown layers."""
+"""Check the files of a classifier without torch: missing or wrong weights, unknown layers."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def _weights(cfg: DictConfig) -> Path | None:
 
 
 def _card(path: Path) -> Mapping[str, Any]:
-    """Return the model card beside the weights; empty if it is missing or damaged, which loading reports."""
+    """Return the model card beside the weights; empty if missing or damaged (loading reports it)."""
     try:
         card = read_json(path.with_suffix(".json"))
     except (OSError, ValueError):
@@ -101,7 +101,7 @@ def _card(path: Path) -> Mapping[str, Any]:
 
 
 def _names_fit(names: Sequence[str], attributes: frozenset[str]) -> bool:
-    """Return whether some of the weights, without a common prefix, are those of attributes of the network."""
+    """Return whether weights with a common prefix fit the attributes of the network."""
     split = [tuple(part for part in name.split(".") if part not in WRAPPERS) for name in names]
     for depth in range(PREFIX_DEPTH + 1):
         below: dict[tuple[str, ...], set[str]] = {}

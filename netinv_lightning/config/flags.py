@@ -1,4 +1,4 @@
-"""Keys that are true or false. OmegaConf converts every number to one of them, so `compile=3` would count as true."""
+"""Keys that are true or false. OmegaConf would convert any number, such as `compile=3`, to true."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names that Python source defines, read without importing the module, since an import of Lightning or torch takes seconds."""
+"""Names defined in Python source files, read without importing them: Lightning and torch take seconds."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ NETWORKS = "netinv_lightning.classifiers.networks"
 
 
 def trainer_keys() -> frozenset[str]:
-    """Return the arguments of `lightning.Trainer` that `trainer` may hold; empty if its source is not found."""
+    """Return the arguments of `lightning.Trainer` that `trainer` may contain; empty if unknown."""
     constructor = constructors("lightning", "pytorch/trainer/trainer.py").get("Trainer")
     return constructor[0] - {"logger", "callbacks"} if constructor else frozenset()
 
 
 def network_parts(target: str) -> tuple[frozenset[str], frozenset[str]] | None:
-    """Return the arguments and the attributes of one of the project's own networks; None for other networks.
+    """Return the arguments and attributes of one of the project's networks; None for others.
 
     Args:
         target: Dotted name of the class, as in `classifier.network._target_`.
@@ -31,7 +31,7 @@ def network_parts(target: str) -> tuple[frozenset[str], frozenset[str]] | None:
 
 @cache
 def constructors(package: str, file: str) -> dict[str, tuple[frozenset[str], frozenset[str]]]:
-    """Return, for each class of a source file, the arguments of its constructor and the attributes that the constructor sets.
+    """Return the arguments and the attributes of the constructor of each class in a source file.
 
     Args:
         package: A top-level package, which is located but not imported.

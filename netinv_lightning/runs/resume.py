@@ -34,7 +34,7 @@ CHANGEABLE = (
 )
 """Prefixes of keys that a resumed run may change: devices, and what is measured and logged."""
 SCHEDULED = ("application.steps", "trainer.max_steps", "trainer.max_epochs")
-"""Keys that set the length of a training and its learning rates. Only inversions can be prolonged."""
+"""Keys that set the length of a training. Only inversions can be prolonged."""
 PLACES = ("resume", "output", "sweep_output", "trusted")
 """Keys that do not change the results of a run."""
 
@@ -139,9 +139,10 @@ def resumed_config(cfg: DictConfig, overrides: list[str]) -> DictConfig:
 
 
 def _with_values_of_the_run(saved: DictConfig, cfg: DictConfig, given: list[str]) -> DictConfig:
-    """Return the config of a repeated command with what an application takes from the run that `application.run` names.
+    """Return the config of a repeated command with the values of the run `application.run`.
 
-    Such an application stores the classifier and the data of that run, which the command does not repeat.
+    Such an application stores the classifier and data of that run, which the command does not
+    repeat.
     """
     of_run = saved.application.get("run")
     if not of_run or saved.application.name != cfg.application.name:
