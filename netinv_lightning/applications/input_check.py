@@ -164,7 +164,7 @@ def check_detection(cfg: DictConfig) -> None:
     app = cfg.application
     for key in ("detectors", "outliers"):
         if not app[key]:
-            raise InputError(f"application.{key}: must name at least one")
+            raise InputError(f"application.{key}: must name one or more")
         if len(set(map(called, app[key]))) < len(app[key]):
             raise InputError(f"application.{key}={list(app[key])}: names one twice")
     for name in app.outliers:
