@@ -21,13 +21,14 @@ from netinv_lightning import metric_names as names
 from netinv_lightning.classifiers.checkpoints import read_card
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.classifiers.zoo import zoo_names, zoo_path
-from netinv_lightning.errors import InputError
+from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.evaluation.baselines import CONTROLS, NEED_DATA, check_controls
 from netinv_lightning.evaluation.image_sets import Images, open_real
 from netinv_lightning.evaluation.measurement import Measurement
 from netinv_lightning.evaluation.verdict import Case, Finding, Verdict, diagnose, judge
 from netinv_lightning.metrics.manifold import NEIGHBOURS
 from netinv_lightning.metrics.memorisation import memorisation
+from netinv_lightning.runs.outside_files import lines
 from netinv_lightning.runs.run_directory import write_atomically
 from netinv_lightning.runs.tables import Cell, Table, show, write_table
 from netinv_lightning.training.progress import tell
@@ -194,17 +195,24 @@ class Report:
 
 
 def last_losses(directory: Path) -> dict[str, float]:
-    """The last value of each term of the objective in a run's `metrics.csv`, by metric name."""
+    """Return the last value of each term of the objective in `metrics.csv`, by metric name.
+
+    Raises:
+        InputError: if the file is damaged.
+    """
     values: dict[str, float] = {}
     path = directory / "metrics.csv"
-    if path.is_file():
-        with path.open(newline="") as file:
-            for row in csv.DictReader(file):
-                values |= {
-                    name: float(value)
-                    for name, value in row.items()
-                    if name and name.startswith(names.loss("")) and value
-                }
+    if not path.is_file():
+        return values
+    try:
+        for row in csv.DictReader(lines(path, directory)):
+            values |= {
+                name: float(value)
+                for name, value in row.items()
+                if name and name.startswith(names.loss("")) and value
+            }
+    except (csv.Error, ValueError, TypeError) as error:
+        raise InputError(f"{path}: is damaged ({one_line(error)}); run it again") from error
     return values
 
 
