@@ -10,7 +10,11 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from netinv_lightning.classifiers.zoo import zoo_path
+from netinv_lightning.classifiers.named_weights import (
+    named_weights,
+    network_missing,
+    require_weights,
+)
 from netinv_lightning.config.signatures import network_parts
 from netinv_lightning.errors import InputError, nearest, one_line
 from netinv_lightning.runs.outside_files import read_json
@@ -64,30 +68,13 @@ def check_classifier(cfg: DictConfig) -> Mapping[str, Any]:
 
 def _weights(cfg: DictConfig) -> Path | None:
     """Return the file of weights that `classifier` names; None if it names none."""
-    classifier = cfg.classifier
-    if classifier.zoo is not None:
-        zoo = zoo_path(classifier.zoo)
-        if classifier.path is not None:
-            raise InputError(
-                f"classifier.path={classifier.path}: classifier.zoo={classifier.zoo} names other "
-                "weights already; add classifier=checkpoint to use the path"
-            )
-        return zoo
-    if classifier.path is None:
-        return None
-    path, where = Path(classifier.path), f"classifier.path={classifier.path}"
-    if not path.exists():
-        raise InputError(
-            f"{where}: there is no such file; give the path of a checkpoint, or use one of the "
-            "zoo: classifier=zoo"
-        )
-    check_file(path, where)
-    if not path.with_suffix(".json").is_file() and not classifier.network:
-        raise InputError(
-            f"{where}: has no model card beside it ({path.with_suffix('.json').name}), so name its "
-            "network: +classifier.network={_target_: package.module.Class, ...}, or "
-            "classifier=cnn classifier.path=..."
-        )
+    path = named_weights(cfg)
+    if path is None or cfg.classifier.zoo is not None:
+        return path
+    require_weights(path)
+    check_file(path, f"classifier.path={path}")
+    if not path.with_suffix(".json").is_file() and not cfg.classifier.network:
+        raise network_missing(path)
     return path
 
 
