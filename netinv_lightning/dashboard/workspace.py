@@ -171,7 +171,7 @@ def _interpretability() -> list[PanelTypes]:
     import wandb_workspaces.reports.v2 as wr
 
     from netinv_lightning.interpretability.anomaly import CONTROLS
-    from netinv_lightning.interpretability.rule_study import KINDS
+    from netinv_lightning.interpretability.rule_analysis import KINDS
 
     number = names.interpretation
     return [

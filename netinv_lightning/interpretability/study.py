@@ -24,30 +24,30 @@ from netinv_lightning.classifiers.features import FeatureSet, extract_features
 from netinv_lightning.classifiers.frozen import PENULTIMATE, FrozenClassifier
 from netinv_lightning.errors import InputError, nearest, one_line
 from netinv_lightning.evaluation.image_sets import Images, of_split, open_real
-from netinv_lightning.interpretability.autoencoder_study import study_autoencoders
+from netinv_lightning.interpretability.autoencoder_analysis import analyse_autoencoders
 from netinv_lightning.interpretability.autoencoders import KSparse
 from netinv_lightning.interpretability.boundary import classes_among
-from netinv_lightning.interpretability.cluster_study import study_clusters
+from netinv_lightning.interpretability.cluster_analysis import analyse_clusters
 from netinv_lightning.interpretability.embedding import NEIGHBOURS, check_perplexities
-from netinv_lightning.interpretability.features import head_of, map_layers
-from netinv_lightning.interpretability.projection_study import study_projection
-from netinv_lightning.interpretability.rule_study import study_rules
-from netinv_lightning.interpretability.study_input import Part, Subject
+from netinv_lightning.interpretability.features import FeatureSet, head_of, look, map_layers
+from netinv_lightning.interpretability.projection_analysis import analyse_projection
+from netinv_lightning.interpretability.rule_analysis import analyse_rules
+from netinv_lightning.interpretability.study_input import StudyInput, StudyResult
 from netinv_lightning.runs.tables import Cell, Table, show, write_table
 from netinv_lightning.tracking.loggers import log_image
 from netinv_lightning.training.progress import tell
 
-STUDIES: dict[str, Callable[[Subject], Part]] = {
-    "projection": study_projection,
-    "clusters": study_clusters,
-    "autoencoders": study_autoencoders,
-    "rules": study_rules,
+ANALYSES: dict[str, Callable[[StudyInput], StudyResult]] = {
+    "projection": analyse_projection,
+    "clusters": analyse_clusters,
+    "autoencoders": analyse_autoencoders,
+    "rules": analyse_rules,
 }
 LEAST_SAMPLES, MOST_SAMPLES = 100, 5000
 BATCH = 500
 
 
-class Study:
+class FeatureStudy:
     """Made before a run starts, so that what was asked for is checked then; called when its images are there.
 
     Args:
@@ -66,8 +66,8 @@ class Study:
             min(MOST_SAMPLES, most) if self.options.samples is None else self.options.samples
         )
         for study in self.options.analyses:
-            if study not in STUDIES:
-                raise InputError(f"interpret.analyses={study}: {nearest(study, STUDIES)}")
+            if study not in ANALYSES:
+                raise InputError(f"interpret.analyses={study}: {nearest(study, ANALYSES)}")
         if classifier.spec.num_classes < 2:
             raise InputError(
                 "interpret: the classifier has one class, so it decides nothing that could be studied; give one of two or more"
@@ -119,22 +119,22 @@ class Study:
         Returns:
             Every number by metric name.
         """
-        subject = self._subject(draw, directory / "figures")
-        classes_among(subject.inverted.predicted_n)
+        inputs = self._subject(draw, directory / "figures")
+        classes_among(inputs.inverted.predicted_n)
         metrics: dict[str, float] = {}
         skipped: list[str] = []
         for name in self.options.analyses:
             start = time.perf_counter()
-            tell(f"interpreting: {name}, {len(subject.inverted)} images")
+            tell(f"interpreting: {name}, {len(inputs.inverted)} images")
             try:
-                part = STUDIES[name](subject)
+                result = ANALYSES[name](inputs)
             except InputError as error:
                 skipped.append(f"skipped: {name}: {one_line(error)}")
                 continue
-            metrics |= part.metrics | {
+            metrics |= result.metrics | {
                 names.interpretation("seconds", name): time.perf_counter() - start
             }
-            for path, caption in part.figures:
+            for path, caption in result.figures:
                 log_image(loggers, names.figure(path.stem), path, step, caption)
         metrics = {name: value for name, value in metrics.items() if math.isfinite(value)}
         for logger in loggers:
@@ -164,7 +164,7 @@ class Study:
         if "autoencoders" in options.analyses:
             KSparse(D, options.sparse_units, options.sparse_active, seed=0)
 
-    def _subject(self, draw: Callable[[int], Images], figures: Path) -> Subject:
+    def _subject(self, draw: Callable[[int], Images], figures: Path) -> StudyInput:
         classifier, layer, most, seed = self.classifier, self.layer, self.samples, self.cfg.seed
         weight = next(classifier.network.parameters())
         classifier.to(weight.device, weight.dtype)
@@ -188,7 +188,7 @@ class Study:
                 seen(of_split(split, most, seed)) for split in (self.real.train, self.real.test)
             )
         spec = classifier.spec
-        return Subject(
+        return StudyInput(
             self.cfg.name, spec.class_names, self.options, seed, seen(draw(most)), training, test, head_of(classifier, layer), classify,
             self._maps if self.map_layer else None, figures,
         )  # fmt: skip

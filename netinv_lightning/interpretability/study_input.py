@@ -13,7 +13,7 @@ from netinv_lightning.classifiers.features import FeatureSet
 
 
 @dataclass(frozen=True)
-class Subject:
+class StudyInput:
     """A classifier's features of images of several origins.
 
     Attributes:
@@ -53,7 +53,7 @@ class Subject:
 
 
 @dataclass
-class Part:
+class StudyResult:
     """What one study found.
 
     Attributes:

@@ -86,7 +86,7 @@ def test_names_are_those_of_the_registries() -> None:
         (GradientMethod, "parametrisation"): pixels.PARAMETRISATIONS,
         (Measure, "metrics"): measurement.ALL,
         (Measure, "controls"): controls.CONTROLS,
-        (Interpret, "analyses"): study.STUDIES,
+        (Interpret, "analyses"): study.ANALYSES,
         (Logger, "name"): tracking.LOGGERS,
         (Logger, "mode"): wandb_run.MODES,
         (APPLICATION_KEYS["audit"], "attacks"): audit.ATTACKS,

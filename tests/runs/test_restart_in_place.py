@@ -30,7 +30,7 @@ COMMANDS = {
     ),
     "interpret": (
         ["interpret.samples=100", "interpret.analyses=[projection]"],
-        "interpret.Study.__call__",
+        "interpret.FeatureStudy.__call__",
     ),
     "approach": (
         [HALF, "application.steps=3", "application.images=2", *DIGITS],

@@ -21,7 +21,7 @@ from netinv_lightning.interpretability.figures import (
     unit_activations,
     unit_images,
 )
-from netinv_lightning.interpretability.study_input import Part, Subject
+from netinv_lightning.interpretability.study_input import StudyInput, StudyResult
 from netinv_lightning.metric_names import interpretation
 
 SHOWN_UNITS = 10
@@ -32,63 +32,67 @@ MAP_SAMPLES = 1000
 MAP_UNITS = 128
 
 
-def study_autoencoders(subject: Subject) -> Part:
-    part, seed = Part(), subject.seed
-    inverted_fit, inverted_held = subject.inverted.halves(seed)
+def analyse_autoencoders(inputs: StudyInput) -> StudyResult:
+    result, seed = StudyResult(), inputs.seed
+    inverted_fit, inverted_held = inputs.inverted.halves(seed)
     fitted, held = {"inverted": inverted_fit}, {"inverted": inverted_held}
-    if subject.real is not None:
-        training, test = subject.real
+    if inputs.real is not None:
+        training, test = inputs.real
         fitted["training"], training_held = training.halves(seed)
         held = {"training": training_held, "test": test, "inverted": inverted_held}
     features_nD = torch.cat([features.features_nD for features in fitted.values()])
-    shared = _trained(subject, features_nD)
+    shared = _trained(inputs, features_nD)
     codes = {
         name: units.unit_activations(shared, features.features_nD)
         for name, features in held.items()
     }
     _reconstructions(
-        part,
+        result,
         "sparse",
         shared,
         features_nD,
         {name: features.features_nD for name, features in held.items()},
     )
-    selective = units.selectivity(codes["inverted"], inverted_held.predicted_n, subject.N, seed)
+    selective = units.selectivity(codes["inverted"], inverted_held.predicted_n, inputs.N, seed)
     live_M = selective.favourite_M >= 0
-    part.metrics[interpretation("sparse", "selectivity")] = float(
+    result.metrics[interpretation("sparse", "selectivity")] = float(
         selective.selectivity_M[live_M].mean()
     )
     above_M = selective.selectivity_M[live_M] > selective.shuffled_M[live_M]
-    part.metrics[interpretation("sparse", "selective_units")] = float(above_M.float().mean())
+    result.metrics[interpretation("sparse", "selective_units")] = float(above_M.float().mean())
 
     origins = {
         name: units.Group(codes[name], features.predicted_n) for name, features in held.items()
     }
     generators = _of_generators(codes["inverted"], inverted_held)
-    _draw_firing(subject, part, origins | generators)
-    _compare_origins(subject, part, origins)
-    _compare_generators(subject, part, generators)
-    _show_units(subject, part, codes, held, selective)
-    if subject.real is not None:
-        _tell_apart(subject, part, fitted, held, shared)
-    if subject.maps is not None:
-        _study_maps(subject, part, fitted, held)
-    return part
+    _draw_firing(inputs, result, origins | generators)
+    _compare_origins(inputs, result, origins)
+    _compare_generators(inputs, result, generators)
+    _show_units(inputs, result, codes, held, selective)
+    if inputs.real is not None:
+        _tell_apart(inputs, result, fitted, held, shared)
+    if inputs.maps is not None:
+        _study_maps(inputs, result, fitted, held)
+    return result
 
 
-def _trained(subject: Subject, features_nD: Tensor) -> KSparse:
-    options = subject.options
-    model = KSparse(features_nD.shape[1], options.sparse_units, options.sparse_active, subject.seed)
-    train_autoencoder(model, features_nD, subject.seed)
+def _trained(inputs: StudyInput, features_nD: Tensor) -> KSparse:
+    options = inputs.options
+    model = KSparse(features_nD.shape[1], options.sparse_units, options.sparse_active, inputs.seed)
+    train_autoencoder(model, features_nD, inputs.seed)
     return model
 
 
 def _reconstructions(
-    part: Part, kind: str, model: SparseAutoencoder, fitted: Tensor, held: dict[str, Tensor]
+    result: StudyResult,
+    kind: str,
+    model: SparseAutoencoder,
+    fitted: Tensor,
+    held: dict[str, Tensor],
 ) -> None:
     for origin, x in held.items():
         told = units.reconstruction(model, fitted, x)
-        part.metrics |= {
+        result.metrics |= {
             interpretation(kind, "unexplained", origin): told.unexplained,
             interpretation(kind, "unexplained_pca", origin): told.unexplained_pca,
             interpretation(kind, "active", origin): told.active,
@@ -109,10 +113,10 @@ def _of_generators(codes_nM: Tensor, inverted: FeatureSet) -> dict[str, units.Gr
     }
 
 
-def _draw_firing(subject: Subject, part: Part, groups: dict[str, units.Group]) -> None:
+def _draw_firing(inputs: StudyInput, result: StudyResult, groups: dict[str, units.Group]) -> None:
     """How often each unit fires for each origin and generator, and for each class of the first and the last of them."""
     name, first, last = (
-        subject.name,
+        inputs.name,
         next(iter(groups)),
         "inverted" if "training" in groups else list(groups)[-1],
     )
@@ -121,16 +125,16 @@ def _draw_firing(subject: Subject, part: Part, groups: dict[str, units.Group]) -
         path = unit_activations(
             fires.frequency_GM,
             list(groups),
-            subject.figures / "sparse_units",
+            inputs.figures / "sparse_units",
             f"{name}: firing of sparse units",
             (first, last),
         )
-        part.figures.append((path, "how often each unit fires for samples of each origin"))
+        result.figures.append((path, "how often each unit fires for samples of each origin"))
     of_classes = {
-        f"{short(subject.class_names[label])}, {group}": groups[group].activations_nM[
+        f"{short(inputs.class_names[label])}, {group}": groups[group].activations_nM[
             groups[group].class_n == label
         ]
-        for label in range(min(subject.N, SHOWN_CLASSES))
+        for label in range(min(inputs.N, SHOWN_CLASSES))
         for group in dict.fromkeys((first, last))
     }
     present = {told: codes_nM for told, codes_nM in of_classes.items() if len(codes_nM)}
@@ -139,46 +143,52 @@ def _draw_firing(subject: Subject, part: Part, groups: dict[str, units.Group]) -
         path = unit_activations(
             fires.frequency_GM,
             list(present),
-            subject.figures / "sparse_units_of_classes",
+            inputs.figures / "sparse_units_of_classes",
             f"{name}: firing of sparse units",
             ends,
         )
-        part.figures.append(
+        result.figures.append(
             (path, "how often each unit fires for samples of each class and origin")
         )
 
 
-def _compare_origins(subject: Subject, part: Part, groups: dict[str, units.Group]) -> None:
+def _compare_origins(
+    inputs: StudyInput, result: StudyResult, groups: dict[str, units.Group]
+) -> None:
     """Whether the same units fire for a class in training data, test data and inverted images; beside two halves of one origin."""
-    overlap = units.overlap(groups, subject.N, subject.seed)
+    overlap = units.overlap(groups, inputs.N, inputs.seed)
     reference, *others = groups
-    part.metrics[interpretation("overlap", f"{reference}_halves")] = float(overlap.mean_GG[0, 0])
+    result.metrics[interpretation("overlap", f"{reference}_halves")] = float(overlap.mean_GG[0, 0])
     for other, value in zip(others, overlap.mean_GG[0, 1:].tolist(), strict=True):
-        part.metrics[interpretation("overlap", f"{reference}_{other}")] = value
+        result.metrics[interpretation("overlap", f"{reference}_{other}")] = value
     if others:
         path = class_overlap(
-            overlap.jaccard_NGG[:, 0, 1:].T, others, overlap.jaccard_NGG[:, 0, 0], subject.class_names,
-            subject.figures / "sparse_overlap", f"{subject.name}: units that fire for {reference} data too",
+            overlap.jaccard_NGG[:, 0, 1:].T, others, overlap.jaccard_NGG[:, 0, 0], inputs.class_names,
+            inputs.figures / "sparse_overlap", f"{inputs.name}: units that fire for {reference} data too",
         )  # fmt: skip
-        part.figures.append(
+        result.figures.append(
             (path, f"Jaccard overlap of the units that fire for a class, with {reference} data")
         )
 
 
-def _compare_generators(subject: Subject, part: Part, groups: dict[str, units.Group]) -> None:
+def _compare_generators(
+    inputs: StudyInput, result: StudyResult, groups: dict[str, units.Group]
+) -> None:
     """The same of the images of different generators (S2 section 5.1: "distinct feature activations ... within the same class")."""
     if groups:
-        mean_GG = units.overlap(groups, subject.N, subject.seed).mean_GG
+        mean_GG = units.overlap(groups, inputs.N, inputs.seed).mean_GG
         apart = ~torch.eye(len(groups), dtype=torch.bool)
-        part.metrics[interpretation("overlap", "between_generators")] = float(mean_GG[apart].mean())
-        part.metrics[interpretation("overlap", "generator_halves")] = float(
+        result.metrics[interpretation("overlap", "between_generators")] = float(
+            mean_GG[apart].mean()
+        )
+        result.metrics[interpretation("overlap", "generator_halves")] = float(
             mean_GG.diagonal().mean()
         )
 
 
 def _show_units(
-    subject: Subject,
-    part: Part,
+    inputs: StudyInput,
+    result: StudyResult,
     codes: dict[str, Tensor],
     held: dict[str, FeatureSet],
     selective: units.Selectivity,
@@ -199,10 +209,10 @@ def _show_units(
 
     path = unit_images(
         tops("inverted"), chosen_U.tolist(), selective.selectivity_M[chosen_U].tolist(),
-        [subject.class_names[label] for label in selective.favourite_M[chosen_U].tolist()],
-        subject.figures / "sparse_images", f"{subject.name}: what excites sparse units most", tops("test") if "test" in held else None,
+        [inputs.class_names[label] for label in selective.favourite_M[chosen_U].tolist()],
+        inputs.figures / "sparse_images", f"{inputs.name}: what excites sparse units most", tops("test") if "test" in held else None,
     )  # fmt: skip
-    part.figures.append((path, "images that excite each unit most"))
+    result.figures.append((path, "images that excite each unit most"))
 
 
 def _one_a_class(score_M: Tensor, favourite_M: Tensor) -> Tensor:
@@ -214,25 +224,25 @@ def _one_a_class(score_M: Tensor, favourite_M: Tensor) -> Tensor:
 
 
 def _tell_apart(
-    subject: Subject,
-    part: Part,
+    inputs: StudyInput,
+    result: StudyResult,
     fitted: dict[str, FeatureSet],
     held: dict[str, FeatureSet],
     shared: KSparse,
 ) -> None:
     """Inverted against real samples by what the autoencoders make of them."""
-    real = _trained(subject, fitted["training"].features_nD)
+    real = _trained(inputs, fitted["training"].features_nD)
 
     def samples(features: FeatureSet) -> Samples:
         return Samples(features.features_nD, features.predicted_n)
 
     detectors = detect(
         samples(fitted["training"]), samples(held["training"]), samples(held["test"]), samples(fitted["inverted"]),
-        samples(held["inverted"]), real, shared, subject.N, subject.seed,
+        samples(held["inverted"]), real, shared, inputs.N, inputs.seed,
     )  # fmt: skip
     for name, detector in detectors.items():
         told = detector.inverted
-        part.metrics |= {
+        result.metrics |= {
             interpretation("anomaly", name, "auc"): told.auc,
             interpretation("anomaly", name, "auc_low"): told.low,
             interpretation("anomaly", name, "auc_high"): told.high,
@@ -250,25 +260,28 @@ def _tell_apart(
     }
     path = separation_curves(
         curves,
-        subject.figures / "anomaly",
-        f"{subject.name}: inverted against real",
+        inputs.figures / "anomaly",
+        f"{inputs.name}: inverted against real",
         [name.replace("_", ", ") for name in CONTROLS.values()],
     )
-    part.figures.append((path, "ROC curves of telling inverted from real test samples"))
+    result.figures.append((path, "ROC curves of telling inverted from real test samples"))
 
 
 def _study_maps(
-    subject: Subject, part: Part, fitted: dict[str, FeatureSet], held: dict[str, FeatureSet]
+    inputs: StudyInput,
+    result: StudyResult,
+    fitted: dict[str, FeatureSet],
+    held: dict[str, FeatureSet],
 ) -> None:
     """The convolutional autoencoder over the maps of an earlier layer."""
-    assert subject.maps is not None
+    assert inputs.maps is not None
     share = MAP_SAMPLES // 2
     maps_fit = torch.cat(
-        [subject.maps(features.images_nCHW[:share]) for features in fitted.values()]
+        [inputs.maps(features.images_nCHW[:share]) for features in fitted.values()]
     )
     maps_held = {
-        origin: subject.maps(features.images_nCHW[:share]) for origin, features in held.items()
+        origin: inputs.maps(features.images_nCHW[:share]) for origin, features in held.items()
     }
-    model = ConvSparse(maps_fit.shape[1], MAP_UNITS, subject.seed)
-    train_autoencoder(model, maps_fit, subject.seed)
-    _reconstructions(part, "conv_sparse", model, maps_fit, maps_held)
+    model = ConvSparse(maps_fit.shape[1], MAP_UNITS, inputs.seed)
+    train_autoencoder(model, maps_fit, inputs.seed)
+    _reconstructions(result, "conv_sparse", model, maps_fit, maps_held)

@@ -17,7 +17,7 @@ from netinv_lightning.classifiers.features import FeatureSet
 from netinv_lightning.interpretability.boundary import boundary_points, pairs_across
 from netinv_lightning.interpretability.figures import rule_fidelity
 from netinv_lightning.interpretability.rules import RuleMeasures, learn_rules, measure_rules
-from netinv_lightning.interpretability.study_input import Part, Subject
+from netinv_lightning.interpretability.study_input import StudyInput, StudyResult
 from netinv_lightning.metric_names import interpretation
 from netinv_lightning.runs.run_directory import write_atomically
 
@@ -34,20 +34,20 @@ class Space:
     logits_of: Callable[[Tensor], Tensor]
 
 
-def study_rules(subject: Subject) -> Part:
-    part = Part()
-    fit, held = subject.inverted.halves(subject.seed)
+def analyse_rules(inputs: StudyInput) -> StudyResult:
+    result = StudyResult()
+    fit, held = inputs.inverted.halves(inputs.seed)
     shape = fit.images_nCHW.shape[1:]
     spaces = {
-        "features": Space(lambda samples: samples.features_nD, subject.head),
+        "features": Space(lambda samples: samples.features_nD, inputs.head),
         "pixels": Space(
             lambda samples: samples.images_nCHW.flatten(1),
-            lambda x_BX: subject.classify(x_BX.unflatten(1, shape)),
+            lambda x_BX: inputs.classify(x_BX.unflatten(1, shape)),
         ),
     }
     start_n, end_n = {}, {}
     for name, count in PAIRS.items():
-        start_n[name], end_n[name] = pairs_across(fit.predicted_n, count, subject.seed)
+        start_n[name], end_n[name] = pairs_across(fit.predicted_n, count, inputs.seed)
     described, measured = [], {}
     tensors: dict[str, Tensor] = {}
     for name, outside in KINDS:
@@ -60,31 +60,31 @@ def study_rules(subject: Subject) -> Part:
             against_rest=outside == "rest",
         )
         rules = learn_rules(samples_nX, fit.predicted_n, planes)
-        real = None if subject.test is None else (space.of(subject.test), subject.test.predicted_n)
+        real = None if inputs.test is None else (space.of(inputs.test), inputs.test.predicted_n)
         told = measure_rules(
             rules,
             (samples_nX, fit.predicted_n),
             (space.of(held), held.predicted_n),
             real,
-            subject.seed,
+            inputs.seed,
         )
         measured[f"{name}, {outside}"] = told
         tensors |= {
             f"{name}_{outside}/normals": rules.planes.normal_hX,
             f"{name}_{outside}/offsets": rules.planes.offset_h,
         }
-        part.metrics |= _metrics(f"{name}_{outside}", told)
+        result.metrics |= _metrics(f"{name}_{outside}", told)
         against = "all others together" if outside == "rest" else "one other class"
         described.append(
-            f"In the {name}, against {against}:\n\n{rules.describe(subject.class_names)}\n"
+            f"In the {name}, against {against}:\n\n{rules.describe(inputs.class_names)}\n"
         )
-    write_atomically(subject.figures.parent / "rules.txt", "\n".join(described))
+    write_atomically(inputs.figures.parent / "rules.txt", "\n".join(described))
     save_file(
         {name: x.contiguous() for name, x in tensors.items()},
-        subject.figures.parent / "rules.safetensors",
+        inputs.figures.parent / "rules.safetensors",
     )
-    _draw(subject, part, measured)
-    return part
+    _draw(inputs, result, measured)
+    return result
 
 
 def _metrics(kind: str, told: RuleMeasures) -> dict[str, float]:
@@ -106,7 +106,7 @@ def _metrics(kind: str, told: RuleMeasures) -> dict[str, float]:
     return metrics
 
 
-def _draw(subject: Subject, part: Part, measured: dict[str, RuleMeasures]) -> None:
+def _draw(inputs: StudyInput, result: StudyResult, measured: dict[str, RuleMeasures]) -> None:
     names, inverted, sizes = [], [], []
     real: list[float | None] = []
     for kind, told in measured.items():
@@ -123,9 +123,9 @@ def _draw(subject: Subject, part: Part, measured: dict[str, RuleMeasures]) -> No
         inverted,
         real,
         sizes,
-        subject.figures / "rules",
-        f"{subject.name}: rules for the classifier",
+        inputs.figures / "rules",
+        f"{inputs.name}: rules for the classifier",
     )
-    part.figures.append(
+    result.figures.append(
         (path, "agreement of rules, decision trees and the majority class with the classifier")
     )
