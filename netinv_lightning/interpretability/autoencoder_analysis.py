@@ -54,7 +54,7 @@ def analyse_autoencoders(inputs: StudyInput) -> StudyResult:
         {name: features.features_nD for name, features in held.items()},
     )
     selective = units.selectivity(codes["inverted"], inverted_held.predicted_n, inputs.N, seed)
-    live_M = selective.favourite_M >= 0
+    live_M = selective.preferred_M >= 0
     result.metrics[interpretation("sparse", "selectivity")] = float(
         selective.selectivity_M[live_M].mean()
     )
@@ -196,7 +196,7 @@ def _show_units(
     """The images that excite the most selective units most, of those that fire for a hundredth of the samples or more."""
     frequency_M = (codes["inverted"] > 0).float().mean(dim=0)
     score_M = selective.selectivity_M.nan_to_num(-1).where(frequency_M >= 0.01, -1.0)
-    chosen_U = _one_a_class(score_M, selective.favourite_M)
+    chosen_U = _one_a_class(score_M, selective.preferred_M)
     if not len(chosen_U):
         return
 
@@ -209,17 +209,17 @@ def _show_units(
 
     path = unit_images(
         tops("inverted"), chosen_U.tolist(), selective.selectivity_M[chosen_U].tolist(),
-        [inputs.class_names[label] for label in selective.favourite_M[chosen_U].tolist()],
+        [inputs.class_names[label] for label in selective.preferred_M[chosen_U].tolist()],
         inputs.figures / "sparse_images", f"{inputs.name}: what excites sparse units most", tops("test") if "test" in held else None,
     )  # fmt: skip
     result.figures.append((path, "images that excite each unit most"))
 
 
-def _one_a_class(score_M: Tensor, favourite_M: Tensor) -> Tensor:
+def _one_a_class(score_M: Tensor, preferred_M: Tensor) -> Tensor:
     """The best unit of each of the first classes that have one."""
     best = []
-    for label in favourite_M[score_M > 0].unique()[:SHOWN_UNITS]:
-        best.append(int(score_M.where(favourite_M == label, -2.0).argmax()))
+    for label in preferred_M[score_M > 0].unique()[:SHOWN_UNITS]:
+        best.append(int(score_M.where(preferred_M == label, -2.0).argmax()))
     return torch.tensor(best, dtype=torch.long)
 
 

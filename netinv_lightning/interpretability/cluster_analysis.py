@@ -14,7 +14,8 @@ from netinv_lightning.interpretability.clusters import (
     clusters_in_embedding,
     count_clusters,
 )
-from netinv_lightning.interpretability.embedding import EmbeddingStability, stability
+from netinv_lightning.interpretability.embedding import EmbeddingStability, embedding_stability
+from netinv_lightning.interpretability.features import FeatureSet
 from netinv_lightning.interpretability.figures import cluster_counts, tsne_panels
 from netinv_lightning.interpretability.study_input import StudyInput, StudyResult
 from netinv_lightning.metric_names import CLUSTERS, interpretation
@@ -84,7 +85,7 @@ def _embed(inputs: StudyInput, result: StudyResult) -> dict[str, Counts]:
     chosen = inverted.where(
         stratified_indices(inverted.labels_n, min(options.embedded, len(inverted)), inputs.seed)
     )
-    runs = stability(
+    runs = embedding_stability(
         chosen.features_nD,
         list(options.perplexities),
         list(options.embedding_seeds),

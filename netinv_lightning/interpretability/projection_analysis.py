@@ -82,7 +82,7 @@ def analyse_projection(inputs: StudyInput) -> StudyResult:
     regions = decision_regions(
         projection, inputs.head, z_n2 if real[0] is None else torch.cat([z_n2, real[0]])
     )
-    result.metrics[interpretation("classes_on_plane")] = regions.classes_seen
+    result.metrics[interpretation("classes_on_plane")] = regions.classes_present
     path = draw_regions(
         regions.class_HW, regions.confidence_HW, regions.x_W, regions.y_H, z_n2, inverted.labels_n, inputs.class_names,
         inputs.figures / "regions", f"{inputs.name}: decision regions", projection.variance_K,

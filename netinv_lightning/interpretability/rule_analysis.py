@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from safetensors.torch import save_file
 from torch import Tensor
 
-from netinv_lightning.classifiers.features import FeatureSet
-from netinv_lightning.interpretability.boundary import boundary_points, pairs_across
+from netinv_lightning.interpretability.boundary import sample_pairs, tangent_hyperplanes
+from netinv_lightning.interpretability.features import FeatureSet
 from netinv_lightning.interpretability.figures import rule_fidelity
-from netinv_lightning.interpretability.rules import RuleMeasures, learn_rules, measure_rules
+from netinv_lightning.interpretability.rule_fidelity import RuleMeasures, measure_rules
+from netinv_lightning.interpretability.rules import learn_rules
 from netinv_lightning.interpretability.study_input import StudyInput, StudyResult
 from netinv_lightning.metric_names import interpretation
 from netinv_lightning.runs.run_directory import write_atomically
@@ -47,13 +48,13 @@ def analyse_rules(inputs: StudyInput) -> StudyResult:
     }
     start_n, end_n = {}, {}
     for name, count in PAIRS.items():
-        start_n[name], end_n[name] = pairs_across(fit.predicted_n, count, inputs.seed)
+        start_n[name], end_n[name] = sample_pairs(fit.predicted_n, count, inputs.seed)
     described, measured = [], {}
     tensors: dict[str, Tensor] = {}
     for name, outside in KINDS:
         space = spaces[name]
         samples_nX = space.of(fit)
-        planes = boundary_points(
+        planes = tangent_hyperplanes(
             space.logits_of,
             samples_nX[start_n[name]],
             samples_nX[end_n[name]],

@@ -26,7 +26,7 @@ from netinv_lightning.errors import InputError, nearest, one_line
 from netinv_lightning.evaluation.image_sets import Images, of_split, open_real
 from netinv_lightning.interpretability.autoencoder_analysis import analyse_autoencoders
 from netinv_lightning.interpretability.autoencoders import KSparse
-from netinv_lightning.interpretability.boundary import classes_among
+from netinv_lightning.interpretability.boundary import present_classes
 from netinv_lightning.interpretability.cluster_analysis import analyse_clusters
 from netinv_lightning.interpretability.embedding import NEIGHBOURS, check_perplexities
 from netinv_lightning.interpretability.features import FeatureSet, head_of, look, map_layers
@@ -120,7 +120,7 @@ class FeatureStudy:
             Every number by metric name.
         """
         inputs = self._subject(draw, directory / "figures")
-        classes_among(inputs.inverted.predicted_n)
+        present_classes(inputs.inverted.predicted_n)
         metrics: dict[str, float] = {}
         skipped: list[str] = []
         for name in self.options.analyses:

@@ -277,7 +277,7 @@ def test_refuses_images_of_one_class_and_keeps_the_inversion(tmp_path: Path) -> 
         network.head.weight.mul_(1e-3)  # not 0: a network without a gradient is refused
         network.head.bias.copy_(torch.tensor([0.0, 9.0, 0.0]))
     invert(network, tmp_path / "one")
-    line = "the classifier takes all 200 for class 1"
+    line = "the classifier predicts class 1 for all 200 samples"
     assert line in (tmp_path / "one" / "run.log").read_text()
     assert numbers(tmp_path / "one") == {}
     assert names.INVERSION_ACCURACY in summary(tmp_path / "one")

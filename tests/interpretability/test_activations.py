@@ -24,7 +24,7 @@ from netinv_lightning.interpretability.activations import (
 )
 from netinv_lightning.interpretability.anomaly import (
     CONTROLS,
-    Detector,
+    DetectorResult,
     Samples,
     detect,
     separation,
@@ -101,8 +101,8 @@ def test_selectivity_by_hand() -> None:
         ]
     )
     measured = selectivity(activations_nM, class_n, 3, seed=0)
-    assert measured.favourite_M.tolist()[0] == 1
-    assert measured.favourite_M.tolist()[2:] == [0, -1, 2]
+    assert measured.preferred_M.tolist()[0] == 1
+    assert measured.preferred_M.tolist()[2:] == [0, -1, 2]
     assert measured.mean_NM[:, 2].tolist() == [3, 1, 1]
     index_M = measured.selectivity_M.tolist()
     assert index_M[:3] == pytest.approx([1, 0, 0.5])
@@ -113,7 +113,7 @@ def test_selectivity_by_hand() -> None:
 def test_absent_classes_do_not_count() -> None:
     activations_nM, class_n = torch.tensor([[3.0], [1.0]]), torch.tensor([4, 2])
     measured = selectivity(activations_nM, class_n, 6, seed=0)
-    assert (measured.favourite_M.item(), measured.selectivity_M.item()) == (4, 0.5)
+    assert (measured.preferred_M.item(), measured.selectivity_M.item()) == (4, 0.5)
     assert selectivity(activations_nM, torch.tensor([4, 4]), 6, seed=0).selectivity_M.isnan().all()
 
 
@@ -301,7 +301,7 @@ def dictionary(n: int, seed: int, atoms: int = 0, wrong: bool = False) -> Sample
     return Samples(f_nD + noise_nD, (class_n + wrong) % CLASSES)
 
 
-def detected(inverted: Samples) -> dict[str, Detector]:
+def detected(inverted: Samples) -> dict[str, DetectorResult]:
     fit, held = dictionary(1000, 1).split(0.6, seed=0)
     inverted_fit, inverted_held = inverted.split(0.5, seed=0)
     real, shared = KSparse(24, 40, 2, seed=0), KSparse(24, 40, 2, seed=0)

@@ -124,7 +124,7 @@ def test_a_collapsed_class_has_as_many_clusters_as_different_images(images: int)
 
 
 def test_of_a_large_class_a_random_choice_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clusters, "MOST_SAMPLES", 80)
+    monkeypatch.setattr(clusters, "MAX_SAMPLES", 80)
     f_nD = torch.cat(
         [blobs(200, 1, 0), blobs(200, 1, 0) + 30]
     )  # the second cluster comes after the first

@@ -16,8 +16,8 @@ from netinv_lightning.errors import InputError
 from netinv_lightning.interpretability.embedding import (
     NEIGHBOURS,
     embed,
+    embedding_stability,
     neighbour_overlap,
-    stability,
 )
 from netinv_lightning.interpretability.projection import Projection, spread
 from netinv_lightning.interpretability.regions import (
@@ -156,7 +156,7 @@ def test_regions_of_a_known_head_lie_where_they_must() -> None:
         )
     expected_HW = 2 * (regions.x_W[None, :] < 0).long() + (regions.y_H[:, None] < 0).long()
     assert torch.equal(regions.class_HW, expected_HW)
-    assert regions.classes_seen == 4 / 5
+    assert regions.classes_present == 4 / 5
     corner = (
         quadrants(torch.tensor([[float(regions.x_W[0]), float(regions.y_H[0]), 0, 0, 0, 0]]))
         .softmax(dim=1)
@@ -257,7 +257,7 @@ def test_clouds_that_know_nothing_of_each_other_overlap_by_chance() -> None:
 
 def test_stability_stands_beside_its_controls() -> None:
     f_nD, _ = blobs(30, 8, 30.0)
-    first, second = stability(f_nD, [5, 12], seeds=[0, 1])
+    first, second = embedding_stability(f_nD, [5, 12], seeds=[0, 1])
     assert (first.perplexity, second.perplexity) == (5, 12)
     assert torch.equal(second.embeddings_Sn2[1], embed(f_nD, 12, seed=1))
     for measured in (first, second):
@@ -271,7 +271,7 @@ def test_stability_stands_beside_its_controls() -> None:
 
 
 def test_of_one_seed_there_is_no_overlap() -> None:
-    (only,) = stability(normal(30, 4), [5], seeds=[0])
+    (only,) = embedding_stability(normal(30, 4), [5], seeds=[0])
     assert math.isnan(only.overlap)
 
 
@@ -281,11 +281,11 @@ def test_a_perplexity_that_does_not_fit_is_refused(perplexity: float) -> None:
         InputError,
         match=rf"^interpret\.perplexities={perplexity:g}: must be from 1 to below 10, a third of the 30 samples",
     ):
-        stability(normal(30, 4), [5, perplexity], seeds=[0])
+        embedding_stability(normal(30, 4), [5, perplexity], seeds=[0])
     with pytest.raises(InputError, match=r"interpret\.perplexities"):
         embed(normal(30, 4), perplexity, seed=0)
 
 
 def test_too_few_samples_for_neighbours_are_refused() -> None:
     with pytest.raises(InputError, match=r"^samples=20: too few to compare 10 neighbours"):
-        stability(normal(20, 4), [5], seeds=[0])
+        embedding_stability(normal(20, 4), [5], seeds=[0])

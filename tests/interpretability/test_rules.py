@@ -15,20 +15,15 @@ from torch import Tensor
 from netinv_lightning.classifiers.build import load_zoo
 from netinv_lightning.errors import InputError
 from netinv_lightning.interpretability.boundary import (
-    MOST_PAIRS,
+    MAX_PAIRS,
     REST,
     Hyperplanes,
-    boundary_points,
-    joined,
-    pairs_across,
+    concatenate,
+    sample_pairs,
+    tangent_hyperplanes,
 )
-from netinv_lightning.interpretability.rules import (
-    HalfSpace,
-    Rule,
-    RuleSet,
-    learn_rules,
-    measure_rules,
-)
+from netinv_lightning.interpretability.rule_fidelity import measure_rules
+from netinv_lightning.interpretability.rules import HalfSpace, Rule, RuleSet, learn_rules
 
 Logits = Callable[[Tensor], Tensor]
 WEIGHT_NX = torch.tensor([[1.0, 0.5, -0.3], [-0.7, 1.2, 0.1], [0.2, -0.9, 1.1], [-0.4, -0.6, -1.0]])
@@ -62,8 +57,8 @@ def explained(
     """Rules of a planted classifier, the samples that they were learned from, and their classes."""
     x_nX = normal_samples(n, dim, seed)
     class_n = logits_of(x_nX).argmax(dim=1)
-    start_n, end_n = pairs_across(class_n, seed=seed)
-    planes = boundary_points(logits_of, x_nX[start_n], x_nX[end_n])
+    start_n, end_n = sample_pairs(class_n, seed=seed)
+    planes = tangent_hyperplanes(logits_of, x_nX[start_n], x_nX[end_n])
     return learn_rules(x_nX, class_n, planes, **limits), x_nX, class_n  # type: ignore[arg-type]
 
 
@@ -79,7 +74,7 @@ def planes_across(*bounds: tuple[float, int, int]) -> Hyperplanes:
 
 def test_pairs_join_each_class_with_each_other_one_equally_often() -> None:
     class_n = torch.tensor([2] * 5 + [0] * 1 + [7] * 9)
-    start_n, end_n = pairs_across(class_n, per_pair=4, seed=1)
+    start_n, end_n = sample_pairs(class_n, per_pair=4, seed=1)
     pairs, counts = torch.stack([class_n[start_n], class_n[end_n]], dim=1).unique(
         dim=0, return_counts=True
     )
@@ -87,21 +82,21 @@ def test_pairs_join_each_class_with_each_other_one_equally_often() -> None:
     assert counts.tolist() == [4] * 6
 
 
-@pytest.mark.parametrize(("classes", "pairs"), [(30, 870 * 2), (60, MOST_PAIRS)])
+@pytest.mark.parametrize(("classes", "pairs"), [(30, 870 * 2), (60, MAX_PAIRS)])
 def test_pairs_of_many_classes_are_limited(classes: int, pairs: int) -> None:
     """870 pairs of classes could have two each, 3,540 not even one each."""
     class_n = torch.arange(5 * classes) % classes
-    start_n, end_n = pairs_across(class_n)
+    start_n, end_n = sample_pairs(class_n)
     assert len(start_n) == pairs
     assert (class_n[start_n] != class_n[end_n]).all()
     distinct = torch.stack([class_n[start_n], class_n[end_n]], dim=1).unique(dim=0)
-    assert len(distinct) == min(classes * (classes - 1), MOST_PAIRS)
+    assert len(distinct) == min(classes * (classes - 1), MAX_PAIRS)
 
 
 def test_pairs_depend_on_their_seed_alone() -> None:
     class_n = torch.arange(300) % 3
     state = torch.get_rng_state()
-    first, again, other = (torch.stack(pairs_across(class_n, seed=seed)) for seed in (3, 3, 4))
+    first, again, other = (torch.stack(sample_pairs(class_n, seed=seed)) for seed in (3, 3, 4))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert torch.equal(torch.get_rng_state(), state)
@@ -114,7 +109,7 @@ def test_pairs_depend_on_their_seed_alone() -> None:
 def test_one_class_is_refused(class_n: Tensor, told: str) -> None:
     planes = planes_across((0.0, 3, 4))
     for refused in (
-        lambda: pairs_across(class_n),
+        lambda: sample_pairs(class_n),
         lambda: learn_rules(torch.zeros(len(class_n), 1), class_n, planes),
     ):
         with pytest.raises(
@@ -129,8 +124,8 @@ def test_one_class_is_refused(class_n: Tensor, told: str) -> None:
 
 def test_linear_hyperplanes_are_recovered() -> None:
     x_nX = 3 * normal_samples(400, 3, 0)
-    start_n, end_n = pairs_across(linear(x_nX).argmax(dim=1), per_pair=20)
-    planes = boundary_points(linear, x_nX[start_n], x_nX[end_n])
+    start_n, end_n = sample_pairs(linear(x_nX).argmax(dim=1), per_pair=20)
+    planes = tangent_hyperplanes(linear, x_nX[start_n], x_nX[end_n])
     assert len(planes) == len(start_n) == 4 * 3 * 20
     difference_hX = WEIGHT_NX[planes.inside_h] - WEIGHT_NX[planes.outside_h]
     norm_h = difference_hX.norm(dim=1)
@@ -167,7 +162,7 @@ def test_distances_are_signed_and_in_units_of_the_samples() -> None:
 
 def test_a_third_class_on_the_segment_is_the_outside() -> None:
     from_nX, to_nX = torch.tensor([[-4.0], [4.0], [0.5]]), torch.tensor([[2.0], [-2.5], [9.0]])
-    planes = boundary_points(stripes, from_nX, to_nX)
+    planes = tangent_hyperplanes(stripes, from_nX, to_nX)
     assert planes.inside_h.tolist() == [0, 2, 1]
     assert planes.outside_h.tolist() == [1, 1, 2]
     torch.testing.assert_close(
@@ -181,7 +176,7 @@ def test_tangents_of_a_sphere_point_to_its_centre() -> None:
         return torch.stack([1 - x_nX.square().sum(dim=1), torch.zeros(len(x_nX))], dim=1)
 
     inner_nX, outer_nX = 0.2 * normal_samples(250, 5, 0).clamp(-1, 1), 4 + normal_samples(250, 5, 1)
-    planes = boundary_points(sphere, inner_nX, outer_nX)
+    planes = tangent_hyperplanes(sphere, inner_nX, outer_nX)
     assert len(planes) == 250  # more than one batch, in the order of the pairs
     torch.testing.assert_close(planes.point_hX.norm(dim=1), torch.ones(250), rtol=0, atol=1e-4)
     torch.testing.assert_close(planes.normal_hX, -planes.point_hX, rtol=0, atol=1e-4)
@@ -194,8 +189,8 @@ def test_tangents_of_a_sphere_point_to_its_centre() -> None:
 
 def test_against_the_rest_the_probability_is_one_half() -> None:
     x_nX = 4 * normal_samples(300, 3, 2)
-    start_n, end_n = pairs_across(linear(x_nX).argmax(dim=1))
-    planes = boundary_points(linear, x_nX[start_n], x_nX[end_n], against_rest=True)
+    start_n, end_n = sample_pairs(linear(x_nX).argmax(dim=1))
+    planes = tangent_hyperplanes(linear, x_nX[start_n], x_nX[end_n], against_rest=True)
     chance_hN = linear(planes.point_hX).softmax(dim=1)
     own_h1 = planes.inside_h[:, None]
     torch.testing.assert_close(
@@ -212,14 +207,14 @@ def test_against_the_rest_the_probability_is_one_half() -> None:
 
 def test_pairs_without_a_boundary_give_none() -> None:
     from_nX, to_nX = torch.tensor([[-4.0], [-4.0], [0.1]]), torch.tensor([[-3.0], [0.0], [5.0]])
-    assert boundary_points(stripes, from_nX, to_nX).inside_h.tolist() == [
+    assert tangent_hyperplanes(stripes, from_nX, to_nX).inside_h.tolist() == [
         0,
         1,
     ]  # the first pair is of one class
     # Against the rest class 1 does not lead at 0.999, where its probability is just below one half.
     unsure, sure = (
-        boundary_points(stripes, torch.tensor([[0.999]]), to_nX[2:], True),
-        boundary_points(stripes, from_nX[2:], to_nX[2:], True),
+        tangent_hyperplanes(stripes, torch.tensor([[0.999]]), to_nX[2:], True),
+        tangent_hyperplanes(stripes, from_nX[2:], to_nX[2:], True),
     )
     assert (len(unsure), len(sure)) == (0, 1)
 
@@ -228,7 +223,9 @@ def test_points_without_a_gradient_give_none_and_no_rules() -> None:
     def steps(x_nX: Tensor) -> Tensor:
         return torch.stack([x_nX[:, 0].sign(), 0 * x_nX[:, 0]], dim=1)
 
-    planes = boundary_points(steps, torch.tensor([[1.0], [2.0]]), torch.tensor([[-1.0], [-2.0]]))
+    planes = tangent_hyperplanes(
+        steps, torch.tensor([[1.0], [2.0]]), torch.tensor([[-1.0], [-2.0]])
+    )
     assert len(planes) == 0
     with pytest.raises(InputError, match=r"^interpret: no hyperplane was found .*$"):
         learn_rules(torch.tensor([[1.0], [-1.0]]), torch.tensor([0, 1]), planes)
@@ -246,8 +243,8 @@ def test_boundary_of_a_shipped_head() -> None:
     )
     class_n = classifier.logits_from(features_nX).argmax(dim=1)
     assert class_n.unique().tolist() == list(range(10))
-    start_n, end_n = pairs_across(class_n, per_pair=2)
-    planes = boundary_points(classifier.logits_from, features_nX[start_n], features_nX[end_n])
+    start_n, end_n = sample_pairs(class_n, per_pair=2)
+    planes = tangent_hyperplanes(classifier.logits_from, features_nX[start_n], features_nX[end_n])
     difference_hX = weight_NX[planes.inside_h] - weight_NX[planes.outside_h]
     norm_h = difference_hX.norm(dim=1)
     torch.testing.assert_close(planes.normal_hX, difference_hX / norm_h[:, None], rtol=0, atol=1e-5)
@@ -308,7 +305,7 @@ def test_price_trades_precision_for_coverage() -> None:
     def rules_of_1(price: float) -> tuple[Rule, ...]:
         return tuple(
             rule
-            for rule in learn_rules(x_nX, class_n, planes, price=price).rules
+            for rule in learn_rules(x_nX, class_n, planes, penalty=price).rules
             if rule.conclusion == 1
         )
 
@@ -319,7 +316,9 @@ def test_price_trades_precision_for_coverage() -> None:
 
 def test_a_poor_first_rule_stands_and_a_poor_further_one_does_not() -> None:
     x_nX = torch.tensor([[1.0], [2.0], [3.0], [4.0]])
-    rules = learn_rules(x_nX, torch.tensor([1, 0, 0, 0]), planes_across((0.0, 1, 0)), price=1).rules
+    rules = learn_rules(
+        x_nX, torch.tensor([1, 0, 0, 0]), planes_across((0.0, 1, 0)), penalty=1
+    ).rules
     assert [(rule.conclusion, rule.precision, rule.coverage) for rule in rules] == [
         (0, 0.0, 0.0),
         (1, 0.25, 1.0),
@@ -391,12 +390,12 @@ def test_rules_are_repeatable() -> None:
 def test_both_kinds_of_hyperplanes_in_one_pool() -> None:
     x_nX = 4 * normal_samples(600, 3, 0)
     class_n = linear(x_nX).argmax(dim=1)
-    start_n, end_n = pairs_across(class_n)
+    start_n, end_n = sample_pairs(class_n)
     pools = [
-        boundary_points(linear, x_nX[start_n], x_nX[end_n], against_rest)
+        tangent_hyperplanes(linear, x_nX[start_n], x_nX[end_n], against_rest)
         for against_rest in (False, True)
     ]
-    pool = joined(pools)
+    pool = concatenate(pools)
     assert len(pool) == len(pools[0]) + len(pools[1])
     assert torch.equal(pool.offset_h, torch.cat([part.offset_h for part in pools]))
     rules = learn_rules(x_nX, class_n, pool)
@@ -410,8 +409,10 @@ def test_a_class_of_no_samples_is_never_concluded_and_counts_against_fidelity() 
     x_nX = normal_samples(900, 3, 0)
     class_n = linear(x_nX).argmax(dim=1)
     some_nX, some_n = x_nX[class_n != 2], class_n[class_n != 2]
-    start_n, end_n = pairs_across(some_n)
-    rules = learn_rules(some_nX, some_n, boundary_points(linear, some_nX[start_n], some_nX[end_n]))
+    start_n, end_n = sample_pairs(some_n)
+    rules = learn_rules(
+        some_nX, some_n, tangent_hyperplanes(linear, some_nX[start_n], some_nX[end_n])
+    )
     assert {rule.conclusion for rule in rules.rules} == {0, 1, 3}
     fidelity = measure_rules(rules, (some_nX, some_n), (x_nX, class_n)).inverted
     assert list(fidelity.classes) == [0, 1, 2, 3]
