@@ -82,7 +82,7 @@ def present_classes(class_n: Tensor) -> list[int]:
     classes: list[int] = class_n.unique().tolist()
     if len(classes) < 2:
         raise InputError(
-            f"interpret: the classifier predicts class {', '.join(map(str, classes)) or 'none'} "
+            f"interpret: the classifier predicts {f'class {classes[0]}' if classes else 'no class'} "
             f"for all {len(class_n)} samples. At least two predicted classes are needed. "
             "Study a run whose images are of more classes"
         )

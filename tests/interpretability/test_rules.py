@@ -103,10 +103,10 @@ def test_pairs_depend_on_their_seed_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("class_n", "told"),
-    [(torch.full((6,), 3), "all 6 for class 3"), (torch.zeros(0).long(), "all 0 for none")],
+    ("class_n", "predicted"),
+    [(torch.full((6,), 3), "class 3 for all 6"), (torch.zeros(0).long(), "no class for all 0")],
 )
-def test_one_class_is_refused(class_n: Tensor, told: str) -> None:
+def test_one_class_is_refused(class_n: Tensor, predicted: str) -> None:
     planes = planes_across((0.0, 3, 4))
     for refused in (
         lambda: sample_pairs(class_n),
@@ -114,7 +114,7 @@ def test_one_class_is_refused(class_n: Tensor, told: str) -> None:
     ):
         with pytest.raises(
             InputError,
-            match=rf"^interpret: needs two classes or more among the samples, .*{told}; give .*$",
+            match=rf"^interpret: the classifier predicts {predicted} samples\. At least two",
         ):
             refused()
 
