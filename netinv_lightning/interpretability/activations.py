@@ -31,9 +31,7 @@ MIN_SAMPLES = 20
 
 @dataclass(frozen=True)
 class Group:
-    """Unit activations and classes of samples of one origin, such as training data or one
-    generator.
-    """
+    """Unit activations and classes of samples of one origin, such as training data."""
 
     activations_nM: Tensor
     class_n: Tensor

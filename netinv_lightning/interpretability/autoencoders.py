@@ -178,9 +178,7 @@ class ConvSparse(SparseAutoencoder):
         self.bias_C11 = nn.Parameter(torch.zeros(channels, 1, 1))
 
     def encode(self, x_BChw: Tensor) -> Tensor:
-        """Return activations [B, M, h, w]: at most one per region and map is above 0, all others
-        are exactly 0.
-        """
+        """Return activations [B, M, h, w]: at most one per region and map above 0, all others 0."""
         pre_BMhw = F.conv2d(
             (x_BChw - self.mean) / self.scale, self.encoder, self.bias_M, padding=KERNEL // 2
         )

@@ -82,8 +82,9 @@ def present_classes(class_n: Tensor) -> list[int]:
     classes: list[int] = class_n.unique().tolist()
     if len(classes) < 2:
         raise InputError(
-            f"interpret: the classifier predicts {f'class {classes[0]}' if classes else 'no class'} "
-            f"for all {len(class_n)} samples. At least two predicted classes are needed. "
+            f"interpret: the classifier predicts "
+            f"{f'class {classes[0]}' if classes else 'no class'} for all {len(class_n)} samples. "
+            "At least two predicted classes are needed. "
             "Study a run whose images are of more classes"
         )
     return classes
@@ -214,7 +215,7 @@ def _crossings(
     inside_B: Tensor,
     tolerance: float,
 ) -> Tensor:
-    """Bisect all segments together; return the point [B, X] on each where the margin changes sign."""
+    """Bisect all segments together to the points [B, X] where the margin changes sign."""
     near_BX, far_BX = from_BX.clone(), to_BX.clone()
     open_k = torch.arange(len(inside_B))  # segments not yet within the tolerance
     for _ in range(MAX_BISECTIONS):

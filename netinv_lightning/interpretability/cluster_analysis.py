@@ -1,9 +1,15 @@
-"""How many clusters a class has in the features, and how many t-SNE shows (A3-7, A4-3, A8-3)."""
+"""Number of clusters of each class in the features, and in t-SNE embeddings.
+
+It tests the two clusters per class that Suhail, Tang and Sethi (2024, arXiv 2411.17777, section
+5.1) see in t-SNE.
+
+Shape suffixes: n samples, 2 plane coordinates, S seeds, P perplexities.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import torch
 
@@ -14,121 +20,124 @@ from netinv_lightning.interpretability.clusters import (
     clusters_in_embedding,
     count_clusters,
 )
-from netinv_lightning.interpretability.embedding import EmbeddingStability, embedding_stability
-from netinv_lightning.interpretability.features import FeatureSet
-from netinv_lightning.interpretability.figures import cluster_counts, tsne_panels
+from netinv_lightning.interpretability.embedding import embedding_stability
+from netinv_lightning.interpretability.figures.charts import draw_cluster_counts
+from netinv_lightning.interpretability.figures.tsne import draw_tsne
 from netinv_lightning.interpretability.study_input import StudyInput, StudyResult
 from netinv_lightning.metric_names import CLUSTERS, interpretation
 
 Counts = list[float]
-"""Clusters of each class; NaN for a class of too few samples."""
+"""Number of clusters of each class; NaN for a class with too few samples."""
 
 
 def analyse_clusters(inputs: StudyInput) -> StudyResult:
+    """Count the clusters of inverted and test samples, and compare with HDBSCAN and t-SNE."""
     result, inverted, N = StudyResult(), inputs.inverted, inputs.N
-    columns: dict[str, Counts] = {}
-    for origin, samples in {"inverted": inverted, "test": inputs.test}.items():
-        if samples is None:
-            continue
-        found = count_clusters(samples.features_nD, samples.labels_n, N, inputs.seed)
-        columns[f"{origin}: features"] = [
-            _number(None if of_class is None else of_class.count) for of_class in found
-        ]
-        if origin == "inverted":
-            columns["inverted: HDBSCAN"] = [
-                _number(None if of_class is None else max(1, of_class.hdbscan_clusters))
-                for of_class in found
-            ]
-            _tell(inputs, result, found)
-        else:
-            result.metrics[interpretation("clusters_test")] = _mean(columns[f"{origin}: features"])
+    found = count_clusters(inverted.features_nD, inverted.labels_n, N, inputs.seed)
+    columns = {
+        "inverted: features": _counts(clusters and clusters.count for clusters in found),
+        "inverted: HDBSCAN": _counts(
+            clusters and max(1, clusters.hdbscan_clusters) for clusters in found
+        ),
+    }
+    _record_classes(inputs, result, found)
+    if inputs.test is not None:
+        test = count_clusters(inputs.test.features_nD, inputs.test.labels_n, N, inputs.seed)
+        counts = columns["test: features"] = _counts(
+            clusters and clusters.count for clusters in test
+        )
+        result.metrics[interpretation("clusters_test")] = _mean(counts)
     pairs = count_clusters(inverted.features_nD, inverted.labels_n // 2, (N + 1) // 2, inputs.seed)
-    result.metrics[interpretation("clusters_of_pairs")] = _mean(
-        [_number(None if pair is None else pair.count) for pair in pairs]
-    )
-    result.metrics[CLUSTERS] = _mean(columns["inverted: features"])
-    result.metrics[interpretation("clusters_hdbscan")] = _mean(columns["inverted: HDBSCAN"])
+    result.metrics |= {
+        interpretation("clusters_of_pairs"): _mean(
+            _counts(clusters and clusters.count for clusters in pairs)
+        ),
+        CLUSTERS: _mean(columns["inverted: features"]),
+        interpretation("clusters_hdbscan"): _mean(columns["inverted: HDBSCAN"]),
+    }
     columns |= _embed(inputs, result)
-    path = cluster_counts(
+    path = draw_cluster_counts(
         torch.tensor(list(columns.values())),
-        list(columns),
-        inputs.class_names,
-        inputs.figures / "clusters",
-        f"{inputs.name}: clusters a class",
+        method_names=list(columns),
+        class_names=inputs.class_names,
+        path=inputs.figures / "clusters",
+        title=f"{inputs.name}: clusters per class",
     )
-    result.figures.append(
-        (path, "clusters of each class: in the features, by HDBSCAN alone, and as t-SNE shows them")
-    )
+    caption = "clusters per class: in the features, by HDBSCAN alone, and in t-SNE"
+    result.figures.append((path, caption))
     return result
 
 
-def _tell(inputs: StudyInput, result: StudyResult, found: tuple[ClassClusters | None, ...]) -> None:
-    present = [of_class for of_class in found if of_class is not None]
-    for label, of_class in zip(inputs.class_names, found, strict=True):
-        if of_class is not None:
-            result.metrics[interpretation("clusters_class", label)] = float(of_class.count)
+def _record_classes(
+    inputs: StudyInput, result: StudyResult, found: tuple[ClassClusters | None, ...]
+) -> None:
+    present = {
+        label: clusters
+        for label, clusters in zip(inputs.class_names, found, strict=True)
+        if clusters is not None
+    }
+    result.metrics |= {
+        interpretation("clusters_class", label): float(clusters.count)
+        for label, clusters in present.items()
+    }
     if present:
-        result.metrics[interpretation("silhouette")] = sum(
-            of_class.silhouette for of_class in present
-        ) / len(present)
-        result.metrics[interpretation("silhouette_level")] = sum(
-            of_class.silhouette_level for of_class in present
-        ) / len(present)
-        result.metrics[interpretation("classes_of_two_clusters")] = sum(
-            of_class.count == 2 for of_class in present
-        ) / len(present)
+        columns = {
+            "silhouette": [clusters.silhouette for clusters in present.values()],
+            "silhouette_level": [clusters.silhouette_level for clusters in present.values()],
+            "classes_of_two_clusters": [clusters.count == 2 for clusters in present.values()],
+        }
+        result.metrics |= {
+            interpretation(name): sum(values) / len(values) for name, values in columns.items()
+        }
 
 
 def _embed(inputs: StudyInput, result: StudyResult) -> dict[str, Counts]:
-    """t-SNE of a stratified choice of the inverted samples; gives what HDBSCAN counts in the plane of the first seed."""
+    """Embed a stratified subset of the inverted samples, and draw and measure the embeddings.
+
+    Returns:
+        For each perplexity the clusters that HDBSCAN finds in the embedding of the first seed.
+    """
     options, inverted = inputs.options, inputs.inverted
-    chosen = inverted.where(
-        stratified_indices(inverted.labels_n, min(options.embedded, len(inverted)), inputs.seed)
-    )
+    size = min(options.embedded, len(inverted))
+    subset = inverted.where(stratified_indices(inverted.labels_n, size, inputs.seed))
+    seeds = list(options.embedding_seeds)
     runs = embedding_stability(
-        chosen.features_nD,
-        list(options.perplexities),
-        list(options.embedding_seeds),
-        torch.get_num_threads(),
+        subset.features_nD,
+        perplexities=list(options.perplexities),
+        seeds=seeds,
+        processes=torch.get_num_threads(),
     )
     columns = {}
     for run in runs:
         counts = [
-            [_number(count) for count in clusters_in_embedding(e_n2, chosen.labels_n, inputs.N)]
+            _counts(clusters_in_embedding(e_n2, subset.labels_n, inputs.N))
             for e_n2 in run.embeddings_Sn2
         ]
-        columns[f"t-SNE {run.perplexity:g}"] = counts[0]
+        perplexity = f"{run.perplexity:g}"
+        columns[f"t-SNE {perplexity}"] = counts[0]
         result.metrics |= {
-            interpretation("clusters_tsne", f"{run.perplexity:g}"): _mean(
+            interpretation("clusters_tsne", perplexity): _mean(
                 [_mean(of_seed) for of_seed in counts]
             ),
-            interpretation("tsne_overlap", f"{run.perplexity:g}"): run.overlap,
-            interpretation("tsne_trustworthiness", f"{run.perplexity:g}"): run.trustworthiness,
+            interpretation("tsne_overlap", perplexity): run.overlap,
+            interpretation("tsne_trustworthiness", perplexity): run.trustworthiness,
         }
     result.metrics[interpretation("tsne_overlap_by_chance")] = runs[0].overlap_by_chance
-    _draw(inputs, result, chosen, torch.stack([run.embeddings_Sn2 for run in runs], dim=1), runs)
+    path = draw_tsne(
+        runs,
+        label_n=subset.labels_n,
+        seeds=seeds,
+        class_names=inputs.class_names,
+        path=inputs.figures / "tsne",
+        title=f"{inputs.name}: t-SNE of inverted features",
+    )
+    caption = "t-SNE of the same inverted samples: one column per perplexity, one row per seed"
+    result.figures.append((path, caption))
     return columns
 
 
-def _draw(
-    inputs: StudyInput,
-    result: StudyResult,
-    chosen: FeatureSet,
-    e_SPn2: torch.Tensor,
-    runs: Sequence[EmbeddingStability],
-) -> None:
-    path = tsne_panels(
-        e_SPn2, chosen.labels_n, [run.perplexity for run in runs], list(inputs.options.embedding_seeds), [run.overlap for run in runs],
-        [run.trustworthiness for run in runs], runs[0].overlap_by_chance, inputs.class_names, inputs.figures / "tsne",
-        f"{inputs.name}: t-SNE of inverted features", [run.trustworthiness_by_chance for run in runs],
-    )  # fmt: skip
-    result.figures.append(
-        (path, "t-SNE of the same inverted samples, a column a perplexity, a row a seed")
-    )
-
-
-def _number(count: int | None) -> float:
-    return math.nan if count is None else float(count)
+def _counts(counts: Iterable[int | None]) -> Counts:
+    return [math.nan if count is None else float(count) for count in counts]
 
 
 def _mean(counts: Counts) -> float:

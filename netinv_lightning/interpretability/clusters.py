@@ -122,8 +122,7 @@ def count_clusters(
 def clusters_in_embedding(
     e_n2: Tensor, labels_n: Tensor, num_classes: int
 ) -> tuple[int | None, ...]:
-    """Count the visible clusters of each class in an embedding [n, 2] by HDBSCAN, which may return
-    one.
+    """Count the visible clusters of each class in an embedding [n, 2] by HDBSCAN.
 
     Two round clusters are counted as two if their centres are about 6 standard deviations apart.
 
@@ -138,8 +137,7 @@ def clusters_in_embedding(
 
 
 def dip(values_n: Array) -> float:
-    """Compute Hartigan's dip: distance of the empirical distribution function to the nearest
-    unimodal one.
+    """Compute Hartigan's dip: distance of the distribution function to the nearest unimodal one.
 
     It ranges from 1 / (2 n) for a single mode to 0.25 for two equal, distant modes. Between the
     ends of the modal interval, where the distribution function changes from convex to concave, the
@@ -229,9 +227,7 @@ def _best_kmeans(z_nP: Array, seed: int) -> tuple[int, float]:
 
 
 def _silhouette(distance_nn: Array, cluster_n: Labels, K: int) -> float:
-    """Rousseeuw 1987, as `silhouette_score` of scikit-learn, without validating the labels again
-    for each K.
-    """
+    """Return the mean silhouette (Rousseeuw 1987), as scikit-learn but without label checks."""
     own_nK = np.eye(K)[cluster_n]
     count_K = own_nK.sum(axis=0)
     to_nK = distance_nn @ own_nK

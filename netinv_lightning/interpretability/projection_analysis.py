@@ -1,11 +1,18 @@
-"""Principal components of the inverted features, and what the classifier decides over their plane (A4-1, A4-2, A8-3)."""
+"""Principal components of the inverted features, and the decisions on their plane.
+
+It reproduces Fig. 3 of Suhail, Tang and Sethi (2024, arXiv 2411.17777, section 5.1).
+
+Shape suffixes: m real samples, 2 plane coordinates.
+"""
 
 from __future__ import annotations
 
 import torch
 
-from netinv_lightning.interpretability.figures import agreement_curve, pca_scatter
-from netinv_lightning.interpretability.figures import decision_regions as draw_regions
+from netinv_lightning.interpretability.features import FeatureSet
+from netinv_lightning.interpretability.figures.charts import draw_agreement
+from netinv_lightning.interpretability.figures.pca import draw_pca
+from netinv_lightning.interpretability.figures.regions import draw_regions
 from netinv_lightning.interpretability.projection import Projection, spread
 from netinv_lightning.interpretability.regions import (
     agreement,
@@ -20,75 +27,104 @@ PLANE = 2
 
 
 def analyse_projection(inputs: StudyInput) -> StudyResult:
-    result, test = StudyResult(), inputs.test
+    """Fit components on half of the inverted samples; measure and draw the other half."""
+    result = StudyResult()
     fit, inverted = inputs.inverted.halves(inputs.seed)
     projection = Projection.fit(fit.features_nD)
-    K = len(projection.variance_K)
-    told = spread(inverted.features_nD, inverted.labels_n, inputs.N)
     result.metrics |= {
         interpretation("variance_of_plane"): float(projection.variance_K[:PLANE].sum()),
         interpretation("components_90"): float(projection.components_for(0.9)),
-        interpretation("between_classes"): told.between,
-        interpretation("between_classes_by_chance"): told.between_by_chance,
-        interpretation("spread_within_class"): float(told.within_N.nanmean()),
+    }
+    _measure_spread(inputs, inverted, result)
+    _measure_agreement(inputs, inverted, projection, result)
+    _draw_plane(inputs, inverted, projection, result)
+    return result
+
+
+def _measure_spread(inputs: StudyInput, inverted: FeatureSet, result: StudyResult) -> None:
+    spreads = spread(inverted.features_nD, inverted.labels_n, inputs.N)
+    result.metrics |= {
+        interpretation("between_classes"): spreads.between,
+        interpretation("between_classes_by_chance"): spreads.between_by_chance,
+        interpretation("spread_within_class"): float(spreads.within_N.nanmean()),
     }
     result.metrics |= {
         interpretation("spread_within", label): float(within)
-        for label, within in zip(inputs.class_names, told.within_N, strict=True)
+        for label, within in zip(inputs.class_names, spreads.within_N, strict=True)
         if not within.isnan()
     }
-    if test is not None:
-        of_test = spread(test.features_nD, test.labels_n, inputs.N)
-        result.metrics[interpretation("between_classes_test")] = of_test.between
-        result.metrics[interpretation("spread_within_class_test")] = float(
-            of_test.within_N.nanmean()
-        )
-    z_n2 = projection.encode(inverted.features_nD, PLANE)
-    real = (
-        (None, None)
-        if test is None
-        else (projection.encode(test.features_nD, PLANE), test.labels_n)
-    )
-    path = pca_scatter(
-        z_n2, inverted.labels_n, projection.variance_K, inputs.class_names, inputs.figures / "pca",
-        f"{inputs.name}: features in their principal plane", *real,
-    )  # fmt: skip
-    result.figures.append(
-        (path, "features of inverted samples, principal components of their other half")
-    )
+    if inputs.test is not None:
+        of_test = spread(inputs.test.features_nD, inputs.test.labels_n, inputs.N)
+        result.metrics |= {
+            interpretation("between_classes_test"): of_test.between,
+            interpretation("spread_within_class_test"): float(of_test.within_N.nanmean()),
+        }
 
+
+def _measure_agreement(
+    inputs: StudyInput, inverted: FeatureSet, projection: Projection, result: StudyResult
+) -> None:
+    """Measure how many samples keep their class on the first k components, and draw the curves."""
+    K = len(projection.variance_K)
     dims = [k for k in (0, *DIMS) if k < K] + [K]
-    origins = {"inverted": inverted} | ({} if test is None else {"test": test})
-    curves, most_common = {}, 0.0
+    origins = {"inverted": inverted} | ({} if inputs.test is None else {"test": inputs.test})
+    measures = {
+        "agreement": ("all samples", agreement),
+        "boundary_agreement": ("lowest margins", boundary_agreement),
+    }
+    curves, chances = {}, []
     for origin, samples in origins.items():
-        for what, measure in (("agreement", agreement), ("boundary_agreement", boundary_agreement)):
+        for name, (group, measure) in measures.items():
             curve = measure(projection, inputs.head, samples.features_nD, samples.logits_nN, dims)
-            result.metrics[interpretation(what, origin)] = curve[PLANE]
-            chance = result.metrics[interpretation(f"{what}_of_chance", origin)] = curve.pop(0)
-            most_common = max(most_common, chance)
-            curves[f"{origin}, {'all samples' if what == 'agreement' else 'lowest margins'}"] = (
-                curve
-            )
-    path = agreement_curve(
+            chance = curve.pop(0)
+            result.metrics |= {
+                interpretation(name, origin): curve[PLANE],
+                interpretation(f"{name}_of_chance", origin): chance,
+            }
+            curves[f"{origin}, {group}"] = curve
+            chances.append(chance)
+    path = draw_agreement(
         curves,
-        inputs.figures / "agreement",
-        f"{inputs.name}: decisions on few components",
-        most_common,
+        path=inputs.figures / "agreement",
+        title=f"{inputs.name}: decisions on few principal components",
+        chance=max(chances),
     )
-    result.figures.append(
-        (path, "share of samples that keep their class on the first k principal components")
-    )
+    caption = "share of samples that keep their class on the first k principal components"
+    result.figures.append((path, caption))
 
-    regions = decision_regions(
-        projection, inputs.head, z_n2 if real[0] is None else torch.cat([z_n2, real[0]])
+
+def _draw_plane(
+    inputs: StudyInput, inverted: FeatureSet, projection: Projection, result: StudyResult
+) -> None:
+    test = inputs.test
+    z_n2 = projection.encode(inverted.features_nD, PLANE)
+    real = None if test is None else (projection.encode(test.features_nD, PLANE), test.labels_n)
+    path = draw_pca(
+        z_n2,
+        label_n=inverted.labels_n,
+        variance_K=projection.variance_K,
+        class_names=inputs.class_names,
+        path=inputs.figures / "pca",
+        title=f"{inputs.name}: features in the plane of two principal components",
+        real=real,
     )
+    caption = "inverted samples on the principal components of the other half of them"
+    result.figures.append((path, caption))
+    points_m2 = z_n2 if real is None else torch.cat([z_n2, real[0]])
+    regions = decision_regions(projection, inputs.head, points_m2)
     result.metrics[interpretation("classes_on_plane")] = regions.classes_present
     path = draw_regions(
-        regions.class_HW, regions.confidence_HW, regions.x_W, regions.y_H, z_n2, inverted.labels_n, inputs.class_names,
-        inputs.figures / "regions", f"{inputs.name}: decision regions", projection.variance_K,
-        result.metrics[interpretation("agreement", "inverted")], *real,
-    )  # fmt: skip
-    result.figures.append(
-        (path, "decision regions over the principal plane: inverse PCA, then the head")
+        regions,
+        z_n2=z_n2,
+        label_n=inverted.labels_n,
+        class_names=inputs.class_names,
+        variance_K=projection.variance_K,
+        agreement=result.metrics[interpretation("agreement", "inverted")],
+        path=inputs.figures / "regions",
+        title=f"{inputs.name}: decision regions",
+        real=real,
     )
-    return result
+    caption = (
+        "decision regions in the plane of two principal components: inverse PCA, then the head"
+    )
+    result.figures.append((path, caption))

@@ -89,8 +89,7 @@ def decision_regions(
 def agreement(
     projection: Projection, head: Head, features_nD: Tensor, logits_nN: Tensor, dims: Sequence[int]
 ) -> dict[int, float]:
-    """Return the share of samples that keep their class on the first k components, for each k of
-    `dims`.
+    """Return the share of samples that keep their class on the first k components, by k.
 
     At k = 2 it is the share of points that `decision_regions` shows in a region of their own class.
     At k = 0, the control, all samples are at the mean and get one class, so it is the share of that

@@ -1,8 +1,11 @@
-"""Rules that stand for the classifier's decisions, from the boundary between inverted samples (Saad & Wunsch 2007; A11).
+"""Rules that approximate the classifier, from its boundary between inverted samples.
 
-Each class gets conjunctions of half-spaces. Their hyperplanes touch the boundary of one class against one other (`pairs`), or
-against all others together (`rest`), in the features or in the pixels. What rules are worth is their fidelity, the agreement with
-the classifier, on samples that they were not learned from.
+After Saad and Wunsch (HYPINV, Neural Networks 20(1), 2007). Each class gets conjunctions of
+half-spaces. Their hyperplanes touch the boundary of one class against one other (`pairs`), or
+against all others together (`rest`), in the features or in the pixels. Rules are evaluated by their
+fidelity: the agreement with the classifier on held-out samples.
+
+Shape suffixes: n samples, B batch, X coordinates of a sample (features or pixels).
 """
 
 from __future__ import annotations
@@ -15,87 +18,90 @@ from torch import Tensor
 
 from netinv_lightning.interpretability.boundary import sample_pairs, tangent_hyperplanes
 from netinv_lightning.interpretability.features import FeatureSet
-from netinv_lightning.interpretability.figures import rule_fidelity
+from netinv_lightning.interpretability.figures.charts import draw_rule_fidelity
 from netinv_lightning.interpretability.rule_fidelity import RuleMeasures, measure_rules
-from netinv_lightning.interpretability.rules import learn_rules
+from netinv_lightning.interpretability.rules import RuleSet, learn_rules
 from netinv_lightning.interpretability.study_input import StudyInput, StudyResult
 from netinv_lightning.metric_names import interpretation
 from netinv_lightning.runs.run_directory import write_atomically
 
 PAIRS = {"features": 10, "pixels": 5}
-"""Boundary points for each pair of classes; one in the pixels takes passes through the whole classifier."""
+"""Boundary points per pair of classes; in the pixels each needs passes through the network."""
 KINDS = (("features", "pairs"), ("features", "rest"), ("pixels", "rest"))
 
 
 @dataclass(frozen=True)
 class Space:
-    """Where rules are made: how samples are seen there, and the classifier from there."""
+    """A space in which rules are learned: its coordinates and its map to logits."""
 
-    of: Callable[[FeatureSet], Tensor]
+    coordinates: Callable[[FeatureSet], Tensor]
     logits_of: Callable[[Tensor], Tensor]
 
 
 def analyse_rules(inputs: StudyInput) -> StudyResult:
-    result = StudyResult()
-    fit, held = inputs.inverted.halves(inputs.seed)
-    shape = fit.images_nCHW.shape[1:]
-    spaces = {
+    """Learn rules of each kind on half of the inverted samples, measure, write and draw them."""
+    result, test = StudyResult(), inputs.test
+    fit, held_out = inputs.inverted.halves(inputs.seed)
+    spaces = _spaces(inputs)
+    descriptions, measured = [], {}
+    tensors: dict[str, Tensor] = {}
+    for name, outside in KINDS:
+        space = spaces[name]
+        rules = _learn(space, fit, PAIRS[name], inputs.seed, against_rest=outside == "rest")
+        measures = measure_rules(
+            rules,
+            training=(space.coordinates(fit), fit.predicted_n),
+            inverted=(space.coordinates(held_out), held_out.predicted_n),
+            real=None if test is None else (space.coordinates(test), test.predicted_n),
+            seed=inputs.seed,
+        )
+        measured[f"{name}, {outside}"] = measures
+        tensors |= {
+            f"{name}_{outside}/normals": rules.planes.normal_hX.contiguous(),
+            f"{name}_{outside}/offsets": rules.planes.offset_h.contiguous(),
+        }
+        result.metrics |= _metrics(f"{name}_{outside}", measures)
+        against = "all other classes together" if outside == "rest" else "one other class"
+        descriptions.append(
+            f"In the {name}, against {against}:\n\n{rules.describe(inputs.class_names)}\n"
+        )
+    write_atomically(inputs.figures.parent / "rules.txt", "\n".join(descriptions))
+    save_file(tensors, inputs.figures.parent / "rules.safetensors")
+    _draw(inputs, result, measured)
+    return result
+
+
+def _spaces(inputs: StudyInput) -> dict[str, Space]:
+    shape = inputs.inverted.images_nCHW.shape[1:]
+    return {
         "features": Space(lambda samples: samples.features_nD, inputs.head),
         "pixels": Space(
             lambda samples: samples.images_nCHW.flatten(1),
             lambda x_BX: inputs.classify(x_BX.unflatten(1, shape)),
         ),
     }
-    start_n, end_n = {}, {}
-    for name, count in PAIRS.items():
-        start_n[name], end_n[name] = sample_pairs(fit.predicted_n, count, inputs.seed)
-    described, measured = [], {}
-    tensors: dict[str, Tensor] = {}
-    for name, outside in KINDS:
-        space = spaces[name]
-        samples_nX = space.of(fit)
-        planes = tangent_hyperplanes(
-            space.logits_of,
-            samples_nX[start_n[name]],
-            samples_nX[end_n[name]],
-            against_rest=outside == "rest",
-        )
-        rules = learn_rules(samples_nX, fit.predicted_n, planes)
-        real = None if inputs.test is None else (space.of(inputs.test), inputs.test.predicted_n)
-        told = measure_rules(
-            rules,
-            (samples_nX, fit.predicted_n),
-            (space.of(held), held.predicted_n),
-            real,
-            inputs.seed,
-        )
-        measured[f"{name}, {outside}"] = told
-        tensors |= {
-            f"{name}_{outside}/normals": rules.planes.normal_hX,
-            f"{name}_{outside}/offsets": rules.planes.offset_h,
-        }
-        result.metrics |= _metrics(f"{name}_{outside}", told)
-        against = "all others together" if outside == "rest" else "one other class"
-        described.append(
-            f"In the {name}, against {against}:\n\n{rules.describe(inputs.class_names)}\n"
-        )
-    write_atomically(inputs.figures.parent / "rules.txt", "\n".join(described))
-    save_file(
-        {name: x.contiguous() for name, x in tensors.items()},
-        inputs.figures.parent / "rules.safetensors",
+
+
+def _learn(space: Space, fit: FeatureSet, per_pair: int, seed: int, against_rest: bool) -> RuleSet:
+    samples_nX = space.coordinates(fit)
+    start_n, end_n = sample_pairs(fit.predicted_n, per_pair, seed)
+    planes = tangent_hyperplanes(
+        space.logits_of,
+        from_nX=samples_nX[start_n],
+        to_nX=samples_nX[end_n],
+        against_rest=against_rest,
     )
-    _draw(inputs, result, measured)
-    return result
+    return learn_rules(samples_nX, fit.predicted_n, planes)
 
 
-def _metrics(kind: str, told: RuleMeasures) -> dict[str, float]:
+def _metrics(kind: str, measures: RuleMeasures) -> dict[str, float]:
     metrics = {
-        interpretation("rules", kind, "number"): float(told.rules),
-        interpretation("rules", kind, "length"): told.mean_length,
-        interpretation("rules", kind, "precision_fitted"): told.mean_precision,
-        interpretation("rules", kind, "tree_leaves"): float(told.tree_leaves),
+        interpretation("rules", kind, "number"): float(measures.rules),
+        interpretation("rules", kind, "length"): measures.mean_length,
+        interpretation("rules", kind, "precision_fitted"): measures.mean_precision,
+        interpretation("rules", kind, "tree_leaves"): float(measures.tree_leaves),
     }
-    for origin, fidelity in (("inverted", told.inverted), ("test", told.real)):
+    for origin, fidelity in (("inverted", measures.inverted), ("test", measures.real)):
         if fidelity is not None:
             metrics |= {
                 interpretation("rules", kind, "fidelity", origin): fidelity.rules,
@@ -110,23 +116,25 @@ def _metrics(kind: str, told: RuleMeasures) -> dict[str, float]:
 def _draw(inputs: StudyInput, result: StudyResult, measured: dict[str, RuleMeasures]) -> None:
     names, inverted, sizes = [], [], []
     real: list[float | None] = []
-    for kind, told in measured.items():
+    for kind, measures in measured.items():
         names += [f"rules: {kind}", f"tree: {kind.split(',')[0]}"]
-        inverted += [told.inverted.rules, told.inverted.tree]
-        real += [told.real.rules, told.real.tree] if told.real else [None, None]
-        sizes += [f"{told.rules} rules of {told.mean_length:.1f}", f"{told.tree_leaves} leaves"]
+        inverted += [measures.inverted.rules, measures.inverted.tree]
+        real += [measures.real.rules, measures.real.tree] if measures.real else [None, None]
+        sizes += [
+            f"{measures.rules} rules, length {measures.mean_length:.1f}",
+            f"{measures.tree_leaves} leaves",
+        ]
     names.append("majority class")
-    inverted.append(told.inverted.majority)
-    real.append(told.real.majority if told.real else None)
+    inverted.append(measures.inverted.majority)
+    real.append(measures.real.majority if measures.real else None)
     sizes.append("")
-    path = rule_fidelity(
+    path = draw_rule_fidelity(
         names,
-        inverted,
-        real,
-        sizes,
-        inputs.figures / "rules",
-        f"{inputs.name}: rules for the classifier",
+        inverted=inverted,
+        real=real,
+        sizes=sizes,
+        path=inputs.figures / "rules",
+        title=f"{inputs.name}: fidelity of rules",
     )
-    result.figures.append(
-        (path, "agreement of rules, decision trees and the majority class with the classifier")
-    )
+    caption = "agreement of rules, decision trees and the majority class with the classifier"
+    result.figures.append((path, caption))

@@ -88,9 +88,7 @@ class RuleSet:
         return self._conclusions()[self.margins(samples_nX).argmax(dim=1)]
 
     def matches(self, samples_nX: Tensor) -> Tensor:
-        """Return the number of classes with a rule that holds [n]: 0 is uncovered, 2 or more
-        ambiguous.
-        """
+        """Return the number of classes with a rule that holds [n]; 2 or more are ambiguous."""
         holds_nR, conclusion_R = self.margins(samples_nX) > 0, self._conclusions()
         return torch.stack(
             [holds_nR[:, conclusion_R == label].any(dim=1) for label in conclusion_R.unique()]
