@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from netinv_lightning.classifiers.networks import MLP
 from netinv_lightning.metrics import fidelity
+from netinv_lightning.metrics.accuracy import InversionAccuracy
 from netinv_lightning.metrics.cas import ClassificationAccuracyScore
 from netinv_lightning.metrics.diversity import Duplicates, Vendi
 from netinv_lightning.metrics.fidelity import (
@@ -24,7 +25,6 @@ from netinv_lightning.metrics.fidelity import (
     frechet_distance,
     kernel_distance,
 )
-from netinv_lightning.metrics.inversion import InversionAccuracy
 from netinv_lightning.metrics.manifold import Manifold
 from netinv_lightning.metrics.stability import Stability
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from netinv_lightning.metrics.reconstruction import (
+from netinv_lightning.metrics.membership import (
     auc_of,
     difference,
     matched,

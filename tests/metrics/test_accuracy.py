@@ -16,7 +16,8 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from netinv_lightning.inversion import losses
-from netinv_lightning.metrics.inversion import ClassCosine, InversionAccuracy
+from netinv_lightning.metrics.accuracy import InversionAccuracy
+from netinv_lightning.metrics.diversity import ClassCosine
 
 PROPERTY = settings(deadline=None, derandomize=True, max_examples=25)
 
