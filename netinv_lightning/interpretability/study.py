@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 from lightning.pytorch.loggers import Logger
@@ -23,30 +23,19 @@ from torch import Tensor
 from netinv_lightning import metric_names as names
 from netinv_lightning.classifiers.features import FeatureSet, extract_features
 from netinv_lightning.classifiers.frozen import PENULTIMATE, FrozenClassifier
-from netinv_lightning.config.schema import Interpret
+from netinv_lightning.config.schema import ANALYSES, Interpret
 from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.errors import InputError, nearest, one_line
 from netinv_lightning.evaluation.image_sets import Images, of_split
-from netinv_lightning.interpretability.autoencoder_analysis import analyse_autoencoders
 from netinv_lightning.interpretability.autoencoders import KSparse
 from netinv_lightning.interpretability.boundary import present_classes
-from netinv_lightning.interpretability.cluster_analysis import analyse_clusters
 from netinv_lightning.interpretability.embedding import NEIGHBOURS, check_perplexities
 from netinv_lightning.interpretability.features import FeatureSet, head_of, look, map_layers
-from netinv_lightning.interpretability.projection_analysis import analyse_projection
-from netinv_lightning.interpretability.rule_analysis import analyse_rules
 from netinv_lightning.interpretability.study_input import StudyInput, StudyResult
 from netinv_lightning.runs.tables import Cell, Table, show, write_table
 from netinv_lightning.tracking.loggers import log_image
 from netinv_lightning.training.progress import tell
 
-ANALYSES: dict[str, Callable[[StudyInput], StudyResult]] = {
-    "projection": analyse_projection,
-    "clusters": analyse_clusters,
-    "autoencoders": analyse_autoencoders,
-    "rules": analyse_rules,
-}
-"""The analyses by their name in `interpret.analyses`."""
 MIN_SAMPLES, MAX_SAMPLES = 100, 5000
 BATCH = 500
 
@@ -65,7 +54,7 @@ class FeatureStudy:
         seed: Seed of everything random.
 
     Raises:
-        InputError: for an unknown analysis or layer, a layer of fewer than 3 features or with a
+        InputError: for an unknown layer, a layer of fewer than 3 features or with a
             path around it, a classifier of one class, too few samples, or perplexities that are too
             large for their number.
     """
@@ -80,9 +69,6 @@ class FeatureStudy:
     ) -> None:
         self.name, self.options, self.seed = name, options, seed
         self.samples = min(MAX_SAMPLES, max_samples) if options.samples is None else options.samples
-        for analysis in options.analyses:
-            if analysis not in ANALYSES:
-                raise InputError(f"interpret.analyses={analysis}: {nearest(analysis, ANALYSES)}")
         if classifier.spec.num_classes < 2:
             raise InputError(
                 "interpret: the classifier has one class, so it makes no decision to study. "
@@ -132,7 +118,7 @@ class FeatureStudy:
             start = time.perf_counter()
             tell(f"interpreting: {name}, {len(inputs.inverted)} images")
             try:
-                result = ANALYSES[name](inputs)
+                result = _analysis(name)(inputs)
             except InputError as error:
                 skipped.append(f"skipped: {name}: {one_line(error)}")
                 continue
@@ -230,6 +216,12 @@ class FeatureStudy:
             [name.removeprefix("interpretation/"), value] for name, value in metrics.items()
         ]
         return Table(f"Feature study: {self.name}", ["number", "value"], rows, notes)
+
+
+def _analysis(name: str) -> Callable[[StudyInput], StudyResult]:
+    module, function = ANALYSES[name].split(":")
+    analysis: Callable[[StudyInput], StudyResult] = getattr(import_module(module), function)
+    return analysis
 
 
 def _map_layer(layer: str | None, classifier: FrozenClassifier) -> str | None:

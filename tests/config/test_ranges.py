@@ -63,14 +63,12 @@ def test_names_are_those_of_the_registries() -> None:
     from netinv_lightning.config.schema import (
         Conditioning,
         GradientMethod,
-        Interpret,
         Logger,
         Measure,
         Perturbation,
     )
     from netinv_lightning.evaluation import baselines as controls
     from netinv_lightning.evaluation import measurement
-    from netinv_lightning.interpretability import study
     from netinv_lightning.inversion import conditioning, perturbation
     from netinv_lightning.inversion.methods import gradient as pixels
     from netinv_lightning.ood.detectors import garbage_class
@@ -86,7 +84,6 @@ def test_names_are_those_of_the_registries() -> None:
         (GradientMethod, "parametrisation"): pixels.PARAMETRISATIONS,
         (Measure, "metrics"): measurement.ALL,
         (Measure, "controls"): controls.CONTROLS,
-        (Interpret, "analyses"): study.ANALYSES,
         (Logger, "name"): tracking.LOGGERS,
         (Logger, "mode"): wandb_run.MODES,
         (APPLICATION_KEYS["audit"], "attacks"): audit.ATTACKS,
