@@ -54,9 +54,9 @@ class FeatureStudy:
         seed: Seed of everything random.
 
     Raises:
-        InputError: for an unknown layer, a layer of fewer than 3 features or with a
-            path around it, a classifier of one class, too few samples, or perplexities that are too
-            large for their number.
+        InputError: for an unknown layer, a layer of fewer than 3 features or with a path around it,
+            a classifier of one class, too few samples, or perplexities that are too large for their
+            number.
     """
 
     def __init__(
@@ -149,10 +149,9 @@ class FeatureStudy:
                     f"interpret.embedded={options.embedded}: must be more than {2 * NEIGHBOURS}. "
                     f"The stability of t-SNE is measured with {NEIGHBOURS} neighbours"
                 )
-            if not options.perplexities or not options.embedding_seeds:
-                raise InputError(
-                    "interpret.perplexities, interpret.embedding_seeds: at least one value each"
-                )
+            for key in ("perplexities", "embedding_seeds"):
+                if not getattr(options, key):
+                    raise InputError(f"interpret.{key}=[]: is empty. Give at least one value")
             check_perplexities(options.perplexities, embedded)
         if "autoencoders" in options.analyses:
             KSparse(D, options.sparse_units, options.sparse_active, seed=0)
