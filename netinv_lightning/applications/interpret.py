@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from netinv_lightning import metric_names as names
 from netinv_lightning.evaluation.finished_run import checkpoint_of, open_finished
 from netinv_lightning.interpretability.build import build_study
+from netinv_lightning.runs.finished_check import named_run
 from netinv_lightning.runs.run_directory import RunDir
 from netinv_lightning.tracking.loggers import check_logger, open_loggers
 
@@ -33,7 +34,7 @@ class InterpretApplication:
         run_cfg.interpret = cfg.interpret
         run_cfg.interpret.full = True
         self.study = build_study(run_cfg, self.inversion.classifier, self.inversion.samples)
-        if not checkpoint_of(Path(cfg.application.run)).is_file():
+        if not checkpoint_of(directory).is_file():
             self.inversion.draw(self.study.samples)  # refuses more than the run kept
 
     def run(self, run_dir: RunDir) -> dict[str, float]:

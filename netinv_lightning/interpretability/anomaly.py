@@ -47,7 +47,7 @@ class Samples:
 
     def split(self, share: float, seed: int) -> tuple[Samples, Samples]:
         """Split at random into a `share` of the samples and the rest."""
-        order = torch.randperm(len(self.class_n), generator=torch.Generator().manual_seed(seed))
+        order = random_order(len(self.class_n), seed)
         first, second = order.tensor_split([round(share * len(order))])
         return Samples(self.features_nD[first], self.class_n[first]), Samples(
             self.features_nD[second], self.class_n[second]

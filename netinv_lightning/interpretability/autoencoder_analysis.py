@@ -20,7 +20,6 @@ from netinv_lightning.interpretability.autoencoders import (
     SparseAutoencoder,
     train_autoencoder,
 )
-from netinv_lightning.interpretability.features import FeatureSet
 from netinv_lightning.interpretability.figures.charts import draw_roc_curves
 from netinv_lightning.interpretability.figures.units import (
     draw_unit_frequencies,

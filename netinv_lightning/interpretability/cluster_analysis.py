@@ -13,7 +13,6 @@ from collections.abc import Iterable
 
 import torch
 
-from netinv_lightning.classifiers.features import FeatureSet
 from netinv_lightning.data.splits import stratified_indices
 from netinv_lightning.interpretability.clusters import (
     ClassClusters,

@@ -144,7 +144,7 @@ def _compared(features_nD: Tensor, perplexity: float, embeddings_Sn2: Tensor) ->
     n = len(features_nD)
     neighbours = [_neighbours(e_n2) for e_n2 in embeddings_Sn2]
     overlaps = [neighbour_overlap(a_nk, b_nk) for a_nk, b_nk in combinations(neighbours, 2)]
-    shuffled_n = torch.randperm(n, generator=torch.Generator().manual_seed(0))
+    shuffled_n = random_order(n, 0)
     trust = [_trustworthiness(features_nD, e_n2) for e_n2 in embeddings_Sn2]
     return EmbeddingStability(
         perplexity=perplexity,

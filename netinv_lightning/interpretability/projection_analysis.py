@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import torch
 
-from netinv_lightning.interpretability.features import FeatureSet
+from netinv_lightning.classifiers.features import FeatureSet
 from netinv_lightning.interpretability.figures.charts import draw_agreement
 from netinv_lightning.interpretability.figures.pca import draw_pca
 from netinv_lightning.interpretability.figures.regions import draw_regions

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from safetensors.torch import save_file
 from torch import Tensor
 
+from netinv_lightning.classifiers.features import FeatureSet
 from netinv_lightning.interpretability.boundary import sample_pairs, tangent_hyperplanes
-from netinv_lightning.interpretability.features import FeatureSet
 from netinv_lightning.interpretability.figures.charts import draw_rule_fidelity
 from netinv_lightning.interpretability.rule_fidelity import RuleMeasures, measure_rules
 from netinv_lightning.interpretability.rules import RuleSet, learn_rules

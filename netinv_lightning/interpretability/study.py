@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from netinv_lightning.evaluation.image_sets import Images, of_split
 from netinv_lightning.interpretability.autoencoders import KSparse
 from netinv_lightning.interpretability.boundary import present_classes
 from netinv_lightning.interpretability.embedding import NEIGHBOURS, check_perplexities
-from netinv_lightning.interpretability.features import FeatureSet, head_of, look, map_layers
+from netinv_lightning.interpretability.features import head_of, map_layers
 from netinv_lightning.interpretability.study_input import StudyInput, StudyResult
 from netinv_lightning.runs.tables import Cell, Table, show, write_table
 from netinv_lightning.tracking.loggers import log_image
@@ -162,8 +163,12 @@ class FeatureStudy:
         classifier.to(weight.device, weight.dtype)
 
         def extract(images: Images) -> FeatureSet:
-            return look(
-                classifier, layer, images.images_nCHW, images.labels_n, images.generator_n, BATCH
+            features = extract_features(
+                classifier,
+                images.images_nCHW,
+                layer=layer,
+                batch_size=BATCH,
+                channels_last=False,
             )
             return replace(features, labels_n=images.labels_n, generator_n=images.generator_n)
 

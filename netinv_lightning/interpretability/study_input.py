@@ -8,8 +8,8 @@ from pathlib import Path
 
 from torch import Tensor
 
+from netinv_lightning.classifiers.features import FeatureSet
 from netinv_lightning.config.schema import Interpret
-from netinv_lightning.interpretability.features import FeatureSet
 
 
 @dataclass(frozen=True)

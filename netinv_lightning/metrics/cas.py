@@ -69,8 +69,7 @@ class ClassificationAccuracyScore(Metric):
     def compute(self) -> Tensor:
         x_nCHW, label_n = dim_zero_cat(self.images), dim_zero_cat(self.labels)
         device = x_nCHW.device
-        with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.enable_grad():
-            torch.manual_seed(self.seed)
+        with own_randomness(self.seed, device), torch.enable_grad():
             # channels_last is faster on CPUs too.
             network = self.make_network().to(device).to(memory_format=torch.channels_last)
             _train(network, x_nCHW, label_n)

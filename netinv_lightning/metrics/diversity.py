@@ -112,7 +112,7 @@ class Duplicates(Metric):
 
     def _near(self, levels_mP: Tensor) -> Tensor:
         """Count the images of a class with a near-identical other image."""
-        x_mP = levels_mP.float() / 255 - 0.5  # centred, because squares cancel below
+        x_mP = to_unit_range(levels_mP) - 0.5  # centred, because squares cancel below
         square_m, largest = x_mP.square().sum(dim=1), self.threshold**2 * x_mP.shape[1]
         near = torch.zeros((), dtype=torch.long, device=x_mP.device)
         for first in range(0, len(x_mP), self.chunk):

@@ -230,8 +230,4 @@ def correlations(a_aCHW: Tensor, b_bCHW: Tensor) -> Tensor:
 
     It is the dot product of images whose pixels have mean 0 and norm 1.
     """
-    a_aP, b_bP = (
-        F.normalize(x.flatten(1) - x.flatten(1).mean(dim=1, keepdim=True), dim=1)
-        for x in (a_aCHW, b_bCHW)
-    )
-    return a_aP @ b_bP.T
+    return unit_rows(a_aCHW) @ unit_rows(b_bCHW).T

@@ -28,7 +28,7 @@ change for L2.
 
 def quantised(x_BCHW: Tensor, stream: Stream) -> Tensor:
     """Quantise to 256 levels, as an image file does."""
-    return (x_BCHW * 255).round() / 255
+    return to_unit_range(to_uint8(x_BCHW))
 
 
 def blurred(x_BCHW: Tensor, stream: Stream) -> Tensor:

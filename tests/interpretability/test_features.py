@@ -63,16 +63,3 @@ def test_layers_with_maps() -> None:
     assert list(layers)[-2:] == ["convolutions.5", "convolutions"]
     assert layers["convolutions"] == (128, 3, 3)
     assert map_layers(load_zoo("mnist_mlp")) == {}
-
-
-def test_halves_are_disjoint_and_repeatable() -> None:
-    ids_n = torch.arange(11)
-    whole = FeatureSet(
-        torch.zeros(11, 1, 1, 1), ids_n[:, None].float(), torch.eye(11), ids_n, ids_n
-    )
-    a, b = whole.halves(3)
-    assert (len(a), len(b)) == (6, 5)
-    assert sorted([*a.labels_n.tolist(), *b.labels_n.tolist()]) == ids_n.tolist()
-    assert a.features_nD[:, 0].tolist() == a.labels_n.tolist() == a.predicted_n.tolist()
-    assert torch.equal(a.labels_n, whole.halves(3)[0].labels_n)
-    assert not torch.equal(a.labels_n, whole.halves(4)[0].labels_n)

@@ -20,6 +20,7 @@ from netinv_lightning.figures.style import (
     mark,
     style_of_class,
 )
+from netinv_lightning.training.seeds import random_order
 
 
 def draw_samples(
@@ -37,7 +38,7 @@ def draw_samples(
     are below all.
     """
     n, hollow = len(z_n2), kind == "real"
-    drawn_B = torch.randperm(n, generator=torch.Generator().manual_seed(0))[:limit]
+    drawn_B = random_order(n, 0)[:limit]
     own_B = style_of_class(styles)[label_n[drawn_B]]
     classes_B = torch.tensor([len(style.labels) for style in styles])[own_B]
     order_B = classes_B.argsort(descending=True, stable=True)
