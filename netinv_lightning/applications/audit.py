@@ -34,7 +34,7 @@ from netinv_lightning.classifiers.features import extract_features
 from netinv_lightning.config.compose import compose
 from netinv_lightning.errors import InputError
 from netinv_lightning.evaluation.image_sets import Images, open_real
-from netinv_lightning.metrics.reconstruction import GOOD, Difference, difference
+from netinv_lightning.metrics.membership import GOOD, Difference, difference
 from netinv_lightning.privacy.audit_verdict import AttackResult, AuditVerdict, conclude
 from netinv_lightning.privacy.build import with_training_split
 from netinv_lightning.privacy.comparison import verifier_accuracy

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from netinv_lightning import metric_names as names
 from netinv_lightning.evaluation.finished_run import checkpoint_of, open_finished
-from netinv_lightning.interpretability.study import Study
+from netinv_lightning.interpretability.build import build_study
 from netinv_lightning.runs.finished_check import named_run
 from netinv_lightning.runs.run_directory import RunDir
 from netinv_lightning.tracking.loggers import check_logger, open_loggers
@@ -33,7 +33,7 @@ class InterpretApplication:
         run_cfg = self.inversion.cfg
         run_cfg.interpret = cfg.interpret
         run_cfg.interpret.full = True
-        self.study = Study(run_cfg, self.inversion.classifier, self.inversion.samples)
+        self.study = build_study(run_cfg, self.inversion.classifier, self.inversion.samples)
         if not checkpoint_of(directory).is_file():
             self.inversion.draw(self.study.samples)  # refuses more than the run kept
 

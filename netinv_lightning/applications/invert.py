@@ -32,7 +32,7 @@ from netinv_lightning.evaluation.image_sets import Images, draw_images, write_sa
 from netinv_lightning.evaluation.inversion_accuracy import evaluate
 from netinv_lightning.evaluation.report import Report, last_losses
 from netinv_lightning.figures import confusion_matrix, image_grid
-from netinv_lightning.interpretability.study import Study
+from netinv_lightning.interpretability.build import build_study
 from netinv_lightning.inversion.base import Inverter
 from netinv_lightning.inversion.build import METHODS
 from netinv_lightning.inversion.methods.gradient import PixelInversion
@@ -87,7 +87,7 @@ class InvertApplication:
         verifiers = load_verifiers(cfg.application.verifiers)
         self.verifiers = list(verifiers.values())
         self.study = (
-            Study(cfg, self.module.classifier, cfg.application.eval_samples)
+            build_study(cfg, self.module.classifier, cfg.application.eval_samples)
             if cfg.interpret.full
             else None
         )

@@ -175,7 +175,7 @@ RULES: dict[type, Mapping[str, Rule]] = {
         "metrics": Names(("accuracy", "stability", "transfer", "diversity", "manifold", "fid", "lpips", "c2st", "cas")),
     },
     config.InterpretConfig: {
-        "samples": Count(LEAST_STUDIED, 1_000_000), "analyses": Names(("projection", "clusters", "autoencoders", "rules")),
+        "samples": Count(LEAST_STUDIED, 1_000_000), "analyses": Names(tuple(config.ANALYSES)),
         "embedded": Count(1, 100_000), "perplexities": Number(1), "embedding_seeds": Seed(), "sparse_units": Count(1, 1_000_000),
         "sparse_active": Count(1, 1_000_000),
     },

@@ -231,23 +231,30 @@ class MeasureConfig:
     )
 
 
+ANALYSES = {
+    "projection": "netinv_lightning.interpretability.projection_analysis:analyse_projection",
+    "clusters": "netinv_lightning.interpretability.cluster_analysis:analyse_clusters",
+    "autoencoders": "netinv_lightning.interpretability.autoencoder_analysis:analyse_autoencoders",
+    "rules": "netinv_lightning.interpretability.rule_analysis:analyse_rules",
+}
+"""The analyses of features by their name in `interpret.analyses`."""
+
+
 @dataclass
 class InterpretConfig:
-    """What is studied of the features of inverted images, and of real ones where data are at hand
+    """Study of the features of inverted images and, if data are available, of real images
     (`netinv_lightning.interpretability.study`).
 
-    `samples` are by default as many as `application.eval_samples`, at most 5,000, of each origin. `layer` is by default the last of
-    `classifier.feature_layers`, `map_layer` the last layer that gives maps. `embedded` inverted samples go through t-SNE, at each
-    perplexity with each of `embedding_seeds`.
+    `samples` per origin is by default `application.eval_samples`, at most 5,000. `layer` is by
+    default the last of `classifier.feature_layers`, `map_layer` the last layer with maps. t-SNE
+    embeds `embedded` inverted samples, at each perplexity with each of `embedding_seeds`.
     """
 
     full: bool = False
     samples: Optional[int] = None
     layer: Optional[str] = None
     map_layer: Optional[str] = None
-    analyses: list[str] = field(
-        default_factory=lambda: ["projection", "clusters", "autoencoders", "rules"]
-    )
+    analyses: list[str] = field(default_factory=lambda: list(ANALYSES))
     embedded: int = 1000
     perplexities: list[float] = field(default_factory=lambda: [10.0, 30.0, 100.0])
     embedding_seeds: list[int] = field(default_factory=lambda: [0, 1, 2])

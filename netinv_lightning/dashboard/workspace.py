@@ -171,22 +171,22 @@ def _interpretability() -> list[PanelTypes]:
     import wandb_workspaces.reports.v2 as wr
 
     from netinv_lightning.interpretability.anomaly import CONTROLS
-    from netinv_lightning.interpretability.rule_study import KINDS
+    from netinv_lightning.interpretability.rule_analysis import KINDS
 
     number = names.interpretation
     return [
         wr.MediaBrowser(
-            title="What the inverted features show",
+            title="Features of inverted images",
             media_keys=[names.figure(stem) for stem in STUDIED],
             num_columns=3,
             layout=wr.Layout(w=24, h=20),
         ),
         wr.BarPlot(
-            title="Clusters a class: with gaps, by HDBSCAN",
+            title="Clusters per class: in the features, by HDBSCAN",
             metrics=[names.CLUSTERS, number("clusters_hdbscan")],
         ),
         wr.BarPlot(
-            title="Decisions that survive on the principal plane",
+            title="Agreement on the plane of two principal components",
             metrics=[
                 number(what, origin)
                 for what in ("agreement", "boundary_agreement")
@@ -194,7 +194,7 @@ def _interpretability() -> list[PanelTypes]:
             ],
         ),
         wr.BarPlot(
-            title="Overlap of the sparse units that fire: inverted, test, control",
+            title="Overlap of active sparse units: inverted, test, control",
             metrics=[
                 number("overlap", f"training_{other}") for other in ("inverted", "test", "halves")
             ],

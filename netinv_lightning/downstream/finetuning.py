@@ -18,7 +18,7 @@ from netinv_lightning.data.augmentation import shift_and_flip
 from netinv_lightning.data.pixels import to_unit_range
 from netinv_lightning.downstream.classifier_predictions import predict_logits
 from netinv_lightning.inversion.perturbation import Perturbation
-from netinv_lightning.metrics.detection import calibration
+from netinv_lightning.metrics.calibration import calibration
 from netinv_lightning.training.distributed import Stream
 from netinv_lightning.training.schedules import one_cycle
 from netinv_lightning.training.seeds import own_randomness

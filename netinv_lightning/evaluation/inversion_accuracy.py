@@ -15,7 +15,8 @@ from netinv_lightning import metric_names as names
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.inversion.base import Inverter
 from netinv_lightning.inversion.conditioning import Condition
-from netinv_lightning.metrics.inversion import ClassCosine, InversionAccuracy
+from netinv_lightning.metrics.accuracy import InversionAccuracy
+from netinv_lightning.metrics.diversity import ClassCosine
 from netinv_lightning.training.distributed import rank, world_size
 from netinv_lightning.training.seeds import own_randomness, stream_seed
 

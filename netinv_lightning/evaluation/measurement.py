@@ -33,8 +33,9 @@ from netinv_lightning.evaluation.image_sets import (
     halves_of_test,
     of_split,
 )
+from netinv_lightning.metrics.accuracy import InversionAccuracy
 from netinv_lightning.metrics.cas import ClassificationAccuracyScore
-from netinv_lightning.metrics.diversity import Duplicates, Vendi
+from netinv_lightning.metrics.diversity import ClassCosine, Duplicates, Vendi
 from netinv_lightning.metrics.fidelity import (
     ClassLPIPS,
     TwoSample,
@@ -42,7 +43,6 @@ from netinv_lightning.metrics.fidelity import (
     kernel_distance,
     lpips_missing,
 )
-from netinv_lightning.metrics.inversion import ClassCosine, InversionAccuracy
 from netinv_lightning.metrics.manifold import NEIGHBOURS, Manifold
 from netinv_lightning.metrics.stability import Stability
 from netinv_lightning.training.seeds import random_order

@@ -1,7 +1,9 @@
-"""What the hidden units of a sparse autoencoder do: for which classes they fire, and for samples of which origin (A4-4, A8-11).
+"""Activity of the hidden units of a sparse autoencoder, by class and by origin of the samples.
 
-The paper (S2 section 5.1) finds that units fire differently for samples of different generators within a class, and for training
-data and inverted samples. Whether two sets of units differ by more than chance is told beside two halves of one origin.
+Suhail, Tang and Sethi (2024, arXiv 2411.17777, section 5.1) find that, within a class, different
+units are active for samples of different generators, and for training data and inverted samples.
+Each overlap of two sets of units is therefore reported beside the overlap of two halves of one
+origin, which shows the effect of sampling.
 
 Shape suffixes: n samples, B batch, M hidden units, N classes, G groups, U chosen units, D features.
 """
@@ -18,17 +20,18 @@ from torch import Tensor
 from netinv_lightning.interpretability.autoencoders import SparseAutoencoder
 
 BATCH = 500
-FIRES = 0.1
-"""A unit belongs to the set of units of a class if it is active for this share of the class's samples."""
+MIN_FREQUENCY = 0.1
+"""A unit is in the set of a class if it is active for at least this share of the samples."""
 SPLITS = 20
 SHUFFLES = 19
-LEAST = 20
-"""A group with fewer samples of a class has no set of units for it: already halves of 10 tell a share of 0.1 badly."""
+MIN_SAMPLES = 20
+"""Fewest samples of a class in a group. With halves of fewer than 10 a share of 0.1 is too noisy.
+"""
 
 
 @dataclass(frozen=True)
 class Group:
-    """Samples of one origin, such as training data or one generator: what the units do on each, and its class."""
+    """Unit activations and classes of samples of one origin, such as training data."""
 
     activations_nM: Tensor
     class_n: Tensor
@@ -36,54 +39,66 @@ class Group:
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """How well, and with how little, an autoencoder tells samples that it was not trained on."""
+    """Reconstruction quality and sparsity of an autoencoder on held-out samples."""
 
     unexplained: float
-    """Squared error over the samples' variance about their own mean: 0 is perfect, 1 no better than predicting that mean; above 1 is
-    possible where they come from elsewhere than the training data."""
+    """Squared error over the variance of the samples about their own mean. 0 is perfect, 1 is no
+    better than predicting that mean. It can exceed 1 for samples of another origin than the
+    training data.
+    """
     unexplained_pca: float
-    """The linear control: the same by as many principal components of the training data as units are active in the mean (one at least)."""
+    """The same for a linear baseline: as many principal components of the training data as units
+    are active on average (at least one).
+    """
     active: float
-    """L0: mean number of entries of a sample's code that are not 0."""
+    """L0: mean number of non-zero entries of a code."""
     dead: float
     """Share of units, 0 to 1, that are active for none of the samples."""
 
 
 @dataclass(frozen=True)
 class Selectivity:
-    """For which class a unit is active most, and how much more than for the others."""
+    """Preferred class of each unit, and how strongly the unit prefers it."""
 
     mean_NM: Tensor
     """Mean activation on the samples of each class; NaN for a class without samples."""
-    favourite_M: Tensor
-    """The class of the greatest mean; -1 for a unit that is active for none."""
+    preferred_M: Tensor
+    """Class with the largest mean activation; -1 for a unit that is never active."""
     selectivity_M: Tensor
-    """0: all classes alike, 1: active for one class alone; NaN for a unit that is active for none, or if there is one class only."""
+    """From 0 (all classes alike) to 1 (active for one class only). NaN for a unit that is never
+    active, or if there is only one class.
+    """
     shuffled_M: Tensor
-    """The greatest of 19 with the classes shuffled among samples, which a unit exceeds by chance one time in 20 (a permutation test of p =
-    0.05). A unit that fires rarely is selective by chance: a single sample gives 1."""
+    """Largest of 19 values with the classes shuffled among the samples. A unit exceeds it by chance
+    one time in 20 (a permutation test with p = 0.05). A rarely active unit is selective by chance:
+    a single sample gives 1.
+    """
 
 
 @dataclass(frozen=True)
 class Firing:
-    """How often each unit fires for the samples of each group."""
+    """Activation frequency of each unit in each group of samples."""
 
     names: tuple[str, ...]
     frequency_GM: Tensor
-    """Share of the group's samples, 0 to 1, for which the unit is active; NaN for a group without samples."""
+    """Share of the samples of a group, 0 to 1, for which the unit is active; NaN for an empty
+    group.
+    """
     samples_G: Tensor
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """Whether the same units fire for samples of one class but different origin."""
+    """Overlap of the sets of active units between groups, class by class."""
 
     names: tuple[str, ...]
     jaccard_NGG: Tensor
-    """For each class and two groups, units that fire in both over units that fire in either, 0 to 1. On the diagonal the control, two
-    halves of one group: as far apart as chance alone takes two sets of that many samples. NaN where a group has too few samples."""
+    """For each class and two groups: units active in both over units active in either, 0 to 1. The
+    diagonal is the control, two halves of one group: how much two sets of that many samples differ
+    by chance. NaN if a group has too few samples.
+    """
     samples_N: Tensor
-    """Samples in each of the compared sets, the same for all groups of a class; 0 where there are too few."""
+    """Samples in each compared set, the same for all groups of a class; 0 if there are too few."""
 
     @property
     def mean_GG(self) -> Tensor:
@@ -93,43 +108,48 @@ class Overlap:
 
 @torch.no_grad()
 def unit_activations(model: SparseAutoencoder, x: Tensor) -> Tensor:
-    """Each unit's activation [n, M] on samples [n, D] or [n, C, h, w]; for maps, the largest of a unit's map."""
+    """Return the activation of each unit [n, M] for samples [n, D] or [n, C, h, w].
+
+    For maps it is the largest activation of the unit's map.
+    """
     return torch.cat([model.unit_activations(model.encode(x_B)) for x_B in x.split(BATCH)])
 
 
 @torch.no_grad()
-def reconstruction(model: SparseAutoencoder, fitted: Tensor, held: Tensor) -> Reconstruction:
-    """Measures a trained autoencoder on samples that it has not seen.
+def reconstruction(model: SparseAutoencoder, fitted: Tensor, held_out: Tensor) -> Reconstruction:
+    """Measure a trained autoencoder on held-out samples.
 
     Args:
         model: The autoencoder.
-        fitted: What it was trained on; the PCA is fitted on the same.
-        held: Other samples, at least two different ones.
+        fitted: Its training samples; the PCA is fitted on them too.
+        held_out: Other samples, at least two of them different.
     """
     error, active, fired_M = 0.0, 0, torch.zeros(len(model.decoder), dtype=torch.bool)
-    for x_B in held.split(BATCH):
+    for x_B in held_out.split(BATCH):
         a_B = model.encode(x_B)
         error += float((model.decode(a_B) - x_B).double().square().sum())
         active += int(a_B.count_nonzero())
         fired_M |= (model.unit_activations(a_B) > 0).any(dim=0)
-    variance = float((held - held.mean(dim=0)).double().square().sum())
+    variance = float((held_out - held_out.mean(dim=0)).double().square().sum())
     linear_nD = reconstruction_by_pca(
-        fitted.flatten(1), held.flatten(1), max(1, round(active / len(held)))
+        fitted.flatten(1), held_out.flatten(1), max(1, round(active / len(held_out)))
     )
     return Reconstruction(
         unexplained=error / variance,
-        unexplained_pca=float((linear_nD - held.flatten(1)).double().square().sum()) / variance,
-        active=active / len(held),
+        unexplained_pca=float((linear_nD - held_out.flatten(1)).double().square().sum()) / variance,
+        active=active / len(held_out),
         dead=float((~fired_M).double().mean()),
     )
 
 
 def reconstruction_by_pca(fitted_nD: Tensor, held_nD: Tensor, components: int) -> Tensor:
-    """What is left of samples [n, D] on the first principal components of `fitted_nD`; on all where there are fewer."""
+    """Reconstruct samples [n, D] from the first principal components of `fitted_nD`.
+
+    All components are used if there are fewer than `components`.
+    """
     n, D = fitted_nD.shape
-    solver = (
-        "covariance_eigh" if n > D else "full"
-    )  # the covariance of a layer's maps may be larger than all its samples
+    # The covariance matrix of a layer's maps may be larger than all samples together.
+    solver = "covariance_eigh" if n > D else "full"
     pca = PCA(min(components, n, D), svd_solver=solver).fit(fitted_nD.numpy())
     return torch.from_numpy(pca.inverse_transform(pca.transform(held_nD.numpy())))
 
@@ -137,16 +157,17 @@ def reconstruction_by_pca(fitted_nD: Tensor, held_nD: Tensor, components: int) -
 def selectivity(
     activations_nM: Tensor, class_n: Tensor, num_classes: int, seed: int
 ) -> Selectivity:
-    """The class selectivity index of each unit (Morcos et al. 2018, arXiv 1803.06959).
+    """Compute the class selectivity index of each unit (Morcos et al. 2018, arXiv 1803.06959).
 
-    (a - b) / (a + b), where a is the unit's mean activation on its favourite class, b the mean over the other classes of theirs; all
-    are 0 or more. Classes count alike whatever their number of samples.
+    (a - b) / (a + b), where a is the mean activation of the unit on its preferred class and b the
+    mean over the other classes of their mean activations. Every class has the same weight, whatever
+    its number of samples.
 
     Args:
         activations_nM: Activations, each 0 or more.
         class_n: Classes, 0 to N - 1.
         num_classes: N.
-        seed: Of the shuffles.
+        seed: Seed of the shuffles.
     """
     mean_NM = _class_means(activations_nM, class_n, num_classes)
     source = torch.Generator().manual_seed(seed)
@@ -154,13 +175,13 @@ def selectivity(
     shuffled = [
         _index(_class_means(activations_nM, shuffled_n, num_classes)) for shuffled_n in shuffles
     ]
-    favourite_M = mean_NM.nan_to_num(-1).argmax(dim=0)
-    favourite_M[~(activations_nM > 0).any(dim=0)] = -1
-    return Selectivity(mean_NM, favourite_M, _index(mean_NM), torch.stack(shuffled).amax(dim=0))
+    preferred_M = mean_NM.nan_to_num(-1).argmax(dim=0)
+    preferred_M[~(activations_nM > 0).any(dim=0)] = -1
+    return Selectivity(mean_NM, preferred_M, _index(mean_NM), torch.stack(shuffled).amax(dim=0))
 
 
 def firing(groups: Mapping[str, Tensor]) -> Firing:
-    """How often each unit fires, by group.
+    """Return how often each unit is active in each group.
 
     Args:
         groups: Activations [n, M] of each group by its name; groups may differ in n.
@@ -172,19 +193,20 @@ def firing(groups: Mapping[str, Tensor]) -> Firing:
 
 
 def overlap(
-    groups: Mapping[str, Group], num_classes: int, seed: int, frequency: float = FIRES
+    groups: Mapping[str, Group], num_classes: int, seed: int, frequency: float = MIN_FREQUENCY
 ) -> Overlap:
-    """Compares which units fire for samples of different groups, class by class.
+    """Compare the sets of active units of different groups, class by class.
 
-    A unit is in a set if it is active for at least `frequency` of the set's samples. All sets of a class have equally many samples,
-    half of the smallest group's, because how far a frequency strays from its true value depends on that number; so the control is
-    what each entry would be if both groups came from one distribution. Means over 20 random halvings.
+    A unit is in a set if it is active for at least `frequency` of the samples. All sets of a class
+    have the same number of samples, half of the smallest group, because the error of a frequency
+    depends on that number. The control is therefore the expected value of each entry if both groups
+    came from one distribution. The result is the mean over 20 random splits into halves.
 
     Args:
         groups: Groups by name.
         num_classes: N.
-        seed: Of the halvings.
-        frequency: From what share of samples on a unit counts as firing, above 0 to 1.
+        seed: Seed of the splits.
+        frequency: Smallest share of samples for which a unit in the set is active, above 0 to 1.
     """
     source = torch.Generator().manual_seed(seed)
     G = len(groups)
@@ -196,7 +218,7 @@ def overlap(
         active = [
             (group.activations_nM[group.class_n == label] > 0).float() for group in groups.values()
         ]
-        present = [g for g in range(G) if len(active[g]) >= LEAST]
+        present = [g for g in range(G) if len(active[g]) >= MIN_SAMPLES]
         if not present:
             continue
         size = min(len(active[g]) for g in present) // 2
@@ -210,15 +232,16 @@ def overlap(
 
 
 def top_activating(activations_nM: Tensor, units: Tensor, count: int) -> Tensor:
-    """Which samples excite each unit most, for a figure of their images.
+    """Find the samples that activate each unit most, for a figure of their images.
 
     Args:
         activations_nM: Activations.
         units: Indices of units, [U].
-        count: Samples a unit.
+        count: Samples per unit.
 
     Returns:
-        Indices of samples [U, count], the most exciting first, of equal ones the earlier; -1 where a unit is active for no more.
+        Indices of samples [U, count], largest activation first, ties in their order. -1 if the unit
+        is active for fewer samples.
     """
     a_Un = activations_nM[:, units].T
     order_Un = a_Un.argsort(dim=1, descending=True, stable=True)[:, :count]
@@ -243,7 +266,7 @@ def _index(mean_NM: Tensor) -> Tensor:
 def _one_split(
     active: list[Tensor], size: int, frequency: float, source: torch.Generator
 ) -> Tensor:
-    """Jaccard overlaps [G, G] of one random halving of each group's `active` samples [n, M]."""
+    """Return Jaccard overlaps [G, G] of one random split of each group."""
     halves = []
     for active_nM in active:
         order = torch.randperm(len(active_nM), generator=source)
@@ -255,7 +278,7 @@ def _one_split(
     both_HH = fires_HM @ fires_HM.T
     number_H = both_HH.diagonal()
     jaccard_HH = both_HH / (number_H[:, None] + number_H - both_HH)
-    # Four pairs of halves for two groups; for one group the only pair that shares no sample.
+    # Two groups have four pairs of halves; one group has one pair without a common sample.
     pairs_GG22 = jaccard_HH.unflatten(0, (-1, 2)).unflatten(2, (-1, 2)).transpose(1, 2)
     own_G = pairs_GG22.diagonal()[0, 1]
     jaccard_GG = pairs_GG22.mean(dim=(2, 3))

@@ -1,11 +1,14 @@
-"""Telling inverted from real samples by what a sparse autoencoder makes of their features (A4-5).
+"""Detection of inverted samples from the activations of a sparse autoencoder.
 
-S2 section 5.1: "the set of features activated for the training data differs from those activated for random inverted samples
-even within the same class, suggesting that this approach could potentially be used in anomaly detection". Detectors that know real
-training data alone, and one that has seen inverted samples, stand each beside the same without an autoencoder, and beside a pair
-of origins that should not be told apart: test and training data.
+Suhail, Tang and Sethi (2024, arXiv 2411.17777, section 5.1): "the set of features activated for the
+training data differs from those activated for random inverted samples even within the same class,
+suggesting that this approach could potentially be used in anomaly detection". Two scores are fitted
+on real training data alone, one also on inverted samples. Each is compared with the same idea
+without an autoencoder, and with a control: test against training data, which should not be
+separable.
 
-Shape suffixes: n samples, m other samples, D features, M hidden units, N classes, R points of a curve.
+Shape suffixes: n samples, m other samples, D features, M hidden units, N classes, R points of a
+curve.
 """
 
 from __future__ import annotations
@@ -32,18 +35,18 @@ CONTROLS = {
     "pattern": "pattern_features",
     "regression": "regression_features",
 }
-"""Detectors that use an autoencoder, and what each is compared with: the same idea without one."""
+"""Scores that use an autoencoder, each with the same score without one."""
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Features of samples of one origin, and the class that the classifier takes each for."""
+    """Features of samples of one origin, and the classes that the classifier predicts for them."""
 
     features_nD: Tensor
     class_n: Tensor
 
     def split(self, share: float, seed: int) -> tuple[Samples, Samples]:
-        """A random `share` of the samples, and the others."""
+        """Split at random into a `share` of the samples and the rest."""
         order = random_order(len(self.class_n), seed)
         first, second = order.tensor_split([round(share * len(order))])
         return Samples(self.features_nD[first], self.class_n[first]), Samples(
@@ -53,10 +56,12 @@ class Samples:
 
 @dataclass(frozen=True)
 class Separation:
-    """How well one number tells two sets of samples apart."""
+    """How well a score separates two sets of samples."""
 
     auc: float
-    """Area under the ROC curve: how often a random anomalous sample has the higher score; 0.5 is chance, below it they have the lower."""
+    """Area under the ROC curve: probability that a random anomalous sample has the higher score.
+    0.5 is chance; below 0.5 anomalous samples have lower scores.
+    """
     low: float
     high: float
     """Ends of the 95 % bootstrap interval."""
@@ -65,25 +70,28 @@ class Separation:
 
 
 @dataclass(frozen=True)
-class Detector:
-    """What one score reaches on samples that nothing was fitted on."""
+class DetectorResult:
+    """Separation by one score, on samples that nothing was fitted on."""
 
     inverted: Separation
     """Inverted samples against real test samples."""
     control: Separation
-    """Real test samples against real training samples held out of every fit: about 0.5 unless the score tells more than origin."""
+    """Real test samples against held-out real training samples. About 0.5 unless the score depends
+    on more than the origin.
+    """
 
 
 def separation(anomalous_n: Tensor, normal_m: Tensor, seed: int) -> Separation:
-    """Measures how far the scores of anomalous samples lie above those of normal ones.
+    """Measure how well scores separate anomalous from normal samples.
 
-    The interval is the percentile bootstrap's, over 1,000 resamples of either set; what was fitted is kept, so it tells the spread
-    of the samples and not of training. Where no scores overlap it is 1 to 1, which is narrower than the truth.
+    The interval is a percentile bootstrap over 1,000 resamples of each set. The fitted models stay
+    fixed, so it covers the variation of the samples and not of training. If the scores do not
+    overlap, it is [1, 1], which is too narrow.
 
     Args:
         anomalous_n: Scores that should be high.
         normal_m: Scores that should be low.
-        seed: Of the resamples.
+        seed: Seed of the resamples.
     """
     score = torch.cat([anomalous_n, normal_m]).double().numpy()
     is_anomalous = np.arange(len(score)) < len(anomalous_n)
@@ -108,29 +116,32 @@ def detect(
     shared: KSparse,
     num_classes: int,
     seed: int,
-) -> dict[str, Detector]:
-    """Tells inverted from real test samples by several scores; a high one says "inverted".
+) -> dict[str, DetectorResult]:
+    """Separate inverted from real test samples by several scores; a high score means "inverted".
 
-    - `reconstruction`: share of a sample's squared distance to the training mean that `real` leaves unexplained.
-    - `pattern`: cosine distance of a sample's activations in `real` to the mean activations of the training data of the class that the
-      classifier takes it for; 1 for a class without training data. Neither of these two knows an inverted sample.
-    - `regression`: logistic regression on the activations in `shared`, fitted on training data against inverted samples.
-    - `reconstruction_pca`, `pattern_features`, `regression_features`: the same by as many principal components as `real` has active units,
-      and on the plain (centred) features.
+    - `reconstruction`: share of a sample's squared distance to the training mean that `real` leaves
+      unexplained.
+    - `pattern`: cosine distance between a sample's activations in `real` and the mean activations
+      of the training data of its predicted class; 1 for a class without training data. These two
+      scores are fitted without inverted samples.
+    - `regression`: logistic regression on the activations in `shared`, fitted on training data
+      against inverted samples.
+    - `reconstruction_pca`, `pattern_features`, `regression_features`: the same with as many
+      principal components as `real` has active units, and on the plain (centred) features.
 
     Args:
-        training_fit: Real training samples: all that scores of real data are fitted on.
+        training_fit: Real training samples; scores of real data are fitted on these alone.
         training_held: Other real training samples, for the control.
         test: Real test samples.
-        inverted_fit: Inverted samples that `shared` and the regressions may know.
+        inverted_fit: Inverted samples for `shared` and the regressions.
         inverted_held: Other inverted samples.
-        real: Trained on the features of `training_fit` alone.
-        shared: Trained on those of `training_fit` and `inverted_fit`.
+        real: Autoencoder trained on the features of `training_fit`.
+        shared: Autoencoder trained on the features of `training_fit` and `inverted_fit`.
         num_classes: N.
-        seed: Of the bootstrap.
+        seed: Seed of the bootstrap.
 
     Returns:
-        The detectors by the names above.
+        The results by the names above.
     """
     known_nD = training_fit.features_nD
     scores = {
@@ -150,7 +161,7 @@ def detect(
     detectors = {}
     for name, score in scores.items():
         test_n = score(test)
-        detectors[name] = Detector(
+        detectors[name] = DetectorResult(
             separation(score(inverted_held), test_n, seed),
             separation(test_n, score(training_held), seed),
         )
@@ -178,7 +189,7 @@ def _reconstruction(reconstruct: Callable[[Tensor], Tensor], fitted: Samples) ->
 
 def _pattern(of_features: Callable[[Tensor], Tensor], fitted: Samples, num_classes: int) -> Score:
     pattern_nM = of_features(fitted.features_nD)
-    # A sum points where the mean does, and is 0 for a class without training data.
+    # The sum has the direction of the mean, and is 0 for a class without training data.
     sums_NM = torch.zeros(num_classes, pattern_nM.shape[1]).index_add(0, fitted.class_n, pattern_nM)
 
     def score(samples: Samples) -> Tensor:

@@ -1,10 +1,14 @@
-"""Sparse autoencoders over a classifier's features: k-sparse ones over vectors, convolutional ones over maps (A4-4).
+"""Sparse autoencoders over a classifier's features: k-sparse for vectors, convolutional for maps.
 
-Both centre what they are given by the mean of the training features and divide it by ONE number, the root mean variance over
-features: a feature that hardly varies in training stays small elsewhere, and the training loss is at once a figure that can be
-read, the fraction of variance unexplained (1 = predicting the mean).
+Both subtract the mean of the training features and divide by ONE number, the root mean variance
+over the features. So a feature that hardly varies in training stays small in other data, and the
+training loss is the fraction of variance unexplained (1 = predicting the mean).
 
-Shape suffixes: n samples, B batch, D features, M hidden units, C channels, h height, w width, K kernel side.
+Suhail, Tang and Sethi (2024, arXiv 2411.17777, section 5.1) study classifiers with such
+autoencoders.
+
+Shape suffixes: n samples, B batch, D features, M hidden units, C channels, h height, w width, K
+kernel size.
 """
 
 from __future__ import annotations
@@ -27,10 +31,11 @@ TINY = 1e-12
 
 
 class SparseAutoencoder(nn.Module, ABC):
-    """What both kinds share: the scale of the data, a linear decoder with columns of unit norm, tied at the start only.
+    """Base class: standardisation, and a linear decoder with columns of unit norm.
 
-    An activation is at least 0, and exactly 0 where a unit is not active. Columns of one length make the activations of
-    different units comparable, and keep the decoder from growing while activations shrink.
+    Encoder and decoder start with the same weights and are not tied afterwards. An activation is at
+    least 0, and exactly 0 if the unit is not active. Columns of unit norm make the activations of
+    different units comparable and keep the decoder from growing while activations shrink.
     """
 
     mean: Tensor
@@ -38,31 +43,31 @@ class SparseAutoencoder(nn.Module, ABC):
     decoder: nn.Parameter
 
     def forward(self, x: Tensor) -> Tensor:
-        """The reconstruction, in the units of the input and of its shape."""
+        """Return the reconstruction, in the units and the shape of the input."""
         return self.decode(self.encode(x))
 
     @abstractmethod
     def encode(self, x: Tensor) -> Tensor:
-        """The sparse code of a batch."""
+        """Return the sparse code of a batch."""
 
     @abstractmethod
     def decode(self, a: Tensor) -> Tensor:
-        """The inputs that codes stand for."""
+        """Return the inputs that codes represent."""
 
     @abstractmethod
     def unit_activations(self, a: Tensor) -> Tensor:
-        """One activation a unit, [B, M], of codes."""
+        """Return one activation per unit, [B, M], from codes."""
 
     @torch.no_grad()
     def standardise_by(self, x: Tensor) -> None:
-        """Takes mean and scale from training features."""
+        """Set mean and scale from training features."""
         over = [dim for dim in range(x.ndim) if dim != 1]
         self.mean.copy_(x.mean(dim=over).view_as(self.mean))
         self.scale.copy_((x - self.mean).square().mean().sqrt().clamp(min=TINY))
 
     @torch.no_grad()
     def normalise_decoder(self) -> None:
-        """Brings every unit's column of the decoder back to norm 1."""
+        """Scale the decoder column of each unit to norm 1."""
         flat = self.decoder.flatten(1)
         self.decoder.div_(flat.norm(dim=1).clamp(min=TINY).view(-1, *[1] * (self.decoder.ndim - 1)))
 
@@ -70,19 +75,24 @@ class SparseAutoencoder(nn.Module, ABC):
 class KSparse(SparseAutoencoder):
     """k-sparse autoencoder (Makhzani and Frey 2014, arXiv 1312.5663) over feature vectors [B, D].
 
-    Of M hidden units the k with the largest pre-activations are kept. It differs from the paper in four points. A kept
-    unit goes through a ReLU, so that firing has one sign; fewer than k fire where fewer are positive. Encoder and decoder
-    are tied at the start, not throughout. The paper keeps alpha k units when it encodes for another task, alpha about 2 or 3;
-    here alpha is 1, so that the activations studied are those that were trained, and L0 is what was asked for. The paper lets
-    k shrink slowly against dead units; here k is constant and none are revived: of 512 units with k = 16, trained on the
-    penultimate features of 4,000 training images of mnist_cnn, 5 % never fire for 5,000 test images (a slower rate has none dead
-    and leaves more unexplained). `activations.py` tells how many.
+    Of M hidden units, the k with the largest pre-activations are kept. Differences from the paper:
+
+    - A ReLU follows, so activations have one sign. Fewer than k units are active if fewer than k
+      pre-activations are positive.
+    - Encoder and decoder are tied at initialisation only.
+    - The paper keeps alpha k units, alpha about 2 or 3, when it encodes for another task. Here
+      alpha is 1, so the studied activations are those of training and L0 is at most k.
+    - The paper decreases k slowly against dead units. Here k is constant and dead units are not
+      revived. With 512 units and k = 16, trained on the penultimate features of 4,000 training
+      images of mnist_cnn, 5 % of the units are active for none of 5,000 test images. A lower
+      learning rate leaves no unit dead and more variance unexplained. `activations.py` measures the
+      share of dead units.
 
     Args:
         features: D.
         units: M, at least 1.
         active: k, from 1 to M.
-        seed: Of the initial weights.
+        seed: Seed of the initial weights.
 
     Raises:
         InputError: if `interpret.sparse_units` or `interpret.sparse_active` is out of range.
@@ -93,7 +103,8 @@ class KSparse(SparseAutoencoder):
         _check_units(units)
         if not 1 <= active <= units:
             raise InputError(
-                f"interpret.sparse_active={active}: must be from 1 to interpret.sparse_units={units}; units active a sample"
+                f"interpret.sparse_active={active}: must be from 1 to "
+                f"interpret.sparse_units={units}. It is the number of active units per sample"
             )
         self.active = active
         self.register_buffer("mean", torch.zeros(features))
@@ -107,37 +118,44 @@ class KSparse(SparseAutoencoder):
         self.bias_D = nn.Parameter(torch.zeros(features))
 
     def encode(self, f_BD: Tensor) -> Tensor:
-        """Activations [B, M], at most k of a row above 0, all others exactly 0."""
+        """Return activations [B, M]: at most k per row are above 0, all others are exactly 0."""
         pre_BM = F.linear((f_BD - self.mean) / self.scale, self.encoder, self.bias_M)
-        kept_Bk, unit_Bk = pre_BM.topk(self.active, dim=1, sorted=False)
-        return torch.zeros_like(pre_BM).scatter(1, unit_Bk, kept_Bk.relu())
+        top_Bk, unit_Bk = pre_BM.topk(self.active, dim=1, sorted=False)
+        return torch.zeros_like(pre_BM).scatter(1, unit_Bk, top_Bk.relu())
 
     def decode(self, a_BM: Tensor) -> Tensor:
-        """Features [B, D] that activations stand for."""
+        """Return the features [B, D] that activations represent."""
         return (a_BM @ self.decoder + self.bias_D) * self.scale + self.mean
 
     def unit_activations(self, a_BM: Tensor) -> Tensor:
-        """The code itself, [B, M]."""
+        """Return the code itself, [B, M]."""
         return a_BM
 
 
 class ConvSparse(SparseAutoencoder):
-    """Convolutional sparse autoencoder over a layer's maps [B, C, h, w], after Luo, Li, Yang, Xu and Zhang (2018, IEEE TNNLS 29(7)).
+    """Convolutional sparse autoencoder over the maps [B, C, h, w] of a layer.
 
-    Their idea, as the abstract tells it, is that max-pooling sparsifies the maps: within each pooling region of each of the M
-    hidden maps only the largest activation stays, in its place, and all others are 0, so that plain gradient descent does. That
-    is built: a 3 x 3 convolution, regions of 2 x 2 (smaller at the far edge of maps of odd side), a ReLU, a linear 3 x 3
-    convolution back, whose filters have norm 1. The abstract's "competition over feature channels" is not built, so the code is
-    less sparse than theirs: at most one activation a region and map, and nothing holds maps back from being active at
-    once. They train on images; here it is a classifier's maps. Maps of 2 x 2 and more can be studied. Expect less of it than of
-    `KSparse`: on the last maps of mnist_cnn, 128 of 3 x 3, with 64 hidden maps and 30 epochs over 2,000 training images, 241 of
-    576 entries of a code are active, and it leaves 0.15 of the variance of test images unexplained where 241 principal
-    components leave 0.09.
+    After Luo, Li, Yang, Xu and Zhang (2018, IEEE TNNLS 29(7)). According to their abstract,
+    max-pooling sparsifies the maps: within each pooling region of each hidden map only the largest
+    activation stays, in its place, and all others are set to 0. Plain gradient descent then trains
+    the model. This class implements that: a 3 x 3 convolution, pooling regions of 2 x 2 (smaller at
+    the far edge if a side is odd), a ReLU, and a linear 3 x 3 convolution back, whose filters have
+    norm 1.
+
+    Differences from the paper:
+
+    - The abstract's "competition over feature channels" is not implemented, so codes are less
+      sparse: at most one activation per region and map, with no limit on the number of active maps.
+    - The paper trains on images; here the inputs are maps of a classifier, 2 x 2 or larger.
+
+    It reconstructs less well than `KSparse`. On the last maps of mnist_cnn (128 of 3 x 3), with 64
+    hidden maps and 30 epochs over 2,000 training images, 241 of 576 entries of a code are active,
+    and 0.15 of the variance of test images is unexplained; 241 principal components leave 0.09.
 
     Args:
         channels: C.
         units: M, hidden maps, at least 1.
-        seed: Of the initial weights.
+        seed: Seed of the initial weights.
 
     Raises:
         InputError: if `interpret.sparse_units` is below 1.
@@ -148,7 +166,7 @@ class ConvSparse(SparseAutoencoder):
         _check_units(units)
         self.register_buffer("mean", torch.zeros(channels, 1, 1))
         self.register_buffer("scale", torch.ones(()))
-        # Laid out [M, C, K, K] for both ways: conv2d reads it as the encoder's filters, conv_transpose2d as the decoder's.
+        # [M, C, K, K] is the layout of conv2d for the encoder and conv_transpose2d for the decoder.
         self.decoder = nn.Parameter(
             torch.randn(
                 units, channels, KERNEL, KERNEL, generator=torch.Generator().manual_seed(seed)
@@ -160,25 +178,28 @@ class ConvSparse(SparseAutoencoder):
         self.bias_C11 = nn.Parameter(torch.zeros(channels, 1, 1))
 
     def encode(self, x_BChw: Tensor) -> Tensor:
-        """Activations [B, M, h, w], at most one a region and map above 0, all others exactly 0."""
+        """Return activations [B, M, h, w]: at most one per region and map above 0, all others 0."""
         pre_BMhw = F.conv2d(
             (x_BChw - self.mean) / self.scale, self.encoder, self.bias_M, padding=KERNEL // 2
         )
         return keep_largest(pre_BMhw).relu()
 
     def decode(self, a_BMhw: Tensor) -> Tensor:
-        """Maps [B, C, h, w] that activations stand for."""
+        """Return the maps [B, C, h, w] that activations represent."""
         return (
             F.conv_transpose2d(a_BMhw, self.decoder, padding=KERNEL // 2) + self.bias_C11
         ) * self.scale + self.mean
 
     def unit_activations(self, a_BMhw: Tensor) -> Tensor:
-        """Each map's largest activation, wherever it lies, [B, M]."""
+        """Return the largest activation of each map, [B, M]."""
         return a_BMhw.amax(dim=(2, 3))
 
 
 def keep_largest(a_BMhw: Tensor) -> Tensor:
-    """Max-pooling unpooled in place: in each region of each map the largest value stays, the others become 0; of equal ones the first."""
+    """Keep the largest value in each region of each map, in its place, and set the others to 0.
+
+    This is max-pooling followed by unpooling. Of equal values the first is kept.
+    """
     largest, place = F.max_pool2d(a_BMhw, REGION, ceil_mode=True, return_indices=True)
     flat = torch.zeros_like(a_BMhw).flatten(2)
     return flat.scatter(2, place.flatten(2), largest.flatten(2)).view_as(a_BMhw)
@@ -187,20 +208,21 @@ def keep_largest(a_BMhw: Tensor) -> Tensor:
 def train_autoencoder(
     model: SparseAutoencoder, x: Tensor, seed: int, epochs: int = EPOCHS
 ) -> list[float]:
-    """Trains a model to reconstruct features; the weights after the last step stay in it.
+    """Train a model to reconstruct features; it ends with the weights of the last step.
 
-    Adam on the mean squared error in standardised units, batches of 200 (of small sets, a tenth) in a new random order each
-    epoch, the learning rate falling in a straight line to 0; after each step the decoder's columns are normalised. The same
-    model, data and seed give the same bits on one machine; the global random stream is not touched.
+    Adam minimises the mean squared error in standardised units, with batches of 200 (a tenth of a
+    small set) in a new random order each epoch. The learning rate decreases linearly to 0. After
+    each step the columns of the decoder are normalised. The same model, data and seed give the same
+    bits on one machine. The global random stream is not used.
 
     Args:
-        model: An untrained autoencoder; its mean and scale are taken from `x`.
+        model: An untrained autoencoder; its mean and scale are set from `x`.
         x: Training features, [n, D] or [n, C, h, w].
-        seed: Of the batches' order.
+        seed: Seed of the order of the batches.
         epochs: Passes over the data.
 
     Returns:
-        The mean loss of each epoch's batches, a fraction of the variance.
+        The mean loss of the batches of each epoch, a fraction of the variance.
     """
     source = torch.Generator().manual_seed(seed)
     model.standardise_by(x)
@@ -227,5 +249,6 @@ def train_autoencoder(
 def _check_units(units: int) -> None:
     if units < 1:
         raise InputError(
-            f"interpret.sparse_units={units}: must be 1 or more; hidden units of a sparse autoencoder"
+            f"interpret.sparse_units={units}: must be 1 or more. "
+            "It is the number of hidden units of a sparse autoencoder"
         )

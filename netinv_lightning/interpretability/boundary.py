@@ -1,12 +1,13 @@
-"""Points on a classifier's decision boundary, found between inverted samples, and the hyperplanes tangent to it there.
+"""Points on a classifier's decision boundary between inverted samples, and tangent hyperplanes.
 
-After Saad & Wunsch, "Neural network explanation using inversion" (HYPINV, Neural Networks 20(1), 2007): a network is
-explained by the hyperplanes that its boundary looks like from near (A11). It works in whatever space a differentiable
-`logits_of` starts from: the flattened pixels with the whole classifier, which is the space of Saad & Wunsch's inputs, or
-the features with the head. A linear head has one hyperplane for every two classes; a deep network has another one at
-almost every point.
+After Saad and Wunsch, "Neural network explanation using inversion" (HYPINV, Neural Networks 20(1),
+2007): hyperplanes that are tangent to the decision boundary explain a network. The functions work
+in any space from which a differentiable `logits_of` starts: flattened pixels with the whole
+classifier, as in the paper, or features with the head. A linear head has one hyperplane for each
+pair of classes; the boundary of a deep network has a different tangent at almost every point.
 
-Shape suffixes: n samples, h hyperplanes, k some of them, X coordinates of a sample (features or pixels), N classes, B batch.
+Shape suffixes: n samples, h hyperplanes, k some of them, X coordinates of a sample (features or
+pixels), N classes, B batch.
 """
 
 from __future__ import annotations
@@ -20,25 +21,25 @@ from torch import Tensor
 
 from netinv_lightning.errors import InputError
 
-BATCH = 100  # as in `measurement`: the activations of larger batches leave a CPU's caches
-HALVINGS = 40
-"""Most halvings of a segment; float32 resolves no more."""
-MOST_PAIRS = 2000
-"""Of samples, so that classifiers of many classes can be explained too."""
+BATCH = 100  # fastest on a CPU: activations of larger batches do not fit its caches
+MAX_BISECTIONS = 40
+"""Largest number of bisections of a segment; float32 resolves no more."""
+MAX_PAIRS = 2000
+"""Largest number of pairs of samples, which bounds the cost for classifiers of many classes."""
 REST = -1
-"""Stands for all other classes together where a hyperplane's outside is told."""
+"""Class of the outside if a hyperplane separates one class from all others together."""
 
 
 @dataclass(frozen=True)
 class Hyperplanes:
-    """Hyperplanes tangent to the decision boundary, each of one class (inside) against another (outside).
+    """Hyperplanes tangent to the decision boundary, each with a class on either side.
 
     Attributes:
         normal_hX: Unit normals, towards the inside.
-        offset_h: The hyperplane is where `normal @ x == offset`.
+        offset_h: The hyperplane is the set where `normal @ x == offset`.
         inside_h: Class on the side that the normal points to.
         outside_h: Class on the other side; `REST` for all others together.
-        point_hX: The point of the boundary where each one touches it.
+        point_hX: Point of the boundary where each hyperplane touches it.
     """
 
     normal_hX: Tensor
@@ -51,11 +52,11 @@ class Hyperplanes:
         return len(self.offset_h)
 
     def distances(self, samples_nX: Tensor) -> Tensor:
-        """Signed distances [n, h] of samples from the hyperplanes, in the units of X; above 0 on the inside."""
+        """Return signed distances [n, h] of samples from the hyperplanes, above 0 on the inside."""
         return torch.addmm(-self.offset_h, samples_nX, self.normal_hX.T)
 
-    def take(self, index_k: Tensor) -> Hyperplanes:
-        """Those of these indices, in this order."""
+    def select(self, index_k: Tensor) -> Hyperplanes:
+        """Return the hyperplanes at the given indices, in this order."""
         return Hyperplanes(
             self.normal_hX[index_k],
             self.offset_h[index_k],
@@ -65,15 +66,15 @@ class Hyperplanes:
         )
 
 
-def joined(parts: Sequence[Hyperplanes]) -> Hyperplanes:
-    """All hyperplanes of several sets, one set after another."""
+def concatenate(parts: Sequence[Hyperplanes]) -> Hyperplanes:
+    """Return all hyperplanes of several sets, in order."""
     return Hyperplanes(
         *(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Hyperplanes))
     )
 
 
-def classes_among(class_n: Tensor) -> list[int]:
-    """The classes that there are samples of, in their order.
+def present_classes(class_n: Tensor) -> list[int]:
+    """Return the classes that occur, in ascending order.
 
     Raises:
         InputError: if there are fewer than two.
@@ -81,20 +82,23 @@ def classes_among(class_n: Tensor) -> list[int]:
     classes: list[int] = class_n.unique().tolist()
     if len(classes) < 2:
         raise InputError(
-            f"interpret: needs two classes or more among the samples, but the classifier takes all {len(class_n)} for "
-            f"{'class ' + str(classes[0]) if classes else 'none'}; give it samples of more classes"
+            f"interpret: the classifier predicts "
+            f"{f'class {classes[0]}' if classes else 'no class'} for all {len(class_n)} samples. "
+            "At least two predicted classes are needed. "
+            "Study a run whose images are of more classes"
         )
     return classes
 
 
-def pairs_across(class_n: Tensor, per_pair: int = 10, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Pairs of samples of different classes, drawn at random: `per_pair` from each class to each other one.
+def sample_pairs(class_n: Tensor, per_pair: int = 10, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Draw pairs of samples of different classes: `per_pair` for each ordered pair of classes.
 
     Args:
-        class_n: The classifier's own classes of the samples.
-        per_pair: Pairs of samples for each ordered pair of classes; fewer where that makes more than `MOST_PAIRS` in all, and
-            where there are more pairs of classes than that, none for some. A sample may stand in several.
-        seed: Of the choice.
+        class_n: Predicted classes of the samples.
+        per_pair: Pairs of samples for each ordered pair of classes. It is reduced if there would be
+            more than `MAX_PAIRS` in total; if there are more ordered pairs of classes than that,
+            some get none. A sample may occur in several pairs.
+        seed: Seed of the draw.
 
     Returns:
         Indices of the samples at the start and at the end of each pair.
@@ -103,10 +107,10 @@ def pairs_across(class_n: Tensor, per_pair: int = 10, seed: int = 0) -> tuple[Te
         InputError: if the samples are of fewer than two classes.
     """
     source = torch.Generator().manual_seed(seed)
-    members = {label: (class_n == label).nonzero()[:, 0] for label in classes_among(class_n)}
+    members = {label: (class_n == label).nonzero()[:, 0] for label in present_classes(class_n)}
     ordered = list(permutations(members, 2))
-    per_pair = min(per_pair, max(MOST_PAIRS // len(ordered), 1))
-    chosen = sorted(torch.randperm(len(ordered), generator=source)[:MOST_PAIRS].tolist())
+    per_pair = min(per_pair, max(MAX_PAIRS // len(ordered), 1))
+    chosen = sorted(torch.randperm(len(ordered), generator=source)[:MAX_PAIRS].tolist())
 
     def draw(label: int) -> Tensor:
         return members[label][torch.randint(len(members[label]), (per_pair,), generator=source)]
@@ -115,52 +119,59 @@ def pairs_across(class_n: Tensor, per_pair: int = 10, seed: int = 0) -> tuple[Te
     return torch.cat([start for start, _ in pairs]), torch.cat([end for _, end in pairs])
 
 
-def boundary_points(
+def tangent_hyperplanes(
     logits_of: Callable[[Tensor], Tensor],
     from_nX: Tensor,
     to_nX: Tensor,
     against_rest: bool = False,
     tolerance: float = 1e-2,
 ) -> Hyperplanes:
-    """Tangents to the boundary of the class of each `from` sample, on the segment to its `to` sample.
+    """Find tangents to the decision boundary on the segments between pairs of samples.
 
-    The segment is halved until the logit of a, the class at its start, leads the greatest other one by less than `tolerance`.
-    That other class is the outside: b, the class at the end, or a third one where the segment leaves a for that. Of a segment
-    that leaves a more than once, one of the crossings is found. The normal is the gradient of the lead, logit_a - logit_b. One
-    Newton step along it takes the point the rest of the way to the boundary, exactly where logits are linear; but at a corner,
-    where three classes meet, the third may then lead by less than `tolerance`.
+    Each is tangent to the boundary of the class of the `from` sample, where the segment to the `to`
+    sample crosses it.
+
+    The segment is bisected until the logit of class a, the class at its start, exceeds the largest
+    other logit by less than `tolerance`. The class of that other logit is the outside: b, the class
+    at the end, or a third class if the segment enters it first. If a segment leaves a more than
+    once, one of the crossings is found. The normal is the gradient of the margin, logit_a -
+    logit_b. One Newton step along it moves the point onto the boundary; this is exact if the logits
+    are linear. At a corner, where three classes meet, the third class may then exceed both by less
+    than `tolerance`.
 
     Args:
-        logits_of: From samples [B, X] to logits [B, N]; differentiable, each sample's logits from that sample alone.
+        logits_of: Maps samples [B, X] to logits [B, N]; differentiable, without interaction between
+            samples.
         from_nX: Samples at the start.
-        to_nX: As many samples at the end, which the classifier takes for other classes.
-        against_rest: Takes for the boundary of a where its probability (softmax) is one half, so that its lead is that over all
-            other classes together. These hyperplanes part a from all others at once, but do not tell from which.
-        tolerance: Of the lead.
+        to_nX: As many samples at the end, with other predicted classes.
+        against_rest: Use the boundary where the softmax probability of a is one half. The margin is
+            then over all other classes together; the hyperplanes separate a from all others, but do
+            not say from which one.
+        tolerance: Tolerance of the margin.
 
     Returns:
-        A hyperplane for each pair, in their order. There is none for a pair of one class, one that starts where a does not
-        lead (against the rest), or a point where the gradient is zero.
+        A hyperplane for each pair, in order. There is none for a pair of one class, for a start
+        whose margin is not positive (against the rest), or at a point where the gradient is zero.
     """
-    lead = _lead_over_rest if against_rest else _lead_over_next
+    margin = _margin_over_rest if against_rest else _margin_over_next
     batches = zip(from_nX.split(BATCH), to_nX.split(BATCH), strict=True)
-    return joined(
-        [_tangents(logits_of, lead, start_BX, end_BX, tolerance) for start_BX, end_BX in batches]
+    return concatenate(
+        [_tangents(logits_of, margin, start_BX, end_BX, tolerance) for start_BX, end_BX in batches]
     )
 
 
-Lead = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+Margin = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
-def _lead_over_next(logits_BN: Tensor, class_B: Tensor) -> tuple[Tensor, Tensor]:
-    """By how much a class's logit exceeds the greatest other one [B], and whose that is [B]."""
+def _margin_over_next(logits_BN: Tensor, class_B: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the margin of a class over the largest other logit [B], and that class [B]."""
     own_B1 = class_B[:, None]
     other_B, outside_B = logits_BN.scatter(1, own_B1, -torch.inf).max(dim=1)
     return logits_BN.gather(1, own_B1)[:, 0] - other_B, outside_B
 
 
-def _lead_over_rest(logits_BN: Tensor, class_B: Tensor) -> tuple[Tensor, Tensor]:
-    """The logarithm of a class's odds against all others, p / (1 - p) [B], and `REST` [B]."""
+def _margin_over_rest(logits_BN: Tensor, class_B: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the log odds of a class against all others, log(p / (1 - p)) [B], and `REST` [B]."""
     own_B1 = class_B[:, None]
     others_B = logits_BN.scatter(1, own_B1, -torch.inf).logsumexp(dim=1)
     return logits_BN.gather(1, own_B1)[:, 0] - others_B, torch.full_like(class_B, REST)
@@ -168,7 +179,7 @@ def _lead_over_rest(logits_BN: Tensor, class_B: Tensor) -> tuple[Tensor, Tensor]
 
 def _tangents(
     logits_of: Callable[[Tensor], Tensor],
-    lead: Lead,
+    margin: Margin,
     from_BX: Tensor,
     to_BX: Tensor,
     tolerance: float,
@@ -176,44 +187,44 @@ def _tangents(
     with torch.no_grad():
         from_BN = logits_of(from_BX)
         inside_B = from_BN.argmax(dim=1)
-        crosses_B = (lead(from_BN, inside_B)[0] > 0) & (lead(logits_of(to_BX), inside_B)[0] < 0)
+        crosses_B = (margin(from_BN, inside_B)[0] > 0) & (margin(logits_of(to_BX), inside_B)[0] < 0)
         from_BX, to_BX, inside_B = from_BX[crosses_B], to_BX[crosses_B], inside_B[crosses_B]
         crossing_BX = _crossings(
-            lambda x_kX, class_k: lead(logits_of(x_kX), class_k)[0],
+            lambda x_kX, class_k: margin(logits_of(x_kX), class_k)[0],
             from_BX,
             to_BX,
             inside_B,
             tolerance,
         )
     with torch.enable_grad():
-        lead_B, outside_B = lead(logits_of(crossing_BX.requires_grad_()), inside_B)
-        (gradient_BX,) = torch.autograd.grad(lead_B.sum(), crossing_BX)
+        margin_B, outside_B = margin(logits_of(crossing_BX.requires_grad_()), inside_B)
+        (gradient_BX,) = torch.autograd.grad(margin_B.sum(), crossing_BX)
     norm_B1 = gradient_BX.norm(dim=1, keepdim=True)
     normal_BX = gradient_BX / norm_B1
-    point_BX = crossing_BX.detach() - normal_BX * lead_B.detach()[:, None] / norm_B1
+    point_BX = crossing_BX.detach() - normal_BX * margin_B.detach()[:, None] / norm_B1
     tangents = Hyperplanes(
         normal_BX, (normal_BX * point_BX).sum(dim=1), inside_B, outside_B, point_BX
     )
-    return tangents.take((norm_B1[:, 0] > 0).nonzero()[:, 0])
+    return tangents.select((norm_B1[:, 0] > 0).nonzero()[:, 0])
 
 
 def _crossings(
-    lead_of: Callable[[Tensor, Tensor], Tensor],
+    margin_of: Callable[[Tensor, Tensor], Tensor],
     from_BX: Tensor,
     to_BX: Tensor,
     inside_B: Tensor,
     tolerance: float,
 ) -> Tensor:
-    """The point [B, X] on each segment where its class ceases to lead, all segments halved together."""
+    """Bisect all segments together to the points [B, X] where the margin changes sign."""
     near_BX, far_BX = from_BX.clone(), to_BX.clone()
-    open_k = torch.arange(len(inside_B))  # those not yet within the tolerance
-    for _ in range(HALVINGS):
+    open_k = torch.arange(len(inside_B))  # segments not yet within the tolerance
+    for _ in range(MAX_BISECTIONS):
         if not len(open_k):
             break
         middle_kX = torch.lerp(near_BX[open_k], far_BX[open_k], 0.5)
-        lead_k = lead_of(middle_kX, inside_B[open_k])
-        leads_k, close_k = lead_k > 0, lead_k.abs() < tolerance
-        near_BX[open_k[leads_k | close_k]] = middle_kX[leads_k | close_k]
-        far_BX[open_k[~leads_k | close_k]] = middle_kX[~leads_k | close_k]
+        margin_k = margin_of(middle_kX, inside_B[open_k])
+        inside_k, close_k = margin_k > 0, margin_k.abs() < tolerance
+        near_BX[open_k[inside_k | close_k]] = middle_kX[inside_k | close_k]
+        far_BX[open_k[~inside_k | close_k]] = middle_kX[~inside_k | close_k]
         open_k = open_k[~close_k]
     return torch.lerp(near_BX, far_BX, 0.5)

@@ -1,15 +1,19 @@
-"""How many clusters the samples of one class form (paper S2 section 5.1: "two clusters" a class, more with a higher cosine weight;
-A3-7).
+"""Number of clusters that the samples of one class form in the features.
 
-They are counted in the features, because t-SNE tears single clouds apart; `clusters_in_embedding` counts what it shows, to be set
-beside. Every procedure that looks for clusters finds some, so two questions decide whether they are real:
+Suhail, Tang and Sethi (2024, arXiv 2411.17777, section 5.1) see "two clusters" per class in t-SNE,
+and more with a higher cosine weight. Here clusters are counted in the features, because t-SNE
+splits single clouds; `clusters_in_embedding` counts the clusters in the embedding for comparison.
+Every clustering algorithm finds some clusters, so two tests decide whether they are real:
 
-1. Is the silhouette above that of surrogates, Gaussian clouds with the mean and the covariance of the class? (In the manner of
-   SigClust, Liu et al. 2008.) Skewed or curved clouds, such as features after a ReLU, pass this with one mode.
-2. Is there a gap between the clusters? One half of the samples is clustered, the other half is projected on the line through two
-   centres, and its dip (Hartigan & Hartigan 1985) has to be greater than that of a single mode. Clusters without a gap are one.
+1. Is the silhouette above that of surrogates, Gaussian clouds with the mean and the covariance of
+the class? (Similar to SigClust, Liu et al. 2008.) Skewed or curved clouds with one mode, such as
+features after a ReLU, can pass this test.
+2. Is there a gap between the clusters? One half of the samples is clustered. The other half is
+projected onto the line through two centres, and its dip (Hartigan and Hartigan 1985) must exceed
+that of a unimodal distribution. Clusters without a gap count as one.
 
-Shape suffixes: n samples, D features, P principal components, K clusters, S surrogates, x different values in order.
+Shape suffixes: n samples, D features, P principal components, K clusters, S surrogates, x distinct
+values in ascending order.
 """
 
 from __future__ import annotations
@@ -31,19 +35,22 @@ from netinv_lightning.interpretability.projection import Projection
 Array = NDArray[np.float64]
 Labels = NDArray[np.int32]
 
-LEAST_SAMPLES, MOST_SAMPLES = 20, 500
-"""Of a class: fewer are not counted, of more a random choice is."""
-MOST_CLUSTERS = 6
+MIN_SAMPLES, MAX_SAMPLES = 20, 500
+"""Per class: a class with fewer samples is not counted, one with more is subsampled."""
+MAX_CLUSTERS = 6
 SURROGATES = 19
-"""A silhouette above those of all 19 has p = 0.05."""
+"""A silhouette above those of all 19 surrogates has p = 0.05."""
 VARIANCE = 0.95
-"""Share of a class's variance that the components hold in which k-means and HDBSCAN look for clusters."""
+"""Share of a class's variance in the components in which k-means and HDBSCAN search for clusters.
+"""
 SMALLEST_CLUSTER = 0.05
-"""Of HDBSCAN, as a share of the class's samples, and at least 5 of them."""
+"""Smallest cluster of HDBSCAN, as a share of the samples of the class, and at least 5 samples."""
 DIP_SAMPLES = (8, 15, 30, 60, 120, 250)
 DIP_LEVEL = (0.436, 0.460, 0.485, 0.498, 0.516, 0.522)
-"""sqrt(n) times the dip that 5 % of the sets of n uniform numbers exceed, the single mode whose dip is greatest; from 7,000 sets
-and more of each size. The published table has 0.0370 for n = 200."""
+"""Value of sqrt(n) times the dip that 5 % of sets of n uniform numbers exceed. The uniform
+distribution is the unimodal one with the largest dip. From 7,000 sets or more of each size; the
+published table has a dip of 0.0370 for n = 200.
+"""
 
 
 @dataclass(frozen=True)
@@ -51,14 +58,17 @@ class ClassClusters:
     """The clusters of one class.
 
     Attributes:
-        samples: How many were looked at.
-        count: The verdict: the clusters with a gap between them, in both halves; 1 unless `silhouette` is above `silhouette_level`.
-        silhouette_clusters: The number of clusters, 2 to `MOST_CLUSTERS`, whose k-means has the greatest silhouette.
+        samples: Number of samples used.
+        count: The verdict: number of clusters with gaps between them in both halves; 1 unless
+            `silhouette` is above `silhouette_level`.
+        silhouette_clusters: Number of clusters, 2 to `MAX_CLUSTERS`, for which k-means has the
+            largest silhouette.
         silhouette: That silhouette, -1 to 1 (Rousseeuw 1987).
-        silhouettes_S: The greatest silhouette of each surrogate.
-        halves: How many of the `silhouette_clusters` have gaps in each half, clustered by the other.
-        hdbscan_clusters: Clusters that HDBSCAN finds; 0 where it takes all for noise, which is its way to say that there is one.
-        hdbscan_noise: Share of the samples that it leaves out.
+        silhouettes_S: Largest silhouette of each surrogate.
+        halves: Number of clusters with gaps in each half, when the other half is clustered.
+        hdbscan_clusters: Clusters that HDBSCAN finds; 0 if it labels all samples as noise, which
+            happens if there is one cluster.
+        hdbscan_noise: Share of the samples that HDBSCAN labels as noise.
     """
 
     samples: int
@@ -72,12 +82,12 @@ class ClassClusters:
 
     @property
     def silhouette_level(self) -> float:
-        """The silhouette that the surrogates, which have one mode, exceed with p = 1 / (S + 1) = 0.05."""
+        """Silhouette that unimodal surrogates exceed with p = 1 / (S + 1) = 0.05."""
         return float(self.silhouettes_S.max())
 
     @property
     def p_value(self) -> float:
-        """Of the silhouette against the surrogates, 1 / (S + 1) to 1."""
+        """p of the silhouette against the surrogates, 1 / (S + 1) to 1."""
         return (1 + int((self.silhouettes_S >= self.silhouette).sum())) / (
             1 + len(self.silhouettes_S)
         )
@@ -86,24 +96,24 @@ class ClassClusters:
 def count_clusters(
     features_nD: Tensor, labels_n: Tensor, num_classes: int, seed: int
 ) -> tuple[ClassClusters | None, ...]:
-    """Counts the clusters of each class in the features (A3-7).
+    """Count the clusters of each class in the features.
 
-    Taken for one are clusters of less than about a tenth of their class, such as touch without a gap, and such as are apart only along
-    a direction in which the class is narrow (k-means does not cut there; `hdbscan_clusters` may tell). Taken for two is a cloud that
-    fills an arc of more than about 120 degrees evenly: from the side its ends are piles.
+    Counted as one: clusters smaller than about a tenth of their class, clusters that touch without
+    a gap, and clusters that are separated only along a direction in which the class is narrow
+    (k-means does not split there; `hdbscan_clusters` may show them). Counted as two: a cloud that
+    evenly fills an arc of more than about 120 degrees, because its ends are dense in a side view.
 
     Args:
         features_nD: Features.
         labels_n: Labels in 0 to num_classes - 1.
         num_classes: N.
-        seed: Of the choice of samples, the surrogates, the halves and the starts of k-means.
+        seed: Seed of subsampling, surrogates, halves and initial centres of k-means.
 
     Returns:
-        One for each class; None for a class of fewer than `LEAST_SAMPLES`.
+        One entry per class; None for a class with fewer than `MIN_SAMPLES` samples.
     """
-    with threadpool_limits(
-        1
-    ):  # so it is the same on any number of cores; more threads make k-means of so few samples no faster
+    # One thread gives the same result on any number of cores; more would not be faster.
+    with threadpool_limits(1):
         return tuple(
             _clusters_of_class(features_nD[labels_n == label], seed) for label in range(num_classes)
         )
@@ -112,30 +122,30 @@ def count_clusters(
 def clusters_in_embedding(
     e_n2: Tensor, labels_n: Tensor, num_classes: int
 ) -> tuple[int | None, ...]:
-    """What the eye counts: the clusters of each class that HDBSCAN, which may find a single one, sees in an embedding [n, 2].
+    """Count the visible clusters of each class in an embedding [n, 2] by HDBSCAN.
 
-    Two round piles count as two from about 6 of their standard deviations between their centres.
+    Two round clusters are counted as two if their centres are about 6 standard deviations apart.
 
     Returns:
-        One for each class; None for a class of fewer than `LEAST_SAMPLES`.
+        One entry per class; None for a class with fewer than `MIN_SAMPLES` samples.
     """
     parts = (e_n2[labels_n == label].double().numpy() for label in range(num_classes))
     return tuple(
-        max(1, _hdbscan(part_n2, one_allowed=True)[0]) if len(part_n2) >= LEAST_SAMPLES else None
+        max(1, _hdbscan(part_n2, one_allowed=True)[0]) if len(part_n2) >= MIN_SAMPLES else None
         for part_n2 in parts
     )
 
 
 def dip(values_n: Array) -> float:
-    """Hartigan's dip: the least distance of the empirical distribution function to that of any single mode.
+    """Compute Hartigan's dip: distance of the distribution function to the nearest unimodal one.
 
-    From 1 / (2 n) for a single mode to 0.25 for two equal piles. Between the ends of the modal interval, where the distribution
-    function turns from convex to concave, the nearest such function is straight; the interval shrinks until it is found.
+    It ranges from 1 / (2 n) for a single mode to 0.25 for two equal, distant modes. Between the
+    ends of the modal interval, where the distribution function changes from convex to concave, the
+    nearest unimodal function is linear; the interval shrinks until it is found.
     """
     x_x, count_x = np.unique(values_n, return_counts=True)
-    after_x = count_x.cumsum() / len(
-        values_n
-    )  # the distribution function's value at each, and just before
+    # Values of the distribution function at each point, and just before it.
+    after_x = count_x.cumsum() / len(values_n)
     before_x = after_x - count_x / len(values_n)
     first, last, twice = 0, len(x_x) - 1, 1 / len(values_n)
     while first < last:
@@ -163,10 +173,10 @@ def dip(values_n: Array) -> float:
 
 
 def _clusters_of_class(features_nD: Tensor, seed: int) -> ClassClusters | None:
-    if len(features_nD) < LEAST_SAMPLES:
+    if len(features_nD) < MIN_SAMPLES:
         return None
     random = np.random.default_rng(seed)
-    f_nD = features_nD.double().numpy()[random.permutation(len(features_nD))[:MOST_SAMPLES]]
+    f_nD = features_nD.double().numpy()[random.permutation(len(features_nD))[:MAX_SAMPLES]]
     z_nP = _components(f_nD)
     K, silhouette = _best_kmeans(z_nP, seed)
     found, noise = _hdbscan(z_nP)
@@ -189,7 +199,7 @@ def _clusters_of_class(features_nD: Tensor, seed: int) -> ClassClusters | None:
 
 
 def _components(f_nD: Array) -> Array:
-    """Uncorrelated coordinates around the mean; one of zeros for samples that are all alike."""
+    """Return uncorrelated, centred coordinates; one column of zeros if all samples are equal."""
     features_nD = torch.from_numpy(f_nD)
     if bool((features_nD == features_nD[0]).all()):
         return np.zeros((len(f_nD), 1))
@@ -204,9 +214,12 @@ def _kmeans(z_nP: Array, K: int, seed: int) -> KMeans:
 
 
 def _best_kmeans(z_nP: Array, seed: int) -> tuple[int, float]:
-    """The number of clusters of the greatest silhouette, and that silhouette; 1 and 0 for samples that are all alike."""
+    """Return the number of clusters with the largest silhouette, and that silhouette.
+
+    They are 1 and 0 if all samples are equal.
+    """
     distance_nn = squareform(pdist(z_nP))
-    most = min(MOST_CLUSTERS, len(np.unique(z_nP, axis=0)))
+    most = min(MAX_CLUSTERS, len(np.unique(z_nP, axis=0)))
     scores = {
         K: _silhouette(distance_nn, _kmeans(z_nP, K, seed).labels_, K) for K in range(2, most + 1)
     }
@@ -214,7 +227,7 @@ def _best_kmeans(z_nP: Array, seed: int) -> tuple[int, float]:
 
 
 def _silhouette(distance_nn: Array, cluster_n: Labels, K: int) -> float:
-    """Rousseeuw 1987, as scikit-learn's `silhouette_score`, which would sort out the clusters again for each K."""
+    """Return the mean silhouette (Rousseeuw 1987), as scikit-learn but without label checks."""
     own_nK = np.eye(K)[cluster_n]
     count_K = own_nK.sum(axis=0)
     to_nK = distance_nn @ own_nK
@@ -226,7 +239,10 @@ def _silhouette(distance_nn: Array, cluster_n: Labels, K: int) -> float:
 
 
 def _hdbscan(z_nP: Array, one_allowed: bool = False) -> tuple[int, float]:
-    """Number of clusters and share of noise. If one is allowed, others are found only where they are well apart."""
+    """Return the number of clusters and the share of noise.
+
+    With `one_allowed`, more than one cluster is found only if they are well separated.
+    """
     smallest = max(5, round(SMALLEST_CLUSTER * len(z_nP)))
     cluster_n = HDBSCAN(
         min_cluster_size=smallest, allow_single_cluster=one_allowed, copy=True
@@ -235,7 +251,10 @@ def _hdbscan(z_nP: Array, one_allowed: bool = False) -> tuple[int, float]:
 
 
 def _clusters_with_gaps(fitted_nD: Array, held_out_nD: Array, K: int, seed: int) -> int:
-    """Clusters of the one half that are apart in the other: those without a gap between them, or in a chain of such, are one."""
+    """Count the clusters of one half that are separated in the other half.
+
+    Clusters without a gap between them, also in a chain, count as one.
+    """
     K = min(K, len(np.unique(fitted_nD, axis=0)))
     kmeans = _kmeans(fitted_nD, K, seed)
     cluster_n = kmeans.predict(held_out_nD)
@@ -256,13 +275,13 @@ def _has_gap(values_n: Array) -> bool:
 
 
 def _convex_hull(x_x: Array, y_x: Array) -> NDArray[np.int64]:
-    """Indices of the points that the greatest convex function below all points goes through, in order."""
-    kept = [0]
+    """Return the indices of the points on the lower convex hull, in order."""
+    hull = [0]
     for i in range(1, len(x_x)):
-        while len(kept) > 1:
-            a, b = kept[-2:]
+        while len(hull) > 1:
+            a, b = hull[-2:]
             if (y_x[b] - y_x[a]) * (x_x[i] - x_x[b]) < (y_x[i] - y_x[b]) * (x_x[b] - x_x[a]):
                 break
-            kept.pop()
-        kept.append(i)
-    return np.array(kept)
+            hull.pop()
+        hull.append(i)
+    return np.array(hull)

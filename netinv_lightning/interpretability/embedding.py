@@ -1,10 +1,13 @@
-"""t-SNE of features, and how much of it is more than the luck of one picture (paper S2 section 5.1, Fig. 3; A4-3, A3-7).
+"""t-SNE of features, and how stable it is over seeds and perplexities.
 
-t-SNE (van der Maaten & Hinton 2008) keeps neighbours, not distances, densities or sizes, and depends on its perplexity and on its
-random start. So a claim about an embedding is made over several of both. Clusters are counted in the features (`clusters.py`).
+t-SNE (van der Maaten and Hinton 2008) preserves neighbours, but not distances, densities or sizes,
+and depends on its perplexity and its random start. Claims about an embedding, such as those of
+Suhail, Tang and Sethi (2024, arXiv 2411.17777, section 5.1 and Fig. 3), are therefore checked over
+several of both. Clusters are counted in the features (`clusters.py`).
 
-Every embedding starts at random places. scikit-learn's default, a start at the first two principal components, gives one and the
-same picture for all seeds (their neighbours agree to 100 %): that agreement would say nothing of the data.
+Every embedding starts at random positions. The default of scikit-learn, the first two principal
+components, gives the same picture for every seed (100 % common neighbours), which would say nothing
+about the data.
 
 Shape suffixes: n samples, D features, S seeds, k neighbours.
 """
@@ -27,23 +30,25 @@ from netinv_lightning.errors import InputError
 from netinv_lightning.interpretability.projection import Projection
 from netinv_lightning.training.seeds import random_order
 
-MOST_FEATURES = 50
-"""More features than these are first brought down to so many principal components, as the authors of t-SNE do."""
+MAX_FEATURES = 50
+"""With more features, their first principal components are used, as the authors of t-SNE do."""
 NEIGHBOURS = 10
 
 
 @dataclass(frozen=True)
 class EmbeddingStability:
-    """Embeddings of one set of samples at one perplexity, and what they share.
+    """Embeddings of one set of samples at one perplexity, and their agreement.
 
     Attributes:
-        perplexity: About the number of neighbours that each sample was to keep.
-        embeddings_Sn2: One embedding a seed.
-        overlap: Share of a sample's `NEIGHBOURS` nearest in one embedding that are so in another, 0 to 1, the mean over samples and
-            pairs of seeds; NaN for a single seed.
-        overlap_by_chance: What two clouds of points that know nothing of each other reach: k / (n - 1).
-        trustworthiness: Venna & Kaski 2001: 1 where no embedded neighbour is far away in the features; the mean over seeds.
-        trustworthiness_by_chance: That of the first embedding with its points dealt to other samples; about 0.5.
+        perplexity: About the number of neighbours of each sample that t-SNE preserves.
+        embeddings_Sn2: One embedding per seed.
+        overlap: Share of the `NEIGHBOURS` nearest neighbours of a sample that two embeddings have
+            in common, 0 to 1, mean over samples and pairs of seeds; NaN for a single seed.
+        overlap_by_chance: The same for two unrelated embeddings: k / (n - 1).
+        trustworthiness: Venna and Kaski 2001; 1 if no neighbour in the embedding is far away in the
+            features. Mean over seeds.
+        trustworthiness_by_chance: Trustworthiness of the first embedding with its points shuffled
+            among the samples; about 0.5.
     """
 
     perplexity: float
@@ -55,78 +60,83 @@ class EmbeddingStability:
 
 
 def check_perplexities(perplexities: Sequence[float], samples: int) -> None:
-    """Refuses perplexities that t-SNE cannot reach with so many samples; it weighs three times as many neighbours.
+    """Check that t-SNE can use these perplexities; it weights three times as many neighbours.
 
     Raises:
-        InputError: naming the first.
+        InputError: for the first perplexity that is too large or below 1.
     """
     for perplexity in perplexities:
         if not 1 <= perplexity < samples / 3:
             raise InputError(
-                f"interpret.perplexities={perplexity:g}: must be from 1 to below {samples / 3:.4g}, a third of the {samples} samples; "
-                "choose a smaller one or give more samples"
+                f"interpret.perplexities={perplexity:g}: must be from 1 to below "
+                f"{samples / 3:.4g}, a third of the {samples} samples. "
+                "Choose a smaller perplexity or more samples"
             )
 
 
 def embed(features_nD: Tensor, perplexity: float, seed: int) -> Tensor:
-    """t-SNE of features [n, D], by Barnes-Hut: points [n, 2].
+    """Compute a Barnes-Hut t-SNE of features [n, D]: points [n, 2].
 
-    Of more than `MOST_FEATURES` features it takes the principal components. It works in one thread: so it is the same on any number
-    of cores, and on shared cores OpenMP's threads, which wait busily, made it seven times slower.
+    With more than `MAX_FEATURES` features, their principal components are used. It runs in one
+    thread, so the result is the same on any number of cores. On shared cores the busy waiting of
+    OpenMP made it seven times slower.
 
     Raises:
-        InputError: if the perplexity does not fit the number of samples, or all features are the same.
+        InputError: if the perplexity does not suit the number of samples, or all features are
+            equal.
     """
     check_perplexities([perplexity], len(features_nD))
-    features_nD = _of_few_features(features_nD)
+    features_nD = _reduced(features_nD)
     with threadpool_limits(1):
         tsne = TSNE(perplexity=perplexity, init="random", random_state=seed, n_jobs=1)
         return torch.from_numpy(tsne.fit_transform(features_nD.numpy()))
 
 
-def stability(
+def embedding_stability(
     features_nD: Tensor, perplexities: Sequence[float], seeds: Sequence[int], processes: int = 1
 ) -> tuple[EmbeddingStability, ...]:
-    """Embeds one set of samples with each perplexity and seed, and compares the embeddings of each perplexity (A3-7).
+    """Embed samples with each perplexity and seed, and compare the embeddings of each perplexity.
 
     Args:
-        features_nD: Features; 1,000 samples take about 5 seconds an embedding on one core.
+        features_nD: Features; 1,000 samples take about 5 seconds per embedding on one core.
         perplexities: Each from 1 to below n / 3.
-        seeds: Of the random starts.
-        processes: How many embeddings are made at once; they are the same whatever their number.
+        seeds: Seeds of the random starts.
+        processes: Number of embeddings computed in parallel; it does not change the result.
 
     Raises:
-        InputError: if a perplexity does not fit the number of samples, or these are too few to compare neighbours.
+        InputError: if a perplexity does not suit the number of samples, or there are too few
+            samples to compare neighbours.
     """
     n = len(features_nD)
     if n <= 2 * NEIGHBOURS:
         raise InputError(
-            f"samples={n}: too few to compare {NEIGHBOURS} neighbours of each; give more than {2 * NEIGHBOURS}"
+            f"samples={n}: too few to compare {NEIGHBOURS} neighbours of each sample. "
+            f"Use more than {2 * NEIGHBOURS}"
         )
     check_perplexities(perplexities, n)
-    features_nD = _of_few_features(features_nD)
+    features_nD = _reduced(features_nD)
     work = [
         delayed(embed)(features_nD, perplexity, seed)
         for perplexity in perplexities
         for seed in seeds
     ]
-    made = torch.stack(Parallel(n_jobs=processes)(work)).unflatten(
+    embeddings_PSn2 = torch.stack(Parallel(n_jobs=processes)(work)).unflatten(
         0, (len(perplexities), len(seeds))
     )
     return tuple(
         _compared(features_nD, float(perplexity), embeddings_Sn2)
-        for perplexity, embeddings_Sn2 in zip(perplexities, made, strict=True)
+        for perplexity, embeddings_Sn2 in zip(perplexities, embeddings_PSn2, strict=True)
     )
 
 
-def _of_few_features(features_nD: Tensor) -> Tensor:
-    if features_nD.shape[1] <= MOST_FEATURES:
+def _reduced(features_nD: Tensor) -> Tensor:
+    if features_nD.shape[1] <= MAX_FEATURES:
         return features_nD
-    return Projection.fit(features_nD).encode(features_nD, min(MOST_FEATURES, len(features_nD)))
+    return Projection.fit(features_nD).encode(features_nD, min(MAX_FEATURES, len(features_nD)))
 
 
 def neighbour_overlap(a_nk: Tensor, b_nk: Tensor) -> float:
-    """Share of each sample's k neighbours (indices, none twice) that are in both lists, the mean over samples."""
+    """Return the share of k neighbours (distinct indices) in both lists, mean over samples."""
     return float((a_nk[:, :, None] == b_nk[:, None, :]).any(dim=2).float().mean())
 
 
@@ -134,7 +144,7 @@ def _compared(features_nD: Tensor, perplexity: float, embeddings_Sn2: Tensor) ->
     n = len(features_nD)
     neighbours = [_neighbours(e_n2) for e_n2 in embeddings_Sn2]
     overlaps = [neighbour_overlap(a_nk, b_nk) for a_nk, b_nk in combinations(neighbours, 2)]
-    dealt_n = random_order(n, 0)
+    shuffled_n = random_order(n, 0)
     trust = [_trustworthiness(features_nD, e_n2) for e_n2 in embeddings_Sn2]
     return EmbeddingStability(
         perplexity=perplexity,
@@ -142,7 +152,7 @@ def _compared(features_nD: Tensor, perplexity: float, embeddings_Sn2: Tensor) ->
         overlap=sum(overlaps) / len(overlaps) if overlaps else math.nan,
         overlap_by_chance=NEIGHBOURS / (n - 1),
         trustworthiness=sum(trust) / len(trust),
-        trustworthiness_by_chance=_trustworthiness(features_nD, embeddings_Sn2[0][dealt_n]),
+        trustworthiness_by_chance=_trustworthiness(features_nD, embeddings_Sn2[0][shuffled_n]),
     )
 
 

@@ -16,7 +16,7 @@ from netinv_lightning.classifiers.frozen import FrozenClassifier
 def head_of(
     classifier: FrozenClassifier, layer: str, batch: int = 5000
 ) -> Callable[[Tensor], Tensor]:
-    """The rest of the network: from features [n, D] of a layer to logits [n, N], both on the CPU."""
+    """Return the rest of the network after a layer: features [n, D] to logits [n, N], on the CPU."""
 
     def head(features_nD: Tensor) -> Tensor:
         return torch.cat(
@@ -30,7 +30,7 @@ def head_of(
 
 
 def map_layers(classifier: FrozenClassifier) -> dict[str, torch.Size]:
-    """The network's layers that give maps of 2 x 2 or more, in the order in which they work, with the shape of a map [C, h, w]."""
+    """Return the layers with maps of 2 x 2 or more, in order of execution, and the map shapes."""
     found: dict[str, torch.Size] = {}
 
     def note(name: str) -> Callable[..., None]:

@@ -1,4 +1,6 @@
-"""Principal components of features, and how far classes spread in them (paper S2 section 5.1, Fig. 3; A4-1).
+"""Principal components of features, and the spread of classes in the features.
+
+They reproduce Fig. 3 of Suhail, Tang and Sethi (2024, arXiv 2411.17777, section 5.1).
 
 Shape suffixes: n samples, D features, K principal components, k the first of them, N classes.
 """
@@ -16,12 +18,13 @@ from netinv_lightning.errors import InputError
 
 @dataclass(frozen=True)
 class Projection:
-    """The principal components of a set of features; made by `Projection.fit`.
+    """Principal components of a set of features, from `Projection.fit`.
 
     Attributes:
         mean_D: Mean of the features.
-        components_KD: Orthonormal directions, the widest first. Of each the entry of the greatest size is positive.
-        variance_K: Share of the total variance along each, which sum to 1; K = min(n, D).
+        components_KD: Orthonormal directions, largest variance first. The entry of largest absolute
+            value of each is positive.
+        variance_K: Share of the total variance along each; they sum to 1; K = min(n, D).
     """
 
     mean_D: Tensor
@@ -30,22 +33,23 @@ class Projection:
 
     @classmethod
     def fit(cls, features_nD: Tensor) -> Projection:
-        """Finds the components of features [n, D].
+        """Compute the components of features [n, D].
 
         Raises:
             InputError: if there are fewer than 2 samples, or all have the same features.
         """
         if len(features_nD) < 2:
             raise InputError(
-                f"samples={len(features_nD)}: principal components need 2 samples or more; give more"
+                f"samples={len(features_nD)}: principal components need 2 samples or more"
             )
         if bool((features_nD == features_nD[0]).all()):
             raise InputError(
-                f"samples={len(features_nD)}: all have the same features, so they have no principal components; give others"
+                f"samples={len(features_nD)}: all have the same features. "
+                "Principal components need samples that differ"
             )
         pca = PCA().fit(features_nD.double().numpy())
         components_KD = torch.from_numpy(pca.components_)
-        # Solvers and platforms differ in signs; a picture is not to be mirrored by the machine that draws it.
+        # Signs depend on solver and platform; fix them so that no figure is mirrored.
         largest_K1 = components_KD.gather(1, components_KD.abs().argmax(dim=1, keepdim=True))
         return cls(
             torch.from_numpy(pca.mean_).float(),
@@ -54,7 +58,7 @@ class Projection:
         )
 
     def encode(self, features_nD: Tensor, dims: int) -> Tensor:
-        """Coordinates [n, dims] of features [n, D] along the first `dims` components.
+        """Return the coordinates [n, dims] of features [n, D] along the first `dims` components.
 
         Raises:
             InputError: if there are not that many components.
@@ -63,7 +67,7 @@ class Projection:
         return (features_nD - self.mean_D) @ self.components_KD[:dims].T
 
     def decode(self, z_nk: Tensor) -> Tensor:
-        """Features [n, D] of coordinates [n, k]; along the components that are missing they lie at the mean.
+        """Return the features [n, D] at coordinates [n, k]; other components are at the mean.
 
         Raises:
             InputError: if there are not that many components.
@@ -72,29 +76,31 @@ class Projection:
         return z_nk @ self.components_KD[: z_nk.shape[1]] + self.mean_D
 
     def components_for(self, share: float) -> int:
-        """The least number of components that hold `share` (0 to 1) of the total variance."""
-        held_K = self.variance_K.double().cumsum(dim=0)
-        return min(
-            int((held_K < share).sum()) + 1, len(held_K)
-        )  # rounding may leave the sum of all below 1
+        """Return the smallest number of components with `share` (0 to 1) of the total variance."""
+        cumulative_K = self.variance_K.double().cumsum(dim=0)
+        # Rounding may leave the sum of all shares below 1.
+        return min(int((cumulative_K < share).sum()) + 1, len(cumulative_K))
 
     def _check(self, dims: int) -> None:
         if not 0 <= dims <= (K := len(self.components_KD)):
             raise InputError(
-                f"interpret: {dims} principal components asked for, these features have {K}; choose 0 to {K}"
+                f"interpret: {dims} principal components requested, but these features have {K}. "
+                f"Choose 0 to {K}"
             )
 
 
 @dataclass(frozen=True)
 class Spread:
-    """How far samples lie from each other, in and between classes, in squared units of the features.
+    """Spread of samples within and between classes, in squared units of the features.
 
     Attributes:
-        within_N: Total variance of each class: the mean squared distance of its samples to their mean. NaN for a class without
-            samples; 0 where all samples of a class are alike, as in mode collapse, and for a single one.
-        between: Share of the variance of all samples that lies between the means of the classes, 0 to 1. At 1 each class is a
-            point, at 0 all classes have one mean.
-        between_by_chance: What is expected of it where labels say nothing: (classes that have samples - 1) / (n - 1).
+        within_N: Total variance of each class: mean squared distance of its samples to their mean.
+            NaN for a class without samples; 0 if all samples of a class are equal, as in mode
+            collapse, or for a single sample.
+        between: Share of the variance of all samples that is between the class means, 0 to 1. At 1
+            each class is a point; at 0 all classes have the same mean.
+        between_by_chance: Its expected value for random labels: (classes with samples - 1) / (n -
+            1).
     """
 
     within_N: Tensor
@@ -103,15 +109,16 @@ class Spread:
 
 
 def spread(features_nD: Tensor, labels_n: Tensor, num_classes: int) -> Spread:
-    """Spread of the classes in all D features, not in a plane of them (A4-1).
+    """Compute the spread of the classes in all D features, not in a plane.
 
-    The variances divide by the number of samples, so that n times the total variance is exactly the sum over classes of their
-    number of samples times (`within_N` + squared distance of their mean to the mean of all).
+    Variances divide by the number of samples. So n times the total variance is exactly the sum over
+    classes of their number of samples times (`within_N` + squared distance of the class mean to the
+    overall mean).
 
     Args:
-        features_nD: Features of two samples or more that are not all alike.
+        features_nD: Features of two samples or more that are not all equal.
         labels_n: Labels in 0 to num_classes - 1.
-        num_classes: N; classes without samples take no part in `between`.
+        num_classes: N; classes without samples do not contribute to `between`.
     """
     f_nD = features_nD.double()
     count_N = labels_n.bincount(minlength=num_classes)
@@ -121,7 +128,7 @@ def spread(features_nD: Tensor, labels_n: Tensor, num_classes: int) -> Spread:
     squared_N = f_nD.new_zeros(num_classes).index_add_(0, labels_n, squared_n)
     total = (f_nD - f_nD.mean(dim=0)).square().sum()
     return Spread(
-        (squared_N / count_N).float(),  # 0 / 0 is NaN: there is no such class
+        (squared_N / count_N).float(),  # 0 / 0 is NaN: the class has no samples
         float(1 - squared_N.sum() / total),
         (int((count_N > 0).sum()) - 1) / (len(f_nD) - 1),
     )

@@ -1,11 +1,14 @@
-"""Decision regions in the plane of two principal components, and how much of the decision that plane holds (paper S2 section 5.1,
-Fig. 3; A4-2).
+"""Decision regions in the plane of two principal components.
 
-The plane is one slice through all features: every point of the mesh has its other components at the mean. Away from the plane the
-boundaries lie elsewhere, so a picture of them stands beside `agreement` and `boundary_agreement`, which say how often the slice
-decides as the classifier does.
+They reproduce the decision boundaries of Fig. 3 of Suhail, Tang and Sethi (2024, arXiv 2411.17777,
+section 5.1).
 
-Shape suffixes: n samples, B a part of them, D features, k principal components, H x W points of the mesh, N classes.
+The plane is one slice through the feature space: at every mesh point the other components are at
+the mean. Away from the plane the boundaries differ. `agreement` and `boundary_agreement` therefore
+measure how often the slice gives the class that the classifier predicts.
+
+Shape suffixes: n samples, B batch, D features, k principal components, H x W mesh points, N
+classes.
 """
 
 from __future__ import annotations
@@ -19,29 +22,29 @@ from torch import Tensor
 from netinv_lightning.interpretability.projection import Projection
 
 Head = Callable[[Tensor], Tensor]
-"""Features [B, D] to logits [B, N]: what follows the features in the classifier."""
+"""Maps features [B, D] to logits [B, N]: the rest of the classifier after the feature layer."""
 BATCH = 4096
-LEAST_MARGIN = 0.1
-"""Share of the samples, those of the least margin, that lie near the boundary."""
+LOWEST_MARGINS = 0.1
+"""Share of the samples, those with the smallest margins, that count as near the boundary."""
 
 
 @dataclass(frozen=True)
 class Regions:
-    """What the classifier decides on a mesh over the plane of the first two components.
+    """Decisions of the classifier on a mesh over the plane of the first two components.
 
     Attributes:
-        x_W: First component of the mesh's columns, rising.
-        y_H: Second component of its rows, rising (draw with the origin below).
+        x_W: First component of the mesh columns, ascending.
+        y_H: Second component of the mesh rows, ascending (draw with the origin below).
         class_HW: Class of each point.
-        confidence_HW: Its probability, 1/N to 1.
-        classes_seen: Share of the N classes that own a point of the mesh; a class that owns none is decided off the plane.
+        confidence_HW: Probability of that class, 1/N to 1.
+        classes_present: Share of the N classes with at least one mesh point.
     """
 
     x_W: Tensor
     y_H: Tensor
     class_HW: Tensor
     confidence_HW: Tensor
-    classes_seen: float
+    classes_present: float
 
 
 @torch.no_grad()
@@ -52,25 +55,26 @@ def decision_regions(
     resolution: int = 300,
     margin: float = 0.08,
 ) -> Regions:
-    """Infers the class of every point of a mesh around given ones: inverse PCA, then the head (A4-2).
+    """Predict the class of every mesh point around given points: inverse PCA, then the head.
 
-    A point of the mesh need not be within reach of any image: features after a ReLU are not negative, decoded ones may be.
+    A mesh point need not correspond to any image: features after a ReLU are not negative, decoded
+    ones may be.
 
     Args:
-        projection: Of the features that the head takes.
+        projection: Principal components of the features that the head takes.
         head: The rest of the classifier.
-        points_n2: What is drawn over the regions, `projection.encode(features, 2)`.
+        points_n2: Points that are drawn over the regions, `projection.encode(features, 2)`.
         resolution: Points along each axis.
-        margin: Room around the points, as a share of their extent along each axis.
+        margin: Margin around the points, as a share of their extent along each axis.
     """
     low_2, high_2 = points_n2.min(dim=0).values, points_n2.max(dim=0).values
-    room_2 = margin * (high_2 - low_2)
+    margin_2 = margin * (high_2 - low_2)
     x_W, y_H = (
         torch.linspace(float(low), float(high), resolution)
-        for low, high in zip(low_2 - room_2, high_2 + room_2, strict=True)
+        for low, high in zip(low_2 - margin_2, high_2 + margin_2, strict=True)
     )
-    grid_n2 = torch.cartesian_prod(y_H, x_W).flip(1)  # row by row
-    logits_nN = torch.cat([head(projection.decode(part_B2)) for part_B2 in grid_n2.split(BATCH)])
+    grid_n2 = torch.cartesian_prod(y_H, x_W).flip(1)  # in row-major order
+    logits_nN = torch.cat([head(projection.decode(f_B2)) for f_B2 in grid_n2.split(BATCH)])
     confidence_n, class_n = logits_nN.softmax(dim=1).max(dim=1)
     return Regions(
         x_W,
@@ -85,16 +89,17 @@ def decision_regions(
 def agreement(
     projection: Projection, head: Head, features_nD: Tensor, logits_nN: Tensor, dims: Sequence[int]
 ) -> dict[int, float]:
-    """Share of samples that keep their class when only the first k components of their features are left, for each k of `dims`.
+    """Return the share of samples that keep their class on the first k components, by k.
 
-    At k = 2 it is the share of points that `decision_regions` shows on ground of their own class. At k = 0, the control, all
-    samples are at the mean and get one class, so that it is that class's share; at k = D it is 1.
+    At k = 2 it is the share of points that `decision_regions` shows in a region of their own class.
+    At k = 0, the control, all samples are at the mean and get one class, so it is the share of that
+    class. At k = D it is 1.
 
     Args:
         projection: Fitted on these or on other features.
         head: The rest of the classifier.
         features_nD: Features of the samples.
-        logits_nN: What the classifier gives for the samples.
+        logits_nN: Logits of the samples.
         dims: Numbers of components, each from 0 to all of them.
 
     Raises:
@@ -113,22 +118,23 @@ def boundary_agreement(
     features_nD: Tensor,
     logits_nN: Tensor,
     dims: Sequence[int],
-    share: float = LEAST_MARGIN,
+    share: float = LOWEST_MARGINS,
 ) -> dict[int, float]:
-    """`agreement` among the samples that lie nearest to a boundary, those of the least margin.
+    """Compute `agreement` for the samples nearest to a boundary, those with the smallest margins.
 
-    Samples far from every boundary keep their class however crude the projection; whether the boundary itself survives shows in
-    those near it. The margin is the difference of the two greatest logits. A projection that moves such samples to either side at
-    random would reach 0.5 if only the two nearest classes were in question; a third can win. At k = 0 it is what one class for all
-    reaches.
+    Samples far from every boundary keep their class even under a crude projection; samples near it
+    show whether the boundary itself is preserved. The margin is the difference of the two largest
+    logits. A projection that moves such samples to either side at random would reach 0.5 between
+    two classes, and less if a third class wins. At k = 0 it is the share of the single predicted
+    class.
 
     Args:
         projection: Fitted on these or on other features.
         head: The rest of the classifier.
         features_nD: Features of the samples.
-        logits_nN: What the classifier gives for the samples.
+        logits_nN: Logits of the samples.
         dims: Numbers of components, each from 0 to all of them.
-        share: How many of the samples count as near, above 0 to 1; at least one does.
+        share: Share of the samples that count as near, above 0 to 1; at least one sample.
 
     Raises:
         InputError: if there are not that many components.
@@ -141,7 +147,7 @@ def boundary_agreement(
 
 def _projected_class(projection: Projection, head: Head, features_nD: Tensor, k: int) -> Tensor:
     parts = (
-        head(projection.decode(projection.encode(part_BD, k))).argmax(dim=1)
-        for part_BD in features_nD.split(BATCH)
+        head(projection.decode(projection.encode(f_BD, k))).argmax(dim=1)
+        for f_BD in features_nD.split(BATCH)
     )
     return torch.cat(list(parts))

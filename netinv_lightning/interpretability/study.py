@@ -1,7 +1,9 @@
-"""The studies of a run's inverted features (S2 section 5.1): checked before a run starts, made when its images are there.
+"""Study of the features of inverted images: checks before a run starts, analyses afterwards.
 
-    figures/*.png, *.pdf                    each figure twice
-    interpretation.csv, interpretation.md   every number, with what it is
+After Suhail, Tang and Sethi (2024, arXiv 2411.17777, section 5.1).
+
+    figures/*.png, *.pdf                    each figure in both formats
+    interpretation.csv, interpretation.md   all numbers
     rules.txt, rules.safetensors            the rules in words, and their hyperplanes
 
 Shape suffixes: n images, B batch, C channels, h height, w width of a map.
@@ -13,93 +15,83 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 from lightning.pytorch.loggers import Logger
-from omegaconf import DictConfig
 from torch import Tensor
 
 from netinv_lightning import metric_names as names
 from netinv_lightning.classifiers.features import FeatureSet, extract_features
 from netinv_lightning.classifiers.frozen import PENULTIMATE, FrozenClassifier
+from netinv_lightning.config.schema import ANALYSES, Interpret
+from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.errors import InputError, nearest, one_line
-from netinv_lightning.evaluation.image_sets import Images, of_split, open_real
-from netinv_lightning.interpretability.autoencoder_study import study_autoencoders
+from netinv_lightning.evaluation.image_sets import Images, of_split
 from netinv_lightning.interpretability.autoencoders import KSparse
-from netinv_lightning.interpretability.boundary import classes_among
-from netinv_lightning.interpretability.cluster_study import study_clusters
+from netinv_lightning.interpretability.boundary import present_classes
 from netinv_lightning.interpretability.embedding import NEIGHBOURS, check_perplexities
 from netinv_lightning.interpretability.features import head_of, map_layers
-from netinv_lightning.interpretability.projection_study import study_projection
-from netinv_lightning.interpretability.rule_study import study_rules
-from netinv_lightning.interpretability.study_input import Part, Subject
+from netinv_lightning.interpretability.study_input import StudyInput, StudyResult
 from netinv_lightning.runs.tables import Cell, Table, show, write_table
 from netinv_lightning.tracking.loggers import log_image
 from netinv_lightning.training.progress import tell
 
-STUDIES: dict[str, Callable[[Subject], Part]] = {
-    "projection": study_projection,
-    "clusters": study_clusters,
-    "autoencoders": study_autoencoders,
-    "rules": study_rules,
-}
-LEAST_SAMPLES, MOST_SAMPLES = 100, 5000
+MIN_SAMPLES, MAX_SAMPLES = 100, 5000
 BATCH = 500
 
 
-class Study:
-    """Made before a run starts, so that what was asked for is checked then; called when its images are there.
+class FeatureStudy:
+    """Analyses of the features of inverted images and, if data are available, of real images.
+
+    Create it before a run starts, so that invalid options are refused early. Call it when the
+    inverted images exist.
 
     Args:
-        cfg: The config of the inversion: `interpret`, `data`, `seed`, `name`.
-        classifier: What was inverted.
-        most: Images that the inversion's evaluation takes: by default no more are studied.
+        name: Name of the run, for titles.
+        options: The config keys `interpret`.
+        classifier: The inverted classifier.
+        max_samples: Default number of images, which is at most 5,000.
+        seed: Seed of everything random.
 
     Raises:
-        InputError: for an unknown study or layer, data of another shape, a layer of fewer than 3 features or with a way around
-            it, a classifier of one class, too few samples, or a perplexity that they do not allow.
+        InputError: for an unknown layer, a layer of fewer than 3 features or with a path around it,
+            a classifier of one class, too few samples, or perplexities that are too large for their
+            number.
     """
 
-    def __init__(self, cfg: DictConfig, classifier: FrozenClassifier, most: int) -> None:
-        self.cfg, self.options = cfg, cfg.interpret
-        self.samples = (
-            min(MOST_SAMPLES, most) if self.options.samples is None else self.options.samples
-        )
-        for study in self.options.analyses:
-            if study not in STUDIES:
-                raise InputError(f"interpret.analyses={study}: {nearest(study, STUDIES)}")
+    def __init__(
+        self,
+        name: str,
+        options: Interpret,
+        classifier: FrozenClassifier,
+        max_samples: int,
+        seed: int,
+    ) -> None:
+        self.name, self.options, self.seed = name, options, seed
+        self.samples = min(MAX_SAMPLES, max_samples) if options.samples is None else options.samples
         if classifier.spec.num_classes < 2:
             raise InputError(
-                "interpret: the classifier has one class, so it decides nothing that could be studied; give one of two or more"
+                "interpret: the classifier has one class, so it makes no decision to study. "
+                "Use a classifier with two classes or more"
             )
-        self.layer = self.options.layer or classifier.feature_layers[-1]
-        maps = map_layers(classifier)
-        self.map_layer = self.options.map_layer or (list(maps)[-1] if maps else None)
-        if self.map_layer is not None and self.map_layer not in maps:
-            raise InputError(
-                f"interpret.map_layer={self.map_layer}: gives no maps of 2 x 2 or more; {nearest(self.map_layer, maps)}"
-            )
-        layers = [self.layer] + [self.map_layer] * (self.map_layer not in (None, self.layer))
-        try:
-            self.classifier = FrozenClassifier(
-                classifier.network, classifier.spec, layers, like=classifier
-            )
-            self.classifier.check_cut(self.layer)
-        except InputError as error:
-            raise InputError(
-                str(error).replace("classifier.feature_layers=", "interpret.layer=")
-            ) from error
+        self.layer = options.layer or classifier.feature_layers[-1]
+        self.map_layer = _map_layer(options.map_layer, classifier)
+        self.classifier = _with_layers(classifier, self.layer, self.map_layer)
         if (D := self.classifier.feature_dims[self.layer]) < 3:
             raise InputError(
-                f"interpret.layer={self.layer}: has {D} features; its studies need 3 or more, name another layer"
+                f"interpret.layer={self.layer}: has {D} features. The analyses need 3 or more. "
+                "Choose another layer"
             )
         self._check_samples(D)
-        self.real, self.no_data = open_real(cfg, classifier)
-        if (
-            self.real is not None
-            and min(len(self.real.train[1]), len(self.real.test[1])) < LEAST_SAMPLES
-        ):
-            self.real, self.no_data = None, f"fewer than {LEAST_SAMPLES} training or test images"
+        self.real: ImageDataModule | None = None
+        self.missing = "no data"
+
+    def add_real(self, real: ImageDataModule | None, missing: str) -> None:
+        """Set the real images to compare with, or the reason why there are none."""
+        self.real, self.missing = real, missing
+        if real is not None and min(len(real.train[1]), len(real.test[1])) < MIN_SAMPLES:
+            self.real, self.missing = None, f"fewer than {MIN_SAMPLES} training or test images"
 
     def __call__(
         self,
@@ -108,33 +100,33 @@ class Study:
         loggers: Sequence[Logger] = (),
         step: int = 0,
     ) -> dict[str, float]:
-        """Makes the studies, writes and logs what they found, and prints it.
+        """Run the analyses; write, log and print their results.
 
         Args:
-            directory: Of the run.
-            draw: Gives so many inverted images.
-            loggers: Of the run.
-            step: Of the training.
+            directory: The run directory.
+            draw: Returns the given number of inverted images.
+            loggers: Loggers of the run.
+            step: Training step, for the loggers.
 
         Returns:
-            Every number by metric name.
+            All numbers by metric name.
         """
-        subject = self._subject(draw, directory / "figures")
-        classes_among(subject.inverted.predicted_n)
+        inputs = self._inputs(draw, directory / "figures")
+        present_classes(inputs.inverted.predicted_n)
         metrics: dict[str, float] = {}
         skipped: list[str] = []
         for name in self.options.analyses:
             start = time.perf_counter()
-            tell(f"interpreting: {name}, {len(subject.inverted)} images")
+            tell(f"interpreting: {name}, {len(inputs.inverted)} images")
             try:
-                part = STUDIES[name](subject)
+                result = _analysis(name)(inputs)
             except InputError as error:
                 skipped.append(f"skipped: {name}: {one_line(error)}")
                 continue
-            metrics |= part.metrics | {
+            metrics |= result.metrics | {
                 names.interpretation("seconds", name): time.perf_counter() - start
             }
-            for path, caption in part.figures:
+            for path, caption in result.figures:
                 log_image(loggers, names.figure(path.stem), path, step, caption)
         metrics = {name: value for name, value in metrics.items() if math.isfinite(value)}
         for logger in loggers:
@@ -146,30 +138,31 @@ class Study:
 
     def _check_samples(self, D: int) -> None:
         options = self.options
-        if self.samples < LEAST_SAMPLES:
+        if self.samples < MIN_SAMPLES:
             raise InputError(
-                f"interpret.samples={self.samples}: must be {LEAST_SAMPLES} or more, half of them judge what is fitted on the others"
+                f"interpret.samples={self.samples}: must be {MIN_SAMPLES} or more. "
+                "One half is used for fitting, the other half for evaluation"
             )
         if "clusters" in options.analyses:
             embedded = min(options.embedded, self.samples)
             if embedded <= 2 * NEIGHBOURS:
                 raise InputError(
-                    f"interpret.embedded={options.embedded}: must be more than {2 * NEIGHBOURS}, t-SNE is judged by {NEIGHBOURS} neighbours"
+                    f"interpret.embedded={options.embedded}: must be more than {2 * NEIGHBOURS}. "
+                    f"The stability of t-SNE is measured with {NEIGHBOURS} neighbours"
                 )
-            if not options.perplexities or not options.embedding_seeds:
-                raise InputError(
-                    "interpret.perplexities, interpret.embedding_seeds: must name one value or more each"
-                )
+            for key in ("perplexities", "embedding_seeds"):
+                if not getattr(options, key):
+                    raise InputError(f"interpret.{key}=[]: is empty. Give at least one value")
             check_perplexities(options.perplexities, embedded)
         if "autoencoders" in options.analyses:
             KSparse(D, options.sparse_units, options.sparse_active, seed=0)
 
-    def _subject(self, draw: Callable[[int], Images], figures: Path) -> Subject:
-        classifier, layer, most, seed = self.classifier, self.layer, self.samples, self.cfg.seed
+    def _inputs(self, draw: Callable[[int], Images], figures: Path) -> StudyInput:
+        classifier, layer = self.classifier, self.layer
         weight = next(classifier.network.parameters())
         classifier.to(weight.device, weight.dtype)
 
-        def seen(images: Images) -> FeatureSet:
+        def extract(images: Images) -> FeatureSet:
             features = extract_features(
                 classifier,
                 images.images_nCHW,
@@ -185,16 +178,25 @@ class Study:
         training = test = None
         if self.real is not None:
             training, test = (
-                seen(of_split(split, most, seed)) for split in (self.real.train, self.real.test)
+                extract(of_split(split, self.samples, self.seed))
+                for split in (self.real.train, self.real.test)
             )
-        spec = classifier.spec
-        return Subject(
-            self.cfg.name, spec.class_names, self.options, seed, seen(draw(most)), training, test, head_of(classifier, layer), classify,
-            self._maps if self.map_layer else None, figures,
-        )  # fmt: skip
+        return StudyInput(
+            name=self.name,
+            class_names=classifier.spec.class_names,
+            options=self.options,
+            seed=self.seed,
+            inverted=extract(draw(self.samples)),
+            training=training,
+            test=test,
+            head=head_of(classifier, layer),
+            classify=classify,
+            maps=self._maps if self.map_layer else None,
+            figures=figures,
+        )
 
     def _maps(self, images_nCHW: Tensor) -> Tensor:
-        """The activations [n, C, h, w] of the map layer."""
+        """Return the activations [n, C, h, w] of the map layer."""
         assert self.map_layer is not None
         features = extract_features(
             self.classifier,
@@ -206,14 +208,47 @@ class Study:
         return features.features_nD.unflatten(1, self.classifier.feature_shapes[self.map_layer])
 
     def _table(self, metrics: dict[str, float], skipped: list[str]) -> Table:
+        penultimate = " (input of the last fully connected layer)"
+        maps = f"maps of layer {self.map_layer}" if self.map_layer else "the network has no maps"
         notes = [
-            f"layer {self.layer}{'' if self.layer != PENULTIMATE else ' (the input of the last fully connected one)'}; "
-            f"maps of layer {self.map_layer or 'none, the network has no maps'}",
-            f"seed {self.cfg.seed}; what is fitted on one half of the samples is judged on the other",
+            f"layer {self.layer}{penultimate if self.layer == PENULTIMATE else ''}; {maps}",
+            f"seed {self.seed}; fitted on one half of the samples, evaluated on the other half",
+            *skipped,
         ]
-        notes += skipped
-        notes += [f"without real images: {self.no_data}"] if self.no_data else []
+        notes += [f"without real images: {self.missing}"] if self.missing else []
         rows: list[list[Cell]] = [
             [name.removeprefix("interpretation/"), value] for name, value in metrics.items()
         ]
-        return Table(f"Interpreted: {self.cfg.name}", ["number", "value"], rows, notes)
+        return Table(f"Feature study: {self.name}", ["number", "value"], rows, notes)
+
+
+def _analysis(name: str) -> Callable[[StudyInput], StudyResult]:
+    module, function = ANALYSES[name].split(":")
+    analysis: Callable[[StudyInput], StudyResult] = getattr(import_module(module), function)
+    return analysis
+
+
+def _map_layer(layer: str | None, classifier: FrozenClassifier) -> str | None:
+    """Return the chosen map layer, by default the last one; None if the network has no maps."""
+    maps = map_layers(classifier)
+    layer = layer or (list(maps)[-1] if maps else None)
+    if layer is not None and layer not in maps:
+        raise InputError(
+            f"interpret.map_layer={layer}: has no maps of 2 x 2 or more. {nearest(layer, maps)}"
+        )
+    return layer
+
+
+def _with_layers(
+    classifier: FrozenClassifier, layer: str, map_layer: str | None
+) -> FrozenClassifier:
+    """Return the classifier with the two layers as its feature layers."""
+    layers = [layer] + [map_layer] * (map_layer not in (None, layer))
+    try:
+        studied = FrozenClassifier(classifier.network, classifier.spec, layers, like=classifier)
+        studied.check_cut(layer)
+    except InputError as error:
+        raise InputError(
+            str(error).replace("classifier.feature_layers=", "interpret.layer=")
+        ) from error
+    return studied

@@ -1,4 +1,4 @@
-"""What a study looks at, and what it gives."""
+"""Input and result of an analysis of features."""
 
 from __future__ import annotations
 
@@ -6,33 +6,34 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from omegaconf import DictConfig
 from torch import Tensor
 
 from netinv_lightning.classifiers.features import FeatureSet
+from netinv_lightning.config.schema import Interpret
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A classifier's features of images of several origins.
+class StudyInput:
+    """Features of images of several origins, and the classifier that computed them.
 
     Attributes:
-        name: Of the run, for titles.
+        name: Name of the run, for titles.
         class_names: N names.
-        options: The config's `interpret`.
-        seed: Of everything that is drawn.
+        options: The config keys `interpret`.
+        seed: Seed of everything random.
         inverted: Inverted images.
         training: Real training images; None without data.
         test: Real test images; None without data.
-        head: From features [n, D] to logits [n, N], differentiable.
-        classify: From images [n, C, H, W] to logits [n, N], differentiable.
-        maps: The activations [n, C, h, w] of the map layer for images; None where the network has no such layer.
-        figures: Where figures go.
+        head: Maps features [n, D] to logits [n, N]; differentiable.
+        classify: Maps images [n, C, H, W] to logits [n, N]; differentiable.
+        maps: Maps images to the activations [n, C, h, w] of the map layer; None if the network has
+            no such layer.
+        figures: Output directory of the figures.
     """
 
     name: str
     class_names: tuple[str, ...]
-    options: DictConfig
+    options: Interpret
     seed: int
     inverted: FeatureSet
     training: FeatureSet | None
@@ -53,12 +54,12 @@ class Subject:
 
 
 @dataclass
-class Part:
-    """What one study found.
+class StudyResult:
+    """Results of one analysis.
 
     Attributes:
-        metrics: By metric name.
-        figures: The figures that were drawn, with a caption each.
+        metrics: Values by metric name.
+        figures: Paths of the figures, each with a caption.
     """
 
     metrics: dict[str, float] = field(default_factory=dict)

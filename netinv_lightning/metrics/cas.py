@@ -1,4 +1,6 @@
-"""Classification accuracy score: what a new classifier learns from generated images alone (Ravuri & Vinyals 2019).
+"""Classification accuracy score: accuracy of a new classifier trained on generated images alone.
+
+Ravuri and Vinyals (2019, arXiv 1905.10887).
 
 Shape suffixes: B batch, n generated images, m real images, C channels, H height, W width.
 """
@@ -24,16 +26,18 @@ LR = 6e-3
 
 
 class ClassificationAccuracyScore(Metric):
-    """Accuracy on real images of a network that was trained on the generated images and their labels, and on nothing else.
+    """Accuracy on real images of a network trained only on generated images and their labels.
 
-    AdamW with a one-cycle learning rate, 300 steps of 100 images, but no image more than 20 times. The same seed and images
-    train the same network; under DDP each process trains it alike.
+    Training uses AdamW with a one-cycle learning rate, 300 steps of 100 images, and no image more
+    than 20 times. The same seed and images train the same network. Under DDP each process trains
+    the same one.
 
     Args:
-        make_network: Makes the untrained network, from images in [0, 1] to logits; called with torch's global stream seeded.
-        images_mCHW: Real images that judge it, in [0, 1].
+        make_network: Creates the untrained network, which maps images in [0, 1] to logits; called
+            with torch's global random stream seeded.
+        images_mCHW: Real images for evaluation, in [0, 1].
         label_m: Their labels.
-        seed: Of initial weights, batches and dropout.
+        seed: Seed of initial weights, batches and dropout.
     """
 
     full_state_update = False
@@ -58,7 +62,7 @@ class ClassificationAccuracyScore(Metric):
         self.add_state("labels", [], dist_reduce_fx="cat")
 
     def update(self, x_BCHW: Tensor, label_B: Tensor) -> None:
-        """Adds generated images in [0, 1] and the labels that they were made for."""
+        """Add generated images in [0, 1] and the labels that they were generated for."""
         self.images.append(x_BCHW)
         self.labels.append(label_B)
 
@@ -66,9 +70,8 @@ class ClassificationAccuracyScore(Metric):
         x_nCHW, label_n = dim_zero_cat(self.images), dim_zero_cat(self.labels)
         device = x_nCHW.device
         with own_randomness(self.seed, device), torch.enable_grad():
-            network = (
-                self.make_network().to(device).to(memory_format=torch.channels_last)
-            )  # faster on CPUs too
+            # channels_last is faster on CPUs too.
+            network = self.make_network().to(device).to(memory_format=torch.channels_last)
             _train(network, x_nCHW, label_n)
         network.eval()
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""How many different images there are: Vendi score, and the share of images that the set holds more than once.
+"""Diversity of a set of images: Vendi score, near-identical images, cosines of features.
 
 Shape suffixes: B batch, n images, m images of one class, N classes, D features, P pixel values.
 """
@@ -16,18 +16,23 @@ from torchmetrics.utilities import dim_zero_cat
 from netinv_lightning.data.pixels import to_uint8, to_unit_range
 
 NEAR_IDENTICAL = 8 / 255
-"""Root mean square difference of the pixels up to which two images count as one. Of the test images of MNIST, FashionMNIST,
-SVHN and CIFAR-10 at most 2 in 10,000 have another of their class that near; their median distance is 0.11 to 0.19."""
+"""Largest root mean square difference of the pixels of two near-identical images. Of the test
+images of MNIST, FashionMNIST, SVHN and CIFAR-10 at most 2 in 10,000 have another of their class
+that near; their median distance is 0.11 to 0.19.
+"""
 
 
 class Vendi(Metric):
-    """The Vendi score with the cosine kernel: the effective number of different images (Friedman & Dieng 2023).
+    """Vendi score with the cosine kernel: effective number of different images (Friedman and Dieng
+    2023).
 
-    The exponential of the entropy of the eigenvalues of K / n, where K_ij is the cosine of the features of images i and j: 1
-    if all are alike, k for k equal groups that are orthogonal to each other. K / n = U U' / n shares its non-zero eigenvalues
-    with the D x D matrix U' U / n, so a sum of outer products is all that is kept. It can be at most D + 1.
+    arXiv 2210.02410. The exponential of the entropy of the eigenvalues of K / n, where K_ij is the
+    cosine of the features of images i and j: 1 if all are alike, k for k equal groups that are
+    orthogonal to each other. K / n = U U' / n has the same non-zero eigenvalues as the D x D matrix
+    U' U / n, so only a sum of outer products is stored. The score is at most D + 1.
 
-    `compute` gives `pooled`, of all images, and `class_mean`, the mean over the classes that have images.
+    `compute` returns `pooled`, over all images, and `class_mean`, the mean over the classes with
+    images.
 
     Args:
         num_classes: N.
@@ -48,7 +53,8 @@ class Vendi(Metric):
         self.add_state("count_N", torch.zeros(num_classes, dtype=torch.long), dist_reduce_fx="sum")
 
     def update(self, f_BD: Tensor, label_B: Tensor) -> None:
-        # A feature vector of zeros has no direction; one more axis makes such images alike, and unlike all others.
+        # A zero vector has no direction. An extra axis makes such images equal, and orthogonal
+        # to all others.
         zero_B1 = (f_BD == 0).all(dim=1, keepdim=True).double()
         unit_BD = torch.cat([F.normalize(f_BD.double(), dim=1), zero_B1], dim=1)
         for label in label_B.unique():
@@ -69,20 +75,20 @@ class Vendi(Metric):
 
 
 def _effective_number(share_DD: Tensor) -> Tensor:
-    """exp of the entropy of the eigenvalues of a matrix of trace 1."""
+    """Return exp of the entropy of the eigenvalues of a matrix with trace 1."""
     shares_D = torch.linalg.eigvalsh(share_DD).clamp_min(0)
     return torch.special.entr(shares_D).sum().exp()
 
 
 class Duplicates(Metric):
-    """Share of images for which the set holds another one of the same class that is near-identical.
+    """Share of images with a near-identical other image of the same class in the set.
 
-    Near-identical: the root mean square difference of the pixels, as 8-bit images in units of the pixel range, is at most
-    `threshold`. All pairs of a class are compared.
+    Two images are near-identical if the root mean square difference of their pixels, as 8-bit
+    images in units of the pixel range, is at most `threshold`. All pairs of a class are compared.
 
     Args:
         threshold: In units of the pixel range [0, 1].
-        chunk: Images that are compared with their class at a time.
+        chunk: Number of images compared with their class at a time.
     """
 
     full_state_update = False
@@ -105,15 +111,61 @@ class Duplicates(Metric):
         return torch.as_tensor(near, device=label_n.device).double() / len(label_n)
 
     def _near(self, levels_mP: Tensor) -> Tensor:
-        """How many of a class have a near-identical other."""
-        x_mP = to_unit_range(levels_mP) - 0.5  # small numbers: their squares cancel below
-        square_m, furthest = x_mP.square().sum(dim=1), self.threshold**2 * x_mP.shape[1]
+        """Count the images of a class with a near-identical other image."""
+        x_mP = to_unit_range(levels_mP) - 0.5  # centred, because squares cancel below
+        square_m, largest = x_mP.square().sum(dim=1), self.threshold**2 * x_mP.shape[1]
         near = torch.zeros((), dtype=torch.long, device=x_mP.device)
         for first in range(0, len(x_mP), self.chunk):
             part = slice(first, first + self.chunk)
             squared_Bm = square_m[part, None] + square_m - 2 * x_mP[part] @ x_mP.T
-            squared_Bm.diagonal(first).fill_(float("inf"))  # an image is no other of itself
-            near += (
-                squared_Bm.amin(dim=1) <= furthest * (1 + 1e-5)
-            ).sum()  # rounding is not to undo an equality
+            squared_Bm.diagonal(first).fill_(float("inf"))  # exclude the image itself
+            # The tolerance keeps rounding from breaking an equality.
+            near += (squared_Bm.amin(dim=1) <= largest * (1 + 1e-5)).sum()
         return near
+
+
+class ClassCosine(Metric):
+    """Mean cosine between features of different images, within a class and between classes.
+
+    `compute` returns `intra`, over pairs of the same class, and `inter`, over pairs of different
+    classes. Both are exact over all pairs, from one sum per class: sum_{i != j} cos = |sum_i f_i|^2
+    - n for unit features. For features that the objective optimises, they are the objective itself;
+    compare them with features of another classifier.
+
+    Args:
+        num_classes: N.
+        dim: D.
+    """
+
+    full_state_update = False
+    sum_ND: Tensor
+    count_N: Tensor
+    square_N: Tensor
+
+    def __init__(self, num_classes: int, dim: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.add_state(
+            "sum_ND", torch.zeros(num_classes, dim, dtype=torch.float64), dist_reduce_fx="sum"
+        )
+        self.add_state(
+            "count_N", torch.zeros(num_classes, dtype=torch.float64), dist_reduce_fx="sum"
+        )
+        self.add_state(
+            "square_N", torch.zeros(num_classes, dtype=torch.float64), dist_reduce_fx="sum"
+        )
+
+    def update(self, f_BD: Tensor, label_B: Tensor) -> None:
+        unit_BD = F.normalize(f_BD.double(), dim=1)
+        self.sum_ND.index_add_(0, label_B, unit_BD)
+        # 1 per image, or 0 for a zero feature.
+        self.square_N.index_add_(0, label_B, unit_BD.square().sum(dim=1))
+        self.count_N += torch.bincount(label_B, minlength=len(self.count_N)).double()
+
+    def compute(self) -> dict[str, Tensor]:
+        within_N = self.sum_ND.square().sum(dim=1)
+        intra = (within_N - self.square_N).sum() / (self.count_N * (self.count_N - 1)).sum()
+        between = self.sum_ND.sum(dim=0).square().sum() - within_N.sum()
+        return {
+            "intra": intra,
+            "inter": between / (self.count_N.sum() ** 2 - self.count_N.square().sum()),
+        }

@@ -1,9 +1,11 @@
-"""How far generated images are from real ones, in features of a network that had no part in generating them.
+"""Distance of generated from real images, in the features of an independent network.
 
-Features are extracted once and handed over; whoever names such a number names the network too (`fidelity/fid/<network>`):
-values of different networks are not comparable with each other, nor with those of the Inception network in papers.
+The functions take extracted features. Names of these metrics contain the network
+(`fidelity/fid/<network>`): values of different networks are not comparable with each other or with
+those of the Inception network in papers.
 
-Shape suffixes: B batch, n generated images, m real images, C channels, H height, W width, D features.
+Shape suffixes: B batch, n generated images, m real images, C channels, H height, W width, D
+features.
 """
 
 from __future__ import annotations
@@ -17,9 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics import Metric
-from torchmetrics.image.fid import (
-    FrechetInceptionDistance,
-)  # torchmetrics.image names them only beside torch-fidelity
+from torchmetrics.image.fid import FrechetInceptionDistance  # not exported without torch-fidelity
 from torchmetrics.image.kid import KernelInceptionDistance
 from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 from torchmetrics.image.mifid import MemorizationInformedFrechetInceptionDistance
@@ -29,11 +29,11 @@ from netinv_lightning.training.seeds import own_randomness
 
 KID_SUBSETS, KID_SUBSET_SIZE = 50, 1000
 LPIPS_BACKBONE = "alexnet-owt-7be5be79.pth"
-LPIPS_SIDE = 64  # AlexNet's poolings leave nothing of 28 x 28
+LPIPS_SIDE = 64  # 28 x 28 is too small for the pooling layers of AlexNet
 
 
 class Extracted(nn.Module):
-    """In the place of torchmetrics' Inception network: what comes in are features already."""
+    """Replacement for the Inception network of torchmetrics: its input is features already."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -44,11 +44,15 @@ class Extracted(nn.Module):
 
 
 def frechet_distance(real_mD: Tensor, **kwargs: Any) -> FrechetInceptionDistance:
-    """Heusel et al. 2017: the squared Frechet distance of two Gaussians with the means and covariances of the features.
+    """Create the Frechet distance (Heusel et al. 2017, arXiv 1706.08500).
+
+    It is the squared Frechet distance of two Gaussians with the means and covariances of the
+    features.
 
     Args:
-        real_mD: Features of real images, kept over a reset; over several processes each one's share.
-        kwargs: Of torchmetrics' `Metric`.
+        real_mD: Features of real images, kept over a reset; with several processes, the share of
+            this process.
+        kwargs: Arguments of torchmetrics' `Metric`.
     """
     metric = FrechetInceptionDistance(
         Extracted(real_mD.shape[1]), reset_real_features=False, **kwargs
@@ -58,11 +62,12 @@ def frechet_distance(real_mD: Tensor, **kwargs: Any) -> FrechetInceptionDistance
 
 
 def memorisation_informed_distance(training_mD: Tensor, generated_nD: Tensor) -> float:
-    """Bai et al. 2021: the Frechet distance, the larger the nearer the generated images' features are to training images' on average.
+    """Compute the memorisation-informed Frechet distance (Bai et al. 2021, arXiv 2106.03062).
 
-    It is divided by the mean cosine distance to the nearest training image where that is below 0.1.
+    It is the Frechet distance, divided by the mean cosine distance of generated images to their
+    nearest training image if that is below 0.1. Memorised images therefore increase it.
     """
-    with warnings.catch_warnings(action="ignore"):  # that it keeps all features
+    with warnings.catch_warnings(action="ignore"):  # it warns that it stores all features
         metric = MemorizationInformedFrechetInceptionDistance(Extracted(training_mD.shape[1]))
     metric.update(training_mD.double(), real=True)
     metric.update(generated_nD.double(), real=False)
@@ -72,18 +77,20 @@ def memorisation_informed_distance(training_mD: Tensor, generated_nD: Tensor) ->
 def kernel_distance(
     real_mD: Tensor, generated: int, seed: int = 0, **kwargs: Any
 ) -> KernelInceptionDistance:
-    """Binkowski et al. 2018: the unbiased squared maximum mean discrepancy with the kernel (x'y / D + 1)^3.
+    """Create the kernel inception distance (Binkowski et al. 2018, arXiv 1801.01401).
 
-    The mean over 50 pairs of random subsets of 1,000 features each, or of all where there are fewer.
+    It is the unbiased squared maximum mean discrepancy with the kernel (x'y / D + 1)^3: the mean
+    over 50 pairs of random subsets of 1,000 features each, or of all if there are fewer.
 
     Args:
-        real_mD: Features of real images, kept over a reset; over several processes each one's share.
-        generated: How many generated images there will be.
-        seed: Of the subsets.
-        kwargs: Of torchmetrics' `Metric`.
+        real_mD: Features of real images, kept over a reset; with several processes, the share of
+            this process.
+        generated: Number of generated images that will be added.
+        seed: Seed of the subsets.
+        kwargs: Arguments of torchmetrics' `Metric`.
     """
     size = min(KID_SUBSET_SIZE, len(real_mD), generated)
-    with warnings.catch_warnings(action="ignore"):  # that it keeps all features
+    with warnings.catch_warnings(action="ignore"):  # it warns that it stores all features
         metric = SeededKernelDistance(
             Extracted(real_mD.shape[1]),
             subsets=KID_SUBSETS,
@@ -97,7 +104,7 @@ def kernel_distance(
 
 
 class SeededKernelDistance(KernelInceptionDistance):
-    """torchmetrics draws its subsets from the global stream; here they are the same at every call."""
+    """Kernel distance with the same subsets in every call."""
 
     seed = 0
 
@@ -108,14 +115,15 @@ class SeededKernelDistance(KernelInceptionDistance):
 
 
 class TwoSample(Metric):
-    """Classifier two-sample test: the accuracy with which a linear classifier tells generated from real (Lopez-Paz & Oquab 2017).
+    """Classifier two-sample test (Lopez-Paz and Oquab 2017, arXiv 1610.06545).
 
-    Logistic regression on features, which are scaled to mean 0 and standard deviation 1; trained on one half of each kind, as
-    many of each, and judged on the other: 0.5 cannot tell, 1 always can.
+    The accuracy of a linear classifier that separates generated from real images. A logistic
+    regression on standardised features is trained on one half of each kind, with equal numbers of
+    both, and evaluated on the other: 0.5 cannot separate them, 1 always can.
 
     Args:
         real_mD: Features of real images.
-        seed: Of the halves.
+        seed: Seed of the halves.
     """
 
     full_state_update = False
@@ -129,7 +137,7 @@ class TwoSample(Metric):
         self.add_state("features", [], dist_reduce_fx="cat")
 
     def update(self, f_BD: Tensor) -> None:
-        """Adds features of generated images."""
+        """Add features of generated images."""
         self.features.append(f_BD)
 
     def compute(self) -> Tensor:
@@ -140,35 +148,36 @@ class TwoSample(Metric):
         size = min(len(f_nD) for f_nD in kinds)
         chosen = [f_nD[torch.randperm(len(f_nD), generator=source)[:size]] for f_nD in kinds]
         train_nD = torch.cat([f_nD[: size // 2] for f_nD in chosen])
-        judged_nD = torch.cat([f_nD[size // 2 :] for f_nD in chosen])
+        test_nD = torch.cat([f_nD[size // 2 :] for f_nD in chosen])
         mean_D, std_D = train_nD.mean(dim=0), train_nD.std(dim=0)
-        std_D[std_D == 0] = 1  # a feature that is always the same tells nothing
+        std_D[std_D == 0] = 1  # constant features
         regression = LogisticRegression(solver="newton-cholesky")
         kind_n = torch.arange(2).repeat_interleave(size // 2)
         regression.fit(((train_nD - mean_D) / std_D).numpy(), kind_n.numpy())
-        predicted_n = torch.from_numpy(regression.predict(((judged_nD - mean_D) / std_D).numpy()))
+        predicted_n = torch.from_numpy(regression.predict(((test_nD - mean_D) / std_D).numpy()))
         correct = predicted_n == torch.arange(2).repeat_interleave(size - size // 2)
         return correct.double().mean().to(self.real_mD.device)
 
 
 def lpips_missing() -> str | None:
-    """Why LPIPS cannot be measured; None if it can. Nothing is downloaded for it."""
+    """Return why LPIPS cannot be computed, or None if it can. Nothing is downloaded."""
     path = Path(torch.hub.get_dir()) / "checkpoints" / LPIPS_BACKBONE
     return (
         None
         if path.is_file()
-        else f"LPIPS: the weights of its backbone are not at hand: {LPIPS_BACKBONE} in torch.hub's folder"
+        else f"LPIPS: the weights of its backbone, {LPIPS_BACKBONE}, are not in torch.hub's folder"
     )
 
 
 class ClassLPIPS(Metric):
-    """Mean LPIPS distance (Zhang et al. 2018, AlexNet) of pairs of images of one class: 0 if all are alike.
+    """Mean LPIPS distance of pairs of images of one class; 0 if all are equal.
 
-    Each image of a batch is paired with the next of its class in the batch, so batches are to be in random order. Images
-    are resized to 64 x 64.
+    Zhang et al. (2018, arXiv 1801.03924), with AlexNet. Each image of a batch is paired with the
+    next one of its class in the batch, so batches should be in random order. Images are resized to
+    64 x 64.
 
     Raises:
-        FileNotFoundError: if the backbone's weights are not in torch.hub's folder.
+        FileNotFoundError: if the weights of the backbone are not in torch.hub's folder.
     """
 
     full_state_update = False

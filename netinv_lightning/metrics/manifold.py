@@ -1,9 +1,10 @@
-"""Precision, recall, density and coverage: do generated images lie where real ones do, and the other way round.
+"""Precision, recall, density and coverage of generated images with respect to real images.
 
-Precision and recall: Kynkaanniemi et al. 2019; density and coverage: Naeem et al. 2020. An image's neighbourhood is the ball
-around its features that reaches to its k-th nearest neighbour of the same kind.
+Precision and recall: Kynkaanniemi et al. (2019, arXiv 1904.06991); density and coverage: Naeem et
+al. (2020, arXiv 2002.09797). The neighbourhood of an image is the ball around its features up to
+its k-th nearest neighbour of the same kind.
 
-Shape suffixes: n generated images, m real images, B a part of either, D features.
+Shape suffixes: n generated images, m real images, B batch of either, D features.
 """
 
 from __future__ import annotations
@@ -21,19 +22,20 @@ CHUNK = 1000
 
 
 class Manifold(Metric):
-    """Compares generated with real images in the features of a network that had no part in generating them.
+    """Compare generated with real images in the features of an independent network.
 
-    `compute` gives `precision` (share of generated images in the neighbourhood of a real one), `recall` (of real images in that
-    of a generated one), `density` (mean number of neighbourhoods of real images that a generated one lies in, over k; may
-    exceed 1), `coverage` (share of real images whose neighbourhood holds a generated one). All are about 1 but for coverage,
-    1 - 2^-k, where both kinds come from one distribution.
+    `compute` returns `precision` (share of generated images in the neighbourhood of a real one),
+    `recall` (share of real images in the neighbourhood of a generated one), `density` (mean number
+    of real images' neighbourhoods that contain a generated image, over k; may exceed 1) and
+    `coverage` (share of real images whose neighbourhood contains a generated one). If both kinds
+    come from one distribution, coverage is about 1 - 2^-k, and the others are about 1.
 
     Args:
         real_mD: Features of real images.
-        k: Neighbours, as the formulas count them: without the image itself.
+        k: Number of neighbours, without the image itself.
 
     Raises:
-        ValueError: if there are not more than k images of either kind.
+        ValueError: if there are k or fewer images of either kind.
     """
 
     full_state_update = False
@@ -49,7 +51,7 @@ class Manifold(Metric):
         self.add_state("features", [], dist_reduce_fx="cat")
 
     def update(self, f_BD: Tensor) -> None:
-        """Adds features of generated images."""
+        """Add features of generated images."""
         self.features.append(f_BD)
 
     def compute(self) -> dict[str, Tensor]:
@@ -72,7 +74,7 @@ class Manifold(Metric):
 
 
 def _squared_distances(a_nD: Tensor, b_mD: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Squared Euclidean distances of a part of `a` to all of `b`, and which part."""
+    """Yield slices of `a` with the squared Euclidean distances of that part to all of `b`."""
     square_m = b_mD.square().sum(dim=1)
     for first in range(0, len(a_nD), CHUNK):
         part = slice(first, first + CHUNK)
@@ -86,7 +88,7 @@ def _squared_distances(a_nD: Tensor, b_mD: Tensor) -> Iterator[tuple[slice, Tens
 
 
 def _squared_radius(f_nD: Tensor, k: int) -> Tensor:
-    """Squared distance of each to its k-th nearest other, [n]."""
+    """Return the squared distance of each sample to its k-th nearest other, [n]."""
     if len(f_nD) <= k:
         raise ValueError(f"k={k}: needs more than {k} images, there are {len(f_nD)}")
     radii = []

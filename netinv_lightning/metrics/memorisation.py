@@ -1,12 +1,13 @@
-"""Are images nearer to the training images than to images that the classifier never saw?
+"""Similarity of images to training images, compared with images that the classifier never saw.
 
-Nearness is normalised cross-correlation (Haim et al. 2022): the dot product of images whose pixels have mean 0 and
-norm 1. Each image has a nearest neighbour among m training images and one among m held-out images; where nothing of the
-training set is given away, both are equally near on average. The gap is the mean difference. Two things can make one by
-chance: which images were drawn (bootstrap over them), and which references happened to be in which half (the same
-number under splits drawn anew).
+The similarity is normalised cross-correlation (Haim et al. 2022, arXiv 2206.07758): the dot product
+of images whose pixels have mean 0 and norm 1. Each image has a nearest neighbour among m training
+images and one among m held-out images. Without leakage of the training set, both are equally near
+on average. The gap is the mean difference. Two tests show whether it is due to chance: a bootstrap
+over the images, and random splits of the reference images into two halves.
 
-Shape suffixes: n images, m references of one kind, K nearest references, P pixels, S splits, R resamples.
+Shape suffixes: n images, m references of one kind, X references of both kinds, K nearest
+references, P pixels, S splits, R resamples.
 """
 
 from __future__ import annotations
@@ -19,28 +20,30 @@ from netinv_lightning.metrics.correlation import unit_rows
 
 LARGEST_REFERENCE = 10_000
 LARGEST_PROBE = 1_000
-SAME = 1 - 1e-5  # similarity of an image with itself, less rounding
+SAME = 1 - 1e-5  # similarity of an image with itself, minus rounding
 SPLITS = 199
 RESAMPLES = 999
-NEAREST = 32  # references of which a split decides; that all of them fall into one half has a chance of 2^-31
+NEAREST = 32  # references per image; all are in one half with probability 2^-31
 
 
 def memorisation(
     x_nCHW: Tensor, training_mCHW: Tensor, held_out_mCHW: Tensor, seed: int = 0
 ) -> dict[str, float]:
-    """Compares the nearest training image with the nearest held-out image.
+    """Compare the nearest training image with the nearest held-out image.
 
     Args:
-        x_nCHW: The images to be judged, in [0, 1] or uint8; of more than 1,000 a seeded choice is taken.
+        x_nCHW: The images to evaluate, in [0, 1] or uint8; if there are more than 1,000, a random
+            subset.
         training_mCHW: Images that the classifier was trained on.
-        held_out_mCHW: Images of the same source that it was not. The larger of the two sets is cut to the size of the
-            smaller, and both to 10,000, by a seeded choice. Where the judged images are among them (as real test images
-            are), none is its own neighbour.
-        seed: Of the choices, resamples and splits.
+        held_out_mCHW: Images of the same source that it was not trained on. The larger of both sets
+            is reduced to the size of the smaller, and both to 10,000, at random. If evaluated
+            images are among them (such as real test images), an image is not its own neighbour.
+        seed: Seed of subsets, resamples and splits.
 
     Returns:
-        The mean similarity to the nearest image of each kind, in [-1, 1]; their difference; the ends of its bootstrap
-        confidence interval (95 %); and the share of random splits of the references that give a gap as large.
+        The mean similarity to the nearest image of each kind, in [-1, 1]; their difference; the
+        ends of its 95 % bootstrap confidence interval; and the share of random splits of the
+        references with a gap at least as large.
     """
     source = torch.Generator().manual_seed(seed)
     m = min(len(training_mCHW), len(held_out_mCHW), LARGEST_REFERENCE)
@@ -74,7 +77,7 @@ def memorisation(
 
 
 def _gaps_of_random_splits(similarity_nX: Tensor, source: torch.Generator) -> Tensor:
-    """The gap where the references are split into halves at random, [S]."""
+    """Return the gap for random splits of the references into halves, [S]."""
     X = similarity_nX.shape[1]
     value_nK, index_nK = similarity_nX.topk(min(NEAREST, X), dim=1)
     gap_S = torch.empty(SPLITS, dtype=torch.float64)

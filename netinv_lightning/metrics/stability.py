@@ -1,4 +1,4 @@
-"""How much of the inversion accuracy is left when the images are disturbed by little (A9-OQ3).
+"""Stability of the inversion accuracy under small disturbances of the images.
 
 Shape suffixes: B batch, C channels, H height, W width, K kinds of disturbance, P = C H W.
 """
@@ -21,16 +21,18 @@ from netinv_lightning.training.distributed import Stream
 BLUR_SIGMA = 0.5
 LINF_RADIUS = 8 / 255
 MEAN_CHANGE = 0.02
-"""Of random noise, in units of the pixel range: L1 changes a pixel by that much in the mean, L2 in the root mean square."""
+"""Size of random noise in units of the pixel range: mean change of a pixel for L1, root mean square
+change for L2.
+"""
 
 
 def quantised(x_BCHW: Tensor, stream: Stream) -> Tensor:
-    """As an image file holds it: 256 levels."""
+    """Quantise to 256 levels, as an image file does."""
     return to_unit_range(to_uint8(x_BCHW))
 
 
 def blurred(x_BCHW: Tensor, stream: Stream) -> Tensor:
-    """A 3 x 3 Gaussian of standard deviation `BLUR_SIGMA` pixels, borders repeated."""
+    """Blur with a 3 x 3 Gaussian of standard deviation `BLUR_SIGMA`; borders are replicated."""
     taps_3 = torch.exp(
         -torch.tensor([-1.0, 0.0, 1.0], dtype=x_BCHW.dtype, device=x_BCHW.device).square()
         / (2 * BLUR_SIGMA**2)
@@ -43,7 +45,7 @@ def blurred(x_BCHW: Tensor, stream: Stream) -> Tensor:
 
 
 def shifted(x_BCHW: Tensor, stream: Stream) -> Tensor:
-    """Each image by one pixel, up, down, left or right at random, borders repeated."""
+    """Shift each image by one pixel, up, down, left or right at random; borders are replicated."""
     _, _, H, W = x_BCHW.shape
     padded = F.pad(x_BCHW, (1,) * 4, mode="replicate")
     moved = torch.stack(
@@ -60,9 +62,8 @@ def _noisy(norm: str) -> Callable[[Tensor, Stream], Tensor]:
         radius = {"l1": MEAN_CHANGE * P, "l2": MEAN_CHANGE * math.sqrt(P), "linf": LINF_RADIUS}[
             norm
         ]
-        return Perturbation(norm, radius)(
-            x_BCHW, torch.empty(0), lambda x: x, stream
-        )  # random: labels and classifier are not asked
+        # A random perturbation uses neither labels nor classifier.
+        return Perturbation(norm, radius)(x_BCHW, torch.empty(0), lambda x: x, stream)
 
     return noisy
 
@@ -75,15 +76,18 @@ DISTURBANCES: dict[str, Callable[[Tensor, Stream], Tensor]] = {
     "l2": _noisy("l2"),
     "linf": _noisy("linf"),
 }
-"""Images to disturbed images. Random noise: on the L1 sphere of radius 0.02 P, on the L2 sphere of radius 0.02 sqrt(P),
-uniform in the Linf ball of radius 8/255 (for 28 x 28: 15.7, 0.56, 0.031); then cut to [0, 1]."""
+"""Functions from images to disturbed images. Random noise is on the L1 sphere of radius 0.02 P, on
+the L2 sphere of radius 0.02 sqrt(P), or uniform in the Linf ball of radius 8/255 (for 28 x 28:
+15.7, 0.56, 0.031); then clipped to [0, 1].
+"""
 
 
 class Stability(Metric):
     """Share of images that are still classified as their label after each of `DISTURBANCES`.
 
     Args:
-        seed: Of shifts and noise. A batch's draws follow those of the batch before, from the start again after a reset.
+        seed: Seed of shifts and noise. Draws continue from batch to batch and restart after a
+            reset.
     """
 
     full_state_update = False
@@ -101,7 +105,7 @@ class Stability(Metric):
     def update(
         self, x_BCHW: Tensor, label_B: Tensor, classifier: Callable[[Tensor], Tensor]
     ) -> None:
-        """Adds a batch: images in [0, 1], conditioning labels, and what gives logits of images."""
+        """Add a batch: images in [0, 1], conditioning labels, a function from images to logits."""
         stream = self.stream.to(x_BCHW.device)
         for kind, disturb in enumerate(DISTURBANCES.values()):
             self.agreeing_K[kind] += (

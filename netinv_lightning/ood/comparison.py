@@ -16,7 +16,8 @@ from torch import Tensor
 
 from netinv_lightning import metric_names as names
 from netinv_lightning.data.outliers import NOISE
-from netinv_lightning.metrics.detection import calibration, detection, garbage_rate, threshold_claim
+from netinv_lightning.metrics.calibration import calibration
+from netinv_lightning.metrics.detection import detection, garbage_rate, threshold_claim
 from netinv_lightning.ood.confidence_figure import confidence_histograms
 from netinv_lightning.ood.detection_figure import detection_heatmap
 from netinv_lightning.ood.detectors import Detector, extract_for, score_all

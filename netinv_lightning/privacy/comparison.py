@@ -18,7 +18,7 @@ from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.data.splits import stratified_indices
 from netinv_lightning.evaluation.image_sets import Images
 from netinv_lightning.metrics.fidelity import memorisation_informed_distance
-from netinv_lightning.metrics.reconstruction import (
+from netinv_lightning.metrics.membership import (
     Difference,
     Nearest,
     correlations,

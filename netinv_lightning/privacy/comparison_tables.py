@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from netinv_lightning import metric_names as names
-from netinv_lightning.metrics.reconstruction import GOOD
+from netinv_lightning.metrics.membership import GOOD
 from netinv_lightning.privacy.comparison import Comparison
 from netinv_lightning.privacy.control_sets import PLANTED_SHARE
 from netinv_lightning.privacy.real_images import RealImages

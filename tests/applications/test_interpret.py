@@ -162,7 +162,7 @@ def test_without_real_images_the_inverted_ones_are_studied_alone(
             ["interpret.layer=convolution"],
             r"interpret.layer=convolution: the network has no such layer",
         ),
-        (["interpret.map_layer=head"], r"interpret.map_layer=head: gives no maps of 2 x 2 or more"),
+        (["interpret.map_layer=head"], r"interpret.map_layer=head: has no maps of 2 x 2 or more"),
         (["interpret.sparse_active=41"], r"interpret.sparse_active=41"),
         (
             ["classifier.zoo=mnist_mlp"],
@@ -265,7 +265,8 @@ def test_a_run_of_the_gradient_method_is_studied_as_far_as_it_kept_images(
 
 def test_refuses_a_layer_of_two_features(tmp_path: Path) -> None:
     with pytest.raises(
-        InputError, match=r"interpret.layer=penultimate: has 2 features; its studies need 3 or more"
+        InputError,
+        match=r"interpret.layer=penultimate: has 2 features. The analyses need 3 or more",
     ):
         invert(Narrow(), tmp_path / "refused")
     assert not (tmp_path / "refused").exists()
@@ -277,7 +278,7 @@ def test_refuses_images_of_one_class_and_keeps_the_inversion(tmp_path: Path) -> 
         network.head.weight.mul_(1e-3)  # not 0: a network without a gradient is refused
         network.head.bias.copy_(torch.tensor([0.0, 9.0, 0.0]))
     invert(network, tmp_path / "one")
-    line = "the classifier takes all 200 for class 1"
+    line = "the classifier predicts class 1 for all 200 samples"
     assert line in (tmp_path / "one" / "run.log").read_text()
     assert numbers(tmp_path / "one") == {}
     assert names.INVERSION_ACCURACY in summary(tmp_path / "one")

@@ -63,14 +63,12 @@ def test_names_are_those_of_the_registries() -> None:
     from netinv_lightning.config.schema import (
         ConditioningConfig,
         GradientMethodConfig,
-        InterpretConfig,
         LoggerConfig,
         MeasureConfig,
         PerturbationConfig,
     )
     from netinv_lightning.evaluation import baselines as controls
     from netinv_lightning.evaluation import measurement
-    from netinv_lightning.interpretability import study
     from netinv_lightning.inversion import conditioning, perturbation
     from netinv_lightning.inversion.methods import gradient as pixels
     from netinv_lightning.ood.detectors import DETECTORS, garbage_class
@@ -86,7 +84,6 @@ def test_names_are_those_of_the_registries() -> None:
         (GradientMethodConfig, "parametrisation"): pixels.PARAMETRISATIONS,
         (MeasureConfig, "metrics"): measurement.ALL,
         (MeasureConfig, "controls"): controls.CONTROLS,
-        (InterpretConfig, "analyses"): study.STUDIES,
         (LoggerConfig, "name"): tracking.LOGGERS,
         (LoggerConfig, "mode"): wandb_run.MODES,
         (APPLICATION_KEYS["audit"], "attacks"): audit.ATTACKS,

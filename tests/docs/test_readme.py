@@ -98,6 +98,7 @@ def test_every_key_in_the_text_exists() -> None:
 
 
 NEW_FILES = {
+    "interpretability/norm_analysis.py",
     "metrics/contrast.py",
     "inversion/methods/sign.py",
     "ood/detectors/feature_norm.py",

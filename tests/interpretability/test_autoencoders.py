@@ -1,6 +1,7 @@
-"""Sparse autoencoders: exact sparsity, closed forms, planted dictionaries that must be found, and the same bits again.
+"""Sparse autoencoders: exact sparsity, closed forms, recovery of planted dictionaries.
 
-Shape suffixes: n samples, B batch, D features, M units, A planted atoms, C channels, h height, w width.
+Shape suffixes: n samples, B batch, D features, M units, A planted atoms, C channels, h height,
+w width.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ ATOMS, ACTIVE = 24, 3
 
 
 def planted(n: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Samples [n, 16] of 3 of 24 unit atoms each, with coefficients of 1 to 2, and the atoms [A, D]."""
+    """Samples [n, 16] of 3 of 24 unit atoms each, with coefficients from 1 to 2, and the atoms [A,
+    D].
+    """
     atoms_AD = F.normalize(
         torch.randn(ATOMS, 16, generator=torch.Generator().manual_seed(0)), dim=1
     )
@@ -34,7 +37,7 @@ def planted(n: int, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def planted_maps(n: int, seed: int) -> Tensor:
-    """Maps [n, 3, 6, 6]: one of 4 filters of 3 x 3, of 0.5 to 1.5 times its strength, somewhere inside."""
+    """Maps [n, 3, 6, 6] with one of 4 filters of 3 x 3, with strengths from 0.5 to 1.5."""
     filters_MCKK = torch.randn(4, 3, 3, 3, generator=torch.Generator().manual_seed(0))
     source = torch.Generator().manual_seed(seed)
     code_nMhw = torch.zeros(n, 4, 6, 6)
@@ -52,18 +55,18 @@ def planted_maps(n: int, seed: int) -> Tensor:
 def test_k_sparse_keeps_exactly_the_k_largest(active: int) -> None:
     model = KSparse(8, 32, active, seed=0)
     with torch.no_grad():
-        model.bias_M += 100  # all units would fire
+        model.bias_M += 100  # all units would be active
     f_BD = torch.randn(50, 8, generator=torch.Generator().manual_seed(1))
     a_BM = model.encode(f_BD)
     pre_BM = f_BD @ model.encoder.T + 100
     assert ((a_BM > 0).sum(dim=1) == active).all()
     for a_M, pre_M in zip(a_BM, pre_BM, strict=True):
-        kept = pre_M.argsort(descending=True)[:active]
-        torch.testing.assert_close(a_M[kept], pre_M[kept])
+        largest = pre_M.argsort(descending=True)[:active]
+        torch.testing.assert_close(a_M[largest], pre_M[largest])
         assert a_M.count_nonzero() == active
 
 
-def test_fewer_fire_where_fewer_are_positive() -> None:
+def test_only_positive_activations_are_kept() -> None:
     model = KSparse(2, 4, 3, seed=0)
     with torch.no_grad():
         model.encoder.copy_(torch.tensor([[1.0, 0], [0, 1], [-1, 0], [0, -1]]))
@@ -74,20 +77,20 @@ def test_fewer_fire_where_fewer_are_positive() -> None:
 
 
 @pytest.mark.parametrize(("h", "w"), [(2, 2), (4, 6), (3, 3), (5, 2)])
-def test_pooling_keeps_exactly_one_a_region_and_map(h: int, w: int) -> None:
+def test_pooling_keeps_one_activation_per_region_and_map(h: int, w: int) -> None:
     a_BMhw = torch.randn(3, 4, h, w, generator=torch.Generator().manual_seed(0))
     kept_BMhw = keep_largest(a_BMhw)
     for top in range(0, h, 2):
         for left in range(0, w, 2):
-            region, kept = (
+            region, largest = (
                 x[:, :, top : top + 2, left : left + 2].flatten(2) for x in (a_BMhw, kept_BMhw)
             )
-            assert (kept.count_nonzero(dim=2) == 1).all()
-            assert torch.equal(kept.sum(dim=2), region.amax(dim=2))
-            assert torch.equal(kept.ne(0).int().argmax(dim=2), region.argmax(dim=2))
+            assert (largest.count_nonzero(dim=2) == 1).all()
+            assert torch.equal(largest.sum(dim=2), region.amax(dim=2))
+            assert torch.equal(largest.ne(0).int().argmax(dim=2), region.argmax(dim=2))
 
 
-def test_of_a_region_of_equal_values_one_stays() -> None:
+def test_one_of_equal_values_in_a_region_is_kept() -> None:
     assert keep_largest(torch.ones(1, 1, 4, 4))[0, 0].tolist() == [
         [1, 0, 1, 0],
         [0, 0, 0, 0],
@@ -124,7 +127,7 @@ def test_standardised_data_have_mean_0_and_mean_variance_1(shape: tuple[int, ...
     assert standard.square().mean() == pytest.approx(1, rel=1e-5)
     assert standard.std(dim=1)[5] / standard.std(dim=1)[0] == pytest.approx(
         3, rel=0.2
-    )  # one scale for all
+    )  # one scale for all features
 
 
 def test_without_active_units_all_variance_is_unexplained() -> None:
@@ -139,7 +142,7 @@ def test_without_active_units_all_variance_is_unexplained() -> None:
     assert (measured.active, measured.dead) == (0, 1)
 
 
-def test_one_activation_draws_its_filter_where_it_lies() -> None:
+def test_one_activation_decodes_to_its_filter_in_its_place() -> None:
     model = ConvSparse(2, 3, seed=0)
     model.scale.fill_(10)
     a_BMhw = torch.zeros(1, 3, 5, 5)
@@ -150,7 +153,7 @@ def test_one_activation_draws_its_filter_where_it_lies() -> None:
     assert drawn_Chw.detach().norm() == pytest.approx(5, rel=1e-5)  # a filter has norm 1
 
 
-# What is planted is found
+# Planted structure is found
 
 
 def test_a_planted_dictionary_is_found() -> None:
@@ -163,7 +166,7 @@ def test_a_planted_dictionary_is_found() -> None:
     assert len(curve) == 50
     assert curve[-1] < 0.2 * curve[0]
     assert measured.unexplained < 0.1 < before
-    assert measured.unexplained < 0.25 * measured.unexplained_pca  # three components cannot
+    assert measured.unexplained < 0.25 * measured.unexplained_pca  # three components are not enough
     assert measured.active == pytest.approx(ACTIVE, abs=0.3)
     best_A = (atoms_AD @ model.decoder.T).amax(dim=1)
     assert (best_A > 0.95).float().mean() > 0.9
@@ -180,14 +183,16 @@ def test_planted_filters_are_found() -> None:
 
 
 def test_the_loss_is_the_fraction_of_variance_unexplained() -> None:
-    """On the last epoch the weights hardly move any more, so its mean loss is that of the training data."""
+    """In the last epoch the weights hardly change, so its mean loss equals that of the training
+    data.
+    """
     f_nD, _ = planted(1000, 1)
     model = KSparse(16, 32, ACTIVE, seed=0)
     curve = train_autoencoder(model, f_nD, seed=0, epochs=20)
     assert reconstruction(model, f_nD, f_nD).unexplained == pytest.approx(curve[-1], rel=0.02)
 
 
-def test_features_that_never_vary_do_no_harm() -> None:
+def test_constant_features_are_handled() -> None:
     f_nD = torch.cat([planted(300, 1)[0], torch.full((300, 2), 7.0)], dim=1)
     model = KSparse(18, 16, 4, seed=0)
     assert train_autoencoder(model, f_nD, seed=0, epochs=5)[-1] < 1
@@ -200,7 +205,7 @@ def test_features_that_never_vary_do_no_harm() -> None:
 
 
 @pytest.mark.parametrize("kind", ["k-sparse", "convolutional"])
-def test_one_seed_gives_the_same_bits_and_leaves_the_global_stream_alone(kind: str) -> None:
+def test_training_is_repeatable_and_uses_no_global_randomness(kind: str) -> None:
     x = planted(150, 1)[0] if kind == "k-sparse" else planted_maps(150, 1)
 
     def trained(seed: int, order: int) -> tuple[list[float], dict[str, Tensor]]:
@@ -217,7 +222,7 @@ def test_one_seed_gives_the_same_bits_and_leaves_the_global_stream_alone(kind: s
     assert trained(0, 1)[0] != curve
 
 
-def test_the_whole_state_is_in_the_state_dict() -> None:
+def test_the_state_dict_is_complete() -> None:
     f_nD, _ = planted(300, 1)
     model, other = KSparse(16, 32, 4, seed=0), KSparse(16, 32, 4, seed=1)
     train_autoencoder(model, f_nD, seed=0, epochs=2)

@@ -1,4 +1,4 @@
-"""How many clusters a class has (A3-7): planted ones are found, clouds of one mode are one, the dip is Hartigan's.
+"""Cluster counts: planted clusters, unimodal clouds, Hartigan's dip.
 
 Shape suffixes: n samples, D features.
 """
@@ -28,31 +28,31 @@ D = 20
 
 
 def cloud(n: int, seed: int) -> Tensor:
-    """One elongated Gaussian: standard deviations from 3 down to 0.2, along directions of no feature."""
+    """An elongated Gaussian with standard deviations from 3 to 0.2, oblique to the features."""
     source = torch.Generator().manual_seed(seed)
     turn_DD = torch.linalg.qr(torch.randn(D, D, generator=source)).Q
     return torch.randn(n, D, generator=source) * torch.logspace(0.5, -0.7, D) @ turn_DD
 
 
 def blobs(n: int, count: int, seed: int) -> Tensor:
-    """`count` such clouds, whose means are 17 apart."""
+    """`count` such clouds with means 17 apart."""
     return cloud(n, seed) + 12 * torch.eye(D)[torch.arange(n) % count]
 
 
 def rectified(n: int, seed: int) -> Tensor:
-    """Features after a ReLU: correlated, skewed, half of them zeros, one mode."""
+    """Features as after a ReLU: correlated, skewed, half of them zero, unimodal."""
     return cloud(n, seed).relu()
 
 
 def curved(n: int, seed: int) -> Tensor:
-    """Bent round a circle of radius 10, most in the middle of the arc: no covariance describes it, and it has no gap."""
+    """A cloud bent around a circle of radius 10, densest in the middle, without a gap."""
     angle_n = 0.8 * torch.randn(n, generator=torch.Generator().manual_seed(seed + 100))
     return 0.3 * cloud(n, seed) + 10 * (
         angle_n.cos()[:, None] * torch.eye(D)[0] + angle_n.sin()[:, None] * torch.eye(D)[1]
     )
 
 
-def test_planted_clusters_are_counted_class_by_class() -> None:
+def test_planted_clusters_are_counted_per_class() -> None:
     counts = (1, 2, 3)
     f_nD = torch.cat([blobs(200, count, seed) for seed, count in enumerate(counts)])
     found = count_clusters(f_nD, torch.arange(3).repeat_interleave(200), 3, seed=0)
@@ -78,15 +78,15 @@ def test_one_mode_is_one_cluster(one_mode: Callable[[int, int], Tensor]) -> None
     assert [of.count for of in found if of] == [1, 1]
 
 
-def test_a_silhouette_above_the_gaussian_surrogates_is_not_enough() -> None:
-    """Why there is a second question: a cloud without a gap passes the first."""
+def test_a_silhouette_above_the_surrogates_is_not_enough() -> None:
+    """A cloud without a gap passes the first test, so the second test is needed."""
     (of,) = count_clusters(curved(300, 0), torch.zeros(300, dtype=torch.long), 1, seed=0)
     assert of is not None
     assert of.silhouette > of.silhouette_level
     assert (of.p_value, of.count) == (pytest.approx(0.05), 1)
 
 
-def test_counting_is_repeatable_and_leaves_the_global_randomness_alone() -> None:
+def test_counting_is_repeatable_and_uses_no_global_randomness() -> None:
     f_nD, label_n = cloud(60, 0), torch.zeros(60, dtype=torch.long)
     before, before_numpy = torch.get_rng_state(), str(np.random.get_state())
     (first,), (again,), (other,) = (
@@ -115,7 +115,7 @@ def test_a_class_of_few_samples_is_not_counted() -> None:
 
 
 @pytest.mark.parametrize("images", [1, 2, 3])
-def test_a_collapsed_class_has_as_many_clusters_as_different_images(images: int) -> None:
+def test_a_collapsed_class_has_one_cluster_per_distinct_image(images: int) -> None:
     f_nD = cloud(images, 0)[torch.arange(60) % images]
     (of,) = count_clusters(f_nD, torch.zeros(60, dtype=torch.long), 1, seed=0)
     assert of is not None
@@ -123,8 +123,8 @@ def test_a_collapsed_class_has_as_many_clusters_as_different_images(images: int)
     assert of.silhouette == pytest.approx(float(images > 1))
 
 
-def test_of_a_large_class_a_random_choice_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clusters, "MOST_SAMPLES", 80)
+def test_a_large_class_is_subsampled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clusters, "MAX_SAMPLES", 80)
     f_nD = torch.cat(
         [blobs(200, 1, 0), blobs(200, 1, 0) + 30]
     )  # the second cluster comes after the first
@@ -133,7 +133,7 @@ def test_of_a_large_class_a_random_choice_is_counted(monkeypatch: pytest.MonkeyP
     assert (of.samples, of.count) == (80, 2)
 
 
-def test_the_silhouette_is_scikit_learns() -> None:
+def test_the_silhouette_equals_that_of_scikit_learn() -> None:
     z_nD, cluster_n = cloud(50, 0).double().numpy(), np.arange(50, dtype=np.int32) % 4
     cluster_n[cluster_n == 3] = 2
     cluster_n[7] = 3  # a cluster of one counts 0
@@ -143,7 +143,7 @@ def test_the_silhouette_is_scikit_learns() -> None:
     )
 
 
-def test_the_eye_counts_in_the_plane() -> None:
+def test_clusters_in_an_embedding_are_counted() -> None:
     centre_n2 = torch.tensor([[0.0, 0.0], [20.0, 0.0], [0.0, 20.0]])
     points_n2 = (
         torch.randn(180, 2, generator=torch.Generator().manual_seed(0))
@@ -157,7 +157,9 @@ def test_the_eye_counts_in_the_plane() -> None:
 
 
 def dip_by_linear_programs(values_n: np.ndarray) -> float:
-    """The definition: over all modes, the least distance to a function that is convex below it and concave above."""
+    """By definition: over all modes, the smallest distance to a function convex below it and
+    concave above.
+    """
     x, count = np.unique(values_n, return_counts=True)
     after = count.cumsum() / len(values_n)
     before, n = after - count / len(values_n), len(x)
@@ -204,7 +206,7 @@ def dip_by_linear_programs(values_n: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_the_dip_is_the_least_distance_to_a_single_mode(seed: int) -> None:
+def test_the_dip_is_the_distance_to_the_nearest_unimodal_one(seed: int) -> None:
     source = np.random.default_rng(seed)
     uniform = source.random(9)
     for values_n in (
@@ -217,11 +219,11 @@ def test_the_dip_is_the_least_distance_to_a_single_mode(seed: int) -> None:
 
 def test_dips_by_hand() -> None:
     assert dip(np.arange(10.0)) == pytest.approx(1 / 20)  # evenly spaced: half a step
-    assert dip(np.array([0.0, 1.0] * 20)) == pytest.approx(0.25)  # two equal piles
+    assert dip(np.array([0.0, 1.0] * 20)) == pytest.approx(0.25)  # two equal modes
     assert dip(np.zeros(5)) == pytest.approx(1 / 10)
 
 
-def test_a_twentieth_of_uniform_sets_exceeds_the_level() -> None:
+def test_5_percent_of_uniform_sets_exceed_the_dip_level() -> None:
     source, n = np.random.default_rng(0), 60
     exceeding = sum(
         dip(source.random(n)) * n**0.5 > DIP_LEVEL[DIP_SAMPLES.index(n)] for _ in range(400)

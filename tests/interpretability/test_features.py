@@ -27,7 +27,7 @@ def images(classifier: FrozenClassifier, count: int = 7) -> torch.Tensor:
 @pytest.mark.parametrize(
     "layer", ["penultimate", "convolutions", "convolutions.2.0", "fully_connected.1"]
 )
-def test_the_head_gives_the_classifiers_logits_from_its_features(layer: str) -> None:
+def test_the_head_maps_features_to_the_classifiers_logits(layer: str) -> None:
     zoo = load_zoo("mnist_cnn")
     classifier = FrozenClassifier(zoo.network, zoo.spec, [layer])
     classifier.check_cut(layer)
@@ -49,7 +49,7 @@ def test_the_head_is_differentiable_in_the_features() -> None:
 
 
 @pytest.mark.parametrize("layer", ["residual.3.shortcut", "residual.3.shortcut.1"])
-def test_a_layer_with_a_way_around_it_is_refused(layer: str) -> None:
+def test_a_layer_with_a_path_around_it_is_refused(layer: str) -> None:
     zoo = load_zoo("mnist_resnet")
     with pytest.raises(
         InputError, match=rf"feature_layers={layer}: the logits do not come from this layer alone"

@@ -1,4 +1,4 @@
-"""Principal components, spread of classes, decision regions and t-SNE (A4-1, A4-2, A4-3, A3-7): closed forms, planted structure.
+"""Principal components, spread of classes, decision regions and t-SNE.
 
 Shape suffixes: n samples, D features, K components, N classes, B a part of the samples.
 """
@@ -16,8 +16,8 @@ from netinv_lightning.errors import InputError
 from netinv_lightning.interpretability.embedding import (
     NEIGHBOURS,
     embed,
+    embedding_stability,
     neighbour_overlap,
-    stability,
 )
 from netinv_lightning.interpretability.projection import Projection, spread
 from netinv_lightning.interpretability.regions import (
@@ -34,8 +34,8 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
 # Projection
 
 
-def test_components_are_the_axes_that_were_planted() -> None:
-    """Independent axes of variances 9, 4 and 1, turned by a known rotation."""
+def test_components_are_the_planted_axes() -> None:
+    """Independent axes of variances 9, 4 and 1, rotated by a known rotation."""
     turn_DD = torch.linalg.qr(normal(3, 3, seed=1)).Q
     z_nD = normal(400, 3)
     z_nD = (
@@ -53,9 +53,7 @@ def test_components_are_the_axes_that_were_planted() -> None:
 
 
 @pytest.mark.parametrize(("n", "D"), [(40, 6), (5, 30)])
-def test_all_components_give_the_features_back_and_fewer_lose_what_their_shares_say(
-    n: int, D: int
-) -> None:
+def test_reconstruction_loses_the_variance_of_missing_components(n: int, D: int) -> None:
     f_nD = normal(n, D) @ normal(D, D, seed=1) + 2
     projection = Projection.fit(f_nD)
     K = min(n, D)
@@ -69,7 +67,7 @@ def test_all_components_give_the_features_back_and_fewer_lose_what_their_shares_
         assert float(lost) == pytest.approx(1 - float(projection.variance_K[:k].sum()), abs=1e-5)
 
 
-def test_signs_are_those_of_the_greatest_entries() -> None:
+def test_the_largest_entry_of_a_component_is_positive() -> None:
     f_nD = normal(50, 8) * torch.arange(1, 9)
     components_KD = Projection.fit(f_nD).components_KD
     assert bool(
@@ -80,19 +78,20 @@ def test_signs_are_those_of_the_greatest_entries() -> None:
     )  # a mirrored cloud has the same axes
 
 
-def test_what_has_no_components_is_refused() -> None:
+def test_features_without_components_are_refused() -> None:
     with pytest.raises(
-        InputError, match=r"^samples=1: principal components need 2 samples or more; give more$"
+        InputError, match=r"^samples=1: principal components need 2 samples or more$"
     ):
         Projection.fit(torch.zeros(1, 4))
     with pytest.raises(InputError, match=r"^samples=7: all have the same features"):
         Projection.fit(torch.ones(7, 4))
     projection = Projection.fit(normal(9, 4))
     with pytest.raises(
-        InputError, match=r"5 principal components asked for, these features have 4; choose 0 to 4"
+        InputError,
+        match=r"5 principal components requested, but these features have 4\. Choose 0 to 4",
     ):
         projection.encode(normal(9, 4), 5)
-    with pytest.raises(InputError, match=r"5 principal components asked for"):
+    with pytest.raises(InputError, match=r"5 principal components requested"):
         projection.decode(normal(9, 5))
 
 
@@ -100,7 +99,7 @@ def test_what_has_no_components_is_refused() -> None:
 
 
 def test_spread_by_hand() -> None:
-    """Class 0 at 0 and 2, class 1 at 10 three times, class 2 absent: within 1 and 0; mean of all 6.4."""
+    """Class 0 at 0 and 2, class 1 three times at 10, no class 2: within 1 and 0, mean 6.4."""
     measured = spread(
         torch.tensor([[0.0], [2.0], [10.0], [10.0], [10.0]]), torch.tensor([0, 0, 1, 1, 1]), 3
     )
@@ -111,7 +110,7 @@ def test_spread_by_hand() -> None:
     assert measured.between_by_chance == pytest.approx(1 / 4)
 
 
-def test_labels_that_say_nothing_reach_what_is_told_for_chance() -> None:
+def test_random_labels_reach_the_spread_by_chance() -> None:
     f_nD, labels_n = normal(60, 5), torch.arange(60) % 6
     shuffled = [
         spread(
@@ -135,13 +134,13 @@ def quadrants(f_BD: Tensor) -> Tensor:
 
 
 def wide_first_two(n: int) -> Tensor:
-    """Features whose first two components are exactly the first two features, around 0."""
+    """Features whose first two principal components are the first two features, around 0."""
     f_nD = normal(n, 6)
     f_nD = torch.linalg.qr(f_nD - f_nD.mean(dim=0)).Q * n**0.5
     return f_nD * torch.tensor([5.0, 4.0, 1.0, 0.5, 0.3, 0.2])
 
 
-def test_regions_of_a_known_head_lie_where_they_must() -> None:
+def test_regions_of_a_known_head() -> None:
     f_nD = wide_first_two(300)
     projection = Projection.fit(f_nD)
     points_n2 = projection.encode(f_nD, 2)
@@ -156,7 +155,7 @@ def test_regions_of_a_known_head_lie_where_they_must() -> None:
         )
     expected_HW = 2 * (regions.x_W[None, :] < 0).long() + (regions.y_H[:, None] < 0).long()
     assert torch.equal(regions.class_HW, expected_HW)
-    assert regions.classes_seen == 4 / 5
+    assert regions.classes_present == 4 / 5
     corner = (
         quadrants(torch.tensor([[float(regions.x_W[0]), float(regions.y_H[0]), 0, 0, 0, 0]]))
         .softmax(dim=1)
@@ -165,20 +164,22 @@ def test_regions_of_a_known_head_lie_where_they_must() -> None:
     assert float(regions.confidence_HW[0, 0]) == pytest.approx(float(corner), abs=1e-4)
 
 
-def test_agreement_is_lost_with_the_components_that_decide() -> None:
+def test_agreement_drops_without_the_decisive_components() -> None:
     f_nD = wide_first_two(400)
     logits_nN = quadrants(f_nD)
-    kept = agreement(Projection.fit(f_nD), quadrants, f_nD, logits_nN, [0, 1, 2, 6])
-    assert kept[2] == kept[6] == 1.0
+    agreements = agreement(Projection.fit(f_nD), quadrants, f_nD, logits_nN, [0, 1, 2, 6])
+    assert agreements[2] == agreements[6] == 1.0
     one_class = logits_nN.argmax(dim=1).bincount().max() / 400
-    assert kept[0] <= float(one_class)  # all samples get one class
-    assert kept[1] == pytest.approx(0.5, abs=0.1)  # the sign of the second feature is lost
+    assert agreements[0] <= float(one_class)  # all samples get one class
+    assert agreements[1] == pytest.approx(0.5, abs=0.1)  # the sign of the second feature is lost
     near = boundary_agreement(Projection.fit(f_nD), quadrants, f_nD, logits_nN, [2], share=0.1)
     assert near == {2: 1.0}
 
 
-def test_near_the_boundary_a_projection_loses_what_it_keeps_elsewhere() -> None:
-    """Two classes by the sign of f0 + f1 where f0 is wide: the first component decides all but those near the boundary."""
+def test_agreement_is_lower_near_the_boundary() -> None:
+    """Two classes by the sign of f0 + f1 with a wide f0: the first component decides all samples
+    except those near the boundary.
+    """
     f_nD = wide_first_two(1000) * torch.tensor(
         [2.0, 0.3, 1, 1, 1, 1]
     )  # standard deviations 10 and 1.2
@@ -198,7 +199,7 @@ def test_near_the_boundary_a_projection_loses_what_it_keeps_elsewhere() -> None:
     assert boundary_agreement(projection, head, f_nD, logits_nN, [1], share=0.05) == by_hand
 
 
-def test_a_real_head_agrees_with_its_own_classifier_on_all_components() -> None:
+def test_agreement_of_a_real_head_on_all_components() -> None:
     classifier = load_zoo("mnist_mlp")
     x_nCHW = (
         torch.rand(60, 1, 28, 28, generator=torch.Generator().manual_seed(0))
@@ -224,7 +225,7 @@ def blobs(per_blob: int, D: int, apart: float, count: int = 3) -> tuple[Tensor, 
     return normal(count * per_blob, D) + apart * torch.eye(D)[label_n], label_n
 
 
-def test_an_embedding_keeps_blobs_together_and_is_repeatable() -> None:
+def test_an_embedding_separates_blobs_and_is_repeatable() -> None:
     f_nD, label_n = blobs(30, 60, 40.0)  # more than 50 features: through their principal components
     e_n2 = embed(f_nD, 10, seed=3)
     assert e_n2.shape == (90, 2)
@@ -240,7 +241,7 @@ def test_overlap_of_neighbours_by_hand() -> None:
     ) == pytest.approx(0.75)
 
 
-def test_clouds_that_know_nothing_of_each_other_overlap_by_chance() -> None:
+def test_unrelated_embeddings_overlap_by_chance() -> None:
     def neighbours(seed: int) -> Tensor:
         points_n2 = normal(300, 2, seed=seed)
         return (
@@ -255,9 +256,9 @@ def test_clouds_that_know_nothing_of_each_other_overlap_by_chance() -> None:
     )
 
 
-def test_stability_stands_beside_its_controls() -> None:
+def test_stability_is_reported_with_its_controls() -> None:
     f_nD, _ = blobs(30, 8, 30.0)
-    first, second = stability(f_nD, [5, 12], seeds=[0, 1])
+    first, second = embedding_stability(f_nD, [5, 12], seeds=[0, 1])
     assert (first.perplexity, second.perplexity) == (5, 12)
     assert torch.equal(second.embeddings_Sn2[1], embed(f_nD, 12, seed=1))
     for measured in (first, second):
@@ -265,27 +266,27 @@ def test_stability_stands_beside_its_controls() -> None:
         assert measured.overlap_by_chance == pytest.approx(10 / 89)
         assert (
             0.45 < measured.overlap < 1
-        )  # a blob has 29 others: 10 / 29 if only the blobs were kept
+        )  # a blob has 29 others: 10 / 29 if only the blobs were preserved
         assert measured.trustworthiness > 0.9
         assert measured.trustworthiness_by_chance == pytest.approx(0.5, abs=0.1)
 
 
-def test_of_one_seed_there_is_no_overlap() -> None:
-    (only,) = stability(normal(30, 4), [5], seeds=[0])
+def test_one_seed_has_no_overlap() -> None:
+    (only,) = embedding_stability(normal(30, 4), [5], seeds=[0])
     assert math.isnan(only.overlap)
 
 
 @pytest.mark.parametrize("perplexity", [0.5, 10, 30])
-def test_a_perplexity_that_does_not_fit_is_refused(perplexity: float) -> None:
+def test_an_unsuitable_perplexity_is_refused(perplexity: float) -> None:
     with pytest.raises(
         InputError,
-        match=rf"^interpret\.perplexities={perplexity:g}: must be from 1 to below 10, a third of the 30 samples",
+        match=rf"^interpret\.perplexities={perplexity:g}: must be from 1 to below 10, a third of",
     ):
-        stability(normal(30, 4), [5, perplexity], seeds=[0])
+        embedding_stability(normal(30, 4), [5, perplexity], seeds=[0])
     with pytest.raises(InputError, match=r"interpret\.perplexities"):
         embed(normal(30, 4), perplexity, seed=0)
 
 
 def test_too_few_samples_for_neighbours_are_refused() -> None:
     with pytest.raises(InputError, match=r"^samples=20: too few to compare 10 neighbours"):
-        stability(normal(20, 4), [5], seeds=[0])
+        embedding_stability(normal(20, 4), [5], seeds=[0])

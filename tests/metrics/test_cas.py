@@ -1,4 +1,4 @@
-"""What a classifier learns from generated images: labels that fit, labels that are swapped, and labels that say nothing.
+"""Classification accuracy score of correct, swapped and random labels.
 
 Shape suffixes: n images, C channels, H height, W width.
 """
@@ -33,7 +33,7 @@ def score(x_nCHW: Tensor, label_n: Tensor, seed: int = 0) -> float:
     return metric.compute().item()
 
 
-def test_labels_that_fit_those_that_are_swapped_and_those_that_say_nothing() -> None:
+def test_score_of_correct_swapped_and_random_labels() -> None:
     x_nCHW, label_n = bright_and_dark(400, seed=2)
     assert score(x_nCHW, label_n) > 0.98
     assert score(x_nCHW, 1 - label_n) < 0.02
@@ -42,18 +42,18 @@ def test_labels_that_fit_those_that_are_swapped_and_those_that_say_nothing() -> 
 
 
 @pytest.mark.parametrize("n", [2, 130])
-def test_a_seed_trains_one_network_and_leaves_the_global_stream_alone(n: int) -> None:
-    """Also of no more images than BatchNorm needs, and of no whole number of batches."""
+def test_training_is_repeatable_and_uses_no_global_randomness(n: int) -> None:
+    """Also with as few images as BatchNorm allows, and with an incomplete last batch."""
     x_nCHW, label_n = bright_and_dark(n, seed=4)
     before = torch.get_rng_state()
     trained: list[nn.Module] = []
 
-    def kept() -> nn.Module:
+    def make_and_keep() -> nn.Module:
         trained.append(network())
         return trained[-1]
 
     for seed in (0, 0, 1):
-        metric = ClassificationAccuracyScore(kept, *bright_and_dark(20, seed=1), seed=seed)
+        metric = ClassificationAccuracyScore(make_and_keep, *bright_and_dark(20, seed=1), seed=seed)
         metric.update(x_nCHW, label_n)
         assert 0 <= metric.compute() <= 1
     weights = [dict(made.named_parameters())["head.weight"] for made in trained]
@@ -62,7 +62,7 @@ def test_a_seed_trains_one_network_and_leaves_the_global_stream_alone(n: int) ->
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_it_is_trained_and_judged_without_gradients_around_it() -> None:
+def test_it_works_without_gradients_around_it() -> None:
     x_nCHW, label_n = bright_and_dark(400, seed=2)
     with torch.no_grad():
         assert score(x_nCHW, label_n) > 0.98

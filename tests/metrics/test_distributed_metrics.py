@@ -1,4 +1,4 @@
-"""Metrics over two processes equal those of one (real processes over gloo, on the CPU); their states are sums or joined.
+"""Metrics of two real processes (gloo, on the CPU) equal those of one.
 
 Shape suffixes: B batch, N classes, D features, C channels, H height, W width.
 """
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from netinv_lightning.classifiers.networks import MLP
 from netinv_lightning.metrics import fidelity
+from netinv_lightning.metrics.accuracy import InversionAccuracy
 from netinv_lightning.metrics.cas import ClassificationAccuracyScore
 from netinv_lightning.metrics.diversity import Duplicates, Vendi
 from netinv_lightning.metrics.fidelity import (
@@ -24,7 +25,6 @@ from netinv_lightning.metrics.fidelity import (
     frechet_distance,
     kernel_distance,
 )
-from netinv_lightning.metrics.inversion import InversionAccuracy
 from netinv_lightning.metrics.manifold import Manifold
 from netinv_lightning.metrics.stability import Stability
 
@@ -48,14 +48,14 @@ def seeded(*shape: int, seed: int = 0) -> Tensor:
 
 
 def values(share: slice) -> dict[str, Tensor]:
-    """Every metric of a share of the images, or of all processes' shares where there are several."""
+    """Every metric of a share of the images, or of all shares with several processes."""
     f_BD, real_BD = seeded(B, D, seed=1)[share], seeded(B, D, seed=2) + 0.5
     label_B = torch.arange(B) % N
     brightness_B111 = 0.4 + 0.1 * label_B[:, None, None, None]
     x_BCHW, real_BCHW = (
         (seeded(B, 1, 6, 6, seed=seed).mul(0.2) + brightness_B111).clamp(0, 1) for seed in (3, 4)
     )
-    x_BCHW[24:30] = x_BCHW[:6]  # duplicates, over the processes too
+    x_BCHW[24:30] = x_BCHW[:6]  # duplicates, also across processes
     x_share, label_share = x_BCHW[share], label_B[share]
 
     def classifier(x_BCHW: Tensor) -> Tensor:
@@ -77,14 +77,14 @@ def values(share: slice) -> dict[str, Tensor]:
     fid, kid = (
         frechet_distance(real_BD[share]),
         kernel_distance(real_BD[share], 20),
-    )  # as torchmetrics has it: both kinds are shared out
+    )  # as in torchmetrics: both kinds are distributed
     fid.update(f_BD.double(), real=False)
     kid.update(f_BD, real=False)
     cas = ClassificationAccuracyScore(partial(MLP, N, 1, 6, widths=(8,)), real_BCHW, label_B)
     lpips = ClassLPIPS()
     for metric, inputs in ((manifold, (f_BD,)), (c2st, (f_BD,)), (cas, (x_share, label_share))):
         metric.update(*inputs)
-    for part in torch.arange(len(x_share)).split(B // 2):  # pairs are made within a batch
+    for part in torch.arange(len(x_share)).split(B // 2):  # pairs are formed within a batch
         lpips.update(x_share[part], label_share[part])
     computed: dict[str, Tensor] = {}
     for name, metric in zip(
@@ -103,7 +103,7 @@ def values(share: slice) -> dict[str, Tensor]:
 
 
 class FewWeights(nn.Module):
-    """In the place of LPIPS' network, whose backbone is not at hand: any distance of two images."""
+    """Replacement for the LPIPS network, whose weights are missing: a distance of two images."""
 
     def __init__(self, backbone: str) -> None:
         super().__init__()
@@ -128,7 +128,7 @@ def worker(rank: int, folder: str) -> None:
 
 @pytest.fixture(scope="module")
 def computed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Tensor]]:
-    """What one process computes of all images and of a share of them, and two processes of a share each."""
+    """Results of one process for all images and for a share, and of two for a share each."""
     folder = tmp_path_factory.mktemp("ranks")
     mp.spawn(worker, (str(folder),), nprocs=2)
     alone, first, second = (
@@ -142,7 +142,7 @@ def of_metric(values: dict[str, Tensor], name: str) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_two_processes_compute_what_one_does(
+def test_two_processes_compute_the_same_as_one(
     computed: dict[str, dict[str, Tensor]], name: str
 ) -> None:
     expected = of_metric(computed["whole"], name)
@@ -151,6 +151,6 @@ def test_two_processes_compute_what_one_does(
         torch.testing.assert_close(
             of_metric(computed[process], name), expected, rtol=1e-5, atol=1e-6
         )
-    # Else this could not fail: the share alone has other values.
+    # Otherwise this could not fail: a share alone has other values.
     share = of_metric(computed["share"], name)
     assert any(not torch.allclose(share[key], value, rtol=1e-4) for key, value in expected.items())

@@ -1,4 +1,4 @@
-"""Vendi score and duplicates against the published formula, naive pairs and hand-worked cases.
+"""Vendi score and duplicates, against the published formula and explicit pairs.
 
 Shape suffixes: n images, N classes, D features, P pixel values.
 """
@@ -43,14 +43,14 @@ def vendi(f_nD: Tensor, label_n: Tensor, classes: int) -> tuple[float, float]:
     classes=st.integers(1, 4),
     seed=st.integers(0, 10**6),
 )
-def test_vendi_is_the_published_formula(n: int, dim: int, classes: int, seed: int) -> None:
-    """More features than images, and fewer."""
+def test_vendi_equals_the_published_formula(n: int, dim: int, classes: int, seed: int) -> None:
+    """With more features than images, and with fewer."""
     source = torch.Generator().manual_seed(seed)
     f_nD, label_n = (
         torch.randn(n, dim, generator=source) + 0.5,
         torch.randint(classes, (n,), generator=source),
     )
-    pooled, class_mean = vendi(f_nD, label_n, classes + 1)  # the last class stays empty
+    pooled, class_mean = vendi(f_nD, label_n, classes + 1)  # the last class is empty
     assert pooled == pytest.approx(published_vendi(f_nD), rel=1e-6)
     assert class_mean == pytest.approx(
         np.mean([published_vendi(f_nD[label_n == label]) for label in label_n.unique()]), rel=1e-6
@@ -63,14 +63,14 @@ def test_vendi_of_k_orthogonal_groups_is_k(k: int) -> None:
     assert vendi(f_nD, torch.zeros(20 * k, dtype=torch.long), 1) == pytest.approx((k, k))
 
 
-def test_vendi_of_unequal_groups_is_the_exponential_of_their_entropy() -> None:
+def test_vendi_of_unequal_groups_is_exp_of_their_entropy() -> None:
     f_nD = torch.eye(3)[torch.tensor([0, 0, 0, 1])]
     pooled, class_mean = vendi(f_nD, torch.tensor([0, 0, 0, 2]), 3)
     assert pooled == pytest.approx(math.exp(-0.75 * math.log(0.75) - 0.25 * math.log(0.25)))
     assert class_mean == pytest.approx(1)
 
 
-def test_features_of_zeros_are_alike_and_unlike_all_others() -> None:
+def test_zero_features_are_equal_and_unlike_all_others() -> None:
     f_nD = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 0.0], [0.0, 0.0]])
     assert vendi(f_nD, torch.zeros(4, dtype=torch.long), 1)[0] == pytest.approx(2)
 
@@ -98,7 +98,7 @@ def duplicates(x_nCHW: Tensor, label_n: Tensor, **arguments: float) -> float:
 
 
 def test_duplicates_by_hand() -> None:
-    """Levels of 8 bits: 100, 108 (just near enough to 100), 117, 100 of another class, 200, 200."""
+    """8-bit levels: 100, 108 (just near enough to 100), 117, 100 of another class, 200, 200."""
     x_nCHW = (torch.tensor([100.0, 108, 117, 100, 200, 200]) / 255)[:, None, None, None].expand(
         -1, 3, 8, 8
     )
@@ -107,7 +107,7 @@ def test_duplicates_by_hand() -> None:
     assert duplicates(x_nCHW, torch.tensor([0, 0, 0, 0, 1, 2])) == pytest.approx(3 / 6)
 
 
-def test_one_pixel_far_off_counts_by_its_share_of_the_image() -> None:
+def test_one_changed_pixel_counts_by_its_share_of_the_image() -> None:
     x_nCHW = torch.full((2, 1, 28, 28), 0.5)
     x_nCHW[1, 0, 0, 0] = 1.0  # 0.5 / 28 of the root mean square
     assert duplicates(x_nCHW, torch.zeros(2, dtype=torch.long)) == 1
@@ -116,7 +116,7 @@ def test_one_pixel_far_off_counts_by_its_share_of_the_image() -> None:
 
 
 @pytest.mark.parametrize("chunk", [1, 5, 100])
-def test_duplicates_are_the_naive_pairs_whatever_the_chunk(chunk: int) -> None:
+def test_duplicates_equal_all_pairs_for_any_chunk(chunk: int) -> None:
     source = torch.Generator().manual_seed(0)
     originals = torch.rand(12, 1, 6, 6, generator=source)
     x_nCHW = (

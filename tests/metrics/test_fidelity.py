@@ -1,4 +1,4 @@
-"""FID, KID, the two-sample test and LPIPS against closed forms, the unbiased estimator written out, and torchmetrics.
+"""FID, KID, two-sample test and LPIPS, against closed forms and explicit estimators.
 
 Shape suffixes: n generated images, m real images, D features.
 """
@@ -29,7 +29,7 @@ def seeded(*shape: int, seed: int = 0) -> Tensor:
 
 
 def with_moments(n: int, mean_D: Tensor, root_DD: Tensor, seed: int) -> Tensor:
-    """Features whose mean is `mean_D` and whose covariance is root root', exactly."""
+    """Features with exactly the mean `mean_D` and the covariance root root'."""
     x_nD = seeded(n, len(mean_D), seed=seed)
     x_nD = x_nD - x_nD.mean(dim=0)
     whitening = torch.linalg.inv(torch.linalg.cholesky(torch.cov(x_nD.T))).T
@@ -37,7 +37,9 @@ def with_moments(n: int, mean_D: Tensor, root_DD: Tensor, seed: int) -> Tensor:
 
 
 def test_frechet_distance_of_two_gaussians() -> None:
-    """|m1 - m2|^2 + sum (s1 - s2)^2 where the covariances share their axes, here turned by 30 degrees."""
+    """|m1 - m2|^2 + sum (s1 - s2)^2 if the covariances share their axes, here rotated by 30
+    degrees.
+    """
     cosine, sine = math.cos(math.pi / 6), math.sin(math.pi / 6)
     axes_DD = torch.tensor([[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1]], dtype=torch.float64)
     one, other = torch.tensor([1.0, 2, 0.5]).double(), torch.tensor([1.5, 0.5, 2]).double()
@@ -45,7 +47,7 @@ def test_frechet_distance_of_two_gaussians() -> None:
     real_mD = with_moments(50, torch.zeros(3).double(), axes_DD * one, seed=1)
     fake_nD = with_moments(80, mean_D, axes_DD * other, seed=2)
     metric = frechet_distance(real_mD)
-    for _ in range(2):  # a reset keeps the real features alone
+    for _ in range(2):  # a reset keeps only the real features
         for part in fake_nD.split(30):
             metric.update(part, real=False)
         assert metric.compute().item() == pytest.approx(
@@ -54,8 +56,8 @@ def test_frechet_distance_of_two_gaussians() -> None:
         metric.reset()
 
 
-def test_kernel_distance_is_the_unbiased_estimator() -> None:
-    """With as many images as a subset has, all subsets are the whole set."""
+def test_kernel_distance_equals_the_unbiased_estimator() -> None:
+    """With as many images as in a subset, every subset is the whole set."""
     real_mD, fake_nD = seeded(40, 5, seed=1), 0.8 * seeded(40, 5, seed=2) + 0.3
 
     def kernel(a: Tensor, b: Tensor) -> Tensor:
@@ -76,7 +78,7 @@ def test_kernel_distance_is_the_unbiased_estimator() -> None:
     assert spread.item() == pytest.approx(0, abs=1e-9)
 
 
-def test_kernel_distance_draws_the_same_subsets_and_leaves_the_global_stream_alone() -> None:
+def test_kernel_distance_uses_no_global_randomness() -> None:
     real_mD, fake_nD = seeded(60, 4), seeded(30, 4, seed=1)
 
     def measured(seed: int) -> float:
@@ -100,8 +102,10 @@ def two_sample(real_mD: Tensor, fake_nD: Tensor, seed: int = 0) -> float:
 
 
 @pytest.mark.parametrize("distance", [0.0, 1.0, 2.0])
-def test_two_gaussians_are_told_apart_as_often_as_the_best_classifier_can(distance: float) -> None:
-    """The Bayes classifier of two unit Gaussians at a distance d is right with probability Phi(d / 2)."""
+def test_two_sample_accuracy_reaches_the_bayes_optimum(distance: float) -> None:
+    """The Bayes classifier of two unit Gaussians at distance d is correct with probability Phi(d /
+    2).
+    """
     shift_D = torch.tensor([distance, 0, 0, 0], dtype=torch.float64)
     best = 0.5 * (1 + math.erf(distance / 2 / math.sqrt(2)))
     assert two_sample(seeded(6000, 4, seed=1), seeded(6000, 4, seed=2) + shift_D) == pytest.approx(
@@ -109,14 +113,14 @@ def test_two_gaussians_are_told_apart_as_often_as_the_best_classifier_can(distan
     )
 
 
-def test_kinds_of_unequal_size_are_judged_as_equals() -> None:
-    """Else 0.91 could be had by always answering with the larger."""
+def test_two_sample_classes_have_equal_weight() -> None:
+    """Otherwise always predicting the larger class would reach 0.91."""
     assert two_sample(seeded(4000, 3, seed=1), seeded(400, 3, seed=2)) == pytest.approx(
         0.5, abs=0.08
     )
 
 
-def test_a_feature_that_is_always_the_same_hurts_nothing() -> None:
+def test_two_sample_ignores_a_constant_feature() -> None:
     real_mD, fake_nD = seeded(400, 3, seed=1), seeded(400, 3, seed=2) + torch.tensor([20.0, 0, 0])
     real_mD[:, 1] = fake_nD[:, 1] = 5
     assert two_sample(real_mD, fake_nD) == 1
@@ -126,7 +130,7 @@ def test_a_feature_that_is_always_the_same_hurts_nothing() -> None:
 
 
 def test_lpips_of_pairs_of_a_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The backbone's weights are random here, and in the place of the real ones: the network is the same on both sides."""
+    """Random backbone weights replace the real ones, in the metric and in the reference."""
     monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
     with pytest.raises(FileNotFoundError, match=LPIPS_BACKBONE):
         ClassLPIPS()

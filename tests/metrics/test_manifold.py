@@ -1,4 +1,4 @@
-"""Precision, recall, density and coverage against the formulas of the package prdc 0.2, and a case on a line.
+"""Precision, recall, density and coverage, against prdc 0.2 and a case on a line.
 
 Shape suffixes: n generated images, m real images, D features.
 """
@@ -19,7 +19,7 @@ PROPERTY = settings(deadline=None, derandomize=True, max_examples=25)
 
 
 def published(real_mD: Tensor, fake_nD: Tensor, k: int) -> dict[str, float]:
-    """`compute_prdc` of prdc 0.2, with its pairwise distances written out."""
+    """`compute_prdc` of prdc 0.2, with explicit pairwise distances."""
 
     def distances(a: Tensor, b: Tensor) -> np.ndarray:
         return np.linalg.norm(a.double().numpy()[:, None] - b.double().numpy()[None], axis=2)
@@ -55,7 +55,9 @@ def measured(real_mD: Tensor, fake_nD: Tensor, k: int) -> dict[str, float]:
     k=st.integers(1, 5),
     shift=st.floats(0, 3),
 )
-def test_it_is_the_published_computation(n: int, m: int, dim: int, k: int, shift: float) -> None:
+def test_manifold_equals_the_published_computation(
+    n: int, m: int, dim: int, k: int, shift: float
+) -> None:
     source = torch.Generator().manual_seed(n * 1000 + m)
     real_mD, fake_nD = (
         torch.randn(m, dim, generator=source),
@@ -64,8 +66,8 @@ def test_it_is_the_published_computation(n: int, m: int, dim: int, k: int, shift
     assert measured(real_mD, fake_nD, k) == pytest.approx(published(real_mD, fake_nD, k))
 
 
-def test_on_a_line() -> None:
-    """Real at 0, 1, 10 (radii 1, 1, 9); generated at 0.5 (in the first two balls), 4 (in the third), -5 (in none)."""
+def test_manifold_on_a_line_by_hand() -> None:
+    """Real images at 0, 1, 10 with radii 1, 1, 9; generated ones at 0.5, 4, -5 in 2, 1, 0 balls."""
     real_mD, fake_nD = torch.tensor([[0.0], [1.0], [10.0]]), torch.tensor([[0.5], [4.0], [-5.0]])
     values = measured(real_mD, fake_nD, k=1)
     assert values["precision"] == pytest.approx(2 / 3)
@@ -85,8 +87,8 @@ def test_chunks_change_nothing(chunk: int, monkeypatch: pytest.MonkeyPatch) -> N
     assert measured(real_mD, fake_nD, 5) == pytest.approx(whole)
 
 
-def test_one_image_over_and_over_covers_nothing() -> None:
-    """Generated images that are all alike have neighbourhoods of radius 0; a network's features are far from its origin."""
+def test_one_repeated_image_covers_nothing() -> None:
+    """Equal generated images have neighbourhoods of radius 0, far from the origin."""
     source = torch.Generator().manual_seed(4)
     real_mD = 100 + torch.randn(200, 6, generator=source)
     values = measured(real_mD, real_mD[:1].expand(200, -1) + 1e-3, 5)
@@ -95,7 +97,7 @@ def test_one_image_over_and_over_covers_nothing() -> None:
     assert values["coverage"] < 0.2
 
 
-def test_as_many_images_as_neighbours_are_too_few() -> None:
+def test_too_few_images_for_the_neighbours_are_refused() -> None:
     with pytest.raises(ValueError, match="k=5: needs more than 5 images, there are 5"):
         Manifold(torch.randn(5, 2), 5)
     metric = Manifold(torch.randn(6, 2), 5)

@@ -1,4 +1,4 @@
-"""Disturbances against what their names say, and stability by hand.
+"""Disturbances and stability, against explicit formulas and by hand.
 
 Shape suffixes: B batch, C channels, H height, W width.
 """
@@ -19,14 +19,14 @@ def images(B: int = 40, C: int = 3, side: int = 8) -> Tensor:
     return torch.rand(B, C, side, side, generator=torch.Generator().manual_seed(0))
 
 
-def test_quantised_images_have_256_levels_each_within_half_a_level() -> None:
+def test_quantisation_to_256_levels() -> None:
     x_BCHW = images()
     levels = DISTURBANCES["quantised"](x_BCHW, Stream(0)) * 255
     torch.testing.assert_close(levels, levels.round(), rtol=0, atol=1e-4)
     assert (levels / 255 - x_BCHW).abs().max() <= 0.5 / 255 + 1e-6
 
 
-def test_blur_is_the_gaussian_written_out() -> None:
+def test_blur_equals_the_explicit_gaussian() -> None:
     x_BCHW = torch.zeros(1, 2, 5, 5)
     x_BCHW[0, 1, 2, 2] = 1
     side = math.exp(-2)  # one pixel off, at a standard deviation of half a pixel
@@ -40,7 +40,7 @@ def test_blur_is_the_gaussian_written_out() -> None:
     )
 
 
-def test_each_image_is_shifted_by_one_pixel_in_one_of_four_directions() -> None:
+def test_each_image_is_shifted_by_one_pixel() -> None:
     x_BCHW = images()
     shifted = DISTURBANCES["shift"](x_BCHW, Stream(0))
     moves = {"right": (0, 1), "left": (0, -1), "down": (1, 0), "up": (-1, 0)}
@@ -63,7 +63,7 @@ def test_each_image_is_shifted_by_one_pixel_in_one_of_four_directions() -> None:
     [("l1", 1, 0.02 * 192), ("l2", 2, 0.02 * math.sqrt(192)), ("linf", math.inf, 8 / 255)],
 )
 def test_noise_has_the_stated_norm(kind: str, order: float, radius: float) -> None:
-    x_BCHW = images() * 0.2 + 0.4  # far from 0 and 1, so that nothing is cut
+    x_BCHW = images() * 0.2 + 0.4  # far from 0 and 1, so nothing is clipped
     norms_B = (DISTURBANCES[kind](x_BCHW, Stream(0)) - x_BCHW).flatten(1).norm(order, dim=1)
     if kind == "linf":  # uniform in the ball: the largest of 192 draws is near the radius
         assert (norms_B <= radius + 1e-6).all()
@@ -76,11 +76,11 @@ def test_noise_has_the_stated_norm(kind: str, order: float, radius: float) -> No
 
 
 def test_stability_by_hand() -> None:
-    """A classifier that looks for the brightest column: a shift along the rows undoes it, the rest does not."""
+    """The classifier returns the brightest column; only a horizontal shift changes it."""
     x_BCHW = torch.zeros(8, 1, 5, 5)
     label_B = torch.tensor([1, 2, 3, 1, 2, 3, 1, 1])
     x_BCHW[torch.arange(8), 0, :, label_B] = 0.8
-    label_B[-1] = 4  # classified as 1 or a column beside it: never counts
+    label_B[-1] = 4  # classified as 1 or a neighbouring column: never correct
 
     def classifier(x_BCHW: Tensor) -> Tensor:
         return x_BCHW.sum(dim=(1, 2))
@@ -106,7 +106,7 @@ def test_stability_by_hand() -> None:
     assert values["shift"] == pytest.approx(sum(up_or_down[:-1]) / 8)
 
 
-def test_a_reset_draws_the_same_again() -> None:
+def test_a_reset_repeats_the_draws() -> None:
     def classifier(x_BCHW: Tensor) -> Tensor:
         return x_BCHW[:, 0, :2, 0]  # which of two pixels is brighter: noise decides some
 

@@ -22,19 +22,19 @@ HALF = "application.vector=[.5,0,0,.5,0,0,0,0,0,0]"
 COMMANDS = {
     "counterfeit": (
         ["application.samples=40", "application.confidence=0.1"],
-        "counterfeit.counterfeit_grid",
+        "applications.counterfeit.counterfeit_grid",
     ),
     "measure": (
         ["measure.samples=20", "measure.metrics=[diversity]", "measure.controls=[]"],
-        "measure.Report.__call__",
+        "applications.measure.Report.__call__",
     ),
     "interpret": (
         ["interpret.samples=100", "interpret.analyses=[projection]"],
-        "interpret.Study.__call__",
+        "interpretability.study.FeatureStudy.__call__",
     ),
     "approach": (
         [HALF, "application.steps=3", "application.images=2", *DIGITS],
-        "approach.image_grid",
+        "applications.approach.image_grid",
     ),
 }
 """Overrides of each application, and a function that it calls late, where it is stopped."""
@@ -71,7 +71,7 @@ def test_stopped_and_resumed_it_leaves_the_same(
     run(config(), tmp_path / "whole")
     broken = tmp_path / "broken"
     with monkeypatch.context() as patch:
-        patch.setattr(f"netinv_lightning.applications.{late}", stop)
+        patch.setattr(f"netinv_lightning.{late}", stop)
         with pytest.raises(Preempted, match=rf"stopped by SIGTERM; continue with resume={broken}$"):
             run(config(), broken)
     (broken / "summary.json.partial").write_text("half of it")

@@ -1,4 +1,4 @@
-"""Inversion accuracy and class cosine against hand-worked cases and naive pairs (A3-1, A3-5).
+"""Inversion accuracy and class cosine, against hand-worked cases and explicit pairs.
 
 Shape suffixes: B batch, N classes, D features.
 """
@@ -16,7 +16,8 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from netinv_lightning.inversion import losses
-from netinv_lightning.metrics.inversion import ClassCosine, InversionAccuracy
+from netinv_lightning.metrics.accuracy import InversionAccuracy
+from netinv_lightning.metrics.diversity import ClassCosine
 
 PROPERTY = settings(deadline=None, derandomize=True, max_examples=25)
 
@@ -70,12 +71,12 @@ def test_accuracy_by_hand() -> None:
         [1, 1, 0],
         [0, 0, 0],
         [1, 0, 1],
-    ]  # row: asked for, column: predicted
+    ]  # row: conditioning label, column: predicted
 
 
 @PROPERTY
 @given(batch=st.integers(1, 30), classes=st.integers(2, 12), seed=st.integers(0, 10**6))
-def test_accuracy_is_the_direct_computation(batch: int, classes: int, seed: int) -> None:
+def test_accuracy_equals_the_direct_computation(batch: int, classes: int, seed: int) -> None:
     logits_BN, label_B, target_BN = accuracy_inputs(batch, classes, seed)
     metric = InversionAccuracy(classes)
     metric.update(logits_BN, label_B, target_BN)
@@ -117,12 +118,12 @@ def test_class_cosine_by_hand() -> None:
     dim=st.integers(1, 8),
     seed=st.integers(0, 10**6),
 )
-def test_class_cosine_is_the_naive_mean_over_pairs(
+def test_class_cosine_equals_the_mean_over_pairs(
     batch: int, classes: int, dim: int, seed: int
 ) -> None:
     f_BD, label_B = cosine_inputs(batch, classes, dim, seed)
     label_B[:3] = torch.tensor([0, 0, 1])  # a pair of each kind
-    metric = ClassCosine(classes + 1, dim)  # the last class stays empty
+    metric = ClassCosine(classes + 1, dim)  # the last class is empty
     metric.update(f_BD, label_B)
     values = metric.compute()
     assert (values["intra"].item(), values["inter"].item()) == pytest.approx(
@@ -130,7 +131,7 @@ def test_class_cosine_is_the_naive_mean_over_pairs(
     )
 
 
-def test_class_cosine_of_one_class_is_the_loss() -> None:
+def test_class_cosine_of_one_class_equals_the_loss() -> None:
     f_BD, _ = cosine_inputs(9, 1, 5)
     metric = ClassCosine(1, 5)
     metric.update(f_BD, torch.zeros(9, dtype=torch.long))
@@ -151,7 +152,7 @@ def test_a_zero_feature_has_cosine_zero_with_all() -> None:
     assert values["inter"].item() == pytest.approx(0)
 
 
-# Batches, and merging of states as several devices do it
+# Batches, and merging of states as with several devices
 
 
 def fed(metric: Metric, inputs: tuple[Tensor, ...], batches: list[slice]) -> Metric:
@@ -173,7 +174,7 @@ def test_batches_and_merged_states_equal_the_whole(kind: str) -> None:
     merged.merge_state(halves[1])
     assert_equal(merged, whole)
     summed = deepcopy(fresh)
-    summed.update(*(tensor[:1] for tensor in inputs))  # what is there is overwritten
+    summed.update(*(tensor[:1] for tensor in inputs))  # the existing state is overwritten
     for name, reduce in summed._reductions.items():
         assert callable(reduce)
         setattr(summed, name, reduce(torch.stack([getattr(half, name) for half in halves])))

@@ -1,4 +1,4 @@
-"""Did reconstructions meet training images: similarities, matching, and the test of members against held-out images."""
+"""Similarity of reconstructions to real images: matching, and members against non-members."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from netinv_lightning.metrics.reconstruction import (
+from netinv_lightning.metrics.membership import (
     auc_of,
     difference,
     matched,
@@ -27,14 +27,14 @@ def test_the_nearest_reconstruction_is_of_the_same_class() -> None:
     real, label_m = pictures(4), torch.tensor([0, 0, 1, 2])
     x_nCHW = torch.cat(
         [real[2:3], 1 - real[0:1], 0.5 * real[1:2] + 0.2, real[0:1]]
-    )  # a copy of image 2, but made as class 0
+    )  # a copy of image 2, but generated as class 0
     found = nearest(real, label_m, x_nCHW, torch.tensor([0, 0, 0, 0]))
     assert found.index_m.tolist() == [3, 2, -1, -1]
     assert found.ncc_m[:2].tolist() == pytest.approx(
         [1, 1], abs=1e-5
-    )  # correlation knows neither brightness nor contrast
+    )  # correlation ignores brightness and contrast
     assert found.ssim_m[0] == pytest.approx(1, abs=1e-5)
-    assert found.ssim_m[1] < 0.99  # structural similarity does
+    assert found.ssim_m[1] < 0.99  # structural similarity does not
     assert found.ncc_m[2:].isnan().all()
     assert found.ssim_m[2:].isnan().all()
 
@@ -59,8 +59,8 @@ def test_correlation_of_two_by_two_pixels_by_hand() -> None:
     assert float(nearest(real, ONE, other, ONE).ncc_m) == pytest.approx(0, abs=1e-6)
 
 
-def test_matching_is_one_to_one_and_the_best_in_sum() -> None:
-    """Both reals are nearest to reconstruction 0; greedy matching would waste it."""
+def test_matching_is_one_to_one_with_the_largest_sum() -> None:
+    """Both real images are nearest to reconstruction 0; greedy matching is not optimal."""
     base, other = pictures(1, 1), pictures(1, 2)
     real = torch.cat([base, 0.9 * base + 0.1 * other])
     x_nCHW = torch.cat([base, 0.2 * base + 0.8 * other])
@@ -80,16 +80,16 @@ def test_matching_is_one_to_one_and_the_best_in_sum() -> None:
     assert of_real[0] == max(sums, key=lambda first: sums[first])
 
 
-def test_matching_leaves_over_what_has_no_partner() -> None:
+def test_surplus_images_stay_unmatched() -> None:
     pairs = matched(
         pictures(3), torch.tensor([0, 0, 1]), pictures(5, 1), torch.tensor([0, 1, 1, 1, 2])
     )
     assert len(pairs.real_c) == 2
     assert pairs.real_c.tolist()[-1] == 2
-    assert pairs.good == 0  # noise is like no noise
+    assert pairs.good == 0  # different noise is not similar
 
 
-def test_structural_similarity_of_a_picture_with_itself_is_one() -> None:
+def test_structural_similarity_of_an_image_with_itself_is_1() -> None:
     x_cCHW = pictures(3)
     assert structural_similarity(x_cCHW, x_cCHW).tolist() == pytest.approx([1, 1, 1], abs=1e-5)
     assert len(structural_similarity(x_cCHW[:0], x_cCHW[:0])) == 0
@@ -109,7 +109,7 @@ def test_auc_by_hand(above: list[int], below: list[int], auc: float) -> None:
     assert auc_of(torch.tensor(above), torch.tensor(below)) == auc
 
 
-def test_a_gap_that_is_there_is_found_and_one_that_is_not_is_not() -> None:
+def test_only_a_real_gap_is_significant() -> None:
     source = torch.Generator().manual_seed(0)
     label_m = torch.arange(200) % 4
     members, held_out = torch.randn(200, generator=source), torch.randn(200, generator=source)
@@ -119,7 +119,7 @@ def test_a_gap_that_is_there_is_found_and_one_that_is_not_is_not() -> None:
     )
     assert found.gap_interval[0] < found.gap < found.gap_interval[1]
     assert found.gap_interval[0] > 0.5
-    assert found.p_value == 0.001  # the least that 999 permutations can give
+    assert found.p_value == 0.001  # the smallest value for 999 permutations
     assert found.auc > 0.7
     none = difference(members, label_m, held_out, label_m)
     assert none.p_value > 0.05
@@ -127,8 +127,8 @@ def test_a_gap_that_is_there_is_found_and_one_that_is_not_is_not() -> None:
     assert difference(members, label_m, held_out, label_m, seed=0) == none
 
 
-def test_p_of_a_gap_as_it_should_be_by_chance() -> None:
-    """Under no difference p is uniform: of 60 draws about half lie below a half, and few below a tenth."""
+def test_p_is_uniform_without_a_gap() -> None:
+    """Without a difference p is uniform: of 60 values about half are below 0.5, few below 0.1."""
     p_values = []
     for draw in range(60):
         source = torch.Generator().manual_seed(draw)
@@ -147,8 +147,10 @@ def test_p_of_a_gap_as_it_should_be_by_chance() -> None:
     )  # binomial(60, 0.1): above 13 with a chance of 0.001
 
 
-def test_what_the_classes_explain_is_no_memory() -> None:
-    """Members have more of the class with high values; within the classes both are alike, and no permutation makes a smaller gap."""
+def test_a_gap_between_classes_is_no_memorisation() -> None:
+    """Members have more images of the class with high values, but no difference within a class. So
+    every permutation has the same gap.
+    """
     member_label, held_out_label = (
         torch.tensor([0] * 80 + [1] * 20),
         torch.tensor([0] * 20 + [1] * 80),

@@ -1,14 +1,17 @@
-"""Did reconstructions meet the very images that a classifier was trained on, or only what their class looks like?
+"""Similarity of reconstructions to training images (members) and to held-out images (non-members).
 
-Every real image is asked: how near does the nearest reconstruction of its class come? Near by normalised cross-correlation, then told
-as structural similarity too (Haim et al. 2022). Where nothing but the class is given away, training images (members) and held-out
-images answer alike, whatever the reconstructions are; where training images were met, members answer higher. So the held-out images
-are the control that a list of good pairs lacks. Members and held-out images are as many of each class. Two things could make a
-difference by chance: which images were asked (bootstrap over them) and which of them happened to be members (their labels permuted
-within each class, which is exact where both are a random split of one source).
+For every real image the nearest reconstruction of its class is found by normalised
+cross-correlation, and its structural similarity is computed too (Haim et al. 2022, arXiv
+2206.07758). If the reconstructions contain only class information, members and non-members score
+the same; if training images were recovered, members score higher. The held-out images are the
+control that a list of good pairs lacks. Members and non-members have the same number of images per
+class. Two tests show whether a difference is due to chance: a bootstrap over the images, and
+permutations of the membership labels within each class, which are exact if both sets are a random
+split of one source.
 
-Shape suffixes: n reconstructions, m real images of one kind, h held-out images, R resamples, S permutations, c pairs matched one to
-one, x images of a class, P pixels, C channels, H height, W width.
+Shape suffixes: n reconstructions, m real images of one kind, h held-out images, R resamples, S
+permutations, c pairs matched one to one, x images of a class, P pixels, C channels, H height, W
+width.
 """
 
 from __future__ import annotations
@@ -23,7 +26,9 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 from netinv_lightning.metrics.correlation import unit_rows
 
 GOOD = 0.4
-"""Structural similarity above which a pair is called a good reconstruction (Haim et al. 2022): a loose bar, hence the held-out images."""
+"""Structural similarity above which a pair counts as a good reconstruction (Haim et al. 2022). It
+is a low threshold, so the held-out images are needed for comparison.
+"""
 RESAMPLES = 999
 PERMUTATIONS = 999
 SSIM_BATCH = 500
@@ -31,12 +36,12 @@ SSIM_BATCH = 500
 
 @dataclass(frozen=True)
 class Nearest:
-    """For each of m real images the nearest reconstruction of its class.
+    """The nearest reconstruction of the same class for each of m real images.
 
     Attributes:
-        index_m: Which of the reconstructions; -1 where its class has none.
-        ncc_m: Normalised cross-correlation with it, -1 to 1; NaN where there is none.
-        ssim_m: Structural similarity with it, -1 to 1; NaN where there is none.
+        index_m: Index of the reconstruction; -1 if its class has none.
+        ncc_m: Normalised cross-correlation with it, -1 to 1; NaN if there is none.
+        ssim_m: Structural similarity with it, -1 to 1; NaN if there is none.
     """
 
     index_m: Tensor
@@ -46,11 +51,11 @@ class Nearest:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Reconstructions and real images matched one to one within each class, so that no picture counts twice.
+    """Reconstructions and real images matched one to one within each class; no image counts twice.
 
     Attributes:
-        reconstruction_c: Which reconstructions.
-        real_c: Which real images.
+        reconstruction_c: Indices of the reconstructions.
+        real_c: Indices of the real images.
         ncc_c: Their normalised cross-correlation.
         ssim_c: Their structural similarity.
     """
@@ -68,14 +73,16 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Difference:
-    """How members' similarities lie above those of held-out images.
+    """Difference of the similarities of members and held-out images.
 
     Attributes:
-        auc: Chance that a member's is above a held-out image's; 0.5 where there is no difference.
-        auc_interval: Its bootstrap confidence interval, 95 %.
+        auc: Probability that the similarity of a member exceeds that of a held-out image; 0.5 if
+            there is no difference.
+        auc_interval: Its 95 % bootstrap confidence interval.
         gap: Difference of the means.
-        gap_interval: Its bootstrap confidence interval, 95 %.
-        p_value: Share of the permutations within classes that give a gap as large, the true one among them.
+        gap_interval: Its 95 % bootstrap confidence interval.
+        p_value: Share of the permutations within classes with a gap at least as large, including
+            the true one.
     """
 
     auc: float
@@ -86,21 +93,21 @@ class Difference:
 
 
 def nearest(real_mCHW: Tensor, real_label_m: Tensor, x_nCHW: Tensor, label_n: Tensor) -> Nearest:
-    """Finds the nearest reconstruction of each real image among those of its class.
+    """Find the nearest reconstruction of each real image among those of its class.
 
     Args:
         real_mCHW: Real images in [0, 1].
         real_label_m: Their classes.
         x_nCHW: Reconstructions in [0, 1].
-        label_n: The classes that they were made for.
+        label_n: The classes that they were generated for.
     """
     m = len(real_mCHW)
     index_m, ncc_m = torch.full((m,), -1), torch.full((m,), torch.nan)
     for label in real_label_m.unique():
-        asked, candidates = _members(real_label_m, label), _members(label_n, label)
+        targets, candidates = _members(real_label_m, label), _members(label_n, label)
         if len(candidates):
-            ncc_m[asked], best = correlations(real_mCHW[asked], x_nCHW[candidates]).max(dim=1)
-            index_m[asked] = candidates[best]
+            ncc_m[targets], best = correlations(real_mCHW[targets], x_nCHW[candidates]).max(dim=1)
+            index_m[targets] = candidates[best]
     found = index_m >= 0
     ssim_m = torch.full((m,), torch.nan)
     ssim_m[found] = structural_similarity(real_mCHW[found], x_nCHW[index_m[found]])
@@ -108,18 +115,19 @@ def nearest(real_mCHW: Tensor, real_label_m: Tensor, x_nCHW: Tensor, label_n: Te
 
 
 def matched(real_mCHW: Tensor, real_label_m: Tensor, x_nCHW: Tensor, label_n: Tensor) -> Pairs:
-    """Matches reconstructions and real images of each class one to one so that their correlations sum to the most (Kuhn 1955).
+    """Match reconstructions and real images of each class one to one (Kuhn 1955).
 
-    The larger of the two sets keeps what is left over. Arguments as for `nearest`.
+    The sum of their correlations is maximised. Surplus images of the larger set stay unmatched.
+    Arguments as for `nearest`.
     """
     reconstructions, reals, found = [], [], []
     for label in real_label_m.unique():
-        asked, candidates = _members(real_label_m, label), _members(label_n, label)
-        ncc = correlations(real_mCHW[asked], x_nCHW[candidates])
+        targets, candidates = _members(real_label_m, label), _members(label_n, label)
+        ncc = correlations(real_mCHW[targets], x_nCHW[candidates])
         rows, columns = (
             torch.from_numpy(chosen) for chosen in linear_sum_assignment(ncc.numpy(), maximize=True)
         )
-        reals.append(asked[rows])
+        reals.append(targets[rows])
         reconstructions.append(candidates[columns])
         found.append(ncc[rows, columns])
     reconstruction_c, real_c = torch.cat(reconstructions), torch.cat(reals)
@@ -138,14 +146,14 @@ def difference(
     held_out_label_m: Tensor,
     seed: int = 0,
 ) -> Difference:
-    """Compares similarities of members and of held-out images.
+    """Compare the similarities of members and of held-out images.
 
     Args:
         member_m: A similarity for each member.
         member_label_m: Their classes.
         held_out_m: A similarity for each held-out image.
         held_out_label_m: Their classes.
-        seed: Of resamples and permutations.
+        seed: Seed of resamples and permutations.
     """
     source = torch.Generator().manual_seed(seed)
     members, held_out = member_m.double(), held_out_m.double()
@@ -158,9 +166,8 @@ def difference(
     )
     pooled, labels = torch.cat([members, held_out]), torch.cat([member_label_m, held_out_label_m])
     is_member = torch.cat([torch.ones(len(members)), torch.zeros(len(held_out))]).double()
-    total_S = torch.zeros(
-        PERMUTATIONS, dtype=torch.float64
-    )  # of the similarities of those that a permutation calls members
+    # Sum of the similarities of the images that a permutation labels as members.
+    total_S = torch.zeros(PERMUTATIONS, dtype=torch.float64)
     for label in labels.unique():
         of_class = _members(labels, label)
         order_Sx = torch.rand(PERMUTATIONS, len(of_class), generator=source).argsort(dim=1)
@@ -177,7 +184,7 @@ def difference(
 
 
 def _resamples(n: int, source: torch.Generator) -> Tensor:
-    """How often each of n values is drawn in each of the bootstrap's resamples, [R, n]."""
+    """Return how often each of n values is drawn in each bootstrap resample, [R, n]."""
     drawn_Rn = torch.randint(n, (RESAMPLES, n), generator=source)
     return torch.zeros(RESAMPLES, n).scatter_add_(1, drawn_Rn, torch.ones(RESAMPLES, n))
 
@@ -188,7 +195,10 @@ def _interval(values_R: Tensor) -> tuple[float, float]:
 
 
 def auc_of(above: Tensor, below: Tensor) -> float:
-    """Chance that a value of the first set is above one of the second, ties half (Mann and Whitney 1947)."""
+    """Return the probability that a value of the first set exceeds one of the second.
+
+    Ties count one half (Mann and Whitney 1947).
+    """
     ordered = below.double().contiguous().sort().values
     values = above.double().contiguous()
     under = torch.searchsorted(ordered, values, right=False) + torch.searchsorted(
@@ -198,7 +208,9 @@ def auc_of(above: Tensor, below: Tensor) -> float:
 
 
 def structural_similarity(x_cCHW: Tensor, y_cCHW: Tensor) -> Tensor:
-    """Structural similarity of each of c pairs of images in [0, 1], -1 to 1 (Wang et al. 2004), [c]."""
+    """Return the structural similarity, -1 to 1, of c pairs of images in [0, 1] (Wang et al. 2004),
+    [c].
+    """
     if not len(x_cCHW):
         return torch.empty(0)
     parts = zip(x_cCHW.split(SSIM_BATCH), y_cCHW.split(SSIM_BATCH), strict=True)
@@ -214,5 +226,8 @@ def _members(labels: Tensor, label: Tensor) -> Tensor:
 
 
 def correlations(a_aCHW: Tensor, b_bCHW: Tensor) -> Tensor:
-    """Normalised cross-correlation of every pair of two sets: the dot product of pixels with mean 0 and norm 1, [a, b]."""
+    """Return the normalised cross-correlation of every pair of two sets, [a, b].
+
+    It is the dot product of images whose pixels have mean 0 and norm 1.
+    """
     return unit_rows(a_aCHW) @ unit_rows(b_bCHW).T

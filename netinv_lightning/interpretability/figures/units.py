@@ -1,6 +1,7 @@
-"""Figures of the units of a sparse autoencoder: when they fire, and for what (A8-11).
+"""Figures of the units of a sparse autoencoder: when they are active, and for which images.
 
-Shape suffixes: G groups of samples, M units, U units that are shown, K images each, C channels, H height, W width, N classes.
+Shape suffixes: G groups of samples, M units, U shown units, K images each, C channels, H height, W
+width, N classes.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from netinv_lightning.figures.images import LARGEST_GRID, draw_images
-from netinv_lightning.figures.scores import LARGEST_TABLE
 from netinv_lightning.figures.style import (
     MARKERS,
     ONE_COLUMN,
@@ -27,32 +27,34 @@ from netinv_lightning.figures.style import (
     short,
     title_above,
 )
+from netinv_lightning.interpretability.figures.charts import MAX_ROWS
 
 
-def unit_activations(
+def draw_unit_frequencies(
     frequency_GM: Tensor,
     group_names: Sequence[str],
     path: Path,
     title: str = "",
     order: tuple[str, str] = ("training", "inverted"),
 ) -> Path:
-    """Draws how often each unit fires for each group of samples (A8-11).
+    """Draw how often each unit is active in each group of samples.
 
     Args:
-        frequency_GM: Share of the group's samples that a unit is active for, in [0, 1]. Units that never fire are left out,
-            and the axis says how many are left.
-        group_names: G names, each a row, such as "training", "inverted", "generator 0".
-        path: Where to, without the ending.
-        title: Above the figure.
-        order: The units are sorted by the frequency for the first of these groups less that for the second.
+        frequency_GM: Share of the samples of a group for which a unit is active, in [0, 1]. Units
+            that are never active are left out, and the axis label gives the number of the others.
+        group_names: G names, one per row, such as "training", "inverted", "generator 0".
+        path: Output path without suffix.
+        title: Title of the figure.
+        order: Units are sorted by the frequency in the first of these groups minus that in the
+            second.
 
     Returns:
-        The path of the PNG; a PDF lies beside it.
+        The path of the PNG; a PDF is written beside it.
     """
-    fires_M = (frequency_GM > 0).any(dim=0)
-    alive_GM = frequency_GM[:, fires_M]
+    active_M = (frequency_GM > 0).any(dim=0)
+    active_GM = frequency_GM[:, active_M]
     first, second = (list(group_names).index(name) for name in order)
-    sorted_GM = alive_GM[:, (alive_GM[second] - alive_GM[first]).argsort(stable=True)]
+    sorted_GM = active_GM[:, (active_GM[second] - active_GM[first]).argsort(stable=True)]
     with paper_style():
         figure = Figure(figsize=(ONE_COLUMN, 0.8 + 0.22 * len(group_names)), layout="constrained")
         axes = figure.subplots()
@@ -62,16 +64,17 @@ def unit_activations(
         axes.set_yticks(range(len(group_names)), list(group_names))
         axes.tick_params("y", length=0)
         axes.set_xlabel(
-            f"{int(fires_M.sum())} of {len(fires_M)} units fire;\nsorted by {order[0]} minus {order[1]}"
+            f"{int(active_M.sum())} of {len(active_M)} units are active;\n"
+            f"sorted by {order[0]} minus {order[1]}"
         )
         bar = figure.colorbar(image, ax=axes, pad=0.02)
-        bar.set_label("firing\nfrequency")
+        bar.set_label("activation\nfrequency")
         bar.outline.set_visible(False)  # type: ignore[operator]
         title_above(figure, title)
         return save(figure, path)
 
 
-def class_overlap(
+def draw_unit_overlap(
     overlap_GN: Tensor,
     group_names: Sequence[str],
     control_N: Tensor,
@@ -79,21 +82,21 @@ def class_overlap(
     path: Path,
     title: str = "",
 ) -> Path:
-    """Draws how alike the sets of units are that fire for one class in the training data and in other groups (A8-11).
+    """Draw the overlap of the units that are active for a class in one group and in others.
 
     Args:
-        overlap_GN: Jaccard index of the units that fire, in [0, 1]; NaN where a class has no samples. Of more than 40 classes
-            the first 40 are drawn, and the title says so.
+        overlap_GN: Jaccard index of the active units, in [0, 1]; NaN for a class without samples.
+            If there are more than 40 classes, the first 40 are drawn, and the title says so.
         group_names: G names, such as "inverted" and "generator 0".
-        control_N: The same of two halves of one origin: what sampling alone leaves.
-        class_names: N names, each a row.
-        path: Where to, without the ending.
-        title: Above the figure.
+        control_N: Jaccard index of two halves of one group: the effect of sampling alone.
+        class_names: N names, one per row.
+        path: Output path without suffix.
+        title: Title of the figure.
 
     Returns:
-        The path of the PNG; a PDF lies beside it.
+        The path of the PNG; a PDF is written beside it.
     """
-    N = min(len(control_N), LARGEST_TABLE)
+    N = min(len(control_N), MAX_ROWS)
     if len(control_N) > N:
         title = f"{title} (first {N} of {len(control_N)} classes)".strip()
     with paper_style():
@@ -117,34 +120,34 @@ def class_overlap(
         return save(figure, path)
 
 
-def unit_images(
+def draw_unit_images(
     inverted_UKCHW: Tensor,
     units: Sequence[int],
     selectivity: Sequence[float],
-    favourites: Sequence[str],
+    preferred: Sequence[str],
     path: Path,
     title: str = "",
     real_UKCHW: Tensor | None = None,
 ) -> Path:
-    """Draws the images that excite each unit most: real ones at the left, inverted ones at the right (A8-11).
+    """Draw the images that activate each unit most: real ones left, inverted ones right.
 
     Args:
-        inverted_UKCHW: Inverted images in [0, 1], the most exciting first. Of more than 20 units the first 20 are drawn, and
-            the title says so.
-        units: U indices of units, each a row.
-        selectivity: Of each unit, in [0, 1].
-        favourites: Name of the class that each unit fires for most.
-        path: Where to, without the ending.
-        title: Above the figure.
+        inverted_UKCHW: Inverted images in [0, 1], largest activation first. If there are more than
+            20 units, the first 20 are drawn, and the title says so.
+        units: Indices of U units, one per row.
+        selectivity: Selectivity of each unit, in [0, 1].
+        preferred: Name of the preferred class of each unit.
+        path: Output path without suffix.
+        title: Title of the figure.
         real_UKCHW: Real images, likewise, or None.
 
     Returns:
-        The path of the PNG; a PDF lies beside it.
+        The path of the PNG; a PDF is written beside it.
     """
     U = min(len(units), LARGEST_GRID)
     if len(units) > U:
         title = f"{title} (first {U} of {len(units)} units)".strip()
-    labels = [f"{units[u]}: {short(favourites[u])} ({selectivity[u]:.2f})" for u in range(U)]
+    labels = [f"{units[u]}: {short(preferred[u])} ({selectivity[u]:.2f})" for u in range(U)]
     parts = {"inverted images": inverted_UKCHW[:U]}
     if real_UKCHW is not None:
         parts = {"real images": real_UKCHW[:U], **parts}
@@ -159,7 +162,8 @@ def unit_images(
             draw_images(axes, x_UKCHW, labels if axes is axes_of_parts[0] else ())
             axes.set_title(name)
         figure.supxlabel(
-            "rows: unit: favourite class (selectivity), by inverted samples", fontsize=SMALL_POINTS
+            "row labels: unit: preferred class (selectivity), both from inverted samples",
+            fontsize=SMALL_POINTS,
         )
         title_above(figure, title)
         return save(figure, path)

@@ -1,6 +1,6 @@
-"""Figures of numbers: agreement, clusters, separation, rules.
+"""Charts of the study's numbers: agreement, cluster counts, ROC curves, fidelity of rules.
 
-Shape suffixes: M methods of counting, N classes, f points of a curve.
+Shape suffixes: M counting methods, N classes.
 """
 
 from __future__ import annotations
@@ -28,33 +28,30 @@ from netinv_lightning.figures.style import (
     short,
     title_above,
 )
+from netinv_lightning.interpretability.anomaly import Separation
 
-LARGEST_TABLE = 40  # classes in rows; more are unreadable
-DODGE = 0.1  # rows; so that two marks of one value are both seen
-CLOSEST_TICKS = (
-    1.35  # ratio of neighbouring numbers on a logarithmic axis that still have room for both
-)
-
-Roc = tuple[Tensor, Tensor, float, float, float]
-"""False positive rates [f], true positive rates [f], the area under them, the ends of its interval."""
+MAX_ROWS = 40  # of classes; more are unreadable
+DODGE = 0.1  # in rows: offset that keeps two markers of one value visible
+CLOSEST_TICKS = 1.35  # smallest ratio of neighbouring tick labels on a logarithmic axis
 
 
-def agreement_curve(
+def draw_agreement(
     curves: Mapping[str, Mapping[int, float]],
     path: Path,
     title: str = "",
     chance: float | None = None,
 ) -> Path:
-    """Draws how much of the classifier's decisions survives a projection on few principal components.
+    """Draw the agreement with the classifier by number of principal components.
 
     Args:
-        curves: For each group of samples ("all samples", "lowest margins") agreement in [0, 1] by number of components.
-        path: Where to, without the ending.
-        title: Above the figure.
-        chance: Agreement of the control, a dashed line, or None.
+        curves: For each group of samples ("all samples", "lowest margins"), agreement in [0, 1] by
+            number of components.
+        path: Output path without suffix.
+        title: Title of the figure.
+        chance: Agreement of the control, drawn as a dashed line, or None.
 
     Returns:
-        The path of the PNG; a PDF lies beside it.
+        The path of the PNG; a PDF is written beside it.
     """
     with paper_style():
         figure = Figure(figsize=(ONE_COLUMN, 2.3), layout="constrained")
@@ -71,9 +68,8 @@ def agreement_curve(
             axes.axhline(chance, color=NEUTRAL, linestyle="--", linewidth=0.8)
             marks.append(mark(f"control ({chance:.2f})", marker="", line="--"))
         ticks: list[int] = []
-        for k in sorted(
-            {k for by_dims in curves.values() for k in by_dims}, reverse=True
-        ):  # the last is always told
+        # From the largest number of components down, so that it is always labelled.
+        for k in sorted({k for by_dims in curves.values() for k in by_dims}, reverse=True):
             if not ticks or ticks[-1] >= CLOSEST_TICKS * k:
                 ticks.append(k)
         axes.set_xticks(ticks, [str(k) for k in ticks])
@@ -87,33 +83,32 @@ def agreement_curve(
         return save(figure, path)
 
 
-def cluster_counts(
+def draw_cluster_counts(
     count_MN: Tensor,
     method_names: Sequence[str],
     class_names: Sequence[str],
     path: Path,
     title: str = "",
 ) -> Path:
-    """Draws how many clusters each class has by each way of counting: a table, the darker the more.
+    """Draw a table of the number of clusters per class and method; higher counts are darker.
 
     Args:
-        count_MN: Counts; NaN, told as n/a, where a class has too few samples. Of more than 40 classes the first 40 are
-            drawn, and the title says so.
-        method_names: M names, each a column, such as "features" and "t-SNE, perplexity 30".
-        class_names: N names, each a row.
-        path: Where to, without the ending.
-        title: Above the figure.
+        count_MN: Counts; NaN, shown as n/a, for a class with too few samples. If there are more
+            than 40 classes, the first 40 are drawn, and the title says so.
+        method_names: M names, one per column, such as "features" and "t-SNE, perplexity 30".
+        class_names: N names, one per row.
+        path: Output path without suffix.
+        title: Title of the figure.
 
     Returns:
-        The path of the PNG; a PDF lies beside it.
+        The path of the PNG; a PDF is written beside it.
     """
-    M, N = len(count_MN), min(count_MN.shape[1], LARGEST_TABLE)
+    M, N = len(count_MN), min(count_MN.shape[1], MAX_ROWS)
     if count_MN.shape[1] > N:
         title = f"{title} (first {N} of {count_MN.shape[1]} classes)".strip()
     count_NM = count_MN[:, :N].T.double()
-    most = max(
-        float(count_NM.nan_to_num(1).max()), 4.0
-    )  # a table of ones and twos shall not look dramatic
+    # At least 4, so that a table of ones and twos keeps light colours.
+    most = max(float(count_NM.nan_to_num(1).max()), 4.0)
     with paper_style():
         figure = Figure(figsize=(ONE_COLUMN, 0.9 + 0.19 * N), layout="constrained")
         axes = figure.subplots()
@@ -123,21 +118,24 @@ def cluster_counts(
         for row in range(N):
             for column in range(M):
                 count = float(count_NM[row, column])
-                told, colour = (
-                    ("n/a" if count != count else f"{count:g}"),
-                    ("white" if count > 0.75 * most else "black"),
-                )
+                entry = "n/a" if count != count else f"{count:g}"
+                colour = "white" if count > 0.75 * most else "black"
                 axes.text(
-                    column, row, told, ha="center", va="center", fontsize=SMALL_POINTS, color=colour
+                    column,
+                    row,
+                    entry,
+                    ha="center",
+                    va="center",
+                    fontsize=SMALL_POINTS,
+                    color=colour,
                 )
         longest = max(len(short(name)) for name in class_names[:N])
-        room = (
-            int((ONE_COLUMN - 0.1 - LETTER * longest) / M / LETTER) - 1
-        )  # characters above a column
-        flat = max(len(word) for name in method_names for word in name.split()) <= room
+        width = ONE_COLUMN - 0.1 - LETTER * longest
+        characters = int(width / M / LETTER) - 1  # that fit above a column
+        flat = max(len(word) for name in method_names for word in name.split()) <= characters
         axes.set_xticks(
             range(M),
-            [textwrap.fill(name, room) if flat else name for name in method_names],
+            [textwrap.fill(name, characters) if flat else name for name in method_names],
             rotation=0 if flat else 90,
         )
         axes.set_yticks(range(N), [short(name) for name in class_names[:N]])
@@ -151,37 +149,36 @@ def cluster_counts(
         return save(figure, path)
 
 
-def separation_curves(
-    curves: Mapping[str, Roc], path: Path, title: str = "", controls: Collection[str] = ()
+def draw_roc_curves(
+    curves: Mapping[str, Separation], path: Path, title: str = "", controls: Collection[str] = ()
 ) -> Path:
-    """Draws how well scores tell inverted from real samples: ROC curves, the area under each in the legend (A4-5, A8-11).
+    """Draw ROC curves of scores that separate inverted from real samples; the legend gives the AUC.
 
     Args:
-        curves: By name of the score.
-        path: Where to, without the ending.
-        title: Above the figure.
-        controls: Names of the curves that are controls; these are dashed.
+        curves: Separation by each score, by name.
+        path: Output path without suffix.
+        title: Title of the figure.
+        controls: Names of the curves that are controls; they are dashed.
 
     Returns:
-        The path of the PNG; a PDF lies beside it.
+        The path of the PNG; a PDF is written beside it.
     """
     with paper_style():
         figure = Figure(figsize=(ONE_COLUMN, 3.2), layout="constrained")
         axes = figure.subplots()
         axes.plot([0, 1], [0, 1], color="#BBBBBB", linewidth=0.6)
         marks: list[Artist] = []
-        for i, (name, (fpr_f, tpr_f, auc, low, high)) in enumerate(curves.items()):
+        for i, (name, curve) in enumerate(curves.items()):
             line: Literal["-", "--"] = "--" if name in controls else "-"
             axes.plot(
-                fpr_f.numpy(),
-                tpr_f.numpy(),
+                curve.false_positive_R.numpy(),
+                curve.true_positive_R.numpy(),
                 color=PALETTE[i % 10],
                 linestyle=line,
                 drawstyle="steps-post",
             )
-            marks.append(
-                mark(f"{name}: {auc:.3f} [{low:.3f}, {high:.3f}]", PALETTE[i % 10], "", line=line)
-            )
+            auc = f"{curve.auc:.3f} [{curve.low:.3f}, {curve.high:.3f}]"
+            marks.append(mark(f"{name}: {auc}", PALETTE[i % 10], "", line=line))
         axes.set(
             xlabel="false positive rate",
             ylabel="true positive rate",
@@ -194,7 +191,7 @@ def separation_curves(
         return save(figure, path)
 
 
-def rule_fidelity(
+def draw_rule_fidelity(
     names: Sequence[str],
     inverted: Sequence[float],
     real: Sequence[float | None],
@@ -202,18 +199,18 @@ def rule_fidelity(
     path: Path,
     title: str = "",
 ) -> Path:
-    """Draws how often rules and their controls agree with the classifier, the numbers at the right.
+    """Draw how often rules and their baselines agree with the classifier.
 
     Args:
         names: "rules in features", "decision tree", "majority class".
         inverted: Fidelity of each on held-out inverted samples, in [0, 1].
-        real: Fidelity of each on held-out real samples, or None where there are none.
-        sizes: How large each is, such as "24 rules, length 3.1", below its name; may be empty.
-        path: Where to, without the ending.
-        title: Above the figure.
+        real: Fidelity of each on held-out real samples, or None without any.
+        sizes: Size of each, such as "24 rules, length 3.1", written below its name; may be empty.
+        path: Output path without suffix.
+        title: Title of the figure.
 
     Returns:
-        The path of the PNG; a PDF lies beside it.
+        The path of the PNG; a PDF is written beside it.
     """
     rows = range(len(names))
     with paper_style():
@@ -229,7 +226,7 @@ def rule_fidelity(
             clip_on=False,
         )
         marks: list[Artist] = [mark("inverted", PALETTE[0])]
-        told = [f"{value:.3f}" for value in inverted]
+        numbers = [f"{value:.3f}" for value in inverted]
         if any(value is not None for value in real):
             pairs = [
                 (value, row + DODGE)
@@ -245,9 +242,9 @@ def rule_fidelity(
                 clip_on=False,
             )
             marks.append(mark("real", PALETTE[1], "s", hollow=True))
-            told = [
+            numbers = [
                 f"{own} / {'n/a' if value is None else f'{value:.3f}'}"
-                for own, value in zip(told, real, strict=True)
+                for own, value in zip(numbers, real, strict=True)
             ]
         axes.set_yticks(
             rows, [f"{name}\n{size}".strip() for name, size in zip(names, sizes, strict=True)]
@@ -259,11 +256,11 @@ def rule_fidelity(
         )
         axes.tick_params("y", length=0)
         axes.spines["left"].set_visible(False)
-        numbers = axes.secondary_yaxis("right")
-        numbers.set_yticks(rows, told)
-        numbers.tick_params(length=0)
-        numbers.set_ylabel(" / ".join(str(entry.get_label()) for entry in marks))
-        numbers.spines[:].set_visible(False)
+        right = axes.secondary_yaxis("right")
+        right.set_yticks(rows, numbers)
+        right.tick_params(length=0)
+        right.set_ylabel(" / ".join(str(entry.get_label()) for entry in marks))
+        right.spines[:].set_visible(False)
         title_above(figure, title)
         legend_below(figure, marks)
         return save(figure, path)

@@ -1,0 +1,66 @@
+"""Accuracy of inverted images with respect to their conditioning.
+
+Shape suffixes: B batch, N classes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchmetrics import Metric
+
+
+class InversionAccuracy(Metric):
+    """Share of images whose predicted label equals the conditioning label.
+
+    Suhail, Tang and Sethi (2024, arXiv 2411.17777, section 5.1). `compute` returns `accuracy`,
+    `confidence` (mean largest probability), `margin` (mean difference of the largest and the second
+    largest probability), `kl` (mean D_KL(P||Q) to the conditioning, in nats), and `confusion_NN`
+    (rows: conditioning label, columns: predicted label).
+
+    Args:
+        num_classes: N.
+    """
+
+    full_state_update = False
+    confusion_NN: Tensor
+    confidence_sum: Tensor
+    margin_sum: Tensor
+    kl_sum: Tensor
+
+    def __init__(self, num_classes: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.num_classes = num_classes
+        self.add_state(
+            "confusion_NN",
+            torch.zeros(num_classes, num_classes, dtype=torch.long),
+            dist_reduce_fx="sum",
+        )
+        self.add_state("confidence_sum", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("margin_sum", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("kl_sum", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, logits_BN: Tensor, label_B: Tensor, target_BN: Tensor) -> None:
+        """Add a batch: logits, conditioning labels and conditioning distributions P."""
+        log_q_BN = logits_BN.double().log_softmax(dim=1)
+        cells_B = label_B * self.num_classes + logits_BN.argmax(dim=1)
+        self.confusion_NN += torch.bincount(cells_B, minlength=self.num_classes**2).view(
+            self.num_classes, -1
+        )
+        largest_B, second_B = log_q_BN.topk(2, dim=1).values.exp().unbind(dim=1)
+        self.confidence_sum += largest_B.sum()
+        self.margin_sum += (largest_B - second_B).sum()
+        self.kl_sum += F.kl_div(log_q_BN, target_BN.double(), reduction="sum")
+
+    def compute(self) -> dict[str, Tensor]:
+        n = self.confusion_NN.sum()
+        return {
+            "accuracy": self.confusion_NN.diagonal().sum().double() / n,
+            "confidence": self.confidence_sum / n,
+            "margin": self.margin_sum / n,
+            "kl": self.kl_sum / n,
+            "confusion_NN": self.confusion_NN,
+        }
