@@ -1,4 +1,4 @@
-"""What a run may end with that is no failure of its own: wrong input (exit status 2, one line), or being told to stop."""
+"""Errors of wrong input (exit status 2, one line) and of preemption, and helpers for messages."""
 
 from __future__ import annotations
 
@@ -9,36 +9,36 @@ from collections.abc import Iterable
 from typing import NoReturn
 
 _CONTROL = ("Cc", "Cs", "Zl", "Zp")
-"""Unicode's categories of control characters, lone surrogates and separators of lines."""
+"""Unicode categories of control characters, lone surrogates and line separators."""
 _DIRECTION = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-"""Characters that change the direction of what follows, so that a terminal shows another text than is there."""
+"""Characters that change the direction of text, which can make a terminal show another text."""
 
 
 class InputError(ValueError):
-    """Says in one line which key is wrong, its value, what is allowed, and what to do."""
+    """Wrong input: one line with the key, its value, what is allowed, and what to do."""
 
     def __str__(self) -> str:
         return printable(super().__str__())
 
 
 class Preempted(RuntimeError):
-    """The run was told to stop (SIGTERM) and can be continued."""
+    """The run received SIGTERM and can be resumed."""
 
 
 class CommandParser(argparse.ArgumentParser):
-    """Reads the arguments of a command; wrong ones are an `InputError`."""
+    """Argument parser that raises `InputError` for wrong arguments."""
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{self.prog}: {message}; see {self.prog} --help")
 
 
 def one_line(message: object) -> str:
-    """The message without line breaks, and without characters that would control the terminal."""
+    """Return the message without line breaks and control characters."""
     return printable(" ".join(str(message).split()))
 
 
 def printable(text: str) -> str:
-    r"""The text with its control characters shown as `\x1b`, so that text from a file cannot control the terminal; lines stay."""
+    r"""Return the text with control characters escaped as `\x1b`; line breaks stay."""
     if text.isprintable():
         return text
     return "".join(_escaped(character) if _controls(character) else character for character in text)
@@ -55,7 +55,7 @@ def _escaped(character: str) -> str:
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:
-    """`Did you mean 'cosine'?` for the choice closest to `word`, else the choices themselves."""
+    """Return "did you mean 'cosine'?" for the closest choice, or else the list of choices."""
     choices = sorted(choices)
     close = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
     if close:

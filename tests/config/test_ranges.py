@@ -15,6 +15,7 @@ from netinv_lightning.config.application_schema import APPLICATION_KEYS
 from netinv_lightning.config.ranges import RULES, TERM_OPTIONS, WITH_LAYERS, Names, rule_of
 from netinv_lightning.config.schema import METHOD_KEYS, Config, Garbage
 from netinv_lightning.errors import InputError
+from netinv_lightning.metric_names import METRIC_GROUPS
 
 
 def _schemas() -> Iterator[type]:
@@ -68,8 +69,7 @@ def test_names_are_those_of_the_registries() -> None:
         Measure,
         Perturbation,
     )
-    from netinv_lightning.evaluation import baselines as controls
-    from netinv_lightning.evaluation import measurement
+    from netinv_lightning.evaluation import baselines
     from netinv_lightning.interpretability import study
     from netinv_lightning.inversion import conditioning, perturbation
     from netinv_lightning.inversion.methods import gradient as pixels
@@ -84,8 +84,8 @@ def test_names_are_those_of_the_registries() -> None:
         (Perturbation, "norm"): perturbation.NORMS,
         (Perturbation, "direction"): perturbation.DIRECTIONS,
         (GradientMethod, "parametrisation"): pixels.PARAMETRISATIONS,
-        (Measure, "metrics"): measurement.ALL,
-        (Measure, "controls"): controls.CONTROLS,
+        (Measure, "metrics"): METRIC_GROUPS,
+        (Measure, "controls"): baselines.BASELINES,
         (Interpret, "analyses"): study.STUDIES,
         (Logger, "name"): tracking.LOGGERS,
         (Logger, "mode"): wandb_run.MODES,
