@@ -1,9 +1,9 @@
-"""Turns trained image classifiers inside out.
+"""Network inversion: generate images that a trained classifier assigns to a requested class.
 
     import netinv_lightning as netinv
     result = netinv.invert(my_network, num_classes=10, channels=3, image_size=32)
 
-The names below are loaded when they are first used, so that importing the package stays light.
+The public names are imported on first use, so that importing the package is fast.
 """
 
 from __future__ import annotations

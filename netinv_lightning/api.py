@@ -1,4 +1,4 @@
-"""For notebooks and scripts: compose a config, invert any network, load a run.
+"""Functions for notebooks and scripts: compose a config, invert a network, load a run.
 
 Shape suffixes: B batch, N classes, C channels, H height, W width.
 """
@@ -40,9 +40,9 @@ class Inversion:
     """A trained inversion.
 
     Attributes:
-        cfg: The config that it was trained with.
-        module: Generator (or what stands for it), conditioning and classifier together.
-        metrics: Metric name to number; empty where the run has not finished.
+        cfg: The config of the training.
+        module: Generators (or optimised pixels), conditioning and classifier.
+        metrics: Metric name to number; empty if the run is not finished.
     """
 
     cfg: DictConfig
@@ -55,17 +55,28 @@ class Inversion:
 
     @property
     def generator(self) -> nn.Module:
-        """The first generator; all of them are `module.generators`."""
+        """The first generator; `module.generators` has all of them.
+
+        Raises:
+            InputError: if the method trains no generator.
+        """
         if not isinstance(self.module, InversionModule):
             raise InputError(
-                f"method={self.cfg.method.name}: trains no generator; sample() optimises images"
+                f"method={self.cfg.method.name}: trains no generator. "
+                "Use sample(), which optimises images"
             )
         return self.module.generator
 
     def sample(
         self, labels: Sequence[int] | Tensor, seed: int | None = None, generator: int = 0
     ) -> Tensor:
-        """Images [B, C, H, W] in [0, 1], one for each label, conditioned on hot vectors, from one of the generators."""
+        """Return images [B, C, H, W] in [0, 1], one per label, conditioned on hot vectors.
+
+        Args:
+            labels: B labels.
+            seed: Seed of the latents; None for the global random state.
+            generator: Index of the generator.
+        """
         condition = self.module.conditioning.of_labels(
             torch.as_tensor(labels, device=self.module.device)
         )
@@ -88,28 +99,28 @@ def invert(
     output: str | None = None,
     output_kind: str = AUTO,
 ) -> Inversion:
-    """Inverts any trained image classifier.
+    """Invert a trained image classifier.
 
     Args:
-        network: From normalised images [B, C, H, W] to logits [B, N], or to probabilities, one number for two classes, or a
-            container of these; it is frozen, and its weights stay as they are.
+        network: Network from normalised images [B, C, H, W] to logits [B, N], to probabilities, to
+            one number for two classes, or to a container of these. Its weights are not changed.
         num_classes: N.
         channels: 1 or 3.
         image_size: Side of the square images, 28 to 64 pixels.
-        mean: Per channel, as the network's training normalised pixels of [0, 1]; None if it did not.
-        std: The same.
-        feature_layers: Modules of the network by name, for the cosine and orthogonality terms.
-        overrides: Of the config, such as `["application.steps=500", "conditioning=label"]`.
-        run_dir: Where the run is kept; None to keep nothing.
-        output: Name or index of the logits in what the network returns; None to find them.
-        output_kind: `logits`, `probabilities`, `log_probabilities`, `sigmoid`, or `auto` to find out on random images.
+        mean: Mean per channel with which the training normalised pixels in [0, 1]; None for 0.
+        std: Standard deviation per channel; None for 1.
+        feature_layers: Names of the network's modules for the cosine and orthogonality terms.
+        overrides: Config overrides, such as `["application.steps=500", "conditioning=label"]`.
+        run_dir: Directory of the run; None for a temporary one.
+        output: Name or index of the logits in the network's output; None to find them.
+        output_kind: `logits`, `probabilities`, `log_probabilities`, `sigmoid`, or `auto` to
+            determine it on random images.
 
     Raises:
-        InputError: if the network or a value does not fit.
+        InputError: if the network or a value is invalid.
     """
-    from netinv_lightning.applications.invert import (
-        InvertApplication,
-    )  # here, so that `compose` stays light
+    # Imported here, so that `compose` is fast.
+    from netinv_lightning.applications.invert import InvertApplication
 
     if not isinstance(network, nn.Module):
         raise InputError(f"network: is a {type(network).__name__}; must be a torch.nn.Module")
@@ -131,7 +142,7 @@ def invert(
             with directory.open(cfg, application.classifier.record()):
                 metrics = application.run(directory)
                 directory.write_summary(metrics)
-    finally:  # the caller's network is given back as it came
+    finally:  # restore the state of the caller's network
         for module, mode in training.items():
             module.training = mode
         for name, parameter in network.named_parameters():
@@ -146,10 +157,10 @@ def _own_spec(
     mean: Sequence[float] | None,
     std: Sequence[float] | None,
 ) -> DataSpec:
-    """The facts of the images that a user's network takes.
+    """Return the facts of a network's input images.
 
     Raises:
-        InputError: naming the argument that is out of range.
+        InputError: if an argument is out of range.
     """
     sides = {
         "num_classes": (num_classes, 2, 10**6),
@@ -180,18 +191,20 @@ def _own_spec(
 
 
 def load_detector(run_dir: str | Path, name: str, trusted: Sequence[str] = ()) -> Detector:
-    """Loads a detector of a run of `application=detect_ood`; its `score(images)` is higher for what is more out-of-distribution.
+    """Load a detector of a run of `application=detect_ood`.
+
+    Its `score(images)` is higher for images that are more out-of-distribution.
 
         detector = netinv_lightning.load_detector("runs/detect_ood/STAMP", "inverted")
         scores_n = detector.score(images_nCHW)
 
     Args:
         run_dir: The run directory.
-        name: One of the run's `application.detectors`, or of its choices of the group `garbage`.
-        trusted: As for `load_run`.
+        name: A name in the run's `application.detectors` or in its group `garbage`.
+        trusted: As in `load_run`.
 
     Raises:
-        InputError: if it is no such run, or has no detector of that name.
+        InputError: if the directory is not such a run, or has no detector of this name.
     """
     from netinv_lightning.evaluation.finished_run import inversion_config
     from netinv_lightning.ood.detectors.saved_detectors import load_saved_detector
@@ -202,16 +215,18 @@ def load_detector(run_dir: str | Path, name: str, trusted: Sequence[str] = ()) -
 
 
 def load_run(run_dir: str | Path, trusted: Sequence[str] = ()) -> Inversion:
-    """Loads a finished inversion from its run directory.
+    """Load a finished inversion from its run directory.
 
     Args:
         run_dir: The run directory.
-        trusted: Dotted names of own code, and packages of it, that the run's config and its card may name, such as `["my_package"]`.
-            Other code, and a network of torchvision or timm with pretrained weights, is refused
+        trusted: Dotted names of your own functions, classes or packages that the run's config and
+            model card may name, such as `["my_package"]`. Other code, and networks of torchvision
+            or timm with pretrained weights, are refused
             (`netinv_lightning.config.allowed_targets`).
 
     Raises:
-        InputError: if it is no run of `application=invert`, or its classifier is not there.
+        InputError: if the directory is not a run of `application=invert`, or its classifier is
+            missing.
     """
     with only_allowed(trusted):
         return _load_run(Path(run_dir))
@@ -229,7 +244,8 @@ def _load_run(directory: Path) -> Inversion:
         cfg.method.name == "generator" and not checkpoint_of(directory).is_file()
     ):
         raise InputError(
-            f"{directory}: holds no trained generator (application={cfg.application.name}, no checkpoints/last.ckpt)"
+            f"{directory}: contains no trained generator (application={cfg.application.name}, "
+            "no checkpoints/last.ckpt). Give a run of application=invert"
         )
     summary = (
         read_summary(directory, str(directory)) if (directory / "summary.json").is_file() else {}

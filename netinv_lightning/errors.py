@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import NoReturn
 
 _CONTROL = ("Cc", "Cs", "Zl", "Zp")
-"""Unicode's categories of control characters, lone surrogates and separators of lines."""
+"""Unicode categories of control characters, lone surrogates and line separators."""
 _DIRECTION = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 """Characters that change the direction of text, so that a terminal shows it differently."""
 

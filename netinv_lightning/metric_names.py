@@ -1,6 +1,19 @@
-"""Every metric's name, in one place: modules, summaries, sweeps and dashboards read it from here."""
+"""Names of all metrics, and the registry of metric groups."""
 
 from __future__ import annotations
+
+METRIC_GROUPS = {
+    "accuracy": "netinv_lightning.evaluation.metric_groups.accuracy:Accuracy",
+    "stability": "netinv_lightning.evaluation.metric_groups.stability:Stability",
+    "transfer": "netinv_lightning.evaluation.metric_groups.transfer:Transfer",
+    "diversity": "netinv_lightning.evaluation.metric_groups.diversity:Diversity",
+    "manifold": "netinv_lightning.evaluation.metric_groups.manifold:Manifold",
+    "fid": "netinv_lightning.evaluation.metric_groups.fid:FID",
+    "lpips": "netinv_lightning.evaluation.metric_groups.lpips:LPIPS",
+    "c2st": "netinv_lightning.evaluation.metric_groups.c2st:C2ST",
+    "cas": "netinv_lightning.evaluation.metric_groups.cas:CAS",
+}
+"""Groups of metrics of a set of images (`measure.metrics`), in the order of the table."""
 
 INVERSION_ACCURACY = "inversion/accuracy"
 INVERSION_ACCURACY_HOT = "inversion/accuracy_hot"
@@ -75,7 +88,7 @@ SAMPLES_GRID = "samples/grid"
 SAMPLES_TABLE = "samples/table"
 
 STEP = "trainer/global_step"
-"""The axis that W&B shows everything over."""
+"""The x axis of W&B's charts."""
 
 
 def loss(term: str) -> str:
@@ -84,13 +97,13 @@ def loss(term: str) -> str:
 
 
 def excess(term: str) -> str:
-    """Name of a term's distance to the least value that it can have."""
+    """Name of the excess of a term over its smallest possible value."""
     return f"{loss(term)}_excess"
 
 
 def of_network(name: str, network: str) -> str:
-    """Name of a metric by the logits or in the penultimate features of one network."""
-    return f"{name}/{network}"
+    """Name of a metric of one network; "" is the inverted classifier."""
+    return f"{name}/{network}" if network else name
 
 
 def target_error(row: int) -> str:
@@ -104,7 +117,7 @@ def activation(images: str, what: str) -> str:
 
 
 def stability(disturbance: str) -> str:
-    """Name of the inversion accuracy that is left after a disturbance, one of `metrics.stability.DISTURBANCES`."""
+    """Name of the inversion accuracy after a disturbance of `metrics.stability.DISTURBANCES`."""
     return f"stability/{disturbance}"
 
 
@@ -118,30 +131,30 @@ def generator(name: str, g: int) -> str:
 
 
 def interpretation(what: str, *of: object) -> str:
-    """Name of a number of a study of features: what it is, and of what."""
+    """Name of a number of a feature study: the quantity, and what it describes."""
     return "/".join(["interpretation", what, *map(str, of)])
 
 
 CLUSTERS = interpretation("clusters")
-"""Mean number of clusters a class, counted in feature space."""
+"""Mean number of clusters per class in feature space."""
 
 
 OOD_MEAN_AUROC = "ood/best/mean/auroc"
-"""Mean over the sets of the AUROC of the detector that is best in it: chosen on these very sets, so an upper bound."""
+"""Largest mean AUROC of a detector over the sets. It is selected on these sets: an upper bound."""
 
 
 def ood(score: str, dataset: str, what: str) -> str:
-    """Name of how well a score tells a set from the classifier's own data."""
+    """Name of a metric of a score that separates a data set from in-distribution data."""
     return f"ood/{score}/{dataset}/{what}"
 
 
 OOD_ECE = ood("plain", "own", "ece")
 OOD_BRIER = ood("plain", "own", "brier")
-"""Calibration of the classifier without a garbage class, on its own test images."""
+"""Calibration of the classifier without a garbage class on in-distribution test images."""
 
 
 def ood_gain(direction: str, norm: str) -> str:
-    """Name of how much better perturbations of a norm are detected than those of Linf at equal RMS, a mean difference of AUROC."""
+    """Name of the mean gain in AUROC of perturbations of a norm over Linf at equal RMS."""
     return f"ood/shifts/{direction}_{norm}/gain"
 
 
@@ -151,43 +164,43 @@ def garbage(classifier: str, what: str) -> str:
 
 
 def reconstruction(what: str, *of: object) -> str:
-    """Name of a number of the comparison of reconstructions with training and held-out images: what it is, and of what."""
+    """Name of a number of the comparison of reconstructions with real images."""
     return "/".join(["reconstruction", what, *map(str, of)])
 
 
 RECONSTRUCTION_AUC = reconstruction("auc")
-"""Chance that a training image is nearer to the reconstructions than a held-out image; 0.5 where nothing is given away."""
+"""Probability that a member is nearer to the reconstructions than a non-member; 0.5: no leak."""
 
 RECONSTRUCTION_STUDENT = reconstruction("student_accuracy")
-"""Accuracy on real test images of a network that learnt from reconstructions alone."""
+"""Accuracy on real test images of a network that was trained on reconstructions only."""
 
 
 STUDENT_ACCURACY = "student/accuracy"
 STUDENT_AGREEMENT = "student/agreement"
 STUDENT_AGREEMENT_FRESH = "student/agreement_fresh"
-"""Of a student that learnt on inverted images: on real test images, and on fresh inverted ones."""
+"""Student trained on inverted images: agreement on real test images and on new inverted images."""
 STUDENT_LOSS = "student/loss"
 TEACHER_ACCURACY = "student/teacher_accuracy"
 
 
 def noise_student(what: str) -> str:
-    """Name of a number of the control, a student that learnt on noise."""
+    """Name of a number of the control, a student that was trained on noise."""
     return f"student/noise_{what}"
 
 
 COUNTERFEIT_SUCCESS = "counterfeit/success"
-"""Share of the images that the classifier takes for their class with the confidence asked for."""
+"""Share of the images that the classifier assigns to their class with enough confidence."""
 COUNTERFEIT_UNRECOGNISED = "counterfeit/unrecognised"
-"""Share of the counterfeits that no other network takes for their class."""
+"""Share of the counterfeits that no other network assigns to their class."""
 
 
 def counterfeit(images: str, what: str) -> str:
-    """Name of a number of a set of images that are compared with counterfeits, or of these."""
+    """Name of a number of the counterfeits, or of a set that they are compared with."""
     return f"counterfeit/{images}/{what}"
 
 
 def finetune(arm: str, what: str) -> str:
-    """Name of what a classifier is before fine-tuning, or after one of its kinds."""
+    """Name of a number of the classifier before fine-tuning, or after one kind of it."""
     return f"finetune/{arm}/{what}"
 
 
@@ -195,5 +208,5 @@ FINETUNE_ACCURACY = finetune("inverted", "accuracy")
 
 
 def figure(stem: str) -> str:
-    """Name under which a figure of a study appears."""
+    """Name of a figure of a study."""
     return f"figures/{stem}"

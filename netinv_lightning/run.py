@@ -1,9 +1,10 @@
-"""The one entry point: config in, application run, exit status out (0 done, 1 failed, 2 the input was wrong).
+"""Entry point: compose the config, run the application, return the exit status.
 
     python -m netinv_lightning.run +experiment=cifar_invert
 
-From here it is two hops to the training step: applications/invert.py, then inversion/module.py. Sweeps: runs/sweep.py.
-Imports at the top are light: torch and lightning are loaded once the config is known to be right.
+The exit status is 0 for done, 1 for failed and 2 for wrong input. The training step is two steps
+away: applications/invert.py, then inversion/module.py. Sweeps: runs/sweep.py. Torch and Lightning
+are imported only after the config has been checked.
 """
 
 from __future__ import annotations
@@ -46,21 +47,21 @@ from netinv_lightning.runs.sweep import (
 register()
 
 COMMANDS = {
-    "dashboard": "netinv_lightning.dashboard.workspace",
+    "dashboard": "netinv_lightning.dashboard.command",
     "explore": "netinv_lightning.explorer.command",
     "report": "netinv_lightning.html_report.command",
 }
-"""What `netinv` does beside running: its first word, and the module whose `main` takes the others."""
+"""Further commands: first word, and the module whose `main` receives the other words."""
 
 _composed = False
-"""Whether Hydra has made a config of the command line, so that what fails now is the run."""
+"""Whether Hydra has composed the config, so that later errors are errors of the run."""
 _full_error = False
-"""Whether the user asked for tracebacks, with Hydra's HYDRA_FULL_ERROR=1."""
+"""Whether tracebacks are printed (HYDRA_FULL_ERROR=1)."""
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def job(cfg: DictConfig) -> float | None:
-    """One job of Hydra's: a plain run, or one of a sweep, which gives its best metric to the sweeper."""
+    """Run one job of Hydra: a single run, or a job of a sweep, which returns its best metric."""
     global _composed
     _composed = True
     hydra_cfg = HydraConfig.get()
@@ -98,13 +99,13 @@ def _run_or_resume(cfg: DictConfig, hydra_cfg: Any, job_dir: Path) -> None:
 
 @contextmanager
 def code_of_command(cfg: DictConfig) -> Iterator[None]:
-    """Within the block files from outside may name the code that the command line names, and what its `trusted` names, and no other."""
+    """Context in which files may name only code that the command line or its `trusted` names."""
     with only_allowed([*named_code(OmegaConf.to_container(cfg, resolve=True)), *cfg.trusted]):
         yield
 
 
 class PrintableFormatter(logging.Formatter):
-    """Shows text from files without characters that would control the terminal."""
+    """Formatter that escapes control characters in text from files."""
 
     def format(self, record: logging.LogRecord) -> str:
         return printable(super().format(record))
@@ -114,38 +115,31 @@ def main() -> None:
     """The `netinv` command."""
     if module := COMMANDS.get(" ".join(sys.argv[1:2])):
         sys.exit(import_module(module).main(sys.argv[2:]))
-    if (
-        here := os.getcwd()
-    ) not in sys.path and "" not in sys.path:  # python -m has it; networks of your own lie there
-        sys.path.append(here)
+    if (here := os.getcwd()) not in sys.path and "" not in sys.path:
+        sys.path.append(here)  # for the user's own networks, as with python -m
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    for (
-        handler
-    ) in logging.getLogger().handlers:  # a failure is one line here; its traceback is for run.log
+    for handler in logging.getLogger().handlers:  # the traceback of a failure is in run.log
         handler.setFormatter(PrintableFormatter("%(message)s"))
         handler.addFilter(
             lambda record: not (record.name == "netinv_lightning" and record.exc_info)
         )
-    for stream in (
-        sys.stdout,
-        sys.stderr,
-    ):  # names that the terminal's encoding does not have are escaped, not a failure
+    for stream in (sys.stdout, sys.stderr):  # escape names that the terminal cannot encode
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     global _full_error
     _full_error = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    # Hydra then raises its errors instead of printing them, and each becomes one line here.
+    # With this setting Hydra raises its errors, and each becomes one line here.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     with sweeps_watched() as the_sweep:
         status = _start()
         if sweep := the_sweep():
             status = finish_sweep(sweep, status)
             if status == SIGINT_STATUS:
-                print(f"go on with netinv retry {sweep.path}", file=sys.stderr)
+                print(f"to continue: netinv retry {sweep.path}", file=sys.stderr)
     sys.exit(status)
 
 
 def _start() -> int:
-    """Hands the command line to Hydra, which calls `job`; gives the exit status."""
+    """Pass the command line to Hydra, which calls `job`, and return the exit status."""
     global _composed
     _composed = False
     try:
@@ -155,33 +149,29 @@ def _start() -> int:
         job()
     except (InputError, HydraException, OmegaConfBaseException) as error:
         return _refuse(error)
-    except BrokenPipeError:  # whoever read the help has seen enough
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-        )  # so that the interpreter's last flush does not fail as well
+    except BrokenPipeError:  # the reader of the output has closed it
+        # The interpreter's last flush must not fail as well.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return SIGPIPE_STATUS
-    except OSError as error:  # Hydra makes the run's directory before the job starts
+    except OSError as error:  # Hydra creates the run directory before the job starts
         return _refuse(
             InputError(
-                f"output: the run directory cannot be made ({one_line(error)}); set output=FOLDER to one that can be written"
+                f"output: the run directory cannot be created ({one_line(error)}). "
+                "Set output=FOLDER to a writable folder"
             )
         )
     except KeyboardInterrupt as interrupt:
         return _interrupted(interrupt)
     except SystemExit as end:
-        if isinstance(
-            end.__context__, KeyboardInterrupt
-        ):  # in training Lightning makes exit(1) of it
+        if isinstance(end.__context__, KeyboardInterrupt):  # Lightning turns it into exit(1)
             return _interrupted(end.__context__)
         return end.code if isinstance(end.code, int) else int(end.code is not None)
-    except Exception as error:  # Hydra trips over some command lines without an error of its own
+    except Exception as error:  # for some command lines Hydra raises other errors
         return (
             _fail(error)
             if _composed
             else _refuse(
-                InputError(
-                    f"the command line cannot be read ({one_line(error)}); see netinv --help"
-                )
+                InputError(f"the command line is invalid ({one_line(error)}). See netinv --help")
             )
         )
     return 0
@@ -199,19 +189,19 @@ def _refuse(error: BaseException) -> int:
 
 
 def _fail(error: Exception, log: Path | None = None) -> int:
-    """One line for what nobody expected; the traceback is in run.log where there is one, and on stderr with HYDRA_FULL_ERROR=1."""
+    """Print one line about an unexpected error; its traceback is in run.log, if there is one."""
     if isinstance(error, Preempted):
         print(one_line(error), file=sys.stderr)
         return SIGTERM_STATUS
-    told = "; ".join([str(error), *getattr(error, "__notes__", [])])
+    message = "; ".join([str(error), *getattr(error, "__notes__", [])])
     if _full_error:
         traceback.print_exception(error)
     where = (
         f"traceback in {log}"
         if log is not None and log.is_file()
-        else "HYDRA_FULL_ERROR=1 shows the traceback"
+        else "set HYDRA_FULL_ERROR=1 for the traceback"
     )
-    print(f"failed: {one_line(f'{type(error).__name__}: {told}')} ({where})", file=sys.stderr)
+    print(f"failed: {one_line(f'{type(error).__name__}: {message}')} ({where})", file=sys.stderr)
     return 1
 
 

@@ -1,4 +1,4 @@
-"""A real browser for the tests of pages: Chromium of the system, driven by Playwright; without it these tests are skipped."""
+"""Browser for tests of pages: the system's Chromium, driven by Playwright."""
 
 from __future__ import annotations
 
@@ -13,15 +13,20 @@ CHROMIUM = (
     shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 )
 FLAGS = (
-    "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync",
-)  # fmt: skip
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Chromium without a window; it knows no address beyond this machine."""
+    """Headless Chromium that can only reach this machine."""
     if CHROMIUM is None:
-        pytest.skip("pages are tested in Chromium: install it (Debian: apt install chromium)")
+        pytest.skip("Chromium is missing (Debian: apt install chromium)")
     with sync_playwright() as playwright:
         as_root = ["--no-sandbox"] if os.geteuid() == 0 else []
         opened = playwright.chromium.launch(

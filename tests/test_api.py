@@ -1,4 +1,4 @@
-"""The public functions for notebooks: any nn.Module is inverted and given back as it came (A1-3)."""
+"""The public functions: any nn.Module can be inverted and stays unchanged (A1-3)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def own_network() -> nn.Module:
     )
 
 
-def test_invert_any_module_and_give_it_back() -> None:
+def test_invert_leaves_the_network_unchanged() -> None:
     network = own_network().train()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     result = netinv_lightning.invert(
@@ -38,7 +38,7 @@ def test_invert_any_module_and_give_it_back() -> None:
 
 
 def test_invert_reaches_a_linear_classifier() -> None:
-    """A classifier whose classes are reachable by brightness alone is inverted almost perfectly in 150 steps."""
+    """The classes depend on brightness only, so 150 steps invert it almost perfectly."""
     network = nn.Sequential(nn.AvgPool2d(14), nn.Flatten(), nn.Linear(4, 4, bias=False))
     with torch.no_grad():
         network[2].weight.copy_(8 * torch.eye(4))
@@ -56,7 +56,7 @@ def test_invert_reaches_a_linear_classifier() -> None:
     assert result.metrics[names.INVERSION_ACCURACY_HOT] > 0.95
 
 
-def test_wrong_class_count_is_named() -> None:
+def test_a_wrong_number_of_classes_is_refused() -> None:
     with pytest.raises(
         InputError, match=r"classifier.num_classes=7: the network returns outputs of shape \[5\]"
     ):
@@ -65,7 +65,7 @@ def test_wrong_class_count_is_named() -> None:
         )
 
 
-def test_compose_says_what_the_command_line_says() -> None:
+def test_compose_gives_the_message_of_the_command_line() -> None:
     with pytest.raises(
         InputError,
         match=r"loss.cosin.weight: there is no such key; did you mean 'loss.cosine.weight'\?",

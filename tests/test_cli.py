@@ -1,4 +1,4 @@
-"""The command as a user starts it, in subprocesses: exit status, one line, nothing written (design section 4)."""
+"""The command in subprocesses: exit status, one line, nothing written."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def netinv(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
 
 
-LIGHT = {  # told before torch is imported
+LIGHT = {  # found before torch is imported
     "experiment=mnist_invert": "append it with a plus: +experiment=",
     "+experiment=mnist_invrt": "experiment=mnist_invrt: there is no such choice; did you mean 'mnist_invert'?",
     "generator=huge": "generator=huge: there is no such choice; choose from: base, reference, reference32, small, tiny",
@@ -33,12 +33,12 @@ LIGHT = {  # told before torch is imported
     "+sweep=conditioning": "+sweep=conditioning: is a sweep; add -m",
     "data.subset_size=0": "data.subset_size=0: must be 2 or more",
     "application.epochs=3": "application.epochs: there is no such key; did you mean 'recipe.epochs'?",
-    "output=/proc/nowhere": "output: the run directory cannot be made",
+    "output=/proc/nowhere": "output: the run directory cannot be created",
 }
 
 
 @pytest.mark.parametrize("argument", LIGHT)
-def test_wrong_config_is_one_line_and_exit_status_2(argument: str, tmp_path: Path) -> None:
+def test_a_wrong_config_gives_one_line_and_exit_status_2(argument: str, tmp_path: Path) -> None:
     done = netinv(argument, cwd=tmp_path)
     assert done.returncode == 2
     assert done.stdout == ""
@@ -47,10 +47,10 @@ def test_wrong_config_is_one_line_and_exit_status_2(argument: str, tmp_path: Pat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_wrong_input_of_every_kind(
+def test_wrong_input_gives_one_line_and_exit_status_2(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The heavier mistakes go through the same `main`, in one process, since each import of torch costs seconds."""
+    """Errors found after the import of torch, all in one process for speed."""
     from netinv_lightning import run as entry
 
     monkeypatch.chdir(tmp_path)
@@ -161,8 +161,8 @@ def test_wrong_input_of_every_kind(
     assert not (inputs / "exploded").exists()
 
 
-def test_networks_of_ones_own_may_lie_where_the_command_is_given(tmp_path: Path) -> None:
-    """`netinv`, a script, has its own folder on the path instead, unlike `python -m`."""
+def test_networks_are_imported_from_the_current_folder(tmp_path: Path) -> None:
+    """`netinv` is a script, so the current folder is not on its path, unlike `python -m`."""
     (tmp_path / "mynet.py").write_text(
         "from torch import nn\n\n\nclass Tiny(nn.Sequential):\n    def __init__(self):\n"
         "        super().__init__(nn.Flatten(), nn.Linear(784, 10))\n"
@@ -215,7 +215,7 @@ def test_a_run_ends_with_its_directory_and_resumes_from_it(tmp_path: Path) -> No
     assert "generator.dropout" in other.stderr
 
 
-def test_multirun_goes_on_after_a_job_that_fails(tmp_path: Path) -> None:
+def test_a_multirun_continues_after_a_failed_job(tmp_path: Path) -> None:
     done = netinv(
         "-m",
         "conditioning.temperature=1,0,2",
@@ -231,7 +231,7 @@ def test_multirun_goes_on_after_a_job_that_fails(tmp_path: Path) -> None:
     assert "conditioning.temperature=0.0: must be above 0" in states[1]
 
 
-def test_help_that_is_not_read_to_its_end_is_no_error() -> None:
+def test_a_closed_output_of_help_is_not_an_error() -> None:
     with subprocess.Popen(
         [sys.executable, "-m", "netinv_lightning.run", "--help"],
         stdout=subprocess.PIPE,
@@ -250,7 +250,7 @@ def test_help_and_completion_do_not_import_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-def test_help_offers_the_applications_and_methods_that_there_are(tmp_path: Path) -> None:
+def test_help_lists_all_applications_and_methods(tmp_path: Path) -> None:
     from netinv_lightning.config.application_schema import APPLICATION_KEYS
     from netinv_lightning.config.schema import METHOD_KEYS
 

@@ -204,7 +204,7 @@ class BenchmarkApplication:
         """Kept in a file of their own, so that a resumed benchmark does not measure them again."""
         kept = path / f"controls-{experiment}.json"
         if not kept.is_file():
-            sets, skipped = self._controls_report(experiment).controls()
+            sets, skipped = self._controls_report(experiment).baselines()
             write_atomically(kept, json.dumps({"sets": sets, "skipped": skipped}, indent=2) + "\n")
         content = _read_json(kept)
         groups = []

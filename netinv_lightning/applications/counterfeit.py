@@ -25,8 +25,8 @@ from netinv_lightning.downstream.counterfeits import EvaluatedImages, ReferenceI
 from netinv_lightning.downstream.downstream_figures import counterfeit_grid
 from netinv_lightning.evaluation.baselines import noise
 from netinv_lightning.evaluation.finished_run import open_finished
-from netinv_lightning.evaluation.image_sets import Images, of_split, write_samples
-from netinv_lightning.evaluation.measurement import REAL_IMAGES, Measurement
+from netinv_lightning.evaluation.image_sets import REAL_IMAGES, Images, of_split, write_samples
+from netinv_lightning.evaluation.measurement import Measurement
 from netinv_lightning.runs.finished_check import named_run
 from netinv_lightning.runs.run_directory import RunDir
 from netinv_lightning.runs.tables import Cell, Table, show, write_csv, write_table

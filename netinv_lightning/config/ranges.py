@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from netinv_lightning.config import application_schema as of_application
 from netinv_lightning.config import schema as config
 from netinv_lightning.errors import nearest
+from netinv_lightning.metric_names import METRIC_GROUPS
 
 
 class Rule(Protocol):
@@ -172,7 +173,7 @@ RULES: dict[type, Mapping[str, Rule]] = {
     },
     config.MeasureConfig: {
         "samples": IMAGES, "controls": Names(("noise", "class_means", "real", "gradient")),
-        "metrics": Names(("accuracy", "stability", "transfer", "diversity", "manifold", "fid", "lpips", "c2st", "cas")),
+        "metrics": Names(tuple(METRIC_GROUPS)),
     },
     config.InterpretConfig: {
         "samples": Count(LEAST_STUDIED, 1_000_000), "analyses": Names(tuple(config.ANALYSES)),

@@ -17,6 +17,7 @@ from omegaconf import MISSING, OmegaConf
 from netinv_lightning.config.application_schema import APPLICATION_KEYS
 from netinv_lightning.config.launch_environment import tidy_environment
 from netinv_lightning.errors import InputError, printable
+from netinv_lightning.metric_names import METRIC_GROUPS
 
 # Beside the package in a checkout, inside it when installed from a wheel.
 _PACKAGE = Path(__file__).resolve().parent.parent
@@ -213,19 +214,7 @@ class MeasureConfig:
 
     full: bool = False
     samples: Optional[int] = None
-    metrics: list[str] = field(
-        default_factory=lambda: [
-            "accuracy",
-            "stability",
-            "transfer",
-            "diversity",
-            "manifold",
-            "fid",
-            "lpips",
-            "c2st",
-            "cas",
-        ]
-    )
+    metrics: list[str] = field(default_factory=lambda: list(METRIC_GROUPS))
     controls: list[str] = field(
         default_factory=lambda: ["noise", "class_means", "real", "gradient"]
     )

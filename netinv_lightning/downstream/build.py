@@ -6,8 +6,7 @@ from omegaconf import DictConfig
 
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.data.datamodule import ImageDataModule
-from netinv_lightning.evaluation.image_sets import open_real
-from netinv_lightning.evaluation.measurement import NO_TEST_IMAGES
+from netinv_lightning.evaluation.image_sets import NO_TEST_IMAGES, open_real
 
 
 def open_test_data(

@@ -1,7 +1,7 @@
-"""Controls: sets of images of known worth, measured beside the inverted ones.
+"""Baselines: sets of images whose metrics are compared with those of the inverted images.
 
-What a metric says of noise, of the mean of each class, of real images, and of images that plain gradient ascent finds is
-what its value for inverted images is to be read against. Labels are balanced over the classes in all of them.
+They are uniform noise, the mean image of each class, real images, and images of gradient ascent
+without a prior. The labels of each set are balanced over the classes.
 
 Shape suffixes: n images, C channels, H height, W width, N classes.
 """
@@ -39,7 +39,7 @@ def noise(
 def class_means(
     count: int, classifier: FrozenClassifier, real: ImageDataModule | None, seed: int
 ) -> Images:
-    """The mean training image of each class, over and over: right labels, no diversity."""
+    """The mean training image of each class, repeated: correct labels, no diversity."""
     assert real is not None
     images_nCHW, labels_n = real.train
     present_N = labels_n.unique()
@@ -53,7 +53,7 @@ def class_means(
 def real_images(
     count: int, classifier: FrozenClassifier, real: ImageDataModule | None, seed: int
 ) -> Images:
-    """Test images, as many of each class as the rarest has, from the half that judges nothing."""
+    """Test images, equally many per class, from the half that no metric uses."""
     assert real is not None
     _, (images_nCHW, labels_n) = halves_of_test(real)
     source = torch.Generator().manual_seed(seed)
@@ -68,7 +68,7 @@ def real_images(
 def gradient(
     count: int, classifier: FrozenClassifier, real: ImageDataModule | None, seed: int
 ) -> Images:
-    """Gradient ascent on pixels towards the label, without any prior (Kindermann & Linden 1990); at most 1,000 images."""
+    """Gradient ascent on the pixels without a prior (Kindermann and Linden 1990), at most 1,000."""
     spec = classifier.spec
     labels_n = _balanced(min(count, GRADIENT_IMAGES), spec.num_classes)
     conditioning = Conditioning(spec.num_classes, spec.image_size, mode="label")
@@ -81,30 +81,30 @@ def gradient(
     return Images(torch.cat(parts).cpu(), labels_n)
 
 
-CONTROLS: dict[str, Callable[[int, FrozenClassifier, ImageDataModule | None, int], Images]] = {
+BASELINES: dict[str, Callable[[int, FrozenClassifier, ImageDataModule | None, int], Images]] = {
     "noise": noise,
     "class_means": class_means,
     "real": real_images,
     "gradient": gradient,
 }
-"""By name: from the number of images, the classifier under attack, the real data and a seed to a set of images."""
+"""Functions of the number of images, the inverted classifier, the real data and a seed."""
 
 NEED_DATA = ("class_means", "real")
 
 
-def check_controls(names: Sequence[str]) -> None:
-    """Refuses an unknown control.
+def check_baselines(names: Sequence[str]) -> None:
+    """Check the names of baselines.
 
     Raises:
-        InputError: naming the nearest.
+        InputError: if a name is unknown; the message suggests the closest match.
     """
     for name in names:
-        if name not in CONTROLS:
+        if name not in BASELINES:
             raise InputError(
-                f"measure.controls={name}: there is no such control; {nearest(name, CONTROLS)}"
+                f"measure.controls={name}: is not a baseline; {nearest(name, BASELINES)}"
             )
 
 
 def _balanced(count: int, num_classes: int) -> Tensor:
-    """`count` labels, as many of each class as the count allows."""
+    """Return `count` labels, balanced over the classes as far as possible."""
     return torch.arange(count) % num_classes

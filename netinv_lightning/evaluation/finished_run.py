@@ -1,4 +1,4 @@
-"""A finished inversion, as a later command or a notebook finds it in its run directory."""
+"""Loading of a finished inversion from its run directory."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from netinv_lightning.inversion.module import InversionModule
 from netinv_lightning.runs.finished_check import check_finished, known_config, read_summary
 from netinv_lightning.runs.outside_files import open_file
 
-DEFAULT_DATA = "mnist"  # of conf/config.yaml; nobody may have asked for it
+DEFAULT_DATA = "mnist"  # the default in conf/config.yaml
 DATA_OF_RUN = ("name", "path", "test_path", "classes", "image_size")
-"""Keys of `data` that say which data a run's are, not how they are split or where they lie."""
+"""Keys of `data` that identify the data set of a run, but not its splits or its location."""
 
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """What is known of a run of `application=invert` that is done.
+    """A finished run of `application=invert`.
 
     Attributes:
         cfg: Its config.
-        classifier: The classifier that it inverted.
-        draw: Gives so many of its images.
-        samples: How many of them its evaluation took.
+        classifier: The inverted classifier.
+        draw: Function from a number to images of the run.
+        samples: Number of images in its evaluation.
         summary: Its metrics.
     """
 
@@ -46,16 +46,17 @@ class FinishedRun:
 
 
 def open_finished(directory: Path, key: str, command: DictConfig | None = None) -> FinishedRun:
-    """Opens `application.run`: its generators, or where it has none the samples that it kept.
+    """Open `application.run`: its generators or, without generators, its stored samples.
 
     Args:
-        directory: Of the run.
-        key: The key that asks for a number of images, for the error where a run kept fewer.
-        command: The config of the command that opens it, whose `data.root` is taken; all else of the run's data is the run's. What the
-            run says of data and classifier is written into it, and where the run is, so that what is kept of the command is true.
+        directory: The run directory.
+        key: The key with the number of images, for the message if fewer are stored.
+        command: The config of the command. Its `data.root` is used; the other facts of data and
+            classifier, and the directory, are copied into it from the run.
 
     Raises:
-        InputError: if it is no run, another application's, or not done, or the command names other data or another classifier.
+        InputError: if the directory is not a finished inversion, or the command sets other data or
+            another classifier.
     """
     where = f"application.run={directory}"
     check_finished(directory, where)
@@ -63,7 +64,8 @@ def open_finished(directory: Path, key: str, command: DictConfig | None = None) 
     if command is not None:
         if command.data.name not in (cfg.data.name, DEFAULT_DATA):
             raise InputError(
-                f"data={command.data.name}: the data of the run are {cfg.data.name}, and stay so; leave it out"
+                f"data={command.data.name}: the run uses data={cfg.data.name}, which cannot be "
+                "changed. Remove data=..."
             )
         _check_same_classifier(command, cfg)
         cfg.data.root = command.data.root
@@ -82,20 +84,22 @@ def open_finished(directory: Path, key: str, command: DictConfig | None = None) 
 
 
 def _check_same_classifier(command: DictConfig, cfg: DictConfig) -> None:
-    """Refuses a classifier that is not the run's; a data set's own CNN of the zoo is what is named by default."""
+    """Check that the command does not set another classifier than the run or the default."""
     inverted = cfg.classifier.zoo or cfg.classifier.path or cfg.classifier.network
     for key, default in (("zoo", f"{command.data.name}_cnn"), ("path", None), ("network", {})):
         if (given := command.classifier[key]) not in (None, default, cfg.classifier[key]):
             raise InputError(
-                f"classifier.{key}={given}: the run is one of another classifier, {inverted}; leave it out, or invert that one first"
+                f"classifier.{key}={given}: the run inverted another classifier, {inverted}. "
+                f"Remove classifier.{key}, or invert that classifier first"
             )
 
 
 def inversion_config(directory: Path, trusted: Sequence[str] = ()) -> DictConfig:
-    """The config of a run directory, which leads to its own copy of a classifier that was trained for it.
+    """Return the config of a run directory, with the path of a classifier that the run trained.
 
     Raises:
-        InputError: if it is not a run directory, or names code outside the allow-list and `trusted`.
+        InputError: if it is not a run directory, or names code that is neither on the allow-list
+            nor in `trusted`.
     """
     cfg = known_config(directory, str(directory), trusted)
     if cfg.classifier.train:
@@ -104,45 +108,46 @@ def inversion_config(directory: Path, trusted: Sequence[str] = ()) -> DictConfig
 
 
 def load_module(cfg: DictConfig, directory: Path) -> Inverter:
-    """The inversion that `cfg` describes, with its trained generators where it has any.
+    """Return the inversion of `cfg` with its trained generators, if it has any.
 
     Raises:
-        InputError: if the classifier is not there.
+        InputError: if the classifier is missing.
     """
     module = METHODS[cfg.method.name](cfg, None)
     if isinstance(module, InversionModule):
-        open_file(
-            checkpoint_of(directory), directory
-        ).close()  # refuses what is not a file of the run
+        open_file(checkpoint_of(directory), directory).close()  # refuses links to the outside
         _fill(module, checkpoint_of(directory))
         module.eval()
-        if (
-            cfg.application.channels_last
-        ):  # as the run had it, so that the same images come out bit by bit
+        if cfg.application.channels_last:  # needed for bit-identical images
             module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return module
 
 
 def _fill(module: InversionModule, path: Path) -> None:
-    """Loads the generators of a checkpoint.
+    """Load the generators of a checkpoint.
 
     Raises:
-        InputError: if it is damaged, or of other generators.
+        InputError: if it is damaged, or the generators have other shapes.
     """
     try:
         state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)[
             "state_dict"
         ]
         shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
-    except Exception as error:  # torch answers damaged bytes with whatever it trips over
+    except Exception as error:  # torch raises many types of errors for damaged files
         raise InputError(
-            f"{path}: is not a whole checkpoint ({one_line(error)[:160]}); run it again"
+            f"{path}: is not a valid checkpoint ({one_line(error)[:160]}). Run the inversion again"
         ) from error
     own = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     if wrong := [name for name in {**own, **shapes} if own.get(name) != shapes.get(name)]:
-        first = f"{wrong[0]} is {shapes.get(wrong[0], 'missing')} in the file, {own.get(wrong[0], 'missing')} in the generator"
+        name = wrong[0]
+        first = (
+            f"{name} is {shapes.get(name, 'missing')} in the file and "
+            f"{own.get(name, 'missing')} in the generator"
+        )
         raise InputError(
-            f"{path}: belongs to another generator than config.yaml describes ({first}, {len(wrong)} in all); run it again"
+            f"{path}: does not fit the generator in config.yaml ({first}; {len(wrong)} tensors "
+            "differ). Run the inversion again"
         )
     module.load_state_dict(state, strict=False)
 

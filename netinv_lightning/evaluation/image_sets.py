@@ -1,4 +1,4 @@
-"""Sets of images that are measured, and the real ones that they are measured against.
+"""Sets of images to measure, and the real images for comparison.
 
 Shape suffixes: n images, m chosen images, C channels, H height, W width, N classes.
 """
@@ -27,16 +27,21 @@ from netinv_lightning.evaluation.real_accuracy import report_accuracy
 from netinv_lightning.inversion.base import Inverter
 from netinv_lightning.runs.outside_files import open_file
 
+REAL_IMAGES = 10_000
+"""At most so many real images are taken from a split, stratified by class."""
+NO_REAL_IMAGES = "no real images: set data.root (or NETINV_DATA) to the folder of the data set"
+NO_TEST_IMAGES = "no real test images: set data.test_path, or hold some out with data.val_fraction"
+
 
 @dataclass
 class Images:
     """A set of images to measure.
 
     Attributes:
-        images_nCHW: In [0, 1].
-        labels_n: The class that each was made to be.
-        targets_nN: The conditioning distribution of each; None for one-hot.
-        generator_n: The number of the generator that made each; None where that is not known.
+        images_nCHW: Images in [0, 1].
+        labels_n: Requested class of each image.
+        targets_nN: Conditioning distribution of each image; None for one-hot.
+        generator_n: Index of the generator of each image; None if it is unknown.
     """
 
     images_nCHW: Tensor
@@ -48,13 +53,13 @@ class Images:
         return self._each(lambda values: values.to(device))
 
     def first(self, key: str, count: int) -> Images:
-        """The first `count` images.
+        """Return the first `count` images.
 
         Raises:
-            InputError: naming `key`, if there are fewer.
+            InputError: if there are fewer; the message names `key`.
         """
         if count > (n := len(self.labels_n)):
-            raise InputError(f"{key}={count}: there are {n} images; ask for as many or fewer")
+            raise InputError(f"{key}={count}: there are {n} images. Use {n} or fewer")
         return self._each(lambda values: values[:count])
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Images:
@@ -66,7 +71,7 @@ class Images:
 
 
 def draw_images(module: Inverter, batch_size: int, seed: int) -> Callable[[int], Images]:
-    """What draws inverted images: those that the evaluation draws with the same count, `batch_size` and `seed`."""
+    """Return a function that draws the same images as the evaluation with these arguments."""
 
     def draw(count: int) -> Images:
         parts: list[tuple[Tensor, ...]] = []
@@ -86,7 +91,7 @@ def draw_images(module: Inverter, batch_size: int, seed: int) -> Callable[[int],
 
 
 def write_samples(images: Images, path: Path) -> None:
-    """Writes images as `read_samples` reads them."""
+    """Write images in the format of `read_samples`."""
     tensors = {
         "images": images.images_nCHW,
         "labels": images.labels_n,
@@ -97,12 +102,14 @@ def write_samples(images: Images, path: Path) -> None:
 
 
 def read_samples(path: Path, where: str) -> Images:
-    """Reads images from a safetensors file: `images` [n, C, H, W] in [0, 1] or uint8, `labels` [n], and as an option
+    """Read images from a safetensors file.
+
+    Its tensors are `images` [n, C, H, W] in [0, 1] or uint8, `labels` [n], and optionally
     `conditioning` [n, N] and `generator` [n].
 
     Args:
         path: The file.
-        where: The key and its value, for the error.
+        where: The key and its value, for the message.
 
     Raises:
         InputError: if the file or one of its tensors is missing or damaged.
@@ -111,13 +118,15 @@ def read_samples(path: Path, where: str) -> Images:
     for name, dims in (("images", 4), ("labels", 1)):
         if name not in tensors or tensors[name].dim() != dims:
             raise InputError(
-                f"{where}: must hold the tensors images [n, C, H, W] and labels [n]; it holds {', '.join(tensors)}"
+                f"{where}: must contain the tensors images [n, C, H, W] and labels [n]; "
+                f"it contains {', '.join(tensors)}"
             )
     images_nCHW, labels_n = tensors["images"], tensors["labels"]
     images_nCHW = to_unit_range(images_nCHW)
     if not images_nCHW.is_floating_point() or labels_n.is_floating_point():
         raise InputError(
-            f"{where}: images must be floating-point or uint8 and labels whole numbers, not {images_nCHW.dtype} and {labels_n.dtype}"
+            f"{where}: images must be floating-point or uint8, and labels integers, "
+            f"not {images_nCHW.dtype} and {labels_n.dtype}"
         )
     return Images(
         images_nCHW.float(), labels_n.long(), tensors.get("conditioning"), tensors.get("generator")
@@ -125,18 +134,18 @@ def read_samples(path: Path, where: str) -> Images:
 
 
 def read_tensors(path: Path, where: str) -> dict[str, Tensor]:
-    """Reads a safetensors file.
+    """Read a safetensors file.
 
     Raises:
-        InputError: beginning with `where`, the key and its value, if the file is missing or damaged.
+        InputError: if the file is missing or damaged; the message begins with `where`.
     """
     try:
         open_file(path).close()  # a FIFO would block
         return load_file(path)
     except FileNotFoundError:
-        raise InputError(f"{where}: there is no such file") from None
+        raise InputError(f"{where}: the file does not exist") from None
     except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"{where}: is not a whole safetensors file ({one_line(error)})") from error
+        raise InputError(f"{where}: is not a valid safetensors file ({one_line(error)})") from error
 
 
 def open_real(cfg: DictConfig, classifier: FrozenClassifier) -> tuple[ImageDataModule | None, str]:
@@ -148,12 +157,13 @@ def open_real(cfg: DictConfig, classifier: FrozenClassifier) -> tuple[ImageDataM
 
 
 def open_data(cfg: DictConfig, spec: DataSpec) -> tuple[ImageDataModule | None, str]:
-    """The real data that `cfg.data` names, or why they are not at hand.
+    """Return the real data of `cfg.data`, or the reason why they are missing.
 
     Raises:
-        InputError: for anything wrong but missing files, and for data that a classifier of `spec` was plainly not trained on.
+        InputError: for any error except missing files, and for data that do not belong to a
+            classifier of `spec`.
     """
-    if spec.name in SPECS:  # else `data` may be what nobody chose
+    if spec.name in SPECS:  # for other classifiers `data` may be the default
         check_named(cfg, spec)
     try:
         real = ImageDataModule(**cfg.data)
@@ -166,19 +176,19 @@ def open_data(cfg: DictConfig, spec: DataSpec) -> tuple[ImageDataModule | None, 
 
 
 def check_real(real: ImageDataModule, spec: DataSpec) -> None:
-    """Refuses data of another shape than a classifier of `spec` takes, and those that it was plainly not trained on.
+    """Check that data belong to a classifier of `spec`.
 
     Raises:
-        InputError: naming the data set and what differs.
+        InputError: if their name, classes or shape differ.
     """
     _check_facts(real.spec, real.classes, spec)
 
 
 def check_named(cfg: DictConfig, spec: DataSpec) -> None:
-    """The same of the data that `cfg.data` names, without reading any, as far as their facts are known by name.
+    """Do the check of `check_real` without reading data, for data sets that are known by name.
 
     Raises:
-        InputError: naming the data set and what differs.
+        InputError: if their name, classes or shape differ.
     """
     if (facts := SPECS.get(cfg.data.name)) is not None:
         classes = cfg.data.classes
@@ -188,8 +198,8 @@ def check_named(cfg: DictConfig, spec: DataSpec) -> None:
 def _check_facts(facts: DataSpec, classes: Sequence[int] | None, spec: DataSpec) -> None:
     if facts.name in SPECS and spec.name in SPECS and not same_data(facts.name, spec.name):
         raise InputError(
-            f"data={facts.name}: the classifier was trained on {spec.name}, as its card says; name that, with data={spec.name}, or "
-            "another classifier"
+            f"data={facts.name}: the classifier was trained on {spec.name} (from its model card). "
+            f"Set data={spec.name}, or choose another classifier"
         )
     if (
         classes is None
@@ -199,72 +209,78 @@ def _check_facts(facts: DataSpec, classes: Sequence[int] | None, spec: DataSpec)
     ):
         labels = ",".join(str(facts.class_names.index(name)) for name in spec.class_names)
         raise InputError(
-            f"data.classes: the classifier knows {', '.join(spec.class_names)} alone; add 'data.classes=[{labels}]'"
+            f"data.classes: the classifier has only the classes {', '.join(spec.class_names)}. "
+            f"Add 'data.classes=[{labels}]'"
         )
     for fact in ("num_classes", "channels", "image_size"):
         if (there := getattr(facts, fact)) != (here := getattr(spec, fact)):
             raise InputError(
-                f"data={facts.name}: its images have {fact}={there}, the classifier takes {fact}={here}; "
-                "name the data set that it was trained on"
+                f"data={facts.name}: has {fact}={there}, but the classifier has {fact}={here}. "
+                "Set data to the data set that it was trained on"
             )
     if classes is not None and facts.class_names != spec.class_names:
         raise InputError(
-            f"data.classes={list(classes)}: these are {', '.join(facts.class_names)}, the classifier's are "
-            f"{', '.join(spec.class_names)}; name those that it was trained on, in their order"
+            f"data.classes={list(classes)}: these are {', '.join(facts.class_names)}, but the "
+            f"classifier has {', '.join(spec.class_names)}. "
+            "Set the classes that it was trained on, in the same order"
         )
 
 
 def of_split(split: Split, most: int, seed: int = 0) -> Images:
-    """Real images of a split, at most `most` of them, each class by its share."""
+    """Return at most `most` real images of a split, stratified by class."""
     images_nCHW, labels_n = split
     chosen_m = stratified_indices(labels_n, min(len(labels_n), most), seed)
     return Images(to_unit_range(images_nCHW[chosen_m]), labels_n[chosen_m])
 
 
 def halves_of_test(real: ImageDataModule) -> tuple[Split, Split]:
-    """The half of the test images that judges what was trained on generated ones, and the half that may be measured itself.
+    """Return two fixed halves of the test images.
 
-    What is trained on the second half is not judged by images that it has seen. The halves are always the same.
+    The first half evaluates networks that are trained on measured images. The second half may be
+    measured itself, so that no network is evaluated on its training images.
     """
     images_nCHW, labels_n = real.test
-    judging_n = torch.zeros(len(labels_n), dtype=torch.bool)
-    judging_n[stratified_indices(labels_n, len(labels_n) // 2, 0)] = True
-    return (images_nCHW[judging_n], labels_n[judging_n]), (
-        images_nCHW[~judging_n],
-        labels_n[~judging_n],
+    first_n = torch.zeros(len(labels_n), dtype=torch.bool)
+    first_n[stratified_indices(labels_n, len(labels_n) // 2, 0)] = True
+    return (images_nCHW[first_n], labels_n[first_n]), (
+        images_nCHW[~first_n],
+        labels_n[~first_n],
     )
 
 
 def check_images(images: Images, spec: DataSpec) -> None:
-    """Refuses what are no images for a classifier of `spec`.
+    """Check that images are valid input of a classifier of `spec`.
 
     Raises:
-        InputError: saying how many images are wrong, and how.
+        InputError: if shapes differ, or pixels or labels are out of range.
     """
     x_nCHW, labels_n, n = images.images_nCHW, images.labels_n, len(images.labels_n)
     shape, N = spec.image_shape, spec.num_classes
     if x_nCHW.shape != (n, *shape):
         raise InputError(
             f"samples: {len(x_nCHW)} images of shape {tuple(x_nCHW.shape[1:])} with {n} labels; "
-            f"must be as many images as labels, of the classifier's shape {shape}"
+            f"must be equally many images and labels, of the classifier's shape {shape}"
         )
     broken = int((~x_nCHW.flatten(1).isfinite().all(dim=1)).sum())
     if broken:
         raise InputError(
-            f"samples: {broken} of {n} images hold NaN or infinity; leave them out, or make the images anew"
+            f"samples: {broken} of {n} images contain NaN or infinity. "
+            "Remove them, or generate the images again"
         )
     outside = int(((x_nCHW < 0) | (x_nCHW > 1)).flatten(1).any(dim=1).sum())
     if outside:
         raise InputError(
-            f"samples: {outside} of {n} images have pixels outside of [0, 1]; scale them to it"
+            f"samples: {outside} of {n} images have pixels outside [0, 1]. Scale them to [0, 1]"
         )
     wrong = int(((labels_n < 0) | (labels_n >= N)).sum())
     if wrong:
         raise InputError(
-            f"samples: {wrong} of {n} labels are not from 0 to {N - 1}; the classifier has {N} classes"
+            f"samples: {wrong} of {n} labels are not from 0 to {N - 1}. "
+            f"The classifier has {N} classes"
         )
     targets_nN = images.targets_nN
     if targets_nN is not None and (targets_nN.shape != (n, N) or not targets_nN.isfinite().all()):
         raise InputError(
-            f"samples: conditioning is of shape {tuple(targets_nN.shape)}, must be finite numbers of shape {(n, N)}"
+            f"samples: conditioning has shape {tuple(targets_nN.shape)}; "
+            f"must be finite numbers of shape {(n, N)}"
         )

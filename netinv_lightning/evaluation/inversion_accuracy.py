@@ -1,4 +1,4 @@
-"""What an inversion reaches on fresh samples: of a trained generator in the sampling mode of the run, or optimised pixels.
+"""Evaluation of an inversion on new samples: of trained generators, or of optimised pixels.
 
 Shape suffixes: B batch, C channels, H height, W width, N classes, D features.
 """
@@ -29,21 +29,23 @@ def evaluate(
     seed: int,
     verifiers: Sequence[FrozenClassifier] = (),
 ) -> tuple[dict[str, float], Tensor]:
-    """Measures inversion twice: conditioned from the training distribution, and by hot vectors.
+    """Evaluate with conditions of the training distribution, and with hot vectors.
 
-    Several generators share the samples out, and several processes share the batches out; the draws of a batch depend on
-    its number alone, so the result is the same over any number of processes.
+    The samples are divided between generators, and the batches between processes. The random
+    numbers of a batch depend only on its number, so the result does not depend on the number of
+    processes.
 
     Args:
         module: The inversion.
-        samples: Images for each of the two, over all generators.
-        batch_size: Images at a time.
-        seed: Of the latents and conditions.
-        verifiers: Classifiers that the run never saw; their mean agreement with the labels is the transfer accuracy,
-            which tells adversarial noise (chance) from images that mean something.
+        samples: Number of images of each evaluation, over all generators.
+        batch_size: Images per batch.
+        seed: Seed of latents and conditions.
+        verifiers: Classifiers that the run did not use. Their mean agreement with the labels is the
+            transfer accuracy, which is near chance for adversarial noise.
 
     Returns:
-        Metric name to number; and the confusion matrix of the first, [N, N], conditioning labels in rows.
+        Metric name to number; and the confusion matrix with training conditions, [N, N], with
+        conditioning labels in rows.
     """
     soft = _measure(module, samples, batch_size, seed, verifiers, hot=None)
     hot = _measure(module, samples, batch_size, seed, (), hot=True)
@@ -65,7 +67,7 @@ def evaluate(
         for label, (hits, count) in zip(
             module.classifier.spec.class_names, hits_and_counts, strict=True
         )
-        if count  # of few samples a class may have none
+        if count  # a class may have no samples
     }
     if len(soft.of_generators) > 1:
         metrics |= {
@@ -79,7 +81,7 @@ def evaluate(
 
 @dataclass
 class Measured:
-    """What one kind of conditioning gave."""
+    """Metrics with one kind of conditioning."""
 
     accuracy: dict[str, Tensor]
     cosine: dict[str, Tensor]
@@ -95,11 +97,8 @@ def _measure(
     verifiers: Sequence[FrozenClassifier],
     hot: bool | None,
 ) -> Measured:
-    classifier, N, G = (
-        module.classifier.eval(),
-        module.conditioning.num_classes,
-        len(module.generators),
-    )
+    classifier = module.classifier.eval()
+    N, G = module.conditioning.num_classes, len(module.generators)
     layer = classifier.feature_layers[-1]
     of_generators = [InversionAccuracy(N).to(module.device) for _ in range(G)]
     agreement = [InversionAccuracy(N).to(module.device) for _ in verifiers]
@@ -115,7 +114,7 @@ def _measure(
             metric.update(
                 verifier.to(module.device)(x_BCHW), condition.label_B, condition.target_BN
             )
-    values = [metric.compute() for metric in of_generators]  # computing sums over processes first
+    values = [metric.compute() for metric in of_generators]  # sums over processes
     n_G = torch.stack([value["confusion_NN"].sum() for value in values]).double()
     whole = {
         name: (torch.stack([value[name] for value in values]) * n_G).sum() / n_G.sum()
@@ -133,15 +132,15 @@ def _measure(
 def draw_batch(
     module: Inverter, g: int, number: int, size: int, seed: int, hot: bool | None = None
 ) -> tuple[Condition, Tensor]:
-    """Conditions and images [B, C, H, W] of one batch; its number and the seed alone decide them.
+    """Draw conditions and images [B, C, H, W] of one batch.
 
     Args:
         module: The inversion.
-        g: Which generator draws.
-        number: Of the batch.
+        g: Index of the generator.
+        number: Number of the batch, which determines its random numbers together with the seed.
         size: B.
-        seed: Of the run.
-        hot: Condition on hot vectors; None as the run was configured.
+        seed: Seed of the run.
+        hot: Whether to condition on hot vectors; None for the setting of the run.
     """
     with own_randomness(stream_seed(seed, number), module.device):
         condition = module.conditioning.sample(size, module.device, hot=hot)
@@ -149,7 +148,7 @@ def draw_batch(
 
 
 def batches(samples: int, batch_size: int, generators: int) -> Iterator[tuple[int, int]]:
-    """Generator and size of each batch."""
+    """Yield the generator and the size of each batch."""
     for g in range(generators):
         share = samples // generators + (g < samples % generators)
         for first in range(0, share, batch_size):

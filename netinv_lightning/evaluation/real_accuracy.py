@@ -1,4 +1,6 @@
-"""Does a classifier work on the real images that a run reads? Wrong normalisation or label order shows as accuracy near chance.
+"""Accuracy of a classifier on the real images of a run.
+
+Accuracy near chance shows a wrong normalisation or a wrong order of the labels.
 
 Shape suffixes: n images, C channels, H height, W width.
 """
@@ -17,11 +19,11 @@ from netinv_lightning.runs.notices import notice
 IMAGES = 1000
 BATCH = 250
 DEVIATIONS = 3
-"""Standard deviations of a binomial distribution that still count as chance."""
+"""Standard deviations of a binomial distribution that count as chance."""
 
 
 def report_accuracy(classifier: FrozenClassifier, real: ImageDataModule) -> None:
-    """Print and record the accuracy on up to 1,000 test images, stratified by class; warn if it is near chance.
+    """Print and record the accuracy on up to 1,000 test images; warn if it is near chance.
 
     Chance is the larger of 1/N and the share of the largest class, plus three standard deviations.
     """
@@ -39,11 +41,12 @@ def report_accuracy(classifier: FrozenClassifier, real: ImageDataModule) -> None
     if accuracy <= largest_chance(float(label_n.bincount().max()) / n, real.spec.num_classes, n):
         in_use = classifier.describe_normalisation().partition(": ")[2]
         notice(
-            f"warning: this is near chance; check classifier.mean and classifier.std ({in_use}), the order of the labels, the checkpoint"
+            "warning: this is near chance; check classifier.mean and classifier.std "
+            f"({in_use}), the order of the labels, and the checkpoint"
         )
 
 
 def largest_chance(largest_share: float, num_classes: int, n: int) -> float:
-    """Return the accuracy on n images up to which a classifier may be guessing."""
+    """Return the largest accuracy on n images that is consistent with guessing."""
     share = max(largest_share, 1 / num_classes)
     return share + DEVIATIONS * math.sqrt(share * (1 - share) / n)

@@ -1,7 +1,7 @@
-"""What a run's images are worth: measured beside controls if `measure=full` asks for it, judged and diagnosed in any case.
+"""Report of the images of a run: metrics beside baselines (`measure=full`), verdict, diagnosis.
 
-    measurement.csv, measurement.md     a row a metric, a column a set of images (full only)
-    verdict.json                        the verdict, the numbers behind it, the diagnosis
+    measurement.csv, measurement.md     a row per metric, a column per set of images (full only)
+    verdict.json                        verdict, evidence and diagnosis
 
 Shape suffixes: n images, C channels, H height, W width, N classes.
 """
@@ -22,10 +22,11 @@ from netinv_lightning.classifiers.checkpoints import read_card
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.classifiers.zoo import zoo_names, zoo_path
 from netinv_lightning.errors import InputError, one_line
-from netinv_lightning.evaluation.baselines import CONTROLS, NEED_DATA, check_controls
+from netinv_lightning.evaluation.baselines import BASELINES, NEED_DATA, check_baselines
+from netinv_lightning.evaluation.diagnosis import Case, Finding, diagnose
 from netinv_lightning.evaluation.image_sets import Images, open_real
 from netinv_lightning.evaluation.measurement import Measurement
-from netinv_lightning.evaluation.verdict import Case, Finding, Verdict, diagnose, judge
+from netinv_lightning.evaluation.verdict import MEMORISATION_THRESHOLD, Verdict, judge
 from netinv_lightning.metrics.manifold import NEIGHBOURS
 from netinv_lightning.metrics.memorisation import memorisation
 from netinv_lightning.runs.outside_files import lines
@@ -37,24 +38,25 @@ INVERTED = "inverted"
 OPTIMISED_GROUPS = ("inversion/", "stability/")
 OPTIMISED = (names.INTRA_CLASS_COSINE, names.INTER_CLASS_COSINE, names.VENDI, names.VENDI_CLASS)
 LEGEND = (
-    "* by the outputs or features of the classifier under attack, which inversion optimises: tells how well that went, "
-    "not what the images mean"
+    "* uses outputs or features of the inverted classifier, which the inversion optimises: "
+    "shows how well the optimisation worked, not what the images mean"
 )
 
 
 class Report:
-    """Made before a run starts, so that what was asked for is checked then; called when its images are there.
+    """Report of one run: created before the run to check the config, called with its images.
 
     Args:
         cfg: The config of the inversion: `measure`, `data`, `loss`, `seed`.
-        classifier: The classifier under attack.
-        verifiers: Networks that the inversion never sees, by name.
-        samples: Images to measure where `measure.samples` does not say it.
-        followed: Whether another verdict follows, so that this one is not told, only kept.
+        classifier: The inverted classifier.
+        verifiers: Networks that the inversion does not use, by name.
+        samples: Number of images to measure if `measure.samples` is null.
+        followed: Whether another verdict follows. This one is then written but not printed.
 
     Raises:
-        InputError: for an unknown control or metric, a verifier that is the classifier under attack or does not fit it,
-            data of another shape, or fewer samples than the chosen metrics need.
+        InputError: if a baseline or a metric is unknown, a verifier is the inverted classifier or
+            has another input shape, the data have another shape, or there are fewer samples than
+            the chosen metrics need.
     """
 
     def __init__(
@@ -69,79 +71,89 @@ class Report:
         self.samples = samples if cfg.measure.samples is None else cfg.measure.samples
         self.cfg, self.classifier, self.verifiers = cfg, classifier, verifiers
         self.measure = cfg.measure
-        check_controls(self.measure.controls)
+        check_baselines(self.measure.controls)
         self.real, self.no_data = open_real(cfg, classifier) if self.measure.full else (None, "")
         measurement = self._measurement()
         if self.measure.full and self.samples < measurement.minimum:
             raise InputError(
-                f"measure.samples={self.samples}: too few for the chosen measure.metrics, which need {measurement.minimum} images or more"
+                f"measure.samples={self.samples}: too few for the chosen measure.metrics, "
+                f"which need {measurement.minimum} images or more"
             )
 
     def __call__(
         self, directory: Path, metrics: Mapping[str, float], draw: Callable[[int], Images]
     ) -> dict[str, float]:
-        """Writes the report of a run and prints it.
+        """Write and print the report.
 
         Args:
-            directory: Of the run.
-            metrics: What is known of the inverted images already, with the last values of the objective (`last_losses`).
-            draw: Gives so many inverted images; called for `measure=full` alone.
+            directory: The run directory.
+            metrics: Known metrics of the inverted images, with the last values of the objective
+                (`last_losses`).
+            draw: Function from a number to inverted images; called with `measure=full` only.
 
         Returns:
-            What was measured of the inverted images, by metric name; empty without `measure=full`.
+            Metrics of the inverted images; empty without `measure=full`.
         """
         measured = self._measure_all(directory, draw) if self.measure.full else {}
         known = {**metrics, **measured}
-        N, ceiling = (
-            self.classifier.spec.num_classes,
-            known.get(names.TRANSFER_CEILING, self._ceiling_of_cards()),
-        )
+        N = self.classifier.spec.num_classes
+        ceiling = known.get(names.TRANSFER_CEILING, self._ceiling_of_cards())
         verdict = judge(known, N, ceiling)
-        findings = diagnose(Case(known, N, _weights(self.cfg.loss), ceiling, _numbers(self.cfg)))
-        if (
-            not self.cfg.loss
-        ):  # images from a file: nobody knows how they were made, so there is nothing to advise
+        findings = diagnose(
+            Case(
+                metrics=known,
+                num_classes=N,
+                weight=_weights(self.cfg.loss),
+                ceiling=ceiling,
+                keys=_numbers(self.cfg),
+            )
+        )
+        if not self.cfg.loss:  # images from a file: the settings that made them are unknown
             findings = [replace(finding, settings=()) for finding in findings]
-        _keep(directory, verdict, findings)
-        _tell_verdict(verdict, findings, self.followed)
+        _write_verdict(directory, verdict, findings)
+        _print_verdict(verdict, findings, self.followed)
         return measured
 
     def check(self, images: Images) -> None:
-        """Refuses images that cannot be measured.
+        """Check that the images can be measured.
 
         Raises:
-            InputError: saying how many of them, and why.
+            InputError: as `Measurement.check`.
         """
         self._measurement().check(images)
 
-    def controls(self) -> tuple[dict[str, tuple[int, dict[str, float]]], dict[str, str]]:
-        """Makes and measures the controls: name to number of images and metrics; and what was skipped, and why."""
+    def baselines(self) -> tuple[dict[str, tuple[int, dict[str, float]]], dict[str, str]]:
+        """Create and measure the baselines.
+
+        Returns:
+            Number of images and metrics of each baseline; and the reason for each skipped metric
+            or baseline.
+        """
         measurement, sets = self._measurement(), {}
         skipped = dict(measurement.skipped)
         for name in self.measure.controls:
             if name in NEED_DATA and self.real is None:
-                skipped[f"control {name}"] = self.no_data
+                skipped[f"baseline {name}"] = self.no_data
                 continue
-            _tell(name, self.samples)
-            images = CONTROLS[name](self.samples, self.classifier, self.real, self.cfg.seed)
+            _log_measuring(name, self.samples)
+            images = BASELINES[name](self.samples, self.classifier, self.real, self.cfg.seed)
             sets[name] = len(images.labels_n), self._metrics_of(images, measurement)
         return sets, skipped
 
     def _measurement(self) -> Measurement:
-        """Anew where it is used: between the check and the measurement the classifier may move to another device."""
-        groups = list(
-            dict.fromkeys(["accuracy", *self.measure.metrics])
-        )  # no verdict without accuracy
+        """Create the measurement on the present device of the classifier."""
+        groups = list(dict.fromkeys(["accuracy", *self.measure.metrics]))  # the verdict needs it
         return Measurement(self.classifier, self.verifiers, self.real, groups, self.cfg.seed)
 
     def _measure_all(self, directory: Path, draw: Callable[[int], Images]) -> dict[str, float]:
         measurement = self._measurement()
-        _tell(INVERTED, self.samples)
+        _log_measuring(INVERTED, self.samples)
         inverted = draw(self.samples)
         metrics = self._metrics_of(inverted, measurement)
-        controls, skipped = self.controls()
+        baselines, skipped = self.baselines()
         table = self._table(
-            {INVERTED: (len(inverted.labels_n), metrics), **controls}, measurement.skipped | skipped
+            {INVERTED: (len(inverted.labels_n), metrics), **baselines},
+            measurement.skipped | skipped,
         )
         marked = _with_marks(table)
         write_table(marked, directory, "measurement", full=table)
@@ -160,7 +172,7 @@ class Report:
     def _table(
         self, sets: Mapping[str, tuple[int, Mapping[str, float]]], skipped: Mapping[str, str]
     ) -> Table:
-        """A row a metric, a column a set of images: name to number of images and metrics."""
+        """Return a table with a row per metric and a column per set of images."""
         rows: list[list[Cell]] = [["images", "", *(n for n, _ in sets.values())]]
         for name in dict.fromkeys(name for _, metrics in sets.values() for name in metrics):
             rows.append(
@@ -174,14 +186,15 @@ class Report:
         notes = [
             LEGEND,
             f"seed {self.cfg.seed}; k = {NEIGHBOURS} nearest neighbours",
-            f"verifiers, whose penultimate features are the extractors: {networks}",
-            "training-like takes a memorisation/gap_low above 0.01 too: p tells chance alone, and train and test split differ themselves",
+            f"verifiers (their penultimate features are the feature extractors): {networks}",
+            f"training-like also requires memorisation/gap_low above {MEMORISATION_THRESHOLD}, "
+            "because training and test images differ slightly by themselves",
             *(f"skipped: {what}: {why}" for what, why in skipped.items()),
         ]
         return Table(f"Measured: {self.cfg.name}", ["metric", "optimised", *sets], rows, notes)
 
     def _ceiling_of_cards(self) -> float | None:
-        """Mean accuracy of the verifiers on real test images, as their cards tell it; None where one has none."""
+        """Return the verifiers' mean test accuracy from their model cards, if all have one."""
         accuracies = [
             card["test_accuracy"]
             for name in self.verifiers
@@ -216,7 +229,7 @@ def last_losses(directory: Path) -> dict[str, float]:
     return values
 
 
-def _keep(directory: Path, verdict: Verdict, findings: list[Finding]) -> None:
+def _write_verdict(directory: Path, verdict: Verdict, findings: list[Finding]) -> None:
     content = verdict.as_dict() | {"diagnosis": [finding.__dict__ for finding in findings]}
     write_atomically(directory / "verdict.json", json.dumps(content, indent=2) + "\n")
     with (directory / "run.log").open("a") as log:
@@ -225,18 +238,18 @@ def _keep(directory: Path, verdict: Verdict, findings: list[Finding]) -> None:
         )
 
 
-def _tell_verdict(verdict: Verdict, findings: list[Finding], followed: bool) -> None:
-    """Prints the evidence, the verdict unless another one follows, and the diagnosis."""
+def _print_verdict(verdict: Verdict, findings: list[Finding], followed: bool) -> None:
+    """Print the evidence, the diagnosis and, unless another one follows, the verdict."""
     rows: list[list[Cell]] = [
         [
-            rung.question,
-            rung.metric,
-            rung.value,
-            rung.threshold,
-            rung.margin,
-            "yes" if rung.passed else "no",
+            item.question,
+            item.metric,
+            item.value,
+            item.threshold,
+            item.margin,
+            "yes" if item.passed else "no",
         ]
-        for rung in verdict.evidence
+        for item in verdict.evidence
     ]
     if not followed:
         rows += [[f"not tested: {what}", "", None, None, None, ""] for what in verdict.not_tested]
@@ -246,7 +259,7 @@ def _tell_verdict(verdict: Verdict, findings: list[Finding], followed: bool) -> 
 
 
 def _with_marks(table: Table) -> Table:
-    """An asterisk behind the name of each metric that inversion optimises, instead of a column."""
+    """Return the table with an asterisk after each optimised metric, instead of a column."""
     rows = [[f"{row[0]}{' *' if row[1] else ''}", *row[2:]] for row in table.rows]
     return Table(table.title, [table.columns[0], *table.columns[2:]], rows, table.notes)
 
@@ -264,7 +277,7 @@ def _hash(name: str) -> str:
     return f" (sha256 {card['sha256'][:12]})" if card else ""
 
 
-def _tell(name: str, count: int) -> None:
+def _log_measuring(name: str, count: int) -> None:
     tell(f"measuring: {name}, up to {count} images")
 
 
@@ -273,7 +286,7 @@ def _weights(loss: DictConfig) -> dict[str, float]:
 
 
 def _numbers(cfg: DictConfig) -> dict[str, float]:
-    """The keys that a diagnosis may advise to change, where they have an effect."""
+    """Return the keys that a diagnosis may advise to change and that have an effect."""
     if not cfg.loss:  # images from a file
         return {}
     if cfg.method.name == "gradient":

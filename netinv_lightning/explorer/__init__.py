@@ -1,1 +1,1 @@
-"""`netinv explore RUN`: a local page to play with a finished inversion."""
+"""`netinv explore RUN`: a local page that explores a finished inversion."""

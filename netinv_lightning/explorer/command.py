@@ -1,9 +1,10 @@
-"""`netinv explore RUN`: a local page to play with a finished inversion.
+"""`netinv explore RUN`: a local page that explores a finished inversion.
 
-    netinv explore runs/latest            serves it at http://127.0.0.1:7860 until Ctrl-C
-    netinv explore runs/latest --open     and opens the browser
+    netinv explore runs/latest            serve the page at http://127.0.0.1:7860 until Ctrl-C
+    netinv explore runs/latest --open     also open the browser
 
-The port is taken before anything heavy is loaded. The page answers this machine alone; no telemetry, no network.
+The port is bound before torch is loaded. The page can only be reached from this machine; it sends
+no telemetry and uses no network.
 """
 
 from __future__ import annotations
@@ -24,19 +25,19 @@ from netinv_lightning.errors import CommandParser, InputError, one_line
 from netinv_lightning.runs.signals import exit_on_sigterm
 
 if TYPE_CHECKING:
-    from netinv_lightning.explorer.interface import Explored
+    from netinv_lightning.explorer.callbacks import Explored
 
 HOST = "127.0.0.1"
 PORT = 7860
 INVERTED = 1_000
-"""Inverted images among which the nearest to a user's picture is looked for."""
+"""Number of inverted images that a user's picture is compared with."""
 
 
 def main(argv: Sequence[str]) -> int:
-    """The `netinv explore` command.
+    """Run the `netinv explore` command.
 
     Returns:
-        The exit status: 0 ended by Ctrl-C, 1 failed, 2 the input was wrong, 130 interrupted before the page was there.
+        The exit status: 0 ended by Ctrl-C, 1 failed, 2 wrong input, 130 interrupted while loading.
     """
     try:
         arguments = _parse(argv)
@@ -58,77 +59,79 @@ def main(argv: Sequence[str]) -> int:
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = CommandParser(
         prog="netinv explore",
-        description="A local page to play with a finished inversion; Ctrl-C ends it.",
+        description="Serve a local page that explores a finished inversion. Ctrl-C ends it.",
     )
     parser.add_argument(
         "run",
         metavar="RUN",
-        help="run directory of a finished application=invert, such as runs/latest",
+        help="run directory of a finished inversion, such as runs/latest",
     )
-    parser.add_argument("--port", type=int, default=PORT, help=f"by default {PORT}")
+    parser.add_argument("--port", type=int, default=PORT, help=f"default: {PORT}")
     parser.add_argument(
         "--trust",
         action="append",
         default=[],
         metavar="NAME",
-        help="own code, or a package, that the run may name",
+        help="a module or package of your own that the run's config may name",
     )
     parser.add_argument("--open", action="store_true", help="open the browser")
     arguments = parser.parse_args(argv)
     if not 1 <= arguments.port <= 65535:
-        raise InputError(f"--port={arguments.port}: must be from 1 to 65535")
+        raise InputError(f"--port={arguments.port}: must be a port from 1 to 65535")
     return arguments
 
 
 def _check(directory: Path) -> None:
-    """Refuses what is no finished inversion, before torch is imported.
+    """Check that the directory is a finished inversion, before torch is imported.
 
     Raises:
-        InputError: saying why.
+        InputError: if it is not, or Gradio is missing.
     """
     if find_spec("gradio") is None:
         raise InputError(
-            "netinv explore: needs gradio, which is not installed; pip install 'netinv_lightning[explore]'"
+            "netinv explore: gradio is not installed. "
+            "Install it with pip install 'netinv_lightning[explore]'"
         )
     from netinv_lightning.runs.finished_check import check_finished
 
     cfg = check_finished(directory, str(directory))
     if cfg.method.name != "generator":
         raise InputError(
-            f"{directory}: has no generator to play with (method={cfg.method.name}); give a run of method=generator"
+            f"{directory}: has no generator (method={cfg.method.name}). "
+            "Give a run with method=generator"
         )
 
 
 def _listening(port: int) -> socket.socket:
-    """Takes the port.
+    """Bind the port.
 
     Raises:
-        InputError: if another program has it, or this user may not have it.
+        InputError: if the port is in use or not permitted.
     """
     listener = socket.socket()
-    listener.setsockopt(
-        socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
-    )  # a page that ended a moment ago does not count
+    # A port is free again as soon as its page has ended.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((HOST, port))
         listener.listen()
     except OSError as error:
         listener.close()
         raise InputError(
-            f"--port={port}: cannot be listened at ({error.strerror}); choose another: --port={port % 65535 + 1}"
+            f"--port={port}: cannot be used ({error.strerror}). "
+            f"Choose another port, such as --port={port % 65535 + 1}"
         ) from error
     return listener
 
 
 def serve(directory: Path, listener: socket.socket, opened: bool) -> int:
-    """Serves the page until Ctrl-C."""
+    """Serve the page until Ctrl-C."""
     with TemporaryDirectory() as uploads:
         os.environ |= {
             "GRADIO_ANALYTICS_ENABLED": "False",
             "GRADIO_TEMP_DIR": uploads,
             "HF_HUB_OFFLINE": "1",
         }  # read at import
-        print(f"opening {directory}", file=sys.stderr, flush=True)
+        print(f"loading {directory}", file=sys.stderr, flush=True)
         explored = load(directory)
         import uvicorn
 
@@ -138,8 +141,8 @@ def serve(directory: Path, listener: socket.socket, opened: bool) -> int:
             application(explored, Path(uploads)), log_level="critical", timeout_graceful_shutdown=1
         )
         address = f"http://{HOST}:{listener.getsockname()[1]}"
-        print(f"{directory} at {address}  (Ctrl-C ends it)", flush=True)
-        if opened:  # the listener keeps the browser waiting until the server runs
+        print(f"{directory} at {address}  (Ctrl-C to stop)", flush=True)
+        if opened:  # the browser waits until the server runs
             webbrowser.open(address)
         try:
             uvicorn.Server(config).run(sockets=[listener])
@@ -149,16 +152,16 @@ def serve(directory: Path, listener: socket.socket, opened: bool) -> int:
 
 
 def load(directory: Path) -> Explored:
-    """Opens a run, and the images that are compared with what is drawn.
+    """Load a run and the images for comparison.
 
     Raises:
-        InputError: if its classifier is not there.
+        InputError: if its classifier is missing.
     """
     from netinv_lightning import metric_names as names
     from netinv_lightning.evaluation.finished_run import inversion_config, load_module
     from netinv_lightning.evaluation.image_sets import draw_images
+    from netinv_lightning.explorer.callbacks import Explored
     from netinv_lightning.explorer.drawing import Drawing
-    from netinv_lightning.explorer.interface import Explored
     from netinv_lightning.explorer.neighbours import Neighbours, real_images
     from netinv_lightning.inversion.module import InversionModule
     from netinv_lightning.runs.finished_check import read_summary
@@ -172,9 +175,10 @@ def load(directory: Path) -> Explored:
     summary = read_summary(directory, str(directory))
     facts = (
         directory.resolve().name,
-        f"classifier of {classifier.spec.name}",
+        f"classifier trained on {classifier.spec.name}",
         f"conditioning={cfg.conditioning.mode}",
-        f"inversion accuracy {summary[names.INVERSION_ACCURACY]:.3f} (hot {summary[names.INVERSION_ACCURACY_HOT]:.3f})",
+        f"inversion accuracy {summary[names.INVERSION_ACCURACY]:.3f} "
+        f"(hot vectors: {summary[names.INVERSION_ACCURACY_HOT]:.3f})",
     )
     return Explored(
         title=f"{cfg.name}, seed {cfg.seed}",

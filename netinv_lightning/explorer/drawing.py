@@ -1,7 +1,7 @@
-"""What is shown of a finished inversion: images for any condition and any latent, and what the classifier makes of them.
+"""Images of a finished inversion for any condition and latent, and the classifier's outputs.
 
-Shape suffixes: B images that are shown, X these and their companions, N classes, Z latent, C channels, H height, W width,
-D features.
+Shape suffixes: B shown images, X shown images and companions, N classes, Z latent, C channels,
+H height, W width, D features.
 """
 
 from __future__ import annotations
@@ -22,22 +22,21 @@ from netinv_lightning.training.distributed import Stream
 from netinv_lightning.training.seeds import stream_seed
 
 COMPANIONS = 63
-"""Images drawn beside the shown ones where BatchNorm takes the statistics of the batch: one image alone has none."""
-"""Added to the number of a draw, so that its dropout is not made of the numbers that made a latent."""
+"""Images drawn with the shown ones if BatchNorm uses the statistics of the batch."""
 COMPANIONS_SEED = 2_000_003
 
 
 @dataclass(frozen=True)
 class Setting:
-    """How an image is drawn, beside the class.
+    """Everything that determines an image except the class.
 
     Attributes:
         first: Seed of the latent at `position` 0.
         second: Seed of the latent at `position` 1.
-        position: Where between the two, in [0, 1].
-        generator: Which generator draws.
-        dropout: Keep dropout on.
-        draw: Which channels are dropped: the same number drops the same ones.
+        position: Position between the two latents, in [0, 1].
+        generator: Index of the generator.
+        dropout: Whether dropout is active.
+        draw: Number of the draw; equal numbers drop the same channels.
     """
 
     first: int = 0
@@ -49,11 +48,11 @@ class Setting:
 
 
 class SharedDropout(Stream):
-    """Drops the same channels in each of the shown images, so that a strip of them differs in nothing else.
+    """Random stream that drops the same channels in all shown images.
 
     Args:
-        draw: Its number.
-        shown: The first images of the batch; the others drop channels of their own.
+        draw: Number of the draw.
+        shown: Number of shown images, which are the first of the batch.
     """
 
     def __init__(self, draw: int, shown: int) -> None:
@@ -76,7 +75,7 @@ def extract(classifier: FrozenClassifier, images_nCHW: Tensor) -> FeatureSet:
 
 
 def between(first_Z: Tensor, second_Z: Tensor, position: float) -> Tensor:
-    """From one latent to another along the arc, so that all between them are as long as latents are; at 0 and 1 the ends themselves."""
+    """Interpolate spherically between two latents, so that the norm stays that of a latent."""
     angle = F.cosine_similarity(first_Z, second_Z, dim=0).clamp(-1, 1).acos()
     if angle.sin() < 1e-6:  # the same latent twice
         return first_Z
@@ -85,16 +84,17 @@ def between(first_Z: Tensor, second_Z: Tensor, position: float) -> Tensor:
 
 
 def distribution(weights_N: Tensor) -> Tensor:
-    """Weights of the classes, 0 or more, as a distribution; the uniform one where all are 0."""
+    """Normalise non-negative class weights; weights of 0 give the uniform distribution."""
     total = weights_N.sum()
     return weights_N / total if total > 0 else torch.full_like(weights_N, 1 / len(weights_N))
 
 
 class Drawing:
-    """Draws images of a trained inversion; calls from several threads wait for each other.
+    """Draws images of a trained inversion; thread-safe.
 
     Args:
-        module: The inversion; its sampling mode is the run's but for dropout, which each `Setting` says.
+        module: The inversion. Its sampling mode is that of the run, except for dropout, which
+            each `Setting` determines.
     """
 
     def __init__(self, module: InversionModule) -> None:
@@ -104,37 +104,37 @@ class Drawing:
             module.conditioning,
         )
         self.classes = self.classifier.spec.class_names
-        self._lock = threading.Lock()  # to sample is to switch the generator's layers
+        self._lock = threading.Lock()  # sampling changes the mode of the generator's layers
 
     @property
     def label_alone(self) -> bool:
-        """Whether the generator is told the class and nothing else, so that of a vector only the largest entry counts."""
+        """Whether the conditioning uses only the largest entry of a vector, the label."""
         rising_N = torch.arange(1.0, len(self.classes) + 1)
         return bool(self.conditioning.of_vectors(distribution(rising_N)[None]).target_BN.max() == 1)
 
     def latent(self, setting: Setting) -> Tensor:
-        """The latent of a setting, [Z]."""
+        """Return the latent of a setting, [Z]."""
         Z = self._generator(setting).latent_dim
         return between(
             Stream(setting.first).normal(Z), Stream(setting.second).normal(Z), setting.position
         )
 
     def image(self, vector_N: Tensor, setting: Setting) -> FeatureSet:
-        """One image.
+        """Draw one image.
 
         Args:
             vector_N: The conditioning vector, a distribution over the classes.
-            setting: All else.
+            setting: The setting.
         """
         return self._draw(self.latent(setting)[None], vector_N[None], setting)
 
     def of_classes(self, labels: Sequence[int], setting: Setting) -> FeatureSet:
-        """An image of each of the classes, conditioned on hot vectors, all of one latent."""
+        """Draw one image per class from hot vectors and the same latent."""
         hot_BN = F.one_hot(torch.tensor(labels), len(self.classes)).float()
         return self._draw(self.latent(setting).expand(len(labels), -1), hot_BN, setting)
 
     def between_classes(self, first: int, second: int, steps: int, setting: Setting) -> FeatureSet:
-        """Images from one class to another, the vector going straight from hot to hot, all of one latent."""
+        """Draw images between two classes: linear vectors, the same latent."""
         first_N, second_N = F.one_hot(torch.tensor([first, second]), len(self.classes)).float()
         vectors_BN = torch.stack(
             [torch.lerp(first_N, second_N, float(share)) for share in torch.linspace(0, 1, steps)]
@@ -142,7 +142,7 @@ class Drawing:
         return self._draw(self.latent(setting).expand(steps, -1), vectors_BN, setting)
 
     def between_latents(self, vector_N: Tensor, steps: int, setting: Setting) -> FeatureSet:
-        """Images from the setting's first latent to its second, all of one vector."""
+        """Draw images between the two latents of the setting, with the same vector."""
         positions = torch.linspace(0, 1, steps).tolist()
         z_BZ = torch.stack(
             [self.latent(replace(setting, position=position)) for position in positions]

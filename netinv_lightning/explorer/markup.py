@@ -1,4 +1,4 @@
-"""Pieces of the page as HTML: images with crisp pixels and bars. Every name is escaped: a classifier's card may hold any.
+"""HTML of the page: images with sharp pixels, and bars. All names are escaped.
 
 Shape suffixes: C channels, H height, W width, N classes, B images, D features.
 """
@@ -9,6 +9,7 @@ import base64
 import io
 from collections.abc import Sequence
 from html import escape
+from importlib import resources
 
 import torch
 from PIL import Image
@@ -17,56 +18,25 @@ from torch import Tensor
 from netinv_lightning.data.pixels import to_uint8
 
 MOST_BARS = 12
-"""Classes with bars where there are more than 20: those with the largest numbers."""
+"""Number of classes with bars if there are more than `ALL_BARS`: those with the largest values."""
 ALL_BARS = 20
 TOP_UNITS = 10
 
-CSS = """
-.gradio-container { width: 100% !important; max-width: 1500px !important; margin: 0 auto !important; }
-.netinv figure { margin: 0; display: flex; flex-direction: column; gap: 4px; min-width: 0; }
-.netinv img { display: block; width: 100%; height: auto; image-rendering: pixelated; background: #8884; border-radius: 4px; }
-.netinv figcaption { font-size: 13px; line-height: 1.35; color: var(--body-text-color); overflow-wrap: anywhere; }
-.netinv .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(130px, 1fr)); gap: 16px; }
-.netinv .pair figure { max-width: 420px; }
-.netinv .strip { display: grid; grid-template-columns: repeat(10, 1fr); gap: 10px; }
-.netinv .bars { display: grid; grid-template-columns: fit-content(40%) 1fr max-content; gap: 5px 8px; align-items: center;
-  font-size: 13px; color: var(--body-text-color); }
-.netinv .bars > span { overflow-wrap: anywhere; }
-.netinv .bars > .number { font-variant-numeric: tabular-nums; text-align: right; }
-.netinv .bars .first { font-weight: 700; }
-.netinv .track { background: #8883; border-radius: 3px; overflow: hidden; }
-.netinv .track i { display: block; height: 8px; }
-.netinv .answered { background: #2f6fde; }
-.netinv .told { background: #e0912f; }
-.netinv h1 { margin: 0 0 4px; font-size: 22px; font-weight: 650; color: var(--body-text-color); }
-.netinv p { margin: 0 0 8px; font-size: 13px; line-height: 1.4; color: var(--body-text-color); overflow-wrap: anywhere; }
-.netinv .whole { white-space: nowrap; margin-right: 12px; }
-#slots { display: grid; grid-template-columns: repeat(auto-fill, minmax(130px, 1fr)); }
-.netinv .key { display: inline-block; width: 10px; height: 10px; border-radius: 2px; margin-right: 4px; }
-@media (max-width: 700px) {  /* one column: the image stays in sight while the sliders below it are moved */
-  .gradio-container { overflow: clip !important; }  /* Gradio's hidden would hold what is sticky */
-  .netinv .strip { grid-template-columns: repeat(3, 1fr); }
-  #seen { display: contents; }
-  #figures { position: sticky; top: 0; z-index: 100; background: var(--body-background-fill); }
-}
-"""
+CSS = resources.files(__package__).joinpath("page.css").read_text(encoding="utf-8")
 
-KEYS = """
-document.addEventListener("keyup", event => {
-  if (event.target.matches("input[type=range]")) event.target.dispatchEvent(new PointerEvent("pointerup", {bubbles: true}));
-});
-"""
-"""A slider that is moved by keys is let go with the key; Gradio tells of the pointer's release alone."""
+KEYS = resources.files(__package__).joinpath("page.js").read_text(encoding="utf-8")
+"""Script that reports the release of a key on a slider."""
 
 
 def image(image_CHW: Tensor, caption: str, name: str) -> str:
-    """An image in [0, 1], as large as its place, and its caption; `name` is what it is called in the page."""
+    """Return an image in [0, 1] with its caption; `name` identifies it in the page."""
     pixels_HWC = to_uint8(image_CHW).permute(1, 2, 0).squeeze(2).numpy()
     file = io.BytesIO()
     Image.fromarray(pixels_HWC).save(file, "PNG")
     source = base64.b64encode(file.getvalue()).decode()
     return (
-        f'<figure data-name="{escape(name)}"><img alt="{escape(caption)}" src="data:image/png;base64,{source}">'
+        f'<figure data-name="{escape(name)}">'
+        f'<img alt="{escape(caption)}" src="data:image/png;base64,{source}">'
         f"<figcaption>{escape(caption)}</figcaption></figure>"
     )
 
@@ -91,49 +61,59 @@ def heading(title: str, words: str) -> str:
     return f'<div class="netinv"><h1>{escape(title)}</h1><p>{escape(words)}</p></div>'
 
 
-def probabilities(answered_N: Tensor, told_N: Tensor | None, classes: Sequence[str]) -> str:
-    """Bars of what the classifier answers, and under each what the generator was told."""
-    N, largest = len(classes), answered_N if told_N is None else torch.maximum(answered_N, told_N)
+def probabilities(predicted_N: Tensor, target_N: Tensor | None, classes: Sequence[str]) -> str:
+    """Return bars of the prediction Q and, below each, of the conditioning distribution P."""
+    N, largest = (
+        len(classes),
+        predicted_N if target_N is None else torch.maximum(predicted_N, target_N),
+    )
     shown = range(N) if N <= ALL_BARS else sorted(largest.topk(MOST_BARS).indices.tolist())
-    first = int(answered_N.argmax())
+    first = int(predicted_N.argmax())
     rows = []
     for label in shown:
-        answered, told = float(answered_N[label]), None if told_N is None else float(told_N[label])
-        bars = _bar("answered", answered) + ("" if told is None else _bar("told", told))
+        predicted, target = (
+            float(predicted_N[label]),
+            None if target_N is None else float(target_N[label]),
+        )
+        bars = _bar("prediction", predicted) + ("" if target is None else _bar("target", target))
         mark = ' class="first"' if label == first else ""
-        numbers = f"{answered:.3f}" + ("" if told is None else f" / {told:.2f}")
+        numbers = f"{predicted:.3f}" + ("" if target is None else f" / {target:.2f}")
         rows.append(
-            f'<span{mark} data-class="{label}" data-answered="{answered:.6f}">{escape(classes[label])}</span>'
+            f'<span{mark} data-class="{label}" data-probability="{predicted:.6f}">'
+            f"{escape(classes[label])}</span>"
             f'<div>{bars}</div><span class="number">{numbers}</span>'
         )
-    keys = ['<span class="key answered"></span>the classifier\'s answer Q']
-    if told_N is not None:
+    keys = ['<span class="key prediction"></span>prediction Q of the classifier']
+    if target_N is not None:
         keys += [
-            '<span class="key told"></span>told to the generator, P',
-            f"D<sub>KL</sub>(P||Q) = {divergence(told_N, answered_N):.3f}",
+            '<span class="key target"></span>conditioning P of the generator',
+            f"D<sub>KL</sub>(P||Q) = {divergence(target_N, predicted_N):.3f}",
         ]
     key = "".join(f'<span class="whole">{words}</span> ' for words in keys)
-    left_out = f"<p>The {len(rows)} largest of {N} classes.</p>" if len(rows) < N else ""
+    left_out = (
+        f"<p>{len(rows)} of {N} classes, with the largest values.</p>" if len(rows) < N else ""
+    )
     return (
         f'<div class="netinv"><p>{key}</p><div class="bars">{"".join(rows)}</div>{left_out}</div>'
     )
 
 
-def divergence(told_N: Tensor, answered_N: Tensor) -> float:
-    """D_KL(P||Q), the term of the objective."""
-    return float(torch.special.xlogy(told_N, told_N / answered_N.clamp_min(1e-30)).sum())
+def divergence(target_N: Tensor, predicted_N: Tensor) -> float:
+    """Return D_KL(P||Q), a term of the objective."""
+    return float(torch.special.xlogy(target_N, target_N / predicted_N.clamp_min(1e-30)).sum())
 
 
 def units(features_D: Tensor, layer: str) -> str:
-    """Bars of the features that fire most."""
+    """Return bars of the largest features."""
     values, indices = features_D.topk(min(TOP_UNITS, len(features_D)))
     largest = max(float(values[0]), 1e-12)
     rows = [
-        f'<span data-unit="{index}">unit {index}</span><div>{_bar("answered", max(value, 0.0) / largest)}</div>'
+        f'<span data-unit="{index}">unit {index}</span>'
+        f"<div>{_bar('prediction', max(value, 0.0) / largest)}</div>"
         f'<span class="number">{value:.3f}</span>'
         for value, index in zip(values.tolist(), indices.tolist(), strict=True)
     ]
-    title = f"The {len(rows)} of {len(features_D)} units of {layer} features that fire most"
+    title = f"{len(rows)} most active of {len(features_D)} units (layer {layer})"
     return (
         f'<div class="netinv"><p>{escape(title)}</p><div class="bars">{"".join(rows)}</div></div>'
     )

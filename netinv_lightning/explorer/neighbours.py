@@ -1,7 +1,7 @@
-"""Of a set of images the one that is nearest to a given one, in pixels or in what the classifier sees.
+"""Nearest neighbour of an image in a set of images, by pixels or by features.
 
-In pixels it is the largest normalised cross-correlation: the dot product of images whose pixels have mean 0 and norm 1
-(as in metrics/memorisation.py). In features it is the largest cosine.
+Similarity of pixels is the normalised cross-correlation: the dot product of images whose pixels
+have mean 0 and norm 1 (as in metrics/memorisation.py). Similarity of features is the cosine.
 
 Shape suffixes: m images to choose from, C channels, H height, W width, D features, P pixels.
 """
@@ -27,16 +27,16 @@ from netinv_lightning.explorer.drawing import extract
 from netinv_lightning.metrics.correlation import unit_rows
 
 MOST = 5_000
-"""Real images at most; their features are computed once."""
+"""Largest number of real images; their features are computed once."""
 PIXELS, FEATURES = "pixels", "features"
 IN_PACKAGES = ("mnist5k", "npz", "image_folder")
-"""Data that are not looked for in `data.root`."""
-REMEDY = "Set NETINV_DATA to the folder that holds them and start again."
+"""Data sets that do not lie in `data.root`."""
+REMEDY = "Set NETINV_DATA to the folder of the data sets, and start again."
 
 
 @dataclass(frozen=True)
 class Nearest:
-    """An image, its class and its similarity, in [-1, 1]."""
+    """An image, its class and its similarity in [-1, 1]."""
 
     image_CHW: Tensor
     label: int
@@ -44,16 +44,17 @@ class Nearest:
 
 
 class Neighbours:
-    """Images to choose from.
+    """A set of images that others are compared with.
 
     Args:
-        images: In [0, 1].
-        classifier: Whose features are compared.
-        what: What they are, in words.
+        images: Images in [0, 1].
+        classifier: The classifier whose features are compared.
+        description: What the images are.
     """
 
-    def __init__(self, images: Images, classifier: FrozenClassifier, what: str) -> None:
-        self.images_mCHW, self.labels_m, self.what = images.images_nCHW, images.labels_n, what
+    def __init__(self, images: Images, classifier: FrozenClassifier, description: str) -> None:
+        self.images_mCHW, self.labels_m = images.images_nCHW, images.labels_n
+        self.description = description
         features_mD = extract(classifier, images.images_nCHW).features_nD
         self.compared = {
             PIXELS: unit_rows(self.images_mCHW),
@@ -61,7 +62,7 @@ class Neighbours:
         }
 
     def nearest(self, image_CHW: Tensor, features_D: Tensor, by: str) -> Nearest:
-        """The nearest of the images, by `pixels` or by `features`."""
+        """Return the nearest image by `pixels` or by `features`."""
         probe_D = unit_rows(image_CHW[None])[0] if by == PIXELS else F.normalize(features_D, dim=0)
         similarity_m = self.compared[by] @ probe_D
         index = int(similarity_m.argmax())
@@ -71,14 +72,14 @@ class Neighbours:
 
 
 def real_images(cfg: DictConfig, spec: DataSpec) -> tuple[Images | None, str]:
-    """Training images of the data that the run names, at most 5,000; nothing is downloaded.
+    """Return at most 5,000 training images of the run's data set; nothing is downloaded.
 
     Args:
-        cfg: Of the run. `NETINV_DATA`, where it is set, says where the data are, whatever the run's was.
-        spec: Of the classifier's data.
+        cfg: Config of the run. `NETINV_DATA`, if it is set, replaces its `data.root`.
+        spec: Facts of the classifier's data set.
 
     Returns:
-        The images or None, and what they are or why there are none.
+        The images or None; and what they are, or why they are missing.
     """
     cfg = cfg.copy()
     cfg.data.root = os.environ.get("NETINV_DATA") or cfg.data.root
@@ -87,7 +88,7 @@ def real_images(cfg: DictConfig, spec: DataSpec) -> tuple[Images | None, str]:
     try:
         with _NoDownloads():
             real, why = open_data(cfg, spec)
-    except InputError as error:  # data of another shape, or an own file that is gone
+    except InputError as error:  # data of another shape, or a missing file
         real, why = None, one_line(error)
     if real is None:
         return None, f"No real images: {why.removeprefix('no real data: ')}. {REMEDY}"
@@ -96,10 +97,10 @@ def real_images(cfg: DictConfig, spec: DataSpec) -> tuple[Images | None, str]:
 
 
 class _NoDownloads(urllib.request.OpenerDirector):
-    """While it is entered, whatever asks urllib for something from the network is refused."""
+    """Context in which urllib refuses to open any address."""
 
     def open(self, *_: Any, **__: Any) -> NoReturn:
-        raise URLError("netinv explore downloads nothing")
+        raise URLError("netinv explore does not download data")
 
     def __enter__(self) -> None:
         urllib.request.install_opener(self)

@@ -1,7 +1,8 @@
-"""Which requests the page of `netinv explore` answers: those of its own page, with files that were uploaded to it.
+"""Requests that the page of `netinv explore` accepts: its own, with files that were uploaded to it.
 
-Any page in the same browser can send requests to this machine, and Gradio opens whatever path a request names. So a request from another
-origin is refused, and so is every path outside of the folder of uploads, before Gradio sees it.
+Any page in the same browser can send requests to this machine, and Gradio opens any path in a
+request. Requests from other origins, and paths outside the folder of uploads, are therefore refused
+before Gradio receives them.
 """
 
 from __future__ import annotations
@@ -19,18 +20,18 @@ from netinv_lightning.errors import InputError
 from netinv_lightning.runs.outside_files import open_file, parse_json
 
 MOST_UPLOADED = 20 * 2**20
-"""Bytes of a picture that can be uploaded."""
+"""Largest size of an uploaded picture in bytes."""
 MOST_SENT = 2**20
-"""Bytes of any other request, which holds the values of the page's sliders."""
-NOT_UPLOADED = "a request names a file that was not uploaded"
+"""Largest size of any other request in bytes; it contains values of sliders."""
+NOT_UPLOADED = "the request names a file that was not uploaded"
 READING = ("GET", "HEAD", "OPTIONS")
 
 
 class OwnPageOnly:
-    """ASGI middleware.
+    """ASGI middleware that refuses other requests.
 
     Args:
-        app: What answers the requests that pass.
+        app: The application that receives the accepted requests.
         uploads: The folder of uploads.
     """
 
@@ -43,7 +44,7 @@ class OwnPageOnly:
             return
         headers, method = Headers(scope=scope), scope.get("method", "POST")
         if _is_foreign(headers, method):
-            await PlainTextResponse("requests of other pages are refused", 403)(
+            await PlainTextResponse("requests from other pages are refused", 403)(
                 scope, receive, send
             )
         elif method in READING:
@@ -54,12 +55,11 @@ class OwnPageOnly:
             await self._checked(scope, receive, send)
 
     async def _upload(self, headers: Headers, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes an upload on while it is small enough, whatever it says of its size."""
-        most, passed = MOST_UPLOADED + MOST_SENT, 0  # a form is larger than the file in it
+        """Forward an upload until it is too large; its declared size is not trusted."""
+        most, passed = MOST_UPLOADED + MOST_SENT, 0  # a form is larger than its file
         if int(headers.get("content-length") or 0) > most:
-            while passed < 8 * most and (message := await receive()).get(
-                "more_body", False
-            ):  # a browser listens once it has sent all
+            # A browser reads the answer only after it has sent everything.
+            while passed < 8 * most and (message := await receive()).get("more_body", False):
                 passed += len(message["body"])
             await _too_large(scope, receive, send)
             return
@@ -75,7 +75,7 @@ class OwnPageOnly:
         await self.app(scope, counted, send)
 
     async def _checked(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Reads the whole request, and passes it on if every path in it is one of an upload."""
+        """Read the whole request; forward it if every path in it is an upload."""
         body, more = b"", True
         while more:
             message = await receive()
@@ -104,7 +104,7 @@ def check_upload(path: Any, uploads: Path) -> Path:
     """Return the path of an uploaded file.
 
     Raises:
-        InputError: if it is no regular file in the folder of uploads.
+        InputError: if it is not a regular file in the folder of uploads.
     """
     if not isinstance(path, str) or "\0" in path or not Path(path).is_absolute():
         raise InputError(NOT_UPLOADED)
@@ -116,7 +116,7 @@ def check_upload(path: Any, uploads: Path) -> Path:
 
 
 def _is_foreign(headers: Headers, method: str) -> bool:
-    """Whether another page sent the request; browsers say so, and do not let a page lie about it."""
+    """Whether another page sent the request; pages cannot forge these headers."""
     origin, host = headers.get("origin"), headers.get("host")
     if origin is not None and urlsplit(origin).netloc != host:  # also `null`
         return True
@@ -127,7 +127,7 @@ def _is_foreign(headers: Headers, method: str) -> bool:
 
 
 def _paths(node: Any) -> Iterator[Any]:
-    """What a request names as a file: each `path`, at every depth."""
+    """Yield every value of a key `path`, at any depth."""
     if isinstance(node, dict):
         for key, value in node.items():
             if key == "path" and value is not None:
@@ -139,6 +139,6 @@ def _paths(node: Any) -> Iterator[Any]:
 
 
 async def _too_large(scope: Scope, receive: Receive, send: Send) -> None:
-    await PlainTextResponse(f"too large; a picture may have {MOST_UPLOADED // 2**20} MB", 413)(
+    await PlainTextResponse(f"too large; the limit is {MOST_UPLOADED // 2**20} MB", 413)(
         scope, receive, send
     )

@@ -1,4 +1,4 @@
-"""Pictures of a run, and figures for a paper. Each function draws one figure and writes it whole."""
+"""Figures of runs. Each function draws one figure and writes its files atomically."""
 
 from netinv_lightning.figures.images import confusion_matrix, image_grid
 

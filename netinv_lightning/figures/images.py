@@ -15,15 +15,15 @@ from torch import Tensor
 
 from netinv_lightning.figures.style import literal_text, write_whole
 
-LARGEST_GRID = 20  # rows; more are unreadable
-LARGEST_CONFUSION = 30  # classes; of more, names and numbers would lie on each other
+LARGEST_GRID = 20  # rows
+LARGEST_CONFUSION = 30  # classes; with more, names and numbers would overlap
 GAP = 2  # pixels between images
 
 
 def draw_images(
     axes: Axes, x_RKCHW: Tensor, row_names: Sequence[str], column_names: Sequence[str] = ()
 ) -> None:
-    """Draws images on a white canvas, without a frame; rows and columns may have names."""
+    """Draw images on a white canvas without a frame; rows and columns may have names."""
     x_RKCHW = x_RKCHW.float().cpu().clamp(0, 1)
     R, K, _, H, W = x_RKCHW.shape
     canvas = np.ones((R * (H + GAP) - GAP, K * (W + GAP) - GAP, 3))
@@ -50,14 +50,15 @@ def image_grid(
     title: str = "",
     column_names: Sequence[str] = (),
 ) -> Path:
-    """Draws images in rows of one class each (A8-2).
+    """Draw a grid of images with one class per row.
 
     Args:
-        x_RKCHW: Images in [0, 1]: R rows, K columns. Of more than 20 rows the first 20 are drawn, and the title says so.
-        row_names: A name each row.
-        path: Where the PNG goes.
-        title: Above the grid.
-        column_names: A name each column, or none.
+        x_RKCHW: Images in [0, 1]: R rows, K columns. At most 20 rows are drawn; the title then
+            says so.
+        row_names: One name per row.
+        path: The PNG file.
+        title: Title above the grid.
+        column_names: One name per column; empty for none.
     """
     total = len(x_RKCHW)
     x_RKCHW = x_RKCHW[:LARGEST_GRID]
@@ -79,12 +80,12 @@ def image_grid(
 
 @literal_text()
 def confusion_matrix(confusion_NN: Tensor, class_names: Sequence[str], path: Path) -> Path:
-    """Draws how often images of one conditioning label were taken for each class.
+    """Draw the confusion matrix of conditioning labels and predictions.
 
     Args:
-        confusion_NN: Counts; a row is the conditioning label, a column the predicted one.
+        confusion_NN: Counts; rows are conditioning labels, columns are predictions.
         class_names: N names.
-        path: Where the PNG goes.
+        path: The PNG file.
     """
     confusion_NN = confusion_NN.double().cpu()
     share_NN = confusion_NN / confusion_NN.sum(dim=1, keepdim=True).clamp(min=1)

@@ -1,4 +1,4 @@
-"""How figures for a paper look: colours and marks of the classes, sizes in print, legends, files.
+"""Style of figures for papers: colours and markers of classes, printed sizes, legends, files.
 
 Shape suffixes: n samples.
 """
@@ -23,15 +23,15 @@ from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from torch import Tensor
 
-ONE_COLUMN = 3.5  # inches in print, as in the two-column styles of IEEE and ICML
+ONE_COLUMN = 3.5  # inches, as in the two-column styles of IEEE and ICML
 TWO_COLUMNS = 7.16
 DPI = 300
 TEXT_POINTS = 8
 SMALL_POINTS = 7
 LETTER = 0.068  # inches, mean width of a letter of tick labels
-LONGEST_NAME = 24  # characters; of a longer class name the rest is cut off
-MOST_STYLES = 20  # classes with a look of their own
-LARGEST_OF_MANY = 10  # of more classes, those with a look of their own
+LONGEST_NAME = 24  # characters; longer class names are cut
+MOST_STYLES = 20  # classes with a style of their own
+LARGEST_OF_MANY = 10  # with more classes, the largest that have a style of their own
 
 PALETTE = (
     "#0072B2",
@@ -45,18 +45,20 @@ PALETTE = (
     "#B9AC70",
     "#A96B59",
 )
-"""Colours of ten classes. Chosen from the palettes of Okabe and Ito, Tol and Petroff so that the smallest distance of a pair in
-CIELAB is large to normal sight (24), with deuteranopia (19), protanopia (21) and tritanopia (16), as simulated by Machado et
-al. 2009, and every pair differs in lightness by 5 or more of 100, which a print in grey keeps."""
+"""Colours of ten classes, from the palettes of Okabe and Ito, Tol, and Petroff.
+
+The smallest CIELAB distance of a pair is 24 with normal vision, 19 with deuteranopia, 21 with
+protanopia and 16 with tritanopia (simulated by Machado et al. 2009). All pairs differ in lightness
+by at least 5 of 100, so they also differ in greyscale."""
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", "p", "*")
-"""Marks of ten classes: they repeat what the colour says. All are filled forms, so that each can be drawn hollow."""
+"""Markers of ten classes, in addition to the colours. All can also be drawn hollow."""
 
 MARKER_AREAS = {"s": 0.85, "D": 0.75, "P": 1.2, "X": 1.2, "p": 1.1, "*": 1.8}
-"""Area of the square around a mark against the circle's, so that all look about as large."""
+"""Relative areas at which all markers look equally large."""
 
 OTHERS_COLOUR, OTHERS_MARKER = "#BBBBBB", "."
-NEUTRAL = "#444444"  # lines and marks that belong to no class
+NEUTRAL = "#444444"  # lines and marks without a class
 
 PAPER: dict[Any, Any] = {
     "font.size": TEXT_POINTS,
@@ -77,20 +79,20 @@ PAPER: dict[Any, Any] = {
     "lines.linewidth": 1.2,
     "lines.markersize": 4,
     "figure.dpi": DPI,
-    "text.parse_math": False,  # a dollar sign in a class name is a dollar sign
-    "pdf.fonttype": 42,  # TrueType fonts, embedded: journals refuse Type 3
+    "text.parse_math": False,  # dollar signs in class names are literal
+    "pdf.fonttype": 42,  # embedded TrueType fonts; journals refuse Type 3
 }
 
 
 @dataclass(frozen=True)
 class ClassStyle:
-    """How one class is drawn, in every figure of a run.
+    """Style of one class in all figures of a run.
 
     Attributes:
-        name: As in the legend.
-        labels: The classes that look like this: one, or all of "others".
-        colour: Of its marks and regions.
-        marker: Its mark in scatter plots.
+        name: Name in the legend.
+        labels: The classes with this style: one, or all "others".
+        colour: Colour of markers and regions.
+        marker: Marker in scatter plots.
     """
 
     name: str
@@ -101,9 +103,9 @@ class ClassStyle:
 
 @contextmanager
 def paper_style() -> Iterator[None]:
-    """Matplotlib's defaults and the sizes of this module while a figure is drawn; afterwards the caller's settings are back.
+    """Context with Matplotlib's defaults and the settings of this module.
 
-    What a user's own matplotlibrc says has no influence, so that a figure looks the same everywhere.
+    A user's matplotlibrc has no effect, so that figures look the same on all machines.
     """
     with matplotlib.style.context(["default", PAPER]):
         yield
@@ -111,19 +113,20 @@ def paper_style() -> Iterator[None]:
 
 @contextmanager
 def literal_text() -> Iterator[None]:
-    """Draw every text as it is, also as a decorator: a dollar sign in a class name starts no formula."""
+    """Context and decorator in which dollar signs in texts are literal."""
     with matplotlib.rc_context({"text.parse_math": False}):
         yield
 
 
 def class_styles(label_n: Tensor, class_names: Sequence[str]) -> list[ClassStyle]:
-    """Colour and mark of every class.
+    """Return the style of every class.
 
-    Up to 10 classes each have a colour and a mark of their own; of 11 to 20, class c has the colour of class c - 10 and another
-    mark; of more, the ten with the most samples have a look of their own and all others are grey points.
+    Up to 10 classes have distinct colours and markers. With 11 to 20 classes, class c has the
+    colour of class c - 10 and another marker. With more, the ten classes with the most samples
+    have distinct styles and all others are grey points.
 
     Args:
-        label_n: Classes of what is drawn; it matters only for more than 20 classes.
+        label_n: Classes of the drawn samples; used with more than 20 classes only.
         class_names: N names.
     """
     names = [short(name) for name in class_names]
@@ -138,15 +141,14 @@ def class_styles(label_n: Tensor, class_names: Sequence[str]) -> list[ClassStyle
         ]
         return [*own, others]
     return [
-        ClassStyle(
-            name, (label,), PALETTE[label % 10], MARKERS[(label + label // 10 * 5) % 10]
-        )  # no two share both
+        # No two classes share both colour and marker.
+        ClassStyle(name, (label,), PALETTE[label % 10], MARKERS[(label + label // 10 * 5) % 10])
         for label, name in enumerate(names)
     ]
 
 
 def style_of_class(styles: Sequence[ClassStyle]) -> Tensor:
-    """The index of each class's style, [N]."""
+    """Return the index of each class's style, [N]."""
     index_N = torch.empty(sum(len(style.labels) for style in styles), dtype=torch.long)
     for i, style in enumerate(styles):
         index_N[list(style.labels)] = i
@@ -169,7 +171,7 @@ def mark(
     hollow: bool = False,
     line: Literal["none", "-", "--"] = "none",
 ) -> Line2D:
-    """An entry of a legend."""
+    """Return an entry of a legend."""
     face = "none" if hollow else colour
     return Line2D(
         [],
@@ -189,9 +191,9 @@ def class_marks(styles: Sequence[ClassStyle]) -> list[Artist]:
 
 
 def legend_below(figure: Figure, *groups: Sequence[Artist]) -> None:
-    """A legend below all axes: groups of marks below each other, each in as many columns as fit the width.
+    """Add a legend below all axes: one block per group, in as many columns as fit.
 
-    The figure grows by the height of the legend, and its layout leaves that height free.
+    The figure grows by the height of the legend.
     """
     legends = [_legend(figure, group) for group in groups]
     heights = [legend.get_window_extent().height / figure.dpi for legend in legends]
@@ -224,7 +226,7 @@ def _legend(figure: Figure, marks: Sequence[Artist]) -> Legend:
 
 
 def title_above(figure: Figure, title: str) -> None:
-    """A title that is broken into lines where it is wider than the figure; the figure grows by its height."""
+    """Add a title that is wrapped to the width of the figure; the figure grows by its height."""
     lines = [" ".join(line.split()) for line in title.splitlines() if line.strip()]
     if not lines:
         return
@@ -241,9 +243,9 @@ def title_above(figure: Figure, title: str) -> None:
 
 
 def _even_lines(text: str, characters: int) -> str:
-    """As few lines of at most so many characters as can be, about equally long."""
+    """Wrap text into the smallest number of lines, with about equal lengths."""
     lines = len(textwrap.wrap(text, characters))
-    shortest = math.ceil((len(text) + 1) / lines) - 1  # a break takes the place of a blank
+    shortest = math.ceil((len(text) + 1) / lines) - 1  # a line break replaces a space
     return textwrap.fill(
         text,
         next(
@@ -255,12 +257,12 @@ def _even_lines(text: str, characters: int) -> str:
 
 
 def write_whole(figure: Figure, path: Path, **options: Any) -> Path:
-    """Writes one file; where that fails, what was there before stays.
+    """Write one file atomically; after a failure the old file is unchanged.
 
     Args:
         figure: The figure.
-        path: With the ending that tells the format.
-        options: Of matplotlib's `savefig`.
+        path: The file; its extension determines the format.
+        options: Options of matplotlib's `savefig`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.partial")
@@ -273,11 +275,11 @@ def write_whole(figure: Figure, path: Path, **options: Any) -> Path:
 
 
 def save(figure: Figure, path_stem: Path) -> Path:
-    """Writes a figure as PNG of 300 dpi and as PDF with its fonts embedded, each whole or not at all.
+    """Write a figure as PNG with 300 dpi and as PDF with embedded fonts, each atomically.
 
     Args:
-        figure: The figure, its size being that in print.
-        path_stem: Where to, without the ending.
+        figure: The figure in its printed size.
+        path_stem: Path of the files, without extension.
 
     Returns:
         The path of the PNG.

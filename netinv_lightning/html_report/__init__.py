@@ -1,5 +1,5 @@
 """`netinv report`: one self-contained HTML page of a run, a sweep or a folder of runs.
 
-Data flows one way: a directory -> contents (plain dataclasses) -> page. What a page shows is decided by the files that are
-there, so a run that failed, or is of an application that nobody foresaw, gives a page too. Imports are light: no torch.
+Data flow in one direction: directory -> contents (plain dataclasses) -> page. A page shows the
+files that exist, so it also works for failed runs and new applications. No module imports torch.
 """

@@ -1,8 +1,8 @@
-"""`netinv report`: one HTML page of a run, a sweep or a folder of runs, to be opened in any browser.
+"""`netinv report`: one HTML page of a run, a sweep or a folder of runs.
 
-netinv report runs/latest                        writes runs/latest/report.html and prints its path
+netinv report runs/latest                        write runs/latest/report.html and print its path
 netinv report sweeps/mnist_invert/STAMP          the same for a sweep
-netinv report runs/mnist_invert --output FILE    the runs of a folder, side by side, to another place
+netinv report runs/mnist_invert --output FILE    compare the runs of a folder; write to another file
 """
 
 from __future__ import annotations
@@ -15,15 +15,23 @@ from contextlib import suppress
 from pathlib import Path
 
 from netinv_lightning.errors import CommandParser, InputError, one_line
+from netinv_lightning.html_report.job import PAGE
+from netinv_lightning.html_report.outcome import is_run
 from netinv_lightning.html_report.render import render
-from netinv_lightning.html_report.run_contents import Run, is_run, read_run
-from netinv_lightning.html_report.sweep_contents import PAGE, Sweep, is_sweep, read_sweep, runs_in
+from netinv_lightning.html_report.run_contents import Run, read_run
+from netinv_lightning.html_report.sweep_contents import Sweep, is_sweep, read_sweep, runs_in
 from netinv_lightning.runs.run_directory import write_atomically
 from netinv_lightning.runs.sweep import read_manifest
 
+ALLOWED = "Give the directory of a run (runs/latest) or of a sweep, or a folder of runs"
+
 
 def main(argv: Sequence[str]) -> int:
-    """`netinv report ...`; gives the exit status: 0 done, 2 the input was wrong."""
+    """Run the `netinv report` command.
+
+    Returns:
+        The exit status: 0 done, 2 wrong input.
+    """
     try:
         arguments = _parse(argv)
         directory = _directory(arguments.directory)
@@ -42,10 +50,10 @@ def main(argv: Sequence[str]) -> int:
 
 
 def read(directory: Path) -> tuple[Run | None, Sweep | None]:
-    """What there is to show: a run, several runs, or a run that holds several, as a benchmark's does.
+    """Read a run, several runs, or a run that contains other runs (such as a benchmark).
 
     Raises:
-        InputError: if there is no run at all.
+        InputError: if there is no run.
     """
     if is_sweep(directory):
         return None, read_sweep(directory)
@@ -53,14 +61,12 @@ def read(directory: Path) -> tuple[Run | None, Sweep | None]:
     if is_run(directory):
         return read_run(directory, _overrides(directory)), read_sweep(directory) if below else None
     if not below:
-        raise InputError(
-            f"{directory}: holds no run; give the directory of a run (runs/latest), of a sweep, or a folder of runs{_near(directory)}"
-        )
+        raise InputError(f"{directory}: contains no run. {ALLOWED}{_suggestion(directory)}")
     return None, read_sweep(directory)
 
 
 def _overrides(directory: Path) -> list[str] | None:
-    """Of the job of a sweep; None for another run, and where the sweep's own file is damaged."""
+    """Return the overrides of a sweep's job; None for other runs or a damaged `sweep.json`."""
     with suppress(InputError, AttributeError, TypeError):
         jobs = read_manifest(directory.parent)["jobs"]
         if isinstance(job := jobs.get(directory.name), list):
@@ -76,52 +82,52 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "directory",
         type=Path,
-        help="of a run, of a sweep, or of several runs; runs/latest is the newest run",
+        help="directory of a run, of a sweep, or of several runs; runs/latest is the newest run",
     )
     parser.add_argument(
         "--output",
         type=Path,
         metavar="FILE",
-        help=f"where to write the page; by default {PAGE} in the directory",
+        help=f"file to write; default: {PAGE} in the directory",
     )
     return parser.parse_args(argv)
 
 
 def _directory(given: Path) -> Path:
     if not given.is_dir():
-        raise InputError(
-            f"{given}: is no directory; give the directory of a run (runs/latest), of a sweep, or a folder of runs"
-        )
+        raise InputError(f"{given}: is not a directory. {ALLOWED}")
     if not os.access(given, os.R_OK | os.X_OK):
-        raise InputError(f"{given}: cannot be read; ask its owner for leave")
-    return given.resolve()  # what runs/latest points at changes with the next run
+        raise InputError(f"{given}: permission denied. Give a directory that you can read")
+    return given.resolve()  # the target of runs/latest changes with the next run
 
 
 def _output(given: Path | None, directory: Path) -> Path:
     output = directory / PAGE if given is None else given.absolute()
     if output.is_dir():
-        raise InputError(f"--output={given}: is a directory; name a file, such as {output / PAGE}")
+        raise InputError(f"--output={given}: is a directory. Give a file, such as {output / PAGE}")
     if not output.parent.is_dir():
         raise InputError(
-            f"--output={given}: its folder does not exist; make {output.parent}, or name another file"
+            f"--output={given}: its folder does not exist. Create {output.parent}, "
+            "or give another file"
         )
     return output
 
 
 def _write(output: Path, page: str) -> None:
     try:
-        # A file's name may hold what is no text; it is shown with question marks.
+        # Bytes of file names that are not valid text become question marks.
         write_atomically(output, page.encode("utf-8", "replace").decode("utf-8"))
     except OSError as error:
         with suppress(OSError):
             output.with_name(f"{output.name}.partial").unlink()
         raise InputError(
-            f"{output}: cannot be written ({one_line(error.strerror)}); name another place with --output FILE"
+            f"{output}: cannot be written ({one_line(error.strerror)}). "
+            "Give another file with --output FILE"
         ) from None
 
 
-def _near(directory: Path) -> str:
-    """Folders below that do hold runs, for the message."""
+def _suggestion(directory: Path) -> str:
+    """Return a subfolder that contains runs, for the message."""
     with suppress(OSError):
         found = [
             child
@@ -129,5 +135,5 @@ def _near(directory: Path) -> str:
             if child.is_dir() and (is_sweep(child) or runs_in(child))
         ]
         if found:
-            return f", such as {found[0]}"
+            return f", for example {found[0]}"
     return ""

@@ -1,4 +1,4 @@
-"""The tables of a run: each `*.csv` of it but the curves, with the title and the notes of the Markdown beside it."""
+"""Tables of a run: its CSV files, with title and notes of the Markdown file of the same name."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from netinv_lightning.runs.tables import Table, shown
 
 MOST_ROWS = 2000
 WIDE = 14
-"""Columns of a table that is shown as its Markdown abridges it, all columns folded away below."""
+"""A table with more columns is shown as its Markdown file abridges it; all columns are folded."""
 
 
 @dataclass(frozen=True)
 class CellShown:
-    """A cell as it is read, and in full, by which it is sorted; where `link` is a file, the text leads to it."""
+    """Rounded text of a cell; the full value, by which it is sorted; a file that it links to."""
 
     text: str
     full: str
@@ -30,7 +30,7 @@ class CellShown:
 
 @dataclass(frozen=True)
 class PageTable:
-    """A table of a page; `folded` where it is to be opened first."""
+    """A table of a page; if `folded`, its rows are hidden until a click."""
 
     title: str
     columns: Sequence[str]
@@ -40,7 +40,7 @@ class PageTable:
 
 
 def cell(value: Any) -> CellShown:
-    """A value as it is read (`tables.shown`); a small number keeps two digits, where three decimals would show 0."""
+    """Return a value rounded as in `tables.shown`; numbers below 0.001 keep two digits."""
     if isinstance(value, float) and 0 < abs(value) < 0.001:
         return CellShown(f"{value:.2g}", str(value))
     text = shown(value) if value is None or isinstance(value, (str, int, float)) else str(value)
@@ -48,7 +48,7 @@ def cell(value: Any) -> CellShown:
 
 
 def read_tables(folder: Folder) -> list[PageTable]:
-    """The tables of a run, in the order of their names."""
+    """Return the tables of a run, sorted by file name."""
     tables = []
     for path in sorted(folder.path.glob("*.csv")):
         if path.name in ("metrics.csv", "sweep.csv"):
@@ -61,7 +61,7 @@ def read_tables(folder: Folder) -> list[PageTable]:
         notes = abridged.notes if abridged else ()
         if abridged and abridged.rows and len(table.columns) > WIDE:
             tables.append(page_table(Table(title, abridged.columns, abridged.rows, notes)))
-            title, notes = f"{title}: every column", ()
+            title, notes = f"{title}: all columns", ()
             tables.append(page_table(Table(title, table.columns, table.rows), folded=True))
         else:
             tables.append(page_table(Table(title, table.columns, table.rows, notes)))
@@ -79,7 +79,7 @@ def page_table(table: Table, folded: bool = False) -> PageTable:
 
 
 def _read_csv(folder: Folder, path: Path) -> Table | None:
-    """None where it is empty or damaged, which is noted."""
+    """Read a CSV file; None if it is empty or damaged. Damage is noted in `folder`."""
     count = left_out = 0
     rows: list[list[str]] = []
     try:
@@ -98,15 +98,16 @@ def _read_csv(folder: Folder, path: Path) -> Table | None:
         return None
     if left_out:
         folder.note(
-            path.name, f"is damaged; left out: {left_out} of {count} rows, which have other columns"
+            path.name,
+            f"is damaged: {left_out} of {count} rows are left out (wrong number of columns)",
         )
     whole = count - left_out
-    notes = [f"the first {MOST_ROWS} of {whole} rows"] if whole > MOST_ROWS else []
+    notes = [f"first {MOST_ROWS} of {whole} rows"] if whole > MOST_ROWS else []
     return Table("", columns, [[_number_or_text(value) for value in row] for row in rows], notes)
 
 
 def _read_markdown(folder: Folder, name: str) -> Table | None:
-    """A table as `tables.write_table` writes it; its cells are text."""
+    """Read a table that `tables.write_table` has written; its cells are text."""
     text = folder.text(name)
     if text is None:
         return None

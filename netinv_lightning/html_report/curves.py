@@ -1,4 +1,4 @@
-"""`metrics.csv` as charts: which columns are curves, which belong together, and few enough points of each."""
+"""Charts of `metrics.csv`: columns are curves, grouped by subject and thinned out."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from netinv_lightning.html_report.files import Folder
 from netinv_lightning.runs.outside_files import lines
 
 MOST_POINTS = 1000
-"""Points of a curve in a page; more cannot be told apart on a screen."""
+"""Largest number of points of a curve in a page."""
 
 MOST_HELD = 20_000
-"""Values of a column that are held while a file is read; of more, each stretch keeps its least and its greatest."""
+"""Largest number of values of a column in memory; longer columns are thinned while reading."""
 MOST_COLUMNS = 2_000
 MOST_BYTES = 2**30
-"""Bytes of a `metrics.csv` that is read."""
+"""Largest size of a `metrics.csv` that is read."""
 
 AXIS = "step"
 
 
 @dataclass
 class Curve:
-    """A metric over steps; both lists have the same length."""
+    """Values of a metric at steps; both lists have the same length."""
 
     label: str
     steps: list[float] = field(default_factory=list)
@@ -34,16 +34,16 @@ class Curve:
 
 @dataclass
 class Chart:
-    """Curves that are drawn together."""
+    """Curves that share one plot."""
 
     title: str
     curves: list[Curve]
 
 
 def read_charts(folder: Folder) -> list[Chart]:
-    """The charts of a run; a column with less than two values is no curve but a number of the summary.
+    """Return the charts of a run. Columns with fewer than two values are left out.
 
-    Rows that are damaged, as the last one after a kill, are left out and noted.
+    Damaged rows, such as the last one after a kill, are left out and noted.
     """
     try:
         columns, damaged = _columns(lines(folder.path / "metrics.csv", folder.path, MOST_BYTES))
@@ -53,12 +53,12 @@ def read_charts(folder: Folder) -> list[Chart]:
         folder.failed("metrics.csv", "cannot be read", error)
         return []
     if damaged:
-        folder.note("metrics.csv", f"is damaged; left out: {damaged}")
+        folder.note("metrics.csv", f"is damaged: {damaged}")
     charts: dict[str, Chart] = {}
     for name, (steps, values) in columns.items():
         if len(values) < 2:
             continue
-        title, label = _place(name)
+        title, label = _title_and_label(name)
         chart = charts.setdefault(title, Chart(title, []))
         chart.curves.append(Curve(label, *thinned(steps, values)))
     return list(charts.values())
@@ -67,26 +67,28 @@ def read_charts(folder: Folder) -> list[Chart]:
 def thinned(
     steps: Sequence[float], values: Sequence[float], most: int = MOST_POINTS
 ) -> tuple[list[float], list[float]]:
-    """At most `most` points, among them the least and the greatest value of each stretch, so that no spike is lost.
+    """Return at most `most` points: the minimum and the maximum of each segment.
+
+    Spikes therefore remain visible.
 
     Args:
-        steps: Where, ascending.
-        values: What, of the same length.
-        most: At least 4.
+        steps: Ascending steps.
+        values: Values at these steps.
+        most: Largest number of points, at least 4.
     """
     if len(values) <= most:
         return list(steps), list(values)
-    stretches = most // 2 - 1
-    kept = {0, len(values) - 1}
-    for number in range(stretches):
-        stretch = range(number * len(values) // stretches, (number + 1) * len(values) // stretches)
-        kept |= {min(stretch, key=values.__getitem__), max(stretch, key=values.__getitem__)}
-    ordered = sorted(kept)
+    segments = most // 2 - 1
+    chosen = {0, len(values) - 1}
+    for number in range(segments):
+        segment = range(number * len(values) // segments, (number + 1) * len(values) // segments)
+        chosen |= {min(segment, key=values.__getitem__), max(segment, key=values.__getitem__)}
+    ordered = sorted(chosen)
     return [steps[index] for index in ordered], [values[index] for index in ordered]
 
 
 def _columns(text: Iterable[str]) -> tuple[dict[str, tuple[list[float], list[float]]], str]:
-    """Finite values by column, each with its steps, thinned where there are very many; and what was damaged, in words."""
+    """Return steps and finite values of each column, and a description of the damage."""
     rows = csv.reader(text)
     damaged = 0
     columns: dict[str, tuple[list[float], list[float]]] = {}
@@ -95,9 +97,9 @@ def _columns(text: Iterable[str]) -> tuple[dict[str, tuple[list[float], list[flo
         if header is None:
             return {}, ""
         if AXIS not in header:
-            return {}, f"everything, since no column is called {AXIS}"
+            return {}, f"it has no column {AXIS}; all columns are left out"
         if len(header) > MOST_COLUMNS:
-            return {}, f"everything, since it has {len(header)} columns, more than {MOST_COLUMNS}"
+            return {}, f"it has more than {MOST_COLUMNS} columns ({len(header)}); all are left out"
         columns = {name: ([], []) for name in header if name != AXIS}
         for row in rows:
             try:
@@ -114,23 +116,19 @@ def _columns(text: Iterable[str]) -> tuple[dict[str, tuple[list[float], list[flo
                     if len(values) >= MOST_HELD:
                         columns[name] = thinned(steps, values, MOST_HELD // 2)
     except csv.Error as error:
-        return {}, f"everything ({error})"
-    return (
-        columns,
-        f"{damaged} {'row' if damaged == 1 else 'rows'} that cannot be read as numbers"
-        if damaged
-        else "",
-    )
+        return {}, f"{error}; all columns are left out"
+    rows_left_out = f"{damaged} {'row is' if damaged == 1 else 'rows are'} left out (not numbers)"
+    return columns, rows_left_out if damaged else ""
 
 
-def _place(name: str) -> tuple[str, str]:
-    """The title of a metric's chart, and what its curve is called there."""
+def _title_and_label(name: str) -> tuple[str, str]:
+    """Return the title of a metric's chart and the label of its curve."""
     prefix, _, rest = name.partition("/")
     if name.startswith(names.garbage("", "")[:-1]) and rest.count("/") == 1:
         classifier, what = rest.split("/")
-        return f"With a garbage class: {what.replace('_', ' ')}", classifier
+        return f"Training with a garbage class: {what.replace('_', ' ')}", classifier
     if "accuracy" in rest:
         return "Accuracy", name
     if name.startswith(names.loss("")):
-        return "Terms of the loss", rest
+        return "Loss terms", rest
     return prefix.replace("_", " ").capitalize(), rest or name

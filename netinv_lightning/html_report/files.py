@@ -1,4 +1,4 @@
-"""A directory whose damaged files are noted, not raised: a page shows the rest of them, and says what it could not read."""
+"""Reading of a directory: damaged files are noted as problems and do not raise an error."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ import yaml
 from netinv_lightning.errors import one_line
 from netinv_lightning.runs.outside_files import MOST_CONFIG_BYTES, check_yaml, read_end, read_text
 
-LONGEST_TEXT = 200_000  # characters of a text that a page holds; the end of a log tells more than its beginning
+LONGEST_TEXT = 200_000
+"""Largest number of characters of a text in a page. The end of a text is shown."""
 
 
 @dataclass
 class Folder:
-    """A directory, and what was found damaged in it so far.
+    """A directory and the problems found in it.
 
     Attributes:
         path: The directory.
-        problems: One line each: the file and the reason.
+        problems: One line per damaged file: the file and the reason.
     """
 
     path: Path
@@ -32,11 +33,11 @@ class Folder:
         self.problems.append(one_line(f"{self.path / name}: {reason}"))
 
     def failed(self, name: str | Path, what: str, error: Exception) -> None:
-        """Notes an error, whose own message may begin with the file."""
+        """Note an error; the file name at the start of its message is removed."""
         self.note(name, f"{what} ({str(error).removeprefix(f'{self.path / name}: ')})")
 
     def text(self, name: str | Path) -> str | None:
-        """A file's text; None where there is none, or it cannot be read."""
+        """Return the text of a file; None if it is missing or unreadable."""
         try:
             return read_text(self.path / name, self.path)
         except FileNotFoundError:
@@ -46,7 +47,7 @@ class Folder:
             return None
 
     def shortened(self, name: str | Path) -> str | None:
-        """A file's text without its beginning where it is longer than a page can hold."""
+        """Return the last `LONGEST_TEXT` characters of a file; None as for `text`."""
         try:
             text, before = read_end(self.path / name, LONGEST_TEXT, self.path)
         except FileNotFoundError:
@@ -54,14 +55,14 @@ class Folder:
         except (OSError, ValueError) as error:
             self.failed(name, "cannot be read", error)
             return None
-        return f"... {before} characters before are left out\n{text}" if before else text
+        return f"... the first {before} characters are left out\n{text}" if before else text
 
     def json(self, name: str | Path) -> dict[str, Any]:
-        """An object of JSON by key; empty where there is none, or it is damaged."""
+        """Return a JSON object; empty if the file is missing or damaged."""
         return self._parsed(name, json.loads)
 
     def yaml(self, name: str | Path) -> dict[str, Any]:
-        """A mapping of YAML by key; empty where there is none, or it is damaged."""
+        """Return a YAML mapping; empty if the file is missing or damaged."""
         return self._parsed(name, _load_yaml)
 
     def _parsed(self, name: str | Path, parse: Callable[[str], Any]) -> dict[str, Any]:
@@ -71,7 +72,7 @@ class Folder:
         try:
             content = parse(text)
             if not isinstance(content, dict):
-                raise ValueError("holds no mapping of keys to values")
+                raise ValueError("it does not contain a mapping")
         except (ValueError, yaml.YAMLError, RecursionError) as error:
             self.failed(name, "is damaged", error)
             return {}
@@ -86,15 +87,15 @@ def _load_yaml(text: str) -> Any:
 
 
 def flattened(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Each key that holds one value or a list, with dots, and its value as it is typed in an override; null is left out."""
+    """Yield dotted keys and their values as in an override. Null values are left out."""
     for key, value in content.items():
         if isinstance(value, Mapping):
             yield from flattened(value, f"{prefix}{key}.")
         elif value is not None:
-            yield f"{prefix}{key}", _typed(value)
+            yield f"{prefix}{key}", _override_text(value)
 
 
-def _typed(value: Any) -> str:
+def _override_text(value: Any) -> str:
     if isinstance(value, list):
-        return f"[{','.join(map(_typed, value))}]"
+        return f"[{','.join(map(_override_text, value))}]"
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,10 +1,10 @@
 "use strict";
-// What the page does beside being read: sorted and filtered tables, enlarged pictures, copied commands, curves.
+// Behaviour of the page: sortable and filterable tables, enlarged pictures, copy buttons, charts.
 
 const all = (selector, within = document) => [...within.querySelectorAll(selector)];
 const data = JSON.parse(document.getElementById("data").textContent);
 
-// Navigation: a link for every section.
+// Navigation: one link per section.
 for (const title of all("h2[data-nav]")) {
   const link = document.createElement("a");
   link.href = `#${title.closest("section").id}`;
@@ -14,7 +14,7 @@ for (const title of all("h2[data-nav]")) {
   document.querySelector("nav ul").append(item);
 }
 
-// Tables: a click at a column's header sorts by it, a second one the other way; empty cells stay last.
+// Tables: a click on a header sorts by its column, a second click reverses. Empty cells stay last.
 const NUMBER = /^[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$/i;
 function sortBy(table, index, descending) {
   const rows = all("tbody tr", table);
@@ -61,7 +61,7 @@ for (const input of all("input[data-filters]")) {
   });
 }
 
-// Pictures: a click enlarges, the arrow keys go through them, Esc closes (the dialog's own).
+// Pictures: a click enlarges, the arrow keys show the next one, Esc closes (built into the dialog).
 const viewer = document.getElementById("viewer");
 let opened = null;
 function show(button) {
@@ -90,7 +90,7 @@ viewer.addEventListener("keydown", (event) => {
   if (event.key === "ArrowRight") go(1);
 });
 
-// The grids that were drawn while training: one at a time, by a slider.
+// Grids drawn during training: a slider selects one.
 for (const frames of all(".frames")) {
   const slider = frames.querySelector("input");
   const choose = () => {
@@ -104,14 +104,14 @@ for (const frames of all(".frames")) {
   }
 }
 
-// Commands.
+// Copy buttons.
 for (const button of all("button.copy")) {
   const code = button.previousElementSibling;
   button.addEventListener("click", async () => {
     try {
       await navigator.clipboard.writeText(code.textContent);
     } catch {
-      getSelection().selectAllChildren(code); // where the browser does not let a page write to the clipboard
+      getSelection().selectAllChildren(code); // if the browser forbids writing to the clipboard
       document.execCommand("copy");
     }
     button.textContent = "Copied";
@@ -121,7 +121,7 @@ for (const button of all("button.copy")) {
 
 for (const log of all("pre.log-end")) log.scrollTop = log.scrollHeight;
 
-// Curves. Plotly reads markup in text, so what is text is escaped for it.
+// Charts. Plotly interprets markup in text, so text is escaped.
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const colours = () =>
   dark.matches
@@ -161,7 +161,8 @@ function drawCurves(plot) {
   }));
   const steps = chart.curves.flatMap((curve) => curve.x);
   const whole = Math.max(...steps) - Math.min(...steps) < 8 ? { dtick: 1 } : {}; // epochs
-  return Plotly.react(plot, traces, layout(plot, traces.length, { hovermode: "x unified", xaxis: { title: { text: "step" }, ...whole } }), OPTIONS);
+  const yaxis = traces.length === 1 ? { title: { text: traces[0].name } } : {};
+  return Plotly.react(plot, traces, layout(plot, traces.length, { hovermode: "x unified", xaxis: { title: { text: "step" }, ...whole }, yaxis }), OPTIONS);
 }
 
 const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
@@ -201,7 +202,7 @@ function drawComparison(plot) {
   return Plotly.react(plot, traces, layout(plot, groups.length, { xaxis, yaxis: { title: { text: plain(metric) } } }), OPTIONS);
 }
 
-// Plotly is large: its text waits in the page until the first chart comes near the window, so that the page opens at once.
+// Plotly is large: it is evaluated when the first chart comes near the window, so the page opens fast.
 function draw(plot) {
   if (!window.Plotly) {
     const script = document.createElement("script");

@@ -1,4 +1,4 @@
-"""A PNG as a picture inside a page: made smaller, on white, as WebP in a data URI."""
+"""Pictures in a page: a PNG is scaled down, put on white and encoded as a WebP data URI."""
 
 from __future__ import annotations
 
@@ -14,23 +14,28 @@ from PIL import Image, UnidentifiedImageError
 from netinv_lightning.html_report.files import Folder
 from netinv_lightning.runs.outside_files import open_file
 
-FULL = 1600  # pixels of the longer edge of a figure: its labels can be read when it is enlarged
-FRAME = 800  # of a grid that was drawn while training
-THUMBNAIL = 560  # of a run's grid in the page of a sweep
+FULL = 1600
+"""Longer edge of a figure in pixels; labels are readable when it is enlarged."""
+FRAME = 800
+"""Longer edge of a grid drawn during training."""
+THUMBNAIL = 560
+"""Longer edge of a run's grid in the report of a sweep."""
 THUMBNAIL_BYTES = 40_000
-MOST_PIXELS = 2**26  # of a figure that is shown
-LOSSLESS_BYTES = 500_000  # up to which a picture is kept as it is
+MOST_PIXELS = 2**26
+"""Larger figures are not read."""
+LOSSLESS_BYTES = 500_000
+"""Larger pictures are encoded with loss."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """What a page shows of a figure.
+    """A figure in a page.
 
     Attributes:
         file: The PNG.
-        title: In words; its alternative text too.
-        uri: The picture itself, as a data URI; empty where the file is damaged.
-        width, height: In pixels.
+        title: Title and alternative text.
+        uri: The picture as a data URI; empty if the file is damaged.
+        width, height: Size in pixels.
     """
 
     file: Path
@@ -43,14 +48,14 @@ class Picture:
 def read_picture(
     folder: Folder, file: Path, title: str, edge: int, most_bytes: float = math.inf
 ) -> Picture:
-    """Reads a figure; one that is damaged is noted in `folder` and comes without a picture.
+    """Read a figure. If it is damaged, note it in `folder` and return it without a picture.
 
     Args:
         folder: The run.
         file: The PNG.
-        title: In words.
-        edge: Pixels that its longer edge has at most.
-        most_bytes: Size of the picture at most, if it is to have one.
+        title: Title of the figure.
+        edge: Largest length of the longer edge, in pixels.
+        most_bytes: Largest size of the encoded picture.
     """
     try:
         with (
@@ -75,15 +80,12 @@ def read_picture(
     picture.paste(loaded, mask=loaded.getchannel("A"))
     picture.thumbnail((edge, edge), Image.Resampling.LANCZOS)
     if most_bytes == math.inf:
-        encoded = _encode(
-            picture, lossless=True
-        )  # what inversion makes is often noise, which a lossy picture smooths away
+        encoded = _encode(picture, lossless=True)  # lossy encoding would smooth noise away
         if len(encoded) > LOSSLESS_BYTES:
             encoded = _encode(picture, quality=82)
     else:
-        while (
-            len(encoded := _encode(picture, quality=60)) > most_bytes
-        ):  # bytes go with the area, or a little slower
+        while len(encoded := _encode(picture, quality=60)) > most_bytes:
+            # The number of bytes grows at most as fast as the area.
             smaller = int(max(picture.size) * min(0.9, math.sqrt(most_bytes / len(encoded))))
             picture.thumbnail((smaller, smaller), Image.Resampling.LANCZOS)
     uri = f"data:image/webp;base64,{base64.b64encode(encoded).decode()}"

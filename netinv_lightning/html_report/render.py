@@ -1,7 +1,8 @@
-"""Contents as one HTML page that needs nothing else: no network, no file beside it.
+"""Renders contents as one HTML page that needs neither the network nor other files.
 
-Everything that comes from a file is escaped by Jinja. Beyond that a content security policy names the page's two scripts by
-their hashes and forbids every other script and all network, so markup in a name could do nothing even if it got through.
+Jinja escapes every value that comes from a file. In addition, a content security policy allows only
+the two scripts of the page, by their hashes, and forbids network access. Markup in a name is
+therefore harmless even if it is not escaped.
 """
 
 from __future__ import annotations
@@ -24,20 +25,21 @@ from plotly.offline import get_plotlyjs
 
 from netinv_lightning import __version__
 from netinv_lightning.html_report.curves import Chart
-from netinv_lightning.html_report.run_contents import Run, duration
+from netinv_lightning.html_report.run_contents import Run
+from netinv_lightning.html_report.run_facts import duration
 from netinv_lightning.html_report.sweep_contents import Sweep
 
 LONG = 20
-"""Rows from which on a table has a filter."""
+"""Longer tables have a filter."""
 
 
 def render(run: Run | None, sweep: Sweep | None, output: Path) -> str:
-    """The page of a run, of several, or of a run that holds several.
+    """Return the page of a run, of several runs, or of a run that contains other runs.
 
     Args:
-        run: What to show of one run.
-        sweep: What to show of several.
-        output: Where the page will be: links to other files are relative to it.
+        run: Contents of one run.
+        sweep: Contents of several runs.
+        output: The file of the page, to which links to other files are relative.
     """
     charts = [_chart(chart) for chart in run.charts] if run else []
     comparison = (
@@ -57,7 +59,7 @@ def render(run: Run | None, sweep: Sweep | None, output: Path) -> str:
         os.fsencode(os.path.relpath(path, output.parent))
     )
     environment.filters["duration"] = duration
-    environment.filters["broken"] = _broken
+    environment.filters["breakable"] = _breakable
     environment.filters["quoted"] = shlex.quote
     page = environment.get_template("page.html.j2").render(
         run=run,
@@ -77,7 +79,7 @@ def render(run: Run | None, sweep: Sweep | None, output: Path) -> str:
         version=__version__,
         made=time.strftime("%Y-%m-%d %H:%M"),
     )
-    return page.lstrip()  # of what the macros leave before the doctype
+    return page.lstrip()  # the macros leave empty lines before the doctype
 
 
 def _title(run: Run | None, sweep: Sweep | None) -> str:
@@ -99,13 +101,13 @@ def _chart(chart: Chart) -> dict[str, Any]:
     return {"title": chart.title, "curves": curves}
 
 
-def _broken(name: str) -> Markup:
-    """A metric's name that may be broken after each part, where it is too long for its place."""
+def _breakable(name: str) -> Markup:
+    """Return a metric's name with possible line breaks after each part."""
     return Markup("<wbr>").join(re.split(r"(?<=[/_])|(?<=\.)(?=[a-z])", name))
 
 
 def _json(content: Any) -> str:
-    """JSON that may stand inside a script element: nothing in it can end the element."""
+    """Return JSON for a script element; nothing in it can close the element."""
     text = json.dumps(content, allow_nan=False)
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 

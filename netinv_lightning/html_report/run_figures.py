@@ -1,4 +1,4 @@
-"""The figures of a run: which belong together, what they are called, and how large they are in a page."""
+"""Figures of a run: titles, sections of the page, and sizes."""
 
 from __future__ import annotations
 
@@ -6,43 +6,43 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from netinv_lightning.dashboard.workspace import COMPARED_WITH_REAL, DETECTED, STUDIED, USED
+from netinv_lightning.dashboard import figure_groups
 from netinv_lightning.html_report.files import Folder
 from netinv_lightning.html_report.pictures import FRAME, FULL, Picture, read_picture
 
 TITLES = {
-    "grid": "Inverted images: a row a class, a column a sample",
-    "confusion": "What the classifier takes the images for",
-    "counterfeits": "Images that the classifier alone takes for its classes",
-    "taught": "What the student learnt from",
+    "grid": "Inverted images: one row per class, one column per sample",
+    "confusion": "Confusion matrix of the inverted images",
+    "counterfeits": "Counterfeits: images that only the inverted classifier accepts",
+    "taught": "Training images of the student",
     "finetuning": "Before and after fine-tuning",
-    "best_pairs": "Reconstructions beside their nearest real images",
-    "audit": "What each attack finds, beside controls",
-    "approached": "Images that approach their targets",
+    "best_pairs": "Reconstructions and their nearest real images",
+    "audit": "Results of each attack, with controls",
+    "approached": "Images optimised towards their targets",
     "pca": "Principal components of the inverted features",
     "regions": "Decision regions on the principal plane",
-    "agreement": "Decisions that survive on few components",
-    "clusters": "Clusters a class",
-    "tsne": "t-SNE of the features, over perplexities and seeds",
-    "sparse_units": "How often each sparse unit fires",
-    "sparse_units_of_classes": "Sparse units that fire, by class",
-    "sparse_overlap": "Sparse units that fire for both of two sets",
-    "sparse_images": "Images that excite sparse units most",
-    "anomaly": "Telling inverted images from real ones",
+    "agreement": "Agreement of the decisions with few components",
+    "clusters": "Clusters per class",
+    "tsne": "t-SNE of the features, by perplexity and seed",
+    "sparse_units": "Activation rate of each sparse unit",
+    "sparse_units_of_classes": "Active sparse units per class",
+    "sparse_overlap": "Overlap of the active sparse units of two sets",
+    "sparse_images": "Images with the highest activation of a sparse unit",
+    "anomaly": "Separation of inverted and real images",
     "rules": "Fidelity of the rules",
-    "detection": "AUROC of each detector on each set",
+    "detection": "AUROC of each detector per data set",
     "roc": "ROC curves",
-    "confidence": "Confidence at home and outside",
-    "shifts": "Detection of perturbed images, by strength",
+    "confidence": "Confidence on in-distribution and out-of-distribution images",
+    "shifts": "Detection of perturbed images, by perturbation size",
 }
-"""A figure's title by the stem of its file; another stem is its own title."""
+"""Title of a figure by the stem of its file. Other figures have their stem as title."""
 
 SECTIONS = {
     "Images": ("grid", "approached", "confusion"),
-    "What the classifier looks at": STUDIED,
-    "What it gives away": COMPARED_WITH_REAL,
-    "What its images are good for": USED,
-    "What is not its own data": (*DETECTED, "shifts"),
+    "Interpretability": figure_groups.INTERPRETABILITY,
+    "Privacy": figure_groups.PRIVACY,
+    "Uses of inverted images": figure_groups.USES,
+    "Out-of-distribution detection": (*figure_groups.DETECTION, "shifts"),
 }
 MOST_FRAMES = 24
 _STEP = re.compile(r"grid_step(\d+)\.png")
@@ -57,7 +57,7 @@ class Section:
 
 
 def read_sections(folder: Folder) -> list[Section]:
-    """The figures of a run but those of its training, under the headings that they belong to."""
+    """Return the figures of a run by section, without those drawn during training."""
     files = {
         file.stem: file
         for file in sorted((folder.path / "figures").glob("*.png"))
@@ -67,7 +67,7 @@ def read_sections(folder: Folder) -> list[Section]:
         title: [files.pop(stem) for stem in stems if stem in files]
         for title, stems in SECTIONS.items()
     }
-    placed["Further figures"] = list(files.values())
+    placed["Other figures"] = list(files.values())
     return [
         Section(title, [read_picture(folder, file, figure_title(file), FULL) for file in found])
         for title, found in placed.items()
@@ -76,7 +76,7 @@ def read_sections(folder: Folder) -> list[Section]:
 
 
 def read_frames(folder: Folder) -> tuple[list[tuple[int, Picture]], int]:
-    """Grids drawn while training, by step, evenly chosen where there are many; and how many were left out."""
+    """Return grids drawn during training, with their steps, and the number left out."""
     found = sorted(
         (int(step[1]), file)
         for file in (folder.path / "figures").glob("*.png")
@@ -95,7 +95,7 @@ def read_frames(folder: Folder) -> tuple[list[tuple[int, Picture]], int]:
 
 
 def thumbnail(folder: Folder, edge: int, most_bytes: int) -> Picture | None:
-    """The figure that stands for a run in a list of runs, small; None where it has none."""
+    """Return a small version of a run's main figure; None if it has no figure."""
     files = sorted((folder.path / "figures").glob("*.png"))
     first = [stem for stems in SECTIONS.values() for stem in stems]
     by_stem = {file.stem: file for file in files}

@@ -1,4 +1,4 @@
-"""Where a run's numbers, pictures and files go: always `metrics.csv`, and by choice W&B or TensorBoard."""
+"""Loggers of a run: always `metrics.csv`, and optionally W&B or TensorBoard."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ TABLE_ROWS = 50
 
 
 class MetricsCsv(Logger):
-    """Appends to `metrics.csv`, one row per call; a resumed run leaves the file that an uninterrupted run would have written.
+    """Appends one row per call to `metrics.csv`.
 
-    A resumed run starts at its last checkpoint and logs again what the killed one logged after it. Each column is replaced on its own:
-    the first time that the resumed run logs a metric, the metric's earlier values at that step and later ones are erased, and rows
-    without any value are dropped. Metrics of a part that is finished, and is not logged again, stay. Existing rows are read one at a
-    time, whatever the length of the file.
+    A resumed run leaves the same file as an uninterrupted run. It starts at its last checkpoint and
+    logs later steps again. When it logs a metric for the first time, the values of this metric at
+    this step and later are erased, and rows without any value are removed. Metrics that it does not
+    log again stay. Existing rows are read one at a time.
     """
 
     def __init__(self, path: Path) -> None:
@@ -46,10 +46,9 @@ class MetricsCsv(Logger):
         if path.is_file():
             with path.open(newline="") as file:
                 self._columns = next(_whole_rows(file), [])
-        self._earlier = set(self._columns) - {
-            "step"
-        }  # columns of a killed run that this one has not logged yet
-        self._cut = bool(self._columns)  # the kill may have cut the last row short
+        # Columns of the killed run that this run has not logged yet.
+        self._earlier = set(self._columns) - {"step"}
+        self._cut = bool(self._columns)  # the last row may be incomplete
 
     @property
     def name(self) -> str:
@@ -78,7 +77,7 @@ class MetricsCsv(Logger):
             csv.DictWriter(file, self._columns, lineterminator="\n").writerow(row)
 
     def _rewrite(self, columns: list[str], erased: set[str], step: int | None) -> None:
-        """Widens the file to `columns`, and erases the columns `erased` at `step` and after it."""
+        """Extend the file to `columns`, and erase the columns `erased` from `step` on."""
         indices = [index for index, name in enumerate(self._columns) if name in erased]
         blank = [""] * (len(columns) - len(self._columns))
         partial = self.path.with_name(f"{self.path.name}.partial")
@@ -88,7 +87,7 @@ class MetricsCsv(Logger):
             if self._columns:
                 with self.path.open(newline="") as old:
                     rows = _whole_rows(old)
-                    next(rows)  # the head
+                    next(rows)  # the header
                     for row in rows:
                         if indices and (
                             row[0] == "" if step is None else row[0] != "" and int(row[0]) >= step
@@ -103,7 +102,7 @@ class MetricsCsv(Logger):
 
 
 def _whole_rows(file: TextIO) -> Iterator[list[str]]:
-    """The rows of a CSV file, without a last one that a kill cut short."""
+    """Yield the rows of a CSV file without an incomplete last row."""
     columns = 0
     for row in csv.reader(line for line in file if line.endswith("\n")):
         columns = columns or len(row)
@@ -112,10 +111,10 @@ def _whole_rows(file: TextIO) -> Iterator[list[str]]:
 
 
 def check_logger(cfg: DictConfig) -> None:
-    """Refuses an unknown logger, and W&B online without a login or with a wrong one, before anything is written.
+    """Check the logger before anything is written.
 
     Raises:
-        InputError: naming the key.
+        InputError: if the logger is unknown, or W&B has no valid login in online mode.
     """
     if cfg.logger.name not in LOGGERS:
         raise InputError(f"logger.name={cfg.logger.name}: {nearest(cfg.logger.name, LOGGERS)}")
@@ -129,13 +128,11 @@ def check_logger(cfg: DictConfig) -> None:
 
 @contextmanager
 def open_loggers(cfg: DictConfig, run_dir: RunDir) -> Iterator[list[Logger]]:
-    """The loggers of one job. A W&B run ends with exit status 0 only if the block did not raise."""
+    """Context with the loggers of one job. An exception ends its W&B run with exit status 1."""
     loggers: list[Logger] = [MetricsCsv(run_dir.path / "metrics.csv")]
     if cfg.logger.name == "tensorboard":
         loggers.append(TensorBoardLogger(run_dir.path, name="tensorboard", version=""))
-    if cfg.logger.name != "wandb" or getattr(
-        rank_zero_only, "rank", 0
-    ):  # of several processes the first has the run
+    if cfg.logger.name != "wandb" or getattr(rank_zero_only, "rank", 0):  # the first process logs
         yield loggers
         return
     run = WandbRun(cfg, run_dir)
@@ -150,14 +147,14 @@ def open_loggers(cfg: DictConfig, run_dir: RunDir) -> Iterator[list[Logger]]:
 def log_image(
     loggers: Sequence[Logger], name: str, path: Path, step: int, caption: str = ""
 ) -> None:
-    """Shows a picture.
+    """Log a picture.
 
     Args:
-        loggers: Of the run; those that know no pictures are left out.
-        name: Under which it appears, from `metrics.names`.
+        loggers: Loggers of the run; those without pictures are skipped.
+        name: Name of the picture, from `metric_names`.
         path: The PNG.
-        step: Of the training.
-        caption: Below it.
+        step: Training step.
+        caption: Caption of the picture.
     """
     for logger in loggers:
         if isinstance(logger, WandbRun):
@@ -176,15 +173,15 @@ def log_samples(
     class_names: Sequence[str],
     step: int,
 ) -> None:
-    """Shows the first 50 images in a W&B table: what each was conditioned on, what it was taken for, how surely.
+    """Log the first 50 images as a W&B table with label, prediction and confidence.
 
     Args:
-        loggers: Of the run; those that know no tables are left out.
+        loggers: Loggers of the run; those without tables are skipped.
         x_BCHW: Images in [0, 1].
         label_B: Conditioning labels.
-        logits_BN: The classifier's logits.
+        logits_BN: Logits of the classifier.
         class_names: N names.
-        step: Of the training.
+        step: Training step.
     """
     x_BCHW, label_B, logits_BN = (
         tensor[:TABLE_ROWS].detach().float().cpu() for tensor in (x_BCHW, label_B, logits_BN)
@@ -213,12 +210,12 @@ def log_samples(
 
 
 def log_artifact(loggers: Sequence[Logger], kind: str, name: str, *paths: Path) -> None:
-    """Hands files to W&B as one artifact; they stay where they are until it is uploaded.
+    """Log files as one W&B artifact, without copying them.
 
     Args:
-        loggers: Of the run; those that keep no files are left out.
+        loggers: Loggers of the run; those without artifacts are skipped.
         kind: W&B's type of artifact, `generator` or `classifier`.
-        name: Of the artifact; W&B counts its versions.
+        name: Name of the artifact; W&B adds a version.
         paths: The files.
     """
     for logger in loggers:

@@ -1,7 +1,8 @@
-"""One W&B run a job, which never stops the training that it shows.
+"""One W&B run per job. Failures of W&B never stop the training.
 
-The run is ours: opened here under an id that a resumed run keeps, and closed with the job's exit status. Lightning's
-WandbLogger takes over a run that is open and never closes one, so the jobs of a sweep would share theirs.
+The run is opened with an id that a resumed run keeps, and closed with the exit status of the job.
+Lightning's WandbLogger reuses an open run and never closes it, so the jobs of a sweep would share
+one run.
 """
 
 from __future__ import annotations
@@ -31,23 +32,24 @@ log = logging.getLogger("netinv_lightning")
 
 MODES = ("online", "offline", "disabled")
 INIT_SECONDS = 30.0
-"""How long W&B may take to open a run before it goes on offline."""
+"""Time limit for opening a run online; after that it is opened offline."""
 FINISH_SECONDS = 120.0
-"""How long W&B may take to upload the rest of a run at its end; what is left can be uploaded later."""
+"""Time limit for the upload at the end of a run; the rest can be uploaded later."""
 
 
 class WandbRun(Logger):
-    """One W&B run, opened and closed by us, that never stops the training that it shows.
+    """A W&B run whose failures never stop the training.
 
-    Where W&B cannot be reached the run goes on offline; where its service process dies the run is opened again, offline
-    and under the same id, once. Each is told in one warning. Anything else that W&B refuses is left out of the run.
+    If W&B cannot be reached, the run continues offline. If W&B's service process dies, the run is
+    opened again once, offline and with the same id. Both give one warning. Other items that W&B
+    refuses are left out.
 
     Args:
-        cfg: The config; all of it becomes the run's.
-        run_dir: Where the run is kept until it is uploaded; knows the id of a run that is resumed, and keeps it.
+        cfg: The config, which is logged completely.
+        run_dir: The run directory, which holds the files until they are uploaded, and the id.
 
     Raises:
-        InputError: if W&B refuses the project's or the entity's name.
+        InputError: if W&B refuses the name of the project or entity.
     """
 
     def __init__(self, cfg: DictConfig, run_dir: RunDir) -> None:
@@ -76,7 +78,8 @@ class WandbRun(Logger):
             )
         except wandb.errors.UsageError as error:
             raise InputError(
-                f"logger=wandb: W&B refuses the run ({one_line(error)}); set logger.project and logger.entity"
+                f"logger=wandb: W&B refuses the run ({one_line(error)}). "
+                "Set logger.project and logger.entity"
             ) from error
         run_dir.record(wandb_run_id=self._id)
 
@@ -96,7 +99,7 @@ class WandbRun(Logger):
     def log_hyperparams(
         self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any
     ) -> None:
-        """The run has the whole config already."""
+        """Do nothing: the run already has the whole config."""
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
@@ -104,18 +107,18 @@ class WandbRun(Logger):
 
     @rank_zero_only
     def log(self, name: str, make: Callable[[], object], step: int) -> None:
-        """Logs one of W&B's data types, such as an image or a table.
+        """Log one of W&B's data types, such as an image or a table.
 
         Args:
-            name: Under which it appears.
-            make: Makes it; anew for a run that had to be opened again.
-            step: Of the training.
+            name: Name of the item.
+            make: Function that creates it; called again if the run is opened again.
+            step: Training step.
         """
         self._send(name, lambda run: run.log({name: make(), names.STEP: step}))
 
     @rank_zero_only
     def log_artifact(self, kind: str, name: str, *paths: Path) -> None:
-        """Hands over files as one artifact, without a second copy of them."""
+        """Log files as one artifact, without copying them."""
         import wandb
 
         def send(run: wandb.Run) -> None:
@@ -127,7 +130,7 @@ class WandbRun(Logger):
         self._send(f"artifact {name}", send)
 
     def _send(self, what: str, call: Callable[[wandb.Run], object]) -> None:
-        """Calls W&B's run and survives what comes of it; `what` is named in the warning."""
+        """Call the run and catch its errors; the warning names `what`."""
         if self._run is None:
             return
         try:
@@ -144,21 +147,21 @@ class WandbRun(Logger):
             self._refused.add(what)
 
     def finish(self, exit_code: int) -> None:
-        """Closes the run; waits for its upload, but not without end."""
+        """Close the run; the upload has a time limit."""
         if self._run is None:
             return
         try:
             self._run.finish(exit_code=exit_code)
-        except Exception as error:  # also the TimeoutError of an upload that takes too long
+        except Exception as error:  # also the TimeoutError of a slow upload
             self._warn(
-                f"W&B could not end the run ({one_line(f'{type(error).__name__}: {error}')})"
+                f"W&B could not finish the run ({one_line(f'{type(error).__name__}: {error}')})"
             )
             if isinstance(error, _service_died()):
-                _forget_service()
+                _stop_service()
 
     @contextmanager
     def _staging(self) -> Iterator[None]:
-        """W&B copies files of artifacts and tables before it uploads them; here they stay beside the run, not in the home directory."""
+        """Context in which W&B stages files in the run directory, not in the home directory."""
         given = os.environ.get("WANDB_DATA_DIR")
         os.environ["WANDB_DATA_DIR"] = str(self._run_dir.path / "wandb")
         try:
@@ -169,18 +172,18 @@ class WandbRun(Logger):
                 os.environ["WANDB_DATA_DIR"] = given
 
     def _open_online(self) -> wandb.Run:
-        """Opens the run online, or offline where that cannot be done; nothing is lost for that."""
+        """Open the run online or, if that fails, offline without losing data."""
         import wandb
 
-        why = "no answer"
+        reason = "no answer"
         if check_login("logger.mode=online", "or set logger.mode=offline"):
             try:
                 return self._open("online")
             except wandb.errors.CommError as error:
-                why = one_line(error)
-                _forget_service()  # to the service the id is in use
+                reason = one_line(error)
+                _stop_service()  # it considers the id to be in use
         self._run = self._open("offline")
-        self._warn(f"W&B could not open the run online ({why}), it goes on offline")
+        self._warn(f"W&B could not open the run online ({reason}); it continues offline")
         return self._run
 
     def _open(self, mode: str) -> wandb.Run:
@@ -190,7 +193,7 @@ class WandbRun(Logger):
             init_timeout=INIT_SECONDS,
             finish_timeout=FINISH_SECONDS,
             finish_timeout_raises=True,
-            x_transaction_log_flush_interval=1.0,  # a kill then costs an offline run a second of its history, not 15
+            x_transaction_log_flush_interval=1.0,  # a kill loses at most one second of history
         )
 
         def init() -> wandb.Run:
@@ -207,15 +210,15 @@ class WandbRun(Logger):
         try:
             run = init()
         except _service_died():  # in an earlier job of this process
-            _forget_service()
+            _stop_service()
             run = init()
-        self._id = run.id  # in a sweep of W&B's its agent has chosen it
+        self._id = run.id  # in a W&B sweep the agent chooses it
         run.define_metric(names.STEP)
         run.define_metric("*", step_metric=names.STEP, step_sync=True)
         return run
 
     def _reopen(self) -> None:
-        _forget_service()
+        _stop_service()
         self._run, again = None, not self._reopened
         self._reopened = True
         if again:
@@ -223,11 +226,13 @@ class WandbRun(Logger):
                 self._run = self._open("offline")
         if self._run is None:
             log.warning(
-                "W&B's service process ended; the run goes on without W&B, metrics.csv has everything"
+                "W&B's service process ended; the run continues without W&B. "
+                "metrics.csv contains all metrics"
             )
         else:
             self._warn(
-                "W&B's service process ended, the run goes on offline in a second part; metrics.csv has everything"
+                "W&B's service process ended; the run continues offline in a second part "
+                "(metrics.csv contains all metrics)"
             )
 
     def _warn(self, message: str) -> None:
@@ -242,10 +247,11 @@ def _service_died() -> tuple[type[Exception], ...]:
     return ConnectionError, MailboxClosedError, HandleAbandonedError
 
 
-def _forget_service() -> None:
-    """Ends W&B's service process, and with it every run of this process; the next run starts a new one.
+def _stop_service() -> None:
+    """Stop W&B's service process and all its runs; the next run starts a new one.
 
-    W&B itself would ask a dead one as long as this process lives; a living one keeps the id of a run that it could not open.
+    W&B would otherwise keep using a dead process. A living one keeps the id of a run that it could
+    not open.
     """
     import wandb
 
@@ -254,7 +260,7 @@ def _forget_service() -> None:
 
 
 def group(cfg: DictConfig, path: Path) -> str:
-    """W&B's group of a run: as the user says, else the sweep that the run directory lies in, else the experiment."""
+    """Return W&B's group of a run: `logger.group`, else its sweep, else the experiment."""
     path, sweeps = path.absolute(), Path(cfg.sweep_output).absolute()
     sweep = (
         "/".join(path.parent.relative_to(sweeps).parts)

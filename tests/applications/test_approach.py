@@ -483,14 +483,14 @@ def test_bad_input_is_told_before_anything_is_written(digits: Tensor, tmp_path: 
             file("nowhere"),
             r"nowhere.safetensors: there is no such file \(looked for .*nowhere.safetensors\)$",
         ),
-        (file("damaged"), r"is not a whole safetensors file"),
+        (file("damaged"), r"is not a valid safetensors file"),
         (file("other"), r"must hold the tensor images or features; it holds pictures$"),
         (
             file("shape"),
             r"images are of shape \(4, 1, 20, 28\); must be \(t, 1, 28, 28\), the classifier's images$",
         ),
-        (file("range"), r"range.safetensors: 4 of 4 images have pixels outside of \[0, 1\]"),
-        (file("nan"), r"nan.safetensors: 4 of 4 images hold NaN"),
+        (file("range"), r"range.safetensors: 4 of 4 images have pixels outside \[0, 1\]"),
+        (file("nan"), r"nan.safetensors: 4 of 4 images contain NaN"),
         (
             file("width"),
             r"features are of shape \(2, 5\); must be \(t, 128\), the features of layer penultimate$",

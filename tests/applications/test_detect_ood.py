@@ -253,7 +253,7 @@ def test_a_wrong_key_of_garbage_is_told(overrides: list[str], line: str) -> None
         ),
         (
             ["data=fashion_mnist"],
-            r"data=fashion_mnist: the classifier was trained on mnist, as its card says; name that, with data=mnist",
+            r"data=fashion_mnist: the classifier was trained on mnist .*Set data=mnist",
         ),
         (["application.outliers=[]"], r"application.outliers: must name one or more"),
         (["application.detectors=[smood]"], r"application.detectors=smood: "),

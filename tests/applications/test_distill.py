@@ -453,7 +453,7 @@ def test_a_run_without_a_generator_shows_what_it_kept(tmp_path: Path) -> None:
         ),
         (
             ["data=fashion_mnist"],
-            r"data=fashion_mnist: the data of the run are mnist5k, and stay so; leave it out",
+            r"data=fashion_mnist: the run uses data=mnist5k, which cannot be changed. Remove",
         ),
         (["application.run="], r"application.run: name the finished run whose images are used"),
     ],

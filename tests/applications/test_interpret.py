@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import netinv_lightning
 from experiments.forked import run_command
 from netinv_lightning import metric_names as names
-from netinv_lightning.dashboard import workspace as dashboard
+from netinv_lightning.dashboard.figure_groups import INTERPRETABILITY
 from netinv_lightning.errors import InputError
 from netinv_lightning.inversion.methods.gradient import PixelInversion
 from netinv_lightning.metric_names import interpretation
@@ -34,7 +34,7 @@ SMALL = [
     "interpret.sparse_active=4",
 ]
 DIGITS = ["data=mnist5k", "classifier.zoo=mnist_cnn"]
-FIGURES = set(dashboard.STUDIED)
+FIGURES = set(INTERPRETABILITY)
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +166,7 @@ def test_without_real_images_the_inverted_ones_are_studied_alone(
         (["interpret.sparse_active=41"], r"interpret.sparse_active=41"),
         (
             ["classifier.zoo=mnist_mlp"],
-            r"classifier.zoo=mnist_mlp: the run is one of another classifier, mnist_cnn",
+            r"classifier.zoo=mnist_mlp: the run inverted another classifier, mnist_cnn",
         ),
         (
             ["classifier.path=mine.safetensors"],
@@ -225,7 +225,7 @@ def invert(network: nn.Module, folder: Path, *overrides: str) -> None:
 def test_refuses_data_of_another_shape_before_it_inverts(tmp_path: Path) -> None:
     with pytest.raises(
         InputError,
-        match=r"data=mnist5k: its images have num_classes=10, the classifier takes num_classes=3",
+        match=r"data=mnist5k: has num_classes=10, but the classifier has num_classes=3",
     ):
         netinv_lightning.invert(
             Narrow(5),

@@ -19,8 +19,7 @@ from netinv_lightning.classifiers.build import load_zoo
 from netinv_lightning.config.schema import MeasureConfig
 from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.errors import InputError
-from netinv_lightning.evaluation.baselines import CONTROLS
-from netinv_lightning.evaluation.measurement import ALL
+from netinv_lightning.evaluation.baselines import BASELINES
 from netinv_lightning.evaluation.report import last_losses
 from netinv_lightning.evaluation.verdict import (
     ADVERSARIAL,
@@ -28,6 +27,7 @@ from netinv_lightning.evaluation.verdict import (
     NO_INVERSION,
     TRAINING_LIKE,
 )
+from netinv_lightning.metric_names import METRIC_GROUPS
 from netinv_lightning.run import run
 from tests.conftest import FEW_STEPS
 
@@ -124,7 +124,7 @@ def test_other_verifiers_than_the_runs(finished: Path, job_dir: Path) -> None:
     )
     assert names.INVERSION_ACCURACY in _measured(job_dir)["inverted"]
     assert (
-        "verifiers, whose penultimate features are the extractors: none"
+        "verifiers (their penultimate features are the feature extractors): none"
         in (job_dir / "measurement.md").read_text()
     )
 
@@ -147,13 +147,13 @@ def test_without_data_what_needs_them_is_skipped_and_said(
         name.startswith(("fidelity/fid", names.CAS, "memorisation/")) for name in metrics
     )
     text = (job_dir / "measurement.md").read_text()
-    for what in ("control real", "control class_means", "fid", "cas", "manifold"):
+    for what in ("baseline real", "baseline class_means", "fid", "cas", "manifold"):
         assert f"- skipped: {what}: no real" in text
 
 
 def test_by_default_everything_is_measured() -> None:
-    assert tuple(MeasureConfig().metrics) == ALL
-    assert MeasureConfig().controls == list(CONTROLS)
+    assert MeasureConfig().metrics == list(METRIC_GROUPS)
+    assert MeasureConfig().controls == list(BASELINES)
 
 
 @pytest.mark.parametrize("full", [False, True])
@@ -174,7 +174,7 @@ def test_a_quick_run_has_a_verdict_and_no_table(
 def _images(kind: str, real: ImageDataModule) -> dict[str, Tensor]:
     if kind == "training":
         return {"images": real.train[0][:500], "labels": real.train[1][:500]}  # uint8
-    images = CONTROLS[kind](100, load_zoo("mnist_cnn"), real, 0)
+    images = BASELINES[kind](100, load_zoo("mnist_cnn"), real, 0)
     return {"images": images.images_nCHW, "labels": images.labels_n}
 
 
@@ -244,17 +244,17 @@ def test_bad_input_is_told_before_anything_is_written(
         ([f"application.run={finished}", file("good")], r"one of the two"),
         ([f"application.run={tmp_path}/nowhere"], r"nowhere: there is no such directory"),
         ([f"application.run={unfinished}"], r"is not done \(running\); continue it with resume="),
-        ([file("nowhere")], r"there is no such file"),
-        ([file("text")], r"is not a whole safetensors file"),
+        ([file("nowhere")], r"the file does not exist"),
+        ([file("text")], r"is not a valid safetensors file"),
         (
             [file("tensors")],
-            r"must hold the tensors images \[n, C, H, W\] and labels \[n\]; it holds labels, pictures",
+            r"must contain the tensors images \[n, C, H, W\] and labels \[n\]; it contains labels",
         ),
-        ([file("types")], r"labels whole numbers, not torch.float32 and torch.float32"),
-        ([file("nan")], r"3 of 200 images hold NaN"),
+        ([file("types")], r"labels integers, not torch.float32 and torch.float32"),
+        ([file("nan")], r"3 of 200 images contain NaN"),
         ([file("shape")], r"must be .* of the classifier's shape \(1, 28, 28\)"),
         ([file("label")], r"20 of 200 labels are not from 0 to 9"),
-        ([file("range")], r"images have pixels outside of \[0, 1\]"),
+        ([file("range")], r"images have pixels outside \[0, 1\]"),
         ([file("good"), "measure.samples=201"], r"measure.samples=201: there are 200 images"),
         ([file("good"), "measure.samples=0"], r"measure.samples=0: must be 1 or more"),
         (

@@ -15,6 +15,7 @@ from netinv_lightning.config.application_schema import APPLICATION_KEYS
 from netinv_lightning.config.ranges import RULES, TERM_OPTIONS, WITH_LAYERS, Names, rule_of
 from netinv_lightning.config.schema import METHOD_KEYS, Config, GarbageConfig
 from netinv_lightning.errors import InputError
+from netinv_lightning.metric_names import METRIC_GROUPS
 
 
 def _schemas() -> Iterator[type]:
@@ -67,8 +68,7 @@ def test_names_are_those_of_the_registries() -> None:
         MeasureConfig,
         PerturbationConfig,
     )
-    from netinv_lightning.evaluation import baselines as controls
-    from netinv_lightning.evaluation import measurement
+    from netinv_lightning.evaluation import baselines
     from netinv_lightning.inversion import conditioning, perturbation
     from netinv_lightning.inversion.methods import gradient as pixels
     from netinv_lightning.ood.detectors import DETECTORS, garbage_class
@@ -82,8 +82,8 @@ def test_names_are_those_of_the_registries() -> None:
         (PerturbationConfig, "norm"): perturbation.NORMS,
         (PerturbationConfig, "direction"): perturbation.DIRECTIONS,
         (GradientMethodConfig, "parametrisation"): pixels.PARAMETRISATIONS,
-        (MeasureConfig, "metrics"): measurement.ALL,
-        (MeasureConfig, "controls"): controls.CONTROLS,
+        (MeasureConfig, "metrics"): METRIC_GROUPS,
+        (MeasureConfig, "controls"): baselines.BASELINES,
         (LoggerConfig, "name"): tracking.LOGGERS,
         (LoggerConfig, "mode"): wandb_run.MODES,
         (APPLICATION_KEYS["audit"], "attacks"): audit.ATTACKS,

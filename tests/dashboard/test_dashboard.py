@@ -1,4 +1,4 @@
-"""W&B dashboards as code: every key of a panel is one that a real run logged. No network, no login."""
+"""The W&B dashboard: real runs log every key of its panels. No network, no login."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 import netinv_lightning
 from netinv_lightning import metric_names as names
 from netinv_lightning.config.validate import check
-from netinv_lightning.dashboard import workspace as dashboard
+from netinv_lightning.dashboard import command, workspace
 from netinv_lightning.inversion.objective import TERMS
 from netinv_lightning.ood.detectors import DETECTORS
 from netinv_lightning.run import run
@@ -28,7 +28,7 @@ from tests.tracking.test_tracking import parts
 
 Compose = Callable[..., DictConfig]
 
-# wandb-workspaces declares its models in the old way.
+# wandb-workspaces uses a deprecated form of pydantic models.
 pytestmark = pytest.mark.filterwarnings("ignore:Pydantic V1 style:DeprecationWarning")
 
 SWEEP = Path(__file__).parents[2] / "experiments" / "wandb_sweep.yaml"
@@ -55,9 +55,9 @@ EVERYTHING = (
     "interpret.sparse_units=32",
     "interpret.sparse_active=4",
 )
-"""A run that logs whatever an inversion can log."""
+"""An inversion that logs everything that inversions log."""
 
-OUTSIDE = (
+DETECTION = (
     "application=detect_ood",
     "logger=wandb",
     "logger.mode=offline",
@@ -71,7 +71,7 @@ OUTSIDE = (
     "garbage.noise.initial=20",
     "garbage.noise.per_class=2",
 )
-"""A detection that logs what every one does, and a garbage class."""
+"""A detection run with a garbage class."""
 
 
 AUDITED = (
@@ -87,7 +87,7 @@ AUDITED = (
     "data.batch_size=20",
     "application.reconstructions=20",
 )
-"""An audit, whose attack logs what every reconstruction does."""
+"""An audit; its attack logs what every reconstruction logs."""
 
 USES = {
     "distilled": (
@@ -111,32 +111,32 @@ USES = {
         "application.attacked=20",
     ),
 }
-"""What is done with the images of the inversion, which logs whatever these can log."""
+"""Uses of the images of the inversion."""
 
 
 @pytest.fixture(scope="module")
 def logged(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What real runs of each kind logged, offline, as W&B's own reader tells it."""
+    """Config and summary that runs of each kind logged offline, read with W&B's own reader."""
     from tests.conftest import FEW_STEPS
 
     folder = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("netinv_lightning.inversion.module.REACHED", 0.0)  # any run reaches it
+        patch.setattr("netinv_lightning.inversion.module.REACHED", 0.0)  # every run reaches it
         run(netinv_lightning.compose([*FEW_STEPS, *EVERYTHING]), folder / "inverted")
         patch.setattr("netinv_lightning.metrics.detection.RESAMPLES", 2)
-        run(netinv_lightning.compose(list(OUTSIDE)), folder / "detected")
+        run(netinv_lightning.compose(list(DETECTION)), folder / "detected")
         for name, use in USES.items():
-            wandb_too = (
+            logged_offline = (
                 "data=mnist5k",
                 "logger=wandb",
                 "logger.mode=offline",
                 f"application.run={folder}/inverted",
             )
-            run(netinv_lightning.compose([*use, *wandb_too]), folder / name)
+            run(netinv_lightning.compose([*use, *logged_offline]), folder / name)
         few = ",".join(f'"{step}"' for step in (*FEW_STEPS, "application.student=true"))
-        kept = f"classifier.kept_in={folder}/classifiers"
+        cache = f"classifier.kept_in={folder}/classifiers"
         run(
-            netinv_lightning.compose([*AUDITED, kept, f"application.overrides=[{few}]"]),
+            netinv_lightning.compose([*AUDITED, cache, f"application.overrides=[{few}]"]),
             folder / "audited",
         )
     runs = ("inverted", "detected", "audited", "audited/attacks/inversion", *USES)
@@ -149,18 +149,18 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def view(**arguments: str) -> dict[str, Any]:
     content: dict[str, Any] = json.loads(
-        dashboard.spec(dashboard.build("me", "netinv", **arguments))
+        workspace.spec(workspace.build("me", "netinv", **arguments))
     )["section"]
     return content
 
 
-def panels(view: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def panels_of(view: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for section in view["panelBankConfig"]["sections"]:
         yield from section["panels"]
 
 
 def strings(content: Any) -> Iterator[str]:
-    """Names of tables, deep inside W&B's query language."""
+    """Yield the strings of a query, among them the names of tables."""
     if isinstance(content, dict):
         if content.get("nodeType") == "const" and content.get("type") == "string":
             yield content["val"]
@@ -172,7 +172,7 @@ def strings(content: Any) -> Iterator[str]:
 
 
 def keys_of(view: dict[str, Any]) -> tuple[set[str], set[str]]:
-    """Every metric and every config key that a view names."""
+    """Return all metrics and all config keys of a view."""
     metrics, accessors = (
         {view["settings"]["xAxis"]},
         set(view["runSets"][0]["runFeed"]["columnOrder"]),
@@ -181,7 +181,7 @@ def keys_of(view: dict[str, Any]) -> tuple[set[str], set[str]]:
         f"{sort['key']['section']}:{sort['key']['name']}"
         for sort in view["runSets"][0]["sort"]["keys"]
     }
-    for panel in panels(view):
+    for panel in panels_of(view):
         config = panel["config"]
         match panel["viewType"]:
             case "Run History Line Plot":
@@ -204,7 +204,7 @@ def keys_of(view: dict[str, Any]) -> tuple[set[str], set[str]]:
             case "Run Comparer":
                 pass
             case other:
-                raise AssertionError(f"say here which keys a panel of the kind {other} names")
+                raise AssertionError(f"add the keys of panels of type {other} here")
     metrics |= {
         accessor.removeprefix("summary:")
         for accessor in accessors
@@ -216,16 +216,16 @@ def keys_of(view: dict[str, Any]) -> tuple[set[str], set[str]]:
 
 
 def patterns(view: dict[str, Any]) -> list[str]:
-    """What panels take metrics by whose names a user chooses in part."""
+    """Return the regular expressions of panels for metrics whose names users choose."""
     return [
         panel["config"]["metricRegex"]
-        for panel in panels(view)
+        for panel in panels_of(view)
         if panel["config"].get("useMetricRegex")
     ]
 
 
 def missing(view: dict[str, Any], logged: dict[str, Any]) -> set[str]:
-    """The keys that a view names and the run never logged."""
+    """Return the keys of a view that the run did not log."""
     metrics, keys = keys_of(view)
     absent = metrics - logged["summary"].keys()
     absent |= {
@@ -240,7 +240,7 @@ def missing(view: dict[str, Any], logged: dict[str, Any]) -> set[str]:
     return absent
 
 
-def test_every_key_of_every_panel_is_one_that_a_run_logs(logged: dict[str, Any]) -> None:
+def test_runs_log_every_key_of_every_panel(logged: dict[str, Any]) -> None:
     content = view()
     metrics, keys = keys_of(content)
     assert names.SAMPLES_TABLE in metrics  # found inside the query
@@ -259,7 +259,7 @@ def test_every_key_of_every_panel_is_one_that_a_run_logs(logged: dict[str, Any])
         ("OOD_MEAN_AUROC", "ood/best/mean/auroc"),
     ],
 )
-def test_a_renamed_metric_turns_the_contract_red(
+def test_a_renamed_metric_is_reported_missing(
     logged: dict[str, Any], monkeypatch: pytest.MonkeyPatch, constant: str, old: str
 ) -> None:
     assert getattr(names, constant) == old
@@ -267,10 +267,10 @@ def test_a_renamed_metric_turns_the_contract_red(
     assert "renamed/metric" in missing(view(), logged)
 
 
-def test_a_renamed_config_key_or_term_turns_the_contract_red(
+def test_a_renamed_config_key_or_term_is_reported_missing(
     logged: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dashboard, "COMPARED", ("conditioning.kind",))
+    monkeypatch.setattr("netinv_lightning.dashboard.panels.COMPARED", ("conditioning.kind",))
     monkeypatch.setattr("netinv_lightning.inversion.objective.TERMS", {"colour": None})
     assert missing(view(), logged) == {"conditioning.value.kind", "loss/colour"}
 
@@ -318,18 +318,18 @@ def test_sections_and_panels() -> None:
     }
     assert all(
         panel["config"]["xAxis"] == names.STEP
-        for panel in panels(content)
+        for panel in panels_of(content)
         if panel["viewType"] == line
     )
 
 
-def test_detectors_are_compared_by_all_names_and_figures() -> None:
+def test_panels_compare_all_detectors() -> None:
     metrics, _ = keys_of(view())
     assert {names.ood(name, "mean", "auroc") for name in DETECTORS} <= metrics
     assert {names.figure(stem) for stem in ("detection", "roc", "confidence")} <= metrics
 
 
-def test_garbage_classes_are_found_whatever_their_classifier_is_called(
+def test_garbage_classes_are_found_under_any_name(
     logged: dict[str, Any],
 ) -> None:
     of_garbage = [
@@ -348,13 +348,13 @@ def test_garbage_classes_are_found_whatever_their_classifier_is_called(
     assert missing(view(), {**logged, "summary": without}) == set(patterns(view()))
 
 
-def test_accuracy_per_class_names_the_classes_of_the_data() -> None:
+def test_accuracy_per_class_lists_the_classes_of_the_data() -> None:
     metrics, _ = keys_of(view(data="cifar10"))
     assert names.class_accuracy("airplane") in metrics
     assert names.class_accuracy("0") not in metrics
 
 
-def test_saves_the_view_and_prints_its_address(
+def test_the_command_saves_the_view_and_prints_its_address(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sent = []
@@ -369,7 +369,7 @@ def test_saves_the_view_and_prints_its_address(
     )
     monkeypatch.setattr(wandb, "Api", lambda *args, **kwargs: None)
     monkeypatch.setattr(wandb, "login", lambda **kwargs: True)
-    assert dashboard.main(["--entity", "me", "--project", "inversions"]) == 0
+    assert command.main(["--entity", "me", "--project", "inversions"]) == 0
     (view,) = sent
     assert (view.entity, view.project, view.display_name) == (
         "me",
@@ -384,9 +384,9 @@ def test_json_needs_neither_network_nor_login(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "view.json"
-    assert dashboard.main(["--json", str(path)]) == 0
-    assert capsys.readouterr().out == f"{path}\n"  # where it went
-    assert dashboard.main(["--json", "-"]) == 0
+    assert command.main(["--json", str(path)]) == 0
+    assert capsys.readouterr().out == f"{path}\n"
+    assert command.main(["--json", "-"]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert (
         keys_of(json.loads(path.read_text())["section"])
@@ -400,7 +400,7 @@ def test_json_needs_neither_network_nor_login(
     [
         (
             ["--entity", "me"],
-            "error: netinv dashboard: W&B has no login on this machine; run `wandb login`, or write the view",
+            "error: netinv dashboard: W&B has no login on this machine",
         ),
         ([], "error: --entity: is missing"),
         (["--entty", "me"], "error: netinv dashboard: unrecognized arguments: --entty me"),
@@ -409,7 +409,7 @@ def test_json_needs_neither_network_nor_login(
         (["--json", "/nowhere/view.json"], "error: --json=/nowhere/view.json: cannot be written"),
     ],
 )
-def test_bad_arguments_are_one_line(
+def test_wrong_arguments_give_one_line(
     argv: list[str],
     message: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -417,29 +417,29 @@ def test_bad_arguments_are_one_line(
 ) -> None:
     monkeypatch.delenv("WANDB_ENTITY", raising=False)
     monkeypatch.setattr(wandb, "login", lambda **kwargs: False)
-    assert dashboard.main(argv) == 2
+    assert command.main(argv) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.startswith(message)
     assert captured.err.count("\n") == 1
 
 
-def test_without_wandb_workspaces_one_line_says_what_to_install(
+def test_missing_wandb_workspaces_gives_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "wandb_workspaces.workspaces", None)
-    assert dashboard.main(["--json", "-"]) == 2
-    assert "needs wandb-workspaces" in capsys.readouterr().err
+    assert command.main(["--json", "-"]) == 2
+    assert "wandb-workspaces is not installed" in capsys.readouterr().err
 
 
-def test_what_wandb_answers_is_one_line(
+def test_an_error_of_wandb_gives_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def refuse(workspace: object) -> str:
         raise wandb.errors.CommError("project not found\n(<Response [404]>)")
 
-    monkeypatch.setattr(dashboard, "publish", refuse)
-    assert dashboard.main(["--entity", "me"]) == 1
+    monkeypatch.setattr(workspace, "publish", refuse)
+    assert command.main(["--entity", "me"]) == 1
     assert (
         capsys.readouterr().err
         == "failed: the dashboard was not saved (CommError: project not found (<Response [404]>))\n"
@@ -468,11 +468,11 @@ def test_every_parameter_of_the_wandb_sweep_is_an_override() -> None:
 
 @pytest.mark.filterwarnings(
     "ignore::pytest.PytestUnraisableExceptionWarning"
-)  # W&B leaves the agent's file open
-def test_a_job_of_a_wandb_sweep_keeps_the_agents_id_and_our_config(
+)  # W&B does not close the agent's file
+def test_a_wandb_sweep_job_has_the_agents_id_and_its_config(
     compose: Compose, job_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What an agent of W&B's hands to a job: the run's id, and the chosen values in a file."""
+    """W&B's agent passes the id of the run, and the chosen values in a file."""
     chosen = {
         key: choices(parameter)[0]
         for key, parameter in yaml.safe_load(SWEEP.read_text())["parameters"].items()

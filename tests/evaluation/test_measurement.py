@@ -1,4 +1,4 @@
-"""All metrics of a set of images: real digits, noise and copies of one digit, against MNIST's classifiers of the zoo.
+"""Metrics of real digits, of noise and of copies of one digit, with the zoo's MNIST classifiers.
 
 Shape suffixes: n images, N classes.
 """
@@ -6,6 +6,7 @@ Shape suffixes: n images, N classes.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import replace
 
@@ -15,12 +16,15 @@ from torch import Tensor
 
 from netinv_lightning import metric_names as names
 from netinv_lightning.classifiers.build import load_zoo
+from netinv_lightning.classifiers.features import FeatureSet
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.errors import InputError
-from netinv_lightning.evaluation import measurement as module
-from netinv_lightning.evaluation.image_sets import Images, halves_of_test, of_split
-from netinv_lightning.evaluation.measurement import ALL, REAL_IMAGES, Measurement
+from netinv_lightning.evaluation.image_sets import REAL_IMAGES, Images, halves_of_test, of_split
+from netinv_lightning.evaluation.measurement import Measurement
+from netinv_lightning.evaluation.metric_groups import diversity
+from netinv_lightning.evaluation.metric_groups.group import MetricGroup
+from netinv_lightning.metric_names import METRIC_GROUPS
 
 VERIFIERS = ("mnist_resnet", "mnist_mlp")
 NEED_REAL = ("manifold", "fid", "c2st", "cas")
@@ -46,7 +50,7 @@ def measurement(real: ImageDataModule) -> Measurement:
 
 
 @pytest.fixture(scope="module")
-def of_digits(measurement: Measurement, digits: Images) -> dict[str, float]:
+def digit_metrics(measurement: Measurement, digits: Images) -> dict[str, float]:
     return measurement(digits)
 
 
@@ -56,16 +60,18 @@ def noise(n: int = 200) -> Images:
     )
 
 
-def test_halves_of_the_test_images_share_none(real: ImageDataModule) -> None:
-    judging, measured = halves_of_test(real)
-    assert len(judging[1]) + len(measured[1]) == len(real.test[1])
-    assert {image.numpy().tobytes() for image in judging[0]}.isdisjoint(
+def test_halves_of_the_test_images_are_disjoint(real: ImageDataModule) -> None:
+    evaluating, measured = halves_of_test(real)
+    assert len(evaluating[1]) + len(measured[1]) == len(real.test[1])
+    assert {image.numpy().tobytes() for image in evaluating[0]}.isdisjoint(
         image.numpy().tobytes() for image in measured[0]
     )
-    assert judging[1].bincount().tolist() == [50] * 10
+    assert evaluating[1].bincount().tolist() == [50] * 10
 
 
-def test_every_metric_has_its_name(measurement: Measurement, of_digits: dict[str, float]) -> None:
+def test_every_metric_has_its_name(
+    measurement: Measurement, digit_metrics: dict[str, float]
+) -> None:
     alone = {
         names.INVERSION_ACCURACY,
         names.INVERSION_CONFIDENCE,
@@ -92,56 +98,56 @@ def test_every_metric_has_its_name(measurement: Measurement, of_digits: dict[str
         | and_of_each
         | {f"{name}/{verifier}" for name in and_of_each | of_each for verifier in VERIFIERS}
     )
-    assert of_digits.keys() - {names.LPIPS} == expected
-    assert all(math.isfinite(value) for value in of_digits.values())
+    assert digit_metrics.keys() - {names.LPIPS} == expected
+    assert all(math.isfinite(value) for value in digit_metrics.values())
     assert measurement.minimum == 129  # a covariance over the 128 features of the networks
 
 
-def test_agreement_is_that_of_the_networks(
-    of_digits: dict[str, float], digits: Images, real: ImageDataModule
+def test_accuracy_equals_the_agreement_of_the_networks(
+    digit_metrics: dict[str, float], digits: Images, real: ImageDataModule
 ) -> None:
     def agreement(network: FrozenClassifier, images_nCHW: Tensor, labels_n: Tensor) -> float:
         with torch.no_grad():
             return (network(images_nCHW).argmax(dim=1) == labels_n).double().mean().item()
 
     test = real.test[0].float() / 255, real.test[1]
-    assert of_digits[names.INVERSION_ACCURACY] == pytest.approx(
+    assert digit_metrics[names.INVERSION_ACCURACY] == pytest.approx(
         agreement(load_zoo("mnist_cnn"), digits.images_nCHW, digits.labels_n)
     )
     ceilings = []
     for name, network in networks().items():
-        assert of_digits[f"transfer/accuracy/{name}"] == pytest.approx(
+        assert digit_metrics[f"transfer/accuracy/{name}"] == pytest.approx(
             agreement(network, digits.images_nCHW, digits.labels_n), abs=0.005
         )
         ceilings.append(agreement(network, *test))
-        assert of_digits[f"transfer/ceiling/{name}"] == pytest.approx(ceilings[-1], abs=0.002)
+        assert digit_metrics[f"transfer/ceiling/{name}"] == pytest.approx(ceilings[-1], abs=0.002)
     assert ceilings[0] != ceilings[1]
-    assert of_digits[names.TRANSFER_CEILING] == pytest.approx(sum(ceilings) / 2, abs=0.002)
+    assert digit_metrics[names.TRANSFER_CEILING] == pytest.approx(sum(ceilings) / 2, abs=0.002)
 
 
-def test_real_digits_are_like_real_digits_and_noise_is_not(
-    measurement: Measurement, of_digits: dict[str, float]
+def test_metrics_separate_real_digits_from_noise(
+    measurement: Measurement, digit_metrics: dict[str, float]
 ) -> None:
-    of_noise = measurement(noise())
+    noise_metrics = measurement(noise())
     for verifier in VERIFIERS:
-        assert of_digits[f"fidelity/precision/{verifier}"] > 0.8
-        assert of_digits[f"diversity/recall/{verifier}"] > 0.8
-        assert of_digits[f"fidelity/c2st/{verifier}"] < 0.65
-        assert of_noise[f"fidelity/precision/{verifier}"] < 0.3
-        assert of_noise[f"fidelity/c2st/{verifier}"] > 0.95
+        assert digit_metrics[f"fidelity/precision/{verifier}"] > 0.8
+        assert digit_metrics[f"diversity/recall/{verifier}"] > 0.8
+        assert digit_metrics[f"fidelity/c2st/{verifier}"] < 0.65
+        assert noise_metrics[f"fidelity/precision/{verifier}"] < 0.3
+        assert noise_metrics[f"fidelity/c2st/{verifier}"] > 0.95
         for distance in ("fid", "kid"):
             assert (
-                of_noise[f"fidelity/{distance}/{verifier}"]
-                > 10 * of_digits[f"fidelity/{distance}/{verifier}"]
+                noise_metrics[f"fidelity/{distance}/{verifier}"]
+                > 10 * digit_metrics[f"fidelity/{distance}/{verifier}"]
             )
-    assert of_digits[names.CAS] > 0.75
-    assert of_noise[names.CAS] < 0.4
-    assert of_noise[names.TRANSFER_ACCURACY] < 0.3
-    assert of_noise[names.TRANSFER_CEILING] == of_digits[names.TRANSFER_CEILING]
+    assert digit_metrics[names.CAS] > 0.75
+    assert noise_metrics[names.CAS] < 0.4
+    assert noise_metrics[names.TRANSFER_ACCURACY] < 0.3
+    assert noise_metrics[names.TRANSFER_CEILING] == digit_metrics[names.TRANSFER_CEILING]
 
 
-def test_copies_of_a_digit_are_one_digit(real: ImageDataModule) -> None:
-    """Collapse onto one image a class: the cosine within a class is 1, the Vendi score of a class 1, all are duplicates."""
+def test_copies_of_one_image_have_no_diversity(real: ImageDataModule) -> None:
+    """One image per class: cosine within a class 1, Vendi score per class 1, all duplicates."""
     images_nCHW, labels_n = real.test
     firsts = torch.stack([(labels_n == label).nonzero()[0, 0] for label in range(10)]).repeat(20)
     copies = Images(images_nCHW[firsts].float() / 255, labels_n[firsts])
@@ -153,12 +159,12 @@ def test_copies_of_a_digit_are_one_digit(real: ImageDataModule) -> None:
         assert 1.5 < values[f"{names.VENDI}{network}"] <= 10
 
 
-def test_kl_is_to_the_conditioning_distribution(measurement: Measurement) -> None:
-    """Of the classifier's own softmax as target it is 0."""
-    accuracy = Measurement(measurement.classifier, {}, None, metrics=("accuracy",))
+def test_kl_compares_with_the_conditioning_distribution(measurement: Measurement) -> None:
+    """It is 0 if the target is the classifier's own softmax."""
+    accuracy = Measurement(measurement.context.classifier, {}, None, metrics=("accuracy",))
     images = noise()
     with torch.no_grad():
-        own_nN = measurement.classifier(images.images_nCHW).softmax(dim=1)
+        own_nN = measurement.context.classifier(images.images_nCHW).softmax(dim=1)
     assert accuracy(replace(images, targets_nN=own_nN))[names.INVERSION_KL] == pytest.approx(
         0, abs=1e-5
     )
@@ -166,7 +172,7 @@ def test_kl_is_to_the_conditioning_distribution(measurement: Measurement) -> Non
     assert accuracy(images)[names.INVERSION_KL] == pytest.approx(one_hot, rel=1e-4)
 
 
-def test_the_same_seed_measures_the_same(real: ImageDataModule) -> None:
+def test_the_same_seed_gives_the_same_values(real: ImageDataModule) -> None:
     chosen = ("stability", "manifold", "fid", "c2st")
     one, again = (
         Measurement(load_zoo("mnist_cnn"), networks(), real, chosen, seed=3) for _ in range(2)
@@ -177,15 +183,15 @@ def test_the_same_seed_measures_the_same(real: ImageDataModule) -> None:
     assert one(noise()) == pytest.approx(values)
 
 
-# What is skipped, and said to be
+# Skipped metrics
 
 
-def test_without_real_images_what_needs_them_is_left_out() -> None:
+def test_metrics_that_need_real_images_are_skipped() -> None:
     measurement = Measurement(load_zoo("mnist_cnn"), networks(), None)
     for group in NEED_REAL:
         assert "data.root" in measurement.skipped[group]
     assert "data.root" in measurement.skipped[names.TRANSFER_CEILING]
-    values = measurement(noise(20))  # none of the groups that need more images is left
+    values = measurement(noise(20))  # the groups that need more images are skipped
     assert names.TRANSFER_ACCURACY in values
     assert not any(
         name.startswith(
@@ -195,7 +201,7 @@ def test_without_real_images_what_needs_them_is_left_out() -> None:
     )
 
 
-def test_without_verifiers_what_needs_them_is_left_out(real: ImageDataModule) -> None:
+def test_metrics_that_need_verifiers_are_skipped(real: ImageDataModule) -> None:
     measurement = Measurement(
         load_zoo("mnist_cnn"), {}, real, metrics=("accuracy", "transfer", "manifold", "fid", "c2st")
     )
@@ -211,7 +217,7 @@ def test_lpips_is_skipped_without_its_weights(monkeypatch: pytest.MonkeyPatch) -
     assert measurement(noise(10)) == {}
 
 
-def test_no_test_images_and_few_training_images(real: ImageDataModule) -> None:
+def test_groups_without_enough_real_images_are_skipped(real: ImageDataModule) -> None:
     few = deepcopy(real)
     few.train = (real.train[0][:50], real.train[1][:50])
     few.test = (real.test[0][:0], real.test[1][:0])
@@ -224,8 +230,8 @@ def test_no_test_images_and_few_training_images(real: ImageDataModule) -> None:
     assert names.TRANSFER_CEILING not in measurement(noise(10))
 
 
-def test_what_has_no_value_is_left_out_and_named() -> None:
-    """One class alone has no cosine between classes, and the others have no accuracy."""
+def test_undefined_values_are_left_out_and_listed() -> None:
+    """With images of one class, the cosine between classes and other accuracies are undefined."""
     measurement = Measurement(load_zoo("mnist_cnn"), {}, None, metrics=("accuracy", "diversity"))
     values = measurement(replace(noise(20), labels_n=torch.full((20,), 3)))
     assert names.INTER_CLASS_COSINE in measurement.skipped
@@ -236,25 +242,42 @@ def test_what_has_no_value_is_left_out_and_named() -> None:
     assert measurement.skipped == {}
 
 
-def test_matrices_that_would_be_too_large_are_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "VENDI_ENTRIES", 129**2)
+def test_vendi_scores_with_too_large_matrices_are_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(diversity, "VENDI_ENTRIES", 129**2)
     measurement = Measurement(load_zoo("mnist_cnn"), {}, None, metrics=("diversity",))
     assert measurement.skipped.keys() == {names.VENDI_CLASS}
     pooled = measurement(noise(50))
     assert names.VENDI_CLASS not in pooled
-    monkeypatch.setattr(module, "VENDI_ENTRIES", 2**26)
+    monkeypatch.setattr(diversity, "VENDI_ENTRIES", 2**26)
     both = Measurement(load_zoo("mnist_cnn"), {}, None, metrics=("diversity",))(noise(50))
     assert pooled[names.VENDI] == pytest.approx(both[names.VENDI])
-    monkeypatch.setattr(module, "VENDI_FEATURES", 127)
+    monkeypatch.setattr(diversity, "VENDI_FEATURES", 127)
     measurement = Measurement(load_zoo("mnist_cnn"), {}, None, metrics=("diversity",))
     assert measurement.skipped.keys() == {names.VENDI, names.VENDI_CLASS}
     assert names.VENDI not in measurement(noise(50))
 
 
-# Bad input
+# A new group
 
 
-def test_a_verifier_that_is_the_classifier_itself() -> None:
+class Contrast(MetricGroup):
+    """Mean standard deviation of the pixels of an image."""
+
+    def compute(self, images: Images, outputs: Mapping[str, FeatureSet]) -> dict[str, float]:
+        assert outputs == {}  # no network is evaluated for a group that reads none
+        return {"fidelity/contrast": float(images.images_nCHW.flatten(1).std(dim=1).mean())}
+
+
+def test_a_new_group_needs_only_its_class_and_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(METRIC_GROUPS, "contrast", f"{__name__}:Contrast")
+    values = Measurement(load_zoo("mnist_cnn"), {}, None, metrics=("contrast",))(noise())
+    assert values == {"fidelity/contrast": pytest.approx(math.sqrt(1 / 12), abs=0.002)}
+
+
+# Invalid input
+
+
+def test_the_classifier_is_refused_as_its_own_verifier() -> None:
     classifier = load_zoo("mnist_cnn")
     for same in (
         classifier,
@@ -267,30 +290,33 @@ def test_a_verifier_that_is_the_classifier_itself() -> None:
             Measurement(classifier, {"mnist_mlp": load_zoo("mnist_mlp"), "again": same}, None)
 
 
-def test_networks_and_data_of_another_shape() -> None:
+def test_networks_and_data_must_have_the_shape_of_the_classifier() -> None:
     with pytest.raises(
         InputError, match=r"application.verifiers=cifar10_vit: has channels=3, .* channels=1"
     ):
         Measurement(load_zoo("mnist_cnn"), {"cifar10_vit": load_zoo("cifar10_vit")}, None)
     with pytest.raises(
         InputError,
-        match=r"data=mnist5k: the classifier was trained on cifar10, as its card says; name that, with data=cifar10",
+        match=r"data=mnist5k: the classifier was trained on cifar10 .*data=cifar10",
     ):
         Measurement(load_zoo("cifar10_cnn"), {}, ImageDataModule(name="mnist5k"))
 
 
-def test_unknown_metrics() -> None:
+def test_an_unknown_metric_group_is_refused() -> None:
     with pytest.raises(InputError, match=r"measure.metrics=manifolds: .*did you mean 'manifold'"):
-        Measurement(load_zoo("mnist_cnn"), {}, None, metrics=[*ALL, "manifolds"])
+        Measurement(load_zoo("mnist_cnn"), {}, None, metrics=[*METRIC_GROUPS, "manifolds"])
 
 
-def test_too_few_images_name_the_minimum(measurement: Measurement) -> None:
+def test_too_few_images_are_refused_with_the_minimum(measurement: Measurement) -> None:
     with pytest.raises(
-        InputError, match=r"samples=128: too few images, measure.metrics=fid needs 129 or more"
+        InputError, match=r"samples=128: too few images. measure.metrics=fid needs 129 or more"
     ):
         measurement(noise(128))
     fewest = Measurement(
-        load_zoo("mnist_cnn"), networks(), measurement.real, metrics=("accuracy", "manifold")
+        load_zoo("mnist_cnn"),
+        networks(),
+        measurement.context.real,
+        metrics=("accuracy", "manifold"),
     )
     assert fewest.minimum == 6
     with pytest.raises(InputError, match=r"samples=5: .*manifold needs 6"):
@@ -307,7 +333,7 @@ def test_too_few_images_name_the_minimum(measurement: Measurement) -> None:
                     0, torch.tensor([1, 7, 9]), math.nan
                 )
             },
-            "3 of 20 images hold NaN",
+            "3 of 20 images contain NaN",
         ),
         (
             {
@@ -315,7 +341,7 @@ def test_too_few_images_name_the_minimum(measurement: Measurement) -> None:
                     0, torch.tensor([2]), math.inf
                 )
             },
-            "1 of 20 images hold NaN or inf",
+            "1 of 20 images contain NaN or inf",
         ),
         (
             {
@@ -331,7 +357,7 @@ def test_too_few_images_name_the_minimum(measurement: Measurement) -> None:
         ({"targets_nN": torch.rand(20, 9)}, r"conditioning is of shape \(20, 9\), .*\(20, 10\)"),
     ],
 )
-def test_what_are_no_images(broken: dict[str, Tensor], line: str) -> None:
+def test_invalid_images_are_refused(broken: dict[str, Tensor], line: str) -> None:
     measurement = Measurement(load_zoo("mnist_cnn"), {}, None, metrics=("accuracy",))
     with pytest.raises(InputError, match=f"samples: .*{line}"):
         measurement(replace(noise(20), **broken))

@@ -1,4 +1,4 @@
-"""The verdict's ladder, the diagnosis, and nearness to training images, on numbers and images whose answer is known."""
+"""Verdict, diagnosis, and nearness to training images."""
 
 from __future__ import annotations
 
@@ -13,15 +13,13 @@ from omegaconf import DictConfig
 
 import netinv_lightning
 from netinv_lightning import metric_names as names
+from netinv_lightning.evaluation.diagnosis import Case, Finding, diagnose
 from netinv_lightning.evaluation.verdict import (
     ADVERSARIAL,
     CLASS_TYPICAL,
     NO_INVERSION,
-    NOT_TOLD,
     TRAINING_LIKE,
-    Case,
-    Finding,
-    diagnose,
+    TRANSFER_NOT_TESTED,
     judge,
 )
 from netinv_lightning.metrics.memorisation import memorisation
@@ -34,6 +32,7 @@ GRADIENT = [
     "application.keep_samples=32",
     "application.grid_columns=1",
 ]
+PIXELS = [*GRADIENT, "method.steps=20"]
 QUIET = [
     "application.grid_every=1000",
     "application.checkpoint_every=1000",
@@ -48,6 +47,7 @@ HEALTHY = {
     names.class_accuracy("0"): 0.98,
     names.excess("orthogonality"): 0.09,
 }
+EXCESS = names.excess("orthogonality")
 WEIGHT = {"kl": 1.0, "ce": 1.0, "cosine": 1.0, "orthogonality": 1.0}
 KEYS = {"application.steps": 400, "generator.dropout": 0.1}
 
@@ -62,7 +62,9 @@ KEYS = {"application.steps": 400, "generator.dropout": 0.1}
         (0.99, 0.55, CLASS_TYPICAL, 0.55 - 0.54),
     ],
 )
-def test_ladder(accuracy: float, transfer: float, name: str, margin: float) -> None:
+def test_the_first_failed_question_decides(
+    accuracy: float, transfer: float, name: str, margin: float
+) -> None:
     verdict = judge(
         {names.INVERSION_ACCURACY: accuracy, names.TRANSFER_ACCURACY: transfer},
         num_classes=10,
@@ -84,16 +86,16 @@ def test_threshold_follows_ceiling_and_number_of_classes() -> None:
     )  # 0.75 of two classes
 
 
-def test_what_was_not_tested_is_said() -> None:
+def test_untested_questions_are_listed() -> None:
     alone = judge({names.INVERSION_ACCURACY: 0.99}, 10)
-    assert alone.name == NOT_TOLD
+    assert alone.name == TRANSFER_NOT_TESTED
     assert "application.verifiers" in alone.line
-    blind = judge({names.INVERSION_ACCURACY: 0.99, names.TRANSFER_ACCURACY: 0.9}, 10, ceiling=0.15)
-    assert blind.name == NOT_TOLD
-    assert "reach 0.15 on real images" in blind.line
+    weak = judge({names.INVERSION_ACCURACY: 0.99, names.TRANSFER_ACCURACY: 0.9}, 10, ceiling=0.15)
+    assert weak.name == TRANSFER_NOT_TESTED
+    assert "reach 0.15 on real images" in weak.line
     typical = judge(HEALTHY, 10)
     assert typical.name == CLASS_TYPICAL
-    assert "training-like" in typical.not_tested[0]
+    assert "training images" in typical.not_tested[0]
     assert "not tested" in typical.line
 
 
@@ -109,7 +111,7 @@ def test_training_like_needs_interval_and_random_splits(
     )
     assert verdict.name == name
     assert verdict.not_tested == ()
-    assert [rung.passed for rung in verdict.evidence] == [True, True, name == TRAINING_LIKE]
+    assert [item.passed for item in verdict.evidence] == [True, True, name == TRAINING_LIKE]
 
 
 def test_no_diagnosis_of_healthy_numbers() -> None:
@@ -136,9 +138,12 @@ def test_no_diagnosis_of_healthy_numbers() -> None:
             {names.INTRA_CLASS_COSINE: 0.4}, "over-diversity", names.INTRA_CLASS_COSINE, 0.5,
             ("loss.cosine.weight=0.1", "loss.orthogonality.weight=0.1", "generator.dropout=0.05"),
         ),
-        ({names.INVERSION_KL: 0.7}, "KL against CE", names.INVERSION_KL, math.log(2), ("loss.ce.weight=0.5", "conditioning.vectors=hot")),
         (
-            {names.excess("orthogonality"): 0.01}, "orthogonality at its floor", names.excess("orthogonality"), 0.02,
+            {names.INVERSION_KL: 0.7}, "KL against CE", names.INVERSION_KL, math.log(2),
+            ("loss.ce.weight=0.5", "conditioning.vectors=hot"),
+        ),
+        (
+            {EXCESS: 0.01}, "orthogonality at its floor", EXCESS, 0.02,
             ("loss.orthogonality.weight=0",),
         ),
     ],
@@ -158,21 +163,21 @@ def test_each_failure_is_named(
     _settings_change_the_config(finding)
 
 
-def test_a_term_that_is_missing_is_added() -> None:
+def test_advice_adds_a_missing_term() -> None:
     (finding,) = diagnose(Case({**HEALTHY, names.INTRA_CLASS_COSINE: 1.0}, 10, {"ce": 1.0}, 0.98))
     assert finding.settings == ("'+loss.cosine={weight: 1}'",)
     cfg = netinv_lightning.compose(["loss=ce_only", finding.settings[0].strip("'")])
     assert cfg.loss.cosine.weight == 1
 
 
-def test_failures_of_terms_need_the_terms() -> None:
+def test_failures_of_a_term_need_the_term() -> None:
     metrics = {**HEALTHY, names.INVERSION_KL: 2.0, names.excess("orthogonality"): 0.0}
     assert diagnose(Case(metrics, 10, {"ce": 1.0, "kl": 0.0, "orthogonality": 0.0})) == []
-    assert diagnose(Case({}, 10, WEIGHT)) == []  # what was not measured is not judged
+    assert diagnose(Case({}, 10, WEIGHT)) == []  # nothing was measured
 
 
-def test_equal_weights_are_never_called_kl_against_ce() -> None:
-    """With weights of 1 each the objective's least is at Q = (P + one-hot) / 2, whose KL from P is below ln 2."""
+def test_equal_weights_never_give_kl_against_ce() -> None:
+    """With equal weights the optimum is Q = (P + one-hot) / 2, whose KL from P is below ln 2."""
     p_nN = (
         torch.randn(1000, 10, generator=torch.Generator().manual_seed(0))
         .double()
@@ -187,22 +192,49 @@ def test_equal_weights_are_never_called_kl_against_ce() -> None:
 @pytest.mark.parametrize(
     ("overrides", "failures", "verdict"),
     [
-        (  # nothing but cross-entropy, one label a class, no randomness but the latents
-            ["loss=ce_only", "conditioning=label", "generator=small", "generator.dropout=0", "application.steps=60",
-             "application.batch_size=32", "application.eval_samples=200", *QUIET],
-            {"mode collapse"}, ADVERSARIAL,
+        (  # cross-entropy alone, one label per class, no randomness but the latents
+            [
+                "loss=ce_only",
+                "conditioning=label",
+                "generator=small",
+                "generator.dropout=0",
+                "application.steps=60",
+                "application.batch_size=32",
+                "application.eval_samples=200",
+                *QUIET,
+            ],
+            {"mode collapse"},
+            ADVERSARIAL,
         ),
-        ([], {"label mismatch", "mode collapse"}, NO_INVERSION),  # 8 steps: every image is the same still
-        ([*GRADIENT, "method.steps=20", "loss=ce_only"], {"noise"}, ADVERSARIAL),
-        ([*GRADIENT, "method.steps=20", "loss.orthogonality.weight=300"], {"over-diversity", "label mismatch"}, NO_INVERSION),
-        ([*GRADIENT, "method.steps=20", "loss.ce.weight=30"], {"KL against CE"}, ADVERSARIAL),
+        ([], {"label mismatch", "mode collapse"}, NO_INVERSION),  # 8 steps: all images are equal
+        ([*PIXELS, "loss=ce_only"], {"noise"}, ADVERSARIAL),
+        (
+            [*PIXELS, "loss.orthogonality.weight=300"],
+            {"over-diversity", "label mismatch"},
+            NO_INVERSION,
+        ),
+        ([*PIXELS, "loss.ce.weight=30"], {"KL against CE"}, ADVERSARIAL),
         (  # logits as features: 32 images in 10 dimensions
-            [*GRADIENT, "method.steps=100", "loss.orthogonality.weight=100", "loss.cosine.weight=0", "classifier.feature_layers=[head]"],
-            {"orthogonality at its floor"}, ADVERSARIAL,
+            [
+                *GRADIENT,
+                "method.steps=100",
+                "loss.orthogonality.weight=100",
+                "loss.cosine.weight=0",
+                "classifier.feature_layers=[head]",
+            ],
+            {"orthogonality at its floor"},
+            ADVERSARIAL,
         ),
     ],
-    ids=["mode collapse", "label mismatch", "noise", "over-diversity", "KL against CE", "orthogonality"],
-)  # fmt: skip
+    ids=[
+        "mode collapse",
+        "label mismatch",
+        "noise",
+        "over-diversity",
+        "KL against CE",
+        "orthogonality",
+    ],
+)
 def test_each_failure_is_provoked(
     compose: Compose, job_dir: Path, overrides: list[str], failures: set[str], verdict: str
 ) -> None:
@@ -226,7 +258,7 @@ def test_a_healthy_run_has_no_diagnosis(compose: Compose, job_dir: Path) -> None
     assert found["verdict"] == CLASS_TYPICAL
     assert found["evidence"][1]["threshold"] == pytest.approx(
         (0.1 + (0.9871 + 0.9963) / 2) / 2
-    )  # the ceiling: of the verifiers' cards
+    )  # the ceiling comes from the verifiers' cards
     assert "measure=full" in found["not_tested"][0]
 
 
@@ -246,9 +278,7 @@ def _random(n: int, seed: int) -> torch.Tensor:
 
 def test_copies_of_training_images_are_nearer_to_them() -> None:
     training, held_out = _random(200, 0), _random(200, 1)
-    copies = (training[:100] * 0.5 + 0.2).clamp(
-        0, 1
-    )  # correlation knows neither contrast nor brightness
+    copies = (training[:100] * 0.5 + 0.2).clamp(0, 1)  # correlation ignores contrast and brightness
     found = memorisation(copies, training, held_out)
     assert found[names.MEMORISATION_NEAREST_TRAINING] == pytest.approx(1.0, abs=1e-5)
     assert found[names.MEMORISATION_NEAREST_HELD_OUT] < 0.6
@@ -271,8 +301,8 @@ def test_images_of_the_same_source_are_as_near_to_both() -> None:
     assert found[names.MEMORISATION_GAP_P_VALUE] > 0.01
 
 
-def test_one_image_many_times_proves_nothing() -> None:
-    """The bootstrap alone would: the same gap, often. Random splits know that it is one image."""
+def test_one_repeated_image_is_not_significant() -> None:
+    """The bootstrap alone would find it significant; random splits of the references do not."""
     training, held_out = _random(200, 0), _random(200, 1)
     one = next(
         x
@@ -291,8 +321,8 @@ def test_held_out_images_are_not_their_own_neighbours() -> None:
     assert abs(found[names.MEMORISATION_GAP]) < 0.03
 
 
-def test_the_nearest_is_found_by_hand() -> None:
-    """Two pixels up, two down: correlation 1 with itself, 0 with the other diagonal, whatever the contrast."""
+def test_similarity_of_the_nearest_image_by_hand() -> None:
+    """Correlation 1 with the same pattern and 0 with the other one, at any contrast."""
     a, b = torch.tensor([[[[1.0, 1.0], [0.0, 0.0]]]]), torch.tensor([[[[1.0, 0.0], [1.0, 0.0]]]])
     found = memorisation(0.2 * a + 0.1, a, b)
     assert found[names.MEMORISATION_NEAREST_TRAINING] == pytest.approx(1.0)

@@ -1,4 +1,4 @@
-"""What `netinv explore` shows, without the page: drawing, neighbours, pictures, markup, and what the command refuses."""
+"""`netinv explore` without a browser: drawing, neighbours, pictures, markup, refused input."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def drawing_of(compose: Compose, *overrides: str) -> Drawing:
     return Drawing(module)
 
 
-def test_between_latents_goes_along_the_arc() -> None:
+def test_latents_are_interpolated_on_the_sphere() -> None:
     right_Z, up_Z = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
     assert torch.equal(between(right_Z, up_Z, 0.0), right_Z)
     torch.testing.assert_close(between(right_Z, up_Z, 1.0), up_Z)
@@ -57,26 +57,26 @@ def test_weights_become_a_distribution() -> None:
     assert distribution(torch.zeros(4)).tolist() == [0.25] * 4
 
 
-def test_an_image_is_what_the_generator_and_the_classifier_give(compose: Compose) -> None:
+def test_an_image_equals_the_output_of_the_generator(compose: Compose) -> None:
     drawing = drawing_of(compose)
     vector_N = distribution(torch.tensor([3.0, 1.0] + [0.0] * 8))
     state = torch.get_rng_state()
-    seen = drawing.image(vector_N, Setting(first=4))
+    drawn = drawing.image(vector_N, Setting(first=4))
     assert torch.equal(torch.get_rng_state(), state)
     generator = drawing.module.generator
     with torch.no_grad():
         z_BZ = torch.randn(generator.latent_dim, generator=torch.Generator().manual_seed(4))[None]
         image_BCHW = generator(z_BZ, drawing.conditioning.of_vectors(vector_N[None]))
         logits_BN, features = drawing.classifier.logits_and_features(image_BCHW)
-    assert torch.equal(seen.images_nCHW, image_BCHW)
-    assert torch.equal(seen.probabilities_nN, logits_BN.softmax(dim=1))
-    assert torch.equal(seen.features_nD, features["penultimate"])
-    assert torch.equal(seen.targets_nN, vector_N[None])
+    assert torch.equal(drawn.images_nCHW, image_BCHW)
+    assert torch.equal(drawn.probabilities_nN, logits_BN.softmax(dim=1))
+    assert torch.equal(drawn.features_nD, features["penultimate"])
+    assert torch.equal(drawn.targets_nN, vector_N[None])
     other = drawing.image(vector_N, Setting(first=5))
-    assert not torch.equal(other.images_nCHW, seen.images_nCHW)
+    assert not torch.equal(other.images_nCHW, drawn.images_nCHW)
 
 
-def test_dropout_differs_from_draw_to_draw_and_only_where_it_is_on(compose: Compose) -> None:
+def test_draws_differ_only_with_dropout(compose: Compose) -> None:
     drawing = drawing_of(compose)
     hot_N = torch.eye(10)[3]
 
@@ -89,7 +89,7 @@ def test_dropout_differs_from_draw_to_draw_and_only_where_it_is_on(compose: Comp
     assert not drawing.module.generator.training
 
 
-def test_a_strip_shows_the_images_that_are_drawn_alone(compose: Compose) -> None:
+def test_images_of_a_strip_equal_single_images(compose: Compose) -> None:
     drawing = drawing_of(compose)
     setting = Setting(first=2, second=9, dropout=True, draw=7)
     strip = drawing.of_classes([8, 3], setting)
@@ -109,19 +109,19 @@ def test_a_strip_shows_the_images_that_are_drawn_alone(compose: Compose) -> None
 
 
 def test_batch_statistics_come_from_companions(compose: Compose) -> None:
-    """One image has no statistics of its own; the same companions each time, so the same image."""
+    """A single image has no batch statistics; equal companions give an equal image."""
     drawing = drawing_of(compose, "application.sampling_batch_norm=batch")
     generator, hot_N = drawing.module.generator, torch.eye(10)[3]
     buffers = {name: buffer.clone() for name, buffer in generator.named_buffers()}
-    seen = drawing.image(hot_N, Setting())
+    drawn = drawing.image(hot_N, Setting())
     batches: list[int] = []
     handle = generator.register_forward_pre_hook(lambda _, inputs: batches.append(len(inputs[0])))
-    assert torch.equal(drawing.image(hot_N, Setting()).images_nCHW, seen.images_nCHW)
+    assert torch.equal(drawing.image(hot_N, Setting()).images_nCHW, drawn.images_nCHW)
     handle.remove()
     assert batches == [1 + COMPANIONS]
     assert all(torch.equal(buffer, buffers[name]) for name, buffer in generator.named_buffers())
     alone = drawing_of(compose).image(hot_N, Setting())
-    assert not torch.allclose(alone.images_nCHW, seen.images_nCHW, atol=1e-2)
+    assert not torch.allclose(alone.images_nCHW, drawn.images_nCHW, atol=1e-2)
 
 
 @pytest.mark.parametrize(
@@ -135,13 +135,13 @@ def test_batch_statistics_come_from_companions(compose: Compose) -> None:
         (["conditioning=vector_matrix"], False),
     ],
 )
-def test_which_generators_are_told_the_label_alone(
+def test_which_conditionings_use_the_label_only(
     compose: Compose, overrides: list[str], alone: bool
 ) -> None:
     assert drawing_of(compose, *overrides).label_alone is alone
 
 
-def test_the_nearest_image_is_found_in_pixels_and_in_features() -> None:
+def test_the_nearest_image_by_pixels_and_by_features() -> None:
     classifier = load_zoo("mnist_mlp")
     x_mCHW = torch.rand(6, 1, 28, 28, generator=torch.Generator().manual_seed(1))
     among = Neighbours(
@@ -150,15 +150,12 @@ def test_the_nearest_image_is_found_in_pixels_and_in_features() -> None:
     _, features = classifier.logits_and_features(x_mCHW)
     f_mD = features["penultimate"]
 
-    dimmed = among.nearest(
-        0.3 * x_mCHW[2] + 0.5, f_mD[4], PIXELS
-    )  # brightness and contrast do not count
+    # Brightness, contrast and the norm of the features do not matter.
+    dimmed = among.nearest(0.3 * x_mCHW[2] + 0.5, f_mD[4], PIXELS)
     assert (dimmed.label, pytest.approx(dimmed.similarity, abs=1e-5)) == (3, 1.0)
     assert torch.equal(dimmed.image_CHW, x_mCHW[2])
-    seen = among.nearest(
-        0.3 * x_mCHW[2] + 0.5, 7 * f_mD[4], FEATURES
-    )  # nor does the length of features
-    assert (seen.label, pytest.approx(seen.similarity, abs=1e-5)) == (1, 1.0)
+    scaled = among.nearest(0.3 * x_mCHW[2] + 0.5, 7 * f_mD[4], FEATURES)
+    assert (scaled.label, pytest.approx(scaled.similarity, abs=1e-5)) == (1, 1.0)
     other = among.nearest(x_mCHW[0], f_mD[0].roll(1), FEATURES)
     cosine_m = F.cosine_similarity(f_mD, f_mD[0].roll(1)[None])
     assert (other.label, other.similarity) == (
@@ -167,7 +164,7 @@ def test_the_nearest_image_is_found_in_pixels_and_in_features() -> None:
     )
 
 
-def test_real_images_are_named_or_said_to_be_missing(
+def test_real_images_are_described_or_reported_missing(
     compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("NETINV_DATA", raising=False)
@@ -179,24 +176,24 @@ def test_real_images_are_named_or_said_to_be_missing(
     gone = tmp_path / "gone"
     images, note = real_images(compose("data=mnist", f"data.root={gone}"), MNIST)
     assert images is None
-    assert (
-        note
-        == f"No real images: mnist is not in {gone}. Set NETINV_DATA to the folder that holds them and start again."
+    assert note == (
+        f"No real images: mnist is not in {gone}. "
+        "Set NETINV_DATA to the folder of the data sets, and start again."
     )
     assert not gone.exists()
     monkeypatch.setenv("NETINV_DATA", str(tmp_path))
     images, note = real_images(compose("data=mnist", f"data.root={gone}"), MNIST)
     assert images is None
-    assert "netinv explore downloads nothing" in note
+    assert "netinv explore does not download data" in note
     images, note = real_images(compose("data=mnist5k"), CIFAR10)
     assert images is None
     assert "the classifier was trained on cifar10" in note
 
 
-def test_a_picture_is_converted_by_the_rule_of_the_house(tmp_path: Path) -> None:
-    gray_HW = (torch.arange(28 * 28) % 256).to(torch.uint8).view(28, 28)
-    Image.fromarray(gray_HW.numpy()).save(tmp_path / "gray.png")
-    assert torch.equal(read_picture(tmp_path / "gray.png", MNIST), gray_HW[None].float() / 255)
+def test_a_picture_is_converted_to_the_input_shape(tmp_path: Path) -> None:
+    grey_HW = (torch.arange(28 * 28) % 256).to(torch.uint8).view(28, 28)
+    Image.fromarray(grey_HW.numpy()).save(tmp_path / "grey.png")
+    assert torch.equal(read_picture(tmp_path / "grey.png", MNIST), grey_HW[None].float() / 255)
     wide_CHW = torch.randint(0, 256, (3, 40, 60), generator=torch.Generator().manual_seed(0)).to(
         torch.uint8
     )
@@ -208,30 +205,30 @@ def test_a_picture_is_converted_by_the_rule_of_the_house(tmp_path: Path) -> None
             in_shape_of(spec, wide_CHW[None].float() / 255)[0],
         )
     exif = Image.Exif()
-    exif[274] = 3  # the camera was held upside down
+    exif[274] = 3  # rotated by 180 degrees
     wide.save(tmp_path / "turned.png", exif=exif)
     turned_CHW = in_shape_of(CIFAR10, wide_CHW.flip(1, 2)[None].float() / 255)[0]
     torch.testing.assert_close(read_picture(tmp_path / "turned.png", CIFAR10), turned_CHW)
     Image.new("RGBA", (28, 28), (255, 255, 255, 0)).save(tmp_path / "clear.png")
     assert read_picture(tmp_path / "clear.png", CIFAR10).max() == 0
-    Image.fromarray(gray_HW.numpy().astype("uint16") * 257).save(tmp_path / "deep.png")
+    Image.fromarray(grey_HW.numpy().astype("uint16") * 257).save(tmp_path / "deep.png")
     torch.testing.assert_close(
-        read_picture(tmp_path / "deep.png", MNIST), gray_HW[None].float() / 255
+        read_picture(tmp_path / "deep.png", MNIST), grey_HW[None].float() / 255
     )
-    (tmp_path / "text.png").write_text("no picture")
-    with pytest.raises(InputError, match=r"text\.png: is no picture that can be read"):
+    (tmp_path / "text.png").write_text("not a picture")
+    with pytest.raises(InputError, match=r"text\.png: is not a readable picture"):
         read_picture(tmp_path / "text.png", MNIST)
 
 
-def test_bars_tell_both_distributions_and_run_no_names() -> None:
-    told_N, answered_N = torch.tensor([0.5, 0.5, 0.0]), torch.tensor([0.25, 0.5, 0.25])
-    bars = markup.probabilities(answered_N, told_N, ["<script>1</script>", "a&b", "c"])
+def test_bars_show_both_distributions_and_escape_names() -> None:
+    target_N, predicted_N = torch.tensor([0.5, 0.5, 0.0]), torch.tensor([0.25, 0.5, 0.25])
+    bars = markup.probabilities(predicted_N, target_N, ["<script>1</script>", "a&b", "c"])
     assert "<script>" not in bars
     assert "&lt;script&gt;1&lt;/script&gt;" in bars
     assert "a&amp;b" in bars
     assert f"= {0.5 * math.log(2):.3f}" in bars
-    assert re.findall(r'data-answered="([\d.]+)"', bars) == ["0.250000", "0.500000", "0.250000"]
-    assert re.findall(r'class="(?:answered|told)" style="width: ([\d.]+)%', bars) == [
+    assert re.findall(r'data-probability="([\d.]+)"', bars) == ["0.250000", "0.500000", "0.250000"]
+    assert re.findall(r'class="(?:prediction|target)" style="width: ([\d.]+)%', bars) == [
         "25.0",
         "50.0",
         "50.0",
@@ -239,17 +236,17 @@ def test_bars_tell_both_distributions_and_run_no_names() -> None:
         "25.0",
         "0.0",
     ]
-    assert markup.divergence(told_N, told_N) == 0.0
+    assert markup.divergence(target_N, target_N) == 0.0
 
 
-def test_of_many_classes_the_largest_have_bars() -> None:
-    answered_N, told_N = torch.zeros(100), torch.zeros(100)
-    answered_N[70:], told_N[3] = torch.arange(30) / 435, 1.0
+def test_only_the_largest_of_many_classes_have_bars() -> None:
+    predicted_N, target_N = torch.zeros(100), torch.zeros(100)
+    predicted_N[70:], target_N[3] = torch.arange(30) / 435, 1.0
     labels = [
         int(label)
         for label in re.findall(
             r'data-class="(\d+)"',
-            markup.probabilities(answered_N, told_N, [str(k) for k in range(100)]),
+            markup.probabilities(predicted_N, target_N, [str(k) for k in range(100)]),
         )
     ]
     assert labels == [3, *range(89, 100)]
@@ -263,10 +260,10 @@ def test_top_units_are_the_largest_features() -> None:
     assert re.findall(r"width: ([\d.]+)%", bars)[:3] == ["100.0", "50.0", "25.0"]
 
 
-def test_of_a_hundred_classes_the_slots_are_chosen(compose: Compose) -> None:
-    """What the page's parts call, without the page: five slots, each a class and its weight."""
-    pytest.importorskip("gradio")
-    from netinv_lightning.explorer.interface import CHOSEN, OVER_CLASSES, Explored, Page
+def test_with_a_hundred_classes_the_user_chooses_slots(compose: Compose) -> None:
+    """Five slots, each a class and its weight."""
+    pytest.importorskip("starlette")
+    from netinv_lightning.explorer.callbacks import CHOSEN, OVER_CLASSES, Callbacks, Explored
 
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -275,7 +272,7 @@ def test_of_a_hundred_classes_the_slots_are_chosen(compose: Compose) -> None:
     images = Images(
         torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0)), torch.arange(4)
     )
-    page = Page(
+    page = Callbacks(
         Explored(
             "hundred",
             "",
@@ -287,20 +284,20 @@ def test_of_a_hundred_classes_the_slots_are_chosen(compose: Compose) -> None:
     )
     setting, slots = (0, 1, 0.0, 0, False, 0), (5, 6, 7, 8, 97, 0.0, 0.0, 1.0, 0.0, 3.0)
 
-    def told(bars: str) -> dict[int, float]:
-        """The distribution that the bars show."""
+    def target(bars: str) -> dict[int, float]:
+        """Return the conditioning distribution that the bars show."""
         rows = re.findall(r'data-class="(\d+)".*?<span class="number">[\d.]+ / ([\d.]+)', bars)
         return {int(label): float(share) for label, share in rows if float(share)}
 
     figures, bars = page.show(0, PIXELS, *setting, *slots)
-    assert told(bars) == {7: 0.25, 97: 0.75}
+    assert target(bars) == {7: 0.25, 97: 0.75}
     assert "No real images: none" in figures
     *hot, _, bars = page.hot(42, PIXELS, *setting, *slots)
     assert hot == [42, 0, 1, 2, 3, 1.0, 0.0, 0.0, 0.0, 0.0]
-    assert told(bars) == {42: 1.0}
+    assert target(bars) == {42: 1.0}
     *mixed, _, bars = page.mixed(0.75, 42, 7, PIXELS, *setting, *slots)
     assert mixed[:2] + mixed[CHOSEN : CHOSEN + 2] == [42, 7, 0.25, 0.75]
-    assert told(bars) == {7: 0.75, 42: 0.25}
+    assert target(bars) == {7: 0.75, 42: 0.25}
     captions = re.findall(
         r"<figcaption>(\d+) \u2192", page.sweep(OVER_CLASSES, 5, 1, 0, PIXELS, *setting, *slots)
     )
@@ -322,7 +319,7 @@ def run_directory(
     return path
 
 
-def test_what_is_no_finished_inversion_is_refused_in_one_line(
+def test_only_finished_inversions_are_accepted(
     compose: Compose,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -362,15 +359,16 @@ def test_what_is_no_finished_inversion_is_refused_in_one_line(
             (
                 str(trained),
             ): "is a run of application=train_classifier; give one of application=invert",
-            (str(pixels),): "has no generator to play with (method=gradient)",
+            (str(pixels),): "has no generator (method=gradient)",
             (str(running),): f"is not done (running); continue it with resume={running}",
             (str(bare),): "its generator is missing (no checkpoints/last.ckpt); run it again",
             (str(older),): "is not the config of a run of this version (Key 'unheard'",
             (
                 str(done),
                 f"--port={port}",
-            ): f"--port={port}: cannot be listened at (Address already in use); choose another: --port={port + 1}",
-            (str(done), "--port=0"): "--port=0: must be from 1 to 65535",
+            ): f"--port={port}: cannot be used (Address already in use). "
+            f"Choose another port, such as --port={port + 1}",
+            (str(done), "--port=0"): "--port=0: must be a port from 1 to 65535",
             (
                 str(done),
                 "--port=many",
@@ -379,14 +377,14 @@ def test_what_is_no_finished_inversion_is_refused_in_one_line(
         }
         for arguments, line in cases.items():
             assert command.main(arguments) == 2, arguments
-            told = capsys.readouterr()
-            assert line in told.err
-            assert told.err.startswith("error: ")
-            assert told.err.count("\n") == 1
-            assert told.out == ""
+            printed = capsys.readouterr()
+            assert line in printed.err
+            assert printed.err.startswith("error: ")
+            assert printed.err.count("\n") == 1
+            assert printed.out == ""
     monkeypatch.setattr(command, "find_spec", lambda name: None)
     assert command.main([str(done)]) == 2
     assert (
-        "needs gradio, which is not installed; pip install 'netinv_lightning[explore]'"
+        "gradio is not installed. Install it with pip install 'netinv_lightning[explore]'"
         in capsys.readouterr().err
     )

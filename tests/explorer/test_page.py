@@ -1,4 +1,4 @@
-"""The page of `netinv explore`, as a user has it: a real run, a real server, and Chromium."""
+"""The page of `netinv explore` with a real run, a real server and Chromium."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ NAMES = (
     "8",
     "nine",
 )
-"""A classifier's card may hold any name."""
+"""Class names of a model card may be any text."""
 
 
 @dataclass(frozen=True)
 class Served:
-    """A page and what it is about."""
+    """A served page and its run."""
 
     address: str
     directory: Path
@@ -63,7 +63,7 @@ class Served:
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """An inversion of a zoo classifier with names of our own, in the quickstart's recipe with few steps."""
+    """A short inversion of a zoo classifier whose classes have unusual names."""
     folder = tmp_path_factory.mktemp("explored")
     classifier = folder / "mine.safetensors"
     shutil.copy(zoo_path("mnist_mlp"), classifier)
@@ -82,9 +82,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         "generator.dropout=0.3",
     ]
     run(netinv_lightning.compose([*FEW_STEPS, *of_its_own, *steps]), directory)
-    card = json.loads(
-        classifier.with_suffix(".json").read_text()
-    )  # now, since figures have no room for such names
+    # The names are changed after the run, because they do not fit into figures.
+    card = json.loads(classifier.with_suffix(".json").read_text())
     card["data"]["class_names"] = NAMES
     classifier.with_suffix(".json").write_text(json.dumps(card))
     with socket.socket() as free:
@@ -102,8 +101,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
-    line = process.stdout.readline()  # comes when it listens
-    assert line == f"{directory} at http://127.0.0.1:{port}  (Ctrl-C ends it)\n", (
+    line = process.stdout.readline()  # printed when the server listens
+    assert line == f"{directory} at http://127.0.0.1:{port}  (Ctrl-C to stop)\n", (
         process.communicate()
     )
     yield Served(f"http://127.0.0.1:{port}", directory, classifier, process)
@@ -113,7 +112,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 @pytest.fixture(scope="module")
 def requests() -> list[str]:
-    """Addresses that the page asked for, and what its console said was wrong."""
+    """Addresses that the page requested, and errors of its console."""
     return []
 
 
@@ -146,15 +145,15 @@ def tensor_of(source: str) -> torch.Tensor:
     return pil_to_tensor(picture).float() / 255
 
 
-def answers_of(page: Page, within: str = "#bars") -> list[float]:
-    rows = page.locator(f"{within} [data-answered]")
-    return [float(row.get_attribute("data-answered") or "nan") for row in rows.all()]
+def probabilities_of(page: Page, within: str = "#bars") -> list[float]:
+    rows = page.locator(f"{within} [data-probability]")
+    return [float(row.get_attribute("data-probability") or "nan") for row in rows.all()]
 
 
 def changed(
     page: Page, act: Callable[[], object], name: str = "drawn", within: str = "#figures"
 ) -> str:
-    """The image that follows an act."""
+    """Return the image after an action has changed it."""
     before = image_of(page, name, within)
     act()
     selector = f"{within} [data-name={name}] img"
@@ -166,9 +165,12 @@ def changed(
 
 
 def move(page: Page, part: str, value: float) -> None:
-    """Moves a slider as the browser tells of it."""
+    """Move a slider and report it as the browser does."""
     page.locator(f"#{part} input[type=range]").evaluate(
-        "(range, value) => { range.value = value; range.dispatchEvent(new Event('input', {bubbles: true})); }",
+        """(range, value) => {
+            range.value = value;
+            range.dispatchEvent(new Event('input', {bubbles: true}));
+        }""",
         value,
     )
 
@@ -178,7 +180,7 @@ def choose(page: Page, part: str, index: int) -> None:
     page.locator("ul[role=listbox] li").nth(index).click()
 
 
-def test_the_page_shows_an_image_and_asks_nobody_else(
+def test_the_page_shows_an_image_without_other_requests(
     page: Page, served: Served, requests: list[str]
 ) -> None:
     assert len(requests) > 10
@@ -191,30 +193,30 @@ def test_the_page_shows_an_image_and_asks_nobody_else(
     assert "Nearest of 3,600 training images of mnist5k" in page.locator("#figures").inner_text()
 
 
-def test_names_with_markup_are_text(page: Page) -> None:
+def test_markup_in_names_is_shown_as_text(page: Page) -> None:
     assert page.locator("#bars [data-class]").all_inner_texts() == list(NAMES)
     for label, name in enumerate(NAMES):
         assert name in page.locator(f"#weight-{label}").inner_text()
     assert (
         NAMES[0] in page.locator("#figures figcaption").first.inner_text()
-        or "The classifier says" in page.locator("#figures").inner_text()
+        or "Prediction" in page.locator("#figures").inner_text()
     )
-    assert page.title() == "mnist_invert, seed 0"  # the markup would have changed it
+    assert page.title() == "mnist_invert, seed 0"  # markup would have changed it
     assert page.locator("img[src=x]").count() == 0
 
 
-def test_a_slider_moves_image_and_probabilities(page: Page) -> None:
-    before = answers_of(page)
+def test_a_slider_changes_image_and_probabilities(page: Page) -> None:
+    before = probabilities_of(page)
     changed(page, lambda: move(page, "weight-4", 0.8))
-    after = answers_of(page)
+    after = probabilities_of(page)
     assert len(after) == 10
     assert sum(after) == pytest.approx(1.0, abs=1e-4)
     assert max(abs(a - b) for a, b in zip(after, before, strict=True)) > 0.01
     assert page.locator("#bars .number").nth(4).inner_text().endswith("/ 0.44")  # 0.8 of 1.8
 
 
-def test_a_class_alone_is_what_the_classifier_sees(page: Page, served: Served) -> None:
-    """The image in the page, passed through the classifier here, gives the bars in the page, and the class that was asked for."""
+def test_bars_are_the_prediction_for_the_shown_image(page: Page, served: Served) -> None:
+    """The classifier assigns the shown image to the chosen class, with the shown probabilities."""
     if page.locator("#dropout input").is_checked():
         changed(page, lambda: page.locator("#dropout input").click())
     classifier = load_carded(served.classifier, "classifier")
@@ -223,12 +225,12 @@ def test_a_class_alone_is_what_the_classifier_sees(page: Page, served: Served) -
         probability_N = classifier(tensor_of(source)[None]).softmax(dim=1)[0]
         assert int(probability_N.argmax()) == label
         torch.testing.assert_close(
-            torch.tensor(answers_of(page)), probability_N, atol=0.03, rtol=0
-        )  # a PNG has 256 grays
+            torch.tensor(probabilities_of(page)), probability_N, atol=0.03, rtol=0
+        )  # a PNG has 256 levels
         assert page.locator(f"#weight-{label} input[type=number]").input_value() == "1"
 
 
-def test_dropout_makes_two_draws_differ_and_off_makes_them_equal(page: Page) -> None:
+def test_draws_differ_only_with_dropout(page: Page) -> None:
     again, dropout = page.locator("#again"), page.locator("#dropout input")
     if dropout.is_checked():
         changed(page, dropout.click)
@@ -242,7 +244,7 @@ def test_dropout_makes_two_draws_differ_and_off_makes_them_equal(page: Page) -> 
     assert changed(page, dropout.click) == plain
 
 
-def test_strips_sweep_classes_vectors_and_latents(page: Page) -> None:
+def test_strips_over_classes_vectors_and_latents(page: Page) -> None:
     page.get_by_role("radio", name="all classes").check()
     strip = page.locator("#strip img")
     expect(strip).to_have_count(10)
@@ -265,7 +267,7 @@ def test_strips_sweep_classes_vectors_and_latents(page: Page) -> None:
     assert page.locator("#weight-1 input[type=number]").input_value() == "0.5"
 
 
-def test_a_slider_that_is_let_go_changes_the_strip(page: Page) -> None:
+def test_a_released_slider_changes_the_strip(page: Page) -> None:
     page.get_by_role("radio", name="latent A to latent B").check()
     expect(page.locator("#strip figcaption").first).to_contain_text("0% \u2192")
     strip = page.locator("#strip img")
@@ -286,27 +288,25 @@ def test_a_slider_that_is_let_go_changes_the_strip(page: Page) -> None:
 
 
 def test_the_nearest_image_by_features_is_another_measure(page: Page) -> None:
-    assert "correlation of pixels" in page.locator("#figures").inner_text()
+    assert "pixel correlation" in page.locator("#figures").inner_text()
     page.get_by_role("radio", name="features").check()
     expect(page.locator("#figures [data-name=nearest-real]")).to_contain_text("cosine of features")
 
 
-def test_a_picture_is_classified_as_the_classifier_does(
-    page: Page, served: Served, tmp_path: Path
-) -> None:
+def test_an_uploaded_picture_is_classified(page: Page, served: Served, tmp_path: Path) -> None:
     page.get_by_role("tab", name="Your picture").click()
     pixels_CHW = torch.randint(0, 256, (3, 50, 70), generator=torch.Generator().manual_seed(3)).to(
         torch.uint8
     )
     Image.fromarray(pixels_CHW.permute(1, 2, 0).numpy()).save(tmp_path / "mine.png")
     page.locator("#given input[type=file]").set_input_files(tmp_path / "mine.png")
-    page.wait_for_selector("#picture-bars [data-answered]")
+    page.wait_for_selector("#picture-bars [data-probability]")
     classifier = load_carded(served.classifier, "classifier")
     logits_BN, features = classifier.logits_and_features(
         in_shape_of(classifier.spec, pixels_CHW[None].float() / 255)
     )
     torch.testing.assert_close(
-        torch.tensor(answers_of(page, "#picture-bars")),
+        torch.tensor(probabilities_of(page, "#picture-bars")),
         logits_BN.softmax(dim=1)[0],
         atol=1e-5,
         rtol=0,
@@ -320,43 +320,43 @@ def test_a_picture_is_classified_as_the_classifier_does(
         assert tensor_of(image_of(page, name, "#picture-figures")).shape == (1, 28, 28)
 
 
-def test_a_file_that_is_no_picture_is_said_to_be_none(page: Page, tmp_path: Path) -> None:
-    (tmp_path / "broken.png").write_text("no picture")
+def test_a_file_that_is_not_a_picture_is_refused(page: Page, tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_text("not a picture")
     page.get_by_role("tab", name="Your picture").click()
     if page.locator("#given input[type=file]").count() == 0:
         page.locator("#given button[aria-label=Clear]").click()
     page.locator("#given input[type=file]").set_input_files(tmp_path / "broken.png")
     expect(page.locator("#picture-figures")).to_have_text(
-        re.compile(r"broken\.png: is no picture that can be read .* drop a PNG or JPEG file")
+        re.compile(r"broken\.png: is not a readable picture .* Use a PNG or JPEG file")
     )
-    expect(page.locator("#picture-bars [data-answered]")).to_have_count(0)
+    expect(page.locator("#picture-bars [data-probability]")).to_have_count(0)
 
 
-def test_it_fits_a_narrow_window(page: Page) -> None:
+def test_the_page_fits_a_narrow_window(page: Page) -> None:
     page.set_viewport_size({"width": 400, "height": 800})
-    page.get_by_role("tab", name="Draw").click()
+    page.get_by_role("tab", name="Inverted images").click()
     expect(page.locator("#strip img").first).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") == 400
     page.locator("#weight-9").scroll_into_view_if_needed()
     box = page.locator("#figures [data-name=drawn] img").bounding_box()
     assert box is not None
-    assert 0 <= box["y"] <= 800 - box["height"]  # the image stays in sight while sliders are moved
+    assert 0 <= box["y"] <= 800 - box["height"]  # the image stays visible while sliders move
 
 
-def test_nothing_was_asked_of_others_and_no_error_was_seen(
+def test_no_foreign_request_and_no_console_error(
     page: Page, served: Served, requests: list[str]
 ) -> None:
     assert [url for url in requests if not url.startswith((served.address, "data:", "blob:"))] == []
 
 
-def test_other_hosts_names_are_refused(served: Served) -> None:
-    """A page elsewhere whose name is made to point here gets nothing."""
+def test_other_host_names_are_refused(served: Served) -> None:
+    """Refuses DNS rebinding: a foreign host name that points to this machine."""
     foreign = urllib.request.Request(served.address, headers={"Host": "evil.example"})
     with pytest.raises(urllib.error.HTTPError, match="400"):
         urllib.request.urlopen(foreign)
 
 
-def asked(served: Served, route: str, body: bytes, **headers: str) -> tuple[int, str]:
+def response_of(served: Served, route: str, body: bytes, **headers: str) -> tuple[int, str]:
     request = urllib.request.Request(f"{served.address}/gradio_api/{route}", body, headers)
     try:
         with urllib.request.urlopen(request) as answer:
@@ -365,7 +365,7 @@ def asked(served: Served, route: str, body: bytes, **headers: str) -> tuple[int,
         return error.code, error.read().decode()
 
 
-def test_only_uploads_are_opened_and_they_are_bounded(served: Served, tmp_path: Path) -> None:
+def test_only_uploads_of_limited_size_are_opened(served: Served, tmp_path: Path) -> None:
     with urllib.request.urlopen(f"{served.address}/config") as answer:
         config = json.load(answer)
     given = next(
@@ -380,31 +380,33 @@ def test_only_uploads_are_opened_and_they_are_bounded(served: Served, tmp_path: 
             + content
             + b"\r\n--x--\r\n"
         )
-        return asked(served, "upload", form, **{"Content-Type": "multipart/form-data; boundary=x"})
+        return response_of(
+            served, "upload", form, **{"Content-Type": "multipart/form-data; boundary=x"}
+        )
 
     def opened(path: str, **meta: Any) -> tuple[int, str]:
         body = json.dumps(
             {"data": [{"path": path, **meta}], "fn_index": function, "session_hash": "s"}
         ).encode()
-        return asked(served, "run/predict", body, **{"Content-Type": "application/json"})
+        return response_of(served, "run/predict", body, **{"Content-Type": "application/json"})
 
     status, paths = upload((tmp_path / "mine.png").read_bytes())
     assert status == 200
     uploaded = json.loads(paths)[0]
     as_file = {"meta": {"_type": "gradio.FileData"}}
     status, shown = opened(uploaded, **as_file)
-    assert (status, "Yours, as the classifier sees it" in shown) == (200, True)
+    assert (status, "Your picture, as the classifier sees it" in shown) == (200, True)
     for path in (str(tmp_path / "mine.png"), "http://127.0.0.1:1/mine.png"):
         for meta in ({}, as_file):
             assert opened(path, **meta)[0] == 403
     assert upload(bytes(21 * 2**20))[0] == 413
-    assert asked(served, "run/predict", b"{}", Origin="http://evil.example")[0] == 403
+    assert response_of(served, "run/predict", b"{}", Origin="http://evil.example")[0] == 403
     with pytest.raises(urllib.error.HTTPError, match="403"):
         urllib.request.urlopen(f"{served.address}/gradio_api/file={tmp_path / 'mine.png'}")
     served.uploads.append(Path(uploaded))
 
 
-def test_ctrl_c_ends_it_without_a_traceback(served: Served, page: Page) -> None:
+def test_ctrl_c_stops_the_server_without_a_traceback(served: Served, page: Page) -> None:
     served.process.send_signal(signal.SIGINT)
     out, err = served.process.communicate(timeout=60)
     assert served.process.returncode == 0
@@ -412,5 +414,5 @@ def test_ctrl_c_ends_it_without_a_traceback(served: Served, page: Page) -> None:
     normalised = (
         "classifier: images are normalised with mean [0.1307] and std [0.3081] from the model card"
     )
-    assert err.splitlines() == [f"opening {served.directory}", normalised]
+    assert err.splitlines() == [f"loading {served.directory}", normalised]
     assert [path for path in served.uploads if path.parent.parent.exists()] == []

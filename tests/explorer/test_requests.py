@@ -1,4 +1,4 @@
-"""The page of `netinv explore` answers its own page alone, and opens what was uploaded to it alone."""
+"""`netinv explore` accepts requests of its own page only, and opens uploaded files only."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def sent(client: TestClient, content: Any, **headers: str) -> int:
     return int(client.post("/gradio_api/run/predict", json=content, headers=headers).status_code)
 
 
-def test_only_uploaded_files_are_named(client: TestClient, uploads: Path) -> None:
+def test_only_uploaded_files_are_accepted(client: TestClient, uploads: Path) -> None:
     assert client.post(
         "/gradio_api/run/predict", json={"data": [{"path": f"{uploads}/mine.png"}]}
     ).text.endswith(" bytes")
@@ -94,10 +94,10 @@ def test_other_origins_cannot_post(client: TestClient) -> None:
     )  # a link to the page
 
 
-def test_requests_are_bounded(client: TestClient) -> None:
+def test_the_size_of_requests_is_limited(client: TestClient) -> None:
     assert client.post("/gradio_api/queue/join", content=b"[" * (MOST_SENT + 1)).status_code == 413
     assert client.post("/gradio_api/queue/join", content=b"[" * 100_000).status_code == 403
-    assert client.post("/gradio_api/queue/join", content=b"\xff no json").status_code == 403
+    assert client.post("/gradio_api/queue/join", content=b"\xff not json").status_code == 403
     assert client.post("/gradio_api/upload", content=bytes(MOST_SENT)).text == f"{MOST_SENT} bytes"
     assert (
         client.post("/gradio_api/upload", content=bytes(MOST_UPLOADED + MOST_SENT + 1)).status_code
@@ -105,7 +105,7 @@ def test_requests_are_bounded(client: TestClient) -> None:
     )
 
 
-def test_huge_pictures_are_refused_before_they_are_decoded(tmp_path: Path) -> None:
+def test_huge_pictures_are_refused_before_decoding(tmp_path: Path) -> None:
     head = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
     chunks = [(b"IHDR", head), (b"IDAT", zlib.compress(b"")), (b"IEND", b"")]
     parts = [
@@ -121,16 +121,16 @@ def test_huge_pictures_are_refused_before_they_are_decoded(tmp_path: Path) -> No
     ):
         read_picture(tmp_path / "large.png", SPECS["mnist"])
     Image.new("L", (28, 28)).save(tmp_path / "mine.tiff")
-    with pytest.raises(InputError, match=r"mine\.tiff: is no picture that can be read"):
+    with pytest.raises(InputError, match=r"mine\.tiff: is not a readable picture"):
         read_picture(tmp_path / "mine.tiff", SPECS["mnist"])
 
 
 def test_sigterm_removes_the_uploads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[Path] = []
+    folders: list[Path] = []
 
     def stopped(directory: Path) -> None:
-        seen.append(Path(os.environ["GRADIO_TEMP_DIR"]))
-        (seen[0] / "picture.png").touch()
+        folders.append(Path(os.environ["GRADIO_TEMP_DIR"]))
+        (folders[0] / "picture.png").touch()
         os.kill(os.getpid(), signal.SIGTERM)
 
     for name in ("GRADIO_TEMP_DIR", "GRADIO_ANALYTICS_ENABLED", "HF_HUB_OFFLINE"):
@@ -142,6 +142,6 @@ def test_sigterm_removes_the_uploads(tmp_path: Path, monkeypatch: pytest.MonkeyP
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(SystemExit, match="143"):
         command.main([str(tmp_path), f"--port={port}"])
-    assert len(seen) == 1
-    assert not seen[0].exists()
+    assert len(folders) == 1
+    assert not folders[0].exists()
     assert signal.getsignal(signal.SIGTERM) == before

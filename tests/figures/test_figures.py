@@ -1,4 +1,4 @@
-"""How figures look and are written: colours that are told apart, sizes in print, whole files; grids and confusion matrices.
+"""Style and files of figures; grids and confusion matrices.
 
 Shape suffixes: c colours.
 """
@@ -70,7 +70,7 @@ WHITE = np.array([0.95047, 1.0, 1.08883])
 
 
 def cielab(colours: tuple[str, ...], sight: str = "normal") -> np.ndarray:
-    """L*, a*, b* of sRGB colours under D65, [c, 3], as somebody of that sight sees them."""
+    """L*, a*, b* of sRGB colours under D65, [c, 3], with the given colour vision."""
     srgb_c3 = np.array([matplotlib.colors.to_rgb(colour) for colour in colours])
     linear_c3 = np.where(srgb_c3 <= 0.04045, srgb_c3 / 12.92, ((srgb_c3 + 0.055) / 1.055) ** 2.4)
     xyz_c3 = (linear_c3 @ SIGHT[sight].T).clip(0, 1) @ RGB_TO_XYZ.T / WHITE
@@ -81,7 +81,7 @@ def cielab(colours: tuple[str, ...], sight: str = "normal") -> np.ndarray:
     )
 
 
-def test_the_ruler_of_colours_is_cielab() -> None:
+def test_cielab_of_known_colours() -> None:
     assert cielab(("#ff0000", "#ffffff")) == pytest.approx(
         np.array([[53.24, 80.09, 67.20], [100, 0, 0]]), abs=0.02
     )
@@ -91,8 +91,8 @@ def test_the_ruler_of_colours_is_cielab() -> None:
     ("sight", "least"),
     [("normal", 24), ("deuteranopia", 19), ("protanopia", 21), ("tritanopia", 15.9)],
 )
-def test_any_two_colours_are_told_apart(sight: str, least: float) -> None:
-    """2.3 is just noticeable; matplotlib's default ten come down to 4.6 with protanopia, 7.2 with deuteranopia."""
+def test_all_pairs_of_colours_are_distinguishable(sight: str, least: float) -> None:
+    """A distance of 2.3 is just noticeable; matplotlib's defaults reach 4.6 with protanopia."""
     lab_c3 = cielab(PALETTE, sight)
     assert (
         min(np.linalg.norm(one - other) for one, other in itertools.combinations(lab_c3, 2))
@@ -100,14 +100,14 @@ def test_any_two_colours_are_told_apart(sight: str, least: float) -> None:
     )
 
 
-def test_any_two_colours_differ_in_a_grey_print_and_from_the_paper() -> None:
+def test_colours_differ_in_greyscale_and_from_white() -> None:
     lightness_c = np.sort(cielab(PALETTE)[:, 0])
     assert np.diff(lightness_c).min() >= 5
     assert lightness_c[-1] <= 85
 
 
 @pytest.mark.parametrize("classes", [2, 10, 11, 20])
-def test_up_to_twenty_classes_no_two_look_alike(classes: int) -> None:
+def test_up_to_twenty_classes_have_distinct_styles(classes: int) -> None:
     styles = class_styles(
         torch.zeros(5, dtype=torch.long), [f"c{label}" for label in range(classes)]
     )
@@ -120,7 +120,7 @@ def test_up_to_twenty_classes_no_two_look_alike(classes: int) -> None:
     )
 
 
-def test_of_more_classes_the_ten_largest_have_a_look_and_the_rest_is_grey() -> None:
+def test_of_many_classes_only_the_ten_largest_have_colours() -> None:
     counts = torch.ones(25, dtype=torch.long)
     counts[[3, 20, 24]] = torch.tensor([4, 9, 5])
     styles = class_styles(
@@ -128,7 +128,7 @@ def test_of_more_classes_the_ten_largest_have_a_look_and_the_rest_is_grey() -> N
     )
     assert [style.labels for style in styles[:-1]] == [
         (label,) for label in (*range(8), 20, 24)
-    ]  # of equals, the first
+    ]  # the first of equal counts
     assert [style.colour for style in styles[:-1]] == list(PALETTE)
     assert (styles[-1].name, styles[-1].colour, len(styles[-1].labels)) == (
         "others (15 classes)",
@@ -159,9 +159,7 @@ def labelled_figure(width: float = ONE_COLUMN) -> Figure:
 
 
 @pytest.mark.parametrize("width", [ONE_COLUMN, TWO_COLUMNS])
-def test_png_and_pdf_have_the_printed_size_and_embedded_truetype_fonts(
-    tmp_path: Path, width: float
-) -> None:
+def test_png_and_pdf_have_the_printed_size_and_fonts(tmp_path: Path, width: float) -> None:
     png = save(labelled_figure(width), tmp_path / "deep" / "layer0.5")
     assert {path.name for path in png.parent.iterdir()} == {"layer0.5.png", "layer0.5.pdf"}
     with Image.open(png) as image:
@@ -171,10 +169,10 @@ def test_png_and_pdf_have_the_printed_size_and_embedded_truetype_fonts(
     assert b"/FontFile2" in pdf  # a TrueType font program
     assert b"/Type3" not in pdf
     assert b"/MediaBox [ 0 0 %d" % int(width * 72) in pdf
-    assert b"CreationDate" not in pdf  # the same figure is the same file
+    assert b"CreationDate" not in pdf  # equal figures give equal files
 
 
-def test_a_failed_write_leaves_what_was_there(
+def test_a_failed_write_keeps_the_old_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = {f"plot{ending}": f"old {ending}".encode() for ending in (".png", ".pdf")}
@@ -191,7 +189,7 @@ def test_a_failed_write_leaves_what_was_there(
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == old
 
 
-def test_settings_are_the_callers_again_and_have_no_influence() -> None:
+def test_settings_of_the_caller_are_ignored_and_restored() -> None:
     with matplotlib.rc_context({"font.size": 31.0, "text.usetex": False, "axes.facecolor": "pink"}):
         before = dict(matplotlib.rcParams)
         with paper_style():
@@ -206,7 +204,7 @@ def test_settings_are_the_callers_again_and_have_no_influence() -> None:
 @pytest.mark.parametrize(
     "title", ["short", "a title of many words " * 6, "W" * 80, "two\nlines of " + "text " * 20]
 )
-def test_titles_are_broken_to_fit(title: str) -> None:
+def test_titles_are_wrapped_to_fit(title: str) -> None:
     figure = labelled_figure()
     with paper_style():
         title_above(figure, title)
@@ -218,7 +216,7 @@ def test_titles_are_broken_to_fit(title: str) -> None:
     assert float(figure.axes[0].bbox.y1) <= box.y0
 
 
-def test_legend_has_the_columns_that_fit_and_its_own_room() -> None:
+def test_the_legend_fits_below_the_axes() -> None:
     figure = labelled_figure()
     with paper_style():
         legend_below(figure, [mark(f"class {i}") for i in range(10)], [mark("a second group")])
@@ -230,14 +228,14 @@ def test_legend_has_the_columns_that_fit_and_its_own_room() -> None:
     ]
     assert axes is not None
     assert second.y0 >= -1
-    assert second.y1 <= first.y0 + 1  # below each other
+    assert second.y1 <= first.y0 + 1  # one below the other
     assert first.y1 <= axes.y0 + 1  # and below the axes
     assert first.x0 >= 0
     assert first.x1 <= figure.bbox.x1
     assert figure.get_size_inches()[1] == pytest.approx(1.2 + (first.height + second.height) / DPI)
 
 
-def test_images_lie_in_rows_with_white_between() -> None:
+def test_images_lie_in_rows_with_white_gaps() -> None:
     x_RKCHW = (
         torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5, 7.0]).reshape(2, 3, 1, 1, 1).expand(2, 3, 1, 2, 1)
     )
@@ -255,7 +253,7 @@ def test_images_lie_in_rows_with_white_between() -> None:
 
 @pytest.fixture
 def written(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """The figures that `images` writes."""
+    """Figures that the module `images` writes."""
     figures: list[Figure] = []
     write = images.write_whole
 
@@ -267,9 +265,7 @@ def written(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     return figures
 
 
-def test_of_a_tall_grid_the_first_twenty_rows_are_drawn(
-    tmp_path: Path, written: list[Figure]
-) -> None:
+def test_a_tall_grid_shows_its_first_twenty_rows(tmp_path: Path, written: list[Figure]) -> None:
     path = image_grid(
         torch.rand(25, 3, 3, 8, 8),
         [f"class {row}" for row in range(25)],
@@ -286,7 +282,7 @@ def test_of_a_tall_grid_the_first_twenty_rows_are_drawn(
     assert [file.name for file in path.parent.iterdir()] == ["grid.png"]
 
 
-def test_confusion_matrix_tells_shares_of_each_row(tmp_path: Path, written: list[Figure]) -> None:
+def test_a_confusion_matrix_shows_shares_per_row(tmp_path: Path, written: list[Figure]) -> None:
     path = confusion_matrix(
         torch.tensor([[3, 1, 0], [0, 4, 0], [0, 0, 0]]), ["a", "b", "c"], tmp_path / "confusion.png"
     )
@@ -309,7 +305,7 @@ def test_confusion_matrix_tells_shares_of_each_row(tmp_path: Path, written: list
         lambda names, path: confusion_matrix(torch.eye(2), names, path),
     ],
 )
-def test_dollar_signs_in_class_names_are_drawn_as_they_are(
+def test_dollar_signs_in_class_names_are_literal(
     draw: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[str] = []

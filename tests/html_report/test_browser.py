@@ -1,8 +1,9 @@
-"""The page of `netinv report` in Chromium, opened from disk: it works, it is alone, and it fits every window."""
+"""The page of `netinv report` in Chromium, opened from disk."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -19,7 +20,7 @@ __all__ = ["browser"]  # the fixture
 
 @pytest.fixture(scope="module")
 def run_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The page of a run with markup in the names of everything that has a name."""
+    """The page of a run whose names all contain markup."""
     made = made_run(tmp_path_factory.mktemp("runs") / HOSTILE, words=(f"name={HOSTILE}",))
     for step in (5, 10, 15):
         draw(made / "figures" / f"grid_step{step:06d}.png", 60)
@@ -49,28 +50,28 @@ def sweep_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Watched:
-    """A page, and what it must not do: messages in the console, errors, dialogs, requests beyond the file itself."""
+    """A page that records console messages, errors, dialogs and requests to other files."""
 
     def __init__(self, browser: Browser) -> None:
         self.page = browser.new_page(viewport={"width": 1600, "height": 900})
-        self.wrong: list[str] = []
-        self.page.on("console", lambda message: self.wrong.append(f"console: {message.text}"))
-        self.page.on("pageerror", lambda error: self.wrong.append(f"error: {error}"))
+        self.unexpected: list[str] = []
+        self.page.on("console", lambda message: self.unexpected.append(f"console: {message.text}"))
+        self.page.on("pageerror", lambda error: self.unexpected.append(f"error: {error}"))
         self.page.on("dialog", self._refuse)
         self.page.on("request", self._note)
 
     def _refuse(self, dialog: Dialog) -> None:
-        self.wrong.append(f"dialog: {dialog.message}")
+        self.unexpected.append(f"dialog: {dialog.message}")
         dialog.dismiss()
 
     def _note(self, request: Request) -> None:
         if not request.url.startswith(("file:", "data:", "blob:")):
-            self.wrong.append(f"request: {request.url}")
+            self.unexpected.append(f"request: {request.url}")
 
 
 @pytest.fixture(scope="module")
 def watched(browser: Browser, run_page: Path) -> Watched:
-    """The run's page, opened once; each test looks at another part of it."""
+    """The run's page, opened once for all tests."""
     opened = Watched(browser)
     opened.page.goto(run_page.as_uri())
     return opened
@@ -79,7 +80,7 @@ def watched(browser: Browser, run_page: Path) -> Watched:
 @pytest.fixture
 def opened(watched: Watched) -> Iterator[Page]:
     yield watched.page
-    assert watched.wrong == []
+    assert watched.unexpected == []
 
 
 @pytest.fixture(scope="module")
@@ -92,21 +93,28 @@ def watched_sweep(browser: Browser, sweep_page: Path) -> Watched:
 @pytest.fixture
 def opened_sweep(watched_sweep: Watched) -> Iterator[Page]:
     yield watched_sweep.page
-    assert watched_sweep.wrong == []
+    assert watched_sweep.unexpected == []
 
 
 def drawn(page: Page, selector: str) -> int:
-    """Number of curves of a chart once it is drawn."""
+    """Return the number of curves of a chart once it is drawn."""
     page.locator(selector).scroll_into_view_if_needed()
     page.wait_for_selector(f"{selector} .scatterlayer .trace")
     return page.locator(f"{selector} .scatterlayer .trace").count()
+
+
+def width_of(page: Page, selector: str) -> float:
+    """Return the width of the first element in pixels."""
+    box = page.locator(selector).first.bounding_box()
+    assert box is not None
+    return box["width"]
 
 
 def column(page: Page, table: str) -> list[str]:
     return page.locator(f"#{table} tbody td:nth-child(2)").all_text_contents()
 
 
-def test_a_page_is_one_file_and_markup_in_names_is_inert(opened: Page) -> None:
+def test_markup_in_names_is_inert(opened: Page) -> None:
     assert opened.locator("h1").inner_text() == f"made: {HOSTILE}"
     assert opened.locator("img[onerror]").count() == 0
     assert HOSTILE in opened.locator("pre").first.inner_text()
@@ -121,10 +129,8 @@ def test_a_page_is_one_file_and_markup_in_names_is_inert(opened: Page) -> None:
     assert all(after - before <= 1 for before, after in pairwise(levels))
 
 
-def test_curves_are_drawn_and_change_their_scale(opened: Page) -> None:
-    assert (
-        opened.evaluate("typeof Plotly") == "undefined"
-    )  # until a chart comes near, so that the page opens at once
+def test_curves_are_drawn_with_either_scale(opened: Page) -> None:
+    assert opened.evaluate("typeof Plotly") == "undefined"  # loaded when a chart comes near
     assert drawn(opened, ".plot[data-chart='0']") == 2
     assert drawn(opened, ".plot[data-chart='1']") == 1
     plot = opened.locator(".plot[data-chart='0']")
@@ -135,7 +141,7 @@ def test_curves_are_drawn_and_change_their_scale(opened: Page) -> None:
     assert plot.evaluate("plot => plot.layout.yaxis.type") == "log"
 
 
-def test_tables_sort_by_number_and_with_the_keyboard(opened: Page) -> None:
+def test_tables_sort_by_number_and_by_keyboard(opened: Page) -> None:
     header = opened.locator("#table1 thead th").nth(1)
     assert header.get_attribute("aria-sort") == "none"
     header.locator("button").click()
@@ -175,7 +181,7 @@ def test_pictures_enlarge_and_close(opened: Page) -> None:
     assert not dialog.is_visible()
 
 
-def test_the_slider_goes_through_training(opened: Page) -> None:
+def test_the_slider_selects_a_grid_of_the_training(opened: Page) -> None:
     visible = opened.locator(".frame:visible")
     assert [frame.get_attribute("data-step") for frame in visible.all()] == ["15"]
     slider = opened.get_by_role("slider", name="Step")
@@ -202,13 +208,12 @@ def test_no_page_is_wider_than_its_window(chart: str, request: pytest.FixtureReq
     for width, scheme in ((400, "dark"), (1600, "dark"), (400, "light"), (1600, "light")):
         page.set_viewport_size({"width": width, "height": 900})
         page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
-        while page.locator(f"{chart} .main-svg").first.bounding_box()["width"] > width:  # type: ignore[index]
+        while width_of(page, f"{chart} .main-svg") > width:
             page.wait_for_timeout(20)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
-        brightness = page.evaluate(
-            "getComputedStyle(document.body).backgroundColor.match(/[0-9]+/g).slice(0, 3).map(Number)"
-        )
-        assert (sum(brightness) > 600) == (scheme == "light")
+        background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        brightness = sum(int(channel) for channel in re.findall(r"\d+", background)[:3])
+        assert (brightness > 600) == (scheme == "light")
 
 
 def test_the_runs_of_a_sweep_are_compared(opened_sweep: Page) -> None:
@@ -234,7 +239,7 @@ def test_the_runs_of_a_sweep_are_compared(opened_sweep: Page) -> None:
     ]
 
 
-def test_a_sweep_leads_to_the_reports_of_its_runs(opened_sweep: Page, sweep_page: Path) -> None:
+def test_a_sweep_links_to_the_reports_of_its_runs(opened_sweep: Page, sweep_page: Path) -> None:
     assert opened_sweep.locator(".thumbnail").count() == 5
     links = opened_sweep.locator("#runs-table a")
     assert links.all_inner_texts() == ["1"]
@@ -242,12 +247,13 @@ def test_a_sweep_leads_to_the_reports_of_its_runs(opened_sweep: Page, sweep_page
     assert opened_sweep.url == (sweep_page.parent / "1" / "report.html").as_uri()
 
 
-def test_markup_that_got_through_could_start_nothing(watched: Watched) -> None:
-    """The policy names the page's own scripts, by their hashes."""
+def test_the_security_policy_blocks_foreign_scripts(watched: Watched) -> None:
+    """The policy allows only the page's own scripts, by their hashes."""
     watched.page.evaluate("window.started = false")
     refused = watched.page.evaluate(
         """() => new Promise(resolve => {
-            document.addEventListener("securitypolicyviolation", event => resolve(event.violatedDirective), {once: true});
+            const refused = event => resolve(event.violatedDirective);
+            document.addEventListener("securitypolicyviolation", refused, {once: true});
             const script = document.createElement("script");
             script.textContent = "window.started = true";
             document.body.append(script);
@@ -256,9 +262,9 @@ def test_markup_that_got_through_could_start_nothing(watched: Watched) -> None:
     assert refused == "script-src-elem"
     assert watched.page.evaluate("window.started") is False
     watched.page.evaluate("fetch('https://example.org').catch(() => 0)")
-    assert len(watched.wrong) == 3
+    assert len(watched.unexpected) == 3
     assert all(
         "Content Security Policy" in message and message.startswith("console")
-        for message in watched.wrong
+        for message in watched.unexpected
     )
-    watched.wrong.clear()
+    watched.unexpected.clear()

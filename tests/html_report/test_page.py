@@ -1,4 +1,4 @@
-"""`netinv report`: what a page holds, of runs in every state, and what it refuses. In the browser: test_page_browser.py."""
+"""`netinv report`: contents of the page for runs in every state, and refused input."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ from netinv_lightning.html_report.command import main, read
 from netinv_lightning.html_report.csv_tables import cell, read_tables
 from netinv_lightning.html_report.curves import Chart, read_charts, thinned
 from netinv_lightning.html_report.files import Folder
-from netinv_lightning.html_report.run_contents import command_of, duration, read_run
+from netinv_lightning.html_report.run_contents import read_run
+from netinv_lightning.html_report.run_facts import command_of, duration
 from netinv_lightning.html_report.run_figures import MOST_FRAMES, read_frames
 from netinv_lightning.html_report.sweep_contents import read_sweep
 from netinv_lightning.run import run
@@ -35,17 +36,37 @@ from netinv_lightning.runs.run_directory import RunDir
 HOSTILE = "<img src=x onerror=alert(1)>"
 VERDICT = {
     "verdict": "adversarial noise",
-    "line": "verdict: adversarial noise: the classifier agrees, networks that never saw them do not (inversion/accuracy 0.900)",
+    "line": "verdict: adversarial noise: other networks disagree (inversion/accuracy 0.900)",
     "evidence": [
-        {"question": "agree?", "metric": "inversion/accuracy", "value": 0.9, "threshold": 0.55, "passed": True, "margin": 0.35},
-        {"question": "others?", "metric": "transfer/accuracy", "value": 0.2, "threshold": 0.5, "passed": False, "margin": -0.3},
+        {
+            "question": "agree?",
+            "metric": "inversion/accuracy",
+            "value": 0.9,
+            "threshold": 0.55,
+            "passed": True,
+            "margin": 0.35,
+        },
+        {
+            "question": "others?",
+            "metric": "transfer/accuracy",
+            "value": 0.2,
+            "threshold": 0.5,
+            "passed": False,
+            "margin": -0.3,
+        },
     ],
     "not_tested": [],
     "diagnosis": [
-        {"failure": "noise", "meaning": "not recognised", "metric": "transfer/accuracy", "value": 0.2, "threshold": 0.5,
-         "settings": ["loss=natural"]},
+        {
+            "failure": "noise",
+            "meaning": "not recognised",
+            "metric": "transfer/accuracy",
+            "value": 0.2,
+            "threshold": 0.5,
+            "settings": ["loss=natural"],
+        },
     ],
-}  # fmt: skip
+}
 
 
 def made_run(
@@ -55,7 +76,7 @@ def made_run(
     words: tuple[str, ...] = ("seed=0",),
     **status: Any,
 ) -> Path:
-    """A run directory as one of `application=invert` leaves it, with a grid of noise."""
+    """Write a run directory like that of `application=invert`, with a grid of noise."""
     (path / "figures").mkdir(parents=True)
     config = {
         "name": "made",
@@ -97,7 +118,7 @@ def draw(path: Path, side: int = 300) -> Path:
 
 
 def made_sweep(path: Path) -> Path:
-    """Two settings by three seeds, one of them failed, one never started."""
+    """Write a sweep of two settings and three seeds: one job failed, one did not start."""
     jobs = {
         str(3 * s + seed): ["+experiment=made", f"loss.kl.weight={w}", f"seed={seed}"]
         for s, w in enumerate((1, 10))
@@ -136,7 +157,7 @@ def files_of(path: Path) -> dict[str, str]:
 
 
 class Elements(HTMLParser):
-    """What a page is made of: attributes by element, the visible text, and where it leads."""
+    """Elements of a page with their attributes, and its visible text."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -167,7 +188,7 @@ def page_of(directory: Path, capsys: pytest.CaptureFixture[str]) -> Elements:
     return Elements(path.read_text())
 
 
-def test_the_command_makes_a_page_of_a_real_run(
+def test_the_command_writes_the_page_of_a_real_run(
     compose: Callable[..., DictConfig], job_dir: Path
 ) -> None:
     run(compose("+experiment=mnist_invert", "generator=tiny", "application.steps=8"), job_dir)
@@ -183,8 +204,8 @@ def test_the_command_makes_a_page_of_a_real_run(
     assert after == before
 
     page = Elements((job_dir / "report.html").read_text())
-    told = json.loads((job_dir / "verdict.json").read_text())
-    assert f"Verdict: {told['verdict']}" in page.text
+    verdict = json.loads((job_dir / "verdict.json").read_text())
+    assert f"Verdict: {verdict['verdict']}" in page.text
     assert "mnist_cnn (zoo)" in page.text
     figures = list((job_dir / "figures").glob("*.png"))
     shown = [
@@ -192,22 +213,22 @@ def test_the_command_makes_a_page_of_a_real_run(
         for image in page.each("img")
         if image.get("src", "").startswith("data:image/webp;base64,")
     ]
-    assert len(figures) == len(shown) == 4  # the grid, two while training, the confusion matrix
+    assert len(figures) == len(shown) == 4  # the grid, two during training, the confusion matrix
     assert all(image["alt"] for image in shown)
     summary = json.loads((job_dir / "summary.json").read_text())
     values = [attributes.get("data-value") for attributes in page.each("td")]
     assert all(str(value) in values for value in summary.values())
     assert [section["id"] for section in page.each("section")][:2] == ["verdict", "run"]
-    leads = [
+    links = [
         attributes[name]
         for _, attributes in page.found
         for name in ("src", "href")
         if name in attributes
     ]
-    assert not [lead for lead in leads if ":" in lead and not lead.startswith("data:")]
+    assert not [link for link in links if ":" in link and not link.startswith("data:")]
 
 
-def test_a_sweep_has_its_table_failures_and_spread(tmp_path: Path) -> None:
+def test_a_sweep_has_tables_of_runs_failures_and_seeds(tmp_path: Path) -> None:
     sweep = read_sweep(made_sweep(tmp_path / "sweep"))
     assert sweep.command == "netinv -m +experiment=made loss.kl.weight=1,10 seed=0,1,2"
     assert sweep.keys == ["loss.kl.weight", "seed"]
@@ -236,7 +257,7 @@ def test_a_job_of_a_sweep_has_its_own_command(tmp_path: Path) -> None:
     assert single.command == "netinv +experiment=made loss.kl.weight=1 seed=1"
 
 
-def test_a_folder_of_runs_is_compared_by_what_their_commands_said(tmp_path: Path) -> None:
+def test_runs_of_a_folder_are_compared_by_their_commands(tmp_path: Path) -> None:
     made_run(tmp_path / "a", 0.7, words=("application.lr=0.2",))
     made_run(tmp_path / "b", 0.9, words=())
     (tmp_path / "latest").symlink_to("a")
@@ -244,14 +265,14 @@ def test_a_folder_of_runs_is_compared_by_what_their_commands_said(tmp_path: Path
     assert single is None
     assert several is not None
     assert {job.name: job.values for job in several.jobs} == {
-        "b": {"experiment": "made", "application.lr": "0.1"},  # which its config says
+        "b": {"experiment": "made", "application.lr": "0.1"},  # from its config
         "a": {"experiment": "made", "application.lr": "0.2"},
     }
     assert several.keys == ["application.lr"]
     assert several.spread is None
 
 
-def test_a_run_that_holds_runs_shows_both(
+def test_a_run_with_nested_runs_shows_both(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made_run(tmp_path / "whole")
@@ -269,12 +290,14 @@ def test_a_run_is_running_only_while_its_process_lives(
     made = made_run(tmp_path / "run", state="running")
     with FileLock(made / ".lock"):
         assert read_run(made).outcome.state == "running"
-        assert "still goes on" in page_of(made, capsys).text
+        assert "is still running" in page_of(made, capsys).text
     assert read_run(made).outcome.state == "killed"
     assert f"netinv resume={made}" in page_of(made, capsys).text
 
 
-def test_a_failed_run_tells_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failed_run_shows_its_error_and_log(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     made = made_run(tmp_path / "run", state="failed", error="RuntimeError: loss/kl is nan")
     (made / "run.log").write_text("".join(f"line {number}\n" for number in range(100)))
     (made / "summary.json").unlink()
@@ -282,10 +305,10 @@ def test_a_failed_run_tells_why(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "The run failed: RuntimeError: loss/kl is nan" in page.text
     assert "line 99" in page.text
     assert "line 39" not in page.text
-    assert [chart.title for chart in read_charts(Folder(made))] == ["Terms of the loss", "Accuracy"]
+    assert [chart.title for chart in read_charts(Folder(made))] == ["Loss terms", "Accuracy"]
 
 
-def test_damage_is_told_and_the_rest_is_shown(
+def test_damaged_files_are_listed_and_the_rest_is_shown(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made = made_run(tmp_path / "run")
@@ -314,13 +337,15 @@ def test_damage_is_told_and_the_rest_is_shown(
     assert all(any(f"{made / name}: " in line for line in warned) for name in damaged)
     page = Elements((made / "report.html").read_text())
     assert all(str(made / name) in page.text for name in damaged)
-    assert "left out: 2 rows" in page.text
+    assert "2 rows are left out" in page.text
     assert "confusion.png is damaged" in page.text
     assert sum(image.get("src", "").startswith("data:image") for image in page.each("img")) == 1
     assert len(read_charts(Folder(made))[0].curves[0].steps) == 40
 
 
-def test_markup_in_names_is_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_markup_in_names_is_shown_as_text(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     made = made_run(tmp_path / "run", state="failed", error=HOSTILE, words=(f"name={HOSTILE}",))
     draw(made / "figures" / f"{HOSTILE}.png")
     (made / "metrics.csv").write_text("step,loss/</script><script>alert(1)</script>\n0,1\n1,2\n")
@@ -331,10 +356,10 @@ def test_markup_in_names_is_text(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 BAD: dict[str, tuple[tuple[str, ...], str]] = {
-    "no directory": (("nonesuch",), "nonesuch: is no directory"),
-    "a file": (("file",), "file: is no directory"),
-    "no run": (("empty",), "holds no run"),
-    "folders of runs": ((".",), "such as"),
+    "no directory": (("nonesuch",), "nonesuch: is not a directory"),
+    "a file": (("file",), "file: is not a directory"),
+    "no run": (("empty",), "contains no run"),
+    "folders of runs": ((".",), "for example"),
     "a damaged sweep": (("damaged",), "is damaged"),
     "nothing": ((), "directory"),
     "no folder": (("runs/a", "--output", "gone/page.html"), "its folder does not exist"),
@@ -344,7 +369,7 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_input_is_one_line_and_writes_nothing(
+def test_wrong_input_gives_one_line_and_writes_nothing(
     case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -364,7 +389,7 @@ def test_bad_input_is_one_line_and_writes_nothing(
     assert files_of(tmp_path) == before
 
 
-def test_a_report_replaces_the_one_before(
+def test_a_report_replaces_the_previous_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made = made_run(tmp_path / "run")
@@ -382,18 +407,21 @@ def test_thinning_keeps_spikes_and_ends() -> None:
     steps = list(range(20_000))
     values = [0.0] * 20_000
     values[7_777], values[12_345] = 5.0, -5.0
-    kept, thin = thinned(steps, values, 100)
-    assert len(kept) == len(thin) <= 100
-    assert (kept[0], kept[-1]) == (0, 19_999)
-    assert dict(zip(kept, thin, strict=True)) | {7_777: 5.0, 12_345: -5.0} == dict(
-        zip(kept, thin, strict=True)
+    chosen, thin = thinned(steps, values, 100)
+    assert len(chosen) == len(thin) <= 100
+    assert (chosen[0], chosen[-1]) == (0, 19_999)
+    assert dict(zip(chosen, thin, strict=True)) | {7_777: 5.0, 12_345: -5.0} == dict(
+        zip(chosen, thin, strict=True)
     )
-    assert kept == sorted(kept)
+    assert chosen == sorted(chosen)
     assert thinned([1, 2], [3, 4], 100) == ([1, 2], [3, 4])
 
 
-def test_charts_hold_what_belongs_together(tmp_path: Path) -> None:
-    header = "step,loss/kl,loss/total,inversion/accuracy,garbage/noise/images,garbage/inverted/images,cost/seconds"
+def test_charts_group_related_curves(tmp_path: Path) -> None:
+    header = (
+        "step,loss/kl,loss/total,inversion/accuracy,"
+        "garbage/noise/images,garbage/inverted/images,cost/seconds"
+    )
     (tmp_path / "metrics.csv").write_text(
         f"{header}\n0,1,nan,0.1,10,20,\n5,2,3,0.2,11,21,\n,9,9,,,,\n9,,4,,,,7\n"
     )
@@ -402,9 +430,9 @@ def test_charts_hold_what_belongs_together(tmp_path: Path) -> None:
         chart.title: [(c.label, c.steps, c.values) for c in chart.curves]
         for chart in read_charts(folder)
     } == {
-        "Terms of the loss": [("kl", [0, 5], [1, 2]), ("total", [5, 9], [3, 4])],
+        "Loss terms": [("kl", [0, 5], [1, 2]), ("total", [5, 9], [3, 4])],
         "Accuracy": [("inversion/accuracy", [0, 5], [0.1, 0.2])],
-        "With a garbage class: images": [
+        "Training with a garbage class: images": [
             ("noise", [0, 5], [10, 11]),
             ("inverted", [0, 5], [20, 21]),
         ],
@@ -412,19 +440,20 @@ def test_charts_hold_what_belongs_together(tmp_path: Path) -> None:
     assert folder.problems == []
     (tmp_path / "metrics.csv").write_text("what,is\nthis,?\n")
     assert read_charts(folder) == list[Chart]()
-    assert "no column is called step" in folder.problems[0]
+    assert "no column step" in folder.problems[0]
 
 
-def test_tables_take_title_and_notes_from_their_markdown(tmp_path: Path) -> None:
+def test_tables_have_the_title_and_notes_of_their_markdown(tmp_path: Path) -> None:
     (tmp_path / "detection.csv").write_text("detector,AUROC,p\nmsp,0.98765,0.00004\nknn,,1234.5\n")
     (tmp_path / "detection.md").write_text(
-        "# Who tells\n\n| detector | AUROC | p |\n| --- | --- | --- |\n| msp | 1 | 0 |\n\n- higher is better\n"
+        "# AUROC\n\n| detector | AUROC | p |\n| --- | --- | --- |\n| msp | 1 | 0 |\n\n"
+        "- higher is better\n"
     )
     wide = ",".join(f"c{number}" for number in range(30))
     (tmp_path / "wide.csv").write_text(f"{wide}\n{wide}\n")
     (tmp_path / "wide.md").write_text("# Abridged\n\n| a\\|b | c |\n| --- | --- |\n| 1 ± 2 | x |\n")
     narrow, abridged, full = read_tables(Folder(tmp_path))
-    assert (narrow.title, narrow.notes) == ("Who tells", ["higher is better"])
+    assert (narrow.title, narrow.notes) == ("AUROC", ["higher is better"])
     assert [[(shown.text, shown.full) for shown in row] for row in narrow.rows] == [
         [("msp", "msp"), ("0.988", "0.98765"), ("4e-05", "4e-05")],
         [("knn", "knn"), ("", ""), ("1234", "1234.5")],
@@ -437,7 +466,7 @@ def test_tables_take_title_and_notes_from_their_markdown(tmp_path: Path) -> None
     assert (len(full.columns), full.folded) == (30, True)
 
 
-def test_numbers_are_read_as_in_every_table() -> None:
+def test_numbers_are_rounded() -> None:
     values = (0.98765, 12.34, 1234.5, 0.0, 0.0004, float("nan"), None, True, [1, 2])
     assert [cell(value).text for value in values] == [
         "0.988",
@@ -462,13 +491,13 @@ def test_the_command_can_be_pasted_into_a_shell() -> None:
     assert command_of({"command": words}) == ("""netinv +experiment=a ''"'"'b'"'"'=[1, 2]'""", "")
     assert command_of({"command": ["netinv", "resume=/run"]}) == (
         "netinv resume=/run",
-        "the command that continued the run",
+        "command that continued this run",
     )
     assert command_of({"command": ["/usr/bin/ipykernel_launcher.py", "-f"]}) == ("", "")
     assert command_of({}) == ("", "")
 
 
-def test_pictures_are_as_small_as_asked(tmp_path: Path) -> None:
+def test_pictures_respect_the_size_limits(tmp_path: Path) -> None:
     (tmp_path / "figures").mkdir()
     file = draw(tmp_path / "figures" / "grid.png", 1700)
     folder = Folder(tmp_path)
@@ -478,7 +507,7 @@ def test_pictures_are_as_small_as_asked(tmp_path: Path) -> None:
         folder, file, "a grid", pictures.THUMBNAIL, pictures.THUMBNAIL_BYTES
     )
     assert len(small.uri) * 3 / 4 <= pictures.THUMBNAIL_BYTES + 30
-    assert small.width >= 140  # noise is the worst that there is
+    assert small.width >= 140  # noise compresses worst
     plain = pictures.read_picture(
         folder, draw(tmp_path / "figures" / "small.png", 64), "small", pictures.FULL
     )
@@ -497,9 +526,7 @@ def test_pictures_are_as_small_as_asked(tmp_path: Path) -> None:
     )
 
 
-def test_an_unfinished_directory_of_a_run_gives_a_page(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_refused_run_has_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = tmp_path / "run"
     RunDir(made).record_refusal(DictConfig({"name": "refused"}), "lr=-1: must be above 0")
     assert "lr=-1: must be above 0" in page_of(made, capsys).text

@@ -1,4 +1,4 @@
-"""Loggers: one W&B run a job, which no failure of W&B stops; metrics.csv whole; TensorBoard by config."""
+"""Loggers: one W&B run per job, whose failures do not stop it; metrics.csv; TensorBoard."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ OFFLINE = ("logger=wandb", "logger.mode=offline")
 
 
 def leet(folder: Path, *options: str) -> str:
-    """What a run's folder holds, told by W&B's own reader, which needs no network."""
+    """Return the contents of a run's folder, read with W&B's own reader without network."""
     command = [Path(sys.executable).parent / "wandb", "leet", "inspect", folder, "--json", *options]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def parts(run_dir: Path) -> list[dict[str, Any]]:
-    """The offline parts of a run, oldest first: id, config, summary, exit code, tags."""
+    """Return the offline parts of a run, oldest first: id, config, summary, exit code, tags."""
     folders = sorted(
         (run_dir / "wandb").glob("offline-run-*"), key=lambda folder: folder.stat().st_ctime_ns
     )
@@ -60,7 +60,7 @@ def warnings_of_wandb(caplog: pytest.LogCaptureFixture) -> list[str]:
     ]
 
 
-def test_two_jobs_of_one_process_are_two_runs_closed_with_their_status(
+def test_jobs_of_one_process_are_separate_runs(
     compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     metrics = run(compose(*OFFLINE, "+logger.tags.night=true"), tmp_path / "a")
@@ -102,12 +102,11 @@ def test_two_jobs_of_one_process_are_two_runs_closed_with_their_status(
     ]
     assert tmp_path / "a" / "checkpoints" / "last.ckpt" in files
     assert "generator" in artifacts
-    assert all(
-        file.is_relative_to(tmp_path / "a") and file.is_file() for file in files
-    )  # nothing lies in the home directory
+    # No file lies in the home directory.
+    assert all(file.is_relative_to(tmp_path / "a") and file.is_file() for file in files)
 
 
-def test_samples_table_says_what_each_image_was_taken_for(compose: Compose, job_dir: Path) -> None:
+def test_the_samples_table_has_label_and_prediction(compose: Compose, job_dir: Path) -> None:
     run(compose(*OFFLINE, "application.keep_samples=60"), job_dir)
     (path,) = (job_dir / "wandb").rglob("*.table.json")
     table = json.loads(path.read_text())
@@ -129,7 +128,7 @@ def test_samples_table_says_what_each_image_was_taken_for(compose: Compose, job_
         (["logger.group=mine"], "sweeps/mnist/20260101/0", "mine"),
     ],
 )
-def test_the_jobs_of_a_sweep_are_one_group(
+def test_the_jobs_of_a_sweep_share_a_group(
     compose: Compose, overrides: list[str], folder: str, expected: str
 ) -> None:
     assert wandb_run.group(compose(*overrides), Path(folder)) == expected
@@ -154,8 +153,9 @@ def test_a_resumed_run_keeps_its_id_offline(
 
 
 def wandb_core() -> subprocess.Popen[bytes]:
-    """The W&B service that this process started; W&B keeps it to itself."""
-    process: subprocess.Popen[bytes] = wandb.setup().ensure_service()._proc._process  # type: ignore[union-attr]
+    """Return W&B's service process, which has no public access."""
+    service: Any = wandb.setup().ensure_service()
+    process: subprocess.Popen[bytes] = service._proc._process
     return process
 
 
@@ -179,33 +179,33 @@ def test_training_survives_the_death_of_wandb(
     assert [row["step"] for row in rows if row[names.LOSS_TOTAL]] == ["1", "3", "5", "7"]
     (warning,) = warnings_of_wandb(caplog)
     assert "wandb sync" in warning
-    lost, kept = parts(job_dir)
+    lost, reopened = parts(job_dir)
     assert lost["exit_code"] is None
-    assert kept["exit_code"] == 0
-    assert kept["run_id"] == json.loads((job_dir / "status.json").read_text())["wandb_run_id"]
-    assert kept["summary"][names.INVERSION_ACCURACY] == metrics[names.INVERSION_ACCURACY]
-    assert Path(warning.split()[-1]) == Path(kept["file"]).parent
+    assert reopened["exit_code"] == 0
+    assert reopened["run_id"] == json.loads((job_dir / "status.json").read_text())["wandb_run_id"]
+    assert reopened["summary"][names.INVERSION_ACCURACY] == metrics[names.INVERSION_ACCURACY]
+    assert Path(warning.split()[-1]) == Path(reopened["file"]).parent
 
 
 class Server(ThreadingHTTPServer):
-    """Stands for W&B on this machine. It answers the given operations, and leaves every other request waiting.
+    """Local replacement of W&B: answers the given operations; other requests wait.
 
-    Without any it refuses the login.
+    Without operations it refuses the login.
     """
 
     daemon_threads = True
 
-    def __init__(self, *answered: str) -> None:
+    def __init__(self, *operations: str) -> None:
         super().__init__(("127.0.0.1", 0), Answer)
-        self.answered, self.closing = answered, threading.Event()
+        self.operations, self.closing = operations, threading.Event()
 
 
 class Answer(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         assert isinstance(self.server, Server)
         content = self.rfile.read(int(self.headers.get("content-length") or 0))
-        asked = json.loads(content) if self.path == "/graphql" else {}
-        name = asked.get("variables", {}).get("name")
+        request = json.loads(content) if self.path == "/graphql" else {}
+        name = request.get("variables", {}).get("name")
         project = {"id": "p", "name": "netinv", "entity": {"id": "e", "name": "me"}}
         answers = {
             "Viewer": {
@@ -231,10 +231,10 @@ class Answer(BaseHTTPRequestHandler):
                 }
             },
         }
-        if not self.server.answered:
+        if not self.server.operations:
             self._answer(401, {"errors": [{"message": "user is not logged in"}]})
-        elif asked.get("operationName") in self.server.answered:
-            self._answer(200, {"data": answers[asked["operationName"]]})
+        elif request.get("operationName") in self.server.operations:
+            self._answer(200, {"data": answers[request["operationName"]]})
         else:
             self.server.closing.wait(30)
 
@@ -247,12 +247,12 @@ class Answer(BaseHTTPRequestHandler):
         self.wfile.write(text)
 
     def log_message(self, *args: object) -> None:
-        """Silent."""
+        """Log nothing."""
 
 
 @pytest.fixture
 def online(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
-    """Points W&B at an address, with a key in the right form."""
+    """Function that sets W&B's address, with a well-formed key."""
 
     def point(url: str) -> None:
         monkeypatch.setenv("WANDB_BASE_URL", url)
@@ -287,54 +287,54 @@ def log_one_row(cfg: DictConfig, job_dir: Path) -> RunDir:
     return run_dir
 
 
-def assert_kept_offline(run_dir: RunDir, caplog: pytest.LogCaptureFixture) -> None:
-    (kept,) = parts(run_dir.path)
+def assert_continued_offline(run_dir: RunDir, caplog: pytest.LogCaptureFixture) -> None:
+    (part,) = parts(run_dir.path)
     assert run_dir.status["state"] == "done"
-    assert kept["exit_code"] == 0
-    assert kept["run_id"] == run_dir.status["wandb_run_id"]
-    assert kept["summary"][names.INVERSION_ACCURACY] == 0.5
+    assert part["exit_code"] == 0
+    assert part["run_id"] == run_dir.status["wandb_run_id"]
+    assert part["summary"][names.INVERSION_ACCURACY] == 0.5
     (warning,) = warnings_of_wandb(caplog)
-    assert "it goes on offline; to upload it later: wandb sync" in warning
-    assert Path(warning.split()[-1]) == Path(kept["file"]).parent
+    assert "it continues offline; to upload it later: wandb sync" in warning
+    assert Path(warning.split()[-1]) == Path(part["file"]).parent
 
 
-def test_a_run_goes_on_offline_where_wandb_cannot_be_reached(
+def test_a_run_continues_offline_without_connection(
     compose: Compose, job_dir: Path, online: Callable[[str], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     online("http://127.0.0.1:9")
-    assert_kept_offline(log_one_row(compose("logger=wandb"), job_dir), caplog)
+    assert_continued_offline(log_one_row(compose("logger=wandb"), job_dir), caplog)
 
 
 @pytest.mark.parametrize("server", [("Viewer",)], indirect=True)
-def test_a_run_goes_on_offline_where_wandb_does_not_open_it(
+def test_a_run_continues_offline_if_wandb_does_not_open_it(
     compose: Compose, job_dir: Path, server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert_kept_offline(log_one_row(compose("logger=wandb"), job_dir), caplog)
+    assert_continued_offline(log_one_row(compose("logger=wandb"), job_dir), caplog)
 
 
 @pytest.mark.parametrize("server", [("Viewer", "RunResumeStatus", "UpsertBucket")], indirect=True)
-def test_an_upload_that_never_ends_does_not_hold_the_run(
+def test_an_endless_upload_does_not_block_the_run(
     compose: Compose, job_dir: Path, server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     run_dir = log_one_row(compose("logger=wandb"), job_dir)
     assert run_dir.status["state"] == "done"
     (warning,) = warnings_of_wandb(caplog)
-    assert "could not end the run" in warning
+    assert "could not finish the run" in warning
     folder = Path(warning.split()[-1])
     assert folder.name.startswith("run-")  # it was online
     assert json.loads(leet(folder, "--summary"))["summary"][names.INVERSION_ACCURACY] == 0.5
 
 
 @pytest.mark.parametrize("server", [()], indirect=True)
-def test_a_wrong_login_is_the_users_mistake(compose: Compose, server: Server) -> None:
+def test_a_wrong_login_is_wrong_input(compose: Compose, server: Server) -> None:
     with pytest.raises(
         InputError,
-        match=r"logger.mode=online: W&B refuses the login \(.*not logged in\); run `wandb login --relogin`",
+        match=r"logger.mode=online: W&B refuses the login \(.*not logged in\). Run `wandb login",
     ):
         check_logger(compose("logger=wandb"))
 
 
-def test_a_damaged_key_is_the_users_mistake(
+def test_a_damaged_key_is_wrong_input(
     compose: Compose, online: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     online("http://127.0.0.1:9")
@@ -343,7 +343,7 @@ def test_a_damaged_key_is_the_users_mistake(
         check_logger(compose("logger=wandb"))
 
 
-def test_a_project_that_wandb_refuses_is_the_users_mistake(compose: Compose, job_dir: Path) -> None:
+def test_a_project_that_wandb_refuses_is_wrong_input(compose: Compose, job_dir: Path) -> None:
     run_dir = RunDir(job_dir)
     cfg = compose(*OFFLINE, "logger.project=a/b")
     with (
@@ -354,7 +354,7 @@ def test_a_project_that_wandb_refuses_is_the_users_mistake(compose: Compose, job
             pass
 
 
-def test_what_wandb_refuses_is_left_out_and_told_once(
+def test_refused_items_are_left_out_with_one_warning(
     compose: Compose, job_dir: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     cfg = compose(*OFFLINE)
@@ -366,8 +366,8 @@ def test_what_wandb_refuses_is_left_out_and_told_once(
         logger.log_metrics({names.INVERSION_ACCURACY: 0.5}, step=3)
     (warning,) = warnings_of_wandb(caplog)
     assert warning.startswith("W&B: samples/grid left out (")
-    (kept,) = parts(job_dir)
-    assert kept["summary"][names.INVERSION_ACCURACY] == 0.5
+    (part,) = parts(job_dir)
+    assert part["summary"][names.INVERSION_ACCURACY] == 0.5
 
 
 def test_tensorboard_by_config(compose: Compose, job_dir: Path) -> None:
@@ -388,7 +388,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_metrics_csv_widens(tmp_path: Path) -> None:
+def test_metrics_csv_gets_new_columns(tmp_path: Path) -> None:
     path = tmp_path / "metrics.csv"
     logger = MetricsCsv(path)
     logger.log_metrics({"a": 1.0}, step=1)
@@ -404,7 +404,7 @@ def test_metrics_csv_widens(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "cut", ["", "7,0.1", '"7'], ids=["whole", "cut in a number", "cut in a quote"]
 )
-def test_metrics_csv_of_a_resumed_run_holds_each_step_once(tmp_path: Path, cut: str) -> None:
+def test_a_resumed_run_has_each_step_once_in_metrics_csv(tmp_path: Path, cut: str) -> None:
     path = tmp_path / "metrics.csv"
     killed = MetricsCsv(path)
     for step in (1, 3, 5):
@@ -412,7 +412,7 @@ def test_metrics_csv_of_a_resumed_run_holds_each_step_once(tmp_path: Path, cut: 
     with path.open("a") as file:
         file.write(cut)
     resumed = MetricsCsv(path)
-    resumed.log_metrics({"a": 9.0}, step=3)  # its checkpoint was of step 2
+    resumed.log_metrics({"a": 9.0}, step=3)  # its checkpoint is from step 2
     resumed.log_metrics({"b": 1.0}, step=5)
     assert rows_of(path) == [
         {"step": "1", "a": "0.5", "b": ""},
@@ -421,8 +421,8 @@ def test_metrics_csv_of_a_resumed_run_holds_each_step_once(tmp_path: Path, cut: 
     ]
 
 
-def test_a_resumed_part_replaces_its_own_metrics_alone(tmp_path: Path) -> None:
-    """Two trainings log one after another, the second is killed at step 2; the file is the uninterrupted one, byte for byte."""
+def test_a_resumed_part_replaces_only_its_own_metrics(tmp_path: Path) -> None:
+    """The second of two trainings is killed; the file equals that of an uninterrupted run."""
 
     def log(logger: MetricsCsv, name: str, steps: range) -> None:
         for step in steps:
@@ -436,7 +436,7 @@ def test_a_resumed_part_replaces_its_own_metrics_alone(tmp_path: Path) -> None:
     log(whole, "second", range(6, 9))
     log(broken, "second", range(6, 7))
     resumed = MetricsCsv(tmp_path / "broken.csv")
-    log(resumed, "second", range(5, 9))  # its checkpoint was of step 4
+    log(resumed, "second", range(5, 9))  # its checkpoint is from step 4
     for logger in (whole, resumed):
         logger.log_metrics({"seconds": 1.0}, step=0)
     again = MetricsCsv(tmp_path / "broken.csv")

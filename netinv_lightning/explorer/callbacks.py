@@ -1,0 +1,211 @@
+"""What the components of the page call: from the values of components to HTML.
+
+The generator's conditioning vector has slots, each a class and its weight. With up to 20 classes
+each class has its own slot; with more, the user chooses the class of each slot. If the
+conditioning uses only the label, there are no slots but one selected class.
+
+Shape suffixes: N classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from netinv_lightning.classifiers.features import FeatureSet
+from netinv_lightning.errors import InputError
+from netinv_lightning.explorer import markup
+from netinv_lightning.explorer.drawing import (
+    Drawing,
+    Setting,
+    distribution,
+    extract,
+)
+from netinv_lightning.explorer.neighbours import FEATURES, PIXELS, Neighbours
+from netinv_lightning.explorer.pictures import read_picture
+from netinv_lightning.explorer.requests import check_upload
+
+MOST_SLIDERS = 20
+"""Largest number of classes that have a slider each."""
+CHOSEN = 5
+"""Number of sliders if there are more classes."""
+STRIP = 20
+"""Images in a strip over classes; with more classes the strip has pages."""
+STEPS = 10
+"""Images in a strip between two classes or two latents."""
+OVER_CLASSES, OVER_VECTORS, OVER_LATENTS = (
+    "all classes",
+    "class A to class B",
+    "latent A to latent B",
+)
+
+
+@dataclass(frozen=True)
+class Explored:
+    """Contents of the page.
+
+    Attributes:
+        title: Title of the page.
+        facts: One line about the run.
+        drawing: Generators and classifier.
+        inverted: Images of the generators.
+        real: Real images, or None.
+        real_note: What the real images are, or why they are missing.
+    """
+
+    title: str
+    facts: str
+    drawing: Drawing
+    inverted: Neighbours
+    real: Neighbours | None
+    real_note: str
+
+
+class Callbacks:
+    """Functions that the components of the page call.
+
+    Args:
+        explored: Contents of the page.
+        uploads: The only folder from which pictures are opened; None for any folder.
+    """
+
+    def __init__(self, explored: Explored, uploads: Path | None = None) -> None:
+        self.explored, self.drawing, self.uploads = explored, explored.drawing, uploads
+        self.classes = self.drawing.classes
+        N = len(self.classes)
+        self.chosen = N > MOST_SLIDERS
+        """Whether the user chooses the classes of the slots."""
+        self.slots = 0 if self.drawing.label_alone else CHOSEN if self.chosen else N
+
+    def show(self, label: int, by: str, *values: Any) -> tuple[str, str]:
+        """Return an image next to its nearest real image, and the bars.
+
+        Args:
+            label: The selected class.
+            by: Similarity to real images: `pixels` or `features`.
+            *values: Values of the setting, then of the slots.
+        """
+        setting, slots = self._setting(values)
+        drawn = self.drawing.image(self._vector(label, slots), setting)
+        figure = markup.image(
+            drawn.images_nCHW[0],
+            f"Draw {setting.draw + 1}. Prediction: {self._prediction(drawn, 0)}",
+            "drawn",
+        )
+        return markup.pair(figure, self._nearest_real(drawn, by)), self._bars(drawn)
+
+    def hot(self, label: int, by: str, *values: Any) -> list[Any]:
+        """Return slots of a single class, and what `show` returns for them."""
+        return self._with_slots({label: 1.0}, label, by, values)
+
+    def mixed(self, share: float, label: int, other: int, by: str, *values: Any) -> list[Any]:
+        """Return slots between two classes, and what `show` returns for them."""
+        weights = {label: 1.0} if label == other else {label: 1 - share, other: share}
+        return self._with_slots(weights, label, by, values)
+
+    def sweep(self, over: str, page: int, other: int, label: int, by: str, *values: Any) -> str:
+        """Return a strip of images."""
+        setting, slots = self._setting(values)
+        names = [f"{share:.0%}" for share in torch.linspace(0, 1, STEPS).tolist()]
+        if over == OVER_LATENTS:
+            drawn = self.drawing.between_latents(self._vector(label, slots), STEPS, setting)
+        elif over == OVER_VECTORS:
+            drawn = self.drawing.between_classes(label, other, STEPS, setting)
+        else:
+            labels = range(len(self.classes))[(page - 1) * STRIP : page * STRIP]
+            drawn = self.drawing.of_classes(labels, setting)
+            names = [self.classes[k] for k in labels]
+        captions = [
+            f"{name} \u2192 {self._prediction(drawn, index)}" for index, name in enumerate(names)
+        ]
+        return markup.strip(drawn.images_nCHW, captions)
+
+    def picture(self, path: str | None) -> tuple[str, str, str]:
+        """Return a user's picture next to its nearest images, the bars, and the top units."""
+        if path is None:
+            return "", "", ""
+        classifier = self.drawing.classifier
+        try:
+            if self.uploads is not None:
+                check_upload(path, self.uploads)
+            given = extract(classifier, read_picture(Path(path), classifier.spec)[None])
+        except InputError as error:
+            return markup.text(str(error)), "", ""
+        figure = markup.image(
+            given.images_nCHW[0],
+            f"Your picture, as the classifier sees it. Prediction: {self._prediction(given, 0)}",
+            "picture",
+        )
+        inverted = self._nearest(self.explored.inverted, given, FEATURES, "nearest-inverted")
+        return (
+            markup.pair(figure, inverted, self._nearest_real(given, FEATURES)),
+            self._bars(given),
+            markup.units(given.features_nD[0], classifier.feature_layers[-1]),
+        )
+
+    def slot_values(self, weights: dict[int, float]) -> list[Any]:
+        """Return the values of the slots for the weights of some classes."""
+        if not self.chosen:
+            return [weights.get(label, 0.0) for label in range(self.slots)]
+        others = [label for label in range(len(self.classes)) if label not in weights]
+        labels = [*weights, *others][: self.slots]
+        return [*labels, *(weights.get(label, 0.0) for label in labels)]
+
+    def _with_slots(
+        self, weights: dict[int, float], label: int, by: str, values: Sequence[Any]
+    ) -> list[Any]:
+        setting = values[: len(values) - self.slots * (2 if self.chosen else 1)]
+        slots = self.slot_values(weights)
+        return [*slots, *self.show(label, by, *setting, *slots)]
+
+    def _setting(self, values: Sequence[Any]) -> tuple[Setting, Sequence[Any]]:
+        first, second, position, generator, dropout, draw, *slots = values
+        setting = Setting(
+            first=int(first or 0),
+            second=int(second or 0),
+            position=position,
+            generator=generator,
+            dropout=dropout,
+            draw=draw,
+        )
+        return setting, slots
+
+    def _vector(self, label: int, slots: Sequence[Any]) -> Tensor:
+        weights_N = torch.zeros(len(self.classes))
+        if not self.slots:
+            weights_N[label] = 1.0
+            return weights_N
+        labels = slots[: self.slots] if self.chosen else range(self.slots)
+        for slot_label, weight in zip(labels, slots[-self.slots :], strict=True):
+            weights_N[slot_label] += weight
+        return distribution(weights_N)
+
+    def _bars(self, features: FeatureSet) -> str:
+        targets_nN = features.targets_nN
+        target_N = None if targets_nN is None else targets_nN[0]
+        return markup.probabilities(features.probabilities_nN[0], target_N, self.classes)
+
+    def _nearest_real(self, features: FeatureSet, by: str) -> str:
+        real = self.explored.real
+        if real is None:
+            return markup.text(self.explored.real_note)
+        return self._nearest(real, features, by, "nearest-real")
+
+    def _nearest(self, among: Neighbours, features: FeatureSet, by: str, name: str) -> str:
+        near = among.nearest(features.images_nCHW[0], features.features_nD[0], by)
+        measure = "pixel correlation" if by == PIXELS else "cosine of features"
+        return markup.image(
+            near.image_CHW,
+            f"Nearest of {among.description}: {self.classes[near.label]}, "
+            f"{measure} {near.similarity:.3f}",
+            name,
+        )
+
+    def _prediction(self, features: FeatureSet, index: int) -> str:
+        probability, label = features.probabilities_nN[index].max(dim=0)
+        return f"{self.classes[int(label)]} ({float(probability):.1%})"
