@@ -13,7 +13,7 @@ from netinv_lightning.applications.finetune import ARMS
 from netinv_lightning.dashboard import figure_groups
 from netinv_lightning.data.outliers import NOISE
 from netinv_lightning.interpretability.anomaly import CONTROLS
-from netinv_lightning.interpretability.rule_study import KINDS
+from netinv_lightning.interpretability.rule_analysis import KINDS
 from netinv_lightning.inversion import objective
 from netinv_lightning.ood.detectors import DETECTORS
 

@@ -91,7 +91,7 @@ def _trained(inputs: StudyInput, features_nD: Tensor) -> KSparse:
 def _reconstructions(
     kind: str, model: SparseAutoencoder, fitted: Tensor, held_out: dict[str, Tensor]
 ) -> dict[str, float]:
-    metrics = {}
+    metrics: dict[str, float] = {}
     for origin, x in held_out.items():
         measures = units.reconstruction(model, fitted, x)
         metrics |= {

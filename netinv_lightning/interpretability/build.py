@@ -5,7 +5,7 @@ from __future__ import annotations
 from omegaconf import DictConfig, OmegaConf
 
 from netinv_lightning.classifiers.frozen import FrozenClassifier
-from netinv_lightning.config.schema import Interpret
+from netinv_lightning.config.schema import InterpretConfig
 from netinv_lightning.evaluation.image_sets import open_real
 from netinv_lightning.interpretability.study import FeatureStudy
 
@@ -24,7 +24,7 @@ def build_study(cfg: DictConfig, classifier: FrozenClassifier, max_samples: int)
     """
     study = FeatureStudy(
         name=cfg.name,
-        options=Interpret(**OmegaConf.to_container(cfg.interpret)),  # type: ignore[arg-type]
+        options=InterpretConfig(**OmegaConf.to_container(cfg.interpret)),  # type: ignore[arg-type]
         classifier=classifier,
         max_samples=max_samples,
         seed=cfg.seed,

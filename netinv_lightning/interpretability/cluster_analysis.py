@@ -34,22 +34,22 @@ def analyse_clusters(inputs: StudyInput) -> StudyResult:
     result, inverted, N = StudyResult(), inputs.inverted, inputs.N
     found = count_clusters(inverted.features_nD, inverted.labels_n, N, inputs.seed)
     columns = {
-        "inverted: features": _counts(clusters and clusters.count for clusters in found),
+        "inverted: features": _counts(clusters.count if clusters else None for clusters in found),
         "inverted: HDBSCAN": _counts(
-            clusters and max(1, clusters.hdbscan_clusters) for clusters in found
+            max(1, clusters.hdbscan_clusters) if clusters else None for clusters in found
         ),
     }
     _record_classes(inputs, result, found)
     if inputs.test is not None:
         test = count_clusters(inputs.test.features_nD, inputs.test.labels_n, N, inputs.seed)
         counts = columns["test: features"] = _counts(
-            clusters and clusters.count for clusters in test
+            clusters.count if clusters else None for clusters in test
         )
         result.metrics[interpretation("clusters_test")] = _mean(counts)
     pairs = count_clusters(inverted.features_nD, inverted.labels_n // 2, (N + 1) // 2, inputs.seed)
     result.metrics |= {
         interpretation("clusters_of_pairs"): _mean(
-            _counts(clusters and clusters.count for clusters in pairs)
+            _counts(clusters.count if clusters else None for clusters in pairs)
         ),
         CLUSTERS: _mean(columns["inverted: features"]),
         interpretation("clusters_hdbscan"): _mean(columns["inverted: HDBSCAN"]),
@@ -80,7 +80,7 @@ def _record_classes(
         for label, clusters in present.items()
     }
     if present:
-        columns = {
+        columns: dict[str, list[float]] = {
             "silhouette": [clusters.silhouette for clusters in present.values()],
             "silhouette_level": [clusters.silhouette_level for clusters in present.values()],
             "classes_of_two_clusters": [clusters.count == 2 for clusters in present.values()],

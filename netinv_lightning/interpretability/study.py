@@ -24,7 +24,7 @@ from torch import Tensor
 from netinv_lightning import metric_names as names
 from netinv_lightning.classifiers.features import FeatureSet, extract_features
 from netinv_lightning.classifiers.frozen import PENULTIMATE, FrozenClassifier
-from netinv_lightning.config.schema import ANALYSES, Interpret
+from netinv_lightning.config.schema import ANALYSES, InterpretConfig
 from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.errors import InputError, nearest, one_line
 from netinv_lightning.evaluation.image_sets import Images, of_split
@@ -63,7 +63,7 @@ class FeatureStudy:
     def __init__(
         self,
         name: str,
-        options: Interpret,
+        options: InterpretConfig,
         classifier: FrozenClassifier,
         max_samples: int,
         seed: int,
@@ -243,7 +243,7 @@ def _with_layers(
     classifier: FrozenClassifier, layer: str, map_layer: str | None
 ) -> FrozenClassifier:
     """Return the classifier with the two layers as its feature layers."""
-    layers = [layer] + [map_layer] * (map_layer not in (None, layer))
+    layers = [layer] if map_layer in (None, layer) else [layer, str(map_layer)]
     try:
         studied = FrozenClassifier(classifier.network, classifier.spec, layers, like=classifier)
         studied.check_cut(layer)

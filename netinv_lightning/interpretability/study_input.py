@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from netinv_lightning.classifiers.features import FeatureSet
-from netinv_lightning.config.schema import Interpret
+from netinv_lightning.config.schema import InterpretConfig
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class StudyInput:
 
     name: str
     class_names: tuple[str, ...]
-    options: Interpret
+    options: InterpretConfig
     seed: int
     inverted: FeatureSet
     training: FeatureSet | None

@@ -27,7 +27,7 @@ from netinv_lightning.evaluation.image_sets import (
     Images,
     of_split,
 )
-from netinv_lightning.metrics.inversion import InversionAccuracy
+from netinv_lightning.metrics.accuracy import InversionAccuracy
 from netinv_lightning.training.seeds import random_order
 
 CLASSIFIER, VERIFIERS = "classifier", "verifiers"
