@@ -14,8 +14,7 @@ from netinv_lightning import metric_names as names
 from netinv_lightning.classifiers.features import FeatureSet
 from netinv_lightning.evaluation.image_sets import Images
 from netinv_lightning.evaluation.metric_groups.group import CLASSIFIER, VERIFIERS, MetricGroup
-from netinv_lightning.metrics.accuracy import ClassCosine
-from netinv_lightning.metrics.diversity import Duplicates, Vendi
+from netinv_lightning.metrics.diversity import ClassCosine, Duplicates, Vendi
 
 VENDI_FEATURES = 2048
 """Largest number of features for which the Vendi score is computed."""
