@@ -141,9 +141,9 @@ def _accuracy(classes: Sequence[str]) -> list[PanelTypes]:
 
 
 def _terms() -> list[PanelTypes]:
-    from netinv_lightning.inversion.objective import TERMS
+    from netinv_lightning.config.loss_terms import LOSS_TERMS
 
-    metrics = [names.LOSS_TOTAL, *map(names.loss, TERMS), names.excess("orthogonality")]
+    metrics = [names.LOSS_TOTAL, *map(names.loss, LOSS_TERMS), names.excess("orthogonality")]
     return [_over_steps(metric, metric) for metric in metrics]
 
 

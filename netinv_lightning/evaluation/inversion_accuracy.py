@@ -13,7 +13,7 @@ from torch import Tensor
 
 from netinv_lightning import metric_names as names
 from netinv_lightning.classifiers.frozen import FrozenClassifier
-from netinv_lightning.inversion.base import Inverter
+from netinv_lightning.inversion.base import Inversion
 from netinv_lightning.inversion.conditioning import Condition
 from netinv_lightning.metrics.inversion import ClassCosine, InversionAccuracy
 from netinv_lightning.training.distributed import rank, world_size
@@ -22,7 +22,7 @@ from netinv_lightning.training.seeds import own_randomness, stream_seed
 
 @torch.no_grad()
 def evaluate(
-    module: Inverter,
+    module: Inversion,
     samples: int,
     batch_size: int,
     seed: int,
@@ -87,7 +87,7 @@ class Measured:
 
 
 def _measure(
-    module: Inverter,
+    module: Inversion,
     samples: int,
     batch_size: int,
     seed: int,
@@ -97,7 +97,7 @@ def _measure(
     classifier, N, G = (
         module.classifier.eval(),
         module.conditioning.num_classes,
-        len(module.generators),
+        module.n_generators,
     )
     layer = classifier.feature_layers[-1]
     of_generators = [InversionAccuracy(N).to(module.device) for _ in range(G)]
@@ -130,7 +130,7 @@ def _measure(
 
 
 def draw_batch(
-    module: Inverter, g: int, number: int, size: int, seed: int, hot: bool | None = None
+    module: Inversion, g: int, number: int, size: int, seed: int, hot: bool | None = None
 ) -> tuple[Condition, Tensor]:
     """Conditions and images [B, C, H, W] of one batch; its number and the seed alone decide them.
 

@@ -21,6 +21,7 @@ from netinv_lightning import metric_names as names
 from netinv_lightning.classifiers.checkpoints import read_card
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.classifiers.zoo import zoo_names, zoo_path
+from netinv_lightning.config.schema import trains_generator
 from netinv_lightning.errors import InputError
 from netinv_lightning.evaluation.baselines import CONTROLS, NEED_DATA, check_controls
 from netinv_lightning.evaluation.image_sets import Images, open_real
@@ -268,6 +269,6 @@ def _numbers(cfg: DictConfig) -> dict[str, float]:
     """The keys that a diagnosis may advise to change, where they have an effect."""
     if not cfg.loss:  # images from a file
         return {}
-    if cfg.method.name == "gradient":
+    if not trains_generator(cfg):
         return {"method.steps": cfg.method.steps}
     return {"application.steps": cfg.application.steps, "generator.dropout": cfg.generator.dropout}

@@ -12,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from netinv_lightning import metric_names as names
 from netinv_lightning.config.application_schema import APPLICATION_KEYS, INVERSIONS
-from netinv_lightning.config.schema import METHOD_KEYS
+from netinv_lightning.config.schema import METHOD_KEYS, trains_generator
 from netinv_lightning.config.validate import check_loss
 from netinv_lightning.errors import InputError, nearest, one_line
 from netinv_lightning.runs.outside_files import read_json
@@ -64,9 +64,7 @@ def check_finished(directory: Path, where: str) -> DictConfig:
         raise InputError(
             f"{where}: its summary.json is damaged (it has no {missing[0]}); run it again"
         )
-    check_checkpoint(
-        directory / "checkpoints" / "last.ckpt", where, needed=cfg.method.name == "generator"
-    )
+    check_checkpoint(directory / "checkpoints" / "last.ckpt", where, needed=trains_generator(cfg))
     return cfg
 
 
