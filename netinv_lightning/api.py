@@ -21,10 +21,11 @@ from netinv_lightning.classifiers.outputs import AUTO
 from netinv_lightning.config.allowed_targets import only_allowed
 from netinv_lightning.config.application_schema import INVERSIONS
 from netinv_lightning.config.compose import compose
+from netinv_lightning.config.schema import trains_generator
 from netinv_lightning.data.specs import DataSpec
 from netinv_lightning.errors import InputError
-from netinv_lightning.inversion.base import Inverter
-from netinv_lightning.inversion.module import InversionModule
+from netinv_lightning.inversion import base
+from netinv_lightning.inversion.checkpoint import checkpoint_of
 from netinv_lightning.runs.finished_check import read_summary
 from netinv_lightning.runs.notices import notices_of_a_run
 from netinv_lightning.runs.run_directory import RunDir
@@ -46,7 +47,7 @@ class Inversion:
     """
 
     cfg: DictConfig
-    module: Inverter
+    module: base.Inversion
     metrics: dict[str, float]
 
     @property
@@ -60,12 +61,12 @@ class Inversion:
         Raises:
             InputError: if the method trains no generator.
         """
-        if not isinstance(self.module, InversionModule):
+        if not self.module.generators:
             raise InputError(
                 f"method={self.cfg.method.name}: trains no generator. "
                 "Use sample(), which optimises images"
             )
-        return self.module.generator
+        return self.module.generators[0]
 
     def sample(
         self, labels: Sequence[int] | Tensor, seed: int | None = None, generator: int = 0
@@ -233,15 +234,11 @@ def load_run(run_dir: str | Path, trusted: Sequence[str] = ()) -> Inversion:
 
 
 def _load_run(directory: Path) -> Inversion:
-    from netinv_lightning.evaluation.finished_run import (
-        checkpoint_of,
-        inversion_config,
-        load_module,
-    )
+    from netinv_lightning.evaluation.finished_run import inversion_config, load_inversion
 
     cfg = inversion_config(directory)
     if cfg.application.name not in INVERSIONS or (
-        cfg.method.name == "generator" and not checkpoint_of(directory).is_file()
+        trains_generator(cfg) and not checkpoint_of(directory).is_file()
     ):
         raise InputError(
             f"{directory}: contains no trained generator (application={cfg.application.name}, "
@@ -250,4 +247,4 @@ def _load_run(directory: Path) -> Inversion:
     summary = (
         read_summary(directory, str(directory)) if (directory / "summary.json").is_file() else {}
     )
-    return Inversion(cfg, load_module(cfg, directory), summary)
+    return Inversion(cfg, load_inversion(cfg, directory), summary)

@@ -18,8 +18,8 @@ from netinv_lightning.applications.invert import InvertApplication
 from netinv_lightning.data import datamodule as data_module
 from netinv_lightning.errors import InputError
 from netinv_lightning.evaluation.inversion_accuracy import evaluate
+from netinv_lightning.inversion.base import NonFiniteError
 from netinv_lightning.inversion.build import make_module
-from netinv_lightning.inversion.module import NonFiniteError
 from netinv_lightning.run import run
 from netinv_lightning.runs.resume import resumed_config
 from netinv_lightning.runs.run_directory import RunDir

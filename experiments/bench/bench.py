@@ -32,8 +32,9 @@ from netinv_lightning.evaluation.image_sets import Images
 from netinv_lightning.evaluation.measurement import Measurement
 from netinv_lightning.inversion import losses
 from netinv_lightning.inversion.build import make_module
-from netinv_lightning.inversion.module import InversionModule, Steps
-from netinv_lightning.inversion.objective import Step
+from netinv_lightning.inversion.module import InversionModule
+from netinv_lightning.inversion.terms import Step
+from netinv_lightning.inversion.training import Steps
 from netinv_lightning.training.trainer import keep_freed_memory, make_trainer
 
 warnings.filterwarnings("ignore")

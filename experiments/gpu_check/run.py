@@ -14,6 +14,9 @@ import math
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from omegaconf import DictConfig
@@ -27,8 +30,11 @@ from netinv_lightning.downstream.replay_buffer import ReplayBuffer
 from netinv_lightning.errors import one_line
 from netinv_lightning.evaluation.inversion_accuracy import evaluate
 from netinv_lightning.inversion.augmentation import Augmentation
-from netinv_lightning.inversion.build import METHODS
-from netinv_lightning.inversion.module import InversionModule, Steps
+from netinv_lightning.inversion.base import FitContext
+from netinv_lightning.inversion.build import build_inversion, make_module
+from netinv_lightning.inversion.module import InversionModule
+from netinv_lightning.inversion.training import Steps
+from netinv_lightning.runs.run_directory import RunDir
 from netinv_lightning.training.trainer import expected_warnings, make_trainer
 
 PRECISIONS = {"cuda": ("32-true", "bf16-mixed", "16-mixed"), "cpu": ("32-true", "bf16-mixed")}
@@ -50,9 +56,7 @@ def trained(
             f"trainer.accelerator={device}",
         ]
     )
-    module = METHODS["generator"](cfg)
-    assert isinstance(module, InversionModule)
-    module = module.to(memory_format=torch.channels_last)
+    module = make_module(cfg).to(memory_format=torch.channels_last)
     trainer = make_trainer(
         cfg,
         callbacks=[],
@@ -97,14 +101,12 @@ def of_pixels(method: list[str], small: list[str], samples: int) -> Callable[[st
             f"trainer.accelerator={device}",
         ]
         cfg = compose(keys)
-        module = METHODS[cfg.method.name](cfg)
-        assert not isinstance(module, InversionModule)
-        trainer = make_trainer(cfg, callbacks=[], loggers=[], enable_checkpointing=False)
-        module.to(trainer.strategy.root_device)
-        plugin = trainer.precision_plugin
-        module.autocast, module.scaler = plugin.forward_context, getattr(plugin, "scaler", None)
+        module = build_inversion(cfg)
         count = samples if device == "cuda" else 20
-        return evaluate(module, count, count, cfg.seed)[0][names.INVERSION_ACCURACY_HOT]
+        with TemporaryDirectory() as folder:
+            run_dir, trainer = RunDir(Path(folder)), partial(make_trainer, cfg)
+            module.fit(FitContext(run_dir, [], trainer, channels_last=False))
+            return evaluate(module, count, count, cfg.seed)[0][names.INVERSION_ACCURACY_HOT]
 
     return check
 

@@ -22,7 +22,7 @@ from experiments.page import markdown, pick, run_experiment, shown
 from netinv_lightning.classifiers.checkpoints import read_card
 from netinv_lightning.data.pixels import to_uint8, to_unit_range
 from netinv_lightning.data.specs import SPECS
-from netinv_lightning.evaluation.finished_run import inversion_config, load_module
+from netinv_lightning.evaluation.finished_run import inversion_config, load_inversion
 from netinv_lightning.evaluation.image_sets import open_real
 from netinv_lightning.figures.images import GAP, draw_images
 from netinv_lightning.privacy.real_images import real_images
@@ -112,7 +112,7 @@ def one(data: str, network: str, n: int, seed: int) -> list[Row]:
 def strip(run_dir: Path) -> np.ndarray:
     """Return an image with one row per class: the training image closest (by correlation) to the class mean, one image per generator."""
     cfg = inversion_config(run_dir)
-    module = load_module(cfg, run_dir)
+    module = load_inversion(cfg, run_dir)
     spec = module.classifier.spec
     data, missing = open_real(cfg, spec)
     assert data is not None, missing

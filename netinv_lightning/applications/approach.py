@@ -13,15 +13,14 @@ Shape suffixes: n images, t targets, K images a target, N classes, D numbers of 
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import save_file
 from torch import Tensor
@@ -38,19 +37,18 @@ from netinv_lightning.evaluation.image_sets import Images, check_images, read_te
 from netinv_lightning.evaluation.measurement import Measurement
 from netinv_lightning.figures import image_grid
 from netinv_lightning.inversion.augmentation import Augmentation
+from netinv_lightning.inversion.base import FitContext
+from netinv_lightning.inversion.methods.approach import PRIORS, TargetInversion
 from netinv_lightning.inversion.methods.targets import (
     BATCH,
-    PRIORS,
     Distributions,
     Neurons,
-    TargetInversion,
     Targets,
     Vectors,
     likeness,
     read_images,
     spread,
 )
-from netinv_lightning.inversion.module import NonFiniteError
 from netinv_lightning.runs.run_directory import RunDir
 from netinv_lightning.tracking.loggers import check_logger, log_image, open_loggers
 from netinv_lightning.training.trainer import check_one_process, make_trainer
@@ -101,7 +99,8 @@ class ApproachApplication:
         Measurement(
             self.classifier, self.verifiers, None, ["accuracy"], cfg.seed
         )  # refuses verifiers that do not fit
-        self._inversion(self._given().targets)
+        self.inversion = self._inversion()
+        self._given()  # raises for targets that do not fit
         if app.target == "neuron" and app.value is None:
             self.best_metric = names.TARGET_REACHED
 
@@ -110,14 +109,11 @@ class ApproachApplication:
         with open_loggers(self.cfg, run_dir) as loggers:
             metrics = train_once(self.cfg, classifier, run_dir.path)
             start = time.perf_counter()
-            trainer = make_trainer(self.cfg, callbacks=[], loggers=[], enable_checkpointing=False)
-            classifier.to(trainer.strategy.root_device).to(memory_format=torch.channels_last)
-            given = (
-                self._given()
-            )  # once more: the weights may have been trained since, the device may be another
-            inversion = self._inversion(given.targets)
-            inversion.report = StepReport(loggers, inversion.steps)
-            x_nCHW, row_n = inversion.approach(app.images, self.cfg.seed)
+            inversion = self.inversion
+            inversion.fit(FitContext(run_dir, loggers, partial(make_trainer, self.cfg)))
+            # Read again, because the weights may have been trained and the device may have changed.
+            given = self._given()
+            x_nCHW, row_n = inversion.approach(given.targets, app.images, self.cfg.seed)
             measured, error_n = self._measure(x_nCHW, row_n, given)
             metrics |= measured | {
                 names.TRAINING_SECONDS: inversion.seconds,
@@ -146,7 +142,7 @@ class ApproachApplication:
         print(f"grid: {grid}")
         return metrics
 
-    def _inversion(self, targets: Targets) -> TargetInversion:
+    def _inversion(self) -> TargetInversion:
         cfg, app = self.cfg, self.cfg.application
         priors = {
             name: dict(options)
@@ -164,9 +160,7 @@ class ApproachApplication:
         except ValueError as error:
             raise InputError(f"augmentation.{one_line(error)}") from error
         try:
-            return TargetInversion(
-                targets, self.classifier, priors, augmentation=augmentation, **options
-            )
+            return TargetInversion(self.classifier, priors, augmentation=augmentation, **options)
         except InputError:
             raise
         except ValueError as error:
@@ -308,31 +302,6 @@ class ApproachApplication:
         if names.TARGET_RMSE_UNRELATED in metrics:
             line += f" (to another original {metrics[names.TARGET_RMSE_UNRELATED]:.2f}, {metrics[names.TARGET_SSIM_UNRELATED]:.2f})"
         return line
-
-
-class StepReport:
-    """Logs the optimisation of the first batch, and says where each batch stands."""
-
-    def __init__(self, loggers: list[Logger], steps: int, every_seconds: float = 10.0) -> None:
-        self.loggers, self.steps, self.every_seconds = loggers, steps, every_seconds
-        self._last = time.monotonic()
-
-    def __call__(self, batch: int, step: int, values: Mapping[str, float]) -> None:
-        if bad := [name for name, value in values.items() if not math.isfinite(value)]:
-            raise NonFiniteError(
-                f"{', '.join(bad)} is not finite at step {step} of batch {batch}; try a smaller application.lr"
-            )
-        if batch == 1:
-            for logger in self.loggers:
-                logger.log_metrics(dict(values), step=step)
-        if time.monotonic() - self._last >= self.every_seconds:
-            self._last = time.monotonic()
-            loss = values[names.loss("target")]
-            print(
-                f"images: batch {batch}, step {step}/{self.steps}  {names.loss('target')} {loss:.4f}",
-                file=sys.stderr,
-                flush=True,
-            )
 
 
 def _check_kind(app: DictConfig) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
-from torch import Tensor, nn
+from torch import nn
 
 from netinv_lightning import metric_names as names
 from netinv_lightning.classifiers.architecture import build_network
@@ -35,16 +35,15 @@ from netinv_lightning.downstream.distillation import (
 from netinv_lightning.downstream.downstream_figures import student_images_figure
 from netinv_lightning.downstream.feature_hint import FeatureHint
 from netinv_lightning.downstream.generator_rounds import GeneratorRounds
-from netinv_lightning.downstream.loss_log import log_progress
 from netinv_lightning.downstream.replay_buffer import ReplayBuffer, noise_batches
 from netinv_lightning.errors import InputError, one_line
-from netinv_lightning.evaluation.finished_run import checkpoint_of, load_module, open_finished
+from netinv_lightning.evaluation.finished_run import load_generators, open_finished
 from netinv_lightning.inversion.augmentation import Augmentation
-from netinv_lightning.inversion.module import InversionModule
 from netinv_lightning.runs.finished_check import named_run
 from netinv_lightning.runs.run_directory import RunDir
 from netinv_lightning.runs.tables import Cell, Table, show, write_table
 from netinv_lightning.tracking.loggers import check_logger, log_artifact, log_image, open_loggers
+from netinv_lightning.training.progress import log_progress
 from netinv_lightning.training.seeds import own_randomness
 from netinv_lightning.training.snapshots import Snapshots
 from netinv_lightning.training.trainer import check_one_process, make_trainer
@@ -66,10 +65,10 @@ class DistillApplication:
         directory = named_run(cfg)
         run = open_finished(directory, "application.run", cfg)
         self.cfg, self.run_cfg, self.teacher = cfg, run.cfg, run.classifier
-        module = load_module(run.cfg, directory) if checkpoint_of(directory).is_file() else None
-        # Generators, or the images that a run without any has kept.
-        self.source: InversionModule | Tensor = (
-            module if isinstance(module, InversionModule) else run.draw(run.samples).images_nCHW
+        self.generators = load_generators(run.cfg, directory)
+        # The saved images of a run without generators.
+        self.images_nCHW = (
+            run.draw(run.samples).images_nCHW if self.generators is None else torch.empty(0)
         )
         try:
             self.augmentation = Augmentation(**cfg.augmentation)
@@ -148,10 +147,10 @@ class DistillApplication:
     ) -> GeneratorRounds | None:
         """What fills the memory in rounds; without generators the images that the run kept are all that will be in it."""
         app = self.cfg.application
-        if not isinstance(self.source, InversionModule):
-            buffer.add(self.source)
+        if self.generators is None:
+            buffer.add(self.images_nCHW)
             return None
-        module, seed = self.source.to(device), self.cfg.seed
+        module, seed = self.generators.to(device), self.cfg.seed
         return GeneratorRounds(
             module,
             buffer,
@@ -240,7 +239,7 @@ class DistillApplication:
         made = (
             f"made in rounds, one every {app.every} steps; disagreement weighs {app.adversarial:g}"
         )
-        origin = made if isinstance(self.source, InversionModule) else "that the run kept"
+        origin = made if self.generators is not None else "that the run kept"
         network = self._description()["_target_"].rpartition(".")[2]
         notes = [
             f"student: {network}; {images} images {origin}; {app.batch_size} a step; temperature {app.temperature:g}; seed {self.cfg.seed}",

@@ -29,7 +29,6 @@ from netinv_lightning.downstream.finetuning import (
     evaluate_classifier,
     fine_tune,
 )
-from netinv_lightning.downstream.loss_log import log_progress
 from netinv_lightning.errors import InputError
 from netinv_lightning.evaluation.finished_run import open_finished
 from netinv_lightning.inversion.perturbation import Perturbation
@@ -37,7 +36,7 @@ from netinv_lightning.runs.finished_check import named_run
 from netinv_lightning.runs.run_directory import RunDir
 from netinv_lightning.runs.tables import Cell, Table, show, write_table
 from netinv_lightning.tracking.loggers import check_logger, log_artifact, log_image, open_loggers
-from netinv_lightning.training.progress import tell
+from netinv_lightning.training.progress import log_progress, tell
 from netinv_lightning.training.snapshots import Snapshots
 from netinv_lightning.training.trainer import check_one_process, make_trainer
 

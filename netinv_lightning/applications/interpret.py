@@ -10,8 +10,9 @@ from __future__ import annotations
 from omegaconf import DictConfig
 
 from netinv_lightning import metric_names as names
-from netinv_lightning.evaluation.finished_run import checkpoint_of, open_finished
+from netinv_lightning.evaluation.finished_run import open_finished
 from netinv_lightning.interpretability.build import build_study
+from netinv_lightning.inversion.checkpoint import checkpoint_of
 from netinv_lightning.runs.finished_check import named_run
 from netinv_lightning.runs.run_directory import RunDir
 from netinv_lightning.tracking.loggers import check_logger, open_loggers

@@ -84,9 +84,9 @@ class ReconstructApplication(InvertApplication):
         return metrics
 
     def _count(self) -> int:
-        """How many images are compared; `kkt` has no more than its candidates."""
-        asked: int = self.cfg.application.reconstructions
-        return min(asked, self.cfg.method.candidates) if self.cfg.method.name == "kkt" else asked
+        """Return how many images are compared, at most as many as the method has."""
+        requested: int = self.cfg.application.reconstructions
+        return min(requested, self.module.max_images or requested)
 
     def _compare(
         self,

@@ -7,7 +7,7 @@ of sizes are far above common use; a larger run could not finish or would not fi
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -109,6 +109,17 @@ class Seed:
         if isinstance(value, bool) or not isinstance(value, int):
             return "must be a whole number"
         return "" if 0 <= value <= LARGEST_SEED else f"must be from 0 to {LARGEST_SEED}"
+
+
+@dataclass(frozen=True)
+class ListOfNames:
+    """A list of names, or null."""
+
+    def fault(self, value: Any) -> str:
+        is_list = isinstance(value, Sequence) and not isinstance(value, str)
+        if value is None or (is_list and all(isinstance(name, str) for name in value)):
+            return ""
+        return "must be a list of names, such as [penultimate]"
 
 
 POSITIVE, NOT_NEGATIVE, SHARE = Number(0, above=True), Number(0), Number(0, 1)
@@ -214,25 +225,9 @@ RULES: dict[type, Mapping[str, Rule]] = {
 }  # fmt: skip
 """The rule of each key by schema class. It applies to each entry of a list; None is always allowed."""
 
-LAYERS = "layers"
-TERM_OPTIONS: dict[str, Mapping[str, Rule]] = {
-    "kl": {"double_softmax": Flag()},
-    "ce": {"label_smoothing": SHARE},
-    "cosine": {"absolute": Flag()},
-    "orthogonality": {"normalize": Flag()},
-    "kl_perturbed": {"double_softmax": Flag()},
-    "ce_perturbed": {"label_smoothing": SHARE},
-    "variation": {},
-    "pixel": {},
-    "gradient": {"per_image": Flag()},
-    "l1": {},
-    "batch_norm": {"pixels": NOT_NEGATIVE},
-    "class_spread": {"distance": NOT_NEGATIVE, "pool": Count(1, 64)},
-    "stationarity": {"sharpness": POSITIVE},
-}
-"""Terms of the objective and the rules of their options. See `WITH_LAYERS` for `layers`."""
-WITH_LAYERS = ("cosine", "orthogonality")
-"""Terms that also have the option `layers`."""
+
+AT_LEAST: dict[type, Mapping[str, str]] = {config.KktMethodConfig: {"final_sharpness": "sharpness"}}
+"""Keys that must not be below another key of the same section, by the class of the schema."""
 
 
 def rule_of(schema: type, key: str) -> Rule | None:

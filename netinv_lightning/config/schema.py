@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 
 from netinv_lightning.config.application_schema import APPLICATION_KEYS
 from netinv_lightning.config.launch_environment import tidy_environment
@@ -301,6 +301,14 @@ METHOD_KEYS: dict[str, type] = {
     "kkt": KktMethodConfig,
 }
 """The keys of each method, by its name."""
+
+GENERATOR_METHODS = ("generator",)
+"""The methods that train generators; the others optimise images when they are drawn."""
+
+
+def trains_generator(cfg: DictConfig) -> bool:
+    """Whether the method of a config trains generators, which a checkpoint then holds."""
+    return cfg.method.name in GENERATOR_METHODS
 
 
 def run_directory(output: Any, name: Any) -> str:

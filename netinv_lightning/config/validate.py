@@ -10,7 +10,8 @@ from typing import Any, get_type_hints
 from omegaconf import DictConfig, OmegaConf
 
 from netinv_lightning.config.application_schema import APPLICATION_KEYS, INVERSIONS
-from netinv_lightning.config.ranges import LARGEST_SEED, TERM_OPTIONS, WITH_LAYERS, rule_of
+from netinv_lightning.config.loss_terms import LOSS_TERMS
+from netinv_lightning.config.ranges import AT_LEAST, LARGEST_SEED, rule_of
 from netinv_lightning.config.schema import METHOD_KEYS, Config, GarbageConfig, LoggerConfig
 from netinv_lightning.config.signatures import network_parts, trainer_keys
 from netinv_lightning.errors import InputError, nearest
@@ -68,6 +69,11 @@ def _check_section(prefix: str, schema: type, section: DictConfig) -> None:
         for value in _entries(section[field.name]):
             if fault := rule.fault(value):
                 raise InputError(f"{prefix}{field.name}={value}: {fault}")
+    for key, least in AT_LEAST.get(schema, {}).items():
+        if section[key] < section[least]:
+            raise InputError(
+                f"{prefix}{key}={section[key]}: must be {prefix}{least}={section[least]} or more"
+            )
 
 
 def _check_trainer_keys(cfg: DictConfig) -> None:
@@ -140,18 +146,19 @@ def check_loss(cfg: DictConfig) -> None:
             )
         if "_target_" in options:  # a custom term
             continue
-        if term not in TERM_OPTIONS:
+        if term not in LOSS_TERMS:
             raise InputError(
-                f"{key}: there is no such term; {nearest(term, TERM_OPTIONS)} For a custom term set {key}._target_"
+                f"{key}: there is no such term; {nearest(term, LOSS_TERMS)} "
+                f"For a custom term set {key}._target_"
             )
-        allowed = TERM_OPTIONS[term]
+        allowed = LOSS_TERMS[term]
         for option, value in _items(options):
-            if option == "weight" or (option == "layers" and term in WITH_LAYERS):
+            if option == "weight":
                 continue
             if option not in allowed:
-                known = ["weight", *allowed, *(["layers"] if term in WITH_LAYERS else [])]
                 raise InputError(
-                    f"{key}.{option}: the term has no such option; {nearest(option, known)}"
+                    f"{key}.{option}: the term has no such option; "
+                    f"{nearest(option, ['weight', *allowed])}"
                 )
             if fault := allowed[option].fault(value):
                 raise InputError(f"{key}.{option}={value}: {fault}")
@@ -183,10 +190,6 @@ def _check_together(cfg: DictConfig) -> None:
     if cfg.perturbation.direction == "sign" and cfg.perturbation.norm != "linf":
         raise InputError(
             f"perturbation.direction=sign: is for perturbation.norm=linf, not {cfg.perturbation.norm}; set one of them"
-        )
-    if cfg.method.name == "kkt" and cfg.method.final_sharpness < cfg.method.sharpness:
-        raise InputError(
-            f"method.final_sharpness={cfg.method.final_sharpness}: must be method.sharpness={cfg.method.sharpness} or more"
         )
     interpret = cfg.interpret
     if interpret.sparse_active > interpret.sparse_units:

@@ -24,8 +24,10 @@ from netinv_lightning.downstream.distillation import softened_kl
 from netinv_lightning.downstream.replay_buffer import ReplayBuffer
 from netinv_lightning.inversion.augmentation import Augmentation
 from netinv_lightning.inversion.generator import Generator
-from netinv_lightning.inversion.module import InversionModule, sampling_mode
-from netinv_lightning.inversion.objective import Objective, Step
+from netinv_lightning.inversion.module import InversionModule
+from netinv_lightning.inversion.objective import Objective
+from netinv_lightning.inversion.sampling import sampling_mode
+from netinv_lightning.inversion.terms import Step
 from netinv_lightning.training.distributed import Stream
 from netinv_lightning.training.seeds import own_randomness, stream_seed
 

@@ -7,19 +7,17 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import torch
 from omegaconf import DictConfig
-from torch import Tensor
 
 from netinv_lightning.classifiers.build import load_classifier
 from netinv_lightning.classifiers.frozen import FrozenClassifier
-from netinv_lightning.errors import InputError, one_line
+from netinv_lightning.errors import InputError
 from netinv_lightning.evaluation.image_sets import Images, draw_images, read_samples
-from netinv_lightning.inversion.base import Inverter
-from netinv_lightning.inversion.build import METHODS
+from netinv_lightning.inversion.base import Inversion
+from netinv_lightning.inversion.build import build_inversion, make_module
+from netinv_lightning.inversion.checkpoint import checkpoint_of
 from netinv_lightning.inversion.module import InversionModule
 from netinv_lightning.runs.finished_check import check_finished, known_config, read_summary
-from netinv_lightning.runs.outside_files import open_file
 
 DEFAULT_DATA = "mnist"  # the default in conf/config.yaml
 DATA_OF_RUN = ("name", "path", "test_path", "classes", "image_size")
@@ -74,7 +72,7 @@ def open_finished(directory: Path, key: str, command: DictConfig | None = None) 
             command.data[of_run] = cfg.data[of_run]
     summary = read_summary(directory, where)
     if checkpoint_of(directory).is_file():
-        module = load_module(cfg, directory)
+        module = load_inversion(cfg, directory)
         draw = draw_images(module, cfg.application.eval_batch_size, cfg.seed)
         return FinishedRun(cfg, module.classifier, draw, cfg.application.eval_samples, summary)
     images = read_samples(directory / "samples" / "inverted.safetensors", where)
@@ -107,50 +105,25 @@ def inversion_config(directory: Path, trusted: Sequence[str] = ()) -> DictConfig
     return cfg
 
 
-def load_module(cfg: DictConfig, directory: Path) -> Inverter:
-    """Return the inversion of `cfg` with its trained generators, if it has any.
+def load_inversion(cfg: DictConfig, directory: Path) -> Inversion:
+    """Build the inversion of a run directory, with its trained generators if it has any.
 
     Raises:
-        InputError: if the classifier is missing.
+        InputError: if the classifier or the checkpoint is missing or damaged.
     """
-    module = METHODS[cfg.method.name](cfg, None)
-    if isinstance(module, InversionModule):
-        open_file(checkpoint_of(directory), directory).close()  # refuses links to the outside
-        _fill(module, checkpoint_of(directory))
-        module.eval()
-        if cfg.application.channels_last:  # needed for bit-identical images
-            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    inversion = build_inversion(cfg)
+    inversion.load(directory, cfg.application.channels_last)
+    return inversion
+
+
+def load_generators(cfg: DictConfig, directory: Path) -> InversionModule | None:
+    """Build the module of a run directory with its trained generators; None if it has none.
+
+    Raises:
+        InputError: if the classifier is missing, or the checkpoint is damaged.
+    """
+    if not checkpoint_of(directory).is_file():
+        return None
+    module = make_module(cfg)
+    module.load(directory, cfg.application.channels_last)
     return module
-
-
-def _fill(module: InversionModule, path: Path) -> None:
-    """Load the generators of a checkpoint.
-
-    Raises:
-        InputError: if it is damaged, or the generators have other shapes.
-    """
-    try:
-        state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)[
-            "state_dict"
-        ]
-        shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
-    except Exception as error:  # torch raises many types of errors for damaged files
-        raise InputError(
-            f"{path}: is not a valid checkpoint ({one_line(error)[:160]}). Run the inversion again"
-        ) from error
-    own = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
-    if wrong := [name for name in {**own, **shapes} if own.get(name) != shapes.get(name)]:
-        name = wrong[0]
-        first = (
-            f"{name} is {shapes.get(name, 'missing')} in the file and "
-            f"{own.get(name, 'missing')} in the generator"
-        )
-        raise InputError(
-            f"{path}: does not fit the generator in config.yaml ({first}; {len(wrong)} tensors "
-            "differ). Run the inversion again"
-        )
-    module.load_state_dict(state, strict=False)
-
-
-def checkpoint_of(directory: Path) -> Path:
-    return directory / "checkpoints" / "last.ckpt"

@@ -24,7 +24,7 @@ from netinv_lightning.data.splits import stratified_indices
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.evaluation.inversion_accuracy import batches, draw_batch
 from netinv_lightning.evaluation.real_accuracy import report_accuracy
-from netinv_lightning.inversion.base import Inverter
+from netinv_lightning.inversion.base import Inversion
 from netinv_lightning.runs.outside_files import open_file
 
 REAL_IMAGES = 10_000
@@ -70,12 +70,12 @@ class Images:
         return Images(change(self.images_nCHW), change(self.labels_n), targets_nN, generator_n)
 
 
-def draw_images(module: Inverter, batch_size: int, seed: int) -> Callable[[int], Images]:
+def draw_images(module: Inversion, batch_size: int, seed: int) -> Callable[[int], Images]:
     """Return a function that draws the same images as the evaluation with these arguments."""
 
     def draw(count: int) -> Images:
         parts: list[tuple[Tensor, ...]] = []
-        for number, (g, size) in enumerate(batches(count, batch_size, len(module.generators))):
+        for number, (g, size) in enumerate(batches(count, batch_size, module.n_generators)):
             condition, x_BCHW = draw_batch(module, g, number, size, seed)
             parts.append(
                 (

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from netinv_lightning import metric_names as names
 from netinv_lightning.classifiers.frozen import FrozenClassifier
-from netinv_lightning.inversion.base import Inverter
+from netinv_lightning.inversion.base import Inversion
 from netinv_lightning.inversion.conditioning import Condition
 from netinv_lightning.metrics.accuracy import InversionAccuracy
 from netinv_lightning.metrics.diversity import ClassCosine
@@ -23,7 +23,7 @@ from netinv_lightning.training.seeds import own_randomness, stream_seed
 
 @torch.no_grad()
 def evaluate(
-    module: Inverter,
+    module: Inversion,
     samples: int,
     batch_size: int,
     seed: int,
@@ -90,7 +90,7 @@ class Measured:
 
 
 def _measure(
-    module: Inverter,
+    module: Inversion,
     samples: int,
     batch_size: int,
     seed: int,
@@ -98,7 +98,7 @@ def _measure(
     hot: bool | None,
 ) -> Measured:
     classifier = module.classifier.eval()
-    N, G = module.conditioning.num_classes, len(module.generators)
+    N, G = module.conditioning.num_classes, module.n_generators
     layer = classifier.feature_layers[-1]
     of_generators = [InversionAccuracy(N).to(module.device) for _ in range(G)]
     agreement = [InversionAccuracy(N).to(module.device) for _ in verifiers]
@@ -130,7 +130,7 @@ def _measure(
 
 
 def draw_batch(
-    module: Inverter, g: int, number: int, size: int, seed: int, hot: bool | None = None
+    module: Inversion, g: int, number: int, size: int, seed: int, hot: bool | None = None
 ) -> tuple[Condition, Tensor]:
     """Draw conditions and images [B, C, H, W] of one batch.
 

@@ -92,10 +92,11 @@ def _check(directory: Path) -> None:
             "netinv explore: gradio is not installed. "
             "Install it with pip install 'netinv_lightning[explore]'"
         )
+    from netinv_lightning.config.schema import trains_generator
     from netinv_lightning.runs.finished_check import check_finished
 
     cfg = check_finished(directory, str(directory))
-    if cfg.method.name != "generator":
+    if not trains_generator(cfg):
         raise InputError(
             f"{directory}: has no generator (method={cfg.method.name}). "
             "Give a run with method=generator"
@@ -158,17 +159,16 @@ def load(directory: Path) -> Explored:
         InputError: if its classifier is missing.
     """
     from netinv_lightning import metric_names as names
-    from netinv_lightning.evaluation.finished_run import inversion_config, load_module
+    from netinv_lightning.evaluation.finished_run import inversion_config, load_generators
     from netinv_lightning.evaluation.image_sets import draw_images
     from netinv_lightning.explorer.callbacks import Explored
     from netinv_lightning.explorer.drawing import Drawing
     from netinv_lightning.explorer.neighbours import Neighbours, real_images
-    from netinv_lightning.inversion.module import InversionModule
     from netinv_lightning.runs.finished_check import read_summary
 
     cfg = inversion_config(directory)
-    module = load_module(cfg, directory)
-    assert isinstance(module, InversionModule)
+    module = load_generators(cfg, directory)
+    assert module is not None
     classifier = module.classifier
     images, note = real_images(cfg, classifier.spec)
     inverted = draw_images(module, cfg.application.eval_batch_size, cfg.seed)(INVERTED)

@@ -17,7 +17,8 @@ from torch import Tensor
 from netinv_lightning.classifiers.features import FeatureSet, extract_features
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.inversion.generator import Generator
-from netinv_lightning.inversion.module import InversionModule, sampling_mode
+from netinv_lightning.inversion.module import InversionModule
+from netinv_lightning.inversion.sampling import sampling_mode
 from netinv_lightning.training.distributed import Stream
 from netinv_lightning.training.seeds import stream_seed
 

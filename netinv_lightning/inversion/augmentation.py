@@ -1,6 +1,7 @@
-"""Random views of generated images, between generator and classifier: what is only noise to others does not survive them.
+"""Random views of generated images, between generator and classifier, against adversarial noise.
 
-Small affine maps and bounded noise, as DeepInversion and feature visualisation use; each image gets draws of its own.
+Small affine maps and bounded noise, as in DeepInversion and in feature visualisation. Each image
+gets its own view.
 
 Shape suffixes: B batch, C channels, H height, W width.
 """
@@ -17,10 +18,13 @@ from netinv_lightning.training.distributed import Stream
 
 
 class Augmentation:
-    """Shows the classifier a random view of each image; differentiable. With all at 0 images stay as they are.
+    """Returns a random view of each image; differentiable.
 
-    Each image is rotated, scaled, sheared and shifted by uniform draws in one bilinear resampling that repeats the border,
-    mirrored with probability 1/2, and given uniform noise whose bound is drawn from [0, `noise`].
+    If all values are 0, images do not change.
+
+    Each image is rotated, scaled, sheared and shifted by uniform draws, in one bilinear resampling
+    that repeats the border. It is mirrored with probability 1/2. Uniform noise is added, whose
+    bound is drawn from [0, `noise`].
 
     Args:
         shift: Largest shift down and across, in pixels.
@@ -68,7 +72,7 @@ class Augmentation:
         return bool(self.shift or self.rotation or self.scale or self.shear or self.flip)
 
     def __call__(self, x_BCHW: Tensor, stream: Stream) -> Tensor:
-        """Views of images in [0, 1], in [0, 1]."""
+        """Return views in [0, 1] of images in [0, 1]."""
         B = len(x_BCHW)
         if self.moves:
             draws = (2 * stream.uniform(B, 6) - 1).to(x_BCHW.dtype).unbind(dim=1)
@@ -91,7 +95,10 @@ class Augmentation:
         across_B: Tensor,
         side_B: Tensor,
     ) -> Tensor:
-        """The affine maps [B, 2, 3] of draws from U(-1, 1), from places in the view to places in the image, both in [-1, 1]."""
+        """Return affine maps [B, 2, 3] from draws of U(-1, 1).
+
+        They map positions in the view to positions in the image, both in [-1, 1].
+        """
         H, W = x_BCHW.shape[2:]
         angle_B, scale_B = math.radians(self.rotation) * angle_B, 1 + self.scale * scale_B
         cos_B, sin_B = scale_B * angle_B.cos(), scale_B * angle_B.sin()

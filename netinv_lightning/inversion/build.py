@@ -1,12 +1,10 @@
-"""From the config to what inverts a classifier: generators, pixels or candidates for training images, each by its `method`.
-
-No data set is touched here (A1-16).
-"""
+"""Builds the inversion method that a config names. No data set is read."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 import lightning as L
@@ -16,7 +14,7 @@ from netinv_lightning.classifiers.build import load_classifier
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.inversion.augmentation import Augmentation
-from netinv_lightning.inversion.base import Inverter
+from netinv_lightning.inversion.base import Inversion
 from netinv_lightning.inversion.conditioning import Conditioning
 from netinv_lightning.inversion.generator import Generator
 from netinv_lightning.inversion.methods.gradient import PixelInversion
@@ -31,6 +29,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 MODULE_KEYS = (
+    "steps",
     "batch_size",
     "lr",
     "weight_decay",
@@ -44,11 +43,11 @@ MODULE_KEYS = (
 
 
 def make_module(cfg: DictConfig, classifier: FrozenClassifier | None = None) -> InversionModule:
-    """Everything that inversion needs, made from the config.
+    """Build the generators and their training module: `method=generator`.
 
     Args:
         cfg: The config.
-        classifier: What to invert; None to load what the config names.
+        classifier: The classifier to invert; None to load the one that the config names.
 
     Raises:
         InputError: naming the key that is wrong.
@@ -60,62 +59,64 @@ def make_module(cfg: DictConfig, classifier: FrozenClassifier | None = None) -> 
     generators = []
     for g in range(cfg.n_generators):
         L.seed_everything(cfg.seed + g, verbose=False)
-        generators.append(_made("generator", Generator, **shape, **_plain(cfg.generator)))
-    return _made(
+        generators.append(_make("generator", Generator, **shape, **_plain(cfg.generator)))
+    return _make(
         "application",
         InversionModule,
         generators=generators,
         conditioning=conditioning,
         classifier=classifier,
         objective=_objective(cfg, classifier),
-        perturbation=_made("perturbation", Perturbation, **cfg.perturbation),
-        augmentation=_made("augmentation", Augmentation, **cfg.augmentation),
+        perturbation=_make("perturbation", Perturbation, **cfg.perturbation),
+        augmentation=_make("augmentation", Augmentation, **cfg.augmentation),
         seed=cfg.seed,
         **{key: cfg.application[key] for key in MODULE_KEYS},
     )
 
 
-def make_pixels(cfg: DictConfig, classifier: FrozenClassifier | None = None) -> PixelInversion:
-    """The same for `method=gradient`.
-
-    Raises:
-        InputError: naming the key that is wrong.
-    """
+def make_pixels(
+    method: type[PixelInversion], cfg: DictConfig, classifier: FrozenClassifier | None = None
+) -> PixelInversion:
+    """Build a method that optimises pixels; other arguments as for `make_module`."""
     if cfg.n_generators > 1:
         raise InputError(
-            f"n_generators={cfg.n_generators}: method=gradient has no generator; for more images set application.eval_samples"
+            f"n_generators={cfg.n_generators}: method={cfg.method.name} has no generator; "
+            "for more images set application.eval_samples"
         )
     if "l1" in cfg.loss:
         raise InputError(
-            "loss.l1: penalises a generator's weights, and method=gradient has none; leave it out: ~loss.l1"
+            f"loss.l1: penalises the weights of a generator, and method={cfg.method.name} has "
+            "none; leave it out: ~loss.l1"
         )
     classifier = _differentiable(cfg, classifier)
-    return _made(
+    return _make(
         "method",
-        PixelInversion,
+        method,
         conditioning=_conditioning(cfg, classifier),
         classifier=classifier,
         objective=_objective(cfg, classifier),
-        perturbation=_made("perturbation", Perturbation, **cfg.perturbation),
-        augmentation=_made("augmentation", Augmentation, **cfg.augmentation),
+        perturbation=_make("perturbation", Perturbation, **cfg.perturbation),
+        augmentation=_make("augmentation", Augmentation, **cfg.augmentation),
         log_every=cfg.application.log_every,
         **_options(cfg),
     )
 
 
 def make_kkt(cfg: DictConfig, classifier: FrozenClassifier | None = None) -> KktInversion:
-    """The same for `method=kkt`."""
+    """Build `method=kkt`; arguments as for `make_module`."""
     if cfg.n_generators > 1:
         raise InputError(
-            f"n_generators={cfg.n_generators}: method=kkt has no generator; for more images set method.candidates"
+            f"n_generators={cfg.n_generators}: method=kkt has no generator; "
+            "for more images set method.candidates"
         )
     if cfg.application.compile:
         raise InputError(
-            "application.compile=true: a compiled network has no second derivative, which method=kkt needs; leave it out"
+            "application.compile=true: a compiled network has no second derivative, which "
+            "method=kkt needs; leave it out"
         )
     classifier = _differentiable(cfg, classifier)
     check_twice_differentiable(classifier, "method=kkt")
-    kkt = _made(
+    kkt = _make(
         "method",
         KktInversion,
         conditioning=_conditioning(cfg, classifier),
@@ -126,30 +127,41 @@ def make_kkt(cfg: DictConfig, classifier: FrozenClassifier | None = None) -> Kkt
     )
     if classifier.batch_norms:
         log.warning(
-            "method=kkt: the network has BatchNorm, for which the theory does not hold; it is taken as in evaluation. One without is "
-            "trained with +classifier.network.batch_norm=false"
+            "method=kkt: the network has BatchNorm, for which the theory does not hold; its "
+            "running statistics are used. To train a network without BatchNorm, set "
+            "+classifier.network.batch_norm=false"
         )
     return kkt
 
 
-METHODS: dict[str, Callable[..., Inverter]] = {
+METHODS: dict[str, Callable[[DictConfig, FrozenClassifier | None], Inversion]] = {
     "generator": make_module,
-    "gradient": make_pixels,
+    "gradient": partial(make_pixels, PixelInversion),
     "kkt": make_kkt,
 }
+"""The builder of each method, by the name that `method` selects."""
+
+
+def build_inversion(cfg: DictConfig, classifier: FrozenClassifier | None = None) -> Inversion:
+    """Build the inversion that `cfg.method` names; the classifier is loaded unless it is given.
+
+    Raises:
+        InputError: naming the key that is wrong.
+    """
+    return METHODS[cfg.method.name](cfg, classifier)
 
 
 def _differentiable(cfg: DictConfig, classifier: FrozenClassifier | None) -> FrozenClassifier:
-    """The classifier, or else the one that `cfg` names, through which a gradient reaches the pixels."""
+    """Return the classifier, or load it, and check that gradients reach the pixels."""
     classifier = classifier or load_classifier(cfg)
-    if classifier.trained:  # else its weights may be zero
+    if classifier.trained:  # without training its weights may be zero
         classifier.check_gradient()
     return classifier
 
 
 def _conditioning(cfg: DictConfig, classifier: FrozenClassifier) -> Conditioning:
     spec = classifier.spec
-    return _made(
+    return _make(
         "conditioning",
         Conditioning,
         num_classes=spec.num_classes,
@@ -159,7 +171,7 @@ def _conditioning(cfg: DictConfig, classifier: FrozenClassifier) -> Conditioning
 
 
 def _options(cfg: DictConfig) -> dict[str, Any]:
-    """The keys of a method without a generator; no more steps than the trainer allows."""
+    """Return the keys of a method without a generator; `trainer.max_steps` limits the steps."""
     options = {key: value for key, value in _plain(cfg.method).items() if key != "name"}
     if (most := cfg.trainer.get("max_steps") or 0) > 0:
         options["steps"] = min(options["steps"], most)
@@ -179,8 +191,8 @@ def _plain(cfg: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in plain.items()}
 
 
-def _made(group: str, make: Callable[..., T], **arguments: Any) -> T:
-    """Constructors check their own arguments; here their word gets the config's group in front."""
+def _make(group: str, make: Callable[..., T], **arguments: Any) -> T:
+    """Call a constructor; its error names the config group too."""
     try:
         return make(**arguments)
     except ValueError as error:

@@ -1,7 +1,7 @@
-"""How the generator is told, and not told, which class to make (S2 section 3.2; A1-7 to A1-14).
+"""Class conditioning of the generator without revealing the label (arXiv:2407.18002, section 3.2).
 
-A vector drawn from a normal distribution and soft-maxed conditions the generator; its argmax is the label, which is
-never revealed. A matrix that encodes the same label joins half-way, at S x S.
+The conditioning vector is the softmax of a normal draw. Its argmax is the label, which the
+generator does not get. A matrix that encodes the same label is concatenated half-way, at S x S.
 
 Shape suffixes: B batch, N classes, S side of the conditioning matrix.
 """
@@ -19,17 +19,17 @@ from torch import Tensor
 from netinv_lightning.training.distributed import Stream
 
 MODES = ("label", "vector", "matrix", "vector_matrix")
-SMALLEST_SIDE = 4  # a smaller map has no room for up-sampling to build on
+SMALLEST_SIDE = 4  # a smaller map is too small to start the up-sampling from
 
 
 @dataclass(frozen=True)
 class Condition:
-    """What one batch is conditioned on.
+    """The conditions of one batch.
 
     Attributes:
-        label_B: The class asked for, int64.
-        target_BN: The distribution P that the classifier's output is to match: what the generator was told, so the
-            vector where there is one, one-hot where only the label is.
+        label_B: The requested class, int64.
+        target_BN: The distribution P that the classifier's output should match: the vector if the
+            generator gets one, else one-hot.
         vector_BN: The conditioning vector, or None.
         matrix_B1SS: The conditioning matrix, or None.
     """
@@ -41,11 +41,12 @@ class Condition:
 
 
 class Code:
-    """Where each class stands on the S x S map: a row and a column.
+    """The position of each class on the S x S map: a row and a column.
 
-    For 4 <= N <= `largest` the map is the papers' N x N, and class k stands at row k, column k. Fewer classes take
-    several rows each, until the map has 4 or more. More classes than `largest` share rows: with S = ceil(sqrt(N)),
-    class k stands at row k // S, column k % S, so that every class still has a place of its own.
+    For 4 <= N <= `largest` the map is the papers' N x N, and class k is at row k, column k. With
+    fewer classes each one has several rows, so that the map has 4 or more. With more classes than
+    `largest`, classes share rows: with S = ceil(sqrt(N)), class k is at row k // S, column k % S,
+    so that every class has its own position.
     """
 
     def __init__(self, num_classes: int, largest: int) -> None:
@@ -62,7 +63,7 @@ class Code:
         )
 
     def to(self, device: torch.device) -> Code:
-        """Moves its tables to `device`, once: nothing crosses to the device in a training step."""
+        """Move the tables to `device` once, so that training steps copy nothing to the device."""
         if self.row_N.device != device:
             self.row_N, self.column_N, self.cross_NGG = (
                 self.row_N.to(device),
@@ -72,31 +73,36 @@ class Code:
         return self
 
     def enlarge(self, matrices_BGG: Tensor) -> Tensor:
-        """Repeats each cell so that the map has side S."""
+        """Repeat each cell so that the map has side S."""
         return matrices_BGG.repeat_interleave(self.repeat, dim=-1).repeat_interleave(
             self.repeat, dim=-2
         )
 
     def lay_out(self, vector_BN: Tensor) -> Tensor:
-        """Writes the vector into the cells of its classes, row by row."""
+        """Write each entry of the vectors into the cell of its class, [B, G, G]."""
         matrix_BGG = vector_BN.new_zeros(len(vector_BN), self.grid, self.grid)
         matrix_BGG[:, self.row_N, self.column_N] = vector_BN
         return matrix_BGG
 
 
 def hot_cross(vector_BN: Tensor, code: Code) -> Tensor:
-    """Row and column of the label are 1, all else 0 (the papers' hot matrix)."""
+    """Set row and column of the label to 1 and all other cells to 0 (the papers' hot matrix)."""
     return code.cross_NGG[vector_BN.argmax(dim=1)].to(vector_BN)
 
 
 def diagonal(vector_BN: Tensor, code: Code) -> Tensor:
-    """The vector on the diagonal (with shared rows: each entry in the cell of its class); its largest entry scaled to 1."""
+    """Put the vector on the diagonal, scaled so that its largest entry is 1.
+
+    If classes share rows, each entry is in the cell of its class.
+    """
     return code.lay_out(vector_BN / vector_BN.amax(dim=1, keepdim=True))
 
 
 def outer_product(vector_BN: Tensor, code: Code) -> Tensor:
-    """c c^T, its largest entry scaled to 1. With shared rows N x N does not fit, and its diagonal c_k^2 stands in, each
-    entry in the cell of its class.
+    """Return c c^T, scaled so that its largest entry is 1.
+
+    If classes share rows, N x N does not fit; the squares c_k^2 are used, each in the cell of its
+    class.
     """
     matrix_BGG = (
         code.lay_out(vector_BN.square())
@@ -111,23 +117,23 @@ MATRICES: dict[str, Callable[[Tensor, Code], Tensor]] = {
     "diagonal": diagonal,
     "outer_product": outer_product,
 }
-"""Matrix encoders by name (A1-11): from the conditioning vectors [B, N] to [B, G, G]; add your own here."""
+"""Matrix encoders by name: from conditioning vectors [B, N] to maps [B, G, G]."""
 
 
 class Conditioning:
-    """Draws what a batch of images is conditioned on.
+    """Draws the conditions of a batch of images.
 
     Args:
         num_classes: N.
         image_size: Side of the images in pixels; the matrix is never larger.
         mode: `label`, `vector`, `matrix` or `vector_matrix`.
-        vectors: `soft` (softmax of a normal vector) or `hot` (one-hot; A1-12).
-        temperature: The vector is softmax(n / temperature) with n ~ N(0, 1)^N: below 1 the largest entry stands out
-            more (A1-14).
+        vectors: `soft` (softmax of a normal vector) or `hot` (one-hot).
+        temperature: The vector is softmax(n / temperature) with n ~ N(0, 1)^N. A low temperature
+            makes the largest entry larger.
         matrix: Encoder of the matrix, a name in `MATRICES`.
 
     Raises:
-        ValueError: if a value is none of these; it starts with `<argument>=<value>:`.
+        ValueError: if a value is not allowed; it starts with `<argument>=<value>:`.
     """
 
     def __init__(
@@ -149,7 +155,8 @@ class Conditioning:
             raise ValueError(f"matrix={matrix}: choose from {', '.join(MATRICES)}")
         if num_classes > image_size**2:
             raise ValueError(
-                f"num_classes={num_classes}: a {image_size} x {image_size} matrix has room for {image_size**2}"
+                f"num_classes={num_classes}: must be {image_size**2} or less, so that a matrix of "
+                f"{image_size} x {image_size} cells has one per class"
             )
         self.num_classes, self.mode, self.vectors, self.temperature = (
             num_classes,
@@ -184,13 +191,13 @@ class Conditioning:
         stream: Stream | None = None,
         hot: bool | None = None,
     ) -> Condition:
-        """Draws `batch` conditions on `device`, labels uniform over the classes.
+        """Draw conditions with labels uniform over the classes.
 
         Args:
             batch: B.
-            device: Where the tensors are to live.
-            stream: Source of randomness, on `device`; None for torch's global one.
-            hot: One-hot vectors instead of soft ones; None for what the run was configured with.
+            device: The device of the tensors.
+            stream: Random numbers, on `device`; None for torch's global random state.
+            hot: One-hot vectors instead of soft ones; None for `vectors`.
         """
         N = self.num_classes
         normal_BN = (
@@ -199,20 +206,20 @@ class Conditioning:
         return self.of_vectors((normal_BN / self.temperature).softmax(dim=1), hot)
 
     def of_labels(self, label_B: Tensor) -> Condition:
-        """Conditions on given labels, with hot vectors."""
+        """Return conditions for given labels, with one-hot vectors."""
         return self.of_vectors(F.one_hot(label_B, self.num_classes).float())
 
     def of_vectors(self, vector_BN: Tensor, hot: bool | None = None) -> Condition:
-        """Conditions on given vectors, whose argmax is the label."""
+        """Return conditions for given vectors, whose argmax is the label."""
         label_B = vector_BN.argmax(dim=1)
         hot_BN = F.one_hot(label_B, self.num_classes).to(vector_BN)
         if hot if hot is not None else self.vectors == "hot":
             vector_BN = hot_BN
-        # A matrix that carries more than the label is all that `matrix` conditioning is told, so P follows it.
-        tells_vector = self.uses_vector or (self.uses_matrix and self.encode is not hot_cross)
+        # With `matrix` conditioning P is the vector if the matrix encodes more than the label.
+        shows_vector = self.uses_vector or (self.uses_matrix and self.encode is not hot_cross)
         return Condition(
             label_B=label_B,
-            target_BN=vector_BN if tells_vector else hot_BN,
+            target_BN=vector_BN if shows_vector else hot_BN,
             vector_BN=vector_BN if self.uses_vector else None,
             matrix_B1SS=self.code.enlarge(self.encode(vector_BN, self.code.to(vector_BN.device)))[
                 :, None

@@ -1,9 +1,11 @@
-"""The conditioned generator: a latent vector becomes an image in two up-sampling stages (S2 section 3.2; A1-4 to A1-13).
+"""The conditioned generator: from a latent vector to an image (arXiv:2407.18002, section 3.2).
 
-Stage 1 grows latent and conditioning vector to S x S; there the conditioning matrix joins as one more channel; stage 2
-grows S x S to the image. A sigmoid ends it, so images live in [0, 1].
+Stage 1 up-samples the latent and the conditioning vector to S x S. There the conditioning matrix is
+concatenated as one more channel. Stage 2 up-samples to the size of the image. A sigmoid at the end
+keeps the pixels in [0, 1].
 
-Shape suffixes: B batch, Z latent, N classes, S side of the conditioning matrix, C channels, H height, W width.
+Shape suffixes: B batch, Z latent, N classes, S side of the conditioning matrix, C channels, H
+height, W width.
 """
 
 from __future__ import annotations
@@ -20,19 +22,20 @@ from netinv_lightning.training.float32 import in_float32, widened
 Layer = Sequence[int]
 """Channels out, kernel, stride, padding of one transposed convolution."""
 
-LARGEST_GROWTH = 4  # of the side by one convolution of stride 1: a kernel of 5
+LARGEST_GROWTH = 4
+"""Pixels that a transposed convolution of stride 1 adds to the side; its kernel is 5."""
 
 
 def growth(side: int, target: int, widths: Sequence[int]) -> list[Layer]:
-    """Plans transposed convolutions from `side` to `target`: doublings, after what they cannot reach at stride 1.
+    """Plan transposed convolutions from `side` to `target`: first of stride 1, then doublings.
 
     Args:
         side: Side to start from; 1 for a vector.
         target: Side to reach, `side` or more.
-        widths: Channels out of the first layers; the last one is repeated.
+        widths: Output channels of the first layers; the last one is repeated.
 
     Returns:
-        At least as many layers as `widths`, so that a deeper generator is a longer list.
+        At least as many layers as `widths`, so that a longer list makes a deeper generator.
     """
     doublings = 0
     while target % 2 ** (doublings + 1) == 0 and target // 2 ** (doublings + 1) >= max(side, 4):
@@ -40,7 +43,7 @@ def growth(side: int, target: int, widths: Sequence[int]) -> list[Layer]:
     start = target // 2**doublings
     plan: list[tuple[int, int, int]] = []
     if side == 1:
-        plan.append((start, 1, 0))  # from a vector at once
+        plan.append((start, 1, 0))  # from a vector in one layer
     else:
         missing = start - side
         steps = max(1, -(-missing // LARGEST_GROWTH)) if missing else 0
@@ -48,29 +51,29 @@ def growth(side: int, target: int, widths: Sequence[int]) -> list[Layer]:
             grow = missing // steps + (step < missing % steps)
             plan.append((grow + 1, 1, 0))
     plan += [(4, 2, 1)] * doublings
-    plan += [(3, 1, 1)] * (len(widths) - len(plan))  # what is left keeps the side
+    plan += [(3, 1, 1)] * (len(widths) - len(plan))  # the other layers keep the side
     return [(widths[min(index, len(widths) - 1)], *layer) for index, layer in enumerate(plan)]
 
 
 def side_after(layers: Sequence[Layer], side: int) -> int:
+    """Return the side of the output of transposed convolutions."""
     for _, kernel, stride, padding in layers:
         side = (side - 1) * stride - 2 * padding + kernel
     return side
 
 
 class Upsampling(nn.Sequential):
-    """One step up: transposed convolution (the papers), or resize then convolution (no checkerboard).
+    """One layer of up-sampling.
 
-    Before BatchNorm, which takes any constant away, it has no bias: the optimiser would only walk it about at random.
+    It is a transposed convolution, as in the papers, or a resize and a convolution, which avoids
+    checkerboard artefacts. It needs no bias before BatchNorm, which removes any constant.
     """
 
     def __init__(
         self, channels_in: int, layer: Layer, side: int, upsampling: str, bias: bool
     ) -> None:
         channels_out, kernel, stride, padding = layer
-        if (
-            upsampling == "transposed" or side == 1
-        ):  # a single pixel has no neighbours to interpolate
+        if upsampling == "transposed" or side == 1:  # a single pixel cannot be interpolated
             super().__init__(
                 nn.ConvTranspose2d(channels_in, channels_out, kernel, stride, padding, bias=bias)
             )
@@ -81,7 +84,7 @@ class Upsampling(nn.Sequential):
 
 
 class ChannelDropout(nn.Module):
-    """Drops whole channels, as nn.Dropout2d does, by draws from the generator's own stream.
+    """Drops whole channels as nn.Dropout2d does, with random numbers of the generator's own stream.
 
     Args:
         p: Probability of dropping a channel.
@@ -90,7 +93,7 @@ class ChannelDropout(nn.Module):
     def __init__(self, p: float) -> None:
         super().__init__()
         self.p = p
-        self.stream: Stream | None = None  # None: torch's global randomness
+        self.stream: Stream | None = None  # None: torch's global random state
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         if not self.training:
@@ -106,9 +109,9 @@ class ChannelDropout(nn.Module):
 
 
 class BatchNorm(nn.BatchNorm2d):
-    """nn.BatchNorm2d over the whole batch of all ranks; torch's SyncBatchNorm does not run on a CPU."""
+    """nn.BatchNorm2d over the batch of all ranks; torch's SyncBatchNorm needs a GPU."""
 
-    over_ranks = True  # False while one rank draws samples on its own
+    over_ranks = True  # False while a single rank draws samples
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         if not (self.training and self.over_ranks and world_size() > 1):
@@ -130,7 +133,7 @@ class BatchNorm(nn.BatchNorm2d):
 def normalised_over_ranks(
     x_BCHW: Tensor, weight_C: Tensor, bias_C: Tensor, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Normalise the channels over the whole batch of all ranks: the result, and the mean and variance [C] of the batch."""
+    """Normalise the channels over all ranks; return the result, and mean and variance [C]."""
     n = world_size() * x_BCHW.numel() // x_BCHW.shape[1]
     mean_C = sum_over_ranks(x_BCHW.sum(dim=(0, 2, 3))) / n
     centred_BCHW = x_BCHW - mean_C[:, None, None]
@@ -140,26 +143,28 @@ def normalised_over_ranks(
 
 
 class Generator(nn.Module):
-    """Images in [0, 1] from latent vectors and conditions.
+    """Maps latent vectors and conditions to images in [0, 1].
 
     Args:
-        conditioning: Decides what the generator is told, and S.
+        conditioning: Defines the inputs of the generator, and S.
         channels: Channels of the images.
         image_size: Side of the images in pixels, 28 to 64.
         latent_dim: Z.
-        hidden: Width to which the conditioning vector (or the label's embedding) is mapped before it joins the latent.
-        seed_widths: Channels of the layers of stage 1; more layers than needed keep the side.
+        hidden: Width of the embedding of the conditioning vector, or of the label.
+        seed_widths: Channels of the layers of stage 1; layers beyond those needed keep the side.
         image_widths: Channels of the layers of stage 2, before the one that makes the image.
         upsampling: `transposed` or `resize`.
-        dropout: Probability of dropping a channel, in the up-convolutions (A1-6).
+        dropout: Probability of dropping a channel, in the up-sampling layers.
         dropout_in_seed: Drop channels in stage 1 too.
         slope: Negative slope of the activation; 0 for ReLU.
         weight_std: Standard deviation of normal initial weights; None for torch's initialisation.
-        stage1: Layers of stage 1 spelt out as [channels, kernel, stride, padding]; None to plan them from `seed_widths`.
-        stage2: The same for stage 2; its last entry makes the image, channels given as 0.
+        stage1: Layers of stage 1 as [channels, kernel, stride, padding]; None to plan them from
+            `seed_widths`.
+        stage2: The same for stage 2; its last entry makes the image, with 0 channels.
 
     Raises:
-        ValueError: if a value is out of range, or the layers do not reach S or the image; it starts with `<argument>=`.
+        ValueError: if a value is out of range, or the layers do not reach S or the size of the
+            image; it starts with `<argument>=`.
     """
 
     def __init__(
@@ -182,7 +187,7 @@ class Generator(nn.Module):
         super().__init__()
         if not 28 <= image_size <= 64:
             raise ValueError(
-                f"image_size={image_size}: the generator makes images of 28 to 64 pixels a side"
+                f"image_size={image_size}: must be from 28 to 64, the sides of its images"
             )
         if upsampling not in ("transposed", "resize"):
             raise ValueError(f"upsampling={upsampling}: choose transposed or resize")
@@ -215,11 +220,13 @@ class Generator(nn.Module):
         )
         if (reached := side_after(seed_layers, 1)) != side:
             raise ValueError(
-                f"stage1={seed_layers}: grows to {reached} pixels, the conditioning matrix has {side}"
+                f"stage1={seed_layers}: gives a side of {reached}; must give {side}, the side of "
+                "the conditioning matrix"
             )
         if (reached := side_after(image_layers, side)) != image_size:
             raise ValueError(
-                f"stage2={image_layers}: grows {side} to {reached} pixels, the images have {image_size}"
+                f"stage2={image_layers}: gives a side of {reached}; must give {image_size}, the "
+                "side of the images"
             )
 
         def stage(width: int, side: int, layers: Sequence[Layer], dropout: float) -> nn.Sequential:
@@ -249,13 +256,13 @@ class Generator(nn.Module):
         """Images [B, C, H, W] in [0, 1]; float32 under mixed precision."""
         z_BZ = z_BZ.to(next(self.parameters()).dtype)
         if self.embedding is not None:
-            # Scaled by N the vector's entries average 1, as large as the latent's; at 1/N they would drown in it.
-            told = (
+            # Scaled by N the entries average 1 and are as large as the latent's.
+            embedded = (
                 condition.label_B
                 if condition.vector_BN is None
                 else condition.vector_BN.to(z_BZ) * condition.vector_BN.shape[1]
             )
-            z_BZ = torch.cat([z_BZ, self.embedding(told)], dim=1)
+            z_BZ = torch.cat([z_BZ, self.embedding(embedded)], dim=1)
         x_BCSS = self.stage1(z_BZ[:, :, None, None])
         if condition.matrix_B1SS is not None:
             x_BCSS = torch.cat([x_BCSS, condition.matrix_B1SS.to(x_BCSS.dtype)], dim=1)
@@ -264,7 +271,7 @@ class Generator(nn.Module):
     def sample_latent(
         self, batch: int, device: torch.device | str = "cpu", stream: Stream | None = None
     ) -> Tensor:
-        """Latents z ~ N(0, 1), [B, Z], from a stream or from torch's global randomness."""
+        """Draw latents z ~ N(0, 1), [B, Z], from a stream or from torch's global random state."""
         return (
             torch.randn(batch, self.latent_dim, device=device)
             if stream is None
@@ -272,13 +279,13 @@ class Generator(nn.Module):
         )
 
     def draw_dropout_from(self, stream: Stream | None) -> None:
-        """Where dropout takes its draws; None for torch's global randomness."""
+        """Set the random numbers of dropout; None for torch's global random state."""
         for module in self.modules():
             if isinstance(module, ChannelDropout):
                 module.stream = stream
 
     def _initialise(self, std: float) -> None:
-        """The initialisation of DCGAN: convolutions N(0, std), BatchNorm weights N(1, std), biases 0."""
+        """Initialise as DCGAN: convolutions N(0, std), BatchNorm weights N(1, std), biases 0."""
         for module in self.modules():
             if isinstance(module, (nn.ConvTranspose2d, nn.Conv2d)):
                 nn.init.normal_(module.weight, 0.0, std)

@@ -1,6 +1,7 @@
-"""The gradient-norm term: how strongly images pull at the classifier's weights (S2 section 5.3; A2-10).
+"""The gradient-norm term: the norm of the loss's gradient with respect to the classifier's weights.
 
-The norm is taken per image by `torch.func.vmap`. Networks that vmap cannot run take a slower path, one backward pass per image.
+It is computed per image by `torch.func.vmap`. Networks that vmap cannot run use one backward pass
+per image, which is slower.
 
 Shape suffixes: B batch, C channels, H height, W width, N classes.
 """
@@ -32,10 +33,10 @@ FLOOR = 1e-12  # under the root, so that the derivative at 0 is finite
 
 
 class TwiceDifferentiable(TorchFunctionMode):
-    """LayerNorm from elementary operations.
+    """Computes LayerNorm from elementary operations.
 
-    Under `vmap` torch takes LayerNorm's mean and deviation as constants in the second derivative, and is silently wrong
-    by some per cent (https://github.com/pytorch/functorch/issues/534).
+    Under `vmap` torch treats LayerNorm's mean and deviation as constants in the second derivative,
+    which is then wrong by some per cent (https://github.com/pytorch/functorch/issues/534).
     """
 
     def __torch_function__(
@@ -62,18 +63,19 @@ def _layer_norm(
 def gradient_norm(
     network: nn.Module, x_BCHW: Tensor, label_B: Tensor, per_image: bool = True
 ) -> Tensor:
-    """Norm of the loss's gradient with respect to the classifier's weights (A2-10).
+    """Norm of the loss's gradient with respect to the classifier's weights.
 
         L_Grad = || d L(f_theta(I), y) / d theta ||
 
-    Differentiable with respect to the images; the classifier's own weights take part as copies and stay as they are.
+    It is differentiable with respect to the images. The classifier's weights are not changed.
 
     Args:
         network: The classifier, in evaluation mode.
         x_BCHW: Images I.
         label_B: Labels y.
-        per_image: The norm for each image, then their mean ("for an image I"); else the norm of the batch's gradient. In a
-            network that normalises by the batch's own statistics, an image's gradient is that of its loss within the batch.
+        per_image: Return the mean of the norms of all images; else the norm of the batch's
+            gradient. If the network normalises by the statistics of the batch, the gradient of an
+            image is that of its loss within the batch.
     """
     if not per_image:
         # Squares are summed before the root.
@@ -100,10 +102,8 @@ def _loss(
     label_B: Tensor,
     reduction: str = "mean",
 ) -> Tensor:
-    with (
-        TwiceDifferentiable(),
-        sdpa_kernel(SDPBackend.MATH),
-    ):  # torch's fused attention has no second derivative
+    # Torch's fused attention has no second derivative.
+    with TwiceDifferentiable(), sdpa_kernel(SDPBackend.MATH):
         logits_BN = functional_call(
             network, {**weights, **dict(network.named_buffers())}, (x_BCHW,)
         )
@@ -111,7 +111,7 @@ def _loss(
 
 
 def _squares_by_vmap(network: nn.Module, x_BCHW: Tensor, label_B: Tensor) -> Tensor:
-    """The squared norm of each image's gradient, [B]."""
+    """Return the squared norm of each image's gradient, [B]."""
 
     def of_image(weights: Mapping[str, Tensor], x_CHW: Tensor, label: Tensor) -> Tensor:
         return _loss(network, weights, x_CHW[None], label[None])
@@ -122,7 +122,7 @@ def _squares_by_vmap(network: nn.Module, x_BCHW: Tensor, label_B: Tensor) -> Ten
 
 
 def _squares_one_by_one(network: nn.Module, x_BCHW: Tensor, label_B: Tensor) -> Tensor:
-    """The same by one backward pass per image."""
+    """Return the squared norms [B], with one backward pass per image."""
     differentiable = torch.is_grad_enabled()
     weights = {name: weight.requires_grad_() for name, weight in _weights(network).items()}
     at_a_time = len(x_BCHW) if _mixes_images(network) else 1
@@ -147,7 +147,7 @@ _KNOWN: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 
 
 def _vectorises(network: nn.Module, x_BCHW: Tensor) -> bool:
-    """Whether vmap runs the network and its second derivative; tried once per network, on the images given."""
+    """Whether vmap runs the network and its second derivative; tried once per network."""
     if network not in _KNOWN:
         reason = (
             "it normalises by the statistics of the batch"
@@ -156,7 +156,8 @@ def _vectorises(network: nn.Module, x_BCHW: Tensor) -> bool:
         )
         if reason:
             log.warning(
-                "loss.gradient: one backward pass per image, which is slower; torch.func.vmap cannot run this network (%s)",
+                "loss.gradient: uses one backward pass per image, which is slower; torch.func.vmap "
+                "cannot run this network (%s)",
                 reason,
             )
         _KNOWN[network] = not reason
@@ -164,7 +165,7 @@ def _vectorises(network: nn.Module, x_BCHW: Tensor) -> bool:
 
 
 def _refusal(network: nn.Module, x_BCHW: Tensor) -> str:
-    """Why vmap cannot run the network; empty where it can."""
+    """Return why vmap cannot run the network; empty if it can."""
     x_BCHW = x_BCHW.detach().requires_grad_()
     label_B = torch.zeros(len(x_BCHW), dtype=torch.long, device=x_BCHW.device)
     try:
@@ -180,7 +181,7 @@ def _refusal(network: nn.Module, x_BCHW: Tensor) -> str:
 
 
 def _mixes_images(network: nn.Module) -> bool:
-    """Whether an image's logits depend on the other images of its batch: BatchNorm without running statistics."""
+    """Whether the logits of an image depend on the batch: BatchNorm without running statistics."""
     return any(
         isinstance(module, _BatchNorm) and module.running_mean is None
         for module in network.modules()

@@ -1,10 +1,12 @@
-"""The terms of the objective, one small function each, as the paper's equations (S2 sections 3.3 and 5.3; A2-1 to A2-10).
+"""The equations of the objective, one function each (Suhail et al. 2024, arXiv:2407.18002).
 
-Under several processes the value is that of the whole batch: a mean over images may stay the share's own, since
-DistributedDataParallel averages gradients; a sum, or what compares images, sums over all ranks (`sum_over_ranks`).
-All of them compute in float32, whatever the precision of the networks (`in_float32`). The gradient norm is in `gradient_norm.py`.
+With several processes the value is that of the whole batch. A mean over images may be taken over
+the share of a process, because DistributedDataParallel averages gradients. A sum, or a term that
+compares images, sums over all ranks (`sum_over_ranks`). All functions compute in float32, whatever
+the precision of the networks (`in_float32`). The gradient norm is in `gradient_norm.py`.
 
-Shape suffixes: B batch (the papers' N in the sums over images), N classes, D features, C channels, H height, W width.
+Shape suffixes: B batch (the papers' N in sums over images), N classes, D features, C channels,
+H height, W width, P pixels of a coarse image.
 """
 
 from __future__ import annotations
@@ -18,21 +20,33 @@ from netinv_lightning.training.distributed import rows_of_all_ranks, sum_over_ra
 from netinv_lightning.training.float32 import in_float32
 
 __all__ = [
-    "class_spread", "cosine_similarity", "cross_entropy", "gradient_norm", "kl_divergence", "moments", "orthogonality",
-    "orthogonality_floor", "pixel_range", "statistics_distance", "variation",
-]  # fmt: skip
+    "class_spread",
+    "cosine_similarity",
+    "cross_entropy",
+    "gradient_norm",
+    "kl_divergence",
+    "moments",
+    "orthogonality",
+    "orthogonality_floor",
+    "pixel_range",
+    "statistics_distance",
+    "variation",
+]
 
 
 @in_float32
 def kl_divergence(p_BN: Tensor, logits_BN: Tensor, double_softmax: bool = False) -> Tensor:
-    """KL divergence of the classifier's output Q from the conditioning distribution P (A2-1).
+    """KL divergence of the classifier's output Q from the conditioning distribution P.
 
-        L_KL = D_KL(P || Q) = sum_i P(i) log(P(i) / Q(i)),   Q = softmax(logits),   mean over the batch
+        L_KL = D_KL(P || Q) = sum_i P(i) log(P(i) / Q(i)),   Q = softmax(logits)
+
+    The mean over the batch is returned.
 
     Args:
         p_BN: P.
         logits_BN: The classifier's logits.
-        double_softmax: Q = softmax(softmax(logits)), as the public notebooks compute it; it cannot reach 0.
+        double_softmax: Q = softmax(softmax(logits)), as in the public notebooks; the term cannot
+            reach 0 then.
     """
     if double_softmax:
         logits_BN = logits_BN.softmax(dim=1)
@@ -41,18 +55,19 @@ def kl_divergence(p_BN: Tensor, logits_BN: Tensor, double_softmax: bool = False)
 
 @in_float32
 def cross_entropy(logits_BN: Tensor, label_B: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    """L_CE = -sum_i y_i log(yhat_i), y the label of the conditioning, mean over the batch (A2-2)."""
+    """L_CE = -sum_i y_i log(yhat_i), y the requested label; mean over the batch."""
     return F.cross_entropy(logits_BN, label_B, label_smoothing=label_smoothing)
 
 
 @in_float32
 def cosine_similarity(f_BD: Tensor, absolute: bool = False) -> Tensor:
-    """Mean cosine between the features of different images (A2-3).
+    """Mean cosine similarity of the features of different images.
 
         L_Cosine = 1 / (B (B - 1)) sum_{i != j} cos(theta_ij)
 
-    No B x B matrix is built: for unit rows, sum_{i != j} cos(theta_ij) = |sum_i f_i|^2 - B. With `absolute` the mean
-    is of |cos|, over all B^2 entries, as the public notebooks take it; that one needs the matrix.
+    No B x B matrix is built: for unit rows, sum_{i != j} cos(theta_ij) = |sum_i f_i|^2 - B. With
+    `absolute` the result is the sum of |cos| over i != j, divided by B^2, as in the public
+    notebooks; this needs the matrix.
     """
     B = len(f_BD) * world_size()
     unit_BD = F.normalize(f_BD, dim=1)
@@ -60,22 +75,22 @@ def cosine_similarity(f_BD: Tensor, absolute: bool = False) -> Tensor:
         unit_BD = rows_of_all_ranks(unit_BD)
         gram_BB = unit_BD @ unit_BD.T
         return (gram_BB.abs().sum() - gram_BB.diagonal().abs().sum()) / B**2
-    squares = sum_over_ranks(unit_BD.square().sum())  # 1 an image, or 0 for a feature that is zero
+    squares = sum_over_ranks(unit_BD.square().sum())  # 1 per image, or 0 if its features are 0
     return (sum_over_ranks(unit_BD.sum(dim=0)).square().sum() - squares) / (B * (B - 1))
 
 
 @in_float32
 def orthogonality(f_BD: Tensor, normalize: bool = True) -> Tensor:
-    """Deviation of the features' Gram matrix G from the identity (A2-4).
+    """Deviation of the features' Gram matrix G from the identity.
 
         L_Ortho = 1 / B^2 sum_{i,j} (G_ij - delta_ij)^2,   G = F F'
 
-    When D < B the smaller F'F is built instead of G: |FF' - I|^2 = |F'F|^2 - 2 |F|^2 + B.
-    For unit rows it cannot fall below `orthogonality_floor`.
+    If D < B, the smaller F'F is built instead of G: |FF' - I|^2 = |F'F|^2 - 2 |F|^2 + B.
+    With unit rows the term cannot be below `orthogonality_floor`.
 
     Args:
         f_BD: Features F.
-        normalize: Unit rows; False for the raw features of the public notebooks.
+        normalize: Normalise the rows; False for the raw features of the public notebooks.
     """
     B, D = len(f_BD) * world_size(), f_BD.shape[1]
     f_BD = F.normalize(f_BD, dim=1) if normalize else f_BD
@@ -88,13 +103,13 @@ def orthogonality(f_BD: Tensor, normalize: bool = True) -> Tensor:
 
 
 def orthogonality_floor(batch: int, features: int) -> float:
-    """The least L_Ortho of unit rows: 1/D - 1/B where there are more images than features, else 0."""
+    """Return the smallest L_Ortho of unit rows: 1/D - 1/B if B > D, else 0."""
     return max(0.0, 1 / features - 1 / batch)
 
 
 @in_float32
 def variation(x_BCHW: Tensor) -> Tensor:
-    """Squared differences between neighbouring pixels (A2-8).
+    """Squared differences between neighbouring pixels, summed per image; mean over the batch.
 
     L_Var = 1/B sum_i sum_{h,w} (I_{i,h+1,w} - I_{i,h,w})^2 + (I_{i,h,w+1} - I_{i,h,w})^2
     """
@@ -105,7 +120,7 @@ def variation(x_BCHW: Tensor) -> Tensor:
 
 @in_float32
 def moments(x_BC: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance [C] of a layer's values [B, C, ...], over all but the channels, and over all ranks."""
+    """Return mean and variance [C] of values [B, C, ...] per channel, over all ranks."""
     x_CX = x_BC.movedim(1, 0).flatten(1)
     n = x_CX.shape[1] * world_size()
     mean_C = sum_over_ranks(x_CX.sum(dim=1)) / n
@@ -114,37 +129,43 @@ def moments(x_BC: Tensor) -> tuple[Tensor, Tensor]:
 
 @in_float32
 def statistics_distance(x_BC: Tensor, mean_C: Tensor, var_C: Tensor) -> Tensor:
-    """How far a layer's values are from the mean m and variance v that its BatchNorm remembers of the training data.
+    """Distance of a layer's input to the running mean m and variance v of its BatchNorm.
 
-    The squared Wasserstein-2 distance between the normal distributions of these moments, in units of v, mean over the
-    channels: ((mu - m)^2 + (sigma - sqrt(v))^2) / v. DeepInversion (Yin et al. 2020) takes the norms of the differences of
-    means and variances, whose size depends on each layer's scale.
+        ((mu - m)^2 + (sigma - sqrt(v))^2) / v,   mean over the channels
+
+    This is the squared Wasserstein-2 distance of normal distributions with these moments, in units
+    of v. DeepInversion (Yin et al. 2020) uses the norms of the differences of means and variances,
+    which depend on the scale of each layer.
 
     Args:
-        x_BC: What goes into the layer, [B, C, ...].
+        x_BC: The input of the layer, [B, C, ...].
         mean_C: m.
         var_C: v.
     """
     mu_C, square_C = moments(x_BC)
     var_C = var_C.clamp_min(1e-5)
-    ratio_C = (square_C / var_C + 1e-6).sqrt()  # a channel that is constant has a derivative too
+    ratio_C = (
+        square_C / var_C + 1e-6
+    ).sqrt()  # so that the derivative of a constant channel is finite
     return ((mu_C - mean_C).square() / var_C + (ratio_C - 1).square()).mean()
 
 
 @in_float32
 def class_spread(x_BCHW: Tensor, label_B: Tensor, distance: float = 0.25, pool: int = 4) -> Tensor:
-    """How far images of one class fall short of a distance to one another, as coarse pictures; 0 where none do.
+    """Penalty for images of one class that are closer than a distance, after average pooling.
 
         mean over pairs i != j of one class of max(0, 1 - |I_i - I_j| / distance)^2
 
-    Features can differ by what nobody sees; this holds the pictures themselves apart, where a generator would else make
-    one picture a class (it is a mode-seeking term, as Mao et al. 2019 use for conditional generators).
+    Features can differ by invisible details. This term keeps the images themselves apart; without
+    it a generator tends to make one image per class. It is a mode-seeking term, as Mao et al. 2019
+    use for conditional generators.
 
     Args:
         x_BCHW: Images.
         label_B: Their classes.
-        distance: Root mean square difference that is enough, in units of the pixel range.
-        pool: Side of the squares that are averaged first, so that no noise counts as a difference.
+        distance: Root mean square difference without penalty, in units of the pixel range.
+        pool: Side of the squares that are averaged first, so that noise does not count as a
+            difference.
     """
     coarse_BP = F.avg_pool2d(x_BCHW, min(pool, x_BCHW.shape[-1])).flatten(1)
     rows_BP = rows_of_all_ranks(coarse_BP)
@@ -160,8 +181,9 @@ def class_spread(x_BCHW: Tensor, label_B: Tensor, distance: float = 0.25, pool: 
 
 @in_float32
 def pixel_range(x_BCHW: Tensor) -> Tensor:
-    """L_Pix = sum max(0, -I) + sum max(0, I - 1): how far pixels lie outside [0, 1], summed (A2-9).
+    """L_Pix = sum max(0, -I) + sum max(0, I - 1): total distance of the pixels to [0, 1].
 
-    Zero by construction for a generator that ends in a sigmoid; it holds images that were perturbed or optimised freely.
+    It is 0 by construction for a generator that ends in a sigmoid, and constrains images that are
+    perturbed or optimised freely.
     """
     return sum_over_ranks(F.relu(-x_BCHW).sum() + F.relu(x_BCHW - 1).sum())

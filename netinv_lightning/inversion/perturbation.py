@@ -1,7 +1,7 @@
-"""Perturbations of images inside an L1, L2 or Linf ball, random or adversarial (S2 section 5.3, S3; A2-7, A2-15).
+"""Perturbations of images inside an L1, L2 or Linf ball, random or adversarial.
 
-Radii are in units of the pixel range [0, 1]: Linf 0.1 moves each pixel by at most 0.1; L2 and L1 bound the norm of the
-whole image.
+Radii are in units of the pixel range [0, 1]: Linf 0.1 changes each pixel by at most 0.1; L2 and L1
+bound the norm over the whole image.
 
 Shape suffixes: B batch, C channels, H height, W width, P = C H W.
 """
@@ -22,7 +22,7 @@ DIRECTIONS = ("random", "sign", "adversarial")
 
 
 def norm(delta_BP: Tensor, kind: str) -> Tensor:
-    """The norm of each row, [B]."""
+    """Return the norm of each row, [B]."""
     return {
         "l1": lambda: delta_BP.abs().sum(dim=1),
         "l2": lambda: delta_BP.square().sum(dim=1).sqrt(),
@@ -31,18 +31,17 @@ def norm(delta_BP: Tensor, kind: str) -> Tensor:
 
 
 def project(delta_BP: Tensor, radius: float, kind: str) -> Tensor:
-    """The nearest point of the ball, for each row."""
+    """Return the nearest point of the ball for each row, [B, P]."""
     if kind == "linf":
         return delta_BP.clamp(-radius, radius)
     if kind == "l2":
         return delta_BP * (radius / norm(delta_BP, "l2").clamp_min(max(radius, 1e-12)))[:, None]
-    # L1: soft-threshold by the level at which the sorted magnitudes sum to the radius (Duchi et al. 2008).
+    # L1: soft-threshold where the sorted magnitudes sum to the radius (Duchi et al. 2008).
     magnitudes_BP = delta_BP.abs().sort(dim=1, descending=True).values
     ranks_P = torch.arange(1, delta_BP.shape[1] + 1, device=delta_BP.device)
     levels_BP = (magnitudes_BP.cumsum(dim=1) - radius) / ranks_P
-    last_B = ((magnitudes_BP > levels_BP).sum(dim=1) - 1).clamp_min(
-        0
-    )  # radius 0, or lost in rounding: the largest alone
+    # With radius 0, or by rounding, none may remain; then the largest one is kept.
+    last_B = ((magnitudes_BP > levels_BP).sum(dim=1) - 1).clamp_min(0)
     level_B = levels_BP.gather(1, last_B[:, None]).clamp_min(0)
     return delta_BP.sign() * F.relu(delta_BP.abs() - level_B)
 
@@ -53,9 +52,9 @@ class Perturbation:
     Args:
         norm: `l1`, `l2` or `linf`.
         radius: Bound of the norm, in units of the pixel range.
-        direction: `random` (uniform in the Linf ball; a random direction on the L2 or L1 sphere), `sign` (each pixel
-            by plus or minus the radius, Linf only, as the public notebooks do), or `adversarial` (projected gradient
-            ascent on the classifier's cross-entropy).
+        direction: `random` (uniform in the Linf ball; a random direction on the L2 or L1 sphere),
+            `sign` (each pixel by plus or minus the radius, Linf only, as in the public notebooks),
+            or `adversarial` (projected gradient ascent on the classifier's cross-entropy).
         steps: Steps of the adversarial direction.
         clamp: Keep the perturbed image in [0, 1].
 
@@ -96,13 +95,13 @@ class Perturbation:
         classifier: Callable[[Tensor], Tensor],
         stream: Stream | None = None,
     ) -> Tensor:
-        """Perturbed images; gradients flow through the images, not through the choice of the perturbation.
+        """Return perturbed images; gradients flow through the images, not through the perturbation.
 
         Args:
             x_BCHW: Images.
-            label_B: What the adversarial direction leads away from.
+            label_B: The classes that the adversarial direction leads away from.
             classifier: From images to logits.
-            stream: Source of randomness; None for torch's global one.
+            stream: Random numbers; None for torch's global random state.
         """
         delta_BP = self._random(x_BCHW.detach().flatten(1), stream)
         if self.direction == "adversarial":
@@ -123,7 +122,7 @@ class Perturbation:
             draw_BP = -draw_BP.sign() * torch.log1p(-magnitude_BP)
         return draw_BP * (self.radius / norm(draw_BP, self.norm))[:, None]
 
-    @in_float32  # in half precision gradients of images that are classified with confidence vanish
+    @in_float32  # in half precision the gradients of confidently classified images vanish
     @torch.enable_grad()
     def _adversarial(
         self,
@@ -145,21 +144,24 @@ class Perturbation:
         return delta_BP
 
     def _steepest(self, gradient_BP: Tensor, at_BP: Tensor, size: float) -> Tensor:
-        """The step of this size that the loss grows most by.
+        """Return the step of norm `size` that increases the loss most, [B, P].
 
-        Of L1 that is the pixel of the steepest slope alone; where the image is kept in [0, 1] it is moved as far as it can go, and
-        then the next one, or most of the step would be cut away (Tramer & Boneh 2019; Croce & Hein 2021).
+        For L1 it changes only the pixel with the steepest slope. If images are kept in [0, 1], that
+        pixel changes as far as it can, and then the next one; otherwise clamping would remove most
+        of the step (Tramer & Boneh 2019; Croce & Hein 2021).
         """
         if self.norm == "linf":
             return size * gradient_BP.sign()
         if self.norm == "l2":
             return size * gradient_BP / norm(gradient_BP, "l2").clamp_min(1e-12)[:, None]
-        room_BP = (
+        range_BP = (
             torch.where(gradient_BP > 0, 1 - at_BP, at_BP).clamp(0, size)
             if self.clamp
             else torch.full_like(at_BP, size)
         )
         steepest_BP = gradient_BP.abs().argsort(dim=1, descending=True)
-        room_BP = room_BP.gather(1, steepest_BP)
-        moved_BP = torch.minimum(room_BP, (size - (room_BP.cumsum(dim=1) - room_BP)).clamp_min(0))
+        range_BP = range_BP.gather(1, steepest_BP)
+        moved_BP = torch.minimum(
+            range_BP, (size - (range_BP.cumsum(dim=1) - range_BP)).clamp_min(0)
+        )
         return torch.zeros_like(at_BP).scatter(1, steepest_BP, moved_BP) * gradient_BP.sign()

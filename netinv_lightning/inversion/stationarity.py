@@ -1,13 +1,17 @@
-"""What a classifier's weights say of the images that it was trained on: they are stationary (Haim et al. 2022, Buzaglo et al. 2023).
+"""Stationarity: the weights of a trained classifier as a sum of gradients of its training images.
 
-Cross-entropy's gradient for an image is that of its margin, times a number of 0 or more. Where training with weight decay has come to
-rest, weights and gradients balance; without weight decay a homogeneous network tends to a point where they do so in direction:
+The gradient of cross-entropy for an image is the gradient of its margin times a number of 0 or
+more. When training with weight decay has converged, weights and gradients balance. Without weight
+decay, a homogeneous network converges to a point where they balance in direction (Haim et al. 2022,
+Buzaglo et al. 2023):
 
-    theta = sum_i lambda_i d m_i / d theta,   lambda_i >= 0,   m_i = f_y(x_i) - log sum_{j != y} exp f_j(x_i)
+    theta = sum_i lambda_i d m_i / d theta,   lambda_i >= 0
+    m_i = f_y(x_i) - log sum_{j != y} exp f_j(x_i)
 
-(of large logits the soft maximum in m is the maximum of the KKT conditions). So images can be sought that give the weights. The equation
-holds where weights decay, which are the matrices and kernels of this house's recipes (`_decayed` in classifiers/training.py); biases and
-BatchNorm's parameters take no part.
+For large logits the soft maximum in m is the maximum of the KKT conditions. Images can therefore be
+optimised to give the weights. The equation holds for weights that decay. In the recipes of this
+project these are matrices and kernels (`_decayed` in classifiers/training.py), not biases and
+BatchNorm parameters.
 
 Shape suffixes: B batch, N classes, C channels, H height, W width.
 """
@@ -32,10 +36,11 @@ from netinv_lightning.training.float32 import autocast_off, in_float32
 
 
 class SmoothGates(TorchFunctionMode):
-    """ReLU and LeakyReLU with their own values, and a derivative that rises from slope to 1 along sigmoid(sharpness * x).
+    """Gives ReLU and LeakyReLU a smooth derivative, and keeps their values.
 
-    Their true derivative is a step, whose own derivative is 0: how an image opens gates would not be felt. Haim et al. name this
-    as what their attack needs. A ReLU in place is taken out of place.
+    The derivative rises from the slope to 1 along sigmoid(sharpness * x). The true derivative is a
+    step with derivative 0, so that an image could not learn to open a gate; Haim et al. 2022 name
+    this as a requirement of their attack. An in-place ReLU is replaced by one that is not.
 
     Args:
         sharpness: Above 0, in units of one over a pre-activation; infinity is the true derivative.
@@ -70,13 +75,16 @@ _RELUS = {F.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_}
 
 
 def margins(logits_BN: Tensor, label_B: Tensor) -> Tensor:
-    """m = f_y - log sum_{j != y} exp f_j, [B]; above 0 the label has more than half of the softmax."""
+    """m = f_y - log sum_{j != y} exp f_j, [B].
+
+    Above 0 the softmax probability of the label is above 1/2.
+    """
     others_BN = logits_BN.scatter(1, label_B[:, None], -torch.inf)
     return logits_BN.gather(1, label_B[:, None])[:, 0] - others_BN.logsumexp(dim=1)
 
 
 def decayed_weights(network: nn.Module) -> dict[str, Tensor]:
-    """Matrices and kernels by name, as they are and apart from the network's graph."""
+    """Return matrices and kernels by name, detached from the graph."""
     return {name: weight.detach() for name, weight in network.named_parameters() if weight.ndim > 1}
 
 
@@ -88,29 +96,28 @@ def margin_gradients(
     multiplier_B: Tensor,
     sharpness: float = torch.inf,
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """sum_i lambda_i d m_i / d theta over the batch, and the logits; differentiable with respect to images and multipliers.
+    """Return sum_i lambda_i d m_i / d theta over the batch, and the logits.
 
-    The network's own weights take part as copies and stay as they are. All of it is one backward pass, over one forward pass.
+    Both are differentiable with respect to images and multipliers. The network's weights are not
+    changed. One forward and one backward pass are needed.
 
     Args:
         network: The classifier, in evaluation mode.
         x_BCHW: Images.
         label_B: Their labels.
         multiplier_B: lambda.
-        sharpness: Of the gates; see `SmoothGates`.
+        sharpness: Sharpness of the gates; see `SmoothGates`.
 
     Returns:
-        For each of `decayed_weights` the sum, over all ranks; and the logits [B, N].
+        The sum for each of `decayed_weights`, over all ranks; and the logits [B, N].
     """
     differentiable = torch.is_grad_enabled()
     with torch.enable_grad():
         weights = {
             name: weight.requires_grad_() for name, weight in decayed_weights(network).items()
         }
-        with (
-            SmoothGates(sharpness),
-            sdpa_kernel(SDPBackend.MATH),
-        ):  # torch's fused attention has no second derivative
+        # Torch's fused attention has no second derivative.
+        with SmoothGates(sharpness), sdpa_kernel(SDPBackend.MATH):
             logits_BN = functional_call(network, weights, (x_BCHW,))
         total = (multiplier_B * margins(logits_BN, label_B)).sum()
         gradients = torch.autograd.grad(
@@ -122,7 +129,9 @@ def margin_gradients(
 
 
 def stationarity(weights: Mapping[str, Tensor], gradients: Mapping[str, Tensor]) -> Tensor:
-    """How far the images' gradients G are from giving the weights: mean over the layers of |theta - G|^2 / |theta|^2.
+    """Distance of the images' gradients G to the weights.
+
+        |theta - G|^2 / |theta|^2,   mean over the layers
 
     Args:
         weights: theta, by layer.
@@ -140,13 +149,16 @@ def stationarity(weights: Mapping[str, Tensor], gradients: Mapping[str, Tensor])
 
 
 def misalignment(weights: Mapping[str, Tensor], gradients: Mapping[str, Tensor]) -> Tensor:
-    """1 - cos of the angle between weights and gradients, each layer's in units of its |theta|: the same up to scale; from 0 to 2."""
+    """1 - cos of the angle between weights and gradients, each layer in units of its |theta|.
+
+    It does not depend on the scale of the gradients, and is from 0 to 2.
+    """
     along, length = _projection(weights, gradients)
     return 1 - along / (len(weights) * length).clamp_min(1e-30).sqrt()
 
 
 def best_scale(weights: Mapping[str, Tensor], gradients: Mapping[str, Tensor]) -> Tensor:
-    """The s that makes `stationarity` of s * G least; 0 where G points away from the weights."""
+    """Return the s >= 0 with the smallest `stationarity` of s * G."""
     along, length = _projection(weights, gradients)
     return along.clamp_min(0) / length.clamp_min(1e-30)
 
@@ -154,7 +166,7 @@ def best_scale(weights: Mapping[str, Tensor], gradients: Mapping[str, Tensor]) -
 def _projection(
     weights: Mapping[str, Tensor], gradients: Mapping[str, Tensor]
 ) -> tuple[Tensor, Tensor]:
-    """<theta, G> and |G|^2, each layer's in units of its |theta|."""
+    """Return <theta, G> and |G|^2, each layer in units of its |theta|."""
     square = {name: weight.square().sum() for name, weight in weights.items()}
     along = torch.stack(
         [(weights[name] * g).sum() / square[name] for name, g in gradients.items()]
@@ -165,21 +177,23 @@ def _projection(
 
 
 def check_twice_differentiable(classifier: FrozenClassifier, key: str) -> None:
-    """Refuses a classifier whose weights' gradients have no derivative with respect to the image, by trying.
+    """Check that the gradients of the weights are differentiable with respect to the image.
 
     Args:
         classifier: The classifier.
-        key: What asks for the derivative, for the error.
+        key: The config key that needs the derivative, for the error.
 
     Raises:
-        InputError: if it has no weights, or no such derivative; naming the layers that work in place, the usual reason.
+        InputError: if the classifier has no weights or no such derivative; it names the in-place
+            layers, the usual reason.
     """
     weights = {
         name: weight.requires_grad_() for name, weight in decayed_weights(classifier).items()
     }
     if not weights:
         raise InputError(
-            f"{key}: takes the gradient of the classifier's weights, and it has none to train (no matrix or kernel); leave it out"
+            f"{key}: takes the gradient of the classifier's weights, and it has none to train "
+            "(no matrix or kernel); leave it out"
         )
     shape = (2, *classifier.spec.image_shape)
     x_BCHW = torch.zeros(shape, device=classifier.mean_C11.device, requires_grad=True)
@@ -207,5 +221,6 @@ def check_twice_differentiable(classifier: FrozenClassifier, key: str) -> None:
             else "choose another layer there, or leave it out"
         )
         raise InputError(
-            f"{key}: the classifier's network has no second derivative ({one_line(error)[:120]}); {advice}"
+            f"{key}: the classifier's network has no second derivative "
+            f"({one_line(error)[:120]}); {advice}"
         ) from error

@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from netinv_lightning.config.allowed_targets import named_code, without_interpolations
 from netinv_lightning.config.application_schema import APPLICATION_KEYS, INVERSIONS
 from netinv_lightning.config.outside_config import WRITTEN, check_place, check_run_config
-from netinv_lightning.config.schema import Config
+from netinv_lightning.config.schema import Config, trains_generator
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.runs.outside_files import MOST_CONFIG_BYTES, check_yaml, read_text
 from netinv_lightning.runs.run_directory import RunDir
@@ -176,7 +176,7 @@ def _check_worth_resuming(saved: DictConfig, resumed: DictConfig, directory: str
     if not changed:
         longer = (
             f"; to train longer, set application.steps above {_steps(saved)}"
-            if saved.method.name == "generator"
+            if trains_generator(saved)
             else ""
         )
         raise InputError(f"resume={directory}: the run is finished{longer}")
@@ -238,7 +238,7 @@ def _fixed(key: str, saved: DictConfig) -> bool:
         return (
             key == "trainer.max_epochs"
             or saved.application.name not in INVERSIONS
-            or saved.method.name != "generator"
+            or not trains_generator(saved)
         )
     return not key.startswith(CHANGEABLE)
 

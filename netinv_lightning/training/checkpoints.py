@@ -1,4 +1,4 @@
-"""The checkpoint of a run: always whole, at most `every` steps old, and written before a preempted run stops."""
+"""The checkpoint of a training: complete at any moment, written before a preempted stop."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ from netinv_lightning.errors import Preempted
 
 
 class Checkpoints(Checkpoint):
-    """Keeps one checkpoint: every so many steps or every epoch, when training ends, and when SIGTERM asks the run to stop.
+    """Writes one checkpoint: at regular steps, when training ends, and on SIGTERM.
 
-    It is written beside its place and then moved there, so a kill at any moment leaves the old one or the new one.
+    It is written to a temporary file and moved into place, so that a kill at any moment leaves the
+    old one or the new one.
 
     Args:
-        folder: The run's own for checkpoints.
-        every: Steps between two; None for one at the end of each epoch and none in between, also not when the run is stopped.
-        stem: Of its file, `<stem>.ckpt`.
-        epochs: Whether the training has several epochs, each with a validation at its end. What would be kept after an epoch's last
-            step is then kept after the validation.
+        folder: The folder of the run's checkpoints.
+        every: Steps between two checkpoints; None for one at the end of each epoch only, also on
+            SIGTERM.
+        stem: The file is `<stem>.ckpt`.
+        epochs: Whether the training has several epochs with a validation at the end of each. The
+            checkpoint of an epoch's last step is then written after the validation.
     """
 
     def __init__(
         self, folder: Path, every: int | None, stem: str = "last", epochs: bool = False
     ) -> None:
         self.last, self.every, self.epochs = folder / f"{stem}.ckpt", every, epochs or every is None
-        self.last_model_path = (
-            str(self.last) if self.last.is_file() else ""
-        )  # under Lightning's name for it
+        # Lightning's name for it.
+        self.last_model_path = str(self.last) if self.last.is_file() else ""
         self.saved_step: int | None = None
-        self._told_to_stop = False
+        self._sigterm = False
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if threading.current_thread() is threading.main_thread():
-            signal.signal(
-                signal.SIGTERM, self._remember
-            )  # Lightning's own handler is set by now, and gives way to this one
+            # This replaces Lightning's handler, which is set before.
+            signal.signal(signal.SIGTERM, self._remember)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any
@@ -70,9 +70,9 @@ class Checkpoints(Checkpoint):
 
     def _stopping(self, trainer: L.Trainer) -> bool:
         return (
-            trainer.strategy.reduce_boolean_decision(self._told_to_stop, all=False)
+            trainer.strategy.reduce_boolean_decision(self._sigterm, all=False)
             if trainer.world_size > 1
-            else self._told_to_stop
+            else self._sigterm
         )
 
     def _stop(self, trainer: L.Trainer, stopping: bool) -> None:
@@ -80,7 +80,7 @@ class Checkpoints(Checkpoint):
             raise Preempted(f"stopped by SIGTERM after step {trainer.global_step}")
 
     def _remember(self, signum: int, frame: FrameType | None) -> None:
-        self._told_to_stop = True
+        self._sigterm = True
 
     def _save(self, trainer: L.Trainer) -> None:
         if not self.last.parent.parent.is_dir():

@@ -1,7 +1,9 @@
-"""One batch over several processes: sums over all of it, and random draws that no number of processes changes.
+"""One batch over several processes: sums over the batch, and random draws.
 
-Every process (rank) holds an equal share of the batch. Without torch.distributed there is one rank, and all of this
-does nothing.
+Neither depends on the number of processes.
+
+Every process (rank) has an equal share of the batch. Without torch.distributed there is one rank,
+and the functions return their input.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ def rank() -> int:
 
 
 class _Sum(torch.autograd.Function):
-    """All-reduce by sum. The gradient is all-reduced too, since each rank's loss depends on each rank's share."""
+    """All-reduce by sum, also of the gradient, because each rank's loss depends on all shares."""
 
     @staticmethod
     def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor) -> Tensor:
@@ -29,15 +31,18 @@ class _Sum(torch.autograd.Function):
         return x
 
     @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(  # type: ignore[override]
+        ctx: torch.autograd.function.FunctionCtx, grad: Tensor
+    ) -> Tensor:
         return _Sum.apply(grad)  # differentiable once more, for the gradient-norm term
 
 
 def sum_over_ranks(x: Tensor) -> Tensor:
-    """The sum of `x` over all ranks, on each of them, and differentiable.
+    """Return the sum of `x` over all ranks, on each of them; differentiable.
 
-    A loss of such sums has the same value on each rank; its gradient there is the number of ranks times the share's
-    own, and DistributedDataParallel, which averages over ranks, makes it the gradient of the loss of the whole batch.
+    A loss of such sums has the same value on each rank. Its gradient there is the number of ranks
+    times that of the share. DistributedDataParallel averages over the ranks, which gives the
+    gradient of the loss of the whole batch.
     """
     if world_size() == 1:
         return x
@@ -46,7 +51,7 @@ def sum_over_ranks(x: Tensor) -> Tensor:
 
 
 def rows_of_all_ranks(x_BD: Tensor) -> Tensor:
-    """The whole batch's rows, [ranks * B, D], on each rank, and differentiable."""
+    """Return the rows of the whole batch, [ranks * B, D], on each rank; differentiable."""
     if world_size() == 1:
         return x_BD
     B = len(x_BD)
@@ -56,14 +61,14 @@ def rows_of_all_ranks(x_BD: Tensor) -> Tensor:
 
 
 class Stream:
-    """Randomness of one generator's own: its latents, conditions, dropout and perturbations.
+    """The random numbers of one generator: latents, conditions, dropout and perturbations.
 
-    Whatever else is trained beside it, a generator draws the same. Each rank draws for the
-    whole batch and keeps its share, so the number of processes changes nothing either.
+    A generator draws the same numbers whatever is trained beside it. Each rank draws for the whole
+    batch and uses its share, so that the numbers do not depend on the number of processes.
 
     Args:
-        seed: Of the stream.
-        device: Where it draws; a stream on a GPU draws other numbers than one on the CPU.
+        seed: Seed of the stream.
+        device: Its device; a stream on a GPU draws other numbers than one on the CPU.
     """
 
     def __init__(self, seed: int, device: torch.device | str = "cpu") -> None:
@@ -71,13 +76,13 @@ class Stream:
         self.source = torch.Generator(device).manual_seed(seed)
 
     def to(self, device: torch.device) -> Stream:
-        """Starts again on `device`, if it is not there already."""
+        """Start again on `device`, unless the stream is there already."""
         if self.source.device != device:
             self.source = torch.Generator(device).manual_seed(self.seed)
         return self
 
     def normal(self, batch: int, *shape: int) -> Tensor:
-        """N(0, 1), [batch, *shape]."""
+        """Draw from N(0, 1), [batch, *shape]."""
         return self._share(
             torch.randn(
                 batch * world_size(), *shape, generator=self.source, device=self.source.device
@@ -85,7 +90,7 @@ class Stream:
         )
 
     def uniform(self, batch: int, *shape: int) -> Tensor:
-        """U[0, 1), [batch, *shape]."""
+        """Draw from U[0, 1), [batch, *shape]."""
         return self._share(
             torch.rand(
                 batch * world_size(), *shape, generator=self.source, device=self.source.device
@@ -107,7 +112,8 @@ class Stream:
         self.state = state_dict["state"]
 
     def __getstate__(self) -> tuple[int, str, bytes]:
-        # torch.Generator pickles its state as a shared-memory tensor that is gone before a spawned process opens it.
+        # torch.Generator pickles its state in shared memory, which is freed before a spawned
+        # process opens it.
         return self.seed, str(self.source.device), self.state.numpy().tobytes()
 
     def __setstate__(self, pickled: tuple[int, str, bytes]) -> None:

@@ -1,6 +1,7 @@
-"""Computations that stay in float32 under mixed precision: losses, norms, Gram matrices, statistics and second derivatives.
+"""Computations in float32 under mixed precision: losses, norms, statistics and second derivatives.
 
-Autocast is for the forward passes of networks. Everything that is computed from their outputs goes through this module.
+Autocast is for the forward passes of networks. Everything that is computed from their outputs uses
+this module.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ def autocast_off(device: torch.device) -> torch.autocast:
 def in_float32(function: Callable[P, R]) -> Callable[P, R]:
     """Run a function without autocast and with its half-precision tensor arguments as float32.
 
-    One argument at least must be a tensor; its device decides for which device autocast is switched off. Tensors inside
-    lists, mappings or modules are passed as they are.
+    At least one argument must be a tensor; autocast is switched off for its device. Tensors inside
+    lists, mappings or modules are passed unchanged.
     """
 
     @wraps(function)

@@ -1,4 +1,4 @@
-"""Checkpoints of training loops that are not Lightning's, and the randomness that every checkpoint holds."""
+"""Checkpoints of training loops without Lightning, and torch's random state, which they contain."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from netinv_lightning.errors import InputError, Preempted, one_line
 from netinv_lightning.runs.signals import on_sigterm
 
 EVERY = 250
-"""Steps between two checkpoints where no key says otherwise."""
+"""Default number of steps between two checkpoints."""
 
 
 class Stateful(Protocol):
-    """What a checkpoint can hold: a module, an optimiser, a schedule, a stream of random numbers."""
+    """A part of a checkpoint: a module, an optimiser, a schedule, a stream of random numbers."""
 
     def state_dict(self) -> dict[str, Any]: ...
 
@@ -26,16 +26,17 @@ class Stateful(Protocol):
 
 
 class Snapshots:
-    """Keeps the state of one loop in one file: every so many steps, after the last step, and when SIGTERM asks the run to stop.
+    """Writes the state of a loop to a file: at regular steps, after the last one, and on SIGTERM.
 
-    The file is written beside its place and then moved there, so a kill at any moment leaves the old one or the new one. It holds
-    tensors and plain containers only, and is read with `weights_only=True`.
+    It is written to a temporary file and moved into place, so that a kill at any moment leaves the
+    old file or the new one. It contains only tensors and plain containers, and is read with
+    `weights_only=True`.
 
     Args:
-        path: The file; None keeps nothing.
-        resuming: Whether the loop continues from a file that is there.
-        every: Steps between two.
-        also: Further parts of the state, by name, beside those that the loop names.
+        path: The file; None writes nothing.
+        resuming: Whether the loop continues from the file, if it exists.
+        every: Steps between two checkpoints.
+        also: Further parts of the state, by name, beside those of the loop.
     """
 
     def __init__(
@@ -49,18 +50,18 @@ class Snapshots:
 
     @contextmanager
     def kept(self, steps: int, **parts: Stateful) -> Iterator[tuple[int, Callable[[int], None]]]:
-        """Restores the loop's state and keeps it while the loop runs.
+        """Restore the state of the loop, and write it while the loop runs.
 
         Args:
-            steps: Of the whole loop.
-            parts: What changes in a step. Torch's global randomness is kept too.
+            steps: Steps of the whole loop.
+            parts: The objects that change in a step. Torch's global random state is stored too.
 
         Yields:
-            How many steps are done already, and a function to be called with the number of steps done after each step. It raises
-            `Preempted`, with the state kept, once SIGTERM has asked the run to stop.
+            The number of steps that are done already, and a function to call after each step with
+            the number of steps done. After SIGTERM it writes the state and raises `Preempted`.
 
         Raises:
-            InputError: if the file is damaged, or is another loop's.
+            InputError: if the file is damaged or belongs to another loop.
         """
         if self.path is None:
             yield 0, lambda step: None
@@ -92,14 +93,15 @@ class Snapshots:
                 part.load_state_dict(state[name])
             set_random_state(state["random"])
             return int(state["step"])
-        except Exception as error:  # whatever a damaged file raises
+        except Exception as error:  # damaged files raise errors of many kinds
             raise InputError(
-                f"{path}: cannot be resumed from ({one_line(error)}); remove it to start this training anew"
+                f"{path}: cannot be resumed from ({one_line(error)}); "
+                "remove it to start this training again"
             ) from error
 
 
 def write_tensors(content: Any, path: Path) -> None:
-    """Writes tensors and plain containers; readers see the old file or the new one, never a half."""
+    """Write tensors and plain containers; readers see the old file or the new one."""
     if not path.parent.parent.is_dir():
         raise FileNotFoundError(2, "the run directory is gone", str(path.parent.parent))
     path.parent.mkdir(exist_ok=True)
@@ -109,7 +111,7 @@ def write_tensors(content: Any, path: Path) -> None:
 
 
 def random_state() -> dict[str, Any]:
-    """The state of torch's global randomness, on the CPU and on the GPUs in use."""
+    """Return torch's global random state, of the CPU and of the GPUs in use."""
     return {
         "cpu": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
@@ -117,7 +119,7 @@ def random_state() -> dict[str, Any]:
 
 
 def set_random_state(state: Mapping[str, Any]) -> None:
-    """Continues torch's global randomness where `random_state` noted it."""
+    """Restore torch's global random state from the result of `random_state`."""
     torch.set_rng_state(state["cpu"])
     if len(state["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(state["cuda"])

@@ -1,4 +1,4 @@
-"""The lightning.Trainer of a run: the config's keys, and what this machine does best where they say `auto`."""
+"""Builds the lightning.Trainer of a run; `auto` is replaced by the best choice on this machine."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.runs.run_directory import first_process
 
-# Lightning tells at every Trainer which accelerators there are and what else could be installed.
+# Lightning prints the accelerators and advice on packages for every Trainer.
 for name in (
     "lightning.pytorch",
     "lightning.pytorch.utilities.rank_zero",
@@ -36,17 +36,20 @@ for name in (
 
 
 MARGIN = 1.1
-"""So many times as fast as float32 must half precision be before a CPU uses it; a GPU uses it unless it is so many times slower."""
+"""A CPU uses half precision if it is this many times faster than float32.
+
+A GPU uses it unless it is this many times slower."""
 TRIAL_SECONDS = 0.3
 CHOSEN = "NETINV_PRECISION"
-"""Environment variable by which the first process of a run passes its choice to those that Lightning starts."""
+"""Environment variable that passes the choice of the first process to the other ones."""
 
 
 def best_precision(accelerator: str, measure: bool = True) -> str:
     """Return the faster of float32 and mixed precision for training on this machine.
 
-    A processor without bfloat16 emulates it, and is not measured. Where the hardware has it, one training step of a convolution is
-    timed in both precisions, because support does not make it faster (https://github.com/pytorch/pytorch/issues/183815).
+    A processor without bfloat16 emulates it, and is not measured. If the hardware has it, a
+    training step of a convolution is timed in both precisions, because support does not make it
+    faster (https://github.com/pytorch/pytorch/issues/183815).
 
     Args:
         accelerator: As `trainer.accelerator`.
@@ -71,9 +74,10 @@ def best_precision(accelerator: str, measure: bool = True) -> str:
 @cache
 @torch.enable_grad()
 def half_gain(device: str, dtype: torch.dtype) -> float:
-    """Return how many times as fast as float32 a training step of a convolution is under autocast to `dtype`.
+    """Return the speed of a training step of a convolution under autocast, relative to float32.
 
-    The fastest of several tries of each, in turn. Measured once per process; draws no random numbers.
+    It is the fastest of several alternating tries, measured once per process, without random
+    numbers.
     """
     x_BCHW = (
         torch.full((48, 24, 28, 28), 0.1, device=device)
@@ -104,9 +108,9 @@ def half_gain(device: str, dtype: torch.dtype) -> float:
 
 
 def available_accelerator(accelerator: str) -> str:
-    """Return `cpu` where Lightning would choose MPS by itself, which lacks operators that inversion needs; else what was given.
+    """Return `cpu` if Lightning would choose MPS, which lacks operators; else `accelerator`.
 
-    `grid_sample` with border padding and float64 do not exist there.
+    MPS has neither `grid_sample` with border padding nor float64.
     """
     choose_cpu = (
         accelerator == "auto" and MPSAccelerator.is_available() and not torch.cuda.is_available()
@@ -115,15 +119,16 @@ def available_accelerator(accelerator: str) -> str:
 
 
 def settle_trainer(cfg: DictConfig) -> list[str]:
-    """Replace `auto` in `cfg.trainer` by what it means on this machine, so that a resumed run keeps it on another one.
+    """Replace `auto` in `cfg.trainer` by the choice on this machine, which a resumed run keeps.
 
     Returns:
-        What was chosen, a line each.
+        The choices, one line each.
     """
     lines, given = [], str(cfg.trainer.get("accelerator") or "auto")
     if (accelerator := available_accelerator(given)) != given:
         lines.append(
-            f"accelerator: {accelerator} (MPS lacks operators that inversion needs; trainer.accelerator=mps uses it all the same)"
+            f"accelerator: {accelerator} (MPS lacks operators that inversion needs; to use it, set "
+            "trainer.accelerator=mps)"
         )
     precision = cfg.trainer.get("precision")
     if precision in (None, "auto"):
@@ -143,7 +148,7 @@ def settle_trainer(cfg: DictConfig) -> list[str]:
 
 
 PROCESSES_A_CORE = 4
-"""On a CPU a "device" is a process; more of them than this on one core is a slip of the finger."""
+"""On a CPU a device is a process; more of them than this per core is a typing error."""
 
 
 MALLOPT = {
@@ -152,14 +157,15 @@ MALLOPT = {
     "M_TOP_PAD": (-2, 64 << 20),
     "M_TRIM_THRESHOLD": (-1, 2**31 - 1),
 }
-"""Numbers of mallopt(3), and values: keep what is freed for the next step, in one arena for all threads."""
+"""Parameters of mallopt(3) with values: keep freed memory, in one arena for all threads."""
 
 
 def keep_freed_memory() -> None:
-    """Lets the C library keep the memory of a step for the next one.
+    """Let the C library keep the memory of a step for the next one.
 
-    glibc gives large blocks back to the system and takes them again: thousands of page faults a training step on a CPU,
-    a quarter of its time and more (experiments/bench). Other C libraries are left as they are.
+    glibc returns large blocks to the system and requests them again. This causes thousands of page
+    faults per training step on a CPU, a quarter of its time or more (experiments/bench). Other C
+    libraries are not changed.
     """
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
@@ -192,21 +198,22 @@ def check_trainer(cfg: DictConfig) -> int:
 
 
 def check_one_process(cfg: DictConfig) -> None:
-    """`check_trainer`, for an application that nothing shares out over processes.
+    """Call `check_trainer` for an application that runs in one process.
 
     Raises:
         InputError: naming the key.
     """
     if check_trainer(cfg) > 1:
         raise InputError(
-            f"trainer.devices={cfg.trainer.devices}: application={cfg.application.name} works in one process; set trainer=default"
+            f"trainer.devices={cfg.trainer.devices}: application={cfg.application.name} works in "
+            "one process; set trainer=default"
         )
 
 
 def make_trainer(
     cfg: DictConfig, callbacks: list[Callback], loggers: list[Logger], **defaults: Any
 ) -> L.Trainer:
-    """Makes the Trainer: `defaults` are the application's, `cfg.trainer` is the user's and wins."""
+    """Build the Trainer from the application's `defaults`; `cfg.trainer` has priority."""
     keep_freed_memory()
     given = OmegaConf.to_container(cfg.trainer, resolve=True)
     assert isinstance(given, dict)
@@ -224,12 +231,12 @@ def make_trainer(
 
 
 EXPECTED_WARNINGS = (
-    ".*in eval mode at the start of training",  # the frozen classifier is meant to be
+    ".*in eval mode at the start of training",  # as intended for the frozen classifier
     "Detected call of `lr_scheduler.step",  # a float16 step whose gradient overflowed was left out
     "GPU available but not used",  # chosen by the user, or by `available_accelerator`
     "The number of training batches",  # short epochs of small data sets
     "Checkpoint directory .* exists and is not empty",  # a resumed run
-    "You're resuming from a checkpoint that ended before the epoch ended",  # steps are drawn afresh, not read
+    "You're resuming from a checkpoint that ended before the epoch ended",  # steps are drawn, not read
     ".*LeafSpec.*",  # Lightning's use of torch's internals
     ".*treespec.*",
 )
@@ -237,7 +244,7 @@ EXPECTED_WARNINGS = (
 
 @contextmanager
 def expected_warnings() -> Iterator[None]:
-    """Silences what Lightning warns of and this project intends; every other warning is shown."""
+    """Silence warnings of Lightning about what this project intends."""
     with warnings.catch_warnings():
         for message in EXPECTED_WARNINGS:
             warnings.filterwarnings("ignore", message=message)
@@ -245,5 +252,5 @@ def expected_warnings() -> Iterator[None]:
 
 
 def on_terminal() -> bool:
-    """Whether somebody watches: then a live bar is drawn."""
+    """Whether the standard error is a terminal, which shows a live bar."""
     return sys.stderr.isatty()

@@ -24,20 +24,19 @@ from netinv_lightning.classifiers.build import load_zoo
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.data.specs import DataSpec
 from netinv_lightning.errors import InputError
-from netinv_lightning.inversion.conditioning import Conditioning
+from netinv_lightning.inversion.methods.approach import TargetInversion
 from netinv_lightning.inversion.methods.gradient import PixelInversion
 from netinv_lightning.inversion.methods.targets import (
     Distributions,
     Neurons,
-    TargetInversion,
     Targets,
     Vectors,
     likeness,
     read_images,
     spread,
 )
-from netinv_lightning.inversion.objective import Objective
 from netinv_lightning.run import run
+from netinv_lightning.training.schedules import cosine_share
 
 SIDE = 8
 SPEC = DataSpec("made_up", 3, 1, SIDE, (0.0,), (1.0,), ("a", "b", "c"))
@@ -80,7 +79,7 @@ def digits() -> Tensor:
 def approached(
     targets: Targets, classifier: FrozenClassifier, images: int = 3, steps: int = 150, seed: int = 0
 ) -> tuple[Tensor, Tensor]:
-    return TargetInversion(targets, classifier, {}, steps=steps).approach(images, seed)
+    return TargetInversion(classifier, {}, steps=steps).approach(targets, images, seed)
 
 
 def config_of(*overrides: str) -> DictConfig:
@@ -239,31 +238,25 @@ def test_a_single_image_of_a_single_target(linear: FrozenClassifier) -> None:
 
 def test_targets_are_split_into_batches_whole(linear: FrozenClassifier) -> None:
     targets = Vectors(linear(noise_of(3, 1, SIDE, SIDE)))
-    inversion = TargetInversion(targets, linear, {}, steps=1)
-    x_nCHW, row_n = inversion.approach(101, 0)  # two targets fit into a batch of 250
+    inversion = TargetInversion(linear, {}, steps=1)
+    x_nCHW, row_n = inversion.approach(targets, 101, 0)  # two targets fit into a batch of 250
     assert (inversion.batches, len(x_nCHW)) == (2, 303)
     assert row_n.bincount().tolist() == [101, 101, 101]
 
 
-def test_the_learning_rate_falls_to_its_share(linear: FrozenClassifier) -> None:
-    inversion = TargetInversion(Vectors(torch.ones(1, 3)), linear, {}, steps=100)
-    shares = [inversion._share_of_lr(step) for step in range(1, 101)]
+def test_the_learning_rate_falls_along_a_cosine() -> None:
+    shares = [cosine_share(math.pi * step / 100, TargetInversion.final_lr) for step in range(101)]
     assert shares[0] == 1
-    assert shares[50] == pytest.approx((1 + inversion.final_lr) / 2)
-    assert shares[-1] == pytest.approx(inversion.final_lr, abs=1e-3)
-    plain = PixelInversion(
-        Conditioning(3, SIDE, "label"), linear, Objective({"ce": {"weight": 1.0}})
-    )
-    assert {plain._share_of_lr(step) for step in range(1, 51)} == {
-        1.0
-    }  # inversion towards classes is as it was
+    assert shares[50] == pytest.approx((1 + TargetInversion.final_lr) / 2)
+    assert shares[100] == pytest.approx(TargetInversion.final_lr)
+    assert PixelInversion.final_lr == 1  # towards classes the rate is constant
 
 
 def test_a_prior_makes_images_smoother(linear: FrozenClassifier) -> None:
     targets = Vectors(linear(noise_of(2, 1, SIDE, SIDE)))
 
     def roughness(priors: dict[str, dict[str, float]]) -> float:
-        x_nCHW, _ = TargetInversion(targets, linear, priors, steps=60).approach(3, 0)
+        x_nCHW, _ = TargetInversion(linear, priors, steps=60).approach(targets, 3, 0)
         return float((x_nCHW[..., 1:] - x_nCHW[..., :-1]).square().sum())
 
     assert roughness({"variation": {"weight": 0.1}}) < 0.7 * roughness({})

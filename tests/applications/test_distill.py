@@ -38,10 +38,9 @@ from netinv_lightning.downstream.generator_rounds import (
 )
 from netinv_lightning.downstream.replay_buffer import ReplayBuffer
 from netinv_lightning.errors import InputError
-from netinv_lightning.evaluation.finished_run import inversion_config, load_module
+from netinv_lightning.evaluation.finished_run import inversion_config, load_generators
 from netinv_lightning.inversion.augmentation import Augmentation
 from netinv_lightning.inversion.generator import Generator
-from netinv_lightning.inversion.module import InversionModule
 from netinv_lightning.privacy.real_images import check_comparable
 from netinv_lightning.run import run
 from netinv_lightning.training.distributed import Stream
@@ -255,8 +254,8 @@ IMAGES = 30
 def rounds(
     inverted: Path, weight: float = 1.0, seed: int = 0
 ) -> tuple[GeneratorRounds, ReplayBuffer, Classifier]:
-    module = load_module(inversion_config(inverted), inverted)
-    assert isinstance(module, InversionModule)
+    module = load_generators(inversion_config(inverted), inverted)
+    assert module is not None
     buffer = ReplayBuffer(10, seed, CPU)
     student = Classifier(load_zoo("mnist_mlp").network, module.classifier.spec)
     return (
@@ -320,7 +319,8 @@ def test_weight_of_disagreement_increases_it(inverted: Path) -> None:
 
 
 def test_only_the_first_stage_is_forgotten(inverted: Path) -> None:
-    module = load_module(inversion_config(inverted), inverted)
+    module = load_generators(inversion_config(inverted), inverted)
+    assert module is not None
     generator = module.generators[0]
     assert isinstance(generator, Generator)
     before = {name: value.clone() for name, value in generator.state_dict().items()}

@@ -12,7 +12,8 @@ import pytest
 import netinv_lightning
 from netinv_lightning.config import ranges as config_values
 from netinv_lightning.config.application_schema import APPLICATION_KEYS
-from netinv_lightning.config.ranges import RULES, TERM_OPTIONS, WITH_LAYERS, Names, rule_of
+from netinv_lightning.config.loss_terms import LOSS_TERMS
+from netinv_lightning.config.ranges import RULES, Names, rule_of
 from netinv_lightning.config.schema import METHOD_KEYS, Config, GarbageConfig
 from netinv_lightning.errors import InputError
 from netinv_lightning.metric_names import METRIC_GROUPS
@@ -101,14 +102,11 @@ def test_names_are_those_of_the_registries() -> None:
     assert sorted(detectors.names) == sorted(DETECTORS)
 
 
-def test_terms_and_options_are_those_of_the_objective() -> None:
-    from netinv_lightning.inversion.objective import TERMS
+def test_registered_terms_have_the_options_of_their_functions() -> None:
+    from netinv_lightning.inversion.terms import TERMS
 
     options = {name: list(inspect.signature(term).parameters)[1:] for name, term in TERMS.items()}
-    assert options == {
-        name: [*rules, *(["layers"] if name in WITH_LAYERS else [])]
-        for name, rules in TERM_OPTIONS.items()
-    }
+    assert options == {name: list(rules) for name, rules in LOSS_TERMS.items()}
 
 
 REFUSED = {
@@ -134,6 +132,7 @@ REFUSED = {
     "+loss.ce.label_smoothing=nan": "loss.ce.label_smoothing=nan: must be",
     "+loss.ce.label_smoothing=true": "loss.ce.label_smoothing=True: must be a number",
     "+loss.cosine.absolute=2": "loss.cosine.absolute=2: must be true or false",
+    "+loss.cosine.layers=penultimate": "loss.cosine.layers=penultimate: must be a list of names",
     "application.keep_samples=0": "application.keep_samples=0: must be 1 or more",
     "application.grid_columns=100000": "application.grid_columns=100000: must be 50 or less;",
     "classifier.num_classes=1000000000": "classifier.num_classes=1000000000: must be 100000 or less;",

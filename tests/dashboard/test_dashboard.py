@@ -17,9 +17,9 @@ from omegaconf import DictConfig, OmegaConf
 
 import netinv_lightning
 from netinv_lightning import metric_names as names
+from netinv_lightning.config.loss_terms import LOSS_TERMS
 from netinv_lightning.config.validate import check
 from netinv_lightning.dashboard import command, workspace
-from netinv_lightning.inversion.objective import TERMS
 from netinv_lightning.ood.detectors import DETECTORS
 from netinv_lightning.run import run
 from netinv_lightning.runs.run_directory import RunDir
@@ -271,7 +271,7 @@ def test_a_renamed_config_key_or_term_is_reported_missing(
     logged: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("netinv_lightning.dashboard.panels.COMPARED", ("conditioning.kind",))
-    monkeypatch.setattr("netinv_lightning.inversion.objective.TERMS", {"colour": None})
+    monkeypatch.setattr("netinv_lightning.config.loss_terms.LOSS_TERMS", {"colour": None})
     assert missing(view(), logged) == {"conditioning.value.kind", "loss/colour"}
 
 
@@ -290,7 +290,7 @@ def test_sections_and_panels() -> None:
     assert sections == {
         "Inversion accuracy": [line, scalar, scalar, scatter, bar, bar, bar, bar],
         "Loss terms": [line]
-        * (len(TERMS) + 2),  # every term, their total, and the excess of orthogonality
+        * (len(LOSS_TERMS) + 2),  # every term, their total, and the excess of orthogonality
         "Samples": ["Media Browser", "Media Browser", "Weave"],
         "Interpretability": ["Media Browser", bar, bar, bar, bar, bar],
         "Out-of-distribution": [

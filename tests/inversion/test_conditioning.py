@@ -61,7 +61,7 @@ def test_labels_are_uniform(classes: int, temperature: float) -> None:
     )  # the 99.9th percentile for N - 1 degrees of freedom
 
 
-def test_a_lower_temperature_makes_the_largest_entry_stand_out() -> None:
+def test_a_lower_temperature_makes_the_largest_entry_larger() -> None:
     def largest_B(temperature: float) -> Tensor:
         return (
             Conditioning(10, 28, temperature=temperature)
@@ -147,7 +147,7 @@ def test_soft_matrices_by_hand() -> None:
 
 @pytest.mark.parametrize("matrix", MATRICES)
 @pytest.mark.parametrize("classes", SIDES)
-def test_every_class_has_a_matrix_of_its_own(classes: int, matrix: str) -> None:
+def test_every_class_has_its_own_matrix(classes: int, matrix: str) -> None:
     conditioning = Conditioning(classes, 28, matrix=matrix)
     matrix_BSS = matrices(conditioning, torch.arange(classes))
     assert conditioning.side == SIDES[classes]
@@ -203,7 +203,7 @@ def test_more_classes_than_pixels_are_refused() -> None:
 
 @pytest.mark.parametrize("matrix", MATRICES)
 @pytest.mark.parametrize("mode", MODES)
-def test_the_target_is_what_the_generator_was_told(mode: str, matrix: str) -> None:
+def test_the_target_is_the_input_of_the_generator(mode: str, matrix: str) -> None:
     condition = Conditioning(10, 28, mode=mode, matrix=matrix).sample(20, stream=seeded())
     assert (condition.vector_BN is not None) == (mode in ("vector", "vector_matrix"))
     assert (condition.matrix_B1SS is not None) == (mode in ("matrix", "vector_matrix"))

@@ -1,4 +1,4 @@
-"""n_generators=K trains K generators at once, each as if it were alone (A1-15)."""
+"""`n_generators=K` trains K generators at once, each as if it were alone (A1-15)."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from torch import Tensor
 
 import netinv_lightning
 from netinv_lightning import metric_names as names
+from netinv_lightning.inversion.base import NonFiniteError
 from netinv_lightning.inversion.build import make_module
-from netinv_lightning.inversion.ensemble import generate_together
+from netinv_lightning.inversion.module import InversionModule
 from netinv_lightning.run import run
 
 Compose = Callable[..., DictConfig]
@@ -43,10 +44,10 @@ EXTRA = {
 
 
 @pytest.mark.parametrize("extra", EXTRA.values(), ids=EXTRA.keys())
-def test_each_is_the_one_trained_alone_with_its_seed(
+def test_each_generator_equals_the_one_trained_alone(
     compose: Compose, tmp_path: Path, extra: tuple[str, ...]
 ) -> None:
-    """With dropout off, in double precision: Adam makes whole steps of the rounding errors of single precision."""
+    """Without dropout and in double precision, because Adam amplifies rounding errors."""
     extra = ("generator.dropout=0", "trainer.precision=64-true", *extra)
     run(compose("n_generators=3", "seed=5", *extra), tmp_path / "all")
     for g in range(3):
@@ -62,22 +63,21 @@ def test_each_is_the_one_trained_alone_with_its_seed(
     assert not torch.allclose(a["to_image.0.weight"], b["to_image.0.weight"], atol=1e-3)
 
 
-def test_dropout_is_another_in_each(compose: Compose) -> None:
+def test_generators_drop_different_channels(compose: Compose) -> None:
     module = make_module(compose("n_generators=2", "generator.dropout=0.5"))
     for name, value in module.generators[0].state_dict().items():
         module.generators[1].state_dict()[name].copy_(value)
     condition = module.conditioning.sample(6)
-    a_BCHW, b_BCHW = generate_together(
-        list(module.generators), [torch.ones(6, module.generator.latent_dim)] * 2, [condition] * 2
-    )  # type: ignore[arg-type]
+    latents = [torch.ones(6, module.generator.latent_dim)] * 2
+    a_BCHW, b_BCHW = module.generators(latents, [condition] * 2)
     assert not torch.equal(a_BCHW, b_BCHW)
 
 
-def test_one_vectorised_pass_makes_the_same_images_and_statistics(compose: Compose) -> None:
+def test_the_vectorised_pass_gives_the_same_images(compose: Compose) -> None:
     one, other = (make_module(compose("n_generators=2", "generator.dropout=0")) for _ in range(2))
     z_GBZ = torch.randn(2, 6, one.generator.latent_dim)
     conditions = [one.conditioning.sample(6) for _ in range(2)]
-    x_GBCHW = generate_together([one.generators[0], one.generators[1]], list(z_GBZ), conditions)
+    x_GBCHW = one.generators(list(z_GBZ), conditions)
     for g in range(2):
         torch.testing.assert_close(x_GBCHW[g], other.generators[g](z_GBZ[g], conditions[g]))
     for (name, buffer), (_, expected) in zip(
@@ -87,9 +87,7 @@ def test_one_vectorised_pass_makes_the_same_images_and_statistics(compose: Compo
     assert one.generators[1].stage1[1].num_batches_tracked == 1
 
 
-def test_samples_metrics_and_grid_tell_the_generators_apart(
-    compose: Compose, job_dir: Path
-) -> None:
+def test_samples_and_metrics_are_reported_per_generator(compose: Compose, job_dir: Path) -> None:
     metrics = run(
         compose("n_generators=3", "application.keep_samples=8", "application.eval_samples=100"),
         job_dir,
@@ -110,17 +108,14 @@ def test_samples_metrics_and_grid_tell_the_generators_apart(
     assert torch.equal(images[2], loaded.sample([3], seed=1, generator=2))
 
 
-def test_a_non_finite_generator_is_named(
+def test_the_error_names_the_non_finite_generator(
     compose: Compose, job_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from netinv_lightning.inversion.module import InversionModule, NonFiniteError
+    record = InversionModule._record
 
-    values = InversionModule._values
+    def break_generator_1(module: InversionModule, values_GV: Tensor) -> None:
+        record(module, values_GV * torch.tensor([[1.0], [float("nan")]]))
 
-    def breaks(self: InversionModule, step: object) -> tuple[Tensor, Tensor]:
-        total, row_V = values(self, step)  # type: ignore[arg-type]
-        return total, row_V * (float("nan") if step.stream is self.streams[1] else 1)  # type: ignore[attr-defined]
-
-    monkeypatch.setattr(InversionModule, "_values", breaks)
+    monkeypatch.setattr(InversionModule, "_record", break_generator_1)
     with pytest.raises(NonFiniteError, match="of generator 1 is not finite at step 0"):
         run(compose("n_generators=2"), job_dir)

@@ -15,8 +15,8 @@ from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.inversion.build import make_module
 from netinv_lightning.inversion.conditioning import Conditioning
 from netinv_lightning.inversion.methods.gradient import PixelInversion
-from netinv_lightning.inversion.module import Steps
 from netinv_lightning.inversion.objective import Objective
+from netinv_lightning.inversion.training import Steps
 from netinv_lightning.training import trainer
 from tests.conftest import FEW_STEPS
 from tests.inversion.precision_cases import SPEC, network, seeded

@@ -48,7 +48,7 @@ def modules(network: nn.Module, kind: type[M]) -> list[M]:
 @pytest.mark.parametrize("size", [28, 32, 40, 45, 64])
 @pytest.mark.parametrize("upsampling", ["transposed", "resize"])
 @pytest.mark.parametrize("mode", MODES)
-def test_images_have_the_shape_asked_for_and_values_in_range(
+def test_images_have_the_requested_shape_and_range(
     mode: str, upsampling: str, size: int, classes: int
 ) -> None:
     for channels in (1, 3):
@@ -114,7 +114,7 @@ def test_longer_widths_make_a_deeper_generator() -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_two_stages_with_the_matrix_as_one_more_channel_between_them(mode: str) -> None:
+def test_the_matrix_is_a_channel_between_the_two_stages(mode: str) -> None:
     generator, conditioning = made(mode, seed_widths=[6])
     seen: dict[str, Tensor] = {}
     for name in ("stage1", "stage2"):
@@ -150,7 +150,7 @@ def test_the_matrix_reaches_the_image(mode: str) -> None:
     assert len(other_BCHW.flatten(1).round(decimals=6).unique(dim=0)) == 10
 
 
-def test_label_mode_is_told_the_label_by_its_embedding_alone() -> None:
+def test_label_mode_uses_only_the_embedding_of_the_label() -> None:
     generator, conditioning = made("label")
     z_BZ, condition = (
         generator.sample_latent(1).expand(10, -1),
@@ -170,7 +170,7 @@ def test_label_mode_is_told_the_label_by_its_embedding_alone() -> None:
         )
 
 
-def test_vector_mode_is_told_the_vector_and_not_the_label() -> None:
+def test_vector_mode_uses_the_vector_and_not_the_label() -> None:
     generator, conditioning = made("vector")
     z_BZ, condition = generator.sample_latent(4), conditioning.sample(4)
     assert condition.vector_BN is not None
@@ -186,7 +186,7 @@ def test_vector_mode_is_told_the_vector_and_not_the_label() -> None:
         )
 
 
-def test_matrix_mode_leaves_stage_1_unconditioned() -> None:
+def test_matrix_mode_does_not_condition_stage_1() -> None:
     generator, conditioning = made("matrix")
     assert generator.embedding is None
     outputs: list[Tensor] = []
@@ -197,7 +197,7 @@ def test_matrix_mode_leaves_stage_1_unconditioned() -> None:
     assert not torch.allclose(images[0], images[1], atol=1e-6)
 
 
-def test_dropout_and_activations_are_where_they_are_asked_for() -> None:
+def test_dropout_and_activations_are_in_the_configured_layers() -> None:
     plain, leaky = made(dropout=0.0)[0], made(dropout=0.4, slope=0.2)[0]
     assert not modules(plain, ChannelDropout)
     assert modules(plain, nn.ReLU)
@@ -242,11 +242,11 @@ def test_weight_std_initialises_as_dcgan() -> None:
         ({"image_widths": []}, r"image_widths=\[\]: "),
         (
             {"stage1": [[8, 4, 1, 0]]},
-            r"stage1=\[\[8, 4, 1, 0\]\]: grows to 4 pixels, the conditioning matrix has 10",
+            r"stage1=\[\[8, 4, 1, 0\]\]: gives a side of 4; must give 10",
         ),
         (
             {"stage2": [[8, 4, 2, 1], [0, 3, 1, 1]]},
-            r"stage2=.*: grows 10 to 20 pixels, the images have 28",
+            r"stage2=.*: gives a side of 20; must give 28",
         ),
     ],
 )

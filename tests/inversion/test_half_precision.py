@@ -14,9 +14,10 @@ from netinv_lightning import metric_names as names
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.inversion import losses
 from netinv_lightning.inversion.build import make_module
-from netinv_lightning.inversion.objective import Objective, Step
+from netinv_lightning.inversion.objective import Objective
 from netinv_lightning.inversion.perturbation import Perturbation
 from netinv_lightning.inversion.stationarity import margin_gradients
+from netinv_lightning.inversion.terms import Step
 from netinv_lightning.training.float32 import in_float32
 from tests.conftest import FEW_STEPS
 from tests.inversion.precision_cases import NETWORKS, SPEC, ConvNet, bfloat16, network, seeded
@@ -108,12 +109,14 @@ def one_step(
         [*FEW_STEPS, "application.batch_size=4", f"loss={loss}", f"n_generators={generators}"]
     )
     module = make_module(cfg, FrozenClassifier(model, SPEC)).to(memory_format=torch.channels_last)
+    recorded: list[Tensor] = []
+    module._record = recorded.append  # type: ignore[method-assign]
     with bfloat16(half):
-        made = [module._values(step) for step in module._steps()]
-    sum(total for total, _ in made).backward()  # type: ignore[union-attr]
+        loss_of_step = module.training_step(None, 0)
+    loss_of_step.backward()
     running = [buffer for name, buffer in module.generators.named_buffers() if "running" in name]
     assert all(buffer.dtype == torch.float32 for buffer in running)
-    values_V = torch.stack([values_V for _, values_V in made]).mean(dim=0)
+    values_V = recorded[0].mean(dim=0)
     assert values_V.dtype == torch.float32
     gradients = [weight.grad for weight in module.generators.parameters()]
     assert all(gradient is not None and gradient.dtype == torch.float32 for gradient in gradients)

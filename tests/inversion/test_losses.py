@@ -29,7 +29,7 @@ def features(batch: int, dim: int, seed: int = 0) -> Tensor:
 # L_KL, L_CE
 
 
-def test_kl_is_the_hand_formula_of_p_to_q_and_not_of_q_to_p() -> None:
+def test_kl_is_from_p_to_q_and_not_from_q_to_p() -> None:
     p_BN, q_BN = torch.tensor([[0.5, 0.25, 0.25]]), torch.tensor([[0.25, 0.25, 0.5]])
     p2_BN, q2_BN = torch.tensor([[0.9, 0.1]]), torch.tensor([[0.5, 0.5]])
     assert losses.kl_divergence(p_BN, q_BN.log()).item() == pytest.approx(
@@ -160,9 +160,7 @@ def test_orthogonality_by_hand() -> None:
 
 @PROPERTY
 @given(dim=st.integers(1, 12), bases=st.integers(1, 4), seed=st.integers(0, 10**6))
-def test_orthogonality_floor_is_attained_by_stacked_bases_and_by_nothing_lower(
-    dim: int, bases: int, seed: int
-) -> None:
+def test_orthogonality_floor_is_attained_by_stacked_bases(dim: int, bases: int, seed: int) -> None:
     frame_BD = torch.cat([torch.linalg.qr(features(dim, dim, seed + k))[0] for k in range(bases)])
     floor = losses.orthogonality_floor(len(frame_BD), dim)
     assert floor == pytest.approx(1 / dim - 1 / (dim * bases))
@@ -186,7 +184,7 @@ def test_variation_of_step_images() -> None:
     assert losses.variation(torch.full((2, 1, 5, 5), 0.7)).item() == 0
 
 
-def test_pixel_range_sums_what_lies_outside() -> None:
+def test_pixel_range_sums_the_distances_to_the_range() -> None:
     x_BCHW = torch.tensor([[[[-0.5, 0.0], [1.0, 1.25]]], [[[0.5, -2.0], [3.0, 0.999]]]])
     assert losses.pixel_range(x_BCHW).item() == pytest.approx(0.5 + 0.25 + 2 + 2)
     assert losses.pixel_range(torch.rand(3, 1, 4, 4)).item() == 0

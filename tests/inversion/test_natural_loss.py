@@ -17,7 +17,7 @@ from netinv_lightning.errors import InputError
 from netinv_lightning.inversion import losses, objective
 from netinv_lightning.inversion.augmentation import Augmentation
 from netinv_lightning.inversion.conditioning import Conditioning
-from netinv_lightning.inversion.objective import Step
+from netinv_lightning.inversion.terms import Step
 from netinv_lightning.run import run
 from netinv_lightning.training.distributed import Stream
 
@@ -45,12 +45,12 @@ class Fixed(Stream):
         return torch.full((batch, *shape), self.value)
 
 
-def test_without_any_of_it_images_stay_bit_by_bit() -> None:
+def test_without_augmentation_images_are_unchanged() -> None:
     x_BCHW = images(3, 1, 28, 28)
     assert Augmentation()(x_BCHW, Stream(0)) is x_BCHW
 
 
-def test_a_shift_is_by_whole_pixels_where_the_draw_says_so() -> None:
+def test_a_shift_moves_the_image_by_the_drawn_pixels() -> None:
     moved = Augmentation(shift=2.0)(
         ramp(), Fixed(1.0)
     )  # draws of U[0, 1) = 1 stand for +1 in U(-1, 1)
@@ -58,7 +58,7 @@ def test_a_shift_is_by_whole_pixels_where_the_draw_says_so() -> None:
     assert torch.allclose(moved[0, 0, 8], moved[0, 0, 7], atol=1e-3)  # the border is repeated
 
 
-def test_rotation_scale_shear_and_flip_do_what_they_say() -> None:
+def test_rotation_scale_shear_and_flip_equal_the_affine_maps() -> None:
     middle = 4
     quarter = Augmentation(rotation=90.0)(ramp(), Fixed(1.0))[0, 0]
     assert torch.allclose(quarter, torch.rot90(ramp()[0, 0]), atol=1e-2)
@@ -96,7 +96,7 @@ def test_a_wrong_value_is_told(compose: Compose, job_dir: Path, override: str, l
     assert not job_dir.exists()
 
 
-def test_statistics_distance_is_the_wasserstein_distance_of_normals() -> None:
+def test_statistics_distance_is_a_wasserstein_distance() -> None:
     """N(3, 2^2) against N(1, 4^2) in units of 4^2: ((3 - 1)^2 + (2 - 4)^2) / 16; the same in every channel."""
     x_BC = torch.tensor([[1.0], [5.0]]).expand(2, 3)[:, :, None, None]  # mean 3, deviation 2
     distance = losses.statistics_distance(x_BC, torch.ones(3), torch.full((3,), 16.0))
@@ -134,7 +134,7 @@ def step_of(x_BCHW: Tensor, mean: float, std: float) -> Step:
     return Step(x_BCHW, condition, logits_BN, features, classifier, normed=normed)
 
 
-def test_batch_norm_term_compares_each_layer_and_the_pixels_with_what_is_remembered() -> None:
+def test_batch_norm_term_compares_with_the_running_statistics() -> None:
     x_BCHW = images(20, 1, 28, 28)
     mean, std = x_BCHW.mean().item(), x_BCHW.std(correction=0).item()
     exact = step_of(x_BCHW, mean, std)
@@ -159,7 +159,7 @@ def test_class_spread_is_of_images_of_one_class_alone() -> None:
     ).item() == pytest.approx(0.0, abs=1e-6)
 
 
-def test_noise_finer_than_a_square_is_no_spread() -> None:
+def test_fine_noise_does_not_count_as_spread() -> None:
     checker = (torch.arange(8)[:, None] + torch.arange(8)) % 2
     x_BCHW = torch.stack([checker, 1 - checker])[:, None].float()
     assert losses.class_spread(
@@ -168,9 +168,7 @@ def test_noise_finer_than_a_square_is_no_spread() -> None:
     assert losses.class_spread(x_BCHW, torch.zeros(2, dtype=torch.long), pool=1).item() == 0
 
 
-def test_natural_images_are_recognised_by_networks_that_never_saw_them(
-    compose: Compose, tmp_path: Path
-) -> None:
+def test_natural_images_transfer_to_unseen_networks(compose: Compose, tmp_path: Path) -> None:
     """The purpose: a fifth of the recipe's steps, and the transfer of the papers' objective is far behind."""
     transfer = {}
     for loss in ("inversion", "natural"):

@@ -22,9 +22,10 @@ from netinv_lightning.errors import InputError
 from netinv_lightning.inversion import losses
 from netinv_lightning.inversion.conditioning import Conditioning
 from netinv_lightning.inversion.generator import Generator
-from netinv_lightning.inversion.objective import TERMS, Objective, Step
+from netinv_lightning.inversion.objective import Objective
 from netinv_lightning.inversion.perturbation import Perturbation
 from netinv_lightning.inversion.stationarity import decayed_weights, margin_gradients, misalignment
+from netinv_lightning.inversion.terms import TERMS, Step
 
 SPEC = DataSpec("small", 4, 1, 28, (0.3,), (0.5,), tuple("abcd"))
 PENULTIMATE, EARLIER = "penultimate", "convolutions.0"
@@ -115,7 +116,7 @@ def test_each_term_is_reachable_by_name_and_is_its_loss(name: str) -> None:
     torch.testing.assert_close(value, EXPECTED[name](step))
 
 
-def test_there_are_the_papers_nine_terms_and_four_of_others() -> None:
+def test_nine_terms_of_the_papers_and_four_others_are_registered() -> None:
     assert set(TERMS) == set(EXPECTED)
     assert len(TERMS) == 9 + 4
 
@@ -175,13 +176,13 @@ def test_options_reach_the_losses(
     )  # and the option matters
 
 
-def test_perturbed_terms_see_images_perturbed_as_asked() -> None:
+def test_perturbed_terms_use_the_configured_perturbation() -> None:
     still, moved = made_step(Perturbation("linf", 0.0)), made_step()
     torch.testing.assert_close(value_of(still, "ce_perturbed"), value_of(still, "ce"))
     assert value_of(moved, "ce_perturbed") > value_of(moved, "ce") + 1e-3
 
 
-def test_perturbed_logits_are_computed_once_a_step_and_only_if_asked() -> None:
+def test_perturbed_logits_are_computed_at_most_once_per_step() -> None:
     step = made_step(Perturbation("linf", 0.1, "random"))
     calls: list[int] = []
     step.classifier.register_forward_hook(lambda module, given, output: calls.append(1))
@@ -234,12 +235,12 @@ def test_a_measured_term_takes_no_gradient_from_the_others() -> None:
 
 
 @pytest.mark.parametrize("weight", [-1.0, math.nan, math.inf])
-def test_a_weight_that_is_no_weight_is_refused_not_ignored(weight: float) -> None:
+def test_an_invalid_weight_is_refused(weight: float) -> None:
     with pytest.raises(InputError, match=r"^loss\.kl\.weight="):
         Objective({"kl": {"weight": weight}, "ce": {"weight": 1.0}})
 
 
-def test_an_objective_needs_a_term_that_counts() -> None:
+def test_an_objective_needs_a_term_with_a_weight() -> None:
     with pytest.raises(InputError, match=r"^loss: has no terms"):
         Objective({})
     with pytest.raises(InputError, match=r"^loss"):
@@ -331,14 +332,14 @@ def test_a_term_of_ones_own() -> None:
         ),
     ],
 )
-def test_mistakes_are_named_with_what_is_nearest(
+def test_mistakes_are_refused_with_a_suggestion(
     terms: dict[str, dict[str, Any]], message: str
 ) -> None:
     with pytest.raises(InputError, match=f"^{message}"):
         Objective(terms)
 
 
-def test_an_unknown_layer_is_named_with_what_is_nearest() -> None:
+def test_an_unknown_layer_is_refused_with_a_suggestion() -> None:
     step = made_step()
     with pytest.raises(InputError, match=r"penultimat: .*did you mean 'penultimate'"):
         value_of(step, "cosine", layers=["penultimat"])

@@ -218,7 +218,7 @@ def test_an_l1_attack_spends_its_radius_inside_the_range() -> None:
         assert float(delta_P @ weight_P) > 0.9 * best
 
 
-def test_adversarial_works_without_gradients_and_leaves_the_classifier_alone() -> None:
+def test_adversarial_does_not_change_the_classifier() -> None:
     classifier, x_BCHW, label_B = classifier_images_labels()
     with torch.no_grad():
         moved_BCHW = Perturbation("linf", 0.05, "adversarial")(x_BCHW, label_B, classifier)

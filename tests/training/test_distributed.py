@@ -19,7 +19,8 @@ from netinv_lightning.data.specs import DataSpec
 from netinv_lightning.inversion import losses
 from netinv_lightning.inversion.conditioning import Conditioning
 from netinv_lightning.inversion.generator import BatchNorm, ChannelDropout, Generator
-from netinv_lightning.inversion.objective import Objective, Step
+from netinv_lightning.inversion.objective import Objective
+from netinv_lightning.inversion.terms import Step
 from netinv_lightning.metrics.accuracy import InversionAccuracy
 from netinv_lightning.metrics.diversity import ClassCosine
 from netinv_lightning.training.distributed import Stream, sum_over_ranks, world_size

@@ -1,18 +1,20 @@
-"""`method=kkt`: training images out of the weights alone (Haim et al. 2022, Buzaglo et al. 2023).
+"""`method=kkt`: training images from the weights alone (Haim et al. 2022, Buzaglo et al. 2023).
 
-    pixels in [0, 1], multipliers lambda > 0 -> sum_i lambda_i d margin_i / d theta -> distance to theta -> pixels, multipliers
+    pixels in [0, 1], multipliers lambda > 0 -> sum_i lambda_i d margin_i / d theta
+        -> distance to theta -> pixels, multipliers
 
-Candidates, equally many of each class, are optimised together until their gradients add up to the weights; see
-netinv_lightning/inversion/stationarity.py for why training images do. Drawing then deals candidates out by their labels. It finds images
-where there are more equations (weights) than unknowns (pixels of all candidates): wide fully connected networks trained on few images.
+Candidates, equally many of each class, are optimised together until their gradients add up to the
+weights. `netinv_lightning/inversion/stationarity.py` explains why training images do this. Drawing
+then selects candidates by their labels. The attack works where there are more equations (weights)
+than unknowns (pixels of all candidates): wide fully connected networks that were trained on few
+images.
 
-Shape suffixes: B batch, M candidates, C channels, H height, W width, N classes, V values of a step.
+Shape suffixes: B batch, M candidates, C channels, H height, W width, V values of a step.
 """
 
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,8 +22,10 @@ import torch
 from torch import Tensor
 
 from netinv_lightning.classifiers.frozen import FrozenClassifier
+from netinv_lightning.inversion.base import FitContext
 from netinv_lightning.inversion.conditioning import Condition, Conditioning
-from netinv_lightning.inversion.methods.gradient import PixelInversion
+from netinv_lightning.inversion.cost import CostMeter
+from netinv_lightning.inversion.methods.descent import Descent, DescentInversion
 from netinv_lightning.inversion.objective import Objective
 from netinv_lightning.inversion.stationarity import (
     best_scale,
@@ -35,12 +39,12 @@ from netinv_lightning.training.snapshots import Snapshots
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """What explains the weights.
+    """Candidates whose gradients give the weights.
 
     Attributes:
         images_MCHW: In [0, 1].
         label_M: Their classes, 0 to N - 1 in turn.
-        multiplier_M: lambda, above 0: how much of the weights each explains.
+        multiplier_M: lambda, above 0: the share of each in the weights.
     """
 
     images_MCHW: Tensor
@@ -48,22 +52,27 @@ class Reconstruction:
     multiplier_M: Tensor
 
 
-class KktInversion(PixelInversion):
-    """Optimises candidates for training images and their multipliers, all together, so that they give the classifier's weights.
+class KktInversion(DescentInversion):
+    """Optimises candidates and their multipliers until they give the classifier's weights.
 
-    It stands where a trained generator does: `draw` gives images for conditions, of which the labels count alone.
+    All candidates are optimised together, at the first draw. Of the conditions only the labels
+    count.
 
     Args:
-        conditioning: Draws what each batch is conditioned on.
-        classifier: What is attacked; never changed. Its weights are read at the first draw.
+        conditioning: Draws the conditions of each batch.
+        classifier: The network to attack; it is never changed. Its weights are read at the first
+            draw.
         candidates: M, best one to two for each training image.
         steps: Steps of Adam.
-        lr: Its learning rate for pixels, at the start; it falls along a cosine. Pixels are kept in [0, 1] by clamping.
-        multiplier_lr: The same for the multipliers' logarithms.
-        sharpness: Of the gates' smooth derivative at the start (`SmoothGates`), in units of one over a pre-activation.
-        final_sharpness: The same at the end, where it is to be close to the true step; it grows geometrically.
+        lr: Highest learning rate of the pixels; it falls along a cosine. Pixels are clamped to [0,
+            1].
+        multiplier_lr: Highest learning rate of the logarithms of the multipliers.
+        sharpness: Sharpness of the gates' smooth derivative at the start (`SmoothGates`), in units
+            of one over a pre-activation.
+        final_sharpness: The sharpness at the end, where the derivative should be close to the true
+            step. It grows geometrically.
         init_std: Standard deviation of the first pixels about the mean training pixel.
-        seed: Of the first images. All images are of one optimisation, so it does not depend on who draws.
+        seed: Seed of the first images.
         log_every: Steps between two reports.
 
     Raises:
@@ -71,10 +80,9 @@ class KktInversion(PixelInversion):
     """
 
     final_lr = 0.02
-    betas = (
-        0.98,
-        0.99,
-    )  # images of a class pull at the same weights, and only much momentum tells them apart
+    eps = 1e-12
+    # Images of a class have similar gradients; they separate only with much momentum.
+    betas = (0.98, 0.99)
 
     def __init__(
         self,
@@ -90,20 +98,14 @@ class KktInversion(PixelInversion):
         seed: int = 0,
         log_every: int = 10,
     ) -> None:
-        objective = Objective(
-            {"stationarity": {"weight": 1.0}}
-        )  # which names what is logged; here with multipliers
+        # The objective only names what is logged; the loss below has multipliers.
+        objective = Objective({"stationarity": {"weight": 1.0}})
         super().__init__(
-            conditioning,
-            classifier,
-            objective,
-            steps=steps,
-            lr=lr,
-            init_std=init_std,
-            log_every=log_every,
-        )
+            conditioning, classifier, objective,
+            steps=steps, lr=lr, init_std=init_std, log_every=log_every,
+        )  # fmt: skip
         if candidates < (N := classifier.spec.num_classes):
-            raise ValueError(f"candidates={candidates}: must be {N} or more, one a class")
+            raise ValueError(f"candidates={candidates}: must be {N} or more, one per class")
         if not 0 < multiplier_lr < math.inf:
             raise ValueError(f"multiplier_lr={multiplier_lr}: must be above 0")
         if not 0 < sharpness < math.inf:
@@ -114,140 +116,116 @@ class KktInversion(PixelInversion):
             )
         self.candidates, self.multiplier_lr, self.seed = candidates, multiplier_lr, seed
         self.sharpness, self.final_sharpness = sharpness, final_sharpness
-        self.snapshots = Snapshots()  # nothing is kept unless the caller says where
+        self.max_images = candidates
+        self.snapshots = Snapshots()  # writes nothing until `fit` names a file
         self._reconstruction: Reconstruction | None = None
 
-    def draw(self, condition: Condition, g: int = 0) -> Tensor:
-        """Images [B, C, H, W] with the conditions' labels; under the same randomness always the same.
+    def fit(self, run: FitContext) -> None:
+        super().fit(run)
+        self.snapshots = Snapshots(
+            run.run_dir.checkpoints / "candidates.ckpt", run.run_dir.resuming, run.checkpoint_every
+        )
 
-        Within a batch no candidate comes twice before all of its class have come once.
+    def draw(self, condition: Condition, g: int = 0) -> Tensor:
+        """Draw candidates [B, C, H, W] with the labels of the conditions.
+
+        Within a batch a candidate is repeated only after all candidates of its class were drawn.
         """
         source = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
         reconstruction = self.reconstruct()
         label_B, label_M = condition.label_B.cpu(), reconstruction.label_M.cpu()
         index_B = torch.empty_like(label_B)
         for label in label_B.unique():
-            wanted, of_class = (
-                (label_B == label).nonzero().flatten(),
-                (label_M == label).nonzero().flatten(),
-            )
+            requested = (label_B == label).nonzero().flatten()
+            of_class = (label_M == label).nonzero().flatten()
             order = of_class[torch.randperm(len(of_class), generator=source)]
-            index_B[wanted] = order.repeat(-(-len(wanted) // len(order)))[: len(wanted)]
+            index_B[requested] = order.repeat(-(-len(requested) // len(order)))[: len(requested)]
         return reconstruction.images_MCHW[index_B.to(self.device)]
 
     def reconstruct(self) -> Reconstruction:
-        """All candidates; made once."""
+        """Return all candidates; they are optimised once."""
         if self._reconstruction is None:
-            self._reconstruction = self._explain()
+            self._reconstruction = self._optimise()
         return self._reconstruction
 
     @torch.enable_grad()
-    def _explain(self) -> Reconstruction:
-        classifier, spec, M, K = self.classifier, self.classifier.spec, self.candidates, self.steps
-        begun = (
-            time.perf_counter(),
-            classifier.forward_count.forwards,
-            classifier.forward_count.backwards,
-        )
-        weights = decayed_weights(classifier)
-        label_M = torch.arange(M, device=self.device) % spec.num_classes
-        noise_MCHW = Stream(self.seed, self.device).normal(M, *spec.image_shape)
-        x_MCHW = (classifier.mean_C11 + self.init_std * noise_MCHW).clamp(0, 1).requires_grad_()
-        with torch.no_grad():
-            first, _ = margin_gradients(
-                classifier, x_MCHW, label_M, torch.ones(M, device=self.device)
+    def _optimise(self) -> Reconstruction:
+        classifier, M, K = self.classifier, self.candidates, self.steps
+        meter, weights = CostMeter(classifier.forward_count), decayed_weights(classifier)
+        label_M = torch.arange(M, device=self.device) % classifier.spec.num_classes
+        x_MCHW = self._first_images()
+        log_M = self._first_log_multipliers(x_MCHW, label_M)
+
+        def score(step: int) -> tuple[Tensor, Tensor]:
+            growth = (self.final_sharpness / self.sharpness) ** ((step - 1) / K)
+            gradients, logits_MN = margin_gradients(
+                classifier, x_MCHW, label_M, log_M.exp(), self.sharpness * growth
             )
-            scale = best_scale(weights, first).clamp_min(
-                1e-6
-            )  # one multiplier for all, to start from
-        log_M = scale.log().expand(M).clone().requires_grad_()
-        optimizer = torch.optim.Adam(
+            loss = stationarity(weights, gradients)
+            accuracy = (logits_MN.argmax(dim=1) == label_M).float().mean()
+            return loss, torch.stack([loss, loss, accuracy])
+
+        descent = self._start_batch(
             [{"params": [x_MCHW], "lr": self.lr}, {"params": [log_M], "lr": self.multiplier_lr}],
-            betas=self.betas,
-            eps=1e-12,
+            meter,
         )
-        highest = [group["lr"] for group in optimizer.param_groups]
-        self.batches += 1
-        state = _Candidates(self, x_MCHW, log_M, begun)
-        with self.snapshots.kept(K, candidates=state, optimizer=optimizer) as (earlier, done):
-            for step in range(earlier + 1, K + 1):
-                for group, lr in zip(optimizer.param_groups, highest, strict=True):
-                    group["lr"] = lr * self._share_of_lr(step)
-                sharpness = self.sharpness * (self.final_sharpness / self.sharpness) ** (
-                    (step - 1) / K
-                )
-                gradients, logits_MN = margin_gradients(
-                    classifier, x_MCHW, label_M, log_M.exp(), sharpness
-                )
-                loss = stationarity(weights, gradients)
-                x_MCHW.grad, log_M.grad = torch.autograd.grad(loss, [x_MCHW, log_M])
-                optimizer.step()
-                with torch.no_grad():
-                    x_MCHW.clamp_(0, 1)
-                    accuracy = (logits_MN.argmax(dim=1) == label_M).float().mean()
-                    state.recent.append(torch.stack([loss, loss, accuracy]).detach())
-                self.step_seconds.append(state.costs()[0])
-                if step % self.log_every == 0 or step == K:
-                    self._tell(step, torch.stack(state.recent).cpu(), M)
-                    state.recent.clear()
-                done(step)
-        self.images, (self.seconds, self.forwards, self.backwards) = M, state.costs()
+        state = _CandidateState(descent, x_MCHW, log_M)
+        with self.snapshots.kept(K, candidates=state, optimizer=descent.optimizer) as (first, done):
+            descent.run(
+                score,
+                report=lambda step, recent_KV: self._report(step, recent_KV, M),
+                project=lambda: x_MCHW.clamp_(0, 1),
+                first=first,
+                done=done,
+            )
+        self._add_cost(M, meter)
         return Reconstruction(x_MCHW.detach(), label_M, log_M.detach().exp())
 
+    def _first_images(self) -> Tensor:
+        """Draw the first pixels [M, C, H, W] about the mean training pixel."""
+        shape = self.classifier.spec.image_shape
+        noise_MCHW = Stream(self.seed, self.device).normal(self.candidates, *shape)
+        x_MCHW = self.classifier.mean_C11 + self.init_std * noise_MCHW
+        return x_MCHW.clamp(0, 1).requires_grad_()
 
-class _Candidates:
-    """The part of a checkpoint that an optimiser does not hold: pixels, multipliers, what is not logged yet, and costs.
+    @torch.no_grad()
+    def _first_log_multipliers(self, x_MCHW: Tensor, label_M: Tensor) -> Tensor:
+        """Return the logarithms [M] of equal multipliers that fit the weights best."""
+        ones_M = torch.ones(len(label_M), device=self.device)
+        gradients, _ = margin_gradients(self.classifier, x_MCHW, label_M, ones_M)
+        scale = best_scale(decayed_weights(self.classifier), gradients).clamp_min(1e-6)
+        return scale.log().expand(len(label_M)).clone().requires_grad_()
+
+
+class _CandidateState:
+    """The state of the candidates in a checkpoint, beside the optimiser's.
 
     Args:
-        inversion: Whose lists of accuracies and seconds go on.
+        descent: The optimisation, whose recent values and cost are stored.
         x_MCHW: Pixels.
         log_M: Logarithms of the multipliers.
-        begun: When the optimisation began, and the forward and backward passes counted until then.
     """
 
-    def __init__(
-        self, inversion: KktInversion, x_MCHW: Tensor, log_M: Tensor, begun: tuple[float, int, int]
-    ) -> None:
-        self.inversion, self.x_MCHW, self.log_M, self.begun = inversion, x_MCHW, log_M, begun
-        self.recent: list[Tensor] = []
-
-    def costs(self) -> tuple[float, int, int]:
-        """Seconds, forward and backward passes, over all processes of a resumed run."""
-        passes, (seconds, forwards, backwards) = self.inversion.classifier.forward_count, self.begun
-        return (
-            time.perf_counter() - seconds,
-            passes.forwards - forwards,
-            passes.backwards - backwards,
-        )
+    def __init__(self, descent: Descent, x_MCHW: Tensor, log_M: Tensor) -> None:
+        self.descent, self.x_MCHW, self.log_M = descent, x_MCHW, log_M
 
     def state_dict(self) -> dict[str, Any]:
-        lists = {
-            "accuracies": self.inversion.accuracies,
-            "step_seconds": self.inversion.step_seconds,
-            "recent": self.recent,
-        }
         return {
             "pixels": self.x_MCHW.detach(),
             "log_multipliers": self.log_M.detach(),
-            "costs": list(self.costs()),
-            **lists,
+            "costs": self.descent.meter.state(),
+            "accuracies": self.descent.successes,
+            "step_seconds": self.descent.step_seconds,
+            "recent": self.descent.recent,
         }
 
     @torch.no_grad()
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.x_MCHW.copy_(state_dict["pixels"])
         self.log_M.copy_(state_dict["log_multipliers"])
-        self.recent[:] = [values_V.to(self.log_M.device) for values_V in state_dict["recent"]]
-        self.inversion.accuracies, self.inversion.step_seconds = (
-            state_dict["accuracies"],
-            state_dict["step_seconds"],
-        )
-        (seconds, forwards, backwards), passes = (
-            state_dict["costs"],
-            self.inversion.classifier.forward_count,
-        )
-        self.begun = (
-            time.perf_counter() - seconds,
-            passes.forwards - forwards,
-            passes.backwards - backwards,
-        )
+        self.descent.meter.restore(state_dict["costs"])
+        self.descent.successes[:] = state_dict["accuracies"]
+        self.descent.step_seconds[:] = state_dict["step_seconds"]
+        self.descent.recent[:] = [
+            values_V.to(self.log_M.device) for values_V in state_dict["recent"]
+        ]

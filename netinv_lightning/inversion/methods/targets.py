@@ -1,12 +1,7 @@
-"""Inversion towards other targets than classes: a distribution, logits, a neuron or a feature vector (A3-10).
+"""Targets of an inversion other than classes: distributions, logits, neurons, feature vectors.
 
-Images are optimised as by `method=gradient` (netinv_lightning/inversion/methods/gradient.py), under one term, how far an image is from its
-target, and priors that need no class. There is no generator here: it learns a map from the conditions that it is drawn, and a
-handful of given targets are not a distribution to draw from.
-
-    theta ~ N(0, init_std^2) -> image -> frozen classifier -> what it reads there -> distance to the target -> theta
-
-Shape suffixes: B batch, n images, t targets, N classes, D numbers of a target, C channels, H height, W width, V values of a step.
+Shape suffixes: B batch, n images, t targets, N classes, D numbers of a target, C channels, H
+height, W width, K images of a target, P pixels.
 """
 
 from __future__ import annotations
@@ -15,7 +10,6 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,26 +17,20 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 
 from netinv_lightning import metric_names as names
 from netinv_lightning.classifiers.frozen import FrozenClassifier
-from netinv_lightning.inversion.conditioning import Condition, Conditioning
-from netinv_lightning.inversion.methods.gradient import PixelInversion
-from netinv_lightning.inversion.objective import Objective, Step
-from netinv_lightning.training.seeds import own_randomness, stream_seed
 
-PRIORS = ("variation", "pixel", "batch_norm", "class_spread")
-"""Terms of the objective that need no class: to them the images of one target are those of one class. The others either ask for
-a class, whose place the target takes, or pull at the features, which the target fixes."""
-
-SMALLEST = 1e-12  # below the root, so that the derivative at 0 is finite
-BATCH = 250  # images at a time
+SMALLEST = 1e-12
+"""Added below a root, so that its derivative at 0 is finite."""
+BATCH = 250
+"""Images at a time."""
 
 
 class Targets(ABC):
     """t targets of one kind.
 
     Attributes:
-        rows_tD: What is to be reached.
-        layer: The feature layer where it is read; None for the logits.
-        error_name: What `error` measures, in words.
+        rows_tD: The values to reach.
+        layer: The feature layer with these values; None for the logits.
+        error_name: The name of `error` in messages.
     """
 
     rows_tD: Tensor
@@ -53,21 +41,27 @@ class Targets(ABC):
         return len(self.rows_tD)
 
     def read(self, logits_BN: Tensor, features: Mapping[str, Tensor], row_B: Tensor) -> Tensor:
-        """What the classifier gives for images of the targets `row_B`, [B, D], comparable with `rows_tD`."""
+        """Return the classifier's values for images of the targets `row_B`, [B, D]."""
         return logits_BN if self.layer is None else features[self.layer]
 
     @abstractmethod
     def loss(self, read_BD: Tensor, row_B: Tensor) -> Tensor:
-        """What is descended, [B]. It grows as a norm does, not as its square: of a square the gradient dies before the target."""
+        """Return the loss of each image, [B].
+
+        It is a norm and not its square, whose gradient vanishes before the target is reached.
+        """
 
     @abstractmethod
     def error(self, read_BD: Tensor, row_B: Tensor) -> Tensor:
-        """What is reported, [B]; 0 at the target, 0 or more."""
+        """Return the reported error of each image, [B], 0 or more; 0 at the target."""
 
 
 @dataclass
 class Distributions(Targets):
-    """Distributions P over the classes, [t, N]; the error is D_KL(P || Q), Q = softmax(logits), in nats."""
+    """Distributions P over the classes, [t, N].
+
+    The error is D_KL(P || Q) with Q = softmax(logits), in nats.
+    """
 
     rows_tD: Tensor
     error_name = "KL(P || Q)"
@@ -77,11 +71,11 @@ class Distributions(Targets):
 
     def error(self, read_BD: Tensor, row_B: Tensor) -> Tensor:
         p_BN = self.rows_tD[row_B]
-        # Rounding can leave a KL of -1e-8, which has no root.
+        # Rounding can give a KL divergence of -1e-8, which has no root.
         return (torch.xlogy(p_BN, p_BN) - p_BN * read_BD.log_softmax(dim=1)).sum(dim=1).clamp_min(0)
 
     def total_variation(self, read_BD: Tensor, row_B: Tensor) -> Tensor:
-        """Half of |P - Q|_1, in [0, 1], [B]."""
+        """Return half of |P - Q|_1 of each image, in [0, 1], [B]."""
         return (self.rows_tD[row_B] - read_BD.softmax(dim=1)).abs().sum(dim=1) / 2
 
 
@@ -102,7 +96,7 @@ class Vectors(Targets):
         return (read_BD - v_BD).norm(dim=1) / v_BD.norm(dim=1)
 
     def unrelated(self) -> float:
-        """Mean error of one target taken for another; of a single target NaN."""
+        """Return the mean error of one target as another; NaN for a single target."""
         distance_tt = torch.cdist(
             self.rows_tD, self.rows_tD, compute_mode="donot_use_mm_for_euclid_dist"
         )
@@ -114,9 +108,10 @@ class Vectors(Targets):
 
 @dataclass
 class Neurons(Targets):
-    """Units of a layer, [t], of its flattened output; each is to give `value`, or as much as it can if that is None.
+    """Units [t] of the flattened output of a layer.
 
-    The error is |a - value|, in the unit's own scale; as high as possible has none, and `error` is then 0.
+    The activation of each unit should be `value`, or as high as possible if `value` is None. The
+    error is |a - value| in the scale of the unit, and 0 if `value` is None.
     """
 
     unit_t: Tensor
@@ -148,7 +143,13 @@ class Neurons(Targets):
     def distribution(
         self, images: str, x_nCHW: Tensor, classifier: FrozenClassifier
     ) -> dict[str, float]:
-        """Mean and 99th percentile of the units over a set of images, `images` by name; of several units the mean of each."""
+        """Return mean and 99th percentile of the activations, averaged over the units.
+
+        Args:
+            images: The name of the set of images.
+            x_nCHW: The images.
+            classifier: The classifier.
+        """
         t, n = len(self), len(x_nCHW)
         value_nD = [
             read_images(x_nCHW, torch.full((n,), row), self, classifier).value_nD
@@ -162,91 +163,14 @@ class Neurons(Targets):
 
 
 @dataclass(frozen=True)
-class Aim(Condition):
-    """What a batch of images aims at: `label_B` counts the targets, `target_BN` holds them, one a row."""
-
-    targets: Targets
-
-
-def target(step: Step) -> Tensor:
-    """The term of the objective: mean loss of the images against their targets."""
-    aim = step.condition
-    assert isinstance(aim, Aim)
-    return aim.targets.loss(
-        aim.targets.read(step.logits_BN, step.features, aim.label_B), aim.label_B
-    ).mean()
-
-
-class TargetInversion(PixelInversion):
-    """Gradient descent on the pixels towards given targets.
-
-    The learning rate falls to a hundredth along a cosine, and Adam forgets faster than by its defaults: at a constant rate it
-    dances around the target, and with more momentum it drives pixels into the flat ends of the sigmoid.
-
-    Args:
-        targets: What is to be reached.
-        classifier: What is inverted; never changed.
-        priors: Further terms of the objective, name to weight and options; the target's own has weight 1.
-        options: Further arguments of `PixelInversion`.
-
-    Raises:
-        InputError: if a prior does not exist.
-        ValueError: if a value is out of range; it starts with `<argument>=<value>:`.
-    """
-
-    betas = (0.7, 0.95)
-    final_lr = 0.01
-    success = names.TARGET_ERROR
-
-    def __init__(
-        self,
-        targets: Targets,
-        classifier: FrozenClassifier,
-        priors: Mapping[str, Mapping[str, Any]],
-        **options: Any,
-    ) -> None:
-        objective = Objective(
-            {"target": {"weight": 1.0, "_target_": target}, **priors}, classifier.feature_layers
-        )
-        spec = classifier.spec
-        conditioning = Conditioning(
-            spec.num_classes, spec.image_size, "label"
-        )  # which draws nothing here: targets are given
-        super().__init__(conditioning, classifier, objective, **options)
-        self.targets = targets
-
-    def approach(self, images: int, seed: int) -> tuple[Tensor, Tensor]:
-        """Optimises `images` images a target, each from a start of its own.
-
-        Args:
-            images: Images a target.
-            seed: Of the starts, jitter and augmentation.
-
-        Returns:
-            Images [n, C, H, W] in [0, 1], on the CPU, those of a target one after another; and the target of each, [n].
-        """
-        row_n = torch.arange(len(self.targets), device=self.device).repeat_interleave(images)
-        parts = []
-        # Images of one target stay together: the priors compare them.
-        for number, row_B in enumerate(row_n.split(max(1, BATCH // images) * images)):
-            with own_randomness(stream_seed(seed, number), self.device):
-                parts.append(
-                    self.draw(
-                        Aim(row_B, self.targets.rows_tD[row_B], None, None, self.targets)
-                    ).cpu()
-                )
-        return torch.cat(parts), row_n.cpu()
-
-    def _success(self, step: Step) -> Tensor:
-        row_B = step.condition.label_B
-        return self.targets.error(
-            self.targets.read(step.logits_BN, step.features, row_B), row_B
-        ).mean()
-
-
-@dataclass(frozen=True)
 class Read:
-    """What the classifier gives for images, on the CPU: what targets compare, the errors, the logits."""
+    """Outputs of the classifier for images, on the CPU.
+
+    Attributes:
+        value_nD: The values that are compared with the targets.
+        error_n: The errors.
+        logits_nN: The logits.
+    """
 
     value_nD: Tensor
     error_n: Tensor
@@ -257,7 +181,7 @@ class Read:
 def read_images(
     x_nCHW: Tensor, row_n: Tensor, targets: Targets, classifier: FrozenClassifier
 ) -> Read:
-    """Passes images, as they are, through the classifier, and compares them with the targets `row_n`."""
+    """Pass images through the classifier without augmentation; compare with the targets `row_n`."""
     device, parts = classifier.mean_C11.device, []
     for x_BCHW, row_B in zip(x_nCHW.split(BATCH), row_n.to(device).split(BATCH), strict=True):
         logits_BN, features = classifier.logits_and_features(x_BCHW.to(device))
@@ -267,16 +191,16 @@ def read_images(
 
 
 def likeness(x_nCHW: Tensor, row_n: Tensor, original_tCHW: Tensor) -> dict[str, float]:
-    """How like the images are to those whose features were the targets, beside all the other originals.
+    """Compare images with the originals of their targets, and with the other originals.
 
     Args:
-        x_nCHW: Images made.
+        x_nCHW: The images.
         row_n: The target of each.
-        original_tCHW: The images that the targets came from.
+        original_tCHW: The originals.
 
     Returns:
-        Root mean square difference of pixels, in units of the pixel range, and SSIM (Wang et al. 2004), means over the images; with
-        one target alone nothing to compare them with.
+        Root mean square difference of the pixels, in units of the pixel range, and SSIM (Wang et
+        al. 2004), as means over the images. A single target has no other originals.
     """
     t = len(original_tCHW)
 
@@ -303,7 +227,10 @@ def likeness(x_nCHW: Tensor, row_n: Tensor, original_tCHW: Tensor) -> dict[str, 
 
 
 def spread(x_nCHW: Tensor, targets: int) -> float:
-    """Mean root mean square difference between two images of one target, in units of the pixel range; NaN for one image each."""
+    """Return the mean difference between two images of one target.
+
+    It is a root mean square, in units of the pixel range; NaN for one image per target.
+    """
     x_tKP = x_nCHW.flatten(1).unflatten(0, (targets, -1))
     K = x_tKP.shape[1]
     distance_tKK = torch.cdist(

@@ -22,7 +22,8 @@ from netinv_lightning.data.noise import gaussian_noise
 from netinv_lightning.data.outliers import outliers
 from netinv_lightning.data.pixels import to_uint8, to_unit_range
 from netinv_lightning.data.specs import DataSpec
-from netinv_lightning.inversion.module import InversionModule, Steps
+from netinv_lightning.inversion.module import InversionModule
+from netinv_lightning.inversion.training import Steps
 from netinv_lightning.training.progress import PlainProgress
 from netinv_lightning.training.seeds import epoch_seed, own_randomness, random_order
 from netinv_lightning.training.trainer import expected_warnings

@@ -26,9 +26,9 @@ from netinv_lightning.config import schema as config
 from netinv_lightning.data.specs import DataSpec
 from netinv_lightning.errors import InputError
 from netinv_lightning.inversion import losses
+from netinv_lightning.inversion.base import NonFiniteError
 from netinv_lightning.inversion.conditioning import Conditioning
 from netinv_lightning.inversion.methods.gradient import Fourier, Pixel, PixelInversion
-from netinv_lightning.inversion.module import NonFiniteError
 from netinv_lightning.inversion.objective import Objective
 from netinv_lightning.inversion.perturbation import Perturbation
 from netinv_lightning.run import run
@@ -80,7 +80,7 @@ def some_weight() -> Tensor:
     return torch.randn(2, SIDE**2, generator=torch.Generator().manual_seed(3))
 
 
-def test_the_first_step_goes_up_the_gradient_by_the_learning_rate() -> None:
+def test_the_first_step_follows_the_gradient() -> None:
     """From a grey image Adam's first step moves each parameter by lr, towards what the label's logit has more of."""
     weight_NP = 0.1 * some_weight()
     x_BCHW = drawn(linear_pixels(weight_NP, steps=1, lr=0.3, init_std=0.0), [0, 1])
@@ -90,7 +90,7 @@ def test_the_first_step_goes_up_the_gradient_by_the_learning_rate() -> None:
     )
 
 
-def test_an_image_is_moved_as_far_in_any_batch() -> None:
+def test_a_step_does_not_depend_on_the_batch_size() -> None:
     """The objective is a mean over images; with small logits its share of one is far from Adam's epsilon, with 1e-6 of it not."""
     of_two = drawn(linear_pixels(1e-6 * some_weight(), steps=3, init_std=0.0), [0, 1])
     of_many = drawn(linear_pixels(1e-6 * some_weight(), steps=3, init_std=0.0), [0, 1] * 64)
@@ -98,7 +98,7 @@ def test_an_image_is_moved_as_far_in_any_batch() -> None:
     assert (of_two - 0.5).abs().max() > 0.1
 
 
-def test_jitter_shows_the_classifier_each_pixel_in_turn() -> None:
+def test_jitter_moves_the_neighbours_of_a_pixel_too() -> None:
     """A classifier of one pixel moves that one alone; with shifts of up to 1, its eight neighbours too, and no other."""
     weight_NP = torch.zeros(2, SIDE, SIDE)
     weight_NP[0, 3, 4] = 1.0
@@ -113,7 +113,7 @@ def test_jitter_shows_the_classifier_each_pixel_in_turn() -> None:
 
 
 @pytest.mark.parametrize("side", [28, 32, 9])
-def test_fourier_noise_has_the_variance_asked_for_and_falls_as_one_over_f(side: int) -> None:
+def test_fourier_noise_has_unit_variance_and_a_1_over_f_spectrum(side: int) -> None:
     image = Fourier(3, side, CPU)
     theta = torch.randn(4000, *image.shape, generator=torch.Generator().manual_seed(0))
     before_sigmoid = image(theta).logit()
@@ -162,7 +162,7 @@ def test_images_agree_with_the_classifier(parametrisation: str) -> None:
     assert all(torch.equal(before[name], value) for name, value in classifier.state_dict().items())
 
 
-def test_what_was_drawn_is_not_optimised_again() -> None:
+def test_drawn_images_are_not_optimised_again() -> None:
     pixels = linear_pixels(some_weight(), steps=4, jitter=2)
     first = drawn(pixels, [0, 1, 1])
     assert (pixels.images, pixels.forwards, pixels.backwards) == (3, 12, 12)
@@ -174,7 +174,7 @@ def test_what_was_drawn_is_not_optimised_again() -> None:
     assert torch.equal(drawn(linear_pixels(some_weight(), steps=4, jitter=2), [0, 1, 1]), first)
 
 
-def test_the_randomness_moves_on_by_as_much_where_images_are_at_hand() -> None:
+def test_the_random_state_advances_equally_for_stored_images() -> None:
     pixels, after = linear_pixels(some_weight(), steps=1, jitter=2), []
     for _ in range(2):
         with own_randomness(0, CPU):
@@ -243,7 +243,7 @@ def test_keys_mirror_the_constructor() -> None:
     assert all(getattr(defaults, key) == parameters[key].default for key in keys)
 
 
-def test_fewer_images_are_made_and_the_user_wins() -> None:
+def test_fewer_images_are_drawn_by_default() -> None:
     cfg = netinv_lightning.compose(["+experiment=mnist_invert", "method=gradient"])
     assert (cfg.application.eval_samples, cfg.application.keep_samples) == (500, 500)
     cfg = netinv_lightning.compose(
@@ -257,7 +257,9 @@ def test_fewer_images_are_made_and_the_user_wins() -> None:
         netinv_lightning.compose(["method.steps=5"])
 
 
-def test_a_run_leaves_what_a_generators_leaves(compose: Compose, tmp_path: Path) -> None:
+def test_a_run_writes_the_same_files_and_metrics_as_a_generator(
+    compose: Compose, tmp_path: Path
+) -> None:
     trained = run(compose(*TWENTY, "application.verifiers=[mnist_mlp]"), tmp_path / "generator")
     metrics = run(compose(*GRADIENT, "application.verifiers=[mnist_mlp]"), tmp_path / "gradient")
     assert set(trained) - set(metrics) == {names.GENERATOR_PARAMETERS}
@@ -331,7 +333,7 @@ def test_same_seed_same_images_other_seed_others(compose: Compose, tmp_path: Pat
     assert not torch.equal(images[0], images[2])
 
 
-def test_a_run_that_broke_off_starts_anew(
+def test_an_interrupted_run_starts_again(
     compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     overrides = (*GRADIENT, "+loss.variation={weight: 0.01}", "application.log_every=1")
@@ -366,7 +368,7 @@ def test_a_run_that_broke_off_starts_anew(
     ]
 
 
-def test_the_trainers_limit_of_steps_holds(compose: Compose) -> None:
+def test_max_steps_of_the_trainer_limits_the_steps(compose: Compose) -> None:
     """So that +debug=fast is fast with either method."""
     module = InvertApplication(compose("method=gradient", "+debug=fast")).module
     assert isinstance(module, PixelInversion)
@@ -380,7 +382,7 @@ def test_the_trainers_limit_of_steps_holds(compose: Compose) -> None:
         (["trainer=ddp"], r"^trainer.devices=2: method=gradient works in one process"),
         (
             ["loss=reference"],
-            r"^loss.l1: penalises a generator's weights, .*leave it out: ~loss.l1$",
+            r"^loss.l1: penalises the weights of a generator, .*leave it out: ~loss.l1$",
         ),
         (["method.name=gradients"], r"^method.name=gradients: did you mean 'gradient'\?"),
         (["method.steps=0"], r"^method.steps=0: must be 1 or more$"),
@@ -398,7 +400,7 @@ def test_the_trainers_limit_of_steps_holds(compose: Compose) -> None:
         (["conditioning.temperature=0"], r"^conditioning.temperature=0.0: must be above 0$"),
     ],
 )
-def test_what_makes_no_sense_is_refused(
+def test_invalid_values_are_refused(
     compose: Compose, job_dir: Path, overrides: list[str], message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
@@ -406,7 +408,7 @@ def test_what_makes_no_sense_is_refused(
     assert not job_dir.exists()
 
 
-def test_a_loss_term_sees_the_images_in_the_range(compose: Compose) -> None:
+def test_loss_terms_get_images_in_the_range(compose: Compose) -> None:
     """The sigmoid keeps the papers' pixel-range term at 0."""
     application = make_application(compose(*GRADIENT, "+loss.pixel={weight: 1}"))
     assert isinstance(application, InvertApplication)

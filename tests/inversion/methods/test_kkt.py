@@ -78,7 +78,7 @@ def images_and_labels(n: int = 5) -> tuple[Tensor, Tensor]:
 # The mathematics
 
 
-def test_the_margin_is_the_softs_and_its_gradient_is_cross_entropys() -> None:
+def test_margin_and_its_gradient_agree_with_cross_entropy() -> None:
     """-d CE = (1 - p_y) d m: so cross-entropy's multipliers are the chances of error."""
     logits_BN = torch.tensor([[2.0, 1.0, 0.0], [0.0, 0.0, 3.0]], requires_grad=True)
     label_B = torch.tensor([0, 1])
@@ -95,7 +95,7 @@ def test_the_margin_is_the_softs_and_its_gradient_is_cross_entropys() -> None:
     torch.testing.assert_close(of_margins, -of_loss)
 
 
-def test_a_linear_classifier_made_of_its_images_is_at_the_solution() -> None:
+def test_a_linear_classifier_of_its_images_is_stationary() -> None:
     """Two classes: theta_y = sum_i +-lambda_i x_i, in normalised pixels; there, and only there, the term is 0."""
     spec = DataSpec("two", 2, 1, 4, (0.2,), (0.5,), ("a", "b"))
     x_BCHW, label_B, multiplier_B = (
@@ -130,7 +130,7 @@ def test_a_linear_classifier_made_of_its_images_is_at_the_solution() -> None:
 
 
 @pytest.mark.parametrize("kind", ["mlp", "cnn", "vit"])
-def test_the_derivative_by_images_and_multipliers_is_that_of_differences(kind: str) -> None:
+def test_second_derivatives_equal_finite_differences(kind: str) -> None:
     torch.manual_seed(0)
     spec = DataSpec("larger", 3, 1, 8, (0.2,), (0.5,), ("a", "b", "c"))
     made: dict[str, Callable[[], nn.Module]] = {
@@ -166,7 +166,7 @@ def test_smooth_gates_keep_the_values_and_round_the_step(slope: float, inplace: 
     torch.testing.assert_close(second, (1 - slope) * 10 * gate * (1 - gate), rtol=1e-4, atol=1e-6)
 
 
-def test_without_a_sharpness_gates_are_true_and_gradients_are_autograds() -> None:
+def test_without_sharpness_the_gradients_are_autograds() -> None:
     x_BCHW, label_B = images_and_labels()
     classifier, multiplier_B = frozen(small_mlp()), torch.linspace(0.5, 2, 5)
     gradients, _ = margin_gradients(classifier, x_BCHW, label_B, multiplier_B)
@@ -179,7 +179,7 @@ def test_without_a_sharpness_gates_are_true_and_gradients_are_autograds() -> Non
         torch.testing.assert_close(gradients[name], gradient)
 
 
-def test_trained_with_weight_decay_a_network_is_what_its_images_say() -> None:
+def test_weights_after_weight_decay_are_a_sum_of_gradients() -> None:
     """wd n theta = sum_i (1 - p_i) d m_i at rest: the one equation that all of this rests on; without BatchNorm, biases apart."""
     x_BCHW, label_B = images_and_labels(6)
     classifier = frozen(
@@ -226,7 +226,7 @@ def test_an_mlp_without_batch_norm_is_homogeneous() -> None:
 # What cannot be differentiated twice
 
 
-def test_layers_in_place_are_refused_where_they_break_the_second_derivative_alone() -> None:
+def test_in_place_layers_are_refused_without_second_derivative() -> None:
     def of(*layers: nn.Module) -> FrozenClassifier:
         return frozen(nn.Sequential(nn.Flatten(), nn.Linear(16, 8), *layers, nn.Linear(8, 3)))
 
@@ -277,7 +277,7 @@ def made(seed: int = 0, **options: float) -> KktInversion:
     )  # type: ignore[arg-type]
 
 
-def test_candidates_are_dealt_out_by_label_each_once_before_any_twice() -> None:
+def test_all_candidates_of_a_class_are_drawn_before_one_repeats() -> None:
     kkt = made()
     all_candidates = kkt.reconstruct()
     assert all_candidates.label_M.tolist() == [0, 1, 2] * 3
@@ -292,7 +292,7 @@ def test_candidates_are_dealt_out_by_label_each_once_before_any_twice() -> None:
     assert any(torch.equal(x_BCHW[2], image) for image in all_candidates.images_MCHW[0::3])
 
 
-def test_one_seed_gives_the_same_bit_by_bit_and_leaves_the_networks_weights() -> None:
+def test_a_seed_gives_the_same_candidates_bit_by_bit() -> None:
     first, same, other = made(), made(), made(seed=1)
     before = {name: value.clone() for name, value in first.classifier.state_dict().items()}
     torch.manual_seed(5)
@@ -312,7 +312,7 @@ def test_one_seed_gives_the_same_bit_by_bit_and_leaves_the_networks_weights() ->
     )
 
 
-def test_it_costs_a_pass_forward_and_one_backward_for_each_candidate_and_step() -> None:
+def test_each_candidate_costs_two_passes_per_step() -> None:
     kkt = made()
     drawn(kkt, [0, 1])
     drawn(kkt, [2, 1], seed=3)
@@ -323,7 +323,7 @@ def test_it_costs_a_pass_forward_and_one_backward_for_each_candidate_and_step() 
     )  # and one forward to find the first multipliers
 
 
-def test_training_images_are_found_and_others_are_not() -> None:
+def test_training_images_are_recovered_and_others_are_not() -> None:
     """Twenty digits, two a class. What the attack makes is nearer to them than to twenty others; of a network that was trained on
     those others, it is the other way round.
     """
@@ -375,7 +375,7 @@ def test_keys_mirror_the_constructor() -> None:
     assert all(getattr(defaults, key) == parameters[key].default for key in keys)
 
 
-def test_a_run_saves_what_it_measured(compose: Compose, tmp_path: Path) -> None:
+def test_a_run_saves_the_measured_images(compose: Compose, tmp_path: Path) -> None:
     metrics = run(compose(*KKT, *DEALT, "classifier.zoo=mnist_mlp"), tmp_path / "a")
     again = run(compose(*KKT, *DEALT, "classifier.zoo=mnist_mlp"), tmp_path / "b")
     samples = [
@@ -417,7 +417,7 @@ def test_stationarity_is_a_term_of_a_generators_objective(compose: Compose, tmp_
         ),
         (["application.compile=true"], r"^application.compile=true: .*; leave it out$"),
         (["method.candidates=0"], r"^method.candidates=0: must be 1 or more$"),
-        (["method.candidates=9"], r"^method.candidates=9: must be 10 or more, one a class$"),
+        (["method.candidates=9"], r"^method.candidates=9: must be 10 or more, one per class$"),
         (["method.steps=0"], r"^method.steps=0: must be 1 or more$"),
         (["method.lr=0"], r"^method.lr=0.0: must be above 0$"),
         (["method.multiplier_lr=inf"], r"^method.multiplier_lr=inf: must be a finite number$"),
@@ -429,7 +429,7 @@ def test_stationarity_is_a_term_of_a_generators_objective(compose: Compose, tmp_
         (["method.init_std=-1"], r"^method.init_std=-1.0: must be 0 or more$"),
     ],
 )
-def test_what_makes_no_sense_is_refused(
+def test_invalid_values_are_refused(
     compose: Compose, job_dir: Path, overrides: list[str], message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
@@ -437,22 +437,22 @@ def test_what_makes_no_sense_is_refused(
     assert not job_dir.exists()
 
 
-def test_the_command_says_it_in_one_line(tmp_path: Path) -> None:
+def test_the_command_prints_one_line(tmp_path: Path) -> None:
     command = ["method=kkt", "method.candidates=3", f"output={tmp_path / 'runs'}"]
     done = run_command(command, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.strip() == "error: method.candidates=3: must be 10 or more, one a class"
+    assert done.stderr.strip() == "error: method.candidates=3: must be 10 or more, one per class"
     assert not (tmp_path / "runs").exists()
 
 
-def test_batch_norm_is_warned_of(compose: Compose, caplog: pytest.LogCaptureFixture) -> None:
+def test_batch_norm_causes_a_warning(compose: Compose, caplog: pytest.LogCaptureFixture) -> None:
     application = make_application(compose(*KKT, "classifier.zoo=mnist_mlp"))
     assert isinstance(application, InvertApplication)
     assert isinstance(application.module, KktInversion)
     assert "the network has BatchNorm, for which the theory does not hold" in caplog.text
 
 
-def test_the_trainers_limit_of_steps_holds(compose: Compose) -> None:
+def test_max_steps_of_the_trainer_limits_the_steps(compose: Compose) -> None:
     application = make_application(compose("method=kkt", "+debug=fast"))
     assert isinstance(application, InvertApplication)
     assert isinstance(application.module, KktInversion)

@@ -1,0 +1,65 @@
+"""The grid of samples: one row per class, drawn during and after the training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import Logger
+
+from netinv_lightning import metric_names as names
+from netinv_lightning.figures import image_grid
+from netinv_lightning.inversion.base import Inversion
+from netinv_lightning.tracking.loggers import log_image
+from netinv_lightning.training.seeds import own_randomness
+
+
+def draw_grid(inversion: Inversion, columns: int, seed: int, path: Path, title: str) -> Path:
+    """Draw images of every class, conditioned on hot vectors, with the same latents at every call.
+
+    A column is a sample; with several generators it is a generator.
+
+    Args:
+        inversion: Draws the images.
+        columns: Images per class, if there is one generator.
+        seed: Of the latents.
+        path: The picture to write.
+        title: Its title.
+    """
+    N, G = inversion.conditioning.num_classes, inversion.n_generators
+    label_X = torch.arange(N, device=inversion.device).repeat_interleave(columns if G == 1 else 1)
+    with own_randomness(seed, inversion.device):
+        drawn_G = [
+            inversion.draw(inversion.conditioning.of_labels(label_X), g).unflatten(0, (N, -1))
+            for g in range(G)
+        ]
+    column_names = [f"generator {g}" for g in range(G)] if G > 1 else ()
+    class_names = inversion.classifier.spec.class_names
+    return image_grid(torch.cat(drawn_G, dim=1), class_names, path, title, column_names)
+
+
+class GridCallback(Callback):
+    """Draw the grid while generators train.
+
+    Args:
+        folder: Of the pictures.
+        loggers: They get each picture too.
+        every: Steps between two grids.
+        columns: Images per class.
+    """
+
+    def __init__(self, folder: Path, loggers: list[Logger], every: int, columns: int) -> None:
+        self.folder, self.loggers, self.every, self.columns = folder, loggers, every, columns
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any
+    ) -> None:
+        step = trainer.global_step
+        if step % self.every or not trainer.is_global_zero:
+            return
+        path, title = self.folder / f"grid_step{step:06d}.png", f"step {step}"
+        draw_grid(cast(Inversion, pl_module), self.columns, 0, path, title)
+        log_image(self.loggers, names.SAMPLES_GRID, path, step, title)

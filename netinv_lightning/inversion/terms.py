@@ -1,0 +1,167 @@
+"""The terms of the objective by name: functions of a training step (Suhail et al. 2024).
+
+A term is any callable (Step, **options) -> scalar. Its name and the rules of its options are in
+`netinv_lightning/config/loss_terms.py`; the equations are in `losses.py`.
+
+Shape suffixes: B batch, N classes, D features, C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from netinv_lightning.classifiers.frozen import FrozenClassifier
+from netinv_lightning.config.loss_terms import LOSS_TERMS
+from netinv_lightning.errors import InputError, nearest
+from netinv_lightning.inversion import losses
+from netinv_lightning.inversion.conditioning import Condition
+from netinv_lightning.inversion.perturbation import Perturbation
+from netinv_lightning.inversion.stationarity import decayed_weights, margin_gradients, misalignment
+from netinv_lightning.training.distributed import Stream
+
+
+@dataclass
+class Step:
+    """The images of one training step and the classifier's outputs for them.
+
+    Attributes:
+        x_BCHW: The generated images, in [0, 1].
+        condition: Their conditions.
+        logits_BN: The classifier's logits for them.
+        features: For each feature layer, the features [B, D].
+        classifier: The frozen classifier.
+        generator: The generator.
+        perturbation: Perturbs the images for the perturbed terms.
+        stream: Random numbers of the perturbation; None for torch's global random state.
+        normed: For each BatchNorm layer of the classifier, its input [B, C, ...].
+    """
+
+    x_BCHW: Tensor
+    condition: Condition
+    logits_BN: Tensor
+    features: Mapping[str, Tensor]
+    classifier: FrozenClassifier
+    generator: nn.Module = field(default_factory=nn.Identity)
+    perturbation: Perturbation = field(default_factory=Perturbation)
+    stream: Stream | None = None
+    normed: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @cached_property
+    def perturbed_logits_BN(self) -> Tensor:
+        """The classifier's logits for the perturbed images, computed at first use."""
+        # A term of weight 0 may be the first; the others need the gradient.
+        with torch.set_grad_enabled(self.x_BCHW.requires_grad):
+            return self.classifier(
+                self.perturbation(self.x_BCHW, self.condition.label_B, self.classifier, self.stream)
+            )
+
+    def accuracy(self) -> Tensor:
+        """Return the share of images that the classifier assigns to the requested class."""
+        return (self.logits_BN.argmax(dim=1) == self.condition.label_B).float().mean()
+
+    def over_layers(self, term: Callable[[Tensor], Tensor], layers: Sequence[str] | None) -> Tensor:
+        """Return the sum of a term over feature layers, by default over all of them."""
+        for layer in layers or ():
+            if layer not in self.features:
+                raise InputError(
+                    f"layers={layer}: is not among classifier.feature_layers; "
+                    f"{nearest(layer, self.features)}"
+                )
+        total: Tensor = torch.stack(
+            [term(self.features[layer]) for layer in layers or self.features]
+        ).sum()
+        return total
+
+
+def kl(step: Step, double_softmax: bool = False) -> Tensor:
+    return losses.kl_divergence(step.condition.target_BN, step.logits_BN, double_softmax)
+
+
+def ce(step: Step, label_smoothing: float = 0.0) -> Tensor:
+    return losses.cross_entropy(step.logits_BN, step.condition.label_B, label_smoothing)
+
+
+def kl_perturbed(step: Step, double_softmax: bool = False) -> Tensor:
+    return losses.kl_divergence(step.condition.target_BN, step.perturbed_logits_BN, double_softmax)
+
+
+def ce_perturbed(step: Step, label_smoothing: float = 0.0) -> Tensor:
+    return losses.cross_entropy(step.perturbed_logits_BN, step.condition.label_B, label_smoothing)
+
+
+def cosine(step: Step, absolute: bool = False, layers: Sequence[str] | None = None) -> Tensor:
+    return step.over_layers(lambda f_BD: losses.cosine_similarity(f_BD, absolute), layers)
+
+
+def orthogonality(
+    step: Step, normalize: bool = True, layers: Sequence[str] | None = None
+) -> Tensor:
+    return step.over_layers(lambda f_BD: losses.orthogonality(f_BD, normalize), layers)
+
+
+def variation(step: Step) -> Tensor:
+    return losses.variation(step.x_BCHW)
+
+
+def pixel(step: Step) -> Tensor:
+    return losses.pixel_range(step.x_BCHW)
+
+
+def gradient(step: Step, per_image: bool = True) -> Tensor:
+    return losses.gradient_norm(step.classifier, step.x_BCHW, step.condition.label_B, per_image)
+
+
+def stationarity(step: Step, sharpness: float = 30.0) -> Tensor:
+    """Misalignment of the classifier's weights and the batch's gradients, 0 to 2.
+
+    Unlike in `method=kkt` the images have equal multipliers, because a generator has none: it draws
+    an image with a large multiplier more often (Haim et al. 2022).
+    """
+    multiplier_B = torch.ones(len(step.x_BCHW), device=step.x_BCHW.device)
+    gradients, _ = margin_gradients(
+        step.classifier, step.x_BCHW, step.condition.label_B, multiplier_B, sharpness
+    )
+    return misalignment(decayed_weights(step.classifier), gradients)
+
+
+def batch_norm(step: Step, pixels: float = 1.0) -> Tensor:
+    """Mean distance of the batch's statistics to the running statistics of the BatchNorm layers.
+
+    `pixels` is the weight of the distance to mean and standard deviation of the classifier's
+    normalisation. The term is 0 for a network without BatchNorm and normalisation.
+    """
+    layers = step.classifier.batch_norms
+    terms = [
+        losses.statistics_distance(x_BC, *_running_statistics(layers[name]))
+        for name, x_BC in step.normed.items()
+    ]
+    total = torch.stack(terms).mean() if terms else step.x_BCHW.new_zeros(())
+    if pixels and step.classifier.normalises:
+        mean_C, std_C = step.classifier.mean_C11.flatten(), step.classifier.std_C11.flatten()
+        total = total + pixels * losses.statistics_distance(step.x_BCHW, mean_C, std_C.square())
+    return total
+
+
+def class_spread(step: Step, distance: float = 0.25, pool: int = 4) -> Tensor:
+    return losses.class_spread(step.x_BCHW, step.condition.label_B, distance, pool)
+
+
+def _running_statistics(layer: nn.Module) -> tuple[Tensor, Tensor]:
+    mean_C, var_C = layer.running_mean, layer.running_var
+    assert isinstance(mean_C, Tensor)
+    assert isinstance(var_C, Tensor)
+    return mean_C, var_C
+
+
+def l1(step: Step) -> Tensor:
+    """Sum of the generator's absolute weights; in the public notebooks, not in the papers."""
+    return torch.stack([weight.abs().sum() for weight in step.generator.parameters()]).sum()
+
+
+TERMS: dict[str, Callable[..., Tensor]] = {name: globals()[name] for name in LOSS_TERMS}
+"""The functions of this module that are terms of the objective."""
