@@ -47,6 +47,7 @@ from netinv_lightning.tracking.loggers import (
     log_samples,
     open_loggers,
 )
+from netinv_lightning.tracking.run_context import RunContext
 from netinv_lightning.training.checkpoints import Checkpoints
 from netinv_lightning.training.distributed import sum_over_ranks
 from netinv_lightning.training.progress import progress
@@ -233,10 +234,14 @@ class InvertApplication:
         if self.study is None:
             return {}
         try:
-            return self.study(run_dir.path, draw, loggers, step)
+            result = self.study(run_dir.figures, draw, step)
         except InputError as error:
             log.warning("not interpreted: %s", one_line(error))
             return {}
+        run = RunContext(self.cfg, run_dir)
+        run.loggers = loggers
+        result.publish(run)
+        return result.metrics
 
     def _show(
         self,

@@ -306,7 +306,7 @@ def _reconstruction() -> list[PanelTypes]:
 def _uses() -> list[PanelTypes]:
     import wandb_workspaces.reports.v2 as wr
 
-    from netinv_lightning.applications.finetune import ARMS
+    from netinv_lightning.downstream.finetune_report import ARMS
 
     tuned = {
         "Accuracy": "accuracy",

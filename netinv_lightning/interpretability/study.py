@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
 from torch import Tensor
 
@@ -33,8 +32,8 @@ from netinv_lightning.interpretability.features import head_of, map_layers
 from netinv_lightning.interpretability.projection_study import study_projection
 from netinv_lightning.interpretability.rule_study import study_rules
 from netinv_lightning.interpretability.study_input import Part, Subject
-from netinv_lightning.runs.tables import Cell, Table, show, write_table
-from netinv_lightning.tracking.loggers import log_image
+from netinv_lightning.runs.tables import Cell, Table
+from netinv_lightning.tracking.result import Figure, Result
 from netinv_lightning.training.progress import tell
 
 STUDIES: dict[str, Callable[[Subject], Part]] = {
@@ -101,27 +100,18 @@ class Study:
         ):
             self.real, self.no_data = None, f"fewer than {LEAST_SAMPLES} training or test images"
 
-    def __call__(
-        self,
-        directory: Path,
-        draw: Callable[[int], Images],
-        loggers: Sequence[Logger] = (),
-        step: int = 0,
-    ) -> dict[str, float]:
-        """Makes the studies, writes and logs what they found, and prints it.
+    def __call__(self, figures: Path, draw: Callable[[int], Images], step: int = 0) -> Result:
+        """Run the studies.
 
         Args:
-            directory: Of the run.
-            draw: Gives so many inverted images.
-            loggers: Of the run.
-            step: Of the training.
-
-        Returns:
-            Every number by metric name.
+            figures: The folder of the figures. The rules are written into the folder above it.
+            draw: Returns the given number of inverted images.
+            step: Training step that the images belong to.
         """
-        subject = self._subject(draw, directory / "figures")
+        subject = self._subject(draw, figures)
         classes_among(subject.inverted.predicted_n)
         metrics: dict[str, float] = {}
+        drawn: list[Figure] = []
         skipped: list[str] = []
         for name in self.options.analyses:
             start = time.perf_counter()
@@ -134,15 +124,10 @@ class Study:
             metrics |= part.metrics | {
                 names.interpretation("seconds", name): time.perf_counter() - start
             }
-            for path, caption in part.figures:
-                log_image(loggers, names.figure(path.stem), path, step, caption)
+            drawn += [Figure(path, caption) for path, caption in part.figures]
         metrics = {name: value for name, value in metrics.items() if math.isfinite(value)}
-        for logger in loggers:
-            logger.log_metrics(metrics, step=step)
-        table = self._table(metrics, skipped)
-        write_table(table, directory, "interpretation")
-        show(table)
-        return metrics
+        tables = {"interpretation": self._table(metrics, skipped)}
+        return Result(metrics, step, tables=tables, figures=drawn)
 
     def _check_samples(self, D: int) -> None:
         options = self.options

@@ -69,7 +69,7 @@ def make_module(cfg: DictConfig, classifier: FrozenClassifier | None = None) -> 
         classifier=classifier,
         objective=_objective(cfg, classifier),
         perturbation=_made("perturbation", Perturbation, **cfg.perturbation),
-        augmentation=_made("augmentation", Augmentation, **cfg.augmentation),
+        augmentation=build_augmentation(cfg),
         seed=cfg.seed,
         **{key: cfg.application[key] for key in MODULE_KEYS},
     )
@@ -97,10 +97,19 @@ def make_pixels(cfg: DictConfig, classifier: FrozenClassifier | None = None) -> 
         classifier=classifier,
         objective=_objective(cfg, classifier),
         perturbation=_made("perturbation", Perturbation, **cfg.perturbation),
-        augmentation=_made("augmentation", Augmentation, **cfg.augmentation),
+        augmentation=build_augmentation(cfg),
         log_every=cfg.application.log_every,
         **_options(cfg),
     )
+
+
+def build_augmentation(cfg: DictConfig) -> Augmentation:
+    """Return the random views that `augmentation` describes.
+
+    Raises:
+        InputError: if a value is out of range.
+    """
+    return _made("augmentation", Augmentation, **cfg.augmentation)
 
 
 def make_kkt(cfg: DictConfig, classifier: FrozenClassifier | None = None) -> KktInversion:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback, RichProgressBar
+from lightning.pytorch.loggers import Logger
 
 from netinv_lightning.errors import printable
 from netinv_lightning.training.trainer import on_terminal
 
 EVERY_SECONDS = 10.0
+LOG_EVERY = 10
 
 
 class PlainProgress(Callback):
@@ -60,3 +63,30 @@ def progress(metrics: tuple[str, ...]) -> list[Callback]:
     if on_terminal():
         return [RichProgressBar(leave=True)]
     return [PlainProgress(metrics)]
+
+
+def log_progress(
+    label: str, steps: int, loggers: Sequence[Logger], metric: str
+) -> Callable[[int, float], None]:
+    """Return a function that takes the number of a step and its loss, and reports them.
+
+    It logs every tenth loss as `metric` and prints a line every ten seconds and after the last step.
+
+    Args:
+        label: Start of each line.
+        steps: Number of steps in total.
+        loggers: Loggers of the run.
+        metric: Name of the loss.
+    """
+    last = time.monotonic()
+
+    def log_step(step: int, loss: float) -> None:
+        nonlocal last
+        if step % LOG_EVERY == 0:
+            for logger in loggers:
+                logger.log_metrics({metric: loss}, step=step)
+        if step == steps or time.monotonic() - last >= EVERY_SECONDS:
+            last = time.monotonic()
+            tell(f"{label}  step {step}/{steps}  loss {loss:.4f}")
+
+    return log_step

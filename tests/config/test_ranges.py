@@ -59,7 +59,7 @@ def test_every_rule_is_of_a_key_and_allows_its_default() -> None:
 
 
 def test_names_are_those_of_the_registries() -> None:
-    from netinv_lightning.applications import approach, audit
+    from netinv_lightning.applications import audit
     from netinv_lightning.config.schema import (
         Conditioning,
         GradientMethod,
@@ -69,7 +69,7 @@ def test_names_are_those_of_the_registries() -> None:
         Perturbation,
     )
     from netinv_lightning.evaluation import baselines as controls
-    from netinv_lightning.evaluation import measurement
+    from netinv_lightning.evaluation import given_targets, measurement
     from netinv_lightning.interpretability import study
     from netinv_lightning.inversion import conditioning, perturbation
     from netinv_lightning.inversion.methods import gradient as pixels
@@ -91,7 +91,7 @@ def test_names_are_those_of_the_registries() -> None:
         (Logger, "mode"): wandb_run.MODES,
         (APPLICATION_KEYS["audit"], "attacks"): audit.ATTACKS,
         (APPLICATION_KEYS["audit"], "effort"): audit.EFFORTS,
-        (APPLICATION_KEYS["approach"], "target"): approach.KEYS,
+        (APPLICATION_KEYS["approach"], "target"): given_targets.KEYS,
         (Garbage, "source"): garbage.SOURCES,
         (Garbage, "score"): garbage_class.SCORES,
     }
