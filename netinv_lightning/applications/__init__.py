@@ -1,48 +1,32 @@
-"""What a user asks for, one file each; `application=<name>` chooses.
+"""The applications, one file each; `application=<name>` selects one.
 
-An application is made from the config and then run. Making it reads and checks everything that the user named, and
-raises InputError before anything is written; running it fills the run directory and gives the metrics.
+The file `<name>.py` defines a class `<Name>Application`; `config/application_schema.py` lists the
+names and the keys.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
+from netinv_lightning.config.application_schema import APPLICATION_KEYS
 from netinv_lightning.errors import InputError, nearest
-from netinv_lightning.runs.run_directory import RunDir
 
-APPLICATIONS = {
-    "invert": "netinv_lightning.applications.invert:InvertApplication",
-    "reconstruct": "netinv_lightning.applications.reconstruct:ReconstructApplication",
-    "audit": "netinv_lightning.applications.audit:AuditApplication",
-    "measure": "netinv_lightning.applications.measure:MeasureApplication",
-    "approach": "netinv_lightning.applications.approach:ApproachApplication",
-    "interpret": "netinv_lightning.applications.interpret:InterpretApplication",
-    "detect_ood": "netinv_lightning.applications.detect_ood:DetectOodApplication",
-    "distill": "netinv_lightning.applications.distill:DistillApplication",
-    "counterfeit": "netinv_lightning.applications.counterfeit:CounterfeitApplication",
-    "finetune": "netinv_lightning.applications.finetune:FinetuneApplication",
-    "benchmark": "netinv_lightning.applications.benchmark:BenchmarkApplication",
-    "train_classifier": "netinv_lightning.applications.train_classifier:TrainClassifierApplication",
-}
-
-
-class Application(Protocol):
-    best_metric: str
-    """Name of the metric that tells how well a run went."""
-
-    def __init__(self, cfg: DictConfig) -> None: ...
-
-    def run(self, run_dir: RunDir) -> dict[str, float]: ...
+if TYPE_CHECKING:
+    from netinv_lightning.applications.base import Application
 
 
 def make_application(cfg: DictConfig) -> Application:
+    """Create the application that `cfg.application.name` selects.
+
+    Raises:
+        InputError: if the input is wrong.
+    """
     name = cfg.application.name
-    if name not in APPLICATIONS:
-        raise InputError(f"application.name={name}: {nearest(name, APPLICATIONS)}")
-    module, cls = APPLICATIONS[name].split(":")
-    application: Application = getattr(import_module(module), cls)(cfg)
+    if name not in APPLICATION_KEYS:
+        raise InputError(f"application.name={name}: {nearest(name, APPLICATION_KEYS)}")
+    module = import_module(f"{__name__}.{name}")
+    application: Application = getattr(module, f"{name.title().replace('_', '')}Application")(cfg)
     return application

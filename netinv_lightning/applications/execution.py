@@ -1,4 +1,4 @@
-"""One run: check the config, make the application, run it in its directory, and write what came out."""
+"""One run: check the config, create the application, run it in its directory, store the metrics."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def run(cfg: DictConfig, job_dir: Path, resuming: bool = False) -> dict[str, flo
     """Run the application that `cfg` describes in `job_dir` and return its metrics.
 
     Raises:
-        InputError: if the input is wrong; then nothing was written.
+        InputError: if the input is wrong; nothing has been written then.
     """
     check(cfg)
     check_environment(cfg)
@@ -26,15 +26,14 @@ def run(cfg: DictConfig, job_dir: Path, resuming: bool = False) -> dict[str, flo
     run_dir = RunDir(job_dir, resuming)
     run_dir.check_usable()
 
-    from netinv_lightning.training.trainer import (
-        settle_trainer,
-    )  # torch is loaded once the config is known to be right
+    # Imports torch, which is slow, so only after the config was checked.
+    from netinv_lightning.training.trainer import settle_trainer
 
     chosen = settle_trainer(cfg)
     with notices_of_a_run():
         application = make_application(cfg)
-    classifier = getattr(application, "classifier", None)
-    with run_dir.open(cfg, classifier.record() if classifier else None):
+    classifier = application.classifier
+    with run_dir.open(cfg, None if classifier is None else classifier.record()):
         for line in chosen if first_process() else ():
             print(line, flush=True)
         metrics = application.run(run_dir)

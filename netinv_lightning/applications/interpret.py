@@ -1,43 +1,39 @@
-"""`application=interpret`: what the inverted features of a finished run show (S2 section 5.1).
+"""`application=interpret`: interpret the features of the inverted images of a finished run.
 
     netinv application=interpret application.run=RUN_DIRECTORY
 
-The same follows an inversion at once with `interpret=full`. The studies are in netinv_lightning/interpretability.
+Suhail, Tang and Sethi 2024 (arXiv 2411.17777), section 5.1. `interpret=full` runs the same studies
+at the end of an inversion. They are in netinv_lightning/interpretability.
 """
 
 from __future__ import annotations
 
-from omegaconf import DictConfig
-
 from netinv_lightning import metric_names as names
-from netinv_lightning.evaluation.finished_run import open_finished
-from netinv_lightning.interpretability.build import build_study
-from netinv_lightning.inversion.checkpoint import checkpoint_of
+from netinv_lightning.applications.base import Application
+from netinv_lightning.evaluation.finished_run import checkpoint_of, open_finished
+from netinv_lightning.interpretability.study import Study
 from netinv_lightning.runs.finished_check import named_run
-from netinv_lightning.runs.run_directory import RunDir
-from netinv_lightning.tracking.loggers import check_logger, open_loggers
+from netinv_lightning.tracking.result import Result
+from netinv_lightning.tracking.run_context import RunContext
 
 
-class InterpretApplication:
-    """Studies the run that `cfg.application.run` names.
+class InterpretApplication(Application):
+    """Interprets the run `application.run`.
 
-    The data root, what is studied and the logger are this command's, all else is the run's.
+    The data root, `interpret` and the logger come from the command, everything else from the run.
     """
 
     best_metric = names.CLUSTERS
 
-    def __init__(self, cfg: DictConfig) -> None:
-        directory = named_run(cfg)
-        check_logger(cfg)
-        self.cfg = cfg
-        self.inversion = open_finished(directory, "interpret.samples", cfg)
+    def check(self) -> None:
+        directory = named_run(self.cfg)
+        self.inversion = open_finished(directory, "interpret.samples", self.cfg)
         run_cfg = self.inversion.cfg
-        run_cfg.interpret = cfg.interpret
+        run_cfg.interpret = self.cfg.interpret
         run_cfg.interpret.full = True
-        self.study = build_study(run_cfg, self.inversion.classifier, self.inversion.samples)
+        self.study = Study(run_cfg, self.inversion.classifier, self.inversion.samples)
         if not checkpoint_of(directory).is_file():
-            self.inversion.draw(self.study.samples)  # refuses more than the run kept
+            self.inversion.draw(self.study.samples)  # raises if the run kept fewer samples
 
-    def run(self, run_dir: RunDir) -> dict[str, float]:
-        with open_loggers(self.cfg, run_dir) as loggers:
-            return self.study(run_dir.path, self.inversion.draw, loggers)
+    def compute(self, run: RunContext) -> Result:
+        return self.study(run.figures, self.inversion.draw)

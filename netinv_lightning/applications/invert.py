@@ -152,10 +152,14 @@ class InvertApplication:
         if self.study is None:
             return {}
         try:
-            return self.study(run_dir.path, draw, loggers, step)
+            result = self.study(run_dir.figures, draw, step)
         except InputError as error:
             log.warning("not interpreted: %s", one_line(error))
             return {}
+        run = RunContext(self.cfg, run_dir)
+        run.loggers = loggers
+        result.publish(run)
+        return result.metrics
 
     def _show(
         self,

@@ -1,9 +1,8 @@
-"""`application=measure`: measures a finished run, or a file of images, beside controls, and judges what the images are.
+"""`application=measure`: measure the images of a finished run, or of a file, beside baselines.
 
     netinv application=measure application.run=runs/latest
-    netinv application=measure application.samples=mine.safetensors data=mnist application.verifiers=[mnist_mlp]
-
-Shape suffixes: n images, C channels, H height, W width, N classes.
+    netinv application=measure application.samples=mine.safetensors data=mnist \
+        application.verifiers=[mnist_mlp]
 """
 
 from __future__ import annotations
@@ -15,63 +14,64 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from netinv_lightning import metric_names as names
+from netinv_lightning.applications.base import Application
 from netinv_lightning.classifiers.build import load_classifier, load_verifiers
+from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.errors import InputError
 from netinv_lightning.evaluation.finished_run import open_finished
 from netinv_lightning.evaluation.image_sets import Images, read_samples
 from netinv_lightning.evaluation.report import Report, last_losses
-from netinv_lightning.runs.run_directory import RunDir
+from netinv_lightning.tracking.result import Result
+from netinv_lightning.tracking.run_context import RunContext
 
 
-class MeasureApplication:
-    """Measures what `cfg.application` names; its data root and what is measured are this command's, all else the run's."""
+class MeasureApplication(Application):
+    """Measures the images that `application.run` or `application.samples` names.
+
+    The data root, `measure` and the verifiers come from the command, everything else from the run.
+    """
 
     best_metric = names.TRANSFER_ACCURACY
+    classifier: FrozenClassifier
 
-    def __init__(self, cfg: DictConfig) -> None:
-        app = cfg.application
+    def check(self) -> None:
+        app = self.cfg.application
         if bool(app.run) == bool(app.samples):
             raise InputError(
-                "application.run: give a run directory, or application.samples=FILE.safetensors (one of the two)"
+                "application.run: give either the directory of a finished inversion, or "
+                "application.samples=FILE.safetensors"
             )
         self.known: dict[str, float] = {}
         self.draw: Callable[[int], Images]
-        measured_cfg = (
-            self._take_run(cfg, Path(app.run))
-            if app.run
-            else self._take_file(cfg, Path(app.samples))
-        )
-        asked = (
-            app.verifiers
-            if app.verifiers is not None
-            else measured_cfg.application.get("verifiers") or []
-        )
-        self.report = Report(measured_cfg, self.classifier, load_verifiers(asked), self.samples)
+        measured = self._open_run(Path(app.run)) if app.run else self._open_file(Path(app.samples))
+        named = app.verifiers
+        if named is None:
+            named = measured.application.get("verifiers") or []
+        self.report = Report(measured, self.classifier, load_verifiers(named), self.samples)
         if app.samples is not None:
             self.report.check(self.draw(self.report.samples))
 
-    def run(self, run_dir: RunDir) -> dict[str, float]:
-        return self.known | self.report(run_dir.path, self.known, self.draw)
+    def compute(self, run: RunContext) -> Result:
+        measured = self.report(run.path, self.known, self.draw)
+        return Result(self.known | measured, step=None)
 
-    def _take_run(self, cfg: DictConfig, directory: Path) -> DictConfig:
-        """The config of a finished run, with what it left."""
-        run = open_finished(directory, "measure.samples", cfg)
+    def _open_run(self, directory: Path) -> DictConfig:
+        """Return the config of a finished run. Its summary and its images are kept."""
+        run = open_finished(directory, "measure.samples", self.cfg)
         summary = run.summary
-        if (
-            cfg.application.verifiers is not None
-        ):  # then what other networks said is not what these say
+        if self.cfg.application.verifiers is not None:  # the summary is about other verifiers
             summary = {
                 name: value for name, value in summary.items() if not name.startswith("transfer/")
             }
         self.known = summary | last_losses(directory)
         self.classifier, self.samples, self.draw = run.classifier, run.samples, run.draw
-        run.cfg.measure = cfg.measure
+        run.cfg.measure = self.cfg.measure
         run.cfg.measure.full = True
         return run.cfg
 
-    def _take_file(self, cfg: DictConfig, path: Path) -> DictConfig:
-        """The command's own config, without an objective: what the images were optimised for is not known."""
-        cfg = cfg.copy()
+    def _open_file(self, path: Path) -> DictConfig:
+        """Return the config of the command without an objective, which is unknown for a file."""
+        cfg = self.cfg.copy()
         cfg.loss, cfg.measure.full = {}, True
         self.classifier = load_classifier(cfg)
         images = read_samples(path, f"application.samples={path}")

@@ -1,7 +1,8 @@
-"""Runs that are parts of another run (`application=benchmark`, `application=audit`), each in a directory of its own below it."""
+"""Runs inside a run, such as the jobs of a benchmark or the attacks of an audit."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -16,24 +17,37 @@ from netinv_lightning.training.progress import tell
 
 
 def done(directory: Path) -> bool:
-    """Whether the part that lies there is done."""
+    """Whether the run in a directory is done."""
     return read_status(directory).get("state") == "done"
 
 
-def run_part(cfg: DictConfig, directory: Path, headline: str) -> str | None:
-    """Runs a part unless it is done; one that was begun goes on.
+def run_parts(
+    kind: str, cfgs: Mapping[str, DictConfig], directories: Mapping[str, Path]
+) -> dict[str, str]:
+    """Run each part unless it is done; a part that was interrupted is resumed.
+
+    If a part fails, the others still run.
 
     Args:
-        cfg: Its config.
-        directory: Its run directory.
-        headline: Told before it starts.
+        kind: What a part is called in the progress lines.
+        cfgs: The config of each part, by its name.
+        directories: The run directory of each part.
 
     Returns:
-        Its error in one line, or None. It takes no other part with it; only a run that is asked to stop ends them all.
+        The error of each part that failed, in one line.
 
     Raises:
-        Preempted: if the run is asked to stop.
+        Preempted: if the run is stopped.
     """
+    errors = {}
+    for number, (name, cfg) in enumerate(cfgs.items(), start=1):
+        headline = f"{kind} {number} of {len(cfgs)}: {name}"
+        if error := _run_part(cfg, directories[name], headline):
+            errors[name] = error
+    return errors
+
+
+def _run_part(cfg: DictConfig, directory: Path, headline: str) -> str | None:
     if done(directory):
         return None
     status = read_status(directory)

@@ -119,7 +119,8 @@ class ReconstructApplication(InvertApplication):
             comparison_table(title, rows, real),
             class_table(f"{title}, by class", compared, spec.class_names),
         )
-        write_table(table, run_dir.path, "reconstruction", full=full_table(rows))
+        table.full = full_table(rows)
+        write_table(table, run_dir.path, "reconstruction")
         write_csv(of_classes, run_dir.path / "reconstruction_classes.csv")
         show(table)
         conclusion, verdict = self._conclusion(rows, real, transfer), run_dir.path / "verdict.json"

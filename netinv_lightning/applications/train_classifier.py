@@ -1,64 +1,52 @@
-"""`application=train_classifier`: trains a classifier on a data set and stores it with a card.
+"""`application=train_classifier`: train a classifier and store it with a model card.
 
-The file `classifier.safetensors` in the run directory and its card are all that `classifier=checkpoint` needs.
+The run directory contains `classifier.safetensors` and its card, which `classifier=checkpoint`
+reads.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from omegaconf import DictConfig
 from safetensors.torch import save_file
 
 from netinv_lightning import metric_names as names
+from netinv_lightning.applications.base import Application
 from netinv_lightning.applications.input_check import check_save_as
 from netinv_lightning.classifiers.checkpoints import save_classifier
-from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.classifiers.training import ClassifierTraining
-from netinv_lightning.runs.run_directory import RunDir
-from netinv_lightning.tracking.loggers import check_logger, log_artifact, open_loggers
-from netinv_lightning.training.trainer import check_one_process
+from netinv_lightning.tracking.result import Artifact, Result
+from netinv_lightning.tracking.run_context import RunContext
 
 
-class TrainClassifierApplication:
-    """Trains `cfg.classifier.network` on `cfg.data` by `cfg.recipe`."""
+class TrainClassifierApplication(Application):
+    """Trains `classifier.network` on `data` as `recipe` says."""
 
     best_metric = names.CLASSIFIER_TEST_ACCURACY
 
-    def __init__(self, cfg: DictConfig) -> None:
-        self.cfg = cfg
-        check_logger(cfg)
-        check_one_process(cfg)
-        check_save_as(cfg)
-        self.training = ClassifierTraining(cfg)
+    def check(self) -> None:
+        check_save_as(self.cfg)
+        self.training = ClassifierTraining(self.cfg)
+        self.classifier = self.training.frozen
 
-    @property
-    def classifier(self) -> FrozenClassifier:
-        return self.training.frozen
-
-    def run(self, run_dir: RunDir) -> dict[str, float]:
+    def compute(self, run: RunContext) -> Result:
         training, app = self.training, self.cfg.application
         split = {"train": training.data.train_indices, "val": training.data.val_indices}
-        save_file(split, run_dir.path / "split.safetensors")
-        with open_loggers(self.cfg, run_dir) as loggers:
-            checkpoint = run_dir.checkpoints / "last.ckpt"
-            metrics = training.run(loggers, checkpoint, run_dir.resuming, app.checkpoint_every)
-            learnt = {names.CLASSIFIER_TRAIN_ACCURACY: training.train_accuracy()}
-            for logger in loggers:
-                logger.log_metrics(learnt, training.module.global_step)
-            metrics |= learnt
-            path = Path(app.save_as) if app.save_as else run_dir.path / "classifier.safetensors"
-            run_dir.record(saves=str(path))
-            save_classifier(path, training.network, training.card(path.stem, metrics))
-            log_artifact(
-                loggers,
-                "classifier",
-                f"{self.cfg.name}-seed{self.cfg.seed}",
-                path,
-                path.with_suffix(".json"),
-            )
-        test = metrics.get(names.CLASSIFIER_TEST_ACCURACY, float("nan"))
-        print(
-            f"classifier: {path}  accuracy {metrics[names.CLASSIFIER_TRAIN_ACCURACY]:.4f} on training images, {test:.4f} on test images"
+        save_file(split, run.path / "split.safetensors")
+        checkpoint, resuming = run.directory.checkpoints / "last.ckpt", run.directory.resuming
+        metrics = training.run(run.loggers, checkpoint, resuming, app.checkpoint_every)
+        metrics[names.CLASSIFIER_TRAIN_ACCURACY] = training.train_accuracy()
+        path = Path(app.save_as) if app.save_as else run.path / "classifier.safetensors"
+        run.directory.record(saves=str(path))
+        save_classifier(path, training.network, training.card(path.stem, metrics))
+        on_training = metrics[names.CLASSIFIER_TRAIN_ACCURACY]
+        on_test = metrics.get(names.CLASSIFIER_TEST_ACCURACY, float("nan"))
+        return Result(
+            metrics,
+            step=training.module.global_step,
+            artifacts=[Artifact("classifier", (path, path.with_suffix(".json")))],
+            lines=[
+                f"classifier: {path}  accuracy {on_training:.4f} on training images, "
+                f"{on_test:.4f} on test images"
+            ],
         )
-        return metrics

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from netinv_lightning import metric_names as names
 from netinv_lightning.classifiers.features import FeatureSet, extract_features
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.evaluation.image_sets import Images
@@ -20,6 +21,9 @@ from netinv_lightning.metrics.correlation import unit_rows
 
 DISTANCE_ROWS = 250
 """Rows of a distance matrix that are computed at a time."""
+INVERTED, COUNTERFEITS, REAL, NOISE = "inverted images", "counterfeits", "real test images", "noise"
+SHORT = {INVERTED: "inverted", COUNTERFEITS: "counterfeits", REAL: "real", NOISE: "noise"}
+"""Names of the sets in the names of metrics."""
 
 
 @dataclass(frozen=True)
@@ -151,3 +155,63 @@ class EvaluatedImages:
             **{kind: rows.distance_n for kind, rows in self.nearest.items()},
         }
         return {what: float(value_n[chosen_n].double().mean()) for what, value_n in values.items()}
+
+
+class Counterfeits:
+    """The inverted images to whose class the classifier gives at least a given confidence.
+
+    Args:
+        examined: The inverted images and each baseline, by name.
+        least: The least confidence of a counterfeit.
+
+    Attributes:
+        index_n: Their places among the inverted images, the most confident first.
+    """
+
+    def __init__(self, examined: dict[str, EvaluatedImages], least: float) -> None:
+        self.examined, self.least = examined, least
+        own = examined[INVERTED].own
+        index_n = (own.confidence_n >= least).nonzero().flatten()
+        self.index_n = index_n[own.log_odds_n[index_n].argsort(descending=True, stable=True)]
+
+    @property
+    def images(self) -> Images:
+        """The counterfeits themselves."""
+        of = self.examined[INVERTED].images
+        targets_nN, generator_n = (
+            None if values_n is None else values_n[self.index_n]
+            for values_n in (of.targets_nN, of.generator_n)
+        )
+        index_n = self.index_n
+        return Images(of.images_nCHW[index_n], of.labels_n[index_n], targets_nN, generator_n)
+
+    def counts(self) -> dict[str, int]:
+        """Number of images in each set."""
+        counts = {name: len(of.images.labels_n) for name, of in self.examined.items()}
+        return counts | {COUNTERFEITS: len(self.index_n)}
+
+    def rows(self) -> dict[str, dict[str, float]]:
+        """Means over each set. Without counterfeits they have no row."""
+        rows = {
+            name: of.means(torch.arange(len(of.images.labels_n)), self.least)
+            for name, of in self.examined.items()
+        }
+        if len(self.index_n):
+            rows[COUNTERFEITS] = self.examined[INVERTED].means(self.index_n, self.least)
+        return rows
+
+    def metrics(self) -> dict[str, float]:
+        """Metric name to value."""
+        rows, inverted = self.rows(), self.examined[INVERTED]
+        metrics = {
+            names.counterfeit(SHORT[name], what): value
+            for name, row in rows.items()
+            for what, value in row.items()
+        }
+        metrics[names.COUNTERFEIT_SUCCESS] = rows[INVERTED]["success"]
+        if inverted.verifiers and len(self.index_n):
+            label_n = inverted.images.labels_n
+            agreeing = [of.predicted_n == label_n for of in inverted.verifiers.values()]
+            recognised_n = torch.stack(agreeing).any(dim=0)[self.index_n]
+            metrics[names.COUNTERFEIT_UNRECOGNISED] = float((~recognised_n).double().mean())
+        return metrics

@@ -157,7 +157,7 @@ class Report:
             measurement.skipped | skipped,
         )
         marked = _with_marks(table)
-        write_table(marked, directory, "measurement", full=table)
+        write_table(marked, directory, "measurement")
         marked.rows = [row for row in marked.rows if names.class_accuracy("") not in str(row[0])]
         show(marked)
         return metrics
@@ -262,7 +262,7 @@ def _print_verdict(verdict: Verdict, findings: list[Finding], followed: bool) ->
 def _with_marks(table: Table) -> Table:
     """Return the table with an asterisk after each optimised metric, instead of a column."""
     rows = [[f"{row[0]}{' *' if row[1] else ''}", *row[2:]] for row in table.rows]
-    return Table(table.title, [table.columns[0], *table.columns[2:]], rows, table.notes)
+    return Table(table.title, [table.columns[0], *table.columns[2:]], rows, table.notes, full=table)
 
 
 def _is_optimised(name: str) -> bool:

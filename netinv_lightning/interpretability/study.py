@@ -13,12 +13,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
-from lightning.pytorch.loggers import Logger
 from torch import Tensor
 
 from netinv_lightning import metric_names as names
@@ -33,8 +32,8 @@ from netinv_lightning.interpretability.boundary import present_classes
 from netinv_lightning.interpretability.embedding import NEIGHBOURS, check_perplexities
 from netinv_lightning.interpretability.features import head_of, map_layers
 from netinv_lightning.interpretability.study_input import StudyInput, StudyResult
-from netinv_lightning.runs.tables import Cell, Table, show, write_table
-from netinv_lightning.tracking.loggers import log_image
+from netinv_lightning.runs.tables import Cell, Table
+from netinv_lightning.tracking.result import Figure, Result
 from netinv_lightning.training.progress import tell
 
 MIN_SAMPLES, MAX_SAMPLES = 100, 5000
@@ -93,27 +92,18 @@ class FeatureStudy:
         if real is not None and min(len(real.train[1]), len(real.test[1])) < MIN_SAMPLES:
             self.real, self.missing = None, f"fewer than {MIN_SAMPLES} training or test images"
 
-    def __call__(
-        self,
-        directory: Path,
-        draw: Callable[[int], Images],
-        loggers: Sequence[Logger] = (),
-        step: int = 0,
-    ) -> dict[str, float]:
-        """Run the analyses; write, log and print their results.
+    def __call__(self, figures: Path, draw: Callable[[int], Images], step: int = 0) -> Result:
+        """Run the analyses.
 
         Args:
-            directory: The run directory.
+            figures: The folder of the figures. The rules are written into the folder above it.
             draw: Returns the given number of inverted images.
-            loggers: Loggers of the run.
-            step: Training step, for the loggers.
-
-        Returns:
-            All numbers by metric name.
+            step: Training step that the images belong to.
         """
-        inputs = self._inputs(draw, directory / "figures")
+        inputs = self._inputs(draw, figures)
         present_classes(inputs.inverted.predicted_n)
         metrics: dict[str, float] = {}
+        drawn: list[Figure] = []
         skipped: list[str] = []
         for name in self.options.analyses:
             start = time.perf_counter()
@@ -126,15 +116,10 @@ class FeatureStudy:
             metrics |= result.metrics | {
                 names.interpretation("seconds", name): time.perf_counter() - start
             }
-            for path, caption in result.figures:
-                log_image(loggers, names.figure(path.stem), path, step, caption)
+            drawn += [Figure(path, caption) for path, caption in result.figures]
         metrics = {name: value for name, value in metrics.items() if math.isfinite(value)}
-        for logger in loggers:
-            logger.log_metrics(metrics, step=step)
-        table = self._table(metrics, skipped)
-        write_table(table, directory, "interpretation")
-        show(table)
-        return metrics
+        tables = {"interpretation": self._table(metrics, skipped)}
+        return Result(metrics, step, tables=tables, figures=drawn)
 
     def _check_samples(self, D: int) -> None:
         options = self.options

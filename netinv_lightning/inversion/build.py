@@ -68,7 +68,7 @@ def make_module(cfg: DictConfig, classifier: FrozenClassifier | None = None) -> 
         classifier=classifier,
         objective=_objective(cfg, classifier),
         perturbation=_make("perturbation", Perturbation, **cfg.perturbation),
-        augmentation=_make("augmentation", Augmentation, **cfg.augmentation),
+        augmentation=build_augmentation(cfg),
         seed=cfg.seed,
         **{key: cfg.application[key] for key in MODULE_KEYS},
     )
@@ -96,10 +96,19 @@ def make_pixels(
         classifier=classifier,
         objective=_objective(cfg, classifier),
         perturbation=_make("perturbation", Perturbation, **cfg.perturbation),
-        augmentation=_make("augmentation", Augmentation, **cfg.augmentation),
+        augmentation=build_augmentation(cfg),
         log_every=cfg.application.log_every,
         **_options(cfg),
     )
+
+
+def build_augmentation(cfg: DictConfig) -> Augmentation:
+    """Return the random views that `augmentation` describes.
+
+    Raises:
+        InputError: if a value is out of range.
+    """
+    return _make("augmentation", Augmentation, **cfg.augmentation)
 
 
 def make_kkt(cfg: DictConfig, classifier: FrozenClassifier | None = None) -> KktInversion:

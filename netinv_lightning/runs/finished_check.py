@@ -28,7 +28,7 @@ def named_run(cfg: DictConfig) -> Path:
     """
     if not cfg.application.run:
         raise InputError(
-            "application.run: name the finished run whose images are used: "
+            "application.run: is missing. Give the directory of a finished inversion: "
             "application.run=RUN_DIRECTORY"
         )
     return Path(cfg.application.run)

@@ -21,17 +21,22 @@ Cell = str | float | int | None
 
 @dataclass
 class Table:
-    """Rows of cells below column names, and notes below them."""
+    """Rows of cells below column names, and notes below them.
+
+    Attributes:
+        full: A table with more columns or rows, which is written as CSV instead of this one.
+    """
 
     title: str
     columns: Sequence[str]
     rows: Sequence[Sequence[Cell]]
     notes: Sequence[str] = field(default_factory=list)
+    full: Table | None = None
 
 
-def write_table(table: Table, directory: Path, stem: str, full: Table | None = None) -> None:
-    """`stem`.md as a reader wants it, and `stem`.csv beside it: of `full`, where a table with more in it is given."""
-    write_csv(full or table, directory / f"{stem}.csv")
+def write_table(table: Table, directory: Path, stem: str) -> None:
+    """Write a table as `stem`.md, and as `stem`.csv beside it."""
+    write_csv(table.full or table, directory / f"{stem}.csv")
     _write_markdown(table, directory / f"{stem}.md")
 
 

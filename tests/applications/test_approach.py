@@ -431,12 +431,12 @@ def test_bad_input_is_told_before_anything_is_written(digits: Tensor, tmp_path: 
     cfg, neuron = config_of(), ["application.target=neuron", "application.units=[3]"]
     for overrides, message in (
         (["application.target=sotf"], r"^application.target=sotf: did you mean 'soft'\?$"),
-        ([], r"^application.vector: must be given with application.target=soft$"),
-        (["application.vector=[]"], r"^application.vector: must be given"),
-        (["application.vector=[1,0]"], r"has 2 numbers; must have 10, one a class$"),
+        ([], r"^application.vector: is missing. It is required by application.target=soft$"),
+        (["application.vector=[]"], r"^application.vector: is missing"),
+        (["application.vector=[1,0]"], r"has 2 numbers; must have 10, one per class$"),
         (
             ["application.vector=[2,-1,0,0,0,0,0,0,0,0]"],
-            r"must be 0 or more each and sum to 1, not 1; for logits set",
+            r"must contain numbers of 0 or more that sum to 1, not 1. For logits set",
         ),
         (["application.vector=[1,1,0,0,0,0,0,0,0,0]"], r"sum to 1, not 2"),
         (
@@ -451,11 +451,11 @@ def test_bad_input_is_told_before_anything_is_written(digits: Tensor, tmp_path: 
         ),
         (
             [HALF, "application.units=[1]"],
-            r"^application.units: is for application.target=neuron, not soft; leave it out$",
+            r"^application.units: belongs to application.target=neuron, not soft. Leave it out$",
         ),
         (
             ["application.target=neuron"],
-            r"^application.units: must be given with application.target=neuron$",
+            r"^application.units: is missing. It is required by application.target=neuron$",
         ),
         (
             [*neuron, "application.units=[128]"],
@@ -467,20 +467,20 @@ def test_bad_input_is_told_before_anything_is_written(digits: Tensor, tmp_path: 
             [*neuron, "application.layer=hiden.0"],
             r"^application.layer=hiden.0: the network has no such layer; did you mean 'hidden.0'\?$",
         ),
-        ([*neuron, f"application.file={tmp_path}/flat.safetensors"], r"holds no images"),
+        ([*neuron, f"application.file={tmp_path}/flat.safetensors"], r"contains no images"),
         (
             ["application.target=features"],
-            r"^application.file: must be given with application.target=features$",
+            r"^application.file: is missing. It is required by application.target=features$",
         ),
         (
             file("nowhere"),
             r"nowhere.safetensors: there is no such file \(looked for .*nowhere.safetensors\)$",
         ),
-        (file("damaged"), r"is not a valid safetensors file"),
-        (file("other"), r"must hold the tensor images or features; it holds pictures$"),
+        (file("damaged"), r"is not a (whole|valid) safetensors file"),
+        (file("other"), r"must (hold|contain) the tensor images or features; it (holds|contains) pictures$"),
         (
             file("shape"),
-            r"images are of shape \(4, 1, 20, 28\); must be \(t, 1, 28, 28\), the classifier's images$",
+            r"images are of shape \(4, 1, 20, 28\); must be \(t, 1, 28, 28\), the images of the classifier$",
         ),
         (file("range"), r"range.safetensors: 4 of 4 images have pixels outside \[0, 1\]"),
         (file("nan"), r"nan.safetensors: 4 of 4 images contain NaN"),
@@ -488,7 +488,7 @@ def test_bad_input_is_told_before_anything_is_written(digits: Tensor, tmp_path: 
             file("width"),
             r"features are of shape \(2, 5\); must be \(t, 128\), the features of layer penultimate$",
         ),
-        (file("infinite"), r"features hold NaN or infinity"),
+        (file("infinite"), r"features contain NaN or infinity"),
         (file("zero"), r"features that are all 0"),
         ([*file("good"), "application.rows=0"], r"^application.rows=0: must be 1 or more$"),
         ([HALF, "application.images=0"], r"^application.images=0: must be 1 or more$"),

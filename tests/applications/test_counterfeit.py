@@ -148,7 +148,7 @@ def test_no_counterfeit_is_a_clear_outcome(
     assert metrics[names.COUNTERFEIT_SUCCESS] == 0
     assert rows_of(tmp_path / "none" / "counterfeits.csv") == []
     assert (
-        "none of 60 images has its class at 1; lower application.confidence"
+        "none of 60 images reaches confidence 1 in its class; lower application.confidence"
         in capsys.readouterr().out
     )
     assert not (tmp_path / "none" / "figures" / "counterfeits.png").exists()

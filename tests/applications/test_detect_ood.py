@@ -135,15 +135,15 @@ def test_a_detector_that_noise_told_nothing_says_so(tmp_path: Path) -> None:
         tmp_path / "run",
     )
     told = (tmp_path / "run" / "detection.md").read_text()
-    assert re.search(r"odin is tuned on .* AUROC 0\.\d+: noise told nothing", told)
-    assert "outside: letters 30" in told
+    assert re.search(r"odin is tuned on .* AUROC 0\.\d+\); noise was not separable", told)
+    assert "OOD: letters 30" in told
     assert names.ood("odin", "letters", "auroc") in json.loads(
         (tmp_path / "run" / "summary.json").read_text()
     )
     (tmp_path / "letters.npz").rename(tmp_path / "mean.npz")
     with pytest.raises(
         InputError,
-        match=r"mean.npz: would be called mean in the results, like something else; rename it",
+        match=r"mean.npz: would be named mean in the results, which is used already. Rename",
     ):
         run(
             netinv_lightning.compose([*DIGITS, sets.replace("letters", "mean")]),
@@ -204,7 +204,7 @@ def test_a_garbage_class_is_not_named_as_another_detector(tmp_path: Path) -> Non
     cfg = netinv_lightning.compose([*DIGITS, "garbage=noise"])
     with open_dict(cfg.garbage):
         cfg.garbage["msp"] = cfg.garbage.noise
-    with pytest.raises(InputError, match=r"garbage.msp: is the name of another detector"):
+    with pytest.raises(InputError, match=r"garbage.msp: is the name of a detector"):
         run(cfg, tmp_path / "refused")
 
 
@@ -261,7 +261,7 @@ def test_a_wrong_key_of_garbage_is_told(overrides: list[str], line: str) -> None
         (["data.val_fraction=0"], r"data.val_fraction=0.0: must be above 0"),
         (
             ["data=mnist", "data.root=nowhere"],
-            r"data=mnist: detectors are fitted and judged on it; no real data",
+            r"data=mnist: detectors need its images; no real data",
         ),
         (
             ["application.detectors=[msp,msp]"],

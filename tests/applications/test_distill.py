@@ -430,7 +430,7 @@ def test_a_run_without_a_generator_shows_what_it_kept(tmp_path: Path) -> None:
     command = ["application=distill", f"application.run={tmp_path / 'run'}", *FEW]
     metrics = run(netinv_lightning.compose(command), tmp_path / "distilled")
     assert 0 <= metrics[names.STUDENT_AGREEMENT] <= 1
-    assert "20 images that the run kept" in (tmp_path / "distilled" / "distillation.md").read_text()
+    assert "20 images saved by the run" in (tmp_path / "distilled" / "distillation.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -455,7 +455,10 @@ def test_a_run_without_a_generator_shows_what_it_kept(tmp_path: Path) -> None:
             ["data=fashion_mnist"],
             r"data=fashion_mnist: the run uses data=mnist5k, which cannot be changed. Remove",
         ),
-        (["application.run="], r"application.run: name the finished run whose images are used"),
+        (
+            ["application.run="],
+            r"application.run: is missing. Give the directory of a finished inversion",
+        ),
     ],
 )
 def test_wrong_input_is_told_in_one_line(inverted: Path, overrides: list[str], line: str) -> None:
@@ -469,7 +472,7 @@ def test_wrong_input_is_told_in_one_line(inverted: Path, overrides: list[str], l
 
 
 def test_a_run_must_be_named_and_done(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"application.run: name the finished run"):
+    with pytest.raises(InputError, match=r"application.run: is missing. Give the directory"):
         make_application(netinv_lightning.compose(["application=distill"]))
     with pytest.raises(InputError, match=r"nowhere: there is no such directory"):
         make_application(

@@ -189,7 +189,7 @@ def test_refuses_in_one_line_and_writes_nothing(
 
 
 def test_refuses_what_is_no_finished_inversion(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"application\.run: name the finished run"):
+    with pytest.raises(InputError, match=r"application\.run: is missing. Give the directory"):
         run(netinv_lightning.compose(["application=interpret"]), tmp_path / "refused")
     with pytest.raises(InputError, match="is not a run directory"):
         run(

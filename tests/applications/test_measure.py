@@ -240,8 +240,11 @@ def test_bad_input_is_told_before_anything_is_written(
         return f"application.samples={tmp_path}/{name}.safetensors"
 
     for overrides, message in (
-        ([], r"application.run: give a run directory, or application.samples=FILE"),
-        ([f"application.run={finished}", file("good")], r"one of the two"),
+        ([], r"application.run: give either the directory of a finished inversion, or "),
+        (
+            [f"application.run={finished}", file("good")],
+            r"give either the directory of a finished inversion",
+        ),
         ([f"application.run={tmp_path}/nowhere"], r"nowhere: there is no such directory"),
         ([f"application.run={unfinished}"], r"is not done \(running\); continue it with resume="),
         ([file("nowhere")], r"the file does not exist"),

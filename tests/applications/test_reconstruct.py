@@ -120,7 +120,7 @@ def test_the_ceiling_of_transfer_is_asked_of_a_share_of_each_class(
     monkeypatch.setattr(comparison, "CEILING_IMAGES", 30)
     monkeypatch.setattr(
         comparison,
-        "look",
+        "extract_features",
         lambda verifier, x_nCHW: asked.append(len(x_nCHW)) or extract_features(verifier, x_nCHW),
     )
     assert 0.8 < verifier_accuracy(verifiers, digits.others) <= 1
@@ -258,7 +258,7 @@ def test_an_audit_without_any_attack_that_ended_says_so(trained: Path, tmp_path:
         "application.members=60",
     ]
     cfg = netinv_lightning.compose([*attack, *of(trained)])
-    with pytest.raises(RuntimeError, match="no attack ended: inversion: "):
+    with pytest.raises(RuntimeError, match="every attack failed: inversion: "):
         run(cfg, tmp_path / "run")
 
 
@@ -338,7 +338,7 @@ def test_a_fine_tuned_classifier_is_judged_by_test_images(trained: Path, tmp_pat
             ["application.attacks=[inversoin]"],
             "application.attacks=inversoin: did you mean 'inversion'?",
         ),
-        (["application.attacks=[]"], "application.attacks=\\[\\]: must name one or more"),
+        (["application.attacks=[]"], "application.attacks=\\[\\]: must contain one or more"),
         (["application.effort=quik"], "application.effort=quik: did you mean 'quick'?"),
         (
             ["data.subset_size=200"],
@@ -346,7 +346,7 @@ def test_a_fine_tuned_classifier_is_judged_by_test_images(trained: Path, tmp_pat
         ),
         (
             ["data=mnist", "data.root=nowhere"],
-            "data=mnist: an audit compares with training and held-out images; no real data: data.root=nowhere",
+            "data=mnist: an audit needs training and held-out images; no real data: data.root=nowhere",
         ),
         (["application.members=0"], "application.members=0: must be 1 or more"),
         (

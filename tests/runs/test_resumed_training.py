@@ -14,13 +14,14 @@ import torch
 
 import netinv_lightning
 from experiments.run_results import differences, result
-from netinv_lightning.applications import distill, train_classifier
+from netinv_lightning.applications import distill
 from netinv_lightning.classifiers.classifier_module import ClassifierModule
 from netinv_lightning.downstream.generator_rounds import GeneratorRounds
 from netinv_lightning.errors import InputError, Preempted
 from netinv_lightning.inversion.methods import kkt
 from netinv_lightning.run import run
 from netinv_lightning.runs.resume import resumed_config
+from netinv_lightning.tracking import result as publishing
 
 DIGITS = ["data=mnist5k", "data.subset_size=200", "data.batch_size=50"]
 TRAINED = [
@@ -129,7 +130,7 @@ def test_a_classifier_killed_after_its_training_is_not_trained_again(
     trained: Path, tmp_path: Path, interrupt: Interrupt
 ) -> None:
     broken, saved = tmp_path / "run", tmp_path / "mine.safetensors"
-    interrupt(train_classifier, "log_artifact", 1, killed)
+    interrupt(publishing, "log_artifact", 1, killed)
     command = [*TRAINED, f"application.save_as={saved}"]
     with pytest.raises(RuntimeError, match="killed"):
         run(netinv_lightning.compose(command), broken)

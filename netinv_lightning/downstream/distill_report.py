@@ -1,0 +1,148 @@
+"""Metrics, table, figure and model card of `application=distill`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from netinv_lightning import metric_names as names
+from netinv_lightning.classifiers.frozen import FrozenClassifier
+from netinv_lightning.config.application_schema import Distill
+from netinv_lightning.data.pixels import to_unit_range
+from netinv_lightning.downstream.classifier_predictions import agreement, predict
+from netinv_lightning.downstream.distillation import DistillationResult
+from netinv_lightning.downstream.downstream_figures import student_images_figure
+from netinv_lightning.downstream.replay_buffer import ReplayBuffer
+from netinv_lightning.runs.tables import Cell, Table
+
+STUDENT = (names.STUDENT_AGREEMENT_FRESH, names.STUDENT_AGREEMENT, names.STUDENT_ACCURACY)
+NOISE_STUDENT = tuple(
+    names.noise_student(what) for what in ("agreement_fresh", "agreement", "accuracy")
+)
+PICTURED = 2000
+"""About as many images are considered for the figure."""
+RECIPE_KEYS = (
+    "run",
+    "steps",
+    "batch_size",
+    "lr",
+    "temperature",
+    "features",
+    "adversarial",
+    "every",
+)
+
+
+def distill_metrics(
+    student: DistillationResult,
+    control: DistillationResult,
+    teacher: FrozenClassifier,
+    test: tuple[Tensor, Tensor] | None,
+) -> dict[str, float]:
+    """Return the metrics of student, control and teacher.
+
+    Args:
+        student: The student of inverted images.
+        control: The student of noise.
+        teacher: The classifier.
+        test: Real test images and labels; None without real data.
+    """
+    found: dict[str, float | None] = {
+        names.STUDENT_AGREEMENT_FRESH: student.agreement_fresh,
+        names.noise_student("agreement_fresh"): control.agreement_fresh,
+    }
+    if test is not None:
+        images_nCHW, label_n = test
+        found |= {
+            names.STUDENT_ACCURACY: student.accuracy,
+            names.STUDENT_AGREEMENT: student.agreement,
+            names.noise_student("accuracy"): control.accuracy,
+            names.noise_student("agreement"): control.agreement,
+            names.TEACHER_ACCURACY: agreement(predict(teacher, images_nCHW), label_n),
+        }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def distill_table(
+    name: str,
+    metrics: Mapping[str, float],
+    options: Distill,
+    control_steps: int,
+    notes: tuple[str, str],
+    seed: int,
+) -> Table:
+    """One row per network.
+
+    Args:
+        name: Name of the run.
+        metrics: As returned by `distill_metrics`.
+        options: The keys of the application.
+        control_steps: Training steps of the control.
+        notes: The images that the student learnt from, and why there are no real images.
+        seed: The seed of the run.
+    """
+    images, missing = notes
+    on_real = None if missing else 1.0
+    rows: list[list[Cell]] = [
+        ["student of inverted images", options.steps, *map(metrics.get, STUDENT)],
+        ["student of noise (control)", control_steps, *map(metrics.get, NOISE_STUDENT)],
+        ["teacher", None, 1.0, on_real, metrics.get(names.TEACHER_ACCURACY)],
+    ]
+    network = str(options.student["_target_"]).rpartition(".")[2]
+    described = [
+        f"student: {network}; {images}; {options.batch_size} per step; "
+        f"temperature {options.temperature:g}; seed {seed}",
+        "agreement (own images): with the teacher, on new images of the kind that the student "
+        "learnt from",
+        missing
+        or "agreement, accuracy: with the teacher and with the labels, on all real test images",
+    ]
+    columns = ["network", "steps", "agreement (own images)", "agreement", "accuracy"]
+    return Table(f"{name}: data-free distillation", columns, rows, described)
+
+
+def draw_taught(buffer: ReplayBuffer, teacher: FrozenClassifier, path: Path, name: str) -> Path:
+    """Draw images that the student learnt from, by the prediction of the teacher."""
+    images_nCHW = buffer.images_nCHW[:: max(1, len(buffer) // PICTURED)]
+    title = f"{name}: images that the student learnt from, by the prediction of its teacher"
+    predicted_n = predict(teacher, images_nCHW)
+    names_of_classes = teacher.spec.class_names
+    return student_images_figure(
+        to_unit_range(images_nCHW), predicted_n, names_of_classes, path, f"{title}, oldest first"
+    )
+
+
+def student_card(
+    student: nn.Module,
+    teacher: FrozenClassifier,
+    network: Mapping[str, Any],
+    metrics: Mapping[str, float],
+    test_images: int,
+    seed: int,
+    recipe: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return the model card of the student.
+
+    Args:
+        student: Its network.
+        teacher: The classifier.
+        network: The architecture of the student.
+        metrics: As returned by `distill_metrics`.
+        test_images: Number of real test images.
+        seed: The seed of the run.
+        recipe: How it was trained.
+    """
+    return {
+        "name": "student",
+        "data": teacher.spec.as_dict(),
+        "network": dict(network),
+        "parameters": sum(parameter.numel() for parameter in student.parameters()),
+        "training_images": 0,
+        "test_images": test_images,
+        "test_accuracy": round(metrics.get(names.STUDENT_ACCURACY, float("nan")), 4),
+        "seed": seed,
+        "recipe": dict(recipe),
+    }

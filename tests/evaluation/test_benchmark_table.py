@@ -1,0 +1,55 @@
+"""The tables of a benchmark: mean and spread over seeds, and what the title says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from netinv_lightning import metric_names as names
+from netinv_lightning.evaluation.benchmark_table import Group, benchmark_table, read_group
+
+COMBINATION = ("mnist_invert", "generator", "label")
+
+
+def finished(folder: Path, accuracies: list[float], verdicts: list[str]) -> list[Path]:
+    directories = []
+    for seed, (accuracy, verdict) in enumerate(zip(accuracies, verdicts, strict=True)):
+        directory = folder / str(seed)
+        directory.mkdir()
+        summary = {names.INVERSION_ACCURACY: accuracy}
+        (directory / "summary.json").write_text(json.dumps(summary))
+        (directory / "verdict.json").write_text(json.dumps({"verdict": verdict}))
+        directories.append(directory)
+    return directories
+
+
+def test_a_group_has_mean_and_spread_of_its_seeds(tmp_path: Path) -> None:
+    group = read_group(COMBINATION, 3, finished(tmp_path, [0.5, 0.7], ["inverted", "inverted"]))
+    assert group.images_of == "2/3 seeds"
+    assert group.mean(names.INVERSION_ACCURACY) == pytest.approx(0.6)
+    assert group.spread(names.INVERSION_ACCURACY) == pytest.approx(0.02**0.5)
+    assert group.verdict == "inverted"
+    assert group.mean(names.TRANSFER_ACCURACY) is None
+
+
+def test_different_verdicts_are_counted(tmp_path: Path) -> None:
+    group = read_group(COMBINATION, 2, finished(tmp_path, [0.5, 0.7], ["inverted", "none"]))
+    assert group.verdict == "1 inverted, 1 none"
+    assert group.spread(names.TRANSFER_ACCURACY) is None
+
+
+def test_the_title_has_what_all_inversions_share(tmp_path: Path) -> None:
+    group = read_group(COMBINATION, 1, finished(tmp_path, [0.5], ["inverted"]))
+    baseline = Group("mnist_invert", "control: noise", "", "50 images")
+    baseline.add({names.INVERSION_ACCURACY: 0.25})
+    table = benchmark_table("mine", [group, baseline], ["a note"])
+    assert table.title == "Benchmark: mine, mnist_invert, generator, label"
+    assert list(table.columns)[:2] == ["method", "of"]
+    assert [row[0] for row in table.rows] == ["generator", "control: noise"]
+    assert table.notes[-1] == "a note"
+    assert table.full is not None
+    row = dict(zip(table.full.columns, table.full.rows[1], strict=True))
+    assert (row["method"], row[names.INVERSION_ACCURACY]) == ("control: noise", 0.25)
+    assert row[f"{names.INVERSION_ACCURACY} spread"] is None
