@@ -13,6 +13,7 @@ for features, that of an unrelated target.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -29,15 +30,12 @@ from netinv_lightning.evaluation.given_targets import GivenTargets, check_keys, 
 from netinv_lightning.evaluation.measurement import Measurement
 from netinv_lightning.evaluation.target_measurement import measure_targets, target_line
 from netinv_lightning.figures import image_grid
+from netinv_lightning.inversion.base import FitContext
 from netinv_lightning.inversion.build import build_augmentation
-from netinv_lightning.inversion.methods.targets import (
-    PRIORS,
-    StepReport,
-    TargetInversion,
-    Targets,
-)
+from netinv_lightning.inversion.methods.approach import PRIORS, TargetInversion
 from netinv_lightning.tracking.result import Figure, Result
 from netinv_lightning.tracking.run_context import RunContext
+from netinv_lightning.training.trainer import make_trainer
 
 DESCENT_KEYS = ("steps", "lr", "parametrisation", "jitter", "init_std", "log_every")
 
@@ -61,18 +59,18 @@ class ApproachApplication(Application):
             self.classifier.check_gradient()
         self.verifiers = load_verifiers(app.verifiers)
         Measurement(self.classifier, self.verifiers, None, ["accuracy"], cfg.seed)  # checks them
-        self._inversion(given_targets(app, self.classifier).targets)
+        self.inversion = self._inversion()
+        given_targets(app, self.classifier)  # raises for targets that do not fit
         if app.target == "neuron" and app.value is None:
             self.best_metric = names.TARGET_REACHED
 
     def compute(self, run: RunContext) -> Result:
         app, seed, classifier = self.cfg.application, self.cfg.seed, self.classifier
-        classifier.to(run.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        inversion = self.inversion
+        inversion.fit(FitContext(run.directory, run.loggers, partial(make_trainer, self.cfg)))
         # Read again: the classifier may have been trained and moved since then.
         given = given_targets(app, classifier)
-        inversion = self._inversion(given.targets)
-        inversion.report = StepReport(run.loggers, inversion.steps)
-        x_nCHW, row_n = inversion.approach(app.images, seed)
+        x_nCHW, row_n = inversion.approach(given.targets, app.images, seed)
         verifiers = [verifier.to(run.device) for verifier in self.verifiers.values()]
         metrics, error_n = measure_targets(x_nCHW, row_n, given, classifier, verifiers, seed)
         metrics |= {names.TRAINING_SECONDS: inversion.seconds, names.SECONDS: run.seconds}
@@ -90,7 +88,7 @@ class ApproachApplication(Application):
             lines=[line, f"grid: {grid}"],
         )
 
-    def _inversion(self, targets: Targets) -> TargetInversion:
+    def _inversion(self) -> TargetInversion:
         cfg, app = self.cfg, self.cfg.application
         priors = {
             name: dict(options)
@@ -102,7 +100,7 @@ class ApproachApplication(Application):
             options["steps"] = min(app.steps, most)
         try:
             return TargetInversion(
-                targets, self.classifier, priors, augmentation=build_augmentation(cfg), **options
+                self.classifier, priors, augmentation=build_augmentation(cfg), **options
             )
         except InputError:
             raise

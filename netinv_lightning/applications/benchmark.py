@@ -140,7 +140,7 @@ class BenchmarkApplication(Application):
         """Measure the baselines once; a resumed benchmark reads them from their file."""
         file = path / f"controls-{experiment}.json"
         if not file.is_file():
-            sets, skipped = self._baseline_report(experiment).controls()
+            sets, skipped = self._baseline_report(experiment).baselines()
             write_atomically(file, json.dumps({"sets": sets, "skipped": skipped}, indent=2) + "\n")
         content: dict[str, Any] = read_json(file, path)
         groups = []

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from omegaconf import OmegaConf
-from torch import Tensor, nn
+from torch import nn
 
 from netinv_lightning import metric_names as names
 from netinv_lightning.applications.base import Application
@@ -35,9 +35,8 @@ from netinv_lightning.downstream.distillation import DistillationResult, DrawBat
 from netinv_lightning.downstream.generator_rounds import GeneratorRounds
 from netinv_lightning.downstream.replay_buffer import ReplayBuffer, noise_batches
 from netinv_lightning.downstream.student import build_student, check_hint
-from netinv_lightning.evaluation.finished_run import checkpoint_of, load_module, open_finished
+from netinv_lightning.evaluation.finished_run import load_generators, open_finished
 from netinv_lightning.inversion.build import build_augmentation
-from netinv_lightning.inversion.module import InversionModule
 from netinv_lightning.runs.finished_check import named_run
 from netinv_lightning.tracking.result import Artifact, Figure, Result
 from netinv_lightning.tracking.run_context import RunContext
@@ -60,10 +59,10 @@ class DistillApplication(Application):
         cfg, directory = self.cfg, named_run(self.cfg)
         run = open_finished(directory, "application.run", cfg)
         self.run_cfg, self.classifier = run.cfg, run.classifier
-        module = load_module(run.cfg, directory) if checkpoint_of(directory).is_file() else None
-        # The generators, or the saved images of a run without generators.
-        self.source: InversionModule | Tensor = (
-            module if isinstance(module, InversionModule) else run.draw(run.samples).images_nCHW
+        self.generators = load_generators(run.cfg, directory)
+        # The saved images of a run without generators.
+        self.images_nCHW = (
+            run.draw(run.samples).images_nCHW if self.generators is None else torch.empty(0)
         )
         self.augmentation = build_augmentation(cfg)
         self.real, self.missing = open_test_data(run.cfg, self.classifier)
@@ -102,11 +101,11 @@ class DistillApplication(Application):
     def _rounds(self, buffer: ReplayBuffer, run: RunContext) -> GeneratorRounds | None:
         """Return what fills the buffer in rounds; saved images are added at once."""
         app = self.cfg.application
-        if not isinstance(self.source, InversionModule):
-            buffer.add(self.source)
+        if self.generators is None:
+            buffer.add(self.images_nCHW)
             return None
         return GeneratorRounds(
-            self.source.to(run.device),
+            self.generators.to(run.device),
             buffer,
             self.augmentation,
             weight=app.adversarial,
@@ -118,7 +117,7 @@ class DistillApplication(Application):
 
     def _origin(self) -> str:
         app = self.cfg.application
-        if not isinstance(self.source, InversionModule):
+        if self.generators is None:
             return "saved by the run"
         return (
             f"made in rounds, one every {app.every} steps; "

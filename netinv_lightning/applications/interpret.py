@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from netinv_lightning import metric_names as names
 from netinv_lightning.applications.base import Application
-from netinv_lightning.evaluation.finished_run import checkpoint_of, open_finished
-from netinv_lightning.interpretability.study import Study
+from netinv_lightning.evaluation.finished_run import open_finished
+from netinv_lightning.interpretability.build import build_study
+from netinv_lightning.inversion.checkpoint import checkpoint_of
 from netinv_lightning.runs.finished_check import named_run
 from netinv_lightning.tracking.result import Result
 from netinv_lightning.tracking.run_context import RunContext
@@ -31,7 +32,7 @@ class InterpretApplication(Application):
         run_cfg = self.inversion.cfg
         run_cfg.interpret = self.cfg.interpret
         run_cfg.interpret.full = True
-        self.study = Study(run_cfg, self.inversion.classifier, self.inversion.samples)
+        self.study = build_study(run_cfg, self.inversion.classifier, self.inversion.samples)
         if not checkpoint_of(directory).is_file():
             self.inversion.draw(self.study.samples)  # raises if the run kept fewer samples
 

@@ -42,6 +42,7 @@ from netinv_lightning.tracking.loggers import (
     log_samples,
     open_loggers,
 )
+from netinv_lightning.tracking.run_context import RunContext
 from netinv_lightning.training.trainer import check_trainer, make_trainer
 
 log = logging.getLogger(__name__)

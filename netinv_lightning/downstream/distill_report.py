@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from netinv_lightning import metric_names as names
 from netinv_lightning.classifiers.frozen import FrozenClassifier
-from netinv_lightning.config.application_schema import Distill
+from netinv_lightning.config.application_schema import DistillConfig
 from netinv_lightning.data.pixels import to_unit_range
 from netinv_lightning.downstream.classifier_predictions import agreement, predict
 from netinv_lightning.downstream.distillation import DistillationResult
@@ -69,7 +69,7 @@ def distill_metrics(
 def distill_table(
     name: str,
     metrics: Mapping[str, float],
-    options: Distill,
+    options: DistillConfig,
     control_steps: int,
     notes: tuple[str, str],
     seed: int,

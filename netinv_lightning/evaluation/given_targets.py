@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from netinv_lightning.classifiers.frozen import FrozenClassifier
-from netinv_lightning.config.application_schema import Approach
+from netinv_lightning.config.application_schema import ApproachConfig
 from netinv_lightning.data.pixels import to_unit_range
 from netinv_lightning.errors import InputError
 from netinv_lightning.evaluation.image_sets import Images, check_images, read_tensors
@@ -60,7 +60,7 @@ class GivenTargets:
         return self.image_tCHW if isinstance(self.targets, Vectors) else None
 
 
-def check_keys(options: Approach) -> None:
+def check_keys(options: ApproachConfig) -> None:
     """Check that the keys fit the kind of target.
 
     Raises:
@@ -81,7 +81,7 @@ def check_keys(options: Approach) -> None:
             )
 
 
-def given_targets(options: Approach, classifier: FrozenClassifier) -> GivenTargets:
+def given_targets(options: ApproachConfig, classifier: FrozenClassifier) -> GivenTargets:
     """Return the targets, on the device of the classifier.
 
     Raises:
@@ -116,7 +116,7 @@ def given_targets(options: Approach, classifier: FrozenClassifier) -> GivenTarge
 
 
 def _neurons(
-    options: Approach, classifier: FrozenClassifier, image_tCHW: Tensor | None
+    options: ApproachConfig, classifier: FrozenClassifier, image_tCHW: Tensor | None
 ) -> GivenTargets:
     layer, units = options.layer, list(options.units or ())
     width = classifier.feature_dims[layer]
@@ -136,7 +136,7 @@ def _neurons(
     return GivenTargets(Neurons(unit_t, options.value, layer), names, image_tCHW)
 
 
-def _vectors(options: Approach, num_classes: int) -> Tensor:
+def _vectors(options: ApproachConfig, num_classes: int) -> Tensor:
     """Return `application.vector` as [t, N]: one list of numbers, or several."""
     plain: Any = OmegaConf.to_container(options.vector, resolve=True)
     rows = plain if isinstance(plain[0], list) else [plain]
@@ -167,7 +167,7 @@ def _is_finite_number(x: Any) -> bool:
 
 
 def _read_file(
-    path: Path, options: Approach, classifier: FrozenClassifier
+    path: Path, options: ApproachConfig, classifier: FrozenClassifier
 ) -> tuple[Tensor | None, Tensor | None]:
     """Read `images` [t, C, H, W] in [0, 1], or else `features` [t, D], from a safetensors file."""
     where, spec = f"application.file={path}", classifier.spec

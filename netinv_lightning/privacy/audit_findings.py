@@ -16,7 +16,7 @@ from netinv_lightning import metric_names as names
 from netinv_lightning.classifiers.features import extract_features
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.evaluation.image_sets import Images
-from netinv_lightning.metrics.reconstruction import GOOD, Difference, difference
+from netinv_lightning.metrics.membership import GOOD, Difference, difference
 from netinv_lightning.privacy.audit_verdict import AttackResult, conclude
 from netinv_lightning.privacy.comparison import verifier_accuracy
 from netinv_lightning.privacy.comparison_tables import FULL_COLUMNS, RECONSTRUCTIONS, interval

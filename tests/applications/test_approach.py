@@ -477,7 +477,10 @@ def test_bad_input_is_told_before_anything_is_written(digits: Tensor, tmp_path: 
             r"nowhere.safetensors: there is no such file \(looked for .*nowhere.safetensors\)$",
         ),
         (file("damaged"), r"is not a (whole|valid) safetensors file"),
-        (file("other"), r"must (hold|contain) the tensor images or features; it (holds|contains) pictures$"),
+        (
+            file("other"),
+            r"must (hold|contain) the tensor images or features; it (holds|contains) pictures$",
+        ),
         (
             file("shape"),
             r"images are of shape \(4, 1, 20, 28\); must be \(t, 1, 28, 28\), the images of the classifier$",

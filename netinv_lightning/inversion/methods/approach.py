@@ -82,7 +82,7 @@ class TargetInversion(PixelInversion):
     betas = (0.7, 0.95)
     final_lr = 0.01
     success = names.TARGET_ERROR
-    shown: tuple[str, ...] = (names.loss("target"),)
+    shown = (names.loss("target"),)
     mixed_precision = False
     lr_key = "application.lr"
 

@@ -145,7 +145,7 @@ class DescentInversion:
     """Learning rate of the last step as a share of `lr`."""
     success = names.INVERSION_ACCURACY_TRAIN
     """The metric that is logged beside the objective."""
-    shown = (names.INVERSION_ACCURACY_TRAIN, names.LOSS_TOTAL)
+    shown: tuple[str, ...] = (names.INVERSION_ACCURACY_TRAIN, names.LOSS_TOTAL)
     """The metrics in a line of progress."""
     mixed_precision = False
     """Whether the forward pass runs in the precision of the Trainer; else in float32."""

@@ -7,14 +7,11 @@ height, W width, K images of a target, P pixels.
 from __future__ import annotations
 
 import math
-import sys
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
-from lightning.pytorch.loggers import Logger
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
@@ -240,28 +237,3 @@ def spread(x_nCHW: Tensor, targets: int) -> float:
         x_tKP, x_tKP, compute_mode="donot_use_mm_for_euclid_dist"
     ) / math.sqrt(x_tKP.shape[2])
     return float(distance_tKK.sum() / (targets * K * (K - 1))) if K > 1 else math.nan
-
-
-class StepReport:
-    """Logs the optimisation of the first batch, and says where each batch stands."""
-
-    def __init__(self, loggers: list[Logger], steps: int, every_seconds: float = 10.0) -> None:
-        self.loggers, self.steps, self.every_seconds = loggers, steps, every_seconds
-        self._last = time.monotonic()
-
-    def __call__(self, batch: int, step: int, values: Mapping[str, float]) -> None:
-        if bad := [name for name, value in values.items() if not math.isfinite(value)]:
-            raise NonFiniteError(
-                f"{', '.join(bad)} is not finite at step {step} of batch {batch}; try a smaller application.lr"
-            )
-        if batch == 1:
-            for logger in self.loggers:
-                logger.log_metrics(dict(values), step=step)
-        if time.monotonic() - self._last >= self.every_seconds:
-            self._last = time.monotonic()
-            loss = values[names.loss("target")]
-            print(
-                f"images: batch {batch}, step {step}/{self.steps}  {names.loss('target')} {loss:.4f}",
-                file=sys.stderr,
-                flush=True,
-            )
