@@ -98,6 +98,7 @@ class AuditApplication(Application):
             ReconstructApplication(attack)
 
     def compute(self, run: RunContext) -> Result:
+        run.trained = {}  # each attack reports the classifier in its own summary
         parts = {name: run.path / "attacks" / name for name in self.attacks}
         errors = run_parts("attack", self.attacks, parts)
         described = "; ".join(f"{name}: {error}" for name, error in errors.items())
