@@ -121,7 +121,7 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
     folder = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("netinv_lightning.inversion.module.REACHED", 0.0)  # every run reaches it
+        patch.setattr("netinv_lightning.inversion.cost.REACHED", 0.0)  # every run reaches it
         run(netinv_lightning.compose([*FEW_STEPS, *EVERYTHING]), folder / "inverted")
         patch.setattr("netinv_lightning.metrics.detection.RESAMPLES", 2)
         run(netinv_lightning.compose(list(DETECTION)), folder / "detected")

@@ -99,7 +99,7 @@ def test_every_key_in_the_text_exists() -> None:
 
 NEW_FILES = {
     "interpretability/norm_analysis.py",
-    "metrics/contrast.py",
+    "evaluation/metric_groups/contrast.py",
     "inversion/methods/sign.py",
     "ood/detectors/feature_norm.py",
     "ood/detectors/margin.py",
