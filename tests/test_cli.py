@@ -18,7 +18,7 @@ def netinv(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 LIGHT = {  # found before torch is imported
-    "experiment=mnist_invert": "append it with a plus: +experiment=",
+    "experiment=mnist_invert": "add it with a plus: +experiment=",
     "+experiment=mnist_invrt": "experiment=mnist_invrt: there is no such choice; did you mean 'mnist_invert'?",
     "generator=huge": "generator=huge: there is no such choice; choose from: base, reference, reference32, small, tiny",
     "help": "help: is neither KEY=VALUE nor a command (its first word); netinv --help lists commands, groups and keys",

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from netinv_lightning.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 LARGEST_LABEL = 99_999
 LAYOUTS = (
@@ -39,6 +41,8 @@ def check_labels(path: Path, where: str, selected: Sequence[int] | None) -> None
     Raises:
         InputError: beginning with `where`.
     """
+    import numpy as np  # slow to import
+
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
             pairs = [
@@ -57,6 +61,8 @@ def as_labels(y: np.ndarray, count: int, where: str, name: str = "y") -> np.ndar
     Raises:
         InputError: if they are not whole numbers from 0, one per image.
     """
+    import numpy as np  # slow to import
+
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     elif (
@@ -93,6 +99,8 @@ def check_classes(label_n: np.ndarray, where: str, selected: Sequence[int] | Non
     Raises:
         InputError: if a class that is used, up to the largest label, has no image.
     """
+    import numpy as np  # slow to import
+
     if (largest := int(label_n.max())) > LARGEST_LABEL:
         raise InputError(
             f"{where}: the labels go up to {largest}; the largest allowed is {LARGEST_LABEL}. Number "

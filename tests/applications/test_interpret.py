@@ -170,7 +170,7 @@ def test_without_real_images_the_inverted_ones_are_studied_alone(
         ),
         (
             ["classifier.path=mine.safetensors"],
-            r"classifier.path=mine.safetensors: the run is one of another classifier",
+            r"classifier.path=mine.safetensors: the run inverted another classifier",
         ),
     ],
 )

@@ -247,7 +247,7 @@ def test_bad_input_is_told_before_anything_is_written(
         ),
         ([f"application.run={tmp_path}/nowhere"], r"nowhere: there is no such directory"),
         ([f"application.run={unfinished}"], r"is not done \(running\); continue it with resume="),
-        ([file("nowhere")], r"the file does not exist"),
+        ([file("nowhere")], r"there is no such file"),
         ([file("text")], r"is not a valid safetensors file"),
         (
             [file("tensors")],

@@ -354,7 +354,7 @@ def test_too_few_images_are_refused_with_the_minimum(measurement: Measurement) -
         ({"images_nCHW": torch.rand(20, 3, 28, 28)}, r"shape \(3, 28, 28\) .*\(1, 28, 28\)"),
         ({"labels_n": torch.arange(20)}, "10 of 20 labels are not from 0 to 9"),
         ({"labels_n": torch.arange(19) % 10}, "20 images .* with 19 labels"),
-        ({"targets_nN": torch.rand(20, 9)}, r"conditioning is of shape \(20, 9\), .*\(20, 10\)"),
+        ({"targets_nN": torch.rand(20, 9)}, r"conditioning has shape \(20, 9\); .*\(20, 10\)"),
     ],
 )
 def test_invalid_images_are_refused(broken: dict[str, Tensor], line: str) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.data.specs import DataSpec
 from netinv_lightning.errors import InputError
-from netinv_lightning.inversion import losses, objective
+from netinv_lightning.inversion import losses, terms
 from netinv_lightning.inversion.augmentation import Augmentation
 from netinv_lightning.inversion.conditioning import Conditioning
 from netinv_lightning.inversion.terms import Step
@@ -140,12 +140,12 @@ def test_batch_norm_term_compares_with_the_running_statistics() -> None:
     exact = step_of(x_BCHW, mean, std)
     assert list(exact.normed) == ["first"]  # the other keeps no statistics
     # Normalised they have mean 0 and variance 1, which is what a new BatchNorm remembers.
-    assert objective.batch_norm(exact).item() == pytest.approx(0.0, abs=1e-6)
+    assert terms.batch_norm(exact).item() == pytest.approx(0.0, abs=1e-6)
     off = step_of(x_BCHW, mean - std, std)  # mean 1 where the layer, and the pixels, expect 0
-    assert objective.batch_norm(off, pixels=0.0).item() == pytest.approx(1.0, rel=1e-4)
-    assert objective.batch_norm(off, pixels=2.0).item() == pytest.approx(3.0, rel=1e-4)
+    assert terms.batch_norm(off, pixels=0.0).item() == pytest.approx(1.0, rel=1e-4)
+    assert terms.batch_norm(off, pixels=2.0).item() == pytest.approx(3.0, rel=1e-4)
     untold = step_of(x_BCHW, 0.0, 1.0)  # no normalisation: nothing is known of the pixels
-    assert objective.batch_norm(untold).item() == objective.batch_norm(untold, pixels=0.0).item()
+    assert terms.batch_norm(untold).item() == terms.batch_norm(untold, pixels=0.0).item()
 
 
 def test_class_spread_is_of_images_of_one_class_alone() -> None:

@@ -329,7 +329,7 @@ def test_an_endless_upload_does_not_block_the_run(
 def test_a_wrong_login_is_wrong_input(compose: Compose, server: Server) -> None:
     with pytest.raises(
         InputError,
-        match=r"logger.mode=online: W&B refuses the login \(.*not logged in\). Run `wandb login",
+        match=r"logger.mode=online: W&B refuses the login \(.*not logged in\); run `wandb login",
     ):
         check_logger(compose("logger=wandb"))
 
