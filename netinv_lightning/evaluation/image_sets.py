@@ -145,7 +145,7 @@ def read_tensors(path: Path, where: str) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise InputError(f"{where}: the file does not exist") from None
     except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"{where}: is not a valid safetensors file ({one_line(error)})") from error
+        raise InputError(f"{where}: is not a whole safetensors file ({one_line(error)})") from error
 
 
 def open_real(cfg: DictConfig, classifier: FrozenClassifier) -> tuple[ImageDataModule | None, str]:
