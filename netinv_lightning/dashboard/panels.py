@@ -9,9 +9,9 @@ import wandb_workspaces.reports.v2 as wr
 from wandb_workspaces.reports.v2.interface import PanelTypes
 
 from netinv_lightning import metric_names as names
-from netinv_lightning.applications.finetune import ARMS
 from netinv_lightning.dashboard import figure_groups
 from netinv_lightning.data.outliers import NOISE
+from netinv_lightning.downstream.finetune_report import ARMS
 from netinv_lightning.interpretability.anomaly import CONTROLS
 from netinv_lightning.interpretability.rule_analysis import KINDS
 from netinv_lightning.inversion import objective
