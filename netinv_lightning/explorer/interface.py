@@ -23,7 +23,7 @@ from netinv_lightning.explorer.callbacks import (
     Explored,
 )
 from netinv_lightning.explorer.neighbours import FEATURES, PIXELS
-from netinv_lightning.explorer.pictures import RULE
+from netinv_lightning.explorer.pictures import conversion_rule
 from netinv_lightning.explorer.requests import MOST_UPLOADED, OwnPageOnly
 
 LARGEST_SEED = 2**31 - 1
@@ -223,12 +223,7 @@ class Page:
 
     def _build_picture(self) -> None:
         spec = self.callbacks.drawing.classifier.spec
-        gr.HTML(
-            markup.text(
-                f"The picture is converted to {spec.channels} x {spec.image_size} x "
-                f"{spec.image_size}. {RULE}"
-            )
-        )
+        gr.HTML(markup.text(conversion_rule(spec)))
         with gr.Row():
             # gr.Image would open the file itself, and report a damaged one only as "Error".
             with gr.Column(scale=1, min_width=280):

@@ -19,19 +19,28 @@ from netinv_lightning.data.specs import DataSpec
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.runs.outside_files import open_file
 
-RULE = (
-    "Grey pictures are repeated in three channels; colour pictures are converted to luminance "
-    "(BT.601). The central square is cropped and resized bilinearly with antialiasing. "
-    "Transparent pixels become black. A picture of the right shape is not changed."
-)
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 MOST_PIXELS = 2**25
 GREY = ("1", "L", "LA", "La")
 """Pillow's modes of grey pictures."""
 
 
+def conversion_rule(spec: DataSpec) -> str:
+    """Describe how a picture is converted to the shape of `spec`."""
+    colours = (
+        "Colour pictures are converted to luminance (BT.601)."
+        if spec.channels == 1
+        else "Grey pictures are repeated in three channels."
+    )
+    return (
+        f"The picture is converted to {spec.channels} x {spec.image_size} x {spec.image_size}. "
+        f"{colours} The central square is cropped and resized bilinearly with antialiasing. "
+        "Transparent pixels become black. A picture of the right shape is not changed."
+    )
+
+
 def read_picture(path: Path, spec: DataSpec) -> Tensor:
-    """Read a picture in the shape of `spec` by `RULE`, rotated according to its EXIF data.
+    """Read a picture in the shape of `spec`, rotated according to its EXIF data.
 
     Returns:
         [C, H, W] in [0, 1].

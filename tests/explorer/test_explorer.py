@@ -26,7 +26,7 @@ from netinv_lightning.evaluation.image_sets import Images
 from netinv_lightning.explorer import command, markup
 from netinv_lightning.explorer.drawing import COMPANIONS, Drawing, Setting, between, distribution
 from netinv_lightning.explorer.neighbours import FEATURES, PIXELS, Neighbours, real_images
-from netinv_lightning.explorer.pictures import read_picture
+from netinv_lightning.explorer.pictures import conversion_rule, read_picture
 from netinv_lightning.inversion.build import make_module
 
 Compose = Callable[..., DictConfig]
@@ -215,6 +215,8 @@ def test_a_picture_is_converted_to_the_input_shape(tmp_path: Path) -> None:
     torch.testing.assert_close(
         read_picture(tmp_path / "deep.png", MNIST), grey_HW[None].float() / 255
     )
+    assert "luminance" in conversion_rule(MNIST)
+    assert "three channels" in conversion_rule(CIFAR10)
     (tmp_path / "text.png").write_text("not a picture")
     with pytest.raises(InputError, match=r"text\.png: is not a readable picture"):
         read_picture(tmp_path / "text.png", MNIST)
