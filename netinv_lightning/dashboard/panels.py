@@ -9,12 +9,12 @@ import wandb_workspaces.reports.v2 as wr
 from wandb_workspaces.reports.v2.interface import PanelTypes
 
 from netinv_lightning import metric_names as names
+from netinv_lightning.config import loss_terms as loss_registry
 from netinv_lightning.dashboard import figure_groups
 from netinv_lightning.data.outliers import NOISE
 from netinv_lightning.downstream.finetune_report import ARMS
 from netinv_lightning.interpretability.anomaly import CONTROLS
 from netinv_lightning.interpretability.rule_analysis import KINDS
-from netinv_lightning.inversion import objective
 from netinv_lightning.ood.detectors import DETECTORS
 
 COMPARED = (
@@ -76,7 +76,11 @@ def accuracy(classes: Sequence[str]) -> list[PanelTypes]:
 
 
 def loss_terms() -> list[PanelTypes]:
-    metrics = [names.LOSS_TOTAL, *map(names.loss, objective.TERMS), names.excess("orthogonality")]
+    metrics = [
+        names.LOSS_TOTAL,
+        *map(names.loss, loss_registry.LOSS_TERMS),
+        names.excess("orthogonality"),
+    ]
     return [_over_steps(metric, metric) for metric in metrics]
 
 
