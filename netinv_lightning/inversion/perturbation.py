@@ -35,7 +35,10 @@ def project(delta_BP: Tensor, radius: float, kind: str) -> Tensor:
     if kind == "linf":
         return delta_BP.clamp(-radius, radius)
     if kind == "l2":
-        return delta_BP * (radius / norm(delta_BP, "l2").clamp_min(max(radius, 1e-12)))[:, None]
+        norm_B = norm(delta_BP, "l2")
+        shrink_B = radius / norm_B.clamp_min(max(radius, 1e-12))
+        # Rows inside are kept as they are: radius / radius need not round to 1.
+        return delta_BP * torch.where(norm_B > radius, shrink_B, 1.0)[:, None]
     # L1: soft-threshold where the sorted magnitudes sum to the radius (Duchi et al. 2008).
     magnitudes_BP = delta_BP.abs().sort(dim=1, descending=True).values
     ranks_P = torch.arange(1, delta_BP.shape[1] + 1, device=delta_BP.device)

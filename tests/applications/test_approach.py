@@ -476,10 +476,10 @@ def test_bad_input_is_told_before_anything_is_written(digits: Tensor, tmp_path: 
             file("nowhere"),
             r"nowhere.safetensors: there is no such file \(looked for .*nowhere.safetensors\)$",
         ),
-        (file("damaged"), r"is not a (whole|valid) safetensors file"),
+        (file("damaged"), r"is not a whole safetensors file"),
         (
             file("other"),
-            r"must (hold|contain) the tensor images or features; it (holds|contains) pictures$",
+            r"must contain the tensor images or features; it contains pictures$",
         ),
         (
             file("shape"),

@@ -80,7 +80,7 @@ def test_projection_is_the_nearest_point(kind: str, size: int, radius: float, se
     assert (norms_of(projected_BP, kind) <= radius * (1 + 1e-9)).all()
     torch.testing.assert_close(project(projected_BP, radius, kind), projected_BP)
     inside_B = norms_of(delta_BP, kind) <= radius
-    torch.testing.assert_close(projected_BP[inside_B], delta_BP[inside_B], rtol=1e-12, atol=1e-12)
+    assert torch.equal(projected_BP[inside_B], delta_BP[inside_B])
     # The nearest point of a convex ball: <delta - projected, any - projected> <= 0 for any point of the ball.
     any_QP = torch.randn(200, size, dtype=torch.float64, generator=source)
     any_QP = any_QP * (radius / norms_of(any_QP, kind))[:, None]
