@@ -203,11 +203,11 @@ def test_rows_of_unequal_length_are_drawn(tmp_path: Path) -> None:
         ),
         (
             ["classifier.zoo=mnist_mlp"],
-            r"classifier.zoo=mnist_mlp: the run inverted another classifier, mnist_cnn",
+            r"classifier.zoo=mnist_mlp: the run inverted another classifier, mnist_cnn. Remove classifier.zoo",
         ),
         (
             ["classifier=resnet"],
-            r"classifier.network=.*ResNet'}: the run inverted another classifier, mnist_cnn",
+            r"classifier.network=.*ResNet'}: the run inverted another classifier, mnist_cnn. Remove classifier.network",
         ),
     ],
 )

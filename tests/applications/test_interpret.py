@@ -166,11 +166,11 @@ def test_without_real_images_the_inverted_ones_are_studied_alone(
         (["interpret.sparse_active=41"], r"interpret.sparse_active=41"),
         (
             ["classifier.zoo=mnist_mlp"],
-            r"classifier.zoo=mnist_mlp: the run inverted another classifier, mnist_cnn",
+            r"classifier.zoo=mnist_mlp: the run inverted another classifier, mnist_cnn. Remove classifier.zoo",
         ),
         (
             ["classifier.path=mine.safetensors"],
-            r"classifier.path=mine.safetensors: the run inverted another classifier",
+            r"classifier.path=mine.safetensors: the run inverted another classifier, mnist_cnn. Remove classifier.path",
         ),
     ],
 )

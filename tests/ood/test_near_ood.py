@@ -169,7 +169,7 @@ def test_classes_must_be_those_of_the_training(classes: list[int]) -> None:
     check_real(of_five, of_five.spec)
     with pytest.raises(
         InputError,
-        match=r"data.classes=\[.*the classifier has 0, 1, 2, 3, 4",
+        match=r"data.classes=\[.*the classifier has 0, 1, 2, 3, 4\. Set the classes that it was trained on",
     ):
         check_real(ImageDataModule("mnist5k", classes=classes), of_five.spec)
 
