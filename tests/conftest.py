@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra import compose as hydra_compose
 from omegaconf import DictConfig
 
 import netinv_lightning
@@ -42,6 +44,22 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket.socket, "connect", local_only)
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("WANDB_SILENT", "true")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def composed_once() -> Iterator[None]:
+    """Hydra composes the same overrides once; each call gets a copy, which is checked again."""
+    known: dict[tuple[str, ...], DictConfig] = {}
+
+    def composed(config_name: str, overrides: list[str]) -> DictConfig:
+        key = tuple(overrides)
+        if key not in known:
+            known[key] = hydra_compose(config_name, overrides=overrides)
+        return copy.deepcopy(known[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("netinv_lightning.config.compose.hydra_compose", composed)
+        yield
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from netinv_lightning.classifiers.checkpoints import read_card
 from netinv_lightning.data.pixels import to_uint8, to_unit_range
 from netinv_lightning.data.specs import SPECS
 from netinv_lightning.evaluation.finished_run import inversion_config, load_inversion
-from netinv_lightning.evaluation.image_sets import open_real
+from netinv_lightning.evaluation.real_data import open_real
 from netinv_lightning.figures.images import GAP, draw_images
 from netinv_lightning.privacy.real_images import real_images
 from netinv_lightning.training.seeds import own_randomness
@@ -114,7 +114,7 @@ def strip(run_dir: Path) -> np.ndarray:
     cfg = inversion_config(run_dir)
     module = load_inversion(cfg, run_dir)
     spec = module.classifier.spec
-    data, missing = open_real(cfg, spec)
+    data, missing = open_real(cfg.data, spec)
     assert data is not None, missing
     members = real_images(data, cfg.seed).members
     label_N = torch.arange(spec.num_classes)

@@ -28,7 +28,7 @@ from netinv_lightning.classifiers.build import (
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.config.compose import compose
 from netinv_lightning.errors import InputError
-from netinv_lightning.evaluation.image_sets import open_real
+from netinv_lightning.evaluation.real_data import open_real
 from netinv_lightning.privacy.audit_findings import AuditFindings
 from netinv_lightning.privacy.build import with_training_split
 from netinv_lightning.privacy.real_images import check_comparable, check_enough, real_images
@@ -81,7 +81,7 @@ class AuditApplication(Application):
         kkt = [] if self.classifier.batch_norms else ["kkt"]
         check_enough(app.reconstructions, app.members, self.classifier.spec.num_classes)
         self.verifiers = [*load_verifiers(app.verifiers).values()]
-        data, missing = open_real(cfg, self.classifier)
+        data, missing = open_real(cfg.data, self.classifier)
         if data is None:
             raise InputError(
                 f"data={cfg.data.name}: an audit needs training and held-out images; {missing}"

@@ -24,6 +24,7 @@ from netinv_lightning.classifiers.build import load_classifier, load_verifiers
 from netinv_lightning.config.compose import compose
 from netinv_lightning.errors import InputError
 from netinv_lightning.evaluation.benchmark_table import Group, benchmark_table, read_group
+from netinv_lightning.evaluation.build import build_report
 from netinv_lightning.evaluation.report import Report
 from netinv_lightning.runs.outside_files import read_json
 from netinv_lightning.runs.run_directory import write_atomically
@@ -134,7 +135,7 @@ class BenchmarkApplication(Application):
             measure.full, measure.metrics = True, QUICK_METRICS
             measure.samples = measure.samples or QUICK_SAMPLES
         verifiers = load_verifiers(cfg.application.verifiers)
-        return Report(cfg, load_classifier(cfg), verifiers, cfg.application.eval_samples)
+        return build_report(cfg, load_classifier(cfg), verifiers, cfg.application.eval_samples)
 
     def _baselines(self, experiment: str, path: Path) -> tuple[list[Group], dict[str, str]]:
         """Measure the baselines once; a resumed benchmark reads them from their file."""

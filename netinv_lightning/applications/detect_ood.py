@@ -24,7 +24,7 @@ from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.data.outlier_names import called
 from netinv_lightning.data.outliers import outliers
 from netinv_lightning.errors import InputError
-from netinv_lightning.evaluation.image_sets import of_split, open_real
+from netinv_lightning.evaluation.real_data import of_split, open_real
 from netinv_lightning.ood.comparison import OWN, PLAIN, DetectorComparison, compare_detectors
 from netinv_lightning.ood.detection_notes import data_notes, detector_notes
 from netinv_lightning.ood.detectors import Detector, collect_fit_data, fit_detector
@@ -56,7 +56,7 @@ class DetectOodApplication(Application):
         if app.strengths:
             check_strengths(app.strengths)
         self.classifier = load_classifier(cfg)
-        real, missing = open_real(cfg, self.classifier)
+        real, missing = open_real(cfg.data, self.classifier)
         if real is None:
             raise InputError(f"data={cfg.data.name}: detectors need its images; {missing}")
         if min(len(real.train[1]), len(real.test[1])) < LEAST_SAMPLES:

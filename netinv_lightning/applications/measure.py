@@ -18,9 +18,10 @@ from netinv_lightning.applications.base import Application
 from netinv_lightning.classifiers.build import load_classifier, load_verifiers
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.errors import InputError
+from netinv_lightning.evaluation.build import build_report
 from netinv_lightning.evaluation.finished_run import open_finished
 from netinv_lightning.evaluation.image_sets import Images, read_samples
-from netinv_lightning.evaluation.report import Report, last_losses
+from netinv_lightning.evaluation.report import last_losses
 from netinv_lightning.tracking.result import Result
 from netinv_lightning.tracking.run_context import RunContext
 
@@ -47,7 +48,7 @@ class MeasureApplication(Application):
         named = app.verifiers
         if named is None:
             named = measured.application.get("verifiers") or []
-        self.report = Report(measured, self.classifier, load_verifiers(named), self.samples)
+        self.report = build_report(measured, self.classifier, load_verifiers(named), self.samples)
         if app.samples is not None:
             self.report.check(self.draw(self.report.samples))
 

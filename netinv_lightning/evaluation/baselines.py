@@ -18,7 +18,8 @@ from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.data.noise import uniform_noise
 from netinv_lightning.data.pixels import LARGEST_LEVEL, to_unit_range
 from netinv_lightning.errors import InputError, nearest
-from netinv_lightning.evaluation.image_sets import Images, halves_of_test
+from netinv_lightning.evaluation.image_sets import Images
+from netinv_lightning.evaluation.real_data import halves_of_test
 from netinv_lightning.inversion.conditioning import Conditioning
 from netinv_lightning.inversion.methods.gradient import PixelInversion
 from netinv_lightning.inversion.objective import Objective

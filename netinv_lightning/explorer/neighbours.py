@@ -22,7 +22,8 @@ from torch import Tensor
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.data.specs import DataSpec
 from netinv_lightning.errors import InputError, one_line
-from netinv_lightning.evaluation.image_sets import Images, of_split, open_data
+from netinv_lightning.evaluation.image_sets import Images
+from netinv_lightning.evaluation.real_data import of_split, open_data
 from netinv_lightning.explorer.drawing import extract
 from netinv_lightning.metrics.correlation import unit_rows
 
@@ -87,7 +88,7 @@ def real_images(cfg: DictConfig, spec: DataSpec) -> tuple[Images | None, str]:
         return None, f"No real images: {cfg.data.name} is not in {cfg.data.root}. {REMEDY}"
     try:
         with _NoDownloads():
-            real, why = open_data(cfg, spec)
+            real, why = open_data(cfg.data, spec)
     except InputError as error:  # data of another shape, or a missing file
         real, why = None, one_line(error)
     if real is None:

@@ -26,7 +26,8 @@ from netinv_lightning.classifiers.frozen import PENULTIMATE, FrozenClassifier
 from netinv_lightning.config.schema import ANALYSES, InterpretConfig
 from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.errors import InputError, nearest, one_line
-from netinv_lightning.evaluation.image_sets import Images, of_split
+from netinv_lightning.evaluation.image_sets import Images
+from netinv_lightning.evaluation.real_data import of_split
 from netinv_lightning.interpretability.autoencoders import KSparse
 from netinv_lightning.interpretability.boundary import present_classes
 from netinv_lightning.interpretability.embedding import NEIGHBOURS, check_perplexities

@@ -15,7 +15,8 @@ from netinv_lightning.data.datasets import Split
 from netinv_lightning.data.pixels import to_unit_range
 from netinv_lightning.data.splits import stratified_indices
 from netinv_lightning.errors import InputError
-from netinv_lightning.evaluation.image_sets import Images, halves_of_test
+from netinv_lightning.evaluation.image_sets import Images
+from netinv_lightning.evaluation.real_data import halves_of_test
 
 LARGEST = 10_000
 """Largest number of members, and of held-out images."""

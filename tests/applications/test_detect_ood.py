@@ -19,7 +19,7 @@ from netinv_lightning import metric_names as names
 from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.data.outliers import outliers
 from netinv_lightning.errors import InputError
-from netinv_lightning.evaluation.image_sets import of_split
+from netinv_lightning.evaluation.real_data import of_split
 from netinv_lightning.metrics.detection import detection
 from netinv_lightning.run import run
 

@@ -20,11 +20,11 @@ from netinv_lightning import metric_names as names
 from netinv_lightning.classifiers.features import FeatureSet, extract_features
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.data.datamodule import ImageDataModule
-from netinv_lightning.evaluation.image_sets import (
+from netinv_lightning.evaluation.image_sets import Images
+from netinv_lightning.evaluation.real_data import (
     NO_REAL_IMAGES,
     NO_TEST_IMAGES,
     REAL_IMAGES,
-    Images,
     of_split,
 )
 from netinv_lightning.metrics.accuracy import InversionAccuracy
