@@ -33,7 +33,8 @@ from netinv_lightning.inversion.base import FitContext
 from netinv_lightning.inversion.build import build_inversion
 from netinv_lightning.inversion.checkpoint import checkpoint_of
 from netinv_lightning.inversion.cost import peak_memory_mb
-from netinv_lightning.runs.run_directory import RunDir, first_process
+from netinv_lightning.runs.peers import first_process
+from netinv_lightning.runs.run_directory import RunDir
 from netinv_lightning.tracking.loggers import (
     TABLE_ROWS,
     check_logger,

@@ -45,8 +45,9 @@ from netinv_lightning.privacy.real_images import (
     real_images,
 )
 from netinv_lightning.privacy.reconstruction_figures import best_pairs_figure
-from netinv_lightning.runs.run_directory import RunDir, write_atomically
-from netinv_lightning.runs.tables import show, write_csv, write_table
+from netinv_lightning.runs.file_writing import write_atomically
+from netinv_lightning.runs.run_directory import RunDir
+from netinv_lightning.runs.tables import print_table, write_csv, write_table
 from netinv_lightning.tracking.loggers import log_image
 from netinv_lightning.training.progress import tell
 
@@ -122,7 +123,7 @@ class ReconstructApplication(InvertApplication):
         table.full = full_table(rows)
         write_table(table, run_dir.path, "reconstruction")
         write_csv(of_classes, run_dir.path / "reconstruction_classes.csv")
-        show(table)
+        print_table(table)
         conclusion, verdict = self._conclusion(rows, real, transfer), run_dir.path / "verdict.json"
         # It answers what was asked; of the inversion's own verdict the diagnosis stays.
         write_atomically(

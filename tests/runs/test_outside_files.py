@@ -19,18 +19,18 @@ from netinv_lightning.errors import InputError, one_line, printable
 from netinv_lightning.html_report.command import main as report
 from netinv_lightning.html_report.curves import MOST_POINTS, read_charts
 from netinv_lightning.html_report.files import Folder
+from netinv_lightning.runs.directory_lock import is_held
+from netinv_lightning.runs.file_writing import check_writable_content, write_atomically
 from netinv_lightning.runs.outside_files import (
-    MOST_BYTES,
-    check_writable_content,
-    lines,
+    MAX_BYTES,
     read_end,
     read_json,
+    read_lines,
     read_text,
 )
 from netinv_lightning.runs.resume import read_config
-from netinv_lightning.runs.run_directory import RunDir, write_atomically, written_to
-from netinv_lightning.runs.sweep import read_manifest
-from netinv_lightning.runs.sweep_table import read_status
+from netinv_lightning.runs.run_directory import RunDir, read_status
+from netinv_lightning.runs.sweep_directory import read_manifest
 
 ESCAPES = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202eevil\r"
 
@@ -56,7 +56,7 @@ def run_dir(tmp_path: Path) -> Path:
 READERS: dict[str, Callable[[Path], Any]] = {
     "read_text": lambda path: read_text(path, path.parent),
     "read_json": lambda path: read_json(path, path.parent),
-    "lines": lambda path: list(lines(path, path.parent)),
+    "read_lines": lambda path: list(read_lines(path, path.parent)),
     "read_end": lambda path: read_end(path, 10, path.parent),
 }
 
@@ -84,12 +84,12 @@ def test_links_out_fifos_and_folders_are_not_read(reader: str, run_dir: Path, se
 
 def test_files_are_bounded(tmp_path: Path) -> None:
     with (tmp_path / "huge").open("wb") as file:
-        file.truncate(MOST_BYTES + 1)  # takes no room on the disk
+        file.truncate(MAX_BYTES + 1)  # takes no room on the disk
     with pytest.raises(InputError, match=r"huge: has more than 16,777,216 bytes"):
         read_text(tmp_path / "huge")
     with pytest.raises(InputError, match=r"huge: has a line of more than 1,048,576 characters"):
-        list(lines(tmp_path / "huge"))
-    assert read_end(tmp_path / "huge", 5) == ("\0" * 5, MOST_BYTES - 4)
+        list(read_lines(tmp_path / "huge"))
+    assert read_end(tmp_path / "huge", 5) == ("\0" * 5, MAX_BYTES - 4)
     (tmp_path / "deep.json").write_text("[" * 100_000)
     with pytest.raises(InputError, match=r"deep\.json: is nested too deeply"):
         read_json(tmp_path / "deep.json")
@@ -140,7 +140,7 @@ def test_readers_do_not_wait_for_a_fifo(run_dir: Path) -> None:
         os.mkfifo(run_dir / name)
     os.mkfifo(run_dir / "figures" / "grid.png")
     assert report([str(run_dir)]) == 0
-    assert (read_status(run_dir), RunDir(run_dir).state, written_to(run_dir)) == ({}, None, False)
+    assert (read_status(run_dir), RunDir(run_dir).state, is_held(run_dir)) == ({}, None, False)
     (run_dir / "config.yaml").unlink()
     os.mkfifo(run_dir / "config.yaml")
     os.mkfifo(run_dir / "sweep.json")
@@ -210,7 +210,7 @@ def test_a_run_with_links_out_is_not_continued(name: str, run_dir: Path, secret:
     (run_dir / name).symlink_to(secret if name != "checkpoints" else secret.parent)
     with pytest.raises(InputError, match=rf"{name}: is a link to .*, outside"):
         RunDir(run_dir, resuming=True).check_usable()
-    assert written_to(run_dir) is False
+    assert is_held(run_dir) is False
     assert secret.read_text() == before
 
 

@@ -24,7 +24,8 @@ from netinv_lightning import metric_names as names
 from netinv_lightning.errors import InputError, Preempted
 from netinv_lightning.inversion.module import InversionModule
 from netinv_lightning.run import main, run
-from netinv_lightning.runs.run_directory import OutputLost, RunDir
+from netinv_lightning.runs.run_directory import RunDir
+from netinv_lightning.runs.run_failure import OutputLost
 from tests.conftest import FEW_STEPS
 
 Compose = Callable[..., DictConfig]
@@ -222,7 +223,7 @@ def test_a_full_disk_keeps_the_last_checkpoint_and_the_run_goes_on_later(
         6, lambda: monkeypatch.setattr(L.Trainer, "save_checkpoint", full)
     )  # the checkpoint of step 8
     with pytest.raises(
-        OutputLost, match=r"the disk is full .*; make room and continue with resume="
+        OutputLost, match=r"the disk is full .*; free some space and continue with resume="
     ):
         run(compose(), broken)
     assert torch.load(broken / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 4
@@ -251,7 +252,7 @@ def test_a_removed_directory_is_told_and_not_made_again(
     compose: Compose, job_dir: Path, interrupted: Callable[..., None]
 ) -> None:
     interrupted(2, lambda: shutil.rmtree(job_dir))
-    with pytest.raises(OutputLost, match=r"was removed while the run was going"):
+    with pytest.raises(OutputLost, match=r"was removed during the run"):
         run(compose(), job_dir)
     assert not job_dir.exists()
 
@@ -270,7 +271,7 @@ def test_two_runs_cannot_write_one_directory(
 
     interrupted(3, second)
     run(compose(), job_dir)
-    assert "holds a run already" in refused[0]
+    assert "contains a run already" in refused[0]
     assert "another process is writing its run there" in refused[1]
     assert status(job_dir)["state"] == "done"
     assert not (job_dir / ".lock").exists()

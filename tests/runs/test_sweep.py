@@ -24,8 +24,9 @@ from experiments.forked import Command
 from netinv_lightning import run as entry
 from netinv_lightning.applications.invert import InvertApplication
 from netinv_lightning.errors import InputError
-from netinv_lightning.runs import sweep as sweeps
+from netinv_lightning.runs import job_device
 from netinv_lightning.runs.run_directory import RunDir
+from netinv_lightning.runs.sweep_directory import Sweep
 from netinv_lightning.runs.sweep_table import sweep_rows, sweep_status
 from tests.conftest import FEW_STEPS
 
@@ -158,7 +159,7 @@ def test_joblib_starts_again_what_a_killed_worker_took_with_it(
     assert process.wait(300) == 0
     # Job 0 may have ended by then.
     assert re.search(
-        r"a worker was killed; the [12] jobs that ran are started again, each alone",
+        r"a worker was killed; the [12] interrupted jobs are restarted, each alone",
         (tmp_path / "stderr").read_text(),
     )
     sweep = found.parents[2]
@@ -261,10 +262,10 @@ REFUSED = {
     "generator=tiny,hugee": "generator=hugee: there is no such choice",
     "loss.cosin.weight=1,2": "loss.cosin.weight: there is no such key; did you mean 'loss.cosine.weight'?",
     "seed=0,1.5": "seed=1.5: must be a whole number",
-    "resume=a,b": "resume=a: continues one run, without -m",
+    "resume=a,b": "resume=a: continues a single run, without -m",
     "+sweep=conditionin": "sweep=conditionin: there is no such choice; did you mean 'conditioning'?",
     "trainer=ddp": "trainer.strategy=ddp: would start the whole sweep again in every process; use trainer.strategy=ddp_spawn",
-    "seed=range(3,3)": "seed=range(3,3): holds no value",
+    "seed=range(3,3)": "seed=range(3,3): has no value",
 }
 
 
@@ -337,10 +338,12 @@ def test_retry_of_what_is_no_sweep(
         '{"command": ["-m"], "overrides": [], "jobs": {}}'
     )
     cases = {
-        ("nowhere",): "nowhere: is no sweep (it has no sweep.json); give a directory below sweeps/",
-        (): "retry: which sweep? netinv retry SWEEP_DIRECTORY",
+        (
+            "nowhere",
+        ): "nowhere: is not a sweep (it has no sweep.json); give a directory below sweeps/",
+        (): "retry: the sweep is missing; give netinv retry SWEEP_DIRECTORY",
         ("damaged",): "sweep.json: is damaged",
-        ("sweep", "seed=5"): "seed=5: would make other jobs of them",
+        ("sweep", "seed=5"): "seed=5: would change the jobs of the sweep",
     }
     for arguments, message in cases.items():
         assert main("retry", *arguments) == 2
@@ -351,17 +354,18 @@ def test_retry_of_what_is_no_sweep(
 
 def test_one_directory_holds_one_sweep_of_one_process(tmp_path: Path) -> None:
     path = tmp_path / "sweeps" / "mine" / "now"
-    first = sweeps.Sweep(path, ["seed=0,1"])
-    assert first.enter([["seed=0"], ["seed=1"]]) == [0, 1]
+    first = Sweep(path, ["seed=0,1"])
+    assert first.number_jobs([["seed=0"], ["seed=1"]]) == [0, 1]
     with pytest.raises(InputError, match="another process runs this sweep"):
-        sweeps.Sweep(path, ["seed=0,1"])
+        Sweep(path, ["seed=0,1"])
     first.close()
     with pytest.raises(
-        InputError, match=r"holds another sweep \(seed=0,1\); continue that one with netinv retry"
+        InputError,
+        match=r"contains another sweep \(seed=0,1\); continue that one with netinv retry",
     ):
-        sweeps.Sweep(path, ["seed=0,2"])
-    again = sweeps.Sweep(path, ["seed=0,1"])
-    assert again.enter([["seed=1"], ["seed=2"], ["seed=1"]]) == [
+        Sweep(path, ["seed=0,2"])
+    again = Sweep(path, ["seed=0,1"])
+    assert again.number_jobs([["seed=1"], ["seed=2"], ["seed=1"]]) == [
         1,
         2,
         3,
@@ -378,7 +382,7 @@ def test_a_place_that_holds_another_job_is_left_alone(main: Main, tmp_path: Path
     (tmp_path / "here" / "sweep.json").write_text(manifest.replace("seed=0", "seed=7"))
     before = stamps(tmp_path / "here" / "0")
     assert main("-m", "seed=7", *FEW_STEPS, place) == 2
-    assert "0 holds another job (seed differ)" in table(tmp_path / "here")[0]["error"]
+    assert "0 contains another job (seed differ)" in table(tmp_path / "here")[0]["error"]
     assert stamps(tmp_path / "here" / "0") == before
 
 
@@ -419,7 +423,7 @@ def test_exit_status_of_a_sweep(ends: list[str], status: int) -> None:
 def test_one_per_job(
     gpus: int, devices: Any, compose: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sweeps, "_gpus", lambda: gpus)
+    monkeypatch.setattr(job_device, "_gpu_count", lambda: gpus)
     cfg = compose("trainer.devices=one_per_job")
-    sweeps.set_device(cfg)
+    job_device.set_device(cfg)
     assert cfg.trainer.devices == devices

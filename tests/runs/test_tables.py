@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from netinv_lightning.runs.tables import Table, show, shown
+from netinv_lightning.runs.tables import Table, format_cell, print_table
 
 
 def test_a_table_that_is_too_wide_loses_no_cell(capsys: pytest.CaptureFixture[str]) -> None:
     columns = ["set of images", *(f"number {number} of the network" for number in range(12))]
-    show(
+    print_table(
         Table(
             "wide",
             columns,
@@ -26,7 +26,7 @@ def test_a_table_that_is_too_wide_loses_no_cell(capsys: pytest.CaptureFixture[st
 
 
 def test_a_table_that_fits_has_its_headings_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    show(Table("narrow", ["set of images", "its accuracy"], [["test images", 0.5]]))
+    print_table(Table("narrow", ["set of images", "its accuracy"], [["test images", 0.5]]))
     assert any(
         "set of images" in line and "its accuracy" in line
         for line in capsys.readouterr().out.splitlines()
@@ -34,7 +34,7 @@ def test_a_table_that_fits_has_its_headings_in_one_line(capsys: pytest.CaptureFi
 
 
 def test_numbers_as_they_are_read() -> None:
-    assert [shown(cell) for cell in (-0.0002, 0.0, -0.5, 12.34, -4567.8, 3, None)] == [
+    assert [format_cell(cell) for cell in (-0.0002, 0.0, -0.5, 12.34, -4567.8, 3, None)] == [
         "0.000",
         "0.000",
         "-0.500",
