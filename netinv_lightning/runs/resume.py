@@ -104,18 +104,12 @@ def resumed_config(cfg: DictConfig, overrides: list[str]) -> DictConfig:
         directory, trusted=[*named_code(OmegaConf.to_container(cfg, resolve=True)), *cfg.trusted]
     )
     given = [override.split("=")[0] for override in overrides if not override.startswith("resume=")]
-    # The command either changes a few keys of the saved config, or repeats the whole command.
-    if all(not key.startswith(("+", "~")) and not _is_group(saved, key) for key in given):
-        resumed = saved.copy()
-        changed = [
-            key for key in given if OmegaConf.select(saved, key) != OmegaConf.select(cfg, key)
-        ]
-        refused = [key for key in changed if _fixed(key, saved) and "_target_" not in key]
-        for key in given:
-            OmegaConf.update(resumed, key, OmegaConf.select(cfg, key))
+    repeated = any(key.startswith(("+", "~")) or _is_group(saved, key) for key in given)
+    if repeated:  # the whole command is given again
+        resumed = _with_values_of_the_run(saved, cfg, given)
+        refused = changed_keys(saved, resumed)
     else:
-        cfg = _with_values_of_the_run(saved, cfg, given)
-        refused, resumed = changed_keys(saved, cfg), cfg
+        resumed, refused = _with_changes(saved, cfg, given)
     if resumed.trainer.get("precision") in (None, "auto"):  # as `auto` was resolved at the start
         resumed.trainer.precision = saved.trainer.get("precision")
     if refused:
@@ -123,19 +117,45 @@ def resumed_config(cfg: DictConfig, overrides: list[str]) -> DictConfig:
             f"resume={cfg.resume}: {', '.join(refused[:3])} may not change in a resumed run; leave "
             "it out, or start a new run"
         )
-    # The command may name any place; the saved config only places below the working directory.
-    for place in WRITTEN:
-        if place not in given and (path := OmegaConf.select(resumed, place)) not in (
-            None,
-            OmegaConf.select(cfg, place),
-        ):
-            check_place(place, path, f"resume={cfg.resume}")
+    if not repeated:
+        _check_places(resumed, cfg, given)
     finished = RunDir(directory).state == "done"
     if finished:
         _check_worth_resuming(saved, resumed, cfg.resume)
     _check_steps(saved, resumed, directory, finished)
     resumed.resume = cfg.resume
     return resumed
+
+
+def _with_changes(
+    saved: DictConfig, cfg: DictConfig, given: list[str]
+) -> tuple[DictConfig, list[str]]:
+    """Return the saved config with a few changes, and the keys that must not change but do.
+
+    Args:
+        saved: The config in the run directory.
+        cfg: The config of the command.
+        given: The keys that the command sets.
+    """
+    resumed = saved.copy()
+    changed = [key for key in given if OmegaConf.select(saved, key) != OmegaConf.select(cfg, key)]
+    for key in given:
+        OmegaConf.update(resumed, key, OmegaConf.select(cfg, key))
+    return resumed, [key for key in changed if _fixed(key, saved) and "_target_" not in key]
+
+
+def _check_places(resumed: DictConfig, cfg: DictConfig, given: list[str]) -> None:
+    """Refuse a place to write to that only the saved config names, outside the working directory.
+
+    Raises:
+        InputError: naming the key and the place.
+    """
+    for place in WRITTEN:
+        if place not in given and (path := OmegaConf.select(resumed, place)) not in (
+            None,
+            OmegaConf.select(cfg, place),
+        ):
+            check_place(place, path, f"resume={cfg.resume}")
 
 
 def _with_values_of_the_run(saved: DictConfig, cfg: DictConfig, given: list[str]) -> DictConfig:
