@@ -33,7 +33,7 @@ from netinv_lightning.privacy.audit_findings import AuditFindings
 from netinv_lightning.privacy.build import with_training_split
 from netinv_lightning.privacy.real_images import check_comparable, check_enough, real_images
 from netinv_lightning.privacy.reconstruction_figures import audit_figure
-from netinv_lightning.runs.run_directory import write_atomically
+from netinv_lightning.runs.file_writing import write_atomically
 from netinv_lightning.tracking.result import Figure, Result
 from netinv_lightning.tracking.run_context import RunContext
 

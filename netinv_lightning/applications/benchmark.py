@@ -26,9 +26,9 @@ from netinv_lightning.errors import InputError
 from netinv_lightning.evaluation.benchmark_table import Group, benchmark_table, read_group
 from netinv_lightning.evaluation.build import build_report
 from netinv_lightning.evaluation.report import Report
+from netinv_lightning.runs.file_writing import write_atomically
 from netinv_lightning.runs.outside_files import read_json
-from netinv_lightning.runs.run_directory import write_atomically
-from netinv_lightning.runs.sweep import check_job
+from netinv_lightning.runs.sweep_check import check_job
 from netinv_lightning.tracking.result import Result
 from netinv_lightning.tracking.run_context import RunContext
 

@@ -11,7 +11,8 @@ from netinv_lightning.applications.input_check import check_inputs
 from netinv_lightning.config.launch_environment import check_environment
 from netinv_lightning.config.validate import check
 from netinv_lightning.runs.notices import notices_of_a_run
-from netinv_lightning.runs.run_directory import RunDir, first_process
+from netinv_lightning.runs.peers import first_process
+from netinv_lightning.runs.run_directory import RunDir
 
 
 def run(cfg: DictConfig, job_dir: Path, resuming: bool = False) -> dict[str, float]:

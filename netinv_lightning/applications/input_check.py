@@ -36,7 +36,7 @@ from netinv_lightning.data.specs import (
 )
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.runs.finished_check import check_finished, named_run
-from netinv_lightning.runs.run_directory import RunDir
+from netinv_lightning.runs.run_directory import read_status
 from netinv_lightning.tracking.wandb_login import check_login
 
 NEED_DATA = ("train_classifier", "detect_ood", "audit")
@@ -187,7 +187,7 @@ def check_save_as(cfg: DictConfig) -> None:
         raise InputError(f"{where}: must end in .safetensors")
     if path.is_dir():
         raise InputError(f"{where}: is a folder; give the name of a file")
-    begun = cfg.resume is not None and RunDir(Path(cfg.resume)).stored.get("saves") == name
+    begun = cfg.resume is not None and read_status(Path(cfg.resume)).get("saves") == name
     if path.exists() and not (cfg.application.overwrite or begun):
         raise InputError(
             f"{where}: is there already; give another name, or application.overwrite=true"

@@ -29,7 +29,7 @@ from netinv_lightning.interpretability.build import build_study
 from netinv_lightning.inversion.base import FitContext
 from netinv_lightning.inversion.build import build_inversion
 from netinv_lightning.inversion.cost import peak_memory_mb
-from netinv_lightning.runs.run_directory import first_process
+from netinv_lightning.runs.peers import first_process
 from netinv_lightning.tracking.result import Result
 from netinv_lightning.tracking.run_context import RunContext
 from netinv_lightning.training.trainer import make_trainer

@@ -11,8 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 from netinv_lightning.applications.execution import run
 from netinv_lightning.config.error_messages import explain
 from netinv_lightning.errors import InputError, Preempted, one_line
-from netinv_lightning.runs.run_directory import RunDir
-from netinv_lightning.runs.sweep_table import read_status
+from netinv_lightning.runs.run_directory import RunDir, read_status
 from netinv_lightning.training.progress import tell
 
 

@@ -44,7 +44,7 @@ from netinv_lightning.privacy.real_images import (
     real_images,
 )
 from netinv_lightning.privacy.reconstruction_figures import best_pairs_figure
-from netinv_lightning.runs.run_directory import write_atomically
+from netinv_lightning.runs.file_writing import write_atomically
 from netinv_lightning.tracking.result import Figure, Result
 from netinv_lightning.tracking.run_context import RunContext
 from netinv_lightning.training.progress import tell

@@ -45,7 +45,7 @@ from netinv_lightning.classifiers.training import ClassifierTraining, DivergedEr
 from netinv_lightning.config.allowed_targets import locate
 from netinv_lightning.data.datamodule import OWN_IMAGES
 from netinv_lightning.errors import InputError
-from netinv_lightning.runs.run_directory import first_process
+from netinv_lightning.runs.peers import first_process
 from netinv_lightning.training.trainer import make_trainer
 
 PACKAGE = Path(__file__).resolve().parent.parent

@@ -25,8 +25,8 @@ from torch import Tensor, nn
 from netinv_lightning.classifiers.named_weights import require_weights
 from netinv_lightning.classifiers.state_dicts import differences, match, state_dicts
 from netinv_lightning.errors import InputError, one_line
+from netinv_lightning.runs.file_writing import write_atomically
 from netinv_lightning.runs.outside_files import read_json
-from netinv_lightning.runs.run_directory import write_atomically
 
 
 def sha256(path: Path) -> str:

@@ -29,9 +29,9 @@ from netinv_lightning.evaluation.measurement import Measurement
 from netinv_lightning.evaluation.verdict import MEMORISATION_THRESHOLD, Verdict, judge
 from netinv_lightning.metrics.manifold import NEIGHBOURS
 from netinv_lightning.metrics.memorisation import memorisation
-from netinv_lightning.runs.outside_files import lines
-from netinv_lightning.runs.run_directory import write_atomically
-from netinv_lightning.runs.tables import Cell, Table, show, write_table
+from netinv_lightning.runs.file_writing import write_atomically
+from netinv_lightning.runs.outside_files import read_lines
+from netinv_lightning.runs.tables import Cell, Table, print_table, write_table
 from netinv_lightning.training.progress import tell
 
 INVERTED = "inverted"
@@ -171,7 +171,7 @@ class Report:
         marked = _with_marks(table)
         write_table(marked, directory, "measurement")
         marked.rows = [row for row in marked.rows if names.class_accuracy("") not in str(row[0])]
-        show(marked)
+        print_table(marked)
         return metrics
 
     def _metrics_of(self, images: Images, measurement: Measurement) -> dict[str, float]:
@@ -231,7 +231,7 @@ def last_losses(directory: Path) -> dict[str, float]:
     if not path.is_file():
         return values
     try:
-        for row in csv.DictReader(lines(path, directory)):
+        for row in csv.DictReader(read_lines(path, directory)):
             values |= {
                 name: float(value)
                 for name, value in row.items()
@@ -266,7 +266,7 @@ def _print_verdict(verdict: Verdict, findings: list[Finding], followed: bool) ->
     ]
     if not followed:
         rows += [[f"not tested: {what}", "", None, None, None, ""] for what in verdict.not_tested]
-    show(Table("", ["question", "metric", "value", "threshold", "margin", "answer"], rows))
+    print_table(Table("", ["question", "metric", "value", "threshold", "margin", "answer"], rows))
     for line in (*([] if followed else [verdict.line]), *(finding.line for finding in findings)):
         print(line)
 

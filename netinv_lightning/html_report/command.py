@@ -20,8 +20,8 @@ from netinv_lightning.html_report.outcome import is_run
 from netinv_lightning.html_report.render import render
 from netinv_lightning.html_report.run_contents import Run, read_run
 from netinv_lightning.html_report.sweep_contents import Sweep, is_sweep, read_sweep, runs_in
-from netinv_lightning.runs.run_directory import write_atomically
-from netinv_lightning.runs.sweep import read_manifest
+from netinv_lightning.runs.file_writing import write_atomically
+from netinv_lightning.runs.sweep_directory import read_manifest
 
 ALLOWED = "Give the directory of a run (runs/latest) or of a sweep, or a folder of runs"
 

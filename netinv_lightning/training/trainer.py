@@ -24,7 +24,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from netinv_lightning.errors import InputError, one_line
-from netinv_lightning.runs.run_directory import first_process
+from netinv_lightning.runs.peers import first_process
 
 # Lightning prints the accelerators and advice on packages for every Trainer.
 for name in (

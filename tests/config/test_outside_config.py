@@ -23,7 +23,7 @@ from netinv_lightning.errors import InputError
 from netinv_lightning.explorer.command import main as explore
 from netinv_lightning.html_report.command import main as report
 from netinv_lightning.runs.resume import read_config, resumed_config
-from netinv_lightning.runs.sweep import retry_arguments
+from netinv_lightning.runs.sweep_retry import retry_arguments
 
 CNN = "netinv_lightning.classifiers.networks.CNN"
 RUN = "torch.utils.collect_env.run"

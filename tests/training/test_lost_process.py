@@ -12,9 +12,9 @@ import pytest
 from lightning.fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
 from omegaconf import DictConfig
 
-from netinv_lightning.runs import signals as processes
+from netinv_lightning.runs import peers
+from netinv_lightning.runs.peers import PeerLost, peer_is_gone
 from netinv_lightning.runs.run_directory import RunDir
-from netinv_lightning.runs.signals import PeerLost, peer_is_gone
 
 CLOSED = "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.1.1]:4242"
 ADVICE = "another process of the run has died; continue with resume="
@@ -67,7 +67,7 @@ def test_lightning_notices_a_dead_process_and_the_run_says_so(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     ended: list[int] = []
-    monkeypatch.setattr(processes, "PATIENCE", 0.0)
+    monkeypatch.setattr(peers, "GRACE_SECONDS", 0.0)
     monkeypatch.setattr(os, "_exit", ended.append)
     child = Dead()
     with RunDir(job_dir).open(compose()):
