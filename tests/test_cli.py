@@ -252,7 +252,7 @@ def test_help_and_completion_do_not_import_torch() -> None:
 
 def test_help_lists_all_applications_and_methods(tmp_path: Path) -> None:
     from netinv_lightning.config.application_schema import APPLICATION_KEYS
-    from netinv_lightning.config.schema import METHOD_KEYS
+    from netinv_lightning.config.method_schema import METHOD_KEYS
 
     lines = netinv("--help", cwd=tmp_path).stdout.splitlines()
     for group, keys in {"application": APPLICATION_KEYS, "method": METHOD_KEYS}.items():

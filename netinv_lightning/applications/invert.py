@@ -21,7 +21,7 @@ from netinv_lightning import metric_names as names
 from netinv_lightning.classifiers.build import load_verifiers
 from netinv_lightning.classifiers.cache import train_once
 from netinv_lightning.classifiers.frozen import FrozenClassifier
-from netinv_lightning.config.schema import trains_generator
+from netinv_lightning.config.method_schema import trains_generator
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.evaluation.grid import GridCallback, draw_grid
 from netinv_lightning.evaluation.image_sets import Images, draw_images, write_samples

@@ -21,7 +21,7 @@ from netinv_lightning import metric_names as names
 from netinv_lightning.classifiers.checkpoints import read_card
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.classifiers.zoo import zoo_names, zoo_path
-from netinv_lightning.config.schema import trains_generator
+from netinv_lightning.config.method_schema import trains_generator
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.evaluation.baselines import BASELINES, NEED_DATA, check_baselines
 from netinv_lightning.evaluation.diagnosis import Case, Finding, diagnose

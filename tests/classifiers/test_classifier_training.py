@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from netinv_lightning.applications import make_application
 from netinv_lightning.classifiers.build import load_classifier
 from netinv_lightning.classifiers.checkpoints import sha256
-from netinv_lightning.config.schema import CONF, register
+from netinv_lightning.config.registration import CONF, register
 from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.data.datasets import mnist5k
 from netinv_lightning.errors import InputError

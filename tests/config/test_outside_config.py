@@ -17,7 +17,9 @@ import netinv_lightning
 from netinv_lightning.applications import make_application
 from netinv_lightning.classifiers.build import load_carded, training_split
 from netinv_lightning.classifiers.zoo import zoo_path
-from netinv_lightning.config.allowed_targets import check_network, construct, locate, only_allowed
+from netinv_lightning.config.allowed_targets import only_allowed
+from netinv_lightning.config.description_check import check_network
+from netinv_lightning.config.instantiate import construct, locate
 from netinv_lightning.config.outside_config import check_words
 from netinv_lightning.errors import InputError
 from netinv_lightning.explorer.command import main as explore

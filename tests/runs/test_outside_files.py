@@ -14,7 +14,7 @@ from PIL import Image
 
 import netinv_lightning
 from netinv_lightning.classifiers.checkpoints import read_card
-from netinv_lightning.config.schema import run_directory
+from netinv_lightning.config.registration import run_directory
 from netinv_lightning.errors import InputError, one_line, printable
 from netinv_lightning.html_report.command import main as report
 from netinv_lightning.html_report.curves import MOST_POINTS, read_charts
@@ -265,8 +265,8 @@ def test_messages_do_not_control_the_terminal(
         ("runs", "/abs", r"name=/abs: must be"),
         ("runs", "~/x", r"name=~/x: must be"),
         ("runs", ".", r"name=\.: must be"),
-        ("runs", "a\nb", r"name=a\nb: must not hold control characters"),
-        ("runs", ESCAPES, r"must not hold control characters"),
+        ("runs", "a\nb", r"name=a\nb: must not contain control characters"),
+        ("runs", ESCAPES, r"must not contain control characters"),
         ("runs", "", r"name='': must not be empty"),
         ("", "x", r"output='': must not be empty"),
         ("  ", "x", r"output='': must not be empty"),
