@@ -145,7 +145,7 @@ def test_wrong_input_gives_one_line_and_exit_status_2(
             "classifier=cnn",
             "data=mnist5k",
             f"application.save_as={inputs}/short.safetensors",
-        ): "short.safetensors: is there already; give another name, or application.overwrite=true",
+        ): "short.safetensors: exists already. Give another name, or set application.overwrite=true",
         ("resume=nowhere",): "nowhere: is not a run directory",
     }
     for arguments, message in cases.items():

@@ -254,6 +254,16 @@ AT_LEAST: dict[type, Mapping[str, str]] = {
 """Keys that must not be below another key of the same section, by the class of the schema."""
 
 
+DISTINCT: dict[type, Mapping[str, int]] = {
+    of_application.AuditConfig: {"attacks": 1},
+    of_application.BenchmarkConfig: {
+        "experiments": 1, "methods": 1, "conditionings": 1, "seeds": 1,
+    },
+    of_application.DetectOodConfig: {"detectors": 1, "outliers": 1, "strengths": 0},
+}  # fmt: skip
+"""Lists whose values must differ, and their least length, by the class of the schema."""
+
+
 def rule_of(schema: type, key: str) -> Rule | None:
     """Return the rule of a key, which a schema class may inherit; None if there is none."""
     return next((RULES[base][key] for base in schema.__mro__ if key in RULES.get(base, ())), None)

@@ -13,7 +13,7 @@ from netinv_lightning.config.application_schema import APPLICATION_KEYS, INVERSI
 from netinv_lightning.config.garbage_schema import GarbageConfig
 from netinv_lightning.config.loss_terms import LOSS_TERMS
 from netinv_lightning.config.method_schema import METHOD_KEYS
-from netinv_lightning.config.ranges import AT_LEAST, LARGEST_SEED, rule_of
+from netinv_lightning.config.ranges import AT_LEAST, DISTINCT, LARGEST_SEED, rule_of
 from netinv_lightning.config.schema import Config, LoggerConfig
 from netinv_lightning.config.signatures import network_parts, trainer_keys
 from netinv_lightning.errors import InputError, nearest
@@ -71,11 +71,18 @@ def _check_section(prefix: str, schema: type, section: DictConfig) -> None:
         for value in _entries(section[field.name]):
             if fault := rule.fault(value):
                 raise InputError(f"{prefix}{field.name}={value}: {fault}")
-    for key, least in AT_LEAST.get(schema, {}).items():
-        if section[key] < section[least]:
+    for key, other in AT_LEAST.get(schema, {}).items():
+        if section[key] < section[other]:
             raise InputError(
-                f"{prefix}{key}={section[key]}: must be {prefix}{least}={section[least]} or more"
+                f"{prefix}{key}={section[key]}: must be {prefix}{other}={section[other]} or more"
             )
+    for key, least in DISTINCT.get(schema, {}).items():
+        if (values := section[key]) is None:
+            continue
+        if len(values) < least:
+            raise InputError(f"{prefix}{key}=[]: is empty. Give at least one")
+        if len(set(values)) < len(values):
+            raise InputError(f"{prefix}{key}={list(values)}: contains a value twice")
 
 
 def _check_trainer_keys(cfg: DictConfig) -> None:
@@ -214,6 +221,18 @@ def _check_together(cfg: DictConfig) -> None:
             )
 
 
+def check_network_chosen(cfg: DictConfig) -> None:
+    """Refuse a config without a network to train.
+
+    Raises:
+        InputError: naming the key.
+    """
+    if not cfg.classifier.network:
+        raise InputError(
+            "classifier.network: choose a network to train: classifier=cnn, mlp, resnet or vit"
+        )
+
+
 def _check_to_be_trained(cfg: DictConfig) -> None:
     """Refuse values that contradict `classifier.train=true`."""
     classifier = cfg.classifier
@@ -224,10 +243,7 @@ def _check_to_be_trained(cfg: DictConfig) -> None:
                 "already. Choose a network to train (classifier=cnn, mlp, resnet or vit), or leave "
                 "classifier.train out"
             )
-    if not classifier.network:
-        raise InputError(
-            "classifier.network: choose a network to train: classifier=cnn, mlp, resnet or vit"
-        )
+    check_network_chosen(cfg)
     if cfg.application.name == "train_classifier":
         raise InputError(
             "classifier.train=true: application=train_classifier always trains it. Leave it out"

@@ -147,7 +147,7 @@ def test_weights_are_overwritten_only_on_request(
     assert json.loads((tmp_path / "mine.json").read_text())["recipe"]["batch_size"] == 40
     with pytest.raises(
         InputError,
-        match=r"mine.safetensors: is there already; give another name, or application.overwrite=true$",
+        match=r"mine.safetensors: exists already. Give another name, or set application.overwrite=true$",
     ):
         run(config(*few, "seed=1"), tmp_path / "second")
     assert sha256(tmp_path / "mine.safetensors") == first

@@ -312,7 +312,7 @@ def test_places_outside_are_written_to_by_consent_alone(
     (directory / "status.json").write_text('{"state": "running"}')
     with pytest.raises(
         InputError,
-        match=r"application\.save_as=/elsewhere/.*: would be written to, outside the working directory",
+        match=r"application\.save_as=/elsewhere/.*: is outside the working directory",
     ):
         resumed_config(netinv_lightning.compose([f"resume={directory}"]), [f"resume={directory}"])
     words = [f"resume={directory}", "application=train_classifier", f"application.save_as={place}"]

@@ -66,7 +66,7 @@ def test_every_rule_has_a_key_and_allows_its_default() -> None:
 
 
 def test_allowed_names_are_those_of_the_registries() -> None:
-    from netinv_lightning.applications import audit
+    from netinv_lightning.applications import audit, key_check
     from netinv_lightning.config.method_schema import GradientMethodConfig
     from netinv_lightning.config.schema import (
         ConditioningConfig,
@@ -74,7 +74,7 @@ def test_allowed_names_are_those_of_the_registries() -> None:
         MeasureConfig,
         PerturbationConfig,
     )
-    from netinv_lightning.evaluation import baselines, given_targets
+    from netinv_lightning.evaluation import baselines
     from netinv_lightning.inversion import conditioning, perturbation
     from netinv_lightning.inversion.methods import gradient as pixels
     from netinv_lightning.ood.detectors import DETECTORS, garbage_class
@@ -94,7 +94,7 @@ def test_allowed_names_are_those_of_the_registries() -> None:
         (LoggerConfig, "mode"): wandb_run.MODES,
         (APPLICATION_KEYS["audit"], "attacks"): audit.ATTACKS,
         (APPLICATION_KEYS["audit"], "effort"): audit.EFFORTS,
-        (APPLICATION_KEYS["approach"], "target"): given_targets.KEYS,
+        (APPLICATION_KEYS["approach"], "target"): key_check.TARGET_KEYS,
         (GarbageConfig, "source"): garbage.SOURCES,
         (GarbageConfig, "score"): garbage_class.SCORES,
     }

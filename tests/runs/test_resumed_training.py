@@ -138,7 +138,7 @@ def test_a_classifier_killed_after_its_training_is_not_trained_again(
     resume(broken)  # its own file may be replaced, another's may not
     assert saved.read_bytes() == (trained / "classifier.safetensors").read_bytes()
     assert (broken / "summary.json").is_file()
-    with pytest.raises(InputError, match=r"application.save_as=.*: is there already"):
+    with pytest.raises(InputError, match=r"application.save_as=.*: exists already"):
         run(netinv_lightning.compose(command), tmp_path / "another")
 
 
