@@ -144,8 +144,8 @@ def _key_of_garbage(text: str) -> str:
     choices = [path.stem for path in (CONF / "garbage").glob("*.yaml")]
     if choice not in choices:
         return (
-            f"garbage.{choice}: there is no such choice; {nearest(choice, choices)} "
-            f"A custom choice is a file garbage/{choice}.yaml"
+            f"garbage.{choice}: there is no such choice. A custom choice is a file "
+            f"garbage/{choice}.yaml; {nearest(choice, choices)}"
         )
     known = {field.name for field in fields(GarbageConfig)}
     if key and key not in known:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import fields
+from itertools import zip_longest
 from pathlib import Path
 
 import pytest
@@ -30,12 +31,35 @@ EXPERIMENTS = [choice for choice in CHOICES if choice.startswith("experiment/")]
 FROM_CLASSIFIER = {"self", "num_classes", "channels", "image_size", "conditioning"}
 
 
-@pytest.mark.parametrize("choice", CHOICES)
-def test_every_choice_composes(choice: str) -> None:
-    group, name = choice.rsplit("/", 1) if choice.startswith("hydra/") else choice.split("/", 1)
-    appended = "+" if group in ("experiment", "debug", "sweep") else ""
-    cfg = netinv_lightning.compose([f"{appended}{group}={name}"])
+def together() -> list[list[str]]:
+    """The overrides that select every choice; independent groups are selected together."""
+    alone, independent = [], {}
+    for choice in CHOICES:
+        group, name = choice.rsplit("/", 1) if choice.startswith("hydra/") else choice.split("/", 1)
+        if group in ("experiment", "debug", "sweep"):
+            alone.append([f"+{group}={name}"])
+        elif group in ("application", "method", "hydra/launcher"):
+            alone.append([f"{group}={name}"])
+        else:
+            value = f"[{name}]" if group == "garbage" else name
+            independent.setdefault(group, []).append(f"{group}={value}")
+    rows = zip_longest(*independent.values())
+    return [*alone, *([override for override in row if override] for row in rows)]
+
+
+@pytest.mark.parametrize("overrides", together(), ids=" ".join)
+def test_every_choice_composes(overrides: list[str]) -> None:
+    cfg = netinv_lightning.compose(overrides)
     assert cfg.application.name in application_keys.APPLICATION_KEYS
+
+
+def test_every_choice_is_among_the_composed_ones() -> None:
+    chosen = {
+        override.lstrip("+").translate(str.maketrans("=", "/", "[]"))
+        for overrides in together()
+        for override in overrides
+    }
+    assert chosen == set(CHOICES)
 
 
 @pytest.mark.parametrize(
