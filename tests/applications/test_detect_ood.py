@@ -222,7 +222,7 @@ def test_a_garbage_class_is_not_named_as_another_detector(tmp_path: Path) -> Non
         ),
         (
             ["garbage=noise", "+garbage.mine.source=noise"],
-            r"garbage.mine: there is no such choice; .*garbage/mine.yaml",
+            r"garbage.mine: there is no such choice\. .*garbage/mine.yaml",
         ),
         (
             ["garbage=noise", "garbage.noise.epochs=few"],
