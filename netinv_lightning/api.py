@@ -21,7 +21,7 @@ from netinv_lightning.classifiers.outputs import AUTO
 from netinv_lightning.config.allowed_targets import only_allowed
 from netinv_lightning.config.application_schema import INVERSIONS
 from netinv_lightning.config.compose import compose
-from netinv_lightning.config.schema import trains_generator
+from netinv_lightning.config.method_schema import trains_generator
 from netinv_lightning.data.specs import DataSpec
 from netinv_lightning.errors import InputError
 from netinv_lightning.inversion import base

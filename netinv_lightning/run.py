@@ -27,10 +27,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from netinv_lightning.applications.execution import run
-from netinv_lightning.config.allowed_targets import named_code, only_allowed
+from netinv_lightning.config.allowed_targets import only_allowed
 from netinv_lightning.config.command_line import check_words
+from netinv_lightning.config.description_check import named_code
 from netinv_lightning.config.error_messages import explain
-from netinv_lightning.config.schema import CONF, register
+from netinv_lightning.config.registration import CONF, register
 from netinv_lightning.errors import InputError, Preempted, one_line, printable
 from netinv_lightning.runs.job_device import set_device
 from netinv_lightning.runs.peers import first_process

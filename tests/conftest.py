@@ -26,12 +26,12 @@ FEW_STEPS = [
     "application.keep_samples=16",
     "application.grid_columns=2",
 ]
-"""Overrides that make any inversion a matter of a second."""
+"""Overrides that shorten any inversion to about a second."""
 
 
 @pytest.fixture(autouse=True)
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Connections beyond this machine fail at once, as on a machine without a network."""
+    """Let connections to other machines fail at once, as without a network."""
     connect = socket.socket.connect
 
     def local_only(self: socket.socket, address: Any) -> None:
@@ -64,7 +64,7 @@ def composed_once() -> Iterator[None]:
 
 @pytest.fixture
 def compose() -> Callable[..., DictConfig]:
-    """Composes a config with few steps, and further overrides on top."""
+    """Function that composes a config with few steps and further overrides."""
     return lambda *overrides: netinv_lightning.compose([*FEW_STEPS, *overrides])
 
 

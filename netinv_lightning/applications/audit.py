@@ -70,13 +70,6 @@ class AuditApplication(Application):
     def check(self) -> None:
         self.cfg = cfg = with_training_split(self.cfg)
         app = cfg.application
-        if app.attacks is not None and (
-            not app.attacks or len(set(app.attacks)) < len(app.attacks)
-        ):
-            raise InputError(
-                f"application.attacks={list(app.attacks)}: must contain one or more of "
-                f"{', '.join(ATTACKS)}, each once"
-            )
         self.classifier = load_classifier(cfg)
         kkt = [] if self.classifier.batch_norms else ["kkt"]
         check_enough(app.reconstructions, app.members, self.classifier.spec.num_classes)

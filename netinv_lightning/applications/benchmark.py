@@ -66,11 +66,6 @@ class BenchmarkApplication(Application):
 
     def check(self) -> None:
         app = self.cfg.application
-        for key in ("experiments", "methods", "conditionings", "seeds"):
-            if not app[key]:
-                raise InputError(f"application.{key}=[]: is empty. Name at least one")
-            if len(set(app[key])) < len(app[key]):
-                raise InputError(f"application.{key}={list(app[key])}: contains a value twice")
         self.jobs = list(self._jobs())
         for experiment in app.experiments:
             self._baseline_report(experiment)

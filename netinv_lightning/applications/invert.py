@@ -17,7 +17,7 @@ from netinv_lightning import metric_names as names
 from netinv_lightning.applications.base import Application
 from netinv_lightning.classifiers.build import load_verifiers
 from netinv_lightning.classifiers.frozen import FrozenClassifier
-from netinv_lightning.config.schema import trains_generator
+from netinv_lightning.config.method_schema import trains_generator
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.evaluation.build import build_report
 from netinv_lightning.evaluation.grid import GridCallback

@@ -17,7 +17,6 @@ from netinv_lightning import metric_names as names
 from netinv_lightning.applications.base import Application
 from netinv_lightning.classifiers.build import load_classifier, load_verifiers
 from netinv_lightning.classifiers.frozen import FrozenClassifier
-from netinv_lightning.errors import InputError
 from netinv_lightning.evaluation.build import build_report
 from netinv_lightning.evaluation.finished_run import open_finished
 from netinv_lightning.evaluation.image_sets import Images, read_samples
@@ -37,11 +36,6 @@ class MeasureApplication(Application):
 
     def check(self) -> None:
         app = self.cfg.application
-        if bool(app.run) == bool(app.samples):
-            raise InputError(
-                "application.run: give either the directory of a finished inversion, or "
-                "application.samples=FILE.safetensors"
-            )
         self.known: dict[str, float] = {}
         self.draw: Callable[[int], Images]
         measured = self._open_run(Path(app.run)) if app.run else self._open_file(Path(app.samples))

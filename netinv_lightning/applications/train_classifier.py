@@ -12,7 +12,6 @@ from safetensors.torch import save_file
 
 from netinv_lightning import metric_names as names
 from netinv_lightning.applications.base import Application
-from netinv_lightning.applications.input_check import check_save_as
 from netinv_lightning.classifiers.checkpoints import save_classifier
 from netinv_lightning.classifiers.training import ClassifierTraining
 from netinv_lightning.tracking.result import Artifact, Result
@@ -25,7 +24,6 @@ class TrainClassifierApplication(Application):
     best_metric = names.CLASSIFIER_TEST_ACCURACY
 
     def check(self) -> None:
-        check_save_as(self.cfg)
         self.training = ClassifierTraining(self.cfg)
         self.classifier = self.training.frozen
 

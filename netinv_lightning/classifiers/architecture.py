@@ -11,7 +11,7 @@ from hydra.errors import InstantiationException
 from omegaconf import DictConfig
 from torch import nn
 
-from netinv_lightning.config.allowed_targets import construct, module_of
+from netinv_lightning.config.instantiate import construct, module_of
 from netinv_lightning.data.specs import DataSpec
 from netinv_lightning.errors import InputError, nearest, one_line
 

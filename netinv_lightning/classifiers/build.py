@@ -17,7 +17,8 @@ from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.classifiers.named_weights import named_weights, network_missing
 from netinv_lightning.classifiers.outputs import AUTO
 from netinv_lightning.classifiers.zoo import zoo_path
-from netinv_lightning.config.allowed_targets import check_literal, check_network, trusted_names
+from netinv_lightning.config.allowed_targets import trusted_names
+from netinv_lightning.config.description_check import check_literal, check_network
 from netinv_lightning.data.specs import SPECS, DataSpec, spec_of_classes
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.runs.notices import notice

@@ -23,6 +23,7 @@ from netinv_lightning.classifiers.features import extract_logits
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.classifiers.outputs import AUTO
 from netinv_lightning.classifiers.wrapper import Classifier
+from netinv_lightning.config.validate import check_network_chosen
 from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.training.checkpoints import Checkpoints
@@ -87,15 +88,9 @@ class ClassifierTraining:
 
     def __init__(self, cfg: DictConfig) -> None:
         self.cfg = cfg
-        network_config = (
-            OmegaConf.to_container(cfg.classifier.network, resolve=True)
-            if cfg.classifier.network
-            else None
-        )
-        if not isinstance(network_config, dict):
-            raise InputError(
-                "classifier.network: choose a network to train: classifier=cnn, mlp, resnet or vit"
-            )
+        check_network_chosen(cfg)
+        network_config = OmegaConf.to_container(cfg.classifier.network, resolve=True)
+        assert isinstance(network_config, dict)
         self.network_config = network_config
         self.data = ImageDataModule(**cfg.data)
         spec = spec_with_keys(self.data.spec, cfg)

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from omegaconf import DictConfig, OmegaConf
 
 from netinv_lightning.classifiers.frozen import FrozenClassifier
-from netinv_lightning.config.schema import MeasureConfig, trains_generator
+from netinv_lightning.config.method_schema import trains_generator
+from netinv_lightning.config.schema import MeasureConfig
 from netinv_lightning.evaluation.real_data import open_real
 from netinv_lightning.evaluation.report import Report
 

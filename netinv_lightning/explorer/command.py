@@ -92,7 +92,7 @@ def _check(directory: Path) -> None:
             "netinv explore: gradio is not installed. "
             "Install it with pip install 'netinv_lightning[explore]'"
         )
-    from netinv_lightning.config.schema import trains_generator
+    from netinv_lightning.config.method_schema import trains_generator
     from netinv_lightning.runs.finished_check import check_finished
 
     cfg = check_finished(directory, str(directory))

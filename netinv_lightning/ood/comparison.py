@@ -16,6 +16,7 @@ from torch import Tensor
 
 from netinv_lightning import metric_names as names
 from netinv_lightning.data.outliers import NOISE
+from netinv_lightning.metric_names import OWN
 from netinv_lightning.metrics.calibration import calibration
 from netinv_lightning.metrics.detection import detection, garbage_rate, threshold_claim
 from netinv_lightning.ood.confidence_figure import confidence_histograms
@@ -26,12 +27,6 @@ from netinv_lightning.ood.slide_ranking import ranking_table
 from netinv_lightning.runs.tables import Cell, Table
 from netinv_lightning.training.progress import tell
 
-PLAIN = "plain"
-"""Name of the classifier without a garbage class."""
-OWN = "own"
-"""Name of the in-distribution data in metrics and tables."""
-RESERVED = (OWN, "mean", "best")
-"""Names that a data set must not have, because metrics have them."""
 DETECTION_COLUMNS = {
     "auroc": "AUROC",
     "auroc_low": "from",

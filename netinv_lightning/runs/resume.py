@@ -10,10 +10,11 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from netinv_lightning.config.allowed_targets import named_code, without_interpolations
 from netinv_lightning.config.application_schema import APPLICATION_KEYS, INVERSIONS
+from netinv_lightning.config.description_check import named_code, without_interpolations
+from netinv_lightning.config.method_schema import trains_generator
 from netinv_lightning.config.outside_config import WRITTEN, check_place, check_run_config
-from netinv_lightning.config.schema import Config, trains_generator
+from netinv_lightning.config.schema import Config
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.runs.outside_files import MAX_CONFIG_BYTES, check_yaml, read_text
 from netinv_lightning.runs.run_directory import RunDir

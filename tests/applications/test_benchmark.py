@@ -158,7 +158,7 @@ def test_a_refused_job_is_a_row_too(job_dir: Path, monkeypatch: pytest.MonkeyPat
             ['application.overrides=["application.verifiers=[mnist_cnn]"]'],
             r"verifiers=mnist_cnn: is the classifier that is inverted",
         ),
-        (["application.seeds=[]"], r"application.seeds=\[\]: is empty. Name at least one"),
+        (["application.seeds=[]"], r"application.seeds=\[\]: is empty. Give at least one"),
         (["application.seeds=[1,1]"], r"application.seeds=\[1, 1\]: contains a value twice"),
         (["measure.controls=[noize]"], r"did you mean 'noise'\?"),
         (["trainer=ddp"], r"works in one process"),

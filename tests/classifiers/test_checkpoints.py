@@ -25,7 +25,7 @@ from netinv_lightning.classifiers.checkpoints import (
     sha256,
 )
 from netinv_lightning.classifiers.networks import CNN
-from netinv_lightning.config.schema import CONF, register
+from netinv_lightning.config.registration import CONF, register
 from netinv_lightning.data.specs import CIFAR10, MNIST
 from netinv_lightning.errors import InputError
 

@@ -162,7 +162,7 @@ def test_a_trained_classifier_is_not_trained_again(
     resume(broken)  # may replace its own file, but not another one
     assert saved.read_bytes() == (trained / "classifier.safetensors").read_bytes()
     assert (broken / "summary.json").is_file()
-    with pytest.raises(InputError, match=r"application.save_as=.*: is there already"):
+    with pytest.raises(InputError, match=r"application.save_as=.*: exists already"):
         run(netinv_lightning.compose(command), tmp_path / "another")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from netinv_lightning.config.schema import run_directory
+from netinv_lightning.config.registration import run_directory
 from netinv_lightning.errors import InputError
 
 
@@ -19,8 +19,8 @@ from netinv_lightning.errors import InputError
         ("runs", "/abs", r"name=/abs: must be"),
         ("runs", "~/x", r"name=~/x: must be"),
         ("runs", ".", r"name=\.: must be"),
-        ("runs", "a\nb", r"name=a\nb: must not hold control characters"),
-        ("runs", "\x1b[2Jevil", r"must not hold control characters"),
+        ("runs", "a\nb", r"name=a\nb: must not contain control characters"),
+        ("runs", "\x1b[2Jevil", r"must not contain control characters"),
         ("runs", "", r"name='': must not be empty"),
         ("", "x", r"output='': must not be empty"),
         ("  ", "x", r"output='': must not be empty"),
