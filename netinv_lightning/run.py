@@ -31,7 +31,7 @@ from netinv_lightning.config.allowed_targets import named_code, only_allowed
 from netinv_lightning.config.command_line import check_words
 from netinv_lightning.config.error_messages import explain
 from netinv_lightning.config.schema import CONF, register
-from netinv_lightning.errors import InputError, Preempted, one_line, printable
+from netinv_lightning.errors import InputError, Preempted, exit_status, one_line, printable
 from netinv_lightning.runs.resume import resumed_config
 from netinv_lightning.runs.run_directory import RunDir, first_process
 from netinv_lightning.runs.signals import SIGINT_STATUS, SIGPIPE_STATUS
@@ -183,9 +183,7 @@ def _interrupted(interrupt: KeyboardInterrupt) -> int:
 
 
 def _refuse(error: BaseException) -> int:
-    if first_process():
-        print(f"error: {one_line(explain(error))}", file=sys.stderr)
-    return 2
+    return exit_status(InputError(explain(error))) if first_process() else 2
 
 
 def _fail(error: Exception, log: Path | None = None) -> int:

@@ -48,7 +48,7 @@ from netinv_lightning.privacy.reconstruction_figures import best_pairs_figure
 from netinv_lightning.runs.run_directory import RunDir, write_atomically
 from netinv_lightning.runs.tables import show, write_csv, write_table
 from netinv_lightning.tracking.loggers import log_image
-from netinv_lightning.training.progress import tell
+from netinv_lightning.training.progress import print_progress
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +107,7 @@ class ReconstructApplication(InvertApplication):
         )
         rows = {}
         for name, of_control in {RECONSTRUCTIONS: None, **CONTROLS}.items():
-            tell(f"comparing with training and held-out images: {name}")
+            print_progress(f"comparing with training and held-out images: {name}")
             rows[name] = compare(
                 of_control(len(images.labels_n), real, cfg.seed) if of_control else images,
                 real,
@@ -174,7 +174,7 @@ class ReconstructApplication(InvertApplication):
         measurement = Measurement(self.module.classifier, {}, data, ["cas"], self.cfg.seed)
         if measurement.skipped or len(images.labels_n) < measurement.minimum:
             return {}
-        tell("training a student on the reconstructions alone")
+        print_progress("training a student on the reconstructions alone")
         accuracy = measurement(images)[names.CAS]
         print(f"student of the reconstructions alone: {accuracy:.3f} of the real test images")
         return {names.RECONSTRUCTION_STUDENT: accuracy}

@@ -101,11 +101,11 @@ def _names_fit(names: Sequence[str], attributes: frozenset[str]) -> bool:
 
 
 def _check_num_classes(cfg: DictConfig, shapes: Mapping[str, Sequence[int]], where: str) -> None:
-    asked = cfg.classifier.num_classes
+    chosen = cfg.classifier.num_classes
     head = shapes.get("head.weight")
-    if asked is not None and head and head[0] != asked:
+    if chosen is not None and head and head[0] != chosen:
         raise InputError(
-            f"classifier.num_classes={asked}: the weights of {where} have {head[0]} classes; leave "
+            f"classifier.num_classes={chosen}: the weights of {where} have {head[0]} classes; leave "
             "classifier.num_classes out"
         )
 

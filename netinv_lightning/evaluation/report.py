@@ -33,7 +33,7 @@ from netinv_lightning.metrics.memorisation import memorisation
 from netinv_lightning.runs.outside_files import lines
 from netinv_lightning.runs.run_directory import write_atomically
 from netinv_lightning.runs.tables import Cell, Table, show, write_table
-from netinv_lightning.training.progress import tell
+from netinv_lightning.training.progress import print_progress
 
 INVERTED = "inverted"
 OPTIMISED_GROUPS = ("inversion/", "stability/")
@@ -279,7 +279,7 @@ def _hash(name: str) -> str:
 
 
 def _log_measuring(name: str, count: int) -> None:
-    tell(f"measuring: {name}, up to {count} images")
+    print_progress(f"measuring: {name}, up to {count} images")
 
 
 def _weights(loss: DictConfig) -> dict[str, float]:
