@@ -223,7 +223,7 @@ def test_foreign_code_in_a_run_directory_is_refused(compose: Compose, job_dir: P
         netinv_lightning.load_run(job_dir)
 
 
-def test_a_run_of_another_version_is_told_in_one_line(compose: Compose, job_dir: Path) -> None:
+def test_a_run_of_another_version_gives_one_line(compose: Compose, job_dir: Path) -> None:
     job_dir.mkdir(parents=True)
     OmegaConf.save(compose(), job_dir / "config.yaml")
     with (job_dir / "config.yaml").open("a") as config:
