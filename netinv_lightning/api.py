@@ -15,7 +15,7 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from netinv_lightning.classifiers.build import announce
+from netinv_lightning.classifiers.build import print_assumptions
 from netinv_lightning.classifiers.frozen import PENULTIMATE, FrozenClassifier
 from netinv_lightning.classifiers.outputs import AUTO
 from netinv_lightning.config.allowed_targets import only_allowed
@@ -30,7 +30,7 @@ from netinv_lightning.runs.finished_check import read_summary
 from netinv_lightning.runs.notices import notices_of_a_run
 from netinv_lightning.runs.run_directory import RunDir
 from netinv_lightning.training.seeds import own_randomness
-from netinv_lightning.training.trainer import settle_trainer
+from netinv_lightning.training.trainer import resolve_trainer
 
 if TYPE_CHECKING:
     from netinv_lightning.ood.detectors import Detector
@@ -126,7 +126,7 @@ def invert(
     if not isinstance(network, nn.Module):
         raise InputError(f"network: is a {type(network).__name__}; must be a torch.nn.Module")
     cfg = compose(overrides)
-    settle_trainer(cfg)
+    resolve_trainer(cfg)
     spec = _own_spec(num_classes, channels, image_size, mean, std)
     trained = {name: parameter.requires_grad for name, parameter in network.named_parameters()}
     training = {module: module.training for module in network.modules()}
@@ -135,7 +135,8 @@ def invert(
         with notices_of_a_run():
             classifier = FrozenClassifier(network, spec, feature_layers, output, output_kind)
             application = InvertApplication(
-                cfg, announce(classifier, "the arguments mean and std" if given else "", given)
+                cfg,
+                print_assumptions(classifier, "the arguments mean and std" if given else "", given),
             )
         with TemporaryDirectory() as temporary:
             directory = RunDir(Path(run_dir or temporary).absolute())

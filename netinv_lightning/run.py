@@ -32,7 +32,7 @@ from netinv_lightning.config.command_line import check_words
 from netinv_lightning.config.description_check import named_code
 from netinv_lightning.config.error_messages import explain
 from netinv_lightning.config.registration import CONF, register
-from netinv_lightning.errors import InputError, Preempted, one_line, printable
+from netinv_lightning.errors import InputError, Preempted, exit_status, one_line, printable
 from netinv_lightning.runs.job_device import set_device
 from netinv_lightning.runs.peers import first_process
 from netinv_lightning.runs.resume import resumed_config
@@ -182,9 +182,7 @@ def _interrupted(interrupt: KeyboardInterrupt) -> int:
 
 
 def _refuse(error: BaseException) -> int:
-    if first_process():
-        print(f"error: {one_line(explain(error))}", file=sys.stderr)
-    return 2
+    return exit_status(InputError(explain(error))) if first_process() else 2
 
 
 def _fail(error: Exception, log: Path | None = None) -> int:

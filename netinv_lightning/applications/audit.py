@@ -127,7 +127,7 @@ class AuditApplication(Application):
             candidates = min(CANDIDATES[app.effort], training_images * 3 // 2)
             overrides.append(f"method.candidates={candidates}")
         overrides += [*EFFORTS[app.effort].get(name, []), *app.overrides]
-        # A student is slow to train and says nothing about single images.
+        # A student is slow to train and is no evidence about single images.
         cfg = compose(["application=reconstruct", "application.student=false", *overrides])
         for key in TAKEN:
             cfg[key] = self.cfg[key]

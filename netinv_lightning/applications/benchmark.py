@@ -1,7 +1,7 @@
 """`application=benchmark`: inversions of every method, conditioning, experiment and seed.
 
 Each job is a run directory of its own below that of the benchmark. If a job fails, the others
-continue, and the table says so; `resume=RUN_DIRECTORY` runs the jobs that are not done. The table
+continue, and the table notes it; `resume=RUN_DIRECTORY` runs the jobs that are not done. The table
 has the mean and the spread over the seeds, and the baselines.
 """
 
@@ -134,13 +134,16 @@ class BenchmarkApplication(Application):
 
     def _baselines(self, experiment: str, path: Path) -> tuple[list[Group], dict[str, str]]:
         """Measure the baselines once; a resumed benchmark reads them from their file."""
-        file = path / f"controls-{experiment}.json"
-        if not file.is_file():
+        file = path / f"baselines-{experiment}.json"
+        earlier = path / f"controls-{experiment}.json"  # its name in earlier versions
+        if earlier.is_file():
+            file = earlier
+        elif not file.is_file():
             sets, skipped = self._baseline_report(experiment).baselines()
             write_atomically(file, json.dumps({"sets": sets, "skipped": skipped}, indent=2) + "\n")
         content: dict[str, Any] = read_json(file, path)
         groups = []
         for name, (count, metrics) in content["sets"].items():
-            groups.append(Group(experiment, f"control: {name}", "", f"{count} images"))
+            groups.append(Group(experiment, f"baseline: {name}", "", f"{count} images"))
             groups[-1].add(metrics)
         return groups, content["skipped"]

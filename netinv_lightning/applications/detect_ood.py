@@ -35,7 +35,7 @@ from netinv_lightning.ood.perturbation_figure import perturbation_curves
 from netinv_lightning.ood.perturbation_study import perturbation_study
 from netinv_lightning.tracking.result import Figure, Result
 from netinv_lightning.tracking.run_context import RunContext
-from netinv_lightning.training.progress import tell
+from netinv_lightning.training.progress import print_progress
 
 LEAST_SAMPLES = 100
 
@@ -115,7 +115,7 @@ class DetectOodApplication(Application):
         )
         fitted = {}
         for name in self.cfg.application.detectors:
-            tell(f"detect_ood: fitting {name}")
+            print_progress(f"detect_ood: fitting {name}")
             fitted[name] = fit_detector(name, data)
         return fitted
 
@@ -126,7 +126,7 @@ class DetectOodApplication(Application):
         app, n = self.cfg.application, self.cfg.application.shifted
         if not app.strengths:
             return
-        tell(f"detect_ood: perturbed images, {len(app.strengths)} strengths")
+        print_progress(f"detect_ood: perturbed images, {len(app.strengths)} strengths")
         images_nCHW, label_n = self.test.images_nCHW[:n], self.test.labels_n[:n]
         study = perturbation_study(fitted, images_nCHW, label_n, app.strengths, self.cfg.seed)
         title = f"{self.cfg.data.name}: perturbed images"

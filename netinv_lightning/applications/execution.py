@@ -28,9 +28,9 @@ def run(cfg: DictConfig, job_dir: Path, resuming: bool = False) -> dict[str, flo
     run_dir.check_usable()
 
     # Imports torch, which is slow, so only after the config was checked.
-    from netinv_lightning.training.trainer import settle_trainer
+    from netinv_lightning.training.trainer import resolve_trainer
 
-    chosen = settle_trainer(cfg)
+    chosen = resolve_trainer(cfg)
     with notices_of_a_run():
         application = make_application(cfg)
     classifier = application.classifier

@@ -47,7 +47,7 @@ from netinv_lightning.privacy.reconstruction_figures import best_pairs_figure
 from netinv_lightning.runs.file_writing import write_atomically
 from netinv_lightning.tracking.result import Figure, Result
 from netinv_lightning.tracking.run_context import RunContext
-from netinv_lightning.training.progress import tell
+from netinv_lightning.training.progress import print_progress
 
 log = logging.getLogger(__name__)
 
@@ -119,7 +119,7 @@ class ReconstructApplication(InvertApplication):
         """Compare the reconstructions, and each of the baselines, by name."""
         n, rows = len(images.labels_n), {}
         for name, of_control in {RECONSTRUCTIONS: None, **CONTROLS}.items():
-            tell(f"comparing with training and held-out images: {name}")
+            print_progress(f"comparing with training and held-out images: {name}")
             compared = of_control(n, real, self.cfg.seed) if of_control else images
             rows[name] = compare(compared, real, self.cfg.seed)
         return rows
@@ -147,7 +147,7 @@ class ReconstructApplication(InvertApplication):
         measurement = Measurement(self.classifier, {}, data, ["cas"], self.cfg.seed)
         if measurement.skipped or len(images.labels_n) < measurement.minimum:
             return Result({})
-        tell("training a student on the reconstructions alone")
+        print_progress("training a student on the reconstructions alone")
         accuracy = measurement(images)[names.CAS]
         line = f"student of the reconstructions alone: {accuracy:.3f} of the real test images"
         return Result({names.RECONSTRUCTION_STUDENT: accuracy}, lines=[line])

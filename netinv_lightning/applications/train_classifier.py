@@ -19,7 +19,7 @@ from netinv_lightning.tracking.run_context import RunContext
 
 
 class TrainClassifierApplication(Application):
-    """Trains `classifier.network` on `data` as `recipe` says."""
+    """Trains `classifier.network` on `data` as `recipe` describes."""
 
     best_metric = names.CLASSIFIER_TEST_ACCURACY
 

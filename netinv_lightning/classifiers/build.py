@@ -138,10 +138,10 @@ def load_classifier(cfg: DictConfig) -> FrozenClassifier:
 
         path = cache_path(cfg)
         if cached_card(path) is None:
-            return _announced(untrained(cfg), cfg, None)
+            return _print_assumptions(untrained(cfg), cfg, None)
     elif path is None and network and _has_weights(network):
         spec = resolve_spec(cfg, None)
-        return _announced(
+        return _print_assumptions(
             FrozenClassifier(build_network(network, spec), spec, **reading_keys(cfg)), cfg, None
         )
     elif path is None:
@@ -157,7 +157,7 @@ def load_classifier(cfg: DictConfig) -> FrozenClassifier:
         network = card_network(card, where)
     if not network:
         raise network_missing(path)
-    return _announced(
+    return _print_assumptions(
         _loaded(path, network, spec, **_with_card(reading_keys(cfg), card or {})), cfg, card
     )
 
@@ -180,7 +180,7 @@ def _has_weights(network: Mapping[str, Any]) -> bool:
     )
 
 
-def _announced(
+def _print_assumptions(
     classifier: FrozenClassifier, cfg: DictConfig, card: dict[str, Any] | None
 ) -> FrozenClassifier:
     """Print what is assumed about output and normalisation; return the classifier."""
@@ -194,14 +194,14 @@ def _announced(
     if cfg.classifier.train and not source:
         source = "the training images"
     given = [f"classifier.{key}" for key in ("mean", "std") if cfg.classifier[key] is not None]
-    return announce(
+    return print_assumptions(
         classifier,
         " and ".join(given + [source] * (len(given) < 2 and bool(source))),
         given=len(given) == 2,
     )
 
 
-def announce(classifier: FrozenClassifier, source: str, given: bool) -> FrozenClassifier:
+def print_assumptions(classifier: FrozenClassifier, source: str, given: bool) -> FrozenClassifier:
     """Print what is assumed about the network's output, and its normalisation unless it is given.
 
     Args:
@@ -225,7 +225,7 @@ def load_zoo(name: str) -> FrozenClassifier:
     return load_carded(zoo_path(name), f"classifier.zoo={name}")
 
 
-def load_verifiers(asked: Iterable[str]) -> dict[str, FrozenClassifier]:
+def load_verifiers(names: Iterable[str]) -> dict[str, FrozenClassifier]:
     """Load the classifiers of the zoo that `application.verifiers` names, by name.
 
     Raises:
@@ -233,7 +233,7 @@ def load_verifiers(asked: Iterable[str]) -> dict[str, FrozenClassifier]:
     """
     return {
         name: load_carded(zoo_path(name, "application.verifiers"), f"application.verifiers={name}")
-        for name in asked
+        for name in names
     }
 
 

@@ -32,7 +32,7 @@ from netinv_lightning.metrics.memorisation import memorisation
 from netinv_lightning.runs.file_writing import write_atomically
 from netinv_lightning.runs.outside_files import read_lines
 from netinv_lightning.runs.tables import Cell, Table, print_table, write_table
-from netinv_lightning.training.progress import tell
+from netinv_lightning.training.progress import print_progress
 
 INVERTED = "inverted"
 OPTIMISED_GROUPS = ("inversion/", "stability/")
@@ -291,4 +291,4 @@ def _hash(name: str) -> str:
 
 
 def _log_measuring(name: str, count: int) -> None:
-    tell(f"measuring: {name}, up to {count} images")
+    print_progress(f"measuring: {name}, up to {count} images")

@@ -21,7 +21,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from netinv_lightning.config.allowed_targets import only_allowed
-from netinv_lightning.errors import CommandParser, InputError, one_line
+from netinv_lightning.errors import CommandParser, InputError, exit_status
 from netinv_lightning.runs.signals import exit_on_sigterm
 
 if TYPE_CHECKING:
@@ -46,14 +46,10 @@ def main(argv: Sequence[str]) -> int:
             _check(directory)
             with _listening(arguments.port) as listener:
                 return serve(directory, listener, arguments.open)
-    except InputError as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         return 130
     except Exception as error:
-        print(f"failed: {one_line(f'{type(error).__name__}: {error}')}", file=sys.stderr)
-        return 1
+        return exit_status(error)
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:

@@ -56,7 +56,7 @@ def test_two_epochs_on_the_embedded_digits_reach_ninety_percent(
     assert len(split["val"]) == 400
 
 
-def test_the_card_says_what_the_classifier_is(trained: tuple[Path, dict[str, float]]) -> None:
+def test_the_card_describes_the_classifier(trained: tuple[Path, dict[str, float]]) -> None:
     job_dir, metrics = trained
     card = json.loads((job_dir / "classifier.json").read_text())
     network = {

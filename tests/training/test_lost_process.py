@@ -38,7 +38,7 @@ def status(run_dir: Path) -> dict[str, Any]:
     return content
 
 
-def test_a_broken_connection_is_told_with_the_advice(
+def test_a_broken_connection_is_reported_with_advice(
     compose: Callable[..., DictConfig], job_dir: Path
 ) -> None:
     with pytest.raises(PeerLost, match=f"^{ADVICE}{job_dir}$"), RunDir(job_dir).open(compose()):
@@ -60,7 +60,7 @@ def test_other_errors_keep_their_words() -> None:
     assert not peer_is_gone(ConnectionResetError("Connection reset by peer"))  # of a download, say
 
 
-def test_lightning_notices_a_dead_process_and_the_run_says_so(
+def test_a_dead_process_is_noticed_and_reported(
     compose: Callable[..., DictConfig],
     job_dir: Path,
     monkeypatch: pytest.MonkeyPatch,

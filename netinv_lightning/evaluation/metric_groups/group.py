@@ -152,6 +152,24 @@ class MetricGroup(ABC):
         return {}
 
 
+class RealFeatureMetrics(MetricGroup):
+    """Metrics that compare images with real training images in the features of each verifier."""
+
+    reads = (VERIFIERS,)
+    needs = (VERIFIERS, TRAINING_IMAGES)
+
+    def compute(self, images: Images, outputs: Mapping[str, FeatureSet]) -> dict[str, float]:
+        return {
+            names.of_network(name, verifier): value
+            for verifier in self.context.training_features
+            for name, value in self.compare(verifier, outputs[verifier].features_nD).items()
+        }
+
+    @abstractmethod
+    def compare(self, verifier: str, features_nD: Tensor) -> dict[str, float]:
+        """Return metric names and values for the features of one verifier."""
+
+
 def with_mean(name: str, by_network: Mapping[str, float]) -> dict[str, float]:
     """Return a metric per network, and its mean under `name`."""
     if not by_network:
