@@ -9,6 +9,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from netinv_lightning.classifiers.formats.recognise import is_torchscript
 from netinv_lightning.classifiers.zoo import zoo_path
 from netinv_lightning.errors import InputError
 
@@ -50,4 +51,9 @@ def network_missing(path: Path) -> InputError:
         f"classifier.path={path}: has no model card beside it ({path.with_suffix('.json').name}), "
         "so name its network: +classifier.network={_target_: package.module.Class, ...}, or "
         "classifier=cnn classifier.path=..."
+        + (
+            "; or, if you trust its program, classifier=torchscript classifier.path=..."
+            if is_torchscript(path)
+            else ""
+        )
     )

@@ -183,7 +183,7 @@ def _check_argument(
         raise InputError(
             f"{where}: {key}={value}: would load weights or files, which a file from outside must not ask for; {_remedy(target)}"
         )
-    names_model = (target == TIMM and name == "model_name") or (
+    names_model = (target == TIMM and name in ("name", "model_name")) or (
         target == GET_MODEL and name == "name"
     )
     known = (
