@@ -18,9 +18,9 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from netinv_lightning import metric_names as names
-from netinv_lightning.classifiers.build import load_verifiers
 from netinv_lightning.classifiers.cache import train_once
 from netinv_lightning.classifiers.frozen import FrozenClassifier
+from netinv_lightning.classifiers.verifiers import NO_VERIFIERS, load_verifiers
 from netinv_lightning.config.schema import trains_generator
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.evaluation.grid import GridCallback, draw_grid
@@ -33,6 +33,7 @@ from netinv_lightning.inversion.base import FitContext
 from netinv_lightning.inversion.build import build_inversion
 from netinv_lightning.inversion.checkpoint import checkpoint_of
 from netinv_lightning.inversion.cost import peak_memory_mb
+from netinv_lightning.runs.notices import notice
 from netinv_lightning.runs.run_directory import RunDir, first_process
 from netinv_lightning.tracking.loggers import (
     TABLE_ROWS,
@@ -75,8 +76,10 @@ class InvertApplication:
                 f"trainer.devices={cfg.trainer.devices}: method={cfg.method.name} works in one process; set trainer=default"
             )
         self.module = build_inversion(cfg, classifier)
-        verifiers = load_verifiers(cfg.application.verifiers)
-        self.verifiers = list(verifiers.values())
+        verifiers = load_verifiers(cfg.application.verifiers, cfg, self.module.classifier)
+        self.verifiers = verifiers
+        if not verifiers:
+            notice(NO_VERIFIERS)
         self.study = (
             build_study(cfg, self.module.classifier, cfg.application.eval_samples)
             if cfg.interpret.full
@@ -97,7 +100,11 @@ class InvertApplication:
             start = time.perf_counter()
             module.fit(self._fit_context(run_dir, loggers))
             measured, confusion_NN = evaluate(
-                module, app.eval_samples, app.eval_batch_size, self.cfg.seed, self.verifiers
+                module,
+                app.eval_samples,
+                app.eval_batch_size,
+                self.cfg.seed,
+                list(self.verifiers.values()),
             )
             cost = module.cost()
             step, seconds = cost.steps, time.perf_counter() - start + cost.earlier_seconds

@@ -145,9 +145,7 @@ class ReconstructApplication(InvertApplication):
             step,
             "reconstruction, nearest training image, nearest held-out image",
         )
-        metrics = compared.metrics(spec.class_names) | mifid(
-            images, real, dict(zip(cfg.application.verifiers, self.verifiers, strict=True))
-        )
+        metrics = compared.metrics(spec.class_names) | mifid(images, real, self.verifiers)
         if cfg.application.student:
             metrics |= self._taught(images, data)
         for logger in loggers:
@@ -166,7 +164,7 @@ class ReconstructApplication(InvertApplication):
             control_auc_high=beside,
             planted=(leak.auc, leak.p_value),
             num_classes=self.module.classifier.spec.num_classes,
-            ceiling=verifier_accuracy(self.verifiers, real.others),
+            ceiling=verifier_accuracy(list(self.verifiers.values()), real.others),
         )
 
     def _taught(self, images: Images, data: ImageDataModule) -> dict[str, float]:

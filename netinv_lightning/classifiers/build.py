@@ -5,7 +5,7 @@ Values that `classifier` does not set are read from the model card, then from th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +153,7 @@ def _from_file(cfg: DictConfig, path: Path, network: dict[str, Any]) -> FrozenCl
     spec, source = resolve_spec(cfg, card, facts), "the published weights"
     keys = _with_card(reading_keys(cfg), card or {})
     classifier = _loaded(path, network, spec, **keys)
+    classifier.card = card or {}
     _say_inferred(path, facts, source)
     return _announced(classifier, cfg, card, source if "mean" in facts else "")
 
@@ -224,18 +225,6 @@ def load_zoo(name: str) -> FrozenClassifier:
     return load_carded(zoo_path(name), f"classifier.zoo={name}")
 
 
-def load_verifiers(asked: Iterable[str]) -> dict[str, FrozenClassifier]:
-    """Load the classifiers of the zoo that `application.verifiers` names, by name.
-
-    Raises:
-        InputError: as `load_zoo`.
-    """
-    return {
-        name: load_carded(zoo_path(name, "application.verifiers"), f"application.verifiers={name}")
-        for name in asked
-    }
-
-
 def load_carded(path: Path, where: str) -> FrozenClassifier:
     """Load a classifier from its file and model card.
 
@@ -247,7 +236,9 @@ def load_carded(path: Path, where: str) -> FrozenClassifier:
         raise InputError(
             f"{where}: its model card is missing ({path.with_suffix('.json').name}); get it again"
         )
-    return _loaded(path, card_network(card, where), card_spec(card), **_with_card({}, card))
+    made = _loaded(path, card_network(card, where), card_spec(card), **_with_card({}, card))
+    made.card = card
+    return made
 
 
 def _loaded(path: Path, network: dict[str, Any], spec: DataSpec, **keys: Any) -> FrozenClassifier:

@@ -71,6 +71,7 @@ class FrozenClassifier(Classifier):
         network = self.network
         self.trained = True  # False until its weights are loaded
         self.real_accuracy: float | None = None  # on real test images, if the run reads any
+        self.card: dict[str, Any] = {}  # the model card of its weights, if they have one
         self.feature_layers = tuple(feature_layers)
         self.forward_count = ForwardCount()
         # Of one image, before flattening.

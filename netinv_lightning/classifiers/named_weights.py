@@ -32,15 +32,15 @@ def named_weights(cfg: DictConfig) -> Path | None:
     return zoo_file
 
 
-def require_weights(path: Path) -> None:
-    """Check that there is a file or folder at `path`.
+def require_weights(path: Path, where: str = "") -> None:
+    """Check that there is a file or folder at `path`; `where` is the key and its value.
 
     Raises:
         InputError: if there is none.
     """
     if not path.exists():
         raise InputError(
-            f"classifier.path={path}: there is no such file; give the path of a checkpoint, or use "
+            f"{where or f'classifier.path={path}'}: there is no such file; give the path of a checkpoint, or use "
             "one of the zoo: classifier=zoo"
         )
 

@@ -25,7 +25,7 @@ class InvertConfig:
     sampling_batch_norm: str = "running"
     channels_last: bool = True
     compile: bool = False
-    verifiers: list[str] = field(default_factory=list)
+    verifiers: list[Any] = field(default_factory=list)
     eval_samples: int = 10000
     eval_batch_size: int = 500
     keep_samples: int = 1000
@@ -67,7 +67,7 @@ class AuditConfig:
     overrides: list[str] = field(default_factory=list)
     reconstructions: int = 1000
     members: int = 2000
-    verifiers: list[str] = field(default_factory=list)
+    verifiers: list[Any] = field(default_factory=list)
 
 
 @dataclass
@@ -80,7 +80,7 @@ class MeasureApplicationConfig:
     name: str = "measure"
     run: Optional[str] = None
     samples: Optional[str] = None
-    verifiers: Optional[list[str]] = None
+    verifiers: Optional[list[Any]] = None
 
 
 @dataclass
@@ -110,7 +110,7 @@ class ApproachConfig:
     file: Optional[str] = None
     rows: int = 5
     images: int = 5
-    verifiers: list[str] = field(default_factory=list)
+    verifiers: list[Any] = field(default_factory=list)
     steps: int = 400
     lr: float = 0.3
     parametrisation: str = "fourier"
@@ -175,7 +175,7 @@ class CounterfeitConfig:
     name: str = "counterfeit"
     run: Optional[str] = None
     confidence: float = 0.9
-    verifiers: Optional[list[str]] = None
+    verifiers: Optional[list[Any]] = None
     samples: int = 2000
 
 
@@ -218,11 +218,17 @@ class BenchmarkConfig:
 
 @dataclass
 class TrainClassifierConfig:
-    """Keys of `application=train_classifier`; how it trains is told by `recipe`, what `save_as` names is replaced with `overwrite`."""
+    """Keys of `application=train_classifier`. `recipe` determines the training.
+
+    The weights are written to `save_as`; a file that exists is replaced with `overwrite` only. With
+    `verifier_of` (a name of the zoo, or a path) the network becomes a verifier of that classifier:
+    it has another architecture and another seed, and its data must have the same classes.
+    """
 
     name: str = "train_classifier"
     save_as: Optional[str] = None
     overwrite: bool = False
+    verifier_of: Optional[str] = None
     checkpoint_every: int = 250
 
 
