@@ -1,7 +1,8 @@
 """Network inversion: generate images that a trained classifier assigns to a requested class.
 
     import netinv_lightning as netinv
-    result = netinv.invert(my_network, num_classes=10, channels=3, image_size=32)
+    result = netinv.invert(my_network)
+    result.show()
 
 The public names are imported on first use, so that importing the package is fast.
 """
@@ -23,3 +24,7 @@ def __getattr__(name: str) -> Any:
 
         return getattr(api, name)
     raise AttributeError(f"module 'netinv_lightning' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

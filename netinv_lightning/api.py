@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING
 
 import torch
 from omegaconf import DictConfig
+from PIL import Image
 from torch import Tensor, nn
 
+from netinv_lightning import metric_names as names
 from netinv_lightning.classifiers.build import print_assumptions
 from netinv_lightning.classifiers.frozen import PENULTIMATE, FrozenClassifier
+from netinv_lightning.classifiers.inference import infer_facts
 from netinv_lightning.classifiers.outputs import AUTO
 from netinv_lightning.config.allowed_targets import only_allowed
 from netinv_lightning.config.application_schema import INVERSIONS
@@ -24,10 +27,12 @@ from netinv_lightning.config.compose import compose
 from netinv_lightning.config.method_schema import trains_generator
 from netinv_lightning.data.specs import DataSpec
 from netinv_lightning.errors import InputError
+from netinv_lightning.evaluation.grid import draw_grid
 from netinv_lightning.inversion import base
 from netinv_lightning.inversion.checkpoint import checkpoint_of
 from netinv_lightning.runs.finished_check import read_summary
 from netinv_lightning.runs.notices import notices_of_a_run
+from netinv_lightning.runs.outside_files import read_json
 from netinv_lightning.runs.run_directory import RunDir
 from netinv_lightning.training.seeds import own_randomness
 from netinv_lightning.training.trainer import resolve_trainer
@@ -36,7 +41,7 @@ if TYPE_CHECKING:
     from netinv_lightning.ood.detectors import Detector
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Inversion:
     """A trained inversion.
 
@@ -44,11 +49,40 @@ class Inversion:
         cfg: The config of the training.
         module: Generators (or optimised pixels), conditioning and classifier.
         metrics: Metric name to number; empty if the run is not finished.
+        run_dir: The run directory; None if it was temporary.
+        verdict: Name of the verdict, such as `class-typical`; empty if the run is not finished.
     """
 
     cfg: DictConfig
     module: base.Inversion
     metrics: dict[str, float]
+    run_dir: Path | None = None
+    verdict: str = ""
+
+    def __repr__(self) -> str:
+        spec = self.classifier.spec
+        shape = " x ".join(map(str, spec.image_shape))
+        parts = [f"{self.classifier.name}, {spec.num_classes} classes, {shape}"]
+        if (accuracy := self.metrics.get(names.INVERSION_ACCURACY)) is not None:
+            parts.append(f"accuracy {accuracy:.3f}")
+        parts += [self.verdict] if self.verdict else []
+        parts += [str(self.run_dir)] if self.run_dir else []
+        return f"<Inversion: {'; '.join(parts)}>"
+
+    def show(self, columns: int = 10, seed: int = 0) -> Image.Image:
+        """Return a picture of samples, one row per class; a notebook displays it.
+
+        Args:
+            columns: Samples per class.
+            seed: Seed of the latents.
+        """
+        if columns < 1:
+            raise InputError(f"columns={columns}: must be 1 or more")
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / "grid.png"
+            draw_grid(self.module, columns, seed, path, self.verdict)
+            with Image.open(path) as picture:
+                return picture.copy()
 
     @property
     def classifier(self) -> FrozenClassifier:
@@ -89,9 +123,9 @@ class Inversion:
 
 def invert(
     network: nn.Module,
-    num_classes: int,
-    channels: int,
-    image_size: int,
+    num_classes: int | None = None,
+    channels: int | None = None,
+    image_size: int | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     feature_layers: Sequence[str] = (PENULTIMATE,),
@@ -105,7 +139,9 @@ def invert(
     Args:
         network: Network from normalised images [B, C, H, W] to logits [B, N], to probabilities, to
             one number for two classes, or to a container of these. Its weights are not changed.
-        num_classes: N.
+        num_classes: N; None to infer it, as the two below: from what timm or Hugging Face stores in
+            the network, its first layer, and forward passes with random images. What was inferred
+            is printed.
         channels: 1 or 3.
         image_size: Side of the square images, 28 to 64 pixels.
         mean: Mean per channel with which the training normalised pixels in [0, 1]; None for 0.
@@ -127,37 +163,46 @@ def invert(
         raise InputError(f"network: is a {type(network).__name__}; must be a torch.nn.Module")
     cfg = compose(overrides)
     resolve_trainer(cfg)
-    spec = _own_spec(num_classes, channels, image_size, mean, std)
     trained = {name: parameter.requires_grad for name, parameter in network.named_parameters()}
     training = {module: module.training for module in network.modules()}
     try:
         given = mean is not None and std is not None
         with notices_of_a_run():
-            classifier = FrozenClassifier(network, spec, feature_layers, output, output_kind)
-            application = InvertApplication(
-                cfg,
-                print_assumptions(classifier, "the arguments mean and std" if given else "", given),
+            asked = {"num_classes": num_classes, "channels": channels, "image_size": image_size}
+            facts = infer_facts(network.eval(), {**asked, "mean": mean, "std": std}, output)
+            classifier = FrozenClassifier(
+                network, _own_spec(**facts), feature_layers, output, output_kind
             )
+            source = "the arguments mean and std" if given else "timm" if "mean" in facts else ""
+            application = InvertApplication(cfg, print_assumptions(classifier, source, given))
         with TemporaryDirectory() as temporary:
             directory = RunDir(Path(run_dir or temporary).absolute())
             directory.check_usable()
             with directory.open(cfg, application.classifier.record()):
                 metrics = application.run(directory)
                 directory.write_summary(metrics)
+            verdict = _verdict(directory.path)
     finally:  # restore the state of the caller's network
         for module, mode in training.items():
             module.training = mode
         for name, parameter in network.named_parameters():
             parameter.requires_grad_(trained.get(name, True))  # a lazy layer's bias may be new
-    return Inversion(cfg, application.module, metrics)
+    kept = None if run_dir is None else Path(run_dir)
+    return Inversion(cfg, application.module, metrics, kept, verdict)
+
+
+def _verdict(directory: Path) -> str:
+    """Return the name of the verdict that a run wrote; empty if there is none."""
+    path = directory / "verdict.json"
+    return str(read_json(path).get("verdict", "")) if path.is_file() else ""
 
 
 def _own_spec(
     num_classes: int,
     channels: int,
     image_size: int,
-    mean: Sequence[float] | None,
-    std: Sequence[float] | None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
 ) -> DataSpec:
     """Return the facts of a network's input images.
 
@@ -248,4 +293,5 @@ def _load_run(directory: Path) -> Inversion:
     summary = (
         read_summary(directory, str(directory)) if (directory / "summary.json").is_file() else {}
     )
-    return Inversion(cfg, load_inversion(cfg, directory), summary)
+    verdict = _verdict(directory)
+    return Inversion(cfg, load_inversion(cfg, directory), summary, directory, verdict)

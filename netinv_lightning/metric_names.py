@@ -35,6 +35,8 @@ RECALL = "diversity/recall"
 COVERAGE = "diversity/coverage"
 
 TRANSFER_ACCURACY = "transfer/accuracy"
+TRANSFER_TOP5 = "transfer/top5"
+"""Share of the images whose label is among the five most probable classes of a verifier."""
 TRANSFER_CEILING = "transfer/ceiling"
 
 DENSITY = "fidelity/density"
@@ -121,8 +123,9 @@ def stability(disturbance: str) -> str:
     return f"stability/{disturbance}"
 
 
-def class_accuracy(label: str) -> str:
-    return f"{INVERSION_ACCURACY}_class/{label}"
+def class_accuracy(label: str, of: str = INVERSION_ACCURACY) -> str:
+    """Name of the accuracy of one class: of the inversion, or of the transfer."""
+    return f"{of}_class/{label}"
 
 
 def generator(name: str, g: int) -> str:

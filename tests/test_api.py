@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -71,3 +73,30 @@ def test_compose_gives_the_message_of_the_command_line() -> None:
         match=r"loss.cosin.weight: there is no such key; did you mean 'loss.cosine.weight'\?",
     ):
         netinv_lightning.compose(["loss.cosin.weight=1"])
+
+
+def test_a_result_shows_its_shape_grid_and_verdict(tmp_path: Path) -> None:
+    result = netinv_lightning.invert(own_network(), overrides=FEW_STEPS, run_dir=tmp_path / "run")
+    assert result.classifier.spec.image_shape == (3, 32, 32)
+    assert (result.run_dir, result.verdict) == (tmp_path / "run", "no inversion")
+    accuracy = result.metrics[names.INVERSION_ACCURACY]
+    assert repr(result) == (
+        f"<Inversion: Sequential, 5 classes, 3 x 32 x 32; accuracy {accuracy:.3f}; no inversion; "
+        f"{tmp_path / 'run'}>"
+    )
+    picture = result.show(columns=2)
+    assert picture.format is None
+    assert picture.width > 50
+    assert picture.getextrema()[0] != (255, 255)
+    with pytest.raises(InputError, match="columns=0: must be 1 or more"):
+        result.show(columns=0)
+
+
+def test_the_package_lists_its_functions() -> None:
+    assert dir(netinv_lightning) == sorted([*netinv_lightning.__all__, "__version__"])
+
+
+def test_a_string_of_overrides_is_refused() -> None:
+    said = r"overrides='application.steps=5': is a string; must be a list of strings: \['applic"
+    with pytest.raises(InputError, match=said):
+        netinv_lightning.invert(own_network(), overrides="application.steps=5")

@@ -86,7 +86,7 @@ def test_commands_are_refused_before_torch_is_imported(
     def after_import(cfg: DictConfig) -> None:
         raise AssertionError("torch would have been imported")
 
-    monkeypatch.setattr(trainer, "settle_trainer", after_import)
+    monkeypatch.setattr(trainer, "resolve_trainer", after_import)
     monkeypatch.setenv("NETINV_DATA", str(tmp_path / "nothing"))
     monkeypatch.chdir(tmp_path)
     for case in [*without_files(group), *(case for case in ALWAYS if case.group == group)]:

@@ -23,8 +23,9 @@ from torch import Tensor
 
 from netinv_lightning import metric_names as names
 from netinv_lightning.applications.base import Application
-from netinv_lightning.classifiers.build import load_classifier, load_verifiers
+from netinv_lightning.classifiers.build import load_classifier
 from netinv_lightning.classifiers.frozen import FrozenClassifier
+from netinv_lightning.classifiers.verifiers import load_verifiers
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.evaluation.given_targets import GivenTargets, given_targets
 from netinv_lightning.evaluation.measurement import Measurement
@@ -51,7 +52,7 @@ class ApproachApplication(Application):
         self.classifier = _classifier(cfg)
         if self.classifier.trained:  # otherwise its weights may be zero
             self.classifier.check_gradient()
-        self.verifiers = load_verifiers(app.verifiers)
+        self.verifiers = load_verifiers(app.verifiers, cfg, self.classifier)
         Measurement(self.classifier, self.verifiers, None, ["accuracy"], cfg.seed)  # checks them
         self.inversion = self._inversion()
         given_targets(app, self.classifier)  # raises for targets that do not fit

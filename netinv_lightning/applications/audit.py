@@ -21,11 +21,11 @@ from netinv_lightning.applications.nested_runs import done, run_parts
 from netinv_lightning.applications.reconstruct import ReconstructApplication
 from netinv_lightning.classifiers.build import (
     load_classifier,
-    load_verifiers,
     named_card,
     training_split,
 )
 from netinv_lightning.classifiers.frozen import FrozenClassifier
+from netinv_lightning.classifiers.verifiers import load_verifiers
 from netinv_lightning.config.compose import compose
 from netinv_lightning.errors import InputError
 from netinv_lightning.evaluation.real_data import open_real
@@ -73,7 +73,7 @@ class AuditApplication(Application):
         self.classifier = load_classifier(cfg)
         kkt = [] if self.classifier.batch_norms else ["kkt"]
         check_enough(app.reconstructions, app.members, self.classifier.spec.num_classes)
-        self.verifiers = [*load_verifiers(app.verifiers).values()]
+        self.verifiers = [*load_verifiers(app.verifiers, cfg, self.classifier).values()]
         data, missing = open_real(cfg.data, self.classifier)
         if data is None:
             raise InputError(

@@ -20,7 +20,8 @@ from omegaconf import DictConfig
 from netinv_lightning import metric_names as names
 from netinv_lightning.applications.base import Application
 from netinv_lightning.applications.nested_runs import done, run_parts
-from netinv_lightning.classifiers.build import load_classifier, load_verifiers
+from netinv_lightning.classifiers.build import load_classifier
+from netinv_lightning.classifiers.verifiers import load_verifiers
 from netinv_lightning.config.compose import compose
 from netinv_lightning.errors import InputError
 from netinv_lightning.evaluation.benchmark_table import Group, benchmark_table, read_group
@@ -129,8 +130,9 @@ class BenchmarkApplication(Application):
         if not measure.full:
             measure.full, measure.metrics = True, QUICK_METRICS
             measure.samples = measure.samples or QUICK_SAMPLES
-        verifiers = load_verifiers(cfg.application.verifiers)
-        return build_report(cfg, load_classifier(cfg), verifiers, cfg.application.eval_samples)
+        classifier = load_classifier(cfg)
+        verifiers = load_verifiers(cfg.application.verifiers, cfg, classifier)
+        return build_report(cfg, classifier, verifiers, cfg.application.eval_samples)
 
     def _baselines(self, experiment: str, path: Path) -> tuple[list[Group], dict[str, str]]:
         """Measure the baselines once; a resumed benchmark reads them from their file."""

@@ -14,9 +14,9 @@ import torch
 
 from netinv_lightning import metric_names as names
 from netinv_lightning.applications.base import Application
-from netinv_lightning.classifiers.build import load_verifiers
 from netinv_lightning.classifiers.features import extract_features
 from netinv_lightning.classifiers.frozen import FrozenClassifier
+from netinv_lightning.classifiers.verifiers import load_verifiers
 from netinv_lightning.downstream.build import open_test_data
 from netinv_lightning.downstream.counterfeit_tables import (
     CounterfeitTables,
@@ -56,7 +56,7 @@ class CounterfeitApplication(Application):
         run = open_finished(named_run(self.cfg), "application.samples", self.cfg)
         self.run_cfg, self.classifier = run.cfg, run.classifier
         named = app.verifiers if app.verifiers is not None else run.cfg.application.verifiers
-        self.verifiers = load_verifiers(named)
+        self.verifiers = load_verifiers(named, run.cfg, self.classifier)
         self.real, self.missing = open_test_data(run.cfg, self.classifier)
         Measurement(self.classifier, self.verifiers, self.real, ["accuracy"])  # checks verifiers
         self.images = run.draw(app.samples)

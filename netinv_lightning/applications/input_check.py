@@ -21,7 +21,7 @@ from netinv_lightning.applications.weights_check import (
     check_file,
     check_safetensors,
 )
-from netinv_lightning.classifiers.zoo import zoo_path
+from netinv_lightning.classifiers.verifier_names import check_verifier_of, check_verifiers
 from netinv_lightning.config.ranges import TAG_LENGTH
 from netinv_lightning.data.labels import check_labels
 from netinv_lightning.data.specs import (
@@ -57,6 +57,7 @@ def check_inputs(cfg: DictConfig) -> None:
     _check_data(cfg)
     if name == "train_classifier":
         _check_save_as(cfg)
+        check_verifier_of(cfg)
     if name == "approach" and cfg.application.file is not None:
         check_safetensors(Path(cfg.application.file), f"application.file={cfg.application.file}")
     if name in OF_A_RUN or (name == "measure" and cfg.application.run):
@@ -67,13 +68,7 @@ def check_inputs(cfg: DictConfig) -> None:
         check_safetensors(
             Path(cfg.application.samples), f"application.samples={cfg.application.samples}"
         )
-    for verifier in cfg.application.get("verifiers") or ():
-        zoo_path(verifier, "application.verifiers")
-        if verifier == cfg.classifier.zoo and name not in OF_A_RUN and name != "measure":
-            raise InputError(
-                f"application.verifiers={verifier}: is the classifier that is inverted. Name other "
-                "classifiers"
-            )
+    check_verifiers(cfg, compare=name not in OF_A_RUN and name != "measure")
     _check_logger(cfg)
 
 

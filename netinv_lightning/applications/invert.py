@@ -1,8 +1,8 @@
 """`application=invert`: images to which a frozen classifier assigns the requested classes.
 
-`method=generator` trains conditioned generators (Suhail et al. 2024, arXiv:2407.18002); the training
-step is in `netinv_lightning/inversion/module.py`. The other methods optimise the images themselves,
-see `netinv_lightning/inversion/methods/`. Every method is measured by the same code.
+`method=generator` trains conditioned generators (Suhail et al. 2024, arXiv:2407.18002); the
+training step is in `netinv_lightning/inversion/module.py`. The other methods optimise the images
+themselves, see `netinv_lightning/inversion/methods/`. Every method is measured by the same code.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from omegaconf import DictConfig
 
 from netinv_lightning import metric_names as names
 from netinv_lightning.applications.base import Application
-from netinv_lightning.classifiers.build import load_verifiers
 from netinv_lightning.classifiers.frozen import FrozenClassifier
+from netinv_lightning.classifiers.verifiers import NO_VERIFIERS, load_verifiers
 from netinv_lightning.config.method_schema import trains_generator
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.evaluation.build import build_report
@@ -29,6 +29,7 @@ from netinv_lightning.interpretability.build import build_study
 from netinv_lightning.inversion.base import FitContext
 from netinv_lightning.inversion.build import build_inversion
 from netinv_lightning.inversion.cost import peak_memory_mb
+from netinv_lightning.runs.notices import notice
 from netinv_lightning.runs.peers import first_process
 from netinv_lightning.tracking.result import Result
 from netinv_lightning.tracking.run_context import RunContext
@@ -78,7 +79,9 @@ class InvertApplication(Application):
             )
         self.module = build_inversion(cfg, self.network)
         self.classifier = self.module.classifier
-        self.verifiers = load_verifiers(app.verifiers)
+        self.verifiers = load_verifiers(app.verifiers, cfg, self.classifier)
+        if not self.verifiers:
+            notice(NO_VERIFIERS)
         self.study = (
             build_study(cfg, self.classifier, app.eval_samples) if cfg.interpret.full else None
         )

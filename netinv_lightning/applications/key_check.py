@@ -84,8 +84,13 @@ def _check_detect_ood(cfg: DictConfig) -> None:
             )
 
 
+def _check_train_classifier(cfg: DictConfig) -> None:
+    if cfg.application.verifier_of is None:  # the network of a verifier has a default
+        check_network_chosen(cfg)
+
+
 CHECKS: dict[str, Callable[[DictConfig], None]] = {
-    "train_classifier": check_network_chosen,
+    "train_classifier": _check_train_classifier,
     "measure": _check_measure,
     "approach": _check_approach,
     "detect_ood": _check_detect_ood,

@@ -15,8 +15,9 @@ from omegaconf import DictConfig
 
 from netinv_lightning import metric_names as names
 from netinv_lightning.applications.base import Application
-from netinv_lightning.classifiers.build import load_classifier, load_verifiers
+from netinv_lightning.classifiers.build import load_classifier
 from netinv_lightning.classifiers.frozen import FrozenClassifier
+from netinv_lightning.classifiers.verifiers import load_verifiers
 from netinv_lightning.evaluation.build import build_report
 from netinv_lightning.evaluation.finished_run import open_finished
 from netinv_lightning.evaluation.image_sets import Images, read_samples
@@ -42,7 +43,8 @@ class MeasureApplication(Application):
         named = app.verifiers
         if named is None:
             named = measured.application.get("verifiers") or []
-        self.report = build_report(measured, self.classifier, load_verifiers(named), self.samples)
+        verifiers = load_verifiers(named, measured, self.classifier)
+        self.report = build_report(measured, self.classifier, verifiers, self.samples)
         if app.samples is not None:
             self.report.check(self.draw(self.report.samples))
 

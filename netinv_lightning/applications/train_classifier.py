@@ -14,6 +14,11 @@ from netinv_lightning import metric_names as names
 from netinv_lightning.applications.base import Application
 from netinv_lightning.classifiers.checkpoints import save_classifier
 from netinv_lightning.classifiers.training import ClassifierTraining
+from netinv_lightning.classifiers.verifiers import (
+    check_verified,
+    load_verified,
+    verifier_config,
+)
 from netinv_lightning.tracking.result import Artifact, Result
 from netinv_lightning.tracking.run_context import RunContext
 
@@ -24,7 +29,13 @@ class TrainClassifierApplication(Application):
     best_metric = names.CLASSIFIER_TEST_ACCURACY
 
     def check(self) -> None:
+        verified = None
+        if (named := self.cfg.application.verifier_of) is not None:
+            verified = load_verified(named, self.cfg)
+            self.cfg = verifier_config(self.cfg, verified)
         self.training = ClassifierTraining(self.cfg)
+        if verified is not None:
+            check_verified(self.training.data.spec, verified)
         self.classifier = self.training.frozen
 
     def compute(self, run: RunContext) -> Result:
@@ -36,7 +47,12 @@ class TrainClassifierApplication(Application):
         metrics[names.CLASSIFIER_TRAIN_ACCURACY] = training.train_accuracy()
         path = Path(app.save_as) if app.save_as else run.path / "classifier.safetensors"
         run.directory.record(saves=str(path))
-        save_classifier(path, training.network, training.card(path.stem, metrics))
+        card = training.card(path.stem, metrics)
+        lines = []
+        if app.verifier_of is not None:
+            card["verifier_of"] = app.verifier_of
+            lines = [f"to use it: application.verifiers=[{path}]"]
+        save_classifier(path, training.network, card)
         on_training = metrics[names.CLASSIFIER_TRAIN_ACCURACY]
         on_test = metrics.get(names.CLASSIFIER_TEST_ACCURACY, float("nan"))
         return Result(
@@ -45,6 +61,7 @@ class TrainClassifierApplication(Application):
             artifacts=[Artifact("classifier", (path, path.with_suffix(".json")))],
             lines=[
                 f"classifier: {path}  accuracy {on_training:.4f} on training images, "
-                f"{on_test:.4f} on test images"
+                f"{on_test:.4f} on test images",
+                *lines,
             ],
         )

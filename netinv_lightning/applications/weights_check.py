@@ -10,6 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from netinv_lightning.classifiers.formats.recognise import format_of
 from netinv_lightning.classifiers.named_weights import (
     named_weights,
     network_missing,
@@ -19,8 +20,8 @@ from netinv_lightning.config.signatures import network_parts
 from netinv_lightning.errors import InputError, nearest, one_line
 from netinv_lightning.runs.outside_files import read_json
 
-PENULTIMATE = "penultimate"
-"""The default feature layer, which every network has."""
+PENULTIMATE, LOGITS = "penultimate", "logits"
+"""Feature layers that every network has; the first is the default."""
 WRAPPERS = ("_orig_mod", "module")
 """Components of names that torch.compile and DataParallel add."""
 PREFIX_DEPTH = 3
@@ -72,7 +73,10 @@ def _weights(cfg: DictConfig) -> Path | None:
     if path is None or cfg.classifier.zoo is not None:
         return path
     require_weights(path)
-    check_file(path, f"classifier.path={path}")
+    if not path.is_dir() or not format_of(path):
+        check_file(path, f"classifier.path={path}")
+    if format_of(path):
+        return None
     if not path.with_suffix(".json").is_file() and not cfg.classifier.network:
         raise network_missing(path)
     return path
@@ -113,8 +117,8 @@ def _check_num_classes(cfg: DictConfig, shapes: Mapping[str, Sequence[int]], whe
 def _check_layers(cfg: DictConfig, attributes: frozenset[str]) -> None:
     for key, layer in _layers(cfg):
         first, dot, rest = layer.partition(".")
-        if layer != PENULTIMATE and first not in attributes:
-            known = [PENULTIMATE, *(attribute + dot + rest for attribute in attributes)]
+        if layer not in (PENULTIMATE, LOGITS) and first not in attributes:
+            known = [PENULTIMATE, LOGITS, *(attribute + dot + rest for attribute in attributes)]
             raise InputError(
                 f"{key}={layer}: the network has no such layer; {nearest(layer, known)}"
             )

@@ -11,9 +11,12 @@ from hydra.errors import InstantiationException
 from omegaconf import DictConfig
 from torch import nn
 
+from netinv_lightning.config.allowed_targets import TIMM
+from netinv_lightning.config.description_check import TIMM_NAME
 from netinv_lightning.config.instantiate import construct, module_of
 from netinv_lightning.data.specs import DataSpec
 from netinv_lightning.errors import InputError, nearest, one_line
+from netinv_lightning.runs.notices import notice
 
 OWN_NETWORKS = "netinv_lightning.classifiers.networks."
 SHAPE = {
@@ -44,6 +47,16 @@ def build_network(network: Mapping[Any, Any], spec: DataSpec) -> nn.Module:
         ).startswith(OWN_NETWORKS)
         if own or (key in keywords and keywords[key] is None):
             keywords[key] = keywords.get(key) or getattr(spec, fact)
+    return construct_network(keywords)
+
+
+def construct_network(network: Mapping[Any, Any]) -> nn.Module:
+    """Make a network from its description, whose arguments are complete.
+
+    Raises:
+        InputError: if it cannot be made, or timm would have to download it.
+    """
+    keywords = with_model_name(network)
     try:
         made = construct(keywords, "classifier.network")
     except InstantiationException as error:
@@ -55,6 +68,28 @@ def build_network(network: Mapping[Any, Any], spec: DataSpec) -> nn.Module:
             f"{type(made).__name__}, must give a torch.nn.Module"
         )
     return made
+
+
+def with_model_name(network: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Return the description with `name` under the key that timm has for it, `model_name`.
+
+    Raises:
+        InputError: if the name stands for a download or for a folder.
+    """
+    keywords = dict(network)
+    if network.get("_target_") != TIMM:
+        return keywords
+    name = keywords.pop("name", None)
+    if (old := keywords.get("model_name")) is not None:
+        if "name" in network:
+            notice("classifier.network.model_name: is now classifier.network.name")
+        name = old
+    if not TIMM_NAME.fullmatch(str(name)):
+        raise InputError(
+            f"classifier.network.name={name}: must be a name of timm.list_models(); nothing is "
+            "downloaded. For a folder of the hub: classifier=hf classifier.path=FOLDER"
+        )
+    return {**keywords, "model_name": name}
 
 
 def _without(target: str) -> str:

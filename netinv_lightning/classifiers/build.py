@@ -5,41 +5,36 @@ Values that `classifier` does not set are read from the model card, then from th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from netinv_lightning.classifiers.architecture import build_network, reading_keys, spec_with_keys
+from netinv_lightning.classifiers.architecture import build_network, reading_keys
 from netinv_lightning.classifiers.checkpoints import load_checkpoint, read_card
+from netinv_lightning.classifiers.formats.described import read_described
+from netinv_lightning.classifiers.formats.recognise import format_of
 from netinv_lightning.classifiers.frozen import FrozenClassifier
-from netinv_lightning.classifiers.named_weights import named_weights, network_missing
+from netinv_lightning.classifiers.named_weights import (
+    named_weights,
+    network_missing,
+    require_weights,
+)
 from netinv_lightning.classifiers.outputs import AUTO
+from netinv_lightning.classifiers.published import facts_of_weights, published_facts
+from netinv_lightning.classifiers.spec_sources import card_spec, resolve_spec
 from netinv_lightning.classifiers.zoo import zoo_path
 from netinv_lightning.config.allowed_targets import trusted_names
 from netinv_lightning.config.description_check import check_literal, check_network
-from netinv_lightning.data.specs import SPECS, DataSpec, spec_of_classes
-from netinv_lightning.errors import InputError, one_line
+from netinv_lightning.data.specs import SPECS, DataSpec
+from netinv_lightning.errors import InputError
 from netinv_lightning.runs.notices import notice
 
+TORCHSCRIPT = "torch.jit.load"
+"""Runs the program of a file; only the user's own command line or `trusted` may name it."""
 SPLIT_KEYS = ("val_fraction", "subset_size", "split_seed", "classes")
 """Keys of `data` that determine which images a classifier was trained on."""
-
-
-def card_spec(card: dict[str, Any]) -> DataSpec:
-    """Return the facts of the training data that a model card contains."""
-    try:
-        known: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value
-            for key, value in card["data"].items()
-        }
-        return DataSpec(**known)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(
-            f"classifier.path: the card {card.get('name', '')} has no valid entry data "
-            f"({one_line(error)}); get it again"
-        ) from error
 
 
 def card_network(card: dict[str, Any], where: str) -> dict[str, Any]:
@@ -54,47 +49,21 @@ def card_network(card: dict[str, Any], where: str) -> dict[str, Any]:
     return network
 
 
-def resolve_spec(cfg: DictConfig, card: dict[str, Any] | None) -> DataSpec:
-    """Return the facts of the training data: of the model card or data set, unless overridden."""
-    if card is not None:
-        spec = card_spec(card)
-    elif cfg.data.name in SPECS:
-        spec = (
-            SPECS[cfg.data.name]
-            if cfg.data.classes is None
-            else spec_of_classes(SPECS[cfg.data.name], cfg.data.classes)
-        )
-    else:
-        keys = ("num_classes", "channels", "image_size")
-        if missing := [f"classifier.{key}" for key in keys if cfg.classifier[key] is None]:
-            raise InputError(
-                f"{', '.join(missing)}: must be given, because the checkpoint has no model card "
-                f"and data={cfg.data.name} is not a known set"
-            )
-        channels = cfg.classifier.channels
-        spec = DataSpec(
-            cfg.data.name,
-            cfg.classifier.num_classes,
-            channels,
-            cfg.classifier.image_size,
-            (0.0,) * channels,
-            (1.0,) * channels,
-            (),
-        )
-    return spec_with_keys(spec, cfg)
-
-
 def described_network(cfg: DictConfig) -> dict[str, Any]:
     """Return the description of the network, of the config or of the model card.
 
     Raises:
         InputError: if neither contains one.
     """
-    if cfg.classifier.network:
-        network: Any = OmegaConf.to_container(cfg.classifier.network, resolve=True)
-        return {str(key): value for key, value in network.items()}
+    if network := _network_of(cfg):
+        return network
     path = named_weights(cfg)
     assert path is not None
+    if kind := format_of(path):
+        raise InputError(
+            f"classifier.path={path}: a {kind} network cannot be trained further; give its "
+            "state_dict() and its class: classifier=checkpoint +classifier.network={_target_: ...}"
+        )
     return card_network(read_card(path) or {}, f"classifier.path={path}")
 
 
@@ -127,11 +96,6 @@ def load_classifier(cfg: DictConfig) -> FrozenClassifier:
     Raises:
         InputError: if weights, network, shapes or feature layers do not fit together.
     """
-    network: Any = (
-        OmegaConf.to_container(cfg.classifier.network, resolve=True)
-        if cfg.classifier.network
-        else None
-    )
     path = named_weights(cfg)
     if cfg.classifier.train:
         from netinv_lightning.classifiers.cache import cache_path, cached_card, untrained
@@ -139,27 +103,67 @@ def load_classifier(cfg: DictConfig) -> FrozenClassifier:
         path = cache_path(cfg)
         if cached_card(path) is None:
             return _print_assumptions(untrained(cfg), cfg, None)
-    elif path is None and network and _has_weights(network):
-        spec = resolve_spec(cfg, None)
-        return _print_assumptions(
-            FrozenClassifier(build_network(network, spec), spec, **reading_keys(cfg)), cfg, None
-        )
-    elif path is None:
+    network = _network_of(cfg)
+    if network.get("_target_") == TORCHSCRIPT or (path is None and _has_weights(network)):
+        return _with_own_weights(cfg, network)
+    if path is None:
         raise InputError(
             "classifier.path: no trained weights are named; use one of the zoo (classifier=zoo), "
             "give a checkpoint (classifier.path=FILE), or train one: classifier.train=true, or "
             "first application=train_classifier"
         )
-    where = f"classifier.path={path}"
+    require_weights(path)
+    if not network and format_of(path):
+        return _described(cfg, path)
+    return _from_file(cfg, path, network)
+
+
+def _network_of(cfg: DictConfig) -> dict[str, Any]:
+    """Return `classifier.network` as plain containers; empty if it names no network."""
+    if not cfg.classifier.network:
+        return {}
+    network: Any = OmegaConf.to_container(cfg.classifier.network, resolve=True)
+    return {str(key): value for key, value in network.items()}
+
+
+def _with_own_weights(cfg: DictConfig, network: dict[str, Any]) -> FrozenClassifier:
+    """Make a network that has its weights itself, as torchvision's with `weights`."""
+    facts = published_facts(network) if network.get("num_classes") is None else {}
+    spec = resolve_spec(cfg, None, facts)
+    classifier = FrozenClassifier(build_network(network, spec), spec, **reading_keys(cfg))
+    return _print_assumptions(classifier, cfg, None, "its published weights" if facts else "")
+
+
+def _described(cfg: DictConfig, path: Path) -> FrozenClassifier:
+    """Read a file or folder that describes its own network."""
+    found = read_described(path)
+    spec = resolve_spec(cfg, None, found.facts)
+    classifier = FrozenClassifier(found.network, spec, **reading_keys(cfg))
+    _print_inferred(path, found.facts, found.source)
+    return _print_assumptions(classifier, cfg, None, found.source if "mean" in found.facts else "")
+
+
+def _from_file(cfg: DictConfig, path: Path, network: dict[str, Any]) -> FrozenClassifier:
+    """Load weights from a file into the network of the config or of the model card."""
     card = read_card(path)
-    spec = resolve_spec(cfg, card)
     if not network and card is not None:
-        network = card_network(card, where)
+        network = card_network(card, f"classifier.path={path}")
     if not network:
         raise network_missing(path)
-    return _print_assumptions(
-        _loaded(path, network, spec, **_with_card(reading_keys(cfg), card or {})), cfg, card
-    )
+    facts = facts_of_weights(network, path) if card is None else {}
+    spec, source = resolve_spec(cfg, card, facts), "the published weights"
+    keys = _with_card(reading_keys(cfg), card or {})
+    classifier = _loaded(path, network, spec, **keys)
+    classifier.card = card or {}
+    _print_inferred(path, facts, source)
+    return _print_assumptions(classifier, cfg, card, source if "mean" in facts else "")
+
+
+def _print_inferred(path: Path, facts: dict[str, Any], source: str) -> None:
+    """Print the classes and the shape that were read from a file."""
+    units = {"num_classes": "classes", "channels": "channels", "image_size": "pixels per side"}
+    if found := [f"{facts[key]} {unit}" for key, unit in units.items() if key in facts]:
+        notice(f"classifier.path={path}: {', '.join(found)} (from {source})")
 
 
 def _with_card(keys: dict[str, Any], card: dict[str, Any]) -> dict[str, Any]:
@@ -174,23 +178,20 @@ def _with_card(keys: dict[str, Any], card: dict[str, Any]) -> dict[str, Any]:
 
 def _has_weights(network: Mapping[str, Any]) -> bool:
     """Return whether the network has its own weights, as those of torchvision and timm."""
-    return (
-        bool(network.get("weights") or network.get("pretrained"))
-        or network.get("_target_") == "torch.jit.load"
-    )
+    return bool(network.get("weights") or network.get("pretrained"))
 
 
 def _print_assumptions(
-    classifier: FrozenClassifier, cfg: DictConfig, card: dict[str, Any] | None
+    classifier: FrozenClassifier, cfg: DictConfig, card: dict[str, Any] | None, source: str = ""
 ) -> FrozenClassifier:
-    """Print what is assumed about output and normalisation; return the classifier."""
-    source = (
-        "the model card"
-        if card is not None
-        else f"data={cfg.data.name}"
-        if cfg.data.name in SPECS
-        else ""
-    )
+    """Print what is assumed about output and normalisation; return the classifier.
+
+    `source` names where mean and standard deviation come from if it is neither card nor data.
+    """
+    if card is not None:
+        source = "the model card"
+    elif not source and classifier.spec.name in SPECS:
+        source = f"data={classifier.spec.name}"
     if cfg.classifier.train and not source:
         source = "the training images"
     given = [f"classifier.{key}" for key in ("mean", "std") if cfg.classifier[key] is not None]
@@ -225,18 +226,6 @@ def load_zoo(name: str) -> FrozenClassifier:
     return load_carded(zoo_path(name), f"classifier.zoo={name}")
 
 
-def load_verifiers(names: Iterable[str]) -> dict[str, FrozenClassifier]:
-    """Load the classifiers of the zoo that `application.verifiers` names, by name.
-
-    Raises:
-        InputError: as `load_zoo`.
-    """
-    return {
-        name: load_carded(zoo_path(name, "application.verifiers"), f"application.verifiers={name}")
-        for name in names
-    }
-
-
 def load_carded(path: Path, where: str) -> FrozenClassifier:
     """Load a classifier from its file and model card.
 
@@ -248,7 +237,9 @@ def load_carded(path: Path, where: str) -> FrozenClassifier:
         raise InputError(
             f"{where}: its model card is missing ({path.with_suffix('.json').name}); get it again"
         )
-    return _loaded(path, card_network(card, where), card_spec(card), **_with_card({}, card))
+    made = _loaded(path, card_network(card, where), card_spec(card), **_with_card({}, card))
+    made.card = card
+    return made
 
 
 def _loaded(path: Path, network: dict[str, Any], spec: DataSpec, **keys: Any) -> FrozenClassifier:

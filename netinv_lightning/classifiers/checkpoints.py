@@ -13,7 +13,6 @@ import json
 import os
 import pickle
 import warnings
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from netinv_lightning.classifiers.formats.recognise import is_torchscript
 from netinv_lightning.classifiers.named_weights import require_weights
 from netinv_lightning.classifiers.state_dicts import differences, match, state_dicts
 from netinv_lightning.data.specs import DataSpec
@@ -144,7 +144,7 @@ def load_weights(path: Path) -> dict[str, Tensor]:
         InputError: if the file is missing or truncated, contains no state dict, or would run code
             when unpickled.
     """
-    return next(iter(_read(path).values()))
+    return next(iter(read_state_dicts(path).values()))
 
 
 def load_checkpoint(network: nn.Module, path: Path) -> str:
@@ -158,12 +158,12 @@ def load_checkpoint(network: nn.Module, path: Path) -> str:
         InputError: as `load_weights`, or if no state dict of the file fits the network.
     """
     where = f"classifier.path={path}"
-    weights, note = match(_read(path), network, where)
+    weights, note = match(read_state_dicts(path), network, where)
     fill(network, weights, where)
     return note
 
 
-def _read(path: Path) -> dict[str, dict[str, Tensor]]:
+def read_state_dicts(path: Path) -> dict[str, dict[str, Tensor]]:
     """Read the state dicts of a file by their nested keys."""
     where = f"classifier.path={path}"
     require_weights(path)
@@ -174,13 +174,11 @@ def _read(path: Path) -> dict[str, dict[str, Tensor]]:
             raise InputError(
                 f"{where}: is not a whole safetensors file ({one_line(error)}); get it again"
             ) from error
-    if _is_torchscript(path):
+    if is_torchscript(path):
         raise InputError(
             f"{where}: is a TorchScript archive, which is a program, and programs from files are "
-            "not run. Save its state_dict() and name the network; if you trust it: "
-            "classifier.path=null '+classifier.network={_target_: "
-            "torch.jit.load, f: FILE}' "
-            "'classifier.feature_layers=[]'"
+            "not run. Save its state_dict() and name the network, or export it with torch.export; "
+            f"if you trust it: classifier=torchscript classifier.path={path}"
         )
     try:
         with warnings.catch_warnings(action="ignore"):  # about pickle protocols
@@ -201,16 +199,6 @@ def _read(path: Path) -> dict[str, dict[str, Tensor]]:
             f"{where}: contains no state dict (names to tensors); save the network's state_dict()"
         )
     return found
-
-
-def _is_torchscript(path: Path) -> bool:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return any(
-                "/code/" in name or name.endswith("/constants.pkl") for name in archive.namelist()
-            )
-    except (zipfile.BadZipFile, OSError):
-        return False
 
 
 def fill(network: nn.Module, weights: dict[str, Tensor], where: str) -> None:

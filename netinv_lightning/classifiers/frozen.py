@@ -28,9 +28,10 @@ from netinv_lightning.data.specs import DataSpec
 from netinv_lightning.errors import InputError, nearest, one_line
 from netinv_lightning.training.float32 import widened
 
+LOGITS = "logits"
+"""The logits as features, for networks whose layers cannot be recorded."""
 PENULTIMATE = "penultimate"
 """The default features: the input of the last nn.Linear, or of the last convolution, pooled."""
-
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
@@ -42,7 +43,7 @@ class FrozenClassifier(Classifier):
         spec: Facts of the training data.
         feature_layers: Names of modules of `network` whose outputs are the features; `penultimate`
             is the input of the last fully connected layer, or of the last convolution, averaged
-            over all positions.
+            over all positions; `logits` are the logits.
         output: Name or index of the logits in what the network returns; None for the rule of
             `netinv_lightning.classifiers.outputs`.
         output_kind: What this output contains: `logits`, `probabilities`, `log_probabilities`,
@@ -69,6 +70,7 @@ class FrozenClassifier(Classifier):
         network = self.network
         self.trained = True  # False until its weights are loaded
         self.real_accuracy: float | None = None  # on real test images, if the run reads any
+        self.card: dict[str, Any] = {}  # the model card of its weights, if they have one
         self.feature_layers = tuple(feature_layers)
         self.forward_count = ForwardCount()
         # Of one image, before flattening.
@@ -125,21 +127,18 @@ class FrozenClassifier(Classifier):
         replaced by the features. `check_cut` tests whether this is valid for a layer.
         """
         module = self.find_layer(layer)
+        if module is self:
+            return f_BD
         replacement = f_BD.to(self.mean_C11.dtype).unflatten(1, self.feature_shapes[layer])
         if layer == PENULTIMATE and is_convolution(module):
             replacement = replacement[(..., *[None] * len(self._head_shape))].expand(
                 -1, -1, *self._head_shape
             )
         replacement = replacement.clone()  # later layers may work in place
-
-        def replace(*_: Any) -> Any:
-            return (replacement,) if layer == PENULTIMATE else replacement
-
-        handle = (
-            module.register_forward_pre_hook(replace)
-            if layer == PENULTIMATE
-            else module.register_forward_hook(replace)
-        )
+        if layer == PENULTIMATE:
+            handle = module.register_forward_pre_hook(lambda *_: (replacement,))
+        else:
+            handle = module.register_forward_hook(lambda *_: replacement)
         shape = (2, *self.spec.image_shape)  # BatchNorm may need the statistics of a batch
         try:
             black_2CHW = torch.zeros(shape, dtype=self.mean_C11.dtype, device=f_BD.device)
@@ -212,11 +211,12 @@ class FrozenClassifier(Classifier):
     def find_layer(self, name: str) -> nn.Module:
         """Return the module of a feature layer; for `penultimate`, the layer whose input it is."""
         modules = {path: module for path, module in self.network.named_modules() if path}
+        if name == LOGITS and name not in modules:
+            return self
         if isinstance(self.network, torch.jit.ScriptModule):
             raise InputError(
                 f"classifier.feature_layers={name}: features cannot be recorded inside a "
-                "TorchScript network; set classifier.feature_layers=[] and remove the loss terms "
-                "that need features (~loss.cosine ~loss.orthogonality)"
+                "TorchScript network; set classifier.feature_layers=[logits]"
             )
         if name == PENULTIMATE:
             if (layer := head_layer(self.network)) is None:
@@ -233,7 +233,7 @@ class FrozenClassifier(Classifier):
         if name not in modules:
             raise InputError(
                 f"classifier.feature_layers={name}: the network has no such layer; "
-                f"{nearest(name, [PENULTIMATE, *modules])}"
+                f"{nearest(name, [PENULTIMATE, LOGITS, *modules])}"
             )
         return modules[name]
 

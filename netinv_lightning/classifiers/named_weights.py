@@ -9,6 +9,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from netinv_lightning.classifiers.formats.recognise import is_torchscript
 from netinv_lightning.classifiers.zoo import zoo_path
 from netinv_lightning.errors import InputError
 
@@ -31,16 +32,16 @@ def named_weights(cfg: DictConfig) -> Path | None:
     return zoo_file
 
 
-def require_weights(path: Path) -> None:
-    """Check that there is a file or folder at `path`.
+def require_weights(path: Path, where: str = "") -> None:
+    """Check that there is a file or folder at `path`; `where` is the key and its value.
 
     Raises:
         InputError: if there is none.
     """
     if not path.exists():
         raise InputError(
-            f"classifier.path={path}: there is no such file; give the path of a checkpoint, or use "
-            "one of the zoo: classifier=zoo"
+            f"{where or f'classifier.path={path}'}: there is no such file; give the path of a "
+            "checkpoint, or use one of the zoo: classifier=zoo"
         )
 
 
@@ -50,4 +51,9 @@ def network_missing(path: Path) -> InputError:
         f"classifier.path={path}: has no model card beside it ({path.with_suffix('.json').name}), "
         "so name its network: +classifier.network={_target_: package.module.Class, ...}, or "
         "classifier=cnn classifier.path=..."
+        + (
+            "; or, if you trust its program, classifier=torchscript classifier.path=..."
+            if is_torchscript(path)
+            else ""
+        )
     )

@@ -3,11 +3,10 @@
 In each application:
 
 - `run`: directory of a finished run.
-- `verifiers`: classifiers of the zoo that classify the images too, and take no part in the
-  training; null for those of the run.
+- `verifiers`: other classifiers of the images (`classifiers/verifier_names.py`); null: of the run.
 - `steps`, `batch_size`, `lr`: training steps, images per batch, learning rate.
-- `grid_every`, `log_every`, `checkpoint_every`: steps between two grids, two rows of `metrics.csv`,
-  two checkpoints.
+- `grid_every`, `log_every`, `checkpoint_every`: steps between two grids, rows of `metrics.csv`, or
+  checkpoints.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ class InvertConfig:
     sampling_batch_norm: str = "running"
     channels_last: bool = True
     compile: bool = False
-    verifiers: list[str] = field(default_factory=list)
+    verifiers: list[Any] = field(default_factory=list)
     eval_samples: int = 10000
     eval_batch_size: int = 500
     keep_samples: int = 1000
@@ -89,7 +88,7 @@ class AuditConfig:
     overrides: list[str] = field(default_factory=list)
     reconstructions: int = 1000
     members: int = 2000
-    verifiers: list[str] = field(default_factory=list)
+    verifiers: list[Any] = field(default_factory=list)
 
 
 @dataclass
@@ -102,7 +101,7 @@ class MeasureApplicationConfig:
     name: str = "measure"
     run: Optional[str] = None
     samples: Optional[str] = None
-    verifiers: Optional[list[str]] = None
+    verifiers: Optional[list[Any]] = None
 
 
 @dataclass
@@ -140,7 +139,7 @@ class ApproachConfig:
     file: Optional[str] = None
     rows: int = 5
     images: int = 5
-    verifiers: list[str] = field(default_factory=list)
+    verifiers: list[Any] = field(default_factory=list)
     steps: int = 400
     lr: float = 0.3
     parametrisation: str = "fourier"
@@ -218,7 +217,7 @@ class CounterfeitConfig:
     name: str = "counterfeit"
     run: Optional[str] = None
     confidence: float = 0.9
-    verifiers: Optional[list[str]] = None
+    verifiers: Optional[list[Any]] = None
     samples: int = 2000
 
 
@@ -254,8 +253,7 @@ class FinetuneConfig:
 class BenchmarkConfig:
     """Keys of `application=benchmark`: one inversion for each combination of the lists.
 
-    `overrides` change the config of every inversion. On the command line each one is in quotes:
-    `'application.overrides=["application.steps=200"]'`.
+    `overrides` change every config; in quotes: `'application.overrides=["application.steps=200"]'`.
     """
 
     name: str = "benchmark"
@@ -271,12 +269,14 @@ class TrainClassifierConfig:
     """Keys of `application=train_classifier`. The group `recipe` describes the training.
 
     `save_as` is the file of the weights, whose model card is written beside it. An existing file is
-    replaced only with `overwrite`.
+    replaced only with `overwrite`. `verifier_of` (a name of the zoo, or a path) trains a verifier
+    of that classifier, with another architecture and seed.
     """
 
     name: str = "train_classifier"
     save_as: Optional[str] = None
     overwrite: bool = False
+    verifier_of: Optional[str] = None
     checkpoint_every: int = 250
 
 

@@ -28,6 +28,10 @@ def compose(overrides: Sequence[str] = ()) -> DictConfig:
     Raises:
         InputError: with the same message as on the command line.
     """
+    if isinstance(overrides, str):
+        raise InputError(
+            f"overrides={overrides!r}: is a string; must be a list of strings: [{overrides!r}]"
+        )
     register()
     try:
         with _outside_hydra(), initialize_config_dir(str(CONF), version_base="1.3"):

@@ -148,7 +148,7 @@ def _fault(target: str, name: str, value: Any) -> str:
     if not OWN_NETWORK.fullmatch(target) and value and LOADING.search(name):
         return f"would load weights or files, which is not allowed in a file. {remedy(target)}"
     known = True
-    if target == TIMM and name == "model_name":
+    if target == TIMM and name in ("name", "model_name"):
         known = TIMM_NAME.fullmatch(str(value)) is not None
     elif target == GET_MODEL and name == "name":
         known = str(value).lower() in torchvision_builders()

@@ -20,7 +20,8 @@ from netinv_lightning.config.description_check import (
 from netinv_lightning.config.registration import CONF
 from netinv_lightning.errors import InputError, one_line
 
-NETWORKS = ("classifier.network", "application.student")
+VERIFIERS = "application.verifiers"
+NETWORKS = ("classifier.network", "application.student", f"{VERIFIERS}.network")
 """Keys that describe a network. Other keys of a file must not name code."""
 PLAIN_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*")
 """A choice of a group, which is also the name of a file."""
@@ -28,7 +29,6 @@ CHOICES = (
     "application.experiments",
     "application.methods",
     "application.conditionings",
-    "application.verifiers",
 )
 NOT_FROM_A_FILE = (
     "default_root_dir",
@@ -83,9 +83,15 @@ def check_run_config(content: Any, where: str, trusted: Sequence[str] = ()) -> N
 
 
 def _check_elsewhere(content: Mapping[Any, Any], where: str, trusted: Sequence[str]) -> None:
+    verifiers = _at(content, VERIFIERS)  # names, paths, or keys of classifier
+    for entry in verifiers if isinstance(verifiers, (list, tuple)) else [verifiers]:
+        rest = dict(entry) if isinstance(entry, Mapping) else {}
+        check_network(rest.pop("network", None), where, f"{VERIFIERS}.network", trusted)
+        check_no_target(rest, where, VERIFIERS, trusted)
+    apart = (*NETWORKS, VERIFIERS)
     for key, value in content.items():
         if isinstance(value, Mapping):
-            value = {name: part for name, part in value.items() if f"{key}.{name}" not in NETWORKS}
+            value = {name: part for name, part in value.items() if f"{key}.{name}" not in apart}
         check_no_target(value, where, str(key), trusted)
 
 

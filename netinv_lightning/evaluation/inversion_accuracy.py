@@ -20,6 +20,9 @@ from netinv_lightning.metrics.diversity import ClassCosine
 from netinv_lightning.training.distributed import rank, world_size
 from netinv_lightning.training.seeds import own_randomness, stream_seed
 
+TOP = 5
+"""The classes of the top-5 accuracy."""
+
 
 @torch.no_grad()
 def evaluate(
@@ -59,24 +62,39 @@ def evaluate(
         names.INTER_CLASS_COSINE: float(soft.cosine["inter"]),
     }
     confusion_NN = soft.accuracy["confusion_NN"]
-    hits_and_counts = zip(
-        confusion_NN.diagonal().tolist(), confusion_NN.sum(dim=1).tolist(), strict=True
-    )
-    metrics |= {
-        names.class_accuracy(label): hits / count
-        for label, (hits, count) in zip(
-            module.classifier.spec.class_names, hits_and_counts, strict=True
-        )
-        if count  # a class may have no samples
-    }
+    class_names = module.classifier.spec.class_names
+    metrics |= _of_classes(names.INVERSION_ACCURACY, confusion_NN, class_names)
     if len(soft.of_generators) > 1:
         metrics |= {
             names.generator(names.INVERSION_ACCURACY, g): value
             for g, value in enumerate(soft.of_generators)
         }
     if verifiers:
-        metrics[names.TRANSFER_ACCURACY] = sum(soft.transfer) / len(soft.transfer)
+        metrics |= _transfer_metrics(soft.transfer, class_names)
     return metrics, confusion_NN.cpu()
+
+
+def _of_classes(name: str, confusion_NN: Tensor, class_names: Sequence[str]) -> dict[str, float]:
+    """Return the accuracy of each class that has samples."""
+    counts = zip(
+        class_names, confusion_NN.diagonal().tolist(), confusion_NN.sum(dim=1).tolist(), strict=True
+    )
+    return {names.class_accuracy(label, name): hits / n for label, hits, n in counts if n}
+
+
+def _transfer_metrics(
+    verifiers: Sequence[dict[str, Tensor]], class_names: Sequence[str]
+) -> dict[str, float]:
+    """Return the mean transfer of the verifiers: accuracy, per class, and of the top 5 if N > 5."""
+    confusion_NN = torch.stack([one["confusion_NN"] for one in verifiers]).sum(dim=0)
+
+    def mean(what: str) -> float:
+        return sum(float(one[what]) for one in verifiers) / len(verifiers)
+
+    metrics = {names.TRANSFER_ACCURACY: mean("accuracy")}
+    if len(class_names) > TOP:
+        metrics[names.TRANSFER_TOP5] = mean("top5")
+    return metrics | _of_classes(names.TRANSFER_ACCURACY, confusion_NN, class_names)
 
 
 @dataclass
@@ -86,7 +104,7 @@ class Measured:
     accuracy: dict[str, Tensor]
     cosine: dict[str, Tensor]
     of_generators: list[float]
-    transfer: list[float]
+    transfer: list[dict[str, Tensor]]
 
 
 def _measure(
@@ -125,7 +143,7 @@ def _measure(
         whole,
         cosine.compute(),
         [float(v["accuracy"]) for v in values],
-        [float(metric.compute()["accuracy"]) for metric in agreement],
+        [metric.compute() for metric in agreement],
     )
 
 

@@ -18,6 +18,7 @@ from pkgutil import resolve_name
 import torch
 
 from netinv_lightning.classifiers.frozen import FrozenClassifier
+from netinv_lightning.classifiers.verifiers import check_verifier
 from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.errors import InputError, nearest
 from netinv_lightning.evaluation.image_sets import Images, check_images
@@ -58,7 +59,8 @@ class Measurement:
         seed: int = 0,
     ) -> None:
         for name, verifier in verifiers.items():
-            _check_verifier(name, verifier, classifier)
+            check_verifier(name, verifier, classifier)
+            _check_size(name, verifier, classifier)
         if real is not None:
             check_real(real, classifier.spec)
         device = classifier.mean_C11.device
@@ -142,19 +144,11 @@ def _create_groups(metrics: Sequence[str], context: MetricContext) -> dict[str, 
     }
 
 
-def _check_verifier(name: str, verifier: FrozenClassifier, classifier: FrozenClassifier) -> None:
-    key = f"application.verifiers={name}"
-    inverted, other = classifier.network.state_dict(), verifier.network.state_dict()
-    if inverted.keys() == other.keys() and all(
-        torch.equal(inverted[weight].to(other[weight].device), other[weight]) for weight in inverted
-    ):
+def _check_size(name: str, verifier: FrozenClassifier, classifier: FrozenClassifier) -> None:
+    its, needed = verifier.spec.image_shape, classifier.spec.image_shape
+    if its != needed:
         raise InputError(
-            f"{key}: is the classifier that is inverted (the weights are equal). "
-            "Set application.verifiers to networks that the inversion does not use"
+            f"application.verifiers={name}: takes images of the shape {list(its)}, but those of "
+            f"the classifier that is inverted are {list(needed)}; resize them for it with "
+            "netinv_lightning.classifiers.verifiers.resized"
         )
-    for fact in ("num_classes", "channels", "image_size"):
-        if (its := getattr(verifier.spec, fact)) != (needed := getattr(classifier.spec, fact)):
-            raise InputError(
-                f"{key}: has {fact}={its}, but the classifier that is inverted has "
-                f"{fact}={needed}. They must be equal; choose another verifier"
-            )

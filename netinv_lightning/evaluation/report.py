@@ -13,12 +13,9 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from netinv_lightning import metric_names as names
-from netinv_lightning.classifiers.checkpoints import read_card
 from netinv_lightning.classifiers.frozen import FrozenClassifier
-from netinv_lightning.classifiers.zoo import zoo_names, zoo_path
 from netinv_lightning.config.schema import MeasureConfig
 from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.errors import InputError, one_line
@@ -195,7 +192,7 @@ class Report:
                     *(metrics.get(name) for _, metrics in sets.values()),
                 ]
             )
-        networks = ", ".join(f"{name}{_hash(name)}" for name in self.verifiers) or "none"
+        networks = ", ".join(f"{name}{_hash(of)}" for name, of in self.verifiers.items()) or "none"
         notes = [
             LEGEND,
             f"seed {self.seed}; k = {NEIGHBOURS} nearest neighbours",
@@ -209,9 +206,9 @@ class Report:
     def _ceiling_of_cards(self) -> float | None:
         """Return the verifiers' mean test accuracy from their model cards, if all have one."""
         accuracies = [
-            card["test_accuracy"]
-            for name in self.verifiers
-            if (card := _card(name)) and "test_accuracy" in card
+            float(verifier.card["test_accuracy"])
+            for verifier in self.verifiers.values()
+            if "test_accuracy" in verifier.card
         ]
         return (
             sum(accuracies) / len(accuracies)
@@ -281,13 +278,9 @@ def _is_optimised(name: str) -> bool:
     return name.startswith(OPTIMISED_GROUPS) or name in OPTIMISED
 
 
-def _card(name: str) -> dict[str, Any] | None:
-    return read_card(zoo_path(name)) if name in zoo_names() else None
-
-
-def _hash(name: str) -> str:
-    card = _card(name)
-    return f" (sha256 {card['sha256'][:12]})" if card else ""
+def _hash(verifier: FrozenClassifier) -> str:
+    sha256 = verifier.card.get("sha256")
+    return f" (sha256 {sha256[:12]})" if sha256 else ""
 
 
 def _log_measuring(name: str, count: int) -> None:

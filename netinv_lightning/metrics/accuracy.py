@@ -19,7 +19,8 @@ class InversionAccuracy(Metric):
     Suhail, Tang and Sethi (2024, arXiv 2411.17777, section 5.1). `compute` returns `accuracy`,
     `confidence` (mean largest probability), `margin` (mean difference of the largest and the second
     largest probability), `kl` (mean D_KL(P||Q) to the conditioning, in nats), and `confusion_NN`
-    (rows: conditioning label, columns: predicted label).
+    (rows: conditioning label, columns: predicted label), and `top5` (share whose conditioning label
+    is among the five most probable).
 
     Args:
         num_classes: N.
@@ -30,6 +31,7 @@ class InversionAccuracy(Metric):
     confidence_sum: Tensor
     margin_sum: Tensor
     kl_sum: Tensor
+    top5_sum: Tensor
 
     def __init__(self, num_classes: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -41,6 +43,7 @@ class InversionAccuracy(Metric):
         )
         self.add_state("confidence_sum", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("margin_sum", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("top5_sum", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("kl_sum", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, logits_BN: Tensor, label_B: Tensor, target_BN: Tensor) -> None:
@@ -50,6 +53,8 @@ class InversionAccuracy(Metric):
         self.confusion_NN += torch.bincount(cells_B, minlength=self.num_classes**2).view(
             self.num_classes, -1
         )
+        top_Bk = logits_BN.topk(min(5, self.num_classes), dim=1).indices
+        self.top5_sum += (top_Bk == label_B[:, None]).any(dim=1).sum()
         largest_B, second_B = log_q_BN.topk(2, dim=1).values.exp().unbind(dim=1)
         self.confidence_sum += largest_B.sum()
         self.margin_sum += (largest_B - second_B).sum()
@@ -62,5 +67,6 @@ class InversionAccuracy(Metric):
             "confidence": self.confidence_sum / n,
             "margin": self.margin_sum / n,
             "kl": self.kl_sum / n,
+            "top5": self.top5_sum / n,
             "confusion_NN": self.confusion_NN,
         }

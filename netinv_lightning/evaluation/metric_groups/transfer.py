@@ -1,4 +1,4 @@
-"""Agreement of the verifiers with the labels."""
+"""Agreement of the verifiers with the labels: their first class, and their first five."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from functools import cached_property
 from netinv_lightning import metric_names as names
 from netinv_lightning.classifiers.features import FeatureSet
 from netinv_lightning.evaluation.image_sets import Images
+from netinv_lightning.evaluation.inversion_accuracy import TOP
 from netinv_lightning.evaluation.metric_groups.group import VERIFIERS, MetricGroup, with_mean
 from netinv_lightning.evaluation.real_data import (
     NO_REAL_IMAGES,
@@ -23,10 +24,16 @@ class Transfer(MetricGroup):
     reads = needs = (VERIFIERS,)
 
     def compute(self, images: Images, outputs: Mapping[str, FeatureSet]) -> dict[str, float]:
-        accuracy = {name: self._accuracy(images, outputs[name]) for name in self.context.verifiers}
-        return with_mean(names.TRANSFER_ACCURACY, accuracy) | with_mean(
-            names.TRANSFER_CEILING, self._ceiling
-        )
+        agreement = {
+            name: self.context.agreement(images, outputs[name].logits_nN)
+            for name in self.context.verifiers
+        }
+        accuracy = {name: float(of["accuracy"]) for name, of in agreement.items()}
+        metrics = with_mean(names.TRANSFER_ACCURACY, accuracy)
+        if self.context.classifier.spec.num_classes > TOP:
+            top5 = {name: float(of["top5"]) for name, of in agreement.items()}
+            metrics |= with_mean(names.TRANSFER_TOP5, top5)
+        return metrics | with_mean(names.TRANSFER_CEILING, self._ceiling)
 
     def skipped_metrics(self) -> dict[str, str]:
         if self.context.has_test_images:

@@ -1,0 +1,210 @@
+"""Verifiers: classifiers that an inversion does not use, which show whether its images transfer.
+
+Shape suffixes: B batch, C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor, nn
+
+from netinv_lightning.classifiers.architecture import OWN_NETWORKS
+from netinv_lightning.classifiers.build import load_carded, load_classifier
+from netinv_lightning.classifiers.frozen import LOGITS, PENULTIMATE, FrozenClassifier
+from netinv_lightning.classifiers.verifier_names import KEY, entries
+from netinv_lightning.classifiers.zoo import zoo_path
+from netinv_lightning.config.schema import ClassifierConfig
+from netinv_lightning.data.specs import DataSpec
+from netinv_lightning.errors import InputError
+from netinv_lightning.runs.notices import notice
+
+NO_VERIFIERS = (
+    "no verifiers: other networks, trained for the same classes, show whether the images contain "
+    "the classes or are adversarial noise. Name them: application.verifiers=[...]; train one: "
+    "application=train_classifier application.verifier_of=FILE"
+)
+
+
+def load_verifiers(
+    asked: Any, cfg: DictConfig, classifier: FrozenClassifier
+) -> dict[str, FrozenClassifier]:
+    """Load the verifiers of a list as `application.verifiers` has it, by name.
+
+    Verifiers with images of another size get resized images.
+
+    Args:
+        asked: The list.
+        cfg: The config; its data set has the facts that an entry leaves out.
+        classifier: The classifier that is inverted. Its classes and shape are the defaults of a
+            verifier without a model card.
+
+    Raises:
+        InputError: naming the entry, if it cannot be loaded, has other classes or channels, or is
+            the inverted classifier.
+    """
+    loaded: dict[str, FrozenClassifier] = {}
+    for name, keys in entries(asked).items():
+        verifier = _load(f"{KEY}={name}", keys, cfg, classifier.spec)
+        check_verifier(name, verifier, classifier)
+        loaded[name] = resized(verifier, classifier.spec)
+        if loaded[name] is not verifier:
+            notice(
+                f"{KEY}={name}: images are resized from {classifier.spec.image_size} to "
+                f"{verifier.spec.image_size} pixels for it"
+            )
+    return loaded
+
+
+def _load(
+    where: str, keys: dict[str, Any], cfg: DictConfig, spec: DataSpec | None
+) -> FrozenClassifier:
+    """Load a classifier from keys of `classifier`; `spec` has the facts of one without a card."""
+    if keys.keys() == {"zoo"}:
+        return load_carded(zoo_path(keys["zoo"], where.partition("=")[0]), where)
+    path = Path(keys["path"]) if keys.keys() == {"path"} else None
+    if path is not None and path.with_suffix(".json").is_file():
+        return load_carded(path, where)
+    classifier = OmegaConf.merge(OmegaConf.structured(ClassifierConfig), keys)
+    described = OmegaConf.create({"data": cfg.data, "classifier": classifier})
+    if keys.get("network") and spec is not None:
+        for fact in ("num_classes", "channels", "image_size"):
+            if described.classifier[fact] is None:
+                described.classifier[fact] = getattr(spec, fact)
+    try:
+        return load_classifier(described)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
+
+
+def check_verifier(name: str, verifier: FrozenClassifier, classifier: FrozenClassifier) -> None:
+    """Check that a verifier is another network for the same classes.
+
+    Raises:
+        InputError: if its weights are those of the inverted classifier, or its classes or channels
+            differ.
+    """
+    key = f"{KEY}={name}"
+    inverted, other = (
+        [*network.state_dict().values()] for network in (classifier.network, verifier.network)
+    )
+    if len(inverted) == len(other) and all(
+        one.shape == two.shape and torch.equal(one.to(two.device), two)
+        for one, two in zip(inverted, other, strict=True)
+    ):
+        raise InputError(
+            f"{key}: is the classifier that is inverted (the weights are equal). "
+            f"Set {KEY} to networks that the inversion does not use"
+        )
+    for fact in ("num_classes", "channels"):
+        if (its := getattr(verifier.spec, fact)) != (needed := getattr(classifier.spec, fact)):
+            raise InputError(
+                f"{key}: has {fact}={its}, but the classifier that is inverted has "
+                f"{fact}={needed}. They must be equal; choose another verifier"
+            )
+    check_class_names(key, verifier.spec, classifier.spec)
+
+
+def check_class_names(key: str, its: DataSpec, needed: DataSpec) -> None:
+    """Check that two networks have the same classes in the same order, as far as they have names.
+
+    Raises:
+        InputError: beginning with `key`, if they differ.
+    """
+    if its.class_names == needed.class_names or {*its.class_names, *needed.class_names} & {"0"}:
+        return
+    differing = next(
+        label
+        for label, pair in enumerate(zip(its.class_names, needed.class_names, strict=True))
+        if len({*pair}) > 1
+    )
+    raise InputError(
+        f"{key}: its class {differing} is {its.class_names[differing]}, that of the classifier "
+        f"that is inverted is {needed.class_names[differing]}. The classes must be the same, in "
+        "the same order"
+    )
+
+
+VERIFIER_OF = "application.verifier_of"
+
+
+def load_verified(named: str, cfg: DictConfig) -> FrozenClassifier:
+    """Load the classifier that a verifier is trained for, as `application.verifier_of` names it.
+
+    Raises:
+        InputError: as `load_verifiers`.
+    """
+    ((name, keys),) = entries([named], VERIFIER_OF).items()
+    return _load(f"{VERIFIER_OF}={name}", keys, cfg, None)
+
+
+def verifier_config(cfg: DictConfig, verified: FrozenClassifier) -> DictConfig:
+    """Return the config of the training of a verifier: another network, and another seed.
+
+    The network is a ResNet, or a CNN for a ResNet, unless the config names one.
+    """
+    cfg = copy.deepcopy(cfg)
+    if not cfg.classifier.network:
+        kind = "CNN" if verified.name == "ResNet" else "ResNet"
+        cfg.classifier.network = {"_target_": f"{OWN_NETWORKS}{kind}"}
+    seed = int(cfg.seed if cfg.recipe.seed is None else cfg.recipe.seed)
+    if seed == verified.card.get("seed"):
+        cfg.recipe.seed = seed + 1
+        notice(f"recipe.seed={seed + 1}: the classifier was trained with seed {seed}")
+    return cfg
+
+
+def check_verified(spec: DataSpec, verified: FrozenClassifier) -> None:
+    """Check that data can train a verifier of a classifier.
+
+    Raises:
+        InputError: if their classes or channels differ.
+    """
+    for fact in ("num_classes", "channels"):
+        if (its := getattr(spec, fact)) != (needed := getattr(verified.spec, fact)):
+            raise InputError(
+                f"{VERIFIER_OF}: the classifier has {fact}={needed}, but data={spec.name} has "
+                f"{its}. Set data to images of the classes of the classifier"
+            )
+    check_class_names(f"data={spec.name}", spec, verified.spec)
+
+
+class Resized(nn.Module):
+    """A network that gets images of another size than its own, resized bilinearly.
+
+    Args:
+        network: Takes normalised images [B, C, side, side].
+        side: Its image size in pixels.
+    """
+
+    def __init__(self, network: nn.Module, side: int) -> None:
+        super().__init__()
+        self.network, self.side = network, side
+
+    def forward(self, x_BCHW: Tensor) -> Any:
+        # Weights of the interpolation sum to 1, so it commutes with the normalisation.
+        resized_BCHW = F.interpolate(
+            x_BCHW.float(), size=(self.side, self.side), mode="bilinear", antialias=True
+        )
+        return self.network(resized_BCHW.to(x_BCHW.dtype))
+
+
+def resized(verifier: FrozenClassifier, spec: DataSpec) -> FrozenClassifier:
+    """Return the verifier for images of `spec`; itself if they have its own size."""
+    if verifier.spec.image_shape == spec.image_shape:
+        return verifier
+    network = Resized(verifier.network, verifier.spec.image_size)
+    layers = [
+        layer if layer in (PENULTIMATE, LOGITS) else f"network.{layer}"
+        for layer in verifier.feature_layers
+    ]
+    its = replace(verifier.spec, image_size=spec.image_size)
+    wrapped = FrozenClassifier(network, its, layers, like=verifier)
+    wrapped.card = verifier.card
+    return wrapped
