@@ -166,7 +166,7 @@ def load(directory: Path) -> Explored:
     module = load_generators(cfg, directory)
     assert module is not None
     classifier = module.classifier
-    images, note = real_images(cfg, classifier.spec)
+    images, note = real_images(cfg.data, classifier.spec)
     inverted = draw_images(module, cfg.application.eval_batch_size, cfg.seed)(INVERTED)
     summary = read_summary(directory, str(directory))
     facts = (

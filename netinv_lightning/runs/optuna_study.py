@@ -36,7 +36,7 @@ def continue_study(config: DictConfig) -> None:
     ]
     for trial in trials:
         if trial.state == states.RUNNING:
-            study.print_progress(trial.number, state=states.FAIL)
+            study.tell(trial.number, state=states.FAIL)
         interrupted = trial.state in (states.RUNNING, states.FAIL)
         if interrupted and trial.params and trial.params not in settled:
             study.enqueue_trial(trial.params)
