@@ -168,7 +168,7 @@ RULES: dict[type, Mapping[str, Rule]] = {
     },
     config.AugmentationConfig: {
         "shift": Number(0, 4096), "rotation": Number(0, 360), "scale": Number(0, 1, below=True), "shear": Number(0, 10),
-        "noise": Number(0, 10),
+        "noise": Number(0, 10), "resize": PIXELS,
     },
     config.GradientMethodConfig: _PIXELS,
     config.KktMethodConfig: {
