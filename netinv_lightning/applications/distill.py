@@ -64,11 +64,12 @@ class DistillApplication(Application):
         self.images_nCHW = (
             run.draw(run.samples).images_nCHW if self.generators is None else torch.empty(0)
         )
-        self.augmentation = build_augmentation(cfg)
         self.real, self.missing = open_test_data(run.cfg, self.classifier)
         network: Any = OmegaConf.to_container(cfg.application.student, resolve=True)
         self.network: dict[str, Any] = {str(key): value for key, value in network.items()}
-        check_hint(self.classifier, self._student(), cfg.application.features)
+        student = self._student()
+        self.augmentation = build_augmentation(cfg, self.classifier, student)
+        check_hint(self.classifier, student, cfg.application.features)
 
     def compute(self, run: RunContext) -> Result:
         app, seed, teacher = self.cfg.application, self.cfg.seed, self.classifier
