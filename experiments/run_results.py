@@ -39,18 +39,47 @@ def _content(path: Path) -> Any:
     if path.suffix == ".csv":
         return _table(path)
     if path.suffix == ".md":
-        return [line for line in path.read_text().splitlines() if not _is_time(line)]
+        return _markdown(path.read_text().splitlines())
     return path.read_bytes() if path.suffix in (".safetensors", ".png") else None
 
 
 def _table(path: Path) -> list[list[str]]:
-    """Return the rows with the head, without columns of times and rows whose name is a time."""
+    """Return the rows, head included, without times.
+
+    Columns of times are left out, and rows that name a time first or contain nothing but times: a
+    classifier that a killed run trained is trained once, so only that run has its time.
+    """
     with path.open(newline="") as file:
         rows = list(csv.reader(file))
-    kept = [index for index, name in enumerate(rows[0]) if not _is_time(name)] if rows else []
+    kept = _kept(rows[0]) if rows else []
+    without = [[row[index] for index in kept if index < len(row)] for row in rows]
     return [
-        [row[index] for index in kept if index < len(row)] for row in rows if not _is_time(row[0])
+        row
+        for row, whole in zip(without, rows, strict=True)
+        if not _is_time(whole[0]) and (any(row[1:]) or not any(whole[1:]))
     ]
+
+
+def _markdown(lines: list[str]) -> list[str]:
+    """Return the lines of a page; those of tables without their columns of times."""
+    found: list[str] = []
+    kept: list[int] = []
+    inside = False
+    for line in lines:
+        row = line.startswith("|")
+        if row:
+            cells = [cell.strip() for cell in line.strip("|").split("|")]
+            kept = kept if inside else _kept(cells)
+            line = " | ".join(cells[index] for index in kept if index < len(cells))
+        inside = row
+        if not _is_time(line):
+            found.append(line)
+    return found
+
+
+def _kept(head: list[str]) -> list[int]:
+    """Return the indices of the columns that are no times."""
+    return [index for index, name in enumerate(head) if not _is_time(name)]
 
 
 def _timeless(content: Any) -> Any:

@@ -21,10 +21,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from experiments.page import markdown, with_tables
 from experiments.robustness.cases import Case, all_cases
 from experiments.robustness.inputs import NETINV, damage_runs, make_run, make_weights
 
@@ -151,19 +151,34 @@ def refusals(only: str | None) -> int:
                     print(f"wrong: {row}", flush=True)
                 if only is None:
                     write_rows(rows)
-    right = Counter(str(row["group"]) for row in rows if is_right(row))
-    for group, count in Counter(str(row["group"]) for row in rows).items():
-        of_group = [row for row in rows if row["group"] == group]
-        slowest, cpu = (
-            max(float(str(row[key])) for row in of_group) for key in ("seconds", "cpu_seconds")
-        )
-        again = sum(str(row["tries"]) != "1" for row in of_group)
-        print(f"| {group} | {count} | {right[group]} | {slowest:.1f} | {cpu:.1f} | {again} |")
+    if only is None:
+        page = HERE / "README.md"
+        page.write_text(with_tables(page.read_text(), {"refusals": table(rows)}))
+    print(table(rows))
+    wrong = sum(not is_right(row) for row in rows)
     print(
-        f"{sum(right.values())} of {len(rows)} refused with status 2, one line, nothing written, "
+        f"{len(rows) - wrong} of {len(rows)} refused with status 2, one line, nothing written, "
         f"within {MOST_SECONDS:.0f} s"
     )
-    return len(rows) - sum(right.values())
+    return wrong
+
+
+def table(rows: list[dict[str, object]]) -> str:
+    """Return a table with a row per group: cases, right ones, slowest, and how many ran again."""
+    lines = []
+    for group in (*dict.fromkeys(str(row["group"]) for row in rows), "all"):
+        of_group = [row for row in rows if group in (row["group"], "all")]
+        seconds, cpu_seconds = (
+            max(float(str(row[key])) for row in of_group) for key in ("seconds", "cpu_seconds")
+        )
+        counts = (
+            len(of_group),
+            sum(is_right(row) for row in of_group),
+            sum(str(row["tries"]) != "1" for row in of_group),
+        )
+        cases, right, again = map(str, counts)
+        lines.append([group, cases, right, f"{seconds:.1f}", f"{cpu_seconds:.1f}", again])
+    return markdown(["group", "cases", "right", "slowest (s)", "most CPU (s)", "run again"], lines)
 
 
 def main() -> None:

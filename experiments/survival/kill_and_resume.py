@@ -18,6 +18,7 @@ import csv
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -140,13 +141,14 @@ def killed(
     name: str, kills: int, folder: Path, source: Path, moments: random.Random
 ) -> list[dict[str, object]]:
     """Rows of one run: each of its kills, and how many differences they left."""
-    whole = Run(folder / f"{name}_whole", RUNS[name], source)
+    place = re.sub(r"\W+", "_", name)  # without characters that the command line would need quoted
+    whole = Run(folder / f"{place}_whole", RUNS[name], source)
     begin = time.monotonic()
     whole.go()
     length, rows, tries = time.monotonic() - begin, [], 0
     while len(rows) < kills and tries < 3 * kills:
         tries += 1
-        broken = Run(folder / f"{name}_broken{tries}", RUNS[name], source)
+        broken = Run(folder / f"{place}_broken{tries}", RUNS[name], source)
         of_this = list(kill_at_random(broken, length, kills - len(rows), moments, fresh=not rows))
         found = list(differences(result(whole.directory), result(broken.directory)))
         if "logger=wandb" in RUNS[name]:

@@ -48,7 +48,7 @@ def inverted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("inverted") / "run"
     overrides = [
         "generator=tiny",
-        "application.steps=4",
+        "application.steps=40",
         "application.batch_size=16",
         "application.eval_samples=40",
         *DIGITS,

@@ -84,11 +84,8 @@ def test_one_directory_has_one_sweep_of_one_process(tmp_path: Path) -> None:
     ):
         Sweep(path, ["seed=0,2"])
     again = Sweep(path, ["seed=0,1"])
-    assert again.number_jobs([["seed=1"], ["seed=2"], ["seed=1"]]) == [
-        1,
-        2,
-        3,
-    ]  # its own number, a new one, and one for the second equal job
+    # The number of the manifest, a new one, and one more for an equal job.
+    assert again.number_jobs([["seed=1"], ["seed=2"], ["seed=1"]]) == [1, 2, 3]
     again.close()
 
 
