@@ -50,7 +50,7 @@ class ClassifierConfig:
     the hash of all that determines it (`netinv_lightning.classifiers.cache`).
 
     `output` is the name or index of the logits in what the network returns, `output_kind` what it returns there: `logits`,
-    `probabilities`, `log_probabilities`, `sigmoid` or `auto` (`netinv_lightning.classifiers.outputs`).
+    `probabilities`, `log_probabilities`, `sigmoid`, `multi_label` or `auto` (`netinv_lightning.classifiers.outputs`).
     """
 
     zoo: Optional[str] = None
