@@ -40,8 +40,8 @@ def require_weights(path: Path, where: str = "") -> None:
     """
     if not path.exists():
         raise InputError(
-            f"{where or f'classifier.path={path}'}: there is no such file; give the path of a checkpoint, or use "
-            "one of the zoo: classifier=zoo"
+            f"{where or f'classifier.path={path}'}: there is no such file; give the path of a "
+            "checkpoint, or use one of the zoo: classifier=zoo"
         )
 
 
