@@ -1,4 +1,6 @@
-"""Experiments: each folder has the script, its committed results and a page about them. Run from the project's root, such as
+"""Experiments: each folder has the script, its committed results and a page about them.
 
-python -m experiments.ood.run --help
+Run them from the root of the project:
+
+    python -m experiments.ood.run --help
 """

@@ -1,7 +1,9 @@
-"""The `netinv` command in processes forked from one that has imported the libraries, which saves most of its start.
+"""The `netinv` command in processes forked from one that has imported the libraries.
 
-Used where a command is started many times: by the kills of `experiments/survival` and by tests. The forked processes are real ones, with
-signals, exit status and open files of their own.
+This saves most of the time that the command needs to start.
+
+Used where a command is started many times: by experiments and by tests. The forked
+processes are real ones, with signals, exit status and open files of their own.
 """
 
 from __future__ import annotations
@@ -13,12 +15,15 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from multiprocessing import get_context
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
+Context = Callable[[], AbstractContextManager[object]]
+"""Makes the context in which a command runs; it is pickled."""
 APPLICATIONS = ("audit", "benchmark", "detect_ood", "distill", "finetune")
 
 
@@ -40,6 +45,7 @@ class Command:
         cwd: the folder it runs in.
         stdout, stderr: files that its output is appended to.
         environment: its environment; None leaves that of this process.
+        within: makes the context in which it runs.
     """
 
     def __init__(
@@ -50,13 +56,14 @@ class Command:
         stdout: Path,
         stderr: Path,
         environment: Mapping[str, str] | None = None,
+        within: Context = nullcontext,
     ) -> None:
         self.arguments = ["netinv", *arguments]
         for path in (stdout, stderr):
             path.touch()
         outputs, variables = (str(stdout), str(stderr)), dict(environment or os.environ)
         self._process = fork_server().Process(
-            target=_netinv, args=(self.arguments, str(cwd), outputs, variables)
+            target=_netinv, args=(self.arguments, str(cwd), outputs, variables, within)
         )
         self._process.start()
 
@@ -90,19 +97,35 @@ class Command:
 
 
 def run_command(
-    arguments: Sequence[str], *, cwd: Path, timeout: float | None = None
+    arguments: Sequence[str],
+    *,
+    cwd: Path,
+    timeout: float | None = None,
+    within: Context = nullcontext,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a `netinv` command to its end and return its exit status and output, as text."""
+    """Run a `netinv` command to its end and return its exit status and output, as text.
+
+    Args:
+        arguments: See `Command`.
+        cwd: See `Command`.
+        timeout: Seconds after which `subprocess.TimeoutExpired` is raised; None for no limit.
+        within: See `Command`.
+    """
     with tempfile.TemporaryDirectory() as folder:
         stdout, stderr = Path(folder) / "stdout", Path(folder) / "stderr"
-        status = Command(arguments, cwd=cwd, stdout=stdout, stderr=stderr).wait(timeout)
+        command = Command(arguments, cwd=cwd, stdout=stdout, stderr=stderr, within=within)
+        status = command.wait(timeout)
         return subprocess.CompletedProcess(
             list(arguments), status, stdout.read_text(), stderr.read_text()
         )
 
 
 def _netinv(
-    arguments: list[str], cwd: str, outputs: tuple[str, str], environment: dict[str, str]
+    arguments: list[str],
+    cwd: str,
+    outputs: tuple[str, str],
+    environment: dict[str, str],
+    within: Context,
 ) -> None:
     from netinv_lightning.run import main
 
@@ -117,7 +140,8 @@ def _netinv(
     sys.argv = arguments
     status = 1
     try:
-        main()
+        with within():
+            main()
     except SystemExit as stop:
         status = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     finally:  # what libraries registered for the end waits for threads that a fork does not have

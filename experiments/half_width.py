@@ -1,4 +1,7 @@
-"""The papers' CNN with half its channels: one classifier per data set and seed, trained once and shared by several experiments."""
+"""The papers' CNN with half its channels.
+
+There is one classifier per data set and seed; it is trained once and shared by several experiments.
+"""
 
 from __future__ import annotations
 

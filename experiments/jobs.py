@@ -1,75 +1,41 @@
 """Run the jobs of an experiment: two at a time, one core each, and each job only once.
 
-Each job is forked from a server process that has already imported the libraries, which saves about twenty seconds per job. A job is
-skipped if results.csv of the experiment has its rows; remove the file to start again.
+Each job is forked from a server process that has already imported the libraries, which saves about
+twenty seconds per job. A job is skipped if results.csv of the experiment has its rows; remove the
+file to start again.
 """
 
 from __future__ import annotations
 
 import csv
-import os
 import sys
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import AbstractContextManager, nullcontext
-from functools import cache
-from multiprocessing import get_context
-from multiprocessing.context import ForkServerContext
+from contextlib import nullcontext
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
+
+from experiments.forked import Context, run_command
 
 ROOT = Path(__file__).parent.parent
 Row = dict[str, Any]
 
 
-@cache
-def fork_server() -> ForkServerContext:
-    """Return the context of processes that start with the libraries imported and use one thread."""
-    os.environ["OMP_NUM_THREADS"] = "1"  # torch reads it when it is imported
-    context = get_context("forkserver")
-    context.set_forkserver_preload(["netinv_lightning.run", "netinv_lightning.applications.audit"])
-    return context
-
-
-def netinv(
-    *overrides: str, within: Callable[[], AbstractContextManager[object]] = nullcontext
-) -> Path:
+def netinv(*overrides: str, within: Context = nullcontext) -> Path:
     """Run the command `netinv` on one core and return the run directory.
 
     Args:
-        overrides: Of the config.
-        within: Makes a context in which the command runs; it is pickled.
+        overrides: Overrides of the config.
+        within: Makes the context in which the command runs; it is pickled.
 
     Raises:
-        RuntimeError: If the command fails; the message ends with the last 500 characters of its error output.
+        RuntimeError: If the command fails; the message ends with the last 500 characters of its
+            error output.
     """
-    with TemporaryDirectory() as log_dir:
-        command = fork_server().Process(target=_command, args=(overrides, log_dir, within))
-        command.start()
-        command.join()
-        if command.exitcode:
-            raise RuntimeError(
-                f"{' '.join(overrides)}: {Path(log_dir, 'stderr').read_text().strip()[-500:]}"
-            )
-        return Path(Path(log_dir, "stdout").read_text().splitlines()[-1])
-
-
-def _command(
-    overrides: Sequence[str], log_dir: str, within: Callable[[], AbstractContextManager[object]]
-) -> None:
-    """Run the command in a forked process, with its two output streams in files of `log_dir`."""
-    from netinv_lightning.run import main
-
-    for stream in (sys.stdout, sys.stderr):
-        with open(Path(log_dir, stream.name.strip("<>")), "w") as file:
-            os.dup2(file.fileno(), stream.fileno())
-    os.chdir(ROOT)
-    warnings.simplefilter("ignore")
-    sys.argv = ["netinv", *overrides]
-    with within():
-        main()
+    done = run_command(overrides, cwd=ROOT, within=within)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(overrides)}: {done.stderr.strip()[-500:]}")
+    return Path(done.stdout.splitlines()[-1])
 
 
 def read_rows(results: Path) -> list[Row]:
@@ -93,7 +59,8 @@ def run_missing(
         results: The CSV file.
         keys: The columns that identify a job, one for each value of its tuple.
         jobs: The jobs; the values of each are the arguments of `one`.
-        one: Runs one job and returns its rows, which have the columns `keys` and all the same further columns.
+        one: Runs one job and returns its rows, which have the columns `keys` and all the same
+            further columns.
         at_once: How many jobs run at a time.
 
     Returns:

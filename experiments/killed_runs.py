@@ -1,4 +1,7 @@
-"""The runs that are killed: one or more of every application, each a few seconds long, none of which needs data."""
+"""The runs that are killed: one or more of every application.
+
+Each takes a few seconds; none needs data.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,10 @@ import json
 
 DIGITS = ["data=mnist5k", "classifier.zoo=mnist_cnn"]
 SHORT = [
-    "application.steps=100", "application.batch_size=16", "application.eval_samples=200", "application.checkpoint_every=10",
-    "application.grid_every=40", "application.log_every=7", "application.keep_samples=100", "application.grid_columns=3", "generator=tiny",
+    "application.steps=100", "application.batch_size=16", "application.eval_samples=200",
+    "application.checkpoint_every=10",
+    "application.grid_every=40", "application.log_every=7", "application.keep_samples=100",
+    "application.grid_columns=3", "generator=tiny",
 ]  # fmt: skip
 COMPARED = ["application.reconstructions=40", "application.members=60"]
 STUDENT = ["+application.student.stages=[[8],[16]]", "+application.student.hidden=16"]
@@ -27,7 +32,8 @@ def garbage(name: str, **options: object) -> list[str]:
 
 
 TRAINED = [
-    "data=mnist5k", "classifier=mlp", "classifier.train=true", "classifier.kept_in={run}_kept", "recipe.epochs=2",
+    "data=mnist5k", "classifier=mlp", "classifier.train=true", "classifier.kept_in={run}_kept",
+    "recipe.epochs=2",
 ]  # fmt: skip
 """A classifier whose training images are at hand; members are compared with held-out images."""
 SOURCE = [*DIGITS, *SHORT]
@@ -55,38 +61,48 @@ INVERSIONS = {
 """Ten makes of `application=invert`."""
 TRAINING = {
     "train_classifier": [
-        "application=train_classifier", "data=mnist5k", "classifier=mlp", "recipe.epochs=4", "data.batch_size=32", "data.shift=2",
+        "application=train_classifier", "data=mnist5k", "classifier=mlp", "recipe.epochs=4",
+        "data.batch_size=32", "data.shift=2",
         "application.checkpoint_every=40",
     ],
     "distill": [
-        "application=distill", "application.run={source}", *STUDENT, "application.steps=40", "application.batch_size=16",
+        "application=distill", "application.run={source}", *STUDENT, "application.steps=40",
+        "application.batch_size=16",
         "application.every=20", "application.checkpoint_every=10", "data=mnist5k",
     ],
     "finetune": [
-        "application=finetune", "application.run={source}", "application.kind=adversarial", "application.steps=40", "data=mnist5k",
-        "application.images=60", "application.attacked=20", "application.attack_steps=2", "data.batch_size=32",
+        "application=finetune", "application.run={source}", "application.kind=adversarial",
+        "application.steps=40", "data=mnist5k",
+        "application.images=60", "application.attacked=20", "application.attack_steps=2",
+        "data.batch_size=32",
         "application.checkpoint_every=10",
     ],
     "classifier.train=true": [
-        *SHORT, "data=mnist5k", "classifier=mlp", "classifier.train=true", "classifier.kept_in={run}_kept", "recipe.epochs=4",
+        *SHORT, "data=mnist5k", "classifier=mlp", "classifier.train=true",
+        "classifier.kept_in={run}_kept", "recipe.epochs=4",
         "data.batch_size=16", "application.steps=40",
     ],
     "method=kkt": [
-        *SHORT, "method=kkt", "data=mnist5k", "classifier.zoo=mnist_mlp", "method.candidates=40", "method.steps=200",
+        *SHORT, "method=kkt", "data=mnist5k", "classifier.zoo=mnist_mlp", "method.candidates=40",
+        "method.steps=200",
     ],
     "detect_ood": [
-        "application=detect_ood", "data=mnist5k", "classifier.zoo=mnist_mlp", "data.batch_size=50", "garbage=[inverted,noise]",
-        *garbage("inverted", **INVERTED), *garbage("noise"), "application.detectors=[msp]", "application.samples=200",
+        "application=detect_ood", "data=mnist5k", "classifier.zoo=mnist_mlp", "data.batch_size=50",
+        "garbage=[inverted,noise]",
+        *garbage("inverted", **INVERTED), *garbage("noise"), "application.detectors=[msp]",
+        "application.samples=200",
     ],
     "reconstruct": [
         "application=reconstruct", *SHORT, *TRAINED, *COMPARED, "application.steps=20",
     ],
     "audit": [
         "application=audit", *TRAINED, *COMPARED, "application.attacks=[inversion,natural]",
-        f"application.overrides={json.dumps([*SHORT[1:], 'application.steps=30'])}", "generator=tiny",
+        f"application.overrides={json.dumps([*SHORT[1:], 'application.steps=30'])}",
+        "generator=tiny",
     ],
     "benchmark": [
-        "application=benchmark", "application.methods=[generator]", "application.seeds=[0,1]", "measure.controls=[noise]",
+        "application=benchmark", "application.methods=[generator]", "application.seeds=[0,1]",
+        "measure.controls=[noise]",
         "measure.samples=50", f"application.overrides={json.dumps([*SHORT, *DIGITS])}",
     ],
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Tables of results.csv in the page of an experiment, and the command line that all experiments share."""
+"""Tables of results.csv in the page of an experiment, and the command line of all experiments."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from experiments.jobs import Row, read_rows, run_missing
 
 
 def pick(rows: list[Row], number: str, **where: str) -> list[float]:
-    """Return the values of a number, in the order of the seeds, from the rows whose columns have the values `where`."""
+    """Return the values of a number, in the order of the seeds, from the rows whose columns have
+    the values `where`."""
     chosen = [
         row
         for row in rows
@@ -38,7 +39,8 @@ def markdown(columns: list[str], lines: list[list[str]]) -> str:
 
 
 def with_tables(page: str, tables: dict[str, str]) -> str:
-    """Return a page in which each table, between `<!-- table: NAME -->` and `<!-- end -->`, is the one of that name.
+    """Return a page in which each table, between `<!-- table: NAME -->` and `<!-- end -->`, is the
+    one of that name.
 
     Raises:
         ValueError: If a table has no place in the page, or a place no table.

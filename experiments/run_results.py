@@ -13,11 +13,11 @@ import torch
 TIMES = ("second", "cost/", "costs", "memory_mb")
 """Names with one of these in them are times, or costs that differ with the machine's load."""
 OF_THE_COMMAND = {"config.yaml", "status.json", "environment.json", "sweep.json"}
-"""Files that tell of the command and its processes, which are others in a resumed run."""
+"""Files about the command and its processes, which differ in a resumed run."""
 
 
 def result(run_dir: Path) -> dict[str, Any]:
-    """All that a run leaves but its times, by the place of each file: weights, checkpoints, tables, samples, pictures."""
+    """Return the content of all files of a run except times, by path in the run directory."""
     found = {}
     for path in sorted(run_dir.rglob("*")):
         place = path.relative_to(run_dir)
@@ -44,7 +44,7 @@ def _content(path: Path) -> Any:
 
 
 def _table(path: Path) -> list[list[str]]:
-    """The rows, head included, without columns of times, and without rows that name a time first."""
+    """Return the rows with the head, without columns of times and rows whose name is a time."""
     with path.open(newline="") as file:
         rows = list(csv.reader(file))
     kept = [index for index, name in enumerate(rows[0]) if not _is_time(name)] if rows else []
@@ -68,7 +68,7 @@ def _is_time(name: str) -> bool:
 
 
 def differences(one: Any, other: Any, where: str = "") -> Iterator[str]:
-    """Where two results differ, in any bit; nothing if they are the same."""
+    """Yield where two results differ, in any bit; nothing if they are the same."""
     if isinstance(one, dict) and isinstance(other, dict):
         for key in {**one, **other}:
             yield from differences(one.get(key), other.get(key), f"{where}/{key}")

@@ -1,11 +1,12 @@
 """Compare what the working tree computes with what an earlier commit computed, bit by bit.
 
-    python -m experiments.same_bytes main                       # every application, against the commit `main`
+    python -m experiments.same_bytes main          # every application, against the commit `main`
     python -m experiments.same_bytes main --runs label,measure  # these runs alone
-    python -m experiments.same_bytes main --keep FOLDER         # keep the commit's results there, and use them again next time
+    python -m experiments.same_bytes main --keep FOLDER    # keep the commit's results there
 
-Both versions of the code make each run of `experiments/killed_runs.py` on one thread. The numbers of `summary.json` (without times), the
-samples and the tensors of the checkpoints must be equal. Texts, table heads and figures may differ. Exit status 1 if anything differs.
+Both versions of the code make each run of `experiments/killed_runs.py` on one thread. The numbers
+of `summary.json` (without times), the samples and the tensors of the checkpoints must be equal.
+Texts, table heads and figures may differ. Exit status 1 if anything differs.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ def place_of(name: str) -> str:
 
 
 def run_all(code: Path, folder: Path, names: list[str]) -> None:
-    """Run the named runs with the package of the checkout `code`; each leaves its directory below `folder`."""
+    """Run the named runs with the package of the checkout `code`; each leaves its directory below
+    `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     directories = {name: folder / place_of(name) for name in ["source", *names]}
     commands = []

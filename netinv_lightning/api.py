@@ -16,14 +16,14 @@ from PIL import Image
 from torch import Tensor, nn
 
 from netinv_lightning import metric_names as names
-from netinv_lightning.classifiers.build import announce
+from netinv_lightning.classifiers.build import print_assumptions
 from netinv_lightning.classifiers.frozen import PENULTIMATE, FrozenClassifier
 from netinv_lightning.classifiers.inference import infer_facts
 from netinv_lightning.classifiers.outputs import AUTO
 from netinv_lightning.config.allowed_targets import only_allowed
 from netinv_lightning.config.application_schema import INVERSIONS
 from netinv_lightning.config.compose import compose
-from netinv_lightning.config.schema import trains_generator
+from netinv_lightning.config.method_schema import trains_generator
 from netinv_lightning.data.specs import DataSpec
 from netinv_lightning.errors import InputError
 from netinv_lightning.evaluation.grid import draw_grid
@@ -35,7 +35,7 @@ from netinv_lightning.runs.notices import notices_of_a_run
 from netinv_lightning.runs.outside_files import read_json
 from netinv_lightning.runs.run_directory import RunDir
 from netinv_lightning.training.seeds import own_randomness
-from netinv_lightning.training.trainer import settle_trainer
+from netinv_lightning.training.trainer import resolve_trainer
 
 if TYPE_CHECKING:
     from netinv_lightning.ood.detectors import Detector
@@ -163,7 +163,7 @@ def invert(
     if not isinstance(network, nn.Module):
         raise InputError(f"network: is a {type(network).__name__}; must be a torch.nn.Module")
     cfg = compose(overrides)
-    settle_trainer(cfg)
+    resolve_trainer(cfg)
     trained = {name: parameter.requires_grad for name, parameter in network.named_parameters()}
     training = {module: module.training for module in network.modules()}
     try:
@@ -175,7 +175,7 @@ def invert(
                 network, _own_spec(**facts), feature_layers, output, output_kind
             )
             source = "the arguments mean and std" if given else "timm" if "mean" in facts else ""
-            application = InvertApplication(cfg, announce(classifier, source, given))
+            application = InvertApplication(cfg, print_assumptions(classifier, source, given))
         with TemporaryDirectory() as temporary:
             directory = RunDir(Path(run_dir or temporary).absolute())
             directory.check_usable()

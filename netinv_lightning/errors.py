@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import sys
 import unicodedata
 from collections.abc import Iterable
 from typing import NoReturn
@@ -30,6 +31,24 @@ class CommandParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{self.prog}: {message}; see {self.prog} --help")
+
+
+def exit_status(error: Exception, failure: str = "") -> int:
+    """Print an error of a command as one line, and return the exit status.
+
+    Args:
+        error: The error.
+        failure: What failed, if it is no wrong input.
+
+    Returns:
+        2 for wrong input, otherwise 1.
+    """
+    if isinstance(error, InputError):
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        return 2
+    reason = one_line(f"{type(error).__name__}: {error}")
+    print(f"failed: {f'{failure} ({reason})' if failure else reason}", file=sys.stderr)
+    return 1
 
 
 def one_line(message: object) -> str:

@@ -148,13 +148,21 @@ OOD_MEAN_AUROC = "ood/best/mean/auroc"
 """Largest mean AUROC of a detector over the sets. It is selected on these sets: an upper bound."""
 
 
+PLAIN = "plain"
+"""Name of the classifier without a garbage class."""
+OWN = "own"
+"""Name of the in-distribution data in metrics and tables."""
+RESERVED = (OWN, "mean", "best")
+"""Names that a data set must not have, because they are in names of metrics."""
+
+
 def ood(score: str, dataset: str, what: str) -> str:
     """Name of a metric of a score that separates a data set from in-distribution data."""
     return f"ood/{score}/{dataset}/{what}"
 
 
-OOD_ECE = ood("plain", "own", "ece")
-OOD_BRIER = ood("plain", "own", "brier")
+OOD_ECE = ood(PLAIN, OWN, "ece")
+OOD_BRIER = ood(PLAIN, OWN, "brier")
 """Calibration of the classifier without a garbage class on in-distribution test images."""
 
 

@@ -3,7 +3,7 @@
     python -m netinv_lightning.run +experiment=cifar_invert
 
 The exit status is 0 for done, 1 for failed and 2 for wrong input. The training step is two steps
-away: applications/invert.py, then inversion/module.py. Sweeps: runs/sweep.py. Torch and Lightning
+away: applications/invert.py, then inversion/module.py. Sweeps: runs/sweep_launcher.py. Torch and Lightning
 are imported only after the config has been checked.
 """
 
@@ -27,22 +27,21 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from netinv_lightning.applications.execution import run
-from netinv_lightning.config.allowed_targets import named_code, only_allowed
+from netinv_lightning.config.allowed_targets import only_allowed
 from netinv_lightning.config.command_line import check_words
+from netinv_lightning.config.description_check import named_code
 from netinv_lightning.config.error_messages import explain
-from netinv_lightning.config.schema import CONF, register
-from netinv_lightning.errors import InputError, Preempted, one_line, printable
+from netinv_lightning.config.registration import CONF, register
+from netinv_lightning.errors import InputError, Preempted, exit_status, one_line, printable
+from netinv_lightning.runs.job_device import set_device
+from netinv_lightning.runs.peers import first_process
 from netinv_lightning.runs.resume import resumed_config
-from netinv_lightning.runs.run_directory import RunDir, first_process
-from netinv_lightning.runs.signals import SIGINT_STATUS, SIGPIPE_STATUS
-from netinv_lightning.runs.sweep import (
-    SIGTERM_STATUS,
-    finish_sweep,
-    retry_arguments,
-    run_swept_job,
-    set_device,
-    sweeps_watched,
-)
+from netinv_lightning.runs.run_directory import RunDir
+from netinv_lightning.runs.signals import SIGINT_STATUS, SIGPIPE_STATUS, SIGTERM_STATUS
+from netinv_lightning.runs.sweep_job import run_swept_job
+from netinv_lightning.runs.sweep_launcher import record_sweep
+from netinv_lightning.runs.sweep_retry import retry_arguments
+from netinv_lightning.runs.sweep_table import finish_sweep
 
 register()
 
@@ -129,9 +128,9 @@ def main() -> None:
     _full_error = os.environ.get("HYDRA_FULL_ERROR") == "1"
     # With this setting Hydra raises its errors, and each becomes one line here.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    with sweeps_watched() as the_sweep:
+    with record_sweep() as started_sweep:
         status = _start()
-        if sweep := the_sweep():
+        if sweep := started_sweep():
             status = finish_sweep(sweep, status)
             if status == SIGINT_STATUS:
                 print(f"to continue: netinv retry {sweep.path}", file=sys.stderr)
@@ -183,9 +182,7 @@ def _interrupted(interrupt: KeyboardInterrupt) -> int:
 
 
 def _refuse(error: BaseException) -> int:
-    if first_process():
-        print(f"error: {one_line(explain(error))}", file=sys.stderr)
-    return 2
+    return exit_status(InputError(explain(error))) if first_process() else 2
 
 
 def _fail(error: Exception, log: Path | None = None) -> int:

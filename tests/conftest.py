@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra import compose as hydra_compose
 from omegaconf import DictConfig
 
 import netinv_lightning
@@ -24,12 +26,12 @@ FEW_STEPS = [
     "application.keep_samples=16",
     "application.grid_columns=2",
 ]
-"""Overrides that make any inversion a matter of a second."""
+"""Overrides that shorten any inversion to about a second."""
 
 
 @pytest.fixture(autouse=True)
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Connections beyond this machine fail at once, as on a machine without a network."""
+    """Let connections to other machines fail at once, as without a network."""
     connect = socket.socket.connect
 
     def local_only(self: socket.socket, address: Any) -> None:
@@ -44,9 +46,25 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_SILENT", "true")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def composed_once() -> Iterator[None]:
+    """Hydra composes the same overrides once; each call gets a copy, which is checked again."""
+    known: dict[tuple[str, ...], DictConfig] = {}
+
+    def composed(config_name: str, overrides: list[str]) -> DictConfig:
+        key = tuple(overrides)
+        if key not in known:
+            known[key] = hydra_compose(config_name, overrides=overrides)
+        return copy.deepcopy(known[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("netinv_lightning.config.compose.hydra_compose", composed)
+        yield
+
+
 @pytest.fixture
 def compose() -> Callable[..., DictConfig]:
-    """Composes a config with few steps, and further overrides on top."""
+    """Function that composes a config with few steps and further overrides."""
     return lambda *overrides: netinv_lightning.compose([*FEW_STEPS, *overrides])
 
 

@@ -1,28 +1,55 @@
-"""The command in subprocesses: exit status, one line, nothing written."""
+"""The command `netinv`: exit status, one line for wrong input, and nothing written."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
+from experiments.forked import run_command
 from tests.conftest import FEW_STEPS
 
 
 def netinv(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command in a fresh process. One that imports torch takes seconds: `run_command`."""
     command = [sys.executable, "-W", "ignore", "-m", "netinv_lightning.run", *arguments]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
 
 
+@pytest.fixture
+def refusal(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., str]:
+    """Function that runs a command in this process, and returns the line that refuses it."""
+    from netinv_lightning import run as entry
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NETINV_DATA", str(tmp_path / "inputs" / "nothing"))
+    before = sorted(tmp_path.iterdir())
+
+    def refuse(*arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["netinv", *arguments])
+        with pytest.raises(SystemExit) as stopped:
+            entry.main()
+        captured = capfd.readouterr()
+        lines = [line for line in captured.err.splitlines() if line.startswith("error:")]
+        assert (stopped.value.code, captured.out, len(lines)) == (2, "", 1), captured
+        assert sorted(tmp_path.iterdir()) in (before, [*before, tmp_path / "inputs"])
+        return lines[0]
+
+    return refuse
+
+
 LIGHT = {  # found before torch is imported
     "experiment=mnist_invert": "add it with a plus: +experiment=",
-    "+experiment=mnist_invrt": "experiment=mnist_invrt: there is no such choice; did you mean 'mnist_invert'?",
-    "generator=huge": "generator=huge: there is no such choice; choose from: base, reference, reference32, small, tiny",
-    "help": "help: is neither KEY=VALUE nor a command (its first word); netinv --help lists commands, groups and keys",
-    "loss.cosin.weight=1": "loss.cosin.weight: there is no such key; did you mean 'loss.cosine.weight'?",
+    "+experiment=mnist_invrt": "there is no such choice; did you mean 'mnist_invert'?",
+    "generator=huge": "generator=huge: there is no such choice; choose from: base, reference, ref",
+    "help": "help: is neither KEY=VALUE nor a command (its first word); netinv --help lists",
+    "loss.cosin.weight=1": "there is no such key; did you mean 'loss.cosine.weight'?",
     "application.lr=fast": "application.lr=fast: must be a number",
     "seed=1.5": "seed=1.5: must be a whole number",
     "loss.cosine.weight=-1": "loss.cosine.weight=-1: must be a finite number, 0 or more",
@@ -32,154 +59,21 @@ LIGHT = {  # found before torch is imported
     "n_generators=0": "n_generators=0: must be 1 or more",
     "+sweep=conditioning": "+sweep=conditioning: is a sweep; add -m",
     "data.subset_size=0": "data.subset_size=0: must be 2 or more",
-    "application.epochs=3": "application.epochs: there is no such key; did you mean 'recipe.epochs'?",
+    "application.epochs=3": "there is no such key; did you mean 'recipe.epochs'?",
     "output=/proc/nowhere": "output: the run directory cannot be created",
 }
 
 
 @pytest.mark.parametrize("argument", LIGHT)
-def test_a_wrong_config_gives_one_line_and_exit_status_2(argument: str, tmp_path: Path) -> None:
-    done = netinv(argument, cwd=tmp_path)
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert done.stderr.count("\n") == 1
-    assert LIGHT[argument] in done.stderr
+def test_wrong_config_is_refused_in_one_line(argument: str, refusal: Callable[..., str]) -> None:
+    assert LIGHT[argument] in refusal(argument)
+
+
+def test_fresh_process_refuses_in_one_line(tmp_path: Path) -> None:
+    done = netinv("generator=huge", cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert LIGHT["generator=huge"] in done.stderr
     assert list(tmp_path.iterdir()) == []
-
-
-def test_wrong_input_gives_one_line_and_exit_status_2(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Errors found after the import of torch, all in one process for speed."""
-    from netinv_lightning import run as entry
-
-    monkeypatch.chdir(tmp_path)
-    inputs = tmp_path / "inputs"
-    inputs.mkdir()
-    monkeypatch.setenv("NETINV_DATA", str(inputs / "nothing"))
-    torch.save({"head": torch.zeros(3)}, inputs / "other.pt")
-    (inputs / "short.safetensors").write_bytes(b"\x00\x01")
-    bomb = inputs / "bomb.pt"
-    torch.save(_Bomb(inputs / "exploded"), bomb)
-    cases = {
-        (
-            "classifier.zoo=mnist_cn",
-        ): "classifier.zoo=mnist_cn: is not in the zoo; did you mean 'mnist_cnn'?",
-        (
-            "classifier=checkpoint",
-            "classifier.path=gone.safetensors",
-        ): "classifier.path=gone.safetensors: there is no such file",
-        (
-            "classifier=cnn",
-            f"classifier.path={inputs}/short.safetensors",
-        ): "is not a whole safetensors file",
-        (
-            "classifier=cnn",
-            f"classifier.path={bomb}",
-        ): "contains more than tensors and is not loaded",
-        (
-            "classifier=cnn",
-            f"classifier.path={inputs}/other.pt",
-        ): "belong to another architecture than CNN",
-        (
-            "classifier=cnn",
-            "classifier.zoo=mnist_cnn",
-            "classifier.num_classes=7",
-        ): "classifier.num_classes=7: the weights of classifier.zoo=mnist_cnn have 10 classes",
-        (
-            "classifier.feature_layers=[hed]",
-        ): "classifier.feature_layers=hed: the network has no such layer; did you mean 'head'?",
-        (
-            "classifier.image_size=200",
-        ): "classifier.image_size=200: the generator makes images of 28 to 64 pixels",
-        ("generator.dropout=1.5",): "generator.dropout=1.5: must be from 0 to below 1",
-        ("conditioning.mode=vectr",): "conditioning.mode=vectr: did you mean 'vector'?",
-        ("conditioning.temperature=0",): "conditioning.temperature=0.0: must be above 0",
-        ("application.batch_size=1",): "application.batch_size=1: must be 2 or more",
-        (
-            "+loss.cosine.wieght=2",
-        ): "loss.cosine.wieght: the term has no such option; did you mean 'weight'?",
-        (
-            "+loss.cosine.layers=[conv]",
-        ): "loss.cosine.layers=conv: is not in classifier.feature_layers",
-        ("loss=ce_only", "loss.ce.weight=0"): "loss: every term has weight 0",
-        (
-            "+loss.cosinus={weight: 1}",
-        ): "loss.cosinus: there is no such term; did you mean 'cosine'?",
-        ("perturbation.norm=l3",): "perturbation.norm=l3: did you mean",
-        (
-            "+trainer.devicess=1",
-        ): "trainer.devicess: lightning.Trainer has no such argument; did you mean 'devices'?",
-        ("trainer.devices=4096",): "trainer.devices=4096: this machine has",
-        ("trainer.accelerator=gpu", "trainer.devices=4096"): "trainer: ",
-        (
-            "trainer=ddp",
-            "application.batch_size=49",
-        ): "application.batch_size=49: must be a multiple of the 2 processes that share it out",
-        ("logger=wandb",): "logger.mode=online: W&B has no login on this machine",
-        ("logger.name=wandbb",): "logger.name=wandbb: did you mean 'wandb'?",
-        (
-            "application=train_classifier",
-            "classifier=cnn",
-            "data=cifar100",
-        ): "CIFAR100 (train=True) is not there",
-        (
-            "application=train_classifier",
-            "classifier=cnn",
-            "data=svhn_head",
-        ): "train_32x32.head.mat is missing",
-        (
-            "application=train_classifier",
-            "classifier=cnn",
-            "data=npz",
-        ): "data.path: must name an .npz file with X and y",
-        ("application=train_classifier",): "classifier.network: choose a network to train",
-        (
-            "application=train_classifier",
-            "classifier=cnn",
-            "data=mnist5k",
-            "data.subset_size=9999",
-        ): "data.subset_size=9999: must be from 2 to 3600",
-        (
-            "application=train_classifier",
-            "classifier=cnn",
-            "data=mnist5k",
-            f"application.save_as={inputs}/short.safetensors",
-        ): "short.safetensors: is there already; give another name, or application.overwrite=true",
-        ("resume=nowhere",): "nowhere: is not a run directory",
-    }
-    for arguments, message in cases.items():
-        monkeypatch.setattr(sys, "argv", ["netinv", *arguments])
-        with pytest.raises(SystemExit) as stopped:
-            entry.main()
-        captured = capfd.readouterr()
-        lines = [line for line in captured.err.splitlines() if line.startswith("error:")]
-        assert stopped.value.code == 2, (arguments, captured.err)
-        assert len(lines) == 1, (arguments, captured.err)
-        assert message in lines[0], (arguments, lines[0])
-        assert [path.name for path in tmp_path.iterdir()] == ["inputs"], arguments
-    assert not (inputs / "exploded").exists()
-
-
-def test_networks_are_imported_from_the_current_folder(tmp_path: Path) -> None:
-    """`netinv` is a script, so the current folder is not on its path, unlike `python -m`."""
-    (tmp_path / "mynet.py").write_text(
-        "from torch import nn\n\n\nclass Tiny(nn.Sequential):\n    def __init__(self):\n"
-        "        super().__init__(nn.Flatten(), nn.Linear(784, 10))\n"
-    )
-    torch.save({"1.weight": torch.zeros(10, 784), "1.bias": torch.zeros(9)}, tmp_path / "tiny.pt")
-    arguments = [
-        "classifier=checkpoint",
-        "classifier.path=tiny.pt",
-        "+classifier.network={_target_: mynet.Tiny}",
-    ]
-    done = subprocess.run(
-        [Path(sys.executable).with_name("netinv"), *arguments],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-    assert "belong to another architecture than Tiny" in done.stderr, done.stderr
 
 
 class _Bomb:
@@ -194,8 +88,80 @@ def _explode(path: str) -> None:
     Path(path).touch()
 
 
-def test_a_run_ends_with_its_directory_and_resumes_from_it(tmp_path: Path) -> None:
-    done = netinv("name=mine", *FEW_STEPS, cwd=tmp_path)
+TRAIN = ("application=train_classifier", "classifier=cnn")
+CHECKPOINT = ("classifier=checkpoint", "classifier.path=gone.safetensors")
+WRONG = {
+    ("classifier.zoo=mnist_cn",): "classifier.zoo=mnist_cn: is not in the zoo; did you mean",
+    CHECKPOINT: "classifier.path=gone.safetensors: there is no such file",
+    ("classifier=cnn", "classifier.path=inputs/short.safetensors"): "is not a whole safetensors",
+    ("classifier=cnn", "classifier.path=inputs/bomb.pt"): "contains more than tensors and is not",
+    ("classifier=cnn", "classifier.path=inputs/other.pt"): "belong to another architecture than",
+    (
+        "classifier=cnn",
+        "classifier.zoo=mnist_cnn",
+        "classifier.num_classes=7",
+    ): "classifier.num_classes=7: the weights of classifier.zoo=mnist_cnn have 10 classes",
+    ("classifier.feature_layers=[hed]",): "the network has no such layer; did you mean 'head'?",
+    ("classifier.image_size=200",): "the generator makes images of 28 to 64 pixels per side",
+    ("+loss.cosine.wieght=2",): "loss.cosine.wieght: the term has no such option; did you mean",
+    ("+loss.cosine.layers=[conv]",): "loss.cosine.layers=conv: is not in classifier.feature_layers",
+    ("loss=ce_only", "loss.ce.weight=0"): "loss: every term has weight 0",
+    ("trainer.devices=4096",): "trainer.devices=4096: this machine has",
+    ("trainer.accelerator=gpu", "trainer.devices=4096"): "trainer: ",
+    (
+        "trainer=ddp",
+        "application.batch_size=49",
+    ): "application.batch_size=49: must be a multiple of the 2 processes",
+    ("logger=wandb",): "logger.mode=online: W&B has no login on this machine",
+    (*TRAIN, "data=cifar100"): "CIFAR100 (train=True) is not there",
+    (*TRAIN, "data=svhn_head"): "train_32x32.head.mat is missing",
+    (*TRAIN, "data=npz"): "data.path: must name an .npz file with X and y",
+    ("application=train_classifier",): "classifier.network: choose a network to train",
+    (*TRAIN, "data=mnist5k", "data.subset_size=9999"): "data.subset_size=9999: must be from 2 to",
+    (
+        *TRAIN,
+        "data=mnist5k",
+        "application.save_as=inputs/short.safetensors",
+    ): "short.safetensors: exists already. Give another name, or set application.overwrite=true",
+    ("resume=nowhere",): "nowhere: is not a run directory",
+}
+
+
+def test_wrong_files_and_places_are_refused(refusal: Callable[..., str], tmp_path: Path) -> None:
+    inputs = tmp_path / "inputs"
+    inputs.mkdir()
+    torch.save({"head": torch.zeros(3)}, inputs / "other.pt")
+    (inputs / "short.safetensors").write_bytes(b"\x00\x01")
+    torch.save(_Bomb(inputs / "exploded"), inputs / "bomb.pt")
+    for arguments, message in WRONG.items():
+        assert message in refusal(*arguments), arguments
+    assert not (inputs / "exploded").exists()
+
+
+def test_networks_are_imported_from_the_current_folder(
+    refusal: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a script, `netinv` starts without the current folder on its path."""
+    elsewhere = [path for path in sys.path if path not in ("", str(tmp_path))]
+    monkeypatch.setattr(sys, "path", elsewhere)
+    (tmp_path / "inputs").mkdir()
+    (tmp_path / "inputs" / "__init__.py").touch()
+    (tmp_path / "inputs" / "mynet.py").write_text(
+        "from torch import nn\n\n\nclass Tiny(nn.Sequential):\n    def __init__(self):\n"
+        "        super().__init__(nn.Flatten(), nn.Linear(784, 10))\n"
+    )
+    weights = {"1.weight": torch.zeros(10, 784), "1.bias": torch.zeros(9)}
+    torch.save(weights, tmp_path / "inputs" / "tiny.pt")
+    line = refusal(
+        "classifier=checkpoint",
+        "classifier.path=inputs/tiny.pt",
+        "+classifier.network={_target_: inputs.mynet.Tiny}",
+    )
+    assert "belong to another architecture than Tiny" in line
+
+
+def test_run_prints_its_directory_and_is_resumed(tmp_path: Path) -> None:
+    done = run_command(["name=mine", *FEW_STEPS], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     run_dir = Path(done.stdout.splitlines()[-1])
     assert run_dir.parent == tmp_path / "runs" / "mine"
@@ -205,25 +171,19 @@ def test_a_run_ends_with_its_directory_and_resumes_from_it(tmp_path: Path) -> No
         if line.startswith("grid: ")
     )
     assert Path(grid).is_file()
-    longer = netinv(f"resume={run_dir}", "application.steps=12", cwd=tmp_path)
+    longer = run_command([f"resume={run_dir}", "application.steps=12"], cwd=tmp_path)
     assert longer.returncode == 0, longer.stderr
     assert longer.stdout.splitlines()[-1] == str(run_dir)
     assert torch.load(run_dir / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 12
     assert [path.name for path in (tmp_path / "runs" / "mine").iterdir()] == [run_dir.name]
-    other = netinv(f"resume={run_dir}", "generator.dropout=0.5", cwd=tmp_path)
+    other = run_command([f"resume={run_dir}", "generator.dropout=0.5"], cwd=tmp_path)
     assert other.returncode == 2
     assert "generator.dropout" in other.stderr
 
 
-def test_a_multirun_continues_after_a_failed_job(tmp_path: Path) -> None:
-    done = netinv(
-        "-m",
-        "conditioning.temperature=1,0,2",
-        "name=sweep",
-        *FEW_STEPS,
-        "application.steps=2",
-        cwd=tmp_path,
-    )
+def test_sweep_continues_after_a_failed_job(tmp_path: Path) -> None:
+    words = ["-m", "conditioning.temperature=1,0,2", "name=sweep", *FEW_STEPS]
+    done = run_command([*words, "application.steps=2"], cwd=tmp_path)
     assert done.returncode == 2
     (sweep,) = (tmp_path / "sweeps" / "sweep").iterdir()
     states = [(sweep / str(job) / "status.json").read_text() for job in range(3)]
@@ -231,7 +191,7 @@ def test_a_multirun_continues_after_a_failed_job(tmp_path: Path) -> None:
     assert "conditioning.temperature=0.0: must be above 0" in states[1]
 
 
-def test_a_closed_output_of_help_is_not_an_error() -> None:
+def test_closed_output_of_help_is_not_an_error() -> None:
     with subprocess.Popen(
         [sys.executable, "-m", "netinv_lightning.run", "--help"],
         stdout=subprocess.PIPE,
@@ -246,13 +206,16 @@ def test_a_closed_output_of_help_is_not_an_error() -> None:
 
 
 def test_help_and_completion_do_not_import_torch() -> None:
-    code = "import sys, netinv_lightning.run; sys.exit(bool({'torch', 'lightning', 'numpy'} & set(sys.modules)))"
+    code = (
+        "import sys, netinv_lightning.run; "
+        "sys.exit(bool({'torch', 'lightning', 'numpy'} & set(sys.modules)))"
+    )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_help_lists_all_applications_and_methods(tmp_path: Path) -> None:
     from netinv_lightning.config.application_schema import APPLICATION_KEYS
-    from netinv_lightning.config.schema import METHOD_KEYS
+    from netinv_lightning.config.method_schema import METHOD_KEYS
 
     lines = netinv("--help", cwd=tmp_path).stdout.splitlines()
     for group, keys in {"application": APPLICATION_KEYS, "method": METHOD_KEYS}.items():

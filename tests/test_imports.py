@@ -54,3 +54,34 @@ def test_at_most_four_modules_beside_the_packages() -> None:
         "metric_names",
         "run",
     ]
+
+
+READS_CONFIGS = {
+    # builders of what a config describes, beside the build.py of the packages
+    "classifiers/architecture.py", "classifiers/named_weights.py", "classifiers/training.py", "training/trainer.py",
+    # a hash of the config, and what is loaded with the config of a run directory
+    "classifiers/cache.py", "evaluation/finished_run.py", "ood/detectors/saved_detectors.py",
+    # the run's record of its own config
+    "tracking/loggers.py", "tracking/run_context.py", "tracking/wandb_run.py",
+}  # fmt: skip
+"""Modules that take a config, besides config/, runs/, applications/, api.py, run.py and build.py."""
+
+
+def takes_config(file: Path) -> bool:
+    functions = (n for n in ast.walk(ast.parse(file.read_text())) if isinstance(n, ast.FunctionDef))
+    return any(
+        "DictConfig" in ast.unparse(argument.annotation)
+        for function in functions
+        for argument in [*function.args.args, *function.args.kwonlyargs]
+        if argument.annotation is not None
+    )
+
+
+def test_configs_stop_at_applications_and_builders() -> None:
+    upper = {"config", "runs", "applications", "api", "run"}
+    below = {
+        str(file.relative_to(ROOT))
+        for file in ROOT.rglob("*.py")
+        if file.name != "build.py" and layer(file) not in upper and takes_config(file)
+    }
+    assert below == READS_CONFIGS

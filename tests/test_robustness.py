@@ -1,4 +1,4 @@
-"""A sample of experiments/robustness: refusals in fresh processes and in this one, and the damages of finished runs."""
+"""A sample of experiments/robustness: refused commands, and damaged runs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 import netinv_lightning
 from experiments.robustness.cases import Case, all_cases
@@ -32,13 +32,13 @@ def test_fresh_process_refuses_and_writes_nothing(case: Case, tmp_path: Path) ->
     assert str(row["line"]).startswith("error: ")
 
 
-def test_cases_are_many_and_differ() -> None:
+def test_at_least_200_cases_differ() -> None:
     cases = all_cases()
     assert len({case.name for case in cases}) == len(cases) >= 200
     assert min(Counter(case.group for case in cases).values()) >= 7
 
 
-def test_a_slow_or_silent_refusal_is_wrong() -> None:
+def test_rows_that_are_not_one_quick_line_are_wrong() -> None:
     right = {
         "status": 2,
         "lines": 1,
@@ -57,16 +57,39 @@ def test_a_slow_or_silent_refusal_is_wrong() -> None:
         assert not is_right({**right, **wrong})
 
 
-@pytest.mark.parametrize("group", ["names", "files and places"])
-def test_refused_in_process(
+def without_files(group: str) -> list[Case]:
+    """A sample of the cases of a group that need no files."""
+    cases = [case for case in all_cases() if case.group == group]
+    return [case for case in cases if "{inputs}" not in case.name and not case.environment][::8]
+
+
+ALWAYS = (
+    Case("files and places", ("application=train_classifier", "data=mnist5k")),
+    Case("files and places", ("application=measure",)),
+    Case("names", ("application=approach",)),
+    Case("names", ("application=approach", "application.vector=[1]", "application.units=[1]")),
+    Case("names", ("application=detect_ood", "garbage=noise", "+garbage.knn.source=noise")),
+    Case("names", ("application=audit", "application.attacks=[kkt,kkt]")),
+    Case("names", ("application=benchmark", "application.seeds=[]")),
+)
+"""Keys of an application that are missing or exclude each other."""
+
+
+@pytest.mark.parametrize("group", ["names", "files and places", "loggers", "numbers", "sizes"])
+def test_commands_are_refused_before_torch_is_imported(
     group: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    """In this process, where the first step after the import fails."""
     from netinv_lightning import run as entry
+    from netinv_lightning.training import trainer
 
+    def after_import(cfg: DictConfig) -> None:
+        raise AssertionError("torch would have been imported")
+
+    monkeypatch.setattr(trainer, "settle_trainer", after_import)
+    monkeypatch.setenv("NETINV_DATA", str(tmp_path / "nothing"))
     monkeypatch.chdir(tmp_path)
-    for case in [
-        case for case in all_cases() if case.group == group and "{inputs}" not in case.name
-    ][::8]:
+    for case in [*without_files(group), *(case for case in ALWAYS if case.group == group)]:
         monkeypatch.setattr(sys, "argv", ["netinv", *case.words])
         with pytest.raises(SystemExit) as stopped:
             entry.main()
@@ -79,7 +102,7 @@ def test_refused_in_process(
 
 
 def finished_run(path: Path) -> Path:
-    """A run directory whose files are whole, without a network in its checkpoint."""
+    """Write a run directory with complete files; its checkpoint contains no network."""
     (path / "checkpoints").mkdir(parents=True)
     (path / "config.yaml").write_text(
         OmegaConf.to_yaml(netinv_lightning.compose(["logger.project=p"]), resolve=True)
@@ -93,7 +116,7 @@ def finished_run(path: Path) -> Path:
     return path
 
 
-def test_every_damage_of_a_finished_run_is_one_line(tmp_path: Path) -> None:
+def test_each_damage_of_a_finished_run_is_one_line(tmp_path: Path) -> None:
     whole = finished_run(tmp_path / "whole")
     assert check_finished(whole, "application.run=whole").application.name == "invert"
     damage_runs(whole, tmp_path / "damaged")

@@ -1,9 +1,12 @@
 """Run the core on a GPU in every precision, a line per check: `make gpu-check`.
 
-    python -m experiments.gpu_check.run                 # at most 6 minutes; exit status 1 if a check failed, 2 without a GPU
+    python -m experiments.gpu_check.run                 # at most 6 minutes
     python -m experiments.gpu_check.run --device cpu    # the same checks, small, on the CPU
 
-Needs torch (2.11 or newer), lightning, torchmetrics, hydra-core, omegaconf, safetensors and numpy, neither data nor network.
+Exit status 1 if a check failed, 2 without a GPU.
+
+Needs torch (2.11 or newer), lightning, torchmetrics, hydra-core, omegaconf, safetensors and numpy,
+neither data nor network.
 """
 
 from __future__ import annotations
@@ -90,7 +93,7 @@ def accuracy(overrides: list[str], steps: int) -> Callable[[str, str], float]:
 
 
 def of_pixels(method: list[str], small: list[str], samples: int) -> Callable[[str, str], float]:
-    """A check that optimises images and gives the share that the classifier takes for their labels."""
+    """A check that optimises images and returns the accuracy of the classifier on them."""
 
     def check(precision: str, device: str) -> float:
         keys = [
@@ -178,19 +181,19 @@ def main() -> int:
         default=list(CHECKS),
         help="checks to run; all by default",
     )
-    asked = parser.parse_args()
-    if asked.device == "cuda" and not torch.cuda.is_available():
+    arguments = parser.parse_args()
+    if arguments.device == "cuda" and not torch.cuda.is_available():
         print(
             "gpu-check: no CUDA device; --device cpu runs the same checks, small, on the CPU",
             file=sys.stderr,
         )
         return 2
-    where = torch.cuda.get_device_name() if asked.device == "cuda" else "CPU"
+    where = torch.cuda.get_device_name() if arguments.device == "cuda" else "CPU"
     print(f"{where}, torch {torch.__version__}", flush=True)
     passed = [
-        report(name, precision, asked.device)
-        for precision in PRECISIONS[asked.device]
-        for name in asked.only
+        report(name, precision, arguments.device)
+        for precision in PRECISIONS[arguments.device]
+        for name in arguments.only
     ]
     print(f"{sum(passed)} of {len(passed)} checks passed", flush=True)
     return 0 if all(passed) else 1

@@ -1,19 +1,20 @@
-"""Analyse the features of inverted images on all four data sets (S2 section 5.1): `make interpretability`.
+"""Analyse the features of inverted images on all four data sets: `make interpretability`.
 
-The variant `studied` has two generators and all analyses. The variants `clusters` have one generator each, at several weights of the
-cosine term (A3-7).
+S2 section 5.1.
+
+The variant `studied` has two generators and all analyses. The variants `clusters` have one
+generator each, at several weights of the cosine term (A3-7).
 """
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-
-from PIL import Image
 
 from experiments.jobs import Row, netinv
 from experiments.page import markdown, pick, run_experiment, shown
+from experiments.run_files import copy_figure, number_rows, read_summary
 
+ANOMALY, RULES = "interpretation/anomaly", "interpretation/rules"
 HERE = Path(__file__).parent
 DATA = {
     "mnist_invert": ("MNIST", "mnist"),
@@ -74,11 +75,11 @@ NUMBERS = {
     "interpretation/anomaly/reconstruction/auc": "AUC, reconstruction error",
     "interpretation/anomaly/reconstruction_pca/auc": "control: AUC, reconstruction error of PCA",
     "interpretation/anomaly/pattern/auc": "AUC, activation pattern",
-    "interpretation/anomaly/pattern_features/auc": "control: AUC, activation pattern of plain features",
+    f"{ANOMALY}/pattern_features/auc": "control: AUC, activation pattern of plain features",
     "interpretation/anomaly/regression/auc": "AUC, regression on activations",
     "interpretation/anomaly/regression_features/auc": "control: AUC, regression on plain features",
-    "interpretation/anomaly/reconstruction/auc_test_against_training": "control: AUC, test against training",
-    "interpretation/rules/features_rest/fidelity/inverted": "rules in features, fidelity to inverted",
+    f"{ANOMALY}/reconstruction/auc_test_against_training": "control: AUC, test against training",
+    f"{RULES}/features_rest/fidelity/inverted": "rules in features, fidelity to inverted",
     "interpretation/rules/features_rest/fidelity/test": "rules in features, fidelity to test",
     "interpretation/rules/features_rest/fidelity_tree/test": "control: tree in features, test",
     "interpretation/rules/features_rest/number": "number of rules in features",
@@ -106,40 +107,27 @@ def overrides(variant: str) -> list[str]:
 
 
 def one(experiment: str, variant: str, seed: int) -> list[Row]:
-    """Run one inversion with its analyses and return its rows; keep the figures of the first seed."""
+    """Run one inversion with its analyses and return its rows; keep the figures of the first
+    seed."""
     run_dir = netinv(
-        f"+experiment={experiment}", f"seed={seed}", f"data={DATA[experiment][1]}", "interpret=full", "application.eval_samples=5000",
+        f"+experiment={experiment}", f"seed={seed}", f"data={DATA[experiment][1]}",
+        "interpret=full", "application.eval_samples=5000",
         "application.verifiers=[]", *overrides(variant),
     )  # fmt: skip
     if seed == SEEDS[0] and variant == STUDIED:
         for figure in FIGURES[experiment]:
-            keep(run_dir / "figures" / f"{figure}.png", HERE / f"{experiment}_{figure}.png")
-    summary = json.loads((run_dir / "summary.json").read_text())
+            copy_figure(run_dir, figure, HERE / f"{experiment}_{figure}.png")
     chosen = {
         name: value
-        for name, value in summary.items()
+        for name, value in read_summary(run_dir).items()
         if name.startswith("interpretation/") or name == "inversion/accuracy"
     }
-    return [
-        {
-            "experiment": experiment,
-            "variant": variant,
-            "seed": seed,
-            "number": name,
-            "value": f"{value:.4f}",
-        }
-        for name, value in chosen.items()
-    ]
-
-
-def keep(figure: Path, path: Path) -> None:
-    """Save a copy of a figure at half its size."""
-    with Image.open(figure) as image:
-        image.convert("RGB").reduce(2).save(path, optimize=True)
+    return number_rows(chosen, experiment=experiment, variant=variant, seed=seed)
 
 
 def tables(rows: list[Row]) -> dict[str, str]:
-    """Return the tables of the page: all numbers of the studied runs, and clusters by weight of the cosine term."""
+    """Return the tables of the page: all numbers of the studied runs, and clusters by weight of the
+    cosine term."""
     studied = [
         [
             title,

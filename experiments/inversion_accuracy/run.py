@@ -5,7 +5,6 @@ The jobs run one after the other, each on all cores, because the table reports s
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
@@ -13,16 +12,11 @@ from pathlib import Path
 
 from experiments.jobs import ROOT, Row
 from experiments.page import markdown, run_experiment, shown
+from experiments.recipes import DATA_OF_RECIPE, UNUSED_SEEDS
+from experiments.run_files import read_summary
 
 HERE = Path(__file__).parent
-DATA = {
-    "mnist_invert": "MNIST",
-    "fmnist_invert": "FashionMNIST",
-    "svhn_invert": "SVHN (head)",
-    "cifar_invert": "CIFAR-10",
-}
-SEEDS = (10, 11, 12)  # no setting was chosen on these seeds
-JOBS = [(experiment, seed) for experiment in DATA for seed in SEEDS]
+JOBS = [(experiment, seed) for experiment in DATA_OF_RECIPE for seed in UNUSED_SEEDS]
 COLUMNS = (
     "inversion/accuracy",
     "inversion/accuracy_hot",
@@ -61,9 +55,9 @@ def one(experiment: str, seed: int) -> list[Row]:
     ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     run_dir = Path(done.stdout.splitlines()[-1])
-    if seed == SEEDS[0]:
+    if seed == UNUSED_SEEDS[0]:
         shutil.copy(run_dir / "figures" / "grid.png", HERE / f"{experiment}.png")
-    summary = json.loads((run_dir / "summary.json").read_text())
+    summary = read_summary(run_dir)
     return [
         {
             "experiment": experiment,
@@ -76,7 +70,7 @@ def one(experiment: str, seed: int) -> list[Row]:
 def tables(rows: list[Row]) -> dict[str, str]:
     """Return the tables of the page."""
     lines = []
-    for experiment, title in DATA.items():
+    for experiment, title in DATA_OF_RECIPE.items():
         chosen = [row for row in rows if row["experiment"] == experiment]
         lines.append(
             [

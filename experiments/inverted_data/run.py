@@ -1,19 +1,19 @@
-"""Measure uses of inverted images: data-free distillation, counterfeits, fine-tuning (A4-12 to A4-14): `make inverted-data`.
+"""Measure distillation, counterfeits and fine-tuning with inverted images: `make inverted-data`.
+
+A4-12 to A4-14.
 
 One inversion with `loss=natural` per data set and seed is shared by all jobs.
 """
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from statistics import mean
-
-from PIL import Image
 
 from experiments.half_width import STAGES
 from experiments.jobs import ROOT, Row, netinv
 from experiments.page import markdown, pick, run_experiment, shown
+from experiments.run_files import copy_figure, number_rows, read_summary
 
 HERE = Path(__file__).parent
 SEEDS = (0, 1, 2)
@@ -37,7 +37,8 @@ VIEWS = [
 ]
 """Views of CIFAR-10 images, which rotation changes more than digits."""
 HALF = [f"+application.student.{STAGES}"]
-"""A student of half the teacher's width: a step costs half as much, so it trains for twice as many steps in the same time."""
+"""A student of half the teacher's width: a step costs half as much, so it trains for twice as many
+steps in the same time."""
 VARIANTS: dict[str, list[str]] = {
     "distill": ["application=distill"],
     "distill, longer": ["application=distill"],
@@ -75,7 +76,8 @@ def inversion(data: str, seed: int) -> Path:
 
 
 def one(data: str, variant: str, seed: int) -> list[Row]:
-    """Run one application on the inverted images and return its rows; keep the counterfeits of the first seed as a picture."""
+    """Run one application on the inverted images and return its rows; keep the counterfeits of the
+    first seed as a picture."""
     run_dir = netinv(
         *VARIANTS[variant],
         f"application.run={inversion(data, seed)}",
@@ -83,18 +85,18 @@ def one(data: str, variant: str, seed: int) -> list[Row]:
         *OF_DATA.get((data, variant), []),
     )
     if variant == "counterfeit" and seed == SEEDS[0]:
-        with Image.open(run_dir / "figures" / "counterfeits.png") as image:
-            image.convert("RGB").reduce(2).save(HERE / f"{data}_counterfeits.png", optimize=True)
-    summary = json.loads((run_dir / "summary.json").read_text())
-    return [
-        {"data": data, "variant": variant, "seed": seed, "number": name, "value": f"{value:.4f}"}
-        for name, value in summary.items()
+        copy_figure(run_dir, "counterfeits", HERE / f"{data}_counterfeits.png")
+    chosen = {
+        name: value
+        for name, value in read_summary(run_dir).items()
         if name.startswith(("student/", "counterfeit/", "finetune/")) or name == "cost/seconds"
-    ]
+    }
+    return number_rows(chosen, data=data, variant=variant, seed=seed)
 
 
 def students(rows: list[Row]) -> str:
-    """Return the table of students and their teachers: accuracy on real test images, and agreement with the teacher."""
+    """Return the table of students and their teachers: accuracy on real test images, and agreement
+    with the teacher."""
     networks = {"student": "", "student trained on noise": "noise_"}
     lines = []
     for data in INVERSIONS:
@@ -114,7 +116,8 @@ def students(rows: list[Row]) -> str:
 
 
 def counterfeits(rows: list[Row]) -> str:
-    """Return the table of the four image sets: confidence, agreement of the verifiers, distance to the nearest training image."""
+    """Return the table of the four image sets: confidence, agreement of the verifiers, distance to
+    the nearest training image."""
     numbers = {
         "success": "own class at 0.9",
         "sure_of_any": "any class at 0.9",
@@ -153,7 +156,8 @@ def counterfeits(rows: list[Row]) -> str:
 
 
 def finetuning(rows: list[Row]) -> str:
-    """Return the table of fine-tuning: the classifier before it, and after it on real images or on real and inverted ones."""
+    """Return the table of fine-tuning: the classifier before it, and after it on real images or on
+    real and inverted ones."""
     kinds = {
         "accuracy": "accuracy",
         "robust_accuracy": "robust accuracy",

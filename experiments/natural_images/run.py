@@ -1,23 +1,17 @@
-"""Compare the papers' objective with `loss=natural`, and with `loss=natural` without each of its parts: `make natural`."""
+"""Compare the papers' objective with `loss=natural`, whole and without one part: `make natural`."""
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from statistics import mean
 
 from experiments.jobs import Row, netinv
 from experiments.page import markdown, run_experiment, shown
+from experiments.recipes import DATA_OF_RECIPE, UNUSED_SEEDS
+from experiments.run_files import read_summary
 
 HERE = Path(__file__).parent
-DATA = {
-    "mnist_invert": "MNIST",
-    "fmnist_invert": "FashionMNIST",
-    "svhn_invert": "SVHN (head)",
-    "cifar_invert": "CIFAR-10",
-}
-SEEDS = (10, 11, 12)  # no setting was chosen on these seeds
 NATURAL = ["loss=natural", "application.steps=600"]
 NO_VIEWS = [f"augmentation.{key}=0" for key in ("shift", "rotation", "scale", "shear", "noise")]
 VARIANTS = {
@@ -34,11 +28,15 @@ VARIANTS = {
     "natural, transposed convolution": [*NATURAL, "generator.upsampling=transposed"],
 }
 JOBS = [
-    *((experiment, "natural", seed) for seed in SEEDS for experiment in DATA),
-    *((experiment, "papers, sharp vectors", seed) for seed in SEEDS for experiment in DATA),
+    *((experiment, "natural", seed) for seed in UNUSED_SEEDS for experiment in DATA_OF_RECIPE),
+    *(
+        (experiment, "papers, sharp vectors", seed)
+        for seed in UNUSED_SEEDS
+        for experiment in DATA_OF_RECIPE
+    ),
     *(
         ("mnist_invert", variant, seed)
-        for seed in SEEDS
+        for seed in UNUSED_SEEDS
         for variant in VARIANTS
         if variant.startswith("natural ") or "transposed" in variant
     ),
@@ -55,9 +53,9 @@ COLUMNS = {
 def one(experiment: str, variant: str, seed: int) -> list[Row]:
     """Run one inversion and return its row; keep the image grid of the first seed."""
     run_dir = netinv(f"+experiment={experiment}", f"seed={seed}", *VARIANTS[variant])
-    if seed == SEEDS[0] and variant == "natural":
+    if seed == UNUSED_SEEDS[0] and variant == "natural":
         shutil.copy(run_dir / "figures" / "grid.png", HERE / f"{experiment}.png")
-    summary = json.loads((run_dir / "summary.json").read_text())
+    summary = read_summary(run_dir)
     return [
         {
             "experiment": experiment,
@@ -71,7 +69,7 @@ def one(experiment: str, variant: str, seed: int) -> list[Row]:
 def tables(rows: list[Row]) -> dict[str, str]:
     """Return the tables of the page."""
     lines = []
-    for experiment, title in DATA.items():
+    for experiment, title in DATA_OF_RECIPE.items():
         for variant in VARIANTS:
             chosen = [
                 row for row in rows if (row["experiment"], row["variant"]) == (experiment, variant)

@@ -1,8 +1,7 @@
-"""Compare inversion in bfloat16 with inversion in float32: accuracy and transfer, 3 seeds: `make precision`."""
+"""Compare accuracy and transfer of inversion in bfloat16 and in float32: `make precision`."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from statistics import mean, stdev
@@ -13,6 +12,7 @@ import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
 from experiments.jobs import Row, netinv, run_missing
+from experiments.run_files import read_summary
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results.csv"
@@ -37,10 +37,11 @@ PRODUCTS = {F.conv2d, torch.conv2d, F.conv_transpose2d, F.linear}
 
 
 class RoundedProducts(TorchFunctionMode):
-    """Compute what autocast would run in bfloat16 as float32 products of rounded operands, and round the result.
+    """Compute what autocast would run in bfloat16 as float32 products of rounded operands, and
+    round the result.
 
-    Hardware does the same: it multiplies bfloat16 numbers exactly and adds in float32. Emulation by torch is many times slower. The
-    casts round gradients too, as autocast's own casts do.
+    Hardware does the same: it multiplies bfloat16 numbers exactly and adds in float32. Emulation by
+    torch is many times slower. The casts round gradients too, as autocast's own casts do.
     """
 
     def __torch_function__(
@@ -67,7 +68,7 @@ def one(setting: str, precision: str, seed: int) -> list[Row]:
         f"seed={seed}",
         within=RoundedProducts,
     )
-    summary = json.loads((run_dir / "summary.json").read_text())
+    summary = read_summary(run_dir)
     return [
         {
             "setting": setting,

@@ -1,25 +1,28 @@
-"""Measure what training-like reconstruction reveals of the training data (S2 section 5.3; A4-9 to A4-11, A6-10): `make reconstruction`.
+"""Measure what training-like reconstruction reveals of the training data: `make reconstruction`.
+
+S2 section 5.3; A4-9 to A4-11, A6-10.
 
 Studies:
 
-- `objective` compares plain inversion, all nine terms and the natural prior on the papers' CNN at half its width, one classifier per seed.
-- `size` attacks the weights (`method=kkt`) of MLPs that were trained to convergence on 100 to 1,000 images.
+- `objective` compares plain inversion, all nine terms and the natural prior on the papers' CNN at
+  half its width, one classifier per seed.
+- `size` attacks the weights (`method=kkt`) of MLPs that were trained to convergence on 100 to 1,000
+  images.
 - `factor` changes one property of the architecture or training of the attacked network.
 - `robust` changes or removes the perturbed pairs of the nine terms (A3-9, A9-FW3).
 """
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from statistics import mean, stdev
 
-from PIL import Image
 from scipy.stats import t
 
 from experiments.half_width import PLAIN, VERIFIERS, plain
 from experiments.jobs import ROOT, Row, netinv
 from experiments.page import markdown, pick, run_experiment, shown
+from experiments.run_files import copy_figure, number_rows, read_summary
 
 HERE = Path(__file__).parent
 SEEDS = (0, 1, 2)
@@ -31,12 +34,14 @@ OBJECTIVES = {
     "reconstruction": [],
     "natural": ["loss=natural"],
 }
-"""The papers' inversion, the same with one-hot vectors as a control, the papers' reconstruction, and our data-free prior."""
+"""The papers' inversion, the same with one-hot vectors as a control, the papers' reconstruction,
+and our data-free prior."""
 ROBUST = {
     "no perturbed pairs": ["~loss.kl_perturbed", "~loss.ce_perturbed"],
     "adversarial pairs": ["perturbation.direction=adversarial"],
 }
-"""Variants compared with `reconstruction`, whose perturbations are random: are robust images more training-like?"""
+"""Variants compared with `reconstruction`, whose perturbations are random: are robust images more
+training-like?"""
 ROBUST_DATA = ("mnist", "fashion_mnist")
 STEPS = "application.steps=100"
 SIZES = (100, 200, 500, 1000)
@@ -71,11 +76,15 @@ FACTORS: dict[str, list[str]] = {
 TITLES = {"as it is": "unchanged", "CNN average pooling": "CNN with average pooling"}
 """How the page words some of them."""
 SLOW = ("CNN", "CNN average pooling", "ViT")
-"""Networks on which a step of the attack takes many times as long as on an MLP; the attack makes fewer steps."""
+"""Networks on which a step of the attack takes many times as long as on an MLP; the attack makes
+fewer steps."""
 KEPT = (
-    "inversion/accuracy", "transfer/accuracy", "diversity/intra_class_cosine", "reconstruction/auc", "reconstruction/auc_low",
-    "reconstruction/auc_high", "reconstruction/gap", "reconstruction/gap_low", "reconstruction/gap_high", "reconstruction/p_value",
-    "reconstruction/good", "reconstruction/good_held_out", "reconstruction/student_accuracy", "cost/training_seconds",
+    "inversion/accuracy", "transfer/accuracy", "diversity/intra_class_cosine", "reconstruction/auc",
+    "reconstruction/auc_low",
+    "reconstruction/auc_high", "reconstruction/gap", "reconstruction/gap_low",
+    "reconstruction/gap_high", "reconstruction/p_value",
+    "reconstruction/good", "reconstruction/good_held_out", "reconstruction/student_accuracy",
+    "cost/training_seconds",
 )  # fmt: skip
 JOBS = [
     *(
@@ -151,21 +160,10 @@ def one(study: str, data: str, variant: str, seed: int) -> list[Row]:
         *attack,
     )
     if study == "size" and seed == SEEDS[0]:
-        with Image.open(run_dir / "figures" / "best_pairs.png") as image:
-            image.convert("RGB").save(HERE / f"{data}_{variant}_pairs.png", optimize=True)
-    summary = json.loads((run_dir / "summary.json").read_text())
-    return [
-        {
-            "study": study,
-            "data": data,
-            "variant": variant,
-            "seed": seed,
-            "number": name,
-            "value": f"{summary[name]:.4f}",
-        }
-        for name in KEPT
-        if name in summary
-    ]
+        copy_figure(run_dir, "best_pairs", HERE / f"{data}_{variant}_pairs.png", divisor=1)
+    summary = read_summary(run_dir)
+    chosen = {name: summary[name] for name in KEPT if name in summary}
+    return number_rows(chosen, study=study, data=data, variant=variant, seed=seed)
 
 
 def objective_values(rows: list[Row], data: str, variant: str, number: str) -> list[float]:
@@ -183,7 +181,8 @@ def objective_table(rows: list[Row], number: str) -> str:
 
 
 def margin(rows: list[Row], data: str, over: str) -> str:
-    """Return the mean margin of reconstruction over another objective in transfer accuracy, with the 95 % interval of a paired t test."""
+    """Return the mean margin of reconstruction over another objective in transfer accuracy, with
+    the 95 % interval of a paired t test."""
     reconstruction, other = (
         objective_values(rows, data, variant, "transfer/accuracy")
         for variant in ("reconstruction", over)
@@ -193,7 +192,8 @@ def margin(rows: list[Row], data: str, over: str) -> str:
         return "-"
     differences = [a - b for a, b in zip(reconstruction, other, strict=True)]
     half = float(t.ppf(0.975, seeds - 1)) * stdev(differences) / seeds**0.5
-    return f"{mean(differences):+.3f} ({mean(differences) - half:+.3f} to {mean(differences) + half:+.3f})"
+    middle = mean(differences)
+    return f"{middle:+.3f} ({middle - half:+.3f} to {middle + half:+.3f})"
 
 
 def margin_table(rows: list[Row]) -> str:

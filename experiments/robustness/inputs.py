@@ -16,8 +16,10 @@ from safetensors.torch import save_file
 
 NETINV = [sys.executable, "-W", "ignore", "-m", "netinv_lightning.run"]
 SMALL = [
-    "generator=tiny", "application.steps=8", "application.batch_size=8", "application.log_every=2", "application.grid_every=4",
-    "application.checkpoint_every=4", "application.eval_samples=64", "application.eval_batch_size=32", "application.keep_samples=16",
+    "generator=tiny", "application.steps=8", "application.batch_size=8", "application.log_every=2",
+    "application.grid_every=4",
+    "application.checkpoint_every=4", "application.eval_samples=64",
+    "application.eval_batch_size=32", "application.keep_samples=16",
     "application.grid_columns=2",
 ]  # fmt: skip
 """An inversion of a few seconds."""
@@ -87,7 +89,10 @@ def _edit(old: str, new: str) -> Callable[[Path], None]:
 
 
 def _summary(change: Callable[[dict[str, float]], object]) -> Callable[[Path], None]:
-    return lambda path: path.write_text(json.dumps(change(json.loads(path.read_text()))))  # type: ignore[return-value, func-returns-value]
+    def rewrite(path: Path) -> None:
+        path.write_text(json.dumps(change(json.loads(path.read_text()))))
+
+    return rewrite
 
 
 CHECKPOINT, SUMMARY, CONFIG, STATUS = (
@@ -129,7 +134,8 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], object]]] = {
 
 
 def damage_runs(run: Path, folder: Path) -> None:
-    """Copies of a run in `folder`, with one file damaged in each; named as in `DAMAGES`, with _ for blanks."""
+    """Copies of a run in `folder`, with one file damaged in each; named as in `DAMAGES`, with _ for
+    blanks."""
     folder.mkdir()
     for name, (file, damage) in DAMAGES.items():
         copy = folder / name.replace(" ", "_")

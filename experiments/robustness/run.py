@@ -1,14 +1,15 @@
 """Make two tables: how wrong input is refused, and how runs survive kills.
 
     python -m experiments.robustness.run                      # both
-    python -m experiments.robustness.run --table refusals     # wrong command lines, files and environments
-    python -m experiments.robustness.run --table kills        # experiments/survival/kill_and_resume.py
+    python -m experiments.robustness.run --table refusals   # wrong commands, files, environments
+    python -m experiments.robustness.run --table kills      # survival/kill_and_resume.py
 
-A refusal is right if the exit status is 2, standard error has one line, standard output none, nothing was
-written, and it took at most 10 seconds of wall-clock time. Each command runs in a fresh process in an empty
-folder. `cpu_seconds` do not depend on the other load of the machine; a refusal that is right except for its
-time is therefore repeated, and `tries` counts its runs. Writes refusals.csv beside this file. A case whose row
-there is right is not run again; remove the file to start from the beginning.
+A refusal is right if the exit status is 2, standard error has one line, standard output none,
+nothing was written, and it took at most 10 seconds of wall-clock time. Each command runs in a fresh
+process in an empty folder. `cpu_seconds` do not depend on the other load of the machine; a refusal
+that is right except for its time is therefore repeated, and `tries` counts its runs. Writes
+refusals.csv beside this file. A case whose row there is right is not run again; remove the file to
+start from the beginning.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""Draw Figures 1 and 4 of the paper, inversion and reconstruction (S2 sections 3 and 5.3; A8-1, A8-4): `make schematics`.
+"""Draw Figures 1 and 4 of the paper, inversion and reconstruction: `make schematics`.
 
-The classifier is the MNIST CNN of the zoo. For each figure a generator is trained with the objective that the figure shows; the vector,
-matrix, images and outputs in the figure are its own.
+S2 sections 3 and 5.3; A8-1, A8-4.
+
+The classifier is the MNIST CNN of the zoo. For each figure a generator is trained with the
+objective that the figure shows; the vector, matrix, images and outputs in the figure are its own.
 """
 
 from __future__ import annotations
@@ -132,17 +134,21 @@ class Sketch:
 
 
 def inverted_digit(loss: str, vectors: str) -> tuple[netinv.Inversion, Condition, Tensor]:
-    """Train a generator on the MNIST classifier of the zoo; return the inversion, a condition with label 7 and its image [H, W]."""
+    """Train a generator on the MNIST classifier of the zoo; return the inversion, a condition with
+    label 7 and its image [H, W]."""
     spec = load_zoo("mnist_cnn").spec
     result = netinv.invert(
-        load_zoo("mnist_cnn").network, num_classes=spec.num_classes, channels=spec.channels, image_size=spec.image_size,
+        load_zoo("mnist_cnn").network, num_classes=spec.num_classes, channels=spec.channels,
+        image_size=spec.image_size,
         mean=spec.mean, std=spec.std,
-        overrides=[f"loss={loss}", f"conditioning.vectors={vectors}", "application.steps=300", "application.eval_samples=500"],
+        overrides=[f"loss={loss}", f"conditioning.vectors={vectors}", "application.steps=300",
+        "application.eval_samples=500"],
     )  # fmt: skip
     conditions = result.module.conditioning.sample(100, CPU, Stream(SEED))
     index = int((conditions.label_B == LABEL).nonzero()[0])
     parts = (conditions.label_B, conditions.target_BN, conditions.vector_BN, conditions.matrix_B1SS)
-    condition = Condition(*(None if part is None else part[index : index + 1] for part in parts))  # type: ignore[arg-type]
+    chosen = (None if part is None else part[index : index + 1] for part in parts)
+    condition = Condition(*chosen)  # type: ignore[arg-type]
     with own_randomness(SEED, CPU):
         return result, condition, result.module.draw(condition)[0, 0]
 
@@ -150,7 +156,8 @@ def inverted_digit(loss: str, vectors: str) -> tuple[netinv.Inversion, Condition
 def draw_generator(
     sketch: Sketch, condition: Condition, image_HW: Tensor, y: float, title: str
 ) -> None:
-    """Draw the left half of both figures: vector and latent, two stages with the matrix between them, the image."""
+    """Draw the left half of both figures: vector and latent, two stages with the matrix between
+    them, the image."""
     sketch.bars(0.9, y + 0.75, condition.target_BN[0], TRAINED)
     sketch.words(0.9, y + 1.35, title)
     sketch.box(0.9, y - 0.75, "z ~ N(0, 1)", "black", 1.3)
@@ -195,7 +202,8 @@ def figure_1(path: Path) -> None:
 
 
 def figure_4(path: Path) -> None:
-    """Draw what reconstruction adds: one-hot vectors, perturbed images, the gradient norm and priors on pixels."""
+    """Draw what reconstruction adds: one-hot vectors, perturbed images, the gradient norm and
+    priors on pixels."""
     result, condition, image_HW = inverted_digit("reconstruction", "hot")
     perturbation = Perturbation("linf", 0.1)
     perturbed_HW = perturbation(

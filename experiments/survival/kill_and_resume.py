@@ -1,12 +1,14 @@
-"""Kill runs at random moments, resume them, and compare what they leave with the same runs left alone.
+"""Kill runs at random moments, resume them, and compare their files with those of whole runs.
 
-    python -m experiments.survival.kill_and_resume                          # every application
-    python -m experiments.survival.kill_and_resume --runs distill,audit     # these alone; their rows of survival.csv are replaced
-    python -m experiments.survival.kill_and_resume --kills 1                # one kill of each, for a quick look
+    python -m experiments.survival.kill_and_resume                        # every application
+    python -m experiments.survival.kill_and_resume --runs distill,audit   # replace their rows
+    python -m experiments.survival.kill_and_resume --kills 1              # one kill of each
 
-Each run is killed by SIGKILL at moments drawn over its whole length (reading the config, training, checkpoints, evaluation, figures),
-and resumed after each. What it leaves is compared bit by bit with the uninterrupted run (`experiments/run_results.py`). The first kill
-of each run is of a fresh process, as a user starts it; the others are of processes forked from one that has imported the libraries.
+Each run is killed by SIGKILL at moments drawn over its whole length (reading the config, training,
+checkpoints, evaluation, figures), and resumed after each. What it leaves is compared bit by bit
+with the uninterrupted run (`experiments/run_results.py`). The first kill of each run is of a fresh
+process, as a user starts it; the others are of processes forked from one that has imported the
+libraries.
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ NETINV = [sys.executable, "-W", "ignore", "-m", "netinv_lightning.run"]
 
 
 class Run:
-    """One run: its directory, and the command that starts it or goes on with it."""
+    """One run: its directory, and the command that starts or resumes it."""
 
     def __init__(self, directory: Path, arguments: Sequence[str], source: Path) -> None:
         self.directory, self.log = directory, directory.with_suffix(".log")
@@ -78,7 +80,8 @@ class Run:
             return True
         if status:
             raise RuntimeError(
-                f"{self.directory.name}: exit status {status}: {self.log.read_text().strip()[-500:]}"
+                f"{self.directory.name}: exit status {status}: "
+                f"{self.log.read_text().strip()[-500:]}"
             )
         return False
 
@@ -109,13 +112,15 @@ class Run:
                 else "before the run directory"
             )
         state = torch.load(kept[-1], weights_only=True)
-        return f"checkpoint {kept[-1].stem} of step {state['global_step' if 'global_step' in state else 'step']}"
+        step = state["global_step" if "global_step" in state else "step"]
+        return f"checkpoint {kept[-1].stem} of step {step}"
 
 
 def kill_at_random(
     run: Run, length: float, most: int, moments: random.Random, fresh: bool
 ) -> Iterator[dict[str, object]]:
-    """Kills and resumes the run until it has ended by itself, or was killed `most` times; then it is left to end."""
+    """Kill and resume the run until it has ended by itself, or was killed `most` times; then it
+    is left to end."""
     for number in range(most):
         of_fresh = fresh and number == 0
         after = moments.uniform(0, length) + (8.0 if of_fresh else 0.0)  # which imports first
@@ -159,7 +164,8 @@ def killed(
 
 
 def write(rows: list[dict[str, object]]) -> None:
-    """Replace the rows of the runs that were made, keep those of others, and write the table into README.md."""
+    """Replace the rows of the runs that were made, keep those of others, and write the table into
+    README.md."""
     code = subprocess.run(
         ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"], capture_output=True, text=True
     ).stdout.strip()
@@ -176,7 +182,8 @@ def write(rows: list[dict[str, object]]) -> None:
 
 
 def table(rows: list[dict[str, object]]) -> str:
-    """Return a row per run: how often it was killed and resumed, how often it left something else, and by which code."""
+    """Return a row per run: how often it was killed and resumed, how often it left something else,
+    and by which code."""
     lines = []
     for name in RUNS:
         of_run = [row for row in rows if row["run"] == name]
@@ -237,7 +244,8 @@ def main() -> None:
                 write(rows)
     differing = sum(int(str(row["differences"])) > 0 for row in rows)
     print(
-        f"{len(rows)} kills, {len(rows) - differing} resumed without a difference; runs that failed: {', '.join(failed) or 'none'}"
+        f"{len(rows)} kills, {len(rows) - differing} resumed without a difference; "
+        f"runs that failed: {', '.join(failed) or 'none'}"
     )
     raise SystemExit(bool(differing or failed))
 

@@ -1,12 +1,13 @@
-"""Repeat Figure 5 of the paper with numbers, and compare MLP with CNN (S2 section 5.3; A4-10, A4-11, A6-10, A8-5): `make training-size`.
+"""Repeat Figure 5 of the paper with numbers, and compare MLP with CNN: `make training-size`.
 
-Classifiers are trained on the papers' numbers of images. `application=reconstruct` inverts each with three generators and all nine terms.
-Figure 5 shows seed 0.
+S2 section 5.3; A4-10, A4-11, A6-10, A8-5.
+
+Classifiers are trained on the papers' numbers of images. `application=reconstruct` inverts each
+with three generators and all nine terms. Figure 5 shows seed 0.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 
@@ -19,11 +20,12 @@ from torch import Tensor
 from experiments.half_width import HALF_CNN, VERIFIERS
 from experiments.jobs import ROOT, Row, netinv
 from experiments.page import markdown, pick, run_experiment, shown
+from experiments.run_files import number_rows, read_summary
 from netinv_lightning.classifiers.checkpoints import read_card
 from netinv_lightning.data.pixels import to_uint8, to_unit_range
 from netinv_lightning.data.specs import SPECS
 from netinv_lightning.evaluation.finished_run import inversion_config, load_inversion
-from netinv_lightning.evaluation.image_sets import open_real
+from netinv_lightning.evaluation.real_data import open_real
 from netinv_lightning.figures.images import GAP, draw_images
 from netinv_lightning.privacy.real_images import real_images
 from netinv_lightning.training.seeds import own_randomness
@@ -32,7 +34,8 @@ HERE = Path(__file__).parent
 SEEDS = (0, 1, 2)
 CLEAN = "svhn_head_clean"
 ALL = {"mnist": 54_000, "fashion_mnist": 54_000, "svhn_head": 3_990, CLEAN: 189, "cifar10": 45_000}
-"""All available training images, without the held-out tenth. Of the 378 single digits of SVHN (A6-4) half are held out."""
+"""All available training images, without the held-out tenth. Of the 378 single digits of SVHN
+(A6-4) half are held out."""
 SIZES = {
     "mnist": (1000, 10_000, 54_000),
     "fashion_mnist": (1000, 10_000, 54_000),
@@ -49,8 +52,10 @@ BATCH, TRAINED = 128, 1000
 """Batch size and steps of every classifier: about 128 epochs of 1,000 images, 2 of 54,000."""
 GENERATORS = 3
 KEPT = (
-    "inversion/accuracy", "transfer/accuracy", "diversity/intra_class_cosine", "reconstruction/auc", "reconstruction/auc_low",
-    "reconstruction/auc_high", "reconstruction/gap", "reconstruction/p_value", "reconstruction/good", "reconstruction/good_held_out",
+    "inversion/accuracy", "transfer/accuracy", "diversity/intra_class_cosine", "reconstruction/auc",
+    "reconstruction/auc_low",
+    "reconstruction/auc_high", "reconstruction/gap", "reconstruction/p_value",
+    "reconstruction/good", "reconstruction/good_held_out",
 )  # fmt: skip
 JOBS = [
     *((data, "cnn", n, seed) for seed in SEEDS for data, sizes in SIZES.items() for n in sizes),
@@ -65,56 +70,53 @@ JOBS = [
 
 
 def trained(data: str, network: str, n: int, seed: int) -> Path:
-    """Return a classifier trained on n images without augmentation; train it if its file is missing."""
+    """Return a classifier trained on n images without augmentation; train it if its file is
+    missing."""
     path = ROOT / "classifiers" / "training_size" / f"{data}_{network}_{n}_{seed}.safetensors"
     if not path.with_suffix(".json").exists():
         epochs = round(TRAINED / math.ceil(n / BATCH))
         subset = [f"data.subset_size={n}"] if n < ALL[data] else []
         held_out = ["data.val_fraction=0.5"] if data == CLEAN else []
         netinv(
-            "application=train_classifier", *NETWORKS[network], f"data={data}", f"data.split_seed={seed}", f"seed={seed}",
-            *subset, *held_out, f"data.batch_size={BATCH}", f"recipe.epochs={epochs}", f"+trainer.check_val_every_n_epoch={epochs}",
+            "application=train_classifier", *NETWORKS[network], f"data={data}",
+            f"data.split_seed={seed}", f"seed={seed}",
+            *subset, *held_out, f"data.batch_size={BATCH}", f"recipe.epochs={epochs}",
+            f"+trainer.check_val_every_n_epoch={epochs}",
             f"application.save_as={path}",
         )  # fmt: skip
     return path
 
 
 def one(data: str, network: str, n: int, seed: int) -> list[Row]:
-    """Reconstruct from one classifier and return its rows; keep the images of the first seed for Figure 5."""
+    """Reconstruct from one classifier and return its rows; keep the images of the first seed for
+    Figure 5."""
     path = trained(data, network, n, seed)
     verifiers = VERIFIERS["svhn_head" if data == CLEAN else data]
     run_dir = netinv(
-        "application=reconstruct", f"data={data}", f"seed={seed}", "classifier=checkpoint", f"classifier.path={path}",
-        f"n_generators={GENERATORS}", "application.steps=100", "application.eval_samples=2000", f"application.verifiers={verifiers}",
+        "application=reconstruct", f"data={data}", f"seed={seed}", "classifier=checkpoint",
+        f"classifier.path={path}",
+        f"n_generators={GENERATORS}", "application.steps=100", "application.eval_samples=2000",
+        f"application.verifiers={verifiers}",
         "application.student=false",
     )  # fmt: skip
     if (network, seed) == ("cnn", SEEDS[0]) and data in FIGURE_5:
         Image.fromarray(strip(run_dir)).save(_strip(data, n), optimize=True)
-    summary = json.loads((run_dir / "summary.json").read_text())
+    summary = read_summary(run_dir)
     card = read_card(path)
     assert card is not None
     numbers = {"classifier/test_accuracy": card["test_accuracy"]} | {
         name: summary[name] for name in KEPT if name in summary
     }
-    return [
-        {
-            "data": data,
-            "network": network,
-            "n": n,
-            "seed": seed,
-            "number": name,
-            "value": f"{value:.4f}",
-        }
-        for name, value in numbers.items()
-    ]
+    return number_rows(numbers, data=data, network=network, n=n, seed=seed)
 
 
 def strip(run_dir: Path) -> np.ndarray:
-    """Return an image with one row per class: the training image closest (by correlation) to the class mean, one image per generator."""
+    """Return an image with one row per class: the training image closest (by correlation) to the
+    class mean, one image per generator."""
     cfg = inversion_config(run_dir)
     module = load_inversion(cfg, run_dir)
     spec = module.classifier.spec
-    data, missing = open_real(cfg, spec)
+    data, missing = open_real(cfg.data, spec)
     assert data is not None, missing
     members = real_images(data, cfg.seed).members
     label_N = torch.arange(spec.num_classes)
@@ -171,7 +173,8 @@ def draw_figure_5(path: Path) -> None:
         axis.tick_params("x", labelsize=8)
         axis.set_title(data, fontsize=10)
     figure.suptitle(
-        "Reconstructions from classifiers with different numbers of training images, three generators each",
+        "Reconstructions from classifiers with different numbers of training images, "
+        "three generators each",
         fontsize=10,
     )
     figure.savefig(path, dpi=110)
@@ -180,7 +183,8 @@ def draw_figure_5(path: Path) -> None:
 def tables(rows: list[Row]) -> dict[str, str]:
     """Return the tables of the page."""
     numbers = {
-        "classifier/test_accuracy": "test accuracy", "inversion/accuracy": "inversion accuracy", "transfer/accuracy": "transfer",
+        "classifier/test_accuracy": "test accuracy", "inversion/accuracy": "inversion accuracy",
+        "transfer/accuracy": "transfer",
         "reconstruction/auc": "AUC", "reconstruction/p_value": "p", "reconstruction/good": "good",
         "reconstruction/good_held_out": "good, held-out",
     }  # fmt: skip

@@ -1,4 +1,7 @@
-"""Audit every classifier of the zoo at the quick setting (S2 section 5.3; A4-10, A4-11): `make zoo-audit`."""
+"""Audit every classifier of the zoo at the quick setting: `make zoo-audit`.
+
+S2 section 5.3; A4-10, A4-11.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from pathlib import Path
 
 from experiments.jobs import Row, netinv
 from experiments.page import markdown, pick, run_experiment, shown
+from experiments.run_files import read_summary
 
 HERE = Path(__file__).parent
 SEEDS = (0, 1, 2)
@@ -45,10 +49,9 @@ def one(classifier: str, seed: int) -> list[Row]:
                 f"{row['images']}/{what}": f"{float(row[what]):.4f}"
                 for what in ("auc", "auc_low", "auc_high", "p_value")
             }
-    summary = json.loads((run_dir / "summary.json").read_text())
-    numbers["loss/auc"] = f"{summary['reconstruction/auc_of_loss']:.4f}"
+    numbers["loss/auc"] = f"{read_summary(run_dir)['reconstruction/auc_of_loss']:.4f}"
     for attack in ("reconstruction", "natural"):
-        of_attack = json.loads((run_dir / "attacks" / attack / "summary.json").read_text())
+        of_attack = read_summary(run_dir / "attacks" / attack)
         numbers[f"{attack}/transfer"] = f"{of_attack['transfer/accuracy']:.4f}"
     return [
         {"classifier": classifier, "seed": seed, "number": name, "value": value}

@@ -27,7 +27,7 @@ from netinv_lightning.classifiers.build import load_classifier
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.classifiers.verifiers import load_verifiers
 from netinv_lightning.errors import InputError, one_line
-from netinv_lightning.evaluation.given_targets import GivenTargets, check_keys, given_targets
+from netinv_lightning.evaluation.given_targets import GivenTargets, given_targets
 from netinv_lightning.evaluation.measurement import Measurement
 from netinv_lightning.evaluation.target_measurement import measure_targets, target_line
 from netinv_lightning.figures import image_grid
@@ -49,12 +49,6 @@ class ApproachApplication(Application):
 
     def check(self) -> None:
         cfg, app = self.cfg, self.cfg.application
-        if cfg.n_generators > 1:
-            raise InputError(
-                f"n_generators={cfg.n_generators}: application=approach has no generator. For more "
-                "images set application.images"
-            )
-        check_keys(app)
         self.classifier = _classifier(cfg)
         if self.classifier.trained:  # otherwise its weights may be zero
             self.classifier.check_gradient()

@@ -28,12 +28,12 @@ from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.classifiers.verifiers import load_verifiers
 from netinv_lightning.config.compose import compose
 from netinv_lightning.errors import InputError
-from netinv_lightning.evaluation.image_sets import open_real
+from netinv_lightning.evaluation.real_data import open_real
 from netinv_lightning.privacy.audit_findings import AuditFindings
 from netinv_lightning.privacy.build import with_training_split
 from netinv_lightning.privacy.real_images import check_comparable, check_enough, real_images
 from netinv_lightning.privacy.reconstruction_figures import audit_figure
-from netinv_lightning.runs.run_directory import write_atomically
+from netinv_lightning.runs.file_writing import write_atomically
 from netinv_lightning.tracking.result import Figure, Result
 from netinv_lightning.tracking.run_context import RunContext
 
@@ -70,18 +70,11 @@ class AuditApplication(Application):
     def check(self) -> None:
         self.cfg = cfg = with_training_split(self.cfg)
         app = cfg.application
-        if app.attacks is not None and (
-            not app.attacks or len(set(app.attacks)) < len(app.attacks)
-        ):
-            raise InputError(
-                f"application.attacks={list(app.attacks)}: must contain one or more of "
-                f"{', '.join(ATTACKS)}, each once"
-            )
         self.classifier = load_classifier(cfg)
         kkt = [] if self.classifier.batch_norms else ["kkt"]
         check_enough(app.reconstructions, app.members, self.classifier.spec.num_classes)
         self.verifiers = [*load_verifiers(app.verifiers, cfg, self.classifier).values()]
-        data, missing = open_real(cfg, self.classifier)
+        data, missing = open_real(cfg.data, self.classifier)
         if data is None:
             raise InputError(
                 f"data={cfg.data.name}: an audit needs training and held-out images; {missing}"
@@ -134,7 +127,7 @@ class AuditApplication(Application):
             candidates = min(CANDIDATES[app.effort], training_images * 3 // 2)
             overrides.append(f"method.candidates={candidates}")
         overrides += [*EFFORTS[app.effort].get(name, []), *app.overrides]
-        # A student is slow to train and says nothing about single images.
+        # A student is slow to train and is no evidence about single images.
         cfg = compose(["application=reconstruct", "application.student=false", *overrides])
         for key in TAKEN:
             cfg[key] = self.cfg[key]

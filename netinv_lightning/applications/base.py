@@ -13,7 +13,8 @@ from omegaconf import DictConfig
 
 from netinv_lightning.classifiers.cache import train_once
 from netinv_lightning.classifiers.frozen import FrozenClassifier
-from netinv_lightning.runs.run_directory import RunDir, first_process
+from netinv_lightning.runs.peers import first_process
+from netinv_lightning.runs.run_directory import RunDir
 from netinv_lightning.tracking.loggers import check_logger
 from netinv_lightning.tracking.result import Result
 from netinv_lightning.tracking.run_context import RunContext

@@ -1,7 +1,7 @@
 """`application=benchmark`: inversions of every method, conditioning, experiment and seed.
 
 Each job is a run directory of its own below that of the benchmark. If a job fails, the others
-continue, and the table says so; `resume=RUN_DIRECTORY` runs the jobs that are not done. The table
+continue, and the table notes it; `resume=RUN_DIRECTORY` runs the jobs that are not done. The table
 has the mean and the spread over the seeds, and the baselines.
 """
 
@@ -25,10 +25,11 @@ from netinv_lightning.classifiers.verifiers import load_verifiers
 from netinv_lightning.config.compose import compose
 from netinv_lightning.errors import InputError
 from netinv_lightning.evaluation.benchmark_table import Group, benchmark_table, read_group
+from netinv_lightning.evaluation.build import build_report
 from netinv_lightning.evaluation.report import Report
+from netinv_lightning.runs.file_writing import write_atomically
 from netinv_lightning.runs.outside_files import read_json
-from netinv_lightning.runs.run_directory import write_atomically
-from netinv_lightning.runs.sweep import check_job
+from netinv_lightning.runs.sweep_check import check_job
 from netinv_lightning.tracking.result import Result
 from netinv_lightning.tracking.run_context import RunContext
 
@@ -66,11 +67,6 @@ class BenchmarkApplication(Application):
 
     def check(self) -> None:
         app = self.cfg.application
-        for key in ("experiments", "methods", "conditionings", "seeds"):
-            if not app[key]:
-                raise InputError(f"application.{key}=[]: is empty. Name at least one")
-            if len(set(app[key])) < len(app[key]):
-                raise InputError(f"application.{key}={list(app[key])}: contains a value twice")
         self.jobs = list(self._jobs())
         for experiment in app.experiments:
             self._baseline_report(experiment)
@@ -136,17 +132,20 @@ class BenchmarkApplication(Application):
             measure.samples = measure.samples or QUICK_SAMPLES
         classifier = load_classifier(cfg)
         verifiers = load_verifiers(cfg.application.verifiers, cfg, classifier)
-        return Report(cfg, classifier, verifiers, cfg.application.eval_samples)
+        return build_report(cfg, classifier, verifiers, cfg.application.eval_samples)
 
     def _baselines(self, experiment: str, path: Path) -> tuple[list[Group], dict[str, str]]:
         """Measure the baselines once; a resumed benchmark reads them from their file."""
-        file = path / f"controls-{experiment}.json"
-        if not file.is_file():
+        file = path / f"baselines-{experiment}.json"
+        earlier = path / f"controls-{experiment}.json"  # its name in earlier versions
+        if earlier.is_file():
+            file = earlier
+        elif not file.is_file():
             sets, skipped = self._baseline_report(experiment).baselines()
             write_atomically(file, json.dumps({"sets": sets, "skipped": skipped}, indent=2) + "\n")
         content: dict[str, Any] = read_json(file, path)
         groups = []
         for name, (count, metrics) in content["sets"].items():
-            groups.append(Group(experiment, f"control: {name}", "", f"{count} images"))
+            groups.append(Group(experiment, f"baseline: {name}", "", f"{count} images"))
             groups[-1].add(metrics)
         return groups, content["skipped"]

@@ -33,12 +33,13 @@ from netinv_lightning.downstream.counterfeits import (
 from netinv_lightning.downstream.downstream_figures import counterfeit_grid
 from netinv_lightning.evaluation.baselines import noise
 from netinv_lightning.evaluation.finished_run import open_finished
-from netinv_lightning.evaluation.image_sets import REAL_IMAGES, Images, of_split, write_samples
+from netinv_lightning.evaluation.image_sets import Images, write_samples
 from netinv_lightning.evaluation.measurement import Measurement
+from netinv_lightning.evaluation.real_data import REAL_IMAGES, of_split
 from netinv_lightning.runs.finished_check import named_run
 from netinv_lightning.tracking.result import Figure, Result
 from netinv_lightning.tracking.run_context import RunContext
-from netinv_lightning.training.progress import tell
+from netinv_lightning.training.progress import print_progress
 
 
 class CounterfeitApplication(Application):
@@ -65,7 +66,7 @@ class CounterfeitApplication(Application):
         reference = self._reference()
         examined: dict[str, EvaluatedImages] = {}
         for name, images in self._sets().items():
-            tell(f"counterfeits: classifying {name}")
+            print_progress(f"counterfeits: classifying {name}")
             examined[name] = EvaluatedImages(images, self.classifier, self.verifiers, reference)
         found = Counterfeits(examined, self.cfg.application.confidence)
         metrics = found.metrics() | {names.SECONDS: run.seconds}

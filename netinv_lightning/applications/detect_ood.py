@@ -18,25 +18,24 @@ from torch import Tensor
 
 from netinv_lightning import metric_names as names
 from netinv_lightning.applications.base import Application
-from netinv_lightning.applications.input_check import check_detection
 from netinv_lightning.classifiers.build import load_classifier
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.data.outlier_names import called
 from netinv_lightning.data.outliers import outliers
 from netinv_lightning.errors import InputError
-from netinv_lightning.evaluation.image_sets import of_split, open_real
-from netinv_lightning.ood.comparison import OWN, PLAIN, DetectorComparison, compare_detectors
+from netinv_lightning.evaluation.real_data import of_split, open_real
+from netinv_lightning.metric_names import OWN, PLAIN
+from netinv_lightning.ood.comparison import DetectorComparison, compare_detectors
 from netinv_lightning.ood.detection_notes import data_notes, detector_notes
 from netinv_lightning.ood.detectors import Detector, collect_fit_data, fit_detector
 from netinv_lightning.ood.detectors.garbage_class import garbage_detector
 from netinv_lightning.ood.detectors.saved_detectors import save_fit_images
 from netinv_lightning.ood.garbage.build import build_garbage_training
-from netinv_lightning.ood.name_check import check_names
 from netinv_lightning.ood.perturbation_figure import perturbation_curves
-from netinv_lightning.ood.perturbation_study import check_strengths, perturbation_study
+from netinv_lightning.ood.perturbation_study import perturbation_study
 from netinv_lightning.tracking.result import Figure, Result
 from netinv_lightning.tracking.run_context import RunContext
-from netinv_lightning.training.progress import tell
+from netinv_lightning.training.progress import print_progress
 
 LEAST_SAMPLES = 100
 
@@ -49,14 +48,8 @@ class DetectOodApplication(Application):
 
     def check(self) -> None:
         cfg, app = self.cfg, self.cfg.application
-        check_detection(cfg)
-        check_names(
-            app.detectors, cfg.garbage, outliers=app.outliers, in_distribution=cfg.data.name
-        )
-        if app.strengths:
-            check_strengths(app.strengths)
         self.classifier = load_classifier(cfg)
-        real, missing = open_real(cfg, self.classifier)
+        real, missing = open_real(cfg.data, self.classifier)
         if real is None:
             raise InputError(f"data={cfg.data.name}: detectors need its images; {missing}")
         if min(len(real.train[1]), len(real.test[1])) < LEAST_SAMPLES:
@@ -122,7 +115,7 @@ class DetectOodApplication(Application):
         )
         fitted = {}
         for name in self.cfg.application.detectors:
-            tell(f"detect_ood: fitting {name}")
+            print_progress(f"detect_ood: fitting {name}")
             fitted[name] = fit_detector(name, data)
         return fitted
 
@@ -133,7 +126,7 @@ class DetectOodApplication(Application):
         app, n = self.cfg.application, self.cfg.application.shifted
         if not app.strengths:
             return
-        tell(f"detect_ood: perturbed images, {len(app.strengths)} strengths")
+        print_progress(f"detect_ood: perturbed images, {len(app.strengths)} strengths")
         images_nCHW, label_n = self.test.images_nCHW[:n], self.test.labels_n[:n]
         study = perturbation_study(fitted, images_nCHW, label_n, app.strengths, self.cfg.seed)
         title = f"{self.cfg.data.name}: perturbed images"

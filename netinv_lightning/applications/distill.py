@@ -28,7 +28,7 @@ from netinv_lightning.downstream.distill_report import (
     RECIPE_KEYS,
     distill_metrics,
     distill_table,
-    draw_taught,
+    draw_student_images,
     student_card,
 )
 from netinv_lightning.downstream.distillation import DistillationResult, DrawBatch, distil
@@ -88,7 +88,7 @@ class DistillApplication(Application):
         card = student_card(self._student(), teacher, self.network, metrics, count, seed, recipe)
         save_classifier(path, student.student.network, card)
         notes = f"{len(buffer)} images {self._origin()}", self.missing
-        figure = draw_taught(buffer, teacher, run.figures / "taught.png", name)
+        figure = draw_student_images(buffer, teacher, run.figures / "taught.png", name)
         return Result(
             metrics,
             step=app.steps,

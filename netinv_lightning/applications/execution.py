@@ -11,7 +11,8 @@ from netinv_lightning.applications.input_check import check_inputs
 from netinv_lightning.config.launch_environment import check_environment
 from netinv_lightning.config.validate import check
 from netinv_lightning.runs.notices import notices_of_a_run
-from netinv_lightning.runs.run_directory import RunDir, first_process
+from netinv_lightning.runs.peers import first_process
+from netinv_lightning.runs.run_directory import RunDir
 
 
 def run(cfg: DictConfig, job_dir: Path, resuming: bool = False) -> dict[str, float]:
@@ -27,9 +28,9 @@ def run(cfg: DictConfig, job_dir: Path, resuming: bool = False) -> dict[str, flo
     run_dir.check_usable()
 
     # Imports torch, which is slow, so only after the config was checked.
-    from netinv_lightning.training.trainer import settle_trainer
+    from netinv_lightning.training.trainer import resolve_trainer
 
-    chosen = settle_trainer(cfg)
+    chosen = resolve_trainer(cfg)
     with notices_of_a_run():
         application = make_application(cfg)
     classifier = application.classifier

@@ -33,7 +33,7 @@ from netinv_lightning.inversion.perturbation import Perturbation
 from netinv_lightning.runs.finished_check import named_run
 from netinv_lightning.tracking.result import Artifact, Figure, Result
 from netinv_lightning.tracking.run_context import RunContext
-from netinv_lightning.training.progress import log_progress, tell
+from netinv_lightning.training.progress import log_progress, print_progress
 
 OF_THE_COMMAND = (
     "root",
@@ -133,7 +133,7 @@ class FinetuneApplication(Application):
         )
 
     def _judge(self, arm: str, classifier: Classifier) -> ClassifierQuality:
-        tell(f"fine-tuning: evaluating {arm}")
+        print_progress(f"fine-tuning: evaluating {arm}")
         attacked = self.cfg.application.attacked
         return evaluate_classifier(classifier, self.real.test, self.attack, attacked, self.cfg.seed)
 

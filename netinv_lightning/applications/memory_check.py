@@ -14,7 +14,7 @@ from netinv_lightning.data.specs import SPECS
 from netinv_lightning.errors import InputError
 
 BYTES = 4
-"""Of a pixel: generated images are float32."""
+"""Bytes per pixel: generated images are float32."""
 HELD = (
     "application.keep_samples",
     "application.reconstructions",
@@ -22,9 +22,9 @@ HELD = (
     "application.samples",
     "method.candidates",
 )
-"""Keys that say how many images are in memory at once."""
+"""Keys that set how many images are in memory at once."""
 HELD_IF_FULL = ("measure.samples", "interpret.samples")
-"""The same, where `measure.full` or `interpret.full` is set."""
+"""The same, if `measure.full` or `interpret.full` is set."""
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
@@ -69,7 +69,7 @@ def _counts(cfg: DictConfig) -> Iterator[tuple[str, int]]:
 
 
 def _shape(cfg: DictConfig, card: Mapping[str, Any]) -> tuple[int, int] | None:
-    """Return channels and side of the images from config, model card or data set; None if unknown."""
+    """Return channels and side of the images, from config, card or data set; None if unknown."""
     spec, data = SPECS.get(cfg.data.name), card.get("data")
     known = data if isinstance(data, Mapping) else vars(spec) if spec is not None else {}
     channels, side = (cfg.classifier[key] or known.get(key) for key in ("channels", "image_size"))

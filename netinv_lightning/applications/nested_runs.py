@@ -11,9 +11,8 @@ from omegaconf.errors import OmegaConfBaseException
 from netinv_lightning.applications.execution import run
 from netinv_lightning.config.error_messages import explain
 from netinv_lightning.errors import InputError, Preempted, one_line
-from netinv_lightning.runs.run_directory import RunDir
-from netinv_lightning.runs.sweep_table import read_status
-from netinv_lightning.training.progress import tell
+from netinv_lightning.runs.run_directory import RunDir, read_status
+from netinv_lightning.training.progress import print_progress
 
 
 def done(directory: Path) -> bool:
@@ -51,7 +50,7 @@ def _run_part(cfg: DictConfig, directory: Path, headline: str) -> str | None:
     if done(directory):
         return None
     status = read_status(directory)
-    tell(headline)
+    print_progress(headline)
     try:
         run(cfg, directory, resuming=bool(status))
     except Preempted:

@@ -12,7 +12,6 @@ from safetensors.torch import save_file
 
 from netinv_lightning import metric_names as names
 from netinv_lightning.applications.base import Application
-from netinv_lightning.applications.input_check import check_save_as
 from netinv_lightning.classifiers.checkpoints import save_classifier
 from netinv_lightning.classifiers.training import ClassifierTraining
 from netinv_lightning.classifiers.verifiers import (
@@ -25,12 +24,11 @@ from netinv_lightning.tracking.run_context import RunContext
 
 
 class TrainClassifierApplication(Application):
-    """Trains `classifier.network` on `data` as `recipe` says."""
+    """Trains `classifier.network` on `data` as `recipe` describes."""
 
     best_metric = names.CLASSIFIER_TEST_ACCURACY
 
     def check(self) -> None:
-        check_save_as(self.cfg)
         verified = None
         if (named := self.cfg.application.verifier_of) is not None:
             verified = load_verified(named, self.cfg)

@@ -59,8 +59,8 @@ def check_classifier(cfg: DictConfig) -> Mapping[str, Any]:
         raise InputError(
             f"{where}: these weights belong to another architecture than {name}"
             + (f" (to {trained_as})" if trained_as else "")
-            + "; set classifier.network to what they were trained with, or, with a model card, choose "
-            "no network: classifier=zoo or classifier=checkpoint"
+            + ". Set classifier.network to the trained network. With a model card, choose no "
+            "network: classifier=zoo or classifier=checkpoint"
         )
     _check_num_classes(cfg, shapes, where)
     _check_layers(cfg, attributes)
@@ -83,7 +83,7 @@ def _weights(cfg: DictConfig) -> Path | None:
 
 
 def _card(path: Path) -> Mapping[str, Any]:
-    """Return the model card beside the weights; empty if missing or damaged (loading reports it)."""
+    """Return the model card beside the weights; empty if missing, or damaged (loading fails)."""
     try:
         card = read_json(path.with_suffix(".json"))
     except (OSError, ValueError):
@@ -105,12 +105,12 @@ def _names_fit(names: Sequence[str], attributes: frozenset[str]) -> bool:
 
 
 def _check_num_classes(cfg: DictConfig, shapes: Mapping[str, Sequence[int]], where: str) -> None:
-    asked = cfg.classifier.num_classes
+    number = cfg.classifier.num_classes
     head = shapes.get("head.weight")
-    if asked is not None and head and head[0] != asked:
+    if number is not None and head and head[0] != number:
         raise InputError(
-            f"classifier.num_classes={asked}: the weights of {where} have {head[0]} classes; leave "
-            "classifier.num_classes out"
+            f"classifier.num_classes={number}: the weights of {where} have {head[0]} classes. "
+            "Leave classifier.num_classes out"
         )
 
 

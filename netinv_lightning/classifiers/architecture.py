@@ -11,7 +11,9 @@ from hydra.errors import InstantiationException
 from omegaconf import DictConfig
 from torch import nn
 
-from netinv_lightning.config.allowed_targets import TIMM, TIMM_NAME, construct, module_of
+from netinv_lightning.config.allowed_targets import TIMM
+from netinv_lightning.config.description_check import TIMM_NAME
+from netinv_lightning.config.instantiate import construct, module_of
 from netinv_lightning.data.specs import DataSpec
 from netinv_lightning.errors import InputError, nearest, one_line
 from netinv_lightning.runs.notices import notice

@@ -25,7 +25,8 @@ from netinv_lightning.classifiers.outputs import AUTO
 from netinv_lightning.classifiers.published import facts_of_weights, published_facts
 from netinv_lightning.classifiers.spec_sources import card_spec, resolve_spec
 from netinv_lightning.classifiers.zoo import zoo_path
-from netinv_lightning.config.allowed_targets import check_literal, check_network, trusted_names
+from netinv_lightning.config.allowed_targets import trusted_names
+from netinv_lightning.config.description_check import check_literal, check_network
 from netinv_lightning.data.specs import SPECS, DataSpec
 from netinv_lightning.errors import InputError
 from netinv_lightning.runs.notices import notice
@@ -101,7 +102,7 @@ def load_classifier(cfg: DictConfig) -> FrozenClassifier:
 
         path = cache_path(cfg)
         if cached_card(path) is None:
-            return _announced(untrained(cfg), cfg, None)
+            return _print_assumptions(untrained(cfg), cfg, None)
     network = _network_of(cfg)
     if network.get("_target_") == TORCHSCRIPT or (path is None and _has_weights(network)):
         return _with_own_weights(cfg, network)
@@ -130,7 +131,7 @@ def _with_own_weights(cfg: DictConfig, network: dict[str, Any]) -> FrozenClassif
     facts = published_facts(network) if network.get("num_classes") is None else {}
     spec = resolve_spec(cfg, None, facts)
     classifier = FrozenClassifier(build_network(network, spec), spec, **reading_keys(cfg))
-    return _announced(classifier, cfg, None, "its published weights" if facts else "")
+    return _print_assumptions(classifier, cfg, None, "its published weights" if facts else "")
 
 
 def _described(cfg: DictConfig, path: Path) -> FrozenClassifier:
@@ -140,7 +141,7 @@ def _described(cfg: DictConfig, path: Path) -> FrozenClassifier:
     keys = _with_card(reading_keys(cfg), found.facts)
     classifier = FrozenClassifier(found.network, spec, **keys)
     _say_inferred(path, found.facts, found.source)
-    return _announced(classifier, cfg, None, found.source if "mean" in found.facts else "")
+    return _print_assumptions(classifier, cfg, None, found.source if "mean" in found.facts else "")
 
 
 def _from_file(cfg: DictConfig, path: Path, network: dict[str, Any]) -> FrozenClassifier:
@@ -156,7 +157,7 @@ def _from_file(cfg: DictConfig, path: Path, network: dict[str, Any]) -> FrozenCl
     classifier = _loaded(path, network, spec, **keys)
     classifier.card = card or {}
     _say_inferred(path, facts, source)
-    return _announced(classifier, cfg, card, source if "mean" in facts else "")
+    return _print_assumptions(classifier, cfg, card, source if "mean" in facts else "")
 
 
 def _say_inferred(path: Path, facts: dict[str, Any], source: str) -> None:
@@ -181,7 +182,7 @@ def _has_weights(network: Mapping[str, Any]) -> bool:
     return bool(network.get("weights") or network.get("pretrained"))
 
 
-def _announced(
+def _print_assumptions(
     classifier: FrozenClassifier, cfg: DictConfig, card: dict[str, Any] | None, source: str = ""
 ) -> FrozenClassifier:
     """Print what is assumed about output and normalisation; return the classifier.
@@ -195,14 +196,14 @@ def _announced(
     if cfg.classifier.train and not source:
         source = "the training images"
     given = [f"classifier.{key}" for key in ("mean", "std") if cfg.classifier[key] is not None]
-    return announce(
+    return print_assumptions(
         classifier,
         " and ".join(given + [source] * (len(given) < 2 and bool(source))),
         given=len(given) == 2,
     )
 
 
-def announce(classifier: FrozenClassifier, source: str, given: bool) -> FrozenClassifier:
+def print_assumptions(classifier: FrozenClassifier, source: str, given: bool) -> FrozenClassifier:
     """Print what is assumed about the network's output, and its normalisation unless it is given.
 
     Args:

@@ -42,10 +42,10 @@ from netinv_lightning.classifiers.checkpoints import (
 )
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.classifiers.training import ClassifierTraining, DivergedError, recipe_seed
-from netinv_lightning.config.allowed_targets import locate
+from netinv_lightning.config.instantiate import locate
 from netinv_lightning.data.datamodule import OWN_IMAGES
 from netinv_lightning.errors import InputError
-from netinv_lightning.runs.run_directory import first_process
+from netinv_lightning.runs.peers import first_process
 from netinv_lightning.training.trainer import make_trainer
 
 PACKAGE = Path(__file__).resolve().parent.parent

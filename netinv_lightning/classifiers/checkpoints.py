@@ -13,6 +13,7 @@ import json
 import os
 import pickle
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,10 @@ from torch import Tensor, nn
 from netinv_lightning.classifiers.formats.recognise import is_torchscript
 from netinv_lightning.classifiers.named_weights import require_weights
 from netinv_lightning.classifiers.state_dicts import differences, match, state_dicts
+from netinv_lightning.data.specs import DataSpec
 from netinv_lightning.errors import InputError, one_line
+from netinv_lightning.runs.file_writing import write_atomically
 from netinv_lightning.runs.outside_files import read_json
-from netinv_lightning.runs.run_directory import write_atomically
 
 
 def sha256(path: Path) -> str:
@@ -43,7 +45,7 @@ def save_classifier(path: Path, network: nn.Module, card: dict[str, Any]) -> Non
     save_file(
         {
             key: tensor.detach().cpu().contiguous()
-            for key, tensor in _apart(network.state_dict()).items()
+            for key, tensor in _without_shared_memory(network.state_dict()).items()
         },
         temporary,
     )
@@ -53,7 +55,46 @@ def save_classifier(path: Path, network: nn.Module, card: dict[str, Any]) -> Non
     )
 
 
-def _apart(state: dict[str, Tensor]) -> dict[str, Tensor]:
+def model_card(
+    name: str,
+    network: nn.Module,
+    *,
+    spec: DataSpec,
+    description: Mapping[str, Any],
+    training_images: int,
+    test_images: int,
+    test_accuracy: float,
+    seed: int,
+    recipe: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return the model card of a trained classifier; `save_classifier` writes it.
+
+    Args:
+        name: Name of the classifier.
+        network: The network.
+        spec: Facts of its data.
+        description: Its architecture, as `classifier.network` describes it, and how its output is
+            read.
+        training_images: Number of real training images.
+        test_images: Number of real test images.
+        test_accuracy: Accuracy on them, in [0, 1]; NaN without test images.
+        seed: Seed of the training.
+        recipe: How it was trained.
+    """
+    return {
+        "name": name,
+        "data": spec.as_dict(),
+        **description,
+        "parameters": sum(weight.numel() for weight in network.parameters()),
+        "training_images": training_images,
+        "test_images": test_images,
+        "test_accuracy": round(test_accuracy, 4),
+        "seed": seed,
+        "recipe": dict(recipe),
+    }
+
+
+def _without_shared_memory(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return the same tensors without shared memory."""
     seen: set[int] = set()
     apart = {}
@@ -180,3 +221,9 @@ def fill(network: nn.Module, weights: dict[str, Tensor], where: str) -> None:
             f"with{hint}"
         )
     network.load_state_dict(weights, strict=False)
+
+
+def broken_weight(network: nn.Module) -> str | None:
+    """Return the name of the first weight that is not finite; None if all are."""
+    state = network.state_dict().items()
+    return next((name for name, weight in state if not weight.isfinite().all()), None)

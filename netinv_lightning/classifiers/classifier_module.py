@@ -16,6 +16,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from netinv_lightning import metric_names as names
 from netinv_lightning.classifiers.wrapper import Classifier
+from netinv_lightning.training.gradient_steps import decay_groups, decayed_weights
 from netinv_lightning.training.schedules import one_cycle
 
 
@@ -78,7 +79,8 @@ class ClassifierModule(L.LightningModule):
             label_smoothing=self.label_smoothing,
         )
         if self.l1:
-            loss = loss + self.l1 * sum(parameter.abs().sum() for parameter in self._decayed())
+            decayed = decayed_weights(self.classifier)
+            loss = loss + self.l1 * sum(weight.abs().sum() for weight in decayed)
         self.log(names.CLASSIFIER_LOSS, loss.detach(), prog_bar=True)
         return loss
 
@@ -97,13 +99,7 @@ class ClassifierModule(L.LightningModule):
         self.log(names.CLASSIFIER_TEST_ACCURACY, self.test_accuracy)
 
     def configure_optimizers(self) -> dict[str, Any]:
-        decayed = self._decayed()
-        chosen = set(decayed)
-        plain = [parameter for parameter in self.classifier.parameters() if parameter not in chosen]
-        groups = [
-            {"params": decayed, "weight_decay": self.weight_decay},
-            {"params": plain, "weight_decay": 0.0},
-        ]
+        groups = decay_groups(self.classifier, self.weight_decay)
         optimizer: torch.optim.Optimizer
         if self.optimizer == "sgd":
             optimizer = torch.optim.SGD(groups, self.lr, self.momentum, nesterov=self.momentum > 0)
@@ -112,6 +108,3 @@ class ClassifierModule(L.LightningModule):
         steps = self.total_steps or int(self.trainer.estimated_stepping_batches)
         schedule = one_cycle(optimizer, self.lr, steps, self.warmup)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-    def _decayed(self) -> list[Tensor]:
-        return [parameter for parameter in self.classifier.parameters() if parameter.ndim > 1]

@@ -5,6 +5,7 @@ Shape suffixes: n images, C channels, H height, W width.
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,13 @@ from torch import nn
 
 from netinv_lightning import metric_names as names
 from netinv_lightning.classifiers.architecture import build_network, reading_keys, spec_with_keys
+from netinv_lightning.classifiers.checkpoints import broken_weight, model_card
 from netinv_lightning.classifiers.classifier_module import ClassifierModule
 from netinv_lightning.classifiers.features import extract_logits
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.classifiers.outputs import AUTO
 from netinv_lightning.classifiers.wrapper import Classifier
+from netinv_lightning.config.validate import check_network_chosen
 from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.training.checkpoints import Checkpoints
@@ -87,15 +90,9 @@ class ClassifierTraining:
 
     def __init__(self, cfg: DictConfig) -> None:
         self.cfg = cfg
-        network_config = (
-            OmegaConf.to_container(cfg.classifier.network, resolve=True)
-            if cfg.classifier.network
-            else None
-        )
-        if not isinstance(network_config, dict):
-            raise InputError(
-                "classifier.network: choose a network to train: classifier=cnn, mlp, resnet or vit"
-            )
+        check_network_chosen(cfg)
+        network_config = OmegaConf.to_container(cfg.classifier.network, resolve=True)
+        assert isinstance(network_config, dict)
         self.network_config = network_config
         self.data = ImageDataModule(**cfg.data)
         spec = spec_with_keys(self.data.spec, cfg)
@@ -166,12 +163,11 @@ class ClassifierTraining:
         with expected_warnings():
             trainer.fit(module, datamodule=data, ckpt_path=last, weights_only=True)
         metrics = {names.TRAINING_SECONDS: history.seconds, **history.metrics}
-        for name, weight in self.network.state_dict().items():
-            if not weight.isfinite().all():
-                raise DivergedError(
-                    f"the classifier's {name} is not finite after its training; lower "
-                    f"recipe.lr={recipe.lr}"
-                )
+        if broken := broken_weight(self.network):
+            raise DivergedError(
+                f"the classifier's {broken} is not finite after its training; lower "
+                f"recipe.lr={recipe.lr}"
+            )
         metrics |= {name: float(value) for name, value in trainer.callback_metrics.items()}
         if len(data.test[1]):
             with expected_warnings():
@@ -192,30 +188,24 @@ class ClassifierTraining:
     def card(self, name: str, metrics: dict[str, float]) -> dict[str, Any]:
         """Return the model card; `save_classifier` writes it beside the weights."""
         data: Any = OmegaConf.to_container(self.cfg.data, resolve=True)
-        return {
-            "name": name,
-            "data": self.frozen.spec.as_dict(),
-            "network": self.network_config,
-            **(
-                {} if self.cfg.classifier.output is None else {"output": self.cfg.classifier.output}
-            ),
-            **(
-                {}
-                if self.cfg.classifier.output_kind == AUTO
-                else {"output_kind": self.cfg.classifier.output_kind}
-            ),
-            "parameters": sum(parameter.numel() for parameter in self.network.parameters()),
-            "training_images": len(self.data.train_indices),
-            "test_images": len(self.data.test[1]),
-            "test_accuracy": round(metrics.get(names.CLASSIFIER_TEST_ACCURACY, float("nan")), 4),
-            "seed": self.seed,
-            "recipe": {
-                **{str(key): value for key, value in self.cfg.recipe.items() if key != "seed"},
-                **{
-                    key: data[key] for key in DATA_KEYS if key != "classes" or data[key] is not None
-                },
-            },
-        }
+        description: dict[str, Any] = {"network": self.network_config}
+        if self.cfg.classifier.output is not None:
+            description["output"] = self.cfg.classifier.output
+        if self.cfg.classifier.output_kind != AUTO:
+            description["output_kind"] = self.cfg.classifier.output_kind
+        recipe = {str(key): value for key, value in self.cfg.recipe.items() if key != "seed"}
+        recipe |= {key: data[key] for key in DATA_KEYS if key != "classes" or data[key] is not None}
+        return model_card(
+            name,
+            self.network,
+            spec=self.frozen.spec,
+            description=description,
+            training_images=len(self.data.train_indices),
+            test_images=len(self.data.test[1]),
+            test_accuracy=metrics.get(names.CLASSIFIER_TEST_ACCURACY, math.nan),
+            seed=self.seed,
+            recipe=recipe,
+        )
 
 
 def recipe_seed(cfg: DictConfig) -> int:

@@ -1,6 +1,13 @@
-"""The typed keys of each application, and the one home of their defaults; `config/schema.py` holds the rest of the schema.
+"""The keys of each application, with their types and defaults. See `config/schema.py` for the rest.
 
-Imports are light, as there.
+In each application:
+
+- `run`: directory of a finished run.
+- `verifiers`: classifiers of the zoo that classify the images too, and take no part in the
+  training; null for those of the run.
+- `steps`, `batch_size`, `lr`: training steps, images per batch, learning rate.
+- `grid_every`, `log_every`, `checkpoint_every`: steps between two grids, two rows of `metrics.csv`,
+  two checkpoints.
 """
 
 from __future__ import annotations
@@ -11,7 +18,16 @@ from typing import Any, Optional
 
 @dataclass
 class InvertConfig:
-    """Keys of `application=invert`: the optimisation of the generator and its evaluation."""
+    """Keys of `application=invert`: the training of the generator and its evaluation.
+
+    The first keys are arguments of `netinv_lightning.inversion.module.InversionModule`.
+
+    Attributes:
+        channels_last, compile: Memory format and `torch.compile`, which change the speed alone.
+        eval_samples, eval_batch_size: Number of images of the evaluation, and images per batch.
+        keep_samples: Number of images that are written to `samples/`.
+        grid_columns: Images per class in the grid.
+    """
 
     name: str = "invert"
     steps: int = 1000
@@ -37,11 +53,15 @@ class InvertConfig:
 
 @dataclass
 class ReconstructConfig(InvertConfig):
-    """Keys of `application=reconstruct`: those of an inversion, and what its images are compared with afterwards.
+    """Keys of `application=reconstruct`: those of an inversion, and those of the comparison.
 
-    `reconstructions` of them are compared with at most `members` training images and as many held-out ones; with `student` a new network
-    also learns from them alone, and is judged on real test images. `trained_on` says what a classifier without a card was trained on:
-    `all` training images of `data`, or those that its `split` leaves (`data.val_fraction`, `data.subset_size`, `data.split_seed`).
+    Attributes:
+        trained_on: Training images of a classifier without a model card: `all` of `data`, or those
+            of its `split` (`data.val_fraction`, `data.subset_size`, `data.split_seed`).
+        reconstructions: Number of inverted images that are compared.
+        members: Maximum number of training images, and of held-out images.
+        student: Whether a new network is trained on the inverted images alone and evaluated on real
+            test images.
     """
 
     name: str = "reconstruct"
@@ -53,11 +73,13 @@ class ReconstructConfig(InvertConfig):
 
 @dataclass
 class AuditConfig:
-    """Keys of `application=audit`: which attacks (`netinv_lightning.applications.audit.ATTACKS`), and how long each works.
+    """Keys of `application=audit`. See `ReconstructConfig` for the other keys.
 
-    Without `attacks` it is reconstruction and natural, and kkt too where the network has no BatchNorm, for which its theory does not hold.
-    `effort` is `quick` (minutes on two cores) or `full`; `overrides` are added to every attack, each in quotes. The rest as for
-    `application=reconstruct`; `verifiers` tell whether the images show the classes.
+    Attributes:
+        attacks: Names of the attacks (`netinv_lightning.applications.audit.ATTACKS`). Null for
+            reconstruction, natural and, without BatchNorm in the network, kkt.
+        effort: Length of the attacks: `quick` (minutes on two cores) or `full`.
+        overrides: Overrides of the config of every attack, each in quotes.
     """
 
     name: str = "audit"
@@ -72,9 +94,9 @@ class AuditConfig:
 
 @dataclass
 class MeasureApplicationConfig:
-    """Keys of `application=measure`: the finished run, or the file of images, that is measured as `measure` says.
+    """Keys of `application=measure`: a run or a file of images, `samples`.
 
-    Without `samples` it is the run directory `run`; without `verifiers`, the run's own are asked.
+    The metrics are those of the group `measure`.
     """
 
     name: str = "measure"
@@ -85,7 +107,7 @@ class MeasureApplicationConfig:
 
 @dataclass
 class InterpretApplicationConfig:
-    """Keys of `application=interpret`: the finished run whose images are studied as `interpret` says."""
+    """Keys of `application=interpret`. The analyses are those of the group `interpret`."""
 
     name: str = "interpret"
     run: Optional[str] = None
@@ -93,12 +115,20 @@ class InterpretApplicationConfig:
 
 @dataclass
 class ApproachConfig:
-    """Keys of `application=approach`: inversion towards other targets than classes, by descent on the pixels (A3-10).
+    """Keys of `application=approach`: optimise pixels towards targets other than a class.
 
-    `target` is `soft` or `logits` (`vector`: numbers, one a class, or several such lists), `neuron` (`units` of `layer`, to give
-    `value`, or as much as they can if null) or `features` (of `layer`: `file`, a safetensors file with `images` or `features`, the
-    first `rows` of them). Each target gets `images` images, from `steps` steps each; parametrisation, jitter and init_std as for
-    `method=gradient`, which need not be chosen. A unit that sees few pixels is reached more surely with `parametrisation=pixel`.
+    Attributes:
+        target: Kind of target: `soft` (a distribution), `logits`, `neuron` or `features`.
+        vector: For `soft` and `logits`: one number per class, or several such lists.
+        layer, units: Layer of `neuron` and `features`; units of the layer for `neuron`.
+        value: For `neuron`: the activation to reach; null for the largest possible.
+        file: A safetensors file. For `features`: `images` or `features`. For `neuron`: `images`
+            for comparison.
+        rows: Number of rows of the file that are used.
+        images: Number of images per target.
+        steps: Steps per image.
+        parametrisation, jitter, init_std: As for `method=gradient`, which need not be selected.
+            Use `parametrisation=pixel` for a unit with a small receptive field.
     """
 
     name: str = "approach"
@@ -123,15 +153,20 @@ DETECTORS = (
     "msp", "max_logit", "energy", "gen", "uncertainty", "lc", "odin", "oodl",
     "mahalanobis", "knn", "vim", "gmm", "cluster", "autoencoder",
 )  # fmt: skip
-"""Names of the detectors, in the order of the results. A test compares them with `netinv_lightning.ood.detectors.DETECTORS`."""
+"""Names of the detectors in the order of the results; a test compares them with the registry."""
 
 
 @dataclass
 class DetectOodConfig:
-    """Keys of `application=detect_ood`: detectors of a frozen classifier, and the sets that it was not made for.
+    """Keys of `application=detect_ood`: detectors of a frozen classifier, compared on several sets.
 
-    `samples` are taken of each set at most; `outliers` are sets that `netinv_lightning.data.outliers` knows. `strengths` (root mean
-    square changes of a pixel) ask for the perturbation study, of `shifted` test images. Classifiers with a garbage class: `garbage`.
+    The group `garbage` adds classifiers with a garbage class.
+
+    Attributes:
+        outliers: Names of out-of-distribution sets (`netinv_lightning.data.outlier_names`).
+        samples: Maximum number of images of each set.
+        strengths: RMS changes of a pixel in the perturbation study; empty for no study.
+        shifted: Number of test images of the perturbation study.
     """
 
     name: str = "detect_ood"
@@ -144,11 +179,18 @@ class DetectOodConfig:
 
 @dataclass
 class DistillConfig:
-    """Keys of `application=distill`: the finished run `run`, whose images a `student` learns the classifier's answers on.
+    """Keys of `application=distill`: a student learns the outputs of the classifier.
 
-    Before the first step, and then every `every` steps, a generator begins anew and makes a round of images, in whose objective the
-    disagreement of student and classifier has the weight `adversarial`. All are kept; `steps` batches of `batch_size` are drawn of them,
-    in the views that `augmentation` describes and mixed with one another. `features` weights the penultimate features beside the answers.
+    Before the first step and then every `every` steps, a generator starts from a reset first stage
+    and makes a round of images. All images are kept; batches mix them, in the random views of
+    `augmentation`.
+
+    Attributes:
+        student: `_target_` and arguments of the student.
+        temperature: Temperature of the softened outputs.
+        features: Weight of the penultimate features beside the outputs.
+        adversarial: Weight of the disagreement of student and classifier in the objective of a
+            round.
     """
 
     name: str = "distill"
@@ -168,8 +210,9 @@ class DistillConfig:
 
 @dataclass
 class CounterfeitConfig:
-    """Keys of `application=counterfeit`: of `samples` images of the finished run `run`, those that its classifier takes for their
-    class with `confidence` or more. Without `verifiers` the run's own are asked.
+    """Keys of `application=counterfeit`: images that the classifier accepts with high confidence.
+
+    `samples` images are drawn; `confidence` is the minimum confidence in the requested class.
     """
 
     name: str = "counterfeit"
@@ -181,11 +224,17 @@ class CounterfeitConfig:
 
 @dataclass
 class FinetuneConfig:
-    """Keys of `application=finetune`: the classifier of the finished run `run` trains on with `share` of its images in each batch.
+    """Keys of `application=finetune`: train a classifier further on real and inverted images.
 
-    `images` are drawn of the run. They keep their labels and are as they are (`kind=labels`), or perturbed by `attack_steps` steps in
-    the Linf ball of `radius` (`adversarial`), against which robust accuracy is measured too, on `attacked` test images. Real images,
-    batch size, shift and flip: `data`.
+    The group `data` sets the real images, the batch size, shift and flip.
+
+    Attributes:
+        kind: The inverted images keep their labels and pixels (`labels`), or are perturbed
+            (`adversarial`); robust accuracy is then measured too.
+        share: Share of inverted images in each batch.
+        images: Number of images that are drawn from the run.
+        radius, attack_steps: Radius of the Linf ball of the perturbations, and their steps.
+        attacked: Number of test images for robust accuracy.
     """
 
     name: str = "finetune"
@@ -203,9 +252,10 @@ class FinetuneConfig:
 
 @dataclass
 class BenchmarkConfig:
-    """Keys of `application=benchmark`: every combination is an inversion of its own, with `overrides` on top.
+    """Keys of `application=benchmark`: one inversion for each combination of the lists.
 
-    On the command line each of them is quoted: `'application.overrides=["application.steps=200"]'`.
+    `overrides` change the config of every inversion. On the command line each one is in quotes:
+    `'application.overrides=["application.steps=200"]'`.
     """
 
     name: str = "benchmark"
@@ -218,11 +268,12 @@ class BenchmarkConfig:
 
 @dataclass
 class TrainClassifierConfig:
-    """Keys of `application=train_classifier`. `recipe` determines the training.
+    """Keys of `application=train_classifier`. The group `recipe` describes the training.
 
-    The weights are written to `save_as`; a file that exists is replaced with `overwrite` only. With
-    `verifier_of` (a name of the zoo, or a path) the network becomes a verifier of that classifier:
-    it has another architecture and another seed, and its data must have the same classes.
+    `save_as` is the file of the weights, whose model card is written beside it. An existing file is
+    replaced only with `overwrite`. With `verifier_of` (a name of the zoo, or a path) the network
+    becomes a verifier of that classifier: it has another architecture and another seed, and its
+    data must have the same classes.
     """
 
     name: str = "train_classifier"
@@ -246,7 +297,7 @@ APPLICATION_KEYS: dict[str, type] = {
     "finetune": FinetuneConfig,
     "benchmark": BenchmarkConfig,
 }
-"""The keys of each application, by its name."""
+"""The schema class of each application, by the name of the application."""
 
 INVERSIONS = ("invert", "reconstruct")
-"""Applications that are an inversion, with all its keys, and leave what one leaves."""
+"""Applications that are inversions: they have all keys of one and write the same files."""

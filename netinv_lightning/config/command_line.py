@@ -1,6 +1,6 @@
 """Check the words of a command line before Hydra composes the config.
 
-Hydra's messages name grammar tokens; these name the key and show the quoted form that works.
+Hydra's messages contain tokens of its grammar. These name the key and show the quoted form.
 """
 
 from __future__ import annotations
@@ -22,16 +22,17 @@ _FORCE_SWEEP = ("-m", "--multirun")
 
 
 def check_words(words: Sequence[str], commands: Sequence[str]) -> None:
-    """Refuse words that are neither options, nor overrides, nor one of `commands`.
+    """Refuse words that are neither options nor overrides nor one of `commands`.
 
     Raises:
-        InputError: naming the word, and the quoted form of a value that needs quotes.
+        InputError: naming the word. If a value needs quotes, the message contains them.
     """
     parser = get_args_parser()
 
     def refuse(message: str) -> NoReturn:
         raise InputError(
-            f"{message}; netinv --help lists commands, groups and keys, netinv --hydra-help Hydra's options"
+            f"{message}; netinv --help lists commands, groups and keys, netinv --hydra-help the "
+            "options of Hydra"
         )
 
     parser.error = refuse  # type: ignore[method-assign]
@@ -46,8 +47,8 @@ def check_words(words: Sequence[str], commands: Sequence[str]) -> None:
             key, _, value = word.partition("=")
             listed = f"{key}=[{value}]"
             raise InputError(
-                f"{word}: is several values, which need -m for a sweep; for one value write {quoted(key, value)}, for a list "
-                f"{shlex.quote(listed)}"
+                f"{word}: has several values. A sweep needs -m; for one value write "
+                f"{quoted(key, value)}, for a list {shlex.quote(listed)}"
             )
 
 
@@ -77,12 +78,13 @@ def parse(word: str, commands: Sequence[str] = ()) -> Override:
                 f"{word}: {key!r} is not a key; keys are letters, digits, _, . and /"
             ) from None
         raise InputError(
-            f"{word}: the value has characters or brackets that need quotes; write {form} in a shell, with the quotes"
+            f"{word}: the value has characters or brackets that need quotes. Write {form} in a "
+            "shell, with the quotes"
         ) from None
 
 
 def quoted(key: str, value: str) -> str:
-    """Return the shell word that sets `key` to `value` literally, quoted for Hydra and the shell."""
+    """Return the shell word that sets `key` to exactly `value`, quoted for Hydra and the shell."""
     # In Hydra's grammar a backslash is an escape only before a quote.
     escaped = re.sub(
         r'(\\*)("|$)', lambda found: found[1] * 2 + found[2].replace('"', '\\"'), value

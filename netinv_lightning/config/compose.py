@@ -13,10 +13,11 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from netinv_lightning.config.allowed_targets import check_located, named_code
+from netinv_lightning.config.allowed_targets import check_target
+from netinv_lightning.config.description_check import named_code
 from netinv_lightning.config.error_messages import explain
 from netinv_lightning.config.flags import check_flag
-from netinv_lightning.config.schema import CONF, register
+from netinv_lightning.config.registration import CONF, register
 from netinv_lightning.config.validate import check
 from netinv_lightning.errors import InputError
 
@@ -40,14 +41,14 @@ def compose(overrides: Sequence[str] = ()) -> DictConfig:
     except (HydraException, OmegaConfBaseException) as error:
         raise InputError(explain(error)) from error
     for target in named_code(OmegaConf.to_container(cfg, resolve=True)):
-        check_located(target, "overrides")
+        check_target(target, "overrides")
     check(cfg)
     return cfg
 
 
 @contextmanager
 def _outside_hydra() -> Iterator[None]:
-    """Set the global Hydra of a command aside, since only one can compose at a time."""
+    """Context without the Hydra of the running command: only one can compose at a time."""
     hydra_of_this_run, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
     try:
         yield

@@ -1,4 +1,7 @@
-"""Keys that are true or false. OmegaConf would convert any number, such as `compile=3`, to true."""
+"""Keys that are true or false.
+
+OmegaConf would convert every number except 0, such as `application.compile=3`, to true.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,9 @@ from typing import get_type_hints
 from hydra.core.override_parser.types import Override
 
 from netinv_lightning.config.application_schema import APPLICATION_KEYS
-from netinv_lightning.config.schema import METHOD_KEYS, Config, GarbageConfig
+from netinv_lightning.config.garbage_schema import GarbageConfig
+from netinv_lightning.config.method_schema import METHOD_KEYS
+from netinv_lightning.config.schema import Config
 from netinv_lightning.errors import InputError
 
 

@@ -1,4 +1,4 @@
-"""Environment variables: map legacy and empty values; refuse ranks left over from a launcher.
+"""Environment variables: map old and empty values; refuse ranks left over from a launcher.
 
 Imports are light. Lightning reads ranks at import time, so they are checked before.
 """
@@ -73,14 +73,16 @@ def _check_launch(cfg: DictConfig) -> None:
     for name in WHOLE:
         if (value := os.environ.get(name)) is not None and not value.isdecimal():
             raise InputError(
-                f"{name}={value}: this environment variable must be a whole number of 0 or more; unset {name}"
+                f"{name}={value}: this environment variable must be a whole number of 0 or more. "
+                f"Unset {name}"
             )
     if "TORCHELASTIC_RUN_ID" in os.environ and (
         missing := [name for name in TORCHRUN if name not in os.environ]
     ):
         raise InputError(
-            f"TORCHELASTIC_RUN_ID={os.environ['TORCHELASTIC_RUN_ID']}: torchrun sets {', '.join(missing)} too, so it is left over from "
-            "another run; unset TORCHELASTIC_RUN_ID"
+            f"TORCHELASTIC_RUN_ID={os.environ['TORCHELASTIC_RUN_ID']}: torchrun sets "
+            f"{', '.join(missing)} too, so this variable is left over from another run. "
+            "Unset TORCHELASTIC_RUN_ID"
         )
     for name, world, partners in (
         ("RANK", "WORLD_SIZE", ("MASTER_ADDR",)),
@@ -96,20 +98,24 @@ def _check_rank(cfg: DictConfig, name: str, world: str, partners: tuple[str, ...
     rank = int(os.environ[name])
     if missing := [partner for partner in (world, *partners) if partner not in os.environ]:
         raise InputError(
-            f"{name}={rank}: is left over from another launcher ({', '.join(missing)} is not set); unset {name}"
+            f"{name}={rank}: is left over from another launcher ({', '.join(missing)} is not set). "
+            f"Unset {name}"
         )
     if rank >= int(os.environ[world]):
         raise InputError(
-            f"{name}={rank}: must be below {world}={os.environ[world]}; unset both if left over from another launcher"
+            f"{name}={rank}: must be below {world}={os.environ[world]}. Unset both if they are "
+            "left over from another launcher"
         )
-    if _asks_for_one_process(cfg):
+    if one_process(cfg):
         raise InputError(
-            f"{name}={rank}: the environment has {os.environ[world]} processes, trainer.devices asks for one; unset {name} if it is left "
-            f"over from another launcher, or set trainer=ddp trainer.devices={os.environ[world]}"
+            f"{name}={rank}: the environment has {os.environ[world]} processes, but "
+            f"trainer.devices is 1. Unset {name} if it is left over from another launcher, or set "
+            f"trainer=ddp trainer.devices={os.environ[world]}"
         )
 
 
-def _asks_for_one_process(cfg: DictConfig) -> bool:
+def one_process(cfg: DictConfig) -> bool:
+    """Return whether `trainer` describes a run in one process."""
     devices = cfg.trainer.get("devices", 1)
     one = len(devices) == 1 if OmegaConf.is_list(devices) else str(devices) in ("1", "one_per_job")
     return one and cfg.trainer.get("num_nodes", 1) == 1

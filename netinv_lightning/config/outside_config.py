@@ -1,4 +1,7 @@
-"""The config of a run directory and the command of a sweep, which may come from somebody else, checked before anything is made of them."""
+"""Check the config of a run directory and the command of a sweep, which anyone may have written.
+
+They are checked before anything is built from them.
+"""
 
 from __future__ import annotations
 
@@ -7,21 +10,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from netinv_lightning.config.allowed_targets import (
+from netinv_lightning.config.allowed_targets import trusted_names
+from netinv_lightning.config.description_check import (
     LOADING,
     check_literal,
     check_network,
     check_no_target,
-    trusted_names,
 )
-from netinv_lightning.config.schema import CONF
+from netinv_lightning.config.registration import CONF
 from netinv_lightning.errors import InputError, one_line
 
 VERIFIERS = "application.verifiers"
 NETWORKS = ("classifier.network", "application.student", f"{VERIFIERS}.network")
-"""Keys that describe a network; nowhere else may a file from outside name code."""
+"""Keys that describe a network. Other keys of a file must not name code."""
 PLAIN_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*")
-"""A choice of a group, which is a file's name too."""
+"""A choice of a group, which is also the name of a file."""
 CHOICES = (
     "application.experiments",
     "application.methods",
@@ -37,18 +40,19 @@ NOT_FROM_A_FILE = (
 )
 """Keys of `trainer` that lead out of the run directory, to another machine or to code."""
 WRITTEN = ("application.save_as", "classifier.kept_in")
-"""Keys that name a place outside of the run directory that is written to."""
+"""Keys that name places outside the run directory to which a run writes."""
 SAFE_HYDRA = re.compile(
-    r"hydra/(launcher|sweeper)|hydra\.launcher\.n_jobs|hydra\.sweeper\.(n_trials|n_jobs|direction|params\..*)|hydra\.sweep\.dir"
+    r"hydra/(launcher|sweeper)|hydra\.launcher\.n_jobs"
+    r"|hydra\.sweeper\.(n_trials|n_jobs|direction|params\..*)|hydra\.sweep\.dir"
 )
-"""Hydra's own settings that a sweep's command may repeat by itself; others run code or programs."""
+"""Settings of Hydra that a stored command may contain. Others run code or programs."""
 
 
 def check_run_config(content: Any, where: str, trusted: Sequence[str] = ()) -> None:
-    """Refuse a run's config that holds an interpolation, or leads to code, to the network or out of the run directory.
+    """Refuse a config that contains interpolations, or leads to code or out of the run directory.
 
     Args:
-        content: Of `config.yaml`, as plain containers.
+        content: Content of `config.yaml` as plain containers.
         where: The file, for the message.
         trusted: Names of code that the user trusts.
 
@@ -56,20 +60,19 @@ def check_run_config(content: Any, where: str, trusted: Sequence[str] = ()) -> N
         InputError: naming the key and its value.
     """
     if not isinstance(content, Mapping):
-        raise InputError(f"{where}: is not a run's config (it holds no mapping of keys to values)")
+        raise InputError(f"{where}: is not the config of a run (not a mapping of keys to values)")
     trusted = trusted_names(trusted)
     check_literal(content, where)
     for key in NETWORKS:
-        if not isinstance(
-            described := _at(content, key), bool
-        ):  # reconstruct's application.student asks for one, without describing it
+        described = _at(content, key)
+        if not isinstance(described, bool):  # application.student of reconstruct is true or false
             check_network(described, where, key, trusted)
     _check_elsewhere(content, where, trusted)
     trainer = content.get("trainer") or {}
     for key in NOT_FROM_A_FILE:
         if isinstance(trainer, Mapping) and trainer.get(key) not in (None, 1):
             raise InputError(
-                f"{where}: trainer.{key}={trainer[key]}: is not taken from a file; remove the key"
+                f"{where}: trainer.{key}={trainer[key]}: is not taken from a file. Remove the key"
             )
     for key in CHOICES:
         for choice in _at(content, key) or ():
@@ -108,13 +111,13 @@ def _check_words(words: Any, where: str, trusted: Sequence[str]) -> None:
 
 
 def check_words(words: Any, where: str, trusted: Sequence[str] = (), hydra: bool = True) -> None:
-    """Refuse overrides (`key=value`) that a file holds and that lead to code, to the network or to files outside.
+    """Refuse overrides (`key=value`) in a file that lead to code, to the network or to other files.
 
     Args:
-        words: A list of them.
+        words: The list of overrides.
         where: The file, for the message.
         trusted: Names of code that the user trusts.
-        hydra: Whether some of Hydra's own settings are allowed.
+        hydra: Whether some settings of Hydra are allowed.
 
     Raises:
         InputError: naming the override.
@@ -141,7 +144,8 @@ def check_words(words: Any, where: str, trusted: Sequence[str] = (), hydra: bool
             or (key.startswith("hydra") and not (hydra and SAFE_HYDRA.fullmatch(key)))
         ):
             raise InputError(
-                f"{place}: is not taken from a file{'; repeat it on the command line' if hydra else ''}"
+                f"{place}: is not taken from a file"
+                f"{'; repeat it on the command line' if hydra else ''}"
             )
         check_literal(word, place)
         _check_value(key, value.list if isinstance(value, ChoiceSweep) else value, place, trusted)
@@ -157,9 +161,8 @@ def _check_value(key: str, value: Any, where: str, trusted: Sequence[str]) -> No
     elif isinstance(value, list):
         for part in value:
             _check_value(key, part, where, trusted)
-    elif value is None or isinstance(
-        value, (str, int, float)
-    ):  # not a range or a glob, which gives names of choices that there are
+    elif value is None or isinstance(value, (str, int, float)):
+        # Not a range or a glob, whose values are numbers or existing choices.
         _check_leaf(key, "" if value is None else str(value), where, trusted)
 
 
@@ -178,7 +181,7 @@ def _check_leaf(key: str, text: str, where: str, trusted: Sequence[str]) -> None
         loads = LOADING.search(name) or name in ("_args_", "_partial_")
         if (loads and text.lower() not in ("", "false", "null")) or ":" in text or ".." in text:
             raise InputError(
-                f"{where}: would load weights or files, which a file from outside must not ask for"
+                f"{where}: would load weights or files, which is not allowed in a file"
             )
     if "." not in key and (CONF / key).is_dir() and text and not PLAIN_NAME.fullmatch(text):
         raise InputError(f"{where}: {text} is not the name of a choice")
@@ -189,14 +192,15 @@ def _check_leaf(key: str, text: str, where: str, trusted: Sequence[str]) -> None
 
 
 def check_place(key: str, place: str, where: str) -> None:
-    """Refuse a place to write to that a file names, unless it lies below the working directory.
+    """Refuse a path to write to that a file names, unless it is below the working directory.
 
     Raises:
         InputError: naming the key.
     """
     if not Path(place).expanduser().resolve().is_relative_to(Path.cwd().resolve()):
         raise InputError(
-            f"{where}: {key}={place}: would be written to, outside the working directory; if you want that, repeat it on the command line"
+            f"{where}: {key}={place}: is outside the working directory, and the run would write to "
+            "it. To allow this, repeat the key on the command line"
         )
 
 

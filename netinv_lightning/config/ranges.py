@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from netinv_lightning.config import application_schema as of_application
+from netinv_lightning.config import method_schema as of_method
 from netinv_lightning.config import schema as config
+from netinv_lightning.config.garbage_schema import GarbageConfig
 from netinv_lightning.errors import nearest
 from netinv_lightning.metric_names import METRIC_GROUPS
 
@@ -62,7 +64,8 @@ class Number:
         if self.high == math.inf:
             return f"must be above {self.low:g}" if self.above else f"must be {self.low:g} or more"
         if self.above:
-            return f"must be above {self.low:g} and {'below' if self.below else 'at most'} {self.high:g}"
+            most = "below" if self.below else "at most"
+            return f"must be above {self.low:g} and {most} {self.high:g}"
         return f"must be from {self.low:g} to {'below ' if self.below else ''}{self.high:g}"
 
 
@@ -92,7 +95,7 @@ class Channels:
         return (
             ""
             if value in (1, 3)
-            else "must be 1 (gray) or 3 (RGB); other images can be neither drawn nor generated"
+            else "must be 1 (gray) or 3 (RGB). Other images can be neither shown nor generated"
         )
 
 
@@ -143,43 +146,51 @@ _PIXELS: dict[str, Rule] = {
 RULES: dict[type, Mapping[str, Rule]] = {
     config.Config: {"seed": Seed(), "n_generators": Count(1, 256)},
     config.DataConfig: {
-        "classes": Count(0, 99_999), "batch_size": BATCH, "val_fraction": Number(0, 1, below=True), "subset_size": Count(2, 100_000_000),
-        "split_seed": Seed(), "shift": JITTER, "image_size": PIXELS,
+        "classes": Count(0, 99_999), "batch_size": BATCH, "val_fraction": Number(0, 1, below=True),
+        "subset_size": Count(2, 100_000_000), "split_seed": Seed(), "shift": JITTER,
+        "image_size": PIXELS,
     },
     config.ClassifierConfig: {
-        "num_classes": Count(2, 100_000), "channels": Channels(), "image_size": PIXELS, "mean": Number(), "std": POSITIVE,
+        "num_classes": Count(2, 100_000), "channels": Channels(), "image_size": PIXELS,
+        "mean": Number(), "std": POSITIVE,
     },
     config.RecipeConfig: {
-        "epochs": Count(1, 100_000), "optimizer": Names(("sgd", "adamw")), "lr": POSITIVE, "momentum": SHARE, "weight_decay": NOT_NEGATIVE,
-        "l1": NOT_NEGATIVE, "label_smoothing": SHARE, "warmup": SHARE, "seed": Seed(),
+        "epochs": Count(1, 100_000), "optimizer": Names(("sgd", "adamw")), "lr": POSITIVE,
+        "momentum": SHARE, "weight_decay": NOT_NEGATIVE, "l1": NOT_NEGATIVE,
+        "label_smoothing": SHARE, "warmup": SHARE, "seed": Seed(),
     },
     config.ConditioningConfig: {
-        "mode": Names(("label", "vector", "matrix", "vector_matrix")), "vectors": Names(("soft", "hot")), "temperature": POSITIVE,
+        "mode": Names(("label", "vector", "matrix", "vector_matrix")),
+        "vectors": Names(("soft", "hot")), "temperature": POSITIVE,
         "matrix": Names(("hot_cross", "diagonal", "outer_product")),
     },
     config.GeneratorConfig: {
-        "latent_dim": WIDTH, "hidden": WIDTH, "seed_widths": WIDTH, "image_widths": WIDTH, "upsampling": Names(("transposed", "resize")),
-        "dropout": Number(0, 1, below=True), "slope": SHARE, "weight_std": Number(0, 100, above=True), "stage1": Count(0, 16_384),
+        "latent_dim": WIDTH, "hidden": WIDTH, "seed_widths": WIDTH, "image_widths": WIDTH,
+        "upsampling": Names(("transposed", "resize")), "dropout": Number(0, 1, below=True),
+        "slope": SHARE, "weight_std": Number(0, 100, above=True), "stage1": Count(0, 16_384),
         "stage2": Count(0, 16_384),
     },
     config.PerturbationConfig: {
-        "norm": Names(("l1", "l2", "linf")), "radius": NOT_NEGATIVE, "direction": Names(("random", "sign", "adversarial")),
-        "steps": Count(1, 10_000),
+        "norm": Names(("l1", "l2", "linf")), "radius": NOT_NEGATIVE,
+        "direction": Names(("random", "sign", "adversarial")), "steps": Count(1, 10_000),
     },
     config.AugmentationConfig: {
-        "shift": Number(0, 4096), "rotation": Number(0, 360), "scale": Number(0, 1, below=True), "shear": Number(0, 10),
-        "noise": Number(0, 10),
+        "shift": Number(0, 4096), "rotation": Number(0, 360), "scale": Number(0, 1, below=True),
+        "shear": Number(0, 10), "noise": Number(0, 10),
     },
-    config.GradientMethodConfig: _PIXELS,
-    config.KktMethodConfig: {
-        "candidates": Count(1, 1_000_000), "steps": STEPS, "lr": POSITIVE, "multiplier_lr": POSITIVE, "sharpness": POSITIVE,
-        "final_sharpness": POSITIVE, "init_std": NOT_NEGATIVE,
+    of_method.GradientMethodConfig: _PIXELS,
+    of_method.KktMethodConfig: {
+        "candidates": Count(1, 1_000_000), "steps": STEPS, "lr": POSITIVE,
+        "multiplier_lr": POSITIVE, "sharpness": POSITIVE, "final_sharpness": POSITIVE,
+        "init_std": NOT_NEGATIVE,
     },
-    config.GarbageConfig: {
-        "source": Names(("inverted", "noise", "outliers")), "start": Names(("trained", "scratch")), "epochs": Count(1, 100_000),
-        "lr": POSITIVE, "label_smoothing": SHARE, "images": Count(2, 100_000_000), "initial": Count(2, 10_000_000),
-        "per_class": Count(1, 1_000_000), "generator": Names(("warm", "fresh")), "zoom": Number(1, 100), "distil": SHARE,
-        "balanced": Names(("all", "garbage")), "weight": POSITIVE, "batch_norm": Names(("batch", "kept")), "steps": STEPS,
+    GarbageConfig: {
+        "source": Names(("inverted", "noise", "outliers")), "start": Names(("trained", "scratch")),
+        "epochs": Count(1, 100_000), "lr": POSITIVE, "label_smoothing": SHARE,
+        "images": Count(2, 100_000_000), "initial": Count(2, 10_000_000),
+        "per_class": Count(1, 1_000_000), "generator": Names(("warm", "fresh")),
+        "zoom": Number(1, 100), "distil": SHARE, "balanced": Names(("all", "garbage")),
+        "weight": POSITIVE, "batch_norm": Names(("batch", "kept")), "steps": STEPS,
         "warm_steps": STEPS, "score": Names(("odds", "odds_and_energy")),
     },
     config.MeasureConfig: {
@@ -188,48 +199,71 @@ RULES: dict[type, Mapping[str, Rule]] = {
     },
     config.InterpretConfig: {
         "samples": Count(LEAST_STUDIED, 1_000_000), "analyses": Names(tuple(config.ANALYSES)),
-        "embedded": Count(1, 100_000), "perplexities": Number(1), "embedding_seeds": Seed(), "sparse_units": Count(1, 1_000_000),
-        "sparse_active": Count(1, 1_000_000),
+        "embedded": Count(1, 100_000), "perplexities": Number(1), "embedding_seeds": Seed(),
+        "sparse_units": Count(1, 1_000_000), "sparse_active": Count(1, 1_000_000),
     },
-    config.LoggerConfig: {"name": Names(("csv", "wandb", "tensorboard")), "mode": Names(("online", "offline", "disabled"))},
+    config.LoggerConfig: {
+        "name": Names(("csv", "wandb", "tensorboard")),
+        "mode": Names(("online", "offline", "disabled")),
+    },
     of_application.InvertConfig: {
-        "steps": STEPS, "batch_size": BATCH, "lr": POSITIVE, "weight_decay": NOT_NEGATIVE, "betas": Number(0, 1, below=True),
-        "warmup": Count(0, 10_000_000), "final_lr": SHARE, "sampling_batch_norm": Names(("running", "batch")), "eval_samples": IMAGES,
-        "eval_batch_size": Count(1, 65_536), "keep_samples": Count(1, 1_000_000), "grid_columns": Count(1, 50), "grid_every": EVERY,
-        "log_every": Count(1, 100_000), "checkpoint_every": EVERY,
+        "steps": STEPS, "batch_size": BATCH, "lr": POSITIVE, "weight_decay": NOT_NEGATIVE,
+        "betas": Number(0, 1, below=True), "warmup": Count(0, 10_000_000), "final_lr": SHARE,
+        "sampling_batch_norm": Names(("running", "batch")), "eval_samples": IMAGES,
+        "eval_batch_size": Count(1, 65_536), "keep_samples": Count(1, 1_000_000),
+        "grid_columns": Count(1, 50), "grid_every": EVERY, "log_every": Count(1, 100_000),
+        "checkpoint_every": EVERY,
     },
-    of_application.ReconstructConfig: {"trained_on": Names(("all", "split")), "reconstructions": IMAGES, "members": IMAGES},
+    of_application.ReconstructConfig: {
+        "trained_on": Names(("all", "split")), "reconstructions": IMAGES, "members": IMAGES,
+    },
     of_application.AuditConfig: {
-        "trained_on": Names(("all", "split")), "attacks": Names(("reconstruction", "natural", "kkt", "inversion")),
+        "trained_on": Names(("all", "split")),
+        "attacks": Names(("reconstruction", "natural", "kkt", "inversion")),
         "effort": Names(("quick", "full")), "reconstructions": IMAGES, "members": IMAGES,
     },
     of_application.ApproachConfig: {
-        **_PIXELS, "target": Names(("soft", "logits", "neuron", "features")), "units": Count(0, 100_000_000), "value": Number(),
-        "rows": Count(1, 100_000), "images": Count(1, 100_000), "log_every": Count(1, 100_000),
+        **_PIXELS, "target": Names(("soft", "logits", "neuron", "features")),
+        "units": Count(0, 100_000_000), "value": Number(), "rows": Count(1, 100_000),
+        "images": Count(1, 100_000), "log_every": Count(1, 100_000),
     },
     of_application.DetectOodConfig: {
-        "detectors": Names(of_application.DETECTORS),
-        "samples": Count(LEAST_STUDIED, 10_000_000), "strengths": Number(0, 1, above=True), "shifted": Count(LEAST_STUDIED, 10_000_000),
+        "detectors": Names(of_application.DETECTORS), "samples": Count(LEAST_STUDIED, 10_000_000),
+        "strengths": Number(0, 1, above=True), "shifted": Count(LEAST_STUDIED, 10_000_000),
     },
     of_application.DistillConfig: {
-        "steps": STEPS, "batch_size": BATCH, "lr": POSITIVE, "temperature": POSITIVE, "features": NOT_NEGATIVE,
-        "adversarial": NOT_NEGATIVE, "every": EVERY, "checkpoint_every": EVERY,
+        "steps": STEPS, "batch_size": BATCH, "lr": POSITIVE, "temperature": POSITIVE,
+        "features": NOT_NEGATIVE, "adversarial": NOT_NEGATIVE, "every": EVERY,
+        "checkpoint_every": EVERY,
     },
     of_application.CounterfeitConfig: {"confidence": SHARE, "samples": IMAGES},
     of_application.FinetuneConfig: {
-        "kind": Names(("labels", "adversarial")), "share": SHARE, "images": IMAGES, "steps": STEPS, "lr": POSITIVE, "radius": SHARE,
-        "attack_steps": Count(1, 10_000), "attacked": IMAGES, "checkpoint_every": EVERY,
+        "kind": Names(("labels", "adversarial")), "share": SHARE, "images": IMAGES, "steps": STEPS,
+        "lr": POSITIVE, "radius": SHARE, "attack_steps": Count(1, 10_000), "attacked": IMAGES,
+        "checkpoint_every": EVERY,
     },
     of_application.BenchmarkConfig: {"seeds": Seed()},
     of_application.TrainClassifierConfig: {"checkpoint_every": EVERY},
 }  # fmt: skip
-"""The rule of each key by schema class. It applies to each entry of a list; None is always allowed."""
+"""The rule of each key by schema class, for each entry of a list; None is always allowed."""
 
 
-AT_LEAST: dict[type, Mapping[str, str]] = {config.KktMethodConfig: {"final_sharpness": "sharpness"}}
+AT_LEAST: dict[type, Mapping[str, str]] = {
+    of_method.KktMethodConfig: {"final_sharpness": "sharpness"}
+}
 """Keys that must not be below another key of the same section, by the class of the schema."""
 
 
+DISTINCT: dict[type, Mapping[str, int]] = {
+    of_application.AuditConfig: {"attacks": 1},
+    of_application.BenchmarkConfig: {
+        "experiments": 1, "methods": 1, "conditionings": 1, "seeds": 1,
+    },
+    of_application.DetectOodConfig: {"detectors": 1, "outliers": 1, "strengths": 0},
+}  # fmt: skip
+"""Lists whose values must differ, and their least length, by the class of the schema."""
+
+
 def rule_of(schema: type, key: str) -> Rule | None:
-    """Return the rule of a key, also if the schema class inherits the key; None if there is none."""
+    """Return the rule of a key, which a schema class may inherit; None if there is none."""
     return next((RULES[base][key] for base in schema.__mro__ if key in RULES.get(base, ())), None)

@@ -1,27 +1,22 @@
-"""The typed schema of every key, and the one home of its default.
+"""The schema of the config: every key with its type and its only default.
 
-A group's YAML in `conf/` says only what differs from here. Keys mirror constructors one to one (a test holds the two
-together), so a misspelt key or a word where a number belongs fails when the config is composed. Imports are light:
-`--help`, completion and config errors answer before torch is loaded.
+A YAML file in `conf/` contains only what differs from these defaults. Keys mirror the arguments of
+constructors, and a test compares them. A misspelled key or a word instead of a number therefore
+raises an error when the config is composed. Imports are light, so that `--help`, completion and
+errors of the config do not import torch.
+
+Other parts of the schema: `application_schema.py`, `method_schema.py`, `garbage_schema.py`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Optional
 
-from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import MISSING
 
-from netinv_lightning.config.application_schema import APPLICATION_KEYS
-from netinv_lightning.config.launch_environment import tidy_environment
-from netinv_lightning.errors import InputError, printable
+from netinv_lightning.config.garbage_schema import GarbageConfig
 from netinv_lightning.metric_names import METRIC_GROUPS
-
-# Beside the package in a checkout, inside it when installed from a wheel.
-_PACKAGE = Path(__file__).resolve().parent.parent
-CONF = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parent / "conf"
 
 
 @dataclass
@@ -44,13 +39,25 @@ class DataConfig:
 
 @dataclass
 class ClassifierConfig:
-    """The network to train or to invert, and where its weights are. See `netinv_lightning.classifiers.build`.
+    """The network to train or to invert, and its weights (`netinv_lightning.classifiers.build`).
 
-    With `train` it is trained on `data` by `recipe` before it is inverted, once: it is kept in the folder `kept_in`, by
-    the hash of all that determines it (`netinv_lightning.classifiers.cache`).
-
-    `output` is the name or index of the logits in what the network returns, `output_kind` what it returns there: `logits`,
-    `probabilities`, `log_probabilities`, `sigmoid`, `multi_label` or `auto` (`netinv_lightning.classifiers.outputs`).
+    Attributes:
+        zoo: Name of a classifier of the zoo.
+        path: File of weights.
+        train: Whether the classifier is trained on `data` by `recipe` before it is inverted. It is
+            trained once and then read from `kept_in`.
+        kept_in: Folder of trained classifiers, named by the hash of everything that determines them
+            (`netinv_lightning.classifiers.cache`).
+        network: `_target_` and arguments of the network.
+        num_classes: Number of classes, if it differs from that of the data.
+        channels: Number of channels, if it differs from that of the data.
+        image_size: Side of the images in pixels, if it differs from that of the data.
+        mean: Mean of each channel for the normalisation.
+        std: Standard deviation of each channel for the normalisation.
+        feature_layers: Names of the layers whose outputs are used as features.
+        output: Name or index of the logits in what the network returns.
+        output_kind: What the network returns there: `logits`, `probabilities`, `log_probabilities`,
+            `sigmoid`, `multi_label` or `auto` (`netinv_lightning.classifiers.outputs`).
     """
 
     zoo: Optional[str] = None
@@ -70,7 +77,11 @@ class ClassifierConfig:
 
 @dataclass
 class RecipeConfig:
-    """How a classifier is trained, whatever asks for it (A7-5, A2-13, A2-14). Without `seed` it is the run's `seed`."""
+    """How every classifier is trained. `seed` is the seed of the run if null.
+
+    `epochs` and `channels_last` aside, the keys are arguments of
+    `netinv_lightning.classifiers.training.ClassifierModule`.
+    """
 
     epochs: int = 10
     optimizer: str = "sgd"
@@ -124,7 +135,10 @@ class PerturbationConfig:
 
 @dataclass
 class AugmentationConfig:
-    """Arguments of `netinv_lightning.inversion.augmentation.Augmentation`; the views that the classifier sees in training."""
+    """Arguments of `netinv_lightning.inversion.augmentation.Augmentation`.
+
+    The classifier sees these random views of the generated images in training.
+    """
 
     shift: float = 0.0
     rotation: float = 0.0
@@ -135,81 +149,15 @@ class AugmentationConfig:
 
 
 @dataclass
-class GeneratorMethodConfig:
-    """`method=generator`: a generator is trained, as `application` says, and then draws."""
-
-    name: str = "generator"
-
-
-@dataclass
-class GradientMethodConfig:
-    """`method=gradient`: arguments of `netinv_lightning.inversion.methods.gradient.PixelInversion`."""
-
-    name: str = "gradient"
-    steps: int = 50
-    lr: float = 0.3
-    parametrisation: str = "pixel"
-    jitter: int = 0
-    init_std: float = 1.0
-
-
-@dataclass
-class KktMethodConfig:
-    """`method=kkt`: arguments of `netinv_lightning.inversion.methods.kkt.KktInversion`."""
-
-    name: str = "kkt"
-    candidates: int = 1000
-    steps: int = 1000
-    lr: float = 0.1
-    multiplier_lr: float = 0.1
-    sharpness: float = 10.0
-    final_sharpness: float = 300.0
-    init_std: float = 0.1
-
-
-@dataclass
-class GarbageConfig:
-    """A classifier with a garbage class, one more detector of `application=detect_ood` (`netinv_lightning.ood.garbage`; A4-6).
-
-    `epochs`, `lr` and `label_smoothing` are the recipe's if null. An epoch passes at most `images` training images (null: all) and all
-    garbage: `initial` images of Gaussian noise, and what the epochs before added, `per_class` images a class from `source`: `inverted`,
-    or to compare `noise` or `outliers` (training images of the sets `exposed`). It starts from the weights of the classifier
-    (`start=trained`) or from new ones (`scratch`). `inversion` are overrides of an inversion; its generator trains `steps`, and where it
-    goes on with the one before (`generator=warm`, not `fresh`) `warm_steps`; with `invert_garbage` garbage is inverted too. Labels are by
-    the share `distil` the classifier's own answer. `balanced` by weights of their counts are `all` classes (the papers), or `garbage`
-    alone, and the others keep the shares that the classifier learnt; garbage weighs `weight` times another class. BatchNorm has the
-    statistics of the batches (`batch`) or keeps its own (`kept`). Each image added brings a random crop along, enlarged 1 to `zoom`
-    times, unless it is 1.
-    It is asked by `score`: the `odds` of garbage, or `odds_and_energy`, which adds the energy of the known classes.
-    """
-
-    source: str = "inverted"
-    start: str = "trained"
-    epochs: Optional[int] = None
-    lr: Optional[float] = None
-    label_smoothing: Optional[float] = None
-    images: Optional[int] = None
-    initial: int = 1000
-    per_class: int = 100
-    generator: str = "warm"
-    invert_garbage: bool = False
-    zoom: float = 1.0
-    distil: float = 0.0
-    balanced: str = "all"
-    weight: float = 1.0
-    batch_norm: str = "batch"
-    steps: int = 200
-    warm_steps: int = 60
-    inversion: list[str] = field(default_factory=list)
-    exposed: list[str] = field(default_factory=list)
-    score: str = "odds"
-
-
-@dataclass
 class MeasureConfig:
-    """What is measured of inverted images (`netinv_lightning.evaluation.report`), and beside which controls.
+    """Which metrics of inverted images are computed (`netinv_lightning.evaluation.report`).
 
-    Without `full` only what the run measures anyway is judged. `samples` are as many as `application.eval_samples` if null.
+    Attributes:
+        full: Whether `metrics` are computed for the images and for the controls; otherwise only
+            the metrics that the run computes anyway.
+        samples: Number of images; null for `application.eval_samples`.
+        metrics: Groups of metrics.
+        controls: Sets of images for comparison.
     """
 
     full: bool = False
@@ -231,12 +179,22 @@ ANALYSES = {
 
 @dataclass
 class InterpretConfig:
-    """Study of the features of inverted images and, if data are available, of real images
-    (`netinv_lightning.interpretability.study`).
+    """Analyses of features (`netinv_lightning.interpretability.study`).
 
-    `samples` per origin is by default `application.eval_samples`, at most 5,000. `layer` is by
-    default the last of `classifier.feature_layers`, `map_layer` the last layer with maps. t-SNE
-    embeds `embedded` inverted samples, at each perplexity with each of `embedding_seeds`.
+    The features are those of inverted images and, if data are available, of real images.
+
+    Attributes:
+        full: Whether the analyses are made.
+        samples: Number of images of each origin; null for `application.eval_samples`, at most
+            5,000.
+        layer: Layer of the features; null for the last of `classifier.feature_layers`.
+        map_layer: Layer of the feature maps; null for the last layer that has maps.
+        analyses: Names of the analyses.
+        embedded: Number of inverted samples that t-SNE embeds.
+        perplexities: Perplexities of t-SNE.
+        embedding_seeds: Seeds of t-SNE; each is used with each perplexity.
+        sparse_units: Units of the sparse autoencoder.
+        sparse_active: Active units per sample of the sparse autoencoder.
     """
 
     full: bool = False
@@ -253,7 +211,10 @@ class InterpretConfig:
 
 @dataclass
 class LoggerConfig:
-    """Where metrics go beside `metrics.csv`: `csv` (nowhere else), `wandb` or `tensorboard`."""
+    """Where metrics are logged: `csv` (`metrics.csv` alone), or also `wandb` or `tensorboard`.
+
+    The other keys are settings of W&B.
+    """
 
     name: str = "csv"
     project: str = "${oc.env:WANDB_PROJECT,netinv}"
@@ -265,10 +226,23 @@ class LoggerConfig:
 
 @dataclass
 class Config:
-    """The root. `trainer` is handed to `lightning.Trainer`; `loss` maps the name of a term to its weight and options.
+    """The root of the config.
 
-    `n_generators` trains K generators at once, with the seeds seed..seed+K-1. `trusted` are dotted names of own code, and packages, that
-    files from outside (model cards, run directories) may name (`netinv_lightning.config.allowed_targets`).
+    Attributes:
+        name: Name of the experiment, and of its folder in `output`.
+        seed: Seed of the run.
+        n_generators: Number of generators that are trained together, with the seeds `seed`,
+            `seed + 1`, ...
+        output: Folder of runs.
+        sweep_output: Folder of sweeps.
+        resume: Run directory of the run to continue.
+        trusted: Dotted names of your own code, or of packages, that files from other people (model
+            cards, run directories) may name (`netinv_lightning.config.allowed_targets`).
+        application: What is done; its keys are in `application_schema.py`.
+        method: The method of inversion; its keys are in `method_schema.py`.
+        loss: Weight and options of each term of the objective, by the name of the term.
+        garbage: Classifiers with a garbage class, by their names.
+        trainer: Arguments of `lightning.Trainer`.
     """
 
     name: str = "invert"
@@ -293,72 +267,3 @@ class Config:
     garbage: dict[str, GarbageConfig] = field(default_factory=dict)
     trainer: dict[str, Any] = field(default_factory=dict)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
-
-
-METHOD_KEYS: dict[str, type] = {
-    "generator": GeneratorMethodConfig,
-    "gradient": GradientMethodConfig,
-    "kkt": KktMethodConfig,
-}
-"""The keys of each method, by its name."""
-
-GENERATOR_METHODS = ("generator",)
-"""The methods that train generators; the others optimise images when they are drawn."""
-
-
-def trains_generator(cfg: DictConfig) -> bool:
-    """Whether the method of a config trains generators, which a checkpoint then holds."""
-    return cfg.method.name in GENERATOR_METHODS
-
-
-def run_directory(output: Any, name: Any) -> str:
-    """Return the folder of an experiment's runs, `<output>/<name>`; Hydra asks for it before it makes the run directory.
-
-    Raises:
-        InputError: if `output` is empty, or `name` would lead out of it.
-    """
-    for key, value in (("output", str(output)), ("name", str(name))):
-        if not value.strip():
-            raise InputError(
-                f"{key}='': must not be empty; give a folder's name, such as {key}=runs"
-            )
-        if printable(value) != value or "\n" in value or "\t" in value:
-            raise InputError(
-                f"{key}={value}: must not hold control characters; give a folder's name"
-            )
-    if (
-        str(name).startswith(("/", "~"))
-        or ".." in Path(str(name)).parts
-        or Path(str(name)) == Path()
-    ):
-        raise InputError(
-            f"name={name}: must be the name of a folder in output={output}; set output=FOLDER to write elsewhere"
-        )
-    return f"{output}/{name}"
-
-
-def register() -> None:
-    """Makes the schema known to Hydra's config search."""
-    OmegaConf.register_new_resolver("run_directory", run_directory, replace=True)
-    tidy_environment()
-    store = ConfigStore.instance()
-    # Hydra copies this singleton at every look-up of a group, over a hundred times for --help and a second in all;
-    # what it loads from the store it copies once more, so the store itself needs no copy.
-    ConfigStore.__deepcopy__ = lambda self, memo: self  # type: ignore[attr-defined]
-    store.store(name="schema", node=Config, provider="netinv_lightning")
-    for name, keys in APPLICATION_KEYS.items():
-        store.store(
-            group="schema/application",
-            name=name,
-            node=keys,
-            provider="netinv_lightning",
-            package="application",
-        )
-    for name, keys in METHOD_KEYS.items():
-        store.store(
-            group="schema/method",
-            name=name,
-            node=keys,
-            provider="netinv_lightning",
-            package="method",
-        )

@@ -1,4 +1,4 @@
-"""Names defined in Python source files, read without importing them: Lightning and torch take seconds."""
+"""Names in Python source files, read without an import, because that of torch takes seconds."""
 
 from __future__ import annotations
 

@@ -10,9 +10,11 @@ from typing import Any, get_type_hints
 from omegaconf import DictConfig, OmegaConf
 
 from netinv_lightning.config.application_schema import APPLICATION_KEYS, INVERSIONS
+from netinv_lightning.config.garbage_schema import GarbageConfig
 from netinv_lightning.config.loss_terms import LOSS_TERMS
-from netinv_lightning.config.ranges import AT_LEAST, LARGEST_SEED, rule_of
-from netinv_lightning.config.schema import METHOD_KEYS, Config, GarbageConfig, LoggerConfig
+from netinv_lightning.config.method_schema import METHOD_KEYS
+from netinv_lightning.config.ranges import AT_LEAST, DISTINCT, LARGEST_SEED, rule_of
+from netinv_lightning.config.schema import Config, LoggerConfig
 from netinv_lightning.config.signatures import network_parts, trainer_keys
 from netinv_lightning.errors import InputError, nearest
 
@@ -48,9 +50,8 @@ def _sections(cfg: DictConfig) -> Iterator[tuple[str, type, DictConfig]]:
             yield f"{field.name}.", hints[field.name], cfg[field.name]
     for group, schemas in (("application", APPLICATION_KEYS), ("method", METHOD_KEYS)):
         if cfg[group].name not in schemas:
-            raise InputError(
-                f"{group}.name={cfg[group].name}: {nearest(str(cfg[group].name), schemas)} Set {group}=NAME"
-            )
+            name = str(cfg[group].name)
+            raise InputError(f"{group}.name={name}: {nearest(name, schemas)} Set {group}=NAME")
         yield f"{group}.", schemas[cfg[group].name], cfg[group]
     for name in cfg.garbage:
         yield f"garbage.{name}.", GarbageConfig, cfg.garbage[name]
@@ -62,18 +63,26 @@ def _check_section(prefix: str, schema: type, section: DictConfig) -> None:
         if key not in known:
             raise InputError(f"{prefix}{key!s}: there is no such key; {nearest(str(key), known)}")
     for field in fields(schema):
-        if OmegaConf.is_missing(section, field.name) or field.name not in section.keys():  # noqa: SIM118 (`in` is false for null too)
+        # `in section` is false for null too.
+        if OmegaConf.is_missing(section, field.name) or field.name not in list(section):
             raise InputError(f"{prefix}{field.name}: must be given, as {prefix}{field.name}=VALUE")
         if (rule := rule_of(schema, field.name)) is None:
             continue
         for value in _entries(section[field.name]):
             if fault := rule.fault(value):
                 raise InputError(f"{prefix}{field.name}={value}: {fault}")
-    for key, least in AT_LEAST.get(schema, {}).items():
-        if section[key] < section[least]:
+    for key, other in AT_LEAST.get(schema, {}).items():
+        if section[key] < section[other]:
             raise InputError(
-                f"{prefix}{key}={section[key]}: must be {prefix}{least}={section[least]} or more"
+                f"{prefix}{key}={section[key]}: must be {prefix}{other}={section[other]} or more"
             )
+    for key, least in DISTINCT.get(schema, {}).items():
+        if (values := section[key]) is None:
+            continue
+        if len(values) < least:
+            raise InputError(f"{prefix}{key}=[]: is empty. Give at least one")
+        if len(set(values)) < len(values):
+            raise InputError(f"{prefix}{key}={list(values)}: contains a value twice")
 
 
 def _check_trainer_keys(cfg: DictConfig) -> None:
@@ -81,7 +90,8 @@ def _check_trainer_keys(cfg: DictConfig) -> None:
     for key in cfg.trainer if known else ():
         if key not in known:
             raise InputError(
-                f"trainer.{key!s}: lightning.Trainer has no such argument; {nearest(str(key), known)}"
+                f"trainer.{key!s}: lightning.Trainer has no such argument; "
+                f"{nearest(str(key), known)}"
             )
 
 
@@ -123,7 +133,7 @@ def _items(section: DictConfig) -> Iterator[tuple[str, Any]]:
 
 
 def check_loss(cfg: DictConfig) -> None:
-    """Refuses terms of the objective that do not exist, and weights and options that are out of range.
+    """Refuse unknown terms of the objective, and weights and options that are out of range.
 
     Raises:
         InputError: naming the key.
@@ -132,7 +142,8 @@ def check_loss(cfg: DictConfig) -> None:
         key = f"loss.{term}"
         if not isinstance(options, DictConfig) or "weight" not in options:
             raise InputError(
-                f"{key}.weight: is missing; a term of the objective is a mapping with a weight, such as {{weight: 1}}"
+                f"{key}.weight: is missing. A term of the objective is a mapping with a weight, "
+                "such as {weight: 1}"
             )
         weight = options.weight
         if (
@@ -142,7 +153,8 @@ def check_loss(cfg: DictConfig) -> None:
             or weight < 0
         ):
             raise InputError(
-                f"{key}.weight={weight}: must be a finite number, 0 or more (~{key} removes the term)"
+                f"{key}.weight={weight}: must be a finite number, 0 or more. To remove the term, "
+                f"use ~{key}"
             )
         if "_target_" in options:  # a custom term
             continue
@@ -164,7 +176,8 @@ def check_loss(cfg: DictConfig) -> None:
                 raise InputError(f"{key}.{option}={value}: {fault}")
     if cfg.loss and not any(options.weight for options in cfg.loss.values()):
         raise InputError(
-            f"loss: every term has weight 0, so there is nothing to train on: {', '.join(map(str, cfg.loss))}"
+            "loss: every term has weight 0, so there is nothing to train on: "
+            f"{', '.join(map(str, cfg.loss))}"
         )
 
 
@@ -173,29 +186,32 @@ def _check_together(cfg: DictConfig) -> None:
     app, size = cfg.application, cfg.classifier.image_size
     if cfg.seed + cfg.n_generators - 1 > LARGEST_SEED:
         raise InputError(
-            f"seed={cfg.seed}: the {cfg.n_generators} generators have the seeds seed, seed + 1, ...; the last must be at most "
-            f"{LARGEST_SEED}"
+            f"seed={cfg.seed}: the {cfg.n_generators} generators have the seeds seed, seed + 1 and "
+            f"so on. The last one must be at most {LARGEST_SEED}"
         )
     if app.name in INVERSIONS and size is not None and not 28 <= size <= 64:
         raise InputError(
-            f"classifier.image_size={size}: the generator makes images of 28 to 64 pixels a side"
+            f"classifier.image_size={size}: the generator makes images of 28 to 64 pixels per side"
         )
     if app.name in INVERSIONS and len(app.betas) != 2:
         raise InputError(
-            f"application.betas={list(app.betas)}: must be the two decay rates of Adam, such as [0.5,0.99]"
+            f"application.betas={list(app.betas)}: must be the two decay rates of Adam, such as "
+            "[0.5,0.99]"
         )
     for key in ("seed_widths", "image_widths"):
         if not cfg.generator[key]:
-            raise InputError(f"generator.{key}=[]: must name one width or more")
+            raise InputError(f"generator.{key}=[]: is empty. Give at least one width")
     if cfg.perturbation.direction == "sign" and cfg.perturbation.norm != "linf":
         raise InputError(
-            f"perturbation.direction=sign: is for perturbation.norm=linf, not {cfg.perturbation.norm}; set one of them"
+            "perturbation.direction=sign: requires perturbation.norm=linf, which is "
+            f"{cfg.perturbation.norm}. Set one of them"
         )
     interpret = cfg.interpret
     if interpret.sparse_active > interpret.sparse_units:
         raise InputError(
-            f"interpret.sparse_active={interpret.sparse_active}: must be from 1 to interpret.sparse_units={interpret.sparse_units}; units "
-            "active a sample"
+            f"interpret.sparse_active={interpret.sparse_active}: must be from 1 to "
+            f"interpret.sparse_units={interpret.sparse_units}. It is the number of active units "
+            "per sample"
         )
     mean, std, channels = cfg.classifier.mean, cfg.classifier.std, cfg.classifier.channels
     for key, values in (("mean", mean), ("std", std)):
@@ -205,20 +221,30 @@ def _check_together(cfg: DictConfig) -> None:
             )
 
 
+def check_network_chosen(cfg: DictConfig) -> None:
+    """Refuse a config without a network to train.
+
+    Raises:
+        InputError: naming the key.
+    """
+    if not cfg.classifier.network:
+        raise InputError(
+            "classifier.network: choose a network to train: classifier=cnn, mlp, resnet or vit"
+        )
+
+
 def _check_to_be_trained(cfg: DictConfig) -> None:
     """Refuse values that contradict `classifier.train=true`."""
     classifier = cfg.classifier
     for key in ("zoo", "path"):
         if classifier[key] is not None:
             raise InputError(
-                f"classifier.train=true: classifier.{key}={classifier[key]} names trained weights already; "
-                "choose a network to train (classifier=cnn, mlp, resnet or vit), or leave classifier.train out"
+                f"classifier.train=true: classifier.{key}={classifier[key]} names trained weights "
+                "already. Choose a network to train (classifier=cnn, mlp, resnet or vit), or leave "
+                "classifier.train out"
             )
-    if not classifier.network:
-        raise InputError(
-            "classifier.network: choose a network to train: classifier=cnn, mlp, resnet or vit"
-        )
+    check_network_chosen(cfg)
     if cfg.application.name == "train_classifier":
         raise InputError(
-            "classifier.train=true: application=train_classifier trains it in any case; leave it out"
+            "classifier.train=true: application=train_classifier always trains it. Leave it out"
         )

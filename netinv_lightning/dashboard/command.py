@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from netinv_lightning.dashboard import workspace
 from netinv_lightning.data.specs import SPECS
-from netinv_lightning.errors import CommandParser, InputError, nearest, one_line
+from netinv_lightning.errors import CommandParser, InputError, exit_status, nearest
 
 
 def main(argv: Sequence[str]) -> int:
@@ -39,15 +38,8 @@ def main(argv: Sequence[str]) -> int:
         else:
             _write(Path(arguments.json), workspace.spec(view))
             print(arguments.json)
-    except InputError as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        return 2
-    except Exception as error:  # any error of the network or of W&B's server
-        print(
-            f"failed: the dashboard was not saved ({one_line(f'{type(error).__name__}: {error}')})",
-            file=sys.stderr,
-        )
-        return 1
+    except Exception as error:  # also any error of the network or of W&B's server
+        return exit_status(error, "the dashboard was not saved")
     return 0
 
 

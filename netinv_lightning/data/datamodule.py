@@ -231,9 +231,12 @@ class ImageDataModule(L.LightningDataModule):
     def on_after_batch_transfer(
         self, batch: tuple[Tensor, Tensor], dataloader_idx: int
     ) -> tuple[Tensor, Tensor]:
-        images_BCHW, labels_B = batch
-        images_BCHW = to_unit_range(images_BCHW)
-        if self.trainer is not None and self.trainer.training:
+        return self.prepare_batch(batch, self.trainer is not None and self.trainer.training)
+
+    def prepare_batch(self, batch: Split, training: bool) -> Split:
+        """Return a batch with images in [0, 1], augmented in training."""
+        images_BCHW, labels_B = to_unit_range(batch[0]), batch[1]
+        if training:
             images_BCHW = shift_and_flip(images_BCHW, self.shift, self.flip)
         return images_BCHW, labels_B
 

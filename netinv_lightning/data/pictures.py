@@ -20,6 +20,8 @@ from netinv_lightning.runs.notices import notice
 
 BACKGROUND = (128, 128, 128)
 """Colour under transparent pixels."""
+GREY = ("1", "L", "LA", "La")
+"""Pillow's modes of grey pictures."""
 LARGEST = 100_000_000
 """Largest number of pixels of a picture."""
 SUFFIXES = frozenset(
@@ -77,6 +79,19 @@ def as_rgb(image: Image.Image) -> Image.Image:
     """Return a picture of any mode as RGB of 8 bits.
 
     Raises:
+        ValueError: as `in_8_bits`.
+    """
+    return in_8_bits(image).convert("RGB")
+
+
+def in_8_bits(image: Image.Image, background: tuple[int, int, int] = BACKGROUND) -> Image.Image:
+    """Return a picture with 8 bits per channel: grey pictures stay grey, others are RGB.
+
+    Args:
+        image: The picture.
+        background: Colour under transparent pixels.
+
+    Raises:
         ValueError: if its pixels have no known range, such as floating-point ones.
     """
     if image.mode == "F" or image.mode.startswith("I"):
@@ -85,9 +100,8 @@ def as_rgb(image: Image.Image) -> Image.Image:
             raise ValueError(f"its pixels are {values.dtype}; save it with 8 or 16 bits")
         scale = 257 if image.mode != "I" or values.max() > 255 else 1
         image = Image.fromarray((values / scale).round().astype(np.uint8))
+    mode = "L" if image.mode in GREY else "RGB"
     if image.has_transparency_data:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(
-            Image.new("RGBA", image.size, (*BACKGROUND, 255)), image
-        ).convert("RGB")
-    return image.convert("RGB")
+        under = Image.new("RGBA", image.size, (*background, 255))
+        image = Image.alpha_composite(under, image.convert("RGBA"))
+    return image.convert(mode)

@@ -66,7 +66,7 @@ CIFAR100 = DataSpec(
     tuple(str(label) for label in range(100)),
 )  # fmt: skip
 MNIST5K = DataSpec(
-    "mnist5k", 10, 1, 28, (0.1307,), (0.3081,), _DIGITS, "5,000 digits of MNIST, 500 a class"
+    "mnist5k", 10, 1, 28, (0.1307,), (0.3081,), _DIGITS, "5,000 digits of MNIST, 500 per class"
 )
 
 
@@ -122,7 +122,7 @@ SPECS: dict[str, DataSpec] = {
         _named(
             CIFAR100,
             "cifar100_subset",
-            "10,000 training and 5,000 test images of CIFAR-100, 100 and 50 a class",
+            "10,000 training and 5,000 test images of CIFAR-100, 100 and 50 per class",
         ),
         MNIST5K,
     )

@@ -1,6 +1,7 @@
-"""Select images: seeded and stratified, or by class.
+"""Select images, seeded and stratified or by class, and average the images of each class.
 
-Shape suffixes: n images, m those of the chosen classes, r the rest, C channels, H height, W width.
+Shape suffixes: n images, m those of the chosen classes, r the rest, k classes that have
+items, N classes, D features, C channels, H height, W width.
 """
 
 from __future__ import annotations
@@ -31,11 +32,47 @@ def stratified_indices(labels_n: Tensor, size: int, seed: int) -> Tensor:
     # The places lost by rounding down go to the classes that lost most.
     order = torch.argsort(shares - quotas, descending=True, stable=True)
     quotas[order[: size - int(quotas.sum())]] += 1
+    return choose_per_class(labels_n, quotas.tolist(), generator).sort().values
+
+
+def choose_per_class(labels_n: Tensor, counts: Sequence[int], source: torch.Generator) -> Tensor:
+    """Choose images of each class at random.
+
+    Args:
+        labels_n: Labels, int64 [n].
+        counts: For each class, how many to choose; all of them if it has fewer.
+        source: Source of randomness.
+
+    Returns:
+        Indices into the n images, int64, class by class.
+    """
     chosen = [torch.empty(0, dtype=torch.int64)]
-    for label, quota in enumerate(quotas.tolist()):
+    for label, count in enumerate(counts):
         members = (labels_n == label).nonzero().flatten()
-        chosen.append(members[torch.randperm(len(members), generator=generator)[:quota]])
-    return torch.cat(chosen).sort().values
+        chosen.append(members[torch.randperm(len(members), generator=source)[:count]])
+    return torch.cat(chosen)
+
+
+def class_means(values_n: Tensor, labels_n: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean of each class that has items, [k, ...], and the k labels in order.
+
+    Args:
+        values_n: Images, or features, of any shape after the first dimension; uint8 is averaged in
+            float32.
+        labels_n: Their labels.
+    """
+    present_k = labels_n.unique()
+    classes = (values_n[labels_n == label] for label in present_k)
+    means = [
+        (values if values.is_floating_point() else values.float()).mean(dim=0) for values in classes
+    ]
+    return torch.stack(means), present_k
+
+
+def class_sums(values_n: Tensor, labels_n: Tensor, num_classes: int) -> Tensor:
+    """Return the sum of each class, [N, ...]; 0 for a class without items."""
+    sums_N = values_n.new_zeros(num_classes, *values_n.shape[1:])
+    return sums_N.index_add_(0, labels_n, values_n)
 
 
 def split_by_class(

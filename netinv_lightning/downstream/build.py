@@ -6,7 +6,7 @@ from omegaconf import DictConfig
 
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.data.datamodule import ImageDataModule
-from netinv_lightning.evaluation.image_sets import NO_TEST_IMAGES, open_real
+from netinv_lightning.evaluation.real_data import NO_TEST_IMAGES, open_real
 
 
 def open_test_data(
@@ -17,5 +17,5 @@ def open_test_data(
     Raises:
         InputError: as `open_real`.
     """
-    real, missing = open_real(cfg, classifier)
+    real, missing = open_real(cfg.data, classifier)
     return (real, missing) if real is None or len(real.test[1]) else (None, NO_TEST_IMAGES)

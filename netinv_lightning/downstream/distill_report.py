@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from netinv_lightning import metric_names as names
+from netinv_lightning.classifiers.checkpoints import model_card
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.config.application_schema import DistillConfig
 from netinv_lightning.data.pixels import to_unit_range
@@ -104,7 +106,9 @@ def distill_table(
     return Table(f"{name}: data-free distillation", columns, rows, described)
 
 
-def draw_taught(buffer: ReplayBuffer, teacher: FrozenClassifier, path: Path, name: str) -> Path:
+def draw_student_images(
+    buffer: ReplayBuffer, teacher: FrozenClassifier, path: Path, name: str
+) -> Path:
     """Draw images that the student learnt from, by the prediction of the teacher."""
     images_nCHW = buffer.images_nCHW[:: max(1, len(buffer) // PICTURED)]
     title = f"{name}: images that the student learnt from, by the prediction of its teacher"
@@ -135,14 +139,14 @@ def student_card(
         seed: The seed of the run.
         recipe: How it was trained.
     """
-    return {
-        "name": "student",
-        "data": teacher.spec.as_dict(),
-        "network": dict(network),
-        "parameters": sum(parameter.numel() for parameter in student.parameters()),
-        "training_images": 0,
-        "test_images": test_images,
-        "test_accuracy": round(metrics.get(names.STUDENT_ACCURACY, float("nan")), 4),
-        "seed": seed,
-        "recipe": dict(recipe),
-    }
+    return model_card(
+        "student",
+        student,
+        spec=teacher.spec,
+        description={"network": dict(network)},
+        training_images=0,
+        test_images=test_images,
+        test_accuracy=metrics.get(names.STUDENT_ACCURACY, math.nan),
+        seed=seed,
+        recipe=recipe,
+    )

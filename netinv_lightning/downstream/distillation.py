@@ -10,7 +10,7 @@ Shape suffixes: B batch, n images, C channels, H height, W width, N classes, D f
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -24,6 +24,7 @@ from netinv_lightning.downstream.feature_hint import FeatureHint
 from netinv_lightning.inversion.augmentation import Augmentation
 from netinv_lightning.training.distributed import Stream
 from netinv_lightning.training.float32 import in_float32
+from netinv_lightning.training.gradient_steps import OnStep, train_steps
 from netinv_lightning.training.schedules import one_cycle
 from netinv_lightning.training.seeds import own_randomness
 from netinv_lightning.training.snapshots import Snapshots, Stateful
@@ -35,8 +36,6 @@ BeforeStep = Callable[[int, Classifier], None]
 NewImages = Callable[[Classifier], Tensor]
 """From the trained student to new images [n, C, H, W] in [0, 1], of the kind that it was trained
 on."""
-OnStep = Callable[[int, float], None]
-"""Called with the number of a step and its loss."""
 
 WEIGHT_DECAY = 0.05
 WARM_UP_SHARE = 0.25
@@ -104,7 +103,7 @@ def distil(
         before_step: Called before each step, for example to generate images.
         new_images: Returns the images for `agreement_fresh`, after the training.
         seed: Seed of views and dropout.
-        on_step: Called after each step with its loss.
+        on_step: Called after each step with its number and its loss.
         autocast: Makes the context in which the networks run.
         snapshots: Saves the training, so that it can be resumed; it must include what `before_step`
             changes.
@@ -127,40 +126,31 @@ def distil(
     trained = [*classifier.parameters(), *(hint.parameters() if hint else ())]
     optimizer = torch.optim.AdamW(trained, lr, weight_decay=WEIGHT_DECAY)
     schedule = one_cycle(optimizer, lr, steps, WARM_UP_SHARE)
-    parts: dict[str, Stateful] = {
-        "student": classifier,
-        "optimizer": optimizer,
-        "schedule": schedule,
-        "stream": stream,
-    }
-    parts |= {} if hint is None else {"hint": hint}
-    with (
-        own_randomness(seed, device),
-        torch.enable_grad(),
-        ExitStack() as stack,
-    ):
-        first, done = stack.enter_context((snapshots or Snapshots()).kept(steps, **parts))
-        for step in range(first, steps):
-            if before_step is not None:
-                before_step(step, classifier)
-            x_BCHW = draw(step)
-            x_BCHW = x_BCHW if augmentation is None else augmentation(x_BCHW, stream)
-            x_BCHW = (
-                mix_images(x_BCHW, stream, boxes=step % 2 == 1) if mix else x_BCHW
-            ).contiguous(memory_format=torch.channels_last)
-            with autocast(), hint.record() if hint else nullcontext():
-                with torch.no_grad():
-                    teacher_BN = teacher(x_BCHW)
-                loss = softened_kl(classifier(x_BCHW), teacher_BN, temperature).mean()
-                if hint is not None:
-                    loss = loss + features * hint.distance()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            if on_step is not None:
-                on_step(step + 1, float(loss.detach()))
-            done(step + 1)
+    parts: dict[str, Stateful] = {"student": classifier, "stream": stream}
+
+    def compute_loss(step: int) -> Tensor:
+        if before_step is not None:
+            before_step(step, classifier)
+        x_BCHW = draw(step)
+        x_BCHW = x_BCHW if augmentation is None else augmentation(x_BCHW, stream)
+        x_BCHW = mix_images(x_BCHW, stream, boxes=step % 2 == 1) if mix else x_BCHW
+        x_BCHW = x_BCHW.contiguous(memory_format=torch.channels_last)
+        with autocast(), hint.record() if hint else nullcontext():
+            with torch.no_grad():
+                teacher_BN = teacher(x_BCHW)
+            loss = softened_kl(classifier(x_BCHW), teacher_BN, temperature).mean()
+            return loss if hint is None else loss + features * hint.distance()
+
+    with own_randomness(seed, device), torch.enable_grad():
+        train_steps(
+            compute_loss,
+            optimizer,
+            schedule,
+            steps,
+            parts=parts if hint is None else {**parts, "hint": hint},
+            snapshots=snapshots,
+            on_step=on_step,
+        )
     classifier.eval()
     new_nCHW = (
         torch.cat([draw(steps + number) for number in range(NEW_BATCHES)])

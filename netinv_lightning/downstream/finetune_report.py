@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from netinv_lightning.classifiers.checkpoints import model_card
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.downstream.finetuning import ClassifierQuality
@@ -85,14 +86,14 @@ def card(
         seed: The seed of the run.
         recipe: How it was trained.
     """
-    return {
-        "name": "classifier",
-        "data": frozen.spec.as_dict(),
-        "network": dict(network),
-        "parameters": sum(weight.numel() for weight in frozen.network.parameters()),
-        "training_images": len(real.train[1]),
-        "test_images": len(real.test[1]),
-        "test_accuracy": round(judged.accuracy, 4),
-        "seed": seed,
-        "recipe": dict(recipe),
-    }
+    return model_card(
+        "classifier",
+        frozen.network,
+        spec=frozen.spec,
+        description={"network": dict(network)},
+        training_images=len(real.train[1]),
+        test_images=len(real.test[1]),
+        test_accuracy=judged.accuracy,
+        seed=seed,
+        recipe=recipe,
+    )

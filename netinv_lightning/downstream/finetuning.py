@@ -5,8 +5,6 @@ Shape suffixes: B batch, n images, m inverted images, C channels, H height, W wi
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass
 
 import torch
@@ -20,9 +18,10 @@ from netinv_lightning.downstream.classifier_predictions import predict_logits
 from netinv_lightning.inversion.perturbation import Perturbation
 from netinv_lightning.metrics.calibration import calibration
 from netinv_lightning.training.distributed import Stream
+from netinv_lightning.training.gradient_steps import OnStep, decay_groups, train_steps
 from netinv_lightning.training.schedules import one_cycle
 from netinv_lightning.training.seeds import own_randomness
-from netinv_lightning.training.snapshots import Snapshots, Stateful
+from netinv_lightning.training.snapshots import Snapshots
 
 MOMENTUM = 0.9
 WEIGHT_DECAY = 5e-4
@@ -66,7 +65,7 @@ def fine_tune(
     flip: bool = False,
     attack: Perturbation | None = None,
     seed: int = 0,
-    on_step: Callable[[int, float], None] | None = None,
+    on_step: OnStep | None = None,
     snapshots: Snapshots | None = None,
 ) -> Classifier:
     """Continue the training of `classifier` in place.
@@ -87,53 +86,38 @@ def fine_tune(
         attack: Perturbs the images of `extra` against the current classifier; None for no
             perturbation.
         seed: Seed of batches, augmentation, dropout and attack.
-        on_step: Called with the number and the loss of each step.
+        on_step: Called after each step with its number and its loss.
         snapshots: Saves the training, so that it can be resumed.
     """
     device = classifier.mean_C11.device
     classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     classifier.train().requires_grad_(True)
-    decayed = [weight for weight in classifier.parameters() if weight.ndim > 1]
-    plain = [weight for weight in classifier.parameters() if weight.ndim <= 1]
-    groups = [
-        {"params": decayed, "weight_decay": WEIGHT_DECAY},
-        {"params": plain, "weight_decay": 0.0},
-    ]
+    groups = decay_groups(classifier, WEIGHT_DECAY)
     optimizer = torch.optim.SGD(groups, lr, MOMENTUM, nesterov=True)
     schedule = one_cycle(optimizer, lr, steps, WARM_UP_SHARE)
     extra_size = 0 if extra is None else round(share * batch_size)
     batches, stream = Stream(seed), Stream(seed, device)
-    parts: dict[str, Stateful] = {
-        "classifier": classifier,
-        "optimizer": optimizer,
-        "schedule": schedule,
-    }
-    with (
-        own_randomness(seed, device),
-        torch.enable_grad(),
-        ExitStack() as stack,
-    ):
-        first, done = stack.enter_context(
-            (snapshots or Snapshots()).kept(steps, **parts, batches=batches, stream=stream)
+
+    def compute_loss(step: int) -> Tensor:
+        x_BCHW, label_B = _batch(real, batch_size - extra_size, batches.source, device)
+        if extra is not None and extra_size:
+            extra_BCHW, extra_B = _batch(extra, extra_size, batches.source, device)
+            if attack is not None:
+                extra_BCHW = _attacked(classifier, extra_BCHW, extra_B, attack, stream)
+            x_BCHW, label_B = torch.cat([x_BCHW, extra_BCHW]), torch.cat([label_B, extra_B])
+        x_BCHW = shift_and_flip(x_BCHW, shift, flip).contiguous(memory_format=torch.channels_last)
+        return F.cross_entropy(classifier(x_BCHW), label_B)
+
+    with own_randomness(seed, device), torch.enable_grad():
+        train_steps(
+            compute_loss,
+            optimizer,
+            schedule,
+            steps,
+            parts={"classifier": classifier, "batches": batches, "stream": stream},
+            snapshots=snapshots,
+            on_step=on_step,
         )
-        for step in range(first, steps):
-            x_BCHW, label_B = _batch(real, batch_size - extra_size, batches.source, device)
-            if extra is not None and extra_size:
-                extra_BCHW, extra_B = _batch(extra, extra_size, batches.source, device)
-                if attack is not None:
-                    extra_BCHW = _attacked(classifier, extra_BCHW, extra_B, attack, stream)
-                x_BCHW, label_B = torch.cat([x_BCHW, extra_BCHW]), torch.cat([label_B, extra_B])
-            x_BCHW = shift_and_flip(x_BCHW, shift, flip).contiguous(
-                memory_format=torch.channels_last
-            )
-            loss = F.cross_entropy(classifier(x_BCHW), label_B)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            if on_step is not None:
-                on_step(step + 1, float(loss.detach()))
-            done(step + 1)
     return classifier.eval().requires_grad_(False)
 
 

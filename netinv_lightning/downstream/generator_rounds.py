@@ -29,6 +29,7 @@ from netinv_lightning.inversion.objective import Objective
 from netinv_lightning.inversion.sampling import sampling_mode
 from netinv_lightning.inversion.terms import Step
 from netinv_lightning.training.distributed import Stream
+from netinv_lightning.training.gradient_steps import descend
 from netinv_lightning.training.seeds import own_randomness, stream_seed
 
 TERMS = {"ce": {"weight": 1.0}, "batch_norm": {"weight": 10.0}, "class_spread": {"weight": 1.0}}
@@ -155,9 +156,7 @@ class GeneratorRounds:
                         student(view_BCHW), teacher_BN, self.temperature
                     ).mean()
                     loss = loss - self.weight * torch.log(disagreement + LEAST_DIVERGENCE)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
+                descend(loss, optimizer)
         student.train(was_training).requires_grad_(True)
         return torch.cat(generated)
 

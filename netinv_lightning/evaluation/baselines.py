@@ -14,11 +14,13 @@ import torch
 from torch import Tensor
 
 from netinv_lightning.classifiers.frozen import FrozenClassifier
+from netinv_lightning.data import splits
 from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.data.noise import uniform_noise
 from netinv_lightning.data.pixels import LARGEST_LEVEL, to_unit_range
 from netinv_lightning.errors import InputError, nearest
-from netinv_lightning.evaluation.image_sets import Images, halves_of_test
+from netinv_lightning.evaluation.image_sets import Images
+from netinv_lightning.evaluation.real_data import halves_of_test
 from netinv_lightning.inversion.conditioning import Conditioning
 from netinv_lightning.inversion.methods.gradient import PixelInversion
 from netinv_lightning.inversion.objective import Objective
@@ -42,12 +44,9 @@ def class_means(
     """The mean training image of each class, repeated: correct labels, no diversity."""
     assert real is not None
     images_nCHW, labels_n = real.train
-    present_N = labels_n.unique()
-    means_NCHW = torch.stack(
-        [images_nCHW[labels_n == label].float().mean(dim=0) / LARGEST_LEVEL for label in present_N]
-    )
+    means_NCHW, present_N = splits.class_means(images_nCHW, labels_n)
     chosen_n = _balanced(count, len(present_N))
-    return Images(means_NCHW[chosen_n], present_N[chosen_n])
+    return Images((means_NCHW / LARGEST_LEVEL)[chosen_n], present_N[chosen_n])
 
 
 def real_images(
@@ -56,12 +55,11 @@ def real_images(
     """Test images, equally many per class, from the half that no metric uses."""
     assert real is not None
     _, (images_nCHW, labels_n) = halves_of_test(real)
+    count_N = labels_n.bincount()
+    present = count_N[count_N > 0]
+    each = min(max(1, count // len(present)), int(present.min()))
     source = torch.Generator().manual_seed(seed)
-    members = [(labels_n == label).nonzero().flatten() for label in labels_n.unique()]
-    each = min(max(1, count // len(members)), *(len(of_class) for of_class in members))
-    chosen_n = torch.cat(
-        [of_class[torch.randperm(len(of_class), generator=source)[:each]] for of_class in members]
-    )
+    chosen_n = splits.choose_per_class(labels_n, [each] * len(count_N), source)
     return Images(to_unit_range(images_nCHW[chosen_n]), labels_n[chosen_n])
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from netinv_lightning import metric_names as names
 from netinv_lightning.runs.outside_files import read_json
-from netinv_lightning.runs.tables import Cell, Table, shown
+from netinv_lightning.runs.tables import Cell, Table, format_cell
 
 SHOWN = {
     names.INVERSION_ACCURACY: "accuracy",
@@ -112,5 +112,5 @@ def _all_metrics(groups: Sequence[Group]) -> Table:
 def _mean_and_spread(group: Group, metric: str) -> str:
     mean, spread = group.mean(metric), group.spread(metric)
     if spread is None or metric == names.SECONDS:
-        return shown(mean)
-    return f"{shown(mean)} ± {shown(spread)}"
+        return format_cell(mean)
+    return f"{format_cell(mean)} ± {format_cell(spread)}"

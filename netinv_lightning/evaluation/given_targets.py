@@ -22,14 +22,6 @@ from netinv_lightning.errors import InputError
 from netinv_lightning.evaluation.image_sets import Images, check_images, read_tensors
 from netinv_lightning.inversion.methods.targets import Distributions, Neurons, Targets, Vectors
 
-KEYS = {
-    "soft": ("vector",),
-    "logits": ("vector",),
-    "neuron": ("units", "value", "file"),
-    "features": ("file",),
-}
-"""The keys of each kind of target; the first one is required."""
-
 
 @dataclass
 class GivenTargets:
@@ -58,27 +50,6 @@ class GivenTargets:
     def originals_tCHW(self) -> Tensor | None:
         """The images whose features are the targets."""
         return self.image_tCHW if isinstance(self.targets, Vectors) else None
-
-
-def check_keys(options: ApproachConfig) -> None:
-    """Check that the keys fit the kind of target.
-
-    Raises:
-        InputError: if a key is missing or belongs to another kind.
-    """
-    required, *_ = KEYS[options.target]
-    if not getattr(options, required):
-        raise InputError(
-            f"application.{required}: is missing. It is required by "
-            f"application.target={options.target}"
-        )
-    for key in sorted({key for keys in KEYS.values() for key in keys} - set(KEYS[options.target])):
-        if getattr(options, key) is not None:
-            kinds = ", ".join(kind for kind, keys in KEYS.items() if key in keys)
-            raise InputError(
-                f"application.{key}: belongs to application.target={kinds}, not "
-                f"{options.target}. Leave it out"
-            )
 
 
 def given_targets(options: ApproachConfig, classifier: FrozenClassifier) -> GivenTargets:

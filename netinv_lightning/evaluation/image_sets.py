@@ -1,36 +1,25 @@
-"""Sets of images to measure, and the real images for comparison.
+"""Sets of images to measure: drawn by an inversion, or read from a file.
 
-Shape suffixes: n images, m chosen images, C channels, H height, W width, N classes.
+Shape suffixes: n images, C channels, H height, W width, N classes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from omegaconf import DictConfig
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from netinv_lightning.classifiers.frozen import FrozenClassifier
-from netinv_lightning.data.datamodule import ImageDataModule
-from netinv_lightning.data.datasets import Split
 from netinv_lightning.data.pixels import to_unit_range
-from netinv_lightning.data.specs import SPECS, DataSpec, same_data, spec_of_classes
-from netinv_lightning.data.splits import stratified_indices
+from netinv_lightning.data.specs import DataSpec
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.evaluation.inversion_accuracy import batches, draw_batch
-from netinv_lightning.evaluation.real_accuracy import report_accuracy
 from netinv_lightning.inversion.base import Inversion
 from netinv_lightning.runs.outside_files import open_file
-
-REAL_IMAGES = 10_000
-"""At most so many real images are taken from a split, stratified by class."""
-NO_REAL_IMAGES = "no real images: set data.root (or NETINV_DATA) to the folder of the data set"
-NO_TEST_IMAGES = "no real test images: set data.test_path, or hold some out with data.val_fraction"
 
 
 @dataclass
@@ -146,106 +135,6 @@ def read_tensors(path: Path, where: str) -> dict[str, Tensor]:
         raise InputError(f"{where}: the file does not exist") from None
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(f"{where}: is not a whole safetensors file ({one_line(error)})") from error
-
-
-def open_real(cfg: DictConfig, classifier: FrozenClassifier) -> tuple[ImageDataModule | None, str]:
-    """Open the real data as `open_data` does, and print the classifier's accuracy on them."""
-    real, missing = open_data(cfg, classifier.spec)
-    if real is not None:
-        report_accuracy(classifier, real)
-    return real, missing
-
-
-def open_data(cfg: DictConfig, spec: DataSpec) -> tuple[ImageDataModule | None, str]:
-    """Return the real data of `cfg.data`, or the reason why they are missing.
-
-    Raises:
-        InputError: for any error except missing files, and for data that do not belong to a
-            classifier of `spec`.
-    """
-    if spec.name in SPECS:  # for other classifiers `data` may be the default
-        check_named(cfg, spec)
-    try:
-        real = ImageDataModule(**cfg.data)
-    except InputError as error:
-        if not str(error).startswith("data.root="):
-            raise
-        return None, f"no real data: {one_line(error)}"
-    check_real(real, spec)
-    return real, ""
-
-
-def check_real(real: ImageDataModule, spec: DataSpec) -> None:
-    """Check that data belong to a classifier of `spec`.
-
-    Raises:
-        InputError: if their name, classes or shape differ.
-    """
-    _check_facts(real.spec, real.classes, spec)
-
-
-def check_named(cfg: DictConfig, spec: DataSpec) -> None:
-    """Do the check of `check_real` without reading data, for data sets that are known by name.
-
-    Raises:
-        InputError: if their name, classes or shape differ.
-    """
-    if (facts := SPECS.get(cfg.data.name)) is not None:
-        classes = cfg.data.classes
-        _check_facts(facts if classes is None else spec_of_classes(facts, classes), classes, spec)
-
-
-def _check_facts(facts: DataSpec, classes: Sequence[int] | None, spec: DataSpec) -> None:
-    if facts.name in SPECS and spec.name in SPECS and not same_data(facts.name, spec.name):
-        raise InputError(
-            f"data={facts.name}: the classifier was trained on {spec.name} (from its model card). "
-            f"Set data={spec.name}, or choose another classifier"
-        )
-    if (
-        classes is None
-        and facts.name in SPECS
-        and spec.name in SPECS
-        and set(spec.class_names) < set(facts.class_names)
-    ):
-        labels = ",".join(str(facts.class_names.index(name)) for name in spec.class_names)
-        raise InputError(
-            f"data.classes: the classifier has only the classes {', '.join(spec.class_names)}. "
-            f"Add 'data.classes=[{labels}]'"
-        )
-    for fact in ("num_classes", "channels", "image_size"):
-        if (there := getattr(facts, fact)) != (here := getattr(spec, fact)):
-            raise InputError(
-                f"data={facts.name}: has {fact}={there}, but the classifier has {fact}={here}. "
-                "Set data to the data set that it was trained on"
-            )
-    if classes is not None and facts.class_names != spec.class_names:
-        raise InputError(
-            f"data.classes={list(classes)}: these are {', '.join(facts.class_names)}, but the "
-            f"classifier has {', '.join(spec.class_names)}. "
-            "Set the classes that it was trained on, in the same order"
-        )
-
-
-def of_split(split: Split, most: int, seed: int = 0) -> Images:
-    """Return at most `most` real images of a split, stratified by class."""
-    images_nCHW, labels_n = split
-    chosen_m = stratified_indices(labels_n, min(len(labels_n), most), seed)
-    return Images(to_unit_range(images_nCHW[chosen_m]), labels_n[chosen_m])
-
-
-def halves_of_test(real: ImageDataModule) -> tuple[Split, Split]:
-    """Return two fixed halves of the test images.
-
-    The first half evaluates networks that are trained on measured images. The second half may be
-    measured itself, so that no network is evaluated on its training images.
-    """
-    images_nCHW, labels_n = real.test
-    first_n = torch.zeros(len(labels_n), dtype=torch.bool)
-    first_n[stratified_indices(labels_n, len(labels_n) // 2, 0)] = True
-    return (images_nCHW[first_n], labels_n[first_n]), (
-        images_nCHW[~first_n],
-        labels_n[~first_n],
-    )
 
 
 def check_images(images: Images, spec: DataSpec) -> None:

@@ -21,13 +21,14 @@ from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.classifiers.verifiers import check_verifier
 from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.errors import InputError, nearest
-from netinv_lightning.evaluation.image_sets import Images, check_images, check_real
+from netinv_lightning.evaluation.image_sets import Images, check_images
 from netinv_lightning.evaluation.metric_groups.group import (
     CLASSIFIER,
     VERIFIERS,
     MetricContext,
     MetricGroup,
 )
+from netinv_lightning.evaluation.real_data import check_real
 from netinv_lightning.metric_names import METRIC_GROUPS
 
 

@@ -14,23 +14,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from omegaconf import DictConfig
-
 from netinv_lightning import metric_names as names
 from netinv_lightning.classifiers.frozen import FrozenClassifier
-from netinv_lightning.config.schema import trains_generator
+from netinv_lightning.config.schema import MeasureConfig
+from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.evaluation.baselines import BASELINES, NEED_DATA, check_baselines
 from netinv_lightning.evaluation.diagnosis import Case, Finding, diagnose
-from netinv_lightning.evaluation.image_sets import Images, open_real
+from netinv_lightning.evaluation.image_sets import Images
 from netinv_lightning.evaluation.measurement import Measurement
 from netinv_lightning.evaluation.verdict import MEMORISATION_THRESHOLD, Verdict, judge
 from netinv_lightning.metrics.manifold import NEIGHBOURS
 from netinv_lightning.metrics.memorisation import memorisation
-from netinv_lightning.runs.outside_files import lines
-from netinv_lightning.runs.run_directory import write_atomically
-from netinv_lightning.runs.tables import Cell, Table, show, write_table
-from netinv_lightning.training.progress import tell
+from netinv_lightning.runs.file_writing import write_atomically
+from netinv_lightning.runs.outside_files import read_lines
+from netinv_lightning.runs.tables import Cell, Table, print_table, write_table
+from netinv_lightning.training.progress import print_progress
 
 INVERTED = "inverted"
 OPTIMISED_GROUPS = ("inversion/", "stability/")
@@ -42,37 +41,50 @@ LEGEND = (
 
 
 class Report:
-    """Report of one run: created before the run to check the config, called with its images.
+    """Report of one run: created before the run to check the options, called with its images.
 
     Args:
-        cfg: The config of the inversion: `measure`, `data`, `loss`, `seed`.
+        options: The config keys `measure`.
         classifier: The inverted classifier.
         verifiers: Networks that the inversion does not use, by name.
+        real: The real data; None if they are missing or not needed.
+        no_data: Why they are missing.
         samples: Number of images to measure if `measure.samples` is null.
+        name: Name of the run, for the title of the table.
+        seed: Seed of everything random.
+        weights: Weight of each term of the objective; None for images from a file, whose
+            objective is unknown.
+        settings: Value of each number that a diagnosis may advise to change.
         followed: Whether another verdict follows. This one is then written but not printed.
 
     Raises:
         InputError: if a baseline or a metric is unknown, a verifier is the inverted classifier or
-            has another input shape, the data have another shape, or there are fewer samples than
-            the chosen metrics need.
+            has another input shape, or there are fewer samples than the chosen metrics need.
     """
 
     def __init__(
         self,
-        cfg: DictConfig,
+        options: MeasureConfig,
         classifier: FrozenClassifier,
         verifiers: Mapping[str, FrozenClassifier],
+        *,
+        real: ImageDataModule | None,
+        no_data: str,
         samples: int,
+        name: str,
+        seed: int,
+        weights: Mapping[str, float] | None,
+        settings: Mapping[str, float],
         followed: bool = False,
     ) -> None:
-        self.followed = followed
-        self.samples = samples if cfg.measure.samples is None else cfg.measure.samples
-        self.cfg, self.classifier, self.verifiers = cfg, classifier, verifiers
-        self.measure = cfg.measure
-        check_baselines(self.measure.controls)
-        self.real, self.no_data = open_real(cfg, classifier) if self.measure.full else (None, "")
+        self.options, self.classifier, self.verifiers = options, classifier, verifiers
+        self.real, self.no_data = real, no_data
+        self.samples = samples if options.samples is None else options.samples
+        self.name, self.seed, self.followed = name, seed, followed
+        self.weights, self.settings = weights, settings
+        check_baselines(options.controls)
         measurement = self._measurement()
-        if self.measure.full and self.samples < measurement.minimum:
+        if options.full and self.samples < measurement.minimum:
             raise InputError(
                 f"measure.samples={self.samples}: too few for the chosen measure.metrics, "
                 f"which need {measurement.minimum} images or more"
@@ -92,7 +104,7 @@ class Report:
         Returns:
             Metrics of the inverted images; empty without `measure=full`.
         """
-        measured = self._measure_all(directory, draw) if self.measure.full else {}
+        measured = self._measure_all(directory, draw) if self.options.full else {}
         known = {**metrics, **measured}
         N = self.classifier.spec.num_classes
         ceiling = known.get(names.TRANSFER_CEILING, self._ceiling_of_cards())
@@ -101,12 +113,12 @@ class Report:
             Case(
                 metrics=known,
                 num_classes=N,
-                weight=_weights(self.cfg.loss),
+                weight=self.weights or {},
                 ceiling=ceiling,
-                keys=_numbers(self.cfg),
+                keys=self.settings,
             )
         )
-        if not self.cfg.loss:  # images from a file: the settings that made them are unknown
+        if self.weights is None:  # the settings that made the images are unknown
             findings = [replace(finding, settings=()) for finding in findings]
         _write_verdict(directory, verdict, findings)
         _print_verdict(verdict, findings, self.followed)
@@ -129,19 +141,19 @@ class Report:
         """
         measurement, sets = self._measurement(), {}
         skipped = dict(measurement.skipped)
-        for name in self.measure.controls:
+        for name in self.options.controls:
             if name in NEED_DATA and self.real is None:
                 skipped[f"baseline {name}"] = self.no_data
                 continue
             _log_measuring(name, self.samples)
-            images = BASELINES[name](self.samples, self.classifier, self.real, self.cfg.seed)
+            images = BASELINES[name](self.samples, self.classifier, self.real, self.seed)
             sets[name] = len(images.labels_n), self._metrics_of(images, measurement)
         return sets, skipped
 
     def _measurement(self) -> Measurement:
         """Create the measurement on the present device of the classifier."""
-        groups = list(dict.fromkeys(["accuracy", *self.measure.metrics]))  # the verdict needs it
-        return Measurement(self.classifier, self.verifiers, self.real, groups, self.cfg.seed)
+        groups = list(dict.fromkeys(["accuracy", *self.options.metrics]))  # the verdict needs it
+        return Measurement(self.classifier, self.verifiers, self.real, groups, self.seed)
 
     def _measure_all(self, directory: Path, draw: Callable[[int], Images]) -> dict[str, float]:
         measurement = self._measurement()
@@ -156,14 +168,14 @@ class Report:
         marked = _with_marks(table)
         write_table(marked, directory, "measurement")
         marked.rows = [row for row in marked.rows if names.class_accuracy("") not in str(row[0])]
-        show(marked)
+        print_table(marked)
         return metrics
 
     def _metrics_of(self, images: Images, measurement: Measurement) -> dict[str, float]:
         metrics = measurement(images)
         if self.real is not None and min(len(self.real.train[1]), len(self.real.test[1])):
             metrics |= memorisation(
-                images.images_nCHW, self.real.train[0], self.real.test[0], self.cfg.seed
+                images.images_nCHW, self.real.train[0], self.real.test[0], self.seed
             )
         return metrics
 
@@ -183,13 +195,13 @@ class Report:
         networks = ", ".join(f"{name}{_hash(of)}" for name, of in self.verifiers.items()) or "none"
         notes = [
             LEGEND,
-            f"seed {self.cfg.seed}; k = {NEIGHBOURS} nearest neighbours",
+            f"seed {self.seed}; k = {NEIGHBOURS} nearest neighbours",
             f"verifiers (their penultimate features are the feature extractors): {networks}",
             f"training-like also requires memorisation/gap_low above {MEMORISATION_THRESHOLD}, "
             "because training and test images differ slightly by themselves",
             *(f"skipped: {what}: {why}" for what, why in skipped.items()),
         ]
-        return Table(f"Measured: {self.cfg.name}", ["metric", "optimised", *sets], rows, notes)
+        return Table(f"Measured: {self.name}", ["metric", "optimised", *sets], rows, notes)
 
     def _ceiling_of_cards(self) -> float | None:
         """Return the verifiers' mean test accuracy from their model cards, if all have one."""
@@ -216,7 +228,7 @@ def last_losses(directory: Path) -> dict[str, float]:
     if not path.is_file():
         return values
     try:
-        for row in csv.DictReader(lines(path, directory)):
+        for row in csv.DictReader(read_lines(path, directory)):
             values |= {
                 name: float(value)
                 for name, value in row.items()
@@ -251,7 +263,7 @@ def _print_verdict(verdict: Verdict, findings: list[Finding], followed: bool) ->
     ]
     if not followed:
         rows += [[f"not tested: {what}", "", None, None, None, ""] for what in verdict.not_tested]
-    show(Table("", ["question", "metric", "value", "threshold", "margin", "answer"], rows))
+    print_table(Table("", ["question", "metric", "value", "threshold", "margin", "answer"], rows))
     for line in (*([] if followed else [verdict.line]), *(finding.line for finding in findings)):
         print(line)
 
@@ -272,17 +284,4 @@ def _hash(verifier: FrozenClassifier) -> str:
 
 
 def _log_measuring(name: str, count: int) -> None:
-    tell(f"measuring: {name}, up to {count} images")
-
-
-def _weights(loss: DictConfig) -> dict[str, float]:
-    return {str(term): float(options.weight) for term, options in loss.items()}
-
-
-def _numbers(cfg: DictConfig) -> dict[str, float]:
-    """Return the keys that a diagnosis may advise to change and that have an effect."""
-    if not cfg.loss:  # images from a file
-        return {}
-    if not trains_generator(cfg):
-        return {"method.steps": cfg.method.steps}
-    return {"application.steps": cfg.application.steps, "generator.dropout": cfg.generator.dropout}
+    print_progress(f"measuring: {name}, up to {count} images")

@@ -10,7 +10,7 @@ first "no" decides the verdict:
 
 The first two thresholds lie half way between chance and the highest possible value: 1 for the
 inverted classifier, and the accuracy on real images for the other networks. If a question cannot
-be tested, the verdict stops there and says so.
+be tested, the verdict ends there and reports it.
 """
 
 from __future__ import annotations
@@ -76,14 +76,21 @@ class Verdict:
     not_tested: tuple[str, ...] = ()
 
     @property
-    def line(self) -> str:
-        evidence = "; ".join(
+    def meaning(self) -> str:
+        return MEANINGS[self.name]
+
+    def details(self) -> list[str]:
+        """Describe the evidence, one text per item."""
+        return [
             f"{item.metric} {item.value:.3f}, {abs(item.margin):.3f} "
             f"{'above' if item.margin > 0 else 'below'} {item.threshold:.3f}"
             for item in self.evidence
-        )
+        ]
+
+    @property
+    def line(self) -> str:
         untested = f"; not tested: {'; '.join(self.not_tested)}" if self.not_tested else ""
-        return f"verdict: {self.name}: {MEANINGS[self.name]} ({evidence}){untested}"
+        return f"verdict: {self.name}: {self.meaning} ({'; '.join(self.details())}){untested}"
 
     def as_dict(self) -> dict[str, Any]:
         evidence = [{**asdict(item), "margin": item.margin} for item in self.evidence]

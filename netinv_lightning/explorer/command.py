@@ -21,7 +21,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from netinv_lightning.config.allowed_targets import only_allowed
-from netinv_lightning.errors import CommandParser, InputError, one_line
+from netinv_lightning.errors import CommandParser, InputError, exit_status
 from netinv_lightning.runs.signals import exit_on_sigterm
 
 if TYPE_CHECKING:
@@ -46,14 +46,10 @@ def main(argv: Sequence[str]) -> int:
             _check(directory)
             with _listening(arguments.port) as listener:
                 return serve(directory, listener, arguments.open)
-    except InputError as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         return 130
     except Exception as error:
-        print(f"failed: {one_line(f'{type(error).__name__}: {error}')}", file=sys.stderr)
-        return 1
+        return exit_status(error)
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -92,7 +88,7 @@ def _check(directory: Path) -> None:
             "netinv explore: gradio is not installed. "
             "Install it with pip install 'netinv_lightning[explore]'"
         )
-    from netinv_lightning.config.schema import trains_generator
+    from netinv_lightning.config.method_schema import trains_generator
     from netinv_lightning.runs.finished_check import check_finished
 
     cfg = check_finished(directory, str(directory))
@@ -170,7 +166,7 @@ def load(directory: Path) -> Explored:
     module = load_generators(cfg, directory)
     assert module is not None
     classifier = module.classifier
-    images, note = real_images(cfg, classifier.spec)
+    images, note = real_images(cfg.data, classifier.spec)
     inverted = draw_images(module, cfg.application.eval_batch_size, cfg.seed)(INVERTED)
     summary = read_summary(directory, str(directory))
     facts = (

@@ -10,19 +10,20 @@ from __future__ import annotations
 
 import os
 import urllib.request
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.error import URLError
 
 import torch.nn.functional as F
-from omegaconf import DictConfig
 from torch import Tensor
 
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.data.specs import DataSpec
 from netinv_lightning.errors import InputError, one_line
-from netinv_lightning.evaluation.image_sets import Images, of_split, open_data
+from netinv_lightning.evaluation.image_sets import Images
+from netinv_lightning.evaluation.real_data import of_split, open_data
 from netinv_lightning.explorer.drawing import extract
 from netinv_lightning.metrics.correlation import unit_rows
 
@@ -71,23 +72,22 @@ class Neighbours:
         )
 
 
-def real_images(cfg: DictConfig, spec: DataSpec) -> tuple[Images | None, str]:
+def real_images(keys: Mapping[str, Any], spec: DataSpec) -> tuple[Images | None, str]:
     """Return at most 5,000 training images of the run's data set; nothing is downloaded.
 
     Args:
-        cfg: Config of the run. `NETINV_DATA`, if it is set, replaces its `data.root`.
+        keys: The config keys `data` of the run. `NETINV_DATA`, if it is set, replaces `root`.
         spec: Facts of the classifier's data set.
 
     Returns:
         The images or None; and what they are, or why they are missing.
     """
-    cfg = cfg.copy()
-    cfg.data.root = os.environ.get("NETINV_DATA") or cfg.data.root
-    if cfg.data.name not in IN_PACKAGES and not Path(cfg.data.root).is_dir():
-        return None, f"No real images: {cfg.data.name} is not in {cfg.data.root}. {REMEDY}"
+    name, root = keys["name"], os.environ.get("NETINV_DATA") or keys["root"]
+    if name not in IN_PACKAGES and not Path(root).is_dir():
+        return None, f"No real images: {name} is not in {root}. {REMEDY}"
     try:
         with _NoDownloads():
-            real, why = open_data(cfg, spec)
+            real, why = open_data({**keys, "root": root}, spec)
     except InputError as error:  # data of another shape, or a missing file
         real, why = None, one_line(error)
     if real is None:

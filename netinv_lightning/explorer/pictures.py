@@ -1,4 +1,4 @@
-"""Reading of a user's picture in the classifier's input shape, as in data/outliers.py.
+"""Read a user's picture in the shape of the classifier's input.
 
 Shape suffixes: C channels, H height, W width.
 """
@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 
 from netinv_lightning.data.outliers import in_shape_of
+from netinv_lightning.data.pictures import in_8_bits
 from netinv_lightning.data.pixels import to_unit_range
 from netinv_lightning.data.specs import DataSpec
 from netinv_lightning.errors import InputError, one_line
@@ -21,8 +20,7 @@ from netinv_lightning.runs.outside_files import open_file
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 MOST_PIXELS = 2**25
-GREY = ("1", "L", "LA", "La")
-"""Pillow's modes of grey pictures."""
+BLACK = (0, 0, 0)
 
 
 def conversion_rule(spec: DataSpec) -> str:
@@ -55,16 +53,8 @@ def read_picture(path: Path, spec: DataSpec) -> Tensor:
                     f"{path.name}: has {opened.width} x {opened.height} pixels, "
                     f"more than {MOST_PIXELS:,}. Use a smaller picture"
                 )
-            picture = ImageOps.exif_transpose(opened)
-            grey = picture.mode in GREY
-            if picture.has_transparency_data:
-                picture = Image.alpha_composite(
-                    Image.new("RGBA", picture.size, "black"), picture.convert("RGBA")
-                )
-            if picture.mode.startswith("I;16"):  # Pillow would clip values above 255
-                x_CHW = torch.from_numpy(np.asarray(picture, dtype=np.float32))[None] / 65535
-            else:
-                x_CHW = to_unit_range(pil_to_tensor(picture.convert("L" if grey else "RGB")))
+            picture = in_8_bits(ImageOps.exif_transpose(opened), background=BLACK)
+            x_CHW = to_unit_range(pil_to_tensor(picture))
     except InputError:
         raise
     except Exception as error:  # Pillow raises many types of errors for damaged files

@@ -53,8 +53,8 @@ def image_grid(
     """Draw a grid of images with one class per row.
 
     Args:
-        x_RKCHW: Images in [0, 1]: R rows, K columns. At most 20 rows are drawn; the title then
-            says so.
+        x_RKCHW: Images in [0, 1]: R rows, K columns. At most 20 rows are drawn; the title
+            notes it.
         row_names: One name per row.
         path: The PNG file.
         title: Title above the grid.

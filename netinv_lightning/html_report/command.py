@@ -14,14 +14,14 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from netinv_lightning.errors import CommandParser, InputError, one_line
+from netinv_lightning.errors import CommandParser, InputError, exit_status, one_line
 from netinv_lightning.html_report.job import PAGE
 from netinv_lightning.html_report.outcome import is_run
 from netinv_lightning.html_report.render import render
 from netinv_lightning.html_report.run_contents import Run, read_run
 from netinv_lightning.html_report.sweep_contents import Sweep, is_sweep, read_sweep, runs_in
-from netinv_lightning.runs.run_directory import write_atomically
-from netinv_lightning.runs.sweep import read_manifest
+from netinv_lightning.runs.file_writing import write_atomically
+from netinv_lightning.runs.sweep_directory import read_manifest
 
 ALLOWED = "Give the directory of a run (runs/latest) or of a sweep, or a folder of runs"
 
@@ -39,8 +39,7 @@ def main(argv: Sequence[str]) -> int:
         run, sweep = read(directory)
         _write(output, render(run, sweep, output))
     except InputError as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        return 2
+        return exit_status(error)
     for problem in dict.fromkeys(
         [*(run.problems if run else []), *(sweep.problems if sweep else [])]
     ):

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from netinv_lightning.html_report.files import Folder
-from netinv_lightning.runs.outside_files import MOST_BYTES, lines
-from netinv_lightning.runs.tables import Table, shown
+from netinv_lightning.runs.outside_files import MAX_BYTES, read_lines
+from netinv_lightning.runs.tables import Table, format_cell
 
 MOST_ROWS = 2000
 WIDE = 14
@@ -40,10 +40,12 @@ class PageTable:
 
 
 def cell(value: Any) -> CellShown:
-    """Return a value rounded as in `tables.shown`; numbers below 0.001 keep two digits."""
+    """Return a value rounded as in `tables.format_cell`; numbers below 0.001 keep two digits."""
     if isinstance(value, float) and 0 < abs(value) < 0.001:
         return CellShown(f"{value:.2g}", str(value))
-    text = shown(value) if value is None or isinstance(value, (str, int, float)) else str(value)
+    text = (
+        format_cell(value) if value is None or isinstance(value, (str, int, float)) else str(value)
+    )
     return CellShown(text, text if value is None else str(value))
 
 
@@ -83,7 +85,7 @@ def _read_csv(folder: Folder, path: Path) -> Table | None:
     count = left_out = 0
     rows: list[list[str]] = []
     try:
-        content = csv.reader(lines(path, folder.path, MOST_BYTES), strict=True)
+        content = csv.reader(read_lines(path, folder.path, MAX_BYTES), strict=True)
         columns = next(content, None)
         if columns is None:
             return None

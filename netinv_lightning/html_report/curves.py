@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from netinv_lightning import metric_names as names
 from netinv_lightning.html_report.files import Folder
-from netinv_lightning.runs.outside_files import lines
+from netinv_lightning.runs.outside_files import read_lines
 
 MOST_POINTS = 1000
 """Largest number of points of a curve in a page."""
@@ -46,7 +46,9 @@ def read_charts(folder: Folder) -> list[Chart]:
     Damaged rows, such as the last one after a kill, are left out and noted.
     """
     try:
-        columns, damaged = _columns(lines(folder.path / "metrics.csv", folder.path, MOST_BYTES))
+        columns, damaged = _columns(
+            read_lines(folder.path / "metrics.csv", folder.path, MOST_BYTES)
+        )
     except FileNotFoundError:
         return []
     except (OSError, ValueError) as error:

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from netinv_lightning.errors import one_line
-from netinv_lightning.runs.outside_files import MOST_CONFIG_BYTES, check_yaml, read_end, read_text
+from netinv_lightning.runs.outside_files import MAX_CONFIG_BYTES, check_yaml, read_end, read_text
 
 LONGEST_TEXT = 200_000
 """Largest number of characters of a text in a page. The end of a text is shown."""
@@ -80,8 +80,8 @@ class Folder:
 
 
 def _load_yaml(text: str) -> Any:
-    if len(text) > MOST_CONFIG_BYTES:
-        raise ValueError(f"it has more than {MOST_CONFIG_BYTES:,} characters")
+    if len(text) > MAX_CONFIG_BYTES:
+        raise ValueError(f"it has more than {MAX_CONFIG_BYTES:,} characters")
     check_yaml(text, "YAML")
     return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from netinv_lightning.html_report.files import Folder
-from netinv_lightning.runs.run_directory import written_to
+from netinv_lightning.runs.directory_lock import is_held
 
 
 @dataclass
@@ -46,7 +46,7 @@ def read_outcome(folder: Folder) -> Outcome:
     """Read how a run ended. Each of its files may be missing."""
     status = folder.json("status.json")
     state = str(status.get("state") or "not run")
-    if state == "running" and not written_to(folder.path):
+    if state == "running" and not is_held(folder.path):
         state = "killed"
     if status.get("refused"):
         state = "refused"

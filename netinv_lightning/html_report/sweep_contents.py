@@ -27,7 +27,7 @@ from netinv_lightning.html_report.sweep_comparison import (
     set_values,
 )
 from netinv_lightning.runs.outside_files import check_within
-from netinv_lightning.runs.sweep import MANIFEST, read_manifest
+from netinv_lightning.runs.sweep_directory import MANIFEST, read_manifest
 from netinv_lightning.runs.tables import Table
 
 MOST_HEADLINES = 5

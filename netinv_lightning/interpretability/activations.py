@@ -17,6 +17,7 @@ import torch
 from sklearn.decomposition import PCA
 from torch import Tensor
 
+from netinv_lightning.data.splits import class_sums
 from netinv_lightning.interpretability.autoencoders import SparseAutoencoder
 
 BATCH = 500
@@ -250,9 +251,8 @@ def top_activating(activations_nM: Tensor, units: Tensor, count: int) -> Tensor:
 
 
 def _class_means(activations_nM: Tensor, class_n: Tensor, num_classes: int) -> Tensor:
-    sums_NM = torch.zeros(num_classes, activations_nM.shape[1]).index_add(
-        0, class_n, activations_nM
-    )
+    """Return the mean of each class, [N, M]; NaN for a class without samples."""
+    sums_NM = class_sums(activations_nM, class_n, num_classes)
     return sums_NM / class_n.bincount(minlength=num_classes)[:, None]
 
 

@@ -25,6 +25,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
+from netinv_lightning.data.splits import class_sums
 from netinv_lightning.interpretability.activations import reconstruction_by_pca, unit_activations
 from netinv_lightning.interpretability.autoencoders import KSparse
 from netinv_lightning.metrics.detection import auroc_interval
@@ -190,7 +191,7 @@ def _reconstruction(reconstruct: Callable[[Tensor], Tensor], fitted: Samples) ->
 def _pattern(of_features: Callable[[Tensor], Tensor], fitted: Samples, num_classes: int) -> Score:
     pattern_nM = of_features(fitted.features_nD)
     # The sum has the direction of the mean, and is 0 for a class without training data.
-    sums_NM = torch.zeros(num_classes, pattern_nM.shape[1]).index_add(0, fitted.class_n, pattern_nM)
+    sums_NM = class_sums(pattern_nM, fitted.class_n, num_classes)
 
     def score(samples: Samples) -> Tensor:
         return 1 - F.cosine_similarity(

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from netinv_lightning.errors import InputError
+from netinv_lightning.training.gradient_steps import descend
 
 EPOCHS = 50
 BATCH = 200
@@ -236,10 +237,7 @@ def train_autoencoder(
         for chosen_B in torch.randperm(len(x), generator=source).split(batch):
             x_B = x[chosen_B]
             loss = ((model(x_B) - x_B) / model.scale).square().mean()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
+            descend(loss, optimizer, schedule)
             model.normalise_decoder()
             total += loss.detach() * len(chosen_B)
         curve.append(float(total) / len(x))

@@ -6,7 +6,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.config.schema import InterpretConfig
-from netinv_lightning.evaluation.image_sets import open_real
+from netinv_lightning.evaluation.real_data import open_real
 from netinv_lightning.interpretability.study import FeatureStudy
 
 
@@ -29,5 +29,5 @@ def build_study(cfg: DictConfig, classifier: FrozenClassifier, max_samples: int)
         max_samples=max_samples,
         seed=cfg.seed,
     )
-    study.add_real(*open_real(cfg, classifier))
+    study.add_real(*open_real(cfg.data, classifier))
     return study

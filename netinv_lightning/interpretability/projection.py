@@ -13,6 +13,7 @@ import torch
 from sklearn.decomposition import PCA
 from torch import Tensor
 
+from netinv_lightning.data.splits import class_sums
 from netinv_lightning.errors import InputError
 
 
@@ -122,10 +123,9 @@ def spread(features_nD: Tensor, labels_n: Tensor, num_classes: int) -> Spread:
     """
     f_nD = features_nD.double()
     count_N = labels_n.bincount(minlength=num_classes)
-    sum_ND = f_nD.new_zeros(num_classes, f_nD.shape[1]).index_add_(0, labels_n, f_nD)
-    mean_ND = sum_ND / count_N.clamp(min=1)[:, None]
+    mean_ND = class_sums(f_nD, labels_n, num_classes) / count_N.clamp(min=1)[:, None]
     squared_n = (f_nD - mean_ND[labels_n]).square().sum(dim=1)
-    squared_N = f_nD.new_zeros(num_classes).index_add_(0, labels_n, squared_n)
+    squared_N = class_sums(squared_n, labels_n, num_classes)
     total = (f_nD - f_nD.mean(dim=0)).square().sum()
     return Spread(
         (squared_N / count_N).float(),  # 0 / 0 is NaN: the class has no samples

@@ -23,7 +23,7 @@ from netinv_lightning.interpretability.rule_fidelity import RuleMeasures, measur
 from netinv_lightning.interpretability.rules import RuleSet, learn_rules
 from netinv_lightning.interpretability.study_input import StudyInput, StudyResult
 from netinv_lightning.metric_names import interpretation
-from netinv_lightning.runs.run_directory import write_atomically
+from netinv_lightning.runs.file_writing import write_atomically
 
 PAIRS = {"features": 10, "pixels": 5}
 """Boundary points per pair of classes; in the pixels each needs passes through the network."""

@@ -8,7 +8,7 @@ or the outside of a hyperplane of another class against it.
 In the pixels, as in the paper, a tangent is exact near its point and approximate further away. In
 the features the linear head itself is exact, with fidelity 1, so rules cannot be more faithful;
 they show how few of the N - 1 hyperplanes of a class are needed. A hyperplane between two classes
-says nothing about a third class. Short rules of such hyperplanes therefore overlap, and margins
+does not concern a third class. Short rules of such hyperplanes therefore overlap, and margins
 decide often (`Fidelity.ambiguous`); rules of hyperplanes against all other classes overlap less.
 
 Shape suffixes: n samples, h hyperplanes, X coordinates of a sample (features or pixels), L

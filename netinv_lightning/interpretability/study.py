@@ -26,15 +26,16 @@ from netinv_lightning.classifiers.frozen import PENULTIMATE, FrozenClassifier
 from netinv_lightning.config.schema import ANALYSES, InterpretConfig
 from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.errors import InputError, nearest, one_line
-from netinv_lightning.evaluation.image_sets import Images, of_split
+from netinv_lightning.evaluation.image_sets import Images
+from netinv_lightning.evaluation.real_data import of_split
 from netinv_lightning.interpretability.autoencoders import KSparse
 from netinv_lightning.interpretability.boundary import present_classes
 from netinv_lightning.interpretability.embedding import NEIGHBOURS, check_perplexities
-from netinv_lightning.interpretability.features import head_of, map_layers
+from netinv_lightning.interpretability.feature_layers import head_of, map_layers
 from netinv_lightning.interpretability.study_input import StudyInput, StudyResult
 from netinv_lightning.runs.tables import Cell, Table
 from netinv_lightning.tracking.result import Figure, Result
-from netinv_lightning.training.progress import tell
+from netinv_lightning.training.progress import print_progress
 
 MIN_SAMPLES, MAX_SAMPLES = 100, 5000
 BATCH = 500
@@ -107,7 +108,7 @@ class FeatureStudy:
         skipped: list[str] = []
         for name in self.options.analyses:
             start = time.perf_counter()
-            tell(f"interpreting: {name}, {len(inputs.inverted)} images")
+            print_progress(f"interpreting: {name}, {len(inputs.inverted)} images")
             try:
                 result = _analysis(name)(inputs)
             except InputError as error:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from netinv_lightning import metric_names as names
-from netinv_lightning.config.allowed_targets import locate
+from netinv_lightning.config.instantiate import locate
 from netinv_lightning.errors import InputError, nearest
 from netinv_lightning.inversion import losses
 from netinv_lightning.inversion.terms import TERMS, Step

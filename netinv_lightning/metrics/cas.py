@@ -17,12 +17,17 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+from netinv_lightning.training.gradient_steps import train_steps
+from netinv_lightning.training.schedules import one_cycle
 from netinv_lightning.training.seeds import own_randomness
 
 BATCH = 100
 STEPS = 300
 EPOCHS = 20
 LR = 6e-3
+WEIGHT_DECAY = 0.05
+WARM_UP_SHARE = 0.25
+"""Share of the steps in which the learning rate rises."""
 
 
 class ClassificationAccuracyScore(Metric):
@@ -83,17 +88,13 @@ def _train(network: nn.Module, x_nCHW: Tensor, label_n: Tensor) -> None:
     n = len(label_n)
     batch = min(BATCH, n)
     steps = min(STEPS, EPOCHS * (n // batch))
-    optimizer = torch.optim.AdamW(network.parameters(), LR, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, LR, steps, pct_start=0.25, cycle_momentum=False
-    )
+    optimizer = torch.optim.AdamW(network.parameters(), LR, weight_decay=WEIGHT_DECAY)
+    schedule = one_cycle(optimizer, LR, steps, WARM_UP_SHARE)
     epochs = math.ceil(steps / (n // batch))
-    order = torch.cat([torch.randperm(n)[: n // batch * batch] for _ in range(epochs)]).to(
-        x_nCHW.device
-    )
-    for chosen_B in order.split(batch)[:steps]:
-        loss = F.cross_entropy(network(x_nCHW[chosen_B]), label_n[chosen_B])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
+    order = torch.cat([torch.randperm(n)[: n // batch * batch] for _ in range(epochs)])
+    batches = order.to(x_nCHW.device).split(batch)
+
+    def compute_loss(step: int) -> Tensor:
+        return F.cross_entropy(network(x_nCHW[batches[step]]), label_n[batches[step]])
+
+    train_steps(compute_loss, optimizer, schedule, steps)

@@ -23,13 +23,13 @@ that near; their median distance is 0.11 to 0.19.
 
 
 class Vendi(Metric):
-    """Vendi score with the cosine kernel: effective number of different images (Friedman and Dieng
-    2023).
+    """Vendi score with the cosine kernel: effective number of different images.
 
-    arXiv 2210.02410. The exponential of the entropy of the eigenvalues of K / n, where K_ij is the
-    cosine of the features of images i and j: 1 if all are alike, k for k equal groups that are
-    orthogonal to each other. K / n = U U' / n has the same non-zero eigenvalues as the D x D matrix
-    U' U / n, so only a sum of outer products is stored. The score is at most D + 1.
+    Friedman and Dieng (2023, arXiv 2210.02410). The exponential of the entropy of the eigenvalues
+    of K / n, where K_ij is the cosine of the features of images i and j: 1 if all are alike, k for
+    k equal groups that are orthogonal to each other. K / n = U U' / n has the same non-zero
+    eigenvalues as the D x D matrix U' U / n, so only a sum of outer products is stored. The score
+    is at most D + 1.
 
     `compute` returns `pooled`, over all images, and `class_mean`, the mean over the classes with
     images.

@@ -26,8 +26,8 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 from netinv_lightning.metrics.correlation import unit_rows
 
 GOOD = 0.4
-"""Structural similarity above which a pair counts as a good reconstruction (Haim et al. 2022). It
-is a low threshold, so the held-out images are needed for comparison.
+"""Structural similarity above which a pair counts as a good reconstruction, as in the work that
+followed Haim et al. (2022). It is a low threshold, so held-out images are needed for comparison.
 """
 RESAMPLES = 999
 PERMUTATIONS = 999

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from netinv_lightning import metric_names as names
 from netinv_lightning.data.outliers import NOISE
+from netinv_lightning.metric_names import OWN
 from netinv_lightning.metrics.calibration import calibration
 from netinv_lightning.metrics.detection import detection, garbage_rate, threshold_claim
 from netinv_lightning.ood.confidence_figure import confidence_histograms
@@ -24,14 +25,8 @@ from netinv_lightning.ood.detectors import Detector, extract_for, score_all
 from netinv_lightning.ood.roc_figure import roc_curves
 from netinv_lightning.ood.slide_ranking import ranking_table
 from netinv_lightning.runs.tables import Cell, Table
-from netinv_lightning.training.progress import tell
+from netinv_lightning.training.progress import print_progress
 
-PLAIN = "plain"
-"""Name of the classifier without a garbage class."""
-OWN = "own"
-"""Name of the in-distribution data in metrics and tables."""
-RESERVED = (OWN, "mean", "best")
-"""Names that a data set must not have, because metrics have them."""
 DETECTION_COLUMNS = {
     "auroc": "AUROC",
     "auroc_low": "from",
@@ -257,7 +252,9 @@ def compare_detectors(
     logits: dict[str, dict[str, Tensor]] = {classifier: {} for classifier in detectors}
     for classifier, group in detectors.items():
         for set_name, images_nCHW in images.items():
-            tell(f"detecting: classifier {classifier}, {set_name}, {len(images_nCHW)} images")
+            print_progress(
+                f"detecting: classifier {classifier}, {set_name}, {len(images_nCHW)} images"
+            )
             features = extract_for(group, images_nCHW)
             logits[classifier][set_name] = features.logits_nN
             for name, score_n in score_all(group, features).items():

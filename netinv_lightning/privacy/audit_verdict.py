@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from functools import partial
 
-from netinv_lightning.evaluation.verdict import Evidence, half_way
+from netinv_lightning.evaluation.verdict import Evidence, Verdict, half_way
 
 LEAKS_IMAGES = "leaks training images"
 LEAKS_CLASSES = "leaks class appearance, not training images"
@@ -46,34 +46,23 @@ class AttackResult:
 
 
 @dataclass(frozen=True)
-class AuditVerdict:
-    """Verdict with its evidence, the strongest attack, and what could not be tested."""
+class AuditVerdict(Verdict):
+    """Verdict of an audit, with the name of its strongest attack."""
 
-    name: str
-    strongest: str
-    evidence: tuple[Evidence, ...]
-    not_tested: tuple[str, ...] = ()
+    strongest: str = field(kw_only=True)
 
     @property
-    def line(self) -> str:
-        evidence = "; ".join(
-            f"{item.metric} {item.value:.3f}, threshold {item.threshold:.3f}"
-            for item in self.evidence
-        )
-        not_tested = f"; not tested: {'; '.join(self.not_tested)}" if self.not_tested else ""
-        return (
-            f"verdict: {self.name}: {MEANINGS[self.name]} "
-            f"(strongest attack: {self.strongest}; {evidence}){not_tested}"
-        )
+    def meaning(self) -> str:
+        return MEANINGS[self.name]
 
-    def as_dict(self) -> dict[str, Any]:
-        evidence = [{**asdict(item), "margin": item.margin} for item in self.evidence]
-        return {
-            "verdict": self.name,
-            "line": self.line,
-            "evidence": evidence,
-            "not_tested": list(self.not_tested),
-        }
+    def details(self) -> list[str]:
+        return [
+            f"strongest attack: {self.strongest}",
+            *(
+                f"{item.metric} {item.value:.3f}, threshold {item.threshold:.3f}"
+                for item in self.evidence
+            ),
+        ]
 
 
 def holm_corrected(p_values: Mapping[str, float]) -> dict[str, float]:
@@ -132,17 +121,18 @@ def conclude(
             p_value <= SIGNIFICANCE,
         ),
     ]
+    verdict = partial(AuditVerdict, strongest=strongest)
     if leaks(strongest):
-        return AuditVerdict(LEAKS_IMAGES, strongest, tuple(evidence))
+        return verdict(LEAKS_IMAGES, tuple(evidence))
     detected, positive_control = _positive_control(planted, control_auc_high)
     evidence.append(positive_control)
     if not detected:
-        return AuditVerdict(UNDERPOWERED, strongest, tuple(evidence))
+        return verdict(UNDERPOWERED, tuple(evidence))
     transfers = {
         name: attack.transfer for name, attack in attacks.items() if attack.transfer is not None
     }
     if not transfers:
-        return AuditVerdict(NO_LEAK_FOUND, strongest, tuple(evidence), (NO_VERIFIERS,))
+        return verdict(NO_LEAK_FOUND, tuple(evidence), (NO_VERIFIERS,))
     best = max(transfers, key=lambda name: transfers[name])
     required = half_way(1 / num_classes, ceiling)
     recognised = transfers[best] > required
@@ -155,7 +145,7 @@ def conclude(
             recognised,
         )
     )
-    return AuditVerdict(LEAKS_CLASSES if recognised else NO_LEAK_FOUND, strongest, tuple(evidence))
+    return verdict(LEAKS_CLASSES if recognised else NO_LEAK_FOUND, tuple(evidence))
 
 
 def _positive_control(

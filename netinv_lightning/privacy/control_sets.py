@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import torch
 
-from netinv_lightning.data import noise
+from netinv_lightning.data import noise, splits
 from netinv_lightning.evaluation.image_sets import Images
 from netinv_lightning.privacy.real_images import RealImages
 from netinv_lightning.training.seeds import random_order
@@ -28,9 +28,7 @@ def other_real_images(count: int, real: RealImages, seed: int) -> Images:
 
 def class_means(count: int, real: RealImages, seed: int) -> Images:
     """Return the mean of each class over other real images: typical, but not of any member."""
-    labels = real.others.labels_n.unique()
-    means = [real.others.images_nCHW[real.others.labels_n == label].mean(dim=0) for label in labels]
-    return Images(torch.stack(means), labels)
+    return Images(*splits.class_means(real.others.images_nCHW, real.others.labels_n))
 
 
 def uniform_noise(count: int, real: RealImages, seed: int) -> Images:

@@ -13,9 +13,10 @@ from torch import Tensor
 from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.data.datasets import Split
 from netinv_lightning.data.pixels import to_unit_range
-from netinv_lightning.data.splits import stratified_indices
+from netinv_lightning.data.splits import choose_per_class, stratified_indices
 from netinv_lightning.errors import InputError
-from netinv_lightning.evaluation.image_sets import Images, halves_of_test
+from netinv_lightning.evaluation.image_sets import Images
+from netinv_lightning.evaluation.real_data import halves_of_test
 
 LARGEST = 10_000
 """Largest number of members, and of held-out images."""
@@ -128,11 +129,8 @@ def _least_per_class(label_n: Tensor, classes: int) -> int:
 def _take(split: Split, count_N: Tensor, seed: int) -> Images:
     """Return a random choice of so many images of each class."""
     source, (images_nCHW, label_n) = torch.Generator().manual_seed(seed), split
-    chosen = []
-    for label, count in enumerate(count_N.tolist()):
-        of_class = (label_n == label).nonzero().flatten()
-        chosen.append(of_class[torch.randperm(len(of_class), generator=source)[:count]])
-    return _as_images((images_nCHW[torch.cat(chosen)], label_n[torch.cat(chosen)]))
+    chosen = choose_per_class(label_n, count_N.tolist(), source)
+    return _as_images((images_nCHW[chosen], label_n[chosen]))
 
 
 def _as_images(split: Split) -> Images:

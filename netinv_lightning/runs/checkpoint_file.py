@@ -1,4 +1,4 @@
-"""Whether a checkpoint is a whole file, checked without torch."""
+"""Check, without torch, that a checkpoint is a complete file."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def check_checkpoint(path: Path, where: str, remedy: str) -> None:
     try:
         with zipfile.ZipFile(path) as content:
             if (broken := content.testzip()) is not None:
-                raise zipfile.BadZipFile(f"{broken} has another checksum")
+                raise zipfile.BadZipFile(f"wrong checksum of {broken}")
     except (zipfile.BadZipFile, OSError, ValueError, EOFError, NotImplementedError) as error:
         raise InputError(
-            f"{where}: checkpoints/{path.name} is not a whole checkpoint ({one_line(error)[:120]}); "
-            f"{remedy}"
+            f"{where}: checkpoints/{path.name} is not a whole checkpoint "
+            f"({one_line(error)[:120]}); {remedy}"
         ) from error

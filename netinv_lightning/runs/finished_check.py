@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from netinv_lightning import metric_names as names
 from netinv_lightning.config.application_schema import APPLICATION_KEYS, INVERSIONS
-from netinv_lightning.config.schema import METHOD_KEYS, trains_generator
+from netinv_lightning.config.method_schema import METHOD_KEYS, trains_generator
 from netinv_lightning.config.validate import check_loss
 from netinv_lightning.errors import InputError, nearest, one_line
 from netinv_lightning.runs.checkpoint_file import check_checkpoint
@@ -51,7 +51,8 @@ def check_finished(directory: Path, where: str) -> DictConfig:
     cfg = known_config(directory, where)
     if cfg.application.name not in INVERSIONS:
         raise InputError(
-            f"{where}: is a run of application={cfg.application.name}; give one of application={' or '.join(INVERSIONS)}"
+            f"{where}: is a run of application={cfg.application.name}; give a run of "
+            f"application={' or '.join(INVERSIONS)}"
         )
     if (state := RunDir(directory).state) != "done":
         raise InputError(f"{where}: is not done ({state}); continue it with resume={directory}")
@@ -78,7 +79,7 @@ def known_config(directory: Path, where: str, trusted: Sequence[str] = ()) -> Di
     """Return the config of a run whose application, method and loss this version knows.
 
     Raises:
-        InputError: if it is not a run directory, or its config is damaged or names something unknown.
+        InputError: if it is not a run directory, or its config is damaged or has unknown names.
     """
     cfg = read_config(directory, trusted)
     for group, known in (("application", APPLICATION_KEYS), ("method", METHOD_KEYS)):
@@ -92,7 +93,8 @@ def known_config(directory: Path, where: str, trusted: Sequence[str] = ()) -> Di
         check_loss(cfg)
     except (InputError, OmegaConfBaseException) as error:
         raise InputError(
-            f"{where}: its config.yaml is damaged or of another version ({one_line(error)[:160]}); run it again"
+            f"{where}: its config.yaml is damaged or of another version "
+            f"({one_line(error)[:160]}); run it again"
         ) from error
     return cfg
 
@@ -115,7 +117,8 @@ def read_summary(directory: Path, where: str) -> dict[str, float]:
         ) from error
     if not isinstance(summary, dict):
         raise InputError(
-            f"{where}: its summary.json is damaged (a {type(summary).__name__}, not a mapping); run it again"
+            f"{where}: its summary.json is damaged (a {type(summary).__name__}, not a mapping); "
+            "run it again"
         )
     for name, value in summary.items():
         if (
@@ -124,6 +127,7 @@ def read_summary(directory: Path, where: str) -> dict[str, float]:
             or not math.isfinite(value)
         ):
             raise InputError(
-                f"{where}: its summary.json is damaged ({name}={value!s:.40}, not a finite number); run it again"
+                f"{where}: its summary.json is damaged ({name}={value!s:.40}, not a finite "
+                "number); run it again"
             )
     return summary

@@ -1,4 +1,4 @@
-"""Which disk is full, when something cannot be written."""
+"""Find the disk that is full when something cannot be written."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from collections.abc import Mapping
 from pathlib import Path
 
 ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-SAID = ("no space left on device", "os error 28", "disk quota exceeded")
-"""What libraries say that raise errors of their own, such as safetensors."""
-TORCH = "inline_container"
-"""In what torch says when a checkpoint cannot be written, for whatever reason."""
-LITTLE = 1 << 20
-"""Bytes: with fewer, a disk counts as full."""
+MESSAGES = ("no space left on device", "os error 28", "disk quota exceeded")
+"""Parts of the messages of libraries with errors of their own, such as safetensors."""
+TORCH_MESSAGE = "inline_container"
+"""Part of every message of torch about a checkpoint that cannot be written."""
+FULL_BELOW = 1 << 20
+"""Free bytes below which a disk counts as full."""
 
 
 def full_disk(error: BaseException, places: Mapping[str, Path]) -> str | None:
-    """Says which disk is full, with its free bytes and what was to be written there.
+    """Name the full disk, its free bytes and the file that was to be written.
 
     Args:
-        error: What was raised.
-        places: Where the run writes, by the key that names the place. An error that names no file is told by the place with the
-            least room.
+        error: The error of the write.
+        places: Where the run writes, by the key that sets the place. If the error names no file,
+            the place with the least free space is assumed.
 
     Returns:
-        One line, or None if the error means something else.
+        One line, or None if the error has another cause.
     """
-    said, number = str(error).lower(), error.errno if isinstance(error, OSError) else None
-    rooms = {key: free_bytes(place) for key, place in places.items()}
-    fullest = min(rooms, key=lambda key: rooms[key])
+    message, number = str(error).lower(), error.errno if isinstance(error, OSError) else None
+    free = {key: free_bytes(place) for key, place in places.items()}
+    fullest = min(free, key=lambda key: free[key])
     if (
         number not in ERRNOS
-        and not any(words in said for words in SAID)
-        and not (TORCH in said and rooms[fullest] < LITTLE)
+        and not any(words in message for words in MESSAGES)
+        and not (TORCH_MESSAGE in message and free[fullest] < FULL_BELOW)
     ):
         return None
     named = error.filename if isinstance(error, OSError) else None
@@ -48,21 +48,21 @@ def full_disk(error: BaseException, places: Mapping[str, Path]) -> str | None:
 
 
 def free_bytes(path: Path) -> int:
-    """Bytes that are free for this user on the disk of a path, which need not exist."""
+    """Return the bytes that this user can write on the disk of a path, which need not exist."""
     try:
         return shutil.disk_usage(_existing(path)).free
-    except OSError:  # a disk that cannot be asked is not known to be full
+    except OSError:  # a disk without this number is not known to be full
         return sys.maxsize
 
 
 def mount_point(path: Path) -> Path:
-    """Where the disk of a path is mounted."""
-    there = _existing(path)
-    while not there.is_mount():
-        there = there.parent
-    return there
+    """Return where the disk of a path is mounted."""
+    folder = _existing(path)
+    while not folder.is_mount():
+        folder = folder.parent
+    return folder
 
 
 def _existing(path: Path) -> Path:
     path = path.absolute()
-    return next(there for there in (path, *path.parents) if there.exists()).resolve()
+    return next(folder for folder in (path, *path.parents) if folder.exists()).resolve()

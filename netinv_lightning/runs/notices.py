@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from netinv_lightning.errors import one_line
-from netinv_lightning.runs.run_directory import first_process
+from netinv_lightning.runs.peers import first_process
 
 _printed: set[str] = set()
 _waiting: list[list[str]] = []
 
 
 def notice(line: str) -> None:
-    """Print one line to the standard error, unless it is empty or was printed since the run started."""
+    """Print one line to standard error, unless it is empty or this run has printed it."""
     line = one_line(line)
     if not line or not first_process():
         return
@@ -27,7 +27,10 @@ def notice(line: str) -> None:
 
 @contextmanager
 def notices_of_a_run() -> Iterator[None]:
-    """Print the notices of a new run once its input was accepted: a refusal is one line and nothing else."""
+    """Context of a new run, whose notices are printed once its input is accepted.
+
+    If the input is refused, the error is the only line.
+    """
     _waiting.append([])
     accepted = False
     try:

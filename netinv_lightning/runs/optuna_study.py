@@ -1,4 +1,4 @@
-"""Searches with Optuna (`+sweep=loss_weights`) that survive a kill."""
+"""Continue a search with Optuna (`+sweep=loss_weights`) that was interrupted."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 
 def continue_study(config: DictConfig) -> None:
-    """An Optuna study in storage goes on: trials that did not end well are asked again, then those that are left.
+    """Enqueue the interrupted trials of a stored study, and run only the trials that are left.
 
-    Asked again, a trial has the same parameters, so the same overrides, so its old place.
+    A trial that is repeated has the same parameters, hence the same overrides, hence the same
+    directory.
     """
     sweeper = config.hydra.sweeper
     if not sweeper.get("storage"):
@@ -19,21 +20,16 @@ def continue_study(config: DictConfig) -> None:
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-    directions = [
-        getattr(one, "name", one)
-        for one in (
-            sweeper.direction if OmegaConf.is_list(sweeper.direction) else [sweeper.direction]
-        )
-    ]
+    directions = sweeper.direction if OmegaConf.is_list(sweeper.direction) else [sweeper.direction]
     study = optuna.create_study(
         study_name=sweeper.study_name,
         storage=sweeper.storage,
-        directions=directions,
+        directions=[getattr(direction, "name", direction) for direction in directions],
         load_if_exists=True,
     )
     states = optuna.trial.TrialState
     trials = study.trials
-    kept = [
+    settled = [
         trial.params or trial.system_attrs.get("fixed_params")
         for trial in trials
         if trial.state in (states.COMPLETE, states.WAITING)
@@ -41,14 +37,10 @@ def continue_study(config: DictConfig) -> None:
     for trial in trials:
         if trial.state == states.RUNNING:
             study.tell(trial.number, state=states.FAIL)
-        if (
-            trial.state in (states.RUNNING, states.FAIL)
-            and trial.params
-            and trial.params not in kept
-        ):
+        interrupted = trial.state in (states.RUNNING, states.FAIL)
+        if interrupted and trial.params and trial.params not in settled:
             study.enqueue_trial(trial.params)
-            kept.append(trial.params)
+            settled.append(trial.params)
+    complete = sum(trial.state == states.COMPLETE for trial in trials)
     with open_dict(config):
-        sweeper.n_trials = max(
-            sweeper.n_trials - sum(trial.state == states.COMPLETE for trial in trials), 0
-        )
+        sweeper.n_trials = max(sweeper.n_trials - complete, 0)

@@ -1,7 +1,8 @@
-"""Files from outside: a run directory or a model card may come from somebody else.
+"""Read files from outside: a run directory or a model card may come from another person.
 
-Every such file is opened here. It must be a regular file, since a FIFO or a device blocks its reader; where a folder is given, it must
-not be a link out of that folder; its size is bounded, and so is what it expands to (YAML aliases, nesting).
+Every such file is opened here. It must be a regular file, since a FIFO or a device blocks its
+reader. Where a folder is given, the file must not be a link out of that folder. The size of a file
+is bounded, and so is the size of what it expands to (YAML aliases, nesting).
 """
 
 from __future__ import annotations
@@ -17,16 +18,14 @@ from typing import Any, BinaryIO
 
 from netinv_lightning.errors import InputError, one_line
 
-MOST_BYTES = 16 * 2**20
-"""Bytes of a file that is read as a whole: JSON, Markdown, a table."""
-MOST_CONFIG_BYTES = 2**18
-"""Bytes of a YAML file; the config of a run has about 5,000."""
-MOST_DEPTH = 50
+MAX_BYTES = 16 * 2**20
+"""Size of a file that is read as a whole: JSON, Markdown, a table."""
+MAX_CONFIG_BYTES = 2**18
+"""Size of a YAML file; the config of a run has about 5,000 bytes."""
+MAX_DEPTH = 50
 """Levels of nesting in a YAML file; the config of a run has 5."""
-MOST_LINE = 2**20
-"""Characters of a line of a file that is read line by line."""
-MOST_ENTRIES = 100_000
-"""Files and folders of a run directory that are looked at before a run writes to it."""
+MAX_LINE = 2**20
+"""Characters of a line in a file that is read line by line."""
 
 
 def open_file(path: Path, within: Path | None = None) -> BinaryIO:
@@ -34,7 +33,7 @@ def open_file(path: Path, within: Path | None = None) -> BinaryIO:
 
     Args:
         path: The file.
-        within: A folder that the file must lie in once its links are followed; None to follow them anywhere.
+        within: A folder that must contain the file after its links are followed; None for any.
 
     Raises:
         InputError: if the file is a FIFO, a device or a directory, or lies outside `within`.
@@ -61,34 +60,37 @@ def check_within(path: Path, folder: Path) -> Path:
     """
     try:
         real = path.resolve()
-    except RuntimeError as error:  # Python 3.11's answer to a circle of links
+    except RuntimeError as error:  # raised by Python 3.11 for a circle of links
         raise OSError(f"{path}: is a link to itself") from error
     if not real.is_relative_to(folder.resolve()):
         raise InputError(
-            f"{path}: is a link to {real}, outside {folder}; links out of a run directory are not followed"
+            f"{path}: is a link to {real}, outside {folder}; links out of a run directory are not "
+            "followed"
         )
     return real
 
 
-def read_text(path: Path, within: Path | None = None, most: int = MOST_BYTES) -> str:
-    """Return a file's text (UTF-8).
+def read_text(path: Path, within: Path | None = None, max_bytes: int = MAX_BYTES) -> str:
+    """Return the text of a file (UTF-8).
 
     Raises:
-        InputError: as `open_file`, or if the file is not text or has more than `most` bytes.
+        InputError: as `open_file`, or if the file is not text or has more than `max_bytes`.
         OSError: if it is missing or cannot be read.
     """
     with open_file(path, within) as file:
-        content = file.read(most + 1)
-    if len(content) > most:
-        raise InputError(f"{path}: has more than {most:,} bytes, too many for such a file")
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: is not text ({one_line(error)})") from error
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise _too_large(path, max_bytes)
+    return _decode(content, path)
 
 
-def read_end(path: Path, most: int, within: Path | None = None) -> tuple[str, int]:
-    """Return at most the last `most` bytes of a file as text, from the start of a line, and how many bytes come before them.
+def read_end(path: Path, max_bytes: int, within: Path | None = None) -> tuple[str, int]:
+    """Return the end of a file as text, from the start of a line, and the number of bytes before.
+
+    Args:
+        path: The file.
+        max_bytes: Bytes that are returned at most.
+        within: As for `open_file`.
 
     Raises:
         InputError: as `open_file`, or if the file is not text.
@@ -96,34 +98,34 @@ def read_end(path: Path, most: int, within: Path | None = None) -> tuple[str, in
     """
     with open_file(path, within) as file:
         size = os.fstat(file.fileno()).st_size
-        before = max(size - most, 0)
+        before = max(size - max_bytes, 0)
         file.seek(before)
-        content = file.read(most)
+        content = file.read(max_bytes)
     start = content.find(b"\n") + 1 if before else 0
-    try:
-        return content[start:].decode("utf-8"), before + start
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: is not text ({one_line(error)})") from error
+    return _decode(content[start:], path), before + start
 
 
-def lines(path: Path, within: Path | None = None, most: int | None = None) -> Iterator[str]:
-    """Yield a file's lines (UTF-8) one by one, so that a long file takes no memory.
+def read_lines(
+    path: Path, within: Path | None = None, max_bytes: int | None = None
+) -> Iterator[str]:
+    """Yield the lines of a file (UTF-8) one by one, so that a long file needs little memory.
 
     Raises:
-        InputError: if a line is longer than `MOST_LINE`, or the file is not text or has more than `most` bytes.
+        InputError: as `open_file`, if a line is longer than `MAX_LINE`, or if the file is not text
+            or has more than `max_bytes`.
         OSError: if it is missing or cannot be read.
     """
     with open_file(path, within) as file:
-        if most is not None and os.fstat(file.fileno()).st_size > most:
-            raise InputError(f"{path}: has more than {most:,} bytes, too many for such a file")
+        if max_bytes is not None and os.fstat(file.fileno()).st_size > max_bytes:
+            raise _too_large(path, max_bytes)
         text = io.TextIOWrapper(file, encoding="utf-8", newline="")
         try:
-            while line := text.readline(MOST_LINE + 1):
-                if len(line) > MOST_LINE:
-                    raise InputError(f"{path}: has a line of more than {MOST_LINE:,} characters")
+            while line := text.readline(MAX_LINE + 1):
+                if len(line) > MAX_LINE:
+                    raise InputError(f"{path}: has a line of more than {MAX_LINE:,} characters")
                 yield line
         except UnicodeDecodeError as error:
-            raise InputError(f"{path}: is not text ({one_line(error)})") from error
+            raise _not_text(path, error) from error
 
 
 def read_json(path: Path, within: Path | None = None) -> Any:
@@ -134,6 +136,15 @@ def read_json(path: Path, within: Path | None = None) -> Any:
         OSError: if it is missing or cannot be read.
     """
     return parse_json(read_text(path, within), str(path))
+
+
+def read_json_object(path: Path, within: Path | None = None) -> dict[str, Any]:
+    """Return the object in a JSON file; an empty one if the file is missing or damaged."""
+    try:
+        content = read_json(path, within)
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def parse_json(text: str, where: str) -> Any:
@@ -151,10 +162,10 @@ def parse_json(text: str, where: str) -> Any:
 
 
 def check_yaml(text: str, where: str) -> None:
-    """Refuse YAML text that expands to more than it holds: aliases, which can multiply without bound, and deep nesting.
+    """Refuse YAML text with aliases, whose size multiplies when they are expanded, or deep nesting.
 
     Raises:
-        InputError: if it does.
+        InputError: naming the reason.
         yaml.YAMLError: if it is not YAML.
     """
     import yaml
@@ -163,60 +174,26 @@ def check_yaml(text: str, where: str) -> None:
     for event in yaml.parse(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
         if isinstance(event, yaml.AliasEvent):
             raise InputError(
-                f"{where}: has an alias (*{event.anchor}), which a config must not have; write the value out"
+                f"{where}: has an alias (*{event.anchor}), which a config must not have; write out "
+                "the value"
             )
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(
             event, yaml.CollectionEndEvent
         )
-        if depth > MOST_DEPTH:
-            raise InputError(f"{where}: is nested more than {MOST_DEPTH} levels deep")
+        if depth > MAX_DEPTH:
+            raise InputError(f"{where}: is nested more than {MAX_DEPTH} levels deep")
 
 
-def write_fresh(path: Path, content: bytes) -> None:
-    """Write a new file; whatever has its name, also a link, is removed first and never written through."""
-    clear(path)
-    descriptor = os.open(
-        path,
-        os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0),
-        0o666,
-    )
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
+def _decode(content: bytes, path: Path) -> str:
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise _not_text(path, error) from error
 
 
-def clear(path: Path) -> Path:
-    """Remove the file or link that has this name, so that what is written there is a new file; return the name."""
-    path.unlink(missing_ok=True)
-    return path
+def _not_text(path: Path, error: UnicodeDecodeError) -> InputError:
+    return InputError(f"{path}: is not text ({one_line(error)})")
 
 
-def check_writable_content(folder: Path, deep: bool = True) -> None:
-    """Refuse a directory that a run is to write to, if it holds a link out of itself, a FIFO or a device.
-
-    W&B links its own logs from outside into its folder `wandb`, where it only ever writes new files.
-
-    Args:
-        folder: The directory.
-        deep: Whether to look at its folders too.
-
-    Raises:
-        InputError: naming the entry.
-    """
-    root, count = folder.resolve(), 0
-    pending = [root]
-    while pending:
-        with os.scandir(pending.pop()) as entries:
-            for entry in entries:
-                count += 1
-                if count > MOST_ENTRIES:
-                    raise InputError(
-                        f"{folder}: holds more than {MOST_ENTRIES:,} files, too many for a run directory"
-                    )
-                path = Path(entry.path)
-                if entry.is_symlink():
-                    check_within(path, root)
-                elif entry.is_dir(follow_symlinks=False):
-                    if deep and path != root / "wandb":
-                        pending.append(path)
-                elif not entry.is_file(follow_symlinks=False):
-                    raise InputError(f"{path}: is not a regular file; remove it")
+def _too_large(path: Path, max_bytes: int) -> InputError:
+    return InputError(f"{path}: has more than {max_bytes:,} bytes, too many for such a file")

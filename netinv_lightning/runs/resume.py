@@ -10,12 +10,13 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from netinv_lightning.config.allowed_targets import named_code, without_interpolations
 from netinv_lightning.config.application_schema import APPLICATION_KEYS, INVERSIONS
+from netinv_lightning.config.description_check import named_code, without_interpolations
+from netinv_lightning.config.method_schema import trains_generator
 from netinv_lightning.config.outside_config import WRITTEN, check_place, check_run_config
-from netinv_lightning.config.schema import Config, trains_generator
+from netinv_lightning.config.schema import Config
 from netinv_lightning.errors import InputError, one_line
-from netinv_lightning.runs.outside_files import MOST_CONFIG_BYTES, check_yaml, read_text
+from netinv_lightning.runs.outside_files import MAX_CONFIG_BYTES, check_yaml, read_text
 from netinv_lightning.runs.run_directory import RunDir
 
 CHANGEABLE = (
@@ -47,17 +48,15 @@ def read_config(run_dir: Path, trusted: Sequence[str] = ()) -> DictConfig:
         trusted: Dotted names of code, and packages, that the config may name.
 
     Raises:
-        InputError: if it is not a run directory, or its config is damaged, contains an interpolation,
-            or names code outside the allow-list and `trusted`, the network, or a place outside
-            the directory (`netinv_lightning.config.outside_config`).
+        InputError: if it is not a run directory, or its config is damaged, contains an
+            interpolation, or names code outside the allow-list and `trusted`, the network, or a
+            place outside the directory (`netinv_lightning.config.outside_config`).
     """
     path = run_dir / "config.yaml"
     try:
-        text = read_text(path, run_dir, MOST_CONFIG_BYTES)
-    except (
-        FileNotFoundError,
-        NotADirectoryError,
-    ):  # status.json comes a moment later: a run killed in between can be continued too
+        text = read_text(path, run_dir, MAX_CONFIG_BYTES)
+    # A run that was killed before status.json was written can be resumed too.
+    except (FileNotFoundError, NotADirectoryError):
         raise InputError(
             f"{run_dir}: is not a run directory (it has no config.yaml); give one below runs/"
         ) from None
@@ -67,7 +66,7 @@ def read_config(run_dir: Path, trusted: Sequence[str] = ()) -> DictConfig:
         check_yaml(text, str(path))
         content = OmegaConf.to_container(OmegaConf.create(text))
         assert isinstance(content, dict)
-        content.pop("trusted", None)  # only the command decides what is trusted
+        content.pop("trusted", None)  # only the command line can trust code
         schema = OmegaConf.structured(Config)
         application = APPLICATION_KEYS.get(content["application"]["name"])
         if application is not None:
@@ -77,9 +76,10 @@ def read_config(run_dir: Path, trusted: Sequence[str] = ()) -> DictConfig:
         assert isinstance(cfg, DictConfig)
     except InputError:
         raise
-    except OmegaConfBaseException as error:  # whose further lines name types
+    except OmegaConfBaseException as error:  # its further lines name types
         raise InputError(
-            f"{path}: is not the config of a run of this version ({str(error).partition(chr(10))[0]}); run it again"
+            f"{path}: is not the config of a run of this version "
+            f"({str(error).partition(chr(10))[0]}); run it again"
         ) from error
     except (
         yaml.YAMLError,
@@ -105,37 +105,58 @@ def resumed_config(cfg: DictConfig, overrides: list[str]) -> DictConfig:
         directory, trusted=[*named_code(OmegaConf.to_container(cfg, resolve=True)), *cfg.trusted]
     )
     given = [override.split("=")[0] for override in overrides if not override.startswith("resume=")]
-    if all(
-        not key.startswith(("+", "~")) and not _is_group(saved, key) for key in given
-    ):  # a few keys on top of the saved config
-        resumed = saved.copy()
-        changed = [
-            key for key in given if OmegaConf.select(saved, key) != OmegaConf.select(cfg, key)
-        ]
-        refused = [key for key in changed if _fixed(key, saved) and "_target_" not in key]
-        for key in given:
-            OmegaConf.update(resumed, key, OmegaConf.select(cfg, key))
-    else:  # the whole command again
-        cfg = _with_values_of_the_run(saved, cfg, given)
-        refused, resumed = changed_keys(saved, cfg), cfg
-    if resumed.trainer.get("precision") in (None, "auto"):  # what `auto` was when the run began
+    repeated = any(key.startswith(("+", "~")) or _is_group(saved, key) for key in given)
+    if repeated:  # the whole command is given again
+        resumed = _with_values_of_the_run(saved, cfg, given)
+        refused = changed_keys(saved, resumed)
+    else:
+        resumed, refused = _with_changes(saved, cfg, given)
+    if resumed.trainer.get("precision") in (None, "auto"):  # as `auto` was resolved at the start
         resumed.trainer.precision = saved.trainer.get("precision")
     if refused:
         raise InputError(
-            f"resume={cfg.resume}: {', '.join(refused[:3])} may not change in a resumed run; leave it out, or start a new run"
+            f"resume={cfg.resume}: {', '.join(refused[:3])} may not change in a resumed run; leave "
+            "it out, or start a new run"
         )
-    for place in WRITTEN:  # which the command may name, and a file only below the working directory
-        if place not in given and (path := OmegaConf.select(resumed, place)) not in (
-            None,
-            OmegaConf.select(cfg, place),
-        ):
-            check_place(place, path, f"resume={cfg.resume}")
+    if not repeated:
+        _check_places(resumed, cfg, given)
     finished = RunDir(directory).state == "done"
     if finished:
         _check_worth_resuming(saved, resumed, cfg.resume)
     _check_steps(saved, resumed, directory, finished)
     resumed.resume = cfg.resume
     return resumed
+
+
+def _with_changes(
+    saved: DictConfig, cfg: DictConfig, given: list[str]
+) -> tuple[DictConfig, list[str]]:
+    """Return the saved config with a few changes, and the keys that must not change but do.
+
+    Args:
+        saved: The config in the run directory.
+        cfg: The config of the command.
+        given: The keys that the command sets.
+    """
+    resumed = saved.copy()
+    changed = [key for key in given if OmegaConf.select(saved, key) != OmegaConf.select(cfg, key)]
+    for key in given:
+        OmegaConf.update(resumed, key, OmegaConf.select(cfg, key))
+    return resumed, [key for key in changed if _fixed(key, saved) and "_target_" not in key]
+
+
+def _check_places(resumed: DictConfig, cfg: DictConfig, given: list[str]) -> None:
+    """Refuse a place to write to that only the saved config names, outside the working directory.
+
+    Raises:
+        InputError: naming the key and the place.
+    """
+    for place in WRITTEN:
+        if place not in given and (path := OmegaConf.select(resumed, place)) not in (
+            None,
+            OmegaConf.select(cfg, place),
+        ):
+            check_place(place, path, f"resume={cfg.resume}")
 
 
 def _with_values_of_the_run(saved: DictConfig, cfg: DictConfig, given: list[str]) -> DictConfig:
@@ -164,10 +185,10 @@ def _check_worth_resuming(saved: DictConfig, resumed: DictConfig, directory: str
     Raises:
         InputError: naming what can be added.
     """
-    kept, asked = (OmegaConf.to_container(of, resolve=True) for of in (saved, resumed))
+    before, asked = (OmegaConf.to_container(of, resolve=True) for of in (saved, resumed))
     changed = [
         key
-        for key in _differing(kept, asked)
+        for key in _differing(before, asked)
         if key not in PLACES and OmegaConf.select(resumed, key) != "auto"
     ]
     if saved.application.name not in INVERSIONS:
@@ -195,7 +216,8 @@ def _check_steps(saved: DictConfig, resumed: DictConfig, directory: Path, finish
     )
     if asked < taken:
         raise InputError(
-            f"application.steps={asked}: the run in {directory} has done {taken} steps; set {taken} or more, or start a new run"
+            f"application.steps={asked}: the run in {directory} has done {taken} steps; set "
+            f"{taken} or more, or start a new run"
         )
 
 
@@ -208,7 +230,7 @@ def _steps(cfg: DictConfig) -> int:
 def _steps_of_checkpoint(path: Path) -> int:
     if not path.is_file():
         return 0
-    import torch  # rarely needed here
+    import torch  # slow to import, and rarely needed here
 
     try:
         return int(

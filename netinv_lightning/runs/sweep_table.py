@@ -1,4 +1,4 @@
-"""What came out of a sweep: `sweep.csv` and the printed table, best first, failures last."""
+"""The result of a sweep: `sweep.csv` and the printed table, best job first, failures last."""
 
 from __future__ import annotations
 
@@ -10,110 +10,125 @@ from pathlib import Path
 from typing import Any
 
 from netinv_lightning.errors import InputError, one_line, printable
-from netinv_lightning.runs.outside_files import read_json
-from netinv_lightning.runs.run_directory import write_atomically, written_to
+from netinv_lightning.runs.directory_lock import is_held
+from netinv_lightning.runs.file_writing import write_atomically
+from netinv_lightning.runs.outside_files import read_json_object
+from netinv_lightning.runs.run_directory import read_status
+from netinv_lightning.runs.sweep_directory import Sweep
 
 ORDER = ("done", "running", "not run", "killed", "refused", "failed")
+"""States of a job, in the order of the table."""
 
 
-def read_status(job_dir: Path) -> dict[str, Any]:
-    """`status.json` of a job; empty where it never started."""
-    return _read_json(job_dir / "status.json")
+def finish_sweep(sweep: Sweep, status: int) -> int:
+    """Write and print the table of a sweep, and return the exit status of the command.
+
+    Args:
+        sweep: The sweep, however it ended.
+        status: Exit status of Hydra's part; above 2 if a signal ended it.
+    """
+    if not sweep.jobs:
+        return status
+    rows = sweep_rows(sweep.path, sweep.jobs, sweep.errors)
+    write_sweep_table(sweep.path, rows)
+    return status if status > 2 else sweep_status(rows) or status
 
 
 def sweep_rows(
     path: Path, jobs: Mapping[int, Sequence[str]], errors: Mapping[int, BaseException]
 ) -> list[dict[str, Any]]:
-    """One row a job, best first.
+    """Return one row per job, best first.
 
     Args:
-        path: The sweep's directory.
-        jobs: Each job's overrides, by number.
-        errors: How jobs ended in this process; newer than what their directories tell.
+        path: The directory of the sweep.
+        jobs: The overrides of each job, by its number.
+        errors: The errors of jobs in this process; newer than the status in their directories.
     """
-    swept = _swept(jobs)
-    rows = []
-    for number, overrides in jobs.items():
-        job_dir = path / str(number)
-        status, summary = read_status(job_dir), _read_json(job_dir / "summary.json")
-        error = errors.get(number)
-        state = status.get("state") or "not run"
-        if isinstance(error, InputError) or (error is None and status.get("refused")):
-            state = "refused"
-        elif state == "running" and not written_to(job_dir):
-            state = "killed"
-        elif error is not None and state == "not run":
-            state = "failed"
-        values = _values(overrides)
-        message = (
-            None
-            if state == "done"
-            else one_line(error)
-            if error is not None
-            else status.get("error")
-        )
-        rows.append(
-            {"job": number, "state": state}
-            | {key: values.get(key) for key in swept}
-            | {"best_metric": status.get("best_metric")}
-            | (summary if state == "done" else {})
-            | {"seconds": status.get("seconds"), "error": message, "directory": str(job_dir)}
-        )
+    swept = _swept_keys(jobs)
+    rows = [
+        _row(path / str(number), number, overrides, swept=swept, error=errors.get(number))
+        for number, overrides in jobs.items()
+    ]
     return sorted(
         rows, key=lambda row: (ORDER.index(row["state"]), -_number(row["best_metric"]), row["job"])
     )
 
 
-def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Writes `sweep.csv` and prints the table; the last line is the sweep's directory."""
-    ends = ["seconds", "error", "directory"]
-    columns = [
-        key for key in dict.fromkeys(key for row in rows for key in row) if key not in ends
-    ] + ends
+def _row(
+    job_dir: Path,
+    number: int,
+    overrides: Sequence[str],
+    *,
+    swept: Sequence[str],
+    error: BaseException | None,
+) -> dict[str, Any]:
+    status = read_status(job_dir)
+    state = _state(status, error, job_dir)
+    values = _values(overrides)
+    summary = read_json_object(job_dir / "summary.json", job_dir) if state == "done" else {}
+    message = (
+        None if state == "done" else one_line(error) if error is not None else status.get("error")
+    )
+    return (
+        {"job": number, "state": state}
+        | {key: values.get(key) for key in swept}
+        | {"best_metric": status.get("best_metric")}
+        | summary
+        | {"seconds": status.get("seconds"), "error": message, "directory": str(job_dir)}
+    )
+
+
+def _state(status: Mapping[str, Any], error: BaseException | None, job_dir: Path) -> str:
+    """Return the state of a job, one of `ORDER`."""
+    if isinstance(error, InputError) or (error is None and status.get("refused")):
+        return "refused"
+    state = str(status.get("state") or "not run")
+    if state == "running" and not is_held(job_dir):
+        return "killed"
+    return "failed" if error is not None and state == "not run" else state
+
+
+def write_sweep_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write `sweep.csv` and print the table; the last line is the directory of the sweep."""
+    last = ["seconds", "error", "directory"]
+    keys = dict.fromkeys(key for row in rows for key in row)
+    columns = [key for key in keys if key not in last] + last
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     try:
         write_atomically(path / "sweep.csv", text.getvalue())
-    except (
-        OSError
-    ) as error:  # the disk is full, or the directory gone: what came out is still printed
-        print(f"no sweep.csv: {one_line(error)}", file=sys.stderr)
+    except OSError as error:  # a full disk or a removed directory: the table is still printed
+        print(f"sweep.csv could not be written: {one_line(error)}", file=sys.stderr)
+    _print(rows, [*columns[: columns.index("best_metric") + 1], "seconds", "error"])
+    print(path, flush=True)
 
+
+def _print(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    shown = [key for key in columns[: columns.index("best_metric") + 1]] + ["seconds", "error"]
-    table = Table(
-        *shown, title=f"{sum(row['state'] == 'done' for row in rows)} of {len(rows)} jobs done"
-    )
+    done = sum(row["state"] == "done" for row in rows)
+    table = Table(*columns, title=f"{done} of {len(rows)} jobs done")
     for row in rows:
-        table.add_row(
-            *(
-                Text(_shown(row.get(key)), style="" if row["state"] == "done" else "red")
-                for key in shown
-            )
-        )
+        style = "" if row["state"] == "done" else "red"
+        table.add_row(*(Text(_format(row.get(key)), style=style) for key in columns))
     Console(width=None if sys.stdout.isatty() else 200).print(table)
-    print(path, flush=True)
 
 
 def sweep_status(rows: Sequence[Mapping[str, Any]]) -> int:
-    """The exit status: 0 all done, 2 the only failures are refused input, else 1."""
+    """Return the exit status: 0 if all jobs are done, 2 if the others were refused, else 1."""
     states = {row["state"] for row in rows} - {"done"}
     return 0 if not states else 2 if states == {"refused"} else 1
 
 
-def _swept(jobs: Mapping[int, Sequence[str]]) -> list[str]:
-    """Keys whose value is not the same in all jobs."""
+def _swept_keys(jobs: Mapping[int, Sequence[str]]) -> list[str]:
+    """Return the keys whose value differs between jobs."""
     values = [_values(overrides) for overrides in jobs.values()]
-    return [
-        key
-        for key in dict.fromkeys(key for job in values for key in job)
-        if len({job.get(key) for job in values}) > 1
-    ]
+    keys = dict.fromkeys(key for job in values for key in job)
+    return [key for key in keys if len({job.get(key) for job in values}) > 1]
 
 
 def _values(overrides: Sequence[str]) -> dict[str, str]:
@@ -122,22 +137,11 @@ def _values(overrides: Sequence[str]) -> dict[str, str]:
 
 
 def _number(value: Any) -> float:
+    """Return a number to sort by; the lowest for what is not a number."""
     return float(value) if isinstance(value, (int, float)) and value == value else float("-inf")
 
 
-def _shown(value: Any) -> str:
-    return (
-        ""
-        if value is None
-        else f"{value:.4f}"
-        if isinstance(value, float)
-        else printable(str(value))
-    )
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = read_json(path, path.parent)
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+def _format(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4f}" if isinstance(value, float) else printable(str(value))

@@ -1,4 +1,4 @@
-"""A table as CSV, as Markdown and on the terminal, all three from the same rows."""
+"""Write a table as CSV and as Markdown, and print it, all from the same rows."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from netinv_lightning.errors import printable
-from netinv_lightning.runs.run_directory import write_atomically
+from netinv_lightning.runs.file_writing import write_atomically
 
-WIDTH = 100  # of a table, in characters
-BETWEEN = 2  # columns of a table
+WIDTH = 100
+"""Characters of a printed line if the output is not a terminal."""
+GAP = 2
+"""Characters between two printed columns."""
 Cell = str | float | int | None
-"""None is shown as an empty cell."""
+"""None is an empty cell."""
 
 
 @dataclass
@@ -24,7 +26,7 @@ class Table:
     """Rows of cells below column names, and notes below them.
 
     Attributes:
-        full: A table with more columns or rows, which is written as CSV instead of this one.
+        full: A table with more columns or rows to be written as CSV instead of this one.
     """
 
     title: str
@@ -35,13 +37,13 @@ class Table:
 
 
 def write_table(table: Table, directory: Path, stem: str) -> None:
-    """Write a table as `stem`.md, and as `stem`.csv beside it."""
+    """Write a table as `stem`.md and `stem`.csv in a directory."""
     write_csv(table.full or table, directory / f"{stem}.csv")
     _write_markdown(table, directory / f"{stem}.md")
 
 
 def write_csv(table: Table, path: Path) -> None:
-    """Numbers in full precision; no title and no notes."""
+    """Write the cells of a table as CSV, with numbers in full precision."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(table.columns)
@@ -56,13 +58,13 @@ def _write_markdown(table: Table, path: Path) -> None:
         _markdown_row(table.columns),
         _markdown_row(["---"] * len(table.columns)),
     ]
-    lines += [_markdown_row([shown(cell) for cell in row]) for row in table.rows]
+    lines += [_markdown_row([format_cell(cell) for cell in row]) for row in table.rows]
     lines += ["", *(f"- {note}" for note in table.notes)] if table.notes else []
     write_atomically(path, "\n".join(lines) + "\n")
 
 
-def show(table: Table) -> None:
-    """Prints the table: as wide as the terminal, without one 100 columns, and wider where it would lose cells."""
+def print_table(table: Table) -> None:
+    """Print a table as wide as the terminal, or wider if cells would be lost otherwise."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table as RichTable
@@ -73,42 +75,61 @@ def show(table: Table) -> None:
     printed = RichTable(
         title=title, title_justify="left", box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False
     )
-    columns = [[shown(row[number]) for row in table.rows] for number in range(len(table.columns))]
-    numeric = [all(re.fullmatch(r"[-0-9. ±]*", cell) for cell in cells) for cells in columns]
-    longest = [max(map(len, cells), default=0) for cells in columns]
-    # Numbers and the longest words stay whole, and columns of words share what room is left; rich itself would leave whole columns out.
-    words = [
-        max((len(word) for cell in [column, *cells] for word in cell.split()), default=0)
-        for column, cells in zip(table.columns, columns, strict=True)
-    ]
-    widths = [
-        max(word, cell) if of_numbers else word
-        for word, cell, of_numbers in zip(words, longest, numeric, strict=True)
-    ]
-    room = console.width - BETWEEN * len(columns) - sum(widths)
-    console.width += max(0, -room)
-    for number, column in enumerate(table.columns):
-        more = min(max(longest[number], len(column)) - widths[number], max(0, room))
-        widths[number] += more
-        room -= more
+    numbers = range(len(table.columns))
+    cells = [[format_cell(row[number]) for row in table.rows] for number in numbers]
+    numeric = [all(re.fullmatch(r"[-0-9. ±]*", cell) for cell in column) for column in cells]
+    widths = _column_widths(table.columns, cells, numeric, console.width)
+    console.width = max(console.width, sum(widths) + GAP * len(widths))
     for column, of_numbers, width in zip(table.columns, numeric, widths, strict=True):
         printed.add_column(Text(column), justify="right" if of_numbers else "left", width=width)
-    for cells in zip(*columns, strict=True):
-        printed.add_row(*map(Text, cells))
+    for row in zip(*cells, strict=True):
+        printed.add_row(*map(Text, row))
     console.print(printed)
     for note in table.notes:
         console.print(Text(printable(note)))
 
 
-def shown(cell: Cell) -> str:
-    """A number as it is read: three digits or so, and thousands without decimals."""
+def _column_widths(
+    names: Sequence[str], cells: Sequence[Sequence[str]], numeric: Sequence[bool], room: int
+) -> list[int]:
+    """Return the width of each column in characters.
+
+    Numbers and the longest words are not broken, even if the table becomes wider than `room`.
+    Columns of words share the space that is left. With widths of its own, rich would omit whole
+    columns.
+
+    Args:
+        names: The name of each column.
+        cells: The texts of each column.
+        numeric: Whether each column contains only numbers.
+        room: Characters of a line.
+    """
+    longest = [max(map(len, column), default=0) for column in cells]
+    words = [
+        max((len(word) for cell in [name, *column] for word in cell.split()), default=0)
+        for name, column in zip(names, cells, strict=True)
+    ]
+    widths = [
+        max(word, cell) if of_numbers else word
+        for word, cell, of_numbers in zip(words, longest, numeric, strict=True)
+    ]
+    free = max(0, room - GAP * len(names) - sum(widths))
+    for number, name in enumerate(names):
+        extra = min(max(longest[number], len(name)) - widths[number], free)
+        widths[number] += extra
+        free -= extra
+    return widths
+
+
+def format_cell(cell: Cell) -> str:
+    """Return the text of a cell; fractions have about three digits, thousands no decimals."""
     if cell is None:
         return ""
     if not isinstance(cell, float):
         return printable(str(cell))
-    return (
-        f"{cell:.0f}" if abs(cell) >= 1000 else f"{cell:.1f}" if abs(cell) >= 10 else f"{cell:z.3f}"
-    )  # z: no negative zero
+    if abs(cell) >= 1000:
+        return f"{cell:.0f}"
+    return f"{cell:.1f}" if abs(cell) >= 10 else f"{cell:z.3f}"  # z: no negative zero
 
 
 def _markdown_row(cells: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from netinv_lightning import metric_names as names
-from netinv_lightning.runs.tables import Table, show, write_csv, write_table
+from netinv_lightning.runs.tables import Table, print_table, write_csv, write_table
 from netinv_lightning.tracking.loggers import log_artifact, log_image
 from netinv_lightning.tracking.run_context import RunContext
 
@@ -89,7 +89,7 @@ class Result:
         for stem, table in self.lists.items():
             write_csv(table, run.path / f"{stem}.csv")
         for table in self.tables.values():
-            show(table)
+            print_table(table)
         for path, caption, name in self.figures:
             log_image(run.loggers, name or names.figure(path.stem), path, self.step or 0, caption)
         for kind, paths in self.artifacts:

@@ -70,7 +70,7 @@ class StepReport:
         """Print a line."""
         self.clock.restart()
         values = [f"{name} {float(metrics[name]):.4f}" for name in self.shown if name in metrics]
-        tell(f"{self.label}step {step}/{self.steps}  {'  '.join(values)}")
+        print_progress(f"{self.label}step {step}/{self.steps}  {'  '.join(values)}")
 
 
 def log_progress(
@@ -110,7 +110,7 @@ class PlainProgress(Callback):
             self._report.print(trainer.global_step, trainer.callback_metrics)
 
 
-def tell(line: str) -> None:
+def print_progress(line: str) -> None:
     """Print a line of progress to the standard error; results go to the standard output."""
     print(printable(line), file=sys.stderr, flush=True)
 

@@ -24,7 +24,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from netinv_lightning.errors import InputError, one_line
-from netinv_lightning.runs.run_directory import first_process
+from netinv_lightning.runs.peers import first_process
 
 # Lightning prints the accelerators and advice on packages for every Trainer.
 for name in (
@@ -118,7 +118,7 @@ def available_accelerator(accelerator: str) -> str:
     return "cpu" if choose_cpu else accelerator
 
 
-def settle_trainer(cfg: DictConfig) -> list[str]:
+def resolve_trainer(cfg: DictConfig) -> list[str]:
     """Replace `auto` in `cfg.trainer` by the choice on this machine, which a resumed run keeps.
 
     Returns:
@@ -147,7 +147,7 @@ def settle_trainer(cfg: DictConfig) -> list[str]:
     return lines
 
 
-PROCESSES_A_CORE = 4
+PROCESSES_PER_CORE = 4
 """On a CPU a device is a process; more of them than this per core is a typing error."""
 
 
@@ -174,7 +174,7 @@ def keep_freed_memory() -> None:
 
 
 def check_trainer(cfg: DictConfig) -> int:
-    """Refuse values that `lightning.Trainer` does not accept, and devices that this machine does not have.
+    """Refuse values that `lightning.Trainer` does not accept, and devices that are missing.
 
     Returns:
         How many processes would train.
@@ -189,10 +189,11 @@ def check_trainer(cfg: DictConfig) -> int:
     cores = os.cpu_count() or 1
     if (
         isinstance(trainer.accelerator, CPUAccelerator)
-        and trainer.num_devices > PROCESSES_A_CORE * cores
+        and trainer.num_devices > PROCESSES_PER_CORE * cores
     ):
         raise InputError(
-            f"trainer.devices={cfg.trainer.devices}: this machine has {cores} CPU cores; set {cores} or less"
+            f"trainer.devices={cfg.trainer.devices}: this machine has {cores} CPU cores; "
+            f"set {cores} or less"
         )
     return trainer.world_size
 
@@ -236,7 +237,8 @@ EXPECTED_WARNINGS = (
     "GPU available but not used",  # chosen by the user, or by `available_accelerator`
     "The number of training batches",  # short epochs of small data sets
     "Checkpoint directory .* exists and is not empty",  # a resumed run
-    "You're resuming from a checkpoint that ended before the epoch ended",  # steps are drawn, not read
+    # Steps are drawn, not read.
+    "You're resuming from a checkpoint that ended before the epoch ended",
     ".*LeafSpec.*",  # Lightning's use of torch's internals
     ".*treespec.*",
 )

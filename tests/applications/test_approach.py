@@ -407,7 +407,7 @@ def test_a_neuron_fires_beyond_noise_and_the_files_images(digits: Tensor, tmp_pa
     assert metrics[names.TARGET_ERROR] < 0.1
 
 
-def test_bad_input_is_told_before_anything_is_written(digits: Tensor, tmp_path: Path) -> None:
+def test_bad_input_is_refused_before_anything_is_written(digits: Tensor, tmp_path: Path) -> None:
     files = {
         "good": {"images": digits},
         "shape": {"images": digits[:, :, :20]},

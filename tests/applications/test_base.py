@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 import netinv_lightning
 from netinv_lightning.applications import make_application
 from netinv_lightning.applications.base import Application
-from netinv_lightning.config.application_schema import APPLICATION_KEYS, INVERSIONS
+from netinv_lightning.config.application_schema import APPLICATION_KEYS
 from netinv_lightning.errors import InputError
 from netinv_lightning.runs.run_directory import RunDir
 from netinv_lightning.runs.tables import Table
@@ -203,7 +203,7 @@ def test_snapshots_of_a_resumed_run_continue(run_dir: RunDir) -> None:
         assert (snapshots.resuming, snapshots.every) == (resuming, 5)
 
 
-@pytest.mark.parametrize("name", [name for name in APPLICATION_KEYS if name not in INVERSIONS])
+@pytest.mark.parametrize("name", [name for name in APPLICATION_KEYS])
 def test_every_name_of_the_schema_has_an_application(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,6 +14,7 @@ import netinv_lightning
 from experiments.forked import run_command
 from netinv_lightning import metric_names as names
 from netinv_lightning.applications import nested_runs as parts
+from netinv_lightning.applications.benchmark import BenchmarkApplication
 from netinv_lightning.errors import InputError, Preempted
 from netinv_lightning.run import run
 from tests.conftest import FEW_STEPS
@@ -81,8 +82,8 @@ def test_a_failed_job_is_a_row_and_resuming_runs_it_alone(
     assert [row["method"] for row in rows] == [
         "generator",
         "generator",
-        "control: noise",
-        "control: real",
+        "baseline: noise",
+        "baseline: real",
     ]
     transfer = []
     for row in rows[:2]:
@@ -106,13 +107,11 @@ def test_a_failed_job_is_a_row_and_resuming_runs_it_alone(
     assert float(rows[2][names.TRANSFER_ACCURACY]) < 0.4  # noise
     text = (job_dir / "benchmark.md").read_text()
     assert "failed" not in text
-    assert "| control: real |  | 50 images |" in text
+    assert "| baseline: real |  | 50 images |" in text
     assert "± standard deviation" in capsys.readouterr().out
 
 
-def test_being_told_to_stop_stops_the_benchmark(
-    job_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stop_signal_stops_the_benchmark(job_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[str] = []
 
     def stopped(cfg: DictConfig, directory: Path, resuming: bool) -> dict[str, float]:
@@ -158,13 +157,13 @@ def test_a_refused_job_is_a_row_too(job_dir: Path, monkeypatch: pytest.MonkeyPat
             ['application.overrides=["application.verifiers=[mnist_cnn]"]'],
             r"verifiers=mnist_cnn: is the classifier that is inverted",
         ),
-        (["application.seeds=[]"], r"application.seeds=\[\]: is empty. Name at least one"),
+        (["application.seeds=[]"], r"application.seeds=\[\]: is empty. Give at least one"),
         (["application.seeds=[1,1]"], r"application.seeds=\[1, 1\]: contains a value twice"),
         (["measure.controls=[noize]"], r"did you mean 'noise'\?"),
         (["trainer=ddp"], r"works in one process"),
     ],
 )
-def test_bad_input_is_told_before_any_job(
+def test_bad_input_is_refused_before_any_job(
     job_dir: Path, overrides: list[str], message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
@@ -185,3 +184,17 @@ def test_from_the_command_line(tmp_path: Path) -> None:
         == "done"
     )
     assert _rows(tmp_path / "b")[0]["of"] == "1/1 seeds"
+
+
+def test_baselines_of_earlier_versions_are_read_under_their_old_name(tmp_path: Path) -> None:
+    content = {"sets": {"noise": [50, {names.INVERSION_ACCURACY: 0.25}]}, "skipped": {"fid": "no"}}
+    (tmp_path / "controls-mnist_invert.json").write_text(json.dumps(content))
+    benchmark = BenchmarkApplication.__new__(BenchmarkApplication)
+    (group,), skipped = benchmark._baselines("mnist_invert", tmp_path)
+    assert (group.method, group.images_of, skipped) == (
+        "baseline: noise",
+        "50 images",
+        {"fid": "no"},
+    )
+    assert group.values == {names.INVERSION_ACCURACY: [0.25]}
+    assert [path.name for path in tmp_path.iterdir()] == ["controls-mnist_invert.json"]

@@ -109,7 +109,7 @@ def test_at_confidence_0_every_image_is_a_counterfeit(inverted: Path, tmp_path: 
     assert (tmp_path / "all" / "figures" / "counterfeits.png").is_file()
 
 
-def test_what_is_kept_of_the_command_is_where_the_run_was_and_its_data_and_classifier(
+def test_the_config_names_the_run_its_data_and_its_classifier(
     inverted: Path, tmp_path: Path
 ) -> None:
     """`runs/latest` is a link that this very command moves on, and no data or classifier was named."""
@@ -122,9 +122,7 @@ def test_what_is_kept_of_the_command_is_where_the_run_was_and_its_data_and_class
     assert (facts["data"], facts["classifier"]) == ("mnist5k", "mnist_cnn (zoo)")
 
 
-def test_a_threshold_keeps_those_above_it_and_real_images_stand_beside(
-    inverted: Path, tmp_path: Path
-) -> None:
+def test_counterfeits_are_the_images_above_the_threshold(inverted: Path, tmp_path: Path) -> None:
     metrics = counterfeits(inverted, tmp_path / "some", "application.confidence=0.5")
     rows = rows_of(tmp_path / "some" / "counterfeits.csv")
     assert 0 < len(rows) < 60
@@ -211,7 +209,7 @@ def test_rows_of_unequal_length_are_drawn(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_wrong_input_is_told_in_one_line(inverted: Path, overrides: list[str], line: str) -> None:
+def test_wrong_input_gives_one_line(inverted: Path, overrides: list[str], line: str) -> None:
     with pytest.raises(InputError, match=line) as error:
         make_application(
             netinv_lightning.compose(

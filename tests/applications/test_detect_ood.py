@@ -19,7 +19,7 @@ from netinv_lightning import metric_names as names
 from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.data.outliers import outliers
 from netinv_lightning.errors import InputError
-from netinv_lightning.evaluation.image_sets import of_split
+from netinv_lightning.evaluation.real_data import of_split
 from netinv_lightning.metrics.detection import detection
 from netinv_lightning.run import run
 
@@ -124,7 +124,7 @@ def test_a_kept_detector_scores_as_the_run_did(detected: Path) -> None:
         netinv_lightning.load_detector(detected, "nois")
 
 
-def test_a_detector_that_noise_told_nothing_says_so(tmp_path: Path) -> None:
+def test_detectors_that_noise_cannot_tune_are_noted(tmp_path: Path) -> None:
     """The classifier is surer of noise than of digits: every setting of ODIN is as bad as another, and images of one's own are a set."""
     np.savez(tmp_path / "letters.npz", X=np.full((30, 20, 20), 128, dtype=np.uint8))
     sets = f"application.outliers=[{tmp_path}/letters.npz]"
@@ -151,7 +151,7 @@ def test_a_detector_that_noise_told_nothing_says_so(tmp_path: Path) -> None:
         )
 
 
-def test_the_perturbation_study_has_a_row_each_norm_direction_strength_and_detector(
+def test_the_perturbation_study_has_a_row_per_combination(
     detected: Path,
 ) -> None:
     with (detected / "shifts.csv").open() as file:
@@ -160,7 +160,7 @@ def test_the_perturbation_study_has_a_row_each_norm_direction_strength_and_detec
     assert names.ood_gain("random", "l2") in json.loads((detected / "summary.json").read_text())
 
 
-def test_a_run_that_was_told_to_stop_goes_on(detected: Path, tmp_path: Path) -> None:
+def test_a_stopped_run_is_resumed(detected: Path, tmp_path: Path) -> None:
     arguments = [*DIGITS, *GARBAGE, f"hydra.run.dir={tmp_path / 'run'}"]
     stderr = tmp_path / "stderr"
     process = Command(arguments, cwd=tmp_path, stdout=tmp_path / "stdout", stderr=stderr)
@@ -182,7 +182,7 @@ def test_a_run_that_was_told_to_stop_goes_on(detected: Path, tmp_path: Path) -> 
     }
 
 
-def test_noise_is_told_from_digits(detected: Path) -> None:
+def test_noise_is_separated_from_digits(detected: Path) -> None:
     """No sign is flipped: of noise a distance in the features is sure."""
     summary = json.loads((detected / "summary.json").read_text())
     for detector in ("knn", "mahalanobis"):
@@ -222,7 +222,7 @@ def test_a_garbage_class_is_not_named_as_another_detector(tmp_path: Path) -> Non
         ),
         (
             ["garbage=noise", "+garbage.mine.source=noise"],
-            r"garbage.mine: there is no such choice; .*garbage/mine.yaml",
+            r"garbage.mine: there is no such choice\. .*garbage/mine.yaml",
         ),
         (
             ["garbage=noise", "garbage.noise.epochs=few"],
@@ -255,7 +255,7 @@ def test_a_wrong_key_of_garbage_is_told(overrides: list[str], line: str) -> None
             ["data=fashion_mnist"],
             r"data=fashion_mnist: the classifier was trained on mnist .*Set data=mnist",
         ),
-        (["application.outliers=[]"], r"application.outliers: must name one or more"),
+        (["application.outliers=[]"], r"application.outliers=\[\]: is empty. Give at least one"),
         (["application.detectors=[smood]"], r"application.detectors=smood: "),
         (["application.samples=99"], r"application.samples=99: must be 100 or more"),
         (["data.val_fraction=0"], r"data.val_fraction=0.0: must be above 0"),
@@ -265,7 +265,7 @@ def test_a_wrong_key_of_garbage_is_told(overrides: list[str], line: str) -> None
         ),
         (
             ["application.detectors=[msp,msp]"],
-            r"application.detectors=\['msp', 'msp'\]: names one twice",
+            r"application.detectors=\['msp', 'msp'\]: contains a value twice",
         ),
         (
             ["application.strengths=[2.0]"],

@@ -461,7 +461,7 @@ def test_a_run_without_a_generator_shows_what_it_kept(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_wrong_input_is_told_in_one_line(inverted: Path, overrides: list[str], line: str) -> None:
+def test_wrong_input_gives_one_line(inverted: Path, overrides: list[str], line: str) -> None:
     with pytest.raises(InputError, match=line) as error:
         make_application(
             netinv_lightning.compose(

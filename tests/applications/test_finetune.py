@@ -160,7 +160,7 @@ COMMAND = [
 COMMAND += ["application.attacked=20", "data.batch_size=20", "data.subset_size=100"]
 
 
-def test_before_control_and_after_stand_in_one_table(inverted: Path, tmp_path: Path) -> None:
+def test_before_control_and_after_are_in_one_table(inverted: Path, tmp_path: Path) -> None:
     metrics = run(
         netinv_lightning.compose([*COMMAND, f"application.run={inverted}"]), tmp_path / "tuned"
     )
@@ -221,7 +221,7 @@ def test_adversarial_images_have_a_control_of_their_own(inverted: Path, tmp_path
         (["data.subset_size=100000"], r"data.subset_size=100000: must be from 2 to"),
     ],
 )
-def test_wrong_input_is_told_in_one_line(inverted: Path, overrides: list[str], line: str) -> None:
+def test_wrong_input_gives_one_line(inverted: Path, overrides: list[str], line: str) -> None:
     with pytest.raises(InputError, match=line) as error:
         make_application(
             netinv_lightning.compose([*COMMAND, f"application.run={inverted}", *overrides])

@@ -238,9 +238,7 @@ def test_refuses_data_of_another_shape_before_it_inverts(tmp_path: Path) -> None
     assert not (tmp_path / "refused").exists()
 
 
-def test_a_run_of_the_gradient_method_is_studied_as_far_as_it_kept_images(
-    compose: Compose, tmp_path: Path
-) -> None:
+def test_a_gradient_run_is_studied_on_its_saved_images(compose: Compose, tmp_path: Path) -> None:
     gradient = compose(
         "method=gradient",
         "method.steps=20",

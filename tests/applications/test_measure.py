@@ -66,7 +66,7 @@ def _verdict(directory: Path) -> dict[str, object]:
     return content
 
 
-def test_a_finished_run_is_measured_beside_controls(
+def test_a_finished_run_is_measured_with_baselines(
     finished: Path, job_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     metrics = run(netinv_lightning.compose([*MEASURE, f"application.run={finished}"]), job_dir)
@@ -191,7 +191,7 @@ def _images(kind: str, real: ImageDataModule) -> dict[str, Tensor]:
         ("training", TRAINING_LIKE, set()),
     ],
 )
-def test_verdict_on_images_of_known_worth(
+def test_verdict_on_images_of_known_quality(
     kind: str,
     verdict: str,
     failures: set[str],
@@ -213,7 +213,7 @@ def test_verdict_on_images_of_known_worth(
     assert {finding["failure"] for finding in found["diagnosis"]} == failures  # type: ignore[attr-defined]
 
 
-def test_bad_input_is_told_before_anything_is_written(
+def test_bad_input_is_refused_before_anything_is_written(
     finished: Path, job_dir: Path, tmp_path: Path
 ) -> None:
     x_nCHW, labels_n = torch.rand(200, 1, 28, 28), torch.arange(200) % 10

@@ -338,7 +338,7 @@ def test_a_fine_tuned_classifier_is_judged_by_test_images(trained: Path, tmp_pat
             ["application.attacks=[inversoin]"],
             "application.attacks=inversoin: did you mean 'inversion'?",
         ),
-        (["application.attacks=[]"], "application.attacks=\\[\\]: must contain one or more"),
+        (["application.attacks=[]"], "application.attacks=\\[\\]: is empty. Give at least one"),
         (["application.effort=quik"], "application.effort=quik: did you mean 'quick'?"),
         (
             ["data.subset_size=200"],

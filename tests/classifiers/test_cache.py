@@ -158,7 +158,7 @@ def test_weights_that_are_no_numbers_are_not_kept(folder: Path) -> None:
     [
         (
             ["classifier=zoo"],
-            r"^classifier\.train=true: classifier\.zoo=mnist5k_cnn names trained weights already; "
+            r"^classifier\.train=true: classifier\.zoo=mnist5k_cnn names trained weights already. "
             r".*classifier=cnn",
         ),
         (
@@ -168,7 +168,7 @@ def test_weights_that_are_no_numbers_are_not_kept(folder: Path) -> None:
         ),
         (
             ["application=train_classifier"],
-            r"^classifier\.train=true: application=train_classifier trains it in any case",
+            r"^classifier\.train=true: application=train_classifier always trains it",
         ),
         (
             ["classifier=checkpoint", "classifier.path=null"],

@@ -25,7 +25,7 @@ from netinv_lightning.classifiers.checkpoints import (
     sha256,
 )
 from netinv_lightning.classifiers.networks import CNN
-from netinv_lightning.config.schema import CONF, register
+from netinv_lightning.config.registration import CONF, register
 from netinv_lightning.data.specs import CIFAR10, MNIST
 from netinv_lightning.errors import InputError
 
@@ -273,7 +273,7 @@ def test_a_network_of_torchvision_is_named_by_its_function(tmp_path: Path) -> No
     assert "num_classes" in refusal(load_classifier, config(*named, network + "6}"))
 
 
-def test_overrides_stand_above_the_card(saved: Path) -> None:
+def test_overrides_have_priority_over_the_card(saved: Path) -> None:
     named = ["classifier=checkpoint", f"classifier.path={saved}"]
     layers = "classifier.feature_layers=[convolutions]"
     frozen = load_classifier(

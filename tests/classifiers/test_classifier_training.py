@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from netinv_lightning.applications import make_application
 from netinv_lightning.classifiers.build import load_classifier
 from netinv_lightning.classifiers.checkpoints import sha256
-from netinv_lightning.config.schema import CONF, register
+from netinv_lightning.config.registration import CONF, register
 from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.data.datasets import mnist5k
 from netinv_lightning.errors import InputError
@@ -56,7 +56,7 @@ def test_two_epochs_on_the_embedded_digits_reach_ninety_percent(
     assert len(split["val"]) == 400
 
 
-def test_the_card_says_what_the_classifier_is(trained: tuple[Path, dict[str, float]]) -> None:
+def test_the_card_describes_the_classifier(trained: tuple[Path, dict[str, float]]) -> None:
     job_dir, metrics = trained
     card = json.loads((job_dir / "classifier.json").read_text())
     network = {
@@ -147,7 +147,7 @@ def test_weights_are_overwritten_only_on_request(
     assert json.loads((tmp_path / "mine.json").read_text())["recipe"]["batch_size"] == 40
     with pytest.raises(
         InputError,
-        match=r"mine.safetensors: is there already; give another name, or application.overwrite=true$",
+        match=r"mine.safetensors: exists already. Give another name, or set application.overwrite=true$",
     ):
         run(config(*few, "seed=1"), tmp_path / "second")
     assert sha256(tmp_path / "mine.safetensors") == first

@@ -207,7 +207,7 @@ def test_the_vits_options_take_effect() -> None:
     assert len(only(ViT(10, 3, 32, stem=0), nn.Conv2d)) == 1
 
 
-def test_positions_tell_the_vit_where_a_patch_is() -> None:
+def test_the_vit_depends_on_the_positions_of_patches() -> None:
     torch.manual_seed(0)
     vit = ViT(10, 1, 28, patch=14, stem=0).eval()
     x_BCHW = torch.rand(1, 1, 28, 28)

@@ -19,7 +19,7 @@ from netinv_lightning.classifiers import zoo
 from netinv_lightning.classifiers.build import load_classifier, load_zoo
 from netinv_lightning.classifiers.checkpoints import sha256
 from netinv_lightning.classifiers.frozen import FrozenClassifier
-from netinv_lightning.config.schema import CONF, register
+from netinv_lightning.config.registration import CONF, register
 from netinv_lightning.data import datasets as sources
 from netinv_lightning.data.specs import SPECS
 from netinv_lightning.errors import InputError

@@ -1,4 +1,4 @@
-"""The words of a command line: what Hydra's grammar does not take is named, and the quoted form that is shown works."""
+"""Words of a command line: invalid ones are named, and the quoted form in the message works."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from netinv_lightning.errors import InputError
 
 COMMANDS = ("dashboard", "explore", "report", "retry")
 AWKWARD = [
-    "epoch=3-step=100.ckpt", "a#b", "~/x", "bücher/日本.npz", "images[1].npz", "a{1}", "runs/a,b", "'a", '"a', "a(1).npz", "a&b;c!d^e",
-    "a\\b=c", "it's = a", 'say "hi"=', "\\\\server\\share=1", "ends=\\", 'a\\"b=',
+    "epoch=3-step=100.ckpt", "a#b", "~/x", "bücher/日本.npz", "images[1].npz", "a{1}",
+    "runs/a,b", "'a", '"a', "a(1).npz", "a&b;c!d^e", "a\\b=c", "it's = a", 'say "hi"=',
+    "\\\\server\\share=1", "ends=\\", 'a\\"b=',
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("value", AWKWARD)
-def test_quoted_form_that_is_shown_sets_the_value(value: str) -> None:
+def test_shown_quoted_form_sets_the_value(value: str) -> None:
     word = f"classifier.path={value}"
     form = quoted("classifier.path", value)
-    if not value.startswith("runs/"):  # a comma is told only for a command without -m
+    if not value.startswith("runs/"):  # a comma is only refused in a command without -m
         with pytest.raises(InputError) as refused:
             parse(word)
         assert str(refused.value).startswith(f"{word}: the value has")
@@ -39,15 +40,16 @@ def test_quoted_form_reaches_the_config() -> None:
 
 
 REFUSED = {
-    (
-        "application.run=runs/a,b",
-    ): "for one value write 'application.run=\"runs/a,b\"', for a list 'application.run=[runs/a,b]'",
+    ("application.run=runs/a,b",): (
+        "has several values. A sweep needs -m; for one value write "
+        "'application.run=\"runs/a,b\"', for a list 'application.run=[runs/a,b]'"
+    ),
     ("",): "'': has no key; write KEY=VALUE",
     ("=3",): "=3: has no key; write KEY=VALUE",
     ("a b=3",): "a b=3: 'a b' is not a key",
-    (
-        "reprot",
-    ): "reprot: is neither KEY=VALUE nor a command (its first word); did you mean 'report'?",
+    ("reprot",): (
+        "reprot: is neither KEY=VALUE nor a command (its first word); did you mean 'report'?"
+    ),
     ("--unknown-flag",): "unrecognized arguments: --unknown-flag;",
     ("seed=[1",): "seed=[1: the value has characters or brackets that need quotes",
 }
@@ -80,7 +82,7 @@ def test_missing_trainer_argument_shows_the_plus() -> None:
         netinv_lightning.compose(["+trainer.max_stepz=3"])
 
 
-def test_a_sweep_may_have_commas() -> None:
+def test_commas_are_allowed_in_a_sweep() -> None:
     check_words(["-m", "seed=1,2", "data.path=/tmp/my data", "hydra/launcher=joblib"], COMMANDS)
 
 
@@ -101,7 +103,7 @@ STALE = [
     ({"RANK": "2", "WORLD_SIZE": "2", "MASTER_ADDR": "here"}, "RANK=2: must be below WORLD_SIZE=2"),
     (
         {"LOCAL_RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "here"},
-        "LOCAL_RANK=1: the environment has 2 processes, trainer.devices asks",
+        "LOCAL_RANK=1: the environment has 2 processes, but trainer.devices is 1.",
     ),
     ({"SLURM_PROCID": "1", "SLURM_NTASKS": "2"}, "SLURM_PROCID=1: the environment has 2 processes"),
     ({"RANK": ""}, "RANK=: this environment variable must be a whole number"),
@@ -118,9 +120,8 @@ def test_ranks_of_another_launcher_are_refused(
     with pytest.raises(InputError) as refused:
         check_environment(netinv_lightning.compose([]))
     assert str(refused.value).startswith(line)
-    assert (
-        "RANK" not in os.environ
-    )  # so that the message is printed, and the empty run directory removed
+    # Otherwise this process would not print the message, nor remove the empty run directory.
+    assert "RANK" not in os.environ
 
 
 def test_ranks_of_a_real_launcher_are_accepted(monkeypatch: pytest.MonkeyPatch) -> None:

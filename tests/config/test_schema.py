@@ -1,9 +1,10 @@
-"""The configs: every choice composes, says only what differs, and mirrors a constructor one to one."""
+"""The files of `conf/` and the schema: every choice composes and mirrors its constructor."""
 
 from __future__ import annotations
 
 import inspect
 from dataclasses import fields
+from itertools import zip_longest
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import netinv_lightning
 from netinv_lightning.classifiers import training
 from netinv_lightning.config import application_schema as application_keys
 from netinv_lightning.config import schema as config
+from netinv_lightning.config.registration import CONF
 from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.data.specs import SPECS
 from netinv_lightning.errors import InputError
@@ -23,20 +25,41 @@ from netinv_lightning.inversion.module import InversionModule
 from netinv_lightning.inversion.perturbation import Perturbation
 
 CHOICES = sorted(
-    str(path.relative_to(config.CONF))[:-5]
-    for path in config.CONF.rglob("*.yaml")
-    if path.parent != config.CONF
+    str(path.relative_to(CONF))[:-5] for path in CONF.rglob("*.yaml") if path.parent != CONF
 )
 EXPERIMENTS = [choice for choice in CHOICES if choice.startswith("experiment/")]
 FROM_CLASSIFIER = {"self", "num_classes", "channels", "image_size", "conditioning"}
 
 
-@pytest.mark.parametrize("choice", CHOICES)
-def test_every_choice_composes(choice: str) -> None:
-    group, name = choice.rsplit("/", 1) if choice.startswith("hydra/") else choice.split("/", 1)
-    appended = "+" if group in ("experiment", "debug", "sweep") else ""
-    cfg = netinv_lightning.compose([f"{appended}{group}={name}"])
+def together() -> list[list[str]]:
+    """The overrides that select every choice; independent groups are selected together."""
+    alone, independent = [], {}
+    for choice in CHOICES:
+        group, name = choice.rsplit("/", 1) if choice.startswith("hydra/") else choice.split("/", 1)
+        if group in ("experiment", "debug", "sweep"):
+            alone.append([f"+{group}={name}"])
+        elif group in ("application", "method", "hydra/launcher"):
+            alone.append([f"{group}={name}"])
+        else:
+            value = f"[{name}]" if group == "garbage" else name
+            independent.setdefault(group, []).append(f"{group}={value}")
+    rows = zip_longest(*independent.values())
+    return [*alone, *([override for override in row if override] for row in rows)]
+
+
+@pytest.mark.parametrize("overrides", together(), ids=" ".join)
+def test_every_choice_composes(overrides: list[str]) -> None:
+    cfg = netinv_lightning.compose(overrides)
     assert cfg.application.name in application_keys.APPLICATION_KEYS
+
+
+def test_every_choice_is_among_the_composed_ones() -> None:
+    chosen = {
+        override.lstrip("+").translate(str.maketrans("=", "/", "[]"))
+        for overrides in together()
+        for override in overrides
+    }
+    assert chosen == set(CHOICES)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +72,7 @@ def test_every_choice_composes(choice: str) -> None:
     ],
 )
 def test_schema_mirrors_the_constructor(schema: type, constructor: type) -> None:
-    """The same keys, and the same defaults where both have one."""
+    """They have the same keys, and the same defaults where both have defaults."""
     parameters = inspect.signature(constructor).parameters
     from_classifier = FROM_CLASSIFIER - (
         {"image_size"} if constructor is ImageDataModule else set()
@@ -87,7 +110,7 @@ def test_keys_have_the_module_defaults(
 
 @pytest.mark.parametrize("experiment", [choice for choice in EXPERIMENTS if "/zoo/" not in choice])
 def test_every_recipe_states_claim_command_cost_and_evidence(experiment: str) -> None:
-    head = (config.CONF / f"{experiment}.yaml").read_text().split("defaults:")[0]
+    head = (CONF / f"{experiment}.yaml").read_text().split("defaults:")[0]
     for word in ("Claim:", "Command:", "Cost:", "Evidence:"):
         assert f"# {word}" in head, word
     evidence = head.split("Evidence: ")[1].split()[0].rstrip(",.")
@@ -97,7 +120,7 @@ def test_every_recipe_states_claim_command_cost_and_evidence(experiment: str) ->
 def test_no_two_configs_of_a_group_are_equal() -> None:
     contents = [
         choice.rpartition("/")[0]
-        + yaml.safe_dump(yaml.safe_load((config.CONF / f"{choice}.yaml").read_text()))
+        + yaml.safe_dump(yaml.safe_load((CONF / f"{choice}.yaml").read_text()))
         for choice in CHOICES
     ]
     twice = [
@@ -109,7 +132,7 @@ def test_no_two_configs_of_a_group_are_equal() -> None:
 
 
 def test_debug_and_experiments_set_different_keys() -> None:
-    """So the order of +experiment and +debug on the command line cannot matter."""
+    """The order of +experiment and +debug on the command line must not matter."""
 
     def keys(node: object, prefix: str = "") -> set[str]:
         if not isinstance(node, dict):
@@ -124,7 +147,7 @@ def test_debug_and_experiments_set_different_keys() -> None:
     def all_keys(group: str) -> set[str]:
         return set().union(
             *(
-                keys(yaml.safe_load((config.CONF / f"{choice}.yaml").read_text()))
+                keys(yaml.safe_load((CONF / f"{choice}.yaml").read_text()))
                 for choice in CHOICES
                 if choice.startswith(group)
             )
@@ -141,7 +164,7 @@ def test_every_data_set_has_a_choice() -> None:
     }
 
 
-def test_a_typo_in_a_users_experiment_is_told(tmp_path: Path) -> None:
+def test_typo_in_a_users_experiment_names_the_nearest_key(tmp_path: Path) -> None:
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "mine.yaml").write_text(
         "# @package _global_\napplication:\n  stepz: 3\n"
@@ -158,6 +181,6 @@ def test_reference_generator_has_the_public_size() -> None:
 
 
 @pytest.mark.parametrize("number", [0, -3])
-def test_there_is_at_least_one_generator(number: int) -> None:
+def test_fewer_than_one_generator_is_refused(number: int) -> None:
     with pytest.raises(InputError, match=rf"^n_generators={number}: must be 1 or more$"):
         netinv_lightning.compose([f"n_generators={number}"])

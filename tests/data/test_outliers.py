@@ -270,7 +270,7 @@ def test_a_missing_set_without_a_network_is_one_line(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_server_that_says_nothing_is_given_up(
+def test_a_download_from_a_silent_server_times_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sources, "SILENCE", 0.2)
@@ -360,7 +360,7 @@ def test_own_images_that_cannot_be_read_are_one_line(tmp_path: Path) -> None:
         outliers(f"{tmp_path}/mine.npz", MNIST, 1, 0, Path())
 
 
-def test_an_unknown_set_is_told_with_the_nearest() -> None:
+def test_an_unknown_set_is_refused_with_the_closest_name() -> None:
     with pytest.raises(InputError, match=r"application.outliers=cifar: no such set; .*cifar10"):
         check_outliers("cifar", "mnist")
     with pytest.raises(

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from netinv_lightning.data.outliers import outliers
+from netinv_lightning.data.pictures import in_8_bits
 from netinv_lightning.data.specs import CIFAR10
 from netinv_lightning.data.user_files import read_folder
 from netinv_lightning.errors import InputError
@@ -80,3 +81,14 @@ def test_pictures_of_unknown_range_or_too_large_are_refused(
     monkeypatch.setattr("netinv_lightning.data.pictures.LARGEST", 63)
     with pytest.raises(InputError, match=r"0.png has 64 pixels; the largest picture read has 63"):
         pictures(tmp_path / "large", Image.new("L", (8, 8)))
+
+
+def test_grey_pictures_stay_grey_on_the_given_background() -> None:
+    picture = Image.new("LA", (3, 1), (200, 255))
+    picture.putpixel((1, 0), (200, 0))
+    picture.putpixel((2, 0), (200, 128))
+    on_black = in_8_bits(picture, background=(0, 0, 0))
+    assert (on_black.mode, list(on_black.tobytes())) == ("L", [200, 0, 100])
+    assert list(in_8_bits(picture).tobytes()) == [200, 128, 164]
+    colours = Image.new("RGBA", (1, 1), (10, 20, 30, 255))
+    assert list(in_8_bits(colours).tobytes()) == [10, 20, 30]

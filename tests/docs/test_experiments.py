@@ -58,7 +58,7 @@ def test_tables_replace_what_is_between_their_marks() -> None:
 
 
 @pytest.mark.parametrize("names", [["first"], ["first", "second", "third"]])
-def test_a_table_without_a_place_or_a_place_without_a_table_is_refused(names: list[str]) -> None:
+def test_every_table_has_a_place_and_every_place_a_table(names: list[str]) -> None:
     with pytest.raises(ValueError, match="the page has places for the tables"):
         with_tables(PAGE, dict.fromkeys(names, ""))
 

@@ -12,7 +12,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from netinv_lightning.config.application_schema import APPLICATION_KEYS
-from netinv_lightning.config.schema import CONF, METHOD_KEYS, Config, register
+from netinv_lightning.config.method_schema import METHOD_KEYS
+from netinv_lightning.config.registration import CONF, register
+from netinv_lightning.config.schema import Config
 from netinv_lightning.config.validate import check
 from netinv_lightning.run import COMMANDS
 

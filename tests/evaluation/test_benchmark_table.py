@@ -42,14 +42,14 @@ def test_different_verdicts_are_counted(tmp_path: Path) -> None:
 
 def test_the_title_has_what_all_inversions_share(tmp_path: Path) -> None:
     group = read_group(COMBINATION, 1, finished(tmp_path, [0.5], ["inverted"]))
-    baseline = Group("mnist_invert", "control: noise", "", "50 images")
+    baseline = Group("mnist_invert", "baseline: noise", "", "50 images")
     baseline.add({names.INVERSION_ACCURACY: 0.25})
     table = benchmark_table("mine", [group, baseline], ["a note"])
     assert table.title == "Benchmark: mine, mnist_invert, generator, label"
     assert list(table.columns)[:2] == ["method", "of"]
-    assert [row[0] for row in table.rows] == ["generator", "control: noise"]
+    assert [row[0] for row in table.rows] == ["generator", "baseline: noise"]
     assert table.notes[-1] == "a note"
     assert table.full is not None
     row = dict(zip(table.full.columns, table.full.rows[1], strict=True))
-    assert (row["method"], row[names.INVERSION_ACCURACY]) == ("control: noise", 0.25)
+    assert (row["method"], row[names.INVERSION_ACCURACY]) == ("baseline: noise", 0.25)
     assert row[f"{names.INVERSION_ACCURACY} spread"] is None

@@ -20,10 +20,11 @@ from netinv_lightning.classifiers.features import FeatureSet
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.errors import InputError
-from netinv_lightning.evaluation.image_sets import REAL_IMAGES, Images, halves_of_test, of_split
+from netinv_lightning.evaluation.image_sets import Images
 from netinv_lightning.evaluation.measurement import Measurement
 from netinv_lightning.evaluation.metric_groups import diversity
 from netinv_lightning.evaluation.metric_groups.group import MetricGroup
+from netinv_lightning.evaluation.real_data import REAL_IMAGES, halves_of_test, of_split
 from netinv_lightning.metric_names import METRIC_GROUPS
 
 VERIFIERS = ("mnist_resnet", "mnist_mlp")

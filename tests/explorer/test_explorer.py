@@ -168,13 +168,13 @@ def test_real_images_are_described_or_reported_missing(
     compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("NETINV_DATA", raising=False)
-    images, note = real_images(compose("data=mnist5k"), MNIST)
+    images, note = real_images(compose("data=mnist5k").data, MNIST)
     assert images is not None
     assert images.images_nCHW.shape == (3600, 1, 28, 28)
     assert note == "3,600 training images of mnist5k"
 
     gone = tmp_path / "gone"
-    images, note = real_images(compose("data=mnist", f"data.root={gone}"), MNIST)
+    images, note = real_images(compose("data=mnist", f"data.root={gone}").data, MNIST)
     assert images is None
     assert note == (
         f"No real images: mnist is not in {gone}. "
@@ -182,10 +182,10 @@ def test_real_images_are_described_or_reported_missing(
     )
     assert not gone.exists()
     monkeypatch.setenv("NETINV_DATA", str(tmp_path))
-    images, note = real_images(compose("data=mnist", f"data.root={gone}"), MNIST)
+    images, note = real_images(compose("data=mnist", f"data.root={gone}").data, MNIST)
     assert images is None
     assert "netinv explore does not download data" in note
-    images, note = real_images(compose("data=mnist5k"), CIFAR10)
+    images, note = real_images(compose("data=mnist5k").data, CIFAR10)
     assert images is None
     assert "the classifier was trained on cifar10" in note
 

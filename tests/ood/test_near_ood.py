@@ -19,7 +19,7 @@ from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.data.outlier_names import LEFT_OUT, check_outliers
 from netinv_lightning.data.outliers import outliers
 from netinv_lightning.errors import InputError
-from netinv_lightning.evaluation.image_sets import check_real
+from netinv_lightning.evaluation.real_data import check_real
 from netinv_lightning.run import run
 
 digits = cache(sources.mnist5k)  # read once for all tests

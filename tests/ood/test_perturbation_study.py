@@ -21,7 +21,7 @@ from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.data.specs import DataSpec
 from netinv_lightning.errors import InputError
-from netinv_lightning.evaluation.image_sets import of_split
+from netinv_lightning.evaluation.real_data import of_split
 from netinv_lightning.inversion.perturbation import NORMS, Perturbation
 from netinv_lightning.metrics.detection import auroc_interval
 from netinv_lightning.ood.detectors import Detector, FeatureSet

@@ -67,7 +67,7 @@ def test_claims_without_data_are_not_tested() -> None:
     assert set(outcomes(ranking_verdicts({}, NOISE)).values()) == {"not tested"}
 
 
-def test_table_ranks_all_detectors_beside_the_slides() -> None:
+def test_table_ranks_all_detectors_and_those_of_the_slides() -> None:
     table = ranking_table(AS_IN_THE_SLIDES, NOISE)
     assert table.columns == [
         "detector",

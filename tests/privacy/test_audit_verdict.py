@@ -34,6 +34,16 @@ def verdict_of(
     )
 
 
+def test_line_contains_strongest_attack_evidence_and_gaps() -> None:
+    untested = {"a": AttackResult(auc=0.51, auc_low=0.48, p_value=0.3)}
+    assert verdict_of(untested).line == (
+        "verdict: no leak found: no attack recovered training images, or images that other "
+        "networks recognise; a stronger attack might (strongest attack: a; AUC of a, lower end "
+        "0.480, threshold 0.520; p (Holm-corrected) 0.300, threshold 0.050; p of the planted leak "
+        "0.001, threshold 0.050); not tested: transfer (set application.verifiers)"
+    )
+
+
 def test_holm_correction_by_hand() -> None:
     assert holm_corrected({"a": 0.01, "b": 0.04, "c": 0.03}) == {
         "a": pytest.approx(0.03),

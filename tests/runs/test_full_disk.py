@@ -1,4 +1,4 @@
-"""A full disk is named, whichever of the run's disks it is and whoever notices it."""
+"""The message of a full disk names it, whichever disk it is and whichever library noticed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Usage = namedtuple("Usage", "free")
 
 @pytest.fixture
 def disks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
-    """Two disks: one with room, which holds the run, and a full one, which holds the kept classifiers."""
+    """A disk with free space for the run, and a full one for the cached classifiers."""
     full = tmp_path / "full"
     full.mkdir()
     monkeypatch.setattr(Path, "is_mount", lambda path: path in (full, Path("/")))
@@ -43,31 +43,31 @@ def disks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
     ],
     ids=["python", "safetensors", "torch"],
 )
-def test_the_disk_with_the_least_room_is_named(
+def test_the_disk_with_the_least_free_space_is_named(
     disks: dict[str, Path], tmp_path: Path, error: Exception
 ) -> None:
-    where = f"{tmp_path}/full has 7 bytes free; writing classifier.kept_in={tmp_path}/full/classifiers/more"
-    assert full_disk.full_disk(error, disks) == f"the disk is full ({where})"
+    full = f"{tmp_path}/full"
+    place = f"{full} has 7 bytes free; writing classifier.kept_in={full}/classifiers/more"
+    assert full_disk.full_disk(error, disks) == f"the disk is full ({place})"
 
 
-def test_the_file_that_an_error_names_is_believed(disks: dict[str, Path]) -> None:
-    told = full_disk.full_disk(
+def test_the_file_that_an_error_names_has_priority(disks: dict[str, Path]) -> None:
+    message = full_disk.full_disk(
         OSError(errno.ENOSPC, "No space left on device", "/elsewhere/file"), disks
     )
-    assert told == "the disk is full (/ has 1000000000 bytes free; writing /elsewhere/file)"
+    assert message == "the disk is full (/ has 1000000000 bytes free; writing /elsewhere/file)"
     quota = full_disk.full_disk(OSError(errno.EDQUOT, "", "/elsewhere/file"), disks)
     assert quota == "disk quota exceeded (/ has 1000000000 bytes free; writing /elsewhere/file)"
 
 
-def test_other_errors_are_no_full_disk(disks: dict[str, Path], tmp_path: Path) -> None:
+def test_other_errors_do_not_mean_a_full_disk(disks: dict[str, Path], tmp_path: Path) -> None:
     assert full_disk.full_disk(OSError(errno.EACCES, "Permission denied"), disks) is None
     assert full_disk.full_disk(RuntimeError("shapes do not match"), disks) is None
-    with_room = {"the run directory": tmp_path / "run"}
+    roomy = {"the run directory": tmp_path / "run"}
     assert (
-        full_disk.full_disk(RuntimeError("inline_container.cc:668: file not found"), with_room)
-        is None
+        full_disk.full_disk(RuntimeError("inline_container.cc:668: file not found"), roomy) is None
     )
 
 
-def test_a_mount_point_is_that_of_the_nearest_folder() -> None:
+def test_a_missing_path_has_the_mount_point_of_its_folder() -> None:
     assert mount_point(Path("/not/there/yet")) == Path("/")

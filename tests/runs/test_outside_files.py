@@ -1,4 +1,7 @@
-"""Links, FIFOs, huge files and terminal escapes in a run directory do no harm to whoever reads it or continues its run."""
+"""Files from another person do no harm to whoever reads a run directory or resumes its run.
+
+Tested are links, FIFOs, huge files and terminal escapes.
+"""
 
 from __future__ import annotations
 
@@ -14,23 +17,22 @@ from PIL import Image
 
 import netinv_lightning
 from netinv_lightning.classifiers.checkpoints import read_card
-from netinv_lightning.config.schema import run_directory
 from netinv_lightning.errors import InputError, one_line, printable
 from netinv_lightning.html_report.command import main as report
 from netinv_lightning.html_report.curves import MOST_POINTS, read_charts
 from netinv_lightning.html_report.files import Folder
+from netinv_lightning.runs.directory_lock import is_held
+from netinv_lightning.runs.file_writing import check_writable_content, write_atomically
 from netinv_lightning.runs.outside_files import (
-    MOST_BYTES,
-    check_writable_content,
-    lines,
+    MAX_BYTES,
     read_end,
     read_json,
+    read_lines,
     read_text,
 )
 from netinv_lightning.runs.resume import read_config
-from netinv_lightning.runs.run_directory import RunDir, write_atomically, written_to
-from netinv_lightning.runs.sweep import read_manifest
-from netinv_lightning.runs.sweep_table import read_status
+from netinv_lightning.runs.run_directory import RunDir, read_status
+from netinv_lightning.runs.sweep_directory import read_manifest
 
 ESCAPES = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202eevil\r"
 
@@ -56,13 +58,15 @@ def run_dir(tmp_path: Path) -> Path:
 READERS: dict[str, Callable[[Path], Any]] = {
     "read_text": lambda path: read_text(path, path.parent),
     "read_json": lambda path: read_json(path, path.parent),
-    "lines": lambda path: list(lines(path, path.parent)),
+    "read_lines": lambda path: list(read_lines(path, path.parent)),
     "read_end": lambda path: read_end(path, 10, path.parent),
 }
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_links_out_fifos_and_folders_are_not_read(reader: str, run_dir: Path, secret: Path) -> None:
+def test_links_out_of_it_fifos_and_folders_are_not_read(
+    reader: str, run_dir: Path, secret: Path
+) -> None:
     read = READERS[reader]
     (run_dir / "link").symlink_to(secret)
     (run_dir / "up").symlink_to("../../../secret.txt")
@@ -82,14 +86,14 @@ def test_links_out_fifos_and_folders_are_not_read(reader: str, run_dir: Path, se
         read(run_dir / "circle")
 
 
-def test_files_are_bounded(tmp_path: Path) -> None:
+def test_the_size_of_a_file_is_bounded(tmp_path: Path) -> None:
     with (tmp_path / "huge").open("wb") as file:
-        file.truncate(MOST_BYTES + 1)  # takes no room on the disk
+        file.truncate(MAX_BYTES + 1)  # a sparse file
     with pytest.raises(InputError, match=r"huge: has more than 16,777,216 bytes"):
         read_text(tmp_path / "huge")
     with pytest.raises(InputError, match=r"huge: has a line of more than 1,048,576 characters"):
-        list(lines(tmp_path / "huge"))
-    assert read_end(tmp_path / "huge", 5) == ("\0" * 5, MOST_BYTES - 4)
+        list(read_lines(tmp_path / "huge"))
+    assert read_end(tmp_path / "huge", 5) == ("\0" * 5, MAX_BYTES - 4)
     (tmp_path / "deep.json").write_text("[" * 100_000)
     with pytest.raises(InputError, match=r"deep\.json: is nested too deeply"):
         read_json(tmp_path / "deep.json")
@@ -140,7 +144,7 @@ def test_readers_do_not_wait_for_a_fifo(run_dir: Path) -> None:
         os.mkfifo(run_dir / name)
     os.mkfifo(run_dir / "figures" / "grid.png")
     assert report([str(run_dir)]) == 0
-    assert (read_status(run_dir), RunDir(run_dir).state, written_to(run_dir)) == ({}, None, False)
+    assert (read_status(run_dir), RunDir(run_dir).state, is_held(run_dir)) == ({}, None, False)
     (run_dir / "config.yaml").unlink()
     os.mkfifo(run_dir / "config.yaml")
     os.mkfifo(run_dir / "sweep.json")
@@ -149,7 +153,7 @@ def test_readers_do_not_wait_for_a_fifo(run_dir: Path) -> None:
             refused(run_dir)
 
 
-def test_report_shows_nothing_from_outside(
+def test_a_report_shows_no_file_from_outside(
     run_dir: Path, secret: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Image.new("L", (50, 50)).save(secret.with_name("private.png"))
@@ -173,7 +177,7 @@ def test_report_shows_nothing_from_outside(
         assert f"{run_dir / name}: " in warnings
 
 
-def test_a_sweep_shows_no_runs_from_outside(
+def test_the_report_of_a_sweep_shows_no_run_from_outside(
     run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sweep = tmp_path / "sweep"
@@ -205,16 +209,16 @@ def test_nothing_is_written_through_a_link(run_dir: Path, secret: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["run.log", "figures/grid.pdf.partial", "checkpoints", "config.yaml.partial", ".lock"]
 )
-def test_a_run_with_links_out_is_not_continued(name: str, run_dir: Path, secret: Path) -> None:
+def test_a_run_with_links_out_of_it_is_not_resumed(name: str, run_dir: Path, secret: Path) -> None:
     before = secret.read_text()
     (run_dir / name).symlink_to(secret if name != "checkpoints" else secret.parent)
     with pytest.raises(InputError, match=rf"{name}: is a link to .*, outside"):
         RunDir(run_dir, resuming=True).check_usable()
-    assert written_to(run_dir) is False
+    assert is_held(run_dir) is False
     assert secret.read_text() == before
 
 
-def test_a_run_with_a_fifo_is_not_continued(run_dir: Path) -> None:
+def test_a_run_with_a_fifo_is_not_resumed(run_dir: Path) -> None:
     (run_dir / "wandb" / "run").mkdir(parents=True)
     (run_dir / "wandb" / "run" / "debug.log").symlink_to("/tmp/of_wandb.log")  # as W&B does
     check_writable_content(run_dir)
@@ -223,7 +227,7 @@ def test_a_run_with_a_fifo_is_not_continued(run_dir: Path) -> None:
         RunDir(run_dir, resuming=True).check_usable()
 
 
-def test_curves_of_many_rows_take_little_memory(run_dir: Path) -> None:
+def test_curves_of_many_rows_need_little_memory(run_dir: Path) -> None:
     rows = 150_000
     with (run_dir / "metrics.csv").open("w") as file:
         file.write("step,loss/total\n")
@@ -241,10 +245,11 @@ def test_curves_of_many_rows_take_little_memory(run_dir: Path) -> None:
 def test_messages_do_not_control_the_terminal(
     run_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shown = r"\x1b]0;owned\x07\x1b[2J\x9b31m\u202eevil"
-    assert one_line(ESCAPES) == shown
-    assert str(InputError(ESCAPES)) == shown + r"\r"
-    assert printable("naïve 漢字 π, \U0001f600\n\tnext") == "naïve 漢字 π, \U0001f600\n\tnext"
+    escaped = r"\x1b]0;owned\x07\x1b[2J\x9b31m\u202eevil"
+    assert one_line(ESCAPES) == escaped
+    assert str(InputError(ESCAPES)) == escaped + r"\r"
+    text = "naïve 漢字 π, \U0001f600\n\tnext"
+    assert printable(text) == text
     assert printable("\udcff") == r"\udcff"
     (run_dir / f"{ESCAPES}.csv").write_text("")
     (run_dir / "verdict.json").write_text(
@@ -255,50 +260,3 @@ def test_messages_do_not_control_the_terminal(
     err = capsys.readouterr().err
     assert "is damaged" in err
     assert printable(err) == err
-
-
-@pytest.mark.parametrize(
-    ("output", "name", "message"),
-    [
-        ("runs", "../../x", r"name=\.\./\.\./x: must be the name of a folder in output=runs"),
-        ("runs", "a/../../x", r"name=a/\.\./\.\./x: must be"),
-        ("runs", "/abs", r"name=/abs: must be"),
-        ("runs", "~/x", r"name=~/x: must be"),
-        ("runs", ".", r"name=\.: must be"),
-        ("runs", "a\nb", r"name=a\nb: must not hold control characters"),
-        ("runs", ESCAPES, r"must not hold control characters"),
-        ("runs", "", r"name='': must not be empty"),
-        ("", "x", r"output='': must not be empty"),
-        ("  ", "x", r"output='': must not be empty"),
-    ],
-)
-def test_no_name_leads_out_of_output(output: str, name: str, message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        run_directory(output, name)
-
-
-def test_ordinary_names_stay() -> None:
-    for name in ("mnist_invert", "a/b", "..x", "$5_$10", "naïve run"):
-        assert run_directory("/somewhere/runs", name) == f"/somewhere/runs/{name}"
-
-
-def test_the_command_refuses_such_names_and_writes_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    entry = pytest.importorskip("netinv_lightning.run")
-    for words in (
-        ["name=../../x"],
-        ["output=''"],
-        ["-m", "name=../x", "seed=0,1"],
-        ["-m", "sweep_output=''", "seed=0,1"],
-    ):
-        monkeypatch.setattr("sys.argv", ["netinv", *words])
-        with pytest.raises(SystemExit) as end:
-            entry.main()
-        assert end.value.code == 2
-        err = capfd.readouterr().err.strip()
-        assert err.startswith(("error: name=../", "error: output='': must not"))
-        assert len(err.splitlines()) == 1
-        assert [*tmp_path.iterdir()] == []
-        assert not (tmp_path.parent / "x").exists()

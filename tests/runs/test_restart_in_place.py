@@ -1,4 +1,7 @@
-"""What does not train for long is restarted in place: stopped at its last figure and resumed, it leaves what the whole run leaves."""
+"""Applications without a training start again in place if they are resumed.
+
+Stopped at its last figure and resumed, a run leaves the same files as an uninterrupted run.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,7 @@ COMMANDS = {
         "applications.approach.image_grid",
     ),
 }
-"""Overrides of each application, and a function that it calls late, where it is stopped."""
+"""Overrides of each application, and the late function at which it is stopped."""
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +48,7 @@ def inverted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("inverted") / "run"
     overrides = [
         "generator=tiny",
-        "application.steps=40",
+        "application.steps=4",
         "application.batch_size=16",
         "application.eval_samples=40",
         *DIGITS,
@@ -55,7 +58,7 @@ def inverted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("application", COMMANDS)
-def test_stopped_and_resumed_it_leaves_the_same(
+def test_a_stopped_and_resumed_application_leaves_the_same(
     application: str, inverted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     overrides, late = COMMANDS[application]
@@ -74,7 +77,7 @@ def test_stopped_and_resumed_it_leaves_the_same(
         patch.setattr(f"netinv_lightning.{late}", stop)
         with pytest.raises(Preempted, match=rf"stopped by SIGTERM; continue with resume={broken}$"):
             run(config(), broken)
-    (broken / "summary.json.partial").write_text("half of it")
+    (broken / "summary.json.partial").write_text("half written")
     resume = [f"resume={broken}"]
     run(resumed_config(netinv_lightning.compose(resume), resume), broken, resuming=True)
     assert list(differences(result(tmp_path / "whole"), result(broken))) == []

@@ -37,7 +37,7 @@ def test_damaged_checkpoint_is_not_resumed(damage: str, tmp_path: Path) -> None:
 def test_repeated_command_of_measure_resumes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A run of measure stores the absolute path, classifier and data of the run that it measures."""
+    """A run of measure stores the path, classifier and data of the run that it measures."""
     monkeypatch.chdir(tmp_path)
     words = ["application=measure", "application.run=run", "logger.project=p"]
     saved = netinv_lightning.compose(words)

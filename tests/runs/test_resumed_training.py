@@ -1,11 +1,11 @@
-"""Trainings that are stopped and resumed end as those that were left alone, bit by bit, whichever application they belong to."""
+"""Resumed trainings of every application equal the uninterrupted ones, bit by bit."""
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterator
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import netinv_lightning
 from experiments.run_results import differences, result
 from netinv_lightning.applications import distill
 from netinv_lightning.classifiers.classifier_module import ClassifierModule
+from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.downstream.generator_rounds import GeneratorRounds
 from netinv_lightning.errors import InputError, Preempted
 from netinv_lightning.inversion.methods import kkt
@@ -25,9 +26,16 @@ from netinv_lightning.tracking import result as publishing
 
 DIGITS = ["data=mnist5k", "data.subset_size=200", "data.batch_size=50"]
 TRAINED = [
-    "application=train_classifier", *DIGITS, "data.shift=2", "data.flip=true", "classifier=mlp", "+classifier.network.widths=[16]",
-    "recipe.epochs=3", "application.checkpoint_every=2",
-]  # fmt: skip
+    "application=train_classifier",
+    *DIGITS,
+    "data.shift=2",
+    "data.flip=true",
+    "classifier=mlp",
+    "+classifier.network.widths=[16]",
+    "recipe.epochs=3",
+    "application.checkpoint_every=2",
+]
+TRAIN_AND_INVERT = [*TRAINED[1:-1], "classifier.train=true"]
 STUDENT = ["+application.student.stages=[[8],[16]]", "+application.student.hidden=16"]
 TINY = [
     "generator=tiny",
@@ -45,13 +53,13 @@ def killed() -> None:
     raise RuntimeError("killed")
 
 
-def told_to_stop() -> None:
+def stopped() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
 @pytest.fixture
 def interrupt(monkeypatch: pytest.MonkeyPatch) -> Interrupt:
-    """Does something once, before a function that each step calls is called for the given time."""
+    """Call `act` once, before the given call of a function that each step calls."""
 
     def at(owner: Any, name: str, number: int, act: Callable[[], None]) -> None:
         function, calls = getattr(owner, name), 0
@@ -69,9 +77,25 @@ def interrupt(monkeypatch: pytest.MonkeyPatch) -> Interrupt:
     return at
 
 
+@pytest.fixture(scope="module", autouse=True)
+def few_test_images() -> Iterator[None]:
+    """Keep every 20th test image, since the evaluation takes most of the time otherwise."""
+    initialise = ImageDataModule.__init__
+
+    @wraps(initialise)
+    def with_few(self: ImageDataModule, *args: Any, **keys: Any) -> None:
+        initialise(self, *args, **keys)
+        images_nCHW, label_n = self.test
+        self.test = images_nCHW[::20], label_n[::20]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ImageDataModule, "__init__", with_few)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files that a run's config names outside the working directory are written by a command that names them only."""
+    """A resumed run writes files of its config only below the working directory."""
     monkeypatch.chdir(tmp_path)
 
 
@@ -97,10 +121,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     "step", [2, 5, 8], ids=["before any checkpoint", "after an epoch", "in an epoch"]
 )
-def test_a_killed_classifier_trains_on(
+def test_a_killed_classifier_continues_its_training(
     trained: Path, tmp_path: Path, interrupt: Interrupt, step: int
 ) -> None:
-    """Epochs have four steps, and every second is kept."""
+    """An epoch has four steps, and every second step writes a checkpoint."""
     interrupt(ClassifierModule, "training_step", step, killed)
     with pytest.raises(RuntimeError, match="killed"):
         run(netinv_lightning.compose(TRAINED), tmp_path / "run")
@@ -110,11 +134,11 @@ def test_a_killed_classifier_trains_on(
 
 
 @pytest.mark.parametrize("step", [5, 8], ids=["in an epoch", "at its last step"])
-def test_sigterm_keeps_the_step_of_a_classifier(
+def test_sigterm_saves_the_step_of_a_classifier(
     trained: Path, tmp_path: Path, interrupt: Interrupt, step: int
 ) -> None:
     broken = tmp_path / "run"
-    interrupt(ClassifierModule, "training_step", step, told_to_stop)
+    interrupt(ClassifierModule, "training_step", step, stopped)
     with pytest.raises(
         Preempted, match=rf"stopped by SIGTERM after step {step}; continue with resume={broken}$"
     ):
@@ -126,7 +150,7 @@ def test_sigterm_keeps_the_step_of_a_classifier(
     assert list(differences(result(trained), result(broken))) == []
 
 
-def test_a_classifier_killed_after_its_training_is_not_trained_again(
+def test_a_trained_classifier_is_not_trained_again(
     trained: Path, tmp_path: Path, interrupt: Interrupt
 ) -> None:
     broken, saved = tmp_path / "run", tmp_path / "mine.safetensors"
@@ -135,28 +159,27 @@ def test_a_classifier_killed_after_its_training_is_not_trained_again(
     with pytest.raises(RuntimeError, match="killed"):
         run(netinv_lightning.compose(command), broken)
     interrupt(ClassifierModule, "training_step", 1, killed)
-    resume(broken)  # its own file may be replaced, another's may not
+    resume(broken)  # may replace its own file, but not another one
     assert saved.read_bytes() == (trained / "classifier.safetensors").read_bytes()
     assert (broken / "summary.json").is_file()
-    with pytest.raises(InputError, match=r"application.save_as=.*: is there already"):
+    with pytest.raises(InputError, match=r"application.save_as=.*: exists already"):
         run(netinv_lightning.compose(command), tmp_path / "another")
 
 
-def test_a_kept_classifier_killed_in_training_trains_on(
+def test_a_stopped_cached_classifier_continues_its_training(
     tmp_path: Path, interrupt: Interrupt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("netinv_lightning.classifiers.training.EVERY", 3)
     networks = []
     for name in ("whole", "broken"):
         command = [
-            *TRAINED[1:-1],
-            "classifier.train=true",
+            *TRAIN_AND_INVERT,
             f"classifier.kept_in={tmp_path / name}",
             *TINY,
         ]
         cfg = netinv_lightning.compose(command)
         if name == "broken":
-            interrupt(ClassifierModule, "training_step", 6, told_to_stop)
+            interrupt(ClassifierModule, "training_step", 6, stopped)
             with pytest.raises(
                 Preempted, match="stopped by SIGTERM after step 6; continue with resume="
             ):
@@ -176,9 +199,9 @@ def test_a_kept_classifier_killed_in_training_trains_on(
 
 
 @pytest.mark.parametrize(
-    ("call", "act"), [(7, told_to_stop), (15, killed)], ids=["student stopped", "control killed"]
+    ("call", "act"), [(7, stopped), (15, killed)], ids=["student stopped", "control killed"]
 )
-def test_a_killed_distillation_goes_on(
+def test_an_interrupted_distillation_continues(
     inverted: Path,
     tmp_path: Path,
     interrupt: Interrupt,
@@ -188,44 +211,60 @@ def test_a_killed_distillation_goes_on(
 ) -> None:
     monkeypatch.setattr(distill, "GeneratorRounds", partial(GeneratorRounds, images=8))
     command = [
-        "application=distill", f"application.run={inverted}", "application.steps=10", "application.batch_size=8", "application.every=4",
-        "application.checkpoint_every=4", "data=mnist5k", *STUDENT,
-    ]  # fmt: skip
+        "application=distill",
+        f"application.run={inverted}",
+        "application.steps=10",
+        "application.batch_size=8",
+        "application.every=4",
+        "application.checkpoint_every=4",
+        "data=mnist5k",
+        *STUDENT,
+    ]
     whole = inverted.parent / "distilled"
     if not whole.exists():
         run(netinv_lightning.compose(command), whole)
-    interrupt(
-        SCHEDULE, "step", call + 2, act
-    )  # making a schedule calls it once, for the student and for the control
+    # A schedule calls `step` once when it is made: for the student and for the control.
+    interrupt(SCHEDULE, "step", call + 2, act)
     with pytest.raises((RuntimeError, Preempted)):
         run(netinv_lightning.compose(command), tmp_path / "run")
     resume(tmp_path / "run")
     assert list(differences(result(whole), result(tmp_path / "run"))) == []
 
 
-def test_fine_tuning_killed_in_its_last_arm_goes_on(
+def test_fine_tuning_killed_in_its_last_arm_continues(
     inverted: Path, tmp_path: Path, interrupt: Interrupt
 ) -> None:
     command = [
-        "application=finetune", f"application.run={inverted}", "application.steps=10", "application.images=40", "application.attacked=8",
-        "application.kind=adversarial", "application.attack_steps=1", "application.checkpoint_every=4", *DIGITS, "data.batch_size=16",
-    ]  # fmt: skip
+        "application=finetune",
+        f"application.run={inverted}",
+        "application.steps=10",
+        "application.images=40",
+        "application.attacked=8",
+        "application.kind=adversarial",
+        "application.attack_steps=1",
+        "application.checkpoint_every=4",
+        *DIGITS,
+        "data.batch_size=16",
+    ]
     whole = tmp_path / "whole"
     run(netinv_lightning.compose(command), whole)
-    interrupt(
-        SCHEDULE, "step", 29, killed
-    )  # making a schedule calls it once for each of the three arms
+    # A schedule calls `step` once when it is made, in each of the three arms.
+    interrupt(SCHEDULE, "step", 29, killed)
     with pytest.raises(RuntimeError, match="killed"):
         run(netinv_lightning.compose(command), tmp_path / "run")
     resume(tmp_path / "run")
     assert list(differences(result(whole), result(tmp_path / "run"))) == []
 
 
-def test_killed_candidates_of_kkt_go_on(tmp_path: Path, interrupt: Interrupt) -> None:
+def test_killed_kkt_candidates_continue(tmp_path: Path, interrupt: Interrupt) -> None:
     command = [
-        "method=kkt", "classifier.zoo=mnist_mlp", "method.candidates=20", "method.steps=8", *TINY,
+        "method=kkt",
+        "classifier.zoo=mnist_mlp",
+        "method.candidates=20",
+        "method.steps=8",
+        *TINY,
         "application.checkpoint_every=3",
-    ]  # fmt: skip
+    ]
     run(netinv_lightning.compose(command), tmp_path / "whole")
     interrupt(kkt, "stationarity", 6, killed)
     with pytest.raises(RuntimeError, match="killed"):

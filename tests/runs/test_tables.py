@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from netinv_lightning.runs.tables import Table, show, shown
+from netinv_lightning.runs.tables import Table, format_cell, print_table
 
 
-def test_a_table_that_is_too_wide_loses_no_cell(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wide_table_keeps_all_cells(capsys: pytest.CaptureFixture[str]) -> None:
     columns = ["set of images", *(f"number {number} of the network" for number in range(12))]
-    show(
+    print_table(
         Table(
             "wide",
             columns,
@@ -25,16 +25,16 @@ def test_a_table_that_is_too_wide_loses_no_cell(capsys: pytest.CaptureFixture[st
     assert printed.splitlines()[-1] == "a note"
 
 
-def test_a_table_that_fits_has_its_headings_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    show(Table("narrow", ["set of images", "its accuracy"], [["test images", 0.5]]))
+def test_a_table_that_fits_has_its_headings_on_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(Table("narrow", ["set of images", "its accuracy"], [["test images", 0.5]]))
     assert any(
         "set of images" in line and "its accuracy" in line
         for line in capsys.readouterr().out.splitlines()
     )
 
 
-def test_numbers_as_they_are_read() -> None:
-    assert [shown(cell) for cell in (-0.0002, 0.0, -0.5, 12.34, -4567.8, 3, None)] == [
+def test_numbers_are_rounded_for_reading() -> None:
+    assert [format_cell(cell) for cell in (-0.0002, 0.0, -0.5, 12.34, -4567.8, 3, None)] == [
         "0.000",
         "0.000",
         "-0.500",

@@ -12,9 +12,9 @@ import pytest
 from lightning.fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
 from omegaconf import DictConfig
 
-from netinv_lightning.runs import signals as processes
+from netinv_lightning.runs import peers
+from netinv_lightning.runs.peers import PeerLost, peer_is_gone
 from netinv_lightning.runs.run_directory import RunDir
-from netinv_lightning.runs.signals import PeerLost, peer_is_gone
 
 CLOSED = "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.1.1]:4242"
 ADVICE = "another process of the run has died; continue with resume="
@@ -38,7 +38,7 @@ def status(run_dir: Path) -> dict[str, Any]:
     return content
 
 
-def test_a_broken_connection_is_told_with_the_advice(
+def test_a_broken_connection_is_reported_with_advice(
     compose: Callable[..., DictConfig], job_dir: Path
 ) -> None:
     with pytest.raises(PeerLost, match=f"^{ADVICE}{job_dir}$"), RunDir(job_dir).open(compose()):
@@ -60,14 +60,14 @@ def test_other_errors_keep_their_words() -> None:
     assert not peer_is_gone(ConnectionResetError("Connection reset by peer"))  # of a download, say
 
 
-def test_lightning_notices_a_dead_process_and_the_run_says_so(
+def test_a_dead_process_is_noticed_and_reported(
     compose: Callable[..., DictConfig],
     job_dir: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     ended: list[int] = []
-    monkeypatch.setattr(processes, "PATIENCE", 0.0)
+    monkeypatch.setattr(peers, "GRACE_SECONDS", 0.0)
     monkeypatch.setattr(os, "_exit", ended.append)
     child = Dead()
     with RunDir(job_dir).open(compose()):

@@ -96,7 +96,7 @@ def test_speed_is_measured_once_and_without_random_numbers(monkeypatch: pytest.M
 def test_auto_chooses_the_cpu_over_mps(hardware: Callable[..., None]) -> None:
     hardware(mps=True)
     cfg = netinv_lightning.compose([])
-    (first, _) = trainer.settle_trainer(cfg)
+    (first, _) = trainer.resolve_trainer(cfg)
     assert first.startswith("accelerator: cpu (MPS lacks operators")
     assert cfg.trainer.accelerator == "cpu"
     made = trainer.make_trainer(
@@ -104,7 +104,7 @@ def test_auto_chooses_the_cpu_over_mps(hardware: Callable[..., None]) -> None:
     )
     assert made.strategy.root_device.type == "cpu"
     asked = netinv_lightning.compose(["trainer.accelerator=mps"])
-    trainer.settle_trainer(asked)
+    trainer.resolve_trainer(asked)
     assert asked.trainer.accelerator == "mps"  # the user's choice
     hardware(mps=True, cuda="bf16")
     assert trainer.available_accelerator("auto") == "auto"
@@ -120,19 +120,19 @@ def test_all_processes_of_a_run_use_the_same_precision(
         netinv_lightning.compose(["trainer.precision=32"]),
     )
     hardware(cpu=True, gain=1.5)
-    assert trainer.settle_trainer(first) == [
+    assert trainer.resolve_trainer(first) == [
         "precision: bf16-mixed (the faster here; to choose another, set trainer.precision)"
     ]
     hardware(cpu=True, gain=1.0)
     monkeypatch.setenv("LOCAL_RANK", "1")
-    trainer.settle_trainer(second)
+    trainer.resolve_trainer(second)
     assert second.trainer.precision == first.trainer.precision == "bf16-mixed"
-    assert trainer.settle_trainer(explicit) == []
+    assert trainer.resolve_trainer(explicit) == []
     assert explicit.trainer.precision == 32
     monkeypatch.delenv(trainer.CHOSEN)
     monkeypatch.setenv("WORLD_SIZE", "2")  # started by torchrun: nothing is measured
     hardware(cpu=True, gain=1.5)
-    assert trainer.settle_trainer(netinv_lightning.compose([]))[0].startswith("precision: 32-true")
+    assert trainer.resolve_trainer(netinv_lightning.compose([]))[0].startswith("precision: 32-true")
 
 
 def test_a_resumed_run_keeps_its_precision(

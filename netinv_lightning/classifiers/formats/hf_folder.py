@@ -19,7 +19,8 @@ from netinv_lightning.classifiers.architecture import construct_network
 from netinv_lightning.classifiers.checkpoints import fill
 from netinv_lightning.classifiers.formats.described import Described
 from netinv_lightning.classifiers.outputs import MULTI_LABEL
-from netinv_lightning.config.allowed_targets import TIMM, check_network
+from netinv_lightning.config.allowed_targets import TIMM
+from netinv_lightning.config.description_check import check_network
 from netinv_lightning.errors import InputError, nearest, one_line
 from netinv_lightning.runs.outside_files import read_json
 

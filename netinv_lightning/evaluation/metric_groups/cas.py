@@ -11,13 +11,9 @@ from functools import cached_property, partial
 from netinv_lightning import metric_names as names
 from netinv_lightning.classifiers.features import FeatureSet
 from netinv_lightning.classifiers.networks import CNN
-from netinv_lightning.evaluation.image_sets import (
-    REAL_IMAGES,
-    Images,
-    halves_of_test,
-    of_split,
-)
+from netinv_lightning.evaluation.image_sets import Images
 from netinv_lightning.evaluation.metric_groups.group import TEST_IMAGES, MetricGroup
+from netinv_lightning.evaluation.real_data import REAL_IMAGES, halves_of_test, of_split
 from netinv_lightning.metrics.cas import ClassificationAccuracyScore
 
 

@@ -20,11 +20,11 @@ from netinv_lightning import metric_names as names
 from netinv_lightning.classifiers.features import FeatureSet, extract_features
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.data.datamodule import ImageDataModule
-from netinv_lightning.evaluation.image_sets import (
+from netinv_lightning.evaluation.image_sets import Images
+from netinv_lightning.evaluation.real_data import (
     NO_REAL_IMAGES,
     NO_TEST_IMAGES,
     REAL_IMAGES,
-    Images,
     of_split,
 )
 from netinv_lightning.metrics.accuracy import InversionAccuracy
@@ -150,6 +150,24 @@ class MetricGroup(ABC):
     def skipped_metrics(self) -> dict[str, str]:
         """Return single metrics that cannot be computed, with the reason."""
         return {}
+
+
+class RealFeatureMetrics(MetricGroup):
+    """Metrics that compare images with real training images in the features of each verifier."""
+
+    reads = (VERIFIERS,)
+    needs = (VERIFIERS, TRAINING_IMAGES)
+
+    def compute(self, images: Images, outputs: Mapping[str, FeatureSet]) -> dict[str, float]:
+        return {
+            names.of_network(name, verifier): value
+            for verifier in self.context.training_features
+            for name, value in self.compare(verifier, outputs[verifier].features_nD).items()
+        }
+
+    @abstractmethod
+    def compare(self, verifier: str, features_nD: Tensor) -> dict[str, float]:
+        """Return metric names and values for the features of one verifier."""
 
 
 def with_mean(name: str, by_network: Mapping[str, float]) -> dict[str, float]:

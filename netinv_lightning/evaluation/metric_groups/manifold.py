@@ -1,23 +1,17 @@
 """Precision, density, recall and coverage of the images against real training images.
 
-Shape suffixes: m chosen images, D features.
+Shape suffixes: n images, m real images, D features.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import cached_property
 
+from torch import Tensor
 from torchmetrics import Metric
 
 from netinv_lightning import metric_names as names
-from netinv_lightning.classifiers.features import FeatureSet
-from netinv_lightning.evaluation.image_sets import Images
-from netinv_lightning.evaluation.metric_groups.group import (
-    TRAINING_IMAGES,
-    VERIFIERS,
-    MetricGroup,
-)
+from netinv_lightning.evaluation.metric_groups.group import RealFeatureMetrics
 from netinv_lightning.metrics import manifold
 
 MOST_IMAGES = 10_000
@@ -29,26 +23,19 @@ NAMES = {
 }
 
 
-class Manifold(MetricGroup):
+class Manifold(RealFeatureMetrics):
     """Nearest-neighbour metrics in the features of each verifier."""
-
-    reads = (VERIFIERS,)
-    needs = (VERIFIERS, TRAINING_IMAGES)
 
     @property
     def minimum(self) -> int:
         return manifold.NEIGHBOURS + 1
 
-    def compute(self, images: Images, outputs: Mapping[str, FeatureSet]) -> dict[str, float]:
-        values = {}
-        chosen_m = self.context.choose(len(images.labels_n), MOST_IMAGES)
-        for verifier, metric in self._metrics.items():
-            metric.reset()
-            metric.update(outputs[verifier].features_nD[chosen_m])
-            computed = metric.compute()
-            for key, name in NAMES.items():
-                values[names.of_network(name, verifier)] = float(computed[key])
-        return values
+    def compare(self, verifier: str, features_nD: Tensor) -> dict[str, float]:
+        metric = self._metrics[verifier]
+        metric.reset()
+        metric.update(features_nD[self.context.choose(len(features_nD), MOST_IMAGES)])
+        computed = metric.compute()
+        return {name: float(computed[key]) for key, name in NAMES.items()}
 
     @cached_property
     def _metrics(self) -> dict[str, Metric]:

@@ -7,15 +7,15 @@ from functools import cached_property
 
 from netinv_lightning import metric_names as names
 from netinv_lightning.classifiers.features import FeatureSet
-from netinv_lightning.evaluation.image_sets import (
+from netinv_lightning.evaluation.image_sets import Images
+from netinv_lightning.evaluation.inversion_accuracy import TOP
+from netinv_lightning.evaluation.metric_groups.group import VERIFIERS, MetricGroup, with_mean
+from netinv_lightning.evaluation.real_data import (
     NO_REAL_IMAGES,
     NO_TEST_IMAGES,
     REAL_IMAGES,
-    Images,
     of_split,
 )
-from netinv_lightning.evaluation.inversion_accuracy import TOP
-from netinv_lightning.evaluation.metric_groups.group import VERIFIERS, MetricGroup, with_mean
 
 
 class Transfer(MetricGroup):

@@ -94,7 +94,7 @@ def draw_cluster_counts(
 
     Args:
         count_MN: Counts; NaN, shown as n/a, for a class with too few samples. If there are more
-            than 40 classes, the first 40 are drawn, and the title says so.
+            than 40 classes, the first 40 are drawn, and the title notes it.
         method_names: M names, one per column, such as "features" and "t-SNE, perplexity 30".
         class_names: N names, one per row.
         path: Output path without suffix.

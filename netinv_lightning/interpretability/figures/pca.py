@@ -44,7 +44,7 @@ def draw_pca(
 
     Args:
         z_n2: Inverted samples in the plane. If there are more than 1,000, a random subset is drawn,
-            and the legend says so.
+            and the legend notes it.
         label_n: Their classes.
         variance_K: Explained share of the variance of each component, largest first.
         class_names: N names.

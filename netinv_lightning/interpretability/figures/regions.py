@@ -58,7 +58,7 @@ def draw_regions(
 
     Each region has the colour of its class, stronger for higher confidence, and the name of the
     class in its widest place if there is space. At most 300 samples of each kind are drawn; the
-    legend says how many.
+    legend has their number.
 
     Args:
         regions: Classes and confidences on the mesh.

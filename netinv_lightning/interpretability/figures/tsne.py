@@ -45,8 +45,8 @@ def draw_tsne(
 
     Args:
         runs: P perplexities with S embeddings each. If there are more than three seeds, the first
-            three are drawn, and the title says so. If there are more than 500 samples, a random
-            subset is drawn, and the legend says so.
+            three are drawn, and the title notes it. If there are more than 500 samples, a random
+            subset is drawn, and the legend notes it.
         label_n: Classes of the samples.
         seeds: S seeds.
         class_names: N names.

@@ -86,7 +86,7 @@ def draw_unit_overlap(
 
     Args:
         overlap_GN: Jaccard index of the active units, in [0, 1]; NaN for a class without samples.
-            If there are more than 40 classes, the first 40 are drawn, and the title says so.
+            If there are more than 40 classes, the first 40 are drawn, and the title notes it.
         group_names: G names, such as "inverted" and "generator 0".
         control_N: Jaccard index of two halves of one group: the effect of sampling alone.
         class_names: N names, one per row.
@@ -133,7 +133,7 @@ def draw_unit_images(
 
     Args:
         inverted_UKCHW: Inverted images in [0, 1], largest activation first. If there are more than
-            20 units, the first 20 are drawn, and the title says so.
+            20 units, the first 20 are drawn, and the title notes it.
         units: Indices of U units, one per row.
         selectivity: Selectivity of each unit, in [0, 1].
         preferred: Name of the preferred class of each unit.

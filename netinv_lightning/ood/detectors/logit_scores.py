@@ -53,8 +53,9 @@ def gen(logits_nN: Tensor) -> Tensor:
 
 
 def uncertainty(logits_nN: Tensor) -> Tensor:
-    """Uncertainty estimate of arXiv 2505.23448: 0 for one-hot, 1 for uniform probabilities.
+    """Uncertainty estimate: 0 for one-hot, 1 for uniform probabilities.
 
+    Suhail, Afroz, Bala and Sethi 2025 (arXiv 2505.23448):
     UE(p) = 1 - sum_i (p_i - 1/N)^2 / sum_i (delta_ik - 1/N)^2, with k the most probable class.
     Because the p_i sum to 1, this equals N / (N - 1) sum_i p_i (1 - p_i), the scaled Gini impurity,
     which is computed with the sum of the other probabilities instead of 1 - p_k: 1 - p_k is 0 in

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from netinv_lightning.classifiers.features import FeatureSet
+from netinv_lightning.data.splits import class_means
 from netinv_lightning.ood.detectors.fit_data import FitData
 from netinv_lightning.ood.detectors.scorer import FittedScorer
 
@@ -38,12 +39,7 @@ class Mahalanobis(FittedScorer):
     @classmethod
     def fit(cls, fit_data: FitData) -> Mahalanobis:
         features_nD, labels_n = fit_data.training.features_nD.double(), fit_data.labels_n
-        means_ND = torch.stack(
-            [
-                features_nD[labels_n == label].mean(dim=0)
-                for label in range(fit_data.classifier.spec.num_classes)
-            ]
-        )
+        means_ND, _ = class_means(features_nD, labels_n)
         within_nD = features_nD - means_ND[labels_n]
         variance_D, axes_DD = torch.linalg.eigh(within_nD.T @ within_nD / len(within_nD))
         varies_D = variance_D > ROUNDING * variance_D[-1]

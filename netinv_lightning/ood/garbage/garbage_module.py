@@ -20,9 +20,8 @@ from netinv_lightning.classifiers.classifier_module import ClassifierModule
 from netinv_lightning.classifiers.features import extract_logits
 from netinv_lightning.classifiers.frozen import BATCH_NORMS, FrozenClassifier
 from netinv_lightning.classifiers.wrapper import Classifier
-from netinv_lightning.data.augmentation import shift_and_flip
 from netinv_lightning.data.datamodule import Batches, ImageDataModule
-from netinv_lightning.data.pixels import to_uint8, to_unit_range
+from netinv_lightning.data.pixels import to_uint8
 from netinv_lightning.ood.garbage.garbage_sources import GarbageSource, random_zoom
 from netinv_lightning.training.seeds import epoch_seed
 
@@ -139,10 +138,7 @@ class GarbageModule(ClassifierModule):
     def on_after_batch_transfer(
         self, batch: tuple[Tensor, Tensor], dataloader_idx: int
     ) -> tuple[Tensor, Tensor]:
-        images_BCHW, label_B = to_unit_range(batch[0]), batch[1]
-        if self.trainer.training:
-            images_BCHW = shift_and_flip(images_BCHW, self.data.shift, self.data.flip)
-        return images_BCHW, label_B
+        return self.data.prepare_batch(batch, self.trainer.training)
 
     def on_train_epoch_start(self) -> None:
         self._seed()  # of augmentation and dropout

@@ -15,7 +15,13 @@ from lightning.pytorch.loggers import Logger
 from torch import Tensor, nn
 
 from netinv_lightning import metric_names as names
-from netinv_lightning.classifiers.checkpoints import fill, load_weights, read_card, save_classifier
+from netinv_lightning.classifiers.checkpoints import (
+    broken_weight,
+    fill,
+    load_weights,
+    read_card,
+    save_classifier,
+)
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.classifiers.wrapper import Classifier
 from netinv_lightning.data.datamodule import ImageDataModule
@@ -29,7 +35,7 @@ from netinv_lightning.ood.garbage.garbage_sources import GarbageSource, noise_se
 from netinv_lightning.runs.run_directory import RunDir
 from netinv_lightning.tracking.loggers import log_image
 from netinv_lightning.training.checkpoints import Checkpoints
-from netinv_lightning.training.progress import PlainProgress, tell
+from netinv_lightning.training.progress import PlainProgress, print_progress
 from netinv_lightning.training.trainer import expected_warnings
 
 SHOWN_IMAGES = 20
@@ -86,15 +92,14 @@ class GarbageTraining:
         """
         path = garbage_path(run_dir.path, self.name)
         if run_dir.resuming and path.with_suffix(".json").is_file():
-            tell(f"garbage {self.name}  trained before: {path}")
+            print_progress(f"garbage {self.name}  trained before: {path}")
         else:
             self._train(run_dir, loggers)
-            for key, weight in self.network.state_dict().items():
-                if not weight.isfinite().all():
-                    raise RuntimeError(
-                        f"garbage.{self.name}: {key} is not finite after the training; "
-                        f"reduce garbage.{self.name}.lr={self.recipe['lr']}"
-                    )
+            if broken := broken_weight(self.network):
+                raise RuntimeError(
+                    f"garbage.{self.name}: {broken} is not finite after the training; "
+                    f"reduce garbage.{self.name}.lr={self.recipe['lr']}"
+                )
             save_classifier(path, self.network, self.card)
         read_card(path)
         fill(self.network, load_weights(path), str(path))
@@ -157,7 +162,7 @@ class GarbageTraining:
     def _log_epoch(self, loggers: list[Logger]) -> Callable[[int, dict[str, float]], None]:
         def log_epoch(epoch: int, metrics: dict[str, float]) -> None:
             values = "  ".join(f"{what} {value:g}" for what, value in metrics.items())
-            tell(f"garbage {self.name}  epoch {epoch + 1}/{self.epochs} done  {values}")
+            print_progress(f"garbage {self.name}  epoch {epoch + 1}/{self.epochs} done  {values}")
             for logger in loggers:
                 logger.log_metrics(
                     {names.garbage(self.name, what): value for what, value in metrics.items()},

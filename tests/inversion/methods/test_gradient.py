@@ -22,7 +22,7 @@ from netinv_lightning.applications import make_application
 from netinv_lightning.applications.invert import InvertApplication
 from netinv_lightning.classifiers.build import load_zoo
 from netinv_lightning.classifiers.frozen import FrozenClassifier
-from netinv_lightning.config import schema as config
+from netinv_lightning.config import method_schema as config
 from netinv_lightning.data.specs import DataSpec
 from netinv_lightning.errors import InputError
 from netinv_lightning.inversion import losses

@@ -23,7 +23,7 @@ from netinv_lightning.applications import make_application
 from netinv_lightning.applications.invert import InvertApplication
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.classifiers.networks import CNN, MLP, ViT
-from netinv_lightning.config import schema as config
+from netinv_lightning.config import method_schema as config
 from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.data.specs import MNIST5K, DataSpec
 from netinv_lightning.errors import InputError

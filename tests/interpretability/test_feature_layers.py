@@ -10,7 +10,7 @@ from netinv_lightning.classifiers.build import load_zoo
 from netinv_lightning.classifiers.features import extract_features
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.errors import InputError
-from netinv_lightning.interpretability.features import head_of, map_layers
+from netinv_lightning.interpretability.feature_layers import head_of, map_layers
 
 
 def images(classifier: FrozenClassifier, count: int = 7) -> torch.Tensor:

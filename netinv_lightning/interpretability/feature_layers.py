@@ -1,6 +1,7 @@
 """The rest of a network after a feature layer, and the layers that compute maps.
 
-Shape suffixes: n images, B batch, D features, M values of maps, N classes, C channels, H height, W width.
+Shape suffixes: n images, B batch, D features, M values of maps, N classes, C channels, H height, W
+width.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from netinv_lightning.classifiers.frozen import FrozenClassifier
 def head_of(
     classifier: FrozenClassifier, layer: str, batch: int = 5000
 ) -> Callable[[Tensor], Tensor]:
-    """Return the rest of the network after a layer: features [n, D] to logits [n, N], on the CPU."""
+    """Return the rest of the network after a layer: features [n, D] to logits [n, N] (CPU)."""
 
     def head(features_nD: Tensor) -> Tensor:
         return torch.cat(

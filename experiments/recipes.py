@@ -1,0 +1,11 @@
+"""The four recipes that invert the zoo's classifiers, and seeds that no setting was chosen on."""
+
+from __future__ import annotations
+
+DATA_OF_RECIPE = {
+    "mnist_invert": "MNIST",
+    "fmnist_invert": "FashionMNIST",
+    "svhn_invert": "SVHN (head)",
+    "cifar_invert": "CIFAR-10",
+}
+UNUSED_SEEDS = (10, 11, 12)

@@ -1,0 +1,93 @@
+"""Check the keys of an application that it needs, or that exclude each other.
+
+These checks need neither files nor torch. They run before a run, not when a config is composed,
+because `application=NAME` alone is a valid config.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from omegaconf import DictConfig
+
+from netinv_lightning.config.application_schema import DETECTORS
+from netinv_lightning.config.validate import check_network_chosen
+from netinv_lightning.data.outlier_names import called, check_outliers, is_own
+from netinv_lightning.errors import InputError
+from netinv_lightning.metric_names import OWN, PLAIN, RESERVED
+
+TARGET_KEYS = {
+    "soft": ("vector",),
+    "logits": ("vector",),
+    "neuron": ("units", "value", "file"),
+    "features": ("file",),
+}
+"""The keys of each kind of target of `application=approach`; the first one is required."""
+
+
+def check_keys(cfg: DictConfig) -> None:
+    """Refuse missing keys, and keys that exclude each other.
+
+    Raises:
+        InputError: naming the key.
+    """
+    if (check := CHECKS.get(cfg.application.name)) is not None:
+        check(cfg)
+
+
+def _check_measure(cfg: DictConfig) -> None:
+    if bool(cfg.application.run) == bool(cfg.application.samples):
+        raise InputError(
+            "application.run: give either the directory of a finished inversion, or "
+            "application.samples=FILE.safetensors"
+        )
+
+
+def _check_approach(cfg: DictConfig) -> None:
+    app = cfg.application
+    if cfg.n_generators > 1:
+        raise InputError(
+            f"n_generators={cfg.n_generators}: application=approach has no generator. For more "
+            "images set application.images"
+        )
+    required, *_ = allowed = TARGET_KEYS[app.target]
+    if not app[required]:
+        raise InputError(
+            f"application.{required}: is missing. It is required by application.target={app.target}"
+        )
+    for key in sorted({key for keys in TARGET_KEYS.values() for key in keys} - set(allowed)):
+        if app[key] is not None:
+            kinds = ", ".join(kind for kind, keys in TARGET_KEYS.items() if key in keys)
+            raise InputError(
+                f"application.{key}: belongs to application.target={kinds}, not {app.target}. "
+                "Leave it out"
+            )
+
+
+def _check_detect_ood(cfg: DictConfig) -> None:
+    """Check that each name of a set is known, used once and free in the results."""
+    outliers = cfg.application.outliers
+    for name in cfg.garbage:
+        if name in (*DETECTORS, PLAIN):
+            raise InputError(f"garbage.{name}: is the name of a detector. Choose another name")
+    if len(set(map(called, outliers))) < len(outliers):
+        raise InputError(
+            f"application.outliers={list(outliers)}: two sets have the same name in the results. "
+            "Rename one"
+        )
+    for name in outliers:
+        check_outliers(name, cfg.data.name, cfg.data.classes)
+        if is_own(name) and called(name) in (cfg.data.name, OWN, *RESERVED):
+            raise InputError(
+                f"application.outliers={name}: would be named {called(name)} in the results, "
+                "which is used already. Rename the file"
+            )
+
+
+CHECKS: dict[str, Callable[[DictConfig], None]] = {
+    "train_classifier": check_network_chosen,
+    "measure": _check_measure,
+    "approach": _check_approach,
+    "detect_ood": _check_detect_ood,
+}
+"""The check of an application, by its name. Most applications need none."""

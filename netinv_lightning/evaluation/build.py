@@ -1,0 +1,62 @@
+"""Build the report that a config describes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from omegaconf import DictConfig, OmegaConf
+
+from netinv_lightning.classifiers.frozen import FrozenClassifier
+from netinv_lightning.config.method_schema import trains_generator
+from netinv_lightning.config.schema import MeasureConfig
+from netinv_lightning.evaluation.real_data import open_real
+from netinv_lightning.evaluation.report import Report
+
+
+def build_report(
+    cfg: DictConfig,
+    classifier: FrozenClassifier,
+    verifiers: Mapping[str, FrozenClassifier],
+    samples: int,
+    followed: bool = False,
+) -> Report:
+    """Build the report of an inversion; with `measure.full`, open its real data.
+
+    Args:
+        cfg: Config of the inversion. An empty `loss` stands for images from a file.
+        classifier: The inverted classifier.
+        verifiers: Networks that the inversion does not use, by name.
+        samples: Number of images to measure if `measure.samples` is null.
+        followed: Whether another verdict follows.
+
+    Raises:
+        InputError: as `Report`, or if the data have another shape.
+    """
+    real, no_data = open_real(cfg.data, classifier) if cfg.measure.full else (None, "")
+    return Report(
+        MeasureConfig(**OmegaConf.to_container(cfg.measure)),  # type: ignore[arg-type]
+        classifier,
+        verifiers,
+        real=real,
+        no_data=no_data,
+        samples=samples,
+        name=cfg.name,
+        seed=cfg.seed,
+        weights=_weights(cfg),
+        settings=_settings(cfg),
+        followed=followed,
+    )
+
+
+def _weights(cfg: DictConfig) -> dict[str, float] | None:
+    """Return the weight of each term of the objective; None for images from a file."""
+    return {str(term): float(keys.weight) for term, keys in cfg.loss.items()} or None
+
+
+def _settings(cfg: DictConfig) -> dict[str, float]:
+    """Return the keys that a diagnosis may advise to change and that have an effect."""
+    if not cfg.loss:
+        return {}
+    if not trains_generator(cfg):
+        return {"method.steps": cfg.method.steps}
+    return {"application.steps": cfg.application.steps, "generator.dropout": cfg.generator.dropout}

@@ -1,0 +1,65 @@
+"""Write files that are never seen half written, and never through a link out of a directory."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from netinv_lightning.errors import InputError
+from netinv_lightning.runs.outside_files import check_within
+
+MAX_ENTRIES = 100_000
+"""Files and folders of a run directory that are checked before a run writes to it."""
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file (UTF-8) so that a reader sees either the old file or the new one."""
+    temporary = path.with_name(path.name + ".partial")
+    _write_new(temporary, text.encode())
+    os.replace(temporary, path)
+
+
+def _write_new(path: Path, content: bytes) -> None:
+    """Write a new file after removing a file or link of that name; never follow a link."""
+    path.unlink(missing_ok=True)
+    descriptor = os.open(
+        path,
+        os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0),
+        0o666,
+    )
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+
+
+def check_writable_content(folder: Path, deep: bool = True) -> None:
+    """Refuse a directory to write to that contains a link out of itself, a FIFO or a device.
+
+    The folder `wandb` is not checked: W&B links its own logs from outside into it, and only ever
+    writes new files there.
+
+    Args:
+        folder: The directory.
+        deep: Whether to check its folders too.
+
+    Raises:
+        InputError: naming the entry.
+    """
+    root, count = folder.resolve(), 0
+    pending = [root]
+    while pending:
+        with os.scandir(pending.pop()) as entries:
+            for entry in entries:
+                count += 1
+                if count > MAX_ENTRIES:
+                    raise InputError(
+                        f"{folder}: contains more than {MAX_ENTRIES:,} files, too many for a run "
+                        "directory"
+                    )
+                path = Path(entry.path)
+                if entry.is_symlink():
+                    check_within(path, root)
+                elif entry.is_dir(follow_symlinks=False):
+                    if deep and path != root / "wandb":
+                        pending.append(path)
+                elif not entry.is_file(follow_symlinks=False):
+                    raise InputError(f"{path}: is not a regular file; remove it")

@@ -1,0 +1,49 @@
+"""What a run reports if it does not reach its end."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from netinv_lightning.errors import Preempted
+from netinv_lightning.runs.full_disk import full_disk
+from netinv_lightning.runs.peers import PEER_GONE, PeerLost, peer_is_gone
+
+
+class OutputLost(RuntimeError):
+    """The disk is full, or the run directory was removed; files written before are complete."""
+
+
+def reported_error(error: BaseException, run_dir: Path, cfg: DictConfig) -> BaseException:
+    """Return the error to report for the one that ended a run.
+
+    A full disk, a removed directory and a lost process become `OutputLost` and `PeerLost`. An
+    interrupt says how to continue.
+    """
+    advice = f"continue with resume={run_dir}"
+    if lost := _output_lost(error, run_dir, cfg):
+        return lost
+    if peer_is_gone(error):
+        return PeerLost(f"{PEER_GONE}; {advice}")
+    if isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt):
+        error = error.__context__  # Lightning turns Ctrl-C into exit(1)
+    if isinstance(error, (KeyboardInterrupt, Preempted)):
+        error.args = (f"{str(error).partition(';')[0] or 'interrupted'}; {advice}",)
+    return error
+
+
+def _output_lost(error: BaseException, run_dir: Path, cfg: DictConfig) -> OutputLost | None:
+    if isinstance(error, OSError) and not run_dir.is_dir():
+        return OutputLost(
+            f"{run_dir} was removed during the run; nothing of the run is left, start it again"
+        )
+    places = {"the run directory": run_dir, "TMPDIR": Path(tempfile.gettempdir())}
+    if cfg.application.get("save_as"):
+        places["application.save_as"] = Path(cfg.application.save_as)
+    if cfg.classifier.train:
+        places["classifier.kept_in"] = Path(cfg.classifier.kept_in)
+    if full := full_disk(error, places):
+        return OutputLost(f"{full}; free some space and continue with resume={run_dir}")
+    return None
