@@ -268,12 +268,10 @@ class BenchmarkConfig:
 
 @dataclass
 class TrainClassifierConfig:
-    """Keys of `application=train_classifier`. The group `recipe` describes the training.
+    """Keys of `application=train_classifier`, which `recipe` describes.
 
-    `save_as` is the file of the weights, whose model card is written beside it. An existing file is
-    replaced only with `overwrite`. With `verifier_of` (a name of the zoo, or a path) the network
-    becomes a verifier of that classifier: it has another architecture and another seed, and its
-    data must have the same classes.
+    `save_as` is the file of the weights, replaced only with `overwrite`. With `verifier_of` (of the
+    zoo, or a path) the network becomes a verifier of that classifier.
     """
 
     name: str = "train_classifier"

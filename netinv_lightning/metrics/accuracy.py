@@ -78,8 +78,8 @@ class SetAccuracy(InversionAccuracy):
     `accuracy` is the share of images to which the network assigns exactly the requested set.
     `confusion_NN` counts an image with another set in the column of its most probable label other
     than the first requested one. `confidence` is the mean over labels of max(p, 1 - p), `margin`
-    the mean of the smallest |p - (1 - p)| of an image, `kl` the sum of the binary cross-entropies of an
-    image in nats, and `label_accuracy` the share of single labels that are right.
+    the mean of the smallest |p - (1 - p)| of an image, `kl` the sum of the binary cross-entropies of
+    an image in nats, and `label_accuracy` the share of single labels that are right.
     """
 
     right_sum: Tensor
