@@ -268,10 +268,9 @@ class BenchmarkConfig:
 
 @dataclass
 class TrainClassifierConfig:
-    """Keys of `application=train_classifier`, which `recipe` describes.
+    """Keys of `application=train_classifier`. `save_as` is replaced only with `overwrite`.
 
-    `save_as` is the file of the weights, replaced only with `overwrite`. With `verifier_of` (of the
-    zoo, or a path) the network becomes a verifier of that classifier.
+    With `verifier_of` (of the zoo, or a path) the network becomes a verifier of that classifier.
     """
 
     name: str = "train_classifier"
