@@ -11,7 +11,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-import torch
 from omegaconf import DictConfig
 from PIL import Image
 from torch import Tensor, nn
@@ -30,6 +29,7 @@ from netinv_lightning.errors import InputError
 from netinv_lightning.evaluation.grid import draw_grid
 from netinv_lightning.inversion import base
 from netinv_lightning.inversion.checkpoint import checkpoint_of
+from netinv_lightning.inversion.label_sets import condition_of
 from netinv_lightning.runs.finished_check import read_summary
 from netinv_lightning.runs.notices import notices_of_a_run
 from netinv_lightning.runs.outside_files import read_json
@@ -103,18 +103,19 @@ class Inversion:
         return self.module.generators[0]
 
     def sample(
-        self, labels: Sequence[int] | Tensor, seed: int | None = None, generator: int = 0
+        self,
+        labels: Sequence[int] | Sequence[Sequence[int]] | Tensor,
+        seed: int | None = None,
+        generator: int = 0,
     ) -> Tensor:
         """Return images [B, C, H, W] in [0, 1], one per label, conditioned on hot vectors.
 
         Args:
-            labels: B labels.
+            labels: B labels; or B lists of labels, if labels do not exclude each other.
             seed: Seed of the latents; None for the global random state.
             generator: Index of the generator.
         """
-        condition = self.module.conditioning.of_labels(
-            torch.as_tensor(labels, device=self.module.device)
-        )
+        condition = condition_of(self.module.conditioning, labels, self.module.device)
         if seed is None:
             return self.module.draw(condition, generator)
         with own_randomness(seed, self.module.device):
@@ -150,8 +151,8 @@ def invert(
         overrides: Config overrides, such as `["application.steps=500", "conditioning=label"]`.
         run_dir: Directory of the run; None for a temporary one.
         output: Name or index of the logits in the network's output; None to find them.
-        output_kind: `logits`, `probabilities`, `log_probabilities`, `sigmoid`, or `auto` to
-            determine it on random images.
+        output_kind: `logits`, `probabilities`, `log_probabilities`, `sigmoid`, `multi_label`, or
+            `auto` to determine it on random images.
 
     Raises:
         InputError: if the network or a value is invalid.

@@ -18,6 +18,8 @@ METRIC_GROUPS = {
 INVERSION_ACCURACY = "inversion/accuracy"
 INVERSION_ACCURACY_HOT = "inversion/accuracy_hot"
 INVERSION_ACCURACY_TRAIN = "inversion/accuracy_train"
+INVERSION_LABEL_ACCURACY = "inversion/label_accuracy"
+"""Share of single labels that are as requested, for labels that do not exclude each other."""
 INVERSION_CONFIDENCE = "inversion/confidence"
 INVERSION_CONFIDENCE_HOT = "inversion/confidence_hot"
 INVERSION_MARGIN = "inversion/margin"

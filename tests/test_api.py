@@ -100,3 +100,14 @@ def test_a_string_of_overrides_is_refused() -> None:
     said = r"overrides='application.steps=5': is a string; must be a list of strings: \['applic"
     with pytest.raises(InputError, match=said):
         netinv_lightning.invert(own_network(), overrides="application.steps=5")
+
+
+def test_a_torchscript_network_is_inverted_by_its_logits() -> None:
+    network = torch.jit.trace(own_network().eval(), torch.zeros(2, 3, 32, 32))
+    with pytest.raises(InputError, match=r"set classifier.feature_layers=\[logits\]"):
+        netinv_lightning.invert(network, 5, 3, 32, overrides=FEW_STEPS)
+    result = netinv_lightning.invert(
+        network, 5, 3, 32, overrides=FEW_STEPS, feature_layers=["logits"]
+    )
+    assert 0 <= result.metrics[names.INVERSION_ACCURACY] <= 1
+    assert result.classifier.feature_dims == {"logits": 5}

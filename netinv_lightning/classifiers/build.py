@@ -138,7 +138,8 @@ def _described(cfg: DictConfig, path: Path) -> FrozenClassifier:
     """Read a file or folder that describes its own network."""
     found = read_described(path)
     spec = resolve_spec(cfg, None, found.facts)
-    classifier = FrozenClassifier(found.network, spec, **reading_keys(cfg))
+    keys = _with_card(reading_keys(cfg), found.facts)
+    classifier = FrozenClassifier(found.network, spec, **keys)
     _print_inferred(path, found.facts, found.source)
     return _print_assumptions(classifier, cfg, None, found.source if "mean" in found.facts else "")
 

@@ -15,7 +15,13 @@ from torch.utils.hooks import RemovableHandle
 
 from netinv_lightning.classifiers.forward_count import ForwardCount
 from netinv_lightning.classifiers.outputs import AUTO, find_output
-from netinv_lightning.classifiers.penultimate import head_features, head_layer, is_convolution
+from netinv_lightning.classifiers.penultimate import (
+    LOGITS,
+    PENULTIMATE,
+    head_features,
+    head_layer,
+    is_convolution,
+)
 from netinv_lightning.classifiers.probing import (
     PROBED,
     check_normalisation,
@@ -28,10 +34,6 @@ from netinv_lightning.data.specs import DataSpec
 from netinv_lightning.errors import InputError, nearest, one_line
 from netinv_lightning.training.float32 import widened
 
-LOGITS = "logits"
-"""The logits as features, for networks whose layers cannot be recorded."""
-PENULTIMATE = "penultimate"
-"""The default features: the input of the last nn.Linear, or of the last convolution, pooled."""
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
@@ -46,8 +48,7 @@ class FrozenClassifier(Classifier):
             over all positions; `logits` are the logits.
         output: Name or index of the logits in what the network returns; None for the rule of
             `netinv_lightning.classifiers.outputs`.
-        output_kind: What this output contains: `logits`, `probabilities`, `log_probabilities`,
-            `sigmoid` or `auto`.
+        output_kind: What this output contains, one of `outputs.KINDS` or `auto`.
         like: A frozen classifier with the same kind of network; its output and memory format are
             used instead.
 
@@ -158,17 +159,13 @@ class FrozenClassifier(Classifier):
         x_BCHW = x_BCHW.to(self.mean_C11.device)
         logits_BN, features = self.logits_and_features(x_BCHW)
         try:
-            same = torch.allclose(
-                self.logits_from(features[layer], layer), logits_BN, rtol=1e-3, atol=1e-4
-            )
+            cut_BN = self.logits_from(features[layer], layer)
+            same = torch.allclose(cut_BN, logits_BN, rtol=1e-3, atol=1e-4)
         except Exception:  # shapes differ if a shortcut still carries the black images
             same = False
         if not same:
-            other = (
-                f"name a later one, such as {PENULTIMATE}"
-                if layer != PENULTIMATE
-                else "name another one"
-            )
+            later = layer != PENULTIMATE
+            other = f"name a later one, such as {PENULTIMATE}" if later else "name another one"
             raise InputError(
                 f"classifier.feature_layers={layer}: the logits do not come from this layer alone "
                 f"(a shortcut leads around it, or it is used more than once); {other}"
@@ -220,11 +217,8 @@ class FrozenClassifier(Classifier):
             )
         if name == PENULTIMATE:
             if (layer := head_layer(self.network)) is None:
-                layers = (
-                    f"name a layer of it: {', '.join(modules)}"
-                    if modules
-                    else "it has no layers: set classifier.feature_layers=[]"
-                )
+                none = "it has no layers: set classifier.feature_layers=[logits]"
+                layers = f"name a layer of it: {', '.join(modules)}" if modules else none
                 raise InputError(
                     f"classifier.feature_layers={name}: {self.name} has no fully connected layer "
                     f"and no convolution; {layers}"

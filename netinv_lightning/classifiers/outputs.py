@@ -14,7 +14,9 @@ class 1 is the positive class.
 Probabilities are inverted through their logarithm. They are
 recognised on random images: all rows sum to 1 and all values are in [0, 1] (`probabilities`); the
 exponentials of all rows sum to 1 (`log_probabilities`); the network ends in a sigmoid (`sigmoid`).
-`classifier.output_kind` overrides this.
+`classifier.output_kind` overrides this. With `multi_label` the N numbers belong to labels that do
+not exclude each other: each is the logit of its label, or a probability if the network ends in a
+sigmoid.
 
 Shape suffixes: B batch, N classes, C channels, H height, W width.
 """
@@ -29,29 +31,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from netinv_lightning.classifiers.output_kinds import LOGITS, kind_of
 from netinv_lightning.errors import InputError
 
-LOGITS = "logits"
-KINDS = (LOGITS, "probabilities", "log_probabilities", "sigmoid")
+MULTI_LABEL = "multi_label"
+KINDS = (LOGITS, "probabilities", "log_probabilities", "sigmoid", MULTI_LABEL)
 AUTO = "auto"
 DEPTH = 4
 """Levels of containers that are searched for tensors."""
-TOLERANCE = 1e-3
-"""Largest distance of the sum of probabilities from 1; softmax in half precision is below it."""
-_TRANSPARENT = (
-    "View",
-    "ReshapeAlias",
-    "Squeeze",
-    "Unsqueeze",
-    "ToCopy",
-    "Alias",
-    "Clone",
-    "Select",
-    "Slice",
-    "UnsafeView",
-    "AsStrided",
-)
-"""Operations of autograd that change the shape or type of values only."""
 
 
 @dataclass(frozen=True)
@@ -62,11 +49,13 @@ class Output:
         path: Names or indices from the output to the tensor; empty for the output itself.
         kind: What the tensor contains, one of `KINDS`.
         single: Whether there is one number per image for two classes.
+        multi_label: Whether each logit belongs to a label of its own, which a sigmoid decides.
     """
 
     path: tuple[str, ...] = ()
     kind: str = LOGITS
     single: bool = False
+    multi_label: bool = False
 
     @property
     def name(self) -> str:
@@ -101,6 +90,10 @@ class Output:
             ],
             "sigmoid": ["the network ends in a sigmoid, its input is used as logits"],
         }.get(self.kind, [])
+        if self.multi_label:
+            parts.append("labels do not exclude each other, images are conditioned on sets of them")
+        elif self.kind == "sigmoid" and not self.single:
+            parts.append("if labels do not exclude each other, set output_kind=multi_label")
         parts += (
             [
                 "one number z per image is used as the logits (0, z), so class 1 is the positive "
@@ -202,9 +195,17 @@ def find_output(
             "weights, classifier.mean and classifier.std"
         )
     single = values.numel() == batch
+    if kind == MULTI_LABEL:
+        if single:
+            raise InputError(
+                f"classifier.output_kind={kind}: the network returns one number per image; it must "
+                "return one per label"
+            )
+        sigmoid = kind_of(values, single=True) == "sigmoid"  # whatever the numbers sum to
+        return Output(path, "sigmoid" if sigmoid else LOGITS, multi_label=True)
     if single and kind in ("probabilities", "log_probabilities"):
         kind = "sigmoid" if kind == "probabilities" else kind
-    return Output(path, _kind(values, single) if kind == AUTO else kind, single)
+    return Output(path, kind_of(values, single) if kind == AUTO else kind, single)
 
 
 def _named(
@@ -263,30 +264,3 @@ def _fits(values: Tensor, batch: int, num_classes: int) -> bool:
     return (
         values.dim() > 1 and values.shape[1] * batch == values.numel() == num_classes * batch
     ) or (num_classes == 2 and values.numel() == batch)
-
-
-def _kind(values: Tensor, single: bool) -> str:
-    flat_BN = (
-        values.detach().float().flatten(1) if values.dim() > 1 else values.detach().float()[:, None]
-    )
-    inside = bool(((flat_BN >= 0) & (flat_BN <= 1)).all())
-    if not single and inside and _all_one(flat_BN.sum(dim=1)):
-        return "probabilities"
-    if not single and bool((flat_BN <= TOLERANCE).all()) and _all_one(flat_BN.exp().sum(dim=1)):
-        return "log_probabilities"
-    return "sigmoid" if inside and _last_operation(values) == "Sigmoid" else LOGITS
-
-
-def _all_one(sum_B: Tensor) -> bool:
-    return bool(((sum_B - 1).abs() < TOLERANCE).all())
-
-
-def _last_operation(values: Tensor) -> str:
-    """Return the last operation on the values, such as `Sigmoid`; empty if it was not recorded."""
-    function = values.grad_fn
-    while function is not None:
-        name = function.name().rpartition("::")[2].partition("Backward")[0]
-        if name not in _TRANSPARENT:
-            return name
-        function = function.next_functions[0][0] if function.next_functions else None
-    return ""

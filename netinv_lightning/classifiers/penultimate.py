@@ -9,6 +9,11 @@ from torch import Tensor, nn
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
+LOGITS = "logits"
+"""The logits as features, for networks whose layers cannot be recorded."""
+PENULTIMATE = "penultimate"
+"""The default features: the input of the last nn.Linear, or of the last convolution, pooled."""
+
 
 def last_linear(network: nn.Module) -> nn.Linear | None:
     """Return the last fully connected layer in `network.modules()`; None if there is none."""

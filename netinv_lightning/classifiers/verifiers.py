@@ -108,6 +108,11 @@ def check_verifier(name: str, verifier: FrozenClassifier, classifier: FrozenClas
                 f"{key}: has {fact}={its}, but the classifier that is inverted has "
                 f"{fact}={needed}. They must be equal; choose another verifier"
             )
+    if verifier.multi_label != classifier.multi_label:
+        raise InputError(
+            f"{key}: must have labels that {'do not ' * classifier.multi_label}exclude each other, "
+            "as the classifier that is inverted; set output_kind of the verifier"
+        )
     check_class_names(key, verifier.spec, classifier.spec)
 
 

@@ -54,6 +54,11 @@ class Classifier(nn.Module):
         return type(self.network).__name__
 
     @property
+    def multi_label(self) -> bool:
+        """Whether labels do not exclude each other: each has a logit and a sigmoid of its own."""
+        return self.output.multi_label
+
+    @property
     def normalises(self) -> bool:
         """Whether mean and standard deviation are known; if not, images are passed on unchanged."""
         return (set(self.spec.mean), set(self.spec.std)) != ({0.0}, {1.0})
@@ -79,6 +84,7 @@ class Classifier(nn.Module):
             "network": self.name,
             "output": self.output.name,
             "output_kind": self.output.kind,
+            **({"multi_label": True} if self.multi_label else {}),
             "one_number_for_two_classes": self.output.single,
             "mean": list(self.spec.mean),
             "std": list(self.spec.std),

@@ -266,11 +266,9 @@ class BenchmarkConfig:
 
 @dataclass
 class TrainClassifierConfig:
-    """Keys of `application=train_classifier`. The group `recipe` describes the training.
+    """Keys of `application=train_classifier`. `save_as` is replaced only with `overwrite`.
 
-    `save_as` is the file of the weights, whose model card is written beside it. An existing file is
-    replaced only with `overwrite`. `verifier_of` (a name of the zoo, or a path) trains a verifier
-    of that classifier, with another architecture and seed.
+    With `verifier_of` (of the zoo, or a path) the network becomes a verifier of that classifier.
     """
 
     name: str = "train_classifier"

@@ -57,7 +57,7 @@ class ClassifierConfig:
         feature_layers: Names of the layers whose outputs are used as features.
         output: Name or index of the logits in what the network returns.
         output_kind: What the network returns there: `logits`, `probabilities`, `log_probabilities`,
-            `sigmoid` or `auto` (`netinv_lightning.classifiers.outputs`).
+            `sigmoid`, `multi_label` or `auto` (`netinv_lightning.classifiers.outputs`).
     """
 
     zoo: Optional[str] = None

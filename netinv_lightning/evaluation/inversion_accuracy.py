@@ -15,7 +15,7 @@ from netinv_lightning import metric_names as names
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.inversion.base import Inversion
 from netinv_lightning.inversion.conditioning import Condition
-from netinv_lightning.metrics.accuracy import InversionAccuracy
+from netinv_lightning.metrics.accuracy import InversionAccuracy, SetAccuracy
 from netinv_lightning.metrics.diversity import ClassCosine
 from netinv_lightning.training.distributed import rank, world_size
 from netinv_lightning.training.seeds import own_randomness, stream_seed
@@ -61,6 +61,8 @@ def evaluate(
         names.INTRA_CLASS_COSINE: float(soft.cosine["intra"]),
         names.INTER_CLASS_COSINE: float(soft.cosine["inter"]),
     }
+    if "label_accuracy" in soft.accuracy:
+        metrics[names.INVERSION_LABEL_ACCURACY] = float(soft.accuracy["label_accuracy"])
     confusion_NN = soft.accuracy["confusion_NN"]
     class_names = module.classifier.spec.class_names
     metrics |= _of_classes(names.INVERSION_ACCURACY, confusion_NN, class_names)
@@ -118,8 +120,9 @@ def _measure(
     classifier = module.classifier.eval()
     N, G = module.conditioning.num_classes, module.n_generators
     layer = classifier.feature_layers[-1]
-    of_generators = [InversionAccuracy(N).to(module.device) for _ in range(G)]
-    agreement = [InversionAccuracy(N).to(module.device) for _ in verifiers]
+    kind = SetAccuracy if classifier.multi_label else InversionAccuracy
+    of_generators = [kind(N).to(module.device) for _ in range(G)]
+    agreement = [kind(N).to(module.device) for _ in verifiers]
     cosine = ClassCosine(N, classifier.feature_dims[layer]).to(module.device)
     for number, (g, size) in enumerate(batches(samples, batch_size, G)):
         if number % world_size() != rank():
@@ -136,7 +139,8 @@ def _measure(
     n_G = torch.stack([value["confusion_NN"].sum() for value in values]).double()
     whole = {
         name: (torch.stack([value[name] for value in values]) * n_G).sum() / n_G.sum()
-        for name in ("accuracy", "confidence", "kl")
+        for name in ("accuracy", "confidence", "kl", "label_accuracy")
+        if name in values[0]
     }
     whole["confusion_NN"] = torch.stack([value["confusion_NN"] for value in values]).sum(dim=0)
     return Measured(

@@ -19,12 +19,14 @@ from netinv_lightning.inversion.augmentation import Augmentation
 from netinv_lightning.inversion.base import Inversion
 from netinv_lightning.inversion.conditioning import Conditioning
 from netinv_lightning.inversion.generator import Generator
+from netinv_lightning.inversion.label_sets import LabelSets
 from netinv_lightning.inversion.methods.gradient import PixelInversion
 from netinv_lightning.inversion.methods.kkt import KktInversion
 from netinv_lightning.inversion.module import InversionModule
 from netinv_lightning.inversion.objective import Objective
 from netinv_lightning.inversion.perturbation import Perturbation
 from netinv_lightning.inversion.stationarity import check_twice_differentiable
+from netinv_lightning.inversion.terms import ONE_LABEL
 
 log = logging.getLogger(__name__)
 
@@ -137,6 +139,11 @@ def make_kkt(cfg: DictConfig, classifier: FrozenClassifier | None = None) -> Kkt
             "method=kkt needs; leave it out"
         )
     classifier = _differentiable(cfg, classifier)
+    if classifier.multi_label:
+        raise InputError(
+            "method=kkt: needs one label per image, but the labels of this network do not exclude "
+            "each other; choose method=generator"
+        )
     check_twice_differentiable(classifier, "method=kkt")
     kkt = _make(
         "method",
@@ -185,7 +192,7 @@ def _conditioning(cfg: DictConfig, classifier: FrozenClassifier) -> Conditioning
     spec = classifier.spec
     return _make(
         "conditioning",
-        Conditioning,
+        LabelSets if classifier.multi_label else Conditioning,
         num_classes=spec.num_classes,
         image_size=spec.image_size,
         **cfg.conditioning,
@@ -202,9 +209,30 @@ def _options(cfg: DictConfig) -> dict[str, Any]:
 
 def _objective(cfg: DictConfig, classifier: FrozenClassifier) -> Objective:
     objective = Objective(_plain(cfg.loss), classifier.feature_layers)
+    if classifier.multi_label:
+        _check_label_sets(cfg)
     for term in {"gradient", "stationarity"}.intersection(cfg.loss):
         check_twice_differentiable(classifier, f"loss.{term}")
     return objective
+
+
+def _check_label_sets(cfg: DictConfig) -> None:
+    """Refuse what needs labels that exclude each other."""
+    where = "the labels of this network do not exclude each other"
+    if terms := [term for term in ONE_LABEL if term in cfg.loss]:
+        raise InputError(
+            f"loss.{terms[0]}: needs one label per image, but {where}; ~loss.{terms[0]}"
+        )
+    if cfg.application.name != "invert":
+        raise InputError(
+            f"application={cfg.application.name}: needs one label per image, but {where}; "
+            "choose application=invert"
+        )
+    for group in ("measure", "interpret"):
+        if cfg[group].full:
+            raise InputError(
+                f"{group}=full: needs one label per image, but {where}; leave {group} out"
+            )
 
 
 def _plain(cfg: DictConfig) -> dict[str, Any]:

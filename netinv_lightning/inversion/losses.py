@@ -20,6 +20,7 @@ from netinv_lightning.training.distributed import rows_of_all_ranks, sum_over_ra
 from netinv_lightning.training.float32 import in_float32
 
 __all__ = [
+    "binary_cross_entropy",
     "class_spread",
     "cosine_similarity",
     "cross_entropy",
@@ -57,6 +58,19 @@ def kl_divergence(p_BN: Tensor, logits_BN: Tensor, double_softmax: bool = False)
 def cross_entropy(logits_BN: Tensor, label_B: Tensor, label_smoothing: float = 0.0) -> Tensor:
     """L_CE = -sum_i y_i log(yhat_i), y the requested label; mean over the batch."""
     return F.cross_entropy(logits_BN, label_B, label_smoothing=label_smoothing)
+
+
+@in_float32
+def binary_cross_entropy(
+    logits_BN: Tensor, target_BN: Tensor, label_smoothing: float = 0.0
+) -> Tensor:
+    """L_BCE = -sum_i y_i log p_i + (1 - y_i) log(1 - p_i), p = sigmoid(logits); batch mean.
+
+    For labels that do not exclude each other. With label smoothing e, y becomes (1 - e) y + e / 2.
+    For hard y it is also the KL divergence of the Bernoulli distributions of the labels.
+    """
+    y_BN = (1 - label_smoothing) * target_BN + label_smoothing / 2
+    return F.binary_cross_entropy_with_logits(logits_BN, y_BN, reduction="sum") / len(logits_BN)
 
 
 @in_float32

@@ -20,6 +20,7 @@ from netinv_lightning.config.loss_terms import LOSS_TERMS
 from netinv_lightning.errors import InputError, nearest
 from netinv_lightning.inversion import losses
 from netinv_lightning.inversion.conditioning import Condition
+from netinv_lightning.inversion.label_sets import sets_agree
 from netinv_lightning.inversion.perturbation import Perturbation
 from netinv_lightning.inversion.stationarity import decayed_weights, margin_gradients, misalignment
 from netinv_lightning.training.distributed import Stream
@@ -61,7 +62,9 @@ class Step:
             )
 
     def accuracy(self) -> Tensor:
-        """Return the share of images that the classifier assigns to the requested class."""
+        """Return the share of images that the classifier assigns to the requested class or set."""
+        if self.classifier.multi_label:
+            return sets_agree(self.logits_BN, self.condition.target_BN).float().mean()
         return (self.logits_BN.argmax(dim=1) == self.condition.label_B).float().mean()
 
     def over_layers(self, term: Callable[[Tensor], Tensor], layers: Sequence[str] | None) -> Tensor:
@@ -79,10 +82,16 @@ class Step:
 
 
 def kl(step: Step, double_softmax: bool = False) -> Tensor:
+    if step.classifier.multi_label:
+        return losses.binary_cross_entropy(step.logits_BN, step.condition.target_BN)
     return losses.kl_divergence(step.condition.target_BN, step.logits_BN, double_softmax)
 
 
 def ce(step: Step, label_smoothing: float = 0.0) -> Tensor:
+    if step.classifier.multi_label:
+        return losses.binary_cross_entropy(
+            step.logits_BN, step.condition.target_BN, label_smoothing
+        )
     return losses.cross_entropy(step.logits_BN, step.condition.label_B, label_smoothing)
 
 
@@ -163,5 +172,7 @@ def l1(step: Step) -> Tensor:
     return torch.stack([weight.abs().sum() for weight in step.generator.parameters()]).sum()
 
 
+ONE_LABEL = ("kl_perturbed", "ce_perturbed", "gradient", "stationarity")
+"""Terms that need labels that exclude each other."""
 TERMS: dict[str, Callable[..., Tensor]] = {name: globals()[name] for name in LOSS_TERMS}
 """The functions of this module that are terms of the objective."""

@@ -70,3 +70,43 @@ class InversionAccuracy(Metric):
             "top5": self.top5_sum / n,
             "confusion_NN": self.confusion_NN,
         }
+
+
+class SetAccuracy(InversionAccuracy):
+    """The same for sets of labels that do not exclude each other.
+
+    `accuracy` is the share of images to which the network assigns exactly the requested set.
+    `confusion_NN` counts an image with another set in the column of its most probable label other
+    than the first requested one. `confidence` is the mean over labels of max(p, 1 - p), `margin`
+    the mean of the smallest |p - (1 - p)| of an image, `kl` the sum of the binary cross-entropies
+    of an image in nats, and `label_accuracy` the share of single labels that are right.
+    """
+
+    right_sum: Tensor
+
+    def __init__(self, num_classes: int, **kwargs: Any) -> None:
+        super().__init__(num_classes, **kwargs)
+        self.add_state("right_sum", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, logits_BN: Tensor, label_B: Tensor, target_BN: Tensor) -> None:
+        """Add a batch: logits, first labels of the sets, and the sets (0 or 1)."""
+        logits_BN = logits_BN.double()
+        right_BN = (logits_BN > 0) == (target_BN > 0.5)
+        other_B = logits_BN.scatter(1, label_B[:, None], -torch.inf).argmax(dim=1)
+        predicted_B = torch.where(right_BN.all(dim=1), label_B, other_B)
+        self.confusion_NN += torch.bincount(
+            label_B * self.num_classes + predicted_B, minlength=self.num_classes**2
+        ).view(self.num_classes, -1)
+        p_BN = logits_BN.sigmoid()
+        self.right_sum += right_BN.double().mean(dim=1).sum()
+        self.confidence_sum += p_BN.maximum(1 - p_BN).mean(dim=1).sum()
+        self.margin_sum += (2 * p_BN - 1).abs().amin(dim=1).sum()
+        self.kl_sum += F.binary_cross_entropy_with_logits(
+            logits_BN, target_BN.double(), reduction="sum"
+        )
+        top_Bk = logits_BN.topk(min(5, self.num_classes), dim=1).indices
+        self.top5_sum += (top_Bk == label_B[:, None]).any(dim=1).sum()
+
+    def compute(self) -> dict[str, Tensor]:
+        computed = super().compute()
+        return {**computed, "label_accuracy": self.right_sum / self.confusion_NN.sum()}

@@ -102,8 +102,8 @@ def test_the_metadata_of_timm_and_transformers_are_used() -> None:
     network.num_classes = 4  # type: ignore[assignment]
     assert "mean" not in infer_facts(network, MISSING)
     other = convolutional()
-    config = SimpleNamespace(num_labels=5, num_channels=3, image_size=32)
-    other.config = config  # type: ignore[assignment]
+    config: Any = SimpleNamespace(num_labels=5, num_channels=3, image_size=32)
+    other.config = config
     assert infer_facts(other, MISSING) == {"num_classes": 5, "channels": 3, "image_size": 32}
 
 

@@ -27,7 +27,7 @@ class Described:
     Attributes:
         network: In evaluation mode.
         facts: What the file says: `num_classes`, `channels`, `image_size`, `mean`, `std`,
-            `class_names`. Facts that it does not contain are left out.
+            `class_names`, `output_kind`. Facts that it does not contain are left out.
         source: What the facts are read from, for messages.
     """
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from netinv_lightning.classifiers.formats.described import Described, square
-from netinv_lightning.classifiers.formats.program import Name, Program, Step
+from netinv_lightning.classifiers.formats.program import Name, Operation, Program
 from netinv_lightning.classifiers.formats.recognise import archive_names, is_program
 from netinv_lightning.errors import InputError, one_line
 
@@ -110,7 +110,7 @@ def _read(archive: Archive, name: str) -> Described:
     if len(inputs) != 1:
         raise InputError(f"the program takes {len(inputs)} inputs, must take the images alone")
     outputs = [value for spec in signature["output_specs"] for value in _output(spec)]
-    steps = [step for node in graph["nodes"] if (step := _step(node)) is not None]
+    steps = [step for node in graph["nodes"] if (step := _operation(node)) is not None]
     program = Program(inputs[0], weights, steps, outputs)
     shapes = {
         value: tuple(size.get("as_int") for size in meta["sizes"])
@@ -158,7 +158,7 @@ def _output(spec: Mapping[str, Any]) -> list[str]:
     return [content["arg"]["as_tensor"]["name"]] if "as_tensor" in content["arg"] else []
 
 
-def _step(node: Mapping[str, Any]) -> Step | None:
+def _operation(node: Mapping[str, Any]) -> Operation | None:
     """Return one operation of the program; None for an assertion."""
     target = str(node["target"])
     results = [name for output in node["outputs"] for name in _names(output)]
@@ -172,9 +172,9 @@ def _step(node: Mapping[str, Any]) -> Step | None:
         hidden = found[1].startswith("_") and not INTERNAL.fullmatch(found[1])
         if hidden or not (of_tensors or found[1] in WITHOUT_TENSORS):
             raise InputError(f"the operation {target} is not an ordinary function of tensors")
-        return Step(found[1], call, values, results, by_name=True)
+        return Operation(found[1], call, values, results, by_name=True)
     if target.startswith("_operator.") and (name := target.partition(".")[2]) in ARITHMETIC:
-        return Step(name, getattr(operator, name), values, results, by_name=False)
+        return Operation(name, getattr(operator, name), values, results, by_name=False)
     raise InputError(f"the operation {target} is not one of ATen")
 
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from netinv_lightning.classifiers.architecture import construct_network
 from netinv_lightning.classifiers.checkpoints import fill
 from netinv_lightning.classifiers.formats.described import Described
+from netinv_lightning.classifiers.outputs import MULTI_LABEL
 from netinv_lightning.config.allowed_targets import TIMM
 from netinv_lightning.config.description_check import check_network
 from netinv_lightning.errors import InputError, nearest, one_line
@@ -158,7 +159,9 @@ def _weights(path: Path, where: str) -> dict[str, Tensor]:
 
 def _facts(config: Mapping[str, Any], network: Any) -> dict[str, Any]:
     settings = network.config
-    facts = {"num_classes": max(int(settings.num_labels), 2)}
+    facts: dict[str, Any] = {"num_classes": max(int(settings.num_labels), 2)}
+    if settings.problem_type == "multi_label_classification":
+        facts["output_kind"] = MULTI_LABEL
     names = [settings.id2label.get(label) for label in range(settings.num_labels)]
     if "id2label" in config and all(isinstance(name, str) for name in names):
         facts["class_names"] = names

@@ -28,7 +28,7 @@ class Name(str):
 
 
 @dataclass(frozen=True)
-class Step:
+class Operation:
     """One operation.
 
     Attributes:
@@ -70,7 +70,7 @@ class Program(nn.Module):
         self,
         image: str,
         weights: Mapping[str, tuple[str, Tensor]],
-        steps: Sequence[Step],
+        steps: Sequence[Operation],
         outputs: Sequence[str],
     ) -> None:
         super().__init__()
@@ -97,14 +97,14 @@ class Program(nn.Module):
         found = tuple(known[name] for name in self.outputs)
         return found[0] if len(found) == 1 else found
 
-    def _run(self, step: Step, known: Mapping[str, Any], device: torch.device) -> Any:
+    def _run(self, step: Operation, known: Mapping[str, Any], device: torch.device) -> Any:
         values = {name: _filled(value, known, device) for name, value in step.values.items()}
         if step.module:
             return self.layers.get_submodule(step.module)(next(iter(values.values())))
         assert step.call is not None
         return step.call(**values) if step.by_name else step.call(*values.values())
 
-    def _as_module(self, step: Step, weights: Mapping[str, tuple[str, Tensor]]) -> Step:
+    def _as_module(self, step: Operation, weights: Mapping[str, tuple[str, Tensor]]) -> Operation:
         """Return the step with a module in place of its function where there is one for it."""
         if step.values.get(IN_TRAINING.get(step.name, "")) is True:
             raise InputError("the program is in training mode; call eval() before the export")
@@ -130,7 +130,7 @@ class Program(nn.Module):
         return replace(step, call=None, module=self._made[key], values=first)
 
 
-def _module(step: Step, own: Mapping[str, Tensor]) -> nn.Module | None:
+def _module(step: Operation, own: Mapping[str, Tensor]) -> nn.Module | None:
     """Return the layer that does a step, with its weights; None if it is none of those known."""
     weight, bias, values = own.get("weight"), own.get("bias"), step.values
     if any(values.get(n) is not None and n not in own for n in ("weight", "bias")):
@@ -183,7 +183,7 @@ def _place(root: nn.Module, path: str, module: nn.Module) -> None:
         raise InputError(f"the name {path} of a layer is not usable") from error
 
 
-def _with_last_use(steps: Sequence[Step], outputs: Sequence[str]) -> list[Step]:
+def _with_last_use(steps: Sequence[Operation], outputs: Sequence[str]) -> list[Operation]:
     """Return the steps with the values that each uses last."""
     needed, reversed_steps = set(outputs), []
     for step in reversed(steps):

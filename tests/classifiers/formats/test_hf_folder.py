@@ -1,4 +1,4 @@
-"""Folders of transformers and timm: the same logits, their preprocessing, no code, no network."""
+"""Folders of transformers and timm: the same logits, their preprocessing, and no code."""
 
 from __future__ import annotations
 
