@@ -17,6 +17,7 @@ from pkgutil import resolve_name
 
 import torch
 
+from netinv_lightning import metric_names as names
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.errors import InputError, nearest
@@ -28,6 +29,9 @@ from netinv_lightning.evaluation.metric_groups.group import (
     MetricGroup,
 )
 from netinv_lightning.metric_names import METRIC_GROUPS
+
+MOST_NOTES = 20
+"""With more classes without images they are only counted."""
 
 
 class Measurement:
@@ -127,6 +131,16 @@ class Measurement:
         read = {network for group in self.groups.values() for network in group.reads}
         classifier = {"": self.context.classifier} if CLASSIFIER in read else {}
         return classifier | (dict(self.context.verifiers) if VERIFIERS in read else {})
+
+
+def notes_of_skipped(skipped: Mapping[str, str]) -> list[str]:
+    """Return a line per skipped metric; one for all classes without images if there are many."""
+    of_classes = [name for name in skipped if name.startswith(names.class_accuracy(""))]
+    hidden = set(of_classes) if len(of_classes) > MOST_NOTES else set()
+    notes = [f"skipped: {name}: {why}" for name, why in skipped.items() if name not in hidden]
+    if hidden:
+        notes.append(f"skipped: the accuracies of {len(hidden)} classes without images")
+    return notes
 
 
 def _create_groups(metrics: Sequence[str], context: MetricContext) -> dict[str, MetricGroup]:
