@@ -6,10 +6,10 @@ Shape suffixes: B batch, N classes, C channels, H height, W width.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from omegaconf import DictConfig
@@ -22,6 +22,8 @@ from netinv_lightning.config.allowed_targets import only_allowed
 from netinv_lightning.config.application_schema import INVERSIONS
 from netinv_lightning.config.compose import compose
 from netinv_lightning.config.schema import trains_generator
+from netinv_lightning.config.shapes import MOST_CHANNELS, SIDES, checked_shape, sides_of
+from netinv_lightning.data.pixels import to_units
 from netinv_lightning.data.specs import DataSpec
 from netinv_lightning.errors import InputError
 from netinv_lightning.inversion import base
@@ -73,6 +75,8 @@ class Inversion:
     ) -> Tensor:
         """Return images [B, C, H, W] in [0, 1], one per label, conditioned on hot vectors.
 
+        Signals [B, C, L] and tables [B, features] are in the units of their data.
+
         Args:
             labels: B labels.
             seed: Seed of the latents; None for the global random state.
@@ -81,17 +85,18 @@ class Inversion:
         condition = self.module.conditioning.of_labels(
             torch.as_tensor(labels, device=self.module.device)
         )
+        spec = self.classifier.spec
         if seed is None:
-            return self.module.draw(condition, generator)
+            return to_units(self.module.draw(condition, generator), spec)
         with own_randomness(seed, self.module.device):
-            return self.module.draw(condition, generator)
+            return to_units(self.module.draw(condition, generator), spec)
 
 
 def invert(
     network: nn.Module,
     num_classes: int,
-    channels: int,
-    image_size: int,
+    channels: int | None = None,
+    image_size: int | Sequence[int] | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     feature_layers: Sequence[str] = (PENULTIMATE,),
@@ -99,15 +104,24 @@ def invert(
     run_dir: str | Path | None = None,
     output: str | None = None,
     output_kind: str = AUTO,
+    shape: Sequence[int] | None = None,
+    bounds: Sequence[Sequence[float]] = (),
+    groups: Sequence[Sequence[int]] = (),
 ) -> Inversion:
-    """Invert a trained image classifier.
+    """Invert a trained classifier of images, signals or tables.
+
+        invert(network, num_classes=10, channels=3, image_size=32)      square images
+        invert(network, num_classes=10, shape=(3, 32, 64))              images (C, H, W)
+        invert(network, num_classes=5, shape=(1, 128))                  signals (C, L)
+        invert(network, num_classes=3, shape=(13,))                     tables (features,)
 
     Args:
-        network: Network from normalised images [B, C, H, W] to logits [B, N], to probabilities, to
-            one number for two classes, or to a container of these. Its weights are not changed.
+        network: Network from normalised inputs, [B, C, H, W] for images, to logits [B, N], to
+            probabilities, to one number for two classes, or to a container of these. Its weights
+            are not changed.
         num_classes: N.
-        channels: 1 or 3.
-        image_size: Side of the square images, 28 to 64 pixels.
+        channels: Channels of images, such as 1 or 3.
+        image_size: Side of square images, 8 to 512 pixels, or (height, width).
         mean: Mean per channel with which the training normalised pixels in [0, 1]; None for 0.
         std: Standard deviation per channel; None for 1.
         feature_layers: Names of the network's modules for the cosine and orthogonality terms.
@@ -116,6 +130,10 @@ def invert(
         output: Name or index of the logits in the network's output; None to find them.
         output_kind: `logits`, `probabilities`, `log_probabilities`, `sigmoid`, or `auto` to
             determine it on random images.
+        shape: Shape of one input, instead of `channels` and `image_size`.
+        bounds: Lowest and highest value of each channel of signals and tables; empty for the mean
+            minus and plus five standard deviations.
+        groups: Lists of features of a table, each the one-hot code of one categorical variable.
 
     Raises:
         InputError: if the network or a value is invalid.
@@ -127,7 +145,11 @@ def invert(
         raise InputError(f"network: is a {type(network).__name__}; must be a torch.nn.Module")
     cfg = compose(overrides)
     settle_trainer(cfg)
-    spec = _own_spec(num_classes, channels, image_size, mean, std)
+    spec = replace(
+        _own_spec(num_classes, _own_shape(shape, channels, image_size), mean, std),
+        bounds=tuple(tuple(bound) for bound in bounds),
+        groups=tuple(tuple(group) for group in groups),
+    )
     trained = {name: parameter.requires_grad for name, parameter in network.named_parameters()}
     training = {module: module.training for module in network.modules()}
     try:
@@ -151,32 +173,51 @@ def invert(
     return Inversion(cfg, application.module, metrics)
 
 
+def _own_shape(
+    shape: Sequence[int] | None, channels: int | None, image_size: int | Sequence[int] | None
+) -> Sequence[int]:
+    """Return the shape that the arguments of `invert` describe.
+
+    Raises:
+        InputError: if they are incomplete, contradict each other, or are out of range.
+    """
+    if shape is not None:
+        if channels is not None or image_size is not None:
+            raise InputError(
+                f"shape={shape!r}: contains the channels and the size already; leave out channels "
+                "and image_size"
+            )
+        return shape
+    if channels is None or image_size is None:
+        raise InputError(
+            "shape: must be given: (features,) for tables, (C, L) for signals, (C, H, W) for "
+            "images; or channels and image_size for images"
+        )
+    _check_whole("channels", channels, 1, MOST_CHANNELS)
+    is_pair = isinstance(image_size, Sequence) and len(image_size) == 2
+    for side in image_size if is_pair and isinstance(image_size, Sequence) else [image_size]:
+        _check_whole("image_size", side, *SIDES["images"])
+    return channels, *sides_of(image_size)
+
+
+def _check_whole(name: str, value: Any, least: int, most: int) -> None:
+    if type(value) is not int or not least <= value <= most:
+        raise InputError(f"{name}={value!r}: must be a whole number from {least} to {most}")
+
+
 def _own_spec(
     num_classes: int,
-    channels: int,
-    image_size: int,
+    shape: Sequence[int],
     mean: Sequence[float] | None,
     std: Sequence[float] | None,
 ) -> DataSpec:
-    """Return the facts of a network's input images.
+    """Return the facts of a network's inputs.
 
     Raises:
         InputError: if an argument is out of range.
     """
-    sides = {
-        "num_classes": (num_classes, 2, 10**6),
-        "channels": (channels, 1, 3),
-        "image_size": (image_size, 28, 64),
-    }
-    for name, (value, least, most) in sides.items():
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, int)
-            or not least <= value <= most
-            or (name == "channels" and value == 2)
-        ):
-            allowed = "1 or 3" if name == "channels" else f"a whole number from {least} to {most}"
-            raise InputError(f"{name}={value!r}: must be {allowed}")
+    _check_whole("num_classes", num_classes, 2, 10**6)
+    channels, image_size = checked_shape(shape, "shape")
     zeros, ones = (0.0,) * channels, (1.0,) * channels
     labels = tuple(str(label) for label in range(num_classes))
     try:

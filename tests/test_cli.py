@@ -90,8 +90,16 @@ def test_wrong_input_gives_one_line_and_exit_status_2(
             "classifier.feature_layers=[hed]",
         ): "classifier.feature_layers=hed: the network has no such layer; did you mean 'head'?",
         (
-            "classifier.image_size=200",
-        ): "classifier.image_size=200: the generator makes images of 28 to 64 pixels",
+            "classifier.image_size=600",
+        ): "classifier.image_size=600: the sides of images must be from 8 to 512 pixels",
+        (
+            "classifier.image_size=[28,28,3]",
+        ): "classifier.image_size=[28, 28, 3]: must be the side of square images, or [height, width]",
+        (
+            "classifier.shape=[3,28,28]",
+            "classifier.channels=3",
+        ): "classifier.shape=[3, 28, 28]: contains the channels and the size already; leave out",
+        ("classifier.shape=[1,7]",): "classifier.shape=[1, 7]: the sides of signals must be from 8",
         ("generator.dropout=1.5",): "generator.dropout=1.5: must be from 0 to below 1",
         ("conditioning.mode=vectr",): "conditioning.mode=vectr: did you mean 'vector'?",
         ("conditioning.temperature=0",): "conditioning.temperature=0.0: must be above 0",

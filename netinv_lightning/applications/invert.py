@@ -174,7 +174,7 @@ class InvertApplication:
         module, spec, seed = self.module, self.module.classifier.spec, self.cfg.seed
         app = self.cfg.application
         run_dir.samples.mkdir(exist_ok=True)
-        write_samples(samples, run_dir.samples / "inverted.safetensors")
+        write_samples(samples, run_dir.samples / "inverted.safetensors", spec)
         with torch.no_grad():
             logits_BN = module.classifier(samples.images_nCHW[:TABLE_ROWS].to(module.device))
         log_samples(
@@ -185,7 +185,10 @@ class InvertApplication:
         )
         log_image(loggers, names.SAMPLES_GRID, grid, step, self.cfg.name)
         confusion = confusion_matrix(
-            confusion_NN, spec.class_names, run_dir.figures / "confusion.png"
+            confusion_NN,
+            spec.class_names,
+            run_dir.figures / "confusion.png",
+            module.conditioning.chosen,
         )
         log_image(
             loggers,

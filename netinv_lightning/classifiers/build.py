@@ -11,7 +11,12 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from netinv_lightning.classifiers.architecture import build_network, reading_keys, spec_with_keys
+from netinv_lightning.classifiers.architecture import (
+    build_network,
+    given_shape,
+    reading_keys,
+    spec_with_keys,
+)
 from netinv_lightning.classifiers.checkpoints import load_checkpoint, read_card
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.classifiers.named_weights import named_weights, network_missing
@@ -64,22 +69,16 @@ def resolve_spec(cfg: DictConfig, card: dict[str, Any] | None) -> DataSpec:
             else spec_of_classes(SPECS[cfg.data.name], cfg.data.classes)
         )
     else:
+        shape = given_shape(cfg)
+        given = shape | ({"num_classes": N} if (N := cfg.classifier.num_classes) else {})
         keys = ("num_classes", "channels", "image_size")
-        if missing := [f"classifier.{key}" for key in keys if cfg.classifier[key] is None]:
+        if missing := [f"classifier.{key}" for key in keys if key not in given]:
             raise InputError(
                 f"{', '.join(missing)}: must be given, because the checkpoint has no model card "
                 f"and data={cfg.data.name} is not a known set"
             )
-        channels = cfg.classifier.channels
-        spec = DataSpec(
-            cfg.data.name,
-            cfg.classifier.num_classes,
-            channels,
-            cfg.classifier.image_size,
-            (0.0,) * channels,
-            (1.0,) * channels,
-            (),
-        )
+        zeros, ones = (0.0,) * shape["channels"], (1.0,) * shape["channels"]
+        spec = DataSpec(name=cfg.data.name, mean=zeros, std=ones, class_names=(), **given)
     return spec_with_keys(spec, cfg)
 
 

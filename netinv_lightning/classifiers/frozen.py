@@ -140,7 +140,7 @@ class FrozenClassifier(Classifier):
             if layer == PENULTIMATE
             else module.register_forward_hook(replace)
         )
-        shape = (2, *self.spec.image_shape)  # BatchNorm may need the statistics of a batch
+        shape = (2, *self.spec.shape)  # BatchNorm may need the statistics of a batch
         try:
             black_2CHW = torch.zeros(shape, dtype=self.mean_C11.dtype, device=f_BD.device)
             return self.output.logits(self.network(black_2CHW), black_2CHW)
@@ -154,7 +154,7 @@ class FrozenClassifier(Classifier):
         Raises:
             InputError: naming the layer.
         """
-        shape = (4, *self.spec.image_shape)
+        shape = (4, *self.spec.shape)
         x_BCHW = torch.rand(shape, generator=torch.Generator().manual_seed(0))
         x_BCHW = x_BCHW.to(self.mean_C11.device)
         logits_BN, features = self.logits_and_features(x_BCHW)
@@ -265,7 +265,7 @@ class FrozenClassifier(Classifier):
         Raises:
             InputError: if the network raises anything, or the logits are not found.
         """
-        shape = self.spec.image_shape
+        shape = self.spec.shape
         x_BCHW = self._normalised(random_images(self.spec, PROBED).to(self.mean_C11.device))
         try:
             with torch.enable_grad():  # the recorded operations show whether it ends in a sigmoid
@@ -279,7 +279,7 @@ class FrozenClassifier(Classifier):
 
     @torch.no_grad()
     def _check_features(self) -> None:
-        shape = self.spec.image_shape
+        shape = self.spec.shape
         black_2CHW = torch.zeros(2, *shape, device=self.mean_C11.device)
         try:
             logits_BN, features = self.logits_and_features(black_2CHW)

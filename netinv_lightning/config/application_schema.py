@@ -11,9 +11,13 @@ from typing import Any, Optional
 
 @dataclass
 class InvertConfig:
-    """Keys of `application=invert`: the optimisation of the generator and its evaluation."""
+    """Keys of `application=invert`: the optimisation of the generator and its evaluation.
+
+    `classes` are the labels of the classes to invert; null for all.
+    """
 
     name: str = "invert"
+    classes: Optional[list[int]] = None
     steps: int = 1000
     batch_size: int = 48
     lr: float = 6e-3

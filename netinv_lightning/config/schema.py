@@ -39,7 +39,8 @@ class DataConfig:
     split_seed: int = 0
     shift: int = 0
     flip: bool = False
-    image_size: Optional[int] = None
+    image_size: Any = None
+    modality: Optional[str] = None
 
 
 @dataclass
@@ -48,6 +49,10 @@ class ClassifierConfig:
 
     With `train` it is trained on `data` by `recipe` before it is inverted, once: it is kept in the folder `kept_in`, by
     the hash of all that determines it (`netinv_lightning.classifiers.cache`).
+
+    `shape` is that of one input: [features] for tables, [C, L] for signals, [C, H, W] for images. For images `channels` and
+    `image_size`, 28 or [H, W], may be set instead. `bounds` are the lowest and highest value of each channel of signals and
+    tables, `groups` the features of tables that are one-hot codes (`netinv_lightning.data.specs.DataSpec`).
 
     `output` is the name or index of the logits in what the network returns, `output_kind` what it returns there: `logits`,
     `probabilities`, `log_probabilities`, `sigmoid` or `auto` (`netinv_lightning.classifiers.outputs`).
@@ -59,10 +64,13 @@ class ClassifierConfig:
     kept_in: str = "${oc.env:NETINV_CLASSIFIERS,classifiers}"
     network: Optional[dict[str, Any]] = None
     num_classes: Optional[int] = None
+    shape: Optional[list[int]] = None
     channels: Optional[int] = None
-    image_size: Optional[int] = None
+    image_size: Any = None
     mean: Optional[list[float]] = None
     std: Optional[list[float]] = None
+    bounds: Optional[list[Any]] = None
+    groups: Optional[list[list[int]]] = None
     feature_layers: list[str] = field(default_factory=lambda: ["penultimate"])
     output: Optional[str] = None
     output_kind: str = "auto"
@@ -90,7 +98,7 @@ class ConditioningConfig:
 
     mode: str = "vector_matrix"
     vectors: str = "soft"
-    temperature: float = 1.0
+    temperature: Optional[float] = None
     matrix: str = "hot_cross"
 
 
@@ -100,9 +108,9 @@ class GeneratorConfig:
 
     latent_dim: int = 32
     hidden: int = 128
-    seed_widths: list[int] = field(default_factory=lambda: [16])
-    image_widths: list[int] = field(default_factory=lambda: [24, 12])
-    upsampling: str = "transposed"
+    seed_widths: Optional[list[int]] = None
+    image_widths: Optional[list[int]] = None
+    upsampling: str = "auto"
     dropout: float = 0.1
     dropout_in_seed: bool = True
     slope: float = 0.0

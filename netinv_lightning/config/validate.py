@@ -13,6 +13,7 @@ from netinv_lightning.config.application_schema import APPLICATION_KEYS, INVERSI
 from netinv_lightning.config.loss_terms import LOSS_TERMS
 from netinv_lightning.config.ranges import AT_LEAST, LARGEST_SEED, rule_of
 from netinv_lightning.config.schema import METHOD_KEYS, Config, GarbageConfig, LoggerConfig
+from netinv_lightning.config.shapes import checked_shape, fault_of_size
 from netinv_lightning.config.signatures import network_parts, trainer_keys
 from netinv_lightning.errors import InputError, nearest
 
@@ -170,22 +171,19 @@ def check_loss(cfg: DictConfig) -> None:
 
 def _check_together(cfg: DictConfig) -> None:
     """Refuse values that contradict each other."""
-    app, size = cfg.application, cfg.classifier.image_size
+    app = cfg.application
+    channels = _check_shape(cfg)
     if cfg.seed + cfg.n_generators - 1 > LARGEST_SEED:
         raise InputError(
             f"seed={cfg.seed}: the {cfg.n_generators} generators have the seeds seed, seed + 1, ...; the last must be at most "
             f"{LARGEST_SEED}"
-        )
-    if app.name in INVERSIONS and size is not None and not 28 <= size <= 64:
-        raise InputError(
-            f"classifier.image_size={size}: the generator makes images of 28 to 64 pixels a side"
         )
     if app.name in INVERSIONS and len(app.betas) != 2:
         raise InputError(
             f"application.betas={list(app.betas)}: must be the two decay rates of Adam, such as [0.5,0.99]"
         )
     for key in ("seed_widths", "image_widths"):
-        if not cfg.generator[key]:
+        if cfg.generator[key] is not None and not cfg.generator[key]:
             raise InputError(f"generator.{key}=[]: must name one width or more")
     if cfg.perturbation.direction == "sign" and cfg.perturbation.norm != "linf":
         raise InputError(
@@ -197,12 +195,40 @@ def _check_together(cfg: DictConfig) -> None:
             f"interpret.sparse_active={interpret.sparse_active}: must be from 1 to interpret.sparse_units={interpret.sparse_units}; units "
             "active a sample"
         )
-    mean, std, channels = cfg.classifier.mean, cfg.classifier.std, cfg.classifier.channels
+    mean, std = cfg.classifier.mean, cfg.classifier.std
     for key, values in (("mean", mean), ("std", std)):
         if values is not None and channels is not None and len(values) != channels:
             raise InputError(
                 f"classifier.{key}={list(values)}: must have {channels} values, one per channel"
             )
+
+
+def _check_shape(cfg: DictConfig) -> int | None:
+    """Refuse sizes that are not allowed; return the number of channels, if the config has it."""
+    for section in ("classifier", "data"):
+        size = cfg[section].image_size
+        if OmegaConf.is_list(size) and len(size) != 2:
+            raise InputError(
+                f"{section}.image_size={list(size)}: must be the side of square images, or "
+                "[height, width]"
+            )
+    for bound in cfg.classifier.bounds or ():
+        if not OmegaConf.is_list(bound) or len(bound) != 2:
+            raise InputError(
+                f"classifier.bounds={list(cfg.classifier.bounds)}: must be one pair "
+                "[lowest, highest] per channel"
+            )
+    shape, channels, size = (cfg.classifier[key] for key in ("shape", "channels", "image_size"))
+    if shape is not None:
+        if channels is not None or size is not None:
+            raise InputError(
+                f"classifier.shape={list(shape)}: contains the channels and the size already; "
+                "leave out classifier.channels and classifier.image_size"
+            )
+        channels, size = checked_shape(shape, "classifier.shape")
+    elif cfg.application.name in INVERSIONS and size is not None and (fault := fault_of_size(size)):
+        raise InputError(f"classifier.image_size={size}: {fault}")
+    return None if channels is None else int(channels)
 
 
 def _check_to_be_trained(cfg: DictConfig) -> None:

@@ -42,6 +42,19 @@ MODULE_KEYS = (
 )
 
 
+UNKNOWN_VIEWS = {
+    "signals": ("rotation", "shear"),
+    "tables": ("shift", "rotation", "scale", "shear", "flip"),
+}
+"""Views of `augmentation` that do not exist for a modality. Signals are shifted, stretched and
+mirrored along their length."""
+VIEWS_OF = {
+    "rotation": "images",
+    "shear": "images",
+    **dict.fromkeys(("shift", "scale", "flip"), "images and signals"),
+}
+
+
 def make_module(cfg: DictConfig, classifier: FrozenClassifier | None = None) -> InversionModule:
     """Build the generators and their training module: `method=generator`.
 
@@ -55,7 +68,12 @@ def make_module(cfg: DictConfig, classifier: FrozenClassifier | None = None) -> 
     classifier = _differentiable(cfg, classifier)
     spec = classifier.spec
     conditioning = _conditioning(cfg, classifier)
-    shape = {"conditioning": conditioning, "channels": spec.channels, "image_size": spec.image_size}
+    shape = {
+        "conditioning": conditioning,
+        "channels": spec.channels,
+        "image_size": spec.image_size,
+        "groups": spec.groups,
+    }
     generators = []
     for g in range(cfg.n_generators):
         L.seed_everything(cfg.seed + g, verbose=False)
@@ -68,7 +86,7 @@ def make_module(cfg: DictConfig, classifier: FrozenClassifier | None = None) -> 
         classifier=classifier,
         objective=_objective(cfg, classifier),
         perturbation=_make("perturbation", Perturbation, **cfg.perturbation),
-        augmentation=build_augmentation(cfg),
+        augmentation=build_augmentation(cfg, classifier.spec.modality),
         seed=cfg.seed,
         **{key: cfg.application[key] for key in MODULE_KEYS},
     )
@@ -96,18 +114,24 @@ def make_pixels(
         classifier=classifier,
         objective=_objective(cfg, classifier),
         perturbation=_make("perturbation", Perturbation, **cfg.perturbation),
-        augmentation=build_augmentation(cfg),
+        augmentation=build_augmentation(cfg, classifier.spec.modality),
         log_every=cfg.application.log_every,
         **_options(cfg),
     )
 
 
-def build_augmentation(cfg: DictConfig) -> Augmentation:
-    """Return the random views that `augmentation` describes.
+def build_augmentation(cfg: DictConfig, modality: str = "images") -> Augmentation:
+    """Return the random views that `augmentation` describes, for inputs of a modality.
 
     Raises:
-        InputError: if a value is out of range.
+        InputError: if a value is out of range, or the inputs cannot be changed in this way.
     """
+    for key in UNKNOWN_VIEWS.get(modality, ()):
+        if value := cfg.augmentation[key]:
+            raise InputError(
+                f"augmentation.{key}={value}: is for {VIEWS_OF[key]}, and the classifier takes "
+                f"{modality}; leave it out"
+            )
     return _make("augmentation", Augmentation, **cfg.augmentation)
 
 
@@ -122,6 +146,11 @@ def make_kkt(cfg: DictConfig, classifier: FrozenClassifier | None = None) -> Kkt
         raise InputError(
             "application.compile=true: a compiled network has no second derivative, which "
             "method=kkt needs; leave it out"
+        )
+    if cfg.application.get("classes"):
+        raise InputError(
+            f"application.classes={list(cfg.application.classes)}: method=kkt makes candidates of "
+            "all classes; leave it out"
         )
     classifier = _differentiable(cfg, classifier)
     check_twice_differentiable(classifier, "method=kkt")
@@ -175,8 +204,35 @@ def _conditioning(cfg: DictConfig, classifier: FrozenClassifier) -> Conditioning
         Conditioning,
         num_classes=spec.num_classes,
         image_size=spec.image_size,
+        classes=_chosen_classes(cfg, spec.num_classes),
         **cfg.conditioning,
     )
+
+
+def _chosen_classes(cfg: DictConfig, num_classes: int) -> list[int] | None:
+    """Return `application.classes`; None for all.
+
+    Raises:
+        InputError: if the network has no such class, or one is named twice.
+    """
+    if not (classes := cfg.application.get("classes")):
+        return None
+    for position, label in enumerate(classes):
+        fault = (
+            f"has no class {label}; its classes are 0 to {num_classes - 1}"
+            if not 0 <= label < num_classes
+            else f"names class {label} twice; name each class once"
+            if label in classes[:position]
+            else ""
+        )
+        if fault:
+            raise InputError(f"application.classes={list(classes)}: {fault}")
+    if len(classes) < 2:
+        raise InputError(
+            f"application.classes={list(classes)}: must name 2 classes or more, or be left out for "
+            f"all {num_classes}"
+        )
+    return list(classes)
 
 
 def _options(cfg: DictConfig) -> dict[str, Any]:
@@ -188,6 +244,11 @@ def _options(cfg: DictConfig) -> dict[str, Any]:
 
 
 def _objective(cfg: DictConfig, classifier: FrozenClassifier) -> Objective:
+    if "variation" in cfg.loss and classifier.spec.modality == "tables":
+        raise InputError(
+            "loss.variation: compares neighbouring pixels, and the features of tables have no "
+            "neighbours; leave it out: ~loss.variation"
+        )
     objective = Objective(_plain(cfg.loss), classifier.feature_layers)
     for term in {"gradient", "stationarity"}.intersection(cfg.loss):
         check_twice_differentiable(classifier, f"loss.{term}")
