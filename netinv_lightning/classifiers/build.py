@@ -23,6 +23,7 @@ from netinv_lightning.classifiers.named_weights import named_weights, network_mi
 from netinv_lightning.classifiers.outputs import AUTO
 from netinv_lightning.classifiers.zoo import zoo_path
 from netinv_lightning.config.allowed_targets import check_literal, check_network, trusted_names
+from netinv_lightning.config.shapes import modality_of
 from netinv_lightning.data.specs import SPECS, DataSpec, spec_of_classes
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.runs.notices import notice
@@ -59,26 +60,36 @@ def card_network(card: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 def resolve_spec(cfg: DictConfig, card: dict[str, Any] | None) -> DataSpec:
-    """Return the facts of the training data: of the model card or data set, unless overridden."""
+    """Return the facts of the training data: of the model card or data set, unless overridden.
+
+    A data set that is known by name, such as the default, is ignored if the classifier takes inputs
+    of another kind or with other channels.
+    """
+    shape = given_shape(cfg)
+    known = SPECS.get(cfg.data.name)
+    other = known is not None and (
+        modality_of(shape.get("image_size", known.image_size)) != known.modality
+        or shape.get("channels", known.channels) != known.channels
+    )
     if card is not None:
         spec = card_spec(card)
-    elif cfg.data.name in SPECS:
+    elif known is not None and not other:
         spec = (
             SPECS[cfg.data.name]
             if cfg.data.classes is None
             else spec_of_classes(SPECS[cfg.data.name], cfg.data.classes)
         )
     else:
-        shape = given_shape(cfg)
         given = shape | ({"num_classes": N} if (N := cfg.classifier.num_classes) else {})
         keys = ("num_classes", "channels", "image_size")
         if missing := [f"classifier.{key}" for key in keys if key not in given]:
             raise InputError(
                 f"{', '.join(missing)}: must be given, because the checkpoint has no model card "
-                f"and data={cfg.data.name} is not a known set"
+                f"and data={cfg.data.name} is not {'such data' if other else 'a known set'}"
             )
         zeros, ones = (0.0,) * shape["channels"], (1.0,) * shape["channels"]
-        spec = DataSpec(name=cfg.data.name, mean=zeros, std=ones, class_names=(), **given)
+        name = "own" if other else cfg.data.name
+        spec = DataSpec(name=name, mean=zeros, std=ones, class_names=(), **given)
     return spec_with_keys(spec, cfg)
 
 

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import nn
 
@@ -21,7 +23,14 @@ from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.data.pixels import to_units
 from netinv_lightning.data.specs import DataSpec
 from netinv_lightning.errors import InputError
+from netinv_lightning.evaluation import grid
+from netinv_lightning.inversion import losses
+from netinv_lightning.inversion.augmentation import Augmentation
+from netinv_lightning.inversion.conditioning import Conditioning
+from netinv_lightning.inversion.generator import Generator
+from netinv_lightning.inversion.methods.gradient import Fourier
 from netinv_lightning.run import run
+from netinv_lightning.training.distributed import Stream
 from tests.conftest import FEW_STEPS
 
 STEPS = [
@@ -225,3 +234,66 @@ def test_a_trained_table_classifier_is_inverted_in_its_units(tmp_path: Path) -> 
     assert (x_BF[:, 0] >= x_nF[:, 0].min() - 1e-3).all()
     assert (x_BF[:, 0] <= x_nF[:, 0].max() + 1e-3).all()
     assert x_BF[1::3, 0].mean() > x_BF[0::3, 0].mean() + 20
+
+
+@pytest.mark.parametrize("sides", [(32, 32), (24, 64), (33, 20)])
+def test_fourier_images_of_any_sides_have_the_variance_of_their_parameters(
+    sides: tuple[int, int],
+) -> None:
+    spec = DataSpec("own", 2, 2, sides, (0.0,) * 2, (1.0,) * 2, ("a", "b"))
+    image = Fourier(spec, torch.device("cpu"))
+    theta = torch.randn(400, *image.shape, generator=torch.Generator().manual_seed(0))
+    x_BCHW = image(theta)
+    assert x_BCHW.shape == (400, 2, *sides)
+    assert x_BCHW.logit().var().item() == pytest.approx(1, rel=0.1)
+
+
+def test_views_of_rectangular_images_and_signals_keep_their_shape() -> None:
+    """A quarter turn about the centre maps the upper end of a 9 x 5 cross to its side."""
+    turned = Augmentation(rotation=90)
+    x_BCHW = torch.zeros(1, 1, 9, 5)
+    x_BCHW[0, 0, 2, 2] = 1  # two pixels above the centre
+    maps = turned._maps(x_BCHW, *(torch.tensor([value]) for value in (1.0, 0, 0, 0, 0, 0)))
+    grid = F.affine_grid(maps, list(x_BCHW.shape), align_corners=False)
+    view_BCHW = F.grid_sample(x_BCHW, grid, padding_mode="border", align_corners=False)
+    row, column = divmod(int(view_BCHW.argmax()), 5)
+    assert (row, abs(column - 2)) == (4, 2)  # as far from the centre as before, in pixels
+    assert view_BCHW.max().item() == pytest.approx(1, abs=1e-4)
+    signal_BCL = torch.zeros(4, 1, 16)
+    signal_BCL[:, :, 8] = 1
+    views = Augmentation(shift=3, flip=True)(signal_BCL, Stream(0))
+    assert views.shape == (4, 1, 16)
+    torch.testing.assert_close(views.sum(dim=2), torch.ones(4, 1), atol=1e-4, rtol=0)
+    assert (views.argmax(dim=2) - 8).abs().max() <= 4
+    assert len(views.flatten(1).unique(dim=0)) == 4
+
+
+def test_variation_and_class_spread_of_other_shapes_by_hand() -> None:
+    signal_BCL = torch.tensor([[[0.0, 1.0, 0.5, 0.5]], [[0.0, 0.0, 0.0, 0.2]]])
+    assert losses.variation(signal_BCL).item() == pytest.approx((1 + 0.25 + 0.04) / 2)
+    table_BF, label_B = torch.tensor([[0.0, 0.0], [0.1, 0.1]]), torch.tensor([1, 1])
+    # distance 0.1 of 0.25: (1 - 0.4)^2
+    assert losses.class_spread(table_BF, label_B).item() == pytest.approx(0.36, rel=1e-4)
+
+
+def test_a_grid_of_many_classes_shows_twenty(tmp_path: Path, monkeypatch: Any) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr(grid, "image_grid", lambda *given: drawn.append(given))
+    conditioning = Conditioning(1000, 64, classes=range(1, 900, 2))
+    torch.manual_seed(0)
+    generator = Generator(conditioning, 1, 64)
+    classes = tuple(f"class {label}" for label in range(1000))
+    inversion = SimpleNamespace(
+        conditioning=conditioning,
+        n_generators=1,
+        device=torch.device("cpu"),
+        draw=lambda condition, g: generator(
+            generator.sample_latent(len(condition.label_B)), condition
+        ),
+        classifier=SimpleNamespace(spec=SimpleNamespace(class_names=classes)),
+    )
+    grid.draw_grid(inversion, 2, 0, tmp_path / "grid.png", "title")  # type: ignore[arg-type]
+    x_RKCHW, names_R, _, title, _ = drawn[0]
+    assert x_RKCHW.shape == (20, 2, 1, 64, 64)
+    assert list(names_R) == [f"class {label}" for label in range(1, 40, 2)]
+    assert title == "title (first 20 of 450 classes)"
