@@ -81,5 +81,5 @@ def _shape(cfg: DictConfig, card: Mapping[str, Any]) -> tuple[int, ...] | None:
     )
     if not isinstance(size, (int, Sequence)) or isinstance(size, str):
         return None
-    shape = (channels, *sides_of(size))
-    return shape if all(isinstance(side, int) for side in shape) else None
+    shape: list[Any] = [channels, *sides_of(size)]
+    return tuple(shape) if all(isinstance(side, int) for side in shape) else None

@@ -23,10 +23,10 @@ LARGEST_GROWTH = 4
 SMALLEST_SIDE = 4
 """Doublings start from sides of 4 or more."""
 PAPERS_WIDTHS = (16,), (24, 12)
-"""Channels of stage 1 and stage 2 for square images of up to 64 pixels."""
+"""Channels of stage 1 and stage 2 for images of up to 64 pixels."""
 WIDTH_TIMES_SIDE, SMALLEST_WIDTH = 2048, 8
-LARGEST_WIDTH, LARGEST_WIDTH_OF_SMALL = 256, 64
-"""Most channels of a planned layer: of images above 64 pixels, and of all other outputs."""
+LARGEST_WIDTH, LARGEST_WIDTH_OF_VALUES = 256, 64
+"""Most channels of a planned layer: of images, and of signals and tables."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,8 @@ def plan_layers(
         ValueError: if the layers do not reach the sides, or the sides need other layers; it starts
             with `<argument>=`.
     """
-    height, width = target = (*sides, 1, 1)[:2]
+    height, width, *_ = (*sides, 1, 1)
+    target = (height, width)
     given = {"stage1": stage1, "stage2": stage2}
     square = len(sides) == 2 and height == width
     if not square and any(given.values()):
@@ -110,8 +111,10 @@ def plan_layers(
         of_seed = _square_layers(first, 1, side, transposed, "stage1", "the conditioning matrix")
         *of_image, last = _square_layers(second, side, height, transposed, "stage2", "the images")
         return Plan(of_seed, of_image, replace(last, channels=channels))
-    large = len(sides) == 2 and max(sides) > PAPERS_SIDE
-    most = LARGEST_WIDTH if large else LARGEST_WIDTH_OF_SMALL
+    most = LARGEST_WIDTH if len(sides) == 2 else LARGEST_WIDTH_OF_VALUES
+    if len(sides) == 2 and max(sides) <= PAPERS_SIDE:
+        seed_widths = seed_widths or PAPERS_WIDTHS[0]
+        image_widths = image_widths or PAPERS_WIDTHS[1]
     seeds = doublings((1, 1), matrix_sides)
     first_layer, *layers = _resizing(seeds, seed_widths, most)
     from_vector = Layer(first_layer.channels, seeds[0], kernel=seeds[0], transposed=True)
@@ -203,8 +206,10 @@ def _square_layers(
     for channels, kernel, stride, padding in layers:
         after = side_after([(channels, kernel, stride, padding)], side)
         if transposed or side == 1:  # a single pixel cannot be interpolated
-            twice = [(value, value) for value in (after, kernel, stride, padding)]
-            planned.append(Layer(channels, *twice, transposed=True))
+            both, kernels, strides, paddings = (
+                (value, value) for value in (after, kernel, stride, padding)
+            )
+            planned.append(Layer(channels, both, kernels, strides, paddings, transposed=True))
         else:
             planned.append(_convolution(channels, (after, after)))
         side = after

@@ -75,6 +75,14 @@ def test_sides_double_up_to_a_large_image() -> None:
     assert plan.to_image == Layer(3, (128, 128), (3, 3), padding=(1, 1))
 
 
+def test_a_small_rectangular_image_has_the_widths_of_a_square() -> None:
+    plan = plan_layers((32, 64), 3, (10, 10))
+    layers = [*plan.stage1, *plan.stage2, plan.to_image]
+    assert [(layer.channels, *layer.sides) for layer in layers] == [
+        (16, 5, 5), (16, 10, 10), (24, 10, 16), (12, 16, 32), (12, 32, 64), (3, 32, 64),
+    ]  # fmt: skip
+
+
 def test_a_large_generator_has_the_planned_parameters() -> None:
     convolutions = (
         160 * 256 * 25 + 256 * 200 * 9 + 201 * 128 * 9 + 128 * 64 * 9 + 64 * 32 * 9 + 32 * 16 * 9
