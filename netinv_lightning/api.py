@@ -147,7 +147,7 @@ def invert(
     settle_trainer(cfg)
     spec = replace(
         _own_spec(num_classes, _own_shape(shape, channels, image_size), mean, std),
-        bounds=tuple(tuple(bound) for bound in bounds),
+        bounds=_pairs(bounds),
         groups=tuple(tuple(group) for group in groups),
     )
     trained = {name: parameter.requires_grad for name, parameter in network.named_parameters()}
@@ -171,6 +171,20 @@ def invert(
         for name, parameter in network.named_parameters():
             parameter.requires_grad_(trained.get(name, True))  # a lazy layer's bias may be new
     return Inversion(cfg, application.module, metrics)
+
+
+def _pairs(bounds: Sequence[Sequence[float]]) -> tuple[tuple[float, float], ...]:
+    """Return the bounds as pairs of numbers.
+
+    Raises:
+        InputError: if they are not pairs of numbers.
+    """
+    try:
+        return tuple((float(low), float(high)) for low, high in bounds)
+    except (TypeError, ValueError):
+        raise InputError(
+            f"bounds={bounds!r}: must be pairs (lowest, highest), one per channel"
+        ) from None
 
 
 def _own_shape(

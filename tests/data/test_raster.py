@@ -59,6 +59,6 @@ def test_a_table_is_bars_from_the_middle() -> None:
 def test_grid_and_explorer_show_every_shape(shape: tuple[int, ...], tmp_path: Path) -> None:
     x_RK = torch.rand(2, 3, *shape)
     path = image_grid(x_RK, ["a", "b"], tmp_path / "grid.png", "title")
-    width, height = Image.open(path).size
-    assert min(width, height) > 50
+    with Image.open(path) as picture:
+        assert min(picture.size) > 50
     assert 'src="data:image/png;base64,' in image(x_RK[0, 0], "a", "drawn")
