@@ -6,10 +6,10 @@ Shape suffixes: B batch, N classes, C channels, H height, W width.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from omegaconf import DictConfig
@@ -18,13 +18,12 @@ from torch import Tensor, nn
 from netinv_lightning.classifiers.build import announce
 from netinv_lightning.classifiers.frozen import PENULTIMATE, FrozenClassifier
 from netinv_lightning.classifiers.outputs import AUTO
+from netinv_lightning.classifiers.own_spec import own_shape, own_spec
 from netinv_lightning.config.allowed_targets import only_allowed
 from netinv_lightning.config.application_schema import INVERSIONS
 from netinv_lightning.config.compose import compose
 from netinv_lightning.config.schema import trains_generator
-from netinv_lightning.config.shapes import MOST_CHANNELS, SIDES, checked_shape, sides_of
 from netinv_lightning.data.pixels import to_units
-from netinv_lightning.data.specs import DataSpec
 from netinv_lightning.errors import InputError
 from netinv_lightning.inversion import base
 from netinv_lightning.inversion.checkpoint import checkpoint_of
@@ -145,10 +144,13 @@ def invert(
         raise InputError(f"network: is a {type(network).__name__}; must be a torch.nn.Module")
     cfg = compose(overrides)
     settle_trainer(cfg)
-    spec = replace(
-        _own_spec(num_classes, _own_shape(shape, channels, image_size), mean, std),
-        bounds=_pairs(bounds),
-        groups=tuple(tuple(group) for group in groups),
+    spec = own_spec(
+        num_classes,
+        own_shape(shape, channels, image_size),
+        mean=mean,
+        std=std,
+        bounds=bounds,
+        groups=groups,
     )
     trained = {name: parameter.requires_grad for name, parameter in network.named_parameters()}
     training = {module: module.training for module in network.modules()}
@@ -171,79 +173,6 @@ def invert(
         for name, parameter in network.named_parameters():
             parameter.requires_grad_(trained.get(name, True))  # a lazy layer's bias may be new
     return Inversion(cfg, application.module, metrics)
-
-
-def _pairs(bounds: Sequence[Sequence[float]]) -> tuple[tuple[float, float], ...]:
-    """Return the bounds as pairs of numbers.
-
-    Raises:
-        InputError: if they are not pairs of numbers.
-    """
-    try:
-        return tuple((float(low), float(high)) for low, high in bounds)
-    except (TypeError, ValueError):
-        raise InputError(
-            f"bounds={bounds!r}: must be pairs (lowest, highest), one per channel"
-        ) from None
-
-
-def _own_shape(
-    shape: Sequence[int] | None, channels: int | None, image_size: int | Sequence[int] | None
-) -> Sequence[int]:
-    """Return the shape that the arguments of `invert` describe.
-
-    Raises:
-        InputError: if they are incomplete, contradict each other, or are out of range.
-    """
-    if shape is not None:
-        if channels is not None or image_size is not None:
-            raise InputError(
-                f"shape={shape!r}: contains the channels and the size already; leave out channels "
-                "and image_size"
-            )
-        return shape
-    if channels is None or image_size is None:
-        raise InputError(
-            "shape: must be given: (features,) for tables, (C, L) for signals, (C, H, W) for "
-            "images; or channels and image_size for images"
-        )
-    _check_whole("channels", channels, 1, MOST_CHANNELS)
-    is_pair = isinstance(image_size, Sequence) and len(image_size) == 2
-    for side in image_size if is_pair and isinstance(image_size, Sequence) else [image_size]:
-        _check_whole("image_size", side, *SIDES["images"])
-    return channels, *sides_of(image_size)
-
-
-def _check_whole(name: str, value: Any, least: int, most: int) -> None:
-    if type(value) is not int or not least <= value <= most:
-        raise InputError(f"{name}={value!r}: must be a whole number from {least} to {most}")
-
-
-def _own_spec(
-    num_classes: int,
-    shape: Sequence[int],
-    mean: Sequence[float] | None,
-    std: Sequence[float] | None,
-) -> DataSpec:
-    """Return the facts of a network's inputs.
-
-    Raises:
-        InputError: if an argument is out of range.
-    """
-    _check_whole("num_classes", num_classes, 2, 10**6)
-    channels, image_size = checked_shape(shape, "shape")
-    zeros, ones = (0.0,) * channels, (1.0,) * channels
-    labels = tuple(str(label) for label in range(num_classes))
-    try:
-        mean, std = (
-            tuple(map(float, default if given is None else given))
-            for given, default in ((mean, zeros), (std, ones))
-        )
-    except (TypeError, ValueError) as error:
-        raise InputError(
-            f"mean={mean}, std={std}: must be {channels} numbers each, one per channel"
-        ) from error
-    return DataSpec("own", num_classes, channels, image_size, mean, std, labels)
 
 
 def load_detector(run_dir: str | Path, name: str, trusted: Sequence[str] = ()) -> Detector:
