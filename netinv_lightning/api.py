@@ -20,11 +20,12 @@ from netinv_lightning.classifiers.build import print_assumptions
 from netinv_lightning.classifiers.frozen import PENULTIMATE, FrozenClassifier
 from netinv_lightning.classifiers.inference import infer_facts
 from netinv_lightning.classifiers.outputs import AUTO
+from netinv_lightning.classifiers.own_spec import own_shape, own_spec
 from netinv_lightning.config.allowed_targets import only_allowed
 from netinv_lightning.config.application_schema import INVERSIONS
 from netinv_lightning.config.compose import compose
 from netinv_lightning.config.method_schema import trains_generator
-from netinv_lightning.data.specs import DataSpec
+from netinv_lightning.data.pixels import to_units
 from netinv_lightning.errors import InputError
 from netinv_lightning.evaluation.grid import draw_grid
 from netinv_lightning.inversion import base
@@ -61,7 +62,7 @@ class Inversion:
 
     def __repr__(self) -> str:
         spec = self.classifier.spec
-        shape = " x ".join(map(str, spec.image_shape))
+        shape = " x ".join(map(str, spec.shape))
         parts = [f"{self.classifier.name}, {spec.num_classes} classes, {shape}"]
         if (accuracy := self.metrics.get(names.INVERSION_ACCURACY)) is not None:
             parts.append(f"accuracy {accuracy:.3f}")
@@ -110,23 +111,26 @@ class Inversion:
     ) -> Tensor:
         """Return images [B, C, H, W] in [0, 1], one per label, conditioned on hot vectors.
 
+        Signals [B, C, L] and tables [B, features] are in the units of their data.
+
         Args:
             labels: B labels; or B lists of labels, if labels do not exclude each other.
             seed: Seed of the latents; None for the global random state.
             generator: Index of the generator.
         """
         condition = condition_of(self.module.conditioning, labels, self.module.device)
+        spec = self.classifier.spec
         if seed is None:
-            return self.module.draw(condition, generator)
+            return to_units(self.module.draw(condition, generator), spec)
         with own_randomness(seed, self.module.device):
-            return self.module.draw(condition, generator)
+            return to_units(self.module.draw(condition, generator), spec)
 
 
 def invert(
     network: nn.Module,
     num_classes: int | None = None,
     channels: int | None = None,
-    image_size: int | None = None,
+    image_size: int | Sequence[int] | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     feature_layers: Sequence[str] = (PENULTIMATE,),
@@ -134,17 +138,26 @@ def invert(
     run_dir: str | Path | None = None,
     output: str | None = None,
     output_kind: str = AUTO,
+    shape: Sequence[int] | None = None,
+    bounds: Sequence[Sequence[float]] = (),
+    groups: Sequence[Sequence[int]] = (),
 ) -> Inversion:
-    """Invert a trained image classifier.
+    """Invert a trained classifier of images, signals or tables.
+
+        invert(network, num_classes=10, channels=3, image_size=32)      square images
+        invert(network, num_classes=10, shape=(3, 32, 64))              images (C, H, W)
+        invert(network, num_classes=5, shape=(1, 128))                  signals (C, L)
+        invert(network, num_classes=3, shape=(13,))                     tables (features,)
 
     Args:
-        network: Network from normalised images [B, C, H, W] to logits [B, N], to probabilities, to
-            one number for two classes, or to a container of these. Its weights are not changed.
+        network: Network from normalised inputs, [B, C, H, W] for images, to logits [B, N], to
+            probabilities, to one number for two classes, or to a container of these. Its weights
+            are not changed.
         num_classes: N; None to infer it, as the two below: from what timm or Hugging Face stores in
             the network, its first layer, and forward passes with random images. What was inferred
             is printed.
-        channels: 1 or 3.
-        image_size: Side of the square images, 28 to 64 pixels.
+        channels: Channels of images, such as 1 or 3.
+        image_size: Side of square images, 8 to 512 pixels, or (height, width).
         mean: Mean per channel with which the training normalised pixels in [0, 1]; None for 0.
         std: Standard deviation per channel; None for 1.
         feature_layers: Names of the network's modules for the cosine and orthogonality terms.
@@ -152,7 +165,11 @@ def invert(
         run_dir: Directory of the run; None for a temporary one.
         output: Name or index of the logits in the network's output; None to find them.
         output_kind: `logits`, `probabilities`, `log_probabilities`, `sigmoid`, `multi_label`, or
-            `auto` to determine it on random images.
+            `auto` to determine it on random inputs.
+        shape: Shape of one input, instead of `channels` and `image_size`.
+        bounds: Lowest and highest value of each channel of signals and tables; empty for the mean
+            minus and plus five standard deviations.
+        groups: Lists of features of a table, each the one-hot code of one categorical variable.
 
     Raises:
         InputError: if the network or a value is invalid.
@@ -169,11 +186,29 @@ def invert(
     try:
         given = mean is not None and std is not None
         with notices_of_a_run():
-            asked = {"num_classes": num_classes, "channels": channels, "image_size": image_size}
-            facts = infer_facts(network.eval(), {**asked, "mean": mean, "std": std}, output)
-            classifier = FrozenClassifier(
-                network, _own_spec(**facts), feature_layers, output, output_kind
+            if shape is not None:
+                shape = own_shape(shape, channels, image_size)
+            facts = infer_facts(
+                network.eval(),
+                {
+                    "num_classes": num_classes,
+                    "shape": shape,
+                    "channels": channels,
+                    "image_size": image_size,
+                    "mean": mean,
+                    "std": std,
+                },
+                output,
             )
+            spec = own_spec(
+                facts["num_classes"],
+                own_shape(facts.get("shape"), facts.get("channels"), facts.get("image_size")),
+                mean=facts.get("mean"),
+                std=facts.get("std"),
+                bounds=bounds,
+                groups=groups,
+            )
+            classifier = FrozenClassifier(network, spec, feature_layers, output, output_kind)
             source = "the arguments mean and std" if given else "timm" if "mean" in facts else ""
             application = InvertApplication(cfg, print_assumptions(classifier, source, given))
         with TemporaryDirectory() as temporary:
@@ -196,46 +231,6 @@ def _verdict(directory: Path) -> str:
     """Return the name of the verdict that a run wrote; empty if there is none."""
     path = directory / "verdict.json"
     return str(read_json(path).get("verdict", "")) if path.is_file() else ""
-
-
-def _own_spec(
-    num_classes: int,
-    channels: int,
-    image_size: int,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-) -> DataSpec:
-    """Return the facts of a network's input images.
-
-    Raises:
-        InputError: if an argument is out of range.
-    """
-    sides = {
-        "num_classes": (num_classes, 2, 10**6),
-        "channels": (channels, 1, 3),
-        "image_size": (image_size, 28, 64),
-    }
-    for name, (value, least, most) in sides.items():
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, int)
-            or not least <= value <= most
-            or (name == "channels" and value == 2)
-        ):
-            allowed = "1 or 3" if name == "channels" else f"a whole number from {least} to {most}"
-            raise InputError(f"{name}={value!r}: must be {allowed}")
-    zeros, ones = (0.0,) * channels, (1.0,) * channels
-    labels = tuple(str(label) for label in range(num_classes))
-    try:
-        mean, std = (
-            tuple(map(float, default if given is None else given))
-            for given, default in ((mean, zeros), (std, ones))
-        )
-    except (TypeError, ValueError) as error:
-        raise InputError(
-            f"mean={mean}, std={std}: must be {channels} numbers each, one per channel"
-        ) from error
-    return DataSpec("own", num_classes, channels, image_size, mean, std, labels)
 
 
 def load_detector(run_dir: str | Path, name: str, trusted: Sequence[str] = ()) -> Detector:

@@ -77,7 +77,7 @@ def test_compose_gives_the_message_of_the_command_line() -> None:
 
 def test_a_result_shows_its_shape_grid_and_verdict(tmp_path: Path) -> None:
     result = netinv_lightning.invert(own_network(), overrides=FEW_STEPS, run_dir=tmp_path / "run")
-    assert result.classifier.spec.image_shape == (3, 32, 32)
+    assert result.classifier.spec.shape == (3, 32, 32)
     assert (result.run_dir, result.verdict) == (tmp_path / "run", "no inversion")
     accuracy = result.metrics[names.INVERSION_ACCURACY]
     assert repr(result) == (

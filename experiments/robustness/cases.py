@@ -47,7 +47,7 @@ generator.dropout=-0.5|generator.slope=nan|generator.weight_std=0|generator.seed
 generator.latent_dim=0|generator.hidden=-4|perturbation.radius=-1|perturbation.radius=inf|perturbation.steps=0
 perturbation.direction=sign perturbation.norm=l2|augmentation.shift=-1|augmentation.scale=1|augmentation.noise=nan
 augmentation.rotation=1000|classifier.mean=[nan]|classifier.std=[0]|classifier.std=[-1]|classifier.channels=1 classifier.std=[1,1,1]
-classifier.channels=4|classifier.channels=0|classifier.num_classes=1|classifier.num_classes=-10|classifier.image_size=200
+classifier.channels=5000|classifier.channels=0|classifier.num_classes=1|classifier.num_classes=-10|classifier.image_size=600
 classifier.image_size=0|loss.kl.weight=nan|loss.kl.weight=-1|loss.kl.weight=true|+loss.ce.label_smoothing=2
 +loss.cosine.absolute=3|loss=natural +loss.class_spread.pool=0|+trainer.gradient_clip_val=nan|data.batch_size=1|data.val_fraction=1
 data.val_fraction=-0.1|data.val_fraction=nan|data.subset_size=1|data.shift=-1|data.shift=28|data.classes=[0]|data.classes=[0,0]

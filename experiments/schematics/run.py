@@ -146,7 +146,7 @@ def inverted_digit(loss: str, vectors: str) -> tuple[netinv.Inversion, Condition
     )  # fmt: skip
     conditions = result.module.conditioning.sample(100, CPU, Stream(SEED))
     index = int((conditions.label_B == LABEL).nonzero()[0])
-    parts = (conditions.label_B, conditions.target_BN, conditions.vector_BN, conditions.matrix_B1SS)
+    parts = (conditions.label_B, conditions.target_BN, conditions.vector_BN, conditions.matrix_BMSS)
     chosen = (None if part is None else part[index : index + 1] for part in parts)
     condition = Condition(*chosen)  # type: ignore[arg-type]
     with own_randomness(SEED, CPU):
@@ -164,8 +164,8 @@ def draw_generator(
     sketch.arrow([(1.6, y + 0.75), (1.9, y + 0.75), (1.9, y), (2.2, y)])
     sketch.arrow([(1.6, y - 0.75), (1.9, y - 0.75), (1.9, y), (2.2, y)])
     sketch.box(3.0, y, "generator,\nup to N x N", TRAINED, filled=True)
-    assert condition.matrix_B1SS is not None
-    sketch.picture(4.6, y + 1.4, 1 - condition.matrix_B1SS[0, 0] * 0.8)
+    assert condition.matrix_BMSS is not None
+    sketch.picture(4.6, y + 1.4, 1 - condition.matrix_BMSS[0, 0] * 0.8)
     sketch.words(4.6, y + 2.1, "hot matrix of the same label")
     sketch.arrow([(3.8, y), (4.8, y)])
     sketch.arrow([(4.6, y + 0.85), (4.6, y + 0.02)])

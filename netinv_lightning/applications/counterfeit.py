@@ -79,7 +79,7 @@ class CounterfeitApplication(Application):
             lists={"counterfeits": tables.each(spec.class_names)},
         )
         if len(found.index_n):
-            write_samples(found.images, run.samples / "counterfeits.safetensors")
+            write_samples(found.images, run.samples / "counterfeits.safetensors", spec)
             title = f"{name}: the most confident counterfeits of each class"
             if reference is not None:
                 title += "\nand the training image that each correlates with most"

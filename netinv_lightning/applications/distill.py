@@ -23,6 +23,7 @@ from netinv_lightning.applications.base import Application
 from netinv_lightning.classifiers.build import training_split
 from netinv_lightning.classifiers.checkpoints import save_classifier
 from netinv_lightning.classifiers.frozen import FrozenClassifier
+from netinv_lightning.data.specs import require_images
 from netinv_lightning.downstream.build import open_test_data
 from netinv_lightning.downstream.distill_report import (
     RECIPE_KEYS,
@@ -59,6 +60,7 @@ class DistillApplication(Application):
         cfg, directory = self.cfg, named_run(self.cfg)
         run = open_finished(directory, "application.run", cfg)
         self.run_cfg, self.classifier = run.cfg, run.classifier
+        require_images(self.classifier.spec, "application=distill")
         self.generators = load_generators(run.cfg, directory)
         # The saved images of a run without generators.
         self.images_nCHW = (

@@ -18,6 +18,7 @@ from netinv_lightning.classifiers.build import SPLIT_KEYS, described_network
 from netinv_lightning.classifiers.checkpoints import save_classifier
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.classifiers.wrapper import Classifier
+from netinv_lightning.data.specs import require_images
 from netinv_lightning.downstream.build import open_test_data
 from netinv_lightning.downstream.downstream_figures import classifier_metrics_figure
 from netinv_lightning.downstream.finetune_report import ARMS, card, figure_rows, table
@@ -62,6 +63,7 @@ class FinetuneApplication(Application):
         for key in OF_THE_COMMAND:
             run.cfg.data[key] = cfg.data[key]
         self.run_cfg, self.classifier = run.cfg, run.classifier
+        require_images(self.classifier.spec, "application=finetune")
         real, missing = open_test_data(run.cfg, self.classifier)
         if real is None:
             raise InputError(

@@ -71,6 +71,6 @@ class MeasureApplication(Application):
         cfg = self.cfg.copy()
         cfg.loss, cfg.measure.full = {}, True
         self.classifier = load_classifier(cfg)
-        images = read_samples(path, f"application.samples={path}")
+        images = read_samples(path, f"application.samples={path}", self.classifier.spec)
         self.samples, self.draw = len(images.labels_n), partial(images.first, "measure.samples")
         return cfg

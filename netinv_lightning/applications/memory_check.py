@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
+from netinv_lightning.config.shapes import sides_of
 from netinv_lightning.data.specs import SPECS
 from netinv_lightning.errors import InputError
 
@@ -40,12 +42,11 @@ def check_memory(cfg: DictConfig, card: Mapping[str, Any]) -> None:
     """
     if (shape := _shape(cfg, card)) is None:
         return
-    channels, side = shape
-    memory, image = memory_bytes(), channels * side**2 * BYTES
+    memory, image = memory_bytes(), math.prod(shape) * BYTES
     for key, count in _counts(cfg):
         if count * image > memory:
             raise InputError(
-                f"{key}={count}: {count:,} images of {channels} x {side} x {side} pixels take "
+                f"{key}={count}: {count:,} images of {' x '.join(map(str, shape))} pixels take "
                 f"{count * image / 1e9:,.1f} GB, this machine has {memory / 1e9:,.1f} GB; set "
                 f"{memory // image} or less"
             )
@@ -68,9 +69,17 @@ def _counts(cfg: DictConfig) -> Iterator[tuple[str, int]]:
             yield key, count
 
 
-def _shape(cfg: DictConfig, card: Mapping[str, Any]) -> tuple[int, int] | None:
-    """Return channels and side of the images, from config, card or data set; None if unknown."""
+def _shape(cfg: DictConfig, card: Mapping[str, Any]) -> tuple[int, ...] | None:
+    """Return the shape of one input, from config, card or data set; None if it is unknown."""
+    if cfg.classifier.shape is not None:
+        return tuple(cfg.classifier.shape)
     spec, data = SPECS.get(cfg.data.name), card.get("data")
     known = data if isinstance(data, Mapping) else vars(spec) if spec is not None else {}
-    channels, side = (cfg.classifier[key] or known.get(key) for key in ("channels", "image_size"))
-    return (channels, side) if isinstance(channels, int) and isinstance(side, int) else None
+    channels, size = (
+        known.get(key) if cfg.classifier[key] is None else cfg.classifier[key]
+        for key in ("channels", "image_size")
+    )
+    if not isinstance(size, (int, Sequence)) or isinstance(size, str):
+        return None
+    shape: list[Any] = [channels, *sides_of(size)]
+    return tuple(shape) if all(isinstance(side, int) for side in shape) else None

@@ -14,6 +14,7 @@ from torch import nn
 from netinv_lightning.config.allowed_targets import TIMM
 from netinv_lightning.config.description_check import TIMM_NAME
 from netinv_lightning.config.instantiate import construct, module_of
+from netinv_lightning.config.shapes import checked_shape
 from netinv_lightning.data.specs import DataSpec
 from netinv_lightning.errors import InputError, nearest, one_line
 from netinv_lightning.runs.notices import notice
@@ -27,8 +28,10 @@ SHAPE = {
     "img_size": "image_size",
 }
 """Arguments of networks, and the fact of the data that is their default."""
-SPEC_KEYS = ("num_classes", "channels", "image_size", "mean", "std")
-"""Keys of `classifier` that override the facts of the model card or of the data set."""
+SPEC_KEYS = ("num_classes", "mean", "std", "bounds", "groups")
+"""Keys of `classifier` that override the facts of the model card or of the data set, beside those
+of the shape."""
+SHAPE_KEYS = ("shape", "channels", "image_size")
 
 
 def build_network(network: Mapping[Any, Any], spec: DataSpec) -> nn.Module:
@@ -40,11 +43,15 @@ def build_network(network: Mapping[Any, Any], spec: DataSpec) -> nn.Module:
     Raises:
         InputError: if it cannot be made.
     """
-    keywords = dict(network)
+    keywords, target = dict(network), str(network.get("_target_", ""))
+    own_network = target.startswith(OWN_NETWORKS)
+    if own_network and spec.modality != "images" and target != f"{OWN_NETWORKS}MLP":
+        raise InputError(
+            f"classifier.network._target_={target}: takes images, the data are {spec.modality}. "
+            "Set classifier=mlp"
+        )
     for key, fact in SHAPE.items():
-        own = key in ("num_classes", "channels", "image_size") and str(
-            network.get("_target_", "")
-        ).startswith(OWN_NETWORKS)
+        own = own_network and key in ("num_classes", "channels", "image_size")
         if own or (key in keywords and keywords[key] is None):
             keywords[key] = keywords.get(key) or getattr(spec, fact)
     return construct_network(keywords)
@@ -56,15 +63,15 @@ def construct_network(network: Mapping[Any, Any]) -> nn.Module:
     Raises:
         InputError: if it cannot be made, or timm would have to download it.
     """
-    keywords = with_model_name(network)
+    keywords, target = with_model_name(network), str(network.get("_target_", ""))
     try:
         made = construct(keywords, "classifier.network")
     except InstantiationException as error:
-        why = _without(str(network.get("_target_", ""))) or one_line(error.__cause__ or error)
+        why = _without(target) or one_line(error.__cause__ or error)
         raise InputError(f"classifier.network: cannot be made: {why}") from error
     if not isinstance(made, nn.Module):
         raise InputError(
-            f"classifier.network._target_={network.get('_target_')}: gives a "
+            f"classifier.network._target_={target}: gives a "
             f"{type(made).__name__}, must give a torch.nn.Module"
         )
     return made
@@ -112,6 +119,18 @@ def reading_keys(cfg: DictConfig) -> dict[str, Any]:
     return {key: cfg.classifier[key] for key in ("feature_layers", "output", "output_kind")}
 
 
+def given_shape(cfg: DictConfig) -> dict[str, Any]:
+    """Return `channels` and `image_size` as far as `cfg.classifier` contains them."""
+    if cfg.classifier.shape is not None:
+        channels, image_size = checked_shape(cfg.classifier.shape, "classifier.shape")
+        return {"channels": channels, "image_size": image_size}
+    return {
+        key: value
+        for key in ("channels", "image_size")
+        if (value := cfg.classifier[key]) is not None
+    }
+
+
 def spec_with_keys(spec: DataSpec, cfg: DictConfig) -> DataSpec:
     """Return `spec` with the values that `cfg.classifier` overrides.
 
@@ -119,11 +138,11 @@ def spec_with_keys(spec: DataSpec, cfg: DictConfig) -> DataSpec:
         InputError: if fewer than 2 classes are left.
     """
     given: dict[str, Any] = {
-        key: tuple(value) if key in ("mean", "std") else value
+        key: value if key == "num_classes" else tuple(value)
         for key in SPEC_KEYS
         if (value := cfg.classifier[key]) is not None
     }
-    spec = replace(spec, **given)
+    spec = replace(spec, **given, **given_shape(cfg))
     if spec.num_classes < 2:
         raise InputError(
             f"classifier.num_classes={spec.num_classes}: must be 2 or more; a network that returns "

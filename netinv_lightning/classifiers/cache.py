@@ -32,7 +32,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from netinv_lightning import metric_names as names
-from netinv_lightning.classifiers.architecture import SPEC_KEYS
+from netinv_lightning.classifiers.architecture import SHAPE_KEYS, SPEC_KEYS
 from netinv_lightning.classifiers.checkpoints import (
     fill,
     load_weights,
@@ -167,7 +167,10 @@ def determined_by(cfg: DictConfig) -> dict[str, Any]:
     )
     return {
         "network": network,
-        "spec": {key: plain["classifier"][key] for key in (*SPEC_KEYS, "output", "output_kind")},
+        "spec": {
+            key: plain["classifier"][key]
+            for key in (*SPEC_KEYS, *SHAPE_KEYS, "output", "output_kind")
+        },
         "data": {
             key: value for key, value in data.items() if key not in ("root", "path", "test_path")
         },

@@ -153,7 +153,8 @@ def batches(
     channels_last: bool = True,
 ) -> Iterator[Tensor]:
     """Yield batches of the images on the classifier's device, by default in channels_last order."""
-    memory_format = torch.channels_last if channels_last else torch.preserve_format
+    are_images = images_nCHW.dim() == 4
+    memory_format = torch.channels_last if channels_last and are_images else torch.preserve_format
     for x_BCHW in images_nCHW.split(batch_size):
         yield x_BCHW.to(classifier.mean_C11.device, memory_format=memory_format)
 
@@ -172,7 +173,7 @@ def check_images(classifier: FrozenClassifier, images_nCHW: Tensor) -> None:
     if images_nCHW.dtype == torch.uint8:
         raise InputError("images: are uint8; must be in [0, 1]: images.float() / 255")
     spec = classifier.spec
-    shape = spec.image_shape
+    shape = spec.shape
     if (
         images_nCHW.shape[1:] != shape
         or not images_nCHW.is_floating_point()

@@ -136,11 +136,16 @@ class FrozenClassifier(Classifier):
                 -1, -1, *self._head_shape
             )
         replacement = replacement.clone()  # later layers may work in place
-        if layer == PENULTIMATE:
-            handle = module.register_forward_pre_hook(lambda *_: (replacement,))
-        else:
-            handle = module.register_forward_hook(lambda *_: replacement)
-        shape = (2, *self.spec.image_shape)  # BatchNorm may need the statistics of a batch
+
+        def replace(*_: Any) -> Any:
+            return (replacement,) if layer == PENULTIMATE else replacement
+
+        handle = (
+            module.register_forward_pre_hook(replace)
+            if layer == PENULTIMATE
+            else module.register_forward_hook(replace)
+        )
+        shape = (2, *self.spec.shape)  # BatchNorm may need the statistics of a batch
         try:
             black_2CHW = torch.zeros(shape, dtype=self.mean_C11.dtype, device=f_BD.device)
             return self.output.logits(self.network(black_2CHW), black_2CHW)
@@ -154,7 +159,7 @@ class FrozenClassifier(Classifier):
         Raises:
             InputError: naming the layer.
         """
-        shape = (4, *self.spec.image_shape)
+        shape = (4, *self.spec.shape)
         x_BCHW = torch.rand(shape, generator=torch.Generator().manual_seed(0))
         x_BCHW = x_BCHW.to(self.mean_C11.device)
         logits_BN, features = self.logits_and_features(x_BCHW)
@@ -259,7 +264,7 @@ class FrozenClassifier(Classifier):
         Raises:
             InputError: if the network raises anything, or the logits are not found.
         """
-        shape = self.spec.image_shape
+        shape = self.spec.shape
         x_BCHW = self._normalised(random_images(self.spec, PROBED).to(self.mean_C11.device))
         try:
             with torch.enable_grad():  # the recorded operations show whether it ends in a sigmoid
@@ -273,7 +278,7 @@ class FrozenClassifier(Classifier):
 
     @torch.no_grad()
     def _check_features(self) -> None:
-        shape = self.spec.image_shape
+        shape = self.spec.shape
         black_2CHW = torch.zeros(2, *shape, device=self.mean_C11.device)
         try:
             logits_BN, features = self.logits_and_features(black_2CHW)

@@ -8,13 +8,14 @@ Shape suffixes: B batch, C channels, H height, W width.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from netinv_lightning.classifiers.outputs import LOGITS, child, tensors
+from netinv_lightning.config.shapes import sides_of
 from netinv_lightning.errors import InputError
 from netinv_lightning.runs.notices import notice
 
@@ -32,21 +33,25 @@ def infer_facts(
     Args:
         network: In evaluation mode. It is called with random images only if a fact is missing.
         given: `num_classes`, `channels`, `image_size`, `mean`, `std`; None for the missing ones.
+            `shape`, unless it is None, stands for `channels` and `image_size`.
         output: Name of the logits in the output.
 
     Raises:
         InputError: naming the argument that cannot be inferred.
     """
     facts = {key: value for key, value in given.items() if value is not None}
-    if all(key in facts for key in SHAPE):
+    needed = ("num_classes",) if "shape" in facts else SHAPE
+    if all(key in facts for key in needed):
         return facts
     stored, source = _stored(network)
     if facts.get("num_classes", stored.get("num_classes")) != stored.get("num_classes"):
         stored = {}  # trained again for other classes
+    if "shape" in facts:
+        stored = {key: value for key, value in stored.items() if key == "num_classes"}
     why = {key: source for key in stored if key not in facts}
     facts = stored | facts
     for key, infer in (("channels", _channels), ("image_size", _size), ("num_classes", _classes)):
-        if key not in facts:
+        if key in needed and key not in facts:
             facts[key], why[key] = infer(network, facts, output)
     said = [f"{facts[key]} {unit} ({why[key]})" for key, unit in UNITS.items() if key in why]
     if said:
@@ -67,7 +72,7 @@ def _stored(network: nn.Module) -> tuple[dict[str, Any], str]:
             "std": own.get("std"),
         }
         return {key: value for key, value in facts.items() if value is not None}, "timm"
-    if hasattr(config, "num_labels"):
+    if config is not None and hasattr(config, "num_labels"):
         found = {
             "num_classes": max(int(config.num_labels), 2),
             "channels": getattr(config, "num_channels", None),
@@ -103,7 +108,7 @@ def _channels(network: nn.Module, facts: Mapping[str, Any], output: str | None) 
 def _size(network: nn.Module, facts: Mapping[str, Any], output: str | None) -> tuple[int, str]:
     taken = []
     for side in SIZES:
-        if _returned(network, facts["channels"], side) is not None:
+        if _returned(network, (facts["channels"], side, side)) is not None:
             taken.append(side)
         if len(taken) == 2:
             raise InputError(
@@ -120,7 +125,8 @@ def _size(network: nn.Module, facts: Mapping[str, Any], output: str | None) -> t
 
 
 def _classes(network: nn.Module, facts: Mapping[str, Any], output: str | None) -> tuple[int, str]:
-    returned = _returned(network, facts["channels"], facts["image_size"])
+    shape = facts.get("shape") or (facts["channels"], *sides_of(facts["image_size"]))
+    returned = _returned(network, shape)
     found = tensors(returned) if returned is not None else {}
     if output is not None and returned is not None:
         value = returned
@@ -141,13 +147,11 @@ def _classes(network: nn.Module, facts: Mapping[str, Any], output: str | None) -
 
 
 @torch.no_grad()
-def _returned(network: nn.Module, channels: int, side: int) -> Any:
-    """Return what the network returns for two random images; None if it raises anything."""
+def _returned(network: nn.Module, shape: Sequence[int]) -> Any:
+    """Return what the network returns for two random inputs; None if it raises anything."""
     weight = next((w for w in network.parameters() if w.is_floating_point()), torch.zeros(1))
-    x_BCHW = torch.rand(
-        2, channels, side, side, generator=torch.Generator().manual_seed(0)
-    ).to(weight)  # fmt: skip
+    x_BCHW = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0))
     try:
-        return network(x_BCHW)
+        return network(x_BCHW.to(weight))
     except Exception:  # foreign code may raise anything
         return None

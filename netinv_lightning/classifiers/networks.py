@@ -8,10 +8,13 @@ A attention heads.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+
+from netinv_lightning.config.shapes import sides_of
 
 
 def conv_block(
@@ -36,7 +39,7 @@ class CNN(nn.Module):
     Args:
         num_classes: N.
         channels: Channels of the images.
-        image_size: Side of the images in pixels.
+        image_size: Side of square images in pixels, or (height, width).
         stages: Channels of the convolutions; a pooling that halves the side follows each list.
         hidden: Width of the fully connected layer, whose output is the penultimate feature.
         pool: `max` or `avg`.
@@ -49,7 +52,7 @@ class CNN(nn.Module):
         self,
         num_classes: int,
         channels: int,
-        image_size: int,
+        image_size: int | Sequence[int],
         stages: Sequence[Sequence[int]] = ((32,), (64, 64), (128, 128)),
         hidden: int = 128,
         pool: str = "max",
@@ -61,13 +64,14 @@ class CNN(nn.Module):
         pools = {"max": nn.MaxPool2d, "avg": nn.AvgPool2d}
         if pool not in pools:
             raise ValueError(f"pool={pool}: choose max or avg")
-        if image_size < 2 ** len(stages):
+        H, W = sides_of(image_size)
+        if min(H, W) < 2 ** len(stages):
             raise ValueError(
-                f"stages={stages}: {len(stages)} poolings leave nothing of a {image_size} x "
-                f"{image_size} image"
+                f"stages={stages}: {len(stages)} poolings leave nothing of a {H} x {W} image"
             )
+        pixels_left = (H >> len(stages)) * (W >> len(stages))
         layers: list[nn.Module] = []
-        width, side = channels, image_size
+        width = channels
         for stage in stages:
             for width_out in stage:
                 layers.append(
@@ -81,12 +85,11 @@ class CNN(nn.Module):
                 )
                 width = width_out
             layers.append(pools[pool](2))
-            side //= 2
         self.convolutions = nn.Sequential(*layers)
         self.fully_connected = nn.Sequential(
             nn.Flatten(),
             nn.Dropout(dropout),
-            nn.Linear(width * side * side, hidden, bias=False),
+            nn.Linear(width * pixels_left, hidden, bias=False),
             *([nn.BatchNorm1d(hidden)] if batch_norm else []),
             nn.LeakyReLU(slope),
             nn.Dropout(dropout),
@@ -104,7 +107,7 @@ class MLP(nn.Module):
     Args:
         num_classes: N.
         channels: Channels of the images.
-        image_size: Side of the images in pixels.
+        image_size: Side of square images in pixels; else the sides of any input.
         widths: Width of each hidden layer.
         dropout: Probability of dropout after each hidden layer.
         slope: Negative slope of LeakyReLU.
@@ -117,7 +120,7 @@ class MLP(nn.Module):
         self,
         num_classes: int,
         channels: int,
-        image_size: int,
+        image_size: int | Sequence[int],
         widths: Sequence[int] = (256, 128),
         dropout: float = 0.1,
         slope: float = 0.1,
@@ -125,7 +128,7 @@ class MLP(nn.Module):
     ) -> None:
         super().__init__()
         layers: list[nn.Module] = [nn.Flatten()]
-        width = channels * image_size**2
+        width = channels * math.prod(sides_of(image_size))
         for number, width_out in enumerate(widths):
             layers.append(nn.Linear(width, width_out, bias=not batch_norm and number == 0))
             layers += [nn.BatchNorm1d(width_out)] if batch_norm else []
@@ -174,7 +177,7 @@ class ResNet(nn.Module):
         self,
         num_classes: int,
         channels: int,
-        image_size: int,
+        image_size: int | Sequence[int],
         widths: Sequence[int] = (24, 48, 96),
         blocks: int = 1,
         stem_stride: int = 1,
@@ -241,7 +244,7 @@ class ViT(nn.Module):
     Args:
         num_classes: N.
         channels: Channels of the images.
-        image_size: Side of the images in pixels, a multiple of `patch`.
+        image_size: Side of square images in pixels, or (height, width); multiples of `patch`.
         patch: Side of a patch in pixels.
         dim: Width of a token, a multiple of `heads`.
         depth: Transformer blocks.
@@ -256,7 +259,7 @@ class ViT(nn.Module):
         self,
         num_classes: int,
         channels: int,
-        image_size: int,
+        image_size: int | Sequence[int],
         patch: int = 4,
         dim: int = 96,
         depth: int = 4,
@@ -266,11 +269,12 @@ class ViT(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        if image_size % patch:
+        H, W = sides_of(image_size)
+        if H % patch or W % patch:
             raise ValueError(f"patch={patch}: must divide the image size {image_size}")
         if dim % heads:
             raise ValueError(f"dim={dim}: must be a multiple of heads={heads}")
-        tokens = (image_size // patch) ** 2
+        tokens = (H // patch) * (W // patch)
         self.stem = conv_block(channels, stem, 0.0) if stem else nn.Identity()
         self.embed = nn.Conv2d(stem or channels, dim, patch, stride=patch)
         self.positions_TD = nn.Parameter(torch.randn(tokens, dim) * 0.02)

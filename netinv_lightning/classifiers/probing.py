@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
+from netinv_lightning.config.shapes import modality_of
 from netinv_lightning.data.specs import DataSpec
 from netinv_lightning.errors import InputError, one_line
 
@@ -50,7 +51,7 @@ def takes_channels_last(network: nn.Module, x_BCHW: Tensor) -> bool:
 
 
 def check_normalisation(spec: DataSpec) -> None:
-    """Check that mean and standard deviation fit the channels.
+    """Check that mean, standard deviation, bounds and groups fit the channels.
 
     Raises:
         InputError: naming the key.
@@ -62,14 +63,26 @@ def check_normalisation(spec: DataSpec) -> None:
         )
     if min(spec.std) <= 0:
         raise InputError(f"classifier.std={list(spec.std)}: must be above 0")
+    if len(spec.limits) != spec.channels or any(not low < high for low, high in spec.limits):
+        raise InputError(
+            f"classifier.bounds={[list(bound) for bound in spec.bounds]}: must have "
+            f"{spec.channels} pairs [lowest, highest], one per channel, the highest above the lowest"
+        )
+    features = [feature for group in spec.groups for feature in group]
+    wrong = any(not 0 <= feature < spec.channels for feature in features)
+    if features and (spec.modality != "tables" or wrong or len(set(features)) < len(features)):
+        raise InputError(
+            f"classifier.groups={[list(group) for group in spec.groups]}: must be lists of "
+            f"features of a table, from 0 to {spec.channels - 1}, each in one group"
+        )
 
 
 def random_images(spec: DataSpec, count: int) -> Tensor:
-    """Return the same random images [B, C, H, W] in [0, 1] at every call, of several contrasts."""
-    shape = (count, *spec.image_shape)
+    """Return the same random inputs [B, C, H, W] in [0, 1] at every call, of several contrasts."""
+    shape = (count, *spec.shape)
     x_BCHW = torch.rand(shape, generator=torch.Generator().manual_seed(0))
-    contrast_B111 = torch.linspace(0.2, 1, count).view(-1, 1, 1, 1)
-    return x_BCHW * contrast_B111
+    contrast_B = torch.linspace(0.2, 1, count).view(-1, *[1] * len(spec.shape))
+    return x_BCHW * contrast_B
 
 
 @torch.no_grad()
@@ -92,9 +105,9 @@ def check_sides(network: nn.Module, channels: int, sides: Iterable[int]) -> None
 
 
 def explain_failure(network: str, shape: tuple[int, ...], error: BaseException) -> InputError:
-    """Return the error for a network that cannot be called with images [B, C, H, W]."""
+    """Return the error for a network that cannot be called with inputs [B, C, H, W]."""
+    keys = "classifier.channels, classifier.image_size" if len(shape) == 3 else "classifier.shape"
     return InputError(
-        f"classifier: {network} cannot be called with images of shape [B, "
-        f"{', '.join(map(str, shape))}] (classifier.channels, "
-        f"classifier.image_size): {type(error).__name__}: {one_line(error)[:300]}"
+        f"classifier: {network} cannot be called with {modality_of(shape[1:])} of shape [B, "
+        f"{', '.join(map(str, shape))}] ({keys}): {type(error).__name__}: {one_line(error)[:300]}"
     )

@@ -8,7 +8,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from netinv_lightning.classifiers.architecture import SPEC_KEYS, spec_with_keys
+from netinv_lightning.classifiers.architecture import given_shape, spec_with_keys
+from netinv_lightning.config.shapes import modality_of
 from netinv_lightning.data.specs import SPECS, DataSpec, spec_of_classes
 from netinv_lightning.errors import InputError, one_line
 
@@ -51,10 +52,13 @@ def resolve_spec(
     if card is not None:
         return spec_with_keys(card_spec(card), cfg)
     data = _data_spec(cfg)
-    given = {key: cfg.classifier[key] for key in SPEC_KEYS if cfg.classifier[key] is not None}
+    keys = {key: cfg.classifier[key] for key in ("num_classes", "mean", "std")}
+    given = given_shape(cfg) | {key: value for key, value in keys.items() if value is not None}
     known = {**(facts or {}), **given}
-    if data is not None and _fits(data, known if facts else {}):
-        kept = {key: tuple(known[key]) for key in ("mean", "std") if key in known}
+    if data is not None and _same_kind(data, given) and _fits(data, known if facts else {}):
+        kept: dict[str, tuple[float, ...]] = {
+            key: tuple(known[key]) for key in ("mean", "std") if key in known
+        }
         return spec_with_keys(replace(data, **_expanded(kept, data.channels)), cfg)
     if missing := [f"classifier.{key}" for key in SHAPE_KEYS if key not in known]:
         raise InputError(
@@ -85,13 +89,20 @@ def _data_spec(cfg: DictConfig) -> DataSpec | None:
     )
 
 
+def _same_kind(data: DataSpec, given: Mapping[str, Any]) -> bool:
+    """Return whether a network of the given shape may take inputs of the data set.
+
+    A data set may be the default of the config, which says nothing about the network.
+    """
+    modality = modality_of(given.get("image_size", data.image_size))
+    return modality == data.modality and given.get("channels", data.channels) == data.channels
+
+
 def _fits(data: DataSpec, known: Mapping[str, Any]) -> bool:
     return all(known.get(key, getattr(data, key)) == getattr(data, key) for key in SHAPE_KEYS)
 
 
-def _expanded(
-    statistics: Mapping[str, tuple[float, ...]], channels: int
-) -> dict[str, tuple[float, ...]]:
+def _expanded(statistics: Mapping[str, tuple[float, ...]], channels: int) -> dict[str, Any]:
     """Return mean and standard deviation with one number per channel."""
     return {
         key: values * channels if len(values) == 1 else values for key, values in statistics.items()

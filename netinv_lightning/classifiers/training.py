@@ -102,6 +102,8 @@ class ClassifierTraining:
                     f"classifier.{key}={getattr(spec, key)}: the images have "
                     f"{getattr(self.data.spec, key)}; leave it out"
                 )
+        if spec.modality != "images":
+            self.data.use_limits_of(spec)
         if spec.num_classes < self.data.spec.num_classes:
             raise InputError(
                 f"classifier.num_classes={spec.num_classes}: the data have "

@@ -184,27 +184,28 @@ class Resized(nn.Module):
     """A network that gets images of another size than its own, resized bilinearly.
 
     Args:
-        network: Takes normalised images [B, C, side, side].
-        side: Its image size in pixels.
+        network: Takes normalised images [B, C, *sides].
+        sides: Height and width of its images in pixels.
     """
 
-    def __init__(self, network: nn.Module, side: int) -> None:
+    def __init__(self, network: nn.Module, sides: tuple[int, ...]) -> None:
         super().__init__()
-        self.network, self.side = network, side
+        self.network, self.sides = network, sides
 
     def forward(self, x_BCHW: Tensor) -> Any:
         # Weights of the interpolation sum to 1, so it commutes with the normalisation.
         resized_BCHW = F.interpolate(
-            x_BCHW.float(), size=(self.side, self.side), mode="bilinear", antialias=True
+            x_BCHW.float(), size=self.sides, mode="bilinear", antialias=True
         )
         return self.network(resized_BCHW.to(x_BCHW.dtype))
 
 
 def resized(verifier: FrozenClassifier, spec: DataSpec) -> FrozenClassifier:
-    """Return the verifier for images of `spec`; itself if they have its own size."""
-    if verifier.spec.image_shape == spec.image_shape:
+    """Return the verifier for images of `spec`; itself if they have its own size, or
+    are no images."""
+    if verifier.spec.shape == spec.shape or {verifier.spec.modality, spec.modality} != {"images"}:
         return verifier
-    network = Resized(verifier.network, verifier.spec.image_size)
+    network = Resized(verifier.network, verifier.spec.sides)
     layers = [
         layer if layer in (PENULTIMATE, LOGITS) else f"network.{layer}"
         for layer in verifier.feature_layers

@@ -1,5 +1,8 @@
 """Classifier wrapper: takes images in [0, 1], normalises them, returns logits.
 
+Signals [B, C, L] and tables [B, C] are in [0, 1] too, between the limits of `DataSpec`; mean and
+standard deviation are in the same units, and have one axis per axis of an input.
+
 Shape suffixes: B batch, C channels, H height, W width, N classes.
 """
 
@@ -13,7 +16,7 @@ from torch import Tensor, nn
 
 from netinv_lightning.classifiers.outputs import Output
 from netinv_lightning.classifiers.probing import unwrapped
-from netinv_lightning.data.specs import DataSpec
+from netinv_lightning.data.specs import DEVIATIONS, DataSpec
 
 
 class Classifier(nn.Module):
@@ -41,11 +44,14 @@ class Classifier(nn.Module):
             (weight.dtype for weight in network.parameters() if weight.is_floating_point()),
             torch.float32,
         )
+        per_channel = (-1, *[1] * len(spec.sides))
         self.register_buffer(
-            "mean_C11", torch.tensor(spec.mean, dtype=dtype).view(-1, 1, 1), persistent=False
+            "mean_C11",
+            torch.tensor(spec.unit_mean, dtype=dtype).view(per_channel),
+            persistent=False,
         )
         self.register_buffer(
-            "std_C11", torch.tensor(spec.std, dtype=dtype).view(-1, 1, 1), persistent=False
+            "std_C11", torch.tensor(spec.unit_std, dtype=dtype).view(per_channel), persistent=False
         )
 
     @property
@@ -60,8 +66,14 @@ class Classifier(nn.Module):
 
     @property
     def normalises(self) -> bool:
-        """Whether mean and standard deviation are known; if not, images are passed on unchanged."""
-        return (set(self.spec.mean), set(self.spec.std)) != ({0.0}, {1.0})
+        """Whether mean and standard deviation are known; if not, images are passed on unchanged.
+
+        Signals and tables are taken as standardised if nothing else is given.
+        """
+        return self.spec.modality != "images" or (set(self.spec.mean), set(self.spec.std)) != (
+            {0.0},
+            {1.0},
+        )
 
     def describe_normalisation(self) -> str:
         """One line: mean and standard deviation in use and where they come from."""
@@ -73,6 +85,13 @@ class Classifier(nn.Module):
         mean, std = (
             [round(value, 4) for value in values] for values in (self.spec.mean, self.spec.std)
         )
+        if self.spec.modality != "images":
+            within = "their bounds" if self.spec.bounds else f"the mean +- {DEVIATIONS} std"
+            unknown = self.normalisation_source in ("", "none")
+            source = "taken as standardised" if unknown else f"of {self.normalisation_source}"
+            return (
+                f"classifier: {self.spec.modality} are made within {within}; mean and std {source}"
+            )
         return (
             f"classifier: images are normalised with mean {mean} and std {std} "
             f"from {self.normalisation_source}"

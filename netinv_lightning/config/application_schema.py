@@ -22,6 +22,7 @@ class InvertConfig:
     The first keys are arguments of `netinv_lightning.inversion.module.InversionModule`.
 
     Attributes:
+        classes: Labels of the classes to invert; null for all.
         channels_last, compile: Memory format and `torch.compile`, which change the speed alone.
         eval_samples, eval_batch_size: Number of images of the evaluation, and images per batch.
         keep_samples: Number of images that are written to `samples/`.
@@ -29,6 +30,7 @@ class InvertConfig:
     """
 
     name: str = "invert"
+    classes: Optional[list[int]] = None
     steps: int = 1000
     batch_size: int = 48
     lr: float = 6e-3

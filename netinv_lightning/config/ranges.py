@@ -15,6 +15,7 @@ from netinv_lightning.config import application_schema as of_application
 from netinv_lightning.config import method_schema as of_method
 from netinv_lightning.config import schema as config
 from netinv_lightning.config.garbage_schema import GarbageConfig
+from netinv_lightning.config.shapes import MODALITIES, MOST_CHANNELS
 from netinv_lightning.errors import nearest
 from netinv_lightning.metric_names import METRIC_GROUPS
 
@@ -87,18 +88,6 @@ class Names:
         return "" if value in self.names else nearest(str(value), self.names)
 
 
-@dataclass(frozen=True)
-class Channels:
-    """1 or 3."""
-
-    def fault(self, value: Any) -> str:
-        return (
-            ""
-            if value in (1, 3)
-            else "must be 1 (gray) or 3 (RGB). Other images can be neither shown nor generated"
-        )
-
-
 TAG_LENGTH = 64
 """Maximum number of characters of a tag in W&B."""
 LARGEST_SEED = 2**32 - 1
@@ -130,6 +119,7 @@ STEPS, EVERY = Count(1, 10_000_000), Count(1, 1_000_000_000)
 BATCH = Count(2, 65_536)
 """Images per batch; BatchNorm and the cosine term compare images."""
 IMAGES, WIDTH, PIXELS = Count(1, 10_000_000), Count(1, 16_384), Count(1, 4096)
+INPUT_SIDE, CHANNELS = Count(1, 16_384), Count(1, MOST_CHANNELS)
 JITTER = Count(0, 4096)
 LEAST_STUDIED = 100
 """Minimum number of images of a set on which detectors or feature studies are fitted."""
@@ -148,11 +138,12 @@ RULES: dict[type, Mapping[str, Rule]] = {
     config.DataConfig: {
         "classes": Count(0, 99_999), "batch_size": BATCH, "val_fraction": Number(0, 1, below=True),
         "subset_size": Count(2, 100_000_000), "split_seed": Seed(), "shift": JITTER,
-        "image_size": PIXELS,
+        "image_size": PIXELS, "modality": Names(tuple(MODALITIES)),
     },
     config.ClassifierConfig: {
-        "num_classes": Count(2, 100_000), "channels": Channels(), "image_size": PIXELS,
-        "mean": Number(), "std": POSITIVE,
+        "num_classes": Count(2, 100_000), "shape": INPUT_SIDE, "channels": CHANNELS,
+        "image_size": PIXELS, "mean": Number(), "std": POSITIVE, "bounds": Number(),
+        "groups": Count(0, MOST_CHANNELS - 1),
     },
     config.RecipeConfig: {
         "epochs": Count(1, 100_000), "optimizer": Names(("sgd", "adamw")), "lr": POSITIVE,
@@ -166,7 +157,7 @@ RULES: dict[type, Mapping[str, Rule]] = {
     },
     config.GeneratorConfig: {
         "latent_dim": WIDTH, "hidden": WIDTH, "seed_widths": WIDTH, "image_widths": WIDTH,
-        "upsampling": Names(("transposed", "resize")), "dropout": Number(0, 1, below=True),
+        "upsampling": Names(("auto", "transposed", "resize")), "dropout": Number(0, 1, below=True),
         "slope": SHARE, "weight_std": Number(0, 100, above=True), "stage1": Count(0, 16_384),
         "stage2": Count(0, 16_384),
     },
@@ -207,7 +198,7 @@ RULES: dict[type, Mapping[str, Rule]] = {
         "mode": Names(("online", "offline", "disabled")),
     },
     of_application.InvertConfig: {
-        "steps": STEPS, "batch_size": BATCH, "lr": POSITIVE, "weight_decay": NOT_NEGATIVE,
+        "classes": Count(0, 99_999), "steps": STEPS, "batch_size": BATCH, "lr": POSITIVE, "weight_decay": NOT_NEGATIVE,
         "betas": Number(0, 1, below=True), "warmup": Count(0, 10_000_000), "final_lr": SHARE,
         "sampling_batch_norm": Names(("running", "batch")), "eval_samples": IMAGES,
         "eval_batch_size": Count(1, 65_536), "keep_samples": Count(1, 1_000_000),

@@ -34,7 +34,8 @@ class DataConfig:
     split_seed: int = 0
     shift: int = 0
     flip: bool = False
-    image_size: Optional[int] = None
+    image_size: Any = None
+    modality: Optional[str] = None
 
 
 @dataclass
@@ -51,7 +52,13 @@ class ClassifierConfig:
         network: `_target_` and arguments of the network.
         num_classes: Number of classes, if it differs from that of the data.
         channels: Number of channels, if it differs from that of the data.
-        image_size: Side of the images in pixels, if it differs from that of the data.
+        image_size: Side of square images in pixels, or [height, width], if it differs from that of
+            the data.
+        shape: Shape of one input, [features] for tables, [C, L] for signals or [C, H, W] for
+            images, instead of `channels` and `image_size`.
+        bounds: Lowest and highest value of each channel of signals and tables.
+        groups: Lists of features of tables, each the one-hot code of one categorical variable
+            (`netinv_lightning.data.specs.DataSpec`).
         mean: Mean of each channel for the normalisation.
         std: Standard deviation of each channel for the normalisation.
         feature_layers: Names of the layers whose outputs are used as features.
@@ -66,10 +73,13 @@ class ClassifierConfig:
     kept_in: str = "${oc.env:NETINV_CLASSIFIERS,classifiers}"
     network: Optional[dict[str, Any]] = None
     num_classes: Optional[int] = None
+    shape: Optional[list[int]] = None
     channels: Optional[int] = None
-    image_size: Optional[int] = None
+    image_size: Any = None
     mean: Optional[list[float]] = None
     std: Optional[list[float]] = None
+    bounds: Optional[list[Any]] = None
+    groups: Optional[list[list[int]]] = None
     feature_layers: list[str] = field(default_factory=lambda: ["penultimate"])
     output: Optional[str] = None
     output_kind: str = "auto"
@@ -101,7 +111,7 @@ class ConditioningConfig:
 
     mode: str = "vector_matrix"
     vectors: str = "soft"
-    temperature: float = 1.0
+    temperature: Optional[float] = None
     matrix: str = "hot_cross"
 
 
@@ -111,9 +121,9 @@ class GeneratorConfig:
 
     latent_dim: int = 32
     hidden: int = 128
-    seed_widths: list[int] = field(default_factory=lambda: [16])
-    image_widths: list[int] = field(default_factory=lambda: [24, 12])
-    upsampling: str = "transposed"
+    seed_widths: Optional[list[int]] = None
+    image_widths: Optional[list[int]] = None
+    upsampling: str = "auto"
     dropout: float = 0.1
     dropout_in_seed: bool = True
     slope: float = 0.0

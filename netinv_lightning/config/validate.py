@@ -15,6 +15,7 @@ from netinv_lightning.config.loss_terms import LOSS_TERMS
 from netinv_lightning.config.method_schema import METHOD_KEYS
 from netinv_lightning.config.ranges import AT_LEAST, DISTINCT, LARGEST_SEED, rule_of
 from netinv_lightning.config.schema import Config, LoggerConfig
+from netinv_lightning.config.shapes import checked_shape, fault_of_size
 from netinv_lightning.config.signatures import network_parts, trainer_keys
 from netinv_lightning.errors import InputError, nearest
 
@@ -183,15 +184,12 @@ def check_loss(cfg: DictConfig) -> None:
 
 def _check_together(cfg: DictConfig) -> None:
     """Refuse values that contradict each other."""
-    app, size = cfg.application, cfg.classifier.image_size
+    app = cfg.application
+    channels = _check_shape(cfg)
     if cfg.seed + cfg.n_generators - 1 > LARGEST_SEED:
         raise InputError(
             f"seed={cfg.seed}: the {cfg.n_generators} generators have the seeds seed, seed + 1 and "
             f"so on. The last one must be at most {LARGEST_SEED}"
-        )
-    if app.name in INVERSIONS and size is not None and not 28 <= size <= 64:
-        raise InputError(
-            f"classifier.image_size={size}: the generator makes images of 28 to 64 pixels per side"
         )
     if app.name in INVERSIONS and len(app.betas) != 2:
         raise InputError(
@@ -205,7 +203,7 @@ def _check_together(cfg: DictConfig) -> None:
             "views, in pixels, such as [96,256]"
         )
     for key in ("seed_widths", "image_widths"):
-        if not cfg.generator[key]:
+        if cfg.generator[key] is not None and not cfg.generator[key]:
             raise InputError(f"generator.{key}=[]: is empty. Give at least one width")
     if cfg.perturbation.direction == "sign" and cfg.perturbation.norm != "linf":
         raise InputError(
@@ -219,7 +217,7 @@ def _check_together(cfg: DictConfig) -> None:
             f"interpret.sparse_units={interpret.sparse_units}. It is the number of active units "
             "per sample"
         )
-    mean, std, channels = cfg.classifier.mean, cfg.classifier.std, cfg.classifier.channels
+    mean, std = cfg.classifier.mean, cfg.classifier.std
     for key, values in (("mean", mean), ("std", std)):
         if values is not None and channels is not None and len(values) != channels:
             raise InputError(
@@ -237,6 +235,34 @@ def check_network_chosen(cfg: DictConfig) -> None:
         raise InputError(
             "classifier.network: choose a network to train: classifier=cnn, mlp, resnet or vit"
         )
+
+
+def _check_shape(cfg: DictConfig) -> int | None:
+    """Refuse sizes that are not allowed; return the number of channels, if the config has it."""
+    for section in ("classifier", "data"):
+        size = cfg[section].image_size
+        if OmegaConf.is_list(size) and len(size) != 2:
+            raise InputError(
+                f"{section}.image_size={list(size)}: must be the side of square images, or "
+                "[height, width]"
+            )
+    for bound in cfg.classifier.bounds or ():
+        if not OmegaConf.is_list(bound) or len(bound) != 2:
+            raise InputError(
+                f"classifier.bounds={list(cfg.classifier.bounds)}: must be one pair "
+                "[lowest, highest] per channel"
+            )
+    shape, channels, size = (cfg.classifier[key] for key in ("shape", "channels", "image_size"))
+    if shape is not None:
+        if channels is not None or size is not None:
+            raise InputError(
+                f"classifier.shape={list(shape)}: contains the channels and the size already; "
+                "leave out classifier.channels and classifier.image_size"
+            )
+        channels, size = checked_shape(shape, "classifier.shape")
+    elif cfg.application.name in INVERSIONS and size is not None and (fault := fault_of_size(size)):
+        raise InputError(f"classifier.image_size={size}: {fault}")
+    return None if channels is None else int(channels)
 
 
 def _check_to_be_trained(cfg: DictConfig) -> None:

@@ -5,11 +5,14 @@
     train_images, train_labels, val_images, val_labels, test_images, test_labels
                                             MedMNIST: its own splits
 
-X is [n, H, W], [n, H, W, C] or [n, C, H, W] with C = 1 or 3. Integers are from 0 to 255; bool is
+X is [n, H, W], [n, H, W, C] or [n, C, H, W]; the last axis has the channels if it is 1 or 3, or the
+smallest of the three. Integers are from 0 to 255; bool is
 black and white. Floating-point numbers are scaled by their range: [0, 1], [-1, 1] or [0, 255]. y
 contains class numbers, [n] or [n, 1], or is one-hot, [n, N].
 
-Shape suffixes: n images, C channels, H height, W width, N classes.
+Signals, X of [n, C, L] or [n, L], and tables, X of [n, F], stay float32 in their own units.
+
+Shape suffixes: n images, C channels, H height, W width, L length, F features, N classes.
 """
 
 from __future__ import annotations
@@ -31,8 +34,13 @@ RANGES = (("0 to 1", 0.0, 1.0), ("-1 to 1", -1.0, 1.0), ("0 to 255", 0.0, 255.0)
 """Ranges of floating-point pixels, lowest and highest value; the first that fits is used."""
 
 
-def read_splits(path: Path, key: str) -> dict[str, Split]:
+def read_splits(path: Path, key: str, modality: str | None = None) -> dict[str, Split]:
     """Read `train`, and `val` and `test` if the file has them.
+
+    Args:
+        path: The file.
+        key: The key that names it, for messages.
+        modality: `images`, `signals` or `tables`; None for tables if X has two axes, else images.
 
     Raises:
         InputError: if the file is missing or damaged, or its arrays are not images and labels.
@@ -53,9 +61,13 @@ def read_splits(path: Path, key: str) -> dict[str, Split]:
         if {*pair} <= {*arrays} and arrays[pair[0]].size
     }
     values = [arrays[images] for images, _ in there.values()]
+    tables = modality is None and all(value.ndim == 2 for value in values)
+    modality = "tables" if tables else modality or "images"
     splits = {
         split: (
-            as_images(arrays[images], where, images, values),
+            as_images(arrays[images], where, images, values)
+            if modality == "images"
+            else as_values(arrays[images], where, images, modality),
             torch.from_numpy(as_labels(arrays[labels], len(arrays[images]), where, labels)),
         )
         for split, (images, labels) in there.items()
@@ -130,20 +142,39 @@ def as_images(
         together: Arrays that have the same range, such as all splits of a file.
 
     Raises:
-        InputError: if they are not square images with values in one of the ranges.
+        InputError: if they are not images with values in one of the ranges.
     """
     if X.size == 0:
         raise InputError(f"{where}: {name} has shape {X.shape}: it contains no images")
     if X.ndim == 3:
         X = X[:, None]
-    elif X.ndim == 4 and X.shape[-1] in (1, 3):
+    elif X.ndim == 4 and (X.shape[3] in (1, 3) or X.shape[3] < min(X.shape[1:3])):
         X = X.transpose(0, 3, 1, 2)
-    if X.ndim != 4 or X.shape[1] not in (1, 3) or X.shape[2] != X.shape[3]:
+    if X.ndim != 4:
         raise InputError(
-            f"{where}: {name} has shape {X.shape}; it must be square images [n, H, W], [n, H, W, "
-            "C] or [n, C, H, W], C = 1 or 3"
+            f"{where}: {name} has shape {X.shape}; it must be images [n, H, W], [n, H, W, C] or "
+            "[n, C, H, W]"
         )
     return torch.from_numpy(np.ascontiguousarray(_bytes(X, where, name, together or [X])))
+
+
+def as_values(X: np.ndarray, where: str, name: str, modality: str) -> Tensor:
+    """Return signals as float32 [n, C, L], or tables as float32 [n, F], in their units.
+
+    Raises:
+        InputError: if the array has another number of axes, or values that are not finite numbers.
+    """
+    if modality == "signals" and X.ndim == 2:
+        X = X[:, None]
+    if X.ndim != (3 if modality == "signals" else 2):
+        allowed = "[n, C, L] or [n, L]" if modality == "signals" else "[n, features]"
+        raise InputError(f"{where}: {name} has shape {X.shape}; {modality} must be {allowed}")
+    number = np.issubdtype(X.dtype, np.number) or X.dtype == np.bool_
+    if not number or np.iscomplexobj(X) or not np.isfinite(X).all():
+        raise InputError(
+            f"{where}: {name} is {X.dtype} or contains NaN or infinity; it must be finite numbers"
+        )
+    return torch.from_numpy(np.ascontiguousarray(X, dtype=np.float32))
 
 
 def _bytes(X: np.ndarray, where: str, name: str, together: Sequence[np.ndarray]) -> np.ndarray:

@@ -5,7 +5,8 @@ Shape suffixes: B batch, n images, C channels, H height, W width.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ import lightning as L
 import torch
 from torch import Tensor
 
+from netinv_lightning.config.shapes import Size, sides_of, size_of
 from netinv_lightning.data.augmentation import shift_and_flip
+from netinv_lightning.data.batches import Batches, TrainingBatches
 from netinv_lightning.data.datasets import LOADERS, Split
-from netinv_lightning.data.pixels import to_unit_range
+from netinv_lightning.data.pixels import from_units, to_unit_range, to_units
 from netinv_lightning.data.specs import (
     OWN_IMAGES,
     SPECS,
@@ -28,66 +31,6 @@ from netinv_lightning.data.specs import (
 from netinv_lightning.data.splits import split_by_class, stratified_indices
 from netinv_lightning.data.user_files import describe, read_folder, read_npz, read_own
 from netinv_lightning.errors import InputError
-from netinv_lightning.training.snapshots import random_state, set_random_state
-
-
-class Batches:
-    """Iterate over images in memory; one index tensor per batch selects them."""
-
-    def __init__(
-        self, split: Split, batch_size: int, shuffle: bool, drop_last: bool = False
-    ) -> None:
-        self.images_nCHW, self.labels_n = split
-        self.batch_size, self.shuffle, self.drop_last = batch_size, shuffle, drop_last
-
-    def __len__(self) -> int:
-        n = len(self.labels_n)
-        return (
-            n // self.batch_size
-            if self.drop_last and n >= self.batch_size
-            else -(-n // self.batch_size)
-        )
-
-    def __iter__(self) -> Iterator[Split]:
-        n = len(self.labels_n)
-        order_n = torch.randperm(n) if self.shuffle else torch.arange(n)
-        for indices_B in order_n.split(self.batch_size)[: len(self)]:
-            yield self.images_nCHW[indices_B], self.labels_n[indices_B]
-
-
-class TrainingBatches(Batches):
-    """Batches of a training, shuffled in every epoch; a resumed training continues within one.
-
-    Args:
-        split: Images and labels.
-        batch_size: Images per batch.
-        state: What `state` returned for the training that is resumed; None for a new one.
-    """
-
-    def __init__(self, split: Split, batch_size: int, state: dict[str, Any] | None = None) -> None:
-        super().__init__(split, batch_size, shuffle=True, drop_last=True)
-        self._earlier, self._order_n, self._taken = state, torch.empty(0, dtype=torch.long), 0
-
-    def __iter__(self) -> Iterator[Split]:
-        earlier, self._earlier, self._taken = self._earlier, None, 0
-        if earlier is not None:
-            set_random_state(earlier["random"])
-        if earlier is not None and len(earlier["order"]):
-            self._order_n, self._taken = earlier["order"], earlier["taken"]
-        else:
-            self._order_n = torch.randperm(len(self.labels_n))
-        for indices_B in self._order_n.split(self.batch_size)[self._taken : len(self)]:
-            self._taken += 1
-            yield self.images_nCHW[indices_B], self.labels_n[indices_B]
-
-    def state(self, epoch_is_over: bool) -> dict[str, Any]:
-        """Return the order of the epoch, the number of batches taken, and the random state."""
-        order_n = self._order_n[:0] if epoch_is_over else self._order_n
-        return {
-            "order": order_n,
-            "taken": 0 if epoch_is_over else self._taken,
-            "random": random_state(),
-        }
 
 
 class ImageDataModule(L.LightningDataModule):
@@ -114,8 +57,10 @@ class ImageDataModule(L.LightningDataModule):
         split_seed: Seed of validation split and subset.
         shift: Largest random shift in pixels, for augmentation.
         flip: Mirror half of the images, for augmentation.
-        image_size: Side to which the images of an `image_folder` are resized; None for the side of
-            the first image.
+        image_size: Side to which the images of an `image_folder` are resized, or (height, width);
+            None for the side of the first image.
+        modality: Of an .npz file: `images`, `signals` or `tables`; None for tables if X has two
+            axes, else images. Signals and tables are kept in [0, 1] between the limits of `spec`.
 
     Raises:
         InputError: if the data are missing or a value is out of range.
@@ -134,7 +79,8 @@ class ImageDataModule(L.LightningDataModule):
         split_seed: int = 0,
         shift: int = 0,
         flip: bool = False,
-        image_size: int | None = None,
+        image_size: int | Sequence[int] | None = None,
+        modality: str | None = None,
     ) -> None:
         super().__init__()
         self.batch_size, self.shift, self.flip, self.classes = batch_size, shift, flip, classes
@@ -148,7 +94,14 @@ class ImageDataModule(L.LightningDataModule):
         check_name(name)
         if name in OWN_IMAGES:
             train, own_val, test, self.spec = _own_images(
-                name, path, test_path, image_size, classes, val_fraction, split_seed
+                name,
+                path,
+                test_path,
+                None if image_size is None else size_of(sides_of(image_size)),
+                classes,
+                val_fraction,
+                split_seed,
+                modality,
             )
         else:
             train, own_val, test = (
@@ -171,6 +124,11 @@ class ImageDataModule(L.LightningDataModule):
                         f"data.classes={list(classes)}: {self.spec.name} has no training images of "
                         f"class {label}; leave it out"
                     )
+        if (shift or flip) and self.spec.modality != "images":
+            raise InputError(
+                f"data.shift={shift}, data.flip={flip}: are for images, and the data are "
+                f"{self.spec.modality}; leave them out"
+            )
         check_shift(shift, self.spec.image_size)
 
         if own_val is None:
@@ -202,6 +160,19 @@ class ImageDataModule(L.LightningDataModule):
         self.unused = _take(train, unused_n)
         self._batches: TrainingBatches | None = None
         self._earlier: dict[str, Any] | None = None
+
+    def use_limits_of(self, spec: DataSpec) -> None:
+        """Keep signals and tables in [0, 1] between the limits of a classifier's inputs instead.
+
+        Values outside of them are clipped.
+        """
+        if self.spec.limits == spec.limits:
+            return
+        for name in ("train", "val", "test", "unused", "left_out_train", "left_out_test"):
+            x_n, label_n = getattr(self, name)
+            moved_n = from_units(to_units(x_n, self.spec), spec).clamp(0, 1)
+            setattr(self, name, (moved_n, label_n))
+        self.spec = replace(self.spec, bounds=spec.limits)
 
     def train_dataloader(self) -> TrainingBatches:
         # BatchNorm has no statistics for a last batch of one image.
@@ -245,6 +216,10 @@ def _take(split: Split, indices: Tensor) -> Split:
     return split[0][indices], split[1][indices]
 
 
+def _in_unit_range(split: Split, spec: DataSpec) -> Split:
+    return from_units(split[0], spec).clamp(0, 1), split[1]
+
+
 def _none_of(split: Split) -> Split:
     return split[0][:0], split[1][:0]
 
@@ -253,22 +228,23 @@ def _own_images(
     name: str,
     path: str | None,
     test_path: str | None,
-    image_size: int | None,
+    size: Size | None,
     classes: Sequence[int] | None,
     test_fraction: float,
     seed: int,
+    modality: str | None,
 ) -> tuple[Split, Split | None, Split, DataSpec]:
     """Return training, validation and test images, and the facts of the training images."""
     own_path = own_images_path(name, path)
-    own = read_own(name, own_path, image_size, classes)
+    own = read_own(name, own_path, size, classes, modality=modality)
     train, test, class_names = own.train, own.test, own.class_names
     if test_path is not None:
         key = "data.test_path"
-        side = train[0].shape[-1]
+        size = size_of(train[0].shape[2:])
         test, test_names = (
-            read_npz(Path(test_path), key)
+            read_npz(Path(test_path), key, modality)
             if name == "npz"
-            else read_folder(Path(test_path), image_size or side, key)
+            else read_folder(Path(test_path), size, key)
         )
         if (name == "image_folder" and test_names != class_names) or (
             classes is None and len(test_names) > len(class_names)
@@ -287,4 +263,9 @@ def _own_images(
         rest_n = torch.ones(len(train[1]), dtype=torch.bool)
         rest_n[chosen] = False
         train, test = _take(train, rest_n.nonzero().flatten()), _take(train, chosen)
-    return train, own.val, test, describe(own_path.stem, train, class_names)
+    splits = [split for split in (own.val, test) if split is not None]
+    spec = describe(own_path.stem, train, class_names, splits)
+    if spec.modality == "images":
+        return train, own.val, test, spec
+    val = None if own.val is None else _in_unit_range(own.val, spec)
+    return _in_unit_range(train, spec), val, _in_unit_range(test, spec), spec

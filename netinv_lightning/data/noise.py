@@ -17,28 +17,26 @@ WIDE_STD = 0.5
 
 
 def uniform_noise(
-    image_shape: Sequence[int], count: int, seed: int, device: torch.device | str = "cpu"
+    shape: Sequence[int], count: int, seed: int, device: torch.device | str = "cpu"
 ) -> Tensor:
-    """Return images with pixels of U[0, 1], [count, *image_shape]."""
-    return torch.rand(count, *image_shape, generator=_source(seed, device), device=device)
+    """Return images with pixels of U[0, 1], [count, *shape]."""
+    return torch.rand(count, *shape, generator=_source(seed, device), device=device)
 
 
-def gaussian_noise(image_shape: Sequence[int], count: int, seed: int) -> Tensor:
+def gaussian_noise(shape: Sequence[int], count: int, seed: int) -> Tensor:
     """Return images with pixels of N(0.5, 0.25^2), clipped to [0, 1]."""
-    return _gaussian(image_shape, count, NOISE_STD, _source(seed))
+    return _gaussian(shape, count, NOISE_STD, _source(seed))
 
 
-def mixed_noise(image_shape: Sequence[int], count: int, seed: int) -> Tensor:
+def mixed_noise(shape: Sequence[int], count: int, seed: int) -> Tensor:
     """Return images of which half are uniform and half are N(0.5, 0.5^2), clipped to [0, 1]."""
     source = _source(seed)
-    uniform_nCHW = torch.rand(count - count // 2, *image_shape, generator=source)
-    return torch.cat([uniform_nCHW, _gaussian(image_shape, count // 2, WIDE_STD, source)])
+    uniform_nCHW = torch.rand(count - count // 2, *shape, generator=source)
+    return torch.cat([uniform_nCHW, _gaussian(shape, count // 2, WIDE_STD, source)])
 
 
-def _gaussian(
-    image_shape: Sequence[int], count: int, std: float, source: torch.Generator
-) -> Tensor:
-    return (0.5 + std * torch.randn(count, *image_shape, generator=source)).clamp(0, 1)
+def _gaussian(shape: Sequence[int], count: int, std: float, source: torch.Generator) -> Tensor:
+    return (0.5 + std * torch.randn(count, *shape, generator=source)).clamp(0, 1)
 
 
 def _source(seed: int, device: torch.device | str = "cpu") -> torch.Generator:

@@ -90,7 +90,7 @@ def outliers(
     if is_own(name):
         return _own(Path(name), spec, count, seed)
     if name in NOISE:
-        return NOISE[name](spec.image_shape, count, seed if train else seed + TEST_STREAM)
+        return NOISE[name](spec.shape, count, seed if train else seed + TEST_STREAM)
     if name in STRUCTURED:
         return _structured(name, spec, count, seed, root, train)
     if name == LEFT_OUT:
@@ -107,16 +107,25 @@ def outliers(
 
 def in_shape_of(spec: DataSpec, x_nCHW: Tensor) -> Tensor:
     """Convert grey or RGB images in [0, 1] of any size to the shape of `spec`; rule: see above."""
+    if spec.modality != "images":
+        raise InputError(
+            f"{KEY}: the set contains images, and the classifier takes {spec.modality}; choose "
+            f"noise: {', '.join(NOISE)}"
+        )
     if x_nCHW.shape[1] != spec.channels:
+        if spec.channels not in (1, 3):
+            raise InputError(
+                f"{KEY}: its images have {x_nCHW.shape[1]} channels, the classifier has "
+                f"{spec.channels}; give images with as many, or noise"
+            )
         x_nCHW = x_nCHW.expand(-1, 3, -1, -1) if spec.channels == 3 else rgb_to_grayscale(x_nCHW)
     H, W = x_nCHW.shape[2:]
-    side = min(H, W)
-    top, left = (H - side) // 2, (W - side) // 2
-    x_nCHW = x_nCHW[:, :, top : top + side, left : left + side]
-    if side != spec.image_size:
-        x_nCHW = F.interpolate(
-            x_nCHW, (spec.image_size, spec.image_size), mode="bilinear", antialias=True
-        ).clamp(0, 1)
+    height, width = spec.sides
+    crop_H, crop_W = min(H, max(1, W * height // width)), min(W, max(1, H * width // height))
+    top, left = (H - crop_H) // 2, (W - crop_W) // 2
+    x_nCHW = x_nCHW[:, :, top : top + crop_H, left : left + crop_W]
+    if (crop_H, crop_W) != (height, width):
+        x_nCHW = F.interpolate(x_nCHW, (height, width), mode="bilinear", antialias=True).clamp(0, 1)
     return x_nCHW
 
 
@@ -131,7 +140,7 @@ def _own(path: Path, spec: DataSpec, count: int, seed: int) -> Tensor:
     chosen = [files[index] for index in _choice(len(files), count, seed).tolist()]
     return torch.cat(
         [
-            _pixels(read_picture(file, f"{KEY}={path}", DECODED * spec.image_size), spec)
+            _pixels(read_picture(file, f"{KEY}={path}", DECODED * max(spec.sides)), spec)
             for file in chosen
         ]
     )
@@ -165,7 +174,7 @@ def _structured(
     for index in _choice(len(data), count, seed).tolist():
         try:
             image = data[index][0]
-            image.draft(None, (DECODED * spec.image_size,) * 2)
+            image.draft(None, (DECODED * max(spec.sides),) * 2)
             images.append(_pixels(as_rgb(image), spec))
         except Exception as error:  # damaged bytes may raise anything
             raise InputError(

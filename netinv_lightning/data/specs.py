@@ -7,7 +7,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from netinv_lightning.config.shapes import Size, modality_of, sides_of, size_of
 from netinv_lightning.errors import InputError, nearest
+
+DEVIATIONS = 5
+"""Standard deviations about the mean that signals and tables are generated in."""
 
 
 @dataclass(frozen=True)
@@ -17,32 +21,83 @@ class DataSpec:
     Attributes:
         name: The data set's name, as in `data=<name>`.
         num_classes: Number of labels, N.
-        channels: 1 (grey) or 3 (RGB).
-        image_size: Side of the square images, in pixels.
+        channels: 1 for grey images, 3 for RGB, or any other number; of tables, the features.
+        image_size: Side of square images in pixels; else the sides: (H, W) of images, (L,) of
+            signals, () of tables.
         mean: Mean of the training images per channel, of pixels in [0, 1].
         std: Standard deviation of the same.
         class_names: One name per label.
         note: Remark for readers of results, such as that only a part of the set is used.
+        bounds: Lowest and highest value of each channel. Empty for the defaults: 0 and 1 for images
+            and one-hot features, else the mean minus and plus five standard deviations.
+        groups: Features of tables that are the one-hot code of one categorical variable.
+
+    Everything computes with inputs in [0, 1]: from the lowest to the highest value of the channel.
     """
 
     name: str
     num_classes: int
     channels: int
-    image_size: int
+    image_size: Size
     mean: tuple[float, ...]
     std: tuple[float, ...]
     class_names: tuple[str, ...]
     note: str = ""
+    bounds: tuple[tuple[float, float], ...] = ()
+    groups: tuple[tuple[int, ...], ...] = ()
+
+    def __post_init__(self) -> None:
+        # Equal sizes are equal values, also if they come from a file.
+        object.__setattr__(self, "image_size", size_of(self.sides))
+        for name in ("bounds", "groups"):
+            object.__setattr__(self, name, tuple(tuple(part) for part in getattr(self, name)))
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of an image."""
-        return self.channels, self.image_size, self.image_size
+    def sides(self) -> tuple[int, ...]:
+        """(H, W) of images, (L,) of signals, () of tables."""
+        return sides_of(self.image_size)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one input: (C, H, W), (C, L) or (features,)."""
+        return self.channels, *self.sides
+
+    @property
+    def modality(self) -> str:
+        """`images`, `signals` or `tables`."""
+        return modality_of(self.sides)
+
+    @property
+    def limits(self) -> tuple[tuple[float, float], ...]:
+        """Lowest and highest value of each channel; they are 0 and 1 inside the package."""
+        if self.bounds or self.modality == "images":
+            return self.bounds or ((0.0, 1.0),) * self.channels
+        one_hot = {feature for group in self.groups for feature in group}
+        return tuple(
+            (0.0, 1.0) if feature in one_hot else (mean - DEVIATIONS * std, mean + DEVIATIONS * std)
+            for feature, (mean, std) in enumerate(zip(self.mean, self.std, strict=True))
+        )
+
+    @property
+    def unit_mean(self) -> tuple[float, ...]:
+        """Mean per channel of inputs in [0, 1]."""
+        return tuple(
+            (mean - low) / (high - low)
+            for mean, (low, high) in zip(self.mean, self.limits, strict=True)
+        )
+
+    @property
+    def unit_std(self) -> tuple[float, ...]:
+        """Standard deviation per channel of inputs in [0, 1]."""
+        return tuple(
+            std / (high - low) for std, (low, high) in zip(self.std, self.limits, strict=True)
+        )
 
     def as_dict(self) -> dict[str, Any]:
         return {
             key: list(value) if isinstance(value, tuple) else value
             for key, value in asdict(self).items()
+            if value or key not in ("bounds", "groups")
         }
 
 
@@ -150,6 +205,16 @@ def missing_file(name: str, root: Path, path: Path) -> str:
     )
 
 
+def require_images(spec: DataSpec, key: str) -> None:
+    """Check that a classifier takes images; `key` is the setting that needs them.
+
+    Raises:
+        InputError: if it takes signals or tables.
+    """
+    if spec.modality != "images":
+        raise InputError(f"{key}: is for images, and the classifier takes {spec.modality}")
+
+
 def check_name(name: str) -> None:
     """Check that `data` names a known data set or a kind of a user's own images.
 
@@ -160,15 +225,16 @@ def check_name(name: str) -> None:
         raise InputError(f"data.name={name}: no such data set; {nearest(name, known)}")
 
 
-def check_shift(shift: int, image_size: int) -> None:
+def check_shift(shift: int, image_size: Size) -> None:
     """Check that the random shift of the augmentation is smaller than the images.
 
     Raises:
         InputError: if it is not.
     """
-    if not 0 <= shift < image_size:
+    side = min(sides_of(image_size), default=1)
+    if not 0 <= shift < side:
         raise InputError(
-            f"data.shift={shift}: must be from 0 to below {image_size}, the side of the images"
+            f"data.shift={shift}: must be from 0 to below {side}, the side of the images"
         )
 
 

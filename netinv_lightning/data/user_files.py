@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms import functional as transforms
 
+from netinv_lightning.config.shapes import Size, sides_of, size_of
 from netinv_lightning.data.arrays import read_splits
 from netinv_lightning.data.datasets import Split
 from netinv_lightning.data.labels import check_classes
@@ -51,9 +52,10 @@ class OwnImages:
 def read_own(
     name: str,
     path: Path,
-    image_size: int | None,
+    image_size: Size | None,
     classes: Sequence[int] | None = None,
     key: str = "data.path",
+    modality: str | None = None,
 ) -> OwnImages:
     """Read the images of `data=npz` or `data=image_folder`.
 
@@ -63,13 +65,14 @@ def read_own(
         image_size: As for `read_folder`.
         classes: The classes that are used; None for all. The others may have no image.
         key: The key that names the path, for messages.
+        modality: As for `netinv_lightning.data.arrays.read_splits`.
 
     Raises:
         InputError: if they cannot be read, or a class that is used has no training image.
     """
     where = f"{key}={path}"
     if name == "npz":
-        splits = read_splits(path, key)
+        splits = read_splits(path, key, modality)
         class_names = tuple(
             str(label) for label in range(check_classes(splits["train"][1].numpy(), where, classes))
         )
@@ -78,7 +81,7 @@ def read_own(
         train, class_names = read_folder(folders["train"], image_size, key)
         own = OwnImages(train, class_names)
         for split in folders.keys() - {"train"}:
-            images, names = read_folder(folders[split], train[0].shape[-1], key)
+            images, names = read_folder(folders[split], size_of(train[0].shape[2:]), key)
             if names != class_names:
                 raise InputError(
                     f"{where}: {folders[split].name} has the classes {', '.join(names)}, train "
@@ -105,7 +108,9 @@ def read_own(
     return own
 
 
-def read_npz(path: Path, key: str = "data.path") -> tuple[Split, tuple[str, ...]]:
+def read_npz(
+    path: Path, key: str = "data.path", modality: str | None = None
+) -> tuple[Split, tuple[str, ...]]:
     """Read the test split of an .npz file, or without one all of its images.
 
     Returns:
@@ -114,15 +119,17 @@ def read_npz(path: Path, key: str = "data.path") -> tuple[Split, tuple[str, ...]
     Raises:
         InputError: as `netinv_lightning.data.arrays.read_splits`.
     """
-    splits = read_splits(path, key)
+    splits = read_splits(path, key, modality)
     split = splits.get("test", splits["train"])
     return split, tuple(str(label) for label in range(int(split[1].max()) + 1))
 
 
 def read_folder(
-    path: Path, image_size: int | None, key: str = "data.path"
+    path: Path, image_size: Size | None, key: str = "data.path"
 ) -> tuple[Split, tuple[str, ...]]:
-    """Read `path/<class name>/<picture>`; resize to `image_size`, or to the first picture's size.
+    """Read `path/<class name>/<picture>`; crop and resize to `image_size`.
+
+    Without a size the pictures become squares of the shorter side of the first one.
 
     Raises:
         InputError: if there is no such folder, a class is empty, or a picture cannot be read.
@@ -140,16 +147,26 @@ def read_folder(
     images: list[Tensor] = []
     for file in (file for found in files for file in found):
         image = read_picture(file, where)
-        image_size = image_size or min(image.size)
-        if image.size != (image_size, image_size):
+        height, width = sides_of(image_size or min(image.size))
+        image_size = size_of((height, width))
+        if image.size != (width, height):
             image = transforms.center_crop(
-                transforms.resize(image, image_size), [image_size, image_size]
+                transforms.resize(image, _shorter_side(image.size, height, width)),
+                [height, width],
             )
         images.append(transforms.pil_to_tensor(image))
     label_n = torch.arange(len(folders)).repeat_interleave(
         torch.tensor([len(found) for found in files])
     )
     return (torch.stack(images), label_n), tuple(folder.name for folder in folders)
+
+
+def _shorter_side(size: tuple[int, int], height: int, width: int) -> int:
+    """Return the shorter side of a picture (width, height) before it is cropped."""
+    across, down = size
+    if across * height < down * width:  # as wide as needed, and higher
+        return -(-min(size) * width // across)
+    return -(-min(size) * height // down)
 
 
 def _folders(path: Path, where: str) -> list[Path]:
@@ -177,16 +194,40 @@ def _split_folders(path: Path) -> dict[str, Path]:
     return splits if are_splits and all(_folders(folder, str(folder)) for folder in folders) else {}
 
 
-def describe(name: str, split: Split, class_names: tuple[str, ...]) -> DataSpec:
-    """Return the facts of a training split, with its mean and standard deviation."""
+def describe(
+    name: str, split: Split, class_names: tuple[str, ...], others: Sequence[Split] = ()
+) -> DataSpec:
+    """Return the facts of a training split, with its mean and standard deviation.
+
+    The bounds of signals and tables are the lowest and highest value of each channel, also in the
+    `others`; of a constant channel, one more and one less.
+    """
     images_nCHW, _ = split
     pixels = to_unit_range(images_nCHW)
+    along = [0, *range(2, pixels.dim())]
+    mean_C, std_C = pixels.mean(dim=along).tolist(), pixels.std(dim=along).tolist()
+    are_images = pixels.dim() == 4
+    smallest_std = 1e-3 if are_images else 1e-6
+    bounds: list[tuple[float, float]] = []
+    if not are_images:
+        every = torch.cat([pixels, *(other[0] for other in others)])
+        lowest_C, highest_C = every.amin(dim=along).tolist(), every.amax(dim=along).tolist()
+        bounds = [
+            (low, high) if low < high else (low - 1, high + 1)
+            for low, high in zip(lowest_C, highest_C, strict=True)
+        ]
+    digits = 4 if are_images else None
     return DataSpec(
         name=name,
         num_classes=len(class_names),
         channels=images_nCHW.shape[1],
-        image_size=images_nCHW.shape[2],
-        mean=tuple(round(value, 4) for value in pixels.mean(dim=(0, 2, 3)).tolist()),
-        std=tuple(round(max(value, 1e-3), 4) for value in pixels.std(dim=(0, 2, 3)).tolist()),
+        image_size=size_of(images_nCHW.shape[2:]),
+        mean=tuple(_rounded(value, digits) for value in mean_C),
+        std=tuple(_rounded(max(value, smallest_std), digits) for value in std_C),
         class_names=class_names,
+        bounds=tuple(bounds),
     )
+
+
+def _rounded(value: float, digits: int | None) -> float:
+    return value if digits is None else round(value, digits)

@@ -120,10 +120,9 @@ class GeneratorRounds:
             z_BZ = generator.sample_latent(self.images, device).requires_grad_()
         first = self.rounds * self.images  # the classes take turns, however many there are
         self.rounds += 1
-        condition = module.conditioning.of_labels(
-            torch.arange(first, first + self.images, device=device)
-            % module.conditioning.num_classes
-        )
+        class_K = torch.tensor(module.conditioning.chosen, device=device)
+        turn_n = torch.arange(first, first + self.images, device=device) % len(class_K)
+        condition = module.conditioning.of_labels(class_K[turn_n])
         groups: list[dict[str, Any]] = [
             {"params": generator.parameters()},
             {"params": [z_BZ], "lr": LATENT_LR},

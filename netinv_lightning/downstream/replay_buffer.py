@@ -78,6 +78,6 @@ def noise_batches(spec: DataSpec, batch_size: int, seed: int, device: torch.devi
     """Return a source of pixels uniform in [0, 1]: the baseline without inversion."""
 
     def draw(number: int) -> Tensor:
-        return uniform_noise(spec.image_shape, batch_size, stream_seed(seed, number), device)
+        return uniform_noise(spec.shape, batch_size, stream_seed(seed, number), device)
 
     return draw

@@ -35,7 +35,7 @@ def noise(
 ) -> Images:
     """Pixels uniform in [0, 1]."""
     spec, labels_n = classifier.spec, _balanced(count, classifier.spec.num_classes)
-    return Images(uniform_noise(spec.image_shape, len(labels_n), seed), labels_n)
+    return Images(uniform_noise(spec.shape, len(labels_n), seed), labels_n)
 
 
 def class_means(

@@ -20,7 +20,7 @@ from netinv_lightning.inversion.module import InversionModule
 from netinv_lightning.runs.finished_check import check_finished, known_config, read_summary
 
 DEFAULT_DATA = "mnist"  # the default in conf/config.yaml
-DATA_OF_RUN = ("name", "path", "test_path", "classes", "image_size")
+DATA_OF_RUN = ("name", "path", "test_path", "classes", "image_size", "modality")
 """Keys of `data` that identify the data set of a run, but not its splits or its location."""
 
 
@@ -75,10 +75,10 @@ def open_finished(directory: Path, key: str, command: DictConfig | None = None) 
         module = load_inversion(cfg, directory)
         draw = draw_images(module, cfg.application.eval_batch_size, cfg.seed)
         return FinishedRun(cfg, module.classifier, draw, cfg.application.eval_samples, summary)
-    images = read_samples(directory / "samples" / "inverted.safetensors", where)
-    return FinishedRun(
-        cfg, load_classifier(cfg), partial(images.first, key), len(images.labels_n), summary
-    )
+    classifier = load_classifier(cfg)
+    path = directory / "samples" / "inverted.safetensors"
+    images = read_samples(path, where, classifier.spec)
+    return FinishedRun(cfg, classifier, partial(images.first, key), len(images.labels_n), summary)
 
 
 def _check_same_classifier(command: DictConfig, cfg: DictConfig) -> None:

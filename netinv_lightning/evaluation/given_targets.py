@@ -144,7 +144,7 @@ def _read_file(
     where, spec = f"application.file={path}", classifier.spec
     tensors = read_tensors(path, where)
     shapes: dict[str, tuple[int, ...]] = {
-        "images": spec.image_shape,
+        "images": spec.shape,
         "features": (classifier.feature_dims[options.layer],),
     }
     name = next((name for name in shapes if name in tensors), None)

@@ -12,6 +12,7 @@ from lightning.pytorch.loggers import Logger
 
 from netinv_lightning import metric_names as names
 from netinv_lightning.figures import image_grid
+from netinv_lightning.figures.images import LARGEST_GRID
 from netinv_lightning.inversion.base import Inversion
 from netinv_lightning.tracking.loggers import log_image
 from netinv_lightning.training.seeds import own_randomness
@@ -20,7 +21,8 @@ from netinv_lightning.training.seeds import own_randomness
 def draw_grid(inversion: Inversion, columns: int, seed: int, path: Path, title: str) -> Path:
     """Draw images of every class, conditioned on hot vectors, with the same latents at every call.
 
-    A column is a sample; with several generators it is a generator.
+    A column is a sample; with several generators it is a generator. Of more than 20 classes the
+    first 20 are drawn, and the title says so.
 
     Args:
         inversion: Draws the images.
@@ -29,15 +31,21 @@ def draw_grid(inversion: Inversion, columns: int, seed: int, path: Path, title: 
         path: The picture to write.
         title: Its title.
     """
-    N, G = inversion.conditioning.num_classes, inversion.n_generators
-    label_X = torch.arange(N, device=inversion.device).repeat_interleave(columns if G == 1 else 1)
+    chosen, G = inversion.conditioning.chosen, inversion.n_generators
+    shown = chosen[:LARGEST_GRID]
+    if len(shown) < len(chosen):
+        title = f"{title} (first {len(shown)} of {len(chosen)} classes)".strip()
+    label_R = torch.tensor(shown, device=inversion.device)
+    label_X = label_R.repeat_interleave(columns if G == 1 else 1)
     with own_randomness(seed, inversion.device):
         drawn_G = [
-            inversion.draw(inversion.conditioning.of_labels(label_X), g).unflatten(0, (N, -1))
+            inversion.draw(inversion.conditioning.of_labels(label_X), g).unflatten(
+                0, (len(shown), -1)
+            )
             for g in range(G)
         ]
     column_names = [f"generator {g}" for g in range(G)] if G > 1 else ()
-    class_names = inversion.classifier.spec.class_names
+    class_names = [inversion.classifier.spec.class_names[label] for label in shown]
     return image_grid(torch.cat(drawn_G, dim=1), class_names, path, title, column_names)
 
 

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from netinv_lightning.data.pixels import to_unit_range
+from netinv_lightning.data.pixels import from_units, to_units
 from netinv_lightning.data.specs import DataSpec
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.evaluation.inversion_accuracy import batches, draw_batch
@@ -79,10 +79,10 @@ def draw_images(module: Inversion, batch_size: int, seed: int) -> Callable[[int]
     return draw
 
 
-def write_samples(images: Images, path: Path) -> None:
-    """Write images in the format of `read_samples`."""
+def write_samples(images: Images, path: Path, spec: DataSpec) -> None:
+    """Write inputs of a classifier of `spec` in the format of `read_samples`."""
     tensors = {
-        "images": images.images_nCHW,
+        "images": to_units(images.images_nCHW, spec),
         "labels": images.labels_n,
         "conditioning": images.targets_nN,
         "generator": images.generator_n,
@@ -90,28 +90,33 @@ def write_samples(images: Images, path: Path) -> None:
     save_file({name: tensor for name, tensor in tensors.items() if tensor is not None}, path)
 
 
-def read_samples(path: Path, where: str) -> Images:
+def read_samples(path: Path, where: str, spec: DataSpec) -> Images:
     """Read images from a safetensors file.
 
-    Its tensors are `images` [n, C, H, W] in [0, 1] or uint8, `labels` [n], and optionally
-    `conditioning` [n, N] and `generator` [n].
+    Its tensors are `images` [n, C, H, W] in [0, 1] or uint8 (signals [n, C, L] and tables [n, C] in
+    the units of their data), `labels` [n], and optionally `conditioning` [n, N] and `generator`
+    [n].
 
     Args:
         path: The file.
         where: The key and its value, for the message.
+        spec: Facts of the classifier's inputs.
 
     Raises:
         InputError: if the file or one of its tensors is missing or damaged.
     """
     tensors = read_tensors(path, where)
-    for name, dims in (("images", 4), ("labels", 1)):
+    axes = ", ".join(
+        ["n", "C", "H", "W"] if spec.modality == "images" else map(str, ("n", *spec.shape))
+    )
+    for name, dims in (("images", 1 + len(spec.shape)), ("labels", 1)):
         if name not in tensors or tensors[name].dim() != dims:
             raise InputError(
-                f"{where}: must contain the tensors images [n, C, H, W] and labels [n]; "
+                f"{where}: must contain the tensors images [{axes}] and labels [n]; "
                 f"it contains {', '.join(tensors)}"
             )
     images_nCHW, labels_n = tensors["images"], tensors["labels"]
-    images_nCHW = to_unit_range(images_nCHW)
+    images_nCHW = from_units(images_nCHW, spec)
     if not images_nCHW.is_floating_point() or labels_n.is_floating_point():
         raise InputError(
             f"{where}: images must be floating-point or uint8, and labels integers, "
@@ -144,7 +149,7 @@ def check_images(images: Images, spec: DataSpec) -> None:
         InputError: if shapes differ, or pixels or labels are out of range.
     """
     x_nCHW, labels_n, n = images.images_nCHW, images.labels_n, len(images.labels_n)
-    shape, N = spec.image_shape, spec.num_classes
+    shape, N = spec.shape, spec.num_classes
     if x_nCHW.shape != (n, *shape):
         raise InputError(
             f"samples: {len(x_nCHW)} images of shape {tuple(x_nCHW.shape[1:])} with {n} labels; "

@@ -41,7 +41,7 @@ def inversion_result(
         step: Training step at which everything is logged.
     """
     spec, cfg = module.classifier.spec, run.cfg
-    write_samples(samples, run.samples / "inverted.safetensors")
+    write_samples(samples, run.samples / "inverted.safetensors", spec)
     shown_BCHW = samples.images_nCHW[:TABLE_ROWS]
     with torch.no_grad():
         logits_BN = module.classifier(shown_BCHW.to(module.device))
@@ -54,7 +54,9 @@ def inversion_result(
         step=step,
     )
     grid = draw_grid(module, grid_columns, cfg.seed, run.figures / "grid.png", cfg.name)
-    confusion = confusion_matrix(confusion_NN, spec.class_names, run.figures / "confusion.png")
+    confusion = confusion_matrix(
+        confusion_NN, spec.class_names, run.figures / "confusion.png", module.conditioning.chosen
+    )
     caption = "rows: conditioned on; columns: predicted"
     checkpoint, config = checkpoint_of(run.path), run.path / "config.yaml"
     return Result(

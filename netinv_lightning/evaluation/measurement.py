@@ -17,6 +17,7 @@ from pkgutil import resolve_name
 
 import torch
 
+from netinv_lightning import metric_names as names
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.classifiers.verifiers import check_verifier
 from netinv_lightning.data.datamodule import ImageDataModule
@@ -30,6 +31,9 @@ from netinv_lightning.evaluation.metric_groups.group import (
 )
 from netinv_lightning.evaluation.real_data import check_real
 from netinv_lightning.metric_names import METRIC_GROUPS
+
+MOST_NOTES = 20
+"""With more classes without images they are only counted."""
 
 
 class Measurement:
@@ -132,6 +136,16 @@ class Measurement:
         return classifier | (dict(self.context.verifiers) if VERIFIERS in read else {})
 
 
+def notes_of_skipped(skipped: Mapping[str, str]) -> list[str]:
+    """Return a line per skipped metric; one for all classes without images if there are many."""
+    of_classes = [name for name in skipped if name.startswith(names.class_accuracy(""))]
+    hidden = set(of_classes) if len(of_classes) > MOST_NOTES else set()
+    notes = [f"skipped: {name}: {why}" for name, why in skipped.items() if name not in hidden]
+    if hidden:
+        notes.append(f"skipped: the accuracies of {len(hidden)} classes without images")
+    return notes
+
+
 def _create_groups(metrics: Sequence[str], context: MetricContext) -> dict[str, MetricGroup]:
     """Create the chosen groups, in the order of the registry."""
     for name in metrics:
@@ -145,7 +159,7 @@ def _create_groups(metrics: Sequence[str], context: MetricContext) -> dict[str, 
 
 
 def _check_size(name: str, verifier: FrozenClassifier, classifier: FrozenClassifier) -> None:
-    its, needed = verifier.spec.image_shape, classifier.spec.image_shape
+    its, needed = verifier.spec.shape, classifier.spec.shape
     if its != needed:
         raise InputError(
             f"application.verifiers={name}: takes images of the shape {list(its)}, but those of "

@@ -56,6 +56,8 @@ def open_data(data: Mapping[str, Any], spec: DataSpec) -> tuple[ImageDataModule 
             raise
         return None, f"no real data: {one_line(error)}"
     check_real(real, spec)
+    if spec.modality != "images":
+        real.use_limits_of(spec)
     return real, ""
 
 

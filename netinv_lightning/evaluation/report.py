@@ -22,7 +22,7 @@ from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.evaluation.baselines import BASELINES, NEED_DATA, check_baselines
 from netinv_lightning.evaluation.diagnosis import Case, Finding, diagnose
 from netinv_lightning.evaluation.image_sets import Images
-from netinv_lightning.evaluation.measurement import Measurement
+from netinv_lightning.evaluation.measurement import Measurement, notes_of_skipped
 from netinv_lightning.evaluation.verdict import MEMORISATION_THRESHOLD, Verdict, judge
 from netinv_lightning.metrics.manifold import NEIGHBOURS
 from netinv_lightning.metrics.memorisation import memorisation
@@ -32,6 +32,8 @@ from netinv_lightning.runs.tables import Cell, Table, print_table, write_table
 from netinv_lightning.training.progress import print_progress
 
 INVERTED = "inverted"
+MOST_CLASSES = 50
+"""With more classes, measurement.md has no row per class."""
 OPTIMISED_GROUPS = ("inversion/", "stability/")
 OPTIMISED = (names.INTRA_CLASS_COSINE, names.INTER_CLASS_COSINE, names.VENDI, names.VENDI_CLASS)
 LEGEND = (
@@ -166,8 +168,11 @@ class Report:
             measurement.skipped | skipped,
         )
         marked = _with_marks(table)
+        rows = [row for row in marked.rows if names.class_accuracy("") not in str(row[0])]
+        if len(marked.rows) - len(rows) > MOST_CLASSES:  # measurement.csv has them all
+            marked.rows = rows
         write_table(marked, directory, "measurement")
-        marked.rows = [row for row in marked.rows if names.class_accuracy("") not in str(row[0])]
+        marked.rows = rows
         print_table(marked)
         return metrics
 
@@ -199,7 +204,7 @@ class Report:
             f"verifiers (their penultimate features are the feature extractors): {networks}",
             f"training-like also requires memorisation/gap_low above {MEMORISATION_THRESHOLD}, "
             "because training and test images differ slightly by themselves",
-            *(f"skipped: {what}: {why}" for what, why in skipped.items()),
+            *notes_of_skipped(skipped),
         ]
         return Table(f"Measured: {self.name}", ["metric", "optimised", *sets], rows, notes)
 

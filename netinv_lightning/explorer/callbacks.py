@@ -4,7 +4,7 @@ The generator's conditioning vector has slots, each a class and its weight. With
 each class has its own slot; with more, the user chooses the class of each slot. If the
 conditioning uses only the label, there are no slots but one selected class.
 
-Shape suffixes: N classes.
+Shape suffixes: N classes, K inverted classes.
 """
 
 from __future__ import annotations
@@ -76,11 +76,11 @@ class Callbacks:
 
     def __init__(self, explored: Explored, uploads: Path | None = None) -> None:
         self.explored, self.drawing, self.uploads = explored, explored.drawing, uploads
-        self.classes = self.drawing.classes
-        N = len(self.classes)
-        self.chosen = N > MOST_SLIDERS
+        self.classes, self.labels = self.drawing.classes, self.drawing.labels
+        K = len(self.labels)
+        self.chosen = K > MOST_SLIDERS
         """Whether the user chooses the classes of the slots."""
-        self.slots = 0 if self.drawing.label_alone else CHOSEN if self.chosen else N
+        self.slots = 0 if self.drawing.label_alone else CHOSEN if self.chosen else K
 
     def show(self, label: int, by: str, *values: Any) -> tuple[str, str]:
         """Return an image next to its nearest real image, and the bars.
@@ -117,7 +117,7 @@ class Callbacks:
         elif over == OVER_VECTORS:
             drawn = self.drawing.between_classes(label, other, STEPS, setting)
         else:
-            labels = range(len(self.classes))[(page - 1) * STRIP : page * STRIP]
+            labels = self.labels[(page - 1) * STRIP : page * STRIP]
             drawn = self.drawing.of_classes(labels, setting)
             names = [self.classes[k] for k in labels]
         captions = [
@@ -151,8 +151,8 @@ class Callbacks:
     def slot_values(self, weights: dict[int, float]) -> list[Any]:
         """Return the values of the slots for the weights of some classes."""
         if not self.chosen:
-            return [weights.get(label, 0.0) for label in range(self.slots)]
-        others = [label for label in range(len(self.classes)) if label not in weights]
+            return [weights.get(label, 0.0) for label in self.labels[: self.slots]]
+        others = [label for label in self.labels if label not in weights]
         labels = [*weights, *others][: self.slots]
         return [*labels, *(weights.get(label, 0.0) for label in labels)]
 
@@ -180,7 +180,7 @@ class Callbacks:
         if not self.slots:
             weights_N[label] = 1.0
             return weights_N
-        labels = slots[: self.slots] if self.chosen else range(self.slots)
+        labels = slots[: self.slots] if self.chosen else self.labels
         for slot_label, weight in zip(labels, slots[-self.slots :], strict=True):
             weights_N[slot_label] += weight
         return distribution(weights_N)

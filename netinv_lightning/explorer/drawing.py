@@ -105,6 +105,7 @@ class Drawing:
             module.conditioning,
         )
         self.classes = self.classifier.spec.class_names
+        self.labels = self.conditioning.chosen
         self._lock = threading.Lock()  # sampling changes the mode of the generator's layers
 
     @property

@@ -36,7 +36,8 @@ class Page:
         self.callbacks, self.explored = callbacks, callbacks.explored
         self.module = callbacks.drawing.module
         self.classes = callbacks.classes
-        self.choices = list(zip(self.classes, range(len(self.classes)), strict=True))
+        self.labels = callbacks.labels
+        self.choices = [(self.classes[label], label) for label in self.labels]
 
     def build(self) -> gr.Blocks:
         """Create the components."""
@@ -50,8 +51,9 @@ class Page:
 
     def _build_drawing(self) -> None:
         module, sliders_shown = self.module, bool(self.callbacks.slots)
-        start = self.callbacks.slot_values({0: 1.0})
-        begin = (0, PIXELS, 0, 1, 0.0, 0, module.sampling_dropout, 0, *start)
+        first_label, second_label = self.labels[:2]
+        start = self.callbacks.slot_values({first_label: 1.0})
+        begin = (first_label, PIXELS, 0, 1, 0.0, 0, module.sampling_dropout, 0, *start)
         figures_now, bars_now = self.callbacks.show(*begin)
         with gr.Row():
             with gr.Column(scale=2, min_width=320, elem_id="shown"):
@@ -68,14 +70,14 @@ class Page:
                 with gr.Row():
                     label = gr.Dropdown(
                         self.choices,
-                        value=0,
+                        value=first_label,
                         label="Class A" if sliders_shown else "Class",
                         elem_id="class-a",
                         filterable=self.callbacks.chosen,
                     )
                     other = gr.Dropdown(
                         self.choices,
-                        value=1,
+                        value=second_label,
                         label="Class B",
                         elem_id="class-b",
                         visible=sliders_shown,
@@ -134,7 +136,7 @@ class Page:
             label="Image strip over",
             elem_id="over",
         )
-        pages = -(-len(self.classes) // STRIP)
+        pages = -(-len(self.labels) // STRIP)
         page = gr.Slider(
             1,
             max(pages, 2),
@@ -145,7 +147,9 @@ class Page:
             visible=pages > 1,
             buttons=[],
         )
-        strip = gr.HTML(self.callbacks.sweep(OVER_CLASSES, 1, 1, *begin), elem_id="strip")
+        strip = gr.HTML(
+            self.callbacks.sweep(OVER_CLASSES, 1, second_label, *begin), elem_id="strip"
+        )
 
         draw = gr.State(0)
         values = [by, first, second, position, generator, dropout, draw, *slots]
@@ -190,7 +194,9 @@ class Page:
 
     def _build_slots(self, start: Sequence[Any]) -> list[Any]:
         weights = start[self.callbacks.slots :] if self.callbacks.chosen else start
-        names = ["weight"] * self.callbacks.slots if self.callbacks.chosen else self.classes
+        names = [self.classes[label] for label in self.labels]
+        if self.callbacks.chosen:
+            names = ["weight"] * self.callbacks.slots
         labels: list[Any] = []
         sliders: list[Any] = []
         with gr.Row(elem_id="slots"):

@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from netinv_lightning.data.pixels import to_uint8
+from netinv_lightning.data.raster import as_pictures
 
 MOST_BARS = 12
 """Number of classes with bars if there are more than `ALL_BARS`: those with the largest values."""
@@ -30,7 +31,7 @@ KEYS = resources.files(__package__).joinpath("page.js").read_text(encoding="utf-
 
 def image(image_CHW: Tensor, caption: str, name: str) -> str:
     """Return an image in [0, 1] with its caption; `name` identifies it in the page."""
-    pixels_HWC = to_uint8(image_CHW).permute(1, 2, 0).squeeze(2).numpy()
+    pixels_HWC = to_uint8(as_pictures(image_CHW[None])[0]).permute(1, 2, 0).squeeze(2).numpy()
     file = io.BytesIO()
     Image.fromarray(pixels_HWC).save(file, "PNG")
     source = base64.b64encode(file.getvalue()).decode()

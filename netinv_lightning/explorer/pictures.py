@@ -31,8 +31,9 @@ def conversion_rule(spec: DataSpec) -> str:
         else "Grey pictures are repeated in three channels."
     )
     return (
-        f"The picture is converted to {spec.channels} x {spec.image_size} x {spec.image_size}. "
-        f"{colours} The central square is cropped and resized bilinearly with antialiasing. "
+        f"The picture is converted to {' x '.join(map(str, spec.shape))}. "
+        f"{colours} The central part of these proportions is cropped and resized bilinearly with "
+        "antialiasing. "
         "Transparent pixels become black. A picture of the right shape is not changed."
     )
 

@@ -13,18 +13,23 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from netinv_lightning.data.raster import as_pictures
 from netinv_lightning.figures.style import literal_text, write_whole
 
 LARGEST_GRID = 20  # rows
 LARGEST_CONFUSION = 30  # classes; with more, names and numbers would overlap
 GAP = 2  # pixels between images
+SMALL = 64  # pixels; larger images are drawn larger, and smoothed
 
 
 def draw_images(
     axes: Axes, x_RKCHW: Tensor, row_names: Sequence[str], column_names: Sequence[str] = ()
 ) -> None:
-    """Draw images on a white canvas without a frame; rows and columns may have names."""
-    x_RKCHW = x_RKCHW.float().cpu().clamp(0, 1)
+    """Draw images on a white canvas without a frame; rows and columns may have names.
+
+    Signals, tables and other numbers of channels are drawn as `data/raster.py` describes.
+    """
+    x_RKCHW = _pictures(x_RKCHW)
     R, K, _, H, W = x_RKCHW.shape
     canvas = np.ones((R * (H + GAP) - GAP, K * (W + GAP) - GAP, 3))
     for row in range(R):
@@ -33,13 +38,19 @@ def draw_images(
             canvas[
                 row * (H + GAP) : row * (H + GAP) + H, column * (W + GAP) : column * (W + GAP) + W
             ] = image_HWC
-    axes.imshow(canvas, interpolation="nearest")
+    axes.imshow(canvas, interpolation="nearest" if max(H, W) <= SMALL else "antialiased")
     axes.set_yticks([row * (H + GAP) + H / 2 for row in range(len(row_names))], list(row_names))
     axes.set_xticks(
         [column * (W + GAP) + W / 2 for column in range(len(column_names))], list(column_names)
     )
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
+
+
+def _pictures(x_RKCHW: Tensor) -> Tensor:
+    """Return pictures [R, K, 1 or 3, H, W] of inputs [R, K, ...] in [0, 1], on the CPU."""
+    pictures_XCHW = as_pictures(x_RKCHW.flatten(0, 1).float().cpu().clamp(0, 1))
+    return pictures_XCHW.unflatten(0, x_RKCHW.shape[:2])
 
 
 @literal_text()
@@ -61,13 +72,14 @@ def image_grid(
         column_names: One name per column; empty for none.
     """
     total = len(x_RKCHW)
-    x_RKCHW = x_RKCHW[:LARGEST_GRID]
-    R, K = x_RKCHW.shape[:2]
+    x_RKCHW = _pictures(x_RKCHW[:LARGEST_GRID])
+    R, K, _, H, W = x_RKCHW.shape
     if total > R:
         title = f"{title} (first {R} of {total} rows)".strip()
-    inch = 0.42
+    inch = 0.42 if max(H, W) <= SMALL else 1.0
+    across, down = K * inch * max(1.0, W / H), R * inch * max(1.0, H / W)
     figure = Figure(
-        figsize=(K * inch + 1.1, R * inch + (1.0 if column_names else 0.4)), layout="constrained"
+        figsize=(across + 1.1, down + (1.0 if column_names else 0.4)), layout="constrained"
     )
     axes = figure.subplots()
     draw_images(axes, x_RKCHW, row_names[:R], column_names)
@@ -79,17 +91,28 @@ def image_grid(
 
 
 @literal_text()
-def confusion_matrix(confusion_NN: Tensor, class_names: Sequence[str], path: Path) -> Path:
+def confusion_matrix(
+    confusion_NN: Tensor,
+    class_names: Sequence[str],
+    path: Path,
+    chosen: Sequence[int] | None = None,
+) -> Path:
     """Draw the confusion matrix of conditioning labels and predictions.
+
+    A row sums to 1 over all predictions, also those that are not shown.
 
     Args:
         confusion_NN: Counts; rows are conditioning labels, columns are predictions.
         class_names: N names.
         path: The PNG file.
+        chosen: The classes to show; None for all.
     """
     confusion_NN = confusion_NN.double().cpu()
     share_NN = confusion_NN / confusion_NN.sum(dim=1, keepdim=True).clamp(min=1)
     accuracy = float(confusion_NN.diagonal().sum() / confusion_NN.sum())
+    if chosen is not None:
+        share_NN = share_NN[list(chosen)][:, list(chosen)]
+        class_names = [class_names[label] for label in chosen]
     N = len(share_NN)
     side = min(2.0 + 0.4 * N, 12.0)
     figure = Figure(figsize=(side, side), layout="constrained")

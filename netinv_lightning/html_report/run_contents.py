@@ -44,6 +44,7 @@ HEADLINES = (
 )
 """Metrics that are shown first."""
 LOG_LINES = 60
+MOST_CLASSES = 20
 """Lines of the log that the report of a failed run shows."""
 MOST_FILES = 5_000
 """Largest number of files that are listed."""
@@ -159,13 +160,34 @@ def _verdict(folder: Folder) -> dict[str, Any]:
 
 
 def _numbers(metrics: Mapping[str, Any]) -> list[PageTable]:
-    """The summary, with one table per prefix of the metric names."""
+    """The summary, with one table per prefix of the metric names.
+
+    Of the accuracies of single classes the lowest 20 are shown, if there are more.
+    """
     groups: dict[str, list[list[Any]]] = {}
+    of_class = names.class_accuracy("")
+    of_classes = sorted(
+        (name for name in metrics if name.startswith(of_class)), key=lambda name: metrics[name]
+    )
+    hidden, notes = set(of_classes[MOST_CLASSES:]), []
+    if hidden:
+        notes = [
+            f"{len(of_classes)} classes; the {MOST_CLASSES} with the lowest accuracy are shown, all "
+            "are in summary.json"
+        ]
     for name, value in metrics.items():
+        if name in hidden:
+            continue
         prefix, _, rest = name.partition("/")
         groups.setdefault(prefix if rest else "", []).append([rest or name, value])
     tables = [
-        Table(prefix or "other", ["metric", "value"], rows) for prefix, rows in groups.items()
+        Table(
+            prefix or "other",
+            ["metric", "value"],
+            rows,
+            notes if prefix == names.INVERSION_ACCURACY.partition("/")[0] else [],
+        )
+        for prefix, rows in groups.items()
     ]
     return [page_table(table) for table in sorted(tables, key=lambda table: len(table.rows))]
 

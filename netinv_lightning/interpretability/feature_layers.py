@@ -52,7 +52,7 @@ def map_layers(classifier: FrozenClassifier) -> dict[str, torch.Size]:
             classifier(
                 torch.zeros(
                     1,
-                    *spec.image_shape,
+                    *spec.shape,
                     device=classifier.mean_C11.device,
                 )
             )

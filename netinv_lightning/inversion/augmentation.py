@@ -85,15 +85,17 @@ class Augmentation:
         )
 
     def __call__(self, x_BCHW: Tensor, stream: Stream) -> Tensor:
-        """Return views in [0, 1] of images in [0, 1]."""
+        """Return views in [0, 1] of images in [0, 1], or of signals [B, C, L]."""
         B = len(x_BCHW)
+        if x_BCHW.dim() == 3:  # a signal is an image of one row
+            return self(x_BCHW[:, :, None], stream)[:, :, 0]
         if self.moves:
             draws = (2 * stream.uniform(B, 6) - 1).to(x_BCHW.dtype).unbind(dim=1)
             shape = [*x_BCHW.shape[:2], *self._sides_of_views(x_BCHW, stream)]
             grid_BHW2 = F.affine_grid(self._maps(x_BCHW, *draws), shape, align_corners=False)
             x_BCHW = F.grid_sample(x_BCHW, grid_BHW2, padding_mode="border", align_corners=False)
         if self.noise:
-            bound_B111 = self.noise * stream.uniform(B, 1, 1, 1)
+            bound_B111 = self.noise * stream.uniform(B, *[1] * (x_BCHW.dim() - 1))
             x_BCHW = (x_BCHW + bound_B111 * (2 * stream.uniform(*x_BCHW.shape) - 1)).clamp(0, 1)
         return x_BCHW
 
@@ -125,9 +127,14 @@ class Augmentation:
             torch.where(side_B < 0, -1.0, 1.0).to(cos_B) if self.flip else torch.ones_like(cos_B)
         )
         across = torch.stack(
-            [mirror_B * cos_B, self.shear * shear_B - sin_B, 2 * self.shift / W * across_B], dim=1
+            [
+                mirror_B * cos_B,
+                (self.shear * shear_B - sin_B) * (H / W),  # positions are in half heights, widths
+                2 * self.shift / W * across_B,
+            ],
+            dim=1,
         )
-        down = torch.stack([mirror_B * sin_B, cos_B, 2 * self.shift / H * down_B], dim=1)
+        down = torch.stack([mirror_B * sin_B * (W / H), cos_B, 2 * self.shift / H * down_B], dim=1)
         return torch.stack([across, down], dim=1)
 
 

@@ -46,6 +46,19 @@ MODULE_KEYS = (
 )
 
 
+UNKNOWN_VIEWS = {
+    "signals": ("rotation", "shear"),
+    "tables": ("shift", "rotation", "scale", "shear", "flip"),
+}
+"""Views of `augmentation` that do not exist for a modality. Signals are shifted, stretched and
+mirrored along their length."""
+VIEWS_OF = {
+    "rotation": "images",
+    "shear": "images",
+    **dict.fromkeys(("shift", "scale", "flip"), "images and signals"),
+}
+
+
 def make_module(cfg: DictConfig, classifier: FrozenClassifier | None = None) -> InversionModule:
     """Build the generators and their training module: `method=generator`.
 
@@ -59,7 +72,12 @@ def make_module(cfg: DictConfig, classifier: FrozenClassifier | None = None) -> 
     classifier = _differentiable(cfg, classifier)
     spec = classifier.spec
     conditioning = _conditioning(cfg, classifier)
-    shape = {"conditioning": conditioning, "channels": spec.channels, "image_size": spec.image_size}
+    shape = {
+        "conditioning": conditioning,
+        "channels": spec.channels,
+        "image_size": spec.image_size,
+        "groups": spec.groups,
+    }
     generators = []
     for g in range(cfg.n_generators):
         L.seed_everything(cfg.seed + g, verbose=False)
@@ -117,8 +135,16 @@ def build_augmentation(
         others: Other networks that get them.
 
     Raises:
-        InputError: if a value is out of range, or a network cannot be called with resized views.
+        InputError: if a value is out of range, the inputs cannot be changed in this way, or a
+            network cannot be called with resized views.
     """
+    modality = classifier.spec.modality
+    for key in UNKNOWN_VIEWS.get(modality, ()):
+        if value := cfg.augmentation[key]:
+            raise InputError(
+                f"augmentation.{key}={value}: is for {VIEWS_OF[key]}, and the classifier takes "
+                f"{modality}. Leave it out"
+            )
     augmentation = _make("augmentation", Augmentation, **cfg.augmentation)
     for network in (classifier, *others) if augmentation.sides else ():
         ends = augmentation.sides[0], augmentation.sides[-1]
@@ -137,6 +163,11 @@ def make_kkt(cfg: DictConfig, classifier: FrozenClassifier | None = None) -> Kkt
         raise InputError(
             "application.compile=true: a compiled network has no second derivative, which "
             "method=kkt needs; leave it out"
+        )
+    if cfg.application.get("classes"):
+        raise InputError(
+            f"application.classes={list(cfg.application.classes)}: method=kkt makes candidates of "
+            "all classes; leave it out"
         )
     classifier = _differentiable(cfg, classifier)
     if classifier.multi_label:
@@ -195,8 +226,40 @@ def _conditioning(cfg: DictConfig, classifier: FrozenClassifier) -> Conditioning
         LabelSets if classifier.multi_label else Conditioning,
         num_classes=spec.num_classes,
         image_size=spec.image_size,
+        classes=_chosen_classes(cfg, spec.num_classes, classifier.multi_label),
         **cfg.conditioning,
     )
+
+
+def _chosen_classes(cfg: DictConfig, num_classes: int, multi_label: bool) -> list[int] | None:
+    """Return `application.classes`; None for all.
+
+    Raises:
+        InputError: if the network has no such class, or one is named twice.
+    """
+    if not (classes := cfg.application.get("classes")):
+        return None
+    if multi_label:
+        raise InputError(
+            f"application.classes={list(classes)}: needs classes that exclude each other, but the "
+            "labels of this network do not. Leave it out"
+        )
+    for position, label in enumerate(classes):
+        fault = (
+            f"has no class {label}; its classes are 0 to {num_classes - 1}"
+            if not 0 <= label < num_classes
+            else f"names class {label} twice; name each class once"
+            if label in classes[:position]
+            else ""
+        )
+        if fault:
+            raise InputError(f"application.classes={list(classes)}: {fault}")
+    if len(classes) < 2:
+        raise InputError(
+            f"application.classes={list(classes)}: must name 2 classes or more, or be left out for "
+            f"all {num_classes}"
+        )
+    return list(classes)
 
 
 def _options(cfg: DictConfig) -> dict[str, Any]:
@@ -208,6 +271,11 @@ def _options(cfg: DictConfig) -> dict[str, Any]:
 
 
 def _objective(cfg: DictConfig, classifier: FrozenClassifier) -> Objective:
+    if "variation" in cfg.loss and classifier.spec.modality == "tables":
+        raise InputError(
+            "loss.variation: compares neighbouring pixels, and the features of tables have no "
+            "neighbours; leave it out: ~loss.variation"
+        )
     objective = Objective(_plain(cfg.loss), classifier.feature_layers)
     if classifier.multi_label:
         _check_label_sets(cfg)

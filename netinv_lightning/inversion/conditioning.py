@@ -3,23 +3,25 @@
 The conditioning vector is the softmax of a normal draw. Its argmax is the label, which the
 generator does not get. A matrix that encodes the same label is concatenated half-way, at S x S.
 
-Shape suffixes: B batch, N classes, S side of the conditioning matrix.
+Shape suffixes: B batch, N classes, K chosen classes, M channels and S side of the conditioning matrix.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from netinv_lightning.config.shapes import sides_of
+from netinv_lightning.errors import InputError
+from netinv_lightning.inversion.class_map import MATRICES, Code, Subset, hot_cross
+from netinv_lightning.inversion.temperature import default_temperature
 from netinv_lightning.training.distributed import Stream
 
 MODES = ("label", "vector", "matrix", "vector_matrix")
-SMALLEST_SIDE = 4  # a smaller map is too small to start the up-sampling from
 
 
 @dataclass(frozen=True)
@@ -30,94 +32,17 @@ class Condition:
         label_B: The requested class, int64.
         target_BN: The distribution P that the classifier's output should match: the vector if the
             generator gets one, else one-hot.
-        vector_BN: The conditioning vector, or None.
-        matrix_B1SS: The conditioning matrix, or None.
+        vector_BN: The conditioning vector, or None; [B, K] if K classes are chosen.
+        matrix_BMSS: The conditioning matrix, or None. M is 1 unless there are more classes than
+            cells; of signals the last side is 1, of tables both are.
+        place_B: The position of the class among the chosen ones; None if all are.
     """
 
     label_B: Tensor
     target_BN: Tensor
     vector_BN: Tensor | None
-    matrix_B1SS: Tensor | None
-
-
-class Code:
-    """The position of each class on the S x S map: a row and a column.
-
-    For 4 <= N <= `largest` the map is the papers' N x N, and class k is at row k, column k. With
-    fewer classes each one has several rows, so that the map has 4 or more. With more classes than
-    `largest`, classes share rows: with S = ceil(sqrt(N)), class k is at row k // S, column k % S,
-    so that every class has its own position.
-    """
-
-    def __init__(self, num_classes: int, largest: int) -> None:
-        self.num_classes = num_classes
-        self.blocked = num_classes > largest
-        self.repeat = 1 if self.blocked else math.ceil(SMALLEST_SIDE / num_classes)
-        self.grid = math.isqrt(num_classes - 1) + 1 if self.blocked else num_classes
-        self.side = self.grid * self.repeat
-        labels, grid = torch.arange(num_classes), torch.arange(self.grid)
-        self.row_N = labels // self.grid if self.blocked else labels
-        self.column_N = labels % self.grid if self.blocked else labels
-        self.cross_NGG = (grid[:, None] == self.row_N[:, None, None]) | (
-            grid[None, :] == self.column_N[:, None, None]
-        )
-
-    def to(self, device: torch.device) -> Code:
-        """Move the tables to `device` once, so that training steps copy nothing to the device."""
-        if self.row_N.device != device:
-            self.row_N, self.column_N, self.cross_NGG = (
-                self.row_N.to(device),
-                self.column_N.to(device),
-                self.cross_NGG.to(device),
-            )
-        return self
-
-    def enlarge(self, matrices_BGG: Tensor) -> Tensor:
-        """Repeat each cell so that the map has side S."""
-        return matrices_BGG.repeat_interleave(self.repeat, dim=-1).repeat_interleave(
-            self.repeat, dim=-2
-        )
-
-    def lay_out(self, vector_BN: Tensor) -> Tensor:
-        """Write each entry of the vectors into the cell of its class, [B, G, G]."""
-        matrix_BGG = vector_BN.new_zeros(len(vector_BN), self.grid, self.grid)
-        matrix_BGG[:, self.row_N, self.column_N] = vector_BN
-        return matrix_BGG
-
-
-def hot_cross(vector_BN: Tensor, code: Code) -> Tensor:
-    """Set row and column of the label to 1 and all other cells to 0 (the papers' hot matrix)."""
-    return code.cross_NGG[vector_BN.argmax(dim=1)].to(vector_BN)
-
-
-def diagonal(vector_BN: Tensor, code: Code) -> Tensor:
-    """Put the vector on the diagonal, scaled so that its largest entry is 1.
-
-    If classes share rows, each entry is in the cell of its class.
-    """
-    return code.lay_out(vector_BN / vector_BN.amax(dim=1, keepdim=True))
-
-
-def outer_product(vector_BN: Tensor, code: Code) -> Tensor:
-    """Return c c^T, scaled so that its largest entry is 1.
-
-    If classes share rows, N x N does not fit; the squares c_k^2 are used, each in the cell of its
-    class.
-    """
-    matrix_BGG = (
-        code.lay_out(vector_BN.square())
-        if code.blocked
-        else vector_BN[:, :, None] * vector_BN[:, None, :]
-    )
-    return matrix_BGG / matrix_BGG.amax(dim=(1, 2), keepdim=True)
-
-
-MATRICES: dict[str, Callable[[Tensor, Code], Tensor]] = {
-    "hot_cross": hot_cross,
-    "diagonal": diagonal,
-    "outer_product": outer_product,
-}
-"""Matrix encoders by name: from conditioning vectors [B, N] to maps [B, G, G]."""
+    matrix_BMSS: Tensor | None
+    place_B: Tensor | None = field(default=None, kw_only=True)
 
 
 class Conditioning:
@@ -125,12 +50,15 @@ class Conditioning:
 
     Args:
         num_classes: N.
-        image_size: Side of the images in pixels; the matrix is never larger.
+        image_size: Side of square images in pixels; else the sides, (H, W), (L,) or (). The matrix
+            is never larger.
         mode: `label`, `vector`, `matrix` or `vector_matrix`.
         vectors: `soft` (softmax of a normal vector) or `hot` (one-hot).
         temperature: The vector is softmax(n / temperature) with n ~ N(0, 1)^N. A low temperature
-            makes the largest entry larger.
+            makes the largest entry larger. None for one that fits N (`temperature.py`).
         matrix: Encoder of the matrix, a name in `MATRICES`.
+        classes: Condition on these classes only, K of them; None for all. Vectors and matrix then
+            have K instead of N classes, in this order.
 
     Raises:
         ValueError: if a value is not allowed; it starts with `<argument>=<value>:`.
@@ -139,32 +67,26 @@ class Conditioning:
     def __init__(
         self,
         num_classes: int,
-        image_size: int,
+        image_size: int | Sequence[int],
         mode: str = "vector_matrix",
         vectors: str = "soft",
-        temperature: float = 1.0,
+        temperature: float | None = None,
         matrix: str = "hot_cross",
+        classes: Sequence[int] | None = None,
     ) -> None:
         if mode not in MODES:
             raise ValueError(f"mode={mode}: choose from {', '.join(MODES)}")
         if vectors not in ("soft", "hot"):
             raise ValueError(f"vectors={vectors}: choose soft or hot")
-        if not temperature > 0:
+        if temperature is not None and not temperature > 0:
             raise ValueError(f"temperature={temperature}: must be above 0")
         if matrix not in MATRICES:
             raise ValueError(f"matrix={matrix}: choose from {', '.join(MATRICES)}")
-        if num_classes > image_size**2:
-            raise ValueError(
-                f"num_classes={num_classes}: must be {image_size**2} or less, so that a matrix of "
-                f"{image_size} x {image_size} cells has one per class"
-            )
-        self.num_classes, self.mode, self.vectors, self.temperature = (
-            num_classes,
-            mode,
-            vectors,
-            temperature,
-        )
-        self.code = Code(num_classes, largest=image_size)
+        self.num_classes, self.mode, self.vectors = num_classes, mode, vectors
+        self.chosen = list(range(num_classes) if classes is None else classes)
+        self.temperature = temperature or default_temperature(len(self.chosen))
+        self.subset = None if classes is None else Subset(self.chosen, num_classes)
+        self.code = Code(len(self.chosen), sides_of(image_size))
         self.encode = MATRICES[matrix]
 
     @property
@@ -184,6 +106,11 @@ class Conditioning:
         """S."""
         return self.code.side
 
+    @property
+    def matrix_shape(self) -> tuple[int, int, int]:
+        """Channels, rows and columns of the matrix."""
+        return self.code.channels, *self.code.sides
+
     def sample(
         self,
         batch: int,
@@ -199,31 +126,52 @@ class Conditioning:
             stream: Random numbers, on `device`; None for torch's global random state.
             hot: One-hot vectors instead of soft ones; None for `vectors`.
         """
-        N = self.num_classes
-        normal_BN = (
-            torch.randn(batch, N, device=device) if stream is None else stream.normal(batch, N)
+        K = len(self.chosen)
+        normal_BK = (
+            torch.randn(batch, K, device=device) if stream is None else stream.normal(batch, K)
         )
-        return self.of_vectors((normal_BN / self.temperature).softmax(dim=1), hot)
+        return self._of_chosen((normal_BK / self.temperature).softmax(dim=1), hot)
 
     def of_labels(self, label_B: Tensor) -> Condition:
         """Return conditions for given labels, with one-hot vectors."""
         return self.of_vectors(F.one_hot(label_B, self.num_classes).float())
 
     def of_vectors(self, vector_BN: Tensor, hot: bool | None = None) -> Condition:
-        """Return conditions for given vectors, whose argmax is the label."""
-        label_B = vector_BN.argmax(dim=1)
-        hot_BN = F.one_hot(label_B, self.num_classes).to(vector_BN)
+        """Return conditions for given vectors over all classes, whose argmax is the label.
+
+        Entries of classes that are not chosen are ignored.
+
+        Raises:
+            InputError: if a vector has no chosen class.
+        """
+        if self.subset is None:
+            return self._of_chosen(vector_BN, hot)
+        vector_BK = vector_BN.index_select(1, self.subset.to(vector_BN.device).class_K)
+        total_B1 = vector_BK.sum(dim=1, keepdim=True)
+        if not bool((total_B1 > 0).all()):
+            raise InputError(
+                f"labels={vector_BN[(total_B1 <= 0)[:, 0]].argmax(dim=1).tolist()}: are not among "
+                "application.classes, the classes that were inverted"
+            )
+        return self._of_chosen(vector_BK / total_B1, hot)
+
+    def _of_chosen(self, vector_BK: Tensor, hot: bool | None) -> Condition:
+        """Return conditions for vectors over the chosen classes."""
+        place_B = vector_BK.argmax(dim=1)
+        hot_BK = F.one_hot(place_B, len(self.chosen)).to(vector_BK)
         if hot if hot is not None else self.vectors == "hot":
-            vector_BN = hot_BN
+            vector_BK = hot_BK
         # With `matrix` conditioning P is the vector if the matrix encodes more than the label.
         shows_vector = self.uses_vector or (self.uses_matrix and self.encode is not hot_cross)
+        label_B, target_BN = place_B, vector_BK if shows_vector else hot_BK
+        if self.subset is not None:
+            label_B, target_BN = self.subset.to(place_B.device).among_all(place_B, target_BN)
         return Condition(
             label_B=label_B,
-            target_BN=vector_BN if shows_vector else hot_BN,
-            vector_BN=vector_BN if self.uses_vector else None,
-            matrix_B1SS=self.code.enlarge(self.encode(vector_BN, self.code.to(vector_BN.device)))[
-                :, None
-            ]
+            target_BN=target_BN,
+            vector_BN=vector_BK if self.uses_vector else None,
+            matrix_BMSS=self.code.enlarge(self.encode(vector_BK, self.code.to(vector_BK.device)))
             if self.uses_matrix
             else None,
+            place_B=None if self.subset is None else place_B,
         )

@@ -105,18 +105,19 @@ class GeneratorEnsemble(nn.ModuleList):
             name: torch.stack([g.get_buffer(name) for g in self])
             for name, _ in first.named_buffers()
         }
-        fields = [[c.label_B, c.target_BN, c.vector_BN, c.matrix_B1SS] for c in conditions_G]
+        fields = [
+            [c.label_B, c.target_BN, c.vector_BN, c.matrix_BMSS, c.place_B] for c in conditions_G
+        ]
         stacked = [
             None if values[0] is None else torch.stack(list(values))
             for values in zip(*fields, strict=True)
         ]
 
         def generate(
-            weights: dict[str, Tensor], buffers: dict[str, Tensor], z_BZ: Tensor, *condition: Any
+            weights: dict[str, Tensor], buffers: dict[str, Tensor], z_BZ: Tensor, *parts: Any
         ) -> Tensor:
-            images: Tensor = functional_call(
-                first, {**weights, **buffers}, (z_BZ, Condition(*condition))
-            )
+            condition = Condition(*parts[:-1], place_B=parts[-1])
+            images: Tensor = functional_call(first, {**weights, **buffers}, (z_BZ, condition))
             return images
 
         in_dims = (0, 0, 0, *(None if field is None else 0 for field in stacked))

@@ -1,6 +1,7 @@
 """Conditioning on sets of labels, for networks whose labels do not exclude each other.
 
-Shape suffixes: B batch, N labels, S side of the conditioning matrix, G side of the code's map.
+Shape suffixes: B batch, N labels, M channels of the conditioning matrix, S its side, G side of its
+grid of labels, P cells of the grid.
 """
 
 from __future__ import annotations
@@ -80,13 +81,14 @@ class LabelSets(Conditioning):
         """
         label_B = set_BN.int().argmax(dim=1) if label_B is None else label_B
         target_BN = set_BN.float().scatter(1, label_B[:, None], 1.0)
-        cross_NGG = self.code.to(target_BN.device).cross_NGG
-        matrix_BGG = (target_BN @ cross_NGG.flatten(1).float()).clamp_max(1)
+        code = self.code.to(target_BN.device)
+        cross_NMGG = code.cross(torch.arange(self.num_classes, device=target_BN.device))
+        matrix_BP = (target_BN @ cross_NMGG.flatten(1).float()).clamp_max(1)
         return Condition(
             label_B=label_B,
             target_BN=target_BN,
             vector_BN=target_BN if self.uses_vector else None,
-            matrix_B1SS=self.code.enlarge(matrix_BGG.unflatten(1, cross_NGG.shape[1:]))[:, None]
+            matrix_BMSS=code.enlarge(matrix_BP.unflatten(1, cross_NMGG.shape[1:]))
             if self.uses_matrix
             else None,
         )

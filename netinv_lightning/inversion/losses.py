@@ -126,10 +126,15 @@ def variation(x_BCHW: Tensor) -> Tensor:
     """Squared differences between neighbouring pixels, summed per image; mean over the batch.
 
     L_Var = 1/B sum_i sum_{h,w} (I_{i,h+1,w} - I_{i,h,w})^2 + (I_{i,h,w+1} - I_{i,h,w})^2
+
+    Signals [B, C, L] have one sum, along their length.
     """
-    down = (x_BCHW[:, :, 1:, :] - x_BCHW[:, :, :-1, :]).square().sum()
-    across = (x_BCHW[:, :, :, 1:] - x_BCHW[:, :, :, :-1]).square().sum()
-    return (down + across) / len(x_BCHW)
+    sums = [
+        (x_BCHW.narrow(dim, 1, side - 1) - x_BCHW.narrow(dim, 0, side - 1)).square().sum()
+        for dim, side in enumerate(x_BCHW.shape)
+        if dim >= 2
+    ]
+    return torch.stack(sums).sum() / len(x_BCHW)
 
 
 @in_float32
@@ -181,7 +186,7 @@ def class_spread(x_BCHW: Tensor, label_B: Tensor, distance: float = 0.25, pool: 
         pool: Side of the squares that are averaged first, so that noise does not count as a
             difference.
     """
-    coarse_BP = F.avg_pool2d(x_BCHW, min(pool, x_BCHW.shape[-1])).flatten(1)
+    coarse_BP = _pooled(x_BCHW, pool).flatten(1)
     rows_BP = rows_of_all_ranks(coarse_BP)
     labels_B = rows_of_all_ranks(label_B)
     norm_B = rows_BP.square().sum(dim=1)
@@ -191,6 +196,14 @@ def class_spread(x_BCHW: Tensor, label_B: Tensor, distance: float = 0.25, pool: 
         ~torch.eye(len(labels_B), dtype=torch.bool, device=label_B.device)
     )
     return (short_BB * same_BB).sum() / same_BB.sum().clamp_min(1)
+
+
+def _pooled(x_BCHW: Tensor, pool: int) -> Tensor:
+    """Return averages over squares of images, or along signals; tables are not changed."""
+    if x_BCHW.dim() == 2:
+        return x_BCHW
+    pool = min(pool, *x_BCHW.shape[2:])
+    return F.avg_pool2d(x_BCHW, pool) if x_BCHW.dim() == 4 else F.avg_pool1d(x_BCHW, pool)
 
 
 @in_float32

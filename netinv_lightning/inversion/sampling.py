@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from netinv_lightning.inversion.generator import BatchNorm, ChannelDropout, Generator
+from netinv_lightning.inversion.generator import Generator
+from netinv_lightning.inversion.layers import BatchNorm, ChannelDropout
 
 
 @contextmanager

@@ -195,7 +195,7 @@ def check_twice_differentiable(classifier: FrozenClassifier, key: str) -> None:
             f"{key}: takes the gradient of the classifier's weights, and it has none to train "
             "(no matrix or kernel); leave it out"
         )
-    shape = (2, *classifier.spec.image_shape)
+    shape = (2, *classifier.spec.shape)
     x_BCHW = torch.zeros(shape, device=classifier.mean_C11.device, requires_grad=True)
     try:
         with uncounted(classifier), autocast_off(x_BCHW.device):

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from netinv_lightning import metric_names as names
 from netinv_lightning.data.pixels import to_uint8
+from netinv_lightning.data.raster import as_pictures
 from netinv_lightning.errors import InputError, nearest
 from netinv_lightning.runs.run_directory import RunDir
 from netinv_lightning.tracking.wandb_login import check_login
@@ -187,7 +188,7 @@ def log_samples(
         tensor[:TABLE_ROWS].detach().float().cpu() for tensor in (x_BCHW, label_B, logits_BN)
     )
     confidence_B, predicted_B = logits_BN.softmax(dim=1).max(dim=1)
-    pixels_BHWC = to_uint8(x_BCHW).permute(0, 2, 3, 1).expand(-1, -1, -1, 3).numpy()
+    pixels_BHWC = to_uint8(as_pictures(x_BCHW)).permute(0, 2, 3, 1).expand(-1, -1, -1, 3).numpy()
 
     def table() -> wandb.Table:
         import wandb

@@ -18,6 +18,7 @@ from netinv_lightning.applications.audit import AuditApplication
 from netinv_lightning.classifiers.build import load_zoo
 from netinv_lightning.classifiers.features import extract_features
 from netinv_lightning.data.datamodule import ImageDataModule
+from netinv_lightning.data.specs import MNIST
 from netinv_lightning.errors import InputError
 from netinv_lightning.evaluation.finished_run import open_finished
 from netinv_lightning.evaluation.image_sets import Images, read_samples
@@ -185,7 +186,7 @@ def test_a_run_as_a_user_starts_it(trained: Path, tmp_path: Path) -> None:
         json.loads((directory / "status.json").read_text())["best_metric"]
         == summary[names.RECONSTRUCTION_AUC]
     )
-    samples = read_samples(directory / "samples" / "inverted.safetensors", "samples")
+    samples = read_samples(directory / "samples" / "inverted.safetensors", "samples", MNIST)
     assert samples.targets_nN is not None
     assert samples.targets_nN.max(dim=1).values.tolist() == [1.0] * len(
         samples.labels_n

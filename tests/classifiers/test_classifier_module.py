@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from netinv_lightning.classifiers.classifier_module import ClassifierModule
 from netinv_lightning.classifiers.networks import CNN, MLP, ResNet, ViT
 from netinv_lightning.classifiers.wrapper import Classifier
-from netinv_lightning.data.datamodule import Batches, ImageDataModule
+from netinv_lightning.data.batches import Batches
+from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.data.specs import CIFAR10, DataSpec
 
 # The recipe

@@ -30,7 +30,7 @@ def test_the_classifier_has_its_weights_names_and_statistics(compose: Compose) -
         compose("classifier=efficientnet_lite", "classifier.image_size=128")
     )
     assert classifier.spec.name == "own"  # not that of the default data
-    assert (classifier.spec.num_classes, classifier.spec.image_shape) == (1000, (3, 128, 128))
+    assert (classifier.spec.num_classes, classifier.spec.shape) == (1000, (3, 128, 128))
     assert classifier.spec.class_names[130] == "flamingo"
     assert classifier.spec.mean == (0.485, 0.456, 0.406)
     assert len(classifier.batch_norms) == 49

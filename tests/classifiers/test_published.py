@@ -79,8 +79,8 @@ def test_both_keys_name_a_network_of_timm(
     )
     published = network.pretrained_cfg
     assert (frozen.spec.mean, frozen.spec.std) == (published["mean"], published["std"])
-    assert frozen.spec.image_shape == tuple(published["input_size"])
-    x_BCHW = torch.rand(2, *frozen.spec.image_shape)
+    assert frozen.spec.shape == tuple(published["input_size"])
+    x_BCHW = torch.rand(2, *frozen.spec.shape)
     normalised = (x_BCHW - frozen.mean_C11) / frozen.std_C11
     assert torch.equal(frozen(x_BCHW), network(normalised))
     said = "classifier.network.model_name: is now classifier.network.name"

@@ -75,7 +75,7 @@ def test_allowed_names_are_those_of_the_registries() -> None:
         PerturbationConfig,
     )
     from netinv_lightning.evaluation import baselines
-    from netinv_lightning.inversion import conditioning, perturbation
+    from netinv_lightning.inversion import class_map, conditioning, perturbation
     from netinv_lightning.inversion.methods import gradient as pixels
     from netinv_lightning.ood.detectors import DETECTORS, garbage_class
     from netinv_lightning.ood.garbage import build as garbage
@@ -84,7 +84,7 @@ def test_allowed_names_are_those_of_the_registries() -> None:
 
     homes = {
         (ConditioningConfig, "mode"): conditioning.MODES,
-        (ConditioningConfig, "matrix"): conditioning.MATRICES,
+        (ConditioningConfig, "matrix"): class_map.MATRICES,
         (PerturbationConfig, "norm"): perturbation.NORMS,
         (PerturbationConfig, "direction"): perturbation.DIRECTIONS,
         (GradientMethodConfig, "parametrisation"): pixels.PARAMETRISATIONS,
@@ -131,7 +131,15 @@ REFUSED = {
     "conditioning.temperature=inf": "conditioning.temperature=inf: must be a finite number",
     "classifier.mean=[nan]": "classifier.mean=nan: must be a finite number",
     "classifier.std=[0]": "classifier.std=0.0: must be above 0",
-    "classifier.channels=4": "classifier.channels=4: must be 1 (gray) or 3 (RGB). Other images can",
+    "classifier.channels=0": "classifier.channels=0: must be 1 or more",
+    "classifier.channels=5000": "classifier.channels=5000: must be 4096 or less;",
+    "classifier.image_size=7": "classifier.image_size=7: the sides of images must be from 8 to 512",
+    "classifier.image_size=[32,600]": "classifier.image_size=[32, 600]: the sides of images must",
+    "classifier.image_size=big": "classifier.image_size=big: must be a whole number",
+    "classifier.shape=[1,2,3,4]": "classifier.shape=[1, 2, 3, 4]: must be the shape of one input",
+    "classifier.shape=[3,4,28]": "classifier.shape=[3, 4, 28]: the sides of images must be from 8",
+    "data.modality=signal": "data.modality=signal: did you mean 'signals'?",
+    "application.classes=[-1,2]": "application.classes=-1: must be 0 or more",
     "classifier=cnn +classifier.network.slope=-inf": "classifier.network.slope=-inf: must be a fin",
     "+trainer.gradient_clip_val=nan": "trainer.gradient_clip_val=nan: must be a finite number",
     "+loss.ce.label_smoothing=nan": "loss.ce.label_smoothing=nan: must be",

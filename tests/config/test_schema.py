@@ -28,7 +28,15 @@ CHOICES = sorted(
     str(path.relative_to(CONF))[:-5] for path in CONF.rglob("*.yaml") if path.parent != CONF
 )
 EXPERIMENTS = [choice for choice in CHOICES if choice.startswith("experiment/")]
-FROM_CLASSIFIER = {"self", "num_classes", "channels", "image_size", "conditioning"}
+FROM_CLASSIFIER = {
+    "self",
+    "num_classes",
+    "channels",
+    "image_size",
+    "conditioning",
+    "groups",
+    "classes",
+}
 
 
 def together() -> list[list[str]]:
@@ -75,7 +83,7 @@ def test_schema_mirrors_the_constructor(schema: type, constructor: type) -> None
     """They have the same keys, and the same defaults where both have defaults."""
     parameters = inspect.signature(constructor).parameters
     from_classifier = FROM_CLASSIFIER - (
-        {"image_size"} if constructor is ImageDataModule else set()
+        {"image_size", "classes"} if constructor is ImageDataModule else set()
     )
     assert {field.name for field in fields(schema)} == set(parameters) - from_classifier
     defaults = schema()

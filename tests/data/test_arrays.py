@@ -71,8 +71,6 @@ def test_the_layouts_of_an_npz_give_the_same_tensors(channels: int, tmp_path: Pa
         ({"X": X, "y": Y[:99]}, "it must be 100 whole numbers from 0"),
         ({"X": X, "y": Y / 2}, "it must be 100 whole numbers from 0"),
         ({"X": X, "y": Y - 1}, "it must be 100 whole numbers from 0"),
-        ({"X": X[:, :2], "y": Y}, "C = 1 or 3"),
-        ({"X": X[..., :5], "y": Y}, "square images"),
         ({"X": X[:0], "y": Y[:0]}, "X"),
     ],
 )

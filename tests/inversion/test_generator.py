@@ -13,7 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from netinv_lightning.inversion.conditioning import MODES, Conditioning
-from netinv_lightning.inversion.generator import ChannelDropout, Generator, growth, side_after
+from netinv_lightning.inversion.generator import Generator
+from netinv_lightning.inversion.generator_plan import growth, side_after
+from netinv_lightning.inversion.layers import ChannelDropout
 from netinv_lightning.training.distributed import Stream
 
 M = TypeVar("M", bound=nn.Module)
@@ -31,7 +33,7 @@ REFERENCE: dict[str, Any] = {  # the public notebooks' layout for MNIST
 def made(
     mode: str = "vector_matrix",
     classes: int = 10,
-    size: int = 28,
+    size: int | tuple[int, ...] = 28,
     channels: int = 1,
     **arguments: Any,
 ) -> tuple[Generator, Conditioning]:
@@ -132,8 +134,8 @@ def test_the_matrix_is_a_channel_between_the_two_stages(mode: str) -> None:
     assert seen["stage1_out"].shape == (3, 6, 10, 10)
     assert torch.equal(seen["stage2"][:, :6], seen["stage1_out"])
     assert seen["stage2"].shape[1] == (7 if mode in ("matrix", "vector_matrix") else 6)
-    if condition.matrix_B1SS is not None:
-        assert torch.equal(seen["stage2"][:, 6:], condition.matrix_B1SS)
+    if condition.matrix_BMSS is not None:
+        assert torch.equal(seen["stage2"][:, 6:], condition.matrix_BMSS)
 
 
 @pytest.mark.parametrize("mode", ["matrix", "vector_matrix"])
@@ -143,7 +145,7 @@ def test_the_matrix_reaches_the_image(mode: str) -> None:
         generator.sample_latent(1).expand(10, -1),
         conditioning.of_labels(torch.zeros(10, dtype=torch.long)),
     )
-    other = replace(condition, matrix_B1SS=conditioning.of_labels(torch.arange(10)).matrix_B1SS)
+    other = replace(condition, matrix_BMSS=conditioning.of_labels(torch.arange(10)).matrix_BMSS)
     with torch.no_grad():
         same_BCHW, other_BCHW = generator(z_BZ, condition), generator(z_BZ, other)
     torch.testing.assert_close(same_BCHW, same_BCHW[:1].expand(10, -1, -1, -1))
@@ -231,9 +233,12 @@ def test_weight_std_initialises_as_dcgan() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"size": 27}, r"image_size=27: "),
-        ({"size": 65}, r"image_size=65: "),
-        ({"upsampling": "bilinear"}, r"upsampling=bilinear: choose transposed or resize"),
+        ({"size": 7}, r"image_size=7: the sides of images must be from 8 to 512 pixels"),
+        ({"size": 513}, r"image_size=513: "),
+        ({"size": (32, 600)}, r"image_size=\(32, 600\): "),
+        ({"upsampling": "bilinear"}, r"upsampling=bilinear: choose from auto, transposed, resize"),
+        ({"upsampling": "transposed", "size": 65}, r"upsampling=transposed: is planned for square"),
+        ({"stage1": [[8, 4, 1, 0]], "size": (28, 32)}, r"stage1=\[\[8, 4, 1, 0\]\]: describes lay"),
         ({"dropout": 1.0}, r"dropout=1.0: must be from 0 to below 1"),
         ({"dropout": -0.1}, r"dropout=-0.1: must be from 0 to below 1"),
         ({"latent_dim": 0}, r"latent_dim=0: "),

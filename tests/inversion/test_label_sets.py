@@ -54,8 +54,8 @@ def test_sets_have_a_first_label_and_others() -> None:
 def test_the_matrix_has_the_row_and_column_of_each_label() -> None:
     condition = LabelSets(4, 28).of_sets(torch.tensor([[True, False, True, False]]))
     assert condition.label_B.tolist() == [0]
-    assert condition.matrix_B1SS is not None
-    assert condition.matrix_B1SS[0, 0].tolist() == [
+    assert condition.matrix_BMSS is not None
+    assert condition.matrix_BMSS[0, 0].tolist() == [
         [1, 1, 1, 1],
         [1, 0, 1, 0],
         [1, 1, 1, 1],

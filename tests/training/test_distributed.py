@@ -18,7 +18,8 @@ from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.data.specs import DataSpec
 from netinv_lightning.inversion import losses
 from netinv_lightning.inversion.conditioning import Conditioning
-from netinv_lightning.inversion.generator import BatchNorm, ChannelDropout, Generator
+from netinv_lightning.inversion.generator import Generator
+from netinv_lightning.inversion.layers import BatchNorm, ChannelDropout
 from netinv_lightning.inversion.objective import Objective
 from netinv_lightning.inversion.terms import Step
 from netinv_lightning.metrics.accuracy import InversionAccuracy

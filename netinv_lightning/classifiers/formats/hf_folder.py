@@ -80,7 +80,7 @@ def _timm(path: Path, config: Mapping[str, Any], where: str) -> Described:
     check_network(description, f"{where}: its config.json")
     network = construct_network(description)
     fill(network, _weights(path, where), where)
-    size = own.get("input_size") or ()
+    size: Sequence[int] = own.get("input_size") or ()
     facts = {
         "num_classes": classes,
         "channels": size[0] if len(size) == 3 else None,

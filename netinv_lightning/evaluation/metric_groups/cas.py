@@ -21,6 +21,7 @@ class CAS(MetricGroup):
     """Accuracy on real test images of a small CNN that is trained on the measured images."""
 
     needs = (TEST_IMAGES,)
+    images_only = True
 
     @property
     def minimum(self) -> int:

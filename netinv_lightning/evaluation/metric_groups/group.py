@@ -109,11 +109,13 @@ class MetricGroup(ABC):
     Attributes:
         reads: Networks whose outputs `compute` reads: `CLASSIFIER`, `VERIFIERS`.
         needs: What must exist: `VERIFIERS`, `TRAINING_IMAGES`, `TEST_IMAGES`.
+        images_only: Whether it is defined for images, and not for signals and tables.
         context: Networks and real images.
     """
 
     reads: ClassVar[tuple[str, ...]] = ()
     needs: ClassVar[tuple[str, ...]] = ()
+    images_only: ClassVar[bool] = False
 
     def __init__(self, context: MetricContext) -> None:
         self.context = context
@@ -135,7 +137,9 @@ class MetricGroup(ABC):
 
     def reason_to_skip(self) -> str | None:
         """Return why the group cannot be computed for any images; None if it can."""
-        real = self.context.real
+        real, modality = self.context.real, self.context.classifier.spec.modality
+        if self.images_only and modality != "images":
+            return f"is for images, and the classifier takes {modality}"
         if VERIFIERS in self.needs and not self.context.verifiers:
             return NO_VERIFIERS
         if real is None:

@@ -30,4 +30,7 @@ class LPIPS(MetricGroup):
         return {names.LPIPS: float(metric.compute())}
 
     def reason_to_skip(self) -> str | None:
+        spec = self.context.classifier.spec
+        if spec.modality != "images" or spec.channels not in (1, 3):
+            return "is for images with 1 or 3 channels"
         return lpips_missing()

@@ -21,6 +21,8 @@ MOST_IMAGES = 2000
 class Stability(MetricGroup):
     """Inversion accuracy after each disturbance of `metrics.stability.DISTURBANCES`."""
 
+    images_only = True
+
     def compute(self, images: Images, outputs: Mapping[str, FeatureSet]) -> dict[str, float]:
         chosen_m = self.context.choose(len(images.labels_n), MOST_IMAGES)
         metric = self.context.metric(stability.Stability, seed=self.context.seed)

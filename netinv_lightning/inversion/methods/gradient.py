@@ -13,6 +13,7 @@ step.
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import replace
 
@@ -20,24 +21,26 @@ import torch
 from torch import Tensor, nn
 
 from netinv_lightning.classifiers.frozen import FrozenClassifier
+from netinv_lightning.data.specs import DataSpec
 from netinv_lightning.inversion.augmentation import Augmentation
 from netinv_lightning.inversion.conditioning import Condition, Conditioning
 from netinv_lightning.inversion.cost import CostMeter
 from netinv_lightning.inversion.methods.descent import DescentInversion
 from netinv_lightning.inversion.objective import Objective
+from netinv_lightning.inversion.output_range import to_unit_interval
 from netinv_lightning.inversion.perturbation import Perturbation
 from netinv_lightning.inversion.terms import Step
 from netinv_lightning.training.distributed import Stream
 
 
 class Pixel:
-    """One parameter per pixel: image = sigmoid(theta)."""
+    """One parameter per pixel: image = sigmoid(theta); one-hot features are a softmax."""
 
-    def __init__(self, channels: int, side: int, device: torch.device) -> None:
-        self.shape: tuple[int, ...] = (channels, side, side)
+    def __init__(self, spec: DataSpec, device: torch.device) -> None:
+        self.shape, self.groups = spec.shape, spec.groups
 
     def __call__(self, theta: Tensor) -> Tensor:
-        return theta.sigmoid()
+        return to_unit_interval(theta, self.groups)
 
 
 class Fourier:
@@ -48,19 +51,21 @@ class Fourier:
     not decorrelated, because that needs statistics of real images.
     """
 
-    def __init__(self, channels: int, side: int, device: torch.device) -> None:
-        self.shape: tuple[int, ...] = (2, channels, side, side // 2 + 1)
-        across_F = torch.fft.rfftfreq(side)
-        f_HF = torch.hypot(torch.fft.fftfreq(side)[:, None], across_F)
-        scale_HF = 1 / f_HF.clamp_min(1 / side)
+    def __init__(self, spec: DataSpec, device: torch.device) -> None:
+        channels, height, width = spec.shape
+        self.sides = height, width
+        self.shape: tuple[int, ...] = (2, channels, height, width // 2 + 1)
+        across_F = torch.fft.rfftfreq(width)
+        f_HF = torch.hypot(torch.fft.fftfreq(height)[:, None], across_F)
+        scale_HF = 1 / f_HF.clamp_min(1 / max(height, width))
         # A frequency represents its conjugate too, which is not stored.
         share_F = torch.where((across_F == 0) | (across_F == 0.5), 1.0, 4.0)
-        self.scale_HF = (scale_HF * side / (scale_HF.square() * share_F).sum().sqrt()).to(device)
+        root = math.sqrt(height * width)
+        self.scale_HF = (scale_HF * root / (scale_HF.square() * share_F).sum().sqrt()).to(device)
 
     def __call__(self, theta: Tensor) -> Tensor:
         spectrum_BCHF = torch.complex(theta[:, 0], theta[:, 1]) * self.scale_HF
-        side = self.shape[2]
-        return torch.fft.irfft2(spectrum_BCHF, s=(side, side), norm="ortho").sigmoid()
+        return torch.fft.irfft2(spectrum_BCHF, s=self.sides, norm="ortho").sigmoid()
 
 
 PARAMETRISATIONS: dict[str, type[Pixel] | type[Fourier]] = {"pixel": Pixel, "fourier": Fourier}
@@ -115,7 +120,12 @@ class PixelInversion(DescentInversion):
             raise ValueError(
                 f"parametrisation={parametrisation}: choose from {', '.join(PARAMETRISATIONS)}"
             )
-        if not 0 <= jitter < (side := classifier.spec.image_size):
+        if parametrisation == "fourier" and classifier.spec.modality != "images":
+            raise ValueError(
+                f"parametrisation=fourier: is for images, and the classifier takes "
+                f"{classifier.spec.modality}; choose pixel"
+            )
+        if not 0 <= jitter < (side := min(classifier.spec.sides, default=1)):
             raise ValueError(
                 f"jitter={jitter}: must be 0 or more, and below the image's {side} pixels"
             )
@@ -144,7 +154,7 @@ class PixelInversion(DescentInversion):
     def _optimise(self, condition: Condition, seed: int, meter: CostMeter) -> Tensor:
         B, spec = len(condition.label_B), self.classifier.spec
         stream, shifts = Stream(seed, self.device), random.Random(seed)
-        image = PARAMETRISATIONS[self.parametrisation](spec.channels, spec.image_size, self.device)
+        image = PARAMETRISATIONS[self.parametrisation](spec, self.device)
         theta = (self.init_std * stream.normal(B, *image.shape)).requires_grad_()
 
         def score(step: int) -> tuple[Tensor, Tensor]:
@@ -162,8 +172,9 @@ class PixelInversion(DescentInversion):
         """Return the mean loss of the images, and the values to log, [V]."""
         view_BCHW = x_BCHW
         if self.jitter:
-            shift = [shifts.randint(-self.jitter, self.jitter) for _ in range(2)]
-            view_BCHW = x_BCHW.roll(shift, dims=(2, 3))
+            along = range(2, x_BCHW.dim())
+            shift = [shifts.randint(-self.jitter, self.jitter) for _ in along]
+            view_BCHW = x_BCHW.roll(shift, dims=tuple(along))
         logits_BN, features, normed = self.classifier.trace(self.augmentation(view_BCHW, stream))
         step = Step(
             x_BCHW=x_BCHW,
@@ -184,11 +195,13 @@ class PixelInversion(DescentInversion):
 
 
 def _twice(condition: Condition) -> Condition:
-    vector_BN, matrix_B1SS = condition.vector_BN, condition.matrix_B1SS
+    vector_BN, matrix_BMSS = condition.vector_BN, condition.matrix_BMSS
+    place_B = condition.place_B
     return replace(
         condition,
+        place_B=None if place_B is None else place_B.repeat(2),
         label_B=condition.label_B.repeat(2),
         target_BN=condition.target_BN.repeat(2, 1),
         vector_BN=None if vector_BN is None else vector_BN.repeat(2, 1),
-        matrix_B1SS=None if matrix_B1SS is None else matrix_B1SS.repeat(2, 1, 1, 1),
+        matrix_BMSS=None if matrix_BMSS is None else matrix_BMSS.repeat(2, 1, 1, 1),
     )

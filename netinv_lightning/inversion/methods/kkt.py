@@ -183,7 +183,7 @@ class KktInversion(DescentInversion):
 
     def _first_images(self) -> Tensor:
         """Draw the first pixels [M, C, H, W] about the mean training pixel."""
-        shape = self.classifier.spec.image_shape
+        shape = self.classifier.spec.shape
         noise_MCHW = Stream(self.seed, self.device).normal(self.candidates, *shape)
         x_MCHW = self.classifier.mean_C11 + self.init_std * noise_MCHW
         return x_MCHW.clamp(0, 1).requires_grad_()

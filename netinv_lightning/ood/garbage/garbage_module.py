@@ -20,7 +20,8 @@ from netinv_lightning.classifiers.classifier_module import ClassifierModule
 from netinv_lightning.classifiers.features import extract_logits
 from netinv_lightning.classifiers.frozen import BATCH_NORMS, FrozenClassifier
 from netinv_lightning.classifiers.wrapper import Classifier
-from netinv_lightning.data.datamodule import Batches, ImageDataModule
+from netinv_lightning.data.batches import Batches
+from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.data.pixels import to_uint8
 from netinv_lightning.ood.garbage.garbage_sources import GarbageSource, random_zoom
 from netinv_lightning.training.seeds import epoch_seed

@@ -66,7 +66,7 @@ class NoiseSource(GarbageSource):
         self.spec, self.count, self.seed = spec, count, seed
 
     def __call__(self, network: nn.Module, epoch: int) -> Tensor:
-        return gaussian_noise(self.spec.image_shape, self.count, noise_seed(self.seed, epoch + 1))
+        return gaussian_noise(self.spec.shape, self.count, noise_seed(self.seed, epoch + 1))
 
 
 class RealOutlierSource(GarbageSource):

@@ -109,7 +109,7 @@ class GarbageTraining:
         if self.start_trained:
             copy_trained_weights(self.network, self.classifier.network.cpu())
         noise_nCHW = gaussian_noise(
-            self.classifier.spec.image_shape, self.initial, noise_seed(self.seed, epoch=0)
+            self.classifier.spec.shape, self.initial, noise_seed(self.seed, epoch=0)
         )
         module = GarbageModule(
             Classifier(self.network, self.frozen.spec, like=self.frozen),

@@ -98,7 +98,7 @@ def test_a_program_says_its_classes_and_shape(tmp_path: Path) -> None:
     frozen = load_classifier(
         netinv_lightning.compose(["classifier=checkpoint", f"classifier.path={path}"])
     )
-    assert (frozen.spec.name, frozen.spec.num_classes, frozen.spec.image_shape) == (
+    assert (frozen.spec.name, frozen.spec.num_classes, frozen.spec.shape) == (
         "own",
         7,
         (3, 32, 32),

@@ -69,7 +69,7 @@ def test_a_folder_of_transformers_is_a_classifier(
         expected = network((x_BCHW - mean) / std).logits
     assert torch.equal(frozen(x_BCHW), expected)
     assert frozen.spec.class_names == ("cat", "dog", "owl")
-    assert frozen.spec.image_shape == (3, 32, 32)
+    assert frozen.spec.shape == (3, 32, 32)
     assert frozen.output.name == "logits"
     assert frozen.feature_dims == {"penultimate": 16}
     printed = capsys.readouterr().err

@@ -112,9 +112,13 @@ def test_jitter_moves_the_neighbours_of_a_pixel_too() -> None:
         assert (x_BCHW[0, 0][~moved] == 0.5).all()
 
 
+def spec_of(channels: int, side: int) -> DataSpec:
+    return DataSpec("own", 2, channels, side, (0.0,) * channels, (1.0,) * channels, ("a", "b"))
+
+
 @pytest.mark.parametrize("side", [28, 32, 9])
 def test_fourier_noise_has_unit_variance_and_a_1_over_f_spectrum(side: int) -> None:
-    image = Fourier(3, side, CPU)
+    image = Fourier(spec_of(3, side), CPU)
     theta = torch.randn(4000, *image.shape, generator=torch.Generator().manual_seed(0))
     before_sigmoid = image(theta).logit()
     assert before_sigmoid.shape == (4000, 3, side, side)
@@ -127,7 +131,7 @@ def test_fourier_noise_has_unit_variance_and_a_1_over_f_spectrum(side: int) -> N
 
 
 def test_fourier_parameters_are_frequencies() -> None:
-    image = Fourier(1, 16, CPU)
+    image = Fourier(spec_of(1, 16), CPU)
     theta = torch.zeros(2, *image.shape)
     theta[0, 0, 0, 0, 0] = 1.0  # the mean
     theta[1, 0, 0, 0, 3] = 1.0  # three waves across
@@ -140,8 +144,9 @@ def test_fourier_parameters_are_frequencies() -> None:
 
 def test_pixel_parameters_are_pixels() -> None:
     theta = torch.randn(2, 3, 5, 5)
-    assert Pixel(3, 5, CPU).shape == (3, 5, 5)
-    assert torch.equal(Pixel(3, 5, CPU)(theta), theta.sigmoid())
+    image = Pixel(spec_of(3, 5), CPU)
+    assert image.shape == (3, 5, 5)
+    assert torch.equal(image(theta), theta.sigmoid())
 
 
 @pytest.mark.parametrize("parametrisation", ["pixel", "fourier"])

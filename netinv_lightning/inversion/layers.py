@@ -1,0 +1,97 @@
+"""Layers of the generator: up-sampling, dropout of channels, BatchNorm over all processes.
+
+All inputs are maps [B, C, H, W]. Signals are maps of one column, tables maps of one cell, so that a
+convolution along the length, or a fully connected layer, is the same layer with a smaller kernel.
+
+Shape suffixes: B batch, C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from netinv_lightning.inversion.generator_plan import Layer, Sides
+from netinv_lightning.training.distributed import Stream, sum_over_ranks, world_size
+from netinv_lightning.training.float32 import in_float32
+
+
+class Upsampling(nn.Sequential):
+    """One layer of up-sampling.
+
+    It is a transposed convolution, as in the papers, or a resize and a convolution, which avoids
+    checkerboard artefacts. It needs no bias before BatchNorm, which removes any constant.
+
+    Args:
+        channels_in: Channels of the input.
+        layer: The layer.
+        sides: Sides of the input.
+        bias: Whether the convolution has a bias.
+    """
+
+    def __init__(self, channels_in: int, layer: Layer, sides: Sides, bias: bool) -> None:
+        arguments = (channels_in, layer.channels, layer.kernel, layer.stride, layer.padding)
+        if layer.transposed:
+            super().__init__(nn.ConvTranspose2d(*arguments, bias=bias))
+        else:
+            resize = [] if layer.sides == sides else [nn.Upsample(size=layer.sides, mode="nearest")]
+            super().__init__(*resize, nn.Conv2d(*arguments, bias=bias))
+
+
+class ChannelDropout(nn.Module):
+    """Drops whole channels as nn.Dropout2d does, with random numbers of the generator's own stream.
+
+    Args:
+        p: Probability of dropping a channel.
+    """
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+        self.stream: Stream | None = None  # None: torch's global random state
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        if not self.training:
+            return x_BCHW
+        B, C = x_BCHW.shape[:2]
+        draw_BC = (
+            torch.rand(B, C, device=x_BCHW.device)
+            if self.stream is None
+            else self.stream.uniform(B, C)
+        )
+        kept_BC = (draw_BC >= self.p).to(x_BCHW.dtype) / (1 - self.p)
+        return x_BCHW * kept_BC[:, :, None, None]
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """nn.BatchNorm2d over the batch of all ranks; torch's SyncBatchNorm needs a GPU."""
+
+    over_ranks = True  # False while a single rank draws samples
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        if not (self.training and self.over_ranks and world_size() > 1):
+            return super().forward(x_BCHW)
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        y_BCHW, mean_C, var_C = normalised_over_ranks(x_BCHW, self.weight, self.bias, self.eps)
+        n = world_size() * x_BCHW.numel() // x_BCHW.shape[1]
+        with torch.no_grad():
+            assert self.momentum is not None
+            self.running_mean.lerp_(mean_C, self.momentum)
+            self.running_var.lerp_(var_C * n / (n - 1), self.momentum)
+            self.num_batches_tracked.add_(1)
+        return y_BCHW.to(x_BCHW.dtype)
+
+
+@in_float32
+def normalised_over_ranks(
+    x_BCHW: Tensor, weight_C: Tensor, bias_C: Tensor, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Normalise the channels over all ranks; return the result, and mean and variance [C]."""
+    n = world_size() * x_BCHW.numel() // x_BCHW.shape[1]
+    mean_C = sum_over_ranks(x_BCHW.sum(dim=(0, 2, 3))) / n
+    centred_BCHW = x_BCHW - mean_C[:, None, None]
+    var_C = sum_over_ranks(centred_BCHW.square().sum(dim=(0, 2, 3))) / n
+    scale_C = weight_C * (var_C + eps).rsqrt()
+    return centred_BCHW * scale_C[:, None, None] + bias_C[:, None, None], mean_C, var_C
