@@ -54,6 +54,7 @@ def resolve_spec(
     given = {key: cfg.classifier[key] for key in SPEC_KEYS if cfg.classifier[key] is not None}
     known = {**(facts or {}), **given}
     if data is not None and _fits(data, known if facts else {}):
+        kept: dict[str, tuple[float, ...]]
         kept = {key: tuple(known[key]) for key in ("mean", "std") if key in known}
         return spec_with_keys(replace(data, **_expanded(kept, data.channels)), cfg)
     if missing := [f"classifier.{key}" for key in SHAPE_KEYS if key not in known]:
@@ -89,9 +90,7 @@ def _fits(data: DataSpec, known: Mapping[str, Any]) -> bool:
     return all(known.get(key, getattr(data, key)) == getattr(data, key) for key in SHAPE_KEYS)
 
 
-def _expanded(
-    statistics: Mapping[str, tuple[float, ...]], channels: int
-) -> dict[str, tuple[float, ...]]:
+def _expanded(statistics: Mapping[str, tuple[float, ...]], channels: int) -> dict[str, Any]:
     """Return mean and standard deviation with one number per channel."""
     return {
         key: values * channels if len(values) == 1 else values for key, values in statistics.items()

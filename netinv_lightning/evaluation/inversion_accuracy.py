@@ -137,7 +137,7 @@ def _measure(
             )
     values = [metric.compute() for metric in of_generators]  # sums over processes
     n_G = torch.stack([value["confusion_NN"].sum() for value in values]).double()
-    whole = {
+    whole: dict[str, Tensor] = {
         name: (torch.stack([value[name] for value in values]) * n_G).sum() / n_G.sum()
         for name in ("accuracy", "confidence", "kl", "label_accuracy")
         if name in values[0]
