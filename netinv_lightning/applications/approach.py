@@ -95,7 +95,10 @@ class ApproachApplication(Application):
             options["steps"] = min(app.steps, most)
         try:
             return TargetInversion(
-                self.classifier, priors, augmentation=build_augmentation(cfg), **options
+                self.classifier,
+                priors,
+                augmentation=build_augmentation(cfg, self.classifier),
+                **options,
             )
         except InputError:
             raise

@@ -64,7 +64,7 @@ class DistillApplication(Application):
         self.images_nCHW = (
             run.draw(run.samples).images_nCHW if self.generators is None else torch.empty(0)
         )
-        self.augmentation = build_augmentation(cfg)
+        self.augmentation = build_augmentation(cfg, self.classifier, self._student())
         self.real, self.missing = open_test_data(run.cfg, self.classifier)
         network: Any = OmegaConf.to_container(cfg.application.student, resolve=True)
         self.network: dict[str, Any] = {str(key): value for key, value in network.items()}

@@ -5,6 +5,8 @@ Shape suffixes: B batch, C channels, H height, W width.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
@@ -68,6 +70,25 @@ def random_images(spec: DataSpec, count: int) -> Tensor:
     x_BCHW = torch.rand(shape, generator=torch.Generator().manual_seed(0))
     contrast_B111 = torch.linspace(0.2, 1, count).view(-1, 1, 1, 1)
     return x_BCHW * contrast_B111
+
+
+@torch.no_grad()
+def check_sides(network: nn.Module, channels: int, sides: Iterable[int]) -> None:
+    """Check that a network can be called with square images of the given sides, in pixels.
+
+    Raises:
+        InputError: naming the side that it refuses.
+    """
+    name = getattr(network, "name", type(network).__name__)
+    for side in sides:
+        try:
+            network(torch.zeros(1, channels, side, side))
+        except Exception as error:
+            raise InputError(
+                f"augmentation.resize: {name} cannot be called with images of {side} x "
+                f"{side} pixels ({type(error).__name__}: {one_line(error)[:200]}); leave "
+                "augmentation.resize out, or use a network that takes any size"
+            ) from error
 
 
 def explain_failure(network: str, shape: tuple[int, ...], error: BaseException) -> InputError:

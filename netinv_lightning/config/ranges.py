@@ -176,7 +176,7 @@ RULES: dict[type, Mapping[str, Rule]] = {
     },
     config.AugmentationConfig: {
         "shift": Number(0, 4096), "rotation": Number(0, 360), "scale": Number(0, 1, below=True),
-        "shear": Number(0, 10), "noise": Number(0, 10),
+        "shear": Number(0, 10), "noise": Number(0, 10), "resize": PIXELS,
     },
     of_method.GradientMethodConfig: _PIXELS,
     of_method.KktMethodConfig: {

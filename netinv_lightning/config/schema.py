@@ -146,6 +146,7 @@ class AugmentationConfig:
     shear: float = 0.0
     flip: bool = False
     noise: float = 0.0
+    resize: Optional[list[int]] = None
 
 
 @dataclass

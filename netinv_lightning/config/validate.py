@@ -198,6 +198,12 @@ def _check_together(cfg: DictConfig) -> None:
             f"application.betas={list(app.betas)}: must be the two decay rates of Adam, such as "
             "[0.5,0.99]"
         )
+    resize = cfg.augmentation.resize
+    if resize is not None and (len(resize) != 2 or resize[0] > resize[1]):
+        raise InputError(
+            f"augmentation.resize={list(resize)}: must be the smallest and the largest side of the "
+            "views, in pixels, such as [96,256]"
+        )
     for key in ("seed_widths", "image_widths"):
         if not cfg.generator[key]:
             raise InputError(f"generator.{key}=[]: is empty. Give at least one width")

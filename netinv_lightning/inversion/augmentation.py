@@ -9,12 +9,16 @@ Shape suffixes: B batch, C channels, H height, W width.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from netinv_lightning.training.distributed import Stream
+
+SIDE_STEP = 32
+"""Sides of resized views are multiples of it, so that maps of stride 32 have whole sides."""
 
 
 class Augmentation:
@@ -26,6 +30,10 @@ class Augmentation:
     that repeats the border. It is mirrored with probability 1/2. Uniform noise is added, whose
     bound is drawn from [0, `noise`].
 
+    With `resize`, all views of a call are squares of one side, drawn uniformly from the multiples
+    of `SIDE_STEP` in the range, or from the whole range if it contains fewer than two of them. An
+    image then has to be recognised at every scale, not only at its own.
+
     Args:
         shift: Largest shift down and across, in pixels.
         rotation: Largest angle, in degrees.
@@ -33,6 +41,7 @@ class Augmentation:
         shear: Largest shear, as a share of the height.
         flip: Mirror half of the images.
         noise: Largest bound of the noise, in units of the pixel range.
+        resize: Smallest and largest side of the views, in pixels; None for the size of the images.
 
     Raises:
         ValueError: if a value is out of range; it starts with `<argument>=<value>:`.
@@ -46,6 +55,7 @@ class Augmentation:
         shear: float = 0.0,
         flip: bool = False,
         noise: float = 0.0,
+        resize: Sequence[int] | None = None,
     ) -> None:
         for name, value in {
             "shift": shift,
@@ -58,6 +68,7 @@ class Augmentation:
                 raise ValueError(f"{name}={value}: must be a finite number, 0 or more")
         if scale >= 1:
             raise ValueError(f"scale={scale}: must be below 1")
+        self.sides = () if resize is None else sides_between(resize)
         self.shift, self.rotation, self.scale, self.shear, self.flip, self.noise = (
             shift,
             rotation,
@@ -69,21 +80,29 @@ class Augmentation:
 
     @property
     def moves(self) -> bool:
-        return bool(self.shift or self.rotation or self.scale or self.shear or self.flip)
+        return bool(
+            self.shift or self.rotation or self.scale or self.shear or self.flip or self.sides
+        )
 
     def __call__(self, x_BCHW: Tensor, stream: Stream) -> Tensor:
         """Return views in [0, 1] of images in [0, 1]."""
         B = len(x_BCHW)
         if self.moves:
             draws = (2 * stream.uniform(B, 6) - 1).to(x_BCHW.dtype).unbind(dim=1)
-            grid_BHW2 = F.affine_grid(
-                self._maps(x_BCHW, *draws), list(x_BCHW.shape), align_corners=False
-            )
+            shape = [*x_BCHW.shape[:2], *self._sides_of_views(x_BCHW, stream)]
+            grid_BHW2 = F.affine_grid(self._maps(x_BCHW, *draws), shape, align_corners=False)
             x_BCHW = F.grid_sample(x_BCHW, grid_BHW2, padding_mode="border", align_corners=False)
         if self.noise:
             bound_B111 = self.noise * stream.uniform(B, 1, 1, 1)
             x_BCHW = (x_BCHW + bound_B111 * (2 * stream.uniform(*x_BCHW.shape) - 1)).clamp(0, 1)
         return x_BCHW
+
+    def _sides_of_views(self, x_BCHW: Tensor, stream: Stream) -> Sequence[int]:
+        """Return height and width of the views; on a GPU a random side is read from the device."""
+        if not self.sides:
+            return x_BCHW.shape[2:]
+        side = self.sides[int(stream.shared_uniform() * len(self.sides))]
+        return side, side
 
     def _maps(
         self,
@@ -110,3 +129,19 @@ class Augmentation:
         )
         down = torch.stack([mirror_B * sin_B, cos_B, 2 * self.shift / H * down_B], dim=1)
         return torch.stack([across, down], dim=1)
+
+
+def sides_between(resize: Sequence[int]) -> Sequence[int]:
+    """Return the sides that views in the range `resize` may have.
+
+    Raises:
+        ValueError: if it is not a smallest and a largest side, in pixels.
+    """
+    if len(resize) != 2 or not 1 <= resize[0] <= resize[1]:
+        raise ValueError(
+            f"resize={list(resize)}: must be the smallest and the largest side of the "
+            "views, in pixels, such as [96,256]"
+        )
+    least, most = resize
+    multiples = range(-(-least // SIDE_STEP) * SIDE_STEP, most + 1, SIDE_STEP)
+    return multiples if len(multiples) > 1 else range(least, most + 1)

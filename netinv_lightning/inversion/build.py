@@ -9,9 +9,11 @@ from typing import Any, TypeVar
 
 import lightning as L
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
 from netinv_lightning.classifiers.build import load_classifier
 from netinv_lightning.classifiers.frozen import FrozenClassifier
+from netinv_lightning.classifiers.probing import check_sides
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.inversion.augmentation import Augmentation
 from netinv_lightning.inversion.base import Inversion
@@ -70,7 +72,7 @@ def make_module(cfg: DictConfig, classifier: FrozenClassifier | None = None) -> 
         classifier=classifier,
         objective=_objective(cfg, classifier),
         perturbation=_make("perturbation", Perturbation, **cfg.perturbation),
-        augmentation=build_augmentation(cfg),
+        augmentation=build_augmentation(cfg, classifier),
         seed=cfg.seed,
         **{key: cfg.application[key] for key in MODULE_KEYS},
     )
@@ -98,19 +100,30 @@ def make_pixels(
         classifier=classifier,
         objective=_objective(cfg, classifier),
         perturbation=_make("perturbation", Perturbation, **cfg.perturbation),
-        augmentation=build_augmentation(cfg),
+        augmentation=build_augmentation(cfg, classifier),
         log_every=cfg.application.log_every,
         **_options(cfg),
     )
 
 
-def build_augmentation(cfg: DictConfig) -> Augmentation:
+def build_augmentation(
+    cfg: DictConfig, classifier: FrozenClassifier, *others: nn.Module
+) -> Augmentation:
     """Return the random views that `augmentation` describes.
 
+    Args:
+        cfg: The config.
+        classifier: The classifier that gets the views.
+        others: Other networks that get them.
+
     Raises:
-        InputError: if a value is out of range.
+        InputError: if a value is out of range, or a network cannot be called with resized views.
     """
-    return _make("augmentation", Augmentation, **cfg.augmentation)
+    augmentation = _make("augmentation", Augmentation, **cfg.augmentation)
+    for network in (classifier, *others) if augmentation.sides else ():
+        ends = augmentation.sides[0], augmentation.sides[-1]
+        check_sides(network, classifier.spec.channels, ends)
+    return augmentation
 
 
 def make_kkt(cfg: DictConfig, classifier: FrozenClassifier | None = None) -> KktInversion:

@@ -136,8 +136,13 @@ class GeneratorEnsemble(nn.ModuleList):
         ]
 
     def classify(self, classifier: FrozenClassifier, views_G: Sequence[Tensor]) -> list[Outputs]:
-        """Pass the views of all generators through the classifier at once; split its outputs."""
+        """Pass the views of all generators through the classifier at once; split its outputs.
+
+        Views of different sizes are passed one generator after the other.
+        """
         G = len(self)
+        if len({view_BCHW.shape for view_BCHW in views_G}) > 1:
+            return [Outputs(*classifier.trace(view_BCHW)) for view_BCHW in views_G]
         logits, features, normed = classifier.trace(torch.cat(list(views_G)))
 
         def split(values: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:

@@ -97,6 +97,10 @@ class Stream:
             )
         )
 
+    def shared_uniform(self) -> float:
+        """Draw one number from U[0, 1), the same on every rank."""
+        return torch.rand((), generator=self.source, device=self.source.device).item()
+
     @property
     def state(self) -> Tensor:
         return self.source.get_state()

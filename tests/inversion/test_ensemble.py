@@ -10,12 +10,16 @@ import pytest
 import torch
 from omegaconf import DictConfig
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 import netinv_lightning
 from netinv_lightning import metric_names as names
+from netinv_lightning.classifiers.frozen import FrozenClassifier
+from netinv_lightning.data.specs import DataSpec
+from netinv_lightning.errors import InputError
 from netinv_lightning.inversion.base import NonFiniteError
 from netinv_lightning.inversion.build import make_module
+from netinv_lightning.inversion.ensemble import GeneratorEnsemble
 from netinv_lightning.inversion.module import InversionModule
 from netinv_lightning.run import run
 
@@ -119,3 +123,27 @@ def test_the_error_names_the_non_finite_generator(
     monkeypatch.setattr(InversionModule, "_record", break_generator_1)
     with pytest.raises(NonFiniteError, match="of generator 1 is not finite at step 0"):
         run(compose("n_generators=2"), job_dir)
+
+
+class MeanColour(nn.Module):
+    """Logits are the mean colours of the image, whatever its size."""
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        return x_BCHW.mean(dim=(2, 3))
+
+
+def test_views_of_different_sizes_get_their_own_outputs() -> None:
+    spec = DataSpec("own", 3, 3, 28, (0.0,) * 3, (1.0,) * 3, ("red", "green", "blue"))
+    classifier = FrozenClassifier(MeanColour(), spec, feature_layers=())
+    views_G = [torch.rand(2, 3, 28, 28), torch.rand(2, 3, 64, 64)]
+    outputs_G = GeneratorEnsemble([]).classify(classifier, views_G)
+    for view_BCHW, outputs in zip(views_G, outputs_G, strict=True):
+        assert torch.allclose(outputs.logits_BN, view_BCHW.mean(dim=(2, 3)))
+
+
+def test_resized_views_need_a_network_that_takes_any_size(compose: Compose, job_dir: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"augmentation.resize: \w+ cannot be called with images of"
+    ):
+        run(compose("augmentation.resize=[32,96]"), job_dir)
+    assert not job_dir.exists()

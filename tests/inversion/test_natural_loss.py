@@ -82,9 +82,41 @@ def test_noise_is_bounded_and_views_stay_images() -> None:
     assert (view.min(), view.max()) == (0, 1)
 
 
+def test_resized_views_show_the_whole_image_at_many_sizes() -> None:
+    x_BCHW = ramp(64).expand(3, 1, 64, 64)
+    views, stream = Augmentation(resize=[32, 128]), Stream(0)
+    shapes = {views(x_BCHW, stream).shape for _ in range(40)}
+    assert shapes == {(3, 1, side, side) for side in (32, 64, 96, 128)}
+    half = Augmentation(resize=[32, 32])(x_BCHW, Stream(0))
+    assert torch.allclose(half[0], torch.nn.functional.avg_pool2d(x_BCHW[0], 2), atol=1e-2)
+
+
+def test_a_range_without_two_multiples_of_32_gives_all_its_sizes() -> None:
+    views, stream = Augmentation(resize=[28, 32]), Stream(0)
+    assert {views(images(1, 1, 28, 28), stream).shape[2] for _ in range(60)} == {*range(28, 33)}
+
+
+def test_a_continued_stream_gives_the_same_sizes() -> None:
+    views, x_BCHW = Augmentation(resize=[32, 256], shift=4.0), images(2, 1, 64, 64)
+    stream = Stream(3)
+    views(x_BCHW, stream)
+    resumed = Stream(0)
+    resumed.state = stream.state
+    for _ in range(3):
+        assert torch.equal(views(x_BCHW, stream), views(x_BCHW, resumed))
+
+
+@pytest.mark.parametrize("resize", [[96], [128, 96], [0, 32], [32, 64, 96]])
+def test_a_wrong_range_of_sizes_is_refused(resize: list[int]) -> None:
+    with pytest.raises(ValueError, match=r"resize=\[.*: must be the smallest and the largest side"):
+        Augmentation(resize=resize)
+
+
 @pytest.mark.parametrize(
     ("override", "line"),
     [
+        ("augmentation.resize=[96]", r"augmentation.resize=\[96\]: must be the smallest and"),
+        ("augmentation.resize=[96,0]", "augmentation.resize=0: must be 1 or more"),
         ("augmentation.shift=-1", "augmentation.shift=-1.0: must be from 0 to 4096"),
         ("augmentation.noise=nan", "augmentation.noise=nan: must be a finite number"),
         ("augmentation.scale=1", "augmentation.scale=1.0: must be from 0 to below 1"),
