@@ -1,4 +1,4 @@
-"""What torchvision and timm publish about their own weights: classes and preprocessing."""
+"""What torchvision, timm and others publish about their weights: classes and preprocessing."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from netinv_lightning.classifiers import efficientnet_lite
 from netinv_lightning.classifiers.architecture import construct_network, with_model_name
 from netinv_lightning.classifiers.checkpoints import read_state_dicts
 from netinv_lightning.classifiers.state_dicts import match
 from netinv_lightning.config.allowed_targets import GET_MODEL, TIMM, TORCHVISION
+
+EFFICIENTNET_LITE = "netinv_lightning.classifiers.efficientnet_lite.efficientnet_lite"
 
 
 def facts_of_weights(network: Mapping[str, Any], path: Path) -> dict[str, Any]:
@@ -42,7 +45,7 @@ def facts_of_weights(network: Mapping[str, Any], path: Path) -> dict[str, Any]:
 
 
 def published_facts(network: Mapping[str, Any], file: str = "") -> dict[str, Any]:
-    """Return what torchvision or timm publishes about the weights of a network.
+    """Return what is published about the weights of a network.
 
     Args:
         network: The description.
@@ -56,6 +59,8 @@ def published_facts(network: Mapping[str, Any], file: str = "") -> dict[str, Any
         return _of_timm(str(with_model_name(network)["model_name"]))
     if target == GET_MODEL:
         return _of_torchvision(str(network.get("name")), file, network.get("weights"))
+    if target == EFFICIENTNET_LITE:
+        return efficientnet_lite.published(network.get("variant", 0))
     if found := TORCHVISION.fullmatch(target):
         return _of_torchvision(found[1], file, network.get("weights"))
     return {}

@@ -19,7 +19,10 @@ from typing import Any
 
 from netinv_lightning.errors import InputError
 
-OWN_NETWORK = re.compile(r"netinv_lightning\.classifiers\.networks\.(CNN|MLP|ResNet|ViT)")
+OWN_NETWORK = re.compile(
+    r"netinv_lightning\.classifiers\."
+    r"(networks\.(CNN|MLP|ResNet|ViT)|efficientnet_lite\.efficientnet_lite)"
+)
 TORCHVISION = re.compile(r"torchvision\.models\.(\w+)")
 GET_MODEL = "torchvision.models.get_model"
 TIMM = "timm.create_model"
