@@ -90,16 +90,18 @@ def computed(directory: Path) -> dict[str, Any]:
         elif path.suffix == ".safetensors":
             found[place] = load_file(path)
         elif path.suffix == ".ckpt":
-            found[place] = list(_tensors(torch.load(path, map_location="cpu", weights_only=True)))
+            found[place] = dict(_tensors(torch.load(path, map_location="cpu", weights_only=True)))
     return found
 
 
-def _tensors(content: Any) -> Iterator[torch.Tensor]:
+def _tensors(content: Any, place: str = "") -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield each tensor of a checkpoint with its place; the order of the keys does not matter."""
     if isinstance(content, torch.Tensor):
-        yield content
+        yield place, content
     elif isinstance(content, dict | list | tuple):
-        for value in content.values() if isinstance(content, dict) else content:
-            yield from _tensors(value)
+        items = content.items() if isinstance(content, dict) else enumerate(content)
+        for name, value in items:
+            yield from _tensors(value, f"{place}/{name}")
 
 
 def main() -> None:

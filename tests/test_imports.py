@@ -58,8 +58,8 @@ def test_at_most_four_modules_beside_the_packages() -> None:
 
 READS_CONFIGS = {
     # builders of what a config describes, beside the build.py of the packages
-    "classifiers/architecture.py", "classifiers/named_weights.py", "classifiers/spec_sources.py",
-    "classifiers/training.py", "classifiers/verifier_names.py", "classifiers/verifiers.py", "training/trainer.py",
+    "classifiers/architecture.py", "classifiers/named_weights.py", "classifiers/training.py", "training/trainer.py",
+    "classifiers/spec_sources.py", "classifiers/verifier_names.py", "classifiers/verifiers.py",
     # a hash of the config, and what is loaded with the config of a run directory
     "classifiers/cache.py", "evaluation/finished_run.py", "ood/detectors/saved_detectors.py",
     # the run's record of its own config

@@ -61,7 +61,8 @@ def infer_facts(
 
 def _stored(network: nn.Module) -> tuple[dict[str, Any], str]:
     """Return the facts that timm or transformers stores in a network, and who stored them."""
-    own, config = getattr(network, "pretrained_cfg", None), getattr(network, "config", None)
+    own = getattr(network, "pretrained_cfg", None)
+    config: Any = getattr(network, "config", None)
     if isinstance(own, Mapping) and own.get("num_classes") == getattr(network, "num_classes", None):
         size = own.get("input_size") or (None, None, None)
         facts = {

@@ -56,9 +56,8 @@ def resolve_spec(
     given = given_shape(cfg) | {key: value for key, value in keys.items() if value is not None}
     known = {**(facts or {}), **given}
     if data is not None and _same_kind(data, given) and _fits(data, known if facts else {}):
-        kept: dict[str, tuple[float, ...]] = {
-            key: tuple(known[key]) for key in ("mean", "std") if key in known
-        }
+        kept: dict[str, tuple[float, ...]]
+        kept = {key: tuple(known[key]) for key in ("mean", "std") if key in known}
         return spec_with_keys(replace(data, **_expanded(kept, data.channels)), cfg)
     if missing := [f"classifier.{key}" for key in SHAPE_KEYS if key not in known]:
         raise InputError(

@@ -67,7 +67,8 @@ def _entry(entry: Any, where: str) -> tuple[str, dict[str, Any]]:
     if "/" in entry or entry.endswith(PATH_ENDINGS) or Path(entry).exists():
         return Path(entry).stem, {"path": entry}
     raise InputError(
-        f"{where}={entry}: is neither in the zoo nor a file; {nearest(entry, zoo_names())}"
+        f"{where}={entry}: is not in the zoo; {nearest(entry, zoo_names())} Or give the path of a "
+        "classifier"
     )
 
 

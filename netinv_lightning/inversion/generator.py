@@ -20,6 +20,7 @@ from netinv_lightning.config.shapes import fault_of_size, sides_of
 from netinv_lightning.inversion.conditioning import Condition, Conditioning
 from netinv_lightning.inversion.generator_plan import Layer, Sides, plan_layers
 from netinv_lightning.inversion.layers import BatchNorm, ChannelDropout, Upsampling
+from netinv_lightning.inversion.opponent_colours import rgb_of_opponent
 from netinv_lightning.inversion.output_range import to_unit_interval
 from netinv_lightning.training.distributed import Stream
 from netinv_lightning.training.float32 import widened
@@ -46,6 +47,7 @@ class Generator(nn.Module):
         dropout_in_seed: Drop channels in stage 1 too.
         slope: Negative slope of the activation; 0 for ReLU.
         weight_std: Standard deviation of normal initial weights; None for torch's initialisation.
+        opponent_colours: Make brightness and two colour differences, and convert them to RGB.
         stage1: Layers of stage 1 as [channels, kernel, stride, padding]; None to plan them from
             `seed_widths`.
         stage2: The same for stage 2; its last entry makes the image, with 0 channels.
@@ -70,6 +72,7 @@ class Generator(nn.Module):
         dropout_in_seed: bool = True,
         slope: float = 0.0,
         weight_std: float | None = None,
+        opponent_colours: bool = False,
         stage1: Sequence[Sequence[int]] | None = None,
         stage2: Sequence[Sequence[int]] | None = None,
         groups: Sequence[Sequence[int]] = (),
@@ -92,7 +95,10 @@ class Generator(nn.Module):
                 raise ValueError(
                     f"{name}={values if name.endswith('widths') else values[0]}: must be 1 or more"
                 )
+        if opponent_colours and channels != 3:
+            raise ValueError("opponent_colours=true: is for RGB images; leave it out")
         self.latent_dim, self.image_size, self.channels = latent_dim, image_size, channels
+        self.opponent_colours = opponent_colours
         self.shape = (channels, *sides_of(image_size))
         self.groups = tuple(tuple(group) for group in groups)
         matrix_channels, *matrix_sides = conditioning.matrix_shape
@@ -151,6 +157,8 @@ class Generator(nn.Module):
         if condition.matrix_BMSS is not None:
             x_BCSS = torch.cat([x_BCSS, condition.matrix_BMSS.to(x_BCSS.dtype)], dim=1)
         x_BCHW = widened(self.to_image(self.stage2(x_BCSS)))
+        if self.opponent_colours:
+            x_BCHW = rgb_of_opponent(x_BCHW)
         if len(self.shape) < 3:  # signals and tables have fewer sides
             x_BCHW = x_BCHW.reshape(-1, *self.shape)
         return to_unit_interval(x_BCHW, self.groups)

@@ -80,7 +80,7 @@ def _timm(path: Path, config: Mapping[str, Any], where: str) -> Described:
     check_network(description, f"{where}: its config.json")
     network = construct_network(description)
     fill(network, _weights(path, where), where)
-    size: Sequence[int] = own.get("input_size") or ()
+    size: tuple[Any, ...] = tuple(own.get("input_size") or ())
     facts = {
         "num_classes": classes,
         "channels": size[0] if len(size) == 3 else None,
@@ -114,7 +114,7 @@ def _transformers(config: Mapping[str, Any], where: str) -> nn.Module:
         ) from error
     try:
         settings = CONFIG_MAPPING[kind].from_dict(_without(config))
-        made = MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING[type(settings)]
+        made: Any = MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING[type(settings)]
         kinds: Sequence[Any] = made if isinstance(made, tuple) else (made,)
         asked = config.get("architectures") or ()
         chosen = next((kind for kind in kinds if kind.__name__ in asked), kinds[0])
