@@ -66,7 +66,7 @@ def check_normalisation(spec: DataSpec) -> None:
     if len(spec.limits) != spec.channels or any(not low < high for low, high in spec.limits):
         raise InputError(
             f"classifier.bounds={[list(bound) for bound in spec.bounds]}: must have "
-            f"{spec.channels} pairs [lowest, highest], one per channel, the highest above the lowest"
+            f"{spec.channels} pairs [lowest, highest], one per channel, the second one larger"
         )
     features = [feature for group in spec.groups for feature in group]
     wrong = any(not 0 <= feature < spec.channels for feature in features)

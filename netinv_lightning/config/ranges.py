@@ -198,7 +198,8 @@ RULES: dict[type, Mapping[str, Rule]] = {
         "mode": Names(("online", "offline", "disabled")),
     },
     of_application.InvertConfig: {
-        "classes": Count(0, 99_999), "steps": STEPS, "batch_size": BATCH, "lr": POSITIVE, "weight_decay": NOT_NEGATIVE,
+        "classes": Count(0, 99_999),
+        "steps": STEPS, "batch_size": BATCH, "lr": POSITIVE, "weight_decay": NOT_NEGATIVE,
         "betas": Number(0, 1, below=True), "warmup": Count(0, 10_000_000), "final_lr": SHARE,
         "sampling_batch_norm": Names(("running", "batch")), "eval_samples": IMAGES,
         "eval_batch_size": Count(1, 65_536), "keep_samples": Count(1, 1_000_000),

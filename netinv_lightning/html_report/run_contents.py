@@ -172,8 +172,8 @@ def _numbers(metrics: Mapping[str, Any]) -> list[PageTable]:
     hidden, notes = set(of_classes[MOST_CLASSES:]), []
     if hidden:
         notes = [
-            f"{len(of_classes)} classes; the {MOST_CLASSES} with the lowest accuracy are shown, all "
-            "are in summary.json"
+            f"{len(of_classes)} classes; the {MOST_CLASSES} with the lowest accuracy are shown, "
+            "all are in summary.json"
         ]
     for name, value in metrics.items():
         if name in hidden:

@@ -3,7 +3,8 @@
 The conditioning vector is the softmax of a normal draw. Its argmax is the label, which the
 generator does not get. A matrix that encodes the same label is concatenated half-way, at S x S.
 
-Shape suffixes: B batch, N classes, K chosen classes, M channels and S side of the conditioning matrix.
+Shape suffixes: B batch, N classes, K chosen classes, M channels and S side of the conditioning
+matrix.
 """
 
 from __future__ import annotations

@@ -308,7 +308,6 @@ def test_awkward_networks_are_inverted_and_given_back(
         ({"num_classes": 1}, "num_classes=1: must be a whole number from 2"),
         ({"num_classes": 2.0}, "num_classes=2.0: must be a whole number"),
         ({"channels": 0}, "channels=0: must be a whole number from 1 to 4096"),
-        ({"channels": None}, "shape: must be given: (features,) for tables, (C, L) for signals"),
         ({"shape": (1, 28, 28)}, "shape=(1, 28, 28): contains the channels and the size already"),
         ({"channels": 3}, "cannot be called with images of shape [B, 3, 28, 28]"),
         ({"image_size": 7}, "image_size=7: must be a whole number from 8 to 512"),
