@@ -9,7 +9,8 @@ Shape suffixes: B batch, C channels, H height, W width.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +20,28 @@ from netinv_lightning.training.distributed import Stream
 
 SIDE_STEP = 32
 """Sides of resized views are multiples of it, so that maps of stride 32 have whole sides."""
+
+UNKNOWN_VIEWS = {
+    "signals": ("rotation", "shear", "resize"),
+    "tables": ("shift", "rotation", "scale", "shear", "flip", "resize"),
+}
+"""Views of `augmentation` that do not exist for a modality. Signals are shifted, stretched and
+mirrored along their length."""
+VIEWS_OF = {
+    **dict.fromkeys(("rotation", "shear", "resize"), "images"),
+    **dict.fromkeys(("shift", "scale", "flip"), "images and signals"),
+}
+
+
+def fault_of_views(views: Mapping[str, Any], modality: str) -> str:
+    """Return the fault of the keys `augmentation` for inputs of a modality; empty if none."""
+    for key in UNKNOWN_VIEWS.get(modality, ()):
+        if value := views[key]:
+            return (
+                f"augmentation.{key}={value}: is for {VIEWS_OF[key]}, and the classifier takes "
+                f"{modality}. Leave it out"
+            )
+    return ""
 
 
 class Augmentation:

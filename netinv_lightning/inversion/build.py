@@ -15,7 +15,7 @@ from netinv_lightning.classifiers.build import load_classifier
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.classifiers.probing import check_sides
 from netinv_lightning.errors import InputError, one_line
-from netinv_lightning.inversion.augmentation import Augmentation
+from netinv_lightning.inversion.augmentation import Augmentation, fault_of_views
 from netinv_lightning.inversion.base import Inversion
 from netinv_lightning.inversion.conditioning import Conditioning
 from netinv_lightning.inversion.generator import Generator
@@ -29,7 +29,6 @@ from netinv_lightning.inversion.stationarity import check_twice_differentiable
 from netinv_lightning.inversion.terms import ONE_LABEL
 
 log = logging.getLogger(__name__)
-
 T = TypeVar("T")
 
 MODULE_KEYS = (
@@ -44,19 +43,6 @@ MODULE_KEYS = (
     "sampling_batch_norm",
     "log_every",
 )
-
-
-UNKNOWN_VIEWS = {
-    "signals": ("rotation", "shear"),
-    "tables": ("shift", "rotation", "scale", "shear", "flip"),
-}
-"""Views of `augmentation` that do not exist for a modality. Signals are shifted, stretched and
-mirrored along their length."""
-VIEWS_OF = {
-    "rotation": "images",
-    "shear": "images",
-    **dict.fromkeys(("shift", "scale", "flip"), "images and signals"),
-}
 
 
 def make_module(cfg: DictConfig, classifier: FrozenClassifier | None = None) -> InversionModule:
@@ -138,13 +124,8 @@ def build_augmentation(
         InputError: if a value is out of range, the inputs cannot be changed in this way, or a
             network cannot be called with resized views.
     """
-    modality = classifier.spec.modality
-    for key in UNKNOWN_VIEWS.get(modality, ()):
-        if value := cfg.augmentation[key]:
-            raise InputError(
-                f"augmentation.{key}={value}: is for {VIEWS_OF[key]}, and the classifier takes "
-                f"{modality}. Leave it out"
-            )
+    if fault := fault_of_views(cfg.augmentation, classifier.spec.modality):
+        raise InputError(fault)
     augmentation = _make("augmentation", Augmentation, **cfg.augmentation)
     for network in (classifier, *others) if augmentation.sides else ():
         ends = augmentation.sides[0], augmentation.sides[-1]
