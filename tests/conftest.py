@@ -13,13 +13,14 @@ from hydra import compose as hydra_compose
 from omegaconf import DictConfig
 
 import netinv_lightning
+from tests.composed_choices import remember_choices
 
 FEW_STEPS = [
     "generator=tiny",
     "application.steps=8",
     "application.batch_size=8",
     "application.log_every=2",
-    "application.grid_every=4",
+    "application.grid_every=1000",
     "application.checkpoint_every=4",
     "application.eval_samples=64",
     "application.eval_batch_size=32",
@@ -58,6 +59,7 @@ def composed_once() -> Iterator[None]:
         return copy.deepcopy(known[key])
 
     with pytest.MonkeyPatch.context() as patch:
+        remember_choices(patch)
         patch.setattr("netinv_lightning.config.compose.hydra_compose", composed)
         yield
 
