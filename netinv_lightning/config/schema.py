@@ -118,6 +118,7 @@ class GeneratorConfig:
     dropout_in_seed: bool = True
     slope: float = 0.0
     weight_std: Optional[float] = None
+    opponent_colours: bool = False
     stage1: Optional[list[list[int]]] = None
     stage2: Optional[list[list[int]]] = None
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from netinv_lightning.inversion.conditioning import Condition, Conditioning
+from netinv_lightning.inversion.opponent_colours import rgb_of_opponent
 from netinv_lightning.training.distributed import Stream, sum_over_ranks, world_size
 from netinv_lightning.training.float32 import in_float32, widened
 
@@ -158,6 +159,8 @@ class Generator(nn.Module):
         dropout_in_seed: Drop channels in stage 1 too.
         slope: Negative slope of the activation; 0 for ReLU.
         weight_std: Standard deviation of normal initial weights; None for torch's initialisation.
+        opponent_colours: Make brightness and two colour differences, from which the RGB values are
+            computed.
         stage1: Layers of stage 1 as [channels, kernel, stride, padding]; None to plan them from
             `seed_widths`.
         stage2: The same for stage 2; its last entry makes the image, with 0 channels.
@@ -181,6 +184,7 @@ class Generator(nn.Module):
         dropout_in_seed: bool = True,
         slope: float = 0.0,
         weight_std: float | None = None,
+        opponent_colours: bool = False,
         stage1: Sequence[Layer] | None = None,
         stage2: Sequence[Layer] | None = None,
     ) -> None:
@@ -204,7 +208,10 @@ class Generator(nn.Module):
                 raise ValueError(
                     f"{name}={values if name.endswith('widths') else values[0]}: must be 1 or more"
                 )
+        if opponent_colours and channels != 3:
+            raise ValueError("opponent_colours=true: is for RGB images; leave it out")
         self.latent_dim, self.image_size, self.channels = latent_dim, image_size, channels
+        self.opponent_colours = opponent_colours
         side = conditioning.side
         self.embedding: nn.Module | None = None
         if conditioning.uses_label:
@@ -266,7 +273,8 @@ class Generator(nn.Module):
         x_BCSS = self.stage1(z_BZ[:, :, None, None])
         if condition.matrix_B1SS is not None:
             x_BCSS = torch.cat([x_BCSS, condition.matrix_B1SS.to(x_BCSS.dtype)], dim=1)
-        return widened(self.to_image(self.stage2(x_BCSS))).sigmoid()
+        x_BCHW = widened(self.to_image(self.stage2(x_BCSS)))
+        return (rgb_of_opponent(x_BCHW) if self.opponent_colours else x_BCHW).sigmoid()
 
     def sample_latent(
         self, batch: int, device: torch.device | str = "cpu", stream: Stream | None = None

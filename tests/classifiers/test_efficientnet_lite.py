@@ -26,11 +26,10 @@ def needs_packages() -> None:
 
 def test_the_classifier_has_its_weights_names_and_statistics(compose: Compose) -> None:
     needs_packages()
-    classifier = load_classifier(
-        compose("classifier=efficientnet_lite", "classifier.image_size=128")
-    )
+    classifier = load_classifier(compose("classifier=efficientnet_lite"))
     assert classifier.spec.name == "own"  # not that of the default data
-    assert (classifier.spec.num_classes, classifier.spec.image_shape) == (1000, (3, 128, 128))
+    spec = classifier.spec
+    assert (spec.num_classes, spec.channels, spec.image_size) == (1000, 3, 224)
     assert classifier.spec.class_names[130] == "flamingo"
     assert classifier.spec.mean == (0.485, 0.456, 0.406)
     assert len(classifier.batch_norms) == 49
