@@ -159,7 +159,7 @@ class Generator(nn.Module):
         dropout_in_seed: Drop channels in stage 1 too.
         slope: Negative slope of the activation; 0 for ReLU.
         weight_std: Standard deviation of normal initial weights; None for torch's initialisation.
-        opponent_colours: Make brightness and two colour differences, and convert them to RGB.
+        opponent_colours: Make brightness and two colour differences instead of RGB.
         stage1: Layers of stage 1 as [channels, kernel, stride, padding]; None to plan them from
             `seed_widths`.
         stage2: The same for stage 2; its last entry makes the image, with 0 channels.
@@ -210,8 +210,7 @@ class Generator(nn.Module):
         if opponent_colours and channels != 3:
             raise ValueError("opponent_colours=true: is for RGB images; leave it out")
         self.latent_dim, self.image_size, self.channels = latent_dim, image_size, channels
-        self.opponent_colours = opponent_colours
-        side = conditioning.side
+        self.opponent_colours, side = opponent_colours, conditioning.side
         self.embedding: nn.Module | None = None
         if conditioning.uses_label:
             self.embedding = nn.Embedding(conditioning.num_classes, hidden)
