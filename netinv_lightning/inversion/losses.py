@@ -15,7 +15,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from netinv_lightning.inversion.batch_moments import BatchMoments
 from netinv_lightning.inversion.gradient_norm import gradient_norm
 from netinv_lightning.training.distributed import rows_of_all_ranks, sum_over_ranks, world_size
 from netinv_lightning.training.float32 import in_float32
@@ -141,8 +140,6 @@ def variation(x_BCHW: Tensor) -> Tensor:
 @in_float32
 def moments(x_BC: Tensor) -> tuple[Tensor, Tensor]:
     """Return mean and variance [C] of values [B, C, ...] per channel, over all ranks."""
-    if x_BC.device.type == "cpu" and world_size() == 1:
-        return BatchMoments.apply(x_BC)
     x_CX = x_BC.movedim(1, 0).flatten(1)
     n = x_CX.shape[1] * world_size()
     mean_C = sum_over_ranks(x_CX.sum(dim=1)) / n
