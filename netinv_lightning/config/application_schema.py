@@ -255,7 +255,8 @@ class FinetuneConfig:
 class BenchmarkConfig:
     """Keys of `application=benchmark`: one inversion for each combination of the lists.
 
-    `overrides` change every config; in quotes: `'application.overrides=["application.steps=200"]'`.
+    `overrides` change the config of every inversion. On the command line each one is in quotes:
+    `'application.overrides=["application.steps=200"]'`.
     """
 
     name: str = "benchmark"
