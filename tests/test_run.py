@@ -28,7 +28,9 @@ QUIET = ("application.grid_every=1000", "application.checkpoint_every=1000")
 
 
 def test_run_directory_holds_the_contract(compose: Compose, job_dir: Path) -> None:
-    metrics = run(compose("seed=3", "application.verifiers=[mnist_mlp]"), job_dir)
+    metrics = run(
+        compose("seed=3", "application.verifiers=[mnist_mlp]", "application.grid_every=4"), job_dir
+    )
 
     status = json.loads((job_dir / "status.json").read_text())
     assert status["state"] == "done"

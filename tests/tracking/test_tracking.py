@@ -63,7 +63,9 @@ def warnings_of_wandb(caplog: pytest.LogCaptureFixture) -> list[str]:
 def test_jobs_of_one_process_are_separate_runs(
     compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    metrics = run(compose(*OFFLINE, "+logger.tags.night=true"), tmp_path / "a")
+    metrics = run(
+        compose(*OFFLINE, "+logger.tags.night=true", "application.grid_every=4"), tmp_path / "a"
+    )
     monkeypatch.setattr("netinv_lightning.applications.invert.evaluate", lambda *args: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run(compose(*OFFLINE), tmp_path / "b")
@@ -373,7 +375,7 @@ def test_refused_items_are_left_out_with_one_warning(
 def test_tensorboard_by_config(compose: Compose, job_dir: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    metrics = run(compose("logger=tensorboard"), job_dir)
+    metrics = run(compose("logger=tensorboard", "application.grid_every=4"), job_dir)
     events = EventAccumulator(str(job_dir / "tensorboard"))
     events.Reload()
     assert events.Scalars(names.INVERSION_ACCURACY)[-1].value == pytest.approx(
