@@ -13,6 +13,7 @@ from hydra import compose as hydra_compose
 from omegaconf import DictConfig
 
 import netinv_lightning
+from tests.composed_choices import remember_choices
 
 FEW_STEPS = [
     "generator=tiny",
@@ -58,6 +59,7 @@ def composed_once() -> Iterator[None]:
         return copy.deepcopy(known[key])
 
     with pytest.MonkeyPatch.context() as patch:
+        remember_choices(patch)
         patch.setattr("netinv_lightning.config.compose.hydra_compose", composed)
         yield
 
