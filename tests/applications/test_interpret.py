@@ -39,7 +39,7 @@ FIGURES = set(INTERPRETABILITY)
 
 @pytest.fixture(scope="module")
 def inverted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return an inversion with two generators and all analyses.
+    """Return the directory of an inversion with two generators and all analyses.
 
     Its data are part of the installation.
     """
