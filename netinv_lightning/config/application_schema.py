@@ -5,8 +5,7 @@ In each application:
 - `run`: directory of a finished run.
 - `verifiers`: other classifiers of the images (`classifiers/verifier_names.py`); null: of the run.
 - `steps`, `batch_size`, `lr`: training steps, images per batch, learning rate.
-- `grid_every`, `log_every`, `checkpoint_every`: steps between two grids, rows of `metrics.csv`, or
-  checkpoints.
+- `grid_every`, `log_every`, `checkpoint_every`: steps between grids, rows of metrics, checkpoints.
 """
 
 from __future__ import annotations
@@ -22,15 +21,14 @@ class InvertConfig:
     The first keys are arguments of `netinv_lightning.inversion.module.InversionModule`.
 
     Attributes:
-        classes: Labels of the classes to invert; null for all.
         channels_last, compile: Memory format and `torch.compile`, which change the speed alone.
+        classes: Labels of the classes to invert; null for all.
         eval_samples, eval_batch_size: Number of images of the evaluation, and images per batch.
         keep_samples: Number of images that are written to `samples/`.
         grid_columns: Images per class in the grid.
     """
 
     name: str = "invert"
-    classes: Optional[list[int]] = None
     steps: int = 1000
     batch_size: int = 48
     lr: float = 6e-3
@@ -42,6 +40,7 @@ class InvertConfig:
     sampling_batch_norm: str = "running"
     channels_last: bool = True
     compile: bool = False
+    classes: Optional[list[int]] = None
     verifiers: list[Any] = field(default_factory=list)
     eval_samples: int = 10000
     eval_batch_size: int = 500
