@@ -22,6 +22,7 @@ from netinv_lightning.applications.weights_check import (
     check_safetensors,
 )
 from netinv_lightning.classifiers.verifier_names import check_verifier_of, check_verifiers
+from netinv_lightning.config.application_schema import APPLICATION_KEYS
 from netinv_lightning.config.ranges import TAG_LENGTH
 from netinv_lightning.data.labels import check_labels
 from netinv_lightning.data.specs import (
@@ -42,8 +43,10 @@ from netinv_lightning.tracking.wandb_login import check_login
 NEED_DATA = ("train_classifier", "detect_ood", "audit")
 """Applications that cannot run without the real images of `data`."""
 WITHOUT_CLASSIFIER = ("train_classifier", "benchmark")
-OF_A_RUN = ("interpret", "distill", "counterfeit", "finetune")
-"""Applications that need `application.run`."""
+OR_A_FILE = "measure"
+"""The application that takes `application.samples` instead of `application.run`."""
+OF_A_RUN = {name for name, keys in APPLICATION_KEYS.items() if hasattr(keys, "run")} - {OR_A_FILE}
+"""Applications that need `application.run`: those whose keys contain it."""
 
 
 def check_inputs(cfg: DictConfig) -> None:
@@ -60,15 +63,15 @@ def check_inputs(cfg: DictConfig) -> None:
         check_verifier_of(cfg)
     if name == "approach" and cfg.application.file is not None:
         check_safetensors(Path(cfg.application.file), f"application.file={cfg.application.file}")
-    if name in OF_A_RUN or (name == "measure" and cfg.application.run):
+    if name in OF_A_RUN or (name == OR_A_FILE and cfg.application.run):
         check_finished(named_run(cfg), f"application.run={cfg.application.run}")
     elif name not in WITHOUT_CLASSIFIER and not cfg.classifier.train:
         check_memory(cfg, check_classifier(cfg))
-    if name == "measure" and cfg.application.samples:
+    if name == OR_A_FILE and cfg.application.samples:
         check_safetensors(
             Path(cfg.application.samples), f"application.samples={cfg.application.samples}"
         )
-    check_verifiers(cfg, compare=name not in OF_A_RUN and name != "measure")
+    check_verifiers(cfg, compare=name not in OF_A_RUN and name != OR_A_FILE)
     _check_logger(cfg)
 
 

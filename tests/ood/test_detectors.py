@@ -433,7 +433,7 @@ def test_only_detectors_of_features_need_a_feature_layer(name: str) -> None:
     images_nCHW, labels_n = torch.rand(60, 1, 2, 2, generator=source()), torch.arange(60) % 3
     fit_data = collect_fit_data(without_linear(), images_nCHW, labels_n, images_nCHW)
     if name in NEED_FEATURES:
-        others = "autoencoder, energy, gen, max_logit, msp, odin, oodl, uncertainty"
+        others = ", ".join(sorted(set(DETECTORS) - set(NEED_FEATURES)))
         with pytest.raises(
             InputError, match=rf"^application.detectors={name}: needs .* choose from: {others}$"
         ):
