@@ -66,7 +66,13 @@ def inverted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("inverted") / "run"
     run(
         netinv_lightning.compose(
-            [*DATA, *FEW_STEPS, "application.steps=40", "application.batch_size=16"]
+            [
+                *DATA,
+                *FEW_STEPS,
+                "application.steps=40",
+                "application.batch_size=16",
+                "application.checkpoint_every=1000",
+            ]
         ),
         path,
     )

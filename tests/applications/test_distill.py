@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 import netinv_lightning
 from experiments.forked import run_command
 from netinv_lightning import metric_names as names
-from netinv_lightning.applications import make_application
+from netinv_lightning.applications import distill, make_application
 from netinv_lightning.classifiers.build import load_carded, load_zoo, named_card, training_split
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.classifiers.wrapper import Classifier
@@ -31,7 +32,6 @@ from netinv_lightning.downstream.distillation import (
 )
 from netinv_lightning.downstream.feature_hint import FeatureHint
 from netinv_lightning.downstream.generator_rounds import (
-    STEPS,
     WARM_UP_STEPS,
     GeneratorRounds,
     reset_first_stage,
@@ -229,6 +229,7 @@ def inverted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the directory of a short inversion, which has images of all classes."""
     path = tmp_path_factory.mktemp("inverted") / "run"
     overrides = ["application.steps=50", "application.batch_size=20", "loss=natural"]
+    overrides += ["application.checkpoint_every=1000"]
     run(netinv_lightning.compose([*DATA, *FEW_STEPS, *overrides]), path)
     return path
 
@@ -268,7 +269,10 @@ def rounds(
     )
 
 
-def test_rounds_fill_the_buffer_and_do_not_change_the_student(inverted: Path) -> None:
+def test_rounds_fill_the_buffer_and_do_not_change_the_student(
+    inverted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("netinv_lightning.downstream.generator_rounds.STEPS", WARM_UP_STEPS + 2)
     generation, buffer, student = rounds(inverted)
     before, state = (
         torch.get_rng_state(),
@@ -276,7 +280,7 @@ def test_rounds_fill_the_buffer_and_do_not_change_the_student(inverted: Path) ->
     )
     for step in range(6):
         generation(step, student)
-        assert len(buffer) == (STEPS - WARM_UP_STEPS) * IMAGES * (1 + step // 5)
+        assert len(buffer) == 2 * IMAGES * (1 + step // 5)
     new_nCHW = generation.new_round(student)
     assert len(buffer) == 2 * len(new_nCHW)
     assert all(torch.equal(state[name], value) for name, value in student.state_dict().items())
@@ -391,6 +395,7 @@ def test_training_images_are_never_read(
     """The student is the same with and without data, and missing metrics are reported."""
     application = ["application=distill", f"application.run={inverted}", *FEW]
     monkeypatch.setattr("netinv_lightning.downstream.generator_rounds.STEPS", WARM_UP_STEPS + 1)
+    monkeypatch.setattr(distill, "GeneratorRounds", partial(GeneratorRounds, images=20))
 
     def refuse(self: ImageDataModule) -> Any:
         raise AssertionError("training images were read")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,12 @@ from experiments.forked import run_command
 from netinv_lightning import metric_names as names
 from netinv_lightning.dashboard.figure_groups import INTERPRETABILITY
 from netinv_lightning.errors import InputError
+from netinv_lightning.interpretability import (
+    activations,
+    autoencoder_analysis,
+    clusters,
+    rule_analysis,
+)
 from netinv_lightning.inversion.methods.gradient import PixelInversion
 from netinv_lightning.metric_names import interpretation
 from netinv_lightning.run import run
@@ -37,26 +44,35 @@ DIGITS = ["data=mnist5k", "classifier.zoo=mnist_cnn"]
 FIGURES = set(INTERPRETABILITY)
 
 
+@contextmanager
+def small_study() -> Iterator[None]:
+    """Context in which a study is cheap, and compares generators by few images of a class."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(activations, "MIN_SAMPLES", 2)
+        patch.setattr(autoencoder_analysis, "MAP_SAMPLES", 60)
+        patch.setattr(autoencoder_analysis, "MAP_UNITS", 16)
+        patch.setattr(clusters, "SURROGATES", 5)
+        patch.setattr(rule_analysis, "PAIRS", {"features": 3, "pixels": 1})
+        yield
+
+
 @pytest.fixture(scope="module")
 def inverted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the directory of an inversion with two generators and all analyses.
+    """An inversion with two generators, studied at once, with images of all classes.
 
-    Its data are part of the installation.
+    Its config names data that come with the installation.
     """
     folder = tmp_path_factory.mktemp("run") / "inverted"
-    run(
-        netinv_lightning.compose(
-            [
-                *FEW_STEPS,
-                *DIGITS,
-                *SMALL,
-                "application.steps=40",
-                "n_generators=2",
-                "interpret=full",
-            ]
-        ),
-        folder,
-    )
+    trained = [
+        "application.steps=50",
+        "application.batch_size=20",
+        "application.checkpoint_every=1000",
+        "loss=natural",
+        "n_generators=2",
+    ]
+    overrides = [*FEW_STEPS, *DIGITS, *SMALL, *trained, "interpret=full"]
+    with small_study():
+        run(netinv_lightning.compose(overrides), folder)
     return folder
 
 
@@ -122,7 +138,7 @@ def test_analysing_a_finished_run_later_gives_the_same_numbers(
     inverted: Path, tmp_path: Path
 ) -> None:
     command = ["application=interpret", f"application.run={inverted}", *SMALL]
-    done = run_command(command, cwd=tmp_path)
+    done = run_command(command, cwd=tmp_path, within=small_study)
     assert done.returncode == 0, done.stderr
     folder = Path(done.stdout.splitlines()[-1])
     assert numbers(folder) == numbers(inverted)
@@ -133,14 +149,12 @@ def test_analysing_a_finished_run_later_gives_the_same_numbers(
     )
 
 
-def test_without_real_images_only_inverted_ones_are_analysed(
-    inverted: Path, tmp_path: Path, compose: Compose
+def test_without_real_images_the_inverted_ones_are_studied_alone(
+    tmp_path: Path, compose: Compose
 ) -> None:
-    few = "interpret.analyses=[projection,autoencoders]"
-    run(
-        compose(*SMALL, "data.root=nowhere", "application.steps=40", "interpret=full", few),
-        tmp_path / "alone",
-    )
+    trained = ["classifier.zoo=mnist_mlp", "application.steps=40", "application.batch_size=20"]
+    studied = ["interpret=full", "interpret.analyses=[projection,autoencoders]"]
+    run(compose(*SMALL, *trained, *studied, "data.root=nowhere"), tmp_path / "alone")
     found = numbers(tmp_path / "alone")
     assert interpretation("agreement", "inverted") in found
     assert not [name for name in found if name.endswith("/test") or "/anomaly/" in name]
@@ -244,6 +258,7 @@ def test_data_of_another_shape_are_refused_before_the_inversion(tmp_path: Path) 
 
 def test_a_gradient_run_is_analysed_on_its_saved_images(compose: Compose, tmp_path: Path) -> None:
     gradient = compose(
+        "classifier.zoo=mnist_mlp",
         "method=gradient",
         "method.steps=20",
         "method.lr=0.1",

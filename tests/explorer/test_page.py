@@ -9,8 +9,7 @@ import re
 import shutil
 import signal
 import socket
-import subprocess
-import sys
+import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from playwright.sync_api import Browser, Page, expect
 from torchvision.transforms.functional import pil_to_tensor
 
 import netinv_lightning
+from experiments.forked import Command
 from netinv_lightning.classifiers.build import load_carded
 from netinv_lightning.classifiers.zoo import zoo_path
 from netinv_lightning.data.outliers import in_shape_of
@@ -57,7 +57,9 @@ class Served:
     address: str
     directory: Path
     classifier: Path
-    process: subprocess.Popen[str]
+    process: Command
+    stdout: Path
+    stderr: Path
     uploads: list[Path] = field(default_factory=list)
 
 
@@ -78,6 +80,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     steps = [
         "application.verifiers=[]",
         "application.steps=150",
+        "application.checkpoint_every=1000",
         "application.batch_size=32",
         "generator.dropout=0.3",
     ]
@@ -89,23 +92,15 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [
-        sys.executable,
-        "-W",
-        "ignore",
-        "-m",
-        "netinv_lightning.run",
-        "explore",
-        str(directory),
-        f"--port={port}",
-    ]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    line = process.stdout.readline()  # printed when the server accepts connections
-    assert line == f"{directory} at http://127.0.0.1:{port}  (Ctrl-C to stop)\n", (
-        process.communicate()
-    )
-    yield Served(f"http://127.0.0.1:{port}", directory, classifier, process)
+    stdout, stderr = folder / "stdout", folder / "stderr"
+    arguments = ["explore", str(directory), f"--port={port}"]
+    process = Command(arguments, cwd=folder, stdout=stdout, stderr=stderr)
+    while "\n" not in stdout.read_text():  # printed when the server listens
+        assert process.poll() is None, stderr.read_text()
+        time.sleep(0.05)
+    line = f"{directory} at http://127.0.0.1:{port}  (Ctrl-C to stop)\n"
+    assert stdout.read_text() == line
+    yield Served(f"http://127.0.0.1:{port}", directory, classifier, process, stdout, stderr)
     process.kill()
     process.wait()
 
@@ -409,11 +404,12 @@ def test_only_uploads_of_limited_size_are_opened(served: Served, tmp_path: Path)
 
 def test_ctrl_c_stops_the_server_without_a_traceback(served: Served, page: Page) -> None:
     served.process.send_signal(signal.SIGINT)
-    out, err = served.process.communicate(timeout=60)
-    assert served.process.returncode == 0
-    assert out.strip() == ""
+    assert served.process.wait(60) == 0
+    address, *rest = served.stdout.read_text().splitlines()
+    assert served.address in address
+    assert "".join(rest).strip() == ""
     normalised = (
         "classifier: images are normalised with mean [0.1307] and std [0.3081] from the model card"
     )
-    assert err.splitlines() == [f"loading {served.directory}", normalised]
+    assert served.stderr.read_text().splitlines() == [f"loading {served.directory}", normalised]
     assert [path for path in served.uploads if path.parent.parent.exists()] == []
