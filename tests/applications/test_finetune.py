@@ -146,7 +146,7 @@ def test_the_seed_decides_every_bit_and_no_share_is_none() -> None:
 @pytest.fixture(scope="module")
 def inverted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("inverted") / "run"
-    run(netinv_lightning.compose(["data=mnist5k", "classifier.zoo=mnist_cnn", *FEW_STEPS]), path)
+    run(netinv_lightning.compose(["data=mnist5k", "classifier.zoo=mnist_mlp", *FEW_STEPS]), path)
     return path
 
 
@@ -174,7 +174,7 @@ def test_before_control_and_after_are_in_one_table(inverted: Path, tmp_path: Pat
         assert 0 <= metrics[names.finetune(arm, "ece")] < 0.2
     assert "drawn from 100 real ones" in (tmp_path / "tuned" / "finetuning.md").read_text()
     images_nCHW, label_n = ImageDataModule("mnist5k").test
-    before = float((predict(load_zoo("mnist_cnn"), images_nCHW) == label_n).double().mean())
+    before = float((predict(load_zoo("mnist_mlp"), images_nCHW) == label_n).double().mean())
     assert metrics[names.finetune("before", "accuracy")] == before
     tuned = load_carded(tmp_path / "tuned" / "classifier.safetensors", "classifier.path")
     after = float((predict(tuned, images_nCHW) == label_n).double().mean())
@@ -182,7 +182,7 @@ def test_before_control_and_after_are_in_one_table(inverted: Path, tmp_path: Pat
     assert (tmp_path / "tuned" / "figures" / "finetuning.png").stat().st_size > 1000
     card = json.loads((tmp_path / "tuned" / "classifier.json").read_text())
     assert card["test_accuracy"] == round(after, 4)
-    assert card["recipe"]["from"] == "mnist_cnn"
+    assert card["recipe"]["from"] == "mnist_mlp"
     assert card["recipe"]["trained_before"]  # so that no training image counts as held out
     assert [card["recipe"][key] for key in ("subset_size", "val_fraction", "split_seed")] == [
         100,
