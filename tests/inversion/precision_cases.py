@@ -22,7 +22,7 @@ def seeded(*shape: int, seed: int = 0) -> Tensor:
 
 
 class ConvNet(nn.Module):
-    """Convolution, pooling, linear layer."""
+    """Convolution, pooling and a linear layer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class ConvNet(nn.Module):
 
 
 class Branching(ConvNet):
-    """A network whose computation depends on the mean of a layer."""
+    """Network with a branch that depends on the mean of a layer."""
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.convolution(x)

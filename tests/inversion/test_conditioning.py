@@ -1,4 +1,4 @@
-"""What the generator is told: vectors, matrices and the target P (A1-7 to A1-12, A1-14).
+"""Conditioning of the generator: vectors, matrices and the target distribution P.
 
 Shape suffixes: B batch, N classes, S side of the matrix.
 """
@@ -18,7 +18,8 @@ from netinv_lightning.inversion.conditioning import MATRICES, MODES, Conditionin
 from netinv_lightning.training.distributed import Stream
 
 PROPERTY = settings(deadline=None, derandomize=True, max_examples=40)
-SIDES = {2: 4, 3: 6, 10: 10, 28: 28, 29: 6, 100: 10}  # S for N classes of 28 x 28 images
+# number of classes: side S of the matrix for 28 x 28 images
+SIDES = {2: 4, 3: 6, 10: 10, 28: 28, 29: 6, 100: 10}
 
 
 def seeded(seed: int = 0) -> Stream:
@@ -58,7 +59,7 @@ def test_labels_are_uniform(classes: int, temperature: float) -> None:
     ).square().sum().item() / expected
     assert (
         chi_square < {2: 10.83, 10: 27.88}[classes]
-    )  # the 99.9th percentile for N - 1 degrees of freedom
+    )  # the 99.9th percentile of chi-squared with N - 1 degrees of freedom
 
 
 def test_a_lower_temperature_makes_the_largest_entry_larger() -> None:
@@ -92,7 +93,7 @@ def test_hot_vectors_are_one_hot_at_the_same_labels() -> None:
 
 
 @pytest.mark.parametrize("classes", SIDES)
-def test_conditions_on_given_labels(classes: int) -> None:
+def test_conditions_of_given_labels(classes: int) -> None:
     label_B = torch.arange(classes)
     condition = Conditioning(classes, 28).of_labels(label_B)
     assert torch.equal(condition.label_B, label_B)
@@ -100,7 +101,7 @@ def test_conditions_on_given_labels(classes: int) -> None:
     assert torch.equal(condition.vector_BN, torch.eye(classes))
 
 
-def test_the_seed_decides_the_draw() -> None:
+def test_the_seed_determines_the_draw() -> None:
     conditioning = Conditioning(10, 28, matrix="outer_product")
     first, again, other = (conditioning.sample(8, stream=seeded(seed)) for seed in (1, 1, 2))
     assert torch.equal(first.target_BN, again.target_BN)
@@ -114,7 +115,7 @@ def test_the_seed_decides_the_draw() -> None:
 
 
 @pytest.mark.parametrize("classes", [4, 10, 28])
-def test_hot_matrix_is_the_papers(classes: int) -> None:
+def test_hot_matrix_equals_that_of_the_papers(classes: int) -> None:
     matrix_BSS = matrices(Conditioning(classes, 28), torch.arange(classes))
     expected_BSS = torch.zeros(classes, classes, classes)
     for label in range(classes):
@@ -159,7 +160,7 @@ def test_every_class_has_its_own_matrix(classes: int, matrix: str) -> None:
 
 @pytest.mark.parametrize("matrix", MATRICES)
 @pytest.mark.parametrize("classes", SIDES)
-def test_vector_and_matrix_carry_the_same_label(classes: int, matrix: str) -> None:
+def test_vector_and_matrix_encode_the_same_label(classes: int, matrix: str) -> None:
     conditioning = Conditioning(classes, 28, matrix=matrix)
     condition = conditioning.sample(300, stream=seeded())
     assert condition.vector_BN is not None
@@ -181,7 +182,7 @@ def test_vector_and_matrix_carry_the_same_label(classes: int, matrix: str) -> No
 
 @PROPERTY
 @given(image_size=st.integers(28, 64), data=st.data())
-def test_the_side_is_n_as_long_as_n_fits(image_size: int, data: st.DataObject) -> None:
+def test_the_side_equals_n_if_n_fits(image_size: int, data: st.DataObject) -> None:
     fitting, many = (
         data.draw(st.integers(4, image_size)),
         data.draw(st.integers(image_size + 1, image_size**2)),
@@ -189,7 +190,7 @@ def test_the_side_is_n_as_long_as_n_fits(image_size: int, data: st.DataObject) -
     assert Conditioning(fitting, image_size).side == fitting
     side = Conditioning(many, image_size).side
     assert 4 <= side <= image_size
-    assert (side - 1) ** 2 < many <= side**2  # no larger than it has to be
+    assert (side - 1) ** 2 < many <= side**2  # no larger than necessary
 
 
 def test_more_classes_than_pixels_are_refused() -> None:
@@ -203,7 +204,7 @@ def test_more_classes_than_pixels_are_refused() -> None:
 
 @pytest.mark.parametrize("matrix", MATRICES)
 @pytest.mark.parametrize("mode", MODES)
-def test_the_target_is_the_input_of_the_generator(mode: str, matrix: str) -> None:
+def test_the_target_equals_the_generators_input(mode: str, matrix: str) -> None:
     condition = Conditioning(10, 28, mode=mode, matrix=matrix).sample(20, stream=seeded())
     assert (condition.vector_BN is not None) == (mode in ("vector", "vector_matrix"))
     assert (condition.matrix_B1SS is not None) == (mode in ("matrix", "vector_matrix"))
@@ -223,6 +224,6 @@ def test_the_target_is_the_input_of_the_generator(mode: str, matrix: str) -> Non
         ({"matrix": "cross"}, "matrix=cross: choose from hot_cross, diagonal, outer_product"),
     ],
 )
-def test_values_out_of_range_are_named(arguments: dict[str, Any], message: str) -> None:
+def test_invalid_values_name_their_key(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=f"^{message}"):
         Conditioning(10, 28, **arguments)

@@ -1,4 +1,4 @@
-"""`n_generators=K` trains K generators at once, each as if it were alone (A1-15)."""
+"""`n_generators=K` trains K generators at once, with the same result as separate training."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ EXTRA = {
 def test_each_generator_equals_the_one_trained_alone(
     compose: Compose, tmp_path: Path, extra: tuple[str, ...]
 ) -> None:
-    """Without dropout and in double precision, because Adam amplifies rounding errors."""
+    """Use no dropout and double precision, because Adam amplifies rounding errors."""
     extra = ("generator.dropout=0", "trainer.precision=64-true", *extra)
     run(compose("n_generators=3", "seed=5", *extra), tmp_path / "all")
     for g in range(3):
@@ -95,7 +95,7 @@ def test_samples_and_metrics_are_reported_per_generator(compose: Compose, job_di
     samples = load_file(job_dir / "samples" / "inverted.safetensors")
     assert samples["generator"].tolist() == [0, 0, 0, 1, 1, 1, 2, 2]
     of_generators = [metrics[names.generator(names.INVERSION_ACCURACY, g)] for g in range(3)]
-    shares = [34, 33, 33]  # of 100 samples
+    shares = [34, 33, 33]  # shares of 100 samples
     assert metrics[names.INVERSION_ACCURACY] == pytest.approx(
         sum(a * n for a, n in zip(of_generators, shares, strict=True)) / 100
     )

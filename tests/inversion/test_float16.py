@@ -1,4 +1,4 @@
-"""float16 needs scaled gradients; a step whose gradient overflows is skipped."""
+"""float16 training scales gradients and skips a step whose gradient overflows."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def linear_pixels(**options: Any) -> PixelInversion:
 
 
 def test_scaled_gradients_give_the_same_pixels() -> None:
-    """A first step whose gradient overflows is skipped, and nothing becomes NaN."""
+    """The gradient of the first step overflows: it is skipped, and no pixel becomes NaN."""
     drawn = {}
     for scale in (None, 2.0**10, 2.0**127):
         pixels = linear_pixels(steps=3 if scale != 2.0**127 else 4)
@@ -48,8 +48,8 @@ def test_scaled_gradients_give_the_same_pixels() -> None:
     torch.testing.assert_close(drawn[2.0**127], drawn[None], rtol=1e-4, atol=1e-5)
 
 
-def test_a_skipped_step_is_no_error() -> None:
-    """With terms that differentiate inside; the generator's gradient overflows at first."""
+def test_a_skipped_step_is_not_an_error() -> None:
+    """Include terms that take gradients themselves; the generator's first gradient overflows."""
     cfg = netinv_lightning.compose(
         [
             *FEW_STEPS,
@@ -73,7 +73,7 @@ def test_a_skipped_step_is_no_error() -> None:
     with trainer.expected_warnings():
         fit.fit(module, train_dataloaders=Steps(4))
     after = module.generators.state_dict()
-    assert scaler.get_scale() < 2.0**40  # a step was skipped
+    assert scaler.get_scale() < 2.0**40  # at least one step was skipped
     assert all(value.isfinite().all() for value in after.values())
     assert any(
         not torch.equal(before[name], value)

@@ -1,4 +1,4 @@
-"""The generator's shapes, plans and what its parts are told (A1-4 to A1-10, A1-13, A7).
+"""Test the generator's image shapes, its layer plans and the conditioning of its two stages.
 
 Shape suffixes: B batch, Z latent, N classes, S side of the matrix, C channels, H height, W width.
 """
@@ -18,7 +18,7 @@ from netinv_lightning.training.distributed import Stream
 
 M = TypeVar("M", bound=nn.Module)
 TINY: dict[str, Any] = {"latent_dim": 5, "hidden": 4, "seed_widths": [8], "image_widths": [8, 6]}
-REFERENCE: dict[str, Any] = {  # the public notebooks' layout for MNIST
+REFERENCE: dict[str, Any] = {  # the layout of the papers' public MNIST notebooks
     "latent_dim": 100,
     "hidden": 100,
     "dropout": 0.1,
@@ -55,7 +55,7 @@ def test_images_have_the_requested_shape_and_range(
         generator, conditioning = made(mode, classes, size, channels, upsampling=upsampling)
         with torch.no_grad():
             for weight in generator.to_image.parameters():
-                weight.mul_(1e4)  # enough to leave the range, were it not for the sigmoid
+                weight.mul_(1e4)  # large enough to leave the range without the sigmoid
             x_BCHW = generator(generator.sample_latent(3), conditioning.sample(3))
         assert x_BCHW.shape == (3, channels, size, size)
         assert x_BCHW.min() >= 0
@@ -63,11 +63,11 @@ def test_images_have_the_requested_shape_and_range(
         assert (x_BCHW - 0.5).abs().max() > 0.45
 
 
-def test_reference_layout_has_the_notebooks_parameters() -> None:
+def test_reference_layout_has_the_parameter_count_of_the_notebooks() -> None:
     generator, conditioning = made(**REFERENCE)
     assert (
         sum(weight.numel() for weight in generator.parameters()) == 5_724_365 - 1_408
-    )  # biases that BatchNorm takes away
+    )  # biases that are redundant before BatchNorm
     with torch.no_grad():
         condition = conditioning.sample(2)
         assert generator.stage1(torch.randn(2, 200, 1, 1)).shape == (2, 256, 10, 10)
@@ -76,11 +76,11 @@ def test_reference_layout_has_the_notebooks_parameters() -> None:
     assert len(modules(generator.stage2, ChannelDropout)) == 4
 
 
-# Plans
+# Layer plans
 
 
 @pytest.mark.parametrize("target", range(28, 65))
-def test_growth_reaches_every_image_from_every_side(target: int) -> None:
+def test_a_growth_plan_reaches_every_image_side_from_every_side(target: int) -> None:
     for side in range(4, target + 1):
         for widths in ([7], [7, 5, 3, 2, 2]):
             plan = growth(side, target, widths)
@@ -96,7 +96,7 @@ def test_growth_reaches_every_image_from_every_side(target: int) -> None:
 @pytest.mark.parametrize(
     ("kernel", "stride", "padding"), [(4, 2, 1), (3, 1, 1), (5, 1, 0), (4, 1, 1)]
 )
-def test_side_after_is_what_torch_makes(kernel: int, stride: int, padding: int) -> None:
+def test_side_after_equals_the_output_side_of_torch(kernel: int, stride: int, padding: int) -> None:
     x_BCHW = nn.ConvTranspose2d(1, 1, kernel, stride, padding)(torch.zeros(1, 1, 9, 9))
     assert x_BCHW.shape[-1] == side_after([(1, kernel, stride, padding)], 9)
 
@@ -123,12 +123,13 @@ def test_the_matrix_is_a_channel_between_the_two_stages(mode: str) -> None:
         )
     condition = conditioning.sample(3)
     generator(generator.sample_latent(3), condition)
+    # The latent, and the embedding of the condition
     assert seen["stage1"].shape == (
         3,
         5 + (0 if mode == "matrix" else 4),
         1,
         1,
-    )  # latent, and what the condition is mapped to
+    )
     assert seen["stage1_out"].shape == (3, 6, 10, 10)
     assert torch.equal(seen["stage2"][:, :6], seen["stage1_out"])
     assert seen["stage2"].shape[1] == (7 if mode in ("matrix", "vector_matrix") else 6)
@@ -137,7 +138,7 @@ def test_the_matrix_is_a_channel_between_the_two_stages(mode: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["matrix", "vector_matrix"])
-def test_the_matrix_reaches_the_image(mode: str) -> None:
+def test_the_matrix_changes_the_image(mode: str) -> None:
     generator, conditioning = made(mode)
     z_BZ, condition = (
         generator.sample_latent(1).expand(10, -1),
@@ -216,7 +217,7 @@ def test_latents_are_normal_and_seeded() -> None:
     assert torch.equal(z_BZ, torch.randn(5000, 8, generator=torch.Generator().manual_seed(3)))
 
 
-def test_weight_std_initialises_as_dcgan() -> None:
+def test_weight_std_initialises_weights_as_in_dcgan() -> None:
     generator = made(**{**REFERENCE, "weight_std": 0.02})[0]
     for layer in modules(generator, nn.ConvTranspose2d):
         assert layer.weight.mean().item() == pytest.approx(0, abs=0.003)
@@ -250,6 +251,6 @@ def test_weight_std_initialises_as_dcgan() -> None:
         ),
     ],
 )
-def test_values_out_of_range_are_named(arguments: dict[str, Any], message: str) -> None:
+def test_invalid_values_name_their_key(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=f"^{message}"):
         made(**arguments)

@@ -16,7 +16,7 @@ from tests.inversion.precision_cases import NETWORKS, SPEC, ConvNet, bfloat16, n
 
 
 def naive_norms(model: nn.Module, x_BCHW: Tensor, label_B: Tensor) -> Tensor:
-    """Return the mean over the images of the norm of each image's gradient."""
+    """Return the mean over images of the gradient norm of each image."""
     weights = [weight.requires_grad_() for weight in copy.deepcopy(model).parameters()]
     named = dict(zip(dict(model.named_parameters()), weights, strict=True))
     loss_B = F.cross_entropy(
@@ -32,7 +32,7 @@ def naive_norms(model: nn.Module, x_BCHW: Tensor, label_B: Tensor) -> Tensor:
 def test_gradient_norm_of_networks_that_vmap_cannot_run(
     name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """All images take the same side of the branch, so the batch takes that side, too."""
+    """Compare the batch with single images, which all take the same branch as the batch."""
     model, label_B = network(name), torch.arange(5)
     x_BCHW = seeded(5, 1, 28, 28).requires_grad_()
     expected = naive_norms(model, x_BCHW, label_B)
@@ -43,7 +43,7 @@ def test_gradient_norm_of_networks_that_vmap_cannot_run(
         (gradient,) = torch.autograd.grad(value, x_BCHW)
         torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-6)
         torch.testing.assert_close(gradient, expected_gradient, rtol=1e-4, atol=1e-6)
-    with torch.no_grad():  # a term of weight 0
+    with torch.no_grad():  # as for a term of weight 0
         torch.testing.assert_close(
             losses.gradient_norm(model, x_BCHW, label_B), expected, rtol=1e-5, atol=1e-6
         )
@@ -53,7 +53,7 @@ def test_gradient_norm_of_networks_that_vmap_cannot_run(
             [record for record in caplog.records if "one backward pass per image" in record.message]
         )
         == slow
-    )  # once per network
+    )  # one warning per network
 
 
 def test_the_trial_run_of_vmap_is_not_counted_as_cost() -> None:
@@ -72,7 +72,7 @@ def test_the_trial_run_of_vmap_is_not_counted_as_cost() -> None:
     )
 
 
-def test_out_of_memory_is_not_a_reason_to_avoid_vmap(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_running_out_of_memory_does_not_disable_vmap(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any) -> Tensor:
         raise torch.OutOfMemoryError("CUDA out of memory")
 

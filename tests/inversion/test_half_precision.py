@@ -1,4 +1,4 @@
-"""Under bfloat16 autocast, what is computed from a network's outputs is float32."""
+"""Values computed from a network's outputs are float32 under bfloat16 autocast."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ TERMS: dict[str, Callable[[Tensor], Tensor]] = {
 
 @pytest.mark.parametrize("term", TERMS)
 def test_terms_are_float32_under_autocast(term: str) -> None:
-    """Value and gradient are those without autocast, and half-precision input is widened first."""
+    """Autocast changes neither value nor gradient; half-precision input is cast to float32."""
     f_BD = (3 * seeded(6, 16) - 1).requires_grad_()
     plain = TERMS[term](f_BD)
     (plain_gradient,) = torch.autograd.grad(plain, f_BD)

@@ -1,4 +1,4 @@
-"""The terms of the objective against closed forms and naive sums (A2-1 to A2-4, A2-8 to A2-10, A2-14).
+"""Compare the terms of the objective with closed forms and naive sums.
 
 Shape suffixes: B batch, N classes, D features, C channels, H height, W width.
 """
@@ -41,7 +41,7 @@ def test_kl_is_from_p_to_q_and_not_from_q_to_p() -> None:
     assert losses.kl_divergence(q2_BN, p2_BN.log()).item() == pytest.approx(backward, abs=1e-6)
 
 
-def test_kl_takes_a_one_hot_target_and_means_over_the_batch() -> None:
+def test_kl_takes_a_one_hot_target_and_averages_over_the_batch() -> None:
     p_BN = torch.tensor([[1.0, 0.0], [0.5, 0.5]])
     logits_BN = torch.tensor([[0.0, math.log(3)], [7.0, 7.0]])  # Q = (1/4, 3/4), (1/2, 1/2)
     assert losses.kl_divergence(p_BN, logits_BN).item() == pytest.approx(math.log(4) / 2, abs=1e-6)
@@ -49,7 +49,7 @@ def test_kl_takes_a_one_hot_target_and_means_over_the_batch() -> None:
 
 @PROPERTY
 @given(classes=st.integers(2, 30), seed=st.integers(0, 10**6), shift=st.floats(-5, 5))
-def test_kl_is_positive_and_zero_only_where_q_is_p(classes: int, seed: int, shift: float) -> None:
+def test_kl_is_zero_only_if_q_equals_p(classes: int, seed: int, shift: float) -> None:
     own_BN, other_BN = features(4, classes, seed).double(), features(4, classes, seed + 1).double()
     p_BN = own_BN.softmax(dim=1)
     assert losses.kl_divergence(p_BN, own_BN + shift).item() == pytest.approx(0, abs=1e-12)
@@ -58,11 +58,11 @@ def test_kl_is_positive_and_zero_only_where_q_is_p(classes: int, seed: int, shif
 
 @pytest.mark.parametrize(
     ("hot", "floor"), [(False, 0.207), (True, math.log(math.e + 9) - 1)]
-)  # the second is 1.461
+)  # the second value is 1.461
 def test_double_softmax_cannot_reach_the_target(hot: bool, floor: float) -> None:
     p_BN = torch.eye(10) if hot else features(2000, 10).softmax(dim=1)
     logits_BN = (3 * p_BN if hot else p_BN.log()).requires_grad_()
-    for _ in range(200):  # logits move freely, down the gradient
+    for _ in range(200):  # gradient descent on the logits
         (slope_BN,) = torch.autograd.grad(
             losses.kl_divergence(p_BN, logits_BN, double_softmax=True) * len(p_BN), logits_BN
         )
@@ -75,7 +75,7 @@ def test_double_softmax_cannot_reach_the_target(hot: bool, floor: float) -> None
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_cross_entropy_is_torchs_and_the_hand_formula(smoothing: float) -> None:
+def test_cross_entropy_equals_torch_and_the_formula(smoothing: float) -> None:
     logits_BN, label_B = features(5, 4), torch.tensor([0, 3, 1, 1, 2])
     y_BN = F.one_hot(label_B, 4) * (1 - smoothing) + smoothing / 4
     value = losses.cross_entropy(logits_BN, label_B, smoothing)
@@ -101,7 +101,7 @@ def naive_cosine(f_BD: Tensor, absolute: bool) -> float:
 
 @pytest.mark.parametrize(("batch", "dim"), SHAPES)
 @pytest.mark.parametrize("absolute", [False, True])
-def test_cosine_is_the_naive_double_sum(batch: int, dim: int, absolute: bool) -> None:
+def test_cosine_equals_the_naive_double_sum(batch: int, dim: int, absolute: bool) -> None:
     f_BD = features(batch, dim)
     assert losses.cosine_similarity(f_BD, absolute).item() == pytest.approx(
         naive_cosine(f_BD, absolute), abs=1e-6
@@ -112,7 +112,7 @@ def test_cosine_by_hand() -> None:
     identical_BD = torch.tensor([[3.0, 4.0]]).repeat(5, 1) * torch.arange(1, 6)[:, None]
     mixed_BD = torch.tensor(
         [[1.0, 0.0], [-2.0, 0.0], [0.0, 5.0]]
-    )  # of six ordered pairs two have cosine -1, four have 0
+    )  # of six ordered pairs, two have cosine -1 and four have 0
     assert losses.cosine_similarity(identical_BD).item() == pytest.approx(1, abs=1e-6)
     assert losses.cosine_similarity(identical_BD, absolute=True).item() == pytest.approx(
         20 / 25, abs=1e-6
@@ -124,14 +124,14 @@ def test_cosine_by_hand() -> None:
     )
 
 
-def test_a_zero_feature_has_cosine_zero_with_all() -> None:
+def test_cosine_with_a_zero_feature_is_zero() -> None:
     f_BD = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 0.0]])
     assert losses.cosine_similarity(f_BD).item() == pytest.approx(2 / 6, abs=1e-6)
 
 
 @pytest.mark.parametrize(("batch", "dim"), SHAPES)
 @pytest.mark.parametrize("normalize", [True, False])
-def test_orthogonality_is_the_naive_gram_form(batch: int, dim: int, normalize: bool) -> None:
+def test_orthogonality_equals_the_naive_gram_matrix(batch: int, dim: int, normalize: bool) -> None:
     f_BD = features(batch, dim)
     rows_BD = f_BD / f_BD.norm(dim=1, keepdim=True) if normalize else f_BD
     expected = (
@@ -155,12 +155,12 @@ def test_orthogonality_by_hand() -> None:
     )
     assert losses.orthogonality(torch.ones(3, 5)).item() == pytest.approx(
         6 / 9, rel=1e-6
-    )  # identical rows: all off-diagonal are 1
+    )  # identical rows: all off-diagonal entries are 1
 
 
 @PROPERTY
 @given(dim=st.integers(1, 12), bases=st.integers(1, 4), seed=st.integers(0, 10**6))
-def test_orthogonality_floor_is_attained_by_stacked_bases(dim: int, bases: int, seed: int) -> None:
+def test_stacked_bases_reach_the_minimum_of_orthogonality(dim: int, bases: int, seed: int) -> None:
     frame_BD = torch.cat([torch.linalg.qr(features(dim, dim, seed + k))[0] for k in range(bases)])
     floor = losses.orthogonality_floor(len(frame_BD), dim)
     assert floor == pytest.approx(1 / dim - 1 / (dim * bases))
@@ -179,7 +179,7 @@ def test_variation_of_step_images() -> None:
     assert losses.variation(x_BCHW).item() == pytest.approx((3 + 1) / 2)
     checkered_HW = torch.tensor(
         [[1.0, 0.0], [0.0, 1.0]]
-    )  # two neighbours down, two across, each differs by 1
+    )  # two horizontal and two vertical pairs, each with difference 1
     assert losses.variation(checkered_HW[None, None]).item() == pytest.approx(4)
     assert losses.variation(torch.full((2, 1, 5, 5), 0.7)).item() == 0
 
@@ -194,7 +194,7 @@ def test_pixel_range_sums_the_distances_to_the_range() -> None:
 
 
 class Fused(nn.Module):
-    """Somebody's own transformer (A1-3): torch's LayerNorm and fused attention."""
+    """User-defined transformer with torch's LayerNorm and fused attention."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -222,13 +222,13 @@ def network_images_labels(kind: str) -> tuple[nn.Module, Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("bias", [False, True])
-def test_gradient_norm_of_a_linear_classifier_is_the_closed_form(bias: bool) -> None:
+def test_gradient_norm_of_a_linear_classifier_by_closed_form(bias: bool) -> None:
     torch.manual_seed(0)
     linear = nn.Linear(12, 5, bias=bias)
     x_BCHW, label_B = torch.rand(6, 3, 2, 2), torch.tensor([0, 1, 2, 3, 4, 0])
     error_BN = linear(x_BCHW.flatten(1)).softmax(dim=1) - F.one_hot(
         label_B, 5
-    )  # dL/dW = (softmax(z) - y) x', dL/db without x'
+    )  # dL/dW = (softmax(z) - y) x', and dL/db without x'
     expected = (error_BN.norm(dim=1) * (x_BCHW.flatten(1).square().sum(dim=1) + bias).sqrt()).mean()
     torch.testing.assert_close(
         losses.gradient_norm(nn.Sequential(nn.Flatten(), linear), x_BCHW, label_B), expected
@@ -236,7 +236,7 @@ def test_gradient_norm_of_a_linear_classifier_is_the_closed_form(bias: bool) -> 
 
 
 @pytest.mark.parametrize("kind", NETWORKS)
-def test_gradient_norm_is_autograds(kind: str) -> None:
+def test_gradient_norm_equals_autograd(kind: str) -> None:
     network, x_BCHW, label_B = network_images_labels(kind)
 
     def norm_of(x_BCHW: Tensor, label_B: Tensor) -> Tensor:
@@ -252,7 +252,7 @@ def test_gradient_norm_is_autograds(kind: str) -> None:
     )
     assert (
         norm_of(x_BCHW, label_B) < 0.99 * per_image_B.mean()
-    )  # the two differ: gradients of different images cancel
+    )  # the two differ because gradients of different images cancel
 
 
 @pytest.mark.parametrize("per_image", [True, False])
@@ -267,7 +267,7 @@ def test_gradient_norm_is_differentiable_by_the_images(kind: str, per_image: boo
 
 
 @pytest.mark.parametrize("per_image", [True, False])
-def test_gradient_norm_leaves_the_classifier_as_it_is(per_image: bool) -> None:
+def test_gradient_norm_leaves_the_classifier_unchanged(per_image: bool) -> None:
     network, x_BCHW, label_B = network_images_labels("cnn")
     before = {name: value.clone() for name, value in network.state_dict().items()}
     losses.gradient_norm(network, x_BCHW.requires_grad_(), label_B, per_image).backward()
@@ -278,10 +278,10 @@ def test_gradient_norm_leaves_the_classifier_as_it_is(per_image: bool) -> None:
 
 
 @pytest.mark.parametrize("per_image", [True, False])
-def test_gradient_norm_has_a_finite_derivative_where_it_is_zero(per_image: bool) -> None:
+def test_gradient_norm_has_a_finite_derivative_at_zero(per_image: bool) -> None:
     x_BCHW = torch.zeros(
         2, 1, 2, 2, requires_grad=True
-    )  # without a bias the gradient at a black image is 0
+    )  # without a bias, the gradient of a black image is 0
     value = losses.gradient_norm(
         nn.Sequential(nn.Flatten(), nn.Linear(4, 3, bias=False)),
         x_BCHW,

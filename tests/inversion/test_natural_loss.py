@@ -1,4 +1,4 @@
-"""`loss=natural`: augmentation, BatchNorm statistics and class spread, against closed forms; and what they are for."""
+"""`loss=natural`: augmentation, BatchNorm statistics and class spread, and their effect."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def images(*shape: int, seed: int = 0) -> Tensor:
 
 
 def ramp(side: int = 9) -> Tensor:
-    """An image whose value grows by 1 a pixel to the right and by 100 a pixel down."""
+    """Image whose values increase by 1 per pixel to the right and by 100 per pixel downwards."""
     pixel = torch.arange(side, dtype=torch.float32)
     return (pixel[None] + 100 * pixel[:, None])[None, None]
 
 
 class Fixed(Stream):
-    """A stream whose uniform draws are all the same number."""
+    """Stream whose uniform draws all equal one number."""
 
     def __init__(self, value: float) -> None:
         super().__init__(0)
@@ -53,18 +53,17 @@ def test_without_augmentation_images_are_unchanged() -> None:
 def test_a_shift_moves_the_image_by_the_drawn_pixels() -> None:
     moved = Augmentation(shift=2.0)(
         ramp(), Fixed(1.0)
-    )  # draws of U[0, 1) = 1 stand for +1 in U(-1, 1)
+    )  # draws of 1 from U[0, 1) correspond to +1 in U(-1, 1)
     assert torch.allclose(moved[0, 0, :7, :7], ramp()[0, 0, 2:, 2:], atol=1e-3)
-    assert torch.allclose(moved[0, 0, 8], moved[0, 0, 7], atol=1e-3)  # the border is repeated
+    assert torch.allclose(moved[0, 0, 8], moved[0, 0, 7], atol=1e-3)  # border pixels are repeated
 
 
 def test_rotation_scale_shear_and_flip_equal_the_affine_maps() -> None:
     middle = 4
     quarter = Augmentation(rotation=90.0)(ramp(), Fixed(1.0))[0, 0]
     assert torch.allclose(quarter, torch.rot90(ramp()[0, 0]), atol=1e-2)
-    half = Augmentation(scale=0.5)(ramp(), Fixed(0.0))[
-        0, 0
-    ]  # the view reaches half as far: objects look twice as large
+    # The view covers half the side, so objects appear twice as large.
+    half = Augmentation(scale=0.5)(ramp(), Fixed(0.0))[0, 0]
     assert half[middle, middle + 2] - half[middle, middle] == pytest.approx(1.0, abs=1e-3)
     sheared = Augmentation(shear=0.5)(ramp(), Fixed(1.0))[0, 0]
     assert sheared[middle + 2, middle] == pytest.approx(100 * (middle + 2) + middle + 1, abs=1e-2)
@@ -72,12 +71,12 @@ def test_rotation_scale_shear_and_flip_equal_the_affine_maps() -> None:
     assert torch.allclose(mirrored, ramp()[0, 0].flip(1), atol=1e-3)
 
 
-def test_noise_is_bounded_and_views_stay_images() -> None:
+def test_noise_is_bounded_and_views_stay_in_range() -> None:
     x_BCHW = torch.full((500, 1, 28, 28), 0.5)
     view = Augmentation(noise=0.3)(x_BCHW, Stream(1))
     bound_B = (view - 0.5).abs().flatten(1).amax(dim=1)
     assert 0.29 < bound_B.max() <= 0.3
-    assert bound_B.min() < 0.01  # each image has a bound of its own, from 0 up
+    assert bound_B.min() < 0.01  # each image has its own noise bound, starting at 0
     view = Augmentation(noise=5.0)(x_BCHW, Stream(1))
     assert (view.min(), view.max()) == (0, 1)
 
@@ -90,14 +89,19 @@ def test_noise_is_bounded_and_views_stay_images() -> None:
         ("augmentation.scale=1", "augmentation.scale=1.0: must be from 0 to below 1"),
     ],
 )
-def test_a_wrong_value_is_told(compose: Compose, job_dir: Path, override: str, line: str) -> None:
+def test_an_invalid_value_gives_one_line(
+    compose: Compose, job_dir: Path, override: str, line: str
+) -> None:
     with pytest.raises(InputError, match=line):
         run(compose(override), job_dir)
     assert not job_dir.exists()
 
 
 def test_statistics_distance_is_a_wasserstein_distance() -> None:
-    """N(3, 2^2) against N(1, 4^2) in units of 4^2: ((3 - 1)^2 + (2 - 4)^2) / 16; the same in every channel."""
+    """Test N(3, 2^2) against N(1, 4^2), in units of 4^2.
+
+    The distance is ((3 - 1)^2 + (2 - 4)^2) / 16 in every channel.
+    """
     x_BC = torch.tensor([[1.0], [5.0]]).expand(2, 3)[:, :, None, None]  # mean 3, deviation 2
     distance = losses.statistics_distance(x_BC, torch.ones(3), torch.full((3,), 16.0))
     assert distance.item() == pytest.approx(0.5, rel=1e-5)
@@ -138,18 +142,21 @@ def test_batch_norm_term_compares_with_the_running_statistics() -> None:
     x_BCHW = images(20, 1, 28, 28)
     mean, std = x_BCHW.mean().item(), x_BCHW.std(correction=0).item()
     exact = step_of(x_BCHW, mean, std)
-    assert list(exact.normed) == ["first"]  # the other keeps no statistics
-    # Normalised they have mean 0 and variance 1, which is what a new BatchNorm remembers.
+    assert list(exact.normed) == ["first"]  # the other layer keeps no statistics
+    # After normalisation the images have mean 0 and variance 1, as a new BatchNorm expects.
     assert terms.batch_norm(exact).item() == pytest.approx(0.0, abs=1e-6)
-    off = step_of(x_BCHW, mean - std, std)  # mean 1 where the layer, and the pixels, expect 0
+    off = step_of(x_BCHW, mean - std, std)  # mean 1; layer and pixels expect 0
     assert terms.batch_norm(off, pixels=0.0).item() == pytest.approx(1.0, rel=1e-4)
     assert terms.batch_norm(off, pixels=2.0).item() == pytest.approx(3.0, rel=1e-4)
-    untold = step_of(x_BCHW, 0.0, 1.0)  # no normalisation: nothing is known of the pixels
+    untold = step_of(x_BCHW, 0.0, 1.0)  # without normalisation the pixel statistics are unknown
     assert terms.batch_norm(untold).item() == terms.batch_norm(untold, pixels=0.0).item()
 
 
-def test_class_spread_is_of_images_of_one_class_alone() -> None:
-    """Two of class 0 that differ by 0.1 everywhere, short of 0.4 by 3/4; one of class 1, alone."""
+def test_class_spread_compares_images_of_the_same_class_only() -> None:
+    """Test two images of class 0 and a single image of class 1.
+
+    The images of class 0 differ by 0.1 everywhere, which is 3/4 below the required distance of 0.4.
+    """
     x_BCHW = torch.stack([torch.full((1, 8, 8), value) for value in (0.5, 0.6, 0.5)])
     spread = losses.class_spread(x_BCHW, torch.tensor([0, 0, 1]), distance=0.4, pool=4)
     assert spread.item() == pytest.approx(0.75**2, rel=1e-4)
@@ -169,7 +176,7 @@ def test_fine_noise_does_not_count_as_spread() -> None:
 
 
 def test_natural_images_transfer_to_unseen_networks(compose: Compose, tmp_path: Path) -> None:
-    """The purpose: a fifth of the recipe's steps, and the transfer of the papers' objective is far behind."""
+    """Train for a fifth of the recipe's steps: `natural` transfers much better than `inversion`."""
     transfer = {}
     for loss in ("inversion", "natural"):
         overrides = [

@@ -1,4 +1,4 @@
-"""The objective: named, weighted terms over what one step made (A2-5 to A2-7, A2-11, A2-13, A3-11).
+"""The objective: named, weighted terms computed from one training step.
 
 Shape suffixes: B batch, N classes, D features, C channels, H height, W width.
 """
@@ -32,7 +32,7 @@ PENULTIMATE, EARLIER = "penultimate", "convolutions.0"
 
 
 def made_step(perturbation: Perturbation | None = None) -> Step:
-    """One step of a small generator against a small frozen CNN."""
+    """Return one step of a small generator against a small frozen CNN."""
     torch.manual_seed(0)
     classifier = FrozenClassifier(
         CNN(4, 1, 28, stages=((3,), (4,)), hidden=8), SPEC, (PENULTIMATE, EARLIER)
@@ -104,12 +104,10 @@ EXPECTED: dict[str, Callable[[Step], Tensor]] = {
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_each_term_is_reachable_by_name_and_is_its_loss(name: str) -> None:
+def test_each_term_is_found_by_name_and_equals_its_loss(name: str) -> None:
     step = made_step()
     if name == "pixel":
-        step.x_BCHW = (
-            2 * step.x_BCHW - 0.5
-        )  # a sigmoid's images would make it 0 whatever it computes
+        step.x_BCHW = 2 * step.x_BCHW - 0.5  # images of a sigmoid would always give 0
     value = value_of(step, name)
     assert value.shape == ()
     assert value.item() != 0
@@ -166,14 +164,14 @@ def test_nine_terms_of_the_papers_and_four_others_are_registered() -> None:
         ),
     ],
 )
-def test_options_reach_the_losses(
+def test_options_are_passed_to_the_losses(
     name: str, options: dict[str, Any], expected: Callable[[Step], Tensor]
 ) -> None:
     step = made_step()
     torch.testing.assert_close(value_of(step, name, **options), expected(step))
     assert not torch.allclose(
         value_of(step, name, **options), value_of(step, name), rtol=1e-4
-    )  # and the option matters
+    )  # the option changes the value
 
 
 def test_perturbed_terms_use_the_configured_perturbation() -> None:
@@ -203,7 +201,7 @@ def test_perturbed_logits_are_computed_at_most_once_per_step() -> None:
     values=st.lists(st.floats(-1e3, 1e3), min_size=10),
 )
 def test_the_total_is_the_weighted_sum(weights: dict[str, float], values: list[float]) -> None:
-    weights[next(iter(weights))] += 1.0  # at least one term counts
+    weights[next(iter(weights))] += 1.0  # at least one term has a positive weight
     objective = Objective({name: {"weight": weight} for name, weight in weights.items()})
     terms = dict(zip(objective.names, torch.tensor(values, dtype=torch.float64), strict=False))
     assert objective.names == list(weights)
@@ -211,7 +209,7 @@ def test_the_total_is_the_weighted_sum(weights: dict[str, float], values: list[f
     assert objective.total(terms).item() == pytest.approx(expected, rel=1e-9, abs=1e-6)
 
 
-def test_weight_0_is_measured_without_gradient() -> None:
+def test_a_term_of_weight_0_is_measured_without_gradient() -> None:
     step = made_step()
     objective = Objective({"kl": {"weight": 0.0}, "ce": {"weight": 2.0}, "gradient": {"weight": 0}})
     values = objective(step)
@@ -221,7 +219,7 @@ def test_weight_0_is_measured_without_gradient() -> None:
     torch.testing.assert_close(objective.total(values), 2 * EXPECTED["ce"](step))
 
 
-def test_a_measured_term_takes_no_gradient_from_the_others() -> None:
+def test_a_measured_term_does_not_change_the_gradient() -> None:
     def gradient(terms: dict[str, dict[str, float]]) -> Tensor:
         step, objective = made_step(), Objective(terms)
         return torch.autograd.grad(objective.total(objective(step)), step.x_BCHW)[0]
@@ -285,7 +283,7 @@ def test_each_term_moves_the_images(name: str) -> None:
     )
 
 
-# A user's own terms, and mistakes
+# User-defined terms and invalid configurations
 
 
 def darkness(step: Step, level: float = 0.0) -> Tensor:
@@ -296,7 +294,7 @@ def anything(step: Step, **options: float) -> Tensor:
     return step.x_BCHW.mean() * options["scale"]
 
 
-def test_a_term_of_ones_own() -> None:
+def test_a_user_defined_term_is_found_by_its_target() -> None:
     step = made_step()
     value = value_of(step, "mine", _target_=f"{__name__}.darkness", level=0.25)
     torch.testing.assert_close(value, (step.x_BCHW - 0.25).square().mean())
@@ -346,7 +344,7 @@ def test_an_unknown_layer_is_refused_with_a_suggestion() -> None:
 
 
 def test_the_floor_of_orthogonality_is_summed_over_its_layers() -> None:
-    """1/D - 1/B where there are more images than features (design, rulings); raw features have no such floor."""
+    """The floor is 1/D - 1/B with more images than features. Raw features have no such floor."""
     dims = {"penultimate": 8, "wide": 64}
     objective = Objective({"orthogonality": {"weight": 1}, "kl": {"weight": 1}})
     assert objective.floors(32, dims) == {"orthogonality": pytest.approx(1 / 8 - 1 / 32)}

@@ -1,4 +1,4 @@
-"""Perturbations stay in their ball and point where they should (A2-7, A2-15).
+"""Test that perturbations keep their norm bound and point in the intended direction.
 
 Shape suffixes: B batch, N classes, C channels, H height, W width, P = C H W.
 """
@@ -45,7 +45,7 @@ def test_norm_is_the_vector_norm_of_each_row(kind: str) -> None:
     assert norm(delta_BP, kind).tolist() == pytest.approx(expected)
 
 
-# The nearest point of the ball
+# Projection onto the ball
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_norm_is_the_vector_norm_of_each_row(kind: str) -> None:
     [
         ("linf", [2.0, -0.5, 1.0], [1.0, -0.5, 1.0]),
         ("l2", [3.0, 0.0, -4.0], [0.6, 0.0, -0.8]),
-        ("l1", [2.0, -1.5, 0.1], [0.75, -0.25, 0.0]),  # soft-threshold at 1.25
+        ("l1", [2.0, -1.5, 0.1], [0.75, -0.25, 0.0]),  # soft threshold at 1.25
         ("l1", [-5.0, 1.0, 0.0], [-1.0, 0.0, 0.0]),
         ("l1", [0.5, -0.5, 0.0], [0.5, -0.5, 0.0]),
     ],
@@ -81,7 +81,8 @@ def test_projection_is_the_nearest_point(kind: str, size: int, radius: float, se
     torch.testing.assert_close(project(projected_BP, radius, kind), projected_BP)
     inside_B = norms_of(delta_BP, kind) <= radius
     assert torch.equal(projected_BP[inside_B], delta_BP[inside_B])
-    # The nearest point of a convex ball: <delta - projected, any - projected> <= 0 for any point of the ball.
+    # For the projection onto a convex ball, <delta - projected, any - projected> <= 0 holds for
+    # every point `any` of the ball.
     any_QP = torch.randn(200, size, dtype=torch.float64, generator=source)
     any_QP = any_QP * (radius / norms_of(any_QP, kind))[:, None]
     products_BQ = ((delta_BP - projected_BP)[:, None] * (any_QP[None] - projected_BP[:, None])).sum(
@@ -104,7 +105,7 @@ def test_projection_onto_a_point(kind: str, radius: float) -> None:
 
 @pytest.mark.parametrize(("kind", "direction"), PAIRS)
 @pytest.mark.parametrize("scale", [0.0, 0.5, 1.0])
-def test_the_bound_is_kept(kind: str, direction: str, scale: float) -> None:
+def test_perturbations_stay_within_the_bound(kind: str, direction: str, scale: float) -> None:
     classifier, x_BCHW, label_B = classifier_images_labels()
     radius = scale * RADII[kind]
     moved_BCHW = Perturbation(kind, radius, direction, clamp=False)(x_BCHW, label_B, classifier)
@@ -113,7 +114,7 @@ def test_the_bound_is_kept(kind: str, direction: str, scale: float) -> None:
     assert (norms_B <= radius * (1 + 1e-4) + 1e-6).all()
     attained = (
         0.9 if kind == "linf" and direction == "random" else 0.99
-    )  # uniform in the cube: the largest of 64 comes near the face
+    )  # uniform in the cube, so the largest of 64 draws is close to a face
     assert (norms_B >= attained * radius - 1e-6).all()
 
 
@@ -139,11 +140,11 @@ def test_random_directions_are_distributed_as_documented() -> None:
     assert torch.equal(sign_BP.abs(), torch.full_like(sign_BP, 0.5))
     assert sphere_BP.square().mean(dim=0).numpy() == pytest.approx(
         0.25 / 10, abs=0.002
-    )  # uniform on the sphere: r^2 / P each
+    )  # uniform on the sphere, so r^2 / P per entry
     assert diamond_BP.abs().mean(dim=0).numpy() == pytest.approx(0.5 / 10, abs=0.003)
     assert diamond_BP.square().mean().item() == pytest.approx(
         0.25 * 2 / (10 * 11), abs=0.0004
-    )  # uniform on the simplex: 2 r^2 / P(P+1)
+    )  # uniform on the simplex, so 2 r^2 / P(P+1) per entry
 
 
 @pytest.mark.parametrize(("kind", "direction"), PAIRS)
@@ -159,11 +160,11 @@ def test_clamp_keeps_pixels_in_range(kind: str, direction: str) -> None:
     assert (norms_of(kept_BCHW - x_BCHW, kind) <= RADII[kind] * (1 + 1e-4)).all()
 
 
-# The adversarial direction
+# Adversarial directions
 
 
 @pytest.mark.parametrize("kind", NORMS)
-def test_adversarial_raises_each_loss_more_than_random(kind: str) -> None:
+def test_adversarial_perturbations_raise_each_loss_more_than_random(kind: str) -> None:
     classifier, x_BCHW, label_B = classifier_images_labels(64)
 
     def loss_B(x_BCHW: Tensor) -> Tensor:
@@ -187,20 +188,25 @@ def test_adversarial_finds_the_worst_case_of_a_linear_classifier(kind: str) -> N
     )
     w_P = (
         linear.weight[1] - linear.weight[0]
-    ).detach()  # the margin falls by at most radius times the dual norm of w
+    ).detach()  # the margin decreases by at most the radius times the dual norm of w
     dual = {"l1": w_P.abs().max(), "l2": w_P.norm(), "linf": w_P.abs().sum()}[kind]
     fall_B = (moved_BCHW - x_BCHW).flatten(1) @ w_P * torch.where(label_B == 0, 1, -1)
     assert (fall_B <= radius * dual * (1 + 1e-5)).all()
     assert (fall_B >= 0.95 * radius * dual).all()
 
 
-def test_an_l1_attack_spends_its_radius_inside_the_range() -> None:
-    """Of a linear score, the worst case fills the pixels of the largest weights up to the edge of [0, 1], each in turn."""
+def test_l1_attack_spends_its_radius_within_the_pixel_range() -> None:
+    """Compare with the worst case of a linear score.
+
+    The worst case changes the pixels with the largest weights, one after the other, each until it
+    reaches the limit of [0, 1].
+    """
     torch.manual_seed(0)
     x_BCHW, radius = torch.rand(4, 1, 6, 6), 5.0
     weight_P = torch.randn(36)
 
-    def logits(x_BCHW: Tensor) -> Tensor:  # of class 0 the lower the higher the score
+    # The logit of class 0 decreases as the score increases.
+    def logits(x_BCHW: Tensor) -> Tensor:
         score_B = 0.1 * (x_BCHW.flatten(1) @ weight_P)
         return torch.stack([-score_B, score_B], dim=1)
 
@@ -231,7 +237,7 @@ def test_adversarial_does_not_change_the_classifier() -> None:
 
 @pytest.mark.parametrize(("kind", "direction"), PAIRS)
 @pytest.mark.parametrize("clamp", [False, True])
-def test_gradients_reach_the_images_unchanged(kind: str, direction: str, clamp: bool) -> None:
+def test_gradients_pass_to_the_images_unchanged(kind: str, direction: str, clamp: bool) -> None:
     classifier, x_BCHW, label_B = classifier_images_labels()
     x_BCHW.requires_grad_()
     weight_BCHW = torch.randn_like(x_BCHW)
@@ -259,6 +265,6 @@ def test_gradients_reach_the_images_unchanged(kind: str, direction: str, clamp: 
         ({"steps": 0}, "steps=0: must be 1 or more"),
     ],
 )
-def test_values_out_of_range_are_named(arguments: dict[str, Any], message: str) -> None:
+def test_invalid_values_name_their_key(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=f"^{message}"):
         Perturbation(**arguments)

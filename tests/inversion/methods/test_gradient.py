@@ -1,4 +1,4 @@
-"""`method=gradient`: inversion by gradient descent on the pixels, and what either method costs (A11)."""
+"""`method=gradient`: inversion by gradient descent on the pixels, and the cost of both methods."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ FORWARDS, BACKWARDS = names.CLASSIFIER_FORWARDS, names.CLASSIFIER_BACKWARDS
 def linear_pixels(
     weight_NP: Tensor, terms: Mapping[str, Mapping[str, float]] = CE, **options: float
 ) -> PixelInversion:
-    """Inverts logits = W image."""
+    """Return a pixel inversion of the linear classifier logits = W image."""
     network = nn.Sequential(nn.Flatten(), nn.Linear(SIDE**2, 2, bias=False))
     with torch.no_grad():
         network[1].weight.copy_(weight_NP)
@@ -81,7 +81,10 @@ def some_weight() -> Tensor:
 
 
 def test_the_first_step_follows_the_gradient() -> None:
-    """From a grey image Adam's first step moves each parameter by lr, towards what the label's logit has more of."""
+    """Test that Adam's first step changes each parameter by lr, along the sign of the gradient.
+
+    The start is a grey image. The gradient is the difference of the two rows of the weight matrix.
+    """
     weight_NP = 0.1 * some_weight()
     x_BCHW = drawn(linear_pixels(weight_NP, steps=1, lr=0.3, init_std=0.0), [0, 1])
     towards_P = 0.3 * (weight_NP[0] - weight_NP[1]).sign().view(SIDE, SIDE)
@@ -91,15 +94,23 @@ def test_the_first_step_follows_the_gradient() -> None:
 
 
 def test_a_step_does_not_depend_on_the_batch_size() -> None:
-    """The objective is a mean over images; with small logits its share of one is far from Adam's epsilon, with 1e-6 of it not."""
+    """Test that small gradients are not lost in Adam's epsilon, whatever the batch size.
+
+    The objective is a mean over images, so the gradient per image is divided by the batch size. The
+    logits are so small that this division would bring the gradient close to Adam's epsilon.
+    """
     of_two = drawn(linear_pixels(1e-6 * some_weight(), steps=3, init_std=0.0), [0, 1])
     of_many = drawn(linear_pixels(1e-6 * some_weight(), steps=3, init_std=0.0), [0, 1] * 64)
     torch.testing.assert_close(of_many[:2], of_two, rtol=1e-6, atol=0)
     assert (of_two - 0.5).abs().max() > 0.1
 
 
-def test_jitter_moves_the_neighbours_of_a_pixel_too() -> None:
-    """A classifier of one pixel moves that one alone; with shifts of up to 1, its eight neighbours too, and no other."""
+def test_jitter_spreads_the_change_to_neighbouring_pixels() -> None:
+    """Invert a classifier that depends on a single pixel.
+
+    Without jitter only this pixel changes. With shifts of up to 1 its eight neighbours change too,
+    and no other pixel.
+    """
     weight_NP = torch.zeros(2, SIDE, SIDE)
     weight_NP[0, 3, 4] = 1.0
     for jitter, side in ((0, 1), (1, 3)):
@@ -120,7 +131,7 @@ def test_fourier_noise_has_unit_variance_and_a_1_over_f_spectrum(side: int) -> N
     assert before_sigmoid.shape == (4000, 3, side, side)
     assert float(before_sigmoid.var()) == pytest.approx(1.0, rel=0.05)
     power_HW = torch.fft.fft2(before_sigmoid).abs().square().mean(dim=(0, 1))
-    for k in (1, 2):  # twice the frequency, half the amplitude, a quarter of the power
+    for k in (1, 2):  # at twice the frequency, half the amplitude and a quarter of the power
         assert float(power_HW[k, 1] / power_HW[2 * k, 2]) == pytest.approx(
             (4 * k**2 + 4) / (k**2 + 1), rel=0.1
         )
@@ -145,8 +156,12 @@ def test_pixel_parameters_are_pixels() -> None:
 
 
 @pytest.mark.parametrize("parametrisation", ["pixel", "fourier"])
-def test_images_agree_with_the_classifier(parametrisation: str) -> None:
-    """0.95 of MNIST's classifier within the default 50 steps, from 0.1 by chance; images in [0, 1]; nothing of it changed."""
+def test_images_are_assigned_the_requested_classes(parametrisation: str) -> None:
+    """Test the default 50 steps with an MNIST classifier.
+
+    The accuracy is at least 0.95 (chance is 0.1), pixels are in [0, 1], and the classifier is
+    unchanged.
+    """
     classifier = load_zoo("mnist_cnn")
     before = {name: value.clone() for name, value in classifier.state_dict().items()}
     objective = Objective({"kl": {"weight": 1.0}, "ce": {"weight": 1.0}, "cosine": {"weight": 1.0}})
@@ -183,7 +198,7 @@ def test_the_random_state_advances_equally_for_stored_images() -> None:
     assert after[0] == after[1]
 
 
-def test_a_single_image_under_terms_that_compare_images() -> None:
+def test_a_single_image_works_with_terms_that_compare_images() -> None:
     pixels = linear_pixels(
         some_weight(), {"ce": {"weight": 1.0}, "cosine": {"weight": 1.0}}, steps=2
     )
@@ -214,14 +229,19 @@ def test_a_single_image_under_terms_that_compare_images() -> None:
         ({"ce": {"weight": 1.0}, "gradient": {"weight": 1.0, "per_image": False}}, None, 2, 2),
     ],
 )
-def test_every_pass_through_the_classifier_counts(
+def test_forward_and_backward_passes_are_counted(
     terms: Mapping[str, Mapping[str, float]],
     perturbation: Perturbation | None,
     forwards: int,
     backwards: int,
 ) -> None:
-    """Images, by hand, in each of 2 steps of a batch of 6."""
-    pixels = linear_pixels(some_weight(), terms, steps=2, perturbation=perturbation)  # type: ignore[arg-type]
+    """Count forward and backward passes per image, for 2 steps of a batch of 6 images."""
+    pixels = linear_pixels(
+        some_weight(),
+        terms,  # type: ignore[arg-type]
+        steps=2,
+        perturbation=perturbation,
+    )
     drawn(pixels, [0, 1, 0, 1, 0, 1])
     assert (pixels.forwards, pixels.backwards) == (2 * 6 * forwards, 2 * 6 * backwards)
 
@@ -250,7 +270,7 @@ def test_fewer_images_are_drawn_by_default() -> None:
         ["+experiment=mnist_invert", "application.eval_samples=70", "method=gradient"]
     )
     assert (cfg.application.eval_samples, cfg.application.keep_samples) == (70, 70)
-    # A generator has application.steps.
+    # A generator's number of steps is application.steps.
     with pytest.raises(
         InputError, match=r"^method.steps: is a key of method=gradient and method=kkt; choose that$"
     ):
@@ -278,7 +298,7 @@ def test_a_run_writes_the_same_files_and_metrics_as_a_generator(
         "confusion.png",
     } <= made
 
-    # The saved images are those that were measured.
+    # The saved images are the measured images.
     samples = load_file(tmp_path / "gradient" / "samples" / "inverted.safetensors")
     assert samples["images"].shape == (20, 1, 28, 28)
     predicted_B = load_zoo("mnist_cnn")(samples["images"]).argmax(dim=1)
@@ -287,30 +307,33 @@ def test_a_run_writes_the_same_files_and_metrics_as_a_generator(
     )
 
 
-def test_costs_are_those_counted_by_hand(compose: Compose, tmp_path: Path) -> None:
-    """Of the images that are measured: 20 soft and 20 hot, 3 steps each; of training: 8 steps of 8 images."""
+def test_costs_equal_those_counted_by_hand(compose: Compose, tmp_path: Path) -> None:
+    """Compare the costs with numbers counted by hand.
+
+    The pixel inversion makes 20 soft and 20 hot images for measurement, with 3 steps each. The
+    generator trains for 8 steps of 8 images.
+    """
     pixels = run(compose(*GRADIENT), tmp_path / "gradient")
     assert (pixels[FORWARDS], pixels[BACKWARDS]) == (3 * 40, 3 * 40)
     assert pixels[names.IMAGES_PER_SECOND] == pytest.approx(3 * 40 / pixels[names.TRAINING_SECONDS])
     one = run(compose(), tmp_path / "one")
     assert (one[FORWARDS], one[BACKWARDS]) == (64, 64)
-    two = run(
-        compose("n_generators=2", "loss=reconstruction"), tmp_path / "two"
-    )  # in threads, each with its copy of the classifier
+    # Two threads, each with its own copy of the classifier
+    two = run(compose("n_generators=2", "loss=reconstruction"), tmp_path / "two")
+    # Each step classifies the images and the perturbed images, and takes the gradient norm.
     assert (two[FORWARDS], two[BACKWARDS]) == (
         2 * 3 * 64,
         2 * 3 * 64,
-    )  # the images, perturbed, and their gradient's norm
+    )
     longer = run(compose("application.steps=12"), tmp_path / "one", resuming=True)
     assert (longer[FORWARDS], longer[BACKWARDS]) == (96, 96)
 
 
-def test_steps_to_95_are_those_of_the_first_batch(compose: Compose, job_dir: Path) -> None:
+def test_steps_to_95_refer_to_the_first_batch(compose: Compose, job_dir: Path) -> None:
     metrics = run(compose(*GRADIENT, "method.steps=40", "loss=ce_only"), job_dir)
     rows = [row for row in rows_of(job_dir) if row[names.LOSS_TOTAL]]
-    accuracies = [
-        float(row[names.INVERSION_ACCURACY_TRAIN]) for row in rows
-    ]  # each the mean of 2 steps
+    # Each value is the mean of 2 steps.
+    accuracies = [float(row[names.INVERSION_ACCURACY_TRAIN]) for row in rows]
     assert [int(row["step"]) for row in rows] == list(range(2, 41, 2))
     held = next(2 * k for k in range(5, 21) if sum(accuracies[k - 5 : k]) / 5 >= 0.95)
     assert metrics[names.STEPS_TO_95] in (held - 1, held)
@@ -321,7 +344,7 @@ def test_steps_to_95_are_those_of_the_first_batch(compose: Compose, job_dir: Pat
     assert float(rows[-1][names.LOSS_TOTAL]) < 0.1 * float(rows[0][names.LOSS_TOTAL])
 
 
-def test_same_seed_same_images_other_seed_others(compose: Compose, tmp_path: Path) -> None:
+def test_equal_seeds_give_equal_images(compose: Compose, tmp_path: Path) -> None:
     images = []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         run(
@@ -368,8 +391,8 @@ def test_an_interrupted_run_starts_again(
     ]
 
 
-def test_max_steps_of_the_trainer_limits_the_steps(compose: Compose) -> None:
-    """So that +debug=fast is fast with either method."""
+def test_trainer_max_steps_limits_the_steps(compose: Compose) -> None:
+    """+debug=fast relies on this limit for both methods."""
     module = InvertApplication(compose("method=gradient", "+debug=fast")).module
     assert isinstance(module, PixelInversion)
     assert module.steps == 4
@@ -408,7 +431,7 @@ def test_invalid_values_are_refused(
     assert not job_dir.exists()
 
 
-def test_loss_terms_get_images_in_the_range(compose: Compose) -> None:
+def test_loss_terms_get_images_within_the_pixel_range(compose: Compose) -> None:
     """The sigmoid keeps the papers' pixel-range term at 0."""
     application = make_application(compose(*GRADIENT, "+loss.pixel={weight: 1}"))
     assert isinstance(application, InvertApplication)

@@ -1,4 +1,6 @@
-"""`method=kkt` and the term `stationarity`: training images out of the weights (Haim et al. 2022, Buzaglo et al. 2023).
+"""`method=kkt` and the term `stationarity`: reconstruct training images from the weights.
+
+Haim et al. 2022 (arXiv:2206.07758), Buzaglo et al. 2023 (arXiv:2307.01827).
 
 Shape suffixes: B batch, n images, N classes, D features, P pixels, C channels, H height, W width.
 """
@@ -75,11 +77,11 @@ def images_and_labels(n: int = 5) -> tuple[Tensor, Tensor]:
     return torch.rand(n, 1, 4, 4, generator=torch.Generator().manual_seed(1)), torch.arange(n) % 3
 
 
-# The mathematics
+# Mathematics
 
 
 def test_margin_and_its_gradient_agree_with_cross_entropy() -> None:
-    """-d CE = (1 - p_y) d m: so cross-entropy's multipliers are the chances of error."""
+    """Test -d CE = (1 - p_y) d m: the multipliers of cross-entropy are the error probabilities."""
     logits_BN = torch.tensor([[2.0, 1.0, 0.0], [0.0, 0.0, 3.0]], requires_grad=True)
     label_B = torch.tensor([0, 1])
     m_B = margins(logits_BN, label_B)
@@ -95,8 +97,11 @@ def test_margin_and_its_gradient_agree_with_cross_entropy() -> None:
     torch.testing.assert_close(of_margins, -of_loss)
 
 
-def test_a_linear_classifier_of_its_images_is_stationary() -> None:
-    """Two classes: theta_y = sum_i +-lambda_i x_i, in normalised pixels; there, and only there, the term is 0."""
+def test_stationarity_is_zero_for_a_linear_classifier_of_its_images() -> None:
+    """Test a classifier of two classes with theta_y = sum_i +-lambda_i x_i, in normalised pixels.
+
+    The term is 0 for these images and multipliers, and positive for others.
+    """
     spec = DataSpec("two", 2, 1, 4, (0.2,), (0.5,), ("a", "b"))
     x_BCHW, label_B, multiplier_B = (
         images_and_labels(4)[0],
@@ -116,9 +121,8 @@ def test_a_linear_classifier_of_its_images_is_stationary() -> None:
 
     assert value(x_BCHW, multiplier_B).item() == pytest.approx(0, abs=1e-10)
     assert value(x_BCHW, 0 * multiplier_B).item() == pytest.approx(1)
-    assert value(x_BCHW, 3 * multiplier_B).item() == pytest.approx(
-        4, rel=1e-5
-    )  # |theta - 3 theta|^2 / |theta|^2
+    # |theta - 3 theta|^2 / |theta|^2
+    assert value(x_BCHW, 3 * multiplier_B).item() == pytest.approx(4, rel=1e-5)
     assert value(x_BCHW.roll(1, 0), multiplier_B).item() > 0.01
     gradients, logits_BN = margin_gradients(classifier, x_BCHW, label_B, 3 * multiplier_B)
     assert misalignment(weights, gradients).item() == pytest.approx(0, abs=1e-6)
@@ -144,7 +148,8 @@ def test_second_derivatives_equal_finite_differences(kind: str) -> None:
     weights = decayed_weights(classifier)
 
     def both(x_BCHW: Tensor, log_B: Tensor) -> Tensor:
-        # The gates' smooth derivative is not that of their values; of a true derivative differences tell.
+        # There are no smooth gates here. Their derivative is not the derivative of their values,
+        # so finite differences would give another result.
         gradients, _ = margin_gradients(classifier, x_BCHW, torch.tensor([0, 1, 2, 0]), log_B.exp())
         return torch.stack([stationarity(weights, gradients), misalignment(weights, gradients)])
 
@@ -153,7 +158,7 @@ def test_second_derivatives_equal_finite_differences(kind: str) -> None:
 
 @pytest.mark.parametrize("slope", [0.0, 0.1])
 @pytest.mark.parametrize("inplace", [False, True])
-def test_smooth_gates_keep_the_values_and_round_the_step(slope: float, inplace: bool) -> None:
+def test_smooth_gates_keep_values_and_smooth_the_gradient(slope: float, inplace: bool) -> None:
     layer = nn.LeakyReLU(slope, inplace) if slope else nn.ReLU(inplace)
     x = torch.tensor([-3.0, -0.1, 0.0, 0.1, 3.0], requires_grad=True)
     with SmoothGates(10.0):
@@ -166,7 +171,7 @@ def test_smooth_gates_keep_the_values_and_round_the_step(slope: float, inplace: 
     torch.testing.assert_close(second, (1 - slope) * 10 * gate * (1 - gate), rtol=1e-4, atol=1e-6)
 
 
-def test_without_sharpness_the_gradients_are_autograds() -> None:
+def test_without_sharpness_the_gradients_are_those_of_autograd() -> None:
     x_BCHW, label_B = images_and_labels()
     classifier, multiplier_B = frozen(small_mlp()), torch.linspace(0.5, 2, 5)
     gradients, _ = margin_gradients(classifier, x_BCHW, label_B, multiplier_B)
@@ -180,7 +185,11 @@ def test_without_sharpness_the_gradients_are_autograds() -> None:
 
 
 def test_weights_after_weight_decay_are_a_sum_of_gradients() -> None:
-    """wd n theta = sum_i (1 - p_i) d m_i at rest: the one equation that all of this rests on; without BatchNorm, biases apart."""
+    """Test wd n theta = sum_i (1 - p_i) d m_i at a stationary point of training.
+
+    The attack relies on this equation. It holds without BatchNorm and for decayed weights, not for
+    biases.
+    """
     x_BCHW, label_B = images_and_labels(6)
     classifier = frozen(
         nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.Tanh(), nn.Linear(8, 3, bias=False))
@@ -210,7 +219,7 @@ def test_weights_after_weight_decay_are_a_sum_of_gradients() -> None:
 
 
 def test_an_mlp_without_batch_norm_is_homogeneous() -> None:
-    """Three layers, and the one bias beside the first matrix: weights times 2 give logits times 8."""
+    """With three layers and a bias in the first, doubling the weights multiplies logits by 8."""
     network = small_mlp(slope=0.1)
     assert [name for name, _ in network.named_parameters() if name.endswith("bias")] == [
         "hidden.1.bias"
@@ -223,7 +232,7 @@ def test_an_mlp_without_batch_norm_is_homogeneous() -> None:
     torch.testing.assert_close(network(x_BCHW), 8 * before)
 
 
-# What cannot be differentiated twice
+# Networks that cannot be differentiated twice
 
 
 def test_in_place_layers_are_refused_without_second_derivative() -> None:
@@ -231,7 +240,10 @@ def test_in_place_layers_are_refused_without_second_derivative() -> None:
         return frozen(nn.Sequential(nn.Flatten(), nn.Linear(16, 8), *layers, nn.Linear(8, 3)))
 
     check_twice_differentiable(of(nn.ReLU(inplace=True)), "loss.gradient")
-    message = r"^loss.gradient: the classifier's network has no second derivative \(.*\); set inplace=False in its 3$"
+    message = (
+        r"^loss.gradient: the classifier's network has no second derivative \(.*\); "
+        r"set inplace=False in its 3$"
+    )
     with pytest.raises(InputError, match=message):
         check_twice_differentiable(of(nn.Sigmoid(), nn.ReLU(inplace=True)), "loss.gradient")
     with pytest.raises(
@@ -252,10 +264,11 @@ def test_a_network_without_weights_is_refused() -> None:
         match=r"^loss.stationarity: .*has none to train \(no matrix or kernel\); leave it out$",
     ):
         check_twice_differentiable(classifier, "loss.stationarity")
+    # Two forward passes of the construction; the check is not counted.
     assert (classifier.forward_count.forwards, classifier.forward_count.backwards) == (
         2,
         0,
-    )  # of its making; the check counts for nothing
+    )
 
 
 # The attack
@@ -288,18 +301,18 @@ def test_all_candidates_of_a_class_are_drawn_before_one_repeats() -> None:
     x_BCHW = drawn(kkt, [2, 2, 0, 2, 2])
     of_two_CHW = {tuple(image.flatten().tolist()) for image in all_candidates.images_MCHW[2::3]}
     assert {tuple(image.flatten().tolist()) for image in x_BCHW[[0, 1, 3]]} == of_two_CHW
-    assert torch.equal(x_BCHW[4], x_BCHW[0])  # the fourth of a class of three
+    assert torch.equal(x_BCHW[4], x_BCHW[0])  # the fourth image of a class with three candidates
     assert any(torch.equal(x_BCHW[2], image) for image in all_candidates.images_MCHW[0::3])
 
 
-def test_a_seed_gives_the_same_candidates_bit_by_bit() -> None:
+def test_a_seed_gives_bit_identical_candidates() -> None:
     first, same, other = made(), made(), made(seed=1)
     before = {name: value.clone() for name, value in first.classifier.state_dict().items()}
     torch.manual_seed(5)
     expected = torch.rand(())
     torch.manual_seed(5)
     images = first.reconstruct().images_MCHW
-    assert torch.rand(()) == expected  # the global randomness is not touched
+    assert torch.rand(()) == expected  # the global generator is unchanged
     torch.manual_seed(6)
     assert torch.equal(same.reconstruct().images_MCHW, images)
     assert not torch.equal(other.reconstruct().images_MCHW, images)
@@ -316,16 +329,18 @@ def test_each_candidate_costs_two_passes_per_step() -> None:
     kkt = made()
     drawn(kkt, [0, 1])
     drawn(kkt, [2, 1], seed=3)
+    # One more forward pass finds the first multipliers.
     assert (kkt.images, kkt.forwards, kkt.backwards) == (
         9,
         9 * (3 + 1),
         9 * 3,
-    )  # and one forward to find the first multipliers
+    )
 
 
 def test_training_images_are_recovered_and_others_are_not() -> None:
-    """Twenty digits, two a class. What the attack makes is nearer to them than to twenty others; of a network that was trained on
-    those others, it is the other way round.
+    """Attack two networks, each trained on one half of forty digits (two per class and half).
+
+    For each network the reconstructions are closer to its own training half than to the other half.
     """
     data = ImageDataModule("mnist5k", subset_size=40, val_fraction=0.1)
     order = data.train[1].argsort(stable=True)
@@ -342,7 +357,7 @@ def test_training_images_are_recovered_and_others_are_not() -> None:
 
 
 def trained(x_nCHW: Tensor, label_n: Tensor) -> FrozenClassifier:
-    """An MLP without BatchNorm after 200 steps of all images, with weight decay."""
+    """Return an MLP without BatchNorm, trained for 200 full-batch steps with weight decay."""
     torch.manual_seed(0)
     classifier = frozen(
         MLP(10, 1, 28, widths=(150,), dropout=0.0, slope=0.0, batch_norm=False), MNIST5K
@@ -365,7 +380,7 @@ def trained(x_nCHW: Tensor, label_n: Tensor) -> FrozenClassifier:
     return frozen(classifier.network.requires_grad_(False), MNIST5K)
 
 
-# As a method and a term, by config
+# Configuration as a method and as a term
 
 
 def test_keys_mirror_the_constructor() -> None:
@@ -437,7 +452,7 @@ def test_invalid_values_are_refused(
     assert not job_dir.exists()
 
 
-def test_the_command_prints_one_line(tmp_path: Path) -> None:
+def test_an_infeasible_combination_gives_one_line(tmp_path: Path) -> None:
     command = ["method=kkt", "method.candidates=3", f"output={tmp_path / 'runs'}"]
     done = run_command(command, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
@@ -452,7 +467,7 @@ def test_batch_norm_causes_a_warning(compose: Compose, caplog: pytest.LogCapture
     assert "the network has BatchNorm, for which the theory does not hold" in caplog.text
 
 
-def test_max_steps_of_the_trainer_limits_the_steps(compose: Compose) -> None:
+def test_trainer_max_steps_limits_the_steps(compose: Compose) -> None:
     application = make_application(compose("method=kkt", "+debug=fast"))
     assert isinstance(application, InvertApplication)
     assert isinstance(application.module, KktInversion)
