@@ -1,4 +1,4 @@
-"""Small data sets in files: a user's own images, and MNIST in its layout."""
+"""Small data sets in files: a user's own images, and MNIST in its file layout."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from tests.data.conftest import X, Y
 
 
 class Bomb:
-    """Unpickling it makes a folder."""
+    """Object that creates a folder when it is unpickled."""
 
     def __init__(self, target: Path) -> None:
         self.target = target
@@ -36,7 +36,7 @@ def refusal(path: Path) -> str:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_the_layouts_of_an_npz_give_the_same_tensors(channels: int, tmp_path: Path) -> None:
+def test_all_layouts_of_an_npz_give_the_same_tensors(channels: int, tmp_path: Path) -> None:
     images_nCHW = X[:, :channels]
     layouts = [images_nCHW, images_nCHW.transpose(0, 2, 3, 1)] + (
         [images_nCHW[:, 0]] if channels == 1 else []
@@ -76,7 +76,7 @@ def test_the_layouts_of_an_npz_give_the_same_tensors(channels: int, tmp_path: Pa
         ({"X": X[:0], "y": Y[:0]}, "X"),
     ],
 )
-def test_an_npz_of_another_kind_is_refused(
+def test_an_npz_with_other_contents_is_refused(
     content: dict[str, np.ndarray], said: str, tmp_path: Path
 ) -> None:
     np.savez(tmp_path / "mine.npz", **content)
@@ -89,7 +89,7 @@ def test_a_single_image_is_read(tmp_path: Path) -> None:
     assert (images.shape, labels_n.tolist()) == ((1, 3, 8, 8), [0])
 
 
-def test_pickled_objects_in_an_npz_are_never_run(tmp_path: Path) -> None:
+def test_pickled_objects_in_an_npz_are_never_executed(tmp_path: Path) -> None:
     path, target = tmp_path / "mine.npz", tmp_path / "made by the bomb"
     np.savez(path, X=np.array([Bomb(target)], dtype=object), y=np.array([0]))
     assert "plain number arrays" in refusal(path)
@@ -97,13 +97,13 @@ def test_pickled_objects_in_an_npz_are_never_run(tmp_path: Path) -> None:
     refusal(path)
     assert not target.exists()
     pickle.loads(pickle.dumps(Bomb(target)))
-    assert target.exists()  # the bomb works
+    assert target.exists()  # the pickle does create the folder
 
 
 @pytest.mark.parametrize(
     "damage", ["missing", "folder", "empty", "truncated", "flipped", "flipped_compressed", "npy"]
 )
-def test_a_damaged_npz_is_one_line(damage: str, npz: Path, tmp_path: Path) -> None:
+def test_a_damaged_npz_gives_one_line(damage: str, npz: Path, tmp_path: Path) -> None:
     if damage == "missing":
         npz.unlink()
     elif damage == "folder":
@@ -152,7 +152,7 @@ def test_black_and_white_pixels_and_one_hot_labels_are_read(tmp_path: Path) -> N
     assert labels_n.tolist() == Y.tolist()
 
 
-def test_all_splits_of_a_file_have_one_range(tmp_path: Path) -> None:
+def test_all_splits_of_a_file_share_one_pixel_range(tmp_path: Path) -> None:
     signed = X / 127.5 - 1
     data = own_module(
         tmp_path, x_train=signed[:80], y_train=Y[:80], x_test=abs(signed[80:]), y_test=Y[80:]

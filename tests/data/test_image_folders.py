@@ -26,13 +26,13 @@ def test_images_of_a_folder_are_resized_cropped_and_made_rgb(folder: Path) -> No
     gray_HW = X[0, 0]
     Image.fromarray(gray_HW).save(folder / "ant" / "0.png")
     large = np.full((16, 24, 3), (10, 20, 30), np.uint8)
-    large[:4] = 200  # a quarter of its height, all lost where it is cropped without being resized
+    large[:4] = 200  # a quarter of the height, which a crop without resizing would lose
     Image.fromarray(large).save(folder / "cat" / "1.png")
     wide = np.zeros((8, 16, 3), np.uint8)
-    wide[:, 4:12] = 200  # the middle square, all that a crop to 8 x 8 keeps
+    wide[:, 4:12] = 200  # the middle square, which a crop to 8 x 8 keeps
     Image.fromarray(wide).save(folder / "bee" / "0.png")
     (images, _), _ = read_folder(folder, None)
-    assert images.shape == (6, 3, 8, 8)  # the first image's size
+    assert images.shape == (6, 3, 8, 8)  # the size of the first image
     assert torch.equal(images[0], torch.from_numpy(gray_HW).expand(3, 8, 8))
     assert images[5, :, 0].unique().tolist() == [200]
     assert images[5, :, 4:].flatten(1).unique(dim=1).flatten().tolist() == [10, 20, 30]
@@ -44,7 +44,7 @@ def test_images_of_a_folder_are_resized_cropped_and_made_rgb(folder: Path) -> No
 @pytest.mark.parametrize(
     "damage", ["missing", "no classes", "empty class", "no image", "truncated"]
 )
-def test_a_damaged_folder_is_one_line(damage: str, folder: Path, tmp_path: Path) -> None:
+def test_a_damaged_folder_gives_one_line(damage: str, folder: Path, tmp_path: Path) -> None:
     if damage == "no image":
         (folder / "bee" / "0.png").write_bytes(b"hello")
     elif damage == "truncated":
@@ -63,7 +63,7 @@ def test_a_damaged_folder_is_one_line(damage: str, folder: Path, tmp_path: Path)
     assert "\n" not in str(caught.value)
 
 
-def test_hidden_files_and_folders_are_left_out(folder: Path) -> None:
+def test_hidden_files_and_folders_are_ignored(folder: Path) -> None:
     (folder / ".checkpoints").mkdir()
     (folder / "ant" / "._0.png").write_bytes(b"junk")
     (folder / "ant" / "notes.txt").write_text("junk")
@@ -73,7 +73,7 @@ def test_hidden_files_and_folders_are_left_out(folder: Path) -> None:
     assert (labels_n.tolist(), names) == ([0, 0, 1, 1, 2, 2], ("ant", "bee", "cat"))
 
 
-def test_folders_called_train_and_test_are_splits(
+def test_folders_named_train_and_test_are_splits(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for split in ("train", "valid", "test"):

@@ -9,7 +9,7 @@ from netinv_lightning.data.noise import gaussian_noise, mixed_noise, uniform_noi
 SHAPE = (3, 16, 16)
 
 
-def test_noise_depends_on_its_seed_alone() -> None:
+def test_noise_depends_on_its_seed_only() -> None:
     for noise in (uniform_noise, gaussian_noise, mixed_noise):
         state = torch.get_rng_state()
         first_nCHW = noise(SHAPE, 7, 3)
@@ -19,7 +19,7 @@ def test_noise_depends_on_its_seed_alone() -> None:
         assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_uniform_noise_is_what_the_global_generator_would_draw() -> None:
+def test_uniform_noise_equals_the_draw_of_a_seeded_generator() -> None:
     with torch.random.fork_rng([]):
         torch.manual_seed(5)
         expected_nCHW = torch.rand(4, *SHAPE)
@@ -31,4 +31,4 @@ def test_gaussian_noise_is_centred_and_clipped() -> None:
     assert (float(noise_nCHW.min()), float(noise_nCHW.max())) == (0.0, 1.0)
     assert abs(float(noise_nCHW.mean()) - 0.5) < 0.01
     beyond = float(((noise_nCHW == 0) | (noise_nCHW == 1)).float().mean())
-    assert abs(beyond - 0.0455) < 0.01  # outside of two standard deviations
+    assert abs(beyond - 0.0455) < 0.01  # outside two standard deviations

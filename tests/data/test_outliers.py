@@ -1,4 +1,4 @@
-"""Sets that a classifier was not made for, in its shape (A6-7 to A6-9). What is near a classifier's data: test_near_ood.py."""
+"""Outlier data sets in the image shape of a classifier. Near-OOD sets: test_near_ood.py."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from netinv_lightning.errors import InputError
 from netinv_lightning.ood.detectors import tuning_noise
 
 
-def test_noise_has_its_moments_and_repeats() -> None:
+def test_noise_has_the_expected_moments_and_is_repeatable() -> None:
     uniform = outliers("uniform_noise", CIFAR10, 200, 3, Path())
     assert uniform.shape == (200, 3, 32, 32)
     assert uniform.mean() == pytest.approx(0.5, abs=0.005)
@@ -48,9 +48,8 @@ def test_images_take_the_shape_of_the_classifiers_data() -> None:
         float(own.mean()), abs=2e-3
     )  # resampling keeps the brightness
     real = mnist5k(Path(), False)[0].float() / 255
-    assert all(
-        (real == image).flatten(1).all(dim=1).any() for image in own[:5]
-    )  # test images, untouched where the shape is the same
+    # These are test images, unchanged where the shape is the same.
+    assert all((real == image).flatten(1).all(dim=1).any() for image in own[:5])
 
 
 @pytest.mark.parametrize(("name", "channels"), [("uniform_noise", 1), ("gaussian_noise", 3)])
@@ -63,12 +62,11 @@ def test_noise_for_training_differs_from_noise_for_testing(name: str, channels: 
     ]
     assert len({image.numpy().tobytes() for images in made for image in images}) == 300
     assert torch.equal(made[1], NOISE[name](spec.image_shape, 50, 0))
-    assert not torch.equal(
-        made[0][:10], tuning_noise(made[0], 20, 0)[:10]
-    )  # what odin and oodl are tuned on
+    # The noise on which ODIN and OODL are tuned
+    assert not torch.equal(made[0][:10], tuning_noise(made[0], 20, 0)[:10])
 
 
-# The shape
+# Conversion of the shape
 
 
 def gray(*rows: list[float]) -> Tensor:
@@ -91,29 +89,28 @@ def test_gray_becomes_three_equal_channels_and_back() -> None:
     )  # the published weights add to 0.9999
 
 
-def test_what_has_the_shape_is_untouched() -> None:
+def test_images_of_the_right_shape_are_unchanged() -> None:
     images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     assert torch.equal(in_shape_of(CIFAR10, images), images)
 
 
 def test_a_smaller_image_is_interpolated() -> None:
     spec = replace(MNIST, image_size=4)
-    enlarged = in_shape_of(
-        spec, gray([0.0, 1.0], [0.0, 1.0])
-    )  # pixel centres at 1/4 and 3/4 of the side, flat beyond them
+    # Pixel centres are at 1/4 and 3/4 of the side; values are constant beyond them.
+    enlarged = in_shape_of(spec, gray([0.0, 1.0], [0.0, 1.0]))
     assert enlarged[0, 0, 0].tolist() == pytest.approx([0.0, 0.25, 0.75, 1.0])
     assert torch.equal(enlarged[0, 0], enlarged[0, 0, :1].expand(4, -1))
 
 
-def test_a_larger_image_is_averaged_not_picked_from() -> None:
-    """Without antialiasing a fine checkerboard would come out black or white, or as coarse bars."""
+def test_a_larger_image_is_averaged_instead_of_subsampled() -> None:
+    """Without antialiasing, a fine checkerboard would become black, white or coarse bars."""
     board = (torch.arange(112)[:, None] + torch.arange(112)) % 2
     reduced = in_shape_of(MNIST, board[None, None].float())
     assert (reduced - 0.5).abs().max() < 0.02
 
 
 @pytest.mark.parametrize("value", [0.0, 0.3, 1.0])
-def test_a_single_pixel_becomes_a_plain_area(value: float) -> None:
+def test_a_single_pixel_becomes_a_constant_image(value: float) -> None:
     assert torch.equal(
         in_shape_of(CIFAR10, torch.full((2, 1, 1, 1), value)), torch.full((2, 3, 32, 32), value)
     )
@@ -122,7 +119,7 @@ def test_a_single_pixel_becomes_a_plain_area(value: float) -> None:
 @pytest.mark.parametrize(
     ("height", "width", "top", "left"), [(28, 40, 0, 6), (41, 28, 6, 0), (28, 29, 0, 0)]
 )
-def test_of_an_image_that_is_not_square_the_middle_stays(
+def test_images_that_are_not_square_are_centre_cropped(
     height: int, width: int, top: int, left: int
 ) -> None:
     images = torch.rand(2, 1, height, width, generator=torch.Generator().manual_seed(0))
@@ -138,17 +135,19 @@ def test_a_circle_stays_round(height: int, width: int) -> None:
     )
     round_ = in_shape_of(MNIST, ((y**2 + x**2).sqrt() < 5)[None, None].float())[0, 0]
     assert torch.allclose(round_, round_.T, atol=1e-5)
-    assert round_.mean() == pytest.approx(
-        math.pi * 25 / min(height, width) ** 2, rel=0.05
-    )  # nothing of it is cut off
+    # Nothing is cut off.
+    assert round_.mean() == pytest.approx(math.pi * 25 / min(height, width) ** 2, rel=0.05)
 
 
-# Sets of files
+# Data sets in files
 
 
 @pytest.fixture
 def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The sets of `STRUCTURED`, each of a few small images in the layout of pytorch-ood, with empty archives beside them."""
+    """Write the data sets of `STRUCTURED` as pytorch-ood stores them.
+
+    Each has a few small images, and an empty archive beside them.
+    """
     folders = {
         "LSUNCrop": "LSUN/test",
         "LSUNResize": "LSUN_resize/LSUN_resize",
@@ -157,7 +156,7 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "Places365": "places365/airfield",
     }
     for number, (name, folder) in enumerate(folders.items()):
-        monkeypatch.setattr(getattr(img, name), "tgz_md5", None, raising=False)  # no sum to hold
+        monkeypatch.setattr(getattr(img, name), "tgz_md5", None, raising=False)  # no checksum
         (tmp_path / getattr(img, name).filename).touch()
         write_images(tmp_path / folder, [number * 10 + index for index in range(1, 6)])
     write_images(tmp_path / "tiny-imagenet-200/train/n01443537/images", [90, 91, 92])
@@ -165,7 +164,7 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def write_images(folder: Path, values: list[int]) -> None:
-    """Plain images, of another size and mode each."""
+    """Write images of one grey value each, with different sizes and modes."""
     folder.mkdir(parents=True)
     for index, value in enumerate(values):
         Image.new(
@@ -190,7 +189,7 @@ def values_of(images: Tensor) -> list[int]:
         ("places365", 41),
     ],
 )
-def test_sets_of_files_are_read_as_pytorch_ood_lays_them_out(
+def test_data_sets_in_files_are_read_in_the_layout_of_pytorch_ood(
     name: str, first: int, places: Path
 ) -> None:
     for spec in (MNIST, CIFAR10):
@@ -218,7 +217,7 @@ def test_tiny_imagenet_has_a_training_split(places: Path) -> None:
         check_outliers("textures", "cifar10", train=True, key="application.exposure")
 
 
-def test_a_jpeg_comes_out_as_it_would_without_the_quick_decoding(places: Path) -> None:
+def test_fast_jpeg_decoding_gives_almost_the_same_image(places: Path) -> None:
     y, x = torch.meshgrid(torch.linspace(0, 7, 600), torch.linspace(0, 9, 800), indexing="ij")
     photo_HWC = (torch.stack([y.sin(), (x + y).cos(), (x * y / 4).sin()], dim=2) * 100 + 128).to(
         torch.uint8
@@ -232,11 +231,14 @@ def test_a_jpeg_comes_out_as_it_would_without_the_quick_decoding(places: Path) -
     ).abs().max() < 0.03
 
 
-def test_a_damaged_image_of_a_set_is_one_line(places: Path) -> None:
+def test_a_damaged_image_gives_one_line(places: Path) -> None:
     (places / "places365/airfield/3.png").write_bytes(b"no image")
     with pytest.raises(
         InputError,
-        match=r"^data.root=.*: an image of places365 cannot be read \(.*3.png.*\); unpack places365.zip again$",
+        match=(
+            r"^data.root=.*: an image of places365 cannot be read \(.*3.png.*\); "
+            r"unpack places365.zip again$"
+        ),
     ):
         outliers("places365", MNIST, 100, 0, places)
 
@@ -251,19 +253,20 @@ def test_a_damaged_image_of_a_set_is_one_line(places: Path) -> None:
         ("places365", "places365.zip", "places365"),
     ],
 )
-def test_a_missing_set_without_a_network_is_one_line(
+def test_a_missing_data_set_without_a_network_gives_one_line(
     name: str, archive: str, folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_name_server(*args: object, **kwargs: object) -> None:
         raise socket.gaierror("no network")
 
     monkeypatch.setattr(socket, "getaddrinfo", no_name_server)
-    monkeypatch.setitem(sys.modules, "gdown", None)  # whether it is installed or not
+    monkeypatch.setitem(sys.modules, "gdown", None)  # whether or not it is installed
     with pytest.raises(InputError) as caught:
         outliers(name, MNIST, 10, 0, tmp_path)
     said = str(caught.value)
     assert said.startswith(
-        f"data.root={tmp_path}: the outlier set {name} is not there or is damaged (looked in {tmp_path})"
+        f"data.root={tmp_path}: the outlier set {name} is not there or is damaged "
+        f"(looked in {tmp_path})"
     )
     assert said.endswith(f"Put {archive} there and unpack it, so that its images lie in {folder}")
     assert "\n" not in said
@@ -275,7 +278,7 @@ def test_a_download_from_a_silent_server_times_out(
 ) -> None:
     monkeypatch.setattr(sources, "SILENCE", 0.2)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    with socket.create_server(("127.0.0.1", 0)) as server:  # takes the question, and never answers
+    with socket.create_server(("127.0.0.1", 0)) as server:  # accepts the request and never answers
         monkeypatch.setattr(
             img.LSUNCrop, "url", f"http://127.0.0.1:{server.getsockname()[1]}/LSUN.tar.gz"
         )
@@ -284,7 +287,7 @@ def test_a_download_from_a_silent_server_times_out(
     assert socket.getdefaulttimeout() is None
 
 
-# What is refused
+# Invalid input
 
 
 @pytest.mark.parametrize(
@@ -296,7 +299,7 @@ def test_a_download_from_a_silent_server_times_out(
         ("cifar100_subset", "cifar100"),
     ],
 )
-def test_the_classifiers_own_data_are_no_outliers(name: str, inside: str) -> None:
+def test_the_classifiers_own_data_are_not_outliers(name: str, inside: str) -> None:
     with pytest.raises(
         InputError,
         match=rf"application.outliers={name}: is the classifier's own data \({inside}\); name sets",
@@ -313,14 +316,14 @@ def test_the_classifiers_own_data_are_no_outliers(name: str, inside: str) -> Non
         ("svhn", "mnist"),
     ],
 )
-def test_other_data_are_outliers(name: str, inside: str) -> None:
+def test_other_data_sets_are_outliers(name: str, inside: str) -> None:
     check_outliers(name, inside)
     check_outliers(name, inside, train=True)
     assert not same_data(name, inside)
 
 
-def test_a_users_own_images_are_a_set(tmp_path: Path) -> None:
-    """An .npz file with X alone, and pictures of any size below a folder; converted as any other set is."""
+def test_a_users_own_images_are_an_outlier_set(tmp_path: Path) -> None:
+    """Accept an .npz file with X only, and pictures of any size in a folder."""
     gray_nHW = np.stack([np.full((28, 28), value, dtype=np.uint8) for value in (0, 51, 255)])
     np.savez(tmp_path / "mine.npz", X=gray_nHW)
     check_outliers(f"{tmp_path}/mine.npz", "mnist")
@@ -343,7 +346,7 @@ def test_a_users_own_images_are_a_set(tmp_path: Path) -> None:
     ]
 
 
-def test_own_images_that_cannot_be_read_are_one_line(tmp_path: Path) -> None:
+def test_own_images_that_cannot_be_read_give_one_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"nowhere/: there is no such file or folder"):
         check_outliers(f"{tmp_path}/nowhere/", "mnist")
     (tmp_path / "empty").mkdir()
@@ -360,7 +363,7 @@ def test_own_images_that_cannot_be_read_are_one_line(tmp_path: Path) -> None:
         outliers(f"{tmp_path}/mine.npz", MNIST, 1, 0, Path())
 
 
-def test_an_unknown_set_is_refused_with_the_closest_name() -> None:
+def test_an_unknown_data_set_is_refused_with_the_closest_name() -> None:
     with pytest.raises(InputError, match=r"application.outliers=cifar: no such set; .*cifar10"):
         check_outliers("cifar", "mnist")
     with pytest.raises(

@@ -1,4 +1,4 @@
-"""Splits of a user's own images, and values that are refused."""
+"""Splits of a user's own images, and invalid values."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_own_images_are_split_without_overlap(npz: Path) -> None:
     assert [len(split[1]) for split in (data.train, data.val, data.test)] == [64, 16, 20]
     assert images_of(data.train, data.val, data.test) == images_of(
         (torch.from_numpy(X), torch.from_numpy(Y))
-    )  # each once
+    )  # each image once
     assert data.test[1].bincount().tolist() == [5] * 4
     assert data.val[1].bincount().tolist() == [4] * 4
     assert (data.spec.name, data.spec.num_classes, data.spec.channels, data.spec.image_size) == (
@@ -32,7 +32,8 @@ def test_own_images_are_split_without_overlap(npz: Path) -> None:
         3,
         8,
     )
-    seen = np.concatenate([data.train[0], data.val[0]]) / 255  # the test images are not measured
+    # test images do not enter the statistics
+    seen = np.concatenate([data.train[0], data.val[0]]) / 255
     assert data.spec.mean == pytest.approx(seen.mean(axis=(0, 2, 3)), abs=1e-4)
     assert data.spec.std == pytest.approx(seen.std(axis=(0, 2, 3)), abs=2e-4)
 
@@ -81,7 +82,7 @@ def test_validation_and_subset_come_from_training_images(npz: Path, tmp_path: Pa
         ],
     ],
 )
-def test_a_value_out_of_range_is_one_line_naming_its_key(
+def test_an_invalid_value_gives_one_line_naming_its_key(
     key: str, value: object, npz: Path, tmp_path: Path
 ) -> None:
     np.savez(tmp_path / "test.npz", X=X[:4], y=Y[:4])
@@ -100,7 +101,7 @@ def test_a_value_out_of_range_is_one_line_naming_its_key(
 @pytest.mark.parametrize(
     "test", [{"X": X[:, :1], "y": Y}, {"X": X, "y": Y + 1}], ids=["shape", "labels"]
 )
-def test_test_images_of_other_shape_or_labels_are_refused(
+def test_test_images_of_another_shape_or_label_are_refused(
     test: dict[str, np.ndarray], npz: Path, tmp_path: Path
 ) -> None:
     np.savez(tmp_path / "test.npz", **test)
@@ -112,6 +113,6 @@ def test_test_folders_of_other_classes_are_refused(folder: Path, tmp_path: Path)
     (tmp_path / "test").mkdir()
     (tmp_path / "test" / "cat").symlink_to(
         folder / "cat"
-    )  # alone in its folder, its label is 0, not 2
+    )  # the only folder, so its label is 0 instead of 2
     with pytest.raises(InputError, match=r"data\.test_path="):
         ImageDataModule("image_folder", path=str(folder), test_path=str(tmp_path / "test"))

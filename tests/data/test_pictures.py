@@ -51,7 +51,7 @@ def test_the_orientation_of_a_photograph_is_applied(tmp_path: Path) -> None:
     pixels[:8] = 255
     picture = Image.fromarray(pixels)
     exif = picture.getexif()
-    exif[0x112] = 6  # turn by 90 degrees clockwise
+    exif[0x112] = 6  # rotate by 90 degrees clockwise
     for image in pictures(tmp_path, picture, "0.jpg", exif=exif, quality=95):
         assert (image[:, :, 9:].min() > 200, image[:, :, :7].max() < 50) == (True, True)
 

@@ -9,7 +9,7 @@ from netinv_lightning.data.pixels import to_uint8, to_unit_range
 LEVELS_256 = torch.arange(256, dtype=torch.uint8)
 
 
-def test_all_levels_survive_the_round_trip() -> None:
+def test_all_levels_are_preserved_by_the_round_trip() -> None:
     unit_256 = to_unit_range(LEVELS_256)
     assert unit_256.dtype == torch.float32
     assert (float(unit_256.min()), float(unit_256.max())) == (0.0, 1.0)
