@@ -1,4 +1,4 @@
-"""One batch over several processes equals the batch in one (processes over gloo, on the CPU)."""
+"""One batch shared by several processes (gloo, on the CPU) equals the batch in one process."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ TERMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 def values_and_gradients(share: slice) -> dict[str, tuple[Tensor, Tensor]]:
-    """Each term on a share of the batch, and its gradient with respect to weights shared by all."""
+    """Return each term for part of a batch, and its gradient with respect to shared weights."""
     results = {}
     for name, term in TERMS.items():
         weights = (torch.eye(18) + 0.1 * seeded(18, 18, seed=1)).requires_grad_()
@@ -90,7 +90,7 @@ def batch_norm(share: slice, half: bool = False) -> dict[str, Tensor]:
 
 
 def training_step(share: slice) -> dict[str, Tensor]:
-    """A generator's step under bfloat16 autocast: total loss, gradient and running statistics."""
+    """Return total loss, gradient and running statistics of a generator's step in bfloat16."""
     torch.manual_seed(0)
     conditioning, classifier = (
         Conditioning(N, 28),
@@ -118,7 +118,7 @@ def training_step(share: slice) -> dict[str, Tensor]:
     means = {
         "total": total.detach(),
         "gradient": gradient,
-    }  # as DistributedDataParallel averages them
+    }  # averaged as by DistributedDataParallel
     running = torch.cat([buffer for name, buffer in generator.named_buffers() if "running" in name])
     return {
         "images": x_BCHW.detach(),
@@ -158,7 +158,7 @@ def worker(rank: int, world: int, folder: str) -> None:
     averaged = {
         name: (sum_over_ranks(value) / world, sum_over_ranks(gradient) / world)
         for name, (value, gradient) in values_and_gradients(share).items()
-    }  # as DistributedDataParallel does
+    }  # averaged as by DistributedDataParallel
     found = {
         "terms": averaged,
         "norm": batch_norm(share),
@@ -176,7 +176,7 @@ def ranks(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> list[dict[str, Any]]:
     folder = tmp_path_factory.mktemp("ranks")
-    fork_server()  # has imported the libraries
+    fork_server()  # has already imported the libraries
     arguments, processes = (request.param, str(folder)), request.param
     mp.start_processes(worker, arguments, processes, start_method="forkserver")
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(request.param)]
@@ -188,20 +188,20 @@ def whole_batch() -> dict[str, tuple[Tensor, Tensor]]:
 
 
 @pytest.mark.parametrize("term", TERMS)
-def test_terms_and_gradients_are_those_of_the_whole_batch(
+def test_terms_and_gradients_equal_those_of_the_whole_batch(
     ranks: list[dict[str, Any]], whole_batch: dict[str, tuple[Tensor, Tensor]], term: str
 ) -> None:
     value, gradient = whole_batch[term]
     largest = gradient.abs().max()
-    assert largest > 1e-3  # there is something to compare
+    assert largest > 1e-3  # the gradient is not negligible
     for rank in ranks:
         found, of_found = rank["terms"][term]
         torch.testing.assert_close(found, value, rtol=1e-6, atol=1e-6)
         torch.testing.assert_close(of_found / largest, gradient / largest, rtol=0, atol=1e-6)
 
 
-def test_the_shares_alone_would_give_another_value() -> None:
-    """Else the test above could not fail."""
+def test_separate_shares_give_another_value() -> None:
+    """Otherwise the test above could not fail."""
     value, _ = values_and_gradients(slice(0, B))["orthogonality, d > B"]
     shares = [
         values_and_gradients(slice(first, first + B // 2))["orthogonality, d > B"][0]
@@ -210,7 +210,7 @@ def test_the_shares_alone_would_give_another_value() -> None:
     assert abs(sum(shares) / 2 - value) > 1e-4  # a hundred times the tolerance
 
 
-def test_batch_norm_is_over_the_whole_batch(ranks: list[dict[str, Any]]) -> None:
+def test_batch_norm_uses_the_whole_batch(ranks: list[dict[str, Any]]) -> None:
     whole = batch_norm(slice(0, B))
     for name in ("y", "gradient"):
         torch.testing.assert_close(
@@ -238,8 +238,8 @@ def test_batch_norm_in_bfloat16_has_float32_statistics(ranks: list[dict[str, Any
             )
 
 
-def test_a_bfloat16_training_step_is_that_of_one_process(ranks: list[dict[str, Any]]) -> None:
-    """Up to the rounding of bfloat16, 2^-8 per operation."""
+def test_a_bfloat16_training_step_equals_that_of_one_process(ranks: list[dict[str, Any]]) -> None:
+    """Results agree up to the rounding of bfloat16, 2^-8 per operation."""
     whole = training_step(slice(0, B))
     images = torch.cat([rank["step"]["images"] for rank in ranks])
     assert images.dtype == torch.float32

@@ -1,4 +1,4 @@
-"""trainer=ddp: a run over two processes equals the run in one."""
+"""trainer=ddp: a run in two processes equals the run in one."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def losses_of(folder: Path) -> list[float]:
 
 @pytest.fixture(scope="module")
 def one_process(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A run in one process, by precision."""
+    """Return the directory of a run in one process, by precision."""
     folder = tmp_path_factory.mktemp("one_process")
     for precision in ("64-true", "bf16-mixed"):
         run(netinv_lightning.compose([*FEW, f"trainer.precision={precision}"]), folder / precision)
@@ -45,19 +45,19 @@ def free_port() -> int:
 
 
 def start_rank(command: list[str], rank: int, port: str, folder: Path) -> Command:
-    """Start one of two processes, with the environment that Lightning gives its own."""
+    """Start one of two processes with the environment that Lightning sets for its own processes."""
     launch = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "NODE_RANK": "0"}
     environment = {**os.environ, **launch, "WORLD_SIZE": "2", "LOCAL_RANK": str(rank)}
     output = folder / f"output_{rank}"
     return Command(command, cwd=folder, stdout=output, stderr=output, environment=environment)
 
 
-def test_a_run_over_two_processes_is_the_run_in_one(
+def test_a_run_in_two_processes_equals_the_run_in_one(
     one_process: dict[str, Path], tmp_path: Path
 ) -> None:
-    """Losses, weights and metrics are those of one process, with dropout too.
+    """Compare losses, weights and metrics, with dropout.
 
-    In double precision: Adam makes a whole step of a gradient that is 0 except for rounding, and
+    Use double precision: Adam takes a full step even if a gradient is only a rounding error, and
     rounding differs between machines.
     """
     one, two = one_process["64-true"], tmp_path / "two"
@@ -79,16 +79,19 @@ def test_a_run_over_two_processes_is_the_run_in_one(
     assert found[names.INVERSION_KL] == pytest.approx(summary[names.INVERSION_KL], rel=1e-5)
 
 
-def test_the_command_over_two_processes_in_bfloat16(
+def test_the_command_in_two_processes_in_bfloat16(
     one_process: dict[str, Path], tmp_path: Path
 ) -> None:
-    """As a user starts it: one run directory, printed once, with the losses of one process."""
+    """Start the command once, as a user does.
+
+    There is one run directory, printed once, and its losses are those of one process.
+    """
     overrides = [*FEW, "trainer=ddp", "trainer.precision=bf16-mixed", "name=two"]
     command = [sys.executable, "-W", "ignore", "-m", "netinv_lightning.run", *overrides]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     (two,) = (tmp_path / "runs" / "two").iterdir()
-    assert done.stdout.count(f"{two}\n") == 1  # the second process is silent
+    assert done.stdout.count(f"{two}\n") == 1  # the second process prints nothing
     expected = losses_of(one_process["bf16-mixed"])
     assert losses_of(two) == pytest.approx(expected, rel=0.02)
-    assert expected != pytest.approx(losses_of(one_process["64-true"]), rel=1e-6)  # was rounded
+    assert expected != pytest.approx(losses_of(one_process["64-true"]), rel=1e-6)  # bfloat16 rounds

@@ -26,16 +26,17 @@ STEPS = 8
 
 
 class Stopped(Exception):
-    """The training was stopped from outside."""
+    """Raised by a test to interrupt the training."""
 
 
-def test_a_step_of_gradient_descent_by_hand() -> None:
+def test_two_steps_of_gradient_descent_by_hand() -> None:
     weight_W = torch.tensor([3.0, -1.0], requires_grad=True)
     optimizer = torch.optim.SGD([weight_W], lr=0.1)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5**step)
     for _ in range(2):
         descend(weight_W.square().sum(), optimizer, schedule)
-    # The gradient is 2 w: w becomes 0.8 w, then, at half the learning rate, 0.9 of that.
+    # The gradient is 2 w. The first step gives 0.8 w; the second, at half the learning rate, 0.9 of
+    # that.
     torch.testing.assert_close(weight_W.detach(), torch.tensor([2.16, -0.72]))
     assert schedule.get_last_lr() == [0.025]
     descend(weight_W.sum(), optimizer)
@@ -43,7 +44,7 @@ def test_a_step_of_gradient_descent_by_hand() -> None:
 
 
 def trained(snapshots: Snapshots | None = None, on_step: OnStep | None = None) -> Tensor:
-    """Return weights that were trained with a random gradient in each step."""
+    """Return weights that were trained with a random gradient per step."""
     weight_W, stream = torch.zeros(3, requires_grad=True), Stream(0)
     optimizer = torch.optim.Adam([weight_W], 0.1)
     model = nn.ParameterList([weight_W])
@@ -80,7 +81,7 @@ def test_a_resumed_training_ends_with_the_same_weights(tmp_path: Path) -> None:
     assert torch.equal(resumed_W, trained())
 
 
-def test_matrices_and_kernels_have_weight_decay() -> None:
+def test_only_matrices_and_kernels_have_weight_decay() -> None:
     network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Linear(2, 3))
     assert [weight.ndim for weight in decayed_weights(network)] == [4, 2]
     decayed, plain = decay_groups(network, 0.01)

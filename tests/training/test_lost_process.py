@@ -1,4 +1,4 @@
-"""A run over several processes, one of which dies, ends with the advice to resume instead of a hang or a library's words."""
+"""If a process of a distributed run dies, the run ends with advice to resume it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from netinv_lightning.runs import peers
 from netinv_lightning.runs.peers import PeerLost, peer_is_gone
 from netinv_lightning.runs.run_directory import RunDir
 
-CLOSED = "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.1.1]:4242"
+CLOSED = (
+    "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:547] "
+    "Connection closed by peer [127.0.1.1]:4242"
+)
 ADVICE = "another process of the run has died; continue with resume="
 
 
@@ -47,17 +50,19 @@ def test_a_broken_connection_is_reported_with_advice(
     assert status(job_dir)["error"] == f"PeerLost: {ADVICE}{job_dir}"
 
 
-def test_other_errors_keep_their_words() -> None:
+def test_other_errors_keep_their_messages() -> None:
+    # A real message
     assert peer_is_gone(
         RuntimeError(
             "[gloo/transport/tcp/pair.cc:545] Read error [::1]:3: Connection reset by peer."
         )
-    )  # a real one
+    )
     assert peer_is_gone(
         RuntimeError("NCCL error: remote process exited or there was a network error")
     )
     assert not peer_is_gone(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
-    assert not peer_is_gone(ConnectionResetError("Connection reset by peer"))  # of a download, say
+    # for example of a download
+    assert not peer_is_gone(ConnectionResetError("Connection reset by peer"))
 
 
 def test_a_dead_process_is_noticed_and_reported(
@@ -71,7 +76,10 @@ def test_a_dead_process_is_noticed_and_reported(
     monkeypatch.setattr(os, "_exit", ended.append)
     child = Dead()
     with RunDir(job_dir).open(compose()):
-        assert _ChildProcessObserver(main_pid=os.getpid(), child_processes=[child])._run()  # type: ignore[list-item]
+        assert _ChildProcessObserver(
+            main_pid=os.getpid(),
+            child_processes=[child],  # type: ignore[list-item]
+        )._run()
         assert status(job_dir)["error"] == f"PeerLost: {ADVICE}{job_dir}"
     assert ended == [1]
     assert child.was_killed

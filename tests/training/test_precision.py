@@ -1,4 +1,4 @@
-"""The core runs in float32 and under bfloat16 autocast, whichever the processor prefers."""
+"""The core of the framework runs in float32 and under bfloat16 autocast."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FEWER = [
 
 @pytest.fixture(scope="module")
 def classifier(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Overrides that select an MLP with BatchNorm, trained in bfloat16 on 100 digits."""
+    """Return overrides for an MLP with BatchNorm, trained in bfloat16 on 100 digits."""
     folder = tmp_path_factory.mktemp("classifier")
     path = folder / "mlp.safetensors"
     cfg = netinv_lightning.compose(
@@ -47,7 +47,7 @@ def classifier(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 @pytest.fixture(scope="module")
 def inversions(classifier: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The run directory of an inversion with two generators, by precision."""
+    """Return the run directory of an inversion with two generators, by precision."""
     folder = tmp_path_factory.mktemp("inverted")
     for precision in PRECISIONS:
         overrides = [*FEW_STEPS, *FEWER, *classifier, "n_generators=2"]
@@ -62,11 +62,11 @@ def losses_of(folder: Path) -> list[float]:
     return [float(row[names.LOSS_TOTAL]) for row in rows if row.get(names.LOSS_TOTAL)]
 
 
-def test_an_inversion_in_bfloat16_is_near_the_one_in_float32(inversions: dict[str, Path]) -> None:
+def test_an_inversion_in_bfloat16_is_close_to_one_in_float32(inversions: dict[str, Path]) -> None:
     plain, half = (losses_of(inversions[precision]) for precision in PRECISIONS)
     assert len(plain) == len(half) == 2
     assert half == pytest.approx(plain, rel=0.05)
-    assert half != plain  # autocast was on
+    assert half != plain  # autocast was enabled
     folder = inversions["bf16-mixed"]
     checkpoint = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
     floats = [value for value in checkpoint["state_dict"].values() if value.is_floating_point()]
@@ -77,7 +77,7 @@ def test_an_inversion_in_bfloat16_is_near_the_one_in_float32(inversions: dict[st
 
 @pytest.fixture(scope="module")
 def images(classifier: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The run directory of an inversion by gradient ascent, by precision."""
+    """Return the run directory of an inversion by gradient ascent, by precision."""
     folder = tmp_path_factory.mktemp("images")
     few = ["application.eval_samples=100", "application.keep_samples=100", "method.steps=10"]
     overrides = [*FEW_STEPS, *classifier, *few, "method=gradient", "method.lr=0.1"]
@@ -109,7 +109,7 @@ def test_kkt(precision: str, tmp_path: Path) -> None:
 def test_an_audit_with_its_default_attacks(
     classifier: list[str], precision: str, tmp_path: Path
 ) -> None:
-    """The reconstruction has all nine terms; those of the gradient meet the network's BatchNorm."""
+    """The reconstruction uses all nine terms; its gradient terms pass through BatchNorm."""
     overrides = ["application=audit", *classifier, "generator=tiny", "application.members=20"]
     cfg = netinv_lightning.compose(
         [*overrides, "application.reconstructions=20", f"trainer.precision={precision}"]

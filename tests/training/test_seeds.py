@@ -9,7 +9,7 @@ import torch
 from netinv_lightning.training.seeds import epoch_seed, own_randomness, random_order, stream_seed
 
 
-def test_streams_of_different_runs_and_batches_never_coincide() -> None:
+def test_streams_of_different_runs_and_batches_are_distinct() -> None:
     seeds = [stream_seed(seed, number) for seed, number in product(range(50), range(200))]
     assert len(set(seeds)) == len(seeds)
     assert min(seeds) == stream_seed(0, 0) == 1_000_003

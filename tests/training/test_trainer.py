@@ -1,4 +1,4 @@
-"""What `auto` means for the precision and the accelerator."""
+"""The meaning of `auto` for precision and accelerator."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.conftest import FEW_STEPS
 
 @pytest.fixture
 def hardware(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Fake the hardware of the machine, and how much faster half precision is on it."""
+    """Return a function that fakes the hardware and the speed-up of half precision."""
 
     def fake(cpu: bool = False, cuda: str = "", mps: bool = False, gain: float = 1.0) -> None:
         monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: cpu)
@@ -43,14 +43,14 @@ def hardware(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     ("machine", "measured", "unmeasured"),
     [
         ({"cpu": True, "gain": 1.3}, "bf16-mixed", "32-true"),
-        ({"cpu": True, "gain": 1.05}, "32-true", "32-true"),  # no clear gain
+        ({"cpu": True, "gain": 1.05}, "32-true", "32-true"),  # no clear speed-up
         ({"cpu": False, "gain": 9.0}, "32-true", "32-true"),  # emulated
         ({"cuda": "bf16", "gain": 1.0}, "bf16-mixed", "bf16-mixed"),
         ({"cuda": "bf16", "gain": 0.5}, "32-true", "bf16-mixed"),
         ({"cuda": "fp16", "gain": 2.0}, "16-mixed", "16-mixed"),
     ],
 )
-def test_auto_is_the_faster_precision(
+def test_auto_selects_the_faster_precision(
     hardware: Callable[..., None], machine: dict[str, Any], measured: str, unmeasured: str
 ) -> None:
     hardware(**machine)
@@ -63,7 +63,7 @@ def test_auto_is_the_faster_precision(
 def test_auto_measures_how_fast_bfloat16_is(
     half_seconds: float, chosen: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Hardware support is not enough: some versions of torch convolve in bfloat16 slowly."""
+    """Hardware support is not sufficient: bfloat16 convolutions of some torch versions are slow."""
     seconds = 0.0
 
     def convolve(x_BCHW: Tensor, weight: Tensor, **_: int) -> Tensor:
@@ -93,7 +93,7 @@ def test_speed_is_measured_once_and_without_random_numbers(monkeypatch: pytest.M
     trainer.half_gain.cache_clear()
 
 
-def test_auto_chooses_the_cpu_over_mps(hardware: Callable[..., None]) -> None:
+def test_auto_prefers_the_cpu_to_mps(hardware: Callable[..., None]) -> None:
     hardware(mps=True)
     cfg = netinv_lightning.compose([])
     (first, _) = trainer.resolve_trainer(cfg)
