@@ -102,9 +102,8 @@ def test_accuracy_equals_the_direct_computation(batch: int, classes: int, seed: 
 
 def test_class_cosine_by_hand() -> None:
     metric = ClassCosine(3, 2)
-    f_BD = torch.tensor(
-        [[2.0, 0.0], [0.0, 1.0], [-3.0, 0.0], [-1.0, 0.0]]
-    )  # class 0: right, up; class 2: left, left
+    # Class 0 points right and up; class 2 left and left.
+    f_BD = torch.tensor([[2.0, 0.0], [0.0, 1.0], [-3.0, 0.0], [-1.0, 0.0]])
     metric.update(f_BD, torch.tensor([0, 0, 2, 2]))
     values = metric.compute()
     assert values["intra"].item() == pytest.approx((0 + 1) / 2)
@@ -122,7 +121,7 @@ def test_class_cosine_equals_the_mean_over_pairs(
     batch: int, classes: int, dim: int, seed: int
 ) -> None:
     f_BD, label_B = cosine_inputs(batch, classes, dim, seed)
-    label_B[:3] = torch.tensor([0, 0, 1])  # a pair of each kind
+    label_B[:3] = torch.tensor([0, 0, 1])  # pairs within a class and between classes
     metric = ClassCosine(classes + 1, dim)  # the last class is empty
     metric.update(f_BD, label_B)
     values = metric.compute()
@@ -140,7 +139,7 @@ def test_class_cosine_of_one_class_equals_the_loss() -> None:
     )
 
 
-def test_a_zero_feature_has_cosine_zero_with_all() -> None:
+def test_cosine_with_a_zero_feature_is_zero() -> None:
     f_BD, label_B = (
         torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 0.0], [0.0, 2.0]]),
         torch.tensor([0, 0, 0, 1]),
@@ -152,7 +151,7 @@ def test_a_zero_feature_has_cosine_zero_with_all() -> None:
     assert values["inter"].item() == pytest.approx(0)
 
 
-# Batches, and merging of states as with several devices
+# Batches, and merged states of several devices
 
 
 def fed(metric: Metric, inputs: tuple[Tensor, ...], batches: list[slice]) -> Metric:
@@ -174,7 +173,7 @@ def test_batches_and_merged_states_equal_the_whole(kind: str) -> None:
     merged.merge_state(halves[1])
     assert_equal(merged, whole)
     summed = deepcopy(fresh)
-    summed.update(*(tensor[:1] for tensor in inputs))  # the existing state is overwritten
+    summed.update(*(tensor[:1] for tensor in inputs))  # overwritten by the merge
     for name, reduce in summed._reductions.items():
         assert callable(reduce)
         setattr(summed, name, reduce(torch.stack([getattr(half, name) for half in halves])))

@@ -26,13 +26,13 @@ def source(seed: int) -> torch.Generator:
 
 
 def binary(confidence: list[float], correct: list[bool]) -> tuple[Tensor, Tensor]:
-    """Probabilities of 2 classes, the first of which is predicted, and labels."""
+    """Return probabilities of 2 classes, of which the first is predicted, and labels."""
     p_n = torch.tensor(confidence, dtype=torch.double)
     return torch.stack([p_n, 1 - p_n], dim=1), (~torch.tensor(correct)).long()
 
 
 def test_calibration_by_hand() -> None:
-    """Two bins: 3 of 4 correct at 0.8, 1 of 2 at 0.6."""
+    """Two bins: 3 of 4 correct at confidence 0.8, and 1 of 2 at 0.6."""
     measured = calibration(
         *binary([0.8, 0.8, 0.8, 0.8, 0.6, 0.6], [True, True, True, False, True, False])
     )
@@ -62,13 +62,13 @@ def test_brier_of_three_classes_by_hand() -> None:
 def test_bins_are_fifteenths_with_their_upper_end(
     wrong: float, right: float, together: bool
 ) -> None:
-    """Errors of opposite sign cancel only within a bin; 0.6 is 9 / 15."""
+    """Errors of opposite sign cancel only within a bin. The confidence 0.6 is 9 / 15."""
     too_sure, too_unsure = -wrong, 1 - right
     expected = abs(too_sure + too_unsure) if together else abs(too_sure) + abs(too_unsure)
     assert calibration(*binary([wrong, right], [False, True])).ece == pytest.approx(expected / 2)
 
 
-def test_extremes_of_calibration() -> None:
+def test_perfect_and_worst_calibration() -> None:
     certain_nN, label_n = torch.eye(4)[[0, 1, 2, 3, 3]], torch.tensor([0, 1, 2, 3, 3])
     assert asdict(calibration(certain_nN, label_n)) == {"ece": 0, "brier": 0}
     assert asdict(calibration(certain_nN, (label_n + 1) % 4)) == {"ece": 1, "brier": 2}
@@ -80,7 +80,7 @@ def test_a_confidence_just_above_1_is_in_the_last_bin() -> None:
     assert measured.ece == pytest.approx(0.95 / 2, abs=1e-5)
 
 
-def test_calibration_equals_that_of_libraries() -> None:
+def test_calibration_equals_that_of_other_libraries() -> None:
     probability_nN = (2 * torch.randn(500, 5, generator=source(0), dtype=torch.double)).softmax(
         dim=1
     )
@@ -96,7 +96,7 @@ def test_calibration_equals_that_of_libraries() -> None:
 
 
 def test_labels_drawn_from_the_probabilities_are_calibrated() -> None:
-    """Sharpened probabilities of the same labels are not calibrated."""
+    """After sharpening, the probabilities of the same labels are not calibrated."""
     logits_nN = torch.randn(20_000, 4, generator=source(2))
     label_n = torch.multinomial(logits_nN.softmax(dim=1), 1, generator=source(3))[:, 0]
     honest, sharpened = (

@@ -14,7 +14,7 @@ from netinv_lightning.metrics.cas import ClassificationAccuracyScore
 
 
 def bright_and_dark(n: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Class 1 is brighter by 0.3 than class 0, under noise."""
+    """Return noisy images, with class 1 brighter than class 0 by 0.3."""
     source = torch.Generator().manual_seed(seed)
     label_n = torch.arange(n) % 2
     return 0.5 * torch.rand(n, 1, 4, 4, generator=source) + 0.3 * label_n[
@@ -43,7 +43,7 @@ def test_score_of_correct_swapped_and_random_labels() -> None:
 
 @pytest.mark.parametrize("n", [2, 130])
 def test_training_is_repeatable_and_uses_no_global_randomness(n: int) -> None:
-    """Also with as few images as BatchNorm allows, and with an incomplete last batch."""
+    """Test as few images as BatchNorm allows, and an incomplete last batch."""
     x_nCHW, label_n = bright_and_dark(n, seed=4)
     before = torch.get_rng_state()
     trained: list[nn.Module] = []
@@ -62,7 +62,7 @@ def test_training_is_repeatable_and_uses_no_global_randomness(n: int) -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_it_works_without_gradients_around_it() -> None:
+def test_training_works_inside_no_grad() -> None:
     x_nCHW, label_n = bright_and_dark(400, seed=2)
     with torch.no_grad():
         assert score(x_nCHW, label_n) > 0.98

@@ -33,7 +33,7 @@ PROPERTY = settings(deadline=None, derandomize=True, max_examples=25)
 
 @pytest.fixture
 def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`detection` with few resamples, for tests of everything but the interval."""
+    """Use few resamples, for tests that ignore the confidence interval."""
     monkeypatch.setattr(module, "RESAMPLES", 2)
 
 
@@ -42,7 +42,7 @@ def source(seed: int) -> torch.Generator:
 
 
 def scores(n: int, m: int, seed: int, levels: int) -> tuple[Tensor, Tensor]:
-    """Integers, so there are ties; OOD samples have higher scores on average."""
+    """Return integers, which have ties; OOD samples have higher scores on average."""
     return tuple(
         torch.randint(levels, (size,), generator=source(seed + i)).double() + i
         for i, size in enumerate((n, m))
@@ -57,7 +57,7 @@ def all_but_threshold(measured: Detection) -> dict[str, float]:
 
 
 def test_detection_by_hand() -> None:
-    """Sorted by score: out out out, in, (in out), in, in."""
+    """Samples in the order of their scores: out, out, out, in, (in and out), in, in."""
     measured = detection(torch.tensor([3.0, 1, 0, 2]), torch.tensor([4.0, 2, 4, 4]), seed=0)
     assert measured.auroc == (2.5 + 3 * 4) / 16
     assert measured.aupr_out == pytest.approx(3 / 4 * 1 + 1 / 4 * 4 / 6)
@@ -83,7 +83,7 @@ def test_the_threshold_accepts_95_percent_to_within_one_sample(
 
 
 def test_the_two_conventions_differ() -> None:
-    """One of 20 OOD samples may be missed, so it affects one number and not the other."""
+    """One of 20 OOD samples may be missed, which affects only one of the two numbers."""
     measured = detection(torch.arange(20.0), torch.tensor([4.0] + 19 * [30.0]), seed=0)
     assert (measured.fpr95_in, measured.fpr95_out) == (1 / 20, 0)
     measured = detection(torch.tensor([40.0] + 19 * [4.0]), torch.arange(20.0) + 5, seed=0)
@@ -177,7 +177,7 @@ def test_detection_under_flipped_sign_and_exchanged_sides() -> None:
 
 @pytest.mark.parametrize("shift", [0.5, 2.0])
 def test_detection_of_shifted_normal_scores(shift: float) -> None:
-    """Closed forms, which do not depend on the sizes."""
+    """Compare with closed forms, which do not depend on the sample sizes."""
     normal = NormalDist()
     measured = detection(
         torch.randn(20_000, generator=source(0)),
@@ -191,7 +191,7 @@ def test_detection_of_shifted_normal_scores(shift: float) -> None:
     assert measured.threshold == pytest.approx(normal.inv_cdf(0.95), abs=0.04)
 
 
-def test_the_interval_has_the_width_of_delongs() -> None:
+def test_the_interval_has_the_width_of_delong() -> None:
     in_n, out_m = torch.randn(400, generator=source(3)), torch.randn(150, generator=source(4)) + 0.8
     wins_mn = (out_m[:, None] > in_n).double()
     error = math.sqrt(wins_mn.mean(dim=1).var() / 150 + wins_mn.mean(dim=0).var() / 400)
@@ -202,7 +202,8 @@ def test_the_interval_has_the_width_of_delongs() -> None:
 
 def test_detection_is_repeatable_and_uses_no_global_randomness() -> None:
     in_n, out_m = scores(80, 50, 7, 30)
-    state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()  # type: ignore[index, union-attr]
+    state = torch.get_rng_state()
+    numpy_state = np.random.get_state()[1].copy()  # type: ignore[index, union-attr]
     measured = detection(in_n, out_m, seed=4)
     assert measured == detection(in_n, out_m, seed=4)
     assert (
@@ -222,7 +223,7 @@ def test_garbage_rate_by_hand() -> None:
     assert garbage_rate(torch.tensor([0, 9]), num_classes=10) == 0
 
 
-# Wrong input
+# Invalid input
 
 GOOD, NONE = torch.tensor([0.1, 0.2]), torch.tensor([])
 

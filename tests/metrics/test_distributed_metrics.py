@@ -1,4 +1,4 @@
-"""Metrics of two real processes (gloo, on the CPU) equal those of one.
+"""Metrics of two processes (gloo, on the CPU) equal those of one.
 
 Shape suffixes: B batch, N classes, D features, C channels, H height, W width.
 """
@@ -48,7 +48,7 @@ def seeded(*shape: int, seed: int = 0) -> Tensor:
 
 
 def values(share: slice) -> dict[str, Tensor]:
-    """Every metric of a share of the images, or of all shares with several processes."""
+    """Return every metric for part of the images, or for all parts in several processes."""
     f_BD, real_BD = seeded(B, D, seed=1)[share], seeded(B, D, seed=2) + 0.5
     label_B = torch.arange(B) % N
     brightness_B111 = 0.4 + 0.1 * label_B[:, None, None, None]
@@ -103,7 +103,7 @@ def values(share: slice) -> dict[str, Tensor]:
 
 
 class FewWeights(nn.Module):
-    """Replacement for the LPIPS network, whose weights are missing: a distance of two images."""
+    """Distance of two images that replaces the LPIPS network, whose weights are missing."""
 
     def __init__(self, backbone: str) -> None:
         super().__init__()
@@ -128,7 +128,7 @@ def worker(rank: int, folder: str) -> None:
 
 @pytest.fixture(scope="module")
 def computed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Tensor]]:
-    """Results of one process for all images and for a share, and of two for a share each."""
+    """Return the results of one process, for all images and for a share, and of two processes."""
     folder = tmp_path_factory.mktemp("ranks")
     mp.spawn(worker, (str(folder),), nprocs=2)
     alone, first, second = (
@@ -151,6 +151,6 @@ def test_two_processes_compute_the_same_as_one(
         torch.testing.assert_close(
             of_metric(computed[process], name), expected, rtol=1e-5, atol=1e-6
         )
-    # Otherwise this could not fail: a share alone has other values.
+    # A share alone gives other values; otherwise this test could not fail.
     share = of_metric(computed["share"], name)
     assert any(not torch.allclose(share[key], value, rtol=1e-4) for key, value in expected.items())

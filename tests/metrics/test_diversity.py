@@ -21,7 +21,7 @@ PROPERTY = settings(deadline=None, derandomize=True, max_examples=25)
 
 
 def published_vendi(f_nD: Tensor) -> float:
-    """`score_K` of the package vendi-score 0.0.3, with the cosine kernel."""
+    """Compute `score_K` of the package vendi-score 0.0.3, with the cosine kernel."""
     unit_nD = f_nD.double().numpy() / np.linalg.norm(f_nD.double().numpy(), axis=1, keepdims=True)
     shares = scipy.linalg.eigvalsh(unit_nD @ unit_nD.T / len(f_nD))
     shares = shares[shares > 0]
@@ -44,7 +44,7 @@ def vendi(f_nD: Tensor, label_n: Tensor, classes: int) -> tuple[float, float]:
     seed=st.integers(0, 10**6),
 )
 def test_vendi_equals_the_published_formula(n: int, dim: int, classes: int, seed: int) -> None:
-    """With more features than images, and with fewer."""
+    """Test with more features than images, and with fewer."""
     source = torch.Generator().manual_seed(seed)
     f_nD, label_n = (
         torch.randn(n, dim, generator=source) + 0.5,
@@ -70,7 +70,7 @@ def test_vendi_of_unequal_groups_is_exp_of_their_entropy() -> None:
     assert class_mean == pytest.approx(1)
 
 
-def test_zero_features_are_equal_and_unlike_all_others() -> None:
+def test_zero_features_equal_each_other_and_no_other() -> None:
     f_nD = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 0.0], [0.0, 0.0]])
     assert vendi(f_nD, torch.zeros(4, dtype=torch.long), 1)[0] == pytest.approx(2)
 
@@ -98,7 +98,10 @@ def duplicates(x_nCHW: Tensor, label_n: Tensor, **arguments: float) -> float:
 
 
 def test_duplicates_by_hand() -> None:
-    """8-bit levels: 100, 108 (just near enough to 100), 117, 100 of another class, 200, 200."""
+    """Grey levels of 8 bits:
+
+    100, 108 (just close enough to 100), 117, 100 of another class, 200, 200.
+    """
     x_nCHW = (torch.tensor([100.0, 108, 117, 100, 200, 200]) / 255)[:, None, None, None].expand(
         -1, 3, 8, 8
     )
@@ -109,14 +112,14 @@ def test_duplicates_by_hand() -> None:
 
 def test_one_changed_pixel_counts_by_its_share_of_the_image() -> None:
     x_nCHW = torch.full((2, 1, 28, 28), 0.5)
-    x_nCHW[1, 0, 0, 0] = 1.0  # 0.5 / 28 of the root mean square
+    x_nCHW[1, 0, 0, 0] = 1.0  # 0.5 / 28 root mean square
     assert duplicates(x_nCHW, torch.zeros(2, dtype=torch.long)) == 1
     x_nCHW[1, 0, :2, :2] = 1.0  # 2 x 0.5 / 28
     assert duplicates(x_nCHW, torch.zeros(2, dtype=torch.long)) == 0
 
 
 @pytest.mark.parametrize("chunk", [1, 5, 100])
-def test_duplicates_equal_all_pairs_for_any_chunk(chunk: int) -> None:
+def test_duplicates_equal_all_pairs_for_any_chunk_size(chunk: int) -> None:
     source = torch.Generator().manual_seed(0)
     originals = torch.rand(12, 1, 6, 6, generator=source)
     x_nCHW = (

@@ -29,7 +29,7 @@ def seeded(*shape: int, seed: int = 0) -> Tensor:
 
 
 def with_moments(n: int, mean_D: Tensor, root_DD: Tensor, seed: int) -> Tensor:
-    """Features with exactly the mean `mean_D` and the covariance root root'."""
+    """Return features with exactly the mean `mean_D` and the covariance root root'."""
     x_nD = seeded(n, len(mean_D), seed=seed)
     x_nD = x_nD - x_nD.mean(dim=0)
     whitening = torch.linalg.inv(torch.linalg.cholesky(torch.cov(x_nD.T))).T
@@ -37,8 +37,9 @@ def with_moments(n: int, mean_D: Tensor, root_DD: Tensor, seed: int) -> Tensor:
 
 
 def test_frechet_distance_of_two_gaussians() -> None:
-    """|m1 - m2|^2 + sum (s1 - s2)^2 if the covariances share their axes, here rotated by 30
-    degrees.
+    """Test |m1 - m2|^2 + sum (s1 - s2)^2, for covariances with the same axes.
+
+    The axes are rotated by 30 degrees.
     """
     cosine, sine = math.cos(math.pi / 6), math.sin(math.pi / 6)
     axes_DD = torch.tensor([[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1]], dtype=torch.float64)
@@ -47,7 +48,7 @@ def test_frechet_distance_of_two_gaussians() -> None:
     real_mD = with_moments(50, torch.zeros(3).double(), axes_DD * one, seed=1)
     fake_nD = with_moments(80, mean_D, axes_DD * other, seed=2)
     metric = frechet_distance(real_mD)
-    for _ in range(2):  # a reset keeps only the real features
+    for _ in range(2):  # a reset keeps the real features only
         for part in fake_nD.split(30):
             metric.update(part, real=False)
         assert metric.compute().item() == pytest.approx(
@@ -57,7 +58,7 @@ def test_frechet_distance_of_two_gaussians() -> None:
 
 
 def test_kernel_distance_equals_the_unbiased_estimator() -> None:
-    """With as many images as in a subset, every subset is the whole set."""
+    """With one subset of all images, the estimate is that of the whole set."""
     real_mD, fake_nD = seeded(40, 5, seed=1), 0.8 * seeded(40, 5, seed=2) + 0.3
 
     def kernel(a: Tensor, b: Tensor) -> Tensor:
@@ -114,7 +115,7 @@ def test_two_sample_accuracy_reaches_the_bayes_optimum(distance: float) -> None:
 
 
 def test_two_sample_classes_have_equal_weight() -> None:
-    """Otherwise always predicting the larger class would reach 0.91."""
+    """Otherwise, always predicting the larger class would reach 0.91."""
     assert two_sample(seeded(4000, 3, seed=1), seeded(400, 3, seed=2)) == pytest.approx(
         0.5, abs=0.08
     )
@@ -129,8 +130,8 @@ def test_two_sample_ignores_a_constant_feature() -> None:
 # LPIPS
 
 
-def test_lpips_of_pairs_of_a_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Random backbone weights replace the real ones, in the metric and in the reference."""
+def test_lpips_of_pairs_within_a_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Metric and reference use random instead of pretrained backbone weights."""
     monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
     with pytest.raises(FileNotFoundError, match=LPIPS_BACKBONE):
         ClassLPIPS()

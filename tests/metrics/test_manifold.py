@@ -19,13 +19,13 @@ PROPERTY = settings(deadline=None, derandomize=True, max_examples=25)
 
 
 def published(real_mD: Tensor, fake_nD: Tensor, k: int) -> dict[str, float]:
-    """`compute_prdc` of prdc 0.2, with explicit pairwise distances."""
+    """Compute what `compute_prdc` of prdc 0.2 computes, with explicit pairwise distances."""
 
     def distances(a: Tensor, b: Tensor) -> np.ndarray:
         return np.linalg.norm(a.double().numpy()[:, None] - b.double().numpy()[None], axis=2)
 
     def kth(matrix: np.ndarray) -> np.ndarray:
-        return np.sort(matrix, axis=1)[:, k]  # the first is the image itself
+        return np.sort(matrix, axis=1)[:, k]  # the nearest image is the image itself
 
     real, fake, between = (
         kth(distances(real_mD, real_mD)),
@@ -67,19 +67,22 @@ def test_manifold_equals_the_published_computation(
 
 
 def test_manifold_on_a_line_by_hand() -> None:
-    """Real images at 0, 1, 10 with radii 1, 1, 9; generated ones at 0.5, 4, -5 in 2, 1, 0 balls."""
+    """Real images are at 0, 1 and 10, with radii 1, 1 and 9.
+
+    Generated images at 0.5, 4 and -5 are in 2, 1 and 0 of these balls.
+    """
     real_mD, fake_nD = torch.tensor([[0.0], [1.0], [10.0]]), torch.tensor([[0.5], [4.0], [-5.0]])
     values = measured(real_mD, fake_nD, k=1)
     assert values["precision"] == pytest.approx(2 / 3)
     assert values["density"] == pytest.approx((2 + 1 + 0) / 3)
-    assert values["coverage"] == pytest.approx(1)  # 10 is 6 from 4
+    assert values["coverage"] == pytest.approx(1)  # the distance from 10 to 4 is 6
     assert values["recall"] == pytest.approx(
         2 / 3
-    )  # radii 3.5, 3.5, 5.5: 10 is 6 from 4 and 9.5 from 0.5
+    )  # radii 3.5, 3.5 and 5.5; the distance from 10 is 6 to 4 and 9.5 to 0.5
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 50])
-def test_chunks_change_nothing(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_chunk_size_has_no_effect(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     source = torch.Generator().manual_seed(3)
     real_mD, fake_nD = torch.randn(50, 4, generator=source), torch.randn(40, 4, generator=source)
     whole = measured(real_mD, fake_nD, 5)
@@ -88,7 +91,7 @@ def test_chunks_change_nothing(chunk: int, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_one_repeated_image_covers_nothing() -> None:
-    """Equal generated images have neighbourhoods of radius 0, far from the origin."""
+    """Equal generated images have neighbourhoods of radius 0, even far from the origin."""
     source = torch.Generator().manual_seed(4)
     real_mD = 100 + torch.randn(200, 6, generator=source)
     values = measured(real_mD, real_mD[:1].expand(200, -1) + 1e-3, 5)

@@ -23,18 +23,17 @@ def pictures(n: int, seed: int = 0, side: int = 28) -> Tensor:
     return torch.rand(n, 1, side, side, generator=torch.Generator().manual_seed(seed))
 
 
-def test_the_nearest_reconstruction_is_of_the_same_class() -> None:
+def test_the_nearest_reconstruction_has_the_same_class() -> None:
     real, label_m = pictures(4), torch.tensor([0, 0, 1, 2])
-    x_nCHW = torch.cat(
-        [real[2:3], 1 - real[0:1], 0.5 * real[1:2] + 0.2, real[0:1]]
-    )  # a copy of image 2, but generated as class 0
+    # The first is a copy of image 2, but generated as class 0.
+    x_nCHW = torch.cat([real[2:3], 1 - real[0:1], 0.5 * real[1:2] + 0.2, real[0:1]])
     found = nearest(real, label_m, x_nCHW, torch.tensor([0, 0, 0, 0]))
     assert found.index_m.tolist() == [3, 2, -1, -1]
     assert found.ncc_m[:2].tolist() == pytest.approx(
         [1, 1], abs=1e-5
     )  # correlation ignores brightness and contrast
     assert found.ssim_m[0] == pytest.approx(1, abs=1e-5)
-    assert found.ssim_m[1] < 0.99  # structural similarity does not
+    assert found.ssim_m[1] < 0.99  # structural similarity does not ignore them
     assert found.ncc_m[2:].isnan().all()
     assert found.ssim_m[2:].isnan().all()
 
@@ -52,9 +51,8 @@ def test_correlation_of_two_by_two_pixels_by_hand() -> None:
         .repeat_interleave(8, 2)
         .repeat_interleave(8, 3)
     )
-    mixed = (
-        2 * real + other
-    ) / 3  # correlation 2 / sqrt(5) with the first, as the two are orthogonal around their means
+    # The correlation with the first is 2 / sqrt(5), because both are orthogonal after centring.
+    mixed = (2 * real + other) / 3
     assert float(nearest(real, ONE, mixed, ONE).ncc_m) == pytest.approx(2 / math.sqrt(5), abs=1e-5)
     assert float(nearest(real, ONE, other, ONE).ncc_m) == pytest.approx(0, abs=1e-6)
 
@@ -80,13 +78,13 @@ def test_matching_is_one_to_one_with_the_largest_sum() -> None:
     assert of_real[0] == max(sums, key=lambda first: sums[first])
 
 
-def test_surplus_images_stay_unmatched() -> None:
+def test_surplus_images_remain_unmatched() -> None:
     pairs = matched(
         pictures(3), torch.tensor([0, 0, 1]), pictures(5, 1), torch.tensor([0, 1, 1, 1, 2])
     )
     assert len(pairs.real_c) == 2
     assert pairs.real_c.tolist()[-1] == 2
-    assert pairs.good == 0  # different noise is not similar
+    assert pairs.good == 0  # noise images are not similar to each other
 
 
 def test_structural_similarity_of_an_image_with_itself_is_1() -> None:
@@ -127,8 +125,8 @@ def test_only_a_real_gap_is_significant() -> None:
     assert difference(members, label_m, held_out, label_m, seed=0) == none
 
 
-def test_p_is_uniform_without_a_gap() -> None:
-    """Without a difference p is uniform: of 60 values about half are below 0.5, few below 0.1."""
+def test_p_values_are_uniform_without_a_gap() -> None:
+    """Of 60 uniform p-values, about half are below 0.5 and few below 0.1."""
     p_values = []
     for draw in range(60):
         source = torch.Generator().manual_seed(draw)
@@ -142,14 +140,14 @@ def test_p_is_uniform_without_a_gap() -> None:
             ).p_value
         )
     assert 0.3 < sum(p < 0.5 for p in p_values) / 60 < 0.7
-    assert (
-        sum(p < 0.1 for p in p_values) <= 13
-    )  # binomial(60, 0.1): above 13 with a chance of 0.001
+    # Binomial(60, 0.1) exceeds 13 with a probability of 0.001.
+    assert sum(p < 0.1 for p in p_values) <= 13
 
 
-def test_a_gap_between_classes_is_no_memorisation() -> None:
-    """Members have more images of the class with high values, but no difference within a class. So
-    every permutation has the same gap.
+def test_a_gap_between_classes_is_not_memorisation() -> None:
+    """Members have more images of the class with high values, but no difference within a class.
+
+    Every permutation within classes therefore has the same gap.
     """
     member_label, held_out_label = (
         torch.tensor([0] * 80 + [1] * 20),

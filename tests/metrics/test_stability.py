@@ -29,7 +29,7 @@ def test_quantisation_to_256_levels() -> None:
 def test_blur_equals_the_explicit_gaussian() -> None:
     x_BCHW = torch.zeros(1, 2, 5, 5)
     x_BCHW[0, 1, 2, 2] = 1
-    side = math.exp(-2)  # one pixel off, at a standard deviation of half a pixel
+    side = math.exp(-2)  # one pixel away, with a standard deviation of half a pixel
     row = torch.tensor([0, side, 1, side, 0]) / (1 + 2 * side)
     blurred = DISTURBANCES["blur"](x_BCHW, Stream(0))
     torch.testing.assert_close(blurred[0, 1], torch.outer(row, row))
@@ -62,10 +62,10 @@ def test_each_image_is_shifted_by_one_pixel() -> None:
     ("kind", "order", "radius"),
     [("l1", 1, 0.02 * 192), ("l2", 2, 0.02 * math.sqrt(192)), ("linf", math.inf, 8 / 255)],
 )
-def test_noise_has_the_stated_norm(kind: str, order: float, radius: float) -> None:
-    x_BCHW = images() * 0.2 + 0.4  # far from 0 and 1, so nothing is clipped
+def test_noise_has_the_given_norm(kind: str, order: float, radius: float) -> None:
+    x_BCHW = images() * 0.2 + 0.4  # far enough from 0 and 1 to avoid clipping
     norms_B = (DISTURBANCES[kind](x_BCHW, Stream(0)) - x_BCHW).flatten(1).norm(order, dim=1)
-    if kind == "linf":  # uniform in the ball: the largest of 192 draws is near the radius
+    if kind == "linf":  # uniform in the ball, so the largest of 192 draws is close to the radius
         assert (norms_B <= radius + 1e-6).all()
         assert (norms_B > 0.9 * radius).all()
     else:
@@ -76,11 +76,11 @@ def test_noise_has_the_stated_norm(kind: str, order: float, radius: float) -> No
 
 
 def test_stability_by_hand() -> None:
-    """The classifier returns the brightest column; only a horizontal shift changes it."""
+    """The classifier returns the brightest column, so only horizontal shifts change its output."""
     x_BCHW = torch.zeros(8, 1, 5, 5)
     label_B = torch.tensor([1, 2, 3, 1, 2, 3, 1, 1])
     x_BCHW[torch.arange(8), 0, :, label_B] = 0.8
-    label_B[-1] = 4  # classified as 1 or a neighbouring column: never correct
+    label_B[-1] = 4  # classified as 1 or a neighbouring column, so never correct
 
     def classifier(x_BCHW: Tensor) -> Tensor:
         return x_BCHW.sum(dim=(1, 2))
@@ -95,12 +95,13 @@ def test_stability_by_hand() -> None:
     source, up_or_down = torch.Generator().manual_seed(3), []
     for count in (3, 5):
         up_or_down += (torch.rand(count, generator=source) < 0.5).tolist()
+        # Signs and magnitudes of the noise in L1, L2 and Linf
         for draw in (
             torch.randn,
             torch.rand,
             torch.randn,
             torch.rand,
-        ):  # of the noise that follows: signs and magnitudes in L1, L2, Linf
+        ):
             draw(count, 25, generator=source)
     assert 0 < sum(up_or_down[:-1]) < 7
     assert values["shift"] == pytest.approx(sum(up_or_down[:-1]) / 8)
@@ -108,7 +109,7 @@ def test_stability_by_hand() -> None:
 
 def test_a_reset_repeats_the_draws() -> None:
     def classifier(x_BCHW: Tensor) -> Tensor:
-        return x_BCHW[:, 0, :2, 0]  # which of two pixels is brighter: noise decides some
+        return x_BCHW[:, 0, :2, 0]  # for some images, noise decides which of two pixels is brighter
 
     x_BCHW, metric = 0.5 + 0.02 * images(200, 1, 3), Stability(seed=1)
     label_B = classifier(x_BCHW).argmax(dim=1)

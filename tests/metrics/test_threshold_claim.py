@@ -1,4 +1,4 @@
-"""The claim that a threshold on the confidence separates OOD samples, by hand.
+"""The claim that a confidence threshold separates OOD samples, with cases worked by hand.
 
 Shape suffixes: n in-distribution samples, m OOD samples.
 """
@@ -16,7 +16,7 @@ from netinv_lightning.metrics.detection import (
 
 
 def test_the_claim_by_hand() -> None:
-    """The two most confident OOD samples are in the garbage class, or not."""
+    """The two most confident OOD samples are in the garbage class in one case only."""
     in_n, out_m = torch.tensor([0.9, 0.8, 0.95, 0.99]), torch.tensor([0.5, 0.7, 0.85, 0.99])
     claim = threshold_claim(in_n, out_m, torch.tensor([True, True, False, False]))
     assert claim.misclassified == 0.5
@@ -33,10 +33,11 @@ def test_the_claim_by_hand() -> None:
     assert (claim.all_samples.violations_out, claim.all_samples.violations_in) == (2 / 4, 4 / 4)
 
     one = threshold_claim(in_n, out_m, torch.tensor([False, False, True, False])).all_samples
+    # A share of all OOD samples, not of the misclassified ones
     assert (one.violations_out, one.violations_in) == (
         1 / 4,
         1 / 4,
-    )  # of all OOD samples, not of the misclassified
+    )
 
 
 def test_equal_confidences_contradict_the_claim() -> None:
@@ -59,8 +60,10 @@ def test_the_claim_holds_if_nothing_is_misclassified() -> None:
     ("outliers", "holds"),
     [(0, (True, True, True)), (1, (False, True, True)), (6, (False, False, True))],
 )
-def test_outliers_decide_only_if_numerous(outliers: int, holds: tuple[bool, bool, bool]) -> None:
-    """Of 200 samples of each kind, 1 is 0.5 % and 6 are 3 %."""
+def test_few_outliers_do_not_decide_the_claim(
+    outliers: int, holds: tuple[bool, bool, bool]
+) -> None:
+    """One of 200 samples is 0.5 %, and six are 3 %."""
     in_n, out_m = (
         torch.full((200,), 0.9, dtype=torch.double),
         torch.full((200,), 0.5, dtype=torch.double),
@@ -73,7 +76,7 @@ def test_outliers_decide_only_if_numerous(outliers: int, holds: tuple[bool, bool
     assert claim.all_samples.gap == pytest.approx(0.1 - 0.95 if outliers else 0.4)
 
 
-def test_quantiles_are_those_of_the_misclassified() -> None:
+def test_quantiles_refer_to_the_misclassified_samples() -> None:
     in_n, out_m = (
         torch.linspace(0, 1, 101, dtype=torch.double),
         torch.linspace(0, 1, 101, dtype=torch.double),
