@@ -1,4 +1,4 @@
-"""Style and files of figures; grids and confusion matrices.
+"""Style and files of figures; image grids and confusion matrices.
 
 Shape suffixes: c colours.
 """
@@ -70,7 +70,7 @@ WHITE = np.array([0.95047, 1.0, 1.08883])
 
 
 def cielab(colours: tuple[str, ...], sight: str = "normal") -> np.ndarray:
-    """L*, a*, b* of sRGB colours under D65, [c, 3], with the given colour vision."""
+    """Return L*, a*, b* of sRGB colours under D65, [c, 3], for a type of colour vision."""
     srgb_c3 = np.array([matplotlib.colors.to_rgb(colour) for colour in colours])
     linear_c3 = np.where(srgb_c3 <= 0.04045, srgb_c3 / 12.92, ((srgb_c3 + 0.055) / 1.055) ** 2.4)
     xyz_c3 = (linear_c3 @ SIGHT[sight].T).clip(0, 1) @ RGB_TO_XYZ.T / WHITE
@@ -92,7 +92,7 @@ def test_cielab_of_known_colours() -> None:
     [("normal", 24), ("deuteranopia", 19), ("protanopia", 21), ("tritanopia", 15.9)],
 )
 def test_all_pairs_of_colours_are_distinguishable(sight: str, least: float) -> None:
-    """A distance of 2.3 is just noticeable; matplotlib's defaults reach 4.6 with protanopia."""
+    """A distance of 2.3 is just noticeable; matplotlib's colours reach 4.6 with protanopia."""
     lab_c3 = cielab(PALETTE, sight)
     assert (
         min(np.linalg.norm(one - other) for one, other in itertools.combinations(lab_c3, 2))
@@ -128,7 +128,7 @@ def test_of_many_classes_only_the_ten_largest_have_colours() -> None:
     )
     assert [style.labels for style in styles[:-1]] == [
         (label,) for label in (*range(8), 20, 24)
-    ]  # the first of equal counts
+    ]  # the first of several equal counts
     assert [style.colour for style in styles[:-1]] == list(PALETTE)
     assert (styles[-1].name, styles[-1].colour, len(styles[-1].labels)) == (
         "others (15 classes)",
@@ -143,7 +143,7 @@ def test_of_many_classes_only_the_ten_largest_have_colours() -> None:
     ]
 
 
-def test_long_names_are_cut() -> None:
+def test_long_names_are_truncated() -> None:
     assert short("Ankle boot") == "Ankle boot"
     assert short("a" * 24) == "a" * 24
     assert short("a" * 25) == "a" * 23 + "…"
@@ -166,10 +166,10 @@ def test_png_and_pdf_have_the_printed_size_and_fonts(tmp_path: Path, width: floa
         assert image.size == (round(width * DPI), round(1.2 * DPI))
         assert image.info["dpi"] == pytest.approx((DPI, DPI), abs=0.1)
     pdf = png.with_suffix(".pdf").read_bytes()
-    assert b"/FontFile2" in pdf  # a TrueType font program
+    assert b"/FontFile2" in pdf  # a TrueType font
     assert b"/Type3" not in pdf
     assert b"/MediaBox [ 0 0 %d" % int(width * 72) in pdf
-    assert b"CreationDate" not in pdf  # equal figures give equal files
+    assert b"CreationDate" not in pdf  # without a date, equal figures give equal files
 
 
 def test_a_failed_write_keeps_the_old_files(
@@ -253,7 +253,7 @@ def test_images_lie_in_rows_with_white_gaps() -> None:
 
 @pytest.fixture
 def written(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """Figures that the module `images` writes."""
+    """Collect the figures that the module `images` writes."""
     figures: list[Figure] = []
     write = images.write_whole
 
