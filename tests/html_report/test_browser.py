@@ -15,12 +15,12 @@ from netinv_lightning.html_report.command import main
 from tests.browser import browser
 from tests.html_report.test_page import HOSTILE, draw, made_run, made_sweep
 
-__all__ = ["browser"]  # the fixture
+__all__ = ["browser"]  # a fixture
 
 
 @pytest.fixture(scope="module")
 def run_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The page of a run whose names all contain markup."""
+    """Return the page of a run whose names all contain markup."""
     made = made_run(tmp_path_factory.mktemp("runs") / HOSTILE, words=(f"name={HOSTILE}",))
     for step in (5, 10, 15):
         draw(made / "figures" / f"grid_step{step:06d}.png", 60)
@@ -50,7 +50,7 @@ def sweep_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Watched:
-    """A page that records console messages, errors, dialogs and requests to other files."""
+    """Return a page that records console messages, errors, dialogs and requests to other files."""
 
     def __init__(self, browser: Browser) -> None:
         self.page = browser.new_page(viewport={"width": 1600, "height": 900})
@@ -71,7 +71,7 @@ class Watched:
 
 @pytest.fixture(scope="module")
 def watched(browser: Browser, run_page: Path) -> Watched:
-    """The run's page, opened once for all tests."""
+    """Open the run's page once for all tests."""
     opened = Watched(browser)
     opened.page.goto(run_page.as_uri())
     return opened
@@ -217,7 +217,7 @@ def test_no_page_is_wider_than_its_window(chart: str, request: pytest.FixtureReq
 
 
 def test_the_runs_of_a_sweep_are_compared(opened_sweep: Page) -> None:
-    assert drawn(opened_sweep, "#compared") == 2  # the runs, and their means
+    assert drawn(opened_sweep, "#compared") == 2  # the curves of the runs, and their means
     plot = opened_sweep.locator("#compared")
     assert plot.evaluate("plot => plot.layout.xaxis.title.text") == "loss.kl.weight"
     points, means = json.loads(

@@ -1,4 +1,4 @@
-"""`netinv report`: contents of the page for runs in every state, and refused input."""
+"""`netinv report`: contents of the page for runs in every state, and invalid input."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def files_of(path: Path) -> dict[str, str]:
 
 
 class Elements(HTMLParser):
-    """Elements of a page with their attributes, and its visible text."""
+    """HTML parser that collects the elements of a page, their attributes and the visible text."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -213,7 +213,8 @@ def test_the_command_writes_the_page_of_a_real_run(
         for image in page.each("img")
         if image.get("src", "").startswith("data:image/webp;base64,")
     ]
-    assert len(figures) == len(shown) == 4  # the grid, two during training, the confusion matrix
+    # the grid, two grids of the training, the confusion matrix
+    assert len(figures) == len(shown) == 4
     assert all(image["alt"] for image in shown)
     summary = json.loads((job_dir / "summary.json").read_text())
     values = [attributes.get("data-value") for attributes in page.each("td")]
@@ -352,7 +353,7 @@ def test_markup_in_names_is_shown_as_text(
     page = page_of(made, capsys)
     assert page.text.count(HOSTILE) >= 3
     assert not [image for image in page.each("img") if "onerror" in image]
-    assert len(page.each("script")) == 3  # data, plotly, the page's own
+    assert len(page.each("script")) == 3  # data, plotly and the page's own script
 
 
 BAD: dict[str, tuple[tuple[str, ...], str]] = {
@@ -369,7 +370,7 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_wrong_input_gives_one_line_and_writes_nothing(
+def test_invalid_input_gives_one_line_and_writes_nothing(
     case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
