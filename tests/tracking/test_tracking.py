@@ -1,4 +1,4 @@
-"""Loggers: one W&B run per job, whose failures do not stop it; metrics.csv; TensorBoard."""
+"""Loggers: one W&B run per job, which continues if W&B fails; metrics.csv; TensorBoard."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ OFFLINE = ("logger=wandb", "logger.mode=offline")
 
 
 def leet(folder: Path, *options: str) -> str:
-    """Return the contents of a run's folder, read with W&B's own reader without network."""
+    """Return the contents of a run's folder, read by W&B's own reader without network."""
     command = [Path(sys.executable).parent / "wandb", "leet", "inspect", folder, "--json", *options]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
@@ -104,7 +104,7 @@ def test_jobs_of_one_process_are_separate_runs(
     ]
     assert tmp_path / "a" / "checkpoints" / "last.ckpt" in files
     assert "generator" in artifacts
-    # No file lies in the home directory.
+    # No file is written to the home directory.
     assert all(file.is_relative_to(tmp_path / "a") and file.is_file() for file in files)
 
 
@@ -155,7 +155,7 @@ def test_a_resumed_run_keeps_its_id_offline(
 
 
 def wandb_core() -> subprocess.Popen[bytes]:
-    """Return W&B's service process, which has no public access."""
+    """Return W&B's service process, which has no public API."""
     service: Any = wandb.setup().ensure_service()
     process: subprocess.Popen[bytes] = service._proc._process
     return process
@@ -190,9 +190,9 @@ def test_training_survives_the_death_of_wandb(
 
 
 class Server(ThreadingHTTPServer):
-    """Local replacement of W&B: answers the given operations; other requests wait.
+    """Local replacement of the W&B server that answers only the given operations.
 
-    Without operations it refuses the login.
+    Other requests get no answer. Without operations, the server refuses the login.
     """
 
     daemon_threads = True
@@ -249,12 +249,12 @@ class Answer(BaseHTTPRequestHandler):
         self.wfile.write(text)
 
     def log_message(self, *args: object) -> None:
-        """Log nothing."""
+        """Discard messages of the server."""
 
 
 @pytest.fixture
 def online(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
-    """Function that sets W&B's address, with a well-formed key."""
+    """Return a function that sets W&B's address, with a well-formed key."""
 
     def point(url: str) -> None:
         monkeypatch.setenv("WANDB_BASE_URL", url)
@@ -262,7 +262,7 @@ def online(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
         monkeypatch.setenv("WANDB_HTTP_TIMEOUT", "3")
         monkeypatch.setattr(wandb_run, "INIT_SECONDS", 5.0)
         monkeypatch.setattr(wandb_run, "FINISH_SECONDS", 1.0)
-        wandb.teardown()  # W&B reads its environment once
+        wandb.teardown()  # W&B reads its environment only once
 
     yield point
     monkeypatch.undo()
@@ -323,12 +323,12 @@ def test_an_endless_upload_does_not_block_the_run(
     (warning,) = warnings_of_wandb(caplog)
     assert "could not finish the run" in warning
     folder = Path(warning.split()[-1])
-    assert folder.name.startswith("run-")  # it was online
+    assert folder.name.startswith("run-")  # the run was online
     assert json.loads(leet(folder, "--summary"))["summary"][names.INVERSION_ACCURACY] == 0.5
 
 
 @pytest.mark.parametrize("server", [()], indirect=True)
-def test_a_wrong_login_is_wrong_input(compose: Compose, server: Server) -> None:
+def test_a_failed_login_is_an_input_error(compose: Compose, server: Server) -> None:
     with pytest.raises(
         InputError,
         match=r"logger.mode=online: W&B refuses the login \(.*not logged in\); run `wandb login",
@@ -336,7 +336,7 @@ def test_a_wrong_login_is_wrong_input(compose: Compose, server: Server) -> None:
         check_logger(compose("logger=wandb"))
 
 
-def test_a_damaged_key_is_wrong_input(
+def test_a_malformed_key_is_an_input_error(
     compose: Compose, online: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     online("http://127.0.0.1:9")
@@ -345,7 +345,7 @@ def test_a_damaged_key_is_wrong_input(
         check_logger(compose("logger=wandb"))
 
 
-def test_a_project_that_wandb_refuses_is_wrong_input(compose: Compose, job_dir: Path) -> None:
+def test_a_project_that_wandb_refuses_is_an_input_error(compose: Compose, job_dir: Path) -> None:
     run_dir = RunDir(job_dir)
     cfg = compose(*OFFLINE, "logger.project=a/b")
     with (
@@ -423,8 +423,8 @@ def test_a_resumed_run_has_each_step_once_in_metrics_csv(tmp_path: Path, cut: st
     ]
 
 
-def test_a_resumed_part_replaces_only_its_own_metrics(tmp_path: Path) -> None:
-    """The second of two trainings is killed; the file equals that of an uninterrupted run."""
+def test_a_resumed_nested_run_replaces_only_its_own_metrics(tmp_path: Path) -> None:
+    """Kill the second of two trainings; the file equals that of an uninterrupted run."""
 
     def log(logger: MetricsCsv, name: str, steps: range) -> None:
         for step in steps:
