@@ -1,4 +1,4 @@
-"""Verdict of an audit from its numbers."""
+"""Verdict of an audit, computed from its numbers."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_holm_correction_by_hand() -> None:
             {"a": AttackResult(0.6, 0.55, 0.04), "b": NO_LEAK, "c": TYPICAL},
             LEAKS_CLASSES,
             "a",
-        ),  # 0.04 is corrected to 0.12
+        ),  # 0.04 becomes 0.12 after correction
     ],
 )
 def test_verdict_follows_the_strongest_attack(
