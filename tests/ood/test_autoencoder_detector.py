@@ -1,4 +1,4 @@
-"""Reconstruction error of an autoencoder: by hand, on planted patterns and on digits (A5-6).
+"""Reconstruction error of an autoencoder: by hand, on planted patterns and on digits.
 
 Shape suffixes: n images, C channels, H height, W width, P pixels.
 """
@@ -33,7 +33,7 @@ def features_of(images_nCHW: Tensor) -> FeatureSet:
 
 
 def fit_data_of(images_nCHW: Tensor, seed: int = 0) -> FitData:
-    """Fit data with images only, without logits or features."""
+    """Return fit data with images only, without logits or features."""
     nothing = features_of(images_nCHW[:0])
     classifier = FrozenClassifier(nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), TINY)
     return FitData(
@@ -53,7 +53,7 @@ def auroc(inside_n: Tensor, outside_n: Tensor) -> float:
 
 
 def stripes(count: int, channels: int, side: int, seed: int) -> Tensor:
-    """Images of horizontal stripes, each 8 rows of one grey value."""
+    """Return images of horizontal stripes, each 8 rows of one grey value."""
     return (
         torch.rand(count, channels, side // 8, 1, generator=source(seed))
         .repeat_interleave(8, dim=2)
@@ -101,7 +101,7 @@ def test_only_images_larger_than_32_pixels_are_downsampled() -> None:
     )
 
 
-def test_same_seed_same_scores_and_global_randomness_unchanged() -> None:
+def test_equal_seeds_give_equal_scores_and_keep_global_randomness() -> None:
     fit_data, probes = (
         fit_data_of(stripes(60, 1, 24, 0), seed=3),
         features_of(stripes(20, 1, 24, 1)),
@@ -117,12 +117,12 @@ def test_same_seed_same_scores_and_global_randomness_unchanged() -> None:
     assert (np.random.get_state()[1] == numpy_state).all()  # type: ignore[index]
 
 
-# On real digits
+# Real digits
 
 
 @cache
 def digits(train: bool, count: int) -> Tensor:
-    """The first images of each class, as many of each, [count, 1, 28, 28] in [0, 1]."""
+    """Return as many first images of every class, [count, 1, 28, 28] in [0, 1]."""
     images_nCHW, labels_n = LOADERS["mnist5k"](None, train)  # type: ignore[arg-type]
     chosen_n = torch.cat([(labels_n == label).nonzero()[: count // 10, 0] for label in range(10)])
     return images_nCHW[chosen_n].float() / 255
@@ -156,7 +156,7 @@ def test_unseen_digits_are_reconstructed_better_than_outliers(
 
 
 def test_images_simpler_than_digits_are_not_detected(digit_autoencoder: AutoencoderError) -> None:
-    """A known limit: an empty image is reconstructed better than any digit."""
+    """This is a known limitation: an empty image is reconstructed better than any digit."""
     test_nCHW = digits(False, 200)
     assert (
         auroc(

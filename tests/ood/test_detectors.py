@@ -1,4 +1,4 @@
-"""Post-hoc detectors: values by hand, formulas and planted outliers (A5-1 to A5-5).
+"""Post-hoc detectors: values by hand, formulas and planted outliers.
 
 Shape suffixes: n images, C channels, H height, W width, N classes, D features, P pixels.
 """
@@ -54,7 +54,7 @@ def source(seed: int = 0) -> torch.Generator:
 def linear_classifier(
     weight_NP: Tensor | None = None, bias_N: Tensor | None = None
 ) -> FrozenClassifier:
-    """The logits are linear in the 2 x 2 pixels, which are also the penultimate features."""
+    """Classifier with logits linear in 2 x 2 pixels, which are also its penultimate features."""
     network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
     with torch.no_grad():
         network[1].weight.copy_(
@@ -71,7 +71,7 @@ def features_of(features_nD: Tensor) -> FeatureSet:
 def fit_data_of(
     features_nD: Tensor, labels_n: Tensor, classifier: FrozenClassifier | None = None
 ) -> FitData:
-    """Fit data with these penultimate features of the training images."""
+    """Return fit data with these penultimate features of the training images."""
     nothing = features_of(features_nD[:0])
     return FitData(
         classifier or linear_classifier(), features_of(features_nD), labels_n, nothing, nothing, 0
@@ -84,7 +84,7 @@ def auroc(inside_n: Tensor, outside_n: Tensor) -> float:
     )
 
 
-# Scores of the logits
+# Scores computed from logits
 
 
 def test_scores_of_logits_by_hand() -> None:
@@ -109,23 +109,23 @@ def test_msp_keeps_the_order_of_very_confident_images() -> None:
 
 
 def test_msp_is_least_confidence_and_lc_is_not() -> None:
-    """Least confidence, 1 - max p, is MSP; LC gives another order (A5-2)."""
+    """Least confidence, 1 - max p, equals MSP. LC orders images differently."""
     logits_nN = torch.randn(50, 3, generator=source())
     torch.testing.assert_close(
         logit_scores.msp(logits_nN), 1 - logits_nN.double().softmax(dim=1).amax(dim=1)
     )
     lc = LinearClassifierScore(torch.eye(2, dtype=torch.double), torch.zeros(2, dtype=torch.double))
-    # Far inside two classes; inside one class and far outside the other.
+    # The first image is far inside two classes; the second is inside one and far outside the other.
     both_n2 = torch.tensor([[3.0, 3.0], [1.0, -4.0]])
     assert lc(features_of(both_n2)).tolist() == [-3, -1]
     assert logit_scores.msp(both_n2)[0] > logit_scores.msp(both_n2)[1]
 
 
-# Scores of the features
+# Scores computed from features
 
 
 def test_lc_by_hand() -> None:
-    """The smallest signed distance to the hyperplanes, positive on their outer side."""
+    """LC is the smallest signed distance to the hyperplanes, positive on their outer side."""
     lc = LinearClassifierScore(
         torch.tensor([[1.0, 0.0], [0.0, 1.0]]).double(), torch.tensor([-1.0, 0.0]).double()
     )
@@ -154,7 +154,7 @@ def test_lc_is_negative_inside_a_class_and_positive_outside_all() -> None:
 
 
 def test_mahalanobis_by_hand() -> None:
-    """Three classes with covariance diag(1, 4) and means (0, 0), (10, 0) and (0, 20)."""
+    """Use three classes with covariance diag(1, 4) and means (0, 0), (10, 0) and (0, 20)."""
     spread_42 = torch.tensor([[2**0.5, 0], [-(2**0.5), 0], [0, 8**0.5], [0, -(8**0.5)]])
     means_N2, labels_n = torch.tensor([[0.0, 0.0], [10.0, 0.0], [0.0, 20.0]]), torch.arange(12) // 4
     mahalanobis = Mahalanobis.fit(
@@ -165,7 +165,7 @@ def test_mahalanobis_by_hand() -> None:
 
 
 def test_mahalanobis_uses_the_pseudo_inverse() -> None:
-    """Two of seven features are copies, one is constant: the covariance has no inverse."""
+    """Of seven features two are copies and one is constant, so the covariance has no inverse."""
     free_n4, labels_n = torch.randn(200, 4, generator=source()), torch.arange(200) % 3
     features_n7 = (
         torch.cat([free_n4, free_n4[:, :2], torch.ones(200, 1)], dim=1) + labels_n[:, None]
@@ -183,7 +183,7 @@ def test_mahalanobis_uses_the_pseudo_inverse() -> None:
 
 
 def test_knn_is_the_distance_to_the_kth_neighbour() -> None:
-    """With 2,000 training images k is 2; lengths of features are ignored."""
+    """With 2,000 training images k is 2. The norms of the features are ignored."""
     angle_n = torch.full((2000,), math.pi / 2)
     angle_n[0], angle_n[1:3] = 0.0, math.pi
     features_n2 = (
@@ -204,7 +204,7 @@ def test_vim_equals_its_formula() -> None:
     weight_34, bias_3 = linear.weight.double().numpy(), linear.bias.double().numpy()
     centred_n4 = seen.features_nD.double().numpy() + np.linalg.pinv(weight_34) @ bias_3
     _, _, axes_44 = np.linalg.svd(centred_n4, full_matrices=True)
-    residual_n = np.linalg.norm(centred_n4 @ axes_44[2:].T, axis=1)  # outside of the first 2 axes
+    residual_n = np.linalg.norm(centred_n4 @ axes_44[2:].T, axis=1)  # outside the first 2 axes
     logits_nN = seen.logits_nN.double().numpy()
     alpha = logits_nN.max(axis=1).mean() / residual_n.mean()
     expected_n = alpha * residual_n - np.log(np.exp(logits_nN).sum(axis=1))
@@ -217,7 +217,7 @@ def test_vim_equals_its_formula() -> None:
 def odin_of_linear(
     classifier: FrozenClassifier, images_nCHW: Tensor, temperature: float, step: float
 ) -> Tensor:
-    """ODIN with a gradient in closed form: W^T (softmax - one-hot of the prediction) / T."""
+    """Compute ODIN with the gradient in closed form: W^T (softmax - one-hot prediction) / T."""
     linear = classifier.network[1]  # type: ignore[index]
     weight_34, bias_3 = linear.weight.double(), linear.bias.double()
     x_nP = images_nCHW.flatten(1).double()
@@ -231,7 +231,7 @@ def odin_of_linear(
     ("temperature", "step"), [(1.0, 0.004), (10.0, 0.1), (1000.0, 0.0), (1000.0, 0.002)]
 )
 def test_odin_equals_its_formula(temperature: float, step: float) -> None:
-    """Steps are in pixels of [0, 1], not of normalised images."""
+    """Steps are in units of pixels in [0, 1], not of normalised pixels."""
     classifier, images_nCHW = linear_classifier(), torch.rand(150, 1, 2, 2, generator=source())
     score_n = ODIN(classifier, temperature, step, 0.0)(extract_features(classifier, images_nCHW))
     torch.testing.assert_close(
@@ -239,7 +239,7 @@ def test_odin_equals_its_formula(temperature: float, step: float) -> None:
     )
 
 
-def test_odin_chooses_the_best_setting_of_its_grid() -> None:
+def test_odin_selects_the_best_setting_of_its_grid() -> None:
     classifier = linear_classifier(8 * torch.randn(3, 4, generator=source(4)))
     images_nCHW = torch.rand(90, 1, 2, 2, generator=source())
     outliers_nCHW = 0.35 + 0.3 * torch.rand(90, 1, 2, 2, generator=source(5))
@@ -272,7 +272,7 @@ def test_odin_ties_give_the_highest_temperature_and_no_step() -> None:
 
 
 class Contrast(nn.Module):
-    """The second layer separates images by contrast, which the first hides in the mean."""
+    """Network that separates images by contrast in its second layer, but not in its first."""
 
     def __init__(self, hides_again: bool) -> None:
         super().__init__()
@@ -287,7 +287,7 @@ class Contrast(nn.Module):
 
 
 @pytest.mark.parametrize("hides_again", [False, True])
-def test_oodl_chooses_the_first_layer_that_separates_outliers(hides_again: bool) -> None:
+def test_oodl_selects_the_first_layer_that_separates_outliers(hides_again: bool) -> None:
     """All images have a mean of about 0.5; in-distribution images are checkered, outliers are gray.
 
     The third layer separates them as well as the second, or not at all.
@@ -322,7 +322,7 @@ def test_tuning_noise_is_half_uniform_and_half_gaussian() -> None:
     assert torch.equal(made_nCHW, tuning_noise(torch.zeros(1, 3, 16, 16), 41, seed=3))
 
 
-# On real digits
+# Real digits
 
 
 DIGITS = cache(lambda: ImageDataModule(name="mnist5k"))
@@ -363,7 +363,7 @@ def test_unseen_digits_score_below_noise_and_negatives(
         assert min(reached.values()) > 0.8, (kind, reached)
 
 
-def test_only_features_detect_noise_in_mnist_cnn() -> None:
+def test_only_features_detect_noise_with_mnist_cnn() -> None:
     """The network classifies all noise as the digit 8, with more confidence than any real digit."""
     classifier = load_zoo("mnist_cnn")
     training, test_nCHW = digits("train", 1000), digits("test", 200)[0]
@@ -382,7 +382,7 @@ def test_only_features_detect_noise_in_mnist_cnn() -> None:
 
 
 def test_all_detectors_share_one_forward_pass(mlp: tuple[FitData, dict[str, Detector]]) -> None:
-    """Only ODIN runs the classifier again: for its gradient, and after its step."""
+    """Only ODIN runs the classifier again, for its gradient and after its step."""
     fit_data, detectors = mlp
     images_nCHW, passes = digits("test", 120)[0], fit_data.classifier.forward_count
     before = passes.forwards
@@ -400,7 +400,7 @@ def test_all_detectors_share_one_forward_pass(mlp: tuple[FitData, dict[str, Dete
     assert (passes.forwards - before, passes.backwards - backwards) == (3 * 120, 120)
 
 
-def test_same_seed_same_scores_and_global_randomness_unchanged(
+def test_equal_seeds_give_equal_scores_and_keep_global_randomness(
     mlp: tuple[FitData, dict[str, Detector]],
 ) -> None:
     images_nCHW = digits("test", 50)[0]
@@ -421,7 +421,7 @@ def test_detectors_can_be_pickled(mlp: tuple[FitData, dict[str, Detector]]) -> N
         )
 
 
-# Bad input
+# Invalid input
 
 
 def without_linear() -> FrozenClassifier:
@@ -429,7 +429,7 @@ def without_linear() -> FrozenClassifier:
 
 
 @pytest.mark.parametrize("name", DETECTORS)
-def test_detectors_of_a_network_without_features(name: str) -> None:
+def test_only_detectors_of_features_need_a_feature_layer(name: str) -> None:
     images_nCHW, labels_n = torch.rand(60, 1, 2, 2, generator=source()), torch.arange(60) % 3
     fit_data = collect_fit_data(without_linear(), images_nCHW, labels_n, images_nCHW)
     if name in NEED_FEATURES:

@@ -1,4 +1,4 @@
-"""Figures of out-of-distribution detection: numbers, names and marks; readable texts.
+"""Figures of OOD detection: numbers, names and markers, and legible texts.
 
 Shape suffixes: n images, S sets, d detectors.
 """
@@ -57,7 +57,7 @@ def beta(a: float, b: float, n: int, seed: int) -> Tensor:
 
 
 def drawings(d: int, S: int, stem: Path) -> dict[str, Callable[[], Path]]:
-    """Every figure by name, with made-up scores of d detectors and S data sets."""
+    """Draw every figure, by name, with invented scores of d detectors and S data sets."""
     detectors, sets = DETECTORS[:d], SETS[:S]
     inside = {name: beta(2, 6, 60, i) for i, name in enumerate(detectors)}
     outside = {
@@ -95,7 +95,7 @@ def replace_save(monkeypatch: pytest.MonkeyPatch, save: Callable[[Figure, Path],
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """The drawn figures, with their final layout; nothing is written."""
+    """Draw the figures with their final layout, without writing them."""
     figures: list[Figure] = []
 
     def keep(figure: Figure, path: Path) -> Path:
@@ -109,7 +109,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
 
 
 def legend(figure: Figure) -> list[str]:
-    """The texts of the legends, without line breaks and with plain spaces."""
+    """Return the texts of the legends, without line breaks and with plain spaces."""
     return [
         " ".join(text.get_text().split())
         for legend in figure.legends
@@ -136,7 +136,7 @@ def values_in(axes: Axes) -> list[str]:
 def test_texts_are_readable_and_do_not_overlap(
     name: str, d: int, S: int, drawn: list[Figure], tmp_path: Path
 ) -> None:
-    """At least 7 points, inside the canvas, and without overlaps."""
+    """Texts are at least 7 points high, inside the canvas, and do not overlap."""
     with paper_style():
         drawings(d, S, tmp_path / "figure")[name]()
         (figure,) = drawn
@@ -155,7 +155,7 @@ def test_texts_are_readable_and_do_not_overlap(
     for (one, box), (other, other_box) in itertools.combinations(written, 2):
         if (
             not one.get_rotation() % 90 and not other.get_rotation() % 90
-        ):  # a rotated name is far smaller than its bounding box
+        ):  # a rotated name is much smaller than its bounding box
             assert not box.padded(-1).overlaps(other_box.padded(-1)), (one, other)
     assert figure.get_size_inches()[0] in (ONE_COLUMN, TWO_COLUMNS)
 
@@ -224,7 +224,7 @@ def test_ties_give_a_straight_line(drawn: list[Figure], tmp_path: Path) -> None:
     points_n2 = figure.axes[0].lines[1].get_xydata()
     assert np.array_equal(points_n2, [[0, 0], [1, 1]])  # type: ignore[arg-type]
     assert legend(figure) == ["AUROC", "same 0.500"]
-    assert values_in(figure.axes[0]) == []  # it is in the legend
+    assert values_in(figure.axes[0]) == []  # the name is in the legend
 
 
 def test_line_styles_differ_in_colour_and_in_dashes() -> None:
@@ -233,11 +233,11 @@ def test_line_styles_differ_in_colour_and_in_dashes() -> None:
         assert len(set(values)) == roc_figure.BEST
 
 
-# The threshold on the confidence
+# Confidence threshold
 
 
 def bars(axes: Axes) -> list[tuple[str, int, np.ndarray, np.ndarray]]:
-    """Colour, row, and left and right ends of the bars of each histogram."""
+    """Return colour, row, and left and right ends of the bars of each histogram."""
     found = []
     for patch in axes.patches:
         assert isinstance(patch, StepPatch)
@@ -255,13 +255,13 @@ def bars(axes: Axes) -> list[tuple[str, int, np.ndarray, np.ndarray]]:
 
 
 def violations(axes: Axes) -> dict[str, str]:
-    """The shares at the right, by row."""
+    """Return the shares at the right, by row."""
     (right,) = axes.child_axes
     shares = {
         place: label.get_text()
         for place, label in zip(right.get_yticks(), right.get_yticklabels(), strict=True)
     }
-    named = axes.figure.axes[0]  # the first panel has the names of the rows
+    named = axes.figure.axes[0]  # only the first panel names the rows
     names = {
         place: label.get_text()
         for place, label in zip(named.get_yticks(), named.get_yticklabels(), strict=True)
@@ -295,7 +295,7 @@ def test_violations_are_red_and_counted(drawn: list[Figure], tmp_path: Path) -> 
         for colour, _, left, right in bars(axes)
         if colour == confidence_figure.VIOLATED and len(left)
     ]
-    assert red[0] == pytest.approx([least, 0.7])  # the bin is cut at the threshold
+    assert red[0] == pytest.approx([least, 0.7])  # the threshold splits a bin
     assert red[1] == pytest.approx([0.62, 0.72])
     (line,) = [line for line in axes.lines if line.get_linestyle() == "--"]
     assert np.asarray(line.get_xdata()) == pytest.approx([least, least])
@@ -314,8 +314,10 @@ def test_violations_are_red_and_counted(drawn: list[Figure], tmp_path: Path) -> 
     )
 
 
-def test_images_in_the_garbage_class_are_no_violations(drawn: list[Figure], tmp_path: Path) -> None:
-    """The panels share their rows; each has its own verdict."""
+def test_images_in_the_garbage_class_are_not_violations(
+    drawn: list[Figure], tmp_path: Path
+) -> None:
+    """The panels share their rows, and each has its own verdict."""
     letters = {"garbage": {"letters": torch.tensor([True, False, False, True])}}
     nothing = {s: torch.zeros(4, dtype=torch.bool) for s in OUTSIDE}
     panels = {
@@ -357,7 +359,7 @@ def test_images_in_the_garbage_class_are_no_violations(drawn: list[Figure], tmp_
 def test_a_single_violation_among_many_images_is_visible(
     drawn: list[Figure], tmp_path: Path
 ) -> None:
-    """Without the extreme 5 % there is none."""
+    """Without the most extreme 5 % there is no violation."""
     out_n = torch.full((40_000,), 0.2)
     out_n[7] = 0.97
     confidence_figure.confidence_histograms(
@@ -393,7 +395,7 @@ def test_confidence_of_one_is_in_the_last_bin(
 
 
 def cells(figure: Figure) -> dict[tuple[str, str], tuple[str, str]]:
-    """Text and weight of each cell, by row and column."""
+    """Return text and font weight of each cell, by row and column."""
     (axes,) = figure.axes
     rows, columns = (
         [label.get_text() for label in labels]
@@ -417,7 +419,7 @@ def test_heatmap_shows_every_value_the_mean_and_the_best(
     )
     (figure,) = drawn
     assert cells(figure) == {
-        ("knn", "noise"): ("1.000", "bold"),  # equal in print
+        ("knn", "noise"): ("1.000", "bold"),  # equal after rounding
         ("knn", "svhn"): ("0.700", "normal"),
         ("knn", "mean"): ("0.850", "bold"),
         ("msp", "noise"): ("0.500", "normal"),

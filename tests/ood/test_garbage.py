@@ -1,4 +1,4 @@
-"""Classifier with a garbage class: class weights, growing garbage, resumed training."""
+"""Classifier with a garbage class: class weights, growing number of garbage images, resuming."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def run_dir(path: Path, resuming: bool = False) -> RunDir:
 
 
 def test_count_weights_give_all_classes_equal_weight() -> None:
-    """n / (M count): of 2, 2, 4 and 0 images, 8 / (4 * 2), 8 / (4 * 2), 8 / (4 * 4) and none."""
+    """The weight is n / (M count); with 2, 2, 4 and 0 images of 8 it is 1, 1, 0.5 and 0."""
     weights_M = count_weights(torch.tensor([0, 0, 1, 1, 2, 2, 2, 2]), 4)
     assert weights_M.tolist() == [1.0, 1.0, 0.5, 0.0]
     label_n = torch.randint(7, (1000,), generator=torch.Generator().manual_seed(0))
@@ -82,7 +82,7 @@ def test_count_weights_give_all_classes_equal_weight() -> None:
 
 
 def test_garbage_weights_balance_garbage_only() -> None:
-    """Classes of 3 and 1 images keep weight 1; two images of garbage match the mean class, of 2."""
+    """Classes of 3 and 1 images keep weight 1; two garbage images match the mean of 2."""
     label_n = torch.tensor([0, 0, 0, 1, 2, 2])
     assert garbage_weights(label_n, 3).tolist() == [1.0, 1.0, 1.0]
     assert garbage_weights(torch.cat([label_n, torch.tensor([2, 2])]), 3).tolist() == [
@@ -93,7 +93,7 @@ def test_garbage_weights_balance_garbage_only() -> None:
 
 
 def test_odds_and_energy_are_standardised_and_summed() -> None:
-    """Two classes a, b and garbage g: log odds g - log(e^a + e^b), energy -log(e^a + e^b)."""
+    """For classes a, b and garbage g: log odds g - log(e^a + e^b), energy -log(e^a + e^b)."""
     logits_nM = torch.tensor([[2.0, 1.0, 0.0], [0.0, 3.0, 1.0], [1.0, 1.0, 2.0], [5.0, 0.0, -1.0]])
     in_distribution_n = logits_nM[:, :2].double().logsumexp(dim=1)
     odds_n, energy_n = logits_nM[:, 2].double() - in_distribution_n, -in_distribution_n
@@ -150,7 +150,7 @@ def test_weights_of_another_shape_are_an_input_error() -> None:
 def trained(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[GarbageTraining, Path, list[dict[str, float]], list[Tensor]]:
-    """A training, with the metrics of its epochs and its class weights."""
+    """Train a classifier; return it with the metrics of its epochs and its class weights."""
     cfg = config("garbage.inverted.distil=0.5")
     training, path = training_of(cfg), tmp_path_factory.mktemp("trained")
     before = {
@@ -245,7 +245,7 @@ def test_each_epoch_adds_images_of_each_class(trained: tuple) -> None:
 
 
 def test_garbage_weight_follows_its_count(trained: tuple) -> None:
-    """600 training images, g of garbage with half the weight of a class: (600 + g) / (22 g)."""
+    """The weight is (600 + g) / (22 g): 600 training images, g garbage images, half a class."""
     assert [float(weights_M[-1]) for weights_M in trained[3]] == pytest.approx(
         [(600 + g) / (2 * 11 * g) for g in (200, 400, 600)]
     )
@@ -320,7 +320,7 @@ def test_resumed_training_gives_the_same_weights(trained: tuple, tmp_path: Path)
 
 
 def test_trained_classifier_is_not_trained_again(trained: tuple) -> None:
-    training = training_of(config("seed=5"))  # other weights, unless they are read
+    training = training_of(config("seed=5"))  # other weights, unless the file is read
     numbers, _ = record(training)
     network = training.run(run_dir(trained[1], resuming=True), []).network
     assert numbers == []
@@ -347,7 +347,7 @@ def test_inverted_images_are_classified_as_their_class() -> None:
     )
     assert all(
         weight.requires_grad for weight in training.network.parameters()
-    )  # it is still trainable
+    )  # the network is still trainable
 
 
 def test_garbage_class_can_be_inverted_too() -> None:
@@ -356,7 +356,7 @@ def test_garbage_class_can_be_inverted_too() -> None:
     assert len(training.source(training.network, 0)) == 220
 
 
-def test_noise_differs_by_epoch_and_from_test_noise() -> None:
+def test_noise_differs_between_epochs_and_from_test_noise() -> None:
     spec, network = load_classifier(config()).spec, nn.Identity()
     noise = NoiseSource(spec, 50, 0)
     first, second = noise(network, 0), noise(network, 1)
@@ -369,18 +369,18 @@ def test_noise_differs_by_epoch_and_from_test_noise() -> None:
 
 
 def test_zoomed_crops_are_enlarged_and_inside_the_image() -> None:
-    """Each crop of a ramp is a ramp, less steep by its magnification, 1 to 4."""
+    """A crop of a ramp is a ramp whose slope is divided by the magnification, 1 to 4."""
     ramp_nCHW = torch.linspace(0, 1, 28).expand(200, 1, 28, 28)
     crop_nW = random_zoom(ramp_nCHW, 4, 0)[:, 0, 14]
     magnification_n = (27 / 28) / (crop_nW[:, 14] - crop_nW[:, 13]) / 27 * 28 / 27
     assert 1 <= float(magnification_n.min()) < 1.1
     assert 3.9 < float(magnification_n.max()) <= 4.001
     assert float((crop_nW[:, 1:] - crop_nW[:, :-1]).min()) > -1e-6
-    assert len(set(crop_nW[:, 14].tolist())) > 190  # at many positions
+    assert len(set(crop_nW[:, 14].tolist())) > 190  # the crops are at many positions
     assert torch.equal(random_zoom(ramp_nCHW, 4, 0), random_zoom(ramp_nCHW, 4, 0))
 
 
-def test_real_outliers_differ_by_epoch() -> None:
+def test_real_outliers_differ_between_epochs() -> None:
     cfg = config()
     source = RealOutlierSource(
         ["uniform_noise"], load_classifier(cfg).spec, 30, 0, ImageDataModule(**cfg.data), Path()

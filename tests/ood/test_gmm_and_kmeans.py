@@ -1,4 +1,4 @@
-"""GMM, k-means and the uncertainty estimate: closed forms and planted outliers (A5-6).
+"""GMM, k-means and the uncertainty estimate: closed forms and planted outliers.
 
 Shape suffixes: n images, N classes, D features.
 """
@@ -61,7 +61,7 @@ def auroc(inside_n: Tensor, outside_n: Tensor) -> float:
 
 
 def two_clouds(count: int, seed: int) -> Tensor:
-    """Samples of two Gaussians of different shape, with means -6 and 6 on the first axis."""
+    """Return samples of two Gaussians of different shape, with means -6 and 6 on the first axis."""
     features_nD = torch.randn(count, 4, generator=source(seed))
     features_nD[: count // 2] *= torch.tensor([0.5, 2.0, 1.0, 0.3])
     features_nD[:, 0] += torch.where(torch.arange(count) < count // 2, -6.0, 6.0)
@@ -72,7 +72,7 @@ def two_clouds(count: int, seed: int) -> Tensor:
 
 
 def test_gmm_of_one_gaussian_equals_the_closed_form() -> None:
-    """One component is chosen, with the covariance of the features plus `LEAST_VARIANCE`."""
+    """One component is selected, with the covariance of the features plus `LEAST_VARIANCE`."""
     mixing_33 = torch.tensor([[2.0, 0.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.5, 0.1]])
     features_nD = torch.randn(500, 3, generator=source()) @ mixing_33.T + torch.tensor(
         [5.0, -1.0, 0.0]
@@ -93,7 +93,7 @@ def test_gmm_of_one_gaussian_equals_the_closed_form() -> None:
 
 
 def test_gmm_detects_points_between_two_clusters() -> None:
-    """A single Gaussian has its mean there and would score them as the most typical."""
+    """A single Gaussian would have its mean there and score these points as the most typical."""
     training_nD, inside_nD = two_clouds(300, 0), two_clouds(200, 1)
     between_nD = 0.5 * torch.randn(200, 4, generator=source(2))
     gmm = GMM.fit(fit_data_of(training_nD))
@@ -141,7 +141,7 @@ def assert_unchanged(detector: type[GMM] | type[KMeansDistance], map_DD: Tensor)
 def test_change_of_a_constant_feature_is_detected(
     detector: type[GMM] | type[KMeansDistance],
 ) -> None:
-    """One feature is a copy and one is always 0, like a unit that no training image activates."""
+    """One feature is a copy, and one is always 0, like a unit that no training image activates."""
 
     def widened(features_nD: Tensor, dead: float) -> Tensor:
         return torch.cat(
@@ -166,7 +166,7 @@ def test_gmm_with_fewer_images_than_features() -> None:
 
 
 def test_kmeans_by_hand() -> None:
-    """Three points on a line; the second feature is constant, so that its scale is kept."""
+    """Use three points on a line. The second feature is constant, so it is not rescaled."""
     features_n2 = torch.tensor([[0.0, 5.0], [6.0, 5.0], [12.0, 5.0]]).repeat(10, 1)
     kmeans = KMeansDistance.fit(fit_data_of(features_n2))
     probes_n2 = torch.tensor([[6.0, 5.0], [3.0, 5.0], [14.0, 5.0], [6.0, 7.0], [-3.0, 9.0]])
@@ -175,7 +175,7 @@ def test_kmeans_by_hand() -> None:
     assert kmeans(features_of(probes_n2)).tolist() == pytest.approx(expected, abs=1e-6)
 
 
-# Both
+# Both detectors
 
 
 @pytest.mark.parametrize("detector", [GMM, KMeansDistance])
@@ -195,7 +195,7 @@ def test_labels_are_unused_and_the_seed_fixes_the_scores(
 
 @cache
 def digits(train: bool, count: int) -> tuple[Tensor, Tensor]:
-    """The first images of each class, as many of each, [count, 1, 28, 28] in [0, 1]."""
+    """Return as many first images of every class, [count, 1, 28, 28] in [0, 1]."""
     images_nCHW, labels_n = LOADERS["mnist5k"](None, train)  # type: ignore[arg-type]
     chosen_n = torch.cat([(labels_n == label).nonzero()[: count // 10, 0] for label in range(10)])
     return images_nCHW[chosen_n].float() / 255, labels_n[chosen_n]
@@ -203,7 +203,7 @@ def digits(train: bool, count: int) -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parametrize(("zoo", "least"), [("mnist_mlp", 0.97), ("mnist_cnn", 0.97)])
 def test_unseen_digits_score_below_noise_and_negatives(zoo: str, least: float) -> None:
-    """mnist_cnn is more confident on noise than on digits; its features still separate them."""
+    """mnist_cnn is more confident on noise than on digits, but its features separate them."""
     classifier, test_nCHW = load_zoo(zoo), digits(False, 200)[0]
     fit_data = collect_fit_data(classifier, *digits(True, 1000), test_nCHW[:1])
     inside = extract_features(classifier, test_nCHW)
@@ -240,7 +240,7 @@ def test_uncertainty_by_hand() -> None:
 
 
 def test_uncertainty_keeps_the_order_of_very_confident_images() -> None:
-    """It is 6 exp(-margin) for three classes; from a margin of 40 on, MSP is 0."""
+    """For three classes the estimate is 6 exp(-margin). From a margin of 40 on, MSP is 0."""
     margin_n = torch.tensor([20.0, 40.0, 60.0, 600.0])
     logits_nN = torch.stack([margin_n, torch.zeros(4), torch.zeros(4)], dim=1)
     assert (msp(logits_nN)[1:] == 0).all()

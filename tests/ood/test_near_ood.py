@@ -32,7 +32,7 @@ def read_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def labels_of(images: Tensor, train: bool) -> list[int]:
-    """Return the labels of digits, which are looked up by their pixels."""
+    """Return the labels of digits, found by comparing pixels."""
     pixels_nCHW, labels_n = digits(Path(), train)
     label_of = {
         image.numpy().tobytes(): label
@@ -105,7 +105,7 @@ def test_left_out_set_needs_an_excluded_class(classes: list[int] | None) -> None
         outliers(LEFT_OUT, real.spec, 10, 0, Path(), real=real)
 
 
-def test_left_out_set_of_user_images_is_checked_on_reading(tmp_path: Path) -> None:
+def test_left_out_set_of_user_images_is_checked_when_it_is_read(tmp_path: Path) -> None:
     np.savez(tmp_path / "mine.npz", X=np.zeros((20, 8, 8), dtype=np.uint8), y=np.arange(20) % 2)
     check_outliers(LEFT_OUT, "npz", [0, 1])
     real = ImageDataModule("npz", path=str(tmp_path / "mine.npz"), classes=[0, 1])
@@ -114,8 +114,8 @@ def test_left_out_set_of_user_images_is_checked_on_reading(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("name", ["mnist", "mnist5k"])
-def test_whole_set_is_no_outlier_set_for_some_of_its_classes(name: str) -> None:
-    """Half of it would be in-distribution."""
+def test_whole_set_is_not_an_outlier_set_for_some_of_its_classes(name: str) -> None:
+    """Some of its images would be in-distribution."""
     own = rf"^application.outliers={name}: is the classifier's own data \(mnist\); for the classes"
     with pytest.raises(InputError, match=own):
         check_outliers(name, "mnist", FIRST_FIVE)
@@ -169,7 +169,10 @@ def test_classes_must_be_those_of_the_training(classes: list[int]) -> None:
     check_real(of_five, of_five.spec)
     with pytest.raises(
         InputError,
-        match=r"data.classes=\[.*the classifier has 0, 1, 2, 3, 4\. Set the classes that it was trained on",
+        match=(
+            r"data.classes=\[.*the classifier has 0, 1, 2, 3, 4\. "
+            r"Set the classes that it was trained on"
+        ),
     ):
         check_real(ImageDataModule("mnist5k", classes=classes), of_five.spec)
 

@@ -42,7 +42,7 @@ def results(strengths: list[float], detectors: list[str]) -> PerturbationResults
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """The drawn figures; nothing is written."""
+    """Draw the figures without writing them."""
     figures: list[Figure] = []
 
     def keep(figure: Figure, path: Path) -> Path:

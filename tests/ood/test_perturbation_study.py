@@ -1,4 +1,4 @@
-"""Perturbation study: closed forms, planted detectors, all verdicts (A2-15, A8-9).
+"""Perturbation study: closed forms, planted detectors and every verdict.
 
 Shape suffixes: n images, m perturbed images, C channels, H height, W width, P pixels, D detectors,
 S the sample and its bootstrap.
@@ -60,7 +60,7 @@ def linear_classifier() -> FrozenClassifier:
 
 
 def random_change(norm: str, rms: float, n: int, P: int) -> Tensor:
-    """Unclipped random perturbations of gray images, [n, 1, 1, P]."""
+    """Return unclipped random perturbations of grey images, [n, 1, 1, P]."""
     gray = torch.full((n, 1, 1, P), 0.5)
     perturbation = Perturbation(norm, radius(norm, rms, P), clamp=False)
     return perturbation(gray, torch.zeros(n, dtype=torch.long), lambda x: x, Stream(0)) - gray
@@ -84,7 +84,7 @@ def test_random_perturbations_of_all_norms_have_the_same_rms(norm: str, P: int) 
 
 
 def test_radii_by_hand() -> None:
-    """For a single value every norm is its magnitude; L1 and L2 draw only the sign."""
+    """For a single value every norm is its magnitude, and L1 and L2 draw only the sign."""
     assert [radius(norm, 0.1, 1) for norm in NORMS] == pytest.approx([0.1, 0.1, 0.1 * 3**0.5])
     assert [radius(norm, 0.1, 4) for norm in NORMS] == pytest.approx(
         [0.1 * 10**0.5, 0.2, 0.1 * 3**0.5]
@@ -92,7 +92,7 @@ def test_radii_by_hand() -> None:
 
 
 def test_concentration_in_closed_form() -> None:
-    """Second moment above the 99 % quantile of Laplace, normal and uniform distributions."""
+    """Compute second moments above the 99 % quantile: Laplace, normal, uniform distribution."""
     log, z = math.log(100), NormalDist().inv_cdf(0.995)
     expected = {
         "l1": 0.01 * (log**2 + 2 * log + 2) / 2,
@@ -106,15 +106,15 @@ def test_concentration_in_closed_form() -> None:
 
 def test_concentration_sums_the_channels_of_a_pixel() -> None:
     change = torch.zeros(1, 3, 10, 20)
-    change[0, :, 0, :4] = 0.1  # the two most changed of 200 pixels have half of it
+    change[0, :, 0, :4] = 0.1  # the two most changed of 200 pixels carry half of it
     assert concentration(change) == pytest.approx(0.5)
     change[0, 0, 5, 5] = -0.3  # 0.09 of 0.21, and 0.12 with one more pixel
     assert concentration(change) == pytest.approx(0.12 / 0.21)
     assert concentration(torch.ones(3, 1, 10, 10)) == pytest.approx(0.01)
 
 
-def test_each_image_is_moved_away_from_its_own_label() -> None:
-    """Also after the first batch; the order of the images is kept."""
+def test_each_image_is_perturbed_against_its_own_label() -> None:
+    """This holds after the first batch too, and the order of the images is kept."""
     classifier, labels_m = linear_classifier(), torch.randint(3, (230,), generator=source())
     x_mCHW = 0.3 + 0.4 * torch.rand(230, 1, 16, 16, generator=source())
     for norm in NORMS:
@@ -138,7 +138,7 @@ def test_each_image_is_moved_away_from_its_own_label() -> None:
 def test_aurocs_of_resamples_equal_those_of_the_drawn_images() -> None:
     score_n, score_m = (
         torch.randint(6, (size,), generator=source(size)).double() for size in (23, 31)
-    )  # with ties
+    )  # integers, so there are ties
     bootstrap = PairedBootstrap(23, 31, seed=5)
     auroc_S = bootstrap.aurocs(score_n, score_m)
     for s in (0, 1, 2, 1000):
@@ -180,13 +180,13 @@ def test_interpolation_between_strengths_is_logarithmic() -> None:
     for point in STRENGTHS:
         torch.testing.assert_close(interpolate(STRENGTHS, point.rms), point.auroc_DS)
     assert interpolate(STRENGTHS, 0.09)[:, 0].tolist() == pytest.approx([0.8, 0.9])
-    middle = 0.01 * (8**0.5 - 1)  # log(1 + size / 0.01) is log 2 at the one end, log 4 at the other
+    middle = 0.01 * (8**0.5 - 1)  # log(1 + size / 0.01) is log 2 at one end and log 4 at the other
     assert interpolate(STRENGTHS, middle)[:, 0].tolist() == pytest.approx([0.7, 0.7])
     assert interpolate(STRENGTHS, 0.01 * (2**0.5 - 1))[:, 0].tolist() == pytest.approx([0.55, 0.5])
 
 
 def test_gain_is_the_mean_difference_at_equal_size() -> None:
-    """Strengths above every Linf perturbation are ignored, however well they are detected."""
+    """Strengths above all Linf perturbations are ignored, whatever their AUROC."""
     judged = norm_gain(
         "random",
         "l1",
@@ -194,11 +194,12 @@ def test_gain_is_the_mean_difference_at_equal_size() -> None:
         STRENGTHS,
         seed=0,
     )
+    # The differences are +0.1, 0, -0.1 and +0.1.
     assert (judged.settings, judged.higher, judged.mean) == (
         4,
         2,
         pytest.approx(0.025),
-    )  # +0.1, 0, -0.1, +0.1
+    )
     assert judged.spread == pytest.approx(((2 * 0.075**2 + 0.025**2 + 0.125**2) / 4) ** 0.5)
     assert judged.low < 0 < judged.high
     none = norm_gain("random", "l1", [strength(0.04, 1.0, 1.0)], STRENGTHS, seed=0)
@@ -328,13 +329,13 @@ class PlantedScorer(Scorer):
 
 
 def peak(features: FeatureSet) -> Tensor:
-    """Score the largest change, which Linf bounds."""
+    """Score the largest change of a pixel, which Linf bounds."""
     x_nP = features.images_nCHW.flatten(1).double()
     return (x_nP - x_nP.mean(dim=1, keepdim=True)).abs().amax(dim=1) + x_nP.mean(dim=1)
 
 
 def mass(features: FeatureSet) -> Tensor:
-    """Score the mean change, which at equal RMS is larger for a more even change."""
+    """Score the mean change of a pixel, which at equal RMS is larger for a more even change."""
     x_nP = features.images_nCHW.flatten(1).double()
     return (x_nP - x_nP.mean(dim=1, keepdim=True)).abs().mean(dim=1) + x_nP.mean(dim=1)
 
@@ -346,7 +347,7 @@ def planted(
 
 
 def gray(n: int = 200) -> tuple[Tensor, Tensor]:
-    """Images of one gray value each, from 0.4 to 0.6."""
+    """Return images of one grey value each, from 0.4 to 0.6."""
     level_n = 0.4 + 0.2 * torch.rand(n, generator=source())
     return level_n[:, None, None, None].expand(n, 1, 16, 16).contiguous(), torch.arange(n) % 3
 
@@ -407,7 +408,8 @@ def test_one_row_per_setting_with_changes_inside_the_ball(
         )  # black pixels cannot become darker
     accuracy = {(row.direction, row.norm): row.accuracy for row in found.rows if row.rms == 0.1}
     assert found.unperturbed_accuracy > 0.9
-    for norm in NORMS:  # every attack works: clipping could make the L1 attack weaker than chance
+    # Every attack succeeds; clipping could make the L1 attack weaker than a random one.
+    for norm in NORMS:
         assert accuracy["adversarial", norm] < accuracy["random", norm] - 0.5
     share = {(row.direction, row.norm): row.concentration for row in found.rows if row.rms == 0.1}
     assert share["random", "l1"] > share["random", "l2"] > share["random", "linf"]
@@ -416,7 +418,7 @@ def test_one_row_per_setting_with_changes_inside_the_ball(
 
 
 def test_halves_are_disjoint_and_detectors_share_each_pass() -> None:
-    """The classifier runs once per perturbation, and five times more per attack."""
+    """The classifier runs once per perturbation, and five more times per attack."""
     scored: list[Tensor] = []
 
     def note(features: FeatureSet) -> Tensor:
@@ -434,7 +436,7 @@ def test_halves_are_disjoint_and_detectors_share_each_pass() -> None:
     assert len(scored) == 2 * (2 + 6)
 
 
-def test_same_seed_same_rows_and_global_randomness_unchanged(
+def test_equal_seeds_give_equal_rows_and_keep_global_randomness(
     digits: tuple[dict[str, Detector], Tensor, Tensor],
 ) -> None:
     detectors, x_nCHW, labels_n = digits
@@ -450,7 +452,7 @@ def test_same_seed_same_rows_and_global_randomness_unchanged(
     assert first.rows != other.rows
 
 
-# Bad input
+# Invalid input
 
 
 @pytest.mark.parametrize("strengths", [(), (0.0,), (-0.1, 0.1), (1.1,), (math.nan,), (0.1, 0.1)])

@@ -1,4 +1,4 @@
-"""The ranking of LC, ODIN and MSP in the slides, with made-up AUROCs (A5-8)."""
+"""The ranking of LC, ODIN and MSP in the slides (Taparia), with invented AUROCs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ def test_ranking_of_the_slides_holds_for_matching_numbers() -> None:
         "holds",
     )
     assert found[0].reason == "lc 0.8750, odin 0.7500; true in 1 of 2 sets"
-    assert found[3].reason == "odin 0.8750, lc 0.7500; true in 1 of 2 sets"  # equal in the other
+    # The AUROCs of the other set are equal.
+    assert found[3].reason == "odin 0.8750, lc 0.7500; true in 1 of 2 sets"
 
 
 def test_opposite_order_and_tie_refute_a_claim() -> None:
@@ -45,7 +46,7 @@ def test_opposite_order_and_tie_refute_a_claim() -> None:
     }
     assert outcomes(ranking_verdicts(auroc, NOISE)) == {
         ("noisy", "lc", "odin"): "refuted",
-        ("noisy", "lc", "msp"): "refuted",  # equal
+        ("noisy", "lc", "msp"): "refuted",  # equal AUROCs
         ("noisy", "odin", "msp"): "holds",
         ("structured", "odin", "lc"): "refuted",
         ("structured", "odin", "msp"): "refuted",
@@ -81,7 +82,7 @@ def test_table_ranks_all_detectors_and_those_of_the_slides() -> None:
     assert table.rows == [
         ["msp", 0.5, 4, 3, 0.625, 4, 3],
         ["knn", 0.75, 2, None, 0.75, 2, None],
-        ["lc", 0.875, 1, 1, 0.75, 2, 2],  # equals share a rank
+        ["lc", 0.875, 1, 1, 0.75, 2, 2],  # equal AUROCs share a rank
         ["odin", 0.75, 2, 2, 0.875, 1, 1],
     ]
     assert table.notes[:3] == [
@@ -92,7 +93,7 @@ def test_table_ranks_all_detectors_and_those_of_the_slides() -> None:
     assert len(table.notes) == 2 + 6 + 1
 
 
-def test_cells_of_a_kind_without_sets_are_empty(tmp_path: Path) -> None:
+def test_cells_of_kinds_without_sets_are_empty(tmp_path: Path) -> None:
     table = ranking_table({"knn": {"uniform_noise": 0.9}, "msp": {"uniform_noise": 0.8}}, NOISE)
     assert table.rows == [
         ["knn", 0.9, 1, None, None, None, None],
