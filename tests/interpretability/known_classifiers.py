@@ -23,18 +23,18 @@ BIAS_N = torch.tensor([0.3, -0.2, 0.1, 0.0])
 
 
 def linear(x_nX: Tensor) -> Tensor:
-    """Four classes in 3-D."""
+    """Return the logits of four classes in 3-D."""
     return x_nX @ WEIGHT_NX.T + BIAS_N
 
 
 def stripes(x_nX: Tensor) -> Tensor:
-    """Class 0 if x < -1, class 1 between, class 2 if x > 1."""
+    """Return logits of class 0 for x < -1, class 2 for x > 1, and class 1 between them."""
     x_n = x_nX[:, 0]
     return torch.stack([-2 * x_n, torch.full_like(x_n, 2.0), 2 * x_n], dim=1)
 
 
 def exclusive_or(x_nX: Tensor) -> Tensor:
-    """Class 1 if the two coordinates have the same sign, else class 0."""
+    """Return logits of class 1 for coordinates of the same sign, and class 0 otherwise."""
     product_n = x_nX[:, 0] * x_nX[:, 1]
     return torch.stack([-product_n, product_n], dim=1)
 
@@ -46,7 +46,7 @@ def normal_samples(n: int, dim: int, seed: int) -> Tensor:
 def explained(
     logits_of: Logits, dim: int, n: int = 1000, seed: int = 0, **limits: float
 ) -> tuple[RuleSet, Tensor, Tensor]:
-    """Rules of a planted classifier, their training samples, and the classes of these."""
+    """Return the rules of a planted classifier, the training samples and their classes."""
     x_nX = normal_samples(n, dim, seed)
     class_n = logits_of(x_nX).argmax(dim=1)
     start_n, end_n = sample_pairs(class_n, seed=seed)
@@ -55,7 +55,7 @@ def explained(
 
 
 def planes_across(*bounds: tuple[float, int, int]) -> Hyperplanes:
-    """Hyperplanes on a line, inside above the bound: (bound, inside, outside)."""
+    """Return hyperplanes on a line from triples (bound, class above it, class below it)."""
     offset_h = torch.tensor([bound for bound, _, _ in bounds])
     inside_h, outside_h = (torch.tensor([bound[side] for bound in bounds]) for side in (1, 2))
     return Hyperplanes(torch.ones(len(bounds), 1), offset_h, inside_h, outside_h, offset_h[:, None])

@@ -32,7 +32,7 @@ def source(seed: int) -> torch.Generator:
 
 
 def signs() -> KSparse:
-    """An exact code for vectors of two entries: units for +x, -x, +y, -y."""
+    """Autoencoder that encodes vectors of two entries exactly, with units for +x, -x, +y and -y."""
     model = KSparse(2, 4, 2, seed=0)
     with torch.no_grad():
         for weights in (model.encoder, model.decoder):
@@ -49,8 +49,9 @@ def test_a_perfect_code_explains_all_variance() -> None:
 
 
 def test_unexplained_by_hand() -> None:
-    """One active unit keeps the larger entry. Of (3, 1), (-1, 2) with mean (1, 1.5), the error is 1
-    + 1 of 4 + .25 + 4 + .25.
+    """One active unit keeps the larger entry of (3, 1) and (-1, 2).
+
+    The squared error is 1 + 1. The variance around the mean (1, 1.5) is 4 + 0.25 + 4 + 0.25.
     """
     model = signs()
     model.active = 1
@@ -82,7 +83,7 @@ def test_batches_equal_the_whole_set() -> None:
 
 
 def test_selectivity_by_hand() -> None:
-    """Units: class 1 only; all classes alike; means 3, 1, 1; never active; means 2, 0, 4."""
+    """Units: class 1 only; all classes equally; means 3, 1, 1; never active; means 2, 0, 4."""
     class_n = torch.tensor([0, 0, 1, 2, 2, 2])
     activations_nM = torch.tensor(
         [
@@ -104,7 +105,7 @@ def test_selectivity_by_hand() -> None:
     assert index_M[4] == pytest.approx((4 - 1) / (4 + 1))
 
 
-def test_absent_classes_do_not_count() -> None:
+def test_absent_classes_are_ignored() -> None:
     activations_nM, class_n = torch.tensor([[3.0], [1.0]]), torch.tensor([4, 2])
     measured = selectivity(activations_nM, class_n, 6, seed=0)
     assert (measured.preferred_M.item(), measured.selectivity_M.item()) == (4, 0.5)
@@ -144,7 +145,7 @@ def test_firing_by_hand() -> None:
 
 
 def group(units: list[int], n: int = 40, classes: int = 1) -> Group:
-    """Samples for which exactly these of 6 units are active."""
+    """Return samples for which exactly these of 6 units are active."""
     activations_nM = torch.zeros(n, 6)
     activations_nM[:, units] = 2
     return Group(activations_nM, torch.arange(n) % classes)
@@ -166,11 +167,12 @@ def test_sets_have_half_the_size_of_the_smallest_group() -> None:
         3,
         seed=0,
     )
+    # The 15 samples of c are too few, and do not reduce the size of the other sets.
     assert measured.samples_N.tolist() == [
         12,
         12,
         0,
-    ]  # 15 samples of c are too few and do not reduce the other sets
+    ]
     assert measured.jaccard_NGG[:2, :2, :2].eq(1).all()
     assert measured.jaccard_NGG[:, 2].isnan().all()
     assert measured.jaccard_NGG[2].isnan().all()
@@ -194,8 +196,9 @@ def bernoulli(frequency_M: Tensor, n: int, seed: int) -> Group:
 
 
 def test_equal_origins_overlap_like_the_control() -> None:
-    """Many units are near the threshold, so the control is well below 1. Group sizes have no
-    effect.
+    """Many units are near the threshold, so the control is well below 1.
+
+    The sizes of the groups have no effect.
     """
     frequency_M = torch.rand(400, generator=source(0)) * 0.25
     other_M = frequency_M[torch.randperm(400, generator=source(1))]

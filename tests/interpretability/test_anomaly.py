@@ -88,8 +88,9 @@ CLASSES = 4
 
 
 def dictionary(n: int, seed: int, atoms: int = 0, wrong: bool = False) -> Samples:
-    """Samples of 4 classes. Each class has 5 of 20 atoms, each sample 2 of them; `wrong`: the
-    predicted class is the next one.
+    """Return samples of 4 classes; if `wrong`, the predicted class is the next one.
+
+    Each class has 5 of 20 atoms, and each sample has 2 of these.
     """
     atoms_AD = F.normalize(torch.randn(20, 24, generator=source(100 + atoms)), dim=1)
     class_n = torch.arange(n) % CLASSES
@@ -140,9 +141,7 @@ def test_real_features_of_a_wrong_class_have_another_pattern() -> None:
 
 
 def test_a_class_without_training_data_has_the_largest_score() -> None:
-    """All scores of inverted samples are 1, above those of samples that share a unit with their
-    class.
-    """
+    """Inverted samples score 1, more than any sample that shares a unit with its class."""
     fit, held = dictionary(400, 1).split(0.5, seed=0)
     elsewhere = Samples(dictionary(200, 3).features_nD, torch.full((200,), CLASSES))
     model = KSparse(24, 40, 2, seed=0)

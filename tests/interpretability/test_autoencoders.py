@@ -55,7 +55,7 @@ def planted_maps(n: int, seed: int) -> Tensor:
 def test_k_sparse_keeps_exactly_the_k_largest(active: int) -> None:
     model = KSparse(8, 32, active, seed=0)
     with torch.no_grad():
-        model.bias_M += 100  # all units would be active
+        model.bias_M += 100  # otherwise all units would be active
     f_BD = torch.randn(50, 8, generator=torch.Generator().manual_seed(1))
     a_BM = model.encode(f_BD)
     pre_BM = f_BD @ model.encoder.T + 100
@@ -153,7 +153,7 @@ def test_one_activation_decodes_to_its_filter_in_its_place() -> None:
     assert drawn_Chw.detach().norm() == pytest.approx(5, rel=1e-5)  # a filter has norm 1
 
 
-# Planted structure is found
+# Planted structure
 
 
 def test_a_planted_dictionary_is_found() -> None:
@@ -201,7 +201,7 @@ def test_constant_features_are_handled() -> None:
     assert model(alike_nD).isfinite().all()
 
 
-# Repeatable
+# Repeatability
 
 
 @pytest.mark.parametrize("kind", ["k-sparse", "convolutional"])
@@ -230,7 +230,7 @@ def test_the_state_dict_is_complete() -> None:
     assert torch.equal(model(f_nD), other(f_nD))
 
 
-# Wrong input
+# Invalid input
 
 
 @pytest.mark.parametrize(("units", "active"), [(16, 0), (16, 17), (16, -1)])

@@ -43,7 +43,10 @@ def test_all_pairs_of_classes_are_equally_frequent() -> None:
 
 @pytest.mark.parametrize(("classes", "pairs"), [(30, 870 * 2), (60, MAX_PAIRS)])
 def test_pairs_of_many_classes_are_limited(classes: int, pairs: int) -> None:
-    """Each of 870 pairs of classes gets two pairs of samples; 3,540 are too many for one each."""
+    """Test 30 classes, with two sample pairs for each of 870 class pairs, and 60 classes.
+
+    The 3,540 class pairs of 60 classes are too many for one sample pair each.
+    """
     class_n = torch.arange(5 * classes) % classes
     start_n, end_n = sample_pairs(class_n)
     assert len(start_n) == pairs
@@ -102,7 +105,7 @@ def test_linear_hyperplanes_are_recovered() -> None:
         logits_hN.gather(1, side_h[:, None])[:, 0] for side_h in (planes.inside_h, planes.outside_h)
     )
     torch.testing.assert_close(own_h, other_h, rtol=0, atol=1e-5)
-    ahead_h = logits_hN.amax(dim=1) - own_h  # a third class, at a corner
+    ahead_h = logits_hN.amax(dim=1) - own_h  # at a corner, the third class
     assert ahead_h.max() < 1e-2
     assert (ahead_h < 1e-5).float().mean() > 0.98
 
@@ -119,7 +122,7 @@ def test_distances_are_signed() -> None:
     torch.testing.assert_close(distance_nh, torch.tensor([[0.0], [-2.0], [3.0]]))
 
 
-def test_a_third_class_on_the_segment_is_the_outside() -> None:
+def test_a_third_class_on_the_segment_is_the_outside_class() -> None:
     from_nX, to_nX = torch.tensor([[-4.0], [4.0], [0.5]]), torch.tensor([[2.0], [-2.5], [9.0]])
     planes = tangent_hyperplanes(stripes, from_nX, to_nX)
     assert planes.inside_h.tolist() == [0, 2, 1]
@@ -155,8 +158,8 @@ def test_against_the_rest_the_probability_is_one_half() -> None:
     torch.testing.assert_close(
         chance_hN.gather(1, own_h1)[:, 0], torch.full((len(planes),), 0.5), rtol=0, atol=1e-4
     )
-    # The gradient of the log odds: own weights minus the mean of
-    # the other weights by their probabilities.
+    # The gradient of the log odds is the weight of the own class minus the mean weight of the other
+    # classes, averaged with their probabilities.
     share_hN = 2 * chance_hN.scatter(1, own_h1, 0.0)
     expected_hX = WEIGHT_NX[planes.inside_h] - share_hN @ WEIGHT_NX
     torch.testing.assert_close(
@@ -170,7 +173,7 @@ def test_pairs_without_a_boundary_give_no_hyperplane() -> None:
     assert tangent_hyperplanes(stripes, from_nX, to_nX).inside_h.tolist() == [
         0,
         1,
-    ]  # the first pair is of one class
+    ]  # the first pair has one class only
     # Against the rest, the probability of class 1 at 0.999 is just below one half.
     unsure, sure = (
         tangent_hyperplanes(stripes, torch.tensor([[0.999]]), to_nX[2:], True),
@@ -192,7 +195,7 @@ def test_points_without_a_gradient_give_no_hyperplane() -> None:
 
 
 def test_boundary_of_a_shipped_head() -> None:
-    """Hyperplanes in the features are those of the linear head, also of a loaded classifier."""
+    """The feature hyperplanes are those of the linear head, even for a loaded classifier."""
     classifier = load_zoo("mnist_cnn")
     head = classifier.network.get_submodule("head")
     weight_NX, bias_N = head.weight, head.bias

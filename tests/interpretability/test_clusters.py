@@ -1,4 +1,4 @@
-"""Cluster counts: planted clusters, unimodal clouds, Hartigan's dip.
+"""Cluster counts: planted clusters, unimodal clouds and Hartigan's dip.
 
 Shape suffixes: n samples, D features.
 """
@@ -28,24 +28,24 @@ D = 20
 
 
 def cloud(n: int, seed: int) -> Tensor:
-    """An elongated Gaussian with standard deviations from 3 to 0.2, oblique to the features."""
+    """Return a Gaussian sample with standard deviations from 3 to 0.2, oblique to the features."""
     source = torch.Generator().manual_seed(seed)
     turn_DD = torch.linalg.qr(torch.randn(D, D, generator=source)).Q
     return torch.randn(n, D, generator=source) * torch.logspace(0.5, -0.7, D) @ turn_DD
 
 
 def blobs(n: int, count: int, seed: int) -> Tensor:
-    """`count` such clouds with means 17 apart."""
+    """Return `count` such clouds with means 17 apart."""
     return cloud(n, seed) + 12 * torch.eye(D)[torch.arange(n) % count]
 
 
 def rectified(n: int, seed: int) -> Tensor:
-    """Features as after a ReLU: correlated, skewed, half of them zero, unimodal."""
+    """Return unimodal features as after a ReLU: correlated, skewed, and half of them zero."""
     return cloud(n, seed).relu()
 
 
 def curved(n: int, seed: int) -> Tensor:
-    """A cloud bent around a circle of radius 10, densest in the middle, without a gap."""
+    """Return a cloud bent around a circle of radius 10, densest in the middle and without a gap."""
     angle_n = 0.8 * torch.randn(n, generator=torch.Generator().manual_seed(seed + 100))
     return 0.3 * cloud(n, seed) + 10 * (
         angle_n.cos()[:, None] * torch.eye(D)[0] + angle_n.sin()[:, None] * torch.eye(D)[1]
@@ -79,7 +79,7 @@ def test_one_mode_is_one_cluster(one_mode: Callable[[int, int], Tensor]) -> None
 
 
 def test_a_silhouette_above_the_surrogates_is_not_enough() -> None:
-    """A cloud without a gap passes the first test, so the second test is needed."""
+    """A cloud without a gap passes the first test, so the second test is necessary."""
     (of,) = count_clusters(curved(300, 0), torch.zeros(300, dtype=torch.long), 1, seed=0)
     assert of is not None
     assert of.silhouette > of.silhouette_level
@@ -136,7 +136,7 @@ def test_a_large_class_is_subsampled(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_silhouette_equals_that_of_scikit_learn() -> None:
     z_nD, cluster_n = cloud(50, 0).double().numpy(), np.arange(50, dtype=np.int32) % 4
     cluster_n[cluster_n == 3] = 2
-    cluster_n[7] = 3  # a cluster of one counts 0
+    cluster_n[7] = 3  # a cluster of one sample has silhouette 0
     distance_nn = np.linalg.norm(z_nD[:, None] - z_nD[None], axis=2)
     assert clusters._silhouette(distance_nn, cluster_n, 4) == pytest.approx(
         silhouette_score(z_nD, cluster_n)
@@ -157,8 +157,10 @@ def test_clusters_in_an_embedding_are_counted() -> None:
 
 
 def dip_by_linear_programs(values_n: np.ndarray) -> float:
-    """By definition: over all modes, the smallest distance to a function convex below it and
-    concave above.
+    """Compute the dip by its definition.
+
+    The dip is the smallest distance, over all modes, to a function that is convex below the mode
+    and concave above it.
     """
     x, count = np.unique(values_n, return_counts=True)
     after = count.cumsum() / len(values_n)
@@ -223,7 +225,7 @@ def test_dips_by_hand() -> None:
     assert dip(np.zeros(5)) == pytest.approx(1 / 10)
 
 
-def test_5_percent_of_uniform_sets_exceed_the_dip_level() -> None:
+def test_five_percent_of_uniform_sets_exceed_the_dip_level() -> None:
     source, n = np.random.default_rng(0), 60
     exceeding = sum(
         dip(source.random(n)) * n**0.5 > DIP_LEVEL[DIP_SAMPLES.index(n)] for _ in range(400)
@@ -233,4 +235,4 @@ def test_5_percent_of_uniform_sets_exceed_the_dip_level() -> None:
         dip(source.standard_normal(n)) * n**0.5 > DIP_LEVEL[DIP_SAMPLES.index(n)]
         for _ in range(100)
     )
-    assert gaussian <= 5  # the uniform is the worst case
+    assert gaussian <= 5  # the uniform distribution is the worst case

@@ -1,4 +1,4 @@
-"""Features of a layer, and the rest of the network from there."""
+"""Features of a layer, and the part of the network after this layer."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_the_head_is_differentiable_in_the_features() -> None:
 
 
 @pytest.mark.parametrize("layer", ["residual.3.shortcut", "residual.3.shortcut.1"])
-def test_a_layer_with_a_path_around_it_is_refused(layer: str) -> None:
+def test_a_layer_that_a_path_bypasses_is_refused(layer: str) -> None:
     zoo = load_zoo("mnist_resnet")
     with pytest.raises(
         InputError, match=rf"feature_layers={layer}: the logits do not come from this layer alone"
@@ -58,7 +58,7 @@ def test_a_layer_with_a_path_around_it_is_refused(layer: str) -> None:
     FrozenClassifier(zoo.network, zoo.spec, ["residual.3"]).check_cut("residual.3")
 
 
-def test_layers_with_maps() -> None:
+def test_only_layers_with_feature_maps_are_listed() -> None:
     layers = map_layers(load_zoo("mnist_cnn"))
     assert list(layers)[-2:] == ["convolutions.5", "convolutions"]
     assert layers["convolutions"] == (128, 3, 3)

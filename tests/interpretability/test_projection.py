@@ -35,7 +35,7 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
 
 
 def test_components_are_the_planted_axes() -> None:
-    """Independent axes of variances 9, 4 and 1, rotated by a known rotation."""
+    """Use independent axes with variances 9, 4 and 1, and a known rotation."""
     turn_DD = torch.linalg.qr(normal(3, 3, seed=1)).Q
     z_nD = normal(400, 3)
     z_nD = (
@@ -95,11 +95,14 @@ def test_features_without_components_are_refused() -> None:
         projection.decode(normal(9, 5))
 
 
-# Spread
+# Spread of classes
 
 
 def test_spread_by_hand() -> None:
-    """Class 0 at 0 and 2, class 1 three times at 10, no class 2: within 1 and 0, mean 6.4."""
+    """Class 0 is at 0 and 2, class 1 three times at 10, and class 2 is missing.
+
+    The variances within classes are 1 and 0, and the mean is 6.4.
+    """
     measured = spread(
         torch.tensor([[0.0], [2.0], [10.0], [10.0], [10.0]]), torch.tensor([0, 0, 1, 1, 1]), 3
     )
@@ -110,7 +113,7 @@ def test_spread_by_hand() -> None:
     assert measured.between_by_chance == pytest.approx(1 / 4)
 
 
-def test_random_labels_reach_the_spread_by_chance() -> None:
+def test_random_labels_reach_the_spread_expected_by_chance() -> None:
     f_nD, labels_n = normal(60, 5), torch.arange(60) % 6
     shuffled = [
         spread(
@@ -126,7 +129,7 @@ def test_random_labels_reach_the_spread_by_chance() -> None:
 
 
 def quadrants(f_BD: Tensor) -> Tensor:
-    """Four classes by the signs of the first two features; a fifth never wins."""
+    """Return logits of four classes by the signs of two features; a fifth is never predicted."""
     x_B, y_B = f_BD[:, 0], f_BD[:, 1]
     return torch.stack(
         [x_B + y_B, x_B - y_B, -x_B + y_B, -x_B - y_B, torch.full_like(x_B, -99.0)], dim=1
@@ -134,7 +137,7 @@ def quadrants(f_BD: Tensor) -> Tensor:
 
 
 def wide_first_two(n: int) -> Tensor:
-    """Features whose first two principal components are the first two features, around 0."""
+    """Return features around 0 whose first two principal components are the first two features."""
     f_nD = normal(n, 6)
     f_nD = torch.linalg.qr(f_nD - f_nD.mean(dim=0)).Q * n**0.5
     return f_nD * torch.tensor([5.0, 4.0, 1.0, 0.5, 0.3, 0.2])
@@ -170,15 +173,16 @@ def test_agreement_drops_without_the_decisive_components() -> None:
     agreements = agreement(Projection.fit(f_nD), quadrants, f_nD, logits_nN, [0, 1, 2, 6])
     assert agreements[2] == agreements[6] == 1.0
     one_class = logits_nN.argmax(dim=1).bincount().max() / 400
-    assert agreements[0] <= float(one_class)  # all samples get one class
+    assert agreements[0] <= float(one_class)  # all samples get the same class
     assert agreements[1] == pytest.approx(0.5, abs=0.1)  # the sign of the second feature is lost
     near = boundary_agreement(Projection.fit(f_nD), quadrants, f_nD, logits_nN, [2], share=0.1)
     assert near == {2: 1.0}
 
 
 def test_agreement_is_lower_near_the_boundary() -> None:
-    """Two classes by the sign of f0 + f1 with a wide f0: the first component decides all samples
-    except those near the boundary.
+    """Two classes are separated by the sign of f0 + f1, where f0 has a wide spread.
+
+    The first component determines the class of all samples except those near the boundary.
     """
     f_nD = wide_first_two(1000) * torch.tensor(
         [2.0, 0.3, 1, 1, 1, 1]
@@ -189,9 +193,8 @@ def test_agreement_is_lower_near_the_boundary() -> None:
 
     projection, logits_nN = Projection.fit(f_nD), head(f_nD)
     everywhere = agreement(projection, head, f_nD, logits_nN, [1])[1]
-    assert everywhere == pytest.approx(
-        1 - math.atan(0.12) / math.pi, abs=0.02
-    )  # the angle between the two boundaries
+    # The angle between the two boundaries
+    assert everywhere == pytest.approx(1 - math.atan(0.12) / math.pi, abs=0.02)
     assert 0.4 < boundary_agreement(projection, head, f_nD, logits_nN, [1], share=0.05)[1] < 0.85
     margin_n = (logits_nN[:, 0] - logits_nN[:, 1]).abs()
     near_n = margin_n <= margin_n.sort().values[49]
@@ -226,7 +229,8 @@ def blobs(per_blob: int, D: int, apart: float, count: int = 3) -> tuple[Tensor, 
 
 
 def test_an_embedding_separates_blobs_and_is_repeatable() -> None:
-    f_nD, label_n = blobs(30, 60, 40.0)  # more than 50 features: through their principal components
+    # more than 50 features are first reduced to principal components
+    f_nD, label_n = blobs(30, 60, 40.0)
     e_n2 = embed(f_nD, 10, seed=3)
     assert e_n2.shape == (90, 2)
     assert torch.equal(embed(f_nD, 10, seed=3), e_n2)
@@ -264,9 +268,8 @@ def test_stability_is_reported_with_its_controls() -> None:
     for measured in (first, second):
         assert measured.embeddings_Sn2.shape == (2, 90, 2)
         assert measured.overlap_by_chance == pytest.approx(10 / 89)
-        assert (
-            0.45 < measured.overlap < 1
-        )  # a blob has 29 others: 10 / 29 if only the blobs were preserved
+        # A blob has 29 other members, so the overlap is 10 / 29 if only the blobs are preserved.
+        assert 0.45 < measured.overlap < 1
         assert measured.trustworthiness > 0.9
         assert measured.trustworthiness_by_chance == pytest.approx(0.5, abs=0.1)
 

@@ -30,7 +30,7 @@ from tests.interpretability.known_classifiers import (
 
 
 def test_the_largest_margin_decides() -> None:
-    """Class 0 above 1, class 1 above 2 and below 5, class 2 below -1 or above 8."""
+    """The rules: class 0 above 1; class 1 from 2 to 5; class 2 below -1 or above 8."""
     planes = planes_across((1.0, 0, 1), (2.0, 1, 2), (5.0, 0, 1), (-1.0, 0, 2), (8.0, 2, 0))
     rules = RuleSet(
         (
@@ -50,7 +50,7 @@ def test_the_largest_margin_decides() -> None:
     assert rules.matches(x_nX).tolist() == [2, 0, 0, 1, 1, 2]
 
 
-def test_rules_in_words() -> None:
+def test_rules_are_described_in_words() -> None:
     planes = planes_across((0.0, 3, 5), (0.0, 8, 3), (0.0, 3, REST), (0.0, 8, 9))
     rules = (
         Rule(3, (HalfSpace(0, True), HalfSpace(1, False)), 1.0, 1.0),
@@ -58,16 +58,18 @@ def test_rules_in_words() -> None:
         Rule(8, (HalfSpace(3, True),), 1.0, 1.0),
     )
     assert RuleSet(rules, planes).describe() == (
-        "class 3 if h0 > 0 (3 against 5) and h1 < 0 (3 against 8); or if h2 > 0 (3 against the rest)"
+        "class 3 if h0 > 0 (3 against 5) and h1 < 0 (3 against 8); "
+        "or if h2 > 0 (3 against the rest)"
         "\nclass 8 if h3 > 0 (8 against 9)"
     )
 
 
 def test_penalty_trades_precision_for_coverage() -> None:
-    """10 samples of class 1 at 1..10; of class 0, three at 2 to 4 and seven below 0.
+    """Ten samples of class 1 are at 1 to 10. Of class 0, three are at 2 to 4 and seven below 0.
 
-    Above 0.5 are all 10 and 3 others; above 4.5 are 6 and no others. With a penalty of 1 the first
-    rule gains 10 - 3 = 7 and the second 6; with a penalty of 2 the first gains 4.
+    All 10 samples and 3 others are above 0.5; 6 samples and no others are above 4.5. With a penalty
+    of 1 the first rule gains 10 - 3 = 7 and the second 6. With a penalty of 2 the first gains only
+    4.
     """
     x_nX = torch.tensor([*range(1, 11), 2, 3, 4, *range(-7, 0)], dtype=torch.float32)[:, None]
     class_n = torch.tensor([1] * 10 + [0] * 10)
@@ -192,7 +194,10 @@ def test_a_class_without_training_samples_lowers_fidelity() -> None:
 
 
 def test_measures_by_hand() -> None:
-    """One rule each: class 1 above 2, class 0 below 0; the nearest rule decides between, at 1."""
+    """There are two rules: class 1 above 2 and class 0 below 0.
+
+    Between 0 and 2 the nearest rule applies, with the limit at 1.
+    """
     planes = planes_across((2.0, 1, 0), (0.0, 1, 0))
     rules = RuleSet(
         (Rule(0, (HalfSpace(1, False),), 0.5, 1.0), Rule(1, (HalfSpace(0, True),), 1.0, 1.0)),

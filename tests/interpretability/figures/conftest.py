@@ -12,7 +12,7 @@ from netinv_lightning.interpretability.figures import charts, pca, regions, tsne
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """The drawn figures as they would be written; no files are written."""
+    """Collect the drawn figures without writing files."""
     figures: list[Figure] = []
 
     def collect(figure: Figure, path: Path) -> Path:

@@ -1,4 +1,4 @@
-"""Synthetic input for each figure of the study, and what a drawn figure contains.
+"""Synthetic input for each figure of the study, and the contents of a drawn figure.
 
 Shape suffixes: n samples, N classes, H rows and W columns of a mesh, M methods, R curve points.
 """
@@ -53,7 +53,7 @@ TITLE = "an experiment with a rather long name: fashion_invert, seed 3, penultim
 
 
 def drawings(class_names: list[str], stem: Path, n: int = 400) -> dict[str, Callable[[], Path]]:
-    """Functions that draw each figure from synthetic numbers, by name."""
+    """Return functions that draw each figure from synthetic numbers, by name."""
     N, source = len(class_names), torch.Generator().manual_seed(len(class_names))
     centre_N2 = 6 * torch.randn(N, 2, generator=source)
     label_n = torch.randint(N, (n,), generator=source)
@@ -128,7 +128,7 @@ def drawings(class_names: list[str], stem: Path, n: int = 400) -> dict[str, Call
 
 
 def nearest_centre(centre_N2: Tensor) -> Regions:
-    """Decision regions of the nearest centre on a mesh."""
+    """Return the decision regions of the nearest centre on a mesh."""
     x_W, y_H = torch.linspace(-12, 12, 60), torch.linspace(-15, 15, 50)
     mesh_HW2 = torch.stack(torch.meshgrid(y_H, x_W, indexing="ij")[::-1], dim=-1)
     logits_HWN = -(torch.cdist(mesh_HW2, centre_N2[None]) ** 2) / 4
@@ -137,7 +137,7 @@ def nearest_centre(centre_N2: Tensor) -> Regions:
 
 
 def two_blobs(n: int) -> tuple[Tensor, Tensor]:
-    """Cats at the left, dogs at the right."""
+    """Return samples with cats at the left and dogs at the right."""
     label_n = torch.arange(n) % 2
     return torch.stack([20 * label_n - 10.0, torch.zeros(n)], dim=1) + torch.rand(n, 2), label_n
 
@@ -150,7 +150,7 @@ def ticks(axis: Axis) -> list[Text]:
 
 
 def texts(figure: Figure) -> Iterator[Text]:
-    """All visible texts of a figure."""
+    """Return all visible texts of a figure."""
     found = list(figure.texts)
     for legend in figure.legends:
         found += legend.get_texts()

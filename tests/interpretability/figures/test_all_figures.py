@@ -1,4 +1,4 @@
-"""Properties of every figure of the study: readable texts, files, no side effects."""
+"""Properties of every figure of the study: legible texts, files and no side effects."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ NAMES = list(drawings(PETS, Path()))
 def test_texts_are_readable(
     name: str, class_names: list[str], drawn: list[Figure], tmp_path: Path
 ) -> None:
-    """All texts are at least 7 points high, within the canvas, and do not overlap."""
+    """All texts are at least 7 points high, inside the canvas, and do not overlap."""
     with paper_style():
         drawings(class_names, tmp_path / "figure")[name]()
         (figure,) = drawn

@@ -1,4 +1,4 @@
-"""Charts of numbers and figures of the units of a sparse autoencoder.
+"""Charts of numbers, and figures of the units of a sparse autoencoder.
 
 Shape suffixes: M methods, N classes, G groups, U units, K images.
 """

@@ -44,15 +44,14 @@ def test_pca_states_variance_and_number_of_drawn_samples(
     assert legend(drawn[0]) == [*PETS, "inverted (1000 of 1200)", "real (30)"]
     real, inverted = samples(plane)
     assert len(np.unique(inverted.get_offsets(), axis=0)) == 1000
-    assert np.array_equal(
-        inverted.get_offsets(), samples(drawn[1].axes[0])[1].get_offsets()
-    )  # the same every time
+    # The same samples each time
+    assert np.array_equal(inverted.get_offsets(), samples(drawn[1].axes[0])[1].get_offsets())
     assert len(real.get_offsets()) == 30
-    assert len(real.get_facecolor()) == 0  # hollow
+    assert len(real.get_facecolor()) == 0  # hollow markers
     dogs = np.asarray(inverted.get_offsets())[:, 0] > 0
     for place, face, form in zip(dogs, inverted.get_facecolor(), inverted.get_paths(), strict=True):
         assert to_hex(face).upper() == PALETTE[int(place)]
-        assert (len(form.vertices) == 5) == place  # squares, not circles
+        assert (len(form.vertices) == 5) == place  # squares instead of circles for dogs
     assert all(collection.get_rasterized() for collection in (real, inverted))
 
 
@@ -88,8 +87,9 @@ def test_regions_show_class_confidence_boundary_and_name(
     assert legend(drawn[0]) == [*PETS, "inverted (40)", "confidence 0.5", "confidence 1"]
     colours_YX3 = np.asarray(axes.images[0].get_array())
     cat, dog = (np.array(to_rgb(colour)) for colour in PALETTE[:2])
-    assert colours_YX3[0, 0] == pytest.approx(1 - 0.15 * (1 - cat), abs=1e-6)  # chance
-    assert colours_YX3[-1, -1] == pytest.approx(1 - 0.6 * (1 - dog), abs=1e-6)  # certain
+    # confidence at chance level
+    assert colours_YX3[0, 0] == pytest.approx(1 - 0.15 * (1 - cat), abs=1e-6)
+    assert colours_YX3[-1, -1] == pytest.approx(1 - 0.6 * (1 - dog), abs=1e-6)  # confidence 1
     assert axes.images[0].get_extent() == pytest.approx([-10.125, 10.125, -8 - 8 / 60, 8 + 8 / 60])
     lines = [
         path.vertices
@@ -97,13 +97,12 @@ def test_regions_show_class_confidence_boundary_and_name(
         if artist not in samples(axes)
         for path in artist.get_paths()
     ]
-    assert len(lines) == 2  # once for each class
-    assert np.concatenate(lines)[:, 0] == pytest.approx(
-        3.125, abs=0.01
-    )  # half-way between the mesh points 3 and 3.25
+    assert len(lines) == 2  # one line per class
+    # Half-way between the mesh points 3 and 3.25
+    assert np.concatenate(lines)[:, 0] == pytest.approx(3.125, abs=0.01)
     places = {text.get_text(): text.get_position()[0] for text in axes.texts}
     assert places.keys() == set(PETS)
-    assert places["cat"] < 13.125 / 20.25 < places["dog"]  # as shares of the width
+    assert places["cat"] < 13.125 / 20.25 < places["dog"]  # fractions of the width
 
 
 def test_a_region_without_space_has_no_name(drawn: list[Figure], tmp_path: Path) -> None:
@@ -127,7 +126,7 @@ def test_small_classes_are_grey_and_below_the_others(drawn: list[Figure], tmp_pa
     inverted = samples(drawn[0].axes[0])[1]
     grey = np.array([to_hex(face).upper() == OTHERS_COLOUR for face in inverted.get_facecolor()])
     assert 0 < grey.sum() < len(grey)
-    assert grey[: grey.sum()].all()  # drawn first
+    assert grey[: grey.sum()].all()  # grey samples are drawn first
 
 
 def test_tsne_has_one_panel_per_perplexity_and_seed(drawn: list[Figure], tmp_path: Path) -> None:
