@@ -1,4 +1,4 @@
-"""The baselines, and the values of the metrics for them."""
+"""The baselines, and their values of the metrics."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_real_images_are_test_images_with_their_labels(
 
 
 def test_metrics_of_the_baselines(classifier: FrozenClassifier, real: ImageDataModule) -> None:
-    """Networks recognise real images, not noise; gradient ascent transfers to no other network."""
+    """Networks recognise real images but not noise; gradient ascent does not transfer."""
     measurement = Measurement(
         classifier,
         {"mnist_resnet": load_zoo("mnist_resnet")},

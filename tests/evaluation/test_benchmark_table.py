@@ -1,4 +1,4 @@
-"""The tables of a benchmark: mean and spread over seeds, and what the title says."""
+"""Tables of a benchmark: mean and spread over seeds, and the title."""
 
 from __future__ import annotations
 

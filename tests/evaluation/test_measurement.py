@@ -1,4 +1,4 @@
-"""Metrics of real digits, of noise and of copies of one digit, with the zoo's MNIST classifiers.
+"""Metrics of real digits, noise and copies of one digit, with the zoo's MNIST classifiers.
 
 Shape suffixes: n images, N classes.
 """
@@ -148,7 +148,7 @@ def test_metrics_separate_real_digits_from_noise(
 
 
 def test_copies_of_one_image_have_no_diversity(real: ImageDataModule) -> None:
-    """One image per class: cosine within a class 1, Vendi score per class 1, all duplicates."""
+    """With one image per class, cosine and Vendi score per class are 1; all are duplicates."""
     images_nCHW, labels_n = real.test
     firsts = torch.stack([(labels_n == label).nonzero()[0, 0] for label in range(10)]).repeat(20)
     copies = Images(images_nCHW[firsts].float() / 255, labels_n[firsts])
@@ -161,7 +161,7 @@ def test_copies_of_one_image_have_no_diversity(real: ImageDataModule) -> None:
 
 
 def test_kl_compares_with_the_conditioning_distribution(measurement: Measurement) -> None:
-    """It is 0 if the target is the classifier's own softmax."""
+    """The KL is 0 if the target is the classifier's own softmax."""
     accuracy = Measurement(measurement.context.classifier, {}, None, metrics=("accuracy",))
     images = noise()
     with torch.no_grad():
@@ -192,7 +192,7 @@ def test_metrics_that_need_real_images_are_skipped() -> None:
     for group in NEED_REAL:
         assert "data.root" in measurement.skipped[group]
     assert "data.root" in measurement.skipped[names.TRANSFER_CEILING]
-    values = measurement(noise(20))  # the groups that need more images are skipped
+    values = measurement(noise(20))  # groups that need more images are skipped
     assert names.TRANSFER_ACCURACY in values
     assert not any(
         name.startswith(
@@ -258,18 +258,20 @@ def test_vendi_scores_with_too_large_matrices_are_skipped(monkeypatch: pytest.Mo
     assert names.VENDI not in measurement(noise(50))
 
 
-# A new group
+# A user-defined group
 
 
 class Contrast(MetricGroup):
-    """Mean standard deviation of the pixels of an image."""
+    """Group with the mean standard deviation of an image's pixels."""
 
     def compute(self, images: Images, outputs: Mapping[str, FeatureSet]) -> dict[str, float]:
-        assert outputs == {}  # no network is evaluated for a group that reads none
+        assert outputs == {}  # no network runs for a group that reads no outputs
         return {"fidelity/contrast": float(images.images_nCHW.flatten(1).std(dim=1).mean())}
 
 
-def test_a_new_group_needs_only_its_class_and_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_group_needs_only_its_class_and_its_registration(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setitem(METRIC_GROUPS, "contrast", f"{__name__}:Contrast")
     values = Measurement(load_zoo("mnist_cnn"), {}, None, metrics=("contrast",))(noise())
     assert values == {"fidelity/contrast": pytest.approx(math.sqrt(1 / 12), abs=0.002)}

@@ -17,7 +17,7 @@ from netinv_lightning.runs.notices import notices_of_a_run
 
 
 class Brightness(nn.Module):
-    """Class 1 for bright images, if it sees them as they are."""
+    """Classifier that predicts class 1 for bright images, unless they are normalised."""
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.mean((1, 2, 3))
@@ -36,10 +36,11 @@ def test_accuracy_near_chance_on_real_images_is_a_warning(
     with notices_of_a_run():
         report_accuracy(frozen, real)
     printed = capsys.readouterr().err
+    # Two images are classified when the wrapper is constructed.
     assert (frozen.real_accuracy, frozen.forward_count.forwards) == (
         accuracy,
         2,
-    )  # two images at its making
+    )
     assert f"classifier: accuracy {accuracy:.4f} on 100 test images of bright" in printed
     assert ("warning: this is near chance" in printed) == (accuracy < 1)
     assert largest_chance(0.7, 10, 1000) == pytest.approx(0.7 + 3 * (0.7 * 0.3 / 1000) ** 0.5)

@@ -1,4 +1,4 @@
-"""Verdict, diagnosis, and nearness to training images."""
+"""Verdict, diagnosis, and similarity to training images."""
 
 from __future__ import annotations
 
@@ -55,14 +55,15 @@ KEYS = {"application.steps": 400, "generator.dropout": 0.1}
 @pytest.mark.parametrize(
     ("accuracy", "transfer", "name", "margin"),
     [
-        (0.10, 0.9, NO_INVERSION, 0.10 - 0.55),  # half way from 0.1 to 1
+        (0.10, 0.9, NO_INVERSION, 0.10 - 0.55),  # threshold midway between 0.1 and 1
         (0.54, 0.9, NO_INVERSION, 0.54 - 0.55),
-        (0.99, 0.30, ADVERSARIAL, 0.30 - 0.54),  # half way from 0.1 to the ceiling of 0.98
+        # threshold midway between 0.1 and the ceiling of 0.98
+        (0.99, 0.30, ADVERSARIAL, 0.30 - 0.54),
         (0.99, 0.53, ADVERSARIAL, 0.53 - 0.54),
         (0.99, 0.55, CLASS_TYPICAL, 0.55 - 0.54),
     ],
 )
-def test_the_first_failed_question_decides(
+def test_the_first_failed_question_determines_the_verdict(
     accuracy: float, transfer: float, name: str, margin: float
 ) -> None:
     verdict = judge(
@@ -78,12 +79,11 @@ def test_the_first_failed_question_decides(
 
 def test_threshold_follows_ceiling_and_number_of_classes() -> None:
     metrics = {names.INVERSION_ACCURACY: 0.9, names.TRANSFER_ACCURACY: 0.45}
-    assert judge(metrics, 10, ceiling=0.76).name == CLASS_TYPICAL  # 0.43
-    assert judge(metrics, 10).name == ADVERSARIAL  # the ceiling is unknown, so 1
-    assert judge(metrics, 100).name == ADVERSARIAL  # 0.505
-    assert (
-        judge({**metrics, names.INVERSION_ACCURACY: 0.74}, 2, ceiling=1.0).name == NO_INVERSION
-    )  # 0.75 of two classes
+    assert judge(metrics, 10, ceiling=0.76).name == CLASS_TYPICAL  # threshold 0.43
+    assert judge(metrics, 10).name == ADVERSARIAL  # the ceiling is unknown, so it is 1
+    assert judge(metrics, 100).name == ADVERSARIAL  # threshold 0.505
+    # The threshold for two classes is 0.75.
+    assert judge({**metrics, names.INVERSION_ACCURACY: 0.74}, 2, ceiling=1.0).name == NO_INVERSION
 
 
 def test_untested_questions_are_listed() -> None:
@@ -177,7 +177,7 @@ def test_failures_of_a_term_need_the_term() -> None:
 
 
 def test_equal_weights_never_give_kl_against_ce() -> None:
-    """With equal weights the optimum is Q = (P + one-hot) / 2, whose KL from P is below ln 2."""
+    """With equal weights the optimum is Q = (P + one-hot) / 2, with a KL from P below ln 2."""
     p_nN = (
         torch.randn(1000, 10, generator=torch.Generator().manual_seed(0))
         .double()
@@ -192,7 +192,7 @@ def test_equal_weights_never_give_kl_against_ce() -> None:
 @pytest.mark.parametrize(
     ("overrides", "failures", "verdict"),
     [
-        (  # cross-entropy alone, one label per class, no randomness but the latents
+        (  # cross-entropy only, one label per class, latents as the only randomness
             [
                 "loss=ce_only",
                 "conditioning=label",
@@ -206,7 +206,8 @@ def test_equal_weights_never_give_kl_against_ce() -> None:
             {"mode collapse"},
             ADVERSARIAL,
         ),
-        ([], {"label mismatch", "mode collapse"}, NO_INVERSION),  # 8 steps: all images are equal
+        # after 8 steps all images are equal
+        ([], {"label mismatch", "mode collapse"}, NO_INVERSION),
         ([*PIXELS, "loss=ce_only"], {"noise"}, ADVERSARIAL),
         (
             [*PIXELS, "loss.orthogonality.weight=300"],
@@ -256,9 +257,8 @@ def test_a_healthy_run_has_no_diagnosis(compose: Compose, job_dir: Path) -> None
     found = json.loads((job_dir / "verdict.json").read_text())
     assert found["diagnosis"] == []
     assert found["verdict"] == CLASS_TYPICAL
-    assert found["evidence"][1]["threshold"] == pytest.approx(
-        (0.1 + (0.9871 + 0.9963) / 2) / 2
-    )  # the ceiling comes from the verifiers' cards
+    # The ceiling is read from the verifiers' cards.
+    assert found["evidence"][1]["threshold"] == pytest.approx((0.1 + (0.9871 + 0.9963) / 2) / 2)
     assert "measure=full" in found["not_tested"][0]
 
 
@@ -295,14 +295,14 @@ def test_copies_of_training_images_are_nearer_to_them() -> None:
     assert found[names.MEMORISATION_GAP_P_VALUE] == pytest.approx(1 / 200)
 
 
-def test_images_of_the_same_source_are_as_near_to_both() -> None:
+def test_images_of_the_same_source_are_equally_close_to_both() -> None:
     found = memorisation(_random(300, 2), _random(200, 0), _random(500, 1))
     assert abs(found[names.MEMORISATION_GAP]) < 0.02
     assert found[names.MEMORISATION_GAP_P_VALUE] > 0.01
 
 
 def test_one_repeated_image_is_not_significant() -> None:
-    """The bootstrap alone would find it significant; random splits of the references do not."""
+    """The bootstrap alone would call it significant; random splits of the references do not."""
     training, held_out = _random(200, 0), _random(200, 1)
     one = next(
         x
@@ -322,7 +322,7 @@ def test_held_out_images_are_not_their_own_neighbours() -> None:
 
 
 def test_similarity_of_the_nearest_image_by_hand() -> None:
-    """Correlation 1 with the same pattern and 0 with the other one, at any contrast."""
+    """The correlation is 1 with the same pattern and 0 with the other, whatever the contrast."""
     a, b = torch.tensor([[[[1.0, 1.0], [0.0, 0.0]]]]), torch.tensor([[[[1.0, 0.0], [1.0, 0.0]]]])
     found = memorisation(0.2 * a + 0.1, a, b)
     assert found[names.MEMORISATION_NEAREST_TRAINING] == pytest.approx(1.0)
