@@ -1,4 +1,4 @@
-"""The W&B dashboard: real runs log every key of its panels. No network, no login."""
+"""The W&B dashboard: runs log every key of its panels. No network or login is needed."""
 
 from __future__ import annotations
 
@@ -116,12 +116,13 @@ USES = {
 
 @pytest.fixture(scope="module")
 def logged(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Config and summary that runs of each kind logged offline, read with W&B's own reader."""
+    """Return config and summary that runs of each kind log offline, read by W&B's own reader."""
     from tests.conftest import FEW_STEPS
 
     folder = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("netinv_lightning.inversion.cost.REACHED", 0.0)  # every run reaches it
+        # every run reaches this accuracy
+        patch.setattr("netinv_lightning.inversion.cost.REACHED", 0.0)
         run(netinv_lightning.compose([*FEW_STEPS, *EVERYTHING]), folder / "inverted")
         patch.setattr("netinv_lightning.metrics.detection.RESAMPLES", 2)
         run(netinv_lightning.compose(list(DETECTION)), folder / "detected")
@@ -287,10 +288,10 @@ def test_sections_and_panels() -> None:
         "Scalar Chart",
         "Scatter Plot",
     )
+    # Every term, their total, and the excess of orthogonality
     assert sections == {
         "Inversion accuracy": [line, scalar, scalar, scatter, bar, bar, bar, bar],
-        "Loss terms": [line]
-        * (len(LOSS_TERMS) + 2),  # every term, their total, and the excess of orthogonality
+        "Loss terms": [line] * (len(LOSS_TERMS) + 2),
         "Samples": ["Media Browser", "Media Browser", "Weave"],
         "Interpretability": ["Media Browser", bar, bar, bar, bar, bar],
         "Out-of-distribution": [
@@ -466,13 +467,12 @@ def test_every_parameter_of_the_wandb_sweep_is_an_override() -> None:
             assert cfg.logger.name == "wandb"
 
 
-@pytest.mark.filterwarnings(
-    "ignore::pytest.PytestUnraisableExceptionWarning"
-)  # W&B does not close the agent's file
+# W&B does not close the agent's file.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_wandb_sweep_job_has_the_agents_id_and_its_config(
     compose: Compose, job_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """W&B's agent passes the id of the run, and the chosen values in a file."""
+    """W&B's agent passes the id of the run, and writes the chosen values to a file."""
     chosen = {
         key: choices(parameter)[0]
         for key, parameter in yaml.safe_load(SWEEP.read_text())["parameters"].items()
@@ -487,7 +487,7 @@ def test_a_wandb_sweep_job_has_the_agents_id_and_its_config(
         patch.setenv("WANDB_SWEEP_ID", "sweep1")
         patch.setenv("WANDB_RUN_ID", "agents1")
         patch.setenv("WANDB_SWEEP_PARAM_PATH", str(path))
-        wandb.teardown()  # W&B reads its environment once
+        wandb.teardown()  # W&B reads its environment only once
         cfg = compose(
             "logger=wandb",
             "logger.mode=offline",
