@@ -1,4 +1,4 @@
-"""`netinv explore` without a browser: drawing, neighbours, pictures, markup, refused input."""
+"""`netinv explore` without a browser: images, neighbours, pictures, markup, invalid input."""
 
 from __future__ import annotations
 
@@ -108,8 +108,11 @@ def test_images_of_a_strip_equal_single_images(compose: Compose) -> None:
     )
 
 
-def test_batch_statistics_come_from_companions(compose: Compose) -> None:
-    """A single image has no batch statistics; equal companions give an equal image."""
+def test_batch_statistics_come_from_companion_images(compose: Compose) -> None:
+    """A single image has no batch statistics, so companion images are drawn.
+
+    Equal companions give an equal image.
+    """
     drawing = drawing_of(compose, "application.sampling_batch_norm=batch")
     generator, hot_N = drawing.module.generator, torch.eye(10)[3]
     buffers = {name: buffer.clone() for name, buffer in generator.named_buffers()}
@@ -150,7 +153,7 @@ def test_the_nearest_image_by_pixels_and_by_features() -> None:
     _, features = classifier.logits_and_features(x_mCHW)
     f_mD = features["penultimate"]
 
-    # Brightness, contrast and the norm of the features do not matter.
+    # Brightness, contrast and the norm of the features have no effect.
     dimmed = among.nearest(0.3 * x_mCHW[2] + 0.5, f_mD[4], PIXELS)
     assert (dimmed.label, pytest.approx(dimmed.similarity, abs=1e-5)) == (3, 1.0)
     assert torch.equal(dimmed.image_CHW, x_mCHW[2])
@@ -263,7 +266,7 @@ def test_top_units_are_the_largest_features() -> None:
 
 
 def test_with_a_hundred_classes_the_user_chooses_slots(compose: Compose) -> None:
-    """Five slots, each a class and its weight."""
+    """The page has five slots, each with a class and its weight."""
     pytest.importorskip("starlette")
     from netinv_lightning.explorer.callbacks import CHOSEN, OVER_CLASSES, Callbacks, Explored
 

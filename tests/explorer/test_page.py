@@ -52,7 +52,7 @@ NAMES = (
 
 @dataclass(frozen=True)
 class Served:
-    """A served page and its run."""
+    """Address, run directory, classifier and server process of a page."""
 
     address: str
     directory: Path
@@ -101,7 +101,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
-    line = process.stdout.readline()  # printed when the server listens
+    line = process.stdout.readline()  # printed when the server accepts connections
     assert line == f"{directory} at http://127.0.0.1:{port}  (Ctrl-C to stop)\n", (
         process.communicate()
     )
@@ -138,7 +138,7 @@ def image_of(page: Page, name: str = "drawn", within: str = "#figures") -> str:
 
 
 def tensor_of(source: str) -> torch.Tensor:
-    """[1, H, W] in [0, 1]."""
+    """Return the image as a tensor [1, H, W] in [0, 1]."""
     picture = Image.open(
         io.BytesIO(base64.b64decode(source.removeprefix("data:image/png;base64,")))
     )
@@ -201,7 +201,7 @@ def test_markup_in_names_is_shown_as_text(page: Page) -> None:
         NAMES[0] in page.locator("#figures figcaption").first.inner_text()
         or "Prediction" in page.locator("#figures").inner_text()
     )
-    assert page.title() == "mnist_invert, seed 0"  # markup would have changed it
+    assert page.title() == "mnist_invert, seed 0"  # interpreted markup would have changed the title
     assert page.locator("img[src=x]").count() == 0
 
 
@@ -224,9 +224,10 @@ def test_bars_are_the_prediction_for_the_shown_image(page: Page, served: Served)
         source = changed(page, lambda label=label: choose(page, "class-a", label))
         probability_N = classifier(tensor_of(source)[None]).softmax(dim=1)[0]
         assert int(probability_N.argmax()) == label
+        # A PNG has 256 grey levels.
         torch.testing.assert_close(
             torch.tensor(probabilities_of(page)), probability_N, atol=0.03, rtol=0
-        )  # a PNG has 256 levels
+        )
         assert page.locator(f"#weight-{label} input[type=number]").input_value() == "1"
 
 
@@ -287,7 +288,7 @@ def test_a_released_slider_changes_the_strip(page: Page) -> None:
         expect(strip.first).not_to_have_attribute("src", before or "")
 
 
-def test_the_nearest_image_by_features_is_another_measure(page: Page) -> None:
+def test_the_nearest_image_by_features_uses_another_measure(page: Page) -> None:
     assert "pixel correlation" in page.locator("#figures").inner_text()
     page.get_by_role("radio", name="features").check()
     expect(page.locator("#figures [data-name=nearest-real]")).to_contain_text("cosine of features")
@@ -343,14 +344,14 @@ def test_the_page_fits_a_narrow_window(page: Page) -> None:
     assert 0 <= box["y"] <= 800 - box["height"]  # the image stays visible while sliders move
 
 
-def test_no_foreign_request_and_no_console_error(
+def test_no_external_request_and_no_console_error(
     page: Page, served: Served, requests: list[str]
 ) -> None:
     assert [url for url in requests if not url.startswith((served.address, "data:", "blob:"))] == []
 
 
 def test_other_host_names_are_refused(served: Served) -> None:
-    """Refuses DNS rebinding: a foreign host name that points to this machine."""
+    """This prevents DNS rebinding, where a foreign host name resolves to this machine."""
     foreign = urllib.request.Request(served.address, headers={"Host": "evil.example"})
     with pytest.raises(urllib.error.HTTPError, match="400"):
         urllib.request.urlopen(foreign)

@@ -1,4 +1,4 @@
-"""`netinv explore` accepts requests of its own page only, and opens uploaded files only."""
+"""`netinv explore` accepts requests of its own page only, and opens only uploaded files."""
 
 from __future__ import annotations
 
