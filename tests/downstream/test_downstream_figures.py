@@ -1,4 +1,4 @@
-"""Figure of the training images of a student."""
+"""The figure of a student's training images."""
 
 from __future__ import annotations
 

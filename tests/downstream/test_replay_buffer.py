@@ -35,7 +35,7 @@ def test_buffer_draws_old_and_new_images() -> None:
     levels_nCHW = torch.arange(6.0).view(6, 1, 1, 1) / 255
     buffer = buffer_of(0, levels_nCHW[:4])
     assert {round(255 * level) for level in buffer.draw(0).flatten().tolist()} == {0, 1, 2, 3}
-    buffer.add(levels_nCHW[4:] + 0.4 / 255)  # less than half a level
+    buffer.add(levels_nCHW[4:] + 0.4 / 255)  # rounding changes this by less than half a level
     assert len(buffer) == 6
     assert buffer.images_nCHW.flatten().tolist() == [0, 1, 2, 3, 4, 5]
     assert buffer.images_nCHW.dtype == torch.uint8
@@ -46,7 +46,7 @@ def test_batch_depends_only_on_seed_number_and_images() -> None:
     images_nCHW = torch.rand(20, 1, 2, 2)
     before = torch.get_rng_state()
     whole, parts = buffer_of(0, images_nCHW), buffer_of(0, images_nCHW[:7], images_nCHW[7:])
-    parts.draw(3)  # earlier draws change nothing
+    parts.draw(3)  # earlier draws have no effect
     assert torch.equal(whole.draw(7), parts.draw(7))
     assert not torch.equal(whole.draw(7), whole.draw(8))
     assert not torch.equal(whole.draw(7), buffer_of(1, images_nCHW).draw(7))
