@@ -1,4 +1,4 @@
-"""The scripts of experiments import as a package, describe themselves, and make the tables of their pages."""
+"""The scripts of experiments import as a package, print help and make their pages' tables."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from experiments.page import pick, shown, with_tables
 FOLDER = Path(__file__).parents[2] / "experiments"
 SCRIPTS = [path for path in sorted(FOLDER.glob("*/*.py")) if "def main(" in path.read_text()]
 WITH_TABLES = [path for path in SCRIPTS if "def tables(" in path.read_text()]
-PAGE = "# Title\n\n<!-- table: first -->\nold\n<!-- end -->\n\ntext\n\n<!-- table: second -->\n<!-- end -->\n"
+PAGE = (
+    "# Title\n\n<!-- table: first -->\nold\n<!-- end -->\n\n"
+    "text\n\n<!-- table: second -->\n<!-- end -->\n"
+)
 
 
 def module_name(path: Path) -> str:
@@ -32,7 +35,7 @@ def test_help_shows_what_the_script_does(
     first_line = script.__doc__.partition("\n")[0]
     assert "".join(first_line.split()) in "".join(
         capsys.readouterr().out.split()
-    )  # argparse breaks lines
+    )  # argparse wraps lines
 
 
 def test_no_script_edits_the_module_search_path() -> None:
@@ -40,7 +43,7 @@ def test_no_script_edits_the_module_search_path() -> None:
 
 
 @pytest.mark.parametrize("path", WITH_TABLES, ids=module_name)
-def test_the_tables_of_a_page_are_those_of_its_results(path: Path) -> None:
+def test_the_tables_of_a_page_match_its_results(path: Path) -> None:
     page = (path.parent / "README.md").read_text()
     tables = importlib.import_module(module_name(path)).tables(
         read_rows(path.parent / "results.csv")
@@ -52,18 +55,21 @@ def test_eight_experiments_make_their_tables() -> None:
     assert len(WITH_TABLES) >= 8
 
 
-def test_tables_replace_what_is_between_their_marks() -> None:
-    expected = "# Title\n\n<!-- table: first -->\n| 1 |\n<!-- end -->\n\ntext\n\n<!-- table: second -->\n| 2 |\n<!-- end -->\n"
+def test_tables_replace_the_text_between_their_markers() -> None:
+    expected = (
+        "# Title\n\n<!-- table: first -->\n| 1 |\n<!-- end -->\n\n"
+        "text\n\n<!-- table: second -->\n| 2 |\n<!-- end -->\n"
+    )
     assert with_tables(PAGE, {"second": "| 2 |\n", "first": "| 1 |\n"}) == expected
 
 
 @pytest.mark.parametrize("names", [["first"], ["first", "second", "third"]])
-def test_every_table_has_a_place_and_every_place_a_table(names: list[str]) -> None:
+def test_every_table_has_a_marker_and_every_marker_a_table(names: list[str]) -> None:
     with pytest.raises(ValueError, match="the page has places for the tables"):
         with_tables(PAGE, dict.fromkeys(names, ""))
 
 
-def test_values_come_in_the_order_of_the_seeds_as_mean_and_spread() -> None:
+def test_values_are_in_the_order_of_the_seeds_with_mean_and_spread() -> None:
     rows = [
         {"data": data, "number": "auc", "seed": seed, "value": value}
         for data, seed, value in (("a", "10", "3"), ("a", "2", "1"), ("b", "0", "9"))

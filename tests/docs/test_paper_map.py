@@ -1,4 +1,4 @@
-"""The table of the papers' requirements: its page is current, and its evidence and commands exist."""
+"""The table of the papers' requirements: page up to date, evidence and commands exist."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAKE_TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), r
 
 
 def reference_problem(reference: str) -> str:
-    """What is wrong with a `path` or `path::test`; empty if nothing is."""
+    """Return what is wrong with a `path` or `path::test`, or an empty string."""
     path, _, test = reference.partition("::")
     if not (ROOT / path).is_file():
         return f"{path} does not exist"
@@ -28,7 +28,10 @@ def reference_problem(reference: str) -> str:
 
 
 def choice_problem(override: str) -> str:
-    """What is wrong with `group=choice` or `+group=choice`; a key that is no group is not checked."""
+    """Return what is wrong with `group=choice` or `+group=choice`, or an empty string.
+
+    Keys that are not config groups are not checked.
+    """
     group, _, choice = override.lstrip("+").partition("=")
     is_group = (ROOT / "conf" / group).is_dir()
     return (
@@ -69,7 +72,7 @@ def row_problems(row: dict[str, str]) -> list[str]:
     return found + (command_problems(row["command"]) if row["command"] else [])
 
 
-def test_the_page_is_what_the_script_makes() -> None:
+def test_the_page_equals_the_output_of_the_script() -> None:
     assert SCRIPT["PAGE"].read_text() == SCRIPT["page"](ROWS), "run python docs/paper_map.py"
 
 
@@ -82,7 +85,7 @@ def test_ids_are_unique_and_in_the_order_of_the_groups() -> None:
     assert set(places) == set(range(len(groups)))
 
 
-def test_every_row_has_a_verdict_and_what_it_names_exists() -> None:
+def test_every_row_has_a_verdict_and_existing_evidence() -> None:
     assert tuple(ROWS[0]) == SCRIPT["COLUMNS"]
     assert {row["id"]: problems for row in ROWS if (problems := row_problems(row))} == {}
 

@@ -1,4 +1,4 @@
-"""Every command of the README and the docs composes, and every link leads somewhere."""
+"""Every command of the README and the docs composes, and every link has a target."""
 
 from __future__ import annotations
 
@@ -37,7 +37,10 @@ GROUPS = {
 
 
 def commands() -> list[str]:
-    """The `netinv` commands that compose a config, each once: lines of code blocks (continued lines joined) and inline code."""
+    """Return the `netinv` commands that compose a config, each once.
+
+    They are in inline code and in code blocks, where continued lines are joined.
+    """
     text = "\n".join(page.read_text() for page in MANUAL).replace("\\\n", " ")
     lines = re.findall(r"^(?: {4,}|\w+=\S+ )+(netinv .*)$", text, re.MULTILINE) + re.findall(
         r"`(netinv [^`]+)`", text
@@ -48,7 +51,7 @@ def commands() -> list[str]:
 
 @pytest.fixture(scope="module")
 def one_hydra() -> Iterator[None]:
-    """Hydra is initialised once for all commands."""
+    """Initialise Hydra once for all commands."""
     register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         yield
@@ -67,9 +70,8 @@ def test_commands_are_found_in_code_blocks_and_text() -> None:
     found = commands()
     assert "netinv +experiment=mnist_invert" in found
     assert "netinv application=audit data=mnist classifier=zoo application.effort=full" in found
-    assert any(
-        command.endswith("gaussian_noise]' 'garbage=[inverted,noise]'") for command in found
-    )  # two lines, joined
+    # A command of two lines, joined
+    assert any(command.endswith("gaussian_noise]' 'garbage=[inverted,noise]'") for command in found)
     assert len(found) >= 35
 
 
@@ -77,13 +79,15 @@ def test_every_application_has_a_page_and_a_command() -> None:
     readme, composed = (ROOT / "README.md").read_text(), " ".join(commands())
     for name in APPLICATION_KEYS:
         assert f"](docs/applications/{name}.md)" in readme
-        assert f"application={name}" in composed or name in ("invert", "benchmark"), (
-            name
-        )  # those have recipes
+        # These two have recipes instead.
+        assert f"application={name}" in composed or name in ("invert", "benchmark"), name
 
 
 def keys() -> set[tuple[str, str]]:
-    """The config keys that the manual names in inline code, such as `application.steps`, by group; file names are left out."""
+    """Return the config keys in inline code, such as `application.steps`, by group.
+
+    File names are not keys.
+    """
     text = "\n".join(page.read_text() for page in MANUAL)
     return set(
         re.findall(rf"`[+~]?({'|'.join(GROUPS)})\.(?!py`|json`|safetensors`)(\w+)[^`]*`", text)
@@ -126,7 +130,7 @@ def test_every_module_in_the_text_exists() -> None:
 
 
 def targets(page: Path) -> list[str]:
-    """The relative targets of a page's links and images."""
+    """Return the relative targets of a page's links and images."""
     text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
     found = re.findall(r"\]\(([^)\s]+)(?: \"[^\"]*\")?\)", text) + re.findall(
         r"<(?:img|a) [^>]*(?:src|href)=\"([^\"]+)\"", text
@@ -135,7 +139,7 @@ def targets(page: Path) -> list[str]:
 
 
 def anchors(page: Path) -> set[str]:
-    """The anchors of a page's headings, as GitHub makes them."""
+    """Return the anchors of a page's headings, as GitHub makes them."""
     headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
     ids = re.findall(r"<a id=\"([^\"]+)\">", page.read_text())
     return {
@@ -145,7 +149,7 @@ def anchors(page: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_link_leads_somewhere(page: Path) -> None:
+def test_every_link_has_a_target(page: Path) -> None:
     for target in targets(page):
         path, _, anchor = target.partition("#")
         linked = (page.parent / path).resolve() if path else page
@@ -156,7 +160,8 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 def test_links_and_anchors_are_recognised(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(
-        '# A b: c_d `e`\n[x](there.md#here) ![y](z.png "t") <img src="w.png" width="3"> [out](https://x.y)\n'
+        "# A b: c_d `e`\n"
+        '[x](there.md#here) ![y](z.png "t") <img src="w.png" width="3"> [out](https://x.y)\n'
     )
     assert targets(page) == ["there.md#here", "z.png", "w.png"]
     assert anchors(page) == {"a-b-c_d-e"}
