@@ -1,4 +1,4 @@
-"""Browser for tests of pages: the system's Chromium, driven by Playwright."""
+"""Browser for tests of pages: the system's Chromium, controlled by Playwright."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FLAGS = (
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Headless Chromium that can only reach this machine."""
+    """Headless Chromium that can only connect to this machine."""
     if CHROMIUM is None:
         pytest.skip("Chromium is missing (Debian: apt install chromium)")
     with sync_playwright() as playwright:

@@ -1,4 +1,4 @@
-"""Shared by all tests: no network, no W&B login, and small configs of the real recipes."""
+"""Fixtures for all tests: no network, no W&B login, and short versions of the recipes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FEW_STEPS = [
 
 @pytest.fixture(autouse=True)
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let connections to other machines fail at once, as without a network."""
+    """Let connections to other machines fail immediately, as without a network."""
     connect = socket.socket.connect
 
     def local_only(self: socket.socket, address: Any) -> None:
@@ -49,7 +49,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def composed_once() -> Iterator[None]:
-    """Hydra composes the same overrides once; each call gets a copy, which is checked again."""
+    """Let Hydra compose equal overrides only once; each call gets and checks its own copy."""
     known: dict[tuple[str, ...], DictConfig] = {}
 
     def composed(config_name: str, overrides: list[str]) -> DictConfig:
@@ -66,7 +66,7 @@ def composed_once() -> Iterator[None]:
 
 @pytest.fixture
 def compose() -> Callable[..., DictConfig]:
-    """Function that composes a config with few steps and further overrides."""
+    """Return a function that composes a config with few steps and further overrides."""
     return lambda *overrides: netinv_lightning.compose([*FEW_STEPS, *overrides])
 
 

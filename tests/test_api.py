@@ -1,4 +1,4 @@
-"""The public functions: any nn.Module can be inverted and stays unchanged (A1-3)."""
+"""The public functions: any nn.Module can be inverted, and remains unchanged."""
 
 from __future__ import annotations
 

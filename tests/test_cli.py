@@ -1,4 +1,4 @@
-"""The command `netinv`: exit status, one line for wrong input, and nothing written."""
+"""The `netinv` command: exit status, one line for invalid input, and nothing written."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from tests.conftest import FEW_STEPS
 
 
 def netinv(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run a command in a fresh process. One that imports torch takes seconds: `run_command`."""
+    """Run a command in a fresh process.
+
+    If the command imports torch, `run_command` is several seconds faster.
+    """
     command = [sys.executable, "-W", "ignore", "-m", "netinv_lightning.run", *arguments]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
 
@@ -24,7 +27,7 @@ def netinv(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 def refusal(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., str]:
-    """Function that runs a command in this process, and returns the line that refuses it."""
+    """Return a function that runs a command in this process and returns its error line."""
     from netinv_lightning import run as entry
 
     monkeypatch.chdir(tmp_path)
@@ -44,7 +47,7 @@ def refusal(
     return refuse
 
 
-LIGHT = {  # found before torch is imported
+LIGHT = {  # detected before torch is imported
     "experiment=mnist_invert": "add it with a plus: +experiment=",
     "+experiment=mnist_invrt": "there is no such choice; did you mean 'mnist_invert'?",
     "generator=huge": "generator=huge: there is no such choice; choose from: base, reference, ref",
@@ -65,7 +68,7 @@ LIGHT = {  # found before torch is imported
 
 
 @pytest.mark.parametrize("argument", LIGHT)
-def test_wrong_config_is_refused_in_one_line(argument: str, refusal: Callable[..., str]) -> None:
+def test_invalid_config_is_refused_in_one_line(argument: str, refusal: Callable[..., str]) -> None:
     assert LIGHT[argument] in refusal(argument)
 
 
@@ -127,7 +130,7 @@ WRONG = {
 }
 
 
-def test_wrong_files_and_places_are_refused(refusal: Callable[..., str], tmp_path: Path) -> None:
+def test_invalid_files_and_paths_are_refused(refusal: Callable[..., str], tmp_path: Path) -> None:
     inputs = tmp_path / "inputs"
     inputs.mkdir()
     torch.save({"head": torch.zeros(3)}, inputs / "other.pt")
@@ -141,7 +144,7 @@ def test_wrong_files_and_places_are_refused(refusal: Callable[..., str], tmp_pat
 def test_networks_are_imported_from_the_current_folder(
     refusal: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As a script, `netinv` starts without the current folder on its path."""
+    """The script `netinv` starts without the current folder on its module path."""
     elsewhere = [path for path in sys.path if path not in ("", str(tmp_path))]
     monkeypatch.setattr(sys, "path", elsewhere)
     (tmp_path / "inputs").mkdir()

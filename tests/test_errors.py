@@ -1,4 +1,4 @@
-"""Lines and exit statuses of errors."""
+"""Error lines and exit statuses."""
 
 from __future__ import annotations
 

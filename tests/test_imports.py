@@ -1,4 +1,4 @@
-"""Imports between packages go one way."""
+"""Packages import only from packages below them."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent / "netinv_lightning"
 LAYERS = (
-    "errors", "metric_names", "config", "runs", "training", "data", "tracking", "classifiers", "inversion", "metrics", "figures",
-    "evaluation", "interpretability", "ood", "privacy", "downstream", "applications", "dashboard", "html_report", "explorer", "api", "run",
+    "errors", "metric_names", "config", "runs", "training", "data", "tracking", "classifiers",
+    "inversion", "metrics", "figures", "evaluation", "interpretability", "ood", "privacy",
+    "downstream", "applications", "dashboard", "html_report", "explorer", "api", "run",
 )  # fmt: skip
 """Packages and modules of the root, from bottom to top: each imports only from those before it."""
 
 
 def imported(file: Path) -> Iterator[str]:
-    """The packages of this project that a module imports from, wherever in the module."""
+    """Yield the packages of this project that a module imports from, at any place in its code."""
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == ROOT.name:
             inside = (node.module or "").split(".")[1:]
@@ -57,14 +58,15 @@ def test_at_most_four_modules_beside_the_packages() -> None:
 
 
 READS_CONFIGS = {
-    # builders of what a config describes, beside the build.py of the packages
-    "classifiers/architecture.py", "classifiers/named_weights.py", "classifiers/training.py", "training/trainer.py",
-    # a hash of the config, and what is loaded with the config of a run directory
+    # builders of objects from a config, in addition to each package's build.py
+    "classifiers/architecture.py", "classifiers/named_weights.py", "classifiers/training.py",
+    "training/trainer.py",
+    # a hash of the config, and objects loaded with the config of a run directory
     "classifiers/cache.py", "evaluation/finished_run.py", "ood/detectors/saved_detectors.py",
     # the run's record of its own config
     "tracking/loggers.py", "tracking/run_context.py", "tracking/wandb_run.py",
 }  # fmt: skip
-"""Modules that take a config, besides config/, runs/, applications/, api.py, run.py and build.py."""
+"""Modules that take a config, except config/, runs/, applications/, api.py, run.py, build.py."""
 
 
 def takes_config(file: Path) -> bool:

@@ -1,4 +1,4 @@
-"""A sample of experiments/robustness: refused commands, and damaged runs."""
+"""A sample of experiments/robustness: refused commands and damaged runs."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_rows_that_are_not_one_quick_line_are_wrong() -> None:
 
 
 def without_files(group: str) -> list[Case]:
-    """A sample of the cases of a group that need no files."""
+    """Return a sample of the cases of a group that need no files."""
     cases = [case for case in all_cases() if case.group == group]
     return [case for case in cases if "{inputs}" not in case.name and not case.environment][::16]
 
@@ -79,7 +79,7 @@ ALWAYS = (
 def test_commands_are_refused_before_torch_is_imported(
     group: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """In this process, where the first step after the import fails."""
+    """Run in this process, with the first step after the import of torch made to fail."""
     from netinv_lightning import run as entry
     from netinv_lightning.applications import memory_check
     from netinv_lightning.training import trainer

@@ -1,4 +1,4 @@
-"""A run in this process, from the composed config to the run directory (A3-11)."""
+"""A run in this process, from the composed config to the run directory."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Compose = Callable[..., DictConfig]
 QUIET = ("application.grid_every=1000", "application.checkpoint_every=1000")
 
 
-def test_run_directory_holds_the_contract(compose: Compose, job_dir: Path) -> None:
+def test_run_directory_has_the_documented_files(compose: Compose, job_dir: Path) -> None:
     metrics = run(
         compose("seed=3", "application.verifiers=[mnist_mlp]", "application.grid_every=4"), job_dir
     )
@@ -70,8 +70,8 @@ def test_run_directory_holds_the_contract(compose: Compose, job_dir: Path) -> No
 
     with (job_dir / "metrics.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row[names.LOSS_TOTAL]]
-    assert len(rows) == 4  # 8 steps, every 2
-    # 8 images per step are fewer than the 64 features, so orthogonality can reach 0.
+    assert len(rows) == 4  # 8 steps, a row for every second step
+    # The 8 images per step are fewer than the 64 features, so orthogonality can reach 0.
     assert [row[names.excess("orthogonality")] for row in rows] == [
         row[names.loss("orthogonality")] for row in rows
     ]
@@ -83,7 +83,7 @@ def test_run_directory_holds_the_contract(compose: Compose, job_dir: Path) -> No
 
 
 def test_only_the_generator_changes(compose: Compose, job_dir: Path) -> None:
-    """The classifier is bit-identical after a run (A1-2); the generator has changed (A3-11)."""
+    """The classifier is bit-identical after a run, whereas the generator has changed."""
     application = InvertApplication(compose("loss=reconstruction"))
     classifier = {
         name: value.clone() for name, value in application.module.classifier.state_dict().items()
@@ -109,7 +109,7 @@ def test_only_the_generator_changes(compose: Compose, job_dir: Path) -> None:
 def test_no_data_set_is_opened(
     compose: Compose, job_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An inversion never reads the training data (A1-16)."""
+    """An inversion never reads the training data."""
 
     def opened(*args: object, **kwargs: object) -> None:
         raise AssertionError("inversion opened a data set")
@@ -118,7 +118,7 @@ def test_no_data_set_is_opened(
     run(compose(), job_dir)
 
 
-def test_images_depend_on_the_seed_alone(compose: Compose, tmp_path: Path) -> None:
+def test_images_depend_on_the_seed_only(compose: Compose, tmp_path: Path) -> None:
     images = []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         run(compose(f"seed={seed}", *QUIET), tmp_path / name)
@@ -129,7 +129,7 @@ def test_images_depend_on_the_seed_alone(compose: Compose, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("mode", ["label", "vector", "matrix", "vector_matrix"])
 def test_every_conditioning_learns_mnist(compose: Compose, job_dir: Path, mode: str) -> None:
-    """80 steps of a tiny generator reach an accuracy of 0.5, five times chance, in every mode."""
+    """After 80 steps of a tiny generator the accuracy is at least 0.5, five times chance."""
     metrics = run(
         compose(
             "classifier.zoo=mnist_mlp",
@@ -201,7 +201,7 @@ def test_load_run_gives_the_trained_generator(compose: Compose, job_dir: Path) -
     assert loaded.sample([3, 7], seed=0).shape == (2, 1, 28, 28)
 
 
-def test_used_directory_is_refused(compose: Compose, job_dir: Path) -> None:
+def test_a_used_directory_is_refused(compose: Compose, job_dir: Path) -> None:
     run(compose("application.steps=2"), job_dir)
     before = (job_dir / "status.json").read_text()
     with pytest.raises(InputError, match="contains a run already"):
@@ -223,7 +223,7 @@ def test_foreign_code_in_a_run_directory_is_refused(compose: Compose, job_dir: P
         netinv_lightning.load_run(job_dir)
 
 
-def test_config_of_another_version_is_one_line(compose: Compose, job_dir: Path) -> None:
+def test_a_config_of_another_version_gives_one_line(compose: Compose, job_dir: Path) -> None:
     job_dir.mkdir(parents=True)
     OmegaConf.save(compose(), job_dir / "config.yaml")
     with (job_dir / "config.yaml").open("a") as config:
@@ -236,7 +236,7 @@ def test_config_of_another_version_is_one_line(compose: Compose, job_dir: Path) 
     assert "\n" not in str(refused.value)
 
 
-def test_costs_of_a_resumed_run_are_those_of_all_its_processes(
+def test_costs_of_a_resumed_run_include_those_of_all_its_processes(
     compose: Compose, job_dir: Path
 ) -> None:
     before = run(compose(), job_dir)

@@ -1,6 +1,7 @@
-"""`make wheel-check`: sdist, wheel from it, a fresh environment, a run from another folder.
+"""`make wheel-check`: build sdist and wheel, install into a fresh environment, run elsewhere.
 
-The wheel must hold every YAML of conf/ and every file of the zoo; the installed command must run without the checkout.
+The wheel must contain every YAML of conf/ and every file of the zoo. The installed command must run
+without the checkout.
 """
 
 from __future__ import annotations
@@ -26,9 +27,8 @@ def main() -> None:
     tracked = call("git", "ls-files", "conf", "netinv_lightning").splitlines()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        call(
-            sys.executable, "-m", "build", "--installer", "uv", "--outdir", folder
-        )  # sdist, then the wheel from it
+        # Build the sdist, then the wheel from it.
+        call(sys.executable, "-m", "build", "--installer", "uv", "--outdir", folder)
         (wheel,) = folder.glob("*.whl")
         inside = set(zipfile.ZipFile(wheel).namelist())
         expected = {
