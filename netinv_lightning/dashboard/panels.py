@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import wandb_workspaces.reports.v2 as wr
 from wandb_workspaces.reports.v2.interface import PanelTypes
@@ -11,6 +10,7 @@ from wandb_workspaces.reports.v2.interface import PanelTypes
 from netinv_lightning import metric_names as names
 from netinv_lightning.config import loss_terms as loss_registry
 from netinv_lightning.dashboard import figure_groups
+from netinv_lightning.dashboard.panel_types import bars, figures, over_steps
 from netinv_lightning.data.outliers import NOISE
 from netinv_lightning.downstream.finetune_report import ARMS
 from netinv_lightning.interpretability.anomaly import CONTROLS
@@ -41,7 +41,7 @@ GARBAGE = {
 
 def accuracy(classes: Sequence[str]) -> list[PanelTypes]:
     return [
-        _over_steps(
+        over_steps(
             "Batch accuracy during training",
             names.INVERSION_ACCURACY_TRAIN,
             range_y=(0.0, 1.0),
@@ -59,16 +59,16 @@ def accuracy(classes: Sequence[str]) -> list[PanelTypes]:
             x=wr.SummaryMetric(names.INVERSION_ACCURACY),
             y=wr.SummaryMetric(names.INVERSION_ACCURACY_HOT),
         ),
-        _bars(
+        bars(
             "Confidence, soft and hot", [names.INVERSION_CONFIDENCE, names.INVERSION_CONFIDENCE_HOT]
         ),
-        _bars(
+        bars(
             "Accuracy per class",
             [names.class_accuracy(label) for label in classes],
             orientation="v",
         ),
-        _bars("Transfer accuracy", [names.TRANSFER_ACCURACY]),
-        _bars(
+        bars("Transfer accuracy", [names.TRANSFER_ACCURACY]),
+        bars(
             "Cosine similarity within and between classes",
             [names.INTRA_CLASS_COSINE, names.INTER_CLASS_COSINE],
         ),
@@ -81,7 +81,7 @@ def loss_terms() -> list[PanelTypes]:
         *map(names.loss, loss_registry.LOSS_TERMS),
         names.excess("orthogonality"),
     ]
-    return [_over_steps(metric, metric) for metric in metrics]
+    return [over_steps(metric, metric) for metric in metrics]
 
 
 def samples() -> list[PanelTypes]:
@@ -105,14 +105,14 @@ def samples() -> list[PanelTypes]:
 def interpretability() -> list[PanelTypes]:
     number = names.interpretation
     return [
-        _figures(
+        figures(
             "Studies of the inverted features", figure_groups.INTERPRETABILITY, columns=3, height=20
         ),
-        _bars(
+        bars(
             "Clusters per class: separated by gaps, and by HDBSCAN",
             [names.CLUSTERS, number("clusters_hdbscan")],
         ),
-        _bars(
+        bars(
             "Agreement of decisions on the principal plane",
             [
                 number(what, origin)
@@ -120,15 +120,15 @@ def interpretability() -> list[PanelTypes]:
                 for origin in ("inverted", "test")
             ],
         ),
-        _bars(
+        bars(
             "Overlap of active sparse units: inverted, test, control",
             [number("overlap", f"training_{other}") for other in ("inverted", "test", "halves")],
         ),
-        _bars(
+        bars(
             "AUC of inverted against real images, with controls",
             [number("anomaly", score, "auc") for pair in CONTROLS.items() for score in pair],
         ),
-        _bars(
+        bars(
             "Fidelity of the rules on inverted and real images",
             [
                 number("rules", "_".join(kind), "fidelity", origin)
@@ -141,24 +141,24 @@ def interpretability() -> list[PanelTypes]:
 
 def out_of_distribution() -> list[PanelTypes]:
     return [
-        _figures("Out-of-distribution detection", figure_groups.DETECTION, columns=3, height=14),
+        figures("Out-of-distribution detection", figure_groups.DETECTION, columns=3, height=14),
         wr.ScalarChart(
             title="Mean AUROC of the best detector, best run",
             metric=names.OOD_MEAN_AUROC,
             groupby_aggfunc="max",
         ),
-        _bars(
+        bars(
             "AUROC per detector, mean over the data sets",
             [names.ood(name, "mean", "auroc") for name in DETECTORS],
         ),
         *(
-            _bars(
+            bars(
                 f"FPR95 per detector on {noise}",
                 [names.ood(name, noise, "fpr95_in") for name in DETECTORS],
             )
             for noise in NOISE
         ),
-        _bars(
+        bars(
             "Separating threshold: gap, and gap without 5 % of each side",
             [
                 names.ood("plain", noise, what)
@@ -166,11 +166,11 @@ def out_of_distribution() -> list[PanelTypes]:
                 for noise in NOISE
             ],
         ),
-        _bars(
+        bars(
             "Separating threshold: violations",
             [names.ood("plain", noise, "violations") for noise in NOISE],
         ),
-        _bars("In-distribution calibration: ECE and Brier score", [names.OOD_ECE, names.OOD_BRIER]),
+        bars("In-distribution calibration: ECE and Brier score", [names.OOD_ECE, names.OOD_BRIER]),
         # Users choose the names of classifiers with a garbage class.
         *(
             wr.LinePlot(title=title, x=names.STEP, metric_regex=f"^{names.garbage('[^/]+', what)}$")
@@ -182,20 +182,20 @@ def out_of_distribution() -> list[PanelTypes]:
 def reconstruction() -> list[PanelTypes]:
     number = names.reconstruction
     return [
-        _figures(
+        figures(
             "Reconstructions with training and held-out images; results of an audit",
             figure_groups.PRIVACY,
             columns=2,
             height=14,
         ),
-        _bars(
+        bars(
             "AUC of members against held-out images, with interval (0.5: no leak)",
             [number("auc_low"), names.RECONSTRUCTION_AUC, number("auc_high")],
         ),
-        _bars(
+        bars(
             "Similarity gap, with interval", [number("gap_low"), number("gap"), number("gap_high")]
         ),
-        _bars(
+        bars(
             "Good pairs with members and with held-out images",
             [number("good"), number("good_held_out")],
         ),
@@ -204,7 +204,7 @@ def reconstruction() -> list[PanelTypes]:
             x=wr.SummaryMetric(names.TRANSFER_ACCURACY),
             y=wr.SummaryMetric(names.RECONSTRUCTION_AUC),
         ),
-        _bars(
+        bars(
             "Accuracy of a student trained on reconstructions only", [names.RECONSTRUCTION_STUDENT]
         ),
     ]
@@ -217,18 +217,18 @@ def uses() -> list[PanelTypes]:
         "Calibration (ECE)": "ece",
     }
     return [
-        _figures(
+        figures(
             "Counterfeits; training images of a student; fine-tuning",
             figure_groups.USES,
             columns=3,
             height=14,
         ),
-        _bars(
+        bars(
             "Counterfeits: success rate, and share that no other network recognises",
             [names.COUNTERFEIT_SUCCESS, names.COUNTERFEIT_UNRECOGNISED],
         ),
-        _over_steps("Loss of a student without real data", names.STUDENT_LOSS),
-        _bars(
+        over_steps("Loss of a student without real data", names.STUDENT_LOSS),
+        bars(
             "Accuracy of the student, of a student trained on noise, and of the teacher",
             [
                 names.STUDENT_ACCURACY,
@@ -237,7 +237,7 @@ def uses() -> list[PanelTypes]:
             ],
         ),
         *(
-            _bars(
+            bars(
                 f"{title} before and after fine-tuning", [names.finetune(arm, what) for arm in ARMS]
             )
             for title, what in tuned.items()
@@ -257,7 +257,7 @@ def sweep_comparison() -> list[PanelTypes]:
             layout=wr.Layout(w=24, h=10),
         ),
         wr.ParameterImportancePlot(with_respect_to=names.INVERSION_ACCURACY),
-        _bars(
+        bars(
             "Accuracy per conditioning",
             [names.INVERSION_ACCURACY],
             groupby=wr.Config("conditioning.mode"),
@@ -270,35 +270,16 @@ def sweep_comparison() -> list[PanelTypes]:
 
 def cost() -> list[PanelTypes]:
     return [
-        _bars("Steps to accuracy 0.95", [names.STEPS_TO_95]),
-        _bars(
+        bars("Steps to accuracy 0.95", [names.STEPS_TO_95]),
+        bars(
             "Seconds of training, and seconds to accuracy 0.95",
             [names.TRAINING_SECONDS, names.SECONDS_TO_95],
         ),
-        _bars("Images per second", [names.IMAGES_PER_SECOND]),
-        _bars("Peak memory in MB", [names.PEAK_MEMORY_MB]),
+        bars("Images per second", [names.IMAGES_PER_SECOND]),
+        bars("Peak memory in MB", [names.PEAK_MEMORY_MB]),
         wr.ScatterPlot(
             title="Accuracy and number of generator parameters",
             x=wr.SummaryMetric(names.GENERATOR_PARAMETERS),
             y=wr.SummaryMetric(names.INVERSION_ACCURACY),
         ),
     ]
-
-
-def _over_steps(
-    title: str, metric: str, range_y: tuple[float | None, float | None] = (None, None)
-) -> PanelTypes:
-    return wr.LinePlot(title=title, x=names.STEP, y=[metric], range_y=range_y)
-
-
-def _bars(title: str, metrics: Sequence[str], **options: Any) -> PanelTypes:
-    return wr.BarPlot(title=title, metrics=list(metrics), **options)
-
-
-def _figures(title: str, stems: Sequence[str], columns: int, height: int) -> PanelTypes:
-    return wr.MediaBrowser(
-        title=title,
-        media_keys=[names.figure(stem) for stem in stems],
-        num_columns=columns,
-        layout=wr.Layout(w=24, h=height),
-    )
