@@ -1,4 +1,4 @@
-"""Make `paper_map.md` from `paper_map.csv`: every requirement and claim of the papers, with verdict and evidence.
+"""Make `paper_map.md` from `paper_map.csv`: requirements and claims, verdicts, evidence.
 
 python docs/paper_map.py
 """
@@ -34,8 +34,10 @@ GROUPS = {
 }
 SOURCES = """\
 - **S0** an analysis note on arXiv 2407.18002, which lists open questions and next checks
-- **S1** Suhail and Sethi, [Network Inversion of Convolutional Neural Nets (Student Abstract)](https://arxiv.org/abs/2407.18002)
-- **S2** Suhail, Tang and Sethi, [Network Inversion and Its Applications](https://arxiv.org/abs/2411.17777)
+- **S1** Suhail and Sethi, \
+[Network Inversion of Convolutional Neural Nets (Student Abstract)](https://arxiv.org/abs/2407.18002)
+- **S2** Suhail, Tang and Sethi, \
+[Network Inversion and Its Applications](https://arxiv.org/abs/2411.17777)
 - **S3** Taparia, *Neural Network Inversion*, slides of a supervised research project, IIT Bombay
 """
 
@@ -47,7 +49,10 @@ def read_rows() -> list[dict[str, str]]:
 
 
 def links(evidence: str) -> str:
-    """Return Markdown links, relative to this folder, to each `path` or `path::test`; a file's tests share one link and are its tooltip."""
+    """Return Markdown links, relative to this folder, to each `path` or `path::test`.
+
+    The tests of a file share one link, whose tooltip names them.
+    """
     tests: dict[str, list[str]] = {}
     for word in evidence.split():
         path, _, test = word.partition("::")
@@ -90,13 +95,15 @@ def page(rows: list[dict[str, str]]) -> str:
     ]
     parts = [
         "# Paper map: requirements, claims and verdicts",
-        f"Of {len(rows)} requirements and claims of the papers, {count['works']} work, {count['holds']} hold and "
-        f"{count['refuted']} are refuted; {count['partly']} are settled in part and {count['missing']} are missing.",
+        f"Of {len(rows)} requirements and claims of the papers, {count['works']} work, "
+        f"{count['holds']} hold and {count['refuted']} are refuted; {count['partly']} are settled "
+        f"in part and {count['missing']} are missing.",
         table(
             ["group", "", *VERDICTS],
             [*counts, ["", "all", *[str(count[verdict]) for verdict in VERDICTS]]],
         ),
-        "    python docs/paper_map.py      # makes this page from paper_map.csv, which also has the command of each row",
+        "    python docs/paper_map.py      # makes this page from paper_map.csv, "
+        "which also has the command of each row",
         "The name of a test is the tooltip of its link. Verdicts:",
         "\n".join(f"- **{verdict}** {meaning}" for verdict, meaning in VERDICTS.items()) + "\n",
         "Sources:",

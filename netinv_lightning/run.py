@@ -2,9 +2,9 @@
 
     python -m netinv_lightning.run +experiment=cifar_invert
 
-The exit status is 0 for done, 1 for failed and 2 for wrong input. The training step is two steps
-away: applications/invert.py, then inversion/module.py. Sweeps: runs/sweep_launcher.py. Torch and Lightning
-are imported only after the config has been checked.
+The exit status is 0 for done, 1 for failed and 2 for invalid input. To find the training step, read
+applications/invert.py, then inversion/module.py. Sweeps are in runs/sweep_launcher.py. Torch and
+Lightning are imported only after the config has been checked.
 """
 
 from __future__ import annotations

@@ -81,7 +81,8 @@ class DetectOodApplication(Application):
             for name, training in self.garbage.items()
         }
         for classifier in (self.classifier, *extended.values()):
-            classifier.to(run.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            classifier.to(run.device)
+            classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         choices, own = self.cfg.garbage, self.cfg.data.name
         rejecting = {
             name: garbage_detector(name, choices[name].score, of, self.validation.images_nCHW)

@@ -1,8 +1,9 @@
 """`application=invert`: images to which a frozen classifier assigns the requested classes.
 
-`method=generator` trains conditioned generators (Suhail et al. 2024, arXiv:2407.18002); the training
-step is in `netinv_lightning/inversion/module.py`. The other methods optimise the images themselves,
-see `netinv_lightning/inversion/methods/`. Every method is measured by the same code.
+`method=generator` trains conditioned generators (Suhail et al. 2024, arXiv:2407.18002). Its
+training step is in `netinv_lightning/inversion/module.py`. The other methods, in
+`netinv_lightning/inversion/methods/`, optimise the images themselves. Every method is measured by
+the same code.
 """
 
 from __future__ import annotations

@@ -83,7 +83,8 @@ def as_labels(y: np.ndarray, count: int, where: str, name: str = "y") -> np.ndar
     integers = np.issubdtype(y.dtype, np.integer) or y.dtype == np.bool_
     if y.shape != (count,) or not integers or (y.size and int(y.min()) < 0):
         raise InputError(
-            f"{where}: {name} has shape {y.shape} and type {y.dtype}; it must be {count} whole numbers from 0"
+            f"{where}: {name} has shape {y.shape} and type {y.dtype}; it must be {count} whole "
+            "numbers from 0"
         )
     return y.astype(np.int64)
 
@@ -103,16 +104,16 @@ def check_classes(label_n: np.ndarray, where: str, selected: Sequence[int] | Non
 
     if (largest := int(label_n.max())) > LARGEST_LABEL:
         raise InputError(
-            f"{where}: the labels go up to {largest}; the largest allowed is {LARGEST_LABEL}. Number "
-            "the classes from 0 without a gap: y = np.unique(y, return_inverse=True)[1]"
+            f"{where}: the labels go up to {largest}; the largest allowed is {LARGEST_LABEL}. "
+            "Number the classes from 0 without a gap: y = np.unique(y, return_inverse=True)[1]"
         )
     count_N = np.bincount(label_n)
     if selected is not None:
         for label in selected:
             if 0 <= label < len(count_N) and not count_N[label]:
                 raise InputError(
-                    f"data.classes={list(selected)}: {where} has no training images of class {label}; "
-                    "leave it out"
+                    f"data.classes={list(selected)}: {where} has no training images of class "
+                    f"{label}; leave it out"
                 )
         return len(count_N)
     if empty := np.flatnonzero(count_N == 0).tolist():
@@ -120,6 +121,7 @@ def check_classes(label_n: np.ndarray, where: str, selected: Sequence[int] | Non
         from_0 = "number the classes from 0 without a gap: y = np.unique(y, return_inverse=True)[1]"
         remedy = "subtract 1 from y" if empty == [0] else from_0
         raise InputError(
-            f"{where}: no training image has the label {named}, the labels go up to {len(count_N) - 1}; {remedy}"
+            f"{where}: no training image has the label {named}, the labels go up to "
+            f"{len(count_N) - 1}; {remedy}"
         )
     return len(count_N)

@@ -26,7 +26,8 @@ def check_login(key: str, otherwise: str) -> bool:
         if "did not respond in time" in str(error):
             return False
         raise InputError(
-            f"{key}: W&B refuses the login ({one_line(error)}); run `wandb login --relogin`, {otherwise}"
+            f"{key}: W&B refuses the login ({one_line(error)}); run `wandb login --relogin`, "
+            f"{otherwise}"
         ) from error
     if not known:
         raise InputError(f"{key}: W&B has no login on this machine; run `wandb login`, {otherwise}")
