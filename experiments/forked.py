@@ -1,9 +1,8 @@
-"""The `netinv` command in processes forked from one that has imported the libraries.
+"""The `netinv` command in processes forked from one that has already imported the libraries.
 
-This saves most of the time that the command needs to start.
-
-Used where a command is started many times: by experiments and by tests. The forked
-processes are real ones, with signals, exit status and open files of their own.
+This saves most of the start time of the command. Experiments and tests use it to start many
+commands. The forked processes are ordinary processes, with their own signals, exit status and open
+files.
 """
 
 from __future__ import annotations
@@ -23,14 +22,14 @@ from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 Context = Callable[[], AbstractContextManager[object]]
-"""Makes the context in which a command runs; it is pickled."""
+"""Function that makes the context in which a command runs; the function is pickled."""
 APPLICATIONS = ("audit", "benchmark", "detect_ood", "distill", "finetune")
 
 
 @cache
 def fork_server() -> ForkServerContext:
     """Return the context of processes that start with the libraries imported and use one thread."""
-    os.environ["OMP_NUM_THREADS"] = "1"  # torch reads it when it is imported
+    os.environ["OMP_NUM_THREADS"] = "1"  # torch reads the variable on import
     context = get_context("forkserver")
     applications = [f"netinv_lightning.applications.{name}" for name in APPLICATIONS]
     context.set_forkserver_preload(["netinv_lightning.run", *applications])
@@ -41,11 +40,11 @@ class Command:
     """A running `netinv` command. Its methods are those of `subprocess.Popen`.
 
     Args:
-        arguments: what follows `netinv` on the command line.
-        cwd: the folder it runs in.
-        stdout, stderr: files that its output is appended to.
-        environment: its environment; None leaves that of this process.
-        within: makes the context in which it runs.
+        arguments: Command-line arguments of `netinv`.
+        cwd: Working directory.
+        stdout, stderr: Files to which the output is appended.
+        environment: Environment variables; None for those of this process.
+        within: Function that makes the context in which the command runs.
     """
 
     def __init__(
@@ -80,7 +79,7 @@ class Command:
         """Wait for the end and return the exit status.
 
         Raises:
-            subprocess.TimeoutExpired: if it still runs after `timeout` seconds.
+            subprocess.TimeoutExpired: If the process still runs after `timeout` seconds.
         """
         self._process.join(timeout)
         if timeout is not None and self._process.exitcode is None:
@@ -134,7 +133,7 @@ def _netinv(
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(cwd)
-    site.addsitedir(cwd)  # modules beside the user are found, as with `python -m`
+    site.addsitedir(cwd)  # modules in the working directory can be imported, as with `python -m`
     signal.signal(signal.SIGINT, signal.default_int_handler)
     warnings.simplefilter("ignore")
     sys.argv = arguments
@@ -144,7 +143,8 @@ def _netinv(
             main()
     except SystemExit as stop:
         status = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-    finally:  # what libraries registered for the end waits for threads that a fork does not have
+    finally:
+        # Exit handlers of libraries would wait for threads that do not exist in a fork.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)

@@ -1,6 +1,6 @@
-"""The runs that are killed: one or more of every application.
+"""Short runs of every application, which other scripts kill or compare.
 
-Each takes a few seconds; none needs data.
+Each takes a few seconds and needs no data.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ TRAINED = [
     "data=mnist5k", "classifier=mlp", "classifier.train=true", "classifier.kept_in={run}_kept",
     "recipe.epochs=2",
 ]  # fmt: skip
-"""A classifier whose training images are at hand; members are compared with held-out images."""
+"""Options with a classifier whose training images exist, to compare members with others."""
 SOURCE = [*DIGITS, *SHORT]
-"""The finished inversion, `{source}` below, whose images others use."""
+"""The finished inversion, `{source}` below, whose images other runs use."""
 INVERSIONS = {
     "label": ["conditioning=label"],
     "vector": ["conditioning=vector", "+experiment=cifar_invert", "application.steps=30"],
@@ -58,7 +58,7 @@ INVERSIONS = {
         "application.sampling_batch_norm=batch",
     ],
 }
-"""Ten makes of `application=invert`."""
+"""Ten variants of `application=invert`."""
 TRAINING = {
     "train_classifier": [
         "application=train_classifier", "data=mnist5k", "classifier=mlp", "recipe.epochs=4",
@@ -106,7 +106,7 @@ TRAINING = {
         "measure.samples=50", f"application.overrides={json.dumps([*SHORT, *DIGITS])}",
     ],
 }  # fmt: skip
-"""All that trains, beside `application=invert`."""
+"""Applications that train, except `application=invert`."""
 RESTARTED = {
     "method=gradient": [*SHORT, *DIGITS, "method=gradient", "method.steps=10"],
     "approach": [
@@ -134,4 +134,4 @@ RESTARTED = {
         "application.confidence=0.5",
     ],
 }
-"""What is restarted in place, since it trains nothing."""
+"""Applications that restart in the same directory, because they train nothing."""

@@ -13,8 +13,7 @@ from experiments.jobs import Row, read_rows, run_missing
 
 
 def pick(rows: list[Row], number: str, **where: str) -> list[float]:
-    """Return the values of a number, in the order of the seeds, from the rows whose columns have
-    the values `where`."""
+    """Return the values of a number from rows that match `where`, in the order of the seeds."""
     chosen = [
         row
         for row in rows
@@ -24,7 +23,7 @@ def pick(rows: list[Row], number: str, **where: str) -> list[float]:
 
 
 def shown(values: Sequence[float], digits: int = 3) -> str:
-    """Return mean ± standard deviation over the seeds; of one seed its value, of none a dash."""
+    """Return mean ± standard deviation over the seeds, the value of a single seed, or a dash."""
     if len(values) > 1:
         return f"{mean(values):.{digits}f} ± {stdev(values):.{digits}f}"
     return "".join(f"{value:.{digits}f}" for value in values) or "-"
@@ -39,11 +38,10 @@ def markdown(columns: list[str], lines: list[list[str]]) -> str:
 
 
 def with_tables(page: str, tables: dict[str, str]) -> str:
-    """Return a page in which each table, between `<!-- table: NAME -->` and `<!-- end -->`, is the
-    one of that name.
+    """Return the page with each table inserted between `<!-- table: NAME -->` and `<!-- end -->`.
 
     Raises:
-        ValueError: If a table has no place in the page, or a place no table.
+        ValueError: If the page has no marker for a table, or a marker without a table.
     """
     places = re.compile(r"(?<=<!-- table: )([\w-]+) -->\n.*?(?=<!-- end -->)", re.DOTALL)
     if sorted(found := places.findall(page)) != sorted(tables):

@@ -1,4 +1,4 @@
-"""The four recipes that invert the zoo's classifiers, and seeds that no setting was chosen on."""
+"""The four recipes that invert the zoo's classifiers, and seeds on which no setting was chosen."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an experiment reads from the run directory of a job, and the figures that it copies."""
+"""Read numbers from the run directory of a job, and copy its figures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What runs leave, read for comparison: everything but times, in any bit."""
+"""Read the files of runs, except times, and compare them bit by bit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 TIMES = ("second", "cost/", "costs", "memory_mb")
-"""Names with one of these in them are times, or costs that differ with the machine's load."""
+"""Names that contain one of these are times, or costs that depend on the machine's load."""
 OF_THE_COMMAND = {"config.yaml", "status.json", "environment.json", "sweep.json"}
 """Files about the command and its processes, which differ in a resumed run."""
 
@@ -44,10 +44,10 @@ def _content(path: Path) -> Any:
 
 
 def _table(path: Path) -> list[list[str]]:
-    """Return the rows, head included, without times.
+    """Return the rows, including the head, without times.
 
-    Columns of times are left out, and rows that name a time first or contain nothing but times: a
-    classifier that a killed run trained is trained once, so only that run has its time.
+    This omits columns of times, rows whose first entry names a time, and rows that contain only
+    times. For example, only one of two runs contains the time to train a classifier that both use.
     """
     with path.open(newline="") as file:
         rows = list(csv.reader(file))
@@ -61,7 +61,7 @@ def _table(path: Path) -> list[list[str]]:
 
 
 def _markdown(lines: list[str]) -> list[str]:
-    """Return the lines of a page; those of tables without their columns of times."""
+    """Return the lines of a page, with tables without their columns of times."""
     found: list[str] = []
     kept: list[int] = []
     inside = False
@@ -78,7 +78,7 @@ def _markdown(lines: list[str]) -> list[str]:
 
 
 def _kept(head: list[str]) -> list[int]:
-    """Return the indices of the columns that are no times."""
+    """Return the indices of the columns that are not times."""
     return [index for index, name in enumerate(head) if not _is_time(name)]
 
 
@@ -97,7 +97,7 @@ def _is_time(name: str) -> bool:
 
 
 def differences(one: Any, other: Any, where: str = "") -> Iterator[str]:
-    """Yield where two results differ, in any bit; nothing if they are the same."""
+    """Yield each place where two results differ in any bit."""
     if isinstance(one, dict) and isinstance(other, dict):
         for key in {**one, **other}:
             yield from differences(one.get(key), other.get(key), f"{where}/{key}")
@@ -117,4 +117,4 @@ def differences(one: Any, other: Any, where: str = "") -> Iterator[str]:
 
 
 def _same(one: Any, other: Any) -> bool:
-    return bool(one == other or (one != one and other != other))  # NaN is NaN
+    return bool(one == other or (one != one and other != other))  # NaN equals NaN

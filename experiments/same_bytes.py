@@ -1,12 +1,12 @@
-"""Compare what the working tree computes with what an earlier commit computed, bit by bit.
+"""Compare the results of the working tree with those of an earlier commit, bit by bit.
 
     python -m experiments.same_bytes main          # every application, against the commit `main`
-    python -m experiments.same_bytes main --runs label,measure  # these runs alone
+    python -m experiments.same_bytes main --runs label,measure  # only these runs
     python -m experiments.same_bytes main --keep FOLDER    # keep the commit's results there
 
-Both versions of the code make each run of `experiments/killed_runs.py` on one thread. The numbers
-of `summary.json` (without times), the samples and the tensors of the checkpoints must be equal.
-Texts, table heads and figures may differ. Exit status 1 if anything differs.
+Both versions of the code execute each run of `experiments/killed_runs.py` in one thread. The
+numbers of `summary.json` (without times), the samples and the tensors of the checkpoints must be
+equal. Texts, table headings and figures may differ. The exit status is 1 if anything differs.
 """
 
 from __future__ import annotations
@@ -50,13 +50,12 @@ for directory, command in json.loads(sys.argv[1]):
 
 
 def place_of(name: str) -> str:
-    """Return the name of a run as the name of a directory, which needs no quotes."""
+    """Return a directory name for a run that needs no quotes on a command line."""
     return re.sub(r"\W+", "_", name)
 
 
 def run_all(code: Path, folder: Path, names: list[str]) -> None:
-    """Run the named runs with the package of the checkout `code`; each leaves its directory below
-    `folder`."""
+    """Execute the named runs with the package of the checkout `code`, below `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     directories = {name: folder / place_of(name) for name in ["source", *names]}
     commands = []
@@ -76,7 +75,7 @@ def run_all(code: Path, folder: Path, names: list[str]) -> None:
 
 
 def computed(directory: Path) -> dict[str, Any]:
-    """Return the numbers and tensors that a run directory holds, by file, without times."""
+    """Return the numbers and tensors of a run directory, by file, without times."""
     found: dict[str, Any] = {}
     for path in sorted(directory.rglob("*")):
         place = str(path.relative_to(directory))

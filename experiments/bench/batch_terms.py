@@ -1,4 +1,4 @@
-"""Cosine and orthogonality terms: ours, the equations over all pairs, and one Gram matrix.
+"""Cosine and orthogonality terms in three forms: ours, all pairs, and one Gram matrix.
 
 Shape suffixes: B batch, D features.
 """
@@ -16,7 +16,7 @@ from netinv_lightning.inversion import losses
 
 
 def naive_batch_terms(f_BD: Tensor) -> Tensor:
-    """Cosine and orthogonality terms as the equations define them: over all pairs of images."""
+    """Return both terms as the equations define them, over all pairs of images."""
     B = len(f_BD)
     cosines_BB = F.cosine_similarity(f_BD[:, None], f_BD[None], dim=2)
     cosine = (cosines_BB.sum() - cosines_BB.diagonal().sum()) / (B * (B - 1))
@@ -25,7 +25,7 @@ def naive_batch_terms(f_BD: Tensor) -> Tensor:
 
 
 def gram_batch_terms(f_BD: Tensor) -> Tensor:
-    """The same terms from one B x B Gram matrix, a careful straightforward implementation."""
+    """Return both terms from one B x B Gram matrix, a careful straightforward implementation."""
     B = len(f_BD)
     unit_BD = F.normalize(f_BD, dim=1)
     gram_BB = unit_BD @ unit_BD.T

@@ -172,7 +172,7 @@ def kept_memory() -> None:
 
 
 def seconds_in_own_process(experiment: str, keep: bool) -> float:
-    """Return the seconds of 40 steps; the process is new."""
+    """Return the seconds of 40 steps in a new process."""
     warnings.filterwarnings("ignore")
     if keep:
         keep_freed_memory()

@@ -1,12 +1,12 @@
-"""Run the core on a GPU in every precision, a line per check: `make gpu-check`.
+"""Run the core on a GPU in every precision, with one line per check: `make gpu-check`.
 
     python -m experiments.gpu_check.run                 # at most 6 minutes
     python -m experiments.gpu_check.run --device cpu    # the same checks, small, on the CPU
 
-Exit status 1 if a check failed, 2 without a GPU.
+The exit status is 1 if a check failed and 2 without a GPU.
 
-Needs torch (2.11 or newer), lightning, torchmetrics, hydra-core, omegaconf, safetensors and numpy,
-neither data nor network.
+The check needs torch (2.11 or newer), lightning, torchmetrics, hydra-core, omegaconf, safetensors
+and numpy. It needs neither data nor network.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ from netinv_lightning.training.trainer import expected_warnings, make_trainer
 PRECISIONS = {"cuda": ("32-true", "bf16-mixed", "16-mixed"), "cpu": ("32-true", "bf16-mixed")}
 SMALL = ["generator=tiny", "application.batch_size=8"]
 RECIPE = ["+experiment=mnist_invert"]
-ENOUGH = 0.9  # of accuracy or agreement, after the steps that a GPU takes
+ENOUGH = 0.9  # required accuracy or agreement on a GPU
 
 
 def trained(
     overrides: list[str], precision: str, device: str, steps: int
 ) -> tuple[InversionModule, DictConfig]:
-    """Generators, trained for so many steps."""
+    """Return the module of trained generators, and its config."""
     cfg = compose(
         [
             *RECIPE,
@@ -80,7 +80,7 @@ def trained(
 
 
 def accuracy(overrides: list[str], steps: int) -> Callable[[str, str], float]:
-    """A check that trains generators and gives their inversion accuracy."""
+    """Return a check that trains generators and returns their inversion accuracy."""
 
     def check(precision: str, device: str) -> float:
         module, cfg = trained(overrides, precision, device, steps if device == "cuda" else 2)
@@ -93,7 +93,7 @@ def accuracy(overrides: list[str], steps: int) -> Callable[[str, str], float]:
 
 
 def of_pixels(method: list[str], small: list[str], samples: int) -> Callable[[str, str], float]:
-    """A check that optimises images and returns the accuracy of the classifier on them."""
+    """Return a check that optimises images and returns the accuracy of the classifier on them."""
 
     def check(precision: str, device: str) -> float:
         keys = [
@@ -151,11 +151,11 @@ CHECKS: dict[str, tuple[Callable[[str, str], float], float]] = {
     ),
     "distill": (distilled, 0.5),
 }
-"""Name to check, which gives a number in [0, 1], and the least that it must be on a GPU."""
+"""Checks by name. Each returns a number in [0, 1], with its required minimum on a GPU."""
 
 
 def report(name: str, precision: str, device: str) -> bool:
-    """Run one check and print its line; whether it passed."""
+    """Run one check, print its line, and return whether it passed."""
     check, least = CHECKS[name]
     start = time.perf_counter()
     try:
@@ -200,5 +200,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    logging.disable(logging.WARNING)  # a line per check
+    logging.disable(logging.WARNING)  # one line per check
     sys.exit(main())

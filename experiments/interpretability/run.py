@@ -1,9 +1,9 @@
 """Analyse the features of inverted images on all four data sets: `make interpretability`.
 
-S2 section 5.1.
+Suhail, Tang and Sethi 2024 (arXiv:2411.17777), section 5.1.
 
 The variant `studied` has two generators and all analyses. The variants `clusters` have one
-generator each, at several weights of the cosine term (A3-7).
+generator each, at several weights of the cosine term.
 """
 
 from __future__ import annotations

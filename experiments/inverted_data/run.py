@@ -1,7 +1,5 @@
 """Measure distillation, counterfeits and fine-tuning with inverted images: `make inverted-data`.
 
-A4-12 to A4-14.
-
 One inversion with `loss=natural` per data set and seed is shared by all jobs.
 """
 
@@ -37,7 +35,7 @@ VIEWS = [
 ]
 """Views of CIFAR-10 images, which rotation changes more than digits."""
 HALF = [f"+application.student.{STAGES}"]
-"""A student of half the teacher's width: a step costs half as much, so it trains for twice as many
+"""A student of half the teacher's width. A step costs half as much, so it trains for twice as many
 steps in the same time."""
 VARIANTS: dict[str, list[str]] = {
     "distill": ["application=distill"],

@@ -1,6 +1,6 @@
 """Detect out-of-distribution images on the papers' four pairs and more: `make ood`.
 
-S2 section 5.2; A5, A6-9.
+Suhail, Tang and Sethi 2024 (arXiv:2411.17777), section 5.2.
 
 The plain classifiers (the papers' CNN at half its width, three seeds) are trained first and kept in
 `classifiers/` below the project's root. Variants:

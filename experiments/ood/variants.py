@@ -70,4 +70,4 @@ ABLATIONS = {
     "200 per class": "200 images per class and epoch",
     "papers' objective": "papers' objective",
 }
-"""How the page words the variants that change one key."""
+"""Names, on the page, of the variants that change one key."""

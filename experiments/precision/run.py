@@ -16,7 +16,7 @@ from experiments.run_files import read_summary
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results.csv"
-SEEDS = (10, 11, 12)  # none of them was used to choose anything
+SEEDS = (10, 11, 12)  # no setting was chosen on these seeds
 PRECISIONS = ("bf16-mixed", "32-true")
 SETTINGS = {
     "FashionMNIST, loss=natural": [
@@ -37,11 +37,10 @@ PRODUCTS = {F.conv2d, torch.conv2d, F.conv_transpose2d, F.linear}
 
 
 class RoundedProducts(TorchFunctionMode):
-    """Compute what autocast would run in bfloat16 as float32 products of rounded operands, and
-    round the result.
+    """Emulate bfloat16 autocast by float32 products of rounded operands, with rounded results.
 
-    Hardware does the same: it multiplies bfloat16 numbers exactly and adds in float32. Emulation by
-    torch is many times slower. The casts round gradients too, as autocast's own casts do.
+    Hardware does the same: it multiplies bfloat16 numbers exactly and adds in float32. The
+    emulation by torch is many times slower. The casts round gradients too, as those of autocast do.
     """
 
     def __torch_function__(

@@ -1,6 +1,6 @@
 """Measure what training-like reconstruction reveals of the training data: `make reconstruction`.
 
-S2 section 5.3; A4-9 to A4-11, A6-10.
+Suhail, Tang and Sethi 2024 (arXiv:2411.17777), section 5.3.
 
 Studies:
 
@@ -9,7 +9,7 @@ Studies:
 - `size` attacks the weights (`method=kkt`) of MLPs that were trained to convergence on 100 to 1,000
   images.
 - `factor` changes one property of the architecture or training of the attacked network.
-- `robust` changes or removes the perturbed pairs of the nine terms (A3-9, A9-FW3).
+- `robust` changes or removes the perturbed pairs of the nine terms.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ ROBUST = {
     "no perturbed pairs": ["~loss.kl_perturbed", "~loss.ce_perturbed"],
     "adversarial pairs": ["perturbation.direction=adversarial"],
 }
-"""Variants compared with `reconstruction`, whose perturbations are random: are robust images more
-training-like?"""
+"""Variants compared with `reconstruction`, whose perturbations are random. They test whether robust
+images resemble training images more."""
 ROBUST_DATA = ("mnist", "fashion_mnist")
 STEPS = "application.steps=100"
 SIZES = (100, 200, 500, 1000)
@@ -50,7 +50,7 @@ SMALL_CNN = [
     "+classifier.network.stages=[[16],[32],[32]]",
     "~classifier.network.widths",
     "recipe.lr=0.02",
-]  # with 0.1 some seeds learn nothing
+]  # with 0.1, training fails for some seeds
 FACTORS: dict[str, list[str]] = {
     "as it is": [],
     "CNN": SMALL_CNN,
@@ -74,10 +74,9 @@ FACTORS: dict[str, list[str]] = {
 }
 """Changes to `+experiment=memorised_mlp`, which is vulnerable."""
 TITLES = {"as it is": "unchanged", "CNN average pooling": "CNN with average pooling"}
-"""How the page words some of them."""
+"""Names of some changes on the page."""
 SLOW = ("CNN", "CNN average pooling", "ViT")
-"""Networks on which a step of the attack takes many times as long as on an MLP; the attack makes
-fewer steps."""
+"""Networks with fewer steps of the attack, because a step takes many times as long as on an MLP."""
 KEPT = (
     "inversion/accuracy", "transfer/accuracy", "diversity/intra_class_cosine", "reconstruction/auc",
     "reconstruction/auc_low",

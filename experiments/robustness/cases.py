@@ -1,4 +1,7 @@
-"""Wrong command lines and environments in named groups; `{inputs}` is the folder that `inputs.py` fills."""
+"""Invalid command lines and environments in named groups.
+
+`{inputs}` stands for the folder that `inputs.py` fills.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,12 @@ from experiments.robustness.inputs import DAMAGES
 
 @dataclass(frozen=True)
 class Case:
-    """One wrong command.
+    """One invalid command.
 
     Attributes:
-        group: What kind of mistake it is.
-        words: What follows `netinv`.
-        environment: Variables that are set.
+        group: Kind of mistake.
+        words: Command-line arguments of `netinv`.
+        environment: Environment variables that are set.
     """
 
     group: str
@@ -158,7 +161,7 @@ def _lines(group: str, text: str) -> Iterator[Case]:
     for words in text.replace("\n", "|").split("|"):
         if words:
             merged: list[str] = []
-            for word in words.split(" "):  # a blank in braces separates no words
+            for word in words.split(" "):  # blanks inside braces do not separate words
                 if merged and merged[-1].count("{") > merged[-1].count("}"):
                     merged[-1] += f" {word}"
                 else:
@@ -167,7 +170,7 @@ def _lines(group: str, text: str) -> Iterator[Case]:
 
 
 def all_cases() -> list[Case]:
-    """Every case, in the order of the table."""
+    """Return all cases, in the order of the table."""
     damaged = [name.replace(" ", "_") for name in DAMAGES]
     return [
         *_lines("names", NAMES),
@@ -177,7 +180,7 @@ def all_cases() -> list[Case]:
         *(Case("environment", ("data=mnist",), variables) for variables in ENVIRONMENTS),
         Case("environment", ("logger=wandb",), {"WANDB_MODE": "of"}),
         Case("loggers", ("logger=wandb", "logger.mode=online"), {"HOME": "{inputs}/nowhere"}),
-        # Each damage once for a command, the commands in turn; the checkpoint's and the config's for all that read them.
+        # Two commands per kind of damage, in turn; then `resume=` with each damage that it reads.
         *(
             Case("finished runs", _command(OF_RUNS[(number + turn) % len(OF_RUNS)], f"{{inputs}}/damaged/{name}"))
             for number, name in enumerate(damaged)

@@ -22,11 +22,11 @@ SMALL = [
     "application.eval_batch_size=32", "application.keep_samples=16",
     "application.grid_columns=2",
 ]  # fmt: skip
-"""An inversion of a few seconds."""
+"""Overrides of an inversion that takes a few seconds."""
 
 
 def make_weights(folder: Path) -> None:
-    """Checkpoints of `classifier=cnn`, damaged in one way each, and arrays of images."""
+    """Write checkpoints of `classifier=cnn`, each damaged in one way, and arrays of images."""
     folder.mkdir(parents=True)
     state = {"layer.weight": torch.zeros(3, 3), "layer.bias": torch.zeros(3)}
     save_file(state, folder / "foreign.safetensors")
@@ -53,10 +53,10 @@ def make_weights(folder: Path) -> None:
 
 
 def make_run(folder: Path) -> Path:
-    """A finished inversion.
+    """Execute an inversion and return its run directory.
 
     Raises:
-        RuntimeError: with what it printed, if it fails.
+        RuntimeError: If the inversion fails; the message is its error output.
     """
     done = subprocess.run(
         [*NETINV, *SMALL, f"hydra.run.dir={folder}"],
@@ -130,12 +130,14 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], object]]] = {
     "unknown loss": (CONFIG, _edit("cosine:", "cosinus:")),
     "unknown key": (CONFIG, _edit("n_generators:", "generators:")),
 }
-"""What is done to a finished run: the file, and what becomes of it."""
+"""Kinds of damage to a finished run: the file, and a function that damages it."""
 
 
 def damage_runs(run: Path, folder: Path) -> None:
-    """Copies of a run in `folder`, with one file damaged in each; named as in `DAMAGES`, with _ for
-    blanks."""
+    """Copy a run to `folder` once per kind of damage, and damage one file in each copy.
+
+    The copies have the names of `DAMAGES`, with _ instead of blanks.
+    """
     folder.mkdir()
     for name, (file, damage) in DAMAGES.items():
         copy = folder / name.replace(" ", "_")

@@ -1,15 +1,17 @@
-"""Make two tables: how wrong input is refused, and how runs survive kills.
+"""Make two tables: how invalid input is refused, and how runs survive kills.
 
     python -m experiments.robustness.run                      # both
-    python -m experiments.robustness.run --table refusals   # wrong commands, files, environments
+    python -m experiments.robustness.run --table refusals   # invalid commands, files, environments
     python -m experiments.robustness.run --table kills      # survival/kill_and_resume.py
 
-A refusal is right if the exit status is 2, standard error has one line, standard output none,
-nothing was written, and it took at most 10 seconds of wall-clock time. Each command runs in a fresh
-process in an empty folder. `cpu_seconds` do not depend on the other load of the machine; a refusal
-that is right except for its time is therefore repeated, and `tries` counts its runs. Writes
-refusals.csv beside this file. A case whose row there is right is not run again; remove the file to
-start from the beginning.
+A refusal is right if the exit status is 2, standard error has one line, standard output is empty,
+nothing was written, and the command took at most 10 seconds of wall-clock time. Each command runs
+in a fresh process in an empty folder.
+
+The time depends on the load of the machine, whereas `cpu_seconds` do not. A refusal that is right
+except for its time is therefore repeated, and `tries` counts its runs. The results are written to
+refusals.csv beside this file. A case with a right row in this file is not run again; remove the
+file to start from the beginning.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ RESULTS = HERE / "refusals.csv"
 MOST_SECONDS = 10.0
 WORKERS = 2
 TRIES = 3
-"""Most runs of a refusal that is right except for its time."""
+"""Maximum number of runs of a refusal that is right except for its time."""
 COLUMNS = (
     "group",
     "case",
@@ -60,7 +62,7 @@ FOREIGN = (
 
 
 def refuse(case: Case, inputs: Path) -> dict[str, object]:
-    """Run a case, again if it was only slow, and return its row of the table."""
+    """Run a case, repeat it if it was only slow, and return its row of the table."""
     for tries in range(1, TRIES + 1):
         row = {**_refuse_once(case, inputs), "tries": tries}
         if is_right(row) or not is_right({**row, "seconds": "0"}):

@@ -1,6 +1,6 @@
 """Draw Figures 1 and 4 of the paper, inversion and reconstruction: `make schematics`.
 
-S2 sections 3 and 5.3; A8-1, A8-4.
+Suhail, Tang and Sethi 2024 (arXiv:2411.17777), sections 3 and 5.3.
 
 The classifier is the MNIST CNN of the zoo. For each figure a generator is trained with the
 objective that the figure shows; the vector, matrix, images and outputs in the figure are its own.

@@ -1,14 +1,14 @@
-"""Kill runs at random moments, resume them, and compare their files with those of whole runs.
+"""Kill runs at random moments, resume them, and compare their files with uninterrupted runs.
 
     python -m experiments.survival.kill_and_resume                        # every application
     python -m experiments.survival.kill_and_resume --runs distill,audit   # replace their rows
     python -m experiments.survival.kill_and_resume --kills 1              # one kill of each
 
-Each run is killed by SIGKILL at moments drawn over its whole length (reading the config, training,
-checkpoints, evaluation, figures), and resumed after each. What it leaves is compared bit by bit
-with the uninterrupted run (`experiments/run_results.py`). The first kill of each run is of a fresh
-process, as a user starts it; the others are of processes forked from one that has imported the
-libraries.
+Each run is killed by SIGKILL at random moments over its whole length (reading the config, training,
+checkpoints, evaluation, figures), and resumed after each kill. Its files are compared bit by bit
+with those of the uninterrupted run (`experiments/run_results.py`). The first kill of each run is of
+a fresh process, as a user starts it. The others are of processes forked from one that has already
+imported the libraries.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ RESULTS = Path(__file__).with_name("survival.csv")
 COLUMNS = ["run", "process", "seconds_after_start", "stood_at", "differences", "code"]
 RUNS = TRAINING | {name: [*SHORT, *command] for name, command in INVERSIONS.items()} | RESTARTED
 KILLS = dict.fromkeys(TRAINING, 10) | dict.fromkeys(INVERSIONS, 2) | dict.fromkeys(RESTARTED, 3)
-"""How often each run is killed; the ten makes of one application share its kills."""
+"""Number of kills of each run; the ten variants of `invert` have fewer each."""
 NETINV = [sys.executable, "-W", "ignore", "-m", "netinv_lightning.run"]
 
 
@@ -59,10 +59,10 @@ class Run:
         return status.is_file() and json.loads(status.read_text())["state"] == "done"
 
     def go(self, fresh: bool = False, kill_after: float | None = None) -> bool:
-        """Starts or resumes it; returns whether it was killed before its end.
+        """Start or resume the run; return whether it was killed before its end.
 
         Raises:
-            RuntimeError: if it fails, with the end of what it printed.
+            RuntimeError: If the run fails; the message ends with the end of its output.
         """
         begun = (self.directory / "config.yaml").is_file()
         command = (
@@ -101,7 +101,7 @@ class Run:
         return Command(command, cwd=self.directory.parent, stdout=self.log, stderr=self.log)
 
     def where(self) -> str:
-        """Where it stood when it was killed."""
+        """Return how far the run had got when it was killed."""
         if (self.directory / "summary.json").exists():
             return "after the summary"
         kept = sorted(self.directory.rglob("*.ckpt"), key=lambda path: path.stat().st_mtime)
@@ -120,13 +120,12 @@ class Run:
 def kill_at_random(
     run: Run, length: float, most: int, moments: random.Random, fresh: bool
 ) -> Iterator[dict[str, object]]:
-    """Kill and resume the run until it has ended by itself, or was killed `most` times; then it
-    is left to end."""
+    """Kill and resume the run until it ends, at most `most` times, and then let it end."""
     for number in range(most):
         of_fresh = fresh and number == 0
-        after = moments.uniform(0, length) + (8.0 if of_fresh else 0.0)  # which imports first
+        after = moments.uniform(0, length) + (8.0 if of_fresh else 0.0)  # for the imports
         if not run.go(of_fresh, after):
-            return  # it ended before its moment came
+            return  # the run ended before the kill
         yield {
             "process": "fresh" if of_fresh else "forked",
             "seconds_after_start": round(after, 2),
@@ -140,8 +139,8 @@ def kill_at_random(
 def killed(
     name: str, kills: int, folder: Path, source: Path, moments: random.Random
 ) -> list[dict[str, object]]:
-    """Rows of one run: each of its kills, and how many differences they left."""
-    place = re.sub(r"\W+", "_", name)  # without characters that the command line would need quoted
+    """Return the rows of one run: each kill, and the number of differences after it."""
+    place = re.sub(r"\W+", "_", name)  # needs no quotes on a command line
     whole = Run(folder / f"{place}_whole", RUNS[name], source)
     begin = time.monotonic()
     whole.go()
@@ -166,8 +165,7 @@ def killed(
 
 
 def write(rows: list[dict[str, object]]) -> None:
-    """Replace the rows of the runs that were made, keep those of others, and write the table into
-    README.md."""
+    """Replace the rows of the executed runs, keep others, and write the table into README.md."""
     code = subprocess.run(
         ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"], capture_output=True, text=True
     ).stdout.strip()
@@ -184,8 +182,7 @@ def write(rows: list[dict[str, object]]) -> None:
 
 
 def table(rows: list[dict[str, object]]) -> str:
-    """Return a row per run: how often it was killed and resumed, how often it left something else,
-    and by which code."""
+    """Return a table with the number of kills and of different results, and the code, per run."""
     lines = []
     for name in RUNS:
         of_run = [row for row in rows if row["run"] == name]

@@ -1,6 +1,6 @@
 """Repeat Figure 5 of the paper with numbers, and compare MLP with CNN: `make training-size`.
 
-S2 section 5.3; A4-10, A4-11, A6-10, A8-5.
+Suhail, Tang and Sethi 2024 (arXiv:2411.17777), section 5.3 and Figure 5.
 
 Classifiers are trained on the papers' numbers of images. `application=reconstruct` inverts each
 with three generators and all nine terms. Figure 5 shows seed 0.
@@ -34,8 +34,8 @@ HERE = Path(__file__).parent
 SEEDS = (0, 1, 2)
 CLEAN = "svhn_head_clean"
 ALL = {"mnist": 54_000, "fashion_mnist": 54_000, "svhn_head": 3_990, CLEAN: 189, "cifar10": 45_000}
-"""All available training images, without the held-out tenth. Of the 378 single digits of SVHN
-(A6-4) half are held out."""
+"""All available training images, without the held-out tenth. Of the 378 single digits of SVHN,
+half are held out."""
 SIZES = {
     "mnist": (1000, 10_000, 54_000),
     "fashion_mnist": (1000, 10_000, 54_000),
@@ -43,11 +43,11 @@ SIZES = {
     CLEAN: (189,),
     "cifar10": (1000, 5000, 10_000),
 }
-"""The papers' training-set sizes (A6-10), as far as the data sets allow."""
+"""The papers' training-set sizes, as far as the data sets allow."""
 FIGURE_5 = [data for data in SIZES if data != CLEAN]
 NETWORKS = {"cnn": HALF_CNN, "mlp": ["classifier=mlp"]}
 COMPARED = 1000
-"""Largest training set of the MLP: A4-11 is tested where memorisation should appear first."""
+"""Largest training set of the MLP; memorisation should appear first with few images."""
 BATCH, TRAINED = 128, 1000
 """Batch size and steps of every classifier: about 128 epochs of 1,000 images, 2 of 54,000."""
 GENERATORS = 3
@@ -146,7 +146,7 @@ def _strip(data: str, n: int) -> Path:
 
 
 def draw_figure_5(path: Path) -> None:
-    """Draw the strips side by side, one panel per data set (A8-5)."""
+    """Draw the strips side by side, one panel per data set (Figure 5)."""
     figure = Figure(figsize=(11, 10.5), layout="constrained")
     axes = figure.subplots(2, 2)
     for axis, data in zip(axes.flat, FIGURE_5, strict=True):

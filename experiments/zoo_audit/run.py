@@ -1,6 +1,6 @@
 """Audit every classifier of the zoo at the quick setting: `make zoo-audit`.
 
-S2 section 5.3; A4-10, A4-11.
+Suhail, Tang and Sethi 2024 (arXiv:2411.17777), section 5.3.
 """
 
 from __future__ import annotations
