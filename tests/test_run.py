@@ -236,9 +236,7 @@ def test_a_config_of_another_version_gives_one_line(compose: Compose, job_dir: P
     assert "\n" not in str(refused.value)
 
 
-def test_costs_of_a_resumed_run_include_those_of_all_its_processes(
-    compose: Compose, job_dir: Path
-) -> None:
+def test_costs_of_a_resumed_run_include_all_its_processes(compose: Compose, job_dir: Path) -> None:
     before = run(compose(), job_dir)
     after = run(compose("application.steps=12"), job_dir, resuming=True)
     assert after[names.TRAINING_SECONDS] > before[names.TRAINING_SECONDS]

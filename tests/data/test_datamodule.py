@@ -105,7 +105,7 @@ def test_classes_are_chosen_before_validation_and_subset(tmp_path: Path) -> None
     assert len(set(held)) == 28  # no image twice, each with the label of its class
 
 
-def test_a_named_data_set_keeps_its_statistics_and_names_its_classes(tmp_path: Path) -> None:
+def test_a_named_data_set_keeps_statistics_and_class_names(tmp_path: Path) -> None:
     write_mnist(tmp_path / "FashionMNIST" / "raw", {"train": 10, "t10k": 10})
     data = ImageDataModule("fashion_mnist", str(tmp_path), classes=[9, 0, 4], val_fraction=0)
     whole = SPECS["fashion_mnist"]

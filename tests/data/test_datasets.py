@@ -42,9 +42,9 @@ FACTS = {  # folder, images per class in training and test set, first labels of 
 
 def real_root(place: str) -> Path:
     if not ROOT:
-        pytest.skip("NETINV_DATA is not set: it names the folder of the real data sets")
+        pytest.skip("NETINV_DATA, the folder of the real data sets, is not set")
     if not (Path(ROOT) / place).exists():
-        pytest.skip(f"NETINV_DATA={ROOT} holds no {place}")
+        pytest.skip(f"NETINV_DATA={ROOT}: {place} is missing")
     return Path(ROOT)
 
 

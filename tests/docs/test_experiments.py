@@ -69,7 +69,7 @@ def test_every_table_has_a_marker_and_every_marker_a_table(names: list[str]) -> 
         with_tables(PAGE, dict.fromkeys(names, ""))
 
 
-def test_values_are_in_the_order_of_the_seeds_with_mean_and_spread() -> None:
+def test_values_in_the_order_of_the_seeds_with_mean_and_spread() -> None:
     rows = [
         {"data": data, "number": "auc", "seed": seed, "value": value}
         for data, seed, value in (("a", "10", "3"), ("a", "2", "1"), ("b", "0", "9"))

@@ -63,7 +63,7 @@ def test_images_have_the_requested_shape_and_range(
         assert (x_BCHW - 0.5).abs().max() > 0.45
 
 
-def test_reference_layout_has_the_parameter_count_of_the_notebooks() -> None:
+def test_reference_layout_has_the_parameters_of_the_notebooks() -> None:
     generator, conditioning = made(**REFERENCE)
     assert (
         sum(weight.numel() for weight in generator.parameters()) == 5_724_365 - 1_408

@@ -23,7 +23,7 @@ from tests.conftest import FEW_STEPS
 from tests.inversion.precision_cases import NETWORKS, SPEC, ConvNet, bfloat16, network, seeded
 
 PRESETS = ("inversion", "natural", "reconstruction", "reference")
-"""The other presets are parts of the first."""
+"""Presets whose terms include those of all other presets."""
 
 
 LABELS = torch.arange(6) % 3

@@ -164,7 +164,7 @@ def test_clamp_keeps_pixels_in_range(kind: str, direction: str) -> None:
 
 
 @pytest.mark.parametrize("kind", NORMS)
-def test_adversarial_perturbations_raise_each_loss_more_than_random(kind: str) -> None:
+def test_adversarial_raises_each_loss_more_than_random(kind: str) -> None:
     classifier, x_BCHW, label_B = classifier_images_labels(64)
 
     def loss_B(x_BCHW: Tensor) -> Tensor:

@@ -61,7 +61,7 @@ TERMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
         Network(), f.view(-1, 2, 3, 3), y, per_image=False
     ),
 }
-"""Terms by name, of 18 numbers an image and its label; each as large as a training's."""
+"""Terms by name, of 18 numbers per image and the label; as large as those of a training."""
 
 
 def values_and_gradients(share: slice) -> dict[str, tuple[Tensor, Tensor]]:

@@ -97,7 +97,7 @@ def test_margin_and_its_gradient_agree_with_cross_entropy() -> None:
     torch.testing.assert_close(of_margins, -of_loss)
 
 
-def test_stationarity_is_zero_for_a_linear_classifier_of_its_images() -> None:
+def test_a_linear_classifier_of_its_images_is_stationary() -> None:
     """Test a classifier of two classes with theta_y = sum_i +-lambda_i x_i, in normalised pixels.
 
     The term is 0 for these images and multipliers, and positive for others.
