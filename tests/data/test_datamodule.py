@@ -203,11 +203,8 @@ def test_augmented_images_are_shifted_and_mirrored_versions(
         x_CHW.expand(600, -1, -1, -1), shift, flip, torch.Generator().manual_seed(0)
     )
     assert images.shape == (600, 2, 5, 5)
-    assert {
-        tuple(image.flatten().tolist())
-        for image in images
-        # each allowed version occurs and no other, because each image is drawn separately
-    } == expected
+    # Each image is drawn separately, so every allowed version occurs, and no other.
+    assert {tuple(image.flatten().tolist()) for image in images} == expected
     assert torch.equal(
         images,
         shift_and_flip(

@@ -19,7 +19,7 @@ def test_noise_depends_on_its_seed_only() -> None:
         assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_uniform_noise_equals_the_draw_of_a_seeded_generator() -> None:
+def test_uniform_noise_equals_a_draw_of_the_global_generator() -> None:
     with torch.random.fork_rng([]):
         torch.manual_seed(5)
         expected_nCHW = torch.rand(4, *SHAPE)

@@ -17,7 +17,7 @@ from netinv_lightning.runs.notices import notices_of_a_run
 
 
 class Brightness(nn.Module):
-    """Classifier that predicts class 1 for bright images, unless they are normalised."""
+    """Classifier that predicts class 1 for bright images, if its input is not normalised."""
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.mean((1, 2, 3))

@@ -55,7 +55,7 @@ def planted_maps(n: int, seed: int) -> Tensor:
 def test_k_sparse_keeps_exactly_the_k_largest(active: int) -> None:
     model = KSparse(8, 32, active, seed=0)
     with torch.no_grad():
-        model.bias_M += 100  # otherwise all units would be active
+        model.bias_M += 100  # without the limit all units would be active
     f_BD = torch.randn(50, 8, generator=torch.Generator().manual_seed(1))
     a_BM = model.encode(f_BD)
     pre_BM = f_BD @ model.encoder.T + 100

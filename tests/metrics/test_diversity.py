@@ -98,10 +98,7 @@ def duplicates(x_nCHW: Tensor, label_n: Tensor, **arguments: float) -> float:
 
 
 def test_duplicates_by_hand() -> None:
-    """Grey levels of 8 bits:
-
-    100, 108 (just close enough to 100), 117, 100 of another class, 200, 200.
-    """
+    """Images of grey levels 100, 108 (just close enough), 117, 100 of another class, 200, 200."""
     x_nCHW = (torch.tensor([100.0, 108, 117, 100, 200, 200]) / 255)[:, None, None, None].expand(
         -1, 3, 8, 8
     )

@@ -58,7 +58,7 @@ def test_frechet_distance_of_two_gaussians() -> None:
 
 
 def test_kernel_distance_equals_the_unbiased_estimator() -> None:
-    """With one subset of all images, the estimate is that of the whole set."""
+    """A subset has as many images as the set, so every subset is the whole set."""
     real_mD, fake_nD = seeded(40, 5, seed=1), 0.8 * seeded(40, 5, seed=2) + 0.3
 
     def kernel(a: Tensor, b: Tensor) -> Tensor:

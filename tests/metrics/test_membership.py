@@ -51,7 +51,7 @@ def test_correlation_of_two_by_two_pixels_by_hand() -> None:
         .repeat_interleave(8, 2)
         .repeat_interleave(8, 3)
     )
-    # The correlation with the first is 2 / sqrt(5), because both are orthogonal after centring.
+    # Both are orthogonal after centring, so the mixture has correlation 2 / sqrt(5) with `real`.
     mixed = (2 * real + other) / 3
     assert float(nearest(real, ONE, mixed, ONE).ncc_m) == pytest.approx(2 / math.sqrt(5), abs=1e-5)
     assert float(nearest(real, ONE, other, ONE).ncc_m) == pytest.approx(0, abs=1e-6)

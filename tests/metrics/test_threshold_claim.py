@@ -16,7 +16,7 @@ from netinv_lightning.metrics.detection import (
 
 
 def test_the_claim_by_hand() -> None:
-    """The two most confident OOD samples are in the garbage class in one case only."""
+    """Test with and without a garbage class that contains the two most confident OOD samples."""
     in_n, out_m = torch.tensor([0.9, 0.8, 0.95, 0.99]), torch.tensor([0.5, 0.7, 0.85, 0.99])
     claim = threshold_claim(in_n, out_m, torch.tensor([True, True, False, False]))
     assert claim.misclassified == 0.5
