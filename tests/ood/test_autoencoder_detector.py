@@ -122,7 +122,7 @@ def test_equal_seeds_give_equal_scores_and_keep_global_randomness() -> None:
 
 @cache
 def digits(train: bool, count: int) -> Tensor:
-    """Return as many first images of every class, [count, 1, 28, 28] in [0, 1]."""
+    """Return the first images of each class, equally many, [count, 1, 28, 28] in [0, 1]."""
     images_nCHW, labels_n = LOADERS["mnist5k"](None, train)  # type: ignore[arg-type]
     chosen_n = torch.cat([(labels_n == label).nonzero()[: count // 10, 0] for label in range(10)])
     return images_nCHW[chosen_n].float() / 255
