@@ -27,7 +27,7 @@ digits = cache(sources.mnist5k)  # read once for all tests
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of the cache, set by the environment variable."""
+    """Return the folder of the cache, set by the environment variable."""
     monkeypatch.setenv("NETINV_CLASSIFIERS", str(tmp_path / "kept"))
     monkeypatch.setitem(sources.LOADERS, "mnist5k", digits)
     return tmp_path / "kept"
@@ -40,7 +40,7 @@ def config(*overrides: str) -> DictConfig:
 
 
 def trained(*overrides: str) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
-    """Weights and metrics of the classifier that the overrides ask for."""
+    """Return weights and metrics of the classifier that the overrides select."""
     cfg = config(*overrides)
     classifier = load_classifier(cfg)
     metrics = train_once(cfg, classifier)

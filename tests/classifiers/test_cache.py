@@ -36,7 +36,7 @@ from tests.conftest import FEW_STEPS
 pytestmark = pytest.mark.usefixtures("folder")
 
 
-def test_the_second_time_it_is_loaded_and_no_data_set_is_opened(
+def test_a_cached_classifier_is_loaded_without_opening_data(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weights, metrics = trained()
@@ -55,7 +55,7 @@ def test_the_second_time_it_is_loaded_and_no_data_set_is_opened(
     assert len(list(folder.glob("*/classifier.json"))) == 1
 
 
-def test_a_run_can_be_loaded_when_the_kept_one_is_gone(folder: Path, tmp_path: Path) -> None:
+def test_a_run_can_be_loaded_without_the_cache(folder: Path, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     overrides = [*FEW_STEPS, *NETWORK, *DATA, *RECIPE, "classifier.train=true"]
     run(netinv_lightning.compose(overrides), run_dir)
@@ -64,7 +64,7 @@ def test_a_run_can_be_loaded_when_the_kept_one_is_gone(folder: Path, tmp_path: P
     assert equal(netinv_lightning.load_run(run_dir).classifier.network.state_dict(), kept)
 
 
-def test_making_trains_and_writes_nothing(folder: Path) -> None:
+def test_building_trains_and_writes_nothing(folder: Path) -> None:
     before = load_classifier(config())
     assert not folder.exists()
     untrained = {name: tensor.clone() for name, tensor in before.network.state_dict().items()}
@@ -83,7 +83,7 @@ def test_without_train_nothing_is_done(folder: Path) -> None:
     assert not folder.exists()
 
 
-def test_it_is_the_classifier_that_train_classifier_trains(tmp_path: Path) -> None:
+def test_the_cache_has_the_classifier_of_train_classifier(tmp_path: Path) -> None:
     weights, metrics = trained("seed=3")
     overrides = [*CPU, *NETWORK, *DATA, *RECIPE, "application=train_classifier", "seed=3"]
     alone = run(netinv_lightning.compose(overrides), tmp_path / "run")
@@ -101,7 +101,7 @@ def test_it_is_the_classifier_that_train_classifier_trains(tmp_path: Path) -> No
     assert of_kept["hash"].startswith(cache_path(config("seed=3")).parent.name.rpartition("_")[2])
 
 
-def test_its_training_leaves_all_randomness_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_leaves_all_random_states_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PL_GLOBAL_SEED", "11")
     cfg = config("recipe.seed=5")
     for step in (lambda: load_classifier(cfg), lambda: train_once(cfg, load_classifier(cfg))):
@@ -113,7 +113,7 @@ def test_its_training_leaves_all_randomness_as_it_was(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("damage", ["weights", "short", "card", "no weights", "no card"])
-def test_what_is_not_whole_is_trained_again_and_said(
+def test_an_incomplete_entry_is_trained_again_with_a_notice(
     damage: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     weights, _ = trained()
@@ -128,7 +128,7 @@ def test_what_is_not_whole_is_trained_again_and_said(
         card.write_text(card.read_text()[:200])
     elif damage == "no weights":
         path.unlink()
-    else:  # a kill between the weights and their card
+    else:  # as after a kill between writing the weights and the card
         card.unlink()
         path.with_name(path.name + ".partial").write_bytes(content[:1000])
     capfd.readouterr()
@@ -144,7 +144,7 @@ def test_what_is_not_whole_is_trained_again_and_said(
     )
 
 
-def test_weights_that_are_no_numbers_are_not_kept(folder: Path) -> None:
+def test_weights_that_are_not_finite_are_not_cached(folder: Path) -> None:
     cfg = config("recipe.lr=1e30")
     with pytest.raises(
         RuntimeError, match=r"is not finite after its training; lower recipe\.lr=1e\+30"
@@ -199,7 +199,7 @@ def test_weights_that_are_no_numbers_are_not_kept(folder: Path) -> None:
         ),
     ],
 )
-def test_wrong_input_is_one_line_and_nothing_is_written(
+def test_invalid_input_gives_one_line_and_writes_nothing(
     overrides: list[str], message: str, folder: Path
 ) -> None:
     network = [] if overrides[0] in ("classifier=zoo", "classifier=checkpoint") else NETWORK
@@ -213,11 +213,11 @@ def test_wrong_input_is_one_line_and_nothing_is_written(
     assert not folder.exists()
 
 
-def test_a_resumed_run_keeps_the_classifier_that_it_began_with(
-    folder: Path, tmp_path: Path
-) -> None:
-    """A run that was killed before its classifier was trained trains it; later none can take its
-    place."""
+def test_a_resumed_run_keeps_its_first_classifier(folder: Path, tmp_path: Path) -> None:
+    """A run that was killed before its classifier was trained trains it when resumed.
+
+    Later no other classifier can replace it.
+    """
     cfg = netinv_lightning.compose(
         [*CPU, *NETWORK, *DATA, *RECIPE, "classifier.train=true", f"resume={tmp_path}"]
     )
@@ -225,7 +225,10 @@ def test_a_resumed_run_keeps_the_classifier_that_it_began_with(
     (tmp_path / "classifier.json").write_text("{}")
     with pytest.raises(
         InputError,
-        match=r"^resume=.*: its classifier is not in the cache, classifier\.kept_in=.*; start a new run",
+        match=(
+            r"^resume=.*: its classifier is not in the cache, classifier\.kept_in=.*; "
+            r"start a new run"
+        ),
     ):
         load_classifier(cfg)
 
@@ -239,7 +242,7 @@ def test_an_unwritable_folder_is_refused_before_the_training(tmp_path: Path) -> 
         load_classifier(config(f"classifier.kept_in={tmp_path / 'file' / 'deep'}"))
 
 
-# Whole runs
+# Complete runs
 
 
 def inversion(tmp_path: Path, job: str, *overrides: str) -> dict[str, float]:

@@ -103,7 +103,7 @@ LEAVES = {
 }
 
 
-def test_the_cache_path_depends_on_all_that_affects_weights() -> None:
+def test_the_cache_path_depends_on_everything_that_affects_weights() -> None:
     cfg = config()
     before = cache_path(cfg)
 
@@ -118,14 +118,14 @@ def test_the_cache_path_depends_on_all_that_affects_weights() -> None:
     assert {f"recipe.{field.name}" for field in fields(RecipeConfig)} - set(CHANGES) == set()
 
 
-def test_the_runs_seed_is_the_recipes_unless_it_has_its_own() -> None:
+def test_the_recipe_uses_the_runs_seed_unless_it_has_its_own() -> None:
     assert cache_path(config("recipe.seed=4", "seed=1")) == cache_path(
         config("recipe.seed=4", "seed=2")
     )
     assert cache_path(config("seed=4")) == cache_path(config("recipe.seed=4", "seed=2"))
 
 
-def test_another_version_of_torch_or_code_is_another_entry(
+def test_another_version_of_torch_or_code_gives_another_entry(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     before = cache_path(config())
@@ -150,7 +150,7 @@ def test_another_version_of_torch_or_code_is_another_entry(
     assert cache_path(config()) != before
 
 
-def test_a_changed_file_of_the_network_is_another_entry(
+def test_a_changed_source_file_of_the_network_gives_another_entry(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.syspath_prepend(tmp_path)
@@ -172,7 +172,7 @@ def save_images(path: Path, seed: int) -> None:
     np.savez(path, X=images, y=np.arange(60) % 3)
 
 
-def test_own_images_count_by_what_is_in_them(tmp_path: Path) -> None:
+def test_own_images_are_identified_by_their_contents(tmp_path: Path) -> None:
     for name, seed in (("mine.npz", 0), ("same.npz", 0), ("other.npz", 1)):
         save_images(tmp_path / name, seed)
 
@@ -190,7 +190,7 @@ def test_own_images_count_by_what_is_in_them(tmp_path: Path) -> None:
     assert facts("mine.npz") != facts("mine.npz", "data.image_size=14")
 
 
-def test_an_image_folder_counts_by_its_images_and_their_classes(tmp_path: Path) -> None:
+def test_an_image_folder_is_identified_by_its_images_and_classes(tmp_path: Path) -> None:
     for name in ("a/one.png", "a/two.png", "b/three.png"):
         (tmp_path / "images" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "images" / name).write_bytes(name.encode())
@@ -205,7 +205,7 @@ def test_an_image_folder_counts_by_its_images_and_their_classes(tmp_path: Path) 
     assert before != moved != facts() != before
 
 
-def test_own_images_are_not_needed_to_load_but_to_hash(tmp_path: Path) -> None:
+def test_own_images_are_needed_for_the_hash_but_not_to_load(tmp_path: Path) -> None:
     save_images(tmp_path / "mine.npz", 0)
     own = [
         "data=npz",
@@ -215,9 +215,8 @@ def test_own_images_are_not_needed_to_load_but_to_hash(tmp_path: Path) -> None:
         "data.val_fraction=0",
     ]
     weights, metrics = trained(*own)
-    assert metrics.keys() == {
-        SECONDS
-    }  # no image was left for testing: there is no accuracy to tell
+    # No images are left for testing, so there is no accuracy.
+    assert metrics.keys() == {SECONDS}
     made = load_classifier(config(*own))
     assert (made.spec.num_classes, made.spec.image_size, made.spec.name) == (3, 28, "mine")
     assert equal(made.network.state_dict(), weights)

@@ -1,5 +1,7 @@
-"""Processes that need the same classifier at the same time train it once, also when the one that
-trains is killed."""
+"""Processes that need the same classifier at the same time train it once.
+
+If the training process is killed, another one continues.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Classifiers on disk and from the config (A1-3, A1-16; design 4 "Files from outside")."""
+"""Classifiers on disk and from the config."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CARD = {"name": "small", "data": CIFAR10.as_dict(), "network": SMALL}
 
 
 class Bomb:
-    """Unpickling it makes a folder."""
+    """Object that creates a folder when it is unpickled."""
 
     def __init__(self, target: Path) -> None:
         self.target = target
@@ -46,7 +46,7 @@ class Bomb:
 def small(seed: int = 0, channels: int = 3, side: int = 32) -> CNN:
     torch.manual_seed(seed)
     network = CNN(10, channels, side, stages=[[4], [4]], hidden=8)
-    network(torch.rand(4, channels, side, side))  # BatchNorm has seen something
+    network(torch.rand(4, channels, side, side))  # updates the statistics of BatchNorm
     return network
 
 
@@ -75,7 +75,7 @@ def saved(tmp_path: Path) -> Path:
 # Weights and cards
 
 
-def test_a_saved_classifier_comes_back_bit_by_bit_with_its_card(saved: Path) -> None:
+def test_a_saved_classifier_is_loaded_bit_by_bit_with_its_card(saved: Path) -> None:
     other = small(seed=1)
     assert not same(other, small())
     fill(other, load_weights(saved), "")
@@ -88,7 +88,7 @@ def test_a_saved_classifier_comes_back_bit_by_bit_with_its_card(saved: Path) -> 
 
 
 @pytest.mark.parametrize("where", [0, 20, -1])
-def test_a_damaged_byte_is_found_by_the_cards_sha256(where: int, saved: Path) -> None:
+def test_a_damaged_byte_is_found_by_the_sha256_of_the_card(where: int, saved: Path) -> None:
     content = bytearray(saved.read_bytes())
     content[where] ^= 1
     saved.write_bytes(content)
@@ -96,14 +96,14 @@ def test_a_damaged_byte_is_found_by_the_cards_sha256(where: int, saved: Path) ->
 
 
 @pytest.mark.parametrize("card", [b"", b"{", b"[]", b"{}", b'{"sha256": null}', b"\xff\xfe\x00"])
-def test_a_damaged_card_is_one_line(card: bytes, saved: Path) -> None:
+def test_a_damaged_card_gives_one_line(card: bytes, saved: Path) -> None:
     saved.with_suffix(".json").write_bytes(card)
     assert "small.v1.json" in refusal(read_card, saved)
 
 
 @pytest.mark.parametrize("keep", [0, 4, 100, -1])
 @pytest.mark.parametrize("kind", ["safetensors", "pt", "legacy.pt"])
-def test_truncated_weights_are_one_line(kind: str, keep: int, tmp_path: Path) -> None:
+def test_truncated_weights_give_one_line(kind: str, keep: int, tmp_path: Path) -> None:
     path = tmp_path / f"mine.{kind}"
     if kind == "safetensors":
         save_file(small().state_dict(), path)
@@ -117,7 +117,7 @@ def test_truncated_weights_are_one_line(kind: str, keep: int, tmp_path: Path) ->
 @pytest.mark.parametrize(
     "content", [b"hello\n", b"junkjunk", b"\x80\x02junk.", b"{}", b"\x93NUMPY\x01\x00"]
 )
-def test_a_missing_file_and_one_of_another_kind_are_one_line(
+def test_missing_files_and_other_kinds_of_files_give_one_line(
     content: bytes, tmp_path: Path
 ) -> None:
     for name in ("mine.pt", "mine.safetensors", "mine"):
@@ -141,7 +141,7 @@ def test_state_dicts_of_torch_and_lightning_are_read(
     assert same(other, small())
 
 
-def test_nothing_in_a_pt_file_is_ever_run(tmp_path: Path) -> None:
+def test_code_in_a_pt_file_is_never_executed(tmp_path: Path) -> None:
     path, target = tmp_path / "mine.pt", tmp_path / "made by the bomb"
     for zipped in (True, False):
         torch.save(
@@ -152,11 +152,11 @@ def test_nothing_in_a_pt_file_is_ever_run(tmp_path: Path) -> None:
         assert "could run code" in refusal(load_weights, path)
     path.write_bytes(pickle.dumps(Bomb(target)))
     refusal(load_weights, path)
-    torch.save(small(), path)  # a whole module is code too
+    torch.save(small(), path)  # a whole module contains code too
     assert "state_dict()" in refusal(load_weights, path)
     assert not target.exists()
     pickle.loads(pickle.dumps(Bomb(target)))
-    assert target.exists()  # the bomb works
+    assert target.exists()  # the pickle does create the folder
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_nothing_in_a_pt_file_is_ever_run(tmp_path: Path) -> None:
         {0: torch.ones(2)},
     ],
 )
-def test_what_is_no_state_dict_is_one_line(content: object, tmp_path: Path) -> None:
+def test_content_other_than_a_state_dict_gives_one_line(content: object, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "mine.pt")
     assert "contains no state dict" in refusal(load_weights, tmp_path / "mine.pt")
 
@@ -200,10 +200,10 @@ def config(*overrides: str) -> DictConfig:
         return compose("config", overrides=list(overrides))
 
 
-def test_a_checkpoint_with_a_card_needs_no_more_than_its_path(saved: Path) -> None:
+def test_a_checkpoint_with_a_card_needs_only_its_path(saved: Path) -> None:
     frozen = load_classifier(
         config("data=mnist", "classifier=checkpoint", f"classifier.path={saved}")
-    )  # the card's data, not mnist
+    )  # the data of the card, not mnist
     assert same(frozen.network, small())
     assert frozen.spec == CIFAR10
 
@@ -211,7 +211,7 @@ def test_a_checkpoint_with_a_card_needs_no_more_than_its_path(saved: Path) -> No
 def test_a_checkpoint_without_a_card_needs_a_network(tmp_path: Path) -> None:
     path = tmp_path / "mine.pt"
     torch.save(small(channels=1, side=28).state_dict(), path)
-    remedy = "+classifier.network={_target_: "  # with the plus, as Hydra takes it
+    remedy = "+classifier.network={_target_: "  # with a plus, as Hydra accepts it
     assert remedy in refusal(
         load_classifier, config("classifier=checkpoint", f"classifier.path={path}")
     )
@@ -224,7 +224,7 @@ def test_a_checkpoint_without_a_card_needs_a_network(tmp_path: Path) -> None:
     )
 
 
-def test_a_users_own_network_is_named_by_its_class(
+def test_a_users_own_network_is_given_by_its_class(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "my_network_of_test_checkpoint.py").write_text(
@@ -235,7 +235,7 @@ def test_a_users_own_network_is_named_by_its_class(
     monkeypatch.syspath_prepend(tmp_path)
     mine = nn.Sequential(nn.Flatten(), nn.Linear(1200, 6), nn.Linear(6, 5))
     torch.save(mine.state_dict(), tmp_path / "mine.pt")
-    npz = ["data=npz", f"data.path={tmp_path / 'absent.npz'}"]  # images are not needed (A1-16)
+    npz = ["data=npz", f"data.path={tmp_path / 'absent.npz'}"]  # no images are needed
     network = "+classifier.network={_target_: my_network_of_test_checkpoint.Mine, width: 6}"
     named = ["classifier=checkpoint", f"classifier.path={tmp_path / 'mine.pt'}", network]
     sizes_missing = (
@@ -251,12 +251,11 @@ def test_a_users_own_network_is_named_by_its_class(
         tuple("01234"),
     )
     frozen = load_classifier(config(*npz, *named, *sizes))
-    torch.testing.assert_close(
-        frozen(torch.ones(2, 3, 20, 20)), mine(torch.ones(2, 3, 20, 20))
-    )  # nothing said: nothing normalised
+    # Without statistics there is no normalisation.
+    torch.testing.assert_close(frozen(torch.ones(2, 3, 20, 20)), mine(torch.ones(2, 3, 20, 20)))
 
 
-def test_a_network_of_torchvision_is_named_by_its_function(tmp_path: Path) -> None:
+def test_a_network_of_torchvision_is_given_by_its_function(tmp_path: Path) -> None:
     torch.manual_seed(0)
     resnet = torchvision.models.resnet18(weights=None, num_classes=7)
     torch.save(resnet.state_dict(), tmp_path / "resnet.pt")
@@ -298,7 +297,7 @@ def test_overrides_have_priority_over_the_card(saved: Path) -> None:
 
 
 @pytest.mark.parametrize("nested", [False, True])
-def test_a_card_from_outside_cannot_name_code_to_run(
+def test_a_card_cannot_name_code_that_is_executed(
     nested: bool, saved: Path, tmp_path: Path
 ) -> None:
     target = tmp_path / "made by the card"
@@ -319,19 +318,18 @@ def test_a_card_from_outside_cannot_name_code_to_run(
         {"network": "CNN"},
     ],
 )
-def test_a_card_with_wrong_fields_is_one_line(damage: dict[str, object], saved: Path) -> None:
+def test_a_card_with_invalid_fields_gives_one_line(damage: dict[str, object], saved: Path) -> None:
     save_classifier(saved, small(), {**CARD, **damage})
     refusal(load_classifier, config("classifier=checkpoint", f"classifier.path={saved}"))
 
 
-def test_a_path_is_never_passed_over_for_the_zoo(saved: Path) -> None:
-    message = refusal(
-        load_classifier, config("data=mnist", f"classifier.path={saved}")
-    )  # the default is classifier=zoo
+def test_a_path_is_not_ignored_in_favour_of_the_zoo(saved: Path) -> None:
+    # The default is classifier=zoo.
+    message = refusal(load_classifier, config("data=mnist", f"classifier.path={saved}"))
     assert re.search("classifier.zoo=mnist_cnn.*classifier=checkpoint", message)
 
 
-def test_without_any_weights_the_remedies_are_named() -> None:
+def test_missing_weights_give_a_line_with_remedies() -> None:
     assert re.search(
         "classifier=zoo.*application=train_classifier",
         refusal(load_classifier, config("classifier=cnn")),

@@ -1,4 +1,4 @@
-"""The recipe of a classifier's training, and its batches."""
+"""The training recipe of a classifier, and its batches."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def loss(**recipe: Any) -> Tensor:
     return module(MLP, **recipe).training_step(batch, 0)
 
 
-def test_label_smoothing_is_its_closed_form() -> None:
+def test_label_smoothing_equals_its_closed_form() -> None:
     made = module(MLP)
     x_BCHW, y_B = (
         torch.rand(6, 3, 32, 32, generator=torch.Generator().manual_seed(1)),
@@ -63,7 +63,7 @@ def test_l1_adds_the_sum_of_absolute_weights() -> None:
 @pytest.mark.parametrize(
     ("optimizer", "cls"), [("sgd", torch.optim.SGD), ("adamw", torch.optim.AdamW)]
 )
-def test_weight_decay_is_on_weights_and_kernels_alone(
+def test_only_weights_and_kernels_have_weight_decay(
     network: type[nn.Module], optimizer: str, cls: type
 ) -> None:
     made = module(network, optimizer=optimizer, lr=0.2, weight_decay=0.03)
@@ -89,7 +89,7 @@ def test_weight_decay_is_on_weights_and_kernels_alone(
 
 
 @pytest.mark.parametrize("warmup", [0.25, 0.6])
-def test_the_learning_rate_rises_in_the_warmup_then_falls(warmup: float) -> None:
+def test_the_learning_rate_rises_in_the_warmup_and_then_falls(warmup: float) -> None:
     made = module(lr=0.2, warmup=warmup)
     made.trainer = SimpleNamespace(estimated_stepping_batches=100)
     schedule = made.configure_optimizers()
@@ -105,7 +105,7 @@ def test_the_learning_rate_rises_in_the_warmup_then_falls(warmup: float) -> None
 
 
 class Reader(nn.Module):
-    """Reads the label that the first pixel says."""
+    """Network that predicts the label stored in the first pixel."""
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         return F.one_hot((x_BCHW[:, 0, 0, 0] * 255).round().long(), 3).float()
@@ -141,7 +141,7 @@ def test_batches_contain_every_image_once_per_epoch() -> None:
         2,
         1,
         1,
-    ]  # never none
+    ]  # never an empty set
     assert all(sorted(epoch) == list(range(100, 111)) for epoch in epochs(0))
     assert all(
         torch.equal(images[:, 0] + 100, labels)
@@ -155,7 +155,7 @@ def test_batches_contain_every_image_once_per_epoch() -> None:
     ("stage", "augmented"),
     [("training", True), ("validating", False), ("testing", False), ("predicting", False)],
 )
-def test_batches_are_in_0_to_1_and_augmented_in_training_only(
+def test_batches_are_in_0_to_1_and_augmented_only_in_training(
     stage: str, augmented: bool, tmp_path: Path
 ) -> None:
     images = np.random.default_rng(0).integers(0, 256, (40, 8, 8), dtype=np.uint8)

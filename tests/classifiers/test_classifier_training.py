@@ -1,5 +1,4 @@
-"""Training a classifier the ordinary way: batches, recipe, card (A1-2, A2-13, A2-14, A7-3,
-A7-5)."""
+"""Training a classifier: batches, recipe and model card."""
 
 from __future__ import annotations
 
@@ -32,7 +31,7 @@ def config(*overrides: str) -> DictConfig:
         return compose("config", overrides=["application=train_classifier", *machine, *overrides])
 
 
-# A whole run
+# A complete run
 
 
 @pytest.fixture(scope="module")
@@ -111,10 +110,11 @@ def test_the_saved_classifier_reproduces_its_stated_accuracy(
     images, labels = mnist5k(Path("."), False)
     with torch.inference_mode():
         accuracy = (frozen(images.float() / 255).argmax(dim=1) == labels).double().mean().item()
-    assert accuracy == pytest.approx(metrics["classifier/test_accuracy"], abs=0.0011)  # one image
+    # tolerance of one image
+    assert accuracy == pytest.approx(metrics["classifier/test_accuracy"], abs=0.0011)
 
 
-def test_training_accuracy_is_of_the_images_as_they_are(
+def test_training_accuracy_is_measured_without_augmentation(
     trained: tuple[Path, dict[str, float]],
 ) -> None:
     job_dir, metrics = trained
@@ -128,7 +128,8 @@ def test_training_accuracy_is_of_the_images_as_they_are(
     images, labels = ImageDataModule("mnist5k").train
     with torch.inference_mode():
         accuracy = (frozen(images.float() / 255).argmax(dim=1) == labels).double().mean().item()
-    assert accuracy == pytest.approx(metrics["classifier/train_accuracy"], abs=0.0003)  # one image
+    # tolerance of one image
+    assert accuracy == pytest.approx(metrics["classifier/train_accuracy"], abs=0.0003)
 
 
 def test_weights_are_overwritten_only_on_request(
@@ -147,7 +148,10 @@ def test_weights_are_overwritten_only_on_request(
     assert json.loads((tmp_path / "mine.json").read_text())["recipe"]["batch_size"] == 40
     with pytest.raises(
         InputError,
-        match=r"mine.safetensors: exists already. Give another name, or set application.overwrite=true$",
+        match=(
+            r"mine.safetensors: exists already. Give another name, "
+            r"or set application.overwrite=true$"
+        ),
     ):
         run(config(*few, "seed=1"), tmp_path / "second")
     assert sha256(tmp_path / "mine.safetensors") == first
@@ -155,7 +159,7 @@ def test_weights_are_overwritten_only_on_request(
     assert sha256(tmp_path / "mine.safetensors") != first
 
 
-def test_weights_depend_on_the_seed_alone(
+def test_weights_depend_on_the_seed_only(
     tmp_path: Path,
 ) -> None:
     images = np.random.default_rng(0).integers(0, 256, (60, 8, 8), dtype=np.uint8)
@@ -171,14 +175,15 @@ def test_weights_depend_on_the_seed_alone(
     for job, seed in enumerate((1, 1, 2)):
         run(config(*own, *SMALL, f"seed={seed}"), tmp_path / str(job))
         hashes.append(sha256(tmp_path / str(job) / "classifier.safetensors"))
-        torch.rand(7)  # what a job drew before does not matter
+        torch.rand(7)  # earlier draws of a job have no effect
     assert hashes[0] == hashes[1] != hashes[2]
     card = json.loads((tmp_path / "0" / "classifier.json").read_text())
+    # Of 60 images, 6 are for testing and 5 for validation.
     assert (card["training_images"], card["test_images"], card["data"]["num_classes"]) == (
         49,
         6,
         3,
-    )  # 60 less 6 for testing less 5 for validation
+    )
 
 
 @pytest.mark.parametrize(
@@ -189,7 +194,7 @@ def test_weights_depend_on_the_seed_alone(
         "data.subset_size=1",
     ],
 )
-def test_a_wrong_recipe_is_one_line_before_anything_is_written(wrong: str, tmp_path: Path) -> None:
+def test_an_invalid_recipe_gives_one_line_and_writes_nothing(wrong: str, tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         run(
             config("data=mnist5k", *SMALL, "recipe.epochs=1", "data.subset_size=300", wrong),

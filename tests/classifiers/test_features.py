@@ -17,7 +17,7 @@ IMAGES_7CHW = torch.rand(7, 1, 8, 8, generator=torch.Generator().manual_seed(1))
 
 
 class Mean(nn.Module):
-    """Neither linear layers nor convolutions."""
+    """Network with neither linear layers nor convolutions."""
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         return x_BCHW.flatten(1)[:, :3]
@@ -52,7 +52,7 @@ def test_pooled_layers_are_means_over_positions() -> None:
     maps_nCHW = extracted.features_nD.unflatten(1, (4, 6, 6))
     assert set(extracted.layers) == {"0", "3"}
     torch.testing.assert_close(extracted.layers["0"], maps_nCHW.mean(dim=(2, 3)))
-    assert float(maps_nCHW.min()) < 0  # before the activation that works in place
+    assert float(maps_nCHW.min()) < 0  # before the in-place activation
     assert set(extract_features(frozen, IMAGES_7CHW, pooled_layers=None).layers) == set("01234")
     assert not any(module._forward_hooks for module in frozen.network.modules())
 
@@ -82,7 +82,7 @@ def test_an_unknown_layer_suggests_the_closest_match() -> None:
         extract_features(classifier(), IMAGES_7CHW, layer="9")
 
 
-def test_halves_share_nothing_and_repeat() -> None:
+def test_the_halves_are_disjoint_and_repeatable() -> None:
     ids_n = torch.arange(11)
     whole = FeatureSet(
         torch.zeros(11, 1, 1, 1),

@@ -1,4 +1,4 @@
-"""The classifier that inversion sees: normalising, frozen, tapped (A1-2, A1-3)."""
+"""The classifier wrapper that inversion uses: normalisation, frozen weights, features of layers."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ Make = Callable[[], nn.Module]
 
 
 def own_network() -> nn.Sequential:
-    """As a user may write it, with the classes at the end and a layer after them."""
+    """Return a network as a user may write it, with a layer after the classification layer."""
     return nn.Sequential(
-        nn.Conv2d(3, 6, 3, stride=2), nn.BatchNorm2d(6), nn.ReLU(inplace=True), nn.Dropout(0.5), nn.AdaptiveAvgPool2d(2), nn.Flatten(),
+        nn.Conv2d(3, 6, 3, stride=2), nn.BatchNorm2d(6), nn.ReLU(inplace=True), nn.Dropout(0.5),
+        nn.AdaptiveAvgPool2d(2), nn.Flatten(),
         nn.Linear(24, 16), nn.Tanh(), nn.Linear(16, 10), nn.Identity(),
     )  # fmt: skip
 
@@ -48,7 +49,7 @@ def named(request: pytest.FixtureRequest) -> tuple[nn.Module, str]:
     torch.manual_seed(0)
     make, head = NETWORKS[request.param]
     network = make()
-    network(torch.rand(8, 3, 32, 32))  # BatchNorm has seen something
+    network(torch.rand(8, 3, 32, 32))  # updates the statistics of BatchNorm
     return network, head
 
 
@@ -59,7 +60,7 @@ def state(module: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def test_it_normalises_inside(named: tuple[nn.Module, str]) -> None:
+def test_images_are_normalised_by_the_wrapper(named: tuple[nn.Module, str]) -> None:
     network, _ = named
     frozen = FrozenClassifier(network, SPEC)
     x_BCHW = torch.rand(4, 3, 32, 32)
@@ -104,10 +105,10 @@ def test_it_stays_in_evaluation_mode_without_gradients(named: tuple[nn.Module, s
     assert not any(parameter.requires_grad for parameter in frozen.parameters())
     x_BCHW = torch.rand(4, 3, 32, 32)
     assert torch.equal(frozen(x_BCHW), frozen(x_BCHW))  # no dropout
-    torch.testing.assert_close(frozen(x_BCHW)[:1], frozen(x_BCHW[:1]))  # no statistics of the batch
+    torch.testing.assert_close(frozen(x_BCHW)[:1], frozen(x_BCHW[:1]))  # no batch statistics
 
 
-def test_the_penultimate_feature_is_the_heads_input(named: tuple[nn.Module, str]) -> None:
+def test_the_penultimate_feature_is_the_input_of_the_head(named: tuple[nn.Module, str]) -> None:
     network, head = named
     frozen = FrozenClassifier(network, SPEC)
     logits_BN, features = frozen.logits_and_features(torch.rand(4, 3, 32, 32))
@@ -138,7 +139,7 @@ def test_named_layers_give_flattened_outputs_in_order() -> None:
 
 def test_in_place_layers_do_not_change_features() -> None:
     network = own_network()
-    frozen = FrozenClassifier(network, SPEC, ["1"])  # BatchNorm, before ReLU(inplace=True)
+    frozen = FrozenClassifier(network, SPEC, ["1"])  # BatchNorm before ReLU(inplace=True)
     x_BCHW = torch.rand(2, 3, 32, 32)
     _, features = frozen.logits_and_features(x_BCHW)
     torch.testing.assert_close(
@@ -170,13 +171,15 @@ def test_no_graph_and_no_tensor_outlive_the_call() -> None:
     gc.collect()
     assert [reference() for reference in watched] == [None] * 3
     with pytest.raises(RuntimeError):
-        frozen.logits_and_features(torch.rand(2, 1, 32, 32)[:, :, :1])  # an error halfway
+        frozen.logits_and_features(torch.rand(2, 1, 32, 32)[:, :, :1])  # fails before the end
     assert frozen._taps is None
 
 
 class Tuples(nn.Module):
-    """A layer whose output is not a tensor, as attention and recurrent layers have it, and one that
-    never runs."""
+    """Network with a layer whose output is not a tensor, and a layer that never runs.
+
+    Attention and recurrent layers have such outputs.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -235,7 +238,7 @@ class Tuples(nn.Module):
         (own_network, {"std": (0.5, 0.0, 0.5)}, ["penultimate"], "classifier.std=[0.5, 0.0, 0.5]"),
     ],
 )
-def test_what_does_not_fit_is_one_line_naming_its_key(
+def test_invalid_settings_give_one_line_naming_their_key(
     network: Make, spec: dict[str, object], layers: list[str], said: str
 ) -> None:
     with pytest.raises(InputError) as caught:

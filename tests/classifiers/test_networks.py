@@ -1,5 +1,4 @@
-"""The networks that the project trains (A1-1, A4-11 the MLP, A2-10 the second derivative of
-attention)."""
+"""The networks that the project trains."""
 
 from __future__ import annotations
 
@@ -19,7 +18,7 @@ NETWORKS = [CNN, MLP, ResNet, ViT]
 
 
 def executed(network: nn.Module, x_BCHW: Tensor) -> list[tuple[nn.Module, Tensor]]:
-    """The leaves of a network in the order in which they run, each with its output."""
+    """Return the leaf modules in the order of execution, each with its output."""
     ran: list[tuple[nn.Module, Tensor]] = []
     leaves = [module for module in network.modules() if not list(module.children())]
     handles = [
@@ -44,7 +43,7 @@ def parameters(network: nn.Module) -> int:
 @pytest.mark.parametrize(
     ("network", "size", "classes"), list(product(NETWORKS, [(1, 28), (3, 32)], [2, 10, 100]))
 )
-def test_every_network_gives_a_logit_a_class(
+def test_every_network_returns_one_logit_per_class(
     network: type[nn.Module], size: tuple[int, int], classes: int
 ) -> None:
     channels, side = size
@@ -53,13 +52,12 @@ def test_every_network_gives_a_logit_a_class(
     x_BCHW = torch.rand(3, channels, side, side)
     logits_BN = made(x_BCHW)
     assert logits_BN.shape == (3, classes)
-    assert torch.allclose(
-        logits_BN[1:2], made(x_BCHW[1:2]), atol=1e-5
-    )  # an image's logits are its own
-    assert logits_BN.std(dim=0).min() > 0  # and depend on the image
+    # The logits of an image do not depend on the other images,
+    assert torch.allclose(logits_BN[1:2], made(x_BCHW[1:2]), atol=1e-5)
+    assert logits_BN.std(dim=0).min() > 0  # but they depend on the image
 
 
-def test_the_cnn_has_the_papers_layers_in_their_order() -> None:
+def test_the_cnn_has_the_layers_of_the_papers_in_order() -> None:
     kinds = [
         type(module)
         for module, _ in executed(
@@ -80,7 +78,7 @@ def test_the_cnn_has_the_papers_layers_in_their_order() -> None:
     ]
 
 
-def test_the_cnns_options_take_effect() -> None:
+def test_options_of_the_cnn_take_effect() -> None:
     cnn = CNN(10, 3, 32, stages=[[4, 5], [6]], hidden=7, pool="avg", dropout=0.3, slope=0.25)
     assert [(conv.in_channels, conv.out_channels) for conv in only(cnn, nn.Conv2d)] == [
         (3, 4),
@@ -108,7 +106,7 @@ def test_the_kind_of_pooling_changes_the_logits() -> None:
 
 
 def test_a_cnn_without_batch_norm_is_homogeneous() -> None:
-    """Four layers, and the one bias in the first: weights times 2 give logits times 16."""
+    """With four layers and a bias in the first, doubling the weights multiplies logits by 16."""
     torch.manual_seed(0)
     cnn = CNN(10, 1, 28, stages=[[4], [5]], hidden=6, batch_norm=False).eval()
     assert not any(only(cnn, kind) for kind in (nn.BatchNorm1d, nn.BatchNorm2d))
@@ -124,10 +122,9 @@ def test_a_cnn_without_batch_norm_is_homogeneous() -> None:
 
 
 def test_parameters_counted_by_hand() -> None:
-    convolutions = (
-        32 * 1 * 9 + 64 * 32 * 9 + 128 * 64 * 9 + 2 * (32 + 64 + 128)
-    )  # kernels without bias, BatchNorm's two a channel
-    fully_connected = 128 * 3 * 3 * 128 + 2 * 128 + 128 * 10 + 10  # 28 -> 14 -> 7 -> 3
+    # Kernels without bias, and two parameters of BatchNorm per channel
+    convolutions = 32 * 1 * 9 + 64 * 32 * 9 + 128 * 64 * 9 + 2 * (32 + 64 + 128)
+    fully_connected = 128 * 3 * 3 * 128 + 2 * 128 + 128 * 10 + 10  # side 28 -> 14 -> 7 -> 3
     assert (
         parameters(CNN(10, 1, 28, stages=[[32], [64], [128]]))
         == convolutions + fully_connected
@@ -145,7 +142,7 @@ def test_parameters_counted_by_hand() -> None:
     assert parameters(ViT(10, 1, 28, dim=6, depth=1, heads=2, stem=0)) == vit
 
 
-def test_the_mlps_options_take_effect() -> None:
+def test_options_of_the_mlp_take_effect() -> None:
     mlp = MLP(10, 3, 32, widths=[6, 5, 4], dropout=0.4, slope=0.3)
     assert [(linear.in_features, linear.out_features) for linear in only(mlp, nn.Linear)] == [
         (3072, 6),
@@ -159,7 +156,7 @@ def test_the_mlps_options_take_effect() -> None:
 
 
 @pytest.mark.parametrize(("stem_stride", "sides"), [(1, [32, 16, 8]), (2, [16, 8, 4])])
-def test_the_resnets_options_take_effect(stem_stride: int, sides: list[int]) -> None:
+def test_options_of_the_resnet_take_effect(stem_stride: int, sides: list[int]) -> None:
     resnet = ResNet(10, 3, 32, widths=[4, 6, 8], blocks=2, stem_stride=stem_stride)
     blocks = only(resnet, ResidualBlock)
     outputs: list[tuple[int, ...]] = []
@@ -187,13 +184,12 @@ def test_a_residual_block_adds_its_shortcut(channels_out: int, stride: int) -> N
     block = ResidualBlock(3, channels_out, stride).eval()
     x_BCHW = torch.randn(2, 3, 8, 8)
     assert torch.equal(block(x_BCHW), (block.residual(x_BCHW) + block.shortcut(x_BCHW)).relu())
-    nn.init.zeros_(
-        block.residual[-1].weight
-    )  # without the residual branch only the shortcut is left
+    # Without the residual branch, only the shortcut is left.
+    nn.init.zeros_(block.residual[-1].weight)
     assert torch.equal(block(x_BCHW), block.shortcut(x_BCHW).relu())
 
 
-def test_the_vits_options_take_effect() -> None:
+def test_options_of_the_vit_take_effect() -> None:
     vit = ViT(10, 3, 32, patch=8, dim=12, depth=3, heads=2, expansion=4, stem=5, dropout=0.2)
     assert vit.positions_TD.shape == (16, 12)
     assert [attention.heads for attention in only(vit, Attention)] == [2] * 3
@@ -211,14 +207,14 @@ def test_the_vit_depends_on_the_positions_of_patches() -> None:
     torch.manual_seed(0)
     vit = ViT(10, 1, 28, patch=14, stem=0).eval()
     x_BCHW = torch.rand(1, 1, 28, 28)
-    moved_BCHW = x_BCHW.roll(14, dims=3)  # the same four patches in other places
+    moved_BCHW = x_BCHW.roll(14, dims=3)  # the same four patches at other positions
     assert not torch.allclose(vit(x_BCHW), vit(moved_BCHW), atol=1e-4)
     nn.init.zeros_(vit.positions_TD)
     assert torch.allclose(vit(x_BCHW), vit(moved_BCHW), atol=1e-5)
 
 
 @pytest.mark.parametrize("heads", [1, 3])
-def test_attention_equals_torchs_own_on_the_same_weights(heads: int) -> None:
+def test_attention_equals_that_of_torch_for_equal_weights(heads: int) -> None:
     torch.manual_seed(0)
     attention = Attention(12, heads)
     t_BTD = torch.randn(2, 5, 12)
@@ -256,7 +252,7 @@ def test_attention_has_a_second_derivative() -> None:
         ("ViT", {"heads": 5}, "heads=5"),
     ],
 )
-def test_a_wrong_option_is_one_line_that_names_it(
+def test_an_invalid_option_gives_one_line_that_names_it(
     cls: str, options: dict[str, object], argument: str
 ) -> None:
     with pytest.raises(InputError) as caught:

@@ -1,4 +1,4 @@
-"""Checkpoints as other projects write them: wrapped names, nested keys, tied weights, programs."""
+"""Checkpoints of other projects: prefixed names, nested keys, tied weights and TorchScript."""
 
 from __future__ import annotations
 
@@ -132,7 +132,10 @@ def test_a_checkpoint_that_does_not_fit_names_the_differences(tmp_path: Path) ->
     )
     with pytest.raises(
         InputError,
-        match=r"architecture than Sequential: 1 of another shape \(4.weight is \(5, 243\) in the file",
+        match=(
+            r"architecture than Sequential: 1 of another shape "
+            r"\(4.weight is \(5, 243\) in the file"
+        ),
     ):
         load_checkpoint(network(), path)
 
@@ -159,7 +162,7 @@ def test_tied_weights_are_saved_and_loaded(tmp_path: Path) -> None:
     assert same(Tied(), mine)
 
 
-def test_a_torchscript_archive_is_run_only_on_request(tmp_path: Path) -> None:
+def test_a_torchscript_archive_is_executed_only_on_request(tmp_path: Path) -> None:
     path = tmp_path / "script.pt"
     torch.jit.trace(network().eval(), torch.zeros(2, 1, 28, 28)).save(str(path))
     with pytest.raises(
@@ -182,7 +185,7 @@ def test_a_torchscript_archive_is_run_only_on_request(tmp_path: Path) -> None:
     torch.testing.assert_close(frozen(x_BCHW), network().eval()((x_BCHW - 0.1307) / 0.3081))
 
 
-def test_the_normalisation_in_use_and_its_source_are_printed(
+def test_the_normalisation_and_its_source_are_printed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "theirs_of_checkpoints.py").write_text(
@@ -234,4 +237,4 @@ def test_the_normalisation_in_use_and_its_source_are_printed(
             load_classifier(
                 netinv_lightning.compose([*named, "data=fashion_mnist", "classifier.output_kind=x"])
             )
-        assert capsys.readouterr().err == ""  # a refusal is one line and nothing else
+        assert capsys.readouterr().err == ""  # the refusal prints nothing else

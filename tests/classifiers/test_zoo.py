@@ -1,4 +1,4 @@
-"""The zoo: weights, cards and what the cards state (A7-3, A7-4; design 4 "Zoo")."""
+"""The zoo: weights, model cards and the numbers on the cards."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def accuracy(classifier: FrozenClassifier, images: Tensor, labels: Tensor) -> fl
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_classifier_fits_its_card_and_loads(name: str) -> None:
+def test_every_classifier_loads_and_fits_its_card(name: str) -> None:
     stated = card(name)
     assert stated["sha256"] == sha256(zoo.ZOO / f"{name}.safetensors")
     assert stated["name"] == name
@@ -116,7 +116,7 @@ def test_every_card_states_the_recipe_of_its_experiment(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_stated_accuracy_is_reproduced_on_the_test_split(name: str) -> None:
+def test_the_accuracy_on_the_card_is_reproduced_on_the_test_split(name: str) -> None:
     data = card(name)["data"]["name"]
     if not ROOT:
         pytest.skip("NETINV_DATA is not set: it names the folder of the real data sets")
@@ -130,11 +130,11 @@ def test_the_stated_accuracy_is_reproduced_on_the_test_split(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in FLOORS if name in NAMES])
-def test_the_papers_cnns_state_no_less_than_their_floor(name: str) -> None:
+def test_the_cnns_of_the_papers_reach_their_minimum_accuracy(name: str) -> None:
     assert card(name)["test_accuracy"] >= FLOORS[name]
 
 
-def test_the_zoo_is_small_and_holds_nothing_without_a_card() -> None:
+def test_the_zoo_is_small_and_every_file_has_a_card() -> None:
     files = [path for path in zoo.ZOO.iterdir() if path.suffix != ".partial"]
     assert {path.suffix for path in files} == {".safetensors", ".json"}
     assert set(Counter(path.stem for path in files).values()) == {2}
@@ -166,7 +166,7 @@ def test_the_default_classifier_is_the_cnn_and_needs_no_data(
     assert all(torch.equal(stored[name], loaded[name]) for name in stored)
 
 
-def test_unknown_names_of_the_zoo_suggest_the_closest_match() -> None:
+def test_an_unknown_name_suggests_the_closest_match() -> None:
     for call in (
         lambda: load_zoo("mnist_cn"),
         lambda: load_classifier(config("classifier.zoo=mnist_cn")),
@@ -177,7 +177,7 @@ def test_unknown_names_of_the_zoo_suggest_the_closest_match() -> None:
             call()
 
 
-def test_a_damaged_zoo_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_damaged_zoo_gives_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for suffix in (".safetensors", ".json"):
         shutil.copy(zoo.ZOO / f"mnist_cnn{suffix}", tmp_path)
     monkeypatch.setattr(zoo, "ZOO", tmp_path)
