@@ -1,4 +1,4 @@
-"""Inversion towards other targets than classes: closed forms, targets that are known to be reachable, and what is refused.
+"""Inversion towards targets other than classes: closed forms, reachable targets and invalid input.
 
 Shape suffixes: n images, t targets, N classes, D features, P pixels, C channels, H height, W width.
 """
@@ -56,7 +56,7 @@ def noise_of(*shape: int, seed: int = 0) -> Tensor:
 
 @pytest.fixture(scope="module")
 def linear() -> FrozenClassifier:
-    """Logits = W image."""
+    """Return the classifier logits = W image."""
     network = nn.Sequential(nn.Flatten(), nn.Linear(SIDE**2, 3, bias=False))
     with torch.no_grad():
         network[1].weight.copy_(noise_of(3, SIDE**2, seed=1) - 0.5)
@@ -65,7 +65,7 @@ def linear() -> FrozenClassifier:
 
 @pytest.fixture(scope="module")
 def digits() -> Tensor:
-    """Four bright strokes on black, as digits have them, [4, 1, 28, 28]."""
+    """Return four bright strokes on black, like those of digits, [4, 1, 28, 28]."""
     x_tCHW = torch.zeros(4, 1, 28, 28)
     x_tCHW[0, 0, 4:24, 12:15] = 1
     x_tCHW[1, 0, 5:8, 6:22] = x_tCHW[1, 0, 5:24, 19:22] = 1
@@ -117,7 +117,7 @@ def test_distances_of_vectors_by_hand() -> None:
     assert math.isnan(Vectors(torch.ones(1, 2)).unrelated())
 
 
-def test_units_are_read_where_they_are() -> None:
+def test_units_are_read_from_their_layer() -> None:
     features = {"layer": torch.arange(6.0).view(2, 3)}
     row_n = torch.tensor([0, 1])
     targets = Neurons(torch.tensor([2, 0]), 1.0, "layer")
@@ -148,7 +148,7 @@ def test_the_gradient_at_the_target_is_finite(targets: Targets) -> None:
     assert gradient.isfinite().all()
 
 
-def test_the_pixels_of_a_neurons_units_are_their_distribution(linear: FrozenClassifier) -> None:
+def test_a_neurons_distribution_is_that_of_its_units(linear: FrozenClassifier) -> None:
     x_nCHW = noise_of(300, 1, SIDE, SIDE)
     activation_nN = linear(x_nCHW)
     metrics = Neurons(torch.tensor([0, 2]), None, "1").distribution("noise", x_nCHW, linear)
@@ -174,11 +174,11 @@ def test_likeness_and_spread_by_hand() -> None:
     assert math.isnan(spread(original_tCHW, 2))
 
 
-# Targets that can be reached
+# Reachable targets
 
 
 def test_logits_of_a_linear_network_are_reached(linear: FrozenClassifier) -> None:
-    """Those of real images, so that there is a solution; a target each for its own images."""
+    """The targets are logits of images, so a solution exists. Each target has its own images."""
     targets = Vectors(linear(noise_of(4, 1, SIDE, SIDE)))
     x_nCHW, row_n = approached(targets, linear)
     assert row_n.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
@@ -189,8 +189,8 @@ def test_logits_of_a_linear_network_are_reached(linear: FrozenClassifier) -> Non
     assert spread(x_nCHW, 4) > 0.1  # many images have the same logits
 
 
-def test_a_unit_rises_to_the_highest_value_that_pixels_allow(linear: FrozenClassifier) -> None:
-    """Of a linear unit the sum of its positive weights."""
+def test_a_unit_reaches_the_highest_value_that_pixels_allow(linear: FrozenClassifier) -> None:
+    """The highest value of a linear unit is the sum of its positive weights."""
     targets = Neurons(torch.tensor([1]), None, "1")
     x_nCHW, row_n = approached(targets, linear)
     weight_NP = linear.network[1].weight  # type: ignore[index]
@@ -210,15 +210,18 @@ def test_a_unit_reaches_a_value(linear: FrozenClassifier) -> None:
     )
 
 
-def test_images_of_one_target_do_not_depend_on_the_other_targets(linear: FrozenClassifier) -> None:
-    """The objective is a mean over images; no term compares them. The starts are drawn for the whole batch, in order."""
+def test_images_of_a_target_do_not_depend_on_other_targets(linear: FrozenClassifier) -> None:
+    """The objective is a mean over images, and no term compares them.
+
+    The starting points are drawn in order for the whole batch.
+    """
     rows_tD = linear(noise_of(4, 1, SIDE, SIDE))
     both, _ = approached(Vectors(rows_tD[:2]), linear, steps=5)
     alone, _ = approached(Vectors(rows_tD[:1]), linear, steps=5)
     torch.testing.assert_close(both[:3], alone, rtol=1e-3, atol=1e-4)
 
 
-def test_one_seed_one_result(linear: FrozenClassifier) -> None:
+def test_equal_seeds_give_equal_results(linear: FrozenClassifier) -> None:
     targets = Vectors(linear(noise_of(2, 1, SIDE, SIDE)))
     state = torch.random.get_rng_state()
     first, _ = approached(targets, linear, steps=4)
@@ -236,7 +239,7 @@ def test_a_single_image_of_a_single_target(linear: FrozenClassifier) -> None:
     assert row_n.tolist() == [0]
 
 
-def test_targets_are_split_into_batches_whole(linear: FrozenClassifier) -> None:
+def test_targets_are_not_divided_between_batches(linear: FrozenClassifier) -> None:
     targets = Vectors(linear(noise_of(3, 1, SIDE, SIDE)))
     inversion = TargetInversion(linear, {}, steps=1)
     x_nCHW, row_n = inversion.approach(targets, 101, 0)  # two targets fit into a batch of 250
@@ -249,7 +252,7 @@ def test_the_learning_rate_falls_along_a_cosine() -> None:
     assert shares[0] == 1
     assert shares[50] == pytest.approx((1 + TargetInversion.final_lr) / 2)
     assert shares[100] == pytest.approx(TargetInversion.final_lr)
-    assert PixelInversion.final_lr == 1  # towards classes the rate is constant
+    assert PixelInversion.final_lr == 1  # for class targets the rate is constant
 
 
 def test_a_prior_makes_images_smoother(linear: FrozenClassifier) -> None:
@@ -289,7 +292,7 @@ def test_a_soft_vector_is_reached(tmp_path: Path, capsys: pytest.CaptureFixture[
         == metrics[names.TARGET_CLOSED]
     )
 
-    # The saved images are those that were measured; they give the two classes half each.
+    # The saved images are the measured images; each half was made for one of the two classes.
     samples = load_file(tmp_path / "run" / "samples" / "approached.safetensors")
     assert samples["images"].shape == (3, 1, 28, 28)
     q_nN = load_zoo("mnist_mlp")(samples["images"]).softmax(dim=1)
@@ -314,8 +317,8 @@ def test_a_soft_vector_is_reached(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert f"uniform noise {metrics[names.TARGET_ERROR_NOISE]:.2g}" in printed
 
 
-def test_the_terms_of_classes_take_no_part(tmp_path: Path) -> None:
-    """`loss=inversion`, the default, gives what cross-entropy alone gives: nothing; `variation` is kept."""
+def test_class_terms_are_ignored(tmp_path: Path) -> None:
+    """`loss=inversion`, the default, equals `ce_only`; the prior `variation` is not ignored."""
     images = []
     for number, loss in enumerate(
         (["loss=inversion"], ["loss=ce_only"], ["loss=inversion", "+loss.variation={weight: 0.1}"])
@@ -347,7 +350,7 @@ def test_several_logit_vectors_are_several_targets(tmp_path: Path) -> None:
 def test_features_of_images_are_approached(
     digits: Tensor, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As images, and as the features themselves: the same images come of both."""
+    """The file contains images or their features. The results are almost the same."""
     features_tD = load_zoo("mnist_mlp").logits_and_features(digits)[1]["penultimate"]
     save_file({"images": (digits * 255).round().byte()}, tmp_path / "images.safetensors")
     save_file({"features": features_tD}, tmp_path / "features.safetensors")
@@ -378,7 +381,9 @@ def test_features_of_images_are_approached(
     )
 
 
-def test_a_neuron_fires_beyond_noise_and_the_files_images(digits: Tensor, tmp_path: Path) -> None:
+def test_a_neuron_fires_more_than_for_noise_and_for_the_file(
+    digits: Tensor, tmp_path: Path
+) -> None:
     save_file({"images": digits}, tmp_path / "images.safetensors")
     neuron = [
         "application.target=neuron",
@@ -407,7 +412,9 @@ def test_a_neuron_fires_beyond_noise_and_the_files_images(digits: Tensor, tmp_pa
     assert metrics[names.TARGET_ERROR] < 0.1
 
 
-def test_bad_input_is_refused_before_anything_is_written(digits: Tensor, tmp_path: Path) -> None:
+def test_invalid_input_is_refused_before_anything_is_written(
+    digits: Tensor, tmp_path: Path
+) -> None:
     files = {
         "good": {"images": digits},
         "shape": {"images": digits[:, :, :20]},
@@ -465,7 +472,8 @@ def test_bad_input_is_refused_before_anything_is_written(digits: Tensor, tmp_pat
         ([*neuron, "application.value=inf"], r"^application.value=inf: must be a finite number"),
         (
             [*neuron, "application.layer=hiden.0"],
-            r"^application.layer=hiden.0: the network has no such layer; did you mean 'hidden.0'\?$",
+            r"^application.layer=hiden.0: the network has no such layer; "
+            r"did you mean 'hidden.0'\?$",
         ),
         ([*neuron, f"application.file={tmp_path}/flat.safetensors"], r"contains no images"),
         (
@@ -483,13 +491,15 @@ def test_bad_input_is_refused_before_anything_is_written(digits: Tensor, tmp_pat
         ),
         (
             file("shape"),
-            r"images are of shape \(4, 1, 20, 28\); must be \(t, 1, 28, 28\), the images of the classifier$",
+            r"images are of shape \(4, 1, 20, 28\); must be \(t, 1, 28, 28\), "
+            r"the images of the classifier$",
         ),
         (file("range"), r"range.safetensors: 4 of 4 images have pixels outside \[0, 1\]"),
         (file("nan"), r"nan.safetensors: 4 of 4 images contain NaN"),
         (
             file("width"),
-            r"features are of shape \(2, 5\); must be \(t, 128\), the features of layer penultimate$",
+            r"features are of shape \(2, 5\); must be \(t, 128\), "
+            r"the features of layer penultimate$",
         ),
         (file("infinite"), r"features contain NaN or infinity"),
         (file("zero"), r"features that are all 0"),
@@ -520,8 +530,8 @@ def test_bad_input_is_refused_before_anything_is_written(digits: Tensor, tmp_pat
         assert not (tmp_path / "run").exists(), overrides
 
 
-def test_the_command_as_a_user_writes_it(tmp_path: Path) -> None:
-    """With a recipe, without a method."""
+def test_the_command_line(tmp_path: Path) -> None:
+    """Use a recipe, and no method."""
     command = ["+experiment=mnist_invert", "application=approach", "classifier.zoo=mnist_mlp"]
     command += ["application.verifiers=[]", "application.target=soft", "application.steps=20"]
     done = run_command([*command, HALF], cwd=tmp_path)

@@ -1,4 +1,4 @@
-"""What the base class does around the computation of an application."""
+"""Tasks of the base class before and after the computation of an application."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TABLE = Table("Scores", ["set", "score"], [["a", 0.25]])
 
 
 class Example(Application):
-    """Returns the given result."""
+    """Application that returns the given result."""
 
     best_metric = "example/score"
 
@@ -84,7 +84,7 @@ def test_metrics_are_logged_at_their_step_and_returned(run_dir: RunDir) -> None:
     assert application.device == torch.device("cpu")
 
 
-def test_without_a_step_metrics_are_returned_only(run_dir: RunDir) -> None:
+def test_without_a_step_metrics_are_only_returned(run_dir: RunDir) -> None:
     application = Example(config(), Result({"example/score": 0.25}, step=None))
     assert application.run(run_dir) == {"example/score": 0.25}
     assert list(run_dir.path.iterdir()) == []
@@ -109,7 +109,7 @@ def test_each_kind_of_table_is_written_and_printed(
     assert output.splitlines()[-1] == "end"
 
 
-def test_figures_are_logged_under_the_name_of_their_file(
+def test_figures_are_logged_under_their_file_names(
     run_dir: RunDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     images = []
@@ -221,7 +221,7 @@ def test_an_unknown_application_gets_a_suggestion() -> None:
         make_application(cfg)
 
 
-def test_a_result_includes_that_of_a_part() -> None:
+def test_a_result_includes_that_of_a_nested_run() -> None:
     result = Result({"a": 1.0, "b": 2.0}, step=5, tables={"one": TABLE}, lines=["first"])
     result.include(Result({"b": 3.0}, unprinted={"two": TABLE}, lines=["second"]))
     assert result.metrics == {"a": 1.0, "b": 3.0}

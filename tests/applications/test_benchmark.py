@@ -1,4 +1,4 @@
-"""The benchmark: every combination is a run, a failure is a row, a resumed one runs what is not done (issue: benchmark)."""
+"""The benchmark: each combination is a run and each failure a row; resuming runs only the rest."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_a_failed_job_is_a_row_and_resuming_runs_it_alone(
+def test_a_failed_job_is_a_row_and_resuming_runs_only_this_job(
     job_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     started: list[str] = []
@@ -163,7 +163,7 @@ def test_a_refused_job_is_a_row_too(job_dir: Path, monkeypatch: pytest.MonkeyPat
         (["trainer=ddp"], r"works in one process"),
     ],
 )
-def test_bad_input_is_refused_before_any_job(
+def test_invalid_input_is_refused_before_any_job(
     job_dir: Path, overrides: list[str], message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
@@ -171,8 +171,8 @@ def test_bad_input_is_refused_before_any_job(
     assert not job_dir.exists()
 
 
-def test_from_the_command_line(tmp_path: Path) -> None:
-    """There Hydra has composed already, and composes each job's config again."""
+def test_a_benchmark_from_the_command_line(tmp_path: Path) -> None:
+    """Hydra has already composed the config here, and composes the config of each job again."""
     command = [*SMALL, "application.conditionings=[label]", "application.seeds=[3]"]
     done = run_command([*command, f"hydra.run.dir={tmp_path / 'b'}"], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -186,7 +186,7 @@ def test_from_the_command_line(tmp_path: Path) -> None:
     assert _rows(tmp_path / "b")[0]["of"] == "1/1 seeds"
 
 
-def test_baselines_of_earlier_versions_are_read_under_their_old_name(tmp_path: Path) -> None:
+def test_baselines_of_earlier_versions_can_be_read(tmp_path: Path) -> None:
     content = {"sets": {"noise": [50, {names.INVERSION_ACCURACY: 0.25}]}, "skipped": {"fid": "no"}}
     (tmp_path / "controls-mnist_invert.json").write_text(json.dumps(content))
     benchmark = BenchmarkApplication.__new__(BenchmarkApplication)

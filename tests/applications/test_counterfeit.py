@@ -1,4 +1,4 @@
-"""Counterfeits: images that are classified confidently, and their distance from real images."""
+"""Counterfeits: confidently classified images, and their distance from real images."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_nearest_row_and_its_distance_are_exact() -> None:
 
 
 def test_distances_of_a_planted_neighbour() -> None:
-    """Brightness and contrast change the pixels, not the correlation."""
+    """Brightness and contrast change the pixels but not the correlation."""
     reference_mCHW = torch.rand(20, 1, 4, 4, generator=torch.Generator().manual_seed(1))
     features_mD = torch.arange(20.0)[:, None] * torch.ones(3)
     found = ReferenceImages(reference_mCHW, features_mD).nearest(
@@ -118,7 +118,10 @@ def test_at_confidence_0_every_image_is_a_counterfeit(inverted: Path, tmp_path: 
 def test_the_config_names_the_run_its_data_and_its_classifier(
     inverted: Path, tmp_path: Path
 ) -> None:
-    """`runs/latest` is a link that this very command moves on, and no data or classifier was named."""
+    """`runs/latest` is a link, which this command moves.
+
+    The command names neither data nor classifier.
+    """
     (tmp_path / "latest").symlink_to(inverted)
     counterfeits(tmp_path / "latest", tmp_path / "run", "application.confidence=0.5")
     kept = read_config(tmp_path / "run")
@@ -145,7 +148,7 @@ def test_counterfeits_are_the_images_above_the_threshold(inverted: Path, tmp_pat
     assert metrics[names.counterfeit("noise", "verified/mnist_mlp")] < 0.4
 
 
-def test_no_counterfeit_is_a_clear_outcome(
+def test_a_run_without_counterfeits_succeeds(
     inverted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     metrics = counterfeits(inverted, tmp_path / "none", "application.confidence=1")
@@ -159,7 +162,7 @@ def test_no_counterfeit_is_a_clear_outcome(
     assert json.loads((tmp_path / "none" / "status.json").read_text())["state"] == "done"
 
 
-def test_without_data_no_distance_is_told(
+def test_without_data_no_distance_is_reported(
     inverted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
@@ -179,7 +182,7 @@ def test_without_data_no_distance_is_told(
     assert (tmp_path / "alone" / "figures" / "counterfeits.png").is_file()
 
 
-def test_rows_of_unequal_length_are_drawn(tmp_path: Path) -> None:
+def test_rows_of_different_lengths_are_drawn(tmp_path: Path) -> None:
     pairs = {
         "none": torch.empty(0, 2, 1, 8, 8),
         "a": torch.rand(3, 2, 1, 8, 8),
@@ -207,15 +210,17 @@ def test_rows_of_unequal_length_are_drawn(tmp_path: Path) -> None:
         ),
         (
             ["classifier.zoo=mnist_mlp"],
-            r"classifier.zoo=mnist_mlp: the run inverted another classifier, mnist_cnn. Remove classifier.zoo",
+            r"classifier.zoo=mnist_mlp: the run inverted another classifier, mnist_cnn. "
+            r"Remove classifier.zoo",
         ),
         (
             ["classifier=resnet"],
-            r"classifier.network=.*ResNet'}: the run inverted another classifier, mnist_cnn. Remove classifier.network",
+            r"classifier.network=.*ResNet'}: the run inverted another classifier, mnist_cnn. "
+            r"Remove classifier.network",
         ),
     ],
 )
-def test_wrong_input_gives_one_line(inverted: Path, overrides: list[str], line: str) -> None:
+def test_invalid_input_gives_one_line(inverted: Path, overrides: list[str], line: str) -> None:
     with pytest.raises(InputError, match=line) as error:
         make_application(
             netinv_lightning.compose(

@@ -1,4 +1,4 @@
-"""`application=detect_ood` on a real classifier and real digits, and what it refuses."""
+"""`application=detect_ood` on a real classifier and real digits, and invalid input."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ DETECTORS = ("msp", "energy", "knn", "mahalanobis", "noise")
 
 @pytest.fixture(scope="module")
 def detected(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run from the command line."""
+    """Return a run directory made by the command line."""
     study = ["application.strengths=[0.03,0.3]", "application.shifted=100"]
     done = run_command([*DIGITS, *GARBAGE, *study], cwd=tmp_path_factory.mktemp("run"))
     assert done.returncode == 0, done.stderr
@@ -88,8 +88,8 @@ def test_numbers_of_summary_table_and_status_agree(detected: Path) -> None:
     assert (gap > 0) == (summary[names.ood("plain", "uniform_noise", "violations")] == 0)
 
 
-def test_a_garbage_class_puts_an_end_to_confident_noise(detected: Path) -> None:
-    """A4-15: the plain classifier takes every noise image for a digit, and is sure of it."""
+def test_a_garbage_class_rejects_confident_noise(detected: Path) -> None:
+    """The plain classifier assigns each noise image to a digit, with high confidence."""
     summary = json.loads((detected / "summary.json").read_text())
     assert names.ood("plain", "uniform_noise", "garbage_rate") not in summary
     assert summary[names.ood("plain", "uniform_noise", "confidence")] > 0.9
@@ -97,13 +97,12 @@ def test_a_garbage_class_puts_an_end_to_confident_noise(detected: Path) -> None:
     assert summary[names.ood("noise", "uniform_noise", "garbage_rate")] == 1
     assert summary[names.ood("noise", "own", "garbage_rate")] < 0.02
     assert summary[names.ood("noise", "own", "accuracy")] > 0.97
-    assert (
-        names.ood("noise", "uniform_noise", "gap") not in summary
-    )  # no image is taken for a class
+    # No noise image is assigned to a digit.
+    assert names.ood("noise", "uniform_noise", "gap") not in summary
 
 
-def test_a_kept_detector_scores_as_the_run_did(detected: Path) -> None:
-    """Three lines of Python, for a post-hoc detector and for one with a garbage class."""
+def test_a_saved_detector_gives_the_scores_of_its_run(detected: Path) -> None:
+    """Load a post-hoc detector, and one with a garbage class."""
     spec = netinv_lightning.load_detector(detected, "knn").classifier.spec
     data = ImageDataModule("mnist5k")
     own, noise = (
@@ -125,7 +124,10 @@ def test_a_kept_detector_scores_as_the_run_did(detected: Path) -> None:
 
 
 def test_detectors_that_noise_cannot_tune_are_noted(tmp_path: Path) -> None:
-    """The classifier is surer of noise than of digits: every setting of ODIN is as bad as another, and images of one's own are a set."""
+    """No setting of ODIN is better than another: noise has more confidence than digits.
+
+    A user's own images are an outlier set.
+    """
     np.savez(tmp_path / "letters.npz", X=np.full((30, 20, 20), 128, dtype=np.uint8))
     sets = f"application.outliers=[{tmp_path}/letters.npz]"
     run(
@@ -183,13 +185,13 @@ def test_a_stopped_run_is_resumed(detected: Path, tmp_path: Path) -> None:
 
 
 def test_noise_is_separated_from_digits(detected: Path) -> None:
-    """No sign is flipped: of noise a distance in the features is sure."""
+    """No score has the wrong sign: detectors of feature distances separate noise well."""
     summary = json.loads((detected / "summary.json").read_text())
     for detector in ("knn", "mahalanobis"):
         assert summary[names.ood(detector, "uniform_noise", "auroc")] > 0.9
 
 
-def test_figures_are_there_twice(detected: Path) -> None:
+def test_each_figure_is_a_png_and_a_pdf(detected: Path) -> None:
     assert {path.name for path in (detected / "figures").iterdir()} == {
         "garbage_noise.png",
         *(
@@ -200,7 +202,7 @@ def test_figures_are_there_twice(detected: Path) -> None:
     }
 
 
-def test_a_garbage_class_is_not_named_as_another_detector(tmp_path: Path) -> None:
+def test_a_garbage_class_cannot_have_the_name_of_a_detector(tmp_path: Path) -> None:
     cfg = netinv_lightning.compose([*DIGITS, "garbage=noise"])
     with open_dict(cfg.garbage):
         cfg.garbage["msp"] = cfg.garbage.noise
@@ -230,7 +232,7 @@ def test_a_garbage_class_is_not_named_as_another_detector(tmp_path: Path) -> Non
         ),
     ],
 )
-def test_a_wrong_key_of_garbage_is_told(overrides: list[str], line: str) -> None:
+def test_an_invalid_key_of_garbage_is_refused(overrides: list[str], line: str) -> None:
     with pytest.raises(InputError, match=line):
         netinv_lightning.compose([*DIGITS, *overrides])
 
@@ -249,7 +251,8 @@ def test_a_wrong_key_of_garbage_is_told(overrides: list[str], line: str) -> None
         ),
         (
             ["application.outliers=[npz]"],
-            r"application.outliers=npz: no such set; .*for images of your own name an .npz file with X",
+            r"application.outliers=npz: no such set; "
+            r".*for images of your own name an .npz file with X",
         ),
         (
             ["data=fashion_mnist"],
@@ -273,7 +276,7 @@ def test_a_wrong_key_of_garbage_is_told(overrides: list[str], line: str) -> None
         ),
     ],
 )
-def test_refuses_in_one_line_and_writes_nothing(
+def test_invalid_input_gives_one_line_and_writes_nothing(
     tmp_path: Path, overrides: list[str], line: str
 ) -> None:
     with pytest.raises(InputError, match=line) as refused:

@@ -61,7 +61,7 @@ def linear(seed: int) -> nn.Module:
 
 @pytest.fixture
 def teacher() -> FrozenClassifier:
-    """Classifies images by the brightest of three stripes."""
+    """Classifier that predicts the brightest of three stripes."""
     network = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
     weight_NP = torch.zeros(3, 4, 4)
     for label in range(3):
@@ -89,7 +89,7 @@ def test_softened_kl_by_hand() -> None:
         torch.tensor([[0.0, 0.0], [1.0, 1.0]]),
         torch.tensor([[2 * torch.log(torch.tensor(3.0)), 0.0], [5.0, 5.0]]),
     )
-    # At temperature 2 the teacher predicts (3/4, 1/4), the student (1/2, 1/2).
+    # At temperature 2 the teacher predicts (3/4, 1/4) and the student (1/2, 1/2).
     expected = 4 * (0.75 * torch.log(torch.tensor(1.5)) + 0.25 * torch.log(torch.tensor(0.5)))
     torch.testing.assert_close(
         softened_kl(student_BN, teacher_BN, 2.0), torch.tensor([float(expected), 0.0])
@@ -114,7 +114,7 @@ def test_student_learns_the_predictions_of_its_teacher(teacher: FrozenClassifier
     assert not found.student.training
 
 
-def test_same_seed_same_student_and_global_state_unchanged(teacher: FrozenClassifier) -> None:
+def test_equal_seeds_give_equal_students_and_keep_global_state(teacher: FrozenClassifier) -> None:
     augmentation = Augmentation(shift=1, noise=0.1)
     images_nCHW, label_n = torch.rand(10, 1, 4, 4), torch.zeros(10, dtype=torch.long)
     before = torch.get_rng_state()
@@ -122,7 +122,7 @@ def test_same_seed_same_student_and_global_state_unchanged(teacher: FrozenClassi
     first = distilled_from(teacher, augmentation=augmentation, steps=20).student.state_dict()
     again = distilled_from(
         teacher, (images_nCHW, label_n), augmentation=augmentation, steps=20
-    ).student.state_dict()  # with real images at hand
+    ).student.state_dict()  # evaluated with real images
     other = distilled_from(
         teacher, augmentation=augmentation, steps=20, seed=4
     ).student.state_dict()
@@ -141,18 +141,18 @@ def test_each_step_is_reported_and_draws_a_new_batch(teacher: FrozenClassifier) 
         return draw(number)
 
     distil(teacher, recorded, linear(1), steps=5, on_step=lambda step, _: reported.append(step))
-    assert drawn == list(range(15))  # five for the training, ten for the evaluation
+    assert drawn == list(range(15))  # five of the training and ten of the evaluation
     assert reported == [1, 2, 3, 4, 5]
 
 
 def test_mixtures_combine_two_images() -> None:
-    """All pixels of image i are i, so that the source of a pixel is known."""
+    """All pixels of image i equal i, so the source of each pixel is known."""
     level_B = torch.arange(64.0)
     x_BCHW = level_B.view(64, 1, 1, 1).expand(64, 3, 16, 16)
     boxed_BCHW = mix_images(x_BCHW, Stream(0), boxes=True)
     foreign_BHW = boxed_BCHW[:, 0] != level_B.view(64, 1, 1)
     for image_CHW, foreign_HW in zip(boxed_BCHW, foreign_BHW, strict=True):
-        assert len(image_CHW[0][foreign_HW].unique()) <= 1  # of one other image
+        assert len(image_CHW[0][foreign_HW].unique()) <= 1  # from one other image
         rows_H, columns_W = foreign_HW.any(dim=1), foreign_HW.any(dim=0)
         assert torch.equal(foreign_HW, rows_H[:, None] & columns_W)  # a box
         assert max(int(rows_H.sum()), int(columns_W.sum())) <= 12
@@ -161,12 +161,12 @@ def test_mixtures_combine_two_images() -> None:
     other_B = level_B[Stream(0).uniform(64).argsort()]
     moved_B, distance_B = (blended_BCHW[:, 0, 0, 0] - level_B).abs(), (other_B - level_B).abs()
     assert (moved_B <= distance_B / 2).all()
-    assert 0.15 < float(moved_B.sum() / distance_B.sum()) < 0.35  # a quarter
+    assert 0.15 < float(moved_B.sum() / distance_B.sum()) < 0.35  # about a quarter
     assert torch.equal(blended_BCHW.amin(dim=(1, 2, 3)), blended_BCHW.amax(dim=(1, 2, 3)))
 
 
 def test_hint_is_the_distance_of_mapped_unit_features() -> None:
-    """The features are the first pixels; the map is initialised as the identity."""
+    """The features are the first pixels, and the map is initialised as the identity."""
 
     class First(nn.Module):
         def __init__(self, features: int) -> None:
@@ -185,15 +185,16 @@ def test_hint_is_the_distance_of_mapped_unit_features() -> None:
     with hint.record():
         teacher(x_BCHW)
         student(x_BCHW)
-    # Unit features (0.6, 0.8, 0) of both; then (0, 0.6, 0.8) against (0, 1, 0).
+    # The unit features of both are (0.6, 0.8, 0) for the first image; for the second, (0, 0.6, 0.8)
+    # and (0, 1, 0).
     assert float(hint.distance().detach()) == pytest.approx((0 + 0.4**2 + 0.8**2) / 2, abs=1e-6)
-    teacher(2 * x_BCHW)  # not recorded
+    teacher(2 * x_BCHW)  # this pass is not recorded
     assert float(hint.distance().detach()) == pytest.approx(0.4, abs=1e-6)
     assert [weight.shape for weight in hint.parameters()] == [(3, 2)]
 
 
 def test_hint_transfers_features_of_a_constant_teacher(teacher: FrozenClassifier) -> None:
-    """A teacher with constant logits still teaches its features."""
+    """A teacher with constant logits still provides its features."""
 
     def network(seed: int) -> nn.Module:
         with torch.random.fork_rng():
@@ -211,7 +212,7 @@ def test_hint_transfers_features_of_a_constant_teacher(teacher: FrozenClassifier
         with hint.record(), torch.no_grad():
             frozen(draw(99))
             student(draw(99))
-            # The error of the best linear map.
+            # This is the error of the best linear map.
             teacher_BD, student_BD = hint.recorded_BD
             mapped_BD = student_BD @ torch.linalg.lstsq(student_BD, teacher_BD).solution
             return float((mapped_BD - teacher_BD).square().mean())
@@ -225,7 +226,7 @@ def test_hint_transfers_features_of_a_constant_teacher(teacher: FrozenClassifier
 
 @pytest.fixture(scope="module")
 def inverted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A short inversion of a zoo classifier, with images of all classes."""
+    """Return a short inversion of a zoo classifier, with images of all classes."""
     path = tmp_path_factory.mktemp("inverted") / "run"
     overrides = ["application.steps=50", "application.batch_size=20", "loss=natural"]
     overrides += ["application.checkpoint_every=1000"]
@@ -235,7 +236,7 @@ def inverted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def distilled(inverted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A distillation from the command line."""
+    """Return a distillation from the command line."""
     overrides = [
         "application=distill",
         f"application.run={inverted}",
@@ -297,7 +298,7 @@ def test_rounds_fill_the_buffer_and_do_not_change_the_student(
 
 
 def test_rounds_are_more_diverse_than_the_generator(inverted: Path) -> None:
-    """Images of one class differ more over rounds; the teacher still classifies them correctly."""
+    """Images of one class differ more between rounds; the teacher still recognises them."""
     generation, _, student = rounds(inverted, weight=0.0)
     module = generation.module
     label_n = torch.full((IMAGES,), 3)
@@ -309,7 +310,7 @@ def test_rounds_are_more_diverse_than_the_generator(inverted: Path) -> None:
     assert float((predict(module.classifier, made[-1]) == label_B).float().mean()) > 0.9
 
 
-def test_weight_of_disagreement_increases_it(inverted: Path) -> None:
+def test_weight_of_disagreement_increases_disagreement(inverted: Path) -> None:
     def disagreement(weight: float) -> float:
         generation, _, student = rounds(inverted, weight)
         x_BCHW = generation.new_round(student)[-IMAGES:]
@@ -322,7 +323,7 @@ def test_weight_of_disagreement_increases_it(inverted: Path) -> None:
     assert disagreement(3.0) > 1.2 * disagreement(0.0)
 
 
-def test_only_the_first_stage_is_forgotten(inverted: Path) -> None:
+def test_only_the_first_stage_is_reinitialised(inverted: Path) -> None:
     module = load_generators(inversion_config(inverted), inverted)
     assert module is not None
     generator = module.generators[0]
@@ -341,9 +342,8 @@ def test_only_the_first_stage_is_forgotten(inverted: Path) -> None:
 def test_student_of_inverted_images_beats_one_of_noise(distilled: Path) -> None:
     summary = json.loads((distilled / "summary.json").read_text())
     assert summary[names.STUDENT_ACCURACY] > summary[names.noise_student("accuracy")] + 0.1
-    assert (
-        summary[names.STUDENT_AGREEMENT] > 0.2
-    )  # chance is 0.1; after 50 steps of inversion and 120 of learning
+    # Chance is 0.1. The inversion had 50 steps and the student 120.
+    assert summary[names.STUDENT_AGREEMENT] > 0.2
     assert summary[names.noise_student("agreement")] < 0.15
     assert summary[names.TEACHER_ACCURACY] > 0.98
     assert (
@@ -384,7 +384,7 @@ def test_student_is_compared_with_its_teachers_training_data(distilled: Path) ->
         == training_split(teacher)
         == {"val_fraction": 0.0, "subset_size": None, "split_seed": 0}
     )
-    # A student was trained on no real image.
+    # A student was not trained on any real image.
     training_images = named_card(student).get("training_images")
     check_comparable(training_images, ImageDataModule("mnist5k"))
 
@@ -392,7 +392,7 @@ def test_student_is_compared_with_its_teachers_training_data(distilled: Path) ->
 def test_training_images_are_never_read(
     inverted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The student is the same with and without data; missing metrics are reported."""
+    """The student is the same with and without data, and missing metrics are reported."""
     application = ["application=distill", f"application.run={inverted}", *FEW]
     monkeypatch.setattr("netinv_lightning.downstream.generator_rounds.STEPS", WARM_UP_STEPS + 1)
     monkeypatch.setattr(distill, "GeneratorRounds", partial(GeneratorRounds, images=20))
@@ -422,7 +422,7 @@ def test_training_images_are_never_read(
     assert "no real data: not there" in (tmp_path / "without" / "distillation.md").read_text()
 
 
-def test_a_run_without_a_generator_shows_what_it_kept(tmp_path: Path) -> None:
+def test_a_run_without_a_generator_uses_its_saved_images(tmp_path: Path) -> None:
     overrides = [
         *DATA,
         *FEW_STEPS,
@@ -466,7 +466,7 @@ def test_a_run_without_a_generator_shows_what_it_kept(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_wrong_input_gives_one_line(inverted: Path, overrides: list[str], line: str) -> None:
+def test_invalid_input_gives_one_line(inverted: Path, overrides: list[str], line: str) -> None:
     with pytest.raises(InputError, match=line) as error:
         make_application(
             netinv_lightning.compose(
@@ -476,7 +476,7 @@ def test_wrong_input_gives_one_line(inverted: Path, overrides: list[str], line: 
     assert "\n" not in str(error.value)
 
 
-def test_a_run_must_be_named_and_done(tmp_path: Path) -> None:
+def test_the_run_must_be_given_and_finished(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"application.run: is missing. Give the directory"):
         make_application(netinv_lightning.compose(["application=distill"]))
     with pytest.raises(InputError, match=r"nowhere: there is no such directory"):

@@ -1,4 +1,4 @@
-"""Fine-tuning with inverted images: before, after, and beside controls."""
+"""Fine-tuning with inverted images: before, after, and compared with controls."""
 
 from __future__ import annotations
 
@@ -35,7 +35,10 @@ ARMS = ("before", "real", "inverted")
 
 
 def brightness(slope: float = 10.0) -> Classifier:
-    """Logits 0 and slope * (sum of the four pixels - 2): bright above a mean of 0.5."""
+    """Return a classifier with logits 0 and slope * (sum of the four pixels - 2).
+
+    It predicts class 1 above a mean of 0.5.
+    """
     network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     linear = network[1]
     assert isinstance(linear, nn.Linear)
@@ -53,7 +56,7 @@ def attack(radius: float) -> Perturbation:
 
 
 def test_robust_accuracy_of_a_known_margin() -> None:
-    """An image of grey g is 4 |g - 0.5| away from the boundary in sum, so Linf |g - 0.5|."""
+    """The Linf distance of an image of grey value g from the boundary is |g - 0.5|."""
     images, label_n = flat(0.1, 0.35, 0.45, 0.55, 0.65, 0.9), torch.tensor([0, 0, 0, 1, 1, 1])
     assert correct_under_attack(brightness(), (images, label_n), attack(0.1), 0).tolist() == [
         True,
@@ -73,7 +76,7 @@ def test_robust_accuracy_of_a_known_margin() -> None:
     ]
 
 
-def test_without_a_radius_robust_accuracy_is_accuracy() -> None:
+def test_without_a_radius_robust_accuracy_equals_accuracy() -> None:
     images = torch.rand(50, 1, 2, 2, generator=torch.Generator().manual_seed(0))
     label_n = torch.arange(50) % 2
     found = evaluate_classifier(brightness(), (images, label_n), attack(0.0), 50)
@@ -82,8 +85,8 @@ def test_without_a_radius_robust_accuracy_is_accuracy() -> None:
     assert worse.robust_accuracy < worse.accuracy == found.accuracy
 
 
-def test_a_lucky_attack_is_no_robustness() -> None:
-    """What is wrong as it is does not count as right where the attack corrects it."""
+def test_an_attack_that_corrects_a_prediction_adds_no_robustness() -> None:
+    """A misclassified image is not counted as correct if the attack changes the prediction."""
     images, label_n = flat(0.45), torch.tensor([1])
     assert (
         evaluate_classifier(
@@ -93,8 +96,8 @@ def test_a_lucky_attack_is_no_robustness() -> None:
     )
 
 
-def test_calibration_of_a_made_up_case() -> None:
-    """Log-odds of ln 3: a confidence of 3/4, right in one of two."""
+def test_calibration_by_hand() -> None:
+    """With log-odds of ln 3 the confidence is 3/4, and one of two predictions is correct."""
     slope = 10.0
     grey = 0.5 + math.log(3) / (4 * slope)
     found = evaluate_classifier(
@@ -107,13 +110,13 @@ def test_calibration_of_a_made_up_case() -> None:
 
 
 def images_of(seed: int, split: float) -> LabelledImages:
-    """Random images, bright above a mean of `split`."""
+    """Return random images with label 1 if their mean is above `split`."""
     x_nCHW = torch.rand(400, 1, 2, 2, generator=torch.Generator().manual_seed(seed))
     return x_nCHW, (x_nCHW.mean(dim=(1, 2, 3)) > split).long()
 
 
-def test_training_moves_to_what_the_batches_say() -> None:
-    """Of two kinds of images that contradict each other the larger share decides."""
+def test_training_follows_the_majority_of_each_batch() -> None:
+    """Two kinds of images contradict each other, and the kind with the larger share wins."""
     real, extra, test = images_of(1, 0.5), images_of(2, 0.7), images_of(3, 0.7)
     before = evaluate_classifier(brightness(), test, attack(0.0), 1).accuracy
     real_alone = fine_tune(brightness(), real, steps=150, lr=0.5, seed=5)
@@ -124,7 +127,7 @@ def test_training_moves_to_what_the_batches_say() -> None:
     assert evaluate_classifier(mixed, test, attack(0.0), 1).accuracy > before + 0.1
 
 
-def test_the_seed_decides_every_bit_and_no_share_is_none() -> None:
+def test_the_seed_determines_the_weights_and_a_share_may_be_0() -> None:
     real, extra = images_of(1, 0.5), images_of(2, 0.7)
     classifiers = [brightness() for _ in range(5)]
     before = torch.get_rng_state()
@@ -183,7 +186,7 @@ def test_before_control_and_after_are_in_one_table(inverted: Path, tmp_path: Pat
     card = json.loads((tmp_path / "tuned" / "classifier.json").read_text())
     assert card["test_accuracy"] == round(after, 4)
     assert card["recipe"]["from"] == "mnist_mlp"
-    assert card["recipe"]["trained_before"]  # so that no training image counts as held out
+    assert card["recipe"]["trained_before"]  # so no training image is used as held-out
     assert [card["recipe"][key] for key in ("subset_size", "val_fraction", "split_seed")] == [
         100,
         0.1,
@@ -191,7 +194,7 @@ def test_before_control_and_after_are_in_one_table(inverted: Path, tmp_path: Pat
     ]
 
 
-def test_adversarial_images_have_a_control_of_their_own(inverted: Path, tmp_path: Path) -> None:
+def test_adversarial_images_have_their_own_control(inverted: Path, tmp_path: Path) -> None:
     overrides = [
         f"application.run={inverted}",
         "application.kind=adversarial",
@@ -200,7 +203,7 @@ def test_adversarial_images_have_a_control_of_their_own(inverted: Path, tmp_path
     metrics = run(netinv_lightning.compose([*COMMAND, *overrides]), tmp_path / "tuned")
     kinds = {name.split("/")[1] for name in metrics if name.startswith("finetune/")}
     assert kinds == {"before", "real", "real_adversarial", "inverted"}
-    # The tuned classifier can be inverted in its turn.
+    # The fine-tuned classifier can be inverted again.
     again = [
         "data=mnist5k",
         *FEW_STEPS,
@@ -221,7 +224,7 @@ def test_adversarial_images_have_a_control_of_their_own(inverted: Path, tmp_path
         (["data.subset_size=100000"], r"data.subset_size=100000: must be from 2 to"),
     ],
 )
-def test_wrong_input_gives_one_line(inverted: Path, overrides: list[str], line: str) -> None:
+def test_invalid_input_gives_one_line(inverted: Path, overrides: list[str], line: str) -> None:
     with pytest.raises(InputError, match=line) as error:
         make_application(
             netinv_lightning.compose([*COMMAND, f"application.run={inverted}", *overrides])

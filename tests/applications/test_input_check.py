@@ -1,4 +1,4 @@
-"""Checks before torch is imported: weights against networks, layers, memory and the login of W&B."""
+"""Checks before torch is imported: weights, layers, memory and the login to W&B."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("words", REFUSED)
-def test_unfitting_weights_and_layers_are_refused(words: str) -> None:
+def test_weights_and_layers_that_do_not_fit_are_refused(words: str) -> None:
     with pytest.raises(InputError, match=REFUSED[words]):
         check_inputs(netinv_lightning.compose(words.split()))
 
 
 @pytest.mark.parametrize("name", zoo_names())
-def test_the_whole_zoo_passes(name: str) -> None:
+def test_all_zoo_classifiers_pass(name: str) -> None:
     check_inputs(netinv_lightning.compose([f"classifier.zoo={name}"]))
 
 

@@ -1,4 +1,4 @@
-"""`application=interpret` on a real run with real digits: numbers, figures, the same again, and what is refused."""
+"""`application=interpret` on real digits: numbers, figures, repeatability, invalid input."""
 
 from __future__ import annotations
 
@@ -58,9 +58,9 @@ def small_study() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def inverted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An inversion with two generators, studied at once, with images of all classes.
+    """Return the directory of an inversion with two generators and all analyses.
 
-    Its config names data that come with the installation.
+    It has images of all classes. Its data are part of the installation.
     """
     folder = tmp_path_factory.mktemp("run") / "inverted"
     trained = [
@@ -82,7 +82,7 @@ def summary(folder: Path) -> dict[str, float]:
 
 
 def numbers(folder: Path) -> dict[str, float]:
-    """What a study found, without what it cost."""
+    """Return the results of the analyses, without their costs."""
     return {
         name: value
         for name, value in summary(folder).items()
@@ -98,9 +98,8 @@ def test_numbers_agree_with_each_other(inverted: Path) -> None:
         if name.startswith(interpretation("clusters_class", ""))
     ]
     assert found[names.CLUSTERS] == pytest.approx(sum(of_classes) / len(of_classes))
-    assert (
-        found[interpretation("agreement_of_chance", "test")] <= 0.2
-    )  # of ten balanced classes, one for all
+    # The plane may assign all samples to one of ten balanced classes.
+    assert found[interpretation("agreement_of_chance", "test")] <= 0.2
     for origin in ("training", "test", "inverted"):
         assert found[interpretation("sparse", "active", origin)] <= 4
     assert 0 < found[interpretation("overlap", "between_generators")] <= 1
@@ -126,7 +125,7 @@ def test_numbers_agree_with_each_other(inverted: Path) -> None:
     assert "class 3 if h" in (inverted / "rules.txt").read_text()
 
 
-def test_every_figure_is_there_twice(inverted: Path) -> None:
+def test_each_figure_is_a_png_and_a_pdf(inverted: Path) -> None:
     files = {
         path.name
         for path in (inverted / "figures").iterdir()
@@ -135,7 +134,7 @@ def test_every_figure_is_there_twice(inverted: Path) -> None:
     assert files == {f"{stem}.{kind}" for stem in FIGURES for kind in ("png", "pdf")}
 
 
-def test_a_finished_run_studied_later_gives_the_same_numbers(
+def test_analysing_a_finished_run_later_gives_the_same_numbers(
     inverted: Path, tmp_path: Path
 ) -> None:
     command = ["application=interpret", f"application.run={inverted}", *SMALL]
@@ -150,7 +149,7 @@ def test_a_finished_run_studied_later_gives_the_same_numbers(
     )
 
 
-def test_without_real_images_the_inverted_ones_are_studied_alone(
+def test_without_real_images_only_inverted_ones_are_analysed(
     tmp_path: Path, compose: Compose
 ) -> None:
     trained = ["classifier.zoo=mnist_mlp", "application.steps=40", "application.batch_size=20"]
@@ -183,15 +182,17 @@ def test_without_real_images_the_inverted_ones_are_studied_alone(
         (["interpret.sparse_active=41"], r"interpret.sparse_active=41"),
         (
             ["classifier.zoo=mnist_mlp"],
-            r"classifier.zoo=mnist_mlp: the run inverted another classifier, mnist_cnn. Remove classifier.zoo",
+            r"classifier.zoo=mnist_mlp: the run inverted another classifier, mnist_cnn. "
+            r"Remove classifier.zoo",
         ),
         (
             ["classifier.path=mine.safetensors"],
-            r"classifier.path=mine.safetensors: the run inverted another classifier, mnist_cnn. Remove classifier.path",
+            r"classifier.path=mine.safetensors: the run inverted another classifier, mnist_cnn. "
+            r"Remove classifier.path",
         ),
     ],
 )
-def test_refuses_in_one_line_and_writes_nothing(
+def test_invalid_input_gives_one_line_and_writes_nothing(
     inverted: Path, tmp_path: Path, overrides: list[str], line: str
 ) -> None:
     with pytest.raises(InputError, match=line) as refused:
@@ -205,7 +206,7 @@ def test_refuses_in_one_line_and_writes_nothing(
     assert not (tmp_path / "refused").exists()
 
 
-def test_refuses_what_is_no_finished_inversion(tmp_path: Path) -> None:
+def test_only_finished_inversions_are_accepted(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"application\.run: is missing. Give the directory"):
         run(netinv_lightning.compose(["application=interpret"]), tmp_path / "refused")
     with pytest.raises(InputError, match="is not a run directory"):
@@ -216,7 +217,7 @@ def test_refuses_what_is_no_finished_inversion(tmp_path: Path) -> None:
 
 
 class Narrow(nn.Module):
-    """Two features before the last layer."""
+    """Network with two features before the last layer."""
 
     def __init__(self, features: int = 2) -> None:
         super().__init__()
@@ -239,7 +240,7 @@ def invert(network: nn.Module, folder: Path, *overrides: str) -> None:
     )
 
 
-def test_refuses_data_of_another_shape_before_it_inverts(tmp_path: Path) -> None:
+def test_data_of_another_shape_are_refused_before_the_inversion(tmp_path: Path) -> None:
     with pytest.raises(
         InputError,
         match=r"data=mnist5k: has num_classes=10, but the classifier has num_classes=3",
@@ -255,7 +256,7 @@ def test_refuses_data_of_another_shape_before_it_inverts(tmp_path: Path) -> None
     assert not (tmp_path / "refused").exists()
 
 
-def test_a_gradient_run_is_studied_on_its_saved_images(compose: Compose, tmp_path: Path) -> None:
+def test_a_gradient_run_is_analysed_on_its_saved_images(compose: Compose, tmp_path: Path) -> None:
     gradient = compose(
         "classifier.zoo=mnist_mlp",
         "method=gradient",
@@ -279,7 +280,7 @@ def test_a_gradient_run_is_studied_on_its_saved_images(compose: Compose, tmp_pat
     assert isinstance(netinv_lightning.load_run(tmp_path / "gradient").module, PixelInversion)
 
 
-def test_refuses_a_layer_of_two_features(tmp_path: Path) -> None:
+def test_a_layer_of_two_features_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         InputError,
         match=r"interpret.layer=penultimate: has 2 features. The analyses need 3 or more",
@@ -288,10 +289,10 @@ def test_refuses_a_layer_of_two_features(tmp_path: Path) -> None:
     assert not (tmp_path / "refused").exists()
 
 
-def test_refuses_images_of_one_class_and_keeps_the_inversion(tmp_path: Path) -> None:
+def test_with_images_of_one_class_only_the_inversion_is_kept(tmp_path: Path) -> None:
     network = Narrow(5)
     with torch.no_grad():
-        network.head.weight.mul_(1e-3)  # not 0: a network without a gradient is refused
+        network.head.weight.mul_(1e-3)  # not 0, because a network without a gradient is refused
         network.head.bias.copy_(torch.tensor([0.0, 9.0, 0.0]))
     invert(network, tmp_path / "one")
     line = "the classifier predicts class 1 for all 200 samples"

@@ -1,4 +1,4 @@
-"""Measuring runs and files beside controls: the table, the verdict and the diagnosis of images of known worth."""
+"""Measure runs and files with baselines: tables; verdict and diagnosis of known images."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from netinv_lightning.run import run
 from tests.conftest import FEW_STEPS
 
 Compose = Callable[..., DictConfig]
-DATA = ["data=mnist5k", "classifier.zoo=mnist_cnn"]  # real digits that are at hand everywhere
+DATA = ["data=mnist5k", "classifier.zoo=mnist_cnn"]  # real digits, available without a download
 FEW_METRICS = [
     "measure.metrics=[accuracy,transfer,diversity]",
     "measure.controls=[noise,class_means,real]",
@@ -42,7 +42,7 @@ MEASURE = ["application=measure", *DATA, *FEW_METRICS]
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run of 8 steps."""
+    """Return a finished run of 8 steps."""
     path = tmp_path_factory.mktemp("finished") / "run"
     run(netinv_lightning.compose([*DATA, *FEW_STEPS, "application.verifiers=[mnist_mlp]"]), path)
     return path
@@ -54,7 +54,7 @@ def real() -> ImageDataModule:
 
 
 def _measured(directory: Path) -> dict[str, dict[str, float]]:
-    """`measurement.csv` as set of images to metric to number."""
+    """Return `measurement.csv` as {set of images: {metric: number}}."""
     with (directory / "measurement.csv").open() as file:
         rows = list(csv.DictReader(file))
     sets = [column for column in rows[0] if column not in ("metric", "optimised")]
@@ -74,7 +74,7 @@ def test_a_finished_run_is_measured_with_baselines(
     before = json.loads((finished / "summary.json").read_text())
 
     assert list(sets) == ["inverted", "noise", "class_means", "real"]
-    assert sets["inverted"]["images"] == 64  # as many as the run's evaluation, and the same ones
+    assert sets["inverted"]["images"] == 64  # the same images as in the evaluation of the run
     for name in (names.INVERSION_ACCURACY, names.TRANSFER_ACCURACY, names.INTRA_CLASS_COSINE):
         assert sets["inverted"][name] == pytest.approx(before[name], abs=1e-6)
         assert metrics[name] == sets["inverted"][name]
@@ -107,8 +107,11 @@ def test_a_finished_run_is_measured_with_baselines(
     assert max(len(line) for line in printed.split("verdict:")[0].splitlines()) <= 100
 
 
-def test_other_verifiers_than_the_runs(finished: Path, job_dir: Path) -> None:
-    """What the run's own verifiers said is not mixed in; accuracy is measured even if it was not asked for."""
+def test_other_verifiers_replace_those_of_the_run(finished: Path, job_dir: Path) -> None:
+    """The transfer accuracy of the run's own verifiers is left out.
+
+    The accuracy is measured even if its metric group is not selected.
+    """
     cfg = netinv_lightning.compose(
         [
             *MEASURE,
@@ -129,10 +132,10 @@ def test_other_verifiers_than_the_runs(finished: Path, job_dir: Path) -> None:
     )
 
 
-def test_without_data_what_needs_them_is_skipped_and_said(
+def test_without_data_some_metrics_are_skipped_and_listed(
     compose: Compose, job_dir: Path, tmp_path: Path
 ) -> None:
-    """At the end of an inversion: never zero, never silent."""
+    """At the end of an inversion, such metrics are neither 0 nor silently missing."""
     cfg = compose(
         "measure=full",
         f"data.root={tmp_path / 'none'}",
@@ -151,13 +154,13 @@ def test_without_data_what_needs_them_is_skipped_and_said(
         assert f"- skipped: {what}: no real" in text
 
 
-def test_by_default_everything_is_measured() -> None:
+def test_by_default_all_metrics_and_baselines_are_selected() -> None:
     assert MeasureConfig().metrics == list(METRIC_GROUPS)
     assert MeasureConfig().controls == list(BASELINES)
 
 
 @pytest.mark.parametrize("full", [False, True])
-def test_a_quick_run_has_a_verdict_and_no_table(
+def test_a_quick_run_has_a_verdict_but_no_table(
     compose: Compose, job_dir: Path, full: bool
 ) -> None:
     cfg = compose(*DATA, "application.verifiers=[mnist_mlp]", f"measure.full={full}", *FEW_METRICS)
@@ -178,6 +181,7 @@ def _images(kind: str, real: ImageDataModule) -> dict[str, Tensor]:
     return {"images": images.images_nCHW, "labels": images.labels_n}
 
 
+# The network predicts the same for all noise.
 @pytest.mark.parametrize(
     ("kind", "verdict", "failures"),
     [
@@ -185,7 +189,7 @@ def _images(kind: str, real: ImageDataModule) -> dict[str, Tensor]:
             "noise",
             NO_INVERSION,
             {"mode collapse", "label mismatch"},
-        ),  # to the network all noise is alike
+        ),
         ("gradient", ADVERSARIAL, {"noise"}),
         ("real", CLASS_TYPICAL, set()),
         ("training", TRAINING_LIKE, set()),
@@ -213,7 +217,7 @@ def test_verdict_on_images_of_known_quality(
     assert {finding["failure"] for finding in found["diagnosis"]} == failures  # type: ignore[attr-defined]
 
 
-def test_bad_input_is_refused_before_anything_is_written(
+def test_invalid_input_is_refused_before_anything_is_written(
     finished: Path, job_dir: Path, tmp_path: Path
 ) -> None:
     x_nCHW, labels_n = torch.rand(200, 1, 28, 28), torch.arange(200) % 10

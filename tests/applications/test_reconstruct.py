@@ -1,4 +1,4 @@
-"""`application=reconstruct` and `application=audit` on a real classifier and real digits, and what they refuse."""
+"""`application=reconstruct` and `application=audit` on real digits, and invalid input."""
 
 from __future__ import annotations
 
@@ -39,10 +39,11 @@ FEW = [step for step in FEW_STEPS if "grid" not in step] + [
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An MLP that was trained on 100 of the digits."""
+    """Train an MLP on 100 of the digits and return its path."""
     folder = tmp_path_factory.mktemp("classifier")
     cfg = netinv_lightning.compose([
-        "application=train_classifier", "data=mnist5k", "data.subset_size=100", "data.batch_size=20", "classifier=mlp", "recipe.epochs=5",
+        "application=train_classifier", "data=mnist5k", "data.subset_size=100",
+        "data.batch_size=20", "classifier=mlp", "recipe.epochs=5",
         "+classifier.network.widths=[32]", f"application.save_as={folder}/mlp.safetensors",
     ])  # fmt: skip
     run(cfg, folder / "run")
@@ -62,7 +63,7 @@ def pixels(images: Images) -> set[bytes]:
     return {image.numpy().tobytes() for image in images.images_nCHW}
 
 
-def test_members_held_out_and_others_have_no_image_in_common(digits: RealImages) -> None:
+def test_members_held_out_and_other_images_are_disjoint(digits: RealImages) -> None:
     data = ImageDataModule("mnist5k", subset_size=200)
     training = pixels(Images(data.train[0].float() / 255, data.train[1]))
     assert pixels(digits.members) <= training
@@ -76,14 +77,14 @@ def test_members_held_out_and_others_have_no_image_in_common(digits: RealImages)
     assert digits.exchangeable
 
 
-def test_without_unused_training_images_half_of_the_test_images_is_held_out() -> None:
+def test_half_of_the_test_images_is_held_out_if_none_is_unused() -> None:
     real = real_images(ImageDataModule("mnist5k", val_fraction=0.0))
     assert not real.exchangeable
     assert len(real.members.labels_n) == len(real.held_out.labels_n) == 500
     assert not pixels(real.held_out) & pixels(real.others)
 
 
-def test_where_other_training_images_came_before_none_is_held_out() -> None:
+def test_fine_tuning_excludes_held_out_training_images() -> None:
     data = ImageDataModule("mnist5k", subset_size=200)
     real = real_images(data, largest=150, trained_before=True)
     assert not real.exchangeable
@@ -92,7 +93,7 @@ def test_where_other_training_images_came_before_none_is_held_out() -> None:
     )
 
 
-def test_no_control_has_a_memory_but_the_planted_leak(digits: RealImages) -> None:
+def test_only_the_planted_leak_shows_memorisation(digits: RealImages) -> None:
     compared = {
         name: compare(control(150, digits, 0), digits) for name, control in CONTROLS.items()
     }
@@ -105,7 +106,7 @@ def test_no_control_has_a_memory_but_the_planted_leak(digits: RealImages) -> Non
     assert set(copies.classes) == set(range(10))
 
 
-def test_the_ceiling_of_transfer_is_asked_of_a_share_of_each_class(
+def test_the_transfer_ceiling_uses_part_of_each_class(
     digits: RealImages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     verifiers = [load_zoo("mnist_mlp"), load_zoo("mnist_resnet")]
@@ -139,7 +140,7 @@ def test_best_pairs_show_the_copies_first(digits: RealImages) -> None:
     assert pairs[2].similarity < 0.999
 
 
-def test_of_pairs_with_nearly_the_same_reconstruction_one_is_shown(digits: RealImages) -> None:
+def test_similar_reconstructions_are_shown_once(digits: RealImages) -> None:
     label = int(digits.members.labels_n[0])
     of_class = digits.members.images_nCHW[digits.members.labels_n == label]
     noise = 0.01 * torch.randn(3, 1, 28, 28, generator=torch.Generator().manual_seed(0))
@@ -150,10 +151,10 @@ def test_of_pairs_with_nearly_the_same_reconstruction_one_is_shown(digits: RealI
     assert pairs[1].similarity > 0.99
 
 
-def test_no_data_are_read_before_the_images_are_there(
+def test_no_data_are_read_before_the_images_exist(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A1-16: the attack has the weights alone."""
+    """The attack uses only the weights."""
     cfg = netinv_lightning.compose(
         ["application=reconstruct", *FEW, *of(trained), "application.student=false"]
     )
@@ -170,7 +171,7 @@ def test_no_data_are_read_before_the_images_are_there(
     assert names.RECONSTRUCTION_STUDENT not in summary
 
 
-def test_a_run_as_a_user_starts_it(trained: Path, tmp_path: Path) -> None:
+def test_a_reconstruction_from_the_command_line(trained: Path, tmp_path: Path) -> None:
     done = run_command(
         ["application=reconstruct", *FEW, *of(trained), "application.members=60"], cwd=tmp_path
     )
@@ -187,9 +188,8 @@ def test_a_run_as_a_user_starts_it(trained: Path, tmp_path: Path) -> None:
     )
     samples = read_samples(directory / "samples" / "inverted.safetensors", "samples")
     assert samples.targets_nN is not None
-    assert samples.targets_nN.max(dim=1).values.tolist() == [1.0] * len(
-        samples.labels_n
-    )  # hot (A1-12)
+    # One-hot conditioning
+    assert samples.targets_nN.max(dim=1).values.tolist() == [1.0] * len(samples.labels_n)
     for term in (
         "kl",
         "kl_perturbed",
@@ -200,7 +200,7 @@ def test_a_run_as_a_user_starts_it(trained: Path, tmp_path: Path) -> None:
         "variation",
         "pixel",
         "gradient",
-    ):  # A2-11
+    ):  # the nine terms of the papers
         assert f"loss/{term}" in (directory / "metrics.csv").read_text().splitlines()[0]
     finished = open_finished(directory, "run")
     student = Measurement(finished.classifier, {}, ImageDataModule("mnist5k"), ["cas"])(
@@ -215,7 +215,7 @@ def quoted(overrides: list[str]) -> str:
     return ",".join(f'"{override}"' for override in overrides)
 
 
-def test_an_audit_as_a_user_starts_it(trained: Path, tmp_path: Path) -> None:
+def test_an_audit_from_the_command_line(trained: Path, tmp_path: Path) -> None:
     few = [step for step in FEW if "reconstructions" not in step]
     attack = [
         "application=audit",
@@ -241,15 +241,16 @@ def test_an_audit_as_a_user_starts_it(trained: Path, tmp_path: Path) -> None:
             == of_attack[names.RECONSTRUCTION_AUC]
             == summary[names.reconstruction("auc_attack", name)]
         )
-    assert summary[names.reconstruction("auc_of_loss")] > 0.5  # five epochs on a hundred images
+    assert summary[names.reconstruction("auc_of_loss")] > 0.5  # five epochs on 100 images
     shown = [
         (directory / "attacks" / name / "figures" / "best_pairs.png").read_bytes()
         for name in ("inversion", "reconstruction")
     ]
-    assert (directory / "figures" / "best_pairs.png").read_bytes() in shown  # the strongest one's
+    # those of the strongest attack
+    assert (directory / "figures" / "best_pairs.png").read_bytes() in shown
 
 
-def test_an_audit_without_any_attack_that_ended_says_so(trained: Path, tmp_path: Path) -> None:
+def test_an_audit_fails_if_every_attack_fails(trained: Path, tmp_path: Path) -> None:
     overrides = quoted([*FEW_STEPS, "application.lr=1e30"])
     attack = [
         "application=audit",
@@ -263,7 +264,7 @@ def test_an_audit_without_any_attack_that_ended_says_so(trained: Path, tmp_path:
 
 
 def test_data_of_another_set_are_refused_before_the_attack(trained: Path, tmp_path: Path) -> None:
-    """Without reading any: a verdict on images that the classifier never saw would reassure for nothing."""
+    """No data are read. A verdict on images that the classifier never saw would be misleading."""
     for application in ("reconstruct", "audit"):
         cfg = netinv_lightning.compose(
             [f"application={application}", *of(trained), "data=fashion_mnist", "data.root=nowhere"]
@@ -284,7 +285,7 @@ def test_data_of_another_set_are_refused_before_the_attack(trained: Path, tmp_pa
     assert not (tmp_path / "run").exists()
 
 
-def test_a_reconstruction_has_no_more_images_than_kkt_has_candidates_and_ends_with_a_verdict(
+def test_a_kkt_reconstruction_has_at_most_its_candidates(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     attack = [
@@ -346,7 +347,8 @@ def test_a_fine_tuned_classifier_is_judged_by_test_images(trained: Path, tmp_pat
         ),
         (
             ["data=mnist", "data.root=nowhere"],
-            "data=mnist: an audit needs training and held-out images; no real data: data.root=nowhere",
+            "data=mnist: an audit needs training and held-out images; "
+            "no real data: data.root=nowhere",
         ),
         (["application.members=0"], "application.members=0: must be 1 or more"),
         (
@@ -359,7 +361,7 @@ def test_a_fine_tuned_classifier_is_judged_by_test_images(trained: Path, tmp_pat
         ),
     ],
 )
-def test_what_an_audit_refuses(
+def test_invalid_options_of_an_audit_are_refused(
     trained: Path, tmp_path: Path, overrides: list[str], told: str
 ) -> None:
     with pytest.raises(InputError, match=told):
@@ -372,10 +374,8 @@ def test_what_an_audit_refuses(
     assert not (tmp_path / "run").exists()
 
 
-def test_without_a_card_somebody_has_to_say_what_it_was_trained_on(
-    trained: Path, tmp_path: Path
-) -> None:
-    """Else an audit would take the default split for its members, and find nothing."""
+def test_without_a_card_the_training_data_must_be_given(trained: Path, tmp_path: Path) -> None:
+    """Otherwise an audit would use the default split as members and detect no leak."""
     (tmp_path / "mlp.safetensors").write_bytes(trained.read_bytes())
     network = "{_target_: netinv_lightning.classifiers.networks.MLP, widths: [32]}"
     cardless = [
@@ -417,7 +417,7 @@ def test_a_training_set_smaller_than_the_classes_is_refused() -> None:
         real_images(ImageDataModule("mnist5k", subset_size=5))
 
 
-def test_without_a_held_out_set_there_is_no_answer() -> None:
+def test_without_held_out_images_the_comparison_is_refused() -> None:
     data = ImageDataModule("mnist5k", val_fraction=0.0)
     data.test = (data.test[0][:0], data.test[1][:0])
     with pytest.raises(
