@@ -226,7 +226,7 @@ def test_hint_transfers_features_of_a_constant_teacher(teacher: FrozenClassifier
 
 @pytest.fixture(scope="module")
 def inverted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a short inversion of a zoo classifier, with images of all classes."""
+    """Return the directory of a short inversion, which has images of all classes."""
     path = tmp_path_factory.mktemp("inverted") / "run"
     overrides = ["application.steps=50", "application.batch_size=20", "loss=natural"]
     overrides += ["application.checkpoint_every=1000"]
@@ -236,7 +236,7 @@ def inverted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def distilled(inverted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a distillation from the command line."""
+    """Return the directory of a distillation from the command line."""
     overrides = [
         "application=distill",
         f"application.run={inverted}",

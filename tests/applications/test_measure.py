@@ -42,7 +42,7 @@ MEASURE = ["application=measure", *DATA, *FEW_METRICS]
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a finished run of 8 steps."""
+    """Return the directory of a finished run of 8 steps."""
     path = tmp_path_factory.mktemp("finished") / "run"
     run(netinv_lightning.compose([*DATA, *FEW_STEPS, "application.verifiers=[mnist_mlp]"]), path)
     return path
@@ -181,15 +181,11 @@ def _images(kind: str, real: ImageDataModule) -> dict[str, Tensor]:
     return {"images": images.images_nCHW, "labels": images.labels_n}
 
 
-# The network predicts the same for all noise.
 @pytest.mark.parametrize(
     ("kind", "verdict", "failures"),
     [
-        (
-            "noise",
-            NO_INVERSION,
-            {"mode collapse", "label mismatch"},
-        ),
+        # The network predicts the same class for all noise.
+        ("noise", NO_INVERSION, {"mode collapse", "label mismatch"}),
         ("gradient", ADVERSARIAL, {"noise"}),
         ("real", CLASS_TYPICAL, set()),
         ("training", TRAINING_LIKE, set()),

@@ -103,7 +103,7 @@ LEAVES = {
 }
 
 
-def test_the_cache_path_depends_on_everything_that_affects_weights() -> None:
+def test_the_cache_path_depends_on_all_that_affects_weights() -> None:
     cfg = config()
     before = cache_path(cfg)
 
