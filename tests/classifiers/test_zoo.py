@@ -157,7 +157,7 @@ def test_the_default_classifier_is_the_cnn_and_needs_no_data(
     monkeypatch.setattr(
         sources,
         "torchvision_set",
-        lambda *args, **kwargs: pytest.fail("the data set was opened (A1-16)"),
+        lambda *args, **kwargs: pytest.fail("the data set was opened"),
     )
     monkeypatch.setenv("NETINV_DATA", str(tmp_path))
     classifier = load_classifier(config("data=mnist"))
