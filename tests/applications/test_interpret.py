@@ -58,9 +58,9 @@ def small_study() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def inverted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An inversion with two generators, studied at once, with images of all classes.
+    """Return the directory of an inversion with two generators and all analyses.
 
-    Its config names data that come with the installation.
+    It has images of all classes. Its data are part of the installation.
     """
     folder = tmp_path_factory.mktemp("run") / "inverted"
     trained = [
@@ -149,7 +149,7 @@ def test_analysing_a_finished_run_later_gives_the_same_numbers(
     )
 
 
-def test_without_real_images_the_inverted_ones_are_studied_alone(
+def test_without_real_images_only_inverted_ones_are_analysed(
     tmp_path: Path, compose: Compose
 ) -> None:
     trained = ["classifier.zoo=mnist_mlp", "application.steps=40", "application.batch_size=20"]
