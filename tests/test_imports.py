@@ -60,12 +60,8 @@ def test_at_most_four_modules_beside_the_packages() -> None:
 READS_CONFIGS = {
     # builders of objects from a config, in addition to each package's build.py
     "classifiers/architecture.py", "classifiers/named_weights.py", "classifiers/training.py",
-<<<<<<< HEAD
     "training/trainer.py", "classifiers/spec_sources.py", "classifiers/verifier_names.py",
     "classifiers/verifiers.py",
-=======
-    "training/trainer.py",
->>>>>>> c7d71a3d3f4b0d470babbd50bd1932ad12fa2849
     # a hash of the config, and objects loaded with the config of a run directory
     "classifiers/cache.py", "evaluation/finished_run.py", "ood/detectors/saved_detectors.py",
     # the run's record of its own config

@@ -186,11 +186,7 @@ def test_before_control_and_after_are_in_one_table(inverted: Path, tmp_path: Pat
     card = json.loads((tmp_path / "tuned" / "classifier.json").read_text())
     assert card["test_accuracy"] == round(after, 4)
     assert card["recipe"]["from"] == "mnist_mlp"
-<<<<<<< HEAD
     assert card["recipe"]["trained_before"]  # so that no training image counts as held out
-=======
-    assert card["recipe"]["trained_before"]  # so no training image is used as held-out
->>>>>>> c7d71a3d3f4b0d470babbd50bd1932ad12fa2849
     assert [card["recipe"][key] for key in ("subset_size", "val_fraction", "split_seed")] == [
         100,
         0.1,

@@ -132,14 +132,7 @@ def test_a_checkpoint_that_does_not_fit_names_the_differences(tmp_path: Path) ->
     )
     with pytest.raises(
         InputError,
-<<<<<<< HEAD
         match=r"than Sequential: 1 of another shape \(4.weight is \(5, 243\) in the file",
-=======
-        match=(
-            r"architecture than Sequential: 1 of another shape "
-            r"\(4.weight is \(5, 243\) in the file"
-        ),
->>>>>>> c7d71a3d3f4b0d470babbd50bd1932ad12fa2849
     ):
         load_checkpoint(network(), path)
 

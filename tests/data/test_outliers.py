@@ -61,11 +61,7 @@ def test_noise_for_training_differs_from_noise_for_testing(name: str, channels: 
         for train in (False, True)
     ]
     assert len({image.numpy().tobytes() for images in made for image in images}) == 300
-<<<<<<< HEAD
     assert torch.equal(made[1], NOISE[name](spec.shape, 50, 0))
-=======
-    assert torch.equal(made[1], NOISE[name](spec.image_shape, 50, 0))
->>>>>>> c7d71a3d3f4b0d470babbd50bd1932ad12fa2849
     # The noise on which ODIN and OODL are tuned
     assert not torch.equal(made[0][:10], tuning_noise(made[0], 20, 0)[:10])
 

@@ -92,7 +92,6 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-<<<<<<< HEAD
     stdout, stderr = folder / "stdout", folder / "stderr"
     arguments = ["explore", str(directory), f"--port={port}"]
     process = Command(arguments, cwd=folder, stdout=stdout, stderr=stderr)
@@ -102,25 +101,6 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     line = f"{directory} at http://127.0.0.1:{port}  (Ctrl-C to stop)\n"
     assert stdout.read_text() == line
     yield Served(f"http://127.0.0.1:{port}", directory, classifier, process, stdout, stderr)
-=======
-    command = [
-        sys.executable,
-        "-W",
-        "ignore",
-        "-m",
-        "netinv_lightning.run",
-        "explore",
-        str(directory),
-        f"--port={port}",
-    ]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    line = process.stdout.readline()  # printed when the server accepts connections
-    assert line == f"{directory} at http://127.0.0.1:{port}  (Ctrl-C to stop)\n", (
-        process.communicate()
-    )
-    yield Served(f"http://127.0.0.1:{port}", directory, classifier, process)
->>>>>>> c7d71a3d3f4b0d470babbd50bd1932ad12fa2849
     process.kill()
     process.wait()
 
