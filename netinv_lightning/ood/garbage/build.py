@@ -22,6 +22,7 @@ from netinv_lightning.data.specs import same_data
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.inversion.build import make_module
 from netinv_lightning.inversion.module import InversionModule
+from netinv_lightning.inversion.temperature import default_temperature
 from netinv_lightning.ood.garbage.extended_network import extended_network, with_garbage_class
 from netinv_lightning.ood.garbage.garbage_sources import (
     GarbageSource,
@@ -140,6 +141,9 @@ def _build_inversion_source(
     inversion.trainer = {
         key: value for key, value in cfg.trainer.items() if key not in ("max_epochs", "max_steps")
     }
+
+    if inversion.conditioning.temperature is None:  # that of the classes without the garbage class
+        inversion.conditioning.temperature = default_temperature(spec.num_classes - 1)
 
     def make_inversion(network: nn.Module, seed: int) -> InversionModule:
         """Make an inversion of a frozen copy of the network, which itself stays trainable."""
