@@ -105,7 +105,7 @@ WRONG = {
         "classifier.num_classes=7",
     ): "classifier.num_classes=7: the weights of classifier.zoo=mnist_cnn have 10 classes",
     ("classifier.feature_layers=[hed]",): "the network has no such layer; did you mean 'head'?",
-    ("classifier.image_size=200",): "the generator makes images of 28 to 64 pixels per side",
+    ("classifier.image_size=600",): "the sides of images must be from 8 to 512 pixels",
     ("+loss.cosine.wieght=2",): "loss.cosine.wieght: the term has no such option; did you mean",
     ("+loss.cosine.layers=[conv]",): "loss.cosine.layers=conv: is not in classifier.feature_layers",
     ("loss=ce_only", "loss.ce.weight=0"): "loss: every term has weight 0",

@@ -363,7 +363,7 @@ def test_only_finished_inversions_are_accepted(
             (str(empty),): "is not a run directory (it has no config.yaml)",
             (
                 str(trained),
-            ): "is a run of application=train_classifier; give one of application=invert",
+            ): "is a run of application=train_classifier; give a run of application=invert",
             (str(pixels),): "has no generator (method=gradient)",
             (str(running),): f"is not done (running); continue it with resume={running}",
             (str(bare),): "its generator is missing (no checkpoints/last.ckpt); run it again",

@@ -191,7 +191,8 @@ def page_of(directory: Path, capsys: pytest.CaptureFixture[str]) -> Elements:
 def test_the_command_writes_the_page_of_a_real_run(
     compose: Callable[..., DictConfig], job_dir: Path
 ) -> None:
-    run(compose("+experiment=mnist_invert", "generator=tiny", "application.steps=8"), job_dir)
+    few = ["generator=tiny", "application.steps=8", "application.grid_every=4"]
+    run(compose("+experiment=mnist_invert", *few), job_dir)
     before = files_of(job_dir)
     latest = job_dir.parents[1] / "latest"
     command = [sys.executable, "-m", "netinv_lightning.run", "report", str(latest)]

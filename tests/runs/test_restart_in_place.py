@@ -29,7 +29,7 @@ COMMANDS = {
     ),
     "measure": (
         ["measure.samples=20", "measure.metrics=[diversity]", "measure.controls=[]"],
-        "applications.measure.Report.__call__",
+        "evaluation.report.Report.__call__",
     ),
     "interpret": (
         ["interpret.samples=100", "interpret.analyses=[projection]"],
