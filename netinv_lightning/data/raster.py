@@ -18,16 +18,17 @@ HEIGHT, WIDEST = 64, 256
 """Pixels of the picture of a signal: its height, and its largest width."""
 BAR = 4
 """Pixels per feature of a table; 1 if there are more than 64 features."""
+MARGIN = 6
+"""White columns on each side of a signal or table, so that neighbours in a grid stay apart."""
 COLOURS = ((0.0, 0.0, 0.0), (0.0, 0.45, 0.7), (0.84, 0.37, 0.0), (0.0, 0.62, 0.45))
 """Of the channels of a signal, in turns: black and three of Okabe and Ito's."""
 
 
 def as_pictures(x_n: Tensor) -> Tensor:
     """Return pictures [n, 1 or 3, H, W] of inputs [n, C, H, W], [n, C, L] or [n, F] in [0, 1]."""
-    if x_n.dim() == 2:
-        return _bars(x_n)
-    if x_n.dim() == 3:
-        return _lines(x_n)
+    if x_n.dim() < 4:
+        picture = _bars(x_n) if x_n.dim() == 2 else _lines(x_n)
+        return F.pad(picture, (MARGIN, MARGIN), value=1.0)
     return x_n if x_n.shape[1] in (1, 3) else _tiles(x_n)
 
 
