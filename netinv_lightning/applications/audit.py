@@ -9,7 +9,6 @@ a verdict follows. `resume=RUN_DIRECTORY` runs the attacks that are not done.
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -33,7 +32,7 @@ from netinv_lightning.privacy.audit_findings import AuditFindings
 from netinv_lightning.privacy.build import with_training_split
 from netinv_lightning.privacy.real_images import check_comparable, check_enough, real_images
 from netinv_lightning.privacy.reconstruction_figures import audit_figure
-from netinv_lightning.runs.file_writing import write_atomically
+from netinv_lightning.runs.file_writing import write_json
 from netinv_lightning.tracking.result import Figure, Result
 from netinv_lightning.tracking.run_context import RunContext
 
@@ -102,7 +101,7 @@ class AuditApplication(Application):
             finished, self.classifier, self.verifiers, self.real, seed=self.cfg.seed
         )
         conclusion, verdict = found.conclusion, run.path / "verdict.json"
-        write_atomically(verdict, json.dumps(conclusion.as_dict(), indent=2) + "\n")
+        write_json(verdict, conclusion.as_dict())
         title = f"Audit of {self._classifier_name()}, {self.classifier.spec.name}"
         figure = audit_figure(found.intervals(), list(found.rows), run.figures / "audit.png", title)
         pairs = finished[conclusion.strongest] / "figures" / "best_pairs.png"

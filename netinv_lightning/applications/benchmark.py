@@ -7,7 +7,6 @@ has the mean and the spread over the seeds, and the baselines.
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from netinv_lightning.errors import InputError
 from netinv_lightning.evaluation.benchmark_table import Group, benchmark_table, read_group
 from netinv_lightning.evaluation.build import build_report
 from netinv_lightning.evaluation.report import Report
-from netinv_lightning.runs.file_writing import write_atomically
+from netinv_lightning.runs.file_writing import write_json
 from netinv_lightning.runs.outside_files import read_json
 from netinv_lightning.runs.sweep_check import check_job
 from netinv_lightning.tracking.result import Result
@@ -142,7 +141,7 @@ class BenchmarkApplication(Application):
             file = earlier
         elif not file.is_file():
             sets, skipped = self._baseline_report(experiment).baselines()
-            write_atomically(file, json.dumps({"sets": sets, "skipped": skipped}, indent=2) + "\n")
+            write_json(file, {"sets": sets, "skipped": skipped})
         content: dict[str, Any] = read_json(file, path)
         groups = []
         for name, (count, metrics) in content["sets"].items():

@@ -44,7 +44,7 @@ from netinv_lightning.privacy.real_images import (
     real_images,
 )
 from netinv_lightning.privacy.reconstruction_figures import best_pairs_figure
-from netinv_lightning.runs.file_writing import write_atomically
+from netinv_lightning.runs.file_writing import write_json
 from netinv_lightning.tracking.result import Figure, Result
 from netinv_lightning.tracking.run_context import RunContext
 from netinv_lightning.training.progress import print_progress
@@ -155,5 +155,4 @@ class ReconstructApplication(InvertApplication):
 
 def _add_to_verdict(path: Path, conclusion: AuditVerdict) -> None:
     """Put the conclusion into the verdict of the inversion, of which the diagnosis stays."""
-    content = {**json.loads(path.read_text()), **conclusion.as_dict()}
-    write_atomically(path, json.dumps(content, indent=2) + "\n")
+    write_json(path, {**json.loads(path.read_text()), **conclusion.as_dict()})

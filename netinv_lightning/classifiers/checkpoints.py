@@ -9,7 +9,6 @@ names of a file belong to which weights: `netinv_lightning.classifiers.state_dic
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import pickle
 import warnings
@@ -27,7 +26,7 @@ from netinv_lightning.classifiers.named_weights import require_weights
 from netinv_lightning.classifiers.state_dicts import differences, match, state_dicts
 from netinv_lightning.data.specs import DataSpec
 from netinv_lightning.errors import InputError, one_line
-from netinv_lightning.runs.file_writing import write_atomically
+from netinv_lightning.runs.file_writing import write_json
 from netinv_lightning.runs.outside_files import read_json
 
 
@@ -50,9 +49,7 @@ def save_classifier(path: Path, network: nn.Module, card: dict[str, Any]) -> Non
         temporary,
     )
     os.replace(temporary, path)
-    write_atomically(
-        path.with_suffix(".json"), json.dumps({**card, "sha256": sha256(path)}, indent=2) + "\n"
-    )
+    write_json(path.with_suffix(".json"), {**card, "sha256": sha256(path)})
 
 
 def model_card(

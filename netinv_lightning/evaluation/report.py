@@ -9,7 +9,6 @@ Shape suffixes: n images, C channels, H height, W width, N classes.
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +25,7 @@ from netinv_lightning.evaluation.measurement import Measurement, notes_of_skippe
 from netinv_lightning.evaluation.verdict import MEMORISATION_THRESHOLD, Verdict, judge
 from netinv_lightning.metrics.manifold import NEIGHBOURS
 from netinv_lightning.metrics.memorisation import memorisation
-from netinv_lightning.runs.file_writing import write_atomically
+from netinv_lightning.runs.file_writing import write_json
 from netinv_lightning.runs.outside_files import read_lines
 from netinv_lightning.runs.tables import Cell, Table, print_table, write_table
 from netinv_lightning.training.progress import print_progress
@@ -246,7 +245,7 @@ def last_losses(directory: Path) -> dict[str, float]:
 
 def _write_verdict(directory: Path, verdict: Verdict, findings: list[Finding]) -> None:
     content = verdict.as_dict() | {"diagnosis": [finding.__dict__ for finding in findings]}
-    write_atomically(directory / "verdict.json", json.dumps(content, indent=2) + "\n")
+    write_json(directory / "verdict.json", content)
     with (directory / "run.log").open("a") as log:
         log.writelines(
             f"{line}\n" for line in (verdict.line, *(finding.line for finding in findings))

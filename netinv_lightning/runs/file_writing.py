@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 from netinv_lightning.errors import InputError
 from netinv_lightning.runs.outside_files import check_within
@@ -17,6 +19,11 @@ def write_atomically(path: Path, text: str) -> None:
     temporary = path.with_name(path.name + ".partial")
     _write_new(temporary, text.encode())
     os.replace(temporary, path)
+
+
+def write_json(path: Path, content: Any, sort_keys: bool = False) -> None:
+    """Write a JSON file as `write_atomically` does."""
+    write_atomically(path, json.dumps(content, indent=2, sort_keys=sort_keys) + "\n")
 
 
 def _write_new(path: Path, content: bytes) -> None:

@@ -7,7 +7,6 @@ several processes train one run (`trainer=ddp`), only the first writes.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
@@ -23,7 +22,7 @@ from netinv_lightning.errors import InputError, Preempted, one_line
 from netinv_lightning.runs.checkpoint_file import check_checkpoint
 from netinv_lightning.runs.directory_lock import hold_directory
 from netinv_lightning.runs.environment import describe_environment
-from netinv_lightning.runs.file_writing import check_writable_content, write_atomically
+from netinv_lightning.runs.file_writing import check_writable_content, write_atomically, write_json
 from netinv_lightning.runs.latest_link import link_latest
 from netinv_lightning.runs.outside_files import read_json_object
 from netinv_lightning.runs.peers import PEER_GONE, PeerLost, first_process, watch_peers
@@ -80,15 +79,12 @@ class RunDir:
         """Add facts to `status.json`: state, error, seconds, best metric, W&B run id."""
         self.status.update(facts, seconds=round(time.time() - self.started, 3))
         if first_process():
-            write_atomically(self.path / STATUS, json.dumps(self.status, indent=2) + "\n")
+            write_json(self.path / STATUS, self.status)
 
     def write_summary(self, metrics: Mapping[str, float]) -> None:
         """Write `summary.json`: a flat mapping from metric name to number."""
         if first_process():
-            write_atomically(
-                self.path / "summary.json",
-                json.dumps(dict(metrics), indent=2, sort_keys=True) + "\n",
-            )
+            write_json(self.path / "summary.json", dict(metrics), sort_keys=True)
 
     @contextmanager
     def open(
@@ -133,10 +129,7 @@ class RunDir:
         facts = {"precision": cfg.trainer.get("precision")} | (
             {"classifier": dict(classifier)} if classifier else {}
         )
-        write_atomically(
-            self.path / "environment.json",
-            json.dumps(describe_environment() | facts, indent=2) + "\n",
-        )
+        write_json(self.path / "environment.json", describe_environment() | facts)
         continues = self.resuming and any(self.checkpoints.glob("*.ckpt"))
         self.started = time.time() - (earlier.get("seconds", 0.0) if continues else 0.0)
         inherited = {"wandb_run_id": earlier.get("wandb_run_id")} | (

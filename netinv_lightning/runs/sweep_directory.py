@@ -5,7 +5,6 @@ A job keeps its number, so the same command in the same directory continues the 
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from netinv_lightning.errors import InputError, one_line
-from netinv_lightning.runs.file_writing import check_writable_content, write_atomically
+from netinv_lightning.runs.file_writing import check_writable_content, write_json
 from netinv_lightning.runs.outside_files import read_json
 from netinv_lightning.runs.run_directory import RunDir, read_status
 
@@ -103,7 +102,7 @@ class Sweep:
         """Write the manifest; a continued sweep keeps its first command and working directory."""
         first = self._manifest(command=sys.argv[1:], cwd=os.getcwd())
         content = {**first, "overrides": self.overrides, "jobs": self.jobs}
-        write_atomically(self.path / MANIFEST, json.dumps(content, indent=2) + "\n")
+        write_json(self.path / MANIFEST, content)
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
