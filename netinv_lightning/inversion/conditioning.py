@@ -127,11 +127,13 @@ class Conditioning:
             stream: Random numbers, on `device`; None for torch's global random state.
             hot: One-hot vectors instead of soft ones; None for `vectors`.
         """
-        K = len(self.chosen)
-        normal_BK = (
-            torch.randn(batch, K, device=device) if stream is None else stream.normal(batch, K)
-        )
+        normal_BK = self._draw_normal(batch, device, stream)
         return self._of_chosen((normal_BK / self.temperature).softmax(dim=1), hot)
+
+    def _draw_normal(self, batch: int, device: torch.device | str, stream: Stream | None) -> Tensor:
+        """Return a standard normal draw for each chosen class, [B, K]."""
+        K = len(self.chosen)
+        return torch.randn(batch, K, device=device) if stream is None else stream.normal(batch, K)
 
     def of_labels(self, label_B: Tensor) -> Condition:
         """Return conditions for given labels, with one-hot vectors."""

@@ -46,6 +46,7 @@ class LabelSets(Conditioning):
                 "each other; choose vector, matrix or vector_matrix"
             )
         added = min(MOST_OFTEN, 1 / (self.num_classes - 1))
+        self.cross_NMGG = self.code.cross(torch.arange(self.num_classes)).float()
         self.threshold = float(Normal(0.0, 1.0).icdf(torch.tensor(1 - added)))
 
     def sample(
@@ -56,10 +57,7 @@ class LabelSets(Conditioning):
         hot: bool | None = None,
     ) -> Condition:
         """Draw sets; with `hot` they have one label each."""
-        N = self.num_classes
-        normal_BN = (
-            torch.randn(batch, N, device=device) if stream is None else stream.normal(batch, N)
-        )
+        normal_BN = self._draw_normal(batch, device, stream)
         label_B = normal_BN.argmax(dim=1)
         if hot:
             return self.of_labels(label_B)
@@ -81,14 +79,14 @@ class LabelSets(Conditioning):
         """
         label_B = set_BN.int().argmax(dim=1) if label_B is None else label_B
         target_BN = set_BN.float().scatter(1, label_B[:, None], 1.0)
-        code = self.code.to(target_BN.device)
-        cross_NMGG = code.cross(torch.arange(self.num_classes, device=target_BN.device))
-        matrix_BP = (target_BN @ cross_NMGG.flatten(1).float()).clamp_max(1)
+        if self.cross_NMGG.device != target_BN.device:  # moved once, not in every step
+            self.cross_NMGG = self.cross_NMGG.to(target_BN.device)
+        matrix_BP = (target_BN @ self.cross_NMGG.flatten(1)).clamp_max(1)
         return Condition(
             label_B=label_B,
             target_BN=target_BN,
             vector_BN=target_BN if self.uses_vector else None,
-            matrix_BMSS=code.enlarge(matrix_BP.unflatten(1, cross_NMGG.shape[1:]))
+            matrix_BMSS=self.code.enlarge(matrix_BP.unflatten(1, self.cross_NMGG.shape[1:]))
             if self.uses_matrix
             else None,
         )
