@@ -186,8 +186,6 @@ def invert(
     try:
         given = mean is not None and std is not None
         with notices_of_a_run():
-            if shape is not None:
-                shape = own_shape(shape, channels, image_size)
             facts = infer_facts(
                 network.eval(),
                 {

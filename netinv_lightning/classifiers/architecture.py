@@ -15,7 +15,7 @@ from netinv_lightning.config.allowed_targets import TIMM
 from netinv_lightning.config.description_check import TIMM_NAME
 from netinv_lightning.config.instantiate import construct, module_of
 from netinv_lightning.config.shapes import checked_shape
-from netinv_lightning.data.specs import DataSpec
+from netinv_lightning.data.specs import UNITS, DataSpec
 from netinv_lightning.errors import InputError, nearest, one_line
 from netinv_lightning.runs.notices import notice
 
@@ -51,7 +51,7 @@ def build_network(network: Mapping[Any, Any], spec: DataSpec) -> nn.Module:
             "Set classifier=mlp"
         )
     for key, fact in SHAPE.items():
-        own = own_network and key in ("num_classes", "channels", "image_size")
+        own = own_network and key in UNITS
         if own or (key in keywords and keywords[key] is None):
             keywords[key] = keywords.get(key) or getattr(spec, fact)
     return construct_network(keywords)

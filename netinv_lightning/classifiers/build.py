@@ -27,7 +27,7 @@ from netinv_lightning.classifiers.spec_sources import card_spec, resolve_spec
 from netinv_lightning.classifiers.zoo import zoo_path
 from netinv_lightning.config.allowed_targets import trusted_names
 from netinv_lightning.config.description_check import check_literal, check_network
-from netinv_lightning.data.specs import SPECS, DataSpec
+from netinv_lightning.data.specs import SPECS, UNITS, DataSpec
 from netinv_lightning.errors import InputError
 from netinv_lightning.runs.notices import notice
 
@@ -162,8 +162,7 @@ def _from_file(cfg: DictConfig, path: Path, network: dict[str, Any]) -> FrozenCl
 
 def _print_inferred(path: Path, facts: dict[str, Any], source: str) -> None:
     """Print the classes and the shape that were read from a file."""
-    units = {"num_classes": "classes", "channels": "channels", "image_size": "pixels per side"}
-    if found := [f"{facts[key]} {unit}" for key, unit in units.items() if key in facts]:
+    if found := [f"{facts[key]} {unit}" for key, unit in UNITS.items() if key in facts]:
         notice(f"classifier.path={path}: {', '.join(found)} (from {source})")
 
 

@@ -16,13 +16,12 @@ from torch import Tensor, nn
 
 from netinv_lightning.classifiers.outputs import LOGITS, child, tensors
 from netinv_lightning.config.shapes import sides_of
+from netinv_lightning.data.specs import UNITS
 from netinv_lightning.errors import InputError
 from netinv_lightning.runs.notices import notice
 
 SIZES = (28, 32, 48, 64, 96, 128, 160, 192, 224, 240, 256, 260, 288, 299, 300, 320, 384, 448, 512)
 """Usual sides of square images, in pixels, that are tried."""
-SHAPE = ("num_classes", "channels", "image_size")
-UNITS = dict(zip(SHAPE, ("classes", "channels", "pixels per side"), strict=True))
 
 
 def infer_facts(
@@ -40,7 +39,7 @@ def infer_facts(
         InputError: naming the argument that cannot be inferred.
     """
     facts = {key: value for key, value in given.items() if value is not None}
-    needed = ("num_classes",) if "shape" in facts else SHAPE
+    needed = ("num_classes",) if "shape" in facts else tuple(UNITS)
     if all(key in facts for key in needed):
         return facts
     stored, source = _stored(network)

@@ -10,10 +10,9 @@ from omegaconf import DictConfig
 
 from netinv_lightning.classifiers.architecture import given_shape, spec_with_keys
 from netinv_lightning.config.shapes import modality_of
-from netinv_lightning.data.specs import SPECS, DataSpec, spec_of_classes
+from netinv_lightning.data.specs import SPECS, UNITS, DataSpec, spec_of_classes
 from netinv_lightning.errors import InputError, one_line
 
-SHAPE_KEYS = ("num_classes", "channels", "image_size")
 OWN = "own"
 """Name of the data of a classifier that were not named."""
 
@@ -59,13 +58,13 @@ def resolve_spec(
         kept: dict[str, tuple[float, ...]]
         kept = {key: tuple(known[key]) for key in ("mean", "std") if key in known}
         return spec_with_keys(replace(data, **_expanded(kept, data.channels)), cfg)
-    if missing := [f"classifier.{key}" for key in SHAPE_KEYS if key not in known]:
+    if missing := [f"classifier.{key}" for key in UNITS if key not in known]:
         raise InputError(
             f"{', '.join(missing)}: must be given, because the checkpoint has no model card "
             f"and data={cfg.data.name} is not "
             + ("a known set" if data is None else "what it was trained on")
         )
-    shape = {key: known[key] for key in SHAPE_KEYS}
+    shape = {key: known[key] for key in UNITS}
     names = tuple(known.get("class_names", ()))
     statistics = {"mean": (0.0,), "std": (1.0,)}
     statistics |= {key: tuple(known[key]) for key in statistics if key in known}
@@ -98,7 +97,7 @@ def _same_kind(data: DataSpec, given: Mapping[str, Any]) -> bool:
 
 
 def _fits(data: DataSpec, known: Mapping[str, Any]) -> bool:
-    return all(known.get(key, getattr(data, key)) == getattr(data, key) for key in SHAPE_KEYS)
+    return all(known.get(key, getattr(data, key)) == getattr(data, key) for key in UNITS)
 
 
 def _expanded(statistics: Mapping[str, tuple[float, ...]], channels: int) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from netinv_lightning.classifiers.zoo import zoo_names, zoo_path
 from netinv_lightning.config.schema import ClassifierConfig
 from netinv_lightning.errors import InputError, nearest
 
-KEY = "application.verifiers"
+KEY, VERIFIER_OF = "application.verifiers", "application.verifier_of"
 KEYS = ("name", *(key.name for key in fields(ClassifierConfig) if key.name not in ("train",)))
 PATH_ENDINGS = (".safetensors", ".pt", ".pth", ".ckpt", ".tar", ".pt2", ".onnx", ".bin")
 
@@ -97,10 +97,9 @@ def check_verifier_of(cfg: DictConfig) -> None:
     Raises:
         InputError: naming the key.
     """
-    key = "application.verifier_of"
     if (named := cfg.application.verifier_of) is not None:
-        for keys in entries([named], key).values():
-            _check_files(keys, f"{key}={named}", key)
+        for keys in entries([named], VERIFIER_OF).values():
+            _check_files(keys, f"{VERIFIER_OF}={named}", VERIFIER_OF)
 
 
 def _check_files(keys: Mapping[str, Any], where: str, key: str) -> None:

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from netinv_lightning.classifiers.architecture import OWN_NETWORKS
 from netinv_lightning.classifiers.build import load_carded, load_classifier
 from netinv_lightning.classifiers.frozen import LOGITS, PENULTIMATE, FrozenClassifier
-from netinv_lightning.classifiers.verifier_names import KEY, entries
+from netinv_lightning.classifiers.training import recipe_seed
+from netinv_lightning.classifiers.verifier_names import KEY, VERIFIER_OF, entries
 from netinv_lightning.classifiers.zoo import zoo_path
 from netinv_lightning.config.schema import ClassifierConfig
-from netinv_lightning.data.specs import DataSpec
+from netinv_lightning.data.specs import UNITS, DataSpec
 from netinv_lightning.errors import InputError
 from netinv_lightning.runs.notices import notice
 
@@ -74,7 +75,7 @@ def _load(
     classifier = OmegaConf.merge(OmegaConf.structured(ClassifierConfig), keys)
     described = OmegaConf.create({"data": cfg.data, "classifier": classifier})
     if keys.get("network") and spec is not None:
-        for fact in ("num_classes", "channels", "image_size"):
+        for fact in UNITS:
             if described.classifier[fact] is None:
                 described.classifier[fact] = getattr(spec, fact)
     try:
@@ -136,9 +137,6 @@ def check_class_names(key: str, its: DataSpec, needed: DataSpec) -> None:
     )
 
 
-VERIFIER_OF = "application.verifier_of"
-
-
 def load_verified(named: str, cfg: DictConfig) -> FrozenClassifier:
     """Load the classifier that a verifier is trained for, as `application.verifier_of` names it.
 
@@ -158,8 +156,7 @@ def verifier_config(cfg: DictConfig, verified: FrozenClassifier) -> DictConfig:
     if not cfg.classifier.network:
         kind = "CNN" if verified.name == "ResNet" else "ResNet"
         cfg.classifier.network = {"_target_": f"{OWN_NETWORKS}{kind}"}
-    seed = int(cfg.seed if cfg.recipe.seed is None else cfg.recipe.seed)
-    if seed == verified.card.get("seed"):
+    if (seed := recipe_seed(cfg)) == verified.card.get("seed"):
         cfg.recipe.seed = seed + 1
         notice(f"recipe.seed={seed + 1}: the classifier was trained with seed {seed}")
     return cfg
@@ -201,8 +198,10 @@ class Resized(nn.Module):
 
 
 def resized(verifier: FrozenClassifier, spec: DataSpec) -> FrozenClassifier:
-    """Return the verifier for images of `spec`; itself if they have its own size, or
-    are no images."""
+    """Return the verifier for images of `spec`; unchanged if they have its own size.
+
+    It is also unchanged for signals and tables, which are not resized.
+    """
     if verifier.spec.shape == spec.shape or {verifier.spec.modality, spec.modality} != {"images"}:
         return verifier
     network = Resized(verifier.network, verifier.spec.sides)

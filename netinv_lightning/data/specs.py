@@ -14,6 +14,10 @@ DEVIATIONS = 5
 """Standard deviations about the mean that signals and tables are generated in."""
 
 
+UNITS = {"num_classes": "classes", "channels": "channels", "image_size": "pixels per side"}
+"""The facts that no spec can do without, and their units in messages."""
+
+
 @dataclass(frozen=True)
 class DataSpec:
     """Facts of a data set.

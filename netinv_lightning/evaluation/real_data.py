@@ -14,7 +14,7 @@ from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.data.datasets import Split
 from netinv_lightning.data.pixels import to_unit_range
-from netinv_lightning.data.specs import SPECS, DataSpec, same_data, spec_of_classes
+from netinv_lightning.data.specs import SPECS, UNITS, DataSpec, same_data, spec_of_classes
 from netinv_lightning.data.splits import stratified_indices
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.evaluation.image_sets import Images
@@ -97,7 +97,7 @@ def _check_facts(facts: DataSpec, classes: Sequence[int] | None, spec: DataSpec)
             f"data.classes: the classifier has only the classes {', '.join(spec.class_names)}. "
             f"Add 'data.classes=[{labels}]'"
         )
-    for fact in ("num_classes", "channels", "image_size"):
+    for fact in UNITS:
         if (there := getattr(facts, fact)) != (here := getattr(spec, fact)):
             raise InputError(
                 f"data={facts.name}: has {fact}={there}, but the classifier has {fact}={here}. "
