@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from netinv_lightning.inversion.channel_moments import moments
 from netinv_lightning.inversion.gradient_norm import gradient_norm
 from netinv_lightning.training.distributed import rows_of_all_ranks, sum_over_ranks, world_size
 from netinv_lightning.training.float32 import in_float32
@@ -26,7 +27,6 @@ __all__ = [
     "cross_entropy",
     "gradient_norm",
     "kl_divergence",
-    "moments",
     "orthogonality",
     "orthogonality_floor",
     "pixel_range",
@@ -135,15 +135,6 @@ def variation(x_BCHW: Tensor) -> Tensor:
         if dim >= 2
     ]
     return torch.stack(sums).sum() / len(x_BCHW)
-
-
-@in_float32
-def moments(x_BC: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and variance [C] of values [B, C, ...] per channel, over all ranks."""
-    x_CX = x_BC.movedim(1, 0).flatten(1)
-    n = x_CX.shape[1] * world_size()
-    mean_C = sum_over_ranks(x_CX.sum(dim=1)) / n
-    return mean_C, sum_over_ranks((x_CX - mean_C[:, None]).square().sum(dim=1)) / n
 
 
 @in_float32
