@@ -33,6 +33,7 @@ LOSS_TERMS: dict[str, Mapping[str, Rule]] = {
     "l1": {},
     "batch_norm": {"pixels": NOT_NEGATIVE},
     "class_spread": {"distance": NOT_NEGATIVE, "pool": Count(1, 64)},
+    "feature_spread": {"cosine": SHARE, "layers": ListOfNames()},
     "stationarity": {"sharpness": POSITIVE},
 }
 """The terms in the order in which they are documented and shown."""

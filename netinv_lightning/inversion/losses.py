@@ -25,6 +25,7 @@ __all__ = [
     "class_spread",
     "cosine_similarity",
     "cross_entropy",
+    "feature_spread",
     "gradient_norm",
     "kl_divergence",
     "orthogonality",
@@ -183,10 +184,33 @@ def class_spread(x_BCHW: Tensor, label_B: Tensor, distance: float = 0.25, pool: 
     norm_B = rows_BP.square().sum(dim=1)
     square_BB = (norm_B[:, None] + norm_B[None] - 2 * rows_BP @ rows_BP.T) / rows_BP.shape[1]
     short_BB = F.relu(1 - square_BB.clamp_min(1e-8).sqrt() / distance).square()
-    same_BB = (labels_B[:, None] == labels_B[None]).logical_and(
-        ~torch.eye(len(labels_B), dtype=torch.bool, device=label_B.device)
+    return _mean_within_classes(short_BB, labels_B)
+
+
+@in_float32
+def feature_spread(f_BD: Tensor, label_B: Tensor, cosine: float = 0.5) -> Tensor:
+    """Penalty for features of one class that point in the same direction.
+
+        mean over pairs i != j of one class of max(0, cos(theta_ij) - c)
+
+    Unlike L_Cosine it leaves different classes alone, and it stops at c, because photographs of one
+    class have similar features too.
+
+    Args:
+        f_BD: Features.
+        label_B: The classes of their images.
+        cosine: c, from 0 to 1.
+    """
+    unit_BD = rows_of_all_ranks(F.normalize(f_BD, dim=1))
+    return _mean_within_classes(F.relu(unit_BD @ unit_BD.T - cosine), rows_of_all_ranks(label_B))
+
+
+def _mean_within_classes(value_BB: Tensor, label_B: Tensor) -> Tensor:
+    """Return the mean over pairs of different images of one class; 0 if there are none."""
+    same_BB = (label_B[:, None] == label_B[None]).logical_and(
+        ~torch.eye(len(label_B), dtype=torch.bool, device=label_B.device)
     )
-    return (short_BB * same_BB).sum() / same_BB.sum().clamp_min(1)
+    return (value_BB * same_BB).sum() / same_BB.sum().clamp_min(1)
 
 
 def _pooled(x_BCHW: Tensor, pool: int) -> Tensor:

@@ -160,6 +160,11 @@ def class_spread(step: Step, distance: float = 0.25, pool: int = 4) -> Tensor:
     return losses.class_spread(step.x_BCHW, step.condition.label_B, distance, pool)
 
 
+def feature_spread(step: Step, cosine: float = 0.5, layers: Sequence[str] | None = None) -> Tensor:
+    label_B = step.condition.label_B
+    return step.over_layers(lambda f_BD: losses.feature_spread(f_BD, label_B, cosine), layers)
+
+
 def _running_statistics(layer: nn.Module) -> tuple[Tensor, Tensor]:
     mean_C, var_C = layer.running_mean, layer.running_var
     assert isinstance(mean_C, Tensor)

@@ -91,6 +91,10 @@ EXPECTED: dict[str, Callable[[Step], Tensor]] = {
         )
     ),
     "class_spread": lambda step: losses.class_spread(step.x_BCHW, step.condition.label_B),
+    "feature_spread": lambda step: sum(
+        (losses.feature_spread(f_BD, step.condition.label_B) for f_BD in step.features.values()),
+        torch.zeros(()),
+    ),
     "stationarity": lambda step: misalignment(
         decayed_weights(step.classifier),
         margin_gradients(step.classifier, step.x_BCHW, step.condition.label_B, torch.ones(6), 30.0)[
@@ -278,7 +282,7 @@ def test_each_term_moves_the_images(name: str) -> None:
     has_company_B = (label_B[:, None] == label_B).sum(dim=1) > 1
     assert 0 < has_company_B.sum() < len(label_B)
     assert torch.equal(
-        moved_B, has_company_B if name == "class_spread" else torch.ones_like(moved_B)
+        moved_B, has_company_B if name.endswith("_spread") else torch.ones_like(moved_B)
     )
 
 

@@ -1,6 +1,6 @@
 """Invert EfficientNet-Lite0 for ten classes of ImageNet; show the images to its sister networks.
 
-    python -m experiments.any_classifier.imagenet
+    python -m experiments.any_classifier.imagenet.run
 
 The jobs run one after the other, each on all cores, because the table reports seconds. No setting
 was chosen on the classes of the recipe.
