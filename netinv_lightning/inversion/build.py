@@ -86,16 +86,6 @@ def make_pixels(
     method: type[PixelInversion], cfg: DictConfig, classifier: FrozenClassifier | None = None
 ) -> PixelInversion:
     """Build a method that optimises pixels; other arguments as for `make_module`."""
-    if cfg.n_generators > 1:
-        raise InputError(
-            f"n_generators={cfg.n_generators}: method={cfg.method.name} has no generator; "
-            "for more images set application.eval_samples"
-        )
-    if "l1" in cfg.loss:
-        raise InputError(
-            f"loss.l1: penalises the weights of a generator, and method={cfg.method.name} has "
-            "none; leave it out: ~loss.l1"
-        )
     classifier = _differentiable(cfg, classifier)
     return _make(
         "method",
@@ -135,21 +125,6 @@ def build_augmentation(
 
 def make_kkt(cfg: DictConfig, classifier: FrozenClassifier | None = None) -> KktInversion:
     """Build `method=kkt`; arguments as for `make_module`."""
-    if cfg.n_generators > 1:
-        raise InputError(
-            f"n_generators={cfg.n_generators}: method=kkt has no generator; "
-            "for more images set method.candidates"
-        )
-    if cfg.application.compile:
-        raise InputError(
-            "application.compile=true: a compiled network has no second derivative, which "
-            "method=kkt needs; leave it out"
-        )
-    if cfg.application.get("classes"):
-        raise InputError(
-            f"application.classes={list(cfg.application.classes)}: method=kkt makes candidates of "
-            "all classes; leave it out"
-        )
     classifier = _differentiable(cfg, classifier)
     if classifier.multi_label:
         raise InputError(

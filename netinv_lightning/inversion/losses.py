@@ -1,4 +1,7 @@
-"""The equations of the objective, one function each (Suhail et al. 2024, arXiv:2407.18002).
+"""The equations of the objective, one function each.
+
+The terms of the papers are those of Suhail, Tang and Sethi (2024, arXiv 2411.17777): L_KL, L_CE,
+L_Cosine and L_Ortho of section 3.3; L_Var, L_Pix and L_Grad of section 5.3.
 
 With several processes the value is that of the whole batch. A mean over images may be taken over
 the share of a process, because DistributedDataParallel averages gradients. A sum, or a term that
@@ -145,8 +148,8 @@ def statistics_distance(x_BC: Tensor, mean_C: Tensor, var_C: Tensor) -> Tensor:
         ((mu - m)^2 + (sigma - sqrt(v))^2) / v,   mean over the channels
 
     This is the squared Wasserstein-2 distance of normal distributions with these moments, in units
-    of v. DeepInversion (Yin et al. 2020) uses the norms of the differences of means and variances,
-    which depend on the scale of each layer.
+    of v. DeepInversion (Yin et al. 2020, arXiv 1912.08795) uses the norms of the differences of
+    means and variances, which depend on the scale of each layer.
 
     Args:
         x_BC: The input of the layer, [B, C, ...].
@@ -168,8 +171,8 @@ def class_spread(x_BCHW: Tensor, label_B: Tensor, distance: float = 0.25, pool: 
         mean over pairs i != j of one class of max(0, 1 - |I_i - I_j| / distance)^2
 
     Features can differ by invisible details. This term keeps the images themselves apart; without
-    it a generator tends to make one image per class. It is a mode-seeking term, as Mao et al. 2019
-    use for conditional generators.
+    it a generator tends to make one image per class. It is a mode-seeking term, as Mao et al.
+    (2019, arXiv 1903.05628) use for conditional generators.
 
     Args:
         x_BCHW: Images.

@@ -44,7 +44,9 @@ from netinv_lightning.training.schedules import cosine_share
 
 
 class InversionModule(L.LightningModule):
-    """Trains generators against a frozen classifier (arXiv:2407.18002, section 3).
+    """Trains generators against a frozen classifier.
+
+    Suhail, Tang and Sethi (2024, arXiv 2411.17777, section 3).
 
     Args:
         generators: The generators; each has its own weights, draws and batch.

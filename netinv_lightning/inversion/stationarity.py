@@ -3,15 +3,14 @@
 The gradient of cross-entropy for an image is the gradient of its margin times a number of 0 or
 more. When training with weight decay has converged, weights and gradients balance. Without weight
 decay, a homogeneous network converges to a point where they balance in direction (Haim et al. 2022,
-Buzaglo et al. 2023):
+arXiv 2206.07758; Buzaglo et al. 2023, arXiv 2305.03350 and 2307.01827):
 
     theta = sum_i lambda_i d m_i / d theta,   lambda_i >= 0
     m_i = f_y(x_i) - log sum_{j != y} exp f_j(x_i)
 
 For large logits the soft maximum in m is the maximum of the KKT conditions. Images can therefore be
 optimised to give the weights. The equation holds for weights that decay. In the recipes of this
-project these are matrices and kernels (`_decayed` in classifiers/training.py), not biases and
-BatchNorm parameters.
+project these are matrices and kernels (`decayed_weights`), not biases and BatchNorm parameters.
 
 Shape suffixes: B batch, N classes, C channels, H height, W width.
 """
@@ -33,6 +32,7 @@ from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.training.distributed import sum_over_ranks
 from netinv_lightning.training.float32 import autocast_off, in_float32
+from netinv_lightning.training.gradient_steps import decayed_weights
 
 
 class SmoothGates(TorchFunctionMode):
@@ -83,11 +83,6 @@ def margins(logits_BN: Tensor, label_B: Tensor) -> Tensor:
     return logits_BN.gather(1, label_B[:, None])[:, 0] - others_BN.logsumexp(dim=1)
 
 
-def decayed_weights(network: nn.Module) -> dict[str, Tensor]:
-    """Return matrices and kernels by name, detached from the graph."""
-    return {name: weight.detach() for name, weight in network.named_parameters() if weight.ndim > 1}
-
-
 @in_float32
 def margin_gradients(
     network: nn.Module,
@@ -114,7 +109,8 @@ def margin_gradients(
     differentiable = torch.is_grad_enabled()
     with torch.enable_grad():
         weights = {
-            name: weight.requires_grad_() for name, weight in decayed_weights(network).items()
+            name: weight.detach().requires_grad_()
+            for name, weight in decayed_weights(network).items()
         }
         # Torch's fused attention has no second derivative.
         with SmoothGates(sharpness), sdpa_kernel(SDPBackend.MATH):
@@ -188,7 +184,8 @@ def check_twice_differentiable(classifier: FrozenClassifier, key: str) -> None:
             layers, the usual reason.
     """
     weights = {
-        name: weight.requires_grad_() for name, weight in decayed_weights(classifier).items()
+        name: weight.detach().requires_grad_()
+        for name, weight in decayed_weights(classifier).items()
     }
     if not weights:
         raise InputError(

@@ -1,4 +1,4 @@
-"""The terms of the objective by name: functions of a training step (Suhail et al. 2024).
+"""The terms of the objective by name: functions of a training step.
 
 A term is any callable (Step, **options) -> scalar. Its name and the rules of its options are in
 `netinv_lightning/config/loss_terms.py`; the equations are in `losses.py`.
@@ -22,8 +22,9 @@ from netinv_lightning.inversion import losses
 from netinv_lightning.inversion.conditioning import Condition
 from netinv_lightning.inversion.label_sets import sets_agree
 from netinv_lightning.inversion.perturbation import Perturbation
-from netinv_lightning.inversion.stationarity import decayed_weights, margin_gradients, misalignment
+from netinv_lightning.inversion.stationarity import margin_gradients, misalignment
 from netinv_lightning.training.distributed import Stream
+from netinv_lightning.training.gradient_steps import decayed_weights
 
 
 @dataclass

@@ -24,8 +24,9 @@ from netinv_lightning.inversion.conditioning import Conditioning
 from netinv_lightning.inversion.generator import Generator
 from netinv_lightning.inversion.objective import Objective
 from netinv_lightning.inversion.perturbation import Perturbation
-from netinv_lightning.inversion.stationarity import decayed_weights, margin_gradients, misalignment
+from netinv_lightning.inversion.stationarity import margin_gradients, misalignment
 from netinv_lightning.inversion.terms import TERMS, Step
+from netinv_lightning.training.gradient_steps import decayed_weights
 
 SPEC = DataSpec("small", 4, 1, 28, (0.3,), (0.5,), tuple("abcd"))
 PENULTIMATE, EARLIER = "penultimate", "convolutions.0"

@@ -3,7 +3,7 @@
     theta ~ N(0, init_std^2) -> image = sigmoid(...theta...) in [0, 1] -> jitter, augmentation
         -> frozen classifier -> objective -> theta
 
-This is the oldest inversion (Kindermann & Linden 1990), under the same objective as the
+This is the oldest inversion (Kindermann and Linden 1990), under the same objective as the
 generator's. Its usual priors are terms of that objective (`variation`, and `batch_norm` of
 DeepInversion), or the options `jitter` and `parametrisation`.
 
@@ -46,7 +46,8 @@ class Pixel:
 class Fourier:
     """Two parameters per spatial frequency f, scaled by 1/f like the amplitudes of natural images.
 
-    Each step of Adam then changes coarse structure more than fine structure (Olah et al. 2017).
+    Each step of Adam then changes coarse structure more than fine structure (Olah,
+    Mordvintsev and Schubert 2017, "Feature visualization", distill.00007).
     With theta ~ N(0, s^2) the input of the sigmoid has variance s^2, as with `Pixel`. Colours are
     not decorrelated, because that needs statistics of real images.
     """

@@ -29,11 +29,11 @@ from netinv_lightning.inversion.methods.descent import Descent, DescentInversion
 from netinv_lightning.inversion.objective import Objective
 from netinv_lightning.inversion.stationarity import (
     best_scale,
-    decayed_weights,
     margin_gradients,
     stationarity,
 )
 from netinv_lightning.training.distributed import Stream
+from netinv_lightning.training.gradient_steps import decayed_weights
 from netinv_lightning.training.snapshots import Snapshots
 
 
