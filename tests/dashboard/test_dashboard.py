@@ -57,6 +57,13 @@ EVERYTHING = (
 )
 """An inversion that logs everything that inversions log."""
 
+FEWER = {
+    "autoencoder_analysis.MAP_SAMPLES": 60,
+    "autoencoder_analysis.MAP_UNITS": 16,
+    "clusters.SURROGATES": 3,
+}
+"""What makes the slowest parts of a study cheap."""
+
 DETECTION = (
     "application=detect_ood",
     "logger=wandb",
@@ -123,6 +130,8 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     with pytest.MonkeyPatch.context() as patch:
         # every run reaches this accuracy
         patch.setattr("netinv_lightning.inversion.cost.REACHED", 0.0)
+        for name, fewer in FEWER.items():
+            patch.setattr(f"netinv_lightning.interpretability.{name}", fewer)
         run(netinv_lightning.compose([*FEW_STEPS, *EVERYTHING]), folder / "inverted")
         patch.setattr("netinv_lightning.metrics.detection.RESAMPLES", 2)
         run(netinv_lightning.compose(list(DETECTION)), folder / "detected")

@@ -216,6 +216,7 @@ def test_natural_images_transfer_to_unseen_networks(compose: Compose, tmp_path: 
             f"loss={loss}",
             "generator=small",
             "application.steps=80",
+            "application.checkpoint_every=1000",
             "application.batch_size=48",
         ]
         run(
