@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from omegaconf import DictConfig
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -20,7 +17,6 @@ from netinv_lightning.config.schema import MeasureConfig
 from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.errors import InputError
 from netinv_lightning.evaluation.baselines import BASELINES
-from netinv_lightning.evaluation.report import last_losses
 from netinv_lightning.evaluation.verdict import (
     ADVERSARIAL,
     CLASS_TYPICAL,
@@ -29,14 +25,9 @@ from netinv_lightning.evaluation.verdict import (
 )
 from netinv_lightning.metric_names import METRIC_GROUPS
 from netinv_lightning.run import run
+from tests.applications.measured_runs import DATA, FEW_METRICS, _measured
 from tests.conftest import FEW_STEPS
 
-Compose = Callable[..., DictConfig]
-DATA = ["data=mnist5k", "classifier.zoo=mnist_cnn"]  # real digits, available without a download
-FEW_METRICS = [
-    "measure.metrics=[accuracy,transfer,diversity]",
-    "measure.controls=[noise,class_means,real]",
-]
 MEASURE = ["application=measure", *DATA, *FEW_METRICS]
 
 
@@ -51,14 +42,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def real() -> ImageDataModule:
     return ImageDataModule("mnist5k")
-
-
-def _measured(directory: Path) -> dict[str, dict[str, float]]:
-    """Return `measurement.csv` as {set of images: {metric: number}}."""
-    with (directory / "measurement.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    sets = [column for column in rows[0] if column not in ("metric", "optimised")]
-    return {name: {row["metric"]: float(row[name]) for row in rows if row[name]} for name in sets}
 
 
 def _verdict(directory: Path) -> dict[str, object]:
@@ -132,46 +115,9 @@ def test_other_verifiers_replace_those_of_the_run(finished: Path, job_dir: Path)
     )
 
 
-def test_without_data_some_metrics_are_skipped_and_listed(
-    compose: Compose, job_dir: Path, tmp_path: Path
-) -> None:
-    """At the end of an inversion, such metrics are neither 0 nor silently missing."""
-    cfg = compose(
-        "measure=full",
-        f"data.root={tmp_path / 'none'}",
-        "application.verifiers=[mnist_mlp]",
-        "application.eval_samples=150",
-    )
-    cfg.measure.controls = ["noise", "class_means", "real"]
-    metrics = run(cfg, job_dir)
-    assert list(_measured(job_dir)) == ["inverted", "noise"]
-    assert names.TRANSFER_CEILING not in metrics
-    assert not any(
-        name.startswith(("fidelity/fid", names.CAS, "memorisation/")) for name in metrics
-    )
-    text = (job_dir / "measurement.md").read_text()
-    for what in ("baseline real", "baseline class_means", "fid", "cas", "manifold"):
-        assert f"- skipped: {what}: no real" in text
-
-
 def test_by_default_all_metrics_and_baselines_are_selected() -> None:
     assert MeasureConfig().metrics == list(METRIC_GROUPS)
     assert MeasureConfig().controls == list(BASELINES)
-
-
-@pytest.mark.parametrize("full", [False, True])
-def test_a_quick_run_has_a_verdict_but_no_table(
-    compose: Compose, job_dir: Path, full: bool
-) -> None:
-    cfg = compose(*DATA, "application.verifiers=[mnist_mlp]", f"measure.full={full}", *FEW_METRICS)
-    run(cfg, job_dir)
-    assert (job_dir / "verdict.json").exists()
-    assert (job_dir / "measurement.csv").exists() == full
-    last = last_losses(job_dir)
-    assert last.keys() >= {names.loss("kl"), names.LOSS_TOTAL, names.excess("orthogonality")}
-    with (job_dir / "metrics.csv").open() as file:
-        rows = [row for row in csv.DictReader(file) if row[names.LOSS_TOTAL]]
-    assert last[names.LOSS_TOTAL] == float(rows[-1][names.LOSS_TOTAL])
 
 
 def _images(kind: str, real: ImageDataModule) -> dict[str, Tensor]:
@@ -288,25 +234,3 @@ def test_invalid_input_is_refused_before_anything_is_written(
         with pytest.raises(InputError, match=message):
             run(netinv_lightning.compose([*MEASURE, *overrides]), job_dir)
         assert not job_dir.exists(), overrides
-
-
-@pytest.mark.parametrize(
-    ("overrides", "message"),
-    [
-        (
-            ["application.verifiers=[mnist_cnn]"],
-            r"verifiers=mnist_cnn: is the classifier that is inverted",
-        ),
-        (["measure.controls=[gradients]"], r"did you mean 'gradient'\?"),
-        (
-            ["measure=full", "measure.samples=20", "application.verifiers=[mnist_mlp]", *DATA],
-            r"measure.samples=20: too few .* need \d+",
-        ),
-    ],
-)
-def test_an_inversion_is_refused_before_it_starts(
-    compose: Compose, job_dir: Path, overrides: list[str], message: str
-) -> None:
-    with pytest.raises(InputError, match=message):
-        run(compose(*overrides), job_dir)
-    assert not job_dir.exists()
