@@ -9,6 +9,10 @@ ZOO := mnist_cnn fashion_mnist_cnn svhn_head_cnn cifar10_cnn \
        mnist_mlp mnist_resnet fashion_mnist_mlp fashion_mnist_resnet \
        svhn_head_resnet svhn_head_vit cifar10_resnet cifar10_vit
 
+# Python compiles a module once and keeps the result, also where the environment forbids it: the
+# libraries are installed uncompiled, and each of the tests' processes would compile them again.
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
 .PHONY: help quickstart test lint wheel-check bench gpu-check precision zoo results natural conditioning interpretability ood reconstruction training-size zoo-audit inverted-data schematics retry dashboard sync clean
 

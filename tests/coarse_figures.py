@@ -6,15 +6,23 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 DPI = 60
 
 
 @pytest.fixture(scope="module", autouse=True)
-def coarse_figures() -> Iterator[None]:
-    """Draw at few dots per inch, and do not arrange the parts: this takes half of the time."""
+def coarse_figures(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Draw at few dots per inch, and do not arrange the parts: this takes half of the time.
+
+    Files and folders of tests that are named after figures get them as users do.
+    """
+    if "figure" in request.node.nodeid:
+        yield
+        return
+
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
     write = Figure.savefig
 
     def coarse(figure: Figure, *args: Any, **options: Any) -> None:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import copy
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra import compose as hydra_compose
 from omegaconf import DictConfig
 
 import netinv_lightning
+from tests.coarse_figures import coarse_figures
 from tests.composed_choices import remember_choices
+
+__all__ = ["coarse_figures"]
 
 FEW_STEPS = [
     "generator=tiny",
@@ -48,19 +49,10 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def composed_once() -> Iterator[None]:
-    """Let Hydra compose equal overrides only once; each call gets and checks its own copy."""
-    known: dict[tuple[str, ...], DictConfig] = {}
-
-    def composed(config_name: str, overrides: list[str]) -> DictConfig:
-        key = tuple(overrides)
-        if key not in known:
-            known[key] = hydra_compose(config_name, overrides=overrides)
-        return copy.deepcopy(known[key])
-
+def choices_read_once() -> Iterator[None]:
+    """Let Hydra read and merge the files of equal choices only once."""
     with pytest.MonkeyPatch.context() as patch:
         remember_choices(patch)
-        patch.setattr("netinv_lightning.config.compose.hydra_compose", composed)
         yield
 
 

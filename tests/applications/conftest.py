@@ -1,4 +1,4 @@
-"""Coarse figures, and a classifier that leaks its training images."""
+"""A classifier that leaks its training images."""
 
 from __future__ import annotations
 
@@ -8,9 +8,6 @@ import pytest
 
 import netinv_lightning
 from netinv_lightning.run import run
-from tests.coarse_figures import coarse_figures
-
-__all__ = ["coarse_figures"]
 
 
 @pytest.fixture(scope="session")

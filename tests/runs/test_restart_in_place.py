@@ -20,7 +20,7 @@ from netinv_lightning.errors import Preempted
 from netinv_lightning.run import run
 from netinv_lightning.runs.resume import resumed_config
 
-DIGITS = ["data=mnist5k", "classifier.zoo=mnist_cnn"]
+DIGITS = ["data=mnist5k", "classifier.zoo=mnist_mlp"]
 HALF = "application.vector=[.5,0,0,.5,0,0,0,0,0,0]"
 COMMANDS = {
     "counterfeit": (
@@ -32,7 +32,13 @@ COMMANDS = {
         "evaluation.report.Report.__call__",
     ),
     "interpret": (
-        ["interpret.samples=100", "interpret.analyses=[projection]"],
+        [
+            "interpret.samples=100",
+            "interpret.analyses=[projection]",
+            "interpret.perplexities=[5]",
+            "interpret.embedding_seeds=[0]",
+            "interpret.embedded=40",
+        ],
         "interpretability.study.FeatureStudy.__call__",
     ),
     "approach": (
