@@ -11,6 +11,7 @@ import pytest
 from omegaconf import DictConfig
 
 import netinv_lightning
+from netinv_lightning.run import run
 from tests.coarse_figures import coarse_figures
 from tests.composed_choices import remember_choices
 
@@ -60,6 +61,20 @@ def choices_read_once() -> Iterator[None]:
 def compose() -> Callable[..., DictConfig]:
     """Return a function that composes a config with few steps and further overrides."""
     return lambda *overrides: netinv_lightning.compose([*FEW_STEPS, *overrides])
+
+
+@pytest.fixture(scope="session")
+def inverted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the directory of a short inversion of an MLP, which has images of all classes.
+
+    Its data are part of the installation.
+    """
+    path = tmp_path_factory.mktemp("inverted") / "run"
+    digits = ["data=mnist5k", "classifier.zoo=mnist_mlp", "loss=natural"]
+    steps = ["application.steps=50", "application.batch_size=20"]
+    once = "application.checkpoint_every=1000"
+    run(netinv_lightning.compose([*FEW_STEPS, *digits, *steps, once]), path)
+    return path
 
 
 @pytest.fixture

@@ -50,7 +50,8 @@ def test_invert_reaches_a_linear_classifier() -> None:
         "application.lr=0.01",
         "application.batch_size=32",
         "application.eval_samples=500",
-        "application.grid_every=1000",
+        "application.log_every=50",
+        "application.checkpoint_every=1000",
     ]
     result = netinv_lightning.invert(
         network, num_classes=4, channels=1, image_size=28, overrides=overrides

@@ -146,13 +146,6 @@ def test_the_seed_determines_the_weights_and_a_share_may_be_0() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.fixture(scope="module")
-def inverted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("inverted") / "run"
-    run(netinv_lightning.compose(["data=mnist5k", "classifier.zoo=mnist_mlp", *FEW_STEPS]), path)
-    return path
-
-
 COMMAND = [
     "application=finetune",
     "data=mnist5k",

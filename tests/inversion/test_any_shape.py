@@ -40,8 +40,9 @@ STEPS = [
     "application.steps=150",
     "application.batch_size=32",
     "application.lr=0.01",
-    "application.eval_samples=300",
-    "application.grid_every=1000",
+    "application.eval_samples=100",
+    "application.log_every=50",
+    "application.checkpoint_every=1000",
     "conditioning.vectors=hot",
 ]
 

@@ -49,20 +49,6 @@ COMMANDS = {
 """Overrides of each application, and the late function at which it is stopped."""
 
 
-@pytest.fixture(scope="module")
-def inverted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("inverted") / "run"
-    overrides = [
-        "generator=tiny",
-        "application.steps=40",
-        "application.batch_size=16",
-        "application.eval_samples=40",
-        *DIGITS,
-    ]
-    run(netinv_lightning.compose([*overrides, "application.keep_samples=40"]), path)
-    return path
-
-
 @pytest.mark.parametrize("application", COMMANDS)
 def test_a_stopped_and_resumed_application_leaves_the_same(
     application: str, inverted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

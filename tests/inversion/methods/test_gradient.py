@@ -145,7 +145,7 @@ def test_images_are_assigned_the_requested_classes(parametrisation: str) -> None
         Conditioning(10, 28), classifier, objective, parametrisation=parametrisation
     )
     with own_randomness(0, CPU):
-        condition = pixels.conditioning.sample(60)
+        condition = pixels.conditioning.sample(20)
         x_BCHW = pixels.draw(condition)
     assert float((classifier(x_BCHW).argmax(dim=1) == condition.label_B).float().mean()) >= 0.95
     assert 0 <= float(x_BCHW.min()) <= float(x_BCHW.max()) <= 1

@@ -36,7 +36,7 @@ TWENTY = (
     "application.eval_batch_size=20",
     "application.keep_samples=20",
 )
-GRADIENT = ("method=gradient", "method.steps=3", *TWENTY)
+GRADIENT = ("method=gradient", "method.steps=3", "classifier.zoo=mnist_mlp", *TWENTY)
 FORWARDS, BACKWARDS = names.CLASSIFIER_FORWARDS, names.CLASSIFIER_BACKWARDS
 
 
@@ -79,8 +79,9 @@ def test_fewer_images_are_drawn_by_default() -> None:
 def test_a_run_writes_the_same_files_and_metrics_as_a_generator(
     compose: Compose, tmp_path: Path
 ) -> None:
-    trained = run(compose(*TWENTY, "application.verifiers=[mnist_mlp]"), tmp_path / "generator")
-    metrics = run(compose(*GRADIENT, "application.verifiers=[mnist_mlp]"), tmp_path / "gradient")
+    networks = ("classifier.zoo=mnist_mlp", "application.verifiers=[mnist_cnn]")
+    trained = run(compose(*TWENTY, *networks), tmp_path / "generator")
+    metrics = run(compose(*GRADIENT, *networks), tmp_path / "gradient")
     assert set(trained) - set(metrics) == {names.GENERATOR_PARAMETERS}
     assert set(metrics) <= set(trained)
     assert json.loads((tmp_path / "gradient" / "summary.json").read_text()) == metrics
@@ -100,7 +101,7 @@ def test_a_run_writes_the_same_files_and_metrics_as_a_generator(
     # The saved images are the measured images.
     samples = load_file(tmp_path / "gradient" / "samples" / "inverted.safetensors")
     assert samples["images"].shape == (20, 1, 28, 28)
-    predicted_B = load_zoo("mnist_cnn")(samples["images"]).argmax(dim=1)
+    predicted_B = load_zoo("mnist_mlp")(samples["images"]).argmax(dim=1)
     assert float((predicted_B == samples["labels"]).double().mean()) == pytest.approx(
         metrics[names.INVERSION_ACCURACY]
     )
@@ -115,16 +116,17 @@ def test_costs_equal_those_counted_by_hand(compose: Compose, tmp_path: Path) -> 
     pixels = run(compose(*GRADIENT), tmp_path / "gradient")
     assert (pixels[FORWARDS], pixels[BACKWARDS]) == (3 * 40, 3 * 40)
     assert pixels[names.IMAGES_PER_SECOND] == pytest.approx(3 * 40 / pixels[names.TRAINING_SECONDS])
-    one = run(compose(), tmp_path / "one")
+    mlp = "classifier.zoo=mnist_mlp"
+    one = run(compose(mlp), tmp_path / "one")
     assert (one[FORWARDS], one[BACKWARDS]) == (64, 64)
     # Two threads, each with its own copy of the classifier
-    two = run(compose("n_generators=2", "loss=reconstruction"), tmp_path / "two")
+    two = run(compose(mlp, "n_generators=2", "loss=reconstruction"), tmp_path / "two")
     # Each step classifies the images and the perturbed images, and takes the gradient norm.
     assert (two[FORWARDS], two[BACKWARDS]) == (
         2 * 3 * 64,
         2 * 3 * 64,
     )
-    longer = run(compose("application.steps=12"), tmp_path / "one", resuming=True)
+    longer = run(compose(mlp, "application.steps=12"), tmp_path / "one", resuming=True)
     assert (longer[FORWARDS], longer[BACKWARDS]) == (96, 96)
 
 

@@ -19,7 +19,6 @@ from omegaconf import DictConfig
 from safetensors.torch import load_file
 from torch import Tensor
 
-from experiments.forked import run_command
 from netinv_lightning import metric_names as names
 from netinv_lightning.applications import make_application
 from netinv_lightning.applications.invert import InvertApplication
@@ -225,14 +224,6 @@ def test_invalid_values_are_refused(
     with pytest.raises(InputError, match=message):
         run(compose("method=kkt", *overrides), job_dir)
     assert not job_dir.exists()
-
-
-def test_an_infeasible_combination_gives_one_line(tmp_path: Path) -> None:
-    command = ["method=kkt", "method.candidates=3", f"output={tmp_path / 'runs'}"]
-    done = run_command(command, cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.strip() == "error: method.candidates=3: must be 10 or more, one per class"
-    assert not (tmp_path / "runs").exists()
 
 
 def test_batch_norm_causes_a_warning(compose: Compose, caplog: pytest.LogCaptureFixture) -> None:
