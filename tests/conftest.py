@@ -12,10 +12,10 @@ from omegaconf import DictConfig
 
 import netinv_lightning
 from netinv_lightning.run import run
-from tests.coarse_figures import coarse_figures
 from tests.composed_choices import remember_choices
+from tests.figure_contents import figures
 
-__all__ = ["coarse_figures"]
+__all__ = ["figures"]
 
 FEW_STEPS = [
     "generator=tiny",

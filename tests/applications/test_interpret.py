@@ -29,6 +29,7 @@ from netinv_lightning.inversion.methods.gradient import PixelInversion
 from netinv_lightning.metric_names import interpretation
 from netinv_lightning.run import run
 from tests.conftest import FEW_STEPS
+from tests.figure_contents import not_rendered
 
 Compose = Callable[..., DictConfig]
 
@@ -47,7 +48,7 @@ FIGURES = set(INTERPRETABILITY)
 @contextmanager
 def small_study() -> Iterator[None]:
     """Context in which a study is cheap, and compares generators by few images of a class."""
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, not_rendered():
         patch.setattr(activations, "MIN_SAMPLES", 2)
         patch.setattr(autoencoder_analysis, "MAP_SAMPLES", 60)
         patch.setattr(autoencoder_analysis, "MAP_UNITS", 16)
