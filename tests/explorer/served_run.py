@@ -6,6 +6,8 @@ import json
 import shutil
 import socket
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -84,3 +86,12 @@ def served_run(folder: Path) -> Iterator[Served]:
     yield Served(f"http://127.0.0.1:{port}", directory, classifier, process, stdout, stderr)
     process.kill()
     process.wait()
+
+
+def response_of(served: Served, route: str, body: bytes, **headers: str) -> tuple[int, str]:
+    request = urllib.request.Request(f"{served.address}/gradio_api/{route}", body, headers)
+    try:
+        with urllib.request.urlopen(request) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()

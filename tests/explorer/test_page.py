@@ -26,7 +26,7 @@ from tests.explorer.page_controls import (
     probabilities_of,
     tensor_of,
 )
-from tests.explorer.served_run import NAMES, Served, served_run
+from tests.explorer.served_run import NAMES, Served, response_of, served_run
 
 pytest.importorskip("gradio")
 
@@ -237,15 +237,6 @@ def test_other_host_names_are_refused(served: Served) -> None:
     foreign = urllib.request.Request(served.address, headers={"Host": "evil.example"})
     with pytest.raises(urllib.error.HTTPError, match="400"):
         urllib.request.urlopen(foreign)
-
-
-def response_of(served: Served, route: str, body: bytes, **headers: str) -> tuple[int, str]:
-    request = urllib.request.Request(f"{served.address}/gradio_api/{route}", body, headers)
-    try:
-        with urllib.request.urlopen(request) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
 
 
 def test_only_uploads_of_limited_size_are_opened(served: Served, tmp_path: Path) -> None:
