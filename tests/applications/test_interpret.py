@@ -6,6 +6,7 @@ import csv
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -23,8 +24,10 @@ from netinv_lightning.interpretability import (
     clusters,
     rule_analysis,
 )
+from netinv_lightning.interpretability.autoencoders import train_autoencoder
 from netinv_lightning.inversion.methods.gradient import PixelInversion
 from netinv_lightning.metric_names import interpretation
+from netinv_lightning.metrics import detection
 from netinv_lightning.run import run
 from tests.conftest import FEW_STEPS
 from tests.figure_contents import not_rendered
@@ -50,7 +53,10 @@ def small_study() -> Iterator[None]:
         patch.setattr(activations, "MIN_SAMPLES", 2)
         patch.setattr(autoencoder_analysis, "MAP_SAMPLES", 60)
         patch.setattr(autoencoder_analysis, "MAP_UNITS", 16)
-        patch.setattr(clusters, "SURROGATES", 5)
+        train_briefly = partial(train_autoencoder, epochs=10)
+        patch.setattr(autoencoder_analysis, "train_autoencoder", train_briefly)
+        patch.setattr(clusters, "SURROGATES", 2)
+        patch.setattr(detection, "RESAMPLES", 50)
         patch.setattr(rule_analysis, "PAIRS", {"features": 3, "pixels": 1})
         yield
 
