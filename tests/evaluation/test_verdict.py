@@ -247,20 +247,6 @@ def test_each_failure_is_provoked(
     assert found["verdict"] == verdict
 
 
-def test_a_healthy_run_has_no_diagnosis(compose: Compose, job_dir: Path) -> None:
-    steps = ["application.steps=200", "application.batch_size=24", "application.eval_samples=200"]
-    run(
-        compose("+experiment=mnist_invert", "loss=natural", "generator=small", *steps, *QUIET),
-        job_dir,
-    )
-    found = json.loads((job_dir / "verdict.json").read_text())
-    assert found["diagnosis"] == []
-    assert found["verdict"] == CLASS_TYPICAL
-    # The ceiling is read from the verifiers' cards.
-    assert found["evidence"][1]["threshold"] == pytest.approx((0.1 + (0.9871 + 0.9963) / 2) / 2)
-    assert "measure=full" in found["not_tested"][0]
-
-
 def _settings_change_the_config(finding: Finding) -> None:
     before = netinv_lightning.compose()
     for setting in finding.settings:
