@@ -12,7 +12,7 @@ FEW_METRICS = [
 ]
 
 
-def _measured(directory: Path) -> dict[str, dict[str, float]]:
+def measured_sets(directory: Path) -> dict[str, dict[str, float]]:
     """Return `measurement.csv` as {set of images: {metric: number}}."""
     with (directory / "measurement.csv").open() as file:
         rows = list(csv.DictReader(file))

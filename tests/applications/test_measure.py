@@ -25,7 +25,7 @@ from netinv_lightning.evaluation.verdict import (
 )
 from netinv_lightning.metric_names import METRIC_GROUPS
 from netinv_lightning.run import run
-from tests.applications.measured_runs import DATA, FEW_METRICS, _measured
+from tests.applications.measured_runs import DATA, FEW_METRICS, measured_sets
 from tests.conftest import FEW_STEPS
 
 MEASURE = ["application=measure", *DATA, *FEW_METRICS]
@@ -53,7 +53,7 @@ def test_a_finished_run_is_measured_with_baselines(
     finished: Path, job_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     metrics = run(netinv_lightning.compose([*MEASURE, f"application.run={finished}"]), job_dir)
-    sets = _measured(job_dir)
+    sets = measured_sets(job_dir)
     before = json.loads((finished / "summary.json").read_text())
 
     assert list(sets) == ["inverted", "noise", "class_means", "real"]
@@ -106,9 +106,9 @@ def test_other_verifiers_replace_those_of_the_run(finished: Path, job_dir: Path)
     metrics = run(cfg, job_dir)
     assert names.TRANSFER_ACCURACY in json.loads((finished / "summary.json").read_text())
     assert not any(
-        name.startswith("transfer/") for name in [*metrics, *_measured(job_dir)["inverted"]]
+        name.startswith("transfer/") for name in [*metrics, *measured_sets(job_dir)["inverted"]]
     )
-    assert names.INVERSION_ACCURACY in _measured(job_dir)["inverted"]
+    assert names.INVERSION_ACCURACY in measured_sets(job_dir)["inverted"]
     assert (
         "verifiers (their penultimate features are the feature extractors): none"
         in (job_dir / "measurement.md").read_text()

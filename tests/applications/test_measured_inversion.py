@@ -13,7 +13,7 @@ from netinv_lightning import metric_names as names
 from netinv_lightning.errors import InputError
 from netinv_lightning.evaluation.report import last_losses
 from netinv_lightning.run import run
-from tests.applications.measured_runs import DATA, FEW_METRICS, _measured
+from tests.applications.measured_runs import DATA, FEW_METRICS, measured_sets
 
 Compose = Callable[..., DictConfig]
 
@@ -30,7 +30,7 @@ def test_without_data_some_metrics_are_skipped_and_listed(
     )
     cfg.measure.controls = ["noise", "class_means", "real"]
     metrics = run(cfg, job_dir)
-    assert list(_measured(job_dir)) == ["inverted", "noise"]
+    assert list(measured_sets(job_dir)) == ["inverted", "noise"]
     assert names.TRANSFER_CEILING not in metrics
     assert not any(
         name.startswith(("fidelity/fid", names.CAS, "memorisation/")) for name in metrics

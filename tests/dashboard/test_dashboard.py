@@ -14,7 +14,7 @@ from netinv_lightning.config.loss_terms import LOSS_TERMS
 from netinv_lightning.ood.detectors import DETECTORS
 from netinv_lightning.run import run
 from tests.dashboard.view_contents import keys_of, panels_of, view
-from tests.tracking.test_tracking import parts
+from tests.tracking.offline_runs import parts
 
 # wandb-workspaces uses a deprecated form of pydantic models.
 pytestmark = pytest.mark.filterwarnings("ignore:Pydantic V1 style:DeprecationWarning")

@@ -17,7 +17,7 @@ from netinv_lightning import metric_names as names
 from netinv_lightning.config.validate import check
 from netinv_lightning.runs.run_directory import RunDir
 from netinv_lightning.tracking.loggers import open_loggers
-from tests.tracking.test_tracking import parts
+from tests.tracking.offline_runs import parts
 
 Compose = Callable[..., DictConfig]
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
+from omegaconf import DictConfig
 from PIL import Image
 
 from netinv_lightning.classifiers.build import load_zoo
@@ -19,7 +21,8 @@ from netinv_lightning.evaluation.image_sets import Images
 from netinv_lightning.explorer import markup
 from netinv_lightning.explorer.neighbours import FEATURES, PIXELS, Neighbours, real_images
 from netinv_lightning.explorer.pictures import conversion_rule, read_picture
-from tests.explorer.test_explorer import Compose
+
+Compose = Callable[..., DictConfig]
 
 
 def test_the_nearest_image_by_pixels_and_by_features() -> None:

@@ -28,9 +28,9 @@ from netinv_lightning.inversion.base import NonFiniteError
 from netinv_lightning.inversion.methods.gradient import PixelInversion
 from netinv_lightning.run import run
 from netinv_lightning.training.seeds import own_randomness
-from tests.inversion.methods.test_gradient import CPU
 
 Compose = Callable[..., DictConfig]
+CPU = torch.device("cpu")
 TWENTY = (
     "application.eval_samples=20",
     "application.eval_batch_size=20",
