@@ -15,6 +15,7 @@ from PIL import Image
 
 from netinv_lightning.html_report.command import main
 
+HOSTILE = "<img src=x onerror=alert(1)>"
 VERDICT = {
     "verdict": "adversarial noise",
     "line": "verdict: adversarial noise: other networks disagree (inversion/accuracy 0.900)",
@@ -104,6 +105,37 @@ def files_of(path: Path) -> dict[str, str]:
         for file in path.rglob("*")
         if file.is_file()
     }
+
+
+def made_sweep(path: Path) -> Path:
+    """Write a sweep of two settings and three seeds: one job failed, one did not start."""
+    jobs = {
+        str(3 * s + seed): ["+experiment=made", f"loss.kl.weight={w}", f"seed={seed}"]
+        for s, w in enumerate((1, 10))
+        for seed in (0, 1, 2)
+    }
+    for number, overrides in jobs.items():
+        if number == "5":
+            continue
+        failed = number == "4"
+        made_run(
+            path / number,
+            0.5 + int(number) / 10,
+            "failed" if failed else "done",
+            tuple(overrides),
+            error="out of memory" if failed else None,
+        )
+    command = [
+        "-m",
+        "+experiment=made",
+        "loss.kl.weight=1,10",
+        "seed=0,1,2",
+        f"hydra.sweep.dir={path}",
+    ]
+    (path / "sweep.json").write_text(
+        json.dumps({"command": command, "cwd": "/", "overrides": command[1:4], "jobs": jobs})
+    )
+    return path
 
 
 class Elements(HTMLParser):

@@ -20,38 +20,7 @@ from netinv_lightning.html_report.run_contents import read_run
 from netinv_lightning.html_report.sweep_contents import read_sweep
 from netinv_lightning.run import run
 from netinv_lightning.runs.run_directory import RunDir
-from tests.html_report.made_runs import Elements, files_of, made_run, page_of
-
-
-def made_sweep(path: Path) -> Path:
-    """Write a sweep of two settings and three seeds: one job failed, one did not start."""
-    jobs = {
-        str(3 * s + seed): ["+experiment=made", f"loss.kl.weight={w}", f"seed={seed}"]
-        for s, w in enumerate((1, 10))
-        for seed in (0, 1, 2)
-    }
-    for number, overrides in jobs.items():
-        if number == "5":
-            continue
-        failed = number == "4"
-        made_run(
-            path / number,
-            0.5 + int(number) / 10,
-            "failed" if failed else "done",
-            tuple(overrides),
-            error="out of memory" if failed else None,
-        )
-    command = [
-        "-m",
-        "+experiment=made",
-        "loss.kl.weight=1,10",
-        "seed=0,1,2",
-        f"hydra.sweep.dir={path}",
-    ]
-    (path / "sweep.json").write_text(
-        json.dumps({"command": command, "cwd": "/", "overrides": command[1:4], "jobs": jobs})
-    )
-    return path
+from tests.html_report.made_runs import Elements, files_of, made_run, made_sweep, page_of
 
 
 def test_the_command_writes_the_page_of_a_real_run(

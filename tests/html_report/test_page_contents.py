@@ -17,9 +17,7 @@ from netinv_lightning.html_report.curves import Chart, read_charts, thinned
 from netinv_lightning.html_report.files import Folder
 from netinv_lightning.html_report.run_facts import command_of, duration
 from netinv_lightning.html_report.run_figures import MOST_FRAMES, read_frames
-from tests.html_report.made_runs import Elements, draw, files_of, made_run, page_of
-
-HOSTILE = "<img src=x onerror=alert(1)>"
+from tests.html_report.made_runs import HOSTILE, Elements, draw, files_of, made_run, page_of
 
 
 def test_damaged_files_are_listed_and_the_rest_is_shown(
