@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from omegaconf import OmegaConf
 import netinv_lightning
 from netinv_lightning import metric_names as names
 from netinv_lightning.config.loss_terms import LOSS_TERMS
+from netinv_lightning.interpretability.autoencoders import train_autoencoder
 from netinv_lightning.ood.detectors import DETECTORS
 from netinv_lightning.run import run
 from tests.dashboard.view_contents import keys_of, panels_of, view
@@ -28,6 +30,7 @@ EVERYTHING = (
     "+loss.class_spread={weight: 1}",
     "+loss.stationarity={weight: 1}",
     "application.steps=40",
+    "application.checkpoint_every=1000",
     "application.lr=0.02",
     "conditioning.vectors=hot",
     "application.verifiers=[mnist_mlp]",
@@ -44,9 +47,11 @@ EVERYTHING = (
 """An inversion that logs everything that inversions log."""
 
 FEWER = {
-    "autoencoder_analysis.MAP_SAMPLES": 60,
-    "autoencoder_analysis.MAP_UNITS": 16,
-    "clusters.SURROGATES": 3,
+    "interpretability.autoencoder_analysis.MAP_SAMPLES": 60,
+    "interpretability.autoencoder_analysis.MAP_UNITS": 16,
+    "interpretability.autoencoder_analysis.train_autoencoder": partial(train_autoencoder, epochs=5),
+    "interpretability.clusters.SURROGATES": 2,
+    "metrics.detection.RESAMPLES": 2,
 }
 """What makes the slowest parts of a study cheap."""
 
@@ -117,9 +122,8 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         # every run reaches this accuracy
         patch.setattr("netinv_lightning.inversion.cost.REACHED", 0.0)
         for name, fewer in FEWER.items():
-            patch.setattr(f"netinv_lightning.interpretability.{name}", fewer)
+            patch.setattr(f"netinv_lightning.{name}", fewer)
         run(netinv_lightning.compose([*FEW_STEPS, *EVERYTHING]), folder / "inverted")
-        patch.setattr("netinv_lightning.metrics.detection.RESAMPLES", 2)
         run(netinv_lightning.compose(list(DETECTION)), folder / "detected")
         for name, use in USES.items():
             logged_offline = (
