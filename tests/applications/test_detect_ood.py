@@ -50,7 +50,7 @@ DETECTORS = ("msp", "energy", "knn", "mahalanobis", "noise")
 @pytest.fixture(scope="module")
 def detected(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a run directory made by the command line."""
-    study = ["application.strengths=[0.03,0.3]", "application.shifted=40"]
+    study = ["application.strengths=[0.03,0.3]", "application.shifted=100"]
     done = run_command([*DIGITS, *GARBAGE, *study], cwd=tmp_path_factory.mktemp("run"))
     assert done.returncode == 0, done.stderr
     for level in (
