@@ -15,6 +15,7 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
+from netinv_lightning.explorer.markup import image
 from netinv_lightning.figures import confusion_matrix, image_grid, images
 from netinv_lightning.figures.images import draw_images
 from netinv_lightning.figures.style import (
@@ -194,3 +195,12 @@ def test_dollar_signs_in_class_names_are_literal(
     )
     assert draw(["$a^$b", "$\\wrong{$"], tmp_path / "figure.png").is_file()
     assert drawn == []
+
+
+@pytest.mark.parametrize("shape", [(3, 16, 32), (5, 16, 16), (2, 40), (13,), (3, 128, 128)])
+def test_grid_and_explorer_show_every_shape(shape: tuple[int, ...], tmp_path: Path) -> None:
+    x_RK = torch.rand(2, 3, *shape)
+    path = image_grid(x_RK, ["a", "b"], tmp_path / "grid.png", "title")
+    with Image.open(path) as picture:
+        assert min(picture.size) > 50
+    assert 'src="data:image/png;base64,' in image(x_RK[0, 0], "a", "drawn")
