@@ -11,6 +11,10 @@ ZOO := mnist_cnn fashion_mnist_cnn svhn_head_cnn cifar10_cnn \
        cifar100_subset_cnn cifar100_subset_resnet wine_mlp wine_linear \
        cylinder_bell_funnel_fcn cylinder_bell_funnel_fcn4 cylinder_bell_funnel_mlp
 
+# Python compiles a module once and keeps the result, also where the environment forbids it: the
+# libraries are installed uncompiled, and each of the tests' processes would compile them again.
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
 .PHONY: help quickstart test lint wheel-check bench gpu-check precision zoo results natural any-classifier conditioning interpretability ood reconstruction training-size zoo-audit inverted-data schematics retry dashboard sync clean
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import copy
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra import compose as hydra_compose
 from omegaconf import DictConfig
 
 import netinv_lightning
+from netinv_lightning.run import run
 from tests.composed_choices import remember_choices
+from tests.figure_contents import figures
+
+__all__ = ["figures"]
 
 FEW_STEPS = [
     "generator=tiny",
@@ -48,19 +50,10 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def composed_once() -> Iterator[None]:
-    """Let Hydra compose equal overrides only once; each call gets and checks its own copy."""
-    known: dict[tuple[str, ...], DictConfig] = {}
-
-    def composed(config_name: str, overrides: list[str]) -> DictConfig:
-        key = tuple(overrides)
-        if key not in known:
-            known[key] = hydra_compose(config_name, overrides=overrides)
-        return copy.deepcopy(known[key])
-
+def choices_read_once() -> Iterator[None]:
+    """Let Hydra read and merge the files of equal choices only once."""
     with pytest.MonkeyPatch.context() as patch:
         remember_choices(patch)
-        patch.setattr("netinv_lightning.config.compose.hydra_compose", composed)
         yield
 
 
@@ -68,6 +61,20 @@ def composed_once() -> Iterator[None]:
 def compose() -> Callable[..., DictConfig]:
     """Return a function that composes a config with few steps and further overrides."""
     return lambda *overrides: netinv_lightning.compose([*FEW_STEPS, *overrides])
+
+
+@pytest.fixture(scope="session")
+def inverted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the directory of a short inversion of an MLP, which has images of all classes.
+
+    Its data are part of the installation.
+    """
+    path = tmp_path_factory.mktemp("inverted") / "run"
+    digits = ["data=mnist5k", "classifier.zoo=mnist_mlp", "loss=natural"]
+    steps = ["application.steps=50", "application.batch_size=20"]
+    once = "application.checkpoint_every=1000"
+    run(netinv_lightning.compose([*FEW_STEPS, *digits, *steps, once]), path)
+    return path
 
 
 @pytest.fixture

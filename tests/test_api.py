@@ -50,7 +50,8 @@ def test_invert_reaches_a_linear_classifier() -> None:
         "application.lr=0.01",
         "application.batch_size=32",
         "application.eval_samples=500",
-        "application.grid_every=1000",
+        "application.log_every=50",
+        "application.checkpoint_every=1000",
     ]
     result = netinv_lightning.invert(
         network, num_classes=4, channels=1, image_size=28, overrides=overrides
@@ -75,7 +76,7 @@ def test_compose_gives_the_message_of_the_command_line() -> None:
         netinv_lightning.compose(["loss.cosin.weight=1"])
 
 
-def test_a_result_shows_its_shape_grid_and_verdict(tmp_path: Path) -> None:
+def test_a_result_has_its_shape_verdict_and_run(tmp_path: Path) -> None:
     result = netinv_lightning.invert(own_network(), overrides=FEW_STEPS, run_dir=tmp_path / "run")
     assert result.classifier.spec.shape == (3, 32, 32)
     assert (result.run_dir, result.verdict) == (tmp_path / "run", "no inversion")
@@ -84,10 +85,6 @@ def test_a_result_shows_its_shape_grid_and_verdict(tmp_path: Path) -> None:
         f"<Inversion: Sequential, 5 classes, 3 x 32 x 32; accuracy {accuracy:.3f}; no inversion; "
         f"{tmp_path / 'run'}>"
     )
-    picture = result.show(columns=2)
-    assert picture.format is None
-    assert picture.width > 50
-    assert picture.getextrema()[0] != (255, 255)
     with pytest.raises(InputError, match="columns=0: must be 1 or more"):
         result.show(columns=0)
 

@@ -63,13 +63,13 @@ def _sections(cfg: DictConfig) -> Iterator[tuple[str, type, DictConfig]]:
 
 
 def _check_section(prefix: str, schema: type, section: DictConfig) -> None:
-    known = [field.name for field in fields(schema)]
-    for key in section:  # +KEY=VALUE adds keys that the schema lacks
+    known, given = [field.name for field in fields(schema)], list(section)
+    for key in given:  # +KEY=VALUE adds keys that the schema lacks
         if key not in known:
             raise InputError(f"{prefix}{key!s}: there is no such key; {nearest(str(key), known)}")
     for field in fields(schema):
         # `in section` is false for null too.
-        if OmegaConf.is_missing(section, field.name) or field.name not in list(section):
+        if OmegaConf.is_missing(section, field.name) or field.name not in given:
             raise InputError(f"{prefix}{field.name}: must be given, as {prefix}{field.name}=VALUE")
         if (rule := rule_of(schema, field.name)) is None:
             continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ def describe_environment() -> dict[str, Any]:
     }
 
 
+@cache  # each look-up reads the metadata of the package
 def _version(package: str) -> str | None:
     try:
         return metadata.version(package)

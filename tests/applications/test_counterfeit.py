@@ -15,7 +15,6 @@ from netinv_lightning import metric_names as names
 from netinv_lightning.applications import make_application
 from netinv_lightning.classifiers.features import FeatureSet
 from netinv_lightning.downstream.counterfeits import ReferenceImages, nearest_rows, predictions
-from netinv_lightning.downstream.downstream_figures import counterfeit_grid
 from netinv_lightning.errors import InputError
 from netinv_lightning.html_report.run_contents import read_run
 from netinv_lightning.run import run
@@ -180,15 +179,6 @@ def test_without_data_no_distance_is_reported(
         in (tmp_path / "alone" / "counterfeit.md").read_text()
     )
     assert (tmp_path / "alone" / "figures" / "counterfeits.png").is_file()
-
-
-def test_rows_of_different_lengths_are_drawn(tmp_path: Path) -> None:
-    pairs = {
-        "none": torch.empty(0, 2, 1, 8, 8),
-        "a": torch.rand(3, 2, 1, 8, 8),
-        "b": torch.rand(1, 2, 1, 8, 8),
-    }
-    assert counterfeit_grid(pairs, tmp_path / "pairs.png").stat().st_size > 1000
 
 
 @pytest.mark.parametrize(

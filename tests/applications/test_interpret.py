@@ -6,13 +6,12 @@ import csv
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
-import torch
 from omegaconf import DictConfig
 from safetensors.torch import load_file
-from torch import Tensor, nn
 
 import netinv_lightning
 from experiments.forked import run_command
@@ -25,10 +24,13 @@ from netinv_lightning.interpretability import (
     clusters,
     rule_analysis,
 )
+from netinv_lightning.interpretability.autoencoders import train_autoencoder
 from netinv_lightning.inversion.methods.gradient import PixelInversion
 from netinv_lightning.metric_names import interpretation
+from netinv_lightning.metrics import detection
 from netinv_lightning.run import run
 from tests.conftest import FEW_STEPS
+from tests.figure_contents import not_rendered
 
 Compose = Callable[..., DictConfig]
 
@@ -47,11 +49,14 @@ FIGURES = set(INTERPRETABILITY)
 @contextmanager
 def small_study() -> Iterator[None]:
     """Context in which a study is cheap, and compares generators by few images of a class."""
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, not_rendered():
         patch.setattr(activations, "MIN_SAMPLES", 2)
         patch.setattr(autoencoder_analysis, "MAP_SAMPLES", 60)
         patch.setattr(autoencoder_analysis, "MAP_UNITS", 16)
-        patch.setattr(clusters, "SURROGATES", 5)
+        train_briefly = partial(train_autoencoder, epochs=10)
+        patch.setattr(autoencoder_analysis, "train_autoencoder", train_briefly)
+        patch.setattr(clusters, "SURROGATES", 2)
+        patch.setattr(detection, "RESAMPLES", 50)
         patch.setattr(rule_analysis, "PAIRS", {"features": 3, "pixels": 1})
         yield
 
@@ -216,46 +221,6 @@ def test_only_finished_inversions_are_accepted(tmp_path: Path) -> None:
         )
 
 
-class Narrow(nn.Module):
-    """Network with two features before the last layer."""
-
-    def __init__(self, features: int = 2) -> None:
-        super().__init__()
-        self.body = nn.Sequential(nn.Flatten(), nn.Linear(784, features), nn.ReLU())
-        self.head = nn.Linear(features, 3)
-
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        logits_BN: Tensor = self.head(self.body(x_BCHW))
-        return logits_BN
-
-
-def invert(network: nn.Module, folder: Path, *overrides: str) -> None:
-    netinv_lightning.invert(
-        network,
-        3,
-        1,
-        28,
-        overrides=[*FEW_STEPS, *SMALL, "data.root=nowhere", "interpret=full", *overrides],
-        run_dir=folder,
-    )
-
-
-def test_data_of_another_shape_are_refused_before_the_inversion(tmp_path: Path) -> None:
-    with pytest.raises(
-        InputError,
-        match=r"data=mnist5k: has num_classes=10, but the classifier has num_classes=3",
-    ):
-        netinv_lightning.invert(
-            Narrow(5),
-            3,
-            1,
-            28,
-            overrides=[*FEW_STEPS, *SMALL, "data=mnist5k", "interpret=full"],
-            run_dir=tmp_path / "refused",
-        )
-    assert not (tmp_path / "refused").exists()
-
-
 def test_a_gradient_run_is_analysed_on_its_saved_images(compose: Compose, tmp_path: Path) -> None:
     gradient = compose(
         "classifier.zoo=mnist_mlp",
@@ -278,24 +243,3 @@ def test_a_gradient_run_is_analysed_on_its_saved_images(compose: Compose, tmp_pa
         run(netinv_lightning.compose([*of_run, "interpret.samples=121"]), tmp_path / "refused")
     assert not (tmp_path / "refused").exists()
     assert isinstance(netinv_lightning.load_run(tmp_path / "gradient").module, PixelInversion)
-
-
-def test_a_layer_of_two_features_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(
-        InputError,
-        match=r"interpret.layer=penultimate: has 2 features. The analyses need 3 or more",
-    ):
-        invert(Narrow(), tmp_path / "refused")
-    assert not (tmp_path / "refused").exists()
-
-
-def test_with_images_of_one_class_only_the_inversion_is_kept(tmp_path: Path) -> None:
-    network = Narrow(5)
-    with torch.no_grad():
-        network.head.weight.mul_(1e-3)  # not 0, because a network without a gradient is refused
-        network.head.bias.copy_(torch.tensor([0.0, 9.0, 0.0]))
-    invert(network, tmp_path / "one")
-    line = "the classifier predicts class 1 for all 200 samples"
-    assert line in (tmp_path / "one" / "run.log").read_text()
-    assert numbers(tmp_path / "one") == {}
-    assert names.INVERSION_ACCURACY in summary(tmp_path / "one")

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from omegaconf import DictConfig
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -20,7 +17,6 @@ from netinv_lightning.config.schema import MeasureConfig
 from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.errors import InputError
 from netinv_lightning.evaluation.baselines import BASELINES
-from netinv_lightning.evaluation.report import last_losses
 from netinv_lightning.evaluation.verdict import (
     ADVERSARIAL,
     CLASS_TYPICAL,
@@ -29,14 +25,9 @@ from netinv_lightning.evaluation.verdict import (
 )
 from netinv_lightning.metric_names import METRIC_GROUPS
 from netinv_lightning.run import run
+from tests.applications.measured_runs import DATA, FEW_METRICS, measured_sets
 from tests.conftest import FEW_STEPS
 
-Compose = Callable[..., DictConfig]
-DATA = ["data=mnist5k", "classifier.zoo=mnist_cnn"]  # real digits, available without a download
-FEW_METRICS = [
-    "measure.metrics=[accuracy,transfer,diversity]",
-    "measure.controls=[noise,class_means,real]",
-]
 MEASURE = ["application=measure", *DATA, *FEW_METRICS]
 
 
@@ -53,14 +44,6 @@ def real() -> ImageDataModule:
     return ImageDataModule("mnist5k")
 
 
-def _measured(directory: Path) -> dict[str, dict[str, float]]:
-    """Return `measurement.csv` as {set of images: {metric: number}}."""
-    with (directory / "measurement.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    sets = [column for column in rows[0] if column not in ("metric", "optimised")]
-    return {name: {row["metric"]: float(row[name]) for row in rows if row[name]} for name in sets}
-
-
 def _verdict(directory: Path) -> dict[str, object]:
     content: dict[str, object] = json.loads((directory / "verdict.json").read_text())
     return content
@@ -70,7 +53,7 @@ def test_a_finished_run_is_measured_with_baselines(
     finished: Path, job_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     metrics = run(netinv_lightning.compose([*MEASURE, f"application.run={finished}"]), job_dir)
-    sets = _measured(job_dir)
+    sets = measured_sets(job_dir)
     before = json.loads((finished / "summary.json").read_text())
 
     assert list(sets) == ["inverted", "noise", "class_means", "real"]
@@ -123,35 +106,13 @@ def test_other_verifiers_replace_those_of_the_run(finished: Path, job_dir: Path)
     metrics = run(cfg, job_dir)
     assert names.TRANSFER_ACCURACY in json.loads((finished / "summary.json").read_text())
     assert not any(
-        name.startswith("transfer/") for name in [*metrics, *_measured(job_dir)["inverted"]]
+        name.startswith("transfer/") for name in [*metrics, *measured_sets(job_dir)["inverted"]]
     )
-    assert names.INVERSION_ACCURACY in _measured(job_dir)["inverted"]
+    assert names.INVERSION_ACCURACY in measured_sets(job_dir)["inverted"]
     assert (
         "verifiers (their penultimate features are the feature extractors): none"
         in (job_dir / "measurement.md").read_text()
     )
-
-
-def test_without_data_some_metrics_are_skipped_and_listed(
-    compose: Compose, job_dir: Path, tmp_path: Path
-) -> None:
-    """At the end of an inversion, such metrics are neither 0 nor silently missing."""
-    cfg = compose(
-        "measure=full",
-        f"data.root={tmp_path / 'none'}",
-        "application.verifiers=[mnist_mlp]",
-        "application.eval_samples=150",
-    )
-    cfg.measure.controls = ["noise", "class_means", "real"]
-    metrics = run(cfg, job_dir)
-    assert list(_measured(job_dir)) == ["inverted", "noise"]
-    assert names.TRANSFER_CEILING not in metrics
-    assert not any(
-        name.startswith(("fidelity/fid", names.CAS, "memorisation/")) for name in metrics
-    )
-    text = (job_dir / "measurement.md").read_text()
-    for what in ("baseline real", "baseline class_means", "fid", "cas", "manifold"):
-        assert f"- skipped: {what}: no real" in text
 
 
 def test_by_default_all_metrics_and_baselines_are_selected() -> None:
@@ -159,25 +120,10 @@ def test_by_default_all_metrics_and_baselines_are_selected() -> None:
     assert MeasureConfig().controls == list(BASELINES)
 
 
-@pytest.mark.parametrize("full", [False, True])
-def test_a_quick_run_has_a_verdict_but_no_table(
-    compose: Compose, job_dir: Path, full: bool
-) -> None:
-    cfg = compose(*DATA, "application.verifiers=[mnist_mlp]", f"measure.full={full}", *FEW_METRICS)
-    run(cfg, job_dir)
-    assert (job_dir / "verdict.json").exists()
-    assert (job_dir / "measurement.csv").exists() == full
-    last = last_losses(job_dir)
-    assert last.keys() >= {names.loss("kl"), names.LOSS_TOTAL, names.excess("orthogonality")}
-    with (job_dir / "metrics.csv").open() as file:
-        rows = [row for row in csv.DictReader(file) if row[names.LOSS_TOTAL]]
-    assert last[names.LOSS_TOTAL] == float(rows[-1][names.LOSS_TOTAL])
-
-
 def _images(kind: str, real: ImageDataModule) -> dict[str, Tensor]:
     if kind == "training":
         return {"images": real.train[0][:500], "labels": real.train[1][:500]}  # uint8
-    images = BASELINES[kind](100, load_zoo("mnist_cnn"), real, 0)
+    images = BASELINES[kind](50 if kind == "gradient" else 100, load_zoo("mnist_cnn"), real, 0)
     return {"images": images.images_nCHW, "labels": images.labels_n}
 
 
@@ -288,25 +234,3 @@ def test_invalid_input_is_refused_before_anything_is_written(
         with pytest.raises(InputError, match=message):
             run(netinv_lightning.compose([*MEASURE, *overrides]), job_dir)
         assert not job_dir.exists(), overrides
-
-
-@pytest.mark.parametrize(
-    ("overrides", "message"),
-    [
-        (
-            ["application.verifiers=[mnist_cnn]"],
-            r"verifiers=mnist_cnn: is the classifier that is inverted",
-        ),
-        (["measure.controls=[gradients]"], r"did you mean 'gradient'\?"),
-        (
-            ["measure=full", "measure.samples=20", "application.verifiers=[mnist_mlp]", *DATA],
-            r"measure.samples=20: too few .* need \d+",
-        ),
-    ],
-)
-def test_an_inversion_is_refused_before_it_starts(
-    compose: Compose, job_dir: Path, overrides: list[str], message: str
-) -> None:
-    with pytest.raises(InputError, match=message):
-        run(compose(*overrides), job_dir)
-    assert not job_dir.exists()

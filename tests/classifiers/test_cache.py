@@ -112,11 +112,20 @@ def test_training_leaves_all_random_states_unchanged(monkeypatch: pytest.MonkeyP
         assert os.environ["PL_GLOBAL_SEED"] == "11"
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of the cache with the classifier of `config()`."""
+    path = tmp_path_factory.mktemp("cache") / "kept"
+    trained(f"classifier.kept_in={path}")
+    return path
+
+
 @pytest.mark.parametrize("damage", ["weights", "short", "card", "no weights", "no card"])
 def test_an_incomplete_entry_is_trained_again_with_a_notice(
-    damage: str, capfd: pytest.CaptureFixture[str]
+    damage: str, kept: Path, folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    weights, _ = trained()
+    weights = load_file(next(kept.glob("*/classifier.safetensors")))
+    shutil.copytree(kept, folder)
     path = cache_path(config())
     card = path.with_suffix(".json")
     content = path.read_bytes()

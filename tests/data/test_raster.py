@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor
 
 from netinv_lightning.data.raster import BAR, HEIGHT, MARGIN, MOST_TILES, WIDEST, as_pictures
-from netinv_lightning.explorer.markup import image
-from netinv_lightning.figures import image_grid
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -57,12 +52,3 @@ def test_a_table_is_bars_from_the_middle() -> None:
     assert upper.nonzero().flatten().tolist() == list(range(32))
     assert lower.nonzero().flatten().tolist() == list(range(32, 64))
     assert (picture_HW[:, BAR - 1] == 1).all()  # the gap
-
-
-@pytest.mark.parametrize("shape", [(3, 16, 32), (5, 16, 16), (2, 40), (13,), (3, 128, 128)])
-def test_grid_and_explorer_show_every_shape(shape: tuple[int, ...], tmp_path: Path) -> None:
-    x_RK = torch.rand(2, 3, *shape)
-    path = image_grid(x_RK, ["a", "b"], tmp_path / "grid.png", "title")
-    with Image.open(path) as picture:
-        assert min(picture.size) > 50
-    assert 'src="data:image/png;base64,' in image(x_RK[0, 0], "a", "drawn")

@@ -1,4 +1,4 @@
-"""The figure of a student's training images."""
+"""Figures of a student's training images and of counterfeits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from netinv_lightning.downstream.downstream_figures import student_images_figure
+from netinv_lightning.downstream.downstream_figures import counterfeit_grid, student_images_figure
 
 
 def test_figure_has_a_row_per_class_oldest_image_first(
@@ -35,3 +35,12 @@ def test_figure_has_a_row_per_class_oldest_image_first(
     assert bool((value_RK[0].diff() > 0).all())
     assert bool((value_RK[1] == 1).all())
     assert (value_RK[2, 0], value_RK[2, 1]) == (0.25, 1)
+
+
+def test_rows_of_different_lengths_are_drawn(tmp_path: Path) -> None:
+    pairs = {
+        "none": torch.empty(0, 2, 1, 8, 8),
+        "a": torch.rand(3, 2, 1, 8, 8),
+        "b": torch.rand(1, 2, 1, 8, 8),
+    }
+    assert counterfeit_grid(pairs, tmp_path / "pairs.png").stat().st_size > 1000

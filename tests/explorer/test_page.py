@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import re
-import shutil
 import signal
-import socket
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,89 +14,29 @@ import pytest
 import torch
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
-from torchvision.transforms.functional import pil_to_tensor
 
-import netinv_lightning
-from experiments.forked import Command
 from netinv_lightning.classifiers.build import load_carded
-from netinv_lightning.classifiers.zoo import zoo_path
 from netinv_lightning.data.outliers import in_shape_of
-from netinv_lightning.run import run
 from tests.browser import browser
-from tests.conftest import FEW_STEPS
+from tests.explorer.page_controls import (
+    changed,
+    choose,
+    image_of,
+    move,
+    probabilities_of,
+    tensor_of,
+)
+from tests.explorer.served_run import NAMES, Served, response_of, served_run
 
 pytest.importorskip("gradio")
 
 __all__ = ["browser"]
 
-NAMES = (
-    "<img src=x onerror=document.title='run'>",
-    "${value} {{value}}",
-    "<b>two</b>",
-    "3",
-    "4",
-    "5 & 6",
-    "6",
-    "7",
-    "8",
-    "nine",
-)
-"""Class names of a model card may be any text."""
-
-
-@dataclass(frozen=True)
-class Served:
-    """Address, run directory, classifier and server process of a page."""
-
-    address: str
-    directory: Path
-    classifier: Path
-    process: Command
-    stdout: Path
-    stderr: Path
-    uploads: list[Path] = field(default_factory=list)
-
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """A short inversion of a zoo classifier whose classes have unusual names."""
-    folder = tmp_path_factory.mktemp("explored")
-    classifier = folder / "mine.safetensors"
-    shutil.copy(zoo_path("mnist_mlp"), classifier)
-    shutil.copy(zoo_path("mnist_mlp").with_suffix(".json"), classifier.with_suffix(".json"))
-    directory = folder / "run"
-    of_its_own = [
-        "+experiment=mnist_invert",
-        "data=mnist5k",
-        "classifier=checkpoint",
-        f"classifier.path={classifier}",
-    ]
-    steps = [
-        "application.verifiers=[]",
-        "application.steps=150",
-        "application.checkpoint_every=1000",
-        "application.batch_size=32",
-        "generator.dropout=0.3",
-    ]
-    run(netinv_lightning.compose([*FEW_STEPS, *of_its_own, *steps]), directory)
-    # The names are changed after the run, because they do not fit into figures.
-    card = json.loads(classifier.with_suffix(".json").read_text())
-    card["data"]["class_names"] = NAMES
-    classifier.with_suffix(".json").write_text(json.dumps(card))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    stdout, stderr = folder / "stdout", folder / "stderr"
-    arguments = ["explore", str(directory), f"--port={port}"]
-    process = Command(arguments, cwd=folder, stdout=stdout, stderr=stderr)
-    while "\n" not in stdout.read_text():  # printed when the server listens
-        assert process.poll() is None, stderr.read_text()
-        time.sleep(0.05)
-    line = f"{directory} at http://127.0.0.1:{port}  (Ctrl-C to stop)\n"
-    assert stdout.read_text() == line
-    yield Served(f"http://127.0.0.1:{port}", directory, classifier, process, stdout, stderr)
-    process.kill()
-    process.wait()
+    with served_run(tmp_path_factory.mktemp("explored")) as page:
+        yield page
 
 
 @pytest.fixture(scope="module")
@@ -126,53 +60,6 @@ def page(browser: Browser, served: Served, requests: list[str]) -> Iterator[Page
     opened.wait_for_selector("#strip img")
     yield opened
     opened.close()
-
-
-def image_of(page: Page, name: str = "drawn", within: str = "#figures") -> str:
-    return page.locator(f"{within} [data-name={name}] img").get_attribute("src") or ""
-
-
-def tensor_of(source: str) -> torch.Tensor:
-    """Return the image as a tensor [1, H, W] in [0, 1]."""
-    picture = Image.open(
-        io.BytesIO(base64.b64decode(source.removeprefix("data:image/png;base64,")))
-    )
-    return pil_to_tensor(picture).float() / 255
-
-
-def probabilities_of(page: Page, within: str = "#bars") -> list[float]:
-    rows = page.locator(f"{within} [data-probability]")
-    return [float(row.get_attribute("data-probability") or "nan") for row in rows.all()]
-
-
-def changed(
-    page: Page, act: Callable[[], object], name: str = "drawn", within: str = "#figures"
-) -> str:
-    """Return the image after an action has changed it."""
-    before = image_of(page, name, within)
-    act()
-    selector = f"{within} [data-name={name}] img"
-    page.wait_for_function(
-        "([selector, before]) => document.querySelector(selector).src !== before",
-        arg=[selector, before],
-    )
-    return image_of(page, name, within)
-
-
-def move(page: Page, part: str, value: float) -> None:
-    """Move a slider and report it as the browser does."""
-    page.locator(f"#{part} input[type=range]").evaluate(
-        """(range, value) => {
-            range.value = value;
-            range.dispatchEvent(new Event('input', {bubbles: true}));
-        }""",
-        value,
-    )
-
-
-def choose(page: Page, part: str, index: int) -> None:
-    page.locator(f"#{part} input").click()
-    page.locator("ul[role=listbox] li").nth(index).click()
 
 
 def test_the_page_shows_an_image_without_other_requests(
@@ -350,15 +237,6 @@ def test_other_host_names_are_refused(served: Served) -> None:
     foreign = urllib.request.Request(served.address, headers={"Host": "evil.example"})
     with pytest.raises(urllib.error.HTTPError, match="400"):
         urllib.request.urlopen(foreign)
-
-
-def response_of(served: Served, route: str, body: bytes, **headers: str) -> tuple[int, str]:
-    request = urllib.request.Request(f"{served.address}/gradio_api/{route}", body, headers)
-    try:
-        with urllib.request.urlopen(request) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
 
 
 def test_only_uploads_of_limited_size_are_opened(served: Served, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Dialog, Page, Request
 
 from netinv_lightning.html_report.command import main
 from tests.browser import browser
-from tests.html_report.test_page import HOSTILE, draw, made_run, made_sweep
+from tests.html_report.made_runs import HOSTILE, draw, made_run, made_sweep
 
 __all__ = ["browser"]  # a fixture
 

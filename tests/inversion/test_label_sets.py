@@ -114,7 +114,8 @@ def test_a_network_of_several_labels_is_inverted() -> None:
         "application.lr=0.01",
         "application.batch_size=32",
         "application.eval_samples=300",
-        "application.grid_every=1000",
+        "application.log_every=50",
+        "application.checkpoint_every=1000",
     ]
     result = netinv_lightning.invert(
         quarters(nn.Sigmoid()), 4, 1, 28, overrides=overrides, output_kind="multi_label"

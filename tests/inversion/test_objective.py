@@ -15,45 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from netinv_lightning.classifiers.frozen import FrozenClassifier
-from netinv_lightning.classifiers.networks import CNN
-from netinv_lightning.data.specs import DataSpec
 from netinv_lightning.errors import InputError
 from netinv_lightning.inversion import losses
-from netinv_lightning.inversion.conditioning import Conditioning
-from netinv_lightning.inversion.generator import Generator
 from netinv_lightning.inversion.objective import Objective
 from netinv_lightning.inversion.perturbation import Perturbation
 from netinv_lightning.inversion.stationarity import margin_gradients, misalignment
 from netinv_lightning.inversion.terms import TERMS, Step
 from netinv_lightning.training.gradient_steps import decayed_weights
-
-SPEC = DataSpec("small", 4, 1, 28, (0.3,), (0.5,), tuple("abcd"))
-PENULTIMATE, EARLIER = "penultimate", "convolutions.0"
-
-
-def made_step(perturbation: Perturbation | None = None) -> Step:
-    """Return one step of a small generator against a small frozen CNN."""
-    torch.manual_seed(0)
-    classifier = FrozenClassifier(
-        CNN(4, 1, 28, stages=((3,), (4,)), hidden=8), SPEC, (PENULTIMATE, EARLIER)
-    )
-    conditioning = Conditioning(4, 28)
-    generator = Generator(
-        conditioning, 1, 28, latent_dim=6, hidden=5, seed_widths=[8], image_widths=[8, 6]
-    )
-    condition = conditioning.sample(6)
-    x_BCHW = generator(generator.sample_latent(6), condition)
-    logits_BN, features, normed = classifier.trace(x_BCHW)
-    perturbation = perturbation or Perturbation("linf", 0.2, "adversarial")
-    return Step(
-        x_BCHW, condition, logits_BN, features, classifier, generator, perturbation, normed=normed
-    )
-
-
-def value_of(step: Step, name: str, **options: Any) -> Tensor:
-    return Objective({name: {"weight": 1.0, **options}})(step)[name]
-
+from tests.inversion.small_objective import EARLIER, PENULTIMATE, SPEC, made_step, value_of
 
 EXPECTED: dict[str, Callable[[Step], Tensor]] = {
     "kl": lambda step: losses.kl_divergence(step.condition.target_BN, step.logits_BN),
@@ -285,75 +254,3 @@ def test_each_term_moves_the_images(name: str) -> None:
     assert torch.equal(
         moved_B, has_company_B if name.endswith("_spread") else torch.ones_like(moved_B)
     )
-
-
-# User-defined terms and invalid configurations
-
-
-def darkness(step: Step, level: float = 0.0) -> Tensor:
-    return (step.x_BCHW - level).square().mean()
-
-
-def anything(step: Step, **options: float) -> Tensor:
-    return step.x_BCHW.mean() * options["scale"]
-
-
-def test_a_user_defined_term_is_found_by_its_target() -> None:
-    step = made_step()
-    value = value_of(step, "mine", _target_=f"{__name__}.darkness", level=0.25)
-    torch.testing.assert_close(value, (step.x_BCHW - 0.25).square().mean())
-    torch.testing.assert_close(
-        value_of(step, "other", _target_=f"{__name__}.anything", scale=3.0), 3 * step.x_BCHW.mean()
-    )
-
-
-@pytest.mark.parametrize(
-    ("terms", "message"),
-    [
-        (
-            {"cosin": {"weight": 1}},
-            r"loss\.cosin: .*did you mean 'cosine'\?.*loss\.cosin\._target_",
-        ),
-        (
-            {"ce": {"weight": 1, "label_smothing": 0.1}},
-            r"loss\.ce\.label_smothing: .*did you mean 'label_smoothing'\?",
-        ),
-        ({"kl": {"wieght": 1, "weight": 1}}, r"loss\.kl\.wieght: .*did you mean 'weight'\?"),
-        ({"kl": {"step": 1, "weight": 1}}, r"loss\.kl\.step: the term has no such option"),
-        (
-            {"mine": {"weight": 1, "_target_": f"{__name__}.darknes"}},
-            r"loss\.mine\._target_=.*darknes: cannot be imported",
-        ),
-        (
-            {"mine": {"weight": 1, "_target_": "no_such_package.term"}},
-            r"loss\.mine\._target_=no_such_package\.term: cannot be imported",
-        ),
-        (
-            {"mine": {"weight": 1, "_target_": "term"}},
-            r"loss\.mine\._target_=term: cannot be imported",
-        ),
-    ],
-)
-def test_mistakes_are_refused_with_a_suggestion(
-    terms: dict[str, dict[str, Any]], message: str
-) -> None:
-    with pytest.raises(InputError, match=f"^{message}"):
-        Objective(terms)
-
-
-def test_an_unknown_layer_is_refused_with_a_suggestion() -> None:
-    step = made_step()
-    with pytest.raises(InputError, match=r"penultimat: .*did you mean 'penultimate'"):
-        value_of(step, "cosine", layers=["penultimat"])
-
-
-def test_the_floor_of_orthogonality_is_summed_over_its_layers() -> None:
-    """The floor is 1/D - 1/B with more images than features. Raw features have no such floor."""
-    dims = {"penultimate": 8, "wide": 64}
-    objective = Objective({"orthogonality": {"weight": 1}, "kl": {"weight": 1}})
-    assert objective.floors(32, dims) == {"orthogonality": pytest.approx(1 / 8 - 1 / 32)}
-    assert Objective({"orthogonality": {"weight": 1, "layers": ["wide"]}}).floors(32, dims) == {
-        "orthogonality": 0.0
-    }
-    assert Objective({"orthogonality": {"weight": 1, "normalize": False}}).floors(32, dims) == {}
-    assert Objective({"kl": {"weight": 1}}).floors(32, dims) == {}

@@ -6,62 +6,32 @@ Shape suffixes: n images, C channels, H height, W width, N classes, D features, 
 from __future__ import annotations
 
 import math
-import pickle
-from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
-from netinv_lightning.classifiers.build import load_zoo
 from netinv_lightning.classifiers.frozen import FrozenClassifier
-from netinv_lightning.data.datamodule import ImageDataModule
-from netinv_lightning.data.specs import DataSpec
 from netinv_lightning.errors import InputError
-from netinv_lightning.evaluation.real_data import of_split
 from netinv_lightning.ood.detectors import (
     DETECTORS,
-    Detector,
     FeatureSet,
     FitData,
     collect_fit_data,
     extract_features,
-    extract_for,
     fit_detector,
     logit_scores,
-    score_all,
-    tuning_noise,
 )
 from netinv_lightning.ood.detectors.knn import KNN
 from netinv_lightning.ood.detectors.linear_classifier import LinearClassifierScore
 from netinv_lightning.ood.detectors.mahalanobis import Mahalanobis
-from netinv_lightning.ood.detectors.odin import ODIN, STEPS, TEMPERATURES
-from netinv_lightning.ood.detectors.oodl import OODL
 from netinv_lightning.ood.detectors.vim import ViM
+from tests.ood.linear_classifiers import TINY, linear_classifier, source
 
 NEED_FEATURES = ("lc", "mahalanobis", "knn", "vim", "gmm", "cluster")
-TINY = DataSpec("tiny", 3, 1, 2, (0.0,), (1.0,), ("a", "b", "c"))
 LOGITS_23 = torch.tensor([[2.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
-
-
-def source(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def linear_classifier(
-    weight_NP: Tensor | None = None, bias_N: Tensor | None = None
-) -> FrozenClassifier:
-    """Classifier with logits linear in 2 x 2 pixels, which are also its penultimate features."""
-    network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
-    with torch.no_grad():
-        network[1].weight.copy_(
-            torch.randn(3, 4, generator=source(1)) if weight_NP is None else weight_NP
-        )
-        network[1].bias.copy_(torch.tensor([0.3, -0.2, 0.1]) if bias_N is None else bias_N)
-    return FrozenClassifier(network, TINY)
 
 
 def features_of(features_nD: Tensor) -> FeatureSet:
@@ -75,12 +45,6 @@ def fit_data_of(
     nothing = features_of(features_nD[:0])
     return FitData(
         classifier or linear_classifier(), features_of(features_nD), labels_n, nothing, nothing, 0
-    )
-
-
-def auroc(inside_n: Tensor, outside_n: Tensor) -> float:
-    return float(
-        roc_auc_score([0] * len(inside_n) + [1] * len(outside_n), torch.cat([inside_n, outside_n]))
     )
 
 
@@ -211,216 +175,6 @@ def test_vim_equals_its_formula() -> None:
     np.testing.assert_allclose(ViM.fit(fit_data)(seen).numpy(), expected_n, rtol=1e-3, atol=1e-4)
 
 
-# Tuned scores
-
-
-def odin_of_linear(
-    classifier: FrozenClassifier, images_nCHW: Tensor, temperature: float, step: float
-) -> Tensor:
-    """Compute ODIN with the gradient in closed form: W^T (softmax - one-hot prediction) / T."""
-    linear = classifier.network[1]  # type: ignore[index]
-    weight_34, bias_3 = linear.weight.double(), linear.bias.double()
-    x_nP = images_nCHW.flatten(1).double()
-    logits_nN = (x_nP @ weight_34.T + bias_3) / temperature
-    predicted_nN = torch.nn.functional.one_hot(logits_nN.argmax(dim=1), 3)
-    moved_nP = x_nP - step * ((logits_nN.softmax(dim=1) - predicted_nN) @ weight_34).sign()
-    return 1 - ((moved_nP @ weight_34.T + bias_3) / temperature).softmax(dim=1).amax(dim=1)
-
-
-@pytest.mark.parametrize(
-    ("temperature", "step"), [(1.0, 0.004), (10.0, 0.1), (1000.0, 0.0), (1000.0, 0.002)]
-)
-def test_odin_equals_its_formula(temperature: float, step: float) -> None:
-    """Steps are in units of pixels in [0, 1], not of normalised pixels."""
-    classifier, images_nCHW = linear_classifier(), torch.rand(150, 1, 2, 2, generator=source())
-    score_n = ODIN(classifier, temperature, step, 0.0)(extract_features(classifier, images_nCHW))
-    torch.testing.assert_close(
-        score_n, odin_of_linear(classifier, images_nCHW, temperature, step), rtol=0, atol=1e-6
-    )
-
-
-def test_odin_selects_the_best_setting_of_its_grid() -> None:
-    classifier = linear_classifier(8 * torch.randn(3, 4, generator=source(4)))
-    images_nCHW = torch.rand(90, 1, 2, 2, generator=source())
-    outliers_nCHW = 0.35 + 0.3 * torch.rand(90, 1, 2, 2, generator=source(5))
-    labels_n = torch.arange(90) % 3
-    fit_data = collect_fit_data(classifier, images_nCHW, labels_n, images_nCHW, outliers_nCHW)
-    chosen = ODIN.fit(fit_data)
-    reached = {
-        (temperature, step): auroc(
-            *(
-                odin_of_linear(classifier, images, temperature, step)
-                for images in (images_nCHW, outliers_nCHW)
-            )
-        )
-        for temperature in TEMPERATURES
-        for step in STEPS
-    }
-    assert min(reached.values()) < max(reached.values())
-    assert chosen.auroc == pytest.approx(max(reached.values()), abs=1e-3)
-    assert reached[chosen.temperature, chosen.step] == pytest.approx(chosen.auroc, abs=1e-3)
-
-
-def test_odin_ties_give_the_highest_temperature_and_no_step() -> None:
-    classifier, images_nCHW = linear_classifier(), torch.rand(30, 1, 2, 2, generator=source())
-    chosen = ODIN.fit(
-        collect_fit_data(
-            classifier, images_nCHW, torch.arange(30) % 3, images_nCHW, images_nCHW.clone()
-        )
-    )
-    assert (chosen.temperature, chosen.step, chosen.auroc) == (TEMPERATURES[0], 0, 0.5)
-
-
-class Contrast(nn.Module):
-    """Network that separates images by contrast in its second layer, but not in its first."""
-
-    def __init__(self, hides_again: bool) -> None:
-        super().__init__()
-        self.first, self.second, self.third = nn.Identity(), nn.ReLU(), nn.Tanh()
-        self.head, self.hides_again = nn.Linear(4, 3), hides_again
-
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        contrast_BCHW = self.second(self.first(x_BCHW) - 0.5)
-        last_BCHW = self.third(0 * contrast_BCHW if self.hides_again else contrast_BCHW)
-        logits_BN: Tensor = self.head(last_BCHW.flatten(1))
-        return logits_BN
-
-
-@pytest.mark.parametrize("hides_again", [False, True])
-def test_oodl_selects_the_first_layer_that_separates_outliers(hides_again: bool) -> None:
-    """All images have a mean of about 0.5; in-distribution images are checkered, outliers are gray.
-
-    The third layer separates them as well as the second, or not at all.
-    """
-    torch.manual_seed(0)
-    classifier = FrozenClassifier(Contrast(hides_again), TINY)
-    signs_122 = torch.tensor([[[1.0, -1.0], [-1.0, 1.0]]])
-    mean_n111 = 0.5 + 0.02 * torch.randn(200, 1, 1, 1, generator=source())
-    checkered = mean_n111 + 0.3 * signs_122
-    gray = mean_n111.flip(0).expand(-1, 1, 2, 2).contiguous()
-    fit_data = collect_fit_data(
-        classifier, checkered, torch.arange(200) % 3, checkered.flip(0), gray
-    )
-    chosen = OODL.fit(fit_data)
-    assert (chosen.layer, chosen.auroc) == ("second", 1)
-    assert fit_detector("oodl", fit_data).scorer.layers == ("second",)
-    assert (
-        fit_detector("oodl", fit_data).score(gray).min()
-        > fit_detector("oodl", fit_data).score(checkered).quantile(0.9)
-    ).item()
-
-
-def test_tuning_noise_is_half_uniform_and_half_gaussian() -> None:
-    made_nCHW = tuning_noise(torch.zeros(1, 3, 16, 16), 41, seed=3)
-    assert made_nCHW.shape == (41, 3, 16, 16)
-    assert float(made_nCHW.min()) == 0
-    assert float(made_nCHW.max()) == 1
-    at_ends_n = ((made_nCHW == 0) | (made_nCHW == 1)).flatten(1).float().mean(dim=1)
-    assert float(at_ends_n[:21].max()) < 0.01
-    beyond_one_deviation = 2 * 0.1587
-    assert at_ends_n[21:].mean() == pytest.approx(beyond_one_deviation, abs=0.02)
-    assert torch.equal(made_nCHW, tuning_noise(torch.zeros(1, 3, 16, 16), 41, seed=3))
-
-
-# Real digits
-
-
-DIGITS = cache(lambda: ImageDataModule(name="mnist5k"))
-
-
-def digits(split: str, count: int) -> tuple[Tensor, Tensor]:
-    images = of_split(getattr(DIGITS(), split), count)
-    return images.images_nCHW, images.labels_n
-
-
-def scores_of(detectors: dict[str, Detector], images_nCHW: Tensor) -> dict[str, Tensor]:
-    return score_all(detectors, extract_for(detectors, images_nCHW))
-
-
-def fitted(classifier: FrozenClassifier, seed: int = 0) -> tuple[FitData, dict[str, Detector]]:
-    training, validation = digits("train", 1000), digits("val", 60)[0]
-    fit_data = collect_fit_data(
-        classifier, *training, validation, tuning_noise(validation, 60, seed), seed
-    )
-    return fit_data, {name: fit_detector(name, fit_data) for name in DETECTORS}
-
-
-@pytest.fixture(scope="module")
-def mlp() -> tuple[FitData, dict[str, Detector]]:
-    return fitted(load_zoo("mnist_mlp"))
-
-
-def test_unseen_digits_score_below_noise_and_negatives(
-    mlp: tuple[FitData, dict[str, Detector]],
-) -> None:
-    """No detector has the wrong sign."""
-    test_nCHW, _ = digits("test", 200)
-    outliers = {"noise": tuning_noise(test_nCHW, 200, seed=9), "negatives": 1 - test_nCHW}
-    inside = scores_of(mlp[1], test_nCHW)
-    for kind, images_nCHW in outliers.items():
-        outside = scores_of(mlp[1], images_nCHW)
-        reached = {name: auroc(inside[name], outside[name]) for name in DETECTORS}
-        assert min(reached.values()) > 0.8, (kind, reached)
-
-
-def test_only_features_detect_noise_with_mnist_cnn() -> None:
-    """The network classifies all noise as the digit 8, with more confidence than any real digit."""
-    classifier = load_zoo("mnist_cnn")
-    training, test_nCHW = digits("train", 1000), digits("test", 200)[0]
-    fit_data = collect_fit_data(classifier, *training, test_nCHW.new_zeros(1, 1, 28, 28))
-    detectors = {
-        name: fit_detector(name, fit_data)
-        for name in ("msp", "energy", "lc", "mahalanobis", "knn", "vim")
-    }
-    inside, outside = (
-        scores_of(detectors, test_nCHW),
-        scores_of(detectors, tuning_noise(test_nCHW, 200, seed=9)),
-    )
-    reached = {name: auroc(inside[name], outside[name]) for name in detectors}
-    assert max(reached[name] for name in ("msp", "energy", "lc")) < 0.05
-    assert min(reached[name] for name in ("mahalanobis", "knn", "vim")) > 0.8
-
-
-def test_all_detectors_share_one_forward_pass(mlp: tuple[FitData, dict[str, Detector]]) -> None:
-    """Only ODIN runs the classifier again, for its gradient and after its step."""
-    fit_data, detectors = mlp
-    images_nCHW, passes = digits("test", 120)[0], fit_data.classifier.forward_count
-    before = passes.forwards
-    shared = scores_of(
-        {name: detector for name, detector in detectors.items() if name != "odin"}, images_nCHW
-    )
-    assert passes.forwards - before == 120
-    for name, score_n in shared.items():
-        assert score_n.shape == (120,)
-        assert score_n.dtype == torch.double
-        torch.testing.assert_close(detectors[name].score(images_nCHW), score_n)
-    moving = ODIN(fit_data.classifier, 1000.0, 0.002, 0.0)
-    before, backwards = passes.forwards, passes.backwards
-    moving(extract_features(fit_data.classifier, images_nCHW))
-    assert (passes.forwards - before, passes.backwards - backwards) == (3 * 120, 120)
-
-
-def test_equal_seeds_give_equal_scores_and_keep_global_randomness(
-    mlp: tuple[FitData, dict[str, Detector]],
-) -> None:
-    images_nCHW = digits("test", 50)[0]
-    state = torch.get_rng_state()
-    numpy_state = np.random.get_state()[1].copy()  # type: ignore[union-attr, index]
-    again = scores_of(fitted(mlp[0].classifier)[1], images_nCHW)
-    assert torch.equal(torch.get_rng_state(), state)
-    assert (np.random.get_state()[1] == numpy_state).all()  # type: ignore[index]
-    for name, score_n in scores_of(mlp[1], images_nCHW).items():
-        assert torch.equal(score_n, again[name]), name
-
-
-def test_detectors_can_be_pickled(mlp: tuple[FitData, dict[str, Detector]]) -> None:
-    images_nCHW = digits("test", 20)[0]
-    for detector in mlp[1].values():
-        assert torch.equal(
-            pickle.loads(pickle.dumps(detector)).score(images_nCHW), detector.score(images_nCHW)
-        )
-
-
 # Invalid input
 
 
@@ -449,14 +203,6 @@ def test_vim_needs_logits_of_the_last_linear_layer() -> None:
         fit_detector(
             "vim", collect_fit_data(classifier, images_nCHW, torch.arange(60) % 3, images_nCHW)
         )
-
-
-def test_unknown_detector_is_an_input_error(mlp: tuple[FitData, dict[str, Detector]]) -> None:
-    with pytest.raises(
-        InputError,
-        match=r"^application.detectors=mahalanobi: no such detector; did you mean 'mahalanobis'\?$",
-    ):
-        fit_detector("mahalanobi", mlp[0])
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from omegaconf import DictConfig
 from torch import Tensor, nn
 
 import netinv_lightning
@@ -22,7 +21,6 @@ from netinv_lightning.ood.detectors.garbage_class import (
     GarbageOddsAndEnergy,
     garbage_detector,
 )
-from netinv_lightning.ood.garbage.build import build_garbage_training
 from netinv_lightning.ood.garbage.extended_network import (
     copy_trained_weights,
     extended_network,
@@ -33,39 +31,11 @@ from netinv_lightning.ood.garbage.garbage_module import (
     count_weights,
     garbage_weights,
 )
-from netinv_lightning.ood.garbage.garbage_sources import NoiseSource, RealOutlierSource, random_zoom
 from netinv_lightning.ood.garbage.garbage_training import GarbageTraining
 from netinv_lightning.runs.run_directory import RunDir
-
-QUICK = [
-    "application=detect_ood",
-    "data=mnist5k",
-    "classifier.zoo=mnist_mlp",
-    "data.batch_size=100",
-    "garbage=inverted",
-    "garbage.inverted.epochs=3",
-    "garbage.inverted.lr=0.01",
-    "garbage.inverted.distil=0",
-    "garbage.inverted.weight=0.5",
-    "garbage.inverted.images=600",
-    "garbage.inverted.initial=200",
-    "garbage.inverted.per_class=20",
-    "garbage.inverted.inversion=[]",
-    "garbage.inverted.steps=30",
-    "garbage.inverted.warm_steps=10",
-    "garbage.inverted.zoom=1",
-    "garbage.inverted.balanced=all",
-]
+from tests.ood.garbage_runs import config, training_of
 
 END_OF_EPOCH = GarbageModule.on_train_epoch_end
-
-
-def config(*overrides: str) -> DictConfig:
-    return netinv_lightning.compose([*QUICK, *overrides])
-
-
-def training_of(cfg: DictConfig, name: str = "inverted") -> GarbageTraining:
-    return build_garbage_training(name, cfg, load_classifier(cfg), ImageDataModule(**cfg.data))
 
 
 def run_dir(path: Path, resuming: bool = False) -> RunDir:
@@ -328,115 +298,3 @@ def test_trained_classifier_is_not_trained_again(trained: tuple) -> None:
         torch.equal(value, trained[0].network.state_dict()[name])
         for name, value in network.state_dict().items()
     )
-
-
-def test_inverted_images_are_classified_as_their_class() -> None:
-    training = training_of(config("garbage.inverted.steps=120", "garbage.inverted.per_class=20"))
-    copy_trained_weights(training.network, training.classifier.network)
-    with torch.no_grad():
-        training.network.head.bias[-1] = -10.0  # garbage is never predicted
-    before = {name: value.clone() for name, value in training.network.state_dict().items()}
-    images_nCHW = training.source(training.network, 0)
-    assert images_nCHW.shape == (200, 1, 28, 28)
-    assert images_nCHW.min() >= 0
-    assert images_nCHW.max() <= 1
-    predicted_n = training.frozen.eval()(images_nCHW).argmax(dim=1)
-    assert float((predicted_n == torch.arange(10).repeat(20)).float().mean()) > 0.7
-    assert all(
-        torch.equal(before[name], value) for name, value in training.network.state_dict().items()
-    )
-    assert all(
-        weight.requires_grad for weight in training.network.parameters()
-    )  # the network is still trainable
-
-
-def test_garbage_class_can_be_inverted_too() -> None:
-    training = training_of(config("garbage.inverted.invert_garbage=true"))
-    assert training.per_epoch == 220
-    assert len(training.source(training.network, 0)) == 220
-
-
-def test_noise_differs_between_epochs_and_from_test_noise() -> None:
-    spec, network = load_classifier(config()).spec, nn.Identity()
-    noise = NoiseSource(spec, 50, 0)
-    first, second = noise(network, 0), noise(network, 1)
-    test_noise = outliers("gaussian_noise", spec, 50, 0, Path())
-    assert not torch.equal(first, second)
-    assert not any(
-        torch.equal(one, other) for one in torch.cat([first, second]) for other in test_noise
-    )
-    assert torch.equal(first, NoiseSource(spec, 50, 0)(network, 0))
-
-
-def test_zoomed_crops_are_enlarged_and_inside_the_image() -> None:
-    """A crop of a ramp is a ramp whose slope is divided by the magnification, 1 to 4."""
-    ramp_nCHW = torch.linspace(0, 1, 28).expand(200, 1, 28, 28)
-    crop_nW = random_zoom(ramp_nCHW, 4, 0)[:, 0, 14]
-    magnification_n = (27 / 28) / (crop_nW[:, 14] - crop_nW[:, 13]) / 27 * 28 / 27
-    assert 1 <= float(magnification_n.min()) < 1.1
-    assert 3.9 < float(magnification_n.max()) <= 4.001
-    assert float((crop_nW[:, 1:] - crop_nW[:, :-1]).min()) > -1e-6
-    assert len(set(crop_nW[:, 14].tolist())) > 190  # the crops are at many positions
-    assert torch.equal(random_zoom(ramp_nCHW, 4, 0), random_zoom(ramp_nCHW, 4, 0))
-
-
-def test_real_outliers_differ_between_epochs() -> None:
-    cfg = config()
-    source = RealOutlierSource(
-        ["uniform_noise"], load_classifier(cfg).spec, 30, 0, ImageDataModule(**cfg.data), Path()
-    )
-    first, second = source(nn.Identity(), 0), source(nn.Identity(), 1)
-    assert len(first) == len(second) == 30
-    assert not any(torch.equal(one, other) for one in first for other in second)
-
-
-@pytest.mark.parametrize(
-    ("overrides", "line"),
-    [
-        (
-            ["garbage.inverted.source=noize"],
-            r"garbage.inverted.source=noize: did you mean 'noise'\?",
-        ),
-        (
-            ["garbage.inverted.start=zero"],
-            r"garbage.inverted.start=zero: choose from: scratch, trained",
-        ),
-        (["garbage.inverted.epochs=0"], r"garbage.inverted.epochs=0: must be 1 or more"),
-        (["garbage.inverted.distil=2"], r"garbage.inverted.distil=2.0: must be from 0 to 1"),
-        (["garbage.inverted.zoom=0.5"], r"garbage.inverted.zoom=0.5: must be from 1 to 100"),
-        (["garbage.inverted.lr=0"], r"garbage.inverted.lr=0.0: must be above 0"),
-        (["garbage.inverted.images=1"], r"garbage.inverted.images=1: must be 2 or more"),
-        (
-            ['garbage.inverted.inversion=["loss=nothing"]'],
-            r"garbage.inverted.inversion=\['loss=nothing'\]: loss=nothing: there is no such choice",
-        ),
-        (
-            ['garbage.inverted.inversion=["application=measure"]'],
-            r"garbage.inverted.inversion=\['application=measure'\]: application=measure: is not",
-        ),
-        (
-            ['garbage.inverted.inversion=["method=gradient"]'],
-            r"garbage.inverted.inversion=\['method=gradient'\]: method=gradient: trains no",
-        ),
-        (
-            ["garbage.inverted.exposed=[fashion_mnist]"],
-            r"garbage.inverted.exposed=\['fashion_mnist'\]: names the data sets that source=",
-        ),
-        (
-            ["garbage.inverted.source=outliers"],
-            r"garbage.inverted.exposed=\[\]: names the data sets that source=",
-        ),
-        (
-            ["garbage.inverted.source=outliers", "garbage.inverted.exposed=[uniform_noise]"],
-            r"garbage.inverted.exposed=uniform_noise: application.outliers has uniform_noise",
-        ),
-        (
-            ["garbage.inverted.source=outliers", "garbage.inverted.exposed=[mnist]"],
-            r"garbage.inverted.exposed=mnist: is the classifier's own",
-        ),
-    ],
-)
-def test_invalid_garbage_options_are_an_input_error(overrides: list[str], line: str) -> None:
-    with pytest.raises(InputError, match=line) as refused:
-        training_of(config(*overrides))
-    assert "\n" not in str(refused.value)

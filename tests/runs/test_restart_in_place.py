@@ -20,7 +20,7 @@ from netinv_lightning.errors import Preempted
 from netinv_lightning.run import run
 from netinv_lightning.runs.resume import resumed_config
 
-DIGITS = ["data=mnist5k", "classifier.zoo=mnist_cnn"]
+DIGITS = ["data=mnist5k", "classifier.zoo=mnist_mlp"]
 HALF = "application.vector=[.5,0,0,.5,0,0,0,0,0,0]"
 COMMANDS = {
     "counterfeit": (
@@ -32,7 +32,13 @@ COMMANDS = {
         "evaluation.report.Report.__call__",
     ),
     "interpret": (
-        ["interpret.samples=100", "interpret.analyses=[projection]"],
+        [
+            "interpret.samples=100",
+            "interpret.analyses=[projection]",
+            "interpret.perplexities=[5]",
+            "interpret.embedding_seeds=[0]",
+            "interpret.embedded=40",
+        ],
         "interpretability.study.FeatureStudy.__call__",
     ),
     "approach": (
@@ -41,20 +47,6 @@ COMMANDS = {
     ),
 }
 """Overrides of each application, and the late function at which it is stopped."""
-
-
-@pytest.fixture(scope="module")
-def inverted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("inverted") / "run"
-    overrides = [
-        "generator=tiny",
-        "application.steps=40",
-        "application.batch_size=16",
-        "application.eval_samples=40",
-        *DIGITS,
-    ]
-    run(netinv_lightning.compose([*overrides, "application.keep_samples=40"]), path)
-    return path
 
 
 @pytest.mark.parametrize("application", COMMANDS)

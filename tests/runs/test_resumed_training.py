@@ -17,6 +17,7 @@ from experiments.run_results import differences, result
 from netinv_lightning.applications import distill
 from netinv_lightning.classifiers.classifier_module import ClassifierModule
 from netinv_lightning.data.datamodule import ImageDataModule
+from netinv_lightning.downstream import generator_rounds
 from netinv_lightning.downstream.generator_rounds import GeneratorRounds
 from netinv_lightning.errors import InputError, Preempted
 from netinv_lightning.inversion.methods import kkt
@@ -107,7 +108,7 @@ def resume(broken: Path) -> None:
 @pytest.fixture(scope="module")
 def inverted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("inverted") / "run"
-    run(netinv_lightning.compose([*DIGITS, "classifier.zoo=mnist_cnn", *TINY]), path)
+    run(netinv_lightning.compose([*DIGITS, "classifier.zoo=mnist_mlp", *TINY]), path)
     return path
 
 
@@ -210,6 +211,7 @@ def test_an_interrupted_distillation_continues(
     act: Callable[[], None],
 ) -> None:
     monkeypatch.setattr(distill, "GeneratorRounds", partial(GeneratorRounds, images=8))
+    monkeypatch.setattr(generator_rounds, "STEPS", generator_rounds.WARM_UP_STEPS + 2)
     command = [
         "application=distill",
         f"application.run={inverted}",

@@ -18,7 +18,7 @@ from tests.runs.sweep_results import read_table, states
 
 STEPS = [
     *FEW_STEPS,
-    "application.steps=60",
+    "application.steps=30",
     "application.checkpoint_every=5",
     "application.grid_every=1000",
 ]

@@ -1,0 +1,127 @@
+"""Rounds of a generator that give a student new images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import netinv_lightning
+from netinv_lightning.classifiers.build import load_zoo
+from netinv_lightning.classifiers.wrapper import Classifier
+from netinv_lightning.downstream.classifier_predictions import predict
+from netinv_lightning.downstream.distillation import softened_kl
+from netinv_lightning.downstream.generator_rounds import (
+    WARM_UP_STEPS,
+    GeneratorRounds,
+    reset_first_stage,
+)
+from netinv_lightning.downstream.replay_buffer import ReplayBuffer
+from netinv_lightning.evaluation.finished_run import inversion_config, load_generators
+from netinv_lightning.inversion.augmentation import Augmentation
+from netinv_lightning.inversion.generator import Generator
+from netinv_lightning.run import run
+from tests.conftest import FEW_STEPS
+
+CPU = torch.device("cpu")
+DATA = ["data=mnist5k", "classifier.zoo=mnist_cnn"]
+
+
+@pytest.fixture(scope="module")
+def inverted_cnn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the directory of a short inversion, which has images of all classes."""
+    path = tmp_path_factory.mktemp("inverted") / "run"
+    overrides = ["application.steps=50", "application.batch_size=20", "loss=natural"]
+    overrides += ["application.checkpoint_every=1000", "application.eval_samples=20"]
+    run(netinv_lightning.compose([*DATA, *FEW_STEPS, *overrides]), path)
+    return path
+
+
+IMAGES = 30
+
+
+def rounds(
+    inverted_cnn: Path, weight: float = 1.0, seed: int = 0
+) -> tuple[GeneratorRounds, ReplayBuffer, Classifier]:
+    module = load_generators(inversion_config(inverted_cnn), inverted_cnn)
+    assert module is not None
+    buffer = ReplayBuffer(10, seed, CPU)
+    student = Classifier(load_zoo("mnist_mlp").network, module.classifier.spec)
+    return (
+        GeneratorRounds(
+            module, buffer, Augmentation(shift=1), weight, 4.0, every=5, seed=seed, images=IMAGES
+        ),
+        buffer,
+        student.train(),
+    )
+
+
+def test_rounds_fill_the_buffer_and_do_not_change_the_student(
+    inverted_cnn: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("netinv_lightning.downstream.generator_rounds.STEPS", WARM_UP_STEPS + 2)
+    generation, buffer, student = rounds(inverted_cnn)
+    before, state = (
+        torch.get_rng_state(),
+        {name: value.clone() for name, value in student.state_dict().items()},
+    )
+    for step in range(6):
+        generation(step, student)
+        assert len(buffer) == 2 * IMAGES * (1 + step // 5)
+    new_nCHW = generation.new_round(student)
+    assert len(buffer) == 2 * len(new_nCHW)
+    assert all(torch.equal(state[name], value) for name, value in student.state_dict().items())
+    assert student.training
+    assert all(weight.requires_grad for weight in student.parameters())
+    assert torch.equal(torch.get_rng_state(), before)
+    again, buffer_again, student_again = rounds(inverted_cnn)
+    again(0, student_again)
+    again(5, student_again)
+    assert torch.equal(buffer.images_nCHW, buffer_again.images_nCHW)
+    assert torch.equal(new_nCHW, again.new_round(student_again))
+    other, buffer_other, _ = rounds(inverted_cnn, seed=1)
+    other(0, student)
+    assert not torch.equal(buffer.images_nCHW[: len(buffer_other)], buffer_other.images_nCHW)
+
+
+def test_rounds_are_more_diverse_than_the_generator(inverted_cnn: Path) -> None:
+    """Images of one class differ more between rounds; the teacher still recognises them."""
+    generation, _, student = rounds(inverted_cnn, weight=0.0)
+    module = generation.module
+    label_n = torch.full((IMAGES,), 3)
+    plain_nCHW = module.draw(module.conditioning.of_labels(label_n))
+    made = [generation.new_round(student)[-IMAGES:] for _ in range(4)]
+    label_B = torch.arange(IMAGES) % 10
+    of_rounds_nCHW = torch.cat([x_BCHW[label_B == 3] for x_BCHW in made])
+    assert float(of_rounds_nCHW.var(dim=0).mean()) > 1.5 * float(plain_nCHW.var(dim=0).mean())
+    assert float((predict(module.classifier, made[-1]) == label_B).float().mean()) > 0.9
+
+
+def test_weight_of_disagreement_increases_disagreement(inverted_cnn: Path) -> None:
+    def disagreement(weight: float) -> float:
+        generation, _, student = rounds(inverted_cnn, weight)
+        x_BCHW = generation.new_round(student)[-IMAGES:]
+        return float(
+            softened_kl(student.eval()(x_BCHW), generation.module.classifier(x_BCHW), 4.0)
+            .detach()
+            .mean()
+        )
+
+    assert disagreement(3.0) > 1.2 * disagreement(0.0)
+
+
+def test_only_the_first_stage_is_reinitialised(inverted_cnn: Path) -> None:
+    module = load_generators(inversion_config(inverted_cnn), inverted_cnn)
+    assert module is not None
+    generator = module.generators[0]
+    assert isinstance(generator, Generator)
+    before = {name: value.clone() for name, value in generator.state_dict().items()}
+    with torch.random.fork_rng():
+        reset_first_stage(generator)
+    changed = {
+        name.partition(".")[0]
+        for name, value in generator.state_dict().items()
+        if not torch.equal(before[name], value)
+    }
+    assert changed == {"stage1", "embedding"}
