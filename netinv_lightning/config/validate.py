@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from netinv_lightning.config.application_schema import APPLICATION_KEYS, INVERSIONS
 from netinv_lightning.config.garbage_schema import GarbageConfig
-from netinv_lightning.config.loss_terms import LOSS_TERMS
+from netinv_lightning.config.loss_terms import LOSS_TERMS, WHEN
 from netinv_lightning.config.method_schema import METHOD_KEYS
 from netinv_lightning.config.ranges import AT_LEAST, DISTINCT, LARGEST_SEED, rule_of
 from netinv_lightning.config.schema import Config, LoggerConfig
@@ -157,6 +157,8 @@ def check_loss(cfg: DictConfig) -> None:
                 f"{key}.weight={weight}: must be a finite number, 0 or more. To remove the term, "
                 f"use ~{key}"
             )
+        if "when" in options and (fault := WHEN.fault(options.when)):
+            raise InputError(f"{key}.when={options.when}: {fault}")
         if "_target_" in options:  # a custom term
             continue
         if term not in LOSS_TERMS:
@@ -166,7 +168,7 @@ def check_loss(cfg: DictConfig) -> None:
             )
         allowed = LOSS_TERMS[term]
         for option, value in _items(options):
-            if option == "weight":
+            if option in ("weight", "when"):
                 continue
             if option not in allowed:
                 raise InputError(

@@ -44,10 +44,23 @@ def made_step(perturbation: Perturbation | None = None) -> Step:
     condition = conditioning.sample(6)
     x_BCHW = generator(generator.sample_latent(6), condition)
     logits_BN, features, normed = classifier.trace(x_BCHW)
+    tokens = {"tokens": torch.randn(6, 9, 5)}  # as of a layer before LayerNorm
     perturbation = perturbation or Perturbation("linf", 0.2, "adversarial")
     return Step(
-        x_BCHW, condition, logits_BN, features, classifier, generator, perturbation, normed=normed
+        x_BCHW,
+        condition,
+        logits_BN,
+        features,
+        classifier,
+        generator,
+        perturbation,
+        normed=normed | tokens,
     )
+
+
+def pixel_distance(step: Step) -> Tensor:
+    mean_C, var_C = torch.tensor(SPEC.mean), torch.tensor(SPEC.std).square()
+    return losses.statistics_distance(step.x_BCHW, mean_C, var_C)
 
 
 def value_of(step: Step, name: str, **options: Any) -> Tensor:
@@ -83,13 +96,15 @@ EXPECTED: dict[str, Callable[[Step], Tensor]] = {
                 losses.statistics_distance(
                     x_BC, torch.zeros(x_BC.shape[1]), torch.ones(x_BC.shape[1])
                 )
-                for x_BC in step.normed.values()
+                for name, x_BC in step.normed.items()
+                if name != "tokens"
             ]
         ).mean()
-        + losses.statistics_distance(
-            step.x_BCHW, torch.tensor(SPEC.mean), torch.tensor(SPEC.std).square()
-        )
+        + pixel_distance(step)
     ),
+    "pixel_statistics": lambda step: pixel_distance(step),
+    "spectrum": lambda step: losses.power_law_distance(step.x_BCHW, 1.2),
+    "patch_similarity": lambda step: losses.similarity_divergence(step.normed["tokens"], 0.05, 16),
     "class_spread": lambda step: losses.class_spread(step.x_BCHW, step.condition.label_B),
     "stationarity": lambda step: misalignment(
         decayed_weights(step.classifier),
