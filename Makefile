@@ -6,7 +6,7 @@ RUN := $(BIN)/python -m netinv_lightning.run
 STAMP := $(VENV)/.installed
 
 ZOO := mnist_cnn fashion_mnist_cnn svhn_head_cnn cifar10_cnn \
-       mnist_mlp mnist_resnet fashion_mnist_mlp fashion_mnist_resnet \
+       mnist_mlp mnist_resnet mnist_vit fashion_mnist_mlp fashion_mnist_resnet \
        svhn_head_resnet svhn_head_vit cifar10_resnet cifar10_vit \
        cifar100_subset_cnn cifar100_subset_resnet wine_mlp wine_linear \
        cylinder_bell_funnel_fcn cylinder_bell_funnel_fcn4 cylinder_bell_funnel_mlp

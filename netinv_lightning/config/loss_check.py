@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from netinv_lightning.config.loss_terms import LOSS_TERMS
+from netinv_lightning.config.loss_terms import LOSS_TERMS, WHEN
 from netinv_lightning.errors import InputError, nearest
 
 
@@ -36,6 +36,8 @@ def check_loss(cfg: DictConfig) -> None:
                 f"{key}.weight={weight}: must be a finite number, 0 or more. To remove the term, "
                 f"use ~{key}"
             )
+        if "when" in options and (fault := WHEN.fault(options.when)):
+            raise InputError(f"{key}.when={options.when}: {fault}")
         if "_target_" in options:  # a custom term
             continue
         if term not in LOSS_TERMS:
@@ -45,7 +47,7 @@ def check_loss(cfg: DictConfig) -> None:
             )
         allowed = LOSS_TERMS[term]
         for option, value in _items(options):
-            if option == "weight":
+            if option in ("weight", "when"):
                 continue
             if option not in allowed:
                 raise InputError(

@@ -17,16 +17,15 @@ from netinv_lightning.classifiers.probing import check_sides
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.inversion.augmentation import Augmentation, fault_of_views
 from netinv_lightning.inversion.base import Inversion
+from netinv_lightning.inversion.build_objective import build_objective
 from netinv_lightning.inversion.conditioning import Conditioning
 from netinv_lightning.inversion.generator import Generator
 from netinv_lightning.inversion.label_sets import LabelSets
 from netinv_lightning.inversion.methods.gradient import PixelInversion
 from netinv_lightning.inversion.methods.kkt import KktInversion
 from netinv_lightning.inversion.module import InversionModule
-from netinv_lightning.inversion.objective import Objective
 from netinv_lightning.inversion.perturbation import Perturbation
 from netinv_lightning.inversion.stationarity import check_twice_differentiable
-from netinv_lightning.inversion.terms import ONE_LABEL
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -74,7 +73,7 @@ def make_module(cfg: DictConfig, classifier: FrozenClassifier | None = None) -> 
         generators=generators,
         conditioning=conditioning,
         classifier=classifier,
-        objective=_objective(cfg, classifier),
+        objective=build_objective(cfg, classifier),
         perturbation=_make("perturbation", Perturbation, **cfg.perturbation),
         augmentation=build_augmentation(cfg, classifier),
         seed=cfg.seed,
@@ -92,7 +91,7 @@ def make_pixels(
         method,
         conditioning=_conditioning(cfg, classifier),
         classifier=classifier,
-        objective=_objective(cfg, classifier),
+        objective=build_objective(cfg, classifier),
         perturbation=_make("perturbation", Perturbation, **cfg.perturbation),
         augmentation=build_augmentation(cfg, classifier),
         log_every=cfg.application.log_every,
@@ -224,39 +223,6 @@ def _options(cfg: DictConfig) -> dict[str, Any]:
     if (most := cfg.trainer.get("max_steps") or 0) > 0:
         options["steps"] = min(options["steps"], most)
     return options
-
-
-def _objective(cfg: DictConfig, classifier: FrozenClassifier) -> Objective:
-    if "variation" in cfg.loss and classifier.spec.modality == "tables":
-        raise InputError(
-            "loss.variation: compares neighbouring pixels, and the features of tables have no "
-            "neighbours; leave it out: ~loss.variation"
-        )
-    objective = Objective(_plain(cfg.loss), classifier.feature_layers)
-    if classifier.multi_label:
-        _check_label_sets(cfg)
-    for term in {"gradient", "stationarity"}.intersection(cfg.loss):
-        check_twice_differentiable(classifier, f"loss.{term}")
-    return objective
-
-
-def _check_label_sets(cfg: DictConfig) -> None:
-    """Refuse what needs labels that exclude each other."""
-    where = "the labels of this network do not exclude each other"
-    if terms := [term for term in ONE_LABEL if term in cfg.loss]:
-        raise InputError(
-            f"loss.{terms[0]}: needs one label per image, but {where}; ~loss.{terms[0]}"
-        )
-    if cfg.application.name != "invert":
-        raise InputError(
-            f"application={cfg.application.name}: needs one label per image, but {where}; "
-            "choose application=invert"
-        )
-    for group in ("measure", "interpret"):
-        if cfg[group].full:
-            raise InputError(
-                f"{group}=full: needs one label per image, but {where}; leave {group} out"
-            )
 
 
 def _plain(cfg: DictConfig) -> dict[str, Any]:

@@ -6,7 +6,8 @@ L_Cosine and L_Ortho of section 3.3; L_Var, L_Pix and L_Grad of section 5.3.
 With several processes the value is that of the whole batch. A mean over images may be taken over
 the share of a process, because DistributedDataParallel averages gradients. A sum, or a term that
 compares images, sums over all ranks (`sum_over_ranks`). All functions compute in float32, whatever
-the precision of the networks (`in_float32`). The gradient norm is in `gradient_norm.py`.
+the precision of the networks (`in_float32`). The gradient norm is in `gradient_norm.py`, priors of
+images are in `image_priors.py`.
 
 Shape suffixes: B batch (the papers' N in sums over images), N classes, D features, C channels,
 H height, W width, P pixels of a coarse image.
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from netinv_lightning.inversion.channel_moments import moments
 from netinv_lightning.inversion.gradient_norm import gradient_norm
+from netinv_lightning.inversion.image_priors import power_law_distance, similarity_divergence
 from netinv_lightning.training.distributed import rows_of_all_ranks, sum_over_ranks, world_size
 from netinv_lightning.training.float32 import in_float32
 
@@ -34,6 +36,8 @@ __all__ = [
     "orthogonality",
     "orthogonality_floor",
     "pixel_range",
+    "power_law_distance",
+    "similarity_divergence",
     "statistics_distance",
     "variation",
 ]

@@ -40,7 +40,8 @@ class Step:
         generator: The generator.
         perturbation: Perturbs the images for the perturbed terms.
         stream: Random numbers of the perturbation; None for torch's global random state.
-        normed: For each BatchNorm layer of the classifier, its input [B, C, ...].
+        normed: For each BatchNorm layer of the classifier, its input [B, C, ...]; and the tokens
+            [B, T, D] before each other normalisation layer, if a term needs them.
     """
 
     x_BCHW: Tensor
@@ -149,12 +150,35 @@ def batch_norm(step: Step, pixels: float = 1.0) -> Tensor:
     terms = [
         losses.statistics_distance(x_BC, *_running_statistics(layers[name]))
         for name, x_BC in step.normed.items()
+        if name in layers
     ]
     total = torch.stack(terms).mean() if terms else step.x_BCHW.new_zeros(())
     if pixels and step.classifier.normalises:
-        mean_C, std_C = step.classifier.mean_C11.flatten(), step.classifier.std_C11.flatten()
-        total = total + pixels * losses.statistics_distance(step.x_BCHW, mean_C, std_C.square())
+        total = total + pixels * pixel_statistics(step)
     return total
+
+
+def pixel_statistics(step: Step) -> Tensor:
+    """Distance of the batch's pixels to mean and standard deviation of the normalisation.
+
+    These are the statistics of the training images, unless the network normalises by other numbers.
+    """
+    mean_C, std_C = step.classifier.mean_C11.flatten(), step.classifier.std_C11.flatten()
+    return losses.statistics_distance(step.x_BCHW, mean_C, std_C.square())
+
+
+def spectrum(step: Step, slope: float = 1.2) -> Tensor:
+    return losses.power_law_distance(step.x_BCHW, slope)
+
+
+def patch_similarity(step: Step, bandwidth: float = 0.05, tokens: int = 16) -> Tensor:
+    """Mean over the layers of the divergence of the tokens' similarities from even ones."""
+    terms = [
+        losses.similarity_divergence(t_BTD, bandwidth, tokens)
+        for name, t_BTD in step.normed.items()
+        if name not in step.classifier.batch_norms
+    ]
+    return torch.stack(terms).mean() if terms else step.x_BCHW.new_zeros(())
 
 
 def class_spread(step: Step, distance: float = 0.25, pool: int = 4) -> Tensor:

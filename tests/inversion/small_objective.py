@@ -33,9 +33,17 @@ def made_step(perturbation: Perturbation | None = None) -> Step:
     condition = conditioning.sample(6)
     x_BCHW = generator(generator.sample_latent(6), condition)
     logits_BN, features, normed = classifier.trace(x_BCHW)
+    tokens = {"tokens": torch.randn(6, 9, 5)}  # as of a layer before LayerNorm
     perturbation = perturbation or Perturbation("linf", 0.2, "adversarial")
     return Step(
-        x_BCHW, condition, logits_BN, features, classifier, generator, perturbation, normed=normed
+        x_BCHW,
+        condition,
+        logits_BN,
+        features,
+        classifier,
+        generator,
+        perturbation,
+        normed=normed | tokens,
     )
 
 

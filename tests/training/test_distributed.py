@@ -57,6 +57,8 @@ TERMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "ce": lambda f, y: losses.cross_entropy(f[:, :N], y),
     "variation": lambda f, y: losses.variation(f.view(-1, 2, 3, 3)),
     "pixel": lambda f, y: losses.pixel_range(f.view(-1, 2, 3, 3)),
+    "spectrum": lambda f, y: losses.power_law_distance(f.view(-1, 1, 3, 6).repeat(1, 1, 2, 1)),
+    "patch similarity": lambda f, y: losses.similarity_divergence(f.view(-1, 6, 3)),
     "gradient of each image": lambda f, y: losses.gradient_norm(Network(), f.view(-1, 2, 3, 3), y),
     "gradient of the batch": lambda f, y: losses.gradient_norm(
         Network(), f.view(-1, 2, 3, 3), y, per_image=False
