@@ -18,11 +18,13 @@ from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.inversion.augmentation import Augmentation, fault_of_views
 from netinv_lightning.inversion.base import Inversion
 from netinv_lightning.inversion.build_objective import build_objective
+from netinv_lightning.inversion.chosen_classes import chosen_classes
 from netinv_lightning.inversion.conditioning import Conditioning
 from netinv_lightning.inversion.generator import Generator
 from netinv_lightning.inversion.label_sets import LabelSets
 from netinv_lightning.inversion.methods.gradient import PixelInversion
 from netinv_lightning.inversion.methods.kkt import KktInversion
+from netinv_lightning.inversion.micro_batches import check_parts
 from netinv_lightning.inversion.module import InversionModule
 from netinv_lightning.inversion.perturbation import Perturbation
 from netinv_lightning.inversion.stationarity import check_twice_differentiable
@@ -41,6 +43,7 @@ MODULE_KEYS = (
     "sampling_dropout",
     "sampling_batch_norm",
     "log_every",
+    "micro_batch",
 )
 
 
@@ -95,6 +98,7 @@ def make_pixels(
         perturbation=_make("perturbation", Perturbation, **cfg.perturbation),
         augmentation=build_augmentation(cfg, classifier),
         log_every=cfg.application.log_every,
+        micro_batch=cfg.application.get("micro_batch"),
         **_options(cfg),
     )
 
@@ -138,6 +142,7 @@ def make_kkt(cfg: DictConfig, classifier: FrozenClassifier | None = None) -> Kkt
         classifier=classifier,
         seed=cfg.seed,
         log_every=cfg.application.log_every,
+        micro_batch=cfg.application.get("micro_batch"),
         **_options(cfg),
     )
     if classifier.batch_norms:
@@ -171,6 +176,8 @@ def _differentiable(cfg: DictConfig, classifier: FrozenClassifier | None) -> Fro
     classifier = classifier or load_classifier(cfg)
     if classifier.trained:  # without training its weights may be zero
         classifier.check_gradient()
+    if (micro_batch := cfg.application.get("micro_batch")) is not None:
+        check_parts(classifier, micro_batch)
     return classifier
 
 
@@ -181,40 +188,11 @@ def _conditioning(cfg: DictConfig, classifier: FrozenClassifier) -> Conditioning
         LabelSets if classifier.multi_label else Conditioning,
         num_classes=spec.num_classes,
         image_size=spec.image_size,
-        classes=_chosen_classes(cfg, spec.num_classes, classifier.multi_label),
+        classes=chosen_classes(
+            cfg.application.get("classes"), spec.num_classes, classifier.multi_label
+        ),
         **cfg.conditioning,
     )
-
-
-def _chosen_classes(cfg: DictConfig, num_classes: int, multi_label: bool) -> list[int] | None:
-    """Return `application.classes`; None for all.
-
-    Raises:
-        InputError: if the network has no such class, or one is named twice.
-    """
-    if not (classes := cfg.application.get("classes")):
-        return None
-    if multi_label:
-        raise InputError(
-            f"application.classes={list(classes)}: needs classes that exclude each other, but the "
-            "labels of this network do not. Leave it out"
-        )
-    for position, label in enumerate(classes):
-        fault = (
-            f"has no class {label}; its classes are 0 to {num_classes - 1}"
-            if not 0 <= label < num_classes
-            else f"names class {label} twice; name each class once"
-            if label in classes[:position]
-            else ""
-        )
-        if fault:
-            raise InputError(f"application.classes={list(classes)}: {fault}")
-    if len(classes) < 2:
-        raise InputError(
-            f"application.classes={list(classes)}: must name 2 classes or more, or be left out for "
-            f"all {num_classes}"
-        )
-    return list(classes)
 
 
 def _options(cfg: DictConfig) -> dict[str, Any]:

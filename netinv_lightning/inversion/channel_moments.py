@@ -24,11 +24,17 @@ def moments(x_BC: Tensor) -> tuple[Tensor, Tensor]:
 
     The variance is divided by the number of values. Each rank must hold the same number.
     """
-    mean_C, var_C = _Moments.apply(x_BC)
+    mean_C, var_C = moments_of_share(x_BC)
     if (ranks := world_size()) == 1:
         return mean_C, var_C
     all_C = sum_over_ranks(mean_C) / ranks
     return all_C, sum_over_ranks(var_C + (mean_C - all_C).square()) / ranks
+
+
+def moments_of_share(x_BC: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and variance [C] of the values of this rank."""
+    moments_2C: tuple[Tensor, Tensor] = _Moments.apply(x_BC)
+    return moments_2C
 
 
 class _Moments(torch.autograd.Function):

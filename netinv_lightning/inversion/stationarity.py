@@ -30,6 +30,7 @@ from torch.overrides import TorchFunctionMode
 from netinv_lightning.classifiers.forward_count import uncounted
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.errors import InputError, one_line
+from netinv_lightning.inversion.micro_batches import in_parts, total
 from netinv_lightning.training.distributed import sum_over_ranks
 from netinv_lightning.training.float32 import autocast_off, in_float32
 from netinv_lightning.training.gradient_steps import decayed_weights
@@ -90,6 +91,7 @@ def margin_gradients(
     label_B: Tensor,
     multiplier_B: Tensor,
     sharpness: float = torch.inf,
+    micro_batch: int | None = None,
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Return sum_i lambda_i d m_i / d theta over the batch, and the logits.
 
@@ -102,25 +104,32 @@ def margin_gradients(
         label_B: Their labels.
         multiplier_B: lambda.
         sharpness: Sharpness of the gates; see `SmoothGates`.
+        micro_batch: Images that are processed at once; None for all.
 
     Returns:
         The sum for each of `decayed_weights`, over all ranks; and the logits [B, N].
     """
-    differentiable = torch.is_grad_enabled()
-    with torch.enable_grad():
-        weights = {
-            name: weight.detach().requires_grad_()
-            for name, weight in decayed_weights(network).items()
-        }
-        # Torch's fused attention has no second derivative.
-        with SmoothGates(sharpness), sdpa_kernel(SDPBackend.MATH):
-            logits_BN = functional_call(network, weights, (x_BCHW,))
-        total = (multiplier_B * margins(logits_BN, label_B)).sum()
-        gradients = torch.autograd.grad(
-            total, list(weights.values()), create_graph=differentiable, materialize_grads=True
-        )
+
+    def of_part(x_bCHW: Tensor, label_b: Tensor, multiplier_b: Tensor) -> tuple[Tensor, ...]:
+        differentiable = torch.is_grad_enabled()
+        with torch.enable_grad():
+            weights = {
+                name: weight.detach().requires_grad_()
+                for name, weight in decayed_weights(network).items()
+            }
+            # Torch's fused attention has no second derivative.
+            with SmoothGates(sharpness), sdpa_kernel(SDPBackend.MATH):
+                logits_bN = functional_call(network, weights, (x_bCHW,))
+            margin = (multiplier_b * margins(logits_bN, label_b)).sum()
+            gradients = torch.autograd.grad(
+                margin, list(weights.values()), create_graph=differentiable, materialize_grads=True
+            )
+        return logits_bN, *(gradient[None] for gradient in gradients)
+
+    logits_BN, *rows = in_parts(of_part, micro_batch, x_BCHW, label_B, multiplier_B)
     return {
-        name: sum_over_ranks(gradient) for name, gradient in zip(weights, gradients, strict=True)
+        name: sum_over_ranks(total(gradients_P))
+        for name, gradients_P in zip(decayed_weights(network), rows, strict=True)
     }, logits_BN
 
 

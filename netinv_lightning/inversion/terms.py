@@ -21,6 +21,7 @@ from netinv_lightning.errors import InputError, nearest
 from netinv_lightning.inversion import losses
 from netinv_lightning.inversion.conditioning import Condition
 from netinv_lightning.inversion.label_sets import sets_agree
+from netinv_lightning.inversion.micro_batches import in_parts
 from netinv_lightning.inversion.perturbation import Perturbation
 from netinv_lightning.inversion.stationarity import margin_gradients, misalignment
 from netinv_lightning.training.distributed import Stream
@@ -40,8 +41,10 @@ class Step:
         generator: The generator.
         perturbation: Perturbs the images for the perturbed terms.
         stream: Random numbers of the perturbation; None for torch's global random state.
-        normed: For each BatchNorm layer of the classifier, its input [B, C, ...]; and the tokens
+        normed: For each BatchNorm layer of the classifier, its input [B, C, ...], or, with
+            `micro_batch`, two rows [2, C] that have its mean and its variance; and the tokens
             [B, T, D] before each other normalisation layer, if a term needs them.
+        micro_batch: Images that the classifier processes at once; None for all.
     """
 
     x_BCHW: Tensor
@@ -53,14 +56,19 @@ class Step:
     perturbation: Perturbation = field(default_factory=Perturbation)
     stream: Stream | None = None
     normed: Mapping[str, Tensor] = field(default_factory=dict)
+    micro_batch: int | None = None
+
+    def classify(self, x_BCHW: Tensor) -> Tensor:
+        """Return the classifier's logits [B, N] for images."""
+        return in_parts(lambda x_bCHW: (self.classifier(x_bCHW),), self.micro_batch, x_BCHW)[0]
 
     @cached_property
     def perturbed_logits_BN(self) -> Tensor:
         """The classifier's logits for the perturbed images, computed at first use."""
         # A term of weight 0 may be the first; the others need the gradient.
         with torch.set_grad_enabled(self.x_BCHW.requires_grad):
-            return self.classifier(
-                self.perturbation(self.x_BCHW, self.condition.label_B, self.classifier, self.stream)
+            return self.classify(
+                self.perturbation(self.x_BCHW, self.condition.label_B, self.classify, self.stream)
             )
 
     def accuracy(self) -> Tensor:
@@ -124,7 +132,13 @@ def pixel(step: Step) -> Tensor:
 
 
 def gradient(step: Step, per_image: bool = True) -> Tensor:
-    return losses.gradient_norm(step.classifier, step.x_BCHW, step.condition.label_B, per_image)
+    return losses.gradient_norm(
+        step.classifier,
+        step.x_BCHW,
+        step.condition.label_B,
+        per_image=per_image,
+        micro_batch=step.micro_batch,
+    )
 
 
 def stationarity(step: Step, sharpness: float = 30.0) -> Tensor:
@@ -135,7 +149,12 @@ def stationarity(step: Step, sharpness: float = 30.0) -> Tensor:
     """
     multiplier_B = torch.ones(len(step.x_BCHW), device=step.x_BCHW.device)
     gradients, _ = margin_gradients(
-        step.classifier, step.x_BCHW, step.condition.label_B, multiplier_B, sharpness
+        step.classifier,
+        step.x_BCHW,
+        step.condition.label_B,
+        multiplier_B,
+        sharpness=sharpness,
+        micro_batch=step.micro_batch,
     )
     return misalignment(decayed_weights(step.classifier), gradients)
 

@@ -24,6 +24,7 @@ CHANGEABLE = (
     "application.eval_",
     "application.grid_",
     "application.keep_samples",
+    "application.micro_batch",
     "application.checkpoint_every",
     "measure",
     "interpret",
