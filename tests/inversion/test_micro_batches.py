@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from netinv_lightning.classifiers.frozen import FrozenClassifier
-from netinv_lightning.classifiers.networks import CNN, MLP
+from netinv_lightning.classifiers.networks import CNN, MLP, ViT
+from netinv_lightning.classifiers.tokens import record_tokens
 from netinv_lightning.config.loss_terms import LOSS_TERMS
 from netinv_lightning.data.specs import DataSpec
 from netinv_lightning.errors import InputError
@@ -87,6 +88,21 @@ def test_every_term_has_the_gradients_of_the_whole_batch(micro_batch: int, per_i
     assert gradients.keys() == in_parts_gradients.keys()
     for name, gradient in gradients.items():
         assert gradient.abs().max() > 0, name
+        torch.testing.assert_close(
+            in_parts_gradients[name], gradient, rtol=1e-8, atol=1e-11, msg=name
+        )
+
+
+def test_terms_of_tokens_have_the_gradients_of_the_whole_batch() -> None:
+    torch.manual_seed(1)
+    network = ViT(4, 1, 28, patch=7, dim=12, depth=1, heads=2, stem=4)
+    classifier = FrozenClassifier(network, SPEC)
+    assert len(record_tokens(classifier)) > 1
+    terms = {"ce": {"weight": 1.0}, "patch_similarity": {"weight": 10.0}}
+    _, values_GV, gradients = step_of(None, terms, classifier)
+    _, in_parts_GV, in_parts_gradients = step_of(3, terms, classifier)
+    torch.testing.assert_close(in_parts_GV, values_GV, rtol=1e-9, atol=1e-12)
+    for name, gradient in gradients.items():
         torch.testing.assert_close(
             in_parts_gradients[name], gradient, rtol=1e-8, atol=1e-11, msg=name
         )
