@@ -6,15 +6,17 @@ RUN := $(BIN)/python -m netinv_lightning.run
 STAMP := $(VENV)/.installed
 
 ZOO := mnist_cnn fashion_mnist_cnn svhn_head_cnn cifar10_cnn \
-       mnist_mlp mnist_resnet fashion_mnist_mlp fashion_mnist_resnet \
-       svhn_head_resnet svhn_head_vit cifar10_resnet cifar10_vit
+       mnist_mlp mnist_resnet mnist_vit fashion_mnist_mlp fashion_mnist_resnet \
+       svhn_head_resnet svhn_head_vit cifar10_resnet cifar10_vit \
+       wine_mlp wine_linear \
+       cylinder_bell_funnel_fcn cylinder_bell_funnel_fcn4 cylinder_bell_funnel_mlp
 
 # Python compiles a module once and keeps the result, also where the environment forbids it: the
 # libraries are installed uncompiled, and each of the tests' processes would compile them again.
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test lint wheel-check bench gpu-check precision zoo results natural conditioning interpretability ood reconstruction training-size zoo-audit inverted-data schematics retry dashboard sync clean
+.PHONY: help quickstart test lint wheel-check bench gpu-check precision zoo results natural any-classifier conditioning interpretability ood reconstruction training-size zoo-audit inverted-data schematics retry dashboard sync clean
 
 help:  ## print this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -52,6 +54,7 @@ precision: $(STAMP)  ## inversion in bfloat16 against float32, 3 settings x 3 se
 	$(BIN)/python -m experiments.precision.run
 
 zoo: $(STAMP)  ## train the zoo's classifiers again (needs NETINV_DATA; hours)
+	$(BIN)/python -m experiments.any_classifier.data_sets data
 	for name in $(ZOO); do $(RUN) +experiment=zoo/$$name application.overwrite=true || exit 1; done
 
 results: $(STAMP)  ## the inversion accuracies of experiments/inversion_accuracy, 4 data sets x 3 seeds
@@ -59,6 +62,9 @@ results: $(STAMP)  ## the inversion accuracies of experiments/inversion_accuracy
 
 natural: $(STAMP)  ## the papers' objective against loss=natural, 4 data sets x 3 seeds, and without each part
 	$(BIN)/python -m experiments.natural_images.run
+
+any-classifier: $(STAMP)  ## the recipes for signals, tables and medical files, 3 seeds (needs NETINV_DATA)
+	$(BIN)/python -m experiments.any_classifier.run
 
 conditioning: $(STAMP)  ## label, vector, matrix and vector-matrix conditioning compared, 2 data sets x 3 seeds
 	$(RUN) +experiment=conditioning

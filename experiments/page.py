@@ -10,6 +10,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from experiments.jobs import Row, read_rows, run_missing
+from experiments.options import add_tables
 
 
 def pick(rows: list[Row], number: str, **where: str) -> list[float]:
@@ -72,12 +73,8 @@ def run_experiment(
         at_once: See `run_missing`.
     """
     parser = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
-    parser.add_argument(
-        "--tables",
-        action="store_true",
-        help="only write the tables of results.csv into README.md; run no job",
-    )
     results, page = folder / "results.csv", folder / "README.md"
+    add_tables(parser, results.name)
     if not parser.parse_args().tables:
         run_missing(results, keys, jobs, one, at_once)
     page.write_text(with_tables(page.read_text(), tables(read_rows(results))))

@@ -26,6 +26,7 @@ import torch
 from safetensors.torch import load_file
 
 from experiments.killed_runs import INVERSIONS, RESTARTED, SHORT, SOURCE, TRAINING
+from experiments.options import add_runs
 from experiments.run_results import TIMES, differences
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -106,14 +107,10 @@ def _tensors(content: Any, place: str = "") -> Iterator[tuple[str, torch.Tensor]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("commit", help="the earlier version")
-    parser.add_argument(
-        "--runs", default=",".join(RUNS), help="names of runs, separated by commas (default: all)"
-    )
+    add_runs(parser, RUNS)
     parser.add_argument("--keep", type=Path, help="folder for the results of the commit")
     options = parser.parse_args()
-    chosen = options.runs.split(",")
-    if unknown := set(chosen) - set(RUNS):
-        parser.error(f"--runs={','.join(sorted(unknown))}: choose from {', '.join(RUNS)}")
+    chosen = options.runs
     git = ["git", "-C", str(ROOT)]
     commit = subprocess.run(
         [*git, "rev-parse", options.commit], capture_output=True, text=True, check=True

@@ -73,10 +73,17 @@ def _escaped(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
 
 
-def nearest(word: str, choices: Iterable[str]) -> str:
-    """Return `did you mean 'cosine'?` for the closest choice, or all choices if none is close."""
+def nearest(word: str, choices: Iterable[str], advice: str = "") -> str:
+    """Return `did you mean 'cosine'?` for the closest choice, or all choices if none is close.
+
+    Args:
+        word: What was given.
+        choices: What is allowed.
+        advice: What else can be done; a sentence, without a full stop, that follows the choices.
+    """
     choices = sorted(choices)
     close = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
     if close:
-        return f"did you mean '{close[0]}'?"
-    return f"choose from: {', '.join(choices)}" if choices else "there are no choices"
+        return f"did you mean '{close[0]}'? {advice}".rstrip()
+    known = f"choose from: {', '.join(choices)}" if choices else "there are no choices"
+    return f"{known}. {advice}" if advice else known

@@ -71,6 +71,10 @@ ALWAYS = (
     Case("names", ("application=detect_ood", "garbage=noise", "+garbage.knn.source=noise")),
     Case("names", ("application=audit", "application.attacks=[kkt,kkt]")),
     Case("names", ("application=benchmark", "application.seeds=[]")),
+    Case("names", ("trainer.accelerator=tpu",)),
+    Case("names", ("+loss.cosine.layers=[conv9]",)),
+    Case("names", ("method=gradient", "+loss.l1.weight=1")),
+    Case("numbers", ("method=kkt", "n_generators=2")),
 )
 """Keys of an application that are missing or exclude each other."""
 

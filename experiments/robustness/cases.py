@@ -61,6 +61,9 @@ application=finetune application.run=x application.share=1.5|application=counter
 application=distill application.run=x application.temperature=0|application=detect_ood application.strengths=[2]
 application.compile=3|classifier.train=2|measure.full=-1|application.channels_last=0.5|interpret.full=7
 garbage=inverted application=detect_ood garbage.inverted.zoom=0|application=approach application.vector=[nan,1]
+trainer.devices=0|trainer.devices=-2|trainer.devices=two|trainer.devices=[0,-1]|+trainer.max_steps=0|+trainer.max_epochs=-2
++trainer.num_nodes=0|+trainer.accumulate_grad_batches=0|+trainer.gradient_clip_val=-1
+method=gradient n_generators=2|method=kkt n_generators=2|method=kkt application.compile=true|method=kkt application.classes=[0,1]
 """
 SIZES = """
 classifier.num_classes=1000000000|application.eval_samples=1000000000000|application.keep_samples=1000000000|application.steps=1000000000
@@ -80,6 +83,8 @@ application=audit application.effort=quik|application=audit application.trained_
 application=detect_ood application.detectors=[]|application=detect_ood application.outliers=[noise]
 application=detect_ood application.outliers=[mnist]|application=detect_ood application.outliers=[photos/]
 application=detect_ood garbage=nois|application=approach application.target=sotf|application=finetune application.kind=labelz
+trainer.precision=foo|trainer.precision=8|trainer.accelerator=tpu|trainer.accelerator=cpuu|+trainer.gradient_clip_algorithm=max
+loss.cosine.layers=[penultimate]|+loss.cosine.layers=[penultimte]|+loss.orthogonality.layers=[conv9]|method=gradient +loss.l1.weight=1|method=kkt +loss.l1.weight=1
 +trainer.max_stepz=3|trainer.max_steps=3|trainer.devicess=2|application=detect_ood application.detectors=[mps]
 application=detect_ood application.detectors=[msp,mahalanobi]|classifier.feature_layers=[penultimte]|classifier.feature_layers=[hed]
 interpret.layer=convolution|interpret.map_layer=hiden|application=approach application.layer=hiden|measure.metrics=[fidd]

@@ -31,6 +31,7 @@ import torch
 from experiments.forked import Command
 from experiments.jobs import read_rows
 from experiments.killed_runs import INVERSIONS, RESTARTED, SHORT, SOURCE, TRAINING
+from experiments.options import add_runs, add_tables
 from experiments.page import markdown, with_tables
 from experiments.run_results import differences, result
 
@@ -199,35 +200,24 @@ def table(rows: list[dict[str, object]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--runs",
-        default=",".join(RUNS),
-        help="names of runs, with commas between them (default: all)",
-    )
+    add_runs(parser, RUNS)
     parser.add_argument(
         "--kills",
         type=int,
         help="of each run (default: 10 of what trains; 2 of each make of invert; 3 of the others)",
     )
-    parser.add_argument(
-        "--tables",
-        action="store_true",
-        help="only write the table of survival.csv into README.md; run nothing",
-    )
+    add_tables(parser, "survival.csv")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     options = parser.parse_args()
     if options.tables:
         write([])
         return
-    chosen = [name for name in RUNS if name in options.runs.split(",")]
-    if unknown := set(options.runs.split(",")) - set(chosen):
-        parser.error(f"--runs={','.join(unknown)}: choose from {', '.join(RUNS)}")
     moments, rows, failed = random.Random(options.seed), [], []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary).resolve()
         source = Run(folder / "source", SOURCE, folder)
         source.go()
-        for name in chosen:
+        for name in options.runs:
             try:
                 rows += killed(
                     name,

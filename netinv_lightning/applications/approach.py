@@ -33,6 +33,7 @@ from netinv_lightning.evaluation.target_measurement import measure_targets, targ
 from netinv_lightning.figures import image_grid
 from netinv_lightning.inversion.base import FitContext
 from netinv_lightning.inversion.build import build_augmentation
+from netinv_lightning.inversion.build_objective import choose_terms
 from netinv_lightning.inversion.methods.approach import PRIORS, TargetInversion
 from netinv_lightning.tracking.result import Figure, Result
 from netinv_lightning.tracking.run_context import RunContext
@@ -85,6 +86,7 @@ class ApproachApplication(Application):
 
     def _inversion(self) -> TargetInversion:
         cfg, app = self.cfg, self.cfg.application
+        choose_terms(cfg, self.classifier)
         priors = {
             name: dict(options)
             for name, options in cfg.loss.items()

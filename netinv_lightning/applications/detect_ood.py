@@ -25,15 +25,15 @@ from netinv_lightning.data.outliers import outliers
 from netinv_lightning.errors import InputError
 from netinv_lightning.evaluation.real_data import of_split, open_real
 from netinv_lightning.metric_names import OWN, PLAIN
-from netinv_lightning.ood.comparison import DetectorComparison, compare_detectors
+from netinv_lightning.ood.comparison import compare_detectors
 from netinv_lightning.ood.detection_notes import data_notes, detector_notes
+from netinv_lightning.ood.detection_result import comparison_result, perturbation_result
 from netinv_lightning.ood.detectors import Detector, collect_fit_data, fit_detector
 from netinv_lightning.ood.detectors.garbage_class import garbage_detector
 from netinv_lightning.ood.detectors.saved_detectors import save_fit_images
 from netinv_lightning.ood.garbage.build import build_garbage_training
-from netinv_lightning.ood.perturbation_figure import perturbation_curves
 from netinv_lightning.ood.perturbation_study import perturbation_study
-from netinv_lightning.tracking.result import Figure, Result
+from netinv_lightning.tracking.result import Result
 from netinv_lightning.tracking.run_context import RunContext
 from netinv_lightning.training.progress import print_progress
 
@@ -98,12 +98,20 @@ class DetectOodApplication(Application):
             seed=self.cfg.seed,
         )
         result = Result(comparison.metrics())
-        self._add_perturbations(result, fitted, run)
+        if self.cfg.application.strengths:
+            result.include(self._study_perturbations(fitted, run))
         result.metrics |= {
             names.CLASSIFIER_TEST_ACCURACY: result.metrics[names.ood(PLAIN, OWN, "accuracy")],
             names.SECONDS: run.seconds,
         }
-        self._add_comparison(result, comparison, fitted, run)
+        compared = comparison_result(
+            comparison,
+            result.metrics,
+            notes=self._notes(fitted),
+            baselines={name for name, choice in choices.items() if choice.source != "inverted"},
+            figures=run.figures,
+        )
+        result.include(compared)
         return result
 
     def _fit(self) -> dict[str, Detector]:
@@ -120,49 +128,19 @@ class DetectOodApplication(Application):
             fitted[name] = fit_detector(name, data)
         return fitted
 
-    def _add_perturbations(
-        self, result: Result, fitted: dict[str, Detector], run: RunContext
-    ) -> None:
-        """Add the study of perturbed images if `application.strengths` is set."""
+    def _study_perturbations(self, fitted: dict[str, Detector], run: RunContext) -> Result:
         app, n = self.cfg.application, self.cfg.application.shifted
-        if not app.strengths:
-            return
         print_progress(f"detect_ood: perturbed images, {len(app.strengths)} strengths")
         images_nCHW, label_n = self.test.images_nCHW[:n], self.test.labels_n[:n]
         study = perturbation_study(fitted, images_nCHW, label_n, app.strengths, self.cfg.seed)
-        title = f"{self.cfg.data.name}: perturbed images"
-        result.unprinted = {"shifts": study.table()}
-        result.figures = [Figure(perturbation_curves(study, run.figures / "shifts", title), title)]
-        result.lines = [study.verdict()]
-        result.metrics |= {
-            names.ood_gain(gain.direction, gain.norm): gain.mean
-            for gain in study.gains
-            if gain.settings
-        }
+        return perturbation_result(study, f"{self.cfg.data.name}: perturbed images", run.figures)
 
-    def _add_comparison(
-        self,
-        result: Result,
-        comparison: DetectorComparison,
-        fitted: dict[str, Detector],
-        run: RunContext,
-    ) -> None:
-        """Add the tables and figures of all detectors and classifiers."""
-        cfg, choices = self.cfg, self.cfg.garbage
+    def _notes(self, fitted: dict[str, Detector]) -> list[str]:
+        cfg = self.cfg
         own = cfg.data.name
         if cfg.data.classes is not None:
             own += f", classes {', '.join(self.classifier.spec.class_names)}"
         counts = {name: len(images) for name, images in self.outside.items()}
         sizes = len(self.test.labels_n), len(self.training.labels_n)
-        scores = {str(name): str(choice.score) for name, choice in choices.items()}
-        notes = [*data_notes(own, counts, *sizes, cfg.seed), *detector_notes(fitted, scores)]
-        tables = comparison.tables(result.metrics, notes)
-        printed = ("detection", "classifiers") if self.garbage else ("detection",)
-        result.tables = {stem: tables.pop(stem) for stem in printed}
-        result.unprinted = {**result.unprinted, **tables}
-        baselines = {name for name, choice in choices.items() if choice.source != "inverted"}
-        drawn = comparison.draw(result.metrics, run.figures, baselines)
-        figures = [
-            Figure(path, f"{comparison.in_distribution}: {stem}") for stem, path in drawn.items()
-        ]
-        result.figures = [*result.figures, *figures]
+        scores = {str(name): str(choice.score) for name, choice in cfg.garbage.items()}
+        return [*data_notes(own, counts, *sizes, cfg.seed), *detector_notes(fitted, scores)]

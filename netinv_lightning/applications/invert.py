@@ -1,7 +1,7 @@
 """`application=invert`: images to which a frozen classifier assigns the requested classes.
 
-`method=generator` trains conditioned generators (Suhail et al. 2024, arXiv:2407.18002). Its
-training step is in `netinv_lightning/inversion/module.py`. The other methods, in
+`method=generator` trains conditioned generators (Suhail, Tang and Sethi 2024, arXiv 2411.17777,
+section 3). Its training step is in `netinv_lightning/inversion/module.py`. The other methods, in
 `netinv_lightning/inversion/methods/`, optimise the images themselves. Every method is measured by
 the same code.
 """

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from omegaconf import DictConfig
 
 from netinv_lightning.config.application_schema import DETECTORS
+from netinv_lightning.config.loss_check import check_layers
 from netinv_lightning.config.validate import check_network_chosen
 from netinv_lightning.data.outlier_names import called, check_outliers, is_own
 from netinv_lightning.errors import InputError
@@ -33,6 +34,16 @@ def check_keys(cfg: DictConfig) -> None:
     """
     if (check := CHECKS.get(cfg.application.name)) is not None:
         check(cfg)
+    _check_layers(cfg)
+
+
+def _check_layers(cfg: DictConfig) -> None:
+    """Refuse layers of terms whose features are not recorded."""
+    recorded = list(cfg.classifier.feature_layers)
+    if (layer := cfg.application.get("layer")) is not None:
+        recorded.append(layer)
+    for term, options in cfg.loss.items():
+        check_layers(str(term), options.get("layers"), recorded)
 
 
 def _check_measure(cfg: DictConfig) -> None:

@@ -20,6 +20,10 @@ from netinv_lightning.errors import InputError, nearest, one_line
 from netinv_lightning.runs.notices import notice
 
 OWN_NETWORKS = "netinv_lightning.classifiers.networks."
+MODALITIES = {"MLP": ("images", "signals", "tables"), "SignalFCN": ("signals",)}
+"""What our own networks take, where it is not images alone."""
+FOR_MODALITY = {"images": "cnn", "signals": "signal_fcn", "tables": "mlp"}
+"""A group of `conf/classifier` for each modality, for messages."""
 SHAPE = {
     "num_classes": "num_classes",
     "channels": "channels",
@@ -45,10 +49,11 @@ def build_network(network: Mapping[Any, Any], spec: DataSpec) -> nn.Module:
     """
     keywords, target = dict(network), str(network.get("_target_", ""))
     own_network = target.startswith(OWN_NETWORKS)
-    if own_network and spec.modality != "images" and target != f"{OWN_NETWORKS}MLP":
+    takes = MODALITIES.get(target.removeprefix(OWN_NETWORKS), ("images",))
+    if own_network and spec.modality not in takes:
         raise InputError(
-            f"classifier.network._target_={target}: takes images, the data are {spec.modality}. "
-            "Set classifier=mlp"
+            f"classifier.network._target_={target}: takes {takes[0]}, the data are "
+            f"{spec.modality}. Set classifier={FOR_MODALITY[spec.modality]}"
         )
     for key, fact in SHAPE.items():
         own = own_network and key in UNITS

@@ -79,7 +79,7 @@ class ClassifierModule(L.LightningModule):
             label_smoothing=self.label_smoothing,
         )
         if self.l1:
-            decayed = decayed_weights(self.classifier)
+            decayed = decayed_weights(self.classifier).values()
             loss = loss + self.l1 * sum(weight.abs().sum() for weight in decayed)
         self.log(names.CLASSIFIER_LOSS, loss.detach(), prog_bar=True)
         return loss

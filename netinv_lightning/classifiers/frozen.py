@@ -90,7 +90,7 @@ class FrozenClassifier(Classifier):
             if isinstance(module, BATCH_NORMS) and module.track_running_stats
         }
         for name, module in self.batch_norms.items():
-            module.register_forward_pre_hook(partial(self._record_normed, name))
+            module.register_forward_pre_hook(partial(self.record_input, name))
         self._check_features()
 
     def record(self) -> dict[str, Any]:
@@ -108,7 +108,7 @@ class FrozenClassifier(Classifier):
         return self.trace(x_BCHW)[:2]
 
     def trace(self, x_BCHW: Tensor) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
-        """Return the same and the input [B, C, ...] of each BatchNorm layer."""
+        """Return the same and the input of each BatchNorm layer and of each `record_input`."""
         self._taps, self._normed = {}, {}
         try:
             logits_BN = self(x_BCHW)
@@ -254,8 +254,9 @@ class FrozenClassifier(Classifier):
             )
         self._taps[name] = output.clone()  # the next layer may work in place
 
-    def _record_normed(self, name: str, module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        if self._taps is not None:
+    def record_input(self, name: str, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        """Hook of a layer whose input `trace` returns; without BatchNorm, if it has a gradient."""
+        if self._taps is not None and (name in self.batch_norms or inputs[0].requires_grad):
             self._normed[name] = inputs[0]
 
     def _probe(self, output: str | None, output_kind: str) -> None:

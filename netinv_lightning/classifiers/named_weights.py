@@ -39,9 +39,12 @@ def require_weights(path: Path, where: str = "") -> None:
         InputError: if there is none.
     """
     if not path.exists():
+        zoo = (
+            "the name of a classifier of the zoo" if where else "use one of the zoo: classifier=zoo"
+        )
         raise InputError(
-            f"{where or f'classifier.path={path}'}: there is no such file; give the path of a "
-            "checkpoint, or use one of the zoo: classifier=zoo"
+            f"{where or f'classifier.path={path}'}: there is no such file. "
+            f"Give the path of a checkpoint, or {zoo}"
         )
 
 

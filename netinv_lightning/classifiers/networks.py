@@ -1,8 +1,9 @@
 """The networks that the project trains: the papers' CNN, an MLP, a ResNet and a ViT, all small.
 
-All take normalised images x_BCHW and return logits_BN.
+All take normalised images x_BCHW and return logits_BN. `SignalFCN` takes signals x_BCL; the MLP
+takes inputs of any shape.
 
-Shape suffixes: B batch, C channels, H height, W width, N classes, D features, T tokens,
+Shape suffixes: B batch, C channels, H height, W width, L length, N classes, D features, T tokens,
 A attention heads.
 """
 
@@ -139,6 +140,45 @@ class MLP(nn.Module):
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         f_BD = self.hidden(x_BCHW)
+        return self.head(f_BD)
+
+
+class SignalFCN(nn.Module):
+    """Convolutions along a signal with BatchNorm and ReLU, then the mean over all positions.
+
+    Source: Wang, Yan and Oates (2016, arXiv 1611.06455, section II.B), with fewer channels.
+
+    Args:
+        num_classes: N.
+        channels: Channels of the signals.
+        image_size: Not used; present because all networks take the same arguments.
+        widths: Channels of each convolution.
+        kernels: Their lengths, odd numbers.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        channels: int,
+        image_size: int | Sequence[int],
+        widths: Sequence[int] = (32, 64, 32),
+        kernels: Sequence[int] = (7, 5, 3),
+    ) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        width = channels
+        for width_out, kernel in zip(widths, kernels, strict=True):
+            layers += [
+                nn.Conv1d(width, width_out, kernel, padding=kernel // 2, bias=False),
+                nn.BatchNorm1d(width_out),
+                nn.ReLU(),
+            ]
+            width = width_out
+        self.convolutions = nn.Sequential(*layers)
+        self.head = nn.Linear(width, num_classes)
+
+    def forward(self, x_BCL: Tensor) -> Tensor:
+        f_BD = self.convolutions(x_BCL).mean(dim=2)
         return self.head(f_BD)
 
 

@@ -100,7 +100,7 @@ def check_sides(network: nn.Module, channels: int, sides: Iterable[int]) -> None
             raise InputError(
                 f"augmentation.resize: {name} cannot be called with images of {side} x "
                 f"{side} pixels ({type(error).__name__}: {one_line(error)[:200]}); leave "
-                "augmentation.resize out, or use a network that takes any size"
+                "augmentation.resize out, or use augmentation.scale, which zooms at its own size"
             ) from error
 
 

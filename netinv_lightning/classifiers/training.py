@@ -28,7 +28,7 @@ from netinv_lightning.classifiers.wrapper import Classifier
 from netinv_lightning.config.validate import check_network_chosen
 from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.errors import InputError, one_line
-from netinv_lightning.training.checkpoints import Checkpoints
+from netinv_lightning.training.checkpoints import Checkpoints, fitting_state
 from netinv_lightning.training.progress import progress
 from netinv_lightning.training.snapshots import EVERY
 from netinv_lightning.training.trainer import expected_warnings, make_trainer
@@ -162,6 +162,8 @@ class ClassifierTraining:
             **trainer_defaults,
         )
         last = checkpoint if resuming and checkpoint.is_file() else None
+        if last is not None:
+            fitting_state(module, last)
         with expected_warnings():
             trainer.fit(module, datamodule=data, ckpt_path=last, weights_only=True)
         metrics = {names.TRAINING_SECONDS: history.seconds, **history.metrics}

@@ -67,8 +67,8 @@ def _entry(entry: Any, where: str) -> tuple[str, dict[str, Any]]:
     if "/" in entry or entry.endswith(PATH_ENDINGS) or Path(entry).exists():
         return Path(entry).stem, {"path": entry}
     raise InputError(
-        f"{where}={entry}: is not in the zoo; {nearest(entry, zoo_names())} Or give the path of a "
-        "classifier"
+        f"{where}={entry}: is not in the zoo; "
+        f"{nearest(entry, zoo_names(), 'Or give the path of a classifier')}"
     )
 
 
@@ -109,11 +109,16 @@ def _check_files(keys: Mapping[str, Any], where: str, key: str) -> None:
     if path is None:
         return
     require_weights(Path(path), where)
-    alone = keys.keys() == {"path"} and not format_of(Path(path))
-    if alone and not Path(path).with_suffix(".json").is_file():
+    described = keys.get("network") or format_of(Path(path))
+    if not described and not Path(path).with_suffix(".json").is_file():
+        remedy = (
+            f"Name its network: '{KEY}=[{{path: {path}, network: {{_target_: ...}}}}]'"
+            if key == KEY
+            else "Give a classifier with a model card, such as one that "
+            "application=train_classifier saved, or a file that contains its network (.pt2, .onnx)"
+        )
         raise InputError(
-            f"{where}: has no model card ({Path(path).with_suffix('.json').name}); name "
-            f"its network: '{KEY}=[{{path: {path}, network: {{_target_: ...}}}}]'"
+            f"{where}: has no model card ({Path(path).with_suffix('.json').name}). {remedy}"
         )
 
 

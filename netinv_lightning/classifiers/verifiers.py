@@ -26,6 +26,13 @@ from netinv_lightning.data.specs import UNITS, DataSpec
 from netinv_lightning.errors import InputError
 from netinv_lightning.runs.notices import notice
 
+VERIFYING = {
+    "images": ("ResNet", "CNN"),
+    "signals": ("SignalFCN", "MLP"),
+    "tables": ("MLP", "MLP"),
+}
+"""By modality the network of a verifier that is trained, and the one for a classifier of that kind.
+"""
 NO_VERIFIERS = (
     "no verifiers: other networks, trained for the same classes, show whether the images contain "
     "the classes or are adversarial noise. Name them: application.verifiers=[...]; train one: "
@@ -150,11 +157,12 @@ def load_verified(named: str, cfg: DictConfig) -> FrozenClassifier:
 def verifier_config(cfg: DictConfig, verified: FrozenClassifier) -> DictConfig:
     """Return the config of the training of a verifier: another network, and another seed.
 
-    The network is a ResNet, or a CNN for a ResNet, unless the config names one.
+    The network is of another kind than the verified one, unless the config names one.
     """
     cfg = copy.deepcopy(cfg)
     if not cfg.classifier.network:
-        kind = "CNN" if verified.name == "ResNet" else "ResNet"
+        first, second = VERIFYING[verified.spec.modality]
+        kind = second if verified.name == first else first
         cfg.classifier.network = {"_target_": f"{OWN_NETWORKS}{kind}"}
     if (seed := recipe_seed(cfg)) == verified.card.get("seed"):
         cfg.recipe.seed = seed + 1

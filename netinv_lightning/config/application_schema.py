@@ -1,7 +1,6 @@
 """The keys of each application, with their types and defaults. See `config/schema.py` for the rest.
 
 In each application:
-
 - `run`: directory of a finished run.
 - `verifiers`: other classifiers of the images (`classifiers/verifier_names.py`); null: of the run.
 - `steps`, `batch_size`, `lr`: training steps, images per batch, learning rate.
@@ -22,6 +21,7 @@ class InvertConfig:
 
     Attributes:
         channels_last, compile: Memory format and `torch.compile`, which change the speed alone.
+        micro_batch: Images that the classifier processes at once; null for the whole batch.
         classes: Labels of the classes to invert; null for all.
         eval_samples, eval_batch_size: Number of images of the evaluation, and images per batch.
         keep_samples: Number of images that are written to `samples/`.
@@ -40,6 +40,7 @@ class InvertConfig:
     sampling_batch_norm: str = "running"
     channels_last: bool = True
     compile: bool = False
+    micro_batch: Optional[int] = None
     classes: Optional[list[int]] = None
     verifiers: list[Any] = field(default_factory=list)
     eval_samples: int = 10000
@@ -163,8 +164,7 @@ class DetectOodConfig:
     The group `garbage` adds classifiers with a garbage class.
 
     Attributes:
-        outliers: Names of out-of-distribution sets (`netinv_lightning.data.outlier_names`).
-        samples: Maximum number of images of each set.
+        outliers, samples: Names of out-of-distribution sets, and the most images of each.
         strengths: RMS changes of a pixel in the perturbation study; empty for no study.
         shifted: Number of test images of the perturbation study.
     """

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from netinv_lightning.config.application_schema import APPLICATION_KEYS
 from netinv_lightning.config.garbage_schema import GarbageConfig
+from netinv_lightning.config.loss_terms import LOSS_TERMS
 from netinv_lightning.config.method_schema import METHOD_KEYS
 from netinv_lightning.config.registration import CONF
 from netinv_lightning.config.schema import Config
@@ -164,6 +165,9 @@ def _unknown_key(text: str) -> str:
             f"{key}: is an argument of lightning.Trainer that has no default here; add it with "
             f"a plus: +{key}=VALUE"
         )
+    term, _, option = name.partition(".")
+    if group == "loss" and option in LOSS_TERMS.get(term, ()):
+        return f"{key}: has no value in this loss. Add it with a plus: +{key}=VALUE"
     owners = [
         f"{group}={choice}"
         for choice, keys in _KEYS_OF_CHOICES.get(group, {}).items()

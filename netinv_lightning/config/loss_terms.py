@@ -6,7 +6,8 @@ arguments are the options. Imports are light, so that a config is checked before
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from typing import Any
 
 from netinv_lightning.config.ranges import (
     NOT_NEGATIVE,
@@ -15,6 +16,8 @@ from netinv_lightning.config.ranges import (
     Count,
     Flag,
     ListOfNames,
+    Names,
+    Number,
     Rule,
 )
 
@@ -33,6 +36,31 @@ LOSS_TERMS: dict[str, Mapping[str, Rule]] = {
     "l1": {},
     "batch_norm": {"pixels": NOT_NEGATIVE},
     "class_spread": {"distance": NOT_NEGATIVE, "pool": Count(1, 64)},
+    "feature_spread": {"cosine": SHARE, "layers": ListOfNames()},
     "stationarity": {"sharpness": POSITIVE},
+    # Priors that need no statistics stored in the classifier.
+    "pixel_statistics": {},
+    "spectrum": {"slope": NOT_NEGATIVE},
+    "patch_similarity": {"bandwidth": Number(0.005, 1), "tokens": Count(2, 4096)},
 }
 """The terms in the order in which they are documented and shown."""
+
+WHEN = Names(("batch_norm", "no_batch_norm"))
+"""Values of `when`, an option of every term: for which networks the term is used.
+
+`batch_norm` are networks that have BatchNorm layers with running statistics."""
+NEEDS = {
+    "pixel_statistics": "a known normalisation (classifier.mean and classifier.std)",
+    "spectrum": "images as input",
+    "patch_similarity": "tokens [B, T, D] before LayerNorm layers",
+}
+"""What a network must have for a term, in words."""
+
+
+def settled(loss: Mapping[Any, Any], used: Collection[Any]) -> dict[str, Any]:
+    """Return the terms without `when`; those that have a `when` only if they are among `used`."""
+    return {
+        str(term): {key: value for key, value in options.items() if key != "when"}
+        for term, options in loss.items()
+        if "when" not in options or term in used
+    }

@@ -11,12 +11,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from netinv_lightning.config.application_schema import APPLICATION_KEYS, INVERSIONS
 from netinv_lightning.config.garbage_schema import GarbageConfig
-from netinv_lightning.config.loss_terms import LOSS_TERMS
+from netinv_lightning.config.loss_check import check_loss
+from netinv_lightning.config.method_check import check_method
 from netinv_lightning.config.method_schema import METHOD_KEYS
 from netinv_lightning.config.ranges import AT_LEAST, DISTINCT, LARGEST_SEED, rule_of
 from netinv_lightning.config.schema import Config, LoggerConfig
 from netinv_lightning.config.shapes import checked_shape, fault_of_size
-from netinv_lightning.config.signatures import network_parts, trainer_keys
+from netinv_lightning.config.signatures import network_parts
+from netinv_lightning.config.trainer_check import check_trainer_values
 from netinv_lightning.errors import InputError, nearest
 
 
@@ -35,7 +37,8 @@ def check(cfg: DictConfig) -> None:
             schema is not LoggerConfig or cfg.logger.name != "csv"
         ):  # WANDB_MODE may have any value if W&B is not used
             _check_section(prefix, schema, section)
-    _check_trainer_keys(cfg)
+    check_trainer_values(cfg)
+    check_method(cfg)
     _check_network_arguments(cfg)
     _check_together(cfg)
     if cfg.classifier.train:
@@ -52,7 +55,8 @@ def _sections(cfg: DictConfig) -> Iterator[tuple[str, type, DictConfig]]:
     for group, schemas in (("application", APPLICATION_KEYS), ("method", METHOD_KEYS)):
         if cfg[group].name not in schemas:
             name = str(cfg[group].name)
-            raise InputError(f"{group}.name={name}: {nearest(name, schemas)} Set {group}=NAME")
+            advice = f"Set {group}=NAME"
+            raise InputError(f"{group}.name={name}: {nearest(name, schemas, advice)}")
         yield f"{group}.", schemas[cfg[group].name], cfg[group]
     for name in cfg.garbage:
         yield f"garbage.{name}.", GarbageConfig, cfg.garbage[name]
@@ -86,16 +90,6 @@ def _check_section(prefix: str, schema: type, section: DictConfig) -> None:
             raise InputError(f"{prefix}{key}={list(values)}: contains a value twice")
 
 
-def _check_trainer_keys(cfg: DictConfig) -> None:
-    known = trainer_keys()
-    for key in cfg.trainer if known else ():
-        if key not in known:
-            raise InputError(
-                f"trainer.{key!s}: lightning.Trainer has no such argument; "
-                f"{nearest(str(key), known)}"
-            )
-
-
 def _check_network_arguments(cfg: DictConfig) -> None:
     network = cfg.classifier.network or {}
     if (parts := network_parts(str(network.get("_target_")))) is None:
@@ -127,59 +121,6 @@ def _numbers(node: Any, prefix: str = "") -> Iterator[tuple[str, float]]:
             yield from _numbers(value, prefix)
     elif isinstance(node, float):
         yield prefix, node
-
-
-def _items(section: DictConfig) -> Iterator[tuple[str, Any]]:
-    return ((str(key), value) for key, value in section.items())
-
-
-def check_loss(cfg: DictConfig) -> None:
-    """Refuse unknown terms of the objective, and weights and options that are out of range.
-
-    Raises:
-        InputError: naming the key.
-    """
-    for term, options in _items(cfg.loss):
-        key = f"loss.{term}"
-        if not isinstance(options, DictConfig) or "weight" not in options:
-            raise InputError(
-                f"{key}.weight: is missing. A term of the objective is a mapping with a weight, "
-                "such as {weight: 1}"
-            )
-        weight = options.weight
-        if (
-            isinstance(weight, bool)
-            or not isinstance(weight, (int, float))
-            or not math.isfinite(weight)
-            or weight < 0
-        ):
-            raise InputError(
-                f"{key}.weight={weight}: must be a finite number, 0 or more. To remove the term, "
-                f"use ~{key}"
-            )
-        if "_target_" in options:  # a custom term
-            continue
-        if term not in LOSS_TERMS:
-            raise InputError(
-                f"{key}: there is no such term; {nearest(term, LOSS_TERMS)} "
-                f"For a custom term set {key}._target_"
-            )
-        allowed = LOSS_TERMS[term]
-        for option, value in _items(options):
-            if option == "weight":
-                continue
-            if option not in allowed:
-                raise InputError(
-                    f"{key}.{option}: the term has no such option; "
-                    f"{nearest(option, ['weight', *allowed])}"
-                )
-            if fault := allowed[option].fault(value):
-                raise InputError(f"{key}.{option}={value}: {fault}")
-    if cfg.loss and not any(options.weight for options in cfg.loss.values()):
-        raise InputError(
-            "loss: every term has weight 0, so there is nothing to train on: "
-            f"{', '.join(map(str, cfg.loss))}"
-        )
 
 
 def _check_together(cfg: DictConfig) -> None:

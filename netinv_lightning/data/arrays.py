@@ -10,6 +10,8 @@ smallest of the three. Integers are from 0 to 255; bool is
 black and white. Floating-point numbers are scaled by their range: [0, 1], [-1, 1] or [0, 255]. y
 contains class numbers, [n] or [n, 1], or is one-hot, [n, N].
 
+`class_names`, [N] strings, names the classes; without it they are numbers.
+
 Signals, X of [n, C, L] or [n, L], and tables, X of [n, F], stay float32 in their own units.
 
 Shape suffixes: n images, C channels, H height, W width, L length, F features, N classes.
@@ -30,6 +32,7 @@ from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.runs.notices import notice
 
 Arrays = dict[str, np.ndarray]
+CLASS_NAMES = "class_names"
 RANGES = (("0 to 1", 0.0, 1.0), ("-1 to 1", -1.0, 1.0), ("0 to 255", 0.0, 255.0))
 """Ranges of floating-point pixels, lowest and highest value; the first that fits is used."""
 
@@ -91,6 +94,24 @@ def read_splits(path: Path, key: str, modality: str | None = None) -> dict[str, 
     return splits
 
 
+def read_class_names(path: Path, key: str, num_classes: int) -> tuple[str, ...]:
+    """Return the names of the classes in the file, or their numbers if it does not name them.
+
+    Raises:
+        InputError: if it has a wrong number of names.
+    """
+    where = f"{key}={path}"
+    names = _arrays(path, where).get(CLASS_NAMES)
+    if names is None:
+        return tuple(str(label) for label in range(num_classes))
+    if names.shape != (num_classes,) or names.dtype.kind != "U":
+        raise InputError(
+            f"{where}: class_names has the shape {names.shape} and the type {names.dtype}; it must "
+            f"contain one string for each of the {num_classes} classes"
+        )
+    return tuple(str(name) for name in names)
+
+
 def read_images(path: Path, key: str) -> Tensor:
     """Read the images alone, of the test split if there is one, labelled or not.
 
@@ -117,6 +138,7 @@ def _missing(arrays: Arrays) -> list[str]:
 
 def _arrays(path: Path, where: str) -> Arrays:
     known = {name for layout in LAYOUTS for pair in layout.values() for name in pair}
+    known.add(CLASS_NAMES)
     try:
         with (
             path.open("rb") as file,

@@ -64,11 +64,9 @@ def check_outliers(
         return
     known = [*NOISE_SETS, *SPECS, LETTERS, *STRUCTURED, LEFT_OUT]
     if name not in known:
-        own = "; for images of your own name an .npz file with X, or a folder with a / in its name"
-        raise InputError(
-            f"{where}: no such set; "
-            f"{nearest(name, known)}{own if name in OWN_IMAGES or Path(name).exists() else ''}"
-        )
+        own = "For images of your own name an .npz file with X, or a folder with a / in its name"
+        advice = own if name in OWN_IMAGES or Path(name).exists() else ""
+        raise InputError(f"{where}: there is no such set; {nearest(name, known, advice)}")
     if same_data(name, inside):
         remedy = (
             "name sets that it was not trained on"

@@ -15,7 +15,7 @@ from torch import Tensor
 from torchvision.transforms import functional as transforms
 
 from netinv_lightning.config.shapes import Size, sides_of, size_of
-from netinv_lightning.data.arrays import read_splits
+from netinv_lightning.data.arrays import read_class_names, read_splits
 from netinv_lightning.data.datasets import Split
 from netinv_lightning.data.labels import check_classes
 from netinv_lightning.data.pictures import SUFFIXES, pictures_in, read_picture
@@ -73,9 +73,8 @@ def read_own(
     where = f"{key}={path}"
     if name == "npz":
         splits = read_splits(path, key, modality)
-        class_names = tuple(
-            str(label) for label in range(check_classes(splits["train"][1].numpy(), where, classes))
-        )
+        num_classes = check_classes(splits["train"][1].numpy(), where, classes)
+        class_names = read_class_names(path, key, num_classes)
         own = OwnImages(splits["train"], class_names, splits.get("val"), splits.get("test"))
     elif folders := _split_folders(path):
         train, class_names = read_folder(folders["train"], image_size, key)

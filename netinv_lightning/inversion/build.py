@@ -17,16 +17,17 @@ from netinv_lightning.classifiers.probing import check_sides
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.inversion.augmentation import Augmentation, fault_of_views
 from netinv_lightning.inversion.base import Inversion
+from netinv_lightning.inversion.build_objective import build_objective
+from netinv_lightning.inversion.chosen_classes import chosen_classes
 from netinv_lightning.inversion.conditioning import Conditioning
 from netinv_lightning.inversion.generator import Generator
 from netinv_lightning.inversion.label_sets import LabelSets
 from netinv_lightning.inversion.methods.gradient import PixelInversion
 from netinv_lightning.inversion.methods.kkt import KktInversion
+from netinv_lightning.inversion.micro_batches import check_parts
 from netinv_lightning.inversion.module import InversionModule
-from netinv_lightning.inversion.objective import Objective
 from netinv_lightning.inversion.perturbation import Perturbation
 from netinv_lightning.inversion.stationarity import check_twice_differentiable
-from netinv_lightning.inversion.terms import ONE_LABEL
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -42,6 +43,7 @@ MODULE_KEYS = (
     "sampling_dropout",
     "sampling_batch_norm",
     "log_every",
+    "micro_batch",
 )
 
 
@@ -74,7 +76,7 @@ def make_module(cfg: DictConfig, classifier: FrozenClassifier | None = None) -> 
         generators=generators,
         conditioning=conditioning,
         classifier=classifier,
-        objective=_objective(cfg, classifier),
+        objective=build_objective(cfg, classifier),
         perturbation=_make("perturbation", Perturbation, **cfg.perturbation),
         augmentation=build_augmentation(cfg, classifier),
         seed=cfg.seed,
@@ -86,26 +88,17 @@ def make_pixels(
     method: type[PixelInversion], cfg: DictConfig, classifier: FrozenClassifier | None = None
 ) -> PixelInversion:
     """Build a method that optimises pixels; other arguments as for `make_module`."""
-    if cfg.n_generators > 1:
-        raise InputError(
-            f"n_generators={cfg.n_generators}: method={cfg.method.name} has no generator; "
-            "for more images set application.eval_samples"
-        )
-    if "l1" in cfg.loss:
-        raise InputError(
-            f"loss.l1: penalises the weights of a generator, and method={cfg.method.name} has "
-            "none; leave it out: ~loss.l1"
-        )
     classifier = _differentiable(cfg, classifier)
     return _make(
         "method",
         method,
         conditioning=_conditioning(cfg, classifier),
         classifier=classifier,
-        objective=_objective(cfg, classifier),
+        objective=build_objective(cfg, classifier),
         perturbation=_make("perturbation", Perturbation, **cfg.perturbation),
         augmentation=build_augmentation(cfg, classifier),
         log_every=cfg.application.log_every,
+        micro_batch=cfg.application.get("micro_batch"),
         **_options(cfg),
     )
 
@@ -135,21 +128,6 @@ def build_augmentation(
 
 def make_kkt(cfg: DictConfig, classifier: FrozenClassifier | None = None) -> KktInversion:
     """Build `method=kkt`; arguments as for `make_module`."""
-    if cfg.n_generators > 1:
-        raise InputError(
-            f"n_generators={cfg.n_generators}: method=kkt has no generator; "
-            "for more images set method.candidates"
-        )
-    if cfg.application.compile:
-        raise InputError(
-            "application.compile=true: a compiled network has no second derivative, which "
-            "method=kkt needs; leave it out"
-        )
-    if cfg.application.get("classes"):
-        raise InputError(
-            f"application.classes={list(cfg.application.classes)}: method=kkt makes candidates of "
-            "all classes; leave it out"
-        )
     classifier = _differentiable(cfg, classifier)
     if classifier.multi_label:
         raise InputError(
@@ -164,6 +142,7 @@ def make_kkt(cfg: DictConfig, classifier: FrozenClassifier | None = None) -> Kkt
         classifier=classifier,
         seed=cfg.seed,
         log_every=cfg.application.log_every,
+        micro_batch=cfg.application.get("micro_batch"),
         **_options(cfg),
     )
     if classifier.batch_norms:
@@ -197,6 +176,8 @@ def _differentiable(cfg: DictConfig, classifier: FrozenClassifier | None) -> Fro
     classifier = classifier or load_classifier(cfg)
     if classifier.trained:  # without training its weights may be zero
         classifier.check_gradient()
+    if (micro_batch := cfg.application.get("micro_batch")) is not None:
+        check_parts(classifier, micro_batch)
     return classifier
 
 
@@ -207,40 +188,11 @@ def _conditioning(cfg: DictConfig, classifier: FrozenClassifier) -> Conditioning
         LabelSets if classifier.multi_label else Conditioning,
         num_classes=spec.num_classes,
         image_size=spec.image_size,
-        classes=_chosen_classes(cfg, spec.num_classes, classifier.multi_label),
+        classes=chosen_classes(
+            cfg.application.get("classes"), spec.num_classes, classifier.multi_label
+        ),
         **cfg.conditioning,
     )
-
-
-def _chosen_classes(cfg: DictConfig, num_classes: int, multi_label: bool) -> list[int] | None:
-    """Return `application.classes`; None for all.
-
-    Raises:
-        InputError: if the network has no such class, or one is named twice.
-    """
-    if not (classes := cfg.application.get("classes")):
-        return None
-    if multi_label:
-        raise InputError(
-            f"application.classes={list(classes)}: needs classes that exclude each other, but the "
-            "labels of this network do not. Leave it out"
-        )
-    for position, label in enumerate(classes):
-        fault = (
-            f"has no class {label}; its classes are 0 to {num_classes - 1}"
-            if not 0 <= label < num_classes
-            else f"names class {label} twice; name each class once"
-            if label in classes[:position]
-            else ""
-        )
-        if fault:
-            raise InputError(f"application.classes={list(classes)}: {fault}")
-    if len(classes) < 2:
-        raise InputError(
-            f"application.classes={list(classes)}: must name 2 classes or more, or be left out for "
-            f"all {num_classes}"
-        )
-    return list(classes)
 
 
 def _options(cfg: DictConfig) -> dict[str, Any]:
@@ -249,39 +201,6 @@ def _options(cfg: DictConfig) -> dict[str, Any]:
     if (most := cfg.trainer.get("max_steps") or 0) > 0:
         options["steps"] = min(options["steps"], most)
     return options
-
-
-def _objective(cfg: DictConfig, classifier: FrozenClassifier) -> Objective:
-    if "variation" in cfg.loss and classifier.spec.modality == "tables":
-        raise InputError(
-            "loss.variation: compares neighbouring pixels, and the features of tables have no "
-            "neighbours; leave it out: ~loss.variation"
-        )
-    objective = Objective(_plain(cfg.loss), classifier.feature_layers)
-    if classifier.multi_label:
-        _check_label_sets(cfg)
-    for term in {"gradient", "stationarity"}.intersection(cfg.loss):
-        check_twice_differentiable(classifier, f"loss.{term}")
-    return objective
-
-
-def _check_label_sets(cfg: DictConfig) -> None:
-    """Refuse what needs labels that exclude each other."""
-    where = "the labels of this network do not exclude each other"
-    if terms := [term for term in ONE_LABEL if term in cfg.loss]:
-        raise InputError(
-            f"loss.{terms[0]}: needs one label per image, but {where}; ~loss.{terms[0]}"
-        )
-    if cfg.application.name != "invert":
-        raise InputError(
-            f"application={cfg.application.name}: needs one label per image, but {where}; "
-            "choose application=invert"
-        )
-    for group in ("measure", "interpret"):
-        if cfg[group].full:
-            raise InputError(
-                f"{group}=full: needs one label per image, but {where}; leave {group} out"
-            )
 
 
 def _plain(cfg: DictConfig) -> dict[str, Any]:

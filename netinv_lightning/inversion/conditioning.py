@@ -1,4 +1,6 @@
-"""Class conditioning of the generator without revealing the label (arXiv:2407.18002, section 3.2).
+"""Class conditioning of the generator without revealing the label.
+
+Suhail, Tang and Sethi (2024, arXiv 2411.17777, section 3.2).
 
 The conditioning vector is the softmax of a normal draw. Its argmax is the label, which the
 generator does not get. A matrix that encodes the same label is concatenated half-way, at S x S.

@@ -19,6 +19,7 @@ from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.inversion.augmentation import Augmentation
 from netinv_lightning.inversion.conditioning import Condition, Conditioning
 from netinv_lightning.inversion.generator import Generator
+from netinv_lightning.inversion.micro_batches import trace_in_parts
 from netinv_lightning.training.distributed import Stream, world_size
 from netinv_lightning.training.seeds import stream_seed
 
@@ -30,7 +31,7 @@ class Outputs:
     Attributes:
         logits_BN: The logits.
         features: For each feature layer, the features [B, D].
-        normed: For each BatchNorm layer, its input [B, C, ...].
+        normed: For each BatchNorm layer, its input [B, C, ...], or two rows with its moments.
     """
 
     logits_BN: Tensor
@@ -136,14 +137,23 @@ class GeneratorEnsemble(nn.ModuleList):
             for x_BCHW, stream in zip(images_G, self.streams, strict=True)
         ]
 
-    def classify(self, classifier: FrozenClassifier, views_G: Sequence[Tensor]) -> list[Outputs]:
+    def classify(
+        self,
+        classifier: FrozenClassifier,
+        views_G: Sequence[Tensor],
+        micro_batch: int | None = None,
+    ) -> list[Outputs]:
         """Pass the views of all generators through the classifier at once; split its outputs.
 
-        Views of different sizes are passed one generator after the other.
+        Views of different sizes, and those that are processed in parts of `micro_batch` images, are
+        passed one generator after the other.
         """
         G = len(self)
-        if len({view_BCHW.shape for view_BCHW in views_G}) > 1:
-            return [Outputs(*classifier.trace(view_BCHW)) for view_BCHW in views_G]
+        if micro_batch is not None or len({view_BCHW.shape for view_BCHW in views_G}) > 1:
+            return [
+                Outputs(*trace_in_parts(classifier, view_BCHW, micro_batch))
+                for view_BCHW in views_G
+            ]
         logits, features, normed = classifier.trace(torch.cat(list(views_G)))
 
         def split(values: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:

@@ -1,4 +1,6 @@
-"""The conditioned generator: from a latent vector to an image (arXiv:2407.18002, section 3.2).
+"""The conditioned generator: from a latent vector to an image.
+
+Suhail, Tang and Sethi (2024, arXiv 2411.17777, section 3.2).
 
 Stage 1 up-samples the latent and the conditioning vector to S x S. There the conditioning matrix is
 concatenated as further channels. Stage 2 up-samples to the size of the image. A sigmoid at the end

@@ -24,6 +24,7 @@ from torch.overrides import TorchFunctionMode
 
 from netinv_lightning.classifiers.forward_count import uncounted
 from netinv_lightning.errors import one_line
+from netinv_lightning.inversion.micro_batches import in_parts, total
 from netinv_lightning.training.distributed import sum_over_ranks, world_size
 from netinv_lightning.training.float32 import in_float32
 
@@ -61,7 +62,11 @@ def _layer_norm(
 
 @in_float32
 def gradient_norm(
-    network: nn.Module, x_BCHW: Tensor, label_B: Tensor, per_image: bool = True
+    network: nn.Module,
+    x_BCHW: Tensor,
+    label_B: Tensor,
+    per_image: bool = True,
+    micro_batch: int | None = None,
 ) -> Tensor:
     """Norm of the loss's gradient with respect to the classifier's weights.
 
@@ -76,19 +81,33 @@ def gradient_norm(
         per_image: Return the mean of the norms of all images; else the norm of the batch's
             gradient. If the network normalises by the statistics of the batch, the gradient of an
             image is that of its loss within the batch.
+        micro_batch: Images that are processed at once; None for all.
     """
     if not per_image:
-        # Squares are summed before the root.
-        gradients_of_share = grad(_loss, argnums=1)(
-            network, _weights(network), x_BCHW, label_B
-        ).values()
-        squares = torch.stack(
-            [(sum_over_ranks(g) / world_size()).square().sum() for g in gradients_of_share]
-        ).sum()
-        return torch.sqrt(squares + FLOOR)
+        return _norm_of_batch(network, x_BCHW, label_B, micro_batch)
     vectorised = _vectorises(network, x_BCHW[:2])
-    squares_B = (_squares_by_vmap if vectorised else _squares_one_by_one)(network, x_BCHW, label_B)
+    squares = _squares_by_vmap if vectorised else _squares_one_by_one
+    (squares_B,) = in_parts(
+        lambda x_bCHW, label_b: (squares(network, x_bCHW, label_b),), micro_batch, x_BCHW, label_B
+    )
     return torch.sqrt(squares_B + FLOOR).mean()
+
+
+def _norm_of_batch(
+    network: nn.Module, x_BCHW: Tensor, label_B: Tensor, micro_batch: int | None
+) -> Tensor:
+    """Return the norm of the batch's gradient; squares are summed before the root."""
+
+    def of_part(x_bCHW: Tensor, label_b: Tensor) -> tuple[Tensor, ...]:
+        share = len(x_bCHW) / len(x_BCHW)
+        gradients = grad(_loss, argnums=1)(network, _weights(network), x_bCHW, label_b)
+        return tuple(share * g[None] for g in gradients.values())
+
+    gradients_of_share = map(total, in_parts(of_part, micro_batch, x_BCHW, label_B))
+    squares = torch.stack(
+        [(sum_over_ranks(g) / world_size()).square().sum() for g in gradients_of_share]
+    ).sum()
+    return torch.sqrt(squares + FLOOR)
 
 
 def _weights(network: nn.Module) -> dict[str, Tensor]:

@@ -3,12 +3,13 @@
 All inputs are maps [B, C, H, W]. Signals are maps of one column, tables maps of one cell, so that a
 convolution along the length, or a fully connected layer, is the same layer with a smaller kernel.
 
-Shape suffixes: B batch, C channels, H height, W width.
+Shape suffixes: B batch, C channels (D of the output), H height, W width.
 """
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from netinv_lightning.inversion.generator_plan import Layer, Sides
@@ -19,8 +20,9 @@ from netinv_lightning.training.float32 import in_float32
 class Upsampling(nn.Sequential):
     """One layer of up-sampling.
 
-    It is a transposed convolution, as in the papers, or a resize and a convolution, which avoids
-    checkerboard artefacts. It needs no bias before BatchNorm, which removes any constant.
+    It is a transposed convolution, as in the papers, or a resize to the nearest pixel and a
+    convolution, which avoids checkerboard artefacts (Odena, Dumoulin and Olah 2016,
+    distill.00003). It needs no bias before BatchNorm, which removes any constant.
 
     Args:
         channels_in: Channels of the input.
@@ -36,6 +38,29 @@ class Upsampling(nn.Sequential):
         else:
             resize = [] if layer.sides == sides else [nn.Upsample(size=layer.sides, mode="nearest")]
             super().__init__(*resize, nn.Conv2d(*arguments, bias=bias))
+        doubled = (2 * sides[0], 2 * sides[1])
+        self.doubles = not layer.transposed and layer.kernel == (3, 3) and layer.sides == doubled
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        if not self.doubles:
+            y_BCHW: Tensor = super().forward(x_BCHW)
+            return y_BCHW
+        convolution = self[-1]
+        return F.conv_transpose2d(
+            x_BCHW, doubling_kernel(convolution.weight), convolution.bias, stride=2, padding=1
+        )
+
+
+def doubling_kernel(weight_DC33: Tensor) -> Tensor:
+    """Return the kernel [C, D, 4, 4] that doubles the sides and convolves in one step.
+
+    A pixel that is repeated 2 x 2 meets each weight of the 3 x 3 kernel up to four times. Their
+    sums are a transposed convolution of stride 2 and padding 1: the same result as a resize to the
+    nearest pixel and the convolution, but for rounding, with 4 instead of 9 products per value.
+    """
+    padded_DC55 = F.pad(weight_DC33.flip(2, 3), (1, 1, 1, 1))
+    rows_DC45 = padded_DC55[:, :, :-1] + padded_DC55[:, :, 1:]
+    return (rows_DC45[..., :-1] + rows_DC45[..., 1:]).transpose(0, 1)
 
 
 class ChannelDropout(nn.Module):

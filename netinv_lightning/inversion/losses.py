@@ -1,9 +1,13 @@
-"""The equations of the objective, one function each (Suhail et al. 2024, arXiv:2407.18002).
+"""The equations of the objective, one function each.
+
+The terms of the papers are those of Suhail, Tang and Sethi (2024, arXiv 2411.17777): L_KL, L_CE,
+L_Cosine and L_Ortho of section 3.3; L_Var, L_Pix and L_Grad of section 5.3.
 
 With several processes the value is that of the whole batch. A mean over images may be taken over
 the share of a process, because DistributedDataParallel averages gradients. A sum, or a term that
 compares images, sums over all ranks (`sum_over_ranks`). All functions compute in float32, whatever
-the precision of the networks (`in_float32`). The gradient norm is in `gradient_norm.py`.
+the precision of the networks (`in_float32`). The gradient norm is in `gradient_norm.py`, priors of
+images are in `image_priors.py`.
 
 Shape suffixes: B batch (the papers' N in sums over images), N classes, D features, C channels,
 H height, W width, P pixels of a coarse image.
@@ -15,7 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from netinv_lightning.inversion.channel_moments import moments
 from netinv_lightning.inversion.gradient_norm import gradient_norm
+from netinv_lightning.inversion.image_priors import power_law_distance, similarity_divergence
 from netinv_lightning.training.distributed import rows_of_all_ranks, sum_over_ranks, world_size
 from netinv_lightning.training.float32 import in_float32
 
@@ -24,12 +30,14 @@ __all__ = [
     "class_spread",
     "cosine_similarity",
     "cross_entropy",
+    "feature_spread",
     "gradient_norm",
     "kl_divergence",
-    "moments",
     "orthogonality",
     "orthogonality_floor",
     "pixel_range",
+    "power_law_distance",
+    "similarity_divergence",
     "statistics_distance",
     "variation",
 ]
@@ -138,23 +146,14 @@ def variation(x_BCHW: Tensor) -> Tensor:
 
 
 @in_float32
-def moments(x_BC: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and variance [C] of values [B, C, ...] per channel, over all ranks."""
-    x_CX = x_BC.movedim(1, 0).flatten(1)
-    n = x_CX.shape[1] * world_size()
-    mean_C = sum_over_ranks(x_CX.sum(dim=1)) / n
-    return mean_C, sum_over_ranks((x_CX - mean_C[:, None]).square().sum(dim=1)) / n
-
-
-@in_float32
 def statistics_distance(x_BC: Tensor, mean_C: Tensor, var_C: Tensor) -> Tensor:
     """Distance of a layer's input to the running mean m and variance v of its BatchNorm.
 
         ((mu - m)^2 + (sigma - sqrt(v))^2) / v,   mean over the channels
 
     This is the squared Wasserstein-2 distance of normal distributions with these moments, in units
-    of v. DeepInversion (Yin et al. 2020) uses the norms of the differences of means and variances,
-    which depend on the scale of each layer.
+    of v. DeepInversion (Yin et al. 2020, arXiv 1912.08795) uses the norms of the differences of
+    means and variances, which depend on the scale of each layer.
 
     Args:
         x_BC: The input of the layer, [B, C, ...].
@@ -176,8 +175,8 @@ def class_spread(x_BCHW: Tensor, label_B: Tensor, distance: float = 0.25, pool: 
         mean over pairs i != j of one class of max(0, 1 - |I_i - I_j| / distance)^2
 
     Features can differ by invisible details. This term keeps the images themselves apart; without
-    it a generator tends to make one image per class. It is a mode-seeking term, as Mao et al. 2019
-    use for conditional generators.
+    it a generator tends to make one image per class. It is a mode-seeking term, as Mao et al.
+    (2019, arXiv 1903.05628) use for conditional generators.
 
     Args:
         x_BCHW: Images.
@@ -192,10 +191,33 @@ def class_spread(x_BCHW: Tensor, label_B: Tensor, distance: float = 0.25, pool: 
     norm_B = rows_BP.square().sum(dim=1)
     square_BB = (norm_B[:, None] + norm_B[None] - 2 * rows_BP @ rows_BP.T) / rows_BP.shape[1]
     short_BB = F.relu(1 - square_BB.clamp_min(1e-8).sqrt() / distance).square()
-    same_BB = (labels_B[:, None] == labels_B[None]).logical_and(
-        ~torch.eye(len(labels_B), dtype=torch.bool, device=label_B.device)
+    return _mean_within_classes(short_BB, labels_B)
+
+
+@in_float32
+def feature_spread(f_BD: Tensor, label_B: Tensor, cosine: float = 0.5) -> Tensor:
+    """Penalty for features of one class that point in the same direction.
+
+        mean over pairs i != j of one class of max(0, cos(theta_ij) - c)
+
+    Unlike L_Cosine it leaves different classes alone, and it stops at c, because photographs of one
+    class have similar features too.
+
+    Args:
+        f_BD: Features.
+        label_B: The classes of their images.
+        cosine: c, from 0 to 1.
+    """
+    unit_BD = rows_of_all_ranks(F.normalize(f_BD, dim=1))
+    return _mean_within_classes(F.relu(unit_BD @ unit_BD.T - cosine), rows_of_all_ranks(label_B))
+
+
+def _mean_within_classes(value_BB: Tensor, label_B: Tensor) -> Tensor:
+    """Return the mean over pairs of different images of one class; 0 if there are none."""
+    same_BB = (label_B[:, None] == label_B[None]).logical_and(
+        ~torch.eye(len(label_B), dtype=torch.bool, device=label_B.device)
     )
-    return (short_BB * same_BB).sum() / same_BB.sum().clamp_min(1)
+    return (value_BB * same_BB).sum() / same_BB.sum().clamp_min(1)
 
 
 def _pooled(x_BCHW: Tensor, pool: int) -> Tensor:

@@ -44,7 +44,9 @@ from netinv_lightning.training.schedules import cosine_share
 
 
 class InversionModule(L.LightningModule):
-    """Trains generators against a frozen classifier (arXiv:2407.18002, section 3).
+    """Trains generators against a frozen classifier.
+
+    Suhail, Tang and Sethi (2024, arXiv 2411.17777, section 3).
 
     Args:
         generators: The generators; each has its own weights, draws and batch.
@@ -65,6 +67,8 @@ class InversionModule(L.LightningModule):
         sampling_dropout: Keep dropout on when samples are drawn.
         sampling_batch_norm: Statistics of BatchNorm when samples are drawn: `running` or `batch`.
         log_every: Steps between two rows of metrics.
+        micro_batch: Images that the classifier processes at once; None for all. It changes memory
+            and time, not the result.
 
     Raises:
         ValueError: if a value is out of range; it starts with `<argument>=<value>:`.
@@ -91,6 +95,7 @@ class InversionModule(L.LightningModule):
         sampling_dropout: bool = True,
         sampling_batch_norm: str = "running",
         log_every: int = 10,
+        micro_batch: int | None = None,
     ) -> None:
         super().__init__()
         if batch_size < 2:
@@ -105,6 +110,7 @@ class InversionModule(L.LightningModule):
         self.perturbation = perturbation or Perturbation()
         self.augmentation = augmentation or Augmentation()
         self.steps, self.batch_size, self.log_every = steps, batch_size, log_every
+        self.micro_batch = micro_batch
         self.lr, self.weight_decay, self.betas = lr, weight_decay, tuple(betas)
         self.warmup, self.final_lr = warmup, final_lr
         self.sampling_dropout, self.sampling_batch_norm = sampling_dropout, sampling_batch_norm
@@ -133,7 +139,7 @@ class InversionModule(L.LightningModule):
         )
         images = self.generators(latents, conditions)
         views = self.generators.augment(self.augmentation, images)
-        outputs = self.generators.classify(self.classifier, views)
+        outputs = self.generators.classify(self.classifier, views, self.micro_batch)
         loss, values_GV = self._score(images, conditions, outputs)
         self._record(values_GV)
         return loss
@@ -162,6 +168,7 @@ class InversionModule(L.LightningModule):
                 perturbation=self.perturbation,
                 stream=self.generators.streams[g],
                 normed=output.normed,
+                micro_batch=self.micro_batch,
             )
             scores.append(self.objective.score(step, step.accuracy()))
         losses, values = zip(*scores, strict=True)

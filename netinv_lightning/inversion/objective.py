@@ -19,6 +19,7 @@ from torch import Tensor
 
 from netinv_lightning import metric_names as names
 from netinv_lightning.config.instantiate import locate
+from netinv_lightning.config.loss_check import check_layers
 from netinv_lightning.errors import InputError, nearest
 from netinv_lightning.inversion import losses
 from netinv_lightning.inversion.terms import TERMS, Step
@@ -57,12 +58,8 @@ class Objective:
                     f"loss.{name}.weight={settings.get('weight')}: "
                     "must be a finite number, 0 or more"
                 )
-            for layer in options.get("layers") or ():
-                if feature_layers is not None and layer not in feature_layers:
-                    raise InputError(
-                        f"loss.{name}.layers={layer}: is not in classifier.feature_layers; "
-                        f"{nearest(layer, feature_layers)}"
-                    )
+            if feature_layers is not None:
+                check_layers(name, options.get("layers"), feature_layers)
             self._options[name] = options
             self._terms[name] = _bind(name, _function(name, settings.get("_target_")), options)
         if not any(self.weights.values()):
@@ -150,8 +147,8 @@ def _function(name: str, target: str | Callable[..., Tensor] | None) -> Callable
     if target is None:
         if name not in TERMS:
             raise InputError(
-                f"loss.{name}: there is no such term; {nearest(name, TERMS)} "
-                f"For a custom term set loss.{name}._target_"
+                f"loss.{name}: there is no such term; "
+                f"{nearest(name, TERMS, f'For a custom term set loss.{name}._target_')}"
             )
         return TERMS[name]
     try:

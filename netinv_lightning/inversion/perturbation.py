@@ -39,7 +39,7 @@ def project(delta_BP: Tensor, radius: float, kind: str) -> Tensor:
         shrink_B = radius / norm_B.clamp_min(max(radius, 1e-12))
         # Rows inside are kept as they are: radius / radius need not round to 1.
         return delta_BP * torch.where(norm_B > radius, shrink_B, 1.0)[:, None]
-    # L1: soft-threshold where the sorted magnitudes sum to the radius (Duchi et al. 2008).
+    # L1: soft-threshold where the sorted magnitudes sum to the radius (Duchi et al. 2008, ICML).
     magnitudes_BP = delta_BP.abs().sort(dim=1, descending=True).values
     ranks_P = torch.arange(1, delta_BP.shape[1] + 1, device=delta_BP.device)
     levels_BP = (magnitudes_BP.cumsum(dim=1) - radius) / ranks_P
@@ -151,7 +151,8 @@ class Perturbation:
 
         For L1 it changes only the pixel with the steepest slope. If images are kept in [0, 1], that
         pixel changes as far as it can, and then the next one; otherwise clamping would remove most
-        of the step (Tramer & Boneh 2019; Croce & Hein 2021).
+        of the step (Tramer and Boneh 2019, arXiv 1904.13000; Croce and Hein 2021,
+        arXiv 2103.01208).
         """
         if self.norm == "linf":
             return size * gradient_BP.sign()

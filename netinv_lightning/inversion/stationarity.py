@@ -3,15 +3,14 @@
 The gradient of cross-entropy for an image is the gradient of its margin times a number of 0 or
 more. When training with weight decay has converged, weights and gradients balance. Without weight
 decay, a homogeneous network converges to a point where they balance in direction (Haim et al. 2022,
-Buzaglo et al. 2023):
+arXiv 2206.07758; Buzaglo et al. 2023, arXiv 2305.03350 and 2307.01827):
 
     theta = sum_i lambda_i d m_i / d theta,   lambda_i >= 0
     m_i = f_y(x_i) - log sum_{j != y} exp f_j(x_i)
 
 For large logits the soft maximum in m is the maximum of the KKT conditions. Images can therefore be
 optimised to give the weights. The equation holds for weights that decay. In the recipes of this
-project these are matrices and kernels (`_decayed` in classifiers/training.py), not biases and
-BatchNorm parameters.
+project these are matrices and kernels (`decayed_weights`), not biases and BatchNorm parameters.
 
 Shape suffixes: B batch, N classes, C channels, H height, W width.
 """
@@ -31,8 +30,10 @@ from torch.overrides import TorchFunctionMode
 from netinv_lightning.classifiers.forward_count import uncounted
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.errors import InputError, one_line
+from netinv_lightning.inversion.micro_batches import in_parts, total
 from netinv_lightning.training.distributed import sum_over_ranks
 from netinv_lightning.training.float32 import autocast_off, in_float32
+from netinv_lightning.training.gradient_steps import decayed_weights
 
 
 class SmoothGates(TorchFunctionMode):
@@ -83,11 +84,6 @@ def margins(logits_BN: Tensor, label_B: Tensor) -> Tensor:
     return logits_BN.gather(1, label_B[:, None])[:, 0] - others_BN.logsumexp(dim=1)
 
 
-def decayed_weights(network: nn.Module) -> dict[str, Tensor]:
-    """Return matrices and kernels by name, detached from the graph."""
-    return {name: weight.detach() for name, weight in network.named_parameters() if weight.ndim > 1}
-
-
 @in_float32
 def margin_gradients(
     network: nn.Module,
@@ -95,6 +91,7 @@ def margin_gradients(
     label_B: Tensor,
     multiplier_B: Tensor,
     sharpness: float = torch.inf,
+    micro_batch: int | None = None,
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Return sum_i lambda_i d m_i / d theta over the batch, and the logits.
 
@@ -107,24 +104,32 @@ def margin_gradients(
         label_B: Their labels.
         multiplier_B: lambda.
         sharpness: Sharpness of the gates; see `SmoothGates`.
+        micro_batch: Images that are processed at once; None for all.
 
     Returns:
         The sum for each of `decayed_weights`, over all ranks; and the logits [B, N].
     """
-    differentiable = torch.is_grad_enabled()
-    with torch.enable_grad():
-        weights = {
-            name: weight.requires_grad_() for name, weight in decayed_weights(network).items()
-        }
-        # Torch's fused attention has no second derivative.
-        with SmoothGates(sharpness), sdpa_kernel(SDPBackend.MATH):
-            logits_BN = functional_call(network, weights, (x_BCHW,))
-        total = (multiplier_B * margins(logits_BN, label_B)).sum()
-        gradients = torch.autograd.grad(
-            total, list(weights.values()), create_graph=differentiable, materialize_grads=True
-        )
+
+    def of_part(x_bCHW: Tensor, label_b: Tensor, multiplier_b: Tensor) -> tuple[Tensor, ...]:
+        differentiable = torch.is_grad_enabled()
+        with torch.enable_grad():
+            weights = {
+                name: weight.detach().requires_grad_()
+                for name, weight in decayed_weights(network).items()
+            }
+            # Torch's fused attention has no second derivative.
+            with SmoothGates(sharpness), sdpa_kernel(SDPBackend.MATH):
+                logits_bN = functional_call(network, weights, (x_bCHW,))
+            margin = (multiplier_b * margins(logits_bN, label_b)).sum()
+            gradients = torch.autograd.grad(
+                margin, list(weights.values()), create_graph=differentiable, materialize_grads=True
+            )
+        return logits_bN, *(gradient[None] for gradient in gradients)
+
+    logits_BN, *rows = in_parts(of_part, micro_batch, x_BCHW, label_B, multiplier_B)
     return {
-        name: sum_over_ranks(gradient) for name, gradient in zip(weights, gradients, strict=True)
+        name: sum_over_ranks(total(gradients_P))
+        for name, gradients_P in zip(decayed_weights(network), rows, strict=True)
     }, logits_BN
 
 
@@ -188,7 +193,8 @@ def check_twice_differentiable(classifier: FrozenClassifier, key: str) -> None:
             layers, the usual reason.
     """
     weights = {
-        name: weight.requires_grad_() for name, weight in decayed_weights(classifier).items()
+        name: weight.detach().requires_grad_()
+        for name, weight in decayed_weights(classifier).items()
     }
     if not weights:
         raise InputError(

@@ -1,4 +1,4 @@
-"""The terms of the objective by name: functions of a training step (Suhail et al. 2024).
+"""The terms of the objective by name: functions of a training step.
 
 A term is any callable (Step, **options) -> scalar. Its name and the rules of its options are in
 `netinv_lightning/config/loss_terms.py`; the equations are in `losses.py`.
@@ -21,9 +21,11 @@ from netinv_lightning.errors import InputError, nearest
 from netinv_lightning.inversion import losses
 from netinv_lightning.inversion.conditioning import Condition
 from netinv_lightning.inversion.label_sets import sets_agree
+from netinv_lightning.inversion.micro_batches import in_parts
 from netinv_lightning.inversion.perturbation import Perturbation
-from netinv_lightning.inversion.stationarity import decayed_weights, margin_gradients, misalignment
+from netinv_lightning.inversion.stationarity import margin_gradients, misalignment
 from netinv_lightning.training.distributed import Stream
+from netinv_lightning.training.gradient_steps import decayed_weights
 
 
 @dataclass
@@ -39,7 +41,10 @@ class Step:
         generator: The generator.
         perturbation: Perturbs the images for the perturbed terms.
         stream: Random numbers of the perturbation; None for torch's global random state.
-        normed: For each BatchNorm layer of the classifier, its input [B, C, ...].
+        normed: For each BatchNorm layer of the classifier, its input [B, C, ...], or, with
+            `micro_batch`, two rows [2, C] that have its mean and its variance; and the tokens
+            [B, T, D] before each other normalisation layer, if a term needs them.
+        micro_batch: Images that the classifier processes at once; None for all.
     """
 
     x_BCHW: Tensor
@@ -51,14 +56,19 @@ class Step:
     perturbation: Perturbation = field(default_factory=Perturbation)
     stream: Stream | None = None
     normed: Mapping[str, Tensor] = field(default_factory=dict)
+    micro_batch: int | None = None
+
+    def classify(self, x_BCHW: Tensor) -> Tensor:
+        """Return the classifier's logits [B, N] for images."""
+        return in_parts(lambda x_bCHW: (self.classifier(x_bCHW),), self.micro_batch, x_BCHW)[0]
 
     @cached_property
     def perturbed_logits_BN(self) -> Tensor:
         """The classifier's logits for the perturbed images, computed at first use."""
         # A term of weight 0 may be the first; the others need the gradient.
         with torch.set_grad_enabled(self.x_BCHW.requires_grad):
-            return self.classifier(
-                self.perturbation(self.x_BCHW, self.condition.label_B, self.classifier, self.stream)
+            return self.classify(
+                self.perturbation(self.x_BCHW, self.condition.label_B, self.classify, self.stream)
             )
 
     def accuracy(self) -> Tensor:
@@ -122,7 +132,13 @@ def pixel(step: Step) -> Tensor:
 
 
 def gradient(step: Step, per_image: bool = True) -> Tensor:
-    return losses.gradient_norm(step.classifier, step.x_BCHW, step.condition.label_B, per_image)
+    return losses.gradient_norm(
+        step.classifier,
+        step.x_BCHW,
+        step.condition.label_B,
+        per_image=per_image,
+        micro_batch=step.micro_batch,
+    )
 
 
 def stationarity(step: Step, sharpness: float = 30.0) -> Tensor:
@@ -133,7 +149,12 @@ def stationarity(step: Step, sharpness: float = 30.0) -> Tensor:
     """
     multiplier_B = torch.ones(len(step.x_BCHW), device=step.x_BCHW.device)
     gradients, _ = margin_gradients(
-        step.classifier, step.x_BCHW, step.condition.label_B, multiplier_B, sharpness
+        step.classifier,
+        step.x_BCHW,
+        step.condition.label_B,
+        multiplier_B,
+        sharpness=sharpness,
+        micro_batch=step.micro_batch,
     )
     return misalignment(decayed_weights(step.classifier), gradients)
 
@@ -148,16 +169,44 @@ def batch_norm(step: Step, pixels: float = 1.0) -> Tensor:
     terms = [
         losses.statistics_distance(x_BC, *_running_statistics(layers[name]))
         for name, x_BC in step.normed.items()
+        if name in layers
     ]
     total = torch.stack(terms).mean() if terms else step.x_BCHW.new_zeros(())
     if pixels and step.classifier.normalises:
-        mean_C, std_C = step.classifier.mean_C11.flatten(), step.classifier.std_C11.flatten()
-        total = total + pixels * losses.statistics_distance(step.x_BCHW, mean_C, std_C.square())
+        total = total + pixels * pixel_statistics(step)
     return total
+
+
+def pixel_statistics(step: Step) -> Tensor:
+    """Distance of the batch's pixels to mean and standard deviation of the normalisation.
+
+    These are the statistics of the training images, unless the network normalises by other numbers.
+    """
+    mean_C, std_C = step.classifier.mean_C11.flatten(), step.classifier.std_C11.flatten()
+    return losses.statistics_distance(step.x_BCHW, mean_C, std_C.square())
+
+
+def spectrum(step: Step, slope: float = 1.2) -> Tensor:
+    return losses.power_law_distance(step.x_BCHW, slope)
+
+
+def patch_similarity(step: Step, bandwidth: float = 0.05, tokens: int = 16) -> Tensor:
+    """Mean over the layers of the divergence of the tokens' similarities from even ones."""
+    terms = [
+        losses.similarity_divergence(t_BTD, bandwidth, tokens)
+        for name, t_BTD in step.normed.items()
+        if name not in step.classifier.batch_norms
+    ]
+    return torch.stack(terms).mean() if terms else step.x_BCHW.new_zeros(())
 
 
 def class_spread(step: Step, distance: float = 0.25, pool: int = 4) -> Tensor:
     return losses.class_spread(step.x_BCHW, step.condition.label_B, distance, pool)
+
+
+def feature_spread(step: Step, cosine: float = 0.5, layers: Sequence[str] | None = None) -> Tensor:
+    label_B = step.condition.label_B
+    return step.over_layers(lambda f_BD: losses.feature_spread(f_BD, label_B, cosine), layers)
 
 
 def _running_statistics(layer: nn.Module) -> tuple[Tensor, Tensor]:

@@ -11,8 +11,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from netinv_lightning import metric_names as names
 from netinv_lightning.config.application_schema import APPLICATION_KEYS, INVERSIONS
+from netinv_lightning.config.loss_check import check_loss
 from netinv_lightning.config.method_schema import METHOD_KEYS, trains_generator
-from netinv_lightning.config.validate import check_loss
 from netinv_lightning.errors import InputError, nearest, one_line
 from netinv_lightning.runs.checkpoint_file import check_checkpoint
 from netinv_lightning.runs.outside_files import read_json

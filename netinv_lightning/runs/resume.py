@@ -12,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from netinv_lightning.config.application_schema import APPLICATION_KEYS, INVERSIONS
 from netinv_lightning.config.description_check import named_code, without_interpolations
+from netinv_lightning.config.loss_terms import settled
 from netinv_lightning.config.method_schema import trains_generator
 from netinv_lightning.config.outside_config import WRITTEN, check_place, check_run_config
 from netinv_lightning.config.schema import Config
@@ -23,6 +24,7 @@ CHANGEABLE = (
     "application.eval_",
     "application.grid_",
     "application.keep_samples",
+    "application.micro_batch",
     "application.checkpoint_every",
     "measure",
     "interpret",
@@ -108,6 +110,7 @@ def resumed_config(cfg: DictConfig, overrides: list[str]) -> DictConfig:
     repeated = any(key.startswith(("+", "~")) or _is_group(saved, key) for key in given)
     if repeated:  # the whole command is given again
         resumed = _with_values_of_the_run(saved, cfg, given)
+        resumed.loss = settled(resumed.loss, saved.loss)  # the run chose among its terms
         refused = changed_keys(saved, resumed)
     else:
         resumed, refused = _with_changes(saved, cfg, given)

@@ -25,8 +25,8 @@ from netinv_lightning.runs.environment import describe_environment
 from netinv_lightning.runs.file_writing import check_writable_content, write_atomically, write_json
 from netinv_lightning.runs.latest_link import link_latest
 from netinv_lightning.runs.outside_files import read_json_object
-from netinv_lightning.runs.peers import PEER_GONE, PeerLost, first_process, watch_peers
-from netinv_lightning.runs.run_failure import OutputLost, reported_error
+from netinv_lightning.runs.peers import PEER_GONE, first_process, watch_peers
+from netinv_lightning.runs.run_failure import REPORTED, reported_error
 from netinv_lightning.runs.signals import run_stopped_by_sigterm
 
 log = logging.getLogger("netinv_lightning")
@@ -101,6 +101,7 @@ class RunDir:
             InputError: if another process writes to the directory, or `check_usable` refuses it.
             OutputLost: if the disk is full, or the directory was removed during the run.
             PeerLost: if another process of the run died.
+            OutOfMemory: if the memory is full.
         """
         if not first_process():
             yield self
@@ -115,7 +116,7 @@ class RunDir:
                         self.record(state="done")
                     except BaseException as error:
                         reported = self._record_failure(error, cfg)
-                        if isinstance(reported, (OutputLost, PeerLost)):
+                        if isinstance(reported, REPORTED):
                             raise reported from error
                         raise
 

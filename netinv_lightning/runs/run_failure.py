@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 
 from netinv_lightning.errors import Preempted
 from netinv_lightning.runs.full_disk import full_disk
+from netinv_lightning.runs.full_memory import full_memory, remedies
 from netinv_lightning.runs.peers import PEER_GONE, PeerLost, peer_is_gone
 
 
@@ -16,15 +17,25 @@ class OutputLost(RuntimeError):
     """The disk is full, or the run directory was removed; files written before are complete."""
 
 
+class OutOfMemory(RuntimeError):
+    """The memory of the machine or of its GPU is full."""
+
+
+REPORTED = (OutputLost, PeerLost, OutOfMemory)
+"""Errors that are reported instead of the error that ended the run."""
+
+
 def reported_error(error: BaseException, run_dir: Path, cfg: DictConfig) -> BaseException:
     """Return the error to report for the one that ended a run.
 
-    A full disk, a removed directory and a lost process become `OutputLost` and `PeerLost`. An
+    A full disk, a removed directory, a lost process and a full memory become one of `REPORTED`. An
     interrupt says how to continue.
     """
     advice = f"continue with resume={run_dir}"
     if lost := _output_lost(error, run_dir, cfg):
         return lost
+    if full := full_memory(error):
+        return OutOfMemory(f"{full}; {_with_less_memory(cfg, advice)}")
     if peer_is_gone(error):
         return PeerLost(f"{PEER_GONE}; {advice}")
     if isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt):
@@ -32,6 +43,14 @@ def reported_error(error: BaseException, run_dir: Path, cfg: DictConfig) -> Base
     if isinstance(error, (KeyboardInterrupt, Preempted)):
         error.args = (f"{str(error).partition(';')[0] or 'interrupted'}; {advice}",)
     return error
+
+
+def _with_less_memory(cfg: DictConfig, advice: str) -> str:
+    """Return how to continue or start again with less memory."""
+    resumed, new = remedies(cfg)
+    ways = [f"{advice} and {', '.join(resumed)}"] if resumed else []
+    ways += [f"start again with {', '.join(new)}"] if new else []
+    return "; or ".join(ways) or "free some memory and start again"
 
 
 def _output_lost(error: BaseException, run_dir: Path, cfg: DictConfig) -> OutputLost | None:

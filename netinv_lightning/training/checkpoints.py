@@ -10,9 +10,11 @@ from types import FrameType
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import Checkpoint
+from torch import Tensor
 
-from netinv_lightning.errors import Preempted
+from netinv_lightning.errors import InputError, Preempted, one_line
 
 
 class Checkpoints(Checkpoint):
@@ -90,3 +92,28 @@ class Checkpoints(Checkpoint):
         if trainer.is_global_zero:
             os.replace(partial, self.last)
         self.saved_step, self.last_model_path = trainer.global_step, str(self.last)
+
+
+def fitting_state(module: L.LightningModule, path: Path) -> dict[str, Tensor]:
+    """Return the weights of a checkpoint, which must be those of the module.
+
+    Raises:
+        InputError: if the file is damaged, or has other weights or shapes.
+    """
+    try:
+        state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)[
+            "state_dict"
+        ]
+        shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    except Exception as error:  # torch raises errors of many kinds for damaged bytes
+        raise InputError(
+            f"{path}: is not a whole checkpoint ({one_line(error)[:160]}); run it again"
+        ) from error
+    own = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    if wrong := [name for name in {**own, **shapes} if own.get(name) != shapes.get(name)]:
+        raise InputError(
+            f"{path}: belongs to another network than config.yaml describes ({wrong[0]} is "
+            f"{shapes.get(wrong[0], 'missing')} in the file, {own.get(wrong[0], 'missing')} in the "
+            f"network, {len(wrong)} in all); run it again"
+        )
+    return state

@@ -56,15 +56,15 @@ def train_steps(
             done(step + 1)
 
 
-def decayed_weights(module: nn.Module) -> list[nn.Parameter]:
-    """Return the weights that weight decay applies to: matrices and kernels."""
-    return [weight for weight in module.parameters() if weight.ndim > 1]
+def decayed_weights(module: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the weights that weight decay applies to, by name: matrices and kernels."""
+    return {name: weight for name, weight in module.named_parameters() if weight.ndim > 1}
 
 
 def decay_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Return the parameter groups of an optimiser: biases and BatchNorm have no weight decay."""
     plain = [weight for weight in module.parameters() if weight.ndim <= 1]
     return [
-        {"params": decayed_weights(module), "weight_decay": weight_decay},
+        {"params": list(decayed_weights(module).values()), "weight_decay": weight_decay},
         {"params": plain, "weight_decay": 0.0},
     ]

@@ -244,15 +244,15 @@ def test_an_invalid_key_of_garbage_is_refused(overrides: list[str], line: str) -
             ["application.outliers=[mnist]"],
             r"application.outliers=mnist: is the classifier's own data \(mnist5k\)",
         ),
-        (["application.outliers=[noise]"], r"application.outliers=noise: no such set"),
+        (["application.outliers=[noise]"], r"application.outliers=noise: there is no such set"),
         (
             ["application.outliers=[photos/]"],
             r"application.outliers=photos/: there is no such file or folder \(looked for /",
         ),
         (
             ["application.outliers=[npz]"],
-            r"application.outliers=npz: no such set; "
-            r".*for images of your own name an .npz file with X",
+            r"application.outliers=npz: there is no such set; "
+            r".*For images of your own name an .npz file with X",
         ),
         (
             ["data=fashion_mnist"],

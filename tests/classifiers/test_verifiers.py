@@ -18,7 +18,11 @@ from netinv_lightning import metric_names as names
 from netinv_lightning.classifiers.checkpoints import save_classifier
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.classifiers.networks import MLP
-from netinv_lightning.classifiers.verifier_names import check_verifiers, entries
+from netinv_lightning.classifiers.verifier_names import (
+    check_verifier_of,
+    check_verifiers,
+    entries,
+)
 from netinv_lightning.classifiers.verifiers import (
     check_class_names,
     check_verified,
@@ -96,12 +100,31 @@ def test_files_are_checked_before_torch_is_loaded(tmp_path: Path) -> None:
     classifier = ["classifier=checkpoint", f"classifier.path={mine}"]
     for path, said in (
         (tmp_path / "no.pt", "verifiers=no: there is no such file"),
-        (bare, r"bare: has no model card \(bare.json\); name its network"),
+        (bare, r"bare: has no model card \(bare.json\). Name its network"),
         (tmp_path / ".." / tmp_path.name / "mine.safetensors", "is the classifier that is inv"),
     ):
         cfg = netinv_lightning.compose([*classifier, f"application.verifiers=['{path}']"])
         with pytest.raises(InputError, match=said):
             check_verifiers(cfg, compare=True)
+
+
+def test_the_remedy_for_a_missing_card_is_one_of_the_key(tmp_path: Path) -> None:
+    bare = tmp_path / "bare.safetensors"
+    save_file(network(1).state_dict(), bare)
+    for entry in (f"'{bare}'", f"{{path: '{bare}', image_size: 28}}"):
+        cfg = netinv_lightning.compose([f"application.verifiers=[{entry}]"])
+        with pytest.raises(InputError, match=r"Name its network: 'application.verifiers="):
+            check_verifiers(cfg, compare=True)
+    cfg = netinv_lightning.compose(
+        ["application=train_classifier", f"application.verifier_of='{bare}'"]
+    )
+    with pytest.raises(InputError) as refused:
+        check_verifier_of(cfg)
+    assert str(refused.value) == (
+        f"application.verifier_of={bare}: has no model card (bare.json). Give a classifier with a "
+        "model card, such as one that application=train_classifier saved, or a file that contains "
+        "its network (.pt2, .onnx)"
+    )
 
 
 def test_a_verifier_of_another_size_gets_resized_images(

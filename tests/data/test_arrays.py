@@ -12,7 +12,7 @@ import torch
 
 from netinv_lightning.data.arrays import read_images
 from netinv_lightning.data.datamodule import ImageDataModule
-from netinv_lightning.data.user_files import read_npz
+from netinv_lightning.data.user_files import read_npz, read_own
 from netinv_lightning.errors import InputError
 from tests.data.conftest import X, Y
 
@@ -208,3 +208,19 @@ def test_classes_without_images_are_named(labels: np.ndarray, said: str, tmp_pat
     with pytest.raises(InputError) as caught:
         own_module(tmp_path, X=X, y=labels)
     assert said in str(caught.value)
+
+
+def test_an_npz_may_name_its_classes(tmp_path: Path) -> None:
+    path, names = tmp_path / "mine.npz", ["cat", "dog", "50 $", "newt"]
+    np.savez(path, X=X, y=Y)
+    assert read_own("npz", path, None).class_names == tuple(map(str, range(len(names))))
+    np.savez(path, X=X, y=Y, class_names=np.array(names))
+    assert read_own("npz", path, None).class_names == tuple(names)
+
+
+@pytest.mark.parametrize("wrong", [np.array(["one"]), np.arange(int(Y.max()) + 1)])
+def test_wrong_class_names_are_refused_in_one_line(wrong: np.ndarray, tmp_path: Path) -> None:
+    path = tmp_path / "mine.npz"
+    np.savez(path, X=X, y=Y, class_names=wrong)
+    with pytest.raises(InputError, match=r"class_names has the shape .*one string for each of the"):
+        read_own("npz", path, None)

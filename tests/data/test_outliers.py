@@ -275,9 +275,12 @@ def test_own_images_that_cannot_be_read_give_one_line(tmp_path: Path) -> None:
 
 
 def test_an_unknown_data_set_is_refused_with_the_closest_name() -> None:
-    with pytest.raises(InputError, match=r"application.outliers=cifar: no such set; .*cifar10"):
+    with pytest.raises(
+        InputError, match=r"application.outliers=cifar: there is no such set; .*cifar10"
+    ):
         check_outliers("cifar", "mnist")
     with pytest.raises(
-        InputError, match=r"application.exposure=texture: no such set; did you mean 'textures'\?"
+        InputError,
+        match=r"application.exposure=texture: there is no such set; did you mean 'textures'\?",
     ):
         check_outliers("texture", "mnist", key="application.exposure")

@@ -11,7 +11,7 @@ from experiments.jobs import read_rows
 from experiments.page import pick, shown, with_tables
 
 FOLDER = Path(__file__).parents[2] / "experiments"
-SCRIPTS = [path for path in sorted(FOLDER.glob("*/*.py")) if "def main(" in path.read_text()]
+SCRIPTS = [path for path in sorted(FOLDER.rglob("*/*.py")) if "def main(" in path.read_text()]
 WITH_TABLES = [path for path in SCRIPTS if "def tables(" in path.read_text()]
 PAGE = (
     "# Title\n\n<!-- table: first -->\nold\n<!-- end -->\n\n"

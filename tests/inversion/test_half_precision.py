@@ -41,6 +41,8 @@ TERMS: dict[str, Callable[[Tensor], Tensor]] = {
     "class spread": lambda f: losses.class_spread(f.view(6, 1, 4, 4), LABELS, distance=5.0, pool=1),
     "variation": lambda f: losses.variation(f.view(6, 1, 4, 4)),
     "pixel": lambda f: losses.pixel_range(f.view(6, 1, 4, 4)),
+    "spectrum": lambda f: losses.power_law_distance(f.view(6, 1, 4, 4)),
+    "patch similarity": lambda f: losses.similarity_divergence(f.view(6, 4, 4)),
 }
 """Terms by name, on 16 numbers per image."""
 

@@ -204,3 +204,13 @@ def test_fine_noise_does_not_count_as_spread() -> None:
         x_BCHW, torch.zeros(2, dtype=torch.long), pool=4
     ).item() == pytest.approx(1.0, abs=1e-3)
     assert losses.class_spread(x_BCHW, torch.zeros(2, dtype=torch.long), pool=1).item() == 0
+
+
+def test_feature_spread_is_the_excess_of_the_cosines_within_a_class() -> None:
+    f_BD = torch.tensor([[1.0, 0.0], [0.6, 0.8], [5.0, 0.0], [1.0, 0.0]])
+    label_B = torch.tensor([0, 0, 0, 1])
+    # Cosines of class 0: 0.6, 1, 0.6. Class 1 has one image.
+    expected = ((0.6 - 0.5) + (1 - 0.5) + (0.6 - 0.5)) / 3
+    assert losses.feature_spread(f_BD, label_B).item() == pytest.approx(expected)
+    assert losses.feature_spread(f_BD, label_B, cosine=1.0).item() == pytest.approx(0, abs=1e-6)
+    assert losses.feature_spread(f_BD, torch.arange(4)).item() == 0

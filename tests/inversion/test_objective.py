@@ -19,9 +19,16 @@ from netinv_lightning.errors import InputError
 from netinv_lightning.inversion import losses
 from netinv_lightning.inversion.objective import Objective
 from netinv_lightning.inversion.perturbation import Perturbation
-from netinv_lightning.inversion.stationarity import decayed_weights, margin_gradients, misalignment
+from netinv_lightning.inversion.stationarity import margin_gradients, misalignment
 from netinv_lightning.inversion.terms import TERMS, Step
+from netinv_lightning.training.gradient_steps import decayed_weights
 from tests.inversion.small_objective import EARLIER, PENULTIMATE, SPEC, made_step, value_of
+
+
+def pixel_distance(step: Step) -> Tensor:
+    mean_C, var_C = torch.tensor(SPEC.mean), torch.tensor(SPEC.std).square()
+    return losses.statistics_distance(step.x_BCHW, mean_C, var_C)
+
 
 EXPECTED: dict[str, Callable[[Step], Tensor]] = {
     "kl": lambda step: losses.kl_divergence(step.condition.target_BN, step.logits_BN),
@@ -52,14 +59,20 @@ EXPECTED: dict[str, Callable[[Step], Tensor]] = {
                 losses.statistics_distance(
                     x_BC, torch.zeros(x_BC.shape[1]), torch.ones(x_BC.shape[1])
                 )
-                for x_BC in step.normed.values()
+                for name, x_BC in step.normed.items()
+                if name != "tokens"
             ]
         ).mean()
-        + losses.statistics_distance(
-            step.x_BCHW, torch.tensor(SPEC.mean), torch.tensor(SPEC.std).square()
-        )
+        + pixel_distance(step)
     ),
+    "pixel_statistics": lambda step: pixel_distance(step),
+    "spectrum": lambda step: losses.power_law_distance(step.x_BCHW, 1.2),
+    "patch_similarity": lambda step: losses.similarity_divergence(step.normed["tokens"], 0.05, 16),
     "class_spread": lambda step: losses.class_spread(step.x_BCHW, step.condition.label_B),
+    "feature_spread": lambda step: sum(
+        (losses.feature_spread(f_BD, step.condition.label_B) for f_BD in step.features.values()),
+        torch.zeros(()),
+    ),
     "stationarity": lambda step: misalignment(
         decayed_weights(step.classifier),
         margin_gradients(step.classifier, step.x_BCHW, step.condition.label_B, torch.ones(6), 30.0)[
@@ -247,5 +260,5 @@ def test_each_term_moves_the_images(name: str) -> None:
     has_company_B = (label_B[:, None] == label_B).sum(dim=1) > 1
     assert 0 < has_company_B.sum() < len(label_B)
     assert torch.equal(
-        moved_B, has_company_B if name == "class_spread" else torch.ones_like(moved_B)
+        moved_B, has_company_B if name.endswith("_spread") else torch.ones_like(moved_B)
     )

@@ -20,6 +20,7 @@ from netinv_lightning.inversion import losses
 from netinv_lightning.inversion.conditioning import Conditioning
 from netinv_lightning.inversion.generator import Generator
 from netinv_lightning.inversion.layers import BatchNorm, ChannelDropout
+from netinv_lightning.inversion.micro_batches import trace_in_parts
 from netinv_lightning.inversion.objective import Objective
 from netinv_lightning.inversion.terms import Step
 from netinv_lightning.metrics.accuracy import InversionAccuracy
@@ -46,6 +47,16 @@ class Network(nn.Module):
         return self.linear(x_BCHW.flatten(1)).tanh() * 2
 
 
+def statistics_in_parts(f_BD: Tensor, label_B: Tensor) -> Tensor:
+    """Return a term of BatchNorm statistics and one of features, computed for 2 rows at once."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.BatchNorm1d(18), nn.Linear(18, N))
+    spec = DataSpec("table", N, 18, (), (0.0,) * 18, (1.0,) * 18, tuple("abcd"))
+    _, features, normed = trace_in_parts(FrozenClassifier(network, spec), f_BD, 2)
+    distance = losses.statistics_distance(normed["0"], torch.zeros(18), torch.ones(18))
+    return 0.1 * distance + losses.cosine_similarity(features["penultimate"])
+
+
 TERMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "cosine, d < B": lambda f, y: losses.cosine_similarity(f[:, :5]),
     "cosine, d > B": lambda f, y: losses.cosine_similarity(f),
@@ -57,10 +68,16 @@ TERMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "ce": lambda f, y: losses.cross_entropy(f[:, :N], y),
     "variation": lambda f, y: losses.variation(f.view(-1, 2, 3, 3)),
     "pixel": lambda f, y: losses.pixel_range(f.view(-1, 2, 3, 3)),
+    "spectrum": lambda f, y: losses.power_law_distance(f.view(-1, 1, 3, 6).repeat(1, 1, 2, 1)),
+    "patch similarity": lambda f, y: losses.similarity_divergence(f.view(-1, 6, 3)),
     "gradient of each image": lambda f, y: losses.gradient_norm(Network(), f.view(-1, 2, 3, 3), y),
     "gradient of the batch": lambda f, y: losses.gradient_norm(
         Network(), f.view(-1, 2, 3, 3), y, per_image=False
     ),
+    "gradient of the batch, in parts": lambda f, y: losses.gradient_norm(
+        Network(), f.view(-1, 2, 3, 3), y, per_image=False, micro_batch=2
+    ),
+    "statistics, in parts": statistics_in_parts,
 }
 """Terms by name, of 18 numbers per image and the label; as large as those of a training."""
 

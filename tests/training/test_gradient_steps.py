@@ -83,7 +83,10 @@ def test_a_resumed_training_ends_with_the_same_weights(tmp_path: Path) -> None:
 
 def test_only_matrices_and_kernels_have_weight_decay() -> None:
     network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Linear(2, 3))
-    assert [weight.ndim for weight in decayed_weights(network)] == [4, 2]
+    assert {name: weight.ndim for name, weight in decayed_weights(network).items()} == {
+        "0.weight": 4,
+        "2.weight": 2,
+    }
     decayed, plain = decay_groups(network, 0.01)
     assert (decayed["weight_decay"], plain["weight_decay"]) == (0.01, 0.0)
     assert [weight.ndim for weight in plain["params"]] == [1, 1, 1, 1]

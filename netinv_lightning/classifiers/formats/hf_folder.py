@@ -98,7 +98,7 @@ def _transformers(config: Mapping[str, Any], where: str) -> nn.Module:
     if kind not in MODEL_TYPES:
         raise InputError(
             f"{where}: model_type={kind} is not one of the image classifiers that are read; "
-            f"{nearest(kind, MODEL_TYPES)} Or export it: torch.export.save(..., 'FILE.pt2')"
+            + nearest(kind, MODEL_TYPES, "Or export it: torch.export.save(..., 'FILE.pt2')")
         )
     if named := [key for key in REFUSED if config.get(key)]:
         raise InputError(

@@ -28,7 +28,15 @@ from netinv_lightning.inversion.objective import Objective
 from netinv_lightning.inversion.terms import Step
 from netinv_lightning.training.seeds import own_randomness, stream_seed
 
-PRIORS = ("variation", "pixel", "batch_norm", "class_spread")
+PRIORS = (
+    "variation",
+    "pixel",
+    "batch_norm",
+    "class_spread",
+    "pixel_statistics",
+    "spectrum",
+    "patch_similarity",
+)
 """Terms of the objective that need no class; images of one target count as one class.
 
 The other terms need a class, or act on the features, which the target fixes."""

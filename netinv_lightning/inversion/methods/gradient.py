@@ -3,7 +3,7 @@
     theta ~ N(0, init_std^2) -> image = sigmoid(...theta...) in [0, 1] -> jitter, augmentation
         -> frozen classifier -> objective -> theta
 
-This is the oldest inversion (Kindermann & Linden 1990), under the same objective as the
+This is the oldest inversion (Kindermann and Linden 1990), under the same objective as the
 generator's. Its usual priors are terms of that objective (`variation`, and `batch_norm` of
 DeepInversion), or the options `jitter` and `parametrisation`.
 
@@ -26,6 +26,7 @@ from netinv_lightning.inversion.augmentation import Augmentation
 from netinv_lightning.inversion.conditioning import Condition, Conditioning
 from netinv_lightning.inversion.cost import CostMeter
 from netinv_lightning.inversion.methods.descent import DescentInversion
+from netinv_lightning.inversion.micro_batches import trace_in_parts
 from netinv_lightning.inversion.objective import Objective
 from netinv_lightning.inversion.output_range import to_unit_interval
 from netinv_lightning.inversion.perturbation import Perturbation
@@ -46,7 +47,8 @@ class Pixel:
 class Fourier:
     """Two parameters per spatial frequency f, scaled by 1/f like the amplitudes of natural images.
 
-    Each step of Adam then changes coarse structure more than fine structure (Olah et al. 2017).
+    Each step of Adam then changes coarse structure more than fine structure (Olah,
+    Mordvintsev and Schubert 2017, "Feature visualization", distill.00007).
     With theta ~ N(0, s^2) the input of the sigmoid has variance s^2, as with `Pixel`. Colours are
     not decorrelated, because that needs statistics of real images.
     """
@@ -91,6 +93,7 @@ class PixelInversion(DescentInversion):
             random, and wraps around. Images then depend less on the classifier's pixel grid.
         init_std: Standard deviation of the first images, before the sigmoid.
         log_every: Steps between two reports.
+        micro_batch: Images that the classifier processes at once; None for all.
 
     Raises:
         ValueError: if a value is out of range; it starts with `<argument>=<value>:`.
@@ -111,6 +114,7 @@ class PixelInversion(DescentInversion):
         jitter: int = 0,
         init_std: float = 1.0,
         log_every: int = 10,
+        micro_batch: int | None = None,
     ) -> None:
         super().__init__(
             conditioning, classifier, objective,
@@ -131,6 +135,7 @@ class PixelInversion(DescentInversion):
             )
         self.perturbation = perturbation or Perturbation()
         self.augmentation = augmentation or Augmentation()
+        self.micro_batch = micro_batch
         self.parametrisation, self.jitter = parametrisation, jitter
         self._drawn: dict[tuple[int, bytes, bytes], Tensor] = {}
 
@@ -175,7 +180,9 @@ class PixelInversion(DescentInversion):
             along = range(2, x_BCHW.dim())
             shift = [shifts.randint(-self.jitter, self.jitter) for _ in along]
             view_BCHW = x_BCHW.roll(shift, dims=tuple(along))
-        logits_BN, features, normed = self.classifier.trace(self.augmentation(view_BCHW, stream))
+        logits_BN, features, normed = trace_in_parts(
+            self.classifier, self.augmentation(view_BCHW, stream), self.micro_batch
+        )
         step = Step(
             x_BCHW=x_BCHW,
             condition=condition,
@@ -186,6 +193,7 @@ class PixelInversion(DescentInversion):
             perturbation=self.perturbation,
             stream=stream,
             normed=normed,
+            micro_batch=self.micro_batch,
         )
         return self.objective.score(step, self._success(step))
 

@@ -29,11 +29,11 @@ from netinv_lightning.inversion.methods.descent import Descent, DescentInversion
 from netinv_lightning.inversion.objective import Objective
 from netinv_lightning.inversion.stationarity import (
     best_scale,
-    decayed_weights,
     margin_gradients,
     stationarity,
 )
 from netinv_lightning.training.distributed import Stream
+from netinv_lightning.training.gradient_steps import decayed_weights
 from netinv_lightning.training.snapshots import Snapshots
 
 
@@ -74,6 +74,7 @@ class KktInversion(DescentInversion):
         init_std: Standard deviation of the first pixels about the mean training pixel.
         seed: Seed of the first images.
         log_every: Steps between two reports.
+        micro_batch: Candidates that the classifier processes at once; None for all.
 
     Raises:
         ValueError: if a value is out of range; it starts with `<argument>=<value>:`.
@@ -97,6 +98,7 @@ class KktInversion(DescentInversion):
         init_std: float = 0.1,
         seed: int = 0,
         log_every: int = 10,
+        micro_batch: int | None = None,
     ) -> None:
         # The objective only names what is logged; the loss below has multipliers.
         objective = Objective({"stationarity": {"weight": 1.0}})
@@ -115,6 +117,7 @@ class KktInversion(DescentInversion):
                 f"final_sharpness={final_sharpness}: must be method.sharpness={sharpness} or more"
             )
         self.candidates, self.multiplier_lr, self.seed = candidates, multiplier_lr, seed
+        self.micro_batch = micro_batch
         self.sharpness, self.final_sharpness = sharpness, final_sharpness
         self.max_images = candidates
         self.snapshots = Snapshots()  # writes nothing until `fit` names a file
@@ -159,7 +162,12 @@ class KktInversion(DescentInversion):
         def score(step: int) -> tuple[Tensor, Tensor]:
             growth = (self.final_sharpness / self.sharpness) ** ((step - 1) / K)
             gradients, logits_MN = margin_gradients(
-                classifier, x_MCHW, label_M, log_M.exp(), self.sharpness * growth
+                classifier,
+                x_MCHW,
+                label_M,
+                log_M.exp(),
+                sharpness=self.sharpness * growth,
+                micro_batch=self.micro_batch,
             )
             loss = stationarity(weights, gradients)
             accuracy = (logits_MN.argmax(dim=1) == label_M).float().mean()
@@ -192,7 +200,9 @@ class KktInversion(DescentInversion):
     def _first_log_multipliers(self, x_MCHW: Tensor, label_M: Tensor) -> Tensor:
         """Return the logarithms [M] of equal multipliers that fit the weights best."""
         ones_M = torch.ones(len(label_M), device=self.device)
-        gradients, _ = margin_gradients(self.classifier, x_MCHW, label_M, ones_M)
+        gradients, _ = margin_gradients(
+            self.classifier, x_MCHW, label_M, ones_M, micro_batch=self.micro_batch
+        )
         scale = best_scale(decayed_weights(self.classifier), gradients).clamp_min(1e-6)
         return scale.log().expand(len(label_M)).clone().requires_grad_()
 

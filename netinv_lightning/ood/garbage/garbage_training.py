@@ -34,7 +34,7 @@ from netinv_lightning.ood.garbage.garbage_module import GarbageModule
 from netinv_lightning.ood.garbage.garbage_sources import GarbageSource, noise_seed
 from netinv_lightning.runs.run_directory import RunDir
 from netinv_lightning.tracking.loggers import log_image
-from netinv_lightning.training.checkpoints import Checkpoints
+from netinv_lightning.training.checkpoints import Checkpoints, fitting_state
 from netinv_lightning.training.progress import PlainProgress, print_progress
 from netinv_lightning.training.trainer import expected_warnings
 
@@ -140,6 +140,8 @@ class GarbageTraining:
             enable_progress_bar=False,  # the inversions inside print lines too
         )
         last = checkpoints.last if run_dir.resuming and checkpoints.last.is_file() else None
+        if last is not None:
+            fitting_state(module, last)
         with expected_warnings():
             trainer.fit(module, ckpt_path=last, weights_only=True)
         x_RKCHW, rows = self._figure_rows(module.garbage_nCHW)

@@ -207,7 +207,7 @@ def test_trainer_max_steps_limits_the_steps(compose: Compose) -> None:
         (["trainer=ddp"], r"^trainer.devices=2: method=gradient works in one process"),
         (
             ["loss=reference"],
-            r"^loss.l1: penalises the weights of a generator, .*leave it out: ~loss.l1$",
+            r"^loss.l1: penalises the weights of a generator, .*Leave it out: ~loss.l1$",
         ),
         (["method.name=gradients"], r"^method.name=gradients: did you mean 'gradient'\?"),
         (["method.steps=0"], r"^method.steps=0: must be 1 or more$"),

@@ -198,13 +198,13 @@ def test_stationarity_is_a_term_of_a_generators_objective(compose: Compose, tmp_
     [
         (
             ["n_generators=2"],
-            r"^n_generators=2: method=kkt has no generator; for more images set method.candidates$",
+            r"^n_generators=2: method=kkt has no generator. For more images set method.candidates$",
         ),
         (
             ["trainer=ddp"],
             r"^trainer.devices=2: method=kkt works in one process. Set trainer=default$",
         ),
-        (["application.compile=true"], r"^application.compile=true: .*; leave it out$"),
+        (["application.compile=true"], r"^application.compile=true: .*\. Leave it out$"),
         (["method.candidates=0"], r"^method.candidates=0: must be 1 or more$"),
         (["method.candidates=9"], r"^method.candidates=9: must be 10 or more, one per class$"),
         (["method.steps=0"], r"^method.steps=0: must be 1 or more$"),

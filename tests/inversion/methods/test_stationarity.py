@@ -17,12 +17,12 @@ from netinv_lightning.inversion.stationarity import (
     SmoothGates,
     best_scale,
     check_twice_differentiable,
-    decayed_weights,
     margin_gradients,
     margins,
     misalignment,
     stationarity,
 )  # fmt: skip
+from netinv_lightning.training.gradient_steps import decayed_weights
 from tests.inversion.methods.small_attacks import SPEC, frozen, small_mlp
 
 

@@ -1,0 +1,101 @@
+"""Builds the objective that a config describes, for the network that is inverted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from omegaconf import DictConfig, OmegaConf
+
+from netinv_lightning.classifiers.frozen import FrozenClassifier
+from netinv_lightning.classifiers.tokens import record_tokens, token_layers
+from netinv_lightning.config.loss_terms import NEEDS, settled
+from netinv_lightning.errors import InputError
+from netinv_lightning.inversion.objective import Objective
+from netinv_lightning.inversion.stationarity import check_twice_differentiable
+from netinv_lightning.inversion.terms import ONE_LABEL
+from netinv_lightning.runs.notices import notice
+
+
+def build_objective(cfg: DictConfig, classifier: FrozenClassifier) -> Objective:
+    """Build the objective of `cfg.loss`, which afterwards contains the terms in use alone.
+
+    Raises:
+        InputError: naming the term that does not exist or does not fit the network.
+    """
+    if "variation" in cfg.loss and classifier.spec.modality == "tables":
+        raise InputError(
+            "loss.variation: compares neighbouring pixels, and the features of tables have no "
+            "neighbours; leave it out: ~loss.variation"
+        )
+    choose_terms(cfg, classifier)
+    terms = OmegaConf.to_container(cfg.loss, resolve=True)
+    assert isinstance(terms, dict)
+    objective = Objective(
+        {str(name): keys for name, keys in terms.items()}, classifier.feature_layers
+    )
+    if classifier.multi_label:
+        _check_label_sets(cfg)
+    for term in {"gradient", "stationarity"}.intersection(cfg.loss):
+        check_twice_differentiable(classifier, f"loss.{term}")
+    return objective
+
+
+def choose_terms(cfg: DictConfig, classifier: FrozenClassifier) -> None:
+    """Remove from `cfg.loss` the terms whose `when` does not fit the network, and say so.
+
+    Raises:
+        InputError: if a term without `when` needs what the network does not have.
+    """
+    fits = "batch_norm" if classifier.batch_norms else "no_batch_norm"
+    own = [term for term, options in cfg.loss.items() if "_target_" not in options]
+    lacking = {term for term in NEEDS if term in own and not _has(term, classifier)}
+    for term in sorted(lacking):
+        if "when" not in cfg.loss[term]:
+            raise InputError(
+                f"loss.{term}: needs {NEEDS[term]}, which {classifier.name} does not have; "
+                f"leave it out: ~loss.{term}"
+            )
+    conditional = {str(term): keys.when for term, keys in cfg.loss.items() if "when" in keys}
+    used = [term for term, when in conditional.items() if when == fits and term not in lacking]
+    cfg.loss = settled(cfg.loss, used)
+    if conditional:
+        has = "has" if classifier.batch_norms else "has no"
+        left_out = [term for term in conditional if term not in used]
+        notice(
+            f"loss: {classifier.name} {has} BatchNorm statistics; uses {_names(used)}; leaves out "
+            f"{_names(left_out)}"
+        )
+    if "patch_similarity" in cfg.loss:
+        record_tokens(classifier)
+
+
+def _has(term: str, classifier: FrozenClassifier) -> bool:
+    """Return whether the network has what a term needs."""
+    if term == "pixel_statistics":
+        return classifier.normalises
+    if term == "spectrum":
+        return classifier.spec.modality == "images"
+    return bool(token_layers(classifier))
+
+
+def _names(terms: Sequence[str]) -> str:
+    return ", ".join(terms) or "nothing"
+
+
+def _check_label_sets(cfg: DictConfig) -> None:
+    """Refuse what needs labels that exclude each other."""
+    where = "the labels of this network do not exclude each other"
+    if terms := [term for term in ONE_LABEL if term in cfg.loss]:
+        raise InputError(
+            f"loss.{terms[0]}: needs one label per image, but {where}; ~loss.{terms[0]}"
+        )
+    if cfg.application.name != "invert":
+        raise InputError(
+            f"application={cfg.application.name}: needs one label per image, but {where}; "
+            "choose application=invert"
+        )
+    for group in ("measure", "interpret"):
+        if cfg[group].full:
+            raise InputError(
+                f"{group}=full: needs one label per image, but {where}; leave {group} out"
+            )
