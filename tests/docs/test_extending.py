@@ -156,7 +156,7 @@ def covers(pattern: str, path: str) -> bool:
     return bool(re.fullmatch(re.escape(pattern).replace("<name>", r"\w+"), path))
 
 
-@pytest.mark.parametrize(("anchor", "named"), rows(), ids=lambda value: str(value)[:20])
+@pytest.mark.parametrize(("anchor", "named"), rows(), ids=[anchor for anchor, _ in rows()])
 def test_the_table_names_the_files_that_a_recipe_touches(anchor: str, named: set[str]) -> None:
     touched = {
         block.path
