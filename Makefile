@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 ZOO := mnist_cnn fashion_mnist_cnn svhn_head_cnn cifar10_cnn \
        mnist_mlp mnist_resnet mnist_vit fashion_mnist_mlp fashion_mnist_resnet \
        svhn_head_resnet svhn_head_vit cifar10_resnet cifar10_vit \
-       cifar100_subset_cnn cifar100_subset_resnet wine_mlp wine_linear \
+       wine_mlp wine_linear \
        cylinder_bell_funnel_fcn cylinder_bell_funnel_fcn4 cylinder_bell_funnel_mlp
 
 # Python compiles a module once and keeps the result, also where the environment forbids it: the
@@ -16,7 +16,7 @@ ZOO := mnist_cnn fashion_mnist_cnn svhn_head_cnn cifar10_cnn \
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test lint wheel-check bench gpu-check precision zoo results natural any-classifier conditioning interpretability ood reconstruction training-size zoo-audit inverted-data schematics retry dashboard sync clean
+.PHONY: help quickstart test lint wheel-check bench gpu-check precision zoo results natural without-batch-norm any-classifier conditioning interpretability ood reconstruction training-size zoo-audit inverted-data schematics retry dashboard sync clean
 
 help:  ## print this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -63,7 +63,10 @@ results: $(STAMP)  ## the inversion accuracies of experiments/inversion_accuracy
 natural: $(STAMP)  ## the papers' objective against loss=natural, 4 data sets x 3 seeds, and without each part
 	$(BIN)/python -m experiments.natural_images.run
 
-any-classifier: $(STAMP)  ## the recipes for signals, tables, medical files and 100 classes, 3 seeds (needs NETINV_DATA)
+without-batch-norm: $(STAMP)  ## loss=natural on a transformer without BatchNorm, 8 objectives x 3 seeds
+	$(BIN)/python -m experiments.without_batch_norm.run
+
+any-classifier: $(STAMP)  ## the recipes for signals, tables and medical files, 3 seeds (needs NETINV_DATA)
 	$(BIN)/python -m experiments.any_classifier.run
 
 conditioning: $(STAMP)  ## label, vector, matrix and vector-matrix conditioning compared, 2 data sets x 3 seeds

@@ -63,18 +63,25 @@ def compose() -> Callable[..., DictConfig]:
     return lambda *overrides: netinv_lightning.compose([*FEW_STEPS, *overrides])
 
 
-@pytest.fixture(scope="session")
-def inverted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the directory of a short inversion of an MLP, which has images of all classes.
-
-    Its data are part of the installation.
-    """
-    path = tmp_path_factory.mktemp("inverted") / "run"
-    digits = ["data=mnist5k", "classifier.zoo=mnist_mlp", "loss=natural"]
+def inverted_briefly(classifier: str, path: Path) -> Path:
+    """Invert a digit classifier of the zoo, with data that are part of the installation."""
+    digits = ["data=mnist5k", f"classifier.zoo={classifier}", "loss=natural"]
     steps = ["application.steps=50", "application.batch_size=20"]
     once = "application.checkpoint_every=1000"
     run(netinv_lightning.compose([*FEW_STEPS, *digits, *steps, once]), path)
     return path
+
+
+@pytest.fixture(scope="session")
+def inverted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the directory of a short inversion of an MLP, which has images of all classes."""
+    return inverted_briefly("mnist_mlp", tmp_path_factory.mktemp("inverted") / "run")
+
+
+@pytest.fixture(scope="session")
+def inverted_cnn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the directory of a short inversion of a CNN, which has images of all classes."""
+    return inverted_briefly("mnist_cnn", tmp_path_factory.mktemp("inverted_cnn") / "run")
 
 
 @pytest.fixture

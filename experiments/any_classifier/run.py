@@ -1,4 +1,4 @@
-"""Run the recipes for signals, tables, 100 classes and medical files with three seeds.
+"""Run the recipes for signals, tables and medical files with three seeds.
 
 python -m experiments.any_classifier.run
 """
@@ -21,7 +21,6 @@ RECIPES = {
     "tabular_invert": "three cultivars of wine, 13 measurements (MLP)",
     "signal_invert": "cylinder, bell and funnel, 128 values (convolutions)",
     "medmnist_invert": "two kinds of shoes in the layout of MedMNIST, 28 pixels (CNN)",
-    "cifar100_invert": "100 classes of CIFAR-100, 32 pixels (CNN)",
 }
 OVERRIDES = {"medmnist_invert": [f"data.path={DATA / 'boots_medmnist.npz'}"]}
 JOBS = [(recipe, seed) for seed in UNUSED_SEEDS for recipe in RECIPES]

@@ -17,7 +17,9 @@ import math
 import sys
 import time
 from collections.abc import Callable
+from contextlib import redirect_stderr
 from functools import partial
+from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -159,7 +161,8 @@ def report(name: str, precision: str, device: str) -> bool:
     check, least = CHECKS[name]
     start = time.perf_counter()
     try:
-        number = check(precision, device)
+        with redirect_stderr(StringIO()):  # without the progress of the runs
+            number = check(precision, device)
         least = least if device == "cuda" else 0.0
         passed = math.isfinite(number) and number >= least
         outcome = f"{'ok' if passed else 'FAILED'}  {number:.3f}" + (

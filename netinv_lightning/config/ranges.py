@@ -125,6 +125,7 @@ LEAST_STUDIED = 100
 """Minimum number of images of a set on which detectors or feature studies are fitted."""
 
 PARAMETRISATIONS = Names(("pixel", "fourier"))
+MATRICES = Names(("hot_cross", "diagonal", "outer_product"))
 _PIXELS: dict[str, Rule] = {
     "steps": Count(1, 1_000_000),
     "lr": POSITIVE,
@@ -154,7 +155,7 @@ RULES: dict[type, Mapping[str, Rule]] = {
     config.ConditioningConfig: {
         "mode": Names(("label", "vector", "matrix", "vector_matrix")),
         "vectors": Names(("soft", "hot")), "temperature": POSITIVE,
-        "matrix": Names(("hot_cross", "diagonal", "outer_product")),
+        "matrix": MATRICES,
     },
     config.GeneratorConfig: {
         "latent_dim": WIDTH, "hidden": WIDTH, "seed_widths": WIDTH, "image_widths": WIDTH,

@@ -46,6 +46,7 @@ class Upsampling(nn.Sequential):
             y_BCHW: Tensor = super().forward(x_BCHW)
             return y_BCHW
         convolution = self[-1]
+        assert isinstance(convolution, nn.Conv2d)
         return F.conv_transpose2d(
             x_BCHW, doubling_kernel(convolution.weight), convolution.bias, stride=2, padding=1
         )

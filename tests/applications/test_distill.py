@@ -35,11 +35,11 @@ FEW = ["application.steps=3", "application.batch_size=8", *SMALL]
 
 
 @pytest.fixture(scope="module")
-def distilled(inverted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def distilled(inverted_cnn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the directory of a distillation from the command line."""
     overrides = [
         "application=distill",
-        f"application.run={inverted}",
+        f"application.run={inverted_cnn}",
         "application.steps=120",
         "application.batch_size=25",
         *SMALL,
@@ -78,7 +78,7 @@ def test_saved_student_is_the_evaluated_one(distilled: Path) -> None:
     student = load_carded(distilled / "student.safetensors", "classifier.path")
     images_nCHW, label_n = ImageDataModule("mnist5k").test
     summary = json.loads((distilled / "summary.json").read_text())
-    found_n, teacher_n = predict(student, images_nCHW), predict(load_zoo("mnist_mlp"), images_nCHW)
+    found_n, teacher_n = predict(student, images_nCHW), predict(load_zoo("mnist_cnn"), images_nCHW)
     assert float((found_n == label_n).double().mean()) == summary[names.STUDENT_ACCURACY]
     assert float((found_n == teacher_n).double().mean()) == summary[names.STUDENT_AGREEMENT]
 
@@ -88,7 +88,7 @@ def test_student_is_compared_with_its_teachers_training_data(distilled: Path) ->
         netinv_lightning.compose(
             ["classifier=checkpoint", f"classifier.path={path}", "data=mnist5k"]
         )
-        for path in (distilled / "student.safetensors", zoo_path("mnist_mlp"))
+        for path in (distilled / "student.safetensors", zoo_path("mnist_cnn"))
     )
     assert (
         training_split(student)

@@ -56,7 +56,7 @@ def small_study() -> Iterator[None]:
         train_briefly = partial(train_autoencoder, epochs=10)
         patch.setattr(autoencoder_analysis, "train_autoencoder", train_briefly)
         patch.setattr(clusters, "SURROGATES", 2)
-        patch.setattr(detection, "RESAMPLES", 50)
+        patch.setattr(detection, "RESAMPLES", 200)
         patch.setattr(rule_analysis, "PAIRS", {"features": 3, "pixels": 1})
         yield
 

@@ -33,7 +33,6 @@ PLACES = {
     "fashion_mnist": "FashionMNIST/raw",
     "svhn_head": "test_32x32.head.mat",
     "cifar10": "cifar-10-batches-py",
-    "cifar100_subset": "cifar100_subset_test.npz",
 }
 FLOORS = {
     "mnist_cnn": 0.990,

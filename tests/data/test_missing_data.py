@@ -20,6 +20,8 @@ from netinv_lightning.errors import InputError
 from tests.data.conftest import pixels, write_mnist
 
 CIFAR_X = pixels(2, 32, 3, 0).transpose(0, 2, 3, 1)
+IN_PACKAGES = ("mnist5k",)
+"""Data sets whose files are part of an installed package."""
 
 
 @pytest.mark.parametrize(
@@ -68,7 +70,7 @@ def refusal(name: str, root: Path) -> str:
 
 
 @pytest.mark.usefixtures("no_network")
-@pytest.mark.parametrize("name", [name for name in LOADERS if name != "mnist5k"])
+@pytest.mark.parametrize("name", [name for name in LOADERS if name not in IN_PACKAGES])
 def test_missing_data_without_a_network_name_folder_and_remedy(name: str, tmp_path: Path) -> None:
     remedy = (
         "data=svhn" if "head" in name else "data=cifar100" if "subset" in name else "data=mnist5k"

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 
-import netinv_lightning
 from netinv_lightning.classifiers.build import load_zoo
 from netinv_lightning.classifiers.wrapper import Classifier
 from netinv_lightning.downstream.classifier_predictions import predict
@@ -21,21 +20,8 @@ from netinv_lightning.downstream.replay_buffer import ReplayBuffer
 from netinv_lightning.evaluation.finished_run import inversion_config, load_generators
 from netinv_lightning.inversion.augmentation import Augmentation
 from netinv_lightning.inversion.generator import Generator
-from netinv_lightning.run import run
-from tests.conftest import FEW_STEPS
 
 CPU = torch.device("cpu")
-DATA = ["data=mnist5k", "classifier.zoo=mnist_cnn"]
-
-
-@pytest.fixture(scope="module")
-def inverted_cnn(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the directory of a short inversion, which has images of all classes."""
-    path = tmp_path_factory.mktemp("inverted") / "run"
-    overrides = ["application.steps=50", "application.batch_size=20", "loss=natural"]
-    overrides += ["application.checkpoint_every=1000", "application.eval_samples=20"]
-    run(netinv_lightning.compose([*DATA, *FEW_STEPS, *overrides]), path)
-    return path
 
 
 IMAGES = 30

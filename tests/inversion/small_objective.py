@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from netinv_lightning.classifiers.frozen import FrozenClassifier
@@ -33,7 +34,8 @@ def made_step(perturbation: Perturbation | None = None) -> Step:
     condition = conditioning.sample(6)
     x_BCHW = generator(generator.sample_latent(6), condition)
     logits_BN, features, normed = classifier.trace(x_BCHW)
-    tokens = {"tokens": torch.randn(6, 9, 5)}  # as of a layer before LayerNorm
+    patches_BTD = F.unfold(x_BCHW, 9, stride=9).transpose(1, 2)
+    tokens = {"tokens": patches_BTD}  # as before a LayerNorm
     perturbation = perturbation or Perturbation("linf", 0.2, "adversarial")
     return Step(
         x_BCHW,

@@ -41,6 +41,7 @@ STEPS = [
     "application.checkpoint_every=1000",
     "conditioning.vectors=hot",
 ]
+LONGER = [*STEPS, "application.steps=150", "application.batch_size=32", "application.lr=0.01"]
 
 
 def rectangular_network() -> nn.Module:
@@ -138,7 +139,7 @@ def test_some_classes_of_many_are_inverted(tmp_path: Path) -> None:
     chosen = [30, 7, 150, 2]
     result = netinv_lightning.invert(
         network, num_classes=200, channels=1, image_size=8, run_dir=tmp_path / "run",
-        overrides=[*STEPS, f"application.classes={chosen}"],
+        overrides=[*LONGER, f"application.classes={chosen}"],
     )  # fmt: skip
     assert result.metrics[names.INVERSION_ACCURACY_HOT] >= 0.95
     per_class = {name for name in result.metrics if name.startswith(names.class_accuracy(""))}
@@ -220,7 +221,7 @@ def test_a_trained_table_classifier_is_inverted_in_its_units(tmp_path: Path) -> 
     np.savez(tmp_path / "table.npz", X=x_nF, y=y)
     cfg = netinv_lightning.compose(
         [
-            *STEPS, "data=npz", f"data.path={tmp_path / 'table.npz'}", "classifier=mlp",
+            *LONGER, "data=npz", f"data.path={tmp_path / 'table.npz'}", "classifier=mlp",
             "classifier.train=true", f"classifier.kept_in={tmp_path / 'kept'}",
             "recipe.epochs=20", "data.batch_size=20", f"output={tmp_path / 'runs'}",
         ]

@@ -53,7 +53,7 @@ def test_each_generator_equals_the_one_trained_alone(
     compose: Compose, tmp_path: Path, generators: int, extra: tuple[str, ...]
 ) -> None:
     """Use no dropout and double precision, because Adam amplifies rounding errors."""
-    few = ("application.steps=4", "application.eval_samples=8")
+    few = ("application.steps=4", "application.eval_samples=20")
     extra = ("generator.dropout=0", "trainer.precision=64-true", *few, *extra)
     run(compose(f"n_generators={generators}", "seed=5", *extra), tmp_path / "all")
     for g in range(generators):
