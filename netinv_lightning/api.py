@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 from PIL import Image
 from torch import Tensor, nn
 
 from netinv_lightning import metric_names as names
+from netinv_lightning.classifiers.black_box import Answer, frozen, module_of
 from netinv_lightning.classifiers.build import print_assumptions
 from netinv_lightning.classifiers.frozen import PENULTIMATE, FrozenClassifier
 from netinv_lightning.classifiers.inference import infer_facts
@@ -127,7 +128,7 @@ class Inversion:
 
 
 def invert(
-    network: nn.Module,
+    network: nn.Module | Answer,
     num_classes: int | None = None,
     channels: int | None = None,
     image_size: int | Sequence[int] | None = None,
@@ -152,7 +153,8 @@ def invert(
     Args:
         network: Network from normalised inputs, [B, C, H, W] for images, to logits [B, N], to
             probabilities, to one number for two classes, or to a container of these. Its weights
-            are not changed.
+            are not changed. Or a black box: a function from a NumPy array of inputs to one of
+            logits or probabilities (`netinv_lightning.classifiers.black_box`).
         num_classes: N; None to infer it, as the two below: from what timm or Hugging Face stores in
             the network, its first layer, and forward passes with random images. What was inferred
             is printed.
@@ -177,8 +179,7 @@ def invert(
     # Imported here, so that `compose` is fast.
     from netinv_lightning.applications.invert import InvertApplication
 
-    if not isinstance(network, nn.Module):
-        raise InputError(f"network: is a {type(network).__name__}; must be a torch.nn.Module")
+    network = module_of(network)
     cfg = compose(overrides)
     resolve_trainer(cfg)
     trained = {name: parameter.requires_grad for name, parameter in network.named_parameters()}
@@ -206,7 +207,14 @@ def invert(
                 bounds=bounds,
                 groups=groups,
             )
-            classifier = FrozenClassifier(network, spec, feature_layers, output, output_kind)
+            reading: dict[str, Any] = {
+                "feature_layers": feature_layers,
+                "output": output,
+                "output_kind": output_kind,
+                "directions": cfg.classifier.query_directions,
+                "sigma": cfg.classifier.query_sigma,
+            }
+            classifier = frozen(network, spec, **reading)
             source = "the arguments mean and std" if given else "timm" if "mean" in facts else ""
             application = InvertApplication(cfg, print_assumptions(classifier, source, given))
         with TemporaryDirectory() as temporary:

@@ -85,6 +85,8 @@ PEAK_MEMORY_MB = "cost/peak_memory_mb"
 GENERATOR_PARAMETERS = "cost/generator_parameters"
 CLASSIFIER_FORWARDS = "cost/classifier_forwards"
 CLASSIFIER_BACKWARDS = "cost/classifier_backwards"
+QUERIES = "cost/queries"
+"""Images that the optimisation asked a black box about."""
 
 LOSS_TOTAL = "loss/total"
 

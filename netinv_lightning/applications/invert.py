@@ -102,6 +102,8 @@ class InvertApplication(Application):
         )
         cost = self.module.cost()
         metrics = run.trained | cost.metrics() | metrics
+        if self.classifier.access != "weights":
+            metrics[names.QUERIES] = cost.forwards
         metrics[names.PEAK_MEMORY_MB] = peak_memory_mb()
         metrics[names.SECONDS] = run.seconds + cost.earlier_seconds
         if not first_process():

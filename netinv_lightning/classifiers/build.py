@@ -12,6 +12,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from netinv_lightning.classifiers.architecture import build_network, reading_keys
+from netinv_lightning.classifiers.black_box import BlackBox, BlackBoxClassifier
+from netinv_lightning.classifiers.black_box_command import command_answer
 from netinv_lightning.classifiers.checkpoints import load_checkpoint, read_card
 from netinv_lightning.classifiers.formats.described import read_described
 from netinv_lightning.classifiers.formats.recognise import format_of
@@ -25,10 +27,16 @@ from netinv_lightning.classifiers.outputs import AUTO
 from netinv_lightning.classifiers.published import facts_of_weights, published_facts
 from netinv_lightning.classifiers.spec_sources import card_spec, resolve_spec
 from netinv_lightning.classifiers.zoo import zoo_path
-from netinv_lightning.config.allowed_targets import trusted_names
+from netinv_lightning.config.allowed_targets import check_command, trusted_names
+from netinv_lightning.config.black_box_keys import (
+    check_black_box_named,
+    dotted,
+    names_black_box,
+)
 from netinv_lightning.config.description_check import check_literal, check_network
+from netinv_lightning.config.instantiate import locate
 from netinv_lightning.data.specs import SPECS, UNITS, DataSpec
-from netinv_lightning.errors import InputError
+from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.runs.notices import notice
 
 TORCHSCRIPT = "torch.jit.load"
@@ -96,6 +104,8 @@ def load_classifier(cfg: DictConfig) -> FrozenClassifier:
     Raises:
         InputError: if weights, network, shapes or feature layers do not fit together.
     """
+    if names_black_box(cfg.classifier):
+        return _black_box(cfg)
     path = named_weights(cfg)
     if cfg.classifier.train:
         from netinv_lightning.classifiers.cache import cache_path, cached_card, untrained
@@ -116,6 +126,36 @@ def load_classifier(cfg: DictConfig) -> FrozenClassifier:
     if not network and format_of(path):
         return _described(cfg, path)
     return _from_file(cfg, path, network)
+
+
+def _black_box(cfg: DictConfig) -> FrozenClassifier:
+    """Return the black box that `classifier.callable` or `classifier.command` names."""
+    check_black_box_named(cfg)
+    keys = cfg.classifier
+    if keys.callable:
+        name, target = f"classifier.callable={keys.callable}", dotted(keys.callable)
+        try:
+            answer = locate(target, "classifier.callable")
+        except (ImportError, AttributeError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"{name}: cannot be imported ({one_line(error)})") from error
+        if not callable(answer):
+            raise InputError(f"{name}: is a {type(answer).__name__}; must be a function")
+    else:
+        name = f"classifier.command={list(keys.command)}"
+        check_command(keys.command)
+        answer = command_answer(list(keys.command))
+    classifier = BlackBoxClassifier(
+        BlackBox(answer, name),
+        resolve_spec(cfg, None, {"mean": (0.0,), "std": (1.0,)}),
+        output=keys.output,
+        output_kind=keys.output_kind,
+        directions=keys.query_directions,
+        sigma=keys.query_sigma,
+    )
+    given = keys.mean is not None and keys.std is not None
+    return print_assumptions(classifier, "the config" if given else "", given)
 
 
 def _network_of(cfg: DictConfig) -> dict[str, Any]:

@@ -23,7 +23,8 @@ from netinv_lightning.config.schema import ClassifierConfig
 from netinv_lightning.errors import InputError, nearest
 
 KEY, VERIFIER_OF = "application.verifiers", "application.verifier_of"
-KEYS = ("name", *(key.name for key in fields(ClassifierConfig) if key.name not in ("train",)))
+NOT_KEYS = ("train", "callable", "command", "query_directions", "query_sigma")
+KEYS = ("name", *(key.name for key in fields(ClassifierConfig) if key.name not in NOT_KEYS))
 PATH_ENDINGS = (".safetensors", ".pt", ".pth", ".ckpt", ".tar", ".pt2", ".onnx", ".bin")
 
 

@@ -29,6 +29,8 @@ class Classifier(nn.Module):
         like: A classifier with the same kind of network; its output and memory format are used.
     """
 
+    access = "weights"
+    """What a method gets of it: `weights`, with layers and gradients; `scores`; or `labels`."""
     mean_C11: Tensor
     std_C11: Tensor
 

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+from netinv_lightning.config.black_box_keys import command_name, command_refusal
 from netinv_lightning.errors import InputError
 
 OWN_NETWORK = re.compile(
@@ -107,6 +108,17 @@ def check_target(target: str, key: str) -> None:
     trusted = _trusted.get()
     if trusted is not None and not is_allowed(target) and not is_trusted(target, trusted):
         raise InputError(refusal("config", key, target))
+
+
+def check_command(command: Sequence[str]) -> None:
+    """Refuse a command that is not trusted, in the context of `only_allowed`.
+
+    Raises:
+        InputError: naming the key.
+    """
+    trusted = _trusted.get()
+    if trusted is not None and command_name(command) not in trusted:
+        raise InputError(command_refusal("config", list(command)))
 
 
 def refusal(where: str, key: str, target: Any) -> str:

@@ -17,6 +17,7 @@ from netinv_lightning.config.allowed_targets import (
     remedy,
     torchvision_builders,
 )
+from netinv_lightning.config.black_box_keys import black_box_code
 from netinv_lightning.errors import InputError
 
 TIMM_NAME = re.compile(r"[\w.-]+")
@@ -31,8 +32,9 @@ def named_code(node: Any) -> Iterator[str]:
     """Yield the user's own code that a config names.
 
     It is each `_target_` outside the allow-list, at every depth, also in overrides of other
-    configs.
+    configs, and the code of a black box.
     """
+    yield from (name for _, name in black_box_code(node))
     for value in _values(node):
         for target in re.findall(r"(?<!\w)_target_['\"]?\s*[=:]\s*['\"]?([\w.]+)", value):
             if is_own_code(target):

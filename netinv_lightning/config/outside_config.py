@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from netinv_lightning.config.allowed_targets import trusted_names
+from netinv_lightning.config.allowed_targets import is_trusted, refusal, trusted_names
+from netinv_lightning.config.black_box_keys import black_box_code, command_refusal
 from netinv_lightning.config.description_check import (
     LOADING,
     check_literal,
@@ -68,6 +69,12 @@ def check_run_config(content: Any, where: str, trusted: Sequence[str] = ()) -> N
         if not isinstance(described, bool):  # application.student of reconstruct is true or false
             check_network(described, where, key, trusted)
     _check_elsewhere(content, where, trusted)
+    for key, name in black_box_code(content):
+        if not is_trusted(name, trusted):
+            command = key == "classifier.command"
+            raise InputError(
+                command_refusal(where, _at(content, key)) if command else refusal(where, key, name)
+            )
     trainer = content.get("trainer") or {}
     for key in NOT_FROM_A_FILE:
         if isinstance(trainer, Mapping) and trainer.get(key) not in (None, 1):
@@ -185,7 +192,8 @@ def _check_leaf(key: str, text: str, where: str, trusted: Sequence[str]) -> None
             )
     if "." not in key and (CONF / key).is_dir() and text and not PLAIN_NAME.fullmatch(text):
         raise InputError(f"{where}: {text} is not the name of a choice")
-    if key == "trusted" or (key.startswith("trainer.") and name in NOT_FROM_A_FILE):
+    of_black_box = key in ("classifier.callable", "classifier.command") and text
+    if key == "trusted" or of_black_box or (key.startswith("trainer.") and name in NOT_FROM_A_FILE):
         raise InputError(f"{where}: is not taken from a file")
     if key in WRITTEN and text:
         check_place(key, text, where)

@@ -144,7 +144,8 @@ RULES: dict[type, Mapping[str, Rule]] = {
     config.ClassifierConfig: {
         "num_classes": Count(2, 100_000), "shape": INPUT_SIDE, "channels": CHANNELS,
         "image_size": PIXELS, "mean": Number(), "std": POSITIVE, "bounds": Number(),
-        "groups": Count(0, MOST_CHANNELS - 1),
+        "groups": Count(0, MOST_CHANNELS - 1), "query_directions": Count(0, 1_000_000),
+        "query_sigma": Number(0, 10, above=True),
     },
     config.RecipeConfig: {
         "epochs": Count(1, 100_000), "optimizer": Names(("sgd", "adamw")), "lr": POSITIVE,

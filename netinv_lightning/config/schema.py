@@ -65,6 +65,10 @@ class ClassifierConfig:
         output: Name or index of the logits in what the network returns.
         output_kind: What the network returns there: `logits`, `probabilities`, `log_probabilities`,
             `sigmoid`, `multi_label` or `auto` (`netinv_lightning.classifiers.outputs`).
+        callable, command: A black box (`netinv_lightning.classifiers.black_box`): a Python
+            function, as `package.module:function`, or a program and its arguments.
+        query_directions: Directions of the estimated gradient of a black box; 0 for none.
+        query_sigma: Standard deviation of its differences, in units of the pixel range.
     """
 
     zoo: Optional[str] = None
@@ -83,6 +87,10 @@ class ClassifierConfig:
     feature_layers: list[str] = field(default_factory=lambda: ["penultimate"])
     output: Optional[str] = None
     output_kind: str = "auto"
+    callable: Optional[str] = None
+    command: Optional[list[str]] = None
+    query_directions: int = 50
+    query_sigma: float = 0.1
 
 
 @dataclass

@@ -10,6 +10,7 @@ from typing import Any, get_type_hints
 from omegaconf import DictConfig, OmegaConf
 
 from netinv_lightning.config.application_schema import APPLICATION_KEYS, INVERSIONS
+from netinv_lightning.config.black_box_keys import check_black_box
 from netinv_lightning.config.garbage_schema import GarbageConfig
 from netinv_lightning.config.loss_check import check_loss
 from netinv_lightning.config.method_check import check_method
@@ -41,6 +42,7 @@ def check(cfg: DictConfig) -> None:
     check_method(cfg)
     _check_network_arguments(cfg)
     _check_together(cfg)
+    check_black_box(cfg)
     if cfg.classifier.train:
         _check_to_be_trained(cfg)
 

@@ -17,8 +17,9 @@ SHOWN = {
     names.TRANSFER_ACCURACY: "transfer",
     names.INTRA_CLASS_COSINE: "intra *",
     names.SECONDS: "seconds",
+    names.QUERIES: "queries",
 }
-"""Columns of the printed table. The CSV file contains every metric."""
+"""Columns of the printed table; `queries` only for a black box. The CSV file has every metric."""
 KEYS = ("experiment", "method", "conditioning")
 
 
@@ -80,14 +81,19 @@ def benchmark_table(name: str, groups: Sequence[Group], notes: Sequence[str]) ->
     }
     same = [value for values in of_inversions.values() if len(values) == 1 for value in values]
     keys = [key for key in KEYS if key == "method" or len(of_inversions[key]) > 1]
+    shown = {
+        metric: title
+        for metric, title in SHOWN.items()
+        if metric != names.QUERIES or any(metric in group.values for group in groups)
+    }
     rows: list[list[Cell]] = []
     for group in groups:
-        cells = [_mean_and_spread(group, metric) for metric in SHOWN]
+        cells = [_mean_and_spread(group, metric) for metric in shown]
         keyed = [getattr(group, key) for key in keys]
         rows.append([*keyed, group.images_of, *cells, group.verdict])
     return Table(
         f"Benchmark: {', '.join([name, *same])}",
-        [*keys, "of", *SHOWN.values(), "verdict"],
+        [*keys, "of", *shown.values(), "verdict"],
         rows,
         [
             "mean ± standard deviation over the seeds",

@@ -81,6 +81,8 @@ def accuracy_lines(metrics: Mapping[str, float], generators: int, seed: int) -> 
     """
     soft, hot = metrics[names.INVERSION_ACCURACY], metrics[names.INVERSION_ACCURACY_HOT]
     lines = [f"inversion accuracy: {soft:.4f} (soft), {hot:.4f} (hot)"]
+    if (queries := metrics.get(names.QUERIES)) is not None:
+        lines.append(f"queries of the black box: {queries:,.0f} images, without the evaluation")
     if generators > 1:
         of_each = ", ".join(
             f"{metrics[names.generator(names.INVERSION_ACCURACY, g)]:.4f}"

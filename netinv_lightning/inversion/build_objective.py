@@ -8,6 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.classifiers.tokens import record_tokens, token_layers
+from netinv_lightning.config.black_box_keys import check_terms_of_black_box
 from netinv_lightning.config.loss_terms import NEEDS, settled
 from netinv_lightning.errors import InputError
 from netinv_lightning.inversion.objective import Objective
@@ -28,6 +29,8 @@ def build_objective(cfg: DictConfig, classifier: FrozenClassifier) -> Objective:
             "neighbours; leave it out: ~loss.variation"
         )
     choose_terms(cfg, classifier)
+    if classifier.access != "weights":
+        check_terms_of_black_box(cfg.loss)
     terms = OmegaConf.to_container(cfg.loss, resolve=True)
     assert isinstance(terms, dict)
     objective = Objective(

@@ -73,7 +73,7 @@ class _InParts(torch.autograd.Function):
             )
         needed = ctx.needs_input_grad[2:]
         rows = list(zip(*ctx.rows, strict=True))  # of each output, in each part
-        parts_of = [
+        parts_of: list[Sequence[Tensor | None]] = [
             [None] * len(ctx.rows) if gradient is None else gradient.split(list(counts))
             for gradient, counts in zip(gradients, rows, strict=True)
         ]
