@@ -118,7 +118,7 @@ def test_unusual_networks_are_inverted_and_not_changed(
         ({"image_size": (28, 600)}, "image_size=600: must be a whole number from 8 to 512"),
         ({"mean": [0.5, 0.5]}, "classifier.mean=[0.5, 0.5]"),
         ({"std": ["a"]}, "std=['a']: must be 1 numbers each"),
-        ({"network": len}, "network: is a builtin_function_or_method; must be a torch.nn.Module"),
+        ({"network": 3}, "network: is a int; must be a torch.nn.Module, or a function of an array"),
     ],
 )
 def test_invalid_arguments_of_invert_give_one_line(arguments: dict[str, Any], said: str) -> None:

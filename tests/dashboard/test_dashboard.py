@@ -29,6 +29,9 @@ EVERYTHING = (
     "+loss.batch_norm={weight: 1}",
     "+loss.class_spread={weight: 1}",
     "+loss.stationarity={weight: 1}",
+    "+loss.feature_spread={weight: 1}",
+    "+loss.pixel_statistics={weight: 1}",
+    "+loss.spectrum={weight: 1}",
     "application.steps=40",
     "application.checkpoint_every=1000",
     "application.lr=0.02",
@@ -45,6 +48,9 @@ EVERYTHING = (
     "interpret.sparse_active=4",
 )
 """An inversion that logs everything that inversions log."""
+
+OF_TRANSFORMERS = {names.loss("patch_similarity")}
+"""What an inversion of a network without tokens cannot log."""
 
 FEWER = {
     "interpretability.autoencoder_analysis.MAP_SAMPLES": 60,
@@ -177,7 +183,7 @@ def test_runs_log_every_key_of_every_panel(logged: dict[str, Any]) -> None:
     metrics, keys = keys_of(content)
     assert names.SAMPLES_TABLE in metrics  # found inside the query
     assert "conditioning.value.mode" in keys
-    assert missing(content, logged) == set()
+    assert missing(content, logged) == OF_TRANSFORMERS
 
 
 @pytest.mark.parametrize(
@@ -277,7 +283,7 @@ def test_garbage_classes_are_found_under_any_name(
     without = {
         name: value for name, value in logged["summary"].items() if not name.startswith("garbage/")
     }
-    assert missing(view(), {**logged, "summary": without}) == set(patterns(view()))
+    assert missing(view(), {**logged, "summary": without}) == {*patterns(view()), *OF_TRANSFORMERS}
 
 
 def test_accuracy_per_class_lists_the_classes_of_the_data() -> None:

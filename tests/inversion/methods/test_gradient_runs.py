@@ -58,6 +58,7 @@ def test_keys_mirror_the_constructor() -> None:
         "perturbation",
         "augmentation",
         "log_every",
+        "micro_batch",
     }
     assert all(getattr(defaults, key) == parameters[key].default for key in keys)
 

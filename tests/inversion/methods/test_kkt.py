@@ -160,7 +160,13 @@ def trained(x_nCHW: Tensor, label_n: Tensor) -> FrozenClassifier:
 def test_keys_mirror_the_constructor() -> None:
     defaults, parameters = config.KktMethodConfig(), inspect.signature(KktInversion).parameters
     keys = {field.name for field in fields(config.KktMethodConfig)} - {"name"}
-    assert keys == set(parameters) - {"conditioning", "classifier", "seed", "log_every"}
+    assert keys == set(parameters) - {
+        "conditioning",
+        "classifier",
+        "seed",
+        "log_every",
+        "micro_batch",
+    }
     assert all(getattr(defaults, key) == parameters[key].default for key in keys)
 
 
