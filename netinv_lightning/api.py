@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 from PIL import Image
@@ -207,14 +207,15 @@ def invert(
                 bounds=bounds,
                 groups=groups,
             )
-            reading: dict[str, Any] = {
-                "feature_layers": feature_layers,
-                "output": output,
-                "output_kind": output_kind,
-                "directions": cfg.classifier.query_directions,
-                "sigma": cfg.classifier.query_sigma,
-            }
-            classifier = frozen(network, spec, **reading)
+            classifier = frozen(
+                network,
+                spec,
+                feature_layers=feature_layers,
+                output=output,
+                output_kind=output_kind,
+                directions=cfg.classifier.query_directions,
+                sigma=cfg.classifier.query_sigma,
+            )
             source = "the arguments mean and std" if given else "timm" if "mean" in facts else ""
             application = InvertApplication(cfg, print_assumptions(classifier, source, given))
         with TemporaryDirectory() as temporary:

@@ -5,14 +5,13 @@ python -m experiments.any_classifier.run
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 from experiments.any_classifier import data_sets
 from experiments.jobs import Row, netinv
 from experiments.page import markdown, run_experiment, shown
 from experiments.recipes import UNUSED_SEEDS
-from experiments.run_files import read_summary
+from experiments.run_files import copy_figure, read_summary
 
 HERE = Path(__file__).parent
 DATA = HERE / "data"
@@ -36,7 +35,7 @@ def one(recipe: str, seed: int) -> list[Row]:
     """Run one recipe and return its row; keep the picture of the first seed."""
     run_dir = netinv(f"+experiment={recipe}", f"seed={seed}", *OVERRIDES.get(recipe, []))
     if seed == UNUSED_SEEDS[0]:
-        shutil.copy(run_dir / "figures" / "grid.png", HERE / f"{recipe}.png")
+        copy_figure(run_dir, "grid", HERE / f"{recipe}.png", divisor=1)
     summary = read_summary(run_dir)
     numbers = {name: f"{summary[name]:.4f}" if name in summary else "" for name in COLUMNS}
     return [{"recipe": recipe, "seed": seed, **numbers}]

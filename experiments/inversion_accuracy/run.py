@@ -5,7 +5,6 @@ The jobs run one after the other, each on all cores, because the table reports s
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 from experiments.jobs import ROOT, Row
 from experiments.page import markdown, run_experiment, shown
 from experiments.recipes import DATA_OF_RECIPE, UNUSED_SEEDS
-from experiments.run_files import read_summary
+from experiments.run_files import copy_figure, read_summary
 
 HERE = Path(__file__).parent
 JOBS = [(experiment, seed) for experiment in DATA_OF_RECIPE for seed in UNUSED_SEEDS]
@@ -56,7 +55,7 @@ def one(experiment: str, seed: int) -> list[Row]:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     run_dir = Path(done.stdout.splitlines()[-1])
     if seed == UNUSED_SEEDS[0]:
-        shutil.copy(run_dir / "figures" / "grid.png", HERE / f"{experiment}.png")
+        copy_figure(run_dir, "grid", HERE / f"{experiment}.png", divisor=1)
     summary = read_summary(run_dir)
     return [
         {

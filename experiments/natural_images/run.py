@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from statistics import mean
 
 from experiments.jobs import Row, netinv
 from experiments.page import markdown, run_experiment, shown
 from experiments.recipes import DATA_OF_RECIPE, UNUSED_SEEDS
-from experiments.run_files import read_summary
+from experiments.run_files import copy_figure, read_summary
 
 HERE = Path(__file__).parent
 NATURAL = ["loss=natural", "application.steps=600"]
@@ -54,7 +53,7 @@ def one(experiment: str, variant: str, seed: int) -> list[Row]:
     """Run one inversion and return its row; keep the image grid of the first seed."""
     run_dir = netinv(f"+experiment={experiment}", f"seed={seed}", *VARIANTS[variant])
     if seed == UNUSED_SEEDS[0] and variant == "natural":
-        shutil.copy(run_dir / "figures" / "grid.png", HERE / f"{experiment}.png")
+        copy_figure(run_dir, "grid", HERE / f"{experiment}.png", divisor=1)
     summary = read_summary(run_dir)
     return [
         {

@@ -19,7 +19,7 @@ Shape suffixes: n images, C channels, H height, W width, L length, F features, N
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +33,7 @@ from netinv_lightning.runs.notices import notice
 
 Arrays = dict[str, np.ndarray]
 CLASS_NAMES = "class_names"
+IMAGES_AND_LABELS = {name for layout in LAYOUTS for pair in layout.values() for name in pair}
 RANGES = (("0 to 1", 0.0, 1.0), ("-1 to 1", -1.0, 1.0), ("0 to 255", 0.0, 255.0))
 """Ranges of floating-point pixels, lowest and highest value; the first that fits is used."""
 
@@ -101,7 +102,7 @@ def read_class_names(path: Path, key: str, num_classes: int) -> tuple[str, ...]:
         InputError: if it has a wrong number of names.
     """
     where = f"{key}={path}"
-    names = _arrays(path, where).get(CLASS_NAMES)
+    names = _arrays(path, where, {CLASS_NAMES}).get(CLASS_NAMES)
     if names is None:
         return tuple(str(label) for label in range(num_classes))
     if names.shape != (num_classes,) or names.dtype.kind != "U":
@@ -136,15 +137,16 @@ def _missing(arrays: Arrays) -> list[str]:
     )
 
 
-def _arrays(path: Path, where: str) -> Arrays:
-    known = {name for layout in LAYOUTS for pair in layout.values() for name in pair}
-    known.add(CLASS_NAMES)
+def _arrays(path: Path, where: str, wanted: Collection[str] = IMAGES_AND_LABELS) -> Arrays:
+    """Return the arrays of a file by name; those that are not wanted are not read, and empty."""
     try:
         with (
             path.open("rb") as file,
             np.load(file, allow_pickle=False) as content,
         ):  # pickled arrays could run code
-            return {name: content[name] if name in known else np.empty(0) for name in content.files}
+            return {
+                name: content[name] if name in wanted else np.empty(0) for name in content.files
+            }
     except Exception as error:  # damaged bytes may raise anything
         raise InputError(
             f"{where}: cannot be read ({one_line(error)}); it must be an .npz file with X and y, "

@@ -23,7 +23,7 @@ from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.classifiers.probing import PROBED, random_images
 from netinv_lightning.errors import InputError
 from netinv_lightning.inversion.channel_moments import moments_of_share
-from netinv_lightning.training.float32 import autocast_off, widened
+from netinv_lightning.training.float32 import in_float32
 
 Function = Callable[..., tuple[Tensor, ...]]
 LEAST_VARIANCE = 1e-30
@@ -161,10 +161,10 @@ def trace_in_parts(
     return logits_BN, features, normed
 
 
+@in_float32
 def _moments(x_BC: Tensor) -> tuple[Tensor, Tensor]:
     """Return mean and variance of values [B, C, ...] per channel, as one row [1, C] each."""
-    with autocast_off(x_BC.device):
-        mean_C, var_C = moments_of_share(widened(x_BC))
+    mean_C, var_C = moments_of_share(x_BC)
     return mean_C[None], var_C[None]
 
 

@@ -23,8 +23,6 @@ from netinv_lightning.run import run
 from tests.classifiers.black_boxes import LINEAR_NP, SPEC, grey, linear_softmax
 
 Compose = Callable[..., DictConfig]
-LINEAR = f"{linear_softmax.__module__}:linear_softmax"
-SMALL = ("classifier=black_box", "classifier.num_classes=3", "classifier.shape=[1,8,8]")
 
 
 def linear_box(**options: Any) -> BlackBoxClassifier:

@@ -8,7 +8,6 @@ was chosen on the classes of the recipe.
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from torch import Tensor
 from experiments.jobs import ROOT, Row
 from experiments.page import markdown, run_experiment, shown
 from experiments.recipes import UNUSED_SEEDS
+from experiments.run_files import read_summary
 from netinv_lightning.classifiers.efficientnet_lite import (
     RESOLUTIONS,
     efficientnet_lite,
@@ -139,7 +139,7 @@ def one(images: str, seed: int) -> list[Row]:
     drawn = saved(run_dir)
     if seed == UNUSED_SEEDS[0]:
         draw(drawn, HERE / "imagenet_invert.png")
-    summary = json.loads((run_dir / "summary.json").read_text())
+    summary = read_summary(run_dir)
     seconds = {"seconds": summary["cost/training_seconds"]}
     return [row(images, seed, seconds | dict(measured(drawn)))]
 
