@@ -1,4 +1,4 @@
-"""Invert EfficientNet-Lite0 for ten classes of ImageNet; show the images to its sister networks.
+"""Invert EfficientNet-Lite0 for ten classes of ImageNet; classify the images with related networks.
 
     python -m experiments.any_classifier.imagenet.run
 
