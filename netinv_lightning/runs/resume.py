@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -69,10 +70,7 @@ def read_config(run_dir: Path, trusted: Sequence[str] = ()) -> DictConfig:
         content = OmegaConf.to_container(OmegaConf.create(text))
         assert isinstance(content, dict)
         content.pop("trusted", None)  # only the command line can trust code
-        schema = OmegaConf.structured(Config)
-        application = APPLICATION_KEYS.get(content["application"]["name"])
-        if application is not None:
-            schema.application = OmegaConf.structured(application)
+        schema = _schema(content["application"]["name"])
         cfg = OmegaConf.merge(schema, without_interpolations(content))  # refuses unknown keys
         check_run_config(content, str(path), trusted)  # refuses the interpolations
         assert isinstance(cfg, DictConfig)
@@ -93,6 +91,15 @@ def read_config(run_dir: Path, trusted: Sequence[str] = ()) -> DictConfig:
     ) as error:
         raise InputError(f"{path}: is not a run's config ({one_line(error)})") from error
     return cfg
+
+
+@cache
+def _schema(application: object) -> DictConfig:
+    """Return the schema of a run of an application, which the caller must not change."""
+    schema = OmegaConf.structured(Config)
+    if application in APPLICATION_KEYS:
+        schema.application = OmegaConf.structured(APPLICATION_KEYS[application])
+    return schema
 
 
 def resumed_config(cfg: DictConfig, overrides: list[str]) -> DictConfig:

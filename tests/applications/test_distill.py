@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,14 @@ SMALL = ["+application.student.stages=[[16],[32]]", "+application.student.hidden
 FEW = ["application.steps=3", "application.batch_size=8", *SMALL]
 
 
+@contextmanager
+def few_images() -> Iterator[None]:
+    """Context in which a round makes a third of the images."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(distill, "GeneratorRounds", partial(GeneratorRounds, images=40))
+        yield
+
+
 @pytest.fixture(scope="module")
 def distilled(inverted_cnn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the directory of a distillation from the command line."""
@@ -44,7 +54,7 @@ def distilled(inverted_cnn: Path, tmp_path_factory: pytest.TempPathFactory) -> P
         "application.batch_size=25",
         *SMALL,
     ]
-    done = run_command(overrides, cwd=tmp_path_factory.mktemp("cwd"))
+    done = run_command(overrides, cwd=tmp_path_factory.mktemp("cwd"), within=few_images)
     assert done.returncode == 0, done.stderr
     assert "student  step 120/120" in done.stderr
     return Path(done.stdout.splitlines()[-1])

@@ -32,15 +32,15 @@ EVERYTHING = (
     "+loss.feature_spread={weight: 1}",
     "+loss.pixel_statistics={weight: 1}",
     "+loss.spectrum={weight: 1}",
-    "application.steps=40",
+    "application.steps=20",
     "application.checkpoint_every=1000",
     "application.lr=0.02",
     "conditioning.vectors=hot",
-    "application.verifiers=[mnist_mlp]",
+    "application.verifiers=[mnist_resnet]",
     "data=mnist5k",
-    "classifier.zoo=mnist_cnn",
+    "classifier.zoo=mnist_mlp",
     "interpret=full",
-    "interpret.samples=500",
+    "interpret.samples=200",
     "interpret.perplexities=[5]",
     "interpret.embedding_seeds=[0]",
     "interpret.embedded=50",
@@ -53,6 +53,7 @@ OF_TRANSFORMERS = {names.loss("patch_similarity")}
 """What an inversion of a network without tokens cannot log."""
 
 FEWER = {
+    "interpretability.activations.MIN_SAMPLES": 2,
     "interpretability.autoencoder_analysis.MAP_SAMPLES": 60,
     "interpretability.autoencoder_analysis.MAP_UNITS": 16,
     "interpretability.autoencoder_analysis.train_autoencoder": partial(train_autoencoder, epochs=5),

@@ -16,7 +16,7 @@ from netinv_lightning.evaluation.measurement import Measurement
 
 @pytest.fixture(scope="module")
 def classifier() -> FrozenClassifier:
-    return load_zoo("mnist_cnn")
+    return load_zoo("mnist_mlp")
 
 
 @pytest.fixture(scope="module")

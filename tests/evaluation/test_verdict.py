@@ -27,6 +27,8 @@ from netinv_lightning.run import run
 Compose = Callable[..., DictConfig]
 GRADIENT = [
     "method=gradient",
+    "classifier.zoo=mnist_mlp",
+    "application.verifiers=[mnist_resnet]",
     "application.eval_samples=32",
     "application.keep_samples=32",
     "application.grid_columns=1",
@@ -195,11 +197,12 @@ def test_equal_weights_never_give_kl_against_ce() -> None:
             [
                 "loss=ce_only",
                 "conditioning=label",
-                "generator=small",
                 "generator.dropout=0",
+                "classifier.zoo=mnist_mlp",
+                "application.verifiers=[mnist_resnet]",
                 "application.steps=60",
-                "application.batch_size=32",
-                "application.eval_samples=200",
+                "application.batch_size=20",
+                "application.eval_samples=100",
                 *QUIET,
             ],
             {"mode collapse"},
@@ -238,9 +241,7 @@ def test_equal_weights_never_give_kl_against_ce() -> None:
 def test_each_failure_is_provoked(
     compose: Compose, job_dir: Path, overrides: list[str], failures: set[str], verdict: str
 ) -> None:
-    run(
-        compose("data=mnist", "application.verifiers=[mnist_mlp,mnist_resnet]", *overrides), job_dir
-    )
+    run(compose("data=mnist", "application.verifiers=[mnist_mlp]", *overrides), job_dir)
     found = json.loads((job_dir / "verdict.json").read_text())
     named = {finding["failure"] for finding in found["diagnosis"]}
     assert failures <= named

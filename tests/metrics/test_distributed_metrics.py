@@ -14,6 +14,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import Tensor, nn
 
+from experiments.forked import fork_server
 from netinv_lightning.classifiers.networks import MLP
 from netinv_lightning.metrics import fidelity
 from netinv_lightning.metrics.accuracy import InversionAccuracy
@@ -130,7 +131,8 @@ def worker(rank: int, folder: str) -> None:
 def computed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Tensor]]:
     """Return the results of one process, for all images and for a share, and of two processes."""
     folder = tmp_path_factory.mktemp("ranks")
-    mp.spawn(worker, (str(folder),), nprocs=2)
+    fork_server()  # has already imported the libraries
+    mp.start_processes(worker, (str(folder),), 2, start_method="forkserver")
     alone, first, second = (
         torch.load(folder / f"{name}.pt", weights_only=True) for name in ("alone", 0, 1)
     )

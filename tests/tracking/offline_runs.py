@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import wandb.util
 from omegaconf import DictConfig
 
 Compose = Callable[..., DictConfig]
@@ -17,8 +17,13 @@ OFFLINE = ("logger=wandb", "logger.mode=offline")
 
 
 def leet(folder: Path, *options: str) -> str:
-    """Return the contents of a run's folder, read by W&B's own reader without network."""
-    command = [Path(sys.executable).parent / "wandb", "leet", "inspect", folder, "--json", *options]
+    """Return the contents of a run's folder, read by W&B's own reader without network.
+
+    This is what `wandb leet inspect` starts; the command itself would import all of wandb first.
+    """
+    (run_file,) = folder.glob("run-*.wandb")
+    reader = [wandb.util.get_core_path(), "leet", "inspect", "--no-observability"]
+    command = [*reader, "--json", *options, "--run-file", run_file]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
