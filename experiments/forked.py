@@ -44,8 +44,11 @@ class Command:
         cwd: Working directory.
         stdout, stderr: Files to which the output is appended.
         environment: Environment variables; None for those of this process.
-        within: Function that makes the context in which the command runs.
+        within: Function that makes the context in which the command runs; None for
+            `Command.within`.
     """
+
+    within: Context = nullcontext
 
     def __init__(
         self,
@@ -55,14 +58,15 @@ class Command:
         stdout: Path,
         stderr: Path,
         environment: Mapping[str, str] | None = None,
-        within: Context = nullcontext,
+        within: Context | None = None,
     ) -> None:
         self.arguments = ["netinv", *arguments]
         for path in (stdout, stderr):
             path.touch()
         outputs, variables = (str(stdout), str(stderr)), dict(environment or os.environ)
         self._process = fork_server().Process(
-            target=_netinv, args=(self.arguments, str(cwd), outputs, variables, within)
+            target=_netinv,
+            args=(self.arguments, str(cwd), outputs, variables, within or Command.within),
         )
         self._process.start()
 
@@ -100,7 +104,7 @@ def run_command(
     *,
     cwd: Path,
     timeout: float | None = None,
-    within: Context = nullcontext,
+    within: Context | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run a `netinv` command to its end and return its exit status and output, as text.
 

@@ -1,6 +1,7 @@
 """Figures of runs as pictures of what they contain, since rendering takes half of a short run.
 
-The tests of figures render them as users get them, and so do commands in their own processes.
+The tests of figures render them as users get them, and so do commands that import the libraries
+themselves. Forked commands (`experiments/forked.py`) render no figures either.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from experiments.forked import Command
+
 
 @pytest.fixture(scope="module", autouse=True)
 def figures(request: pytest.FixtureRequest) -> Iterator[None]:
@@ -22,7 +25,8 @@ def figures(request: pytest.FixtureRequest) -> Iterator[None]:
     if "figure" in request.node.nodeid:
         yield
     else:
-        with not_rendered():
+        with pytest.MonkeyPatch.context() as patch, not_rendered():
+            patch.setattr(Command, "within", not_rendered)
             yield
 
 

@@ -27,7 +27,7 @@ DIGITS = [
     "application=detect_ood",
     "data=mnist5k",
     "classifier.zoo=mnist_cnn",
-    "application.samples=400",
+    "application.samples=200",
 ]
 GARBAGE = [
     *(
@@ -106,8 +106,8 @@ def test_a_saved_detector_gives_the_scores_of_its_run(detected: Path) -> None:
     spec = netinv_lightning.load_detector(detected, "knn").classifier.spec
     data = ImageDataModule("mnist5k")
     own, noise = (
-        of_split(data.test, 400, 0).images_nCHW,
-        outliers("uniform_noise", spec, 400, 0, Path()),
+        of_split(data.test, 200, 0).images_nCHW,
+        outliers("uniform_noise", spec, 200, 0, Path()),
     )
     summary = json.loads((detected / "summary.json").read_text())
     for name in ("knn", "noise"):

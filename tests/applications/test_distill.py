@@ -30,6 +30,7 @@ from netinv_lightning.errors import InputError
 from netinv_lightning.privacy.real_images import check_comparable
 from netinv_lightning.run import run
 from tests.conftest import FEW_STEPS
+from tests.figure_contents import not_rendered
 
 DATA = ["data=mnist5k", "classifier.zoo=mnist_mlp"]
 SMALL = ["+application.student.stages=[[16],[32]]", "+application.student.hidden=64"]
@@ -39,7 +40,7 @@ FEW = ["application.steps=3", "application.batch_size=8", *SMALL]
 @contextmanager
 def few_images() -> Iterator[None]:
     """Context in which a round makes a third of the images."""
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, not_rendered():
         patch.setattr(distill, "GeneratorRounds", partial(GeneratorRounds, images=40))
         yield
 

@@ -123,7 +123,7 @@ def test_by_default_all_metrics_and_baselines_are_selected() -> None:
 def _images(kind: str, real: ImageDataModule) -> dict[str, Tensor]:
     if kind == "training":
         return {"images": real.train[0][:500], "labels": real.train[1][:500]}  # uint8
-    images = BASELINES[kind](100, load_zoo("mnist_cnn"), real, 0)
+    images = BASELINES[kind](50 if kind == "gradient" else 100, load_zoo("mnist_cnn"), real, 0)
     return {"images": images.images_nCHW, "labels": images.labels_n}
 
 
