@@ -34,7 +34,7 @@ quickstart: $(STAMP)  ## invert the MNIST classifier of the zoo, without data or
 	$(RUN) +experiment=quickstart
 
 test: $(STAMP)  ## run the tests; those on real data need NETINV_DATA
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --dist loadfile --no-loadscope-reorder
 
 lint: $(STAMP)  ## format and types
 	$(BIN)/ruff format --check .
