@@ -96,9 +96,9 @@ CHECKPOINT = ("classifier=checkpoint", "classifier.path=gone.safetensors")
 WRONG = {
     ("classifier.zoo=mnist_cn",): "classifier.zoo=mnist_cn: is not in the zoo; did you mean",
     CHECKPOINT: "classifier.path=gone.safetensors: there is no such file",
-    ("classifier=cnn", "classifier.path=inputs/short.safetensors"): "is not a whole safetensors",
+    ("classifier=cnn", "classifier.path=inputs/short.safetensors"): "is not a complete safetensors",
     ("classifier=cnn", "classifier.path=inputs/bomb.pt"): "contains more than tensors and is not",
-    ("classifier=cnn", "classifier.path=inputs/other.pt"): "belong to another architecture than",
+    ("classifier=cnn", "classifier.path=inputs/other.pt"): "do not belong to the architecture",
     (
         "classifier=cnn",
         "classifier.zoo=mnist_cnn",
@@ -114,7 +114,7 @@ WRONG = {
     (
         "trainer=ddp",
         "application.batch_size=49",
-    ): "application.batch_size=49: must be a multiple of the 2 processes",
+    ): "application.batch_size=49: must be a multiple of 2, the number of processes",
     ("logger=wandb",): "logger.mode=online: W&B has no login on this machine",
     (*TRAIN, "data=cifar100"): "CIFAR100 (train=True) is not there",
     (*TRAIN, "data=svhn_head"): "train_32x32.head.mat is missing",
@@ -160,7 +160,7 @@ def test_networks_are_imported_from_the_current_folder(
         "classifier.path=inputs/tiny.pt",
         "+classifier.network={_target_: inputs.mynet.Tiny}",
     )
-    assert "belong to another architecture than Tiny" in line
+    assert "do not belong to the architecture Tiny" in line
 
 
 def test_run_prints_its_directory_and_is_resumed(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ class ApproachApplication(Application):
     def check(self) -> None:
         cfg, app = self.cfg, self.cfg.application
         self.classifier = _classifier(cfg)
-        if self.classifier.trained:  # otherwise its weights may be zero
+        if self.classifier.trained:  # untrained weights may be zero
             self.classifier.check_gradient()
         self.verifiers = load_verifiers(app.verifiers, cfg, self.classifier)
         Measurement(self.classifier, self.verifiers, None, ["accuracy"], cfg.seed)  # checks them
@@ -108,7 +108,7 @@ class ApproachApplication(Application):
             raise InputError(f"application.{one_line(error)}") from error
 
     def _draw(self, x_nCHW: Tensor, given: GivenTargets, path: Path) -> Path:
-        """Draw one row per target, after the image that the target comes from."""
+        """Draw one row per target. If the target comes from an image, that image is first."""
         x_tKCHW = x_nCHW.unflatten(0, (len(given.targets), -1))
         column_names: list[str] = []
         if (originals_tCHW := given.originals_tCHW) is not None:

@@ -1,10 +1,10 @@
-"""`application=audit`: does a classifier leak its training images, or only typical features?
+"""`application=audit`: test whether a classifier leaks training images or only typical features.
 
     netinv application=audit data=mnist classifier=checkpoint classifier.path=mine.safetensors
 
-Several attacks (`application=reconstruct`) run without data, each in a run directory of its own
-below that of the audit. One table compares members with non-members for every attack and baseline;
-a verdict follows. `resume=RUN_DIRECTORY` runs the attacks that are not done.
+Several attacks (`application=reconstruct`) run without data, each in its own run directory inside
+that of the audit. A table compares members with non-members for every attack and baseline, and a
+verdict summarises it. `resume=RUN_DIRECTORY` runs the attacks that are not done.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ ATTACKS = {
     "inversion": ["loss=inversion"],  # plain inversion, for comparison
 }
 """The config overrides of each attack."""
-FEWER = "application.eval_samples=2000"  # measures transfer to one per cent
+FEWER = "application.eval_samples=2000"  # enough to measure transfer with an error of one per cent
 EFFORTS: dict[str, dict[str, list[str]]] = {
     "quick": {
         "reconstruction": ["application.steps=150", FEWER],
@@ -55,7 +55,7 @@ EFFORTS: dict[str, dict[str, list[str]]] = {
 }
 """The overrides of each effort. `quick` takes minutes on two cores; `full` keeps the defaults."""
 CANDIDATES = {"quick": 750, "full": 3000}
-"""Most candidates of `kkt`, which uses three for every two training images."""
+"""Maximum number of candidates of `kkt`, which uses three for every two training images."""
 TAKEN = ("data", "classifier", "recipe", "trainer", "logger", "seed", "generator")
 """The parts of the config that an attack takes from the audit."""
 
@@ -109,7 +109,7 @@ class AuditApplication(Application):
             shutil.copyfile(pairs, run.figures / pairs.name)
         failure = (
             f"{len(errors)} of {len(parts)} attacks failed ({described}); the verdict is based on "
-            f"the others; resume={run.path} runs them again"
+            f"the others; resume={run.path} repeats the failed attacks"
         )
         return Result(
             found.metrics(),
@@ -126,7 +126,7 @@ class AuditApplication(Application):
             candidates = min(CANDIDATES[app.effort], training_images * 3 // 2)
             overrides.append(f"method.candidates={candidates}")
         overrides += [*EFFORTS[app.effort].get(name, []), *app.overrides]
-        # A student is slow to train and is no evidence about single images.
+        # No student: it is slow to train and provides no evidence about single images.
         cfg = compose(["application=reconstruct", "application.student=false", *overrides])
         for key in TAKEN:
             cfg[key] = self.cfg[key]

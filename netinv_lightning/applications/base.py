@@ -1,8 +1,8 @@
-"""The base class of all applications: everything around a computation that every application needs.
+"""The base class of all applications: the steps before and after the computation.
 
-An application checks its input in `check` and computes in `compute`. The base class checks logger
-and trainer, trains the classifier if `classifier.train=true`, opens the loggers, and writes, logs
-and prints the result.
+An application checks its input in `check` and computes in `compute`. The base class checks the
+logger and the trainer, trains the classifier if `classifier.train=true`, opens the loggers, and
+writes, logs and prints the result.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ class Application(ABC):
         cfg: The config of the run.
 
     Raises:
-        InputError: if the input is wrong; nothing has been written then.
+        InputError: if the input is wrong; nothing has been written yet.
 
     Attributes:
         best_metric: Name of the metric that summarises a run; sweeps optimise it.
-        one_process: Whether the application refuses a trainer of several processes.
+        one_process: Whether the application runs in one process only; it then refuses more devices.
         classifier: The classifier, if `check` sets it. Its weights are trained before `compute`
             if `classifier.train=true`.
     """
@@ -51,7 +51,7 @@ class Application(ABC):
 
     @abstractmethod
     def check(self) -> None:
-        """Read and check everything that the user named.
+        """Read and check all input of the user.
 
         Raises:
             InputError: naming the key.
@@ -59,7 +59,7 @@ class Application(ABC):
 
     @abstractmethod
     def compute(self, run: RunContext) -> Result:
-        """Return what the application finds. Files other than tables are written here."""
+        """Run the computation, write all files other than tables, and return the result."""
 
     def run(self, run_dir: RunDir) -> dict[str, float]:
         """Compute, then write, log and print the result. Return the metrics."""

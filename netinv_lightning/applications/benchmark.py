@@ -1,8 +1,8 @@
 """`application=benchmark`: inversions of every method, conditioning, experiment and seed.
 
-Each job is a run directory of its own below that of the benchmark. If a job fails, the others
-continue, and the table notes it; `resume=RUN_DIRECTORY` runs the jobs that are not done. The table
-has the mean and the spread over the seeds, and the baselines.
+Each job has its own run directory inside that of the benchmark. If a job fails, the other jobs
+continue, and the table lists the failure; `resume=RUN_DIRECTORY` runs the jobs that are not done.
+The table contains the mean and the spread over the seeds, and the baselines.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from netinv_lightning.tracking.result import Result
 from netinv_lightning.tracking.run_context import RunContext
 
 QUICK_METRICS = ["accuracy", "transfer", "diversity"]
-"""Measured of the baselines if `measure=full` is not set."""
+"""Metrics of the baselines if `measure=full` is not set."""
 QUICK_SAMPLES = 500
 
 
@@ -87,7 +87,7 @@ class BenchmarkApplication(Application):
             step=None,
             tables={"benchmark": benchmark_table(self.cfg.name, groups, notes)},
             failure=f"{len(errors)} of {len(self.jobs)} jobs failed, the others are done; "
-            f"resume={run.path} runs them again"
+            f"resume={run.path} repeats the failed jobs"
             if errors
             else "",
         )
@@ -101,13 +101,13 @@ class BenchmarkApplication(Application):
             cfg = compose([*chosen, f"conditioning={conditioning}", *app.overrides])
             if cfg.application.name != "invert":
                 raise InputError(
-                    f"application.experiments={experiment}: is application={cfg.application.name}. "
-                    "Name recipes of application=invert"
+                    f"application.experiments={experiment}: has application={cfg.application.name}"
+                    ". Choose experiments with application=invert"
                 )
             for key in ("trainer", "logger", "measure"):
                 cfg[key] = self.cfg[key]
             cfg.data.root = self.cfg.data.root
-            cfg.measure.controls = []  # they are measured once for all jobs
+            cfg.measure.controls = []  # `_baselines` measures them once for all jobs
             check_job(cfg)
             for seed in app.seeds:
                 of_seed = cfg.copy()
@@ -122,7 +122,7 @@ class BenchmarkApplication(Application):
             yield read_group(combination, len(jobs), finished)
 
     def _baseline_report(self, experiment: str) -> Report:
-        """Return what measures the baselines, with a few metrics unless `measure=full` is set."""
+        """Return the report of the baselines, with few metrics unless `measure=full` is set."""
         cfg = next(job.cfg for job in self.jobs if job.experiment == experiment).copy()
         measure = cfg.measure
         measure.controls = self.cfg.measure.controls

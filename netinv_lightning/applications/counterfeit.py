@@ -2,10 +2,10 @@
 
     netinv application=counterfeit application.run=RUN_DIRECTORY application.confidence=0.99
 
-A counterfeit is an inverted image to whose class the classifier gives at least
-`application.confidence` (Taparia, supervised research slides, Applications). The application
-reports their share, the predictions of other networks, and the distance to the nearest training
-image, compared with real test images and noise.
+A counterfeit is an inverted image that the classifier assigns to the requested class with a
+confidence of at least `application.confidence` (Taparia, supervised research slides, Applications).
+The application reports the share of counterfeits, the predictions of other networks, and the
+distance to the nearest training image, compared with real test images and noise.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class CounterfeitApplication(Application):
         return result
 
     def _reference(self) -> ReferenceImages | None:
-        """Training images for distances; None without real data."""
+        """Return the training images for the distances; None if real data are missing."""
         if self.real is None:
             return None
         images_mCHW = of_split(self.real.train, REAL_IMAGES, self.cfg.seed).images_nCHW
@@ -101,7 +101,7 @@ class CounterfeitApplication(Application):
         return ReferenceImages(images_mCHW, extract_features(first, images_mCHW).features_nD)
 
     def _sets(self) -> dict[str, Images]:
-        """The images of the run and equally many of each baseline."""
+        """Return the images of the run, and the same number of images of each baseline."""
         n, seed = len(self.images.labels_n), self.cfg.seed
         sets = {INVERTED: self.images, NOISE: noise(n, self.classifier, self.real, seed)}
         return sets | ({} if self.real is None else {REAL: of_split(self.real.test, n, seed)})

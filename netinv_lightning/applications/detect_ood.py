@@ -3,10 +3,10 @@
     netinv application=detect_ood data=mnist 'garbage=[inverted,noise]' \
         'application.outliers=[fashion_mnist,gaussian_noise]'
 
-Suhail, Tang and Sethi 2024 (arXiv 2411.17777), section 5.2. Post-hoc detectors read the frozen
-classifier; each choice of `garbage` trains another classifier with a garbage class. Detectors are
-fitted on training images, never tuned on a set that they are evaluated on, and evaluated on test
-images. A higher score means more out-of-distribution.
+Suhail, Tang and Sethi 2024 (arXiv 2411.17777), section 5.2. Post-hoc detectors use the frozen
+classifier; each choice of `garbage` trains a new classifier with a garbage class. Detectors are
+fitted on training images and evaluated on test images. They are never tuned on a set that they are
+evaluated on. Images with a higher score are more likely out-of-distribution.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class DetectOodApplication(Application):
         self.classifier = load_classifier(cfg)
         real, missing = open_real(cfg.data, self.classifier)
         if real is None:
-            raise InputError(f"data={cfg.data.name}: detectors need its images; {missing}")
+            raise InputError(f"data={cfg.data.name}: detectors need real images; {missing}")
         if min(len(real.train[1]), len(real.test[1])) < LEAST_SAMPLES:
             raise InputError(
                 f"data={cfg.data.name}: must have at least {LEAST_SAMPLES} training and test images"

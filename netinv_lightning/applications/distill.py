@@ -5,9 +5,9 @@
         application.student._target_=netinv_lightning.classifiers.networks.ResNet
 
 The student learns the outputs of the classifier, its teacher (Taparia, supervised research slides).
-The generators of the run make the images in rounds and restart in each; a run without generators
-provides the images that it saved. Results are compared with a student of noise and with the
-teacher. Real images are used for the evaluation only.
+The generators of the run make new images in rounds. A run without generators provides its saved
+images. The student is compared with a student that is trained on noise, and with the teacher. Real
+images are used for the evaluation only.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from netinv_lightning.tracking.run_context import RunContext
 from netinv_lightning.training.progress import log_progress
 
 NOISE_STEPS = 300
-"""Most training steps of the control, which converges early (experiments/inverted_data)."""
+"""Maximum training steps of the control, which converges early (experiments/inverted_data)."""
 
 
 class DistillApplication(Application):
@@ -62,7 +62,7 @@ class DistillApplication(Application):
         self.run_cfg, self.classifier = run.cfg, run.classifier
         require_images(self.classifier.spec, "application=distill")
         self.generators = load_generators(run.cfg, directory)
-        # The saved images of a run without generators.
+        # A run without generators provides its saved images.
         self.images_nCHW = (
             run.draw(run.samples).images_nCHW if self.generators is None else torch.empty(0)
         )
@@ -102,7 +102,7 @@ class DistillApplication(Application):
         )
 
     def _rounds(self, buffer: ReplayBuffer, run: RunContext) -> GeneratorRounds | None:
-        """Return what fills the buffer in rounds; saved images are added at once."""
+        """Return the rounds that fill the buffer; add saved images here and return None."""
         app = self.cfg.application
         if self.generators is None:
             buffer.add(self.images_nCHW)

@@ -19,7 +19,7 @@ def run(cfg: DictConfig, job_dir: Path, resuming: bool = False) -> dict[str, flo
     """Run the application that `cfg` describes in `job_dir` and return its metrics.
 
     Raises:
-        InputError: if the input is wrong; nothing has been written then.
+        InputError: if the input is wrong; nothing has been written yet.
     """
     check(cfg)
     check_environment(cfg)

@@ -1,12 +1,12 @@
-"""`application=finetune`: fine-tune a classifier with its own inverted images among real ones.
+"""`application=finetune`: fine-tune a classifier on real images mixed with its own inverted images.
 
     netinv application=finetune application.run=RUN_DIRECTORY data.subset_size=1000
     netinv application=finetune application.run=RUN_DIRECTORY application.kind=adversarial \
         application.radius=0.1
 
-Accuracy, accuracy under attack and calibration before and after (Taparia, supervised research
-slides, Applications). A control trains for as many steps on real images alone; with
-`kind=adversarial` a second control trains with perturbed real images.
+The table compares accuracy, robust accuracy and calibration before and after (Taparia, supervised
+research slides, Applications). A control trains for the same number of steps on real images only;
+with `kind=adversarial` a second control trains on perturbed real images.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class FinetuneApplication(Application):
         )
 
     def _copy(self, run: RunContext) -> Classifier:
-        """Return the classifier as it was, with weights of its own."""
+        """Return a trainable copy of the original classifier."""
         frozen = self.classifier
         network = build_network(self.description, frozen.spec)
         network.load_state_dict(frozen.network.state_dict())

@@ -1,6 +1,6 @@
 """Check the files, folders and names in a config before torch is imported.
 
-Applications check the rest when they are created.
+Each application checks its other input when it is created.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def check_inputs(cfg: DictConfig) -> None:
 
 
 def _check_logger(cfg: DictConfig) -> None:
-    """Refuse values that W&B would refuse after the run has started, and a missing login."""
+    """Refuse a missing login, and values that W&B would reject after the start of the run."""
     logger = cfg.logger
     if logger.name != "wandb":
         return
@@ -87,13 +87,13 @@ def _check_logger(cfg: DictConfig) -> None:
             )
     if not re.fullmatch(r"[^/\\#?%:\r\n]{1,128}", logger.project):
         raise InputError(
-            f"logger.project={logger.project}: must have 1 to 128 characters, none of them "
+            f"logger.project={logger.project}: must have 1 to 128 characters and none of "
             "/ \\ # ? % :"
         )
     if logger.entity is not None and not re.fullmatch(r"[\w-]{1,128}", logger.entity, re.ASCII):
         raise InputError(
             f"logger.entity={logger.entity}: must consist of letters, digits, - and _. It is the "
-            "user or team in the address of W&B"
+            "user or team in the URL of the W&B project"
         )
     for key, value in (
         ("logger.group", logger.group or ""),
@@ -179,13 +179,11 @@ def _check_save_as(cfg: DictConfig) -> None:
         )
     there = next(parent for parent in path.absolute().parents if parent.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK) or _read_only(there):
-        raise InputError(
-            f"{where}: {there} is not a folder that can be written to. Give another folder"
-        )
+        raise InputError(f"{where}: {there} is not a writable folder. Choose another folder")
 
 
 def _read_only(folder: Path) -> bool:
-    """Return whether no file can be created whatever the permissions (/proc, read-only disk)."""
+    """Return whether a folder is read-only despite its permissions (/proc, read-only disk)."""
     try:
         return bool(os.statvfs(folder).f_flag & os.ST_RDONLY) or Path("/proc") in (
             folder,

@@ -3,7 +3,7 @@
     netinv application=interpret application.run=RUN_DIRECTORY
 
 Suhail, Tang and Sethi 2024 (arXiv 2411.17777), section 5.1. `interpret=full` runs the same studies
-at the end of an inversion. They are in netinv_lightning/interpretability.
+at the end of an inversion. The code of the studies is in netinv_lightning/interpretability.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ class InvertApplication(Application):
 
     Attributes:
         module: The inversion method.
-        concludes: Whether `afterwards` comes to a verdict of its own.
+        concludes: Whether `afterwards` replaces the verdict of the report.
     """
 
     best_metric = names.INVERSION_ACCURACY
@@ -66,17 +66,17 @@ class InvertApplication(Application):
         cfg, app = self.cfg, self.cfg.application
         if self.network is not None and cfg.classifier.train:
             raise InputError(
-                "classifier.train=true: a network was handed over to be inverted; leave it out"
+                "classifier.train=true: the given network is used as it is; leave the key out"
             )
         if app.batch_size % self.processes:
             raise InputError(
-                f"application.batch_size={app.batch_size}: must be a multiple of the "
-                f"{self.processes} processes, which share it"
+                f"application.batch_size={app.batch_size}: must be a multiple of "
+                f"{self.processes}, the number of processes"
             )
         if self.processes > 1 and not trains_generator(cfg):
             raise InputError(
-                f"trainer.devices={cfg.trainer.devices}: method={cfg.method.name} works in one "
-                "process. Set trainer=default"
+                f"trainer.devices={cfg.trainer.devices}: method={cfg.method.name} runs in one "
+                "process only. Set trainer=default"
             )
         self.module = build_inversion(cfg, self.network)
         self.classifier = self.module.classifier
@@ -137,12 +137,12 @@ class InvertApplication(Application):
         )
 
     def afterwards(self, run: RunContext, result: Result, draw: Callable[[int], Images]) -> None:
-        """Add to the result what else is asked of the images; here, with `interpret=full`, a study.
+        """Add further analyses of the images to the result: the feature study of `interpret=full`.
 
-        Images that cannot be studied are no failure of the inversion.
+        If the images cannot be studied, the run does not fail.
 
         Args:
-            run: The run; only its first process comes here.
+            run: The run; only its first process calls this method.
             result: What has been found so far.
             draw: Function from a number to inverted images.
         """

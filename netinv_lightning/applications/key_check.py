@@ -1,4 +1,4 @@
-"""Check the keys of an application that it needs, or that exclude each other.
+"""Check that the required keys of an application are set, and that none exclude each other.
 
 These checks need neither files nor torch. They run before a run, not when a config is composed,
 because `application=NAME` alone is a valid config.
@@ -40,7 +40,7 @@ def check_keys(cfg: DictConfig) -> None:
 
 
 def _check_layers(cfg: DictConfig) -> None:
-    """Refuse layers of terms whose features are not recorded."""
+    """Refuse a loss term with a layer whose features are not recorded."""
     recorded = list(cfg.classifier.feature_layers)
     if (layer := cfg.application.get("layer")) is not None:
         recorded.append(layer)
@@ -66,19 +66,19 @@ def _check_approach(cfg: DictConfig) -> None:
     required, *_ = allowed = TARGET_KEYS[app.target]
     if not app[required]:
         raise InputError(
-            f"application.{required}: is missing. It is required by application.target={app.target}"
+            f"application.{required}: is missing; application.target={app.target} requires it"
         )
     for key in sorted({key for keys in TARGET_KEYS.values() for key in keys} - set(allowed)):
         if app[key] is not None:
             kinds = ", ".join(kind for kind, keys in TARGET_KEYS.items() if key in keys)
             raise InputError(
-                f"application.{key}: belongs to application.target={kinds}, not {app.target}. "
+                f"application.{key}: is a key of application.target={kinds}, not {app.target}. "
                 "Leave it out"
             )
 
 
 def _check_detect_ood(cfg: DictConfig) -> None:
-    """Check that each name of a set is known, used once and free in the results."""
+    """Check that each outlier set is known, and that its name in the results is unique."""
     outliers = cfg.application.outliers
     for name in cfg.garbage:
         if name in (*DETECTORS, PLAIN):
@@ -92,8 +92,8 @@ def _check_detect_ood(cfg: DictConfig) -> None:
         check_outliers(name, cfg.data.name, cfg.data.classes)
         if is_own(name) and called(name) in (cfg.data.name, OWN, *RESERVED):
             raise InputError(
-                f"application.outliers={name}: would be named {called(name)} in the results, "
-                "which is used already. Rename the file"
+                f"application.outliers={name}: would have the name {called(name)} in the "
+                "results, which is already in use. Rename the file"
             )
 
 

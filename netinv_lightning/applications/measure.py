@@ -1,4 +1,4 @@
-"""`application=measure`: measure the images of a finished run, or of a file, beside baselines.
+"""`application=measure`: measure the images of a finished run or of a file, and baselines.
 
     netinv application=measure application.run=runs/latest
     netinv application=measure application.samples=mine.safetensors data=mnist \
@@ -53,10 +53,10 @@ class MeasureApplication(Application):
         return Result(self.known | measured, step=None)
 
     def _open_run(self, directory: Path) -> DictConfig:
-        """Return the config of a finished run. Its summary and its images are kept."""
+        """Return the config of a finished run; store its summary and the source of its images."""
         run = open_finished(directory, "measure.samples", self.cfg)
         summary = run.summary
-        if self.cfg.application.verifiers is not None:  # the summary is about other verifiers
+        if self.cfg.application.verifiers is not None:  # those of the summary used other verifiers
             summary = {
                 name: value for name, value in summary.items() if not name.startswith("transfer/")
             }
@@ -67,7 +67,7 @@ class MeasureApplication(Application):
         return run.cfg
 
     def _open_file(self, path: Path) -> DictConfig:
-        """Return the config of the command without an objective, which is unknown for a file."""
+        """Return the config of the command, without the objective: that of a file is unknown."""
         cfg = self.cfg.copy()
         cfg.loss, cfg.measure.full = {}, True
         self.classifier = load_classifier(cfg)

@@ -26,7 +26,7 @@ HELD = (
 )
 """Keys that set how many images are in memory at once."""
 HELD_IF_FULL = ("measure.samples", "interpret.samples")
-"""The same, if `measure.full` or `interpret.full` is set."""
+"""Further such keys, if `measure.full` or `interpret.full` is set."""
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
@@ -47,7 +47,7 @@ def check_memory(cfg: DictConfig, card: Mapping[str, Any]) -> None:
         if count * image > memory:
             raise InputError(
                 f"{key}={count}: {count:,} images of {' x '.join(map(str, shape))} pixels take "
-                f"{count * image / 1e9:,.1f} GB, this machine has {memory / 1e9:,.1f} GB; set "
+                f"{count * image / 1e9:,.1f} GB, but this machine has {memory / 1e9:,.1f} GB; set "
                 f"{memory // image} or less"
             )
 
@@ -70,7 +70,7 @@ def _counts(cfg: DictConfig) -> Iterator[tuple[str, int]]:
 
 
 def _shape(cfg: DictConfig, card: Mapping[str, Any]) -> tuple[int, ...] | None:
-    """Return the shape of one input, from config, card or data set; None if it is unknown."""
+    """Return the input shape from the config, the card or the data set; None if it is unknown."""
     if cfg.classifier.shape is not None:
         return tuple(cfg.classifier.shape)
     spec, data = SPECS.get(cfg.data.name), card.get("data")

@@ -16,7 +16,7 @@ from netinv_lightning.training.progress import print_progress
 
 
 def done(directory: Path) -> bool:
-    """Whether the run in a directory is done."""
+    """Return whether the run in a directory is done."""
     return read_status(directory).get("state") == "done"
 
 

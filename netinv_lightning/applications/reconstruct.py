@@ -2,8 +2,8 @@
 
     netinv application=reconstruct data=mnist classifier=checkpoint classifier.path=mine.safetensors
 
-Suhail, Tang and Sethi 2024 (arXiv:2411.17777), section 5.3. The attack is an inversion like any
-other and sees no data: the real images are read when its images exist.
+Suhail, Tang and Sethi 2024 (arXiv:2411.17777), section 5.3. The attack is an ordinary inversion and
+uses no data. Real images are read only afterwards, for the comparison.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class ReconstructApplication(InvertApplication):
         images = draw(min(requested, self.module.max_images or requested))
         try:
             result.include(self._compare(run, images, result.metrics.get(names.TRANSFER_ACCURACY)))
-        except InputError as error:  # the images exist and are kept
+        except InputError as error:  # the inverted images are kept
             log.warning("not compared with training images: %s", one_line(error))
             verdict = json.loads((run.path / "verdict.json").read_text())
             result.lines = [*result.lines, verdict["line"]]

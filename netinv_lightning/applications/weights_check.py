@@ -25,11 +25,11 @@ PENULTIMATE, LOGITS = "penultimate", "logits"
 WRAPPERS = ("_orig_mod", "module")
 """Components of names that torch.compile and DataParallel add."""
 PREFIX_DEPTH = 3
-"""Largest number of components of a prefix that loading removes from the names of weights."""
+"""Maximum number of components of the prefix that is removed from names of weights on loading."""
 
 
 def check_classifier(cfg: DictConfig) -> Mapping[str, Any]:
-    """Refuse weights that are missing, damaged, or of another of the project's own networks.
+    """Refuse weights that are missing, damaged, or from a different network of the project.
 
     Returns:
         The model card; empty if there is none.
@@ -57,10 +57,10 @@ def check_classifier(cfg: DictConfig) -> Mapping[str, Any]:
         name = target.rpartition(".")[2]
         trained_as = str(trained.get("_target_", "")).rpartition(".")[2]
         raise InputError(
-            f"{where}: these weights belong to another architecture than {name}"
-            + (f" (to {trained_as})" if trained_as else "")
-            + ". Set classifier.network to the trained network. With a model card, choose no "
-            "network: classifier=zoo or classifier=checkpoint"
+            f"{where}: these weights do not belong to the architecture {name}"
+            + (f" but to {trained_as}" if trained_as else "")
+            + ". Set classifier.network to the trained network. With a model card, no network "
+            "is needed: use classifier=zoo or classifier=checkpoint"
         )
     _check_num_classes(cfg, shapes, where)
     _check_layers(cfg, attributes)
@@ -83,7 +83,7 @@ def _weights(cfg: DictConfig) -> Path | None:
 
 
 def _card(path: Path) -> Mapping[str, Any]:
-    """Return the model card beside the weights; empty if missing, or damaged (loading fails)."""
+    """Return the model card of the weights; empty if it is missing or damaged."""
     try:
         card = read_json(path.with_suffix(".json"))
     except (OSError, ValueError):
@@ -92,7 +92,7 @@ def _card(path: Path) -> Mapping[str, Any]:
 
 
 def _names_fit(names: Sequence[str], attributes: frozenset[str]) -> bool:
-    """Return whether weights with a common prefix fit the attributes of the network."""
+    """Return whether the names of weights, less a common prefix, are attributes of the network."""
     split = [tuple(part for part in name.split(".") if part not in WRAPPERS) for name in names]
     for depth in range(PREFIX_DEPTH + 1):
         below: dict[tuple[str, ...], set[str]] = {}
@@ -109,8 +109,8 @@ def _check_num_classes(cfg: DictConfig, shapes: Mapping[str, Sequence[int]], whe
     head = shapes.get("head.weight")
     if number is not None and head and head[0] != number:
         raise InputError(
-            f"classifier.num_classes={number}: the weights of {where} have {head[0]} classes. "
-            "Leave classifier.num_classes out"
+            f"classifier.num_classes={number}: the weights of {where} are for {head[0]} classes. "
+            "Leave out classifier.num_classes"
         )
 
 
@@ -138,7 +138,7 @@ def _layers(cfg: DictConfig) -> Iterator[tuple[str, str]]:
 
 
 def check_file(path: Path, where: str) -> None:
-    """Refuse a path that is not a readable file with content.
+    """Refuse a path that is not a readable, non-empty file.
 
     Raises:
         InputError: beginning with `where`, the key and its value.
@@ -151,7 +151,7 @@ def check_file(path: Path, where: str) -> None:
         if not path.is_file():
             raise InputError(f"{where}: is not a regular file; give a file")
         if not path.stat().st_size:
-            raise InputError(f"{where}: the file is empty; get it again")
+            raise InputError(f"{where}: the file is empty; copy or download it again")
     except OSError as error:  # such as a name that is too long
         raise InputError(f"{where}: cannot be read ({error.strerror})") from error
     if not os.access(path, os.R_OK):
@@ -181,5 +181,6 @@ def check_safetensors(path: Path, where: str) -> dict[str, list[int]]:
             return {name: list(entry["shape"]) for name, entry in header.items()}
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise InputError(
-                f"{where}: is not a whole safetensors file ({one_line(error)[:120]}); get it again"
+                f"{where}: is not a complete safetensors file ({one_line(error)[:120]}); copy or "
+                "download it again"
             ) from error

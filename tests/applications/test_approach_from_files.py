@@ -122,7 +122,7 @@ def test_invalid_input_is_refused_before_anything_is_written(
     cfg, neuron = config_of(), ["application.target=neuron", "application.units=[3]"]
     for overrides, message in (
         (["application.target=sotf"], r"^application.target=sotf: did you mean 'soft'\?$"),
-        ([], r"^application.vector: is missing. It is required by application.target=soft$"),
+        ([], r"^application.vector: is missing; application.target=soft requires it$"),
         (["application.vector=[]"], r"^application.vector: is missing"),
         (["application.vector=[1,0]"], r"has 2 numbers; must have 10, one per class$"),
         (
@@ -142,11 +142,11 @@ def test_invalid_input_is_refused_before_anything_is_written(
         ),
         (
             [HALF, "application.units=[1]"],
-            r"^application.units: belongs to application.target=neuron, not soft. Leave it out$",
+            r"^application.units: is a key of application.target=neuron, not soft. Leave it out$",
         ),
         (
             ["application.target=neuron"],
-            r"^application.units: is missing. It is required by application.target=neuron$",
+            r"^application.units: is missing; application.target=neuron requires it$",
         ),
         (
             [*neuron, "application.units=[128]"],
@@ -162,13 +162,13 @@ def test_invalid_input_is_refused_before_anything_is_written(
         ([*neuron, f"application.file={tmp_path}/flat.safetensors"], r"contains no images"),
         (
             ["application.target=features"],
-            r"^application.file: is missing. It is required by application.target=features$",
+            r"^application.file: is missing; application.target=features requires it$",
         ),
         (
             file("nowhere"),
             r"nowhere.safetensors: there is no such file \(looked for .*nowhere.safetensors\)$",
         ),
-        (file("damaged"), r"is not a whole safetensors file"),
+        (file("damaged"), r"is not a complete safetensors file"),
         (
             file("other"),
             r"must contain the tensor images or features; it contains pictures$",
@@ -203,7 +203,7 @@ def test_invalid_input_is_refused_before_anything_is_written(
         ([HALF, "n_generators=2"], r"^n_generators=2: application=approach has no generator"),
         (
             [HALF, "trainer.devices=2"],
-            r"^trainer.devices=2: application=approach works in one process",
+            r"^trainer.devices=2: application=approach runs in one process only",
         ),
     ):
         given = cfg.copy()

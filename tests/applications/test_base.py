@@ -61,7 +61,7 @@ def logged(run_dir: RunDir) -> list[dict[str, str]]:
     ("override", "message"),
     [
         ("logger.name=csw", "logger.name=csw: did you mean 'csv'"),
-        ("trainer.devices=2", "trainer.devices=2: application=invert works in one process"),
+        ("trainer.devices=2", "trainer.devices=2: application=invert runs in one process only"),
     ],
 )
 def test_logger_and_trainer_are_checked_first(override: str, message: str) -> None:

@@ -56,7 +56,8 @@ def test_a_failed_job_is_a_row_and_resuming_runs_only_this_job(
     monkeypatch.setattr(parts, "run", run_some)
     cfg = netinv_lightning.compose(SMALL)
     with pytest.raises(
-        RuntimeError, match=r"1 of 4 jobs failed, the others are done; resume=.* runs them again"
+        RuntimeError,
+        match=r"1 of 4 jobs failed, the others are done; resume=.* repeats the failed jobs",
     ):
         run(cfg, job_dir)
     assert len(started) == 4
@@ -147,7 +148,7 @@ def test_a_refused_job_is_a_row_too(job_dir: Path, monkeypatch: pytest.MonkeyPat
         (["application.conditionings=[vectors]"], r"did you mean 'vector'\?"),
         (
             ["application.experiments=[zoo/mnist_cnn]", "application.overrides=[]"],
-            r"is application=train_classifier. Name recipes of application=invert",
+            r"has application=train_classifier. Choose experiments with application=invert",
         ),
         (
             ['application.overrides=["application.stepz=3"]'],
@@ -160,7 +161,7 @@ def test_a_refused_job_is_a_row_too(job_dir: Path, monkeypatch: pytest.MonkeyPat
         (["application.seeds=[]"], r"application.seeds=\[\]: is empty. Give at least one"),
         (["application.seeds=[1,1]"], r"application.seeds=\[1, 1\]: contains a value twice"),
         (["measure.controls=[noize]"], r"did you mean 'noise'\?"),
-        (["trainer=ddp"], r"works in one process"),
+        (["trainer=ddp"], r"runs in one process only"),
     ],
 )
 def test_invalid_input_is_refused_before_any_job(

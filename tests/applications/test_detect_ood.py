@@ -145,7 +145,7 @@ def test_detectors_that_noise_cannot_tune_are_noted(tmp_path: Path) -> None:
     (tmp_path / "letters.npz").rename(tmp_path / "mean.npz")
     with pytest.raises(
         InputError,
-        match=r"mean.npz: would be named mean in the results, which is used already. Rename",
+        match=r"mean.npz: would have the name mean in the results, which is already in use. Rename",
     ):
         run(
             netinv_lightning.compose([*DIGITS, sets.replace("letters", "mean")]),
@@ -264,7 +264,7 @@ def test_an_invalid_key_of_garbage_is_refused(overrides: list[str], line: str) -
         (["data.val_fraction=0"], r"data.val_fraction=0.0: must be above 0"),
         (
             ["data=mnist", "data.root=nowhere"],
-            r"data=mnist: detectors need its images; no real data",
+            r"data=mnist: detectors need real images; no real data",
         ),
         (
             ["application.detectors=[msp,msp]"],

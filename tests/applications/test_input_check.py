@@ -14,8 +14,8 @@ from netinv_lightning.errors import InputError
 
 CNN = str(zoo_path("mnist_cnn"))
 REFUSED = {
-    f"classifier=mlp classifier.path={CNN}": "another architecture than MLP \\(to CNN\\)",
-    "classifier=resnet classifier.zoo=mnist_mlp": "another architecture than ResNet \\(to MLP",
+    f"classifier=mlp classifier.path={CNN}": "do not belong to the architecture MLP but to CNN",
+    "classifier=resnet classifier.zoo=mnist_mlp": "architecture ResNet but to MLP",
     "classifier.zoo=mnist_cnn classifier.num_classes=5": "classifier.num_classes=5: the weights",
     "classifier.feature_layers=[hed]": "feature_layers=hed: the network has no .* mean 'head'",
     "interpret.layer=convolution": "interpret.layer=convolution: the network has no such layer",

@@ -194,7 +194,7 @@ def test_invalid_input_is_refused_before_anything_is_written(
         ([f"application.run={tmp_path}/nowhere"], r"nowhere: there is no such directory"),
         ([f"application.run={unfinished}"], r"is not done \(running\); continue it with resume="),
         ([file("nowhere")], r"there is no such file"),
-        ([file("text")], r"is not a whole safetensors file"),
+        ([file("text")], r"is not a complete safetensors file"),
         (
             [file("tensors")],
             r"must contain the tensors images \[n, C, H, W\] and labels \[n\]; it contains labels",

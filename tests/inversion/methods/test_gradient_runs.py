@@ -205,7 +205,7 @@ def test_trainer_max_steps_limits_the_steps(compose: Compose) -> None:
     ("overrides", "message"),
     [
         (["n_generators=2"], r"^n_generators=2: method=gradient has no generator"),
-        (["trainer=ddp"], r"^trainer.devices=2: method=gradient works in one process"),
+        (["trainer=ddp"], r"^trainer.devices=2: method=gradient runs in one process only"),
         (
             ["loss=reference"],
             r"^loss.l1: penalises the weights of a generator, .*Leave it out: ~loss.l1$",
