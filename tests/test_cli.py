@@ -51,7 +51,7 @@ LIGHT = {  # detected before torch is imported
     "experiment=mnist_invert": "add it with a plus: +experiment=",
     "+experiment=mnist_invrt": "there is no such choice; did you mean 'mnist_invert'?",
     "generator=huge": "generator=huge: there is no such choice; choose from: base, reference, ref",
-    "help": "help: is neither KEY=VALUE nor a command (its first word); netinv --help lists",
+    "help": "help: is neither KEY=VALUE nor a command; netinv --help lists",
     "loss.cosin.weight=1": "there is no such key; did you mean 'loss.cosine.weight'?",
     "application.lr=fast": "application.lr=fast: must be a number",
     "seed=1.5": "seed=1.5: must be a whole number",

@@ -1,8 +1,8 @@
-"""The names of code that a config may contain as `_target_`.
+"""Check which code a config may name as `_target_`.
 
 The command line may name any code. A file from somebody else (a model card, a run directory, the
 command of a sweep) may only describe one of the project's networks, or a classifier of torchvision
-or timm without pretrained weights, by plain arguments. Everything else needs the trust of the user:
+or timm without pretrained weights, by plain arguments. The user must allow everything else:
 `trusted=[my_package]` or `load_run(..., trusted=[...])`.
 
 `description_check.py` checks the description of a network when its file is read. `instantiate.py`
@@ -35,10 +35,10 @@ _trusted: ContextVar[tuple[str, ...] | None] = ContextVar("trusted", default=Non
 def only_allowed(trusted: Sequence[str]) -> Iterator[None]:
     """Context in which `locate` and `construct` refuse names that are neither allowed nor trusted.
 
-    Outside of such a context the caller is the user's own Python code, which may name anything.
+    Without this context, the user's own Python code is the caller, and it may name any code.
 
     Args:
-        trusted: Dotted names, and packages whose content is trusted too.
+        trusted: Dotted names of code, and of packages, which are trusted as a whole.
     """
     token = _trusted.set(tuple(trusted))
     try:
@@ -58,7 +58,7 @@ def is_trusted(target: str, trusted: Sequence[str]) -> bool:
 
 
 def is_own_code(target: str) -> bool:
-    """Return whether a name is outside the allow-list by its form. Nothing is imported."""
+    """Return whether a name cannot be on the allow-list, by its form; nothing is imported."""
     forms = (OWN_NETWORK, TORCHVISION)
     return target != TIMM and not any(form.fullmatch(target) for form in forms)
 
@@ -66,7 +66,7 @@ def is_own_code(target: str) -> bool:
 def is_allowed(target: str) -> bool:
     """Return whether a name is an allowed constructor of networks.
 
-    Whole names are compared: a module contains its own imports, so a prefix would allow anything.
+    The whole name is compared. A prefix would also allow everything that the module imports.
     """
     if target in (GET_MODEL, TIMM) or OWN_NETWORK.fullmatch(target):
         return True

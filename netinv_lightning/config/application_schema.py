@@ -2,7 +2,7 @@
 
 In each application:
 - `run`: directory of a finished run.
-- `verifiers`: other classifiers of the images (`classifiers/verifier_names.py`); null: of the run.
+- `verifiers`: verifiers (`classifiers/verifier_names.py`); null for those of the run.
 - `steps`, `batch_size`, `lr`: training steps, images per batch, learning rate.
 - `grid_every`, `log_every`, `checkpoint_every`: steps between grids, rows of metrics, checkpoints.
 """
@@ -20,7 +20,7 @@ class InvertConfig:
     The first keys are arguments of `netinv_lightning.inversion.module.InversionModule`.
 
     Attributes:
-        channels_last, compile: Memory format and `torch.compile`, which change the speed alone.
+        channels_last, compile: Memory format and `torch.compile`, which change only the speed.
         micro_batch: Images that the classifier processes at once; null for the whole batch.
         classes: Labels of the classes to invert; null for all.
         eval_samples, eval_batch_size: Number of images of the evaluation, and images per batch.
@@ -80,7 +80,7 @@ class AuditConfig:
         attacks: Names of the attacks (`netinv_lightning.applications.audit.ATTACKS`). Null for
             reconstruction, natural and, without BatchNorm in the network, kkt.
         effort: Length of the attacks: `quick` (minutes on two cores) or `full`.
-        overrides: Overrides of the config of every attack, each in quotes.
+        overrides: Overrides of the config of every attack; quote each one on the command line.
     """
 
     name: str = "audit"
@@ -95,9 +95,9 @@ class AuditConfig:
 
 @dataclass
 class MeasureApplicationConfig:
-    """Keys of `application=measure`: a run or a file of images, `samples`.
+    """Keys of `application=measure`: a run, or a file of images (`samples`).
 
-    The metrics are those of the group `measure`.
+    The group `measure` sets the metrics.
     """
 
     name: str = "measure"
@@ -108,7 +108,7 @@ class MeasureApplicationConfig:
 
 @dataclass
 class InterpretApplicationConfig:
-    """Keys of `application=interpret`. The analyses are those of the group `interpret`."""
+    """Keys of `application=interpret`. The group `interpret` sets the analyses."""
 
     name: str = "interpret"
     run: Optional[str] = None
@@ -164,8 +164,8 @@ class DetectOodConfig:
     The group `garbage` adds classifiers with a garbage class.
 
     Attributes:
-        outliers, samples: Names of out-of-distribution sets, and the most images of each.
-        strengths: RMS changes of a pixel in the perturbation study; empty for no study.
+        outliers, samples: Names of out-of-distribution sets, and maximum number of images of each.
+        strengths: Strengths of the perturbation study, as RMS change per pixel; empty for no study.
         shifted: Number of test images of the perturbation study.
     """
 
@@ -181,14 +181,14 @@ class DetectOodConfig:
 class DistillConfig:
     """Keys of `application=distill`: a student learns the outputs of the classifier.
 
-    Before the first step and then every `every` steps, a generator starts from a reset first stage
-    and makes a round of images. All images are kept; batches mix them, in the random views of
-    `augmentation`.
+    Before the first step, and again every `every` steps, a generator resets its first stage and
+    makes a round of images. All images are kept. A batch mixes images of all rounds, in the random
+    views of `augmentation`.
 
     Attributes:
         student: `_target_` and arguments of the student.
         temperature: Temperature of the softened outputs.
-        features: Weight of the penultimate features beside the outputs.
+        features: Weight of the loss on penultimate features, relative to that on the outputs.
         adversarial: Weight of the disagreement of student and classifier in the objective of a
             round.
     """
@@ -268,9 +268,9 @@ class BenchmarkConfig:
 
 @dataclass
 class TrainClassifierConfig:
-    """Keys of `application=train_classifier`. `save_as` is replaced only with `overwrite`.
+    """Keys of `application=train_classifier`. `overwrite` allows `save_as` to be replaced.
 
-    With `verifier_of` (of the zoo, or a path) the network becomes a verifier of that classifier.
+    With `verifier_of` (a name of the zoo, or a path) the network is a verifier of that classifier.
     """
 
     name: str = "train_classifier"
@@ -297,4 +297,4 @@ APPLICATION_KEYS: dict[str, type] = {
 """The schema class of each application, by the name of the application."""
 
 INVERSIONS = ("invert", "reconstruct")
-"""Applications that are inversions: they have all keys of one and write the same files."""
+"""Applications that are inversions: they have the keys of `invert` and write the same files."""

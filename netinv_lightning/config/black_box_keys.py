@@ -1,7 +1,7 @@
-"""The keys `classifier.callable` and `classifier.command`: a classifier that only answers.
+"""The keys `classifier.callable` and `classifier.command` of a black box: only its output is known.
 
-Both name code that runs. The command line may name any; a file from somebody else may not, unless
-the command line names the same again. Imports are light.
+Both keys name code that will be run. The command line may name any code. Code that is named in a
+file from somebody else is refused unless the command line repeats it. Imports are light.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TERMS_OF_LAYERS = ("gradient", "stationarity", "batch_norm")
 
 
 def names_black_box(classifier: Mapping[Any, Any] | DictConfig) -> bool:
-    """Return whether a black box is chosen; `callable` is "" if neither key names it yet."""
+    """Return whether a black box is chosen; `classifier=black_box` alone sets `callable` to ""."""
     return classifier.get("callable") is not None or classifier.get("command") is not None
 
 
@@ -52,7 +52,7 @@ def dotted(function: str) -> str:
 
 
 def command_name(command: Any) -> str:
-    """Return the name of a command among the trusted names; no other command has it."""
+    """Return the unique name of a command in the list of trusted names."""
     return f"command {json.dumps(list(command) if OmegaConf.is_list(command) else command)}"
 
 
@@ -91,7 +91,7 @@ def check_black_box(cfg: DictConfig) -> None:
     if function and command is not None:
         raise InputError(
             f"classifier.callable={function}: classifier.command={list(command)} is a black box "
-            "too. Give one of them"
+            "too. Set only one of them"
         )
     key = f"classifier.callable={function}" if function else f"classifier.command={list(command)}"
     if function and not FUNCTION.fullmatch(function):
@@ -101,14 +101,15 @@ def check_black_box(cfg: DictConfig) -> None:
     for other in OTHER_NETWORKS:
         if classifier[other]:
             raise InputError(
-                f"{key}: classifier.{other} names a network already. Add classifier=black_box"
+                f"{key}: classifier.{other} names a network too. To use the black box, add "
+                "classifier=black_box"
             )
     if classifier.train or cfg.application.name in WITH_LAYERS:
         wrong = (
             "classifier.train=true" if classifier.train else f"application={cfg.application.name}"
         )
         raise InputError(
-            f"{wrong}: needs the layers of the classifier, and a black box only answers. Set "
+            f"{wrong}: needs the layers of the classifier, which a black box does not provide. Set "
             "application=invert without classifier.train"
         )
     if list(classifier.feature_layers) != ["logits"]:
@@ -119,15 +120,15 @@ def check_black_box(cfg: DictConfig) -> None:
     check_terms_of_black_box(cfg.loss)
     if cfg.method.name == "kkt":
         raise InputError(
-            "method=kkt: needs the weights of the classifier, and a black box only answers. Set "
-            "method=generator or method=gradient"
+            "method=kkt: needs the weights of the classifier, which a black box does not provide. "
+            "Set method=generator or method=gradient"
         )
 
 
 def check_terms_of_black_box(loss: Mapping[Any, Any] | DictConfig) -> None:
     """Refuse terms of the objective that need the weights or the layers of a black box.
 
-    Terms that a network without such layers leaves out, by their `when`, are not refused.
+    Terms with the option `when` are not refused: they are left out for such networks.
 
     Raises:
         InputError: naming the term.
@@ -135,8 +136,8 @@ def check_terms_of_black_box(loss: Mapping[Any, Any] | DictConfig) -> None:
     for term in TERMS_OF_LAYERS:
         if term in loss and "when" not in loss[term]:
             raise InputError(
-                f"loss.{term}: needs the layers of the classifier, and a black box only answers. "
-                f"Leave it out: ~loss.{term}"
+                f"loss.{term}: needs the layers of the classifier, which a black box does not "
+                f"provide. Leave it out: ~loss.{term}"
             )
 
 
@@ -145,5 +146,5 @@ def _check_program(command: list[Any], key: str) -> None:
         raise InputError(f"{key}: must be a program and its arguments, as [python,predict.py]")
     if shutil.which(command[0]) is None:
         raise InputError(
-            f"{key}: there is no program {command[0]} that can be run. Give its path, or install it"
+            f"{key}: the program {command[0]} was not found. Give its path, or install it"
         )

@@ -1,6 +1,7 @@
 """Check the words of a command line before Hydra composes the config.
 
-Hydra's messages contain tokens of its grammar. These name the key and show the quoted form.
+The errors of Hydra's parser contain tokens of its grammar. The messages of this module name the key
+instead and show the quoted form.
 """
 
 from __future__ import annotations
@@ -47,8 +48,8 @@ def check_words(words: Sequence[str], commands: Sequence[str]) -> None:
             key, _, value = word.partition("=")
             listed = f"{key}=[{value}]"
             raise InputError(
-                f"{word}: has several values. A sweep needs -m; for one value write "
-                f"{quoted(key, value)}, for a list {shlex.quote(listed)}"
+                f"{word}: has several values. For a sweep add -m; for one value write "
+                f"{quoted(key, value)}; for a list write {shlex.quote(listed)}"
             )
 
 
@@ -68,7 +69,7 @@ def parse(word: str, commands: Sequence[str] = ()) -> Override:
             if near.startswith("did you mean")
             else "netinv --help lists commands, groups and keys"
         )
-        raise InputError(f"{word}: is neither KEY=VALUE nor a command (its first word); {hint}")
+        raise InputError(f"{word}: is neither KEY=VALUE nor a command; {hint}")
     try:
         return OverridesParser.create().parse_override(word)
     except HydraException:

@@ -48,7 +48,7 @@ def compose(overrides: Sequence[str] = ()) -> DictConfig:
 
 @contextmanager
 def _outside_hydra() -> Iterator[None]:
-    """Context without the Hydra of the running command: only one can compose at a time."""
+    """Context that hides the Hydra of the running command: only one Hydra can exist at a time."""
     hydra_of_this_run, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
     try:
         yield

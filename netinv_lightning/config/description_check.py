@@ -21,7 +21,7 @@ from netinv_lightning.config.black_box_keys import black_box_code
 from netinv_lightning.errors import InputError
 
 TIMM_NAME = re.compile(r"[\w.-]+")
-"""An architecture of timm with a tag of weights, which are not loaded; no `hf-hub:`."""
+"""Name of a timm model without `hf-hub:`. Weights that it names by a tag are not loaded."""
 LOADING = re.compile(
     r"weights|pretrained|checkpoint|cache_dir|features_only|feature_cls|url|file|hub"
 )
@@ -31,8 +31,8 @@ LOADING = re.compile(
 def named_code(node: Any) -> Iterator[str]:
     """Yield the user's own code that a config names.
 
-    It is each `_target_` outside the allow-list, at every depth, also in overrides of other
-    configs, and the code of a black box.
+    This is the code of a black box, and each `_target_` outside the allow-list, at every depth and
+    also in overrides of other configs.
     """
     yield from (name for _, name in black_box_code(node))
     for value in _values(node):
@@ -58,7 +58,7 @@ def _values(node: Any) -> Iterator[str]:
 def check_literal(node: Any, where: str, key: str = "") -> None:
     """Refuse interpolations, at every depth and also in keys.
 
-    The files that a run writes are resolved, so they need none.
+    A run resolves all interpolations before it writes a file, so they are not needed.
 
     Raises:
         InputError: naming the key.
@@ -136,8 +136,8 @@ def check_network(
         if not _is_plain(value):
             check_no_target(value, where, place, trusted)
             raise InputError(
-                f"{where}: {place}={value}: must be a number, a string, true, false or a list of "
-                "these in a file"
+                f"{where}: {place}={value}: in a file, must be a number, a string, true, false or "
+                "a list of these"
             )
         if fault := _fault(target, str(name), value):
             raise InputError(f"{where}: {place}={value}: {fault}")

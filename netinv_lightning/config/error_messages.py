@@ -33,7 +33,7 @@ _KEYS_OF_CHOICES = {"application": APPLICATION_KEYS, "method": METHOD_KEYS}
 
 
 def explain(error: BaseException) -> str:
-    """Return one line for the user from an error that composing the config raised."""
+    """Return a one-line message for an error that was raised while the config was composed."""
     for link in _chain(error):
         if isinstance(link, InputError):
             return one_line(link)
@@ -86,8 +86,7 @@ def _no_equals_sign(text: str) -> str:
     if not word:
         return ""
     return (
-        f"{word}: is neither KEY=VALUE nor a command (its first word); netinv --help lists "
-        "commands, groups and keys"
+        f"{word}: is neither KEY=VALUE nor a command; netinv --help lists commands, groups and keys"
     )
 
 
@@ -114,7 +113,7 @@ def _interpolation(text: str) -> str:
 
 def _plus_for_known_key(text: str) -> str:
     key = _first(r"Could not append to config. An item is already at '([\w.]+)'", text)
-    return f"+{key}: is a key already; set it without the plus: {key}=VALUE" if key else ""
+    return f"+{key}: the key exists already; set it without the plus: {key}=VALUE" if key else ""
 
 
 def _nothing_to_remove(text: str) -> str:
@@ -122,7 +121,7 @@ def _nothing_to_remove(text: str) -> str:
         r"Could not delete from config. The value of '([\w.]+)' is (.*?) and not", text
     )
     if found:
-        return f"~{found[1]}: its value is {found[2]}; remove it without a value, as ~{found[1]}"
+        return f"~{found[1]}: its value is {found[2]}; remove it with ~{found[1]}, without a value"
     key = _first(r"Could not delete from config. '([\w.]+)' does not exist", text)
     if not key:
         return ""
@@ -137,7 +136,7 @@ def _missing_value(text: str) -> str:
 
 
 def _key_of_garbage(text: str) -> str:
-    """Return the message for a wrong key of a garbage class, whose keys exist once it is chosen."""
+    """Return the message for a wrong key of `garbage`: its keys exist once a choice is made."""
     found = re.search(r"override '?\+{0,2}garbage\.(\w+)(?:\.(\w+))?", text)
     if not found or "could not be converted" in text:
         return ""
@@ -167,7 +166,7 @@ def _unknown_key(text: str) -> str:
         )
     term, _, option = name.partition(".")
     if group == "loss" and option in LOSS_TERMS.get(term, ()):
-        return f"{key}: has no value in this loss. Add it with a plus: +{key}=VALUE"
+        return f"{key}: is not set in this objective. Add it with a plus: +{key}=VALUE"
     owners = [
         f"{group}={choice}"
         for choice, keys in _KEYS_OF_CHOICES.get(group, {}).items()
@@ -177,7 +176,7 @@ def _unknown_key(text: str) -> str:
         jobs = f", or for the jobs of a benchmark 'application.overrides=[\"{key}=...\"]'"
         more = jobs if group == "application" else ""
         return f"{key}: is a key of {' and '.join(owners)}; choose that{more}"
-    # A key of another application is among the known ones, but unknown here.
+    # `_all_keys` contains keys of other applications, which this application does not have.
     known = [other for other in _all_keys() if other != key]
     same_name = [other for other in known if other.rpartition(".")[2] == key.rpartition(".")[2]]
     return f"{key}: there is no such key; {nearest(key, same_name or known)}"

@@ -20,7 +20,7 @@ class GarbageConfig:
         start: Initial weights: those of the frozen classifier (`trained`), or new ones (`scratch`).
         epochs: Number of epochs; null for that of the recipe.
         lr: Learning rate; null for that of the recipe.
-        label_smoothing: Null for that of the recipe.
+        label_smoothing: Label smoothing; null for that of the recipe.
         images: Maximum number of training images per epoch; null for all of them. All garbage
             images are always used.
         initial: Number of garbage images of Gaussian noise before the first epoch.
@@ -28,16 +28,16 @@ class GarbageConfig:
         generator: Generator of `source=inverted`: it continues from that of the previous epoch
             (`warm`) or starts from new weights (`fresh`).
         invert_garbage: Whether the garbage class is inverted too.
-        zoom: Maximum scale of a random crop, enlarged 1 to `zoom` times, that is added together
-            with each garbage image. 1 for none.
+        zoom: For each garbage image, a random crop is added too, enlarged by a factor from 1 to
+            `zoom`. 1 for none.
         distil: Share of the frozen classifier's outputs in the labels, from 0 to 1.
-        balanced: Weights of the classes in the loss: by the counts of `all` classes, as in the
-            paper, or of `garbage` alone; the other classes then keep their frequencies.
+        balanced: Which class weights in the loss balance the class counts: those of `all` classes,
+            as in the paper, or that of `garbage` only; the other classes are then not reweighted.
         weight: Weight of the garbage class relative to another class.
         batch_norm: Statistics of BatchNorm in training: those of the batch (`batch`), or the
-            running ones of the frozen classifier, unchanged (`kept`).
+            unchanged running statistics of the frozen classifier (`kept`).
         steps: Training steps of a new generator.
-        warm_steps: Training steps of a generator that continues.
+        warm_steps: Training steps of a generator that continues from the previous epoch.
         inversion: Overrides of the config of the inversion.
         exposed: Names of the sets for `source=outliers`.
         score: OOD score: the `odds` of garbage, or `odds_and_energy`, which adds the energy of the

@@ -12,10 +12,10 @@ from netinv_lightning.config.description_check import check_literal, targets
 
 
 def locate(target: str, key: str) -> Any:
-    """Import the object that a dotted name means.
+    """Import the object with a dotted name.
 
     Args:
-        target: Such as `package.module.function`.
+        target: A dotted name, such as `package.module.function`.
         key: The key that contains it, for the message.
 
     Raises:
@@ -25,7 +25,7 @@ def locate(target: str, key: str) -> Any:
     check_target(target, key)
     module, *names = target.rsplit(".", 1)
     if not names:
-        raise ValueError("no module is named")
+        raise ValueError("the name must contain a module, as module.object")
     try:
         return getattr(import_module(module), names[0])
     except ModuleNotFoundError as error:
@@ -49,9 +49,8 @@ def construct(description: Mapping[str, Any], key: str) -> Any:
         key: The key that contains it, for the message.
 
     Raises:
-        InputError: if it contains an interpolation, which would be resolved only now; or, in the
-            context of `only_allowed`, if it names code at any depth that is neither allowed nor
-            trusted.
+        InputError: if it contains an interpolation; or, in the context of `only_allowed`, if it
+            names code at any depth that is neither allowed nor trusted.
         hydra.errors.InstantiationException: if the constructor fails.
     """
     from hydra.utils import instantiate

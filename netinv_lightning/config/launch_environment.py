@@ -1,6 +1,6 @@
-"""Environment variables: map old and empty values; refuse ranks left over from a launcher.
+"""Check environment variables: update old values, remove empty ones, refuse leftover ranks.
 
-Imports are light. Lightning reads ranks at import time, so they are checked before.
+Imports are light. Lightning reads ranks when it is imported, so this module checks them earlier.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ def check_environment(cfg: DictConfig) -> None:
     besides the rank, and `trainer.devices` is more than one.
 
     Raises:
-        InputError: naming the variable. Ranks are then removed from the environment, so that this
-            process prints the message.
+        InputError: naming the variable. The ranks are removed from the environment, because a
+            process of rank 1 would not print the message.
     """
     try:
         _check_launch(cfg)
@@ -80,8 +80,8 @@ def _check_launch(cfg: DictConfig) -> None:
         missing := [name for name in TORCHRUN if name not in os.environ]
     ):
         raise InputError(
-            f"TORCHELASTIC_RUN_ID={os.environ['TORCHELASTIC_RUN_ID']}: torchrun sets "
-            f"{', '.join(missing)} too, so this variable is left over from another run. "
+            f"TORCHELASTIC_RUN_ID={os.environ['TORCHELASTIC_RUN_ID']}: torchrun also sets "
+            f"{', '.join(missing)}, so this variable is left over from another run. "
             "Unset TORCHELASTIC_RUN_ID"
         )
     for name, world, partners in (

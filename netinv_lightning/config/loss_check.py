@@ -64,7 +64,7 @@ def check_loss(cfg: DictConfig) -> None:
 
 
 def check_layers(term: str, layers: Sequence[str] | None, recorded: Sequence[str]) -> None:
-    """Refuse layers of a term whose features are not recorded.
+    """Refuse a term with a layer whose features are not recorded.
 
     Args:
         term: Name of the term.

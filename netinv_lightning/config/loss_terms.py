@@ -48,7 +48,7 @@ LOSS_TERMS: dict[str, Mapping[str, Rule]] = {
 WHEN = Names(("batch_norm", "no_batch_norm"))
 """Values of `when`, an option of every term: for which networks the term is used.
 
-`batch_norm` are networks that have BatchNorm layers with running statistics."""
+`batch_norm` means networks with BatchNorm layers that have running statistics."""
 NEEDS = {
     "pixel_statistics": "a known normalisation (classifier.mean and classifier.std)",
     "spectrum": "images as input",
@@ -58,7 +58,7 @@ NEEDS = {
 
 
 def settled(loss: Mapping[Any, Any], used: Collection[Any]) -> dict[str, Any]:
-    """Return the terms without `when`; those that have a `when` only if they are among `used`."""
+    """Return the terms without their option `when`, and without unused terms that have it."""
     return {
         str(term): {key: value for key, value in options.items() if key != "when"}
         for term, options in loss.items()

@@ -10,7 +10,7 @@ from netinv_lightning.errors import InputError
 
 
 def check_method(cfg: DictConfig) -> None:
-    """Refuse keys of a generator for a method that has none, and what `method=kkt` lacks.
+    """Refuse keys of a generator for a method without generator, and keys that kkt cannot use.
 
     Raises:
         InputError: naming the key.
@@ -26,7 +26,7 @@ def check_method(cfg: DictConfig) -> None:
         )
     if "l1" in cfg.loss:
         raise InputError(
-            f"loss.l1: penalises the weights of a generator, and method={name} has none. "
+            f"loss.l1: penalises the weights of a generator, but method={name} has no generator. "
             "Leave it out: ~loss.l1"
         )
     if name != "kkt":
@@ -38,6 +38,6 @@ def check_method(cfg: DictConfig) -> None:
         )
     if app.classes:
         raise InputError(
-            f"application.classes={list(app.classes)}: method=kkt makes candidates of all classes. "
-            "Leave it out"
+            f"application.classes={list(app.classes)}: method=kkt generates candidates of all "
+            "classes. Leave out application.classes"
         )

@@ -1,6 +1,6 @@
 """The keys of each method, with their types and defaults. See `config/schema.py` for the rest.
 
-Imports are light, as there.
+Imports are light.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 @dataclass
 class GeneratorMethodConfig:
-    """`method=generator`: train a generator, with the keys of `application`, and draw from it."""
+    """`method=generator`: train a generator; the keys of its training are in `application`."""
 
     name: str = "generator"
 
@@ -57,9 +57,9 @@ METHOD_KEYS: dict[str, type] = {
 """The schema class of each method, by the name of the method."""
 
 GENERATOR_METHODS = ("generator",)
-"""The methods that train generators. The others optimise images when images are drawn."""
+"""The methods that train generators. The other methods optimise the images when these are drawn."""
 
 
 def trains_generator(cfg: DictConfig) -> bool:
-    """Return whether the method of a config trains generators, which a checkpoint then contains."""
+    """Return whether the method of a config trains generators and stores them in a checkpoint."""
     return cfg.method.name in GENERATOR_METHODS

@@ -1,6 +1,6 @@
 """Check the config of a run directory and the command of a sweep, which anyone may have written.
 
-They are checked before anything is built from them.
+Both are checked before they are used.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ NOT_FROM_A_FILE = (
     "model_registry",
     "num_nodes",
 )
-"""Keys of `trainer` that lead out of the run directory, to another machine or to code."""
+"""Keys of `trainer` that name code, another machine, or a place outside the run directory."""
 WRITTEN = ("application.save_as", "classifier.kept_in")
 """Keys that name places outside the run directory to which a run writes."""
 SAFE_HYDRA = re.compile(
@@ -50,7 +50,7 @@ SAFE_HYDRA = re.compile(
 
 
 def check_run_config(content: Any, where: str, trusted: Sequence[str] = ()) -> None:
-    """Refuse a config that contains interpolations, or leads to code or out of the run directory.
+    """Refuse a config that contains interpolations, names code, or leaves the run directory.
 
     Args:
         content: Content of `config.yaml` as plain containers.
@@ -79,12 +79,12 @@ def check_run_config(content: Any, where: str, trusted: Sequence[str] = ()) -> N
     for key in NOT_FROM_A_FILE:
         if isinstance(trainer, Mapping) and trainer.get(key) not in (None, 1):
             raise InputError(
-                f"{where}: trainer.{key}={trainer[key]}: is not taken from a file. Remove the key"
+                f"{where}: trainer.{key}={trainer[key]}: is not allowed in a file. Remove the key"
             )
     for key in CHOICES:
         for choice in _at(content, key) or ():
             if not PLAIN_NAME.fullmatch(str(choice)):
-                raise InputError(f"{where}: {key}={choice}: is not a name")
+                raise InputError(f"{where}: {key}={choice}: is not the name of a choice")
     _check_garbage(content.get("garbage"), where, trusted)
     _check_words(_at(content, "application.overrides"), f"{where}: application.overrides", trusted)
 
@@ -118,7 +118,7 @@ def _check_words(words: Any, where: str, trusted: Sequence[str]) -> None:
 
 
 def check_words(words: Any, where: str, trusted: Sequence[str] = (), hydra: bool = True) -> None:
-    """Refuse overrides (`key=value`) in a file that lead to code, to the network or to other files.
+    """Refuse overrides (`key=value`) in a file that name code, the network or other files.
 
     Args:
         words: The list of overrides.
@@ -151,7 +151,7 @@ def check_words(words: Any, where: str, trusted: Sequence[str] = (), hydra: bool
             or (key.startswith("hydra") and not (hydra and SAFE_HYDRA.fullmatch(key)))
         ):
             raise InputError(
-                f"{place}: is not taken from a file"
+                f"{place}: is not allowed in a file"
                 f"{'; repeat it on the command line' if hydra else ''}"
             )
         check_literal(word, place)
@@ -169,7 +169,7 @@ def _check_value(key: str, value: Any, where: str, trusted: Sequence[str]) -> No
         for part in value:
             _check_value(key, part, where, trusted)
     elif value is None or isinstance(value, (str, int, float)):
-        # Not a range or a glob, whose values are numbers or existing choices.
+        # Ranges and globs are not checked: their values are numbers or existing choices.
         _check_leaf(key, "" if value is None else str(value), where, trusted)
 
 
@@ -194,13 +194,13 @@ def _check_leaf(key: str, text: str, where: str, trusted: Sequence[str]) -> None
         raise InputError(f"{where}: {text} is not the name of a choice")
     of_black_box = key in ("classifier.callable", "classifier.command") and text
     if key == "trusted" or of_black_box or (key.startswith("trainer.") and name in NOT_FROM_A_FILE):
-        raise InputError(f"{where}: is not taken from a file")
+        raise InputError(f"{where}: is not allowed in a file")
     if key in WRITTEN and text:
         check_place(key, text, where)
 
 
 def check_place(key: str, place: str, where: str) -> None:
-    """Refuse a path to write to that a file names, unless it is below the working directory.
+    """Refuse an output path from a file, unless it is inside the working directory.
 
     Raises:
         InputError: naming the key.

@@ -1,7 +1,7 @@
 """Values that each key of the schema allows: ranges of numbers and names. Imports are light.
 
 `RULES` has one table per schema class. A test fails for a numeric key without a rule. Upper bounds
-of sizes are far above common use; a larger run could not finish or would not fit into memory.
+are far above common values. A run with a larger value would not finish or not fit into memory.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Count:
         if value < self.least:
             return f"must be {self.least} or more"
         return (
-            f"must be {self.most} or less; a larger one cannot finish or does not fit into memory"
+            f"must be {self.most} or less; larger values do not finish or do not fit into memory"
             if value > self.most
             else ""
         )
@@ -46,7 +46,7 @@ class Count:
 
 @dataclass(frozen=True)
 class Number:
-    """A finite number from `low` to `high`; `above` and `below` exclude these themselves."""
+    """A finite number from `low` to `high`; `above` excludes `low`, and `below` excludes `high`."""
 
     low: float = -math.inf
     high: float = math.inf
@@ -117,7 +117,7 @@ class ListOfNames:
 POSITIVE, NOT_NEGATIVE, SHARE = Number(0, above=True), Number(0), Number(0, 1)
 STEPS, EVERY = Count(1, 10_000_000), Count(1, 1_000_000_000)
 BATCH = Count(2, 65_536)
-"""Images per batch; BatchNorm and the cosine term compare images."""
+"""Images per batch: at least 2, because BatchNorm and the cosine term compare images."""
 IMAGES, WIDTH, PIXELS = Count(1, 10_000_000), Count(1, 16_384), Count(1, 4096)
 INPUT_SIDE, CHANNELS = Count(1, 16_384), Count(1, MOST_CHANNELS)
 JITTER = Count(0, 4096)
@@ -239,13 +239,14 @@ RULES: dict[type, Mapping[str, Rule]] = {
     of_application.BenchmarkConfig: {"seeds": Seed()},
     of_application.TrainClassifierConfig: {"checkpoint_every": EVERY},
 }  # fmt: skip
-"""The rule of each key by schema class, for each entry of a list; None is always allowed."""
+"""The rule of each key, by schema class. It applies to each entry of a list. None is always
+allowed."""
 
 
 AT_LEAST: dict[type, Mapping[str, str]] = {
     of_method.KktMethodConfig: {"final_sharpness": "sharpness"}
 }
-"""Keys that must not be below another key of the same section, by the class of the schema."""
+"""Keys whose value must be at least that of another key of the section, by schema class."""
 
 
 DISTINCT: dict[type, Mapping[str, int]] = {
@@ -255,9 +256,9 @@ DISTINCT: dict[type, Mapping[str, int]] = {
     },
     of_application.DetectOodConfig: {"detectors": 1, "outliers": 1, "strengths": 0},
 }  # fmt: skip
-"""Lists whose values must differ, and their least length, by the class of the schema."""
+"""Lists whose values must differ, and their minimum length, by schema class."""
 
 
 def rule_of(schema: type, key: str) -> Rule | None:
-    """Return the rule of a key, which a schema class may inherit; None if there is none."""
+    """Return the rule of a key, also of an inherited one; None if there is none."""
     return next((RULES[base][key] for base in schema.__mro__ if key in RULES.get(base, ())), None)

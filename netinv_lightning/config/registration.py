@@ -15,7 +15,7 @@ from netinv_lightning.config.method_schema import METHOD_KEYS
 from netinv_lightning.config.schema import Config
 from netinv_lightning.errors import InputError, printable
 
-# Beside the package in a checkout, inside it when installed from a wheel.
+# In a checkout, `conf/` is beside the package. In a wheel, it is inside the package.
 _PACKAGE = Path(__file__).resolve().parent.parent
 CONF = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parent / "conf"
 
@@ -26,7 +26,7 @@ def run_directory(output: Any, name: Any) -> str:
     Hydra resolves it before it creates the run directory.
 
     Raises:
-        InputError: if `output` is empty, or `name` would lead out of it.
+        InputError: if `output` is empty, or `name` is not a folder inside `output`.
     """
     for key, value in (("output", str(output)), ("name", str(name))):
         if not value.strip():
@@ -47,18 +47,18 @@ def run_directory(output: Any, name: Any) -> str:
 
 
 def register() -> None:
-    """Add the schema to Hydra's config store, and tidy the environment that configs read."""
+    """Add the schema to Hydra's config store, and correct the variables that configs read."""
     tidy_environment()
     _fill_store()
 
 
 @cache
 def _fill_store() -> None:
-    """Fill the config store, which is a singleton; this takes a third of the time of composing."""
+    """Fill the config store once per process: filling takes a third of the time of composing."""
     OmegaConf.register_new_resolver("run_directory", run_directory, replace=True)
     store = ConfigStore.instance()
-    # Hydra copies this singleton at every lookup of a group: over a hundred times for --help, which
-    # takes a second. It also copies what it loads, so the store itself needs no copy.
+    # Hydra copies the whole store at every lookup of a group. For --help these are over a hundred
+    # copies, which take a second. They are not needed: Hydra also copies each config it loads.
     ConfigStore.__deepcopy__ = lambda self, memo: self  # type: ignore[attr-defined]
     store.store(name="schema", node=Config, provider="netinv_lightning")
     for group, schemas in (("application", APPLICATION_KEYS), ("method", METHOD_KEYS)):

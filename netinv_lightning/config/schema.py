@@ -1,7 +1,7 @@
-"""The schema of the config: every key with its type and its only default.
+"""The schema of the config: the type and the default of every key.
 
-A YAML file in `conf/` contains only what differs from these defaults. Keys mirror the arguments of
-constructors, and a test compares them. A misspelled key or a word instead of a number therefore
+A YAML file in `conf/` contains only what differs from these defaults. The keys of a section are the
+arguments of a constructor; a test compares them. A misspelled key, or a word instead of a number,
 raises an error when the config is composed. Imports are light, so that `--help`, completion and
 errors of the config do not import torch.
 
@@ -62,13 +62,15 @@ class ClassifierConfig:
         mean: Mean of each channel for the normalisation.
         std: Standard deviation of each channel for the normalisation.
         feature_layers: Names of the layers whose outputs are used as features.
-        output: Name or index of the logits in what the network returns.
-        output_kind: What the network returns there: `logits`, `probabilities`, `log_probabilities`,
-            `sigmoid`, `multi_label` or `auto` (`netinv_lightning.classifiers.outputs`).
+        output: Name or index of the logits in the output of the network.
+        output_kind: Kind of this output: `logits`, `probabilities`, `log_probabilities`, `sigmoid`,
+            `multi_label` or `auto` (`netinv_lightning.classifiers.outputs`).
         callable, command: A black box (`netinv_lightning.classifiers.black_box`): a Python
             function, as `package.module:function`, or a program and its arguments.
-        query_directions: Directions of the estimated gradient of a black box; 0 for none.
-        query_sigma: Standard deviation of its differences, in units of the pixel range.
+        query_directions: Number of random directions for the estimated gradient of a black box; 0
+            for none.
+        query_sigma: Standard deviation of the finite differences of this estimate, in units of the
+            pixel range.
     """
 
     zoo: Optional[str] = None
@@ -95,9 +97,9 @@ class ClassifierConfig:
 
 @dataclass
 class RecipeConfig:
-    """How every classifier is trained. `seed` is the seed of the run if null.
+    """Training of a classifier. If `seed` is null, it is the seed of the run.
 
-    `epochs` and `channels_last` aside, the keys are arguments of
+    Except `epochs` and `channels_last`, the keys are arguments of
     `netinv_lightning.classifiers.training.ClassifierModule`.
     """
 
@@ -156,7 +158,7 @@ class PerturbationConfig:
 class AugmentationConfig:
     """Arguments of `netinv_lightning.inversion.augmentation.Augmentation`.
 
-    The classifier sees these random views of the generated images in training.
+    In training, the classifier receives these random views of the generated images.
     """
 
     shift: float = 0.0
@@ -170,11 +172,11 @@ class AugmentationConfig:
 
 @dataclass
 class MeasureConfig:
-    """Which metrics of inverted images are computed (`netinv_lightning.evaluation.report`).
+    """Metrics of inverted images (`netinv_lightning.evaluation.report`).
 
     Attributes:
-        full: Whether `metrics` are computed for the images and for the controls; otherwise only
-            the metrics that the run computes anyway.
+        full: Whether `metrics` are computed for the images and for the controls. If false, only the
+            default metrics of the run are computed.
         samples: Number of images; null for `application.eval_samples`.
         metrics: Groups of metrics.
         controls: Sets of images for comparison.
@@ -204,7 +206,7 @@ class InterpretConfig:
     The features are those of inverted images and, if data are available, of real images.
 
     Attributes:
-        full: Whether the analyses are made.
+        full: Whether the analyses are run.
         samples: Number of images of each origin; null for `application.eval_samples`, at most
             5,000.
         layer: Layer of the features; null for the last of `classifier.feature_layers`.
@@ -231,9 +233,9 @@ class InterpretConfig:
 
 @dataclass
 class LoggerConfig:
-    """Where metrics are logged: `csv` (`metrics.csv` alone), or also `wandb` or `tensorboard`.
+    """Logger: `csv` (only `metrics.csv`), or `wandb` or `tensorboard` in addition to it.
 
-    The other keys are settings of W&B.
+    The keys except `name` are settings of W&B.
     """
 
     name: str = "csv"
@@ -258,7 +260,7 @@ class Config:
         resume: Run directory of the run to continue.
         trusted: Dotted names of your own code, or of packages, that files from other people (model
             cards, run directories) may name (`netinv_lightning.config.allowed_targets`).
-        application: What is done; its keys are in `application_schema.py`.
+        application: The application to run; its keys are in `application_schema.py`.
         method: The method of inversion; its keys are in `method_schema.py`.
         loss: Weight and options of each term of the objective, by the name of the term.
         garbage: Classifiers with a garbage class, by their names.

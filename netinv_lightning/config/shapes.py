@@ -20,7 +20,7 @@ MODALITIES = ("tables", "signals", "images")
 SIDES = {"images": (8, 512), "signals": (8, 16_384)}
 """Smallest and largest side that is inverted."""
 MOST_CHANNELS = 4096
-"""Of images and signals; of tables, the largest number of features."""
+"""Maximum number of channels of images and signals, and of features of tables."""
 
 
 def sides_of(size: int | Sequence[int]) -> tuple[int, ...]:
@@ -50,11 +50,11 @@ def fault_of_size(size: Any) -> str:
 
 
 def checked_shape(shape: Any, key: str) -> tuple[int, Size]:
-    """Return channels and size of a shape (features,), (C, L) or (C, H, W).
+    """Return the channels and the size of a shape: (features,), (C, L) or (C, H, W).
 
     Args:
         shape: The shape.
-        key: Of the shape, for messages.
+        key: The key that contains the shape, for messages.
 
     Raises:
         InputError: if it is not such a shape, or a side is out of range.

@@ -1,4 +1,4 @@
-"""Names in Python source files, read without an import, because that of torch takes seconds."""
+"""Read names from Python source files without importing them: importing torch takes seconds."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ def _check_section(prefix: str, schema: type, section: DictConfig) -> None:
         if (values := section[key]) is None:
             continue
         if len(values) < least:
-            raise InputError(f"{prefix}{key}=[]: is empty. Give at least one")
+            raise InputError(f"{prefix}{key}=[]: is empty. Give at least one entry")
         if len(set(values)) < len(values):
             raise InputError(f"{prefix}{key}={list(values)}: contains a value twice")
 
@@ -150,15 +150,15 @@ def _check_together(cfg: DictConfig) -> None:
             raise InputError(f"generator.{key}=[]: is empty. Give at least one width")
     if cfg.perturbation.direction == "sign" and cfg.perturbation.norm != "linf":
         raise InputError(
-            "perturbation.direction=sign: requires perturbation.norm=linf, which is "
-            f"{cfg.perturbation.norm}. Set one of them"
+            "perturbation.direction=sign: requires perturbation.norm=linf, but it is "
+            f"{cfg.perturbation.norm}. Change one of the two keys"
         )
     interpret = cfg.interpret
     if interpret.sparse_active > interpret.sparse_units:
         raise InputError(
             f"interpret.sparse_active={interpret.sparse_active}: must be from 1 to "
-            f"interpret.sparse_units={interpret.sparse_units}. It is the number of active units "
-            "per sample"
+            f"interpret.sparse_units={interpret.sparse_units}. The key is the number of active "
+            "units per sample"
         )
     mean, std = cfg.classifier.mean, cfg.classifier.std
     for key, values in (("mean", mean), ("std", std)):
@@ -181,7 +181,7 @@ def check_network_chosen(cfg: DictConfig) -> None:
 
 
 def _check_shape(cfg: DictConfig) -> int | None:
-    """Refuse sizes that are not allowed; return the number of channels, if the config has it."""
+    """Refuse invalid sizes. Return the number of channels; None if the config does not set it."""
     for section in ("classifier", "data"):
         size = cfg[section].image_size
         if OmegaConf.is_list(size) and len(size) != 2:
@@ -221,5 +221,6 @@ def _check_to_be_trained(cfg: DictConfig) -> None:
     check_network_chosen(cfg)
     if cfg.application.name == "train_classifier":
         raise InputError(
-            "classifier.train=true: application=train_classifier always trains it. Leave it out"
+            "classifier.train=true: application=train_classifier always trains the classifier. "
+            "Leave the key out"
         )

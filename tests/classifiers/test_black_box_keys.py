@@ -36,7 +36,7 @@ SMALL = ("classifier=black_box", "classifier.num_classes=3", "classifier.shape=[
             r"classifier\.callable=.*classifier\.command=\['cat'\] is a black box too",
         ),
         (["classifier.command=[]"], r"classifier\.command=\[\]: must be a program"),
-        (["classifier.command=[no-such-program]"], "there is no program no-such-program"),
+        (["classifier.command=[no-such-program]"], "the program no-such-program was not found"),
         ([f"classifier.callable={LINEAR}", "method=kkt"], r"method=kkt: needs the weights"),
         (
             [f"classifier.callable={LINEAR}", "+loss.batch_norm={weight: 1}"],
@@ -69,7 +69,10 @@ def test_a_black_box_must_be_named() -> None:
 
 
 def test_a_network_and_a_black_box_exclude_each_other() -> None:
-    with pytest.raises(InputError, match=r"zoo names a network already\. Add classifier=black_box"):
+    with pytest.raises(
+        InputError,
+        match=r"zoo names a network too\. To use the black box, add classifier=black_box",
+    ):
         netinv_lightning.compose([f"classifier.callable={LINEAR}"])
 
 
@@ -141,7 +144,7 @@ def test_a_file_names_code_only_if_the_command_line_names_it_too() -> None:
 
 @pytest.mark.parametrize("word", [f"classifier.callable={LINEAR}", "classifier.command=[cat,x]"])
 def test_overrides_in_a_file_name_no_black_box(word: str) -> None:
-    with pytest.raises(InputError, match="is not taken from a file"):
+    with pytest.raises(InputError, match="is not allowed in a file"):
         check_run_config({"application": {"overrides": [word]}}, "config.yaml")
 
 

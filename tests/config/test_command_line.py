@@ -41,15 +41,13 @@ def test_quoted_form_reaches_the_config() -> None:
 
 REFUSED = {
     ("application.run=runs/a,b",): (
-        "has several values. A sweep needs -m; for one value write "
-        "'application.run=\"runs/a,b\"', for a list 'application.run=[runs/a,b]'"
+        "has several values. For a sweep add -m; for one value write "
+        "'application.run=\"runs/a,b\"'; for a list write 'application.run=[runs/a,b]'"
     ),
     ("",): "'': has no key; write KEY=VALUE",
     ("=3",): "=3: has no key; write KEY=VALUE",
     ("a b=3",): "a b=3: 'a b' is not a key",
-    ("reprot",): (
-        "reprot: is neither KEY=VALUE nor a command (its first word); did you mean 'report'?"
-    ),
+    ("reprot",): ("reprot: is neither KEY=VALUE nor a command; did you mean 'report'?"),
     ("--unknown-flag",): "unrecognized arguments: --unknown-flag;",
     ("seed=[1",): "seed=[1: the value has characters or brackets that need quotes",
 }

@@ -68,12 +68,13 @@ def test_every_rule_is_of_an_argument_of_the_trainer() -> None:
         ),
         (
             ["method=kkt", "+loss.l1.weight=1"],
-            "loss.l1: penalises the weights of a generator, and method=kkt has none. "
+            "loss.l1: penalises the weights of a generator, but method=kkt has no generator. "
             "Leave it out: ~loss.l1",
         ),
         (
             ["method=kkt", "application.classes=[0,1]"],
-            "application.classes=[0, 1]: method=kkt makes candidates of all classes. Leave it out",
+            "application.classes=[0, 1]: method=kkt generates candidates of all classes. Leave out "
+            "application.classes",
         ),
     ],
 )

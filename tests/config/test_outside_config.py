@@ -37,9 +37,9 @@ from tests.config.gadgets import CNN
         ),
         (
             {"trainer.default_root_dir": "/tmp/x"},
-            r"trainer\.default_root_dir=/tmp/x: is not taken from a file",
+            r"trainer\.default_root_dir=/tmp/x: is not allowed in a file",
         ),
-        ({"trainer.plugins": ["x"]}, r"trainer\.plugins=\['x'\]: is not taken from a file"),
+        ({"trainer.plugins": ["x"]}, r"trainer\.plugins=\['x'\]: is not allowed in a file"),
         (
             {"method": {"name": "gradient", "steps": {"_target_": "os.system"}}},
             r"method\.steps\._target_=os\.system is outside",
