@@ -116,7 +116,7 @@ WRONG = {
         "application.batch_size=49",
     ): "application.batch_size=49: must be a multiple of 2, the number of processes",
     ("logger=wandb",): "logger.mode=online: W&B has no login on this machine",
-    (*TRAIN, "data=cifar100"): "CIFAR100 (train=True) is not there",
+    (*TRAIN, "data=cifar100"): "CIFAR100 (train=True) is missing",
     (*TRAIN, "data=svhn_head"): "train_32x32.head.mat is missing",
     (*TRAIN, "data=npz"): "data.path: must name an .npz file with X and y",
     ("application=train_classifier",): "classifier.network: choose a network to train",

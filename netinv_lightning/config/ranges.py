@@ -67,7 +67,9 @@ class Number:
         if self.above:
             most = "below" if self.below else "at most"
             return f"must be above {self.low:g} and {most} {self.high:g}"
-        return f"must be from {self.low:g} to {'below ' if self.below else ''}{self.high:g}"
+        if self.below:
+            return f"must be at least {self.low:g} and below {self.high:g}"
+        return f"must be from {self.low:g} to {self.high:g}"
 
 
 @dataclass(frozen=True)

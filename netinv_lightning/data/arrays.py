@@ -5,14 +5,14 @@
     train_images, train_labels, val_images, val_labels, test_images, test_labels
                                             MedMNIST: its own splits
 
-X is [n, H, W], [n, H, W, C] or [n, C, H, W]; the last axis has the channels if it is 1 or 3, or the
-smallest of the three. Integers are from 0 to 255; bool is
-black and white. Floating-point numbers are scaled by their range: [0, 1], [-1, 1] or [0, 255]. y
-contains class numbers, [n] or [n, 1], or is one-hot, [n, N].
+X is [n, H, W], [n, H, W, C] or [n, C, H, W]; the last axis contains the channels if its length is 1
+or 3, or the smallest of the three. Integers are from 0 to 255; bool is black and white.
+Floating-point numbers are scaled by their range: [0, 1], [-1, 1] or [0, 255]. y contains class
+numbers, [n] or [n, 1], or is one-hot, [n, N].
 
 `class_names`, [N] strings, names the classes; without it they are numbers.
 
-Signals, X of [n, C, L] or [n, L], and tables, X of [n, F], stay float32 in their own units.
+Signals (X is [n, C, L] or [n, L]) and tables (X is [n, F]) are read as float32 in their own units.
 
 Shape suffixes: n images, C channels, H height, W width, L length, F features, N classes.
 """
@@ -114,7 +114,7 @@ def read_class_names(path: Path, key: str, num_classes: int) -> tuple[str, ...]:
 
 
 def read_images(path: Path, key: str) -> Tensor:
-    """Read the images alone, of the test split if there is one, labelled or not.
+    """Read images without labels, from the test split if there is one.
 
     Raises:
         InputError: as `read_splits`.
@@ -126,7 +126,7 @@ def read_images(path: Path, key: str) -> Tensor:
             if split in layout and (name := layout[split][0]) in arrays:
                 return as_images(arrays[name], where, name)
     raise InputError(
-        f"{where}: holds {sorted(arrays)}, but not ['X']; save with np.savez(path, X=...)"
+        f"{where}: contains {sorted(arrays)}, but not ['X']; save it with np.savez(path, X=...)"
     )
 
 
@@ -138,7 +138,7 @@ def _missing(arrays: Arrays) -> list[str]:
 
 
 def _arrays(path: Path, where: str, wanted: Collection[str] = IMAGES_AND_LABELS) -> Arrays:
-    """Return the arrays of a file by name; those that are not wanted are not read, and empty."""
+    """Return the arrays of a file by name; arrays that are not `wanted` are left empty."""
     try:
         with (
             path.open("rb") as file,
@@ -147,10 +147,10 @@ def _arrays(path: Path, where: str, wanted: Collection[str] = IMAGES_AND_LABELS)
             return {
                 name: content[name] if name in wanted else np.empty(0) for name in content.files
             }
-    except Exception as error:  # damaged bytes may raise anything
+    except Exception as error:  # damaged files raise many kinds of errors
         raise InputError(
             f"{where}: cannot be read ({one_line(error)}); it must be an .npz file with X and y, "
-            "plain number arrays"
+            "which must be arrays of numbers"
         ) from error
 
 
@@ -162,7 +162,7 @@ def as_images(
     Args:
         X: The images.
         where: The key and its value, for messages.
-        name: Of X in the file.
+        name: Name of the array in the file.
         together: Arrays that have the same range, such as all splits of a file.
 
     Raises:

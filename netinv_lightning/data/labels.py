@@ -31,7 +31,7 @@ LAYOUTS = (
 def check_labels(path: Path, where: str, selected: Sequence[int] | None) -> None:
     """Refuse training labels in an .npz file that are not class numbers from 0 without a gap.
 
-    Damaged files and unknown layouts are left to `netinv_lightning.data.arrays.read_splits`.
+    `netinv_lightning.data.arrays.read_splits` refuses damaged files and unknown layouts later.
 
     Args:
         path: The file.
@@ -56,7 +56,7 @@ def check_labels(path: Path, where: str, selected: Sequence[int] | None) -> None
 
 
 def as_labels(y: np.ndarray, count: int, where: str, name: str = "y") -> np.ndarray:
-    """Return class numbers as int64 [n], of [n], [n, 1] or one-hot rows [n, N].
+    """Return class numbers as int64 [n], from an array [n], [n, 1] or one-hot rows [n, N].
 
     Raises:
         InputError: if they are not whole numbers from 0, one per image.
@@ -95,7 +95,7 @@ def check_classes(label_n: np.ndarray, where: str, selected: Sequence[int] | Non
     Args:
         label_n: Labels of the training images.
         where: The key and its value, for messages.
-        selected: The classes that are used; None for all. The others may be empty.
+        selected: The classes that are used; None for all. Unused classes may be empty.
 
     Raises:
         InputError: if a class that is used, up to the largest label, has no image.
@@ -104,7 +104,7 @@ def check_classes(label_n: np.ndarray, where: str, selected: Sequence[int] | Non
 
     if (largest := int(label_n.max())) > LARGEST_LABEL:
         raise InputError(
-            f"{where}: the labels go up to {largest}; the largest allowed is {LARGEST_LABEL}. "
+            f"{where}: the largest label is {largest}, but at most {LARGEST_LABEL} is allowed. "
             "Number the classes from 0 without a gap: y = np.unique(y, return_inverse=True)[1]"
         )
     count_N = np.bincount(label_n)
@@ -121,7 +121,7 @@ def check_classes(label_n: np.ndarray, where: str, selected: Sequence[int] | Non
         from_0 = "number the classes from 0 without a gap: y = np.unique(y, return_inverse=True)[1]"
         remedy = "subtract 1 from y" if empty == [0] else from_0
         raise InputError(
-            f"{where}: no training image has the label {named}, the labels go up to "
+            f"{where}: no training image has the label {named}, but the largest label is "
             f"{len(count_N) - 1}; {remedy}"
         )
     return len(count_N)

@@ -1,4 +1,4 @@
-"""Noise images in [0, 1] that depend on their seed alone.
+"""Noise images in [0, 1], determined by their seed.
 
 Shape suffixes: n images, C channels, H height, W width.
 """
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 NOISE_STD = 0.25
-"""Standard deviation of Gaussian noise; [0, 1] is the mean plus and minus two of them."""
+"""Standard deviation of Gaussian noise: [0, 1] reaches two standard deviations from the mean."""
 WIDE_STD = 0.5
 """Standard deviation of the Gaussian half of mixed noise."""
 

@@ -1,6 +1,6 @@
 """Names of outlier sets, checked before torch is imported.
 
-The images themselves: `netinv_lightning.data.outliers`.
+The images are read in `netinv_lightning.data.outliers`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def is_own(name: str) -> bool:
 
 
 def called(name: str) -> str:
-    """Return the name of a set in results; a user's own is called like its file or folder."""
+    """Return the name of a set in results; for a user's own set, that of its file or folder."""
     return Path(name).stem if is_own(name) else name
 
 
@@ -43,17 +43,17 @@ def check_outliers(
     train: bool = False,
     key: str = KEY,
 ) -> None:
-    """Check an outlier set before it is read: it is known, not the data itself, and has the split.
+    """Check the name of an outlier set before its images are read.
 
     Args:
-        name: Of the set, or the path of a user's own images.
-        inside: Of the data that the classifier was trained on, `data.name`.
+        name: Name of the set, or path of a user's own images.
+        inside: Name of the data that the classifier was trained on, `data.name`.
         classes: `data.classes`.
-        train: Whether images to train on are wanted.
+        train: Whether the training split of the set is needed.
         key: The key that names the set, for the error.
 
     Raises:
-        InputError: naming the set.
+        InputError: if the set is unknown, is the classifier's own data, or lacks the split.
     """
     where = f"{key}={name}"
     if is_own(name):
@@ -64,14 +64,14 @@ def check_outliers(
         return
     known = [*NOISE_SETS, *SPECS, LETTERS, *STRUCTURED, LEFT_OUT]
     if name not in known:
-        own = "For images of your own name an .npz file with X, or a folder with a / in its name"
+        own = "For your own images give an .npz file with X, or a folder with a / in its name"
         advice = own if name in OWN_IMAGES or Path(name).exists() else ""
         raise InputError(f"{where}: there is no such set; {nearest(name, known, advice)}")
     if same_data(name, inside):
         remedy = (
-            "name sets that it was not trained on"
+            "choose other sets"
             if classes is None
-            else f"for the classes that data.classes leaves out name {LEFT_OUT}"
+            else f"for the other classes of {inside} choose {LEFT_OUT}"
         )
         raise InputError(f"{where}: is the classifier's own data ({inside}); {remedy}")
     if name == LEFT_OUT and (
@@ -80,13 +80,13 @@ def check_outliers(
         raise InputError(nothing_left_out(inside, key))
     if train and name in STRUCTURED and not STRUCTURED[name][1]:
         raise InputError(
-            f"{where}: has no training split; name a set that has one, such as cifar100, "
+            f"{where}: has no training split; choose a set with one, such as cifar100, "
             "emnist_letters or uniform_noise"
         )
 
 
 def nothing_left_out(inside: str, key: str = "application.outliers") -> str:
     return (
-        f"{key}={LEFT_OUT}: data.classes leaves no images of {inside} out; name some of its "
-        "classes, such as 'data.classes=[0,1,2,3,4]'"
+        f"{key}={LEFT_OUT}: data.classes does not leave out any class of {inside}; list "
+        "fewer classes, such as 'data.classes=[0,1,2,3,4]'"
     )

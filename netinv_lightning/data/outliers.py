@@ -2,16 +2,17 @@
 
 The rule, for an image of another shape than the classifier's data, in this order:
 
-1. grey becomes RGB by three equal channels, RGB becomes grey by its luminance (ITU-R BT.601);
+1. grey images become RGB by repeating the channel; RGB images become grey by their luminance (ITU-R
+   BT.601);
 2. an image that is not square is cropped to the square in its middle;
 3. another size is resampled bilinearly, with antialiasing when it becomes smaller.
 
-Images that already have the shape are not changed. So a set differs from the classifier's data in
-its content, not in its format.
+Images that already have the shape are not changed. Sets therefore differ from the classifier's data
+in content, not in format.
 
 Some sets are close to the classifier's data. `left_out` is closest: other classes of the same data.
 Letters share strokes with digits, and some have the same shape (O and 0, l and 1). CIFAR-100 has
-the source of CIFAR-10 but none of its classes. Tiny ImageNet contains classes of CIFAR-10 (cats,
+the same source as CIFAR-10, but other classes. Tiny ImageNet contains classes of CIFAR-10 (cats,
 dogs, trucks), so not all of it is out-of-distribution.
 
 Shape suffixes: n images, C channels, H height, W width.
@@ -41,10 +42,10 @@ from netinv_lightning.data.splits import stratified_indices
 from netinv_lightning.errors import InputError, one_line
 
 TEST_STREAM = 2**31
-"""Added to the seed of noise for testing, never for training: for run seeds below it, no detector
-is tested on noise that it was trained or tuned on."""
+"""Offset of the seed of noise for testing. Noise for training has no offset, so that no detector is
+tested on noise that it was trained or tuned on (if the seed of the run is below the offset)."""
 DECODED = 4
-"""Large JPEG files are decoded at this multiple of the final side, which is three times faster."""
+"""Large JPEG files are decoded at this multiple of the final side, in a third of the time."""
 
 
 def emnist_letters(root: Path, train: bool) -> Split:
@@ -74,7 +75,7 @@ def outliers(
     Args:
         name: The set; `check_outliers` has accepted it.
         spec: Facts of the classifier's data.
-        count: Number of images, at most; they are stratified by class.
+        count: Maximum number of images, stratified by class.
         seed: Seed of the selection, or of the noise.
         root: Folder of the data sets.
         train: Use the training split, for outlier exposure, instead of the test split; noise then
@@ -95,7 +96,7 @@ def outliers(
         return _structured(name, spec, count, seed, root, train)
     if name == LEFT_OUT:
         if real is None:
-            raise ValueError(f"{LEFT_OUT}: needs the data that its classes are left out of")
+            raise ValueError(f"{LEFT_OUT}: needs the data set with the left-out classes")
         images_nCHW, labels_n = real.left_out_train if train else real.left_out_test
         if not len(labels_n):
             raise InputError(nothing_left_out(real.spec.name))
@@ -106,17 +107,17 @@ def outliers(
 
 
 def in_shape_of(spec: DataSpec, x_nCHW: Tensor) -> Tensor:
-    """Convert grey or RGB images in [0, 1] of any size to the shape of `spec`; rule: see above."""
+    """Convert grey or RGB images in [0, 1] of any size to the shape of `spec` by the rule above."""
     if spec.modality != "images":
         raise InputError(
-            f"{KEY}: the set contains images, and the classifier takes {spec.modality}; choose "
+            f"{KEY}: the set contains images, but the classifier takes {spec.modality}; choose "
             f"noise: {', '.join(NOISE)}"
         )
     if x_nCHW.shape[1] != spec.channels:
         if spec.channels not in (1, 3):
             raise InputError(
-                f"{KEY}: its images have {x_nCHW.shape[1]} channels, the classifier has "
-                f"{spec.channels}; give images with as many, or noise"
+                f"{KEY}: its images have {x_nCHW.shape[1]} channels, but the classifier has "
+                f"{spec.channels}; choose images with {spec.channels} channels, or noise"
             )
         x_nCHW = x_nCHW.expand(-1, 3, -1, -1) if spec.channels == 3 else rgb_to_grayscale(x_nCHW)
     H, W = x_nCHW.shape[2:]
@@ -130,7 +131,7 @@ def in_shape_of(spec: DataSpec, x_nCHW: Tensor) -> Tensor:
 
 
 def _own(path: Path, spec: DataSpec, count: int, seed: int) -> Tensor:
-    """Return a user's own images; of a folder, pictures at any depth, opened only if chosen."""
+    """Return a user's own images; in a folder, from any depth. Only the chosen files are read."""
     if path.is_file():
         images_nCHW = read_images(path, KEY)
         return in_shape_of(spec, to_unit_range(images_nCHW[_choice(len(images_nCHW), count, seed)]))
@@ -165,7 +166,7 @@ def _structured(
     except Exception as error:
         folder = dataset.dir_name if has_training else dataset.base_folder
         raise InputError(
-            f"data.root={root}: the outlier set {name} is not there or is damaged (looked in "
+            f"data.root={root}: the outlier set {name} is missing or damaged (looked in "
             f"{root.absolute()}) and could not be "
             f"downloaded ({one_line(error)}). Put {dataset.filename} there and unpack it, so that "
             f"its images lie in {folder.rstrip('/')}"
@@ -176,7 +177,7 @@ def _structured(
             image = data[index][0]
             image.draft(None, (DECODED * max(spec.sides),) * 2)
             images.append(_pixels(as_rgb(image), spec))
-        except Exception as error:  # damaged bytes may raise anything
+        except Exception as error:  # damaged files raise many kinds of errors
             raise InputError(
                 f"data.root={root}: an image of {name} cannot be read ({one_line(error)}); unpack "
                 f"{dataset.filename} again"

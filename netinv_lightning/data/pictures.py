@@ -1,9 +1,9 @@
 """Read picture files as RGB pixels: training images, test images and outliers alike.
 
 The EXIF orientation is applied. Transparent pixels are composited on mid-grey, on which black and
-white are both visible. 16 bits become 8. Grey, palette and CMYK pictures become RGB. Of an
-animation, the first frame is read. A picture of more than `LARGEST` pixels is refused before it is
-decoded.
+white are both visible. Values of 16 bits are reduced to 8 bits. Grey, palette and CMYK pictures
+become RGB. For an animation, only the first frame is read. A picture of more than `LARGEST` pixels
+is refused before it is decoded.
 """
 
 from __future__ import annotations
@@ -42,12 +42,13 @@ def pictures_in(folder: Path, deep: bool = False) -> list[Path]:
 
 
 def read_picture(path: Path, where: str, side: int | None = None) -> Image.Image:
-    """Read a picture as RGB of 8 bits.
+    """Read a picture as 8-bit RGB.
 
     Args:
         path: The file.
         where: The key and its value, for the message.
-        side: Pixels per side that are enough; a JPEG is decoded no larger than needed for it.
+        side: Required pixels per side; a large JPEG is decoded at a lower resolution that is
+            sufficient.
 
     Raises:
         InputError: naming the file, if it is damaged or too large.
@@ -59,7 +60,7 @@ def read_picture(path: Path, where: str, side: int | None = None) -> Image.Image
         ):
             if (pixels := image.width * image.height) > LARGEST:
                 raise InputError(
-                    f"{where}: {path} has {pixels} pixels; the largest picture read has {LARGEST}; "
+                    f"{where}: {path} has {pixels} pixels, but at most {LARGEST} are allowed; "
                     "make it smaller"
                 )
             if side is not None:
@@ -69,14 +70,14 @@ def read_picture(path: Path, where: str, side: int | None = None) -> Image.Image
             return as_rgb(ImageOps.exif_transpose(image))
     except InputError:
         raise
-    except Exception as error:  # damaged bytes may raise anything
+    except Exception as error:  # damaged files raise many kinds of errors
         raise InputError(
             f"{where}: {path} cannot be read ({one_line(error)}); remove or replace it"
         ) from error
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
-    """Return a picture of any mode as RGB of 8 bits.
+    """Return a picture of any mode as 8-bit RGB.
 
     Raises:
         ValueError: as `in_8_bits`.

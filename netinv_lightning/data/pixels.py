@@ -21,7 +21,7 @@ def to_uint8(images: Tensor) -> Tensor:
 
 
 def from_units(x_n: Tensor, spec: DataSpec) -> Tensor:
-    """Return inputs [n, ...] in the units of the data as inputs in [0, 1], if they are in range."""
+    """Convert inputs [n, ...] from the units of the data to [0, 1], without clipping."""
     if spec.modality == "images":
         return to_unit_range(x_n)
     low, span = _range(x_n, spec)
@@ -29,7 +29,7 @@ def from_units(x_n: Tensor, spec: DataSpec) -> Tensor:
 
 
 def to_units(x_n: Tensor, spec: DataSpec) -> Tensor:
-    """Return inputs [n, ...] in [0, 1] in the units of the data; images are not changed."""
+    """Convert inputs [n, ...] from [0, 1] to the units of the data; images are not changed."""
     if spec.modality == "images":
         return x_n
     low, span = _range(x_n, spec)

@@ -1,8 +1,9 @@
-"""Pictures of any input in [0, 1]: images, signals and tables.
+"""Draw inputs in [0, 1] as pictures: images, signals and tables.
 
-Images with 1 or 3 channels are their own pictures. Of images with another number of channels the
-first eight are shown as grey tiles, side by side. Signals are line plots, one colour per channel;
-tables are bars, one per feature, from the middle of the range.
+Images with 1 or 3 channels are drawn unchanged. For images with another number of channels, the
+first eight channels are drawn as grey tiles, side by side. A signal is drawn as a line plot with
+one colour per channel. A table is drawn as a bar chart with one bar per feature; the bars start at
+the middle of the range.
 
 Shape suffixes: n inputs, C channels, H height, W width, L length, F features, P points.
 """
@@ -21,7 +22,7 @@ BAR = 4
 MARGIN = 6
 """White columns on each side of a signal or table, so that neighbours in a grid stay apart."""
 COLOURS = ((0.0, 0.0, 0.0), (0.0, 0.45, 0.7), (0.84, 0.37, 0.0), (0.0, 0.62, 0.45))
-"""Of the channels of a signal, in turns: black and three of Okabe and Ito's."""
+"""Colours of the channels of a signal, repeated if needed: black and three of Okabe and Ito."""
 
 
 def as_pictures(x_n: Tensor) -> Tensor:
@@ -33,7 +34,7 @@ def as_pictures(x_n: Tensor) -> Tensor:
 
 
 def _tiles(x_nCHW: Tensor) -> Tensor:
-    """Return grey pictures [n, 1, H, C (W + 1) - 1]; a white column is between two channels."""
+    """Return grey pictures [n, 1, H, C (W + 1) - 1]; a white column separates two channels."""
     apart_nCHW = F.pad(x_nCHW[:, :MOST_TILES], (0, 1), value=1.0)
     return torch.cat(list(apart_nCHW.unbind(dim=1)), dim=2)[:, None, :, :-1]
 

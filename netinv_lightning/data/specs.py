@@ -1,4 +1,4 @@
-"""Facts of data sets that inversion needs: shapes and statistics, never images."""
+"""Specifications of data sets for inversion: shapes and statistics, but no images."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from netinv_lightning.config.shapes import Size, modality_of, sides_of, size_of
 from netinv_lightning.errors import InputError, nearest
 
 DEVIATIONS = 5
-"""Standard deviations about the mean that signals and tables are generated in."""
+"""Range in which signals and tables are generated: the mean plus and minus this number of standard
+deviations."""
 
 
 UNITS = {"num_classes": "classes", "channels": "channels", "image_size": "pixels per side"}
-"""The facts that no spec can do without, and their units in messages."""
+"""The required facts of a spec, and their units in messages."""
 
 
 @dataclass(frozen=True)
@@ -25,18 +26,20 @@ class DataSpec:
     Attributes:
         name: The data set's name, as in `data=<name>`.
         num_classes: Number of labels, N.
-        channels: 1 for grey images, 3 for RGB, or any other number; of tables, the features.
+        channels: 1 for grey images, 3 for RGB, or any other number; for tables, the number of
+            features.
         image_size: Side of square images in pixels; else the sides: (H, W) of images, (L,) of
             signals, () of tables.
         mean: Mean of the training images per channel, of pixels in [0, 1].
-        std: Standard deviation of the same.
+        std: Standard deviation of these pixels, per channel.
         class_names: One name per label.
-        note: Remark for readers of results, such as that only a part of the set is used.
+        note: Note on the results, for example that only a part of the data set is used.
         bounds: Lowest and highest value of each channel. Empty for the defaults: 0 and 1 for images
             and one-hot features, else the mean minus and plus five standard deviations.
         groups: Features of tables that are the one-hot code of one categorical variable.
 
-    Everything computes with inputs in [0, 1]: from the lowest to the highest value of the channel.
+    All computations use inputs in [0, 1], where 0 is the lowest value of a channel and 1 the
+    highest.
     """
 
     name: str
@@ -51,7 +54,7 @@ class DataSpec:
     groups: tuple[tuple[int, ...], ...] = ()
 
     def __post_init__(self) -> None:
-        # Equal sizes are equal values, also if they come from a file.
+        # A size has one form, also if it comes from a file, so that equal specs compare equal.
         object.__setattr__(self, "image_size", size_of(self.sides))
         for name in ("bounds", "groups"):
             object.__setattr__(self, name, tuple(tuple(part) for part in getattr(self, name)))
@@ -73,7 +76,7 @@ class DataSpec:
 
     @property
     def limits(self) -> tuple[tuple[float, float], ...]:
-        """Lowest and highest value of each channel; they are 0 and 1 inside the package."""
+        """Lowest and highest value of each channel; computations map them to 0 and 1."""
         if self.bounds or self.modality == "images":
             return self.bounds or ((0.0, 1.0),) * self.channels
         one_hot = {feature for group in self.groups for feature in group}
@@ -134,7 +137,7 @@ def _named(spec: DataSpec, name: str, note: str) -> DataSpec:
 
 
 def spec_of_classes(spec: DataSpec, classes: Sequence[int]) -> DataSpec:
-    """Return the facts of some classes only; their labels become 0 to k-1 in the given order.
+    """Return the spec of a subset of classes; their labels become 0 to k-1 in the given order.
 
     Mean and standard deviation are those of the whole training set. `note` lists the classes.
 
@@ -151,7 +154,7 @@ def spec_of_classes(spec: DataSpec, classes: Sequence[int]) -> DataSpec:
             raise InputError(f"{key}: names class {label} twice; name each class once")
     if len(classes) < 2:
         raise InputError(
-            f"{key}: must name 2 classes or more of {spec.name}, or be left out for all {N}"
+            f"{key}: must list 2 or more classes of {spec.name}; leave it out to use all {N}"
         )
     part = f"only its classes {', '.join(str(label) for label in classes)}"
     return replace(
@@ -163,7 +166,7 @@ def spec_of_classes(spec: DataSpec, classes: Sequence[int]) -> DataSpec:
 
 
 _CLEAN = (
-    "images whose left and right borders hold no second digit "
+    "images whose left and right borders contain no second digit "
     "(rule: netinv_lightning/data/datasets.py)"
 )
 
@@ -189,7 +192,7 @@ SPECS: dict[str, DataSpec] = {
 """Facts of the data sets that the project knows by name."""
 
 OWN_IMAGES = ("npz", "image_folder")
-"""Names of `data` for a user's own images."""
+"""Values of `data` for a user's own images."""
 
 _SVHN_HEAD_FILE = "{split}_32x32.head.mat"
 ON_DISK = {
@@ -216,7 +219,7 @@ def require_images(spec: DataSpec, key: str) -> None:
         InputError: if it takes signals or tables.
     """
     if spec.modality != "images":
-        raise InputError(f"{key}: is for images, and the classifier takes {spec.modality}")
+        raise InputError(f"{key}: requires a classifier of images; this one takes {spec.modality}")
 
 
 def check_name(name: str) -> None:
@@ -238,7 +241,7 @@ def check_shift(shift: int, image_size: Size) -> None:
     side = min(sides_of(image_size), default=1)
     if not 0 <= shift < side:
         raise InputError(
-            f"data.shift={shift}: must be from 0 to below {side}, the side of the images"
+            f"data.shift={shift}: must be at least 0 and below {side}, the side of the images"
         )
 
 

@@ -29,7 +29,7 @@ def stratified_indices(labels_n: Tensor, size: int, seed: int) -> Tensor:
     counts = torch.bincount(labels_n)
     shares = counts * (size / max(len(labels_n), 1))
     quotas = shares.floor().long()
-    # The places lost by rounding down go to the classes that lost most.
+    # Rounding down leaves some images to choose: from the classes with the largest remainders.
     order = torch.argsort(shares - quotas, descending=True, stable=True)
     quotas[order[: size - int(quotas.sum())]] += 1
     return choose_per_class(labels_n, quotas.tolist(), generator).sort().values
@@ -86,8 +86,8 @@ def split_by_class(
 
     Returns:
         Images [m, C, H, W] of these classes, with labels [m] from 0 to k-1 in the order of
-        `classes`, and the other images [r, C, H, W] with the labels [r] that they had. Both keep
-        the order of the images.
+        `classes`, and the other images [r, C, H, W] with their original labels [r]. Both keep the
+        order of the images.
     """
     images_nCHW, labels_n = split
     label_n = torch.full_like(labels_n, -1)

@@ -39,8 +39,8 @@ class OwnImages:
     Attributes:
         train: Images [n, C, H, W] and labels [n].
         class_names: N names.
-        val: Validation images, if they are a split of their own.
-        test: Test images, likewise.
+        val: Validation images, if the data have a validation split.
+        test: Test images, if the data have a test split.
     """
 
     train: Split
@@ -63,7 +63,7 @@ def read_own(
         name: `npz` or `image_folder`.
         path: The file or folder.
         image_size: As for `read_folder`.
-        classes: The classes that are used; None for all. The others may have no image.
+        classes: The classes that are used; None for all. Unused classes need no image.
         key: The key that names the path, for messages.
         modality: As for `netinv_lightning.data.arrays.read_splits`.
 
@@ -83,13 +83,13 @@ def read_own(
             images, names = read_folder(folders[split], size_of(train[0].shape[2:]), key)
             if names != class_names:
                 raise InputError(
-                    f"{where}: {folders[split].name} has the classes {', '.join(names)}, train "
-                    f"{', '.join(class_names)}"
+                    f"{where}: {folders[split].name} has the classes {', '.join(names)}, but train "
+                    f"has {', '.join(class_names)}; the classes must be the same"
                 )
             setattr(own, split, images)
         notice(
-            f"{where}: {', '.join(sorted(folder.name for folder in folders.values()))} are splits, "
-            "not classes"
+            f"{where}: {', '.join(sorted(folder.name for folder in folders.values()))} are read "
+            "as splits, not as classes"
         )
     else:
         own = OwnImages(*read_folder(path, image_size, key))
@@ -100,9 +100,8 @@ def read_own(
             and (largest := int(other[1].max())) >= len(own.class_names)
         ):
             raise InputError(
-                f"{where}: a validation or test image has the label {largest}, the training images "
-                "have 0 to "
-                f"{len(own.class_names) - 1}; give every class training images"
+                f"{where}: a validation or test image has the label {largest}, but the training "
+                f"labels are 0 to {len(own.class_names) - 1}; add training images of every class"
             )
     return own
 
@@ -110,7 +109,7 @@ def read_own(
 def read_npz(
     path: Path, key: str = "data.path", modality: str | None = None
 ) -> tuple[Split, tuple[str, ...]]:
-    """Read the test split of an .npz file, or without one all of its images.
+    """Read the test split of an .npz file, or all of its images if it has no test split.
 
     Returns:
         Images [n, C, H, W] and labels [n]; and a name per label up to the largest.
@@ -128,7 +127,7 @@ def read_folder(
 ) -> tuple[Split, tuple[str, ...]]:
     """Read `path/<class name>/<picture>`; crop and resize to `image_size`.
 
-    Without a size the pictures become squares of the shorter side of the first one.
+    Without a size, the pictures become squares; the side is the shorter side of the first picture.
 
     Raises:
         InputError: if there is no such folder, a class is empty, or a picture cannot be read.
@@ -136,7 +135,9 @@ def read_folder(
     where = f"{key}={path}"
     folders = _folders(path, where)
     if not folders:
-        raise InputError(f"{where}: has no folders; it must hold one folder of pictures per class")
+        raise InputError(
+            f"{where}: has no folders; it must contain one folder of pictures per class"
+        )
     files = [pictures_in(folder, deep=True) for folder in folders]
     if empty := [folder.name for folder, found in zip(folders, files, strict=True) if not found]:
         raise InputError(
@@ -163,7 +164,7 @@ def read_folder(
 def _shorter_side(size: tuple[int, int], height: int, width: int) -> int:
     """Return the shorter side of a picture (width, height) before it is cropped."""
     across, down = size
-    if across * height < down * width:  # as wide as needed, and higher
+    if across * height < down * width:  # the width fits; the height is cropped
         return -(-min(size) * width // across)
     return -(-min(size) * height // down)
 
@@ -178,7 +179,7 @@ def _folders(path: Path, where: str) -> list[Path]:
         )
     except OSError as error:
         raise InputError(
-            f"{where}: {one_line(error.strerror or error)}; it must hold one folder of pictures "
+            f"{where}: {one_line(error.strerror or error)}; it must contain one folder of pictures "
             "per class"
         ) from error
 
@@ -198,8 +199,8 @@ def describe(
 ) -> DataSpec:
     """Return the facts of a training split, with its mean and standard deviation.
 
-    The bounds of signals and tables are the lowest and highest value of each channel, also in the
-    `others`; of a constant channel, one more and one less.
+    The bounds of signals and tables are the lowest and highest value of each channel in all splits.
+    For a constant channel, they are its value minus and plus one.
     """
     images_nCHW, _ = split
     pixels = to_unit_range(images_nCHW)

@@ -195,7 +195,10 @@ def test_invalid_input_is_refused_before_anything_is_written(
             [HALF, "application.parametrisation=wavelet"],
             r"^application.parametrisation=wavelet: choose from",
         ),
-        ([HALF, "augmentation.scale=1"], r"^augmentation.scale=1.0: must be from 0 to below 1$"),
+        (
+            [HALF, "augmentation.scale=1"],
+            r"^augmentation.scale=1.0: must be at least 0 and below 1$",
+        ),
         (
             [HALF, "application.verifiers=[mnist_mlp]"],
             r"verifiers=mnist_mlp: is the classifier that is inverted",

@@ -252,7 +252,7 @@ def test_an_invalid_key_of_garbage_is_refused(overrides: list[str], line: str) -
         (
             ["application.outliers=[npz]"],
             r"application.outliers=npz: there is no such set; "
-            r".*For images of your own name an .npz file with X",
+            r".*For your own images give an .npz file with X",
         ),
         (
             ["data=fashion_mnist"],

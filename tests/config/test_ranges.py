@@ -120,7 +120,7 @@ REFUSED = {
     "recipe.seed=-1": "recipe.seed=-1: must be from 0 to 4294967295",
     "data.split_seed=4294967296": "data.split_seed=4294967296: must be from 0 to 4294967295",
     "interpret.embedding_seeds=[0,-1]": "interpret.embedding_seeds=-1: must be from 0 to 42949",
-    "application.betas=[0.5,1]": "application.betas=1.0: must be from 0 to below 1",
+    "application.betas=[0.5,1]": "application.betas=1.0: must be at least 0 and below 1",
     "application.betas=[0.5]": "application.betas=[0.5]: must be the two decay rates of Adam",
     "application.weight_decay=-1": "application.weight_decay=-1.0: must be 0 or more",
     "application.warmup=-1": "application.warmup=-1: must be 0 or more",

@@ -123,8 +123,8 @@ def test_a_named_data_set_keeps_statistics_and_class_names(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("classes", "why"),
     [
-        ([], "must name 2 classes or more"),
-        ([1], "must name 2 classes or more"),
+        ([], "must list 2 or more classes"),
+        ([1], "must list 2 or more classes"),
         ([1, 0, 1], "names class 1 twice"),
         ([0, 4], "path has no class 4; its classes are 0 to 3"),
         ([-1, 0], "path has no class -1"),

@@ -123,7 +123,7 @@ def test_tiny_imagenet_has_a_training_split(places: Path) -> None:
     check_outliers("tiny_imagenet", "cifar10", train=True)
     with pytest.raises(
         InputError,
-        match=r"application.exposure=textures: has no training split; name a set that has one",
+        match=r"application.exposure=textures: has no training split; choose a set with one",
     ):
         check_outliers("textures", "cifar10", train=True, key="application.exposure")
 
@@ -176,8 +176,7 @@ def test_a_missing_data_set_without_a_network_gives_one_line(
         outliers(name, MNIST, 10, 0, tmp_path)
     said = str(caught.value)
     assert said.startswith(
-        f"data.root={tmp_path}: the outlier set {name} is not there or is damaged "
-        f"(looked in {tmp_path})"
+        f"data.root={tmp_path}: the outlier set {name} is missing or damaged (looked in {tmp_path})"
     )
     assert said.endswith(f"Put {archive} there and unpack it, so that its images lie in {folder}")
     assert "\n" not in said
@@ -193,7 +192,7 @@ def test_a_download_from_a_silent_server_times_out(
         monkeypatch.setattr(
             img.LSUNCrop, "url", f"http://127.0.0.1:{server.getsockname()[1]}/LSUN.tar.gz"
         )
-        with pytest.raises(InputError, match=r"lsun_crop is not there .*timed out"):
+        with pytest.raises(InputError, match=r"lsun_crop is missing .*timed out"):
             outliers("lsun_crop", MNIST, 10, 0, tmp_path)
     assert socket.getdefaulttimeout() is None
 

@@ -193,7 +193,7 @@ def test_an_npz_of_signals_and_tables_is_kept_between_its_limits(tmp_path: Path)
         name="npz", path=str(tmp_path / "signal.npz"), modality="signals", val_fraction=0.2
     )
     assert signals.spec.shape == (1, 16)
-    with pytest.raises(InputError, match=r"data\.shift=1, data\.flip=False: are for images"):
+    with pytest.raises(InputError, match=r"data\.shift=1, data\.flip=False: require images"):
         ImageDataModule(name="npz", path=str(tmp_path / "table.npz"), val_fraction=0.2, shift=1)
     with pytest.raises(InputError, match=r"X has shape \(60, 2\); .* be images \[n, H, W\]"):
         ImageDataModule(name="npz", path=str(tmp_path / "table.npz"), modality="images")

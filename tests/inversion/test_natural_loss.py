@@ -117,7 +117,7 @@ def test_a_wrong_range_of_sizes_is_refused(resize: list[int]) -> None:
         ("augmentation.resize=[96,0]", "augmentation.resize=0: must be 1 or more"),
         ("augmentation.shift=-1", "augmentation.shift=-1.0: must be from 0 to 4096"),
         ("augmentation.noise=nan", "augmentation.noise=nan: must be a finite number"),
-        ("augmentation.scale=1", "augmentation.scale=1.0: must be from 0 to below 1"),
+        ("augmentation.scale=1", "augmentation.scale=1.0: must be at least 0 and below 1"),
     ],
 )
 def test_an_invalid_value_gives_one_line(

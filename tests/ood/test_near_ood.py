@@ -97,7 +97,7 @@ def test_left_out_classes_of_user_images(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("classes", [None, list(range(10)), [3, 1, 2, 0, 4, 5, 6, 7, 9, 8]])
 def test_left_out_set_needs_an_excluded_class(classes: list[int] | None) -> None:
-    why = r"^application.outliers=left_out: data.classes leaves no images of mnist5k out"
+    why = r"^application.outliers=left_out: data.classes does not leave out any class of mnist5k"
     with pytest.raises(InputError, match=why):
         check_outliers(LEFT_OUT, "mnist5k", classes)
     real = ImageDataModule("mnist5k", classes=classes)
@@ -109,7 +109,7 @@ def test_left_out_set_of_user_images_is_checked_when_it_is_read(tmp_path: Path) 
     np.savez(tmp_path / "mine.npz", X=np.zeros((20, 8, 8), dtype=np.uint8), y=np.arange(20) % 2)
     check_outliers(LEFT_OUT, "npz", [0, 1])
     real = ImageDataModule("npz", path=str(tmp_path / "mine.npz"), classes=[0, 1])
-    with pytest.raises(InputError, match="leaves no images of mine out"):
+    with pytest.raises(InputError, match="does not leave out any class of mine"):
         outliers(LEFT_OUT, real.spec, 10, 0, Path(), real=real)
 
 
