@@ -25,6 +25,6 @@ def check_checkpoint(path: Path, where: str, remedy: str) -> None:
                 raise zipfile.BadZipFile(f"wrong checksum of {broken}")
     except (zipfile.BadZipFile, OSError, ValueError, EOFError, NotImplementedError) as error:
         raise InputError(
-            f"{where}: checkpoints/{path.name} is not a whole checkpoint "
+            f"{where}: checkpoints/{path.name} is not a complete checkpoint "
             f"({one_line(error)[:120]}); {remedy}"
         ) from error

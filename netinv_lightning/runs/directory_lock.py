@@ -16,9 +16,9 @@ LOCK = ".lock"
 
 @contextmanager
 def hold_directory(path: Path) -> Iterator[None]:
-    """Context in which this process holds a directory, which is created if it is missing.
+    """Context in which this process locks a directory, which is created if it is missing.
 
-    The operating system releases the lock when the process dies, however it dies.
+    The operating system releases the lock when the process ends for any reason.
 
     Raises:
         InputError: if another process holds it.

@@ -1,4 +1,4 @@
-"""What determines a result besides the config: code, versions of libraries, machine."""
+"""Describe what determines a result besides the config: code, library versions, machine."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _version(package: str) -> str | None:
 
 
 def _git(*arguments: str) -> str | None:
-    """Return git's answer about the checkout of the package; None for an installed wheel."""
+    """Return the output of git for the checkout of the package; None for an installed wheel."""
     checkout = Path(__file__).resolve().parents[2]
     if not (checkout / ".git").exists():
         return None

@@ -1,4 +1,4 @@
-"""Write files that are never seen half written, and never through a link out of a directory."""
+"""Write files atomically, and never through a link that leaves the directory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from netinv_lightning.errors import InputError
 from netinv_lightning.runs.outside_files import check_within
 
 MAX_ENTRIES = 100_000
-"""Files and folders of a run directory that are checked before a run writes to it."""
+"""Maximum number of files and folders in a run directory."""
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -39,10 +39,10 @@ def _write_new(path: Path, content: bytes) -> None:
 
 
 def check_writable_content(folder: Path, deep: bool = True) -> None:
-    """Refuse a directory to write to that contains a link out of itself, a FIFO or a device.
+    """Refuse an output directory that contains a link to outside, a FIFO or a device.
 
-    The folder `wandb` is not checked: W&B links its own logs from outside into it, and only ever
-    writes new files there.
+    The folder `wandb` is not checked: it contains links to logs of W&B outside the directory, and
+    W&B only writes new files there.
 
     Args:
         folder: The directory.

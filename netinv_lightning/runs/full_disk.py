@@ -11,7 +11,7 @@ from pathlib import Path
 
 ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 MESSAGES = ("no space left on device", "os error 28", "disk quota exceeded")
-"""Parts of the messages of libraries with errors of their own, such as safetensors."""
+"""Parts of error messages of libraries that do not raise OSError, such as safetensors."""
 TORCH_MESSAGE = "inline_container"
 """Part of every message of torch about a checkpoint that cannot be written."""
 FULL_BELOW = 1 << 20
@@ -19,7 +19,7 @@ FULL_BELOW = 1 << 20
 
 
 def full_disk(error: BaseException, places: Mapping[str, Path]) -> str | None:
-    """Name the full disk, its free bytes and the file that was to be written.
+    """Return a message with the full disk, its free bytes and the file that was being written.
 
     Args:
         error: The error of the write.
@@ -51,7 +51,7 @@ def free_bytes(path: Path) -> int:
     """Return the bytes that this user can write on the disk of a path, which need not exist."""
     try:
         return shutil.disk_usage(_existing(path)).free
-    except OSError:  # a disk without this number is not known to be full
+    except OSError:  # free space unknown: assume that the disk is not full
         return sys.maxsize
 
 

@@ -1,4 +1,4 @@
-"""Recognise an error of the memory, and name the keys that need less of it."""
+"""Recognise out-of-memory errors, and list settings that need less memory."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import re
 from omegaconf import DictConfig
 
 MESSAGES = ("can't allocate memory", "cannot allocate memory", "out of memory", "not enough memory")
-"""Parts of the messages of torch for a CPU and for a GPU; it has a class for the latter only."""
+"""Parts of the messages of torch for a CPU and for a GPU; only the GPU error has its own class."""
 
 
 def full_memory(error: BaseException) -> str | None:
-    """Return one clause about a memory that is full; None if the error has another cause."""
+    """Return a clause about the full memory; None if the error has another cause."""
     message = str(error)
     if not (
         isinstance(error, MemoryError)

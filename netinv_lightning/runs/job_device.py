@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 
 def set_device(cfg: DictConfig) -> None:
-    """Replace `one_per_job` by one GPU, in turn by the number of the job, or by one process."""
+    """Replace `one_per_job` by one GPU, chosen by the job's number, or by one process."""
     if not _one_per_job(cfg):
         return
     hydra_cfg: Any = HydraConfig.instance().cfg  # None in a notebook

@@ -11,7 +11,7 @@ log = logging.getLogger("netinv_lightning")
 
 
 def link_latest(run_dir: Path) -> None:
-    """Let `runs/latest` point to a run in `runs/<name>/<time stamp>/`; do nothing elsewhere."""
+    """Let `runs/latest` point to a run in `runs/<name>/<time stamp>/`; ignore other places."""
     if run_dir.parent.parent.name != "runs":
         return
     latest = run_dir.parent.parent / "latest"

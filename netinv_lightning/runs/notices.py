@@ -27,9 +27,9 @@ def notice(line: str) -> None:
 
 @contextmanager
 def notices_of_a_run() -> Iterator[None]:
-    """Context of a new run, whose notices are printed once its input is accepted.
+    """Context of a new run. Its notices are printed after its input was accepted.
 
-    If the input is refused, the error is the only line.
+    If the input is refused, only the error is printed.
     """
     _waiting.append([])
     accepted = False

@@ -2,7 +2,7 @@
 
 Every such file is opened here. It must be a regular file, since a FIFO or a device blocks its
 reader. Where a folder is given, the file must not be a link out of that folder. The size of a file
-is bounded, and so is the size of what it expands to (YAML aliases, nesting).
+is limited. YAML aliases are refused and nesting is limited, because they can expand a small file.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from typing import Any, BinaryIO
 from netinv_lightning.errors import InputError, one_line
 
 MAX_BYTES = 16 * 2**20
-"""Size of a file that is read as a whole: JSON, Markdown, a table."""
+"""Maximum size of a file that is read as a whole: JSON, Markdown, a table."""
 MAX_CONFIG_BYTES = 2**18
-"""Size of a YAML file; the config of a run has about 5,000 bytes."""
+"""Maximum size of a YAML file; the config of a run has about 5,000 bytes."""
 MAX_DEPTH = 50
-"""Levels of nesting in a YAML file; the config of a run has 5."""
+"""Maximum levels of nesting in a YAML file; the config of a run has 5."""
 MAX_LINE = 2**20
-"""Characters of a line in a file that is read line by line."""
+"""Maximum length of a line in a file that is read line by line."""
 
 
 def open_file(path: Path, within: Path | None = None) -> BinaryIO:
@@ -89,7 +89,7 @@ def read_end(path: Path, max_bytes: int, within: Path | None = None) -> tuple[st
 
     Args:
         path: The file.
-        max_bytes: Bytes that are returned at most.
+        max_bytes: Maximum number of bytes that are returned.
         within: As for `open_file`.
 
     Raises:

@@ -13,7 +13,7 @@ from unittest.mock import patch
 
 PEER_GONE = "another process of the run has died"
 GRACE_SECONDS = 5.0
-"""Time in which the first process can notice by itself that another one died."""
+"""Seconds in which the first process may detect the death of another process by itself."""
 BROKEN_CONNECTION = (
     r"\b(gloo|nccl)\b.*(closed|reset|refused|aborted|broken pipe|timed out|remote process)"
 )
@@ -25,9 +25,9 @@ class PeerLost(RuntimeError):
 
 
 def first_process() -> bool:
-    """Return whether this process is the one that writes.
+    """Return whether this process is the one that writes files.
 
-    Lightning and SLURM give a rank to each of the others.
+    Lightning and SLURM set the rank of all other processes.
     """
     ranks = (os.environ.get(name) for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
     return next((rank for rank in ranks if rank is not None), "0") == "0"
@@ -46,7 +46,7 @@ def watch_peers(report: Callable[[], None]) -> Iterator[None]:
     """Context in which the death of another process ends this one with exit status 1.
 
     Lightning alone would kill this process without a message. A process that waits for the dead
-    one in a collective operation notices first, and gets the time to do so.
+    process in a collective operation detects the death itself; `GRACE_SECONDS` leave time for it.
 
     Args:
         report: Called before the end, in a thread of Lightning.

@@ -38,7 +38,7 @@ CHANGEABLE = (
 )
 """Prefixes of keys that a resumed run may change: devices, and what is measured and logged."""
 SCHEDULED = ("application.steps", "trainer.max_steps", "trainer.max_epochs")
-"""Keys that set the length of a training. Only inversions can be prolonged."""
+"""Keys that set the length of training. Only inversions can be trained longer."""
 PLACES = ("resume", "output", "sweep_output", "trusted")
 """Keys that do not change the results of a run."""
 
@@ -61,7 +61,7 @@ def read_config(run_dir: Path, trusted: Sequence[str] = ()) -> DictConfig:
     # A run that was killed before status.json was written can be resumed too.
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(
-            f"{run_dir}: is not a run directory (it has no config.yaml); give one below runs/"
+            f"{run_dir}: is not a run directory (it has no config.yaml); give a directory in runs/"
         ) from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or one_line(error)})") from error
@@ -106,8 +106,8 @@ def resumed_config(cfg: DictConfig, overrides: list[str]) -> DictConfig:
     """Return the saved config of `cfg.resume` with the changes of the command line.
 
     Raises:
-        InputError: if the run is finished and nothing is added, if a key changes that must not, or
-            if the run has done more steps than are requested.
+        InputError: if the run is finished and nothing is added, if a fixed key changes, or if the
+            run has done more steps than requested.
     """
     directory = Path(cfg.resume)
     saved = read_config(
@@ -115,18 +115,18 @@ def resumed_config(cfg: DictConfig, overrides: list[str]) -> DictConfig:
     )
     given = [override.split("=")[0] for override in overrides if not override.startswith("resume=")]
     repeated = any(key.startswith(("+", "~")) or _is_group(saved, key) for key in given)
-    if repeated:  # the whole command is given again
+    if repeated:  # the command line repeats the whole command
         resumed = _with_values_of_the_run(saved, cfg, given)
-        resumed.loss = settled(resumed.loss, saved.loss)  # the run chose among its terms
+        resumed.loss = settled(resumed.loss, saved.loss)  # only terms that the run used
         refused = changed_keys(saved, resumed)
     else:
         resumed, refused = _with_changes(saved, cfg, given)
-    if resumed.trainer.get("precision") in (None, "auto"):  # as `auto` was resolved at the start
+    if resumed.trainer.get("precision") in (None, "auto"):  # the choice of `auto` is kept
         resumed.trainer.precision = saved.trainer.get("precision")
     if refused:
         raise InputError(
-            f"resume={cfg.resume}: {', '.join(refused[:3])} may not change in a resumed run; leave "
-            "it out, or start a new run"
+            f"resume={cfg.resume}: {', '.join(refused[:3])} cannot be changed in a resumed run; "
+            "leave out the change, or start a new run"
         )
     if not repeated:
         _check_places(resumed, cfg, given)
@@ -141,7 +141,7 @@ def resumed_config(cfg: DictConfig, overrides: list[str]) -> DictConfig:
 def _with_changes(
     saved: DictConfig, cfg: DictConfig, given: list[str]
 ) -> tuple[DictConfig, list[str]]:
-    """Return the saved config with a few changes, and the keys that must not change but do.
+    """Return the saved config with the changes, and the changed keys that are not allowed.
 
     Args:
         saved: The config in the run directory.
@@ -156,7 +156,7 @@ def _with_changes(
 
 
 def _check_places(resumed: DictConfig, cfg: DictConfig, given: list[str]) -> None:
-    """Refuse a place to write to that only the saved config names, outside the working directory.
+    """Refuse an output path of the saved config outside the working directory.
 
     Raises:
         InputError: naming the key and the place.
@@ -170,10 +170,9 @@ def _check_places(resumed: DictConfig, cfg: DictConfig, given: list[str]) -> Non
 
 
 def _with_values_of_the_run(saved: DictConfig, cfg: DictConfig, given: list[str]) -> DictConfig:
-    """Return the config of a repeated command with the values of the run `application.run`.
+    """Return the config of a repeated command, completed by the run `application.run`.
 
-    Such an application stores the classifier and data of that run, which the command does not
-    repeat.
+    The saved config contains the classifier and the data of that run; the command does not.
     """
     of_run = saved.application.get("run")
     if not of_run or saved.application.name != cfg.application.name:

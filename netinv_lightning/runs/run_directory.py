@@ -1,8 +1,8 @@
 """The run directory: the files of a run, and how the run ended.
 
 `config.yaml`, `environment.json`, `status.json` and `run.log` are written here, and `summary.json`
-when the run is done. Others write `metrics.csv`, `checkpoints/`, `figures/` and `samples/`. If
-several processes train one run (`trainer=ddp`), only the first writes.
+when the run is done. Other modules write `metrics.csv`, `checkpoints/`, `figures/` and `samples/`.
+If several processes train one run (`trainer=ddp`), only the first writes.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class RunDir:
     def open(
         self, cfg: DictConfig, classifier: Mapping[str, Any] | None = None
     ) -> Iterator[RunDir]:
-        """Context of the run: describe it first, and record how it ended.
+        """Context of the run: write its config and environment, and record how it ended.
 
         Args:
             cfg: The config of the run.
@@ -107,7 +107,7 @@ class RunDir:
             yield self
             return
         with hold_directory(self.path):
-            self.check_usable()  # again: the directory may have been filled since
+            self.check_usable()  # again: another process may have written to the directory since
             with run_stopped_by_sigterm(), watch_peers(self._report_lost_peer):
                 self._describe(cfg, classifier)
                 with _log_to(self.path / "run.log"):
@@ -158,7 +158,7 @@ class RunDir:
         print(f"failed: PeerLost: {line}", file=sys.stderr, flush=True)
 
     def check_usable(self) -> None:
-        """Refuse a directory that cannot be written, or that contains a run to be kept.
+        """Refuse a directory that cannot be written, or that contains another run.
 
         Raises:
             InputError: naming the reason.
@@ -168,7 +168,7 @@ class RunDir:
         if not self.resuming and (self.path / STATUS).exists():
             advice = "" if self.state == "done" else f"continue it with resume={self.path}, or "
             raise InputError(
-                f"hydra.run.dir={self.path}: contains a run already; {advice}choose another "
+                f"hydra.run.dir={self.path}: already contains a run; {advice}choose another "
                 "directory"
             )
         if self.path.exists() and not os.access(self.path, os.W_OK | os.X_OK):
@@ -179,13 +179,13 @@ class RunDir:
             check_checkpoint(checkpoint, f"resume={self.path}", "remove it to train from the start")
 
     def record_refusal(self, cfg: DictConfig, error: str) -> None:
-        """Write config and status of a job of a sweep whose input is wrong."""
+        """Write the config and the status of a sweep job with wrong input."""
         self.path.mkdir(parents=True, exist_ok=True)
         write_atomically(self.path / "config.yaml", OmegaConf.to_yaml(cfg))
         self.record(state="failed", error=error, best_metric=None, wandb_run_id=None)
 
     def discard(self) -> None:
-        """Remove the directory and the two above it, as far as they are empty."""
+        """Remove the directory and its two parents, if they are empty."""
         if not first_process():
             return
         for folder in (self.path, *self.path.parents[:2]):

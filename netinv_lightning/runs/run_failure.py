@@ -1,4 +1,4 @@
-"""What a run reports if it does not reach its end."""
+"""Determine the error that a run reports if it fails."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ REPORTED = (OutputLost, PeerLost, OutOfMemory)
 
 
 def reported_error(error: BaseException, run_dir: Path, cfg: DictConfig) -> BaseException:
-    """Return the error to report for the one that ended a run.
+    """Return the error to report instead of the error that ended a run.
 
-    A full disk, a removed directory, a lost process and a full memory become one of `REPORTED`. An
-    interrupt says how to continue.
+    A full disk, a removed directory, a lost process and a full memory become one of `REPORTED`. The
+    message of an interrupt contains the command to continue.
     """
     advice = f"continue with resume={run_dir}"
     if lost := _output_lost(error, run_dir, cfg):
@@ -56,7 +56,7 @@ def _with_less_memory(cfg: DictConfig, advice: str) -> str:
 def _output_lost(error: BaseException, run_dir: Path, cfg: DictConfig) -> OutputLost | None:
     if isinstance(error, OSError) and not run_dir.is_dir():
         return OutputLost(
-            f"{run_dir} was removed during the run; nothing of the run is left, start it again"
+            f"{run_dir} was removed during the run, with all its files; start the run again"
         )
     places = {"the run directory": run_dir, "TMPDIR": Path(tempfile.gettempdir())}
     if cfg.application.get("save_as"):

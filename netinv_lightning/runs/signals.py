@@ -1,4 +1,4 @@
-"""What a signal, or the death of the sweep's process, does to runs and sweeps."""
+"""Handle signals, and the end of the sweep's process, in runs and sweeps."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def end_with_parent() -> None:
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(1)
-        os._exit(1)  # like a kill: every file is complete at any moment
+        os._exit(1)  # safe, because every file is complete at any moment
 
     threading.Thread(target=watch, name=name, daemon=True).start()
 
@@ -53,7 +53,7 @@ def run_stopped_by_sigterm() -> AbstractContextManager[None]:
 
 
 def exit_on_sigterm() -> AbstractContextManager[None]:
-    """Context in which SIGTERM ends the process in order, as `sys.exit` does.
+    """Context in which SIGTERM ends the process in an orderly way, like `sys.exit`.
 
     A sweep still writes its table, and the explorer removes its uploads.
     """
@@ -64,7 +64,7 @@ def exit_on_sigterm() -> AbstractContextManager[None]:
 def on_sigterm(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     """Context in which SIGTERM calls `handler`.
 
-    Python allows signal handlers in the main thread only; in another thread nothing changes.
+    Python allows signal handlers in the main thread only. In other threads, this does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -31,8 +31,8 @@ class Sweep:
 
     Attributes:
         jobs: The overrides of each job, by its number.
-        errors: The error of each job that failed in this process, by its number. They are newer
-            than `status.json`.
+        errors: The error of each job that failed in this process, by its number. They have priority
+            over `status.json`.
 
     Raises:
         InputError: if the directory contains another sweep, or another process runs this sweep.
@@ -116,7 +116,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
         _check_manifest(manifest)
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(
-            f"{path}: is not a sweep (it has no {MANIFEST}); give a directory below sweeps/"
+            f"{path}: is not a sweep (it has no {MANIFEST}); give a directory in sweeps/"
         ) from None
     except (OSError, ValueError) as error:
         raise InputError(

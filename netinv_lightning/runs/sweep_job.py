@@ -21,7 +21,7 @@ from netinv_lightning.runs.sweep_launcher import in_worker
 
 
 def run_swept_job(cfg: DictConfig, job_dir: Path, run: Callable[..., Any]) -> float | None:
-    """Run a job, or resume it if it was interrupted; a job that is done is left alone.
+    """Run a job, or resume it if it was interrupted; do nothing if it is done.
 
     Args:
         cfg: The config of the job.
@@ -33,7 +33,8 @@ def run_swept_job(cfg: DictConfig, job_dir: Path, run: Callable[..., Any]) -> fl
 
     Raises:
         InputError: if its input is wrong, or the directory contains another job.
-        RuntimeError: if it failed; a line of text, since some exceptions cannot be pickled.
+        RuntimeError: if it failed. The original exception is not raised, because some cannot be
+            pickled.
     """
     if in_worker():
         end_with_parent()

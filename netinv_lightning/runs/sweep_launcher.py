@@ -1,8 +1,8 @@
-"""Launch the jobs of a sweep (`-m`) so that every job counts and no finished job is repeated.
+"""Launch the jobs of a sweep (`-m`) so that each is recorded and no finished job is repeated.
 
-`SweepLauncher` stands between any sweeper of Hydra (grid, Optuna) and any launcher (basic, joblib,
-submitit). It numbers each job in `sweep.json` before the job starts, launches only jobs that are
-not done, and restarts the jobs of a killed worker.
+`SweepLauncher` wraps any launcher of Hydra (basic, joblib, submitit) for any sweeper (grid,
+Optuna). It numbers each job in `sweep.json` before the job starts, launches only jobs that are not
+done, and restarts the jobs of a killed worker.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def in_worker() -> bool:
 def record_sweep() -> Iterator[Callable[[], Sweep | None]]:
     """Context in which every sweep of Hydra uses `SweepLauncher`.
 
-    Hydra has no hook that every sweep passes, so two methods of its plugins are replaced.
+    Hydra has no hook for this, so two methods of its class `Plugins` are replaced.
 
     Yields:
         A function that returns the sweep, or None if the command is not a sweep.
@@ -123,7 +123,7 @@ class SweepLauncher(Launcher):
         batch = [[*self.sweep.jobs[number], f"hydra.sweep.subdir={number}"] for number in numbers]
         try:
             returns = self.launcher.launch(batch, initial_job_idx=0)
-        except Exception as error:  # of the launcher itself: joblib raises if a worker is killed
+        except Exception as error:  # the launcher failed: joblib raises if a worker is killed
             started = [number for number in numbers if self._modified(number) != before[number]]
             if not started and not is_retry:
                 raise

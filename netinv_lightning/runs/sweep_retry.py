@@ -17,7 +17,7 @@ def retry_arguments(arguments: list[str]) -> list[str]:
 
     Raises:
         InputError: if it is not a sweep, if a key other than Hydra's own settings is to change, or
-            if the stored command needs the consent of the user.
+            if the stored command contains words that the user must repeat.
     """
     if not arguments:
         raise InputError("retry: the sweep is missing; give netinv retry SWEEP_DIRECTORY")
@@ -29,9 +29,8 @@ def retry_arguments(arguments: list[str]) -> list[str]:
     for word in changes:
         if not word.lstrip("+~").startswith(("hydra.", "hydra/")):
             raise InputError(
-                f"{word}: would change the jobs of the sweep; a retry accepts Hydra's own settings "
-                "(hydra...=), words of the sweep's own command that need your consent, and "
-                "trusted=[...]"
+                f"{word}: would change the jobs of the sweep; a retry accepts settings of Hydra "
+                "(hydra...=), trusted=[...], and words of the stored command, to allow them"
             )
     _change_folder(Path(manifest.get("cwd", "")))
     _check_command([word for word in command if word not in given], path / MANIFEST, trusted)
@@ -39,14 +38,14 @@ def retry_arguments(arguments: list[str]) -> list[str]:
 
 
 def _change_folder(folder: Path) -> None:
-    """Change the working directory; modules in it must not replace packages in new processes."""
+    """Change the working directory. New processes do not import modules from it by accident."""
     if folder.is_dir() and folder.resolve() != Path.cwd().resolve():
         os.chdir(folder)
         os.environ["PYTHONSAFEPATH"] = "1"
 
 
 def _check_command(command: list[str], where: Path, trusted: list[str]) -> None:
-    """Refuse a stored command that leads to code, to the network or to files elsewhere.
+    """Refuse a stored command that names code, the network or files outside the sweep.
 
     Args:
         command: The words that the user has not repeated.
@@ -60,7 +59,7 @@ def _check_command(command: list[str], where: Path, trusted: list[str]) -> None:
     for word in words:
         if word.startswith("-"):
             raise InputError(
-                f"{where}: command: {word}: is not taken from a file; repeat it: netinv retry "
+                f"{where}: command: {word}: is not allowed in a file; repeat it: netinv retry "
                 f"{where.parent} {word}"
             )
     names = [

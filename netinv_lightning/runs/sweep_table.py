@@ -25,7 +25,7 @@ def finish_sweep(sweep: Sweep, status: int) -> int:
 
     Args:
         sweep: The sweep, however it ended.
-        status: Exit status of Hydra's part; above 2 if a signal ended it.
+        status: Exit status of Hydra; above 2 if a signal ended it.
     """
     if not sweep.jobs:
         return status
@@ -137,7 +137,7 @@ def _values(overrides: Sequence[str]) -> dict[str, str]:
 
 
 def _number(value: Any) -> float:
-    """Return a number to sort by; the lowest for what is not a number."""
+    """Return a number for sorting; minus infinity if the value is not a number."""
     return float(value) if isinstance(value, (int, float)) and value == value else float("-inf")
 
 

@@ -14,7 +14,7 @@ from netinv_lightning.errors import printable
 from netinv_lightning.runs.file_writing import write_atomically
 
 WIDTH = 100
-"""Characters of a printed line if the output is not a terminal."""
+"""Width of a printed line in characters if the output is not a terminal."""
 GAP = 2
 """Characters between two printed columns."""
 Cell = str | float | int | None
@@ -64,7 +64,7 @@ def _write_markdown(table: Table, path: Path) -> None:
 
 
 def print_table(table: Table) -> None:
-    """Print a table as wide as the terminal, or wider if cells would be lost otherwise."""
+    """Print a table in the width of the terminal, or wider if its cells do not fit."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table as RichTable
@@ -95,7 +95,7 @@ def _column_widths(
     """Return the width of each column in characters.
 
     Numbers and the longest words are not broken, even if the table becomes wider than `room`.
-    Columns of words share the space that is left. With widths of its own, rich would omit whole
+    Columns of words share the space that is left. Without given widths, rich would omit whole
     columns.
 
     Args:

@@ -39,7 +39,7 @@ def test_refused_keys_are_those_of_the_command_line(compose: Compose, job_dir: P
     for keys in (["seed=3"], ["application.lr=1.0", "application.steps=12"]):
         with pytest.raises(
             InputError,
-            match=rf"{job_dir}: {keys[0].split('=')[0]} may not change in a resumed run",
+            match=rf"{job_dir}: {keys[0].split('=')[0]} cannot be changed in a resumed run",
         ):
             resumed_config(compose(resume, *keys), [resume, *keys])
     longer = resumed_config(
@@ -77,7 +77,7 @@ def test_only_inversions_can_be_trained_longer(job_dir: Path) -> None:
     cfg = netinv_lightning.compose(["application=finetune", "application.run=runs/mine"])
     left_behind(job_dir, cfg, "failed")
     assert refused(job_dir, "application.steps=500").startswith(
-        "application.steps may not change in a resumed run"
+        "application.steps cannot be changed in a resumed run"
     )
     left_behind(job_dir, cfg, "done")
     assert refused(job_dir) == "the run is finished"

@@ -102,7 +102,7 @@ def test_two_runs_cannot_write_one_directory(
 
     interrupted(3, second)
     run(compose(), job_dir)
-    assert "contains a run already" in refused[0]
+    assert "already contains a run" in refused[0]
     assert "another process is writing its run there" in refused[1]
     assert status(job_dir)["state"] == "done"
     assert not (job_dir / ".lock").exists()
