@@ -34,10 +34,10 @@ TABLE_ROWS = 50
 class MetricsCsv(Logger):
     """Appends one row per call to `metrics.csv`.
 
-    A resumed run leaves the same file as an uninterrupted run. It starts at its last checkpoint and
-    logs later steps again. When it logs a metric for the first time, the values of this metric at
-    this step and later are erased, and rows without any value are removed. Metrics that it does not
-    log again stay. Existing rows are read one at a time.
+    A resumed run leaves the same file as an uninterrupted run. It starts at its last checkpoint, so
+    it logs later steps again. When it first logs a metric, the old values of this metric at this
+    and later steps are erased, and rows without values are removed. Metrics that are not logged
+    again are kept. Existing rows are read one at a time.
     """
 
     def __init__(self, path: Path) -> None:
@@ -63,7 +63,7 @@ class MetricsCsv(Logger):
     def log_hyperparams(
         self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any
     ) -> None:
-        """The config is in `config.yaml`."""
+        """Do nothing: the config is in `config.yaml`."""
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
@@ -103,7 +103,7 @@ class MetricsCsv(Logger):
 
 
 def _whole_rows(file: TextIO) -> Iterator[list[str]]:
-    """Yield the rows of a CSV file without an incomplete last row."""
+    """Yield the rows of a CSV file; skip the last row if it is incomplete."""
     columns = 0
     for row in csv.reader(line for line in file if line.endswith("\n")):
         columns = columns or len(row)
@@ -129,7 +129,7 @@ def check_logger(cfg: DictConfig) -> None:
 
 @contextmanager
 def open_loggers(cfg: DictConfig, run_dir: RunDir) -> Iterator[list[Logger]]:
-    """Context with the loggers of one job. An exception ends its W&B run with exit status 1."""
+    """Context with the loggers of a run. After an exception, the W&B run ends with status 1."""
     loggers: list[Logger] = [MetricsCsv(run_dir.path / "metrics.csv")]
     if cfg.logger.name == "tensorboard":
         loggers.append(TensorBoardLogger(run_dir.path, name="tensorboard", version=""))

@@ -1,4 +1,4 @@
-"""What a computation returns, and how it becomes files, log entries and printed lines."""
+"""The result of a computation, and its output as files, log entries and printed lines."""
 
 from __future__ import annotations
 
@@ -41,18 +41,20 @@ class Artifact(NamedTuple):
 
 @dataclass
 class Result:
-    """What a computation found.
+    """The result of a computation.
 
     Attributes:
         metrics: Metric name to value.
         step: Training step at which the metrics are logged; None if they are not logged.
-        tables: Printed, and written as Markdown and CSV, by file name without extension.
-        unprinted: The same, but not printed.
-        lists: Written as CSV only.
-        figures: Logged; they are files already.
-        artifacts: Logged.
-        lines: Printed at the end.
-        failure: Raised as a RuntimeError after everything was written; empty if nothing failed.
+        tables: Tables that are printed and written as Markdown and CSV, by file name without
+            extension.
+        unprinted: Tables that are written like `tables`, but not printed.
+        lists: Tables that are written as CSV only.
+        figures: Figures to log; their files exist already.
+        artifacts: Artifacts to log.
+        lines: Lines to print at the end.
+        failure: Message of the RuntimeError to raise after all output was written; empty if nothing
+            failed.
     """
 
     metrics: dict[str, float]
@@ -66,7 +68,7 @@ class Result:
     failure: str = ""
 
     def include(self, other: Result) -> None:
-        """Add what a part of the computation found; its step and failure are ignored."""
+        """Add the result of a part of the computation; its step and failure are ignored."""
         self.metrics = {**self.metrics, **other.metrics}
         self.tables = {**self.tables, **other.tables}
         self.unprinted = {**self.unprinted, **other.unprinted}

@@ -1,4 +1,4 @@
-"""What every computation of a run needs: its directory, loggers, device and clock."""
+"""Context of a run: its directory, loggers, device and clock."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ class RunContext:
         directory: The run directory, which is open.
 
     Attributes:
-        trained: Metrics of the classifier that was trained for this run; empty if none was.
+        trained: Metrics of the classifier that was trained for this run; empty if no classifier was
+            trained.
     """
 
     def __init__(self, cfg: DictConfig, directory: RunDir) -> None:

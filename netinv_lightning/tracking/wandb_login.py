@@ -1,4 +1,4 @@
-"""Whether this machine is logged in to W&B; checked before torch is imported."""
+"""Check that this machine is logged in to W&B, before torch is imported."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from netinv_lightning.errors import InputError, one_line
 
 
 def check_login(key: str, otherwise: str) -> bool:
-    """Refuse a missing or wrong login of W&B.
+    """Refuse a missing or invalid W&B login.
 
     Args:
         key: The option that needs the login.
         otherwise: What the user may do instead of logging in.
 
     Returns:
-        Whether W&B answered; if not, the login could not be verified.
+        True if W&B responded; False if the login could not be verified.
 
     Raises:
         InputError: if the login is missing or refused.

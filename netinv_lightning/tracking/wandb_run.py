@@ -41,12 +41,12 @@ class WandbRun(Logger):
     """A W&B run whose failures never stop the training.
 
     If W&B cannot be reached, the run continues offline. If W&B's service process dies, the run is
-    opened again once, offline and with the same id. Both give one warning. Other items that W&B
-    refuses are left out.
+    opened again once, offline and with the same id. In both cases, one warning is printed. Items
+    that W&B rejects for another reason are skipped.
 
     Args:
         cfg: The config, which is logged completely.
-        run_dir: The run directory, which holds the files until they are uploaded, and the id.
+        run_dir: The run directory. It contains the id, and the files until they are uploaded.
 
     Raises:
         InputError: if W&B refuses the name of the project or entity.
@@ -79,7 +79,7 @@ class WandbRun(Logger):
         except wandb.errors.UsageError as error:
             raise InputError(
                 f"logger=wandb: W&B refuses the run ({one_line(error)}). "
-                "Set logger.project and logger.entity"
+                "Check logger.project and logger.entity"
             ) from error
         run_dir.record(wandb_run_id=self._id)
 
@@ -142,7 +142,7 @@ class WandbRun(Logger):
         except Exception as error:
             if what not in self._refused:
                 log.warning(
-                    "W&B: %s left out (%s)", what, one_line(f"{type(error).__name__}: {error}")
+                    "W&B: %s is not logged (%s)", what, one_line(f"{type(error).__name__}: {error}")
                 )
             self._refused.add(what)
 
@@ -181,7 +181,7 @@ class WandbRun(Logger):
                 return self._open("online")
             except wandb.errors.CommError as error:
                 reason = one_line(error)
-                _stop_service()  # it considers the id to be in use
+                _stop_service()  # otherwise the id counts as in use
         self._run = self._open("offline")
         self._warn(f"W&B could not open the run online ({reason}); it continues offline")
         return self._run
@@ -209,7 +209,7 @@ class WandbRun(Logger):
 
         try:
             run = init()
-        except _service_died():  # in an earlier job of this process
+        except _service_died():  # the service died in an earlier job of this process
             _stop_service()
             run = init()
         self._id = run.id  # in a W&B sweep the agent chooses it
@@ -250,8 +250,8 @@ def _service_died() -> tuple[type[Exception], ...]:
 def _stop_service() -> None:
     """Stop W&B's service process and all its runs; the next run starts a new one.
 
-    W&B would otherwise keep using a dead process. A living one keeps the id of a run that it could
-    not open.
+    Otherwise W&B would use a dead process again, or a running process would block the id of a run
+    that it failed to open.
     """
     import wandb
 

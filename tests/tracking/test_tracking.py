@@ -170,7 +170,7 @@ def test_refused_items_are_left_out_with_one_warning(
             logger.log(names.SAMPLES_GRID, lambda: wandb.Image("gone.png"), step)
         logger.log_metrics({names.INVERSION_ACCURACY: 0.5}, step=3)
     (warning,) = warnings_of_wandb(caplog)
-    assert warning.startswith("W&B: samples/grid left out (")
+    assert warning.startswith("W&B: samples/grid is not logged (")
     (part,) = parts(job_dir)
     assert part["summary"][names.INVERSION_ACCURACY] == 0.5
 
