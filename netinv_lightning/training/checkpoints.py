@@ -1,4 +1,4 @@
-"""The checkpoint of a training: complete at any moment, written before a preempted stop."""
+"""Write the checkpoint of a training atomically, also when the run is preempted."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from netinv_lightning.errors import InputError, Preempted, one_line
 class Checkpoints(Checkpoint):
     """Writes one checkpoint: at regular steps, when training ends, and on SIGTERM.
 
-    It is written to a temporary file and moved into place, so that a kill at any moment leaves the
-    old one or the new one.
+    It is written to a temporary file and moved into place, so that a complete checkpoint exists
+    even if the run is killed.
 
     Args:
         folder: The folder of the run's checkpoints.
-        every: Steps between two checkpoints; None for one at the end of each epoch only, also on
-            SIGTERM.
+        every: Steps between two checkpoints. None to write one at the end of each epoch only, and
+            none on SIGTERM.
         stem: The file is `<stem>.ckpt`.
         epochs: Whether the training has several epochs with a validation at the end of each. The
             checkpoint of an epoch's last step is then written after the validation.
@@ -36,14 +36,14 @@ class Checkpoints(Checkpoint):
         self, folder: Path, every: int | None, stem: str = "last", epochs: bool = False
     ) -> None:
         self.last, self.every, self.epochs = folder / f"{stem}.ckpt", every, epochs or every is None
-        # Lightning's name for it.
+        # Lightning reads this attribute.
         self.last_model_path = str(self.last) if self.last.is_file() else ""
         self.saved_step: int | None = None
         self._sigterm = False
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if threading.current_thread() is threading.main_thread():
-            # This replaces Lightning's handler, which is set before.
+            # This replaces the handler that Lightning has set.
             signal.signal(signal.SIGTERM, self._remember)
 
     def on_train_batch_end(
@@ -107,13 +107,13 @@ def fitting_state(module: L.LightningModule, path: Path) -> dict[str, Tensor]:
         shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
     except Exception as error:  # torch raises errors of many kinds for damaged bytes
         raise InputError(
-            f"{path}: is not a whole checkpoint ({one_line(error)[:160]}); run it again"
+            f"{path}: is not a complete checkpoint ({one_line(error)[:160]}); run it again"
         ) from error
     own = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     if wrong := [name for name in {**own, **shapes} if own.get(name) != shapes.get(name)]:
         raise InputError(
-            f"{path}: belongs to another network than config.yaml describes ({wrong[0]} is "
+            f"{path}: does not match the network in config.yaml ({wrong[0]} is "
             f"{shapes.get(wrong[0], 'missing')} in the file, {own.get(wrong[0], 'missing')} in the "
-            f"network, {len(wrong)} in all); run it again"
+            f"network; differing tensors: {len(wrong)}); run it again"
         )
     return state

@@ -1,6 +1,6 @@
-"""One batch over several processes: sums over the batch, and random draws.
+"""Distribute one batch over several processes: sums over the batch, and random numbers.
 
-Neither depends on the number of processes.
+Both are independent of the number of processes.
 
 Every process (rank) has an equal share of the batch. Without torch.distributed there is one rank,
 and the functions return their input.
@@ -40,9 +40,9 @@ class _Sum(torch.autograd.Function):
 def sum_over_ranks(x: Tensor) -> Tensor:
     """Return the sum of `x` over all ranks, on each of them; differentiable.
 
-    A loss of such sums has the same value on each rank. Its gradient there is the number of ranks
-    times that of the share. DistributedDataParallel averages over the ranks, which gives the
-    gradient of the loss of the whole batch.
+    A loss of such sums has the same value on each rank. The gradient on a rank is the gradient of
+    its share times the number of ranks. DistributedDataParallel averages over the ranks, which
+    gives the gradient of the loss of the whole batch.
     """
     if world_size() == 1:
         return x
@@ -63,8 +63,9 @@ def rows_of_all_ranks(x_BD: Tensor) -> Tensor:
 class Stream:
     """The random numbers of one generator: latents, conditions, dropout and perturbations.
 
-    A generator draws the same numbers whatever is trained beside it. Each rank draws for the whole
-    batch and uses its share, so that the numbers do not depend on the number of processes.
+    The numbers of a generator do not depend on other generators that are trained with it. Each rank
+    draws for the whole batch and uses its share, so that the numbers do not depend on the number of
+    processes.
 
     Args:
         seed: Seed of the stream.
@@ -76,7 +77,7 @@ class Stream:
         self.source = torch.Generator(device).manual_seed(seed)
 
     def to(self, device: torch.device) -> Stream:
-        """Start again on `device`, unless the stream is there already."""
+        """Restart the stream on `device`, unless it is already on this device."""
         if self.source.device != device:
             self.source = torch.Generator(device).manual_seed(self.seed)
         return self

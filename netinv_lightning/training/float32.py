@@ -1,7 +1,7 @@
 """Computations in float32 under mixed precision: losses, norms, statistics and second derivatives.
 
-Autocast is for the forward passes of networks. Everything that is computed from their outputs uses
-this module.
+Autocast is used for the forward passes of networks only. Everything that is computed from their
+outputs uses this module.
 """
 
 from __future__ import annotations

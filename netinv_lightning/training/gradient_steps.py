@@ -1,5 +1,4 @@
-"""Training without Lightning: one step of gradient descent, a loop that can be resumed, and the
-parameters that weight decay applies to."""
+"""Train without Lightning: a gradient step, a resumable loop, and groups for weight decay."""
 
 from __future__ import annotations
 
@@ -17,7 +16,7 @@ OnStep = Callable[[int, float], None]
 
 
 def descend(loss: Tensor, optimizer: Optimizer, schedule: LRScheduler | None = None) -> None:
-    """Take one step of the optimiser against the gradient of the loss, then of the schedule."""
+    """Take one gradient step of the optimiser, then one step of the schedule."""
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
@@ -38,11 +37,11 @@ def train_steps(
     """Minimise a loss for a number of steps, or continue a stopped training.
 
     Args:
-        compute_loss: From the number of a step, counted from 0, to its loss.
+        compute_loss: Function that returns the loss of a step, from its number, counted from 0.
         optimizer: The optimiser of the trained weights.
-        schedule: The learning rate.
+        schedule: The schedule of the learning rate.
         steps: Steps of the whole training.
-        parts: What else a snapshot contains, by name: everything that `compute_loss` changes.
+        parts: Further parts of a snapshot, by name: everything that `compute_loss` changes.
         snapshots: Saves the training, so that it can be resumed; None to save nothing.
         on_step: Called after each step.
     """

@@ -1,4 +1,4 @@
-"""Progress of a run: a live bar on a terminal, plain lines elsewhere."""
+"""Show the progress of a run: as a live bar on a terminal, otherwise as plain lines."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ class StepReport:
         label: Start of each line.
         steps: Steps of the whole loop.
         shown: Metrics in a line, by name; missing ones are left out.
-        loggers: They get all metrics.
+        loggers: Loggers of all metrics.
         log_every: Steps between two logged rows.
-        clock: Shared with other reports whose lines count too; None for one of its own.
+        clock: Clock that limits the lines, possibly shared with other reports; None for a new one.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class PlainProgress(Callback):
 
 
 def print_progress(line: str) -> None:
-    """Print a line of progress to the standard error; results go to the standard output."""
+    """Print a line of progress to standard error; results are printed to standard output."""
     print(printable(line), file=sys.stderr, flush=True)
 
 

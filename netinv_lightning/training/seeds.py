@@ -1,5 +1,4 @@
-"""Seeds derived from the seed of a run, and random numbers that leave the global generator as it
-was.
+"""Derive seeds from the seed of a run, and draw without changing the global random state.
 
 Shape suffixes: n items.
 """

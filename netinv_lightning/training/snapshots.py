@@ -28,8 +28,8 @@ class Stateful(Protocol):
 class Snapshots:
     """Writes the state of a loop to a file: at regular steps, after the last one, and on SIGTERM.
 
-    It is written to a temporary file and moved into place, so that a kill at any moment leaves the
-    old file or the new one. It contains only tensors and plain containers, and is read with
+    It is written to a temporary file and moved into place, so that a complete file exists even if
+    the run is killed. It contains only tensors and plain containers, and is read with
     `weights_only=True`.
 
     Args:
@@ -95,8 +95,8 @@ class Snapshots:
             return int(state["step"])
         except Exception as error:  # damaged files raise errors of many kinds
             raise InputError(
-                f"{path}: cannot be resumed from ({one_line(error)}); "
-                "remove it to start this training again"
+                f"{path}: does not contain a state of this training ({one_line(error)}); "
+                "remove the file to start from the first step"
             ) from error
 
 

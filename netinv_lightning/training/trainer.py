@@ -36,9 +36,9 @@ for name in (
 
 
 MARGIN = 1.1
-"""A CPU uses half precision if it is this many times faster than float32.
+"""On a CPU, half precision is used if it is faster than float32 by this factor.
 
-A GPU uses it unless it is this many times slower."""
+On a GPU, half precision is used unless it is slower by this factor."""
 TRIAL_SECONDS = 0.3
 CHOSEN = "NETINV_PRECISION"
 """Environment variable that passes the choice of the first process to the other ones."""
@@ -47,9 +47,9 @@ CHOSEN = "NETINV_PRECISION"
 def best_precision(accelerator: str, measure: bool = True) -> str:
     """Return the faster of float32 and mixed precision for training on this machine.
 
-    A processor without bfloat16 emulates it, and is not measured. If the hardware has it, a
-    training step of a convolution is timed in both precisions, because support does not make it
-    faster (https://github.com/pytorch/pytorch/issues/183815).
+    A CPU without bfloat16 would emulate it, so it uses float32 without measurement. If the hardware
+    supports half precision, a training step of a convolution is timed in both precisions, because
+    supported bfloat16 is not always faster (https://github.com/pytorch/pytorch/issues/183815).
 
     Args:
         accelerator: As `trainer.accelerator`.
@@ -119,7 +119,7 @@ def available_accelerator(accelerator: str) -> str:
 
 
 def resolve_trainer(cfg: DictConfig) -> list[str]:
-    """Replace `auto` in `cfg.trainer` by the choice on this machine, which a resumed run keeps.
+    """Replace `auto` in `cfg.trainer` by the choice for this machine; a resumed run keeps it.
 
     Returns:
         The choices, one line each.
@@ -134,12 +134,13 @@ def resolve_trainer(cfg: DictConfig) -> list[str]:
     if precision in (None, "auto"):
         several = any(
             os.environ.get(name, "1") not in ("", "1") for name in ("WORLD_SIZE", "SLURM_NTASKS")
-        )  # which must agree
+        )  # all processes must use the same precision
         precision = os.environ.get(CHOSEN) if not first_process() else None
         precision = precision or best_precision(accelerator, measure=not several)
         os.environ[CHOSEN] = precision
         lines.append(
-            f"precision: {precision} (the faster here; to choose another, set trainer.precision)"
+            f"precision: {precision} (faster on this machine; to choose another, set "
+            "trainer.precision)"
         )
     if lines:
         with open_dict(cfg.trainer):
@@ -148,7 +149,7 @@ def resolve_trainer(cfg: DictConfig) -> list[str]:
 
 
 PROCESSES_PER_CORE = 4
-"""On a CPU a device is a process; more of them than this per core is a typing error."""
+"""Maximum number of devices (processes) per CPU core; larger values are assumed to be errors."""
 
 
 MALLOPT = {
@@ -177,7 +178,7 @@ def check_trainer(cfg: DictConfig) -> int:
     """Refuse values that `lightning.Trainer` does not accept, and devices that are missing.
 
     Returns:
-        How many processes would train.
+        Number of processes that the training would use.
 
     Raises:
         InputError: naming the key.
@@ -206,8 +207,8 @@ def check_one_process(cfg: DictConfig) -> None:
     """
     if check_trainer(cfg) > 1:
         raise InputError(
-            f"trainer.devices={cfg.trainer.devices}: application={cfg.application.name} works in "
-            "one process; set trainer=default"
+            f"trainer.devices={cfg.trainer.devices}: application={cfg.application.name} runs in "
+            "one process only; set trainer=default"
         )
 
 
@@ -237,7 +238,7 @@ EXPECTED_WARNINGS = (
     "GPU available but not used",  # chosen by the user, or by `available_accelerator`
     "The number of training batches",  # short epochs of small data sets
     "Checkpoint directory .* exists and is not empty",  # a resumed run
-    # Steps are drawn, not read.
+    # Batches are generated, not read from a data loader.
     "You're resuming from a checkpoint that ended before the epoch ended",
     ".*LeafSpec.*",  # Lightning's use of torch's internals
     ".*treespec.*",
@@ -246,7 +247,7 @@ EXPECTED_WARNINGS = (
 
 @contextmanager
 def expected_warnings() -> Iterator[None]:
-    """Silence warnings of Lightning about what this project intends."""
+    """Silence warnings of Lightning about intended behaviour."""
     with warnings.catch_warnings():
         for message in EXPECTED_WARNINGS:
             warnings.filterwarnings("ignore", message=message)
@@ -254,5 +255,5 @@ def expected_warnings() -> Iterator[None]:
 
 
 def on_terminal() -> bool:
-    """Whether the standard error is a terminal, which shows a live bar."""
+    """Return whether standard error is a terminal, which shows a live bar."""
     return sys.stderr.isatty()

@@ -39,7 +39,7 @@ def test_the_weights_of_the_module_itself_are_returned(tmp_path: Path) -> None:
     [
         (
             {"layer_weight": torch.zeros(1, 2), "layer_bias": torch.zeros(3)},
-            r"layer.weight is \(1, 2\) in the file, \(3, 2\) in the network, 1 in all",
+            r"layer.weight is \(1, 2\) in the file, \(3, 2\) in the network; differing tensors: 1",
         ),
         ({"layer_weight": torch.zeros(3, 2)}, r"layer.bias is missing in the file, \(3,\) in the"),
         (
@@ -52,12 +52,14 @@ def test_weights_of_another_network_are_refused(
     weights: dict[str, torch.Tensor], said: str, tmp_path: Path
 ) -> None:
     path = stored(tmp_path / "last.ckpt", **weights)
-    with pytest.raises(InputError, match=f"last.ckpt: belongs to another network .*{said}"):
+    with pytest.raises(InputError, match=f"last.ckpt: does not match the network .*{said}"):
         fitting_state(Module(), path)
 
 
 def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     path = stored(tmp_path / "last.ckpt", layer_weight=torch.zeros(3, 2))
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(InputError, match=r"last.ckpt: is not a whole checkpoint .*; run it again$"):
+    with pytest.raises(
+        InputError, match=r"last.ckpt: is not a complete checkpoint .*; run it again$"
+    ):
         fitting_state(Module(), path)

@@ -121,7 +121,7 @@ def test_all_processes_of_a_run_use_the_same_precision(
     )
     hardware(cpu=True, gain=1.5)
     assert trainer.resolve_trainer(first) == [
-        "precision: bf16-mixed (the faster here; to choose another, set trainer.precision)"
+        "precision: bf16-mixed (faster on this machine; to choose another, set trainer.precision)"
     ]
     hardware(cpu=True, gain=1.0)
     monkeypatch.setenv("LOCAL_RANK", "1")
@@ -147,7 +147,7 @@ def test_a_resumed_run_keeps_its_precision(
         ),
         folder,
     )
-    assert "precision: bf16-mixed (the faster here" in capsys.readouterr().out
+    assert "precision: bf16-mixed (faster on this machine" in capsys.readouterr().out
     assert json.loads((folder / "environment.json").read_text())["precision"] == "bf16-mixed"
     assert OmegaConf.load(folder / "config.yaml").trainer.precision == "bf16-mixed"
     hardware(cpu=False)
