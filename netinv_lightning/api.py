@@ -151,16 +151,16 @@ def invert(
         invert(network, num_classes=3, shape=(13,))                     tables (features,)
 
     Args:
-        network: Network from normalised inputs, [B, C, H, W] for images, to logits [B, N], to
-            probabilities, to one number for two classes, or to a container of these. Its weights
-            are not changed. Or a black box: a function from a NumPy array of inputs to one of
-            logits or probabilities (`netinv_lightning.classifiers.black_box`).
-        num_classes: N; None to infer it, as the two below: from what timm or Hugging Face stores in
-            the network, its first layer, and forward passes with random images. What was inferred
-            is printed.
+        network: The classifier. It takes normalised inputs ([B, C, H, W] for images) and returns
+            logits [B, N], probabilities, one number for two classes, or a container of these. Its
+            weights are not changed. Or a black box: a function from a NumPy array of inputs to an
+            array of logits or probabilities (`netinv_lightning.classifiers.black_box`).
+        num_classes: N. None to infer it, like `channels` and `image_size`, from the metadata of
+            timm or Hugging Face, the first layer, and forward passes with random images. The
+            inferred values are printed.
         channels: Channels of images, such as 1 or 3.
         image_size: Side of square images, 8 to 512 pixels, or (height, width).
-        mean: Mean per channel with which the training normalised pixels in [0, 1]; None for 0.
+        mean: Mean per channel of the normalisation in training, of pixels in [0, 1]; None for 0.
         std: Standard deviation per channel; None for 1.
         feature_layers: Names of the network's modules for the cosine and orthogonality terms.
         overrides: Config overrides, such as `["application.steps=500", "conditioning=label"]`.
@@ -176,7 +176,7 @@ def invert(
     Raises:
         InputError: if the network or a value is invalid.
     """
-    # Imported here, so that `compose` is fast.
+    # The import is here so that `compose` is fast.
     from netinv_lightning.applications.invert import InvertApplication
 
     network = module_of(network)
@@ -243,7 +243,7 @@ def _verdict(directory: Path) -> str:
 def load_detector(run_dir: str | Path, name: str, trusted: Sequence[str] = ()) -> Detector:
     """Load a detector of a run of `application=detect_ood`.
 
-    Its `score(images)` is higher for images that are more out-of-distribution.
+    A higher `score(images)` means that an image is more likely out-of-distribution.
 
         detector = netinv_lightning.load_detector("runs/detect_ood/STAMP", "inverted")
         scores_n = detector.score(images_nCHW)

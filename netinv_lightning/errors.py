@@ -1,4 +1,4 @@
-"""Errors that are no failure of the code: wrong input (exit status 2) and a stop signal."""
+"""Errors that are not defects of the code: wrong input (exit status 2) and a stop signal."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def exit_status(error: Exception, failure: str = "") -> int:
 
     Args:
         error: The error.
-        failure: What failed, if it is no wrong input.
+        failure: What failed, if the input is not wrong.
 
     Returns:
         2 for wrong input, otherwise 1.
@@ -79,7 +79,8 @@ def nearest(word: str, choices: Iterable[str], advice: str = "") -> str:
     Args:
         word: What was given.
         choices: What is allowed.
-        advice: What else can be done; a sentence, without a full stop, that follows the choices.
+        advice: What else the user can do, as a sentence without a full stop. It follows the
+            choices.
     """
     choices = sorted(choices)
     close = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)

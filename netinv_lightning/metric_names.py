@@ -19,7 +19,7 @@ INVERSION_ACCURACY = "inversion/accuracy"
 INVERSION_ACCURACY_HOT = "inversion/accuracy_hot"
 INVERSION_ACCURACY_TRAIN = "inversion/accuracy_train"
 INVERSION_LABEL_ACCURACY = "inversion/label_accuracy"
-"""Share of single labels that are as requested, for labels that do not exclude each other."""
+"""Share of requested labels that are predicted, for labels that do not exclude each other."""
 INVERSION_CONFIDENCE = "inversion/confidence"
 INVERSION_CONFIDENCE_HOT = "inversion/confidence_hot"
 INVERSION_MARGIN = "inversion/margin"
@@ -86,7 +86,7 @@ GENERATOR_PARAMETERS = "cost/generator_parameters"
 CLASSIFIER_FORWARDS = "cost/classifier_forwards"
 CLASSIFIER_BACKWARDS = "cost/classifier_backwards"
 QUERIES = "cost/queries"
-"""Images that the optimisation asked a black box about."""
+"""Number of images that the optimisation sent to a black box."""
 
 LOSS_TOTAL = "loss/total"
 
@@ -138,7 +138,7 @@ def generator(name: str, g: int) -> str:
 
 
 def interpretation(what: str, *of: object) -> str:
-    """Name of a number of a feature study: the quantity, and what it describes."""
+    """Name of a metric of a feature study, from the quantity and what it describes."""
     return "/".join(["interpretation", what, *map(str, of)])
 
 
@@ -147,7 +147,8 @@ CLUSTERS = interpretation("clusters")
 
 
 OOD_MEAN_AUROC = "ood/best/mean/auroc"
-"""Largest mean AUROC of a detector over the sets. It is selected on these sets: an upper bound."""
+"""Largest mean AUROC of a detector over the sets. It is an upper bound, because the detector is
+selected on these sets."""
 
 
 PLAIN = "plain"
@@ -169,17 +170,17 @@ OOD_BRIER = ood(PLAIN, OWN, "brier")
 
 
 def ood_gain(direction: str, norm: str) -> str:
-    """Name of the mean gain in AUROC of perturbations of a norm over Linf at equal RMS."""
+    """Name of the mean gain in AUROC of a perturbation norm, relative to Linf at equal RMS."""
     return f"ood/shifts/{direction}_{norm}/gain"
 
 
 def garbage(classifier: str, what: str) -> str:
-    """Name of a number of the training of a classifier with a garbage class."""
+    """Name of a metric of the training of a classifier with a garbage class."""
     return f"garbage/{classifier}/{what}"
 
 
 def reconstruction(what: str, *of: object) -> str:
-    """Name of a number of the comparison of reconstructions with real images."""
+    """Name of a metric of the comparison of reconstructions with real images."""
     return "/".join(["reconstruction", what, *map(str, of)])
 
 
@@ -199,7 +200,7 @@ TEACHER_ACCURACY = "student/teacher_accuracy"
 
 
 def noise_student(what: str) -> str:
-    """Name of a number of the control, a student that was trained on noise."""
+    """Name of a metric of the control, a student that was trained on noise."""
     return f"student/noise_{what}"
 
 
@@ -210,12 +211,12 @@ COUNTERFEIT_UNRECOGNISED = "counterfeit/unrecognised"
 
 
 def counterfeit(images: str, what: str) -> str:
-    """Name of a number of the counterfeits, or of a set that they are compared with."""
+    """Name of a metric of the counterfeits, or of a set that they are compared with."""
     return f"counterfeit/{images}/{what}"
 
 
 def finetune(arm: str, what: str) -> str:
-    """Name of a number of the classifier before fine-tuning, or after one kind of it."""
+    """Name of a metric of the classifier before fine-tuning, or after one kind of fine-tuning."""
     return f"finetune/{arm}/{what}"
 
 

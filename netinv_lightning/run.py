@@ -50,7 +50,7 @@ COMMANDS = {
     "explore": "netinv_lightning.explorer.command",
     "report": "netinv_lightning.html_report.command",
 }
-"""Further commands: first word, and the module whose `main` receives the other words."""
+"""Further commands: the first word, and the module whose `main` gets the remaining words."""
 
 _composed = False
 """Whether Hydra has composed the config, so that later errors are errors of the run."""
@@ -98,7 +98,7 @@ def _run_or_resume(cfg: DictConfig, hydra_cfg: Any, job_dir: Path) -> None:
 
 @contextmanager
 def code_of_command(cfg: DictConfig) -> Iterator[None]:
-    """Context in which files may name only code that the command line or its `trusted` names."""
+    """Context in which files may only name code that the command line or `trusted` also names."""
     with only_allowed([*named_code(OmegaConf.to_container(cfg, resolve=True)), *cfg.trusted]):
         yield
 
@@ -126,7 +126,7 @@ def main() -> None:
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     global _full_error
     _full_error = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    # With this setting Hydra raises its errors, and each becomes one line here.
+    # With this setting Hydra raises its errors, so that this module can print them in one line.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     with record_sweep() as started_sweep:
         status = _start()
@@ -148,7 +148,7 @@ def _start() -> int:
         job()
     except (InputError, HydraException, OmegaConfBaseException) as error:
         return _refuse(error)
-    except BrokenPipeError:  # the reader of the output has closed it
+    except BrokenPipeError:  # the program that reads the output has ended
         # The interpreter's last flush must not fail as well.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return SIGPIPE_STATUS

@@ -204,7 +204,7 @@ def test_load_run_gives_the_trained_generator(compose: Compose, job_dir: Path) -
 def test_a_used_directory_is_refused(compose: Compose, job_dir: Path) -> None:
     run(compose("application.steps=2"), job_dir)
     before = (job_dir / "status.json").read_text()
-    with pytest.raises(InputError, match="contains a run already"):
+    with pytest.raises(InputError, match="already contains a run"):
         run(compose(), job_dir)
     assert (job_dir / "status.json").read_text() == before
 

@@ -38,7 +38,7 @@ def main(argv: Sequence[str]) -> int:
         else:
             _write(Path(arguments.json), workspace.spec(view))
             print(arguments.json)
-    except Exception as error:  # also any error of the network or of W&B's server
+    except Exception as error:  # includes errors of the network and of W&B's server
         return exit_status(error, "the dashboard was not saved")
     return 0
 

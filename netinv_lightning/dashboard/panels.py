@@ -159,7 +159,7 @@ def out_of_distribution() -> list[PanelTypes]:
             for noise in NOISE
         ),
         bars(
-            "Separating threshold: gap, and gap without 5 % of each side",
+            "Separating threshold: gap, and gap without the extreme 5 % of both sets",
             [
                 names.ood("plain", noise, what)
                 for what in ("gap", "gap_but_5_percent")

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 def build(entity: str, project: str, data: str = "mnist") -> ws.Workspace:
-    """Return the dashboard. Needs neither network nor login.
+    """Return the dashboard. This needs neither network access nor a login.
 
     Args:
         entity: User or team that owns the project.
         project: Project of the runs.
-        data: Data set whose classes the accuracy per class lists.
+        data: Data set whose classes are listed in the panel of accuracy per class.
     """
     import wandb_workspaces.workspaces as ws
 

@@ -19,7 +19,7 @@ from netinv_lightning.figures.style import literal_text, write_whole
 LARGEST_GRID = 20  # rows
 LARGEST_CONFUSION = 30  # classes; with more, names and numbers would overlap
 GAP = 2  # pixels between images
-SMALL = 64  # pixels; larger images are drawn larger, and smoothed
+SMALL = 64  # pixels; larger images are drawn in a larger size, and smoothed
 
 
 def draw_images(
@@ -64,8 +64,8 @@ def image_grid(
     """Draw a grid of images with one class per row.
 
     Args:
-        x_RKCHW: Images in [0, 1]: R rows, K columns. At most 20 rows are drawn; the title
-            notes it.
+        x_RKCHW: Images in [0, 1]: R rows, K columns. Only the first 20 rows are drawn; the title
+            then contains the number of rows.
         row_names: One name per row.
         path: The PNG file.
         title: Title above the grid.

@@ -57,7 +57,7 @@ from tests.config.gadgets import CNN
         ),
         (
             {"application": {"name": "audit", "overrides": ["hydra.searchpath=[/tmp]"]}},
-            r"overrides: hydra\.searchpath=.*is not taken",
+            r"overrides: hydra\.searchpath=.*is not allowed",
         ),
         (
             {
