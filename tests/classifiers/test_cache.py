@@ -177,7 +177,7 @@ def test_weights_that_are_not_finite_are_not_cached(folder: Path) -> None:
         ),
         (
             ["application=train_classifier"],
-            r"^classifier\.train=true: application=train_classifier always trains it",
+            r"^classifier\.train=true: application=train_classifier always trains the classifier",
         ),
         (
             ["classifier=checkpoint", "classifier.path=null"],

@@ -212,7 +212,7 @@ def test_a_download_from_a_silent_server_times_out(
 def test_the_classifiers_own_data_are_not_outliers(name: str, inside: str) -> None:
     with pytest.raises(
         InputError,
-        match=rf"application.outliers={name}: is the classifier's own data \({inside}\); name sets",
+        match=rf"application.outliers={name}: is the classifier's own data \({inside}\); choose",
     ):
         check_outliers(name, inside)
 
@@ -268,7 +268,7 @@ def test_own_images_that_cannot_be_read_give_one_line(tmp_path: Path) -> None:
     np.savez(tmp_path / "mine.npz", Z=np.zeros(3))
     with pytest.raises(
         InputError,
-        match=r"mine.npz: holds \['Z'\], but not \['X'\]; save with np.savez\(path, X=...\)",
+        match=r"mine.npz: contains \['Z'\], but not \['X'\]; save it with np.savez\(path, X=...\)",
     ):
         outliers(f"{tmp_path}/mine.npz", MNIST, 1, 0, Path())
 
