@@ -92,7 +92,7 @@ def _card(path: Path) -> Mapping[str, Any]:
 
 
 def _names_fit(names: Sequence[str], attributes: frozenset[str]) -> bool:
-    """Return whether the names of weights, less a common prefix, are attributes of the network."""
+    """Return whether the names of weights without a common prefix are attributes of the network."""
     split = [tuple(part for part in name.split(".") if part not in WRAPPERS) for name in names]
     for depth in range(PREFIX_DEPTH + 1):
         below: dict[tuple[str, ...], set[str]] = {}

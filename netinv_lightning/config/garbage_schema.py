@@ -31,8 +31,8 @@ class GarbageConfig:
         zoom: For each garbage image, a random crop is added too, enlarged by a factor from 1 to
             `zoom`. 1 for none.
         distil: Share of the frozen classifier's outputs in the labels, from 0 to 1.
-        balanced: Which class weights in the loss balance the class counts: those of `all` classes,
-            as in the paper, or that of `garbage` only; the other classes are then not reweighted.
+        balanced: Classes that the loss weights by their counts: `all` (as in the paper) or
+            `garbage` alone.
         weight: Weight of the garbage class relative to another class.
         batch_norm: Statistics of BatchNorm in training: those of the batch (`batch`), or the
             unchanged running statistics of the frozen classifier (`kept`).
