@@ -105,7 +105,7 @@ STALE = [
     ),
     ({"SLURM_PROCID": "1", "SLURM_NTASKS": "2"}, "SLURM_PROCID=1: the environment has 2 processes"),
     ({"RANK": ""}, "RANK=: this environment variable must be a whole number"),
-    ({"TORCHELASTIC_RUN_ID": "x"}, "TORCHELASTIC_RUN_ID=x: torchrun sets RANK, LOCAL_RANK"),
+    ({"TORCHELASTIC_RUN_ID": "x"}, "TORCHELASTIC_RUN_ID=x: torchrun also sets RANK, LOCAL_RANK"),
 ]
 
 

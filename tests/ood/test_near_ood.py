@@ -116,7 +116,7 @@ def test_left_out_set_of_user_images_is_checked_when_it_is_read(tmp_path: Path) 
 @pytest.mark.parametrize("name", ["mnist", "mnist5k"])
 def test_whole_set_is_not_an_outlier_set_for_some_of_its_classes(name: str) -> None:
     """Some of its images would be in-distribution."""
-    own = rf"^application.outliers={name}: is the classifier's own data \(mnist\); for the classes"
+    own = rf"^application.outliers={name}: is the classifier's own data \(mnist\); for the other"
     with pytest.raises(InputError, match=own):
         check_outliers(name, "mnist", FIRST_FIVE)
     check_outliers(LEFT_OUT, "mnist", FIRST_FIVE)
