@@ -79,7 +79,7 @@ def test_pictures_of_unknown_range_or_too_large_are_refused(
     ):
         pictures(tmp_path / "float", Image.new("F", (8, 8), 0.5), "0.tif")
     monkeypatch.setattr("netinv_lightning.data.pictures.LARGEST", 63)
-    with pytest.raises(InputError, match=r"0.png has 64 pixels; but at most 63 are allowed"):
+    with pytest.raises(InputError, match=r"0.png has 64 pixels, but at most 63 are allowed"):
         pictures(tmp_path / "large", Image.new("L", (8, 8)))
 
 
