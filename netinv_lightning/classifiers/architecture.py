@@ -1,4 +1,4 @@
-"""Build the network that `classifier.network` describes, for the data that its shape fits."""
+"""Build the network that `classifier.network` describes, with the shape of the data."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from netinv_lightning.runs.notices import notice
 
 OWN_NETWORKS = "netinv_lightning.classifiers.networks."
 MODALITIES = {"MLP": ("images", "signals", "tables"), "SignalFCN": ("signals",)}
-"""What our own networks take, where it is not images alone."""
+"""Modalities that the package's own networks accept; networks not listed accept images only."""
 FOR_MODALITY = {"images": "cnn", "signals": "signal_fcn", "tables": "mlp"}
-"""A group of `conf/classifier` for each modality, for messages."""
+"""The config group of `conf/classifier` that messages suggest for each modality."""
 SHAPE = {
     "num_classes": "num_classes",
     "channels": "channels",
@@ -31,28 +31,29 @@ SHAPE = {
     "in_chans": "channels",
     "img_size": "image_size",
 }
-"""Arguments of networks, and the fact of the data that is their default."""
+"""Arguments of networks, and the field of `DataSpec` that is their default."""
 SPEC_KEYS = ("num_classes", "mean", "std", "bounds", "groups")
-"""Keys of `classifier` that override the facts of the model card or of the data set, beside those
-of the shape."""
+"""Keys of `classifier`, besides `SHAPE_KEYS`, that override values of the model card or of the data
+set."""
 SHAPE_KEYS = ("shape", "channels", "image_size")
 
 
 def build_network(network: Mapping[Any, Any], spec: DataSpec) -> nn.Module:
-    """Make the network that `classifier.network` describes.
+    """Build the network that `classifier.network` describes.
 
-    Our own networks always get the number of classes, the channels and the size of the data; other
-    networks get them for keys of `SHAPE` that are null.
+    The package's own networks always get the number of classes, the channels and the size of the
+    data. Another network gets them only for those arguments in `SHAPE` that its description sets to
+    null.
 
     Raises:
-        InputError: if it cannot be made.
+        InputError: if it cannot be built.
     """
     keywords, target = dict(network), str(network.get("_target_", ""))
     own_network = target.startswith(OWN_NETWORKS)
     takes = MODALITIES.get(target.removeprefix(OWN_NETWORKS), ("images",))
     if own_network and spec.modality not in takes:
         raise InputError(
-            f"classifier.network._target_={target}: takes {takes[0]}, the data are "
+            f"classifier.network._target_={target}: takes {takes[0]}, but the data are "
             f"{spec.modality}. Set classifier={FOR_MODALITY[spec.modality]}"
         )
     for key, fact in SHAPE.items():
@@ -63,30 +64,32 @@ def build_network(network: Mapping[Any, Any], spec: DataSpec) -> nn.Module:
 
 
 def construct_network(network: Mapping[Any, Any]) -> nn.Module:
-    """Make a network from its description, whose arguments are complete.
+    """Build a network from a complete description.
 
     Raises:
-        InputError: if it cannot be made, or timm would have to download it.
+        InputError: if it cannot be built, or timm would have to download it.
     """
     keywords, target = with_model_name(network), str(network.get("_target_", ""))
     try:
         made = construct(keywords, "classifier.network")
     except InstantiationException as error:
         why = _without(target) or one_line(error.__cause__ or error)
-        raise InputError(f"classifier.network: cannot be made: {why}") from error
+        raise InputError(f"classifier.network: cannot be built ({why})") from error
     if not isinstance(made, nn.Module):
         raise InputError(
-            f"classifier.network._target_={target}: gives a "
-            f"{type(made).__name__}, must give a torch.nn.Module"
+            f"classifier.network._target_={target}: returns a {type(made).__name__}; must return "
+            "a torch.nn.Module"
         )
     return made
 
 
 def with_model_name(network: Mapping[Any, Any]) -> dict[Any, Any]:
-    """Return the description with `name` under the key that timm has for it, `model_name`.
+    """Return the description of a timm network with its key `name` renamed to timm's `model_name`.
+
+    Other descriptions are returned unchanged.
 
     Raises:
-        InputError: if the name stands for a download or for a folder.
+        InputError: if the name refers to a download or to a folder.
     """
     keywords = dict(network)
     if network.get("_target_") != TIMM:
@@ -105,7 +108,10 @@ def with_model_name(network: Mapping[Any, Any]) -> dict[Any, Any]:
 
 
 def _without(target: str) -> str:
-    """Return `mynet has no Tinny; did you mean 'Tiny'?` if only the name is wrong; else empty."""
+    """Return a line such as `mynet has no Tinny; did you mean 'Tiny'?`.
+
+    It is empty if the module cannot be imported, or contains the name.
+    """
     module_name, _, name = target.rpartition(".")
     with suppress(Exception):  # foreign code may raise anything
         module = module_of(target, "classifier.network._target_")
@@ -125,7 +131,7 @@ def reading_keys(cfg: DictConfig) -> dict[str, Any]:
 
 
 def given_shape(cfg: DictConfig) -> dict[str, Any]:
-    """Return `channels` and `image_size` as far as `cfg.classifier` contains them."""
+    """Return those of `channels` and `image_size` that `cfg.classifier` sets."""
     if cfg.classifier.shape is not None:
         channels, image_size = checked_shape(cfg.classifier.shape, "classifier.shape")
         return {"channels": channels, "image_size": image_size}

@@ -1,15 +1,15 @@
-"""Classifiers that only answer: a function or a command, without weights, layers or gradients.
+"""Black-box classifiers: a function or a command, without weights, layers or gradients.
 
-Their gradient is estimated from answers, by differences along random directions:
+The gradient is estimated from outputs, by finite differences along random directions:
 
     J'g  ~  1/n sum_k [ (f(x + s u_k) - f(x - s u_k)) . g / (2 s) ] u_k,   u_k ~ N(0, I)
 
-f are the logits, g is the gradient of the objective with respect to them, and J'g the one with
-respect to the pixels. The expectation is the gradient of f smoothed by noise of standard deviation
-s. These are the antithetic samples of natural evolution strategies (Ilyas et al. 2018,
-arXiv:1804.08598), taken for the logits instead of the loss, so that terms that compare images need
-no further queries. A generator gets the estimate by the chain rule, as in data-free model
-extraction (Truong et al. 2021, arXiv:2011.14779).
+f are the logits, g is the gradient of the objective with respect to the logits, and J'g is its
+gradient with respect to the pixels. The expectation is the gradient of f smoothed by noise of
+standard deviation s. The estimate uses the antithetic samples of natural evolution strategies
+(Ilyas et al. 2018, arXiv:1804.08598). They are applied to the logits instead of the loss, so that
+terms that compare images need no further queries. The gradient for a generator follows by the chain
+rule, as in data-free model extraction (Truong et al. 2021, arXiv:2011.14779).
 
 Shape suffixes: B batch, N classes, C channels, H height, W width, P pixels of an image,
 K directions, S the two sides of a difference.
@@ -35,12 +35,12 @@ from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.training.float32 import widened
 
 Answer = Callable[[NDArray[np.float32]], Any]
-"""From images [B, C, H, W] in [0, 1] to an array or a tensor: logits or probabilities [B, N], or
-labels [B], which are whole numbers."""
+"""Function that takes images [B, C, H, W] in [0, 1] and returns an array or a tensor: logits or
+probabilities [B, N], or integer labels [B]."""
 QUERY_IMAGES, QUERY_BYTES = 4096, 1 << 26
-"""Largest number and size of the images of one call."""
+"""Largest number of images, and of bytes, in one call."""
 LEAST_LOGIT = -14.0
-"""Smallest logarithm of a probability; a smaller one, below 1e-6, is rounding of the answer."""
+"""Smallest logit that is computed from probabilities: probabilities below 1e-6 are rounded."""
 
 
 class BlackBoxError(RuntimeError):
@@ -51,10 +51,10 @@ class BlackBox(nn.Module):
     """A network whose outputs come from a function of NumPy arrays.
 
     Args:
-        answer: The function. It gets normalised images, which are in [0, 1] without mean and
-            standard deviation.
+        answer: The function. It gets normalised images; without mean and standard deviation these
+            are in [0, 1].
         name: The key and the value that name it, for messages.
-        num_classes: N, if the answers are labels. They become probabilities of 0 and 1.
+        num_classes: N, if the function returns labels, which are converted to one-hot rows.
     """
 
     def __init__(self, answer: Answer, name: str, num_classes: int | None = None) -> None:
@@ -105,22 +105,22 @@ class BlackBox(nn.Module):
 
 
 def images_of_a_call(image_bytes: int) -> int:
-    """Return the largest number of images of one call, for images of so many bytes."""
+    """Return the largest number of images in one call, for images of `image_bytes` bytes each."""
     return max(1, min(QUERY_IMAGES, QUERY_BYTES // image_bytes))
 
 
 class BlackBoxClassifier(FrozenClassifier):
-    """A frozen classifier that only answers. Each image of a query counts as one forward pass.
+    """A frozen black-box classifier. Each image of a query counts as one forward pass.
 
     Args:
         network: The black box.
-        spec: Facts of its images.
+        spec: Properties of its images.
         output: As for `FrozenClassifier`.
         output_kind: As for `FrozenClassifier`.
-        directions: n, the directions of an estimated gradient; each costs two queries per image. 0
-            for no gradient.
-        sigma: s, the standard deviation of the differences in units of the pixel range. Queries are
-            clamped to [0, 1].
+        directions: n, the number of directions of a gradient estimate; each costs two queries per
+            image. 0 for no gradient.
+        sigma: s, the standard deviation of the differences, in units of the pixel range. Queried
+            images are clamped to [0, 1].
 
     Raises:
         InputError: if the black box fails for random images, or returns something else.
@@ -164,7 +164,7 @@ class BlackBoxClassifier(FrozenClassifier):
     def estimate(self, x_BCHW: Tensor, gradient_BN: Tensor) -> Tensor:
         """Return an estimate of J'g, [B, C, H, W], from 2 n queries per image.
 
-        The directions depend on the images alone, so that a resumed run draws the same ones.
+        The directions depend only on the images, so that a resumed run draws the same ones.
 
         Args:
             x_BCHW: x.
@@ -186,7 +186,7 @@ class BlackBoxClassifier(FrozenClassifier):
         return (estimate_BP / self.directions).view_as(x_BCHW)
 
     def check_gradient(self) -> None:
-        """Check that a gradient is estimated.
+        """Check that this classifier can estimate a gradient.
 
         Raises:
             InputError: naming the key.
@@ -194,19 +194,19 @@ class BlackBoxClassifier(FrozenClassifier):
         if self.access == "labels":
             assert isinstance(self.network, BlackBox)
             raise InputError(
-                f"{self.network.name}: returns labels, whose differences give no gradient, and "
-                "this method needs one. Return logits or probabilities"
+                f"{self.network.name}: returns labels, from which no gradient can be estimated, "
+                "but this method needs one. Return logits or probabilities"
             )
         if not self.directions:
             raise InputError(
-                "classifier.query_directions=0: a black box has no gradient, and this method needs "
+                "classifier.query_directions=0: a black box has no gradient, but this method needs "
                 "one. Set the number of directions of its estimate, such as "
                 "classifier.query_directions=50"
             )
 
 
 class _Estimated(torch.autograd.Function):
-    """The logits of a black box, with the estimate of their gradient."""
+    """The logits of a black box, with an estimated gradient."""
 
     @staticmethod
     def forward(ctx: Any, x_BCHW: Tensor, classifier: BlackBoxClassifier) -> Tensor:
@@ -223,10 +223,10 @@ class _Estimated(torch.autograd.Function):
 
 
 def _access(network: BlackBox, x_BCHW: Tensor) -> str:
-    """Return what a black box gives, `scores`, or `labels` if it returns zeros and ones only.
+    """Return `labels` if a black box returns only zeros and ones, else `scores`.
 
     Raises:
-        InputError: if it fails.
+        InputError: if the black box fails.
     """
     try:
         answer = network(x_BCHW)
@@ -261,10 +261,12 @@ def frozen(
     directions: int,
     sigma: float,
 ) -> FrozenClassifier:
-    """Return the frozen classifier of a network or of a black box, which uses the last two keys.
+    """Return the frozen classifier of a network or of a black box.
+
+    Only a black box uses `directions` and `sigma`; for the arguments see the two classes.
 
     Raises:
-        InputError: if layers of a black box are named, or the classifier refuses the network.
+        InputError: if layers of a black box are named, or the network does not fit `spec`.
     """
     reading: dict[str, Any] = {"output": output, "output_kind": output_kind}
     if not isinstance(network, BlackBox):

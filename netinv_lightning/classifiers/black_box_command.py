@@ -16,7 +16,7 @@ from netinv_lightning.errors import one_line
 
 
 def command_answer(command: Sequence[str]) -> Answer:
-    """Return the function that a command computes.
+    """Return a function that runs a command on images and returns its scores.
 
     The command is run for each call, without a shell. Two arguments are added: the .npy file of the
     images, and the .npy file that it must write. Neither file can contain code.

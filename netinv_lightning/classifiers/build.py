@@ -1,4 +1,4 @@
-"""From config to frozen classifier: which weights, for which network and data.
+"""Load the frozen classifier that a config names: its network, weights and `DataSpec`.
 
 Values that `classifier` does not set are read from the model card, then from the data set.
 """
@@ -40,7 +40,7 @@ from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.runs.notices import notice
 
 TORCHSCRIPT = "torch.jit.load"
-"""Runs the program of a file; only the user's own command line or `trusted` may name it."""
+"""A target that runs code from a file; only the user's command line or `trusted` may name it."""
 SPLIT_KEYS = ("val_fraction", "subset_size", "split_seed", "classes")
 """Keys of `data` that determine which images a classifier was trained on."""
 
@@ -58,7 +58,7 @@ def card_network(card: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 def described_network(cfg: DictConfig) -> dict[str, Any]:
-    """Return the description of the network, of the config or of the model card.
+    """Return the description of the network from the config, else from the model card.
 
     Raises:
         InputError: if neither contains one.
@@ -118,9 +118,9 @@ def load_classifier(cfg: DictConfig) -> FrozenClassifier:
         return _with_own_weights(cfg, network)
     if path is None:
         raise InputError(
-            "classifier.path: no trained weights are named; use one of the zoo (classifier=zoo), "
-            "give a checkpoint (classifier.path=FILE), or train one: classifier.train=true, or "
-            "first application=train_classifier"
+            "classifier.path: no trained weights are named. Use a classifier from the zoo "
+            "(classifier=zoo), give a checkpoint (classifier.path=FILE), or train a classifier: "
+            "classifier.train=true, or first application=train_classifier"
         )
     require_weights(path)
     if not network and format_of(path):
@@ -167,7 +167,7 @@ def _network_of(cfg: DictConfig) -> dict[str, Any]:
 
 
 def _with_own_weights(cfg: DictConfig, network: dict[str, Any]) -> FrozenClassifier:
-    """Make a network that has its weights itself, as torchvision's with `weights`."""
+    """Build a network whose constructor loads its weights, such as torchvision's `weights=...`."""
     facts = published_facts(network) if network.get("num_classes") is None else {}
     spec = resolve_spec(cfg, None, facts)
     classifier = FrozenClassifier(build_network(network, spec), spec, **reading_keys(cfg))
@@ -207,7 +207,7 @@ def _print_inferred(path: Path, facts: dict[str, Any], source: str) -> None:
 
 
 def _with_card(keys: dict[str, Any], card: dict[str, Any]) -> dict[str, Any]:
-    """Return the keys; those of the output that have their defaults are read from the card."""
+    """Return the keys; `output` and `output_kind` are read from the card if they are defaults."""
     defaults = {"output": None, "output_kind": AUTO}
     return keys | {
         key: card[key]
@@ -217,7 +217,7 @@ def _with_card(keys: dict[str, Any], card: dict[str, Any]) -> dict[str, Any]:
 
 
 def _has_weights(network: Mapping[str, Any]) -> bool:
-    """Return whether the network has its own weights, as those of torchvision and timm."""
+    """Return whether the constructor loads weights, as in torchvision and timm."""
     return bool(network.get("weights") or network.get("pretrained"))
 
 
@@ -243,7 +243,7 @@ def _print_assumptions(
 
 
 def print_assumptions(classifier: FrozenClassifier, source: str, given: bool) -> FrozenClassifier:
-    """Print what is assumed about the network's output, and its normalisation unless it is given.
+    """Print what is assumed about the network's output and, unless it is given, normalisation.
 
     Args:
         classifier: The classifier; `source` is stored in it for the record of the run.
@@ -258,10 +258,10 @@ def print_assumptions(classifier: FrozenClassifier, source: str, given: bool) ->
 
 
 def load_zoo(name: str) -> FrozenClassifier:
-    """Load a classifier of the zoo by its name.
+    """Load a classifier from the zoo by its name.
 
     Raises:
-        InputError: if there is none of that name, or its file is damaged.
+        InputError: if there is no classifier of that name, or its file is damaged.
     """
     return load_carded(zoo_path(name), f"classifier.zoo={name}")
 
@@ -275,7 +275,7 @@ def load_carded(path: Path, where: str) -> FrozenClassifier:
     card = read_card(path)
     if card is None:
         raise InputError(
-            f"{where}: its model card is missing ({path.with_suffix('.json').name}); get it again"
+            f"{where}: its model card {path.with_suffix('.json').name} is missing; restore it"
         )
     made = _loaded(path, card_network(card, where), card_spec(card), **_with_card({}, card))
     made.card = card

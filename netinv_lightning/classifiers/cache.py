@@ -1,12 +1,13 @@
-"""Cache of classifiers that `classifier.train=true` trains, by the hash of what determines them.
+"""Cache of classifiers that `classifier.train=true` trains, by a hash of config, data and code.
 
     <kept_in>/<data>_<network>_<hash>/classifier.safetensors    the weights
     <kept_in>/<data>_<network>_<hash>/classifier.json           the model card, with what was hashed
 
 The card is written last and contains the sha256 of the weights, so a killed training never leaves a
-valid entry. Its checkpoint is in the same folder; the next run that needs the classifier resumes
-it. The process that trains holds a lock, which the operating system releases if it dies; other
-processes that need the same classifier wait for it. A damaged entry is trained again.
+valid entry. Its checkpoint stays in the same folder; the next run that needs the classifier resumes
+the training. The training process holds a lock, which the operating system releases if the process
+dies. Other processes that need the same classifier wait for the lock. A damaged entry is trained
+again.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ from netinv_lightning.training.trainer import make_trainer
 
 PACKAGE = Path(__file__).resolve().parent.parent
 OWN_CODE = ("classifiers/*.py", "data/*.py", "training/trainer.py")
-"""The part of this package that determines the trained weights."""
+"""The source files of this package that determine the trained weights."""
 NOT_OF_THE_WEIGHTS = {
     "accelerator", "precision",  # hashed as resolved on this machine
     "devices", "num_nodes", "strategy",  # always one device
@@ -213,7 +214,7 @@ def _train(cfg: DictConfig, path: Path) -> float:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Hold the lock of a cache entry; print a line if another process holds it."""
+    """Context that holds the lock of a cache entry; prints a line if it has to wait."""
     path.parent.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path.parent.with_name(path.parent.name + ".lock"))
     try:
@@ -233,7 +234,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _randomness_untouched() -> Iterator[None]:
-    """Restore the random state afterwards, also the seed that Lightning stores."""
+    """Context that restores the random state at its end, including Lightning's stored seed."""
     noted = os.environ.get("PL_GLOBAL_SEED")
     with isolate_rng():
         yield

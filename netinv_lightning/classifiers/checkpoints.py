@@ -1,9 +1,9 @@
 """Classifiers on disk: weights as safetensors, with a model card beside them.
 
 A card `<name>.json` contains the network, its data, its recipe, its test accuracy and the sha256 of
-the weights. Files from outside are never unpickled with code execution: safetensors, or
-torch.load(weights_only=True). TorchScript archives are programs and are not loaded either. Which
-names of a file belong to which weights: `netinv_lightning.classifiers.state_dicts`.
+the weights. Loading a file never executes code in it: files are safetensors, or are read with
+torch.load(weights_only=True). TorchScript archives are programs, so they are not loaded. The names
+in a file are matched with the weights in `netinv_lightning.classifiers.state_dicts`.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def model_card(
     Args:
         name: Name of the classifier.
         network: The network.
-        spec: Facts of its data.
+        spec: Properties of its data.
         description: Its architecture, as `classifier.network` describes it, and how its output is
             read.
         training_images: Number of real training images.
@@ -127,9 +127,8 @@ def read_card(path: Path) -> dict[str, Any] | None:
     if sha256(path) != expected:
         raise InputError(
             f"classifier.path={path}: the file is damaged or was replaced: its sha256 is "
-            f"{sha256(path)[:12]}..., "
-            f"its card says {expected[:12]}...; get the file again, or remove {card_path.name} if "
-            "it belongs to other weights"
+            f"{sha256(path)[:12]}..., but its card contains {expected[:12]}...; download the file "
+            f"again, or remove {card_path.name} if it belongs to other weights"
         )
     return card
 
@@ -169,16 +168,17 @@ def read_state_dicts(path: Path) -> dict[str, dict[str, Tensor]]:
             return {"": load_file(path)}
         except (SafetensorError, OSError, ValueError) as error:
             raise InputError(
-                f"{where}: is not a whole safetensors file ({one_line(error)}); get it again"
+                f"{where}: is not a complete safetensors file ({one_line(error)}); download it "
+                "again"
             ) from error
     if is_torchscript(path):
         raise InputError(
-            f"{where}: is a TorchScript archive, which is a program, and programs from files are "
+            f"{where}: is a TorchScript archive, which contains a program; programs from files are "
             "not run. Save its state_dict() and name the network, or export it with torch.export; "
-            f"if you trust it: classifier=torchscript classifier.path={path}"
+            f"if you trust it, set classifier=torchscript classifier.path={path}"
         )
     try:
-        with warnings.catch_warnings(action="ignore"):  # about pickle protocols
+        with warnings.catch_warnings(action="ignore"):  # warnings about pickle protocols
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         reason = one_line(error).split("WeightsUnpickler error:")[-1].strip()
@@ -189,7 +189,7 @@ def read_state_dicts(path: Path) -> dict[str, dict[str, Tensor]]:
         ) from error
     except Exception as error:  # damaged bytes may raise anything
         raise InputError(
-            f"{where}: is not a whole checkpoint ({one_line(error)[:160]}); get it again"
+            f"{where}: is not a complete checkpoint ({one_line(error)[:160]}); download it again"
         ) from error
     if not (found := state_dicts(content)):
         raise InputError(
@@ -201,21 +201,20 @@ def read_state_dicts(path: Path) -> dict[str, dict[str, Tensor]]:
 def fill(network: nn.Module, weights: dict[str, Tensor], where: str) -> None:
     """Load `weights` into `network`, all of them and no others.
 
-    A name may be missing if it shares its memory with one that is there (tied weights), or if it
+    A name may be missing if its weight shares memory with one that exists (tied weights), or if it
     counts the batches of a BatchNorm.
 
     Raises:
-        InputError: if names or shapes differ; the line counts and names what differs.
+        InputError: if names or shapes differ; the message counts and names the differences.
     """
     if parts := differences(network, weights):
         hint = (
-            "; the file is one of several shards, merge them into one" if "-of-0" in where else ""
+            "; the file is one of several shards; merge them into one" if "-of-0" in where else ""
         )
         raise InputError(
-            f"{where}: these weights belong to another architecture than {type(network).__name__}: "
-            f"{'; '.join(parts)}; "
-            "set classifier.network and classifier.num_classes to what they were trained "
-            f"with{hint}"
+            f"{where}: these weights do not fit the architecture {type(network).__name__}: "
+            f"{'; '.join(parts)}; set classifier.network and classifier.num_classes to those that "
+            f"the weights were trained with{hint}"
         )
     network.load_state_dict(weights, strict=False)
 

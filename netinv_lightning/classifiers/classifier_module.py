@@ -21,14 +21,14 @@ from netinv_lightning.training.schedules import one_cycle
 
 
 class ClassifierModule(L.LightningModule):
-    """Cross-entropy with label smoothing, weight decay, an L1 penalty and a one-cycle schedule.
+    """Trains a classifier with cross-entropy and a one-cycle learning rate.
 
     Args:
         classifier: The classifier to train.
         optimizer: `sgd` (Nesterov) or `adamw`.
         lr: Highest learning rate.
         momentum: Momentum of `sgd`.
-        weight_decay: Weight decay of matrices and kernels; biases and BatchNorm have none.
+        weight_decay: Weight decay of matrices and kernels; none is applied to biases and BatchNorm.
         l1: Weight of the sum of absolute weights.
         label_smoothing: Share of the target that is spread over all classes.
         warmup: Share of the steps in which the learning rate rises.
@@ -64,7 +64,7 @@ class ClassifierModule(L.LightningModule):
         self.l1, self.label_smoothing, self.warmup = l1, label_smoothing, warmup
         # Weights of the classes in the cross-entropy; None for equal weights.
         self.class_weights_N: Tensor | None = None
-        # Steps of the learning rate's cycle; None for the Trainer's estimate.
+        # Steps of the learning rate's cycle; None to use the Trainer's estimate.
         self.total_steps: int | None = None
         self.val_accuracy = MulticlassAccuracy(classifier.spec.num_classes, average="micro")
         self.test_accuracy = self.val_accuracy.clone()

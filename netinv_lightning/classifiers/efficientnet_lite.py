@@ -48,7 +48,7 @@ def efficientnet_lite(
 
 
 def published(variant: int) -> dict[str, Any]:
-    """Return the facts of the pretrained weights of a variant.
+    """Return the properties of the pretrained weights of a variant.
 
     The class names are those that torchvision publishes with its own weights for ImageNet.
     """

@@ -1,4 +1,4 @@
-"""Count the images that pass through a classifier: the cost of an inversion on any machine.
+"""Count the images that pass through a classifier: a machine-independent cost of an inversion.
 
 Shape suffixes: B batch, C channels, H height, W width.
 """
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 
 class ForwardCount:
-    """Number of images passed forward, and of images whose gradient was passed backward.
+    """Counts the images in forward passes and in backward passes of a classifier.
 
     Copies of a classifier share one count. Counting needs no synchronisation with the device.
     """
@@ -24,10 +24,10 @@ class ForwardCount:
         self.backwards = 0
 
     def count(self, x_BCHW: Tensor) -> Tensor:
-        """Return the images unchanged and count them, and count them again in the backward pass.
+        """Return the images unchanged; count them now, and again in the backward pass.
 
-        The gradient-norm term, a second derivative, counts as one forward and one backward pass; it
-        costs about three.
+        The gradient-norm term needs a second derivative. It counts as one forward and one backward
+        pass, but costs about as much as three.
         """
         counted_BCHW: Tensor = _Count.apply(x_BCHW, self)
         return counted_BCHW
@@ -37,7 +37,7 @@ class ForwardCount:
 
 
 class _Count(torch.autograd.Function):
-    """The identity. Hooks cannot be used: they do not see the images that `vmap` adds."""
+    """Identity that counts images; a hook would miss the batch dimension that `vmap` adds."""
 
     @staticmethod
     def forward(x_BCHW: Tensor, count: ForwardCount) -> Tensor:
@@ -64,7 +64,7 @@ class _Count(torch.autograd.Function):
 
 @contextmanager
 def uncounted(network: nn.Module) -> Iterator[None]:
-    """Restore the counts of a classifier afterwards; other networks have none."""
+    """Context in which passes of a classifier are not counted; no effect on other networks."""
     count = getattr(network, "forward_count", None)
     counts = (count.forwards, count.backwards) if isinstance(count, ForwardCount) else None
     try:

@@ -1,4 +1,4 @@
-"""Frozen classifier: a classifier that never changes and returns features beside the logits.
+"""Frozen classifier: a classifier that never changes and returns features besides the logits.
 
 Shape suffixes: B batch, C channels, H height, W width, N classes, D features.
 """
@@ -42,15 +42,15 @@ class FrozenClassifier(Classifier):
 
     Args:
         network: The trained network.
-        spec: Facts of the training data.
+        spec: Properties of the training data.
         feature_layers: Names of modules of `network` whose outputs are the features; `penultimate`
             is the input of the last fully connected layer, or of the last convolution, averaged
             over all positions; `logits` are the logits.
         output: Name or index of the logits in what the network returns; None for the rule of
             `netinv_lightning.classifiers.outputs`.
         output_kind: What this output contains, one of `outputs.KINDS` or `auto`.
-        like: A frozen classifier with the same kind of network; its output and memory format are
-            used instead.
+        like: A frozen classifier with the same kind of network, from which the settings of the
+            output and of the memory format are copied.
 
     Raises:
         InputError: if a layer does not exist, or the network does not return N logits for images
@@ -100,7 +100,7 @@ class FrozenClassifier(Classifier):
         return super().forward(self.forward_count.count(x_BCHW))
 
     def train(self, mode: bool = True) -> FrozenClassifier:
-        """Stay in evaluation mode, also if a parent module is set to training mode."""
+        """Stay in evaluation mode, even if a parent module is set to training mode."""
         return super().train(False)
 
     def logits_and_features(self, x_BCHW: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -108,7 +108,7 @@ class FrozenClassifier(Classifier):
         return self.trace(x_BCHW)[:2]
 
     def trace(self, x_BCHW: Tensor) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
-        """Return the same and the input of each BatchNorm layer and of each `record_input`."""
+        """Return logits, features, and the inputs of BatchNorm layers and `record_input` layers."""
         self._taps, self._normed = {}, {}
         try:
             logits_BN = self(x_BCHW)
@@ -124,8 +124,8 @@ class FrozenClassifier(Classifier):
     def logits_from(self, f_BD: Tensor, layer: str = PENULTIMATE) -> Tensor:
         """Return the logits [B, N] that the rest of the network computes from features [B, D].
 
-        The part before the layer processes two black images; at the layer, their activations are
-        replaced by the features. `check_cut` tests whether this is valid for a layer.
+        The network processes two black images, whose activations at the layer are replaced by the
+        features. `check_cut` tests whether this is valid for a layer.
         """
         module = self.find_layer(layer)
         if module is self:
@@ -255,7 +255,7 @@ class FrozenClassifier(Classifier):
         self._taps[name] = output.clone()  # the next layer may work in place
 
     def record_input(self, name: str, module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        """Hook of a layer whose input `trace` returns; without BatchNorm, if it has a gradient."""
+        """Hook that records a layer's input; of BatchNorm always, else if it needs a gradient."""
         if self._taps is not None and (name in self.batch_norms or inputs[0].requires_grad):
             self._normed[name] = inputs[0]
 

@@ -21,16 +21,16 @@ from netinv_lightning.errors import InputError
 from netinv_lightning.runs.notices import notice
 
 SIZES = (28, 32, 48, 64, 96, 128, 160, 192, 224, 240, 256, 260, 288, 299, 300, 320, 384, 448, 512)
-"""Usual sides of square images, in pixels, that are tried."""
+"""Common side lengths of square images, in pixels, with which the network is tried."""
 
 
 def infer_facts(
     network: nn.Module, given: Mapping[str, Any], output: str | None = None
 ) -> dict[str, Any]:
-    """Return `given` without its missing values, and the facts that can be inferred; print these.
+    """Complete `given` with values that are inferred from the network, and print the latter.
 
     Args:
-        network: In evaluation mode. It is called with random images only if a fact is missing.
+        network: In evaluation mode. It is called with random images only if a value is missing.
         given: `num_classes`, `channels`, `image_size`, `mean`, `std`; None for the missing ones.
             `shape`, unless it is None, stands for `channels` and `image_size`.
         output: Name of the logits in the output.
@@ -44,7 +44,7 @@ def infer_facts(
         return facts
     stored, source = _stored(network)
     if facts.get("num_classes", stored.get("num_classes")) != stored.get("num_classes"):
-        stored = {}  # trained again for other classes
+        stored = {}  # the network was trained again for other classes
     if "shape" in facts:
         stored = {key: value for key, value in stored.items() if key == "num_classes"}
     why = {key: source for key in stored if key not in facts}
@@ -59,7 +59,7 @@ def infer_facts(
 
 
 def _stored(network: nn.Module) -> tuple[dict[str, Any], str]:
-    """Return the facts that timm or transformers stores in a network, and who stored them."""
+    """Return the properties that timm or transformers stores in a network, and their source."""
     own = getattr(network, "pretrained_cfg", None)
     config: Any = getattr(network, "config", None)
     if isinstance(own, Mapping) and own.get("num_classes") == getattr(network, "num_classes", None):
@@ -117,11 +117,11 @@ def _size(network: nn.Module, facts: Mapping[str, Any], output: str | None) -> t
             )
     if not taken:
         raise InputError(
-            f"image_size: cannot be inferred; the network takes no square images of "
+            f"image_size: cannot be inferred; the network accepts no square images of "
             f"{facts['channels']} channels and {SIZES[0]} to {SIZES[-1]} pixels. Give channels and "
             "image_size"
         )
-    return taken[0], "the only usual size that it takes"
+    return taken[0], "the only common size that it accepts"
 
 
 def _classes(network: nn.Module, facts: Mapping[str, Any], output: str | None) -> tuple[int, str]:

@@ -1,6 +1,6 @@
-"""The file of weights that a config names.
+"""Find and check the file of weights that a config names.
 
-These checks do not import torch, so that they also run before it is imported.
+This module does not import torch, so that the checks can run before torch is imported.
 """
 
 from __future__ import annotations
@@ -26,21 +26,27 @@ def named_weights(cfg: DictConfig) -> Path | None:
     zoo_file = zoo_path(zoo)
     if path is not None:
         raise InputError(
-            f"classifier.path={path}: classifier.zoo={zoo} names other weights already; "
-            "add classifier=checkpoint to use the path"
+            f"classifier.path={path}: classifier.zoo={zoo} already names other weights. "
+            "To use the path, add classifier=checkpoint"
         )
     return zoo_file
 
 
 def require_weights(path: Path, where: str = "") -> None:
-    """Check that there is a file or folder at `path`; `where` is the key and its value.
+    """Check that there is a file or folder at `path`.
+
+    Args:
+        path: The path.
+        where: The config key and its value, for the message; empty for `classifier.path`.
 
     Raises:
         InputError: if there is none.
     """
     if not path.exists():
         zoo = (
-            "the name of a classifier of the zoo" if where else "use one of the zoo: classifier=zoo"
+            "the name of a classifier in the zoo"
+            if where
+            else "use a classifier from the zoo: classifier=zoo"
         )
         raise InputError(
             f"{where or f'classifier.path={path}'}: there is no such file. "
@@ -49,13 +55,13 @@ def require_weights(path: Path, where: str = "") -> None:
 
 
 def network_missing(path: Path) -> InputError:
-    """Return the error for weights whose network neither a model card nor the config names."""
+    """Return the error for weights if neither a model card nor the config names their network."""
     return InputError(
-        f"classifier.path={path}: has no model card beside it ({path.with_suffix('.json').name}), "
-        "so name its network: +classifier.network={_target_: package.module.Class, ...}, or "
+        f"classifier.path={path}: has no model card beside it ({path.with_suffix('.json').name}). "
+        "Name its network: +classifier.network={_target_: package.module.Class, ...}, or "
         "classifier=cnn classifier.path=..."
         + (
-            "; or, if you trust its program, classifier=torchscript classifier.path=..."
+            "; or, if you trust the code in the file, classifier=torchscript classifier.path=..."
             if is_torchscript(path)
             else ""
         )

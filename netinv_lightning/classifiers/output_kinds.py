@@ -9,7 +9,7 @@ from torch import Tensor
 
 LOGITS = "logits"
 TOLERANCE = 1e-3
-"""Largest distance of the sum of probabilities from 1; softmax in half precision is below it."""
+"""Largest distance of a sum of probabilities from 1; a softmax in half precision stays below it."""
 _TRANSPARENT = (
     "View",
     "ReshapeAlias",
@@ -31,7 +31,7 @@ def kind_of(values: Tensor, single: bool) -> str:
 
     Args:
         values: The output, [B, N], [B, N, 1, 1] or [B].
-        single: Whether rows are not distributions, so that their sums say nothing.
+        single: Whether the N numbers are not a distribution, so that their sum is not tested.
     """
     flat_BN = (
         values.detach().float().flatten(1) if values.dim() > 1 else values.detach().float()[:, None]
@@ -49,7 +49,10 @@ def _all_one(sum_B: Tensor) -> bool:
 
 
 def _last_operation(values: Tensor) -> str:
-    """Return the last operation on the values, such as `Sigmoid`; empty if it was not recorded."""
+    """Return the last operation that autograd recorded, such as `Sigmoid`; empty if there is none.
+
+    Operations that only change the shape or the type are skipped.
+    """
     function = values.grad_fn
     while function is not None:
         name = function.name().rpartition("::")[2].partition("Backward")[0]

@@ -1,4 +1,4 @@
-"""Find the logits in the output of a network, and compute them from it.
+"""Find the logits in the output of a network, or compute them from its probabilities.
 
 The logits are the first of these that exists:
 
@@ -11,12 +11,11 @@ The logits are the first of these that exists:
 A binary classifier may return one number per image, [B] or [B, 1]: z becomes the logits (0, z), so
 class 1 is the positive class.
 
-Probabilities are inverted through their logarithm. They are
-recognised on random images: all rows sum to 1 and all values are in [0, 1] (`probabilities`); the
+If the output contains probabilities, their logarithms are used as logits. The kind of the output is
+detected on random images: all rows sum to 1 and all values are in [0, 1] (`probabilities`); the
 exponentials of all rows sum to 1 (`log_probabilities`); the network ends in a sigmoid (`sigmoid`).
-`classifier.output_kind` overrides this. With `multi_label` the N numbers belong to labels that do
-not exclude each other: each is the logit of its label, or a probability if the network ends in a
-sigmoid.
+`classifier.output_kind` overrides this. With `multi_label` each of the N numbers is the logit of
+its own label, or its probability if the network ends in a sigmoid.
 
 Shape suffixes: B batch, N classes, C channels, H height, W width.
 """
@@ -38,7 +37,7 @@ MULTI_LABEL = "multi_label"
 KINDS = (LOGITS, "probabilities", "log_probabilities", "sigmoid", MULTI_LABEL)
 AUTO = "auto"
 DEPTH = 4
-"""Levels of containers that are searched for tensors."""
+"""Depth to which nested containers are searched for tensors."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ class Output:
         path: Names or indices from the output to the tensor; empty for the output itself.
         kind: What the tensor contains, one of `KINDS`.
         single: Whether there is one number per image for two classes.
-        multi_label: Whether each logit belongs to a label of its own, which a sigmoid decides.
+        multi_label: Whether classification is multi-label: each logit has its own sigmoid.
     """
 
     path: tuple[str, ...] = ()
@@ -80,20 +79,20 @@ class Output:
 
     def describe(self, network: str) -> str:
         """Return one line that names the output in use; empty for a tensor of logits [B, N]."""
-        parts = [f"{network} returns several outputs, {self.name} is used"] if self.path else []
+        parts = [f"{network} returns several outputs; {self.name} is used"] if self.path else []
         parts += {
             "probabilities": [
-                "the network returns probabilities, their logarithms are used as logits"
+                "the network returns probabilities, whose logarithms are used as logits"
             ],
             "log_probabilities": [
                 "the network returns log-probabilities, which are used as logits"
             ],
-            "sigmoid": ["the network ends in a sigmoid, its input is used as logits"],
+            "sigmoid": ["the network ends in a sigmoid, whose input is used as logits"],
         }.get(self.kind, [])
         if self.multi_label:
-            parts.append("labels do not exclude each other, images are conditioned on sets of them")
+            parts.append("the network is multi-label, so images are conditioned on sets of labels")
         elif self.kind == "sigmoid" and not self.single:
-            parts.append("if labels do not exclude each other, set output_kind=multi_label")
+            parts.append("if the network is multi-label, set output_kind=multi_label")
         parts += (
             [
                 "one number z per image is used as the logits (0, z), so class 1 is the positive "

@@ -1,4 +1,4 @@
-"""Facts of the inputs of a network that is handed over in Python."""
+"""Properties of the inputs of a network that is passed to `netinv_lightning.invert`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def own_shape(
     if shape is not None:
         if channels is not None or image_size is not None:
             raise InputError(
-                f"shape={shape!r}: contains the channels and the size already; leave out channels "
+                f"shape={shape!r}: already contains the channels and the size; leave out channels "
                 "and image_size"
             )
         return shape
@@ -64,7 +64,7 @@ def own_spec(
     bounds: Sequence[Sequence[float]] = (),
     groups: Sequence[Sequence[int]] = (),
 ) -> DataSpec:
-    """Return the facts of a network's inputs; for the arguments see `netinv_lightning.invert`.
+    """Return the properties of a network's inputs; for the arguments see `netinv_lightning.invert`.
 
     Raises:
         InputError: if an argument is out of range.

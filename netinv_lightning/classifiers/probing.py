@@ -1,4 +1,4 @@
-"""Tests of a network when it is loaded.
+"""Test a network when it is loaded: memory format, normalisation, shapes of inputs.
 
 Shape suffixes: B batch, C channels, H height, W width.
 """
@@ -73,12 +73,13 @@ def check_normalisation(spec: DataSpec) -> None:
     if features and (spec.modality != "tables" or wrong or len(set(features)) < len(features)):
         raise InputError(
             f"classifier.groups={[list(group) for group in spec.groups]}: must be lists of "
-            f"features of a table, from 0 to {spec.channels - 1}, each in one group"
+            f"features of a table, from 0 to {spec.channels - 1}. A feature may be in one group "
+            "only"
         )
 
 
 def random_images(spec: DataSpec, count: int) -> Tensor:
-    """Return the same random inputs [B, C, H, W] in [0, 1] at every call, of several contrasts."""
+    """Return random inputs [B, C, H, W] in [0, 1] of several contrasts, the same at every call."""
     shape = (count, *spec.shape)
     x_BCHW = torch.rand(shape, generator=torch.Generator().manual_seed(0))
     contrast_B = torch.linspace(0.2, 1, count).view(-1, *[1] * len(spec.shape))
@@ -90,7 +91,7 @@ def check_sides(network: nn.Module, channels: int, sides: Iterable[int]) -> None
     """Check that a network can be called with square images of the given sides, in pixels.
 
     Raises:
-        InputError: naming the side that it refuses.
+        InputError: naming the side with which the call fails.
     """
     name = getattr(network, "name", type(network).__name__)
     for side in sides:
@@ -100,7 +101,7 @@ def check_sides(network: nn.Module, channels: int, sides: Iterable[int]) -> None
             raise InputError(
                 f"augmentation.resize: {name} cannot be called with images of {side} x "
                 f"{side} pixels ({type(error).__name__}: {one_line(error)[:200]}); leave "
-                "augmentation.resize out, or use augmentation.scale, which zooms at its own size"
+                "augmentation.resize out, or use augmentation.scale, which keeps the image size"
             ) from error
 
 

@@ -18,7 +18,7 @@ EFFICIENTNET_LITE = "netinv_lightning.classifiers.efficientnet_lite.efficientnet
 
 
 def facts_of_weights(network: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """Return the facts of the weights in a file for a network of torchvision or timm.
+    """Return the properties of the weights in a file for a network of torchvision or timm.
 
     The weights count as the published ones if they have the same number of classes and channels;
     then mean, standard deviation, size and class names are the published ones. For other weights
@@ -29,7 +29,7 @@ def facts_of_weights(network: Mapping[str, Any], path: Path) -> dict[str, Any]:
         path: The file of the weights.
 
     Returns:
-        Facts as in `formats.described.Described`; none for other networks, and for those whose
+        Properties as in `formats.described.Described`; none for other networks, and for those whose
         number of classes is given.
     """
     published = published_facts(network, path.name)
@@ -52,7 +52,7 @@ def published_facts(network: Mapping[str, Any], file: str = "") -> dict[str, Any
         file: Name of a file of weights; torchvision has several for a network.
 
     Returns:
-        Facts as in `formats.described.Described`; empty if nothing is published.
+        Properties as in `formats.described.Described`; empty if nothing is published.
     """
     target = str(network.get("_target_"))
     if target == TIMM:
@@ -69,7 +69,7 @@ def published_facts(network: Mapping[str, Any], file: str = "") -> dict[str, Any
 def _of_timm(name: str) -> dict[str, Any]:
     try:
         from timm.models import get_pretrained_cfg
-    except ImportError:  # building the network reports the extra
+    except ImportError:  # building the network raises an error that names the missing extra
         return {}
     try:
         published: Any = get_pretrained_cfg(name)
@@ -118,7 +118,7 @@ def _of_torchvision(name: str, file: str, asked: Any) -> dict[str, Any]:
 def _other_sizes(
     network: nn.Module, weights: Mapping[str, Tensor], classes: int, channels: int
 ) -> dict[str, int]:
-    """Return classes and channels of weights, as far as they differ from those of the network."""
+    """Return those of `num_classes` and `channels` in which weights differ from the network."""
     found: dict[str, int] = {}
     for name, own in network.state_dict().items():
         given = weights.get(name)

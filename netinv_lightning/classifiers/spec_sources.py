@@ -1,4 +1,7 @@
-"""Facts of the images of a classifier: of its model card, its file, the data set, the config."""
+"""Find the properties of a classifier's training data (`DataSpec`).
+
+The sources are the config, the model card, the file of the weights, and the data set.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +17,11 @@ from netinv_lightning.data.specs import SPECS, UNITS, DataSpec, spec_of_classes
 from netinv_lightning.errors import InputError, one_line
 
 OWN = "own"
-"""Name of the data of a classifier that were not named."""
+"""Name in the `DataSpec` of a classifier whose training data are unknown."""
 
 
 def card_spec(card: dict[str, Any]) -> DataSpec:
-    """Return the facts of the training data that a model card contains."""
+    """Return the properties of the training data that a model card contains."""
     try:
         known: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value
@@ -28,17 +31,17 @@ def card_spec(card: dict[str, Any]) -> DataSpec:
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"classifier.path: the card {card.get('name', '')} has no valid entry data "
-            f"({one_line(error)}); get it again"
+            f"({one_line(error)}); download it again"
         ) from error
 
 
 def resolve_spec(
     cfg: DictConfig, card: dict[str, Any] | None, facts: Mapping[str, Any] | None = None
 ) -> DataSpec:
-    """Return the facts of the training data, unless `classifier` overrides them.
+    """Return the properties of the training data.
 
-    They are those of the model card; else those that the file of the weights contains; else those
-    of the data set.
+    The first source that exists is used: the model card, the file of the weights, the data set.
+    Keys of `classifier` override it.
 
     Args:
         cfg: The config.
@@ -46,7 +49,7 @@ def resolve_spec(
         facts: What the file contains, as in `formats.described.Described`.
 
     Raises:
-        InputError: if a fact is unknown, or fewer than 2 classes are left.
+        InputError: if a property is unknown, or fewer than 2 classes are left.
     """
     if card is not None:
         return spec_with_keys(card_spec(card), cfg)
@@ -62,7 +65,7 @@ def resolve_spec(
         raise InputError(
             f"{', '.join(missing)}: must be given, because the checkpoint has no model card "
             f"and data={cfg.data.name} is not "
-            + ("a known set" if data is None else "what it was trained on")
+            + ("a known data set" if data is None else "the data set that it was trained on")
         )
     shape = {key: known[key] for key in UNITS}
     names = tuple(known.get("class_names", ()))
@@ -78,7 +81,7 @@ def resolve_spec(
 
 
 def _data_spec(cfg: DictConfig) -> DataSpec | None:
-    """Return the facts of the data set that `data` names; None if it is not known by name."""
+    """Return the properties of the data set that `data` names; None if its name is not known."""
     spec = SPECS.get(cfg.data.name)
     return (
         spec
@@ -90,7 +93,7 @@ def _data_spec(cfg: DictConfig) -> DataSpec | None:
 def _same_kind(data: DataSpec, given: Mapping[str, Any]) -> bool:
     """Return whether a network of the given shape may take inputs of the data set.
 
-    A data set may be the default of the config, which says nothing about the network.
+    They may not fit, because the data set may just be the default of the config.
     """
     modality = modality_of(given.get("image_size", data.image_size))
     return modality == data.modality and given.get("channels", data.channels) == data.channels

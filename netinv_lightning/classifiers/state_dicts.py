@@ -1,9 +1,10 @@
 """Find the tensors of a checkpoint that are the weights of a network.
 
-Checkpoints of other projects contain a state dict under some key (`state_dict`, `model`,
-`net`, ...), beside optimizers and averaged weights, and its names begin with the attribute or
-wrapper that held the network (`module.`, `model.`, `_orig_mod.`). The state dict in use is the only
-one in the file whose names and shapes fit the network once one common prefix is removed.
+Checkpoints of other projects contain a state dict under some key (`state_dict`, `model`, `net`,
+...), next to optimizers and averaged weights. The names of the weights often begin with the
+attribute or wrapper that contained the network (`module.`, `model.`, `_orig_mod.`). The state dict
+in use is the only one in the file whose names and shapes fit the network after one common prefix is
+removed.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ NORMS = (nn.LayerNorm, nn.RMSNorm)
 
 @torch.no_grad()
 def token_layers(classifier: FrozenClassifier) -> list[str]:
-    """Return the names of the normalisation layers whose input is [B, T, D], T of 2 or more."""
+    """Return the names of the normalisation layers whose input is [B, T, D] with T >= 2."""
     network = classifier.network
     if isinstance(network, torch.jit.ScriptModule):
         return []
@@ -48,7 +48,7 @@ def _has_tokens(shape: torch.Size | None) -> bool:
 
 
 def record_tokens(classifier: FrozenClassifier) -> list[str]:
-    """Let `classifier.trace` return the input of each of `token_layers`; return their names."""
+    """Add hooks so that `classifier.trace` also returns the tokens; return the layers' names."""
     layers = token_layers(classifier)
     for name in layers:
         hook = partial(classifier.record_input, name)

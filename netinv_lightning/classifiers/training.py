@@ -36,9 +36,9 @@ from netinv_lightning.training.trainer import expected_warnings, make_trainer
 MODULE_KEYS = ("optimizer", "lr", "momentum", "weight_decay", "l1", "label_smoothing", "warmup")
 """Keys of `recipe` that are arguments of `ClassifierModule`."""
 DATA_KEYS = ("batch_size", "val_fraction", "subset_size", "split_seed", "shift", "flip", "classes")
-"""Keys of `data` that a model card contains beside the recipe."""
+"""Keys of `data` that a model card contains besides the recipe."""
 PROBED = 10_000
-"""Training images on which the training accuracy is measured, at most."""
+"""Largest number of training images on which the training accuracy is measured."""
 
 
 class DivergedError(RuntimeError):
@@ -99,20 +99,20 @@ class ClassifierTraining:
         for key in ("channels", "image_size"):
             if getattr(spec, key) != getattr(self.data.spec, key):
                 raise InputError(
-                    f"classifier.{key}={getattr(spec, key)}: the images have "
-                    f"{getattr(self.data.spec, key)}; leave it out"
+                    f"classifier.{key}={getattr(spec, key)}: the images have {key}="
+                    f"{getattr(self.data.spec, key)}; leave the key out"
                 )
         if spec.modality != "images":
             self.data.use_limits_of(spec)
         if spec.num_classes < self.data.spec.num_classes:
             raise InputError(
                 f"classifier.num_classes={spec.num_classes}: the data have "
-                f"{self.data.spec.num_classes}; leave it out"
+                f"{self.data.spec.num_classes} classes; leave the key out"
             )
         self.seed = recipe_seed(cfg)
         L.seed_everything(self.seed, verbose=False)
         self.network: nn.Module = build_network(network_config, spec)
-        # Also checks that shapes fit.
+        # The constructor also checks that the shapes fit.
         self.frozen = FrozenClassifier(self.network, spec, **reading_keys(cfg))
         self.network.train().requires_grad_(True)
         try:

@@ -1,4 +1,4 @@
-"""What `application.verifiers` may contain, checked without importing torch.
+"""Parse and check `application.verifiers` without importing torch.
 
 An entry is the name of a classifier of the zoo, the path of a file with a model card (or one that
 describes its own network), or a mapping with keys of `classifier` and an optional `name`:
@@ -29,9 +29,11 @@ PATH_ENDINGS = (".safetensors", ".pt", ".pth", ".ckpt", ".tar", ".pt2", ".onnx",
 
 
 def entries(asked: Any, where: str = KEY) -> dict[str, dict[str, Any]]:
-    """Return the verifiers that a list names: keys of `classifier`, by the name of each.
+    """Return the keys of `classifier` for each verifier in a list, by the name of the verifier.
 
-    `where` is the key of the list.
+    Args:
+        asked: The list.
+        where: The config key of the list, for messages.
 
     Raises:
         InputError: if an entry is neither a name nor a path nor a mapping with known keys, or two
@@ -60,8 +62,8 @@ def _entry(entry: Any, where: str) -> tuple[str, dict[str, Any]]:
         return str(name).replace("/", "_"), keys
     if not isinstance(entry, str):
         raise InputError(
-            f"{where}={entry}: must be a name of the zoo, the path of a classifier, or a mapping "
-            "with keys of classifier"
+            f"{where}={entry}: must be the name of a classifier in the zoo, the path of a "
+            "classifier, or a mapping with keys of classifier"
         )
     if entry in zoo_names():
         return entry, {"zoo": entry}

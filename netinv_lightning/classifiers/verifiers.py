@@ -31,8 +31,8 @@ VERIFYING = {
     "signals": ("SignalFCN", "MLP"),
     "tables": ("MLP", "MLP"),
 }
-"""By modality the network of a verifier that is trained, and the one for a classifier of that kind.
-"""
+"""For each modality, the network of a new verifier, and the network to use instead if the verified
+classifier is of the same kind."""
 NO_VERIFIERS = (
     "no verifiers: other networks, trained for the same classes, show whether the images contain "
     "the classes or are adversarial noise. Name them: application.verifiers=[...]; train one: "
@@ -43,13 +43,13 @@ NO_VERIFIERS = (
 def load_verifiers(
     asked: Any, cfg: DictConfig, classifier: FrozenClassifier
 ) -> dict[str, FrozenClassifier]:
-    """Load the verifiers of a list as `application.verifiers` has it, by name.
+    """Load the verifiers in a list such as `application.verifiers`, and return them by name.
 
-    Verifiers with images of another size get resized images.
+    Images are resized for verifiers that were trained on another size.
 
     Args:
         asked: The list.
-        cfg: The config; its data set has the facts that an entry leaves out.
+        cfg: The config; its data set provides the properties that an entry leaves out.
         classifier: The classifier that is inverted. Its classes and shape are the defaults of a
             verifier without a model card.
 
@@ -65,7 +65,7 @@ def load_verifiers(
         if loaded[name] is not verifier:
             notice(
                 f"{KEY}={name}: images are resized from {classifier.spec.image_size} to "
-                f"{verifier.spec.image_size} pixels for it"
+                f"{verifier.spec.image_size} pixels for this verifier"
             )
     return loaded
 
@@ -73,7 +73,7 @@ def load_verifiers(
 def _load(
     where: str, keys: dict[str, Any], cfg: DictConfig, spec: DataSpec | None
 ) -> FrozenClassifier:
-    """Load a classifier from keys of `classifier`; `spec` has the facts of one without a card."""
+    """Load a classifier from keys of `classifier`; `spec` contains defaults if it has no card."""
     if keys.keys() == {"zoo"}:
         return load_carded(zoo_path(keys["zoo"], where.partition("=")[0]), where)
     path = Path(keys["path"]) if keys.keys() == {"path"} else None
@@ -118,14 +118,14 @@ def check_verifier(name: str, verifier: FrozenClassifier, classifier: FrozenClas
             )
     if verifier.multi_label != classifier.multi_label:
         raise InputError(
-            f"{key}: must have labels that {'do not ' * classifier.multi_label}exclude each other, "
-            "as the classifier that is inverted; set output_kind of the verifier"
+            f"{key}: must {'not ' * (not classifier.multi_label)}be multi-label, like the "
+            "classifier that is inverted; set output_kind of the verifier"
         )
     check_class_names(key, verifier.spec, classifier.spec)
 
 
 def check_class_names(key: str, its: DataSpec, needed: DataSpec) -> None:
-    """Check that two networks have the same classes in the same order, as far as they have names.
+    """Check that two networks have the same classes in the same order, if both have class names.
 
     Raises:
         InputError: beginning with `key`, if they differ.
@@ -138,9 +138,9 @@ def check_class_names(key: str, its: DataSpec, needed: DataSpec) -> None:
         if len({*pair}) > 1
     )
     raise InputError(
-        f"{key}: its class {differing} is {its.class_names[differing]}, that of the classifier "
-        f"that is inverted is {needed.class_names[differing]}. The classes must be the same, in "
-        "the same order"
+        f"{key}: its class {differing} is {its.class_names[differing]}, but class {differing} of "
+        f"the classifier that is inverted is {needed.class_names[differing]}. The classes must be "
+        "the same, in the same order"
     )
 
 
@@ -155,7 +155,7 @@ def load_verified(named: str, cfg: DictConfig) -> FrozenClassifier:
 
 
 def verifier_config(cfg: DictConfig, verified: FrozenClassifier) -> DictConfig:
-    """Return the config of the training of a verifier: another network, and another seed.
+    """Return the config to train a verifier: with another network and another seed.
 
     The network is of another kind than the verified one, unless the config names one.
     """
@@ -186,7 +186,7 @@ def check_verified(spec: DataSpec, verified: FrozenClassifier) -> None:
 
 
 class Resized(nn.Module):
-    """A network that gets images of another size than its own, resized bilinearly.
+    """A network preceded by bilinear resizing of its images to the size that it was trained on.
 
     Args:
         network: Takes normalised images [B, C, *sides].
@@ -206,9 +206,9 @@ class Resized(nn.Module):
 
 
 def resized(verifier: FrozenClassifier, spec: DataSpec) -> FrozenClassifier:
-    """Return the verifier for images of `spec`; unchanged if they have its own size.
+    """Return the verifier for images of `spec`, with resizing if their size differs from its own.
 
-    It is also unchanged for signals and tables, which are not resized.
+    Signals and tables are not resized.
     """
     if verifier.spec.shape == spec.shape or {verifier.spec.modality, spec.modality} != {"images"}:
         return verifier

@@ -1,7 +1,7 @@
 """Classifier wrapper: takes images in [0, 1], normalises them, returns logits.
 
-Signals [B, C, L] and tables [B, C] are in [0, 1] too, between the limits of `DataSpec`; mean and
-standard deviation are in the same units, and have one axis per axis of an input.
+Signals [B, C, L] and tables [B, C] are scaled to [0, 1] too, from the limits in `DataSpec`. Mean
+and standard deviation are in the same units; they have as many axes as a single input.
 
 Shape suffixes: B batch, C channels, H height, W width, N classes.
 """
@@ -20,17 +20,19 @@ from netinv_lightning.data.specs import DEVIATIONS, DataSpec
 
 
 class Classifier(nn.Module):
-    """A network with the normalisation of its images.
+    """A network that normalises its input images and returns logits.
 
     Args:
         network: Takes normalised images [B, C, H, W]; returns logits [B, N], or a structure in
             which the output of `like` finds them.
-        spec: Facts of the training data.
-        like: A classifier with the same kind of network; its output and memory format are used.
+        spec: Properties of the training data.
+        like: A classifier with the same kind of network, from which the settings of the output and
+            of the memory format are copied.
     """
 
     access = "weights"
-    """What a method gets of it: `weights`, with layers and gradients; `scores`; or `labels`."""
+    """Access that a method has: `weights` (layers and gradients too), `scores` only, or `labels`
+    only."""
     mean_C11: Tensor
     std_C11: Tensor
 
@@ -40,8 +42,8 @@ class Classifier(nn.Module):
         self.output: Output = Output() if like is None else like.output
         self.contiguous: bool = like is not None and like.contiguous
         self.normalisation_source: str = "" if like is None else like.normalisation_source
-        # Not in the state dict: a checkpoint holds the network's own weights, the card has mean
-        # and std.
+        # Not in the state dict: a checkpoint contains the network's own weights only; mean and std
+        # are in the model card.
         dtype = next(
             (weight.dtype for weight in network.parameters() if weight.is_floating_point()),
             torch.float32,
@@ -58,19 +60,19 @@ class Classifier(nn.Module):
 
     @property
     def name(self) -> str:
-        """The class of the network, for messages."""
+        """The class name of the network, for messages."""
         return type(self.network).__name__
 
     @property
     def multi_label(self) -> bool:
-        """Whether labels do not exclude each other: each has a logit and a sigmoid of its own."""
+        """Whether classification is multi-label: each label has its own logit and sigmoid."""
         return self.output.multi_label
 
     @property
     def normalises(self) -> bool:
-        """Whether mean and standard deviation are known; if not, images are passed on unchanged.
+        """Whether mean and standard deviation are known; if not, images are not normalised.
 
-        Signals and tables are taken as standardised if nothing else is given.
+        Signals and tables are assumed to be standardised if neither is given.
         """
         return self.spec.modality != "images" or (set(self.spec.mean), set(self.spec.std)) != (
             {0.0},
@@ -78,10 +80,10 @@ class Classifier(nn.Module):
         )
 
     def describe_normalisation(self) -> str:
-        """One line: mean and standard deviation in use and where they come from."""
+        """Return one line with the mean and standard deviation in use, and their source."""
         if not self.normalises:
             return (
-                "classifier: images are not normalised; if they were in training, set "
+                "classifier: images are not normalised; if the training images were, set "
                 "classifier.mean and classifier.std"
             )
         mean, std = (
@@ -133,6 +135,6 @@ class Classifier(nn.Module):
         super()._apply(fn, recurse)
         if self.contiguous:
             for tensor in (*self.network.parameters(), *self.network.buffers()):
-                # contiguous() would leave the strides of a single channel.
+                # contiguous() would not change the strides of a tensor with a single channel.
                 tensor.data = tensor.data.flatten().view(tensor.shape)
         return self

@@ -1,8 +1,8 @@
 """The zoo: small classifiers that were trained on real data and are part of the package.
 
-It contains the papers' CNN for each data set, and two verifiers of other architectures and seeds,
-which no inversion uses. `mnist_vit` is a transformer without BatchNorm, to be inverted. `make zoo`
-trains all of them again.
+It contains the papers' CNN for each data set, and two verifiers: networks of other architectures
+and seeds that no inversion uses. `mnist_vit` is a transformer without BatchNorm, for inversion.
+`make zoo` trains all of them again.
 """
 
 from __future__ import annotations

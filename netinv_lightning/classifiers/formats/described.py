@@ -1,4 +1,4 @@
-"""A network that its own file or folder describes, and what that file says of its images."""
+"""Read a file or folder that contains both a network and a description of its images."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ READERS = {
     recognise.ONNX: "netinv_lightning.classifiers.formats.onnx_file:read_onnx",
     recognise.HUGGING_FACE: "netinv_lightning.classifiers.formats.hf_folder:read_folder",
 }
-"""The function that reads each format, by the names of `recognise`."""
+"""The function that reads each format, by the name of the format in `recognise`."""
 
 
 @dataclass(frozen=True)
 class Described:
-    """A network and the facts of its images.
+    """A network and the properties of its images.
 
     Attributes:
         network: In evaluation mode.
-        facts: What the file says: `num_classes`, `channels`, `image_size`, `mean`, `std`,
-            `class_names`, `output_kind`. Facts that it does not contain are left out.
-        source: What the facts are read from, for messages.
+        facts: Those of `num_classes`, `channels`, `image_size`, `mean`, `std`, `class_names` and
+            `output_kind` that the file contains.
+        source: What `facts` were read from, for messages.
     """
 
     network: nn.Module
@@ -49,7 +49,7 @@ def read_described(path: Path) -> Described:
 
 
 def square(shape: tuple[Any, ...]) -> dict[str, int]:
-    """Return channels and side of images [B, C, H, W]; less where the shape is not fixed."""
+    """Return channels and side of square images [B, C, H, W], without those that are not fixed."""
     if len(shape) != 4:
         return {}
     sizes = dict(zip(("channels", "image_size"), (shape[1], shape[2]), strict=True))

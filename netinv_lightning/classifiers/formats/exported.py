@@ -4,7 +4,8 @@
 graph is read as data instead: a list of ATen operations with their arguments. Convolutions, linear
 layers and BatchNorm become modules, so that features and BatchNorm statistics can be recorded.
 
-The archive: PyTorch, torch/_export/serde/schema.py and torch/export/pt2_archive (version 2.9 on).
+The format of the archive is defined in PyTorch 2.9 and later by torch/_export/serde/schema.py and
+torch/export/pt2_archive.
 """
 
 from __future__ import annotations
@@ -35,14 +36,15 @@ MEMORY_FORMATS = {
 ATEN = re.compile(r"torch\.ops\.aten\.(\w+)\.(\w+)")
 ARITHMETIC = ("add", "sub", "mul", "floordiv", "mod", "neg", "eq", "ne", "ge", "gt", "le", "lt")
 SKIPPED = ("_assert_scalar", "_assert_tensor_metadata", "sym_constrain_range_for_size")
-"""Assertions about shapes and types."""
+"""Assertions about shapes and types, which are skipped."""
 WITHOUT_TENSORS = ("arange", "full", "zeros", "ones", "scalar_tensor")
-"""Operations without a tensor among their arguments that are harmless; `from_file` is not."""
+"""Harmless operations that take no tensor. Others, such as `from_file`, are refused."""
 INTERNAL = re.compile(
     r"_softmax|_log_softmax|_to_copy|_unsafe_view|_upsample_\w+|_adaptive_avg_pool2d"
     r"|_scaled_dot_product_\w+|_native_batch_norm_legit_no_training"
 )
-"""Operations with a leading underscore that only compute; others may assume valid arguments."""
+"""Allowed operations with a leading underscore. Others are refused: they may not check their
+arguments."""
 AGAIN = "export it again: torch.export.save(torch.export.export(network.eval(), ...), FILE)"
 
 
@@ -50,15 +52,15 @@ def read_exported(path: Path) -> Described:
     """Read a program of `torch.export` from its archive.
 
     Raises:
-        InputError: if the archive is damaged, is of PyTorch before 2.9, contains pickled objects,
-            or an operation other than those of ATen on tensors.
+        InputError: if the archive is damaged, was written by PyTorch before 2.9, or contains
+            pickled objects or an operation other than those of ATen on tensors.
     """
     where = f"classifier.path={path}"
     graphs = [name for name in archive_names(path) if is_program(name)]
     if len(graphs) != 1:
         raise InputError(
             f"{where}: contains {len(graphs)} programs of torch.export in the format of PyTorch "
-            f"2.9 or later, must contain one; {AGAIN}"
+            f"2.9 or later; must contain one; {AGAIN}"
         )
     try:
         with zipfile.ZipFile(path) as archive:
@@ -67,13 +69,13 @@ def read_exported(path: Path) -> Described:
         raise InputError(f"{where}: {error}; {AGAIN}") from error
     except Exception as error:  # damaged content may raise anything
         raise InputError(
-            f"{where}: is not a whole program of torch.export "
+            f"{where}: is not a complete program of torch.export "
             f"({type(error).__name__}: {one_line(error)[:160]}); {AGAIN}"
         ) from error
 
 
 class Archive:
-    """The members of an archive; none may be larger than the file itself."""
+    """Reads the members of an archive; a member larger than the file itself is refused."""
 
     def __init__(self, archive: zipfile.ZipFile, size: int) -> None:
         self.archive, self.size = archive, size
@@ -108,7 +110,7 @@ def _read(archive: Archive, name: str) -> Described:
     stored = archive.tensors(root, "weights", model) | archive.tensors(root, "constants", model)
     inputs, weights = _inputs(signature["input_specs"], stored)
     if len(inputs) != 1:
-        raise InputError(f"the program takes {len(inputs)} inputs, must take the images alone")
+        raise InputError(f"the program takes {len(inputs)} inputs; must take only the images")
     outputs = [value for spec in signature["output_specs"] for value in _output(spec)]
     steps = [step for node in graph["nodes"] if (step := _operation(node)) is not None]
     program = Program(inputs[0], weights, steps, outputs)
@@ -143,17 +145,17 @@ def _inputs(
             name = content[names[kind]]
             weights[content["arg"]["name"]] = (name, stored[name])
         else:
-            raise InputError(f"the program has an input of the kind {kind}, which is not read")
+            raise InputError(f"the program has an input of the unsupported kind {kind}")
     return images, weights
 
 
 def _output(spec: Mapping[str, Any]) -> list[str]:
-    """Return the name of an output; none for buffers that the program updates."""
+    """Return a list with the name of an output; empty if the output is not a tensor."""
     ((kind, content),) = spec.items()
     if kind != "user_output":
         raise InputError(
-            f"the program has an output of the kind {kind}, as in training mode; call eval() "
-            "before the export"
+            f"the program has an output of the kind {kind}, which occurs in training mode; call "
+            "eval() before the export"
         )
     return [content["arg"]["as_tensor"]["name"]] if "as_tensor" in content["arg"] else []
 
@@ -171,11 +173,11 @@ def _operation(node: Mapping[str, Any]) -> Operation | None:
         of_tensors = any("Tensor" in str(argument.type) for argument in call._schema.arguments)
         hidden = found[1].startswith("_") and not INTERNAL.fullmatch(found[1])
         if hidden or not (of_tensors or found[1] in WITHOUT_TENSORS):
-            raise InputError(f"the operation {target} is not an ordinary function of tensors")
+            raise InputError(f"the operation {target} is not supported: it may not be safe")
         return Operation(found[1], call, values, results, by_name=True)
     if target.startswith("_operator.") and (name := target.partition(".")[2]) in ARITHMETIC:
         return Operation(name, getattr(operator, name), values, results, by_name=False)
-    raise InputError(f"the operation {target} is not one of ATen")
+    raise InputError(f"the operation {target} is not an ATen operation")
 
 
 def _names(output: Mapping[str, Any]) -> list[str]:
@@ -188,7 +190,7 @@ def _names(output: Mapping[str, Any]) -> list[str]:
         return [value["as_name"]]
     if kind == "as_none":
         return [""]
-    raise InputError(f"an output of the kind {kind} is not read")
+    raise InputError(f"an output of the kind {kind} is not supported")
 
 
 def _argument(argument: Mapping[str, Any]) -> Any:
@@ -209,10 +211,10 @@ def _argument(argument: Mapping[str, Any]) -> Any:
     if kind == "as_device":
         return torch.device("meta")  # replaced by the device of the images
     if kind == "as_float":
-        return float(value)  # infinity is a string
+        return float(value)  # infinity is stored as a string
     if kind in ("as_int", "as_bool", "as_string", "as_ints", "as_floats", "as_bools"):
         return value
-    raise InputError(f"an argument of the kind {kind} is not read")
+    raise InputError(f"an argument of the kind {kind} is not supported")
 
 
 def _tensor(value: Mapping[str, Any]) -> Name | None:
@@ -227,7 +229,7 @@ def _symbol(value: Mapping[str, Any]) -> Any:
 
 @torch.no_grad()
 def _check_batches(program: Program, shape: tuple[Any, ...], batch: int) -> None:
-    """Check that a program that was exported with a fixed number of images works with others.
+    """Check that a program that was exported with a fixed batch size works with other sizes.
 
     Raises:
         InputError: if it does not.
@@ -240,7 +242,7 @@ def _check_batches(program: Program, shape: tuple[Any, ...], batch: int) -> None
             torch.allclose(two[:batch], one, rtol=1e-3, atol=1e-4)
             for one, two in zip(_listed(alone), _listed(together), strict=True)
         )
-    except Exception:  # shapes that the export fixed
+    except Exception:  # the export may have fixed some shapes
         same = False
     if not same:
         raise InputError(

@@ -1,8 +1,8 @@
 """Read a folder of Hugging Face: config.json, model.safetensors, preprocessor_config.json.
 
-Folders of `transformers` (the extra `hf`) and of `timm` (the extra `timm`). Nothing is downloaded:
-the network is built from config.json by the installed library, which executes no code of the
-folder, and the weights are safetensors.
+Folders of `transformers` need the extra `hf`, folders of `timm` the extra `timm`. Nothing is
+downloaded. The installed library builds the network from config.json and executes no code of the
+folder. The weights are safetensors.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ DROPPED = (
     "dtype", "torch_dtype", "_name_or_path", "name_or_path", "transformers_version",
     "experts_implementation", "use_kernels", "architectures",
 )  # fmt: skip
-"""Keys of config.json that name code, kernels, places or precisions."""
+"""Keys of config.json that are ignored: they name code, kernels, paths or precisions."""
 REFUSED = ("quantization_config", "use_timm_backbone", "use_pretrained_backbone", "backbone")
 
 
@@ -45,7 +45,7 @@ def read_folder(path: Path) -> Described:
 
     Raises:
         InputError: if a file is missing or damaged, the extra is not installed, or the network is
-            not an image classifier that needs no code of the folder.
+            not an image classifier or needs code of the folder.
     """
     where = f"classifier.path={path}"
     config = _json(path, "config.json", where)
@@ -63,12 +63,12 @@ def _json(path: Path, name: str, where: str) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise InputError(f"{where}: its {name} cannot be read ({one_line(error)})") from error
     if not isinstance(content, dict):
-        raise InputError(f"{where}: its {name} is not a mapping; get the folder again")
+        raise InputError(f"{where}: its {name} is not a mapping; download the folder again")
     return content
 
 
 def _timm(path: Path, config: Mapping[str, Any], where: str) -> Described:
-    """Read a folder that timm wrote: an architecture, and `pretrained_cfg` with its images."""
+    """Read a folder that timm wrote; `pretrained_cfg` describes the images of the network."""
     own = config.get("pretrained_cfg") or {}
     classes = config.get("num_classes", own.get("num_classes"))
     description = {
@@ -93,17 +93,17 @@ def _timm(path: Path, config: Mapping[str, Any], where: str) -> Described:
 
 
 def _transformers(config: Mapping[str, Any], where: str) -> nn.Module:
-    """Make the classifier that config.json describes, with untrained weights."""
+    """Build the classifier that config.json describes, with untrained weights."""
     kind = str(config.get("model_type"))
     if kind not in MODEL_TYPES:
         raise InputError(
-            f"{where}: model_type={kind} is not one of the image classifiers that are read; "
+            f"{where}: model_type={kind} is not a supported image classifier; "
             + nearest(kind, MODEL_TYPES, "Or export it: torch.export.save(..., 'FILE.pt2')")
         )
     if named := [key for key in REFUSED if config.get(key)]:
         raise InputError(
-            f"{where}: {named[0]}={config[named[0]]} of its config.json is not read; export the "
-            "network: torch.export.save(..., 'FILE.pt2')"
+            f"{where}: {named[0]}={config[named[0]]} in its config.json is not supported; export "
+            "the network: torch.export.save(..., 'FILE.pt2')"
         )
     try:
         from transformers import CONFIG_MAPPING
@@ -122,7 +122,7 @@ def _transformers(config: Mapping[str, Any], where: str) -> nn.Module:
     except Exception as error:  # values from outside may raise anything
         raise InputError(
             f"{where}: its config.json describes no network ({type(error).__name__}: "
-            f"{one_line(error)[:200]}); get the folder again"
+            f"{one_line(error)[:200]}); download the folder again"
         ) from error
     return network
 
@@ -135,7 +135,7 @@ def _without(node: Any) -> Any:
 
 
 def _weights(path: Path, where: str) -> dict[str, Tensor]:
-    """Return the weights of `model.safetensors`, or of its shards."""
+    """Return the weights in `model.safetensors`, or in its shards."""
     index = path / "model.safetensors.index.json"
     names = ["model.safetensors"]
     if not (path / names[0]).is_file() and index.is_file():
@@ -146,13 +146,14 @@ def _weights(path: Path, where: str) -> dict[str, Tensor]:
         if not file.is_file() or Path(name).name != name:
             raise InputError(
                 f"{where}: {name} is missing; a folder needs safetensors (pickles such as "
-                "pytorch_model.bin are not read): network.save_pretrained(FOLDER)"
+                "pytorch_model.bin are not read). Save it with network.save_pretrained(FOLDER)"
             )
         try:
             weights |= load_file(file)
         except (SafetensorError, OSError, ValueError) as error:
             raise InputError(
-                f"{where}: {name} is not a whole safetensors file ({one_line(error)}); get it again"
+                f"{where}: {name} is not a complete safetensors file ({one_line(error)}); "
+                "download it again"
             ) from error
     return weights
 
@@ -203,7 +204,7 @@ def _side(size: Any) -> int | None:
 
 
 def _plain(facts: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Return the facts that are there, after checking their types."""
+    """Return the properties that are not None, after checking their types."""
     known = {key: value for key, value in facts.items() if value is not None}
     kinds: dict[str, Any] = {
         "num_classes": int, "channels": int, "image_size": int,
@@ -213,5 +214,5 @@ def _plain(facts: Mapping[str, Any], where: str) -> dict[str, Any]:
         values = value if isinstance(value, (list, tuple)) else [value]
         fits = (kinds[key], int) if kinds[key] is float else kinds[key]
         if any(isinstance(v, bool) or not isinstance(v, fits) for v in values):
-            raise InputError(f"{where}: {key}={value} of its config is invalid")
+            raise InputError(f"{where}: {key}={value} in its config is invalid")
     return known

@@ -1,8 +1,8 @@
 """Read an ONNX file as a network, through onnx2torch (the extra `onnx`).
 
-An ONNX file is data: nodes of known kinds, and tensors. onnx2torch makes Python source of the names
-of its nodes, so all of them are replaced before; and tensors in other files are read from the same
-folder only.
+An ONNX file is data: nodes of known kinds, and tensors. onnx2torch generates Python source that
+contains the names of the nodes; therefore all names are replaced before the conversion. Tensors
+that are stored in other files are read only from the folder of the ONNX file.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from netinv_lightning.errors import InputError, one_line
 
 
 def read_onnx(path: Path) -> Described:
-    """Read an ONNX file with one input, the images.
+    """Read an ONNX file whose only input is the images.
 
     Raises:
         InputError: if the extra is not installed, the file is damaged, reads tensors from another
@@ -37,18 +37,18 @@ def read_onnx(path: Path) -> Described:
         model = onnx.load(str(path), load_external_data=False)
     except Exception as error:  # damaged bytes may raise anything
         raise InputError(
-            f"{where}: is not a whole ONNX file ({one_line(error)[:160]}); get it again"
+            f"{where}: is not a complete ONNX file ({one_line(error)[:160]}); download it again"
         ) from error
     _check_external(model, path, where)
     onnx.load_external_data_for_model(model, str(path.parent))
     weights = {tensor.name for tensor in model.graph.initializer}
     images = [value for value in model.graph.input if value.name not in weights]
     if len(images) != 1:
-        raise InputError(f"{where}: takes {len(images)} inputs, must take the images alone")
+        raise InputError(f"{where}: takes {len(images)} inputs; must take only the images")
     shape, outputs = _shape(images[0]), [_shape(value) for value in model.graph.output]
     _rename(model)
     try:
-        with warnings.catch_warnings(action="ignore"):  # about read-only arrays
+        with warnings.catch_warnings(action="ignore"):  # warnings about read-only arrays
             network = convert(model).eval()
     except Exception as error:  # foreign content may raise anything
         raise InputError(
@@ -64,7 +64,7 @@ def read_onnx(path: Path) -> Described:
 
 
 def _check_external(model: Any, path: Path, where: str) -> None:
-    """Refuse tensors outside the folder of the file, which a file from outside must not read."""
+    """Refuse tensors outside the folder of the ONNX file: it must not read arbitrary files."""
     from onnx.external_data_helper import _get_all_tensors
 
     for tensor in _get_all_tensors(model):
@@ -74,19 +74,19 @@ def _check_external(model: Any, path: Path, where: str) -> None:
                 Path(entry.value).name != entry.value or beside.is_symlink()
             ):
                 raise InputError(
-                    f"{where}: its tensor {tensor.name} is in {entry.value}; must be in a file of "
-                    "the same folder"
+                    f"{where}: its tensor {tensor.name} is stored in {entry.value}. Move that file "
+                    "into the folder of the ONNX file, and save the model again"
                 )
 
 
 def _rename(model: Any) -> None:
-    """Give every node a plain name; the names become parts of Python source."""
+    """Replace the name of every node by a plain one, because onnx2torch puts it into source."""
     for number, node in enumerate(model.graph.node):
         node.name = f"{'n' if not node.op_type.isalnum() else node.op_type.lower()}_{number}"
 
 
 def _shape(value: Any) -> tuple[Any, ...]:
-    """Return the sizes of an input or output; names for those that are not fixed."""
+    """Return the sizes of an input or output; a size that is not fixed is given by its name."""
     return tuple(
         dim.dim_value if dim.HasField("dim_value") and dim.dim_value else dim.dim_param
         for dim in value.type.tensor_type.shape.dim
@@ -95,7 +95,7 @@ def _shape(value: Any) -> tuple[Any, ...]:
 
 @torch.no_grad()
 def _with_any_batch(network: nn.Module, shape: tuple[Any, ...], where: str) -> nn.Module:
-    """Return a network that was saved for a fixed number of images, once it works with others.
+    """Return the network after checking that it works with other batch sizes than the saved one.
 
     Raises:
         InputError: if it does not.
@@ -109,7 +109,7 @@ def _with_any_batch(network: nn.Module, shape: tuple[Any, ...], where: str) -> n
         same = isinstance(alone, Tensor) and torch.allclose(
             together[:batch], alone, rtol=1e-3, atol=1e-4
         )
-    except Exception:  # shapes that the file fixes
+    except Exception:  # the file may fix some shapes
         same = False
     if not same:
         raise InputError(

@@ -18,11 +18,11 @@ CONVOLUTIONS = {
     "conv1d": (nn.Conv1d, 1), "conv2d": (nn.Conv2d, 2), "conv3d": (nn.Conv3d, 3),
 }  # fmt: skip
 IN_TRAINING = {"batch_norm": "training", "dropout": "train", "feature_dropout": "train"}
-"""Operations that behave differently in training, and the argument that says so."""
+"""Operations that behave differently in training, and the argument that is true in training."""
 
 
 class Name(str):
-    """The name of an earlier value, among the arguments of an operation."""
+    """An argument of an operation that is the name of an earlier value."""
 
     __slots__ = ()
 
@@ -32,12 +32,12 @@ class Operation:
     """One operation.
 
     Attributes:
-        name: Of the operation, without its library.
-        call: The function; None once a module of the network does it.
+        name: Name of the operation, without its library.
+        call: The function; None if a module of the network replaces it.
         values: Arguments by name: plain values, a `Name`, or lists of both.
-        results: Names of what it returns; "" for a result that is not used.
+        results: Names of the returned values; "" for a value that is not used.
         by_name: Whether arguments are passed by name.
-        module: Path of the module that does it instead, applied to the first argument.
+        module: Path of the module that replaces the function; it gets the first argument only.
         last_used: Names of values that no later operation needs.
     """
 
@@ -58,12 +58,12 @@ class Program(nn.Module):
 
     Args:
         image: Name of the input [B, C, H, W].
-        weights: Full name and value of each weight, by its name in the program.
+        weights: Full name and value of each weight, by the name of the weight in the program.
         steps: The operations.
         outputs: Names of the outputs; a single one is returned as a tensor, several as a tuple.
 
     Raises:
-        InputError: if an operation is that of the training mode, or a name is not usable.
+        InputError: if an operation is in training mode, or a name is not valid for a module.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class Program(nn.Module):
         return step.call(**values) if step.by_name else step.call(*values.values())
 
     def _as_module(self, step: Operation, weights: Mapping[str, tuple[str, Tensor]]) -> Operation:
-        """Return the step with a module in place of its function where there is one for it."""
+        """Return the step with its function replaced by a module if it is a known layer."""
         if step.values.get(IN_TRAINING.get(step.name, "")) is True:
             raise InputError("the program is in training mode; call eval() before the export")
         weight = step.values.get("running_mean" if step.name == "batch_norm" else "weight")
@@ -123,7 +123,7 @@ class Program(nn.Module):
         if key not in self._made:
             path = weights[weight][0].rpartition(".")[0] or step.name
             if any(known == path or known.startswith(f"{path}.") for known in self._made.values()):
-                path += f"_{len(self._made)}"  # one weight with several strides
+                path += f"_{len(self._made)}"  # e.g. a weight that is used with several strides
             _place(self.layers, path, made)
             self._made[key] = path
         first = dict([next(iter(step.values.items()))])
@@ -131,10 +131,10 @@ class Program(nn.Module):
 
 
 def _module(step: Operation, own: Mapping[str, Tensor]) -> nn.Module | None:
-    """Return the layer that does a step, with its weights; None if it is none of those known."""
+    """Return the layer that is equivalent to a step; None if the step is not a known layer."""
     weight, bias, values = own.get("weight"), own.get("bias"), step.values
     if any(values.get(n) is not None and n not in own for n in ("weight", "bias")):
-        return None  # computed from other values
+        return None  # weight or bias is computed from other values
     made: nn.Module
     if step.name == "linear" and weight is not None:
         made = nn.utils.skip_init(nn.Linear, weight.shape[1], weight.shape[0], bias is not None)
@@ -159,7 +159,7 @@ def _module(step: Operation, own: Mapping[str, Tensor]) -> nn.Module | None:
 
 
 class _AnyBatchNorm(nn.BatchNorm2d):
-    """BatchNorm of maps or of vectors."""
+    """BatchNorm that accepts maps and vectors."""
 
     def _check_input_dim(self, input: Tensor) -> None:
         pass
@@ -180,11 +180,11 @@ def _place(root: nn.Module, path: str, module: nn.Module) -> None:
             root = root.get_submodule(part)
         root.add_module(last, module)
     except KeyError as error:
-        raise InputError(f"the name {path} of a layer is not usable") from error
+        raise InputError(f"the name {path} of a layer is not valid for a module") from error
 
 
 def _with_last_use(steps: Sequence[Operation], outputs: Sequence[str]) -> list[Operation]:
-    """Return the steps with the values that each uses last."""
+    """Return the steps with `last_used` set, so that values can be freed early."""
     needed, reversed_steps = set(outputs), []
     for step in reversed(steps):
         names = {*_names(step.values), *step.results} - needed
