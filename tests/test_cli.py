@@ -98,7 +98,7 @@ WRONG = {
     CHECKPOINT: "classifier.path=gone.safetensors: there is no such file",
     ("classifier=cnn", "classifier.path=inputs/short.safetensors"): "is not a complete safetensors",
     ("classifier=cnn", "classifier.path=inputs/bomb.pt"): "contains more than tensors and is not",
-    ("classifier=cnn", "classifier.path=inputs/other.pt"): "belong to another architecture than",
+    ("classifier=cnn", "classifier.path=inputs/other.pt"): "do not fit the architecture",
     (
         "classifier=cnn",
         "classifier.zoo=mnist_cnn",
@@ -160,7 +160,7 @@ def test_networks_are_imported_from_the_current_folder(
         "classifier.path=inputs/tiny.pt",
         "+classifier.network={_target_: inputs.mynet.Tiny}",
     )
-    assert "belong to another architecture than Tiny" in line
+    assert "do not fit the architecture Tiny" in line
 
 
 def test_run_prints_its_directory_and_is_resumed(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What the applications of this folder read from a config before they begin."""
+"""Open the real data that a config names, for the applications in this folder."""
 
 from __future__ import annotations
 

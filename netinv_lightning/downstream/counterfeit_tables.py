@@ -23,7 +23,7 @@ PAIRS = 5  # per class in the figure
 
 
 class CounterfeitTables:
-    """Describes counterfeits in tables and words.
+    """Tables and summary line of counterfeits.
 
     Args:
         found: The counterfeits among the inverted images.
@@ -61,7 +61,8 @@ class CounterfeitTables:
             if images in counts
         ]
         notes = [
-            f"counterfeits: inverted images to whose class {classifier} gives {least:g} or more"
+            f"counterfeits: inverted images whose class has a probability of {least:g} or more "
+            f"under {classifier}"
         ]
         if self.reference is None:
             notes.append(f"no distances: {self.missing}")
@@ -99,7 +100,7 @@ class CounterfeitTables:
         return Table("", list(columns), list(zip(*columns.values(), strict=True)))
 
     def line(self, metrics: Mapping[str, float]) -> str:
-        """The result in one line."""
+        """Return the result in one line."""
         least, count = self.found.least, len(self.found.index_n)
         n = len(self.inverted.images.labels_n)
         if not count:

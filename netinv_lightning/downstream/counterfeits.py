@@ -23,7 +23,7 @@ DISTANCE_ROWS = 250
 """Rows of a distance matrix that are computed at a time."""
 INVERTED, COUNTERFEITS, REAL, NOISE = "inverted images", "counterfeits", "real test images", "noise"
 SHORT = {INVERTED: "inverted", COUNTERFEITS: "counterfeits", REAL: "real", NOISE: "noise"}
-"""Names of the sets in the names of metrics."""
+"""Short names of the sets, used in metric names."""
 
 
 @dataclass(frozen=True)
@@ -158,14 +158,14 @@ class EvaluatedImages:
 
 
 class Counterfeits:
-    """The inverted images to whose class the classifier gives at least a given confidence.
+    """The inverted images whose class has at least a given probability under the classifier.
 
     Args:
         examined: The inverted images and each baseline, by name.
         least: The least confidence of a counterfeit.
 
     Attributes:
-        index_n: Their places among the inverted images, the most confident first.
+        index_n: Their indices among the inverted images, the most confident first.
     """
 
     def __init__(self, examined: dict[str, EvaluatedImages], least: float) -> None:

@@ -25,7 +25,7 @@ NOISE_STUDENT = tuple(
     names.noise_student(what) for what in ("agreement_fresh", "agreement", "accuracy")
 )
 PICTURED = 2000
-"""About as many images are considered for the figure."""
+"""Approximate number of images that are considered for the figure."""
 RECIPE_KEYS = (
     "run",
     "steps",
@@ -47,8 +47,8 @@ def distill_metrics(
     """Return the metrics of student, control and teacher.
 
     Args:
-        student: The student of inverted images.
-        control: The student of noise.
+        student: The student trained on inverted images.
+        control: The student trained on noise.
         teacher: The classifier.
         test: Real test images and labels; None without real data.
     """
@@ -83,22 +83,22 @@ def distill_table(
         metrics: As returned by `distill_metrics`.
         options: The keys of the application.
         control_steps: Training steps of the control.
-        notes: The images that the student learnt from, and why there are no real images.
+        notes: A description of the student's training images, and why there are no real images.
         seed: The seed of the run.
     """
     images, missing = notes
     on_real = None if missing else 1.0
     rows: list[list[Cell]] = [
-        ["student of inverted images", options.steps, *map(metrics.get, STUDENT)],
-        ["student of noise (control)", control_steps, *map(metrics.get, NOISE_STUDENT)],
+        ["student trained on inverted images", options.steps, *map(metrics.get, STUDENT)],
+        ["student trained on noise (control)", control_steps, *map(metrics.get, NOISE_STUDENT)],
         ["teacher", None, 1.0, on_real, metrics.get(names.TEACHER_ACCURACY)],
     ]
     network = str(options.student["_target_"]).rpartition(".")[2]
     described = [
         f"student: {network}; {images}; {options.batch_size} per step; "
         f"temperature {options.temperature:g}; seed {seed}",
-        "agreement (own images): with the teacher, on new images of the kind that the student "
-        "learnt from",
+        "agreement (own images): with the teacher, on new images of the kind that the student was "
+        "trained on",
         missing
         or "agreement, accuracy: with the teacher and with the labels, on all real test images",
     ]
@@ -109,9 +109,9 @@ def distill_table(
 def draw_student_images(
     buffer: ReplayBuffer, teacher: FrozenClassifier, path: Path, name: str
 ) -> Path:
-    """Draw images that the student learnt from, by the prediction of the teacher."""
+    """Plot training images of the student, grouped by the prediction of the teacher."""
     images_nCHW = buffer.images_nCHW[:: max(1, len(buffer) // PICTURED)]
-    title = f"{name}: images that the student learnt from, by the prediction of its teacher"
+    title = f"{name}: training images of the student, by the prediction of its teacher"
     predicted_n = predict(teacher, images_nCHW)
     names_of_classes = teacher.spec.class_names
     return student_images_figure(

@@ -30,18 +30,18 @@ from netinv_lightning.training.seeds import own_randomness
 from netinv_lightning.training.snapshots import Snapshots, Stateful
 
 DrawBatch = Callable[[int], Tensor]
-"""From the number of a batch to images [B, C, H, W] in [0, 1]."""
+"""Function of the batch number that returns images [B, C, H, W] in [0, 1]."""
 BeforeStep = Callable[[int, Classifier], None]
 """Called with the number of a step and the student, before the images of the step are drawn."""
 NewImages = Callable[[Classifier], Tensor]
-"""From the trained student to new images [n, C, H, W] in [0, 1], of the kind that it was trained
-on."""
+"""Function of the trained student that returns new images [n, C, H, W] in [0, 1] of the kind that
+it was trained on."""
 
 WEIGHT_DECAY = 0.05
 WARM_UP_SHARE = 0.25
 """Share of the steps in which the learning rate rises."""
 NEW_BATCHES = 10
-"""Batches for `agreement_fresh` if there are no new images."""
+"""Number of batches for `agreement_fresh` if there are no new images."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,8 @@ def distil(
 ) -> DistillationResult:
     """Train `student` to predict the logits of `teacher` on generated images, and evaluate it.
 
-    AdamW with a one-cycle learning rate. The same arguments give a bit-identical student; the
-    global random state is restored. Real images are used only after the training.
+    The optimiser is AdamW with a one-cycle learning rate. The same arguments give a bit-identical
+    student; the global random state is restored. Real images are used only after the training.
 
     Args:
         teacher: The frozen classifier.
@@ -173,9 +173,9 @@ def distil(
 def mix_images(x_BCHW: Tensor, stream: Stream, boxes: bool) -> Tensor:
     """Mix each image with another random image of the batch.
 
-    Blended images keep half or more of their own (Zhang et al. 2018, arXiv 1710.09412); or a box is
-    replaced by the pixels of the other image (Yun et al. 2019, arXiv 1905.04899). Labels are not
-    mixed, because the teacher predicts those of the mixed image.
+    Either two images are blended, with a weight of at least 1/2 for the original one (Zhang et al.
+    2018, arXiv 1710.09412), or a box is replaced by the pixels of the other image (Yun et al. 2019,
+    arXiv 1905.04899). Labels are not mixed, because the teacher predicts the mixed image.
 
     Args:
         x_BCHW: Images.

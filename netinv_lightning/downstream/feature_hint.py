@@ -18,10 +18,10 @@ from netinv_lightning.training.float32 import in_float32
 
 
 class FeatureHint(nn.Module):
-    """Distance between the features of the teacher and linearly mapped ones of the student.
+    """Distance between the features of the teacher and linearly mapped features of the student.
 
-    The map is initialised as the identity, as far as it is square, and discarded after the training
-    (Romero et al. 2015, arXiv 1412.6550).
+    The map is initialised with ones on its diagonal (the identity if it is square) and discarded
+    after the training (Romero et al. 2015, arXiv 1412.6550).
 
     Args:
         teacher: Network whose features are the target.

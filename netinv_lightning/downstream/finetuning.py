@@ -70,8 +70,9 @@ def fine_tune(
 ) -> Classifier:
     """Continue the training of `classifier` in place.
 
-    SGD with Nesterov momentum, one-cycle learning rate and cross-entropy. The same arguments give
-    bit-identical weights; the global random state is restored.
+    The optimiser is SGD with Nesterov momentum and a one-cycle learning rate; the loss is
+    cross-entropy. The same arguments give bit-identical weights; the global random state is
+    restored.
 
     Args:
         classifier: Classifier with trained weights.

@@ -1,12 +1,13 @@
 """Generation of images for a student in rounds, each of which restarts the layout of the images.
 
-A trained generator shows nearly one image per class, and more training changes that little. At the
-start of each round, its first stage, which determines the layout, is therefore re-initialised; its
-second stage, which renders it, is kept. A dozen steps then fit it, and the latents, to one batch of
-labels and latents: Fang et al. 2022 (arXiv 2112.06253) without their learned initialisation. Images
-on which student and teacher disagree have a higher weight (Fang et al. 2019, arXiv 1912.11006; Choi
-et al. 2020, arXiv 2005.04136; Yin et al. 2020, arXiv 1912.08795). The images go into a replay
-buffer, on which the student is trained.
+A trained generator makes nearly the same image for every sample of a class, and further training
+changes this little. Therefore its first stage, which determines the layout, is re-initialised at
+the start of each round; its second stage, which renders the layout, is kept. Then the generator and
+the latents are trained on one batch of labels for 12 steps. This is the method of Fang et al. 2022
+(arXiv 2112.06253) without their learned initialisation. Images on which student and teacher
+disagree have a higher weight (Fang et al. 2019, arXiv 1912.11006; Choi et al. 2020, arXiv
+2005.04136; Yin et al. 2020, arXiv 1912.08795). The images are added to a replay buffer, on which
+the student is trained.
 
 Shape suffixes: B batch, n images, N classes, Z latent, C channels, H height, W width.
 """
@@ -44,7 +45,7 @@ IMAGES = 128
 STEPS = 12
 """Steps per round."""
 WARM_UP_STEPS = 4
-"""Steps before the images of a round are stored; earlier images show nothing yet."""
+"""Steps before the images of a round are stored; earlier images are not recognisable yet."""
 LR, LATENT_LR = 5e-3, 3e-2
 BETAS = (0.5, 0.9)
 LEAST_DIVERGENCE = 1e-3
@@ -52,10 +53,10 @@ LEAST_DIVERGENCE = 1e-3
 
 
 class GeneratorRounds:
-    """Generates images in rounds; the generators take turns, one round each.
+    """Generates images in rounds; the generators are used in turn, one per round.
 
-    The disagreement enters by its logarithm, so that its weight does not depend on how well the
-    student is trained.
+    The loss contains the logarithm of the disagreement, so that the weight of this term does not
+    depend on how well the student is trained.
 
     Args:
         module: The inversion with trained generators, which are changed in place.
@@ -65,7 +66,7 @@ class GeneratorRounds:
         temperature: Temperature of the compared logits.
         every: Steps of the student between two rounds.
         seed: Seed of first stages, latents and views.
-        images: Batch size of a round; each step after `WARM_UP_STEPS` yields so many images.
+        images: Batch size of a round; each step after `WARM_UP_STEPS` stores one batch.
         folder: Folder in which the images of the buffer are saved with the state.
     """
 
@@ -118,7 +119,7 @@ class GeneratorRounds:
         with own_randomness(stream_seed(self.seed, self.rounds), device):
             reset_first_stage(generator)
             z_BZ = generator.sample_latent(self.images, device).requires_grad_()
-        first = self.rounds * self.images  # the classes take turns, however many there are
+        first = self.rounds * self.images  # all classes are used in turn, also over several rounds
         self.rounds += 1
         class_K = torch.tensor(module.conditioning.chosen, device=device)
         turn_n = torch.arange(first, first + self.images, device=device) % len(class_K)
@@ -161,7 +162,7 @@ class GeneratorRounds:
 
 
 def reset_first_stage(generator: Generator) -> None:
-    """Re-initialise the layers of the first stage, with the global randomness of torch."""
+    """Re-initialise the layers of the first stage, using torch's global random state."""
     first = (
         [generator.stage1]
         if generator.embedding is None

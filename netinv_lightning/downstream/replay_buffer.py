@@ -67,7 +67,7 @@ class ReplayBuffer:
         self._saved = count
 
     def draw(self, number: int) -> Tensor:
-        """Return the batch of this number, [B, C, H, W] in [0, 1]."""
+        """Return batch number `number`, [B, C, H, W] in [0, 1]."""
         source = torch.Generator().manual_seed(stream_seed(self.seed, number))
         images_nCHW = self.images_nCHW
         chosen_B = torch.randint(len(images_nCHW), (self.batch_size,), generator=source)
@@ -75,7 +75,7 @@ class ReplayBuffer:
 
 
 def noise_batches(spec: DataSpec, batch_size: int, seed: int, device: torch.device) -> DrawBatch:
-    """Return a source of pixels uniform in [0, 1]: the baseline without inversion."""
+    """Return a source of images with uniform pixels in [0, 1]: the baseline without inversion."""
 
     def draw(number: int) -> Tensor:
         return uniform_noise(spec.shape, batch_size, stream_seed(seed, number), device)

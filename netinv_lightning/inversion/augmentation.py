@@ -1,7 +1,7 @@
-"""Random views of generated images, between generator and classifier, against adversarial noise.
+"""Random views of generated images, which make adversarial noise less effective.
 
-Small affine maps and bounded noise, as in DeepInversion and in feature visualisation. Each image
-gets its own view.
+The classifier gets views instead of the generated images. A view is made by a small affine map and
+bounded noise, as in DeepInversion and in feature visualisation. Each image gets its own view.
 
 Shape suffixes: B batch, C channels, H height, W width.
 """
@@ -19,7 +19,7 @@ from torch import Tensor
 from netinv_lightning.training.distributed import Stream
 
 SIDE_STEP = 32
-"""Sides of resized views are multiples of it, so that maps of stride 32 have whole sides."""
+"""Sides of resized views are multiples of this number, the total stride of common networks."""
 
 UNKNOWN_VIEWS = {
     "signals": ("rotation", "shear", "resize"),
@@ -34,11 +34,11 @@ VIEWS_OF = {
 
 
 def fault_of_views(views: Mapping[str, Any], modality: str) -> str:
-    """Return the fault of the keys `augmentation` for inputs of a modality; empty if none."""
+    """Return an error message if `augmentation` has views unfit for a modality; empty if not."""
     for key in UNKNOWN_VIEWS.get(modality, ()):
         if value := views[key]:
             return (
-                f"augmentation.{key}={value}: is for {VIEWS_OF[key]}, and the classifier takes "
+                f"augmentation.{key}={value}: is for {VIEWS_OF[key]}, but the classifier takes "
                 f"{modality}. Leave it out"
             )
     return ""
@@ -67,7 +67,7 @@ class Augmentation:
         resize: Smallest and largest side of the views, in pixels; None for the size of the images.
 
     Raises:
-        ValueError: if a value is out of range; it starts with `<argument>=<value>:`.
+        ValueError: if a value is out of range. The message starts with `<argument>=<value>:`.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class Augmentation:
         return x_BCHW
 
     def _sides_of_views(self, x_BCHW: Tensor, stream: Stream) -> Sequence[int]:
-        """Return height and width of the views; on a GPU a random side is read from the device."""
+        """Return height and width of the views; a random side needs a synchronisation on a GPU."""
         if not self.sides:
             return x_BCHW.shape[2:]
         side = self.sides[int(stream.shared_uniform() * len(self.sides))]
@@ -152,7 +152,7 @@ class Augmentation:
         across = torch.stack(
             [
                 mirror_B * cos_B,
-                (self.shear * shear_B - sin_B) * (H / W),  # positions are in half heights, widths
+                (self.shear * shear_B - sin_B) * (H / W),  # positions are in units of H / 2, W / 2
                 2 * self.shift / W * across_B,
             ],
             dim=1,

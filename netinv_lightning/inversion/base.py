@@ -50,8 +50,8 @@ class FitContext:
 class Inversion(Protocol):
     """A method that draws images to which a frozen classifier assigns the requested classes.
 
-    Evaluation, grid, samples and verdict use these members only, so that they are the same code for
-    every method.
+    Evaluation, grid, samples and verdict use only these members, so that the same code serves every
+    method.
     """
 
     @property
@@ -91,7 +91,7 @@ class Inversion(Protocol):
         """Return the cost of all fitting and drawing so far."""
 
     def load(self, directory: Path, channels_last: bool) -> None:
-        """Restore what `fit` left in a run directory.
+        """Restore the checkpoint that `fit` wrote to a run directory.
 
         Args:
             directory: The run directory.

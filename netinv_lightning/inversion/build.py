@@ -1,4 +1,4 @@
-"""Builds the inversion method that a config names. No data set is read."""
+"""Build the inversion method that a config names. No data set is read."""
 
 from __future__ import annotations
 
@@ -131,8 +131,8 @@ def make_kkt(cfg: DictConfig, classifier: FrozenClassifier | None = None) -> Kkt
     classifier = _differentiable(cfg, classifier)
     if classifier.multi_label:
         raise InputError(
-            "method=kkt: needs one label per image, but the labels of this network do not exclude "
-            "each other; choose method=generator"
+            "method=kkt: needs one label per image, but this network is multi-label; choose "
+            "method=generator"
         )
     check_twice_differentiable(classifier, "method=kkt")
     kkt = _make(
@@ -196,7 +196,7 @@ def _conditioning(cfg: DictConfig, classifier: FrozenClassifier) -> Conditioning
 
 
 def _options(cfg: DictConfig) -> dict[str, Any]:
-    """Return the keys of a method without a generator; `trainer.max_steps` limits the steps."""
+    """Return the keys of a method without a generator, with `steps` <= `trainer.max_steps`."""
     options = {key: value for key, value in _plain(cfg.method).items() if key != "name"}
     if (most := cfg.trainer.get("max_steps") or 0) > 0:
         options["steps"] = min(options["steps"], most)
@@ -210,7 +210,7 @@ def _plain(cfg: DictConfig) -> dict[str, Any]:
 
 
 def _make(group: str, make: Callable[..., T], **arguments: Any) -> T:
-    """Call a constructor; its error names the config group too."""
+    """Call a constructor; its error then also names the config group."""
     try:
         return make(**arguments)
     except ValueError as error:

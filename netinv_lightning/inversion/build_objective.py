@@ -1,4 +1,4 @@
-"""Builds the objective that a config describes, for the network that is inverted."""
+"""Build the objective that a config describes, for the network that is inverted."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from netinv_lightning.runs.notices import notice
 
 
 def build_objective(cfg: DictConfig, classifier: FrozenClassifier) -> Objective:
-    """Build the objective of `cfg.loss`, which afterwards contains the terms in use alone.
+    """Build the objective that `cfg.loss` describes; terms not in use are removed from `cfg.loss`.
 
     Raises:
         InputError: naming the term that does not exist or does not fit the network.
@@ -44,7 +44,7 @@ def build_objective(cfg: DictConfig, classifier: FrozenClassifier) -> Objective:
 
 
 def choose_terms(cfg: DictConfig, classifier: FrozenClassifier) -> None:
-    """Remove from `cfg.loss` the terms whose `when` does not fit the network, and say so.
+    """Remove from `cfg.loss` the terms whose `when` does not fit the network; print a notice.
 
     Raises:
         InputError: if a term without `when` needs what the network does not have.
@@ -86,11 +86,16 @@ def _names(terms: Sequence[str]) -> str:
 
 
 def _check_label_sets(cfg: DictConfig) -> None:
-    """Refuse what needs labels that exclude each other."""
-    where = "the labels of this network do not exclude each other"
+    """Check that the config is valid for a multi-label network.
+
+    Raises:
+        InputError: naming the key that needs a single label per image.
+    """
+    where = "this network is multi-label"
     if terms := [term for term in ONE_LABEL if term in cfg.loss]:
         raise InputError(
-            f"loss.{terms[0]}: needs one label per image, but {where}; ~loss.{terms[0]}"
+            f"loss.{terms[0]}: needs one label per image, but {where}; leave it out: "
+            f"~loss.{terms[0]}"
         )
     if cfg.application.name != "invert":
         raise InputError(

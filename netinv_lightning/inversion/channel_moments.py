@@ -1,4 +1,4 @@
-"""Mean and variance of each channel, in one pass over the memory forwards and one backwards.
+"""Mean and variance of each channel, with one pass over memory in each direction of autograd.
 
 A prior that compares the inputs of all BatchNorm layers with their running statistics reads every
 map of the classifier. Written with tensor operations (subtract, square, sum) this takes longer than

@@ -15,7 +15,7 @@ def chosen_classes(
     Args:
         classes: The value of the key; None or empty for all.
         num_classes: Number of classes of the network.
-        multi_label: Whether the labels of the network do not exclude each other.
+        multi_label: Whether the network is multi-label.
 
     Raises:
         InputError: if the network has no such class, or one is named twice.
@@ -24,8 +24,8 @@ def chosen_classes(
         return None
     if multi_label:
         raise InputError(
-            f"application.classes={list(classes)}: needs classes that exclude each other, but the "
-            "labels of this network do not. Leave it out"
+            f"application.classes={list(classes)}: needs one label per image, but this network is "
+            "multi-label. Leave it out"
         )
     for position, label in enumerate(classes):
         fault = (

@@ -14,13 +14,13 @@ from torch import Tensor
 
 SMALLEST_SIDE = 4  # a smaller map is too small to start the up-sampling from
 PAPERS_SIDE = 64
-"""Largest side of images whose map may have one row per class, as the papers' images."""
+"""Largest side of images whose map may have one row per class, like that of the papers' images."""
 ROWS_OF_LARGE_IMAGES = 16
-"""Largest number of classes with a row each, for larger images."""
+"""Largest number of classes that get one row each on the map of larger images."""
 
 
 class Subset:
-    """The chosen classes among all.
+    """The subset of classes that the generator is conditioned on.
 
     Args:
         classes: K different classes.

@@ -64,7 +64,7 @@ class Conditioning:
             have K instead of N classes, in this order.
 
     Raises:
-        ValueError: if a value is not allowed; it starts with `<argument>=<value>:`.
+        ValueError: if a value is not allowed. The message starts with `<argument>=<value>:`.
     """
 
     def __init__(

@@ -14,7 +14,7 @@ from netinv_lightning.classifiers.forward_count import ForwardCount
 REACHED = 0.95
 """Inversion accuracy at which the papers call an inversion successful."""
 WINDOW = 10
-"""Batches over which the mean accuracy must be that high."""
+"""Number of consecutive batches whose mean accuracy must reach `REACHED`."""
 
 
 @dataclass(frozen=True)

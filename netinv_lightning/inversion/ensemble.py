@@ -1,4 +1,4 @@
-"""Several generators that train side by side, each as if it were alone.
+"""Train several generators in parallel, each independently of the others.
 
 Their weights are stacked, and their forward pass is vectorised by torch.func.
 
@@ -42,17 +42,17 @@ class Outputs:
 class GeneratorEnsemble(nn.ModuleList):
     """Generators of one architecture, each with its own weights and its own random stream.
 
-    A generator draws the same numbers whatever is trained beside it. With one generator nothing is
-    stacked.
+    A generator draws the same random numbers, no matter which others are trained with it. With one
+    generator nothing is stacked.
 
     Args:
         generators: The generators.
-        seed: Of the first generator's stream; the next one has `seed + 1`, and so on.
+        seed: Seed of the first generator's stream; the next one has `seed + 1`, and so on.
     """
 
     def __init__(self, generators: Iterable[Generator], seed: int = 0) -> None:
         super().__init__(generators)
-        # Not the seed itself: the initial weights were drawn from that.
+        # A derived seed is used, because the initial weights were drawn with the seed itself.
         self.streams = [Stream(stream_seed(0, seed + g)) for g in range(len(self))]
 
     def generator(self, g: int) -> Generator:

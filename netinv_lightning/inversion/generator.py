@@ -4,8 +4,9 @@ Suhail, Tang and Sethi (2024, arXiv 2411.17777, section 3.2).
 
 Stage 1 up-samples the latent and the conditioning vector to S x S. There the conditioning matrix is
 concatenated as further channels. Stage 2 up-samples to the size of the image. A sigmoid at the end
-keeps the pixels in [0, 1]. The layers are planned from the shape (`generator_plan.py`); signals are
-images of one column, tables images of one pixel, so that this is the generator of all of them.
+keeps the pixels in [0, 1]. The layers are planned from the shape (`generator_plan.py`). Signals are
+treated as images with one column and tables as images with one pixel, so that the same generator
+serves all of them.
 
 Shape suffixes: B batch, Z latent, N classes, M channels and S side of the conditioning matrix, C
 channels, H height, W width.
@@ -57,7 +58,7 @@ class Generator(nn.Module):
 
     Raises:
         ValueError: if a value is out of range, or the layers do not reach S or the size of the
-            image; it starts with `<argument>=`.
+            image. The message starts with `<argument>=`.
     """
 
     def __init__(
@@ -144,7 +145,7 @@ class Generator(nn.Module):
             self._initialise(weight_std)
 
     def forward(self, z_BZ: Tensor, condition: Condition) -> Tensor:
-        """Images [B, C, H, W] in [0, 1] (signals [B, C, L], tables [B, C]), in float32 or wider."""
+        """Return images [B, C, H, W] in [0, 1]; signals [B, C, L] or tables [B, C]."""
         z_BZ = z_BZ.to(next(self.parameters()).dtype)
         if self.embedding is not None:
             # Scaled by N the entries average 1 and are as large as the latent's.

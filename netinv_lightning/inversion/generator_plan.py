@@ -1,8 +1,9 @@
-"""Plan of the generator's layers, from the shape of its outputs. Whole numbers only.
+"""Plan the generator's layers from the shape of its outputs.
 
-Square images of up to 64 pixels, such as the papers': transposed convolutions, first of stride 1,
-then doublings of the side (`growth`). Other images, signals and tables: resize and convolution,
-along sides that double (`doublings`), with channels that fall as the sides grow (`planned_width`).
+For square images of up to 64 pixels, such as the papers', the layers are transposed convolutions:
+first with stride 1, then with stride 2, which doubles the side (`growth`). For other images,
+signals and tables, each layer is a resize and a convolution. The sides double from layer to layer
+(`doublings`), and the number of channels falls as the sides grow (`planned_width`).
 
 A map has two sides. The second one is 1 for signals; both are 1 for tables.
 """
@@ -19,14 +20,14 @@ Sides = tuple[int, int]
 """Height and width of a map."""
 
 LARGEST_GROWTH = 4
-"""Pixels that a transposed convolution of stride 1 adds to the side; its kernel is 5."""
+"""Most pixels that a planned transposed convolution of stride 1 adds to the side (kernel 5)."""
 SMALLEST_SIDE = 4
-"""Doublings start from sides of 4 or more."""
+"""Smallest side from which doubling starts."""
 PAPERS_WIDTHS = (16,), (24, 12)
 """Channels of stage 1 and stage 2 for images of up to 64 pixels."""
 WIDTH_TIMES_SIDE, SMALLEST_WIDTH = 2048, 8
 LARGEST_WIDTH, LARGEST_WIDTH_OF_VALUES = 256, 64
-"""Most channels of a planned layer: of images, and of signals and tables."""
+"""Largest number of channels of a planned layer, for images, and for signals and tables."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,9 @@ class Layer:
     Attributes:
         channels: Channels of its output.
         sides: Sides of its output.
-        kernel, stride, padding: Of its convolution, along both sides.
-        transposed: A transposed convolution; else a resize to `sides` and a convolution.
+        kernel, stride, padding: Those of its convolution, along both sides.
+        transposed: Whether it is a transposed convolution; otherwise it is a resize to `sides` and
+            a convolution.
     """
 
     channels: int
@@ -53,8 +55,8 @@ class Plan:
     """The layers of a generator.
 
     Attributes:
-        stage1: From a vector to the sides of the conditioning matrix.
-        stage2: From there to the sides of the output; without the last layer.
+        stage1: Layers from a vector to the sides of the conditioning matrix.
+        stage2: Layers from there to the sides of the output, without the last one.
         to_image: The last layer.
     """
 
@@ -86,8 +88,8 @@ def plan_layers(
         stage2: The same for stage 2 and the last layer.
 
     Raises:
-        ValueError: if the layers do not reach the sides, or the sides need other layers; it starts
-            with `<argument>=`.
+        ValueError: if the layers do not reach the sides, or are of a kind that does not fit the
+            sides. The message starts with `<argument>=`.
     """
     height, width, *_ = (*sides, 1, 1)
     target = (height, width)
@@ -125,10 +127,10 @@ def plan_layers(
 
 
 def doublings(start: Sides, target: Sides) -> list[Sides]:
-    """Return sides that about double up to `target`, each rounded up, from `start` or above.
+    """Return the sides of successive maps, which about double from near `start` to `target`.
 
-    The first ones are as small as the longer side of `start`, or 4, allows. A side that is shorter
-    than the other one stays at that of `start` until the rest are doublings.
+    They are found backwards, by halving `target` and rounding up, as long as the longer side is at
+    least 4 and at least the longer side of `start`. No side falls below that of `start`.
     """
     found, least = [target], max(SMALLEST_SIDE, *start)
     while max(half := (-(-found[0][0] // 2), -(-found[0][1] // 2))) >= least:
@@ -139,16 +141,16 @@ def doublings(start: Sides, target: Sides) -> list[Sides]:
 
 
 def planned_width(sides: Sides, most: int) -> int:
-    """Return channels of a layer, a multiple of 8: 2048 / sqrt(H W), at least 8, at most `most`.
+    """Return the channels of a layer: 2048 / sqrt(H W), from 8 to `most`, a multiple of 8.
 
-    A layer then costs about the same at every size.
+    With this number the cost of a layer is about the same at every size.
     """
     width = WIDTH_TIMES_SIDE // math.isqrt(sides[0] * sides[1])
     return max(SMALLEST_WIDTH, min(width, most) // 8 * 8)
 
 
 def growth(side: int, target: int, widths: Sequence[int]) -> list[tuple[int, int, int, int]]:
-    """Plan transposed convolutions from `side` to `target`: first of stride 1, then doublings.
+    """Plan transposed convolutions from `side` to `target`, first of stride 1, then of stride 2.
 
     Args:
         side: Side to start from; 1 for a vector.
@@ -167,7 +169,7 @@ def growth(side: int, target: int, widths: Sequence[int]) -> list[tuple[int, int
     start = target // 2**doublings
     plan: list[tuple[int, int, int]] = []
     if side == 1:
-        plan.append((start, 1, 0))  # from a vector in one layer
+        plan.append((start, 1, 0))  # one layer that starts from a vector
     else:
         missing = start - side
         steps = max(1, -(-missing // LARGEST_GROWTH)) if missing else 0
@@ -196,7 +198,7 @@ def _square_layers(
     name: str,
     what: str,
 ) -> list[Layer]:
-    """Return layers that are given as [channels, kernel, stride, padding], from side to target."""
+    """Return the layers given as [channels, kernel, stride, padding] after checking their sides."""
     if (reached := side_after(layers, side)) != target:
         raise ValueError(
             f"{name}={_listed(layers)}: gives a side of {reached}; must give {target}, the side of "
@@ -217,7 +219,7 @@ def _square_layers(
 
 
 def _resizing(sides: list[Sides], widths: Sequence[int] | None, most: int) -> list[Layer]:
-    """Return layers that resize; more `widths` than sides make more layers of the last sides."""
+    """Return layers that resize to `sides`; extra `widths` add layers that keep the last sides."""
     if widths is None:
         widths = [planned_width(of_layer, most) for of_layer in sides]
     sides = sides + [sides[-1]] * (len(widths) - len(sides))

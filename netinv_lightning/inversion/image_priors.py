@@ -48,11 +48,11 @@ def power_law_distance(x_BCHW: Tensor, slope: float = 1.2) -> Tensor:
         1/R sum_r (log A(r) + slope log r - c)^2,   c the mean of log A(r) + slope log r
 
     Amplitude spectra of photographs fall as r^-1, or with a slope of 0.8 to 1.5, 1.2 on average
-    (Tolhurst, Tadmor and Chao 1992, Ophthalmic and Physiological Optics 12(2)). This holds for
-    sets of images better than for each of them (Langer 2000, JOSA A 17(1)), so that the spectrum
-    of the batch is compared. MACO (Fel et al. 2023, arXiv:2306.06805) fixes the amplitude of each
-    image to that of real images and optimises the phase; without data, and for images that differ
-    in size and contrast of their objects, only the slope is known.
+    (Tolhurst, Tadmor and Chao 1992, Ophthalmic and Physiological Optics 12(2)). This holds better
+    for sets of images than for single images (Langer 2000, JOSA A 17(1)); therefore the spectrum of
+    the batch is compared. MACO (Fel et al. 2023, arXiv:2306.06805) fixes the amplitude of each
+    image to that of real images and optimises the phase. Here no data are available, and the size
+    and contrast of objects differ between images, so only the slope is known.
 
     Args:
         x_BCHW: Images of at least 4 x 4 pixels.
@@ -65,15 +65,15 @@ def power_law_distance(x_BCHW: Tensor, slope: float = 1.2) -> Tensor:
 
 @in_float32
 def similarity_divergence(t_BTD: Tensor, bandwidth: float = 0.05, tokens: int = 16) -> Tensor:
-    """Divergence of the cosine similarities of an image's tokens from evenly distributed ones.
+    """Divergence of the cosine similarities of an image's tokens from a uniform distribution.
 
         log 2 - H,   H = -int f(s) log f(s) ds,   f the density of the similarities s of two tokens
 
-    H is the differential entropy, which PSAQ-ViT maximises (Li et al. 2022, arXiv:2203.02250):
-    tokens of noise are all alike, those of real images are alike within an object and differ
-    between objects. f is a sum of normal densities. The result, a mean over the images, is the
-    Kullback-Leibler divergence from the uniform distribution over [-1, 1], up to the tails of f
-    outside.
+    H is the differential entropy, which PSAQ-ViT maximises (Li et al. 2022, arXiv:2203.02250). The
+    tokens of noise are all similar; the tokens of a real image are similar within an object and
+    differ between objects. f is a sum of normal densities. The result, a mean over the images, is
+    the Kullback-Leibler divergence from the uniform distribution over [-1, 1], except for the tails
+    of f outside of [-1, 1].
 
     Args:
         t_BTD: Tokens.

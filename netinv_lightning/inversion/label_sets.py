@@ -1,4 +1,4 @@
-"""Conditioning on sets of labels, for networks whose labels do not exclude each other.
+"""Conditioning on sets of labels, for multi-label networks.
 
 Shape suffixes: B batch, N labels, M channels of the conditioning matrix, S its side, G side of its
 grid of labels, P cells of the grid.
@@ -42,8 +42,8 @@ class LabelSets(Conditioning):
         super().__init__(*args, **keywords)  # type: ignore[arg-type]
         if self.uses_label:
             raise InputError(
-                "conditioning=label: encodes one label, but labels of this network do not exclude "
-                "each other; choose vector, matrix or vector_matrix"
+                "conditioning=label: encodes one label, but this network is multi-label; choose "
+                "vector, matrix or vector_matrix"
             )
         added = min(MOST_OFTEN, 1 / (self.num_classes - 1))
         self.cross_NMGG = self.code.cross(torch.arange(self.num_classes)).float()

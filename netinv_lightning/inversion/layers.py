@@ -1,7 +1,8 @@
 """Layers of the generator: up-sampling, dropout of channels, BatchNorm over all processes.
 
-All inputs are maps [B, C, H, W]. Signals are maps of one column, tables maps of one cell, so that a
-convolution along the length, or a fully connected layer, is the same layer with a smaller kernel.
+All inputs are maps [B, C, H, W]. Signals are maps with one column, and tables are maps with one
+cell. A convolution along a signal, or a fully connected layer, is therefore the same layer with a
+smaller kernel.
 
 Shape suffixes: B batch, C channels (D of the output), H height, W width.
 """
@@ -55,9 +56,10 @@ class Upsampling(nn.Sequential):
 def doubling_kernel(weight_DC33: Tensor) -> Tensor:
     """Return the kernel [C, D, 4, 4] that doubles the sides and convolves in one step.
 
-    A pixel that is repeated 2 x 2 meets each weight of the 3 x 3 kernel up to four times. Their
-    sums are a transposed convolution of stride 2 and padding 1: the same result as a resize to the
-    nearest pixel and the convolution, but for rounding, with 4 instead of 9 products per value.
+    It is the kernel of a transposed convolution of stride 2 and padding 1. Its weights are sums of
+    up to four weights of the 3 x 3 kernel, because the resize repeats each pixel 2 x 2 times. The
+    result equals a resize to the nearest pixel and the convolution, except for rounding, with 4
+    instead of 9 products per value.
     """
     padded_DC55 = F.pad(weight_DC33.flip(2, 3), (1, 1, 1, 1))
     rows_DC45 = padded_DC55[:, :, :-1] + padded_DC55[:, :, 1:]

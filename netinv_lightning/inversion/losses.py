@@ -64,7 +64,7 @@ def kl_divergence(p_BN: Tensor, logits_BN: Tensor, double_softmax: bool = False)
 
 @in_float32
 def cross_entropy(logits_BN: Tensor, label_B: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    """L_CE = -sum_i y_i log(yhat_i), y the requested label; mean over the batch."""
+    """Cross-entropy L_CE = -sum_i y_i log(yhat_i), y the requested label; mean over the batch."""
     return F.cross_entropy(logits_BN, label_B, label_smoothing=label_smoothing)
 
 
@@ -72,10 +72,12 @@ def cross_entropy(logits_BN: Tensor, label_B: Tensor, label_smoothing: float = 0
 def binary_cross_entropy(
     logits_BN: Tensor, target_BN: Tensor, label_smoothing: float = 0.0
 ) -> Tensor:
-    """L_BCE = -sum_i y_i log p_i + (1 - y_i) log(1 - p_i), p = sigmoid(logits); batch mean.
+    """Binary cross-entropy for multi-label networks; mean over the batch.
 
-    For labels that do not exclude each other. With label smoothing e, y becomes (1 - e) y + e / 2.
-    For hard y it is also the KL divergence of the Bernoulli distributions of the labels.
+        L_BCE = -sum_i y_i log p_i + (1 - y_i) log(1 - p_i),   p = sigmoid(logits)
+
+    With label smoothing e, y becomes (1 - e) y + e / 2. For hard y it is also the KL divergence of
+    the Bernoulli distributions of the labels.
     """
     y_BN = (1 - label_smoothing) * target_BN + label_smoothing / 2
     return F.binary_cross_entropy_with_logits(logits_BN, y_BN, reduction="sum") / len(logits_BN)
@@ -230,9 +232,11 @@ def _pooled(x_BCHW: Tensor, pool: int) -> Tensor:
 
 @in_float32
 def pixel_range(x_BCHW: Tensor) -> Tensor:
-    """L_Pix = sum max(0, -I) + sum max(0, I - 1): total distance of the pixels to [0, 1].
+    """Total distance of the pixels to [0, 1].
 
-    It is 0 by construction for a generator that ends in a sigmoid, and constrains images that are
+        L_Pix = sum max(0, -I) + sum max(0, I - 1)
+
+    It is 0 by construction for a generator that ends in a sigmoid. It constrains images that are
     perturbed or optimised freely.
     """
     return sum_over_ranks(F.relu(-x_BCHW).sum() + F.relu(x_BCHW - 1).sum())

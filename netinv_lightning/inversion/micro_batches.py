@@ -1,4 +1,4 @@
-"""Functions of a batch, computed in parts: memory for one part, gradients of the whole batch.
+"""Compute functions of a batch in parts, with the gradient of the batch and the memory of a part.
 
     y = f(x) part by part, whose graphs are dropped -> objective of all y -> dL/dy
         -> f again part by part -> dL/dx
@@ -27,7 +27,8 @@ from netinv_lightning.training.float32 import in_float32
 
 Function = Callable[..., tuple[Tensor, ...]]
 LEAST_VARIANCE = 1e-30
-"""Below it a channel counts as constant, so that the derivative of the root is finite."""
+"""Variance below which a channel counts as constant, so that the derivative of the root is finite.
+"""
 
 
 def in_parts(function: Function, micro_batch: int | None, *inputs: Tensor) -> tuple[Tensor, ...]:
@@ -36,8 +37,8 @@ def in_parts(function: Function, micro_batch: int | None, *inputs: Tensor) -> tu
     The result is differentiable once with respect to the inputs.
 
     Args:
-        function: From a part of the rows of each input to tensors, whose rows are concatenated over
-            the parts. It must be deterministic.
+        function: Takes a part of the rows of each input and returns tensors, whose rows are
+            concatenated over the parts. It must be deterministic.
         micro_batch: Rows of a part; None, or the batch or more, to call the function once.
         inputs: Tensors with B rows each.
     """
@@ -66,13 +67,13 @@ class _InParts(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Any, ...]:
-        if torch.is_grad_enabled():  # by create_graph=True; the result would lack a part
+        if torch.is_grad_enabled():  # due to create_graph=True; the result would be incomplete
             raise RuntimeError(
-                "application.micro_batch: parts of a batch have no second derivative, which a term "
-                "of the objective takes; leave it out"
+                "application.micro_batch: a term of the objective needs a second derivative, which "
+                "is not available for parts of a batch; leave application.micro_batch out"
             )
         needed = ctx.needs_input_grad[2:]
-        rows = list(zip(*ctx.rows, strict=True))  # of each output, in each part
+        rows = list(zip(*ctx.rows, strict=True))  # numbers of rows of each output, in each part
         parts_of: list[Sequence[Tensor | None]] = [
             [None] * len(ctx.rows) if gradient is None else gradient.split(list(counts))
             for gradient, counts in zip(gradients, rows, strict=True)
@@ -116,7 +117,7 @@ def _gradients(
 
 
 def total(rows: Tensor) -> Tensor:
-    """Return the sum of the rows that the parts return, one each."""
+    """Return the sum over the parts, each of which returned one row."""
     return rows[0] if len(rows) == 1 else rows.sum(dim=0)
 
 
@@ -125,8 +126,8 @@ def trace_in_parts(
 ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
     """Return the result of `FrozenClassifier.trace`, computed for `micro_batch` images at once.
 
-    With several parts the inputs of BatchNorm layers, which are large, are not kept. Each is
-    replaced by two rows [2, C] with the mean and the variance of its channels.
+    With several parts, the inputs of BatchNorm layers are not stored, because they are large. Each
+    is replaced by two rows [2, C] with the mean and the variance of its channels.
     """
     if micro_batch is None or micro_batch >= len(x_BCHW):
         return classifier.trace(x_BCHW)
@@ -134,7 +135,7 @@ def trace_in_parts(
     layers: list[str] = []
 
     def of_part(x_bCHW: Tensor) -> tuple[Tensor, ...]:
-        with torch.set_grad_enabled(differentiable):  # tokens are recorded with a gradient only
+        with torch.set_grad_enabled(differentiable):  # tokens are recorded only with a gradient
             if differentiable and not x_bCHW.requires_grad:
                 x_bCHW = x_bCHW.detach().requires_grad_()
             logits_bN, features, normed = classifier.trace(x_bCHW)

@@ -71,7 +71,7 @@ class InversionModule(L.LightningModule):
             and time, not the result.
 
     Raises:
-        ValueError: if a value is out of range; it starts with `<argument>=<value>:`.
+        ValueError: if a value is out of range. The message starts with `<argument>=<value>:`.
     """
 
     max_images = None
@@ -116,7 +116,7 @@ class InversionModule(L.LightningModule):
         self.sampling_dropout, self.sampling_batch_norm = sampling_dropout, sampling_batch_norm
         self.strict_loading = False  # checkpoints hold the generators, not the classifier
         self.columns = objective.columns(names.INVERSION_ACCURACY_TRAIN)
-        # No buffer: DistributedDataParallel would copy the first process's over the others'.
+        # Not a buffer, because DistributedDataParallel would overwrite it with that of process 0.
         self.recent_KGV = torch.zeros(log_every, len(generators), len(self.columns))
         self.accuracies: list[float] = []
         self.step_seconds: list[float] = []
@@ -205,7 +205,7 @@ class InversionModule(L.LightningModule):
 
     def load(self, directory: Path, channels_last: bool) -> None:
         path = checkpoint_of(directory)
-        open_file(path, directory).close()  # raises if it is not a file of the run
+        open_file(path, directory).close()  # raises an error if it is not a file of the run
         load_weights(self, path)
         self.eval()
         if channels_last:
@@ -221,7 +221,7 @@ class InversionModule(L.LightningModule):
     def _log(self, means_GV: Tensor) -> None:
         """Write a row of means over the recent steps.
 
-        It goes straight to the loggers, so that it is written before the checkpoint of the step.
+        It is passed directly to the loggers, so that it is written before the step's checkpoint.
         """
         values = self.objective.named_values(
             self.columns, means_GV.mean(dim=0), self.batch_size, self.classifier.feature_dims
@@ -284,7 +284,7 @@ class InversionModule(L.LightningModule):
         self.recent_KGV, self._stream_states = checkpoint["recent"], checkpoint["streams"]
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Return the state of the generators; the config identifies the classifier."""
+        """Return the state without the classifier's weights, which the config identifies."""
         return {
             name: value
             for name, value in super().state_dict(*args, **kwargs).items()

@@ -1,4 +1,4 @@
-"""The objective: a weighted sum of named terms. Adding or weighting a term needs only config.
+"""The objective: a weighted sum of named terms. Terms and weights are set in the config:
 
 loss:
   kl: {weight: 1.0}
@@ -81,7 +81,7 @@ class Objective:
         return values
 
     def total(self, values: Mapping[str, Tensor]) -> Tensor:
-        """Return the weighted sum over the terms with a weight."""
+        """Return the weighted sum over the terms whose weight is above 0."""
         total: Tensor = torch.stack(
             [self.weights[name] * value for name, value in values.items() if self.weights[name] > 0]
         ).sum()
@@ -92,7 +92,7 @@ class Objective:
 
         Args:
             step: The step.
-            success: How far the images are, beside the objective, such as their accuracy.
+            success: A further measure of progress to log, such as the accuracy of the images.
         """
         terms = self(step)
         loss = self.total(terms)
@@ -161,7 +161,7 @@ def _function(name: str, target: str | Callable[..., Tensor] | None) -> Callable
             "give package.module.function"
         ) from error
 
-    @wraps(found)  # with its parameters, which are its options
+    @wraps(found)  # keeps the signature, whose parameters are the options of the term
     def without_autocast(step: Step, **options: Any) -> Tensor:
         with autocast_off(step.x_BCHW.device):
             return found(step, **options)

@@ -20,6 +20,6 @@ SCALES = (2.0, 0.7, 0.35)
 
 
 def rgb_of_opponent(x_BCHW: Tensor) -> Tensor:
-    """Return RGB maps of maps along the three axes, [B, 3, H, W]."""
+    """Convert maps along the three axes to RGB maps, [B, 3, H, W]."""
     axes_CC = x_BCHW.new_tensor(AXES).T * x_BCHW.new_tensor(SCALES)
     return torch.einsum("rc,bchw->brhw", axes_CC, x_BCHW)

@@ -1,4 +1,4 @@
-"""From free numbers to inputs in [0, 1]: a sigmoid, and a softmax within one-hot groups.
+"""Map unbounded numbers to inputs in [0, 1]: a sigmoid, and a softmax within one-hot groups.
 
 Shape suffixes: B batch, F features.
 """
@@ -15,7 +15,7 @@ def to_unit_interval(values_B: Tensor, groups: Sequence[Sequence[int]] = ()) -> 
     """Return values in [0, 1] of the same shape.
 
     Args:
-        values_B: Free numbers, [B, ...]; [B, F] if there are groups.
+        values_B: Unbounded numbers, [B, ...]; [B, F] if there are groups.
         groups: Features that are a one-hot code of one categorical variable. The values of a group
             sum to 1.
     """

@@ -43,7 +43,7 @@ def project(delta_BP: Tensor, radius: float, kind: str) -> Tensor:
     magnitudes_BP = delta_BP.abs().sort(dim=1, descending=True).values
     ranks_P = torch.arange(1, delta_BP.shape[1] + 1, device=delta_BP.device)
     levels_BP = (magnitudes_BP.cumsum(dim=1) - radius) / ranks_P
-    # With radius 0, or by rounding, none may remain; then the largest one is kept.
+    # With radius 0, or due to rounding, no magnitude may remain; then the largest one is kept.
     last_B = ((magnitudes_BP > levels_BP).sum(dim=1) - 1).clamp_min(0)
     level_B = levels_BP.gather(1, last_B[:, None]).clamp_min(0)
     return delta_BP.sign() * F.relu(delta_BP.abs() - level_B)
@@ -62,7 +62,7 @@ class Perturbation:
         clamp: Keep the perturbed image in [0, 1].
 
     Raises:
-        ValueError: if a value is out of range; it starts with `<argument>=<value>:`.
+        ValueError: if a value is out of range. The message starts with `<argument>=<value>:`.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Perturbation:
         if direction not in DIRECTIONS:
             raise ValueError(f"direction={direction}: choose from {', '.join(DIRECTIONS)}")
         if direction == "sign" and norm != "linf":
-            raise ValueError(f"direction=sign: goes with norm=linf, not {norm}")
+            raise ValueError(f"direction=sign: requires norm=linf, not {norm}")
         if not radius >= 0:
             raise ValueError(f"radius={radius}: must be 0 or more")
         if steps < 1:

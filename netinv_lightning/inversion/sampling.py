@@ -1,4 +1,4 @@
-"""The mode in which a trained generator draws samples."""
+"""Set the mode in which a trained generator draws samples."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from netinv_lightning.inversion.layers import BatchNorm, ChannelDropout
 
 @contextmanager
 def sampling_mode(generator: Generator, dropout: bool, batch_norm: str) -> Iterator[None]:
-    """Put a generator in evaluation mode inside; change none of its buffers and streams.
+    """Context in which a generator is in evaluation mode; its buffers and streams do not change.
 
     Args:
         generator: The generator.

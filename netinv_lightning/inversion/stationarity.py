@@ -1,16 +1,17 @@
 """Stationarity: the weights of a trained classifier as a sum of gradients of its training images.
 
-The gradient of cross-entropy for an image is the gradient of its margin times a number of 0 or
-more. When training with weight decay has converged, weights and gradients balance. Without weight
-decay, a homogeneous network converges to a point where they balance in direction (Haim et al. 2022,
-arXiv 2206.07758; Buzaglo et al. 2023, arXiv 2305.03350 and 2307.01827):
+The gradient of cross-entropy for an image is a non-negative multiple of the gradient of its margin.
+When training with weight decay has converged, weights and gradients balance. Without weight decay,
+a homogeneous network converges to a point where they balance in direction (Haim et al. 2022, arXiv
+2206.07758; Buzaglo et al. 2023, arXiv 2305.03350 and 2307.01827):
 
     theta = sum_i lambda_i d m_i / d theta,   lambda_i >= 0
     m_i = f_y(x_i) - log sum_{j != y} exp f_j(x_i)
 
-For large logits the soft maximum in m is the maximum of the KKT conditions. Images can therefore be
-optimised to give the weights. The equation holds for weights that decay. In the recipes of this
-project these are matrices and kernels (`decayed_weights`), not biases and BatchNorm parameters.
+For large logits, the soft maximum in m approaches the maximum that the KKT conditions contain.
+Images can therefore be optimised until their gradients add up to the weights. The equation holds
+for weights that decay. In the recipes of this project these are matrices and kernels
+(`decayed_weights`), not biases and BatchNorm parameters.
 
 Shape suffixes: B batch, N classes, C channels, H height, W width.
 """
@@ -37,14 +38,16 @@ from netinv_lightning.training.gradient_steps import decayed_weights
 
 
 class SmoothGates(TorchFunctionMode):
-    """Gives ReLU and LeakyReLU a smooth derivative, and keeps their values.
+    """Replaces the derivative of ReLU and LeakyReLU by a smooth one; their values do not change.
 
     The derivative rises from the slope to 1 along sigmoid(sharpness * x). The true derivative is a
-    step with derivative 0, so that an image could not learn to open a gate; Haim et al. 2022 name
-    this as a requirement of their attack. An in-place ReLU is replaced by one that is not.
+    step function, whose own derivative is 0, so that optimisation could not activate a unit. Haim
+    et al. 2022 name a smooth derivative as a requirement of their attack. An in-place ReLU is
+    replaced by one that is not in-place.
 
     Args:
-        sharpness: Above 0, in units of one over a pre-activation; infinity is the true derivative.
+        sharpness: Steepness of the sigmoid, above 0, in units of 1 / pre-activation; infinity for
+            the true derivative.
     """
 
     def __init__(self, sharpness: float) -> None:
@@ -76,9 +79,9 @@ _RELUS = {F.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_}
 
 
 def margins(logits_BN: Tensor, label_B: Tensor) -> Tensor:
-    """m = f_y - log sum_{j != y} exp f_j, [B].
+    """Return the margins m = f_y - log sum_{j != y} exp f_j, [B].
 
-    Above 0 the softmax probability of the label is above 1/2.
+    If the margin is above 0, the softmax probability of the label is above 1/2.
     """
     others_BN = logits_BN.scatter(1, label_B[:, None], -torch.inf)
     return logits_BN.gather(1, label_B[:, None])[:, 0] - others_BN.logsumexp(dim=1)
@@ -154,9 +157,9 @@ def stationarity(weights: Mapping[str, Tensor], gradients: Mapping[str, Tensor])
 
 
 def misalignment(weights: Mapping[str, Tensor], gradients: Mapping[str, Tensor]) -> Tensor:
-    """1 - cos of the angle between weights and gradients, each layer in units of its |theta|.
+    """1 - cosine of the angle between weights and gradients, each layer divided by its |theta|.
 
-    It does not depend on the scale of the gradients, and is from 0 to 2.
+    It does not depend on the scale of the gradients, and lies in [0, 2].
     """
     along, length = _projection(weights, gradients)
     return 1 - along / (len(weights) * length).clamp_min(1e-30).sqrt()
@@ -171,7 +174,7 @@ def best_scale(weights: Mapping[str, Tensor], gradients: Mapping[str, Tensor]) -
 def _projection(
     weights: Mapping[str, Tensor], gradients: Mapping[str, Tensor]
 ) -> tuple[Tensor, Tensor]:
-    """Return <theta, G> and |G|^2, each layer in units of its |theta|."""
+    """Return <theta, G> and |G|^2, where each layer is divided by its |theta|."""
     square = {name: weight.square().sum() for name, weight in weights.items()}
     along = torch.stack(
         [(weights[name] * g).sum() / square[name] for name, g in gradients.items()]
@@ -189,8 +192,8 @@ def check_twice_differentiable(classifier: FrozenClassifier, key: str) -> None:
         key: The config key that needs the derivative, for the error.
 
     Raises:
-        InputError: if the classifier has no weights or no such derivative; it names the in-place
-            layers, the usual reason.
+        InputError: if the classifier has no weights or no such derivative; the message names the
+            in-place layers, which are the usual reason.
     """
     weights = {
         name: weight.detach().requires_grad_()
@@ -198,8 +201,8 @@ def check_twice_differentiable(classifier: FrozenClassifier, key: str) -> None:
     }
     if not weights:
         raise InputError(
-            f"{key}: takes the gradient of the classifier's weights, and it has none to train "
-            "(no matrix or kernel); leave it out"
+            f"{key}: needs the gradient of the classifier's weights, but the classifier has no "
+            "trainable matrix or kernel; leave it out"
         )
     shape = (2, *classifier.spec.shape)
     x_BCHW = torch.zeros(shape, device=classifier.mean_C11.device, requires_grad=True)

@@ -1,8 +1,9 @@
 """The default temperature of the conditioning vectors, for any number of classes.
 
 A conditioning vector is the softmax of N normal draws divided by a temperature t. At a fixed
-temperature its largest entry falls with N, until the label cannot be told from the vector: at 1 it
-is about 0.29 for 10 classes and 0.07 for 100. The default keeps it at its value for 10 classes.
+temperature the largest entry decreases with N, until it no longer identifies the label. At
+temperature 1 it is about 0.29 for 10 classes and 0.07 for 100. The default temperature keeps the
+largest entry at its value for 10 classes.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from functools import cache
 from statistics import NormalDist
 
 CLASSES = 10
-"""With so many classes or fewer the default temperature is 1."""
+"""The default temperature is 1 for up to this many classes."""
 STEPS = 60
-"""Bisections, after which a temperature is exact to the last digit."""
+"""Number of bisections, after which a temperature is exact to the last digit."""
 
 
 def typical_largest_share(num_classes: int, temperature: float) -> float:

@@ -65,7 +65,7 @@ class Step:
     @cached_property
     def perturbed_logits_BN(self) -> Tensor:
         """The classifier's logits for the perturbed images, computed at first use."""
-        # A term of weight 0 may be the first; the others need the gradient.
+        # The first term that uses them may have weight 0 and no gradient; other terms need one.
         with torch.set_grad_enabled(self.x_BCHW.requires_grad):
             return self.classify(
                 self.perturbation(self.x_BCHW, self.condition.label_B, self.classify, self.stream)
@@ -144,8 +144,8 @@ def gradient(step: Step, per_image: bool = True) -> Tensor:
 def stationarity(step: Step, sharpness: float = 30.0) -> Tensor:
     """Misalignment of the classifier's weights and the batch's gradients, 0 to 2.
 
-    Unlike in `method=kkt` the images have equal multipliers, because a generator has none: it draws
-    an image with a large multiplier more often (Haim et al. 2022).
+    Unlike in `method=kkt`, all images have the same multiplier. A generator can draw an image more
+    often instead, which has the same effect as a larger multiplier (Haim et al. 2022).
     """
     multiplier_B = torch.ones(len(step.x_BCHW), device=step.x_BCHW.device)
     gradients, _ = margin_gradients(
@@ -180,7 +180,7 @@ def batch_norm(step: Step, pixels: float = 1.0) -> Tensor:
 def pixel_statistics(step: Step) -> Tensor:
     """Distance of the batch's pixels to mean and standard deviation of the normalisation.
 
-    These are the statistics of the training images, unless the network normalises by other numbers.
+    These are usually the statistics of the training images.
     """
     mean_C, std_C = step.classifier.mean_C11.flatten(), step.classifier.std_C11.flatten()
     return losses.statistics_distance(step.x_BCHW, mean_C, std_C.square())
@@ -191,7 +191,7 @@ def spectrum(step: Step, slope: float = 1.2) -> Tensor:
 
 
 def patch_similarity(step: Step, bandwidth: float = 0.05, tokens: int = 16) -> Tensor:
-    """Mean over the layers of the divergence of the tokens' similarities from even ones."""
+    """Divergence of the tokens' similarities from a uniform distribution; mean over the layers."""
     terms = [
         losses.similarity_divergence(t_BTD, bandwidth, tokens)
         for name, t_BTD in step.normed.items()
@@ -217,11 +217,11 @@ def _running_statistics(layer: nn.Module) -> tuple[Tensor, Tensor]:
 
 
 def l1(step: Step) -> Tensor:
-    """Sum of the generator's absolute weights; in the public notebooks, not in the papers."""
+    """Sum of the generator's absolute weights, as in the public notebooks (not in the papers)."""
     return torch.stack([weight.abs().sum() for weight in step.generator.parameters()]).sum()
 
 
 ONE_LABEL = ("kl_perturbed", "ce_perturbed", "gradient", "stationarity")
-"""Terms that need labels that exclude each other."""
+"""Terms that need a single label per image, so that they do not support multi-label networks."""
 TERMS: dict[str, Callable[..., Tensor]] = {name: globals()[name] for name in LOSS_TERMS}
 """The functions of this module that are terms of the objective."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Steps:
-    """The data loader of an inversion: steps without data, because each one draws its batch."""
+    """Data loader of an inversion: yields step numbers only, because each step draws its batch."""
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -61,7 +61,7 @@ def train_generators(module: InversionModule, run: FitContext) -> Cost:
         log_every_n_steps=module.log_every,
     )
     if (last := run.run_dir.last_checkpoint) is not None:
-        fitting_state(module, last)  # refuses others before a training starts
+        fitting_state(module, last)  # raises an error early if the checkpoint does not fit
     with expected_warnings():
         trainer.fit(
             module,
@@ -83,7 +83,7 @@ def train_generators(module: InversionModule, run: FitContext) -> Cost:
         backwards=passes[names.CLASSIFIER_BACKWARDS],
         reached=first_reached(module.accuracies, module.step_seconds),
         generator_parameters=sum(weight.numel() for weight in module.generator.parameters()),
-        # Spawned processes load it in a new run too.
+        # In a new run, loading the checkpoint of spawned processes has set it, too.
         earlier_seconds=module.earlier_seconds if run.run_dir.resuming else 0.0,
     )
 
@@ -102,14 +102,14 @@ class PassCounter(Callback):
 
     @property
     def state_key(self) -> str:
-        """The key in checkpoints; the name of this class in earlier versions."""
+        """The key in checkpoints. It is the earlier name of this class, for old checkpoints."""
         return "TrainingPasses"
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.device = pl_module.device
 
     def state_dict(self) -> dict[str, int]:
-        """Return the counts by metric name; all processes must call it, and get the same."""
+        """Return the counts by metric name; all processes must call it and get the same result."""
         counts = sum_over_ranks((self._counts() - self.start).to(self.device)).tolist()
         return {
             name: earlier + count

@@ -18,9 +18,9 @@ class InversionAccuracy(Metric):
 
     Suhail, Tang and Sethi (2024, arXiv 2411.17777, section 5.1). `compute` returns `accuracy`,
     `confidence` (mean largest probability), `margin` (mean difference of the largest and the second
-    largest probability), `kl` (mean D_KL(P||Q) to the conditioning, in nats), and `confusion_NN`
-    (rows: conditioning label, columns: predicted label), and `top5` (share whose conditioning label
-    is among the five most probable).
+    largest probability), `kl` (mean D_KL(P||Q) to the conditioning, in nats), `confusion_NN` (rows:
+    conditioning label, columns: predicted label), and `top5` (share whose conditioning label is
+    among the five most probable).
 
     Args:
         num_classes: N.
@@ -73,13 +73,13 @@ class InversionAccuracy(Metric):
 
 
 class SetAccuracy(InversionAccuracy):
-    """The same for sets of labels that do not exclude each other.
+    """`InversionAccuracy` for multi-label networks, conditioned on sets of labels.
 
-    `accuracy` is the share of images to which the network assigns exactly the requested set.
-    `confusion_NN` counts an image with another set in the column of its most probable label other
-    than the first requested one. `confidence` is the mean over labels of max(p, 1 - p), `margin`
-    the mean of the smallest |p - (1 - p)| of an image, `kl` the sum of the binary cross-entropies
-    of an image in nats, and `label_accuracy` the share of single labels that are right.
+    `accuracy` is the share of images to which the network assigns exactly the requested set. In
+    `confusion_NN`, an image with a wrong set is counted in the column of its most probable label,
+    excluding its first requested label. `confidence` is the mean over labels of max(p, 1 - p),
+    `margin` the mean of the smallest |p - (1 - p)| of an image, `kl` the sum of the binary
+    cross-entropies of an image in nats, and `label_accuracy` the share of correct single labels.
     """
 
     right_sum: Tensor

@@ -14,7 +14,8 @@ from torch import Tensor
 from netinv_lightning.errors import InputError
 
 BINS = 15
-ROUNDING = 1e-2  # of a sum of probabilities: more than half precision loses, less than for logits
+ROUNDING = 1e-2
+"""Largest distance of a sum of probabilities from 1. Rounding in half precision stays below it."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def calibration(probability_nN: Tensor, label_n: Tensor) -> Calibration:
     """
     probability_nN = probability_nN.double()
     if not len(probability_nN):
-        raise InputError("probabilities: there are none. Calibration needs at least 1 sample")
+        raise InputError("probabilities: are empty. Calibration needs at least 1 sample")
     if (
         not (probability_nN >= 0).all()
         or not ((probability_nN.sum(dim=1) - 1).abs() < ROUNDING).all()

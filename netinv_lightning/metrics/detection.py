@@ -59,13 +59,16 @@ class Detection:
 
 @dataclass(frozen=True)
 class ConfidenceGap:
-    """In-distribution against misclassified OOD confidences, without the outliers of either."""
+    """Gap between the confidences of in-distribution and of misclassified OOD samples.
+
+    A share of the most extreme samples of both kinds may be left out; see `ThresholdClaim`.
+    """
 
     least_in: float
-    """Confidence of the least confident in-distribution sample, or the quantile in its place."""
+    """Lowest confidence of an in-distribution sample, or a quantile if outliers are left out."""
     most_out: float
-    """Confidence of the most confident misclassified OOD sample, or the quantile in its place; NaN
-    if none is misclassified.
+    """Highest confidence of a misclassified OOD sample, or a quantile if outliers are left out; NaN
+    if no OOD sample is misclassified.
     """
     violations_out: float
     """Share of all OOD samples that are misclassified and at least as confident as `least_in`."""
@@ -74,7 +77,7 @@ class ConfidenceGap:
 
     @property
     def gap(self) -> float:
-        """Width of the range in which a threshold separates both; NaN if no OOD sample is
+        """Width of the range of thresholds that separate both kinds; NaN if no OOD sample is
         misclassified.
         """
         return self.least_in - self.most_out
@@ -87,10 +90,11 @@ class ConfidenceGap:
 
 @dataclass(frozen=True)
 class ThresholdClaim:
-    """Test of the claim that a threshold separates all samples, and all but the most extreme 1 % or
+    """Test of the claim that a threshold separates all samples, or all but the most extreme 1 % or
     5 %.
 
-    With more samples the first becomes less likely; the other two do not depend on their number.
+    The claim for all samples is less likely to hold with more samples. The other two claims do not
+    depend on the number of samples.
     """
 
     misclassified: float

@@ -16,9 +16,9 @@ from torchmetrics.utilities import dim_zero_cat
 from netinv_lightning.data.pixels import to_uint8, to_unit_range
 
 NEAR_IDENTICAL = 8 / 255
-"""Largest root mean square difference of the pixels of two near-identical images. Of the test
-images of MNIST, FashionMNIST, SVHN and CIFAR-10 at most 2 in 10,000 have another of their class
-that near; their median distance is 0.11 to 0.19.
+"""Largest root mean square difference of the pixels of two near-identical images. In MNIST,
+FashionMNIST, SVHN and CIFAR-10, at most 2 in 10,000 test images are that close to another one of
+their class; the median distance is 0.11 to 0.19.
 """
 
 

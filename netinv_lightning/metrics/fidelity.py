@@ -33,7 +33,7 @@ LPIPS_SIDE = 64  # 28 x 28 is too small for the pooling layers of AlexNet
 
 
 class Extracted(nn.Module):
-    """Replacement for the Inception network of torchmetrics: its input is features already."""
+    """Replacement for the Inception network of torchmetrics, for inputs that are features."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -117,9 +117,10 @@ class SeededKernelDistance(KernelInceptionDistance):
 class TwoSample(Metric):
     """Classifier two-sample test (Lopez-Paz and Oquab 2017, arXiv 1610.06545).
 
-    The accuracy of a linear classifier that separates generated from real images. A logistic
-    regression on standardised features is trained on one half of each kind, with equal numbers of
-    both, and evaluated on the other: 0.5 cannot separate them, 1 always can.
+    The metric is the accuracy of a linear classifier that separates generated from real images. A
+    logistic regression on standardised features is trained on one half of each kind, with equal
+    numbers of both, and evaluated on the other half. At 0.5 the images cannot be separated; at 1
+    they are separated perfectly.
 
     Args:
         real_mD: Features of real images.
@@ -165,7 +166,8 @@ def lpips_missing() -> str | None:
     return (
         None
         if path.is_file()
-        else f"LPIPS: the weights of its backbone, {LPIPS_BACKBONE}, are not in torch.hub's folder"
+        else f"LPIPS: the weights of its backbone are missing; copy {LPIPS_BACKBONE} into "
+        "torch.hub's folder"
     )
 
 

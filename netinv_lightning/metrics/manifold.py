@@ -90,7 +90,7 @@ def _squared_distances(a_nD: Tensor, b_mD: Tensor) -> Iterator[tuple[slice, Tens
 def _squared_radius(f_nD: Tensor, k: int) -> Tensor:
     """Return the squared distance of each sample to its k-th nearest other, [n]."""
     if len(f_nD) <= k:
-        raise ValueError(f"k={k}: needs more than {k} images, there are {len(f_nD)}")
+        raise ValueError(f"k={k}: needs more than {k} images, but there are {len(f_nD)}")
     radii = []
     for part, squared_Bn in _squared_distances(f_nD, f_nD):
         squared_Bn.diagonal(part.start).fill_(float("inf"))

@@ -3,11 +3,11 @@
 For every real image the nearest reconstruction of its class is found by normalised
 cross-correlation, and its structural similarity is computed too (Haim et al. 2022, arXiv
 2206.07758). If the reconstructions contain only class information, members and non-members score
-the same; if training images were recovered, members score higher. The held-out images are the
-control that a list of good pairs lacks. Members and non-members have the same number of images per
-class. Two tests show whether a difference is due to chance: a bootstrap over the images, and
-permutations of the membership labels within each class, which are exact if both sets are a random
-split of one source.
+the same; if training images were recovered, members score higher. The held-out images are a
+control, without which well-matched pairs prove nothing. Members and non-members have the same
+number of images per class. Two tests show whether a difference is due to chance: a bootstrap over
+the images, and permutations of the membership labels within each class. The latter are exact if
+both sets are a random split of one source.
 
 Shape suffixes: n reconstructions, m real images of one kind, h held-out images, R resamples, S
 permutations, c pairs matched one to one, x images of a class, P pixels, C channels, H height, W

@@ -75,8 +75,8 @@ def test_student_of_inverted_images_beats_one_of_noise(distilled: Path) -> None:
     with (distilled / "distillation.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["network"] for row in rows] == [
-        "student of inverted images",
-        "student of noise (control)",
+        "student trained on inverted images",
+        "student trained on noise (control)",
         "teacher",
     ]
     assert float(rows[0]["accuracy"]) == summary[names.STUDENT_ACCURACY]
@@ -172,7 +172,7 @@ def test_a_run_without_a_generator_uses_its_saved_images(tmp_path: Path) -> None
         (["augmentation.shift=-1"], r"augmentation.shift=-1.0: must be from 0 to 4096"),
         (
             ["+application.student.stages=[[8],[8],[8],[8],[8]]"],
-            r"application.student=.*cannot be made: .*poolings leave nothing",
+            r"application.student=.*cannot be built .*poolings leave nothing",
         ),
         (
             ["application.student={_target_: torch.nn.Identity}"],

@@ -128,7 +128,7 @@ def test_labels_are_read_but_have_no_gradient(answer: Any) -> None:
     assert logits_BN.argmax(dim=1).tolist() == [0, 1, 2, 0]
     assert logits_BN.max() == 0
     assert not logits_BN.requires_grad
-    with pytest.raises(InputError, match=r"^network=mine: returns labels, whose differences"):
+    with pytest.raises(InputError, match=r"^network=mine: returns labels, from which no gradient"):
         classifier.check_gradient()
 
 

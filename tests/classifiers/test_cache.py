@@ -192,19 +192,22 @@ def test_weights_that_are_not_finite_are_not_cached(folder: Path) -> None:
         (["data=npz", "data.path=nowhere.npz"], r"^data\.path=nowhere\.npz: cannot be read"),
         (["data.subset_size=9999"], r"^data\.subset_size=9999: must be from 2 to 3600"),
         (["classifier.num_classes=7"], r"^classifier\.num_classes=7: the data have 10"),
-        (["classifier.image_size=32"], r"^classifier\.image_size=32: the images have 28"),
+        (
+            ["classifier.image_size=32"],
+            r"^classifier\.image_size=32: the images have image_size=28",
+        ),
         (
             ["classifier.feature_layers=[hed]"],
             r"^classifier\.feature_layers=hed: the network has no such layer",
         ),
         (
             ["classifier.network._target_=no.such.Network"],
-            r"^classifier\.network: cannot be made: ",
+            r"^classifier\.network: cannot be built \(",
         ),
         (
             ["classifier.network._target_=netinv_lightning.classifiers.networks.MPL"],
-            r"cannot be made: netinv_lightning.classifiers.networks has no MPL; did you mean "
-            r"'MLP'\?$",
+            r"cannot be built \(netinv_lightning.classifiers.networks has no MPL; did you mean "
+            r"'MLP'\?\)$",
         ),
     ],
 )

@@ -92,7 +92,7 @@ def test_a_checkpoint_without_a_card_needs_a_network(tmp_path: Path) -> None:
     frozen = load_classifier(config("classifier=cnn", f"classifier.path={path}", *network))
     assert same(frozen.network, small(channels=1, side=28))
     assert frozen.spec == MNIST
-    assert "another architecture" in refusal(
+    assert "do not fit the architecture" in refusal(
         load_classifier, config("classifier=cnn", f"classifier.path={path}")
     )
 

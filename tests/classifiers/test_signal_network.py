@@ -24,9 +24,9 @@ def test_the_network_of_signals_averages_over_positions() -> None:
 @pytest.mark.parametrize(
     ("sides", "network", "said"),
     [
-        ((), "SignalFCN", "takes signals, the data are tables. Set classifier=mlp"),
-        ((28, 28), "SignalFCN", "takes signals, the data are images. Set classifier=cnn"),
-        ((64,), "CNN", "takes images, the data are signals. Set classifier=signal_fcn"),
+        ((), "SignalFCN", "takes signals, but the data are tables. Set classifier=mlp"),
+        ((28, 28), "SignalFCN", "takes signals, but the data are images. Set classifier=cnn"),
+        ((64,), "CNN", "takes images, but the data are signals. Set classifier=signal_fcn"),
     ],
 )
 def test_networks_refuse_inputs_of_another_kind(

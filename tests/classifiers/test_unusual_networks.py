@@ -112,7 +112,7 @@ def test_unusual_networks_are_inverted_and_not_changed(
         ({"num_classes": 1}, "num_classes=1: must be a whole number from 2"),
         ({"num_classes": 2.0}, "num_classes=2.0: must be a whole number"),
         ({"channels": 0}, "channels=0: must be a whole number from 1 to 4096"),
-        ({"shape": (1, 28, 28)}, "shape=(1, 28, 28): contains the channels and the size already"),
+        ({"shape": (1, 28, 28)}, "shape=(1, 28, 28): already contains the channels and the size"),
         ({"channels": 3}, "cannot be called with images of shape [B, 3, 28, 28]"),
         ({"image_size": 7}, "image_size=7: must be a whole number from 8 to 512"),
         ({"image_size": (28, 600)}, "image_size=600: must be a whole number from 8 to 512"),

@@ -132,7 +132,7 @@ def test_a_checkpoint_that_does_not_fit_names_the_differences(tmp_path: Path) ->
     )
     with pytest.raises(
         InputError,
-        match=r"than Sequential: 1 of another shape \(4.weight is \(5, 243\) in the file",
+        match=r"architecture Sequential: 1 of another shape \(4.weight is \(5, 243\) in the file",
     ):
         load_checkpoint(network(), path)
 
@@ -164,7 +164,7 @@ def test_a_torchscript_archive_is_executed_only_on_request(tmp_path: Path) -> No
     torch.jit.trace(network().eval(), torch.zeros(2, 1, 28, 28)).save(str(path))
     with pytest.raises(
         InputError,
-        match="is a TorchScript archive, which is a program, and programs from files are not run",
+        match="is a TorchScript archive, which contains a program; programs from files are not",
     ):
         load_weights(path)
     frozen = load_classifier(
@@ -212,7 +212,7 @@ def test_the_normalisation_and_its_source_are_printed(
             ),
             (
                 sizes,
-                "images are not normalised; if they were in training, set classifier.mean and "
+                "images are not normalised; if the training images were, set classifier.mean and "
                 "classifier.std",
                 [0.0],
             ),

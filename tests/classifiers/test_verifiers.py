@@ -82,7 +82,7 @@ def test_an_entry_is_a_name_a_path_or_a_mapping() -> None:
     ("asked", "said"),
     [
         (["mnist_mpl"], "is not in the zoo; did you mean 'mnist_mlp'"),
-        ([7], "verifiers=7: must be a name of the zoo, the path of a classifier, or a mapping"),
+        ([7], "verifiers=7: must be the name of a classifier in the zoo, the path of a "),
         ([{"pathh": "x"}], "pathh is not a key of a verifier; did you mean 'path'"),
         ([{"image_size": 3}], "must have zoo, path or network"),
         (["mnist_mlp", {"zoo": "mnist_mlp"}], "verifiers=mnist_mlp: is named twice"),

@@ -201,5 +201,7 @@ def test_a_damaged_zoo_gives_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path:
     with pytest.raises(InputError, match="damaged"):
         load_zoo("mnist_cnn")
     (tmp_path / "mnist_cnn.json").unlink()
-    with pytest.raises(InputError, match=r"^classifier\.zoo=mnist_cnn: its model card is missing"):
+    with pytest.raises(
+        InputError, match=r"^classifier\.zoo=mnist_cnn: its model card mnist_cnn\.json is"
+    ):
         load_zoo("mnist_cnn")

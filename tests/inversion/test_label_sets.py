@@ -149,7 +149,9 @@ def test_a_verifier_has_the_same_kind_of_labels() -> None:
     }
     with torch.no_grad():
         of["logits"].network[2].bias += 1
-    with pytest.raises(InputError, match="v: must have labels that do not exclude each other, as"):
+    with pytest.raises(
+        InputError, match="v: must be multi-label, like the classifier that is inverted"
+    ):
         check_verifier("v", of["logits"], of["multi_label"])
 
 

@@ -259,7 +259,7 @@ def test_gradients_pass_to_the_images_unchanged(kind: str, direction: str, clamp
     [
         ({"norm": "l3"}, "norm=l3: choose from l1, l2, linf"),
         ({"direction": "up"}, "direction=up: choose from random, sign, adversarial"),
-        ({"norm": "l2", "direction": "sign"}, "direction=sign: goes with norm=linf, not l2"),
+        ({"norm": "l2", "direction": "sign"}, "direction=sign: requires norm=linf, not l2"),
         ({"radius": -0.1}, "radius=-0.1: must be 0 or more"),
         ({"radius": float("nan")}, "radius=nan: must be 0 or more"),
         ({"steps": 0}, "steps=0: must be 1 or more"),

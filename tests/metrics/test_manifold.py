@@ -101,7 +101,7 @@ def test_one_repeated_image_covers_nothing() -> None:
 
 
 def test_too_few_images_for_the_neighbours_are_refused() -> None:
-    with pytest.raises(ValueError, match="k=5: needs more than 5 images, there are 5"):
+    with pytest.raises(ValueError, match="k=5: needs more than 5 images, but there are 5"):
         Manifold(torch.randn(5, 2), 5)
     metric = Manifold(torch.randn(6, 2), 5)
     metric.update(torch.randn(5, 2))

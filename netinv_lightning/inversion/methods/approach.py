@@ -44,7 +44,7 @@ The other terms need a class, or act on the features, which the target fixes."""
 
 @dataclass(frozen=True)
 class TargetCondition(Condition):
-    """The targets of a batch: `label_B` has their numbers, `target_BN` their values."""
+    """The targets of a batch: `label_B` contains their indices, `target_BN` their values."""
 
     targets: Targets
 
@@ -55,7 +55,7 @@ class TargetCondition(Condition):
 
     @classmethod
     def read(cls, step: Step) -> tuple[Targets, Tensor, Tensor]:
-        """Return the targets of a step, the classifier's values [B, D], and their numbers [B]."""
+        """Return the targets of a step, the classifier's values [B, D], and target indices [B]."""
         condition = step.condition
         assert isinstance(condition, cls)
         row_B = condition.label_B
@@ -64,7 +64,7 @@ class TargetCondition(Condition):
 
 
 def target(step: Step) -> Tensor:
-    """The term of the objective: mean loss of the images against their targets."""
+    """Mean loss of the images against their targets: a term of the objective."""
     targets, value_BD, row_B = TargetCondition.read(step)
     return targets.loss(value_BD, row_B).mean()
 
@@ -72,10 +72,9 @@ def target(step: Step) -> Tensor:
 class TargetInversion(PixelInversion):
     """Gradient descent on the pixels towards given targets, in float32.
 
-    The learning rate falls to a hundredth along a cosine, and Adam has less momentum than by
-    default: at a constant rate it oscillates around the target, and with more momentum it drives
-        pixels into the
-    flat ends of the sigmoid.
+    The learning rate falls to a hundredth along a cosine, because at a constant rate Adam
+    oscillates around the target. Adam has less momentum than by default, because with more momentum
+    pixels saturate the sigmoid.
 
     Args:
         classifier: The network to invert; it is never changed.
@@ -84,7 +83,7 @@ class TargetInversion(PixelInversion):
 
     Raises:
         InputError: if a prior does not exist.
-        ValueError: if a value is out of range; it starts with `<argument>=<value>:`.
+        ValueError: if a value is out of range. The message starts with `<argument>=<value>:`.
     """
 
     betas = (0.7, 0.95)

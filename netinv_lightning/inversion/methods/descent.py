@@ -26,10 +26,11 @@ from netinv_lightning.training.progress import Clock, StepReport
 from netinv_lightning.training.schedules import cosine_share
 
 Score = Callable[[int], tuple[Tensor, Tensor]]
-"""From the number of a step to the loss and the values to log, [V]."""
+"""Function of the step number that returns the loss and the values to log, [V]."""
 
 Report = Callable[[int, int, Mapping[str, float]], None]
-"""Gets the number of a batch, the step, and the mean values since the last report, by name."""
+"""Function that is called with the batch number, the step, and the mean values since the last
+report, by name."""
 
 
 class Descent:
@@ -75,14 +76,14 @@ class Descent:
         first: int = 0,
         done: Callable[[int], None] = lambda step: None,
     ) -> None:
-        """Take the steps.
+        """Run the optimisation.
 
         Args:
             score: The loss of a step.
-            report: Gets the step and the recent values [K, V], on the CPU.
-            project: Moves the tensors back to where they are allowed, after each step.
-            first: Steps that a resumed run has taken already.
-            done: Gets the number of each step that is done.
+            report: Called with the step and the recent values [K, V], on the CPU.
+            project: Projects the tensors onto the allowed range after each step.
+            first: Number of steps that a resumed run has already taken.
+            done: Called with the number of each finished step.
         """
         for step in range(first + 1, self.steps + 1):
             self._set_lr(step)
@@ -105,7 +106,7 @@ class Descent:
             group["lr"] = lr * share
 
     def _move(self, loss: Tensor) -> None:
-        """Take one step; under a scaler a step whose gradient overflows is left out."""
+        """Take one step; with a scaler, a step whose gradient overflows is skipped."""
         scaled = loss if self.scaler is None else self.scaler.scale(loss)
         gradients = torch.autograd.grad(scaled, self.parameters)
         for x, gradient in zip(self.parameters, gradients, strict=True):
@@ -130,7 +131,7 @@ class DescentInversion:
         log_every: Steps between two reports.
 
     Raises:
-        ValueError: if a value is out of range; it starts with `<argument>=<value>:`.
+        ValueError: if a value is out of range. The message starts with `<argument>=<value>:`.
     """
 
     generators = nn.ModuleList()
@@ -144,11 +145,11 @@ class DescentInversion:
     final_lr = 1.0
     """Learning rate of the last step as a share of `lr`."""
     success = names.INVERSION_ACCURACY_TRAIN
-    """The metric that is logged beside the objective."""
+    """The metric that is logged in addition to the objective."""
     shown: tuple[str, ...] = (names.INVERSION_ACCURACY_TRAIN, names.LOSS_TOTAL)
     """The metrics in a line of progress."""
     mixed_precision = False
-    """Whether the forward pass runs in the precision of the Trainer; else in float32."""
+    """Whether the forward pass runs in the precision of the Trainer instead of float32."""
     lr_key = "method.lr"
     """The config key of the learning rate."""
 

@@ -96,7 +96,7 @@ class PixelInversion(DescentInversion):
         micro_batch: Images that the classifier processes at once; None for all.
 
     Raises:
-        ValueError: if a value is out of range; it starts with `<argument>=<value>:`.
+        ValueError: if a value is out of range. The message starts with `<argument>=<value>:`.
     """
 
     mixed_precision = True
@@ -165,7 +165,7 @@ class PixelInversion(DescentInversion):
         def score(step: int) -> tuple[Tensor, Tensor]:
             with self.autocast():
                 loss, values_V = self._score(image(theta), condition, stream, shifts)
-            return B * loss, values_V  # a sum, so that a step does not depend on the batch size
+            return B * loss, values_V  # the sum makes an image's step independent of the batch size
 
         descent = self._start_batch([{"params": [theta], "lr": self.lr}], meter)
         descent.run(score, report=lambda step, recent_KV: self._report(step, recent_KV, B))
@@ -198,7 +198,7 @@ class PixelInversion(DescentInversion):
         return self.objective.score(step, self._success(step))
 
     def _success(self, step: Step) -> Tensor:
-        """Return the metric that is logged beside the objective."""
+        """Return the metric that is logged in addition to the objective."""
         return step.accuracy()
 
 

@@ -39,7 +39,7 @@ from netinv_lightning.training.snapshots import Snapshots
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """Candidates whose gradients give the weights.
+    """Candidates whose gradients add up to the weights.
 
     Attributes:
         images_MCHW: In [0, 1].
@@ -53,16 +53,16 @@ class Reconstruction:
 
 
 class KktInversion(DescentInversion):
-    """Optimises candidates and their multipliers until they give the classifier's weights.
+    """Optimises candidates and multipliers until the gradients add up to the classifier's weights.
 
-    All candidates are optimised together, at the first draw. Of the conditions only the labels
-    count.
+    All candidates are optimised together when the first images are drawn. Only the labels of the
+    conditions are used.
 
     Args:
         conditioning: Draws the conditions of each batch.
         classifier: The network to attack; it is never changed. Its weights are read at the first
             draw.
-        candidates: M, best one to two for each training image.
+        candidates: M, the number of candidates; one to two per training image work best.
         steps: Steps of Adam.
         lr: Highest learning rate of the pixels; it falls along a cosine. Pixels are clamped to [0,
             1].
@@ -77,7 +77,7 @@ class KktInversion(DescentInversion):
         micro_batch: Candidates that the classifier processes at once; None for all.
 
     Raises:
-        ValueError: if a value is out of range; it starts with `<argument>=<value>:`.
+        ValueError: if a value is out of range. The message starts with `<argument>=<value>:`.
     """
 
     final_lr = 0.02
@@ -100,7 +100,7 @@ class KktInversion(DescentInversion):
         log_every: int = 10,
         micro_batch: int | None = None,
     ) -> None:
-        # The objective only names what is logged; the loss below has multipliers.
+        # This objective only provides the names for logging; the loss itself has multipliers.
         objective = Objective({"stationarity": {"weight": 1.0}})
         super().__init__(
             conditioning, classifier, objective,

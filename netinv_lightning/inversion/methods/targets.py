@@ -21,7 +21,7 @@ from netinv_lightning.classifiers.frozen import FrozenClassifier
 SMALLEST = 1e-12
 """Added below a root, so that its derivative at 0 is finite."""
 BATCH = 250
-"""Images at a time."""
+"""Number of images in one forward pass."""
 
 
 class Targets(ABC):
@@ -48,7 +48,7 @@ class Targets(ABC):
     def loss(self, read_BD: Tensor, row_B: Tensor) -> Tensor:
         """Return the loss of each image, [B].
 
-        It is a norm and not its square, whose gradient vanishes before the target is reached.
+        It is a norm, not a squared norm, whose gradient vanishes near the target.
         """
 
     @abstractmethod
@@ -71,7 +71,7 @@ class Distributions(Targets):
 
     def error(self, read_BD: Tensor, row_B: Tensor) -> Tensor:
         p_BN = self.rows_tD[row_B]
-        # Rounding can give a KL divergence of -1e-8, which has no root.
+        # Due to rounding the KL divergence can be about -1e-8, whose square root is NaN.
         return (torch.xlogy(p_BN, p_BN) - p_BN * read_BD.log_softmax(dim=1)).sum(dim=1).clamp_min(0)
 
     def total_variation(self, read_BD: Tensor, row_B: Tensor) -> Tensor:
@@ -96,7 +96,7 @@ class Vectors(Targets):
         return (read_BD - v_BD).norm(dim=1) / v_BD.norm(dim=1)
 
     def unrelated(self) -> float:
-        """Return the mean error of one target as another; NaN for a single target."""
+        """Return the mean error between two different targets; NaN for a single target."""
         distance_tt = torch.cdist(
             self.rows_tD, self.rows_tD, compute_mode="donot_use_mm_for_euclid_dist"
         )

@@ -137,9 +137,12 @@ def test_the_preprocessing_is_for_pixels_in_unit_range(
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"model_type": "timm_wrapper"}, "model_type=timm_wrapper is not one of the image classif"),
+        (
+            {"model_type": "timm_wrapper"},
+            "model_type=timm_wrapper is not a supported image classif",
+        ),
         ({"model_type": "vitt"}, "did you mean 'vit'"),
-        ({"quantization_config": {"x": 1}}, "quantization_config=.* is not read"),
+        ({"quantization_config": {"x": 1}}, "quantization_config=.* is not supported"),
         ({"hidden_size": "wide"}, "describes no network"),
         ({"architecture": "hf-hub:a/b", "model_type": None}, "hf-hub:a/b"),
     ],
@@ -171,7 +174,7 @@ def test_code_kernels_and_pickles_of_a_folder_are_left_alone(tmp_path: Path) -> 
 def test_other_weights_and_broken_files_are_one_line(tmp_path: Path) -> None:
     config, _ = vit()
     path = folder(tmp_path / "vit", config, nn.Linear(2, 2))
-    with pytest.raises(InputError, match="belong to another architecture than ViTForImageClassif"):
+    with pytest.raises(InputError, match="do not fit the architecture ViTForImageClassif"):
         loaded(path)
     (path / "config.json").write_text("{")
     with pytest.raises(InputError, match=r"config.json: is not JSON|config.json cannot be read"):

@@ -57,5 +57,5 @@ def test_a_file_that_describes_itself_needs_its_path_only(choice: str, tmp_path:
 def test_torchscript_without_a_network_names_the_choice(tmp_path: Path) -> None:
     path = archive(tmp_path / "script.pt", "script/code/a.py")
     cfg = netinv_lightning.compose(["classifier=checkpoint", f"classifier.path={path}"])
-    with pytest.raises(InputError, match="if you trust its program, classifier=torchscript"):
+    with pytest.raises(InputError, match="if you trust the code in the file, classifier=torch"):
         check_classifier(cfg)

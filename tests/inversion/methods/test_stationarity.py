@@ -211,7 +211,7 @@ def test_a_network_without_weights_is_refused() -> None:
     classifier = FrozenClassifier(Sums(), SPEC, feature_layers=())
     with pytest.raises(
         InputError,
-        match=r"^loss.stationarity: .*has none to train \(no matrix or kernel\); leave it out$",
+        match=r"^loss.stationarity: .*has no trainable matrix or kernel; leave it out$",
     ):
         check_twice_differentiable(classifier, "loss.stationarity")
     # Two forward passes of the construction; the check is not counted.
