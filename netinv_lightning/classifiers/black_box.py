@@ -40,7 +40,7 @@ probabilities [B, N], or integer labels [B]."""
 QUERY_IMAGES, QUERY_BYTES = 4096, 1 << 26
 """Largest number of images, and of bytes, in one call."""
 LEAST_LOGIT = -14.0
-"""Smallest logit that is computed from probabilities: probabilities below 1e-6 are rounded."""
+"""Bound of logits computed from probabilities; those below about 1e-6 are inexact by rounding."""
 
 
 class BlackBoxError(RuntimeError):

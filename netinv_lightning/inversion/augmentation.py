@@ -19,7 +19,7 @@ from torch import Tensor
 from netinv_lightning.training.distributed import Stream
 
 SIDE_STEP = 32
-"""Sides of resized views are multiples of this number, the total stride of common networks."""
+"""Sides of resized views are multiples of this, so that maps of stride 32 have integer sides."""
 
 UNKNOWN_VIEWS = {
     "signals": ("rotation", "shear", "resize"),

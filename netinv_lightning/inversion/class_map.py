@@ -101,9 +101,9 @@ class Code:
         return matrix_BMGG
 
     def cross(self, label_B: Tensor) -> Tensor:
-        """Return bool maps [B, M, G, G], true in row and column of the label.
+        """Return bool maps [B, M, G, G] that are true in the row and the column of the label.
 
-        Of signals and tables, which have no columns, they are true in the cell of the label.
+        For signals and tables, which have no columns, only the cell of the label is true.
         """
         grid_G = torch.arange(self.grid, device=label_B.device)
         channel_M = torch.arange(self.channels, device=label_B.device)

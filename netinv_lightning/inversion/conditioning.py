@@ -37,7 +37,7 @@ class Condition:
             generator gets one, else one-hot.
         vector_BN: The conditioning vector, or None; [B, K] if K classes are chosen.
         matrix_BMSS: The conditioning matrix, or None. M is 1 unless there are more classes than
-            cells; of signals the last side is 1, of tables both are.
+            cells. For signals the last side is 1; for tables both sides are 1.
         place_B: The position of the class among the chosen ones; None if all are.
     """
 

@@ -85,7 +85,7 @@ def peak_memory_mb() -> float:
 
 
 class CostMeter:
-    """Measures seconds and passes through a classifier since it was made.
+    """Measures the seconds and the passes through a classifier since its creation.
 
     Args:
         passes: The counts of the classifier.

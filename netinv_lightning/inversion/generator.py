@@ -145,7 +145,10 @@ class Generator(nn.Module):
             self._initialise(weight_std)
 
     def forward(self, z_BZ: Tensor, condition: Condition) -> Tensor:
-        """Return images [B, C, H, W] in [0, 1]; signals [B, C, L] or tables [B, C]."""
+        """Return images [B, C, H, W] in [0, 1], in float32 or wider.
+
+        Signals have the shape [B, C, L], tables [B, C].
+        """
         z_BZ = z_BZ.to(next(self.parameters()).dtype)
         if self.embedding is not None:
             # Scaled by N the entries average 1 and are as large as the latent's.

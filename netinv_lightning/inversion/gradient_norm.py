@@ -78,9 +78,9 @@ def gradient_norm(
         network: The classifier, in evaluation mode.
         x_BCHW: Images I.
         label_B: Labels y.
-        per_image: Return the mean of the norms of all images; else the norm of the batch's
-            gradient. If the network normalises by the statistics of the batch, the gradient of an
-            image is that of its loss within the batch.
+        per_image: Whether to return the mean of the norms of all images instead of the norm of the
+            batch's gradient. If the network normalises by the statistics of the batch, the gradient
+            of an image is that of its loss within the batch.
         micro_batch: Images that are processed at once; None for all.
     """
     if not per_image:

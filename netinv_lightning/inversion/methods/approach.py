@@ -1,8 +1,8 @@
 """`application=approach`: gradient descent on the pixels towards targets other than classes.
 
-Images are optimised as by `method=gradient`, under one term, the distance of an image to its
-target, and priors that need no class. A generator is not used: it learns a map from the conditions
-that it is trained on, and a few given targets are not a distribution to draw from.
+Images are optimised as by `method=gradient`. The objective is the distance of an image to its
+target, plus priors that need no class. No generator is used: a generator is trained on a
+distribution of conditions, but a few given targets are not a distribution to draw from.
 
     theta ~ N(0, init_std^2) -> image -> frozen classifier -> logits or features -> distance ->
     theta
@@ -112,7 +112,7 @@ class TargetInversion(PixelInversion):
         Args:
             targets: The targets, on the device of the classifier.
             images: Images per target.
-            seed: Of the starts, jitter and augmentation.
+            seed: Seed of the starts, jitter and augmentation.
 
         Returns:
             Images [n, C, H, W] in [0, 1], on the CPU, ordered by target; and the target of each,
