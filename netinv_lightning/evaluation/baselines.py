@@ -85,7 +85,8 @@ BASELINES: dict[str, Callable[[int, FrozenClassifier, ImageDataModule | None, in
     "real": real_images,
     "gradient": gradient,
 }
-"""Functions of the number of images, the inverted classifier, the real data and a seed."""
+"""Functions that create a baseline from a number of images, the inverted classifier, the real data
+and a seed."""
 
 NEED_DATA = ("class_means", "real")
 

@@ -28,7 +28,8 @@ class Group:
     """The results of all seeds of one combination, or of one baseline.
 
     Attributes:
-        images_of: How many of the seeds are done, or how many images a baseline has.
+        images_of: For a combination, how many of its seeds are done; for a baseline, its number of
+            images.
         values: The values of each metric, one per seed.
         verdict: The verdicts of the seeds; empty for a baseline.
     """
@@ -74,7 +75,7 @@ def read_group(combination: tuple[str, str, str], jobs: int, finished: Sequence[
 
 
 def benchmark_table(name: str, groups: Sequence[Group], notes: Sequence[str]) -> Table:
-    """One row per group. What all inversions have in common is part of the title."""
+    """Return a table with one row per group; the title contains the keys common to all groups."""
     of_inversions = {
         key: {getattr(group, key) for group in groups if group.verdict or not group.values}
         for key in KEYS

@@ -54,7 +54,7 @@ def _weights(cfg: DictConfig) -> dict[str, float] | None:
 
 
 def _settings(cfg: DictConfig) -> dict[str, float]:
-    """Return the keys that a diagnosis may advise to change and that have an effect."""
+    """Return the keys that have an effect and that a diagnosis may suggest changing."""
     if not cfg.loss:
         return {}
     if not trains_generator(cfg):

@@ -1,4 +1,6 @@
-"""Failures of an inversion that its metrics show, with settings to try: pure functions of numbers.
+"""Detect failures of an inversion from its metrics, and suggest settings to change.
+
+All functions are pure functions of numbers.
 
 The first four failures are those of the analysis note on network inversion (`docs/paper_map.md`,
 rows A9-F1 to A9-F4). The other two concern the objective: terms that oppose each other, and a term
@@ -21,7 +23,7 @@ OUTWEIGHED = math.log(2)
 """Nats. With equal weights the optimum is Q = (P + one-hot) / 2, for which KL(P||Q) <= ln 2."""
 SATURATED = 0.02  # excess over the floor; identical features give about 1
 MOST_CLASSES = 5
-"""Classes that a message lists by name."""
+"""Largest number of classes that a message lists by name."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,8 @@ class Case:
         num_classes: N.
         weight: Weights of the objective's terms; empty if the objective is unknown.
         ceiling: As in `verdict.judge`.
-        keys: Numbers of the config that advice may scale: `application.steps` or `method.steps`,
-            and `generator.dropout`, if they apply.
+        keys: Config keys whose values a diagnosis may suggest scaling: `application.steps` or
+            `method.steps`, and `generator.dropout`, if they apply.
     """
 
     metrics: Mapping[str, float]
@@ -93,7 +95,7 @@ def mode_collapse(case: Case) -> Finding | None:
     value, metric = case.value(names.INTRA_CLASS_COSINE), names.INTRA_CLASS_COSINE
     if not value > COLLAPSED:
         return None
-    meaning = "all images of a class are the same to the classifier"
+    meaning = "the classifier's features are nearly the same for all images of a class"
     settings = (case.more("cosine"), *case.scaled("generator.dropout", 3))
     return Finding("mode collapse", metric, value, COLLAPSED, meaning, settings)
 
@@ -139,7 +141,7 @@ def over_diversity(case: Case) -> Finding | None:
     value, metric = case.value(names.INTRA_CLASS_COSINE), names.INTRA_CLASS_COSINE
     if not value < SCATTERED:
         return None
-    meaning = "the images of a class have little in common to the classifier"
+    meaning = "the classifier's features have little in common within a class"
     weaker = [
         f"loss.{term}.weight={weight / 10:g}"
         for term in ("cosine", "orthogonality")

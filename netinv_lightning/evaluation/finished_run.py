@@ -44,13 +44,15 @@ class FinishedRun:
 
 
 def open_finished(directory: Path, key: str, command: DictConfig | None = None) -> FinishedRun:
-    """Open `application.run`: its generators or, without generators, its stored samples.
+    """Open a finished inversion to draw images from its generators or read its stored samples.
+
+    The stored samples are used only if the run has no generators.
 
     Args:
-        directory: The run directory.
+        directory: The run directory (`application.run`).
         key: The key with the number of images, for the message if fewer are stored.
-        command: The config of the command. Its `data.root` is used; the other facts of data and
-            classifier, and the directory, are copied into it from the run.
+        command: The config of the command. The run's data set, classifier and directory are copied
+            into this config; its `data.root` is kept.
 
     Raises:
         InputError: if the directory is not a finished inversion, or the command sets other data or
@@ -82,7 +84,7 @@ def open_finished(directory: Path, key: str, command: DictConfig | None = None) 
 
 
 def _check_same_classifier(command: DictConfig, cfg: DictConfig) -> None:
-    """Check that the command does not set another classifier than the run or the default."""
+    """Check that the command sets no classifier other than that of the run or the default."""
     inverted = cfg.classifier.zoo or cfg.classifier.path or cfg.classifier.network
     for key, default in (("zoo", f"{command.data.name}_cnn"), ("path", None), ("network", {})):
         if (given := command.classifier[key]) not in (None, default, cfg.classifier[key]):

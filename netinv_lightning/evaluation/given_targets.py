@@ -1,4 +1,4 @@
-"""The targets of `application=approach`, read and checked.
+"""Read and check the targets of `application=approach`.
 
 Shape suffixes: n images, t targets, N classes, D values per target, C channels, H height, W width.
 """
@@ -38,7 +38,7 @@ class GivenTargets:
     image_tCHW: Tensor | None = None
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return what is stored beside the images of a run."""
+        """Return the tensors that are stored with the images of a run."""
         tensors = {"targets": self.targets.rows_tD}
         if isinstance(self.targets, Neurons):
             tensors["units"] = self.targets.unit_t
@@ -79,8 +79,8 @@ def given_targets(options: ApproachConfig, classifier: FrozenClassifier) -> Give
         feature_tD = features[options.layer]
     if not feature_tD.norm(dim=1).all():
         raise InputError(
-            f"application.file={options.file}: contains features that are all 0. A relative "
-            "distance to them is not defined; leave them out"
+            f"application.file={options.file}: has rows of features that are all 0, so a relative "
+            "distance is not defined. Leave those rows out"
         )
     rows = [f"row {row}" for row in range(len(feature_tD))]
     return GivenTargets(Vectors(feature_tD.to(device), options.layer), rows, image_tCHW)
@@ -99,8 +99,8 @@ def _neurons(
             )
     if image_tCHW is None and options.file is not None:
         raise InputError(
-            f"application.file={options.file}: contains no images. The activations of a neuron "
-            "are compared with those of images"
+            f"application.file={options.file}: contains no images. Give a file with images, or "
+            "remove application.file"
         )
     unit_t = torch.tensor(units, device=classifier.mean_C11.device)
     names = [f"{layer} {unit}" for unit in units]
@@ -129,7 +129,8 @@ def _check_vector(where: str, row: Any, target: str, num_classes: int) -> None:
         )
     if target == "logits" and not any(row):
         raise InputError(
-            f"{where}: is 0. A relative distance to it is not defined; set application.target=soft"
+            f"{where}: all numbers are 0, so a relative distance is not defined. Set "
+            "application.target=soft"
         )
 
 

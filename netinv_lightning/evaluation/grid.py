@@ -21,15 +21,15 @@ from netinv_lightning.training.seeds import own_randomness
 def draw_grid(inversion: Inversion, columns: int, seed: int, path: Path, title: str) -> Path:
     """Draw images of every class, conditioned on hot vectors, with the same latents at every call.
 
-    A column is a sample; with several generators it is a generator. Of more than 20 classes the
-    first 20 are drawn, and the title says so.
+    With one generator, each column shows one sample; with several, each column shows one generator.
+    If there are more than 20 classes, the first 20 are drawn, and the title notes it.
 
     Args:
-        inversion: Draws the images.
+        inversion: The inversion whose images are drawn.
         columns: Images per class, if there is one generator.
-        seed: Of the latents.
-        path: The picture to write.
-        title: Its title.
+        seed: Seed of the latents.
+        path: Path of the picture.
+        title: Title of the picture.
     """
     chosen, G = inversion.conditioning.chosen, inversion.n_generators
     shown = chosen[:LARGEST_GRID]
@@ -53,9 +53,9 @@ class GridCallback(Callback):
     """Draw the grid while generators train.
 
     Args:
-        folder: Of the pictures.
-        loggers: They get each picture too.
-        every: Steps between two grids.
+        folder: Folder of the pictures.
+        loggers: Loggers that record each picture.
+        every: Training steps between two grids.
         columns: Images per class.
     """
 

@@ -80,7 +80,7 @@ def draw_images(module: Inversion, batch_size: int, seed: int) -> Callable[[int]
 
 
 def write_samples(images: Images, path: Path, spec: DataSpec) -> None:
-    """Write inputs of a classifier of `spec` in the format of `read_samples`."""
+    """Write inputs of the classifier that `spec` describes, in the format of `read_samples`."""
     tensors = {
         "images": to_units(images.images_nCHW, spec),
         "labels": images.labels_n,

@@ -21,7 +21,7 @@ from netinv_lightning.training.distributed import rank, world_size
 from netinv_lightning.training.seeds import own_randomness, stream_seed
 
 TOP = 5
-"""The classes of the top-5 accuracy."""
+"""The k of the top-k accuracy."""
 
 
 @torch.no_grad()
@@ -87,7 +87,7 @@ def _of_classes(name: str, confusion_NN: Tensor, class_names: Sequence[str]) -> 
 def _transfer_metrics(
     verifiers: Sequence[dict[str, Tensor]], class_names: Sequence[str]
 ) -> dict[str, float]:
-    """Return the mean transfer of the verifiers: accuracy, per class, and of the top 5 if N > 5."""
+    """Return the verifiers' mean accuracy: overall, per class, and top-5 if N > 5."""
     confusion_NN = torch.stack([one["confusion_NN"] for one in verifiers]).sum(dim=0)
 
     def mean(what: str) -> float:

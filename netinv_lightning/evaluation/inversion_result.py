@@ -1,4 +1,4 @@
-"""What an inversion leaves besides its metrics: samples, grid, confusion matrix, generator.
+"""Results of an inversion besides its metrics: samples, grid, confusion matrix and generator.
 
 Shape suffixes: B batch, C channels, H height, W width, N classes.
 """
@@ -57,7 +57,7 @@ def inversion_result(
     confusion = confusion_matrix(
         confusion_NN, spec.class_names, run.figures / "confusion.png", module.conditioning.chosen
     )
-    caption = "rows: conditioned on; columns: predicted"
+    caption = "rows: conditioning label; columns: predicted class"
     checkpoint, config = checkpoint_of(run.path), run.path / "config.yaml"
     return Result(
         {},
@@ -82,11 +82,11 @@ def accuracy_lines(metrics: Mapping[str, float], generators: int, seed: int) -> 
     soft, hot = metrics[names.INVERSION_ACCURACY], metrics[names.INVERSION_ACCURACY_HOT]
     lines = [f"inversion accuracy: {soft:.4f} (soft), {hot:.4f} (hot)"]
     if (queries := metrics.get(names.QUERIES)) is not None:
-        lines.append(f"queries of the black box: {queries:,.0f} images, without the evaluation")
+        lines.append(f"queries of the black box: {queries:,.0f} images, excluding the evaluation")
     if generators > 1:
         of_each = ", ".join(
             f"{metrics[names.generator(names.INVERSION_ACCURACY, g)]:.4f}"
             for g in range(generators)
         )
-        lines.append(f"of the generators, seeds {seed} to {seed + generators - 1}: {of_each}")
+        lines.append(f"of each generator (seeds {seed} to {seed + generators - 1}): {of_each}")
     return lines

@@ -33,7 +33,7 @@ from netinv_lightning.evaluation.real_data import check_real
 from netinv_lightning.metric_names import METRIC_GROUPS
 
 MOST_NOTES = 20
-"""With more classes without images they are only counted."""
+"""Largest number of classes without images that are listed; if there are more, they are counted."""
 
 
 class Measurement:
@@ -137,7 +137,7 @@ class Measurement:
 
 
 def notes_of_skipped(skipped: Mapping[str, str]) -> list[str]:
-    """Return a line per skipped metric; one for all classes without images if there are many."""
+    """Return a line per skipped metric; if many classes have no images, they share one line."""
     of_classes = [name for name in skipped if name.startswith(names.class_accuracy(""))]
     hidden = set(of_classes) if len(of_classes) > MOST_NOTES else set()
     notes = [f"skipped: {name}: {why}" for name, why in skipped.items() if name not in hidden]

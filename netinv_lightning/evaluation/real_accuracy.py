@@ -19,13 +19,14 @@ from netinv_lightning.runs.notices import notice
 IMAGES = 1000
 BATCH = 250
 DEVIATIONS = 3
-"""Standard deviations of a binomial distribution that count as chance."""
+"""Accuracies up to this number of binomial standard deviations above chance count as guessing."""
 
 
 def report_accuracy(classifier: FrozenClassifier, real: ImageDataModule) -> None:
     """Print and record the accuracy on up to 1,000 test images; warn if it is near chance.
 
-    Chance is the larger of 1/N and the share of the largest class, plus three standard deviations.
+    Near chance means at most three standard deviations above the larger of 1/N and the share of the
+    largest class.
     """
     if classifier.real_accuracy is not None or not classifier.trained or not len(real.test[1]):
         return

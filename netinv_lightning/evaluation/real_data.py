@@ -21,7 +21,7 @@ from netinv_lightning.evaluation.image_sets import Images
 from netinv_lightning.evaluation.real_accuracy import report_accuracy
 
 REAL_IMAGES = 10_000
-"""At most so many real images are taken from a split, stratified by class."""
+"""Largest number of real images taken from a split; the choice is stratified by class."""
 NO_REAL_IMAGES = "no real images: set data.root (or NETINV_DATA) to the folder of the data set"
 NO_TEST_IMAGES = "no real test images: set data.test_path, or hold some out with data.val_fraction"
 
@@ -47,7 +47,7 @@ def open_data(data: Mapping[str, Any], spec: DataSpec) -> tuple[ImageDataModule 
         InputError: for any error except missing files, and for data that do not belong to a
             classifier of `spec`.
     """
-    if spec.name in SPECS:  # for other classifiers `data` may be the default
+    if spec.name in SPECS:  # for other classifiers, `data` may still be the config's default
         check_named(data["name"], data["classes"], spec)
     try:
         real = ImageDataModule(**data)
@@ -71,7 +71,7 @@ def check_real(real: ImageDataModule, spec: DataSpec) -> None:
 
 
 def check_named(name: str, classes: Sequence[int] | None, spec: DataSpec) -> None:
-    """Do the check of `check_real` without reading data, for data sets that are known by name.
+    """Check a data set by its name, without reading it; unknown names pass.
 
     Raises:
         InputError: if their name, classes or shape differ.
@@ -121,8 +121,8 @@ def of_split(split: Split, most: int, seed: int = 0) -> Images:
 def halves_of_test(real: ImageDataModule) -> tuple[Split, Split]:
     """Return two fixed halves of the test images.
 
-    The first half evaluates networks that are trained on measured images. The second half may be
-    measured itself, so that no network is evaluated on its training images.
+    The first half is for the evaluation of networks that are trained on measured images. The second
+    half may be a measured set itself. No network is therefore evaluated on its training images.
     """
     images_nCHW, labels_n = real.test
     first_n = torch.zeros(len(labels_n), dtype=torch.bool)

@@ -1,4 +1,4 @@
-"""Report of the images of a run: metrics beside baselines (`measure=full`), verdict, diagnosis.
+"""Report on the images of a run: metrics, baselines (`measure=full`), verdict and diagnosis.
 
     measurement.csv, measurement.md     a row per metric, a column per set of images (full only)
     verdict.json                        verdict, evidence and diagnosis
@@ -32,31 +32,34 @@ from netinv_lightning.training.progress import print_progress
 
 INVERTED = "inverted"
 MOST_CLASSES = 50
-"""With more classes, measurement.md has no row per class."""
+"""Largest number of classes for which measurement.md has a row per class."""
 OPTIMISED_GROUPS = ("inversion/", "stability/")
 OPTIMISED = (names.INTRA_CLASS_COSINE, names.INTER_CLASS_COSINE, names.VENDI, names.VENDI_CLASS)
 LEGEND = (
-    "* uses outputs or features of the inverted classifier, which the inversion optimises: "
-    "shows how well the optimisation worked, not what the images mean"
+    "* computed from outputs or features of the inverted classifier, which the inversion "
+    "optimises: measures the success of the optimisation, not the meaning of the images"
 )
 
 
 class Report:
-    """Report of one run: created before the run to check the options, called with its images.
+    """Report on the images of one run.
+
+    Create it before the run, so that invalid options are refused early. Call it after the run.
 
     Args:
         options: The config keys `measure`.
         classifier: The inverted classifier.
         verifiers: Networks that the inversion does not use, by name.
         real: The real data; None if they are missing or not needed.
-        no_data: Why they are missing.
+        no_data: Why the real data are missing.
         samples: Number of images to measure if `measure.samples` is null.
         name: Name of the run, for the title of the table.
-        seed: Seed of everything random.
+        seed: Seed of all random numbers.
         weights: Weight of each term of the objective; None for images from a file, whose
             objective is unknown.
-        settings: Value of each number that a diagnosis may advise to change.
-        followed: Whether another verdict follows. This one is then written but not printed.
+        settings: Config keys that a diagnosis may suggest changing, with their values.
+        followed: Whether the run prints a later verdict. If so, the verdict of this report is
+            written but not printed.
 
     Raises:
         InputError: if a baseline or a metric is unknown, a verifier is the inverted classifier or
@@ -152,7 +155,7 @@ class Report:
         return sets, skipped
 
     def _measurement(self) -> Measurement:
-        """Create the measurement on the present device of the classifier."""
+        """Create the measurement on the current device of the classifier."""
         groups = list(dict.fromkeys(["accuracy", *self.options.metrics]))  # the verdict needs it
         return Measurement(self.classifier, self.verifiers, self.real, groups, self.seed)
 
@@ -202,7 +205,7 @@ class Report:
             f"seed {self.seed}; k = {NEIGHBOURS} nearest neighbours",
             f"verifiers (their penultimate features are the feature extractors): {networks}",
             f"training-like also requires memorisation/gap_low above {MEMORISATION_THRESHOLD}, "
-            "because training and test images differ slightly by themselves",
+            "because training and test images differ slightly even without memorisation",
             *notes_of_skipped(skipped),
         ]
         return Table(f"Measured: {self.name}", ["metric", "optimised", *sets], rows, notes)
@@ -253,7 +256,7 @@ def _write_verdict(directory: Path, verdict: Verdict, findings: list[Finding]) -
 
 
 def _print_verdict(verdict: Verdict, findings: list[Finding], followed: bool) -> None:
-    """Print the evidence, the diagnosis and, unless another one follows, the verdict."""
+    """Print the evidence and the diagnosis; print the verdict unless a later one follows."""
     rows: list[list[Cell]] = [
         [
             item.question,
@@ -273,7 +276,7 @@ def _print_verdict(verdict: Verdict, findings: list[Finding], followed: bool) ->
 
 
 def _with_marks(table: Table) -> Table:
-    """Return the table with an asterisk after each optimised metric, instead of a column."""
+    """Return the table with optimised metrics marked by asterisks instead of in a column."""
     rows = [[f"{row[0]}{' *' if row[1] else ''}", *row[2:]] for row in table.rows]
     return Table(table.title, [table.columns[0], *table.columns[2:]], rows, table.notes, full=table)
 

@@ -1,4 +1,4 @@
-"""How near images are to the targets of `application=approach`, compared with uniform noise.
+"""Measure the distance of images to the targets of `application=approach`, and that of noise.
 
 Shape suffixes: n images, t targets, K images per target, C channels, H height, W width, N classes.
 """
@@ -42,7 +42,7 @@ def measure_targets(
 
     Args:
         x_nCHW: The images, without augmentation.
-        row_n: The target of each.
+        row_n: Index of the target of each image.
         given: The targets.
         classifier: The classifier.
         verifiers: Other networks, whose predictions are compared with those of the classifier.
@@ -105,7 +105,7 @@ def _errors(error_tK: Tensor, noise_error_n: Tensor) -> dict[str, float]:
 
 @torch.no_grad()
 def _agreement(x_nCHW: Tensor, logits_nN: Tensor, verifiers: Sequence[FrozenClassifier]) -> float:
-    """Return the share of images on which a verifier agrees with the classifier, on average."""
+    """Return the share of images with the classifier's prediction, averaged over the verifiers."""
     predicted_n, shares = logits_nN.argmax(dim=1), []
     for verifier in verifiers:
         theirs_n = extract_logits(verifier, x_nCHW, BATCH).argmax(dim=1)
@@ -119,7 +119,7 @@ def target_line(kind: str, images: int, metrics: Mapping[str, float], targets: T
     Args:
         kind: `soft`, `logits`, `neuron` or `features`.
         images: Images per target.
-        metrics: As measured.
+        metrics: Metrics from `measure_targets`.
         targets: The targets.
     """
     line = f"{kind}: {len(targets)} target(s), {images} image(s) each"

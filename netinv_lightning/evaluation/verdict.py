@@ -1,4 +1,4 @@
-"""The verdict about the images of an inversion: pure functions of numbers.
+"""Judge the images of an inversion by their metrics; all functions are pure.
 
 Up to three questions are asked in order. Each compares one number with one threshold, and the
 first "no" decides the verdict:
@@ -10,7 +10,7 @@ first "no" decides the verdict:
 
 The first two thresholds lie half way between chance and the highest possible value: 1 for the
 inverted classifier, and the accuracy on real images for the other networks. If a question cannot
-be tested, the verdict ends there and reports it.
+be tested, later questions are not asked, and the verdict lists what was not tested.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ NEARNESS_UNTESTED = (
 TRANSFER_UNTESTED = "agreement of other networks (set application.verifiers)"
 
 MEMORISATION_THRESHOLD = 0.01
-"""Correlation. Training and test images of one source differ slightly: on MNIST the nearest
-neighbours of uniform noise by 0.001."""
+"""Threshold of the difference in correlation. It is above 0 because training and test images of one
+source differ slightly: on MNIST, by 0.001 for the nearest neighbours of uniform noise."""
 SIGNIFICANCE = 0.05
 """Largest p value (random splits of the real images) at which nearness counts as significant."""
 LEAST_RANGE = 0.05
-"""Distance between chance and the threshold below which the verifiers cannot decide."""
+"""Smallest distance of the transfer threshold from chance at which verifiers can decide."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the images are, the evidence in order, and what could not be tested."""
+    """Name of the verdict, its evidence in the order of the questions, and the untested parts."""
 
     name: str
     evidence: tuple[Evidence, ...]
@@ -147,7 +147,10 @@ def judge(metrics: Mapping[str, float], num_classes: int, ceiling: float | None 
 
 
 def _nearness(metrics: Mapping[str, float]) -> Evidence:
-    """Return the test of nearness that decides: the interval of the gap, or else its p value."""
+    """Return the deciding test of nearness.
+
+    It is the test of the p value if only that test fails, and otherwise the test of the interval.
+    """
     nearer = _compare(
         "nearer to training images than to other real images?",
         metrics,

@@ -50,7 +50,7 @@ class CAS(MetricGroup):
 
     @cached_property
     def _test_images(self) -> Images:
-        """The half of the real test images that evaluates networks trained on generated images."""
+        """The half of the real test images on which networks trained on images are evaluated."""
         assert self.context.real is not None
         half, _ = halves_of_test(self.context.real)
         return of_split(half, REAL_IMAGES, self.context.seed).to(self.context.device)

@@ -19,11 +19,11 @@ from netinv_lightning.metrics.diversity import ClassCosine, Duplicates, Vendi
 VENDI_FEATURES = 2048
 """Largest number of features for which the Vendi score is computed."""
 VENDI_ENTRIES = 2**26
-"""Largest number of entries of the matrices of all classes for which it is computed per class."""
+"""Largest total size of the class matrices for which the Vendi score is computed per class."""
 
 
 class Diversity(MetricGroup):
-    """Share of duplicates; and in the features of each network the cosines and Vendi scores."""
+    """Share of duplicates, and cosines and Vendi scores in the features of each network."""
 
     reads = (CLASSIFIER, VERIFIERS)
 

@@ -17,7 +17,7 @@ class FID(RealFeatureMetrics):
 
     @property
     def minimum(self) -> int:
-        """More images than features, so that the covariance has full rank."""
+        """One more than the number of features, so that the covariance has full rank."""
         dims = [
             verifier.feature_dims[verifier.feature_layers[-1]]
             for verifier in self.context.verifiers.values()

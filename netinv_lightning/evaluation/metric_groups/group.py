@@ -32,13 +32,13 @@ from netinv_lightning.training.seeds import random_order
 
 CLASSIFIER, VERIFIERS = "classifier", "verifiers"
 TRAINING_IMAGES, TEST_IMAGES = "training images", "test images"
-"""What a group may need."""
+"""Values of `MetricGroup.needs`, besides `VERIFIERS`."""
 NO_VERIFIERS = "no verifiers: set application.verifiers to networks that the inversion did not use"
 
 
 @dataclass
 class MetricContext:
-    """Networks and real images that sets of images are measured with.
+    """Networks and real images with which sets of images are measured.
 
     Attributes:
         classifier: The inverted classifier.
@@ -139,7 +139,7 @@ class MetricGroup(ABC):
         """Return why the group cannot be computed for any images; None if it can."""
         real, modality = self.context.real, self.context.classifier.spec.modality
         if self.images_only and modality != "images":
-            return f"is for images, and the classifier takes {modality}"
+            return f"is defined for images only, and the classifier takes {modality}"
         if VERIFIERS in self.needs and not self.context.verifiers:
             return NO_VERIFIERS
         if real is None:
@@ -152,7 +152,7 @@ class MetricGroup(ABC):
         return None
 
     def skipped_metrics(self) -> dict[str, str]:
-        """Return single metrics that cannot be computed, with the reason."""
+        """Return the individual metrics of the group that cannot be computed, with the reason."""
         return {}
 
 

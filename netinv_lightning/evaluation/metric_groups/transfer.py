@@ -1,4 +1,4 @@
-"""Agreement of the verifiers with the labels: their first class, and their first five."""
+"""Transfer of the images to the verifiers: top-1 and top-5 accuracy."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from netinv_lightning.evaluation.real_data import (
 
 
 class Transfer(MetricGroup):
-    """Accuracy of each verifier, and its ceiling: the accuracy on real test images."""
+    """Accuracy of each verifier on the images, and its ceiling: the accuracy on real images."""
 
     reads = needs = (VERIFIERS,)
 
