@@ -1,8 +1,8 @@
-"""What the components of the page call: from the values of components to HTML.
+"""Callbacks of the page: they take values of its components and return HTML.
 
 The generator's conditioning vector has slots, each a class and its weight. With up to 20 classes
 each class has its own slot; with more, the user chooses the class of each slot. If the
-conditioning uses only the label, there are no slots but one selected class.
+conditioning uses only the label, the user selects one class, and there are no slots.
 
 Shape suffixes: N classes, K inverted classes.
 """
@@ -33,7 +33,7 @@ from netinv_lightning.explorer.requests import check_upload
 MOST_SLIDERS = 20
 """Largest number of classes that have a slider each."""
 CHOSEN = 5
-"""Number of sliders if there are more classes."""
+"""Number of sliders if there are more than `MOST_SLIDERS` classes."""
 STRIP = 20
 """Images in a strip over classes; with more classes the strip has pages."""
 STEPS = 10

@@ -1,6 +1,6 @@
-"""Images of a finished inversion for any condition and latent, and the classifier's outputs.
+"""Draw images of a finished inversion for any condition and latent, with the classifier's outputs.
 
-Shape suffixes: B shown images, X shown images and companions, N classes, Z latent, C channels,
+Shape suffixes: B shown images, X shown and additional images, N classes, Z latent, C channels,
 H height, W width, D features.
 """
 
@@ -23,7 +23,7 @@ from netinv_lightning.training.distributed import Stream
 from netinv_lightning.training.seeds import stream_seed
 
 COMPANIONS = 63
-"""Images drawn with the shown ones if BatchNorm uses the statistics of the batch."""
+"""Number of additional images, not shown, in a batch if BatchNorm uses the batch statistics."""
 COMPANIONS_SEED = 2_000_003
 
 
@@ -136,7 +136,7 @@ class Drawing:
         return self._draw(self.latent(setting).expand(len(labels), -1), hot_BN, setting)
 
     def between_classes(self, first: int, second: int, steps: int, setting: Setting) -> FeatureSet:
-        """Draw images between two classes: linear vectors, the same latent."""
+        """Draw images from one latent and vectors interpolated linearly between two classes."""
         first_N, second_N = F.one_hot(torch.tensor([first, second]), len(self.classes)).float()
         vectors_BN = torch.stack(
             [torch.lerp(first_N, second_N, float(share)) for share in torch.linspace(0, 1, steps)]

@@ -93,7 +93,7 @@ class Page:
                     visible=sliders_shown,
                     buttons=[],
                 )
-                with gr.Accordion("Class weights (normalised to sum 1)", visible=sliders_shown):
+                with gr.Accordion("Class weights (normalised to sum to 1)", visible=sliders_shown):
                     slots = self._build_slots(start)
                 with gr.Row():
                     first, second = (

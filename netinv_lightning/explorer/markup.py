@@ -19,7 +19,7 @@ from netinv_lightning.data.pixels import to_uint8
 from netinv_lightning.data.raster import as_pictures
 
 MOST_BARS = 12
-"""Number of classes with bars if there are more than `ALL_BARS`: those with the largest values."""
+"""Number of classes with bars if there are more than `ALL_BARS` classes; the largest are shown."""
 ALL_BARS = 20
 TOP_UNITS = 10
 

@@ -28,10 +28,10 @@ from netinv_lightning.explorer.drawing import extract
 from netinv_lightning.metrics.correlation import unit_rows
 
 MOST = 5_000
-"""Largest number of real images; their features are computed once."""
+"""Largest number of real images that are compared with."""
 PIXELS, FEATURES = "pixels", "features"
 IN_PACKAGES = ("mnist5k", "npz", "image_folder")
-"""Data sets that do not lie in `data.root`."""
+"""Data sets that are stored outside `data.root`."""
 REMEDY = "Set NETINV_DATA to the folder of the data sets, and start again."
 
 
@@ -80,7 +80,7 @@ def real_images(keys: Mapping[str, Any], spec: DataSpec) -> tuple[Images | None,
         spec: Facts of the classifier's data set.
 
     Returns:
-        The images or None; and what they are, or why they are missing.
+        The images, or None if they are missing; and their description or the reason.
     """
     name, root = keys["name"], os.environ.get("NETINV_DATA") or keys["root"]
     if name not in IN_PACKAGES and not Path(root).is_dir():

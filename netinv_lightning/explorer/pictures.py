@@ -32,7 +32,7 @@ def conversion_rule(spec: DataSpec) -> str:
     )
     return (
         f"The picture is converted to {' x '.join(map(str, spec.shape))}. "
-        f"{colours} The central part of these proportions is cropped and resized bilinearly with "
+        f"{colours} It is cropped at the centre to this aspect ratio and resized bilinearly with "
         "antialiasing. "
         "Transparent pixels become black. A picture of the right shape is not changed."
     )

@@ -1,4 +1,4 @@
-"""Requests that the page of `netinv explore` accepts: its own, with files that were uploaded to it.
+"""Refuse requests to `netinv explore` that its own page did not send or that name other files.
 
 Any page in the same browser can send requests to this machine, and Gradio opens any path in a
 request. Requests from other origins, and paths outside the folder of uploads, are therefore refused
@@ -28,7 +28,7 @@ READING = ("GET", "HEAD", "OPTIONS")
 
 
 class OwnPageOnly:
-    """ASGI middleware that refuses other requests.
+    """ASGI middleware that refuses requests of other pages and paths outside the uploads.
 
     Args:
         app: The application that receives the accepted requests.
@@ -56,7 +56,7 @@ class OwnPageOnly:
 
     async def _upload(self, headers: Headers, scope: Scope, receive: Receive, send: Send) -> None:
         """Forward an upload until it is too large; its declared size is not trusted."""
-        most, passed = MOST_UPLOADED + MOST_SENT, 0  # a form is larger than its file
+        most, passed = MOST_UPLOADED + MOST_SENT, 0  # the form adds bytes to its file
         if int(headers.get("content-length") or 0) > most:
             # A browser reads the answer only after it has sent everything.
             while passed < 8 * most and (message := await receive()).get("more_body", False):

@@ -16,12 +16,13 @@ from netinv_lightning.runs.tables import Table, format_cell
 
 MOST_ROWS = 2000
 WIDE = 14
-"""A table with more columns is shown as its Markdown file abridges it; all columns are folded."""
+"""Largest number of columns that are shown. A wider table is shown in the abridged form of its
+Markdown file, and the table with all columns is folded."""
 
 
 @dataclass(frozen=True)
 class CellShown:
-    """Rounded text of a cell; the full value, by which it is sorted; a file that it links to."""
+    """A cell: its rounded text, its full value (for sorting) and the file that it links to."""
 
     text: str
     full: str

@@ -1,4 +1,4 @@
-"""One of several runs, as their report shows it."""
+"""Data of one run in a report of several runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PAGE = "report.html"
 
 @dataclass
 class Job:
-    """One of several runs.
+    """One run in a report of several runs.
 
     Attributes:
         name: Name of its directory; the number of a job of a sweep.
@@ -44,5 +44,5 @@ class Job:
 
 
 def state_order(state: str) -> int:
-    """Return the position of a state in a list of runs."""
+    """Return the sort key of a run state; unknown states are last."""
     return ORDER.index(state) if state in ORDER else len(ORDER)

@@ -22,9 +22,9 @@ THUMBNAIL = 560
 """Longer edge of a run's grid in the report of a sweep."""
 THUMBNAIL_BYTES = 40_000
 MOST_PIXELS = 2**26
-"""Larger figures are not read."""
+"""Largest number of pixels of a figure that is read."""
 LOSSLESS_BYTES = 500_000
-"""Larger pictures are encoded with loss."""
+"""Largest size in bytes of a picture with lossless encoding."""
 
 
 @dataclass(frozen=True)

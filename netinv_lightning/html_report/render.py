@@ -30,7 +30,7 @@ from netinv_lightning.html_report.run_facts import duration
 from netinv_lightning.html_report.sweep_contents import Sweep
 
 LONG = 20
-"""Longer tables have a filter."""
+"""Number of rows above which a table has a filter."""
 
 
 def render(run: Run | None, sweep: Sweep | None, output: Path) -> str:

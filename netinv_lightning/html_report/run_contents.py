@@ -160,9 +160,9 @@ def _verdict(folder: Folder) -> dict[str, Any]:
 
 
 def _numbers(metrics: Mapping[str, Any]) -> list[PageTable]:
-    """The summary, with one table per prefix of the metric names.
+    """Return the tables of the summary, one per prefix of the metric names.
 
-    Of the accuracies of single classes the lowest 20 are shown, if there are more.
+    If there are more than 20 class accuracies, only the lowest 20 are shown.
     """
     groups: dict[str, list[list[Any]]] = {}
     of_class = names.class_accuracy("")

@@ -1,4 +1,4 @@
-"""Facts about a run: what was run, on what, and the command that repeats it."""
+"""Facts about a run: its config, device, versions, and the command that repeats it."""
 
 from __future__ import annotations
 

@@ -19,10 +19,10 @@ _PLACES = ("name", "data.root", *_NOT_COMPARED)
 
 
 def set_values(jobs: Sequence[Job]) -> list[str]:
-    """Set `values` of the jobs to the keys in which they differ, and return these keys.
+    """Set `values` of each job, and return the keys in which the jobs differ.
 
-    They are chosen from the keys that the commands set or, if those do not differ, from the keys
-    of all configs. If the command of a run did not set a key, the value comes from its config.
+    The keys are those that the commands set or, if these do not differ, those that all configs
+    contain. If the command of a run did not set a key, the value comes from its config.
     """
     flat = [dict(flattened(job.outcome.config)) for job in jobs]
     named = dict.fromkeys(key for job in jobs for key in job.values)

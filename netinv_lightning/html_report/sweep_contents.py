@@ -69,7 +69,7 @@ def is_sweep(path: Path) -> bool:
 
 
 def runs_in(path: Path) -> list[Path]:
-    """Return the run directories directly inside a directory, without links (`runs/latest`)."""
+    """Return the run directories directly inside a directory, except symbolic links."""
     return sorted(
         child
         for child in path.iterdir()
