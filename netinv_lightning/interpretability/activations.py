@@ -2,8 +2,8 @@
 
 Suhail, Tang and Sethi (2024, arXiv 2411.17777, section 5.1) find that, within a class, different
 units are active for samples of different generators, and for training data and inverted samples.
-Each overlap of two sets of units is therefore reported beside the overlap of two halves of one
-origin, which shows the effect of sampling.
+Each overlap of two sets of units is therefore reported together with the overlap of two halves of
+one origin, which shows the effect of sampling.
 
 Shape suffixes: n samples, B batch, M hidden units, N classes, G groups, U chosen units, D features.
 """
@@ -48,8 +48,8 @@ class Reconstruction:
     training data.
     """
     unexplained_pca: float
-    """The same for a linear baseline: as many principal components of the training data as units
-    are active on average (at least one).
+    """The same error for a linear baseline, principal components of the training data. Their number
+    is the mean number of active units (at least one).
     """
     active: float
     """L0: mean number of non-zero entries of a code."""
@@ -94,9 +94,9 @@ class Overlap:
 
     names: tuple[str, ...]
     jaccard_NGG: Tensor
-    """For each class and two groups: units active in both over units active in either, 0 to 1. The
-    diagonal is the control, two halves of one group: how much two sets of that many samples differ
-    by chance. NaN if a group has too few samples.
+    """Jaccard index of each class and pair of groups, 0 to 1: the number of units active in both,
+    divided by the number active in either. The diagonal is the control: two halves of one group,
+    which differ by sampling only. NaN if a group has too few samples.
     """
     samples_N: Tensor
     """Samples in each compared set, the same for all groups of a class; 0 if there are too few."""

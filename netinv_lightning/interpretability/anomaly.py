@@ -3,9 +3,9 @@
 Suhail, Tang and Sethi (2024, arXiv 2411.17777, section 5.1): "the set of features activated for the
 training data differs from those activated for random inverted samples even within the same class,
 suggesting that this approach could potentially be used in anomaly detection". Two scores are fitted
-on real training data alone, one also on inverted samples. Each is compared with the same idea
-without an autoencoder, and with a control: test against training data, which should not be
-separable.
+on real training data alone, one also on inverted samples. Each is compared with the same score
+without an autoencoder, and with a control: the separation of test from training data, which should
+not be possible.
 
 Shape suffixes: n samples, m other samples, D features, M hidden units, N classes, R points of a
 curve.

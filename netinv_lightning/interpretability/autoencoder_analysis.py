@@ -33,7 +33,8 @@ SHOWN_UNITS = 10
 SHOWN_CLASSES = 10
 SHOWN_IMAGES = 8
 MAP_SAMPLES = 1000
-"""Per origin, half of them for training: maps are large, and `ConvSparse` is the slowest part."""
+"""Number of samples per origin for `ConvSparse`, which is the slowest part because maps are large.
+Half of the samples are for training."""
 MAP_UNITS = 128
 
 
@@ -159,7 +160,7 @@ def _draw_frequencies(
 def _compare_origins(
     inputs: StudyInput, result: StudyResult, groups: dict[str, units.Group]
 ) -> None:
-    """Compare the active units of a class between origins, beside two halves of one origin."""
+    """Compare the active units of a class between origins; two halves of one are the control."""
     overlap = units.overlap(groups, inputs.N, inputs.seed)
     reference, *others = groups
     result.metrics |= {
@@ -199,7 +200,7 @@ def _draw_images(
     held_out: dict[str, FeatureSet],
     selective: units.Selectivity,
 ) -> None:
-    """Draw the images that activate the most selective units most.
+    """Draw, for each of the most selective units, the images with its highest activations.
 
     Only units that are active for at least 1 % of the inverted samples are considered.
     """

@@ -1,8 +1,8 @@
 """Sparse autoencoders over a classifier's features: k-sparse for vectors, convolutional for maps.
 
-Both subtract the mean of the training features and divide by ONE number, the root mean variance
-over the features. So a feature that hardly varies in training stays small in other data, and the
-training loss is the fraction of variance unexplained (1 = predicting the mean).
+Both subtract the mean of the training features and divide all features by the same number, the root
+of their mean variance. A feature that hardly varies in training therefore stays small in other
+data, and the training loss is the fraction of variance unexplained (1 = predicting the mean).
 
 Suhail, Tang and Sethi (2024, arXiv 2411.17777, section 5.1) study classifiers with such
 autoencoders.
@@ -81,13 +81,13 @@ class KSparse(SparseAutoencoder):
     - A ReLU follows, so activations have one sign. Fewer than k units are active if fewer than k
       pre-activations are positive.
     - Encoder and decoder are tied at initialisation only.
-    - The paper keeps alpha k units, alpha about 2 or 3, when it encodes for another task. Here
-      alpha is 1, so the studied activations are those of training and L0 is at most k.
-    - The paper decreases k slowly against dead units. Here k is constant and dead units are not
+    - To compute features for another task, the paper keeps alpha k units, with alpha about 2 or 3.
+      Here alpha is 1. The studied activations are therefore those of training, and L0 is at most k.
+    - The paper decreases k slowly to avoid dead units. Here k is constant and dead units are not
       revived. With 512 units and k = 16, trained on the penultimate features of 4,000 training
-      images of mnist_cnn, 5 % of the units are active for none of 5,000 test images. A lower
-      learning rate leaves no unit dead and more variance unexplained. `activations.py` measures the
-      share of dead units.
+      images of mnist_cnn, 5 % of the units are active for none of 5,000 test images. With a lower
+      learning rate, no unit is dead, but more variance is unexplained. `activations.py` measures
+      the share of dead units.
 
     Args:
         features: D.
@@ -136,12 +136,12 @@ class KSparse(SparseAutoencoder):
 class ConvSparse(SparseAutoencoder):
     """Convolutional sparse autoencoder over the maps [B, C, h, w] of a layer.
 
-    After Luo, Li, Yang, Xu and Zhang (2018, IEEE TNNLS 29(7)). According to their abstract,
+    It follows Luo, Li, Yang, Xu and Zhang (2018, IEEE TNNLS 29(7)). According to their abstract,
     max-pooling sparsifies the maps: within each pooling region of each hidden map only the largest
-    activation stays, in its place, and all others are set to 0. Plain gradient descent then trains
-    the model. This class implements that: a 3 x 3 convolution, pooling regions of 2 x 2 (smaller at
-    the far edge if a side is odd), a ReLU, and a linear 3 x 3 convolution back, whose filters have
-    norm 1.
+    activation stays, in its place, and all others are set to 0. The model is then trained by plain
+    gradient descent. This class consists of a 3 x 3 convolution, pooling regions of 2 x 2 (smaller
+    at the far edge if a side is odd), a ReLU, and a linear 3 x 3 convolution back, whose filters
+    have norm 1.
 
     Differences from the paper:
 
@@ -209,12 +209,13 @@ def keep_largest(a_BMhw: Tensor) -> Tensor:
 def train_autoencoder(
     model: SparseAutoencoder, x: Tensor, seed: int, epochs: int = EPOCHS
 ) -> list[float]:
-    """Train a model to reconstruct features; it ends with the weights of the last step.
+    """Train a model to reconstruct features; the weights of the last step are kept.
 
-    Adam minimises the mean squared error in standardised units, with batches of 200 (a tenth of a
-    small set) in a new random order each epoch. The learning rate decreases linearly to 0. After
-    each step the columns of the decoder are normalised. The same model, data and seed give the same
-    bits on one machine. The global random stream is not used.
+    Adam minimises the mean squared error in standardised units. Batches have 200 samples, or a
+    tenth of all samples if there are fewer than 2,000, in a new random order each epoch. The
+    learning rate decreases linearly to 0. After each step the columns of the decoder are
+    normalised. On one machine, the same model, data and seed give bit-identical results. The global
+    random stream is not used.
 
     Args:
         model: An untrained autoencoder; its mean and scale are set from `x`.

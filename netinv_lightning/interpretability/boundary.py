@@ -27,7 +27,7 @@ MAX_BISECTIONS = 40
 MAX_PAIRS = 2000
 """Largest number of pairs of samples, which bounds the cost for classifiers of many classes."""
 REST = -1
-"""Class of the outside if a hyperplane separates one class from all others together."""
+"""Value of `outside_h` for a hyperplane that separates one class from all others together."""
 
 
 @dataclass(frozen=True)
@@ -128,16 +128,15 @@ def tangent_hyperplanes(
 ) -> Hyperplanes:
     """Find tangents to the decision boundary on the segments between pairs of samples.
 
-    Each is tangent to the boundary of the class of the `from` sample, where the segment to the `to`
-    sample crosses it.
+    Each hyperplane touches the boundary of class a, the class of the segment's start, where the
+    segment crosses that boundary.
 
-    The segment is bisected until the logit of class a, the class at its start, exceeds the largest
-    other logit by less than `tolerance`. The class of that other logit is the outside: b, the class
-    at the end, or a third class if the segment enters it first. If a segment leaves a more than
-    once, one of the crossings is found. The normal is the gradient of the margin, logit_a -
-    logit_b. One Newton step along it moves the point onto the boundary; this is exact if the logits
-    are linear. At a corner, where three classes meet, the third class may then exceed both by less
-    than `tolerance`.
+    The segment is bisected until the logit of a exceeds the largest other logit by less than
+    `tolerance`. The class of that other logit is the outside: b, the class at the end, or a third
+    class if the segment enters it first. If a segment leaves a more than once, one of the crossings
+    is found. The normal is the gradient of the margin, logit_a - logit_b. One Newton step along it
+    moves the point onto the boundary; this is exact if the logits are linear. At a corner, where
+    three classes meet, the third class may then exceed both by less than `tolerance`.
 
     Args:
         logits_of: Maps samples [B, X] to logits [B, N]; differentiable, without interaction between

@@ -1,7 +1,7 @@
 """Number of clusters of each class in the features, and in t-SNE embeddings.
 
-It tests the two clusters per class that Suhail, Tang and Sethi (2024, arXiv 2411.17777, section
-5.1) see in t-SNE.
+It tests the observation of two clusters per class in t-SNE by Suhail, Tang and Sethi (2024, arXiv
+2411.17777, section 5.1).
 
 Shape suffixes: n samples, 2 plane coordinates, S seeds, P perplexities.
 """

@@ -36,10 +36,10 @@ Array = NDArray[np.float64]
 Labels = NDArray[np.int32]
 
 MIN_SAMPLES, MAX_SAMPLES = 20, 500
-"""Per class: a class with fewer samples is not counted, one with more is subsampled."""
+"""Limits per class: the clusters of a smaller class are not counted, a larger one is subsampled."""
 MAX_CLUSTERS = 6
 SURROGATES = 19
-"""A silhouette above those of all 19 surrogates has p = 0.05."""
+"""Number of surrogates per class. A silhouette above those of all 19 has p = 0.05."""
 VARIANCE = 0.95
 """Share of a class's variance in the components in which k-means and HDBSCAN search for clusters.
 """
@@ -48,8 +48,8 @@ SMALLEST_CLUSTER = 0.05
 DIP_SAMPLES = (8, 15, 30, 60, 120, 250)
 DIP_LEVEL = (0.436, 0.460, 0.485, 0.498, 0.516, 0.522)
 """Value of sqrt(n) times the dip that 5 % of sets of n uniform numbers exceed. The uniform
-distribution is the unimodal one with the largest dip. From 7,000 sets or more of each size; the
-published table has a dip of 0.0370 for n = 200.
+distribution is the unimodal one with the largest dip. The values were computed from at least 7,000
+sets of each size; the published table has a dip of 0.0370 for n = 200.
 """
 
 
@@ -101,7 +101,7 @@ def count_clusters(
     Counted as one: clusters smaller than about a tenth of their class, clusters that touch without
     a gap, and clusters that are separated only along a direction in which the class is narrow
     (k-means does not split there; `hdbscan_clusters` may show them). Counted as two: a cloud that
-    evenly fills an arc of more than about 120 degrees, because its ends are dense in a side view.
+    evenly fills an arc of more than about 120 degrees, because its ends are dense in projection.
 
     Args:
         features_nD: Features.

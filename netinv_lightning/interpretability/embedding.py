@@ -2,8 +2,8 @@
 
 t-SNE (van der Maaten and Hinton 2008) preserves neighbours, but not distances, densities or sizes,
 and depends on its perplexity and its random start. Claims about an embedding, such as those of
-Suhail, Tang and Sethi (2024, arXiv 2411.17777, section 5.1 and Fig. 3), are therefore checked over
-several of both. Clusters are counted in the features (`clusters.py`).
+Suhail, Tang and Sethi (2024, arXiv 2411.17777, section 5.1 and Fig. 3), are therefore checked with
+several perplexities and seeds. Clusters are counted in the features (`clusters.py`).
 
 Every embedding starts at random positions. The default of scikit-learn, the first two principal
 components, gives the same picture for every seed (100 % common neighbours), which would say nothing
@@ -60,7 +60,9 @@ class EmbeddingStability:
 
 
 def check_perplexities(perplexities: Sequence[float], samples: int) -> None:
-    """Check that t-SNE can use these perplexities; it weights three times as many neighbours.
+    """Check that perplexities are from 1 to below a third of the number of samples.
+
+    t-SNE uses three times as many neighbours of each sample as its perplexity.
 
     Raises:
         InputError: for the first perplexity that is too large or below 1.

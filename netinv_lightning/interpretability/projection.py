@@ -25,7 +25,7 @@ class Projection:
         mean_D: Mean of the features.
         components_KD: Orthonormal directions, largest variance first. The entry of largest absolute
             value of each is positive.
-        variance_K: Share of the total variance along each; they sum to 1; K = min(n, D).
+        variance_K: Share of the total variance along each direction, with sum 1; K = min(n, D).
     """
 
     mean_D: Tensor

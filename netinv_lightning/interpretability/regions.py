@@ -89,11 +89,11 @@ def decision_regions(
 def agreement(
     projection: Projection, head: Head, features_nD: Tensor, logits_nN: Tensor, dims: Sequence[int]
 ) -> dict[int, float]:
-    """Return the share of samples that keep their class on the first k components, by k.
+    """Return, for each k, the share of samples that keep their class on the first k components.
 
     At k = 2 it is the share of points that `decision_regions` shows in a region of their own class.
-    At k = 0, the control, all samples are at the mean and get one class, so it is the share of that
-    class. At k = D it is 1.
+    The control is k = 0: all samples are then at the mean and get one class, so the result is the
+    share of that class. At k = D it is 1.
 
     Args:
         projection: Fitted on these or on other features.

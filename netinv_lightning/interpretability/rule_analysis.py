@@ -1,9 +1,9 @@
 """Rules that approximate the classifier, from its boundary between inverted samples.
 
-After Saad and Wunsch (HYPINV, Neural Networks 20(1), 2007). Each class gets conjunctions of
-half-spaces. Their hyperplanes touch the boundary of one class against one other (`pairs`), or
-against all others together (`rest`), in the features or in the pixels. Rules are evaluated by their
-fidelity: the agreement with the classifier on held-out samples.
+The rules follow Saad and Wunsch (HYPINV, Neural Networks 20(1), 2007). Each class gets conjunctions
+of half-spaces. Their hyperplanes touch the boundary between one class and another (`pairs`), or
+between one class and all others together (`rest`), in feature or in pixel space. Rules are
+evaluated by their fidelity: the agreement with the classifier on held-out samples.
 
 Shape suffixes: n samples, B batch, X coordinates of a sample (features or pixels).
 """
@@ -26,7 +26,7 @@ from netinv_lightning.metric_names import interpretation
 from netinv_lightning.runs.file_writing import write_atomically
 
 PAIRS = {"features": 10, "pixels": 5}
-"""Boundary points per pair of classes; in the pixels each needs passes through the network."""
+"""Boundary points per pair of classes; fewer for pixels, where each needs passes of the network."""
 KINDS = (("features", "pairs"), ("features", "rest"), ("pixels", "rest"))
 
 

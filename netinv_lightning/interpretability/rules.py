@@ -1,15 +1,16 @@
 """Rules for a classifier's classes: conjunctions of half-spaces of tangent hyperplanes.
 
-After Saad and Wunsch (HYPINV, Neural Networks 20(1), 2007): a sample is in a class if all
-half-spaces of one of its rules hold. The hyperplanes come from `boundary.py`; this module learns
-which few of them form a rule. A half-space of a class is the inside of a hyperplane of that class,
-or the outside of a hyperplane of another class against it.
+The rules follow Saad and Wunsch (HYPINV, Neural Networks 20(1), 2007): a sample is in a class if
+all half-spaces of one of the class's rules hold. The hyperplanes come from `boundary.py`; this
+module selects a few of them for each rule. A half-space of a class is the side of a hyperplane on
+which the class lies: the inside of its own hyperplanes, or the outside of a hyperplane that
+separates another class from it.
 
-In the pixels, as in the paper, a tangent is exact near its point and approximate further away. In
-the features the linear head itself is exact, with fidelity 1, so rules cannot be more faithful;
+In pixel space, as in the paper, a tangent is exact near its point and approximate further away. In
+feature space the linear head itself is exact, with fidelity 1, so rules cannot be more faithful;
 they show how few of the N - 1 hyperplanes of a class are needed. A hyperplane between two classes
-does not concern a third class. Short rules of such hyperplanes therefore overlap, and margins
-decide often (`Fidelity.ambiguous`); rules of hyperplanes against all other classes overlap less.
+does not concern a third class. Short rules of such hyperplanes therefore overlap, and often the
+margins decide (`Fidelity.ambiguous`). Rules of hyperplanes against all other classes overlap less.
 
 Shape suffixes: n samples, h hyperplanes, X coordinates of a sample (features or pixels), L
 half-spaces, R rules.

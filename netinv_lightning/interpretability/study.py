@@ -1,6 +1,6 @@
 """Study of the features of inverted images: checks before a run starts, analyses afterwards.
 
-After Suhail, Tang and Sethi (2024, arXiv 2411.17777, section 5.1).
+It follows Suhail, Tang and Sethi (2024, arXiv 2411.17777, section 5.1).
 
     figures/*.png, *.pdf                    each figure in both formats
     interpretation.csv, interpretation.md   all numbers
@@ -52,12 +52,12 @@ class FeatureStudy:
         options: The config keys `interpret`.
         classifier: The inverted classifier.
         max_samples: Default number of images, which is at most 5,000.
-        seed: Seed of everything random.
+        seed: Seed of all random numbers.
 
     Raises:
-        InputError: for an unknown layer, a layer of fewer than 3 features or with a path around it,
-            a classifier of one class, too few samples, or perplexities that are too large for their
-            number.
+        InputError: for an unknown layer, a layer with fewer than 3 features or with a skip
+            connection around it, a classifier with one class, too few samples, or perplexities that
+            are too large for the number of samples.
     """
 
     def __init__(

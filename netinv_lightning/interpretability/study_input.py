@@ -20,7 +20,7 @@ class StudyInput:
         name: Name of the run, for titles.
         class_names: N names.
         options: The config keys `interpret`.
-        seed: Seed of everything random.
+        seed: Seed of all random numbers.
         inverted: Inverted images.
         training: Real training images; None without data.
         test: Real test images; None without data.

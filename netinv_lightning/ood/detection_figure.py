@@ -55,7 +55,7 @@ def detection_heatmap(
         for row in order_d.tolist()
     ]
     D, C = auroc_dS.shape
-    # Values that are equal in print are all bold.
+    # All values that equal the best one after rounding are bold.
     bold_dS = (1000 * auroc_dS).round() == (1000 * auroc_dS.amax(dim=0)).round()
     names_width = LETTER * max(map(len, names)) + 0.2
     width = ONE_COLUMN if names_width + WIDEST_CELL * C <= ONE_COLUMN else TWO_COLUMNS

@@ -1,4 +1,4 @@
-"""The notes below the table of detectors: data, tuning, and what flatters a detector."""
+"""Notes below the table of detectors: data, tuning and sources of bias."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from netinv_lightning.ood.detectors.garbage_class import ODDS_AND_ENERGY
 from netinv_lightning.ood.detectors.scorer import TunedScorer
 
 TUNED = 0.55
-"""Least AUROC against noise at which tuning on noise had an effect."""
+"""If the AUROC against noise is at most this value, tuning on noise had no effect."""
 LEGEND = (
     "from, to: 95 % interval of the AUROC, by bootstrap; error: lowest mean of the two error rates "
     "over all thresholds",
@@ -50,7 +50,7 @@ def detector_notes(fitted: Mapping[str, Detector], garbage_scores: Mapping[str, 
         if isinstance(scorer := detector.scorer, TunedScorer):
             meaning = "its values on noise are therefore optimistic"
             if scorer.auroc <= TUNED:
-                meaning = "noise was not separable, so it is in effect not tuned"
+                meaning = "noise was not separable, so the tuning had no effect"
             notes.append(
                 f"{name} is tuned on validation images against noise "
                 f"(best setting: {scorer.setting}); "

@@ -1,4 +1,4 @@
-"""What `application=detect_ood` finds: metrics, tables and figures as results."""
+"""Results of `application=detect_ood`: metrics, tables and figures."""
 
 from __future__ import annotations
 

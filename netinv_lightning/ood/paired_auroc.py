@@ -17,7 +17,7 @@ from netinv_lightning.metrics.detection import INTERVAL, RESAMPLES
 from netinv_lightning.ood.perturbation_results import NormGain
 
 SIZE_TOLERANCE = 1.01
-"""Ratio of sizes that count as equal: a random Linf perturbation has its RMS only on average."""
+"""Largest ratio of RMS changes that count as equal, because random perturbations vary."""
 
 
 @dataclass(frozen=True)

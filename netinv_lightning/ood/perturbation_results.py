@@ -31,7 +31,8 @@ COLUMNS = {
 }
 """Columns of the table, by attribute of `PerturbationRow`."""
 NOTE = (
-    "RMS: of a random perturbation of this radius before clipping to [0, 1]; "
+    "RMS: root mean square change by a random perturbation of this radius, before clipping to "
+    "[0, 1]; "
     "top 1 %: share of the squared change in the most changed pixels; "
     "L2, Linf: mean size after clipping; intervals cover the choice of images, not of detectors, "
     "strengths or classifiers"
@@ -73,22 +74,22 @@ class NormGain:
     direction: str
     norm: str
     settings: int
-    """Number of settings with a size that Linf perturbations reach too."""
+    """Number of settings whose RMS change Linf perturbations reach too."""
     higher: int
     """Number of settings in which the norm has the higher AUROC."""
     mean: float
     """Mean difference of AUROC; NaN without settings, like the next three."""
     low: float
     high: float
-    """Ends of the 95 % interval of the mean, by a bootstrap of the images, which all settings
-    share, and of the settings: the claim is about detectors and strengths in general, so that a
-    single setting must not decide it."""
+    """Ends of the 95 % bootstrap interval of the mean. Both the images, which all settings share,
+    and the settings are resampled, because the claim concerns detectors and strengths in general.
+    """
     spread: float
     """Standard deviation of the difference over the settings."""
 
     def __str__(self) -> str:
         if not self.settings:
-            return f"{self.norm} never at equal RMS"
+            return f"{self.norm} never reached at equal RMS"
         return (
             f"{self.norm} {self.mean:+.3f} [{self.low:+.3f}, {self.high:+.3f}], "
             f"spread {self.spread:.3f}, higher in {self.higher} of {self.settings}"

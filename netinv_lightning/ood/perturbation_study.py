@@ -1,12 +1,12 @@
-"""Whether detectors notice perturbed images, and of which norm best.
+"""Measure how well detectors separate perturbed from unperturbed images, by norm.
 
 The slides (Taparia, "Insights of OOD Detection using INN") claim that L1 and L2 perturbations give
 "more effective global detection OOD shifts, as they evenly distribute changes across the image",
-and call Linf "pixel-level control". They give no protocol. Ours: one half of the test images is
-perturbed and compared with the other half, so that no image is compared with itself. For each norm,
-the radius is such that a random perturbation changes a value by the same root mean square (RMS);
-adversarial perturbations have the same radius. Before clipping to [0, 1], a random perturbation of
-P values with radius r has the expected mean square
+and call Linf "pixel-level control". They give no protocol. In our protocol, one half of the test
+images is perturbed and compared with the other half, so that no image is compared with itself. The
+radius of each norm is chosen so that random perturbations of all norms have the same root mean
+square (RMS) change of a value; adversarial perturbations have the same radius. Before clipping to
+[0, 1], a random perturbation of P values with radius r has the expected mean square
 
     linf    r^2 / 3               each value is uniform in [-r, r]
     l2      r^2 / P               uniform on the sphere
@@ -59,7 +59,7 @@ def perturbation_study(
     strengths: Sequence[float],
     seed: int,
 ) -> PerturbationResults:
-    """Perturb half of the images in all ways, and score both halves with each detector.
+    """Perturb half of the images in every direction, norm and strength, and score both halves.
 
     Args:
         detectors: Fitted detectors of one classifier, by name.

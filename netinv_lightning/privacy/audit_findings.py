@@ -27,13 +27,13 @@ from netinv_lightning.runs.tables import Cell, Table
 
 BY_LOSS = "classifier's loss *"
 OWN_SPLITS = (
-    "members and non-members are separate splits, which may differ by themselves as much as other "
-    "real images deviate from 0.5; p is approximate"
+    "members and non-members are separate splits, which may differ even without a leak; the AUC of "
+    "other real images shows by how much; p is approximate"
 )
 
 
 class AuditFindings:
-    """Reads the finished attacks and concludes.
+    """Reads the results of the finished attacks and draws the conclusion of the audit.
 
     Args:
         finished: The run directory of each attack that is done, by its name.
@@ -45,7 +45,7 @@ class AuditFindings:
     Attributes:
         rows: The numbers of each attack.
         controls: The numbers of each baseline.
-        attacked: What `conclude` reads of each attack.
+        attacked: The arguments of `conclude` for each attack.
         by_loss: Members and non-members separated by the loss of the classifier.
         conclusion: The verdict.
     """
@@ -114,7 +114,7 @@ class AuditFindings:
         empty: list[Cell] = [None, None, None]
         between: list[Cell] = [interval(by_loss.auc_interval), None, ""]
         rows.append([BY_LOSS, by_loss.auc, *between, by_loss.p_value, *empty])
-        columns = ["images", "AUC", "95 %", "gap", "95 % of it", "p", "good", "held", "transfer"]
+        columns = ["images", "AUC", "95 %", "gap", "gap 95 %", "p", "good", "held", "transfer"]
         if not transfer:
             columns, rows = columns[:-1], [row[:-1] for row in rows]
         full: list[list[Cell]] = [[name, *row.values()] for name, row in everything.items()]

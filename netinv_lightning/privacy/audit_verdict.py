@@ -85,9 +85,10 @@ def conclude(
     """Return the verdict of an audit.
 
     Training images leak if the Holm-corrected p of an attack is at most 0.05, and the whole
-    interval of its AUC is above 0.5 and above the AUC of other real images: members and held-out
-    images of different splits may differ by themselves. Otherwise, no leak is stated only if the
-    planted leak is detected: its p is at most 0.05, and its AUC is above that of other real images.
+    interval of its AUC is above 0.5 and above the AUC of other real images. (Members and held-out
+    images of different splits may differ even without a leak.) Otherwise, the verdict states no
+    leak only if the planted leak is detected: its p is at most 0.05, and its AUC is above that of
+    other real images.
 
     Args:
         attacks: Results by name.

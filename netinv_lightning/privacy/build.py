@@ -26,9 +26,9 @@ def with_training_split(cfg: DictConfig) -> DictConfig:
     if not has_split and trained_on is None:
         raise InputError(
             "application.trained_on: is required, because the classifier has no model card with "
-            f"its training images; set all (every training image of data={cfg.data.name}) or split "
-            "(those that data.val_fraction, data.subset_size and data.split_seed leave), or name "
-            "them: application.trained_on=all data=npz data.path=TRAINED_ON.npz "
+            f"its training images. Set all (every training image of data={cfg.data.name}) or split "
+            "(the part chosen by data.val_fraction, data.subset_size and data.split_seed). For "
+            "other images: application.trained_on=all data=npz data.path=TRAINED_ON.npz "
             "data.test_path=OTHERS.npz"
         )
     if trained_on == "all":

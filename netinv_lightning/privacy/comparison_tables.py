@@ -36,7 +36,7 @@ FULL_COLUMNS = (
 def comparison_table(
     title: str, rows: Mapping[str, Comparison], real: RealImages, notes: Sequence[str] = ()
 ) -> Table:
-    """Return the table for readers: one row per set of images, members against held-out images."""
+    """Return the rounded table: one row per set of images, members against held-out images."""
     table_rows: list[list[Cell]] = [
         [
             name,
@@ -64,12 +64,12 @@ def comparison_table(
         f"planted leak: {PLANTED_SHARE:.0%} of the members, noisy, among other real images: the "
         "positive control",
     ]
-    columns = ("images", "n", "AUC", "95 %", "gap", "95 % of it", "p", "good", "held")
+    columns = ("images", "n", "AUC", "95 %", "gap", "gap 95 %", "p", "good", "held")
     return Table(title, columns, table_rows, [*own_notes, *notes])
 
 
 def full_table(rows: Mapping[str, Comparison]) -> Table:
-    """Return the table for programs: every number in a cell of its own."""
+    """Return the table for the CSV file: each number in its own cell."""
     metrics = {name: row.metrics(()) for name, row in rows.items()}
     cells: list[list[Cell]] = [
         [name, row.n, *(metrics[name][names.reconstruction(what)] for what in FULL_COLUMNS)]

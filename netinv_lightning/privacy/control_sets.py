@@ -32,7 +32,7 @@ def class_means(count: int, real: RealImages, seed: int) -> Images:
 
 
 def uniform_noise(count: int, real: RealImages, seed: int) -> Images:
-    """Return pixels uniform in [0, 1]; the classes of the members take turns."""
+    """Return pixels uniform in [0, 1], with the classes of the members in turn as labels."""
     like = real.members
     classes = like.labels_n.unique()
     label_n = classes.repeat(math.ceil(count / len(classes)))[:count]
@@ -59,4 +59,5 @@ CONTROLS: dict[str, Callable[[int, RealImages, int], Images]] = {
     "noise": uniform_noise,
     "planted leak": planted_leak,
 }
-"""Control sets by name, from a count, the real images and a seed. All but the last leak nothing."""
+"""Functions that create a control set from a count, the real images and a seed, by name. Only the
+last set contains members."""

@@ -49,8 +49,8 @@ def real_images(
 
     Held-out images are training images that were excluded from the training (`data.subset_size`,
     `data.val_fraction`). If there are none, or if the classifier was trained on other images
-    before, one half of the test images is used; this split may differ from the training split by
-    itself.
+    before, one half of the test images is used; this split may differ from the training split even
+    without a leak.
 
     Args:
         data: The data, split as in the training of the classifier.

@@ -73,7 +73,7 @@ def audit_figure(
     path: Path,
     title: str,
 ) -> Path:
-    """Draw the AUC of each attack and control with its interval, and the line of no leak at 0.5.
+    """Draw the AUC of each attack and control with its interval, and a line at 0.5 (no leak).
 
     Args:
         rows: AUC and its confidence interval, by name.

@@ -1,4 +1,4 @@
-"""What `application=reconstruct` finds: comparison with real images, conclusion, student.
+"""Results of `application=reconstruct`: comparison with real images, conclusion and student.
 
 Suhail, Tang and Sethi 2024 (arXiv 2411.17777), section 5.3.
 """
@@ -36,7 +36,7 @@ from netinv_lightning.training.progress import print_progress
 
 
 def compare_with_controls(images: Images, real: RealImages, seed: int) -> dict[str, Comparison]:
-    """Compare the reconstructions, and each of the baselines, with real images; by name."""
+    """Compare the reconstructions and each baseline with real images; return results by name."""
     n, rows = len(images.labels_n), {}
     for name, of_control in {RECONSTRUCTIONS: None, **CONTROLS}.items():
         print_progress(f"comparing with training and held-out images: {name}")
@@ -61,7 +61,7 @@ def conclude_alone(
         transfer: Share of its images that other networks classify as their class; None without
             other networks.
         num_classes: N.
-        ceiling: The same share of real images.
+        ceiling: Share of real images that other networks classify as their class.
     """
     ncc = rows[RECONSTRUCTIONS].ncc
     attacks = {name: AttackResult(ncc.auc, ncc.auc_interval[0], ncc.p_value, transfer)}
@@ -127,10 +127,10 @@ def student_result(
         return Result({})
     print_progress("training a student on the reconstructions alone")
     accuracy = measurement(images)[names.CAS]
-    line = f"student of the reconstructions alone: {accuracy:.3f} of the real test images"
+    line = f"student trained on the reconstructions alone: accuracy {accuracy:.3f} on test images"
     return Result({names.RECONSTRUCTION_STUDENT: accuracy}, lines=[line])
 
 
 def add_to_verdict(path: Path, conclusion: AuditVerdict) -> None:
-    """Put the conclusion into the verdict of the inversion, of which the diagnosis stays."""
+    """Replace the verdict in `verdict.json` by the conclusion; keep the other entries."""
     write_json(path, {**json.loads(path.read_text()), **conclusion.as_dict()})

@@ -143,7 +143,7 @@ def test_without_a_card_the_training_data_must_be_given(trained: Path, tmp_path:
     for application in ("audit", "reconstruct"):
         with pytest.raises(
             InputError,
-            match=r"^application.trained_on: is required, .* set all .*data=mnist5k.* or split",
+            match=r"^application.trained_on: is required, .* Set all .*data=mnist5k.* or split",
         ):
             make_application(netinv_lightning.compose([*cardless, f"application={application}"]))
     told = {

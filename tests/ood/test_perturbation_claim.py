@@ -55,7 +55,7 @@ def test_gain_is_the_mean_difference_at_equal_size() -> None:
     assert judged.spread == pytest.approx(((2 * 0.075**2 + 0.025**2 + 0.125**2) / 4) ** 0.5)
     assert judged.low < 0 < judged.high
     none = norm_gain("random", "l1", [strength(0.04, 1.0, 1.0)], STRENGTHS, seed=0)
-    assert (none.settings, none.higher, str(none)) == (0, 0, "l1 never at equal RMS")
+    assert (none.settings, none.higher, str(none)) == (0, 0, "l1 never reached at equal RMS")
     assert math.isnan(none.mean)
 
 
@@ -146,8 +146,8 @@ def test_verdict_on_evenness_follows_the_shares(
 def test_claim_without_equal_sizes_is_not_tested() -> None:
     verdict = results((math.nan,) * 2, (math.nan,) * 2, (0.2, 0.1, 0.03), settings=0).verdict()
     assert (
-        "not tested for random perturbations (difference of AUROC: l1 never at equal RMS; l2 never"
-        in verdict
+        "not tested for random perturbations (difference of AUROC: l1 never reached at equal RMS; "
+        "l2 never" in verdict
     )
 
 

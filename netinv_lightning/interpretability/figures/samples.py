@@ -58,7 +58,7 @@ def draw_samples(
         rasterized=True,  # thousands of vector markers would make the PDF large and slow
     )
     points.set_paths([paths[i] for i in own])
-    points.set_in_layout(False)  # it is within the axes; measuring it is slow
+    points.set_in_layout(False)  # markers are within the axes, and their layout is slow
     return mark(f"{kind} ({n})" if n <= limit else f"{kind} ({limit} of {n})", hollow=hollow)
 
 

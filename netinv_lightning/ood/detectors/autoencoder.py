@@ -29,10 +29,13 @@ class AutoencoderError(FittedScorer):
     The autoencoder is a `KSparse` of the pixels: 32 of 256 hidden units are active; it is trained
     on the training images for 10 epochs. It uses neither labels nor the classifier, so that it
     needs no features and gives the same scores for every network. Images simpler than the training
-    images are reconstructed better than these: dark or smooth images are not detected. AUROC of the
-    autoencoder, and of its baseline, 32 principal components of the pixels: 0.994 and 0.964
-    (FashionMNIST, in-distribution MNIST), 0.124 and 0.127 (SVHN, in-distribution CIFAR-10), 0.941
-    and 0.943 (CIFAR-10, in-distribution SVHN).
+    images are reconstructed better than these: dark or smooth images are not detected. The AUROC of
+    the autoencoder and of its baseline, 32 principal components of the pixels:
+
+        in-distribution   OOD            autoencoder   components
+        MNIST             FashionMNIST   0.994         0.964
+        CIFAR-10          SVHN           0.124         0.127
+        SVHN              CIFAR-10       0.941         0.943
 
     Attributes:
         model: The trained autoencoder.

@@ -30,8 +30,7 @@ class FitData:
         training: Its outputs for training images.
         labels_n: Labels of the training images.
         validation: Its outputs for images of the same distribution that it was not trained on.
-        outliers: Its outputs for stand-ins for outliers; no detector is evaluated on their data
-            set.
+        outliers: Its outputs for the tuning outliers; no detector is evaluated on their data set.
         seed: Seed of every random choice.
     """
 

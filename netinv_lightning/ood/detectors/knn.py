@@ -16,8 +16,8 @@ from netinv_lightning.ood.detectors.fit_data import FitData
 from netinv_lightning.ood.detectors.scorer import FittedScorer
 
 IMAGES_PER_NEIGHBOUR = 1000
-"""k is the number of training images over this: 50 for the 50,000 of CIFAR-10, as in Sun et al.
-2022."""
+"""k is the number of training images divided by this number: 50 for the 50,000 images of CIFAR-10,
+as in Sun et al. 2022."""
 
 
 @dataclass(frozen=True)

@@ -57,10 +57,10 @@ def uncertainty(logits_nN: Tensor) -> Tensor:
 
     Suhail, Afroz, Bala and Sethi 2025 (arXiv 2505.23448):
     UE(p) = 1 - sum_i (p_i - 1/N)^2 / sum_i (delta_ik - 1/N)^2, with k the most probable class.
-    Because the p_i sum to 1, this equals N / (N - 1) sum_i p_i (1 - p_i), the scaled Gini impurity,
-    which is computed with the sum of the other probabilities instead of 1 - p_k: 1 - p_k is 0 in
-    double precision from a margin of 37 between the two largest logits on, and the order is lost.
-    This form keeps it up to a margin of 700.
+    Because the p_i sum to 1, this equals N / (N - 1) sum_i p_i (1 - p_i), the scaled Gini impurity.
+    The sum of the other probabilities replaces 1 - p_k. If the margin between the two largest
+    logits is above 37, 1 - p_k is 0 in double precision, and the order is lost. The sum keeps the
+    order up to a margin of 700.
     """
     p_nN = logits_nN.double().softmax(dim=1).sort(dim=1, descending=True).values
     rest_n1 = p_nN[:, 1:].sum(dim=1, keepdim=True)

@@ -33,7 +33,7 @@ class ODIN(TunedScorer):
         temperature: Divisor of the logits.
         step: Change of each pixel of [0, 1], against the sign of the gradient of the loss; 0 for
             none.
-        auroc: AUROC of this setting, validation images against stand-ins for outliers.
+        auroc: AUROC of this setting, validation images against tuning outliers.
     """
 
     classifier: FrozenClassifier

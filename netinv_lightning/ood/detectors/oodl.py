@@ -28,7 +28,7 @@ class OODL(TunedScorer):
 
     Abdelzad et al. 2019 (arXiv 1910.10307). The outputs of each layer are averaged over positions
     and standardised, and a one-class SVM is fitted to the training images. The chosen layer has the
-    highest AUROC of validation images against stand-ins for outliers; of equal ones it is the
+    highest AUROC of validation images against tuning outliers; of equal layers it is the
     earliest. The paper chooses the layer by detection error, and does not average the outputs.
 
     Attributes:

@@ -32,7 +32,7 @@ def garbage_path(directory: Path, name: str) -> Path:
 
 
 def save_fit_images(directory: Path, training: Images, validation: Images) -> None:
-    """Save the images that detectors are fitted on; they come from uint8 and are saved as uint8."""
+    """Save the images that detectors are fitted on, as uint8, the type of their sources."""
     path = directory / FOLDER / FITTED_ON
     path.parent.mkdir(exist_ok=True)
     images = {"training": training.images_nCHW, "validation": validation.images_nCHW}

@@ -42,11 +42,11 @@ class FittedScorer(Scorer):
 
 
 class TunedScorer(FittedScorer):
-    """A score with a setting that is tuned on validation images against stand-ins for outliers.
+    """A score with a setting that is tuned on validation images against tuning outliers.
 
     Attributes:
-        auroc: AUROC of the chosen setting on the tuning images. Near or below 0.5 the tuning
-            failed; use other stand-ins.
+        auroc: AUROC of the chosen setting on the tuning images. If it is near or below 0.5, the
+            tuning failed; use other tuning outliers.
     """
 
     auroc: float

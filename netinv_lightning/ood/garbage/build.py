@@ -129,7 +129,7 @@ def _build_source(
 def _build_inversion_source(
     name: str, cfg: DictConfig, extended: FrozenClassifier
 ) -> InversionSource:
-    """Build the source, and the inversion once, to check it."""
+    """Build the source; build the inversion once to check its config."""
     options, spec = cfg.garbage[name], extended.spec
     inversion = compose(options.inversion)
     for key, required, problem in (
@@ -142,7 +142,7 @@ def _build_inversion_source(
         key: value for key, value in cfg.trainer.items() if key not in ("max_epochs", "max_steps")
     }
 
-    if inversion.conditioning.temperature is None:  # that of the classes without the garbage class
+    if inversion.conditioning.temperature is None:  # the default for the in-distribution classes
         inversion.conditioning.temperature = default_temperature(spec.num_classes - 1)
 
     def make_inversion(network: nn.Module, seed: int) -> InversionModule:
@@ -177,6 +177,6 @@ def _check_exposed(name: str, cfg: DictConfig) -> None:
         check_outliers(exposed, cfg.data.name, cfg.data.classes, train=True, key=key)
         if same := [other for other in cfg.application.outliers if same_data(exposed, other)]:
             raise InputError(
-                f"{key}={exposed}: application.outliers has {same[0]}, which is the same data; "
-                "a detector must not be evaluated on its training data, name another data set"
+                f"{key}={exposed}: is the same data as {same[0]} in application.outliers. "
+                "A detector must not be evaluated on its training data; name another data set"
             )

@@ -44,9 +44,10 @@ def copy_trained_weights(network: nn.Module, trained: nn.Module) -> None:
             and (old.shape[:1] != (N,) or weight.shape != (N + 1, *old.shape[1:]))
         ):
             raise InputError(
-                f"garbage: {name} of the network with a garbage class is {tuple(weight.shape)}, "
-                f"of the trained one {'missing' if old is None else tuple(old.shape)}; "
-                "start from new weights: start=scratch"
+                f"garbage: the weight {name} of the network with a garbage class has the shape "
+                f"{tuple(weight.shape)}; in the trained network it "
+                f"{'is missing' if old is None else f'has the shape {tuple(old.shape)}'}. "
+                "To start from new weights, set start=scratch"
             )
         if old.shape == weight.shape:
             weight.copy_(old)
