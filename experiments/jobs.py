@@ -59,8 +59,8 @@ def run_missing(
         results: The CSV file.
         keys: The columns that identify a job, one for each value of its tuple.
         jobs: The jobs; the values of each are the arguments of `one`.
-        one: Runs one job and returns its rows, which have the columns `keys` and all the same
-            further columns.
+        one: Runs one job and returns its rows. All rows have the columns `keys`, and the same
+            other columns.
         at_once: How many jobs run at a time.
 
     Returns:

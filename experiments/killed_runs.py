@@ -35,9 +35,9 @@ TRAINED = [
     "data=mnist5k", "classifier=mlp", "classifier.train=true", "classifier.kept_in={run}_kept",
     "recipe.epochs=2",
 ]  # fmt: skip
-"""Options with a classifier whose training images exist, to compare members with others."""
+"""Options that train a classifier, so that its members and non-members are known."""
 SOURCE = [*DIGITS, *SHORT]
-"""The finished inversion, `{source}` below, whose images other runs use."""
+"""Options of the inversion whose images other runs use; `{source}` is its run directory."""
 INVERSIONS = {
     "label": ["conditioning=label"],
     "vector": ["conditioning=vector", "+experiment=cifar_invert", "application.steps=30"],
@@ -134,4 +134,4 @@ RESTARTED = {
         "application.confidence=0.5",
     ],
 }
-"""Applications that restart in the same directory, because they train nothing."""
+"""Applications that train no network; after a kill they restart in the same directory."""

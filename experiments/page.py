@@ -47,7 +47,8 @@ def with_tables(page: str, tables: dict[str, str]) -> str:
     places = re.compile(r"(?<=<!-- table: )([\w-]+) -->\n.*?(?=<!-- end -->)", re.DOTALL)
     if sorted(found := places.findall(page)) != sorted(tables):
         raise ValueError(
-            f"the page has places for the tables {found}, the script makes {list(tables)}"
+            f"the page has markers for the tables {found}, but the script makes {list(tables)}. "
+            "Change the markers in the page"
         )
     return places.sub(lambda place: f"{place[1]} -->\n{tables[place[1]]}", page)
 

@@ -1,4 +1,4 @@
-"""The four recipes that invert the zoo's classifiers, and seeds on which no setting was chosen."""
+"""The four recipes that invert the zoo's classifiers, and seeds not used to choose settings."""
 
 from __future__ import annotations
 

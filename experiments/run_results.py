@@ -1,4 +1,4 @@
-"""Read the files of runs, except times, and compare them bit by bit."""
+"""Read the files of runs, and compare them bit by bit; times are ignored."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _table(path: Path) -> list[list[str]]:
 
 
 def _markdown(lines: list[str]) -> list[str]:
-    """Return the lines of a page, with tables without their columns of times."""
+    """Return the lines of a page; columns of times are removed from its tables."""
     found: list[str] = []
     kept: list[int] = []
     inside = False

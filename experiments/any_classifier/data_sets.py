@@ -3,15 +3,15 @@
     python -m experiments.any_classifier.data_sets FOLDER
 
 `wine.npz`: 178 wines of three cultivars with 13 chemical measurements, from scikit-learn (Aeberhard
-and Forina 1992). Each third row is for testing.
+and Forina 1992). Every third row is for testing.
 
-`cylinder_bell_funnel.npz`: signals of 128 values in three classes, drawn as Saito (1994, "Local
-feature extraction and its applications using a library of bases", PhD thesis, Yale) defines them: a
-plateau, a ramp that rises, or a ramp that falls, of random height, start and length, in noise.
+`cylinder_bell_funnel.npz`: random signals of 128 values in three classes: a plateau, a rising ramp
+or a falling ramp, with noise. Height, start and length are random. The definition is that of Saito
+(1994, "Local feature extraction and its applications using a library of bases", PhD thesis, Yale).
 
-`boots_medmnist.npz`: sneakers and ankle boots of FashionMNIST in the layout of the files of
-MedMNIST (Yang et al. 2023, arXiv 2110.14795), such as pneumoniamnist.npz, whose images are not at
-hand. It needs NETINV_DATA.
+`boots_medmnist.npz`: sneakers and ankle boots of FashionMNIST in the layout of MedMNIST files such
+as pneumoniamnist.npz (Yang et al. 2023, arXiv 2110.14795). No MedMNIST file was available.
+NETINV_DATA is required.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from experiments.run_files import copy_figure, read_summary
 
 HERE = Path(__file__).parent
 DATA = HERE / "data"
-"""Files of data_sets.py; not committed."""
+"""Folder of the files that data_sets.py writes; it is not committed."""
 RECIPES = {
     "tabular_invert": "three cultivars of wine, 13 measurements (MLP)",
     "signal_invert": "cylinder, bell and funnel, 128 values (convolutions)",

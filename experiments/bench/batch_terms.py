@@ -25,7 +25,7 @@ def naive_batch_terms(f_BD: Tensor) -> Tensor:
 
 
 def gram_batch_terms(f_BD: Tensor) -> Tensor:
-    """Return both terms from one B x B Gram matrix, a careful straightforward implementation."""
+    """Return both terms from one B x B Gram matrix, as in a direct but efficient implementation."""
     B = len(f_BD)
     unit_BD = F.normalize(f_BD, dim=1)
     gram_BB = unit_BD @ unit_BD.T
@@ -56,7 +56,7 @@ def saved_bytes(terms: Callable[[Tensor], Tensor], f_BD: Tensor) -> int:
 
 
 def compare_terms() -> None:
-    """Compare our form of both terms, with its gradient, with the two others."""
+    """Compare our form of both terms and its gradient with the other two forms."""
     f_BD = torch.randn(2048, 128, requires_grad=True)
     torch.testing.assert_close(our_batch_terms(f_BD), naive_batch_terms(f_BD), rtol=1e-4, atol=1e-6)
     ours = backward_of(our_batch_terms, f_BD)

@@ -86,7 +86,7 @@ def bare_loop(steps: int) -> float:
 
 
 def peak_flops() -> float:
-    """Return the measured peak of the machine in FLOP/s, by the fastest of 8 float32 products."""
+    """Return the measured peak of the machine in FLOP/s: the fastest of 8 float32 products."""
     a = torch.randn(2048, 2048)
     return max(2 * 2048**3 / seconds(lambda: a @ a) for _ in range(8))
 
@@ -104,7 +104,7 @@ def compare_with_bare_loop() -> None:
 
 
 def compare_precisions() -> None:
-    """Compare bfloat16 with float32: steps, or a product where bfloat16 is emulated."""
+    """Compare bfloat16 with float32 by training steps, or by a product if bfloat16 is emulated."""
     if torch.cpu._is_avx512_bf16_supported():
         ratios = ratio(steps_in(torch.bfloat16, 5), steps_in(None, 5), rounds=3)
         report("float32 step / bfloat16 step", spread(ratios), "the default here: bfloat16")

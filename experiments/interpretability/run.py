@@ -100,7 +100,7 @@ COUNTED = {
 
 
 def overrides(variant: str) -> list[str]:
-    """Return what a variant changes in the recipe."""
+    """Return the overrides of a variant of the recipe."""
     if variant == STUDIED:
         return ["n_generators=2"]
     return [f"loss.cosine.weight={variant.rpartition(' ')[2]}", *FEW]

@@ -33,7 +33,7 @@ VIEWS = [
     f"augmentation.{key}"
     for key in ("flip=true", "shift=4", "rotation=8", "scale=0.15", "shear=0", "noise=0")
 ]
-"""Views of CIFAR-10 images, which rotation changes more than digits."""
+"""Augmentation of CIFAR-10 images. Rotation is small, because it changes them more than digits."""
 HALF = [f"+application.student.{STAGES}"]
 """A student of half the teacher's width. A step costs half as much, so it trains for twice as many
 steps in the same time."""

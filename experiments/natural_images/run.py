@@ -1,4 +1,4 @@
-"""Compare the papers' objective with `loss=natural`, whole and without one part: `make natural`."""
+"""Compare the papers' objective with `loss=natural` and its ablations: `make natural`."""
 
 from __future__ import annotations
 

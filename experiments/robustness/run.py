@@ -4,14 +4,14 @@
     python -m experiments.robustness.run --table refusals   # invalid commands, files, environments
     python -m experiments.robustness.run --table kills      # survival/kill_and_resume.py
 
-A refusal is right if the exit status is 2, standard error has one line, standard output is empty,
+A refusal is correct if the exit status is 2, standard error has one line, standard output is empty,
 nothing was written, and the command took at most 10 seconds of wall-clock time. Each command runs
-in a fresh process in an empty folder.
+in a new process in an empty folder.
 
-The time depends on the load of the machine, whereas `cpu_seconds` do not. A refusal that is right
-except for its time is therefore repeated, and `tries` counts its runs. The results are written to
-refusals.csv beside this file. A case with a right row in this file is not run again; remove the
-file to start from the beginning.
+The time depends on the load of the machine, whereas `cpu_seconds` does not. A refusal that is
+correct except for its time is therefore repeated, and `tries` counts its runs. The results are
+written to refusals.csv beside this file. A case with a correct row in refusals.csv is not run
+again; remove the file to start from the beginning.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ RESULTS = HERE / "refusals.csv"
 MOST_SECONDS = 10.0
 WORKERS = 2
 TRIES = 3
-"""Maximum number of runs of a refusal that is right except for its time."""
+"""Maximum number of runs of a refusal that is correct except for its time."""
 COLUMNS = (
     "group",
     "case",
@@ -166,7 +166,7 @@ def refusals(only: str | None) -> int:
 
 
 def table(rows: list[dict[str, object]]) -> str:
-    """Return a table with a row per group: cases, right ones, slowest, and how many ran again."""
+    """Return a table with a row per group: cases, correct ones, slowest, and number run again."""
     lines = []
     for group in (*dict.fromkeys(str(row["group"]) for row in rows), "all"):
         of_group = [row for row in rows if group in (row["group"], "all")]

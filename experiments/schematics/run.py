@@ -2,8 +2,9 @@
 
 Suhail, Tang and Sethi 2024 (arXiv:2411.17777), sections 3 and 5.3.
 
-The classifier is the MNIST CNN of the zoo. For each figure a generator is trained with the
-objective that the figure shows; the vector, matrix, images and outputs in the figure are its own.
+The classifier is the MNIST CNN of the zoo. For each figure, a generator is trained with the
+objective that the figure shows. The vector, matrix, images and outputs in the figure are those of
+this trained generator.
 """
 
 from __future__ import annotations

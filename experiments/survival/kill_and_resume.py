@@ -40,7 +40,7 @@ RESULTS = Path(__file__).with_name("survival.csv")
 COLUMNS = ["run", "process", "seconds_after_start", "stood_at", "differences", "code"]
 RUNS = TRAINING | {name: [*SHORT, *command] for name, command in INVERSIONS.items()} | RESTARTED
 KILLS = dict.fromkeys(TRAINING, 10) | dict.fromkeys(INVERSIONS, 2) | dict.fromkeys(RESTARTED, 3)
-"""Number of kills of each run; the ten variants of `invert` have fewer each."""
+"""Number of kills of each run. Variants of `invert` have fewer, because there are ten of them."""
 NETINV = [sys.executable, "-W", "ignore", "-m", "netinv_lightning.run"]
 
 
@@ -204,10 +204,11 @@ def main() -> None:
     parser.add_argument(
         "--kills",
         type=int,
-        help="of each run (default: 10 of what trains; 2 of each make of invert; 3 of the others)",
+        help="kills of each run (default: 2 of each variant of invert, 10 of other applications "
+        "that train, 3 of applications that do not train)",
     )
     add_tables(parser, "survival.csv")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the moments of the kills")
     options = parser.parse_args()
     if options.tables:
         write([])

@@ -1,4 +1,4 @@
-"""Invert a transformer without BatchNorm by `loss=natural`: `make without-batch-norm`."""
+"""Invert a transformer without BatchNorm with `loss=natural`: `make without-batch-norm`."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from netinv_lightning.classifiers.zoo import zoo_path
 
 HERE = Path(__file__).parent
 JUDGES = ("mnist_mlp", "mnist_resnet")
-"""The verifiers that the table of results is made of."""
+"""Verifiers in the table of results."""
 CHOSEN_BY = "mnist_cnn"
-"""The verifier by which the settings were chosen, with seed 0."""
+"""Verifier whose agreement was used to choose the settings, with seed 0."""
 COMMAND = ["+experiment=mnist_invert", "classifier.zoo=mnist_vit", "application.eval_samples=1000"]
 NATURAL = [*COMMAND, "loss=natural"]
 NO_VIEWS = [f"augmentation.{key}=0" for key in ("shift", "rotation", "scale", "shear", "noise")]
@@ -35,7 +35,7 @@ CHOICE = {
         "augmentation.shift=4",
     ],
 }
-"""What the settings were chosen among, by 400 steps with seed 0."""
+"""Candidates for the settings. Each was run for 400 steps with seed 0."""
 CHOICE_SEED, CHOICE_STEPS, STEPS = 0, 400, 600
 VARIANTS = {
     "papers, sharp vectors": [*COMMAND, "conditioning.temperature=0.15"],
@@ -58,7 +58,7 @@ COSINE, SECONDS = "diversity/intra_class_cosine", "cost/training_seconds"
 
 
 def one(variant: str, seed: int) -> list[Row]:
-    """Run one inversion and return its rows; keep the image grid of the first unused seed."""
+    """Run one inversion and return its rows; keep the grid of the first seed of the results."""
     choosing = seed == CHOICE_SEED
     verifiers = [CHOSEN_BY] if choosing else [*JUDGES, CHOSEN_BY]
     run_dir = netinv(
@@ -85,7 +85,7 @@ def ceiling(*names: str) -> float:
 
 
 def choice_table(rows: list[Row]) -> str:
-    """Return the table of the runs by which the settings were chosen."""
+    """Return the table of the runs from which the settings were chosen."""
     lines = []
     for variant in CHOICE:
         names = (*SHOWN, f"{AGREEMENT}/{CHOSEN_BY}", COSINE, SECONDS)
@@ -106,7 +106,7 @@ def choice_table(rows: list[Row]) -> str:
 
 
 def result_table(rows: list[Row]) -> str:
-    """Return the table of the seeds on which nothing was chosen, or a line if there is none yet."""
+    """Return the table of results, over seeds not used to choose settings, or a note."""
     lines = []
     rows = [row for row in rows if int(row["seed"]) in UNUSED_SEEDS]
     for variant in VARIANTS:

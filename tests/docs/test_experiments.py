@@ -65,7 +65,7 @@ def test_tables_replace_the_text_between_their_markers() -> None:
 
 @pytest.mark.parametrize("names", [["first"], ["first", "second", "third"]])
 def test_every_table_has_a_marker_and_every_marker_a_table(names: list[str]) -> None:
-    with pytest.raises(ValueError, match="the page has places for the tables"):
+    with pytest.raises(ValueError, match="the page has markers for the tables"):
         with_tables(PAGE, dict.fromkeys(names, ""))
 
 

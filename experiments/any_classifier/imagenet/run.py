@@ -1,9 +1,9 @@
-"""Invert EfficientNet-Lite0 for ten classes of ImageNet; classify the images with related networks.
+"""Invert EfficientNet-Lite0 for ten classes of ImageNet; classify the images with Lite1 and Lite2.
 
     python -m experiments.any_classifier.imagenet.run
 
-The jobs run one after the other, each on all cores, because the table reports seconds. No setting
-was chosen on the classes of the recipe.
+The jobs run one after the other, each on all cores, because the table reports seconds. The classes
+of the recipe were not used to choose settings.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ SIDES = (128, 160, 192, 224, 260)
 SHOWN = 6
 """Images per class in the picture."""
 PER_CLASS = 20
-"""Photographs per class; the recipe keeps about as many images per class."""
+"""Photographs per class; the recipe saves about the same number of images per class."""
 BATCH = 25
 COLUMNS = {
     "seconds": "seconds of training",
@@ -109,7 +109,7 @@ def measured(images: Images) -> Iterator[tuple[str, float]]:
 
 
 def photographs(per_class: int) -> Images:
-    """Return photographs of CIFAR-10, real ones although small, as a reference of diversity."""
+    """Return photographs of CIFAR-10 as a reference for diversity; they are real, but small."""
     root = Path(os.environ.get("NETINV_DATA", "data"))
     images_nCHW, label_n = LOADERS["cifar10"](root, False)
     first = torch.cat([(label_n == label).nonzero()[:per_class, 0] for label in range(10)])
@@ -117,7 +117,7 @@ def photographs(per_class: int) -> Images:
 
 
 def saved(run_dir: Path) -> Images:
-    """Return the images that a run kept."""
+    """Return the images that a run saved."""
     tensors = load_file(run_dir / "samples" / "inverted.safetensors")
     return Images(tensors["images"], tensors["labels"])
 
