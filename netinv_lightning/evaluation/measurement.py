@@ -1,10 +1,10 @@
-"""All metrics of one set of images: with the inverted classifier, other networks and real images.
+"""Measure a set of images with the inverted classifier, other networks and real images.
 
 Distributions are compared with real training images in the features of the verifiers, because the
-features of the inverted classifier favour adversarial images. Real test images give the ceiling of
-the transfer accuracy. One half of them evaluates the network that is trained on the measured
-images (CAS); the other half may be measured itself, as a baseline. Each network classifies each
-image once.
+features of the inverted classifier favour adversarial images. The accuracy on real test images is
+the ceiling of the transfer accuracy. The network that is trained on the measured images (CAS) is
+evaluated on one half of the test images; the other half may be measured as a baseline. Each network
+classifies each image once.
 
 Shape suffixes: n images, C channels, H height, W width, N classes, D features.
 """

@@ -43,8 +43,8 @@ def measure_targets(
     Args:
         x_nCHW: The images, without augmentation.
         row_n: Index of the target of each image.
-        given: The targets.
-        classifier: The classifier.
+        given: The targets and the images that belong to them.
+        classifier: The inverted classifier.
         verifiers: Other networks, whose predictions are compared with those of the classifier.
         seed: Seed of the noise.
     """

@@ -126,7 +126,7 @@ class Drawing:
 
         Args:
             vector_N: The conditioning vector, a distribution over the classes.
-            setting: The setting.
+            setting: Latent, generator and dropout of the image.
         """
         return self._draw(self.latent(setting)[None], vector_N[None], setting)
 

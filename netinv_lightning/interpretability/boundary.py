@@ -23,7 +23,7 @@ from netinv_lightning.errors import InputError
 
 BATCH = 100  # fastest on a CPU: activations of larger batches do not fit its caches
 MAX_BISECTIONS = 40
-"""Largest number of bisections of a segment; float32 resolves no more."""
+"""Largest number of bisections of a segment, limited by the precision of float32."""
 MAX_PAIRS = 2000
 """Largest number of pairs of samples, which bounds the cost for classifiers of many classes."""
 REST = -1

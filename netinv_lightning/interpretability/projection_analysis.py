@@ -108,7 +108,7 @@ def _draw_plane(
         title=f"{inputs.name}: features in the plane of two principal components",
         real=real,
     )
-    caption = "inverted samples on the principal components of the other half of them"
+    caption = "one half of the inverted samples on the principal components of the other half"
     result.figures.append((path, caption))
     points_m2 = z_n2 if real is None else torch.cat([z_n2, real[0]])
     regions = decision_regions(projection, inputs.head, points_m2)

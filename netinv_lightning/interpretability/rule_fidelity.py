@@ -1,4 +1,4 @@
-"""Fidelity of rules: their agreement with the classifier, beside two baselines.
+"""Fidelity of rules (their agreement with the classifier), compared with two baselines.
 
 Shape suffixes: n samples, X coordinates of a sample (features or pixels).
 """
@@ -16,8 +16,8 @@ from torch import Tensor
 from netinv_lightning.interpretability.rules import RuleSet
 
 TREE_COMPONENTS = 20
-"""Largest number of principal components for the decision tree; more do not help on inverted
-digits.
+"""Largest number of principal components for the decision tree; on inverted digits, more components
+do not help.
 """
 
 
@@ -75,7 +75,7 @@ def measure_rules(
     real: tuple[Tensor, Tensor] | None = None,
     seed: int = 0,
 ) -> RuleMeasures:
-    """Measure rules beside two baselines that are fitted on the same training samples.
+    """Measure rules, and two baselines that are fitted on the same training samples.
 
     A decision tree on principal components also tests on which side of a hyperplane a sample lies.
     It may have as many leaves as the rules have half-spaces, so about as many hyperplanes.

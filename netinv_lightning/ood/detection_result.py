@@ -16,7 +16,7 @@ def perturbation_result(study: PerturbationResults, title: str, figures: Path) -
     """Return the gains over Linf, the table and the curves of the study of perturbed images.
 
     Args:
-        study: The study.
+        study: Results of `perturbation_study`.
         title: Title and caption of the figure.
         figures: Folder of the figures.
     """
@@ -44,8 +44,8 @@ def comparison_result(
     """Return the tables and figures of all detectors and classifiers.
 
     Args:
-        comparison: The comparison.
-        metrics: Its metrics.
+        comparison: Outputs of all detectors and classifiers.
+        metrics: Metrics of the comparison.
         notes: Notes of the table of detectors.
         baselines: Names of the detectors that are marked as baselines.
         figures: Folder of the figures.

@@ -68,7 +68,7 @@ def ranking_verdicts(
 
 
 def ranking_table(auroc: Mapping[str, Mapping[str, float]], noise: Collection[str]) -> Table:
-    """Rank the detectors on noisy and on structured data sets, beside the ranks of the slides.
+    """Rank the detectors on noisy and structured data sets, and list the ranks of the slides.
 
     The notes of the table give the verdicts.
 

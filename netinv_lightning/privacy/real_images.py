@@ -127,7 +127,7 @@ def _least_per_class(label_n: Tensor, classes: int) -> int:
 
 
 def _take(split: Split, count_N: Tensor, seed: int) -> Images:
-    """Return a random choice of so many images of each class."""
+    """Return a random sample of `count_N` images per class."""
     source, (images_nCHW, label_n) = torch.Generator().manual_seed(seed), split
     chosen = choose_per_class(label_n, count_N.tolist(), source)
     return _as_images((images_nCHW[chosen], label_n[chosen]))
