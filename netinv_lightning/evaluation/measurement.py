@@ -162,7 +162,7 @@ def _check_size(name: str, verifier: FrozenClassifier, classifier: FrozenClassif
     its, needed = verifier.spec.shape, classifier.spec.shape
     if its != needed:
         raise InputError(
-            f"application.verifiers={name}: takes images of the shape {list(its)}, but those of "
-            f"the classifier that is inverted are {list(needed)}; resize them for it with "
+            f"application.verifiers={name}: takes images of shape {list(its)}, but the inverted "
+            f"classifier takes {list(needed)}. Resize the images for the verifier with "
             "netinv_lightning.classifiers.verifiers.resized"
         )
