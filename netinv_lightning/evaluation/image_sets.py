@@ -153,7 +153,7 @@ def check_images(images: Images, spec: DataSpec) -> None:
     if x_nCHW.shape != (n, *shape):
         raise InputError(
             f"samples: {len(x_nCHW)} images of shape {tuple(x_nCHW.shape[1:])} with {n} labels; "
-            f"must be equally many images and labels, of the classifier's shape {shape}"
+            f"must be one label per image, and images of the classifier's shape {shape}"
         )
     broken = int((~x_nCHW.flatten(1).isfinite().all(dim=1)).sum())
     if broken:

@@ -73,7 +73,7 @@ def collect_fit_data(
     if len(labels_n) != len(training_nCHW) or labels_n.unique().tolist() != list(range(N)):
         raise InputError(
             f"training: {len(training_nCHW)} images with {len(labels_n)} labels; must be one label "
-            f"per image, from 0 to {N - 1}, and images of every class; use more images"
+            f"per image, from 0 to {N - 1}, and one or more images per class. Use more images"
         )
     if outliers_nCHW is None:
         outliers_nCHW = tuning_noise(validation_nCHW, TUNING_IMAGES, seed)

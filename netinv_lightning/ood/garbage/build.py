@@ -170,8 +170,8 @@ def _check_exposed(name: str, cfg: DictConfig) -> None:
     key, options = f"garbage.{name}.exposed", cfg.garbage[name]
     if (options.source == "outliers") != bool(options.exposed):
         raise InputError(
-            f"{key}={list(options.exposed)}: names the data sets that source=outliers trains on; "
-            "must be empty for other sources"
+            f"{key}={list(options.exposed)}: must name the data sets to train on if "
+            f"garbage.{name}.source=outliers, and must be empty for other sources"
         )
     for exposed in options.exposed:
         check_outliers(exposed, cfg.data.name, cfg.data.classes, train=True, key=key)
