@@ -107,15 +107,15 @@ def test_real_outliers_differ_between_epochs() -> None:
         ),
         (
             ["garbage.inverted.exposed=[fashion_mnist]"],
-            r"garbage.inverted.exposed=\['fashion_mnist'\]: names the data sets that source=",
+            r"garbage.inverted.exposed=\['fashion_mnist'\]: must name the data sets to train on",
         ),
         (
             ["garbage.inverted.source=outliers"],
-            r"garbage.inverted.exposed=\[\]: names the data sets that source=",
+            r"garbage.inverted.exposed=\[\]: must name the data sets to train on",
         ),
         (
             ["garbage.inverted.source=outliers", "garbage.inverted.exposed=[uniform_noise]"],
-            r"garbage.inverted.exposed=uniform_noise: application.outliers has uniform_noise",
+            r"garbage.inverted.exposed=uniform_noise: is the same data as uniform_noise in",
         ),
         (
             ["garbage.inverted.source=outliers", "garbage.inverted.exposed=[mnist]"],
