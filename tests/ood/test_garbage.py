@@ -111,7 +111,7 @@ def test_extended_network_keeps_the_trained_logits(zoo: str) -> None:
 def test_weights_of_another_shape_are_an_input_error() -> None:
     with pytest.raises(
         InputError,
-        match=r"0.weight of the network with a garbage class is \(11, 4\), of the trained",
+        match=r"0.weight of the network with a garbage class has the shape \(11, 4\); in the",
     ):
         copy_trained_weights(nn.Sequential(nn.Linear(4, 11)), nn.Sequential(nn.Linear(5, 10)))
 
