@@ -44,8 +44,8 @@ LEGEND = (
 class Report:
     """Report on the images of one run.
 
-    Create it before the run, so that invalid options are refused early. Call it when
-    the inverted images exist.
+    Create it before the run, so that invalid options are refused early. Call it when the
+    inverted images exist.
 
     Args:
         options: The config keys `measure`.

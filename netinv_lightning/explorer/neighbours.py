@@ -28,7 +28,7 @@ from netinv_lightning.explorer.drawing import extract
 from netinv_lightning.metrics.correlation import unit_rows
 
 MOST = 5_000
-"""Largest number of real images that are compared with."""
+"""Largest number of real images in the comparison."""
 PIXELS, FEATURES = "pixels", "features"
 IN_PACKAGES = ("mnist5k", "npz", "image_folder")
 """Data sets that are stored outside `data.root`."""

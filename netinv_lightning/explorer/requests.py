@@ -1,4 +1,4 @@
-"""Refuse requests to `netinv explore` that its own page did not send or that name other files.
+"""Refuse requests that come from other pages or name files that were not uploaded.
 
 Any page in the same browser can send requests to this machine, and Gradio opens any path in a
 request. Requests from other origins, and paths outside the folder of uploads, are therefore refused
