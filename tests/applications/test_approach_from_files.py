@@ -138,7 +138,7 @@ def test_invalid_input_is_refused_before_anything_is_written(
         (["application.vector=[nan,0,0,0,0,0,0,0,0,0]"], r"must be a list of finite numbers"),
         (
             ["application.target=logits", "application.vector=[0,0,0,0,0,0,0,0,0,0]"],
-            r"set application.target=soft$",
+            r"Set application.target=soft$",
         ),
         (
             [HALF, "application.units=[1]"],
