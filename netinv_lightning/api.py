@@ -48,9 +48,9 @@ class Inversion:
     """A trained inversion.
 
     Attributes:
-        cfg: The config of the training.
+        cfg: The training config.
         module: Generators (or optimised pixels), conditioning and classifier.
-        metrics: Metric name to number; empty if the run is not finished.
+        metrics: Number by metric name; empty if the run is not finished.
         run_dir: The run directory; None if it was temporary.
         verdict: Name of the verdict, such as `class-typical`; empty if the run is not finished.
     """
@@ -110,12 +110,12 @@ class Inversion:
         seed: int | None = None,
         generator: int = 0,
     ) -> Tensor:
-        """Return images [B, C, H, W] in [0, 1], one per label, conditioned on hot vectors.
+        """Return images [B, C, H, W] in [0, 1], one per label, conditioned on one-hot vectors.
 
         Signals [B, C, L] and tables [B, features] are in the units of their data.
 
         Args:
-            labels: B labels; or B lists of labels, if labels do not exclude each other.
+            labels: B labels, or B lists of labels for a multi-label classifier.
             seed: Seed of the latents; None for the global random state.
             generator: Index of the generator.
         """
@@ -153,15 +153,15 @@ def invert(
     Args:
         network: The classifier. It takes normalised inputs ([B, C, H, W] for images) and returns
             logits [B, N], probabilities, one number for two classes, or a container of these. Its
-            weights are not changed. Or a black box: a function from a NumPy array of inputs to an
+            weights are not changed. It may also be a black box: a function from a NumPy array to an
             array of logits or probabilities (`netinv_lightning.classifiers.black_box`).
         num_classes: N. None to infer it, like `channels` and `image_size`, from the metadata of
             timm or Hugging Face, the first layer, and forward passes with random images. The
             inferred values are printed.
         channels: Channels of images, such as 1 or 3.
         image_size: Side of square images, 8 to 512 pixels, or (height, width).
-        mean: Mean per channel of the normalisation in training, of pixels in [0, 1]; None for 0.
-        std: Standard deviation per channel; None for 1.
+        mean: Mean per channel that training images in [0, 1] were normalised with; None for 0.
+        std: Standard deviation per channel that they were normalised with; None for 1.
         feature_layers: Names of the network's modules for the cosine and orthogonality terms.
         overrides: Config overrides, such as `["application.steps=500", "conditioning=label"]`.
         run_dir: Directory of the run; None for a temporary one.

@@ -54,7 +54,8 @@ class DetectOodApplication(Application):
             raise InputError(f"data={cfg.data.name}: detectors need real images; {missing}")
         if min(len(real.train[1]), len(real.test[1])) < LEAST_SAMPLES:
             raise InputError(
-                f"data={cfg.data.name}: must have at least {LEAST_SAMPLES} training and test images"
+                f"data={cfg.data.name}: must have at least {LEAST_SAMPLES} training images and "
+                f"{LEAST_SAMPLES} test images"
             )
         if not len(real.val[1]):
             raise InputError(

@@ -45,13 +45,14 @@ OF_THE_COMMAND = (
     "shift",
     "flip",
 )
-"""Keys of `data` that the command sets; the run determines which data set it is."""
+"""Keys of `data` that the command sets; the run determines the data set."""
 
 
 class FinetuneApplication(Application):
     """Fine-tunes the classifier that the run `application.run` inverted.
 
-    The logger and `data` except its name come from the command, everything else from the run.
+    The logger and the keys `OF_THE_COMMAND` of `data` come from the command, everything else from
+    the run.
     """
 
     best_metric = names.FINETUNE_ACCURACY

@@ -1,6 +1,6 @@
 """Check the files, folders and names in a config before torch is imported.
 
-Each application checks its other input when it is created.
+The constructor of each application checks the rest of its input.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ def _check_folder(path: Path, where: str) -> None:
 def _check_save_as(cfg: DictConfig) -> None:
     """Refuse a path to which the trained classifier could not be written.
 
-    An existing file is replaced with `application.overwrite`, or by the resumed run that wrote it.
+    An existing file is refused, unless `application.overwrite` is set or the resumed run wrote it.
 
     Raises:
         InputError: naming the key.

@@ -67,7 +67,7 @@ class MeasureApplication(Application):
         return run.cfg
 
     def _open_file(self, path: Path) -> DictConfig:
-        """Return the config of the command, without the objective: that of a file is unknown."""
+        """Return the config of the command without the objective, which is unknown for a file."""
         cfg = self.cfg.copy()
         cfg.loss, cfg.measure.full = {}, True
         self.classifier = load_classifier(cfg)

@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 
 class ReconstructApplication(InvertApplication):
-    """Reconstructs training-like images from the weights of a classifier, and compares them."""
+    """Reconstructs training-like images from a classifier, and compares them with real images."""
 
     best_metric = names.RECONSTRUCTION_AUC
     concludes = True

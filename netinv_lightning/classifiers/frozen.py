@@ -76,7 +76,7 @@ class FrozenClassifier(Classifier):
         self.forward_count = ForwardCount()
         # Of one image, before flattening.
         self.feature_shapes: dict[str, torch.Size] = {}
-        self._head_shape = torch.Size()  # positions of the input if the head is a convolution
+        self._head_shape = torch.Size()  # sides of the input of a convolutional head
         self._taps: dict[str, Tensor] | None = None  # hooks record only while `trace` runs
         self._normed: dict[str, Tensor] = {}
         self.eval()
@@ -201,7 +201,7 @@ class FrozenClassifier(Classifier):
             raise InputError(
                 f"classifier: no gradient reaches the pixels through {self.name} ({why}), and "
                 "every inversion method needs one; remove rounding, casts to integers, detach() "
-                "and no_grad() from its forward"
+                "and no_grad() from its forward method"
             )
 
     def _tap(self, name: str) -> RemovableHandle:
@@ -255,12 +255,12 @@ class FrozenClassifier(Classifier):
         self._taps[name] = output.clone()  # the next layer may work in place
 
     def record_input(self, name: str, module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        """Hook that records a layer's input; of BatchNorm always, else if it needs a gradient."""
+        """Hook that records the input of a BatchNorm layer, or any input that needs a gradient."""
         if self._taps is not None and (name in self.batch_norms or inputs[0].requires_grad):
             self._normed[name] = inputs[0]
 
     def _probe(self, output: str | None, output_kind: str) -> None:
-        """Find the logits in the output for random images, and whether contiguous memory is needed.
+        """Find the logits on random images, and determine whether contiguous memory is needed.
 
         Raises:
             InputError: if the network raises anything, or the logits are not found.

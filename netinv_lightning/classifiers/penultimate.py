@@ -36,5 +36,5 @@ def is_convolution(layer: nn.Module) -> bool:
 
 
 def head_features(layer: nn.Module, value: Tensor) -> Tensor:
-    """Return the input of the head; of a convolution its mean over all positions, [B, C]."""
+    """Return the input of the head; for a convolution, its mean over all positions, [B, C]."""
     return value.flatten(2).mean(dim=2) if is_convolution(layer) else value

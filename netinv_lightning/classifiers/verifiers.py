@@ -157,7 +157,7 @@ def load_verified(named: str, cfg: DictConfig) -> FrozenClassifier:
 def verifier_config(cfg: DictConfig, verified: FrozenClassifier) -> DictConfig:
     """Return the config to train a verifier: with another network and another seed.
 
-    The network is of another kind than the verified one, unless the config names one.
+    The kind of network differs from that of the verified one, unless the config names a network.
     """
     cfg = copy.deepcopy(cfg)
     if not cfg.classifier.network:
@@ -171,7 +171,7 @@ def verifier_config(cfg: DictConfig, verified: FrozenClassifier) -> DictConfig:
 
 
 def check_verified(spec: DataSpec, verified: FrozenClassifier) -> None:
-    """Check that data can train a verifier of a classifier.
+    """Check that a verifier of a classifier can be trained on a data set.
 
     Raises:
         InputError: if their classes or channels differ.

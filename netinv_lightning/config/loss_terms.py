@@ -58,7 +58,7 @@ NEEDS = {
 
 
 def settled(loss: Mapping[Any, Any], used: Collection[Any]) -> dict[str, Any]:
-    """Return the terms without their option `when`, and without unused terms that have it."""
+    """Return the terms without the option `when`; unused terms that have it are left out."""
     return {
         str(term): {key: value for key, value in options.items() if key != "when"}
         for term, options in loss.items()

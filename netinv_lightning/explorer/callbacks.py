@@ -83,7 +83,7 @@ class Callbacks:
         self.slots = 0 if self.drawing.label_alone else CHOSEN if self.chosen else K
 
     def show(self, label: int, by: str, *values: Any) -> tuple[str, str]:
-        """Return an image next to its nearest real image, and the bars.
+        """Return an image next to its nearest real image, and a chart of its class probabilities.
 
         Args:
             label: The selected class.
@@ -126,7 +126,7 @@ class Callbacks:
         return markup.strip(drawn.images_nCHW, captions)
 
     def picture(self, path: str | None) -> tuple[str, str, str]:
-        """Return a user's picture next to its nearest images, the bars, and the top units."""
+        """Return a picture next to its nearest images, class probabilities, and top units."""
         if path is None:
             return "", "", ""
         classifier = self.drawing.classifier

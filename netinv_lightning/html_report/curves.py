@@ -1,4 +1,4 @@
-"""Charts of `metrics.csv`: columns are curves, grouped by subject and thinned out."""
+"""Charts of `metrics.csv`: one curve per column, thinned out and grouped by subject."""
 
 from __future__ import annotations
 

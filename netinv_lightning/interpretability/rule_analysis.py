@@ -26,7 +26,8 @@ from netinv_lightning.metric_names import interpretation
 from netinv_lightning.runs.file_writing import write_atomically
 
 PAIRS = {"features": 10, "pixels": 5}
-"""Boundary points per pair of classes; fewer for pixels, where each needs passes of the network."""
+"""Boundary points per pair of classes; fewer for pixels, where each one requires passes through
+the network."""
 KINDS = (("features", "pairs"), ("features", "rest"), ("pixels", "rest"))
 
 

@@ -3,7 +3,8 @@
 Suhail, Tang and Sethi (2024, arXiv 2411.17777, section 3.2).
 
 The conditioning vector is the softmax of a normal draw. Its argmax is the label, which the
-generator does not get. A matrix that encodes the same label is concatenated half-way, at S x S.
+generator does not get. A matrix that encodes the same label is concatenated to the S x S feature
+maps between the two stages of the generator.
 
 Shape suffixes: B batch, N classes, K chosen classes, M channels and S side of the conditioning
 matrix.

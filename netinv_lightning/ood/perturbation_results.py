@@ -74,7 +74,7 @@ class NormGain:
     direction: str
     norm: str
     settings: int
-    """Number of settings whose RMS change Linf perturbations reach too."""
+    """Number of settings whose RMS change is also reached by Linf perturbations."""
     higher: int
     """Number of settings in which the norm has the higher AUROC."""
     mean: float

@@ -23,6 +23,6 @@ def link_latest(run_dir: Path) -> None:
         temporary.symlink_to(run_dir.relative_to(latest.parent))
         os.replace(temporary, latest)
     except OSError as error:  # a file system without links
-        log.warning("the link %s could not be made: %s", latest, error)
+        log.warning("the link %s could not be created: %s", latest, error)
         with suppress(OSError):
             temporary.unlink(missing_ok=True)

@@ -69,7 +69,7 @@ class Stream:
 
     Args:
         seed: Seed of the stream.
-        device: Its device; a stream on a GPU draws other numbers than one on the CPU.
+        device: Device of the stream; the same seed gives different numbers on a GPU and on the CPU.
     """
 
     def __init__(self, seed: int, device: torch.device | str = "cpu") -> None:

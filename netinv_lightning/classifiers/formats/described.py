@@ -25,9 +25,9 @@ class Described:
     """A network and the properties of its images.
 
     Attributes:
-        network: In evaluation mode.
-        facts: Those of `num_classes`, `channels`, `image_size`, `mean`, `std`, `class_names` and
-            `output_kind` that the file contains.
+        network: The network in evaluation mode.
+        facts: The values of `num_classes`, `channels`, `image_size`, `mean`, `std`, `class_names`
+            and `output_kind`, without those that the file does not contain.
         source: What `facts` were read from, for messages.
     """
 
@@ -49,7 +49,7 @@ def read_described(path: Path) -> Described:
 
 
 def square(shape: tuple[Any, ...]) -> dict[str, int]:
-    """Return channels and side of square images [B, C, H, W], without those that are not fixed."""
+    """Return channels and side of images [B, C, H, W]; leave out dynamic or unequal sizes."""
     if len(shape) != 4:
         return {}
     sizes = dict(zip(("channels", "image_size"), (shape[1], shape[2]), strict=True))

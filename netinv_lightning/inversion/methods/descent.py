@@ -185,7 +185,7 @@ class DescentInversion:
         return self.classifier.mean_C11.device
 
     def fit(self, run: FitContext) -> None:
-        """Prepare drawing on the Trainer's device; nothing is trained."""
+        """Move the classifier to the Trainer's device; nothing is trained."""
         if run.channels_last:
             self.classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if run.compile:

@@ -48,7 +48,7 @@ class Targets(ABC):
     def loss(self, read_BD: Tensor, row_B: Tensor) -> Tensor:
         """Return the loss of each image, [B].
 
-        It is a norm, not a squared norm, whose gradient vanishes near the target.
+        It is a norm, because the gradient of a squared norm vanishes near the target.
         """
 
     @abstractmethod

@@ -117,7 +117,7 @@ def fit_detector(name: str, fit_data: FitData) -> Detector:
 
 
 def extract_for(detectors: Mapping[str, Detector], images_nCHW: Tensor) -> FeatureSet:
-    """Run the classifier that all `detectors` share once; return all outputs that they need.
+    """Run the common classifier of all `detectors` once; return all outputs that they need.
 
     Raises:
         InputError: if they are not images of the classifier's shape in [0, 1].
