@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "extending.md").read_text()
 PLACES = {
     "new": r"New file `(?P<path>[^`]+)`",
-    "imports": r"With the imports of `(?P<path>[^`]+)`",
+    "imports": r"To the imports of `(?P<path>[^`]+)`",
     "before": r"Before `(?P<name>\w+)` in `(?P<path>[^`]+)`",
     "end": r"At the end of `(?P<name>\w+)` in `(?P<path>[^`]+)`",
     "row": r"After the row of `(?P<name>\w+)` in `(?P<path>[^`]+)`",
