@@ -171,7 +171,9 @@ def check_images(classifier: FrozenClassifier, images_nCHW: Tensor) -> None:
             "convert arrays with torch.from_numpy(images)"
         )
     if images_nCHW.dtype == torch.uint8:
-        raise InputError("images: are uint8; must be in [0, 1]: images.float() / 255")
+        raise InputError(
+            "images: are uint8; must be floating-point in [0, 1]: use images.float() / 255"
+        )
     spec = classifier.spec
     shape = spec.shape
     if (
@@ -182,9 +184,9 @@ def check_images(classifier: FrozenClassifier, images_nCHW: Tensor) -> None:
         raise InputError(
             f"images: {list(images_nCHW.shape)} of {images_nCHW.dtype}; must be one or more "
             "floating-point images of the classifier's shape, "
-            f"[n, {', '.join(map(str, shape))}], a single one as image[None]"
+            f"[n, {', '.join(map(str, shape))}]; pass a single image as image[None]"
         )
-    if not bool(((images_nCHW >= 0) & (images_nCHW <= 1)).all()):  # NaN is neither
+    if not bool(((images_nCHW >= 0) & (images_nCHW <= 1)).all()):  # NaN fails both comparisons
         raise InputError("images: some pixels are NaN or outside of [0, 1]; scale the images")
 
 

@@ -92,9 +92,14 @@ class Classifier(nn.Module):
         if self.spec.modality != "images":
             within = "their bounds" if self.spec.bounds else f"the mean +- {DEVIATIONS} std"
             unknown = self.normalisation_source in ("", "none")
-            source = "taken as standardised" if unknown else f"of {self.normalisation_source}"
+            source = (
+                "are unknown, so the inputs are assumed to be standardised"
+                if unknown
+                else f"come from {self.normalisation_source}"
+            )
             return (
-                f"classifier: {self.spec.modality} are made within {within}; mean and std {source}"
+                f"classifier: {self.spec.modality} are generated within {within}; mean and std "
+                f"{source}"
             )
         return (
             f"classifier: images are normalised with mean {mean} and std {std} "

@@ -139,7 +139,10 @@ def read_tensors(path: Path, where: str) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise InputError(f"{where}: the file does not exist") from None
     except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"{where}: is not a whole safetensors file ({one_line(error)})") from error
+        raise InputError(
+            f"{where}: is not a complete safetensors file ({one_line(error)}); "
+            "copy or download it again"
+        ) from error
 
 
 def check_images(images: Images, spec: DataSpec) -> None:

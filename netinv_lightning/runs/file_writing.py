@@ -60,7 +60,7 @@ def check_writable_content(folder: Path, deep: bool = True) -> None:
                 if count > MAX_ENTRIES:
                     raise InputError(
                         f"{folder}: contains more than {MAX_ENTRIES:,} files, too many for a run "
-                        "directory"
+                        "directory; choose another directory"
                     )
                 path = Path(entry.path)
                 if entry.is_symlink():

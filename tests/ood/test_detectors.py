@@ -210,11 +210,11 @@ def test_vim_needs_logits_of_the_last_linear_layer() -> None:
     [
         (
             torch.zeros(5, 3, 2, 2),
-            r"^images: \[5, 3, 2, 2\] .* shape, \[n, 1, 2, 2\], a single one as image\[None\]$",
+            r"^images: \[5, 3, 2, 2\] .* \[n, 1, 2, 2\]; pass a single image as image\[None\]$",
         ),
         (
             torch.zeros(5, 1, 2, 2, dtype=torch.uint8),
-            r"^images: are uint8; must be in \[0, 1\]: images.float\(\) / 255$",
+            r"^images: are uint8; must be floating-point in \[0, 1\]: use images.float\(\) / 255$",
         ),
         (
             torch.zeros(5, 1, 2, 2).numpy(),

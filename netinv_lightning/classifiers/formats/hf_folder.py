@@ -30,7 +30,7 @@ MODEL_TYPES = (
     "poolformer", "pvt", "pvt_v2", "regnet", "resnet", "segformer", "siglip", "swiftformer",
     "swin", "swinv2", "vit", "vit_msn",
 )  # fmt: skip
-"""Image classifiers whose constructors read no files; `timm_wrapper` may ask the hub."""
+"""Image classifiers whose constructors read no files; `timm_wrapper` may contact the hub."""
 DROPPED = (
     "auto_map", "attn_implementation", "_attn_implementation", "_attn_implementation_internal",
     "dtype", "torch_dtype", "_name_or_path", "name_or_path", "transformers_version",
@@ -61,7 +61,9 @@ def _json(path: Path, name: str, where: str) -> dict[str, Any]:
     try:
         content = read_json(path / name)
     except (OSError, ValueError) as error:
-        raise InputError(f"{where}: its {name} cannot be read ({one_line(error)})") from error
+        raise InputError(
+            f"{where}: its {name} cannot be read ({one_line(error)}); download the folder again"
+        ) from error
     if not isinstance(content, dict):
         raise InputError(f"{where}: its {name} is not a mapping; download the folder again")
     return content
@@ -119,7 +121,7 @@ def _transformers(config: Mapping[str, Any], where: str) -> nn.Module:
         asked = config.get("architectures") or ()
         chosen = next((kind for kind in kinds if kind.__name__ in asked), kinds[0])
         network: nn.Module = chosen._from_config(settings)
-    except Exception as error:  # values from outside may raise anything
+    except Exception as error:  # invalid values may raise any error
         raise InputError(
             f"{where}: its config.json describes no network ({type(error).__name__}: "
             f"{one_line(error)[:200]}); download the folder again"
@@ -214,5 +216,7 @@ def _plain(facts: Mapping[str, Any], where: str) -> dict[str, Any]:
         values = value if isinstance(value, (list, tuple)) else [value]
         fits = (kinds[key], int) if kinds[key] is float else kinds[key]
         if any(isinstance(v, bool) or not isinstance(v, fits) for v in values):
-            raise InputError(f"{where}: {key}={value} in its config is invalid")
+            raise InputError(
+                f"{where}: {key}={value} in its config is invalid; download the folder again"
+            )
     return known
