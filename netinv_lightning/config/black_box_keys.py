@@ -1,7 +1,9 @@
 """The keys `classifier.callable` and `classifier.command` of a black box: only its output is known.
 
 Both keys name code that will be run. The command line may name any code. Code that is named in a
-file from somebody else is refused unless the command line repeats it. Imports are light.
+file from somebody else is refused unless the command line repeats it.
+
+This module does not import torch.
 """
 
 from __future__ import annotations

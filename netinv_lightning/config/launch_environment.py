@@ -1,6 +1,7 @@
 """Check environment variables: update old values, remove empty ones, refuse leftover ranks.
 
-Imports are light. Lightning reads ranks when it is imported, so this module checks them earlier.
+Lightning reads ranks when it is imported. This module imports neither torch nor Lightning, so that
+it can check the ranks earlier.
 """
 
 from __future__ import annotations

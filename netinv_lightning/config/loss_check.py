@@ -1,4 +1,7 @@
-"""Check the terms of the objective. Imports are light."""
+"""Check the terms of the objective.
+
+This module does not import torch.
+"""
 
 from __future__ import annotations
 

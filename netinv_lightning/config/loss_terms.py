@@ -1,7 +1,8 @@
 """The registry of loss terms: the name of each term, and the rule of each of its options.
 
 The function of a term has the same name in `netinv_lightning/inversion/terms.py`; its keyword
-arguments are the options. Imports are light, so that a config is checked before torch is loaded.
+arguments are the options. This module does not import torch, so that a config is checked
+before torch is loaded.
 """
 
 from __future__ import annotations

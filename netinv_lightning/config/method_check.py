@@ -1,4 +1,7 @@
-"""Check the keys that a method of inversion cannot use. Imports are light."""
+"""Check the keys that a method of inversion cannot use.
+
+This module does not import torch.
+"""
 
 from __future__ import annotations
 

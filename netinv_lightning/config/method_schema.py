@@ -1,6 +1,6 @@
 """The keys of each method, with their types and defaults. See `config/schema.py` for the rest.
 
-Imports are light.
+This module does not import torch.
 """
 
 from __future__ import annotations

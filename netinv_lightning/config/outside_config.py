@@ -118,7 +118,7 @@ def _check_words(words: Any, where: str, trusted: Sequence[str]) -> None:
 
 
 def check_words(words: Any, where: str, trusted: Sequence[str] = (), hydra: bool = True) -> None:
-    """Refuse overrides (`key=value`) in a file that name code, the network or other files.
+    """Refuse overrides (`key=value`) in a file that name code, network addresses or other files.
 
     Args:
         words: The list of overrides.

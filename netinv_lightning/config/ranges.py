@@ -1,4 +1,6 @@
-"""Values that each key of the schema allows: ranges of numbers and names. Imports are light.
+"""Values that each key of the schema allows: ranges of numbers and names.
+
+This module does not import torch.
 
 `RULES` has one table per schema class. A test fails for a numeric key without a rule. Upper bounds
 are far above common values. A run with a larger value would not finish or not fit into memory.

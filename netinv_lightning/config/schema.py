@@ -2,8 +2,8 @@
 
 A YAML file in `conf/` contains only what differs from these defaults. The keys of a section are the
 arguments of a constructor; a test compares them. A misspelled key, or a word instead of a number,
-raises an error when the config is composed. Imports are light, so that `--help`, completion and
-errors of the config do not import torch.
+raises an error when the config is composed. This module does not import torch, so that
+`--help`, completion and errors of the config are fast.
 
 Other parts of the schema: `application_schema.py`, `method_schema.py`, `garbage_schema.py`.
 """

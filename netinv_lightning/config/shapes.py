@@ -1,8 +1,10 @@
-"""Shapes of a classifier's inputs: images, signals and tables. Imports are light.
+"""Shapes of a classifier's inputs: images, signals and tables.
 
 A shape is the channels followed by the sides: (C, H, W) for images, (C, L) for signals, and (F,)
 for tables, whose features are channels without a position. A size is one number for square images,
 and the sides for everything else: 28, (32, 64), (128,) or ().
+
+This module does not import torch.
 """
 
 from __future__ import annotations

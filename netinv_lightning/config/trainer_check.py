@@ -1,6 +1,7 @@
-"""Check the arguments of `lightning.Trainer`. Imports are light.
+"""Check the arguments of `lightning.Trainer`.
 
-Lightning checks the rest when the Trainer is built, after torch has been imported.
+This module does not import torch. Lightning checks the remaining arguments when the Trainer is
+built, after torch has been imported.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Check the values of a config that its types cannot check. Imports are light."""
+"""Check the values of a config that its types cannot check.
+
+This module does not import torch.
+"""
 
 from __future__ import annotations
 
