@@ -27,7 +27,8 @@ USUAL = (
     "weights",
     "classifier",
 )
-"""Keys and prefixes that are preferred if several state dicts fit, such as averaged weights."""
+"""Usual keys and prefixes of the weights. They are preferred if several state dicts fit, for
+example those of the trained and of the averaged weights."""
 WRAPPERS = ("_orig_mod.", "module.")
 """Parts of names that torch.compile and DataParallel add, also in the middle."""
 COUNTER = "num_batches_tracked"
@@ -90,8 +91,7 @@ def match(
             places_found = ", ".join(" ".join(filter(None, place)) for place in places)
             raise InputError(
                 f"{where}: the weights of several networks fit ({places_found}); save the "
-                "state_dict() of "
-                "one of them alone"
+                "state_dict() of one of them alone"
             )
         places = usual + [place for place in places if place not in usual]
     key, prefix = places[0]
@@ -152,7 +152,7 @@ def _renamed(weights: dict[str, Tensor], own: list[str]) -> Iterator[tuple[str, 
 
 
 def differences(network: nn.Module, weights: Mapping[str, Tensor]) -> list[str]:
-    """Describe how `weights` differ from those of `network` in names and shapes; empty if not."""
+    """Describe how `weights` differ from those of `network` in names and shapes; empty if equal."""
     own = network.state_dict(keep_vars=True)
     places: dict[int, list[str]] = {}
     for name, tensor in own.items():

@@ -131,7 +131,7 @@ def in_shape_of(spec: DataSpec, x_nCHW: Tensor) -> Tensor:
 
 
 def _own(path: Path, spec: DataSpec, count: int, seed: int) -> Tensor:
-    """Return a user's own images; in a folder, from any depth. Only the chosen files are read."""
+    """Return images of a user's file or folder, at any depth; only the chosen files are read."""
     if path.is_file():
         images_nCHW = read_images(path, KEY)
         return in_shape_of(spec, to_unit_range(images_nCHW[_choice(len(images_nCHW), count, seed)]))

@@ -54,7 +54,7 @@ class DataSpec:
     groups: tuple[tuple[int, ...], ...] = ()
 
     def __post_init__(self) -> None:
-        # A size has one form, also if it comes from a file, so that equal specs compare equal.
+        # Convert the size to one form, so that specs from files and from code compare equal.
         object.__setattr__(self, "image_size", size_of(self.sides))
         for name in ("bounds", "groups"):
             object.__setattr__(self, name, tuple(tuple(part) for part in getattr(self, name)))

@@ -1,6 +1,6 @@
 """Accuracy of a classifier on the real images of a run.
 
-Accuracy near chance shows a wrong normalisation or a wrong order of the labels.
+An accuracy near chance usually means a wrong normalisation or a wrong order of the labels.
 
 Shape suffixes: n images, C channels, H height, W width.
 """

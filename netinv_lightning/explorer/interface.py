@@ -1,4 +1,4 @@
-"""The page of `netinv explore` in Gradio: its components, and which of them updates which.
+"""The page of `netinv explore` in Gradio: its components, and how they update each other.
 
 Images and bars are short HTML (markup.py), so that one move of a slider is one request.
 """

@@ -2,9 +2,9 @@
 
 After Saad and Wunsch, "Neural network explanation using inversion" (HYPINV, Neural Networks 20(1),
 2007): hyperplanes that are tangent to the decision boundary explain a network. The functions work
-in any space from which a differentiable `logits_of` starts: flattened pixels with the whole
-classifier, as in the paper, or features with the head. A linear head has one hyperplane for each
-pair of classes; the boundary of a deep network has a different tangent at almost every point.
+in the input space of any differentiable `logits_of`: flattened pixels with the whole classifier, as
+in the paper, or features with the head. A linear head has one hyperplane for each pair of classes;
+the boundary of a deep network has a different tangent at almost every point.
 
 Shape suffixes: n samples, h hyperplanes, k some of them, X coordinates of a sample (features or
 pixels), N classes, B batch.
@@ -145,7 +145,7 @@ def tangent_hyperplanes(
         to_nX: As many samples at the end, with other predicted classes.
         against_rest: Use the boundary where the softmax probability of a is one half. The margin is
             then over all other classes together; the hyperplanes separate a from all others, but do
-            not say from which one.
+            not identify one other class.
         tolerance: Tolerance of the margin.
 
     Returns:

@@ -174,7 +174,7 @@ def build_inversion(cfg: DictConfig, classifier: FrozenClassifier | None = None)
 def _differentiable(cfg: DictConfig, classifier: FrozenClassifier | None) -> FrozenClassifier:
     """Return the classifier, or load it, and check that gradients reach the pixels."""
     classifier = classifier or load_classifier(cfg)
-    if classifier.trained:  # without training its weights may be zero
+    if classifier.trained:  # untrained weights may be zero
         classifier.check_gradient()
     if (micro_batch := cfg.application.get("micro_batch")) is not None:
         check_parts(classifier, micro_batch)

@@ -151,7 +151,7 @@ class Generator(nn.Module):
         """
         z_BZ = z_BZ.to(next(self.parameters()).dtype)
         if self.embedding is not None:
-            # Scaled by N the entries average 1 and are as large as the latent's.
+            # Scaled by N, the entries have mean 1, about the size of the latent's entries.
             label_B = condition.label_B if condition.place_B is None else condition.place_B
             embedded = (
                 label_B

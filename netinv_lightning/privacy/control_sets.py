@@ -16,8 +16,8 @@ from netinv_lightning.privacy.real_images import RealImages
 from netinv_lightning.training.seeds import random_order
 
 PLANTED_SHARE, PLANTED_NOISE = 0.1, 0.1
-"""Planted leak: share of the members in it, and standard deviation of the Gaussian noise on them.
-"""
+"""Planted leak: share of the members that it contains, and standard deviation of the Gaussian noise
+that is added to them."""
 
 
 def other_real_images(count: int, real: RealImages, seed: int) -> Images:
@@ -27,12 +27,12 @@ def other_real_images(count: int, real: RealImages, seed: int) -> Images:
 
 
 def class_means(count: int, real: RealImages, seed: int) -> Images:
-    """Return the mean of each class over other real images: typical, but not of any member."""
+    """Return the mean of other real images per class: typical of the class, but not a member."""
     return Images(*splits.class_means(real.others.images_nCHW, real.others.labels_n))
 
 
 def uniform_noise(count: int, real: RealImages, seed: int) -> Images:
-    """Return pixels uniform in [0, 1], with the classes of the members in turn as labels."""
+    """Return uniform noise in [0, 1]; the labels cycle through the classes of the members."""
     like = real.members
     classes = like.labels_n.unique()
     label_n = classes.repeat(math.ceil(count / len(classes)))[:count]

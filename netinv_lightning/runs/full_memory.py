@@ -27,7 +27,7 @@ def full_memory(error: BaseException) -> str | None:
 def remedies(cfg: DictConfig) -> tuple[list[str], list[str]]:
     """Return settings that need less memory: those of a resumed run, and those of a new run."""
     app, resumed, new = cfg.application, [], []
-    keys = list(app)  # `in app` is false for null
+    keys = list(app)  # `key in app` would be false for a key whose value is null
     if "micro_batch" in keys:
         batch = app.batch_size if cfg.method.name == "generator" else app.eval_batch_size
         if (part := app.micro_batch or batch) > 1:
