@@ -103,7 +103,7 @@ WRONG = {
         "classifier=cnn",
         "classifier.zoo=mnist_cnn",
         "classifier.num_classes=7",
-    ): "classifier.num_classes=7: the weights of classifier.zoo=mnist_cnn have 10 classes",
+    ): "classifier.num_classes=7: the weights of classifier.zoo=mnist_cnn are for 10 classes",
     ("classifier.feature_layers=[hed]",): "the network has no such layer; did you mean 'head'?",
     ("classifier.image_size=600",): "the sides of images must be from 8 to 512 pixels",
     ("+loss.cosine.wieght=2",): "loss.cosine.wieght: the term has no such option; did you mean",

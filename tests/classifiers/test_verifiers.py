@@ -167,7 +167,7 @@ def test_the_classifier_and_other_classes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="mnist_mlp: has num_classes=10, but the classifier"):
         load_verifiers(["mnist_mlp"], cfg, frozen(0))
     path = saved(tmp_path / "other.safetensors", 1, class_names=("cat", "owl", "dog", "fox"))
-    with pytest.raises(InputError, match=r"other: its class 1 is owl, that of .* is dog"):
+    with pytest.raises(InputError, match=r"other: its class 1 is owl, but class 1 of .* is dog"):
         load_verifiers([str(path)], cfg, frozen(0))
     check_class_names("x", spec(class_names=("0", "1", "2", "3")), spec())  # without names
 

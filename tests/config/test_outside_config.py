@@ -70,7 +70,7 @@ from tests.config.gadgets import CNN
         ),
         (
             {"application": {"name": "benchmark", "experiments": ["../../evil"]}},
-            r"application\.experiments=\.\./\.\./evil: is not a name",
+            r"application\.experiments=\.\./\.\./evil: is not the name of a choice",
         ),
     ],
 )

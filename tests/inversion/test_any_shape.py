@@ -99,7 +99,7 @@ def test_every_modality_is_inverted(
 @pytest.mark.parametrize(
     ("shape", "override", "said"),
     [
-        ((1, 128), "augmentation.rotation=5", "augmentation.rotation=5.0: is for images, and the"),
+        ((1, 128), "augmentation.rotation=5", "augmentation.rotation=5.0: is for images, but the"),
         ((1, 128), "augmentation.resize=[96,128]", "augmentation.resize=[96, 128]: is for images"),
         ((13,), "augmentation.shift=1", "augmentation.shift=1.0: is for images and signals"),
         ((13,), "+loss.variation={weight: 1}", "loss.variation: compares neighbouring pixels"),

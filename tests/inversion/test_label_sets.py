@@ -104,7 +104,7 @@ def test_outputs_of_several_labels_become_logits(further: tuple[nn.Module, ...])
     assert frozen.record()["multi_label"] is True
     x_BCHW = torch.rand(3, 1, 28, 28)
     torch.testing.assert_close(frozen(x_BCHW), quarters()(x_BCHW), rtol=1e-4, atol=1e-4)
-    assert "conditioned on sets of them" in frozen.output.describe("Net")
+    assert "conditioned on sets of labels" in frozen.output.describe("Net")
 
 
 def test_a_network_of_several_labels_is_inverted() -> None:
@@ -130,7 +130,7 @@ def test_a_network_of_several_labels_is_inverted() -> None:
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (["loss=reconstruction"], r"loss.kl_perturbed: needs one label per image, but the labels"),
+        (["loss=reconstruction"], r"loss.kl_perturbed: needs one label per image, but this"),
         (["measure=full"], "measure=full: needs one label per image"),
         (["method=kkt"], "method=kkt: needs one label per image"),
         (["conditioning=label"], "conditioning=label: encodes one label"),
