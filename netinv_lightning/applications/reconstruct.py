@@ -14,13 +14,12 @@ from collections.abc import Callable
 
 from netinv_lightning import metric_names as names
 from netinv_lightning.applications.invert import InvertApplication
-from netinv_lightning.classifiers.build import named_card, training_split
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.evaluation.image_sets import Images
 from netinv_lightning.evaluation.real_data import check_named, open_real
-from netinv_lightning.privacy.build import with_training_split
+from netinv_lightning.privacy.build import build_real_images, with_training_split
 from netinv_lightning.privacy.comparison import verifier_accuracy
-from netinv_lightning.privacy.real_images import check_comparable, check_enough, real_images
+from netinv_lightning.privacy.real_images import check_enough
 from netinv_lightning.privacy.reconstruction_result import (
     add_to_verdict,
     compare_with_controls,
@@ -64,10 +63,7 @@ class ReconstructApplication(InvertApplication):
         data, missing = open_real(cfg.data, self.classifier)
         if data is None:
             raise InputError(missing)
-        check_comparable(named_card(cfg).get("training_images"), data)
-        real = real_images(
-            data, cfg.seed, cfg.application.members, "trained_before" in training_split(cfg)
-        )
+        real = build_real_images(cfg, data)
         rows = compare_with_controls(images, real, cfg.seed)
         conclusion = conclude_alone(
             cfg.name,

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
@@ -29,6 +28,7 @@ from netinv_lightning.config.validate import check_network_chosen
 from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.training.checkpoints import Checkpoints, fitting_state
+from netinv_lightning.training.memory_format import in_channels_last
 from netinv_lightning.training.progress import progress
 from netinv_lightning.training.snapshots import EVERY
 from netinv_lightning.training.trainer import expected_warnings, make_trainer
@@ -145,7 +145,7 @@ class ClassifierTraining:
         """
         recipe, data, module = self.cfg.recipe, self.data, self.module
         if recipe.channels_last:
-            module = module.to(memory_format=torch.channels_last)
+            in_channels_last(module)
         history = TrainingHistory()
         trainer = make_trainer(
             self.cfg,

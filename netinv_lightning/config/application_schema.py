@@ -77,7 +77,7 @@ class AuditConfig:
     """Keys of `application=audit`. See `ReconstructConfig` for the other keys.
 
     Attributes:
-        attacks: Names of the attacks (`netinv_lightning.applications.audit.ATTACKS`). Null for
+        attacks: Names of the attacks (`netinv_lightning.privacy.build.ATTACKS`). Null for
             reconstruction, natural and, without BatchNorm in the network, kkt.
         effort: Length of the attacks: `quick` (minutes on two cores) or `full`.
         overrides: Overrides of the config of every attack, each in quotes.

@@ -19,6 +19,7 @@ from netinv_lightning.inversion.perturbation import Perturbation
 from netinv_lightning.metrics.calibration import calibration
 from netinv_lightning.training.distributed import Stream
 from netinv_lightning.training.gradient_steps import OnStep, decay_groups, train_steps
+from netinv_lightning.training.memory_format import in_channels_last
 from netinv_lightning.training.schedules import one_cycle
 from netinv_lightning.training.seeds import own_randomness
 from netinv_lightning.training.snapshots import Snapshots
@@ -90,7 +91,7 @@ def fine_tune(
         snapshots: Saves the training, so that it can be resumed.
     """
     device = classifier.mean_C11.device
-    classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    in_channels_last(classifier)
     classifier.train().requires_grad_(True)
     groups = decay_groups(classifier, WEIGHT_DECAY)
     optimizer = torch.optim.SGD(groups, lr, MOMENTUM, nesterov=True)

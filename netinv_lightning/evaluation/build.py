@@ -1,4 +1,4 @@
-"""Build the report that a config describes."""
+"""Builders: the reports that a config describes."""
 
 from __future__ import annotations
 
@@ -6,11 +6,17 @@ from collections.abc import Mapping
 
 from omegaconf import DictConfig, OmegaConf
 
+from netinv_lightning.classifiers.build import load_classifier
 from netinv_lightning.classifiers.frozen import FrozenClassifier
+from netinv_lightning.classifiers.verifiers import load_verifiers
 from netinv_lightning.config.method_schema import trains_generator
 from netinv_lightning.config.schema import MeasureConfig
 from netinv_lightning.evaluation.real_data import open_real
 from netinv_lightning.evaluation.report import Report
+
+QUICK_METRICS = ["accuracy", "transfer", "diversity"]
+"""Measured of the baselines of a benchmark if `measure.full` is not set."""
+QUICK_SAMPLES = 500
 
 
 def build_report(
@@ -46,6 +52,27 @@ def build_report(
         settings=_settings(cfg),
         followed=followed,
     )
+
+
+def build_baseline_report(cfg: DictConfig, controls: list[str]) -> Report:
+    """Build the report that measures the baselines of an experiment of a benchmark.
+
+    Args:
+        cfg: Config of one of its jobs.
+        controls: Names of the baselines.
+
+    Raises:
+        InputError: as `build_report`, or if classifier or verifiers cannot be loaded.
+    """
+    cfg = cfg.copy()
+    measure = cfg.measure
+    measure.controls = controls
+    if not measure.full:
+        measure.full, measure.metrics = True, QUICK_METRICS
+        measure.samples = measure.samples or QUICK_SAMPLES
+    classifier = load_classifier(cfg)
+    verifiers = load_verifiers(cfg.application.verifiers, cfg, classifier)
+    return build_report(cfg, classifier, verifiers, cfg.application.eval_samples)
 
 
 def _weights(cfg: DictConfig) -> dict[str, float] | None:

@@ -16,6 +16,7 @@ from netinv_lightning.inversion.base import FitContext
 from netinv_lightning.inversion.cost import Cost, first_reached
 from netinv_lightning.training.checkpoints import Checkpoints, fitting_state
 from netinv_lightning.training.distributed import sum_over_ranks
+from netinv_lightning.training.memory_format import in_channels_last
 from netinv_lightning.training.progress import progress
 from netinv_lightning.training.trainer import expected_warnings
 
@@ -42,7 +43,7 @@ def train_generators(module: InversionModule, run: FitContext) -> Cost:
     The module is on the Trainer's device afterwards.
     """
     if run.channels_last:
-        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        in_channels_last(module)
     if run.compile:
         for generator in module.generators:
             generator.compile()

@@ -35,6 +35,7 @@ from netinv_lightning.ood.garbage.garbage_sources import GarbageSource, noise_se
 from netinv_lightning.runs.run_directory import RunDir
 from netinv_lightning.tracking.loggers import log_image
 from netinv_lightning.training.checkpoints import Checkpoints, fitting_state
+from netinv_lightning.training.memory_format import in_channels_last
 from netinv_lightning.training.progress import PlainProgress, print_progress
 from netinv_lightning.training.trainer import expected_warnings
 
@@ -124,7 +125,7 @@ class GarbageTraining:
             **self.recipe,
         )
         if self.channels_last:
-            module = module.to(memory_format=torch.channels_last)
+            in_channels_last(module)
         module.total_steps = module.planned_steps(self.per_epoch)
         checkpoints = Checkpoints(run_dir.checkpoints, every=None, stem=self.name)
         progress = PlainProgress(
