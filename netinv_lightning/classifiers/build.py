@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from netinv_lightning.classifiers.architecture import build_network, reading_keys
 from netinv_lightning.classifiers.black_box import BlackBox, BlackBoxClassifier
@@ -35,6 +35,7 @@ from netinv_lightning.config.black_box_keys import (
 )
 from netinv_lightning.config.description_check import check_literal, check_network
 from netinv_lightning.config.instantiate import locate
+from netinv_lightning.config.plain import plain_dict
 from netinv_lightning.data.specs import SPECS, UNITS, DataSpec
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.runs.notices import notice
@@ -160,10 +161,7 @@ def _black_box(cfg: DictConfig) -> FrozenClassifier:
 
 def _network_of(cfg: DictConfig) -> dict[str, Any]:
     """Return `classifier.network` as plain containers; empty if it names no network."""
-    if not cfg.classifier.network:
-        return {}
-    network: Any = OmegaConf.to_container(cfg.classifier.network, resolve=True)
-    return {str(key): value for key, value in network.items()}
+    return plain_dict(cfg.classifier.network) if cfg.classifier.network else {}
 
 
 def _with_own_weights(cfg: DictConfig, network: dict[str, Any]) -> FrozenClassifier:

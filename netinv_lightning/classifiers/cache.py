@@ -43,6 +43,7 @@ from netinv_lightning.classifiers.checkpoints import (
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.classifiers.training import ClassifierTraining, DivergedError, recipe_seed
 from netinv_lightning.config.instantiate import locate
+from netinv_lightning.config.plain import plain_dict
 from netinv_lightning.data.datamodule import OWN_IMAGES
 from netinv_lightning.errors import InputError
 from netinv_lightning.runs.peers import first_process
@@ -155,8 +156,7 @@ def determined_by(cfg: DictConfig) -> dict[str, Any]:
 
     Known data sets are identified by their name; a user's own images are read and hashed.
     """
-    plain = OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(plain, dict)
+    plain = plain_dict(cfg)
     network, data = plain["classifier"]["network"], plain["data"]
     own = [
         key for key in ("path", "test_path") if data["name"] in OWN_IMAGES and data[key] is not None

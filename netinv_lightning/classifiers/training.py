@@ -13,7 +13,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import nn
 
 from netinv_lightning import metric_names as names
@@ -24,6 +24,7 @@ from netinv_lightning.classifiers.features import extract_logits
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.classifiers.outputs import AUTO
 from netinv_lightning.classifiers.wrapper import Classifier
+from netinv_lightning.config.plain import plain_dict
 from netinv_lightning.config.validate import check_network_chosen
 from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.errors import InputError, one_line
@@ -91,9 +92,7 @@ class ClassifierTraining:
     def __init__(self, cfg: DictConfig) -> None:
         self.cfg = cfg
         check_network_chosen(cfg)
-        network_config = OmegaConf.to_container(cfg.classifier.network, resolve=True)
-        assert isinstance(network_config, dict)
-        self.network_config = network_config
+        self.network_config = plain_dict(cfg.classifier.network)
         self.data = ImageDataModule(**cfg.data)
         spec = spec_with_keys(self.data.spec, cfg)
         for key in ("channels", "image_size"):
@@ -111,7 +110,7 @@ class ClassifierTraining:
             )
         self.seed = recipe_seed(cfg)
         L.seed_everything(self.seed, verbose=False)
-        self.network: nn.Module = build_network(network_config, spec)
+        self.network: nn.Module = build_network(self.network_config, spec)
         # Also checks that shapes fit.
         self.frozen = FrozenClassifier(self.network, spec, **reading_keys(cfg))
         self.network.train().requires_grad_(True)
@@ -191,7 +190,7 @@ class ClassifierTraining:
 
     def card(self, name: str, metrics: dict[str, float]) -> dict[str, Any]:
         """Return the model card; `save_classifier` writes it beside the weights."""
-        data: Any = OmegaConf.to_container(self.cfg.data, resolve=True)
+        data = plain_dict(self.cfg.data)
         description: dict[str, Any] = {"network": self.network_config}
         if self.cfg.classifier.output is not None:
             description["output"] = self.cfg.classifier.output

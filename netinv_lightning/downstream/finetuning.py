@@ -6,11 +6,14 @@ Shape suffixes: B batch, n images, m inverted images, C channels, H height, W wi
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from netinv_lightning.classifiers.architecture import build_network
+from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.classifiers.wrapper import Classifier
 from netinv_lightning.data.augmentation import shift_and_flip
 from netinv_lightning.data.pixels import to_unit_range
@@ -51,6 +54,18 @@ class ClassifierQuality:
     ece: float
     brier: float
     nll: float
+
+
+def trainable_copy(frozen: FrozenClassifier, network: dict[str, Any]) -> Classifier:
+    """Return a classifier with the same weights, which can be trained, in evaluation mode.
+
+    Args:
+        frozen: The classifier.
+        network: The description of its network.
+    """
+    copied = build_network(network, frozen.spec)
+    copied.load_state_dict(frozen.network.state_dict())
+    return Classifier(copied, frozen.spec, like=frozen).eval()
 
 
 def fine_tune(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from netinv_lightning.classifiers.build import load_classifier
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.classifiers.verifiers import load_verifiers
 from netinv_lightning.config.method_schema import trains_generator
+from netinv_lightning.config.plain import plain_dict
 from netinv_lightning.config.schema import MeasureConfig
 from netinv_lightning.evaluation.real_data import open_real
 from netinv_lightning.evaluation.report import Report
@@ -40,7 +41,7 @@ def build_report(
     """
     real, no_data = open_real(cfg.data, classifier) if cfg.measure.full else (None, "")
     return Report(
-        MeasureConfig(**OmegaConf.to_container(cfg.measure)),  # type: ignore[arg-type]
+        MeasureConfig(**plain_dict(cfg.measure)),
         classifier,
         verifiers,
         real=real,

@@ -8,12 +8,13 @@ from functools import partial
 from typing import Any, TypeVar
 
 import lightning as L
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import nn
 
 from netinv_lightning.classifiers.build import load_classifier
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.classifiers.probing import check_sides
+from netinv_lightning.config.plain import plain_dict
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.inversion.augmentation import Augmentation, fault_of_views
 from netinv_lightning.inversion.base import Inversion
@@ -69,7 +70,7 @@ def make_module(cfg: DictConfig, classifier: FrozenClassifier | None = None) -> 
     generators = []
     for g in range(cfg.n_generators):
         L.seed_everything(cfg.seed + g, verbose=False)
-        generators.append(_make("generator", Generator, **shape, **_plain(cfg.generator)))
+        generators.append(_make("generator", Generator, **shape, **plain_dict(cfg.generator)))
     return _make(
         "application",
         InversionModule,
@@ -197,16 +198,10 @@ def _conditioning(cfg: DictConfig, classifier: FrozenClassifier) -> Conditioning
 
 def _options(cfg: DictConfig) -> dict[str, Any]:
     """Return the keys of a method without a generator; `trainer.max_steps` limits the steps."""
-    options = {key: value for key, value in _plain(cfg.method).items() if key != "name"}
+    options = {key: value for key, value in plain_dict(cfg.method).items() if key != "name"}
     if (most := cfg.trainer.get("max_steps") or 0) > 0:
         options["steps"] = min(options["steps"], most)
     return options
-
-
-def _plain(cfg: DictConfig) -> dict[str, Any]:
-    plain = OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items()}
 
 
 def _make(group: str, make: Callable[..., T], **arguments: Any) -> T:

@@ -39,6 +39,11 @@ class Artifact(NamedTuple):
     paths: tuple[Path, ...]
 
 
+def classifier_artifact(path: Path) -> Artifact:
+    """Return a stored classifier with its model card."""
+    return Artifact("classifier", (path, path.with_suffix(".json")))
+
+
 @dataclass
 class Result:
     """What a computation found.
