@@ -16,8 +16,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from netinv_lightning import metric_names as names
+from netinv_lightning.classifiers.assumptions import print_assumptions
 from netinv_lightning.classifiers.black_box import Answer, frozen, module_of
-from netinv_lightning.classifiers.build import print_assumptions
 from netinv_lightning.classifiers.frozen import PENULTIMATE, FrozenClassifier
 from netinv_lightning.classifiers.inference import infer_facts
 from netinv_lightning.classifiers.outputs import AUTO
@@ -181,6 +181,10 @@ def invert(
 
     network = module_of(network)
     cfg = compose(overrides)
+    if cfg.classifier.train:
+        raise InputError(
+            "classifier.train=true: a network was handed over to be inverted; leave it out"
+        )
     resolve_trainer(cfg)
     trained = {name: parameter.requires_grad for name, parameter in network.named_parameters()}
     training = {module: module.training for module in network.modules()}

@@ -9,12 +9,12 @@ other and sees no data: the real images are read when its images exist.
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Callable
+from functools import partial
 
 from netinv_lightning import metric_names as names
 from netinv_lightning.applications.invert import InvertApplication
-from netinv_lightning.errors import InputError, one_line
+from netinv_lightning.errors import InputError
 from netinv_lightning.evaluation.image_sets import Images
 from netinv_lightning.evaluation.real_data import check_named, open_real
 from netinv_lightning.privacy.build import build_real_images, with_training_split
@@ -29,8 +29,6 @@ from netinv_lightning.privacy.reconstruction_result import (
 )
 from netinv_lightning.tracking.result import Result
 from netinv_lightning.tracking.run_context import RunContext
-
-log = logging.getLogger(__name__)
 
 
 class ReconstructApplication(InvertApplication):
@@ -50,10 +48,9 @@ class ReconstructApplication(InvertApplication):
         super().afterwards(run, result, draw)
         requested: int = self.cfg.application.reconstructions
         images = draw(min(requested, self.module.max_images or requested))
-        try:
-            result.include(self._compare(run, images, result.metrics.get(names.TRANSFER_ACCURACY)))
-        except InputError as error:  # the images exist and are kept
-            log.warning("not compared with training images: %s", one_line(error))
+        transfer = result.metrics.get(names.TRANSFER_ACCURACY)
+        compare = partial(self._compare, run, images, transfer)
+        if not result.include_unless_refused("not compared with training images", compare):
             verdict = json.loads((run.path / "verdict.json").read_text())
             result.lines = [*result.lines, verdict["line"]]
 

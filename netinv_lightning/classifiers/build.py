@@ -12,6 +12,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from netinv_lightning.classifiers.architecture import build_network, reading_keys
+from netinv_lightning.classifiers.assumptions import print_assumptions, print_inferred
 from netinv_lightning.classifiers.black_box import BlackBox, BlackBoxClassifier
 from netinv_lightning.classifiers.black_box_command import command_answer
 from netinv_lightning.classifiers.checkpoints import load_checkpoint, read_card
@@ -36,7 +37,7 @@ from netinv_lightning.config.black_box_keys import (
 from netinv_lightning.config.description_check import check_literal, check_network
 from netinv_lightning.config.instantiate import locate
 from netinv_lightning.config.plain import plain_dict
-from netinv_lightning.data.specs import SPECS, UNITS, DataSpec
+from netinv_lightning.data.specs import SPECS, DataSpec
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.runs.notices import notice
 
@@ -129,6 +130,28 @@ def load_classifier(cfg: DictConfig) -> FrozenClassifier:
     return _from_file(cfg, path, network)
 
 
+def load_with_layer(cfg: DictConfig, layer: str, key: str) -> FrozenClassifier:
+    """Load the classifier with one more feature layer.
+
+    Args:
+        cfg: The config.
+        layer: Name of the layer.
+        key: The key that names it, for the message.
+
+    Raises:
+        InputError: as `load_classifier`; or naming the key, if the network has no such layer.
+    """
+    if layer in cfg.classifier.feature_layers:
+        return load_classifier(cfg)
+    cfg = cfg.copy()
+    cfg.classifier.feature_layers.append(layer)
+    try:
+        return load_classifier(cfg)
+    except InputError as error:
+        named = f"classifier.feature_layers={layer}:"
+        raise InputError(str(error).replace(named, f"{key}={layer}:")) from error
+
+
 def _black_box(cfg: DictConfig) -> FrozenClassifier:
     """Return the black box that `classifier.callable` or `classifier.command` names."""
     check_black_box_named(cfg)
@@ -178,7 +201,7 @@ def _described(cfg: DictConfig, path: Path) -> FrozenClassifier:
     spec = resolve_spec(cfg, None, found.facts)
     keys = _with_card(reading_keys(cfg), found.facts)
     classifier = FrozenClassifier(found.network, spec, **keys)
-    _print_inferred(path, found.facts, found.source)
+    print_inferred(path, found.facts, found.source)
     return _print_assumptions(classifier, cfg, None, found.source if "mean" in found.facts else "")
 
 
@@ -194,14 +217,8 @@ def _from_file(cfg: DictConfig, path: Path, network: dict[str, Any]) -> FrozenCl
     keys = _with_card(reading_keys(cfg), card or {})
     classifier = _loaded(path, network, spec, **keys)
     classifier.card = card or {}
-    _print_inferred(path, facts, source)
+    print_inferred(path, facts, source)
     return _print_assumptions(classifier, cfg, card, source if "mean" in facts else "")
-
-
-def _print_inferred(path: Path, facts: dict[str, Any], source: str) -> None:
-    """Print the classes and the shape that were read from a file."""
-    if found := [f"{facts[key]} {unit}" for key, unit in UNITS.items() if key in facts]:
-        notice(f"classifier.path={path}: {', '.join(found)} (from {source})")
 
 
 def _with_card(keys: dict[str, Any], card: dict[str, Any]) -> dict[str, Any]:
@@ -238,21 +255,6 @@ def _print_assumptions(
         " and ".join(given + [source] * (len(given) < 2 and bool(source))),
         given=len(given) == 2,
     )
-
-
-def print_assumptions(classifier: FrozenClassifier, source: str, given: bool) -> FrozenClassifier:
-    """Print what is assumed about the network's output, and its normalisation unless it is given.
-
-    Args:
-        classifier: The classifier; `source` is stored in it for the record of the run.
-        source: Where mean and standard deviation come from; empty if they are unknown.
-        given: Whether the user set both.
-    """
-    classifier.normalisation_source = source or "none"
-    notice(classifier.output.describe(classifier.name))
-    if not given:
-        notice(classifier.describe_normalisation())
-    return classifier
 
 
 def load_zoo(name: str) -> FrozenClassifier:

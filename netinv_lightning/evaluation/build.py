@@ -1,8 +1,9 @@
-"""Builders: the reports that a config describes."""
+"""Builders: what an inversion gets from its run, and the reports that a config describes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 from omegaconf import DictConfig
 
@@ -12,12 +13,31 @@ from netinv_lightning.classifiers.verifiers import load_verifiers
 from netinv_lightning.config.method_schema import trains_generator
 from netinv_lightning.config.plain import plain_dict
 from netinv_lightning.config.schema import MeasureConfig
+from netinv_lightning.evaluation.grid import GridCallback
 from netinv_lightning.evaluation.real_data import open_real
 from netinv_lightning.evaluation.report import Report
+from netinv_lightning.inversion.base import FitContext
+from netinv_lightning.tracking.run_context import RunContext
+from netinv_lightning.training.trainer import make_trainer
 
 QUICK_METRICS = ["accuracy", "transfer", "diversity"]
 """Measured of the baselines of a benchmark if `measure.full` is not set."""
 QUICK_SAMPLES = 500
+
+
+def build_fit_context(cfg: DictConfig, run: RunContext) -> FitContext:
+    """Build what an inversion gets from its run; a grid is drawn while generators train."""
+    app = cfg.application
+    grid = GridCallback(run.figures, run.loggers, app.grid_every, app.grid_columns)
+    return FitContext(
+        run_dir=run.directory,
+        loggers=run.loggers,
+        make_trainer=partial(make_trainer, cfg),
+        callbacks=[grid],
+        checkpoint_every=app.checkpoint_every,
+        channels_last=app.channels_last,
+        compile=app.compile,
+    )
 
 
 def build_report(
