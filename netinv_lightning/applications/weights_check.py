@@ -18,7 +18,7 @@ from netinv_lightning.classifiers.named_weights import (
 )
 from netinv_lightning.config.signatures import network_parts
 from netinv_lightning.errors import InputError, nearest, one_line
-from netinv_lightning.runs.outside_files import read_json
+from netinv_lightning.runs.outside_files import read_json_object
 
 PENULTIMATE, LOGITS = "penultimate", "logits"
 """Feature layers that every network has; the first is the default."""
@@ -46,7 +46,7 @@ def check_classifier(cfg: DictConfig) -> Mapping[str, Any]:
         else f"classifier.zoo={cfg.classifier.zoo}"
     )
     shapes = check_safetensors(path, where) if path.suffix == ".safetensors" else {}
-    card = _card(path)
+    card = read_json_object(path.with_suffix(".json"))  # loading fails if it is damaged
     described = card.get("network")
     trained: Mapping[str, Any] = described if isinstance(described, Mapping) else {}
     target = str((cfg.classifier.network or trained).get("_target_"))
@@ -80,15 +80,6 @@ def _weights(cfg: DictConfig) -> Path | None:
     if not path.with_suffix(".json").is_file() and not cfg.classifier.network:
         raise network_missing(path)
     return path
-
-
-def _card(path: Path) -> Mapping[str, Any]:
-    """Return the model card beside the weights; empty if missing, or damaged (loading fails)."""
-    try:
-        card = read_json(path.with_suffix(".json"))
-    except (OSError, ValueError):
-        return {}
-    return card if isinstance(card, Mapping) else {}
 
 
 def _names_fit(names: Sequence[str], attributes: frozenset[str]) -> bool:

@@ -28,7 +28,7 @@ from netinv_lightning.config.plain import plain_dict
 from netinv_lightning.config.validate import check_network_chosen
 from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.errors import InputError, one_line
-from netinv_lightning.training.checkpoints import Checkpoints, fitting_state
+from netinv_lightning.training.checkpoints import Checkpoints, fit_from
 from netinv_lightning.training.memory_format import in_channels_last
 from netinv_lightning.training.progress import progress
 from netinv_lightning.training.snapshots import EVERY
@@ -161,10 +161,7 @@ class ClassifierTraining:
             **trainer_defaults,
         )
         last = checkpoint if resuming and checkpoint.is_file() else None
-        if last is not None:
-            fitting_state(module, last)
-        with expected_warnings():
-            trainer.fit(module, datamodule=data, ckpt_path=last, weights_only=True)
+        fit_from(last, trainer, module, datamodule=data)
         metrics = {names.TRAINING_SECONDS: history.seconds, **history.metrics}
         if broken := broken_weight(self.network):
             raise DivergedError(

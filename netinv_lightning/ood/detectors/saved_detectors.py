@@ -16,8 +16,9 @@ from safetensors.torch import save_file
 
 from netinv_lightning.classifiers.build import load_carded, load_classifier
 from netinv_lightning.data.pixels import to_uint8, to_unit_range
+from netinv_lightning.data.tensor_files import read_tensors
 from netinv_lightning.errors import InputError, nearest
-from netinv_lightning.evaluation.image_sets import Images, read_tensors
+from netinv_lightning.evaluation.image_sets import Images
 from netinv_lightning.ood.detectors.fit_data import collect_fit_data
 from netinv_lightning.ood.detectors.garbage_class import garbage_detector
 from netinv_lightning.ood.detectors.registry import DETECTORS, Detector, fit_detector
