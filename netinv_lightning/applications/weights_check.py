@@ -16,12 +16,11 @@ from netinv_lightning.classifiers.named_weights import (
     network_missing,
     require_weights,
 )
+from netinv_lightning.config.layer_names import LOGITS, PENULTIMATE
 from netinv_lightning.config.signatures import network_parts
 from netinv_lightning.errors import InputError, nearest, one_line
 from netinv_lightning.runs.outside_files import read_json_object
 
-PENULTIMATE, LOGITS = "penultimate", "logits"
-"""Feature layers that every network has; the first is the default."""
 WRAPPERS = ("_orig_mod", "module")
 """Components of names that torch.compile and DataParallel add."""
 PREFIX_DEPTH = 3

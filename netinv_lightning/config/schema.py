@@ -16,6 +16,7 @@ from typing import Any, Optional
 from omegaconf import MISSING
 
 from netinv_lightning.config.garbage_schema import GarbageConfig
+from netinv_lightning.config.layer_names import PENULTIMATE
 from netinv_lightning.metric_names import METRIC_GROUPS
 
 
@@ -84,7 +85,7 @@ class ClassifierConfig:
     std: Optional[list[float]] = None
     bounds: Optional[list[Any]] = None
     groups: Optional[list[list[int]]] = None
-    feature_layers: list[str] = field(default_factory=lambda: ["penultimate"])
+    feature_layers: list[str] = field(default_factory=lambda: [PENULTIMATE])
     output: Optional[str] = None
     output_kind: str = "auto"
     callable: Optional[str] = None

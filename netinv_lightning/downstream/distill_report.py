@@ -11,7 +11,7 @@ from netinv_lightning import metric_names as names
 from netinv_lightning.classifiers.checkpoints import model_card, save_classifier
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.classifiers.wrapper import Classifier
-from netinv_lightning.config.application_schema import DistillConfig
+from netinv_lightning.config.downstream_schema import DistillConfig
 from netinv_lightning.data.pixels import to_unit_range
 from netinv_lightning.downstream.classifier_predictions import agreement, predict
 from netinv_lightning.downstream.distillation import DistillationResult

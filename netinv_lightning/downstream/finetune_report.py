@@ -8,7 +8,7 @@ from typing import Any
 from netinv_lightning import metric_names as names
 from netinv_lightning.classifiers.checkpoints import model_card, save_classifier
 from netinv_lightning.classifiers.wrapper import Classifier
-from netinv_lightning.config.application_schema import FinetuneConfig
+from netinv_lightning.config.downstream_schema import FinetuneConfig
 from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.downstream.downstream_figures import classifier_metrics_figure
 from netinv_lightning.downstream.finetuning import ClassifierQuality

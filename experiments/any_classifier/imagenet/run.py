@@ -25,7 +25,8 @@ from netinv_lightning.classifiers.efficientnet_lite import (
     efficientnet_lite,
     published,
 )
-from netinv_lightning.classifiers.frozen import PENULTIMATE, FrozenClassifier
+from netinv_lightning.classifiers.frozen import FrozenClassifier
+from netinv_lightning.config.layer_names import PENULTIMATE
 from netinv_lightning.data.datasets import LOADERS
 from netinv_lightning.data.pixels import to_unit_range
 from netinv_lightning.data.specs import DataSpec
