@@ -240,7 +240,7 @@ def load_detector(run_dir: str | Path, name: str, trusted: Sequence[str] = ()) -
         InputError: if the directory is not such a run, or has no detector of this name.
     """
     from netinv_lightning.evaluation.finished_run import inversion_config
-    from netinv_lightning.ood.detectors.saved_detectors import load_saved_detector
+    from netinv_lightning.ood.detectors.build import load_saved_detector
 
     directory = Path(run_dir)
     with only_allowed(trusted):

@@ -68,7 +68,7 @@ def check_classifier(cfg: DictConfig) -> Mapping[str, Any]:
 
 def _weights(cfg: DictConfig) -> Path | None:
     """Return the file of weights that `classifier` names; None if it names none."""
-    path = named_weights(cfg)
+    path = named_weights(cfg.classifier)
     if path is None or cfg.classifier.zoo is not None:
         return path
     require_weights(path)

@@ -67,7 +67,7 @@ def described_network(cfg: DictConfig) -> dict[str, Any]:
     """
     if network := _network_of(cfg):
         return network
-    path = named_weights(cfg)
+    path = named_weights(cfg.classifier)
     assert path is not None
     if kind := format_of(path):
         raise InputError(
@@ -79,7 +79,7 @@ def described_network(cfg: DictConfig) -> dict[str, Any]:
 
 def named_card(cfg: DictConfig) -> dict[str, Any]:
     """Return the model card of the classifier that the config names; empty if it has none."""
-    path = named_weights(cfg)
+    path = named_weights(cfg.classifier)
     return {} if path is None else read_card(path) or {}
 
 
@@ -108,7 +108,7 @@ def load_classifier(cfg: DictConfig) -> FrozenClassifier:
     """
     if names_black_box(cfg.classifier):
         return _black_box(cfg)
-    path = named_weights(cfg)
+    path = named_weights(cfg.classifier)
     if cfg.classifier.train:
         from netinv_lightning.classifiers.cache import cache_path, cached_card, untrained
 
@@ -172,7 +172,7 @@ def _black_box(cfg: DictConfig) -> FrozenClassifier:
         answer = command_answer(list(keys.command))
     classifier = BlackBoxClassifier(
         BlackBox(answer, name),
-        resolve_spec(cfg, None, {"mean": (0.0,), "std": (1.0,)}),
+        resolve_spec(cfg.classifier, cfg.data, None, {"mean": (0.0,), "std": (1.0,)}),
         output=keys.output,
         output_kind=keys.output_kind,
         directions=keys.query_directions,
@@ -190,16 +190,18 @@ def _network_of(cfg: DictConfig) -> dict[str, Any]:
 def _with_own_weights(cfg: DictConfig, network: dict[str, Any]) -> FrozenClassifier:
     """Make a network that has its weights itself, as torchvision's with `weights`."""
     facts = published_facts(network) if network.get("num_classes") is None else {}
-    spec = resolve_spec(cfg, None, facts)
-    classifier = FrozenClassifier(build_network(network, spec), spec, **reading_keys(cfg))
+    spec = resolve_spec(cfg.classifier, cfg.data, None, facts)
+    classifier = FrozenClassifier(
+        build_network(network, spec), spec, **reading_keys(cfg.classifier)
+    )
     return _print_assumptions(classifier, cfg, None, "its published weights" if facts else "")
 
 
 def _described(cfg: DictConfig, path: Path) -> FrozenClassifier:
     """Read a file or folder that describes its own network."""
     found = read_described(path)
-    spec = resolve_spec(cfg, None, found.facts)
-    keys = _with_card(reading_keys(cfg), found.facts)
+    spec = resolve_spec(cfg.classifier, cfg.data, None, found.facts)
+    keys = _with_card(reading_keys(cfg.classifier), found.facts)
     classifier = FrozenClassifier(found.network, spec, **keys)
     print_inferred(path, found.facts, found.source)
     return _print_assumptions(classifier, cfg, None, found.source if "mean" in found.facts else "")
@@ -213,8 +215,8 @@ def _from_file(cfg: DictConfig, path: Path, network: dict[str, Any]) -> FrozenCl
     if not network:
         raise network_missing(path)
     facts = facts_of_weights(network, path) if card is None else {}
-    spec, source = resolve_spec(cfg, card, facts), "the published weights"
-    keys = _with_card(reading_keys(cfg), card or {})
+    spec, source = resolve_spec(cfg.classifier, cfg.data, card, facts), "the published weights"
+    keys = _with_card(reading_keys(cfg.classifier), card or {})
     classifier = _loaded(path, network, spec, **keys)
     classifier.card = card or {}
     print_inferred(path, facts, source)

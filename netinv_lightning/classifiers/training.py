@@ -94,7 +94,7 @@ class ClassifierTraining:
         check_network_chosen(cfg)
         self.network_config = plain_dict(cfg.classifier.network)
         self.data = ImageDataModule(**cfg.data)
-        spec = spec_with_keys(self.data.spec, cfg)
+        spec = spec_with_keys(self.data.spec, cfg.classifier)
         for key in ("channels", "image_size"):
             if getattr(spec, key) != getattr(self.data.spec, key):
                 raise InputError(
@@ -112,7 +112,7 @@ class ClassifierTraining:
         L.seed_everything(self.seed, verbose=False)
         self.network: nn.Module = build_network(self.network_config, spec)
         # Also checks that shapes fit.
-        self.frozen = FrozenClassifier(self.network, spec, **reading_keys(cfg))
+        self.frozen = FrozenClassifier(self.network, spec, **reading_keys(cfg.classifier))
         self.network.train().requires_grad_(True)
         try:
             self.module = ClassifierModule(
