@@ -5,7 +5,8 @@ constructors, and a test compares them. A misspelled key or a word instead of a 
 raises an error when the config is composed. Imports are light, so that `--help`, completion and
 errors of the config do not import torch.
 
-Other parts of the schema: `application_schema.py`, `method_schema.py`, `garbage_schema.py`.
+Other parts of the schema: `application_schema.py`, `downstream_schema.py`, `method_schema.py`,
+`garbage_schema.py`.
 """
 
 from __future__ import annotations
