@@ -19,6 +19,8 @@ from typing import Any
 from experiments.forked import Context, run_command
 
 ROOT = Path(__file__).parent.parent
+NETINV = [sys.executable, "-W", "ignore", "-m", "netinv_lightning.run"]
+"""The command `netinv` in a process of its own."""
 Row = dict[str, Any]
 
 
@@ -41,8 +43,9 @@ def netinv(*overrides: str, within: Context = nullcontext) -> Path:
 
 def netinv_on_all_cores(*overrides: str) -> Path:
     """Run the command `netinv` in a process of its own and return the run directory."""
-    command = [sys.executable, "-W", "ignore", "-m", "netinv_lightning.run", *overrides]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [*NETINV, *overrides], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     return Path(done.stdout.splitlines()[-1])
 
 
