@@ -12,7 +12,7 @@ teacher. Real images are used for the evaluation only.
 
 from __future__ import annotations
 
-from torch import nn
+from functools import partial
 
 from netinv_lightning import metric_names as names
 from netinv_lightning.applications.base import Application
@@ -58,7 +58,8 @@ class DistillApplication(Application):
         real, self.missing = open_test_data(run.cfg, self.classifier)
         self.test = None if real is None else real.test
         self.network = plain_dict(cfg.application.student)
-        student = self._student()
+        self.make_student = partial(build_student, self.network, self.classifier.spec, cfg.seed)
+        student = self.make_student()
         self.augmentation = build_augmentation(cfg, self.classifier, student)
         check_hint(self.classifier, student, cfg.application.features)
         self.distil = build_distillation(cfg, self.classifier, self.test, self.augmentation)
@@ -100,13 +101,10 @@ class DistillApplication(Application):
         parts = {} if rounds is None else {"adversary": rounds}
         return self.distil(
             draw=draw,
-            student=self._student(),
+            student=self.make_student(),
             steps=steps,
             before_step=rounds,
             new_images=rounds.new_round if rounds else None,
             on_step=log_progress(label, steps, loggers, names.STUDENT_LOSS),
             snapshots=run.snapshots(label.replace(" ", "_"), every, parts),
         )
-
-    def _student(self) -> nn.Module:
-        return build_student(self.network, self.classifier.spec, self.cfg.seed)
