@@ -8,6 +8,7 @@ file to start again.
 from __future__ import annotations
 
 import csv
+import subprocess
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -18,6 +19,8 @@ from typing import Any
 from experiments.forked import Context, run_command
 
 ROOT = Path(__file__).parent.parent
+NETINV = [sys.executable, "-W", "ignore", "-m", "netinv_lightning.run"]
+"""The command `netinv` in a process of its own."""
 Row = dict[str, Any]
 
 
@@ -35,6 +38,14 @@ def netinv(*overrides: str, within: Context = nullcontext) -> Path:
     done = run_command(overrides, cwd=ROOT, within=within)
     if done.returncode:
         raise RuntimeError(f"{' '.join(overrides)}: {done.stderr.strip()[-500:]}")
+    return Path(done.stdout.splitlines()[-1])
+
+
+def netinv_on_all_cores(*overrides: str) -> Path:
+    """Run the command `netinv` in a process of its own and return the run directory."""
+    done = subprocess.run(
+        [*NETINV, *overrides], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     return Path(done.stdout.splitlines()[-1])
 
 

@@ -9,3 +9,5 @@ DATA_OF_RECIPE = {
     "cifar_invert": "CIFAR-10",
 }
 UNUSED_SEEDS = (10, 11, 12)
+NO_VIEWS = [f"augmentation.{key}=0" for key in ("shift", "rotation", "scale", "shear", "noise")]
+"""Overrides without random views of the images."""

@@ -16,15 +16,14 @@ from PIL import Image
 from torch import Tensor, nn
 
 from netinv_lightning import metric_names as names
-from netinv_lightning.classifiers.black_box import Answer, frozen, module_of
-from netinv_lightning.classifiers.build import print_assumptions
-from netinv_lightning.classifiers.frozen import PENULTIMATE, FrozenClassifier
-from netinv_lightning.classifiers.inference import infer_facts
+from netinv_lightning.classifiers.black_box import Answer, module_of
+from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.classifiers.outputs import AUTO
-from netinv_lightning.classifiers.own_spec import own_shape, own_spec
+from netinv_lightning.classifiers.own_network import own_classifier, restored
 from netinv_lightning.config.allowed_targets import only_allowed
 from netinv_lightning.config.application_schema import INVERSIONS
 from netinv_lightning.config.compose import compose
+from netinv_lightning.config.layer_names import PENULTIMATE
 from netinv_lightning.config.method_schema import trains_generator
 from netinv_lightning.data.pixels import to_units
 from netinv_lightning.errors import InputError
@@ -181,14 +180,15 @@ def invert(
 
     network = module_of(network)
     cfg = compose(overrides)
+    if cfg.classifier.train:
+        raise InputError(
+            "classifier.train=true: the given network is used as it is; leave the key out"
+        )
     resolve_trainer(cfg)
-    trained = {name: parameter.requires_grad for name, parameter in network.named_parameters()}
-    training = {module: module.training for module in network.modules()}
-    try:
-        given = mean is not None and std is not None
+    with restored(network):
         with notices_of_a_run():
-            facts = infer_facts(
-                network.eval(),
+            classifier = own_classifier(
+                network,
                 {
                     "num_classes": num_classes,
                     "shape": shape,
@@ -197,27 +197,15 @@ def invert(
                     "mean": mean,
                     "std": std,
                 },
-                output,
-            )
-            spec = own_spec(
-                facts["num_classes"],
-                own_shape(facts.get("shape"), facts.get("channels"), facts.get("image_size")),
-                mean=facts.get("mean"),
-                std=facts.get("std"),
                 bounds=bounds,
                 groups=groups,
-            )
-            classifier = frozen(
-                network,
-                spec,
-                feature_layers=feature_layers,
                 output=output,
                 output_kind=output_kind,
+                feature_layers=feature_layers,
                 directions=cfg.classifier.query_directions,
                 sigma=cfg.classifier.query_sigma,
             )
-            source = "the arguments mean and std" if given else "timm" if "mean" in facts else ""
-            application = InvertApplication(cfg, print_assumptions(classifier, source, given))
+            application = InvertApplication(cfg, classifier)
         with TemporaryDirectory() as temporary:
             directory = RunDir(Path(run_dir or temporary).absolute())
             directory.check_usable()
@@ -225,11 +213,6 @@ def invert(
                 metrics = application.run(directory)
                 directory.write_summary(metrics)
             verdict = _verdict(directory.path)
-    finally:  # restore the state of the caller's network
-        for module, mode in training.items():
-            module.training = mode
-        for name, parameter in network.named_parameters():
-            parameter.requires_grad_(trained.get(name, True))  # a lazy layer's bias may be new
     kept = None if run_dir is None else Path(run_dir)
     return Inversion(cfg, application.module, metrics, kept, verdict)
 
@@ -257,7 +240,7 @@ def load_detector(run_dir: str | Path, name: str, trusted: Sequence[str] = ()) -
         InputError: if the directory is not such a run, or has no detector of this name.
     """
     from netinv_lightning.evaluation.finished_run import inversion_config
-    from netinv_lightning.ood.detectors.saved_detectors import load_saved_detector
+    from netinv_lightning.ood.detectors.build import load_saved_detector
 
     directory = Path(run_dir)
     with only_allowed(trusted):

@@ -59,11 +59,10 @@ def test_at_most_four_modules_beside_the_packages() -> None:
 
 READS_CONFIGS = {
     # builders of objects from a config, in addition to each package's build.py
-    "classifiers/architecture.py", "classifiers/named_weights.py", "classifiers/training.py",
-    "training/trainer.py", "classifiers/spec_sources.py", "classifiers/verifier_names.py",
+    "classifiers/training.py", "training/trainer.py", "classifiers/verifier_names.py",
     "classifiers/verifiers.py", "inversion/build_objective.py",
     # a hash of the config, and objects loaded with the config of a run directory
-    "classifiers/cache.py", "evaluation/finished_run.py", "ood/detectors/saved_detectors.py",
+    "classifiers/cache.py", "evaluation/finished_run.py",
     # the run's record of its own config
     "tracking/loggers.py", "tracking/run_context.py", "tracking/wandb_run.py",
 }  # fmt: skip

@@ -27,6 +27,7 @@ import torch
 from omegaconf import DictConfig
 
 from netinv_lightning import metric_names as names
+from netinv_lightning.classifiers.checkpoints import broken_weight
 from netinv_lightning.classifiers.networks import CNN
 from netinv_lightning.config.compose import compose
 from netinv_lightning.downstream.distillation import distil
@@ -40,7 +41,8 @@ from netinv_lightning.inversion.build import build_inversion, make_module
 from netinv_lightning.inversion.module import InversionModule
 from netinv_lightning.inversion.training import Steps
 from netinv_lightning.runs.run_directory import RunDir
-from netinv_lightning.training.trainer import expected_warnings, make_trainer
+from netinv_lightning.training.checkpoints import fit_from
+from netinv_lightning.training.trainer import make_trainer
 
 PRECISIONS = {"cuda": ("32-true", "bf16-mixed", "16-mixed"), "cpu": ("32-true", "bf16-mixed")}
 SMALL = ["generator=tiny", "application.batch_size=8"]
@@ -70,14 +72,9 @@ def trained(
         enable_checkpointing=False,
         enable_progress_bar=False,
     )
-    with expected_warnings():
-        trainer.fit(module, train_dataloaders=Steps(steps))
-    if bad := [
-        name
-        for name, weight in module.generators.state_dict().items()
-        if not weight.isfinite().all()
-    ]:
-        raise RuntimeError(f"{bad[0]} is not finite")
+    fit_from(None, trainer, module, train_dataloaders=Steps(steps))
+    if bad := broken_weight(module.generators):
+        raise RuntimeError(f"{bad} is not finite")
     return module.to(trainer.strategy.root_device), cfg
 
 

@@ -5,11 +5,9 @@ The jobs run one after the other, each on all cores, because the table reports s
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
-from experiments.jobs import ROOT, Row
+from experiments.jobs import Row, netinv_on_all_cores
 from experiments.page import markdown, run_experiment, shown
 from experiments.recipes import DATA_OF_RECIPE, UNUSED_SEEDS
 from experiments.run_files import copy_figure, read_summary
@@ -43,17 +41,7 @@ DIGITS = {
 
 def one(experiment: str, seed: int) -> list[Row]:
     """Run one inversion and return its row; keep the image grid of the first seed."""
-    command = [
-        sys.executable,
-        "-W",
-        "ignore",
-        "-m",
-        "netinv_lightning.run",
-        f"+experiment={experiment}",
-        f"seed={seed}",
-    ]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    run_dir = Path(done.stdout.splitlines()[-1])
+    run_dir = netinv_on_all_cores(f"+experiment={experiment}", f"seed={seed}")
     if seed == UNUSED_SEEDS[0]:
         copy_figure(run_dir, "grid", HERE / f"{experiment}.png", divisor=1)
     summary = read_summary(run_dir)

@@ -7,12 +7,11 @@ from statistics import mean
 
 from experiments.jobs import Row, netinv
 from experiments.page import markdown, run_experiment, shown
-from experiments.recipes import DATA_OF_RECIPE, UNUSED_SEEDS
+from experiments.recipes import DATA_OF_RECIPE, NO_VIEWS, UNUSED_SEEDS
 from experiments.run_files import copy_figure, read_summary
 
 HERE = Path(__file__).parent
 NATURAL = ["loss=natural", "application.steps=600"]
-NO_VIEWS = [f"augmentation.{key}=0" for key in ("shift", "rotation", "scale", "shear", "noise")]
 VARIANTS = {
     "papers": ["loss=inversion", "application.steps=600"],
     "papers, sharp vectors": [

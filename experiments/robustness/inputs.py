@@ -6,7 +6,6 @@ import json
 import pickle
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +13,8 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-NETINV = [sys.executable, "-W", "ignore", "-m", "netinv_lightning.run"]
+from experiments.jobs import NETINV
+
 SMALL = [
     "generator=tiny", "application.steps=8", "application.batch_size=8", "application.log_every=2",
     "application.grid_every=4",

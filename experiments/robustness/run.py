@@ -26,9 +26,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from experiments.jobs import NETINV
 from experiments.page import markdown, with_tables
 from experiments.robustness.cases import Case, all_cases
-from experiments.robustness.inputs import NETINV, damage_runs, make_run, make_weights
+from experiments.robustness.inputs import damage_runs, make_run, make_weights
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "refusals.csv"

@@ -20,7 +20,6 @@ import os
 import random
 import re
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -29,7 +28,7 @@ from pathlib import Path
 import torch
 
 from experiments.forked import Command
-from experiments.jobs import read_rows
+from experiments.jobs import NETINV, read_rows
 from experiments.killed_runs import INVERSIONS, RESTARTED, SHORT, SOURCE, TRAINING
 from experiments.options import add_runs, add_tables
 from experiments.page import markdown, with_tables
@@ -41,7 +40,6 @@ COLUMNS = ["run", "process", "seconds_after_start", "stood_at", "differences", "
 RUNS = TRAINING | {name: [*SHORT, *command] for name, command in INVERSIONS.items()} | RESTARTED
 KILLS = dict.fromkeys(TRAINING, 10) | dict.fromkeys(INVERSIONS, 2) | dict.fromkeys(RESTARTED, 3)
 """Number of kills of each run. Variants of `invert` have fewer, because there are ten of them."""
-NETINV = [sys.executable, "-W", "ignore", "-m", "netinv_lightning.run"]
 
 
 class Run:

@@ -8,7 +8,7 @@ from statistics import mean
 
 from experiments.jobs import Row, netinv
 from experiments.page import markdown, pick, run_experiment, shown
-from experiments.recipes import UNUSED_SEEDS
+from experiments.recipes import NO_VIEWS, UNUSED_SEEDS
 from experiments.run_files import copy_figure, number_rows, read_summary
 from netinv_lightning.classifiers.zoo import zoo_path
 
@@ -19,7 +19,6 @@ CHOSEN_BY = "mnist_cnn"
 """Verifier whose agreement was used to choose the settings, with seed 0."""
 COMMAND = ["+experiment=mnist_invert", "classifier.zoo=mnist_vit", "application.eval_samples=1000"]
 NATURAL = [*COMMAND, "loss=natural"]
-NO_VIEWS = [f"augmentation.{key}=0" for key in ("shift", "rotation", "scale", "shear", "noise")]
 NEITHER = ["~loss.pixel_statistics", "~loss.spectrum"]
 PATCHES = "+loss.patch_similarity={weight: 0.3, tokens: 32}"
 CHOICE = {

@@ -11,24 +11,17 @@ evaluated on. Images with a higher score are more likely out-of-distribution.
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import torch
-from torch import Tensor
-
 from netinv_lightning import metric_names as names
 from netinv_lightning.applications.base import Application
 from netinv_lightning.classifiers.build import load_classifier
 from netinv_lightning.classifiers.frozen import FrozenClassifier
-from netinv_lightning.data.outlier_names import called
-from netinv_lightning.data.outliers import outliers
-from netinv_lightning.errors import InputError
-from netinv_lightning.evaluation.real_data import of_split, open_real
+from netinv_lightning.evaluation.real_data import require_real
 from netinv_lightning.metric_names import OWN, PLAIN
-from netinv_lightning.ood.comparison import compare_detectors
+from netinv_lightning.ood.comparison import DetectorComparison, compare_detectors
+from netinv_lightning.ood.detection_data import detection_data
 from netinv_lightning.ood.detection_notes import data_notes, detector_notes
 from netinv_lightning.ood.detection_result import comparison_result, perturbation_result
-from netinv_lightning.ood.detectors import Detector, collect_fit_data, fit_detector
+from netinv_lightning.ood.detectors import Detector, fit_detectors
 from netinv_lightning.ood.detectors.garbage_class import garbage_detector
 from netinv_lightning.ood.detectors.saved_detectors import save_fit_images
 from netinv_lightning.ood.garbage.build import build_garbage_training
@@ -36,8 +29,6 @@ from netinv_lightning.ood.perturbation_study import perturbation_study
 from netinv_lightning.tracking.result import Result
 from netinv_lightning.tracking.run_context import RunContext
 from netinv_lightning.training.progress import print_progress
-
-LEAST_SAMPLES = 100
 
 
 class DetectOodApplication(Application):
@@ -49,99 +40,71 @@ class DetectOodApplication(Application):
     def check(self) -> None:
         cfg, app = self.cfg, self.cfg.application
         self.classifier = load_classifier(cfg)
-        real, missing = open_real(cfg.data, self.classifier)
-        if real is None:
-            raise InputError(f"data={cfg.data.name}: detectors need real images; {missing}")
-        if min(len(real.train[1]), len(real.test[1])) < LEAST_SAMPLES:
-            raise InputError(
-                f"data={cfg.data.name}: must have at least {LEAST_SAMPLES} training images and "
-                f"{LEAST_SAMPLES} test images"
-            )
-        if not len(real.val[1]):
-            raise InputError(
-                f"data.val_fraction={cfg.data.val_fraction}: must be above 0. Some detectors are "
-                "tuned on validation images"
-            )
-        self.training, self.validation, self.test = (
-            of_split(split, app.samples, cfg.seed) for split in (real.train, real.val, real.test)
+        real = require_real(cfg.data, self.classifier, "detectors need its images")
+        self.data = detection_data(
+            cfg.data,
+            real,
+            self.classifier.spec,
+            outlier_names=app.outliers,
+            samples=app.samples,
+            seed=cfg.seed,
         )
-        spec, root = self.classifier.spec, Path(cfg.data.root)
-        self.outside: dict[str, Tensor] = {
-            called(name): outliers(name, spec, app.samples, cfg.seed, root, real=real)
-            for name in app.outliers
-        }
         self.garbage = {
             str(name): build_garbage_training(str(name), cfg, self.classifier, real)
             for name in cfg.garbage
         }
 
     def compute(self, run: RunContext) -> Result:
-        save_fit_images(run.path, self.training, self.validation)
-        extended = {
-            name: training.run(run.directory, run.loggers)
-            for name, training in self.garbage.items()
-        }
-        for classifier in (self.classifier, *extended.values()):
-            classifier.to(run.device)
-            classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        choices, own = self.cfg.garbage, self.cfg.data.name
-        rejecting = {
-            name: garbage_detector(name, choices[name].score, of, self.validation.images_nCHW)
-            for name, of in extended.items()
-        }
-        fitted = self._fit()
-        comparison = compare_detectors(
-            {PLAIN: fitted, **{name: {name: detector} for name, detector in rejecting.items()}},
-            in_distribution=own,
-            label_n=self.test.labels_n,
-            images={own: self.test.images_nCHW, **self.outside},
-            classes=self.classifier.spec.num_classes,
-            seed=self.cfg.seed,
-        )
+        cfg, app, data = self.cfg, self.cfg.application, self.data
+        save_fit_images(run.path, data.training, data.validation)
+        rejecting = self._train_garbage_classes(run)
+        fit_data = data.fit_data(run.place(self.classifier), cfg.seed)
+        fitted = fit_detectors(app.detectors, fit_data)
+        comparison = self._compare(fitted, rejecting)
         result = Result(comparison.metrics())
-        if self.cfg.application.strengths:
+        if app.strengths:
             result.include(self._study_perturbations(fitted, run))
-        result.metrics |= {
-            names.CLASSIFIER_TEST_ACCURACY: result.metrics[names.ood(PLAIN, OWN, "accuracy")],
-            names.SECONDS: run.seconds,
-        }
+        accuracy = result.metrics[names.ood(PLAIN, OWN, "accuracy")]
+        result.metrics |= {names.CLASSIFIER_TEST_ACCURACY: accuracy, names.SECONDS: run.seconds}
         compared = comparison_result(
             comparison,
             result.metrics,
-            notes=self._notes(fitted),
-            baselines={name for name, choice in choices.items() if choice.source != "inverted"},
+            notes=[*data_notes(data, cfg.seed), *detector_notes(fitted, cfg.garbage)],
+            baselines={name for name, of in cfg.garbage.items() if of.source != "inverted"},
             figures=run.figures,
         )
         result.include(compared)
         return result
 
-    def _fit(self) -> dict[str, Detector]:
-        data = collect_fit_data(
-            self.classifier,
-            self.training.images_nCHW,
-            self.training.labels_n,
-            self.validation.images_nCHW,
+    def _train_garbage_classes(self, run: RunContext) -> dict[str, Detector]:
+        """Train the classifiers with a garbage class; return their detectors."""
+        trained = {
+            name: training.run(run.directory, run.loggers)
+            for name, training in self.garbage.items()
+        }
+        validation_nCHW, choices = self.data.validation.images_nCHW, self.cfg.garbage
+        return {
+            name: garbage_detector(
+                name, choices[name].score, run.place(classifier), validation_nCHW
+            )
+            for name, classifier in trained.items()
+        }
+
+    def _compare(
+        self, fitted: dict[str, Detector], rejecting: dict[str, Detector]
+    ) -> DetectorComparison:
+        return compare_detectors(
+            {PLAIN: fitted, **{name: {name: detector} for name, detector in rejecting.items()}},
+            in_distribution=self.data.name,
+            label_n=self.data.test.labels_n,
+            images=self.data.evaluated,
+            classes=self.classifier.spec.num_classes,
             seed=self.cfg.seed,
         )
-        fitted = {}
-        for name in self.cfg.application.detectors:
-            print_progress(f"detect_ood: fitting {name}")
-            fitted[name] = fit_detector(name, data)
-        return fitted
 
     def _study_perturbations(self, fitted: dict[str, Detector], run: RunContext) -> Result:
-        app, n = self.cfg.application, self.cfg.application.shifted
+        app, n, test = self.cfg.application, self.cfg.application.shifted, self.data.test
         print_progress(f"detect_ood: perturbed images, {len(app.strengths)} strengths")
-        images_nCHW, label_n = self.test.images_nCHW[:n], self.test.labels_n[:n]
+        images_nCHW, label_n = test.images_nCHW[:n], test.labels_n[:n]
         study = perturbation_study(fitted, images_nCHW, label_n, app.strengths, self.cfg.seed)
-        return perturbation_result(study, f"{self.cfg.data.name}: perturbed images", run.figures)
-
-    def _notes(self, fitted: dict[str, Detector]) -> list[str]:
-        cfg = self.cfg
-        own = cfg.data.name
-        if cfg.data.classes is not None:
-            own += f", classes {', '.join(self.classifier.spec.class_names)}"
-        counts = {name: len(images) for name, images in self.outside.items()}
-        sizes = len(self.test.labels_n), len(self.training.labels_n)
-        scores = {str(name): str(choice.score) for name, choice in cfg.garbage.items()}
-        return [*data_notes(own, counts, *sizes, cfg.seed), *detector_notes(fitted, scores)]
+        return perturbation_result(study, f"{self.data.name}: perturbed images", run.figures)

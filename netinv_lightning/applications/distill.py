@@ -12,39 +12,30 @@ images are used for the evaluation only.
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
-from omegaconf import OmegaConf
-from torch import nn
+from functools import partial
 
 from netinv_lightning import metric_names as names
 from netinv_lightning.applications.base import Application
-from netinv_lightning.classifiers.build import training_split
-from netinv_lightning.classifiers.checkpoints import save_classifier
 from netinv_lightning.classifiers.frozen import FrozenClassifier
+from netinv_lightning.config.plain import plain_dict
 from netinv_lightning.data.specs import require_images
-from netinv_lightning.downstream.build import open_test_data
-from netinv_lightning.downstream.distill_report import (
-    RECIPE_KEYS,
-    distill_metrics,
-    distill_table,
-    draw_student_images,
-    student_card,
+from netinv_lightning.downstream.build import (
+    build_distillation,
+    build_rounds,
+    distillation_recipe,
+    open_test_data,
 )
-from netinv_lightning.downstream.distillation import DistillationResult, DrawBatch, distil
+from netinv_lightning.downstream.distill_report import control_steps, distill_result
+from netinv_lightning.downstream.distillation import DistillationResult, DrawBatch
 from netinv_lightning.downstream.generator_rounds import GeneratorRounds
 from netinv_lightning.downstream.replay_buffer import ReplayBuffer, noise_batches
 from netinv_lightning.downstream.student import build_student, check_hint
 from netinv_lightning.evaluation.finished_run import load_generators, open_finished
 from netinv_lightning.inversion.build import build_augmentation
 from netinv_lightning.runs.finished_check import named_run
-from netinv_lightning.tracking.result import Artifact, Figure, Result
+from netinv_lightning.tracking.result import Result
 from netinv_lightning.tracking.run_context import RunContext
 from netinv_lightning.training.progress import log_progress
-
-NOISE_STEPS = 300
-"""Maximum training steps of the control, which converges early (experiments/inverted_data)."""
 
 
 class DistillApplication(Application):
@@ -62,69 +53,38 @@ class DistillApplication(Application):
         self.run_cfg, self.classifier = run.cfg, run.classifier
         require_images(self.classifier.spec, "application=distill")
         self.generators = load_generators(run.cfg, directory)
-        # A run without generators provides its saved images.
-        self.images_nCHW = (
-            run.draw(run.samples).images_nCHW if self.generators is None else torch.empty(0)
-        )
-        self.real, self.missing = open_test_data(run.cfg, self.classifier)
-        network: Any = OmegaConf.to_container(cfg.application.student, resolve=True)
-        self.network: dict[str, Any] = {str(key): value for key, value in network.items()}
-        student = self._student()
+        # A run without generators has saved its images.
+        self.saved = run.draw(run.samples) if self.generators is None else None
+        real, self.missing = open_test_data(run.cfg, self.classifier)
+        self.test = None if real is None else real.test
+        self.network = plain_dict(cfg.application.student)
+        self.make_student = partial(build_student, self.network, self.classifier.spec, cfg.seed)
+        student = self.make_student()
         self.augmentation = build_augmentation(cfg, self.classifier, student)
         check_hint(self.classifier, student, cfg.application.features)
+        self.distil = build_distillation(cfg, self.classifier, self.test, self.augmentation)
 
     def compute(self, run: RunContext) -> Result:
-        app, seed, teacher = self.cfg.application, self.cfg.seed, self.classifier
-        name, test = self.run_cfg.name, None if self.real is None else self.real.test
-        teacher.to(run.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        buffer = ReplayBuffer(app.batch_size, seed, run.device)
-        rounds = self._rounds(buffer, run)
+        cfg, app, teacher = self.cfg, self.cfg.application, run.place(self.classifier)
+        buffer = ReplayBuffer(app.batch_size, cfg.seed, run.device)
+        rounds = build_rounds(cfg, self.generators, buffer, self.augmentation, run)
+        if self.saved is not None:
+            buffer.add(self.saved.images_nCHW)
         student = self._distil("student", buffer.draw, app.steps, run, rounds)
-        noise = noise_batches(teacher.spec, app.batch_size, seed, run.device)
-        control_steps = min(app.steps, NOISE_STEPS)
-        control = self._distil("student of noise", noise, control_steps, run)
-        metrics = distill_metrics(student, control, teacher, test)
-        metrics[names.SECONDS] = run.seconds
-        recipe = {"application": "distill", **{key: app[key] for key in RECIPE_KEYS}}
-        recipe |= training_split(self.run_cfg)
-        count, path = 0 if test is None else len(test[1]), run.path / "student.safetensors"
-        card = student_card(self._student(), teacher, self.network, metrics, count, seed, recipe)
-        save_classifier(path, student.student.network, card)
-        notes = f"{len(buffer)} images {self._origin()}", self.missing
-        figure = draw_student_images(buffer, teacher, run.figures / "taught.png", name)
-        return Result(
-            metrics,
-            step=app.steps,
-            tables={"distillation": distill_table(name, metrics, app, control_steps, notes, seed)},
-            figures=[Figure(figure, "images that the student learnt from, by predicted class")],
-            artifacts=[Artifact("classifier", (path, path.with_suffix(".json")))],
-            lines=[f"student: {path}"],
-        )
-
-    def _rounds(self, buffer: ReplayBuffer, run: RunContext) -> GeneratorRounds | None:
-        """Return the rounds that fill the buffer; add saved images here and return None."""
-        app = self.cfg.application
-        if self.generators is None:
-            buffer.add(self.images_nCHW)
-            return None
-        return GeneratorRounds(
-            self.generators.to(run.device),
-            buffer,
-            self.augmentation,
-            weight=app.adversarial,
-            temperature=app.temperature,
-            every=app.every,
-            seed=self.cfg.seed,
-            folder=run.directory.checkpoints,
-        )
-
-    def _origin(self) -> str:
-        app = self.cfg.application
-        if self.generators is None:
-            return "saved by the run"
-        return (
-            f"made in rounds, one every {app.every} steps; "
-            f"weight of the disagreement {app.adversarial:g}"
+        noise = noise_batches(teacher.spec, app.batch_size, cfg.seed, run.device)
+        control = self._distil("student of noise", noise, control_steps(app.steps), run)
+        return distill_result(
+            self.run_cfg.name,
+            run,
+            student=student,
+            control=control,
+            teacher=teacher,
+            test=self.test,
+            buffer=buffer,
+            generated=rounds is not None,
+            missing=self.missing,
+            network=self.network,
+            recipe=distillation_recipe(cfg, self.run_cfg),
         )
 
     def _distil(
@@ -136,26 +96,15 @@ class DistillApplication(Application):
         rounds: GeneratorRounds | None = None,
     ) -> DistillationResult:
         """Train a student on the images that `draw` returns, and evaluate it on real ones."""
-        app = self.cfg.application
+        every = self.cfg.application.checkpoint_every
         loggers = run.loggers if label == "student" else []
         parts = {} if rounds is None else {"adversary": rounds}
-        return distil(
-            self.classifier,
-            draw,
-            self._student(),
-            None if self.real is None else self.real.test,
+        return self.distil(
+            draw=draw,
+            student=self.make_student(),
             steps=steps,
-            lr=app.lr,
-            temperature=app.temperature,
-            features=app.features,
-            augmentation=self.augmentation,
-            mix=True,
             before_step=rounds,
             new_images=rounds.new_round if rounds else None,
-            seed=self.cfg.seed,
             on_step=log_progress(label, steps, loggers, names.STUDENT_LOSS),
-            snapshots=run.snapshots(label.replace(" ", "_"), app.checkpoint_every, parts),
+            snapshots=run.snapshots(label.replace(" ", "_"), every, parts),
         )
-
-    def _student(self) -> nn.Module:
-        return build_student(self.network, self.classifier.spec, self.cfg.seed)

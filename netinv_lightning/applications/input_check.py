@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import zipfile
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,14 +15,11 @@ from omegaconf import DictConfig
 
 from netinv_lightning.applications.key_check import check_keys
 from netinv_lightning.applications.memory_check import check_memory
-from netinv_lightning.applications.weights_check import (
-    check_classifier,
-    check_file,
-    check_safetensors,
-)
+from netinv_lightning.applications.weights_check import check_classifier
 from netinv_lightning.classifiers.verifier_names import check_verifier_of, check_verifiers
 from netinv_lightning.config.application_schema import APPLICATION_KEYS
 from netinv_lightning.config.ranges import TAG_LENGTH
+from netinv_lightning.data.class_folders import class_folders
 from netinv_lightning.data.labels import check_labels
 from netinv_lightning.data.specs import (
     ON_DISK,
@@ -35,7 +31,8 @@ from netinv_lightning.data.specs import (
     own_images_path,
     spec_of_classes,
 )
-from netinv_lightning.errors import InputError, one_line
+from netinv_lightning.errors import InputError
+from netinv_lightning.runs.file_check import check_npz, check_safetensors
 from netinv_lightning.runs.finished_check import check_finished, named_run
 from netinv_lightning.runs.run_directory import read_status
 from netinv_lightning.tracking.wandb_login import check_login
@@ -130,30 +127,12 @@ def _check_data(cfg: DictConfig) -> None:
     if data.name not in OWN_IMAGES:
         return
     own_images_path(data.name, data.path)
-    check: Callable[[Path, str], None] = _check_npz if data.name == "npz" else _check_folder
+    check: Callable[[Path, str], object] = check_npz if data.name == "npz" else class_folders
     for key in ("path", "test_path"):
         if data[key] is not None:
             check(Path(data[key]), f"data.{key}={data[key]}")
     if data.name == "npz":
         check_labels(Path(data.path), f"data.path={data.path}", data.classes)
-
-
-def _check_npz(path: Path, where: str) -> None:
-    check_file(path, where)
-    try:
-        with zipfile.ZipFile(path) as content:
-            content.namelist()
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
-        raise InputError(
-            f"{where}: is not a complete .npz file ({one_line(error)}). Write it with numpy.savez"
-        ) from error
-
-
-def _check_folder(path: Path, where: str) -> None:
-    if not path.is_dir():
-        raise InputError(f"{where}: there is no such folder (looked for {path.absolute()})")
-    if not any(entry.is_dir() for entry in path.iterdir()):
-        raise InputError(f"{where}: contains no folders. Give one folder of images per class")
 
 
 def _check_save_as(cfg: DictConfig) -> None:

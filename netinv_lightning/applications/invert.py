@@ -8,7 +8,6 @@ the same code.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from functools import partial
 
@@ -18,25 +17,17 @@ from netinv_lightning import metric_names as names
 from netinv_lightning.applications.base import Application
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.classifiers.verifiers import NO_VERIFIERS, load_verifiers
-from netinv_lightning.config.method_schema import trains_generator
-from netinv_lightning.errors import InputError, one_line
-from netinv_lightning.evaluation.build import build_report
-from netinv_lightning.evaluation.grid import GridCallback
+from netinv_lightning.evaluation.build import build_fit_context, build_report
 from netinv_lightning.evaluation.image_sets import Images, draw_images
 from netinv_lightning.evaluation.inversion_accuracy import evaluate
 from netinv_lightning.evaluation.inversion_result import accuracy_lines, inversion_result
 from netinv_lightning.evaluation.report import last_losses
 from netinv_lightning.interpretability.build import build_study
-from netinv_lightning.inversion.base import FitContext
-from netinv_lightning.inversion.build import build_inversion
-from netinv_lightning.inversion.cost import peak_memory_mb
+from netinv_lightning.inversion.build import build_inversion, check_processes
 from netinv_lightning.runs.notices import notice
 from netinv_lightning.runs.peers import first_process
 from netinv_lightning.tracking.result import Result
 from netinv_lightning.tracking.run_context import RunContext
-from netinv_lightning.training.trainer import make_trainer
-
-log = logging.getLogger(__name__)
 
 
 class InvertApplication(Application):
@@ -64,20 +55,7 @@ class InvertApplication(Application):
 
     def check(self) -> None:
         cfg, app = self.cfg, self.cfg.application
-        if self.network is not None and cfg.classifier.train:
-            raise InputError(
-                "classifier.train=true: the given network is used as it is; leave the key out"
-            )
-        if app.batch_size % self.processes:
-            raise InputError(
-                f"application.batch_size={app.batch_size}: must be a multiple of "
-                f"{self.processes}, the number of processes"
-            )
-        if self.processes > 1 and not trains_generator(cfg):
-            raise InputError(
-                f"trainer.devices={cfg.trainer.devices}: method={cfg.method.name} runs in one "
-                "process only. Set trainer=default"
-            )
+        check_processes(cfg, self.processes)
         self.module = build_inversion(cfg, self.network)
         self.classifier = self.module.classifier
         self.verifiers = load_verifiers(app.verifiers, cfg, self.classifier)
@@ -91,20 +69,13 @@ class InvertApplication(Application):
         )
 
     def compute(self, run: RunContext) -> Result:
-        app, seed = self.cfg.application, self.cfg.seed
-        self.module.fit(self._fit_context(run))
+        app, seed, verifiers = self.cfg.application, self.cfg.seed, [*self.verifiers.values()]
+        self.module.fit(build_fit_context(self.cfg, run))
         metrics, confusion_NN = evaluate(
-            self.module,
-            app.eval_samples,
-            app.eval_batch_size,
-            seed,
-            list(self.verifiers.values()),
+            self.module, app.eval_samples, app.eval_batch_size, seed, verifiers
         )
         cost = self.module.cost()
-        metrics = run.trained | cost.metrics() | metrics
-        if self.classifier.access != "weights":
-            metrics[names.QUERIES] = cost.forwards
-        metrics[names.PEAK_MEMORY_MB] = peak_memory_mb()
+        metrics = run.trained | cost.metrics(self.classifier.access != "weights") | metrics
         metrics[names.SECONDS] = run.seconds + cost.earlier_seconds
         if not first_process():
             return Result(metrics)
@@ -113,28 +84,14 @@ class InvertApplication(Application):
         result = inversion_result(
             self.module,
             run,
+            metrics,
             samples=draw(app.keep_samples),
             confusion_NN=confusion_NN,
-            grid_columns=app.grid_columns,
             step=cost.steps,
         )
-        result.metrics = metrics
         self.afterwards(run, result, draw)
         result.lines = [*result.lines, *accuracy_lines(metrics, self.module.n_generators, seed)]
         return result
-
-    def _fit_context(self, run: RunContext) -> FitContext:
-        app = self.cfg.application
-        grid = GridCallback(run.figures, run.loggers, app.grid_every, app.grid_columns)
-        return FitContext(
-            run_dir=run.directory,
-            loggers=run.loggers,
-            make_trainer=partial(make_trainer, self.cfg),
-            callbacks=[grid],
-            checkpoint_every=app.checkpoint_every,
-            channels_last=app.channels_last,
-            compile=app.compile,
-        )
 
     def afterwards(self, run: RunContext, result: Result, draw: Callable[[int], Images]) -> None:
         """Add further analyses of the images to the result: the feature study of `interpret=full`.
@@ -146,9 +103,6 @@ class InvertApplication(Application):
             result: What has been found so far.
             draw: Function from a number to inverted images.
         """
-        if self.study is None:
-            return
-        try:
-            result.include(self.study(run.figures, draw, result.step or 0))
-        except InputError as error:
-            log.warning("not interpreted: %s", one_line(error))
+        if (study := self.study) is not None:
+            part = partial(study, run.figures, draw, result.step or 0)
+            result.include_unless_refused("not interpreted", part)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -15,25 +16,46 @@ from netinv_lightning.runs.run_directory import RunDir, read_status
 from netinv_lightning.training.progress import print_progress
 
 
-def done(directory: Path) -> bool:
-    """Return whether the run in a directory is done."""
-    return read_status(directory).get("state") == "done"
+@dataclass(frozen=True)
+class NestedRuns:
+    """What came of several runs.
+
+    Attributes:
+        kind: What one of them is called.
+        finished: The run directory of each run that is done, by its name.
+        errors: The error of each run that failed, in one line.
+        number: Number of all runs.
+    """
+
+    kind: str
+    finished: dict[str, Path]
+    errors: dict[str, str]
+    number: int
+
+    def failure(self, consequence: str, resume: Path) -> str:
+        """Return the message about the runs that failed; empty if none did.
+
+        Args:
+            consequence: What follows from it; continues the sentence.
+            resume: The run directory that contains the runs.
+        """
+        if not self.errors:
+            return ""
+        failed = f"{len(self.errors)} of {self.number} {self.kind}s failed"
+        return f"{failed}{consequence}; resume={resume} runs them again"
 
 
-def run_parts(
+def run_nested(
     kind: str, cfgs: Mapping[str, DictConfig], directories: Mapping[str, Path]
-) -> dict[str, str]:
-    """Run each part unless it is done; a part that was interrupted is resumed.
+) -> NestedRuns:
+    """Execute each run unless it is done; a run that was interrupted is resumed.
 
-    If a part fails, the others still run.
+    If a run fails, the others are still executed.
 
     Args:
-        kind: What a part is called in the progress lines.
-        cfgs: The config of each part, by its name.
-        directories: The run directory of each part.
-
-    Returns:
-        The error of each part that failed, in one line.
+        kind: What a run is called in the progress lines.
+        cfgs: The config of each run, by its name.
+        directories: The directory of each run.
 
     Raises:
         Preempted: if the run is stopped.
@@ -41,15 +63,16 @@ def run_parts(
     errors = {}
     for number, (name, cfg) in enumerate(cfgs.items(), start=1):
         headline = f"{kind} {number} of {len(cfgs)}: {name}"
-        if error := _run_part(cfg, directories[name], headline):
+        if error := _run(cfg, directories[name], headline):
             errors[name] = error
-    return errors
+    finished = {name: path for name, path in directories.items() if RunDir(path).state == "done"}
+    return NestedRuns(kind, finished, errors, len(cfgs))
 
 
-def _run_part(cfg: DictConfig, directory: Path, headline: str) -> str | None:
-    if done(directory):
-        return None
+def _run(cfg: DictConfig, directory: Path, headline: str) -> str | None:
     status = read_status(directory)
+    if status.get("state") == "done":
+        return None
     print_progress(headline)
     try:
         run(cfg, directory, resuming=bool(status))

@@ -9,18 +9,17 @@ uses no data. Real images are read only afterwards, for the comparison.
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Callable
+from functools import partial
 
 from netinv_lightning import metric_names as names
 from netinv_lightning.applications.invert import InvertApplication
-from netinv_lightning.classifiers.build import named_card, training_split
-from netinv_lightning.errors import InputError, one_line
+from netinv_lightning.errors import InputError
 from netinv_lightning.evaluation.image_sets import Images
 from netinv_lightning.evaluation.real_data import check_named, open_real
-from netinv_lightning.privacy.build import with_training_split
+from netinv_lightning.privacy.build import build_real_images, with_training_split
 from netinv_lightning.privacy.comparison import verifier_accuracy
-from netinv_lightning.privacy.real_images import check_comparable, check_enough, real_images
+from netinv_lightning.privacy.real_images import check_enough
 from netinv_lightning.privacy.reconstruction_result import (
     add_to_verdict,
     compare_with_controls,
@@ -30,8 +29,6 @@ from netinv_lightning.privacy.reconstruction_result import (
 )
 from netinv_lightning.tracking.result import Result
 from netinv_lightning.tracking.run_context import RunContext
-
-log = logging.getLogger(__name__)
 
 
 class ReconstructApplication(InvertApplication):
@@ -51,10 +48,9 @@ class ReconstructApplication(InvertApplication):
         super().afterwards(run, result, draw)
         requested: int = self.cfg.application.reconstructions
         images = draw(min(requested, self.module.max_images or requested))
-        try:
-            result.include(self._compare(run, images, result.metrics.get(names.TRANSFER_ACCURACY)))
-        except InputError as error:  # the inverted images are kept
-            log.warning("not compared with training images: %s", one_line(error))
+        transfer = result.metrics.get(names.TRANSFER_ACCURACY)
+        compare = partial(self._compare, run, images, transfer)
+        if not result.include_unless_refused("not compared with training images", compare):
             verdict = json.loads((run.path / "verdict.json").read_text())
             result.lines = [*result.lines, verdict["line"]]
 
@@ -64,10 +60,7 @@ class ReconstructApplication(InvertApplication):
         data, missing = open_real(cfg.data, self.classifier)
         if data is None:
             raise InputError(missing)
-        check_comparable(named_card(cfg).get("training_images"), data)
-        real = real_images(
-            data, cfg.seed, cfg.application.members, "trained_before" in training_split(cfg)
-        )
+        real = build_real_images(cfg, data)
         rows = compare_with_controls(images, real, cfg.seed)
         conclusion = conclude_alone(
             cfg.name,

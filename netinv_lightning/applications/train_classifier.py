@@ -19,7 +19,7 @@ from netinv_lightning.classifiers.verifiers import (
     load_verified,
     verifier_config,
 )
-from netinv_lightning.tracking.result import Artifact, Result
+from netinv_lightning.tracking.result import Result, classifier_artifact
 from netinv_lightning.tracking.run_context import RunContext
 
 
@@ -58,7 +58,7 @@ class TrainClassifierApplication(Application):
         return Result(
             metrics,
             step=training.module.global_step,
-            artifacts=[Artifact("classifier", (path, path.with_suffix(".json")))],
+            artifacts=[classifier_artifact(path)],
             lines=[
                 f"classifier: {path}  accuracy {on_training:.4f} on training images, "
                 f"{on_test:.4f} on test images",

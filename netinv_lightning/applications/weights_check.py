@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,12 +14,12 @@ from netinv_lightning.classifiers.named_weights import (
     network_missing,
     require_weights,
 )
+from netinv_lightning.config.layer_names import LOGITS, PENULTIMATE
 from netinv_lightning.config.signatures import network_parts
-from netinv_lightning.errors import InputError, nearest, one_line
-from netinv_lightning.runs.outside_files import read_json
+from netinv_lightning.errors import InputError, nearest
+from netinv_lightning.runs.file_check import check_file, check_safetensors
+from netinv_lightning.runs.outside_files import read_json_object
 
-PENULTIMATE, LOGITS = "penultimate", "logits"
-"""Feature layers that every network has; the first is the default."""
 WRAPPERS = ("_orig_mod", "module")
 """Components of names that torch.compile and DataParallel add."""
 PREFIX_DEPTH = 3
@@ -46,7 +44,7 @@ def check_classifier(cfg: DictConfig) -> Mapping[str, Any]:
         else f"classifier.zoo={cfg.classifier.zoo}"
     )
     shapes = check_safetensors(path, where) if path.suffix == ".safetensors" else {}
-    card = _card(path)
+    card = read_json_object(path.with_suffix(".json"))  # loading fails if it is damaged
     described = card.get("network")
     trained: Mapping[str, Any] = described if isinstance(described, Mapping) else {}
     target = str((cfg.classifier.network or trained).get("_target_"))
@@ -69,7 +67,7 @@ def check_classifier(cfg: DictConfig) -> Mapping[str, Any]:
 
 def _weights(cfg: DictConfig) -> Path | None:
     """Return the file of weights that `classifier` names; None if it names none."""
-    path = named_weights(cfg)
+    path = named_weights(cfg.classifier)
     if path is None or cfg.classifier.zoo is not None:
         return path
     require_weights(path)
@@ -80,15 +78,6 @@ def _weights(cfg: DictConfig) -> Path | None:
     if not path.with_suffix(".json").is_file() and not cfg.classifier.network:
         raise network_missing(path)
     return path
-
-
-def _card(path: Path) -> Mapping[str, Any]:
-    """Return the model card of the weights; empty if it is missing or damaged."""
-    try:
-        card = read_json(path.with_suffix(".json"))
-    except (OSError, ValueError):
-        return {}
-    return card if isinstance(card, Mapping) else {}
 
 
 def _names_fit(names: Sequence[str], attributes: frozenset[str]) -> bool:
@@ -135,52 +124,3 @@ def _layers(cfg: DictConfig) -> Iterator[tuple[str, str]]:
     ):
         if isinstance(layer := cfg[section].get(name), str):
             yield f"{section}.{name}", layer
-
-
-def check_file(path: Path, where: str) -> None:
-    """Refuse a path that is not a readable, non-empty file.
-
-    Raises:
-        InputError: beginning with `where`, the key and its value.
-    """
-    try:
-        if path.is_dir():
-            raise InputError(f"{where}: is a folder; give a file")
-        if not path.exists():
-            raise InputError(f"{where}: there is no such file (looked for {path.absolute()})")
-        if not path.is_file():
-            raise InputError(f"{where}: is not a regular file; give a file")
-        if not path.stat().st_size:
-            raise InputError(f"{where}: the file is empty; copy or download it again")
-    except OSError as error:  # such as a name that is too long
-        raise InputError(f"{where}: cannot be read ({error.strerror})") from error
-    if not os.access(path, os.R_OK):
-        raise InputError(f"{where}: permission denied; make it readable")
-
-
-def check_safetensors(path: Path, where: str) -> dict[str, list[int]]:
-    """Return the shapes of the tensors in a safetensors file, read from its header alone.
-
-    Raises:
-        InputError: beginning with `where`, the key and its value, if header or length are wrong.
-    """
-    check_file(path, where)
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        try:
-            if length > size - 8:
-                raise ValueError(f"a header of {length} bytes in a file of {size}")
-            header = json.loads(file.read(length))
-            header.pop("__metadata__", None)
-            ends = [entry["data_offsets"][1] for entry in header.values()]
-            if 8 + length + max(ends, default=0) != size:
-                raise ValueError(
-                    f"{8 + length + max(ends, default=0)} bytes expected, {size} found"
-                )
-            return {name: list(entry["shape"]) for name, entry in header.items()}
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise InputError(
-                f"{where}: is not a complete safetensors file ({one_line(error)[:120]}); copy or "
-                "download it again"
-            ) from error

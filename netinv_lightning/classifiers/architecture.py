@@ -8,12 +8,12 @@ from dataclasses import replace
 from typing import Any
 
 from hydra.errors import InstantiationException
-from omegaconf import DictConfig
 from torch import nn
 
 from netinv_lightning.config.allowed_targets import TIMM
 from netinv_lightning.config.description_check import TIMM_NAME
 from netinv_lightning.config.instantiate import construct, module_of
+from netinv_lightning.config.schema import ClassifierConfig
 from netinv_lightning.config.shapes import checked_shape
 from netinv_lightning.data.specs import UNITS, DataSpec
 from netinv_lightning.errors import InputError, nearest, one_line
@@ -125,25 +125,25 @@ def _without(target: str) -> str:
     return ""
 
 
-def reading_keys(cfg: DictConfig) -> dict[str, Any]:
-    """Return the keys of `cfg.classifier` that are arguments of `FrozenClassifier`."""
-    return {key: cfg.classifier[key] for key in ("feature_layers", "output", "output_kind")}
+def reading_keys(keys: ClassifierConfig) -> dict[str, Any]:
+    """Return the keys of `classifier` that are arguments of `FrozenClassifier`."""
+    return {key: getattr(keys, key) for key in ("feature_layers", "output", "output_kind")}
 
 
-def given_shape(cfg: DictConfig) -> dict[str, Any]:
-    """Return those of `channels` and `image_size` that `cfg.classifier` sets."""
-    if cfg.classifier.shape is not None:
-        channels, image_size = checked_shape(cfg.classifier.shape, "classifier.shape")
+def given_shape(keys: ClassifierConfig) -> dict[str, Any]:
+    """Return `channels` and `image_size` as far as `classifier` contains them."""
+    if keys.shape is not None:
+        channels, image_size = checked_shape(keys.shape, "classifier.shape")
         return {"channels": channels, "image_size": image_size}
     return {
         key: value
         for key in ("channels", "image_size")
-        if (value := cfg.classifier[key]) is not None
+        if (value := getattr(keys, key)) is not None
     }
 
 
-def spec_with_keys(spec: DataSpec, cfg: DictConfig) -> DataSpec:
-    """Return `spec` with the values that `cfg.classifier` overrides.
+def spec_with_keys(spec: DataSpec, keys: ClassifierConfig) -> DataSpec:
+    """Return `spec` with the values that `classifier` overrides.
 
     Raises:
         InputError: if fewer than 2 classes are left.
@@ -151,9 +151,9 @@ def spec_with_keys(spec: DataSpec, cfg: DictConfig) -> DataSpec:
     given: dict[str, Any] = {
         key: value if key == "num_classes" else tuple(value)
         for key in SPEC_KEYS
-        if (value := cfg.classifier[key]) is not None
+        if (value := getattr(keys, key)) is not None
     }
-    spec = replace(spec, **given, **given_shape(cfg))
+    spec = replace(spec, **given, **given_shape(keys))
     if spec.num_classes < 2:
         raise InputError(
             f"classifier.num_classes={spec.num_classes}: must be 2 or more; a network that returns "

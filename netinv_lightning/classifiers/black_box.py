@@ -27,9 +27,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from netinv_lightning.classifiers.frozen import FrozenClassifier
-from netinv_lightning.classifiers.penultimate import LOGITS, PENULTIMATE
 from netinv_lightning.classifiers.probing import PROBED, random_images
 from netinv_lightning.classifiers.wrapper import Classifier
+from netinv_lightning.config.layer_names import LOGITS, PENULTIMATE
 from netinv_lightning.data.specs import DataSpec
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.training.float32 import widened

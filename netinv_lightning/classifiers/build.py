@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from netinv_lightning.classifiers.architecture import build_network, reading_keys
+from netinv_lightning.classifiers.assumptions import print_assumptions, print_inferred
 from netinv_lightning.classifiers.black_box import BlackBox, BlackBoxClassifier
 from netinv_lightning.classifiers.black_box_command import command_answer
 from netinv_lightning.classifiers.checkpoints import load_checkpoint, read_card
@@ -35,7 +36,8 @@ from netinv_lightning.config.black_box_keys import (
 )
 from netinv_lightning.config.description_check import check_literal, check_network
 from netinv_lightning.config.instantiate import locate
-from netinv_lightning.data.specs import SPECS, UNITS, DataSpec
+from netinv_lightning.config.plain import plain_dict
+from netinv_lightning.data.specs import SPECS, DataSpec
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.runs.notices import notice
 
@@ -65,7 +67,7 @@ def described_network(cfg: DictConfig) -> dict[str, Any]:
     """
     if network := _network_of(cfg):
         return network
-    path = named_weights(cfg)
+    path = named_weights(cfg.classifier)
     assert path is not None
     if kind := format_of(path):
         raise InputError(
@@ -77,7 +79,7 @@ def described_network(cfg: DictConfig) -> dict[str, Any]:
 
 def named_card(cfg: DictConfig) -> dict[str, Any]:
     """Return the model card of the classifier that the config names; empty if it has none."""
-    path = named_weights(cfg)
+    path = named_weights(cfg.classifier)
     return {} if path is None else read_card(path) or {}
 
 
@@ -106,7 +108,7 @@ def load_classifier(cfg: DictConfig) -> FrozenClassifier:
     """
     if names_black_box(cfg.classifier):
         return _black_box(cfg)
-    path = named_weights(cfg)
+    path = named_weights(cfg.classifier)
     if cfg.classifier.train:
         from netinv_lightning.classifiers.cache import cache_path, cached_card, untrained
 
@@ -126,6 +128,28 @@ def load_classifier(cfg: DictConfig) -> FrozenClassifier:
     if not network and format_of(path):
         return _described(cfg, path)
     return _from_file(cfg, path, network)
+
+
+def load_with_layer(cfg: DictConfig, layer: str, key: str) -> FrozenClassifier:
+    """Load the classifier with one more feature layer.
+
+    Args:
+        cfg: The config.
+        layer: Name of the layer.
+        key: The key that names it, for the message.
+
+    Raises:
+        InputError: as `load_classifier`; or naming the key, if the network has no such layer.
+    """
+    if layer in cfg.classifier.feature_layers:
+        return load_classifier(cfg)
+    cfg = cfg.copy()
+    cfg.classifier.feature_layers.append(layer)
+    try:
+        return load_classifier(cfg)
+    except InputError as error:
+        named = f"classifier.feature_layers={layer}:"
+        raise InputError(str(error).replace(named, f"{key}={layer}:")) from error
 
 
 def _black_box(cfg: DictConfig) -> FrozenClassifier:
@@ -148,7 +172,7 @@ def _black_box(cfg: DictConfig) -> FrozenClassifier:
         answer = command_answer(list(keys.command))
     classifier = BlackBoxClassifier(
         BlackBox(answer, name),
-        resolve_spec(cfg, None, {"mean": (0.0,), "std": (1.0,)}),
+        resolve_spec(cfg.classifier, cfg.data, None, {"mean": (0.0,), "std": (1.0,)}),
         output=keys.output,
         output_kind=keys.output_kind,
         directions=keys.query_directions,
@@ -160,27 +184,26 @@ def _black_box(cfg: DictConfig) -> FrozenClassifier:
 
 def _network_of(cfg: DictConfig) -> dict[str, Any]:
     """Return `classifier.network` as plain containers; empty if it names no network."""
-    if not cfg.classifier.network:
-        return {}
-    network: Any = OmegaConf.to_container(cfg.classifier.network, resolve=True)
-    return {str(key): value for key, value in network.items()}
+    return plain_dict(cfg.classifier.network) if cfg.classifier.network else {}
 
 
 def _with_own_weights(cfg: DictConfig, network: dict[str, Any]) -> FrozenClassifier:
     """Build a network whose constructor loads its weights, such as torchvision's `weights=...`."""
     facts = published_facts(network) if network.get("num_classes") is None else {}
-    spec = resolve_spec(cfg, None, facts)
-    classifier = FrozenClassifier(build_network(network, spec), spec, **reading_keys(cfg))
+    spec = resolve_spec(cfg.classifier, cfg.data, None, facts)
+    classifier = FrozenClassifier(
+        build_network(network, spec), spec, **reading_keys(cfg.classifier)
+    )
     return _print_assumptions(classifier, cfg, None, "its published weights" if facts else "")
 
 
 def _described(cfg: DictConfig, path: Path) -> FrozenClassifier:
     """Read a file or folder that describes its own network."""
     found = read_described(path)
-    spec = resolve_spec(cfg, None, found.facts)
-    keys = _with_card(reading_keys(cfg), found.facts)
+    spec = resolve_spec(cfg.classifier, cfg.data, None, found.facts)
+    keys = _with_card(reading_keys(cfg.classifier), found.facts)
     classifier = FrozenClassifier(found.network, spec, **keys)
-    _print_inferred(path, found.facts, found.source)
+    print_inferred(path, found.facts, found.source)
     return _print_assumptions(classifier, cfg, None, found.source if "mean" in found.facts else "")
 
 
@@ -192,18 +215,12 @@ def _from_file(cfg: DictConfig, path: Path, network: dict[str, Any]) -> FrozenCl
     if not network:
         raise network_missing(path)
     facts = facts_of_weights(network, path) if card is None else {}
-    spec, source = resolve_spec(cfg, card, facts), "the published weights"
-    keys = _with_card(reading_keys(cfg), card or {})
+    spec, source = resolve_spec(cfg.classifier, cfg.data, card, facts), "the published weights"
+    keys = _with_card(reading_keys(cfg.classifier), card or {})
     classifier = _loaded(path, network, spec, **keys)
     classifier.card = card or {}
-    _print_inferred(path, facts, source)
+    print_inferred(path, facts, source)
     return _print_assumptions(classifier, cfg, card, source if "mean" in facts else "")
-
-
-def _print_inferred(path: Path, facts: dict[str, Any], source: str) -> None:
-    """Print the classes and the shape that were read from a file."""
-    if found := [f"{facts[key]} {unit}" for key, unit in UNITS.items() if key in facts]:
-        notice(f"classifier.path={path}: {', '.join(found)} (from {source})")
 
 
 def _with_card(keys: dict[str, Any], card: dict[str, Any]) -> dict[str, Any]:
@@ -240,21 +257,6 @@ def _print_assumptions(
         " and ".join(given + [source] * (len(given) < 2 and bool(source))),
         given=len(given) == 2,
     )
-
-
-def print_assumptions(classifier: FrozenClassifier, source: str, given: bool) -> FrozenClassifier:
-    """Print what is assumed about the network's output and, unless it is given, normalisation.
-
-    Args:
-        classifier: The classifier; `source` is stored in it for the record of the run.
-        source: Where mean and standard deviation come from; empty if they are unknown.
-        given: Whether the user set both.
-    """
-    classifier.normalisation_source = source or "none"
-    notice(classifier.output.describe(classifier.name))
-    if not given:
-        notice(classifier.describe_normalisation())
-    return classifier
 
 
 def load_zoo(name: str) -> FrozenClassifier:

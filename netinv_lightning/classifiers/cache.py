@@ -13,17 +13,13 @@ again.
 from __future__ import annotations
 
 import copy
-import hashlib
-import inspect
-import json
 import math
 import os
 import re
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +35,17 @@ from netinv_lightning.classifiers.checkpoints import (
     load_weights,
     read_card,
     save_classifier,
-    sha256,
 )
 from netinv_lightning.classifiers.frozen import FrozenClassifier
+from netinv_lightning.classifiers.hashes import (
+    content_hash,
+    facts_hash,
+    files_hash,
+    source_hash,
+    versions,
+)
 from netinv_lightning.classifiers.training import ClassifierTraining, DivergedError, recipe_seed
-from netinv_lightning.config.instantiate import locate
+from netinv_lightning.config.plain import plain_dict
 from netinv_lightning.data.datamodule import OWN_IMAGES
 from netinv_lightning.errors import InputError
 from netinv_lightning.runs.peers import first_process
@@ -137,7 +139,7 @@ def cache_path(cfg: DictConfig) -> Path:
         or str(network["_target_"]).rpartition(".")[2]
     )
     name = Path(cfg.data.path).stem if facts["images"] else data["name"]
-    folder = re.sub(r"[^\w.-]+", "-", f"{name}_{str(label).lower()}_{_hash(facts)[:12]}")
+    folder = re.sub(r"[^\w.-]+", "-", f"{name}_{str(label).lower()}_{facts_hash(facts)[:12]}")
     return Path(cfg.classifier.kept_in) / folder / "classifier.safetensors"
 
 
@@ -156,8 +158,7 @@ def determined_by(cfg: DictConfig) -> dict[str, Any]:
 
     Known data sets are identified by their name; a user's own images are read and hashed.
     """
-    plain = OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(plain, dict)
+    plain = plain_dict(cfg)
     network, data = plain["classifier"]["network"], plain["data"]
     own = [
         key for key in ("path", "test_path") if data["name"] in OWN_IMAGES and data[key] is not None
@@ -175,18 +176,18 @@ def determined_by(cfg: DictConfig) -> dict[str, Any]:
         "data": {
             key: value for key, value in data.items() if key not in ("root", "path", "test_path")
         },
-        "images": {key: _content(Path(data[key])) for key in own},
+        "images": {key: content_hash(Path(data[key])) for key in own},
         "recipe": {**plain["recipe"], "seed": recipe_seed(cfg)},
         "trainer": {
             key: value for key, value in plain["trainer"].items() if key not in NOT_OF_THE_WEIGHTS
         },
         "precision": trainer.precision,
         "device": trainer.strategy.root_device.type,
-        "versions": _versions(str(network["_target_"])),
-        "code": _files_hash(
+        "versions": versions(str(network["_target_"])),
+        "code": files_hash(
             PACKAGE, (file for pattern in OWN_CODE for file in PACKAGE.glob(pattern))
         ),
-        "network_code": _source_hash(str(network["_target_"])),
+        "network_code": source_hash(str(network["_target_"])),
     }
 
 
@@ -206,7 +207,7 @@ def _train(cfg: DictConfig, path: Path) -> float:
     save_classifier(
         path,
         training.network,
-        {**training.card(path.stem, metrics), "hash": _hash(facts), "determined_by": facts},
+        {**training.card(path.stem, metrics), "hash": facts_hash(facts), "determined_by": facts},
     )
     checkpoint.unlink()
     return metrics[names.TRAINING_SECONDS]
@@ -261,37 +262,3 @@ def _on_one_device(cfg: DictConfig) -> DictConfig:
             True,
         )
     return cfg
-
-
-def _hash(facts: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-
-
-def _content(path: Path) -> str:
-    """Return the hash of an .npz file, or of the paths and contents of all files in a folder."""
-    return _files_hash(path, path.rglob("*") if path.is_dir() else [path])
-
-
-def _files_hash(root: Path, files: Iterable[Path]) -> str:
-    lines = sorted(f"{file.relative_to(root)} {sha256(file)}" for file in files if file.is_file())
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-
-def _versions(target: str) -> dict[str, str]:
-    """Return the versions of this package, of torch, and of the package of the network."""
-    versions = {}
-    for package in ("netinv_lightning", "torch", target.partition(".")[0]):
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:  # a user's own module
-            continue
-    return versions
-
-
-def _source_hash(target: str) -> str | None:
-    """Return the hash of the file that defines the network; None if there is no such file."""
-    try:
-        file = inspect.getsourcefile(locate(target, "classifier.network._target_"))
-    except Exception:  # importing foreign code may raise anything
-        return None
-    return None if file is None else sha256(Path(file))

@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from netinv_lightning.classifiers.formats.recognise import is_torchscript
 from netinv_lightning.classifiers.named_weights import require_weights
 from netinv_lightning.classifiers.state_dicts import differences, match, state_dicts
 from netinv_lightning.data.specs import DataSpec
+from netinv_lightning.data.tensor_files import read_tensors
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.runs.file_writing import write_json
 from netinv_lightning.runs.outside_files import read_json
@@ -164,13 +164,7 @@ def read_state_dicts(path: Path) -> dict[str, dict[str, Tensor]]:
     where = f"classifier.path={path}"
     require_weights(path)
     if path.suffix == ".safetensors":
-        try:
-            return {"": load_file(path)}
-        except (SafetensorError, OSError, ValueError) as error:
-            raise InputError(
-                f"{where}: is not a complete safetensors file ({one_line(error)}); download it "
-                "again"
-            ) from error
+        return {"": read_tensors(path, where)}
     if is_torchscript(path):
         raise InputError(
             f"{where}: is a TorchScript archive, which contains a program; programs from files are "
@@ -187,7 +181,7 @@ def read_state_dicts(path: Path) -> dict[str, dict[str, Tensor]]:
             f"code ({reason.partition('. ')[0][:120]}); "
             "save its state_dict() with safetensors.torch.save_file"
         ) from error
-    except Exception as error:  # damaged bytes may raise anything
+    except Exception as error:  # damaged files raise many kinds of errors
         raise InputError(
             f"{where}: is not a complete checkpoint ({one_line(error)[:160]}); download it again"
         ) from error

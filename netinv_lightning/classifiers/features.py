@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from netinv_lightning.classifiers.frozen import PENULTIMATE, FrozenClassifier
+from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.classifiers.penultimate import head_features, head_layer
 from netinv_lightning.classifiers.wrapper import Classifier
+from netinv_lightning.config.layer_names import PENULTIMATE
 from netinv_lightning.data.pixels import to_unit_range
 from netinv_lightning.errors import InputError
 from netinv_lightning.training.seeds import random_order

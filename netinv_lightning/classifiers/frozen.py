@@ -15,23 +15,19 @@ from torch.utils.hooks import RemovableHandle
 
 from netinv_lightning.classifiers.forward_count import ForwardCount
 from netinv_lightning.classifiers.outputs import AUTO, find_output
-from netinv_lightning.classifiers.penultimate import (
-    LOGITS,
-    PENULTIMATE,
-    head_features,
-    head_layer,
-    is_convolution,
-)
+from netinv_lightning.classifiers.penultimate import find_layer, head_features, is_convolution
 from netinv_lightning.classifiers.probing import (
     PROBED,
     check_normalisation,
     explain_failure,
+    gradient_fault,
     random_images,
     takes_channels_last,
 )
 from netinv_lightning.classifiers.wrapper import Classifier
+from netinv_lightning.config.layer_names import LOGITS, PENULTIMATE
 from netinv_lightning.data.specs import DataSpec
-from netinv_lightning.errors import InputError, nearest, one_line
+from netinv_lightning.errors import InputError
 from netinv_lightning.training.float32 import widened
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -182,22 +178,8 @@ class FrozenClassifier(Classifier):
         Raises:
             InputError: naming the network.
         """
-        x_BCHW = random_images(self.spec, PROBED).to(self.mean_C11.device).requires_grad_()
-        why = ""
-        try:
-            with torch.enable_grad():
-                logits_BN = self(x_BCHW)
-                if logits_BN.requires_grad:
-                    weight_n = torch.linspace(1, 2, logits_BN.numel(), device=logits_BN.device)
-                    total = (logits_BN * weight_n.view_as(logits_BN)).sum()
-                    (gradient_BCHW,) = torch.autograd.grad(total, x_BCHW, allow_unused=True)
-                    if gradient_BCHW is None or not bool(gradient_BCHW.any()):
-                        why = "the gradient is zero"
-                else:
-                    why = "its output does not depend on them differentiably"
-        except Exception as error:
-            why = f"{type(error).__name__}: {one_line(error)[:300]}"
-        if why:
+        x_BCHW = random_images(self.spec, PROBED).to(self.mean_C11.device)
+        if why := gradient_fault(self, x_BCHW):
             raise InputError(
                 f"classifier: no gradient reaches the pixels through {self.name} ({why}), and "
                 "every inversion method needs one; remove rounding, casts to integers, detach() "
@@ -212,29 +194,9 @@ class FrozenClassifier(Classifier):
 
     def find_layer(self, name: str) -> nn.Module:
         """Return the module of a feature layer; for `penultimate`, the layer whose input it is."""
-        modules = {path: module for path, module in self.network.named_modules() if path}
-        if name == LOGITS and name not in modules:
+        if name == LOGITS and name not in dict(self.network.named_modules()):
             return self
-        if isinstance(self.network, torch.jit.ScriptModule):
-            raise InputError(
-                f"classifier.feature_layers={name}: features cannot be recorded inside a "
-                "TorchScript network; set classifier.feature_layers=[logits]"
-            )
-        if name == PENULTIMATE:
-            if (layer := head_layer(self.network)) is None:
-                none = "it has no layers: set classifier.feature_layers=[logits]"
-                layers = f"name a layer of it: {', '.join(modules)}" if modules else none
-                raise InputError(
-                    f"classifier.feature_layers={name}: {self.name} has no fully connected layer "
-                    f"and no convolution; {layers}"
-                )
-            return layer
-        if name not in modules:
-            raise InputError(
-                f"classifier.feature_layers={name}: the network has no such layer; "
-                f"{nearest(name, [PENULTIMATE, LOGITS, *modules])}"
-            )
-        return modules[name]
+        return find_layer(self.network, name, self.name)
 
     # Hooks are bound methods, not closures, so that a copied classifier records into itself.
     def _record_input(self, name: str, module: nn.Module, inputs: tuple[Any, ...]) -> None:

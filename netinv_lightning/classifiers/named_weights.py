@@ -7,20 +7,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from omegaconf import DictConfig
-
 from netinv_lightning.classifiers.formats.recognise import is_torchscript
 from netinv_lightning.classifiers.zoo import zoo_path
+from netinv_lightning.config.schema import ClassifierConfig
 from netinv_lightning.errors import InputError
 
 
-def named_weights(cfg: DictConfig) -> Path | None:
+def named_weights(keys: ClassifierConfig) -> Path | None:
     """Return the path of the weights that `classifier.zoo` or `classifier.path` names, if any.
 
     Raises:
         InputError: if both are set, or the zoo contains no such classifier.
     """
-    zoo, path = cfg.classifier.zoo, cfg.classifier.path
+    zoo, path = keys.zoo, keys.path
     if zoo is None:
         return None if path is None else Path(path)
     zoo_file = zoo_path(zoo)

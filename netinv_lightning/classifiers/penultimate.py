@@ -5,14 +5,13 @@ Shape suffixes: B batch, C channels, D features.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
-CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+from netinv_lightning.config.layer_names import LOGITS, PENULTIMATE
+from netinv_lightning.errors import InputError, nearest
 
-LOGITS = "logits"
-"""The logits as features, for networks whose layers cannot be recorded."""
-PENULTIMATE = "penultimate"
-"""The default features: the input of the last nn.Linear, or of the last convolution, pooled."""
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 def last_linear(network: nn.Module) -> nn.Linear | None:
@@ -33,6 +32,40 @@ def head_layer(network: nn.Module) -> nn.Module | None:
 
 def is_convolution(layer: nn.Module) -> bool:
     return isinstance(layer, CONVOLUTIONS)
+
+
+def find_layer(network: nn.Module, name: str, where: str) -> nn.Module:
+    """Return a module by its name; for `penultimate`, the layer whose input it is.
+
+    Args:
+        network: The network.
+        name: Name of the module.
+        where: Name of the network, for the message.
+
+    Raises:
+        InputError: if there is no such module.
+    """
+    modules = {path: module for path, module in network.named_modules() if path}
+    if isinstance(network, torch.jit.ScriptModule):
+        raise InputError(
+            f"classifier.feature_layers={name}: features cannot be recorded inside a "
+            "TorchScript network; set classifier.feature_layers=[logits]"
+        )
+    if name == PENULTIMATE:
+        if (layer := head_layer(network)) is None:
+            none = "it has no layers: set classifier.feature_layers=[logits]"
+            layers = f"name a layer of it: {', '.join(modules)}" if modules else none
+            raise InputError(
+                f"classifier.feature_layers={name}: {where} has no fully connected layer "
+                f"and no convolution; {layers}"
+            )
+        return layer
+    if name not in modules:
+        raise InputError(
+            f"classifier.feature_layers={name}: the network has no such layer; "
+            f"{nearest(name, [PENULTIMATE, LOGITS, *modules])}"
+        )
+    return modules[name]
 
 
 def head_features(layer: nn.Module, value: Tensor) -> Tensor:

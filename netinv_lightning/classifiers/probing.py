@@ -50,6 +50,23 @@ def takes_channels_last(network: nn.Module, x_BCHW: Tensor) -> bool:
     return True
 
 
+def gradient_fault(classifier: nn.Module, x_BCHW: Tensor) -> str:
+    """Return why no gradient of the logits reaches the inputs; empty if one does."""
+    try:
+        with torch.enable_grad():
+            x_BCHW = x_BCHW.requires_grad_()
+            logits_BN = classifier(x_BCHW)
+            if not logits_BN.requires_grad:
+                return "its output does not depend on them differentiably"
+            weight_n = torch.linspace(1, 2, logits_BN.numel(), device=logits_BN.device)
+            total = (logits_BN * weight_n.view_as(logits_BN)).sum()
+            (gradient_BCHW,) = torch.autograd.grad(total, x_BCHW, allow_unused=True)
+            reached = gradient_BCHW is not None and bool(gradient_BCHW.any())
+            return "" if reached else "the gradient is zero"
+    except Exception as error:  # foreign code may raise anything
+        return f"{type(error).__name__}: {one_line(error)[:300]}"
+
+
 def check_normalisation(spec: DataSpec) -> None:
     """Check that mean, standard deviation, bounds and groups fit the channels.
 

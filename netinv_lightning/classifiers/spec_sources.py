@@ -9,9 +9,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from omegaconf import DictConfig
-
 from netinv_lightning.classifiers.architecture import given_shape, spec_with_keys
+from netinv_lightning.config.schema import ClassifierConfig, DataConfig
 from netinv_lightning.config.shapes import modality_of
 from netinv_lightning.data.specs import SPECS, UNITS, DataSpec, spec_of_classes
 from netinv_lightning.errors import InputError, one_line
@@ -36,7 +35,10 @@ def card_spec(card: dict[str, Any]) -> DataSpec:
 
 
 def resolve_spec(
-    cfg: DictConfig, card: dict[str, Any] | None, facts: Mapping[str, Any] | None = None
+    keys: ClassifierConfig,
+    data: DataConfig,
+    card: dict[str, Any] | None,
+    facts: Mapping[str, Any] | None = None,
 ) -> DataSpec:
     """Return the properties of the training data.
 
@@ -44,7 +46,8 @@ def resolve_spec(
     Keys of `classifier` override it.
 
     Args:
-        cfg: The config.
+        keys: The config keys `classifier`.
+        data: The config keys `data`.
         card: The model card; None if there is none.
         facts: What the file contains, as in `formats.described.Described`.
 
@@ -52,42 +55,42 @@ def resolve_spec(
         InputError: if a property is unknown, or fewer than 2 classes are left.
     """
     if card is not None:
-        return spec_with_keys(card_spec(card), cfg)
-    data = _data_spec(cfg)
-    keys = {key: cfg.classifier[key] for key in ("num_classes", "mean", "std")}
-    given = given_shape(cfg) | {key: value for key, value in keys.items() if value is not None}
+        return spec_with_keys(card_spec(card), keys)
+    known_set = _data_spec(data)
+    others = {key: getattr(keys, key) for key in ("num_classes", "mean", "std")}
+    given = given_shape(keys) | {key: value for key, value in others.items() if value is not None}
     known = {**(facts or {}), **given}
-    if data is not None and _same_kind(data, given) and _fits(data, known if facts else {}):
+    if (
+        known_set is not None
+        and _same_kind(known_set, given)
+        and _fits(known_set, known if facts else {})
+    ):
         kept: dict[str, tuple[float, ...]]
         kept = {key: tuple(known[key]) for key in ("mean", "std") if key in known}
-        return spec_with_keys(replace(data, **_expanded(kept, data.channels)), cfg)
+        return spec_with_keys(replace(known_set, **_expanded(kept, known_set.channels)), keys)
     if missing := [f"classifier.{key}" for key in UNITS if key not in known]:
         raise InputError(
             f"{', '.join(missing)}: must be given, because the checkpoint has no model card "
-            f"and data={cfg.data.name} is not "
-            + ("a known data set" if data is None else "the data set that it was trained on")
+            f"and data={data.name} is not "
+            + ("a known set" if known_set is None else "what it was trained on")
         )
     shape = {key: known[key] for key in UNITS}
     names = tuple(known.get("class_names", ()))
     statistics = {"mean": (0.0,), "std": (1.0,)}
     statistics |= {key: tuple(known[key]) for key in statistics if key in known}
     own = DataSpec(
-        name=cfg.data.name if data is None else OWN,
+        name=data.name if known_set is None else OWN,
         **shape,
         **_expanded(statistics, known["channels"]),
         class_names=names if len(names) == known["num_classes"] else (),
     )
-    return spec_with_keys(own, cfg)
+    return spec_with_keys(own, keys)
 
 
-def _data_spec(cfg: DictConfig) -> DataSpec | None:
+def _data_spec(data: DataConfig) -> DataSpec | None:
     """Return the properties of the data set that `data` names; None if its name is not known."""
-    spec = SPECS.get(cfg.data.name)
-    return (
-        spec
-        if spec is None or cfg.data.classes is None
-        else spec_of_classes(spec, cfg.data.classes)
-    )
+    spec = SPECS.get(data.name)
+    return spec if spec is None or data.classes is None else spec_of_classes(spec, data.classes)
 
 
 def _same_kind(data: DataSpec, given: Mapping[str, Any]) -> bool:

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import nn
 
 from netinv_lightning import metric_names as names
@@ -25,10 +24,12 @@ from netinv_lightning.classifiers.features import extract_logits
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.classifiers.outputs import AUTO
 from netinv_lightning.classifiers.wrapper import Classifier
+from netinv_lightning.config.plain import plain_dict
 from netinv_lightning.config.validate import check_network_chosen
 from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.errors import InputError, one_line
-from netinv_lightning.training.checkpoints import Checkpoints, fitting_state
+from netinv_lightning.training.checkpoints import Checkpoints, fit_from
+from netinv_lightning.training.memory_format import in_channels_last
 from netinv_lightning.training.progress import progress
 from netinv_lightning.training.snapshots import EVERY
 from netinv_lightning.training.trainer import expected_warnings, make_trainer
@@ -91,11 +92,9 @@ class ClassifierTraining:
     def __init__(self, cfg: DictConfig) -> None:
         self.cfg = cfg
         check_network_chosen(cfg)
-        network_config = OmegaConf.to_container(cfg.classifier.network, resolve=True)
-        assert isinstance(network_config, dict)
-        self.network_config = network_config
+        self.network_config = plain_dict(cfg.classifier.network)
         self.data = ImageDataModule(**cfg.data)
-        spec = spec_with_keys(self.data.spec, cfg)
+        spec = spec_with_keys(self.data.spec, cfg.classifier)
         for key in ("channels", "image_size"):
             if getattr(spec, key) != getattr(self.data.spec, key):
                 raise InputError(
@@ -111,9 +110,9 @@ class ClassifierTraining:
             )
         self.seed = recipe_seed(cfg)
         L.seed_everything(self.seed, verbose=False)
-        self.network: nn.Module = build_network(network_config, spec)
+        self.network: nn.Module = build_network(self.network_config, spec)
         # The constructor also checks that the shapes fit.
-        self.frozen = FrozenClassifier(self.network, spec, **reading_keys(cfg))
+        self.frozen = FrozenClassifier(self.network, spec, **reading_keys(cfg.classifier))
         self.network.train().requires_grad_(True)
         try:
             self.module = ClassifierModule(
@@ -145,7 +144,7 @@ class ClassifierTraining:
         """
         recipe, data, module = self.cfg.recipe, self.data, self.module
         if recipe.channels_last:
-            module = module.to(memory_format=torch.channels_last)
+            in_channels_last(module)
         history = TrainingHistory()
         trainer = make_trainer(
             self.cfg,
@@ -162,10 +161,7 @@ class ClassifierTraining:
             **trainer_defaults,
         )
         last = checkpoint if resuming and checkpoint.is_file() else None
-        if last is not None:
-            fitting_state(module, last)
-        with expected_warnings():
-            trainer.fit(module, datamodule=data, ckpt_path=last, weights_only=True)
+        fit_from(last, trainer, module, datamodule=data)
         metrics = {names.TRAINING_SECONDS: history.seconds, **history.metrics}
         if broken := broken_weight(self.network):
             raise DivergedError(
@@ -191,7 +187,7 @@ class ClassifierTraining:
 
     def card(self, name: str, metrics: dict[str, float]) -> dict[str, Any]:
         """Return the model card; `save_classifier` writes it beside the weights."""
-        data: Any = OmegaConf.to_container(self.cfg.data, resolve=True)
+        data = plain_dict(self.cfg.data)
         description: dict[str, Any] = {"network": self.network_config}
         if self.cfg.classifier.output is not None:
             description["output"] = self.cfg.classifier.output

@@ -17,10 +17,11 @@ from torch import Tensor, nn
 
 from netinv_lightning.classifiers.architecture import OWN_NETWORKS
 from netinv_lightning.classifiers.build import load_carded, load_classifier
-from netinv_lightning.classifiers.frozen import LOGITS, PENULTIMATE, FrozenClassifier
+from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.classifiers.training import recipe_seed
 from netinv_lightning.classifiers.verifier_names import KEY, VERIFIER_OF, entries
 from netinv_lightning.classifiers.zoo import zoo_path
+from netinv_lightning.config.layer_names import LOGITS, PENULTIMATE
 from netinv_lightning.config.schema import ClassifierConfig
 from netinv_lightning.data.specs import UNITS, DataSpec
 from netinv_lightning.errors import InputError

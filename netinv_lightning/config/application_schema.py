@@ -12,6 +12,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
+from netinv_lightning.config.downstream_schema import (
+    CounterfeitConfig,
+    DistillConfig,
+    FinetuneConfig,
+)
+
 
 @dataclass
 class InvertConfig:
@@ -77,7 +83,7 @@ class AuditConfig:
     """Keys of `application=audit`. See `ReconstructConfig` for the other keys.
 
     Attributes:
-        attacks: Names of the attacks (`netinv_lightning.applications.audit.ATTACKS`). Null for
+        attacks: Names of the attacks (`netinv_lightning.privacy.build.ATTACKS`). Null for
             reconstruction, natural and, without BatchNorm in the network, kkt.
         effort: Length of the attacks: `quick` (minutes on two cores) or `full`.
         overrides: Overrides of the config of every attack; quote each one on the command line.
@@ -175,79 +181,6 @@ class DetectOodConfig:
     samples: int = 5000
     strengths: list[float] = field(default_factory=list)
     shifted: int = 500
-
-
-@dataclass
-class DistillConfig:
-    """Keys of `application=distill`: a student learns the outputs of the classifier.
-
-    Before the first step, and again every `every` steps, a generator resets its first stage and
-    makes a round of images. All images are kept. A batch mixes images of all rounds, in the random
-    views of `augmentation`.
-
-    Attributes:
-        student: `_target_` and arguments of the student.
-        temperature: Temperature of the softened outputs.
-        features: Weight of the loss on penultimate features, relative to that on the outputs.
-        adversarial: Weight of the disagreement of student and classifier in the objective of a
-            round.
-    """
-
-    name: str = "distill"
-    run: Optional[str] = None
-    student: dict[str, Any] = field(
-        default_factory=lambda: {"_target_": "netinv_lightning.classifiers.networks.CNN"}
-    )
-    steps: int = 1500
-    batch_size: int = 64
-    lr: float = 4e-3
-    temperature: float = 4.0
-    features: float = 1.0
-    adversarial: float = 1.0
-    every: int = 60
-    checkpoint_every: int = 250
-
-
-@dataclass
-class CounterfeitConfig:
-    """Keys of `application=counterfeit`: images that the classifier accepts with high confidence.
-
-    `samples` images are drawn; `confidence` is the minimum confidence in the requested class.
-    """
-
-    name: str = "counterfeit"
-    run: Optional[str] = None
-    confidence: float = 0.9
-    verifiers: Optional[list[Any]] = None
-    samples: int = 2000
-
-
-@dataclass
-class FinetuneConfig:
-    """Keys of `application=finetune`: train a classifier further on real and inverted images.
-
-    The group `data` sets the real images, the batch size, shift and flip.
-
-    Attributes:
-        kind: The inverted images keep their labels and pixels (`labels`), or are perturbed
-            (`adversarial`); robust accuracy is then measured too.
-        share: Share of inverted images in each batch.
-        images: Number of images that are drawn from the run.
-        radius, attack_steps: Radius of the Linf ball of the perturbations, and their steps.
-        attacked: Number of test images for robust accuracy.
-    """
-
-    name: str = "finetune"
-    run: Optional[str] = None
-    kind: str = "labels"
-    share: float = 0.25
-    images: int = 5000
-    steps: int = 200
-    lr: float = 0.01
-    radius: float = 0.03
-    attack_steps: int = 10
-    attacked: int = 500
-    checkpoint_every: int = 250
 
 
 @dataclass

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from netinv_lightning.config import application_schema as of_application
+from netinv_lightning.config import downstream_schema as of_downstream
 from netinv_lightning.config import method_schema as of_method
 from netinv_lightning.config import schema as config
 from netinv_lightning.config.garbage_schema import GarbageConfig
@@ -229,13 +230,13 @@ RULES: dict[type, Mapping[str, Rule]] = {
         "detectors": Names(of_application.DETECTORS), "samples": Count(LEAST_STUDIED, 10_000_000),
         "strengths": Number(0, 1, above=True), "shifted": Count(LEAST_STUDIED, 10_000_000),
     },
-    of_application.DistillConfig: {
+    of_downstream.DistillConfig: {
         "steps": STEPS, "batch_size": BATCH, "lr": POSITIVE, "temperature": POSITIVE,
         "features": NOT_NEGATIVE, "adversarial": NOT_NEGATIVE, "every": EVERY,
         "checkpoint_every": EVERY,
     },
-    of_application.CounterfeitConfig: {"confidence": SHARE, "samples": IMAGES},
-    of_application.FinetuneConfig: {
+    of_downstream.CounterfeitConfig: {"confidence": SHARE, "samples": IMAGES},
+    of_downstream.FinetuneConfig: {
         "kind": Names(("labels", "adversarial")), "share": SHARE, "images": IMAGES, "steps": STEPS,
         "lr": POSITIVE, "radius": SHARE, "attack_steps": Count(1, 10_000), "attacked": IMAGES,
         "checkpoint_every": EVERY,

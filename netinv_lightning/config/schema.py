@@ -5,7 +5,8 @@ arguments of a constructor; a test compares them. A misspelled key, or a word in
 raises an error when the config is composed. This module does not import torch, so that
 `--help`, completion and errors of the config are fast.
 
-Other parts of the schema: `application_schema.py`, `method_schema.py`, `garbage_schema.py`.
+Other parts of the schema: `application_schema.py`, `downstream_schema.py`, `method_schema.py`,
+`garbage_schema.py`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any, Optional
 from omegaconf import MISSING
 
 from netinv_lightning.config.garbage_schema import GarbageConfig
+from netinv_lightning.config.layer_names import PENULTIMATE
 from netinv_lightning.metric_names import METRIC_GROUPS
 
 
@@ -86,7 +88,7 @@ class ClassifierConfig:
     std: Optional[list[float]] = None
     bounds: Optional[list[Any]] = None
     groups: Optional[list[list[int]]] = None
-    feature_layers: list[str] = field(default_factory=lambda: ["penultimate"])
+    feature_layers: list[str] = field(default_factory=lambda: [PENULTIMATE])
     output: Optional[str] = None
     output_kind: str = "auto"
     callable: Optional[str] = None

@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
+from netinv_lightning.config.plain import plain_dict
 from netinv_lightning.config.ranges import (
     NOT_NEGATIVE,
     Count,
@@ -89,8 +90,7 @@ def check_trainer_values(cfg: DictConfig) -> None:
                 f"trainer.{key!s}: lightning.Trainer has no such argument; "
                 f"{nearest(str(key), known)}"
             )
-    values = OmegaConf.to_container(cfg.trainer, resolve=True)
-    assert isinstance(values, dict)
+    values = plain_dict(cfg.trainer)
     for key, rule in TRAINER_RULES.items():
         if (value := values.get(key)) is not None and (fault := rule.fault(value)):
             raise InputError(f"trainer.{key}={value}: {fault}")

@@ -16,12 +16,13 @@ from torchvision.transforms import functional as transforms
 
 from netinv_lightning.config.shapes import Size, sides_of, size_of
 from netinv_lightning.data.arrays import read_class_names, read_splits
+from netinv_lightning.data.class_folders import class_folders, subfolders
 from netinv_lightning.data.datasets import Split
 from netinv_lightning.data.labels import check_classes
 from netinv_lightning.data.pictures import SUFFIXES, pictures_in, read_picture
 from netinv_lightning.data.pixels import to_unit_range
 from netinv_lightning.data.specs import DataSpec
-from netinv_lightning.errors import InputError, one_line
+from netinv_lightning.errors import InputError
 from netinv_lightning.runs.notices import notice
 
 SPLITS = {
@@ -133,11 +134,7 @@ def read_folder(
         InputError: if there is no such folder, a class is empty, or a picture cannot be read.
     """
     where = f"{key}={path}"
-    folders = _folders(path, where)
-    if not folders:
-        raise InputError(
-            f"{where}: has no folders; it must contain one folder of pictures per class"
-        )
+    folders = class_folders(path, where)
     files = [pictures_in(folder, deep=True) for folder in folders]
     if empty := [folder.name for folder, found in zip(folders, files, strict=True) if not found]:
         raise InputError(
@@ -169,29 +166,15 @@ def _shorter_side(size: tuple[int, int], height: int, width: int) -> int:
     return -(-min(size) * height // down)
 
 
-def _folders(path: Path, where: str) -> list[Path]:
-    """Return the folders in a folder, sorted by name, without hidden ones."""
-    try:
-        return sorted(
-            entry
-            for entry in path.iterdir()
-            if entry.is_dir() and not entry.name.startswith((".", "__MACOSX"))
-        )
-    except OSError as error:
-        raise InputError(
-            f"{where}: {one_line(error.strerror or error)}; it must contain one folder of pictures "
-            "per class"
-        ) from error
-
-
 def _split_folders(path: Path) -> dict[str, Path]:
     """Return the folders `train`, `val` and `test`; empty if the folders are classes."""
     if not path.is_dir():
         return {}
-    folders = _folders(path, str(path))
+    folders = subfolders(path, str(path))
     splits = {SPLITS.get(folder.name.lower(), ""): folder for folder in folders}
     are_splits = "" not in splits and "train" in splits and len(splits) == len(folders) > 1
-    return splits if are_splits and all(_folders(folder, str(folder)) for folder in folders) else {}
+    have_classes = are_splits and all(subfolders(folder, str(folder)) for folder in folders)
+    return splits if have_classes else {}
 
 
 def describe(

@@ -7,18 +7,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
-
 from netinv_lightning import metric_names as names
-from netinv_lightning.classifiers.checkpoints import model_card
+from netinv_lightning.classifiers.checkpoints import model_card, save_classifier
 from netinv_lightning.classifiers.frozen import FrozenClassifier
-from netinv_lightning.config.application_schema import DistillConfig
+from netinv_lightning.classifiers.wrapper import Classifier
+from netinv_lightning.config.downstream_schema import DistillConfig
 from netinv_lightning.data.pixels import to_unit_range
 from netinv_lightning.downstream.classifier_predictions import agreement, predict
 from netinv_lightning.downstream.distillation import DistillationResult
 from netinv_lightning.downstream.downstream_figures import student_images_figure
+from netinv_lightning.downstream.finetuning import LabelledImages
 from netinv_lightning.downstream.replay_buffer import ReplayBuffer
 from netinv_lightning.runs.tables import Cell, Table
+from netinv_lightning.tracking.result import Figure, Result, classifier_artifact
+from netinv_lightning.tracking.run_context import RunContext
 
 STUDENT = (names.STUDENT_AGREEMENT_FRESH, names.STUDENT_AGREEMENT, names.STUDENT_ACCURACY)
 NOISE_STUDENT = tuple(
@@ -26,23 +28,20 @@ NOISE_STUDENT = tuple(
 )
 PICTURED = 2000
 """Approximate number of images that are considered for the figure."""
-RECIPE_KEYS = (
-    "run",
-    "steps",
-    "batch_size",
-    "lr",
-    "temperature",
-    "features",
-    "adversarial",
-    "every",
-)
+NOISE_STEPS = 300
+"""Maximum training steps of the control, which converges early (experiments/inverted_data)."""
+
+
+def control_steps(steps: int) -> int:
+    """Return the training steps of the student of noise, from those of the student."""
+    return min(steps, NOISE_STEPS)
 
 
 def distill_metrics(
     student: DistillationResult,
     control: DistillationResult,
     teacher: FrozenClassifier,
-    test: tuple[Tensor, Tensor] | None,
+    test: LabelledImages | None,
 ) -> dict[str, float]:
     """Return the metrics of student, control and teacher.
 
@@ -68,11 +67,61 @@ def distill_metrics(
     return {name: value for name, value in found.items() if value is not None}
 
 
+def distill_result(
+    name: str,
+    run: RunContext,
+    *,
+    student: DistillationResult,
+    control: DistillationResult,
+    teacher: FrozenClassifier,
+    test: LabelledImages | None,
+    buffer: ReplayBuffer,
+    generated: bool,
+    missing: str,
+    network: Mapping[str, Any],
+    recipe: Mapping[str, Any],
+) -> Result:
+    """Write the student and the figure of its images; return metrics and table.
+
+    Args:
+        name: Name of the run that inverted the teacher.
+        run: The run.
+        student: The student trained on inverted images.
+        control: The student trained on noise.
+        teacher: The classifier.
+        test: Real test images and labels; None without real data.
+        buffer: The images that the student learnt from.
+        generated: Whether generators made the images; otherwise the run saved them.
+        missing: Why there are no real images; empty if there are.
+        network: The architecture of the student.
+        recipe: How it was trained.
+    """
+    options, seed, origin = run.cfg.application, run.cfg.seed, "saved by the run"
+    if generated:
+        origin = (
+            f"made in rounds, one every {options.every} steps; "
+            f"weight of the disagreement {options.adversarial:g}"
+        )
+    images = f"{len(buffer)} images {origin}"
+    metrics = distill_metrics(student, control, teacher, test) | {names.SECONDS: run.seconds}
+    path = run.path / "student.safetensors"
+    card = student_card(student.student, network, metrics, test, seed, recipe)
+    save_classifier(path, student.student.network, card)
+    figure = draw_student_images(buffer, teacher, run.figures / "taught.png", name)
+    return Result(
+        metrics,
+        step=options.steps,
+        tables={"distillation": distill_table(name, metrics, options, (images, missing), seed)},
+        figures=[Figure(figure, "images that the student learnt from, by predicted class")],
+        artifacts=[classifier_artifact(path)],
+        lines=[f"student: {path}"],
+    )
+
+
 def distill_table(
     name: str,
     metrics: Mapping[str, float],
     options: DistillConfig,
-    control_steps: int,
     notes: tuple[str, str],
     seed: int,
 ) -> Table:
@@ -82,15 +131,14 @@ def distill_table(
         name: Name of the run.
         metrics: As returned by `distill_metrics`.
         options: The keys of the application.
-        control_steps: Training steps of the control.
         notes: A description of the student's training images, and why there are no real images.
         seed: The seed of the run.
     """
     images, missing = notes
-    on_real = None if missing else 1.0
+    on_real, of_control = None if missing else 1.0, control_steps(options.steps)
     rows: list[list[Cell]] = [
-        ["student trained on inverted images", options.steps, *map(metrics.get, STUDENT)],
-        ["student trained on noise (control)", control_steps, *map(metrics.get, NOISE_STUDENT)],
+        ["student of inverted images", options.steps, *map(metrics.get, STUDENT)],
+        ["student of noise (control)", of_control, *map(metrics.get, NOISE_STUDENT)],
         ["teacher", None, 1.0, on_real, metrics.get(names.TEACHER_ACCURACY)],
     ]
     network = str(options.student["_target_"]).rpartition(".")[2]
@@ -120,32 +168,30 @@ def draw_student_images(
 
 
 def student_card(
-    student: nn.Module,
-    teacher: FrozenClassifier,
+    student: Classifier,
     network: Mapping[str, Any],
     metrics: Mapping[str, float],
-    test_images: int,
+    test: LabelledImages | None,
     seed: int,
     recipe: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return the model card of the student.
 
     Args:
-        student: Its network.
-        teacher: The classifier.
-        network: The architecture of the student.
+        student: The student.
+        network: Its architecture.
         metrics: As returned by `distill_metrics`.
-        test_images: Number of real test images.
+        test: Real test images and labels; None without real data.
         seed: The seed of the run.
         recipe: How it was trained.
     """
     return model_card(
         "student",
-        student,
-        spec=teacher.spec,
+        student.network,
+        spec=student.spec,
         description={"network": dict(network)},
         training_images=0,
-        test_images=test_images,
+        test_images=0 if test is None else len(test[1]),
         test_accuracy=metrics.get(names.STUDENT_ACCURACY, math.nan),
         seed=seed,
         recipe=recipe,

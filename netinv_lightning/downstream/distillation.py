@@ -25,6 +25,7 @@ from netinv_lightning.inversion.augmentation import Augmentation
 from netinv_lightning.training.distributed import Stream
 from netinv_lightning.training.float32 import in_float32
 from netinv_lightning.training.gradient_steps import OnStep, train_steps
+from netinv_lightning.training.memory_format import in_channels_last
 from netinv_lightning.training.schedules import one_cycle
 from netinv_lightning.training.seeds import own_randomness
 from netinv_lightning.training.snapshots import Snapshots, Stateful
@@ -114,12 +115,7 @@ def distil(
     device = teacher.mean_C11.device
     like = FrozenClassifier(student, teacher.spec, ())
     student.requires_grad_(True)
-    classifier = (
-        Classifier(student, teacher.spec, like)
-        .to(device)
-        .to(memory_format=torch.channels_last)
-        .train()
-    )  # type: ignore[call-overload]
+    classifier = in_channels_last(Classifier(student, teacher.spec, like).to(device)).train()
     stream = Stream(seed, device)
     with own_randomness(seed, device):
         hint = FeatureHint(teacher, classifier).to(device) if features else None

@@ -14,15 +14,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from netinv_lightning.figures.images import LARGEST_GRID, draw_images, image_grid
-from netinv_lightning.figures.style import (
-    DPI,
-    NEUTRAL,
-    PALETTE,
-    PAPER,
-    TWO_COLUMNS,
-    literal_text,
-    write_whole,
-)
+from netinv_lightning.figures.style import DPI, NEUTRAL, PALETTE, PAPER, TWO_COLUMNS, write_whole
+from netinv_lightning.figures.titles import literal_text
 
 SIDE_BY_SIDE = ("counterfeit", "nearest real")
 IMAGE_INCHES = 0.42

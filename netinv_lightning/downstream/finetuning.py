@@ -6,11 +6,14 @@ Shape suffixes: B batch, n images, m inverted images, C channels, H height, W wi
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from netinv_lightning.classifiers.architecture import build_network
+from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.classifiers.wrapper import Classifier
 from netinv_lightning.data.augmentation import shift_and_flip
 from netinv_lightning.data.pixels import to_unit_range
@@ -19,6 +22,7 @@ from netinv_lightning.inversion.perturbation import Perturbation
 from netinv_lightning.metrics.calibration import calibration
 from netinv_lightning.training.distributed import Stream
 from netinv_lightning.training.gradient_steps import OnStep, decay_groups, train_steps
+from netinv_lightning.training.memory_format import in_channels_last
 from netinv_lightning.training.schedules import one_cycle
 from netinv_lightning.training.seeds import own_randomness
 from netinv_lightning.training.snapshots import Snapshots
@@ -50,6 +54,18 @@ class ClassifierQuality:
     ece: float
     brier: float
     nll: float
+
+
+def trainable_copy(frozen: FrozenClassifier, network: dict[str, Any]) -> Classifier:
+    """Return a classifier with the same weights, which can be trained, in evaluation mode.
+
+    Args:
+        frozen: The classifier.
+        network: The description of its network.
+    """
+    copied = build_network(network, frozen.spec)
+    copied.load_state_dict(frozen.network.state_dict())
+    return Classifier(copied, frozen.spec, like=frozen).eval()
 
 
 def fine_tune(
@@ -91,7 +107,7 @@ def fine_tune(
         snapshots: Saves the training, so that it can be resumed.
     """
     device = classifier.mean_C11.device
-    classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    in_channels_last(classifier)
     classifier.train().requires_grad_(True)
     groups = decay_groups(classifier, WEIGHT_DECAY)
     optimizer = torch.optim.SGD(groups, lr, MOMENTUM, nesterov=True)

@@ -1,16 +1,43 @@
-"""Build the report that a config describes."""
+"""Builders: what an inversion gets from its run, and the reports that a config describes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
+from netinv_lightning.classifiers.build import load_classifier
 from netinv_lightning.classifiers.frozen import FrozenClassifier
+from netinv_lightning.classifiers.verifiers import load_verifiers
 from netinv_lightning.config.method_schema import trains_generator
+from netinv_lightning.config.plain import plain_dict
 from netinv_lightning.config.schema import MeasureConfig
+from netinv_lightning.evaluation.grid import GridCallback
 from netinv_lightning.evaluation.real_data import open_real
 from netinv_lightning.evaluation.report import Report
+from netinv_lightning.inversion.base import FitContext
+from netinv_lightning.tracking.run_context import RunContext
+from netinv_lightning.training.trainer import make_trainer
+
+QUICK_METRICS = ["accuracy", "transfer", "diversity"]
+"""Measured of the baselines of a benchmark if `measure.full` is not set."""
+QUICK_SAMPLES = 500
+
+
+def build_fit_context(cfg: DictConfig, run: RunContext) -> FitContext:
+    """Build what an inversion gets from its run; a grid is drawn while generators train."""
+    app = cfg.application
+    grid = GridCallback(run.figures, run.loggers, app.grid_every, app.grid_columns)
+    return FitContext(
+        run_dir=run.directory,
+        loggers=run.loggers,
+        make_trainer=partial(make_trainer, cfg),
+        callbacks=[grid],
+        checkpoint_every=app.checkpoint_every,
+        channels_last=app.channels_last,
+        compile=app.compile,
+    )
 
 
 def build_report(
@@ -34,7 +61,7 @@ def build_report(
     """
     real, no_data = open_real(cfg.data, classifier) if cfg.measure.full else (None, "")
     return Report(
-        MeasureConfig(**OmegaConf.to_container(cfg.measure)),  # type: ignore[arg-type]
+        MeasureConfig(**plain_dict(cfg.measure)),
         classifier,
         verifiers,
         real=real,
@@ -46,6 +73,27 @@ def build_report(
         settings=_settings(cfg),
         followed=followed,
     )
+
+
+def build_baseline_report(cfg: DictConfig, controls: list[str]) -> Report:
+    """Build the report that measures the baselines of an experiment of a benchmark.
+
+    Args:
+        cfg: Config of one of its jobs.
+        controls: Names of the baselines.
+
+    Raises:
+        InputError: as `build_report`, or if classifier or verifiers cannot be loaded.
+    """
+    cfg = cfg.copy()
+    measure = cfg.measure
+    measure.controls = controls
+    if not measure.full:
+        measure.full, measure.metrics = True, QUICK_METRICS
+        measure.samples = measure.samples or QUICK_SAMPLES
+    classifier = load_classifier(cfg)
+    verifiers = load_verifiers(cfg.application.verifiers, cfg, classifier)
+    return build_report(cfg, classifier, verifiers, cfg.application.eval_samples)
 
 
 def _weights(cfg: DictConfig) -> dict[str, float] | None:

@@ -18,8 +18,9 @@ from torch import Tensor
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.config.application_schema import ApproachConfig
 from netinv_lightning.data.pixels import to_unit_range
+from netinv_lightning.data.tensor_files import read_tensors
 from netinv_lightning.errors import InputError
-from netinv_lightning.evaluation.image_sets import Images, check_images, read_tensors
+from netinv_lightning.evaluation.image_sets import Images, check_images
 from netinv_lightning.inversion.methods.targets import Distributions, Neurons, Targets, Vectors
 
 

@@ -13,6 +13,7 @@ from lightning.pytorch.loggers import Logger
 from netinv_lightning import metric_names as names
 from netinv_lightning.figures import image_grid
 from netinv_lightning.figures.images import LARGEST_GRID
+from netinv_lightning.figures.titles import with_first_of
 from netinv_lightning.inversion.base import Inversion
 from netinv_lightning.tracking.loggers import log_image
 from netinv_lightning.training.seeds import own_randomness
@@ -33,8 +34,7 @@ def draw_grid(inversion: Inversion, columns: int, seed: int, path: Path, title: 
     """
     chosen, G = inversion.conditioning.chosen, inversion.n_generators
     shown = chosen[:LARGEST_GRID]
-    if len(shown) < len(chosen):
-        title = f"{title} (first {len(shown)} of {len(chosen)} classes)".strip()
+    title = with_first_of(title, len(shown), len(chosen), "classes")
     label_R = torch.tensor(shown, device=inversion.device)
     label_X = label_R.repeat_interleave(columns if G == 1 else 1)
     with own_randomness(seed, inversion.device):

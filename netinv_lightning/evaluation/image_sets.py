@@ -10,16 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from netinv_lightning.data.pixels import from_units, to_units
 from netinv_lightning.data.specs import DataSpec
-from netinv_lightning.errors import InputError, one_line
+from netinv_lightning.data.tensor_files import read_tensors
+from netinv_lightning.errors import InputError
 from netinv_lightning.evaluation.inversion_accuracy import batches, draw_batch
 from netinv_lightning.inversion.base import Inversion
-from netinv_lightning.runs.outside_files import open_file
 
 
 @dataclass
@@ -125,24 +124,6 @@ def read_samples(path: Path, where: str, spec: DataSpec) -> Images:
     return Images(
         images_nCHW.float(), labels_n.long(), tensors.get("conditioning"), tensors.get("generator")
     )
-
-
-def read_tensors(path: Path, where: str) -> dict[str, Tensor]:
-    """Read a safetensors file.
-
-    Raises:
-        InputError: if the file is missing or damaged; the message begins with `where`.
-    """
-    try:
-        open_file(path).close()  # a FIFO would block
-        return load_file(path)
-    except FileNotFoundError:
-        raise InputError(f"{where}: the file does not exist") from None
-    except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(
-            f"{where}: is not a complete safetensors file ({one_line(error)}); "
-            "copy or download it again"
-        ) from error
 
 
 def check_images(images: Images, spec: DataSpec) -> None:

@@ -24,20 +24,20 @@ from netinv_lightning.tracking.run_context import RunContext
 def inversion_result(
     module: Inversion,
     run: RunContext,
+    metrics: dict[str, float],
     *,
     samples: Images,
     confusion_NN: Tensor,
-    grid_columns: int,
     step: int,
 ) -> Result:
-    """Write samples and figures of an inversion; return its result without metrics.
+    """Write samples and figures of an inversion; return its result.
 
     Args:
         module: The inversion.
         run: The run.
+        metrics: Metrics of the inversion.
         samples: The images to store.
         confusion_NN: Confusion matrix, with conditioning labels in rows.
-        grid_columns: Images of each class in the grid.
         step: Training step at which everything is logged.
     """
     spec, cfg = module.classifier.spec, run.cfg
@@ -53,14 +53,16 @@ def inversion_result(
         class_names=spec.class_names,
         step=step,
     )
-    grid = draw_grid(module, grid_columns, cfg.seed, run.figures / "grid.png", cfg.name)
+    grid = draw_grid(
+        module, cfg.application.grid_columns, cfg.seed, run.figures / "grid.png", cfg.name
+    )
     confusion = confusion_matrix(
         confusion_NN, spec.class_names, run.figures / "confusion.png", module.conditioning.chosen
     )
     caption = "rows: conditioning label; columns: predicted class"
     checkpoint, config = checkpoint_of(run.path), run.path / "config.yaml"
     return Result(
-        {},
+        metrics,
         step=step,
         figures=[
             Figure(grid, cfg.name, names.SAMPLES_GRID),

@@ -36,6 +36,25 @@ def open_real(
     return real, missing
 
 
+def require_real(
+    data: Mapping[str, Any], classifier: FrozenClassifier, needed: str
+) -> ImageDataModule:
+    """Open the real data as `open_real` does.
+
+    Args:
+        data: The config keys `data`.
+        classifier: The classifier.
+        needed: What needs the data, in words.
+
+    Raises:
+        InputError: as `open_data`, or if the data are missing.
+    """
+    real, missing = open_real(data, classifier)
+    if real is None:
+        raise InputError(f"data={data['name']}: {needed}; {missing}")
+    return real
+
+
 def open_data(data: Mapping[str, Any], spec: DataSpec) -> tuple[ImageDataModule | None, str]:
     """Return the real data, or the reason why they are missing.
 

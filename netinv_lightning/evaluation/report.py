@@ -19,13 +19,13 @@ from netinv_lightning.config.schema import MeasureConfig
 from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.evaluation.baselines import BASELINES, NEED_DATA, check_baselines
-from netinv_lightning.evaluation.diagnosis import Case, Finding, diagnose
+from netinv_lightning.evaluation.diagnosis import Case, diagnose
 from netinv_lightning.evaluation.image_sets import Images
 from netinv_lightning.evaluation.measurement import Measurement, notes_of_skipped
-from netinv_lightning.evaluation.verdict import MEMORISATION_THRESHOLD, Verdict, judge
+from netinv_lightning.evaluation.verdict import MEMORISATION_THRESHOLD, judge
+from netinv_lightning.evaluation.verdict_output import print_verdict, write_verdict
 from netinv_lightning.metrics.manifold import NEIGHBOURS
 from netinv_lightning.metrics.memorisation import memorisation
-from netinv_lightning.runs.file_writing import write_json
 from netinv_lightning.runs.outside_files import read_lines
 from netinv_lightning.runs.tables import Cell, Table, print_table, write_table
 from netinv_lightning.training.progress import print_progress
@@ -125,8 +125,8 @@ class Report:
         )
         if self.weights is None:  # the settings that made the images are unknown
             findings = [replace(finding, settings=()) for finding in findings]
-        _write_verdict(directory, verdict, findings)
-        _print_verdict(verdict, findings, self.followed)
+        write_verdict(directory, verdict, findings)
+        print_verdict(verdict, findings, self.followed)
         return measured
 
     def check(self, images: Images) -> None:
@@ -245,35 +245,6 @@ def last_losses(directory: Path) -> dict[str, float]:
     except (csv.Error, ValueError, TypeError) as error:
         raise InputError(f"{path}: is damaged ({one_line(error)}); run it again") from error
     return values
-
-
-def _write_verdict(directory: Path, verdict: Verdict, findings: list[Finding]) -> None:
-    content = verdict.as_dict() | {"diagnosis": [finding.__dict__ for finding in findings]}
-    write_json(directory / "verdict.json", content)
-    with (directory / "run.log").open("a") as log:
-        log.writelines(
-            f"{line}\n" for line in (verdict.line, *(finding.line for finding in findings))
-        )
-
-
-def _print_verdict(verdict: Verdict, findings: list[Finding], followed: bool) -> None:
-    """Print the evidence and the diagnosis; print the verdict unless a later one follows."""
-    rows: list[list[Cell]] = [
-        [
-            item.question,
-            item.metric,
-            item.value,
-            item.threshold,
-            item.margin,
-            "yes" if item.passed else "no",
-        ]
-        for item in verdict.evidence
-    ]
-    if not followed:
-        rows += [[f"not tested: {what}", "", None, None, None, ""] for what in verdict.not_tested]
-    print_table(Table("", ["question", "metric", "value", "threshold", "margin", "answer"], rows))
-    for line in (*([] if followed else [verdict.line]), *(finding.line for finding in findings)):
-        print(line)
 
 
 def _with_marks(table: Table) -> Table:

@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from netinv_lightning.data.raster import as_pictures
-from netinv_lightning.figures.style import literal_text, write_whole
+from netinv_lightning.figures.style import write_whole
+from netinv_lightning.figures.titles import literal_text, with_first_of
 
 LARGEST_GRID = 20  # rows
 LARGEST_CONFUSION = 30  # classes; with more, names and numbers would overlap
@@ -74,8 +75,7 @@ def image_grid(
     total = len(x_RKCHW)
     x_RKCHW = _pictures(x_RKCHW[:LARGEST_GRID])
     R, K, _, H, W = x_RKCHW.shape
-    if total > R:
-        title = f"{title} (first {R} of {total} rows)".strip()
+    title = with_first_of(title, R, total, "rows")
     inch = 0.42 if max(H, W) <= SMALL else 1.0
     across, down = K * inch * max(1.0, W / H), R * inch * max(1.0, H / W)
     figure = Figure(

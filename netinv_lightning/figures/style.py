@@ -1,35 +1,29 @@
-"""Style of figures for papers: colours and markers of classes, printed sizes, legends, files.
+"""Style of figures for papers: colours and markers of classes, printed sizes, files.
 
 Shape suffixes: n samples.
 """
 
 from __future__ import annotations
 
-import math
 import os
-import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import matplotlib.style
 import torch
-from matplotlib.artist import Artist
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.legend import Legend
-from matplotlib.lines import Line2D
 from torch import Tensor
+
+from netinv_lightning.figures.titles import short
 
 ONE_COLUMN = 3.5  # inches, as in the two-column styles of IEEE and ICML
 TWO_COLUMNS = 7.16
 DPI = 300
 TEXT_POINTS = 8
 SMALL_POINTS = 7
-LETTER = 0.068  # inches, mean width of a letter of tick labels
-LONGEST_NAME = 24  # characters; longer class names are cut
 MOST_STYLES = 20  # classes with a style of their own
 LARGEST_OF_MANY = 10  # with more classes, the largest that have a style of their own
 
@@ -111,13 +105,6 @@ def paper_style() -> Iterator[None]:
         yield
 
 
-@contextmanager
-def literal_text() -> Iterator[None]:
-    """Context and decorator in which dollar signs in texts are literal."""
-    with matplotlib.rc_context({"text.parse_math": False}):
-        yield
-
-
 def class_styles(label_n: Tensor, class_names: Sequence[str]) -> list[ClassStyle]:
     """Return the style of every class.
 
@@ -153,107 +140,6 @@ def style_of_class(styles: Sequence[ClassStyle]) -> Tensor:
     for i, style in enumerate(styles):
         index_N[list(style.labels)] = i
     return index_N
-
-
-def short(name: str) -> str:
-    return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
-
-
-def wrapped(text: str, inches: float) -> str:
-    """Break the text into lines of at most this width."""
-    return textwrap.fill(text, int(inches / LETTER), break_on_hyphens=False)
-
-
-def mark(
-    name: str,
-    colour: str = NEUTRAL,
-    marker: str = "o",
-    hollow: bool = False,
-    line: Literal["none", "-", "--"] = "none",
-) -> Line2D:
-    """Return an entry of a legend."""
-    face = "none" if hollow else colour
-    return Line2D(
-        [],
-        [],
-        color=colour,
-        marker=marker,
-        linestyle=line,
-        markerfacecolor=face,
-        markeredgewidth=0.8,
-        markersize=4.5,
-        label=name,
-    )
-
-
-def class_marks(styles: Sequence[ClassStyle]) -> list[Artist]:
-    return [mark(style.name, style.colour, style.marker) for style in styles]
-
-
-def legend_below(figure: Figure, *groups: Sequence[Artist]) -> None:
-    """Add a legend below all axes: one block per group, in as many columns as fit.
-
-    The figure grows by the height of the legend.
-    """
-    legends = [_legend(figure, group) for group in groups]
-    heights = [legend.get_window_extent().height / figure.dpi for legend in legends]
-    width, height = figure.get_size_inches()
-    total = height + sum(heights)
-    figure.set_size_inches(width, total)
-    below = sum(heights)
-    engine = figure.get_layout_engine()
-    assert isinstance(engine, ConstrainedLayoutEngine)
-    engine.set(rect=(0, below / total, 1, 1 - below / total))
-    for legend, own in zip(legends, heights, strict=True):
-        below -= own
-        legend.set_bbox_to_anchor((0.5, below / total), transform=figure.transFigure)
-
-
-def _legend(figure: Figure, marks: Sequence[Artist]) -> Legend:
-    rows = 1
-    while True:
-        legend = figure.legend(
-            handles=list(marks),
-            loc="lower center",
-            ncols=math.ceil(len(marks) / rows),
-            borderaxespad=0,
-        )
-        excess = legend.get_window_extent().width / (0.98 * figure.bbox.width)
-        if excess <= 1 or rows >= len(marks):
-            return legend
-        legend.remove()
-        rows = math.ceil(excess) if rows == 1 else rows + 1
-
-
-def title_above(figure: Figure, title: str) -> None:
-    """Add a title that is wrapped to the width of the figure; the figure grows by its height."""
-    lines = [" ".join(line.split()) for line in title.splitlines() if line.strip()]
-    if not lines:
-        return
-    drawn, room, characters = (
-        figure.suptitle("\n".join(lines)),
-        0.96 * figure.bbox.width,
-        max(map(len, lines)),
-    )
-    while (wide := drawn.get_window_extent().width) > room and characters > 1:
-        characters = max(min(int(characters * room / wide), characters - 1), 1)
-        drawn.set_text("\n".join(_even_lines(line, characters) for line in lines))
-    width, height = figure.get_size_inches()
-    figure.set_size_inches(width, height + drawn.get_window_extent().height / figure.dpi)
-
-
-def _even_lines(text: str, characters: int) -> str:
-    """Wrap text into the smallest number of lines, with about equal lengths."""
-    lines = len(textwrap.wrap(text, characters))
-    shortest = math.ceil((len(text) + 1) / lines) - 1  # a line break replaces a space
-    return textwrap.fill(
-        text,
-        next(
-            width
-            for width in range(shortest, characters + 1)
-            if len(textwrap.wrap(text, width)) == lines
-        ),
-    )
 
 
 def write_whole(figure: Figure, path: Path, **options: Any) -> Path:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
 from netinv_lightning.errors import one_line
 from netinv_lightning.runs.outside_files import MAX_CONFIG_BYTES, check_yaml, read_end, read_text
 
+Content = TypeVar("Content")
 LONGEST_TEXT = 200_000
 """Largest number of characters of a text in a page. The end of a text is shown."""
 
@@ -38,24 +40,25 @@ class Folder:
 
     def text(self, name: str | Path) -> str | None:
         """Return the text of a file; None if it is missing or unreadable."""
-        try:
-            return read_text(self.path / name, self.path)
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError) as error:
-            self.failed(name, "cannot be read", error)
-            return None
+        return self._read(name, partial(read_text, within=self.path))
 
     def shortened(self, name: str | Path) -> str | None:
         """Return the last `LONGEST_TEXT` characters of a file; None as for `text`."""
+        end = self._read(name, partial(read_end, max_bytes=LONGEST_TEXT, within=self.path))
+        if end is None:
+            return None
+        text, before = end
+        return f"... the first {before} characters are left out\n{text}" if before else text
+
+    def _read(self, name: str | Path, read: Callable[[Path], Content]) -> Content | None:
+        """Return what `read` finds in a file; None if it is missing or unreadable."""
         try:
-            text, before = read_end(self.path / name, LONGEST_TEXT, self.path)
+            return read(self.path / name)
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
             self.failed(name, "cannot be read", error)
             return None
-        return f"... the first {before} characters are left out\n{text}" if before else text
 
     def json(self, name: str | Path) -> dict[str, Any]:
         """Return a JSON object; empty if the file is missing or damaged."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from netinv_lightning.classifiers.features import FeatureSet
-from netinv_lightning.figures.style import short
+from netinv_lightning.figures.titles import short
 from netinv_lightning.interpretability import activations as units
 from netinv_lightning.interpretability.anomaly import CONTROLS, Samples, detect
 from netinv_lightning.interpretability.autoencoders import (

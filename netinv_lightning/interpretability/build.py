@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from netinv_lightning.classifiers.frozen import FrozenClassifier
+from netinv_lightning.config.plain import plain_dict
 from netinv_lightning.config.schema import InterpretConfig
 from netinv_lightning.evaluation.real_data import open_real
 from netinv_lightning.interpretability.study import FeatureStudy
@@ -24,7 +25,7 @@ def build_study(cfg: DictConfig, classifier: FrozenClassifier, max_samples: int)
     """
     study = FeatureStudy(
         name=cfg.name,
-        options=InterpretConfig(**OmegaConf.to_container(cfg.interpret)),  # type: ignore[arg-type]
+        options=InterpretConfig(**plain_dict(cfg.interpret)),
         classifier=classifier,
         max_samples=max_samples,
         seed=cfg.seed,

@@ -22,7 +22,8 @@ from torch import Tensor
 
 from netinv_lightning import metric_names as names
 from netinv_lightning.classifiers.features import FeatureSet, extract_features
-from netinv_lightning.classifiers.frozen import PENULTIMATE, FrozenClassifier
+from netinv_lightning.classifiers.frozen import FrozenClassifier
+from netinv_lightning.config.layer_names import PENULTIMATE
 from netinv_lightning.config.schema import ANALYSES, InterpretConfig
 from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.errors import InputError, nearest, one_line

@@ -8,20 +8,23 @@ from functools import partial
 from typing import Any, TypeVar
 
 import lightning as L
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import nn
 
 from netinv_lightning.classifiers.build import load_classifier
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.classifiers.probing import check_sides
+from netinv_lightning.config.method_schema import trains_generator
+from netinv_lightning.config.plain import plain_dict
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.inversion.augmentation import Augmentation, fault_of_views
 from netinv_lightning.inversion.base import Inversion
-from netinv_lightning.inversion.build_objective import build_objective
+from netinv_lightning.inversion.build_objective import build_objective, choose_terms
 from netinv_lightning.inversion.chosen_classes import chosen_classes
 from netinv_lightning.inversion.conditioning import Conditioning
 from netinv_lightning.inversion.generator import Generator
 from netinv_lightning.inversion.label_sets import LabelSets
+from netinv_lightning.inversion.methods.approach import PRIORS, TargetInversion
 from netinv_lightning.inversion.methods.gradient import PixelInversion
 from netinv_lightning.inversion.methods.kkt import KktInversion
 from netinv_lightning.inversion.micro_batches import check_parts
@@ -45,6 +48,7 @@ MODULE_KEYS = (
     "log_every",
     "micro_batch",
 )
+DESCENT_KEYS = ("steps", "lr", "parametrisation", "jitter", "init_std", "log_every")
 
 
 def make_module(cfg: DictConfig, classifier: FrozenClassifier | None = None) -> InversionModule:
@@ -69,7 +73,7 @@ def make_module(cfg: DictConfig, classifier: FrozenClassifier | None = None) -> 
     generators = []
     for g in range(cfg.n_generators):
         L.seed_everything(cfg.seed + g, verbose=False)
-        generators.append(_make("generator", Generator, **shape, **_plain(cfg.generator)))
+        generators.append(_make("generator", Generator, **shape, **plain_dict(cfg.generator)))
     return _make(
         "application",
         InversionModule,
@@ -171,6 +175,51 @@ def build_inversion(cfg: DictConfig, classifier: FrozenClassifier | None = None)
     return METHODS[cfg.method.name](cfg, classifier)
 
 
+def build_target_inversion(cfg: DictConfig, classifier: FrozenClassifier) -> TargetInversion:
+    """Build the descent of `application=approach`, with those terms of `loss` that are priors.
+
+    Raises:
+        InputError: naming the key that is wrong.
+    """
+    classifier = _differentiable(cfg, classifier)
+    choose_terms(cfg, classifier)
+    priors = {
+        name: dict(options)
+        for name, options in cfg.loss.items()
+        if name in PRIORS or "_target_" in options
+    }
+    return _make(
+        "application",
+        TargetInversion,
+        classifier=classifier,
+        priors=priors,
+        augmentation=build_augmentation(cfg, classifier),
+        **_limited({key: cfg.application[key] for key in DESCENT_KEYS}, cfg),
+    )
+
+
+def check_processes(cfg: DictConfig, processes: int) -> None:
+    """Check that several processes can share the method and its batches.
+
+    Args:
+        cfg: The config.
+        processes: How many processes would train.
+
+    Raises:
+        InputError: naming the key.
+    """
+    if (batch_size := cfg.application.batch_size) % processes:
+        raise InputError(
+            f"application.batch_size={batch_size}: must be a multiple of the {processes} "
+            "processes, which share it"
+        )
+    if processes > 1 and not trains_generator(cfg):
+        raise InputError(
+            f"trainer.devices={cfg.trainer.devices}: method={cfg.method.name} runs in one "
+            "process only. Set trainer=default"
+        )
+
+
 def _differentiable(cfg: DictConfig, classifier: FrozenClassifier | None) -> FrozenClassifier:
     """Return the classifier, or load it, and check that gradients reach the pixels."""
     classifier = classifier or load_classifier(cfg)
@@ -196,17 +245,16 @@ def _conditioning(cfg: DictConfig, classifier: FrozenClassifier) -> Conditioning
 
 
 def _options(cfg: DictConfig) -> dict[str, Any]:
-    """Return the keys of a method without a generator, with `steps` <= `trainer.max_steps`."""
-    options = {key: value for key, value in _plain(cfg.method).items() if key != "name"}
+    """Return the keys of a method without a generator."""
+    options = {key: value for key, value in plain_dict(cfg.method).items() if key != "name"}
+    return _limited(options, cfg)
+
+
+def _limited(options: dict[str, Any], cfg: DictConfig) -> dict[str, Any]:
+    """Return the options with at most `trainer.max_steps` steps."""
     if (most := cfg.trainer.get("max_steps") or 0) > 0:
         options["steps"] = min(options["steps"], most)
     return options
-
-
-def _plain(cfg: DictConfig) -> dict[str, Any]:
-    plain = OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items()}
 
 
 def _make(group: str, make: Callable[..., T], **arguments: Any) -> T:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.classifiers.tokens import record_tokens, token_layers
 from netinv_lightning.config.black_box_keys import check_terms_of_black_box
 from netinv_lightning.config.loss_terms import NEEDS, settled
+from netinv_lightning.config.plain import plain_dict
 from netinv_lightning.errors import InputError
 from netinv_lightning.inversion.objective import Objective
 from netinv_lightning.inversion.stationarity import check_twice_differentiable
@@ -31,11 +32,7 @@ def build_objective(cfg: DictConfig, classifier: FrozenClassifier) -> Objective:
     choose_terms(cfg, classifier)
     if classifier.access != "weights":
         check_terms_of_black_box(cfg.loss)
-    terms = OmegaConf.to_container(cfg.loss, resolve=True)
-    assert isinstance(terms, dict)
-    objective = Objective(
-        {str(name): keys for name, keys in terms.items()}, classifier.feature_layers
-    )
+    objective = Objective(plain_dict(cfg.loss), classifier.feature_layers)
     if classifier.multi_label:
         _check_label_sets(cfg)
     for term in {"gradient", "stationarity"}.intersection(cfg.loss):

@@ -41,8 +41,12 @@ class Cost:
     generator_parameters: int | None = None
     earlier_seconds: float = 0.0
 
-    def metrics(self) -> dict[str, float]:
-        """Return the cost by metric name."""
+    def metrics(self, black_box: bool = False) -> dict[str, float]:
+        """Return the cost by metric name, with the peak memory of the process so far.
+
+        Args:
+            black_box: Whether a forward pass is a query of a black box.
+        """
         metrics: dict[str, float] = {
             names.TRAINING_SECONDS: self.seconds,
             names.IMAGES_PER_SECOND: self.image_steps / self.seconds,
@@ -53,7 +57,9 @@ class Cost:
             metrics[names.GENERATOR_PARAMETERS] = self.generator_parameters
         if self.reached is not None:
             metrics[names.STEPS_TO_95], metrics[names.SECONDS_TO_95] = self.reached
-        return metrics
+        if black_box:
+            metrics[names.QUERIES] = self.forwards
+        return metrics | {names.PEAK_MEMORY_MB: peak_memory_mb()}
 
 
 def first_reached(

@@ -14,15 +14,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from netinv_lightning.inversion.class_map import PAPERS_SIDE
+from netinv_lightning.inversion.class_map import PAPERS_SIDE, SMALLEST_SIDE
 
 Sides = tuple[int, int]
 """Height and width of a map."""
 
 LARGEST_GROWTH = 4
 """Most pixels that a planned transposed convolution of stride 1 adds to the side (kernel 5)."""
-SMALLEST_SIDE = 4
-"""Smallest side from which doubling starts."""
 PAPERS_WIDTHS = (16,), (24, 12)
 """Channels of stage 1 and stage 2 for images of up to 64 pixels."""
 WIDTH_TIMES_SIDE, SMALLEST_WIDTH = 2048, 8

@@ -177,8 +177,9 @@ def class_spread(x_BCHW: Tensor, label_B: Tensor, distance: float = 0.25, pool: 
         mean over pairs i != j of one class of max(0, 1 - |I_i - I_j| / distance)^2
 
     Features can differ by invisible details. This term keeps the images themselves apart; without
-    it a generator tends to make one image per class. It is a mode-seeking term, as Mao et al.
-    (2019, arXiv 1903.05628) use for conditional generators.
+    it a generator tends to make one image per class. The mode-seeking term of conditional GANs has
+    the same aim: it maximises the ratio of the distance of two images to that of their latents (Mao
+    et al. 2019, arXiv 1903.05628).
 
     Args:
         x_BCHW: Images.

@@ -40,6 +40,7 @@ from netinv_lightning.inversion.terms import Step
 from netinv_lightning.inversion.training import train_generators
 from netinv_lightning.runs.outside_files import open_file
 from netinv_lightning.training.distributed import sum_over_ranks, world_size
+from netinv_lightning.training.memory_format import in_channels_last
 from netinv_lightning.training.schedules import cosine_share
 
 
@@ -209,7 +210,7 @@ class InversionModule(L.LightningModule):
         load_weights(self, path)
         self.eval()
         if channels_last:
-            self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            in_channels_last(self)
 
     def _record(self, values_GV: Tensor) -> None:
         row = len(self.step_seconds) % self.log_every

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.config.loss_terms import LOSS_TERMS
-from netinv_lightning.errors import InputError, nearest
 from netinv_lightning.inversion import losses
 from netinv_lightning.inversion.conditioning import Condition
 from netinv_lightning.inversion.label_sets import sets_agree
@@ -78,13 +77,10 @@ class Step:
         return (self.logits_BN.argmax(dim=1) == self.condition.label_B).float().mean()
 
     def over_layers(self, term: Callable[[Tensor], Tensor], layers: Sequence[str] | None) -> Tensor:
-        """Return the sum of a term over feature layers, by default over all of them."""
-        for layer in layers or ():
-            if layer not in self.features:
-                raise InputError(
-                    f"layers={layer}: is not among classifier.feature_layers; "
-                    f"{nearest(layer, self.features)}"
-                )
+        """Return the sum of a term over feature layers, by default over all of them.
+
+        `config.loss_check.check_layers` has refused layers that are not among the features.
+        """
         total: Tensor = torch.stack(
             [term(self.features[layer]) for layer in layers or self.features]
         ).sum()

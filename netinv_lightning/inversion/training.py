@@ -14,10 +14,10 @@ from netinv_lightning import metric_names as names
 from netinv_lightning.classifiers.forward_count import ForwardCount
 from netinv_lightning.inversion.base import FitContext
 from netinv_lightning.inversion.cost import Cost, first_reached
-from netinv_lightning.training.checkpoints import Checkpoints, fitting_state
+from netinv_lightning.training.checkpoints import Checkpoints, fit_from
 from netinv_lightning.training.distributed import sum_over_ranks
+from netinv_lightning.training.memory_format import in_channels_last
 from netinv_lightning.training.progress import progress
-from netinv_lightning.training.trainer import expected_warnings
 
 if TYPE_CHECKING:
     from netinv_lightning.inversion.module import InversionModule
@@ -42,7 +42,7 @@ def train_generators(module: InversionModule, run: FitContext) -> Cost:
     The module is on the Trainer's device afterwards.
     """
     if run.channels_last:
-        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        in_channels_last(module)
     if run.compile:
         for generator in module.generators:
             generator.compile()
@@ -60,15 +60,7 @@ def train_generators(module: InversionModule, run: FitContext) -> Cost:
         max_steps=module.steps,
         log_every_n_steps=module.log_every,
     )
-    if (last := run.run_dir.last_checkpoint) is not None:
-        fitting_state(module, last)  # raises an error early if the checkpoint does not fit
-    with expected_warnings():
-        trainer.fit(
-            module,
-            train_dataloaders=Steps(module.steps),
-            ckpt_path=last,
-            weights_only=True,
-        )
+    fit_from(run.run_dir.last_checkpoint, trainer, module, train_dataloaders=Steps(module.steps))
     if not module.step_seconds:  # spawned processes return only the weights
         checkpoint = torch.load(checkpoints.last, map_location="cpu", weights_only=True)
         module.on_load_checkpoint(checkpoint)

@@ -18,6 +18,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from netinv_lightning.training.gradient_steps import train_steps
+from netinv_lightning.training.memory_format import in_channels_last
 from netinv_lightning.training.schedules import one_cycle
 from netinv_lightning.training.seeds import own_randomness
 
@@ -75,8 +76,7 @@ class ClassificationAccuracyScore(Metric):
         x_nCHW, label_n = dim_zero_cat(self.images), dim_zero_cat(self.labels)
         device = x_nCHW.device
         with own_randomness(self.seed, device), torch.enable_grad():
-            # channels_last is faster on CPUs too.
-            network = self.make_network().to(device).to(memory_format=torch.channels_last)
+            network = in_channels_last(self.make_network().to(device))
             _train(network, x_nCHW, label_n)
         network.eval()
         with torch.no_grad():

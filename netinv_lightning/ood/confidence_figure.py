@@ -15,19 +15,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from netinv_lightning.figures.legends import legend_below, mark
 from netinv_lightning.figures.style import (
     NEUTRAL,
     ONE_COLUMN,
     PALETTE,
     TWO_COLUMNS,
-    legend_below,
-    mark,
     paper_style,
     save,
-    short,
-    title_above,
-    wrapped,
 )
+from netinv_lightning.figures.titles import short, title_above, wrapped
 from netinv_lightning.metrics.detection import ThresholdClaim, threshold_claim
 
 BINS = 50

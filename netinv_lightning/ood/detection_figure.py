@@ -12,17 +12,8 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from netinv_lightning.figures.style import (
-    LETTER,
-    ONE_COLUMN,
-    SMALL_POINTS,
-    TWO_COLUMNS,
-    paper_style,
-    save,
-    short,
-    title_above,
-    wrapped,
-)
+from netinv_lightning.figures.style import ONE_COLUMN, SMALL_POINTS, TWO_COLUMNS, paper_style, save
+from netinv_lightning.figures.titles import LETTER, short, title_above, wrapped
 
 WIDEST_CELL = 0.62  # inches
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from netinv_lightning.config.garbage_schema import GarbageConfig
+from netinv_lightning.ood.detection_data import DetectionData
 from netinv_lightning.ood.detectors import Detector
 from netinv_lightning.ood.detectors.garbage_class import ODDS_AND_ENERGY
 from netinv_lightning.ood.detectors.scorer import TunedScorer
@@ -18,32 +20,32 @@ LEGEND = (
 )
 
 
-def data_notes(
-    in_distribution: str, counts: Mapping[str, int], test: int, training: int, seed: int
-) -> list[str]:
+def data_notes(data: DetectionData, seed: int) -> list[str]:
     """Describe the data.
 
     Args:
-        in_distribution: Name of the in-distribution data.
-        counts: Number of images in each OOD set.
-        test: Number of in-distribution test images.
-        training: Number of training images.
+        data: The images.
         seed: The seed of the run.
     """
-    outside = ", ".join(f"{name} {count}" for name, count in counts.items())
+    own = data.name
+    if data.classes:
+        own += f", classes {', '.join(data.classes)}"
+    outside = ", ".join(f"{name} {len(images)}" for name, images in data.outside.items())
     return [
-        f"in-distribution: {in_distribution}, {test} test images; OOD: {outside}",
-        f"fitted on {training} training images; seed {seed}; sets of another shape are converted "
-        "(netinv_lightning/data/outliers.py)",
+        f"in-distribution: {own}, {len(data.test.labels_n)} test images; OOD: {outside}",
+        f"fitted on {len(data.training.labels_n)} training images; seed {seed}; sets of another "
+        "shape are converted (netinv_lightning/data/outliers.py)",
     ]
 
 
-def detector_notes(fitted: Mapping[str, Detector], garbage_scores: Mapping[str, str]) -> list[str]:
+def detector_notes(
+    fitted: Mapping[str, Detector], garbage: Mapping[str, GarbageConfig]
+) -> list[str]:
     """Describe how detectors were tuned.
 
     Args:
         fitted: The detectors of the frozen classifier.
-        garbage_scores: The score of each classifier with a garbage class.
+        garbage: The keys of each classifier with a garbage class.
     """
     notes = []
     for name, detector in fitted.items():
@@ -56,11 +58,11 @@ def detector_notes(fitted: Mapping[str, Detector], garbage_scores: Mapping[str, 
                 f"(best setting: {scorer.setting}); "
                 f"{meaning}"
             )
-    if garbage_scores:
+    if garbage:
         notes.append(
             "the first images of a garbage class are noise, so its values on noise are optimistic"
         )
-    summed = [name for name, score in garbage_scores.items() if score == ODDS_AND_ENERGY]
+    summed = [name for name, of in garbage.items() if of.score == ODDS_AND_ENERGY]
     if summed:
         notes.append(
             f"{', '.join(summed)}: the score is the sum of the log-odds of garbage and the energy "

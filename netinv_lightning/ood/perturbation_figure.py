@@ -11,17 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from netinv_lightning.figures.style import (
-    MARKERS,
-    NEUTRAL,
-    PALETTE,
-    TWO_COLUMNS,
-    legend_below,
-    mark,
-    paper_style,
-    save,
-    title_above,
-)
+from netinv_lightning.figures.legends import legend_below, mark
+from netinv_lightning.figures.style import MARKERS, NEUTRAL, PALETTE, TWO_COLUMNS, paper_style, save
+from netinv_lightning.figures.titles import title_above
 from netinv_lightning.ood.perturbation_results import PerturbationResults, PerturbationRow
 
 NORM_NAMES = {"l1": "L1", "l2": "L2", "linf": "L∞"}

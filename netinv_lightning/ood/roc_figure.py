@@ -18,6 +18,7 @@ from matplotlib.lines import Line2D
 from sklearn.metrics import auc, roc_curve
 from torch import Tensor
 
+from netinv_lightning.figures.legends import legend_below
 from netinv_lightning.figures.style import (
     NEUTRAL,
     ONE_COLUMN,
@@ -25,13 +26,10 @@ from netinv_lightning.figures.style import (
     PALETTE,
     SMALL_POINTS,
     TWO_COLUMNS,
-    legend_below,
     paper_style,
     save,
-    short,
-    title_above,
-    wrapped,
 )
+from netinv_lightning.figures.titles import short, title_above, wrapped
 
 Dashes = Literal["-"] | tuple[float, Sequence[float]]
 """Line style of matplotlib: solid, or the offset and the on-off lengths of a dash pattern."""

@@ -43,6 +43,7 @@ class AuditFindings:
         seed: Seed of the bootstrap and of the permutations.
 
     Attributes:
+        transfer: Whether other networks classify the images.
         rows: The numbers of each attack.
         controls: The numbers of each baseline.
         attacked: The arguments of `conclude` for each attack.
@@ -58,7 +59,7 @@ class AuditFindings:
         real: RealImages,
         seed: int,
     ) -> None:
-        self.real = real
+        self.finished, self.real, self.transfer = finished, real, bool(verifiers)
         tables = {name: _read_table(directory) for name, directory in finished.items()}
         self.rows = {name: table[RECONSTRUCTIONS] for name, table in tables.items()}
         first = next(iter(tables.values()))
@@ -100,13 +101,12 @@ class AuditFindings:
         label = "classifier's loss,\nimages known"
         return intervals | {label: (self.by_loss.auc, self.by_loss.auc_interval)}
 
-    def table(self, title: str, errors: Mapping[str, str], transfer: bool) -> Table:
+    def table(self, title: str, errors: Mapping[str, str]) -> Table:
         """One row per attack and baseline.
 
         Args:
             title: Title of the table.
             errors: The error of each attack that failed.
-            transfer: Whether there is a column for the predictions of other networks.
         """
         everything = {**self.rows, **self.controls}
         rows = [self._row(name, row) for name, row in everything.items()]
@@ -115,7 +115,7 @@ class AuditFindings:
         between: list[Cell] = [interval(by_loss.auc_interval), None, ""]
         rows.append([BY_LOSS, by_loss.auc, *between, by_loss.p_value, *empty])
         columns = ["images", "AUC", "95 %", "gap", "gap 95 %", "p", "good", "held", "transfer"]
-        if not transfer:
+        if not self.transfer:
             columns, rows = columns[:-1], [row[:-1] for row in rows]
         full: list[list[Cell]] = [[name, *row.values()] for name, row in everything.items()]
         full_table = Table("", ("images", "n", *FULL_COLUMNS), full)

@@ -1,11 +1,78 @@
-"""Builder: the config with the data that a classifier was trained on."""
+"""Builders: the attacks of an audit, and the data that a classifier was trained on."""
 
 from __future__ import annotations
 
 from omegaconf import DictConfig
 
-from netinv_lightning.classifiers.build import SPLIT_KEYS, training_split
+from netinv_lightning.classifiers.build import SPLIT_KEYS, named_card, training_split
+from netinv_lightning.config.compose import compose
+from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.errors import InputError
+from netinv_lightning.privacy.real_images import RealImages, check_comparable, real_images
+
+ATTACKS = {
+    "reconstruction": ["conditioning.vectors=hot"],  # all nine terms of the objective
+    "natural": ["loss=natural", "conditioning.vectors=hot"],  # a prior for natural images
+    "kkt": ["method=kkt"],  # the stationarity conditions of the weights
+    "inversion": ["loss=inversion"],  # plain inversion, for comparison
+}
+"""The config overrides of each attack."""
+FEWER = "application.eval_samples=2000"  # enough to measure transfer with an error of one per cent
+EFFORTS: dict[str, dict[str, list[str]]] = {
+    "quick": {
+        "reconstruction": ["application.steps=150", FEWER],
+        "natural": ["application.steps=300", FEWER],
+        "kkt": ["method.steps=500"],
+        "inversion": ["application.steps=300", FEWER],
+    },
+    "full": {},
+}
+"""The overrides of each effort. `quick` takes minutes on two cores; `full` keeps the defaults."""
+CANDIDATES = {"quick": 750, "full": 3000}
+"""Maximum number of candidates of `kkt`, which uses three for every two training images."""
+TAKEN = ("data", "classifier", "recipe", "trainer", "logger", "seed", "generator")
+"""The parts of the config that an attack takes from the audit."""
+
+
+def attack_config(cfg: DictConfig, name: str, training_images: int) -> DictConfig:
+    """Return the config of an attack.
+
+    Args:
+        cfg: The config of the audit.
+        name: One of `ATTACKS`.
+        training_images: Number of training images of the classifier.
+
+    Raises:
+        InputError: if `application.overrides` do not fit the attack.
+    """
+    app, overrides = cfg.application, [*ATTACKS[name]]
+    if name == "kkt":
+        candidates = min(CANDIDATES[app.effort], training_images * 3 // 2)
+        overrides.append(f"method.candidates={candidates}")
+    overrides += [*EFFORTS[app.effort].get(name, []), *app.overrides]
+    # No student: it is slow to train and provides no evidence about single images.
+    attack = compose(["application=reconstruct", "application.student=false", *overrides])
+    for key in TAKEN:
+        attack[key] = cfg[key]
+    attack.name = name
+    for key in ("reconstructions", "members", "verifiers", "trained_on"):
+        attack.application[key] = app[key]
+    return attack
+
+
+def build_real_images(cfg: DictConfig, data: ImageDataModule) -> RealImages:
+    """Select members and non-members of the classifier that the config names.
+
+    Args:
+        cfg: The config of an attack or an audit.
+        data: The data that the classifier was trained on.
+
+    Raises:
+        InputError: as `check_comparable` and `real_images`.
+    """
+    check_comparable(named_card(cfg).get("training_images"), data)
+    trained_before = "trained_before" in training_split(cfg)
+    return real_images(data, cfg.seed, cfg.application.members, trained_before)
 
 
 def with_training_split(cfg: DictConfig) -> DictConfig:

@@ -13,15 +13,8 @@ import torch
 from matplotlib.figure import Figure
 
 from netinv_lightning.figures.images import draw_images
-from netinv_lightning.figures.style import (
-    DPI,
-    NEUTRAL,
-    PALETTE,
-    PAPER,
-    TWO_COLUMNS,
-    literal_text,
-    write_whole,
-)
+from netinv_lightning.figures.style import DPI, NEUTRAL, PALETTE, PAPER, TWO_COLUMNS, write_whole
+from netinv_lightning.figures.titles import literal_text
 from netinv_lightning.privacy.comparison import Pair
 
 ROWS = ("reconstruction", "nearest\ntraining image", "nearest\nheld-out image")

@@ -14,7 +14,7 @@ from netinv_lightning.config.application_schema import APPLICATION_KEYS, INVERSI
 from netinv_lightning.config.loss_check import check_loss
 from netinv_lightning.config.method_schema import METHOD_KEYS, trains_generator
 from netinv_lightning.errors import InputError, nearest, one_line
-from netinv_lightning.runs.checkpoint_file import check_checkpoint
+from netinv_lightning.runs.file_check import check_checkpoint
 from netinv_lightning.runs.outside_files import read_json
 from netinv_lightning.runs.resume import read_config
 from netinv_lightning.runs.run_directory import RunDir

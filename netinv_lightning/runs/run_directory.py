@@ -19,9 +19,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from netinv_lightning.errors import InputError, Preempted, one_line
-from netinv_lightning.runs.checkpoint_file import check_checkpoint
 from netinv_lightning.runs.directory_lock import hold_directory
 from netinv_lightning.runs.environment import describe_environment
+from netinv_lightning.runs.file_check import check_checkpoint
 from netinv_lightning.runs.file_writing import check_writable_content, write_atomically, write_json
 from netinv_lightning.runs.latest_link import link_latest
 from netinv_lightning.runs.outside_files import read_json_object

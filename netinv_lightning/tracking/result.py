@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from netinv_lightning import metric_names as names
+from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.runs.tables import Table, print_table, write_csv, write_table
 from netinv_lightning.tracking.loggers import log_artifact, log_image
 from netinv_lightning.tracking.run_context import RunContext
+
+log = logging.getLogger(__name__)
 
 
 class Figure(NamedTuple):
@@ -37,6 +41,11 @@ class Artifact(NamedTuple):
 
     kind: str
     paths: tuple[Path, ...]
+
+
+def classifier_artifact(path: Path) -> Artifact:
+    """Return a stored classifier with its model card."""
+    return Artifact("classifier", (path, path.with_suffix(".json")))
 
 
 @dataclass
@@ -76,6 +85,23 @@ class Result:
         self.figures = [*self.figures, *other.figures]
         self.artifacts = [*self.artifacts, *other.artifacts]
         self.lines = [*self.lines, *other.lines]
+
+    def include_unless_refused(self, consequence: str, compute: Callable[[], Result]) -> bool:
+        """Add what a part of the computation finds, unless its input is wrong.
+
+        Args:
+            consequence: What is missing then, for the warning.
+            compute: Computes the part.
+
+        Returns:
+            Whether the part was added.
+        """
+        try:
+            self.include(compute())
+        except InputError as error:
+            log.warning("%s: %s", consequence, one_line(error))
+            return False
+        return True
 
     def publish(self, run: RunContext) -> None:
         """Write, log and print the result.

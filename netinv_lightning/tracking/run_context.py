@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 
 from netinv_lightning.runs.run_directory import RunDir
 from netinv_lightning.tracking.loggers import open_loggers
+from netinv_lightning.training.memory_format import Network, in_channels_last
 from netinv_lightning.training.snapshots import Snapshots, Stateful
 from netinv_lightning.training.trainer import make_trainer
 
@@ -59,6 +60,10 @@ class RunContext:
         """The device that `trainer` selects."""
         trainer = make_trainer(self.cfg, callbacks=[], loggers=[], enable_checkpointing=False)
         return trainer.strategy.root_device
+
+    def place(self, network: Network) -> Network:
+        """Move a network to the device of the run, in the channels-last format; return it."""
+        return in_channels_last(network.to(self.device))
 
     @property
     def path(self) -> Path:

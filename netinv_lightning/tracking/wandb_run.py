@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from netinv_lightning import metric_names as names
+from netinv_lightning.config.plain import plain_dict
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.runs.run_directory import RunDir
 from netinv_lightning.tracking.wandb_login import check_login
@@ -57,8 +58,6 @@ class WandbRun(Logger):
 
         super().__init__()
         self._run_dir, self._project = run_dir, cfg.logger.project
-        config = OmegaConf.to_container(cfg, resolve=True)
-        assert isinstance(config, dict)
         self._id: str = run_dir.status.get("wandb_run_id") or secrets.token_hex(6)
         self._identity: dict[str, Any] = {
             "project": cfg.logger.project,
@@ -67,7 +66,7 @@ class WandbRun(Logger):
             "group": group(cfg, run_dir.path),
             "job_type": cfg.application.name,
             "tags": [tag for tag, chosen in cfg.logger.tags.items() if chosen],
-            "config": {str(key): value for key, value in config.items()},
+            "config": plain_dict(cfg),
         }
         self._run: wandb.Run | None = None
         self._reopened = False

@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor
 
 from netinv_lightning.errors import InputError, Preempted, one_line
+from netinv_lightning.training.trainer import expected_warnings
 
 
 class Checkpoints(Checkpoint):
@@ -92,6 +93,24 @@ class Checkpoints(Checkpoint):
         if trainer.is_global_zero:
             os.replace(partial, self.last)
         self.saved_step, self.last_model_path = trainer.global_step, str(self.last)
+
+
+def fit_from(last: Path | None, trainer: L.Trainer, module: L.LightningModule, **data: Any) -> None:
+    """Train a module, from a checkpoint if there is one.
+
+    Args:
+        last: The checkpoint; None to train from the start.
+        trainer: The Trainer.
+        module: The module.
+        data: Arguments of `Trainer.fit`: `datamodule` or `train_dataloaders`.
+
+    Raises:
+        InputError: as `fitting_state`, before the training starts.
+    """
+    if last is not None:
+        fitting_state(module, last)
+    with expected_warnings():
+        trainer.fit(module, ckpt_path=last, weights_only=True, **data)
 
 
 def fitting_state(module: L.LightningModule, path: Path) -> dict[str, Tensor]:

@@ -21,8 +21,9 @@ from lightning.pytorch.accelerators import CPUAccelerator, MPSAccelerator
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict
 
+from netinv_lightning.config.plain import plain_dict
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.runs.peers import first_process
 
@@ -217,8 +218,7 @@ def make_trainer(
 ) -> L.Trainer:
     """Build the Trainer from the application's `defaults`; `cfg.trainer` has priority."""
     keep_freed_memory()
-    given = OmegaConf.to_container(cfg.trainer, resolve=True)
-    assert isinstance(given, dict)
+    given = plain_dict(cfg.trainer)
     keywords = {
         "enable_progress_bar": on_terminal(),
         "enable_model_summary": False,

@@ -14,10 +14,11 @@ import netinv_lightning
 from experiments.forked import run_command
 from netinv_lightning import metric_names as names
 from netinv_lightning.applications import nested_runs as parts
-from netinv_lightning.applications.benchmark import BenchmarkApplication
 from netinv_lightning.errors import InputError, Preempted
+from netinv_lightning.evaluation.benchmark_baselines import baseline_groups
 from netinv_lightning.run import run
 from tests.conftest import FEW_STEPS
+from tests.runs.stops import raising
 
 OVERRIDES = [
     *FEW_STEPS,
@@ -190,12 +191,8 @@ def test_a_benchmark_from_the_command_line(tmp_path: Path) -> None:
 def test_baselines_of_earlier_versions_can_be_read(tmp_path: Path) -> None:
     content = {"sets": {"noise": [50, {names.INVERSION_ACCURACY: 0.25}]}, "skipped": {"fid": "no"}}
     (tmp_path / "controls-mnist_invert.json").write_text(json.dumps(content))
-    benchmark = BenchmarkApplication.__new__(BenchmarkApplication)
-    (group,), skipped = benchmark._baselines("mnist_invert", tmp_path)
-    assert (group.method, group.images_of, skipped) == (
-        "baseline: noise",
-        "50 images",
-        {"fid": "no"},
-    )
+    (group,), notes = baseline_groups("mnist_invert", tmp_path, raising(AssertionError()))
+    assert (group.method, group.images_of) == ("baseline: noise", "50 images")
+    assert notes == ["skipped: mnist_invert: fid: no"]
     assert group.values == {names.INVERSION_ACCURACY: [0.25]}
     assert [path.name for path in tmp_path.iterdir()] == ["controls-mnist_invert.json"]

@@ -17,10 +17,11 @@ from safetensors.torch import load_file
 import netinv_lightning
 from experiments.forked import run_command
 from netinv_lightning import metric_names as names
-from netinv_lightning.applications import distill, make_application
+from netinv_lightning.applications import make_application
 from netinv_lightning.classifiers.build import load_carded, load_zoo, named_card, training_split
 from netinv_lightning.classifiers.zoo import zoo_path
 from netinv_lightning.data.datamodule import ImageDataModule
+from netinv_lightning.downstream import build
 from netinv_lightning.downstream.classifier_predictions import predict
 from netinv_lightning.downstream.generator_rounds import (
     WARM_UP_STEPS,
@@ -117,7 +118,7 @@ def test_training_images_are_never_read(
     """The student is the same with and without data, and missing metrics are reported."""
     application = ["application=distill", f"application.run={inverted}", *FEW]
     monkeypatch.setattr("netinv_lightning.downstream.generator_rounds.STEPS", WARM_UP_STEPS + 1)
-    monkeypatch.setattr(distill, "GeneratorRounds", partial(GeneratorRounds, images=20))
+    monkeypatch.setattr(build, "GeneratorRounds", partial(GeneratorRounds, images=20))
 
     def refuse(self: ImageDataModule) -> Any:
         raise AssertionError("training images were read")

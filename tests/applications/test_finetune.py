@@ -229,7 +229,7 @@ def test_fine_tuning_needs_real_images(
     tmp_path: Path, inverted: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "netinv_lightning.applications.finetune.open_test_data",
+        "netinv_lightning.downstream.build.open_test_data",
         lambda cfg, spec: (None, "no real data: not there"),
     )
     with pytest.raises(

@@ -66,7 +66,7 @@ def test_every_rule_has_a_key_and_allows_its_default() -> None:
 
 
 def test_allowed_names_are_those_of_the_registries() -> None:
-    from netinv_lightning.applications import audit, key_check
+    from netinv_lightning.applications import key_check
     from netinv_lightning.config.method_schema import GradientMethodConfig
     from netinv_lightning.config.schema import (
         ConditioningConfig,
@@ -79,6 +79,7 @@ def test_allowed_names_are_those_of_the_registries() -> None:
     from netinv_lightning.inversion.methods import gradient as pixels
     from netinv_lightning.ood.detectors import DETECTORS, garbage_class
     from netinv_lightning.ood.garbage import build as garbage
+    from netinv_lightning.privacy import build as privacy
     from netinv_lightning.tracking import loggers as tracking
     from netinv_lightning.tracking import wandb_run
 
@@ -92,8 +93,8 @@ def test_allowed_names_are_those_of_the_registries() -> None:
         (MeasureConfig, "controls"): baselines.BASELINES,
         (LoggerConfig, "name"): tracking.LOGGERS,
         (LoggerConfig, "mode"): wandb_run.MODES,
-        (APPLICATION_KEYS["audit"], "attacks"): audit.ATTACKS,
-        (APPLICATION_KEYS["audit"], "effort"): audit.EFFORTS,
+        (APPLICATION_KEYS["audit"], "attacks"): privacy.ATTACKS,
+        (APPLICATION_KEYS["audit"], "effort"): privacy.EFFORTS,
         (APPLICATION_KEYS["approach"], "target"): key_check.TARGET_KEYS,
         (GarbageConfig, "source"): garbage.SOURCES,
         (GarbageConfig, "score"): garbage_class.SCORES,

@@ -9,13 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from netinv_lightning.figures.style import (
-    OTHERS_COLOUR,
-    PALETTE,
-    class_styles,
-    short,
-    style_of_class,
-)
+from netinv_lightning.figures.style import OTHERS_COLOUR, PALETTE, class_styles, style_of_class
+from netinv_lightning.figures.titles import short
 
 # Machado, Oliveira and Fernandes 2009, severity 1.0, for linear RGB
 SIGHT = {

@@ -18,16 +18,9 @@ from PIL import Image
 from netinv_lightning.explorer.markup import image
 from netinv_lightning.figures import confusion_matrix, image_grid, images
 from netinv_lightning.figures.images import draw_images
-from netinv_lightning.figures.style import (
-    DPI,
-    ONE_COLUMN,
-    TWO_COLUMNS,
-    legend_below,
-    mark,
-    paper_style,
-    save,
-    title_above,
-)
+from netinv_lightning.figures.legends import legend_below, mark
+from netinv_lightning.figures.style import DPI, ONE_COLUMN, TWO_COLUMNS, paper_style, save
+from netinv_lightning.figures.titles import title_above
 
 
 def labelled_figure(width: float = ONE_COLUMN) -> Figure:

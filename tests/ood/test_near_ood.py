@@ -181,4 +181,4 @@ def test_weights_without_a_card_have_the_classes_of_the_data(tmp_path: Path) -> 
     cfg = netinv_lightning.compose(
         ["data=mnist5k", "data.classes=[0,1,2,3,4]", "classifier=mlp", "classifier.path=weights"]
     )
-    assert resolve_spec(cfg, None).class_names == ("0", "1", "2", "3", "4")
+    assert resolve_spec(cfg.classifier, cfg.data, None).class_names == ("0", "1", "2", "3", "4")

@@ -43,7 +43,7 @@ COMMANDS = {
     ),
     "approach": (
         [HALF, "application.steps=3", "application.images=2", *DIGITS],
-        "applications.approach.image_grid",
+        "evaluation.target_result.image_grid",
     ),
 }
 """Overrides of each application, and the late function at which it is stopped."""

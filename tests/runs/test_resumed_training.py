@@ -14,10 +14,9 @@ import torch
 
 import netinv_lightning
 from experiments.run_results import differences, result
-from netinv_lightning.applications import distill
 from netinv_lightning.classifiers.classifier_module import ClassifierModule
 from netinv_lightning.data.datamodule import ImageDataModule
-from netinv_lightning.downstream import generator_rounds
+from netinv_lightning.downstream import build, generator_rounds
 from netinv_lightning.downstream.generator_rounds import GeneratorRounds
 from netinv_lightning.errors import InputError, Preempted
 from netinv_lightning.inversion.methods import kkt
@@ -210,7 +209,7 @@ def test_an_interrupted_distillation_continues(
     call: int,
     act: Callable[[], None],
 ) -> None:
-    monkeypatch.setattr(distill, "GeneratorRounds", partial(GeneratorRounds, images=8))
+    monkeypatch.setattr(build, "GeneratorRounds", partial(GeneratorRounds, images=8))
     monkeypatch.setattr(generator_rounds, "STEPS", generator_rounds.WARM_UP_STEPS + 2)
     command = [
         "application=distill",

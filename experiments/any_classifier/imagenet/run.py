@@ -9,17 +9,14 @@ of the recipe were not used to choose settings.
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 from torch import Tensor
 
-from experiments.jobs import ROOT, Row
+from experiments.jobs import Row, netinv_on_all_cores
 from experiments.page import markdown, run_experiment, shown
 from experiments.recipes import UNUSED_SEEDS
 from experiments.run_files import read_summary
@@ -28,11 +25,12 @@ from netinv_lightning.classifiers.efficientnet_lite import (
     efficientnet_lite,
     published,
 )
-from netinv_lightning.classifiers.frozen import PENULTIMATE, FrozenClassifier
+from netinv_lightning.classifiers.frozen import FrozenClassifier
+from netinv_lightning.config.layer_names import PENULTIMATE
 from netinv_lightning.data.datasets import LOADERS
 from netinv_lightning.data.pixels import to_unit_range
 from netinv_lightning.data.specs import DataSpec
-from netinv_lightning.evaluation.image_sets import Images
+from netinv_lightning.evaluation.image_sets import Images, read_samples
 from netinv_lightning.figures import image_grid
 from netinv_lightning.metrics.diversity import Vendi
 
@@ -59,13 +57,18 @@ JOBS = [
 ]
 
 
-def network(variant: int) -> FrozenClassifier:
-    """Return EfficientNet-Lite with its ImageNet weights, at its own resolution."""
-    facts = {
+def facts(variant: int) -> DataSpec:
+    """Return the classes and the normalisation of a variant, at its own resolution."""
+    values = {
         key: tuple(value) if isinstance(value, list) else value
         for key, value in published(variant).items()
     }
-    return FrozenClassifier(efficientnet_lite(variant), DataSpec("imagenet", **facts))
+    return DataSpec("imagenet", **values)
+
+
+def network(variant: int) -> FrozenClassifier:
+    """Return EfficientNet-Lite with its ImageNet weights, at its own resolution."""
+    return FrozenClassifier(efficientnet_lite(variant), facts(variant))
 
 
 @torch.no_grad()
@@ -116,27 +119,15 @@ def photographs(per_class: int) -> Images:
     return Images(to_unit_range(images_nCHW[first]), label_n[first])
 
 
-def saved(run_dir: Path) -> Images:
-    """Return the images that a run saved."""
-    tensors = load_file(run_dir / "samples" / "inverted.safetensors")
-    return Images(tensors["images"], tensors["labels"])
-
-
-def run_on_all_cores(*overrides: str) -> Path:
-    """Run the command `netinv` and return the run directory."""
-    command = [sys.executable, "-W", "ignore", "-m", "netinv_lightning.run", *overrides]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    return Path(done.stdout.splitlines()[-1])
-
-
 def one(images: str, seed: int) -> list[Row]:
     """Make or read the images of one row, and measure them; keep the picture of the first seed."""
     if images == "photographs of CIFAR-10":
         reference = photographs(PER_CLASS)
         _, features_nD = classified(network(1), reference.images_nCHW, RESOLUTIONS[1])
         return [row(images, seed, {"vendi_lite1": vendi(features_nD, reference.labels_n)})]
-    run_dir = run_on_all_cores("+experiment=imagenet_invert", f"seed={seed}")
-    drawn = saved(run_dir)
+    run_dir = netinv_on_all_cores("+experiment=imagenet_invert", f"seed={seed}")
+    samples = run_dir / "samples" / "inverted.safetensors"
+    drawn = read_samples(samples, str(samples), facts(0))
     if seed == UNUSED_SEEDS[0]:
         draw(drawn, HERE / "imagenet_invert.png")
     summary = read_summary(run_dir)

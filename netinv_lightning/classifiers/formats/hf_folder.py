@@ -11,8 +11,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from netinv_lightning.classifiers.architecture import construct_network
@@ -21,6 +19,7 @@ from netinv_lightning.classifiers.formats.described import Described
 from netinv_lightning.classifiers.outputs import MULTI_LABEL
 from netinv_lightning.config.allowed_targets import TIMM
 from netinv_lightning.config.description_check import check_network
+from netinv_lightning.data.tensor_files import read_tensors
 from netinv_lightning.errors import InputError, nearest, one_line
 from netinv_lightning.runs.outside_files import read_json
 
@@ -150,13 +149,7 @@ def _weights(path: Path, where: str) -> dict[str, Tensor]:
                 f"{where}: {name} is missing; a folder needs safetensors (pickles such as "
                 "pytorch_model.bin are not read). Save it with network.save_pretrained(FOLDER)"
             )
-        try:
-            weights |= load_file(file)
-        except (SafetensorError, OSError, ValueError) as error:
-            raise InputError(
-                f"{where}: {name} is not a complete safetensors file ({one_line(error)}); "
-                "download it again"
-            ) from error
+        weights |= read_tensors(file, f"{where}: {name}")
     return weights
 
 

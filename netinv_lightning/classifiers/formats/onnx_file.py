@@ -35,7 +35,7 @@ def read_onnx(path: Path) -> Described:
         ) from error
     try:
         model = onnx.load(str(path), load_external_data=False)
-    except Exception as error:  # damaged bytes may raise anything
+    except Exception as error:  # damaged files raise many kinds of errors
         raise InputError(
             f"{where}: is not a complete ONNX file ({one_line(error)[:160]}); download it again"
         ) from error

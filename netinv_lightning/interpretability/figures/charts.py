@@ -14,20 +14,17 @@ from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from netinv_lightning.figures.legends import legend_below, mark
 from netinv_lightning.figures.style import (
-    LETTER,
     MARKERS,
     NEUTRAL,
     ONE_COLUMN,
     PALETTE,
     SMALL_POINTS,
-    legend_below,
-    mark,
     paper_style,
     save,
-    short,
-    title_above,
 )
+from netinv_lightning.figures.titles import LETTER, short, title_above, with_first_of
 from netinv_lightning.interpretability.anomaly import Separation
 
 MAX_ROWS = 40  # of classes; more are unreadable
@@ -104,8 +101,7 @@ def draw_cluster_counts(
         The path of the PNG; a PDF is written beside it.
     """
     M, N = len(count_MN), min(count_MN.shape[1], MAX_ROWS)
-    if count_MN.shape[1] > N:
-        title = f"{title} (first {N} of {count_MN.shape[1]} classes)".strip()
+    title = with_first_of(title, N, count_MN.shape[1], "classes")
     count_NM = count_MN[:, :N].T.double()
     # At least 4, so that a table of ones and twos keeps light colours.
     most = max(float(count_NM.nan_to_num(1).max()), 4.0)

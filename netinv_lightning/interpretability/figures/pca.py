@@ -12,17 +12,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from netinv_lightning.figures.legends import class_marks, legend_below
 from netinv_lightning.figures.style import (
     NEUTRAL,
     ONE_COLUMN,
     SMALL_POINTS,
-    class_marks,
     class_styles,
-    legend_below,
     paper_style,
     save,
-    title_above,
 )
+from netinv_lightning.figures.titles import title_above
 from netinv_lightning.interpretability.figures.samples import draw_samples, label_components
 
 MAX_POINTS = 1000

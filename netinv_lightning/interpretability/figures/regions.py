@@ -20,19 +20,18 @@ from matplotlib.transforms import BboxBase
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 from torch import Tensor
 
+from netinv_lightning.figures.legends import class_marks, legend_below
 from netinv_lightning.figures.style import (
     NEUTRAL,
     ONE_COLUMN,
     SMALL_POINTS,
     ClassStyle,
-    class_marks,
     class_styles,
-    legend_below,
     paper_style,
     save,
     style_of_class,
-    title_above,
 )
+from netinv_lightning.figures.titles import title_above
 from netinv_lightning.interpretability.figures.samples import draw_samples, label_components
 from netinv_lightning.interpretability.regions import Regions
 

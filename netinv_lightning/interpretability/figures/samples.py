@@ -13,13 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.markers import MarkerStyle
 from torch import Tensor
 
-from netinv_lightning.figures.style import (
-    MARKER_AREAS,
-    OTHERS_COLOUR,
-    ClassStyle,
-    mark,
-    style_of_class,
-)
+from netinv_lightning.figures.legends import mark
+from netinv_lightning.figures.style import MARKER_AREAS, OTHERS_COLOUR, ClassStyle, style_of_class
 from netinv_lightning.training.seeds import random_order
 
 

@@ -12,17 +12,16 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from netinv_lightning.figures.legends import class_marks, legend_below
 from netinv_lightning.figures.style import (
     ONE_COLUMN,
     SMALL_POINTS,
     TWO_COLUMNS,
-    class_marks,
     class_styles,
-    legend_below,
     paper_style,
     save,
-    title_above,
 )
+from netinv_lightning.figures.titles import title_above, with_first_of
 from netinv_lightning.interpretability.embedding import EmbeddingStability
 from netinv_lightning.interpretability.figures.samples import draw_samples
 
@@ -57,8 +56,7 @@ def draw_tsne(
         The path of the PNG; a PDF is written beside it.
     """
     S, P = min(len(seeds), MAX_SEEDS), len(runs)
-    if len(seeds) > S:
-        title = f"{title} (first {S} of {len(seeds)} seeds)".strip()
+    title = with_first_of(title, S, len(seeds), "seeds")
     with paper_style():
         styles = class_styles(label_n, class_names)
         width = ONE_COLUMN if P == 1 else TWO_COLUMNS

@@ -14,19 +14,17 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from netinv_lightning.figures.images import LARGEST_GRID, draw_images
+from netinv_lightning.figures.legends import legend_below, mark
 from netinv_lightning.figures.style import (
     MARKERS,
     ONE_COLUMN,
     PALETTE,
     SMALL_POINTS,
     TWO_COLUMNS,
-    legend_below,
-    mark,
     paper_style,
     save,
-    short,
-    title_above,
 )
+from netinv_lightning.figures.titles import short, title_above, with_first_of
 from netinv_lightning.interpretability.figures.charts import MAX_ROWS
 
 
@@ -97,8 +95,7 @@ def draw_unit_overlap(
         The path of the PNG; a PDF is written beside it.
     """
     N = min(len(control_N), MAX_ROWS)
-    if len(control_N) > N:
-        title = f"{title} (first {N} of {len(control_N)} classes)".strip()
+    title = with_first_of(title, N, len(control_N), "classes")
     with paper_style():
         figure = Figure(figsize=(ONE_COLUMN, 0.7 + 0.17 * N), layout="constrained")
         axes = figure.subplots()
@@ -145,8 +142,7 @@ def draw_unit_images(
         The path of the PNG; a PDF is written beside it.
     """
     U = min(len(units), LARGEST_GRID)
-    if len(units) > U:
-        title = f"{title} (first {U} of {len(units)} units)".strip()
+    title = with_first_of(title, U, len(units), "units")
     labels = [f"{units[u]}: {short(preferred[u])} ({selectivity[u]:.2f})" for u in range(U)]
     parts = {"inverted images": inverted_UKCHW[:U]}
     if real_UKCHW is not None:

@@ -22,6 +22,7 @@ from netinv_lightning.inversion.base import FitContext, NonFiniteError
 from netinv_lightning.inversion.conditioning import Conditioning
 from netinv_lightning.inversion.cost import Cost, CostMeter, first_reached
 from netinv_lightning.inversion.objective import Objective
+from netinv_lightning.training.memory_format import in_channels_last
 from netinv_lightning.training.progress import Clock, StepReport
 from netinv_lightning.training.schedules import cosine_share
 
@@ -187,7 +188,7 @@ class DescentInversion:
     def fit(self, run: FitContext) -> None:
         """Move the classifier to the Trainer's device; nothing is trained."""
         if run.channels_last:
-            self.classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            in_channels_last(self.classifier)
         if run.compile:
             self.classifier.network.compile()
         trainer = run.make_trainer(callbacks=[], loggers=[], enable_checkpointing=False)

@@ -31,6 +31,7 @@ from netinv_lightning.ood.detectors.registry import (
     Detector,
     extract_for,
     fit_detector,
+    fit_detectors,
     score_all,
 )
 
@@ -43,6 +44,7 @@ __all__ = [
     "extract_features",
     "extract_for",
     "fit_detector",
+    "fit_detectors",
     "score_all",
     "tuning_noise",
 ]

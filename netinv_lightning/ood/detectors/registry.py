@@ -5,7 +5,7 @@ Shape suffixes: n images, C channels, H height, W width.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -31,6 +31,7 @@ from netinv_lightning.ood.detectors.odin import ODIN
 from netinv_lightning.ood.detectors.oodl import OODL
 from netinv_lightning.ood.detectors.scorer import FittedScorer, Scorer
 from netinv_lightning.ood.detectors.vim import ViM
+from netinv_lightning.training.progress import print_progress
 
 LOGIT_SCORES: dict[str, Callable[[Tensor], Tensor]] = {
     "msp": msp,
@@ -114,6 +115,19 @@ def fit_detector(name: str, fit_data: FitData) -> Detector:
             f"neither linear layers nor convolutions; choose from: {', '.join(sorted(others))}"
         )
     return Detector(name, fit_data.classifier, SCORERS[name].fit(fit_data))
+
+
+def fit_detectors(detectors: Sequence[str], fit_data: FitData) -> dict[str, Detector]:
+    """Fit several of `DETECTORS`; print the name of each.
+
+    Raises:
+        InputError: as `fit_detector`.
+    """
+    fitted = {}
+    for name in detectors:
+        print_progress(f"detect_ood: fitting {name}")
+        fitted[name] = fit_detector(name, fit_data)
+    return fitted
 
 
 def extract_for(detectors: Mapping[str, Detector], images_nCHW: Tensor) -> FeatureSet:

@@ -149,7 +149,7 @@ def _build_inversion_source(
         """Make an inversion of a frozen copy of the network, which itself stays trainable."""
         seeded = inversion.copy()
         seeded.seed = seed
-        frozen = FrozenClassifier(copy.deepcopy(network), spec, **reading_keys(seeded))
+        frozen = FrozenClassifier(copy.deepcopy(network), spec, **reading_keys(seeded.classifier))
         return make_module(seeded, frozen)
 
     make_inversion(extended.network, inversion.seed)

@@ -24,9 +24,9 @@ from netinv_lightning.data.pixels import to_uint8, to_unit_range
 from netinv_lightning.data.specs import DataSpec
 from netinv_lightning.inversion.module import InversionModule
 from netinv_lightning.inversion.training import Steps
+from netinv_lightning.training.checkpoints import fit_from
 from netinv_lightning.training.progress import PlainProgress
 from netinv_lightning.training.seeds import epoch_seed, own_randomness, random_order
-from netinv_lightning.training.trainer import expected_warnings
 
 DRAW_SIZE = 250
 """Number of images that a generator draws at a time."""
@@ -150,8 +150,7 @@ class InversionSource(GarbageSource):
             enable_checkpointing=False,
             enable_progress_bar=False,
         )
-        with expected_warnings():
-            trainer.fit(module, train_dataloaders=Steps(steps))
+        fit_from(None, trainer, module, train_dataloaders=Steps(steps))
         self.generators = {
             name: value.cpu() for name, value in module.generators.state_dict().items()
         }

@@ -34,9 +34,9 @@ from netinv_lightning.ood.garbage.garbage_module import GarbageModule
 from netinv_lightning.ood.garbage.garbage_sources import GarbageSource, noise_seed
 from netinv_lightning.runs.run_directory import RunDir
 from netinv_lightning.tracking.loggers import log_image
-from netinv_lightning.training.checkpoints import Checkpoints, fitting_state
+from netinv_lightning.training.checkpoints import Checkpoints, fit_from
+from netinv_lightning.training.memory_format import in_channels_last
 from netinv_lightning.training.progress import PlainProgress, print_progress
-from netinv_lightning.training.trainer import expected_warnings
 
 SHOWN_IMAGES = 20
 """Largest number of images per row of the figure."""
@@ -124,7 +124,7 @@ class GarbageTraining:
             **self.recipe,
         )
         if self.channels_last:
-            module = module.to(memory_format=torch.channels_last)
+            in_channels_last(module)
         module.total_steps = module.planned_steps(self.per_epoch)
         checkpoints = Checkpoints(run_dir.checkpoints, every=None, stem=self.name)
         progress = PlainProgress(
@@ -140,10 +140,7 @@ class GarbageTraining:
             enable_progress_bar=False,  # the inversions inside print lines too
         )
         last = checkpoints.last if run_dir.resuming and checkpoints.last.is_file() else None
-        if last is not None:
-            fitting_state(module, last)
-        with expected_warnings():
-            trainer.fit(module, ckpt_path=last, weights_only=True)
+        fit_from(last, trainer, module)
         x_RKCHW, rows = self._figure_rows(module.garbage_nCHW)
         path = run_dir.figures / f"garbage_{self.name}.png"
         figure = image_grid(x_RKCHW, rows, path, f"Garbage of {self.name}")
