@@ -38,6 +38,7 @@ from netinv_lightning.downstream.replay_buffer import ReplayBuffer, noise_batche
 from netinv_lightning.downstream.student import build_student, check_hint
 from netinv_lightning.evaluation.finished_run import load_generators, open_finished
 from netinv_lightning.inversion.build import build_augmentation
+from netinv_lightning.inversion.micro_batches import check_parts
 from netinv_lightning.runs.finished_check import named_run
 from netinv_lightning.tracking.result import Artifact, Figure, Result
 from netinv_lightning.tracking.run_context import RunContext
@@ -72,6 +73,9 @@ class DistillApplication(Application):
         student = self._student()
         self.augmentation = build_augmentation(cfg, self.classifier, student)
         check_hint(self.classifier, student, cfg.application.features)
+        if (micro_batch := cfg.application.micro_batch) is not None:
+            check_parts(self.classifier, micro_batch)
+            check_parts(FrozenClassifier(student, self.classifier.spec, ()), micro_batch)
 
     def compute(self, run: RunContext) -> Result:
         app, seed, teacher = self.cfg.application, self.cfg.seed, self.classifier
@@ -116,6 +120,7 @@ class DistillApplication(Application):
             every=app.every,
             seed=self.cfg.seed,
             folder=run.directory.checkpoints,
+            micro_batch=app.micro_batch,
         )
 
     def _origin(self) -> str:
@@ -155,6 +160,7 @@ class DistillApplication(Application):
             seed=self.cfg.seed,
             on_step=log_progress(label, steps, loggers, names.STUDENT_LOSS),
             snapshots=run.snapshots(label.replace(" ", "_"), app.checkpoint_every, parts),
+            micro_batch=app.micro_batch,
         )
 
     def _student(self) -> nn.Module:

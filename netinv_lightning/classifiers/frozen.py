@@ -18,7 +18,6 @@ from netinv_lightning.classifiers.outputs import AUTO, find_output
 from netinv_lightning.classifiers.penultimate import (
     LOGITS,
     PENULTIMATE,
-    head_features,
     head_layer,
     is_convolution,
 )
@@ -29,6 +28,7 @@ from netinv_lightning.classifiers.probing import (
     random_images,
     takes_channels_last,
 )
+from netinv_lightning.classifiers.recorder import Recorder
 from netinv_lightning.classifiers.wrapper import Classifier
 from netinv_lightning.data.specs import DataSpec
 from netinv_lightning.errors import InputError, nearest, one_line
@@ -76,9 +76,7 @@ class FrozenClassifier(Classifier):
         self.forward_count = ForwardCount()
         # Of one image, before flattening.
         self.feature_shapes: dict[str, torch.Size] = {}
-        self._head_shape = torch.Size()  # positions of the input if the head is a convolution
-        self._taps: dict[str, Tensor] | None = None  # hooks record only while `trace` runs
-        self._normed: dict[str, Tensor] = {}
+        self.recorder = Recorder()
         self.eval()
         if like is None:
             self._probe(output, output_kind)  # also creates the weights of lazy layers
@@ -90,7 +88,7 @@ class FrozenClassifier(Classifier):
             if isinstance(module, BATCH_NORMS) and module.track_running_stats
         }
         for name, module in self.batch_norms.items():
-            module.register_forward_pre_hook(partial(self.record_input, name))
+            module.register_forward_pre_hook(partial(self.recorder.batch_norm_input, name))
         self._check_features()
 
     def record(self) -> dict[str, Any]:
@@ -108,18 +106,12 @@ class FrozenClassifier(Classifier):
         return self.trace(x_BCHW)[:2]
 
     def trace(self, x_BCHW: Tensor) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
-        """Return the same and the input of each BatchNorm layer and of each `record_input`."""
-        self._taps, self._normed = {}, {}
-        try:
+        """Return the same and the input of each BatchNorm layer and of each layer of tokens."""
+        with self.recorder.recording() as (recorded, normed):
             logits_BN = self(x_BCHW)
-            self.feature_shapes = {name: self._taps[name].shape[1:] for name in self.feature_layers}
-            return (
-                logits_BN,
-                {name: widened(self._taps[name]).flatten(1) for name in self.feature_layers},
-                self._normed,
-            )
-        finally:
-            self._taps, self._normed = None, {}  # releases the graph
+        self.feature_shapes = {name: recorded[name].shape[1:] for name in self.feature_layers}
+        features = {name: widened(recorded[name]).flatten(1) for name in self.feature_layers}
+        return logits_BN, features, normed
 
     def logits_from(self, f_BD: Tensor, layer: str = PENULTIMATE) -> Tensor:
         """Return the logits [B, N] that the rest of the network computes from features [B, D].
@@ -132,9 +124,8 @@ class FrozenClassifier(Classifier):
             return f_BD
         replacement = f_BD.to(self.mean_C11.dtype).unflatten(1, self.feature_shapes[layer])
         if layer == PENULTIMATE and is_convolution(module):
-            replacement = replacement[(..., *[None] * len(self._head_shape))].expand(
-                -1, -1, *self._head_shape
-            )
+            positions = self.recorder.head_shape
+            replacement = replacement[(..., *[None] * len(positions))].expand(-1, -1, *positions)
         replacement = replacement.clone()  # later layers may work in place
 
         def replace(*_: Any) -> Any:
@@ -201,14 +192,15 @@ class FrozenClassifier(Classifier):
             raise InputError(
                 f"classifier: no gradient reaches the pixels through {self.name} ({why}), and "
                 "every inversion method needs one; remove rounding, casts to integers, detach() "
-                "and no_grad() from its forward"
+                "and no_grad() from its forward, or set classifier=black_box, which needs no "
+                "gradient of the network"
             )
 
     def _tap(self, name: str) -> RemovableHandle:
         module = self.find_layer(name)
         if name == PENULTIMATE:
-            return module.register_forward_pre_hook(partial(self._record_input, name))
-        return module.register_forward_hook(partial(self._record_output, name))
+            return module.register_forward_pre_hook(partial(self.recorder.head_input, name))
+        return module.register_forward_hook(partial(self.recorder.output, name))
 
     def find_layer(self, name: str) -> nn.Module:
         """Return the module of a feature layer; for `penultimate`, the layer whose input it is."""
@@ -235,29 +227,6 @@ class FrozenClassifier(Classifier):
                 f"{nearest(name, [PENULTIMATE, LOGITS, *modules])}"
             )
         return modules[name]
-
-    # Hooks are bound methods, not closures, so that a copied classifier records into itself.
-    def _record_input(self, name: str, module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        if self._taps is not None:
-            self._taps[name] = head_features(module, inputs[0])
-            self._head_shape = inputs[0].shape[2:]
-
-    def _record_output(
-        self, name: str, module: nn.Module, inputs: tuple[Any, ...], output: Tensor
-    ) -> None:
-        if self._taps is None:
-            return
-        if not isinstance(output, Tensor):
-            raise InputError(
-                f"classifier.feature_layers={name}: its output is a {type(output).__name__}, not a "
-                "tensor; name another layer"
-            )
-        self._taps[name] = output.clone()  # the next layer may work in place
-
-    def record_input(self, name: str, module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        """Hook of a layer whose input `trace` returns; without BatchNorm, if it has a gradient."""
-        if self._taps is not None and (name in self.batch_norms or inputs[0].requires_grad):
-            self._normed[name] = inputs[0]
 
     def _probe(self, output: str | None, output_kind: str) -> None:
         """Find the logits in the output for random images, and whether contiguous memory is needed.

@@ -1,6 +1,5 @@
-"""The keys of each application, with their types and defaults. See `config/schema.py` for the rest.
+"""The keys of each application, with types and defaults. The rest is in `config/schema.py`.
 
-In each application:
 - `run`: directory of a finished run.
 - `verifiers`: other classifiers of the images (`classifiers/verifier_names.py`); null: of the run.
 - `steps`, `batch_size`, `lr`: training steps, images per batch, learning rate.
@@ -22,6 +21,7 @@ class InvertConfig:
     Attributes:
         channels_last, compile: Memory format and `torch.compile`, which change the speed alone.
         micro_batch: Images that the classifier processes at once; null for the whole batch.
+        recompute: Whether activations of the classifier are dropped and computed again.
         classes: Labels of the classes to invert; null for all.
         eval_samples, eval_batch_size: Number of images of the evaluation, and images per batch.
         keep_samples: Number of images that are written to `samples/`.
@@ -41,6 +41,7 @@ class InvertConfig:
     channels_last: bool = True
     compile: bool = False
     micro_batch: Optional[int] = None
+    recompute: bool = False
     classes: Optional[list[int]] = None
     verifiers: list[Any] = field(default_factory=list)
     eval_samples: int = 10000
@@ -181,16 +182,14 @@ class DetectOodConfig:
 class DistillConfig:
     """Keys of `application=distill`: a student learns the outputs of the classifier.
 
-    Before the first step and then every `every` steps, a generator starts from a reset first stage
-    and makes a round of images. All images are kept; batches mix them, in the random views of
-    `augmentation`.
+    Before the first step and then every `every` steps, a generator with a reset first stage makes a
+    round of images. All images are kept; batches mix them, in the views of `augmentation`.
 
     Attributes:
         student: `_target_` and arguments of the student.
-        temperature: Temperature of the softened outputs.
-        features: Weight of the penultimate features beside the outputs.
-        adversarial: Weight of the disagreement of student and classifier in the objective of a
-            round.
+        temperature, features: Temperature of the outputs; weight of the features beside them.
+        adversarial: Weight of the disagreement of student and classifier in a round.
+        micro_batch: Images that the classifier, and in a round the student, process at once.
     """
 
     name: str = "distill"
@@ -205,6 +204,7 @@ class DistillConfig:
     features: float = 1.0
     adversarial: float = 1.0
     every: int = 60
+    micro_batch: Optional[int] = None
     checkpoint_every: int = 250
 
 

@@ -228,7 +228,7 @@ RULES: dict[type, Mapping[str, Rule]] = {
     of_application.DistillConfig: {
         "steps": STEPS, "batch_size": BATCH, "lr": POSITIVE, "temperature": POSITIVE,
         "features": NOT_NEGATIVE, "adversarial": NOT_NEGATIVE, "every": EVERY,
-        "checkpoint_every": EVERY,
+        "checkpoint_every": EVERY, "micro_batch": Count(1, 65_536),
     },
     of_application.CounterfeitConfig: {"confidence": SHARE, "samples": IMAGES},
     of_application.FinetuneConfig: {

@@ -168,6 +168,7 @@ def load(directory: Path) -> Explored:
     classifier = module.classifier
     images, note = real_images(cfg.data, classifier.spec)
     inverted = draw_images(module, cfg.application.eval_batch_size, cfg.seed)(INVERTED)
+    modality = classifier.spec.modality
     summary = read_summary(directory, str(directory))
     facts = (
         directory.resolve().name,
@@ -180,7 +181,7 @@ def load(directory: Path) -> Explored:
         title=f"{cfg.name}, seed {cfg.seed}",
         facts=", ".join(facts),
         drawing=Drawing(module),
-        inverted=Neighbours(inverted, classifier, f"{INVERTED:,} inverted images"),
+        inverted=Neighbours(inverted, classifier, f"{INVERTED:,} inverted {modality}"),
         real=None if images is None else Neighbours(images, classifier, note),
         real_note=note,
     )

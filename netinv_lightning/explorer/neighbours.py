@@ -84,16 +84,16 @@ def real_images(keys: Mapping[str, Any], spec: DataSpec) -> tuple[Images | None,
     """
     name, root = keys["name"], os.environ.get("NETINV_DATA") or keys["root"]
     if name not in IN_PACKAGES and not Path(root).is_dir():
-        return None, f"No real images: {name} is not in {root}. {REMEDY}"
+        return None, f"No real {spec.modality}: {name} is not in {root}. {REMEDY}"
     try:
         with _NoDownloads():
             real, why = open_data({**keys, "root": root}, spec)
     except InputError as error:  # data of another shape, or a missing file
         real, why = None, one_line(error)
     if real is None:
-        return None, f"No real images: {why.removeprefix('no real data: ')}. {REMEDY}"
+        return None, f"No real {spec.modality}: {why.removeprefix('no real data: ')}. {REMEDY}"
     images = of_split(real.train, MOST)
-    return images, f"{len(images.labels_n):,} training images of {real.spec.name}"
+    return images, f"{len(images.labels_n):,} training {spec.modality} of {real.spec.name}"
 
 
 class _NoDownloads(urllib.request.OpenerDirector):

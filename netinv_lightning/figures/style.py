@@ -6,7 +6,6 @@ Shape suffixes: n samples.
 from __future__ import annotations
 
 import math
-import os
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +21,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from torch import Tensor
+
+from netinv_lightning.runs.file_writing import replacing
 
 ONE_COLUMN = 3.5  # inches, as in the two-column styles of IEEE and ICML
 TWO_COLUMNS = 7.16
@@ -265,12 +266,8 @@ def write_whole(figure: Figure, path: Path, **options: Any) -> Path:
         options: Options of matplotlib's `savefig`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.partial")
-    try:
-        figure.savefig(temporary, format=path.suffix[1:], **options)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as partial:
+        figure.savefig(partial, format=path.suffix[1:], **options)
     return path
 
 

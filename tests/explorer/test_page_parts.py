@@ -15,12 +15,12 @@ from PIL import Image
 
 from netinv_lightning.classifiers.build import load_zoo
 from netinv_lightning.data.outliers import in_shape_of
-from netinv_lightning.data.specs import CIFAR10, MNIST
+from netinv_lightning.data.specs import CIFAR10, MNIST, DataSpec
 from netinv_lightning.errors import InputError
 from netinv_lightning.evaluation.image_sets import Images
 from netinv_lightning.explorer import markup
 from netinv_lightning.explorer.neighbours import FEATURES, PIXELS, Neighbours, real_images
-from netinv_lightning.explorer.pictures import conversion_rule, read_picture
+from netinv_lightning.explorer.pictures import conversion_rule, read_picture, takes_pictures
 
 Compose = Callable[..., DictConfig]
 
@@ -72,6 +72,12 @@ def test_real_images_are_described_or_reported_missing(
     images, note = real_images(compose("data=mnist5k").data, CIFAR10)
     assert images is None
     assert "the classifier was trained on cifar10" in note
+
+
+def test_pictures_are_taken_for_grey_and_coloured_images_only() -> None:
+    signals = DataSpec("s", 2, 1, (128,), (0.0,), (1.0,), ("a", "b"))
+    five = DataSpec("f", 2, 5, 28, (0.0,) * 5, (1.0,) * 5, ("a", "b"))
+    assert [takes_pictures(spec) for spec in (MNIST, CIFAR10, signals, five)] == [1, 1, 0, 0]
 
 
 def test_a_picture_is_converted_to_the_input_shape(tmp_path: Path) -> None:
