@@ -155,6 +155,7 @@ def load(directory: Path) -> Explored:
         InputError: if its classifier is missing.
     """
     from netinv_lightning import metric_names as names
+    from netinv_lightning.classifiers.spec_sources import OWN
     from netinv_lightning.evaluation.finished_run import inversion_config, load_generators
     from netinv_lightning.evaluation.image_sets import draw_images
     from netinv_lightning.explorer.callbacks import Explored
@@ -168,11 +169,11 @@ def load(directory: Path) -> Explored:
     classifier = module.classifier
     images, note = real_images(cfg.data, classifier.spec)
     inverted = draw_images(module, cfg.application.eval_batch_size, cfg.seed)(INVERTED)
-    modality = classifier.spec.modality
+    modality, trained_on = classifier.spec.modality, classifier.spec.name
     summary = read_summary(directory, str(directory))
     facts = (
         directory.resolve().name,
-        f"classifier trained on {classifier.spec.name}",
+        "own classifier" if trained_on == OWN else f"classifier trained on {trained_on}",
         f"conditioning={cfg.conditioning.mode}",
         f"inversion accuracy {summary[names.INVERSION_ACCURACY]:.3f} "
         f"(hot vectors: {summary[names.INVERSION_ACCURACY_HOT]:.3f})",

@@ -20,6 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from netinv_lightning.classifiers.frozen import FrozenClassifier
+from netinv_lightning.classifiers.spec_sources import OWN
+from netinv_lightning.data.datamodule import OWN_IMAGES
 from netinv_lightning.data.specs import DataSpec
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.evaluation.image_sets import Images
@@ -30,7 +32,7 @@ from netinv_lightning.metrics.correlation import unit_rows
 MOST = 5_000
 """Largest number of real images; their features are computed once."""
 PIXELS, FEATURES = "pixels", "features"
-IN_PACKAGES = ("mnist5k", "npz", "image_folder")
+IN_PACKAGES = ("mnist5k", *OWN_IMAGES)
 """Data sets that do not lie in `data.root`."""
 REMEDY = "Set NETINV_DATA to the folder of the data sets, and start again."
 
@@ -83,6 +85,9 @@ def real_images(keys: Mapping[str, Any], spec: DataSpec) -> tuple[Images | None,
         The images or None; and what they are, or why they are missing.
     """
     name, root = keys["name"], os.environ.get("NETINV_DATA") or keys["root"]
+    of_classifier = keys["path"] if name in OWN_IMAGES else spec.name != OWN
+    if not of_classifier:
+        return None, f"No real {spec.modality}: the run names no data of its classifier."
     if name not in IN_PACKAGES and not Path(root).is_dir():
         return None, f"No real {spec.modality}: {name} is not in {root}. {REMEDY}"
     try:
@@ -91,7 +96,8 @@ def real_images(keys: Mapping[str, Any], spec: DataSpec) -> tuple[Images | None,
     except InputError as error:  # data of another shape, or a missing file
         real, why = None, one_line(error)
     if real is None:
-        return None, f"No real {spec.modality}: {why.removeprefix('no real data: ')}. {REMEDY}"
+        remedy = "" if name in IN_PACKAGES else f" {REMEDY}"
+        return None, f"No real {spec.modality}: {why.removeprefix('no real data: ')}.{remedy}"
     images = of_split(real.train, MOST)
     return images, f"{len(images.labels_n):,} training {spec.modality} of {real.spec.name}"
 

@@ -19,6 +19,7 @@ from netinv_lightning.figures.style import literal_text, write_whole
 LARGEST_GRID = 20  # rows
 LARGEST_CONFUSION = 30  # classes; with more, names and numbers would overlap
 GAP = 2  # pixels between images
+WIDEST = 12  # inches of the images of a grid
 SMALL = 64  # pixels; larger images are drawn larger, and smoothed
 
 
@@ -76,8 +77,9 @@ def image_grid(
     R, K, _, H, W = x_RKCHW.shape
     if total > R:
         title = f"{title} (first {R} of {total} rows)".strip()
-    inch = 0.42 if max(H, W) <= SMALL else 1.0
-    across, down = K * inch * max(1.0, W / H), R * inch * max(1.0, H / W)
+    wide, high = max(1.0, W / H), max(1.0, H / W)
+    inch = 0.42 if max(H, W) <= SMALL else min(1.0, WIDEST / (K * wide))
+    across, down = K * inch * wide, R * inch * high
     figure = Figure(
         figsize=(across + 1.1, down + (1.0 if column_names else 0.4)), layout="constrained"
     )

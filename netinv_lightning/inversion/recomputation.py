@@ -27,6 +27,7 @@ from netinv_lightning.training.float32 import in_float32
 
 KEY = "application.recompute=true"
 INSTEAD = "set application.micro_batch instead"
+LISTS = (nn.Sequential, nn.ModuleList)
 TOLERANCE = 1e-3
 """Largest difference of two gradients as a share of the largest value; rounding gives less."""
 
@@ -67,15 +68,22 @@ def recompute_activations(classifier: FrozenClassifier) -> None:
 
 
 def blocks(network: nn.Module) -> Iterator[nn.Module]:
-    """Yield the outermost modules with children in each nn.Sequential and nn.ModuleList."""
+    """Yield the modules with layers of their own in each nn.Sequential and nn.ModuleList.
+
+    A list of such modules is no block, and blocks inside a block are not yielded.
+    """
     if isinstance(network, torch.jit.ScriptModule):
         return
-    listed = isinstance(network, (nn.Sequential, nn.ModuleList))
     for child in network.children():
-        if listed and any(child.children()) and not isinstance(child, nn.ModuleList):
+        if isinstance(network, LISTS) and any(child.children()) and not _lists_blocks(child):
             yield child
         else:
             yield from blocks(child)
+
+
+def _lists_blocks(module: nn.Module) -> bool:
+    composite = any(any(child.children()) for child in module.children())
+    return isinstance(module, nn.ModuleList) or (isinstance(module, LISTS) and composite)
 
 
 def _contexts(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,9 @@ def test_real_images_are_described_or_reported_missing(
     assert images.images_nCHW.shape == (3600, 1, 28, 28)
     assert note == "3,600 training images of mnist5k"
 
+    none = (None, "No real images: the run names no data of its classifier.")
+    assert real_images(compose("data=npz").data, MNIST) == none
+    assert real_images(compose("data=mnist").data, replace(MNIST, name="own")) == none
     gone = tmp_path / "gone"
     images, note = real_images(compose("data=mnist", f"data.root={gone}").data, MNIST)
     assert images is None
