@@ -8,6 +8,7 @@ Shape suffixes: m images to choose from, C channels, H height, W width, D featur
 
 from __future__ import annotations
 
+import math
 import os
 import urllib.request
 from collections.abc import Mapping
@@ -31,6 +32,8 @@ from netinv_lightning.metrics.correlation import unit_rows
 
 MOST = 5_000
 """Largest number of real images; their features are computed once."""
+MOST_VALUES = 60_000_000
+"""Largest number of pixels of all images together, over their channels; in memory 240 MB."""
 PIXELS, FEATURES = "pixels", "features"
 IN_PACKAGES = ("mnist5k", *OWN_IMAGES)
 """Data sets that do not lie in `data.root`."""
@@ -74,6 +77,11 @@ class Neighbours:
         )
 
 
+def affordable(spec: DataSpec, most: int) -> int:
+    """Return the number of inputs of `spec` to compare with, at most `most`."""
+    return max(1, min(most, MOST_VALUES // math.prod(spec.shape)))
+
+
 def real_images(keys: Mapping[str, Any], spec: DataSpec) -> tuple[Images | None, str]:
     """Return at most 5,000 training images of the run's data set; nothing is downloaded.
 
@@ -98,7 +106,7 @@ def real_images(keys: Mapping[str, Any], spec: DataSpec) -> tuple[Images | None,
     if real is None:
         remedy = "" if name in IN_PACKAGES else f" {REMEDY}"
         return None, f"No real {spec.modality}: {why.removeprefix('no real data: ')}.{remedy}"
-    images = of_split(real.train, MOST)
+    images = of_split(real.train, affordable(spec, MOST))
     return images, f"{len(images.labels_n):,} training {spec.modality} of {real.spec.name}"
 
 

@@ -20,7 +20,13 @@ from netinv_lightning.data.specs import CIFAR10, MNIST, DataSpec
 from netinv_lightning.errors import InputError
 from netinv_lightning.evaluation.image_sets import Images
 from netinv_lightning.explorer import markup
-from netinv_lightning.explorer.neighbours import FEATURES, PIXELS, Neighbours, real_images
+from netinv_lightning.explorer.neighbours import (
+    FEATURES,
+    PIXELS,
+    Neighbours,
+    affordable,
+    real_images,
+)
 from netinv_lightning.explorer.pictures import conversion_rule, read_picture, takes_pictures
 
 Compose = Callable[..., DictConfig]
@@ -76,6 +82,11 @@ def test_real_images_are_described_or_reported_missing(
     images, note = real_images(compose("data=mnist5k").data, CIFAR10)
     assert images is None
     assert "the classifier was trained on cifar10" in note
+
+
+def test_fewer_large_images_are_compared() -> None:
+    large = replace(CIFAR10, image_size=224)
+    assert [affordable(spec, 5000) for spec in (MNIST, CIFAR10, large)] == [5000, 5000, 398]
 
 
 def test_pictures_are_taken_for_grey_and_coloured_images_only() -> None:
