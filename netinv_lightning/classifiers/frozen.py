@@ -266,13 +266,4 @@ class FrozenClassifier(Classifier):
             raise InputError(
                 f"classifier.num_classes={self.spec.num_classes}: the network returns outputs of "
                 f"shape {list(logits_BN.shape[1:])}; it must return one logit per class"
-                + _number_of_classes(logits_BN)
             )
-
-
-def _number_of_classes(logits_BN: Tensor) -> str:
-    """Return the remedy if an output is one row of numbers per image."""
-    if logits_BN.dim() != 2:
-        return ""
-    single = " (one number per image is a binary classifier)" if logits_BN.shape[1] == 1 else ""
-    return f". Set classifier.num_classes={max(2, logits_BN.shape[1])}{single}"

@@ -188,6 +188,7 @@ def find_output(
         raise InputError(
             f"classifier.num_classes={num_classes}: the network returns outputs of shape "
             f"{list(values.shape[1:])}; it must return one logit per class"
+            + _number_of_classes(values, batch)
         )
     if bool(values.isnan().any()) or bool((values == torch.inf).any()):
         raise InputError(
@@ -264,3 +265,12 @@ def _fits(values: Tensor, batch: int, num_classes: int) -> bool:
     return (
         values.dim() > 1 and values.shape[1] * batch == values.numel() == num_classes * batch
     ) or (num_classes == 2 and values.numel() == batch)
+
+
+def _number_of_classes(values: Tensor, batch: int) -> str:
+    """Return the remedy if an output has one row of numbers, or one number, per image."""
+    if values.dim() > 2 or values.shape[:1] != (batch,):
+        return ""
+    numbers = values.numel() // batch
+    binary = " (one number per image is a binary classifier)" if numbers == 1 else ""
+    return f". Set classifier.num_classes={max(2, numbers)}{binary}"

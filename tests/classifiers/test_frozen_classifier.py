@@ -213,7 +213,8 @@ class Tuples(nn.Module):
             own_network,
             {"num_classes": 7},
             ["penultimate"],
-            "classifier.num_classes=7: the network returns outputs of shape [10]",
+            "outputs of shape [10]; it must return one logit per class. Set "
+            "classifier.num_classes=10",
         ),
         (
             lambda: nn.Sequential(nn.Conv2d(3, 10, 3)),
