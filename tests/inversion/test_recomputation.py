@@ -92,7 +92,7 @@ def test_activations_inside_blocks_are_not_kept() -> None:
 
     before = kept(classifier)
     recompute_activations(classifier)
-    assert kept(classifier) < before / 2
+    assert kept(classifier) < 0.7 * before  # the inputs of the two blocks, and of the head
 
 
 def test_networks_that_it_does_not_fit_are_refused() -> None:
