@@ -87,19 +87,20 @@ def test_rounds_are_more_diverse_than_the_generator(inverted_cnn: Path) -> None:
 def test_parts_of_a_batch_give_the_same_images(
     inverted_cnn: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("netinv_lightning.downstream.generator_rounds.STEPS", WARM_UP_STEPS + 1)
+    for name, steps in (("STEPS", 2), ("WARM_UP_STEPS", 0)):
+        monkeypatch.setattr(f"netinv_lightning.downstream.generator_rounds.{name}", steps)
     made, sizes = [], set()
     torch.set_default_dtype(torch.float64)
     try:
-        for micro_batch in (None, 7):
+        for micro_batch in (None, 3):
             generation, _, student = rounds(inverted_cnn)
-            generation.micro_batch = micro_batch
+            generation.micro_batch, generation.images = micro_batch, 10
             generation.module.double()
             student.double()
             for network in (generation.module.classifier.network, student.network):
                 network.register_forward_pre_hook(lambda _, given: sizes.add(len(given[0])))
             made.append(generation.new_round(student))
-            assert max(sizes) == (micro_batch or IMAGES)
+            assert max(sizes) == (micro_batch or 10)
             sizes.clear()
     finally:
         torch.set_default_dtype(torch.float32)
