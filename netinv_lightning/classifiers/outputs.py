@@ -31,7 +31,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from netinv_lightning.classifiers.output_kinds import LOGITS, kind_of
+from netinv_lightning.classifiers.output_kinds import LOGITS, kind_of, outside
 from netinv_lightning.errors import InputError
 
 MULTI_LABEL = "multi_label"
@@ -194,6 +194,12 @@ def find_output(
         raise InputError(
             f"classifier: {network} returns NaN or infinity for images in [0, 1]; check its "
             "weights, classifier.mean and classifier.std"
+        )
+    if outside(values, kind):
+        raise InputError(
+            f"classifier.output_kind={kind}: {network} returns values from {values.min():.4g} to "
+            f"{values.max():.4g} for random images, which cannot be {kind}. Leave the key out, or "
+            f"set classifier.output_kind={LOGITS}"
         )
     single = values.numel() == batch
     if kind == MULTI_LABEL:
