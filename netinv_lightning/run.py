@@ -30,7 +30,7 @@ from netinv_lightning.applications.execution import run
 from netinv_lightning.config.allowed_targets import only_allowed
 from netinv_lightning.config.command_line import check_words
 from netinv_lightning.config.description_check import named_code
-from netinv_lightning.config.error_messages import explain
+from netinv_lightning.config.error_messages import explain, explain_refusal
 from netinv_lightning.config.registration import CONF, register
 from netinv_lightning.errors import InputError, Preempted, exit_status, one_line, printable
 from netinv_lightning.runs.job_device import set_device
@@ -167,11 +167,7 @@ def _start() -> int:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except Exception as error:  # for some command lines Hydra raises other errors
         return (
-            _fail(error)
-            if _composed
-            else _refuse(
-                InputError(f"the command line is invalid ({one_line(error)}). See netinv --help")
-            )
+            _fail(error) if _composed else _refuse(InputError(explain_refusal(error, sys.argv[1:])))
         )
     return 0
 

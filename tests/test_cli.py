@@ -63,6 +63,7 @@ LIGHT = {  # detected before torch is imported
     "+sweep=conditioning": "+sweep=conditioning: is a sweep; add -m",
     "data.subset_size=0": "data.subset_size=0: must be 2 or more",
     "application.epochs=3": "there is no such key; did you mean 'recipe.epochs'?",
+    "+classifier.network={_target_: own.Net}": "classifier.network: needs a choice of classifier",
     "output=/proc/nowhere": "output: the run directory cannot be created",
 }
 

@@ -32,6 +32,7 @@ from netinv_lightning.downstream.replay_buffer import ReplayBuffer, noise_batche
 from netinv_lightning.downstream.student import build_student, check_hint
 from netinv_lightning.evaluation.finished_run import load_generators, open_finished
 from netinv_lightning.inversion.build import build_augmentation
+from netinv_lightning.inversion.micro_batches import check_parts
 from netinv_lightning.runs.finished_check import named_run
 from netinv_lightning.tracking.result import Result
 from netinv_lightning.tracking.run_context import RunContext
@@ -62,6 +63,9 @@ class DistillApplication(Application):
         student = self.make_student()
         self.augmentation = build_augmentation(cfg, self.classifier, student)
         check_hint(self.classifier, student, cfg.application.features)
+        if (micro_batch := cfg.application.micro_batch) is not None:
+            check_parts(self.classifier, micro_batch)
+            check_parts(FrozenClassifier(student, self.classifier.spec, ()), micro_batch)
         self.distil = build_distillation(cfg, self.classifier, self.test, self.augmentation)
 
     def compute(self, run: RunContext) -> Result:

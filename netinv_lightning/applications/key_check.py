@@ -37,6 +37,23 @@ def check_keys(cfg: DictConfig) -> None:
     if (check := CHECKS.get(cfg.application.name)) is not None:
         check(cfg)
     _check_layers(cfg)
+    if cfg.application.get("recompute"):
+        _check_recompute(cfg)
+
+
+def _check_recompute(cfg: DictConfig) -> None:
+    """Refuse what differentiates the classifier within `torch.func`, or compiles it."""
+    clashes = {
+        "method=kkt": cfg.method.name == "kkt",
+        "loss.gradient": "gradient" in cfg.loss,
+        "loss.stationarity": "stationarity" in cfg.loss,
+        "application.compile=true": cfg.application.compile,
+    }
+    for clash in (name for name, applies in clashes.items() if applies):
+        raise InputError(
+            f"application.recompute=true: cannot be combined with {clash}. Set "
+            "application.micro_batch instead"
+        )
 
 
 def _check_layers(cfg: DictConfig) -> None:

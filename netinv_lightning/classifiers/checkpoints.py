@@ -9,7 +9,6 @@ in a file are matched with the weights in `netinv_lightning.classifiers.state_di
 from __future__ import annotations
 
 import hashlib
-import os
 import pickle
 import warnings
 from collections.abc import Mapping
@@ -26,7 +25,7 @@ from netinv_lightning.classifiers.state_dicts import differences, match, state_d
 from netinv_lightning.data.specs import DataSpec
 from netinv_lightning.data.tensor_files import read_tensors
 from netinv_lightning.errors import InputError, one_line
-from netinv_lightning.runs.file_writing import write_json
+from netinv_lightning.runs.file_writing import replacing, write_json
 from netinv_lightning.runs.outside_files import read_json
 
 
@@ -40,15 +39,12 @@ def save_classifier(path: Path, network: nn.Module, card: dict[str, Any]) -> Non
     Weights that share memory are written once per name, since safetensors refuses shared memory.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".partial")
-    save_file(
-        {
-            key: tensor.detach().cpu().contiguous()
-            for key, tensor in _without_shared_memory(network.state_dict()).items()
-        },
-        temporary,
-    )
-    os.replace(temporary, path)
+    weights = {
+        key: tensor.detach().cpu().contiguous()
+        for key, tensor in _without_shared_memory(network.state_dict()).items()
+    }
+    with replacing(path) as partial:
+        save_file(weights, partial)
     write_json(path.with_suffix(".json"), {**card, "sha256": sha256(path)})
 
 

@@ -15,7 +15,7 @@ from torch.utils.hooks import RemovableHandle
 
 from netinv_lightning.classifiers.forward_count import ForwardCount
 from netinv_lightning.classifiers.outputs import AUTO, find_output
-from netinv_lightning.classifiers.penultimate import find_layer, head_features, is_convolution
+from netinv_lightning.classifiers.penultimate import find_layer, is_convolution
 from netinv_lightning.classifiers.probing import (
     PROBED,
     check_normalisation,
@@ -24,6 +24,7 @@ from netinv_lightning.classifiers.probing import (
     random_images,
     takes_channels_last,
 )
+from netinv_lightning.classifiers.recorder import Recorder
 from netinv_lightning.classifiers.wrapper import Classifier
 from netinv_lightning.config.layer_names import LOGITS, PENULTIMATE
 from netinv_lightning.data.specs import DataSpec
@@ -72,9 +73,7 @@ class FrozenClassifier(Classifier):
         self.forward_count = ForwardCount()
         # Of one image, before flattening.
         self.feature_shapes: dict[str, torch.Size] = {}
-        self._head_shape = torch.Size()  # sides of the input of a convolutional head
-        self._taps: dict[str, Tensor] | None = None  # hooks record only while `trace` runs
-        self._normed: dict[str, Tensor] = {}
+        self.recorder = Recorder()
         self.eval()
         if like is None:
             self._probe(output, output_kind)  # also creates the weights of lazy layers
@@ -86,7 +85,7 @@ class FrozenClassifier(Classifier):
             if isinstance(module, BATCH_NORMS) and module.track_running_stats
         }
         for name, module in self.batch_norms.items():
-            module.register_forward_pre_hook(partial(self.record_input, name))
+            module.register_forward_pre_hook(partial(self.recorder.batch_norm_input, name))
         self._check_features()
 
     def record(self) -> dict[str, Any]:
@@ -104,18 +103,12 @@ class FrozenClassifier(Classifier):
         return self.trace(x_BCHW)[:2]
 
     def trace(self, x_BCHW: Tensor) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
-        """Return logits, features, and the inputs of BatchNorm layers and `record_input` layers."""
-        self._taps, self._normed = {}, {}
-        try:
+        """Return logits, features, and the inputs of BatchNorm layers and layers of tokens."""
+        with self.recorder.recording() as (recorded, normed):
             logits_BN = self(x_BCHW)
-            self.feature_shapes = {name: self._taps[name].shape[1:] for name in self.feature_layers}
-            return (
-                logits_BN,
-                {name: widened(self._taps[name]).flatten(1) for name in self.feature_layers},
-                self._normed,
-            )
-        finally:
-            self._taps, self._normed = None, {}  # releases the graph
+        self.feature_shapes = {name: recorded[name].shape[1:] for name in self.feature_layers}
+        features = {name: widened(recorded[name]).flatten(1) for name in self.feature_layers}
+        return logits_BN, features, normed
 
     def logits_from(self, f_BD: Tensor, layer: str = PENULTIMATE) -> Tensor:
         """Return the logits [B, N] that the rest of the network computes from features [B, D].
@@ -128,9 +121,8 @@ class FrozenClassifier(Classifier):
             return f_BD
         replacement = f_BD.to(self.mean_C11.dtype).unflatten(1, self.feature_shapes[layer])
         if layer == PENULTIMATE and is_convolution(module):
-            replacement = replacement[(..., *[None] * len(self._head_shape))].expand(
-                -1, -1, *self._head_shape
-            )
+            positions = self.recorder.head_shape
+            replacement = replacement[(..., *[None] * len(positions))].expand(-1, -1, *positions)
         replacement = replacement.clone()  # later layers may work in place
 
         def replace(*_: Any) -> Any:
@@ -183,43 +175,21 @@ class FrozenClassifier(Classifier):
             raise InputError(
                 f"classifier: no gradient reaches the pixels through {self.name} ({why}), and "
                 "every inversion method needs one; remove rounding, casts to integers, detach() "
-                "and no_grad() from its forward method"
+                "and no_grad() from its forward method, or set classifier=black_box, which needs "
+                "no gradient of the network"
             )
 
     def _tap(self, name: str) -> RemovableHandle:
         module = self.find_layer(name)
         if name == PENULTIMATE:
-            return module.register_forward_pre_hook(partial(self._record_input, name))
-        return module.register_forward_hook(partial(self._record_output, name))
+            return module.register_forward_pre_hook(partial(self.recorder.head_input, name))
+        return module.register_forward_hook(partial(self.recorder.output, name))
 
     def find_layer(self, name: str) -> nn.Module:
         """Return the module of a feature layer; for `penultimate`, the layer whose input it is."""
         if name == LOGITS and name not in dict(self.network.named_modules()):
             return self
         return find_layer(self.network, name, self.name)
-
-    # Hooks are bound methods, not closures, so that a copied classifier records into itself.
-    def _record_input(self, name: str, module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        if self._taps is not None:
-            self._taps[name] = head_features(module, inputs[0])
-            self._head_shape = inputs[0].shape[2:]
-
-    def _record_output(
-        self, name: str, module: nn.Module, inputs: tuple[Any, ...], output: Tensor
-    ) -> None:
-        if self._taps is None:
-            return
-        if not isinstance(output, Tensor):
-            raise InputError(
-                f"classifier.feature_layers={name}: its output is a {type(output).__name__}, not a "
-                "tensor; name another layer"
-            )
-        self._taps[name] = output.clone()  # the next layer may work in place
-
-    def record_input(self, name: str, module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        """Hook that records the input of a BatchNorm layer, or any input that needs a gradient."""
-        if self._taps is not None and (name in self.batch_norms or inputs[0].requires_grad):
-            self._normed[name] = inputs[0]
 
     def _probe(self, output: str | None, output_kind: str) -> None:
         """Find the logits on random images, and determine whether contiguous memory is needed.

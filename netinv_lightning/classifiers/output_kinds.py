@@ -44,6 +44,15 @@ def kind_of(values: Tensor, single: bool) -> str:
     return "sigmoid" if inside and _last_operation(values) == "Sigmoid" else LOGITS
 
 
+def outside(values: Tensor, kind: str) -> bool:
+    """Whether an output has values that one of this kind cannot have."""
+    high = {"probabilities": 1.0, "sigmoid": 1.0, "log_probabilities": 0.0}.get(kind)
+    if high is None:
+        return False
+    low = -TOLERANCE if high else -float("inf")
+    return bool(((values < low) | (values > high + TOLERANCE)).any())
+
+
 def _all_one(sum_B: Tensor) -> bool:
     return bool(((sum_B - 1).abs() < TOLERANCE).all())
 

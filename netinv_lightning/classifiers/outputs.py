@@ -30,7 +30,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from netinv_lightning.classifiers.output_kinds import LOGITS, kind_of
+from netinv_lightning.classifiers.output_kinds import LOGITS, kind_of, outside
 from netinv_lightning.errors import InputError
 
 MULTI_LABEL = "multi_label"
@@ -187,11 +187,18 @@ def find_output(
         raise InputError(
             f"classifier.num_classes={num_classes}: the network returns outputs of shape "
             f"{list(values.shape[1:])}; it must return one logit per class"
+            + _number_of_classes(values, batch)
         )
     if bool(values.isnan().any()) or bool((values == torch.inf).any()):
         raise InputError(
             f"classifier: {network} returns NaN or infinity for images in [0, 1]; check its "
             "weights, classifier.mean and classifier.std"
+        )
+    if outside(values, kind):
+        raise InputError(
+            f"classifier.output_kind={kind}: {network} returns values from {values.min():.4g} to "
+            f"{values.max():.4g} for random images, which cannot be {kind}. Leave the key out, or "
+            f"set classifier.output_kind={LOGITS}"
         )
     single = values.numel() == batch
     if kind == MULTI_LABEL:
@@ -263,3 +270,12 @@ def _fits(values: Tensor, batch: int, num_classes: int) -> bool:
     return (
         values.dim() > 1 and values.shape[1] * batch == values.numel() == num_classes * batch
     ) or (num_classes == 2 and values.numel() == batch)
+
+
+def _number_of_classes(values: Tensor, batch: int) -> str:
+    """Return the remedy if an output has one row of numbers, or one number, per image."""
+    if values.dim() > 2 or values.shape[:1] != (batch,):
+        return ""
+    numbers = values.numel() // batch
+    binary = " (one number per image is a binary classifier)" if numbers == 1 else ""
+    return f". Set classifier.num_classes={max(2, numbers)}{binary}"

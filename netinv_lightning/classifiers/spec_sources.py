@@ -73,6 +73,7 @@ def resolve_spec(
             f"{', '.join(missing)}: must be given, because the checkpoint has no model card "
             f"and data={data.name} is not "
             + ("a known set" if known_set is None else "what it was trained on")
+            + "; the shape of signals and tables is classifier.shape=[C,L] or [features]"
         )
     shape = {key: known[key] for key in UNITS}
     names = tuple(known.get("class_names", ()))

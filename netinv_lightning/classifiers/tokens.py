@@ -51,6 +51,6 @@ def record_tokens(classifier: FrozenClassifier) -> list[str]:
     """Add hooks so that `classifier.trace` also returns the tokens; return the layers' names."""
     layers = token_layers(classifier)
     for name in layers:
-        hook = partial(classifier.record_input, name)
+        hook = partial(classifier.recorder.token_input, name)
         classifier.network.get_submodule(name).register_forward_pre_hook(hook)
     return layers

@@ -1,6 +1,5 @@
-"""The keys of each application, with their types and defaults. See `config/schema.py` for the rest.
+"""The keys of each application, with types and defaults. The rest is in `config/schema.py`.
 
-In each application:
 - `run`: directory of a finished run.
 - `verifiers`: verifiers (`classifiers/verifier_names.py`); null for those of the run.
 - `steps`, `batch_size`, `lr`: training steps, images per batch, learning rate.
@@ -28,6 +27,7 @@ class InvertConfig:
     Attributes:
         channels_last, compile: Memory format and `torch.compile`, which change only the speed.
         micro_batch: Images that the classifier processes at once; null for the whole batch.
+        recompute: Whether activations of the classifier are dropped and computed again.
         classes: Labels of the classes to invert; null for all.
         eval_samples, eval_batch_size: Number of images of the evaluation, and images per batch.
         keep_samples: Number of images that are written to `samples/`.
@@ -47,6 +47,7 @@ class InvertConfig:
     channels_last: bool = True
     compile: bool = False
     micro_batch: Optional[int] = None
+    recompute: bool = False
     classes: Optional[list[int]] = None
     verifiers: list[Any] = field(default_factory=list)
     eval_samples: int = 10000

@@ -23,6 +23,8 @@ class DistillConfig:
         features: Weight of the loss on penultimate features, relative to that on the outputs.
         adversarial: Weight of the disagreement of student and classifier in the objective of a
             round.
+        micro_batch: Number of images that the classifier, and in a round the student, process at
+            once; null for the whole batch.
     """
 
     name: str = "distill"
@@ -37,6 +39,7 @@ class DistillConfig:
     features: float = 1.0
     adversarial: float = 1.0
     every: int = 60
+    micro_batch: Optional[int] = None
     checkpoint_every: int = 250
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from typing import Any
 
@@ -52,6 +52,21 @@ def explain(error: BaseException) -> str:
         _wrong_type,
     )
     return next((line for of in explanations if (line := of(text))), one_line(error))
+
+
+def explain_refusal(error: BaseException, words: Iterable[str]) -> str:
+    """Return one line from an error of Python that Hydra raises for some command lines.
+
+    Args:
+        error: The error.
+        words: The words of the command line.
+    """
+    if any(word.lstrip("+").startswith("classifier.network") for word in words):
+        return (
+            "classifier.network: needs a choice of classifier, such as classifier=cnn for a "
+            "network to train, or classifier=checkpoint classifier.path=FILE for a trained one"
+        )
+    return f"the command line is invalid ({one_line(error)}). See netinv --help"
 
 
 def _group_without_plus(text: str) -> str:

@@ -233,7 +233,7 @@ RULES: dict[type, Mapping[str, Rule]] = {
     of_downstream.DistillConfig: {
         "steps": STEPS, "batch_size": BATCH, "lr": POSITIVE, "temperature": POSITIVE,
         "features": NOT_NEGATIVE, "adversarial": NOT_NEGATIVE, "every": EVERY,
-        "checkpoint_every": EVERY,
+        "checkpoint_every": EVERY, "micro_batch": Count(1, 65_536),
     },
     of_downstream.CounterfeitConfig: {"confidence": SHARE, "samples": IMAGES},
     of_downstream.FinetuneConfig: {

@@ -179,7 +179,8 @@ def check_network_chosen(cfg: DictConfig) -> None:
     """
     if not cfg.classifier.network:
         raise InputError(
-            "classifier.network: choose a network to train: classifier=cnn, mlp, resnet or vit"
+            "classifier.network: choose a network to train: classifier=cnn, mlp, resnet or vit; or "
+            "your own: classifier=cnn 'classifier.network={_target_: my_package.MyNetwork}'"
         )
 
 

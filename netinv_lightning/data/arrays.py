@@ -201,6 +201,11 @@ def as_values(X: np.ndarray, where: str, name: str, modality: str) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(X, dtype=np.float32))
 
 
+def _of_signals(X: np.ndarray) -> str:
+    """Return what to do if numbers that are no pixels may be signals."""
+    return "; for signals [n, C, L] set data.modality=signals" if X.ndim == 3 else ""
+
+
 def _bytes(X: np.ndarray, where: str, name: str, together: Sequence[np.ndarray]) -> np.ndarray:
     if X.dtype == np.uint8:
         return X
@@ -226,7 +231,7 @@ def _bytes(X: np.ndarray, where: str, name: str, together: Sequence[np.ndarray])
         raise InputError(
             f"{where}: {name} is {X.dtype} with values from {least:.6g} to {most:.6g}; the range "
             f"must be {allowed}; "
-            "scale it, and save it as uint8, 0 to 255"
+            "scale it, and save it as uint8, 0 to 255" + _of_signals(X)
         )
     label, low, high = found
     notice(

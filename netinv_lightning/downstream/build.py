@@ -106,6 +106,7 @@ def build_rounds(
         every=app.every,
         seed=cfg.seed,
         folder=run.directory.checkpoints,
+        micro_batch=app.micro_batch,
     )
 
 
@@ -134,6 +135,7 @@ def build_distillation(
         augmentation=augmentation,
         mix=True,
         seed=cfg.seed,
+        micro_batch=app.micro_batch,
     )
 
 

@@ -81,6 +81,7 @@ def distil(
     on_step: OnStep | None = None,
     autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
     snapshots: Snapshots | None = None,
+    micro_batch: int | None = None,
 ) -> DistillationResult:
     """Train `student` to predict the logits of `teacher` on generated images, and evaluate it.
 
@@ -108,6 +109,8 @@ def distil(
         autocast: Makes the context in which the networks run.
         snapshots: Saves the training, so that it can be resumed; it must include what `before_step`
             changes.
+        micro_batch: Images that the teacher processes at once; None for all. The student always
+            processes the whole batch, since its BatchNorm normalises by the batch.
 
     Returns:
         The student and its quality.
@@ -122,7 +125,7 @@ def distil(
     trained = [*classifier.parameters(), *(hint.parameters() if hint else ())]
     optimizer = torch.optim.AdamW(trained, lr, weight_decay=WEIGHT_DECAY)
     schedule = one_cycle(optimizer, lr, steps, WARM_UP_SHARE)
-    parts: dict[str, Stateful] = {"student": classifier, "stream": stream}
+    saved: dict[str, Stateful] = {"student": classifier, "stream": stream}
 
     def compute_loss(step: int) -> Tensor:
         if before_step is not None:
@@ -133,7 +136,8 @@ def distil(
         x_BCHW = x_BCHW.contiguous(memory_format=torch.channels_last)
         with autocast(), hint.record() if hint else nullcontext():
             with torch.no_grad():
-                teacher_BN = teacher(x_BCHW)
+                parts = x_BCHW.split(micro_batch or len(x_BCHW))
+                teacher_BN = torch.cat([teacher(part_bCHW) for part_bCHW in parts])
             loss = softened_kl(classifier(x_BCHW), teacher_BN, temperature).mean()
             return loss if hint is None else loss + features * hint.distance()
 
@@ -143,7 +147,7 @@ def distil(
             optimizer,
             schedule,
             steps,
-            parts=parts if hint is None else {**parts, "hint": hint},
+            parts=saved if hint is None else {**saved, "hint": hint},
             snapshots=snapshots,
             on_step=on_step,
         )

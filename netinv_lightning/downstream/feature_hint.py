@@ -41,17 +41,18 @@ class FeatureHint(nn.Module):
         if len(last) < 2:
             raise ValueError("a network has no fully connected layer")
         self._last = last  # in a list, so that these are not submodules
-        self.recorded_BD: list[Tensor] = [torch.empty(0), torch.empty(0)]
+        self._parts: list[list[Tensor]] = [[], []]
         self.map = nn.Linear(self._last[1].in_features, self._last[0].in_features, bias=False)
         nn.init.eye_(self.map.weight)
 
     @contextmanager
     def record(self) -> Iterator[None]:
-        """Record the features of both networks inside the context."""
+        """Record the features of both networks inside the context, of each part of the batch."""
+        self._parts = [[], []]
 
         def hook_of(which: int) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
             def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-                self.recorded_BD[which] = inputs[0]
+                self._parts[which].append(inputs[0])
 
             return hook
 
@@ -67,8 +68,7 @@ class FeatureHint(nn.Module):
 
     def distance(self) -> Tensor:
         """Return the mean squared distance of the unit features, 0 to 4."""
-        teacher_BD, student_BD = self.recorded_BD
-        return self._distance(teacher_BD.flatten(1), student_BD.flatten(1))
+        return self._distance(*(torch.cat(parts).flatten(1) for parts in self._parts))
 
     @in_float32
     def _distance(self, teacher_BD: Tensor, student_BD: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ from netinv_lightning.downstream.distillation import softened_kl
 from netinv_lightning.downstream.replay_buffer import ReplayBuffer
 from netinv_lightning.inversion.augmentation import Augmentation
 from netinv_lightning.inversion.generator import Generator
+from netinv_lightning.inversion.micro_batches import in_parts, trace_in_parts
 from netinv_lightning.inversion.module import InversionModule
 from netinv_lightning.inversion.objective import Objective
 from netinv_lightning.inversion.sampling import sampling_mode
@@ -68,6 +69,7 @@ class GeneratorRounds:
         seed: Seed of first stages, latents and views.
         images: Batch size of a round; each step after `WARM_UP_STEPS` stores one batch.
         folder: Folder in which the images of the buffer are saved with the state.
+        micro_batch: Images that teacher and student process at once; None for all.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class GeneratorRounds:
         seed: int = 0,
         images: int = IMAGES,
         folder: Path | None = None,
+        micro_batch: int | None = None,
     ) -> None:
         self.module, self.buffer, self.weight = module, buffer, weight
         self.augmentation = augmentation
@@ -88,7 +91,7 @@ class GeneratorRounds:
         self.stream = Stream(seed, module.device)
         self.objective = Objective(TERMS)
         self.rounds = 0
-        self.folder = folder
+        self.folder, self.micro_batch = folder, micro_batch
 
     def state_dict(self) -> dict[str, Any]:
         assert self.folder is not None
@@ -104,7 +107,7 @@ class GeneratorRounds:
         assert self.folder is not None
         self.rounds, self.stream.state = state_dict["rounds"], state_dict["stream"]
         self.module.generators.load_state_dict(state_dict["generators"])
-        self.buffer.load(self.folder, state_dict["images"])
+        self.buffer.load(self.folder, state_dict["images"], self.module.classifier.spec.shape)
 
     def __call__(self, step: int, student: Classifier) -> None:
         """Add the images of a round to the buffer if one is due; the student is not changed."""
@@ -138,7 +141,9 @@ class GeneratorRounds:
                 if step >= WARM_UP_STEPS:
                     generated.append(x_BCHW.detach())
                 view_BCHW = self.augmentation(x_BCHW, self.stream)
-                teacher_BN, features, normed = module.classifier.trace(view_BCHW)
+                teacher_BN, features, normed = trace_in_parts(
+                    module.classifier, view_BCHW, self.micro_batch
+                )
                 terms = self.objective(
                     Step(
                         x_BCHW,
@@ -152,9 +157,10 @@ class GeneratorRounds:
                 )
                 loss = self.objective.total(terms)
                 if self.weight:
-                    disagreement = softened_kl(
-                        student(view_BCHW), teacher_BN, self.temperature
-                    ).mean()
+                    (student_BN,) = in_parts(
+                        lambda x_bCHW: (student(x_bCHW),), self.micro_batch, view_BCHW
+                    )
+                    disagreement = softened_kl(student_BN, teacher_BN, self.temperature).mean()
                     loss = loss - self.weight * torch.log(disagreement + LEAST_DIVERGENCE)
                 descend(loss, optimizer)
         student.train(was_training).requires_grad_(True)

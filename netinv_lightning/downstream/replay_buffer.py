@@ -7,6 +7,7 @@ Shape suffixes: B batch, n images, C channels, H height, W width.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -59,11 +60,22 @@ class ReplayBuffer:
             self._saved = len(self)
         return self._saved
 
-    def load(self, folder: Path, count: int) -> None:
-        """Read the first `count` images that `save` has written."""
+    def load(self, folder: Path, count: int, shape: Sequence[int]) -> None:
+        """Read the first `count` images that `save` has written.
+
+        Raises:
+            ValueError: if a file does not contain uint8 images of this shape.
+        """
         self._parts = []
         while len(self) < count:
-            self._parts.append(torch.load(folder / f"memory_{len(self)}.pt", weights_only=True))
+            path = folder / f"memory_{len(self)}.pt"
+            part = torch.load(path, weights_only=True)
+            if part.dtype != torch.uint8 or tuple(part.shape[1:]) != tuple(shape) or not len(part):
+                raise ValueError(
+                    f"{path.name} contains {part.dtype} of shape {tuple(part.shape)}, not images "
+                    f"of shape {tuple(shape)}"
+                )
+            self._parts.append(part)
         self._saved = count
 
     def draw(self, number: int) -> Tensor:

@@ -80,6 +80,9 @@ class Callbacks:
         K = len(self.labels)
         self.chosen = K > MOST_SLIDERS
         """Whether the user chooses the classes of the slots."""
+        images = self.drawing.classifier.spec.modality == "images"
+        self.values = PIXELS if images else "values"
+        """What the numbers of an input are called."""
         self.slots = 0 if self.drawing.label_alone else CHOSEN if self.chosen else K
 
     def show(self, label: int, by: str, *values: Any) -> tuple[str, str]:
@@ -198,7 +201,7 @@ class Callbacks:
 
     def _nearest(self, among: Neighbours, features: FeatureSet, by: str, name: str) -> str:
         near = among.nearest(features.images_nCHW[0], features.features_nD[0], by)
-        measure = "pixel correlation" if by == PIXELS else "cosine of features"
+        measure = f"correlation of {self.values}" if by == PIXELS else "cosine of features"
         return markup.image(
             near.image_CHW,
             f"Nearest of {among.description}: {self.classes[near.label]}, "

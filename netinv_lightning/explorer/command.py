@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 HOST = "127.0.0.1"
 PORT = 7860
 INVERTED = 1_000
-"""Number of inverted images that a user's picture is compared with."""
+"""Largest number of inverted images that a user's picture is compared with."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -155,11 +155,12 @@ def load(directory: Path) -> Explored:
         InputError: if its classifier is missing.
     """
     from netinv_lightning import metric_names as names
+    from netinv_lightning.classifiers.spec_sources import OWN
     from netinv_lightning.evaluation.finished_run import inversion_config, load_generators
     from netinv_lightning.evaluation.image_sets import draw_images
     from netinv_lightning.explorer.callbacks import Explored
     from netinv_lightning.explorer.drawing import Drawing
-    from netinv_lightning.explorer.neighbours import Neighbours, real_images
+    from netinv_lightning.explorer.neighbours import Neighbours, affordable, real_images
     from netinv_lightning.runs.finished_check import read_summary
 
     cfg = inversion_config(directory)
@@ -167,11 +168,13 @@ def load(directory: Path) -> Explored:
     assert module is not None
     classifier = module.classifier
     images, note = real_images(cfg.data, classifier.spec)
-    inverted = draw_images(module, cfg.application.eval_batch_size, cfg.seed)(INVERTED)
+    count = affordable(classifier.spec, INVERTED)
+    inverted = draw_images(module, cfg.application.eval_batch_size, cfg.seed)(count)
+    modality, trained_on = classifier.spec.modality, classifier.spec.name
     summary = read_summary(directory, str(directory))
     facts = (
         directory.resolve().name,
-        f"classifier trained on {classifier.spec.name}",
+        "own classifier" if trained_on == OWN else f"classifier trained on {trained_on}",
         f"conditioning={cfg.conditioning.mode}",
         f"inversion accuracy {summary[names.INVERSION_ACCURACY]:.3f} "
         f"(hot vectors: {summary[names.INVERSION_ACCURACY_HOT]:.3f})",
@@ -180,7 +183,7 @@ def load(directory: Path) -> Explored:
         title=f"{cfg.name}, seed {cfg.seed}",
         facts=", ".join(facts),
         drawing=Drawing(module),
-        inverted=Neighbours(inverted, classifier, f"{INVERTED:,} inverted images"),
+        inverted=Neighbours(inverted, classifier, f"{count:,} inverted {modality}"),
         real=None if images is None else Neighbours(images, classifier, note),
         real_note=note,
     )

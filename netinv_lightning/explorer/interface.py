@@ -23,7 +23,7 @@ from netinv_lightning.explorer.callbacks import (
     Explored,
 )
 from netinv_lightning.explorer.neighbours import FEATURES, PIXELS
-from netinv_lightning.explorer.pictures import conversion_rule
+from netinv_lightning.explorer.pictures import conversion_rule, takes_pictures
 from netinv_lightning.explorer.requests import MOST_UPLOADED, OwnPageOnly
 
 LARGEST_SEED = 2**31 - 1
@@ -37,16 +37,18 @@ class Page:
         self.module = callbacks.drawing.module
         self.classes = callbacks.classes
         self.labels = callbacks.labels
+        self.spec = callbacks.drawing.classifier.spec
         self.choices = [(self.classes[label], label) for label in self.labels]
 
     def build(self) -> gr.Blocks:
         """Create the components."""
         with gr.Blocks(title=self.explored.title, analytics_enabled=False) as blocks:
             gr.HTML(markup.heading(self.explored.title, self.explored.facts))
-            with gr.Tab("Inverted images"):
+            with gr.Tab(f"Inverted {self.spec.modality}"):
                 self._build_drawing()
-            with gr.Tab("Your picture"):
-                self._build_picture()
+            if takes_pictures(self.spec):
+                with gr.Tab("Your picture"):
+                    self._build_picture()
         return blocks
 
     def _build_drawing(self) -> None:
@@ -59,9 +61,9 @@ class Page:
             with gr.Column(scale=2, min_width=320, elem_id="shown"):
                 figures = gr.HTML(figures_now, elem_id="figures")
                 by = gr.Radio(
-                    [PIXELS, FEATURES],
+                    [(self.callbacks.values, PIXELS), FEATURES],
                     value=PIXELS,
-                    label="Nearest real image by",
+                    label=f"Nearest of the real {self.spec.modality} by",
                     elem_id="by",
                     visible=self.explored.real is not None,
                 )
@@ -133,7 +135,7 @@ class Page:
         over = gr.Radio(
             [OVER_CLASSES, *[OVER_VECTORS][: int(sliders_shown)], OVER_LATENTS],
             value=OVER_CLASSES,
-            label="Image strip over",
+            label="Strip over",
             elem_id="over",
         )
         pages = -(-len(self.labels) // STRIP)
@@ -228,8 +230,7 @@ class Page:
         return f"Dropout (in the run: {'on' if self.module.sampling_dropout else 'off'})"
 
     def _build_picture(self) -> None:
-        spec = self.callbacks.drawing.classifier.spec
-        gr.HTML(markup.text(conversion_rule(spec)))
+        gr.HTML(markup.text(conversion_rule(self.spec)))
         with gr.Row():
             # gr.Image would open the file itself, and report a damaged one only as "Error".
             with gr.Column(scale=1, min_width=280):

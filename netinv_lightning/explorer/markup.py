@@ -22,6 +22,8 @@ MOST_BARS = 12
 """Number of classes with bars if there are more than `ALL_BARS` classes; the largest are shown."""
 ALL_BARS = 20
 TOP_UNITS = 10
+SHARP = 64
+"""Pixels of the longer side up to which single pixels are shown; larger pictures are smoothed."""
 
 CSS = resources.files(__package__).joinpath("page.css").read_text(encoding="utf-8")
 
@@ -32,12 +34,13 @@ KEYS = resources.files(__package__).joinpath("page.js").read_text(encoding="utf-
 def image(image_CHW: Tensor, caption: str, name: str) -> str:
     """Return an image in [0, 1] with its caption; `name` identifies it in the page."""
     pixels_HWC = to_uint8(as_pictures(image_CHW[None])[0]).permute(1, 2, 0).squeeze(2).numpy()
+    smooth = ' class="smooth"' if max(pixels_HWC.shape[:2]) > SHARP else ""
     file = io.BytesIO()
     Image.fromarray(pixels_HWC).save(file, "PNG")
     source = base64.b64encode(file.getvalue()).decode()
     return (
         f'<figure data-name="{escape(name)}">'
-        f'<img alt="{escape(caption)}" src="data:image/png;base64,{source}">'
+        f'<img{smooth} alt="{escape(caption)}" src="data:image/png;base64,{source}">'
         f"<figcaption>{escape(caption)}</figcaption></figure>"
     )
 
@@ -51,7 +54,8 @@ def strip(images_BCHW: Tensor, captions: Sequence[str]) -> str:
         image(image_CHW, caption, "swept")
         for image_CHW, caption in zip(images_BCHW, captions, strict=True)
     ]
-    return f'<div class="netinv"><div class="strip">{"".join(figures)}</div></div>'
+    wide = "" if images_BCHW.dim() == 4 else " wide"  # signals and tables need more pixels
+    return f'<div class="netinv"><div class="strip{wide}">{"".join(figures)}</div></div>'
 
 
 def text(words: str) -> str:

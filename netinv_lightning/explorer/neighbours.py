@@ -8,6 +8,7 @@ Shape suffixes: m images to choose from, C channels, H height, W width, D featur
 
 from __future__ import annotations
 
+import math
 import os
 import urllib.request
 from collections.abc import Mapping
@@ -20,6 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from netinv_lightning.classifiers.frozen import FrozenClassifier
+from netinv_lightning.classifiers.spec_sources import OWN
+from netinv_lightning.data.datamodule import OWN_IMAGES
 from netinv_lightning.data.specs import DataSpec
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.evaluation.image_sets import Images
@@ -29,8 +32,10 @@ from netinv_lightning.metrics.correlation import unit_rows
 
 MOST = 5_000
 """Largest number of real images in the comparison."""
+MOST_VALUES = 60_000_000
+"""Largest number of pixels of all images together, over their channels; in memory 240 MB."""
 PIXELS, FEATURES = "pixels", "features"
-IN_PACKAGES = ("mnist5k", "npz", "image_folder")
+IN_PACKAGES = ("mnist5k", *OWN_IMAGES)
 """Data sets that are stored outside `data.root`."""
 REMEDY = "Set NETINV_DATA to the folder of the data sets, and start again."
 
@@ -72,6 +77,11 @@ class Neighbours:
         )
 
 
+def affordable(spec: DataSpec, most: int) -> int:
+    """Return the number of inputs of `spec` to compare with, at most `most`."""
+    return max(1, min(most, MOST_VALUES // math.prod(spec.shape)))
+
+
 def real_images(keys: Mapping[str, Any], spec: DataSpec) -> tuple[Images | None, str]:
     """Return at most 5,000 training images of the run's data set; nothing is downloaded.
 
@@ -83,17 +93,21 @@ def real_images(keys: Mapping[str, Any], spec: DataSpec) -> tuple[Images | None,
         The images, or None if they are missing; and their description or the reason.
     """
     name, root = keys["name"], os.environ.get("NETINV_DATA") or keys["root"]
+    of_classifier = keys["path"] if name in OWN_IMAGES else spec.name != OWN
+    if not of_classifier:
+        return None, f"No real {spec.modality}: the run names no data of its classifier."
     if name not in IN_PACKAGES and not Path(root).is_dir():
-        return None, f"No real images: {name} is not in {root}. {REMEDY}"
+        return None, f"No real {spec.modality}: {name} is not in {root}. {REMEDY}"
     try:
         with _NoDownloads():
             real, why = open_data({**keys, "root": root}, spec)
     except InputError as error:  # data of another shape, or a missing file
         real, why = None, one_line(error)
     if real is None:
-        return None, f"No real images: {why.removeprefix('no real data: ')}. {REMEDY}"
-    images = of_split(real.train, MOST)
-    return images, f"{len(images.labels_n):,} training images of {real.spec.name}"
+        remedy = "" if name in IN_PACKAGES else f" {REMEDY}"
+        return None, f"No real {spec.modality}: {why.removeprefix('no real data: ')}.{remedy}"
+    images = of_split(real.train, affordable(spec, MOST))
+    return images, f"{len(images.labels_n):,} training {spec.modality} of {real.spec.name}"
 
 
 class _NoDownloads(urllib.request.OpenerDirector):

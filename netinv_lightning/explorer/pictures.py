@@ -23,6 +23,11 @@ MOST_PIXELS = 2**25
 BLACK = (0, 0, 0)
 
 
+def takes_pictures(spec: DataSpec) -> bool:
+    """Whether a picture can be converted to an input of `spec`: an image, grey or in colours."""
+    return spec.modality == "images" and spec.channels in (1, 3)
+
+
 def conversion_rule(spec: DataSpec) -> str:
     """Describe how a picture is converted to the shape of `spec`."""
     colours = (

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -20,6 +21,7 @@ from netinv_lightning.figures.titles import literal_text, with_first_of
 LARGEST_GRID = 20  # rows
 LARGEST_CONFUSION = 30  # classes; with more, names and numbers would overlap
 GAP = 2  # pixels between images
+WIDEST = 12  # inches of the images of a grid
 SMALL = 64  # pixels; larger images are drawn in a larger size, and smoothed
 
 
@@ -76,8 +78,9 @@ def image_grid(
     x_RKCHW = _pictures(x_RKCHW[:LARGEST_GRID])
     R, K, _, H, W = x_RKCHW.shape
     title = with_first_of(title, R, total, "rows")
-    inch = 0.42 if max(H, W) <= SMALL else 1.0
-    across, down = K * inch * max(1.0, W / H), R * inch * max(1.0, H / W)
+    wide, high = max(1.0, W / H), max(1.0, H / W)
+    inch = 0.42 if max(H, W) <= SMALL else min(1.0, WIDEST / (K * wide))
+    across, down = K * inch * wide, R * inch * high
     figure = Figure(
         figsize=(across + 1.1, down + (1.0 if column_names else 0.4)), layout="constrained"
     )
@@ -99,7 +102,7 @@ def confusion_matrix(
 ) -> Path:
     """Draw the confusion matrix of conditioning labels and predictions.
 
-    A row sums to 1 over all predictions, also those that are not shown.
+    A row sums to 1. If only some classes are shown, the last column has all other predictions.
 
     Args:
         confusion_NN: Counts; rows are conditioning labels, columns are predictions.
@@ -110,9 +113,14 @@ def confusion_matrix(
     confusion_NN = confusion_NN.double().cpu()
     share_NN = confusion_NN / confusion_NN.sum(dim=1, keepdim=True).clamp(min=1)
     accuracy = float(confusion_NN.diagonal().sum() / confusion_NN.sum())
-    if chosen is not None:
-        share_NN = share_NN[list(chosen)][:, list(chosen)]
-        class_names = [class_names[label] for label in chosen]
+    names, predicted = list(class_names), list(class_names)
+    if chosen is not None and len(chosen) < len(share_NN):
+        rows = share_NN[list(chosen)]
+        share_NN = rows[:, list(chosen)]
+        names = [class_names[label] for label in chosen]
+        predicted = [*names, "other"]
+        rest_N1 = (rows.sum(dim=1) - share_NN.sum(dim=1)).clamp(min=0)[:, None]
+        share_NN = torch.cat([share_NN, rest_N1], dim=1)
     N = len(share_NN)
     side = min(2.0 + 0.4 * N, 12.0)
     figure = Figure(figsize=(side, side), layout="constrained")
@@ -122,8 +130,8 @@ def confusion_matrix(
         xlabel="predicted", ylabel="conditioned on", title=f"inversion accuracy {accuracy:.4f}"
     )
     if N <= LARGEST_CONFUSION:
-        axes.set_xticks(range(N), class_names, rotation=90)
-        axes.set_yticks(range(N), class_names)
+        axes.set_xticks(range(len(predicted)), predicted, rotation=90)
+        axes.set_yticks(range(N), names)
         for row, column in share_NN.ge(0.005).nonzero().tolist():
             share = float(share_NN[row, column])
             axes.text(

@@ -5,7 +5,6 @@ Shape suffixes: n samples.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from netinv_lightning.figures.titles import short
+from netinv_lightning.runs.file_writing import replacing
 
 ONE_COLUMN = 3.5  # inches, as in the two-column styles of IEEE and ICML
 TWO_COLUMNS = 7.16
@@ -151,12 +151,8 @@ def write_whole(figure: Figure, path: Path, **options: Any) -> Path:
         options: Options of matplotlib's `savefig`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.partial")
-    try:
-        figure.savefig(temporary, format=path.suffix[1:], **options)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as partial:
+        figure.savefig(partial, format=path.suffix[1:], **options)
     return path
 
 

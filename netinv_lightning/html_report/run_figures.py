@@ -11,8 +11,8 @@ from netinv_lightning.html_report.files import Folder
 from netinv_lightning.html_report.pictures import FRAME, FULL, Picture, read_picture
 
 TITLES = {
-    "grid": "Inverted images: one row per class, one column per sample",
-    "confusion": "Confusion matrix of the inverted images",
+    "grid": "Inverted samples: one row per class",
+    "confusion": "Confusion matrix of the inverted samples",
     "counterfeits": "Counterfeits: images that only the inverted classifier accepts",
     "taught": "Training images of the student",
     "finetuning": "Before and after fine-tuning",
@@ -107,5 +107,5 @@ def thumbnail(folder: Folder, edge: int, most_bytes: int) -> Picture | None:
 
 def figure_title(file: Path) -> str:
     if step := _STEP.fullmatch(file.name):
-        return f"Inverted images after {int(step[1])} steps"
+        return f"Inverted samples after {int(step[1])} steps"
     return TITLES.get(file.stem, file.stem.replace("_", " "))

@@ -30,6 +30,7 @@ from netinv_lightning.inversion.methods.kkt import KktInversion
 from netinv_lightning.inversion.micro_batches import check_parts
 from netinv_lightning.inversion.module import InversionModule
 from netinv_lightning.inversion.perturbation import Perturbation
+from netinv_lightning.inversion.recomputation import recompute_activations
 from netinv_lightning.inversion.stationarity import check_twice_differentiable
 
 log = logging.getLogger(__name__)
@@ -227,6 +228,8 @@ def _differentiable(cfg: DictConfig, classifier: FrozenClassifier | None) -> Fro
         classifier.check_gradient()
     if (micro_batch := cfg.application.get("micro_batch")) is not None:
         check_parts(classifier, micro_batch)
+    if cfg.application.get("recompute"):
+        recompute_activations(classifier)
     return classifier
 
 

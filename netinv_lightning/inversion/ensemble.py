@@ -145,11 +145,12 @@ class GeneratorEnsemble(nn.ModuleList):
     ) -> list[Outputs]:
         """Pass the views of all generators through the classifier at once; split its outputs.
 
-        Views of different sizes, and those that are processed in parts of `micro_batch` images, are
-        passed one generator after the other.
+        Views of different sizes, those that are processed in parts of `micro_batch` images, and
+        those of a classifier that summarises its batches, are passed one generator after the other.
         """
         G = len(self)
-        if micro_batch is not None or len({view_BCHW.shape for view_BCHW in views_G}) > 1:
+        one_by_one = micro_batch is not None or classifier.recorder.summarise is not None
+        if one_by_one or len({view_BCHW.shape for view_BCHW in views_G}) > 1:
             return [
                 Outputs(*trace_in_parts(classifier, view_BCHW, micro_batch))
                 for view_BCHW in views_G

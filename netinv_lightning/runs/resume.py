@@ -26,6 +26,7 @@ CHANGEABLE = (
     "application.grid_",
     "application.keep_samples",
     "application.micro_batch",
+    "application.recompute",
     "application.checkpoint_every",
     "measure",
     "interpret",

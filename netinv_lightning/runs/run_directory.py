@@ -22,7 +22,12 @@ from netinv_lightning.errors import InputError, Preempted, one_line
 from netinv_lightning.runs.directory_lock import hold_directory
 from netinv_lightning.runs.environment import describe_environment
 from netinv_lightning.runs.file_check import check_checkpoint
-from netinv_lightning.runs.file_writing import check_writable_content, write_atomically, write_json
+from netinv_lightning.runs.file_writing import (
+    check_writable_content,
+    separate_hard_links,
+    write_atomically,
+    write_json,
+)
 from netinv_lightning.runs.latest_link import link_latest
 from netinv_lightning.runs.outside_files import read_json_object
 from netinv_lightning.runs.peers import PEER_GONE, first_process, watch_peers
@@ -108,6 +113,7 @@ class RunDir:
             return
         with hold_directory(self.path):
             self.check_usable()  # again: another process may have written to the directory since
+            separate_hard_links(self.path)
             with run_stopped_by_sigterm(), watch_peers(self._report_lost_peer):
                 self._describe(cfg, classifier)
                 with _log_to(self.path / "run.log"):

@@ -14,7 +14,11 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from netinv_lightning.errors import InputError, one_line
-from netinv_lightning.runs.file_writing import check_writable_content, write_json
+from netinv_lightning.runs.file_writing import (
+    check_writable_content,
+    separate_hard_links,
+    write_json,
+)
 from netinv_lightning.runs.outside_files import read_json
 from netinv_lightning.runs.run_directory import RunDir, read_status
 
@@ -61,6 +65,7 @@ class Sweep:
             raise InputError(
                 f"hydra.sweep.dir={path}: another process runs this sweep; wait for it, or stop it"
             ) from None
+        separate_hard_links(path, deep=False)
         self._save()
 
     def directory(self, number: int) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from netinv_lightning import metric_names as names
 from netinv_lightning.data.pixels import to_uint8
 from netinv_lightning.data.raster import as_pictures
 from netinv_lightning.errors import InputError, nearest
+from netinv_lightning.runs.file_writing import replacing
 from netinv_lightning.runs.run_directory import RunDir
 from netinv_lightning.tracking.wandb_login import check_login
 from netinv_lightning.tracking.wandb_run import MODES, WandbRun
@@ -81,8 +81,7 @@ class MetricsCsv(Logger):
         """Extend the file to `columns`, and erase the columns `erased` from `step` on."""
         indices = [index for index, name in enumerate(self._columns) if name in erased]
         blank = [""] * (len(columns) - len(self._columns))
-        partial = self.path.with_name(f"{self.path.name}.partial")
-        with partial.open("w", newline="") as new:
+        with replacing(self.path) as partial, partial.open("w", newline="") as new:
             writer = csv.writer(new, lineterminator="\n")
             writer.writerow(columns)
             if self._columns:
@@ -98,7 +97,6 @@ class MetricsCsv(Logger):
                             if not any(row[1:]):
                                 continue
                         writer.writerow(row + blank)
-        os.replace(partial, self.path)
         self._columns = columns
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from torch import Tensor
+from torch.optim import Optimizer
 
 from netinv_lightning.errors import InputError, Preempted, one_line
+from netinv_lightning.runs.file_writing import replacing
 from netinv_lightning.runs.signals import on_sigterm
 
 EVERY = 250
@@ -89,10 +91,18 @@ class Snapshots:
     def _restore(path: Path, parts: Mapping[str, Stateful]) -> int:
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
+            step = int(state["step"])
+            for name, part in parts.items():
+                check_shapes(name, state[name], part)
             for name, part in parts.items():
                 part.load_state_dict(state[name])
             set_random_state(state["random"])
-            return int(state["step"])
+            return step
+        except InputError as error:
+            raise InputError(
+                f"{path}: belongs to another training than config.yaml describes ({error}); "
+                "remove it to start this training again"
+            ) from error
         except Exception as error:  # damaged files raise errors of many kinds
             raise InputError(
                 f"{path}: does not contain a state of this training ({one_line(error)}); "
@@ -100,14 +110,49 @@ class Snapshots:
             ) from error
 
 
+def check_shapes(name: str, saved: Mapping[str, Any], part: Stateful) -> None:
+    """Compare the tensors of a saved state with those of the part that would load it.
+
+    An optimiser has a state only after its first step; its weights have the shapes instead. Tensors
+    in lists are not compared: their number may grow during a training.
+
+    Raises:
+        InputError: naming the first tensor that differs.
+    """
+    found = _shapes(saved)
+    expected = _shapes(part.state_dict())
+    if isinstance(part, Optimizer):
+        weights = [weight for group in part.param_groups for weight in group["params"]]
+        expected = {
+            key: tuple(weights[int(key.split(".")[1])].shape)
+            for key, shape in found.items()
+            if shape
+        }
+    for key, shape in expected.items():
+        if found.get(key) != shape:
+            raise InputError(
+                f"{name}.{key} is {found.get(key, 'missing')} in the file, {shape} in the training"
+            )
+
+
+def _shapes(state: Mapping[Any, Any], prefix: str = "") -> dict[str, tuple[int, ...]]:
+    """Return the shape of each tensor in nested mappings, by its keys joined by dots."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for key, value in state.items():
+        if isinstance(value, Tensor):
+            shapes[f"{prefix}{key}"] = tuple(value.shape)
+        elif isinstance(value, Mapping):
+            shapes |= _shapes(value, f"{prefix}{key}.")
+    return shapes
+
+
 def write_tensors(content: Any, path: Path) -> None:
     """Write tensors and plain containers; readers see the old file or the new one."""
     if not path.parent.parent.is_dir():
         raise FileNotFoundError(2, "the run directory is gone", str(path.parent.parent))
     path.parent.mkdir(exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
-    torch.save(content, partial)
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        torch.save(content, partial)
 
 
 def random_state() -> dict[str, Any]:

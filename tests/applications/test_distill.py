@@ -42,7 +42,7 @@ FEW = ["application.steps=3", "application.batch_size=8", *SMALL]
 def few_images() -> Iterator[None]:
     """Context in which a round makes a third of the images."""
     with pytest.MonkeyPatch.context() as patch, not_rendered():
-        patch.setattr(distill, "GeneratorRounds", partial(GeneratorRounds, images=40))
+        patch.setattr(build, "GeneratorRounds", partial(GeneratorRounds, images=40))
         yield
 
 

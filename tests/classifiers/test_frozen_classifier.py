@@ -163,16 +163,16 @@ def test_no_graph_and_no_tensor_outlive_the_call() -> None:
     frozen = FrozenClassifier(own_network(), SPEC)
     x_BCHW = torch.rand(2, 3, 32, 32, requires_grad=True)
     logits_BN, features = frozen.logits_and_features(x_BCHW)
-    assert frozen._taps is None
+    assert not frozen.recorder.active
     watched = weakref.ref(features["penultimate"]), weakref.ref(logits_BN), weakref.ref(x_BCHW)
     frozen(x_BCHW)
-    assert frozen._taps is None
+    assert not frozen.recorder.active
     del x_BCHW, logits_BN, features
     gc.collect()
     assert [reference() for reference in watched] == [None] * 3
     with pytest.raises(RuntimeError):
         frozen.logits_and_features(torch.rand(2, 1, 32, 32)[:, :, :1])  # fails before the end
-    assert frozen._taps is None
+    assert not frozen.recorder.active
 
 
 class Tuples(nn.Module):
@@ -213,7 +213,8 @@ class Tuples(nn.Module):
             own_network,
             {"num_classes": 7},
             ["penultimate"],
-            "classifier.num_classes=7: the network returns outputs of shape [10]",
+            "outputs of shape [10]; it must return one logit per class. Set "
+            "classifier.num_classes=10",
         ),
         (
             lambda: nn.Sequential(nn.Conv2d(3, 10, 3)),

@@ -115,6 +115,11 @@ def test_the_kind_of_output_can_be_set() -> None:
     torch.testing.assert_close(
         FrozenClassifier(softmax, spec(), output_kind="logits")(X), plain_logits().softmax(1)
     )
+    plain = Network(lambda f, z: z)
+    assert "which cannot be probabilities. Leave the key out" in refusal(
+        plain, output_kind="probabilities"
+    )
+    assert "which cannot be log_probabilities" in refusal(plain, output_kind="log_probabilities")
     assert "classifier.output_kind=odds: must be one of auto, logits" in refusal(
         softmax, output_kind="odds"
     )

@@ -103,6 +103,35 @@ def test_equal_seeds_give_equal_students_and_keep_global_state(teacher: FrozenCl
     assert all(torch.equal(frozen[name], value) for name, value in teacher.state_dict().items())
 
 
+@pytest.mark.parametrize("micro_batch", [5, 32])
+def test_a_teacher_that_gets_parts_of_a_batch_gives_the_same_student(micro_batch: int) -> None:
+    def trained(micro_batch: int | None) -> tuple[nn.Module, set[int]]:
+        teacher, sizes = FrozenClassifier(linear(5), SPEC), set()
+        teacher.network.register_forward_pre_hook(lambda _, given: sizes.add(len(given[0])))
+        student = distil(
+            teacher,
+            lambda number: draw(number).double(),
+            linear(1),
+            steps=4,
+            features=1.0,
+            mix=True,
+            new_images=lambda _: torch.zeros(1, 1, 4, 4),
+            micro_batch=micro_batch,
+        ).student.network
+        return student, sizes
+
+    torch.set_default_dtype(torch.float64)
+    try:
+        (whole, _), (in_parts, sizes) = trained(None), trained(micro_batch)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert max(sizes) == micro_batch
+    weights = dict(whole.named_parameters())
+    for name, weight in in_parts.named_parameters():
+        assert weight.dtype == torch.float64
+        torch.testing.assert_close(weight, weights[name], rtol=1e-10, atol=1e-12)
+
+
 def test_each_step_is_reported_and_draws_a_new_batch(teacher: FrozenClassifier) -> None:
     drawn: list[int] = []
     reported: list[int] = []
@@ -184,7 +213,7 @@ def test_hint_transfers_features_of_a_constant_teacher(teacher: FrozenClassifier
             frozen(draw(99))
             student(draw(99))
             # This is the error of the best linear map.
-            teacher_BD, student_BD = hint.recorded_BD
+            teacher_BD, student_BD = (torch.cat(parts) for parts in hint._parts)
             mapped_BD = student_BD @ torch.linalg.lstsq(student_BD, teacher_BD).solution
             return float((mapped_BD - teacher_BD).square().mean())
 

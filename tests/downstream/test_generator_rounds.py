@@ -84,6 +84,30 @@ def test_rounds_are_more_diverse_than_the_generator(inverted_cnn: Path) -> None:
     assert float((predict(module.classifier, made[-1]) == label_B).float().mean()) > 0.9
 
 
+def test_parts_of_a_batch_give_the_same_images(
+    inverted_cnn: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, steps in (("STEPS", 2), ("WARM_UP_STEPS", 0)):
+        monkeypatch.setattr(f"netinv_lightning.downstream.generator_rounds.{name}", steps)
+    made, sizes = [], set()
+    torch.set_default_dtype(torch.float64)
+    try:
+        for micro_batch in (None, 3):
+            generation, _, student = rounds(inverted_cnn)
+            generation.micro_batch, generation.images = micro_batch, 10
+            generation.module.double()
+            student.double()
+            for network in (generation.module.classifier.network, student.network):
+                network.register_forward_pre_hook(lambda _, given: sizes.add(len(given[0])))
+            made.append(generation.new_round(student))
+            assert max(sizes) == (micro_batch or 10)
+            sizes.clear()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    torch.testing.assert_close(made[0], made[1], rtol=1e-8, atol=1e-10)
+    assert made[0].dtype == torch.float64
+
+
 def test_weight_of_disagreement_increases_disagreement(inverted_cnn: Path) -> None:
     def disagreement(weight: float) -> float:
         generation, _, student = rounds(inverted_cnn, weight)

@@ -171,7 +171,7 @@ def test_a_released_slider_changes_the_strip(page: Page) -> None:
 
 
 def test_the_nearest_image_by_features_uses_another_measure(page: Page) -> None:
-    assert "pixel correlation" in page.locator("#figures").inner_text()
+    assert "correlation of pixels" in page.locator("#figures").inner_text()
     page.get_by_role("radio", name="features").check()
     expect(page.locator("#figures [data-name=nearest-real]")).to_contain_text("cosine of features")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,12 +16,18 @@ from PIL import Image
 
 from netinv_lightning.classifiers.build import load_zoo
 from netinv_lightning.data.outliers import in_shape_of
-from netinv_lightning.data.specs import CIFAR10, MNIST
+from netinv_lightning.data.specs import CIFAR10, MNIST, DataSpec
 from netinv_lightning.errors import InputError
 from netinv_lightning.evaluation.image_sets import Images
 from netinv_lightning.explorer import markup
-from netinv_lightning.explorer.neighbours import FEATURES, PIXELS, Neighbours, real_images
-from netinv_lightning.explorer.pictures import conversion_rule, read_picture
+from netinv_lightning.explorer.neighbours import (
+    FEATURES,
+    PIXELS,
+    Neighbours,
+    affordable,
+    real_images,
+)
+from netinv_lightning.explorer.pictures import conversion_rule, read_picture, takes_pictures
 
 Compose = Callable[..., DictConfig]
 
@@ -57,6 +64,9 @@ def test_real_images_are_described_or_reported_missing(
     assert images.images_nCHW.shape == (3600, 1, 28, 28)
     assert note == "3,600 training images of mnist5k"
 
+    none = (None, "No real images: the run names no data of its classifier.")
+    assert real_images(compose("data=npz").data, MNIST) == none
+    assert real_images(compose("data=mnist").data, replace(MNIST, name="own")) == none
     gone = tmp_path / "gone"
     images, note = real_images(compose("data=mnist", f"data.root={gone}").data, MNIST)
     assert images is None
@@ -72,6 +82,17 @@ def test_real_images_are_described_or_reported_missing(
     images, note = real_images(compose("data=mnist5k").data, CIFAR10)
     assert images is None
     assert "the classifier was trained on cifar10" in note
+
+
+def test_fewer_large_images_are_compared() -> None:
+    large = replace(CIFAR10, image_size=224)
+    assert [affordable(spec, 5000) for spec in (MNIST, CIFAR10, large)] == [5000, 5000, 398]
+
+
+def test_pictures_are_taken_for_grey_and_coloured_images_only() -> None:
+    signals = DataSpec("s", 2, 1, (128,), (0.0,), (1.0,), ("a", "b"))
+    five = DataSpec("f", 2, 5, 28, (0.0,) * 5, (1.0,) * 5, ("a", "b"))
+    assert [takes_pictures(spec) for spec in (MNIST, CIFAR10, signals, five)] == [1, 1, 0, 0]
 
 
 def test_a_picture_is_converted_to_the_input_shape(tmp_path: Path) -> None:

@@ -172,6 +172,22 @@ def test_a_confusion_matrix_shows_shares_per_row(tmp_path: Path, written: list[F
         assert image.size == (round(3.2 * 120), round(3.2 * 120))
 
 
+def test_a_confusion_matrix_of_some_classes_has_a_column_of_others(
+    tmp_path: Path, written: list[Figure]
+) -> None:
+    counts_NN = torch.tensor([[1, 3, 0, 0], [0, 4, 0, 0], [0, 0, 0, 0], [0, 1, 0, 1]])
+    confusion_matrix(counts_NN, ["a", "b", "c", "d"], tmp_path / "confusion.png", chosen=[3, 0])
+    axes = written[0].axes[0]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["d", "a", "other"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["d", "a"]
+    assert {text.get_position(): text.get_text() for text in axes.texts} == {
+        (0, 0): "0.50",
+        (2, 0): "0.50",
+        (1, 1): "0.25",
+        (2, 1): "0.75",
+    }
+
+
 @pytest.mark.parametrize(
     "draw",
     [

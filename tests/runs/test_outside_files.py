@@ -6,6 +6,7 @@ Tested are links, FIFOs, huge files and terminal escapes.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import resource
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 from PIL import Image
 
 import netinv_lightning
@@ -33,6 +35,7 @@ from netinv_lightning.runs.outside_files import (
 from netinv_lightning.runs.resume import read_config
 from netinv_lightning.runs.run_directory import RunDir, read_status
 from netinv_lightning.runs.sweep_directory import read_manifest
+from netinv_lightning.tracking.loggers import MetricsCsv
 
 ESCAPES = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202eevil\r"
 
@@ -216,6 +219,26 @@ def test_a_run_with_links_out_of_it_is_not_resumed(name: str, run_dir: Path, sec
         RunDir(run_dir, resuming=True).check_usable()
     assert is_held(run_dir) is False
     assert secret.read_text() == before
+
+
+def test_a_resumed_run_does_not_change_files_that_it_is_linked_to(
+    run_dir: Path, tmp_path: Path
+) -> None:
+    names = ("run.log", "metrics.csv", "figures/grid.png", "checkpoints/last.ckpt.partial")
+    (run_dir / "checkpoints").mkdir()
+    (tmp_path / "backup").mkdir()
+    backups = {name: tmp_path / "backup" / name.replace("/", "_") for name in names}
+    for name, backup in backups.items():
+        backup.write_text("step,loss/total\n1,2\n")
+        os.link(backup, run_dir / name)
+    with RunDir(run_dir, resuming=True).open(OmegaConf.create({"trainer": {}})):
+        logging.getLogger().error("a line")
+        MetricsCsv(run_dir / "metrics.csv").log_metrics({"loss/total": 3.0}, 2)
+        (run_dir / "figures" / "grid.png").write_text("new")
+    assert {backup.read_text() for backup in backups.values()} == {"step,loss/total\n1,2\n"}
+    assert (run_dir / "metrics.csv").read_text() == "step,loss/total\n1,2\n2,3.0\n"
+    assert "a line" in (run_dir / "run.log").read_text()
+    assert (run_dir / "run.log").stat().st_nlink == 1
 
 
 def test_a_run_with_a_fifo_is_not_resumed(run_dir: Path) -> None:

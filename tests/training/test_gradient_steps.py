@@ -5,12 +5,15 @@ Shape suffixes: W weights.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from netinv_lightning.errors import InputError
 from netinv_lightning.training.distributed import Stream
 from netinv_lightning.training.gradient_steps import (
     OnStep,
@@ -45,9 +48,8 @@ def test_two_steps_of_gradient_descent_by_hand() -> None:
 
 def trained(snapshots: Snapshots | None = None, on_step: OnStep | None = None) -> Tensor:
     """Return weights that were trained with a random gradient per step."""
-    weight_W, stream = torch.zeros(3, requires_grad=True), Stream(0)
-    optimizer = torch.optim.Adam([weight_W], 0.1)
-    model = nn.ParameterList([weight_W])
+    model, stream = nn.ParameterList([torch.zeros(3)]), Stream(0)
+    optimizer = torch.optim.Adam(model, 0.1)
 
     def compute_loss(step: int) -> Tensor:
         return (stream.uniform(3) * (model[0] - step)).sum()
@@ -79,6 +81,31 @@ def test_a_resumed_training_ends_with_the_same_weights(tmp_path: Path) -> None:
     )
     assert steps == [5, 6, 7, 8]
     assert torch.equal(resumed_W, trained())
+    assert resumed_W.abs().min() > 0
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda state: state["model"].update({"0": torch.zeros(1)}), r"model\.0 is \(1,\) in the"),
+        (lambda state: state["model"].clear(), r"model\.0 is missing in the file, \(3,\) in the"),
+        (
+            lambda state: state["optimizer"]["state"][0].update({"exp_avg": torch.zeros(1)}),
+            r"optimizer\.state\.0\.exp_avg is \(1,\) in the file, \(3,\) in the training",
+        ),
+    ],
+)
+def test_a_snapshot_of_other_shapes_is_refused(
+    damage: Callable[[dict[str, Any]], object], said: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "run" / "training.pt"
+    path.parent.mkdir()
+    trained(Snapshots(path, every=2))
+    state = torch.load(path, weights_only=True)
+    damage(state)
+    torch.save(state, path)
+    with pytest.raises(InputError, match=f"training.pt: belongs to another training .*{said}"):
+        trained(Snapshots(path, resuming=True, every=2))
 
 
 def test_only_matrices_and_kernels_have_weight_decay() -> None:
