@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -178,12 +179,13 @@ def test_run_prints_its_directory_and_is_resumed(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     run_dir = Path(done.stdout.splitlines()[-1])
     assert run_dir.parent == tmp_path / "runs" / "mine"
-    grid = next(
-        line.removeprefix("grid: ")
-        for line in done.stdout.splitlines()
-        if line.startswith("grid: ")
-    )
-    assert Path(grid).is_file()
+    verdict, picture, report = done.stdout.splitlines()[-4:-1]
+    assert verdict == json.loads((run_dir / "verdict.json").read_text())["line"]
+    assert verdict.startswith("verdict: ")
+    assert picture == f"picture: {run_dir / 'figures' / 'grid.png'}"
+    assert Path(picture.removeprefix("picture: ")).is_file()
+    assert report == f"report: netinv report {run_dir}"
+    assert done.stdout.count(verdict) == 1
     longer = run_command([f"resume={run_dir}", "application.steps=12"], cwd=tmp_path)
     assert longer.returncode == 0, longer.stderr
     assert longer.stdout.splitlines()[-1] == str(run_dir)

@@ -150,7 +150,10 @@ class ClassifierTraining:
         trainer = make_trainer(
             self.cfg,
             callbacks=[
-                *progress((names.CLASSIFIER_LOSS, names.CLASSIFIER_VAL_ACCURACY)),
+                *progress(
+                    (names.CLASSIFIER_LOSS, names.CLASSIFIER_VAL_ACCURACY),
+                    "training the classifier",
+                ),
                 history,
                 Checkpoints(checkpoint.parent, every, checkpoint.stem, epochs=True),
             ],

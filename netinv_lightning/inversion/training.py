@@ -52,7 +52,7 @@ def train_generators(module: InversionModule, run: FitContext) -> Cost:
     trainer = run.make_trainer(
         callbacks=[
             *run.callbacks,
-            *progress((names.INVERSION_ACCURACY_TRAIN, names.LOSS_TOTAL)),
+            *progress((names.INVERSION_ACCURACY_TRAIN, names.LOSS_TOTAL), "training the generator"),
             counts,
             checkpoints,
         ],
