@@ -139,10 +139,10 @@ class LiveBar(Callback):
             auto_refresh=False,
             expand=True,
         )
-        self._bar.start()
         self._task = self._bar.add_task(self.label, total=None, facts="")
-        self._first, self._start, self._shown = trainer.global_step, time.monotonic(), 0.0
+        self._first, self._start = trainer.global_step, time.monotonic()
         self._show(trainer)
+        self._bar.start()
 
     def on_train_batch_end(self, trainer: L.Trainer, *args: Any) -> None:
         if self._bar is not None and time.monotonic() - self._shown >= BAR_SECONDS:
