@@ -18,7 +18,8 @@ RISE_AND_FALL = [0.1, 0.2, 0.9, 0.3, 0.2, 0.1, 0.1, 0.1]
 
 
 def callbacks_of(folder: Path, **options: object) -> list[Callback]:
-    return monitor_callbacks(MonitorConfig(METRIC, **options), folder, every=1)  # type: ignore[arg-type]
+    chosen = MonitorConfig(METRIC, **options)  # type: ignore[arg-type]
+    return monitor_callbacks(chosen, folder, every=1)
 
 
 def test_training_stops_without_improvement(
