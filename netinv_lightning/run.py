@@ -29,11 +29,7 @@ from omegaconf.errors import OmegaConfBaseException
 from netinv_lightning import __version__
 from netinv_lightning.applications.execution import run
 from netinv_lightning.config.allowed_targets import only_allowed
-from netinv_lightning.config.command_line import (
-    check_words,
-    prints_info,
-    schema_groups_hidden,
-)
+from netinv_lightning.config.command_line import adapted_hydra, check_words, prints_info
 from netinv_lightning.config.description_check import named_code
 from netinv_lightning.config.error_messages import explain
 from netinv_lightning.config.registration import CONF, register
@@ -172,7 +168,7 @@ def _start(dry_run: bool) -> int:
         check_words(sys.argv[1:], [*COMMANDS, "retry"])
         if dry_run:
             check_preview(sys.argv[1:])
-        with schema_groups_hidden():
+        with adapted_hydra():
             job()
     except (InputError, HydraException, OmegaConfBaseException) as error:
         return _refuse(error)

@@ -264,5 +264,9 @@ def test_version_and_usage_are_those_of_the_project(printed: Callable[..., str])
         "help", "temperature=1", "conditioning.temperature"
     )
     assert printed("list", "sweeps").startswith("+sweep=NAME\n  conditioning")
-    information = printed("--info", "plugins")
-    assert information.count("Installed Hydra Plugins") == 1
+
+
+def test_information_on_hydra_is_printed_once(tmp_path: Path) -> None:
+    done = netinv("--info", "searchpath", cwd=tmp_path)
+    assert done.stdout.count("Config search path") == 1
+    assert done.stderr == ""

@@ -123,8 +123,8 @@ def _print(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], metric: st
 
     done = sum(row["state"] == "done" for row in rows)
     names = [printable(metric) if key == "best_metric" else key for key in columns]
-    title = f"{done} of {len(rows)} jobs done, highest {names[columns.index('best_metric')]} first"
-    table = Table(*names, title=title)
+    order = "" if metric == "best_metric" else f", highest {printable(metric)} first"
+    table = Table(*names, title=f"{done} of {len(rows)} jobs done{order}")
     for row in rows:
         style = "" if row["state"] == "done" else "red"
         table.add_row(*(Text(_format(row.get(key)), style=style) for key in columns))
