@@ -6,14 +6,14 @@ import io
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from typing import TextIO
+from typing import TextIO, cast
 
 
 @contextmanager
 def marked_output(mark: str) -> Iterator[None]:
     """Context in which each printed line starts with a mark."""
     out, err = MarkedLines(sys.stdout, mark), MarkedLines(sys.stderr, mark)
-    with redirect_stdout(out), redirect_stderr(err):
+    with redirect_stdout(cast(TextIO, out)), redirect_stderr(cast(TextIO, err)):
         try:
             yield
         finally:
@@ -33,7 +33,7 @@ class MarkedLines(io.TextIOBase):
         self.stream, self.mark, self._line = stream, mark, ""
 
     @property
-    def encoding(self) -> str:  # type: ignore[override]
+    def encoding(self) -> str:
         return self.stream.encoding
 
     def writable(self) -> bool:

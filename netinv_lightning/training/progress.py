@@ -199,11 +199,11 @@ def stages(doing: str, names: Iterable[str]) -> Iterator[str]:
         doing: What is done with each part.
         names: The names.
     """
-    names, start = list(names), time.monotonic()
-    for done, name in enumerate(names):
+    parts, start = list(names), time.monotonic()
+    for done, name in enumerate(parts):
         seconds = time.monotonic() - start
-        left = f"  (about {in_words(seconds / done * (len(names) - done))} left)" if done else ""
-        print_progress(f"{doing} {done + 1} of {len(names)}: {name}{left}")
+        left = f"  (about {in_words(seconds / done * (len(parts) - done))} left)" if done else ""
+        print_progress(f"{doing} {done + 1} of {len(parts)}: {name}{left}")
         yield name
 
 

@@ -26,7 +26,7 @@ class ScriptedModule(L.LightningModule):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         self.log(METRIC, self.values[batch_idx], logger=False)
-        return self.weight
+        return 1 * self.weight
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), lr=1.0, maximize=True)

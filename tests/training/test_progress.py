@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -23,7 +24,8 @@ def test_live_bar_is_one_line_with_whole_names(monkeypatch: pytest.MonkeyPatch) 
     shown = [line.rstrip() for line in re.split(r"[\r\n]", text) if line.strip()]
     assert {line[:11] for line in shown} == {"training it"}
     assert max(map(len, shown)) <= 100
-    assert re.search(rf"2/3  [\d.]+/s  \d+ s left  {METRIC} 0\.5000$", text, re.MULTILINE)
+    second = re.compile(rf"2/3  [\d.]+/s  \d+ s left  {METRIC} 0\.5000$")
+    assert any(second.search(line) for line in shown)
     assert shown[-1].endswith(f"{METRIC} 0.7500")
     assert "3/3  " in shown[-1]
     assert file.getvalue().count("\n") == 1
@@ -38,7 +40,8 @@ def test_progress_is_chosen_by_the_terminal(monkeypatch: pytest.MonkeyPatch) -> 
     assert isinstance(plain, progress.PlainProgress)
     shown = {}
     for word in ("trainer.accelerator=cpu", "+trainer.enable_progress_bar=false"):
-        trainer = make_trainer(netinv_lightning.compose([word]), [bar, plain], [])
+        cfg = netinv_lightning.compose([word, "trainer.precision=32-true"])
+        trainer = make_trainer(cfg, callbacks=[bar, plain], loggers=[], enable_checkpointing=False)
         assert trainer.progress_bar_callback is None
         shown[word] = bar in trainer.callbacks
     assert list(shown.values()) == [True, False]
@@ -48,7 +51,8 @@ def test_stages_say_how_much_is_left(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     seconds = iter([0.0, 0.0, 90.0, 180.0])
-    monkeypatch.setattr(progress.time, "monotonic", lambda: next(seconds))
+    clock = SimpleNamespace(monotonic=lambda: next(seconds))
+    monkeypatch.setattr(progress, "time", clock)
     assert list(progress.stages("attack", ["a", "b", "c"])) == ["a", "b", "c"]
     assert capsys.readouterr().err.splitlines() == [
         "attack 1 of 3: a",
