@@ -122,7 +122,7 @@ def _keys_of_choices(group: str, schemas: Mapping[str, type]) -> Iterator[Key]:
         name=f"{group}.name",
         kind="text",
         default="",
-        allowed=", ".join(schemas),
+        allowed=Names(tuple(schemas)).allowed(),
         meaning=meanings(next(iter(schemas.values())))["name"],
     )
     for key, names in sorted(owners.items(), key=lambda pair: pair[0].name):
@@ -145,8 +145,7 @@ def _schema_keys(prefix: str, schema: type) -> Iterator[Key]:
 def _allowed(rule: Rule | None, hint: Any) -> str:
     if rule is None:
         return ""
-    several = _kind(hint).startswith("list") and not isinstance(rule, Names)
-    return f"each {rule.allowed()}" if several else rule.allowed()
+    return f"each {rule.allowed()}" if _kind(hint).startswith("list") else rule.allowed()
 
 
 @cache
