@@ -261,7 +261,7 @@ def written(value: Any) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(written, value))}]"
     text = f"{value:g}" if isinstance(value, float) else _as_config(str(value))
-    return re.sub(r"\$\{oc\.env:(\w+),(\w+)\}", r"\2, or the environment variable \1", text)
+    return re.sub(r"\$\{oc\.env:(\w+),(\w+)\}", r"the environment variable \1, or \2", text)
 
 
 def _as_config(text: str) -> str:
