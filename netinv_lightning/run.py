@@ -26,13 +26,15 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from netinv_lightning import __version__
 from netinv_lightning.applications.execution import run
 from netinv_lightning.config.allowed_targets import only_allowed
-from netinv_lightning.config.command_line import check_words
+from netinv_lightning.config.command_line import adapted_hydra, check_words, prints_info
 from netinv_lightning.config.description_check import named_code
 from netinv_lightning.config.error_messages import explain, explain_refusal
 from netinv_lightning.config.registration import CONF, register
 from netinv_lightning.errors import InputError, Preempted, exit_status, one_line, printable
+from netinv_lightning.runs import run_directory
 from netinv_lightning.runs.job_device import set_device
 from netinv_lightning.runs.peers import first_process
 from netinv_lightning.runs.resume import resumed_config
@@ -40,7 +42,8 @@ from netinv_lightning.runs.run_directory import RunDir
 from netinv_lightning.runs.signals import SIGINT_STATUS, SIGPIPE_STATUS, SIGTERM_STATUS
 from netinv_lightning.runs.sweep_job import run_swept_job
 from netinv_lightning.runs.sweep_launcher import record_sweep
-from netinv_lightning.runs.sweep_retry import retry_arguments
+from netinv_lightning.runs.sweep_preview import DRY_RUN, check_preview
+from netinv_lightning.runs.sweep_retry import RETRY_USAGE, retry_arguments
 from netinv_lightning.runs.sweep_table import finish_sweep
 
 register()
@@ -48,6 +51,8 @@ register()
 COMMANDS = {
     "dashboard": "netinv_lightning.dashboard.command",
     "explore": "netinv_lightning.explorer.command",
+    "help": "netinv_lightning.manual.help_command",
+    "list": "netinv_lightning.manual.list_command",
     "report": "netinv_lightning.html_report.command",
 }
 """Further commands: the first word, and the module whose `main` gets the remaining words."""
@@ -112,13 +117,24 @@ class PrintableFormatter(logging.Formatter):
 
 def main() -> None:
     """The `netinv` command."""
+    if "--version" in sys.argv[1:]:
+        print(f"netinv_lightning {__version__}")
+        sys.exit(0)
     if module := COMMANDS.get(" ".join(sys.argv[1:2])):
-        sys.exit(import_module(module).main(sys.argv[2:]))
+        try:
+            status = import_module(module).main(sys.argv[2:])
+            sys.stdout.flush()
+        except BrokenPipeError:
+            status = _closed_output()
+        sys.exit(status)
     if (here := os.getcwd()) not in sys.path and "" not in sys.path:
         sys.path.append(here)  # for the user's own networks, as with python -m
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    for handler in logging.getLogger().handlers:  # the traceback of a failure is in run.log
+    if not prints_info(sys.argv[1:]):  # Hydra prints it with a log handler of its own
+        logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    for handler in logging.getLogger().handlers:
         handler.setFormatter(PrintableFormatter("%(message)s"))
+        # How a run ended is logged by its directory, and is printed here at the end.
+        handler.addFilter(lambda record: record.name != run_directory.__name__)
         handler.addFilter(
             lambda record: not (record.name == "netinv_lightning" and record.exc_info)
         )
@@ -128,8 +144,10 @@ def main() -> None:
     _full_error = os.environ.get("HYDRA_FULL_ERROR") == "1"
     # With this setting Hydra raises its errors, so that this module can print them in one line.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    with record_sweep() as started_sweep:
-        status = _start()
+    dry_run = DRY_RUN in sys.argv[1:]
+    sys.argv[1:] = [word for word in sys.argv[1:] if word != DRY_RUN]
+    with record_sweep(dry_run) as started_sweep:
+        status = _start(dry_run)
         if sweep := started_sweep():
             status = finish_sweep(sweep, status)
             if status == SIGINT_STATUS:
@@ -137,21 +155,25 @@ def main() -> None:
     sys.exit(status)
 
 
-def _start() -> int:
+def _start(dry_run: bool) -> int:
     """Pass the command line to Hydra, which calls `job`, and return the exit status."""
     global _composed
     _composed = False
     try:
         if sys.argv[1:2] == ["retry"]:
+            if {"-h", "--help"} & set(sys.argv[2:]):
+                print(RETRY_USAGE)
+                return 0
             sys.argv[1:] = retry_arguments(sys.argv[2:])
         check_words(sys.argv[1:], [*COMMANDS, "retry"])
-        job()
+        if dry_run:
+            check_preview(sys.argv[1:])
+        with adapted_hydra():
+            job()
     except (InputError, HydraException, OmegaConfBaseException) as error:
         return _refuse(error)
-    except BrokenPipeError:  # the program that reads the output has ended
-        # The interpreter's last flush must not fail as well.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return SIGPIPE_STATUS
+    except BrokenPipeError:
+        return _closed_output()
     except OSError as error:  # Hydra creates the run directory before the job starts
         return _refuse(
             InputError(
@@ -175,6 +197,13 @@ def _start() -> int:
 def _interrupted(interrupt: KeyboardInterrupt) -> int:
     print(str(interrupt) or "interrupted before anything was written", file=sys.stderr)
     return SIGINT_STATUS
+
+
+def _closed_output() -> int:
+    """Return the status if the reader of the output has closed it, as `head` does."""
+    # The interpreter's last flush must not fail as well.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return SIGPIPE_STATUS
 
 
 def _refuse(error: BaseException) -> int:

@@ -13,7 +13,7 @@ from netinv_lightning.applications.execution import run
 from netinv_lightning.config.error_messages import explain
 from netinv_lightning.errors import InputError, Preempted, one_line
 from netinv_lightning.runs.run_directory import RunDir, read_status
-from netinv_lightning.training.progress import print_progress
+from netinv_lightning.training.progress import stages
 
 
 @dataclass(frozen=True)
@@ -61,19 +61,16 @@ def run_nested(
         Preempted: if the run is stopped.
     """
     errors = {}
-    for number, (name, cfg) in enumerate(cfgs.items(), start=1):
-        headline = f"{kind} {number} of {len(cfgs)}: {name}"
-        if error := _run(cfg, directories[name], headline):
+    unfinished = [name for name in cfgs if RunDir(directories[name]).state != "done"]
+    for name in stages(kind, unfinished):
+        if error := _run(cfgs[name], directories[name]):
             errors[name] = error
     finished = {name: path for name, path in directories.items() if RunDir(path).state == "done"}
     return NestedRuns(kind, finished, errors, len(cfgs))
 
 
-def _run(cfg: DictConfig, directory: Path, headline: str) -> str | None:
+def _run(cfg: DictConfig, directory: Path) -> str | None:
     status = read_status(directory)
-    if status.get("state") == "done":
-        return None
-    print_progress(headline)
     try:
         run(cfg, directory, resuming=bool(status))
     except Preempted:

@@ -23,6 +23,7 @@ class DistillConfig:
         features: Weight of the loss on penultimate features, relative to that on the outputs.
         adversarial: Weight of the disagreement of student and classifier in the objective of a
             round.
+        every: Steps between two rounds of images.
         micro_batch: Number of images that the classifier, and in a round the student, process at
             once; null for the whole batch.
     """

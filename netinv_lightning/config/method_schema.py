@@ -1,6 +1,9 @@
 """The keys of each method, with their types and defaults. See `config/schema.py` for the rest.
 
 This module does not import torch.
+
+Shared keys:
+    name: Name of the method; `method=NAME` selects it.
 """
 
 from __future__ import annotations

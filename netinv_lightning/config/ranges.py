@@ -17,7 +17,9 @@ from netinv_lightning.config import application_schema as of_application
 from netinv_lightning.config import downstream_schema as of_downstream
 from netinv_lightning.config import method_schema as of_method
 from netinv_lightning.config import schema as config
+from netinv_lightning.config.detection_schema import DETECTORS, DetectOodConfig
 from netinv_lightning.config.garbage_schema import GarbageConfig
+from netinv_lightning.config.monitor_schema import MonitorConfig
 from netinv_lightning.config.shapes import MODALITIES, MOST_CHANNELS
 from netinv_lightning.errors import nearest
 from netinv_lightning.metric_names import METRIC_GROUPS
@@ -26,6 +28,9 @@ from netinv_lightning.metric_names import METRIC_GROUPS
 class Rule(Protocol):
     def fault(self, value: Any) -> str:
         """Return what is wrong with `value` and what is allowed; empty if it is allowed."""
+
+    def allowed(self) -> str:
+        """Return what is allowed, in a few words."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,9 @@ class Count:
             else ""
         )
 
+    def allowed(self) -> str:
+        return f"from {self.least:,} to {self.most:,}"
+
 
 @dataclass(frozen=True)
 class Number:
@@ -65,14 +73,19 @@ class Number:
             value < self.high or (value == self.high and not self.below)
         ):
             return ""
+        return f"must be {self.allowed()}"
+
+    def allowed(self) -> str:
+        if self.low == -math.inf:
+            return "finite"
         if self.high == math.inf:
-            return f"must be above {self.low:g}" if self.above else f"must be {self.low:g} or more"
+            return f"above {self.low:g}" if self.above else f"{self.low:g} or more"
         if self.above:
             most = "below" if self.below else "at most"
-            return f"must be above {self.low:g} and {most} {self.high:g}"
+            return f"above {self.low:g} and {most} {self.high:g}"
         if self.below:
-            return f"must be at least {self.low:g} and below {self.high:g}"
-        return f"must be from {self.low:g} to {self.high:g}"
+            return f"at least {self.low:g} and below {self.high:g}"
+        return f"from {self.low:g} to {self.high:g}"
 
 
 @dataclass(frozen=True)
@@ -80,7 +93,10 @@ class Flag:
     """true or false."""
 
     def fault(self, value: Any) -> str:
-        return "" if isinstance(value, bool) else "must be true or false"
+        return "" if isinstance(value, bool) else f"must be {self.allowed()}"
+
+    def allowed(self) -> str:
+        return "true or false"
 
 
 @dataclass(frozen=True)
@@ -91,6 +107,9 @@ class Names:
 
     def fault(self, value: Any) -> str:
         return "" if value in self.names else nearest(str(value), self.names)
+
+    def allowed(self) -> str:
+        return f"one of {', '.join(self.names)}"
 
 
 TAG_LENGTH = 64
@@ -105,7 +124,10 @@ class Seed:
     def fault(self, value: Any) -> str:
         if isinstance(value, bool) or not isinstance(value, int):
             return "must be a whole number"
-        return "" if 0 <= value <= LARGEST_SEED else f"must be from 0 to {LARGEST_SEED}"
+        return "" if 0 <= value <= LARGEST_SEED else f"must be {self.allowed()}"
+
+    def allowed(self) -> str:
+        return f"from 0 to {LARGEST_SEED}"
 
 
 @dataclass(frozen=True)
@@ -116,7 +138,10 @@ class ListOfNames:
         is_list = isinstance(value, Sequence) and not isinstance(value, str)
         if value is None or (is_list and all(isinstance(name, str) for name in value)):
             return ""
-        return "must be a list of names, such as [penultimate]"
+        return f"must be {self.allowed()}"
+
+    def allowed(self) -> str:
+        return "a list of names, such as [penultimate]"
 
 
 POSITIVE, NOT_NEGATIVE, SHARE = Number(0, above=True), Number(0), Number(0, 1)
@@ -191,6 +216,10 @@ RULES: dict[type, Mapping[str, Rule]] = {
         "weight": POSITIVE, "batch_norm": Names(("batch", "kept")), "steps": STEPS,
         "warm_steps": STEPS, "score": Names(("odds", "odds_and_energy")),
     },
+    MonitorConfig: {
+        "mode": Names(("max", "min")), "patience": Count(1, 1_000_000), "min_delta": NOT_NEGATIVE,
+        "every": EVERY,
+    },
     config.MeasureConfig: {
         "samples": IMAGES, "controls": Names(("noise", "class_means", "real", "gradient")),
         "metrics": Names(tuple(METRIC_GROUPS)),
@@ -226,8 +255,8 @@ RULES: dict[type, Mapping[str, Rule]] = {
         "units": Count(0, 100_000_000), "value": Number(), "rows": Count(1, 100_000),
         "images": Count(1, 100_000), "log_every": Count(1, 100_000),
     },
-    of_application.DetectOodConfig: {
-        "detectors": Names(of_application.DETECTORS), "samples": Count(LEAST_STUDIED, 10_000_000),
+    DetectOodConfig: {
+        "detectors": Names(DETECTORS), "samples": Count(LEAST_STUDIED, 10_000_000),
         "strengths": Number(0, 1, above=True), "shifted": Count(LEAST_STUDIED, 10_000_000),
     },
     of_downstream.DistillConfig: {
@@ -259,7 +288,7 @@ DISTINCT: dict[type, Mapping[str, int]] = {
     of_application.BenchmarkConfig: {
         "experiments": 1, "methods": 1, "conditionings": 1, "seeds": 1,
     },
-    of_application.DetectOodConfig: {"detectors": 1, "outliers": 1, "strengths": 0},
+    DetectOodConfig: {"detectors": 1, "outliers": 1, "strengths": 0},
 }  # fmt: skip
 """Lists whose values must differ, and their minimum length, by schema class."""
 

@@ -2,11 +2,8 @@
 
 A YAML file in `conf/` contains only what differs from these defaults. The keys of a section are the
 arguments of a constructor; a test compares them. A misspelled key, or a word instead of a number,
-raises an error when the config is composed. This module does not import torch, so that
-`--help`, completion and errors of the config are fast.
-
-Other parts of the schema: `application_schema.py`, `downstream_schema.py`, `method_schema.py`,
-`garbage_schema.py`.
+raises an error when the config is composed. This module does not import torch. The other parts of
+the schema are in `*_schema.py`. `netinv help` shows the docstrings, which describe every key.
 """
 
 from __future__ import annotations
@@ -18,6 +15,7 @@ from omegaconf import MISSING
 
 from netinv_lightning.config.garbage_schema import GarbageConfig
 from netinv_lightning.config.layer_names import PENULTIMATE
+from netinv_lightning.config.monitor_schema import MonitorConfig
 from netinv_lightning.metric_names import METRIC_GROUPS
 
 
@@ -52,8 +50,7 @@ class ClassifierConfig:
         kept_in: Folder of trained classifiers, named by the hash of everything that determines them
             (`netinv_lightning.classifiers.cache`).
         network: `_target_` and arguments of the network.
-        num_classes: Number of classes, if it differs from that of the data.
-        channels: Number of channels, if it differs from that of the data.
+        num_classes, channels: Numbers of classes and channels, if they differ from the data's.
         image_size: Side of square images in pixels, or [height, width], if it differs from that of
             the data.
         shape: Shape of one input, [features] for tables, [C, L] for signals or [C, H, W] for
@@ -61,8 +58,7 @@ class ClassifierConfig:
         bounds: Lowest and highest value of each channel of signals and tables.
         groups: Lists of features of tables, each the one-hot code of one categorical variable
             (`netinv_lightning.data.specs.DataSpec`).
-        mean: Mean of each channel for the normalisation.
-        std: Standard deviation of each channel for the normalisation.
+        mean, std: Mean and standard deviation of each channel, for the normalisation.
         feature_layers: Names of the layers whose outputs are used as features.
         output: Name or index of the logits in the output of the network.
         output_kind: Kind of this output: `logits`, `probabilities`, `log_probabilities`, `sigmoid`,
@@ -99,10 +95,14 @@ class ClassifierConfig:
 
 @dataclass
 class RecipeConfig:
-    """Training of a classifier. If `seed` is null, it is the seed of the run.
+    """Training of a classifier.
 
-    Except `epochs` and `channels_last`, the keys are arguments of
-    `netinv_lightning.classifiers.training.ClassifierModule`.
+    Other keys are arguments of `netinv_lightning.classifiers.classifier_module.ClassifierModule`.
+
+    Attributes:
+        epochs: Passes over the training images.
+        channels_last: Memory format, which changes only the speed.
+        seed: Seed of the training; null for the seed of the run.
     """
 
     epochs: int = 10
@@ -235,9 +235,15 @@ class InterpretConfig:
 
 @dataclass
 class LoggerConfig:
-    """Logger: `csv` (only `metrics.csv`), or `wandb` or `tensorboard` in addition to it.
+    """Logger of the metrics.
 
-    The keys except `name` are settings of W&B.
+    Attributes:
+        name: `csv` (only `metrics.csv`), or `wandb` or `tensorboard` in addition to it.
+        project: Project of W&B.
+        entity: Team or user that owns the project; null for the default of W&B.
+        mode: Mode of W&B: `online`, `offline` or `disabled`.
+        group: Group of the run in W&B; null for none. The jobs of a sweep have one.
+        tags: Tags of the run in W&B, as `logger.tags.NAME=true`.
     """
 
     name: str = "csv"
@@ -256,7 +262,7 @@ class Config:
         name: Name of the experiment, and of its folder in `output`.
         seed: Seed of the run.
         n_generators: Number of generators that are trained together, with the seeds `seed`,
-            `seed + 1`, ...
+            `seed + 1` and so on.
         output: Folder of runs.
         sweep_output: Folder of sweeps.
         resume: Run directory of the run to continue.
@@ -289,5 +295,6 @@ class Config:
     measure: MeasureConfig = field(default_factory=MeasureConfig)
     interpret: InterpretConfig = field(default_factory=InterpretConfig)
     garbage: dict[str, GarbageConfig] = field(default_factory=dict)
+    monitor: MonitorConfig = field(default_factory=MonitorConfig)
     trainer: dict[str, Any] = field(default_factory=dict)
     logger: LoggerConfig = field(default_factory=LoggerConfig)

@@ -18,6 +18,7 @@ from netinv_lightning.evaluation.real_data import open_real
 from netinv_lightning.evaluation.report import Report
 from netinv_lightning.inversion.base import FitContext
 from netinv_lightning.tracking.run_context import RunContext
+from netinv_lightning.training.monitor import monitor_callbacks
 from netinv_lightning.training.trainer import make_trainer
 
 QUICK_METRICS = ["accuracy", "transfer", "diversity"]
@@ -27,13 +28,13 @@ QUICK_SAMPLES = 500
 
 def build_fit_context(cfg: DictConfig, run: RunContext) -> FitContext:
     """Build what an inversion gets from its run; a grid is drawn while generators train."""
-    app = cfg.application
+    app, monitor = cfg.application, cfg.monitor
     grid = GridCallback(run.figures, run.loggers, app.grid_every, app.grid_columns)
     return FitContext(
         run_dir=run.directory,
         loggers=run.loggers,
         make_trainer=partial(make_trainer, cfg),
-        callbacks=[grid],
+        callbacks=[grid, *monitor_callbacks(monitor, run.directory.checkpoints, monitor.every)],
         checkpoint_every=app.checkpoint_every,
         channels_last=app.channels_last,
         compile=app.compile,

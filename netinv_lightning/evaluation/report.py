@@ -28,7 +28,7 @@ from netinv_lightning.metrics.manifold import NEIGHBOURS
 from netinv_lightning.metrics.memorisation import memorisation
 from netinv_lightning.runs.outside_files import read_lines
 from netinv_lightning.runs.tables import Cell, Table, print_table, write_table
-from netinv_lightning.training.progress import print_progress
+from netinv_lightning.training.progress import print_progress, stages
 
 INVERTED = "inverted"
 MOST_CLASSES = 50
@@ -59,8 +59,7 @@ class Report:
         weights: Weight of each term of the objective; None for images from a file, whose
             objective is unknown.
         settings: Config keys that a diagnosis may suggest changing, with their values.
-        followed: Whether the run prints a later verdict. If so, the verdict of this report is
-            written but not printed.
+        followed: Whether another verdict follows and replaces this one.
 
     Raises:
         InputError: if a baseline or a metric is unknown, a verifier is the inverted classifier or
@@ -146,11 +145,11 @@ class Report:
         """
         measurement, sets = self._measurement(), {}
         skipped = dict(measurement.skipped)
-        for name in self.options.controls:
-            if name in NEED_DATA and self.real is None:
-                skipped[f"baseline {name}"] = self.no_data
-                continue
-            _log_measuring(name, self.samples)
+        missing = NEED_DATA if self.real is None else ()
+        left_out = [name for name in self.options.controls if name in missing]
+        skipped |= {f"baseline {name}": self.no_data for name in left_out}
+        measured = [name for name in self.options.controls if name not in missing]
+        for name in stages(f"measuring up to {self.samples} images of baseline", measured):
             images = BASELINES[name](self.samples, self.classifier, self.real, self.seed)
             sets[name] = len(images.labels_n), self._metrics_of(images, measurement)
         return sets, skipped
@@ -162,7 +161,7 @@ class Report:
 
     def _measure_all(self, directory: Path, draw: Callable[[int], Images]) -> dict[str, float]:
         measurement = self._measurement()
-        _log_measuring(INVERTED, self.samples)
+        print_progress(f"measuring {self.samples} inverted images")
         inverted = draw(self.samples)
         metrics = self._metrics_of(inverted, measurement)
         baselines, skipped = self.baselines()
@@ -260,7 +259,3 @@ def _is_optimised(name: str) -> bool:
 def _hash(verifier: FrozenClassifier) -> str:
     sha256 = verifier.card.get("sha256")
     return f" (sha256 {sha256[:12]})" if sha256 else ""
-
-
-def _log_measuring(name: str, count: int) -> None:
-    print_progress(f"measuring: {name}, up to {count} images")

@@ -52,7 +52,7 @@ def target_result(
         metrics,
         step=step,
         figures=[Figure(grid, title, names.SAMPLES_GRID)],
-        lines=[line, f"grid: {grid}"],
+        lines=[line],
     )
 
 

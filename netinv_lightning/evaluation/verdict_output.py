@@ -21,7 +21,7 @@ def write_verdict(directory: Path, verdict: Verdict, findings: list[Finding]) ->
 
 
 def print_verdict(verdict: Verdict, findings: list[Finding], followed: bool) -> None:
-    """Print the evidence and the diagnosis; print the verdict unless a later one follows."""
+    """Print the evidence and the diagnosis. The verdict is printed at the end of the run."""
     rows: list[list[Cell]] = [
         [
             item.question,
@@ -36,5 +36,5 @@ def print_verdict(verdict: Verdict, findings: list[Finding], followed: bool) -> 
     if not followed:
         rows += [[f"not tested: {what}", "", None, None, None, ""] for what in verdict.not_tested]
     print_table(Table("", ["question", "metric", "value", "threshold", "margin", "answer"], rows))
-    for line in (*([] if followed else [verdict.line]), *(finding.line for finding in findings)):
-        print(line)
+    for finding in findings:
+        print(finding.line)

@@ -17,6 +17,7 @@ from netinv_lightning.inversion.cost import Cost, first_reached
 from netinv_lightning.training.checkpoints import Checkpoints, fit_from
 from netinv_lightning.training.distributed import sum_over_ranks
 from netinv_lightning.training.memory_format import in_channels_last
+from netinv_lightning.training.monitor import load_best
 from netinv_lightning.training.progress import progress
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def train_generators(module: InversionModule, run: FitContext) -> Cost:
     trainer = run.make_trainer(
         callbacks=[
             *run.callbacks,
-            *progress((names.INVERSION_ACCURACY_TRAIN, names.LOSS_TOTAL)),
+            *progress((names.INVERSION_ACCURACY_TRAIN, names.LOSS_TOTAL), "training the generator"),
             counts,
             checkpoints,
         ],
@@ -61,6 +62,7 @@ def train_generators(module: InversionModule, run: FitContext) -> Cost:
         log_every_n_steps=module.log_every,
     )
     fit_from(run.run_dir.last_checkpoint, trainer, module, train_dataloaders=Steps(module.steps))
+    load_best(module, run.run_dir.checkpoints)
     if not module.step_seconds:  # spawned processes return only the weights
         checkpoint = torch.load(checkpoints.last, map_location="cpu", weights_only=True)
         module.on_load_checkpoint(checkpoint)

@@ -16,12 +16,14 @@ from netinv_lightning.config.method_schema import METHOD_KEYS
 from netinv_lightning.config.registration import CONF, register
 from netinv_lightning.config.schema import Config
 from netinv_lightning.config.validate import check
+from netinv_lightning.manual.help_command import help_on
+from netinv_lightning.manual.list_command import listed
 from netinv_lightning.run import COMMANDS
 
 ROOT = Path(__file__).parents[2]
 MANUAL = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PAGES = [*MANUAL, *sorted((ROOT / "experiments").rglob("*.md"))]
-OTHER_WORDS = ("retry", "--help", "--cfg", "-sc", *COMMANDS)
+OTHER_WORDS = ("retry", "--help", "--version", "--cfg", "-sc", *COMMANDS)
 """First words after `netinv` that do not compose a config."""
 
 GROUPS = {
@@ -48,7 +50,12 @@ def commands() -> list[str]:
         r"`(netinv [^`]+)`", text
     )
     found = dict.fromkeys(" ".join(line.split("  #")[0].split()) for line in lines)
-    return [line for line in found if line.split()[1] not in OTHER_WORDS and "resume=" not in line]
+    others = ("resume=", "--dry-run")
+    return [
+        line
+        for line in found
+        if line.split()[1] not in OTHER_WORDS and not any(word in line for word in others)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +83,14 @@ def test_commands_are_found_in_code_blocks_and_text() -> None:
     joined = "'garbage=[inverted,noise]' 'application.outliers=[fashion_mnist,emnist_letters,"
     assert any(f"{joined}gaussian_noise]'" in command for command in found)
     assert len(found) >= 35
+
+
+def test_commands_that_describe_keys_and_choices_work() -> None:
+    text = "\n".join(page.read_text() for page in MANUAL)
+    described = set(re.findall(r"netinv (help|list) ([\w.=]+)", text))
+    assert {("help", "loss.cosine"), ("list", "experiments")} <= described
+    for command, word in described - {("help", "loss.dark")}:  # of extending.md
+        assert len(list(help_on(word) if command == "help" else listed(word))) > 1, word
 
 
 def test_every_application_has_a_page_and_a_command() -> None:

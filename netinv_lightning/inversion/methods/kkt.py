@@ -62,7 +62,7 @@ class KktInversion(DescentInversion):
         conditioning: Draws the conditions of each batch.
         classifier: The network to attack; it is never changed. Its weights are read at the first
             draw.
-        candidates: M, the number of candidates; one to two per training image work best.
+        candidates: Number of candidates M; one to two per training image work best.
         steps: Steps of Adam.
         lr: Highest learning rate of the pixels; it falls along a cosine. Pixels are clamped to [0,
             1].

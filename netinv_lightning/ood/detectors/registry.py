@@ -31,7 +31,7 @@ from netinv_lightning.ood.detectors.odin import ODIN
 from netinv_lightning.ood.detectors.oodl import OODL
 from netinv_lightning.ood.detectors.scorer import FittedScorer, Scorer
 from netinv_lightning.ood.detectors.vim import ViM
-from netinv_lightning.training.progress import print_progress
+from netinv_lightning.training.progress import stages
 
 LOGIT_SCORES: dict[str, Callable[[Tensor], Tensor]] = {
     "msp": msp,
@@ -124,8 +124,7 @@ def fit_detectors(detectors: Sequence[str], fit_data: FitData) -> dict[str, Dete
         InputError: as `fit_detector`.
     """
     fitted = {}
-    for name in detectors:
-        print_progress(f"detect_ood: fitting {name}")
+    for name in stages("fitting detector", detectors):
         fitted[name] = fit_detector(name, fit_data)
     return fitted
 
