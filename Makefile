@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := $(BIN)/python -m netinv_lightning.run
 STAMP := $(VENV)/.installed
+# `make test CONSTRAINTS=` takes the newest versions that pyproject.toml allows.
+CONSTRAINTS ?= --constraint constraints.txt
 
 ZOO := mnist_cnn fashion_mnist_cnn svhn_head_cnn cifar10_cnn \
        mnist_mlp mnist_resnet mnist_vit fashion_mnist_mlp fashion_mnist_resnet \
@@ -25,7 +27,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; say which: make PYTHON=python3.12"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/uv pip install --quiet --python $(BIN)/python $(CONSTRAINTS) --editable '.[dev]'
 	@touch $@
 
 install: $(STAMP)  ## make the environment in .venv
