@@ -62,7 +62,8 @@ lint: $(STAMP)  ## format and types
 	$(BIN)/mypy
 
 docs: $(STAMP)  ## build the site of the documentation in build/site, without network access
-	$(BIN)/python -m mkdocs build --strict
+	$(BIN)/python docs/site_pages.py build/pages
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 wheel-check: $(STAMP)  ## sdist, wheel from it, fresh environment, run from another folder
 	$(BIN)/python tests/wheel_check.py

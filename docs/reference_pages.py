@@ -13,7 +13,7 @@ from itertools import groupby
 from pathlib import Path
 
 from netinv_lightning.manual.choices import choices, default_choice, groups
-from netinv_lightning.manual.keys import group_names, keys_of, meaning_of_group
+from netinv_lightning.manual.keys import Key, group_names, keys_of, meaning_of_group
 from netinv_lightning.metric_descriptions import descriptions
 
 METRICS = Path(__file__).parent / "metrics.md"
@@ -48,18 +48,28 @@ def metrics_page() -> str:
 def config_page() -> str:
     """Return the page of all keys of the config, by group."""
     parts = [
-        "# Config keys\n\n`KEY=VALUE` on the command line sets a key; "
-        "`netinv help KEY` prints what this page says.\n"
+        "# Config keys\n\n`GROUP.KEY=VALUE` on the command line sets a key; "
+        "`netinv help GROUP.KEY` prints what this page says.\n"
     ]
-    for group in group_names():
+    for group in ("", *group_names()):
         rows = [
-            f"| `{key.name}` | {_cell(key.meaning)} | {_cell(key.kind)} | {_code(key.default)} | "
-            f"{_cell(key.allowed)} |"
+            f"| `{key.name.removeprefix(f'{group}.')}` | {_meaning(key)} | {_values(key)} |"
             for key in keys_of(group)
         ]
-        head = ["| key | meaning | type | default | allowed |", "| --- | --- | --- | --- | --- |"]
-        parts.append("\n".join([f"## {group}", "", meaning_of_group(group), "", *head, *rows]) + "\n")
-    return "\n".join(parts)
+        title = f"## {group}\n\n{meaning_of_group(group)}" if group else "## Without a group"
+        head = [title, "", "| key | meaning | values |", "| --- | --- | --- |"]
+        parts.append("\n".join([*head, *rows]))
+    return "\n\n".join(parts) + "\n"
+
+
+def _meaning(key: Key) -> str:
+    return _cell(f"{key.meaning} ({key.owner})" if key.owner else key.meaning)
+
+
+def _values(key: Key) -> str:
+    """Return type, allowed values and default."""
+    facts = [key.kind, key.allowed, f"default `{key.default}`" if key.default else ""]
+    return _cell("; ".join(fact for fact in facts if fact))
 
 
 def choices_page() -> str:
@@ -71,7 +81,8 @@ def choices_page() -> str:
             f"{_cell(choice.line)} |"
             for choice in choices(group)
         ]
-        parts.append("\n".join([f"## {group}", "", "| choice | |", "| --- | --- |", *rows]) + "\n")
+        head = [f"## {group}", "", "| choice | meaning |", "| --- | --- |"]
+        parts.append("\n".join([*head, *rows]) + "\n")
     return "\n".join(parts)
 
 
@@ -85,10 +96,6 @@ def pages() -> dict[str, str]:
 
 def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
-
-
-def _code(text: str) -> str:
-    return f"`{_cell(text)}`" if text else ""
 
 
 if __name__ == "__main__":

@@ -1,27 +1,29 @@
-"""The pages of the site: those of the repository in their places, and those made from the schema.
+"""Write the pages of the site to a folder: those of the repository, and those made from the schema.
 
-MkDocs calls the functions that begin with `on_`. Its pages are normally those of one folder; here
-they are also README.md and the pages of experiments/, so that links between them work on the site
-as they do in the repository.
+python docs/site_pages.py build/pages
+
+Paths below the folder are those of the repository, so that links between docs/, experiments/ and
+README.md work on the site as they do in the repository. The generator of the site then reads
+ordinary files; it can be replaced without changing the pages.
 """
 
 from __future__ import annotations
 
 import re
+import shutil
 import sys
 from pathlib import Path
 
-from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.structure.files import File, Files
-from mkdocs.structure.pages import Page
+from reference_pages import pages  # beside this file
 
-HERE = Path(__file__).parent
-ROOT = HERE.parent
-SHOWN = (".md", ".png", ".csv")
+ROOT = Path(__file__).parents[1]
+SHOWN = (".md", ".png", ".csv", ".ipynb")
 """Files of docs/ and experiments/ that are part of the site. Links to others become plain text."""
-TOP = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE")
-LINK = re.compile(r"(?<!!)\[((?:[^\[\]]|\[[^\]]*\])*)\]\((?!https?:|mailto:|#)([^)\s]+)(?: \"[^\"]*\")?\)")
-ITEM = re.compile(r"( *)((?:[-*]|\d+\.) +)")
+TOP = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")
+LINK = re.compile(
+    r"(?<!!)\[((?:[^\[\]]|\[[^\]]*\])*)\]\((?!https?:|mailto:|#)([^)\s]+)(?:\s+\"[^\"]*\")?\)"
+)
+ITEM = re.compile(r" *(?:[-*]|\d+\.) +")
 
 
 def site_files() -> list[str]:
@@ -35,49 +37,63 @@ def site_files() -> list[str]:
     return [*TOP, *found]
 
 
-def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Replace the files of docs/ by those of the whole repository, and add the made pages."""
-    sys.path.insert(0, str(HERE))
-    from reference_pages import pages  # beside this file
+def write_site(target: Path) -> None:
+    """Write all pages and pictures below `target`, which is emptied first."""
+    shutil.rmtree(target, ignore_errors=True)
+    files, made = site_files(), pages()
+    known = {*files, *made}
+    for path in files:
+        (target / path).parent.mkdir(parents=True, exist_ok=True)
+        if path.endswith(".md"):
+            text = (ROOT / path).read_text(encoding="utf-8")
+            (target / path).write_text(page_of_site(text, path, known), encoding="utf-8")
+        else:
+            shutil.copyfile(ROOT / path, target / path)
+    for path, text in made.items():
+        (target / path).parent.mkdir(parents=True, exist_ok=True)
+        (target / path).write_text(text, encoding="utf-8")
 
-    of_theme = [file for file in files if not str(file.abs_src_path or "").startswith(str(HERE))]
-    own = [
-        File.generated(config, path, abs_src_path=str(ROOT / path)) for path in site_files()
-    ]
-    made = [File.generated(config, path, content=text) for path, text in pages().items()]
-    return Files([*of_theme, *own, *made])
 
+def page_of_site(text: str, path: str, known: set[str]) -> str:
+    """Return a page of the repository as the generator reads it.
 
-def on_page_markdown(text: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Write a page as MkDocs reads it."""
-    folder = Path(page.file.src_uri).parent
+    Args:
+        text: The page.
+        path: Its path, relative to the root of the repository.
+        known: Paths of the files of the site. Links to other files become plain text.
+    """
 
     def without_dead_link(match: re.Match[str]) -> str:
-        target = (ROOT / folder / match[2].partition("#")[0]).resolve()
-        inside = target.is_relative_to(ROOT) and target.relative_to(ROOT).as_posix()
-        return match[0] if inside and files.get_file_from_path(inside) else match[1]
+        linked = (ROOT / path).parent / match[2].partition("#")[0]
+        inside = linked.resolve().relative_to(ROOT).as_posix()
+        return match[0] if inside in known else match[1]
 
-    return deeper_lists(LINK.sub(without_dead_link, text))
+    return with_deeper_lists(LINK.sub(without_dead_link, text))
 
 
-def deeper_lists(text: str) -> str:
+def with_deeper_lists(text: str) -> str:
     """Indent what belongs to an item of a list by four spaces per level.
 
     The pages are indented as in CommonMark, to the text of the item; Python-Markdown reads four.
+    Blocks of code in fences are moved as a whole.
     """
-    lines, columns, fence = [], [], ""
+    lines: list[str] = []
+    columns: list[int] = []  # where the text of each open item begins
+    in_fence = False
     for line in text.split("\n"):
         indent = len(line) - len(line.lstrip())
-        if line.strip() and not fence:
+        if not in_fence and line.strip():
             while columns and indent < columns[-1]:
                 columns.pop()
-        depth = len(columns)
         base = columns[-1] if columns else 0
-        lines.append(" " * (4 * depth) + line[base:] if line.strip() else "")
-        mark = line.strip()[:3]
-        if mark == "```":
-            fence = "" if fence else mark
+        lines.append(" " * (4 * len(columns)) + line[base:] if line.strip() else "")
+        if line.lstrip().startswith("```"):
+            in_fence = not in_fence
         item = ITEM.match(line)
-        if item and not fence and (len(item[1]) == base or (columns and len(item[1]) < base + 4)):
+        if item and not in_fence and indent < base + 4:
             columns.append(len(item[0]))
     return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    write_site(Path(sys.argv[1]))
