@@ -26,9 +26,14 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from netinv_lightning import __version__
 from netinv_lightning.applications.execution import run
 from netinv_lightning.config.allowed_targets import only_allowed
-from netinv_lightning.config.command_line import check_words
+from netinv_lightning.config.command_line import (
+    check_words,
+    prints_info,
+    schema_groups_hidden,
+)
 from netinv_lightning.config.description_check import named_code
 from netinv_lightning.config.error_messages import explain
 from netinv_lightning.config.registration import CONF, register
@@ -40,7 +45,7 @@ from netinv_lightning.runs.run_directory import RunDir
 from netinv_lightning.runs.signals import SIGINT_STATUS, SIGPIPE_STATUS, SIGTERM_STATUS
 from netinv_lightning.runs.sweep_job import run_swept_job
 from netinv_lightning.runs.sweep_launcher import record_sweep
-from netinv_lightning.runs.sweep_retry import retry_arguments
+from netinv_lightning.runs.sweep_retry import RETRY_USAGE, retry_arguments
 from netinv_lightning.runs.sweep_table import finish_sweep
 
 register()
@@ -48,6 +53,8 @@ register()
 COMMANDS = {
     "dashboard": "netinv_lightning.dashboard.command",
     "explore": "netinv_lightning.explorer.command",
+    "help": "netinv_lightning.manual.help_command",
+    "list": "netinv_lightning.manual.list_command",
     "report": "netinv_lightning.html_report.command",
 }
 """Further commands: first word, and the module whose `main` receives the other words."""
@@ -112,11 +119,20 @@ class PrintableFormatter(logging.Formatter):
 
 def main() -> None:
     """The `netinv` command."""
+    if "--version" in sys.argv[1:]:
+        print(f"netinv_lightning {__version__}")
+        sys.exit(0)
     if module := COMMANDS.get(" ".join(sys.argv[1:2])):
-        sys.exit(import_module(module).main(sys.argv[2:]))
+        try:
+            status = import_module(module).main(sys.argv[2:])
+            sys.stdout.flush()
+        except BrokenPipeError:
+            status = _closed_output()
+        sys.exit(status)
     if (here := os.getcwd()) not in sys.path and "" not in sys.path:
         sys.path.append(here)  # for the user's own networks, as with python -m
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    if not prints_info(sys.argv[1:]):  # Hydra prints it with a log handler of its own
+        logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     for handler in logging.getLogger().handlers:  # the traceback of a failure is in run.log
         handler.setFormatter(PrintableFormatter("%(message)s"))
         handler.addFilter(
@@ -143,15 +159,17 @@ def _start() -> int:
     _composed = False
     try:
         if sys.argv[1:2] == ["retry"]:
+            if {"-h", "--help"} & set(sys.argv[2:]):
+                print(RETRY_USAGE)
+                return 0
             sys.argv[1:] = retry_arguments(sys.argv[2:])
         check_words(sys.argv[1:], [*COMMANDS, "retry"])
-        job()
+        with schema_groups_hidden():
+            job()
     except (InputError, HydraException, OmegaConfBaseException) as error:
         return _refuse(error)
-    except BrokenPipeError:  # the reader of the output has closed it
-        # The interpreter's last flush must not fail as well.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return SIGPIPE_STATUS
+    except BrokenPipeError:
+        return _closed_output()
     except OSError as error:  # Hydra creates the run directory before the job starts
         return _refuse(
             InputError(
@@ -179,6 +197,13 @@ def _start() -> int:
 def _interrupted(interrupt: KeyboardInterrupt) -> int:
     print(str(interrupt) or "interrupted before anything was written", file=sys.stderr)
     return SIGINT_STATUS
+
+
+def _closed_output() -> int:
+    """Return the status if the reader of the output has closed it, as `head` does."""
+    # The interpreter's last flush must not fail as well.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return SIGPIPE_STATUS
 
 
 def _refuse(error: BaseException) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import netinv_lightning
 from experiments.forked import run_command
 from tests.conftest import FEW_STEPS
 
@@ -51,7 +52,16 @@ LIGHT = {  # detected before torch is imported
     "experiment=mnist_invert": "add it with a plus: +experiment=",
     "+experiment=mnist_invrt": "there is no such choice; did you mean 'mnist_invert'?",
     "generator=huge": "generator=huge: there is no such choice; choose from: base, reference, ref",
-    "help": "help: is neither KEY=VALUE nor a command (its first word); netinv --help lists",
+    "hepl": "hepl: is neither KEY=VALUE nor a command (its first word); did you mean 'help'?",
+    "mnist_invert": "(its first word); did you mean '+experiment=mnist_invert'?",
+    "detect_odd": "(its first word); did you mean 'application=detect_ood'?",
+    "something": "is neither KEY=VALUE nor a command (its first word); netinv --help lists",
+    "classifier.mean=0.5": "classifier.mean=0.5: must be a list. Write 'classifier.mean=[0.5]'",
+    "classifier.bounds=[1]": "must be a list of lists. Write 'classifier.bounds=[[1]]'",
+    "logger.tags=a": "logger.tags=a: must be a mapping. Write 'logger.tags={NAME: VALUE}'",
+    "output=[a]": "output=[a]: must be a text, not a list",
+    "data.flip=maybe": "data.flip=maybe: must be true or false",
+    "loss=3": "loss=3: there is no such choice; choose from: ce_only, inversion,",
     "loss.cosin.weight=1": "there is no such key; did you mean 'loss.cosine.weight'?",
     "application.lr=fast": "application.lr=fast: must be a number",
     "seed=1.5": "seed=1.5: must be a whole number",
@@ -217,9 +227,40 @@ def test_help_and_completion_do_not_import_torch() -> None:
 
 
 def test_help_lists_all_applications_and_methods(tmp_path: Path) -> None:
+    """And not the groups of the schema, which cannot be chosen."""
     from netinv_lightning.config.application_schema import APPLICATION_KEYS
     from netinv_lightning.config.method_schema import METHOD_KEYS
 
     lines = netinv("--help", cwd=tmp_path).stdout.splitlines()
     for group, keys in {"application": APPLICATION_KEYS, "method": METHOD_KEYS}.items():
         assert f"{group}: {', '.join(sorted(keys))}" in lines
+    assert not [line for line in lines if line.startswith("schema/")]
+
+
+@pytest.fixture
+def printed(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., str]:
+    """Return a function that runs a command in this process and returns what it prints."""
+    from netinv_lightning import run as entry
+
+    def run(*arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["netinv", *arguments])
+        with pytest.raises(SystemExit) as stopped:
+            entry.main()
+        captured = capfd.readouterr()
+        assert (stopped.value.code, captured.err) == (0, ""), captured
+        return captured.out
+
+    return run
+
+
+def test_version_and_usage_are_those_of_the_project(printed: Callable[..., str]) -> None:
+    assert printed("--version") == f"netinv_lightning {netinv_lightning.__version__}\n"
+    assert printed("retry", "--help").startswith("netinv retry SWEEP_DIRECTORY")
+    assert "conditioning.temperature\n" in printed(
+        "help", "temperature=1", "conditioning.temperature"
+    )
+    assert printed("list", "sweeps").startswith("+sweep=NAME\n  conditioning")
+    information = printed("--info", "plugins")
+    assert information.count("Installed Hydra Plugins") == 1

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent.parent / "netinv_lightning"
 LAYERS = (
     "errors", "metric_names", "config", "runs", "training", "data", "tracking", "classifiers",
     "inversion", "metrics", "figures", "evaluation", "interpretability", "ood", "privacy",
-    "downstream", "applications", "dashboard", "html_report", "explorer", "api", "run",
+    "downstream", "applications", "dashboard", "html_report", "explorer", "manual", "api", "run",
 )  # fmt: skip
 """Packages and modules of the root, from bottom to top: each imports only from those before it."""
 

@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 from omegaconf import DictConfig
 
-from netinv_lightning.config.application_schema import DETECTORS
 from netinv_lightning.config.black_box_keys import check_black_box_named
+from netinv_lightning.config.detection_schema import DETECTORS
 from netinv_lightning.config.loss_check import check_layers
 from netinv_lightning.config.validate import check_network_chosen
 from netinv_lightning.data.outlier_names import called, check_outliers, is_own

@@ -1,16 +1,24 @@
 """The keys of each application, with their types and defaults. See `config/schema.py` for the rest.
 
-In each application:
-- `run`: directory of a finished run.
-- `verifiers`: other classifiers of the images (`classifiers/verifier_names.py`); null: of the run.
-- `steps`, `batch_size`, `lr`: training steps, images per batch, learning rate.
-- `grid_every`, `log_every`, `checkpoint_every`: steps between grids, rows of metrics, checkpoints.
+Shared keys:
+    name: Name of the application; `application=NAME` selects it.
+    run: Directory of a finished run.
+    verifiers: Other classifiers of the images (`classifiers/verifier_names.py`); null for those of
+        the run.
+    steps: Training steps.
+    batch_size: Images per batch.
+    lr: Learning rate.
+    grid_every: Steps between two grids of images.
+    log_every: Steps between two rows of metrics.
+    checkpoint_every: Steps between two checkpoints.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any, Optional
+
+from netinv_lightning.config.detection_schema import DetectOodConfig
 
 
 @dataclass
@@ -20,10 +28,12 @@ class InvertConfig:
     The first keys are arguments of `netinv_lightning.inversion.module.InversionModule`.
 
     Attributes:
-        channels_last, compile: Memory format and `torch.compile`, which change the speed alone.
+        channels_last: Memory format, which changes the speed alone.
+        compile: Use `torch.compile`, which changes the speed alone.
         micro_batch: Images that the classifier processes at once; null for the whole batch.
         classes: Labels of the classes to invert; null for all.
-        eval_samples, eval_batch_size: Number of images of the evaluation, and images per batch.
+        eval_samples: Number of images of the evaluation.
+        eval_batch_size: Images per batch of the evaluation.
         keep_samples: Number of images that are written to `samples/`.
         grid_columns: Images per class in the grid.
     """
@@ -95,9 +105,10 @@ class AuditConfig:
 
 @dataclass
 class MeasureApplicationConfig:
-    """Keys of `application=measure`: a run or a file of images, `samples`.
+    """Keys of `application=measure`. The metrics are those of the group `measure`.
 
-    The metrics are those of the group `measure`.
+    Attributes:
+        samples: File of images, instead of `run`.
     """
 
     name: str = "measure"
@@ -121,7 +132,8 @@ class ApproachConfig:
     Attributes:
         target: Kind of target: `soft` (a distribution), `logits`, `neuron` or `features`.
         vector: For `soft` and `logits`: one number per class, or several such lists.
-        layer, units: Layer of `neuron` and `features`; units of the layer for `neuron`.
+        layer: Layer of `neuron` and `features`.
+        units: For `neuron`: units of the layer.
         value: For `neuron`: the activation to reach; null for the largest possible.
         file: A safetensors file. For `features`: `images` or `features`. For `neuron`: `images`
             for comparison.
@@ -150,33 +162,6 @@ class ApproachConfig:
     log_every: int = 10
 
 
-DETECTORS = (
-    "msp", "max_logit", "energy", "gen", "uncertainty", "lc", "odin", "oodl",
-    "mahalanobis", "knn", "vim", "gmm", "cluster", "autoencoder",
-)  # fmt: skip
-"""Names of the detectors in the order of the results; a test compares them with the registry."""
-
-
-@dataclass
-class DetectOodConfig:
-    """Keys of `application=detect_ood`: detectors of a frozen classifier, compared on several sets.
-
-    The group `garbage` adds classifiers with a garbage class.
-
-    Attributes:
-        outliers, samples: Names of out-of-distribution sets, and the most images of each.
-        strengths: RMS changes of a pixel in the perturbation study; empty for no study.
-        shifted: Number of test images of the perturbation study.
-    """
-
-    name: str = "detect_ood"
-    detectors: list[str] = field(default_factory=lambda: list(DETECTORS))
-    outliers: list[str] = field(default_factory=lambda: ["gaussian_noise", "uniform_noise"])
-    samples: int = 5000
-    strengths: list[float] = field(default_factory=list)
-    shifted: int = 500
-
-
 @dataclass
 class DistillConfig:
     """Keys of `application=distill`: a student learns the outputs of the classifier.
@@ -191,6 +176,7 @@ class DistillConfig:
         features: Weight of the penultimate features beside the outputs.
         adversarial: Weight of the disagreement of student and classifier in the objective of a
             round.
+        every: Steps between two rounds of images.
     """
 
     name: str = "distill"
@@ -212,7 +198,9 @@ class DistillConfig:
 class CounterfeitConfig:
     """Keys of `application=counterfeit`: images that the classifier accepts with high confidence.
 
-    `samples` images are drawn; `confidence` is the minimum confidence in the requested class.
+    Attributes:
+        confidence: Minimum confidence in the requested class.
+        samples: Number of images that are drawn.
     """
 
     name: str = "counterfeit"
@@ -233,7 +221,8 @@ class FinetuneConfig:
             (`adversarial`); robust accuracy is then measured too.
         share: Share of inverted images in each batch.
         images: Number of images that are drawn from the run.
-        radius, attack_steps: Radius of the Linf ball of the perturbations, and their steps.
+        radius: Radius of the Linf ball of the perturbations.
+        attack_steps: Steps of the search for a perturbation.
         attacked: Number of test images for robust accuracy.
     """
 
@@ -254,8 +243,13 @@ class FinetuneConfig:
 class BenchmarkConfig:
     """Keys of `application=benchmark`: one inversion for each combination of the lists.
 
-    `overrides` change the config of every inversion. On the command line each one is in quotes:
-    `'application.overrides=["application.steps=200"]'`.
+    Attributes:
+        experiments: Names of recipes of `application=invert`.
+        methods: Names of methods.
+        conditionings: Choices of the group `conditioning`.
+        seeds: Seeds of each combination.
+        overrides: Overrides of the config of every inversion. On the command line each one is in
+            quotes: `'application.overrides=["application.steps=200"]'`.
     """
 
     name: str = "benchmark"
@@ -268,9 +262,13 @@ class BenchmarkConfig:
 
 @dataclass
 class TrainClassifierConfig:
-    """Keys of `application=train_classifier`. `save_as` is replaced only with `overwrite`.
+    """Keys of `application=train_classifier`.
 
-    With `verifier_of` (of the zoo, or a path) the network becomes a verifier of that classifier.
+    Attributes:
+        save_as: File of the weights; null for one in the run directory.
+        overwrite: Whether an existing file `save_as` may be replaced.
+        verifier_of: Name in the zoo, or path, of a classifier that the network becomes a verifier
+            of.
     """
 
     name: str = "train_classifier"

@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NoReturn
+from unittest.mock import patch
 
+from hydra._internal.hydra import Hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
 from netinv_lightning.config.flags import check_flag
+from netinv_lightning.config.registration import CONF
 from netinv_lightning.errors import InputError, nearest
 
 _FORCE_SWEEP = ("-m", "--multirun")
@@ -42,7 +46,7 @@ def check_words(words: Sequence[str], commands: Sequence[str]) -> None:
     sweeping = any(word in _FORCE_SWEEP for word in words)
     for word in arguments.overrides:
         override = parse(word, commands)
-        check_flag(override)
+        check_override(override)
         if not sweeping and override.is_sweep_override() and not word.startswith("hydra."):
             key, _, value = word.partition("=")
             listed = f"{key}=[{value}]"
@@ -62,13 +66,10 @@ def parse(word: str, commands: Sequence[str] = ()) -> Override:
     if not key.strip():
         raise InputError(f"{word or repr(word)}: has no key; write KEY=VALUE")
     if not equals and not word.startswith("~"):
-        near = nearest(word, commands)
-        hint = (
-            near
-            if near.startswith("did you mean")
-            else "netinv --help lists commands, groups and keys"
+        raise InputError(
+            f"{word}: is neither KEY=VALUE nor a command (its first word); "
+            f"{_suggestion(word, commands)}"
         )
-        raise InputError(f"{word}: is neither KEY=VALUE nor a command (its first word); {hint}")
     try:
         return OverridesParser.create().parse_override(word)
     except HydraException:
@@ -81,6 +82,50 @@ def parse(word: str, commands: Sequence[str] = ()) -> Override:
             f"{word}: the value has characters or brackets that need quotes. Write {form} in a "
             "shell, with the quotes"
         ) from None
+
+
+def _suggestion(word: str, commands: Sequence[str]) -> str:
+    """Return what a word without an equals sign may stand for: a command, a recipe or a choice."""
+    meant = {
+        **{path.stem: f"application={path.stem}" for path in (CONF / "application").glob("*.yaml")},
+        **{path.stem: f"+experiment={path.stem}" for path in (CONF / "experiment").glob("*.yaml")},
+        **{command: command for command in commands},
+    }
+    near = nearest(word, meant)
+    if near.startswith("did you mean"):
+        name = near.split("'")[1]
+        return f"did you mean '{meant[name]}'?"
+    return "netinv --help lists commands, groups and keys"
+
+
+def check_override(override: Override) -> None:
+    """Refuse a number for a key that is true or false, or for a group of the config.
+
+    Raises:
+        InputError: naming the key.
+    """
+    check_flag(override)
+    group, value = override.key_or_group, override.value()
+    if isinstance(value, bool | int | float) and (CONF / group).is_dir() and "." not in group:
+        names = [path.stem for path in (CONF / group).glob("*.yaml")]
+        raise InputError(f"{group}={value}: there is no such choice; {nearest(str(value), names)}")
+
+
+def prints_info(words: Sequence[str]) -> bool:
+    """Return whether a command line asks for information about Hydra (`--info`)."""
+    return any(word == "-i" or word.startswith("--info") for word in words)
+
+
+@contextmanager
+def schema_groups_hidden() -> Iterator[None]:
+    """Context in which `--help` leaves out the groups of the schema, which are not choices."""
+    list_all = Hydra.list_all_config_groups
+
+    def list_shown(self: Hydra, parent: str = "") -> Sequence[str]:
+        return [group for group in list_all(self, parent) if not group.startswith("schema/")]
+
+    with patch.object(Hydra, "list_all_config_groups", list_shown):
+        yield
 
 
 def quoted(key: str, value: str) -> str:

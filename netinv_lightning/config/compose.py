@@ -14,9 +14,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from netinv_lightning.config.allowed_targets import check_target
+from netinv_lightning.config.command_line import check_override
 from netinv_lightning.config.description_check import named_code
 from netinv_lightning.config.error_messages import explain
-from netinv_lightning.config.flags import check_flag
 from netinv_lightning.config.registration import CONF, register
 from netinv_lightning.config.validate import check
 from netinv_lightning.errors import InputError
@@ -36,7 +36,7 @@ def compose(overrides: Sequence[str] = ()) -> DictConfig:
     try:
         with _outside_hydra(), initialize_config_dir(str(CONF), version_base="1.3"):
             for override in OverridesParser.create().parse_overrides(list(overrides)):
-                check_flag(override)
+                check_override(override)
             cfg = hydra_compose("config", overrides=list(overrides))
     except (HydraException, OmegaConfBaseException) as error:
         raise InputError(explain(error)) from error

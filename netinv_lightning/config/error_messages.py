@@ -50,6 +50,9 @@ def explain(error: BaseException) -> str:
         _key_of_garbage,
         _unknown_key,
         _wrong_type,
+        _not_a_list,
+        _not_a_mapping,
+        _not_text,
     )
     return next((line for of in explanations if (line := of(text))), one_line(error))
 
@@ -190,8 +193,32 @@ def _wrong_type(text: str) -> str:
     )
     if not found:
         return ""
-    kinds = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
+    kinds = {"Integer": "a whole number", "Float": "a number", "bool": "true or false"}
     return f"{_full_key(text)}={found[1]}: must be {kinds.get(found[2] or '', f'a {found[2]}')}"
+
+
+def _not_a_list(text: str) -> str:
+    word = _first(r"(?m)^Error merging override (.*)$", text)
+    if not word or "is not a ListConfig" not in text:
+        return ""
+    key, _, value = word.partition("=")
+    if value.startswith("["):
+        return f"{word}: must be a list of lists. Write '{key}=[{value}]'"
+    return f"{word}: must be a list. Write '{key}=[{value}]'"
+
+
+def _not_a_mapping(text: str) -> str:
+    word = _first(r"(?m)^Error merging override (.*)$", text)
+    if not word or not re.search(r"to Dict\[|Cannot merge DictConfig with", text):
+        return ""
+    key = word.partition("=")[0]
+    return f"{word}: must be a mapping. Write '{key}={{NAME: VALUE}}'"
+
+
+def _not_text(text: str) -> str:
+    word = _first(r"(?m)^Error merging override (.*)$", text)
+    found = _first(r"Cannot convert '(\w+)' to string", text)
+    return f"{word}: must be a text, not a {found}" if word and found else ""
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

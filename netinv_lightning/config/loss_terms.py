@@ -49,6 +49,15 @@ WHEN = Names(("batch_norm", "no_batch_norm"))
 """Values of `when`, an option of every term: for which networks the term is used.
 
 `batch_norm` are networks that have BatchNorm layers with running statistics."""
+OPTIONS_OF_ALL_TERMS: dict[str, Rule] = {"weight": NOT_NEGATIVE, "when": WHEN}
+OPTION_MEANINGS = {
+    "weight": "Weight of the term in the objective. A term of weight 0 is only logged.",
+    "when": "For which networks the term is used: those with BatchNorm layers that have running "
+    "statistics (`batch_norm`), or the others (`no_batch_norm`). Without it, for all networks.",
+    "layers": "Feature layers, among `classifier.feature_layers`, over which the term is summed; "
+    "null for all of them.",
+}
+"""What options of several terms do. Docstrings of the terms describe the other options."""
 NEEDS = {
     "pixel_statistics": "a known normalisation (classifier.mean and classifier.std)",
     "spectrum": "images as input",

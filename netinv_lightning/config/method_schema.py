@@ -1,6 +1,9 @@
 """The keys of each method, with their types and defaults. See `config/schema.py` for the rest.
 
 Imports are light, as there.
+
+Shared keys:
+    name: Name of the method; `method=NAME` selects it.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from netinv_lightning.config import application_schema as of_application
 from netinv_lightning.config import method_schema as of_method
 from netinv_lightning.config import schema as config
+from netinv_lightning.config.detection_schema import DETECTORS, DetectOodConfig
 from netinv_lightning.config.garbage_schema import GarbageConfig
 from netinv_lightning.config.shapes import MODALITIES, MOST_CHANNELS
 from netinv_lightning.errors import nearest
@@ -23,6 +24,9 @@ from netinv_lightning.metric_names import METRIC_GROUPS
 class Rule(Protocol):
     def fault(self, value: Any) -> str:
         """Return what is wrong with `value` and what is allowed; empty if it is allowed."""
+
+    def allowed(self) -> str:
+        """Return what is allowed, in a few words."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,9 @@ class Count:
             else ""
         )
 
+    def allowed(self) -> str:
+        return f"from {self.least:,} to {self.most:,}"
+
 
 @dataclass(frozen=True)
 class Number:
@@ -62,12 +69,17 @@ class Number:
             value < self.high or (value == self.high and not self.below)
         ):
             return ""
+        return f"must be {self.allowed()}"
+
+    def allowed(self) -> str:
+        if self.low == -math.inf:
+            return "finite"
         if self.high == math.inf:
-            return f"must be above {self.low:g}" if self.above else f"must be {self.low:g} or more"
+            return f"above {self.low:g}" if self.above else f"{self.low:g} or more"
         if self.above:
             most = "below" if self.below else "at most"
-            return f"must be above {self.low:g} and {most} {self.high:g}"
-        return f"must be from {self.low:g} to {'below ' if self.below else ''}{self.high:g}"
+            return f"above {self.low:g} and {most} {self.high:g}"
+        return f"from {self.low:g} to {'below ' if self.below else ''}{self.high:g}"
 
 
 @dataclass(frozen=True)
@@ -75,7 +87,10 @@ class Flag:
     """true or false."""
 
     def fault(self, value: Any) -> str:
-        return "" if isinstance(value, bool) else "must be true or false"
+        return "" if isinstance(value, bool) else f"must be {self.allowed()}"
+
+    def allowed(self) -> str:
+        return "true or false"
 
 
 @dataclass(frozen=True)
@@ -86,6 +101,9 @@ class Names:
 
     def fault(self, value: Any) -> str:
         return "" if value in self.names else nearest(str(value), self.names)
+
+    def allowed(self) -> str:
+        return ", ".join(self.names)
 
 
 TAG_LENGTH = 64
@@ -100,7 +118,10 @@ class Seed:
     def fault(self, value: Any) -> str:
         if isinstance(value, bool) or not isinstance(value, int):
             return "must be a whole number"
-        return "" if 0 <= value <= LARGEST_SEED else f"must be from 0 to {LARGEST_SEED}"
+        return "" if 0 <= value <= LARGEST_SEED else f"must be {self.allowed()}"
+
+    def allowed(self) -> str:
+        return f"from 0 to {LARGEST_SEED}"
 
 
 @dataclass(frozen=True)
@@ -111,7 +132,10 @@ class ListOfNames:
         is_list = isinstance(value, Sequence) and not isinstance(value, str)
         if value is None or (is_list and all(isinstance(name, str) for name in value)):
             return ""
-        return "must be a list of names, such as [penultimate]"
+        return f"must be {self.allowed()}"
+
+    def allowed(self) -> str:
+        return "a list of names, such as [penultimate]"
 
 
 POSITIVE, NOT_NEGATIVE, SHARE = Number(0, above=True), Number(0), Number(0, 1)
@@ -221,8 +245,8 @@ RULES: dict[type, Mapping[str, Rule]] = {
         "units": Count(0, 100_000_000), "value": Number(), "rows": Count(1, 100_000),
         "images": Count(1, 100_000), "log_every": Count(1, 100_000),
     },
-    of_application.DetectOodConfig: {
-        "detectors": Names(of_application.DETECTORS), "samples": Count(LEAST_STUDIED, 10_000_000),
+    DetectOodConfig: {
+        "detectors": Names(DETECTORS), "samples": Count(LEAST_STUDIED, 10_000_000),
         "strengths": Number(0, 1, above=True), "shifted": Count(LEAST_STUDIED, 10_000_000),
     },
     of_application.DistillConfig: {
@@ -253,7 +277,7 @@ DISTINCT: dict[type, Mapping[str, int]] = {
     of_application.BenchmarkConfig: {
         "experiments": 1, "methods": 1, "conditionings": 1, "seeds": 1,
     },
-    of_application.DetectOodConfig: {"detectors": 1, "outliers": 1, "strengths": 0},
+    DetectOodConfig: {"detectors": 1, "outliers": 1, "strengths": 0},
 }  # fmt: skip
 """Lists whose values must differ, and their least length, by the class of the schema."""
 

@@ -5,7 +5,8 @@ constructors, and a test compares them. A misspelled key or a word instead of a 
 raises an error when the config is composed. Imports are light, so that `--help`, completion and
 errors of the config do not import torch.
 
-Other parts of the schema: `application_schema.py`, `method_schema.py`, `garbage_schema.py`.
+Other parts: `application_schema.py`, `detection_schema.py`, `method_schema.py` and
+`garbage_schema.py`. `netinv help` shows the texts of the docstrings, and needs one for every key.
 """
 
 from __future__ import annotations
@@ -95,10 +96,15 @@ class ClassifierConfig:
 
 @dataclass
 class RecipeConfig:
-    """How every classifier is trained. `seed` is the seed of the run if null.
+    """How every classifier is trained.
 
-    `epochs` and `channels_last` aside, the keys are arguments of
-    `netinv_lightning.classifiers.training.ClassifierModule`.
+    The other keys are arguments of
+    `netinv_lightning.classifiers.classifier_module.ClassifierModule`.
+
+    Attributes:
+        epochs: Passes over the training images.
+        channels_last: Memory format, which changes the speed alone.
+        seed: Seed of the training; null for the seed of the run.
     """
 
     epochs: int = 10
@@ -231,9 +237,14 @@ class InterpretConfig:
 
 @dataclass
 class LoggerConfig:
-    """Where metrics are logged: `csv` (`metrics.csv` alone), or also `wandb` or `tensorboard`.
+    """Where metrics are logged.
 
-    The other keys are settings of W&B.
+    Attributes:
+        name: `csv` (`metrics.csv` alone), or also `wandb` or `tensorboard`.
+        project, entity: Project of W&B, and the team or user that owns it.
+        mode: `online`, `offline` or `disabled`, for W&B.
+        group: Group of the run in W&B; null for none. The jobs of a sweep have one.
+        tags: Tags of the run in W&B, as `logger.tags.NAME=true`.
     """
 
     name: str = "csv"

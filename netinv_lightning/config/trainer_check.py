@@ -31,11 +31,14 @@ class Devices:
         several = isinstance(value, Sequence) and not isinstance(value, str)
         parts = list(value) if several else str(value).strip(", []").split(",")
         if not parts or not all(_is_whole(part) for part in parts) or isinstance(value, bool):
-            return "must be a number of devices, a list of their indices, auto or one_per_job"
+            return f"must be {self.allowed()}"
         if several or len(parts) > 1:
             return "must contain indices from 0" if min(map(int, parts)) < 0 else ""
         number = int(parts[0])
         return "" if number == -1 or number >= 1 else "must be 1 or more, or -1 for all devices"
+
+    def allowed(self) -> str:
+        return "a number of devices, a list of their indices, auto or one_per_job"
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,10 @@ class Limit:
     def fault(self, value: Any) -> str:
         if isinstance(value, bool) or not isinstance(value, int):
             return "must be a whole number"
-        return "" if value == -1 or value >= 1 else "must be 1 or more, or -1 for no limit"
+        return "" if value == -1 or value >= 1 else f"must be {self.allowed()}"
+
+    def allowed(self) -> str:
+        return "1 or more, or -1 for no limit"
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,9 @@ class Precision:
 
     def fault(self, value: Any) -> str:
         return Names(self.names).fault(str(value))
+
+    def allowed(self) -> str:
+        return Names(self.names).allowed()
 
 
 MIXED = ("32-true", "bf16-mixed", "16-mixed")

@@ -38,7 +38,7 @@ class Generator(nn.Module):
         channels: Channels of the images; of tables, the features.
         image_size: Side of square images in pixels, 8 to 512; else the sides: (H, W) of images,
             (L,) of signals, () of tables.
-        latent_dim: Z.
+        latent_dim: Length Z of the latent vectors.
         hidden: Width of the embedding of the conditioning vector, or of the label.
         seed_widths: Channels of the layers of stage 1; layers beyond those needed keep the side.
             None for widths that fit the shape.

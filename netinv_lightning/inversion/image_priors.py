@@ -56,7 +56,7 @@ def power_law_distance(x_BCHW: Tensor, slope: float = 1.2) -> Tensor:
 
     Args:
         x_BCHW: Images of at least 4 x 4 pixels.
-        slope: 0 or more; 0 is the spectrum of white noise.
+        slope: Slope of the power law, 0 or more; 0 is the spectrum of white noise.
     """
     log_amplitude_R = amplitudes(x_BCHW)
     radius_R = torch.arange(1, len(log_amplitude_R) + 1, device=x_BCHW.device)

@@ -64,7 +64,13 @@ def kl_divergence(p_BN: Tensor, logits_BN: Tensor, double_softmax: bool = False)
 
 @in_float32
 def cross_entropy(logits_BN: Tensor, label_B: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    """L_CE = -sum_i y_i log(yhat_i), y the requested label; mean over the batch."""
+    """L_CE = -sum_i y_i log(yhat_i), y the requested label; mean over the batch.
+
+    Args:
+        logits_BN: The classifier's logits.
+        label_B: The requested labels.
+        label_smoothing: Share of the target that is spread over all classes.
+    """
     return F.cross_entropy(logits_BN, label_B, label_smoothing=label_smoothing)
 
 
@@ -206,7 +212,7 @@ def feature_spread(f_BD: Tensor, label_B: Tensor, cosine: float = 0.5) -> Tensor
     Args:
         f_BD: Features.
         label_B: The classes of their images.
-        cosine: c, from 0 to 1.
+        cosine: c, the similarity up to which there is no penalty, from 0 to 1.
     """
     unit_BD = rows_of_all_ranks(F.normalize(f_BD, dim=1))
     return _mean_within_classes(F.relu(unit_BD @ unit_BD.T - cosine), rows_of_all_ranks(label_B))

@@ -106,10 +106,12 @@ def ce(step: Step, label_smoothing: float = 0.0) -> Tensor:
 
 
 def kl_perturbed(step: Step, double_softmax: bool = False) -> Tensor:
+    """The term `kl` for perturbed images; `perturbation` describes how they are perturbed."""
     return losses.kl_divergence(step.condition.target_BN, step.perturbed_logits_BN, double_softmax)
 
 
 def ce_perturbed(step: Step, label_smoothing: float = 0.0) -> Tensor:
+    """The term `ce` for perturbed images; `perturbation` describes how they are perturbed."""
     return losses.cross_entropy(step.perturbed_logits_BN, step.condition.label_B, label_smoothing)
 
 
@@ -146,6 +148,11 @@ def stationarity(step: Step, sharpness: float = 30.0) -> Tensor:
 
     Unlike in `method=kkt` the images have equal multipliers, because a generator has none: it draws
     an image with a large multiplier more often (Haim et al. 2022).
+
+    Args:
+        step: The training step.
+        sharpness: Sharpness of the gates' smooth derivative (`SmoothGates`), in units of one over
+            a pre-activation.
     """
     multiplier_B = torch.ones(len(step.x_BCHW), device=step.x_BCHW.device)
     gradients, _ = margin_gradients(

@@ -9,6 +9,12 @@ from netinv_lightning.config.outside_config import check_words
 from netinv_lightning.errors import InputError
 from netinv_lightning.runs.sweep_directory import MANIFEST, read_manifest
 
+RETRY_USAGE = """\
+netinv retry SWEEP_DIRECTORY [hydra/launcher=NAME] [hydra.KEY=VALUE ...] [trusted=[...]]
+
+Runs the command of a sweep again in its directory: finished jobs are kept, interrupted jobs are
+resumed, and failed or missing jobs are run. Only Hydra's own settings may change."""
+
 
 def retry_arguments(arguments: list[str]) -> list[str]:
     """Return the command of a sweep for `netinv retry SWEEP_DIRECTORY [hydra/launcher=...]`.

@@ -62,7 +62,7 @@ class KktInversion(DescentInversion):
         conditioning: Draws the conditions of each batch.
         classifier: The network to attack; it is never changed. Its weights are read at the first
             draw.
-        candidates: M, best one to two for each training image.
+        candidates: Number of candidates M, best one to two for each training image.
         steps: Steps of Adam.
         lr: Highest learning rate of the pixels; it falls along a cosine. Pixels are clamped to [0,
             1].
