@@ -41,8 +41,8 @@ test: $(STAMP)  ## run the tests; those on real data need NETINV_DATA
 # The extras that tests use, at the oldest versions that pyproject.toml allows.
 LOWEST := .venv-lowest
 LOWEST_EXTRAS := timm,onnx,hf,wandb,tensorboard,sweep,slurm,optuna,dashboard,explore
-CORE_TESTS := tests/config tests/metrics tests/figures tests/dashboard tests/test_api.py tests/test_cli.py \
-  tests/test_run.py tests/inversion/test_losses.py tests/inversion/test_conditioning.py \
+CORE_TESTS := tests/config tests/metrics tests/figures tests/dashboard tests/test_api.py \
+  tests/test_cli.py tests/test_run.py tests/inversion/test_losses.py tests/inversion/test_conditioning.py \
   tests/inversion/test_generator.py tests/inversion/test_objective.py \
   tests/classifiers/test_published.py tests/classifiers/test_features.py \
   tests/classifiers/test_checkpoints.py tests/ood/test_detectors.py \

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from netinv_lightning.manual.choices import choices, default_choice, groups
 from netinv_lightning.manual.keys import Key, group_names, keys_of, meaning_of_group
-from netinv_lightning.metric_descriptions import descriptions
+from netinv_lightning.metrics.descriptions import descriptions
 
 METRICS = Path(__file__).parent / "metrics.md"
 HEAD = """\
@@ -28,7 +28,7 @@ question. A part in angle brackets stands for a name, such as that of a class or
     netinv report runs/latest                         # the same numbers, with pictures
 
 [The verdict](verdict.md) says how to read them together. The package reads this table from
-`netinv_lightning/metric_descriptions.txt`; `python docs/reference_pages.py` writes this page.
+`netinv_lightning/metrics/descriptions.txt`; `python docs/reference_pages.py` writes this page.
 """
 
 

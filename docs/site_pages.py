@@ -17,7 +17,7 @@ from pathlib import Path
 from reference_pages import pages  # beside this file
 
 ROOT = Path(__file__).parents[1]
-SHOWN = (".md", ".png", ".csv", ".ipynb")
+SHOWN = (".md", ".png", ".csv", ".ipynb", ".css")
 """Files of docs/ and experiments/ that are part of the site. Links to others become plain text."""
 TOP = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")
 LINK = re.compile(
