@@ -9,12 +9,17 @@ reference of the config is made with every site: a committed copy would change w
 
 from __future__ import annotations
 
+import io
+from contextlib import redirect_stdout, suppress
+from importlib import import_module
 from itertools import groupby
 from pathlib import Path
 
 from netinv_lightning.manual.choices import choices, default_choice, groups
 from netinv_lightning.manual.keys import Key, group_names, keys_of, meaning_of_group
 from netinv_lightning.metrics.descriptions import descriptions
+from netinv_lightning.run import COMMANDS
+from netinv_lightning.runs.sweep_retry import RETRY_USAGE
 
 METRICS = Path(__file__).parent / "metrics.md"
 HEAD = """\
@@ -43,6 +48,26 @@ def metrics_page() -> str:
         head = ["| metric | definition | range | better |", "| --- | --- | --- | --- |"]
         parts.append("\n".join([f"## {subject}", "", *head, *rows]) + "\n")
     return "\n".join(parts)
+
+
+def commands_page() -> str:
+    """Return the page of the commands that do not start a run, with what `--help` prints."""
+    parts = [
+        "# Commands\n\n`netinv` with overrides starts a run; see the "
+        "[manual](../index.md#the-command-line). Other commands:\n"
+    ]
+    for command, usage in {
+        **{name: _usage(name) for name in COMMANDS},
+        "retry": RETRY_USAGE,
+    }.items():
+        parts.append(f"## {command}\n\n```text\n{usage.strip()}\n```\n")
+    return "\n".join(parts)
+
+
+def _usage(command: str) -> str:
+    with redirect_stdout(io.StringIO()) as printed, suppress(SystemExit):
+        import_module(COMMANDS[command]).main(["--help"])
+    return printed.getvalue()
 
 
 def config_page() -> str:
@@ -89,6 +114,7 @@ def choices_page() -> str:
 def pages() -> dict[str, str]:
     """Return the pages that are made with the site, by their paths in it."""
     return {
+        "docs/reference/commands.md": commands_page(),
         "docs/reference/config.md": config_page(),
         "docs/reference/choices.md": choices_page(),
     }

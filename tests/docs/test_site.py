@@ -14,10 +14,11 @@ import pytest
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "docs"))
 
-from reference_pages import config_page  # noqa: E402
+from reference_pages import commands_page, config_page  # noqa: E402
 from site_pages import page_of_site, site_files, with_deeper_lists, write_site  # noqa: E402
 
 from netinv_lightning.manual.keys import all_keys  # noqa: E402
+from netinv_lightning.run import COMMANDS  # noqa: E402
 
 LOADED = re.compile(
     r"<(?:script|img|source|iframe)\b[^>]*\b(?:src|srcset)=[\"']?(?:https?:)?//[^>]+>"
@@ -76,6 +77,13 @@ def test_the_reference_lists_every_key() -> None:
     for key in all_keys():
         last = key.name if key.name.count(".") == 0 else key.name.partition(".")[2]
         assert f"| `{last}` |" in page, key.name
+
+
+def test_the_reference_has_the_usage_of_every_command() -> None:
+    page = commands_page()
+    for command in (*COMMANDS, "retry"):
+        usage = page.partition(f"## {command}\n")[2].partition("\n## ")[0]
+        assert f"netinv {command}" in usage, command
 
 
 def test_links_to_files_outside_the_site_become_text() -> None:
