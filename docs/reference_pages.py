@@ -54,7 +54,7 @@ def commands_page() -> str:
     """Return the page of the commands that do not start a run, with what `--help` prints."""
     parts = [
         "# Commands\n\n`netinv` with overrides starts a run; see the "
-        "[manual](../index.md#the-command-line). Other commands:\n"
+        "[manual](../command_line.md). Other commands:\n"
     ]
     for command, usage in {
         **{name: _usage(name) for name in COMMANDS},

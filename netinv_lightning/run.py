@@ -29,15 +29,12 @@ from omegaconf.errors import OmegaConfBaseException
 from netinv_lightning import __version__
 from netinv_lightning.applications.execution import run
 from netinv_lightning.config.allowed_targets import only_allowed
-from netinv_lightning.config.command_line import (
-    check_words,
-    prints_info,
-    schema_groups_hidden,
-)
+from netinv_lightning.config.command_line import adapted_hydra, check_words, prints_info
 from netinv_lightning.config.description_check import named_code
 from netinv_lightning.config.error_messages import explain
 from netinv_lightning.config.registration import CONF, register
 from netinv_lightning.errors import InputError, Preempted, exit_status, one_line, printable
+from netinv_lightning.runs import run_directory
 from netinv_lightning.runs.job_device import set_device
 from netinv_lightning.runs.peers import first_process
 from netinv_lightning.runs.resume import resumed_config
@@ -45,6 +42,7 @@ from netinv_lightning.runs.run_directory import RunDir
 from netinv_lightning.runs.signals import SIGINT_STATUS, SIGPIPE_STATUS, SIGTERM_STATUS
 from netinv_lightning.runs.sweep_job import run_swept_job
 from netinv_lightning.runs.sweep_launcher import record_sweep
+from netinv_lightning.runs.sweep_preview import DRY_RUN, check_preview
 from netinv_lightning.runs.sweep_retry import RETRY_USAGE, retry_arguments
 from netinv_lightning.runs.sweep_table import finish_sweep
 
@@ -133,8 +131,10 @@ def main() -> None:
         sys.path.append(here)  # for the user's own networks, as with python -m
     if not prints_info(sys.argv[1:]):  # Hydra prints it with a log handler of its own
         logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    for handler in logging.getLogger().handlers:  # the traceback of a failure is in run.log
+    for handler in logging.getLogger().handlers:
         handler.setFormatter(PrintableFormatter("%(message)s"))
+        # How a run ended is logged by its directory, and is printed here at the end.
+        handler.addFilter(lambda record: record.name != run_directory.__name__)
         handler.addFilter(
             lambda record: not (record.name == "netinv_lightning" and record.exc_info)
         )
@@ -144,8 +144,10 @@ def main() -> None:
     _full_error = os.environ.get("HYDRA_FULL_ERROR") == "1"
     # With this setting Hydra raises its errors, and each becomes one line here.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    with record_sweep() as started_sweep:
-        status = _start()
+    dry_run = DRY_RUN in sys.argv[1:]
+    sys.argv[1:] = [word for word in sys.argv[1:] if word != DRY_RUN]
+    with record_sweep(dry_run) as started_sweep:
+        status = _start(dry_run)
         if sweep := started_sweep():
             status = finish_sweep(sweep, status)
             if status == SIGINT_STATUS:
@@ -153,7 +155,7 @@ def main() -> None:
     sys.exit(status)
 
 
-def _start() -> int:
+def _start(dry_run: bool) -> int:
     """Pass the command line to Hydra, which calls `job`, and return the exit status."""
     global _composed
     _composed = False
@@ -164,7 +166,9 @@ def _start() -> int:
                 return 0
             sys.argv[1:] = retry_arguments(sys.argv[2:])
         check_words(sys.argv[1:], [*COMMANDS, "retry"])
-        with schema_groups_hidden():
+        if dry_run:
+            check_preview(sys.argv[1:])
+        with adapted_hydra():
             job()
     except (InputError, HydraException, OmegaConfBaseException) as error:
         return _refuse(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -178,12 +179,13 @@ def test_run_prints_its_directory_and_is_resumed(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     run_dir = Path(done.stdout.splitlines()[-1])
     assert run_dir.parent == tmp_path / "runs" / "mine"
-    grid = next(
-        line.removeprefix("grid: ")
-        for line in done.stdout.splitlines()
-        if line.startswith("grid: ")
-    )
-    assert Path(grid).is_file()
+    verdict, picture, report = done.stdout.splitlines()[-4:-1]
+    assert verdict == json.loads((run_dir / "verdict.json").read_text())["line"]
+    assert verdict.startswith("verdict: ")
+    assert picture == f"picture: {run_dir / 'figures' / 'grid.png'}"
+    assert Path(picture.removeprefix("picture: ")).is_file()
+    assert report == f"report: netinv report {run_dir}"
+    assert done.stdout.count(verdict) == 1
     longer = run_command([f"resume={run_dir}", "application.steps=12"], cwd=tmp_path)
     assert longer.returncode == 0, longer.stderr
     assert longer.stdout.splitlines()[-1] == str(run_dir)
@@ -262,5 +264,9 @@ def test_version_and_usage_are_those_of_the_project(printed: Callable[..., str])
         "help", "temperature=1", "conditioning.temperature"
     )
     assert printed("list", "sweeps").startswith("+sweep=NAME\n  conditioning")
-    information = printed("--info", "plugins")
-    assert information.count("Installed Hydra Plugins") == 1
+
+
+def test_information_on_hydra_is_printed_once(tmp_path: Path) -> None:
+    done = netinv("--info", "searchpath", cwd=tmp_path)
+    assert done.stdout.count("Config search path") == 1
+    assert done.stderr == ""

@@ -81,7 +81,7 @@ class ApproachApplication(Application):
             metrics,
             step=inversion.steps,
             figures=[Figure(grid, self.cfg.name, names.SAMPLES_GRID)],
-            lines=[line, f"grid: {grid}"],
+            lines=[line],
         )
 
     def _inversion(self) -> TargetInversion:

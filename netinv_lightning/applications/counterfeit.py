@@ -39,7 +39,7 @@ from netinv_lightning.evaluation.real_data import REAL_IMAGES, of_split
 from netinv_lightning.runs.finished_check import named_run
 from netinv_lightning.tracking.result import Figure, Result
 from netinv_lightning.tracking.run_context import RunContext
-from netinv_lightning.training.progress import print_progress
+from netinv_lightning.training.progress import stages
 
 
 class CounterfeitApplication(Application):
@@ -65,9 +65,9 @@ class CounterfeitApplication(Application):
     def compute(self, run: RunContext) -> Result:
         reference = self._reference()
         examined: dict[str, EvaluatedImages] = {}
-        for name, images in self._sets().items():
-            print_progress(f"counterfeits: classifying {name}")
-            examined[name] = EvaluatedImages(images, self.classifier, self.verifiers, reference)
+        sets = self._sets()
+        for name in stages("classifying set", sets):
+            examined[name] = EvaluatedImages(sets[name], self.classifier, self.verifiers, reference)
         found = Counterfeits(examined, self.cfg.application.confidence)
         metrics = found.metrics() | {names.SECONDS: run.seconds}
         classifier = str(self.run_cfg.classifier.zoo or "the classifier")

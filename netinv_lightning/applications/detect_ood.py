@@ -35,7 +35,7 @@ from netinv_lightning.ood.garbage.build import build_garbage_training
 from netinv_lightning.ood.perturbation_study import perturbation_study
 from netinv_lightning.tracking.result import Result
 from netinv_lightning.tracking.run_context import RunContext
-from netinv_lightning.training.progress import print_progress
+from netinv_lightning.training.progress import print_progress, stages
 
 LEAST_SAMPLES = 100
 
@@ -123,8 +123,7 @@ class DetectOodApplication(Application):
             seed=self.cfg.seed,
         )
         fitted = {}
-        for name in self.cfg.application.detectors:
-            print_progress(f"detect_ood: fitting {name}")
+        for name in stages("fitting detector", self.cfg.application.detectors):
             fitted[name] = fit_detector(name, data)
         return fitted
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -10,6 +11,7 @@ from netinv_lightning.applications import make_application
 from netinv_lightning.applications.input_check import check_inputs
 from netinv_lightning.config.launch_environment import check_environment
 from netinv_lightning.config.validate import check
+from netinv_lightning.errors import printable
 from netinv_lightning.runs.notices import notices_of_a_run
 from netinv_lightning.runs.peers import first_process
 from netinv_lightning.runs.run_directory import RunDir
@@ -27,6 +29,8 @@ def run(cfg: DictConfig, job_dir: Path, resuming: bool = False) -> dict[str, flo
     run_dir = RunDir(job_dir, resuming)
     run_dir.check_usable()
 
+    if "torch" not in sys.modules and first_process():
+        print(loading_line(cfg), file=sys.stderr, flush=True)
     # Imports torch, which is slow, so only after the config was checked.
     from netinv_lightning.training.trainer import resolve_trainer
 
@@ -39,7 +43,19 @@ def run(cfg: DictConfig, job_dir: Path, resuming: bool = False) -> dict[str, flo
             print(line, flush=True)
         metrics = application.run(run_dir)
         run_dir.write_summary(metrics)
-        run_dir.record(best_metric=metrics.get(application.best_metric))
+        run_dir.record(
+            best_metric=metrics.get(application.best_metric),
+            best_metric_name=application.best_metric,
+        )
     if first_process():
         print(run_dir.path, flush=True)
     return metrics
+
+
+def loading_line(cfg: DictConfig) -> str:
+    """Return the first line of a run, which says what takes the first seconds."""
+    classifier, run_dir = cfg.classifier, cfg.application.get("run")
+    network = str((classifier.network or {}).get("_target_", "")).rpartition(".")[2]
+    named = run_dir or classifier.path or classifier.zoo or classifier.callable or network
+    what = f" and {named}" if named else ""
+    return printable(f"{cfg.application.name}: loading torch{what} ...")

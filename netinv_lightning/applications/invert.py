@@ -34,6 +34,7 @@ from netinv_lightning.runs.notices import notice
 from netinv_lightning.runs.peers import first_process
 from netinv_lightning.tracking.result import Result
 from netinv_lightning.tracking.run_context import RunContext
+from netinv_lightning.training.monitor import monitor_callbacks
 from netinv_lightning.training.trainer import make_trainer
 
 log = logging.getLogger(__name__)
@@ -124,13 +125,13 @@ class InvertApplication(Application):
         return result
 
     def _fit_context(self, run: RunContext) -> FitContext:
-        app = self.cfg.application
+        app, monitor = self.cfg.application, self.cfg.monitor
         grid = GridCallback(run.figures, run.loggers, app.grid_every, app.grid_columns)
         return FitContext(
             run_dir=run.directory,
             loggers=run.loggers,
             make_trainer=partial(make_trainer, self.cfg),
-            callbacks=[grid],
+            callbacks=[grid, *monitor_callbacks(monitor, run.directory.checkpoints, monitor.every)],
             checkpoint_every=app.checkpoint_every,
             channels_last=app.channels_last,
             compile=app.compile,

@@ -12,7 +12,7 @@ from netinv_lightning.applications.execution import run
 from netinv_lightning.config.error_messages import explain
 from netinv_lightning.errors import InputError, Preempted, one_line
 from netinv_lightning.runs.run_directory import RunDir, read_status
-from netinv_lightning.training.progress import print_progress
+from netinv_lightning.training.progress import stages
 
 
 def done(directory: Path) -> bool:
@@ -39,18 +39,14 @@ def run_parts(
         Preempted: if the run is stopped.
     """
     errors = {}
-    for number, (name, cfg) in enumerate(cfgs.items(), start=1):
-        headline = f"{kind} {number} of {len(cfgs)}: {name}"
-        if error := _run_part(cfg, directories[name], headline):
+    for name in stages(kind, [name for name in cfgs if not done(directories[name])]):
+        if error := _run_part(cfgs[name], directories[name]):
             errors[name] = error
     return errors
 
 
-def _run_part(cfg: DictConfig, directory: Path, headline: str) -> str | None:
-    if done(directory):
-        return None
+def _run_part(cfg: DictConfig, directory: Path) -> str | None:
     status = read_status(directory)
-    print_progress(headline)
     try:
         run(cfg, directory, resuming=bool(status))
     except Preempted:

@@ -25,10 +25,12 @@ from netinv_lightning.classifiers.features import extract_logits
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.classifiers.outputs import AUTO
 from netinv_lightning.classifiers.wrapper import Classifier
+from netinv_lightning.config.monitor_schema import MonitorConfig
 from netinv_lightning.config.validate import check_network_chosen
 from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.training.checkpoints import Checkpoints, fitting_state
+from netinv_lightning.training.monitor import load_best, monitor_callbacks
 from netinv_lightning.training.progress import progress
 from netinv_lightning.training.snapshots import EVERY
 from netinv_lightning.training.trainer import expected_warnings, make_trainer
@@ -110,6 +112,9 @@ class ClassifierTraining:
                 f"{self.data.spec.num_classes}; leave it out"
             )
         self.seed = recipe_seed(cfg)
+        # A classifier that is trained before it is inverted is kept for other runs.
+        alone = cfg.application.name == "train_classifier"
+        self.monitor = cfg.monitor if alone else MonitorConfig()
         L.seed_everything(self.seed, verbose=False)
         self.network: nn.Module = build_network(network_config, spec)
         # Also checks that shapes fit.
@@ -150,9 +155,13 @@ class ClassifierTraining:
         trainer = make_trainer(
             self.cfg,
             callbacks=[
-                *progress((names.CLASSIFIER_LOSS, names.CLASSIFIER_VAL_ACCURACY)),
+                *progress(
+                    (names.CLASSIFIER_LOSS, names.CLASSIFIER_VAL_ACCURACY),
+                    "training the classifier",
+                ),
                 history,
                 Checkpoints(checkpoint.parent, every, checkpoint.stem, epochs=True),
+                *monitor_callbacks(self.monitor, checkpoint.parent),
             ],
             loggers=loggers,
             max_epochs=recipe.epochs,
@@ -166,6 +175,8 @@ class ClassifierTraining:
             fitting_state(module, last)
         with expected_warnings():
             trainer.fit(module, datamodule=data, ckpt_path=last, weights_only=True)
+        if self.monitor.keep_best:
+            load_best(module, checkpoint.parent)
         metrics = {names.TRAINING_SECONDS: history.seconds, **history.metrics}
         if broken := broken_weight(self.network):
             raise DivergedError(

@@ -16,6 +16,7 @@ from netinv_lightning.config import method_schema as of_method
 from netinv_lightning.config import schema as config
 from netinv_lightning.config.detection_schema import DETECTORS, DetectOodConfig
 from netinv_lightning.config.garbage_schema import GarbageConfig
+from netinv_lightning.config.monitor_schema import MonitorConfig
 from netinv_lightning.config.shapes import MODALITIES, MOST_CHANNELS
 from netinv_lightning.errors import nearest
 from netinv_lightning.metric_names import METRIC_GROUPS
@@ -209,6 +210,10 @@ RULES: dict[type, Mapping[str, Rule]] = {
         "zoom": Number(1, 100), "distil": SHARE, "balanced": Names(("all", "garbage")),
         "weight": POSITIVE, "batch_norm": Names(("batch", "kept")), "steps": STEPS,
         "warm_steps": STEPS, "score": Names(("odds", "odds_and_energy")),
+    },
+    MonitorConfig: {
+        "mode": Names(("max", "min")), "patience": Count(1, 1_000_000), "min_delta": NOT_NEGATIVE,
+        "every": EVERY,
     },
     config.MeasureConfig: {
         "samples": IMAGES, "controls": Names(("noise", "class_means", "real", "gradient")),

@@ -1,12 +1,9 @@
 """The schema of the config: every key with its type and its only default.
 
 A YAML file in `conf/` contains only what differs from these defaults. Keys mirror the arguments of
-constructors, and a test compares them. A misspelled key or a word instead of a number therefore
-raises an error when the config is composed. Imports are light, so that `--help`, completion and
-errors of the config do not import torch.
-
-Other parts: `application_schema.py`, `detection_schema.py`, `method_schema.py` and
-`garbage_schema.py`. `netinv help` shows the texts of the docstrings, and needs one for every key.
+constructors, and a test compares them. A misspelled key raises an error when the config is
+composed, before torch is imported. Other parts are in `*_schema.py` beside this file. `netinv help`
+shows the texts of the docstrings, which every key needs.
 """
 
 from __future__ import annotations
@@ -17,6 +14,7 @@ from typing import Any, Optional
 from omegaconf import MISSING
 
 from netinv_lightning.config.garbage_schema import GarbageConfig
+from netinv_lightning.config.monitor_schema import MonitorConfig
 from netinv_lightning.metric_names import METRIC_GROUPS
 
 
@@ -296,5 +294,6 @@ class Config:
     measure: MeasureConfig = field(default_factory=MeasureConfig)
     interpret: InterpretConfig = field(default_factory=InterpretConfig)
     garbage: dict[str, GarbageConfig] = field(default_factory=dict)
+    monitor: MonitorConfig = field(default_factory=MonitorConfig)
     trainer: dict[str, Any] = field(default_factory=dict)
     logger: LoggerConfig = field(default_factory=LoggerConfig)

@@ -15,6 +15,7 @@ from netinv_lightning.config.garbage_schema import GarbageConfig
 from netinv_lightning.config.loss_check import check_loss
 from netinv_lightning.config.method_check import check_method
 from netinv_lightning.config.method_schema import METHOD_KEYS
+from netinv_lightning.config.monitor_check import check_monitor
 from netinv_lightning.config.ranges import AT_LEAST, DISTINCT, LARGEST_SEED, rule_of
 from netinv_lightning.config.schema import Config, LoggerConfig
 from netinv_lightning.config.shapes import checked_shape, fault_of_size
@@ -40,6 +41,7 @@ def check(cfg: DictConfig) -> None:
             _check_section(prefix, schema, section)
     check_trainer_values(cfg)
     check_method(cfg)
+    check_monitor(cfg)
     _check_network_arguments(cfg)
     _check_together(cfg)
     check_black_box(cfg)

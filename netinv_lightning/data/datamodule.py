@@ -31,6 +31,7 @@ from netinv_lightning.data.specs import (
 from netinv_lightning.data.splits import split_by_class, stratified_indices
 from netinv_lightning.data.user_files import describe, read_folder, read_npz, read_own
 from netinv_lightning.errors import InputError
+from netinv_lightning.training.seeds import random_order
 
 
 class ImageDataModule(L.LightningDataModule):
@@ -174,7 +175,11 @@ class ImageDataModule(L.LightningDataModule):
             setattr(self, name, (moved_n, label_n))
         self.spec = replace(self.spec, bounds=spec.limits)
 
-    def train_dataloader(self) -> TrainingBatches:
+    def train_dataloader(self) -> Batches:
+        if self.trainer is not None and self.trainer.overfit_batches:
+            # The same batches in every epoch; data sets may be sorted by class.
+            order_n = random_order(len(self.train[1]), seed=0)
+            return Batches(_take(self.train, order_n), self.batch_size, False, drop_last=True)
         # BatchNorm has no statistics for a last batch of one image.
         self._batches, self._earlier = (
             TrainingBatches(self.train, self.batch_size, self._earlier),

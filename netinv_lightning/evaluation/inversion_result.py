@@ -67,7 +67,6 @@ def inversion_result(
             Figure(confusion, caption, names.INVERSION_CONFUSION),
         ],
         artifacts=[Artifact("generator", (checkpoint, config))] if checkpoint.is_file() else [],
-        lines=[f"grid: {grid}"],
     )
 
 

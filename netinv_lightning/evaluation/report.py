@@ -28,7 +28,7 @@ from netinv_lightning.metrics.memorisation import memorisation
 from netinv_lightning.runs.file_writing import write_json
 from netinv_lightning.runs.outside_files import read_lines
 from netinv_lightning.runs.tables import Cell, Table, print_table, write_table
-from netinv_lightning.training.progress import print_progress
+from netinv_lightning.training.progress import print_progress, stages
 
 INVERTED = "inverted"
 MOST_CLASSES = 50
@@ -56,7 +56,7 @@ class Report:
         weights: Weight of each term of the objective; None for images from a file, whose
             objective is unknown.
         settings: Value of each number that a diagnosis may advise to change.
-        followed: Whether another verdict follows. This one is then written but not printed.
+        followed: Whether another verdict follows and replaces this one.
 
     Raises:
         InputError: if a baseline or a metric is unknown, a verifier is the inverted classifier or
@@ -142,11 +142,11 @@ class Report:
         """
         measurement, sets = self._measurement(), {}
         skipped = dict(measurement.skipped)
-        for name in self.options.controls:
-            if name in NEED_DATA and self.real is None:
-                skipped[f"baseline {name}"] = self.no_data
-                continue
-            _log_measuring(name, self.samples)
+        missing = NEED_DATA if self.real is None else ()
+        left_out = [name for name in self.options.controls if name in missing]
+        skipped |= {f"baseline {name}": self.no_data for name in left_out}
+        measured = [name for name in self.options.controls if name not in missing]
+        for name in stages(f"measuring up to {self.samples} images of baseline", measured):
             images = BASELINES[name](self.samples, self.classifier, self.real, self.seed)
             sets[name] = len(images.labels_n), self._metrics_of(images, measurement)
         return sets, skipped
@@ -158,7 +158,7 @@ class Report:
 
     def _measure_all(self, directory: Path, draw: Callable[[int], Images]) -> dict[str, float]:
         measurement = self._measurement()
-        _log_measuring(INVERTED, self.samples)
+        print_progress(f"measuring {self.samples} inverted images")
         inverted = draw(self.samples)
         metrics = self._metrics_of(inverted, measurement)
         baselines, skipped = self.baselines()
@@ -253,7 +253,7 @@ def _write_verdict(directory: Path, verdict: Verdict, findings: list[Finding]) -
 
 
 def _print_verdict(verdict: Verdict, findings: list[Finding], followed: bool) -> None:
-    """Print the evidence, the diagnosis and, unless another one follows, the verdict."""
+    """Print the evidence and the diagnosis; the verdict itself is the end of the run's output."""
     rows: list[list[Cell]] = [
         [
             item.question,
@@ -268,8 +268,8 @@ def _print_verdict(verdict: Verdict, findings: list[Finding], followed: bool) ->
     if not followed:
         rows += [[f"not tested: {what}", "", None, None, None, ""] for what in verdict.not_tested]
     print_table(Table("", ["question", "metric", "value", "threshold", "margin", "answer"], rows))
-    for line in (*([] if followed else [verdict.line]), *(finding.line for finding in findings)):
-        print(line)
+    for finding in findings:
+        print(finding.line)
 
 
 def _with_marks(table: Table) -> Table:
@@ -285,7 +285,3 @@ def _is_optimised(name: str) -> bool:
 def _hash(verifier: FrozenClassifier) -> str:
     sha256 = verifier.card.get("sha256")
     return f" (sha256 {sha256[:12]})" if sha256 else ""
-
-
-def _log_measuring(name: str, count: int) -> None:
-    print_progress(f"measuring: {name}, up to {count} images")

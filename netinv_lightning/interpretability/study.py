@@ -35,7 +35,7 @@ from netinv_lightning.interpretability.feature_layers import head_of, map_layers
 from netinv_lightning.interpretability.study_input import StudyInput, StudyResult
 from netinv_lightning.runs.tables import Cell, Table
 from netinv_lightning.tracking.result import Figure, Result
-from netinv_lightning.training.progress import print_progress
+from netinv_lightning.training.progress import stages
 
 MIN_SAMPLES, MAX_SAMPLES = 100, 5000
 BATCH = 500
@@ -106,9 +106,8 @@ class FeatureStudy:
         metrics: dict[str, float] = {}
         drawn: list[Figure] = []
         skipped: list[str] = []
-        for name in self.options.analyses:
+        for name in stages("analysis", self.options.analyses):
             start = time.perf_counter()
-            print_progress(f"interpreting: {name}, {len(inputs.inverted)} images")
             try:
                 result = _analysis(name)(inputs)
             except InputError as error:

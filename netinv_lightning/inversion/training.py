@@ -16,6 +16,7 @@ from netinv_lightning.inversion.base import FitContext
 from netinv_lightning.inversion.cost import Cost, first_reached
 from netinv_lightning.training.checkpoints import Checkpoints, fitting_state
 from netinv_lightning.training.distributed import sum_over_ranks
+from netinv_lightning.training.monitor import load_best
 from netinv_lightning.training.progress import progress
 from netinv_lightning.training.trainer import expected_warnings
 
@@ -52,7 +53,7 @@ def train_generators(module: InversionModule, run: FitContext) -> Cost:
     trainer = run.make_trainer(
         callbacks=[
             *run.callbacks,
-            *progress((names.INVERSION_ACCURACY_TRAIN, names.LOSS_TOTAL)),
+            *progress((names.INVERSION_ACCURACY_TRAIN, names.LOSS_TOTAL), "training the generator"),
             counts,
             checkpoints,
         ],
@@ -69,6 +70,7 @@ def train_generators(module: InversionModule, run: FitContext) -> Cost:
             ckpt_path=last,
             weights_only=True,
         )
+    load_best(module, run.run_dir.checkpoints)
     if not module.step_seconds:  # spawned processes return only the weights
         checkpoint = torch.load(checkpoints.last, map_location="cpu", weights_only=True)
         module.on_load_checkpoint(checkpoint)

@@ -159,7 +159,7 @@ def meanings(schema: type) -> Mapping[str, str]:
     found: dict[str, str] = {}
     for base in reversed(schema.__mro__[:-1]):
         module, doc = modules[base.__module__], inspect.getdoc(base) or ""
-        found |= named_values(inspect.getdoc(module) or "", SHARED)
+        found = named_values(inspect.getdoc(module) or "", SHARED) | found
         for other in re.findall(r"See `(\w+)` for the other keys", doc):
             found |= meanings(getattr(module, other))
         for dotted in re.findall(r"[Aa]rguments of\s+`(netinv_lightning[\w.]+)`", doc):

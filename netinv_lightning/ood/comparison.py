@@ -25,7 +25,7 @@ from netinv_lightning.ood.detectors import Detector, extract_for, score_all
 from netinv_lightning.ood.roc_figure import roc_curves
 from netinv_lightning.ood.slide_ranking import ranking_table
 from netinv_lightning.runs.tables import Cell, Table
-from netinv_lightning.training.progress import print_progress
+from netinv_lightning.training.progress import stages
 
 DETECTION_COLUMNS = {
     "auroc": "AUROC",
@@ -251,10 +251,8 @@ def compare_detectors(
     }
     logits: dict[str, dict[str, Tensor]] = {classifier: {} for classifier in detectors}
     for classifier, group in detectors.items():
-        for set_name, images_nCHW in images.items():
-            print_progress(
-                f"detecting: classifier {classifier}, {set_name}, {len(images_nCHW)} images"
-            )
+        for set_name in stages(f"scoring with {classifier}, data set", images):
+            images_nCHW = images[set_name]
             features = extract_for(group, images_nCHW)
             logits[classifier][set_name] = features.logits_nN
             for name, score_n in score_all(group, features).items():

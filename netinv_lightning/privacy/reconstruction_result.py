@@ -32,15 +32,14 @@ from netinv_lightning.privacy.real_images import RealImages
 from netinv_lightning.privacy.reconstruction_figures import best_pairs_figure
 from netinv_lightning.runs.file_writing import write_json
 from netinv_lightning.tracking.result import Figure, Result
-from netinv_lightning.training.progress import print_progress
+from netinv_lightning.training.progress import print_progress, stages
 
 
 def compare_with_controls(images: Images, real: RealImages, seed: int) -> dict[str, Comparison]:
     """Compare the reconstructions, and each of the baselines, with real images; by name."""
     n, rows = len(images.labels_n), {}
-    for name, of_control in {RECONSTRUCTIONS: None, **CONTROLS}.items():
-        print_progress(f"comparing with training and held-out images: {name}")
-        compared = of_control(n, real, seed) if of_control else images
+    for name in stages("comparing with real images,", [RECONSTRUCTIONS, *CONTROLS]):
+        compared = CONTROLS[name](n, real, seed) if name in CONTROLS else images
         rows[name] = compare(compared, real, seed)
     return rows
 

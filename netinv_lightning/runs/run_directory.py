@@ -29,7 +29,7 @@ from netinv_lightning.runs.peers import PEER_GONE, first_process, watch_peers
 from netinv_lightning.runs.run_failure import REPORTED, reported_error
 from netinv_lightning.runs.signals import run_stopped_by_sigterm
 
-log = logging.getLogger("netinv_lightning")
+log = logging.getLogger(__name__)
 
 STATUS = "status.json"
 

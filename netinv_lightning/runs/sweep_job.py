@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from netinv_lightning.config.error_messages import explain
 from netinv_lightning.errors import InputError, Preempted, one_line
 from netinv_lightning.runs.job_device import set_device
+from netinv_lightning.runs.marked_output import marked_output
 from netinv_lightning.runs.resume import changed_keys, read_config
 from netinv_lightning.runs.run_directory import RunDir, read_status
 from netinv_lightning.runs.signals import SIGTERM_STATUS, end_with_parent
@@ -37,6 +38,12 @@ def run_swept_job(cfg: DictConfig, job_dir: Path, run: Callable[..., Any]) -> fl
     """
     if in_worker():
         end_with_parent()
+        with marked_output(f"[job {job_dir.name}] "):
+            return _run(cfg, job_dir, run)
+    return _run(cfg, job_dir, run)
+
+
+def _run(cfg: DictConfig, job_dir: Path, run: Callable[..., Any]) -> float | None:
     status = read_status(job_dir)
     if status.get("state") == "done":
         return status.get("best_metric")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from unittest.mock import patch
 
@@ -26,6 +26,7 @@ from netinv_lightning.runs.run_directory import STATUS, read_status
 from netinv_lightning.runs.signals import exit_on_sigterm, submitit_waits_for_all
 from netinv_lightning.runs.sweep_check import check_sweep
 from netinv_lightning.runs.sweep_directory import Sweep
+from netinv_lightning.runs.sweep_preview import PreviewLauncher, check_known_jobs, no_directory
 
 _sweep: Sweep | None = None
 """The sweep of this process; None in the workers of joblib and submitit."""
@@ -37,10 +38,13 @@ def in_worker() -> bool:
 
 
 @contextmanager
-def record_sweep() -> Iterator[Callable[[], Sweep | None]]:
+def record_sweep(dry_run: bool = False) -> Iterator[Callable[[], Sweep | None]]:
     """Context in which every sweep of Hydra uses `SweepLauncher`.
 
     Hydra has no hook that every sweep passes, so two methods of its plugins are replaced.
+
+    Args:
+        dry_run: Use `PreviewLauncher` instead, which lists the jobs; nothing is written.
 
     Yields:
         A function that returns the sweep, or None if the command is not a sweep.
@@ -57,6 +61,12 @@ def record_sweep() -> Iterator[Callable[[], Sweep | None]]:
     ) -> Sweeper:
         global _sweep
         check_sweep(config, hydra_context)
+        if dry_run:
+            check_known_jobs(config)
+            exits.enter_context(no_directory(config))
+            return instantiate_sweeper(
+                self, hydra_context=hydra_context, task_function=task_function, config=config
+            )
         _sweep = Sweep(Path(config.hydra.sweep.dir).absolute(), list(config.hydra.overrides.task))
         continue_study(config)
         limit_workers(config)
@@ -67,6 +77,8 @@ def record_sweep() -> Iterator[Callable[[], Sweep | None]]:
     def launcher(
         self: Plugins, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> Launcher:
+        if dry_run:
+            return PreviewLauncher(hydra_context, config)
         assert _sweep is not None
         return SweepLauncher(
             instantiate_launcher(self, hydra_context, task_function, config), _sweep
@@ -75,6 +87,7 @@ def record_sweep() -> Iterator[Callable[[], Sweep | None]]:
     global _sweep
     _sweep = None
     with (
+        ExitStack() as exits,
         patch.object(Plugins, "instantiate_sweeper", sweeper),
         patch.object(Plugins, "instantiate_launcher", launcher),
     ):

@@ -101,17 +101,30 @@ def write_sweep_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         write_atomically(path / "sweep.csv", text.getvalue())
     except OSError as error:  # a full disk or a removed directory: the table is still printed
         print(f"sweep.csv could not be written: {one_line(error)}", file=sys.stderr)
-    _print(rows, [*columns[: columns.index("best_metric") + 1], "seconds", "error"])
+    shown = [*columns[: columns.index("best_metric") + 1], "seconds", "error"]
+    _print(rows, shown, _metric_name(rows))
     print(path, flush=True)
 
 
-def _print(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
+def _metric_name(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the name of the metric by which the rows are sorted, if all have the same."""
+    found = {
+        str(name)
+        for row in rows
+        if (name := read_status(Path(row["directory"])).get("best_metric_name"))
+    }
+    return found.pop() if len(found) == 1 else "best_metric"
+
+
+def _print(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], metric: str) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     done = sum(row["state"] == "done" for row in rows)
-    table = Table(*columns, title=f"{done} of {len(rows)} jobs done")
+    names = [printable(metric) if key == "best_metric" else key for key in columns]
+    order = "" if metric == "best_metric" else f", highest {printable(metric)} first"
+    table = Table(*names, title=f"{done} of {len(rows)} jobs done{order}")
     for row in rows:
         style = "" if row["state"] == "done" else "red"
         table.add_row(*(Text(_format(row.get(key)), style=style) for key in columns))

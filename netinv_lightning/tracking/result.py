@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from netinv_lightning import metric_names as names
+from netinv_lightning.errors import printable
+from netinv_lightning.runs.outside_files import read_json_object
 from netinv_lightning.runs.tables import Table, print_table, write_csv, write_table
 from netinv_lightning.tracking.loggers import log_artifact, log_image
 from netinv_lightning.tracking.run_context import RunContext
@@ -51,7 +54,8 @@ class Result:
         lists: Written as CSV only.
         figures: Logged; they are files already.
         artifacts: Logged.
-        lines: Printed at the end.
+        lines: Printed at the end, before the verdict, the path of the first figure and the command
+            for the report.
         failure: Raised as a RuntimeError after everything was written; empty if nothing failed.
     """
 
@@ -94,7 +98,17 @@ class Result:
             log_image(run.loggers, name or names.figure(path.stem), path, self.step or 0, caption)
         for kind, paths in self.artifacts:
             log_artifact(run.loggers, kind, f"{run.cfg.name}-seed{run.cfg.seed}", *paths)
-        for line in self.lines:
+        closing = self._closing_lines(run.path)
+        for line in (*(line for line in self.lines if line not in closing), *closing):
             print(line)
         if self.failure:
             raise RuntimeError(self.failure)
+
+    def _closing_lines(self, path: Path) -> list[str]:
+        """Return what the images are, where the picture is, and the command for the report."""
+        verdict = read_json_object(path / "verdict.json", path).get("line")
+        return [
+            *([printable(str(verdict))] if verdict else []),
+            *(f"picture: {figure.path}" for figure in self.figures[:1]),
+            f"report: netinv report {shlex.quote(str(path))}",
+        ]

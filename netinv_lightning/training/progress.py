@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.callbacks import Callback, RichProgressBar
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
 
 from netinv_lightning.errors import printable
-from netinv_lightning.training.trainer import on_terminal
 
 EVERY_SECONDS = 10.0
+BAR_SECONDS = 0.25
+"""Between two updates of a live bar. Metrics are read from the device at each of them."""
 LOG_EVERY = 10
 
 
@@ -69,8 +72,8 @@ class StepReport:
     def print(self, step: int, metrics: Mapping[str, Any]) -> None:
         """Print a line."""
         self.clock.restart()
-        values = [f"{name} {float(metrics[name]):.4f}" for name in self.shown if name in metrics]
-        print_progress(f"{self.label}step {step}/{self.steps}  {'  '.join(values)}")
+        values = "  ".join(_values(self.shown, metrics))
+        print_progress(f"{self.label}step {step}/{self.steps}  {values}")
 
 
 def log_progress(
@@ -110,13 +113,110 @@ class PlainProgress(Callback):
             self._report.print(trainer.global_step, trainer.callback_metrics)
 
 
+class LiveBar(Callback):
+    """Shows a training in one line of the terminal: steps, rate, time left and metrics.
+
+    Args:
+        metrics: Names of the metrics in the line.
+        label: Start of the line.
+        console: Where the line is shown; None for the standard error.
+    """
+
+    def __init__(
+        self, metrics: Sequence[str], label: str = "training", console: Console | None = None
+    ) -> None:
+        self.metrics, self.label, self.console = metrics, label, console
+        self._bar: Progress | None = None
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
+        self._bar = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=None),
+            TextColumn("{task.fields[facts]}", markup=False),
+            console=self.console or Console(stderr=True),
+            auto_refresh=False,
+            expand=True,
+        )
+        self._task = self._bar.add_task(self.label, total=None, facts="")
+        self._first, self._start = trainer.global_step, time.monotonic()
+        self._show(trainer)
+        self._bar.start()
+
+    def on_train_batch_end(self, trainer: L.Trainer, *args: Any) -> None:
+        if self._bar is not None and time.monotonic() - self._shown >= BAR_SECONDS:
+            self._show(trainer)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self._bar is not None:
+            self._show(trainer)
+            self._close()
+
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def _show(self, trainer: L.Trainer) -> None:
+        assert self._bar is not None
+        step, steps = trainer.global_step, int(trainer.estimated_stepping_batches)
+        facts = [f"{step}/{steps}"]
+        self._shown = time.monotonic()
+        if (done := step - self._first) and (seconds := self._shown - self._start):
+            facts += [
+                f"{done / seconds:.1f}/s",
+                f"{in_words(seconds / done * (steps - step))} left",
+            ]
+        facts += _values(self.metrics, trainer.callback_metrics)
+        self._bar.update(
+            self._task, total=steps, completed=step, facts="  ".join(facts), refresh=True
+        )
+
+
+def _values(shown: Sequence[str], metrics: Mapping[str, Any]) -> list[str]:
+    return [f"{name} {float(metrics[name]):.4f}" for name in shown if name in metrics]
+
+
+def in_words(seconds: float) -> str:
+    """Return a duration, such as `1 min 20 s`."""
+    whole = round(seconds)
+    hours, minutes = whole // 3600, whole // 60 % 60
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {whole % 60} s" if minutes else f"{whole} s"
+
+
+def stages(doing: str, names: Iterable[str]) -> Iterator[str]:
+    """Yield the names of the parts of a long computation; print a line before each part.
+
+    Args:
+        doing: What is done with each part.
+        names: The names.
+    """
+    parts, start = list(names), time.monotonic()
+    for done, name in enumerate(parts):
+        seconds = time.monotonic() - start
+        left = f"  (about {in_words(seconds / done * (len(parts) - done))} left)" if done else ""
+        print_progress(f"{doing} {done + 1} of {len(parts)}: {name}{left}")
+        yield name
+
+
 def print_progress(line: str) -> None:
     """Print a line of progress to the standard error; results go to the standard output."""
     print(printable(line), file=sys.stderr, flush=True)
 
 
-def progress(metrics: tuple[str, ...]) -> list[Callback]:
+def progress(metrics: tuple[str, ...], label: str = "training") -> list[Callback]:
     """Return the callbacks that show the progress of a training with these metrics."""
-    if on_terminal():
-        return [RichProgressBar(leave=True)]
-    return [PlainProgress(metrics)]
+    return [LiveBar(metrics, label) if on_terminal() else PlainProgress(metrics)]
+
+
+def on_terminal() -> bool:
+    """Whether the standard error is a terminal, which shows a live bar."""
+    return sys.stderr.isatty()

@@ -6,7 +6,6 @@ import ctypes
 import logging
 import os
 import platform
-import sys
 import time
 import warnings
 from collections.abc import Iterator
@@ -25,6 +24,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.runs.peers import first_process
+from netinv_lightning.training.progress import LiveBar
 
 # Lightning prints the accelerators and advice on packages for every Trainer.
 for name in (
@@ -218,12 +218,10 @@ def make_trainer(
     keep_freed_memory()
     given = OmegaConf.to_container(cfg.trainer, resolve=True)
     assert isinstance(given, dict)
-    keywords = {
-        "enable_progress_bar": on_terminal(),
-        "enable_model_summary": False,
-        **defaults,
-        **given,
-    }
+    keywords = {"enable_model_summary": False, **defaults, **given}
+    if keywords.pop("enable_progress_bar", None) is False:
+        callbacks = [callback for callback in callbacks if not isinstance(callback, LiveBar)]
+    keywords["enable_progress_bar"] = False  # instead of Lightning's, callbacks have a `LiveBar`
     keywords["accelerator"] = available_accelerator(str(keywords.get("accelerator") or "auto"))
     if keywords.get("precision") in (None, "auto"):
         keywords["precision"] = best_precision(keywords["accelerator"])
@@ -251,8 +249,3 @@ def expected_warnings() -> Iterator[None]:
         for message in EXPECTED_WARNINGS:
             warnings.filterwarnings("ignore", message=message)
         yield
-
-
-def on_terminal() -> bool:
-    """Whether the standard error is a terminal, which shows a live bar."""
-    return sys.stderr.isatty()

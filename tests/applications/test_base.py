@@ -106,7 +106,7 @@ def test_each_kind_of_table_is_written_and_printed(
     output = capsys.readouterr().out
     assert "Printed" in output
     assert "Scores" not in output
-    assert output.splitlines()[-1] == "end"
+    assert output.splitlines()[-2:] == ["end", f"report: netinv report {run_dir.path}"]
 
 
 def test_figures_are_logged_under_their_file_names(

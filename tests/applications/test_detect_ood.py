@@ -56,7 +56,7 @@ def detected(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for level in (
         "garbage noise  training step",
         "garbage noise  epoch 3/3 done",
-        "detecting: classifier noise, uniform_noise",
+        "scoring with noise, data set 1 of ",
     ):
         assert level in done.stderr
     return Path(done.stdout.splitlines()[-1])

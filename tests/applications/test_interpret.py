@@ -147,7 +147,7 @@ def test_analysing_a_finished_run_later_gives_the_same_numbers(
     assert done.returncode == 0, done.stderr
     folder = Path(done.stdout.splitlines()[-1])
     assert numbers(folder) == numbers(inverted)
-    assert "interpreting: clusters, 200 images" in done.stderr
+    assert "analysis 2 of 4: clusters" in done.stderr
     assert (
         json.loads((folder / "status.json").read_text())["best_metric"]
         == numbers(inverted)[names.CLUSTERS]

@@ -192,3 +192,10 @@ def test_reference_generator_has_the_public_size() -> None:
 def test_fewer_than_one_generator_is_refused(number: int) -> None:
     with pytest.raises(InputError, match=rf"^n_generators={number}: must be 1 or more$"):
         netinv_lightning.compose([f"n_generators={number}"])
+
+
+def test_no_file_sets_the_mode_of_hydra() -> None:
+    """So that the config need not be composed to find out whether a command is a sweep."""
+    contents = [yaml.safe_load((CONF / f"{choice}.yaml").read_text()) for choice in CHOICES]
+    contents.append(yaml.safe_load((CONF / "config.yaml").read_text()))
+    assert [one for one in contents if one and "mode" in one.get("hydra", {})] == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -216,3 +217,15 @@ def test_augmented_images_are_shifted_and_mirrored_versions(
 def test_no_shift_and_no_flip_is_the_identity() -> None:
     x_BCHW = torch.rand(3, 1, 4, 4)
     assert torch.equal(shift_and_flip(x_BCHW, 0, False), x_BCHW)
+
+
+def test_overfitting_uses_the_same_batch_in_every_epoch(tmp_path: Path) -> None:
+    data = ImageDataModule(
+        "npz", **user_images(tmp_path, [0] * 20 + [1] * 20), batch_size=8, val_fraction=0
+    )
+    data.trainer = SimpleNamespace(overfit_batches=1)  # type: ignore[assignment]
+    batches = data.train_dataloader()
+    first, again = next(iter(batches)), next(iter(batches))
+    assert torch.equal(first[0], again[0])
+    assert sorted(set(first[1].tolist())) == [0, 1]
+    assert len(first[1]) == 8

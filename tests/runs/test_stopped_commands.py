@@ -65,6 +65,8 @@ def test_a_stopped_sweep_writes_its_table_and_is_retried(
     assert process.wait(60) == exit_status
     (sweep,) = (tmp_path / "sweeps" / "mine").iterdir()
     assert states(sweep) == ["failed", "not run"]
+    if stop == signal.SIGTERM:
+        assert (tmp_path / "stderr").read_text().count("stopped by SIGTERM") == 1
     assert (tmp_path / "stdout").read_text().splitlines()[-1] == str(sweep)
     if stop == signal.SIGTERM:
         retried = run_command(["retry", str(sweep)], cwd=tmp_path, timeout=300)

@@ -148,7 +148,6 @@ class InversionSource(GarbageSource):
             loggers=[],
             max_steps=steps,
             enable_checkpointing=False,
-            enable_progress_bar=False,
         )
         with expected_warnings():
             trainer.fit(module, train_dataloaders=Steps(steps))

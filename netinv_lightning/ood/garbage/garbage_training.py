@@ -137,7 +137,6 @@ class GarbageTraining:
             reload_dataloaders_every_n_epochs=1,  # because the garbage grows
             num_sanity_val_steps=0,
             limit_val_batches=1.0 if len(self.data.val[1]) else 0,
-            enable_progress_bar=False,  # the inversions inside print lines too
         )
         last = checkpoints.last if run_dir.resuming and checkpoints.last.is_file() else None
         if last is not None:
