@@ -54,7 +54,8 @@ test-lowest: $(STAMP)  ## run the core of the tests with the oldest versions tha
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(LOWEST)
 	$(BIN)/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct \
 	  --editable '.[$(LOWEST_EXTRAS)]' pytest==8.4.0 hypothesis==6.130.0 playwright==1.60.0
-	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest $(CORE_TESTS)
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -W ignore::DeprecationWarning \
+	  -W ignore::FutureWarning $(CORE_TESTS)  # of old versions beside new ones
 
 lint: $(STAMP)  ## format and types
 	$(BIN)/ruff format --check .
