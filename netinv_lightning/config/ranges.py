@@ -104,7 +104,7 @@ class Names:
         return "" if value in self.names else nearest(str(value), self.names)
 
     def allowed(self) -> str:
-        return ", ".join(self.names)
+        return f"one of {', '.join(self.names)}"
 
 
 TAG_LENGTH = 64

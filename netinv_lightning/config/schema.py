@@ -261,14 +261,14 @@ class Config:
         name: Name of the experiment, and of its folder in `output`.
         seed: Seed of the run.
         n_generators: Number of generators that are trained together, with the seeds `seed`,
-            `seed + 1`, ...
+            `seed + 1` and so on.
         output: Folder of runs.
         sweep_output: Folder of sweeps.
         resume: Run directory of the run to continue.
         trusted: Dotted names of your own code, or of packages, that files from other people (model
             cards, run directories) may name (`netinv_lightning.config.allowed_targets`).
-        application: What is done; its keys are in `application_schema.py`.
-        method: The method of inversion; its keys are in `method_schema.py`.
+        application: What is done. Each application has keys of its own (`application_schema.py`).
+        method: The method of inversion. Each has keys of its own (`method_schema.py`).
         loss: Weight and options of each term of the objective, by the name of the term.
         garbage: Classifiers with a garbage class, by their names.
         trainer: Arguments of `lightning.Trainer`.

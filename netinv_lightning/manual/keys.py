@@ -122,7 +122,7 @@ def _keys_of_choices(group: str, schemas: Mapping[str, type]) -> Iterator[Key]:
         name=f"{group}.name",
         kind="text",
         default="",
-        allowed=", ".join(schemas),
+        allowed=Names(tuple(schemas)).allowed(),
         meaning=meanings(next(iter(schemas.values())))["name"],
     )
     for key, names in sorted(owners.items(), key=lambda pair: pair[0].name):
@@ -145,8 +145,7 @@ def _schema_keys(prefix: str, schema: type) -> Iterator[Key]:
 def _allowed(rule: Rule | None, hint: Any) -> str:
     if rule is None:
         return ""
-    several = _kind(hint).startswith("list") and not isinstance(rule, Names)
-    return f"each {rule.allowed()}" if several else rule.allowed()
+    return f"each {rule.allowed()}" if _kind(hint).startswith("list") else rule.allowed()
 
 
 @cache
@@ -262,7 +261,7 @@ def written(value: Any) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(written, value))}]"
     text = f"{value:g}" if isinstance(value, float) else _as_config(str(value))
-    return re.sub(r"\$\{oc\.env:(\w+),(\w+)\}", r"\2, or the environment variable \1", text)
+    return re.sub(r"\$\{oc\.env:(\w+),(\w+)\}", r"the environment variable \1, or \2", text)
 
 
 def _as_config(text: str) -> str:

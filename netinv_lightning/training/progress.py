@@ -138,6 +138,7 @@ class LiveBar(Callback):
             console=self.console or Console(stderr=True),
             auto_refresh=False,
             expand=True,
+            redirect_stdout=False,  # results stay on the standard output
         )
         self._task = self._bar.add_task(self.label, total=None, facts="")
         self._first, self._start = trainer.global_step, time.monotonic()
