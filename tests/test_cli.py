@@ -58,7 +58,7 @@ LIGHT = {  # detected before torch is imported
     "detect_odd": "(its first word); did you mean 'application=detect_ood'?",
     "something": "is neither KEY=VALUE nor a command (its first word); netinv --help lists",
     "classifier.mean=0.5": "classifier.mean=0.5: must be a list. Write 'classifier.mean=[0.5]'",
-    "classifier.bounds=[1]": "must be a list of lists. Write 'classifier.bounds=[[1]]'",
+    "classifier.groups=[1]": "must be a list of lists. Write 'classifier.groups=[[1]]'",
     "logger.tags=a": "logger.tags=a: must be a mapping. Write 'logger.tags={NAME: VALUE}'",
     "output=[a]": "output=[a]: must be a text, not a list",
     "data.flip=maybe": "data.flip=maybe: must be true or false",

@@ -132,7 +132,7 @@ def assigned_names(module: str, variable: str) -> dict[str, str]:
             assert isinstance(node.value, ast.Dict)
             pairs = zip(node.value.keys, node.value.values, strict=True)
             return {
-                key.value: ast.unparse(value)
+                str(key.value): ast.unparse(value)
                 for key, value in pairs
                 if isinstance(key, ast.Constant)
             }
