@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := $(BIN)/python -m netinv_lightning.run
 STAMP := $(VENV)/.installed
+# `make test CONSTRAINTS=` takes the newest versions that pyproject.toml allows.
+CONSTRAINTS ?= --constraint constraints.txt
 
 ZOO := mnist_cnn fashion_mnist_cnn svhn_head_cnn cifar10_cnn \
        mnist_mlp mnist_resnet mnist_vit fashion_mnist_mlp fashion_mnist_resnet \
@@ -16,7 +18,7 @@ ZOO := mnist_cnn fashion_mnist_cnn svhn_head_cnn cifar10_cnn \
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test lint wheel-check bench gpu-check precision zoo results natural without-batch-norm any-classifier conditioning interpretability ood reconstruction training-size zoo-audit inverted-data schematics retry dashboard sync clean
+.PHONY: help quickstart test test-lowest lint docs wheel-check bench gpu-check precision zoo results natural without-batch-norm any-classifier conditioning interpretability ood reconstruction training-size zoo-audit inverted-data schematics retry dashboard sync clean
 
 help:  ## print this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -25,7 +27,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; say which: make PYTHON=python3.12"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/uv pip install --quiet --python $(BIN)/python $(CONSTRAINTS) --editable '.[dev]'
 	@touch $@
 
 install: $(STAMP)  ## make the environment in .venv
@@ -36,10 +38,33 @@ quickstart: $(STAMP)  ## invert the MNIST classifier of the zoo, without data or
 test: $(STAMP)  ## run the tests; those on real data need NETINV_DATA
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --dist loadfile --no-loadscope-reorder
 
+# The extras that tests use, at the oldest versions that pyproject.toml allows.
+LOWEST := .venv-lowest
+LOWEST_EXTRAS := timm,onnx,hf,wandb,tensorboard,sweep,slurm,optuna,dashboard,explore
+CORE_TESTS := tests/config tests/metrics tests/figures tests/dashboard tests/test_api.py \
+  tests/test_cli.py tests/test_run.py tests/inversion/test_losses.py tests/inversion/test_conditioning.py \
+  tests/inversion/test_generator.py tests/inversion/test_objective.py \
+  tests/classifiers/test_published.py tests/classifiers/test_features.py \
+  tests/classifiers/test_checkpoints.py tests/ood/test_detectors.py \
+  tests/interpretability/test_rules.py tests/interpretability/test_clusters.py \
+  tests/tracking/test_tracking.py tests/html_report/test_page.py tests/data/test_datasets.py \
+  tests/explorer/test_page_parts.py tests/runs/test_sweep.py tests/runs/test_resumed_training.py
+
+test-lowest: $(STAMP)  ## run the core of the tests with the oldest versions that are allowed
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(LOWEST)
+	$(BIN)/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct \
+	  --editable '.[$(LOWEST_EXTRAS)]' pytest==8.4.0 hypothesis==6.130.0 playwright==1.60.0
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -W ignore::DeprecationWarning \
+	  -W ignore::FutureWarning $(CORE_TESTS)  # of old versions beside new ones
+
 lint: $(STAMP)  ## format and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+docs: $(STAMP)  ## build the site of the documentation in build/site, without network access
+	$(BIN)/python docs/site_pages.py build/pages
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 wheel-check: $(STAMP)  ## sdist, wheel from it, fresh environment, run from another folder
 	$(BIN)/python tests/wheel_check.py
@@ -103,4 +128,4 @@ sync: $(STAMP)  ## send all offline W&B runs below runs and sweeps
 	@find runs sweeps -type d -name 'offline-run-*' -prune 2>/dev/null | while read -r run; do $(BIN)/wandb sync "$$run" || exit 1; done
 
 clean:  ## remove environment, caches and builds; runs stay
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) $(LOWEST) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

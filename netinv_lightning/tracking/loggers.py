@@ -21,7 +21,7 @@ from netinv_lightning.data.raster import as_pictures
 from netinv_lightning.errors import InputError, nearest
 from netinv_lightning.runs.file_writing import replacing
 from netinv_lightning.runs.run_directory import RunDir
-from netinv_lightning.tracking.wandb_login import check_login
+from netinv_lightning.tracking.wandb_login import check_installed, check_login
 from netinv_lightning.tracking.wandb_run import MODES, WandbRun
 
 if TYPE_CHECKING:
@@ -117,6 +117,7 @@ def check_logger(cfg: DictConfig) -> None:
     """
     if cfg.logger.name not in LOGGERS:
         raise InputError(f"logger.name={cfg.logger.name}: {nearest(cfg.logger.name, LOGGERS)}")
+    check_installed(cfg.logger.name)
     if cfg.logger.name != "wandb":
         return
     if cfg.logger.mode not in MODES:

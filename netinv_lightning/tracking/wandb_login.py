@@ -1,8 +1,29 @@
-"""Check that this machine is logged in to W&B, before torch is imported."""
+"""Check that the package of a logger is installed and this machine is logged in to W&B.
+
+This module does not import torch.
+"""
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 from netinv_lightning.errors import InputError, one_line
+
+EXTRAS = ("wandb", "tensorboard")
+"""Loggers whose packages are extras."""
+
+
+def check_installed(logger: str) -> None:
+    """Refuse a logger whose package, an extra of the same name, is not installed.
+
+    Raises:
+        InputError: if it is not.
+    """
+    if logger in EXTRAS and find_spec(logger) is None:
+        raise InputError(
+            f"logger={logger}: the package {logger} is not installed. "
+            f"Run pip install 'netinv_lightning[{logger}]', or use logger=csv"
+        )
 
 
 def check_login(key: str, otherwise: str) -> bool:

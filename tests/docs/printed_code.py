@@ -15,6 +15,7 @@ PLACES = {
     "imports": r"To the imports of `(?P<path>[^`]+)`",
     "before": r"Before `(?P<name>\w+)` in `(?P<path>[^`]+)`",
     "end": r"At the end of `(?P<name>\w+)` in `(?P<path>[^`]+)`",
+    "line": r"After the line `(?P<name>[^`]+)` in `(?P<path>[^`]+)`",
     "row": r"After the row of `(?P<name>\w+)` in `(?P<path>[^`]+)`",
 }
 """The phrases of the page that say where a block of code belongs."""
@@ -84,6 +85,8 @@ def insertion(block: Block, text: str) -> tuple[int, str]:
     starts = [0]
     for line in lines:
         starts.append(starts[-1] + len(line))
+    if block.kind == "line":
+        return starts[lines.index(f"{block.name}\n") + 1], block.code
     if block.kind == "row":
         row = next(n for n, line in enumerate(lines) if line.startswith(f"| [{block.name}]"))
         return starts[row + 1], block.code

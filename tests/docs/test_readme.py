@@ -1,21 +1,30 @@
-"""Every command of the README and the docs composes, and every link has a target."""
+"""Every command of the README and the docs is accepted, and every link has a target."""
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
+import shutil
 from collections.abc import Iterator
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
 
+from netinv_lightning.applications import input_check
+from netinv_lightning.classifiers.zoo import zoo_path
 from netinv_lightning.config.application_schema import APPLICATION_KEYS
 from netinv_lightning.config.method_schema import METHOD_KEYS
 from netinv_lightning.config.registration import CONF, register
 from netinv_lightning.config.schema import Config
 from netinv_lightning.config.validate import check
+from netinv_lightning.dashboard.command import _parse as parse_dashboard
+from netinv_lightning.errors import InputError
+from netinv_lightning.explorer.command import _parse as parse_explore
+from netinv_lightning.html_report.command import _parse as parse_report
 from netinv_lightning.manual.help_command import help_on
 from netinv_lightning.manual.list_command import listed
 from netinv_lightning.run import COMMANDS
@@ -25,6 +34,11 @@ MANUAL = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PAGES = [*MANUAL, *sorted((ROOT / "experiments").rglob("*.md"))]
 OTHER_WORDS = ("retry", "--help", "--version", "--cfg", "-sc", *COMMANDS)
 """First words after `netinv` that do not compose a config."""
+
+NOT_HERE = re.compile(
+    r"(?:images|r18|r50)\.safetensors|TRAINED_ON\.npz|mine\.npz|mine\.pt2|PICTURES"
+)
+"""Files of the reader that no test makes. Commands that name them are refused for this alone."""
 
 GROUPS = {
     "application": {field.name for schema in APPLICATION_KEYS.values() for field in fields(schema)},
@@ -38,24 +52,34 @@ GROUPS = {
 """The keys of each group that the schema describes."""
 
 
-def commands() -> list[str]:
-    """Return the `netinv` commands that compose a config, each once.
+def lines() -> list[str]:
+    """Return the `netinv` commands in inline code and code blocks, each once, without comments.
 
-    They are in inline code and in code blocks, where continued lines are joined. Those of
-    extending.md need the code of that page; `test_extending.py` runs them.
+    Continued lines are joined. Those of extending.md need the code of that page;
+    `test_extending.py` runs them.
     """
     pages = [page for page in MANUAL if page.name != "extending.md"]
     text = "\n".join(page.read_text() for page in pages).replace("\\\n", " ")
-    lines = re.findall(r"^(?: {4,}|\w+=\S+ )+(netinv .*)$", text, re.MULTILINE) + re.findall(
+    found = re.findall(r"^(?: {4,}|\w+=\S+ )+(netinv .*)$", text, re.MULTILINE) + re.findall(
         r"`(netinv [^`]+)`", text
     )
-    found = dict.fromkeys(" ".join(line.split("  #")[0].split()) for line in lines)
+    return list(dict.fromkeys(" ".join(line.split("  #")[0].split()) for line in found))
+
+
+def commands() -> list[str]:
+    """Return the `netinv` commands that compose a config."""
     others = ("resume=", "--dry-run")
     return [
         line
-        for line in found
+        for line in lines()
         if line.split()[1] not in OTHER_WORDS and not any(word in line for word in others)
     ]
+
+
+def other_commands() -> list[list[str]]:
+    """Return the words of the commands with a module of their own, such as `report DIRECTORY`."""
+    split = [shlex.split(line)[1:] for line in lines()]
+    return [words for words in split if words[0] in COMMANDS and len(words) > 1]
 
 
 @pytest.fixture(scope="module")
@@ -66,23 +90,44 @@ def one_hydra() -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def folder(inverted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Work in a folder with a run and a classifier under the names that the pages use."""
+    for suffix in (".safetensors", ".json"):
+        shutil.copy(zoo_path("mnist_mlp").with_suffix(suffix), tmp_path / f"mine{suffix}")
+    (tmp_path / "RUN_DIRECTORY").symlink_to(inverted)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(input_check, "check_login", lambda *advice: True)
+    return tmp_path
+
+
 @pytest.mark.parametrize("command", commands())
-def test_every_command_composes(command: str, one_hydra: None) -> None:
+def test_every_command_is_accepted(command: str, one_hydra: None, folder: Path) -> None:
+    """All checks that come before torch is imported let it pass."""
     words = [word for word in shlex.split(command)[1:] if word != "-m"]
     first_of_sweep = [word if "[" in word or "{" in word else word.split(",")[0] for word in words]
     cfg = compose("config", overrides=first_of_sweep)
     check(cfg)
     assert cfg.application.name in APPLICATION_KEYS
+    if "application.save_as=mine.safetensors" in words:
+        (folder / "mine.safetensors").unlink()
+    told = refusal(cfg)
+    assert not told or re.search(f"=(?:{NOT_HERE.pattern}): there is no such f", told)
 
 
-def test_commands_are_found_in_code_blocks_and_text() -> None:
-    found = commands()
-    assert "netinv +experiment=mnist_invert" in found
-    assert "netinv application=audit data=mnist classifier=zoo application.effort=full" in found
-    # A command of two lines, joined
-    joined = "'garbage=[inverted,noise]' 'application.outliers=[fashion_mnist,emnist_letters,"
-    assert any(f"{joined}gaussian_noise]'" in command for command in found)
-    assert len(found) >= 35
+def refusal(cfg: DictConfig) -> str:
+    try:
+        input_check.check_inputs(cfg)
+    except InputError as error:
+        return str(error)
+    return ""
+
+
+def test_every_other_command_is_accepted() -> None:
+    parsers = {"dashboard": parse_dashboard, "explore": parse_explore, "report": parse_report}
+    assert set(COMMANDS) == {*parsers, "help", "list"}  # the next test runs these two
+    parsed = [parsers[words[0]](words[1:]) for words in other_commands() if words[0] in parsers]
+    assert len(parsed) > 5
 
 
 def test_commands_that_describe_keys_and_choices_work() -> None:
@@ -91,6 +136,24 @@ def test_commands_that_describe_keys_and_choices_work() -> None:
     assert {("help", "loss.cosine"), ("list", "experiments")} <= described
     for command, word in described - {("help", "loss.dark")}:  # of extending.md
         assert len(list(help_on(word) if command == "help" else listed(word))) > 1, word
+
+
+def decimals(text: str) -> set[str]:
+    return set(re.findall(r"\d+\.\d+", text))
+
+
+@pytest.mark.parametrize("name", APPLICATION_KEYS)
+def test_measured_results_are_those_of_the_experiments(name: str) -> None:
+    """Every decimal number of the section is on a page, or in a card, that the section links."""
+    page = ROOT / "docs" / "applications" / f"{name}.md"
+    section = page.read_text().partition("## Measured results\n")[2]
+    linked = [(page.parent / link).resolve() for link in re.findall(r"\]\((\.\.[^)#]+)", section)]
+    cards = [card for link in linked if link.is_dir() for card in link.glob("*.json")]
+    sources = {f"{json.loads(card.read_text())['test_accuracy']:.3f}" for card in cards}
+    for link in linked:
+        sources |= decimals(link.read_text()) if link.suffix == ".md" else set()
+    assert linked
+    assert decimals(section) <= sources
 
 
 def test_every_application_has_a_page_and_a_command() -> None:
