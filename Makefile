@@ -40,7 +40,7 @@ test: $(STAMP)  ## run the tests; those on real data need NETINV_DATA
 
 # The extras that tests use, at the oldest versions that pyproject.toml allows.
 LOWEST := .venv-lowest
-LOWEST_EXTRAS := timm,onnx,hf,wandb,tensorboard,sweep,slurm,optuna,dashboard,explore
+LOWEST_EXTRAS := timm,onnx,hf,tensorboard,sweep,slurm,optuna,dashboard,explore
 CORE_TESTS := tests/config tests/metrics tests/figures tests/dashboard tests/test_api.py \
   tests/test_cli.py tests/test_run.py tests/inversion/test_losses.py tests/inversion/test_conditioning.py \
   tests/inversion/test_generator.py tests/inversion/test_objective.py \

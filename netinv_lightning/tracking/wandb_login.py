@@ -9,7 +9,7 @@ from importlib.util import find_spec
 
 from netinv_lightning.errors import InputError, one_line
 
-EXTRAS = ("wandb", "tensorboard")
+EXTRAS = ("tensorboard",)
 """Loggers whose packages are extras."""
 
 
