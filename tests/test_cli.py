@@ -126,7 +126,7 @@ WRONG = {
     (
         "trainer=ddp",
         "application.batch_size=49",
-    ): "application.batch_size=49: must be a multiple of 2, the number of processes",
+    ): "application.batch_size=49: must be a multiple of the 2 processes",
     ("logger=wandb",): "logger.mode=online: W&B has no login on this machine",
     (*TRAIN, "data=cifar100"): "CIFAR100 (train=True) is missing",
     (*TRAIN, "data=svhn_head"): "train_32x32.head.mat is missing",

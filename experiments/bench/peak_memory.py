@@ -8,6 +8,7 @@ Two steps of ResNet-18 (torchvision, random weights, 10 classes) with 48 images 
 
 from __future__ import annotations
 
+import argparse
 import csv
 import resource
 import subprocess
@@ -53,6 +54,14 @@ def _peak_mb() -> int:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--row", nargs="*", help="keys of the one row to measure in this process")
+    options = parser.parse_args()
+    if options.row is not None:
+        measure(options.row)
+        return
     rows = []
     for keys in CHOICES:
         command = [sys.executable, "-m", "experiments.bench.peak_memory", "--row", *keys]
@@ -63,7 +72,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--row"]:
-        measure(sys.argv[2:])
-    else:
-        main()
+    main()

@@ -40,7 +40,7 @@ class DetectOodApplication(Application):
     def check(self) -> None:
         cfg, app = self.cfg, self.cfg.application
         self.classifier = load_classifier(cfg)
-        real = require_real(cfg.data, self.classifier, "detectors need its images")
+        real = require_real(cfg.data, self.classifier, "detectors need real images")
         self.data = detection_data(
             cfg.data,
             real,

@@ -1,6 +1,13 @@
 """The keys of the applications that use inverted images: distill, counterfeit and finetune.
 
-See `config/application_schema.py` for the keys that all applications share.
+Shared keys:
+    name: Name of the application; `application=NAME` selects it.
+    run: Directory of a finished run.
+    verifiers: Verifiers of the images (`classifiers/verifier_names.py`); null for those of the run.
+    steps: Training steps.
+    batch_size: Images per batch.
+    lr: Learning rate.
+    checkpoint_every: Steps between two checkpoints.
 """
 
 from __future__ import annotations
@@ -48,7 +55,9 @@ class DistillConfig:
 class CounterfeitConfig:
     """Keys of `application=counterfeit`: images that the classifier accepts with high confidence.
 
-    `samples` images are drawn; `confidence` is the minimum confidence in the requested class.
+    Attributes:
+        confidence: Minimum confidence in the requested class.
+        samples: Number of images that are drawn.
     """
 
     name: str = "counterfeit"
@@ -69,7 +78,8 @@ class FinetuneConfig:
             (`adversarial`); robust accuracy is then measured too.
         share: Share of inverted images in each batch.
         images: Number of images that are drawn from the run.
-        radius, attack_steps: Radius of the Linf ball of the perturbations, and their steps.
+        radius: Radius of the Linf ball of the perturbations, in units of the pixel range.
+        attack_steps: Steps of the search for a perturbation.
         attacked: Number of test images for robust accuracy.
     """
 

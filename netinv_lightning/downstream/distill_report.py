@@ -33,7 +33,7 @@ NOISE_STEPS = 300
 
 
 def control_steps(steps: int) -> int:
-    """Return the training steps of the student of noise, from those of the student."""
+    """Return the training steps of the control, from those of the student."""
     return min(steps, NOISE_STEPS)
 
 
@@ -137,8 +137,8 @@ def distill_table(
     images, missing = notes
     on_real, of_control = None if missing else 1.0, control_steps(options.steps)
     rows: list[list[Cell]] = [
-        ["student of inverted images", options.steps, *map(metrics.get, STUDENT)],
-        ["student of noise (control)", of_control, *map(metrics.get, NOISE_STUDENT)],
+        ["student trained on inverted images", options.steps, *map(metrics.get, STUDENT)],
+        ["student trained on noise (control)", of_control, *map(metrics.get, NOISE_STUDENT)],
         ["teacher", None, 1.0, on_real, metrics.get(names.TEACHER_ACCURACY)],
     ]
     network = str(options.student["_target_"]).rpartition(".")[2]

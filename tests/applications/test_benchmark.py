@@ -58,7 +58,7 @@ def test_a_failed_job_is_a_row_and_resuming_runs_only_this_job(
     cfg = netinv_lightning.compose(SMALL)
     with pytest.raises(
         RuntimeError,
-        match=r"1 of 4 jobs failed, the others are done; resume=.* repeats the failed jobs",
+        match=r"1 of 4 jobs failed, the others are done; resume=.* runs them again",
     ):
         run(cfg, job_dir)
     assert len(started) == 4

@@ -71,11 +71,8 @@ def test_missing_login_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         check_inputs(netinv_lightning.compose(words))
 
 
-@pytest.mark.parametrize("logger", ["wandb", "tensorboard"])
-def test_a_logger_without_its_package_is_refused(
-    logger: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_logger_without_its_package_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wandb_login, "find_spec", lambda name: None)
     check_inputs(netinv_lightning.compose(["logger=csv"]))
-    with pytest.raises(InputError, match=rf"^logger={logger}: .*netinv_lightning\[{logger}\]"):
-        check_inputs(netinv_lightning.compose([f"logger={logger}"]))
+    with pytest.raises(InputError, match=r"^logger=tensorboard: .*netinv_lightning\[tensorboard\]"):
+        check_inputs(netinv_lightning.compose(["logger=tensorboard"]))

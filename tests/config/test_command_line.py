@@ -47,7 +47,9 @@ REFUSED = {
     ("",): "'': has no key; write KEY=VALUE",
     ("=3",): "=3: has no key; write KEY=VALUE",
     ("a b=3",): "a b=3: 'a b' is not a key",
-    ("reprot",): ("reprot: is neither KEY=VALUE nor a command; did you mean 'report'?"),
+    ("reprot",): (
+        "reprot: is neither KEY=VALUE nor a command (its first word); did you mean 'report'?"
+    ),
     ("--unknown-flag",): "unrecognized arguments: --unknown-flag;",
     ("seed=[1",): "seed=[1: the value has characters or brackets that need quotes",
 }

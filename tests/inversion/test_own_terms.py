@@ -66,9 +66,8 @@ def test_mistakes_are_refused_with_a_suggestion(
 
 
 def test_an_unknown_layer_is_refused_with_a_suggestion() -> None:
-    step = made_step()
     with pytest.raises(InputError, match=r"penultimat: .*did you mean 'penultimate'"):
-        value_of(step, "cosine", layers=["penultimat"])
+        Objective({"cosine": {"weight": 1, "layers": ["penultimat"]}}, ["penultimate"])
 
 
 def test_the_floor_of_orthogonality_is_summed_over_its_layers() -> None:

@@ -58,7 +58,7 @@ def test_a_key_shows_type_default_range_and_setters() -> None:
     for fact in ("softmax(n / temperature)", "number, or null", "above 0", "loss=natural (0.15)"):
         assert fact in text
     assert KEYS["data.root"].default == "the environment variable NETINV_DATA, or data"
-    assert KEYS["application.betas"].allowed == "each from 0 to below 1"
+    assert KEYS["application.betas"].allowed == "each at least 0 and below 1"
     assert KEYS["loss.cosine.absolute"].default == "false"
     assert KEYS["garbage.NAME.epochs"].meaning in "\n".join(help_on("garbage.paper.epochs"))
 

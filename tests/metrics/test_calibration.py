@@ -120,5 +120,5 @@ def test_invalid_probabilities_are_refused(values: list[list[float]]) -> None:
 
 
 def test_an_empty_set_is_refused() -> None:
-    with pytest.raises(InputError, match=r"^probabilities: there are none"):
+    with pytest.raises(InputError, match=r"^probabilities: are empty"):
         calibration(torch.zeros(0, 3), torch.zeros(0, dtype=torch.long))
