@@ -98,7 +98,7 @@ GRAMMAR = (
     ("data.path='a",), ('data.path="a',), ("data.path=a;b",), ("data.path=a!b",), ("application.run=runs/a,b",), ("seed=1,2",),
     ("data=mnist,svhn",), ("application.verifiers=mnist_mlp,mnist_resnet",), ("seed=[1",), ("loss.kl={weight: 1",), ("seed==3",), ("",),
     (" ",), ("=3",), ("a b=3",), ("größe=3",), ("--unknown-flag",), ("--cfg=everything",), ("-x",), ("--multirun=3",), ("reprot",),
-    ("exlpore", "runs/latest"), ("help",), ("+seed=3",), ("~seeed",), ("~seed",), ("~seed=5",), ("seed=range(3)",), ("data=null",),
+    ("exlpore", "runs/latest"), ("hlep",), ("help", "loss.cosin"), ("list", "experimets"), ("monitor=erly_stopping",), ("monitor.patience=0",), ("monitor.mode=up",), ("application.recompute=maybe",), ("+debug=fsat",), ("--dry-run",), ("+seed=3",), ("~seeed",), ("~seed",), ("~seed=5",), ("seed=range(3)",), ("data=null",),
     ("name=null",), ("data.path=${nothing}",), ("data.root=${oc.env:NOT_SET}",), ("hydra.foo=1",), ("retry",), ("retry", "nowhere"),
     ("report",), ("report", "nowhere"), ("explore",), ("explore", "nowhere"), ("dashboard", "--nothing"),
 )  # fmt: skip
