@@ -1,8 +1,8 @@
 # Runs the quickstart on a CPU, without data:
-#   docker build --tag netinv . && docker run --rm --volume "$PWD/runs:/work/runs" netinv
+#   docker build --tag netinv . && docker run --rm --volume "$PWD/runs:/netinv/runs" netinv
 # Other commands: docker run --rm netinv netinv --help
 FROM python:3.12-slim
-WORKDIR /work
+WORKDIR /netinv
 COPY pyproject.toml constraints.txt README.md LICENSE /source/
 COPY conf /source/conf
 COPY netinv_lightning /source/netinv_lightning

@@ -1,7 +1,6 @@
 """The keys of `application=detect_ood`, with their types and defaults.
 
-Shared keys:
-    name: Name of the application; `application=NAME` selects it.
+The keys that all applications share are described in `application_schema.py`.
 """
 
 from __future__ import annotations

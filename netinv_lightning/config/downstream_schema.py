@@ -1,13 +1,6 @@
 """The keys of the applications that use inverted images: distill, counterfeit and finetune.
 
-Shared keys:
-    name: Name of the application; `application=NAME` selects it.
-    run: Directory of a finished run.
-    verifiers: Verifiers of the images (`classifiers/verifier_names.py`); null for those of the run.
-    steps: Training steps.
-    batch_size: Images per batch.
-    lr: Learning rate.
-    checkpoint_every: Steps between two checkpoints.
+The keys that all applications share are described in `application_schema.py`.
 """
 
 from __future__ import annotations

@@ -104,7 +104,8 @@ def _no_equals_sign(text: str) -> str:
     if not word:
         return ""
     return (
-        f"{word}: is neither KEY=VALUE nor a command; netinv --help lists commands, groups and keys"
+        f"{word}: is neither KEY=VALUE nor a command (its first word); netinv --help lists "
+        "commands, groups and keys"
     )
 
 

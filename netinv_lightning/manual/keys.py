@@ -11,6 +11,7 @@ from functools import cache
 from sys import modules
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
+from netinv_lightning.config import application_schema
 from netinv_lightning.config.application_schema import APPLICATION_KEYS
 from netinv_lightning.config.garbage_schema import GarbageConfig
 from netinv_lightning.config.loss_terms import (
@@ -154,11 +155,13 @@ def meanings(schema: type) -> Mapping[str, str]:
 
     They are in the docstring of the class (`Attributes:`), in that of the constructor whose
     arguments it names, of another schema class that it names, or of its module (`Shared keys:`).
+    The shared keys of all applications are in the module `application_schema`.
     """
     found: dict[str, str] = {}
     for base in reversed(schema.__mro__[:-1]):
         module, doc = modules[base.__module__], inspect.getdoc(base) or ""
-        found = named_values(inspect.getdoc(module) or "", SHARED) | found
+        shared = application_schema if base in APPLICATION_KEYS.values() else module
+        found = named_values(inspect.getdoc(shared) or "", SHARED) | found
         for other in re.findall(r"See `(\w+)` for the other keys", doc):
             found |= meanings(getattr(module, other))
         for dotted in re.findall(r"[Aa]rguments of\s+`(netinv_lightning[\w.]+)`", doc):

@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,7 @@ def _entries(root: Path, deep: bool) -> Iterator[os.DirEntry[str]]:
     count, pending = 0, [root]
     while pending:
         with os.scandir(pending.pop()) as scanned:
-            entries = list(scanned)
+            entries = list(islice(scanned, MAX_ENTRIES + 1 - count))
         count += len(entries)
         if count > MAX_ENTRIES:
             raise InputError(
@@ -115,5 +116,6 @@ def _entries(root: Path, deep: bool) -> Iterator[os.DirEntry[str]]:
             )
         for entry in entries:
             yield entry
-            if deep and entry.is_dir(follow_symlinks=False) and entry.name != "wandb":
-                pending.append(Path(entry.path))
+            path = Path(entry.path)
+            if deep and entry.is_dir(follow_symlinks=False) and path != root / "wandb":
+                pending.append(path)

@@ -250,6 +250,13 @@ def test_a_run_with_a_fifo_is_not_resumed(run_dir: Path) -> None:
         RunDir(run_dir, resuming=True).check_usable()
 
 
+def test_only_the_wandb_folder_of_the_run_may_link_outside(run_dir: Path) -> None:
+    (run_dir / "samples" / "wandb").mkdir(parents=True)
+    (run_dir / "samples" / "wandb" / "images").symlink_to("/tmp")
+    with pytest.raises(InputError):
+        check_writable_content(run_dir)
+
+
 def test_curves_of_many_rows_need_little_memory(run_dir: Path) -> None:
     rows = 150_000
     with (run_dir / "metrics.csv").open("w") as file:
