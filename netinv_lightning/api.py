@@ -87,7 +87,7 @@ class Inversion:
 
     @property
     def classifier(self) -> FrozenClassifier:
-        return self.module.classifier
+        return self.module.classifier.whole
 
     @property
     def generator(self) -> nn.Module:

@@ -57,7 +57,7 @@ class InvertApplication(Application):
         cfg, app = self.cfg, self.cfg.application
         check_processes(cfg, self.processes)
         self.module = build_inversion(cfg, self.network)
-        self.classifier = self.module.classifier
+        self.classifier = self.module.classifier.whole
         self.verifiers = load_verifiers(app.verifiers, cfg, self.classifier)
         if not self.verifiers:
             notice(NO_VERIFIERS)

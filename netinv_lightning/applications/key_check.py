@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from netinv_lightning.config.black_box_keys import check_black_box_named
 from netinv_lightning.config.detection_schema import DETECTORS
 from netinv_lightning.config.loss_check import check_layers
+from netinv_lightning.config.method_registry import METHODS
 from netinv_lightning.config.validate import check_network_chosen
 from netinv_lightning.data.outlier_names import called, check_outliers, is_own
 from netinv_lightning.errors import InputError
@@ -37,14 +38,27 @@ def check_keys(cfg: DictConfig) -> None:
     if (check := CHECKS.get(cfg.application.name)) is not None:
         check(cfg)
     _check_layers(cfg)
+    if METHODS[cfg.method.name].data:
+        _check_auxiliary(cfg)
     if cfg.application.get("recompute"):
         _check_recompute(cfg)
+
+
+def _check_auxiliary(cfg: DictConfig) -> None:
+    """Check the name of the auxiliary images of a method that needs data."""
+    if (name := cfg.method.auxiliary) is None:
+        raise InputError(
+            f"method.auxiliary: is missing; method={cfg.method.name} learns from images other than "
+            "the classifier's data, such as method.auxiliary=emnist_letters or your own "
+            "method.auxiliary=FILE.npz"
+        )
+    check_outliers(name, cfg.data.name, cfg.data.classes, train=True, key="method.auxiliary")
 
 
 def _check_recompute(cfg: DictConfig) -> None:
     """Refuse what differentiates the classifier within `torch.func`, or compiles it."""
     clashes = {
-        "method=kkt": cfg.method.name == "kkt",
+        f"method={cfg.method.name}": METHODS[cfg.method.name].second_order,
         "loss.gradient": "gradient" in cfg.loss,
         "loss.stationarity": "stationarity" in cfg.loss,
         "application.compile=true": cfg.application.compile,

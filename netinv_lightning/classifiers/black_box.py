@@ -146,6 +146,8 @@ class BlackBoxClassifier(FrozenClassifier):
         return {**super().record(), "access": self.access, **estimate}
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
+        if self.whole is not self:
+            return super().forward(x_BCHW)
         if self.directions and torch.is_grad_enabled() and x_BCHW.requires_grad:
             logits_BN: Tensor = _Estimated.apply(x_BCHW, self)
             return logits_BN

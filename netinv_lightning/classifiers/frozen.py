@@ -5,11 +5,13 @@ Shape suffixes: B batch, C channels, H height, W width, N classes, D features.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -91,7 +93,32 @@ class FrozenClassifier(Classifier):
     def record(self) -> dict[str, Any]:
         return {**super().record(), "accuracy_on_real_images": self.real_accuracy}
 
+    def limited_to(self, access: str) -> FrozenClassifier:
+        """Return this classifier with less access: outputs without gradients, layers and features.
+
+        It shares weights, device and counts with this one, which its `whole` is.
+
+        Args:
+            access: `scores`, or `labels` for one-hot rows (multi-label: zeros and ones) instead of
+                logits; other words do not limit it.
+        """
+        if access not in ("scores", "labels"):
+            return self
+        limited = copy.copy(self)
+        limited.__dict__ |= {"_whole": self, "_limit": access}  # not registered as a submodule
+        return limited
+
+    @property
+    def whole(self) -> FrozenClassifier:
+        """The classifier without the limits of `limited_to`."""
+        whole: FrozenClassifier = self.__dict__.get("_whole", self)
+        return whole
+
     def forward(self, x_BCHW: Tensor) -> Tensor:
+        if (whole := self.whole) is not self:
+            with torch.no_grad():
+                logits_BN = whole(x_BCHW)
+            return logits_BN if self.__dict__["_limit"] == "scores" else _labels(whole, logits_BN)
         return super().forward(self.forward_count.count(x_BCHW))
 
     def train(self, mode: bool = True) -> FrozenClassifier:
@@ -103,7 +130,13 @@ class FrozenClassifier(Classifier):
         return self.trace(x_BCHW)[:2]
 
     def trace(self, x_BCHW: Tensor) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
-        """Return logits, features, and the inputs of BatchNorm layers and layers of tokens."""
+        """Return logits, features, and the inputs of BatchNorm layers and layers of tokens.
+
+        Raises:
+            PermissionError: if the access is limited to outputs.
+        """
+        if self.whole is not self:
+            raise PermissionError(f"access is limited to {self.__dict__['_limit']}: no features")
         with self.recorder.recording() as (recorded, normed):
             logits_BN = self(x_BCHW)
         self.feature_shapes = {name: recorded[name].shape[1:] for name in self.feature_layers}
@@ -230,3 +263,10 @@ class FrozenClassifier(Classifier):
                 f"classifier.num_classes={self.spec.num_classes}: the network returns outputs of "
                 f"shape {list(logits_BN.shape[1:])}; it must return one logit per class"
             )
+
+
+def _labels(classifier: Classifier, logits_BN: Tensor) -> Tensor:
+    """Return the predicted labels as zeros and ones, [B, N]."""
+    if classifier.multi_label:
+        return (logits_BN > 0).float()
+    return F.one_hot(logits_BN.argmax(dim=1), logits_BN.shape[1]).float()

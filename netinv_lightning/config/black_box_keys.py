@@ -16,6 +16,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from netinv_lightning.config.method_registry import METHODS
 from netinv_lightning.errors import InputError
 
 FUNCTION = re.compile(r"([^\W\d]\w*\.)*[^\W\d]\w*:[^\W\d]\w*(\.[^\W\d]\w*)*")
@@ -120,10 +121,10 @@ def check_black_box(cfg: DictConfig) -> None:
             "layers. Set classifier.feature_layers=[logits]"
         )
     check_terms_of_black_box(cfg.loss)
-    if cfg.method.name == "kkt":
+    if METHODS[cfg.method.name].access == "weights":
         raise InputError(
-            "method=kkt: needs the weights of the classifier, which a black box does not provide. "
-            "Set method=generator or method=gradient"
+            f"method={cfg.method.name}: needs the weights of the classifier, which a black box "
+            "does not provide. Set method=generator or method=gradient"
         )
 
 

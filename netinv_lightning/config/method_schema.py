@@ -1,6 +1,11 @@
-"""The keys of each method, with their types and defaults. See `config/schema.py` for the rest.
+"""The keys of each method: the keyword-only arguments of its constructor, with types and ranges.
 
-This module does not import torch.
+This module does not import torch. It reads the source of the methods instead:
+
+    def __init__(self, classifier: FrozenClassifier, *, steps: Annotated[int, STEPS] = 50)
+
+gives the key `method.steps`, a whole number in the range `STEPS` of `config/ranges.py`, with the
+default 50.
 
 Shared keys:
     name: Name of the method; `method=NAME` selects it.
@@ -8,61 +13,82 @@ Shared keys:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import ast
+from dataclasses import field, make_dataclass
+from types import UnionType
+from typing import Annotated, Any, Optional, get_args, get_origin
 
 from omegaconf import DictConfig
 
-
-@dataclass
-class GeneratorMethodConfig:
-    """`method=generator`: train a generator; the keys of its training are in `application`."""
-
-    name: str = "generator"
+from netinv_lightning.config import ranges
+from netinv_lightning.config.method_registry import METHODS, Method
+from netinv_lightning.config.signatures import constructor_of
 
 
-@dataclass
-class GradientMethodConfig:
-    """`method=gradient`: optimise the pixels of each image.
+def method_keys(name: str, method: Method) -> type:
+    """Return the schema class of a method.
 
-    The keys are arguments of `netinv_lightning.inversion.methods.gradient.PixelInversion`.
+    Raises:
+        TypeError: if a key has no default, or its annotation is not `Annotated[type, rule]`.
     """
+    keys: list[tuple[str, Any, Any]] = [("name", str, field(default=name))]
+    rules: dict[str, ranges.Rule] = {}
+    at_least: dict[str, str] = {}
+    constructor = None if method.trains_generator else constructor_of(method.target)
+    for argument, default in _keys(constructor):
+        assert argument.annotation is not None
+        hint = _evaluated(argument.annotation)
+        if get_origin(hint) is not Annotated or default is None:
+            raise TypeError(
+                f"{method.target}: {argument.arg} must be Annotated[type, rule] with a default"
+            )
+        kind, *facts = get_args(hint)
+        for fact in facts:
+            if isinstance(fact, ranges.AtLeast):
+                at_least[argument.arg] = fact.key
+            else:
+                rules[argument.arg] = fact
+        keys.append((argument.arg, _optional(kind), _default(_evaluated(default))))
+    schema = make_dataclass(f"{name.title().replace('_', '')}MethodConfig", keys)
+    schema.__module__ = __name__
+    schema.__doc__ = (
+        "`method=generator`: train a generator; the keys of its training are in `application`."
+        if constructor is None
+        else f"`method={name}`. The keys are arguments of `{method.target}`."
+    )
+    ranges.RULES[schema], ranges.AT_LEAST[schema] = rules, at_least
+    return schema
 
-    name: str = "gradient"
-    steps: int = 50
-    lr: float = 0.3
-    parametrisation: str = "pixel"
-    jitter: int = 0
-    init_std: float = 1.0
+
+def _keys(constructor: ast.FunctionDef | None) -> list[tuple[ast.arg, ast.expr | None]]:
+    if constructor is None:
+        return []
+    return [*zip(constructor.args.kwonlyargs, constructor.args.kw_defaults, strict=True)]
 
 
-@dataclass
-class KktMethodConfig:
-    """`method=kkt`: reconstruct training images from the stationarity of the weights.
-
-    The keys are arguments of `netinv_lightning.inversion.methods.kkt.KktInversion`.
-    """
-
-    name: str = "kkt"
-    candidates: int = 1000
-    steps: int = 1000
-    lr: float = 0.1
-    multiplier_lr: float = 0.1
-    sharpness: float = 10.0
-    final_sharpness: float = 300.0
-    init_std: float = 0.1
+def _evaluated(source: ast.expr) -> Any:
+    """Evaluate an annotation or a default of our own source: types, rules and values."""
+    return eval(ast.unparse(source), {**vars(ranges), "Annotated": Annotated})
 
 
-METHOD_KEYS: dict[str, type] = {
-    "generator": GeneratorMethodConfig,
-    "gradient": GradientMethodConfig,
-    "kkt": KktMethodConfig,
-}
+def _optional(kind: Any) -> Any:
+    """Return `T | None` as `Optional[T]`, the form that OmegaConf's releases all read."""
+    if isinstance(kind, UnionType):
+        (inner,) = (part for part in get_args(kind) if part is not type(None))
+        return Optional[inner]
+    return kind
+
+
+def _default(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return field(default_factory=lambda: list(value))
+    return field(default=value)
+
+
+METHOD_KEYS: dict[str, type] = {name: method_keys(name, method) for name, method in METHODS.items()}
 """The schema class of each method, by the name of the method."""
-
-GENERATOR_METHODS = ("generator",)
-"""The methods that train generators. The other methods optimise the images when these are drawn."""
 
 
 def trains_generator(cfg: DictConfig) -> bool:
     """Return whether the method of a config trains generators and stores them in a checkpoint."""
-    return cfg.method.name in GENERATOR_METHODS
+    return METHODS[cfg.method.name].trains_generator

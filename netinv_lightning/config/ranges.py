@@ -15,7 +15,6 @@ from typing import Any, Protocol
 
 from netinv_lightning.config import application_schema as of_application
 from netinv_lightning.config import downstream_schema as of_downstream
-from netinv_lightning.config import method_schema as of_method
 from netinv_lightning.config import schema as config
 from netinv_lightning.config.detection_schema import DETECTORS, DetectOodConfig
 from netinv_lightning.config.garbage_schema import GarbageConfig
@@ -112,6 +111,13 @@ class Names:
         return f"one of {', '.join(self.names)}"
 
 
+@dataclass(frozen=True)
+class AtLeast:
+    """The value of another key of the section, or more; in the constructor of a method."""
+
+    key: str
+
+
 TAG_LENGTH = 64
 """Maximum number of characters of a tag in W&B."""
 LARGEST_SEED = 2**32 - 1
@@ -201,12 +207,6 @@ RULES: dict[type, Mapping[str, Rule]] = {
         "shift": Number(0, 4096), "rotation": Number(0, 360), "scale": Number(0, 1, below=True),
         "shear": Number(0, 10), "noise": Number(0, 10), "resize": PIXELS,
     },
-    of_method.GradientMethodConfig: _PIXELS,
-    of_method.KktMethodConfig: {
-        "candidates": Count(1, 1_000_000), "steps": STEPS, "lr": POSITIVE,
-        "multiplier_lr": POSITIVE, "sharpness": POSITIVE, "final_sharpness": POSITIVE,
-        "init_std": NOT_NEGATIVE,
-    },
     GarbageConfig: {
         "source": Names(("inverted", "noise", "outliers")), "start": Names(("trained", "scratch")),
         "epochs": Count(1, 100_000), "lr": POSITIVE, "label_smoothing": SHARE,
@@ -274,13 +274,12 @@ RULES: dict[type, Mapping[str, Rule]] = {
     of_application.TrainClassifierConfig: {"checkpoint_every": EVERY},
 }  # fmt: skip
 """The rule of each key, by schema class. It applies to each entry of a list. None is always
-allowed."""
+allowed. `config/method_schema.py` adds the rules of methods, which stand in their constructors."""
 
 
-AT_LEAST: dict[type, Mapping[str, str]] = {
-    of_method.KktMethodConfig: {"final_sharpness": "sharpness"}
-}
-"""Keys whose value must be at least that of another key of the section, by schema class."""
+AT_LEAST: dict[type, Mapping[str, str]] = {}
+"""Keys whose value must be at least that of another key of the section, by schema class. Methods
+add theirs."""
 
 
 DISTINCT: dict[type, Mapping[str, int]] = {

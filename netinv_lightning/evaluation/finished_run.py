@@ -76,7 +76,9 @@ def open_finished(directory: Path, key: str, command: DictConfig | None = None) 
     if checkpoint_of(directory).is_file():
         module = load_inversion(cfg, directory)
         draw = draw_images(module, cfg.application.eval_batch_size, cfg.seed)
-        return FinishedRun(cfg, module.classifier, draw, cfg.application.eval_samples, summary)
+        return FinishedRun(
+            cfg, module.classifier.whole, draw, cfg.application.eval_samples, summary
+        )
     classifier = load_classifier(cfg)
     path = directory / "samples" / "inverted.safetensors"
     images = read_samples(path, where, classifier.spec)
@@ -113,7 +115,7 @@ def load_inversion(cfg: DictConfig, directory: Path) -> Inversion:
     Raises:
         InputError: if the classifier or the checkpoint is missing or damaged.
     """
-    inversion = build_inversion(cfg)
+    inversion = build_inversion(cfg, draws=True)
     inversion.load(directory, cfg.application.channels_last)
     return inversion
 

@@ -117,7 +117,7 @@ def _measure(
     verifiers: Sequence[FrozenClassifier],
     hot: bool | None,
 ) -> Measured:
-    classifier = module.classifier.eval()
+    classifier = module.classifier.whole.eval()
     N, G = module.conditioning.num_classes, module.n_generators
     layer = classifier.feature_layers[-1]
     kind = SetAccuracy if classifier.multi_label else InversionAccuracy

@@ -44,7 +44,7 @@ def inversion_result(
     write_samples(samples, run.samples / "inverted.safetensors", spec)
     shown_BCHW = samples.images_nCHW[:TABLE_ROWS]
     with torch.no_grad():
-        logits_BN = module.classifier(shown_BCHW.to(module.device))
+        logits_BN = module.classifier.whole(shown_BCHW.to(module.device))
     log_samples(
         run.loggers,
         x_BCHW=shown_BCHW,

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import logging
+import inspect
 from collections.abc import Callable
-from functools import partial
+from importlib import import_module
+from pathlib import Path
 from typing import Any, TypeVar
 
 import lightning as L
+import torch
 from omegaconf import DictConfig
-from torch import nn
+from torch import Tensor, nn
 
 from netinv_lightning.classifiers.build import load_classifier
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.classifiers.probing import check_sides
+from netinv_lightning.config.method_registry import ACCESS, METHODS, methods_with
 from netinv_lightning.config.method_schema import trains_generator
 from netinv_lightning.config.plain import plain_dict
+from netinv_lightning.data.outliers import outliers
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.inversion.augmentation import Augmentation, fault_of_views
 from netinv_lightning.inversion.base import Inversion
@@ -25,15 +29,11 @@ from netinv_lightning.inversion.conditioning import Conditioning
 from netinv_lightning.inversion.generator import Generator
 from netinv_lightning.inversion.label_sets import LabelSets
 from netinv_lightning.inversion.methods.approach import PRIORS, TargetInversion
-from netinv_lightning.inversion.methods.gradient import PixelInversion
-from netinv_lightning.inversion.methods.kkt import KktInversion
 from netinv_lightning.inversion.micro_batches import check_parts
 from netinv_lightning.inversion.module import InversionModule
 from netinv_lightning.inversion.perturbation import Perturbation
 from netinv_lightning.inversion.recomputation import recompute_activations
-from netinv_lightning.inversion.stationarity import check_twice_differentiable
 
-log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 MODULE_KEYS = (
@@ -49,6 +49,8 @@ MODULE_KEYS = (
     "log_every",
     "micro_batch",
 )
+MOST_AUXILIARY = 20_000
+"""Largest number of auxiliary images of a method that needs data."""
 DESCENT_KEYS = ("steps", "lr", "parametrisation", "jitter", "init_std", "log_every")
 
 
@@ -89,23 +91,76 @@ def make_module(cfg: DictConfig, classifier: FrozenClassifier | None = None) -> 
     )
 
 
-def make_pixels(
-    method: type[PixelInversion], cfg: DictConfig, classifier: FrozenClassifier | None = None
-) -> PixelInversion:
-    """Build a method that optimises pixels; other arguments as for `make_module`."""
-    classifier = _differentiable(cfg, classifier)
-    return _make(
-        "method",
-        method,
-        conditioning=_conditioning(cfg, classifier),
-        classifier=classifier,
-        objective=build_objective(cfg, classifier),
-        perturbation=_make("perturbation", Perturbation, **cfg.perturbation),
-        augmentation=build_augmentation(cfg, classifier),
-        log_every=cfg.application.log_every,
-        micro_batch=cfg.application.get("micro_batch"),
-        **_options(cfg),
+def make_method(cfg: DictConfig, classifier: FrozenClassifier | None, draws: bool) -> Inversion:
+    """Build a method without generators from the parts that its constructor asks for.
+
+    Args:
+        cfg: The config.
+        classifier: The classifier to invert; None to load the one that the config names.
+        draws: Whether it only draws from what an earlier run has stored, without auxiliary images.
+
+    Raises:
+        InputError: naming the key that is wrong.
+    """
+    method = METHODS[cfg.method.name]
+    classifier = _prepared(cfg, classifier)
+    check_access(cfg.method.name, classifier)
+    make = getattr(import_module(method.target.rpartition(".")[0]), method.target.split(".")[-1])
+    parts: dict[str, Callable[[], Any]] = {
+        "classifier": lambda: classifier.limited_to(method.access),
+        "conditioning": lambda: _conditioning(cfg, classifier),
+        "objective": lambda: build_objective(cfg, classifier),
+        "perturbation": lambda: _make("perturbation", Perturbation, **cfg.perturbation),
+        "augmentation": lambda: build_augmentation(cfg, classifier),
+        "seed": lambda: cfg.seed,
+        "log_every": lambda: cfg.application.log_every,
+        "micro_batch": lambda: cfg.application.get("micro_batch"),
+        "auxiliary": lambda: _auxiliary(cfg, classifier, draws),
+    }
+    wanted = inspect.signature(make).parameters.values()
+    given = {part.name: parts[part.name]() for part in wanted if part.kind != part.KEYWORD_ONLY}
+    return _make("method", make, **given, **_options(cfg))
+
+
+def check_access(name: str, classifier: FrozenClassifier) -> None:
+    """Check that the classifier grants the access that a method needs.
+
+    Raises:
+        InputError: naming the method, and those that need less.
+    """
+    needed = METHODS[name].access
+    # A black box with scores has an estimated gradient.
+    has = "gradients" if classifier.access == "scores" else classifier.access
+    if ACCESS.index(needed) < ACCESS.index(has):
+        others = " or ".join(f"method={other}" for other in methods_with(has) if other != "kkt")
+        raise InputError(
+            f"method={name}: needs the {needed} of the classifier, but this black box gives "
+            f"{classifier.access} only. Choose {others}"
+        )
+    if needed == "gradients" and classifier.trained:  # untrained weights may be zero
+        classifier.check_gradient()
+
+
+def _auxiliary(cfg: DictConfig, classifier: FrozenClassifier, draws: bool) -> Callable[[], Tensor]:
+    """Return a function that returns the auxiliary images, uint8 [n, C, H, W].
+
+    They are read now, so that missing images are refused before anything is written.
+    """
+    if draws:
+        return _no_auxiliary
+    images_nCHW = outliers(
+        cfg.method.auxiliary,
+        classifier.spec,
+        MOST_AUXILIARY,
+        cfg.seed,
+        Path(cfg.data.root),
+        train=True,
     )
+    return lambda: images_nCHW.mul(255).round().to(torch.uint8)
+
+
+def _no_auxiliary() -> Tensor:
+    raise RuntimeError("auxiliary images are not read for a method that is trained already")
 
 
 def build_augmentation(
@@ -131,49 +186,22 @@ def build_augmentation(
     return augmentation
 
 
-def make_kkt(cfg: DictConfig, classifier: FrozenClassifier | None = None) -> KktInversion:
-    """Build `method=kkt`; arguments as for `make_module`."""
-    classifier = _differentiable(cfg, classifier)
-    if classifier.multi_label:
-        raise InputError(
-            "method=kkt: needs one label per image, but this network is multi-label; choose "
-            "method=generator"
-        )
-    check_twice_differentiable(classifier, "method=kkt")
-    kkt = _make(
-        "method",
-        KktInversion,
-        conditioning=_conditioning(cfg, classifier),
-        classifier=classifier,
-        seed=cfg.seed,
-        log_every=cfg.application.log_every,
-        micro_batch=cfg.application.get("micro_batch"),
-        **_options(cfg),
-    )
-    if classifier.batch_norms:
-        log.warning(
-            "method=kkt: the network has BatchNorm, for which the theory does not hold; its "
-            "running statistics are used. To train a network without BatchNorm, set "
-            "+classifier.network.batch_norm=false"
-        )
-    return kkt
+def build_inversion(
+    cfg: DictConfig, classifier: FrozenClassifier | None = None, draws: bool = False
+) -> Inversion:
+    """Build the inversion that `cfg.method` names.
 
-
-METHODS: dict[str, Callable[[DictConfig, FrozenClassifier | None], Inversion]] = {
-    "generator": make_module,
-    "gradient": partial(make_pixels, PixelInversion),
-    "kkt": make_kkt,
-}
-"""The builder of each method, by the name that `method` selects."""
-
-
-def build_inversion(cfg: DictConfig, classifier: FrozenClassifier | None = None) -> Inversion:
-    """Build the inversion that `cfg.method` names; the classifier is loaded unless it is given.
+    Args:
+        cfg: The config.
+        classifier: The classifier to invert; None to load the one that the config names.
+        draws: Whether it only draws from what an earlier run has stored.
 
     Raises:
         InputError: naming the key that is wrong.
     """
-    return METHODS[cfg.method.name](cfg, classifier)
+    if trains_generator(cfg):
+        return make_module(cfg, classifier)
+    return make_method(cfg, classifier, draws)
 
 
 def build_target_inversion(cfg: DictConfig, classifier: FrozenClassifier) -> TargetInversion:
@@ -223,9 +251,15 @@ def check_processes(cfg: DictConfig, processes: int) -> None:
 
 def _differentiable(cfg: DictConfig, classifier: FrozenClassifier | None) -> FrozenClassifier:
     """Return the classifier, or load it, and check that gradients reach the pixels."""
-    classifier = classifier or load_classifier(cfg)
+    classifier = _prepared(cfg, classifier)
     if classifier.trained:  # untrained weights may be zero
         classifier.check_gradient()
+    return classifier
+
+
+def _prepared(cfg: DictConfig, classifier: FrozenClassifier | None) -> FrozenClassifier:
+    """Return the classifier, or load it, with the memory options of the application."""
+    classifier = classifier or load_classifier(cfg)
     if (micro_batch := cfg.application.get("micro_batch")) is not None:
         check_parts(classifier, micro_batch)
     if cfg.application.get("recompute"):
@@ -249,13 +283,14 @@ def _conditioning(cfg: DictConfig, classifier: FrozenClassifier) -> Conditioning
 
 def _options(cfg: DictConfig) -> dict[str, Any]:
     """Return the keys of a method without a generator."""
-    options = {key: value for key, value in plain_dict(cfg.method).items() if key != "name"}
+    given = plain_dict(cfg.method)
+    options = {key: given[key] for key in given if key not in ("name", "auxiliary")}
     return _limited(options, cfg)
 
 
 def _limited(options: dict[str, Any], cfg: DictConfig) -> dict[str, Any]:
     """Return the options with at most `trainer.max_steps` steps."""
-    if (most := cfg.trainer.get("max_steps") or 0) > 0:
+    if (most := cfg.trainer.get("max_steps") or 0) > 0 and "steps" in options:
         options["steps"] = min(options["steps"], most)
     return options
 

@@ -1,16 +1,12 @@
-"""Docstrings read from source files, without importing them: importing torch takes seconds."""
+"""Parts of docstrings, and names that source files contain, read without importing them."""
 
 from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
-from functools import cache
-from importlib.util import find_spec
 from itertools import takewhile
-from pathlib import Path
 
-Definition = ast.ClassDef | ast.FunctionDef
+from netinv_lightning.config.signatures import Definition, statements_of
 
 
 def named_values(docstring: str, *headings: str) -> dict[str, str]:
@@ -54,66 +50,6 @@ def first_sentence(text: str) -> str:
     return sentence[:1].upper() + sentence[1:]
 
 
-def docstring_of(dotted: str) -> str:
-    """Return the docstring of a class or function; empty if there is none.
-
-    Args:
-        dotted: Its dotted name, such as `lightning.pytorch.trainer.trainer.Trainer`.
-    """
-    definition = definition_of(dotted)
-    return "" if definition is None else ast.get_docstring(definition) or ""
-
-
-def definition_of(dotted: str) -> Definition | None:
-    """Return the syntax tree of a class or function of a module, which may only import it."""
-    module, _, name = dotted.rpartition(".")
-    for node in _statements(module):
-        if isinstance(node, Definition) and node.name == name:
-            return node
-        if isinstance(node, ast.ImportFrom) and name in {alias.name for alias in node.names}:
-            return definition_of(f"{node.module}.{name}")
-    return None
-
-
-@cache
-def _statements(module: str) -> list[ast.stmt]:
-    path = _source_of(module)
-    return [] if path is None else ast.parse(path.read_text(encoding="utf-8")).body
-
-
-def _source_of(module: str) -> Path | None:
-    """Return the source file of a module, whose packages are located but not imported."""
-    package, *parts = module.split(".")
-    spec = find_spec(package)
-    folders = spec.submodule_search_locations if spec is not None else None
-    candidates = (
-        path
-        for folder in folders or ()
-        for path in (
-            Path(folder, *parts).with_suffix(".py"),
-            Path(folder, *parts, "__init__.py"),
-        )
-    )
-    return next((path for path in candidates if path.is_file()), None)
-
-
-def defaults_of(definition: ast.FunctionDef) -> dict[str, str]:
-    """Return the source text of the default of each argument that has one."""
-    arguments = definition.args
-    positional = [*arguments.posonlyargs, *arguments.args]
-    pairs: Iterator[tuple[ast.arg, ast.expr | None]] = iter(
-        [
-            *zip(
-                positional[len(positional) - len(arguments.defaults) :],
-                arguments.defaults,
-                strict=True,
-            ),
-            *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True),
-        ]
-    )
-    return {argument.arg: ast.unparse(value) for argument, value in pairs if value is not None}
-
-
 def called_functions(definition: Definition, module: str) -> list[str]:
     """Return the names of the functions of `module` that a function calls as `module.name`."""
     return [
@@ -127,7 +63,7 @@ def called_functions(definition: Definition, module: str) -> list[str]:
 
 def assigned_names(module: str, variable: str) -> dict[str, str]:
     """Return the names in a mapping of texts to names that a module assigns to a variable."""
-    for node in _statements(module):
+    for node in statements_of(module):
         if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == variable:
             assert isinstance(node.value, ast.Dict)
             pairs = zip(node.value.keys, node.value.values, strict=True)

@@ -22,19 +22,21 @@ from netinv_lightning.config.loss_terms import (
 from netinv_lightning.config.method_schema import METHOD_KEYS
 from netinv_lightning.config.ranges import Flag, Names, Rule, rule_of
 from netinv_lightning.config.schema import Config
-from netinv_lightning.config.signatures import trainer_keys
+from netinv_lightning.config.signatures import (
+    TRAINER,
+    defaults_of,
+    definition_of,
+    docstring_of,
+    trainer_keys,
+)
 from netinv_lightning.config.trainer_check import TRAINER_RULES
 from netinv_lightning.manual.docstrings import (
     called_functions,
-    defaults_of,
-    definition_of,
     description,
-    docstring_of,
     named_values,
 )
 
 TERMS, LOSSES = "netinv_lightning.inversion.terms", "netinv_lightning.inversion.losses"
-TRAINER = "lightning.pytorch.trainer.trainer.Trainer"
 SHARED = "Shared keys"
 """Section of a module's docstring with the meaning of keys that several of its classes have."""
 

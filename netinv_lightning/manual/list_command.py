@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from netinv_lightning.classifiers.zoo import ZOO, zoo_names
 from netinv_lightning.config.detection_schema import DETECTORS
 from netinv_lightning.config.loss_terms import LOSS_TERMS
+from netinv_lightning.config.signatures import docstring_of
 from netinv_lightning.errors import InputError, exit_status, nearest
 from netinv_lightning.manual.choices import Choice, choices, default_choice
-from netinv_lightning.manual.docstrings import assigned_names, docstring_of, first_sentence
+from netinv_lightning.manual.docstrings import assigned_names, first_sentence
 from netinv_lightning.manual.help_command import choice_lines
 from netinv_lightning.manual.keys import keys_of
 

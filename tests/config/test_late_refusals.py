@@ -73,7 +73,7 @@ def test_every_rule_is_of_an_argument_of_the_trainer() -> None:
         ),
         (
             ["method=kkt", "application.classes=[0,1]"],
-            "application.classes=[0, 1]: method=kkt generates candidates of all classes. Leave out "
+            "application.classes=[0, 1]: method=kkt makes images of all classes. Leave out "
             "application.classes",
         ),
     ],

@@ -67,7 +67,6 @@ def test_every_rule_has_a_key_and_allows_its_default() -> None:
 
 def test_allowed_names_are_those_of_the_registries() -> None:
     from netinv_lightning.applications import key_check
-    from netinv_lightning.config.method_schema import GradientMethodConfig
     from netinv_lightning.config.schema import (
         ConditioningConfig,
         LoggerConfig,
@@ -88,7 +87,7 @@ def test_allowed_names_are_those_of_the_registries() -> None:
         (ConditioningConfig, "matrix"): class_map.MATRICES,
         (PerturbationConfig, "norm"): perturbation.NORMS,
         (PerturbationConfig, "direction"): perturbation.DIRECTIONS,
-        (GradientMethodConfig, "parametrisation"): pixels.PARAMETRISATIONS,
+        (METHOD_KEYS["gradient"], "parametrisation"): pixels.PARAMETRISATIONS,
         (MeasureConfig, "metrics"): METRIC_GROUPS,
         (MeasureConfig, "controls"): baselines.BASELINES,
         (LoggerConfig, "name"): tracking.LOGGERS,

@@ -8,7 +8,7 @@ import lightning
 import pytest
 
 from netinv_lightning.classifiers import networks
-from netinv_lightning.config.signatures import NETWORKS, constructors, network_parts, trainer_keys
+from netinv_lightning.config.signatures import NETWORKS, constructor_of, network_parts, trainer_keys
 
 OWN = (networks.CNN, networks.MLP, networks.ResNet, networks.ViT)
 
@@ -32,5 +32,11 @@ def test_parts_of_own_networks_hold_their_layers(network: type) -> None:
 def test_other_networks_and_missing_sources_have_no_parts() -> None:
     assert network_parts("timm.create_model") is None
     assert network_parts(f"{NETWORKS}.Missing") is None
-    assert constructors("no_such_package", "a.py") == {}
-    assert constructors("lightning", "no_such_file.py") == {}
+    assert constructor_of("no_such_package.a.Class") is None
+    assert constructor_of("lightning.no_such_module.Trainer") is None
+
+
+def test_a_class_without_a_constructor_has_that_of_its_base() -> None:
+    module = "netinv_lightning.inversion.methods"
+    inherited = constructor_of(f"{module}.approach.PixelInversion")  # imported there
+    assert inherited is constructor_of(f"{module}.gradient.PixelInversion") is not None

@@ -101,6 +101,22 @@ class Descent:
                 report(step, recent_KV)
             done(step)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the cost and the values so far, for a checkpoint beside the optimiser's state."""
+        return {
+            "costs": self.meter.state(),
+            "accuracies": self.successes,
+            "step_seconds": self.step_seconds,
+            "recent": self.recent,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.meter.restore(state_dict["costs"])
+        self.successes[:] = state_dict["accuracies"]
+        self.step_seconds[:] = state_dict["step_seconds"]
+        device = self.parameters[0].device
+        self.recent[:] = [values_V.to(device) for values_V in state_dict["recent"]]
+
     def _set_lr(self, step: int) -> None:
         share = cosine_share(math.pi * (step - 1) / self.steps, self.final_lr)
         for group, lr in zip(self.optimizer.param_groups, self.highest_lr, strict=True):

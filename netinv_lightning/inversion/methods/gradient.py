@@ -16,11 +16,13 @@ from __future__ import annotations
 import math
 import random
 from dataclasses import replace
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
 from netinv_lightning.classifiers.frozen import FrozenClassifier
+from netinv_lightning.config.ranges import JITTER, NOT_NEGATIVE, POSITIVE, Count, Names
 from netinv_lightning.data.specs import DataSpec
 from netinv_lightning.inversion.augmentation import Augmentation
 from netinv_lightning.inversion.conditioning import Condition, Conditioning
@@ -86,14 +88,14 @@ class PixelInversion(DescentInversion):
         objective: The weighted loss terms. Terms that compare images compare those of one batch.
         perturbation: Perturbs the images for the perturbed terms.
         augmentation: Random views of the images, which the classifier sees.
+        log_every: Steps between two reports.
+        micro_batch: Images that the classifier processes at once; None for all.
         steps: Steps of Adam for each image.
         lr: Learning rate of Adam.
         parametrisation: `pixel` or `fourier`.
         jitter: In each step the batch is shifted by up to this many pixels down and across, at
             random, and wraps around. Images then depend less on the classifier's pixel grid.
         init_std: Standard deviation of the first images, before the sigmoid.
-        log_every: Steps between two reports.
-        micro_batch: Images that the classifier processes at once; None for all.
 
     Raises:
         ValueError: if a value is out of range. The message starts with `<argument>=<value>:`.
@@ -108,13 +110,14 @@ class PixelInversion(DescentInversion):
         objective: Objective,
         perturbation: Perturbation | None = None,
         augmentation: Augmentation | None = None,
-        steps: int = 50,
-        lr: float = 0.3,
-        parametrisation: str = "pixel",
-        jitter: int = 0,
-        init_std: float = 1.0,
         log_every: int = 10,
         micro_batch: int | None = None,
+        *,
+        steps: Annotated[int, Count(1, 1_000_000)] = 50,
+        lr: Annotated[float, POSITIVE] = 0.3,
+        parametrisation: Annotated[str, Names(("pixel", "fourier"))] = "pixel",
+        jitter: Annotated[int, JITTER] = 0,
+        init_std: Annotated[float, NOT_NEGATIVE] = 1.0,
     ) -> None:
         super().__init__(
             conditioning, classifier, objective,

@@ -14,14 +14,17 @@ Shape suffixes: B batch, M candidates, C channels, H height, W width, V values o
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
 from netinv_lightning.classifiers.frozen import FrozenClassifier
+from netinv_lightning.config.ranges import NOT_NEGATIVE, POSITIVE, STEPS, AtLeast, Count
+from netinv_lightning.errors import InputError
 from netinv_lightning.inversion.base import FitContext
 from netinv_lightning.inversion.conditioning import Condition, Conditioning
 from netinv_lightning.inversion.cost import CostMeter
@@ -29,12 +32,15 @@ from netinv_lightning.inversion.methods.descent import Descent, DescentInversion
 from netinv_lightning.inversion.objective import Objective
 from netinv_lightning.inversion.stationarity import (
     best_scale,
+    check_twice_differentiable,
     margin_gradients,
     stationarity,
 )
 from netinv_lightning.training.distributed import Stream
 from netinv_lightning.training.gradient_steps import decayed_weights
 from netinv_lightning.training.snapshots import Snapshots
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,9 @@ class KktInversion(DescentInversion):
         conditioning: Draws the conditions of each batch.
         classifier: The network to attack; it is never changed. Its weights are read at the first
             draw.
+        seed: Seed of the first images.
+        log_every: Steps between two reports.
+        micro_batch: Candidates that the classifier processes at once; None for all.
         candidates: Number of candidates M; one to two per training image work best.
         steps: Steps of Adam.
         lr: Highest learning rate of the pixels; it falls along a cosine. Pixels are clamped to [0,
@@ -72,11 +81,9 @@ class KktInversion(DescentInversion):
         final_sharpness: The sharpness at the end, where the derivative should be close to the true
             step. It grows geometrically.
         init_std: Standard deviation of the first pixels about the mean training pixel.
-        seed: Seed of the first images.
-        log_every: Steps between two reports.
-        micro_batch: Candidates that the classifier processes at once; None for all.
 
     Raises:
+        InputError: if the network is multi-label, or has no second derivative.
         ValueError: if a value is out of range. The message starts with `<argument>=<value>:`.
     """
 
@@ -89,17 +96,24 @@ class KktInversion(DescentInversion):
         self,
         conditioning: Conditioning,
         classifier: FrozenClassifier,
-        candidates: int = 1000,
-        steps: int = 1000,
-        lr: float = 0.1,
-        multiplier_lr: float = 0.1,
-        sharpness: float = 10.0,
-        final_sharpness: float = 300.0,
-        init_std: float = 0.1,
         seed: int = 0,
         log_every: int = 10,
         micro_batch: int | None = None,
+        *,
+        candidates: Annotated[int, Count(1, 1_000_000)] = 1000,
+        steps: Annotated[int, STEPS] = 1000,
+        lr: Annotated[float, POSITIVE] = 0.1,
+        multiplier_lr: Annotated[float, POSITIVE] = 0.1,
+        sharpness: Annotated[float, POSITIVE] = 10.0,
+        final_sharpness: Annotated[float, POSITIVE, AtLeast("sharpness")] = 300.0,
+        init_std: Annotated[float, NOT_NEGATIVE] = 0.1,
     ) -> None:
+        if classifier.multi_label:
+            raise InputError(
+                "method=kkt: needs one label per image, but this network is multi-label; choose "
+                "method=generator"
+            )
+        check_twice_differentiable(classifier, "method=kkt")
         # This objective only provides the names for logging; the loss itself has multipliers.
         objective = Objective({"stationarity": {"weight": 1.0}})
         super().__init__(
@@ -115,6 +129,12 @@ class KktInversion(DescentInversion):
         if not sharpness <= final_sharpness < math.inf:
             raise ValueError(
                 f"final_sharpness={final_sharpness}: must be method.sharpness={sharpness} or more"
+            )
+        if classifier.batch_norms:
+            log.warning(
+                "method=kkt: the network has BatchNorm, for which the theory does not hold; its "
+                "running statistics are used. To train a network without BatchNorm, set "
+                "+classifier.network.batch_norm=false"
             )
         self.candidates, self.multiplier_lr, self.seed = candidates, multiplier_lr, seed
         self.micro_batch = micro_batch
@@ -223,19 +243,11 @@ class _CandidateState:
         return {
             "pixels": self.x_MCHW.detach(),
             "log_multipliers": self.log_M.detach(),
-            "costs": self.descent.meter.state(),
-            "accuracies": self.descent.successes,
-            "step_seconds": self.descent.step_seconds,
-            "recent": self.descent.recent,
+            **self.descent.state_dict(),
         }
 
     @torch.no_grad()
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.x_MCHW.copy_(state_dict["pixels"])
         self.log_M.copy_(state_dict["log_multipliers"])
-        self.descent.meter.restore(state_dict["costs"])
-        self.descent.successes[:] = state_dict["accuracies"]
-        self.descent.step_seconds[:] = state_dict["step_seconds"]
-        self.descent.recent[:] = [
-            values_V.to(self.log_M.device) for values_V in state_dict["recent"]
-        ]
+        self.descent.load_state_dict(state_dict)

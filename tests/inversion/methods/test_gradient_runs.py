@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import csv
-import inspect
 import json
 import math
 from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -21,7 +19,6 @@ from netinv_lightning import metric_names as names
 from netinv_lightning.applications import make_application
 from netinv_lightning.applications.invert import InvertApplication
 from netinv_lightning.classifiers.build import load_zoo
-from netinv_lightning.config import method_schema as config
 from netinv_lightning.errors import InputError
 from netinv_lightning.inversion import losses
 from netinv_lightning.inversion.base import NonFiniteError
@@ -43,24 +40,6 @@ FORWARDS, BACKWARDS = names.CLASSIFIER_FORWARDS, names.CLASSIFIER_BACKWARDS
 def rows_of(run_dir: Path) -> list[dict[str, str]]:
     with (run_dir / "metrics.csv").open() as file:
         return list(csv.DictReader(file))
-
-
-def test_keys_mirror_the_constructor() -> None:
-    defaults, parameters = (
-        config.GradientMethodConfig(),
-        inspect.signature(PixelInversion).parameters,
-    )
-    keys = {field.name for field in fields(config.GradientMethodConfig)} - {"name"}
-    assert keys == set(parameters) - {
-        "conditioning",
-        "classifier",
-        "objective",
-        "perturbation",
-        "augmentation",
-        "log_every",
-        "micro_batch",
-    }
-    assert all(getattr(defaults, key) == parameters[key].default for key in keys)
 
 
 def test_fewer_images_are_drawn_by_default() -> None:

@@ -7,9 +7,7 @@ Shape suffixes: B batch, n images, N classes, D features, P pixels, C channels, 
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -24,7 +22,6 @@ from netinv_lightning.applications import make_application
 from netinv_lightning.applications.invert import InvertApplication
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.classifiers.networks import MLP
-from netinv_lightning.config import method_schema as config
 from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.data.specs import MNIST5K
 from netinv_lightning.errors import InputError
@@ -155,19 +152,6 @@ def trained(x_nCHW: Tensor, label_n: Tensor) -> FrozenClassifier:
 
 
 # Configuration as a method and as a term
-
-
-def test_keys_mirror_the_constructor() -> None:
-    defaults, parameters = config.KktMethodConfig(), inspect.signature(KktInversion).parameters
-    keys = {field.name for field in fields(config.KktMethodConfig)} - {"name"}
-    assert keys == set(parameters) - {
-        "conditioning",
-        "classifier",
-        "seed",
-        "log_every",
-        "micro_batch",
-    }
-    assert all(getattr(defaults, key) == parameters[key].default for key in keys)
 
 
 def test_a_run_saves_the_measured_images(compose: Compose, tmp_path: Path) -> None:
