@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
@@ -22,12 +23,14 @@ from netinv_lightning.evaluation.image_sets import Images, draw_images
 from netinv_lightning.evaluation.inversion_accuracy import evaluate
 from netinv_lightning.evaluation.inversion_result import accuracy_lines, inversion_result
 from netinv_lightning.evaluation.report import last_losses
-from netinv_lightning.interpretability.build import build_study
 from netinv_lightning.inversion.build import build_inversion, check_processes
 from netinv_lightning.runs.notices import notice
 from netinv_lightning.runs.peers import first_process
 from netinv_lightning.tracking.result import Result
 from netinv_lightning.tracking.run_context import RunContext
+
+if TYPE_CHECKING:
+    from netinv_lightning.interpretability.study import FeatureStudy
 
 
 class InvertApplication(Application):
@@ -61,12 +64,17 @@ class InvertApplication(Application):
         self.verifiers = load_verifiers(app.verifiers, cfg, self.classifier)
         if not self.verifiers:
             notice(NO_VERIFIERS)
-        self.study = (
-            build_study(cfg, self.classifier, app.eval_samples) if cfg.interpret.full else None
-        )
+        self.study = self._study()
         self.report = build_report(
             cfg, self.classifier, self.verifiers, app.eval_samples, followed=self.concludes
         )
+
+    def _study(self) -> FeatureStudy | None:
+        if not self.cfg.interpret.full:
+            return None
+        from netinv_lightning.interpretability.build import build_study  # slow: scikit-learn
+
+        return build_study(self.cfg, self.classifier, self.cfg.application.eval_samples)
 
     def compute(self, run: RunContext) -> Result:
         app, seed, verifiers = self.cfg.application, self.cfg.seed, [*self.verifiers.values()]
