@@ -17,7 +17,7 @@ from netinv_lightning.runs.tables import Table, format_cell
 MOST_ROWS = 2000
 WIDE = 14
 """Largest number of columns that are shown. A wider table is shown in the abridged form of its
-Markdown file, and the table with all columns is folded."""
+Markdown file, if it has one."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,10 @@ class CellShown:
 
 @dataclass(frozen=True)
 class PageTable:
-    """A table of a page; if `folded`, its rows are hidden until a click."""
+    """A table of a page; without columns, a list of its notes.
+
+    If `folded`, its rows are hidden until a click.
+    """
 
     title: str
     columns: Sequence[str]
@@ -60,14 +63,15 @@ def read_tables(folder: Folder) -> list[PageTable]:
         if table is None:
             continue
         abridged = _read_markdown(folder, path.with_suffix(".md").name)
-        title = abridged.title if abridged else path.stem.replace("_", " ").capitalize()
-        notes = abridged.notes if abridged else ()
-        if abridged and abridged.rows and len(table.columns) > WIDE:
-            tables.append(page_table(Table(title, abridged.columns, abridged.rows, notes)))
-            title, notes = f"{title}: all columns", ()
-            tables.append(page_table(Table(title, table.columns, table.rows), folded=True))
-        else:
-            tables.append(page_table(Table(title, table.columns, table.rows, notes)))
+        if abridged is None:
+            abridged = Table(path.stem.replace("_", " ").capitalize(), table.columns, [])
+        shown = Table(abridged.title, table.columns, table.rows, [*table.notes, *abridged.notes])
+        if not abridged.columns:  # sentences, which say what the rows of the CSV file show
+            shown = abridged
+        elif abridged.rows and len(table.columns) > WIDE:
+            abridged.notes = [*abridged.notes, f"all columns are in {path.name}"]
+            shown = abridged
+        tables.append(page_table(shown))
     return tables
 
 

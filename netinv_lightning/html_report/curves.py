@@ -11,7 +11,7 @@ from netinv_lightning import metric_names as names
 from netinv_lightning.html_report.files import Folder
 from netinv_lightning.runs.outside_files import read_lines
 
-MOST_POINTS = 1000
+MOST_POINTS = 600
 """Largest number of points of a curve in a page."""
 
 MOST_HELD = 20_000
@@ -21,6 +21,7 @@ MOST_BYTES = 2**30
 """Largest size of a `metrics.csv` that is read."""
 
 AXIS = "step"
+LOSSES = "Loss terms"
 
 
 @dataclass
@@ -38,6 +39,12 @@ class Chart:
 
     title: str
     curves: list[Curve]
+
+    @property
+    def log(self) -> bool:
+        """Whether the axis of the values is logarithmic at first: losses above 0 are."""
+        positive = all(value > 0 for curve in self.curves for value in curve.values)
+        return self.title == LOSSES and positive
 
 
 def read_charts(folder: Folder) -> list[Chart]:
@@ -132,5 +139,5 @@ def _title_and_label(name: str) -> tuple[str, str]:
     if "accuracy" in rest:
         return "Accuracy", name
     if name.startswith(names.loss("")):
-        return "Loss terms", rest
+        return LOSSES, rest
     return prefix.replace("_", " ").capitalize(), rest or name

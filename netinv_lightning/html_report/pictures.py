@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,11 @@ FRAME = 800
 THUMBNAIL = 560
 """Longer edge of a run's grid in the report of a sweep."""
 THUMBNAIL_BYTES = 40_000
+FIGURES_BYTES, FRAMES_BYTES = 600_000, 200_000
+"""Largest size of all figures of a run and of all grids drawn during training, before their
+encoding as text, which adds a third. With them, the page of a run has at most 1.5 MB."""
 MOST_PIXELS = 2**26
 """Largest number of pixels of a figure that is read."""
-LOSSLESS_BYTES = 500_000
-"""Largest size in bytes of a picture with lossless encoding."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +47,26 @@ class Picture:
     height: int = 0
 
 
-def read_picture(
-    folder: Folder, file: Path, title: str, edge: int, most_bytes: float = math.inf
-) -> Picture:
+def read_pictures(
+    folder: Folder, titles: Mapping[Path, str], edge: int, most_bytes: int
+) -> dict[Path, Picture]:
+    """Read several figures; what the smaller ones do not need is left to the larger ones.
+
+    Args:
+        folder: The run.
+        titles: Title of each PNG.
+        edge: Largest length of the longer edge of each, in pixels.
+        most_bytes: Largest size of all encoded pictures.
+    """
+    pictures: dict[Path, Picture] = {}
+    for file in sorted(titles, key=lambda file: file.lstat().st_size):
+        share = most_bytes // (len(titles) - len(pictures))
+        pictures[file] = read_picture(folder, file, titles[file], edge, share)
+        most_bytes -= len(pictures[file].uri) * 3 // 4
+    return pictures
+
+
+def read_picture(folder: Folder, file: Path, title: str, edge: int, most_bytes: int) -> Picture:
     """Read a figure. If it is damaged, note it in `folder` and return it without a picture.
 
     Args:
@@ -79,15 +98,15 @@ def read_picture(
     picture = Image.new("RGB", loaded.size, "white")
     picture.paste(loaded, mask=loaded.getchannel("A"))
     picture.thumbnail((edge, edge), Image.Resampling.LANCZOS)
-    if most_bytes == math.inf:
-        encoded = _encode(picture, lossless=True)  # lossy encoding would smooth noise away
-        if len(encoded) > LOSSLESS_BYTES:
-            encoded = _encode(picture, quality=82)
-    else:
-        while len(encoded := _encode(picture, quality=60)) > most_bytes:
-            # The number of bytes grows at most as fast as the area.
-            smaller = int(max(picture.size) * min(0.9, math.sqrt(most_bytes / len(encoded))))
-            picture.thumbnail((smaller, smaller), Image.Resampling.LANCZOS)
+    encoded = _encode(picture, lossless=True)  # lossy encoding would smooth noise away
+    for quality in (82, 60):
+        if len(encoded) > most_bytes:
+            encoded = _encode(picture, quality=quality)
+    while len(encoded) > most_bytes:
+        # The number of bytes grows at most as fast as the area.
+        smaller = int(max(picture.size) * min(0.9, math.sqrt(most_bytes / len(encoded))))
+        picture.thumbnail((smaller, smaller), Image.Resampling.LANCZOS)
+        encoded = _encode(picture, quality=60)
     uri = f"data:image/webp;base64,{base64.b64encode(encoded).decode()}"
     return Picture(file, title, uri, *picture.size)
 

@@ -1,7 +1,7 @@
 """Renders contents as one HTML page that needs neither the network nor other files.
 
 Jinja escapes every value that comes from a file. In addition, a content security policy allows only
-the two scripts of the page, by their hashes, and forbids network access. Markup in a name is
+the script of the page, by its hash, and forbids network access. Markup in a name is
 therefore harmless even if it is not escaped.
 """
 
@@ -21,16 +21,18 @@ from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 
 from netinv_lightning import __version__
 from netinv_lightning.html_report.curves import Chart
 from netinv_lightning.html_report.run_contents import Run
 from netinv_lightning.html_report.run_facts import duration
+from netinv_lightning.html_report.run_figures import PLOTS
 from netinv_lightning.html_report.sweep_contents import Sweep
 
 LONG = 20
 """Number of rows above which a table has a filter."""
+FIRST_PICTURES = 10
+"""Number of pictures of a sweep above its table; the others are folded."""
 
 
 def render(run: Run | None, sweep: Sweep | None, output: Path) -> str:
@@ -47,7 +49,7 @@ def render(run: Run | None, sweep: Sweep | None, output: Path) -> str:
         if sweep and sweep.comparison["runs"] and sweep.comparison["metrics"]
         else None
     )
-    script, plotly = _file("page.js"), get_plotlyjs() if charts or comparison else ""
+    script = f"{_file('page.js')}\n{_file('charts.js')}"
     environment = Environment(
         loader=PackageLoader("netinv_lightning.html_report", "."),
         autoescape=True,
@@ -58,6 +60,7 @@ def render(run: Run | None, sweep: Sweep | None, output: Path) -> str:
     environment.globals["href"] = lambda path: quote(
         os.fsencode(os.path.relpath(path, output.parent))
     )
+    environment.globals["plots"] = PLOTS
     environment.filters["duration"] = duration
     environment.filters["breakable"] = _breakable
     environment.filters["quoted"] = shlex.quote
@@ -69,13 +72,10 @@ def render(run: Run | None, sweep: Sweep | None, output: Path) -> str:
         comparison=comparison,
         data=_json({"charts": charts, "comparison": comparison}),
         long=LONG,
+        first_pictures=FIRST_PICTURES,
         style=_file("page.css"),
         script=script,
-        plotly=plotly,
-        hashes=[
-            f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-            for text in (script, plotly)
-        ],
+        script_hash=f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}",
         version=__version__,
         made=time.strftime("%Y-%m-%d %H:%M"),
     )
@@ -98,7 +98,7 @@ def _chart(chart: Chart) -> dict[str, Any]:
         }
         for curve in chart.curves
     ]
-    return {"title": chart.title, "curves": curves}
+    return {"title": chart.title, "curves": curves, "log": chart.log}
 
 
 def _breakable(name: str) -> Markup:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from netinv_lightning import metric_names as names
 from netinv_lightning.html_report.csv_tables import (
     CellShown,
     PageTable,
@@ -18,33 +17,19 @@ from netinv_lightning.html_report.csv_tables import (
 )
 from netinv_lightning.html_report.curves import Chart, read_charts
 from netinv_lightning.html_report.files import Folder, flattened
+from netinv_lightning.html_report.metric_tables import (
+    Headline,
+    described,
+    headlines,
+    remaining_metrics,
+)
 from netinv_lightning.html_report.outcome import Outcome, read_outcome
 from netinv_lightning.html_report.pictures import Picture
 from netinv_lightning.html_report.run_facts import command_of, read_facts
 from netinv_lightning.html_report.run_figures import Section, read_frames, read_sections
 from netinv_lightning.runs.tables import Cell, Table
 
-HEADLINES = (
-    names.INVERSION_ACCURACY,
-    names.INVERSION_ACCURACY_HOT,
-    names.TRANSFER_ACCURACY,
-    names.TRANSFER_CEILING,
-    names.INTRA_CLASS_COSINE,
-    names.VENDI,
-    names.STEPS_TO_95,
-    names.TARGET_REACHED,
-    names.TARGET_CLOSED,
-    names.CLASSIFIER_TEST_ACCURACY,
-    names.OOD_MEAN_AUROC,
-    names.RECONSTRUCTION_AUC,
-    names.STUDENT_ACCURACY,
-    names.COUNTERFEIT_SUCCESS,
-    names.FINETUNE_ACCURACY,
-    names.CLUSTERS,
-)
-"""Metrics that are shown first."""
 LOG_LINES = 60
-MOST_CLASSES = 20
 """Lines of the log that the report of a failed run shows."""
 MOST_FILES = 5_000
 """Largest number of files that are listed."""
@@ -60,7 +45,7 @@ class Run:
     command: str
     command_note: str
     verdict: dict[str, Any]
-    headlines: list[tuple[str, CellShown]]
+    headlines: list[Headline]
     sections: list[Section]
     frames: list[tuple[int, Picture]]
     frames_left_out: int
@@ -87,6 +72,7 @@ def read_run(path: Path, overrides: Sequence[str] | None = None) -> Run:
     command, note = command_of(environment, overrides)
     frames, left_out = read_frames(folder)
     texts = dict(_texts(folder))
+    tables = [described(table) for table in (*_card(folder), *read_tables(folder))]
     log = folder.shortened("run.log") or ""
     ended_badly = outcome.state in ("failed", "killed")
     folded = [
@@ -100,15 +86,13 @@ def read_run(path: Path, overrides: Sequence[str] | None = None) -> Run:
         command=command,
         command_note=note,
         verdict=_verdict(folder),
-        headlines=[
-            (name, cell(outcome.metrics[name])) for name in HEADLINES if name in outcome.metrics
-        ],
+        headlines=headlines(outcome.metrics),
         sections=read_sections(folder),
         frames=frames,
         frames_left_out=left_out,
         charts=read_charts(folder),
-        numbers=_numbers(outcome.metrics),
-        tables=[*_card(folder), *read_tables(folder)],
+        numbers=remaining_metrics(outcome.metrics, tables),
+        tables=tables,
         texts=list(texts.items()),
         folded_texts=[(name, content) for name, content in folded if content.strip()],
         log_end="\n".join(log.splitlines()[-LOG_LINES:]) if ended_badly else "",
@@ -139,7 +123,7 @@ def _verdict(folder: Folder) -> dict[str, Any]:
         return {
             "name": name,
             "meaning": line.removeprefix(f"verdict: {name}: ").partition(" (")[0],
-            "evidence": page_table(Table("Evidence", columns, evidence)),
+            "evidence": page_table(Table("Questions and answers", columns, evidence)),
             "not_tested": [str(what) for what in verdict.get("not_tested", ())],
             "diagnosed": "diagnosis" in verdict,
             "diagnosis": [
@@ -157,39 +141,6 @@ def _verdict(folder: Folder) -> dict[str, Any]:
     except (KeyError, TypeError) as error:
         folder.note("verdict.json", f"is damaged ({type(error).__name__}: {error})")
         return {}
-
-
-def _numbers(metrics: Mapping[str, Any]) -> list[PageTable]:
-    """Return the tables of the summary, one per prefix of the metric names.
-
-    If there are more than 20 class accuracies, only the lowest 20 are shown.
-    """
-    groups: dict[str, list[list[Any]]] = {}
-    of_class = names.class_accuracy("")
-    of_classes = sorted(
-        (name for name in metrics if name.startswith(of_class)), key=lambda name: metrics[name]
-    )
-    hidden, notes = set(of_classes[MOST_CLASSES:]), []
-    if hidden:
-        notes = [
-            f"{len(of_classes)} classes; the {MOST_CLASSES} with the lowest accuracy are shown, "
-            "all are in summary.json"
-        ]
-    for name, value in metrics.items():
-        if name in hidden:
-            continue
-        prefix, _, rest = name.partition("/")
-        groups.setdefault(prefix if rest else "", []).append([rest or name, value])
-    tables = [
-        Table(
-            prefix or "other",
-            ["metric", "value"],
-            rows,
-            notes if prefix == names.INVERSION_ACCURACY.partition("/")[0] else [],
-        )
-        for prefix, rows in groups.items()
-    ]
-    return [page_table(table) for table in sorted(tables, key=lambda table: len(table.rows))]
 
 
 def _card(folder: Folder) -> list[PageTable]:

@@ -8,7 +8,15 @@ from pathlib import Path
 
 from netinv_lightning.dashboard import figure_groups
 from netinv_lightning.html_report.files import Folder
-from netinv_lightning.html_report.pictures import FRAME, FULL, Picture, read_picture
+from netinv_lightning.html_report.pictures import (
+    FIGURES_BYTES,
+    FRAME,
+    FRAMES_BYTES,
+    FULL,
+    Picture,
+    read_picture,
+    read_pictures,
+)
 
 TITLES = {
     "grid": "Inverted samples: one row per class",
@@ -44,7 +52,26 @@ SECTIONS = {
     "Uses of inverted images": figure_groups.USES,
     "Out-of-distribution detection": (*figure_groups.DETECTION, "shifts"),
 }
-MOST_FRAMES = 24
+PLOTS = frozenset(
+    (
+        "confusion",
+        "audit",
+        "agreement",
+        "clusters",
+        "tsne",
+        "sparse_units",
+        "sparse_units_of_classes",
+        "sparse_overlap",
+        "anomaly",
+        "rules",
+        "detection",
+        "roc",
+        "confidence",
+        "shifts",
+    )
+)
+"""Figures without images in them. A page with dark colours inverts them; it changes no image."""
+MOST_FRAMES = 12
 _STEP = re.compile(r"grid_step(\d+)\.png")
 
 
@@ -68,8 +95,10 @@ def read_sections(folder: Folder) -> list[Section]:
         for title, stems in SECTIONS.items()
     }
     placed["Other figures"] = list(files.values())
+    titles = {file: figure_title(file) for found in placed.values() for file in found}
+    pictures = read_pictures(folder, titles, FULL, FIGURES_BYTES)
     return [
-        Section(title, [read_picture(folder, file, figure_title(file), FULL) for file in found])
+        Section(title, [pictures[file] for file in found])
         for title, found in placed.items()
         if found
     ]
@@ -88,10 +117,10 @@ def read_frames(folder: Folder) -> tuple[list[tuple[int, Picture]], int]:
             found[round(index * (len(found) - 1) / (MOST_FRAMES - 1))]
             for index in range(MOST_FRAMES)
         ]
-    pictures = [
-        (step, read_picture(folder, file, figure_title(file), FRAME)) for step, file in chosen
-    ]
-    return [(step, picture) for step, picture in pictures if picture.uri], len(found) - len(chosen)
+    titles = {file: figure_title(file) for _, file in chosen}
+    pictures = read_pictures(folder, titles, FRAME, FRAMES_BYTES)
+    frames = [(step, pictures[file]) for step, file in chosen if pictures[file].uri]
+    return frames, len(found) - len(chosen)
 
 
 def thumbnail(folder: Folder, edge: int, most_bytes: int) -> Picture | None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from netinv_lightning import metric_names as names
 from netinv_lightning.html_report.csv_tables import CellShown, PageTable, cell, page_table
 from netinv_lightning.html_report.files import flattened
 from netinv_lightning.html_report.job import Job
@@ -61,17 +62,22 @@ def best_value(job: Job) -> float:
 
 
 def runs_table(jobs: Sequence[Job], keys: Sequence[str], metrics: Sequence[str]) -> PageTable:
-    """Return one row per run: state, first metric, keys, other metrics, verdict, duration."""
+    """Return one row per run: state, verdict, first metrics, keys, other metrics, duration.
+
+    The first metrics are the one that ranks the runs and the transfer accuracy.
+    """
     verdicts = ["verdict"] if any(job.verdict for job in jobs) else []
-    columns = ["run", "state", *metrics[:1], *keys, *metrics[1:], *verdicts, "seconds"]
+    first = [name for name in metrics if name in (metrics[0], names.TRANSFER_ACCURACY)]
+    others = [name for name in metrics if name not in first]
+    columns = ["run", "state", *verdicts, *first, *keys, *others, "seconds"]
     rows: list[list[Cell]] = [
         [
             job.name,
             job.outcome.state,
-            *map(job.number, metrics[:1]),
-            *map(job.values.get, keys),
-            *map(job.number, metrics[1:]),
             *([job.verdict] if verdicts else []),
+            *map(job.number, first),
+            *map(job.values.get, keys),
+            *map(job.number, others),
             job.outcome.seconds,
         ]
         for job in jobs

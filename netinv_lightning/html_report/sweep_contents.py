@@ -13,9 +13,9 @@ from netinv_lightning.errors import InputError
 from netinv_lightning.html_report.csv_tables import PageTable, page_table
 from netinv_lightning.html_report.files import Folder
 from netinv_lightning.html_report.job import Job, state_order
+from netinv_lightning.html_report.metric_tables import HEADLINES
 from netinv_lightning.html_report.outcome import is_run, read_outcome
 from netinv_lightning.html_report.pictures import THUMBNAIL, THUMBNAIL_BYTES
-from netinv_lightning.html_report.run_contents import HEADLINES
 from netinv_lightning.html_report.run_figures import thumbnail
 from netinv_lightning.html_report.sweep_comparison import (
     best_value,
@@ -30,7 +30,7 @@ from netinv_lightning.runs.outside_files import check_within
 from netinv_lightning.runs.sweep_directory import MANIFEST, read_manifest
 from netinv_lightning.runs.tables import Table
 
-MOST_HEADLINES = 5
+MOST_HEADLINES = 4
 """Largest number of metrics in the table of runs."""
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from itertools import pairwise
@@ -12,6 +11,7 @@ import pytest
 from playwright.sync_api import Browser, Dialog, Page, Request
 
 from netinv_lightning.html_report.command import main
+from tests.accessibility import problems_of, problems_of_keyboard
 from tests.browser import browser
 from tests.html_report.made_runs import HOSTILE, draw, made_run, made_sweep
 
@@ -24,7 +24,7 @@ def run_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = made_run(tmp_path_factory.mktemp("runs") / HOSTILE, words=(f"name={HOSTILE}",))
     for step in (5, 10, 15):
         draw(made / "figures" / f"grid_step{step:06d}.png", 60)
-    draw(made / "figures" / f"{HOSTILE}.png", 1200)
+    draw(made / "figures" / f"{HOSTILE}.png", 400)
     header, *rows = (made / "metrics.csv").read_text().splitlines()
     (made / "metrics.csv").write_text(
         "\n".join(
@@ -96,11 +96,16 @@ def opened_sweep(watched_sweep: Watched) -> Iterator[Page]:
     assert watched_sweep.unexpected == []
 
 
-def drawn(page: Page, selector: str) -> int:
-    """Return the number of curves of a chart once it is drawn."""
-    page.locator(selector).scroll_into_view_if_needed()
-    page.wait_for_selector(f"{selector} .scatterlayer .trace")
-    return page.locator(f"{selector} .scatterlayer .trace").count()
+def curves(page: Page, selector: str) -> int:
+    """Return the number of lines of a chart."""
+    return page.locator(f"{selector} path.line").count()
+
+
+def heights(page: Page, selector: str, marks: str = "circle") -> list[float]:
+    """Return the vertical positions of the marks of a chart in its picture, 0 at the bottom."""
+    return page.locator(f"{selector} > svg .series {marks}").evaluate_all(
+        "marks => marks.map(mark => -Number(mark.getAttribute(mark.r ? 'cy' : 'y1')))"
+    )
 
 
 def width_of(page: Page, selector: str) -> float:
@@ -120,8 +125,8 @@ def test_markup_in_names_is_inert(opened: Page) -> None:
     assert HOSTILE in opened.locator("pre").first.inner_text()
     assert opened.locator(f'img[alt="{HOSTILE}"]').evaluate(
         "image => [image.naturalWidth, image.naturalHeight]"
-    ) == [1200, 1200]
-    assert opened.locator("nav a").all_inner_texts()[:3] == ["Verdict", "Run", "Images"]
+    ) == [400, 400]
+    assert opened.locator("nav a").all_inner_texts()[:3] == ["Verdict", "Evidence", "Run"]
     levels = opened.locator("h1, h2, h3").evaluate_all(
         "titles => titles.map(title => Number(title.tagName[1]))"
     )
@@ -130,15 +135,33 @@ def test_markup_in_names_is_inert(opened: Page) -> None:
 
 
 def test_curves_are_drawn_with_either_scale(opened: Page) -> None:
-    assert opened.evaluate("typeof Plotly") == "undefined"  # loaded when a chart comes near
-    assert drawn(opened, ".plot[data-chart='0']") == 2
-    assert drawn(opened, ".plot[data-chart='1']") == 1
-    plot = opened.locator(".plot[data-chart='0']")
-    assert HOSTILE in plot.locator(".legendtext").all_text_contents()
-    toggle = opened.locator("figure:has(.plot[data-chart='0']) button.log")
+    losses, accuracy = ".plot[data-chart='0']", ".plot[data-chart='1']"
+    assert (curves(opened, losses), curves(opened, accuracy)) == (2, 1)
+    assert opened.locator(f"{losses} .legend li").all_inner_texts() == ["kl", HOSTILE]
+
+    def labels() -> list[str]:
+        return opened.locator(f"{losses} > svg text[text-anchor=end]").all_text_contents()
+
+    toggle = opened.locator(f"figure:has({losses}) button.log")
+    assert toggle.get_attribute("aria-pressed") == "false"  # one of the losses is 0
+    assert labels() == ["0", "10", "20", "30", "40"]
     toggle.click()
     assert toggle.get_attribute("aria-pressed") == "true"
-    assert plot.evaluate("plot => plot.layout.yaxis.type") == "log"
+    assert labels() == ["0.1", "1", "10"]
+
+
+def test_values_of_curves_are_read_by_keys_and_pointer(opened: Page) -> None:
+    plot = opened.locator(".plot[data-chart='0']")
+    plot.focus()
+    plot.press("ArrowRight")
+    plot.press("ArrowRight")
+    assert plot.locator("output").inner_text().splitlines() == ["step 1", "kl 0.5", f"{HOSTILE} 1"]
+    box = plot.locator("> svg").bounding_box()
+    assert box is not None
+    opened.mouse.move(box["x"] + box["width"] - 13, box["y"] + 50)
+    assert plot.locator("output").inner_text().splitlines()[0] == "step 40"
+    plot.press("Escape")
+    assert not plot.locator("output").is_visible()
 
 
 def test_tables_sort_by_number_and_by_keyboard(opened: Page) -> None:
@@ -204,11 +227,10 @@ def test_the_command_is_copied(opened: Page) -> None:
 @pytest.mark.parametrize("chart", [".plot[data-chart='0']", "#compared"])
 def test_no_page_is_wider_than_its_window(chart: str, request: pytest.FixtureRequest) -> None:
     page: Page = request.getfixturevalue("opened_sweep" if chart == "#compared" else "opened")
-    drawn(page, chart)
     for width, scheme in ((400, "dark"), (1600, "dark"), (400, "light"), (1600, "light")):
         page.set_viewport_size({"width": width, "height": 900})
         page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
-        while width_of(page, f"{chart} .main-svg") > width:
+        while width_of(page, f"{chart} > svg") > width:
             page.wait_for_timeout(20)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         background = page.evaluate("getComputedStyle(document.body).backgroundColor")
@@ -217,26 +239,45 @@ def test_no_page_is_wider_than_its_window(chart: str, request: pytest.FixtureReq
 
 
 def test_the_runs_of_a_sweep_are_compared(opened_sweep: Page) -> None:
-    assert drawn(opened_sweep, "#compared") == 2  # the curves of the runs, and their means
-    plot = opened_sweep.locator("#compared")
-    assert plot.evaluate("plot => plot.layout.xaxis.title.text") == "loss.kl.weight"
-    points, means = json.loads(
-        plot.evaluate(
-            "plot => JSON.stringify(plot.data.map(trace => [[...trace.x], [...trace.y]]))"
-        )
-    )
-    assert sorted(zip(*points, strict=True)) == [(1, 0.5), (1, 0.6), (1, 0.7), (10, 0.8)]
-    assert means[0] == [1, 10]
-    assert means[1] == pytest.approx([0.6, 0.8])
+    plot, title = "#compared", opened_sweep.locator("#compared text.title")
+    assert title.text_content() == "loss.kl.weight"
+    assert opened_sweep.locator(f"{plot} .legend li").all_inner_texts() == ["inversion/accuracy"]
+    points, means = heights(opened_sweep, plot), heights(opened_sweep, plot, ".mean")
+    assert len(points) == 4
+    assert points == sorted(points, reverse=True)  # best first: 0.8, 0.7, 0.6, 0.5
+    assert sorted(means) == pytest.approx([points[2], points[0]])  # 0.6 and 0.8
     opened_sweep.locator("#by-metric").select_option("transfer/accuracy")
     opened_sweep.locator("#by-key").select_option("seed")
-    assert plot.evaluate(
-        "plot => [plot.layout.xaxis.title.text, plot.layout.yaxis.title.text]"
-    ) == ["seed", "transfer/accuracy"]
-    assert plot.evaluate("plot => plot.data.map(trace => trace.name)") == [
+    assert title.text_content() == "seed"
+    assert opened_sweep.locator(f"{plot} .legend li").all_inner_texts() == [
         "loss.kl.weight=1",
         "loss.kl.weight=10",
     ]
+
+
+def test_the_table_of_a_sweep_fits(opened_sweep: Page) -> None:
+    opened_sweep.set_viewport_size({"width": 1400, "height": 900})
+    table = opened_sweep.locator(".scroll:has(#runs-table)")
+    assert table.evaluate("table => table.scrollWidth <= table.clientWidth")
+    columns = opened_sweep.locator("#runs-table th[scope=col]").all_inner_texts()
+    assert [name.split()[0] for name in columns[:3]] == ["run", "state", "verdict"]
+
+
+@pytest.mark.parametrize("of", ["run", "sweep"])
+def test_pages_are_accessible(of: str, request: pytest.FixtureRequest) -> None:
+    page: Page = request.getfixturevalue("opened" if of == "run" else "opened_sweep")
+    page.evaluate("for (const part of document.querySelectorAll('details')) part.open = true")
+    assert problems_of(page) == []
+    assert problems_of_keyboard(page) == []
+
+
+def test_a_printed_page_has_curves_on_white(opened: Page) -> None:
+    opened.emulate_media(color_scheme="dark", media="print")
+    assert opened.locator(".plot[data-chart='0'] path.line").first.is_visible()
+    assert not opened.locator("button.log").first.is_visible()
+    ground = "getComputedStyle(document.body).backgroundColor"
+    assert opened.evaluate(ground) == "rgb(255, 255, 255)"
+    opened.emulate_media(media="screen")
 
 
 def test_a_sweep_links_to_the_reports_of_its_runs(opened_sweep: Page, sweep_page: Path) -> None:

@@ -55,7 +55,7 @@ def test_the_command_writes_the_page_of_a_real_run(
     summary = json.loads((job_dir / "summary.json").read_text())
     values = [attributes.get("data-value") for attributes in page.each("td")]
     assert all(str(value) in values for value in summary.values())
-    assert [section["id"] for section in page.each("section")][:2] == ["verdict", "run"]
+    assert [section["id"] for section in page.each("section")][:2] == ["result", "evidence"]
     links = [
         attributes[name]
         for _, attributes in page.found
@@ -116,9 +116,7 @@ def test_a_run_with_nested_runs_shows_both(
     made_run(tmp_path / "whole" / "one")
     made_run(tmp_path / "whole" / "two", 0.8)
     page = page_of(tmp_path / "whole", capsys)
-    assert {"verdict", "runs", "pictures"} <= {
-        section.get("id") for section in page.each("section")
-    }
+    assert {"result", "runs", "pictures"} <= {section.get("id") for section in page.each("section")}
 
 
 def test_a_run_is_running_only_while_its_process_lives(

@@ -12,11 +12,13 @@ from PIL import Image
 
 from netinv_lightning.html_report import pictures
 from netinv_lightning.html_report.command import main
-from netinv_lightning.html_report.csv_tables import cell, read_tables
+from netinv_lightning.html_report.csv_tables import cell, page_table, read_tables
 from netinv_lightning.html_report.curves import Chart, read_charts, thinned
 from netinv_lightning.html_report.files import Folder
+from netinv_lightning.html_report.metric_tables import described, headlines, remaining_metrics
 from netinv_lightning.html_report.run_facts import command_of, duration
 from netinv_lightning.html_report.run_figures import MOST_FRAMES, read_frames
+from netinv_lightning.runs.tables import Table
 from tests.html_report.made_runs import HOSTILE, Elements, draw, files_of, made_run, page_of
 
 
@@ -64,7 +66,7 @@ def test_markup_in_names_is_shown_as_text(
     page = page_of(made, capsys)
     assert page.text.count(HOSTILE) >= 3
     assert not [image for image in page.each("img") if "onerror" in image]
-    assert len(page.each("script")) == 3  # data, plotly and the page's own script
+    assert len(page.each("script")) == 2  # data and the page's own script
 
 
 BAD: dict[str, tuple[tuple[str, ...], str]] = {
@@ -150,18 +152,48 @@ def test_tables_have_the_title_and_notes_of_their_markdown(tmp_path: Path) -> No
     wide = ",".join(f"c{number}" for number in range(30))
     (tmp_path / "wide.csv").write_text(f"{wide}\n{wide}\n")
     (tmp_path / "wide.md").write_text("# Abridged\n\n| a\\|b | c |\n| --- | --- |\n| 1 ± 2 | x |\n")
-    narrow, abridged, full = read_tables(Folder(tmp_path))
+    (tmp_path / "words.csv").write_text("number,value\na,1\n")
+    (tmp_path / "words.md").write_text("# Study\n\n- first\n- second\n")
+    narrow, abridged, words = read_tables(Folder(tmp_path))
     assert (narrow.title, narrow.notes) == ("AUROC", ["higher is better"])
     assert [[(shown.text, shown.full) for shown in row] for row in narrow.rows] == [
         [("msp", "msp"), ("0.988", "0.98765"), ("4e-05", "4e-05")],
         [("knn", "knn"), ("", ""), ("1234", "1234.5")],
     ]
-    assert (abridged.columns, abridged.rows[0][0].text, abridged.folded) == (
-        ["a|b", "c"],
-        "1 ± 2",
-        False,
+    assert (abridged.columns, abridged.rows[0][0].text) == (["a|b", "c"], "1 ± 2")
+    assert abridged.notes == ["all columns are in wide.csv"]
+    assert (words.columns, words.notes) == ([], ["first", "second"])
+
+
+def test_each_metric_is_shown_once_with_its_meaning(tmp_path: Path) -> None:
+    metrics = {"inversion/accuracy": 0.9, "cost/seconds": 5.0, "transfer/accuracy": 0.5}
+    measured = page_table(
+        Table("Measured", ["metric", "inverted"], [["inversion/accuracy", 0.9], ["unknown", 1.0]])
     )
-    assert (len(full.columns), full.folded) == (30, True)
+    table = described(measured)
+    assert table.columns == ["metric", "inverted", "better", "definition"]
+    assert [shown.text for shown in table.rows[0]][:3] == ["inversion/accuracy", "0.900", "higher"]
+    assert table.rows[0][3].text.startswith("Share of new images")
+    assert [shown.text for shown in table.rows[1]] == ["unknown", "1.000", "", ""]
+    rest = remaining_metrics(metrics, [table])
+    assert [row[0].text for group in rest for row in group.rows] == [
+        "cost/seconds",
+        "transfer/accuracy",
+    ]
+    assert [(of.name, of.better) for of in headlines(metrics)] == [
+        ("inversion/accuracy", "higher"),
+        ("transfer/accuracy", "higher"),
+    ]
+
+
+def test_the_size_of_a_page_is_limited(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Noise in colour is the worst case of all pictures."""
+    made = made_run(tmp_path / "run")
+    for number in range(2):
+        draw(made / "figures" / f"other{number}.png", 480)
+        draw(made / "figures" / f"grid_step{number:06d}.png", 250)
+    page_of(made, capsys)
+    assert (made / "report.html").stat().st_size <= 1.5e6
 
 
 def test_numbers_are_rounded() -> None:
@@ -197,9 +229,9 @@ def test_the_command_can_be_pasted_into_a_shell() -> None:
 
 def test_pictures_respect_the_size_limits(tmp_path: Path) -> None:
     (tmp_path / "figures").mkdir()
-    file = draw(tmp_path / "figures" / "grid.png", 1700)
+    file = draw(tmp_path / "figures" / "grid.png", 1610)
     folder = Folder(tmp_path)
-    full = pictures.read_picture(folder, file, "a grid", pictures.FULL)
+    full = pictures.read_picture(folder, file, "a grid", pictures.FULL, 10**7)
     assert (full.width, full.height) == (1600, 1600)
     small = pictures.read_picture(
         folder, file, "a grid", pictures.THUMBNAIL, pictures.THUMBNAIL_BYTES
@@ -207,7 +239,7 @@ def test_pictures_respect_the_size_limits(tmp_path: Path) -> None:
     assert len(small.uri) * 3 / 4 <= pictures.THUMBNAIL_BYTES + 30
     assert small.width >= 140  # noise compresses worst
     plain = pictures.read_picture(
-        folder, draw(tmp_path / "figures" / "small.png", 64), "small", pictures.FULL
+        folder, draw(tmp_path / "figures" / "small.png", 64), "small", pictures.FULL, 10**6
     )
     decoded = Image.open(io.BytesIO(base64.b64decode(plain.uri.partition(",")[2])))
     original = Image.open(tmp_path / "figures" / "small.png")
