@@ -30,6 +30,7 @@ from netinv_lightning import metric_names as names
 from netinv_lightning.classifiers.checkpoints import broken_weight
 from netinv_lightning.classifiers.networks import CNN
 from netinv_lightning.config.compose import compose
+from netinv_lightning.config.plain import plain_dict
 from netinv_lightning.downstream.distillation import distil
 from netinv_lightning.downstream.generator_rounds import GeneratorRounds
 from netinv_lightning.downstream.replay_buffer import ReplayBuffer
@@ -39,6 +40,7 @@ from netinv_lightning.inversion.augmentation import Augmentation
 from netinv_lightning.inversion.base import FitContext
 from netinv_lightning.inversion.build import build_inversion, make_module
 from netinv_lightning.inversion.module import InversionModule
+from netinv_lightning.inversion.objective import Objective
 from netinv_lightning.inversion.training import Steps
 from netinv_lightning.runs.run_directory import RunDir
 from netinv_lightning.training.checkpoints import fit_from
@@ -119,7 +121,14 @@ def distilled(precision: str, device: str) -> float:
     buffer = ReplayBuffer(64 if device == "cuda" else 8, 0, module.device)
     images = 128 if device == "cuda" else 10
     rounds = GeneratorRounds(
-        module, buffer, Augmentation(shift=1), weight=1.0, temperature=4.0, every=8, images=images
+        module,
+        Objective(plain_dict(compose(["application=distill"]).loss)),
+        buffer,
+        Augmentation(shift=1),
+        weight=1.0,
+        temperature=4.0,
+        every=8,
+        images=images,
     )
     student = CNN(num_classes=10, channels=1, image_size=28, stages=[[8], [16]], hidden=32)
     steps = 400 if device == "cuda" else 2

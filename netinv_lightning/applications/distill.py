@@ -32,6 +32,7 @@ from netinv_lightning.downstream.replay_buffer import ReplayBuffer, noise_batche
 from netinv_lightning.downstream.student import build_student, check_hint
 from netinv_lightning.evaluation.finished_run import load_generators, open_finished
 from netinv_lightning.inversion.build import build_augmentation
+from netinv_lightning.inversion.build_objective import build_objective
 from netinv_lightning.inversion.micro_batches import check_parts
 from netinv_lightning.runs.finished_check import named_run
 from netinv_lightning.tracking.result import Result
@@ -54,6 +55,7 @@ class DistillApplication(Application):
         self.run_cfg, self.classifier = run.cfg, run.classifier
         require_images(self.classifier.spec, "application=distill")
         self.generators = load_generators(run.cfg, directory)
+        self.objective = build_objective(cfg, self.classifier)
         # A run without generators has saved its images.
         self.saved = run.draw(run.samples) if self.generators is None else None
         real, self.missing = open_test_data(run.cfg, self.classifier)
@@ -71,7 +73,14 @@ class DistillApplication(Application):
     def compute(self, run: RunContext) -> Result:
         cfg, app, teacher = self.cfg, self.cfg.application, run.place(self.classifier)
         buffer = ReplayBuffer(app.batch_size, cfg.seed, run.device)
-        rounds = build_rounds(cfg, self.generators, buffer, self.augmentation, run)
+        rounds = build_rounds(
+            cfg,
+            self.generators,
+            objective=self.objective,
+            buffer=buffer,
+            augmentation=self.augmentation,
+            run=run,
+        )
         if self.saved is not None:
             buffer.add(self.saved.images_nCHW)
         student = self._distil("student", buffer.draw, app.steps, run, rounds)

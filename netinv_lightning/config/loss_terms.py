@@ -43,6 +43,15 @@ LOSS_TERMS: dict[str, Mapping[str, Rule]] = {
     "pixel_statistics": {},
     "spectrum": {"slope": NOT_NEGATIVE},
     "patch_similarity": {"bandwidth": Number(0.005, 1), "tokens": Count(2, 4096)},
+    # Terms of data-free distillation.
+    "own_prediction": {},
+    "activation": {"layers": ListOfNames()},
+    "balance": {},
+    "contrast": {
+        "temperature": POSITIVE,
+        "least_crop": Number(0, 1, above=True),
+        "layers": ListOfNames(),
+    },
 }
 """The terms in the order in which they are documented and shown."""
 
@@ -63,6 +72,7 @@ NEEDS = {
     "pixel_statistics": "a known normalisation (classifier.mean and classifier.std)",
     "spectrum": "images as input",
     "patch_similarity": "tokens [B, T, D] before LayerNorm layers",
+    "contrast": "images or signals as input",
 }
 """What a network must have for a term, in words."""
 

@@ -19,6 +19,7 @@ from netinv_lightning.errors import InputError
 from netinv_lightning.evaluation.real_data import NO_TEST_IMAGES, open_real
 from netinv_lightning.inversion.augmentation import Augmentation
 from netinv_lightning.inversion.module import InversionModule
+from netinv_lightning.inversion.objective import Objective
 from netinv_lightning.tracking.run_context import RunContext
 
 OF_THE_COMMAND = (
@@ -81,6 +82,7 @@ def with_data_keys(run_cfg: DictConfig, cfg: DictConfig) -> DictConfig:
 def build_rounds(
     cfg: DictConfig,
     generators: InversionModule | None,
+    objective: Objective,
     buffer: ReplayBuffer,
     augmentation: Augmentation,
     run: RunContext,
@@ -90,6 +92,7 @@ def build_rounds(
     Args:
         cfg: The config of `application=distill`.
         generators: The inversion with trained generators; without it, there are no rounds.
+        objective: The terms of the images.
         buffer: Receives the images.
         augmentation: Random views of the images for teacher and student.
         run: The run, in whose directory the images of the buffer are saved.
@@ -99,6 +102,7 @@ def build_rounds(
     app = cfg.application
     return GeneratorRounds(
         generators.to(run.device),
+        objective,
         buffer,
         augmentation,
         weight=app.adversarial,

@@ -4,7 +4,8 @@ A trained generator makes nearly the same image for every sample of a class, and
 changes this little. Therefore its first stage, which determines the layout, is re-initialised at
 the start of each round; its second stage, which renders the layout, is kept. Then the generator and
 the latents are trained on one batch of labels for 12 steps. This is the method of Fang et al. 2022
-(arXiv 2112.06253) without their learned initialisation. Images on which student and teacher
+(arXiv 2112.06253) without their learned initialisation. The objective is `loss`; with `loss=cmi`
+the features of earlier images are stored, so that rounds differ from one another. Images on which student and teacher
 disagree have a higher weight (Fang et al. 2019, arXiv 1912.11006; Choi et al. 2020, arXiv
 2005.04136; Yin et al. 2020, arXiv 1912.08795). The images are added to a replay buffer, on which
 the student is trained.
@@ -14,6 +15,7 @@ Shape suffixes: B batch, n images, N classes, Z latent, C channels, H height, W 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +36,6 @@ from netinv_lightning.training.distributed import Stream
 from netinv_lightning.training.gradient_steps import descend
 from netinv_lightning.training.seeds import own_randomness, stream_seed
 
-TERMS = {"ce": {"weight": 1.0}, "batch_norm": {"weight": 10.0}, "class_spread": {"weight": 1.0}}
-"""Objective of the images: confident label, BatchNorm statistics of the training data, and
-diversity.
-
-It was chosen by measurement (experiments/inverted_data) and replaces the objective of the
-inversion.
-"""
 IMAGES = 128
 """Batch size of a round."""
 STEPS = 12
@@ -51,6 +46,8 @@ LR, LATENT_LR = 5e-3, 3e-2
 BETAS = (0.5, 0.9)
 LEAST_DIVERGENCE = 1e-3
 """Added to the divergence before the logarithm."""
+EARLIER_IMAGES = 1024
+"""Number of earlier images whose features the term `contrast` compares with new ones."""
 
 
 class GeneratorRounds:
@@ -61,6 +58,7 @@ class GeneratorRounds:
 
     Args:
         module: The inversion with trained generators, which are changed in place.
+        objective: The terms of the images.
         buffer: Receives the images.
         augmentation: Random views of the images for teacher and student.
         weight: Weight of the disagreement, 0 or more.
@@ -75,6 +73,7 @@ class GeneratorRounds:
     def __init__(
         self,
         module: InversionModule,
+        objective: Objective,
         buffer: ReplayBuffer,
         augmentation: Augmentation,
         weight: float,
@@ -85,12 +84,12 @@ class GeneratorRounds:
         folder: Path | None = None,
         micro_batch: int | None = None,
     ) -> None:
-        self.module, self.buffer, self.weight = module, buffer, weight
+        self.module, self.objective, self.buffer, self.weight = module, objective, buffer, weight
         self.augmentation = augmentation
         self.temperature, self.every, self.seed, self.images = temperature, every, seed, images
         self.stream = Stream(seed, module.device)
-        self.objective = Objective(TERMS)
         self.rounds = 0
+        self.earlier: dict[str, Tensor] = {}  # features [K, D] of earlier images, by layer
         self.folder, self.micro_batch = folder, micro_batch
 
     def state_dict(self) -> dict[str, Any]:
@@ -100,12 +99,16 @@ class GeneratorRounds:
             "rounds": self.rounds,
             "generators": generators,
             "stream": self.stream.state,
+            "earlier": self.earlier,
             "images": self.buffer.save(self.folder),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         assert self.folder is not None
         self.rounds, self.stream.state = state_dict["rounds"], state_dict["stream"]
+        self.earlier = {
+            layer: f_KD.to(self.module.device) for layer, f_KD in state_dict["earlier"].items()
+        }
         self.module.generators.load_state_dict(state_dict["generators"])
         self.buffer.load(self.folder, state_dict["images"], self.module.classifier.spec.shape)
 
@@ -152,7 +155,10 @@ class GeneratorRounds:
                         features,
                         module.classifier,
                         generator,
+                        stream=self.stream,
                         normed=normed,
+                        micro_batch=self.micro_batch,
+                        earlier=self.earlier,
                     )
                 )
                 loss = self.objective.total(terms)
@@ -164,7 +170,15 @@ class GeneratorRounds:
                     loss = loss - self.weight * torch.log(disagreement + LEAST_DIVERGENCE)
                 descend(loss, optimizer)
         student.train(was_training).requires_grad_(True)
+        if "contrast" in self.objective.names:
+            self._remember(features)
         return torch.cat(generated)
+
+    def _remember(self, features: Mapping[str, Tensor]) -> None:
+        """Add the features [B, D] of the last images of a round to those of earlier images."""
+        for layer, f_BD in features.items():
+            earlier_KD = self.earlier.get(layer, f_BD.new_empty(0, f_BD.shape[1]))
+            self.earlier[layer] = torch.cat([f_BD.detach(), earlier_KD])[:EARLIER_IMAGES]
 
 
 def reset_first_stage(generator: Generator) -> None:

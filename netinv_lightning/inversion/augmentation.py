@@ -161,6 +161,29 @@ class Augmentation:
         return torch.stack([across, down], dim=1)
 
 
+def random_crops(x_BCHW: Tensor, least: float, stream: Stream | None) -> Tensor:
+    """Return a random crop of each image or signal, resized to its size; half are mirrored.
+
+    Args:
+        x_BCHW: Images, or signals [B, C, L].
+        least: Smallest area of a crop, as a share of the image; areas are uniform from there to 1.
+        stream: Random numbers; None for torch's global random state.
+    """
+    if x_BCHW.dim() == 3:  # a signal is an image of one row
+        return random_crops(x_BCHW[:, :, None], least, stream)[:, :, 0]
+    B = len(x_BCHW)
+    draws = torch.rand(B, 4, device=x_BCHW.device) if stream is None else stream.uniform(B, 4)
+    area_B, down_B, across_B, side_B = draws.to(x_BCHW.dtype).unbind(dim=1)
+    scale_B = (least + (1 - least) * area_B).sqrt()  # share of each side
+    zero_B, room_B = torch.zeros_like(scale_B), 1 - scale_B  # positions are in [-1, 1]
+    mirror_B = torch.where(side_B < 0.5, -scale_B, scale_B)
+    across = torch.stack([mirror_B, zero_B, room_B * (2 * across_B - 1)], dim=1)
+    down = torch.stack([zero_B, scale_B, room_B * (2 * down_B - 1)], dim=1)
+    maps_B23 = torch.stack([across, down], dim=1)
+    grid_BHW2 = F.affine_grid(maps_B23, list(x_BCHW.shape), align_corners=False)
+    return F.grid_sample(x_BCHW, grid_BHW2, padding_mode="border", align_corners=False)
+
+
 def sides_between(resize: Sequence[int]) -> Sequence[int]:
     """Return the sides that views in the range `resize` may have.
 

@@ -75,6 +75,8 @@ def _has(term: str, classifier: FrozenClassifier) -> bool:
         return classifier.normalises
     if term == "spectrum":
         return classifier.spec.modality == "images"
+    if term == "contrast":
+        return classifier.spec.modality != "tables"
     return bool(token_layers(classifier))
 
 

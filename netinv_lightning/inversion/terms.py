@@ -17,10 +17,11 @@ from torch import Tensor, nn
 
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.config.loss_terms import LOSS_TERMS
-from netinv_lightning.inversion import losses
+from netinv_lightning.inversion import data_free_losses, losses
+from netinv_lightning.inversion.augmentation import random_crops
 from netinv_lightning.inversion.conditioning import Condition
 from netinv_lightning.inversion.label_sets import sets_agree
-from netinv_lightning.inversion.micro_batches import in_parts
+from netinv_lightning.inversion.micro_batches import in_parts, trace_in_parts
 from netinv_lightning.inversion.perturbation import Perturbation
 from netinv_lightning.inversion.stationarity import margin_gradients, misalignment
 from netinv_lightning.training.distributed import Stream
@@ -44,6 +45,8 @@ class Step:
             `micro_batch`, two rows [2, C] that have its mean and its variance; and the tokens
             [B, T, D] before each other normalisation layer, if a term needs them.
         micro_batch: Images that the classifier processes at once; None for all.
+        earlier: For each feature layer, the features [K, D] of images of earlier batches, for the
+            term `contrast`.
     """
 
     x_BCHW: Tensor
@@ -56,6 +59,7 @@ class Step:
     stream: Stream | None = None
     normed: Mapping[str, Tensor] = field(default_factory=dict)
     micro_batch: int | None = None
+    earlier: Mapping[str, Tensor] = field(default_factory=dict)
 
     def classify(self, x_BCHW: Tensor) -> Tensor:
         """Return the classifier's logits [B, N] for images."""
@@ -212,6 +216,50 @@ def feature_spread(step: Step, cosine: float = 0.5, layers: Sequence[str] | None
     return step.over_layers(lambda f_BD: losses.feature_spread(f_BD, label_B, cosine), layers)
 
 
+def own_prediction(step: Step) -> Tensor:
+    return data_free_losses.own_prediction(step.logits_BN)
+
+
+def activation(step: Step, layers: Sequence[str] | None = None) -> Tensor:
+    return step.over_layers(data_free_losses.activation, layers)
+
+
+def balance(step: Step) -> Tensor:
+    return data_free_losses.balance(step.logits_BN)
+
+
+def contrast(
+    step: Step,
+    temperature: float = 0.1,
+    least_crop: float = 0.25,
+    layers: Sequence[str] | None = None,
+) -> Tensor:
+    """Contrastive loss of CMI: the features of a random crop identify its image.
+
+    The equation is that of `data_free_losses.instance_contrast`. Fang et al. 2021 compare
+    channel means of BatchNorm layers after a small network that is trained with the generator;
+    here the features are compared directly, so the term has no weights.
+
+    Args:
+        step: The training step.
+        temperature: Temperature of the cosine similarities.
+        least_crop: Smallest area of a crop, as a share of the image.
+        layers: Feature layers over which the term is summed.
+    """
+    crop_BCHW = random_crops(step.x_BCHW, least_crop, step.stream)
+    _, of_crops, _ = trace_in_parts(step.classifier, crop_BCHW, step.micro_batch)
+    values = []
+    for layer in layers or step.features:
+        whole_BD = step.features[layer]
+        earlier_KD = step.earlier.get(layer, whole_BD.new_empty(0, whole_BD.shape[1]))
+        values.append(
+            data_free_losses.instance_contrast(
+                of_crops[layer], whole_BD, earlier_KD, temperature=temperature
+            )
+        )
+    return torch.stack(values).sum()
+
+
 def _running_statistics(layer: nn.Module) -> tuple[Tensor, Tensor]:
     mean_C, var_C = layer.running_mean, layer.running_var
     assert isinstance(mean_C, Tensor)
@@ -224,7 +272,14 @@ def l1(step: Step) -> Tensor:
     return torch.stack([weight.abs().sum() for weight in step.generator.parameters()]).sum()
 
 
-ONE_LABEL = ("kl_perturbed", "ce_perturbed", "gradient", "stationarity")
+ONE_LABEL = (
+    "kl_perturbed",
+    "ce_perturbed",
+    "gradient",
+    "stationarity",
+    "own_prediction",
+    "balance",
+)
 """Terms that need a single label per image, so that they do not support multi-label networks."""
 TERMS: dict[str, Callable[..., Tensor]] = {name: globals()[name] for name in LOSS_TERMS}
 """The functions of this module that are terms of the objective."""

@@ -9,6 +9,8 @@ import torch
 
 from netinv_lightning.classifiers.build import load_zoo
 from netinv_lightning.classifiers.wrapper import Classifier
+from netinv_lightning.config.compose import compose
+from netinv_lightning.config.plain import plain_dict
 from netinv_lightning.downstream.classifier_predictions import predict
 from netinv_lightning.downstream.distillation import softened_kl
 from netinv_lightning.downstream.generator_rounds import (
@@ -20,6 +22,7 @@ from netinv_lightning.downstream.replay_buffer import ReplayBuffer
 from netinv_lightning.evaluation.finished_run import inversion_config, load_generators
 from netinv_lightning.inversion.augmentation import Augmentation
 from netinv_lightning.inversion.generator import Generator
+from netinv_lightning.inversion.objective import Objective
 
 CPU = torch.device("cpu")
 
@@ -28,15 +31,24 @@ IMAGES = 30
 
 
 def rounds(
-    inverted_cnn: Path, weight: float = 1.0, seed: int = 0
+    inverted_cnn: Path, weight: float = 1.0, seed: int = 0, loss: str = "rounds"
 ) -> tuple[GeneratorRounds, ReplayBuffer, Classifier]:
     module = load_generators(inversion_config(inverted_cnn), inverted_cnn)
     assert module is not None
     buffer = ReplayBuffer(10, seed, CPU)
     student = Classifier(load_zoo("mnist_mlp").network, module.classifier.spec)
+    objective = Objective(plain_dict(compose(["application=distill", f"loss={loss}"]).loss))
     return (
         GeneratorRounds(
-            module, buffer, Augmentation(shift=1), weight, 4.0, every=5, seed=seed, images=IMAGES
+            module,
+            objective,
+            buffer,
+            Augmentation(shift=1),
+            weight=weight,
+            temperature=4.0,
+            every=5,
+            seed=seed,
+            images=IMAGES,
         ),
         buffer,
         student.train(),
@@ -82,6 +94,24 @@ def test_rounds_are_more_diverse_than_the_generator(inverted_cnn: Path) -> None:
     of_rounds_nCHW = torch.cat([x_BCHW[label_B == 3] for x_BCHW in made])
     assert float(of_rounds_nCHW.var(dim=0).mean()) > 1.5 * float(plain_nCHW.var(dim=0).mean())
     assert float((predict(module.classifier, made[-1]) == label_B).float().mean()) > 0.9
+
+
+def test_the_contrast_of_cmi_remembers_the_images_of_earlier_rounds(
+    inverted_cnn: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("netinv_lightning.downstream.generator_rounds.STEPS", 1)
+    monkeypatch.setattr("netinv_lightning.downstream.generator_rounds.WARM_UP_STEPS", 0)
+    monkeypatch.setattr("netinv_lightning.downstream.generator_rounds.EARLIER_IMAGES", IMAGES + 5)
+    generation, _, student = rounds(inverted_cnn, loss="cmi")
+    generation.augmentation = Augmentation()
+    made = [generation.new_round(student) for _ in range(2)]
+    classifier = generation.module.classifier
+    features = [classifier.logits_and_features(x_BCHW)[1]["penultimate"] for x_BCHW in made]
+    expected_KD = torch.cat([features[1], features[0][:5]])
+    torch.testing.assert_close(generation.earlier["penultimate"], expected_KD)
+    plain, _, student = rounds(inverted_cnn, loss="dafl")
+    plain.new_round(student)
+    assert not plain.earlier
 
 
 def test_parts_of_a_batch_give_the_same_images(

@@ -16,6 +16,7 @@ from netinv_lightning.inversion.generator import Generator
 from netinv_lightning.inversion.objective import Objective
 from netinv_lightning.inversion.perturbation import Perturbation
 from netinv_lightning.inversion.terms import Step
+from netinv_lightning.training.distributed import Stream
 
 SPEC = DataSpec("small", 4, 1, 28, (0.3,), (0.5,), tuple("abcd"))
 PENULTIMATE, EARLIER = "penultimate", "convolutions.0"
@@ -45,6 +46,7 @@ def made_step(perturbation: Perturbation | None = None) -> Step:
         classifier,
         generator,
         perturbation,
+        stream=Stream(0),
         normed=normed | tokens,
     )
 

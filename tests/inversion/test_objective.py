@@ -17,10 +17,12 @@ from torch import Tensor
 
 from netinv_lightning.errors import InputError
 from netinv_lightning.inversion import losses
+from netinv_lightning.inversion.augmentation import random_crops
 from netinv_lightning.inversion.objective import Objective
 from netinv_lightning.inversion.perturbation import Perturbation
 from netinv_lightning.inversion.stationarity import margin_gradients, misalignment
 from netinv_lightning.inversion.terms import TERMS, Step
+from netinv_lightning.training.distributed import Stream
 from netinv_lightning.training.gradient_steps import decayed_weights
 from tests.inversion.small_objective import EARLIER, PENULTIMATE, SPEC, made_step, value_of
 
@@ -28,6 +30,17 @@ from tests.inversion.small_objective import EARLIER, PENULTIMATE, SPEC, made_ste
 def pixel_distance(step: Step) -> Tensor:
     mean_C, var_C = torch.tensor(SPEC.mean), torch.tensor(SPEC.std).square()
     return losses.statistics_distance(step.x_BCHW, mean_C, var_C)
+
+
+def contrast_of_crops(step: Step) -> Tensor:
+    """InfoNCE of the crops that the step's stream draws first, image by image."""
+    _, crops = step.classifier.logits_and_features(random_crops(step.x_BCHW, 0.25, Stream(0)))
+    total = torch.zeros(())
+    for layer, whole_BD in step.features.items():
+        for i, crop_D in enumerate(crops[layer]):
+            cosine_B = torch.cosine_similarity(crop_D[None], whole_BD)
+            total = total - (cosine_B / 0.1).log_softmax(dim=0)[i] / len(whole_BD)
+    return total
 
 
 EXPECTED: dict[str, Callable[[Step], Tensor]] = {
@@ -79,6 +92,14 @@ EXPECTED: dict[str, Callable[[Step], Tensor]] = {
             0
         ],
     ),
+    "own_prediction": lambda step: -step.logits_BN.softmax(dim=1).amax(dim=1).log().mean(),
+    "activation": lambda step: -sum(
+        (f_BD.abs().mean() for f_BD in step.features.values()), torch.zeros(())
+    ),
+    "balance": lambda step: -torch.distributions.Categorical(
+        step.logits_BN.softmax(dim=1).mean(dim=0)
+    ).entropy(),
+    "contrast": contrast_of_crops,
 }
 
 
