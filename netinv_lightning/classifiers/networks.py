@@ -1,7 +1,7 @@
 """The networks that the project trains: the papers' CNN, an MLP, a ResNet and a ViT, all small.
 
 All take normalised images x_BCHW and return logits_BN. `SignalFCN` takes signals x_BCL; the MLP
-takes inputs of any shape.
+and the binarised MLP take inputs of any shape.
 
 Shape suffixes: B batch, C channels, H height, W width, L length, N classes, D features, T tokens.
 """
@@ -14,8 +14,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from netinv_lightning.classifiers.binarised import BinarisedMLP
 from netinv_lightning.classifiers.transformer_blocks import TransformerBlock
 from netinv_lightning.config.shapes import sides_of
+
+__all__ = ["CNN", "MLP", "BinarisedMLP", "ResNet", "SignalFCN", "ViT"]
 
 
 def conv_block(

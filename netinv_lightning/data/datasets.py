@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torchvision import datasets
 
@@ -214,6 +215,26 @@ def mnist5k(root: Path, train: bool) -> Split:
     return images_nCHW[chosen_n], labels_n[chosen_n]
 
 
+def mnist14(root: Path, train: bool) -> Split:
+    """Return MNIST with 14 x 14 pixels: the means of 2 x 2 pixels, rounded."""
+    images_nCHW, labels_n = mnist(root, train)
+    return F.avg_pool2d(images_nCHW.float(), 2).round().to(torch.uint8), labels_n
+
+
+def digits(root: Path, train: bool) -> Split:
+    """Return the 8 x 8 digits that come with scikit-learn; every fifth is a test image.
+
+    They are the test images of Alpaydin and Kaynak (1998, UCI, "Optical recognition of handwritten
+    digits"), with pixels from 0 to 16.
+    """
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    images_nCHW = torch.from_numpy(bunch.images)[:, None].mul(255 / 16).round().to(torch.uint8)
+    chosen_n = (torch.arange(len(images_nCHW)) % 5 == 0) ^ train
+    return images_nCHW[chosen_n], torch.from_numpy(bunch.target).long()[chosen_n]
+
+
 LOADERS: dict[str, Callable[[Path, bool], Split]] = {
     "mnist": mnist,
     "fashion_mnist": fashion_mnist,
@@ -225,5 +246,7 @@ LOADERS: dict[str, Callable[[Path, bool], Split]] = {
     "cifar100": cifar100,
     "cifar100_subset": cifar100_subset,
     "mnist5k": mnist5k,
+    "mnist14": mnist14,
+    "digits": digits,
 }
 """Loaders by the names of `netinv_lightning.data.specs.SPECS`."""

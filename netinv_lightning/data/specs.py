@@ -130,6 +130,13 @@ CIFAR100 = DataSpec(
 MNIST5K = DataSpec(
     "mnist5k", 10, 1, 28, (0.1307,), (0.3081,), _DIGITS, "5,000 digits of MNIST, 500 per class"
 )
+MNIST14 = DataSpec(
+    "mnist14", 10, 1, 14, (0.1307,), (0.2801,), _DIGITS, "MNIST, each pixel the mean of 2 x 2"
+)
+DIGITS = DataSpec(
+    "digits", 10, 1, 8, (0.3053,), (0.3762,), _DIGITS,
+    "1,797 digits of scikit-learn, of which every fifth is a test image",
+)  # fmt: skip
 
 
 def _named(spec: DataSpec, name: str, note: str) -> DataSpec:
@@ -187,6 +194,8 @@ SPECS: dict[str, DataSpec] = {
             "10,000 training and 5,000 test images of CIFAR-100, 100 and 50 per class",
         ),
         MNIST5K,
+        MNIST14,
+        DIGITS,
     )
 }
 """Facts of the data sets that the project knows by name."""
@@ -262,7 +271,7 @@ def own_images_path(name: str, path: str | None) -> Path:
 
 
 SAME = (
-    ("mnist", "mnist5k"),
+    ("mnist", "mnist5k", "mnist14"),
     ("svhn", "svhn_head", "svhn_clean", "svhn_head_clean"),
     ("cifar100", "cifar100_subset"),
 )

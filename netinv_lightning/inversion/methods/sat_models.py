@@ -1,0 +1,99 @@
+"""Models of a formula: one, all, or random ones; or the proof that there is none.
+
+Shape suffixes: n models, I input bits.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+import torch
+from torch import Tensor
+
+from netinv_lightning.inversion.methods.cnf import Cnf, NetworkCnf
+
+SOLVER = "cadical153"
+"""The solver of python-sat: CaDiCaL (Biere et al. 2020)."""
+
+
+def first_model(cnf: Cnf, inputs: int) -> Tensor | None:
+    """Return the input bits [I] of one model, +1 and -1; None if there is provably none."""
+    return next(_models(cnf, inputs), None)
+
+
+def all_models(cnf: Cnf, inputs: int, limit: int | None = None) -> tuple[Tensor, bool]:
+    """Return the input bits of all models [n, I], and whether these are all.
+
+    A blocking clause forbids each one that was found, until the formula is unsatisfiable.
+
+    Args:
+        cnf: The formula.
+        inputs: Number of input bits I.
+        limit: Largest number of models; None for all.
+    """
+    models = _models(cnf, inputs)
+    found = [*islice(models, limit)]
+    complete = limit is None or len(found) < limit or next(models, None) is None
+    return torch.stack(found) if found else torch.empty(0, inputs, dtype=torch.long), complete
+
+
+def random_models(cnf: Cnf, inputs: int, count: int, seed: int) -> Tensor:
+    """Return the input bits of random models [n, I], with repetition; the formula must have one.
+
+    CMSGen (Golia, Soos, Chakraborty and Meel 2021, "Designing samplers is easy: the boon of
+    testers") is a solver whose branching, phases and restarts are random.
+    """
+    from pycmsgen import Solver
+
+    solver = Solver(seed=seed)
+    solver.add_clauses(_flat(cnf.clauses))
+    # Bits that no clause contains are free, and the solver does not know them.
+    bits_nI = torch.randint(2, (count, inputs), generator=torch.Generator().manual_seed(seed))
+    used = {abs(literal) for clause in cnf.clauses for literal in clause}
+    known = [variable for variable in range(1, inputs + 1) if variable in used]
+    for bits_I in bits_nI:
+        satisfiable, model = solver.solve()
+        assert satisfiable, "the formula has no model"
+        bits_I[torch.tensor(known) - 1] = torch.tensor([model[x] for x in known]).long()
+    return 2 * bits_nI - 1
+
+
+def largest_margin(network: NetworkCnf, label: int) -> tuple[int, Tensor] | None:
+    """Return the largest margin of a class and an input [I] with it; None if it has no input.
+
+    The formula for a margin that is larger by 1 is unsatisfiable, which proves that there is no
+    input with it. The search halves the interval between a margin that was found and one that is
+    impossible.
+    """
+    bits_I = first_model(network.of_class(label), network.inputs)
+    if bits_I is None:
+        return None
+    found, impossible = 0, network.largest_possible_margin(label) + 1
+    while impossible - found > 1:
+        margin = (found + impossible) // 2
+        larger_I = first_model(network.of_class(label, margin), network.inputs)
+        if larger_I is None:
+            impossible = margin
+        else:
+            found, bits_I = margin, larger_I
+    return found, bits_I
+
+
+def _models(cnf: Cnf, inputs: int) -> Iterator[Tensor]:
+    """Yield the input bits [I] of each model once."""
+    from pysat.solvers import Solver
+
+    with Solver(name=SOLVER, bootstrap_with=cnf.clauses) as solver:
+        while solver.solve():
+            # A variable that no clause contains is missing in the model; it is false there.
+            true = set(solver.get_model() or ())
+            bits = [variable if variable in true else -variable for variable in range(1, inputs + 1)]
+            yield torch.tensor([1 if literal > 0 else -1 for literal in bits])
+            solver.add_clause([-literal for literal in bits])
+
+
+def _flat(clauses: Sequence[Sequence[int]]) -> array[int]:
+    """Return clauses one after another, each with a 0 at its end."""
+    return array("i", (literal for clause in clauses for literal in (*clause, 0)))
