@@ -57,6 +57,12 @@ METHODS: dict[str, Method] = {
         all_classes=True,
         size_key="method.candidates",
     ),
+    "sat": Method(
+        f"{_METHODS}.sat.SatInversion",
+        access="weights",
+        extra="methods",
+        modules=("pysat", "pycmsgen"),
+    ),
 }
 """All methods, by the name that `method` selects."""
 
