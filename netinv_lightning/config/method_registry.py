@@ -63,6 +63,14 @@ METHODS: dict[str, Method] = {
         extra="methods",
         modules=("pysat", "pycmsgen"),
     ),
+    "background": Method(
+        f"{_METHODS}.background.BackgroundInversion", access="scores", data=True, stored=True
+    ),
+    "landscape": Method(f"{_METHODS}.landscape.LandscapeInversion", stored=True),
+    "min": Method(
+        f"{_METHODS}.min.ModelInversionNetworks", access="scores", data=True, stored=True
+    ),
+    "naturalinversion": Method(f"{_METHODS}.naturalinversion.NaturalInversion", access="weights"),
 }
 """All methods, by the name that `method` selects."""
 

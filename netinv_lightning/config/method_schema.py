@@ -9,6 +9,9 @@ default 50.
 
 Shared keys:
     name: Name of the method; `method=NAME` selects it.
+    auxiliary: Images that a method with `data=True` in the registry learns from: the name of a set
+        other than the classifier's data, such as `emnist_letters` for MNIST or `cifar100` for
+        CIFAR-10, or your own images, an .npz file with X or a folder such as `photos/`.
 """
 
 from __future__ import annotations
@@ -34,6 +37,8 @@ def method_keys(name: str, method: Method) -> type:
     keys: list[tuple[str, Any, Any]] = [("name", str, field(default=name))]
     rules: dict[str, ranges.Rule] = {}
     at_least: dict[str, str] = {}
+    if method.data:
+        keys.append(("auxiliary", Optional[str], field(default=None)))
     constructor = None if method.trains_generator else constructor_of(method.target)
     for argument, default in _keys(constructor):
         assert argument.annotation is not None

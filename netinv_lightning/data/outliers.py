@@ -69,6 +69,7 @@ def outliers(
     root: Path,
     train: bool = False,
     real: ImageDataModule | None = None,
+    key: str = KEY,
 ) -> Tensor:
     """Return images of a set, in the shape of `spec`.
 
@@ -81,6 +82,7 @@ def outliers(
         train: Use the training split, for outlier exposure, instead of the test split; noise then
             has another seed.
         real: The data that the classifier was trained on; needed for `left_out`.
+        key: The key that names the set, for errors.
 
     Returns:
         float32 [n, C, H, W] in [0, 1].
@@ -89,11 +91,11 @@ def outliers(
         InputError: if the data are missing, damaged or empty.
     """
     if is_own(name):
-        return _own(Path(name), spec, count, seed)
+        return _own(Path(name), spec, count, seed, key)
     if name in NOISE:
         return NOISE[name](spec.shape, count, seed if train else seed + TEST_STREAM)
     if name in STRUCTURED:
-        return _structured(name, spec, count, seed, root, train)
+        return _structured(name, spec, count, seed, root, train, key)
     if name == LEFT_OUT:
         if real is None:
             raise ValueError(f"{LEFT_OUT}: needs the data set with the left-out classes")
@@ -103,20 +105,20 @@ def outliers(
     else:
         images_nCHW, labels_n = IMAGES[name](root, train)
     chosen_n = stratified_indices(labels_n, min(count, len(labels_n)), seed)
-    return in_shape_of(spec, to_unit_range(images_nCHW[chosen_n]))
+    return in_shape_of(spec, to_unit_range(images_nCHW[chosen_n]), key)
 
 
-def in_shape_of(spec: DataSpec, x_nCHW: Tensor) -> Tensor:
+def in_shape_of(spec: DataSpec, x_nCHW: Tensor, key: str = KEY) -> Tensor:
     """Convert grey or RGB images in [0, 1] of any size to the shape of `spec` by the rule above."""
     if spec.modality != "images":
         raise InputError(
-            f"{KEY}: the set contains images, but the classifier takes {spec.modality}; choose "
+            f"{key}: the set contains images, but the classifier takes {spec.modality}; choose "
             f"noise: {', '.join(NOISE)}"
         )
     if x_nCHW.shape[1] != spec.channels:
         if spec.channels not in (1, 3):
             raise InputError(
-                f"{KEY}: its images have {x_nCHW.shape[1]} channels, but the classifier has "
+                f"{key}: its images have {x_nCHW.shape[1]} channels, but the classifier has "
                 f"{spec.channels}; choose images with {spec.channels} channels, or noise"
             )
         x_nCHW = x_nCHW.expand(-1, 3, -1, -1) if spec.channels == 3 else rgb_to_grayscale(x_nCHW)
@@ -130,18 +132,19 @@ def in_shape_of(spec: DataSpec, x_nCHW: Tensor) -> Tensor:
     return x_nCHW
 
 
-def _own(path: Path, spec: DataSpec, count: int, seed: int) -> Tensor:
+def _own(path: Path, spec: DataSpec, count: int, seed: int, key: str) -> Tensor:
     """Return images of a user's file or folder, at any depth; only the chosen files are read."""
     if path.is_file():
-        images_nCHW = read_images(path, KEY)
-        return in_shape_of(spec, to_unit_range(images_nCHW[_choice(len(images_nCHW), count, seed)]))
+        images_nCHW = read_images(path, key)
+        chosen_n = _choice(len(images_nCHW), count, seed)
+        return in_shape_of(spec, to_unit_range(images_nCHW[chosen_n]), key)
     files = pictures_in(path, deep=True)
     if not files:
-        raise InputError(f"{KEY}={path}: contains no pictures ({', '.join(sorted(SUFFIXES))})")
+        raise InputError(f"{key}={path}: contains no pictures ({', '.join(sorted(SUFFIXES))})")
     chosen = [files[index] for index in _choice(len(files), count, seed).tolist()]
     return torch.cat(
         [
-            _pixels(read_picture(file, f"{KEY}={path}", DECODED * max(spec.sides)), spec)
+            _pixels(read_picture(file, f"{key}={path}", DECODED * max(spec.sides)), spec, key)
             for file in chosen
         ]
     )
@@ -152,7 +155,7 @@ def _choice(n: int, count: int, seed: int) -> Tensor:
 
 
 def _structured(
-    name: str, spec: DataSpec, count: int, seed: int, root: Path, train: bool
+    name: str, spec: DataSpec, count: int, seed: int, root: Path, train: bool, key: str
 ) -> Tensor:
     """Return images of a set of `STRUCTURED`; only the files of the chosen ones are opened."""
     from pytorch_ood.dataset import img  # type: ignore[import-untyped]
@@ -176,7 +179,7 @@ def _structured(
         try:
             image = data[index][0]
             image.draft(None, (DECODED * max(spec.sides),) * 2)
-            images.append(_pixels(as_rgb(image), spec))
+            images.append(_pixels(as_rgb(image), spec, key))
         except Exception as error:  # damaged files raise many kinds of errors
             raise InputError(
                 f"data.root={root}: an image of {name} cannot be read ({one_line(error)}); unpack "
@@ -185,5 +188,5 @@ def _structured(
     return torch.cat(images)
 
 
-def _pixels(image: Image.Image, spec: DataSpec) -> Tensor:
-    return in_shape_of(spec, to_unit_range(pil_to_tensor(image)[None]))
+def _pixels(image: Image.Image, spec: DataSpec, key: str) -> Tensor:
+    return in_shape_of(spec, to_unit_range(pil_to_tensor(image)[None]), key)

@@ -5,10 +5,10 @@ changes this little. Therefore its first stage, which determines the layout, is 
 the start of each round; its second stage, which renders the layout, is kept. Then the generator and
 the latents are trained on one batch of labels for 12 steps. This is the method of Fang et al. 2022
 (arXiv 2112.06253) without their learned initialisation. The objective is `loss`; with `loss=cmi`
-the features of earlier images are stored, so that rounds differ from one another. Images on which student and teacher
-disagree have a higher weight (Fang et al. 2019, arXiv 1912.11006; Choi et al. 2020, arXiv
-2005.04136; Yin et al. 2020, arXiv 1912.08795). The images are added to a replay buffer, on which
-the student is trained.
+the features of earlier images are stored, so that rounds differ from one another. Images on which
+student and teacher disagree have a higher weight (Fang et al. 2019, arXiv 1912.11006; Choi et al.
+2020, arXiv 2005.04136; Yin et al. 2020, arXiv 1912.08795). The images are added to a replay buffer,
+on which the student is trained.
 
 Shape suffixes: B batch, n images, N classes, Z latent, C channels, H height, W width.
 """

@@ -155,6 +155,7 @@ def _auxiliary(cfg: DictConfig, classifier: FrozenClassifier, draws: bool) -> Ca
         cfg.seed,
         Path(cfg.data.root),
         train=True,
+        key="method.auxiliary",
     )
     return lambda: images_nCHW.mul(255).round().to(torch.uint8)
 

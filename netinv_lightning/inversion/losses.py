@@ -7,7 +7,7 @@ With several processes the value is that of the whole batch. A mean over images 
 the share of a process, because DistributedDataParallel averages gradients. A sum, or a term that
 compares images, sums over all ranks (`sum_over_ranks`). All functions compute in float32, whatever
 the precision of the networks (`in_float32`). The gradient norm is in `gradient_norm.py`, priors of
-images are in `image_priors.py`.
+images are in `image_priors.py`, losses of data-free distillation in `data_free_losses.py`.
 
 Shape suffixes: B batch (the papers' N in sums over images), N classes, D features, C channels,
 H height, W width, P pixels of a coarse image.
@@ -20,21 +20,31 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from netinv_lightning.inversion.channel_moments import moments
+from netinv_lightning.inversion.data_free_losses import (
+    activation,
+    balance,
+    instance_contrast,
+    own_prediction,
+)
 from netinv_lightning.inversion.gradient_norm import gradient_norm
 from netinv_lightning.inversion.image_priors import power_law_distance, similarity_divergence
 from netinv_lightning.training.distributed import rows_of_all_ranks, sum_over_ranks, world_size
 from netinv_lightning.training.float32 import in_float32
 
 __all__ = [
+    "activation",
+    "balance",
     "binary_cross_entropy",
     "class_spread",
     "cosine_similarity",
     "cross_entropy",
     "feature_spread",
     "gradient_norm",
+    "instance_contrast",
     "kl_divergence",
     "orthogonality",
     "orthogonality_floor",
+    "own_prediction",
     "pixel_range",
     "power_law_distance",
     "similarity_divergence",

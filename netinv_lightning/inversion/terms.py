@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.config.loss_terms import LOSS_TERMS
-from netinv_lightning.inversion import data_free_losses, losses
+from netinv_lightning.inversion import losses
 from netinv_lightning.inversion.augmentation import random_crops
 from netinv_lightning.inversion.conditioning import Condition
 from netinv_lightning.inversion.label_sets import sets_agree
@@ -217,15 +217,15 @@ def feature_spread(step: Step, cosine: float = 0.5, layers: Sequence[str] | None
 
 
 def own_prediction(step: Step) -> Tensor:
-    return data_free_losses.own_prediction(step.logits_BN)
+    return losses.own_prediction(step.logits_BN)
 
 
 def activation(step: Step, layers: Sequence[str] | None = None) -> Tensor:
-    return step.over_layers(data_free_losses.activation, layers)
+    return step.over_layers(losses.activation, layers)
 
 
 def balance(step: Step) -> Tensor:
-    return data_free_losses.balance(step.logits_BN)
+    return losses.balance(step.logits_BN)
 
 
 def contrast(
@@ -253,9 +253,7 @@ def contrast(
         whole_BD = step.features[layer]
         earlier_KD = step.earlier.get(layer, whole_BD.new_empty(0, whole_BD.shape[1]))
         values.append(
-            data_free_losses.instance_contrast(
-                of_crops[layer], whole_BD, earlier_KD, temperature=temperature
-            )
+            losses.instance_contrast(of_crops[layer], whole_BD, earlier_KD, temperature=temperature)
         )
     return torch.stack(values).sum()
 

@@ -93,12 +93,12 @@ EXPECTED: dict[str, Callable[[Step], Tensor]] = {
         ],
     ),
     "own_prediction": lambda step: -step.logits_BN.softmax(dim=1).amax(dim=1).log().mean(),
-    "activation": lambda step: -sum(
-        (f_BD.abs().mean() for f_BD in step.features.values()), torch.zeros(())
+    "activation": lambda step: (
+        -sum((f_BD.abs().mean() for f_BD in step.features.values()), torch.zeros(()))
     ),
-    "balance": lambda step: -torch.distributions.Categorical(
-        step.logits_BN.softmax(dim=1).mean(dim=0)
-    ).entropy(),
+    "balance": lambda step: (
+        -torch.distributions.Categorical(step.logits_BN.softmax(dim=1).mean(dim=0)).entropy()
+    ),
     "contrast": contrast_of_crops,
 }
 

@@ -1,4 +1,4 @@
-"""`method=background`: the decoder inverts a classifier on the distribution of the auxiliary images.
+"""`method=background`: a decoder inverts the classifier on the auxiliary distribution.
 
 Shape suffixes: n images, B batch, N classes, C features.
 """
