@@ -89,7 +89,9 @@ def _models(cnf: Cnf, inputs: int) -> Iterator[Tensor]:
         while solver.solve():
             # A variable that no clause contains is missing in the model; it is false there.
             true = set(solver.get_model() or ())
-            bits = [variable if variable in true else -variable for variable in range(1, inputs + 1)]
+            bits = [
+                variable if variable in true else -variable for variable in range(1, inputs + 1)
+            ]
             yield torch.tensor([1 if literal > 0 else -1 for literal in bits])
             solver.add_clause([-literal for literal in bits])
 
