@@ -1,15 +1,16 @@
 """Binarised fully connected network: bits as inputs, signs as activations, weights of +1 and -1.
 
-    pixel -> bit s = +1 or -1 -> z = sum_i w_i s_i + t, w_i = +1 or -1, t an integer -> sign(z) -> ...
-        -> integer logits, divided by a constant
+    pixel -> bit s = +1 or -1 -> z = sum_i w_i s_i + t -> sign(z) -> ... -> logits, also integers
+
+Weights w_i are +1 or -1, and the threshold t is an integer. The logits are divided by a constant.
 
 Courbariaux et al. (2016, arXiv 1602.02830) train such networks with the straight-through estimator:
 the backward pass replaces the derivative of sign(z), which is 0, by that of a clipped identity.
 Here the thresholds are trained too, in the place of BatchNorm, so that no float remains between the
 input bits and the logits. `integer_layers` returns the exact integer form.
 
-Shape suffixes: B batch, C channels, H height, W width, N classes, D features, I inputs and O outputs
-of a layer.
+Shape suffixes: B batch, C channels, H height, W width, N classes, D features, I inputs and O
+outputs of a layer.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -102,7 +104,7 @@ class BinarisedMLP(nn.Module):
             raise ValueError(f"window={window}: must be above 0")
         self.threshold, self.window = threshold, window
         sizes = [channels * math.prod(sides_of(image_size)), *widths, num_classes]
-        layers = [binarised_linear(*pair) for pair in zip(sizes, sizes[1:], strict=False)]
+        layers = [binarised_linear(*pair) for pair in pairwise(sizes)]
         self.hidden, self.head = nn.ModuleList(layers[:-1]), layers[-1]
 
     def bits(self, x_BCHW: Tensor) -> Tensor:

@@ -5,13 +5,14 @@
 
 Source: Suhail, "Network Inversion of Binarised Neural Nets" (Tiny Papers at ICLR 2024, arXiv
 2402.11995). The translation is exact, so each image has the requested class: the inversion accuracy
-is 1, or it is proved that a class has no input. Nothing in the formula asks for images that resemble
-data.
+is 1, or it is proved that a class has no input. Nothing in the formula asks for images that
+resemble data.
 
-What differs from the paper: the network has trained integer thresholds, each auxiliary variable is
-determined by the input, and there are optional constraints. The sampler is CMSGen (`pycmsgen`)
-instead of UniGen3 (`pyunigen`), which guarantees almost uniform samples but counts the models first;
-see `experiments/sat_coverage` for both on the same formulas.
+What differs from the paper: thresholds are trained integers, each auxiliary variable is determined
+by the input, and there are optional constraints. Solutions that are common are drawn exactly
+uniformly, by rejection: a million random inputs contain enough of them. Rare ones are drawn by
+CMSGen (`pycmsgen`), a solver with random decisions and no guarantee of uniformity. UniGen3
+(`pyunigen`) guarantees almost uniform samples, but has to count the solutions first.
 
 Shape suffixes: B batch, C channels, H height, W width, I input bits, n solutions.
 """
@@ -26,7 +27,12 @@ from typing import Annotated
 import torch
 from torch import Tensor, nn
 
-from netinv_lightning.classifiers.binarised import BinarisedMLP, integer_layers
+from netinv_lightning.classifiers.binarised import (
+    BinarisedMLP,
+    IntegerLayer,
+    integer_layers,
+    integer_logits,
+)
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.config.ranges import Count, Names
 from netinv_lightning.errors import InputError
@@ -37,6 +43,8 @@ from netinv_lightning.inversion.methods.cnf import Cnf, NetworkCnf, keep_between
 from netinv_lightning.inversion.methods.sat_models import all_models, first_model, random_models
 
 log = logging.getLogger(__name__)
+PROPOSED, PROPOSALS = 20_000, 50
+"""Random inputs in a block, and blocks, that are searched for solutions before CMSGen is used."""
 
 
 class SatInversion:
@@ -47,11 +55,12 @@ class SatInversion:
     Args:
         conditioning: Draws the conditions of each batch.
         classifier: The network to invert, a `BinarisedMLP`.
-        search: `random` draws solutions at random, with repetition; `all` enumerates the solutions,
-            up to `limit` per class. A batch then repeats one only after all others of its class.
+        search: `random` draws solutions uniformly, by rejection where they are common and by CMSGen
+            where they are rare; `cmsgen` always uses CMSGen; `all` enumerates the solutions, up to
+            `limit` per class. A batch then repeats one only after all others of its class.
         limit: Largest number of solutions per class for `search=all`.
-        margin: The integer logit of the requested class exceeds every other by at least this number.
-            For 0, the first of several classes with the largest logit is predicted.
+        margin: The integer logit of the requested class exceeds every other by at least this
+            number. For 0, the first of several classes with the largest logit is predicted.
         least_bright: Smallest number of pixels that are 1; null for any.
         most_bright: Largest number of pixels that are 1; null for any.
 
@@ -67,7 +76,7 @@ class SatInversion:
         conditioning: Conditioning,
         classifier: FrozenClassifier,
         *,
-        search: Annotated[str, Names(("random", "all"))] = "random",
+        search: Annotated[str, Names(("random", "cmsgen", "all"))] = "random",
         limit: Annotated[int, Count(1, 1_000_000)] = 1000,
         margin: Annotated[int, Count(0, 1_000_000)] = 0,
         least_bright: Annotated[int | None, Count(0, 1_000_000)] = None,
@@ -75,18 +84,11 @@ class SatInversion:
     ) -> None:
         self.conditioning, self.classifier = conditioning, classifier
         self.search, self.limit, self.margin = search, limit, margin
-        self.network = NetworkCnf(integer_layers(_binarised(classifier)))
-        pixels = range(1, self.network.inputs + 1)
-        keep_between(self.network.hidden, pixels, lowest=least_bright, highest=most_bright)
-        one_of_each(self.network.hidden, classifier.spec.groups)
-        self.images, self.seconds = 0, 0.0
-        for label in conditioning.chosen:
-            if first_model(self.formula(label), self.network.inputs) is None:
-                raise InputError(
-                    f"method.margin={margin}: the network provably assigns no input to class "
-                    f"{label} (unsatisfiable), with this margin and these limits of bright "
-                    "pixels; relax them, or leave the class out of application.classes"
-                )
+        self.least_bright, self.most_bright = least_bright, most_bright
+        self.images, self.seconds, self._solvable = 0, 0.0, False
+        _binarised(classifier)
+        if classifier.trained:  # else the weights follow before `fit`
+            self._prove_solvable()
 
     @property
     def device(self) -> torch.device:
@@ -95,22 +97,33 @@ class SatInversion:
     @property
     def max_images(self) -> int | None:
         """Number of solutions that were enumerated; None if they are drawn at random."""
-        if self.search == "random":
+        if self.search != "all":
             return None
         return sum(len(bits_nI) for bits_nI in self.enumerated.values())
+
+    @cached_property
+    def layers(self) -> list[IntegerLayer]:
+        """The integer form of the network."""
+        return integer_layers(_binarised(self.classifier))
+
+    @cached_property
+    def network(self) -> NetworkCnf:
+        """The formula of the network with all constraints, but without a class."""
+        network = NetworkCnf(self.layers)
+        pixels = range(1, network.inputs + 1)
+        keep_between(network.hidden, pixels, lowest=self.least_bright, highest=self.most_bright)
+        one_of_each(network.hidden, self.classifier.spec.groups)
+        return network
 
     def formula(self, label: int) -> Cnf:
         """Return the formula whose models are the images of a class."""
         return self.network.of_class(label, self.margin)
 
     def fit(self, run: FitContext) -> None:
-        """Move the classifier to the Trainer's device, and enumerate for `search=all`."""
+        """Move the classifier to the Trainer's device, and prove that each class has an input."""
         trainer = run.make_trainer(callbacks=[], loggers=[], enable_checkpointing=False)
         self.classifier.to(trainer.strategy.root_device)
-        if self.search == "all":
-            meter = CostMeter(self.classifier.forward_count)
-            self.enumerated  # noqa: B018
-            self.seconds += meter.seconds
+        self._prove_solvable()
 
     def load(self, directory: Path, channels_last: bool) -> None:
         """Restore nothing: images are solved for again when they are drawn."""
@@ -135,22 +148,75 @@ class SatInversion:
     @cached_property
     def enumerated(self) -> dict[int, Tensor]:
         """The solutions [n, I] of each class, up to `limit`."""
-        found = {}
+        found, meter = {}, CostMeter(self.classifier.forward_count)
         for label in self.conditioning.chosen:
-            found[label], complete = all_models(
-                self.formula(label), self.network.inputs, self.limit
-            )
+            formula = self.formula(label)
+            found[label], complete = all_models(formula, self.network.inputs, self.limit)
             number = f"exactly {len(found[label]):,}" if complete else f"more than {self.limit:,}"
             log.info("method=sat: class %d has %s inputs", label, number)
+        self.seconds += meter.seconds
         return found
+
+    def _prove_solvable(self) -> None:
+        """Check that each requested class has an input.
+
+        Raises:
+            InputError: if one provably has none.
+        """
+        if self._solvable:
+            return
+        meter = CostMeter(self.classifier.forward_count)
+        for label in self.conditioning.chosen:
+            if first_model(self.formula(label), self.network.inputs) is None:
+                raise InputError(
+                    f"method.margin={self.margin}: the network provably assigns no input to class "
+                    f"{label} (unsatisfiable) with this margin and these limits of bright pixels; "
+                    "relax them, or leave the class out of application.classes"
+                )
+        self._solvable = True
+        self.seconds += meter.seconds
 
     def _solutions(self, label: int, count: int, seed: int) -> Tensor:
         """Return solutions [count, I] of a class."""
-        if self.search == "random":
+        if self.search == "random" and (found_nI := self._accepted(label, count, seed)) is not None:
+            return found_nI
+        if self.search != "all":
             return random_models(self.formula(label), self.network.inputs, count, seed)
         bits_nI, n = self.enumerated[label], len(self.enumerated[label])
         order_n = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
         return bits_nI[order_n.repeat(-(-count // n))[:count]]
+
+    def _accepted(self, label: int, count: int, seed: int) -> Tensor | None:
+        """Return solutions [count, I] among random inputs; None if fewer of these are solutions."""
+        stream, found, layers = torch.Generator().manual_seed(seed), [], self.layers
+        missing = count
+        for _ in range(PROPOSALS):
+            bits_nI = 2 * torch.randint(2, (PROPOSED, self.network.inputs), generator=stream) - 1
+            accepted_nI = bits_nI[self.solves(bits_nI, label, integer_logits(layers, bits_nI))]
+            found.append(accepted_nI[:missing])
+            missing -= len(found[-1])
+            if not missing:
+                return torch.cat(found)
+        return None
+
+    def solves(self, bits_nI: Tensor, label: int, logits_nN: Tensor) -> Tensor:
+        """Return whether inputs are images of a class that fulfil all constraints, [n].
+
+        Args:
+            bits_nI: +1 and -1.
+            label: The class.
+            logits_nN: The integer logits of the inputs.
+        """
+        others_nN = logits_nN.index_fill(1, torch.tensor([label]), torch.iinfo(torch.long).min // 2)
+        lead_n = logits_nN[:, label] - others_nN.max(dim=1).values
+        bright_n = (bits_nI > 0).sum(dim=1)
+        fine_n = (logits_nN.argmax(dim=1) == label) & (lead_n >= self.margin)
+        fine_n &= bright_n >= (self.least_bright or 0)
+        if self.most_bright is not None:
+            fine_n &= bright_n <= self.most_bright
+        for group in self.classifier.spec.groups:
+            fine_n &= (bits_nI[:, list(group)] > 0).sum(dim=1) == 1
+        return fine_n
 
 
 def _binarised(classifier: FrozenClassifier) -> BinarisedMLP:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from torch import Tensor
 from netinv_lightning.inversion.methods.cnf import Cnf, NetworkCnf
 
 SOLVER = "cadical153"
-"""The solver of python-sat: CaDiCaL (Biere et al. 2020)."""
+"""The solver of python-sat for proofs and enumeration."""
 
 
 def first_model(cnf: Cnf, inputs: int) -> Tensor | None:
@@ -43,14 +44,15 @@ def random_models(cnf: Cnf, inputs: int, count: int, seed: int) -> Tensor:
     """Return the input bits of random models [n, I], with repetition; the formula must have one.
 
     CMSGen (Golia, Soos, Chakraborty and Meel 2021, "Designing samplers is easy: the boon of
-    testers") is a solver whose branching, phases and restarts are random.
+    testers") is a solver with random decisions. It gives no guarantee that all models are equally
+    likely, unlike UniGen3.
     """
     from pycmsgen import Solver
 
     solver = Solver(seed=seed)
     solver.add_clauses(_flat(cnf.clauses))
     # Bits that no clause contains are free, and the solver does not know them.
-    bits_nI = torch.randint(2, (count, inputs), generator=torch.Generator().manual_seed(seed))
+    bits_nI = torch.randint(2, (count, inputs), generator=_random(seed))
     used = {abs(literal) for clause in cnf.clauses for literal in clause}
     known = [variable for variable in range(1, inputs + 1) if variable in used]
     for bits_I in bits_nI:
@@ -86,12 +88,22 @@ def _models(cnf: Cnf, inputs: int) -> Iterator[Tensor]:
     from pysat.solvers import Solver
 
     with Solver(name=SOLVER, bootstrap_with=cnf.clauses) as solver:
-        while solver.solve():
-            # A variable that no clause contains is missing in the model; it is false there.
-            true = set(solver.get_model() or ())
-            bits = [variable if variable in true else -variable for variable in range(1, inputs + 1)]
-            yield torch.tensor([1 if literal > 0 else -1 for literal in bits])
-            solver.add_clause([-literal for literal in bits])
+        while (literals := _next_model(solver, inputs)) is not None:
+            yield torch.tensor(literals).sign()
+            solver.add_clause([-literal for literal in literals])
+
+
+def _next_model(solver: Any, inputs: int) -> list[int] | None:
+    """Return the literals of the inputs in a model; None if there is none."""
+    if not solver.solve():
+        return None
+    # A variable that no clause contains is missing in the model; it is false there.
+    true = set(solver.get_model() or ())
+    return [x if x in true else -x for x in range(1, inputs + 1)]
+
+
+def _random(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
 
 
 def _flat(clauses: Sequence[Sequence[int]]) -> array[int]:

@@ -21,6 +21,7 @@ from netinv_lightning.classifiers.networks import MLP
 from netinv_lightning.data.specs import DataSpec
 from netinv_lightning.errors import InputError
 from netinv_lightning.inversion.conditioning import Conditioning
+from netinv_lightning.inversion.methods import sat
 from netinv_lightning.inversion.methods.cnf import Cnf, NetworkCnf, keep_between, one_of_each
 from netinv_lightning.inversion.methods.sat import SatInversion
 from netinv_lightning.inversion.methods.sat_models import (
@@ -177,9 +178,37 @@ def test_bits_that_no_clause_contains_are_drawn_too() -> None:
     assert rows(drawn_nI) == {(a, 1, c) for a in (-1, 1) for c in (-1, 1)}
 
 
-def test_drawn_images_have_the_requested_classes() -> None:
+def test_rejection_and_the_formula_have_the_same_solutions() -> None:
     classifier = tiny()
-    method = SatInversion(CONDITIONING, classifier, margin=2)
+    method = SatInversion(CONDITIONING, classifier, margin=2, least_bright=3, most_bright=6)
+    x_BI = every_input(9)
+    logits_BN = integer_logits(layers_of(classifier), x_BI)
+    for label in range(3):
+        expected = rows(all_models(method.formula(label), 9)[0])
+        assert rows(x_BI[method.solves(x_BI, label, logits_BN)]) == expected
+        assert len(expected) > 5
+    torch.manual_seed(0)
+    x_BCHW = method.draw(CONDITIONING.of_labels(torch.tensor([label] * 1000)))
+    drawn = rows((2 * x_BCHW - 1).flatten(1).long())
+    assert drawn == expected  # 1000 uniform draws reach all solutions of the last class
+
+
+def test_rare_solutions_are_left_to_the_sampler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sat, "PROPOSALS", 0)
+    method = SatInversion(CONDITIONING, tiny())
+    condition = CONDITIONING.of_labels(torch.tensor([0, 1, 2, 0]))
+    torch.manual_seed(0)
+    drawn_BCHW = method.draw(condition)
+    torch.manual_seed(0)
+    always = SatInversion(CONDITIONING, tiny(), search="cmsgen")
+    assert torch.equal(always.draw(condition), drawn_BCHW)
+    assert torch.equal(method.classifier(drawn_BCHW).argmax(dim=1), condition.label_B)
+
+
+@pytest.mark.parametrize("search", ["random", "cmsgen"])
+def test_drawn_images_have_the_requested_classes(search: str) -> None:
+    classifier = tiny()
+    method = SatInversion(CONDITIONING, classifier, search=search, margin=2)
     condition = CONDITIONING.sample(60)
     torch.manual_seed(5)
     x_BCHW = method.draw(condition)
