@@ -10,7 +10,8 @@ import argparse
 from pathlib import Path
 
 from experiments.jobs import Row, read_rows, run_missing
-from experiments.methods.contestants import CONTESTANTS, MAIN, NETWORKS, Contestant
+from experiments.methods.auxiliary import auxiliary_images
+from experiments.methods.contestants import CONTESTANTS, MAIN, NETWORKS
 from experiments.methods.figures import draw_costs, draw_strips
 from experiments.methods.inverting import REFUSED, Outcome, in_a_process, reference_in_a_process
 from experiments.methods.method_tables import (
@@ -46,7 +47,12 @@ JOBS = [
         for seed in SEEDS
     ),
     *((EQUAL, title, MAIN, seed) for seed in SEEDS for title in CONTESTANTS),
-    *((PUBLISHED, title, MAIN, seed) for seed in SEEDS for title in CONTESTANTS),
+    *(
+        (PUBLISHED, title, MAIN, seed)
+        for seed in SEEDS
+        for title, contestant in CONTESTANTS.items()
+        if contestant.published is not None
+    ),
     *(
         (EQUAL, title, network, seed)
         for network in NETWORKS
@@ -67,7 +73,11 @@ def calibrate(title: str, network: str) -> list[Row]:
     seconds = []
     for steps in contestant.trial:
         outcome = in_a_process(
-            _overrides(contestant, network, CALIBRATION_SEED, f"{contestant.steps_key}={steps}")
+            [
+                *overrides_of(title, network),
+                f"seed={CALIBRATION_SEED}",
+                f"{contestant.steps_key}={steps}",
+            ]
         )
         if REFUSED in outcome:
             return [{**row, REFUSED: outcome[REFUSED]}]
@@ -93,29 +103,33 @@ def one(budget: str, title: str, network: str, seed: int) -> list[Row]:
         return [_row(budget, title, network, seed, reference_in_a_process(REFERENCES[title], keys))]
     contestant, length = CONTESTANTS[title], []
     if budget == PUBLISHED:
-        length = [*contestant.published]
+        length = [*(contestant.published or ())]
     elif (steps := steps_of_budget(title, network)) is not None:
         length = [f"{contestant.steps_key}={steps}"]
-    keys = _overrides(contestant, network, seed, _verifiers(network), *length)
+    keys = [*overrides_of(title, network), f"seed={seed}", _verifiers(network), *length]
     strip = STRIPS / f"{network}-{title.replace(', ', '-')}.png"
     drawn = strip if (budget, seed) == (EQUAL, SEEDS[0]) else None
     return [_row(budget, title, network, seed, in_a_process(keys, drawn))]
 
 
-def _overrides(contestant: Contestant, network: str, seed: int, *more: str) -> list[str]:
+def overrides_of(title: str, network: str) -> list[str]:
+    """Return the overrides of a method on a classifier."""
+    contestant, facts = CONTESTANTS[title], NETWORKS[network]
     method = [f"method={contestant.method}", *contestant.overrides]
-    return [*NETWORKS[network].overrides, *method, f"seed={seed}", *more]
+    if contestant.needs_data:
+        method.append(f"method.auxiliary={auxiliary_images(facts.data)}")
+    return [*facts.overrides, *method]
 
 
 def _verifiers(network: str) -> str:
-    return f"application.verifiers=[{','.join(map(str, verifiers(NETWORKS[network].data)))}]"
+    return f"application.verifiers=[{','.join(map(str, verifiers(NETWORKS[network].verified_by)))}]"
 
 
 def _row(budget: str, title: str, network: str, seed: int, outcome: Outcome) -> Row:
     contestant = CONTESTANTS.get(title)
     row: Row = {"budget": budget, "method": title, "network": network, "seed": seed}
     row["access"] = "" if contestant is None else contestant.access
-    row["data"] = "yes" if contestant is not None and contestant.facts.data else ""
+    row["data"] = "yes" if contestant is not None and contestant.needs_data else ""
     if contestant is not None and contestant.counts_queries and "forwards" in outcome:
         outcome = outcome | {"queries": outcome["forwards"]}
     for name in NUMBERS:
