@@ -1,4 +1,4 @@
-"""Make `paper_map.md` from `paper_map.csv`: requirements and claims, verdicts, evidence.
+"""Make `paper_map.md` and `claims.md` from `paper_map.csv`: claims, verdicts, evidence.
 
 python docs/paper_map.py
 """
@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 HERE = Path(__file__).parent
-TABLE, PAGE = HERE / "paper_map.csv", HERE / "paper_map.md"
+TABLE, PAGE, CLAIMS_PAGE = (HERE / name for name in ("paper_map.csv", "paper_map.md", "claims.md"))
 COLUMNS = ("id", "source", "requirement", "verdict", "evidence", "command", "note")
 VERDICTS = {
     "works": "a system or feature that is implemented and tested",
@@ -32,6 +32,15 @@ GROUPS = {
     "A10": "Contradictions in the papers, and our rulings",
     "A11": "Methods of the related work",
 }
+CLAIMS = (
+    *("A1-6", "A2-15", "A3-2", "A3-3", "A3-4", "A3-5", "A3-6", "A3-7", "A3-8", "A3-9", "A3-12"),
+    *("A4-2", "A4-4", "A4-5", "A4-7", "A4-8", "A4-10", "A4-11", "A4-15", "A4-16", "A5-8"),
+    *("A7-2", "A7-2b", "A7-8", "A9-C1", "A9-C2", "A9-C3", "A9-M1", "A9-M2", "A9-M3"),
+    *("A9-T1", "A9-T2", "A9-T3", "A9-K1", "A9-K2", "A9-K3", "A9-K4"),
+)
+"""Rows that state something that a measurement can confirm or contradict."""
+SURPRISE = ("refuted", "partly", "holds", "missing")
+"""Verdicts, from the most to the least surprising."""
 SOURCES = """\
 - **S0** an analysis note on arXiv 2407.18002, which lists open questions and next checks
 - **S1** Suhail and Sethi, \
@@ -126,5 +135,38 @@ def page(rows: list[dict[str, str]]) -> str:
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
 
+def claims_page(rows: list[dict[str, str]]) -> str:
+    """Return the page of the claims, the refuted ones first."""
+    claims = [row for row in rows if row["id"] in CLAIMS]
+    claims.sort(key=lambda row: SURPRISE.index(row["verdict"]))
+    count = Counter(row["verdict"] for row in claims)
+    head = ["verdict", "claim", "who says it", "what was measured", "where", "row"]
+    body = [
+        [
+            "not measured" if row["verdict"] == "missing" else row["verdict"],
+            row["requirement"],
+            row["source"],
+            row["note"],
+            links(row["evidence"]),
+            f"[{row['id']}](paper_map.md#{row['id'].split('-')[0].lower()})",
+        ]
+        for row in claims
+    ]
+    parts = [
+        "# Claims of the papers, and what was measured",
+        f"Of {len(claims)} claims {count['refuted']} are refuted, {count['partly']} are confirmed "
+        f"or tested in part, {count['holds']} hold, and {count['missing']} have not been measured. "
+        "Before a claim is called refuted, its strongest version is tried; the linked page says "
+        "which.",
+        table(head, body),
+        "    python docs/paper_map.py      # makes this page from paper_map.csv, "
+        "which also has the command of each row",
+        "Sources:",
+        SOURCES,
+    ]
+    return "\n\n".join(part.strip("\n") for part in parts) + "\n"
+
+
 if __name__ == "__main__":
+    CLAIMS_PAGE.write_text(claims_page(read_rows()))
     PAGE.write_text(page(read_rows()))

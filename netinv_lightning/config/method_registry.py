@@ -57,6 +57,12 @@ METHODS: dict[str, Method] = {
         all_classes=True,
         size_key="method.candidates",
     ),
+    "sat": Method(
+        f"{_METHODS}.sat.SatInversion",
+        access="weights",
+        extra="methods",
+        modules=("pysat", "pycmsgen"),
+    ),
     "background": Method(
         f"{_METHODS}.background.BackgroundInversion", access="scores", data=True, stored=True
     ),
@@ -65,12 +71,6 @@ METHODS: dict[str, Method] = {
         f"{_METHODS}.min.ModelInversionNetworks", access="scores", data=True, stored=True
     ),
     "naturalinversion": Method(f"{_METHODS}.naturalinversion.NaturalInversion", access="weights"),
-    "sat": Method(
-        f"{_METHODS}.sat.SatInversion",
-        access="weights",
-        extra="methods",
-        modules=("pysat", "pycmsgen"),
-    ),
 }
 """All methods, by the name that `method` selects."""
 

@@ -74,6 +74,20 @@ def row_problems(row: dict[str, str]) -> list[str]:
 
 def test_the_page_equals_the_output_of_the_script() -> None:
     assert SCRIPT["PAGE"].read_text() == SCRIPT["page"](ROWS), "run python docs/paper_map.py"
+    claims = SCRIPT["claims_page"](ROWS)
+    assert SCRIPT["CLAIMS_PAGE"].read_text() == claims, "run python docs/paper_map.py"
+
+
+def test_every_claim_is_a_row_and_the_most_surprising_verdict_is_first() -> None:
+    claims = [row for row in ROWS if row["id"] in SCRIPT["CLAIMS"]]
+    assert len(claims) == len(set(SCRIPT["CLAIMS"])) == 37
+    judged = {row["id"] for row in ROWS if row["verdict"] in ("holds", "refuted")}
+    assert judged - set(SCRIPT["CLAIMS"]) <= {"A7-1"}  # the same claim as A3-2
+    page = SCRIPT["claims_page"](ROWS)
+    lines = [line.split(" | ")[0] for line in page.splitlines() if "](paper_map.md#" in line]
+    places = [["| refuted", "| partly", "| holds", "| not measured"].index(line) for line in lines]
+    assert len(places) == 37
+    assert places == sorted(places)
 
 
 def test_ids_are_unique_and_in_the_order_of_the_groups() -> None:
