@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from netinv_lightning import metric_names as names
-from netinv_lightning.config.method_registry import METHODS
+from netinv_lightning.config.method_registry import Method
 from netinv_lightning.runs.outside_files import read_json
 from netinv_lightning.runs.tables import Cell, Table, format_cell
 
@@ -56,6 +56,8 @@ class Group:
             images.
         values: The values of each metric, one per seed.
         verdict: The verdicts of the seeds; empty for a baseline.
+        access: What the method needs of the classifier, and whether it needs data; empty for a
+            baseline.
     """
 
     experiment: str
@@ -64,18 +66,11 @@ class Group:
     images_of: str
     values: dict[str, list[float]] = field(default_factory=dict)
     verdict: str = ""
+    access: str = ""
 
     def add(self, metrics: Mapping[str, float]) -> None:
         for name, value in metrics.items():
             self.values.setdefault(name, []).append(value)
-
-    @property
-    def access(self) -> str:
-        """What the method needs of the classifier, and whether it needs data; "" for a baseline."""
-        if self.method not in METHODS:
-            return ""
-        method = METHODS[self.method]
-        return f"{method.access} and data" if method.data else method.access
 
     def of(self, column: str) -> list[float]:
         """Return the values of a column of the printed table, one per seed.
@@ -104,15 +99,23 @@ class Group:
         return statistics.stdev(values) if len(values) > 1 else None
 
 
-def read_group(combination: tuple[str, str, str], jobs: int, finished: Sequence[Path]) -> Group:
+def access_of(method: Method) -> str:
+    """Return what a method needs of the classifier, and whether it needs data."""
+    return f"{method.access} and data" if method.data else method.access
+
+
+def read_group(
+    combination: tuple[str, str, str], jobs: int, finished: Sequence[Path], access: str = ""
+) -> Group:
     """Return the results of one combination.
 
     Args:
         combination: Experiment, method and conditioning.
         jobs: Number of its seeds.
         finished: The run directories that are done.
+        access: See `Group`.
     """
-    group = Group(*combination, f"{len(finished)}/{jobs} seeds")
+    group = Group(*combination, f"{len(finished)}/{jobs} seeds", access=access)
     verdicts: Counter[str] = Counter()
     for directory in finished:
         group.add(read_json(directory / "summary.json", directory))

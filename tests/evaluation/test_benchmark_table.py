@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 
 from netinv_lightning import metric_names as names
-from netinv_lightning.evaluation.benchmark_table import Group, benchmark_table, read_group
+from netinv_lightning.config.method_registry import METHODS, Method
+from netinv_lightning.evaluation.benchmark_table import (
+    Group,
+    access_of,
+    benchmark_table,
+    read_group,
+)
 
 COMBINATION = ("mnist_invert", "generator", "label")
 
@@ -41,7 +47,9 @@ def test_different_verdicts_are_counted(tmp_path: Path) -> None:
 
 
 def test_the_title_has_what_all_inversions_share(tmp_path: Path) -> None:
-    group = read_group(COMBINATION, 1, finished(tmp_path, [0.5], ["inverted"]))
+    group = read_group(
+        COMBINATION, 1, finished(tmp_path, [0.5], ["inverted"]), access_of(METHODS["generator"])
+    )
     baseline = Group("mnist_invert", "baseline: noise", "", "50 images")
     baseline.add({names.INVERSION_ACCURACY: 0.25})
     table = benchmark_table("mine", [group, baseline], ["a note"])
@@ -54,6 +62,11 @@ def test_the_title_has_what_all_inversions_share(tmp_path: Path) -> None:
     row = dict(zip(table.full.columns, table.full.rows[1], strict=True))
     assert (row["method"], row[names.INVERSION_ACCURACY]) == ("baseline: noise", 0.25)
     assert row[f"{names.INVERSION_ACCURACY} spread"] is None
+
+
+def test_access_and_data_of_a_method() -> None:
+    assert access_of(Method("a.B", access="scores", data=True)) == "scores and data"
+    assert access_of(Method("a.B", access="weights")) == "weights"
 
 
 def test_computed_columns_of_the_printed_table() -> None:
