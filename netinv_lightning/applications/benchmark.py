@@ -15,9 +15,15 @@ from pathlib import Path
 from netinv_lightning import metric_names as names
 from netinv_lightning.applications.base import Application
 from netinv_lightning.applications.nested_runs import run_nested
+from netinv_lightning.config.method_registry import METHODS
 from netinv_lightning.evaluation.benchmark_baselines import baseline_groups
 from netinv_lightning.evaluation.benchmark_jobs import benchmark_jobs
-from netinv_lightning.evaluation.benchmark_table import Group, benchmark_table, read_group
+from netinv_lightning.evaluation.benchmark_table import (
+    Group,
+    access_of,
+    benchmark_table,
+    read_group,
+)
 from netinv_lightning.evaluation.build import build_baseline_report
 from netinv_lightning.evaluation.report import Report
 from netinv_lightning.tracking.result import Result
@@ -62,9 +68,10 @@ class BenchmarkApplication(Application):
     def _groups(self, finished: Mapping[str, Path]) -> Iterator[Group]:
         """Yield the results of each combination."""
         for combination in dict.fromkeys(job.combination for job in self.jobs):
-            seeds = [job.name for job in self.jobs if job.combination == combination]
-            done = [finished[name] for name in seeds if name in finished]
-            yield read_group(combination, len(seeds), done)
+            jobs = [job for job in self.jobs if job.combination == combination]
+            done = [finished[job.name] for job in jobs if job.name in finished]
+            access = access_of(METHODS[jobs[0].cfg.method.name])
+            yield read_group(combination, len(jobs), done, access)
 
     def _baseline_report(self, experiment: str) -> Report:
         """Return the report of the baselines, with few metrics unless `measure=full` is set."""
