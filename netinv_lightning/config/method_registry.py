@@ -71,6 +71,7 @@ METHODS: dict[str, Method] = {
         f"{_METHODS}.min.ModelInversionNetworks", access="scores", data=True, stored=True
     ),
     "naturalinversion": Method(f"{_METHODS}.naturalinversion.NaturalInversion", access="weights"),
+    "admm": Method(f"{_METHODS}.admm.AdmmInversion", access="weights"),
 }
 """All methods, by the name that `method` selects."""
 
