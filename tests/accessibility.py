@@ -37,6 +37,9 @@ NAMES = """() => {
       if (node.getAttribute("aria-expanded") !== "false")
         for (const id of node.getAttribute(name).split(/\\s+/).filter(Boolean))
           if (!document.getElementById(id)) report(`${name} without target`, node);
+  const regions = all("section[aria-labelledby], [role=region]").map(named);
+  for (const name of regions)
+    if (regions.indexOf(name) !== regions.lastIndexOf(name)) problems.push(`two regions: ${name}`);
   const ids = [...document.querySelectorAll("[id]:not([id=''])")].map(node => node.id);
   for (const id of new Set(ids.filter((id, index) => ids.indexOf(id) !== index)))
     problems.push(`id used twice: ${id}`);
