@@ -68,4 +68,7 @@ def read_query(fields: Fields, query: str) -> list[Any] | None:
 
 
 def _text(value: Any) -> str:
+    """Return a value as text; an empty number counts as 0, as in the page."""
+    if value is None:
+        return "0"
     return f"{value:g}" if isinstance(value, float) else str(value)

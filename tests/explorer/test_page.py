@@ -173,6 +173,8 @@ def test_a_released_slider_changes_the_strip(page: Page) -> None:
 
 def test_a_link_restores_the_state(page: Page, served: Served) -> None:
     """The link and the saved image are those of the state that is shown."""
+    page.get_by_role("radio", name="latent A to latent B").check()
+    expect(page.locator("#strip figcaption").first).to_contain_text("0% \u2192")
     page.get_by_role("button", name="Export").click()
     save = page.get_by_role("link", name="Save the image")
     expect(save).to_have_attribute("href", image_of(page))

@@ -65,7 +65,9 @@ def test_jobs_of_one_process_are_separate_runs(
     assert (described["run_group"], described["job_type"]) == ("invert", "invert")
     shown = [item["item"] for item in records(tmp_path / "a", "history")]
     assert not [name for item in shown for name in item if name.startswith(names.COST)]
-    assert done["summary"][names.SECONDS] == metrics[names.SECONDS]
+    costs = {name: value for name, value in metrics.items() if name.startswith(names.COST)}
+    assert costs
+    assert costs.items() <= done["summary"].items()
     assert [item[names.STEP] for item in shown if f"{names.SAMPLES_GRID}._type" in item] == [
         4,
         8,
