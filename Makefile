@@ -10,7 +10,7 @@ CONSTRAINTS ?= --constraint constraints.txt
 ZOO := mnist_cnn fashion_mnist_cnn svhn_head_cnn cifar10_cnn \
        mnist_mlp mnist_resnet mnist_vit fashion_mnist_mlp fashion_mnist_resnet \
        svhn_head_resnet svhn_head_vit cifar10_resnet cifar10_vit \
-       wine_mlp wine_linear \
+       digits_binarised mnist14_binarised wine_mlp wine_linear \
        cylinder_bell_funnel_fcn cylinder_bell_funnel_fcn4 cylinder_bell_funnel_mlp
 
 # Python compiles a module once and keeps the result, also where the environment forbids it: the
@@ -18,7 +18,7 @@ ZOO := mnist_cnn fashion_mnist_cnn svhn_head_cnn cifar10_cnn \
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-lowest lint docs wheel-check bench gpu-check precision zoo results natural without-batch-norm any-classifier conditioning interpretability ood reconstruction training-size zoo-audit inverted-data methods schematics retry dashboard sync clean
+.PHONY: sat-coverage help quickstart test test-lowest lint docs wheel-check bench gpu-check precision zoo results natural without-batch-norm any-classifier conditioning interpretability ood reconstruction training-size zoo-audit inverted-data methods schematics retry dashboard sync clean
 
 help:  ## print this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -102,6 +102,9 @@ interpretability: $(STAMP)  ## what the inverted features show, 4 data sets x 3 
 
 ood: $(STAMP)  ## out-of-distribution detection, the papers' pairs and more, 3 seeds (needs NETINV_DATA; hours)
 	$(BIN)/python -m experiments.ood.run
+
+sat-coverage: $(STAMP)  ## what share of the solutions of a binarised network a generator covers, 3 seeds
+	$(BIN)/python -m experiments.sat_coverage.run
 
 reconstruction: $(STAMP)  ## what classifiers give away: objectives, sizes, factors, 3 seeds (needs NETINV_DATA; hours)
 	$(BIN)/python -m experiments.reconstruction.run

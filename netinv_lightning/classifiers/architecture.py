@@ -20,7 +20,8 @@ from netinv_lightning.errors import InputError, nearest, one_line
 from netinv_lightning.runs.notices import notice
 
 OWN_NETWORKS = "netinv_lightning.classifiers.networks."
-MODALITIES = {"MLP": ("images", "signals", "tables"), "SignalFCN": ("signals",)}
+ANY = ("images", "signals", "tables")
+MODALITIES = {"MLP": ANY, "BinarisedMLP": ANY, "SignalFCN": ("signals",)}
 """Modalities that the package's own networks accept; networks not listed accept images only."""
 FOR_MODALITY = {"images": "cnn", "signals": "signal_fcn", "tables": "mlp"}
 """The config group of `conf/classifier` that messages suggest for each modality."""

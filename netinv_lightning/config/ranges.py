@@ -228,6 +228,7 @@ RULES: dict[type, Mapping[str, Rule]] = {
         "samples": Count(LEAST_STUDIED, 1_000_000), "analyses": Names(tuple(config.ANALYSES)),
         "embedded": Count(1, 100_000), "perplexities": Number(1), "embedding_seeds": Seed(),
         "sparse_units": Count(1, 1_000_000), "sparse_active": Count(1, 1_000_000),
+        "map_active": Count(1, 1_000_000),
     },
     config.LoggerConfig: {
         "name": Names(("csv", "wandb", "tensorboard")),

@@ -219,6 +219,8 @@ class InterpretConfig:
         embedding_seeds: Seeds of t-SNE; each is used with each perplexity.
         sparse_units: Units of the sparse autoencoder.
         sparse_active: Active units per sample of the sparse autoencoder.
+        map_active: Hidden maps of the convolutional sparse autoencoder that may be active in one
+            pooling region; null for all.
     """
 
     full: bool = False
@@ -231,6 +233,7 @@ class InterpretConfig:
     embedding_seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
     sparse_units: int = 512
     sparse_active: int = 16
+    map_active: Optional[int] = None
 
 
 @dataclass

@@ -35,7 +35,7 @@ MOST = 5_000
 MOST_VALUES = 60_000_000
 """Largest number of pixels of all images together, over their channels; in memory 240 MB."""
 PIXELS, FEATURES = "pixels", "features"
-IN_PACKAGES = ("mnist5k", *OWN_IMAGES)
+IN_PACKAGES = ("mnist5k", "digits", *OWN_IMAGES)
 """Data sets that are stored outside `data.root`."""
 REMEDY = "Set NETINV_DATA to the folder of the data sets, and start again."
 

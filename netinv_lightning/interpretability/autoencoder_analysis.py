@@ -290,6 +290,7 @@ def _reconstruct_maps(
     maps_held_out = {
         origin: inputs.maps(features.images_nCHW[:share]) for origin, features in held_out.items()
     }
-    model = ConvSparse(maps_fit.shape[1], MAP_UNITS, inputs.seed)
+    active = inputs.options.map_active
+    model = ConvSparse(maps_fit.shape[1], MAP_UNITS, inputs.seed, active)
     train_autoencoder(model, maps_fit, inputs.seed)
     return _reconstructions("conv_sparse", model, maps_fit, maps_held_out)

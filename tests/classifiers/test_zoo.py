@@ -33,6 +33,7 @@ PLACES = {
     "fashion_mnist": "FashionMNIST/raw",
     "svhn_head": "test_32x32.head.mat",
     "cifar10": "cifar-10-batches-py",
+    "mnist14": "MNIST/raw",
 }
 FLOORS = {
     "mnist_cnn": 0.990,
@@ -57,7 +58,7 @@ def config(*overrides: str) -> DictConfig:
 
 @cache
 def held_out(data: str) -> tuple[Tensor, Tensor]:
-    if data in PLACES:
+    if data in sources.LOADERS:
         return sources.LOADERS[data](Path(ROOT), False)
     with TemporaryDirectory() as folder:
         data_sets.FILES[f"{data}.npz"](path := Path(folder) / f"{data}.npz")

@@ -17,6 +17,7 @@ from scipy.io import savemat
 from torch import Tensor
 from torchvision import datasets
 
+from netinv_lightning.data import datasets as sources
 from netinv_lightning.data.datasets import LOADERS, single_digit
 from netinv_lightning.data.specs import SPECS
 from tests.data.conftest import pixels, write_mnist
@@ -94,6 +95,23 @@ def test_mnist5k_needs_no_download_and_its_splits_are_disjoint(tmp_path: Path) -
     assert moments(images) == pytest.approx(
         [*SPECS["mnist5k"].mean, *SPECS["mnist5k"].std], abs=2e-3
     )
+
+
+def test_small_digits_are_those_of_scikit_learn(tmp_path: Path) -> None:
+    (images, labels), (test_images, _) = (LOADERS["digits"](tmp_path, train) for train in (1, 0))
+    assert (images.shape, test_images.shape) == ((1437, 1, 8, 8), (360, 1, 8, 8))
+    assert moments(images) == pytest.approx([*SPECS["digits"].mean, *SPECS["digits"].std], abs=1e-4)
+    # The first image is a test image; the second, a 1, is the first training image.
+    assert labels[:3].tolist() == [1, 2, 3]
+    assert images[0, 0, 0].tolist() == [0, 0, 0, 191, 207, 80, 0, 0]  # 12, 13 and 5 of 16
+
+
+def test_mnist14_is_the_mean_of_2_x_2_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = torch.arange(16, dtype=torch.uint8).view(1, 1, 4, 4)
+    monkeypatch.setattr(sources, "mnist", lambda root, train: (image, torch.tensor([7])))
+    small, labels = LOADERS["mnist14"](Path(), True)
+    assert small.tolist() == [[[[2, 4], [10, 12]]]]  # 2.5, 4.5, 10.5, 12.5 to even numbers
+    assert labels.tolist() == [7]
 
 
 def test_cifar100_subset_has_its_known_facts() -> None:

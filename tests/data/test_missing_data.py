@@ -20,7 +20,7 @@ from netinv_lightning.errors import InputError
 from tests.data.conftest import pixels, write_mnist
 
 CIFAR_X = pixels(2, 32, 3, 0).transpose(0, 2, 3, 1)
-IN_PACKAGES = ("mnist5k",)
+IN_PACKAGES = ("mnist5k", "digits")
 """Data sets whose files are part of an installed package."""
 
 

@@ -99,6 +99,21 @@ def test_one_of_equal_values_in_a_region_is_kept() -> None:
     ]
 
 
+def test_channels_compete_for_each_region() -> None:
+    """Only the maps with the largest values in a region keep them, in their places."""
+    a_BMhw = torch.randn(3, 5, 4, 4, generator=torch.Generator().manual_seed(0)).abs()
+    everything_BMhw, kept_BMhw = keep_largest(a_BMhw), keep_largest(a_BMhw, active=2)
+    for top, left in ((0, 0), (0, 2), (2, 0), (2, 2)):
+        every_BM, winner_BM = (
+            x[:, :, top : top + 2, left : left + 2].amax(dim=(2, 3))
+            for x in (everything_BMhw, kept_BMhw)
+        )
+        assert (winner_BM.count_nonzero(dim=1) == 2).all()
+        assert torch.equal(winner_BM.topk(2, dim=1).values, every_BM.topk(2, dim=1).values)
+    assert torch.equal(kept_BMhw[kept_BMhw > 0], a_BMhw[kept_BMhw > 0])
+    assert torch.equal(keep_largest(a_BMhw, active=5), everything_BMhw)
+
+
 def test_convolutional_activations_are_never_negative() -> None:
     model = ConvSparse(3, 5, seed=0)
     a_BMhw = model.encode(torch.randn(20, 3, 5, 5, generator=torch.Generator().manual_seed(0)))
@@ -180,6 +195,11 @@ def test_planted_filters_are_found() -> None:
     assert curve[-1] < 0.5 * curve[0]
     assert reconstruction(model, maps_nChw, held_nChw).unexplained < 0.15
     torch.testing.assert_close(model.decoder.flatten(1).norm(dim=1), torch.ones(8))
+    sparser = ConvSparse(3, 8, seed=0, active=2)
+    train_autoencoder(sparser, maps_nChw, seed=0, epochs=30)
+    measured = reconstruction(sparser, maps_nChw, held_nChw)
+    assert measured.unexplained < 0.3
+    assert measured.active <= 2 * 9  # 9 regions of 2 x 2 in a map of 6 x 6
 
 
 def test_the_loss_is_the_fraction_of_variance_unexplained() -> None:

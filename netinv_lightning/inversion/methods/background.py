@@ -60,13 +60,15 @@ class BackgroundInversion(TrainedInversion):
         log_every: Steps between two reports.
         steps: Training steps of the decoder.
         batch_size: Images per step.
-        lr: Learning rate of Adam.
+        lr: Highest learning rate of Adam; it falls along a cosine.
         width: Channels of the decoder's first layers.
         top: m, the number of largest scores that are kept; null for all.
         rescale: c; a score p becomes 1 + log(p) / c, at least 0.
         targets: `outputs`: each image decodes one of the classifier's most confident outputs for
             auxiliary images of its class; `vector`: it decodes its conditioning vector.
     """
+
+    final_lr = 0.05
 
     def __init__(
         self,
@@ -76,10 +78,10 @@ class BackgroundInversion(TrainedInversion):
         seed: int,
         log_every: int,
         *,
-        steps: Annotated[int, STEPS] = 1000,
+        steps: Annotated[int, STEPS] = 600,
         batch_size: Annotated[int, BATCH] = 64,
-        lr: Annotated[float, POSITIVE] = 3e-3,
-        width: Annotated[int, WIDTH] = 48,
+        lr: Annotated[float, POSITIVE] = 1e-2,
+        width: Annotated[int, WIDTH] = 24,
         top: Annotated[int | None, Count(1, 100_000)] = None,
         rescale: Annotated[float, POSITIVE] = 20.0,
         targets: Annotated[str, Names(("outputs", "vector"))] = "outputs",

@@ -78,13 +78,13 @@ class LandscapeInversion(TrainedInversion):
         log_every: int,
         micro_batch: int | None,
         *,
-        steps: Annotated[int, STEPS] = 600,
+        steps: Annotated[int, STEPS] = 300,
         batch_size: Annotated[int, BATCH] = 48,
         lr: Annotated[float, POSITIVE] = 6e-3,
         descent_steps: Annotated[int, Count(1, 10_000)] = 8,
         rate: Annotated[float, POSITIVE] = 1.0,
         latent_dim: Annotated[int, Count(2, 16_384)] = 32,
-        width: Annotated[int, WIDTH] = 32,
+        width: Annotated[int, WIDTH] = 24,
     ) -> None:
         super().__init__(
             conditioning, classifier, objective,

@@ -86,7 +86,7 @@ class NaturalInversion(PixelInversion):
         pyramid_lr: Annotated[float, POSITIVE] = 2e-3,
         scale_lr: Annotated[float, POSITIVE] = 0.05,
         latent_dim: Annotated[int, Count(1, 16_384)] = 64,
-        width: Annotated[int, WIDTH] = 48,
+        width: Annotated[int, WIDTH] = 24,
         jitter: Annotated[int, JITTER] = 2,
     ) -> None:
         super().__init__(

@@ -23,7 +23,7 @@ from netinv_lightning.training.seeds import own_randomness
 from tests.inversion.methods.test_trained import context
 
 CPU = torch.device("cpu")
-SIDE, LATENT = 4, 6
+SIDE, LATENT = 8, 6
 SPEC = DataSpec("made_up", 3, 1, SIDE, (0.5,), (1.0,), ("a", "b", "c"))
 
 

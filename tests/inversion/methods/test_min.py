@@ -27,27 +27,32 @@ from netinv_lightning.training.seeds import own_randomness
 from tests.inversion.methods.test_trained import context
 
 CPU = torch.device("cpu")
-SPEC = DataSpec("made_up", 2, 1, 4, (0.5,), (0.2,), ("dark", "bright"))
+SPEC = DataSpec("made_up", 2, 1, 8, (0.5,), (0.2,), ("dark", "bright"))
 
 
 class Brightness(nn.Module):
     """Logits (0, 10 (m - 1/2)): the score of `bright` grows with the mean pixel m."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(64, 2, bias=False)
+        with torch.no_grad():  # normalised pixels are (x - 0.5) / 0.2
+            self.layer.weight.copy_(torch.tensor([[0.0], [2 / 64]]).expand(2, 64))
+
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        bright_B = 2 * x_BCHW.mean(dim=(1, 2, 3))  # of normalised pixels, (x - 0.5) / 0.2
-        return torch.stack([torch.zeros_like(bright_B), bright_B], dim=1)
+        return self.layer(x_BCHW.flatten(1))
 
 
 def plain_images() -> Tensor:
     """Images of one grey value each, from 0 to 1, as uint8."""
     return (torch.arange(200) * 255 / 199).round().to(torch.uint8).view(-1, 1, 1, 1).expand(
-        -1, 1, 4, 4
+        -1, 1, 8, 8
     )  # fmt: skip
 
 
 def method_of(**options: object) -> ModelInversionNetworks:
     return ModelInversionNetworks(
-        Conditioning(2, 4, "label"),
+        Conditioning(2, 8, "label"),
         FrozenClassifier(Brightness(), SPEC),
         plain_images,
         seed=0,
@@ -94,7 +99,7 @@ def test_drawing_returns_the_best_candidate(monkeypatch: pytest.MonkeyPatch) -> 
     grey = iter([0.1, 0.2, 0.3])
 
     def candidate(label_B: Tensor, stream: Stream) -> tuple[Tensor, Tensor]:
-        return torch.full((2, 1, 4, 4), next(grey)), torch.tensor(next(values))
+        return torch.full((2, 1, 8, 8), next(grey)), torch.tensor(next(values))
 
     monkeypatch.setattr(method, "_candidate", candidate)
     assert drawn(method, [0, 1])[:, 0, 0, 0].tolist() == pytest.approx([0.2, 0.3])
@@ -107,7 +112,7 @@ def test_the_value_of_a_candidate_is_its_score_minus_the_disagreement() -> None:
 
     class Grey(nn.Module):
         def forward(self, vector_BV: Tensor) -> Tensor:
-            return torch.full((len(vector_BV), 1, 4, 4), mean)
+            return torch.full((len(vector_BV), 1, 8, 8), mean)
 
     method.networks["generator"] = Grey()
     _, value_B = method._candidate(torch.ones(400, dtype=torch.long), Stream(0))
@@ -140,4 +145,4 @@ def test_images_get_the_requested_class(tmp_path: Path) -> None:
 def test_multi_label_networks_are_refused() -> None:
     classifier = FrozenClassifier(Brightness(), SPEC, output_kind="multi_label")
     with pytest.raises(InputError, match=r"^method=min: needs one label per image"):
-        ModelInversionNetworks(Conditioning(2, 4, "vector"), classifier, plain_images, 0, 10)
+        ModelInversionNetworks(Conditioning(2, 8, "vector"), classifier, plain_images, 0, 10)

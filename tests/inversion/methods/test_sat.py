@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import product
+from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import DictConfig
 from pysat.solvers import Solver
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from netinv_lightning import metric_names as names
 from netinv_lightning.classifiers.binarised import (
     BinarisedMLP,
     IntegerLayer,
@@ -30,7 +35,9 @@ from netinv_lightning.inversion.methods.sat_models import (
     largest_margin,
     random_models,
 )
+from netinv_lightning.run import run
 
+Compose = Callable[..., DictConfig]
 CONDITIONING = Conditioning(3, 3)
 
 
@@ -245,3 +252,23 @@ def test_networks_that_are_not_binarised_are_refused() -> None:
     classifier.network.threshold = 5.0
     with pytest.raises(InputError, match=r"^method=sat: needs a bit for each pixel, .*=5.0 is not"):
         SatInversion(CONDITIONING, classifier)
+
+
+def test_a_run_reaches_an_accuracy_of_one(compose: Compose, job_dir: Path) -> None:
+    sizes = (f"application.{key}=20" for key in ("eval_samples", "eval_batch_size", "keep_samples"))
+    cfg = compose("method=sat", "data=digits", "classifier.zoo=digits_binarised", *sizes)
+    metrics = run(cfg, job_dir)
+    assert metrics[names.INVERSION_ACCURACY] == 1.0
+    assert metrics[names.CLASSIFIER_BACKWARDS] == 0
+    images = load_file(job_dir / "samples" / "inverted.safetensors")["images"]
+    assert images.shape == (20, 1, 8, 8)
+    assert set(images.unique().tolist()) == {0.0, 1.0}
+    with pytest.raises(InputError, match=r"^method.margin=99: the network provably assigns no "):
+        run(compose("method=sat", "method.margin=99", "classifier.zoo=digits_binarised"), job_dir)
+
+
+def test_gradients_invert_a_binarised_network(compose: Compose, job_dir: Path) -> None:
+    sizes = (f"application.{key}=40" for key in ("eval_samples", "eval_batch_size", "keep_samples"))
+    digits = ("data=digits", "classifier.zoo=digits_binarised")
+    metrics = run(compose("method=gradient", "method.steps=30", *digits, *sizes), job_dir)
+    assert metrics[names.INVERSION_ACCURACY_HOT] > 0.9
