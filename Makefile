@@ -18,7 +18,7 @@ ZOO := mnist_cnn fashion_mnist_cnn svhn_head_cnn cifar10_cnn \
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: sat-coverage help quickstart test test-lowest lint docs wheel-check bench gpu-check precision zoo results natural without-batch-norm any-classifier conditioning interpretability ood reconstruction training-size zoo-audit inverted-data schematics retry dashboard sync clean
+.PHONY: sat-coverage help quickstart test test-lowest lint docs wheel-check bench gpu-check precision zoo results natural without-batch-norm any-classifier conditioning interpretability ood reconstruction training-size zoo-audit inverted-data methods schematics retry dashboard sync clean
 
 help:  ## print this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -117,6 +117,9 @@ zoo-audit: $(STAMP)  ## the audit of every classifier of the zoo, 3 seeds (needs
 
 inverted-data: $(STAMP)  ## students without data, counterfeits, fine-tuning, 3 seeds (needs NETINV_DATA; hours)
 	$(BIN)/python -m experiments.inverted_data.run
+
+methods: $(STAMP)  ## all methods of inversion at equal cost, 4 classifiers x 3 seeds (needs NETINV_DATA; hours)
+	$(BIN)/python -m experiments.methods.run
 
 schematics: $(STAMP)  ## Figures 1 and 4 of the paper, with real parts
 	$(BIN)/python -m experiments.schematics.run

@@ -28,7 +28,7 @@ from experiments.page import with_tables
 
 HERE = Path(__file__).parent
 STRIPS = HERE / "strips"
-BUDGET = 20.0
+BUDGET = 10.0
 """Seconds of one core for all images of a run."""
 SEEDS = (0, 1, 2)
 CALIBRATION_SEED = 100
