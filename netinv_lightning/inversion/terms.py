@@ -176,7 +176,6 @@ def duality(step: Step, level: float = 5.0) -> Tensor:
     arXiv 2312.02470), whose formula was not available; the square is ours.
 
     Args:
-        step: The training step.
         level: Margin of the support vectors, a difference of logits.
     """
     m_B = margins(step.logits_BN, step.condition.label_B)

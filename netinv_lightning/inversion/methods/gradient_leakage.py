@@ -220,7 +220,6 @@ class GradientLeakage(DescentInversion):
         self._images_BCHW: Tensor | None = None
 
     def draw(self, condition: Condition, g: int = 0) -> Tensor:
-        """Draw images of the batch with the labels of the conditions; others if it has none."""
         torch.randint(2**62, ())  # the random state advances as in other methods
         x_BCHW, label_B = self.reconstruct(), self.label_B.tolist()
         drawn: dict[int, int] = {}
