@@ -45,7 +45,7 @@ METHODS = {
     "4x4": ("generator", "gradient", "sat", "cmsgen", "real digits"),
 }
 TITLES = {
-    "sat": "`sat`, uniform (ceiling)",
+    "sat": "`sat`, uniform",
     "cmsgen": "`sat`, by CMSGen",
     "generator": "`generator`",
     "gradient": "`gradient`",
@@ -90,7 +90,7 @@ def one(part: str, method: str, seed: int) -> list[Row]:
         numbers |= exact_shares(classes)
     else:
         for name, margin in (("all", 0), ("confident", CONFIDENT)):
-            if method == "sat":  # the ceiling of the confident set is a sample of that set
+            if method == "sat":  # its confident images are a sample of the confident set
                 classes = solutions(margin, PER_CLASS, seed)
             numbers[f"radius/{name}"] = radius(margin)
             shares = {r: near_share(classes, margin, r) for r in range(25)}
