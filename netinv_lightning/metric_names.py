@@ -77,6 +77,8 @@ CLASSIFIER_VAL_ACCURACY = "classifier/val_accuracy"
 CLASSIFIER_TEST_ACCURACY = "classifier/test_accuracy"
 CLASSIFIER_TRAIN_ACCURACY = "classifier/train_accuracy"
 
+COST = "cost/"
+"""Beginning of all names below, which a run reports once."""
 SECONDS = "cost/seconds"
 TRAINING_SECONDS = "cost/training_seconds"
 CLASSIFIER_TRAINING_SECONDS = "cost/classifier_training_seconds"

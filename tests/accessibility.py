@@ -37,7 +37,10 @@ NAMES = """() => {
       if (node.getAttribute("aria-expanded") !== "false")
         for (const id of node.getAttribute(name).split(/\\s+/).filter(Boolean))
           if (!document.getElementById(id)) report(`${name} without target`, node);
-  const ids = [...document.querySelectorAll("[id]")].map(node => node.id);
+  const regions = all("section[aria-labelledby], [role=region]").map(named);
+  for (const name of regions)
+    if (regions.indexOf(name) !== regions.lastIndexOf(name)) problems.push(`two regions: ${name}`);
+  const ids = [...document.querySelectorAll("[id]:not([id=''])")].map(node => node.id);
   for (const id of new Set(ids.filter((id, index) => ids.indexOf(id) !== index)))
     problems.push(`id used twice: ${id}`);
   let level = 0;
@@ -49,7 +52,7 @@ NAMES = """() => {
   for (const table of all("table"))
     if (!table.querySelector("th[scope]")) report("table without headers", table);
   for (const node of all("[aria-hidden=true]"))
-    if (node.querySelector("a[href], button, input, select, [tabindex='0']"))
+    if ([...node.querySelectorAll("a[href], button, input, select")].some(at => at.tabIndex >= 0))
       report("hidden from screen readers, not from the keyboard", node);
   for (const node of all("[tabindex]")) if (node.tabIndex > 0) report("order of focus", node);
   for (const node of all("body *")) {

@@ -70,5 +70,5 @@ class Application(ABC):
             result = self.compute(run)
             result.metrics = run.trained | result.metrics
             if first_process():
-                result.publish(run)
+                result.publish(run, None if self.classifier is None else self.classifier.spec)
         return result.metrics

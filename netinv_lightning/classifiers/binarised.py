@@ -144,12 +144,14 @@ def integer_layers(network: BinarisedMLP) -> list[IntegerLayer]:
 
 
 def integer_logits(layers: Sequence[IntegerLayer], bits_BI: Tensor) -> Tensor:
-    """Return the logits [B, N] of bits of +1 and -1, computed in integers only.
+    """Return the logits [B, N] of bits of +1 and -1 as int64, exactly.
+
+    Products are computed in float64, which is fast and represents all these integers.
 
     They are those of `BinarisedMLP` times the root of the number of its features. If several
     classes have the largest logit, the prediction is the first of them, as for `torch.argmax`.
     """
-    s_BI = bits_BI.cpu().long()
+    s_BI = bits_BI.cpu().double()
     for layer in layers[:-1]:
-        s_BI = torch.where(s_BI @ layer.weight_OI.T + layer.bias_O >= 0, 1, -1)
-    return s_BI @ layers[-1].weight_OI.T + layers[-1].bias_O
+        s_BI = sign(s_BI @ layer.weight_OI.double().T + layer.bias_O)
+    return (s_BI @ layers[-1].weight_OI.double().T).long() + layers[-1].bias_O

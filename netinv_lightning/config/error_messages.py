@@ -194,7 +194,8 @@ def _unknown_key(text: str) -> str:
     if owners:
         jobs = f", or for the jobs of a benchmark 'application.overrides=[\"{key}=...\"]'"
         more = jobs if group == "application" else ""
-        return f"{key}: is a key of {' and '.join(owners)}; choose that{more}"
+        listed = " and ".join(filter(None, [", ".join(owners[:-1]), owners[-1]]))
+        return f"{key}: is a key of {listed}; choose that{more}"
     # `_all_keys` contains keys of other applications, which this application does not have.
     known = [other for other in _all_keys() if other != key]
     same_name = [other for other in known if other.rpartition(".")[2] == key.rpartition(".")[2]]

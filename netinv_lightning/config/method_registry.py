@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 _METHODS = "netinv_lightning.inversion.methods"
 
-ACCESS = ("weights", "gradients", "scores", "labels")
-"""Access to the classifier, from the most to the least: its parameters and layers; gradients of its
+ACCESS = ("training_gradient", "weights", "gradients", "scores", "labels")
+"""Access to the classifier, from the most to the least: the gradient of a training batch with
+respect to its parameters, beside the parameters; its parameters and layers; gradients of its
 outputs with respect to the input; scores of all classes; the predicted label only."""
 
 
@@ -71,6 +72,13 @@ METHODS: dict[str, Method] = {
         f"{_METHODS}.min.ModelInversionNetworks", access="scores", data=True, stored=True
     ),
     "naturalinversion": Method(f"{_METHODS}.naturalinversion.NaturalInversion", access="weights"),
+    "admm": Method(f"{_METHODS}.admm.AdmmInversion", access="weights"),
+    "gradient_leakage": Method(
+        f"{_METHODS}.gradient_leakage.GradientLeakage",
+        access="training_gradient",
+        second_order=True,
+        size_key="method.images",
+    ),
 }
 """All methods, by the name that `method` selects."""
 

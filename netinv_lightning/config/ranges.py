@@ -112,6 +112,17 @@ class Names:
 
 
 @dataclass(frozen=True)
+class FileName:
+    """The name of a file, or null."""
+
+    def fault(self, value: Any) -> str:
+        return "" if value is None or (isinstance(value, str) and value) else "must be a file"
+
+    def allowed(self) -> str:
+        return "a file"
+
+
+@dataclass(frozen=True)
 class AtLeast:
     """The value of another key of the section, or more; in the constructor of a method."""
 

@@ -14,6 +14,9 @@ from netinv_lightning.data.specs import SPECS
 if TYPE_CHECKING:
     import wandb_workspaces.workspaces as ws
 
+CLOSED = ("Interpretability", "Out-of-distribution", "Reconstruction", "Uses of inverted data")
+"""Sections that are empty unless the project has runs of certain applications."""
+
 
 def build(entity: str, project: str, data: str = "mnist") -> ws.Workspace:
     """Return the dashboard. This needs neither network access nor a login.
@@ -43,7 +46,7 @@ def build(entity: str, project: str, data: str = "mnist") -> ws.Workspace:
         project=project,
         name=f"Network inversion, {data}",
         sections=[
-            ws.Section(name=title, panels=content, is_open=True)
+            ws.Section(name=title, panels=content, is_open=title not in CLOSED)
             for title, content in sections.items()
         ],
         settings=ws.WorkspaceSettings(x_axis=names.STEP, max_runs=30),

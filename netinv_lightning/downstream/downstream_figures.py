@@ -8,21 +8,37 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import matplotlib
 import matplotlib.style
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from netinv_lightning.figures.images import LARGEST_GRID, draw_images, image_grid
-from netinv_lightning.figures.style import DPI, NEUTRAL, PALETTE, PAPER, TWO_COLUMNS, write_whole
-from netinv_lightning.figures.titles import literal_text
+from netinv_lightning.figures.images import (
+    LARGEST_GRID,
+    draw_images,
+    image_grid,
+    names_width,
+)
+from netinv_lightning.figures.style import (
+    DPI,
+    NEUTRAL,
+    PALETTE,
+    PAPER,
+    SMALL_POINTS,
+    TEXT_POINTS,
+    TWO_COLUMNS,
+    write_whole,
+)
+from netinv_lightning.figures.titles import literal_text, short, title_above
 
-SIDE_BY_SIDE = ("counterfeit", "nearest real")
+SIDE_BY_SIDE = ("counter-\nfeit", "nearest\nreal")
+"""Headings of the images of a pair; a line is as wide as an image."""
 IMAGE_INCHES = 0.42
 PAIR_GAP = 0.6
 """Space between pairs, as a share of an image."""
 LEAST_WIDTH = 4.0
-"""Width that the title needs, in inches."""
+"""Least width, in inches, so that the title has few lines."""
 IMAGES_PER_CLASS = 12
 
 
@@ -36,20 +52,23 @@ def counterfeit_grid(pairs: Mapping[str, Tensor], path: Path, title: str = "") -
         path: Path of the PNG.
         title: Title of the figure.
     """
-    names = list(pairs)[:LARGEST_GRID]
-    shown = [pairs[name] for name in names]
+    rows = list(pairs)[:LARGEST_GRID]
+    names = [short(name) for name in rows]
+    shown = [pairs[name] for name in rows]
     K, S = max(len(row) for row in shown), shown[0].shape[1]
     blank = torch.ones(shown[0].shape[1:])
     width, height = (K * S + (K - 1) * PAIR_GAP) * IMAGE_INCHES, len(names) * IMAGE_INCHES
-    figure = Figure(figsize=(max(width + 0.8, LEAST_WIDTH), height + 1.7), layout="constrained")
+    figure = Figure(
+        figsize=(max(width + names_width(names), LEAST_WIDTH), height + 0.7), layout="constrained"
+    )
     for column, axes in enumerate(figure.subplots(1, K, squeeze=False)[0]):
         x_RSCHW = torch.stack([row[column] if column < len(row) else blank for row in shown])
         draw_images(axes, x_RSCHW, names if column == 0 else (), SIDE_BY_SIDE[:S])
         axes.tick_params("y", labelsize=9)
-        axes.tick_params("x", labelsize=7, labelrotation=90)
-    if title:
-        figure.suptitle(title, fontsize=8)
-    return write_whole(figure, path, dpi=150)
+        axes.tick_params("x", labelsize=SMALL_POINTS, labeltop=True, labelbottom=False)
+    with matplotlib.rc_context({"figure.titlesize": TEXT_POINTS}):
+        title_above(figure, title)
+    return write_whole(figure, path, dpi=DPI)
 
 
 def student_images_figure(

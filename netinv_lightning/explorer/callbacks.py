@@ -26,12 +26,14 @@ from netinv_lightning.explorer.drawing import (
     distribution,
     extract,
 )
+from netinv_lightning.explorer.links import Choice, Fields, Range, read_query, write_query
 from netinv_lightning.explorer.neighbours import FEATURES, PIXELS, Neighbours
 from netinv_lightning.explorer.pictures import read_picture
 from netinv_lightning.explorer.requests import check_upload
 
 MOST_SLIDERS = 20
 """Largest number of classes that have a slider each."""
+LARGEST_SEED = 2**31 - 1
 CHOSEN = 5
 """Number of sliders if there are more than `MOST_SLIDERS` classes."""
 STRIP = 20
@@ -56,6 +58,7 @@ class Explored:
         inverted: Images of the generators.
         real: Real images, or None.
         real_note: What the real images are, or why they are missing.
+        command: Command that opens this page.
     """
 
     title: str
@@ -64,6 +67,7 @@ class Explored:
     inverted: Neighbours
     real: Neighbours | None
     real_note: str
+    command: str = "netinv explore RUN"
 
 
 class Callbacks:
@@ -127,6 +131,47 @@ class Callbacks:
             f"{name} \u2192 {self._prediction(drawn, index)}" for index, name in enumerate(names)
         ]
         return markup.strip(drawn.images_nCHW, captions)
+
+    @property
+    def fields(self) -> Fields:
+        """The parts of the page that a link restores, in the order of `released`."""
+        module = self.drawing.module
+        fields: dict[str, Choice | Range] = {
+            "over": Choice((OVER_CLASSES, OVER_VECTORS, OVER_LATENTS)),
+            "strip": Range(1, -(-len(self.labels) // STRIP)),
+            "share": Range(0.0, 1.0),
+            "other": Choice(self.labels),
+            "label": Choice(self.labels),
+            "by": Choice((PIXELS, FEATURES)),
+            "first": Range(0, LARGEST_SEED),
+            "second": Range(0, LARGEST_SEED),
+            "position": Range(0.0, 1.0),
+            "generator": Range(0, len(module.generators) - 1),
+            "dropout": Choice((False, True)),
+            "draw": Range(0, LARGEST_SEED),
+        }
+        if self.chosen:
+            fields |= {f"class{slot}": Choice(self.labels) for slot in range(self.slots)}
+        weight = Range(0.0, 1.0, missing="0")
+        return fields | {f"weight{slot}": weight for slot in range(self.slots)}
+
+    def released(
+        self, over: str, page: int, share: float, other: int, label: int, by: str, *values: Any
+    ) -> tuple[str, str]:
+        """Return a strip of images, and links that export the image and the state of the page."""
+        setting, slots = self._setting(values)
+        image = self.drawing.image(self._vector(label, slots), setting).images_nCHW[0]
+        query = write_query(self.fields, (over, page, share, other, label, by, *values))
+        strip = self.sweep(over, page, other, label, by, *values)
+        return strip, markup.export(image, query, self.explored.command)
+
+    def restored(self, query: str) -> list[Any] | None:
+        """Return the state of a link: the values of the parts, what `show` and `released` return.
+
+        None if the query of the link is empty or invalid.
+        """
+        state = read_query(self.fields, query) if query else None
+        return None if state is None else [*state, *self.show(*state[4:]), *self.released(*state)]
 
     def picture(self, path: str | None) -> tuple[str, str, str]:
         """Return a picture next to its nearest images, class probabilities, and top units."""

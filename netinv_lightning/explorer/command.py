@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import socket
 import sys
 import webbrowser
@@ -45,7 +46,7 @@ def main(argv: Sequence[str]) -> int:
         with only_allowed(arguments.trust), exit_on_sigterm():
             _check(directory)
             with _listening(arguments.port) as listener:
-                return serve(directory, listener, arguments.open)
+                return serve(directory, listener, arguments.open, arguments.state)
     except KeyboardInterrupt:
         return 130
     except Exception as error:
@@ -69,6 +70,9 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         default=[],
         metavar="NAME",
         help="a module or package of your own that the run's config may name",
+    )
+    parser.add_argument(
+        "--state", default="", metavar="QUERY", help="state of the page, as its export shows it"
     )
     parser.add_argument("--open", action="store_true", help="open the browser")
     arguments = parser.parse_args(argv)
@@ -120,8 +124,15 @@ def _listening(port: int) -> socket.socket:
     return listener
 
 
-def serve(directory: Path, listener: socket.socket, opened: bool) -> int:
-    """Serve the page until Ctrl-C."""
+def serve(directory: Path, listener: socket.socket, opened: bool, state: str = "") -> int:
+    """Serve the page until Ctrl-C.
+
+    Args:
+        directory: The run.
+        listener: The socket of the page.
+        opened: Whether to open the browser.
+        state: Query of the page's address.
+    """
     with TemporaryDirectory() as uploads:
         os.environ |= {
             "GRADIO_ANALYTICS_ENABLED": "False",
@@ -137,7 +148,7 @@ def serve(directory: Path, listener: socket.socket, opened: bool) -> int:
         config = uvicorn.Config(
             application(explored, Path(uploads)), log_level="critical", timeout_graceful_shutdown=1
         )
-        address = f"http://{HOST}:{listener.getsockname()[1]}"
+        address = f"http://{HOST}:{listener.getsockname()[1]}{f'/?{state}' if state else ''}"
         print(f"{directory} at {address}  (Ctrl-C to stop)", flush=True)
         if opened:  # the browser waits until the server runs
             webbrowser.open(address)
@@ -186,4 +197,5 @@ def load(directory: Path) -> Explored:
         inverted=Neighbours(inverted, classifier, f"{count:,} inverted {modality}"),
         real=None if images is None else Neighbours(images, classifier, note),
         real_note=note,
+        command=shlex.join(["netinv", "explore", str(directory.resolve())]),
     )

@@ -15,6 +15,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from netinv_lightning.explorer import markup
 from netinv_lightning.explorer.callbacks import (
+    LARGEST_SEED,
     OVER_CLASSES,
     OVER_LATENTS,
     OVER_VECTORS,
@@ -25,8 +26,7 @@ from netinv_lightning.explorer.callbacks import (
 from netinv_lightning.explorer.neighbours import FEATURES, PIXELS
 from netinv_lightning.explorer.pictures import conversion_rule, takes_pictures
 from netinv_lightning.explorer.requests import MOST_UPLOADED, OwnPageOnly
-
-LARGEST_SEED = 2**31 - 1
+from netinv_lightning.explorer.theme import theme
 
 
 class Page:
@@ -43,6 +43,7 @@ class Page:
     def build(self) -> gr.Blocks:
         """Create the components."""
         with gr.Blocks(title=self.explored.title, analytics_enabled=False) as blocks:
+            self.blocks = blocks
             gr.HTML(markup.heading(self.explored.title, self.explored.facts))
             with gr.Tab(f"Inverted {self.spec.modality}"):
                 self._build_drawing()
@@ -57,6 +58,25 @@ class Page:
         start = self.callbacks.slot_values({first_label: 1.0})
         begin = (first_label, PIXELS, 0, 1, 0.0, 0, module.sampling_dropout, 0, *start)
         figures_now, bars_now = self.callbacks.show(*begin)
+        strip_now, export_now = self.callbacks.released(OVER_CLASSES, 1, 0.0, second_label, *begin)
+        over = gr.Radio(
+            [OVER_CLASSES, *[OVER_VECTORS][: int(sliders_shown)], OVER_LATENTS],
+            value=OVER_CLASSES,
+            label="Strip over",
+            elem_id="over",
+        )
+        pages = -(-len(self.labels) // STRIP)
+        page = gr.Slider(
+            1,
+            max(pages, 2),
+            1,
+            step=1,
+            label=f"Page ({STRIP} classes per page)",
+            elem_id="page",
+            visible=pages > 1,
+            buttons=[],
+        )
+        strip = gr.HTML(strip_now, elem_id="strip")
         with gr.Row():
             with gr.Column(scale=2, min_width=320, elem_id="shown"):
                 figures = gr.HTML(figures_now, elem_id="figures")
@@ -132,26 +152,8 @@ class Page:
                         module.sampling_dropout, label=self._dropout_label(), elem_id="dropout"
                     )
                     again = gr.Button("Draw again", elem_id="again")
-        over = gr.Radio(
-            [OVER_CLASSES, *[OVER_VECTORS][: int(sliders_shown)], OVER_LATENTS],
-            value=OVER_CLASSES,
-            label="Strip over",
-            elem_id="over",
-        )
-        pages = -(-len(self.labels) // STRIP)
-        page = gr.Slider(
-            1,
-            max(pages, 2),
-            1,
-            step=1,
-            label=f"Page ({STRIP} classes per page)",
-            elem_id="page",
-            visible=pages > 1,
-            buttons=[],
-        )
-        strip = gr.HTML(
-            self.callbacks.sweep(OVER_CLASSES, 1, second_label, *begin), elem_id="strip"
-        )
+        with gr.Accordion("Export: link, image, command", open=False, elem_id="export-part"):
+            export = gr.HTML(export_now, elem_id="export")
 
         draw = gr.State(0)
         values = [by, first, second, position, generator, dropout, draw, *slots]
@@ -167,10 +169,11 @@ class Page:
             "outputs": [figures, bars],
             **live,
         }
+        state = [over, page, share, other, label, *values]
         sweep: dict[str, Any] = {
-            "fn": self.callbacks.sweep,
-            "inputs": [over, page, other, label, *values],
-            "outputs": strip,
+            "fn": self.callbacks.released,
+            "inputs": state,
+            "outputs": [strip, export],
             **live,
         }
         mixed: dict[str, Any] = {
@@ -192,7 +195,16 @@ class Page:
         label.input(self.callbacks.hot, [label, *values], [*slots, figures, bars], **live).then(
             lambda: 0.0, None, share, **live
         ).then(**sweep)
+        self._restore([*state, figures, bars, strip, export], live)
         again.click(lambda number: number + 1, draw, draw, **live).then(**show).then(**sweep)
+
+    def _restore(self, parts: list[Any], live: dict[str, Any]) -> None:
+        """Restore the state of a link when the page opens; without one, nothing changes."""
+
+        def restore(request: gr.Request) -> list[Any]:
+            return self.callbacks.restored(str(request.query_params)) or [gr.skip()] * len(parts)
+
+        gr.on([self.blocks.load], restore, None, parts, **live)
 
     def _build_slots(self, start: Sequence[Any]) -> list[Any]:
         weights = start[self.callbacks.slots :] if self.callbacks.chosen else start
@@ -279,9 +291,7 @@ def application(explored: Explored, uploads: Path) -> FastAPI:
         mcp_server=False,
         pwa=False,
         enable_monitoring=False,
-        theme=gr.themes.Default(
-            font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
-        ),
+        theme=theme(),
         # The argument `css` would change the selectors.
         head=f"<style>{markup.CSS}</style><script>{markup.KEYS}</script>",
     )

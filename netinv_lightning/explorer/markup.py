@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import io
+import shlex
 from collections.abc import Sequence
 from html import escape
 from importlib import resources
@@ -25,6 +26,13 @@ TOP_UNITS = 10
 SHARP = 64
 """Pixels of the longer side up to which single pixels are shown; larger pictures are smoothed."""
 
+MEANING = (
+    "P: the share of each class that the generator is asked for. Q: the probability that the "
+    "classifier gives to each class of the image. D<sub>KL</sub>(P||Q) measures their difference: "
+    "0 if they are equal, and the smaller, the better. The training minimises it."
+)
+"""What P, Q and their divergence are."""
+
 CSS = resources.files(__package__).joinpath("page.css").read_text(encoding="utf-8")
 
 KEYS = resources.files(__package__).joinpath("page.js").read_text(encoding="utf-8")
@@ -33,15 +41,36 @@ KEYS = resources.files(__package__).joinpath("page.js").read_text(encoding="utf-
 
 def image(image_CHW: Tensor, caption: str, name: str) -> str:
     """Return an image in [0, 1] with its caption; `name` identifies it in the page."""
-    pixels_HWC = to_uint8(as_pictures(image_CHW[None])[0]).permute(1, 2, 0).squeeze(2).numpy()
-    smooth = ' class="smooth"' if max(pixels_HWC.shape[:2]) > SHARP else ""
-    file = io.BytesIO()
-    Image.fromarray(pixels_HWC).save(file, "PNG")
-    source = base64.b64encode(file.getvalue()).decode()
+    picture = _picture(image_CHW)
+    smooth = ' class="smooth"' if max(picture.size) > SHARP else ""
     return (
         f'<figure data-name="{escape(name)}">'
-        f'<img{smooth} alt="{escape(caption)}" src="data:image/png;base64,{source}">'
+        f'<img{smooth} alt="{escape(caption)}" src="{_source(picture)}">'
         f"<figcaption>{escape(caption)}</figcaption></figure>"
+    )
+
+
+def _picture(image_CHW: Tensor) -> Image.Image:
+    pixels_HWC = to_uint8(as_pictures(image_CHW[None])[0]).permute(1, 2, 0).squeeze(2).numpy()
+    return Image.fromarray(pixels_HWC)
+
+
+def _source(picture: Image.Image) -> str:
+    """Return a PNG as the address of a picture."""
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def export(image_CHW: Tensor, query: str, command: str) -> str:
+    """Return links to the state of the page and to the image, and a command for the state."""
+    shown = f"{command} --state {shlex.quote(query)}"
+    return (
+        '<div class="netinv"><p class="export">'
+        f'<a href="/?{escape(query)}">Link to this state</a> '
+        f'<a href="{_source(_picture(image_CHW))}" download="inverted.png">'
+        "Save the image (PNG)</a></p>"
+        f'<p>Command that opens this state:</p><pre tabindex="0">{escape(shown)}</pre></div>'
     )
 
 
@@ -98,8 +127,10 @@ def probabilities(predicted_N: Tensor, target_N: Tensor | None, classes: Sequenc
     left_out = (
         f"<p>{len(rows)} of {N} classes, with the largest values.</p>" if len(rows) < N else ""
     )
+    legend = "" if target_N is None else f"<p>{MEANING}</p>"
     return (
-        f'<div class="netinv"><p>{key}</p><div class="bars">{"".join(rows)}</div>{left_out}</div>'
+        f'<div class="netinv"><p>{key}</p><div class="bars">{"".join(rows)}</div>{left_out}'
+        f"{legend}</div>"
     )
 
 

@@ -16,12 +16,13 @@ from torch import Tensor
 
 from netinv_lightning.data.raster import as_pictures
 from netinv_lightning.figures.style import write_whole
-from netinv_lightning.figures.titles import literal_text, with_first_of
+from netinv_lightning.figures.titles import literal_text, short, with_first_of
 
 LARGEST_GRID = 20  # rows
 LARGEST_CONFUSION = 30  # classes; with more, names and numbers would overlap
 GAP = 2  # pixels between images
 WIDEST = 12  # inches of the images of a grid
+NAME_LETTER = 0.09  # inches, mean width of a letter of a row's name
 SMALL = 64  # pixels; larger images are drawn in a larger size, and smoothed
 
 
@@ -56,6 +57,11 @@ def _pictures(x_RKCHW: Tensor) -> Tensor:
     return pictures_XCHW.unflatten(0, x_RKCHW.shape[:2])
 
 
+def names_width(row_names: Sequence[str]) -> float:
+    """Return the width in inches that names of rows need beside a grid, with its margins."""
+    return max(1.1, 0.42 + NAME_LETTER * max(map(len, row_names), default=0))
+
+
 @literal_text()
 def image_grid(
     x_RKCHW: Tensor,
@@ -81,11 +87,13 @@ def image_grid(
     wide, high = max(1.0, W / H), max(1.0, H / W)
     inch = 0.42 if max(H, W) <= SMALL else min(1.0, WIDEST / (K * wide))
     across, down = K * inch * wide, R * inch * high
+    names = [short(name) for name in row_names[:R]]
     figure = Figure(
-        figsize=(across + 1.1, down + (1.0 if column_names else 0.4)), layout="constrained"
+        figsize=(across + names_width(names), down + (1.0 if column_names else 0.4)),
+        layout="constrained",
     )
     axes = figure.subplots()
-    draw_images(axes, x_RKCHW, row_names[:R], column_names)
+    draw_images(axes, x_RKCHW, names, column_names)
     axes.tick_params("y", labelsize=9)
     axes.tick_params("x", labelsize=7, labelrotation=90)
     if title:

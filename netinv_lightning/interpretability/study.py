@@ -3,7 +3,7 @@
 It follows Suhail, Tang and Sethi (2024, arXiv 2411.17777, section 5.1).
 
     figures/*.png, *.pdf                    each figure in both formats
-    interpretation.csv, interpretation.md   all numbers
+    interpretation.csv, interpretation.md   all numbers; conclusions in sentences
     rules.txt, rules.safetensors            the rules in words, and their hyperplanes
 
 Shape suffixes: n images, B batch, C channels, h height, w width of a map.
@@ -31,6 +31,7 @@ from netinv_lightning.evaluation.image_sets import Images
 from netinv_lightning.evaluation.real_data import of_split
 from netinv_lightning.interpretability.autoencoders import KSparse
 from netinv_lightning.interpretability.boundary import present_classes
+from netinv_lightning.interpretability.conclusions import conclude
 from netinv_lightning.interpretability.embedding import NEIGHBOURS, check_perplexities
 from netinv_lightning.interpretability.feature_layers import head_of, map_layers
 from netinv_lightning.interpretability.study_input import StudyInput, StudyResult
@@ -194,6 +195,7 @@ class FeatureStudy:
         return features.features_nD.unflatten(1, self.classifier.feature_shapes[self.map_layer])
 
     def _table(self, metrics: dict[str, float], skipped: list[str]) -> Table:
+        """Return the conclusions in sentences; the file of the numbers has a row each."""
         penultimate = " (input of the last fully connected layer)"
         maps = f"maps of layer {self.map_layer}" if self.map_layer else "the network has no maps"
         notes = [
@@ -205,7 +207,13 @@ class FeatureStudy:
         rows: list[list[Cell]] = [
             [name.removeprefix("interpretation/"), value] for name, value in metrics.items()
         ]
-        return Table(f"Feature study: {self.name}", ["number", "value"], rows, notes)
+        return Table(
+            f"Feature study: {self.name}",
+            columns=[],
+            rows=[],
+            notes=[*conclude(metrics), *notes],
+            full=Table("", ["number", "value"], rows),
+        )
 
 
 def _analysis(name: str) -> Callable[[StudyInput], StudyResult]:

@@ -131,7 +131,7 @@ def check_access(name: str, classifier: FrozenClassifier) -> None:
     needed = METHODS[name].access
     # A black box with scores has an estimated gradient.
     has = "gradients" if classifier.access == "scores" else classifier.access
-    if ACCESS.index(needed) < ACCESS.index(has):
+    if classifier.access != "weights" and ACCESS.index(needed) < ACCESS.index(has):
         others = " or ".join(f"method={other}" for other in methods_with(has) if other != "kkt")
         raise InputError(
             f"method={name}: needs the {needed} of the classifier, but this black box gives "

@@ -24,8 +24,8 @@ from netinv_lightning.figures.style import (
     paper_style,
     save,
 )
-from netinv_lightning.figures.titles import short, title_above, wrapped
-from netinv_lightning.metrics.detection import ThresholdClaim, threshold_claim
+from netinv_lightning.figures.titles import short, title_above
+from netinv_lightning.metrics.detection import threshold_claim
 
 BINS = 50
 LEAST_SHARE = 1e-4
@@ -49,7 +49,7 @@ def confidence_histograms(
     in-distribution image is more confident than every misclassified OOD image, so that a threshold
     separates them. Each row is the histogram of one data set. Images that contradict the claim are
     red; their share is printed at the right. The title of a panel has the verdict for all its data
-    sets, and the legend explains it.
+    sets; `classifiers.csv` has its numbers.
 
     Args:
         panels: By classifier: confidences [n] of in-distribution images and, by data set, [m] of
@@ -77,9 +77,6 @@ def confidence_histograms(
         )
         for axes in grid[len(panels) :]:
             axes.remove()
-        notes = [
-            "bars: share of the images of a data set, log scale from 0.01\u00a0% to 100\u00a0%"
-        ]
         for i, (axes, (name, (inside_n, outside))) in enumerate(
             zip(grid, panels.items(), strict=False)
         ):
@@ -89,16 +86,16 @@ def confidence_histograms(
             claim = threshold_claim(
                 inside_n, torch.cat(list(outside.values())), torch.cat([wrong[s] for s in outside])
             )
+            share = _percent(claim.all_samples.violations_out)
             verdict, colour = (
                 ("a clear threshold", CLEAR)
                 if claim.all_samples.holds
-                else ("no clear threshold", VIOLATED)
+                else (f"no clear threshold: {share} violate it", VIOLATED)
             )
             axes.set_title(f"{short(name)}\n{verdict}", color=colour, weight="bold")
             axes.tick_params(labelbottom=i + columns >= len(panels))
             if i + columns >= len(panels):
                 axes.set_xlabel("confidence")
-            notes.append(f"{short(name)}: {_explain(claim)}")
         title_above(figure, title)
         marks = [
             mark("least confident in-distribution image", marker="", line="--"),
@@ -106,8 +103,8 @@ def confidence_histograms(
             mark("misclassified OOD images at or above the line", VIOLATED, "s"),
             mark("other OOD images", CLEAR, "s"),
         ]
-        text = "\n".join(wrapped(note, width - 0.4) for note in notes)
-        legend_below(figure, marks, [mark(text, marker="")])
+        scale = mark("bars: share of a data set, log scale from 0.01 to 100\u00a0%", marker="")
+        legend_below(figure, marks, [scale])
         return save(figure, path)
 
 
@@ -168,24 +165,6 @@ def _draw_bars(
     height_b = np.where(count_b > 0, scaled_b.clip(LEAST_HEIGHT), 0)
     axes.stairs(base + height_b, edges, baseline=base, fill=True, color=colour, linewidth=0)
     axes.plot((0, 1), (base, base), color="#DDDDDD", linewidth=0.5, zorder=0)
-
-
-def _explain(claim: ThresholdClaim) -> str:
-    gap, trimmed = claim.all_samples, claim.but_5_percent
-    if not claim.misclassified:
-        return "no OOD image is classified as an in-distribution class."
-    if gap.holds:
-        return (
-            f"every misclassified OOD image (confidence up to {gap.most_out:.3f}) is less "
-            f"confident than every in-distribution image (from {gap.least_in:.3f})."
-        )
-    rest = "a clear threshold" if trimmed.holds else _percent(trimmed.violations_out)
-    return (
-        f"{_percent(gap.violations_out)} of the OOD images are misclassified with at least the "
-        f"confidence of the least confident in-distribution image ({gap.least_in:.3f}), "
-        f"up to {gap.most_out:.3f}. "
-        f"Without the most extreme 5\u00a0% of either side: {rest}."
-    )
 
 
 def _percent(share: float) -> str:

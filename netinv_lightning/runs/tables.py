@@ -23,7 +23,7 @@ Cell = str | float | int | None
 
 @dataclass
 class Table:
-    """Rows of cells below column names, and notes below them.
+    """Rows of cells below column names, and notes below them; without columns, only the notes.
 
     Attributes:
         full: A table with more columns or rows to be written as CSV instead of this one.
@@ -52,12 +52,9 @@ def write_csv(table: Table, path: Path) -> None:
 
 
 def _write_markdown(table: Table, path: Path) -> None:
-    lines = [
-        f"# {table.title}",
-        "",
-        _markdown_row(table.columns),
-        _markdown_row(["---"] * len(table.columns)),
-    ]
+    lines = [f"# {table.title}"]
+    if table.columns:
+        lines += ["", _markdown_row(table.columns), _markdown_row(["---"] * len(table.columns))]
     lines += [_markdown_row([format_cell(cell) for cell in row]) for row in table.rows]
     lines += ["", *(f"- {note}" for note in table.notes)] if table.notes else []
     write_atomically(path, "\n".join(lines) + "\n")
@@ -72,6 +69,11 @@ def print_table(table: Table) -> None:
 
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     title = Text(printable(table.title), style="table.title")
+    if not table.columns:
+        console.print(title)
+        for note in table.notes:
+            console.print(Text(printable(note)))
+        return
     printed = RichTable(
         title=title, title_justify="left", box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False
     )

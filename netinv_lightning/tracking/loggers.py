@@ -18,6 +18,7 @@ from torch import Tensor
 from netinv_lightning import metric_names as names
 from netinv_lightning.data.pixels import to_uint8
 from netinv_lightning.data.raster import as_pictures
+from netinv_lightning.data.specs import DataSpec
 from netinv_lightning.errors import InputError, nearest
 from netinv_lightning.runs.file_writing import replacing
 from netinv_lightning.runs.run_directory import RunDir
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 LOGGERS = ("csv", "wandb", "tensorboard")
 TABLE_ROWS = 50
+FACTS = ("num_classes", "channels", "mean", "std")
+"""Facts of the classifier's data that W&B shows in the config."""
 
 
 class MetricsCsv(Logger):
@@ -142,6 +145,24 @@ def open_loggers(cfg: DictConfig, run_dir: RunDir) -> Iterator[list[Logger]]:
         exit_code = 0
     finally:
         run.finish(exit_code)
+
+
+def log_description(loggers: Sequence[Logger], spec: DataSpec | None, verdict: str) -> None:
+    """Log facts that the config does not contain, and the verdict of a run.
+
+    Args:
+        loggers: Loggers of the run; those without a config are skipped.
+        spec: Facts of the classifier's data; None if the run has no classifier.
+        verdict: Name of the verdict; empty if there is none.
+    """
+    facts = {} if spec is None else {name: _as_list(getattr(spec, name)) for name in FACTS}
+    for logger in loggers:
+        if isinstance(logger, WandbRun):
+            logger.describe(facts, verdict)
+
+
+def _as_list(value: int | tuple[float, ...]) -> int | list[float]:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def log_image(

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from netinv_lightning import metric_names as names
+from netinv_lightning.data.specs import DataSpec
 from netinv_lightning.errors import InputError, one_line, printable
 from netinv_lightning.runs.outside_files import read_json_object
 from netinv_lightning.runs.tables import Table, print_table, write_csv, write_table
-from netinv_lightning.tracking.loggers import log_artifact, log_image
+from netinv_lightning.tracking.loggers import log_artifact, log_description, log_image
 from netinv_lightning.tracking.run_context import RunContext
 
 log = logging.getLogger(__name__)
@@ -106,8 +107,12 @@ class Result:
             return False
         return True
 
-    def publish(self, run: RunContext) -> None:
+    def publish(self, run: RunContext, spec: DataSpec | None = None) -> None:
         """Write, log and print the result.
+
+        Args:
+            run: The run.
+            spec: Facts of the classifier's data, if the run has one.
 
         Raises:
             RuntimeError: if a part of the computation failed.
@@ -125,15 +130,16 @@ class Result:
             log_image(run.loggers, name or names.figure(path.stem), path, self.step or 0, caption)
         for kind, paths in self.artifacts:
             log_artifact(run.loggers, kind, f"{run.cfg.name}-seed{run.cfg.seed}", *paths)
-        closing = self._closing_lines(run.path)
+        verdict = read_json_object(run.path / "verdict.json", run.path)
+        log_description(run.loggers, spec, str(verdict.get("verdict") or ""))
+        closing = self._closing_lines(run.path, verdict.get("line"))
         for line in (*(line for line in self.lines if line not in closing), *closing):
             print(line)
         if self.failure:
             raise RuntimeError(self.failure)
 
-    def _closing_lines(self, path: Path) -> list[str]:
+    def _closing_lines(self, path: Path, verdict: object) -> list[str]:
         """Return what the images are, where the picture is, and the command for the report."""
-        verdict = read_json_object(path / "verdict.json", path).get("line")
         return [
             *([printable(str(verdict))] if verdict else []),
             *(f"picture: {figure.path}" for figure in self.figures[:1]),

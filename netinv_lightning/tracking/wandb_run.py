@@ -11,7 +11,7 @@ import logging
 import os
 import secrets
 from argparse import Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("netinv_lightning")
 
+VERDICT_TAG = "verdict: "
 MODES = ("online", "offline", "disabled")
 INIT_SECONDS = 30.0
 """Time limit for opening a run online; after that it is opened offline."""
@@ -102,7 +103,27 @@ class WandbRun(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        self._send("metrics", lambda run: run.log({**metrics, names.STEP: step}))
+        """Log metrics; those of the cost of a run are no series and go to its summary only."""
+        costs = {name: value for name, value in metrics.items() if name.startswith(names.COST)}
+        series = {name: value for name, value in metrics.items() if name not in costs}
+        if series:
+            self._send("metrics", lambda run: run.log({**series, names.STEP: step}))
+        if costs:
+            self._send("costs", lambda run: run.summary.update(costs))
+
+    @rank_zero_only
+    def describe(self, facts: Mapping[str, Any], verdict: str) -> None:
+        """Add facts about the run to its config, and its verdict to its summary and its tags.
+
+        Args:
+            facts: What the run found out about its classifier, by config key.
+            verdict: Name of the verdict; empty if there is none.
+        """
+        if facts:
+            known = {"derived": dict(facts)}
+            self._send("facts", lambda run: run.config.update(known, allow_val_change=True))
+        if verdict:
+            self._send("verdict", lambda run: _add_verdict(run, verdict))
 
     @rank_zero_only
     def log(self, name: str, make: Callable[[], object], step: int) -> None:
@@ -238,6 +259,12 @@ class WandbRun(Logger):
         assert self._run is not None
         folder = Path(self._run.dir).parent
         log.warning("%s; to upload it later: wandb sync %s", message, folder)
+
+
+def _add_verdict(run: wandb.Run, verdict: str) -> None:
+    run.summary["verdict"] = verdict
+    kept = [tag for tag in run.tags or () if not tag.startswith(VERDICT_TAG)]
+    run.tags = (*kept, f"{VERDICT_TAG}{verdict}")
 
 
 def _service_died() -> tuple[type[Exception], ...]:

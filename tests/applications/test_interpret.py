@@ -122,6 +122,11 @@ def test_numbers_agree_with_each_other(inverted: Path) -> None:
             f"interpretation/{row['number']}": float(row["value"]) for row in csv.DictReader(file)
         }
     assert {name: value for name, value in written.items() if "/seconds/" not in name} == found
+    title, _, *sentences = (inverted / "interpretation.md").read_text().splitlines()
+    clusters = f"A class has {found[names.CLUSTERS]:.1f} clusters on average"
+    assert title.startswith("# Feature study")
+    assert [line for line in sentences if line.startswith(f"- {clusters}")]
+    assert len([line for line in sentences if "control" in line or "halves" in line]) == 5
     hyperplanes = load_file(inverted / "rules.safetensors")
     assert hyperplanes["pixels_rest/normals"].shape == (
         len(hyperplanes["pixels_rest/offsets"]),

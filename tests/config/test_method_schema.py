@@ -61,7 +61,8 @@ def test_a_key_without_a_rule_or_a_default_is_an_error(
 
 
 def test_methods_by_the_access_that_they_need() -> None:
-    assert set(methods_with("weights")) == set(METHODS)
+    assert set(methods_with("training_gradient")) == set(METHODS)
+    assert set(methods_with("weights")) == set(METHODS) - {"gradient_leakage"}
     assert "kkt" not in methods_with("gradients")
     assert {"generator", "gradient"} <= set(methods_with("gradients"))
     assert not {"generator", "gradient"} & set(methods_with("scores"))

@@ -220,6 +220,9 @@ def test_sections_and_panels() -> None:
         section["name"]: [panel["viewType"] for panel in section["panels"]]
         for section in content["panelBankConfig"]["sections"]
     }
+    assert [
+        section["name"] for section in content["panelBankConfig"]["sections"] if section["isOpen"]
+    ] == ["Inversion accuracy", "Loss terms", "Samples", "Sweep comparison", "Cost"]
     line, bar, scalar, scatter = (
         "Run History Line Plot",
         "Bar Chart",

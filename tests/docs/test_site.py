@@ -97,3 +97,11 @@ def test_lists_are_indented_by_four_spaces_per_level() -> None:
     assert with_deeper_lists(page) == (
         "- a\n    b\n\n    - c\n        d\n1. e\n\n    ```\n      - f\n    ```\n\ntext\n\n    code"
     )
+
+
+def test_the_gallery_has_every_figure() -> None:
+    """The single strips of `training_size` are parts of its figure 5."""
+    text = (ROOT / "docs" / "gallery.md").read_text()
+    figures = {path for path in (ROOT / "experiments").rglob("*.png") if "strips" not in path.parts}
+    shown = {(ROOT / "docs" / path).resolve() for path in re.findall(r"!\[.+?\]\((.+?)\)", text)}
+    assert shown == figures

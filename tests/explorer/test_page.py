@@ -17,6 +17,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from netinv_lightning.classifiers.build import load_carded
 from netinv_lightning.data.outliers import in_shape_of
+from tests.accessibility import problems_of, problems_of_keyboard
 from tests.browser import browser
 from tests.explorer.page_controls import (
     changed,
@@ -170,6 +171,33 @@ def test_a_released_slider_changes_the_strip(page: Page) -> None:
         expect(strip.first).not_to_have_attribute("src", before or "")
 
 
+def test_a_link_restores_the_state(page: Page, served: Served) -> None:
+    """The link and the saved image are those of the state that is shown."""
+    page.get_by_role("radio", name="latent A to latent B").check()
+    expect(page.locator("#strip figcaption").first).to_contain_text("0% \u2192")
+    page.get_by_role("button", name="Export").click()
+    save = page.get_by_role("link", name="Save the image")
+    expect(save).to_have_attribute("href", image_of(page))
+    assert save.get_attribute("download") == "inverted.png"
+    query = (page.get_by_role("link", name="Link to this state").get_attribute("href") or "")[2:]
+    command = f"netinv explore {served.directory} --state '{query}'"
+    assert page.locator("#export pre").inner_text() == command
+    again = page.context.new_page()
+    again.goto(f"{served.address}/?{query}")
+    expect(again.locator("#figures [data-name=drawn] img")).to_have_attribute("src", image_of(page))
+    expect(again.locator("#strip figcaption").first).to_contain_text("0% \u2192")
+    for part in ("weight-0", "weight-8"):
+        here = page.locator(f"#{part} input[type=number]").input_value()
+        assert again.locator(f"#{part} input[type=number]").input_value() == here
+    again.close()
+
+
+def test_the_page_is_accessible(page: Page) -> None:
+    assert problems_of(page) == []
+    assert problems_of_keyboard(page) == []
+    page.emulate_media(color_scheme="light")
+
+
 def test_the_nearest_image_by_features_uses_another_measure(page: Page) -> None:
     assert "correlation of pixels" in page.locator("#figures").inner_text()
     page.get_by_role("radio", name="features").check()
@@ -220,6 +248,10 @@ def test_the_page_fits_a_narrow_window(page: Page) -> None:
     page.get_by_role("tab", name="Inverted images").click()
     expect(page.locator("#strip img").first).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") == 400
+    strip, sliders = (page.locator(part).bounding_box() for part in ("#strip", "#slots"))
+    assert strip is not None
+    assert sliders is not None
+    assert strip["y"] < sliders["y"]
     page.locator("#weight-9").scroll_into_view_if_needed()
     box = page.locator("#figures [data-name=drawn] img").bounding_box()
     assert box is not None

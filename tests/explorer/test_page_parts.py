@@ -20,6 +20,7 @@ from netinv_lightning.data.specs import CIFAR10, MNIST, DataSpec
 from netinv_lightning.errors import InputError
 from netinv_lightning.evaluation.image_sets import Images
 from netinv_lightning.explorer import markup
+from netinv_lightning.explorer.links import LONGEST, Choice, Range, read_query, write_query
 from netinv_lightning.explorer.neighbours import (
     FEATURES,
     PIXELS,
@@ -165,3 +166,27 @@ def test_top_units_are_the_largest_features() -> None:
     bars = markup.units(f_D, "penultimate")
     assert re.findall(r'data-unit="(\d+)"', bars)[:3] == ["60", "5", "9"]
     assert re.findall(r"width: ([\d.]+)%", bars)[:3] == ["100.0", "50.0", "25.0"]
+
+
+def test_only_links_with_allowed_values_are_read() -> None:
+    fields = {
+        "over": Choice(("all classes", "a to b")),
+        "label": Choice((0, 7)),
+        "dropout": Choice((False, True)),
+        "first": Range(0, 9),
+        "weight": Range(0.0, 1.0, missing="0"),
+    }
+    for values in (["a to b", 7, True, 3, 0.25], ["all classes", 0, False, 9, 0.0]):
+        assert read_query(fields, write_query(fields, values)) == values
+    query = write_query(fields, ["a to b", 7, True, 3, 0.0])
+    assert query == "over=a+to+b&label=7&dropout=True&first=3"
+    for wrong in (
+        query.replace("7", "5"),
+        query.replace("first=3", "first=10"),
+        query.replace("first=3", "first=3.5"),
+        query.replace("dropout=True&", ""),
+        f"{query}&weight=nan",
+        f"{query}&weight=1e9",
+        f"{query}&x={'y' * LONGEST}",
+    ):
+        assert read_query(fields, wrong) is None, wrong

@@ -46,7 +46,15 @@ def test_jobs_of_one_process_are_separate_runs(
         done["run_id"] == json.loads((tmp_path / "a" / "status.json").read_text())["wandb_run_id"]
     )
     assert (done["exit_code"], failed["exit_code"]) == (0, 1)
-    assert done["tags"] == ["night"]
+    verdict = json.loads((tmp_path / "a" / "verdict.json").read_text())["verdict"]
+    assert done["summary"]["verdict"] == verdict
+    assert done["tags"] == ["night", f"verdict: {verdict}"]
+    assert done["config"]["derived"] == {
+        "num_classes": 10,
+        "channels": 1,
+        "mean": [pytest.approx(0.1307)],
+        "std": [pytest.approx(0.3081)],
+    }
     assert done["config"]["loss"]["kl"]["weight"] == 1
     assert done["summary"][names.INVERSION_ACCURACY] == metrics[names.INVERSION_ACCURACY]
     assert {names.LOSS_TOTAL, names.loss("kl"), names.INVERSION_ACCURACY_TRAIN} <= done[
@@ -56,6 +64,10 @@ def test_jobs_of_one_process_are_separate_runs(
     (described,) = records(tmp_path / "a", "run")
     assert (described["run_group"], described["job_type"]) == ("invert", "invert")
     shown = [item["item"] for item in records(tmp_path / "a", "history")]
+    assert not [name for item in shown for name in item if name.startswith(names.COST)]
+    costs = {name: value for name, value in metrics.items() if name.startswith(names.COST)}
+    assert costs
+    assert costs.items() <= done["summary"].items()
     assert [item[names.STEP] for item in shown if f"{names.SAMPLES_GRID}._type" in item] == [
         4,
         8,

@@ -27,7 +27,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
@@ -117,7 +117,7 @@ class NaturalInversion(PixelInversion):
             with self.autocast():
                 return self._score(image(), condition, stream, shifts)
 
-        groups = [
+        groups: list[dict[str, Any]] = [
             {"params": [*maker.generator.parameters()], "lr": self.lr},
             {"params": [maker.scale_BC11], "lr": self.scale_lr},
         ]

@@ -106,11 +106,16 @@ class SatInversion:
         """The integer form of the network."""
         return integer_layers(_binarised(self.classifier))
 
+    @property
+    def inputs(self) -> int:
+        """Number of input bits I."""
+        return self.layers[0].weight_OI.shape[1]
+
     @cached_property
     def network(self) -> NetworkCnf:
         """The formula of the network with all constraints, but without a class."""
         network = NetworkCnf(self.layers)
-        pixels = range(1, network.inputs + 1)
+        pixels = range(1, self.inputs + 1)
         keep_between(network.hidden, pixels, lowest=self.least_bright, highest=self.most_bright)
         one_of_each(network.hidden, self.classifier.spec.groups)
         return network
@@ -132,7 +137,7 @@ class SatInversion:
         """Draw solutions [B, C, H, W] for the labels of the conditions."""
         seed, meter = int(torch.randint(2**31, ())), CostMeter(self.classifier.forward_count)
         label_B = condition.label_B.cpu()
-        bits_BI = torch.empty(len(label_B), self.network.inputs, dtype=torch.long)
+        bits_BI = torch.empty(len(label_B), self.inputs, dtype=torch.long)
         for label in label_B.unique().tolist():
             requested_B = label_B == label
             bits_BI[requested_B] = self._solutions(label, int(requested_B.sum()), seed)
@@ -148,13 +153,12 @@ class SatInversion:
     @cached_property
     def enumerated(self) -> dict[int, Tensor]:
         """The solutions [n, I] of each class, up to `limit`."""
-        found, meter = {}, CostMeter(self.classifier.forward_count)
+        found = {}
         for label in self.conditioning.chosen:
             formula = self.formula(label)
-            found[label], complete = all_models(formula, self.network.inputs, self.limit)
+            found[label], complete = all_models(formula, self.inputs, self.limit)
             number = f"exactly {len(found[label]):,}" if complete else f"more than {self.limit:,}"
             log.info("method=sat: class %d has %s inputs", label, number)
-        self.seconds += meter.seconds
         return found
 
     def _prove_solvable(self) -> None:
@@ -166,8 +170,12 @@ class SatInversion:
         if self._solvable:
             return
         meter = CostMeter(self.classifier.forward_count)
+        bits_nI = self._random_inputs(torch.Generator().manual_seed(0))
+        logits_nN = integer_logits(self.layers, bits_nI)
         for label in self.conditioning.chosen:
-            if first_model(self.formula(label), self.network.inputs) is None:
+            if bool(self.solves(bits_nI, label, logits_nN).any()):
+                continue  # a random input is a solution; else the solver decides
+            if first_model(self.formula(label), self.inputs) is None:
                 raise InputError(
                     f"method.margin={self.margin}: the network provably assigns no input to class "
                     f"{label} (unsatisfiable) with this margin and these limits of bright pixels; "
@@ -181,7 +189,7 @@ class SatInversion:
         if self.search == "random" and (found_nI := self._accepted(label, count, seed)) is not None:
             return found_nI
         if self.search != "all":
-            return random_models(self.formula(label), self.network.inputs, count, seed)
+            return random_models(self.formula(label), self.inputs, count, seed)
         bits_nI, n = self.enumerated[label], len(self.enumerated[label])
         order_n = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
         return bits_nI[order_n.repeat(-(-count // n))[:count]]
@@ -191,13 +199,17 @@ class SatInversion:
         stream, found, layers = torch.Generator().manual_seed(seed), [], self.layers
         missing = count
         for _ in range(PROPOSALS):
-            bits_nI = 2 * torch.randint(2, (PROPOSED, self.network.inputs), generator=stream) - 1
+            bits_nI = self._random_inputs(stream)
             accepted_nI = bits_nI[self.solves(bits_nI, label, integer_logits(layers, bits_nI))]
             found.append(accepted_nI[:missing])
             missing -= len(found[-1])
             if not missing:
                 return torch.cat(found)
         return None
+
+    def _random_inputs(self, stream: torch.Generator) -> Tensor:
+        """Return a block of random inputs, +1 and -1, [n, I]."""
+        return 2 * torch.randint(2, (PROPOSED, self.inputs), generator=stream) - 1
 
     def solves(self, bits_nI: Tensor, label: int, logits_nN: Tensor) -> Tensor:
         """Return whether inputs are images of a class that fulfil all constraints, [n].

@@ -72,14 +72,15 @@ def largest_margin(network: NetworkCnf, label: int) -> tuple[int, Tensor] | None
     bits_I = first_model(network.of_class(label), network.inputs)
     if bits_I is None:
         return None
-    found, impossible = 0, network.largest_possible_margin(label) + 1
+    found, margin = 0, network.largest_possible_margin(label)  # which is often reached
+    impossible = margin + 1
     while impossible - found > 1:
-        margin = (found + impossible) // 2
         larger_I = first_model(network.of_class(label, margin), network.inputs)
         if larger_I is None:
             impossible = margin
         else:
             found, bits_I = margin, larger_I
+        margin = (found + impossible) // 2
     return found, bits_I
 
 

@@ -1,0 +1,258 @@
+"""`method=admm`: inversion layer by layer, without the gradient of the network (Wong 2017).
+
+    minimise  smoothness / 2 |D x|^2   over x in [0, 1], a_k, z_k
+    with      z_k = A_k a_{k-1} + b_k,   a_k = gate_k(z_k),   a_0 = x,   z_K in the class's set
+
+    one step:  z_K <- set of the class -> a_{K-1} <- linear solve -> z_{K-1} <- prox of the gate
+                   -> ... -> x <- linear solve -> [0, 1] -> multipliers += violations
+
+The constraints are split by the alternating direction method of multipliers, so that every variable
+has a problem of its own, which has an exact solution: a linear system for the inputs of an affine
+map, a proximal operator for the inputs of a gate (`inversion/proximal.py`). The pass from the
+logits to the pixels needs no chain rule and no step size. The class's set contains the logits in
+which the class leads by `margin`.
+
+Source: Wong, "Neural network inversion beyond gradient descent" (2017). The paper's text was not
+available for this implementation: the splitting is the standard one for such a chain, and may
+differ from the paper's in its order and weights. The gates are not convex, so that convergence is
+not guaranteed; the image with the largest margin of all steps is returned.
+
+Shape suffixes: B batch, C channels, H height, W width, N classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+
+import torch
+from torch import Tensor
+
+from netinv_lightning.classifiers.frozen import FrozenClassifier
+from netinv_lightning.config.ranges import NOT_NEGATIVE, STEPS, Count
+from netinv_lightning.errors import InputError
+from netinv_lightning.inversion.conditioning import Condition, Conditioning
+from netinv_lightning.inversion.cost import CostMeter
+from netinv_lightning.inversion.layer_chain import Affine, Chain, chain_of
+from netinv_lightning.inversion.methods.descent import DescentInversion
+from netinv_lightning.inversion.objective import Objective
+from netinv_lightning.inversion.proximal import lead, prox_gate
+from netinv_lightning.inversion.stationarity import margins
+from netinv_lightning.training.distributed import Stream
+
+Project = Callable[[Tensor], Tensor]
+"""Projection of logits [B, N] onto the allowed ones."""
+
+
+class AffineSolver:
+    """Solves min_a |a - p|^2 + |A a + b - q|^2 + smoothness |D a|^2.
+
+    A map without convolutions and without D is solved exactly, by the Cholesky factor of I + A A^T;
+    otherwise by conjugate gradients that start at the last solution.
+
+    Args:
+        affine: The affine map.
+        solver_steps: Steps of conjugate gradients.
+        smoothness: Weight of the squared differences D a of neighbours.
+    """
+
+    def __init__(self, affine: Affine, solver_steps: int, smoothness: float = 0.0) -> None:
+        self.affine, self.solver_steps, self.smoothness = affine, solver_steps, smoothness
+        self.factor_nn: Tensor | None = None
+        if affine.matrix_nm is not None and not smoothness:
+            eye_nn = torch.eye(len(affine.matrix_nm), device=affine.bias.device)
+            self.factor_nn = torch.linalg.cholesky(eye_nn + affine.matrix_nm @ affine.matrix_nm.T)
+
+    def __call__(self, p: Tensor, q: Tensor, start: Tensor) -> Tensor:
+        right = p + self.affine.adjoint(q - self.affine.bias)
+        if self.factor_nn is not None:
+            solved = torch.cholesky_solve(right.flatten(1).T, self.factor_nn).T
+            return solved.reshape(right.shape)
+        return self._conjugate_gradients(right, start)
+
+    def _conjugate_gradients(self, right: Tensor, a: Tensor) -> Tensor:
+        def inner(left: Tensor, other: Tensor) -> Tensor:
+            return (left * other).sum(dim=tuple(range(1, left.dim())), keepdim=True)
+
+        residual = right - self._normal(a)
+        direction, square = residual, inner(residual, residual)
+        for _ in range(self.solver_steps):
+            image = self._normal(direction)
+            length = square / inner(direction, image).clamp_min(1e-20)
+            a, residual = a + length * direction, residual - length * image
+            new = inner(residual, residual)
+            direction, square = residual + new / square.clamp_min(1e-20) * direction, new
+        return a
+
+    def _normal(self, a: Tensor) -> Tensor:
+        """Return (I + A^T A + smoothness D^T D) a."""
+        out = a + self.affine.adjoint(self.affine.linear(a))
+        return out + self.smoothness * roughness(a) if self.smoothness else out
+
+
+def roughness(x_BCHW: Tensor) -> Tensor:
+    """Return D^T D x, where D x are the differences of neighbours along each side."""
+    out = torch.zeros_like(x_BCHW)
+    for dim in range(2, x_BCHW.dim()):
+        difference = x_BCHW.diff(dim=dim)
+        out.narrow(dim, 1, difference.shape[dim]).add_(difference)
+        out.narrow(dim, 0, difference.shape[dim]).sub_(difference)
+    return out
+
+
+class Splitting:
+    """The variables of ADMM for a batch.
+
+    Args:
+        chain: The network.
+        x_BCHW: The first images. All constraints but that on the logits hold at the start.
+        project: Projection of the logits onto the allowed ones.
+        solver_steps: Steps of conjugate gradients.
+        smoothness: Weight of the squared differences of neighbouring pixels.
+
+    Attributes:
+        image_BCHW: The images in [0, 1].
+    """
+
+    def __init__(
+        self,
+        chain: Chain,
+        x_BCHW: Tensor,
+        project: Project,
+        solver_steps: int,
+        smoothness: float = 0.0,
+    ) -> None:
+        self.chain, self.project, self.image_BCHW = chain, project, x_BCHW
+        self.solvers = [
+            AffineSolver(affine, solver_steps, smoothness if k == 0 else 0.0)
+            for k, affine in enumerate(chain.affines)
+        ]
+        self.a, self.z = [x_BCHW], []
+        for k, affine in enumerate(chain.affines):
+            self.z.append(affine(self.a[k]))
+            self.a += [gate(self.z[k]) for gate in chain.gates[k : k + 1]]
+        # Scaled multipliers: of z_k = A_k a_{k-1} + b_k; and of a_k = gate_k(z_k) and a_0 = image.
+        self.u = [torch.zeros_like(z) for z in self.z]
+        self.w = [torch.zeros_like(a) for a in self.a]
+
+    @torch.no_grad()
+    def step(self) -> Tensor:
+        """Take one step; return the violation of the affine constraints, a mean square."""
+        a, z, u, w = self.a, self.z, self.u, self.w
+        affines, gates = self.chain.affines, self.chain.gates
+        z[-1] = self.project(affines[-1](a[-1]) + u[-1])
+        for k in range(len(gates), 0, -1):
+            gate, before = gates[k - 1], affines[k - 1]
+            a[k] = self.solvers[k](gate(z[k - 1]) + w[k], z[k] - u[k], a[k])
+            z[k - 1] = prox_gate(gate, before(a[k - 1]) + u[k - 1], a[k] - w[k])
+        a[0] = self.solvers[0](self.image_BCHW - w[0], z[0] - u[0], a[0])
+        self.image_BCHW = (a[0] + w[0]).clamp(0, 1)
+        w[0] = w[0] + a[0] - self.image_BCHW
+        violations = [affine(a[k]) - z[k] for k, affine in enumerate(affines)]
+        for k, violation in enumerate(violations):
+            u[k] = u[k] + violation
+        for k, gate in enumerate(gates, start=1):
+            w[k] = w[k] + gate(z[k - 1]) - a[k]
+        return torch.stack([violation.square().mean() for violation in violations]).mean()
+
+
+class AdmmInversion(DescentInversion):
+    """Inverts the network layer by layer, by linear systems and proximal operators.
+
+    It takes networks that are a chain of fully connected layers, convolutions, BatchNorm, ReLU or
+    LeakyReLU, and pooling.
+
+    Args:
+        conditioning: Draws the conditions of each batch. Only their labels are used.
+        classifier: The network to invert; it is never changed.
+        log_every: Steps between two reports.
+        steps: Steps of ADMM for each batch.
+        margin: Difference by which the logit of the class should lead. A large one moves the image
+            further in each step.
+        solver_steps: Steps of conjugate gradients for each convolution.
+        smoothness: Weight of the squared differences of neighbouring pixels.
+        init_std: Standard deviation of the first pixels about the mean training pixel.
+
+    Raises:
+        InputError: if the network is multi-label, or no such chain.
+    """
+
+    def __init__(
+        self,
+        conditioning: Conditioning,
+        classifier: FrozenClassifier,
+        log_every: int,
+        *,
+        steps: Annotated[int, STEPS] = 80,
+        margin: Annotated[float, NOT_NEGATIVE] = 30.0,
+        solver_steps: Annotated[int, Count(1, 1000)] = 3,
+        smoothness: Annotated[float, NOT_NEGATIVE] = 1.0,
+        init_std: Annotated[float, NOT_NEGATIVE] = 0.1,
+    ) -> None:
+        if classifier.multi_label:
+            raise InputError(
+                "method=admm: needs one label per image, but this network is multi-label. Set "
+                "method=gradient, which takes any network"
+            )
+        # This objective only provides the names for logging.
+        objective = Objective({"violation": {"weight": 1.0, "_target_": _no_term}})
+        super().__init__(
+            conditioning, classifier, objective,
+            steps=steps, lr=1.0, init_std=init_std, log_every=log_every,
+        )  # fmt: skip
+        self.margin, self.solver_steps, self.smoothness = margin, solver_steps, smoothness
+        chain_of(classifier, "admm")  # refuses other networks
+        self._drawn: dict[tuple[int, bytes], Tensor] = {}
+
+    def draw(self, condition: Condition, g: int = 0) -> Tensor:
+        # Torch's random state advances in the same way if the images are stored already.
+        seed = int(torch.randint(2**62, ()))
+        key = (seed, condition.label_B.cpu().numpy().tobytes())
+        if key not in self._drawn:
+            meter = CostMeter(self.classifier.forward_count)
+            self._drawn[key] = self._solve(condition.label_B, seed, meter)
+            self._add_cost(len(condition.label_B), meter)
+        return self._drawn[key]
+
+    @torch.no_grad()
+    def _solve(self, label_B: Tensor, seed: int, meter: CostMeter) -> Tensor:
+        chain, classifier = chain_of(self.classifier, "admm"), self.classifier
+        noise_BCHW = Stream(seed, self.device).normal(len(label_B), *classifier.spec.shape)
+        start_BCHW = (classifier.mean_C11 + self.init_std * noise_BCHW).clamp(0, 1)
+        splitting = Splitting(
+            chain,
+            start_BCHW,
+            lambda logits_BN: lead(logits_BN, label_B, self.margin),
+            self.solver_steps,
+            self.smoothness,
+        )
+        best_BCHW = start_BCHW
+        best_B = torch.full(label_B.shape, -torch.inf, device=self.device)
+        recent: list[Tensor] = []
+        self.batches += 1
+        for step in range(1, self.steps + 1):
+            violation = splitting.step()
+            self._count_passes(len(label_B))
+            margin_B = margins(classifier(splitting.image_BCHW), label_B)
+            better_B = margin_B > best_B
+            best_B = torch.maximum(best_B, margin_B)
+            chosen_B = better_B.view(-1, *[1] * (start_BCHW.dim() - 1))
+            best_BCHW = torch.where(chosen_B, splitting.image_BCHW, best_BCHW)
+            recent.append(torch.stack([violation, violation, (best_B > 0).float().mean()]))
+            if self.batches == 1:
+                self.accuracies.append(float(recent[-1][-1]))
+                self.step_seconds.append(meter.seconds)
+            if step % self.log_every == 0 or step == self.steps:
+                self._report(step, torch.stack(recent).cpu(), len(label_B))
+                recent.clear()
+        return best_BCHW
+
+    def _count_passes(self, images: int) -> None:
+        """Count a step: each affine map and its adjoint are applied in every solver step."""
+        passes, count = self.solver_steps + 1, self.classifier.forward_count
+        count.forwards += passes * images
+        count.backwards += passes * images
+
+
+def _no_term(step: object) -> Tensor:
+    raise NotImplementedError("ADMM has constraints instead of a loss")
