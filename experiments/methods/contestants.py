@@ -58,6 +58,7 @@ CONTESTANTS: dict[str, Contestant] = {
     "generator, cmi": _generator("loss=cmi", uses="weights"),
     "gradient": Contestant("gradient"),
     "kkt": Contestant("kkt", (f"method.candidates={IMAGES}",), trial=(2, 4), published=None),
+    "admm": Contestant("admm", trial=(2, 6)),
     "landscape": Contestant("landscape", trial=(10, 40)),
     "naturalinversion": Contestant("naturalinversion"),
     "sat": Contestant("sat", steps_key=None, published=None),
