@@ -39,6 +39,7 @@ LOSS_TERMS: dict[str, Mapping[str, Rule]] = {
     "class_spread": {"distance": NOT_NEGATIVE, "pool": Count(1, 64)},
     "feature_spread": {"cosine": SHARE, "layers": ListOfNames()},
     "stationarity": {"sharpness": POSITIVE},
+    "duality": {"level": POSITIVE},
     # Priors that need no statistics stored in the classifier.
     "pixel_statistics": {},
     "spectrum": {"slope": NOT_NEGATIVE},

@@ -23,7 +23,7 @@ from netinv_lightning.inversion.conditioning import Condition
 from netinv_lightning.inversion.label_sets import sets_agree
 from netinv_lightning.inversion.micro_batches import in_parts, trace_in_parts
 from netinv_lightning.inversion.perturbation import Perturbation
-from netinv_lightning.inversion.stationarity import margin_gradients, misalignment
+from netinv_lightning.inversion.stationarity import margin_gradients, margins, misalignment
 from netinv_lightning.training.distributed import Stream
 from netinv_lightning.training.gradient_steps import decayed_weights
 
@@ -166,6 +166,22 @@ def stationarity(step: Step, sharpness: float = 30.0) -> Tensor:
     return misalignment(decayed_weights(step.classifier), gradients)
 
 
+def duality(step: Step, level: float = 5.0) -> Tensor:
+    """Mean squared distance of the images' margins to that of the support vectors, over its square.
+
+        L = 1/B sum_i (m_i / level - 1)^2
+
+    At a max-margin solution, images with a multiplier above 0, as all have in `stationarity`, have
+    exactly the smallest margin. This is the role of the U-shaped duality loss of Yu and Wang (2023,
+    arXiv 2312.02470), whose formula was not available; the square is ours.
+
+    Args:
+        level: Margin of the support vectors, a difference of logits.
+    """
+    m_B = margins(step.logits_BN, step.condition.label_B)
+    return (m_B / level - 1).square().mean()
+
+
 def batch_norm(step: Step, pixels: float = 1.0) -> Tensor:
     """Mean distance of the batch's statistics to the running statistics of the BatchNorm layers.
 
@@ -275,6 +291,7 @@ ONE_LABEL = (
     "ce_perturbed",
     "gradient",
     "stationarity",
+    "duality",
     "own_prediction",
     "balance",
 )

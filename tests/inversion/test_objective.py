@@ -92,6 +92,12 @@ EXPECTED: dict[str, Callable[[Step], Tensor]] = {
             0
         ],
     ),
+    "duality": lambda step: torch.stack(
+        [
+            ((z_N[y] - torch.cat([z_N[:y], z_N[y + 1 :]]).logsumexp(0)) / 5 - 1).square()
+            for z_N, y in zip(step.logits_BN, step.condition.label_B.tolist(), strict=True)
+        ]
+    ).mean(),
     "own_prediction": lambda step: -step.logits_BN.softmax(dim=1).amax(dim=1).log().mean(),
     "activation": lambda step: (
         -sum((f_BD.abs().mean() for f_BD in step.features.values()), torch.zeros(()))

@@ -15,7 +15,8 @@ which the class leads by `margin`.
 Source: Wong, "Neural network inversion beyond gradient descent" (2017). The paper's text was not
 available for this implementation: the splitting is the standard one for such a chain, and may
 differ from the paper's in its order and weights. The gates are not convex, so that convergence is
-not guaranteed; the image with the largest margin of all steps is returned.
+not guaranteed. Every `restart` steps the splitting therefore begins again at its last image, with
+all constraints of the layers satisfied. The image with the largest margin of all steps is returned.
 
 Shape suffixes: B batch, C channels, H height, W width, N classes.
 """
@@ -171,6 +172,7 @@ class AdmmInversion(DescentInversion):
             further in each step.
         solver_steps: Steps of conjugate gradients for each convolution.
         smoothness: Weight of the squared differences of neighbouring pixels.
+        restart: Steps after which the splitting begins again at its last image.
         init_std: Standard deviation of the first pixels about the mean training pixel.
 
     Raises:
@@ -183,10 +185,11 @@ class AdmmInversion(DescentInversion):
         classifier: FrozenClassifier,
         log_every: int,
         *,
-        steps: Annotated[int, STEPS] = 80,
-        margin: Annotated[float, NOT_NEGATIVE] = 30.0,
+        steps: Annotated[int, STEPS] = 90,
+        margin: Annotated[float, NOT_NEGATIVE] = 15.0,
         solver_steps: Annotated[int, Count(1, 1000)] = 3,
         smoothness: Annotated[float, NOT_NEGATIVE] = 1.0,
+        restart: Annotated[int, STEPS] = 30,
         init_std: Annotated[float, NOT_NEGATIVE] = 0.1,
     ) -> None:
         if classifier.multi_label:
@@ -201,6 +204,7 @@ class AdmmInversion(DescentInversion):
             steps=steps, lr=1.0, init_std=init_std, log_every=log_every,
         )  # fmt: skip
         self.margin, self.solver_steps, self.smoothness = margin, solver_steps, smoothness
+        self.restart = restart
         chain_of(classifier, "admm")  # refuses other networks
         self._drawn: dict[tuple[int, bytes], Tensor] = {}
 
@@ -219,18 +223,22 @@ class AdmmInversion(DescentInversion):
         chain, classifier = chain_of(self.classifier, "admm"), self.classifier
         noise_BCHW = Stream(seed, self.device).normal(len(label_B), *classifier.spec.shape)
         start_BCHW = (classifier.mean_C11 + self.init_std * noise_BCHW).clamp(0, 1)
-        splitting = Splitting(
-            chain,
-            start_BCHW,
-            lambda logits_BN: lead(logits_BN, label_B, self.margin),
-            self.solver_steps,
-            self.smoothness,
-        )
+        label_B = label_B.to(self.device)
+
+        def split(x_BCHW: Tensor) -> Splitting:
+            def project(logits_BN: Tensor) -> Tensor:
+                return lead(logits_BN, label_B, self.margin)
+
+            return Splitting(chain, x_BCHW, project, self.solver_steps, self.smoothness)
+
+        splitting = split(start_BCHW)
         best_BCHW = start_BCHW
         best_B = torch.full(label_B.shape, -torch.inf, device=self.device)
         recent: list[Tensor] = []
         self.batches += 1
         for step in range(1, self.steps + 1):
+            if step > 1 and (step - 1) % self.restart == 0:
+                splitting = split(splitting.image_BCHW)
             violation = splitting.step()
             self._count_passes(len(label_B))
             margin_B = margins(classifier(splitting.image_BCHW), label_B)

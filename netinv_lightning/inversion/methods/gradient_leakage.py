@@ -55,10 +55,7 @@ Gradients = Mapping[str, Tensor]
 def batch_gradients(
     classifier: FrozenClassifier, x_BCHW: Tensor, label_B: Tensor
 ) -> dict[str, Tensor]:
-    """Return the gradient of the mean cross-entropy of a batch, by parameter.
-
-    It is differentiable with respect to the images if they require a gradient.
-    """
+    """Return the gradient of the mean cross-entropy; differentiable if the images are."""
     with torch.enable_grad():
         weights = {
             name: weight.detach().requires_grad_()
@@ -155,8 +152,7 @@ def distance(computed: Gradients, leaked: Gradients) -> Tensor:
 class GradientLeakage(DescentInversion):
     """Reconstructs the images of a training batch from the gradient that they caused.
 
-    All images of the batch are optimised together when the first images are drawn. Drawing then
-    selects images by their inferred labels.
+    All images of the batch are optimised together; drawing then selects by inferred labels.
 
     Args:
         conditioning: Draws the conditions of each batch. Only their labels are used.
@@ -224,7 +220,6 @@ class GradientLeakage(DescentInversion):
         self._images_BCHW: Tensor | None = None
 
     def draw(self, condition: Condition, g: int = 0) -> Tensor:
-        """Draw images of the batch with the labels of the conditions; others if it has none."""
         torch.randint(2**62, ())  # the random state advances as in other methods
         x_BCHW, label_B = self.reconstruct(), self.label_B.tolist()
         drawn: dict[int, int] = {}
@@ -270,7 +265,6 @@ class GradientLeakage(DescentInversion):
         return x_BCHW.detach()
 
     def optimizer(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-        """Return Adam on the signs of the gradient."""
         return SignedAdam(groups, betas=self.betas, eps=self.eps)
 
 

@@ -138,9 +138,13 @@ class SatInversion:
         seed, meter = int(torch.randint(2**31, ())), CostMeter(self.classifier.forward_count)
         label_B = condition.label_B.cpu()
         bits_BI = torch.empty(len(label_B), self.inputs, dtype=torch.long)
-        for label in label_B.unique().tolist():
-            requested_B = label_B == label
-            bits_BI[requested_B] = self._solutions(label, int(requested_B.sum()), seed)
+        counts = {int(label): int((label_B == label).sum()) for label in label_B.unique()}
+        accepted = self._accepted(counts, seed) if self.search == "random" else {}
+        for label, count in counts.items():
+            found_nI = accepted.get(label)
+            bits_BI[label_B == label] = (
+                self._solutions(label, count, seed) if found_nI is None else found_nI
+            )
         self.images += len(label_B)
         self.seconds += meter.seconds
         pixels_BI = (bits_BI.float() + 1) / 2
@@ -186,26 +190,26 @@ class SatInversion:
 
     def _solutions(self, label: int, count: int, seed: int) -> Tensor:
         """Return solutions [count, I] of a class."""
-        if self.search == "random" and (found_nI := self._accepted(label, count, seed)) is not None:
-            return found_nI
         if self.search != "all":
             return random_models(self.formula(label), self.inputs, count, seed)
         bits_nI, n = self.enumerated[label], len(self.enumerated[label])
         order_n = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
         return bits_nI[order_n.repeat(-(-count // n))[:count]]
 
-    def _accepted(self, label: int, count: int, seed: int) -> Tensor | None:
-        """Return solutions [count, I] among random inputs; None if fewer of these are solutions."""
-        stream, found, layers = torch.Generator().manual_seed(seed), [], self.layers
-        missing = count
+    def _accepted(self, counts: dict[int, int], seed: int) -> dict[int, Tensor]:
+        """Return solutions [count, I] among random inputs, of each class that has enough there."""
+        stream = torch.Generator().manual_seed(seed)
+        found = {label: torch.empty(0, self.inputs, dtype=torch.long) for label in counts}
         for _ in range(PROPOSALS):
-            bits_nI = self._random_inputs(stream)
-            accepted_nI = bits_nI[self.solves(bits_nI, label, integer_logits(layers, bits_nI))]
-            found.append(accepted_nI[:missing])
-            missing -= len(found[-1])
+            missing = [label for label, count in counts.items() if len(found[label]) < count]
             if not missing:
-                return torch.cat(found)
-        return None
+                break
+            bits_nI = self._random_inputs(stream)
+            logits_nN = integer_logits(self.layers, bits_nI)
+            for label in missing:
+                accepted_nI = bits_nI[self.solves(bits_nI, label, logits_nN)]
+                found[label] = torch.cat([found[label], accepted_nI])[: counts[label]]
+        return {label: f_nI for label, f_nI in found.items() if len(f_nI) == counts[label]}
 
     def _random_inputs(self, stream: torch.Generator) -> Tensor:
         """Return a block of random inputs, +1 and -1, [n, I]."""

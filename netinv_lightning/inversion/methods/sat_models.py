@@ -65,9 +65,9 @@ def random_models(cnf: Cnf, inputs: int, count: int, seed: int) -> Tensor:
 def largest_margin(network: NetworkCnf, label: int) -> tuple[int, Tensor] | None:
     """Return the largest margin of a class and an input [I] with it; None if it has no input.
 
-    The formula for a margin that is larger by 1 is unsatisfiable, which proves that there is no
-    input with it. The search halves the interval between a margin that was found and one that is
-    impossible.
+    No input has a larger margin: either no features allow it, or the formula for a margin that is
+    larger by 1 is unsatisfiable. The search tries the bound of the features first, then halves the
+    interval between a margin that was found and one that is impossible.
     """
     bits_I = first_model(network.of_class(label), network.inputs)
     if bits_I is None:

@@ -67,12 +67,12 @@ def test_a_planted_input_of_an_invertible_network_is_recovered() -> None:
 
 def test_images_get_their_classes_and_a_seed_gives_the_same_ones() -> None:
     classifier = convolutional()
-    x_BCHW, admm = drawn(classifier, [0, 1, 2], steps=40)
+    x_BCHW, admm = drawn(classifier, [0, 1, 2], steps=100, margin=30.0, restart=100)
     assert classifier(x_BCHW).argmax(dim=1).tolist() == [0, 1, 2]
     assert 0 <= float(x_BCHW.min()) <= float(x_BCHW.max()) <= 1
-    assert torch.equal(drawn(classifier, [0, 1, 2], steps=40)[0], x_BCHW)
+    assert torch.equal(drawn(classifier, [0, 1, 2], steps=100, margin=30.0, restart=100)[0], x_BCHW)
     # Per step: three solver steps and the right side, and one pass that measures the margin.
-    assert (admm.images, admm.forwards, admm.backwards) == (3, 3 * 40 * 5, 3 * 40 * 4)
+    assert (admm.images, admm.forwards, admm.backwards) == (3, 3 * 100 * 5, 3 * 100 * 4)
 
 
 def test_the_chain_computes_the_logits_and_each_adjoint_is_the_transpose() -> None:

@@ -13,6 +13,8 @@ from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.classifiers.networks import CNN, ViT
 from netinv_lightning.data.specs import DataSpec
 from netinv_lightning.errors import InputError
+from netinv_lightning.inversion import terms
+from netinv_lightning.inversion.conditioning import Conditioning
 from netinv_lightning.inversion.stationarity import (
     SmoothGates,
     best_scale,
@@ -22,12 +24,38 @@ from netinv_lightning.inversion.stationarity import (
     misalignment,
     stationarity,
 )  # fmt: skip
+from netinv_lightning.inversion.terms import Step
 from netinv_lightning.training.gradient_steps import decayed_weights
 from tests.inversion.methods.small_attacks import SPEC, frozen, small_mlp
 
 
 def images_and_labels(n: int = 5) -> tuple[Tensor, Tensor]:
     return torch.rand(n, 1, 4, 4, generator=torch.Generator().manual_seed(1)), torch.arange(n) % 3
+
+
+def test_both_losses_of_born_are_0_at_a_max_margin_solution() -> None:
+    """Plant support vectors v and -v of a linear classifier; images beside them have a loss.
+
+    The max-margin weights for the classes +v and -v are multiples of (v, -v), with equal
+    multipliers, and both images have the margin 2 |v|^2 of these weights.
+    """
+    planted_BCHW = torch.linspace(-1, 1, 16).view(1, 1, 4, 4)
+    planted_BCHW = torch.cat([planted_BCHW, -planted_BCHW])
+    linear = nn.Linear(16, 2, bias=False)
+    linear.weight.data = planted_BCHW.flatten(1).clone()
+    spec = DataSpec("made_up", 2, 1, 4, (0.0,), (1.0,), ("a", "b"))
+    classifier = frozen(nn.Sequential(nn.Flatten(), linear), spec)
+    level = 2 * float(planted_BCHW[0].square().sum())
+
+    def value(x_BCHW: Tensor) -> list[float]:
+        condition = Conditioning(2, 4, "label").of_labels(torch.tensor([0, 1]))
+        step = Step(x_BCHW, condition, classifier(x_BCHW), {}, classifier)
+        return [float(v.detach()) for v in (terms.stationarity(step), terms.duality(step, level))]
+
+    assert value(planted_BCHW) == pytest.approx([0, 0], abs=1e-6)
+    longer, turned = value(1.5 * planted_BCHW), value(planted_BCHW.flip(3))
+    assert longer == pytest.approx([0, 0.25], abs=1e-6)
+    assert turned[0] > 0.1
 
 
 def test_margin_and_its_gradient_agree_with_cross_entropy() -> None:
