@@ -105,7 +105,10 @@ class FrozenClassifier(Classifier):
         if access not in ("scores", "labels"):
             return self
         limited = copy.copy(self)
-        limited.__dict__ |= {"_whole": self, "_limit": access}  # not registered as a submodule
+        limited.__dict__ |= {
+            "_whole": self.whole,
+            "_limit": access,
+        }  # not registered as a submodule
         return limited
 
     @property

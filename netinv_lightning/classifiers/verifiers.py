@@ -42,7 +42,7 @@ NO_VERIFIERS = (
 
 
 def load_verifiers(
-    asked: Any, cfg: DictConfig, classifier: FrozenClassifier
+    asked: Any, cfg: DictConfig, classifier: FrozenClassifier, where: str = KEY
 ) -> dict[str, FrozenClassifier]:
     """Load the verifiers in a list such as `application.verifiers`, and return them by name.
 
@@ -53,19 +53,20 @@ def load_verifiers(
         cfg: The config; its data set provides the properties that an entry leaves out.
         classifier: The classifier that is inverted. Its classes and shape are the defaults of a
             verifier without a model card.
+        where: The key of the list, for messages.
 
     Raises:
         InputError: naming the entry, if it cannot be loaded, has other classes or channels, or is
             the inverted classifier.
     """
     loaded: dict[str, FrozenClassifier] = {}
-    for name, keys in entries(asked).items():
-        verifier = _load(f"{KEY}={name}", keys, cfg, classifier.spec)
-        check_verifier(name, verifier, classifier)
+    for name, keys in entries(asked, where).items():
+        verifier = _load(f"{where}={name}", keys, cfg, classifier.spec)
+        check_verifier(name, verifier, classifier, where)
         loaded[name] = resized(verifier, classifier.spec)
         if loaded[name] is not verifier:
             notice(
-                f"{KEY}={name}: images are resized from {classifier.spec.image_size} to "
+                f"{where}={name}: images are resized from {classifier.spec.image_size} to "
                 f"{verifier.spec.image_size} pixels for this verifier"
             )
     return loaded
@@ -92,14 +93,16 @@ def _load(
         raise InputError(f"{where}: {error}") from error
 
 
-def check_verifier(name: str, verifier: FrozenClassifier, classifier: FrozenClassifier) -> None:
+def check_verifier(
+    name: str, verifier: FrozenClassifier, classifier: FrozenClassifier, where: str = KEY
+) -> None:
     """Check that a verifier is another network for the same classes.
 
     Raises:
         InputError: if its weights are those of the inverted classifier, or its classes or channels
             differ.
     """
-    key = f"{KEY}={name}"
+    key = f"{where}={name}"
     inverted, other = (
         [*network.state_dict().values()] for network in (classifier.network, verifier.network)
     )
@@ -109,7 +112,7 @@ def check_verifier(name: str, verifier: FrozenClassifier, classifier: FrozenClas
     ):
         raise InputError(
             f"{key}: is the classifier that is inverted (the weights are equal). "
-            f"Set {KEY} to networks that the inversion does not use"
+            f"Set {where} to other networks"
         )
     for fact in ("num_classes", "channels"):
         if (its := getattr(verifier.spec, fact)) != (needed := getattr(classifier.spec, fact)):

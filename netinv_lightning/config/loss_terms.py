@@ -53,6 +53,17 @@ LOSS_TERMS: dict[str, Mapping[str, Rule]] = {
         "least_crop": Number(0, 1, above=True),
         "layers": ListOfNames(),
     },
+    # Terms of published presets of `method=gradient`.
+    "logit": {},
+    "batch_norm_l2": {"first": NOT_NEGATIVE},
+    "total_variation": {},
+    "pixel_norm": {},
+    # Predictive uncertainty of the classifier or of other networks.
+    "uncertainty": {
+        "kind": Names(("predictive", "epistemic")),
+        "passes": Count(2, 1000),
+        "networks": ListOfNames(),
+    },
 }
 """The terms in the order in which they are documented and shown."""
 
@@ -70,6 +81,8 @@ OPTION_MEANINGS = {
 }
 """Meanings of the options of several terms. Docstrings of the terms describe the other options."""
 NEEDS = {
+    "batch_norm_l2": "BatchNorm layers with running statistics",
+    "uncertainty": "dropout layers, or other networks in loss.uncertainty.networks",
     "pixel_statistics": "a known normalisation (classifier.mean and classifier.std)",
     "spectrum": "images as input",
     "patch_similarity": "tokens [B, T, D] before LayerNorm layers",

@@ -24,6 +24,7 @@ class Method:
             `method.KEY`.
         access: The access to the classifier that it needs, one of `ACCESS`. A method with `scores`
             or `labels` cannot reach more.
+        least_access: The access with which it still works, if that is less; empty if it is not.
         data: Whether it needs auxiliary images, which `method.auxiliary` names.
         stored: Whether it trains networks that `checkpoints/method.ckpt` contains, without which
             it cannot draw.
@@ -38,6 +39,7 @@ class Method:
 
     target: str
     access: str = "gradients"
+    least_access: str = ""
     data: bool = False
     stored: bool = False
     trains_generator: bool = False
@@ -79,6 +81,14 @@ METHODS: dict[str, Method] = {
         second_order=True,
         size_key="method.images",
     ),
+    "evolution": Method(
+        f"{_METHODS}.evolution.EvolutionInversion",
+        access="scores",
+        least_access="labels",
+        extra="methods",
+        modules=("cma",),
+    ),
+    "nullspace": Method(f"{_METHODS}.nullspace.NullSpaceInversion"),
 }
 """All methods, by the name that `method` selects."""
 
@@ -86,4 +96,8 @@ METHODS: dict[str, Method] = {
 def methods_with(access: str) -> tuple[str, ...]:
     """Return the names of the methods that need this access to the classifier or less."""
     least = ACCESS.index(access)
-    return tuple(name for name, method in METHODS.items() if ACCESS.index(method.access) >= least)
+    return tuple(
+        name
+        for name, method in METHODS.items()
+        if ACCESS.index(method.least_access or method.access) >= least
+    )

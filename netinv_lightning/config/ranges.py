@@ -171,12 +171,12 @@ JITTER = Count(0, 4096)
 LEAST_STUDIED = 100
 """Minimum number of images of a set on which detectors or feature studies are fitted."""
 
-PARAMETRISATIONS = Names(("pixel", "fourier"))
+PARAMETRISATION_NAMES = Names(("pixel", "normalised", "fourier", "opponent_fourier", "phase"))
 MATRICES = Names(("hot_cross", "diagonal", "outer_product"))
 _PIXELS: dict[str, Rule] = {
     "steps": Count(1, 1_000_000),
     "lr": POSITIVE,
-    "parametrisation": PARAMETRISATIONS,
+    "parametrisation": PARAMETRISATION_NAMES,
     "jitter": JITTER,
     "init_std": NOT_NEGATIVE,
 }

@@ -128,7 +128,7 @@ def check_access(name: str, classifier: FrozenClassifier) -> None:
     Raises:
         InputError: naming the method, and those that need less.
     """
-    needed = METHODS[name].access
+    needed = METHODS[name].least_access or METHODS[name].access
     # A black box with scores has an estimated gradient.
     has = "gradients" if classifier.access == "scores" else classifier.access
     if classifier.access != "weights" and ACCESS.index(needed) < ACCESS.index(has):

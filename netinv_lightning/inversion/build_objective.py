@@ -8,6 +8,8 @@ from omegaconf import DictConfig
 
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.classifiers.tokens import record_tokens, token_layers
+from netinv_lightning.classifiers.verifier_names import entries
+from netinv_lightning.classifiers.verifiers import load_verifiers
 from netinv_lightning.config.black_box_keys import check_terms_of_black_box
 from netinv_lightning.config.loss_terms import NEEDS, settled
 from netinv_lightning.config.plain import plain_dict
@@ -15,7 +17,10 @@ from netinv_lightning.errors import InputError
 from netinv_lightning.inversion.objective import Objective
 from netinv_lightning.inversion.stationarity import check_twice_differentiable
 from netinv_lightning.inversion.terms import ONE_LABEL
+from netinv_lightning.inversion.uncertainty import dropout_layers
 from netinv_lightning.runs.notices import notice
+
+ENSEMBLE_KEY = "loss.uncertainty.networks"
 
 
 def build_objective(cfg: DictConfig, classifier: FrozenClassifier) -> Objective:
@@ -24,15 +29,19 @@ def build_objective(cfg: DictConfig, classifier: FrozenClassifier) -> Objective:
     Raises:
         InputError: naming the term that does not exist or does not fit the network.
     """
-    if "variation" in cfg.loss and classifier.spec.modality == "tables":
-        raise InputError(
-            "loss.variation: compares neighbouring pixels, and the features of tables have no "
-            "neighbours; leave it out: ~loss.variation"
-        )
+    for term in {"variation", "total_variation"}.intersection(cfg.loss):
+        if classifier.spec.modality == "tables":
+            raise InputError(
+                f"loss.{term}: compares neighbouring pixels, and the features of tables have no "
+                f"neighbours; leave it out: ~loss.{term}"
+            )
     choose_terms(cfg, classifier)
     if classifier.access != "weights":
         check_terms_of_black_box(cfg.loss)
-    objective = Objective(plain_dict(cfg.loss), classifier.feature_layers)
+    terms = plain_dict(cfg.loss)
+    if named := terms.get("uncertainty", {}).get("networks"):
+        terms["uncertainty"]["networks"] = list(_ensemble(named, cfg, classifier).values())
+    objective = Objective(terms, classifier.feature_layers)
     if classifier.multi_label:
         _check_label_sets(cfg)
     for term in {"gradient", "stationarity"}.intersection(cfg.loss):
@@ -48,7 +57,7 @@ def choose_terms(cfg: DictConfig, classifier: FrozenClassifier) -> None:
     """
     fits = "batch_norm" if classifier.batch_norms else "no_batch_norm"
     own = [term for term, options in cfg.loss.items() if "_target_" not in options]
-    lacking = {term for term in NEEDS if term in own and not _has(term, classifier)}
+    lacking = {term for term in NEEDS if term in own and not _has(term, cfg.loss, classifier)}
     for term in sorted(lacking):
         if "when" not in cfg.loss[term]:
             raise InputError(
@@ -69,8 +78,30 @@ def choose_terms(cfg: DictConfig, classifier: FrozenClassifier) -> None:
         record_tokens(classifier)
 
 
-def _has(term: str, classifier: FrozenClassifier) -> bool:
+def _ensemble(
+    named: Sequence[str], cfg: DictConfig, classifier: FrozenClassifier
+) -> dict[str, FrozenClassifier]:
+    """Load the networks of `loss.uncertainty`, none of which may verify the images later.
+
+    Raises:
+        InputError: naming the network.
+    """
+    verifiers = entries(cfg.application.get("verifiers")).values()
+    for name, keys in entries(list(named), ENSEMBLE_KEY).items():
+        if keys in verifiers:
+            raise InputError(
+                f"{ENSEMBLE_KEY}={name}: is a verifier of this run, which must not be used by the "
+                "inversion. Remove it from application.verifiers or from loss.uncertainty.networks"
+            )
+    return load_verifiers(list(named), cfg, classifier, ENSEMBLE_KEY)
+
+
+def _has(term: str, loss: DictConfig, classifier: FrozenClassifier) -> bool:
     """Return whether the network has what a term needs."""
+    if term == "batch_norm_l2":
+        return bool(classifier.batch_norms)
+    if term == "uncertainty":
+        return bool(loss[term].get("networks")) or bool(dropout_layers(classifier))
     if term == "pixel_statistics":
         return classifier.normalises
     if term == "spectrum":

@@ -91,3 +91,26 @@ def similarity_divergence(t_BTD: Tensor, bandwidth: float = 0.05, tokens: int = 
     density_BG = (-distance_BMG.square() / 2).exp().mean(dim=1) / (bandwidth * math.sqrt(math.tau))
     entropy_B = torch.special.entr(density_BG.clamp_min(1e-30)).sum(dim=1) * bandwidth
     return math.log(2) - entropy_B.mean()
+
+
+@in_float32
+def total_variation(x_BCHW: Tensor) -> Tensor:
+    """Sum of the norms of the differences of neighbouring pixels, as in DeepInversion's code.
+
+        sum_d |x - shift_d(x)|_2,   d = across, down, and both diagonals
+
+    Each norm is over the whole batch. Signals have one difference, along their length.
+    """
+    if x_BCHW.dim() == 3:
+        return _norm(x_BCHW[:, :, 1:] - x_BCHW[:, :, :-1])
+    return (
+        _norm(x_BCHW[..., :-1] - x_BCHW[..., 1:])
+        + _norm(x_BCHW[..., :-1, :] - x_BCHW[..., 1:, :])
+        + _norm(x_BCHW[..., 1:, :-1] - x_BCHW[..., :-1, 1:])
+        + _norm(x_BCHW[..., :-1, :-1] - x_BCHW[..., 1:, 1:])
+    )
+
+
+def _norm(x: Tensor) -> Tensor:
+    """Return the Euclidean norm of all numbers over all ranks; its derivative at 0 is finite."""
+    return (sum_over_ranks(x.square().sum()) + 1e-12).sqrt()

@@ -7,7 +7,8 @@ With several processes the value is that of the whole batch. A mean over images 
 the share of a process, because DistributedDataParallel averages gradients. A sum, or a term that
 compares images, sums over all ranks (`sum_over_ranks`). All functions compute in float32, whatever
 the precision of the networks (`in_float32`). The gradient norm is in `gradient_norm.py`, priors of
-images are in `image_priors.py`, losses of data-free distillation in `data_free_losses.py`.
+images are in `image_priors.py`, losses of data-free distillation in `data_free_losses.py`,
+uncertainty is in `uncertainty.py`.
 
 Shape suffixes: B batch (the papers' N in sums over images), N classes, D features, C channels,
 H height, W width, P pixels of a coarse image.
@@ -27,7 +28,12 @@ from netinv_lightning.inversion.data_free_losses import (
     own_prediction,
 )
 from netinv_lightning.inversion.gradient_norm import gradient_norm
-from netinv_lightning.inversion.image_priors import power_law_distance, similarity_divergence
+from netinv_lightning.inversion.image_priors import (
+    power_law_distance,
+    similarity_divergence,
+    total_variation,
+)
+from netinv_lightning.inversion.uncertainty import uncertainty
 from netinv_lightning.training.distributed import rows_of_all_ranks, sum_over_ranks, world_size
 from netinv_lightning.training.float32 import in_float32
 
@@ -49,6 +55,9 @@ __all__ = [
     "power_law_distance",
     "similarity_divergence",
     "statistics_distance",
+    "statistics_norms",
+    "total_variation",
+    "uncertainty",
     "variation",
 ]
 
@@ -184,6 +193,23 @@ def statistics_distance(x_BC: Tensor, mean_C: Tensor, var_C: Tensor) -> Tensor:
         square_C / var_C + 1e-6
     ).sqrt()  # so that the derivative of a constant channel is finite
     return ((mu_C - mean_C).square() / var_C + (ratio_C - 1).square()).mean()
+
+
+@in_float32
+def statistics_norms(x_BC: Tensor, mean_C: Tensor, var_C: Tensor) -> Tensor:
+    """Euclidean distance of a layer's input to the running statistics of its BatchNorm.
+
+        |mu - m|_2 + |sigma^2 - v|_2
+
+    This is the regularisation R_feature of DeepInversion (Yin et al. 2020, arXiv 1912.08795).
+
+    Args:
+        x_BC: The input of the layer, [B, C, ...].
+        mean_C: m.
+        var_C: v.
+    """
+    mu_C, square_C = moments(x_BC)
+    return torch.linalg.vector_norm(mu_C - mean_C) + torch.linalg.vector_norm(square_C - var_C)
 
 
 @in_float32

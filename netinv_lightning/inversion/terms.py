@@ -23,6 +23,15 @@ from netinv_lightning.inversion.conditioning import Condition
 from netinv_lightning.inversion.label_sets import sets_agree
 from netinv_lightning.inversion.micro_batches import in_parts, trace_in_parts
 from netinv_lightning.inversion.perturbation import Perturbation
+from netinv_lightning.inversion.preset_terms import (  # noqa: F401
+    batch_norm,
+    batch_norm_l2,
+    logit,
+    pixel_norm,
+    pixel_statistics,
+    total_variation,
+    uncertainty,
+)
 from netinv_lightning.inversion.stationarity import margin_gradients, margins, misalignment
 from netinv_lightning.training.distributed import Stream
 from netinv_lightning.training.gradient_steps import decayed_weights
@@ -61,9 +70,10 @@ class Step:
     micro_batch: int | None = None
     earlier: Mapping[str, Tensor] = field(default_factory=dict)
 
-    def classify(self, x_BCHW: Tensor) -> Tensor:
-        """Return the classifier's logits [B, N] for images."""
-        return in_parts(lambda x_bCHW: (self.classifier(x_bCHW),), self.micro_batch, x_BCHW)[0]
+    def classify(self, x_BCHW: Tensor, network: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """Return the logits [B, N] of the classifier, or of another network, for images."""
+        network = network or self.classifier
+        return in_parts(lambda x_bCHW: (network(x_bCHW),), self.micro_batch, x_BCHW)[0]
 
     @cached_property
     def perturbed_logits_BN(self) -> Tensor:
@@ -73,6 +83,10 @@ class Step:
             return self.classify(
                 self.perturbation(self.x_BCHW, self.condition.label_B, self.classify, self.stream)
             )
+
+    def normalised(self) -> Tensor:
+        """Return the images as the network gets them, with mean 0 and standard deviation 1."""
+        return (self.x_BCHW - self.classifier.mean_C11) / self.classifier.std_C11
 
     def accuracy(self) -> Tensor:
         """Return the share of images that the classifier assigns to the requested class or set."""
@@ -182,33 +196,6 @@ def duality(step: Step, level: float = 5.0) -> Tensor:
     return (m_B / level - 1).square().mean()
 
 
-def batch_norm(step: Step, pixels: float = 1.0) -> Tensor:
-    """Mean distance of the batch's statistics to the running statistics of the BatchNorm layers.
-
-    `pixels` is the weight of the distance to mean and standard deviation of the classifier's
-    normalisation. The term is 0 for a network without BatchNorm and normalisation.
-    """
-    layers = step.classifier.batch_norms
-    terms = [
-        losses.statistics_distance(x_BC, *_running_statistics(layers[name]))
-        for name, x_BC in step.normed.items()
-        if name in layers
-    ]
-    total = torch.stack(terms).mean() if terms else step.x_BCHW.new_zeros(())
-    if pixels and step.classifier.normalises:
-        total = total + pixels * pixel_statistics(step)
-    return total
-
-
-def pixel_statistics(step: Step) -> Tensor:
-    """Distance of the batch's pixels to mean and standard deviation of the normalisation.
-
-    These are usually the statistics of the training images.
-    """
-    mean_C, std_C = step.classifier.mean_C11.flatten(), step.classifier.std_C11.flatten()
-    return losses.statistics_distance(step.x_BCHW, mean_C, std_C.square())
-
-
 def spectrum(step: Step, slope: float = 1.2) -> Tensor:
     return losses.power_law_distance(step.x_BCHW, slope)
 
@@ -272,13 +259,6 @@ def contrast(
             losses.instance_contrast(of_crops[layer], whole_BD, earlier_KD, temperature=temperature)
         )
     return torch.stack(values).sum()
-
-
-def _running_statistics(layer: nn.Module) -> tuple[Tensor, Tensor]:
-    mean_C, var_C = layer.running_mean, layer.running_var
-    assert isinstance(mean_C, Tensor)
-    assert isinstance(var_C, Tensor)
-    return mean_C, var_C
 
 
 def l1(step: Step) -> Tensor:

@@ -74,8 +74,7 @@ def test_allowed_names_are_those_of_the_registries() -> None:
         PerturbationConfig,
     )
     from netinv_lightning.evaluation import baselines
-    from netinv_lightning.inversion import class_map, conditioning, perturbation
-    from netinv_lightning.inversion.methods import gradient as pixels
+    from netinv_lightning.inversion import class_map, conditioning, parametrisations, perturbation
     from netinv_lightning.ood.detectors import DETECTORS, garbage_class
     from netinv_lightning.ood.garbage import build as garbage
     from netinv_lightning.privacy import build as privacy
@@ -87,7 +86,7 @@ def test_allowed_names_are_those_of_the_registries() -> None:
         (ConditioningConfig, "matrix"): class_map.MATRICES,
         (PerturbationConfig, "norm"): perturbation.NORMS,
         (PerturbationConfig, "direction"): perturbation.DIRECTIONS,
-        (METHOD_KEYS["gradient"], "parametrisation"): pixels.PARAMETRISATIONS,
+        (METHOD_KEYS["gradient"], "parametrisation"): parametrisations.PARAMETRISATIONS,
         (MeasureConfig, "metrics"): METRIC_GROUPS,
         (MeasureConfig, "controls"): baselines.BASELINES,
         (LoggerConfig, "name"): tracking.LOGGERS,

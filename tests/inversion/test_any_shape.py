@@ -24,7 +24,7 @@ from netinv_lightning.data.specs import DataSpec
 from netinv_lightning.errors import InputError
 from netinv_lightning.inversion import losses
 from netinv_lightning.inversion.augmentation import Augmentation
-from netinv_lightning.inversion.methods.gradient import Fourier
+from netinv_lightning.inversion.parametrisations import Fourier
 from netinv_lightning.run import run
 from netinv_lightning.training.distributed import Stream
 from tests.conftest import FEW_STEPS

@@ -13,7 +13,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
+from torch.distributions import Categorical
 
 from netinv_lightning.errors import InputError
 from netinv_lightning.inversion import losses
@@ -24,6 +25,7 @@ from netinv_lightning.inversion.stationarity import margin_gradients, misalignme
 from netinv_lightning.inversion.terms import TERMS, Step
 from netinv_lightning.training.distributed import Stream
 from netinv_lightning.training.gradient_steps import decayed_weights
+from netinv_lightning.training.seeds import own_randomness
 from tests.inversion.small_objective import EARLIER, PENULTIMATE, SPEC, made_step, value_of
 
 
@@ -41,6 +43,30 @@ def contrast_of_crops(step: Step) -> Tensor:
             cosine_B = torch.cosine_similarity(crop_D[None], whole_BD)
             total = total - (cosine_B / 0.1).log_softmax(dim=0)[i] / len(whole_BD)
     return total
+
+
+def variation_norms(x_BCHW: Tensor) -> Tensor:
+    """Return the norms of the differences to the next pixel in four directions."""
+    wide = torch.nn.functional.pad(x_BCHW, (1, 1, 0, 1), value=math.nan)
+    own, H, W = wide[..., :-1, 1:-1], *x_BCHW.shape[2:]
+    moved = [wide[..., :H, 2:]] + [wide[..., 1 : H + 1, k : k + W] for k in range(3)]
+    return torch.stack([(own - other).nan_to_num().norm() for other in moved]).sum()
+
+
+def entropy_under_dropout(step: Step) -> Tensor:
+    """Return the mean entropy of the mean prediction of 8 passes with dropout."""
+    torch.manual_seed(1)
+    first = int(float(torch.rand(())) * 2**40)
+    dropouts = [layer for layer in step.classifier.modules() if isinstance(layer, nn.Dropout)]
+    p_BN = torch.zeros_like(step.logits_BN)
+    for layer in dropouts:
+        layer.train()
+    for seed in range(first, first + 8):
+        with own_randomness(seed, torch.device("cpu")):
+            p_BN = p_BN + step.classifier(step.x_BCHW).softmax(dim=1) / 8
+    for layer in dropouts:
+        layer.eval()
+    return Categorical(p_BN).entropy().mean()
 
 
 EXPECTED: dict[str, Callable[[Step], Tensor]] = {
@@ -86,6 +112,22 @@ EXPECTED: dict[str, Callable[[Step], Tensor]] = {
         (losses.feature_spread(f_BD, step.condition.label_B) for f_BD in step.features.values()),
         torch.zeros(()),
     ),
+    "logit": lambda step: (
+        -torch.stack(
+            [row_N[k] for row_N, k in zip(step.logits_BN, step.condition.label_B, strict=True)]
+        ).mean()
+    ),
+    "batch_norm_l2": lambda step: sum(
+        (
+            factor
+            * (x_BC.mean(dim=(0, 2, 3)).norm() + (x_BC.var(dim=(0, 2, 3), correction=0) - 1).norm())
+            for factor, (name, x_BC) in zip((10, 1), step.normed.items(), strict=False)
+        ),
+        torch.zeros(()),
+    ),
+    "total_variation": lambda step: variation_norms((step.x_BCHW - 0.3) / 0.5),
+    "pixel_norm": lambda step: torch.stack([((x - 0.3) / 0.5).norm() for x in step.x_BCHW]).mean(),
+    "uncertainty": lambda step: entropy_under_dropout(step),
     "stationarity": lambda step: misalignment(
         decayed_weights(step.classifier),
         margin_gradients(step.classifier, step.x_BCHW, step.condition.label_B, torch.ones(6), 30.0)[
@@ -115,6 +157,7 @@ EXPECTED: dict[str, Callable[[Step], Tensor]] = {
 @pytest.mark.parametrize("name", EXPECTED)
 def test_each_term_is_found_by_name_and_equals_its_loss(name: str) -> None:
     step = made_step()
+    torch.manual_seed(1)
     if name == "pixel":
         step.x_BCHW = 2 * step.x_BCHW - 0.5  # images of a sigmoid would always give 0
     value = value_of(step, name)

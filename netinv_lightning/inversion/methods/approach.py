@@ -86,8 +86,6 @@ class TargetInversion(PixelInversion):
         ValueError: if a value is out of range. The message starts with `<argument>=<value>:`.
     """
 
-    betas = (0.7, 0.95)
-    final_lr = 0.01
     success = names.TARGET_ERROR
     shown = (names.loss("target"),)
     mixed_precision = False
@@ -104,7 +102,9 @@ class TargetInversion(PixelInversion):
         # Nothing is drawn from it, because the targets are given.
         conditioning = Conditioning(spec.num_classes, spec.image_size, "label")
         objective = Objective(terms, classifier.feature_layers)
-        super().__init__(conditioning, classifier, objective, **options)
+        super().__init__(
+            conditioning, classifier, objective, beta1=0.7, beta2=0.95, final_lr=0.01, **options
+        )
 
     def approach(self, targets: Targets, images: int, seed: int) -> tuple[Tensor, Tensor]:
         """Optimise images for targets, each from its own start.

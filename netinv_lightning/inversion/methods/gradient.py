@@ -5,78 +5,54 @@
 
 This is the oldest inversion (Kindermann and Linden 1990), under the same objective as the
 generator's. Its usual priors are terms of that objective (`variation`, and `batch_norm` of
-DeepInversion), or the options `jitter` and `parametrisation`.
+DeepInversion), or the options `jitter` and `parametrisation`. The presets `method=deepinversion`,
+`method=maco` and `method=lucid` choose terms and options as published.
 
-Shape suffixes: B batch, C channels, H height, W width, F frequencies along the width, V values of a
-step.
+Shape suffixes: B batch, C channels, H height, W width, V values of a step.
 """
 
 from __future__ import annotations
 
-import math
 import random
-from dataclasses import replace
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
+from netinv_lightning.classifiers.forward_count import uncounted
 from netinv_lightning.classifiers.frozen import FrozenClassifier
-from netinv_lightning.config.ranges import JITTER, NOT_NEGATIVE, POSITIVE, Count, Names
-from netinv_lightning.data.specs import DataSpec
+from netinv_lightning.config.ranges import (
+    JITTER,
+    NOT_NEGATIVE,
+    PARAMETRISATION_NAMES,
+    POSITIVE,
+    SHARE,
+    Count,
+    Names,
+    Number,
+)
+from netinv_lightning.errors import InputError
 from netinv_lightning.inversion.augmentation import Augmentation
 from netinv_lightning.inversion.conditioning import Condition, Conditioning
 from netinv_lightning.inversion.cost import CostMeter
-from netinv_lightning.inversion.methods.descent import DescentInversion
+from netinv_lightning.inversion.methods.batchwise import BatchwiseInversion
 from netinv_lightning.inversion.micro_batches import trace_in_parts
 from netinv_lightning.inversion.objective import Objective
-from netinv_lightning.inversion.output_range import to_unit_interval
+from netinv_lightning.inversion.parametrisations import PARAMETRISATIONS
 from netinv_lightning.inversion.perturbation import Perturbation
 from netinv_lightning.inversion.terms import Step
 from netinv_lightning.training.distributed import Stream
 
-
-class Pixel:
-    """One parameter per pixel: image = sigmoid(theta); one-hot features are a softmax."""
-
-    def __init__(self, spec: DataSpec, device: torch.device) -> None:
-        self.shape, self.groups = spec.shape, spec.groups
-
-    def __call__(self, theta: Tensor) -> Tensor:
-        return to_unit_interval(theta, self.groups)
+OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
+    "adam": torch.optim.Adam,
+    "nadam": torch.optim.NAdam,
+}
 
 
-class Fourier:
-    """Two parameters per spatial frequency f, scaled by 1/f like the amplitudes of natural images.
-
-    Each step of Adam then changes coarse structure more than fine structure (Olah,
-    Mordvintsev and Schubert 2017, "Feature visualization", distill.00007).
-    With theta ~ N(0, s^2) the input of the sigmoid has variance s^2, as with `Pixel`. Colours are
-    not decorrelated, because that needs statistics of real images.
-    """
-
-    def __init__(self, spec: DataSpec, device: torch.device) -> None:
-        channels, height, width = spec.shape
-        self.sides = height, width
-        self.shape: tuple[int, ...] = (2, channels, height, width // 2 + 1)
-        across_F = torch.fft.rfftfreq(width)
-        f_HF = torch.hypot(torch.fft.fftfreq(height)[:, None], across_F)
-        scale_HF = 1 / f_HF.clamp_min(1 / max(height, width))
-        # A frequency represents its conjugate too, which is not stored.
-        share_F = torch.where((across_F == 0) | (across_F == 0.5), 1.0, 4.0)
-        root = math.sqrt(height * width)
-        self.scale_HF = (scale_HF * root / (scale_HF.square() * share_F).sum().sqrt()).to(device)
-
-    def __call__(self, theta: Tensor) -> Tensor:
-        spectrum_BCHF = torch.complex(theta[:, 0], theta[:, 1]) * self.scale_HF
-        return torch.fft.irfft2(spectrum_BCHF, s=self.sides, norm="ortho").sigmoid()
-
-
-PARAMETRISATIONS: dict[str, type[Pixel] | type[Fourier]] = {"pixel": Pixel, "fourier": Fourier}
-"""Maps from free parameters to images in [0, 1], by name."""
-
-
-class PixelInversion(DescentInversion):
+class PixelInversion(BatchwiseInversion):
     """Optimises images, batch by batch, so that the classifier assigns the requested classes.
 
     Drawn images are stored, so that the same conditions under the same random state are not
@@ -92,16 +68,27 @@ class PixelInversion(DescentInversion):
         micro_batch: Images that the classifier processes at once; None for all.
         steps: Steps of Adam for each image.
         lr: Learning rate of Adam.
-        parametrisation: `pixel` or `fourier`.
+        beta1: Decay rate of Adam's mean of gradients.
+        beta2: Decay rate of Adam's mean of squared gradients.
+        final_lr: Learning rate of the last step as a share of `lr`, along a cosine.
+        optimizer: `adam` or `nadam`.
+        parametrisation: What is optimised: `pixel` (one parameter per pixel, before a sigmoid),
+            `normalised` (normalised pixels, clipped), `fourier` (spatial frequencies),
+            `opponent_fourier` (the same, with decorrelated colours), or `phase` (phases of the
+            frequencies, whose magnitude is fixed to 1/f).
         jitter: In each step the batch is shifted by up to this many pixels down and across, at
             random, and wraps around. Images then depend less on the classifier's pixel grid.
-        init_std: Standard deviation of the first images, before the sigmoid.
+        init_std: Standard deviation of the first parameters: of the images before the sigmoid, of
+            normalised pixels, or of phases.
+        coarse_steps: The first steps, in which the classifier gets images of half the size.
 
     Raises:
+        InputError: if there are coarse steps and the classifier needs images of the whole size.
         ValueError: if a value is out of range. The message starts with `<argument>=<value>:`.
     """
 
     mixed_precision = True
+    smallest_batch = 2
 
     def __init__(
         self,
@@ -115,9 +102,14 @@ class PixelInversion(DescentInversion):
         *,
         steps: Annotated[int, Count(1, 1_000_000)] = 50,
         lr: Annotated[float, POSITIVE] = 0.3,
-        parametrisation: Annotated[str, Names(("pixel", "fourier"))] = "pixel",
+        beta1: Annotated[float, Number(0, 1, below=True)] = 0.9,
+        beta2: Annotated[float, Number(0, 1, below=True)] = 0.999,
+        final_lr: Annotated[float, SHARE] = 1.0,
+        optimizer: Annotated[str, Names(("adam", "nadam"))] = "adam",
+        parametrisation: Annotated[str, PARAMETRISATION_NAMES] = "pixel",
         jitter: Annotated[int, JITTER] = 0,
         init_std: Annotated[float, NOT_NEGATIVE] = 1.0,
+        coarse_steps: Annotated[int, Count(0, 1_000_000)] = 0,
     ) -> None:
         super().__init__(
             conditioning, classifier, objective,
@@ -127,10 +119,16 @@ class PixelInversion(DescentInversion):
             raise ValueError(
                 f"parametrisation={parametrisation}: choose from {', '.join(PARAMETRISATIONS)}"
             )
-        if parametrisation == "fourier" and classifier.spec.modality != "images":
+        map_of = PARAMETRISATIONS[parametrisation]
+        if map_of.images_only and classifier.spec.modality != "images":
             raise ValueError(
-                f"parametrisation=fourier: is for images, and the classifier takes "
+                f"parametrisation={parametrisation}: is for images, and the classifier takes "
                 f"{classifier.spec.modality}; choose pixel"
+            )
+        if classifier.spec.groups and map_of is not PARAMETRISATIONS["pixel"]:
+            raise ValueError(
+                f"parametrisation={parametrisation}: changes each feature by itself, but the "
+                "classifier has one-hot features; choose pixel"
             )
         if not 0 <= jitter < (side := min(classifier.spec.sides, default=1)):
             raise ValueError(
@@ -139,39 +137,35 @@ class PixelInversion(DescentInversion):
         self.perturbation = perturbation or Perturbation()
         self.augmentation = augmentation or Augmentation()
         self.micro_batch = micro_batch
-        self.parametrisation, self.jitter = parametrisation, jitter
-        self._drawn: dict[tuple[int, bytes, bytes], Tensor] = {}
+        self.parametrisation, self.jitter, self.coarse_steps = map_of, jitter, coarse_steps
+        self.betas, self.final_lr, self.optimizer_name = (beta1, beta2), final_lr, optimizer
+        if coarse_steps:
+            _check_half_size(classifier, coarse_steps)
 
-    def draw(self, condition: Condition, g: int = 0) -> Tensor:
-        # Torch's random state advances in the same way if the images are stored already.
-        seed = int(torch.randint(2**62, ()))
-        key = (
-            seed,
-            condition.label_B.cpu().numpy().tobytes(),
-            condition.target_BN.cpu().numpy().tobytes(),
-        )
-        if key not in self._drawn:
-            B, meter = len(condition.label_B), CostMeter(self.classifier.forward_count)
-            # A single image is made twice, for the terms that compare images.
-            x_BCHW = self._optimise(condition if B > 1 else _twice(condition), seed, meter)[:B]
-            self._drawn[key] = x_BCHW
-            self._add_cost(len(x_BCHW), meter)
-        return self._drawn[key]
+    def optimizer(self, groups: list[dict[str, Any]]) -> Optimizer:
+        return OPTIMIZERS[self.optimizer_name](groups, betas=self.betas, eps=self.eps)
 
     @torch.enable_grad()
     def _optimise(self, condition: Condition, seed: int, meter: CostMeter) -> Tensor:
-        B, spec = len(condition.label_B), self.classifier.spec
+        B = len(condition.label_B)
         stream, shifts = Stream(seed, self.device), random.Random(seed)
-        image = PARAMETRISATIONS[self.parametrisation](spec, self.device)
+        image = self.parametrisation(self.classifier.spec, self.device)
         theta = (self.init_std * stream.normal(B, *image.shape)).requires_grad_()
 
         def score(step: int) -> tuple[Tensor, Tensor]:
             with self.autocast():
-                loss, values_V = self._score(image(theta), condition, stream, shifts)
+                x_BCHW = image(theta)
+                if step <= self.coarse_steps:
+                    x_BCHW = F.avg_pool2d(x_BCHW, 2)
+                loss, values_V = self._score(x_BCHW, condition, stream, shifts)
             return B * loss, values_V  # the sum makes an image's step independent of the batch size
 
         descent = self._start_batch([{"params": [theta], "lr": self.lr}], meter)
-        descent.run(score, report=lambda step, recent_KV: self._report(step, recent_KV, B))
+        descent.run(
+            score,
+            report=lambda step, recent_KV: self._report(step, recent_KV, B),
+            project=lambda: image.project(theta),
+        )
         return image(theta.detach())
 
     def _score(
@@ -205,14 +199,22 @@ class PixelInversion(DescentInversion):
         return step.accuracy()
 
 
-def _twice(condition: Condition) -> Condition:
-    vector_BN, matrix_BMSS = condition.vector_BN, condition.matrix_BMSS
-    place_B = condition.place_B
-    return replace(
-        condition,
-        place_B=None if place_B is None else place_B.repeat(2),
-        label_B=condition.label_B.repeat(2),
-        target_BN=condition.target_BN.repeat(2, 1),
-        vector_BN=None if vector_BN is None else vector_BN.repeat(2, 1),
-        matrix_BMSS=None if matrix_BMSS is None else matrix_BMSS.repeat(2, 1, 1, 1),
-    )
+def _check_half_size(classifier: FrozenClassifier, coarse_steps: int) -> None:
+    """Check that a classifier can be called with images of half the size.
+
+    Raises:
+        InputError: if it cannot.
+    """
+    key = f"method.coarse_steps={coarse_steps}"
+    if classifier.spec.modality != "images":
+        raise InputError(f"{key}: is for images. Leave it out")
+    half = [side // 2 for side in classifier.spec.sides]
+    x_BCHW = torch.zeros(2, classifier.spec.channels, *half, device=classifier.mean_C11.device)
+    try:
+        with torch.no_grad(), uncounted(classifier):
+            classifier(x_BCHW)
+    except Exception as error:
+        raise InputError(
+            f"{key}: {classifier.name} cannot be called with images of half the size, "
+            f"{' x '.join(map(str, half))} pixels ({type(error).__name__}). Leave it out"
+        ) from error

@@ -13,8 +13,9 @@ from netinv_lightning.classifiers.build import load_zoo
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.data.specs import DataSpec
 from netinv_lightning.inversion.conditioning import Conditioning
-from netinv_lightning.inversion.methods.gradient import Fourier, Pixel, PixelInversion
+from netinv_lightning.inversion.methods.gradient import PixelInversion
 from netinv_lightning.inversion.objective import Objective
+from netinv_lightning.inversion.parametrisations import Fourier, Pixel
 from netinv_lightning.inversion.perturbation import Perturbation
 from netinv_lightning.training.seeds import own_randomness
 

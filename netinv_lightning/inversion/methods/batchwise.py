@@ -1,0 +1,70 @@
+"""Methods that optimise a batch of images at a time when it is drawn.
+
+Shape suffixes: B batch, C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from netinv_lightning.inversion.conditioning import Condition
+from netinv_lightning.inversion.cost import CostMeter
+from netinv_lightning.inversion.methods.descent import DescentInversion
+
+
+class BatchwiseInversion(DescentInversion):
+    """Base of the methods that optimise the images of a batch together.
+
+    Drawn images are stored, so that the same conditions under the same random state are not
+    optimised again. A method defines `_optimise`. The arguments are those of `DescentInversion`.
+    """
+
+    smallest_batch = 1
+    """Fewest images that are optimised together; more than 1 if the objective compares images."""
+
+    def __init__(self, *parts: Any, **keys: Any) -> None:
+        super().__init__(*parts, **keys)
+        self._drawn: dict[tuple[int, bytes, bytes], Tensor] = {}
+
+    def draw(self, condition: Condition, g: int = 0) -> Tensor:
+        # Torch's random state advances in the same way if the images are stored already.
+        seed = int(torch.randint(2**62, ()))
+        key = (
+            seed,
+            condition.label_B.cpu().numpy().tobytes(),
+            condition.target_BN.cpu().numpy().tobytes(),
+        )
+        if key not in self._drawn:
+            B, meter = len(condition.label_B), CostMeter(self.classifier.forward_count)
+            several = condition if self.smallest_batch <= B else _twice(condition)
+            x_BCHW = self._optimise(several, seed, meter)[:B]
+            self._drawn[key] = x_BCHW
+            self._add_cost(len(x_BCHW), meter)
+        return self._drawn[key]
+
+    def _start_lists(self) -> tuple[list[float], list[float]]:
+        """Return lists for the accuracy and seconds of each step; `cost` uses the first ones."""
+        self.batches += 1
+        return (self.accuracies, self.step_seconds) if self.batches == 1 else ([], [])
+
+    def _optimise(self, condition: Condition, seed: int, meter: CostMeter) -> Tensor:
+        """Return the images [B, C, H, W] of a batch, optimised from random numbers of `seed`."""
+        raise NotImplementedError
+
+
+def _twice(condition: Condition) -> Condition:
+    """Return the conditions two times, for terms that compare images."""
+    vector_BN, matrix_BMSS = condition.vector_BN, condition.matrix_BMSS
+    place_B = condition.place_B
+    return replace(
+        condition,
+        place_B=None if place_B is None else place_B.repeat(2),
+        label_B=condition.label_B.repeat(2),
+        target_BN=condition.target_BN.repeat(2, 1),
+        vector_BN=None if vector_BN is None else vector_BN.repeat(2, 1),
+        matrix_BMSS=None if matrix_BMSS is None else matrix_BMSS.repeat(2, 1, 1, 1),
+    )
