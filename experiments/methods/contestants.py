@@ -22,7 +22,8 @@ class Contestant:
         trial: Numbers of steps of the two short runs that measure the seconds of a step.
         published: Overrides at the published budget; None if it was not run.
         uses: Access of its objective, if it needs more than the method: statistics of BatchNorm
-            are part of the weights.
+            are part of the weights; or `labels`, if the method is limited to them.
+        choice: The choice of the config group `method`, if it is a preset with another name.
     """
 
     method: str
@@ -31,6 +32,7 @@ class Contestant:
     trial: tuple[int, int] = (5, 15)
     published: tuple[str, ...] | None = ()
     uses: str = ""
+    choice: str = ""
 
     @property
     def access(self) -> str:
@@ -57,7 +59,16 @@ CONTESTANTS: dict[str, Contestant] = {
     "generator, dafl": _generator("loss=dafl"),
     "generator, cmi": _generator("loss=cmi", uses="weights"),
     "gradient": Contestant("gradient"),
+    "deepinversion": Contestant("gradient", uses="weights", choice="deepinversion"),
+    "maco": Contestant("gradient", choice="maco"),
+    "lucid": Contestant("gradient", choice="lucid"),
+    "nullspace": Contestant("nullspace", trial=(2, 6)),
+    "evolution": Contestant("evolution", trial=(2, 6)),
+    "evolution, labels only": Contestant(
+        "evolution", ("method.access=labels",), trial=(1, 3), uses="labels"
+    ),
     "kkt": Contestant("kkt", (f"method.candidates={IMAGES}",), trial=(2, 4), published=None),
+    "admm": Contestant("admm", trial=(2, 6)),
     "landscape": Contestant("landscape", trial=(10, 40)),
     "naturalinversion": Contestant("naturalinversion"),
     "sat": Contestant("sat", steps_key=None, published=None),

@@ -25,6 +25,10 @@ COSTS = {
 }
 
 
+def file_name(title: str) -> str:
+    return title.replace(", ", "-").replace(" ", "_")
+
+
 def draw_costs(rows: list[Row], path: Path) -> None:
     """Draw cost against transfer: hollow at equal cost, filled at the published budgets."""
     with paper_style():
@@ -60,7 +64,7 @@ def draw_strips(strips: Path, folder: Path) -> None:
         class_names = SPECS[facts.data].class_names
         found = {}
         for title in CONTESTANTS:
-            path = strips / f"{network}-{title.replace(', ', '-')}.png"
+            path = strips / f"{network}-{file_name(title)}.png"
             if path.exists():
                 found[title] = read_strip(path, len(class_names))
         if found:

@@ -60,25 +60,28 @@ Outcome = dict[str, float | str]
 """Numbers by the name of their column; or `REFUSED` with the message."""
 
 
-def in_a_process(overrides: Sequence[str], picture: Path | None = None) -> Outcome:
+def in_a_process(
+    overrides: Sequence[str], picture: Path | None = None, with_cas: bool = False
+) -> Outcome:
     """Run `invert` in a process that starts with the libraries imported."""
     with ProcessPoolExecutor(1, mp_context=fork_server()) as pool:
-        return pool.submit(invert, [*overrides, *QUIET], picture).result()
+        return pool.submit(invert, [*overrides, *QUIET], picture, with_cas).result()
 
 
-def reference_in_a_process(name: str, overrides: Sequence[str]) -> Outcome:
+def reference_in_a_process(name: str, overrides: Sequence[str], with_cas: bool) -> Outcome:
     """Run `measure_reference` in a process that starts with the libraries imported."""
     with ProcessPoolExecutor(1, mp_context=fork_server()) as pool:
-        return pool.submit(measure_reference, name, [*overrides, *QUIET]).result()
+        return pool.submit(measure_reference, name, [*overrides, *QUIET], with_cas).result()
 
 
-def invert(overrides: Sequence[str], picture: Path | None) -> Outcome:
+def invert(overrides: Sequence[str], picture: Path | None, with_cas: bool) -> Outcome:
     """Invert a classifier, measure the images, and return cost and metrics.
 
     Args:
         overrides: Overrides of the config of `application=invert`; without verifiers only the cost
             is returned.
         picture: PNG file of the first image of each class, side by side; None for none.
+        with_cas: Whether CAS is measured, which takes as long as all other metrics.
     """
     torch.set_num_threads(1)
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
@@ -92,10 +95,10 @@ def invert(overrides: Sequence[str], picture: Path | None) -> Outcome:
             return cost
         if picture is not None:
             _write_strip(images, picture)
-        return cost | measure(cfg, inversion.classifier.whole, images)
+        return cost | measure(cfg, inversion.classifier.whole, images, with_cas)
 
 
-def measure_reference(name: str, overrides: Sequence[str]) -> Outcome:
+def measure_reference(name: str, overrides: Sequence[str], with_cas: bool) -> Outcome:
     """Measure a set of images of `evaluation/baselines.py` in the same way."""
     torch.set_num_threads(1)
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
@@ -110,7 +113,7 @@ def measure_reference(name: str, overrides: Sequence[str]) -> Outcome:
             verifiers = load_verifiers(cfg.application.verifiers, cfg, classifier)
             measured = Measurement(classifier, verifiers, real, ["transfer"], cfg.seed)(images)
             ceiling = {"ceiling": measured[names.TRANSFER_CEILING]}
-        return measure(cfg, classifier, images) | ceiling
+        return measure(cfg, classifier, images, with_cas) | ceiling
 
 
 def _fit_and_draw(cfg: DictConfig, inversion: Inversion) -> tuple[Images, Outcome]:
@@ -134,7 +137,9 @@ def _fit_and_draw(cfg: DictConfig, inversion: Inversion) -> tuple[Images, Outcom
     }
 
 
-def measure(cfg: DictConfig, classifier: FrozenClassifier, images: Images) -> Outcome:
+def measure(
+    cfg: DictConfig, classifier: FrozenClassifier, images: Images, with_cas: bool
+) -> Outcome:
     """Return the metrics of a set of images."""
     verifiers = load_verifiers(cfg.application.verifiers, cfg, classifier)
     without_data = Measurement(
@@ -144,18 +149,17 @@ def measure(cfg: DictConfig, classifier: FrozenClassifier, images: Images) -> Ou
     real, missing = open_data(cfg.data, classifier.spec)
     if real is None:
         raise RuntimeError(missing)
-    with_data = Measurement(classifier, {}, real, ["cas"], cfg.seed)(images) | memorisation(
-        images.images_nCHW, real.train[0], real.test[0], cfg.seed
-    )
+    near = memorisation(images.images_nCHW, real.train[0], real.test[0], cfg.seed)
+    cas = Measurement(classifier, {}, real, ["cas"], cfg.seed)(images) if with_cas else {}
     return {
         "accuracy": without_data[names.INVERSION_ACCURACY],
         "confidence": without_data[names.INVERSION_CONFIDENCE],
         "transfer": without_data[names.TRANSFER_ACCURACY],
         "diversity": fmean(vendi),
         "duplicates": without_data[names.DUPLICATES],
-        "distance": 1 - with_data[names.MEMORISATION_NEAREST_TRAINING],
-        "distance_held_out": 1 - with_data[names.MEMORISATION_NEAREST_HELD_OUT],
-        "cas": with_data[names.CAS],
+        "distance": 1 - near[names.MEMORISATION_NEAREST_TRAINING],
+        "distance_held_out": 1 - near[names.MEMORISATION_NEAREST_HELD_OUT],
+        "cas": cas.get(names.CAS, ""),
     }
 
 

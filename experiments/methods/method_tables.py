@@ -18,7 +18,6 @@ QUALITIES = {
     "transfer": ("transfer", 1),
     "diversity": ("diversity", 1),
     "distance": ("distance to the data", -1),
-    "cas": ("CAS", 1),
 }
 """Columns that are compared: title, and 1 if larger is better, else -1."""
 DEVIATIONS = 2

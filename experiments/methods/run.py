@@ -12,7 +12,7 @@ from pathlib import Path
 from experiments.jobs import Row, read_rows, run_missing
 from experiments.methods.auxiliary import auxiliary_images
 from experiments.methods.contestants import CONTESTANTS, MAIN, NETWORKS
-from experiments.methods.figures import draw_costs, draw_strips
+from experiments.methods.figures import draw_costs, draw_strips, file_name
 from experiments.methods.inverting import REFUSED, Outcome, in_a_process, reference_in_a_process
 from experiments.methods.method_tables import (
     access_table,
@@ -100,25 +100,31 @@ def one(budget: str, title: str, network: str, seed: int) -> list[Row]:
     """Run one method on one classifier, or measure a reference set of images."""
     if budget == REFERENCE:
         keys = [*NETWORKS[network].overrides, f"seed={seed}", _verifiers(network)]
-        return [_row(budget, title, network, seed, reference_in_a_process(REFERENCES[title], keys))]
+        outcome = reference_in_a_process(REFERENCES[title], keys, _has_cas(network, seed))
+        return [_row(budget, title, network, seed, outcome)]
     contestant, length = CONTESTANTS[title], []
     if budget == PUBLISHED:
         length = [*(contestant.published or ())]
     elif (steps := steps_of_budget(title, network)) is not None:
         length = [f"{contestant.steps_key}={steps}"]
-    keys = [*overrides_of(title, network), f"seed={seed}", _verifiers(network), *length]
-    strip = STRIPS / f"{network}-{title.replace(', ', '-')}.png"
+    keys = [*overrides_of(title, network, budget), f"seed={seed}", _verifiers(network), *length]
+    strip = STRIPS / f"{network}-{file_name(title)}.png"
     drawn = strip if (budget, seed) == (EQUAL, SEEDS[0]) else None
-    return [_row(budget, title, network, seed, in_a_process(keys, drawn))]
+    return [_row(budget, title, network, seed, in_a_process(keys, drawn, _has_cas(network, seed)))]
 
 
-def overrides_of(title: str, network: str) -> list[str]:
-    """Return the overrides of a method on a classifier."""
+def overrides_of(title: str, network: str, budget: str = EQUAL) -> list[str]:
+    """Return the overrides of a method on a classifier, without its length."""
     contestant, facts = CONTESTANTS[title], NETWORKS[network]
-    method = [f"method={contestant.method}", *contestant.overrides]
+    method = [f"method={contestant.choice or contestant.method}", *contestant.overrides]
     if contestant.needs_data:
-        method.append(f"method.auxiliary={auxiliary_images(facts.data)}")
+        method.append(f"method.auxiliary={auxiliary_images(facts.data, budget == EQUAL)}")
     return [*facts.overrides, *method]
+
+
+def _has_cas(network: str, seed: int) -> bool:
+    """Return whether CAS is measured: it takes as long as a run, so only once per method."""
+    return (network, seed) == (MAIN, SEEDS[0])
 
 
 def _verifiers(network: str) -> str:
