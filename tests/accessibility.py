@@ -115,6 +115,10 @@ CONTRAST = """() => {
   return [...problems];
 }"""
 
+END_TRANSITIONS = """() => document.getAnimations()
+  .filter(animation => animation instanceof CSSTransition)
+  .forEach(transition => transition.finish())"""
+
 FOCUS = """() => {
   const node = document.activeElement;
   if (!node || node === document.body) return null;
@@ -140,6 +144,7 @@ def problems_of(page: Page) -> list[str]:
     found = list(page.evaluate(NAMES))
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+        page.evaluate(END_TRANSITIONS)
         found += [f"{scheme}: {problem}" for problem in page.evaluate(CONTRAST)]
     return found
 

@@ -171,7 +171,7 @@ def test_a_released_slider_changes_the_strip(page: Page) -> None:
         expect(strip.first).not_to_have_attribute("src", before or "")
 
 
-def test_a_link_restores_the_state(page: Page, served: Served) -> None:
+def test_a_link_restores_the_state(page: Page, browser: Browser, served: Served) -> None:
     """The link and the saved image are those of the state that is shown."""
     page.get_by_role("radio", name="latent A to latent B").check()
     expect(page.locator("#strip figcaption").first).to_contain_text("0% \u2192")
@@ -182,7 +182,7 @@ def test_a_link_restores_the_state(page: Page, served: Served) -> None:
     query = (page.get_by_role("link", name="Link to this state").get_attribute("href") or "")[2:]
     command = f"netinv explore {served.directory} --state '{query}'"
     assert page.locator("#export pre").inner_text() == command
-    again = page.context.new_page()
+    again = browser.new_page()
     again.goto(f"{served.address}/?{query}")
     expect(again.locator("#figures [data-name=drawn] img")).to_have_attribute("src", image_of(page))
     expect(again.locator("#strip figcaption").first).to_contain_text("0% \u2192")
