@@ -89,7 +89,7 @@ class EvolutionInversion(BatchwiseInversion):
         log_every: int = 10,
         micro_batch: int | None = None,
         *,
-        steps: Annotated[int, Count(1, 1_000_000)] = 100,
+        steps: Annotated[int, Count(1, 1_000_000)] = 60,
         population: Annotated[int | None, Count(4, 65_536)] = None,
         basis: Annotated[str, Names(("dct", "pixel"))] = "dct",
         frequencies: Annotated[int, Count(1, 4096)] = 8,

@@ -201,7 +201,7 @@ def test_trainer_max_steps_limits_the_steps(compose: Compose) -> None:
         ),
         (
             ["method.parametrisation=wavelet"],
-            r"^method.parametrisation=wavelet: choose from: fourier, pixel$",
+            r"^method.parametrisation=wavelet: choose from: fourier, normalised, .*phase, pixel$",
         ),
         (["conditioning.temperature=0"], r"^conditioning.temperature=0.0: must be above 0$"),
     ],
