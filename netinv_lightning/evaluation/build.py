@@ -107,5 +107,5 @@ def _settings(cfg: DictConfig) -> dict[str, float]:
     if not cfg.loss:
         return {}
     if not trains_generator(cfg):
-        return {"method.steps": cfg.method.steps}
+        return {"method.steps": cfg.method.steps} if "steps" in cfg.method else {}
     return {"application.steps": cfg.application.steps, "generator.dropout": cfg.generator.dropout}

@@ -105,7 +105,7 @@ def test_descent_in_the_learned_space_is_fast(tmp_path: Path) -> None:
 
     The mapping does not get the class, so images without descent in z are of any class.
     """
-    method = method_of(steps=150, rate=0.05)
+    method = method_of(steps=150, rate=1.0, descent_steps=8)
     before = loss_of(method)
     method.fit(context(tmp_path / "run"))
     after = loss_of(method)
