@@ -150,7 +150,7 @@ def against_generator_table(rows: list[Row]) -> str:
             [NETWORKS[network].title, ours, *(_winners(rows, network, ours, c) for c in QUALITIES)]
             for network in NETWORKS
             for ours in GENERATORS
-            if values(rows, "transfer", "equal", ours, network)
+            if share_of_ceiling(rows, "equal", ours, network)
         ],
     )
 
@@ -172,7 +172,7 @@ def _others(rows: list[Row], network: str, column: str) -> Iterator[tuple[str, l
     """Yield the values of the methods without a generator whose images others recognise."""
     for title in run_methods(rows, "equal", network):
         share = share_of_ceiling(rows, "equal", title, network)
-        if title not in GENERATORS and fmean(share) >= RECOGNISED:
+        if title not in GENERATORS and share and fmean(share) >= RECOGNISED:
             yield title, values(rows, column, "equal", title, network)
 
 
