@@ -58,6 +58,7 @@ CONTESTANTS: dict[str, Contestant] = {
     "generator, papers": _generator("loss=inversion"),
     "generator, dafl": _generator("loss=dafl"),
     "generator, cmi": _generator("loss=cmi", uses="weights"),
+    "generator, born": _generator("loss=born", uses="weights"),
     "gradient": Contestant("gradient"),
     "deepinversion": Contestant("gradient", uses="weights", choice="deepinversion"),
     "maco": Contestant("gradient", choice="maco"),
@@ -65,7 +66,7 @@ CONTESTANTS: dict[str, Contestant] = {
     "nullspace": Contestant("nullspace", trial=(2, 6)),
     "evolution": Contestant("evolution", trial=(2, 6)),
     "evolution, labels only": Contestant(
-        "evolution", ("method.access=labels",), trial=(1, 3), uses="labels"
+        "evolution", ("method.access=labels",), trial=(1, 3), published=None, uses="labels"
     ),
     "kkt": Contestant("kkt", (f"method.candidates={IMAGES}",), trial=(2, 4), published=None),
     "admm": Contestant("admm", trial=(2, 6)),
@@ -77,7 +78,7 @@ CONTESTANTS: dict[str, Contestant] = {
 }
 """All methods of the table, by title."""
 PLANNED = (
-    "evolution", "nullspace", "deepinversion", "maco", "lucid", "sat", "admm", "born",
+    "evolution", "nullspace", "deepinversion", "maco", "lucid", "sat", "admm", "generator, born",
     "gradient_leakage", "background", "min", "landscape", "generator, dafl", "generator, cmi",
     "naturalinversion", "informed", "uncertainty",
 )  # fmt: skip

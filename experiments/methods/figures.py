@@ -10,6 +10,7 @@ from statistics import fmean
 
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
 from experiments.jobs import Row
 from experiments.methods.contestants import CONTESTANTS, NETWORKS
@@ -45,9 +46,11 @@ def draw_costs(rows: list[Row], path: Path) -> None:
                         MARKERS[(number + number // 10 * 5) % len(MARKERS)],
                         color=colour,
                         markerfacecolor=colour if budget == "published" else "none",
-                        label=title if budget == "published" else None,
+                        label=title if budget == "equal" else None,
                     )
             axes.set(xscale="log", xlabel=label, ylabel="transfer accuracy", ylim=(0, 1))
+            axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+            axes.xaxis.set_minor_formatter(NullFormatter())
         figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper")
         write_whole(figure, path, dpi=150)
 
@@ -69,4 +72,5 @@ def draw_strips(strips: Path, folder: Path) -> None:
                 found[title] = read_strip(path, len(class_names))
         if found:
             x_RKCHW = torch.stack([*found.values()])
-            image_grid(x_RKCHW, [*found], folder / f"{network}.png", facts.title, class_names)
+            rows = [title.replace("natural without", "no") for title in found]
+            image_grid(x_RKCHW, rows, folder / f"{network}.png", facts.title, class_names)

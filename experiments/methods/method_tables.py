@@ -150,7 +150,7 @@ def against_generator_table(rows: list[Row]) -> str:
             [NETWORKS[network].title, ours, *(_winners(rows, network, ours, c) for c in QUALITIES)]
             for network in NETWORKS
             for ours in GENERATORS
-            if values(rows, "transfer", "equal", ours, network)
+            if share_of_ceiling(rows, "equal", ours, network)
         ],
     )
 
@@ -172,7 +172,7 @@ def _others(rows: list[Row], network: str, column: str) -> Iterator[tuple[str, l
     """Yield the values of the methods without a generator whose images others recognise."""
     for title in run_methods(rows, "equal", network):
         share = share_of_ceiling(rows, "equal", title, network)
-        if title not in GENERATORS and fmean(share) >= RECOGNISED:
+        if title not in GENERATORS and share and fmean(share) >= RECOGNISED:
             yield title, values(rows, column, "equal", title, network)
 
 
@@ -181,25 +181,26 @@ def _standard_error(one: list[float], other: list[float]) -> float:
 
 
 def networks_table(rows: list[Row]) -> str:
-    """Return the share of the ceiling of each method on each classifier, at equal cost."""
+    """Return accuracy and share of the ceiling on each classifier, at equal cost."""
+    networks = [name for name in NETWORKS if run_methods(rows, "equal", name)]
     methods = dict.fromkeys(
-        title for network in NETWORKS for title in run_methods(rows, "equal", network)
+        title for network in networks for title in run_methods(rows, "equal", network)
     )
     lines = [
         [
             method,
             *(
-                cell
-                for network in NETWORKS
-                for cell in (
-                    shown(values(rows, "accuracy", "equal", method, network), 2),
-                    shown(share_of_ceiling(rows, "equal", method, network), 2),
+                shown(found, 2)
+                for network in networks
+                for found in (
+                    values(rows, "accuracy", "equal", method, network),
+                    share_of_ceiling(rows, "equal", method, network),
                 )
             ),
         ]
         for method in methods
     ]
-    titles = [network.title for network in NETWORKS.values()]
+    titles = [NETWORKS[network].title for network in networks]
     columns = [f"{title}: {what}" for title in titles for what in ("accuracy", "share of ceiling")]
     return markdown(["method", *columns], lines)
 
@@ -213,5 +214,17 @@ def refusals_table(rows: list[Row]) -> str:
     ]
     present = {contestant.method for contestant in CONTESTANTS.values()} | {*CONTESTANTS}
     missing = [name for name in PLANNED if name not in present]
-    lines += [[name, "all", "missing: not part of this benchmark"] for name in missing]
+    lines += [[name, "all", "not part of this benchmark"] for name in missing]
+    lines += [
+        [", ".join(title for title in CONTESTANTS if not _was_run(rows, title, name)), facts.title,
+         "not run yet"]
+        for name, facts in NETWORKS.items()
+        if not all(_was_run(rows, title, name) for title in CONTESTANTS)
+    ]  # fmt: skip
     return markdown(["method", "classifier", "why there is no result"], lines)
+
+
+def _was_run(rows: list[Row], method: str, network: str) -> bool:
+    return any(
+        (row["budget"], row["method"], row["network"]) == ("equal", method, network) for row in rows
+    )
