@@ -62,7 +62,7 @@ LIGHT = {  # detected before torch is imported
     "logger.tags=a": "logger.tags=a: must be a mapping. Write 'logger.tags={NAME: VALUE}'",
     "output=[a]": "output=[a]: must be a text, not a list",
     "data.flip=maybe": "data.flip=maybe: must be true or false",
-    "loss=3": "loss=3: there is no such choice; choose from: ce_only, inversion,",
+    "loss=3": "loss=3: there is no such choice; choose from: born, ce_only, cmi,",
     "loss.cosin.weight=1": "there is no such key; did you mean 'loss.cosine.weight'?",
     "application.lr=fast": "application.lr=fast: must be a number",
     "seed=1.5": "seed=1.5: must be a whole number",

@@ -16,6 +16,7 @@ PACKAGE = ROOT / "netinv_lightning"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 EXTRAS = PROJECT["project"]["optional-dependencies"]
 DISTRIBUTIONS = {
+    "pysat": "python-sat",
     "PIL": "pillow",
     "hydra": "hydra-core",
     "markupsafe": "jinja2",

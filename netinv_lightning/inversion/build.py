@@ -19,7 +19,6 @@ from netinv_lightning.classifiers.probing import check_sides
 from netinv_lightning.config.method_registry import ACCESS, METHODS, methods_with
 from netinv_lightning.config.method_schema import trains_generator
 from netinv_lightning.config.plain import plain_dict
-from netinv_lightning.data.outliers import outliers
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.inversion.augmentation import Augmentation, fault_of_views
 from netinv_lightning.inversion.base import Inversion
@@ -148,6 +147,8 @@ def _auxiliary(cfg: DictConfig, classifier: FrozenClassifier, draws: bool) -> Ca
     """
     if draws:
         return _no_auxiliary
+    from netinv_lightning.data.outliers import outliers  # torchvision, which few methods need
+
     images_nCHW = outliers(
         cfg.method.auxiliary,
         classifier.spec,

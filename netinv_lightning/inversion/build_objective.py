@@ -9,7 +9,6 @@ from omegaconf import DictConfig
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.classifiers.tokens import record_tokens, token_layers
 from netinv_lightning.classifiers.verifier_names import entries
-from netinv_lightning.classifiers.verifiers import load_verifiers
 from netinv_lightning.config.black_box_keys import check_terms_of_black_box
 from netinv_lightning.config.loss_terms import NEEDS, settled
 from netinv_lightning.config.plain import plain_dict
@@ -86,6 +85,8 @@ def _ensemble(
     Raises:
         InputError: naming the network.
     """
+    from netinv_lightning.classifiers.verifiers import load_verifiers  # torchvision
+
     verifiers = entries(cfg.application.get("verifiers")).values()
     for name, keys in entries(list(named), ENSEMBLE_KEY).items():
         if keys in verifiers:

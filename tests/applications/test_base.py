@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ import netinv_lightning
 from netinv_lightning.applications import make_application
 from netinv_lightning.applications.base import Application
 from netinv_lightning.config.application_schema import APPLICATION_KEYS
+from netinv_lightning.data.specs import SPECS
 from netinv_lightning.errors import InputError
 from netinv_lightning.runs.run_directory import RunDir
 from netinv_lightning.runs.tables import Table
@@ -147,6 +149,9 @@ def test_wandb_run_ends_with_the_status_of_the_run(
             if failing:
                 raise OSError("no space")
 
+        def describe(self, facts: dict[str, object], verdict: str) -> None:
+            assert (facts, verdict) == ({}, "")
+
         def finish(self, status: int) -> None:
             statuses.append(status)
 
@@ -177,7 +182,7 @@ def test_classifier_is_trained_before_the_clock_starts(
 
     class Trained(Example):
         def check(self) -> None:
-            self.classifier = object()  # type: ignore[assignment]
+            self.classifier = SimpleNamespace(spec=SPECS["mnist"])  # type: ignore[assignment]
 
         def compute(self, run: RunContext) -> Result:
             events.append("computed")

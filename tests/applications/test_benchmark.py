@@ -109,7 +109,7 @@ def test_a_failed_job_is_a_row_and_resuming_runs_only_this_job(
     assert float(rows[2][names.TRANSFER_ACCURACY]) < 0.4  # noise
     text = (job_dir / "benchmark.md").read_text()
     assert "failed" not in text
-    assert "| baseline: real |  | 50 images |" in text
+    assert "| baseline: real |  |  | 50 images |" in text
     assert "± standard deviation" in capsys.readouterr().out
 
 

@@ -98,7 +98,9 @@ def test_mnist5k_needs_no_download_and_its_splits_are_disjoint(tmp_path: Path) -
 
 
 def test_small_digits_are_those_of_scikit_learn(tmp_path: Path) -> None:
-    (images, labels), (test_images, _) = (LOADERS["digits"](tmp_path, train) for train in (1, 0))
+    (images, labels), (test_images, _) = (
+        LOADERS["digits"](tmp_path, train) for train in (True, False)
+    )
     assert (images.shape, test_images.shape) == ((1437, 1, 8, 8), (360, 1, 8, 8))
     assert moments(images) == pytest.approx([*SPECS["digits"].mean, *SPECS["digits"].std], abs=1e-4)
     # The first image is a test image; the second, a 1, is the first training image.

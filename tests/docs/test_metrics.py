@@ -12,7 +12,13 @@ from netinv_lightning import metric_names as names
 from netinv_lightning.metrics.descriptions import describe, descriptions
 
 ROOT = Path(__file__).parents[2]
-NOT_NUMBERS = {names.INVERSION_CONFUSION, names.SAMPLES_GRID, names.SAMPLES_TABLE, names.STEP}
+NOT_NUMBERS = {
+    names.COST,
+    names.INVERSION_CONFUSION,
+    names.SAMPLES_GRID,
+    names.SAMPLES_TABLE,
+    names.STEP,
+}
 
 
 def test_the_page_is_current(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -152,7 +152,7 @@ def test_a_tall_grid_shows_its_first_twenty_rows(tmp_path: Path, written: list[F
         f"class {row}" for row in range(20)
     ]
     with Image.open(path) as image:
-        assert image.size == (round((3 * 0.42 + 1.1) * 150), round((20 * 0.42 + 0.4) * 150))
+        assert image.size == (round((3 * 0.42 + 1.14) * 150), round((20 * 0.42 + 0.4) * 150))
     assert [file.name for file in path.parent.iterdir()] == ["grid.png"]
 
 

@@ -28,7 +28,6 @@ import math
 from collections.abc import Iterator
 from typing import Annotated, Any
 
-import cma
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -143,6 +142,8 @@ class EvolutionInversion(BatchwiseInversion):
 
     def _strategies(self, mean_BK: Tensor, seed: int) -> list[Any]:
         """Return a CMA-ES for each image; NumPy's global random state is not used."""
+        import cma  # an extra, which only this method needs
+
         source = np.random.RandomState(seed % 2**32)
         options = {
             "CMA_diagonal": True, "popsize": self.population, "randn": source.randn,
