@@ -115,9 +115,13 @@ CONTRAST = """() => {
   return [...problems];
 }"""
 
-END_TRANSITIONS = """() => document.getAnimations()
-  .filter(animation => animation instanceof CSSTransition)
-  .forEach(transition => transition.finish())"""
+SETTLE = """async () => {
+  const frame = () => new Promise(requestAnimationFrame);
+  for (let i = 0; i < 3; i++) await frame();  // a script of the page may react to the new scheme
+  for (const animation of document.getAnimations())
+    if (animation instanceof CSSTransition) animation.finish();
+  await frame();
+}"""
 
 FOCUS = """() => {
   const node = document.activeElement;
@@ -144,7 +148,7 @@ def problems_of(page: Page) -> list[str]:
     found = list(page.evaluate(NAMES))
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
-        page.evaluate(END_TRANSITIONS)
+        page.evaluate(SETTLE)
         found += [f"{scheme}: {problem}" for problem in page.evaluate(CONTRAST)]
     return found
 

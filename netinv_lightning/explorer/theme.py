@@ -15,6 +15,11 @@ COLOURS = {
     "body_text_color_subdued_dark": "#9aa5b1",
     "block_label_text_color": "#1b1f24",
     "block_label_text_color_dark": "#e6edf3",
+    **{
+        f"link_text_color{state}{scheme}": colour
+        for state in ("", "_active", "_hover", "_visited")
+        for scheme, colour in (("", "#0072b2"), ("_dark", "#56b4e9"))
+    },
     "slider_color": "#0072b2",
     "slider_color_dark": "#56b4e9",
 }
