@@ -82,7 +82,8 @@ PLANNED = (
     "gradient_leakage", "background", "min", "landscape", "generator, dafl", "generator, cmi",
     "naturalinversion", "informed", "uncertainty",
 )  # fmt: skip
-"""Methods of the papers and of their rivals; those that are no contestant are named as missing."""
+"""Methods of the papers and of their rivals. The page names those without a line in `CONTESTANTS`
+as missing."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from statistics import fmean
 
 import torch
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter, StrMethodFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from experiments.jobs import Row
 from experiments.methods.contestants import CONTESTANTS, NETWORKS
@@ -49,6 +49,7 @@ def draw_costs(rows: list[Row], path: Path) -> None:
                         label=title if budget == "equal" else None,
                     )
             axes.set(xscale="log", xlabel=label, ylabel="transfer accuracy", ylim=(0, 1))
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
             axes.xaxis.set_minor_formatter(NullFormatter())
         figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper")

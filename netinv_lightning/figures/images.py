@@ -93,6 +93,7 @@ def image_grid(
         layout="constrained",
     )
     axes = figure.subplots()
+    axes.set_anchor("E")  # width to spare is for the names at the left
     draw_images(axes, x_RKCHW, names, column_names)
     axes.tick_params("y", labelsize=9)
     axes.tick_params("x", labelsize=7, labelrotation=90)
