@@ -27,7 +27,7 @@ from netinv_lightning.downstream.distillation import softened_kl
 from netinv_lightning.downstream.replay_buffer import ReplayBuffer
 from netinv_lightning.inversion.augmentation import Augmentation
 from netinv_lightning.inversion.generator import Generator
-from netinv_lightning.inversion.micro_batches import in_parts, trace_in_parts
+from netinv_lightning.inversion.micro_batches import in_parts
 from netinv_lightning.inversion.module import InversionModule
 from netinv_lightning.inversion.objective import Objective
 from netinv_lightning.inversion.sampling import sampling_mode
@@ -144,34 +144,27 @@ class GeneratorRounds:
                 if step >= WARM_UP_STEPS:
                     generated.append(x_BCHW.detach())
                 view_BCHW = self.augmentation(x_BCHW, self.stream)
-                teacher_BN, features, normed = trace_in_parts(
-                    module.classifier, view_BCHW, self.micro_batch
+                seen = Step.of_views(
+                    x_BCHW,
+                    view_BCHW,
+                    condition,
+                    module.classifier,
+                    micro_batch=self.micro_batch,
+                    generator=generator,
+                    stream=self.stream,
+                    earlier=self.earlier,
                 )
-                terms = self.objective(
-                    Step(
-                        x_BCHW,
-                        condition,
-                        teacher_BN,
-                        features,
-                        module.classifier,
-                        generator,
-                        stream=self.stream,
-                        normed=normed,
-                        micro_batch=self.micro_batch,
-                        earlier=self.earlier,
-                    )
-                )
-                loss = self.objective.total(terms)
+                loss = self.objective.total(self.objective(seen))
                 if self.weight:
                     (student_BN,) = in_parts(
                         lambda x_bCHW: (student(x_bCHW),), self.micro_batch, view_BCHW
                     )
-                    disagreement = softened_kl(student_BN, teacher_BN, self.temperature).mean()
+                    disagreement = softened_kl(student_BN, seen.logits_BN, self.temperature).mean()
                     loss = loss - self.weight * torch.log(disagreement + LEAST_DIVERGENCE)
                 descend(loss, optimizer)
         student.train(was_training).requires_grad_(True)
         if "contrast" in self.objective.names:
-            self._remember(features)
+            self._remember(seen.features)
         return torch.cat(generated)
 
     def _remember(self, features: Mapping[str, Tensor]) -> None:

@@ -52,24 +52,11 @@ SECTIONS = {
     "Uses of inverted images": figure_groups.USES,
     "Out-of-distribution detection": (*figure_groups.DETECTION, "shifts"),
 }
-PLOTS = frozenset(
-    (
-        "confusion",
-        "audit",
-        "agreement",
-        "clusters",
-        "tsne",
-        "sparse_units",
-        "sparse_units_of_classes",
-        "sparse_overlap",
-        "anomaly",
-        "rules",
-        "detection",
-        "roc",
-        "confidence",
-        "shifts",
-    )
-)
+PLOTS = {
+    *("confusion", "audit", "shifts"),
+    *figure_groups.DETECTION,
+    *figure_groups.INTERPRETABILITY,
+} - {"pca", "regions", "sparse_images"}
 """Figures without images in them. A page with dark colours inverts them; it changes no image."""
 MOST_FRAMES = 12
 _STEP = re.compile(r"grid_step(\d+)\.png")

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import lightning as L
-import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
@@ -19,6 +18,7 @@ from netinv_lightning.classifiers.probing import check_sides
 from netinv_lightning.config.method_registry import ACCESS, METHODS, methods_with
 from netinv_lightning.config.method_schema import trains_generator
 from netinv_lightning.config.plain import plain_dict
+from netinv_lightning.data.pixels import to_uint8
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.inversion.augmentation import Augmentation, fault_of_views
 from netinv_lightning.inversion.base import Inversion
@@ -131,7 +131,7 @@ def check_access(name: str, classifier: FrozenClassifier) -> None:
     # A black box with scores has an estimated gradient.
     has = "gradients" if classifier.access == "scores" else classifier.access
     if classifier.access != "weights" and ACCESS.index(needed) < ACCESS.index(has):
-        others = " or ".join(f"method={other}" for other in methods_with(has) if other != "kkt")
+        others = " or ".join(f"method={other}" for other in methods_with(has))
         raise InputError(
             f"method={name}: needs the {needed} of the classifier, but this black box gives "
             f"{classifier.access} only. Choose {others}"
@@ -158,7 +158,7 @@ def _auxiliary(cfg: DictConfig, classifier: FrozenClassifier, draws: bool) -> Ca
         train=True,
         key="method.auxiliary",
     )
-    return lambda: images_nCHW.mul(255).round().to(torch.uint8)
+    return lambda: to_uint8(images_nCHW)
 
 
 def _no_auxiliary() -> Tensor:

@@ -60,7 +60,7 @@ def balance(logits_BN: Tensor) -> Tensor:
 def instance_contrast(
     local_BD: Tensor, global_BD: Tensor, earlier_KD: Tensor, temperature: float = 0.1
 ) -> Tensor:
-    """Contrastive loss of CMI: a crop of an image is told apart from all other images.
+    """Contrastive loss of CMI: a crop of an image is distinguished from all other images.
 
         -log exp(s_ii / T) / sum_j exp(s_ij / T),   s_ij = cos(local_i, global_j)
 

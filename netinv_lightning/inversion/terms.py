@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -69,6 +70,32 @@ class Step:
     normed: Mapping[str, Tensor] = field(default_factory=dict)
     micro_batch: int | None = None
     earlier: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def of_views(
+        cls,
+        x_BCHW: Tensor,
+        view_BCHW: Tensor,
+        condition: Condition,
+        classifier: FrozenClassifier,
+        micro_batch: int | None,
+        **others: Any,
+    ) -> Step:
+        """Return the step of images whose views the classifier gets, in parts.
+
+        Args:
+            x_BCHW: The images.
+            view_BCHW: Their augmented views.
+            condition: Their conditions.
+            classifier: The frozen classifier.
+            micro_batch: Images that the classifier processes at once; None for all.
+            others: Further attributes of the step.
+        """
+        logits_BN, features, normed = trace_in_parts(classifier, view_BCHW, micro_batch)
+        return cls(
+            x_BCHW, condition, logits_BN, features, classifier,
+            normed=normed, micro_batch=micro_batch, **others,
+        )  # fmt: skip
 
     def classify(self, x_BCHW: Tensor, network: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """Return the logits [B, N] of the classifier, or of another network, for images."""

@@ -103,7 +103,7 @@ class WandbRun(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        """Log metrics; those of the cost of a run are no series and go to its summary only."""
+        """Log metrics; the cost of a run is not a series, so it goes to the summary only."""
         costs = {name: value for name, value in metrics.items() if name.startswith(names.COST)}
         series = {name: value for name, value in metrics.items() if name not in costs}
         if series:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from omegaconf import DictConfig
-from torch import Tensor, nn
+from torch import nn
 
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.data.specs import DataSpec
@@ -16,21 +16,10 @@ from netinv_lightning.errors import InputError
 from netinv_lightning.inversion import data_free_losses as losses
 from netinv_lightning.inversion.augmentation import random_crops
 from netinv_lightning.inversion.build import make_module
-from netinv_lightning.training.distributed import Stream
+from tests.inversion.fixed_stream import Fixed
 
 Compose = Callable[..., DictConfig]
 EMPTY = torch.empty(0, 4)
-
-
-class Fixed(Stream):
-    """Stream whose uniform draws all equal one number."""
-
-    def __init__(self, value: float) -> None:
-        super().__init__(0)
-        self.value = value
-
-    def uniform(self, batch: int, *shape: int) -> Tensor:
-        return torch.full((batch, *shape), self.value)
 
 
 def test_balance_is_lowest_for_equal_shares_of_the_classes() -> None:

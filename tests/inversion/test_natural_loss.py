@@ -19,6 +19,7 @@ from netinv_lightning.inversion.conditioning import Conditioning
 from netinv_lightning.inversion.terms import Step
 from netinv_lightning.run import run
 from netinv_lightning.training.distributed import Stream
+from tests.inversion.fixed_stream import Fixed
 
 Compose = Callable[..., DictConfig]
 
@@ -31,17 +32,6 @@ def ramp(side: int = 9) -> Tensor:
     """Image whose values increase by 1 per pixel to the right and by 100 per pixel downwards."""
     pixel = torch.arange(side, dtype=torch.float32)
     return (pixel[None] + 100 * pixel[:, None])[None, None]
-
-
-class Fixed(Stream):
-    """Stream whose uniform draws all equal one number."""
-
-    def __init__(self, value: float) -> None:
-        super().__init__(0)
-        self.value = value
-
-    def uniform(self, batch: int, *shape: int) -> Tensor:
-        return torch.full((batch, *shape), self.value)
 
 
 def test_without_augmentation_images_are_unchanged() -> None:

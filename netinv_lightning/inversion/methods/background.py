@@ -31,25 +31,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from netinv_lightning import metric_names as names
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.config.ranges import BATCH, POSITIVE, STEPS, WIDTH, Count, Names
-from netinv_lightning.errors import InputError
 from netinv_lightning.inversion.conditioning import Condition, Conditioning
-from netinv_lightning.inversion.methods.trained import TrainedInversion
+from netinv_lightning.inversion.methods.auxiliary import AuxiliaryInversion
 from netinv_lightning.inversion.methods.vector_decoder import VectorDecoder
-from netinv_lightning.inversion.objective import Objective
 from netinv_lightning.training.distributed import Stream
 
-SCORED = 512
-"""Number of auxiliary images that the classifier scores at once."""
-CHECKED = 16
-"""Images of a step whose reconstructions are classified, for the logged accuracy."""
 MOST_VECTORS, MOST_ENTRIES = 64, 1_000_000
 """Largest number of stored target vectors per class, and of their entries over all classes."""
 
 
-class BackgroundInversion(TrainedInversion):
+class BackgroundInversion(AuxiliaryInversion):
     """Decodes output vectors of the classifier, by a decoder trained on auxiliary images.
 
     Args:
@@ -87,14 +80,12 @@ class BackgroundInversion(TrainedInversion):
         targets: Annotated[str, Names(("outputs", "vector"))] = "outputs",
     ) -> None:
         super().__init__(
-            conditioning, classifier, Objective({"ce": {"weight": 1.0}}),
-            steps=steps, lr=lr, init_std=0.0, log_every=log_every,
+            conditioning, classifier, auxiliary,
+            seed=seed, steps=steps, batch_size=batch_size, lr=lr, log_every=log_every,
         )  # fmt: skip
         N = classifier.spec.num_classes
         if top is not None and top > N:
             raise ValueError(f"top={top}: must be at most the {N} classes")
-        self.columns = [names.LOSS_TOTAL, names.INVERSION_ACCURACY_TRAIN]
-        self.auxiliary, self.batch_size, self.seed = auxiliary, batch_size, seed
         self.top, self.rescale, self.targets = top, rescale, targets
         self.networks = nn.ModuleDict(
             {
@@ -115,25 +106,18 @@ class BackgroundInversion(TrainedInversion):
         assert isinstance(outputs, ConfidentOutputs)
         return outputs
 
-    @torch.no_grad()
     def prepare(self) -> None:
-        """Query the classifier once with each auxiliary image."""
-        self.images_nCHW = self.auxiliary().to(self.device)
-        if not len(self.images_nCHW):
-            raise InputError("method.auxiliary: contains no images")
-        self.logits_nN = torch.cat(
-            [self.classifier(unit_range(x)).float() for x in self.images_nCHW.split(SCORED)]
-        )
+        """Query the classifier with the auxiliary images, and store its surest outputs."""
+        super().prepare()
         self.outputs.store(log_scores(self.logits_nN, self.classifier.multi_label))
 
     def score(self, step: int, stream: Stream) -> tuple[Tensor, Tensor]:
         index_B = (stream.uniform(self.batch_size) * len(self.images_nCHW)).long()
-        x_BCHW, logits_BN = unit_range(self.images_nCHW[index_B]), self.logits_nN[index_B]
+        x_BCHW, logits_BN = self.auxiliary_images(index_B), self.logits_nN[index_B]
         made_BCHW = self.decoder(self.vectors(log_scores(logits_BN, self.classifier.multi_label)))
         loss = F.mse_loss(made_BCHW, x_BCHW)
         # The share of reconstructions that get the label of their original
-        seen_BN = self.classifier(made_BCHW[:CHECKED].detach())
-        same = (seen_BN.argmax(dim=1) == logits_BN[:CHECKED].argmax(dim=1)).float().mean()
+        same = self.accuracy(made_BCHW, logits_BN.argmax(dim=1))
         return loss, torch.stack([loss.detach(), same])
 
     def vectors(self, log_BN: Tensor) -> Tensor:
@@ -185,11 +169,6 @@ class ConfidentOutputs(nn.Module):
         count_B = self.count_N[label_B]
         picked_BN = self.log_NKN[label_B, (pick_B * count_B).long()]
         return torch.where(count_B[:, None] > 0, picked_BN, otherwise_BN)
-
-
-def unit_range(images_nCHW: Tensor) -> Tensor:
-    """Return uint8 images as float32 in [0, 1]."""
-    return images_nCHW.float() / 255
 
 
 def log_scores(logits_BN: Tensor, multi_label: bool) -> Tensor:

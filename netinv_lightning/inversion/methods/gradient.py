@@ -19,7 +19,7 @@ from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 from netinv_lightning.classifiers.forward_count import uncounted
@@ -39,7 +39,6 @@ from netinv_lightning.inversion.augmentation import Augmentation
 from netinv_lightning.inversion.conditioning import Condition, Conditioning
 from netinv_lightning.inversion.cost import CostMeter
 from netinv_lightning.inversion.methods.batchwise import BatchwiseInversion
-from netinv_lightning.inversion.micro_batches import trace_in_parts
 from netinv_lightning.inversion.objective import Objective
 from netinv_lightning.inversion.parametrisations import PARAMETRISATIONS
 from netinv_lightning.inversion.perturbation import Perturbation
@@ -177,20 +176,14 @@ class PixelInversion(BatchwiseInversion):
             along = range(2, x_BCHW.dim())
             shift = [shifts.randint(-self.jitter, self.jitter) for _ in along]
             view_BCHW = x_BCHW.roll(shift, dims=tuple(along))
-        logits_BN, features, normed = trace_in_parts(
-            self.classifier, self.augmentation(view_BCHW, stream), self.micro_batch
-        )
-        step = Step(
-            x_BCHW=x_BCHW,
-            condition=condition,
-            logits_BN=logits_BN,
-            features=features,
-            classifier=self.classifier,
-            generator=nn.Identity(),
+        step = Step.of_views(
+            x_BCHW,
+            self.augmentation(view_BCHW, stream),
+            condition,
+            self.classifier,
+            micro_batch=self.micro_batch,
             perturbation=self.perturbation,
             stream=stream,
-            normed=normed,
-            micro_batch=self.micro_batch,
         )
         return self.objective.score(step, self._success(step))
 

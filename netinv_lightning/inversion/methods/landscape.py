@@ -36,7 +36,6 @@ from netinv_lightning.inversion.conditioning import Condition, Conditioning
 from netinv_lightning.inversion.cost import CostMeter
 from netinv_lightning.inversion.methods.trained import TrainedInversion
 from netinv_lightning.inversion.methods.vector_decoder import VectorDecoder
-from netinv_lightning.inversion.micro_batches import trace_in_parts
 from netinv_lightning.inversion.objective import Objective
 from netinv_lightning.inversion.perturbation import Perturbation
 from netinv_lightning.inversion.terms import Step
@@ -137,19 +136,14 @@ class LandscapeInversion(TrainedInversion):
     def _objective_of(
         self, x_BCHW: Tensor, condition: Condition, stream: Stream
     ) -> tuple[Tensor, Tensor]:
-        logits_BN, features, normed = trace_in_parts(
-            self.classifier, self.augmentation(x_BCHW, stream), self.micro_batch
-        )
-        step = Step(
-            x_BCHW=x_BCHW,
-            condition=condition,
-            logits_BN=logits_BN,
-            features=features,
-            classifier=self.classifier,
+        step = Step.of_views(
+            x_BCHW,
+            self.augmentation(x_BCHW, stream),
+            condition,
+            self.classifier,
+            micro_batch=self.micro_batch,
             perturbation=self.perturbation,
             stream=stream,
-            normed=normed,
-            micro_batch=self.micro_batch,
         )
         return self.objective.score(step, step.accuracy())
 

@@ -37,16 +37,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from netinv_lightning import metric_names as names
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.config.ranges import BATCH, NOT_NEGATIVE, POSITIVE, STEPS, WIDTH, Count
 from netinv_lightning.errors import InputError
 from netinv_lightning.inversion.conditioning import Condition, Conditioning
 from netinv_lightning.inversion.cost import CostMeter
-from netinv_lightning.inversion.methods.background import CHECKED, SCORED, unit_range
-from netinv_lightning.inversion.methods.trained import TrainedInversion
+from netinv_lightning.inversion.methods.auxiliary import AuxiliaryInversion
 from netinv_lightning.inversion.methods.vector_decoder import VectorDecoder
-from netinv_lightning.inversion.objective import Objective
 from netinv_lightning.training.distributed import Stream
 from netinv_lightning.training.seeds import own_randomness
 
@@ -56,7 +53,7 @@ DISPERSION = 1e-3
 """lambda, as a share of the data."""
 
 
-class ModelInversionNetworks(TrainedInversion):
+class ModelInversionNetworks(AuxiliaryInversion):
     """Generates images of a class and a score, with a generator trained on auxiliary images.
 
     Args:
@@ -95,8 +92,8 @@ class ModelInversionNetworks(TrainedInversion):
         agreement: Annotated[float, NOT_NEGATIVE] = 1.0,
     ) -> None:
         super().__init__(
-            conditioning, classifier, Objective({"ce": {"weight": 1.0}}),
-            steps=steps, lr=lr, init_std=1.0, log_every=log_every,
+            conditioning, classifier, auxiliary,
+            seed=seed, steps=steps, batch_size=batch_size, lr=lr, log_every=log_every,
         )  # fmt: skip
         if classifier.multi_label:
             raise InputError(
@@ -104,8 +101,6 @@ class ModelInversionNetworks(TrainedInversion):
                 "method=background"
             )
         spec, N = classifier.spec, classifier.spec.num_classes
-        self.columns = [names.LOSS_TOTAL, names.INVERSION_ACCURACY_TRAIN]
-        self.auxiliary, self.batch_size, self.seed = auxiliary, batch_size, seed
         self.latent_dim, self.temperature = latent_dim, temperature
         self.candidates, self.agreement = candidates, agreement
         self.networks = nn.ModuleDict(
@@ -115,18 +110,10 @@ class ModelInversionNetworks(TrainedInversion):
             }
         )
 
-    @torch.no_grad()
     def prepare(self) -> None:
-        """Query the classifier once with each auxiliary image."""
-        self.images_nCHW = self.auxiliary().to(self.device)
-        if not len(self.images_nCHW):
-            raise InputError("method.auxiliary: contains no images")
-        p_nN = torch.cat(
-            [
-                self.classifier(unit_range(x)).float().softmax(dim=1)
-                for x in self.images_nCHW.split(SCORED)
-            ]
-        )
+        """Query the classifier with the auxiliary images, and weight them by their scores."""
+        super().prepare()
+        p_nN = self.logits_nN.softmax(dim=1)
         self.score_n, self.label_n = p_nN.max(dim=1)
         weight_n = score_weights(self.score_n, self.temperature)
         # Each class gets the same weight, because each is requested equally often.
@@ -135,7 +122,7 @@ class ModelInversionNetworks(TrainedInversion):
 
     def score(self, step: int, stream: Stream) -> tuple[Tensor, Tensor]:
         index_B = self._weighted(stream)
-        x_BCHW = unit_range(self.images_nCHW[index_B])
+        x_BCHW = self.auxiliary_images(index_B)
         label_B, y_B = self.label_n[index_B], self.score_n[index_B]
         z_BZ = stream.normal(self.batch_size, self.latent_dim)
         context_BV = self._context(label_B, y_B)
@@ -146,9 +133,7 @@ class ModelInversionNetworks(TrainedInversion):
         judged_B = functional_call(critic, fixed, (made_BCHW, context_BV))
         of_critic = (real_B - 1).square().mean() + fake_B.square().mean()
         loss = of_critic / 2 + (judged_B - 1).square().mean()
-        seen_BN = self.classifier(made_BCHW[:CHECKED].detach())
-        right = (seen_BN.argmax(dim=1) == label_B[:CHECKED]).float().mean()
-        return loss, torch.stack([loss.detach(), right])
+        return loss, torch.stack([loss.detach(), self.accuracy(made_BCHW, label_B)])
 
     def _weighted(self, stream: Stream) -> Tensor:
         """Draw auxiliary images in proportion to their weights, [B]."""
