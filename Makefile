@@ -35,11 +35,8 @@ install: $(STAMP)  ## make the environment in .venv
 quickstart: $(STAMP)  ## invert the MNIST classifier of the zoo, without data or network
 	$(RUN) +experiment=quickstart
 
-# Tests wait for other processes a fifth of the time: half as many workers again as cores.
-WORKERS ?= $(shell $(PYTHON) -c 'import os; n = os.cpu_count() or 1; print(n + n // 2)')
-
 test: $(STAMP)  ## run the tests; those on real data need NETINV_DATA
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --dist loadfile --no-loadscope-reorder
 
 # The extras that tests use, at the oldest versions that pyproject.toml allows.
 LOWEST := .venv-lowest
