@@ -20,12 +20,11 @@ import torch
 from torch import Tensor, nn
 
 from netinv_lightning.classifiers.forward_count import uncounted
-from netinv_lightning.classifiers.frozen import FrozenClassifier
+from netinv_lightning.classifiers.frozen import BATCH_NORMS, FrozenClassifier
 from netinv_lightning.classifiers.probing import random_images
 from netinv_lightning.errors import InputError
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 MEANS = (
     nn.AvgPool1d,
     nn.AvgPool2d,

@@ -35,11 +35,10 @@ from netinv_lightning.errors import InputError
 from netinv_lightning.inversion.conditioning import Condition, Conditioning
 from netinv_lightning.inversion.cost import CostMeter
 from netinv_lightning.inversion.layer_chain import Affine, Chain, chain_of
-from netinv_lightning.inversion.methods.descent import DescentInversion
+from netinv_lightning.inversion.methods.batchwise import BatchwiseInversion
 from netinv_lightning.inversion.objective import Objective
 from netinv_lightning.inversion.proximal import lead, prox_gate
 from netinv_lightning.inversion.stationarity import margins
-from netinv_lightning.training.distributed import Stream
 
 Project = Callable[[Tensor], Tensor]
 """Projection of logits [B, N] onto the allowed ones."""
@@ -157,7 +156,7 @@ class Splitting:
         return torch.stack([violation.square().mean() for violation in violations]).mean()
 
 
-class AdmmInversion(DescentInversion):
+class AdmmInversion(BatchwiseInversion):
     """Inverts the network layer by layer, by linear systems and proximal operators.
 
     It takes networks that are a chain of fully connected layers, convolutions, BatchNorm, ReLU or
@@ -206,24 +205,12 @@ class AdmmInversion(DescentInversion):
         self.margin, self.solver_steps, self.smoothness = margin, solver_steps, smoothness
         self.restart = restart
         chain_of(classifier, "admm")  # refuses other networks
-        self._drawn: dict[tuple[int, bytes], Tensor] = {}
-
-    def draw(self, condition: Condition, g: int = 0) -> Tensor:
-        # Torch's random state advances in the same way if the images are stored already.
-        seed = int(torch.randint(2**62, ()))
-        key = (seed, condition.label_B.cpu().numpy().tobytes())
-        if key not in self._drawn:
-            meter = CostMeter(self.classifier.forward_count)
-            self._drawn[key] = self._solve(condition.label_B, seed, meter)
-            self._add_cost(len(condition.label_B), meter)
-        return self._drawn[key]
 
     @torch.no_grad()
-    def _solve(self, label_B: Tensor, seed: int, meter: CostMeter) -> Tensor:
+    def _optimise(self, condition: Condition, seed: int, meter: CostMeter) -> Tensor:
         chain, classifier = chain_of(self.classifier, "admm"), self.classifier
-        noise_BCHW = Stream(seed, self.device).normal(len(label_B), *classifier.spec.shape)
-        start_BCHW = (classifier.mean_C11 + self.init_std * noise_BCHW).clamp(0, 1)
-        label_B = label_B.to(self.device)
+        label_B = condition.label_B.to(self.device)
+        start_BCHW = self._near_mean(len(label_B), seed)
 
         def split(x_BCHW: Tensor) -> Splitting:
             def project(logits_BN: Tensor) -> Tensor:
@@ -234,8 +221,7 @@ class AdmmInversion(DescentInversion):
         splitting = split(start_BCHW)
         best_BCHW = start_BCHW
         best_B = torch.full(label_B.shape, -torch.inf, device=self.device)
-        recent: list[Tensor] = []
-        self.batches += 1
+        record = self._start_recording(len(label_B), meter)
         for step in range(1, self.steps + 1):
             if step > 1 and (step - 1) % self.restart == 0:
                 splitting = split(splitting.image_BCHW)
@@ -246,13 +232,7 @@ class AdmmInversion(DescentInversion):
             best_B = torch.maximum(best_B, margin_B)
             chosen_B = better_B.view(-1, *[1] * (start_BCHW.dim() - 1))
             best_BCHW = torch.where(chosen_B, splitting.image_BCHW, best_BCHW)
-            recent.append(torch.stack([violation, violation, (best_B > 0).float().mean()]))
-            if self.batches == 1:
-                self.accuracies.append(float(recent[-1][-1]))
-                self.step_seconds.append(meter.seconds)
-            if step % self.log_every == 0 or step == self.steps:
-                self._report(step, torch.stack(recent).cpu(), len(label_B))
-                recent.clear()
+            record(step, torch.stack([violation, violation, (best_B > 0).float().mean()]))
         return best_BCHW
 
     def _count_passes(self, images: int) -> None:

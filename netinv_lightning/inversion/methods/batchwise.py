@@ -1,10 +1,11 @@
 """Methods that optimise a batch of images at a time when it is drawn.
 
-Shape suffixes: B batch, C channels, H height, W width.
+Shape suffixes: B batch, C channels, H height, W width, V values of a step.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -46,10 +47,30 @@ class BatchwiseInversion(DescentInversion):
             self._add_cost(len(x_BCHW), meter)
         return self._drawn[key]
 
-    def _start_lists(self) -> tuple[list[float], list[float]]:
-        """Return lists for the accuracy and seconds of each step; `cost` uses the first ones."""
+    def _start_recording(self, images: int, meter: CostMeter) -> Callable[[int, Tensor], None]:
+        """Return a function that a method without `Descent` calls in each step of the next batch.
+
+        It takes the step and the values [V] to log, of which the last is the accuracy. `cost` uses
+        those of the first batch.
+
+        Args:
+            images: Images of the batch.
+            meter: Measures its cost.
+        """
         self.batches += 1
-        return (self.accuracies, self.step_seconds) if self.batches == 1 else ([], [])
+        first = self.batches == 1
+        accuracies, step_seconds = (self.accuracies, self.step_seconds) if first else ([], [])
+        recent: list[Tensor] = []
+
+        def record(step: int, values_V: Tensor) -> None:
+            recent.append(values_V.cpu())
+            accuracies.append(float(values_V[-1]))
+            step_seconds.append(meter.seconds)
+            if step % self.log_every == 0 or step == self.steps:
+                self._report(step, torch.stack(recent), images)
+                recent.clear()
+
+        return record
 
     def _optimise(self, condition: Condition, seed: int, meter: CostMeter) -> Tensor:
         """Return the images [B, C, H, W] of a batch, optimised from random numbers of `seed`."""

@@ -22,6 +22,7 @@ from netinv_lightning.inversion.base import FitContext, NonFiniteError
 from netinv_lightning.inversion.conditioning import Conditioning
 from netinv_lightning.inversion.cost import Cost, CostMeter, first_reached
 from netinv_lightning.inversion.objective import Objective
+from netinv_lightning.training.distributed import Stream
 from netinv_lightning.training.memory_format import in_channels_last
 from netinv_lightning.training.progress import Clock, StepReport
 from netinv_lightning.training.schedules import cosine_share
@@ -247,6 +248,11 @@ class DescentInversion:
         if self.batches == 1:
             self.accuracies, self.step_seconds = descent.successes, descent.step_seconds
         return descent
+
+    def _near_mean(self, images: int, seed: int) -> Tensor:
+        """Draw pixels [images, C, H, W] about the mean training pixel, by `init_std`."""
+        noise_BCHW = Stream(seed, self.device).normal(images, *self.classifier.spec.shape)
+        return (self.classifier.mean_C11 + self.init_std * noise_BCHW).clamp(0, 1)
 
     def _add_cost(self, images: int, meter: CostMeter) -> None:
         self.images += images

@@ -122,8 +122,7 @@ class EvolutionInversion(BatchwiseInversion):
     def _optimise(self, condition: Condition, seed: int, meter: CostMeter) -> Tensor:
         B, stream = len(condition.label_B), Stream(seed, self.device)
         strategies = self._strategies(self._first_means(condition, stream), seed)
-        accuracies, step_seconds = self._start_lists()
-        recent = []
+        record = self._start_recording(B, meter)
         for step in range(1, self.steps + 1):
             c_BPK = np.stack([strategy.ask() for strategy in strategies])
             loss_BP, agree_BP = self._judge(self._tensor(c_BPK), condition, stream)
@@ -132,12 +131,7 @@ class EvolutionInversion(BatchwiseInversion):
                 strategies, c_BPK, fitness_BP.tolist(), strict=True
             ):
                 strategy.tell(c_PK, fitness_P)
-            recent.append(torch.stack([loss_BP.mean(), loss_BP.mean(), agree_BP.mean()]).cpu())
-            accuracies.append(float(recent[-1][-1]))
-            step_seconds.append(meter.seconds)
-            if step % self.log_every == 0 or step == self.steps:
-                self._report(step, torch.stack(recent), B)
-                recent.clear()
+            record(step, torch.stack([loss_BP.mean(), loss_BP.mean(), agree_BP.mean()]))
         return torch.cat([*self._images(self._means(strategies))])
 
     def _strategies(self, mean_BK: Tensor, seed: int) -> list[Any]:

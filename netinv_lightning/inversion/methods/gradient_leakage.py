@@ -45,7 +45,6 @@ from netinv_lightning.inversion.losses import variation
 from netinv_lightning.inversion.methods.descent import DescentInversion
 from netinv_lightning.inversion.objective import Objective
 from netinv_lightning.inversion.stationarity import check_twice_differentiable
-from netinv_lightning.training.distributed import Stream
 
 log = logging.getLogger(__name__)
 Gradients = Mapping[str, Tensor]
@@ -245,8 +244,7 @@ class GradientLeakage(DescentInversion):
     @torch.enable_grad()
     def _optimise(self, meter: CostMeter) -> Tensor:
         B, classifier = len(self.label_B), self.classifier
-        noise_BCHW = Stream(self.seed, self.device).normal(B, *classifier.spec.shape)
-        start_BCHW = (classifier.mean_C11 + self.init_std * noise_BCHW).clamp(0, 1)
+        start_BCHW = self._near_mean(B, self.seed)
         x_BCHW = start_BCHW.detach().requires_grad_()
         pixels = start_BCHW[0].numel()
 

@@ -36,7 +36,6 @@ from netinv_lightning.inversion.stationarity import (
     margin_gradients,
     stationarity,
 )
-from netinv_lightning.training.distributed import Stream
 from netinv_lightning.training.gradient_steps import decayed_weights
 from netinv_lightning.training.snapshots import Snapshots
 
@@ -176,7 +175,7 @@ class KktInversion(DescentInversion):
         classifier, M, K = self.classifier, self.candidates, self.steps
         meter, weights = CostMeter(classifier.forward_count), decayed_weights(classifier)
         label_M = torch.arange(M, device=self.device) % classifier.spec.num_classes
-        x_MCHW = self._first_images()
+        x_MCHW = self._near_mean(M, self.seed).requires_grad_()
         log_M = self._first_log_multipliers(x_MCHW, label_M)
 
         def score(step: int) -> tuple[Tensor, Tensor]:
@@ -208,13 +207,6 @@ class KktInversion(DescentInversion):
             )
         self._add_cost(M, meter)
         return Reconstruction(x_MCHW.detach(), label_M, log_M.detach().exp())
-
-    def _first_images(self) -> Tensor:
-        """Draw the first pixels [M, C, H, W] about the mean training pixel."""
-        shape = self.classifier.spec.shape
-        noise_MCHW = Stream(self.seed, self.device).normal(self.candidates, *shape)
-        x_MCHW = self.classifier.mean_C11 + self.init_std * noise_MCHW
-        return x_MCHW.clamp(0, 1).requires_grad_()
 
     @torch.no_grad()
     def _first_log_multipliers(self, x_MCHW: Tensor, label_M: Tensor) -> Tensor:

@@ -108,18 +108,12 @@ class NullSpaceInversion(BatchwiseInversion):
         x_BCHW = 0.5 + self.init_std * stream.normal(B, *self.classifier.spec.shape)
         x_BCHW = x_BCHW.clamp(0, 1)
         wanted_BN = self._prescribed(condition)
-        accuracies, step_seconds = self._start_lists()
-        recent: list[Tensor] = []
+        record = self._start_recording(B, meter)
         for step in range(1, self.steps + 1):
             left = max(0.0, 1 - (step - 1) / (MOVING_SHARE * self.steps))
             move_BCHW = self.null_std * left * stream.normal(*x_BCHW.shape)
             logits_BN, x_BCHW = self._step(x_BCHW, move_BCHW, wanted_BN, condition.label_B)
-            recent.append(self._values(logits_BN, condition).cpu())
-            accuracies.append(float(recent[-1][-1]))
-            step_seconds.append(meter.seconds)
-            if step % self.log_every == 0 or step == self.steps:
-                self._report(step, torch.stack(recent), B)
-                recent.clear()
+            record(step, self._values(logits_BN, condition))
         return x_BCHW
 
     def _prescribed(self, condition: Condition) -> Tensor:
