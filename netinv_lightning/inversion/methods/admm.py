@@ -178,6 +178,8 @@ class AdmmInversion(BatchwiseInversion):
         InputError: if the network is multi-label, or no such chain.
     """
 
+    reads_targets = False
+
     def __init__(
         self,
         conditioning: Conditioning,

@@ -27,6 +27,9 @@ class BatchwiseInversion(DescentInversion):
     smallest_batch = 1
     """Fewest images that are optimised together; more than 1 if the objective compares images."""
 
+    reads_targets = True
+    """Whether images depend on the targets; if not, equal labels get the stored images."""
+
     def __init__(self, *parts: Any, **keys: Any) -> None:
         super().__init__(*parts, **keys)
         self._drawn: dict[tuple[int, bytes, bytes], Tensor] = {}
@@ -37,7 +40,7 @@ class BatchwiseInversion(DescentInversion):
         key = (
             seed,
             condition.label_B.cpu().numpy().tobytes(),
-            condition.target_BN.cpu().numpy().tobytes(),
+            condition.target_BN.cpu().numpy().tobytes() if self.reads_targets else b"",
         )
         if key not in self._drawn:
             B, meter = len(condition.label_B), CostMeter(self.classifier.forward_count)

@@ -5,6 +5,7 @@ Shape suffixes: B batch, C channels, H height, W width.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -73,6 +74,11 @@ def test_images_get_their_classes_and_a_seed_gives_the_same_ones() -> None:
     assert torch.equal(drawn(classifier, [0, 1, 2], steps=100, margin=30.0, restart=100)[0], x_BCHW)
     # Per step: three solver steps and the right side, and one pass that measures the margin.
     assert (admm.images, admm.forwards, admm.backwards) == (3, 3 * 100 * 5, 3 * 100 * 4)
+    condition = admm.conditioning.of_labels(torch.tensor([0, 1, 2]))
+    softer = replace(condition, target_BN=condition.target_BN.softmax(dim=1))
+    with own_randomness(0, torch.device("cpu")):
+        assert torch.equal(admm.draw(softer), x_BCHW)  # the labels alone count
+    assert admm.forwards == 3 * 100 * 5
 
 
 def test_the_chain_computes_the_logits_and_each_adjoint_is_the_transpose() -> None:
