@@ -120,13 +120,12 @@ class OpponentFourier(Fourier):
 class Phase(Fourier):
     """One parameter per spatial frequency, its phase; the magnitude is fixed, as in MACO.
 
-        image = sigmoid(colours(standardise(F^-1(r exp(i theta)))))
+        image = sigmoid(colours(standardise(F^-1(r exp(i standardise(theta))))))
 
     MACO (Fel et al. 2023, arXiv:2306.06805) fixes the magnitude r to the mean of ImageNet. Without
-    data r is 1/f, which holds on average for photographs. Each image is standardised to mean 0 and
-    variance 1 before the sigmoid, and colours are decorrelated as in `OpponentFourier`. The
-    published code also standardises the phase, which is left out here, because it couples all
-    frequencies.
+    data r is 1/f, which holds on average for photographs. As in the published code, the phases and
+    the values before the sigmoid have mean 0 and variance 1 in each image. As the parameters grow,
+    a step of NAdam changes the phases less. Colours are decorrelated as in `OpponentFourier`.
     """
 
     def __init__(self, spec: DataSpec, device: torch.device) -> None:
@@ -134,12 +133,16 @@ class Phase(Fourier):
         self.shape = self.shape[1:]
 
     def __call__(self, theta: Tensor) -> Tensor:
-        waves = torch.stack([theta.cos(), theta.sin()], dim=1)
-        values_BCHW = self.before_sigmoid(waves)
-        over = (1, 2, 3)
-        std_B111 = values_BCHW.std(dim=over, keepdim=True)
-        standard_BCHW = (values_BCHW - values_BCHW.mean(dim=over, keepdim=True)) / std_B111
-        return to_rgb(standard_BCHW).sigmoid()
+        phase = standardised(theta)
+        waves = torch.stack([phase.cos(), phase.sin()], dim=1)
+        return to_rgb(standardised(self.before_sigmoid(waves))).sigmoid()
+
+
+def standardised(x_BCHW: Tensor) -> Tensor:
+    """Return the values of each image with mean 0 and variance 1."""
+    over = (1, 2, 3)
+    std_B111 = x_BCHW.std(dim=over, keepdim=True).clamp_min(1e-4)
+    return (x_BCHW - x_BCHW.mean(dim=over, keepdim=True)) / std_B111
 
 
 def to_rgb(x_BCHW: Tensor) -> Tensor:
