@@ -48,17 +48,17 @@ JOBS = [
     ),
     *((EQUAL, title, MAIN, seed) for seed in SEEDS for title in CONTESTANTS),
     *(
-        (PUBLISHED, title, MAIN, seed)
-        for seed in SEEDS
-        for title, contestant in CONTESTANTS.items()
-        if contestant.published is not None
-    ),
-    *(
         (EQUAL, title, network, seed)
         for network in NETWORKS
         if network != MAIN
         for seed in SEEDS
         for title in CONTESTANTS
+    ),
+    *(
+        (PUBLISHED, title, MAIN, seed)
+        for seed in SEEDS
+        for title, contestant in CONTESTANTS.items()
+        if contestant.published is not None
     ),
 ]
 CALIBRATIONS = [(title, network) for network in NETWORKS for title in CONTESTANTS]
