@@ -24,6 +24,8 @@ from pathlib import Path
 Context = Callable[[], AbstractContextManager[object]]
 """Function that makes the context in which a command runs; the function is pickled."""
 APPLICATIONS = ("audit", "benchmark", "detect_ood", "distill", "finetune")
+PRELOADED = ["netinv_lightning.run", *map("netinv_lightning.applications.{}".format, APPLICATIONS)]
+"""Modules that the server imports. Those that are added before the first command count."""
 
 
 @cache
@@ -31,8 +33,7 @@ def fork_server() -> ForkServerContext:
     """Return the context of processes that start with the libraries imported and use one thread."""
     os.environ["OMP_NUM_THREADS"] = "1"  # torch reads the variable on import
     context = get_context("forkserver")
-    applications = [f"netinv_lightning.applications.{name}" for name in APPLICATIONS]
-    context.set_forkserver_preload(["netinv_lightning.run", *applications])
+    context.set_forkserver_preload(PRELOADED)
     return context
 
 

@@ -4,11 +4,12 @@ Most of the time of `compose` goes into the files, which are the same for all ov
 the same ones. Only the files of `conf` are remembered; others may change.
 
 Hydra has no public place between the files and the values: `hydra.compose` does both, and a
-`ConfigSource` of one's own could save the parsing alone, which is a sixth of the time. Two private
-functions are therefore replaced while the tests run: `create_defaults_list`, which lists the files
-of the choices, and `ConfigLoaderImpl._compose_config_from_defaults_list`, which merges them. A
-version of Hydra in which either is missing or takes other arguments is left as it is
-(`reason_not_to_patch`); the tests are then slower, and otherwise the same.
+`ConfigSource` of one's own could save the parsing alone, which is a sixth of the time. Three
+private functions are therefore replaced while the tests run: `create_defaults_list`, which lists
+the files of the choices, `ConfigLoaderImpl._compose_config_from_defaults_list`, which merges them,
+and `ConfigLoaderImpl._process_config_searchpath`, which looks for `hydra.searchpath`. A version of
+Hydra in which one is missing or takes other arguments is left as it is (`reason_not_to_patch`); the
+tests are then slower, and otherwise the same.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ LOADER, LISTS = "hydra._internal.config_loader_impl", "hydra._internal.defaults_
 PRIVATE = {
     (LOADER, "create_defaults_list"): {"repo", "config_name", "overrides_list"},
     (LOADER, "ConfigLoaderImpl._compose_config_from_defaults_list"): {"self", "defaults", "repo"},
+    (LOADER, "ConfigLoaderImpl._process_config_searchpath"): {"self", "config_name", "repo"},
     (LISTS, "Overrides"): {"repo", "overrides_list"},
     (LISTS, "DefaultsList"): {"defaults", "config_overrides"},
 }
@@ -80,6 +82,7 @@ def remember_choices(patch: pytest.MonkeyPatch) -> None:
     loading, listing = import_module(LOADER), import_module(LISTS)
     list_files = loading.create_defaults_list
     merge = loading.ConfigLoaderImpl._compose_config_from_defaults_list
+    add_folders = loading.ConfigLoaderImpl._process_config_searchpath
     lists: dict[Choices, Any] = {}
     merged: dict[int, DictConfig | None] = {}
 
@@ -104,5 +107,15 @@ def remember_choices(patch: pytest.MonkeyPatch) -> None:
             known = merged[id(defaults)] = merge(self, defaults=defaults, repo=repo)
         return copy.deepcopy(known)
 
+    def folders_of_overrides(
+        self: Any, config_name: str | None, parsed_overrides: list[Override], repo: Any
+    ) -> None:
+        own_folders = choices(repo, [], []) is None or any(
+            override.get_key_element() == "hydra.searchpath" for override in parsed_overrides
+        )
+        if own_folders or config_name != "config":  # conf/config.yaml has none
+            add_folders(self, config_name, parsed_overrides, repo)
+
     patch.setattr(loading, "create_defaults_list", remembered_list)
+    patch.setattr(loading.ConfigLoaderImpl, "_process_config_searchpath", folders_of_overrides)
     patch.setattr(loading.ConfigLoaderImpl, "_compose_config_from_defaults_list", remembered_merge)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,15 @@ import pytest
 from omegaconf import DictConfig
 
 import netinv_lightning
+from experiments.forked import PRELOADED
+from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.run import run
 from tests.composed_choices import remember_choices
 from tests.figure_contents import figures
 
 __all__ = ["figures"]
+
+PRELOADED.append("tests.preloaded")
 
 FEW_STEPS = [
     "generator=tiny",
@@ -57,6 +63,22 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket.socket, "connect", local_only)
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("WANDB_SILENT", "true")
+
+
+@contextmanager
+def few_test_images(every: int) -> Iterator[None]:
+    """Context in which a data set has a part of its test images, because they take most time."""
+    initialise = ImageDataModule.__init__
+
+    @wraps(initialise)
+    def with_few(self: ImageDataModule, *args: Any, **keys: Any) -> None:
+        initialise(self, *args, **keys)
+        images_nCHW, label_n = self.test
+        self.test = images_nCHW[::every], label_n[::every]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ImageDataModule, "__init__", with_few)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

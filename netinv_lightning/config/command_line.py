@@ -132,7 +132,7 @@ def adapted_hydra() -> Iterator[None]:
     def mode(self: Hydra, config_name: str | None, overrides: list[str]) -> Any:
         providers = [path.provider for path in self.config_loader.get_search_path().get_path()]
         own_files = "command-line" in providers or config_name != "config"
-        if own_files or any("hydra" in word for word in overrides):
+        if own_files or any(map(_may_set_mode, overrides)):
             return read_mode(self, config_name=config_name, overrides=overrides)
         return None
 
@@ -141,6 +141,12 @@ def adapted_hydra() -> Iterator[None]:
         patch.object(Hydra, "get_mode", mode),
     ):
         yield
+
+
+def _may_set_mode(word: str) -> bool:
+    """Return whether an override sets `hydra.mode`, alone or with all values of `hydra`."""
+    key = word.lstrip("+~").partition("=")[0].partition("@")[0]
+    return key == "hydra" or key.startswith("hydra.mode")
 
 
 def quoted(key: str, value: str) -> str:

@@ -26,7 +26,7 @@ from netinv_lightning.evaluation.verdict import (
 from netinv_lightning.metric_names import METRIC_GROUPS
 from netinv_lightning.run import run
 from tests.applications.measured_runs import DATA, FEW_METRICS, measured_sets
-from tests.conftest import FEW_STEPS
+from tests.conftest import FEW_STEPS, few_test_images
 
 MEASURE = ["application=measure", *DATA, *FEW_METRICS]
 
@@ -232,6 +232,6 @@ def test_invalid_input_is_refused_before_anything_is_written(
             r"verifiers=cifar10_vit: has channels=3",
         ),
     ):
-        with pytest.raises(InputError, match=message):
+        with few_test_images(every=50), pytest.raises(InputError, match=message):
             run(netinv_lightning.compose([*MEASURE, *overrides]), job_dir)
         assert not job_dir.exists(), overrides

@@ -155,13 +155,13 @@ def test_the_mlp_of_the_zoo_is_inverted_by_its_answers(compose: Compose, job_dir
     cfg = compose(
         "classifier=black_box",
         "classifier.callable=tests.classifiers.black_boxes:mnist_mlp",
-        "classifier.query_directions=20",
-        "application.steps=120",
+        "classifier.query_directions=15",
+        "application.steps=100",
         "application.batch_size=32",
         "application.checkpoint_every=1000",
     )
     metrics = run(cfg, job_dir)
-    assert metrics[names.QUERIES] == 120 * 32 * (1 + 2 * 20)
+    assert metrics[names.QUERIES] == 100 * 32 * (1 + 2 * 15)
     assert metrics[names.CLASSIFIER_BACKWARDS] == 0
     assert metrics[names.INVERSION_ACCURACY_HOT] > 0.8
 

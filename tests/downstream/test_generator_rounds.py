@@ -14,7 +14,6 @@ from netinv_lightning.config.plain import plain_dict
 from netinv_lightning.downstream.classifier_predictions import predict
 from netinv_lightning.downstream.distillation import softened_kl
 from netinv_lightning.downstream.generator_rounds import (
-    WARM_UP_STEPS,
     GeneratorRounds,
     reset_first_stage,
 )
@@ -58,7 +57,8 @@ def rounds(
 def test_rounds_fill_the_buffer_and_do_not_change_the_student(
     inverted_cnn: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("netinv_lightning.downstream.generator_rounds.STEPS", WARM_UP_STEPS + 2)
+    for name, steps in (("STEPS", 3), ("WARM_UP_STEPS", 1)):
+        monkeypatch.setattr(f"netinv_lightning.downstream.generator_rounds.{name}", steps)
     generation, buffer, student = rounds(inverted_cnn)
     before, state = (
         torch.get_rng_state(),

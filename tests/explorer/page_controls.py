@@ -43,6 +43,15 @@ def changed(
     return image_of(page, name, within)
 
 
+def show_the_same(page: Page, other: Page) -> bool:
+    """Return whether two pages come to show the same image within ten seconds."""
+    for _ in range(100):
+        if image_of(page) == image_of(other) != "":
+            return True
+        page.wait_for_timeout(100)
+    return False
+
+
 def move(page: Page, part: str, value: float) -> None:
     """Move a slider and report it as the browser does."""
     page.locator(f"#{part} input[type=range]").evaluate(

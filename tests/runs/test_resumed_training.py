@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
-from functools import partial, wraps
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ import torch
 import netinv_lightning
 from experiments.run_results import differences, result
 from netinv_lightning.classifiers.classifier_module import ClassifierModule
-from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.downstream import build, generator_rounds
 from netinv_lightning.downstream.generator_rounds import GeneratorRounds
 from netinv_lightning.errors import InputError, Preempted
@@ -23,6 +22,7 @@ from netinv_lightning.inversion.methods import kkt
 from netinv_lightning.run import run
 from netinv_lightning.runs.resume import resumed_config
 from netinv_lightning.tracking import result as publishing
+from tests.conftest import few_test_images
 
 DIGITS = ["data=mnist5k", "data.subset_size=200", "data.batch_size=50"]
 TRAINED = [
@@ -78,18 +78,8 @@ def interrupt(monkeypatch: pytest.MonkeyPatch) -> Interrupt:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def few_test_images() -> Iterator[None]:
-    """Keep every 20th test image, since the evaluation takes most of the time otherwise."""
-    initialise = ImageDataModule.__init__
-
-    @wraps(initialise)
-    def with_few(self: ImageDataModule, *args: Any, **keys: Any) -> None:
-        initialise(self, *args, **keys)
-        images_nCHW, label_n = self.test
-        self.test = images_nCHW[::20], label_n[::20]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ImageDataModule, "__init__", with_few)
+def of_few_images() -> Iterator[None]:
+    with few_test_images(every=20):
         yield
 
 
