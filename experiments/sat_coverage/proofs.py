@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import time
 
+import torch
+
 from experiments.jobs import Row
 from experiments.run_files import number_rows
+from experiments.sat_coverage.coverage import numbers_of
+from experiments.sat_coverage.images import exact_solutions
+from experiments.sat_coverage.networks import network_of
 from netinv_lightning.classifiers.binarised import BinarisedMLP, integer_layers
-from netinv_lightning.classifiers.build import load_zoo
 from netinv_lightning.inversion.methods.cnf import Cnf, NetworkCnf, keep_between
-from netinv_lightning.inversion.methods.sat_models import (
-    all_models,
-    first_model,
-    largest_margin,
-    random_models,
-)
+from netinv_lightning.inversion.methods.sat_models import all_models, first_model, largest_margin
 
-SAMPLED = 2
-"""Images that CMSGen draws for the time of one."""
+MOST = 1000
+"""Largest number of images that are enumerated."""
+
+
+def formula_of(part: str) -> NetworkCnf:
+    """Return the formula of a network."""
+    network = network_of(part).network
+    assert isinstance(network, BinarisedMLP)
+    return NetworkCnf(integer_layers(network))
 
 
 def darkest(network: NetworkCnf, label: int) -> tuple[int, Cnf]:
@@ -33,12 +39,10 @@ def darkest(network: NetworkCnf, label: int) -> tuple[int, Cnf]:
     raise RuntimeError(f"class {label} has no input")
 
 
-def prove(name: str, label: int) -> list[Row]:
+def prove(label: int) -> list[Row]:
     """Return the numbers of one class: margins, darkest images, and CPU seconds."""
-    classifier = load_zoo(name)
-    assert isinstance(classifier.network, BinarisedMLP)
     start = time.process_time()
-    network = NetworkCnf(integer_layers(classifier.network))
+    network = formula_of("8x8")
     numbers: dict[str, float] = {}
 
     def lap(part: str) -> None:
@@ -52,12 +56,27 @@ def prove(name: str, label: int) -> list[Row]:
     assert best is not None
     numbers["margin"] = best[0]
     lap("margin")
+    found_nI, complete = all_models(network.of_class(label, best[0]), network.inputs, MOST)
+    numbers["margin_images"], numbers["margin_complete"] = len(found_nI), float(complete)
+    lap("margin_enumerate")
     numbers["darkest"], cnf = darkest(network, label)
     lap("darkest")
-    found_nI, complete = all_models(cnf, network.inputs, limit=10_000)
+    found_nI, complete = all_models(cnf, network.inputs, MOST)
     numbers["darkest_images"], numbers["complete"] = len(found_nI), float(complete)
     lap("enumerate")
-    random_models(network.of_class(label), network.inputs, SAMPLED, seed=label)
-    lap("cmsgen")
-    numbers["seconds/cmsgen"] /= SAMPLED
     return number_rows(numbers, part="proofs", method="sat", seed=label)
+
+
+def enumerate_all(label: int) -> list[Row]:
+    """Return the number of solutions of a class of the 4 x 4 network, and CPU seconds.
+
+    Raises:
+        AssertionError: If the solver finds other solutions than the evaluation of all inputs.
+    """
+    start = time.process_time()
+    network = formula_of("4x4")
+    found_nI, _ = all_models(network.of_class(label), network.inputs)
+    seconds = time.process_time() - start
+    assert torch.equal(numbers_of(found_nI).sort().values, exact_solutions(False)[label])
+    numbers = {"solutions": len(found_nI), "confident": len(exact_solutions(True)[label])}
+    return number_rows(numbers | {"seconds": seconds}, part="enumeration", method="sat", seed=label)

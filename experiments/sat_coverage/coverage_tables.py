@@ -1,0 +1,187 @@
+"""Tables of the page, from the rows of results.csv."""
+
+from __future__ import annotations
+
+import math
+from statistics import mean
+
+from experiments.jobs import Row
+from experiments.page import markdown, pick, shown
+
+TITLES = {
+    "papers": "`generator`, papers' objective",
+    "papers, long": "... 1,000 steps",
+    "papers, hot": "... one-hot vectors",
+    "papers, vector": "... vector, without matrix",
+    "papers, spread": "... diversity terms x 10",
+    "natural": "`generator`, `loss=natural`",
+    "gradient": "`gradient`",
+    "sat": "`sat`, uniform",
+    "other classes": "uniform, other classes (floor)",
+    "real digits": "real training digits",
+}
+COLUMNS = {
+    "4x4": {
+        "share/all/10000": ("10,000 images", 3),
+        "share/all/100000": ("100,000 images", 3),
+        "worst/all": ("worst class", 3),
+        "share/confident": ("confident", 3),
+        "codes": ("hidden codes", 3),
+        "distinct": ("distinct images", 3),
+        "distance": ("mean distance", 1),
+        "accuracy": ("accuracy", 3),
+        "seconds": ("training, s", 0),
+    },
+    "8x8": {
+        "near/confident": ("covered, confident", 3),
+        "near/all": ("covered, all", 3),
+        "distance": ("mean distance", 1),
+        "accuracy": ("accuracy", 3),
+        "seconds": ("training, s", 0),
+        "seconds_per_1000": ("s per 1,000 images", 2),
+    },
+}
+"""Numbers of each part, with the title and the digits of their column."""
+
+
+def tables(rows: list[Row]) -> dict[str, str]:
+    """Return all tables of the page by name."""
+    makers = {
+        "set-4x4": lambda: coverage_table(rows, "4x4"),
+        "set-8x8": lambda: coverage_table(rows, "8x8"),
+        "sizes": lambda: size_table(rows),
+        "samplers": lambda: sampler_table(rows),
+        "proofs": lambda: proof_table(rows),
+    }
+    return {name: make() if rows else "Not run yet.\n" for name, make in makers.items()}
+
+
+def coverage_table(rows: list[Row], part: str) -> str:
+    """Return the table of one network: a line for each method that was run."""
+    columns, ran = COLUMNS[part], {row["method"] for row in rows if row["part"] == part}
+    lines = [
+        [
+            TITLES[method],
+            *(
+                shown(pick(rows, name, part=part, method=method), digits)
+                for name, (_, digits) in columns.items()
+            ),
+        ]
+        for method in TITLES
+        if method in ran
+    ]
+    return markdown(["images", *(title for title, _ in columns.values())], lines)
+
+
+def size_table(rows: list[Row]) -> str:
+    """Return CPU seconds for one image of a class, by the size of the network."""
+    names = [row["part"] for row in rows if str(row["part"]).startswith("size ")]
+    columns = [
+        ("formula", "solver"), ("first", "rejection"), ("first", "solver"),
+        ("confident", "solver"), ("first", "papers"), ("first", "natural"),
+        ("per_1000", "rejection"), ("per_1000", "papers"),
+    ]  # fmt: skip
+    lines = []
+    for part in sorted(dict.fromkeys(names), key=_size):
+        clauses = pick(rows, "clauses", part=part, method="solver")
+        lines.append(
+            [
+                str(part).removeprefix("size "),
+                "".join(f"{value:,.0f}" for value in clauses) or "-",
+                *(_seconds(pick(rows, name, part=part, method=method)) for name, method in columns),
+            ]
+        )
+    return markdown(
+        [
+            "network", "clauses", "formula", "rejection, 10 classes", "solver, a class",
+            "solver, confident", "generator, papers, to 0.95", "natural, to 0.95",
+            "1,000 by rejection", "1,000 by generator",
+        ],
+        lines,
+    )  # fmt: skip
+
+
+def sampler_table(rows: list[Row]) -> str:
+    """Return how uniform the samplers are, over the classes, and their CPU seconds."""
+    names = dict.fromkeys(row["method"] for row in rows if row["part"] == "samplers")
+    lines = []
+    for name in names:
+        values = {
+            number: pick(rows, number, part="samplers", method=name)
+            for number in ("statistic", "p", "missed", "seconds_per_1000", "seconds_large")
+        }
+        lines.append(
+            [
+                name,
+                shown(values["statistic"], 2),
+                f"{sum(p < 0.001 for p in values['p'])} of {len(values['p'])}",
+                f"{mean(values['missed']):.4f}",
+                f"{mean(values['seconds_per_1000']):.2f}",
+                _seconds(values["seconds_large"], 3),
+            ]
+        )
+    return markdown(
+        [
+            "sampler", "statistic / degrees of freedom", "classes with p < 0.001",
+            "solutions missed", "s per 1,000 draws", "8 x 8, s per draw",
+        ],
+        lines,
+    )  # fmt: skip
+
+
+def proof_table(rows: list[Row]) -> str:
+    """Return the table of proofs, one line per class and one for the total."""
+    times = [
+        [
+            sum(values)
+            for values in zip(
+                *(pick(rows, f"seconds/{name}", part="proofs") for name in names), strict=True
+            )
+        ]
+        for names in (("first",), ("margin", "margin_enumerate"), ("darkest", "enumerate"))
+    ]
+    labels = sorted({int(row["seed"]) for row in rows if row["part"] == "proofs"})
+    lines = []
+    for place, label in enumerate(labels):
+
+        def value(name: str, label: int = label) -> float:
+            rows_of_class = [row for row in rows if row["seed"] == str(label)]
+            return pick(rows_of_class, name, part="proofs")[0]
+
+        lines.append(
+            [
+                str(label),
+                f"{value('margin'):.0f}",
+                _number(value("margin_images"), value("margin_complete")),
+                f"{value('darkest'):.0f}",
+                _number(value("darkest_images"), value("complete")),
+                *(f"{part[place]:.1f}" for part in times),
+            ]
+        )
+    if lines:
+        lines.append(["all", "", "", "", "", *(f"{sum(part):.1f}" for part in times)])
+    return markdown(
+        [
+            "class", "largest margin", "such images", "fewest bright pixels", "such images",
+            "one image, s", "margin, s", "bright pixels, s",
+        ],
+        lines,
+    )  # fmt: skip
+
+
+def _number(count: float, complete: float) -> str:
+    return f"{'' if complete else 'more than '}{count:,.0f}"
+
+
+def _seconds(values: list[float], digits: int = 1) -> str:
+    """Return a mean of seconds; more than the limit, or never reached, is marked."""
+    if not values:
+        return "-"
+    return "not reached" if math.isinf(mean(values)) else f"{mean(values):.{digits}f}"
+
+
+def _size(part: str) -> tuple[int, ...]:
+    """Return the sides and the widths of a network, by which the lines are ordered."""
+    sides, _, widths = str(part).removeprefix("size ").partition(", ")
+    numbers = [int(number) for number in (widths or "24").split("-")]
+    return int(sides.partition("x")[0]), len(numbers), *numbers
