@@ -11,6 +11,7 @@ from experiments.page import markdown, pick, shown
 TITLES = {
     "papers": "`generator`, papers' objective",
     "papers, long": "... 1,000 steps",
+    "papers, 8": "... 8 generators",
     "papers, hot": "... one-hot vectors",
     "papers, vector": "... vector, without matrix",
     "papers, spread": "... diversity terms x 10",
@@ -22,10 +23,10 @@ TITLES = {
 }
 COLUMNS = {
     "4x4": {
-        "share/all/10000": ("10,000 images", 3),
-        "share/all/100000": ("100,000 images", 3),
-        "worst/all": ("worst class", 3),
-        "share/confident": ("confident", 3),
+        "share/all/10000": ("all, 10,000 images", 3),
+        "share/all/100000": ("all, 100,000", 3),
+        "share/confident/10000": ("confident, 10,000", 3),
+        "share/confident/100000": ("confident, 100,000", 3),
         "codes": ("hidden codes", 3),
         "distinct": ("distinct images", 3),
         "distance": ("mean distance", 1),
@@ -77,9 +78,9 @@ def size_table(rows: list[Row]) -> str:
     """Return CPU seconds for one image of a class, by the size of the network."""
     names = [row["part"] for row in rows if str(row["part"]).startswith("size ")]
     columns = [
-        ("formula", "solver"), ("first", "rejection"), ("first", "solver"),
-        ("confident", "solver"), ("first", "papers"), ("first", "natural"),
-        ("per_1000", "rejection"), ("per_1000", "papers"),
+        ("first", "rejection"), ("first", "solver"), ("first", "papers"), ("first", "natural"),
+        ("confident", "rejection"), ("confident", "solver"), ("confident", "papers"),
+        ("confident", "natural"), ("per_1000", "rejection"), ("per_1000", "papers"),
     ]  # fmt: skip
     lines = []
     for part in sorted(dict.fromkeys(names), key=_size):
@@ -88,14 +89,17 @@ def size_table(rows: list[Row]) -> str:
             [
                 str(part).removeprefix("size "),
                 "".join(f"{value:,.0f}" for value in clauses) or "-",
-                *(_seconds(pick(rows, name, part=part, method=method)) for name, method in columns),
+                *(
+                    _seconds(pick(rows, name, part=part, method=method), 2)
+                    for name, method in columns
+                ),
             ]
         )
     return markdown(
         [
-            "network", "clauses", "formula", "rejection, 10 classes", "solver, a class",
-            "solver, confident", "generator, papers, to 0.95", "natural, to 0.95",
-            "1,000 by rejection", "1,000 by generator",
+            "network", "clauses", "rejection, ten images", "solver, an image",
+            "papers, to 0.95", "natural, to 0.95", "confident: rejection", "solver", "papers",
+            "natural", "1,000 images: rejection", "papers",
         ],
         lines,
     )  # fmt: skip

@@ -37,6 +37,7 @@ OVERRIDES = {
     "papers, vector": ("loss=inversion", "conditioning=vector"),
     "papers, spread": ("loss=inversion", "loss.cosine.weight=10", "loss.orthogonality.weight=10"),
     "papers, long": ("loss=inversion", "application.steps=1000"),
+    "papers, 8": ("loss=inversion", "n_generators=8"),
     "natural": ("loss=natural",),
     "gradient": ("method=gradient",),
     "sat": ("method=sat",),
@@ -69,9 +70,10 @@ def drawn(inversion: Inversion, count: int, seed: int) -> tuple[Tensor, Tensor]:
     """Return the bits of drawn images [n, I] and the requested labels [n]."""
     torch.manual_seed(seed)
     bits, labels = [], []
-    for _ in range(count // 1000):
+    for part in range(count // 1000):  # several generators take turns
         condition = inversion.conditioning.sample(1000)
-        bits.append(bits_of(inversion.classifier, inversion.draw(condition)))
+        images = inversion.draw(condition, part % inversion.n_generators)
+        bits.append(bits_of(inversion.classifier, images))
         labels.append(condition.label_B)
     return torch.cat(bits), torch.cat(labels)
 

@@ -1,4 +1,4 @@
-"""Run a function in a process of its own, with a limit of CPU seconds."""
+"""Measure the CPU seconds of a function in a process of its own, with a limit."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 
-def within(seconds: int, function: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
-    """Return the result of a function and its CPU seconds; (None, infinity) at the limit."""
+def seconds_within(limit: int, function: Callable[..., Any], *arguments: Any) -> float:
+    """Return the CPU seconds of a function; infinity if it was ended by the limit."""
     context = get_context("fork")
     receiving, sending = context.Pipe(duplex=False)
-    process = context.Process(target=_run, args=(sending, seconds, function, arguments))
+    process = context.Process(target=_run, args=(sending, limit, function, arguments))
     process.start()
     sending.close()
     try:
-        result: tuple[Any, float] = receiving.recv()
+        seconds: float = receiving.recv()
     except EOFError:  # ended by the limit
-        result = None, float("inf")
+        seconds = float("inf")
     process.join()
-    return result
+    return seconds
 
 
-def _run(sending: Connection, seconds: int, function: Callable[..., Any], arguments: Any) -> None:
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+def _run(sending: Connection, limit: int, function: Callable[..., Any], arguments: Any) -> None:
+    resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     start = time.process_time()
-    result = function(*arguments)
-    sending.send((result, time.process_time() - start))
+    function(*arguments)
+    sending.send(time.process_time() - start)

@@ -48,8 +48,8 @@ COUNTS = (1_000, 3_000, 10_000, 30_000, 100_000)
 """Numbers of images whose share of all solutions is measured."""
 METHODS = {
     "4x4": (
-        "papers", "papers, long", "papers, hot", "papers, vector", "papers, spread", "natural",
-        "gradient", "sat", "real digits",
+        "papers", "papers, long", "papers, 8", "papers, hot", "papers, vector", "papers, spread",
+        "natural", "gradient", "sat", "real digits",
     ),
     "8x8": ("papers", "natural", "gradient", "sat", "other classes", "real digits"),
 }  # fmt: skip
@@ -57,7 +57,7 @@ WAYS = ("rejection", "solver", "papers", "natural")
 JOBS = [
     *(("4x4", method, seed) for seed in SEEDS for method in METHODS["4x4"]),
     *(("8x8", method, SEEDS[0]) for method in METHODS["8x8"]),
-    *(("samplers", name, label) for name in SAMPLERS for label in range(10)),
+    *(("samplers", name, label) for label in range(10) for name in SAMPLERS),
     *((f"size {name}", way, SEEDS[0]) for way in WAYS for name in SIZES),
     *(("proofs", "sat", label) for label in range(10)),
     *(("8x8", method, seed) for seed in SEEDS[1:] for method in METHODS["8x8"]),

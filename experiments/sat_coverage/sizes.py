@@ -8,9 +8,9 @@ import torch
 
 from experiments.jobs import Row
 from experiments.run_files import number_rows
-from experiments.sat_coverage.coverage import lead
+from experiments.sat_coverage.coverage import lead, predicted
 from experiments.sat_coverage.images import OVERRIDES, STEPS, drawn, real_digits, trained_generator
-from experiments.sat_coverage.limited import within
+from experiments.sat_coverage.limited import seconds_within
 from experiments.sat_coverage.networks import network_of
 from netinv_lightning.classifiers.binarised import BinarisedMLP, integer_layers
 from netinv_lightning.inversion.conditioning import Conditioning
@@ -21,6 +21,8 @@ from netinv_lightning.inversion.methods.sat_models import first_model
 SIZES = ("8x8", "8x8, 64", "8x8, 128", "8x8, 256", "8x8, 64-64", "14x14, 64")
 CLASSES = (0, 1)
 """Classes for which a solution is searched."""
+BLOCK, BLOCKS = 20_000, 10
+"""Random inputs in a block, and blocks, among which confident ones are counted."""
 LIMIT = 30
 """CPU seconds after which the search for a solution is stopped."""
 
@@ -34,7 +36,7 @@ def measure(name: str, method: str, seed: int) -> list[Row]:
 
 
 def by_rejection(name: str, method: str, seed: int) -> dict[str, float]:
-    """Return the CPU seconds for one solution of each class, and for 1,000, by rejection."""
+    """Return CPU seconds by rejection: one image of each class, 1,000, one confident image."""
     classifier = network_of(name)
     sat = SatInversion(Conditioning(10, classifier.spec.image_size), classifier)
     torch.manual_seed(seed)
@@ -42,7 +44,15 @@ def by_rejection(name: str, method: str, seed: int) -> dict[str, float]:
     sat.draw(sat.conditioning.of_labels(torch.arange(10)))
     first = time.process_time() - start
     sat.draw(sat.conditioning.of_labels(torch.arange(1000) % 10))
-    return {"first": first, "per_1000": time.process_time() - start - first}
+    numbers = {"first": first, "per_1000": time.process_time() - start - first}
+    if (margin := confident_lead(name)) is not None:
+        start, found = time.process_time(), 0
+        for _ in range(BLOCKS):
+            bits_nI = 2 * torch.randint(2, (BLOCK, sat.inputs)) - 1
+            found += int((lead(classifier, bits_nI) >= margin).sum())
+        seconds = time.process_time() - start
+        numbers["confident"] = seconds / found if found else float("inf")
+    return numbers
 
 
 def by_solver(name: str, method: str, seed: int) -> dict[str, float]:
@@ -52,26 +62,42 @@ def by_solver(name: str, method: str, seed: int) -> dict[str, float]:
     start = time.process_time()
     network = NetworkCnf(integer_layers(classifier.network))
     numbers = {"formula": time.process_time() - start, "clauses": len(network.hidden.clauses)}
-    margins = {"first": 0}
-    if name.startswith("8x8"):  # the real digits of 14 x 14 pixels need a download
-        margins["confident"] = int(lead(classifier, real_digits(name)).median())
-    for kind, margin in margins.items():
-        seconds = [within(LIMIT, _solve, network, label, margin)[1] for label in CLASSES]
-        numbers[f"{kind}/worst"] = max(seconds)
+    for kind, margin in (("first", 0), ("confident", confident_lead(name))):
+        if margin is None:
+            continue
+        seconds = [seconds_within(LIMIT, _solve, network, label, margin) for label in CLASSES]
         numbers[kind] = sum(seconds) / len(seconds)
     return numbers
 
 
 def by_generator(name: str, loss: str, seed: int) -> dict[str, float]:
-    """Return the CPU seconds of training until an inversion accuracy of 0.95, and of drawing."""
+    """Return CPU seconds of training until an accuracy of 0.95, of drawing, of a confident image.
+
+    The last one includes the whole training and the drawing of as many images as it takes.
+    """
     inversion, seconds = trained_generator(name, OVERRIDES[loss], seed)
     reached = inversion.cost().reached
     start = time.process_time()
-    drawn(inversion, 1000, seed)
-    return {
+    bits_nI, label_n = drawn(inversion, 1000, seed)
+    numbers = {
         "first": seconds * reached[0] / STEPS if reached else float("inf"),
         "per_1000": time.process_time() - start,
+        "accuracy": float((predicted(inversion.classifier, bits_nI) == label_n).double().mean()),
     }
+    if (margin := confident_lead(name)) is not None:
+        share = float((lead(inversion.classifier, bits_nI) >= margin).double().mean())
+        numbers["confident_share"] = share
+        numbers["confident"] = (
+            seconds + numbers["per_1000"] / 1000 / share if share else float("inf")
+        )
+    return numbers
+
+
+def confident_lead(name: str) -> int | None:
+    """Return the median lead of real digits; None for 14 x 14 pixels, which need a download."""
+    if not name.startswith("8x8"):
+        return None
+    return int(lead(network_of(name), real_digits(name)).median())
 
 
 def _solve(network: NetworkCnf, label: int, margin: int) -> bool:
