@@ -134,47 +134,19 @@ def sampler_table(rows: list[Row]) -> str:
 
 
 def proof_table(rows: list[Row]) -> str:
-    """Return the table of proofs, one line per class and one for the total."""
-    times = [
+    """Return the largest margin of each class, beside the largest lead of a real digit."""
+    titles = {"margin": "largest margin, proved", "real": "largest of real digits"}
+    lines = [
         [
-            sum(values)
-            for values in zip(
-                *(pick(rows, f"seconds/{name}", part="proofs") for name in names), strict=True
-            )
+            title,
+            *(
+                "".join(f"{value:.0f}" for value in pick(rows, f"{name}/{label}", part="proofs"))
+                for label in range(10)
+            ),
         ]
-        for names in (("first",), ("margin", "margin_enumerate"), ("darkest", "enumerate"))
+        for name, title in titles.items()
     ]
-    labels = sorted({int(row["seed"]) for row in rows if row["part"] == "proofs"})
-    lines = []
-    for place, label in enumerate(labels):
-
-        def value(name: str, label: int = label) -> float:
-            rows_of_class = [row for row in rows if row["seed"] == str(label)]
-            return pick(rows_of_class, name, part="proofs")[0]
-
-        lines.append(
-            [
-                str(label),
-                f"{value('margin'):.0f}",
-                _number(value("margin_images"), value("margin_complete")),
-                f"{value('darkest'):.0f}",
-                _number(value("darkest_images"), value("complete")),
-                *(f"{part[place]:.1f}" for part in times),
-            ]
-        )
-    if lines:
-        lines.append(["all", "", "", "", "", *(f"{sum(part):.1f}" for part in times)])
-    return markdown(
-        [
-            "class", "largest margin", "such images", "fewest bright pixels", "such images",
-            "one image, s", "margin, s", "bright pixels, s",
-        ],
-        lines,
-    )  # fmt: skip
-
-
-def _number(count: float, complete: float) -> str:
-    return f"{'' if complete else 'more than '}{count:,.0f}"
+    return markdown(["class", *map(str, range(10))], lines)
 
 
 def _seconds(values: list[float], digits: int = 1) -> str:

@@ -129,7 +129,7 @@ def median_lead(part: str) -> int:
 def exact_solutions(confident: bool) -> list[Tensor]:
     """Return all solutions of each class of the 4 x 4 network, [S] numbers of inputs.
 
-    They are found by evaluating all inputs. `proofs.enumerate_all` compares them with the solver.
+    They are found by evaluating all inputs; `proofs.py` compares a class with the solver.
     """
     classifier = network_of("4x4")
     bits_nI = every_input(16)

@@ -10,7 +10,7 @@ from experiments.jobs import Row
 from experiments.run_files import number_rows
 from experiments.sat_coverage.coverage import lead, predicted
 from experiments.sat_coverage.images import OVERRIDES, STEPS, drawn, real_digits, trained_generator
-from experiments.sat_coverage.limited import seconds_within
+from experiments.sat_coverage.limited import within
 from experiments.sat_coverage.networks import network_of
 from netinv_lightning.classifiers.binarised import BinarisedMLP, integer_layers
 from netinv_lightning.inversion.conditioning import Conditioning
@@ -57,16 +57,11 @@ def by_rejection(name: str, method: str, seed: int) -> dict[str, float]:
 
 def by_solver(name: str, method: str, seed: int) -> dict[str, float]:
     """Return the CPU seconds of CaDiCaL per class: for any solution, and for a confident one."""
-    classifier = network_of(name)
-    assert isinstance(classifier.network, BinarisedMLP)
-    start = time.process_time()
-    network = NetworkCnf(integer_layers(classifier.network))
-    numbers = {"formula": time.process_time() - start, "clauses": len(network.hidden.clauses)}
+    numbers: dict[str, float] = {"clauses": len(formula_of(name).hidden.clauses)}
     for kind, margin in (("first", 0), ("confident", confident_lead(name))):
-        if margin is None:
-            continue
-        seconds = [seconds_within(LIMIT, _solve, network, label, margin) for label in CLASSES]
-        numbers[kind] = sum(seconds) / len(seconds)
+        if margin is not None:
+            seconds = [within(LIMIT, solve, name, label, margin) for label in CLASSES]
+            numbers[kind] = sum(seconds) / len(seconds)
     return numbers
 
 
@@ -100,5 +95,17 @@ def confident_lead(name: str) -> int | None:
     return int(lead(network_of(name), real_digits(name)).median())
 
 
-def _solve(network: NetworkCnf, label: int, margin: int) -> bool:
-    return first_model(network.of_class(label, margin), network.inputs) is not None
+def formula_of(name: str) -> NetworkCnf:
+    """Return the formula of a network, without a class."""
+    network = network_of(name).network
+    assert isinstance(network, BinarisedMLP)
+    return NetworkCnf(integer_layers(network))
+
+
+def solve(name: str, label: int, margin: int) -> float:
+    """Return the CPU seconds of the formula and of the search for one solution."""
+    network_of(name)
+    start = time.process_time()
+    formula = formula_of(name)
+    first_model(formula.of_class(label, margin), formula.inputs)
+    return time.process_time() - start
