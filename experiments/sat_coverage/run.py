@@ -35,7 +35,7 @@ from experiments.sat_coverage.images import (
 )
 from experiments.sat_coverage.networks import network_of
 from experiments.sat_coverage.proofs import certify, enumerate_class
-from experiments.sat_coverage.samplers import SAMPLERS, compare
+from experiments.sat_coverage.samplers import CLASSES, SAMPLERS, compare
 from experiments.sat_coverage.sizes import SIZES, measure
 
 HERE = Path(__file__).parent
@@ -57,7 +57,7 @@ WAYS = ("rejection", "solver", "papers", "natural")
 JOBS = [
     *(("4x4", method, seed) for seed in SEEDS for method in METHODS["4x4"]),
     *(("8x8", method, SEEDS[0]) for method in METHODS["8x8"]),
-    *(("samplers", name, label) for label in range(10) for name in SAMPLERS),
+    *(("samplers", name, label) for label in CLASSES for name in SAMPLERS),
     *((f"size {name}", way, SEEDS[0]) for way in WAYS for name in SIZES),
     ("proofs", "sat", 0),
     ("enumeration", "sat", 1),

@@ -1,6 +1,6 @@
 """Three samplers of solutions against the uniform distribution over all solutions.
 
-The sets are the confident solutions of each class of the network with 16 inputs, which are known
+The set is that of the confident solutions of a class of the network with 16 inputs, which is known
 exactly. Uniform draws give Pearson's statistic of the counts, divided by its degrees of freedom, a
 mean of 1.
 
@@ -29,6 +29,8 @@ from netinv_lightning.inversion.methods.sat_models import random_models
 
 PER_SOLUTION = 10
 """Draws for each solution of a set; the expected count of each solution."""
+CLASSES = (1,)
+"""Classes that are compared: the one with the fewest confident solutions."""
 LIMIT = 60
 """CPU seconds after which a sampler is stopped."""
 LARGE = 2
@@ -99,6 +101,6 @@ def compare(name: str, label: int) -> list[Row]:
     bits_nI = SAMPLERS[name](method, label, count)
     numbers = judge(numbers_of(bits_nI[:count]), solution_S)
     numbers["seconds_per_1000"] = (time.process_time() - start) / len(bits_nI) * 1000
-    if label == 0:
+    if label == CLASSES[0]:
         numbers["seconds_large"] = within(LIMIT, draw_large, name, label) / LARGE
     return number_rows(numbers, part="samplers", method=name, seed=label)

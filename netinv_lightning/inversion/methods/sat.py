@@ -11,8 +11,9 @@ resemble data.
 What differs from the paper: thresholds are trained integers, each auxiliary variable is determined
 by the input, and there are optional constraints. Solutions that are common are drawn exactly
 uniformly, by rejection: a million random inputs contain enough of them. Rare ones are drawn by
-CMSGen (`pycmsgen`), a solver with random decisions and no guarantee of uniformity. UniGen3
-(`pyunigen`) guarantees almost uniform samples, but has to count the solutions first.
+CMSGen (`pycmsgen`), a solver with random decisions, whose draws are measurably not uniform
+(`experiments/sat_coverage`). UniGen3 (`pyunigen`) guarantees almost uniform samples, but has to
+count the solutions first.
 
 Shape suffixes: B batch, C channels, H height, W width, I input bits, n solutions.
 """
