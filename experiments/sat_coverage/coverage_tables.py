@@ -119,7 +119,9 @@ def sampler_table(rows: list[Row]) -> str:
         [
             str(name),
             *(
-                shown(pick(rows, number, part="samplers", method=name), digits)
+                (_seconds if number.startswith("seconds") else shown)(
+                    pick(rows, number, part="samplers", method=name), digits
+                )
                 for number, (_, digits) in columns.items()
             ),
         ]

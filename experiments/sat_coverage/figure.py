@@ -53,7 +53,9 @@ def draw_figure(results: Path, path: Path) -> None:
         axes.grid(alpha=0.3)
     exact.set(xscale="log", xlabel="number of images", ylabel="covered share", ylim=(0, 1.02))
     for axes, kind in ((confident, "confident"), (every, "all")):
-        axes.set(xlabel="distance to the nearest image, bits", xlim=(10, 24))
+        axes.set(
+            xlabel="distance to the nearest image, bits", xlim=(10, 24), xticks=range(10, 25, 2)
+        )
         if radius := pick(rows, f"radius/{kind}", part="8x8"):
             axes.axvline(radius[0], color="0.6", linewidth=0.8)
     confident.legend(frameon=False, fontsize=8)

@@ -10,23 +10,23 @@ from typing import Any
 from experiments.forked import fork_server
 
 
-def within(limit: int, function: Callable[..., float], *arguments: Any) -> float:
-    """Return the seconds that a function measures; infinity if it took longer than the limit."""
+def within(limit: int, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Return what a function returns; None if it was ended by the limit."""
     context = fork_server()
     receiving, sending = context.Pipe(duplex=False)
     process = context.Process(target=_run, args=(sending, limit, function, arguments))
     process.start()
     sending.close()
     try:
-        seconds: float = receiving.recv()
+        result = receiving.recv()
     except EOFError:  # ended by the limit
-        seconds = float("inf")
+        result = None
     process.join()
-    return seconds
+    return result
 
 
 def _run(
-    sending: Connection, limit: int, function: Callable[..., float], arguments: tuple[Any, ...]
+    sending: Connection, limit: int, function: Callable[..., Any], arguments: tuple[Any, ...]
 ) -> None:
     used = resource.getrusage(resource.RUSAGE_SELF).ru_utime
     resource.setrlimit(resource.RLIMIT_CPU, (int(used) + limit, int(used) + limit))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 import torch
@@ -60,7 +61,7 @@ def by_solver(name: str, method: str, seed: int) -> dict[str, float]:
     numbers: dict[str, float] = {"clauses": len(formula_of(name).hidden.clauses)}
     for kind, margin in (("first", 0), ("confident", confident_lead(name))):
         if margin is not None:
-            seconds = [within(LIMIT, solve, name, label, margin) for label in CLASSES]
+            seconds = [within(LIMIT, solve, name, label, margin) or math.inf for label in CLASSES]
             numbers[kind] = sum(seconds) / len(seconds)
     return numbers
 
