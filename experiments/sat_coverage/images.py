@@ -1,6 +1,6 @@
-"""The two networks of the study, the images that the methods draw, and the solutions.
+"""The images that the methods draw, and the solutions that they are compared with.
 
-Shape suffixes: n images, I input bits.
+Shape suffixes: n images, I input bits, S solutions.
 """
 
 from __future__ import annotations
@@ -10,86 +10,59 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from experiments.jobs import ROOT
-from experiments.sat_coverage.coverage import bits_of, predicted
-from netinv_lightning.api import load_run
-from netinv_lightning.classifiers.binarised import BinarisedMLP, integer_layers
-from netinv_lightning.classifiers.build import load_zoo
-from netinv_lightning.classifiers.frozen import FrozenClassifier
+from experiments.sat_coverage.coverage import bits_of, every_input, lead, predicted
+from experiments.sat_coverage.networks import choice, network_of, small_digits
 from netinv_lightning.config.compose import compose
 from netinv_lightning.data.datasets import digits
+from netinv_lightning.evaluation.build import build_fit_context
 from netinv_lightning.inversion.base import Inversion
 from netinv_lightning.inversion.build import build_inversion
 from netinv_lightning.inversion.conditioning import Conditioning
-from netinv_lightning.inversion.methods.cnf import NetworkCnf
 from netinv_lightning.inversion.methods.sat import SatInversion
-from netinv_lightning.inversion.methods.sat_models import all_models
-from netinv_lightning.run import run
+from netinv_lightning.runs.run_directory import RunDir
+from netinv_lightning.tracking.run_context import RunContext
 
-HERE = Path(__file__).parent
-ZOO = "digits_binarised"
-DRAWN = 10_000
+DRAWN = {"4x4": 100_000, "8x8": 5_000}
 """Images of each method and seed, all classes together."""
-DRAWN_BY_CMSGEN = 2_000
+MOST_BY_GRADIENT = 10_000
 REFERENCES = 200
 """Uniform solutions per class that should be near an image."""
 STEPS = 200
-COMMANDS = {
-    "gradient": ["method=gradient"],
-    "sat": ["method=sat"],
-    "cmsgen": ["method=sat", "method.search=cmsgen"],
-    "other classes": ["method=sat"],
+OVERRIDES = {
+    "papers": ("loss=inversion",),
+    "papers, hot": ("loss=inversion", "conditioning.vectors=hot"),
+    "papers, vector": ("loss=inversion", "conditioning=vector"),
+    "papers, spread": ("loss=inversion", "loss.cosine.weight=10", "loss.orthogonality.weight=10"),
+    "papers, long": ("loss=inversion", "application.steps=1000"),
+    "papers, 8": ("loss=inversion", "n_generators=8"),
+    "natural": ("loss=natural",),
+    "gradient": ("method=gradient",),
+    "sat": ("method=sat",),
+    "other classes": ("method=sat",),
 }
 
 
-def digits4() -> Path:
-    """Write the 4 x 4 digits, means of 2 x 2 pixels of the 8 x 8 digits, and return the file."""
-    path = ROOT / "data" / "digits4.npz"
-    if not path.exists():
-        arrays = {}
-        for split, training in (("train", True), ("test", False)):
-            images_nCHW, label_n = digits(Path(), training)
-            arrays[f"x_{split}"] = F.avg_pool2d(images_nCHW.float(), 2).round().byte().numpy()
-            arrays[f"y_{split}"] = label_n.numpy()
-        path.parent.mkdir(exist_ok=True)
-        np.savez(path, **arrays)
-    return path
+def overrides_of(part: str, method: str) -> tuple[str, ...]:
+    """Return the overrides of a method; the views of `loss=natural` do not exist for tables."""
+    no_views = ("augmentation={shift: 0, rotation: 0, scale: 0, shear: 0}",)
+    return OVERRIDES[method] + (no_views if (part, method) == ("4x4", "natural") else ())
 
 
-def netinv(*overrides: str) -> Inversion:
-    """Run a command in this process, whose CPU time is measured, and load its result."""
-    with TemporaryDirectory() as folder:
-        run(compose(overrides), Path(folder) / "run")
-        return load_run(Path(folder) / "run").module
-
-
-@cache
-def choice(part: str) -> tuple[str, ...]:
-    """Return the overrides that choose the network; the 4 x 4 network is trained once."""
-    if part == "8x8":
-        return ("data=digits", f"classifier.zoo={ZOO}")
-    weights, data = HERE / "digits4_binarised.safetensors", f"data.path={digits4()}"
-    if not weights.exists():
-        overrides = (
-            "application=train_classifier", "data=npz", data, "data.val_fraction=0",
-            "data.batch_size=50", "classifier=binarised", "+classifier.network.widths=[12]",
-            "recipe.epochs=30", "recipe.optimizer=adamw", "recipe.lr=0.03",
-            "recipe.weight_decay=0", "seed=0", f"application.save_as={weights}",
-        )  # fmt: skip
-        with TemporaryDirectory() as folder:
-            run(compose(overrides), Path(folder) / "run")
-    return "data=npz", data, "classifier=checkpoint", f"classifier.path={weights}"
-
-
-@cache
-def network_of(part: str) -> FrozenClassifier:
-    cfg = compose(["application=invert", "method=sat", *choice(part)])
-    return build_inversion(cfg).classifier if part == "4x4" else load_zoo(ZOO)
+def trained_generator(name: str, overrides: tuple[str, ...], seed: int) -> tuple[Inversion, float]:
+    """Train a generator for a network of `networks.py`; return it and the CPU seconds."""
+    cfg = compose([
+        "application=invert", *choice(name), f"seed={seed}", f"application.steps={STEPS}",
+        "trainer.precision=32-true", *overrides,
+    ])  # fmt: skip
+    inversion, start = build_inversion(cfg), time.process_time()
+    with TemporaryDirectory() as folder, RunContext(cfg, RunDir(Path(folder))) as context:
+        for part in (context.directory.checkpoints, context.figures):
+            part.mkdir(exist_ok=True)
+        inversion.fit(build_fit_context(cfg, context))
+    return inversion, time.process_time() - start
 
 
 @torch.no_grad()
@@ -97,33 +70,41 @@ def drawn(inversion: Inversion, count: int, seed: int) -> tuple[Tensor, Tensor]:
     """Return the bits of drawn images [n, I] and the requested labels [n]."""
     torch.manual_seed(seed)
     bits, labels = [], []
-    for _ in range(count // 1000):
+    for part in range(count // 1000):  # several generators take turns
         condition = inversion.conditioning.sample(1000)
-        bits.append(bits_of(inversion.classifier, inversion.draw(condition)))
+        images = inversion.draw(condition, part % inversion.n_generators)
+        bits.append(bits_of(inversion.classifier, images))
         labels.append(condition.label_B)
     return torch.cat(bits), torch.cat(labels)
 
 
+def real_digits(part: str) -> Tensor:
+    """Return the bits of the training digits, [n, I]."""
+    small = part == "4x4"
+    x = small_digits(train=True)[0] if small else digits(Path(), train=True)[0].float() / 255
+    return bits_of(network_of(part), x)
+
+
 def images_of(part: str, method: str, seed: int) -> tuple[Tensor, dict[str, float]]:
-    """Return the bits of the images of a method [n, I], with its accuracy and seconds."""
-    start = time.process_time()
+    """Return the bits of the images of a method [n, I], with its accuracy and CPU seconds."""
     if method == "real digits":
-        images_nCHW = digits(Path(), train=True)[0].float() / 255
-        images_nCHW = F.avg_pool2d(images_nCHW, 2) if part == "4x4" else images_nCHW
-        return bits_of(network_of(part), images_nCHW), {}
-    if method == "generator":
-        inversion = netinv(
-            "application=invert", *choice(part), f"seed={seed}", f"application.steps={STEPS}",
-            "application.eval_samples=100", "application.keep_samples=100",
-        )  # fmt: skip
+        return real_digits(part), {}
+    count, fitting = DRAWN[part], 0.0
+    if method in ("gradient", "sat", "other classes"):
+        cfg = compose(["application=invert", *choice(part), *overrides_of(part, method)])
+        inversion: Inversion = build_inversion(cfg)
+        count = min(count, MOST_BY_GRADIENT) if method == "gradient" else count
     else:
-        cfg = compose(["application=invert", *choice(part), *COMMANDS[method]])
-        inversion = build_inversion(cfg)
-    count = DRAWN_BY_CMSGEN if method == "cmsgen" else DRAWN
+        inversion, fitting = trained_generator(part, overrides_of(part, method), seed)
+    start = time.process_time()
     bits_nI, label_n = drawn(inversion, count, seed)
-    seconds = time.process_time() - start
+    drawing = time.process_time() - start
     right_n = predicted(inversion.classifier, bits_nI) == label_n
-    return bits_nI, {"accuracy": float(right_n.double().mean()), "seconds": seconds * DRAWN / count}
+    return bits_nI, {
+        "accuracy": float(right_n.double().mean()),
+        "seconds": fitting,
+        "seconds_per_1000": drawing / count * 1000,
+    }
 
 
 @cache
@@ -139,9 +120,19 @@ def solutions(margin: int = 0, count: int = REFERENCES, seed: int = 1) -> list[T
 
 
 @cache
-def all_solutions() -> list[Tensor]:
-    """Return all solutions [n, I] of each class of the 4 x 4 network."""
+def median_lead(part: str) -> int:
+    """Return the median lead of the logits of real digits, which makes a solution confident."""
+    return int(lead(network_of(part), real_digits(part)).median())
+
+
+@cache
+def exact_solutions(confident: bool) -> list[Tensor]:
+    """Return all solutions of each class of the 4 x 4 network, [S] numbers of inputs.
+
+    They are found by evaluating all inputs; `proofs.py` compares a class with the solver.
+    """
     classifier = network_of("4x4")
-    assert isinstance(classifier.network, BinarisedMLP)
-    network = NetworkCnf(integer_layers(classifier.network))
-    return [all_models(network.of_class(label), network.inputs)[0] for label in range(10)]
+    bits_nI = every_input(16)
+    label_n, lead_n = predicted(classifier, bits_nI), lead(classifier, bits_nI)
+    enough_n = lead_n >= (median_lead("4x4") if confident else 0)
+    return [((label_n == label) & enough_n).nonzero()[:, 0] for label in range(10)]

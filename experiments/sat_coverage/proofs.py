@@ -1,63 +1,60 @@
-"""What the solver proves about each class of the 8 x 8 network, and in how many CPU seconds."""
+"""What the solver proves: the largest margins of the 8 x 8 network, and all inputs of a class."""
 
 from __future__ import annotations
 
+import re
+import resource
+import subprocess
 import time
+from tempfile import TemporaryDirectory
 
-from experiments.jobs import Row
+import torch
+
+from experiments.jobs import NETINV, ROOT, Row
 from experiments.run_files import number_rows
+from experiments.sat_coverage.coverage import lead, numbers_of, predicted
+from experiments.sat_coverage.images import exact_solutions, real_digits
+from experiments.sat_coverage.networks import choice, network_of
 from netinv_lightning.classifiers.binarised import BinarisedMLP, integer_layers
-from netinv_lightning.classifiers.build import load_zoo
-from netinv_lightning.inversion.methods.cnf import Cnf, NetworkCnf, keep_between
-from netinv_lightning.inversion.methods.sat_models import (
-    all_models,
-    first_model,
-    largest_margin,
-    random_models,
-)
-
-SAMPLED = 2
-"""Images that CMSGen draws for the time of one."""
+from netinv_lightning.inversion.methods.cnf import NetworkCnf
+from netinv_lightning.inversion.methods.sat_models import all_models
 
 
-def darkest(network: NetworkCnf, label: int) -> tuple[int, Cnf]:
-    """Return the smallest number of bright pixels of a class, and the formula of such images.
+def certify() -> list[Row]:
+    """Return the largest margin of each class, as the command prints it, and its CPU seconds."""
+    with TemporaryDirectory() as folder:
+        before = _seconds_of_commands()
+        command = ("application=invert", *choice("8x8"), "method=sat", "method.certify=true")
+        done = subprocess.run(
+            [*NETINV, *command, f"output={folder}"],
+            cwd=ROOT, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+    numbers = {"seconds": _seconds_of_commands() - before}
+    bits_nI, classifier = real_digits("8x8"), network_of("8x8")
+    label_n, lead_n = predicted(classifier, bits_nI), lead(classifier, bits_nI)
+    for label, margin in re.findall(r"class (\d+) has a margin of at most (\d+)", done.stderr):
+        numbers[f"margin/{label}"] = int(margin)
+        numbers[f"real/{label}"] = int(lead_n[label_n == int(label)].max())
+    return number_rows(numbers, part="proofs", method="sat", seed=0)
 
-    The formula for one pixel less is unsatisfiable.
+
+def enumerate_class(label: int) -> list[Row]:
+    """Return the number of solutions of a class of the 4 x 4 network, and CPU seconds.
+
+    Raises:
+        AssertionError: If the solver finds other solutions than the evaluation of all inputs.
     """
-    for bright in range(network.inputs + 1):
-        cnf = network.of_class(label)
-        keep_between(cnf, range(1, network.inputs + 1), lowest=None, highest=bright)
-        if first_model(cnf, network.inputs) is not None:
-            return bright, cnf
-    raise RuntimeError(f"class {label} has no input")
-
-
-def prove(name: str, label: int) -> list[Row]:
-    """Return the numbers of one class: margins, darkest images, and CPU seconds."""
-    classifier = load_zoo(name)
-    assert isinstance(classifier.network, BinarisedMLP)
+    network = network_of("4x4").network
+    assert isinstance(network, BinarisedMLP)
     start = time.process_time()
-    network = NetworkCnf(integer_layers(classifier.network))
-    numbers: dict[str, float] = {}
+    formula = NetworkCnf(integer_layers(network))
+    found_nI, _ = all_models(formula.of_class(label), formula.inputs)
+    seconds = time.process_time() - start
+    assert torch.equal(numbers_of(found_nI).sort().values, exact_solutions(False)[label])
+    numbers = {"solutions": len(found_nI), "seconds": seconds}
+    return number_rows(numbers, part="enumeration", method="sat", seed=label)
 
-    def lap(part: str) -> None:
-        nonlocal start
-        numbers[f"seconds/{part}"] = time.process_time() - start
-        start = time.process_time()
 
-    first_model(network.of_class(label), network.inputs)
-    lap("first")
-    best = largest_margin(network, label)
-    assert best is not None
-    numbers["margin"] = best[0]
-    lap("margin")
-    numbers["darkest"], cnf = darkest(network, label)
-    lap("darkest")
-    found_nI, complete = all_models(cnf, network.inputs, limit=10_000)
-    numbers["darkest_images"], numbers["complete"] = len(found_nI), float(complete)
-    lap("enumerate")
-    random_models(network.of_class(label), network.inputs, SAMPLED, seed=label)
-    lap("cmsgen")
-    numbers["seconds/cmsgen"] /= SAMPLED
-    return number_rows(numbers, part="proofs", method="sat", seed=label)
+def _seconds_of_commands() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime

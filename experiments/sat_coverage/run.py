@@ -13,24 +13,30 @@ import torch
 from torch import Tensor
 
 from experiments.jobs import Row
-from experiments.page import markdown, pick, run_experiment, shown
+from experiments.page import run_experiment
 from experiments.run_files import number_rows
+from experiments.sat_coverage import coverage_tables
 from experiments.sat_coverage.coverage import (
     codes_of,
+    covered,
     distinct,
+    every_input,
     mean_distance,
     nearest_distance,
+    numbers_of,
     predicted,
 )
 from experiments.sat_coverage.figure import draw_figure
 from experiments.sat_coverage.images import (
-    ZOO,
-    all_solutions,
+    exact_solutions,
     images_of,
-    network_of,
+    median_lead,
     solutions,
 )
-from experiments.sat_coverage.proofs import prove
+from experiments.sat_coverage.networks import network_of
+from experiments.sat_coverage.proofs import certify, enumerate_class
+from experiments.sat_coverage.samplers import CLASSES, SAMPLERS, compare
+from experiments.sat_coverage.sizes import SIZES, measure
 
 HERE = Path(__file__).parent
 SEEDS = (10, 11, 12)
@@ -38,26 +44,77 @@ PER_CLASS = 300
 """Images of each class of the 8 x 8 network that are compared."""
 SHARE = 0.5
 """Share of the references that the uniform sample covers, which sets the radius."""
-CONFIDENT = 11
-"""Smallest lead of the logit, as an integer, of confident solutions: the median of real digits."""
+COUNTS = (1_000, 3_000, 10_000, 30_000, 100_000)
+"""Numbers of images whose share of all solutions is measured."""
 METHODS = {
-    "8x8": ("generator", "gradient", "sat", "other classes", "real digits"),
-    "4x4": ("generator", "gradient", "sat", "cmsgen", "real digits"),
-}
-TITLES = {
-    "sat": "`sat`, uniform",
-    "cmsgen": "`sat`, by CMSGen",
-    "generator": "`generator`",
-    "gradient": "`gradient`",
-    "other classes": "uniform, other classes (floor)",
-    "real digits": "real training digits",
-}
+    "4x4": (
+        "papers", "papers, long", "papers, 8", "papers, hot", "papers, vector", "papers, spread",
+        "natural", "gradient", "sat", "real digits",
+    ),
+    "8x8": ("papers", "natural", "gradient", "sat", "other classes", "real digits"),
+}  # fmt: skip
+WAYS = ("rejection", "solver", "papers", "natural")
 JOBS = [
+    *(("4x4", method, seed) for seed in SEEDS for method in METHODS["4x4"]),
     *(("8x8", method, SEEDS[0]) for method in METHODS["8x8"]),
-    *(("proofs", "sat", label) for label in range(10)),
-    *(("4x4", method, SEEDS[0]) for method in METHODS["4x4"]),
-    *((part, method, seed) for seed in SEEDS[1:] for part in METHODS for method in METHODS[part]),
+    *(("samplers", name, label) for label in CLASSES for name in SAMPLERS),
+    *((f"size {name}", way, SEEDS[0]) for way in WAYS for name in SIZES),
+    ("proofs", "sat", 0),
+    ("enumeration", "sat", 1),
+    *(("8x8", method, seed) for seed in SEEDS[1:] for method in METHODS["8x8"]),
 ]
+
+
+def one(part: str, method: str, seed: int) -> list[Row]:
+    """Return the rows of one job; for samplers and enumeration the seed is the class."""
+    if part == "proofs":
+        return certify()
+    if part == "enumeration":
+        return enumerate_class(seed)
+    if part == "samplers":
+        return compare(method, seed)
+    if part.startswith("size "):
+        return measure(part.removeprefix("size "), method, seed)
+    bits_nI, numbers = images_of(part, method, seed)
+    measured = exact_shares(bits_nI) if part == "4x4" else near_shares(bits_nI, method, seed)
+    return number_rows(numbers | measured, part=part, method=method, seed=seed)
+
+
+def exact_shares(bits_nI: Tensor) -> dict[str, float]:
+    """Return the shares of all solutions and of all hidden codes that occur among the images."""
+    numbers = {}
+    for kind, confident in (("all", False), ("confident", True)):
+        for count in (count for count in COUNTS if count <= len(bits_nI)):
+            number_n = numbers_of(bits_nI[:count])
+            shares = [covered(number_n, solution_S) for solution_S in exact_solutions(confident)]
+            numbers[f"share/{kind}/{count}"] = mean(shares)
+        number_n = numbers_of(bits_nI)
+        shares = [covered(number_n, solution_S) for solution_S in exact_solutions(confident)]
+        numbers |= {f"share/{kind}": mean(shares), f"worst/{kind}": min(shares)}
+    classifier, all_nI = network_of("4x4"), every_input(16)
+    codes = distinct(codes_of(classifier, bits_nI)) / distinct(codes_of(classifier, all_nI))
+    return numbers | {
+        "codes": codes,
+        "distinct": distinct(bits_nI) / len(bits_nI),
+        "distance": class_distance("4x4", bits_nI),
+    }
+
+
+def near_shares(bits_nI: Tensor, method: str, seed: int) -> dict[str, float]:
+    """Return the shares of uniform solutions of the 8 x 8 network that are near an image."""
+    classes = by_class(bits_nI, method)
+    numbers = {
+        "images": min(len(images_nI) for images_nI in classes),
+        "distance": class_distance("8x8", bits_nI),
+    }
+    for kind, margin in (("all", 0), ("confident", median_lead("8x8"))):
+        if method == "sat":  # its confident images are a sample of the confident set
+            classes = solutions(margin, PER_CLASS, seed)
+        numbers[f"radius/{kind}"] = radius(margin)
+        shares = {r: near_share(classes, margin, r) for r in range(25)}
+        numbers |= {f"near/{kind}/{r}": share for r, share in shares.items()}
+        numbers[f"near/{kind}"] = shares[radius(margin)]
+    return numbers
 
 
 @cache
@@ -68,53 +125,19 @@ def radius(margin: int) -> int:
     return int(distance_n.quantile(SHARE))
 
 
-def by_class(part: str, bits_nI: Tensor, method: str) -> list[Tensor]:
+def by_class(bits_nI: Tensor, method: str) -> list[Tensor]:
     """Return the images that count for each class: those that the network assigns to it."""
-    label_n, other = predicted(network_of(part), bits_nI), method == "other classes"
-    most = PER_CLASS if part == "8x8" else len(bits_nI)
+    label_n, other = predicted(network_of("8x8"), bits_nI), method == "other classes"
     return [
-        bits_nI[(label_n != label) if other else (label_n == label)][:most] for label in range(10)
+        bits_nI[(label_n != label) if other else (label_n == label)][:PER_CLASS]
+        for label in range(10)
     ]
 
 
-def one(part: str, method: str, seed: int) -> list[Row]:
-    """Return the rows of one method, or of the proofs for a class."""
-    if part == "proofs":
-        return prove(ZOO, label=seed)
-    bits_nI, numbers = images_of(part, method, seed)
-    classes = by_class(part, bits_nI, method)
-    numbers["images"] = mean(len(images_nI) for images_nI in classes)
-    numbers["distance"] = mean(mean_distance(images_nI) for images_nI in classes)
-    numbers["distinct"] = sum(map(distinct, classes)) / max(1, sum(map(len, classes)))
-    if part == "4x4":
-        numbers |= exact_shares(classes)
-    else:
-        for name, margin in (("all", 0), ("confident", CONFIDENT)):
-            if method == "sat":  # its confident images are a sample of the confident set
-                classes = solutions(margin, PER_CLASS, seed)
-            numbers[f"radius/{name}"] = radius(margin)
-            shares = {r: near_share(classes, margin, r) for r in range(25)}
-            numbers |= {f"near/{name}/{r}": share for r, share in shares.items()}
-            numbers[f"near/{name}"] = shares[radius(margin)]
-    return number_rows(numbers, part=part, method=method, seed=seed)
-
-
-def exact_shares(classes: list[Tensor]) -> dict[str, float]:
-    """Return the shares of all solutions and of all hidden codes that occur among the images."""
-    classifier = network_of("4x4")
-    exact = all_solutions()
-
-    def codes(rows_nI: Tensor) -> int:
-        return distinct(codes_of(classifier, rows_nI))
-
-    return {
-        "solutions": mean(map(len, exact)),
-        "share": mean(distinct(c) / len(s) for c, s in zip(classes, exact, strict=True)),
-        "share_expected": mean(
-            1 - (1 - 1 / len(s)) ** len(c) for c, s in zip(classes, exact, strict=True)
-        ),
-        "codes": mean(codes(c) / codes(s) for c, s in zip(classes, exact, strict=True)),
-    }
+def class_distance(part: str, bits_nI: Tensor) -> float:
+    """Return the mean Hamming distance of two images of the same class."""
+    label_n = predicted(network_of(part), bits_nI)
+    return mean(mean_distance(bits_nI[label_n == label]) for label in range(10))
 
 
 def near_share(classes: list[Tensor], margin: int, r: int) -> float:
@@ -128,72 +151,7 @@ def near_share(classes: list[Tensor], margin: int, r: int) -> float:
 
 def tables(rows: list[Row]) -> dict[str, str]:
     """Return the tables of the page."""
-    if not rows:
-        return dict.fromkeys(("set-8x8", "set-4x4", "proofs"), "Not run yet.\n")
-    columns = {
-        "4x4": {"share": 3, "share_expected": 3, "codes": 3, "distinct": 3, "distance": 1},
-        "8x8": {"near/all": 3, "near/confident": 3, "accuracy": 3, "distance": 1, "seconds": 1},
-    }
-    heads = {
-        "share": "share of all solutions",
-        "share_expected": "expected for uniform draws",
-        "codes": "share of hidden codes",
-        "distinct": "distinct images",
-        "distance": "mean Hamming distance",
-        "near/all": "covered, all solutions",
-        "near/confident": "covered, confident",
-        "accuracy": "accuracy",
-        "seconds": "CPU seconds, 10,000 images",
-    }
-    made = {}
-    for part, numbers in columns.items():
-        lines = [
-            [
-                TITLES[method],
-                *(
-                    shown(pick(rows, name, part=part, method=method), digits)
-                    for name, digits in numbers.items()
-                ),
-            ]
-            for method in TITLES
-            if method in METHODS[part]
-        ]
-        made[f"set-{part}"] = markdown(["images", *(heads[name] for name in numbers)], lines)
-    return made | {"proofs": proof_table(rows)}
-
-
-def proof_table(rows: list[Row]) -> str:
-    """Return the table of proofs, one line per class and one for the total."""
-    seconds = ("first", "margin", "darkest", "enumerate")
-    values = {
-        name: pick(rows, name, part="proofs")
-        for name in ("margin", "darkest", "darkest_images", "complete")
-    }
-    times = [pick(rows, f"seconds/{name}", part="proofs") for name in seconds]
-    lines = []
-    for label, total in enumerate(map(sum, zip(*times, strict=True))):
-        exactly = "" if values["complete"][label] else "more than "
-        lines.append(
-            [
-                str(label),
-                f"{values['margin'][label]:.0f}",
-                f"{values['darkest'][label]:.0f}",
-                f"{exactly}{values['darkest_images'][label]:,.0f}",
-                *(f"{part[label]:.1f}" for part in times),
-                f"{total:.1f}",
-            ]
-        )
-    if not lines:
-        return "Not run yet.\n"
-    totals = [sum(part) for part in times]
-    lines.append(["all", "", "", "", *(f"{t:.1f}" for t in totals), f"{sum(totals):.1f}"])
-    return markdown(
-        [
-            "class", "largest margin", "fewest bright pixels", "such images", "first, s",
-            "margin, s", "fewest, s", "enumerate, s", "total, s",
-        ],
-        lines,
-    )  # fmt: skip
+    return coverage_tables.tables(rows)
 
 
 def main() -> None:

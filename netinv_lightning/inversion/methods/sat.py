@@ -11,15 +11,15 @@ resemble data.
 What differs from the paper: thresholds are trained integers, each auxiliary variable is determined
 by the input, and there are optional constraints. Solutions that are common are drawn exactly
 uniformly, by rejection: a million random inputs contain enough of them. Rare ones are drawn by
-CMSGen (`pycmsgen`), a solver with random decisions and no guarantee of uniformity. UniGen3
-(`pyunigen`) guarantees almost uniform samples, but has to count the solutions first.
+CMSGen (`pycmsgen`), a solver with random decisions, whose draws are measurably not uniform
+(`experiments/sat_coverage`). UniGen3 (`pyunigen`) guarantees almost uniform samples, but has to
+count the solutions first.
 
 Shape suffixes: B batch, C channels, H height, W width, I input bits, n solutions.
 """
 
 from __future__ import annotations
 
-import logging
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated
@@ -34,15 +34,20 @@ from netinv_lightning.classifiers.binarised import (
     integer_logits,
 )
 from netinv_lightning.classifiers.frozen import FrozenClassifier
-from netinv_lightning.config.ranges import Count, Names
+from netinv_lightning.config.ranges import Count, Flag, Names
 from netinv_lightning.errors import InputError
 from netinv_lightning.inversion.base import FitContext
 from netinv_lightning.inversion.conditioning import Condition, Conditioning
 from netinv_lightning.inversion.cost import Cost, CostMeter
 from netinv_lightning.inversion.methods.cnf import Cnf, NetworkCnf, keep_between, one_of_each
-from netinv_lightning.inversion.methods.sat_models import all_models, first_model, random_models
+from netinv_lightning.inversion.methods.sat_models import (
+    all_models,
+    first_model,
+    largest_margin,
+    random_models,
+)
+from netinv_lightning.runs.notices import notice
 
-log = logging.getLogger(__name__)
 PROPOSED, PROPOSALS = 20_000, 50
 """Random inputs in a block, and blocks, that are searched for solutions before CMSGen is used."""
 
@@ -63,6 +68,7 @@ class SatInversion:
             number. For 0, the first of several classes with the largest logit is predicted.
         least_bright: Smallest number of pixels that are 1; null for any.
         most_bright: Largest number of pixels that are 1; null for any.
+        certify: Prove the largest margin that an input of each class can have, and print it.
 
     Raises:
         InputError: if the network is not binarised, or a requested class provably has no input.
@@ -81,10 +87,11 @@ class SatInversion:
         margin: Annotated[int, Count(0, 1_000_000)] = 0,
         least_bright: Annotated[int | None, Count(0, 1_000_000)] = None,
         most_bright: Annotated[int | None, Count(0, 1_000_000)] = None,
+        certify: Annotated[bool, Flag()] = False,
     ) -> None:
         self.conditioning, self.classifier = conditioning, classifier
         self.search, self.limit, self.margin = search, limit, margin
-        self.least_bright, self.most_bright = least_bright, most_bright
+        self.least_bright, self.most_bright, self.certify = least_bright, most_bright, certify
         self.images, self.seconds, self._solvable = 0, 0.0, False
         _binarised(classifier)
         if classifier.trained:  # else the weights follow before `fit`
@@ -125,10 +132,12 @@ class SatInversion:
         return self.network.of_class(label, self.margin)
 
     def fit(self, run: FitContext) -> None:
-        """Move the classifier to the Trainer's device, and prove that each class has an input."""
+        """Move the classifier to the Trainer's device, and prove what is requested."""
         trainer = run.make_trainer(callbacks=[], loggers=[], enable_checkpointing=False)
         self.classifier.to(trainer.strategy.root_device)
         self._prove_solvable()
+        if self.certify:
+            self._certify()
 
     def load(self, directory: Path, channels_last: bool) -> None:
         """Restore nothing: images are solved for again when they are drawn."""
@@ -162,7 +171,7 @@ class SatInversion:
             formula = self.formula(label)
             found[label], complete = all_models(formula, self.inputs, self.limit)
             number = f"exactly {len(found[label]):,}" if complete else f"more than {self.limit:,}"
-            log.info("method=sat: class %d has %s inputs", label, number)
+            notice(f"method=sat: class {label} has {number} inputs")
         return found
 
     def _prove_solvable(self) -> None:
@@ -186,6 +195,15 @@ class SatInversion:
                     "relax them, or leave the class out of application.classes"
                 )
         self._solvable = True
+        self.seconds += meter.seconds
+
+    def _certify(self) -> None:
+        """Print the largest margin of each requested class, which the solver proves."""
+        meter = CostMeter(self.classifier.forward_count)
+        for label in self.conditioning.chosen:
+            best = largest_margin(self.network, label)
+            assert best is not None, "a class without inputs was refused"
+            notice(f"method=sat: class {label} has a margin of at most {best[0]} (proved)")
         self.seconds += meter.seconds
 
     def _solutions(self, label: int, count: int, seed: int) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.classifiers.networks import MLP
 from netinv_lightning.data.specs import DataSpec
 from netinv_lightning.errors import InputError
+from netinv_lightning.inversion.base import FitContext
 from netinv_lightning.inversion.conditioning import Conditioning
 from netinv_lightning.inversion.methods import sat
 from netinv_lightning.inversion.methods.cnf import Cnf, NetworkCnf, keep_between, one_of_each
@@ -36,6 +38,8 @@ from netinv_lightning.inversion.methods.sat_models import (
     random_models,
 )
 from netinv_lightning.run import run
+from netinv_lightning.runs.run_directory import RunDir
+from netinv_lightning.training.trainer import make_trainer
 
 Compose = Callable[..., DictConfig]
 CONDITIONING = Conditioning(3, 3)
@@ -152,6 +156,22 @@ def test_the_largest_margin_is_that_of_brute_force() -> None:
         assert best is not None
         assert best[0] == expected
         assert bool(with_margin(integer_logits(layers, best[1][None]), label, expected).all())
+
+
+def test_proved_margins_and_enumerated_images_are_printed(
+    compose: Compose, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    classifier = tiny()
+    logits_BN = integer_logits(layers_of(classifier), every_input(9))
+    method = SatInversion(CONDITIONING, classifier, search="all", limit=7, certify=True)
+    trainer = partial(make_trainer, compose("trainer.precision=32-true"))
+    method.fit(FitContext(run_dir=RunDir(tmp_path), loggers=[], make_trainer=trainer))
+    method.draw(CONDITIONING.of_labels(torch.tensor([0, 1, 2])))
+    lines = capsys.readouterr().err.splitlines()
+    for label in range(3):
+        most = max(m for m in range(20) if bool(with_margin(logits_BN, label, m).any()))
+        assert f"method=sat: class {label} has a margin of at most {most} (proved)" in lines
+        assert f"method=sat: class {label} has more than 7 inputs" in lines
 
 
 def test_a_class_without_inputs_is_proved_and_refused() -> None:
