@@ -28,6 +28,7 @@ features of weights, X pixels, C channels, H height, W width.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -228,7 +229,7 @@ class InformedAttack:
 
 
 def is_linear(classifier: Classifier) -> bool:
-    """Return whether the network is a single linear layer with a bias: logistic regression."""
+    """Return whether the network is a linear layer of all inputs with a bias: logistic regression."""
     with_weights = [
         module
         for module in classifier.network.modules()
@@ -238,6 +239,7 @@ def is_linear(classifier: Classifier) -> bool:
         len(with_weights) == 1
         and isinstance(with_weights[0], nn.Linear)
         and with_weights[0].bias is not None
+        and with_weights[0].in_features == math.prod(classifier.spec.shape)
     )
 
 
