@@ -229,7 +229,7 @@ class InformedAttack:
 
 
 def is_linear(classifier: Classifier) -> bool:
-    """Return whether the network is a linear layer of all inputs with a bias: logistic regression."""
+    """Return whether the network is one linear layer of all inputs with a bias."""
     with_weights = [
         module
         for module in classifier.network.modules()
