@@ -33,7 +33,7 @@ from tests.inversion.methods.small_attacks import SPEC, small_mlp
 
 CPU = torch.device("cpu")
 RECIPE = Recipe(
-    epochs=200, batch_size=100, optimizer="sgd", lr=0.2, momentum=0.9, weight_decay=0.1,
+    epochs=300, batch_size=100, optimizer="sgd", lr=0.2, momentum=0.9, weight_decay=0.1,
     label_smoothing=0.0, warmup=0.1,
 )  # fmt: skip
 
@@ -71,7 +71,7 @@ def test_a_linear_classifier_gives_the_missing_image_exactly() -> None:
     found = attack(run_context())
     x_TCHW = found.images.images_nCHW
     torch.testing.assert_close(x_TCHW, attack.data.targets.images_nCHW, rtol=0, atol=5e-3)
-    assert (found.models, found.image_passes) == (4, 4 * 200 * 13)
+    assert (found.models, found.image_passes) == (4, 4 * 300 * 13)
     adversary_ACHW = torch.cat([attack.data.known.images_nCHW, attack.data.shadows.images_nCHW])
     for of, share in ((attack.data.targets, 1.0), (attack.data.held_out, 0.0)):
         assert distances(of.images_nCHW, x_TCHW, adversary_ACHW).success == share
