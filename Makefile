@@ -18,7 +18,7 @@ ZOO := mnist_cnn fashion_mnist_cnn svhn_head_cnn cifar10_cnn \
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: sat-coverage help quickstart test test-lowest lint docs wheel-check bench gpu-check precision zoo results natural without-batch-norm any-classifier conditioning interpretability ood reconstruction training-size zoo-audit inverted-data methods schematics retry dashboard sync clean
+.PHONY: sat-coverage help quickstart test test-lowest lint docs wheel-check bench gpu-check precision zoo results natural without-batch-norm any-classifier conditioning interpretability ood reconstruction training-size informed zoo-audit inverted-data methods schematics retry dashboard sync clean
 
 help:  ## print this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -111,6 +111,9 @@ reconstruction: $(STAMP)  ## what classifiers give away: objectives, sizes, fact
 
 training-size: $(STAMP)  ## Figure 5, the size curve, MLP against CNN, 3 seeds (needs NETINV_DATA; hours)
 	$(BIN)/python -m experiments.training_size.run
+
+informed: $(STAMP)  ## missing training images from the weights, by who knows the others, 3 seeds (needs NETINV_DATA)
+	$(BIN)/python -m experiments.informed.run
 
 zoo-audit: $(STAMP)  ## the audit of every classifier of the zoo, 3 seeds (needs NETINV_DATA; hours)
 	$(BIN)/python -m experiments.zoo_audit.run

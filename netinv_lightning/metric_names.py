@@ -193,6 +193,12 @@ RECONSTRUCTION_STUDENT = reconstruction("student_accuracy")
 """Accuracy on real test images of a network that was trained on reconstructions only."""
 
 
+LEAKAGE_PSNR = "leakage/psnr"
+LEAKAGE_PSNR_CONTROL = "leakage/psnr_control"
+LEAKAGE_LABELS = "leakage/labels"
+"""Self-test of `method=gradient_leakage`: the reconstructed batch against the true one."""
+
+
 STUDENT_ACCURACY = "student/accuracy"
 STUDENT_AGREEMENT = "student/agreement"
 STUDENT_AGREEMENT_FRESH = "student/agreement_fresh"

@@ -60,7 +60,7 @@ def test_at_most_four_modules_beside_the_packages() -> None:
 READS_CONFIGS = {
     # builders of objects from a config, in addition to each package's build.py
     "classifiers/training.py", "training/trainer.py", "classifiers/verifier_names.py",
-    "classifiers/verifiers.py", "inversion/build_objective.py",
+    "classifiers/verifiers.py", "inversion/build_objective.py", "privacy/build_informed.py",
     # a hash of the config, and objects loaded with the config of a run directory
     "classifiers/cache.py", "evaluation/finished_run.py",
     # the run's record of its own config

@@ -77,13 +77,13 @@ CONTESTANTS: dict[str, Contestant] = {
     "min": Contestant("min", trial=(10, 40)),
 }
 """All methods of the table, by title."""
-PLANNED = (
-    "evolution", "nullspace", "deepinversion", "maco", "lucid", "sat", "admm", "generator, born",
-    "gradient_leakage", "background", "min", "landscape", "generator, dafl", "generator, cmi",
-    "naturalinversion", "informed", "uncertainty",
-)  # fmt: skip
-"""Methods of the papers and of their rivals. The page names those without a line in `CONTESTANTS`
-as missing."""
+NOT_COMPARED = {
+    "gradient_leakage": "gets the gradient of a training batch, which no other method has",
+    "informed": "an attack of `application=audit`, which trains networks of its own and "
+    "reconstructs single images",
+    "uncertainty": "a term of the objective (`loss.uncertainty`), for every method",
+}
+"""Methods of the papers and of their rivals that are not in the table, and why."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from statistics import fmean, stdev
 
 from experiments.jobs import Row
-from experiments.methods.contestants import CONTESTANTS, MAIN, NETWORKS, PLANNED
+from experiments.methods.contestants import CONTESTANTS, MAIN, NETWORKS, NOT_COMPARED
 from experiments.page import markdown, shown
 from netinv_lightning.config.method_registry import ACCESS
 
@@ -206,15 +206,13 @@ def networks_table(rows: list[Row]) -> str:
 
 
 def refusals_table(rows: list[Row]) -> str:
-    """Return the refusals of the methods, and the methods that are missing."""
+    """Return the refusals of the methods, and the methods that are not compared."""
     refused = {(row["method"], row["network"]): row["refused"] for row in rows if row["refused"]}
     lines = [
         [method, NETWORKS[network].title, message.replace("|", "\\|")]
         for (method, network), message in sorted(refused.items())
     ]
-    present = {contestant.method for contestant in CONTESTANTS.values()} | {*CONTESTANTS}
-    missing = [name for name in PLANNED if name not in present]
-    lines += [[name, "all", "not part of this benchmark"] for name in missing]
+    lines += [[name, "all", why] for name, why in NOT_COMPARED.items()]
     lines += [
         [", ".join(title for title in CONTESTANTS if not _was_run(rows, title, name)), facts.title,
          "not run yet"]

@@ -5,6 +5,9 @@
 Several attacks (`application=reconstruct`) run without data, each in its own run directory inside
 that of the audit. A table compares members with non-members for every attack and baseline, and a
 verdict summarises it. `resume=RUN_DIRECTORY` runs the attacks that are not done.
+
+The attack `informed` is another one: it trains models of its own by the same recipe, and judges
+that recipe instead of the classifier. It has its own table, and its own verdict if it is alone.
 """
 
 from __future__ import annotations
@@ -22,7 +25,11 @@ from netinv_lightning.evaluation.real_data import require_real
 from netinv_lightning.privacy.audit_findings import AuditFindings
 from netinv_lightning.privacy.audit_result import audit_result
 from netinv_lightning.privacy.build import attack_config, build_real_images, with_training_split
+from netinv_lightning.privacy.build_informed import build_informed
+from netinv_lightning.privacy.informed import InformedAttack
+from netinv_lightning.privacy.informed_result import INFORMED, InformedFindings
 from netinv_lightning.privacy.real_images import check_enough
+from netinv_lightning.runs.file_writing import write_json
 from netinv_lightning.tracking.result import Result
 from netinv_lightning.tracking.run_context import RunContext
 
@@ -44,14 +51,36 @@ class AuditApplication(Application):
             cfg.data, self.classifier, "an audit needs training and held-out images"
         )
         self.real = build_real_images(cfg, data)
+        chosen = list(app.attacks or ["reconstruction", "natural", *kkt])
         self.attacks = {
             name: attack_config(cfg, name, len(data.train[1]))
-            for name in app.attacks or ["reconstruction", "natural", *kkt]
+            for name in chosen
+            if name != INFORMED
         }
         for attack in self.attacks.values():
             ReconstructApplication(attack)
+        self.informed: InformedAttack | None = None
+        if INFORMED in chosen:
+            self.informed = build_informed(cfg, self.classifier, data)
 
     def compute(self, run: RunContext) -> Result:
+        if self.informed is None:
+            return self._run_attacks(run)
+        spec = self.classifier.spec
+        found = InformedFindings(
+            self.informed(run), self.informed.data, spec.num_classes, self.cfg.seed
+        )
+        informed = found.result(spec.class_names, run.figures)
+        informed.metrics[names.reconstruction(INFORMED, "seconds")] = run.seconds
+        if not self.attacks:
+            write_json(run.path / "verdict.json", found.conclusion.as_dict())
+            informed.metrics |= found.comparison.metrics(())
+            return informed
+        result = self._run_attacks(run)
+        result.include(informed)
+        return result
+
+    def _run_attacks(self, run: RunContext) -> Result:
         run.trained = {}  # each attack reports the classifier in its own summary
         directories = {name: run.path / "attacks" / name for name in self.attacks}
         attacks = run_nested("attack", self.attacks, directories)

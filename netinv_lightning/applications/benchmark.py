@@ -17,6 +17,7 @@ from netinv_lightning.applications.base import Application
 from netinv_lightning.applications.nested_runs import run_nested
 from netinv_lightning.config.method_registry import METHODS
 from netinv_lightning.evaluation.benchmark_baselines import baseline_groups
+from netinv_lightning.evaluation.benchmark_figure import benchmark_figures
 from netinv_lightning.evaluation.benchmark_jobs import benchmark_jobs
 from netinv_lightning.evaluation.benchmark_table import (
     Group,
@@ -26,7 +27,7 @@ from netinv_lightning.evaluation.benchmark_table import (
 )
 from netinv_lightning.evaluation.build import build_baseline_report
 from netinv_lightning.evaluation.report import Report
-from netinv_lightning.tracking.result import Result
+from netinv_lightning.tracking.result import Figure, Result
 from netinv_lightning.tracking.run_context import RunContext
 
 
@@ -62,6 +63,7 @@ class BenchmarkApplication(Application):
             {self.best_metric: statistics.fmean(transfer)} if transfer else {},
             step=None,
             tables={"benchmark": benchmark_table(self.cfg.name, groups, notes)},
+            figures=[*self._figures(jobs.finished, run.figures)],
             failure=jobs.failure(", the others are done", resume=run.path),
         )
 
@@ -72,6 +74,17 @@ class BenchmarkApplication(Application):
             done = [finished[job.name] for job in jobs if job.name in finished]
             access = access_of(METHODS[jobs[0].cfg.method.name])
             yield read_group(combination, len(jobs), done, access)
+
+    def _figures(self, finished: Mapping[str, Path], figures: Path) -> Iterator[Figure]:
+        """Yield a picture per experiment: the images of the first seed of each combination."""
+        several = len(self.cfg.application.conditionings) > 1
+        for experiment in self.cfg.application.experiments:
+            directories: dict[str, Path] = {}
+            for job in self.jobs:
+                if job.experiment == experiment and job.name in finished:
+                    row = f"{job.method}, {job.conditioning}" if several else job.method
+                    directories.setdefault(row, finished[job.name])
+            yield from benchmark_figures(experiment, directories, figures)
 
     def _baseline_report(self, experiment: str) -> Report:
         """Return the report of the baselines, with few metrics unless `measure=full` is set."""

@@ -84,6 +84,7 @@ class InvertApplication(Application):
         )
         cost = self.module.cost()
         metrics = run.trained | cost.metrics(self.classifier.access != "weights") | metrics
+        metrics |= self.module.metrics()
         metrics[names.SECONDS] = run.seconds + cost.earlier_seconds
         if not first_process():
             return Result(metrics)

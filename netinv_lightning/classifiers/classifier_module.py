@@ -100,11 +100,16 @@ class ClassifierModule(L.LightningModule):
 
     def configure_optimizers(self) -> dict[str, Any]:
         groups = decay_groups(self.classifier, self.weight_decay)
-        optimizer: torch.optim.Optimizer
-        if self.optimizer == "sgd":
-            optimizer = torch.optim.SGD(groups, self.lr, self.momentum, nesterov=self.momentum > 0)
-        else:
-            optimizer = torch.optim.AdamW(groups, self.lr)
+        optimizer = make_optimizer(self.optimizer, groups, self.lr, self.momentum)
         steps = self.total_steps or int(self.trainer.estimated_stepping_batches)
         schedule = one_cycle(optimizer, self.lr, steps, self.warmup)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def make_optimizer(
+    name: str, groups: list[dict[str, Any]], lr: float, momentum: float
+) -> torch.optim.Optimizer:
+    """Return the optimiser of a recipe: `sgd` (Nesterov) or `adamw`, which has no `momentum`."""
+    if name == "sgd":
+        return torch.optim.SGD(groups, lr, momentum, nesterov=momentum > 0)
+    return torch.optim.AdamW(groups, lr)

@@ -93,10 +93,14 @@ class AuditConfig:
     """Keys of `application=audit`. See `ReconstructConfig` for the other keys.
 
     Attributes:
-        attacks: Names of the attacks (`netinv_lightning.privacy.build.ATTACKS`). Null for
-            reconstruction, natural and, without BatchNorm in the network, kkt.
+        attacks: Names of the attacks (`netinv_lightning.privacy.build.ATTACKS`, and informed). Null
+            for reconstruction, natural and, without BatchNorm in the network, kkt.
         effort: Length of the attacks: `quick` (minutes on two cores) or `full`.
-        overrides: Overrides of the config of every attack; quote each one on the command line.
+        overrides: Overrides of the config of every attack except informed; quote each one on the
+            command line.
+        known: Maximum number of training images that the informed adversary knows.
+        targets: Number of missing images, each in a model of its own, that it reconstructs.
+        shadows: Number of its shadow models; null for 1,000 (`quick`) or 10,000 (`full`).
     """
 
     name: str = "audit"
@@ -107,6 +111,9 @@ class AuditConfig:
     reconstructions: int = 1000
     members: int = 2000
     verifiers: list[Any] = field(default_factory=list)
+    known: int = 500
+    targets: int = 100
+    shadows: Optional[int] = None
 
 
 @dataclass

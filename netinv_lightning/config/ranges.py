@@ -259,8 +259,9 @@ RULES: dict[type, Mapping[str, Rule]] = {
     },
     of_application.AuditConfig: {
         "trained_on": Names(("all", "split")),
-        "attacks": Names(("reconstruction", "natural", "kkt", "inversion")),
+        "attacks": Names(("reconstruction", "natural", "kkt", "inversion", "informed")),
         "effort": Names(("quick", "full")), "reconstructions": IMAGES, "members": IMAGES,
+        "known": Count(1, 1_000_000), "targets": Count(2, 100_000), "shadows": Count(2, 1_000_000),
     },
     of_application.ApproachConfig: {
         **_PIXELS, "target": Names(("soft", "logits", "neuron", "features")),

@@ -90,6 +90,9 @@ class Inversion(Protocol):
     def cost(self) -> Cost:
         """Return the cost of all fitting and drawing so far."""
 
+    def metrics(self) -> dict[str, float]:
+        """Return metrics of the method's own, by name; most methods have none."""
+
     def load(self, directory: Path, channels_last: bool) -> None:
         """Restore the checkpoint that `fit` wrote to a run directory.
 

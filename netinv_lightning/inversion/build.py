@@ -115,6 +115,7 @@ def make_method(cfg: DictConfig, classifier: FrozenClassifier | None, draws: boo
         "log_every": lambda: cfg.application.log_every,
         "micro_batch": lambda: cfg.application.get("micro_batch"),
         "auxiliary": lambda: _auxiliary(cfg, classifier, draws),
+        "training_split": lambda: lambda: _training_split(cfg, classifier),
     }
     wanted = inspect.signature(make).parameters.values()
     given = {part.name: parts[part.name]() for part in wanted if part.kind != part.KEYWORD_ONLY}
@@ -159,6 +160,19 @@ def _auxiliary(cfg: DictConfig, classifier: FrozenClassifier, draws: bool) -> Ca
         key="method.auxiliary",
     )
     return lambda: to_uint8(images_nCHW)
+
+
+def _training_split(cfg: DictConfig, classifier: FrozenClassifier) -> tuple[Tensor, Tensor]:
+    """Return the training images of `data`, uint8 [n, C, H, W], and their labels."""
+    from netinv_lightning.data.datamodule import ImageDataModule  # torchvision, as above
+
+    data, spec = ImageDataModule(**cfg.data), classifier.spec
+    if (data.spec.shape, data.spec.num_classes) != (spec.shape, spec.num_classes):
+        raise InputError(
+            f"data={cfg.data.name}: method.self_test needs images of the classifier's data, "
+            f"{spec.name}. Set data={spec.name}"
+        )
+    return data.train
 
 
 def _no_auxiliary() -> Tensor:

@@ -201,6 +201,9 @@ class InversionModule(L.LightningModule):
     def fit(self, run: FitContext) -> None:
         self._cost = train_generators(self, run)
 
+    def metrics(self) -> dict[str, float]:
+        return {}
+
     def cost(self) -> Cost:
         return self._cost
 

@@ -107,6 +107,7 @@ def test_a_failed_job_is_a_row_and_resuming_runs_only_this_job(
     assert metrics == {names.TRANSFER_ACCURACY: pytest.approx(statistics.fmean(transfer))}
     assert float(rows[3][names.TRANSFER_ACCURACY]) > 0.9  # real images
     assert float(rows[2][names.TRANSFER_ACCURACY]) < 0.4  # noise
+    assert (job_dir / "figures" / "mnist_invert.png").stat().st_size > 1000
     text = (job_dir / "benchmark.md").read_text()
     assert "failed" not in text
     assert "| baseline: real |  |  | 50 images |" in text

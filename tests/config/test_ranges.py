@@ -78,6 +78,7 @@ def test_allowed_names_are_those_of_the_registries() -> None:
     from netinv_lightning.ood.detectors import DETECTORS, garbage_class
     from netinv_lightning.ood.garbage import build as garbage
     from netinv_lightning.privacy import build as privacy
+    from netinv_lightning.privacy.informed_result import INFORMED
     from netinv_lightning.tracking import loggers as tracking
     from netinv_lightning.tracking import wandb_run
 
@@ -91,7 +92,7 @@ def test_allowed_names_are_those_of_the_registries() -> None:
         (MeasureConfig, "controls"): baselines.BASELINES,
         (LoggerConfig, "name"): tracking.LOGGERS,
         (LoggerConfig, "mode"): wandb_run.MODES,
-        (APPLICATION_KEYS["audit"], "attacks"): privacy.ATTACKS,
+        (APPLICATION_KEYS["audit"], "attacks"): [*privacy.ATTACKS, INFORMED],
         (APPLICATION_KEYS["audit"], "effort"): privacy.EFFORTS,
         (APPLICATION_KEYS["approach"], "target"): key_check.TARGET_KEYS,
         (GarbageConfig, "source"): garbage.SOURCES,

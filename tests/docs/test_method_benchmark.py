@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from experiments.methods import run
-from experiments.methods.contestants import CONTESTANTS, NETWORKS
+from experiments.methods.contestants import CONTESTANTS, NETWORKS, NOT_COMPARED
 from experiments.methods.method_tables import access_table, against_generator_table, refusals_table
 from netinv_lightning.classifiers.zoo import zoo_names
 from netinv_lightning.config.compose import compose
-from netinv_lightning.config.method_registry import ACCESS
+from netinv_lightning.config.method_registry import ACCESS, METHODS
 
 
 def row(budget: str, method: str, seed: int, transfer: float, **others: float | str) -> run.Row:
@@ -49,10 +49,13 @@ def test_only_clear_differences_count_against_the_generator() -> None:
     assert distance.endswith("better: none")  # less than two standard errors
 
 
-def test_refusals_and_missing_methods_are_listed() -> None:
+def test_refusals_and_methods_outside_the_table_are_listed() -> None:
     refused = row("equal", "sat", 0, 0.0) | {"transfer": "", "refused": "method=sat: needs | bits"}
     table = refusals_table([refused])
     assert "| sat | MNIST, CNN | method=sat: needs \\| bits |" in table
+    assert "| gradient_leakage | all | gets the gradient of a training batch" in table
+    compared = {contestant.method for contestant in CONTESTANTS.values()}
+    assert compared | {*NOT_COMPARED} >= {*METHODS}
 
 
 def test_steps_fill_the_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -227,6 +227,10 @@ class DescentInversion:
             reached=first_reached(self.accuracies, self.step_seconds),
         )
 
+    def metrics(self) -> dict[str, float]:
+        """Return no metrics of the method's own."""
+        return {}
+
     def load(self, directory: Path, channels_last: bool) -> None:
         """Restore nothing: images are optimised again when they are drawn."""
 

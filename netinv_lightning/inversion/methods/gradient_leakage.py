@@ -9,13 +9,17 @@ weights, and another thing than gradients of the outputs with respect to the inp
 `training_gradient`. Make the file with `save_gradients`, or, in any code, with safetensors: the
 gradient of each parameter of the network, in evaluation mode, by the parameter's name.
 
+With `method.self_test` no file is needed: the run computes the gradient of training images of
+`data`, reconstructs them, and compares (`SelfTest`).
+
 The objective is that of Geiping et al. ("Inverting gradients", arXiv 2003.14053): cosine distance,
 total variation, Adam on the signs of the gradient. The labels follow from the gradient of the last
 bias, which is negative only for classes in the batch (see `infer_labels`). For one image, the rows
 of the gradient of a first linear layer are multiples of the input, so that the division by the
 gradient of its bias gives the image exactly (`closed_form`). Wang, Lee and Lei ("Reconstructing
-training data from model gradient, provably", arXiv 2212.03714) prove that two-layer networks reveal
-a whole batch, by a tensor decomposition, which is not used here.
+training data from model gradient, provably", arXiv 2212.03714) recover a whole batch by a tensor
+decomposition. It is not used here: their result is for a gradient at randomly chosen weights, and
+the classifiers of this package are trained.
 
 Shape suffixes: B images of the leaked batch, C channels, H height, W width, N classes, D features.
 """
@@ -23,129 +27,32 @@ Shape suffixes: B images of the leaked batch, C channels, H height, W width, N c
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-import torch.nn.functional as F
-from safetensors.torch import save_file
-from torch import Tensor, nn
-from torch.func import functional_call
+from torch import Tensor
 
-from netinv_lightning.classifiers.frozen import BATCH_NORMS, FrozenClassifier
-from netinv_lightning.config.layer_names import PENULTIMATE
-from netinv_lightning.config.ranges import NOT_NEGATIVE, POSITIVE, STEPS, Count, FileName
-from netinv_lightning.data.tensor_files import read_tensors
+from netinv_lightning.classifiers.frozen import FrozenClassifier
+from netinv_lightning.config.ranges import NOT_NEGATIVE, POSITIVE, STEPS, Count, FileName, Flag
 from netinv_lightning.errors import InputError
 from netinv_lightning.inversion.conditioning import Condition, Conditioning
 from netinv_lightning.inversion.cost import CostMeter
 from netinv_lightning.inversion.losses import variation
 from netinv_lightning.inversion.methods.descent import DescentInversion
+from netinv_lightning.inversion.methods.leakage_self_test import SelfTest
+from netinv_lightning.inversion.methods.leaked_gradients import (
+    batch_gradients,
+    closed_form,
+    distance,
+    infer_labels,
+    read_gradients,
+)
 from netinv_lightning.inversion.objective import Objective
 from netinv_lightning.inversion.stationarity import check_twice_differentiable
 
 log = logging.getLogger(__name__)
-Gradients = Mapping[str, Tensor]
-"""The gradient of each parameter of the network, by its name in the network."""
-
-
-def batch_gradients(
-    classifier: FrozenClassifier, x_BCHW: Tensor, label_B: Tensor
-) -> dict[str, Tensor]:
-    """Return the gradient of the mean cross-entropy; differentiable if the images are."""
-    with torch.enable_grad():
-        weights = {
-            name: weight.detach().requires_grad_()
-            for name, weight in classifier.network.named_parameters()
-            if weight.is_floating_point()
-        }
-        named = {f"network.{name}": weight for name, weight in weights.items()}
-        loss = F.cross_entropy(functional_call(classifier, named, (x_BCHW,)), label_B)
-        gradients = torch.autograd.grad(
-            loss, list(weights.values()), create_graph=x_BCHW.requires_grad, materialize_grads=True
-        )
-    return dict(zip(weights, gradients, strict=True))
-
-
-def save_gradients(
-    classifier: FrozenClassifier, x_BCHW: Tensor, label_B: Tensor, path: Path
-) -> None:
-    """Write the gradient of a batch, as a client would send it, to a safetensors file."""
-    gradients = batch_gradients(classifier, x_BCHW.detach(), label_B)
-    save_file({name: g.detach().contiguous() for name, g in gradients.items()}, path)
-
-
-def infer_labels(classifier: FrozenClassifier, gradients: Gradients, images: int) -> Tensor:
-    """Return the labels [B] of a batch, sorted, from the gradient of the last layer.
-
-    The gradient of the bias of class n is mean_i p_in - count_n / B, where p_in is the softmax
-    probability of image i. It is negative only for classes in the batch, so that these get one
-    image each, starting with the most negative. The further images go, one by one, to the class
-    with the most negative rest; an image accounts for the mean of the negative entries. Without a
-    bias, the sum of the weights' gradients over the features is used, which has the same sign for
-    features of 0 or more. For one image this is exact (iDLG, Zhao et al. 2020, arXiv 2001.02610).
-    In a larger batch the sign can be hidden by the probabilities that the other images give to the
-    class, above all if the batch has most of the classes and the network is not trained.
-    """
-    head = classifier.find_layer(PENULTIMATE)
-    names = {id(weight): name for name, weight in classifier.network.named_parameters()}
-    bias = getattr(head, "bias", None)
-    if bias is not None:
-        rest_N = gradients[names[id(bias)]].clone()
-    else:
-        rest_N = gradients[names[id(head.weight)]].flatten(1).sum(dim=1)
-    share = rest_N.clamp_max(0).sum() / images
-    labels = rest_N.argsort()[: min(images, max(1, int((rest_N < 0).sum())))].tolist()
-    rest_N[labels] -= share
-    while len(labels) < images:
-        labels.append(int(rest_N.argmin()))
-        rest_N[labels[-1]] -= share
-    return torch.tensor(sorted(labels), device=rest_N.device)
-
-
-def closed_form(classifier: FrozenClassifier, gradients: Gradients) -> Tensor | None:
-    """Return the only image [1, C, H, W] of a batch from the first linear layer, or None.
-
-    With z = W x + b the gradients are g_W = g_z x^T and g_b = g_z, so x is any row of g_W divided
-    by its entry of g_b. If BatchNorm in evaluation mode follows instead of a bias, g_z is the
-    gradient of its shift times its scale over the running standard deviation.
-    """
-    layers = [
-        (name, module)
-        for name, module in classifier.network.named_modules()
-        if next(module.parameters(recurse=False), None) is not None
-    ]
-    (name, first), after = layers[0], layers[1][1] if len(layers) > 1 else None
-    if not isinstance(first, nn.Linear) or first.in_features != math.prod(classifier.spec.shape):
-        return None
-    if first.bias is not None:
-        g_z = gradients[_joined(name, "bias")]
-    elif isinstance(after, BATCH_NORMS) and after.affine and after.running_var is not None:
-        scale = after.weight / (after.running_var + after.eps).sqrt()
-        g_z = gradients[_joined(layers[1][0], "bias")] * scale
-    else:
-        return None
-    row = int(g_z.abs().argmax())
-    if not g_z[row]:
-        return None
-    normalised = gradients[_joined(name, "weight")][row] / g_z[row]
-    x_1CHW = normalised.view(1, *classifier.spec.shape) * classifier.std_C11 + classifier.mean_C11
-    return x_1CHW.clamp(0, 1)
-
-
-def _joined(name: str, parameter: str) -> str:
-    return f"{name}.{parameter}" if name else parameter
-
-
-def distance(computed: Gradients, leaked: Gradients) -> Tensor:
-    """Return 1 - the cosine of two gradients, over all parameters together: 0 to 2."""
-    along = torch.stack([(computed[name] * g).sum() for name, g in leaked.items()]).sum()
-    lengths = [
-        torch.stack([g.square().sum() for g in of.values()]).sum() for of in (computed, leaked)
-    ]
-    return 1 - along / (lengths[0] * lengths[1]).clamp_min(1e-30).sqrt()
 
 
 class GradientLeakage(DescentInversion):
@@ -156,9 +63,11 @@ class GradientLeakage(DescentInversion):
     Args:
         conditioning: Draws the conditions of each batch. Only their labels are used.
         classifier: The network whose gradient has leaked; it is never changed.
-        seed: Seed of the first pixels.
+        seed: Seed of the first pixels, and of the batch of a self-test.
         log_every: Steps between two reports.
+        training_split: Returns training images of `data`, uint8 [n, C, H, W], and labels [n].
         gradients: Safetensors file with the gradient of each parameter of the network.
+        self_test: Compute the gradient of real training images instead, and compare.
         images: Images in the leaked batch.
         steps: Steps of Adam.
         lr: Highest learning rate of the pixels; it falls along a cosine. Pixels are clamped to
@@ -167,8 +76,8 @@ class GradientLeakage(DescentInversion):
         init_std: Standard deviation of the first pixels about the mean training pixel.
 
     Raises:
-        InputError: if the file is missing or belongs to another network, or the network is
-            multi-label or has no second derivative.
+        InputError: if the file is missing or belongs to another network, the network is
+            multi-label or has no second derivative, or a self-test has no images.
     """
 
     final_lr = 0.01
@@ -179,8 +88,10 @@ class GradientLeakage(DescentInversion):
         classifier: FrozenClassifier,
         seed: int,
         log_every: int,
+        training_split: Callable[[], tuple[Tensor, Tensor]],
         *,
         gradients: Annotated[str | None, FileName()] = None,
+        self_test: Annotated[bool, Flag()] = False,
         images: Annotated[int, Count(1, 1024)] = 1,
         steps: Annotated[int, STEPS] = 500,
         lr: Annotated[float, POSITIVE] = 0.05,
@@ -192,10 +103,14 @@ class GradientLeakage(DescentInversion):
                 "method=gradient_leakage: needs one label per image, but this network is "
                 "multi-label. Set method=gradient"
             )
-        if gradients is None:
+        if (gradients is None) is not self_test:
             raise InputError(
                 "method.gradients: is missing; method=gradient_leakage needs the gradient of a "
-                "training batch: a safetensors file with the gradient of each parameter by name"
+                "training batch: a safetensors file with the gradient of each parameter by name. "
+                "To try it on real images set method.self_test=true"
+                if gradients is None
+                else f"method.gradients={gradients}: is not used with method.self_test=true. "
+                "Leave one out"
             )
         check_twice_differentiable(classifier, "method=gradient_leakage")
         # This objective only provides the names for logging.
@@ -204,7 +119,13 @@ class GradientLeakage(DescentInversion):
             conditioning, classifier, objective,
             steps=steps, lr=lr, init_std=init_std, log_every=log_every,
         )  # fmt: skip
-        self.leaked = _read(Path(gradients), classifier)
+        self.self_test = SelfTest.of(*training_split(), images, seed) if self_test else None
+        if self.self_test is None:
+            self.leaked = read_gradients(Path(str(gradients)), classifier)
+        else:
+            self.leaked = batch_gradients(
+                classifier, self.self_test.batch_BCHW, self.self_test.label_B
+            )
         self.tv, self.seed, self.max_images = tv, seed, images
         self.label_B = infer_labels(classifier, self.leaked, images)
         found = sorted(set(self.label_B.tolist()))
@@ -229,6 +150,10 @@ class GradientLeakage(DescentInversion):
             chosen.append(places[drawn.get(label, 0) % len(places)])
             drawn[label] = drawn.get(label, 0) + 1
         return x_BCHW[torch.tensor(chosen, device=x_BCHW.device)]
+
+    def metrics(self) -> dict[str, float]:
+        test = self.self_test
+        return {} if test is None else test.metrics(self.reconstruct(), self.label_B)
 
     def reconstruct(self) -> Tensor:
         """Return the images [B, C, H, W] of the batch in the order of `label_B`."""
@@ -275,23 +200,6 @@ class SignedAdam(torch.optim.Adam):
             for x in group["params"]:
                 x.grad.sign_()
         return super().step(closure)
-
-
-def _read(path: Path, classifier: FrozenClassifier) -> dict[str, Tensor]:
-    """Read the gradients, and check that they are those of the network's parameters."""
-    gradients = read_tensors(path, f"method.gradients={path}")
-    shapes = {name: weight.shape for name, weight in classifier.network.named_parameters()}
-    for name, shape in shapes.items():
-        if name not in gradients or gradients[name].shape != shape:
-            given = gradients.get(name)
-            has = "is missing" if given is None else f"has the shape {list(given.shape)}"
-            raise InputError(
-                f"method.gradients={path}: the gradient of {name} {has}, but the network has a "
-                f"parameter of the shape {list(shape)}. Give the gradients of this network"
-            )
-    if not all(gradients[name].isfinite().all() for name in shapes):
-        raise InputError(f"method.gradients={path}: contains values that are not finite")
-    return {name: gradients[name].float() for name in shapes}
 
 
 def _no_term(step: object) -> Tensor:

@@ -159,6 +159,9 @@ class SatInversion:
         pixels_BI = (bits_BI.float() + 1) / 2
         return pixels_BI.unflatten(1, self.classifier.spec.shape).to(self.device)
 
+    def metrics(self) -> dict[str, float]:
+        return {}
+
     def cost(self) -> Cost:
         """Return the cost of all solving so far; the classifier itself is never called."""
         return Cost(seconds=self.seconds, image_steps=self.images)

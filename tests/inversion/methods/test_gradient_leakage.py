@@ -15,10 +15,12 @@ from torch import Tensor, nn
 
 from netinv_lightning.classifiers.build import load_zoo
 from netinv_lightning.classifiers.frozen import FrozenClassifier
+from netinv_lightning.data.specs import DataSpec
 from netinv_lightning.errors import InputError
 from netinv_lightning.inversion.conditioning import Conditioning
-from netinv_lightning.inversion.methods.gradient_leakage import (
-    GradientLeakage,
+from netinv_lightning.inversion.methods.gradient_leakage import GradientLeakage
+from netinv_lightning.inversion.methods.leakage_self_test import matched_psnr
+from netinv_lightning.inversion.methods.leaked_gradients import (
     batch_gradients,
     closed_form,
     infer_labels,
@@ -46,6 +48,10 @@ def private(images: int, classifier: FrozenClassifier | None = None) -> Tensor:
     return torch.rand(images, *shape, generator=torch.Generator().manual_seed(7))
 
 
+def no_data() -> tuple[Tensor, Tensor]:
+    raise AssertionError("a leaked gradient needs no data")
+
+
 def attack(
     classifier: FrozenClassifier, x_BCHW: Tensor, labels: list[int], folder: Path, **options: Any
 ) -> GradientLeakage:
@@ -53,7 +59,7 @@ def attack(
     save_gradients(classifier, x_BCHW, torch.tensor(labels), path)
     spec = classifier.spec
     return GradientLeakage(
-        Conditioning(spec.num_classes, spec.image_size, "label"), classifier, 0, 50,
+        Conditioning(spec.num_classes, spec.image_size, "label"), classifier, 0, 50, no_data,
         gradients=str(path), images=len(labels), **options,
     )  # fmt: skip
 
@@ -107,6 +113,43 @@ def test_labels_are_inferred_from_the_last_bias(labels: list[int]) -> None:
     assert infer_labels(classifier, gradients, len(labels)).tolist() == labels
 
 
+def test_labels_of_a_batch_are_inferred_from_counts() -> None:
+    """Test an untrained network on a batch in which most classes appear several times."""
+    torch.manual_seed(0)
+    spec = DataSpec("made_up", 10, 1, 4, (0.2,), (0.5,), tuple("abcdefghij"))
+    classifier = frozen(nn.Sequential(nn.Flatten(), nn.Linear(16, 10)), spec)
+    labels = [0, 0, 1, 1, 1, 2, 4, 4, 5, 6, 6, 7, 7, 8, 9, 9]
+    x_BCHW = private(len(labels), classifier) / 4
+    gradients = batch_gradients(classifier, x_BCHW, torch.tensor(labels))
+    assert infer_labels(classifier, gradients, len(labels)).tolist() == labels
+
+
+def test_a_self_test_compares_with_the_true_batch() -> None:
+    images = (255 * private(12)).to(torch.uint8)
+    spec, labels = linear().spec, torch.arange(12) % 3
+    conditioning = Conditioning(spec.num_classes, spec.image_size, "label")
+    leakage = GradientLeakage(
+        conditioning, linear(), 0, 50, lambda: (images, labels), self_test=True
+    )
+    metrics = leakage.metrics()
+    assert metrics["leakage/labels"] == 1.0
+    assert metrics["leakage/psnr"] > 60 > 20 > metrics["leakage/psnr_control"]
+    with pytest.raises(InputError, match=r"^method.images=9: method.self_test needs other images"):
+        GradientLeakage(
+            conditioning, linear(), 0, 50, lambda: (images, labels), self_test=True, images=9
+        )
+    with pytest.raises(InputError, match=r"^method.gradients=g.safetensors: is not used with"):
+        GradientLeakage(
+            conditioning, linear(), 0, 50, no_data, gradients="g.safetensors", self_test=True
+        )
+
+
+def test_images_are_matched_before_they_are_compared() -> None:
+    x_BCHW = private(3)
+    assert matched_psnr(x_BCHW.flip(0), x_BCHW) == pytest.approx(100.0)
+    assert matched_psnr(x_BCHW + 0.1, x_BCHW.flip(0)) == pytest.approx(20.0, abs=1e-3)
+
+
 def test_a_class_that_is_not_in_the_batch_causes_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -119,10 +162,10 @@ def test_a_class_that_is_not_in_the_batch_causes_a_warning(
 def test_missing_and_foreign_gradients_are_refused(tmp_path: Path) -> None:
     conditioning = Conditioning(3, 4, "label")
     with pytest.raises(InputError, match=r"^method.gradients: is missing; method=gradient_leak"):
-        GradientLeakage(conditioning, linear(), 0, 10)
+        GradientLeakage(conditioning, linear(), 0, 10, no_data)
     path = tmp_path / "gradients.safetensors"
     with pytest.raises(InputError, match=r"^method.gradients=.*: the file does not exist"):
-        GradientLeakage(conditioning, linear(), 0, 10, gradients=str(path))
+        GradientLeakage(conditioning, linear(), 0, 10, no_data, gradients=str(path))
     save_gradients(linear(), private(1), torch.tensor([0]), path)
     with pytest.raises(InputError, match=r"the gradient of 1.weight has the shape \[3, 16\]"):
-        GradientLeakage(conditioning, smooth_mlp(), 0, 10, gradients=str(path))
+        GradientLeakage(conditioning, smooth_mlp(), 0, 10, no_data, gradients=str(path))

@@ -21,6 +21,7 @@ from netinv_lightning.inversion.conditioning import Conditioning
 from netinv_lightning.inversion.methods.gradient import PixelInversion
 from netinv_lightning.inversion.objective import Objective
 from netinv_lightning.inversion.parametrisations import Fourier, Normalised, OpponentFourier, Phase
+from netinv_lightning.manual.choices import choices
 from tests.inversion.methods.linear_classifiers import CPU, drawn, linear_classifier
 
 Compose = Callable[..., DictConfig]
@@ -51,6 +52,14 @@ def test_a_preset_chooses_terms_and_options(
     assert set(method.objective.names) == terms
     assert method.parametrisation is parametrisation
     assert drawn(method, [3, 5]).shape == (2, 1, 28, 28)
+
+
+def test_born_trains_the_generator_on_the_kkt_conditions(compose: Compose) -> None:
+    cfg = compose("method=born", "classifier.zoo=mnist_mlp", "application.steps=2")
+    assert cfg.method.name == "generator"
+    assert set(cfg.loss) == {"stationarity", "duality"}
+    assert cfg.loss == compose("loss=born", "classifier.zoo=mnist_mlp").loss
+    assert "born" in {choice.name for choice in choices("method")}
 
 
 def test_lucid_images_get_their_classes(compose: Compose) -> None:
