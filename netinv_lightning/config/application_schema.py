@@ -97,9 +97,16 @@ class AuditConfig:
             reconstruction, natural and, without BatchNorm in the network, kkt.
         effort: Length of the attacks: `quick` (minutes on two cores) or `full`.
         overrides: Overrides of the config of every attack; quote each one on the command line.
+        shadow: Number of shadow networks for membership inference by LiRA and RMIA, even; null for
+            none. They are trained with the recipe of the model card, all at once: for small
+            networks.
+        fail_if: `leak` for exit status 3 if the verdict is that training images leak; null for
+            status 0 with every verdict.
     """
 
     name: str = "audit"
+    shadow: Optional[int] = None
+    fail_if: Optional[str] = None
     trained_on: Optional[str] = None
     attacks: Optional[list[str]] = None
     effort: str = "quick"

@@ -261,6 +261,7 @@ RULES: dict[type, Mapping[str, Rule]] = {
         "trained_on": Names(("all", "split")),
         "attacks": Names(("reconstruction", "natural", "kkt", "inversion")),
         "effort": Names(("quick", "full")), "reconstructions": IMAGES, "members": IMAGES,
+        "fail_if": Names(("leak",)), "shadow": Count(4, 1024),
     },
     of_application.ApproachConfig: {
         **_PIXELS, "target": Names(("soft", "logits", "neuron", "features")),

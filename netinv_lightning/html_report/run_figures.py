@@ -26,6 +26,7 @@ TITLES = {
     "finetuning": "Before and after fine-tuning",
     "best_pairs": "Reconstructions and their nearest real images",
     "audit": "Results of each attack, with controls",
+    "exposed": "Most exposed training images and their reconstructions",
     "approached": "Images optimised towards their targets",
     "pca": "Principal components of the inverted features",
     "regions": "Decision regions on the principal plane",
