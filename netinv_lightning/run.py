@@ -111,7 +111,10 @@ def _hand_over(cfg: DictConfig, run_dir: Path, metrics: dict[str, float]) -> Non
         return
     from netinv_lightning.html_report.command import write_report  # slow, and only needed here
 
-    write_report(run_dir)
+    try:
+        write_report(run_dir)
+    except (InputError, OSError) as error:  # the run itself is done
+        print(f"warning: the report was not written: {one_line(error)}", file=sys.stderr)
     if cfg.application.fail_if == "leak" and metrics[AUDIT_LEAK]:
         print("application.fail_if=leak: training images leak", file=sys.stderr)
         sys.exit(LEAK_STATUS)

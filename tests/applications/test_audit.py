@@ -42,6 +42,7 @@ def test_an_audit_from_the_command_line(trained: Path, tmp_path: Path) -> None:
             "application.reconstructions=40",
             "application.members=60",
             "application.fail_if=leak",
+            "application.shadow=4",
         ],
         cwd=tmp_path,
     )
@@ -82,11 +83,17 @@ def check_the_handed_over_files(
     assert record["capacity"]["parameters"] == 25482
     assert record["capacity"]["values"] * record["capacity"]["training_images"] == 78400
     assert summary["audit/leak"] == 0
+    with (directory / "shadow.csv").open(newline="") as file:
+        shadow = {row["attack"]: float(row["AUC"]) for row in csv.DictReader(file)}
+    kinds = {f"{attack}_{kind}" for attack in ("lira", "rmia") for kind in ("online", "offline")}
+    assert set(shadow) == {"loss", *kinds}
+    assert shadow["lira_online"] == summary["membership/lira_online/auc"]
     document = (directory / "audit.md").read_text()
     for section in (
         "# Audit of mlp, mnist5k",
         "**Verdict: ",
         "## Membership inference by the loss",
+        "## Membership inference with shadow networks",
         "## What leak would have been detected?",
         "## Most exposed training images",
         "## Assumptions and limits",
