@@ -80,7 +80,7 @@ class ShadowNetworks:
             included_SP: Whether each network is trained on each image.
             recipe: The training.
             seed: Seed of batches, augmentation and dropout.
-            on_step: Called after each step with its number and the sum of the losses.
+            on_step: Called after each step with its number and the mean loss of the networks.
         """
         self.base.train().requires_grad_(True)
         own = torch.stack([chosen_P.nonzero().flatten() for chosen_P in included_SP])
@@ -114,7 +114,7 @@ class ShadowNetworks:
                 optimizer,
                 one_cycle(optimizer, recipe.lr, steps, recipe.warmup),
                 steps,
-                on_step=on_step,
+                on_step=lambda step, loss: on_step(step, loss / S) if on_step else None,
             )
 
     @torch.no_grad()
