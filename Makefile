@@ -115,7 +115,7 @@ training-size: $(STAMP)  ## Figure 5, the size curve, MLP against CNN, 3 seeds (
 zoo-audit: $(STAMP)  ## the audit of every classifier of the zoo, 3 seeds (needs NETINV_DATA; hours)
 	$(BIN)/python -m experiments.zoo_audit.run
 
-membership: $(STAMP)  ## membership of MNIST classifiers by loss and shadow networks, an audit (needs NETINV_DATA)
+membership: $(STAMP)  ## membership of MNIST classifiers by loss and shadow networks (needs NETINV_DATA)
 	$(BIN)/python -m experiments.membership.run
 
 inverted-data: $(STAMP)  ## students without data, counterfeits, fine-tuning, 3 seeds (needs NETINV_DATA; hours)

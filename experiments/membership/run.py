@@ -1,4 +1,4 @@
-"""Measure membership inference on MNIST classifiers, and audit one: `make membership`.
+"""Measure membership inference on MNIST classifiers: `make membership`.
 
 Dodd et al. 2025 (arXiv:2510.19773), Carlini et al. 2022 (arXiv:2112.03570), Zarifzadeh et al. 2024
 (arXiv:2312.03262), Iurada et al. 2025 (arXiv:2509.22214). The seeds were used for nothing else.
@@ -11,7 +11,7 @@ from pathlib import Path
 import netinv_lightning
 from experiments.jobs import ROOT, Row, netinv
 from experiments.page import markdown, pick, run_experiment, shown
-from experiments.run_files import copy_figure, number_rows, read_summary
+from experiments.run_files import number_rows
 from netinv_lightning.classifiers.build import load_classifier
 from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.privacy.build import (
@@ -38,7 +38,6 @@ TRAINING = {
 """Overrides of the classifiers that are trained here. The others are in the zoo."""
 SHADOWS = (16, 64)
 ATTACKS = ("loss", "lira_online", "lira_offline", "rmia_online", "rmia_offline")
-AUDIT = ("memorised", SEEDS[0])
 JOBS = [
     *((name, SEEDS[0]) for name in ("mnist_mlp", "mnist_cnn", "memorised")),
     *(("overfitted", seed) for seed in SEEDS),
@@ -61,10 +60,8 @@ def named(classifier: str, seed: int) -> list[str]:
 
 
 def one(name: str, seed: int) -> list[Row]:
-    """Return the rows of one classifier; audit it if it is `AUDIT`."""
+    """Return the rows of one classifier."""
     numbers = measured(named(name, seed), SHADOWS if name == "overfitted" else ())
-    if (name, seed) == AUDIT:
-        numbers |= audited(named(name, seed))
     return number_rows(numbers, classifier=name, seed=seed)
 
 
@@ -89,20 +86,6 @@ def measured(command: list[str], shadows: tuple[int, ...]) -> dict[str, float]:
         )
         numbers |= {f"{count} shadows/{name}": value for name, value in found.metrics().items()}
     return numbers
-
-
-def audited(command: list[str]) -> dict[str, float]:
-    """Audit a classifier and return its numbers; keep the figure of the exposed images."""
-    run_dir = netinv(
-        "application=audit",
-        *command,
-        "application.attacks=[kkt,natural]",
-        "application.verifiers=[mnist_cnn]",
-    )
-    copy_figure(run_dir, "exposed", HERE / "exposed.png", divisor=1)
-    summary = read_summary(run_dir)
-    kept = ("audit/leak", "audit/detectable_share", "reconstruction/auc")
-    return {name: summary[name] for name in kept if name in summary}
 
 
 def tables(rows: list[Row]) -> dict[str, str]:
