@@ -18,7 +18,7 @@ ZOO := mnist_cnn fashion_mnist_cnn svhn_head_cnn cifar10_cnn \
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: sat-coverage help quickstart test test-lowest lint docs wheel-check bench gpu-check precision zoo results natural without-batch-norm any-classifier conditioning interpretability ood reconstruction training-size informed zoo-audit inverted-data methods schematics retry dashboard sync clean
+.PHONY: sat-coverage help quickstart test test-lowest lint docs wheel-check bench gpu-check precision zoo results natural without-batch-norm any-classifier conditioning interpretability ood reconstruction training-size informed zoo-audit membership inverted-data methods schematics retry dashboard sync clean
 
 help:  ## print this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -117,6 +117,9 @@ informed: $(STAMP)  ## missing training images from the weights, by who knows th
 
 zoo-audit: $(STAMP)  ## the audit of every classifier of the zoo, 3 seeds (needs NETINV_DATA; hours)
 	$(BIN)/python -m experiments.zoo_audit.run
+
+membership: $(STAMP)  ## membership of MNIST classifiers by loss and shadow networks (needs NETINV_DATA)
+	$(BIN)/python -m experiments.membership.run
 
 inverted-data: $(STAMP)  ## students without data, counterfeits, fine-tuning, 3 seeds (needs NETINV_DATA; hours)
 	$(BIN)/python -m experiments.inverted_data.run

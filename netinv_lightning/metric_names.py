@@ -186,6 +186,19 @@ def reconstruction(what: str, *of: object) -> str:
     return "/".join(["reconstruction", what, *map(str, of)])
 
 
+def membership(what: str) -> str:
+    """Name of a rate of membership inference by the loss."""
+    return f"membership/{what}"
+
+
+def audit(what: str) -> str:
+    """Name of a number of an audit as a whole."""
+    return f"audit/{what}"
+
+
+AUDIT_LEAK = audit("leak")
+"""1 if the verdict of an audit is that training images leak, otherwise 0."""
+
 RECONSTRUCTION_AUC = reconstruction("auc")
 """Probability that a member is nearer to the reconstructions than a non-member; 0.5: no leak."""
 

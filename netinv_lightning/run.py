@@ -2,9 +2,10 @@
 
     python -m netinv_lightning.run +experiment=cifar_invert
 
-The exit status is 0 for done, 1 for failed and 2 for invalid input. To find the training step, read
-applications/invert.py, then inversion/module.py. Sweeps are in runs/sweep_launcher.py. Torch and
-Lightning are imported only after the config has been checked.
+The exit status is 0 for done, 1 for failed, 2 for invalid input and 3 for a leak with
+`application.fail_if=leak`. To find the training step, read applications/invert.py, then
+inversion/module.py. Sweeps are in runs/sweep_launcher.py. Torch and Lightning are imported only
+after the config has been checked.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from netinv_lightning.config.description_check import named_code
 from netinv_lightning.config.error_messages import explain, explain_refusal
 from netinv_lightning.config.registration import CONF, register
 from netinv_lightning.errors import InputError, Preempted, exit_status, one_line, printable
+from netinv_lightning.metric_names import AUDIT_LEAK
 from netinv_lightning.runs import run_directory
 from netinv_lightning.runs.job_device import set_device
 from netinv_lightning.runs.peers import first_process
@@ -57,6 +59,8 @@ COMMANDS = {
 }
 """Further commands: the first word, and the module whose `main` gets the remaining words."""
 
+LEAK_STATUS = 3
+"""Exit status of an audit that finds a leak, with application.fail_if=leak."""
 _composed = False
 """Whether Hydra has composed the config, so that later errors are errors of the run."""
 _full_error = False
@@ -91,14 +95,29 @@ def _run_or_resume(cfg: DictConfig, hydra_cfg: Any, job_dir: Path) -> None:
         raise InputError(f"+sweep={hydra_cfg.runtime.choices['sweep']}: is a sweep; add -m")
     set_device(cfg)
     if cfg.resume is None:
-        run(cfg, job_dir)
+        _hand_over(cfg, job_dir, run(cfg, job_dir))
     else:
         RunDir(job_dir).discard()
-        run(
+        cfg, run_dir = (
             resumed_config(cfg, list(hydra_cfg.overrides.task)),
             Path(cfg.resume).absolute(),
-            resuming=True,
         )
+        _hand_over(cfg, run_dir, run(cfg, run_dir, resuming=True))
+
+
+def _hand_over(cfg: DictConfig, run_dir: Path, metrics: dict[str, float]) -> None:
+    """Write the report of a finished audit; exit with status 3 if the user asks for it."""
+    if cfg.application.name != "audit":
+        return
+    from netinv_lightning.html_report.command import write_report  # slow, and only needed here
+
+    try:
+        write_report(run_dir)
+    except (InputError, OSError) as error:  # the run itself is done
+        print(f"warning: the report was not written: {one_line(error)}", file=sys.stderr)
+    if cfg.application.fail_if == "leak" and metrics[AUDIT_LEAK]:
+        print("application.fail_if=leak: training images leak", file=sys.stderr)
+        sys.exit(LEAK_STATUS)
 
 
 @contextmanager

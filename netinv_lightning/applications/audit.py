@@ -4,7 +4,8 @@
 
 Several attacks (`application=reconstruct`) run without data, each in its own run directory inside
 that of the audit. A table compares members with non-members for every attack and baseline, and a
-verdict summarises it. `resume=RUN_DIRECTORY` runs the attacks that are not done.
+verdict summarises it. Membership inference by the loss, the power of the audit and the risk of each
+training image follow. `resume=RUN_DIRECTORY` runs the attacks that are not done.
 
 The attack `informed` is another one: it trains models of its own by the same recipe, and judges
 that recipe instead of the classifier. It has its own table, and its own verdict if it is alone.
@@ -24,11 +25,17 @@ from netinv_lightning.classifiers.verifiers import load_verifiers
 from netinv_lightning.evaluation.real_data import require_real
 from netinv_lightning.privacy.audit_findings import AuditFindings
 from netinv_lightning.privacy.audit_result import audit_result
-from netinv_lightning.privacy.build import attack_config, build_real_images, with_training_split
+from netinv_lightning.privacy.build import (
+    attack_config,
+    build_real_images,
+    build_shadow_plan,
+    with_training_split,
+)
 from netinv_lightning.privacy.build_informed import build_informed
 from netinv_lightning.privacy.informed import InformedAttack
 from netinv_lightning.privacy.informed_result import INFORMED, InformedFindings
 from netinv_lightning.privacy.real_images import check_enough
+from netinv_lightning.privacy.shadow_attack import shadow_attacks
 from netinv_lightning.runs.file_writing import write_json
 from netinv_lightning.tracking.result import Result
 from netinv_lightning.tracking.run_context import RunContext
@@ -51,9 +58,12 @@ class AuditApplication(Application):
             cfg.data, self.classifier, "an audit needs training and held-out images"
         )
         self.real = build_real_images(cfg, data)
+        self.training, self.training_index_n = data.train, data.train_indices
+        self.training_images = len(data.train[1])
+        self.shadow_plan = build_shadow_plan(cfg, self.classifier)
         chosen = list(app.attacks or ["reconstruction", "natural", *kkt])
         self.attacks = {
-            name: attack_config(cfg, name, len(data.train[1]))
+            name: attack_config(cfg, name, self.training_images)
             for name in chosen
             if name != INFORMED
         }
@@ -88,8 +98,22 @@ class AuditApplication(Application):
         if not attacks.finished:
             raise RuntimeError(f"every attack failed: {errors}")
         found = AuditFindings(
-            attacks.finished, self.classifier, self.verifiers, self.real, seed=self.cfg.seed
+            attacks.finished,
+            self.classifier,
+            self.verifiers,
+            self.real,
+            training_images=self.training_images,
+            seed=self.cfg.seed,
         )
+        if self.shadow_plan is not None:
+            found.shadows = shadow_attacks(
+                self.shadow_plan,
+                self.classifier,
+                self.real,
+                training=self.training,
+                training_index_n=self.training_index_n,
+                seed=self.cfg.seed,
+            )
         title = f"Audit of {self._classifier_name()}, {self.classifier.spec.name}"
         result = audit_result(found, run, title=title, errors=attacks.errors)
         result.failure = attacks.failure(

@@ -100,10 +100,17 @@ class AuditConfig:
             command line.
         known: Maximum number of training images that the informed adversary knows.
         targets: Number of missing images, each in a model of its own, that it reconstructs.
-        shadows: Number of its shadow models; null for 1,000 (`quick`) or 10,000 (`full`).
+        models: Number of its shadow models; null for 1,000 (`quick`) or 10,000 (`full`).
+        shadow: Number of shadow networks for membership inference by LiRA and RMIA, even; null for
+            none. They are trained with the recipe of the model card, all at once: for small
+            networks.
+        fail_if: `leak` for exit status 3 if the verdict is that training images leak; null for
+            status 0 with every verdict.
     """
 
     name: str = "audit"
+    shadow: Optional[int] = None
+    fail_if: Optional[str] = None
     trained_on: Optional[str] = None
     attacks: Optional[list[str]] = None
     effort: str = "quick"
@@ -113,7 +120,7 @@ class AuditConfig:
     verifiers: list[Any] = field(default_factory=list)
     known: int = 500
     targets: int = 100
-    shadows: Optional[int] = None
+    models: Optional[int] = None
 
 
 @dataclass

@@ -261,7 +261,8 @@ RULES: dict[type, Mapping[str, Rule]] = {
         "trained_on": Names(("all", "split")),
         "attacks": Names(("reconstruction", "natural", "kkt", "inversion", "informed")),
         "effort": Names(("quick", "full")), "reconstructions": IMAGES, "members": IMAGES,
-        "known": Count(1, 1_000_000), "targets": Count(2, 100_000), "shadows": Count(2, 1_000_000),
+        "known": Count(1, 1_000_000), "targets": Count(2, 100_000), "models": Count(2, 1_000_000),
+        "fail_if": Names(("leak",)), "shadow": Count(4, 1024),
     },
     of_application.ApproachConfig: {
         **_PIXELS, "target": Names(("soft", "logits", "neuron", "features")),

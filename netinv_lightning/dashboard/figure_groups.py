@@ -20,7 +20,7 @@ INTERPRETABILITY = (
 DETECTION = ("detection", "roc", "confidence")
 """Figures of `application=detect_ood`."""
 
-PRIVACY = ("best_pairs", "audit", "informed")
+PRIVACY = ("best_pairs", "audit", "exposed", "informed")
 """Figures of `application=reconstruct` and `application=audit`."""
 
 USES = ("counterfeits", "taught", "finetuning")

@@ -48,6 +48,17 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
+def write_report(directory: Path) -> Path:
+    """Write the page of a run directory into it; return its path.
+
+    Raises:
+        InputError: if it cannot be written.
+    """
+    output = _output(None, directory)
+    _write(output, render(*read(directory), output))
+    return output
+
+
 def read(directory: Path) -> tuple[Run | None, Sweep | None]:
     """Read a run, several runs, or a run that contains other runs (such as a benchmark).
 

@@ -18,6 +18,8 @@ MOST_ROWS = 2000
 WIDE = 14
 """Largest number of columns that are shown. A wider table is shown in the abridged form of its
 Markdown file, if it has one."""
+LONG = 200
+"""Largest number of rows that are shown, if the Markdown file has fewer."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,9 @@ def read_tables(folder: Folder) -> list[PageTable]:
         elif abridged.rows and len(table.columns) > WIDE:
             abridged.notes = [*abridged.notes, f"all columns are in {path.name}"]
             shown = abridged
+        elif len(abridged.rows) < LONG < len(table.rows) and abridged.rows:
+            abridged.notes = [*abridged.notes, f"all rows are in {path.name}"]
+            shown = abridged
         tables.append(page_table(shown))
     return tables
 
@@ -114,11 +119,14 @@ def _read_csv(folder: Folder, path: Path) -> Table | None:
 
 
 def _read_markdown(folder: Folder, name: str) -> Table | None:
-    """Read a table that `tables.write_table` has written; its cells are text."""
+    """Read a table that `tables.write_table` has written; its cells are text.
+
+    Of a document with sections, only the part before the first section is read.
+    """
     text = folder.text(name)
     if text is None:
         return None
-    lines = text.splitlines()
+    lines = text.partition("\n## ")[0].splitlines()
     title = next((line.removeprefix("# ") for line in lines if line.startswith("# ")), name)
     rows = [_markdown_cells(line) for line in lines if line.startswith("|")]
     notes = [line.removeprefix("- ") for line in lines if line.startswith("- ")]

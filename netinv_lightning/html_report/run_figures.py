@@ -27,6 +27,7 @@ TITLES = {
     "best_pairs": "Reconstructions and their nearest real images",
     "audit": "Results of each attack, with controls",
     "informed": "Missing training images, reconstructed by an informed adversary",
+    "exposed": "Most exposed training images and their reconstructions",
     "approached": "Images optimised towards their targets",
     "pca": "Principal components of the inverted features",
     "regions": "Decision regions on the principal plane",

@@ -30,7 +30,7 @@ GOOD = 0.4
 followed Haim et al. (2022). It is a low threshold, so held-out images are needed for comparison.
 """
 RESAMPLES = 999
-PERMUTATIONS = 999
+"""Number of bootstrap resamples, and of permutations."""
 SSIM_BATCH = 500
 
 
@@ -101,6 +101,17 @@ def nearest(real_mCHW: Tensor, real_label_m: Tensor, x_nCHW: Tensor, label_n: Te
         x_nCHW: Reconstructions in [0, 1].
         label_n: The classes that they were generated for.
     """
+    index_m, ncc_m = most_correlated(real_mCHW, real_label_m, x_nCHW, label_n)
+    found = index_m >= 0
+    ssim_m = torch.full((len(real_mCHW),), torch.nan)
+    ssim_m[found] = structural_similarity(real_mCHW[found], x_nCHW[index_m[found]])
+    return Nearest(index_m, ncc_m, ssim_m)
+
+
+def most_correlated(
+    real_mCHW: Tensor, real_label_m: Tensor, x_nCHW: Tensor, label_n: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return index and correlation of the nearest reconstruction; see `Nearest`."""
     m = len(real_mCHW)
     index_m, ncc_m = torch.full((m,), -1), torch.full((m,), torch.nan)
     for label in real_label_m.unique():
@@ -108,10 +119,7 @@ def nearest(real_mCHW: Tensor, real_label_m: Tensor, x_nCHW: Tensor, label_n: Te
         if len(candidates):
             ncc_m[targets], best = correlations(real_mCHW[targets], x_nCHW[candidates]).max(dim=1)
             index_m[targets] = candidates[best]
-    found = index_m >= 0
-    ssim_m = torch.full((m,), torch.nan)
-    ssim_m[found] = structural_similarity(real_mCHW[found], x_nCHW[index_m[found]])
-    return Nearest(index_m, ncc_m, ssim_m)
+    return index_m, ncc_m
 
 
 def matched(real_mCHW: Tensor, real_label_m: Tensor, x_nCHW: Tensor, label_n: Tensor) -> Pairs:
@@ -145,6 +153,8 @@ def difference(
     held_out_m: Tensor,
     held_out_label_m: Tensor,
     seed: int = 0,
+    *,
+    resamples: int = RESAMPLES,
 ) -> Difference:
     """Compare the similarities of members and of held-out images.
 
@@ -154,11 +164,14 @@ def difference(
         held_out_m: A similarity for each held-out image.
         held_out_label_m: Their classes.
         seed: Seed of resamples and permutations.
+        resamples: Number of resamples, and of permutations.
     """
     source = torch.Generator().manual_seed(seed)
     members, held_out = member_m.double(), held_out_m.double()
     gap = float(members.mean() - held_out.mean())
-    times_Rm, times_Rh = (_resamples(len(values), source) for values in (members, held_out))
+    times_Rm, times_Rh = (
+        _resamples(len(values), resamples, source) for values in (members, held_out)
+    )
     above_mh = (members[:, None] > held_out).float() + (members[:, None] == held_out).float() / 2
     aucs_R = ((times_Rm @ above_mh) * times_Rh).sum(dim=1).double() / above_mh.numel()
     gaps_R = times_Rm.double() @ members / len(members) - times_Rh.double() @ held_out / len(
@@ -167,10 +180,10 @@ def difference(
     pooled, labels = torch.cat([members, held_out]), torch.cat([member_label_m, held_out_label_m])
     is_member = torch.cat([torch.ones(len(members)), torch.zeros(len(held_out))]).double()
     # Sum of the similarities of the images that a permutation labels as members.
-    total_S = torch.zeros(PERMUTATIONS, dtype=torch.float64)
+    total_S = torch.zeros(resamples, dtype=torch.float64)
     for label in labels.unique():
         of_class = _members(labels, label)
-        order_Sx = torch.rand(PERMUTATIONS, len(of_class), generator=source).argsort(dim=1)
+        order_Sx = torch.rand(resamples, len(of_class), generator=source).argsort(dim=1)
         total_S += is_member[of_class][order_Sx] @ pooled[of_class]
     null_S = total_S / len(members) - (pooled.sum() - total_S) / len(held_out)
     as_large = int((null_S >= gap - 1e-12).sum())
@@ -179,14 +192,14 @@ def difference(
         _interval(aucs_R),
         gap,
         _interval(gaps_R),
-        (1 + as_large) / (1 + PERMUTATIONS),
+        (1 + as_large) / (1 + resamples),
     )
 
 
-def _resamples(n: int, source: torch.Generator) -> Tensor:
+def _resamples(n: int, resamples: int, source: torch.Generator) -> Tensor:
     """Return how often each of n values is drawn in each bootstrap resample, [R, n]."""
-    drawn_Rn = torch.randint(n, (RESAMPLES, n), generator=source)
-    return torch.zeros(RESAMPLES, n).scatter_add_(1, drawn_Rn, torch.ones(RESAMPLES, n))
+    drawn_Rn = torch.randint(n, (resamples, n), generator=source)
+    return torch.zeros(resamples, n).scatter_add_(1, drawn_Rn, torch.ones(resamples, n))
 
 
 def _interval(values_R: Tensor) -> tuple[float, float]:

@@ -15,20 +15,37 @@ from torch import Tensor
 from netinv_lightning import metric_names as names
 from netinv_lightning.classifiers.features import extract_features
 from netinv_lightning.classifiers.frozen import FrozenClassifier
-from netinv_lightning.evaluation.image_sets import Images
+from netinv_lightning.evaluation.image_sets import Images, read_samples
 from netinv_lightning.metrics.membership import GOOD, Difference, difference
-from netinv_lightning.privacy.audit_verdict import AttackResult, conclude
+from netinv_lightning.privacy.audit_verdict import (
+    LEAKS_IMAGES,
+    AttackResult,
+    conclude,
+    splits_differ,
+)
+from netinv_lightning.privacy.capacity import capacity_of
 from netinv_lightning.privacy.comparison import verifier_accuracy
 from netinv_lightning.privacy.comparison_tables import FULL_COLUMNS, RECONSTRUCTIONS, interval
 from netinv_lightning.privacy.control_sets import CONTROLS
+from netinv_lightning.privacy.detection_power import detectable_share, detection_power
+from netinv_lightning.privacy.exposure import exposure
+from netinv_lightning.privacy.loss_membership import membership_by_loss
 from netinv_lightning.privacy.real_images import RealImages
+from netinv_lightning.privacy.shadow_attack import ShadowAttacks
 from netinv_lightning.runs.outside_files import read_json
 from netinv_lightning.runs.tables import Cell, Table
 
 BY_LOSS = "classifier's loss *"
+SAMPLES = Path("samples", "inverted.safetensors")
+"""File of the reconstructions in the run directory of an attack."""
 OWN_SPLITS = (
     "members and non-members are separate splits, which may differ even without a leak; the AUC of "
     "other real images shows by how much; p is approximate"
+)
+SPLITS_DIFFER = (
+    "the interval of other real images does not contain 0.5: the two splits differ by more than "
+    "chance, which can hide a leak; to decide, hold out images of the same split when you train "
+    "(data.val_fraction=0.3)"
 )
 
 
@@ -40,7 +57,8 @@ class AuditFindings:
         classifier: The classifier that is audited.
         verifiers: Other networks.
         real: Members and non-members.
-        seed: Seed of the bootstrap and of the permutations.
+        training_images: Number of training images of the classifier.
+        seed: Seed of the bootstrap, the permutations and the planted leaks.
 
     Attributes:
         transfer: Whether other networks classify the images.
@@ -48,8 +66,15 @@ class AuditFindings:
         controls: The numbers of each baseline.
         attacked: The arguments of `conclude` for each attack.
         by_loss: Members and non-members separated by the loss of the classifier.
+        membership: Rates of membership inference by the loss.
+        capacity: Parameters of the classifier for each value of its training images.
+        powers: Planted leaks of several sizes, and how often they were detected.
+        exposure: Risk of each member.
         conclusion: The verdict.
+        shadows: Membership inference with shadow networks; None if none were trained.
     """
+
+    shadows: ShadowAttacks | None = None
 
     def __init__(
         self,
@@ -57,9 +82,12 @@ class AuditFindings:
         classifier: FrozenClassifier,
         verifiers: Sequence[FrozenClassifier],
         real: RealImages,
+        *,
+        training_images: int,
         seed: int,
     ) -> None:
         self.finished, self.real, self.transfer = finished, real, bool(verifiers)
+        self.classifier = classifier
         tables = {name: _read_table(directory) for name, directory in finished.items()}
         self.rows = {name: table[RECONSTRUCTIONS] for name, table in tables.items()}
         first = next(iter(tables.values()))
@@ -79,6 +107,32 @@ class AuditFindings:
             ceiling=verifier_accuracy(verifiers, real.others),
         )
         self.by_loss = separate_by_loss(classifier, real, seed)
+        self.membership = membership_by_loss(classifier, real)
+        self.capacity = capacity_of(classifier, training_images)
+        control = self.controls["other real images"]
+        self.powers = detection_power(
+            real,
+            count=int(control["n"]),
+            attacks=len(self.rows),
+            control_auc_high=control["auc_high"],
+            seed=seed,
+        )
+        reconstructions = {
+            name: read_samples(directory / SAMPLES, "samples", classifier.spec)
+            for name, directory in finished.items()
+        }
+        self.exposure = exposure(reconstructions, real, self.membership)
+
+    @property
+    def splits_differ(self) -> bool:
+        """Whether members and held-out images are splits that differ even without a leak."""
+        control = self.controls["other real images"]
+        return splits_differ(self.real.exchangeable, control["auc_low"], control["auc_high"])
+
+    @property
+    def leaks(self) -> bool:
+        """Whether the verdict is that training images leak."""
+        return self.conclusion.name == LEAKS_IMAGES
 
     def metrics(self) -> dict[str, float]:
         """The numbers of the strongest attack, the AUC of each attack, and the AUC of the loss."""
@@ -90,7 +144,14 @@ class AuditFindings:
             names.reconstruction("auc_attack", name): attack.auc
             for name, attack in self.attacked.items()
         }
-        return metrics | {names.reconstruction("auc_of_loss"): self.by_loss.auc}
+        metrics[names.reconstruction("auc_of_loss")] = self.by_loss.auc
+        metrics[names.AUDIT_LEAK] = float(self.leaks)
+        metrics[names.audit("parameters_per_value")] = self.capacity.ratio
+        if (share := detectable_share(self.powers)) is not None:
+            metrics[names.audit("detectable_share")] = share
+        if self.shadows is not None:
+            metrics |= self.shadows.metrics()
+        return metrics | self.membership.metrics()
 
     def intervals(self) -> dict[str, tuple[float, tuple[float, float]]]:
         """AUC and 95 % interval of each row, for the figure."""
@@ -142,12 +203,14 @@ class AuditFindings:
             "AUC: chance that a member correlates more with its nearest reconstruction than a "
             "non-member; gap: difference of the mean correlations; p by permutation",
             *([] if real.exchangeable else [OWN_SPLITS]),
+            *([SPLITS_DIFFER] if self.splits_differ else []),
             "good: share of pairs, matched one to one, with a structural similarity above "
             f"{GOOD}; held: the same for held-out images; only the difference is evidence",
             "training images leak if the corrected p of an attack is at most 0.05 and its whole "
             "interval is above 0.5 and above that of other real images",
             "* for comparison, not a reconstruction: how well the loss of the classifier separates "
             "members from non-members if the images are known",
+            self.capacity.line(),
             *(f"failed: {name}: {error}" for name, error in errors.items()),
         ]
 

@@ -74,6 +74,26 @@ def holm_corrected(p_values: Mapping[str, float]) -> dict[str, float]:
     return values
 
 
+def leak_threshold(control_auc_high: float) -> float:
+    """Return the AUC above which the whole interval of a leaking attack lies.
+
+    Args:
+        control_auc_high: Upper end of the AUC interval of other real images.
+    """
+    return max(0.5, control_auc_high)
+
+
+def splits_differ(exchangeable: bool, control_auc_low: float, control_auc_high: float) -> bool:
+    """Return whether members and held-out images differ by more than chance without a leak.
+
+    Args:
+        exchangeable: Whether they are a random split of one set.
+        control_auc_low: Lower end of the AUC interval of other real images.
+        control_auc_high: Upper end of this interval.
+    """
+    return not exchangeable and not control_auc_low <= 0.5 <= control_auc_high
+
+
 def conclude(
     attacks: Mapping[str, AttackResult],
     *,
@@ -99,7 +119,7 @@ def conclude(
         ceiling: Accuracy of the other networks on real images.
     """
     p_values = holm_corrected({name: attack.p_value for name, attack in attacks.items()})
-    threshold = max(0.5, control_auc_high)
+    threshold = leak_threshold(control_auc_high)
 
     def leaks(name: str) -> bool:
         return p_values[name] <= SIGNIFICANCE and attacks[name].auc_low > threshold

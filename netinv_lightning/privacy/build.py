@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
+import torch
 from omegaconf import DictConfig
 
-from netinv_lightning.classifiers.build import SPLIT_KEYS, named_card, training_split
+from netinv_lightning.classifiers.architecture import build_network
+from netinv_lightning.classifiers.build import (
+    SPLIT_KEYS,
+    card_network,
+    named_card,
+    training_split,
+)
+from netinv_lightning.classifiers.frozen import FrozenClassifier
+from netinv_lightning.classifiers.wrapper import Classifier
 from netinv_lightning.config.compose import compose
 from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.errors import InputError
 from netinv_lightning.privacy.real_images import RealImages, check_comparable, real_images
+from netinv_lightning.privacy.shadow_attack import ShadowPlan
+from netinv_lightning.privacy.shadow_networks import ShadowRecipe
+from netinv_lightning.training.seeds import own_randomness
 
 ATTACKS = {
     "reconstruction": ["conditioning.vectors=hot"],  # all nine terms of the objective
@@ -49,6 +63,8 @@ def attack_config(cfg: DictConfig, name: str, training_images: int) -> DictConfi
     if name == "kkt":
         candidates = min(CANDIDATES[app.effort], training_images * 3 // 2)
         overrides.append(f"method.candidates={candidates}")
+    # The risk of each image is computed from the stored reconstructions.
+    overrides.append(f"application.keep_samples={app.reconstructions}")
     overrides += [*EFFORTS[app.effort].get(name, []), *app.overrides]
     # No student: it is slow to train and provides no evidence about single images.
     attack = compose(["application=reconstruct", "application.student=false", *overrides])
@@ -58,6 +74,46 @@ def attack_config(cfg: DictConfig, name: str, training_images: int) -> DictConfi
     for key in ("reconstructions", "members", "verifiers", "trained_on"):
         attack.application[key] = app[key]
     return attack
+
+
+def build_shadow_plan(cfg: DictConfig, classifier: FrozenClassifier) -> ShadowPlan | None:
+    """Return how shadow networks are trained; None if the config asks for none.
+
+    Raises:
+        InputError: if their number is odd, or the classifier has no model card with its network and
+            its recipe.
+    """
+    shadows: int | None = cfg.application.shadow
+    if shadows is None:
+        return None
+    if shadows % 2:
+        raise InputError(
+            f"application.shadow={shadows}: must be even. Shadow networks are trained in pairs, on "
+            f"the two halves of the images. Set {shadows + 1}"
+        )
+    card, recipe = named_card(cfg), dict(named_card(cfg).get("recipe", {}))
+    keys = [field.name for field in fields(ShadowRecipe)]
+    if "network" not in card or not set(keys) <= set(recipe):
+        raise InputError(
+            f"application.shadow={shadows}: shadow networks need the network and the recipe of the "
+            "training, which only the model card of a classifier that "
+            "application=train_classifier trained contains. Remove application.shadow"
+        )
+    if "trained_before" in recipe:
+        raise InputError(
+            f"application.shadow={shadows}: the classifier was fine-tuned, so its card has no "
+            "recipe of its whole training. Remove application.shadow"
+        )
+    network = card_network(card, f"application.shadow={shadows}")
+
+    def make() -> list[Classifier]:
+        with own_randomness(cfg.seed, torch.device("cpu")):
+            return [
+                Classifier(build_network(network, classifier.spec), classifier.spec, classifier)
+                for _ in range(shadows)
+            ]
+
+    return ShadowPlan(make, ShadowRecipe(**{key: recipe[key] for key in keys}))
 
 
 def build_real_images(cfg: DictConfig, data: ImageDataModule) -> RealImages:

@@ -47,7 +47,7 @@ def build_informed(
             or there are too few images.
     """
     app = cfg.application
-    shadows = SHADOWS[app.effort] if app.shadows is None else app.shadows
+    shadows = SHADOWS[app.effort] if app.models is None else app.models
     _check_kind(classifier)
     card = named_card(cfg)
     keys: dict[str, Any] = plain_dict(cfg.recipe) | plain_dict(cfg.data) | card.get("recipe", {})
@@ -62,7 +62,7 @@ def build_informed(
             f"{WHERE}: is an attack on small networks, but {shadows} shadow models of {size:,} "
             f"parameters do not fit; at most {MOST_WEIGHTS // shadows:,} parameters are allowed. "
             "Choose a smaller network, such as classifier=mlp '+classifier.network={widths: [10], "
-            "batch_norm: false}', or set application.shadows"
+            "batch_norm: false}', or set application.models"
         )
     found = informed_data(
         data, known=app.known, targets=app.targets, shadows=shadows, seed=cfg.seed
@@ -85,10 +85,10 @@ def informed_data(
     x_nCHW, label_n = others
     if (needed := 2 * targets + shadows) > len(label_n):
         raise InputError(
-            f"application.shadows={shadows}: the attack needs {needed:,} images that the "
+            f"application.models={shadows}: the attack needs {needed:,} images that the "
             f"classifier was not trained on (twice application.targets={targets}, and one per "
             f"shadow model), but data={data.spec.name} has {len(label_n):,}. Set "
-            f"application.shadows={max(2, len(label_n) - 2 * targets)} or less"
+            f"application.models={max(2, len(label_n) - 2 * targets)} or less"
         )
     chosen = {"targets": stratified_indices(label_n, targets, seed)}
     free_n = torch.ones(len(label_n), dtype=torch.bool)

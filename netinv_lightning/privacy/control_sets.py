@@ -41,16 +41,21 @@ def uniform_noise(count: int, real: RealImages, seed: int) -> Images:
 
 def planted_leak(count: int, real: RealImages, seed: int) -> Images:
     """Return the positive control: noisy copies of some members, among other real images."""
+    noisy, rest = noisy_copies(real, PLANTED_SHARE, seed), other_real_images(count, real, seed)
+    return Images(
+        torch.cat([noisy.images_nCHW, rest.images_nCHW]),
+        torch.cat([noisy.labels_n, rest.labels_n]),
+    )
+
+
+def noisy_copies(real: RealImages, share: float, seed: int) -> Images:
+    """Return noisy copies of a random share of the members, at least of one."""
     source = torch.Generator().manual_seed(seed)
     m = len(real.members.labels_n)
-    chosen = torch.randperm(m, generator=source)[: max(1, round(PLANTED_SHARE * m))]
+    chosen = torch.randperm(m, generator=source)[: max(1, round(share * m))]
     x_nCHW = real.members.images_nCHW[chosen]
     noisy = (x_nCHW + PLANTED_NOISE * torch.randn(x_nCHW.shape, generator=source)).clamp(0, 1)
-    rest = other_real_images(count, real, seed)
-    return Images(
-        torch.cat([noisy, rest.images_nCHW]),
-        torch.cat([real.members.labels_n[chosen], rest.labels_n]),
-    )
+    return Images(noisy, real.members.labels_n[chosen])
 
 
 CONTROLS: dict[str, Callable[[int, RealImages, int], Images]] = {

@@ -24,11 +24,14 @@ LARGEST = 10_000
 
 @dataclass(frozen=True)
 class RealImages:
-    """Three disjoint sets of images in [0, 1]; the first two have the same class counts.
+    """Disjoint sets of images in [0, 1]; members and held-out images have the same class counts.
 
     Attributes:
         members: Training images of the classifier.
+        member_index_m: Their positions among the training images of the data set.
         held_out: Images that the classifier was not trained on.
+        many_held_out: `held_out` and more images of the same source, with the class shares of the
+            members: rates of false alarms need many images.
         others: Other images that it was not trained on, from which control sets are made.
         source: Where `held_out` comes from, in words.
         exchangeable: Whether members and held-out images are a random split of one set, so that the
@@ -36,7 +39,9 @@ class RealImages:
     """
 
     members: Images
+    member_index_m: Tensor
     held_out: Images
+    many_held_out: Images
     others: Images
     source: str
     exchangeable: bool
@@ -45,7 +50,7 @@ class RealImages:
 def real_images(
     data: ImageDataModule, seed: int = 0, largest: int = LARGEST, trained_before: bool = False
 ) -> RealImages:
-    """Select the three sets from the data that a classifier was trained on.
+    """Select the sets from the data that a classifier was trained on.
 
     Held-out images are training images that were excluded from the training (`data.subset_size`,
     `data.val_fraction`). If there are none, or if the classifier was trained on other images
@@ -80,9 +85,13 @@ def real_images(
     count_N = (
         (count_N * min(1.0, largest / int(count_N.sum()))).long().clamp_min(1).minimum(count_N)
     )
+    chosen_members, chosen_m = _take(members, count_N, seed)
+    chosen_held_out, _ = _take(held_out, count_N, seed + 1)
     return RealImages(
-        members=_take(members, count_N, seed),
-        held_out=_take(held_out, count_N, seed + 1),
+        members=chosen_members,
+        member_index_m=data.train_indices[chosen_m],
+        held_out=chosen_held_out,
+        many_held_out=_more(chosen_held_out, held_out, count_N, largest=largest, seed=seed + 1),
         others=_as_images(others),
         source="excluded from its training" if exchangeable else "test images, a different split",
         exchangeable=exchangeable,
@@ -126,14 +135,31 @@ def _least_per_class(label_n: Tensor, classes: int) -> int:
     return int(label_n.bincount(minlength=classes).min())
 
 
-def _take(split: Split, count_N: Tensor, seed: int) -> Images:
-    """Return a random sample of `count_N` images per class."""
+def _more(images: Images, split: Split, count_N: Tensor, *, largest: int, seed: int) -> Images:
+    """Return as many images of the split as `largest` allows, with the class shares of `count_N`.
+
+    If these are not more than `images`, these are returned.
+    """
+    available_N = split[1].bincount(minlength=len(count_N))
+    times = min(float((available_N / count_N).min()), largest / int(count_N.sum()))
+    more_N = (count_N * times).long()
+    return _take(split, more_N, seed)[0] if int(more_N.sum()) > len(images.labels_n) else images
+
+
+def _take(split: Split, count_N: Tensor, seed: int) -> tuple[Images, Tensor]:
+    """Return a random sample of `count_N` images per class, and their indices in the split."""
     source, (images_nCHW, label_n) = torch.Generator().manual_seed(seed), split
     chosen = choose_per_class(label_n, count_N.tolist(), source)
-    return _as_images((images_nCHW[chosen], label_n[chosen]))
+    chosen = chosen[_at_most_largest(label_n[chosen])]
+    return Images(to_unit_range(images_nCHW[chosen]), label_n[chosen]), chosen
 
 
 def _as_images(split: Split) -> Images:
     images_nCHW, label_n = split
-    chosen = stratified_indices(label_n, min(len(label_n), LARGEST), 0)
+    chosen = _at_most_largest(label_n)
     return Images(to_unit_range(images_nCHW[chosen]), label_n[chosen])
+
+
+def _at_most_largest(label_n: Tensor) -> Tensor:
+    """Return the indices of at most `LARGEST` images, stratified by class."""
+    return stratified_indices(label_n, min(len(label_n), LARGEST), 0)

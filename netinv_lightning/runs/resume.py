@@ -23,6 +23,7 @@ from netinv_lightning.runs.run_directory import RunDir
 
 CHANGEABLE = (
     "application.eval_",
+    "application.fail_if",
     "application.grid_",
     "application.keep_samples",
     "application.micro_batch",

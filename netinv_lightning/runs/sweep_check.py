@@ -54,6 +54,11 @@ def check_job(cfg: DictConfig) -> None:
     Raises:
         InputError: naming the remedy.
     """
+    if cfg.application.get("fail_if") is not None:
+        raise InputError(
+            f"application.fail_if={cfg.application.fail_if}: applies to a single run, without -m; "
+            "read audit.json of each job of a sweep instead"
+        )
     if cfg.resume is not None:
         raise InputError(
             f"resume={cfg.resume}: continues a single run, without -m; continue a sweep with "

@@ -27,6 +27,7 @@ class Table:
 
     Attributes:
         full: A table with more columns or rows to be written as CSV instead of this one.
+        document: Markdown text to be written instead of that of this table; it contains the table.
     """
 
     title: str
@@ -34,12 +35,13 @@ class Table:
     rows: Sequence[Sequence[Cell]]
     notes: Sequence[str] = field(default_factory=list)
     full: Table | None = None
+    document: str = ""
 
 
 def write_table(table: Table, directory: Path, stem: str) -> None:
     """Write a table as `stem`.md and `stem`.csv in a directory."""
     write_csv(table.full or table, directory / f"{stem}.csv")
-    _write_markdown(table, directory / f"{stem}.md")
+    write_atomically(directory / f"{stem}.md", table.document or markdown(table))
 
 
 def write_csv(table: Table, path: Path) -> None:
@@ -51,13 +53,14 @@ def write_csv(table: Table, path: Path) -> None:
     write_atomically(path, text.getvalue())
 
 
-def _write_markdown(table: Table, path: Path) -> None:
+def markdown(table: Table) -> str:
+    """Return the title, the rounded cells and the notes of a table as Markdown."""
     lines = [f"# {table.title}"]
     if table.columns:
         lines += ["", _markdown_row(table.columns), _markdown_row(["---"] * len(table.columns))]
     lines += [_markdown_row([format_cell(cell) for cell in row]) for row in table.rows]
     lines += ["", *(f"- {note}" for note in table.notes)] if table.notes else []
-    write_atomically(path, "\n".join(lines) + "\n")
+    return "\n".join(lines) + "\n"
 
 
 def print_table(table: Table) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,9 @@ from netinv_lightning.applications.audit import AuditApplication
 from netinv_lightning.errors import InputError
 from netinv_lightning.privacy.build import with_training_split
 from netinv_lightning.privacy.control_sets import CONTROLS
+from netinv_lightning.run import _hand_over as hand_over
 from netinv_lightning.run import run
+from netinv_lightning.runs.sweep_check import check_job
 from tests.applications.leaking_classifier import FEW, of
 from tests.conftest import FEW_STEPS
 
@@ -33,7 +36,14 @@ def test_an_audit_from_the_command_line(trained: Path, tmp_path: Path) -> None:
         f"application.overrides=[{quoted(few)}]",
     ]
     done = run_command(
-        [*attack, *of(trained), "application.reconstructions=40", "application.members=60"],
+        [
+            *attack,
+            *of(trained),
+            "application.reconstructions=40",
+            "application.members=60",
+            "application.fail_if=leak",
+            "application.shadow=4",
+        ],
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
@@ -58,6 +68,70 @@ def test_an_audit_from_the_command_line(trained: Path, tmp_path: Path) -> None:
     ]
     # those of the strongest attack
     assert (directory / "figures" / "best_pairs.png").read_bytes() in shown
+    check_the_handed_over_files(directory, verdict, summary)
+
+
+def check_the_handed_over_files(
+    directory: Path, verdict: dict[str, Any], summary: dict[str, float]
+) -> None:
+    record = json.loads((directory / "audit.json").read_text())
+    assert (record["leak"], record["verdict"]) == (False, verdict["verdict"])
+    assert list(record["attacks"]) == ["inversion", "reconstruction"]
+    assert record["membership"]["membership/auc"] == summary["membership/auc"]
+    # 784 * 32, 2 * 32 of BatchNorm, 32 * 10 + 10
+    assert summary["audit/parameters_per_value"] == record["capacity"]["ratio"]
+    assert record["capacity"]["parameters"] == 25482
+    assert record["capacity"]["values"] * record["capacity"]["training_images"] == 78400
+    assert summary["audit/leak"] == 0
+    with (directory / "shadow.csv").open(newline="") as file:
+        shadow = {row["attack"]: float(row["AUC"]) for row in csv.DictReader(file)}
+    kinds = {f"{attack}_{kind}" for attack in ("lira", "rmia") for kind in ("online", "offline")}
+    assert set(shadow) == {"loss", *kinds}
+    assert shadow["lira_online"] == summary["membership/lira_online/auc"]
+    document = (directory / "audit.md").read_text()
+    for section in (
+        "# Audit of mlp, mnist5k",
+        "**Verdict: ",
+        "## Membership inference by the loss",
+        "## Membership inference with shadow networks",
+        "## What leak would have been detected?",
+        "## Most exposed training images",
+        "## Assumptions and limits",
+        "p / (d n) = ",
+        "(figures/exposed.png)",
+    ):
+        assert section in document
+    with (directory / "exposure.csv").open(newline="") as file:
+        exposed = list(csv.DictReader(file))
+    assert len(exposed) == record["members"] == 60
+    assert [int(row["index"]) for row in exposed[:10]] == record["most_exposed"]
+    page = (directory / "report.html").read_text()
+    for title in ("Assumptions and limits", "Most exposed training images", "Audit of mlp"):
+        assert title in page
+    assert page.count("<caption><span>Audit of mlp, mnist5k</span>") == 1
+
+
+def test_a_leak_has_its_own_exit_status(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reports: list[Path] = []
+    monkeypatch.setattr("netinv_lightning.html_report.command.write_report", reports.append)
+    audit = ["application=audit", *of(trained)]
+    for overrides, leak, status in (
+        (["application.fail_if=leak"], 1.0, 3),
+        (["application.fail_if=leak"], 0.0, None),
+        ([], 1.0, None),
+    ):
+        cfg = netinv_lightning.compose([*audit, *overrides])
+        if status is None:
+            hand_over(cfg, tmp_path, {names.AUDIT_LEAK: leak})
+            continue
+        with pytest.raises(SystemExit) as exited:
+            hand_over(cfg, tmp_path, {names.AUDIT_LEAK: leak})
+        assert exited.value.code == status
+    assert reports == [tmp_path] * 3
+    with pytest.raises(InputError, match=r"application.fail_if=leak: applies to a single run"):
+        check_job(netinv_lightning.compose([*audit, "application.fail_if=leak"]))
 
 
 def test_an_audit_fails_if_every_attack_fails(trained: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from netinv_lightning.privacy.audit_verdict import (
     AuditVerdict,
     conclude,
     holm_corrected,
+    splits_differ,
 )
 
 NO_LEAK = AttackResult(auc=0.51, auc_low=0.48, p_value=0.3, transfer=0.2)
@@ -107,3 +108,10 @@ def test_planted_leak_must_exceed_other_real_images() -> None:
 def test_transfer_threshold_is_midway_to_the_ceiling() -> None:
     for transfer, name in ((0.51, LEAKS_CLASSES), (0.49, NO_LEAK_FOUND)):
         assert verdict_of({"a": AttackResult(0.5, 0.45, 0.5, transfer)}).name == name
+
+
+def test_splits_differ_if_the_interval_of_the_control_excludes_half() -> None:
+    assert splits_differ(False, 0.34, 0.39)
+    assert splits_differ(False, 0.51, 0.55)
+    assert not splits_differ(False, 0.49, 0.51)
+    assert not splits_differ(True, 0.34, 0.39)  # one random split: chance
