@@ -21,7 +21,7 @@ AUC = "reconstruction/auc"
 KNOWN, TARGETS, SHADOWS = 200, 100, 1000
 COMMAND = (
     "application=audit", "application.attacks=[informed]", f"application.known={KNOWN}",
-    f"application.targets={TARGETS}", f"application.shadows={SHADOWS}",
+    f"application.targets={TARGETS}", f"application.models={SHADOWS}",
     "data=mnist", f"data.subset_size={KNOWN}", "data.batch_size=256",
     "classifier=mlp", "classifier.train=true",
     "+classifier.network={widths: [10], batch_norm: false, dropout: 0}",

@@ -25,6 +25,7 @@ from netinv_lightning.classifiers.verifiers import load_verifiers
 from netinv_lightning.evaluation.real_data import require_real
 from netinv_lightning.privacy.audit_findings import AuditFindings
 from netinv_lightning.privacy.audit_result import audit_result
+from netinv_lightning.privacy.audit_verdict import LEAKS_IMAGES
 from netinv_lightning.privacy.build import (
     attack_config,
     build_real_images,
@@ -85,6 +86,7 @@ class AuditApplication(Application):
         if not self.attacks:
             write_json(run.path / "verdict.json", found.conclusion.as_dict())
             informed.metrics |= found.comparison.metrics(())
+            informed.metrics[names.AUDIT_LEAK] = float(found.conclusion.name == LEAKS_IMAGES)
             return informed
         result = self._run_attacks(run)
         result.include(informed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,6 +12,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 
 from netinv_lightning import metric_names as names
+from netinv_lightning.evaluation.image_sets import Images
 from netinv_lightning.figures import image_grid
 from netinv_lightning.figures.images import LARGEST_GRID
 from netinv_lightning.figures.titles import with_first_of
@@ -45,8 +47,40 @@ def draw_grid(inversion: Inversion, columns: int, seed: int, path: Path, title: 
             for g in range(G)
         ]
     column_names = [f"generator {g}" for g in range(G)] if G > 1 else ()
-    class_names = [inversion.classifier.spec.class_names[label] for label in shown]
-    return image_grid(torch.cat(drawn_G, dim=1), class_names, path, title, column_names)
+    return image_grid(
+        torch.cat(drawn_G, dim=1), _names(inversion, shown), path, title, column_names
+    )
+
+
+def grid_of_samples(
+    inversion: Inversion, samples: Images, columns: int, path: Path, title: str
+) -> Path | None:
+    """Draw the grid from images that exist, for methods that optimise every image that is drawn.
+
+    Each class has the same number of images, at most `columns`.
+
+    Args:
+        inversion: The inversion whose images they are.
+        samples: Its images; the labels are those that they were conditioned on.
+        columns: Largest number of images per class.
+        path: Path of the picture.
+        title: Title of the picture.
+
+    Returns:
+        The path, or None if a class has no image.
+    """
+    chosen = inversion.conditioning.chosen
+    shown = chosen[:LARGEST_GRID]
+    of_classes = [samples.images_nCHW[samples.labels_n == label] for label in shown]
+    if not (fewest := min(columns, *map(len, of_classes))):
+        return None
+    x_RKCHW = torch.stack([x_nCHW[:fewest] for x_nCHW in of_classes])
+    title = with_first_of(title, len(shown), len(chosen), "classes")
+    return image_grid(x_RKCHW, _names(inversion, shown), path, title)
+
+
+def _names(inversion: Inversion, labels: Sequence[int]) -> list[str]:
+    return [inversion.classifier.spec.class_names[label] for label in labels]
 
 
 class GridCallback(Callback):

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from netinv_lightning import metric_names as names
-from netinv_lightning.evaluation.grid import draw_grid
+from netinv_lightning.evaluation.grid import draw_grid, grid_of_samples
 from netinv_lightning.evaluation.image_sets import Images, write_samples
 from netinv_lightning.figures import confusion_matrix
 from netinv_lightning.inversion.base import Inversion
 from netinv_lightning.inversion.checkpoint import checkpoint_of
+from netinv_lightning.inversion.methods.descent import DescentInversion
 from netinv_lightning.tracking.loggers import TABLE_ROWS, log_samples
 from netinv_lightning.tracking.result import Artifact, Figure, Result
 from netinv_lightning.tracking.run_context import RunContext
@@ -53,9 +54,11 @@ def inversion_result(
         class_names=spec.class_names,
         step=step,
     )
-    grid = draw_grid(
-        module, cfg.application.grid_columns, cfg.seed, run.figures / "grid.png", cfg.name
-    )
+    columns, path = cfg.application.grid_columns, run.figures / "grid.png"
+    grid = None
+    if isinstance(module, DescentInversion):  # drawing more images would optimise them, too
+        grid = grid_of_samples(module, samples, columns, path, cfg.name)
+    grid = grid or draw_grid(module, columns, cfg.seed, path, cfg.name)
     confusion = confusion_matrix(
         confusion_NN, spec.class_names, run.figures / "confusion.png", module.conditioning.chosen
     )

@@ -97,7 +97,9 @@ class InformedFindings:
         )
         real = RealImages(
             members=data.targets,
+            member_index_m=torch.arange(len(data.targets.labels_n)),
             held_out=data.held_out,
+            many_held_out=data.held_out,
             others=data.shadows,
             source="images of no model",
             exchangeable=True,

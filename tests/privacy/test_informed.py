@@ -117,7 +117,7 @@ def small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_audit_of_a_recipe_finds_the_missing_images(tmp_path: Path) -> None:
     command = [
         "application=audit", "application.attacks=[informed]", "application.known=40",
-        "application.targets=30", "application.shadows=300", "data=digits",
+        "application.targets=30", "application.models=300", "data=digits",
         "data.subset_size=40", "data.batch_size=64", "classifier=mlp", "classifier.train=true",
         f"classifier.kept_in={tmp_path}/kept", "recipe.epochs=40", "recipe.label_smoothing=0",
         "+classifier.network={widths: [8], batch_norm: false, dropout: 0}",
@@ -158,7 +158,7 @@ def test_the_sets_of_images_are_disjoint_and_of_equal_classes() -> None:
     assert torch.equal(found.targets.labels_n, found.held_out.labels_n)
     everything = torch.cat([of.images_nCHW for of in sets]).flatten(1)
     assert len(everything.unique(dim=0)) > 185  # the data set has a few equal images
-    with pytest.raises(InputError, match=r"^application.shadows=9999: the attack needs 10,039 im"):
+    with pytest.raises(InputError, match=r"^application.models=9999: the attack needs 10,039 im"):
         informed_data(data, known=50, targets=20, shadows=9999, seed=3)
 
 
@@ -182,9 +182,9 @@ SMALL = [
     ("overrides", "told"),
     [
         (["classifier.train=true"], r"informed: needs a network without BatchNorm, whose stat"),
-        ([*SMALL, "application.shadows=5000"], r"application.shadows=5000: the attack needs"),
+        ([*SMALL, "application.models=5000"], r"application.models=5000: the attack needs"),
         (
-            [*SMALL, "application.shadows=1000000"],
+            [*SMALL, "application.models=1000000"],
             r"informed: is an attack on small networks, but 1000000 shadow models of 600 param",
         ),
         ([*SMALL, "recipe.l1=0.1"], r"recipe.l1=0.1: application.attacks=informed trains without"),
