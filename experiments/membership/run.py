@@ -24,7 +24,7 @@ from netinv_lightning.privacy.loss_membership import membership_by_loss
 from netinv_lightning.privacy.shadow_attack import shadow_attacks
 
 HERE = Path(__file__).parent
-SEEDS = (11, 12)
+SEEDS = (11, 12, 13)
 TRAINING = {
     "memorised": ["+experiment=memorised_mlp"],
     "overfitted": [
