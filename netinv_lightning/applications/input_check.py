@@ -17,7 +17,7 @@ from netinv_lightning.applications.memory_check import check_memory
 from netinv_lightning.applications.weights_check import check_classifier
 from netinv_lightning.classifiers.verifier_names import check_verifier_of, check_verifiers
 from netinv_lightning.config.application_schema import APPLICATION_KEYS
-from netinv_lightning.config.ranges import TAG_LENGTH
+from netinv_lightning.config.rules import TAG_LENGTH
 from netinv_lightning.data.class_folders import class_folders
 from netinv_lightning.data.labels import check_labels
 from netinv_lightning.data.specs import (

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from netinv_lightning.config.ranges import (
+from netinv_lightning.config.rules import (
     NOT_NEGATIVE,
     POSITIVE,
     SHARE,

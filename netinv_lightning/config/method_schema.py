@@ -4,7 +4,7 @@ This module does not import torch. It reads the source of the methods instead:
 
     def __init__(self, classifier: FrozenClassifier, *, steps: Annotated[int, STEPS] = 50)
 
-gives the key `method.steps`, a whole number in the range `STEPS` of `config/ranges.py`, with the
+gives the key `method.steps`, a whole number in the range `STEPS` of `config/rules.py`, with the
 default 50.
 
 Shared keys:
@@ -24,6 +24,7 @@ from typing import Annotated, Any, Optional, get_args, get_origin
 from omegaconf import DictConfig
 
 from netinv_lightning.config import ranges
+from netinv_lightning.config import rules as rules_of_keys
 from netinv_lightning.config.method_registry import METHODS, Method
 from netinv_lightning.config.signatures import constructor_of
 
@@ -35,7 +36,7 @@ def method_keys(name: str, method: Method) -> type:
         TypeError: if a key has no default, or its annotation is not `Annotated[type, rule]`.
     """
     keys: list[tuple[str, Any, Any]] = [("name", str, field(default=name))]
-    rules: dict[str, ranges.Rule] = {}
+    rules: dict[str, rules_of_keys.Rule] = {}
     at_least: dict[str, str] = {}
     if method.data:
         keys.append(("auxiliary", Optional[str], field(default=None)))
@@ -49,7 +50,7 @@ def method_keys(name: str, method: Method) -> type:
             )
         kind, *facts = get_args(hint)
         for fact in facts:
-            if isinstance(fact, ranges.AtLeast):
+            if isinstance(fact, rules_of_keys.AtLeast):
                 at_least[argument.arg] = fact.key
             else:
                 rules[argument.arg] = fact
@@ -73,7 +74,7 @@ def _keys(constructor: ast.FunctionDef | None) -> list[tuple[ast.arg, ast.expr |
 
 def _evaluated(source: ast.expr) -> Any:
     """Evaluate an annotation or a default of our own source: types, rules and values."""
-    return eval(ast.unparse(source), {**vars(ranges), "Annotated": Annotated})
+    return eval(ast.unparse(source), {**vars(rules_of_keys), "Annotated": Annotated})
 
 
 def _optional(kind: Any) -> Any:

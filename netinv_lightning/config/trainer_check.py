@@ -13,12 +13,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from netinv_lightning.config.plain import plain_dict
-from netinv_lightning.config.ranges import (
-    NOT_NEGATIVE,
-    Count,
-    Names,
-    Rule,
-)
+from netinv_lightning.config.rules import NOT_NEGATIVE, Count, Names, Rule
 from netinv_lightning.config.signatures import trainer_keys
 from netinv_lightning.errors import InputError, nearest
 

@@ -19,7 +19,8 @@ from netinv_lightning.config.loss_check import check_loss
 from netinv_lightning.config.method_check import check_method
 from netinv_lightning.config.method_schema import METHOD_KEYS
 from netinv_lightning.config.monitor_check import check_monitor
-from netinv_lightning.config.ranges import AT_LEAST, DISTINCT, LARGEST_SEED, rule_of
+from netinv_lightning.config.ranges import AT_LEAST, DISTINCT, rule_of
+from netinv_lightning.config.rules import LARGEST_SEED
 from netinv_lightning.config.schema import Config, LoggerConfig
 from netinv_lightning.config.shapes import checked_shape, fault_of_size
 from netinv_lightning.config.signatures import network_parts

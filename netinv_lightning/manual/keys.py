@@ -20,7 +20,8 @@ from netinv_lightning.config.loss_terms import (
     OPTIONS_OF_ALL_TERMS,
 )
 from netinv_lightning.config.method_schema import METHOD_KEYS
-from netinv_lightning.config.ranges import Flag, Names, Rule, rule_of
+from netinv_lightning.config.ranges import rule_of
+from netinv_lightning.config.rules import Flag, Names, Rule
 from netinv_lightning.config.schema import Config
 from netinv_lightning.config.signatures import (
     TRAINER,

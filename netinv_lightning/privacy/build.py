@@ -21,7 +21,7 @@ from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.errors import InputError
 from netinv_lightning.privacy.real_images import RealImages, check_comparable, real_images
 from netinv_lightning.privacy.shadow_attack import ShadowPlan
-from netinv_lightning.privacy.shadow_networks import ShadowRecipe
+from netinv_lightning.privacy.stacked_training import StackRecipe
 from netinv_lightning.training.seeds import own_randomness
 
 ATTACKS = {
@@ -92,7 +92,7 @@ def build_shadow_plan(cfg: DictConfig, classifier: FrozenClassifier) -> ShadowPl
             f"the two halves of the images. Set {shadows + 1}"
         )
     card, recipe = named_card(cfg), dict(named_card(cfg).get("recipe", {}))
-    keys = [field.name for field in fields(ShadowRecipe)]
+    keys = [field.name for field in fields(StackRecipe)]
     if "network" not in card or not set(keys) <= set(recipe):
         raise InputError(
             f"application.shadow={shadows}: shadow networks need the network and the recipe of the "
@@ -113,7 +113,7 @@ def build_shadow_plan(cfg: DictConfig, classifier: FrozenClassifier) -> ShadowPl
                 for _ in range(shadows)
             ]
 
-    return ShadowPlan(make, ShadowRecipe(**{key: recipe[key] for key in keys}))
+    return ShadowPlan(make, StackRecipe(**{key: recipe[key] for key in keys}))
 
 
 def build_real_images(cfg: DictConfig, data: ImageDataModule) -> RealImages:

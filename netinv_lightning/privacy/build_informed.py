@@ -22,7 +22,8 @@ from netinv_lightning.data.splits import choose_per_class, stratified_indices
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.evaluation.image_sets import Images
 from netinv_lightning.privacy.informed import InformedAttack, InformedData
-from netinv_lightning.privacy.shadow_models import Recipe, parameters, train_together
+from netinv_lightning.privacy.shadow_models import parameters, train_together
+from netinv_lightning.privacy.stacked_training import StackRecipe
 from netinv_lightning.training.seeds import random_order
 
 SHADOWS = {"quick": 1000, "full": 10_000}
@@ -131,21 +132,21 @@ def _check_kind(classifier: FrozenClassifier) -> None:
         )
 
 
-def _recipe(keys: dict[str, Any]) -> Recipe:
+def _recipe(keys: dict[str, Any]) -> StackRecipe:
     for key in ("recipe.l1", "data.shift", "data.flip"):
         if value := keys[key.partition(".")[2]]:
             raise InputError(
                 f"{key}={value}: {WHERE} trains without it. Use a classifier that was trained "
                 "without it"
             )
-    return Recipe(**{key: keys[key] for key in Recipe.__dataclass_fields__})
+    return StackRecipe(**{key: keys[key] for key in StackRecipe.__dataclass_fields__})
 
 
-def _check_stack(classifier: Classifier, data: InformedData, recipe: Recipe) -> None:
+def _check_stack(classifier: Classifier, data: InformedData, recipe: StackRecipe) -> None:
     """Train two networks on two images for a step."""
     two = Images(data.known.images_nCHW[:2], data.known.labels_n[:2])
     try:
-        train_together(classifier, two, two, Recipe(**{**vars(recipe), "epochs": 1}), seed=0)
+        train_together(classifier, two, two, StackRecipe(**{**vars(recipe), "epochs": 1}), seed=0)
     except RuntimeError as error:
         raise InputError(
             f"{WHERE}: networks of the class {classifier.name} cannot be trained together "

@@ -41,12 +41,12 @@ from netinv_lightning.classifiers.wrapper import Classifier
 from netinv_lightning.evaluation.image_sets import Images
 from netinv_lightning.inversion.methods.leaked_gradients import closed_form
 from netinv_lightning.privacy.shadow_models import (
-    Recipe,
     image_loss,
     parameters,
     train_together,
     unstacked,
 )
+from netinv_lightning.privacy.stacked_training import StackRecipe
 from netinv_lightning.tracking.run_context import RunContext
 from netinv_lightning.training.gradient_steps import train_steps
 from netinv_lightning.training.progress import log_progress, print_progress
@@ -116,7 +116,7 @@ class InformedAttack:
         self,
         classifier: Classifier,
         frozen: FrozenClassifier,
-        recipe: Recipe,
+        recipe: StackRecipe,
         data: InformedData,
         seed: int,
     ) -> None:

@@ -24,9 +24,9 @@ from netinv_lightning.privacy.loss_membership import LEVELS, log_odds
 from netinv_lightning.privacy.real_images import RealImages
 from netinv_lightning.privacy.shadow_networks import (
     ShadowNetworks,
-    ShadowRecipe,
     paired_halves,
 )
+from netinv_lightning.privacy.stacked_training import StackRecipe
 from netinv_lightning.runs.tables import Cell, Table
 from netinv_lightning.training.progress import log_progress
 
@@ -41,7 +41,7 @@ class ShadowPlan:
     """
 
     make: Callable[[], Sequence[Classifier]]
-    recipe: ShadowRecipe
+    recipe: StackRecipe
 
 
 @dataclass(frozen=True)

@@ -14,35 +14,20 @@ height, W width.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.func import functional_call, grad, vmap
 
-from netinv_lightning.classifiers.classifier_module import make_optimizer
 from netinv_lightning.classifiers.wrapper import Classifier
 from netinv_lightning.evaluation.image_sets import Images
+from netinv_lightning.privacy.stacked_training import StackRecipe, stacked_optimizer
 from netinv_lightning.training.schedules import one_cycle
 from netinv_lightning.training.seeds import own_randomness
 
 Weights = dict[str, Tensor]
 """The parameters of a network by name; in a stack, each has a first axis of S networks."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """The training of each network: keys of `recipe`, and `data.batch_size`."""
-
-    epochs: int
-    batch_size: int
-    optimizer: str
-    lr: float
-    momentum: float
-    weight_decay: float
-    label_smoothing: float
-    warmup: float
 
 
 def image_loss(
@@ -54,7 +39,7 @@ def image_loss(
 
 
 def train_together(
-    classifier: Classifier, known: Images, own: Images, recipe: Recipe, seed: int
+    classifier: Classifier, known: Images, own: Images, recipe: StackRecipe, seed: int
 ) -> Tensor:
     """Train one network per image of `own`, on the known images and that one.
 
@@ -73,17 +58,8 @@ def train_together(
     stack = {
         name: weight.detach().expand(S, *weight.shape).clone() for name, weight in start.items()
     }
-    optimizer = make_optimizer(
-        recipe.optimizer,
-        [
-            {"params": [stack[name] for name in start if start[name].ndim > 1],
-             "weight_decay": recipe.weight_decay},
-            {"params": [stack[name] for name in start if start[name].ndim <= 1],
-             "weight_decay": 0.0},
-        ],
-        recipe.lr,
-        recipe.momentum,
-    )  # fmt: skip
+    matrices = {name for name, weight in start.items() if weight.ndim > 1}
+    optimizer = stacked_optimizer(stack, matrices, recipe)
     orders = list(_batches(n + 1, recipe, seed))
     schedule = one_cycle(optimizer, recipe.lr, len(orders), recipe.warmup)
 
@@ -110,7 +86,7 @@ def train_together(
     return torch.cat([weight.flatten(1) for weight in stack.values()], dim=1)
 
 
-def _batches(images: int, recipe: Recipe, seed: int) -> Iterator[Tensor]:
+def _batches(images: int, recipe: StackRecipe, seed: int) -> Iterator[Tensor]:
     """Yield the indices of each batch; the last image is the own one of each network."""
     source = torch.Generator().manual_seed(seed)
     for _ in range(recipe.epochs):

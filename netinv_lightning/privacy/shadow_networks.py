@@ -11,7 +11,6 @@ width, N classes.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -20,29 +19,13 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from netinv_lightning.classifiers.wrapper import Classifier
 from netinv_lightning.data.augmentation import shift_and_flip
+from netinv_lightning.privacy.stacked_training import StackRecipe, stacked_optimizer
 from netinv_lightning.training.gradient_steps import train_steps
 from netinv_lightning.training.schedules import one_cycle
 from netinv_lightning.training.seeds import own_randomness, random_order
 
 CHUNK = 250
 """Images per pass of all networks when they are evaluated."""
-
-
-@dataclass(frozen=True)
-class ShadowRecipe:
-    """How the attacked classifier was trained: keys of `recipe` and `data`."""
-
-    epochs: int
-    batch_size: int
-    optimizer: str
-    lr: float
-    momentum: float
-    weight_decay: float
-    l1: float
-    label_smoothing: float
-    warmup: float
-    shift: int = 0
-    flip: bool = False
 
 
 class ShadowNetworks:
@@ -58,7 +41,7 @@ class ShadowNetworks:
         self.base = networks[0]
 
     @staticmethod
-    def steps(recipe: ShadowRecipe, images: int) -> int:
+    def steps(recipe: StackRecipe, images: int) -> int:
         """Return the steps of the training of networks with so many images each."""
         return images // min(recipe.batch_size, images) * recipe.epochs
 
@@ -67,7 +50,7 @@ class ShadowNetworks:
         x_PCHW: Tensor,
         label_P: Tensor,
         included_SP: Tensor,
-        recipe: ShadowRecipe,
+        recipe: StackRecipe,
         *,
         seed: int,
         on_step: Callable[[int, float], None] | None = None,
@@ -87,7 +70,7 @@ class ShadowNetworks:
         S, n = own.shape
         B = min(recipe.batch_size, n)
         per_epoch, steps = n // B, self.steps(recipe, n)
-        optimizer = self._optimizer(recipe)
+        optimizer = stacked_optimizer(self.parameters, self.matrices, recipe)
         order_Sn = own
 
         def loss_of(step: int) -> Tensor:
@@ -137,22 +120,6 @@ class ShadowNetworks:
         run = vmap(of_one, in_dims=(0, 0, dimension), randomness="different")
         logits_SBN: Tensor = run(self.parameters, self.buffers, x)
         return logits_SBN
-
-    def _optimizer(self, recipe: ShadowRecipe) -> torch.optim.Optimizer:
-        groups = [
-            {
-                "params": [p for name, p in self.parameters.items() if name in self.matrices],
-                "weight_decay": recipe.weight_decay,
-            },
-            {
-                "params": [p for name, p in self.parameters.items() if name not in self.matrices],
-                "weight_decay": 0.0,
-            },
-        ]
-        if recipe.optimizer == "sgd":
-            nesterov = recipe.momentum > 0
-            return torch.optim.SGD(groups, recipe.lr, recipe.momentum, nesterov=nesterov)
-        return torch.optim.AdamW(groups, recipe.lr)
 
 
 def log_odds_of(logits_N: Tensor, label: Tensor) -> Tensor:

@@ -10,12 +10,12 @@ from typing import Any, get_args, get_origin, get_type_hints
 import pytest
 
 import netinv_lightning
-from netinv_lightning.config import ranges as config_values
 from netinv_lightning.config.application_schema import APPLICATION_KEYS
 from netinv_lightning.config.garbage_schema import GarbageConfig
 from netinv_lightning.config.loss_terms import LOSS_TERMS
 from netinv_lightning.config.method_schema import METHOD_KEYS
-from netinv_lightning.config.ranges import RULES, Names, rule_of
+from netinv_lightning.config.ranges import RULES, rule_of
+from netinv_lightning.config.rules import LARGEST_SEED, Names
 from netinv_lightning.config.schema import Config
 from netinv_lightning.errors import InputError
 from netinv_lightning.metric_names import METRIC_GROUPS
@@ -165,7 +165,7 @@ def test_value_out_of_range_is_refused(override: str) -> None:
 
 
 def test_seeds_of_all_generators_are_in_range() -> None:
-    largest = config_values.LARGEST_SEED
+    largest = LARGEST_SEED
     assert netinv_lightning.compose([f"seed={largest - 2}", "n_generators=3"]).seed == largest - 2
     with pytest.raises(InputError, match=rf"^seed={largest - 1}: the 3 generators have the seeds"):
         netinv_lightning.compose([f"seed={largest - 1}", "n_generators=3"])

@@ -26,13 +26,14 @@ from netinv_lightning.privacy import informed
 from netinv_lightning.privacy.build_informed import informed_data
 from netinv_lightning.privacy.informed import InformedAttack, InformedData
 from netinv_lightning.privacy.informed_result import distances
-from netinv_lightning.privacy.shadow_models import Recipe, train_together, unstacked
+from netinv_lightning.privacy.shadow_models import train_together, unstacked
+from netinv_lightning.privacy.stacked_training import StackRecipe
 from netinv_lightning.run import run
 from netinv_lightning.training.snapshots import Snapshots
 from tests.inversion.methods.small_attacks import SPEC, small_mlp
 
 CPU = torch.device("cpu")
-RECIPE = Recipe(
+RECIPE = StackRecipe(
     epochs=300, batch_size=100, optimizer="sgd", lr=0.2, momentum=0.9, weight_decay=0.1,
     label_smoothing=0.0, warmup=0.1,
 )  # fmt: skip
@@ -56,7 +57,7 @@ def run_context(folder: Path | None = None, resuming: bool = False) -> Any:
     return SimpleNamespace(device=CPU, snapshots=snapshots)
 
 
-def linear_attack(recipe: Recipe = RECIPE) -> InformedAttack:
+def linear_attack(recipe: StackRecipe = RECIPE) -> InformedAttack:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
     data = InformedData(
@@ -78,7 +79,7 @@ def test_a_linear_classifier_gives_the_missing_image_exactly() -> None:
 
 
 def test_each_network_is_trained_as_if_it_were_alone() -> None:
-    recipe = Recipe(**{**vars(RECIPE), "epochs": 3, "batch_size": 5})
+    recipe = StackRecipe(**{**vars(RECIPE), "epochs": 3, "batch_size": 5})
     model, known, own = classifier(small_mlp()), images(9, 1), images(2, 2)
     weights_SP = train_together(model, known, own, recipe, seed=0)
     for s in range(2):
@@ -143,7 +144,7 @@ def test_a_resumed_attack_trains_no_finished_model_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(informed, "TOGETHER", 51 * 2)  # two networks of 51 weights at once
-    short = Recipe(**{**vars(RECIPE), "epochs": 2})
+    short = StackRecipe(**{**vars(RECIPE), "epochs": 2})
     first = linear_attack(short)(run_context(tmp_path))
     monkeypatch.setattr(informed, "train_together", None)
     again = linear_attack(short)(run_context(tmp_path, resuming=True))

@@ -19,12 +19,12 @@ from netinv_lightning.privacy.build import build_shadow_plan
 from netinv_lightning.privacy.shadow_attack import attack_scores
 from netinv_lightning.privacy.shadow_networks import (
     ShadowNetworks,
-    ShadowRecipe,
     log_odds_of,
     paired_halves,
 )
+from netinv_lightning.privacy.stacked_training import StackRecipe
 
-RECIPE = ShadowRecipe(
+RECIPE = StackRecipe(
     epochs=4,
     batch_size=20,
     optimizer="sgd",

@@ -30,13 +30,13 @@ import torch
 from torch import Tensor
 
 from netinv_lightning.classifiers.frozen import FrozenClassifier
-from netinv_lightning.config.ranges import NOT_NEGATIVE, STEPS, Count
+from netinv_lightning.config.rules import NOT_NEGATIVE, STEPS, Count
 from netinv_lightning.errors import InputError
 from netinv_lightning.inversion.conditioning import Condition, Conditioning
 from netinv_lightning.inversion.cost import CostMeter
 from netinv_lightning.inversion.layer_chain import Affine, Chain, chain_of
 from netinv_lightning.inversion.methods.batchwise import BatchwiseInversion
-from netinv_lightning.inversion.objective import Objective
+from netinv_lightning.inversion.objective import named_loss
 from netinv_lightning.inversion.proximal import lead, prox_gate
 from netinv_lightning.inversion.stationarity import margins
 
@@ -198,8 +198,7 @@ class AdmmInversion(BatchwiseInversion):
                 "method=admm: needs one label per image, but this network is multi-label. Set "
                 "method=gradient, which takes any network"
             )
-        # This objective only provides the names for logging.
-        objective = Objective({"violation": {"weight": 1.0, "_target_": _no_term}})
+        objective = named_loss("violation")
         super().__init__(
             conditioning, classifier, objective,
             steps=steps, lr=1.0, init_std=init_std, log_every=log_every,
@@ -242,7 +241,3 @@ class AdmmInversion(BatchwiseInversion):
         passes, count = self.solver_steps + 1, self.classifier.forward_count
         count.forwards += passes * images
         count.backwards += passes * images
-
-
-def _no_term(step: object) -> Tensor:
-    raise NotImplementedError("ADMM has constraints instead of a loss")

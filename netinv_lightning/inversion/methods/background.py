@@ -32,7 +32,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from netinv_lightning.classifiers.frozen import FrozenClassifier
-from netinv_lightning.config.ranges import BATCH, POSITIVE, STEPS, WIDTH, Count, Names
+from netinv_lightning.config.rules import BATCH, POSITIVE, STEPS, WIDTH, Count, Names
 from netinv_lightning.inversion.conditioning import Condition, Conditioning
 from netinv_lightning.inversion.methods.auxiliary import AuxiliaryInversion
 from netinv_lightning.inversion.methods.vector_decoder import VectorDecoder

@@ -34,7 +34,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from netinv_lightning.classifiers.frozen import FrozenClassifier
-from netinv_lightning.config.ranges import NOT_NEGATIVE, POSITIVE, Count, Names
+from netinv_lightning.config.rules import NOT_NEGATIVE, POSITIVE, Count, Names
 from netinv_lightning.errors import InputError
 from netinv_lightning.inversion.augmentation import Augmentation
 from netinv_lightning.inversion.conditioning import Condition, Conditioning

@@ -24,7 +24,7 @@ from torch.optim import Optimizer
 
 from netinv_lightning.classifiers.forward_count import uncounted
 from netinv_lightning.classifiers.frozen import FrozenClassifier
-from netinv_lightning.config.ranges import (
+from netinv_lightning.config.rules import (
     JITTER,
     NOT_NEGATIVE,
     PARAMETRISATION_NAMES,

@@ -35,7 +35,7 @@ import torch
 from torch import Tensor
 
 from netinv_lightning.classifiers.frozen import FrozenClassifier
-from netinv_lightning.config.ranges import NOT_NEGATIVE, POSITIVE, STEPS, Count, FileName, Flag
+from netinv_lightning.config.rules import NOT_NEGATIVE, POSITIVE, STEPS, Count, FileName, Flag
 from netinv_lightning.errors import InputError
 from netinv_lightning.inversion.conditioning import Condition, Conditioning
 from netinv_lightning.inversion.cost import CostMeter
@@ -49,7 +49,7 @@ from netinv_lightning.inversion.methods.leaked_gradients import (
     infer_labels,
     read_gradients,
 )
-from netinv_lightning.inversion.objective import Objective
+from netinv_lightning.inversion.objective import named_loss
 from netinv_lightning.inversion.stationarity import check_twice_differentiable
 
 log = logging.getLogger(__name__)
@@ -113,8 +113,7 @@ class GradientLeakage(DescentInversion):
                 "Leave one out"
             )
         check_twice_differentiable(classifier, "method=gradient_leakage")
-        # This objective only provides the names for logging.
-        objective = Objective({"leakage": {"weight": 1.0, "_target_": _no_term}})
+        objective = named_loss("leakage")
         super().__init__(
             conditioning, classifier, objective,
             steps=steps, lr=lr, init_std=init_std, log_every=log_every,
@@ -200,7 +199,3 @@ class SignedAdam(torch.optim.Adam):
             for x in group["params"]:
                 x.grad.sign_()
         return super().step(closure)
-
-
-def _no_term(step: object) -> Tensor:
-    raise NotImplementedError("the loss is a distance of gradients")

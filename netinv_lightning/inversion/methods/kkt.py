@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from netinv_lightning.classifiers.frozen import FrozenClassifier
-from netinv_lightning.config.ranges import NOT_NEGATIVE, POSITIVE, STEPS, AtLeast, Count
+from netinv_lightning.config.rules import NOT_NEGATIVE, POSITIVE, STEPS, AtLeast, Count
 from netinv_lightning.errors import InputError
 from netinv_lightning.inversion.base import FitContext
 from netinv_lightning.inversion.conditioning import Condition, Conditioning

@@ -30,7 +30,7 @@ import torch
 from torch import Tensor, nn
 
 from netinv_lightning.classifiers.frozen import FrozenClassifier
-from netinv_lightning.config.ranges import BATCH, POSITIVE, STEPS, WIDTH, Count
+from netinv_lightning.config.rules import BATCH, POSITIVE, STEPS, WIDTH, Count
 from netinv_lightning.inversion.augmentation import Augmentation
 from netinv_lightning.inversion.conditioning import Condition, Conditioning
 from netinv_lightning.inversion.cost import CostMeter

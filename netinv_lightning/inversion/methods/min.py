@@ -38,7 +38,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from netinv_lightning.classifiers.frozen import FrozenClassifier
-from netinv_lightning.config.ranges import BATCH, NOT_NEGATIVE, POSITIVE, STEPS, WIDTH, Count
+from netinv_lightning.config.rules import BATCH, NOT_NEGATIVE, POSITIVE, STEPS, WIDTH, Count
 from netinv_lightning.errors import InputError
 from netinv_lightning.inversion.conditioning import Condition, Conditioning
 from netinv_lightning.inversion.cost import CostMeter

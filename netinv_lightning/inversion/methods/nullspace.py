@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 
 from netinv_lightning.classifiers.frozen import FrozenClassifier
-from netinv_lightning.config.ranges import NOT_NEGATIVE, STEPS, Count, Number
+from netinv_lightning.config.rules import NOT_NEGATIVE, STEPS, Count, Number
 from netinv_lightning.errors import InputError
 from netinv_lightning.inversion.conditioning import Condition, Conditioning
 from netinv_lightning.inversion.cost import CostMeter

@@ -34,7 +34,7 @@ from netinv_lightning.classifiers.binarised import (
     integer_logits,
 )
 from netinv_lightning.classifiers.frozen import FrozenClassifier
-from netinv_lightning.config.ranges import Count, Flag, Names
+from netinv_lightning.config.rules import Count, Flag, Names
 from netinv_lightning.errors import InputError
 from netinv_lightning.inversion.base import FitContext
 from netinv_lightning.inversion.conditioning import Condition, Conditioning

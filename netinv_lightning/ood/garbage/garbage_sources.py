@@ -16,7 +16,7 @@ from lightning import Trainer
 from torch import Tensor, nn
 
 from netinv_lightning import metric_names as names
-from netinv_lightning.config.ranges import LARGEST_SEED
+from netinv_lightning.config.rules import LARGEST_SEED
 from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.data.noise import gaussian_noise
 from netinv_lightning.data.outliers import outliers
