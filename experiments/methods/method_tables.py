@@ -135,6 +135,25 @@ def access_table(rows: list[Row]) -> str:
     )  # fmt: skip
 
 
+def access_by_network_table(rows: list[Row]) -> str:
+    """Return the method with the best transfer for each access and each classifier."""
+    levels = dict.fromkeys(needs(rows, title) for title in run_methods(rows, "equal"))
+    lines = []
+    for level in sorted(levels, key=lambda level: (ACCESS.index(level.split()[0]), level)):
+        line = [level]
+        for network in NETWORKS:
+            transfers = {
+                title: fmean(found)
+                for title in run_methods(rows, "equal")
+                if needs(rows, title) == level
+                and (found := values(rows, "transfer", "equal", title, network))
+            }
+            best = max(transfers, key=transfers.__getitem__, default="")
+            line.append(f"{best} ({transfers[best]:.2f})" if best else "-")
+        lines.append(line)
+    return markdown(["access", *(network.title for network in NETWORKS.values())], lines)
+
+
 def _best(rows: list[Row], methods: list[str], column: str, sign: int) -> str:
     if not methods:
         return "none"

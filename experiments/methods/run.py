@@ -15,6 +15,7 @@ from experiments.methods.contestants import CONTESTANTS, MAIN, NETWORKS
 from experiments.methods.figures import draw_costs, draw_strips, file_name
 from experiments.methods.inverting import REFUSED, Outcome, in_a_process, reference_in_a_process
 from experiments.methods.method_tables import (
+    access_by_network_table,
     access_table,
     against_generator_table,
     equal_table,
@@ -149,6 +150,7 @@ def tables(rows: list[Row]) -> dict[str, str]:
     return {
         "equal": equal_table(rows),
         "access": access_table(rows),
+        "access-networks": access_by_network_table(rows),
         "generator": against_generator_table(rows),
         "networks": networks_table(rows),
         "published": published_table(rows),
