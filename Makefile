@@ -18,7 +18,7 @@ ZOO := mnist_cnn fashion_mnist_cnn svhn_head_cnn cifar10_cnn \
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: sat-coverage help quickstart test test-lowest lint docs wheel-check bench gpu-check precision zoo results natural without-batch-norm any-classifier conditioning interpretability ood reconstruction training-size informed zoo-audit membership inverted-data methods schematics retry dashboard sync clean
+.PHONY: sat-coverage help quickstart test test-lowest lint docs wheel-check bench gpu-check precision zoo results natural without-batch-norm any-classifier conditioning loss-ablation interpretability ood reconstruction training-size informed zoo-audit membership inverted-data methods schematics retry dashboard sync clean
 
 help:  ## print this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -96,6 +96,9 @@ any-classifier: $(STAMP)  ## the recipes for signals, tables and medical files, 
 
 conditioning: $(STAMP)  ## label, vector, matrix and vector-matrix conditioning compared, 2 data sets x 3 seeds
 	$(RUN) +experiment=conditioning
+
+loss-ablation: $(STAMP)  ## each loss term left out, alone and reweighted; dropout and temperature, 3 seeds (hours)
+	$(BIN)/python -m experiments.loss_ablation.run
 
 interpretability: $(STAMP)  ## what the inverted features show, 4 data sets x 3 seeds, and clusters over the cosine weight
 	$(BIN)/python -m experiments.interpretability.run
