@@ -84,7 +84,7 @@ def run_missing(
         for future in as_completed(running):
             try:
                 rows += future.result()
-            except RuntimeError as error:
+            except Exception as error:  # the other jobs keep their rows
                 print(f"failed: {error}", file=sys.stderr, flush=True)
                 continue
             print(*running[future], flush=True)

@@ -237,7 +237,8 @@ def test_help_lists_all_applications_and_methods(tmp_path: Path) -> None:
     lines = netinv("--help", cwd=tmp_path).stdout.splitlines()
     assert f"application: {', '.join(sorted(APPLICATION_KEYS))}" in lines
     (methods,) = (line.removeprefix("method: ") for line in lines if line.startswith("method: "))
-    presets = {"deepinversion", "deepinversion_imagenet", "lucid", "maco"}  # of method=gradient
+    # of method=gradient, and born of method=generator
+    presets = {"deepinversion", "deepinversion_imagenet", "lucid", "maco", "born"}
     assert methods.split(", ") == sorted(presets | set(METHOD_KEYS))
     assert not [line for line in lines if line.startswith("schema/")]
 

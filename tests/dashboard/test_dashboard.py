@@ -69,6 +69,7 @@ FEWER = {
     "interpretability.autoencoder_analysis.train_autoencoder": partial(train_autoencoder, epochs=5),
     "interpretability.clusters.SURROGATES": 2,
     "metrics.detection.RESAMPLES": 2,
+    "privacy.informed.STEPS": 2,
 }
 """What makes the slowest parts of a study cheap."""
 
@@ -91,18 +92,22 @@ DETECTION = (
 
 AUDITED = (
     "application=audit",
-    "application.attacks=[inversion]",
+    "application.attacks=[inversion,informed]",
+    "application.known=20",
+    "application.targets=5",
+    "application.models=10",
     "logger=wandb",
     "logger.mode=offline",
     "data=mnist5k",
     "data.subset_size=40",
     "classifier=mlp",
+    "+classifier.network={widths: [8], batch_norm: false}",
     "classifier.train=true",
     "recipe.epochs=1",
     "data.batch_size=20",
     "application.reconstructions=20",
 )
-"""An audit; its attack logs what every reconstruction logs."""
+"""An audit; its attack `inversion` logs what every reconstruction logs."""
 
 USES = {
     "distilled": (
