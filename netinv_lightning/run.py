@@ -171,6 +171,10 @@ def main() -> None:
             status = finish_sweep(sweep, status)
             if status == SIGINT_STATUS:
                 print(f"to continue: netinv retry {sweep.path}", file=sys.stderr)
+    try:
+        sys.stdout.flush()  # so that a closed output is not first noticed by the interpreter's end
+    except BrokenPipeError:
+        status = _closed_output()
     sys.exit(status)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -207,9 +208,12 @@ def test_sweep_continues_after_a_failed_job(tmp_path: Path) -> None:
     assert "conditioning.temperature=0.0: must be above 0" in states[1]
 
 
-def test_closed_output_of_help_is_not_an_error() -> None:
+@pytest.mark.parametrize("unbuffered", ["1", ""])
+def test_closed_output_of_help_is_not_an_error(unbuffered: str) -> None:
+    """Buffered output is written at the end, and so is the error."""
     with subprocess.Popen(
         [sys.executable, "-m", "netinv_lightning.run", "--help"],
+        env=dict(os.environ) | {"PYTHONUNBUFFERED": unbuffered},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
