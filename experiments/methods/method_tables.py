@@ -107,11 +107,16 @@ def _line(rows: list[Row], budget: str, method: str) -> list[str]:
     ]
 
 
+def _levels(rows: list[Row]) -> list[str]:
+    """Return the access levels of the methods on the main classifier, the strongest first."""
+    levels = {needs(rows, title) for title in run_methods(rows, "equal")}
+    return sorted(levels, key=lambda level: (ACCESS.index(level.split()[0]), level))
+
+
 def access_table(rows: list[Row]) -> str:
     """Return the best methods of each access level, at equal cost on the main classifier."""
     lines = []
-    levels = dict.fromkeys(needs(rows, title) for title in run_methods(rows, "equal"))
-    for level in sorted(levels, key=lambda level: (ACCESS.index(level.split()[0]), level)):
+    for level in _levels(rows):
         methods = [title for title in run_methods(rows, "equal") if needs(rows, title) == level]
         recognised = [
             title
@@ -137,9 +142,8 @@ def access_table(rows: list[Row]) -> str:
 
 def access_by_network_table(rows: list[Row]) -> str:
     """Return the method with the best transfer for each access and each classifier."""
-    levels = dict.fromkeys(needs(rows, title) for title in run_methods(rows, "equal"))
     lines = []
-    for level in sorted(levels, key=lambda level: (ACCESS.index(level.split()[0]), level)):
+    for level in _levels(rows):
         line = [level]
         for network in NETWORKS:
             transfers = {

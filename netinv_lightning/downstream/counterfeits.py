@@ -16,6 +16,7 @@ from torch import Tensor
 from netinv_lightning import metric_names as names
 from netinv_lightning.classifiers.features import FeatureSet, extract_features
 from netinv_lightning.classifiers.frozen import FrozenClassifier
+from netinv_lightning.classifiers.log_odds import log_odds
 from netinv_lightning.evaluation.image_sets import Images
 from netinv_lightning.metrics.correlation import unit_rows
 
@@ -47,8 +48,7 @@ class Predictions:
 def predictions(logits_nN: Tensor, label_n: Tensor) -> Predictions:
     """Return the predictions from the logits of images that were made for the classes `label_n`."""
     logits_nN = logits_nN.double()
-    others_nN = logits_nN.scatter(1, label_n[:, None], -torch.inf)
-    log_odds_n = logits_nN.gather(1, label_n[:, None])[:, 0] - others_nN.logsumexp(dim=1)
+    log_odds_n = log_odds(logits_nN, label_n)
     max_probability_n, predicted_n = logits_nN.softmax(dim=1).max(dim=1)
     return Predictions(log_odds_n.sigmoid(), log_odds_n, predicted_n, max_probability_n)
 

@@ -30,6 +30,7 @@ from torch.overrides import TorchFunctionMode
 
 from netinv_lightning.classifiers.forward_count import uncounted
 from netinv_lightning.classifiers.frozen import FrozenClassifier
+from netinv_lightning.classifiers.log_odds import log_odds
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.inversion.micro_batches import in_parts, total
 from netinv_lightning.training.distributed import sum_over_ranks
@@ -78,15 +79,6 @@ class SmoothGates(TorchFunctionMode):
 _RELUS = {F.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_}
 
 
-def margins(logits_BN: Tensor, label_B: Tensor) -> Tensor:
-    """Return the margins m = f_y - log sum_{j != y} exp f_j, [B].
-
-    If the margin is above 0, the softmax probability of the label is above 1/2.
-    """
-    others_BN = logits_BN.scatter(1, label_B[:, None], -torch.inf)
-    return logits_BN.gather(1, label_B[:, None])[:, 0] - others_BN.logsumexp(dim=1)
-
-
 @in_float32
 def margin_gradients(
     network: nn.Module,
@@ -123,7 +115,7 @@ def margin_gradients(
             # Torch's fused attention has no second derivative.
             with SmoothGates(sharpness), sdpa_kernel(SDPBackend.MATH):
                 logits_bN = functional_call(network, weights, (x_bCHW,))
-            margin = (multiplier_b * margins(logits_bN, label_b)).sum()
+            margin = (multiplier_b * log_odds(logits_bN, label_b)).sum()
             gradients = torch.autograd.grad(
                 margin, list(weights.values()), create_graph=differentiable, materialize_grads=True
             )

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from netinv_lightning.classifiers.frozen import FrozenClassifier
+from netinv_lightning.classifiers.log_odds import log_odds
 from netinv_lightning.config.loss_terms import LOSS_TERMS
 from netinv_lightning.inversion import losses
 from netinv_lightning.inversion.augmentation import random_crops
@@ -33,7 +34,7 @@ from netinv_lightning.inversion.preset_terms import (  # noqa: F401
     total_variation,
     uncertainty,
 )
-from netinv_lightning.inversion.stationarity import margin_gradients, margins, misalignment
+from netinv_lightning.inversion.stationarity import margin_gradients, misalignment
 from netinv_lightning.training.distributed import Stream
 from netinv_lightning.training.gradient_steps import decayed_weights
 
@@ -219,7 +220,7 @@ def duality(step: Step, level: float = 5.0) -> Tensor:
     Args:
         level: Margin of the support vectors, a difference of logits.
     """
-    m_B = margins(step.logits_BN, step.condition.label_B)
+    m_B = log_odds(step.logits_BN, step.condition.label_B)
     return (m_B / level - 1).square().mean()
 
 

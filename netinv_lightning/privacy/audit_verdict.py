@@ -83,6 +83,11 @@ def leak_threshold(control_auc_high: float) -> float:
     return max(0.5, control_auc_high)
 
 
+def passes(p_value: float, auc_low: float, threshold: float) -> bool:
+    """Return whether a difference is evidence of a leak, at the threshold of `leak_threshold`."""
+    return p_value <= SIGNIFICANCE and auc_low > threshold
+
+
 def splits_differ(exchangeable: bool, control_auc_low: float, control_auc_high: float) -> bool:
     """Return whether members and held-out images differ by more than chance without a leak.
 
@@ -122,7 +127,7 @@ def conclude(
     threshold = leak_threshold(control_auc_high)
 
     def leaks(name: str) -> bool:
-        return p_values[name] <= SIGNIFICANCE and attacks[name].auc_low > threshold
+        return passes(p_values[name], attacks[name].auc_low, threshold)
 
     strongest = max(attacks, key=lambda name: (leaks(name), attacks[name].auc))
     low, p_value = attacks[strongest].auc_low, p_values[strongest]

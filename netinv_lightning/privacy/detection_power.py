@@ -18,7 +18,7 @@ from torch import Tensor
 from netinv_lightning.evaluation.image_sets import Images
 from netinv_lightning.metrics.membership import difference, most_correlated
 from netinv_lightning.metrics.operating_points import exact_interval
-from netinv_lightning.privacy.audit_verdict import SIGNIFICANCE, leak_threshold
+from netinv_lightning.privacy.audit_verdict import leak_threshold, passes
 from netinv_lightning.privacy.control_sets import PLANTED_NOISE, noisy_copies, other_real_images
 from netinv_lightning.privacy.real_images import RealImages
 from netinv_lightning.runs.tables import Cell, Table
@@ -87,8 +87,7 @@ def detection_power(
                 of_planting,
                 resamples=RESAMPLES,
             )
-            significant = result.p_value * attacks <= SIGNIFICANCE
-            detected += significant and result.auc_interval[0] > threshold
+            detected += passes(result.p_value * attacks, result.auc_interval[0], threshold)
             aucs.append(result.auc)
             images = len(copies.labels_n)
         found.append(Power(share, images, PLANTINGS, detected, sum(aucs) / PLANTINGS))

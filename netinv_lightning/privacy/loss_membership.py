@@ -23,6 +23,7 @@ from torch import Tensor
 from netinv_lightning import metric_names as names
 from netinv_lightning.classifiers.features import extract_logits
 from netinv_lightning.classifiers.frozen import FrozenClassifier
+from netinv_lightning.classifiers.log_odds import log_odds
 from netinv_lightning.evaluation.image_sets import Images
 from netinv_lightning.metrics.membership import auc_of
 from netinv_lightning.metrics.operating_points import (
@@ -31,7 +32,6 @@ from netinv_lightning.metrics.operating_points import (
     share_at_least,
 )
 from netinv_lightning.privacy.real_images import RealImages
-from netinv_lightning.privacy.shadow_networks import log_odds_of
 from netinv_lightning.runs.tables import Cell, Table
 
 LEVELS = (0.001, 0.01)
@@ -120,7 +120,7 @@ class LossMembership:
 def membership_by_loss(classifier: FrozenClassifier, real: RealImages) -> LossMembership:
     """Separate members from held-out images by the classifier's log odds of their class."""
     return compare_scores(
-        log_odds(classifier, real.members), log_odds(classifier, real.many_held_out)
+        scores_of(classifier, real.members), scores_of(classifier, real.many_held_out)
     )
 
 
@@ -135,7 +135,7 @@ def compare_scores(member_m: Tensor, held_out_m: Tensor) -> LossMembership:
     )
 
 
-def log_odds(classifier: FrozenClassifier, images: Images) -> Tensor:
-    """Return log(p / (1 - p)) of the probability of each image's class, [m]."""
+def scores_of(classifier: FrozenClassifier, images: Images) -> Tensor:
+    """Return the log odds of each image's class, [m]."""
     logits_mN = extract_logits(classifier, images.images_nCHW).double()
-    return log_odds_of(logits_mN, images.labels_n)
+    return log_odds(logits_mN, images.labels_n)

@@ -20,7 +20,7 @@ from netinv_lightning.evaluation.image_sets import Images
 from netinv_lightning.metrics.membership import auc_of
 from netinv_lightning.metrics.operating_points import OperatingPoint, operating_point
 from netinv_lightning.metrics.shadow_attacks import lira_offline, lira_online, rmia
-from netinv_lightning.privacy.loss_membership import LEVELS, log_odds
+from netinv_lightning.privacy.loss_membership import LEVELS, scores_of
 from netinv_lightning.privacy.real_images import RealImages
 from netinv_lightning.privacy.shadow_networks import (
     ShadowNetworks,
@@ -154,7 +154,7 @@ def shadow_attacks(
     tested_m = torch.cat([member_m, held_out_m])
     tested = Images(x_PCHW[tested_m], label_P[tested_m])
     shadow_Sm = networks.log_odds(tested.images_nCHW, tested.labels_n)
-    score_m = log_odds(classifier, tested)
+    score_m = scores_of(classifier, tested)
     return ShadowAttacks(
         networks=len(shadows),
         images=int(included_SP[0].sum()),

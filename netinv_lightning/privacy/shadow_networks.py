@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.func import functional_call, stack_module_state, vmap
 
+from netinv_lightning.classifiers.log_odds import log_odds
 from netinv_lightning.classifiers.wrapper import Classifier
 from netinv_lightning.data.augmentation import shift_and_flip
 from netinv_lightning.privacy.stacked_training import StackRecipe, stacked_optimizer
@@ -105,7 +106,7 @@ class ShadowNetworks:
         """Return log(p / (1 - p)) of each image's class by each network, [S, m]."""
         self.base.eval()
         parts = [
-            log_odds_of(self._logits(x_BCHW, None).double(), label_B)
+            log_odds(self._logits(x_BCHW, None).double(), label_B)
             for x_BCHW, label_B in zip(x_mCHW.split(CHUNK), label_m.split(CHUNK), strict=True)
         ]
         return torch.cat(parts, dim=1)
@@ -120,13 +121,6 @@ class ShadowNetworks:
         run = vmap(of_one, in_dims=(0, 0, dimension), randomness="different")
         logits_SBN: Tensor = run(self.parameters, self.buffers, x)
         return logits_SBN
-
-
-def log_odds_of(logits_N: Tensor, label: Tensor) -> Tensor:
-    """Return log(p / (1 - p)) of the class of each image, from logits [..., m, N]; [..., m]."""
-    index = label.expand(logits_N.shape[:-1])[..., None]
-    others_N = logits_N.scatter(-1, index, -torch.inf)
-    return logits_N.gather(-1, index).squeeze(-1) - others_N.logsumexp(dim=-1)
 
 
 def paired_halves(shadows: int, images: int, seed: int) -> Tensor:

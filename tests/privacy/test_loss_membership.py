@@ -10,7 +10,7 @@ from netinv_lightning.classifiers.features import extract_logits
 from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.metrics.operating_points import exact_interval
 from netinv_lightning.privacy.capacity import capacity_of
-from netinv_lightning.privacy.loss_membership import compare_scores, log_odds
+from netinv_lightning.privacy.loss_membership import compare_scores, scores_of
 from netinv_lightning.privacy.real_images import real_images
 
 
@@ -38,7 +38,7 @@ def test_log_odds_order_images_as_the_loss() -> None:
     assert [len(images.labels_n) for images in (real.members, real.held_out)] == [100, 100]
     assert len(real.many_held_out.labels_n) == 300
     assert torch.equal(data.train[0][0], data_set_image(real.member_index_m, data))
-    score_m = log_odds(classifier, real.members)
+    score_m = scores_of(classifier, real.members)
     logits_mN = extract_logits(classifier, real.members.images_nCHW).double()
     loss_m = torch.nn.functional.cross_entropy(logits_mN, real.members.labels_n, reduction="none")
     torch.testing.assert_close(torch.nn.functional.softplus(-score_m), loss_m)

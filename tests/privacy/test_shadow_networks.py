@@ -11,6 +11,7 @@ from torch import nn
 
 import netinv_lightning
 from netinv_lightning.classifiers.classifier_module import ClassifierModule
+from netinv_lightning.classifiers.log_odds import log_odds
 from netinv_lightning.classifiers.networks import CNN, MLP
 from netinv_lightning.classifiers.wrapper import Classifier
 from netinv_lightning.data.specs import MNIST
@@ -19,7 +20,6 @@ from netinv_lightning.privacy.build import build_shadow_plan
 from netinv_lightning.privacy.shadow_attack import attack_scores
 from netinv_lightning.privacy.shadow_networks import (
     ShadowNetworks,
-    log_odds_of,
     paired_halves,
 )
 from netinv_lightning.privacy.stacked_training import StackRecipe
@@ -63,7 +63,7 @@ def test_a_stacked_network_trains_as_one_alone() -> None:
         nn.functional.cross_entropy(alone(x_BCHW), label_B, label_smoothing=0.1).backward()
         found["optimizer"].step()
         found["lr_scheduler"]["scheduler"].step()
-    expected_m = log_odds_of(alone.eval()(X).detach().double(), LABELS)
+    expected_m = log_odds(alone.eval()(X).detach().double(), LABELS)
     torch.testing.assert_close(shadows.log_odds(X, LABELS)[1], expected_m, atol=1e-4, rtol=1e-4)
 
 
@@ -97,7 +97,7 @@ def test_each_image_is_in_one_half_of_each_pair() -> None:
 
 def test_log_odds_of_three_classes_by_hand() -> None:
     logits = torch.tensor([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0]]).double()
-    found = log_odds_of(logits.expand(5, 2, 3), torch.tensor([2, 0]))
+    found = log_odds(logits.expand(5, 2, 3), torch.tensor([2, 0]))
     assert found.shape == (5, 2)
     expected = [-(torch.tensor(2.0).log()), 1 - torch.tensor(2.0).log()]
     assert found[0].tolist() == pytest.approx([float(value) for value in expected])

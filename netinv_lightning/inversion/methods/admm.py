@@ -30,6 +30,7 @@ import torch
 from torch import Tensor
 
 from netinv_lightning.classifiers.frozen import FrozenClassifier
+from netinv_lightning.classifiers.log_odds import log_odds
 from netinv_lightning.config.rules import NOT_NEGATIVE, STEPS, Count
 from netinv_lightning.errors import InputError
 from netinv_lightning.inversion.conditioning import Condition, Conditioning
@@ -38,7 +39,6 @@ from netinv_lightning.inversion.layer_chain import Affine, Chain, chain_of
 from netinv_lightning.inversion.methods.batchwise import BatchwiseInversion
 from netinv_lightning.inversion.objective import named_loss
 from netinv_lightning.inversion.proximal import lead, prox_gate
-from netinv_lightning.inversion.stationarity import margins
 
 Project = Callable[[Tensor], Tensor]
 """Projection of logits [B, N] onto the allowed ones."""
@@ -228,7 +228,7 @@ class AdmmInversion(BatchwiseInversion):
                 splitting = split(splitting.image_BCHW)
             violation = splitting.step()
             self._count_passes(len(label_B))
-            margin_B = margins(classifier(splitting.image_BCHW), label_B)
+            margin_B = log_odds(classifier(splitting.image_BCHW), label_B)
             better_B = margin_B > best_B
             best_B = torch.maximum(best_B, margin_B)
             chosen_B = better_B.view(-1, *[1] * (start_BCHW.dim() - 1))

@@ -30,6 +30,7 @@ import torch
 from torch import Tensor
 
 from netinv_lightning.classifiers.frozen import FrozenClassifier
+from netinv_lightning.classifiers.log_odds import log_odds
 from netinv_lightning.config.rules import NOT_NEGATIVE, STEPS, Count, Number
 from netinv_lightning.errors import InputError
 from netinv_lightning.inversion.conditioning import Condition, Conditioning
@@ -194,11 +195,9 @@ class NullSpaceInversion(BatchwiseInversion):
         """Return g: logits of sets of labels, log-odds of all classes, or that of the label."""
         if self.classifier.multi_label:
             return logits_BN
-        place_B1 = label_B[:, None]
-        own_B1 = logits_BN.gather(1, place_B1)
         if self.confidence is None:
-            return logits_BN - own_B1
-        return own_B1 - logits_BN.scatter(1, place_B1, -math.inf).logsumexp(dim=1, keepdim=True)
+            return logits_BN - logits_BN.gather(1, label_B[:, None])
+        return log_odds(logits_BN, label_B)[:, None]
 
     def _chosen(self, outputs_BN: Tensor, label_B: Tensor) -> Tensor:
         """Return the indices [B, K] of the highest outputs, without the label's own log-odds."""

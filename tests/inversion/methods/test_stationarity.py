@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from netinv_lightning.classifiers.frozen import FrozenClassifier
+from netinv_lightning.classifiers.log_odds import log_odds
 from netinv_lightning.classifiers.networks import CNN, ViT
 from netinv_lightning.data.specs import DataSpec
 from netinv_lightning.errors import InputError
@@ -20,7 +21,6 @@ from netinv_lightning.inversion.stationarity import (
     best_scale,
     check_twice_differentiable,
     margin_gradients,
-    margins,
     misalignment,
     stationarity,
 )  # fmt: skip
@@ -62,7 +62,7 @@ def test_margin_and_its_gradient_agree_with_cross_entropy() -> None:
     """Test -d CE = (1 - p_y) d m: the multipliers of cross-entropy are the error probabilities."""
     logits_BN = torch.tensor([[2.0, 1.0, 0.0], [0.0, 0.0, 3.0]], requires_grad=True)
     label_B = torch.tensor([0, 1])
-    m_B = margins(logits_BN, label_B)
+    m_B = log_odds(logits_BN, label_B)
     torch.testing.assert_close(
         m_B[0], torch.tensor(2.0) - torch.tensor([1.0, 0.0]).exp().sum().log()
     )
@@ -155,7 +155,7 @@ def test_without_sharpness_the_gradients_are_those_of_autograd() -> None:
     gradients, _ = margin_gradients(classifier, x_BCHW, label_B, multiplier_B)
     classifier.requires_grad_(True)
     names_of = [name for name, weight in classifier.named_parameters() if weight.ndim > 1]
-    total = (multiplier_B * margins(classifier(x_BCHW), label_B)).sum()
+    total = (multiplier_B * log_odds(classifier(x_BCHW), label_B)).sum()
     expected = torch.autograd.grad(total, [classifier.get_parameter(name) for name in names_of])
     assert list(gradients) == names_of
     for name, gradient in zip(names_of, expected, strict=True):
