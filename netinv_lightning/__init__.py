@@ -11,11 +11,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from netinv_lightning.training.deferred_torchmetrics import defer_torchmetrics
+
 if TYPE_CHECKING:
     from netinv_lightning.api import Inversion, compose, invert, load_detector, load_run
 
 __version__ = "0.1.0"
 __all__ = ["Inversion", "compose", "invert", "load_detector", "load_run"]
+
+defer_torchmetrics()
 
 
 def __getattr__(name: str) -> Any:

@@ -12,22 +12,20 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+import torchmetrics.image.lpip
 from torch import Tensor, nn
 
 from experiments.forked import fork_server
 from netinv_lightning.classifiers.networks import MLP
-from netinv_lightning.metrics import fidelity
+from netinv_lightning.metrics import lpips
 from netinv_lightning.metrics.accuracy import InversionAccuracy
 from netinv_lightning.metrics.cas import ClassificationAccuracyScore
 from netinv_lightning.metrics.diversity import Duplicates, Vendi
-from netinv_lightning.metrics.fidelity import (
-    ClassLPIPS,
-    TwoSample,
-    frechet_distance,
-    kernel_distance,
-)
+from netinv_lightning.metrics.fidelity import frechet_distance, kernel_distance
+from netinv_lightning.metrics.lpips import ClassLPIPS
 from netinv_lightning.metrics.manifold import Manifold
 from netinv_lightning.metrics.stability import Stability
+from netinv_lightning.metrics.two_sample import TwoSample
 
 B, N, D = 48, 3, 5
 METRICS = (
@@ -117,8 +115,8 @@ class FewWeights(nn.Module):
 def worker(rank: int, folder: str) -> None:
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    fidelity.LearnedPerceptualImagePatchSimilarity = FewWeights  # type: ignore[misc, assignment]
-    fidelity.lpips_missing = lambda: None
+    torchmetrics.image.lpip.LearnedPerceptualImagePatchSimilarity = FewWeights  # type: ignore[misc, assignment]
+    lpips.lpips_missing = lambda: None
     share = slice(rank * B // 2, (rank + 1) * B // 2)
     if rank == 0:
         torch.save({"whole": values(slice(0, B)), "share": values(share)}, f"{folder}/alone.pt")

@@ -14,14 +14,9 @@ import torchvision
 from torch import Tensor
 from torchmetrics.functional.image.lpips import learned_perceptual_image_patch_similarity
 
-from netinv_lightning.metrics.fidelity import (
-    LPIPS_BACKBONE,
-    LPIPS_SIDE,
-    ClassLPIPS,
-    TwoSample,
-    frechet_distance,
-    kernel_distance,
-)
+from netinv_lightning.metrics.fidelity import frechet_distance, kernel_distance
+from netinv_lightning.metrics.lpips import LPIPS_BACKBONE, LPIPS_SIDE, ClassLPIPS
+from netinv_lightning.metrics.two_sample import TwoSample
 
 
 def seeded(*shape: int, seed: int = 0) -> Tensor:

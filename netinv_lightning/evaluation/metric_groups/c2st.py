@@ -9,7 +9,7 @@ from torch import Tensor
 
 from netinv_lightning import metric_names as names
 from netinv_lightning.evaluation.metric_groups.group import RealFeatureMetrics
-from netinv_lightning.metrics.fidelity import TwoSample
+from netinv_lightning.metrics.two_sample import TwoSample
 
 
 class C2ST(RealFeatureMetrics):

@@ -11,7 +11,7 @@ from netinv_lightning import metric_names as names
 from netinv_lightning.classifiers.features import FeatureSet
 from netinv_lightning.evaluation.image_sets import Images
 from netinv_lightning.evaluation.metric_groups.group import MetricGroup
-from netinv_lightning.metrics.fidelity import ClassLPIPS, lpips_missing
+from netinv_lightning.metrics.lpips import ClassLPIPS, lpips_missing
 
 MOST_IMAGES = 1000
 
