@@ -6,14 +6,19 @@ Shape suffixes: B batch, C channels, H height, W width.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
+from netinv_lightning.classifiers.forward_count import uncounted
 from netinv_lightning.config.shapes import modality_of
 from netinv_lightning.data.specs import DataSpec
 from netinv_lightning.errors import InputError, one_line
+
+if TYPE_CHECKING:
+    from netinv_lightning.classifiers.frozen import FrozenClassifier
 
 PROBED = 5
 """Number of random images on which a network is tested."""
@@ -101,6 +106,17 @@ def random_images(spec: DataSpec, count: int) -> Tensor:
     x_BCHW = torch.rand(shape, generator=torch.Generator().manual_seed(0))
     contrast_B = torch.linspace(0.2, 1, count).view(-1, *[1] * len(spec.shape))
     return x_BCHW * contrast_B
+
+
+def probe_outputs(classifier: FrozenClassifier) -> list[Tensor]:
+    """Return logits and features of random images, and a gradient with respect to their pixels."""
+    x_BCHW = random_images(classifier.spec, PROBED).to(classifier.mean_C11.device).requires_grad_()
+    with torch.enable_grad(), uncounted(classifier):
+        logits_BN, features, _ = classifier.trace(x_BCHW)
+        outputs = [logits_BN, *features.values()]
+        loss = torch.stack([y.square().mean() for y in outputs]).sum()
+        (gradient_BCHW,) = torch.autograd.grad(loss, x_BCHW)
+    return [*(output.detach() for output in outputs), gradient_BCHW]
 
 
 @torch.no_grad()

@@ -24,11 +24,13 @@ class Recorder:
     Attributes:
         head_shape: Positions of the input of the last layer, if that is a convolution.
         summarise: Replaces the input of each BatchNorm layer, [B, C, ...]; None to keep it.
+        folded: Names of the BatchNorm layers whose input is not computed (`folding`).
     """
 
     def __init__(self) -> None:
         self.head_shape = torch.Size()
         self.summarise: Callable[[Tensor], Tensor] | None = None
+        self.folded: frozenset[str] = frozenset()
         self._features: dict[str, Tensor] | None = None
         self._normed: dict[str, Tensor] = {}
 
@@ -68,7 +70,7 @@ class Recorder:
 
     def batch_norm_input(self, name: str, module: nn.Module, inputs: tuple[Any, ...]) -> None:
         """Hook of a BatchNorm layer."""
-        if self._features is not None:
+        if self._features is not None and name not in self.folded:
             x_BC = inputs[0]
             self._normed[name] = x_BC if self.summarise is None else self.summarise(x_BC)
 

@@ -22,7 +22,7 @@ from netinv_lightning.config.instantiate import locate
 from netinv_lightning.config.loss_check import check_layers
 from netinv_lightning.errors import InputError, nearest
 from netinv_lightning.inversion import losses
-from netinv_lightning.inversion.terms import TERMS, Step
+from netinv_lightning.inversion.terms import LAYER_TERMS, TERMS, Step
 from netinv_lightning.training.float32 import autocast_off
 
 
@@ -48,6 +48,10 @@ class Objective:
         self.weights: dict[str, float] = {}
         self._terms: dict[str, Callable[[Step], Tensor]] = {}
         self._options: dict[str, dict[str, Any]] = {}
+        # Whether a term may read the classifier's layers or weights, and not only its outputs.
+        self.reads_layers = any(
+            name in LAYER_TERMS or settings.get("_target_") for name, settings in terms.items()
+        )
         for name, settings in terms.items():
             options = {
                 key: value for key, value in settings.items() if key not in ("weight", "_target_")

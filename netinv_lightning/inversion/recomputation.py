@@ -16,9 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from netinv_lightning.classifiers.forward_count import uncounted
 from netinv_lightning.classifiers.frozen import FrozenClassifier
-from netinv_lightning.classifiers.probing import PROBED, random_images
+from netinv_lightning.classifiers.probing import probe_outputs
 from netinv_lightning.classifiers.recorder import Recorder
 from netinv_lightning.errors import InputError
 from netinv_lightning.inversion.channel_moments import moments_of_share
@@ -48,7 +47,7 @@ def recompute_activations(classifier: FrozenClassifier) -> None:
             f"{KEY}: {classifier.name} has no blocks (modules with layers of their own in an "
             f"nn.Sequential or nn.ModuleList); {INSTEAD}"
         )
-    before_BCHW = _probe_gradient(classifier)
+    before_BCHW = probe_outputs(classifier)[-1]
     contexts = partial(_contexts, classifier.recorder)
     for block in found:
         block.forward = partial(  # type: ignore[method-assign]
@@ -56,7 +55,7 @@ def recompute_activations(classifier: FrozenClassifier) -> None:
         )
     classifier.recorder.summarise = _mean_and_variance
     try:
-        difference_BCHW = _probe_gradient(classifier) - before_BCHW
+        difference_BCHW = probe_outputs(classifier)[-1] - before_BCHW
         same = bool(difference_BCHW.abs().max() <= TOLERANCE * before_BCHW.abs().max())
     except Exception:  # a block may do something else in its second call
         same = False
@@ -101,13 +100,3 @@ def _contexts(
 def _mean_and_variance(x_BC: Tensor) -> Tensor:
     mean_C, var_C = moments_of_share(x_BC)
     return two_rows(mean_C[None], var_C[None], torch.ones(1, device=x_BC.device))
-
-
-def _probe_gradient(classifier: FrozenClassifier) -> Tensor:
-    """Return the gradient of a function of logits and features of random images."""
-    x_BCHW = random_images(classifier.spec, PROBED).to(classifier.mean_C11.device).requires_grad_()
-    with torch.enable_grad(), uncounted(classifier):
-        logits_BN, features, _ = classifier.trace(x_BCHW)
-        loss = torch.stack([y.square().mean() for y in (logits_BN, *features.values())]).sum()
-        (gradient_BCHW,) = torch.autograd.grad(loss, x_BCHW)
-    return gradient_BCHW

@@ -304,5 +304,7 @@ ONE_LABEL = (
     "balance",
 )
 """Terms that need a single label per image, so that they do not support multi-label networks."""
+LAYER_TERMS = ("batch_norm", "batch_norm_l2", "stationarity")
+"""Terms that read the inputs of BatchNorm layers, or gradients of the classifier's weights."""
 TERMS: dict[str, Callable[..., Tensor]] = {name: globals()[name] for name in LOSS_TERMS}
 """The functions of this module that are terms of the objective."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import lightning as L
@@ -11,6 +12,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from netinv_lightning import metric_names as names
+from netinv_lightning.classifiers.folding import folded_batch_norms
 from netinv_lightning.classifiers.forward_count import ForwardCount
 from netinv_lightning.inversion.base import FitContext
 from netinv_lightning.inversion.cost import Cost, first_reached
@@ -61,7 +63,13 @@ def train_generators(module: InversionModule, run: FitContext) -> Cost:
         max_steps=module.steps,
         log_every_n_steps=module.log_every,
     )
-    fit_from(run.run_dir.last_checkpoint, trainer, module, train_dataloaders=Steps(module.steps))
+    folding = (
+        nullcontext() if module.objective.reads_layers else folded_batch_norms(module.classifier)
+    )
+    with folding:
+        fit_from(
+            run.run_dir.last_checkpoint, trainer, module, train_dataloaders=Steps(module.steps)
+        )
     load_best(module, run.run_dir.checkpoints)
     if not module.step_seconds:  # spawned processes return only the weights
         checkpoint = torch.load(checkpoints.last, map_location="cpu", weights_only=True)
