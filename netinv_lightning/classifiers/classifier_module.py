@@ -12,6 +12,7 @@ import lightning as L
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torchmetrics.classification import MulticlassAccuracy
 
 from netinv_lightning import metric_names as names
 from netinv_lightning.classifiers.wrapper import Classifier
@@ -44,8 +45,6 @@ class ClassifierModule(L.LightningModule):
         label_smoothing: float = 0.1,
         warmup: float = 0.25,
     ) -> None:
-        from torchmetrics.classification import MulticlassAccuracy  # slow; only training needs it
-
         super().__init__()
         if optimizer not in ("sgd", "adamw"):
             raise ValueError(f"optimizer={optimizer}: choose sgd or adamw")

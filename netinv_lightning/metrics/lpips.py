@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import Metric
+from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
 LPIPS_BACKBONE = "alexnet-owt-7be5be79.pth"
 LPIPS_SIDE = 64  # 28 x 28 is too small for the pooling layers of AlexNet
@@ -48,8 +49,6 @@ class ClassLPIPS(Metric):
         super().__init__(**kwargs)
         if reason := lpips_missing():
             raise FileNotFoundError(reason)
-        from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
-
         self.distance = LearnedPerceptualImagePatchSimilarity("alex").net
         self.add_state("distance_sum", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("pairs", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")

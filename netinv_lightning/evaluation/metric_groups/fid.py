@@ -9,6 +9,7 @@ from torch import Tensor
 
 from netinv_lightning import metric_names as names
 from netinv_lightning.evaluation.metric_groups.group import RealFeatureMetrics
+from netinv_lightning.metrics.fidelity import frechet_distance, kernel_distance
 
 
 class FID(RealFeatureMetrics):
@@ -24,8 +25,6 @@ class FID(RealFeatureMetrics):
         return max(dims, default=0) + 1
 
     def compare(self, verifier: str, features_nD: Tensor) -> dict[str, float]:
-        from netinv_lightning.metrics.fidelity import frechet_distance, kernel_distance  # slow
-
         real_mD, n = self.context.training_features[verifier], len(features_nD)
         fid = frechet_distance(real_mD, sync_on_compute=False)
         fid.update(features_nD.double(), real=False)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+from torchmetrics.functional.image.ssim import structural_similarity_index_measure
 
 from netinv_lightning import metric_names as names
 from netinv_lightning.classifiers.frozen import FrozenClassifier
@@ -201,8 +202,6 @@ def likeness(x_nCHW: Tensor, row_n: Tensor, original_tCHW: Tensor) -> dict[str, 
         Root mean square difference of the pixels, in units of the pixel range, and SSIM (Wang et
         al. 2004), as means over the images. A single target has no other originals.
     """
-    from torchmetrics.functional.image import structural_similarity_index_measure  # slow
-
     t = len(original_tCHW)
 
     def against(shift: int) -> tuple[Tensor, Tensor]:
