@@ -42,7 +42,9 @@ def training(experiment: str, steps: int, *overrides: str) -> float:
         max_steps=steps,
         enable_checkpointing=False,
     )
-    trainer.fit(module(experiment, *overrides), train_dataloaders=Steps(steps))
+    inversion = module(experiment, *overrides)
+    with inversion.folded():
+        trainer.fit(inversion, train_dataloaders=Steps(steps))
     return clock.seconds
 
 
@@ -99,7 +101,7 @@ def compare_with_bare_loop() -> None:
     report(
         "our training step / bare PyTorch loop",
         spread([ours / bare for ours, bare in pairs], digits=3),
-        "goal <= 1.05",
+        "goal <= 0.80; the bare loop does not fold BatchNorm",
     )
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
 from netinv_lightning import metric_names as names
+from netinv_lightning.classifiers.folding import folded_batch_norms
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.inversion.augmentation import Augmentation
 from netinv_lightning.inversion.base import FitContext, NonFiniteError
@@ -197,6 +199,10 @@ class InversionModule(L.LightningModule):
         with sampling_mode(generator, self.sampling_dropout, self.sampling_batch_norm):
             z_BZ = generator.sample_latent(len(condition.label_B), self.device)
             return generator(z_BZ, condition)
+
+    def folded(self) -> AbstractContextManager[object]:
+        """Context in which the classifier's BatchNorm is folded, unless a term reads its layers."""
+        return nullcontext() if self.objective.reads_layers else folded_batch_norms(self.classifier)
 
     def fit(self, run: FitContext) -> None:
         self._cost = train_generators(self, run)

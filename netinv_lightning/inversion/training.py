@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import lightning as L
@@ -12,7 +11,6 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from netinv_lightning import metric_names as names
-from netinv_lightning.classifiers.folding import folded_batch_norms
 from netinv_lightning.classifiers.forward_count import ForwardCount
 from netinv_lightning.inversion.base import FitContext
 from netinv_lightning.inversion.cost import Cost, first_reached
@@ -63,10 +61,7 @@ def train_generators(module: InversionModule, run: FitContext) -> Cost:
         max_steps=module.steps,
         log_every_n_steps=module.log_every,
     )
-    folding = (
-        nullcontext() if module.objective.reads_layers else folded_batch_norms(module.classifier)
-    )
-    with folding:
+    with module.folded():
         fit_from(
             run.run_dir.last_checkpoint, trainer, module, train_dataloaders=Steps(module.steps)
         )
