@@ -43,8 +43,10 @@ class BenchmarkApplication(Application):
         cfg = self.cfg
         shared = {key: cfg[key] for key in ("trainer", "logger", "measure")}
         self.jobs = [*benchmark_jobs(cfg.application, shared | {"data.root": cfg.data.root})]
-        for experiment in cfg.application.experiments:
-            self._baseline_report(experiment)
+        self.class_names = {
+            experiment: self._baseline_report(experiment).classifier.spec.class_names
+            for experiment in cfg.application.experiments
+        }
 
     def compute(self, run: RunContext) -> Result:
         directories = {job.name: run.path / job.name for job in self.jobs}
@@ -84,7 +86,9 @@ class BenchmarkApplication(Application):
                 if job.experiment == experiment and job.name in finished:
                     row = f"{job.method}, {job.conditioning}" if several else job.method
                     directories.setdefault(row, finished[job.name])
-            yield from benchmark_figures(experiment, directories, figures)
+            yield from benchmark_figures(
+                experiment, directories, self.class_names[experiment], figures
+            )
 
     def _baseline_report(self, experiment: str) -> Report:
         """Return the report of the baselines, with few metrics unless `measure=full` is set."""

@@ -5,7 +5,7 @@ Shape suffixes: n images, R rows, K classes, C channels, H height, W width.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 from netinv_lightning.data.pixels import to_unit_range
 from netinv_lightning.data.tensor_files import read_tensors
 from netinv_lightning.figures.images import LARGEST_GRID, image_grid
+from netinv_lightning.runs.run_directory import INVERTED
 from netinv_lightning.tracking.result import Figure
 
 MOST_CLASSES = 20
@@ -21,17 +22,18 @@ MOST_CLASSES = 20
 
 
 def benchmark_figures(
-    experiment: str, directories: Mapping[str, Path], figures: Path
+    experiment: str, directories: Mapping[str, Path], class_names: Sequence[str], figures: Path
 ) -> list[Figure]:
     """Draw the images of an experiment; none if its inputs are signals or tables.
 
     Args:
         experiment: Name of the recipe.
         directories: The run directory whose images a row shows, by the name of the row.
+        class_names: One name per label.
         figures: Folder of the figure.
     """
     samples = {
-        name: read_tensors(directory / "samples" / "inverted.safetensors", str(directory))
+        name: read_tensors(directory / INVERTED, str(directory))
         for name, directory in list(directories.items())[:LARGEST_GRID]
     }
     if not samples or any(of["images"].dim() != 4 for of in samples.values()):
@@ -43,7 +45,7 @@ def benchmark_figures(
         list(samples),
         figures / f"{experiment.replace('/', '-')}.png",
         f"{experiment}: the first image of each class",
-        [str(label) for label in labels.tolist()],
+        [class_names[label] for label in labels.tolist()],
     )
     return [Figure(path, "first image of each class, one row per combination")]
 

@@ -18,6 +18,7 @@ from netinv_lightning.inversion.build import build_inversion, make_module
 from netinv_lightning.inversion.checkpoint import checkpoint_of
 from netinv_lightning.inversion.module import InversionModule
 from netinv_lightning.runs.finished_check import check_finished, known_config, read_summary
+from netinv_lightning.runs.run_directory import INVERTED
 
 DEFAULT_DATA = "mnist"  # the default in conf/config.yaml
 DATA_OF_RUN = ("name", "path", "test_path", "classes", "image_size", "modality")
@@ -80,7 +81,7 @@ def open_finished(directory: Path, key: str, command: DictConfig | None = None) 
             cfg, module.classifier.whole, draw, cfg.application.eval_samples, summary
         )
     classifier = load_classifier(cfg)
-    path = directory / "samples" / "inverted.safetensors"
+    path = directory / INVERTED
     images = read_samples(path, where, classifier.spec)
     return FinishedRun(cfg, classifier, partial(images.first, key), len(images.labels_n), summary)
 

@@ -17,6 +17,7 @@ from netinv_lightning.figures import confusion_matrix
 from netinv_lightning.inversion.base import Inversion
 from netinv_lightning.inversion.checkpoint import checkpoint_of
 from netinv_lightning.inversion.methods.descent import DescentInversion
+from netinv_lightning.runs.run_directory import INVERTED
 from netinv_lightning.tracking.loggers import TABLE_ROWS, log_samples
 from netinv_lightning.tracking.result import Artifact, Figure, Result
 from netinv_lightning.tracking.run_context import RunContext
@@ -42,7 +43,7 @@ def inversion_result(
         step: Training step at which everything is logged.
     """
     spec, cfg = module.classifier.spec, run.cfg
-    write_samples(samples, run.samples / "inverted.safetensors", spec)
+    write_samples(samples, run.samples / INVERTED.name, spec)
     shown_BCHW = samples.images_nCHW[:TABLE_ROWS]
     with torch.no_grad():
         logits_BN = module.classifier.whole(shown_BCHW.to(module.device))

@@ -33,11 +33,10 @@ from netinv_lightning.privacy.loss_membership import membership_by_loss
 from netinv_lightning.privacy.real_images import RealImages
 from netinv_lightning.privacy.shadow_attack import ShadowAttacks
 from netinv_lightning.runs.outside_files import read_json
+from netinv_lightning.runs.run_directory import INVERTED
 from netinv_lightning.runs.tables import Cell, Table
 
 BY_LOSS = "classifier's loss *"
-SAMPLES = Path("samples", "inverted.safetensors")
-"""File of the reconstructions in the run directory of an attack."""
 OWN_SPLITS = (
     "members and non-members are separate splits, which may differ even without a leak; the AUC of "
     "other real images shows by how much; p is approximate"
@@ -118,7 +117,7 @@ class AuditFindings:
             seed=seed,
         )
         reconstructions = {
-            name: read_samples(directory / SAMPLES, "samples", classifier.spec)
+            name: read_samples(directory / INVERTED, "samples", classifier.spec)
             for name, directory in finished.items()
         }
         self.exposure = exposure(reconstructions, real, self.membership)

@@ -37,6 +37,8 @@ from netinv_lightning.runs.signals import run_stopped_by_sigterm
 log = logging.getLogger(__name__)
 
 STATUS = "status.json"
+INVERTED = Path("samples", "inverted.safetensors")
+"""The file of an inversion's images in its run directory."""
 
 
 def read_status(run_dir: Path) -> dict[str, Any]:
