@@ -104,6 +104,7 @@ class AuditFindings:
             planted=(planted["auc"], planted["p_value"]),
             num_classes=classifier.spec.num_classes,
             ceiling=verifier_accuracy(verifiers, real.others),
+            unlike_splits=self.splits_differ,
         )
         self.by_loss = separate_by_loss(classifier, real, seed)
         self.membership = membership_by_loss(classifier, real)

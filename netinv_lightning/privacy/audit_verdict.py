@@ -12,6 +12,7 @@ LEAKS_IMAGES = "leaks training images"
 LEAKS_CLASSES = "leaks class appearance, not training images"
 NO_LEAK_FOUND = "no leak found"
 UNDERPOWERED = "inconclusive: too few images"
+UNLIKE_SPLITS = "inconclusive: the splits differ"
 
 MEANINGS = {
     LEAKS_IMAGES: "reconstructions are more similar to training images than to held-out images",
@@ -20,6 +21,8 @@ MEANINGS = {
     NO_LEAK_FOUND: "no attack recovered training images, or images that other networks recognise; "
     "a stronger attack might",
     UNDERPOWERED: "the positive control, a planted leak, is not detected among so few images",
+    UNLIKE_SPLITS: "members and held-out images differ even without a leak, by more than the "
+    "positive control, a planted leak",
 }
 NO_VERIFIERS = "transfer (set application.verifiers)"
 SIGNIFICANCE = 0.05
@@ -106,6 +109,7 @@ def conclude(
     planted: tuple[float, float],
     num_classes: int,
     ceiling: float = 1.0,
+    unlike_splits: bool = False,
 ) -> AuditVerdict:
     """Return the verdict of an audit.
 
@@ -122,6 +126,7 @@ def conclude(
         planted: AUC and p of the planted leak.
         num_classes: N; transfer by chance is 1 / N.
         ceiling: Accuracy of the other networks on real images.
+        unlike_splits: The result of `splits_differ`.
     """
     p_values = holm_corrected({name: attack.p_value for name, attack in attacks.items()})
     threshold = leak_threshold(control_auc_high)
@@ -153,7 +158,7 @@ def conclude(
     detected, positive_control = _positive_control(planted, control_auc_high)
     evidence.append(positive_control)
     if not detected:
-        return verdict(UNDERPOWERED, tuple(evidence))
+        return verdict(UNLIKE_SPLITS if unlike_splits else UNDERPOWERED, tuple(evidence))
     transfers = {
         name: attack.transfer for name, attack in attacks.items() if attack.transfer is not None
     }

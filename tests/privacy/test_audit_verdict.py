@@ -9,6 +9,7 @@ from netinv_lightning.privacy.audit_verdict import (
     LEAKS_IMAGES,
     NO_LEAK_FOUND,
     UNDERPOWERED,
+    UNLIKE_SPLITS,
     AttackResult,
     AuditVerdict,
     conclude,
@@ -108,6 +109,26 @@ def test_planted_leak_must_exceed_other_real_images() -> None:
 def test_transfer_threshold_is_midway_to_the_ceiling() -> None:
     for transfer, name in ((0.51, LEAKS_CLASSES), (0.49, NO_LEAK_FOUND)):
         assert verdict_of({"a": AttackResult(0.5, 0.45, 0.5, transfer)}).name == name
+
+
+@pytest.mark.parametrize(("unlike", "name"), [(False, UNDERPOWERED), (True, UNLIKE_SPLITS)])
+def test_an_undetected_leak_is_blamed_on_splits_that_differ(unlike: bool, name: str) -> None:
+    conclusion = conclude(
+        {"a": NO_LEAK},
+        control_auc_high=0.39,
+        planted=(0.405, 0.9),
+        num_classes=10,
+        unlike_splits=unlike,
+    )
+    assert conclusion.name == name
+    found = conclude(
+        {"a": NO_LEAK},
+        control_auc_high=0.39,
+        planted=(0.8, 0.001),
+        num_classes=10,
+        unlike_splits=unlike,
+    )
+    assert found.name == NO_LEAK_FOUND
 
 
 def test_splits_differ_if_the_interval_of_the_control_excludes_half() -> None:
