@@ -27,10 +27,11 @@ from netinv_lightning.ood.detectors import (
 from netinv_lightning.ood.detectors.knn import KNN
 from netinv_lightning.ood.detectors.linear_classifier import LinearClassifierScore
 from netinv_lightning.ood.detectors.mahalanobis import Mahalanobis
+from netinv_lightning.ood.detectors.registry import SCORERS
 from netinv_lightning.ood.detectors.vim import ViM
 from tests.ood.linear_classifiers import TINY, linear_classifier, source
 
-NEED_FEATURES = ("lc", "mahalanobis", "knn", "vim", "gmm", "cluster")
+NEED_FEATURES = [name for name, scorer in SCORERS.items() if scorer.needs_features]
 LOGITS_23 = torch.tensor([[2.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
 
 
@@ -185,7 +186,9 @@ def without_linear() -> FrozenClassifier:
 @pytest.mark.parametrize("name", DETECTORS)
 def test_only_detectors_of_features_need_a_feature_layer(name: str) -> None:
     images_nCHW, labels_n = torch.rand(60, 1, 2, 2, generator=source()), torch.arange(60) % 3
-    fit_data = collect_fit_data(without_linear(), images_nCHW, labels_n, images_nCHW)
+    fit_data = collect_fit_data(
+        without_linear(), images_nCHW, labels_n, images_nCHW, validation_labels_n=labels_n
+    )
     if name in NEED_FEATURES:
         others = ", ".join(sorted(set(DETECTORS) - set(NEED_FEATURES)))
         with pytest.raises(
@@ -196,12 +199,13 @@ def test_only_detectors_of_features_need_a_feature_layer(name: str) -> None:
         assert fit_detector(name, fit_data).score(images_nCHW).isfinite().all()
 
 
-def test_vim_needs_logits_of_the_last_linear_layer() -> None:
+@pytest.mark.parametrize("name", ["vim", "fdbd", "react", "dice", "nac"])
+def test_logits_must_be_those_of_the_last_linear_layer(name: str) -> None:
     classifier = FrozenClassifier(nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.Tanh()), TINY)
     images_nCHW = torch.rand(60, 1, 2, 2, generator=source())
-    with pytest.raises(InputError, match=r"^application.detectors=vim: .*remove vim$"):
+    with pytest.raises(InputError, match=rf"^application.detectors={name}: .*remove {name}$"):
         fit_detector(
-            "vim", collect_fit_data(classifier, images_nCHW, torch.arange(60) % 3, images_nCHW)
+            name, collect_fit_data(classifier, images_nCHW, torch.arange(60) % 3, images_nCHW)
         )
 
 

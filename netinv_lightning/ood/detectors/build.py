@@ -49,6 +49,11 @@ def load_saved_detector(cfg: DictConfig, directory: Path, name: str) -> Detector
     classifier = load_classifier(cfg)
     with torch.random.fork_rng():
         fit_data = collect_fit_data(
-            classifier, training_nCHW, saved["labels"], validation_nCHW, seed=cfg.seed
+            classifier,
+            training_nCHW,
+            saved["labels"],
+            validation_nCHW,
+            seed=cfg.seed,
+            validation_labels_n=saved.get("validation_labels"),
         )
         return fit_detector(name, fit_data)

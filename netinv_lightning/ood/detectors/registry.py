@@ -14,22 +14,40 @@ from netinv_lightning.classifiers.features import FeatureSet, extract_features
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.errors import InputError, nearest
 from netinv_lightning.ood.detectors.autoencoder import AutoencoderError
+from netinv_lightning.ood.detectors.feature_detectors import (
+    FDBD,
+    NAC,
+    NCI,
+    PNML,
+    RMD,
+    SHE,
+    GradNorm,
+    NNGuide,
+)
 from netinv_lightning.ood.detectors.fit_data import FitData
 from netinv_lightning.ood.detectors.gmm import GMM
+from netinv_lightning.ood.detectors.gram import Gram
 from netinv_lightning.ood.detectors.kmeans import KMeansDistance
 from netinv_lightning.ood.detectors.knn import KNN
 from netinv_lightning.ood.detectors.linear_classifier import LinearClassifierScore
 from netinv_lightning.ood.detectors.logit_scores import (
     energy,
+    entropy,
     gen,
     max_logit,
     msp,
     uncertainty,
 )
+from netinv_lightning.ood.detectors.logits_detectors import (
+    KLMatching,
+    OpenMax,
+    TemperatureScaling,
+)
 from netinv_lightning.ood.detectors.mahalanobis import Mahalanobis
 from netinv_lightning.ood.detectors.odin import ODIN
 from netinv_lightning.ood.detectors.oodl import OODL
 from netinv_lightning.ood.detectors.scorer import FittedScorer, Scorer
+from netinv_lightning.ood.detectors.shaped_features import ASH, DICE, LTS, SCALE, VRA, ReAct
 from netinv_lightning.ood.detectors.vim import ViM
 from netinv_lightning.training.progress import stages
 
@@ -39,6 +57,7 @@ LOGIT_SCORES: dict[str, Callable[[Tensor], Tensor]] = {
     "energy": energy,
     "gen": gen,
     "uncertainty": uncertainty,
+    "entropy": entropy,
 }
 """Functions from logits [n, N] to scores [n]; nothing is fitted."""
 SCORERS: dict[str, type[FittedScorer]] = {
@@ -51,6 +70,24 @@ SCORERS: dict[str, type[FittedScorer]] = {
     "autoencoder": AutoencoderError,
     "odin": ODIN,
     "oodl": OODL,
+    "kl_matching": KLMatching,
+    "openmax": OpenMax,
+    "temperature_scaling": TemperatureScaling,
+    "rmd": RMD,
+    "fdbd": FDBD,
+    "she": SHE,
+    "nci": NCI,
+    "nnguide": NNGuide,
+    "pnml": PNML,
+    "gradnorm": GradNorm,
+    "nac": NAC,
+    "react": ReAct,
+    "dice": DICE,
+    "ash": ASH,
+    "scale": SCALE,
+    "vra": VRA,
+    "lts": LTS,
+    "gram": Gram,
 }
 """Classes that are fitted on `FitData`."""
 DETECTORS = (*LOGIT_SCORES, *SCORERS)
@@ -141,5 +178,6 @@ def extract_for(detectors: Mapping[str, Detector], images_nCHW: Tensor) -> Featu
 
 
 def score_all(detectors: Mapping[str, Detector], features: FeatureSet) -> dict[str, Tensor]:
-    """Return the scores [n] of each detector; only ODIN runs the classifier again."""
+    """Return the scores [n] of each detector; only ODIN and Gram run the
+    classifier again."""
     return {name: detector.scorer(features) for name, detector in detectors.items()}
