@@ -27,7 +27,8 @@ from netinv_lightning.ood.detectors import (
 from netinv_lightning.ood.detectors.knn import KNN
 from netinv_lightning.ood.detectors.linear_classifier import LinearClassifierScore
 from netinv_lightning.ood.detectors.mahalanobis import Mahalanobis
-from netinv_lightning.ood.detectors.registry import SCORERS
+from netinv_lightning.ood.detectors.registry import SCORERS, Detector
+from netinv_lightning.ood.detectors.scorer import Scorer
 from netinv_lightning.ood.detectors.vim import ViM
 from tests.ood.linear_classifiers import TINY, linear_classifier, source
 
@@ -174,6 +175,31 @@ def test_vim_equals_its_formula() -> None:
     alpha = logits_nN.max(axis=1).mean() / residual_n.mean()
     expected_n = alpha * residual_n - np.log(np.exp(logits_nN).sum(axis=1))
     np.testing.assert_allclose(ViM.fit(fit_data)(seen).numpy(), expected_n, rtol=1e-3, atol=1e-4)
+
+
+# Thresholds
+
+
+def test_threshold_is_the_conformal_quantile() -> None:
+    """The scores of the images are 0.01 to 0.99; of 99 the 95th smallest accepts 95 %."""
+    classifier = linear_classifier(torch.zeros(3, 4), torch.zeros(3))
+    detector = Detector("mean", classifier, MeanPixel())
+    images_nCHW = (torch.arange(1, 100).flip(0) / 100)[:, None, None, None].expand(-1, 1, 2, 2)
+    assert detector.threshold(0.95, images_nCHW) == pytest.approx(0.95)
+    assert detector.threshold(0.99, images_nCHW) == pytest.approx(0.99)
+    assert detector.threshold(0.5, images_nCHW[:1]) == pytest.approx(0.99)
+    for accepted, images, message in (
+        (0.99, images_nCHW[:98], r"^accepted=0.99: needs at least 99 images, got 98;"),
+        (1.0, images_nCHW, r"^accepted=1.0: must be above 0 and below 1"),
+        (0.95, None, r"^images: are missing; pass in-distribution images"),
+    ):
+        with pytest.raises(InputError, match=message):
+            detector.threshold(accepted, images)
+
+
+class MeanPixel(Scorer):
+    def __call__(self, features: FeatureSet) -> Tensor:
+        return features.images_nCHW.flatten(1).mean(dim=1).double()
 
 
 # Invalid input

@@ -5,6 +5,7 @@ Shape suffixes: n images, C channels, H height, W width.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -115,11 +116,15 @@ class Detector:
         name: One of `DETECTORS`, or the name of a classifier with a garbage class.
         classifier: The classifier whose outputs are scored.
         scorer: The fitted score.
+        calibration_nCHW: In-distribution images in [0, 1] that give the thresholds: the validation
+            images of its run, up to 250 of which chose the setting if it is tuned. None if there
+            are none.
     """
 
     name: str
     classifier: FrozenClassifier
     scorer: Scorer
+    calibration_nCHW: Tensor | None = None
 
     def score(self, images_nCHW: Tensor) -> Tensor:
         """Score images in [0, 1]: [n], in double precision, higher = more out-of-distribution.
@@ -130,6 +135,35 @@ class Detector:
         return self.scorer(
             extract_features(self.classifier, images_nCHW, pooled_layers=self.scorer.layers)
         )
+
+    def threshold(self, accepted: float = 0.95, images_nCHW: Tensor | None = None) -> float:
+        """Return the threshold that accepts a share of in-distribution images.
+
+        An image with a score above it is out-of-distribution. The threshold is a conformal quantile
+        (Vovk, Gammerman and Shafer 2005, section 2.2): a new image of the same distribution is
+        accepted with at least this probability.
+
+        Args:
+            accepted: Share of in-distribution images to accept, above 0 and below 1.
+            images_nCHW: In-distribution images in [0, 1] that neither the classifier nor the
+                detector was fitted on; None for the validation images of the run.
+
+        Raises:
+            InputError: if there are no or too few images, or the share is out of range.
+        """
+        if not 0 < accepted < 1:
+            raise InputError(f"accepted={accepted}: must be above 0 and below 1, such as 0.95")
+        images_nCHW = self.calibration_nCHW if images_nCHW is None else images_nCHW
+        if images_nCHW is None:
+            raise InputError("images: are missing; pass in-distribution images to set a threshold")
+        n, rank = len(images_nCHW), math.ceil(round((len(images_nCHW) + 1) * accepted, 6))
+        if rank > n:
+            needed = math.ceil(round(accepted / (1 - accepted), 6))
+            raise InputError(
+                f"accepted={accepted}: needs at least {needed} images, got {n}; "
+                "pass more in-distribution images, or accept fewer"
+            )
+        return float(self.score(images_nCHW).sort().values[rank - 1])
 
 
 def fit_detector(name: str, fit_data: FitData) -> Detector:
