@@ -12,7 +12,7 @@ DETECTORS = (
     "mahalanobis", "knn", "vim", "gmm", "cluster", "autoencoder",
     "entropy", "kl_matching", "openmax", "temperature_scaling",
     "rmd", "fdbd", "she", "nci", "nnguide", "pnml", "gradnorm", "nac",
-    "react", "dice", "ash", "scale", "vra", "lts", "gram",
+    "react", "dice", "ash", "scale", "vra", "lts", "gram", "combination",
 )  # fmt: skip
 """Names of the detectors in the order of the results; a test compares them with the registry."""
 SLOW = ("openmax", "gram")

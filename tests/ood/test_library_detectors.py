@@ -24,6 +24,7 @@ from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.errors import InputError
 from netinv_lightning.evaluation.real_data import of_split
 from netinv_lightning.ood.detectors import (
+    FeatureSet,
     FitData,
     collect_fit_data,
     extract_features,
@@ -178,6 +179,21 @@ def test_dice_keeps_the_weights_that_contribute_most() -> None:
     torch.testing.assert_close(
         scorer(fit_data.outliers), -logits_nN.logsumexp(dim=1).double(), rtol=1e-5, atol=1e-5
     )
+
+
+def test_combination_is_the_sum_of_standardised_members() -> None:
+    fit_data = three_classes()
+    scorer = fit_detector("combination", fit_data).scorer
+    members = [fit_detector(name, fit_data).scorer for name in ("knn", "mahalanobis", "energy")]
+
+    def distances(features: FeatureSet) -> list[Tensor]:
+        knn_n, squared_n, energy_n = (member(features) for member in members)
+        return [knn_n, squared_n.sqrt(), energy_n]
+
+    inside, outside = distances(fit_data.validation), distances(fit_data.outliers)
+    expected_n = sum((of - own.mean()) / own.std() for own, of in zip(inside, outside, strict=True))
+    torch.testing.assert_close(scorer(fit_data.outliers), expected_n)
+    assert scorer(fit_data.validation).mean().item() == pytest.approx(0, abs=1e-9)
 
 
 def test_gram_equals_the_library_on_a_chain_of_modules() -> None:

@@ -15,6 +15,7 @@ from netinv_lightning.classifiers.features import FeatureSet, extract_features
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.errors import InputError, nearest
 from netinv_lightning.ood.detectors.autoencoder import AutoencoderError
+from netinv_lightning.ood.detectors.combination import Combination
 from netinv_lightning.ood.detectors.feature_detectors import (
     FDBD,
     NAC,
@@ -89,6 +90,7 @@ SCORERS: dict[str, type[FittedScorer]] = {
     "vra": VRA,
     "lts": LTS,
     "gram": Gram,
+    "combination": Combination,
 }
 """Classes that are fitted on `FitData`."""
 DETECTORS = (*LOGIT_SCORES, *SCORERS)
