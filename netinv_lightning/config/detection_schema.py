@@ -10,8 +10,15 @@ from dataclasses import dataclass, field
 DETECTORS = (
     "msp", "max_logit", "energy", "gen", "uncertainty", "lc", "odin", "oodl",
     "mahalanobis", "knn", "vim", "gmm", "cluster", "autoencoder",
+    "entropy", "kl_matching", "openmax", "temperature_scaling",
+    "rmd", "fdbd", "she", "nci", "nnguide", "pnml", "gradnorm", "nac",
+    "react", "dice", "ash", "scale", "vra", "lts", "gram", "combination",
 )  # fmt: skip
 """Names of the detectors in the order of the results; a test compares them with the registry."""
+SLOW = ("openmax", "gram")
+"""Detectors whose time grows with the number of classes or layers; a run must name them."""
+DEFAULT = tuple(name for name in DETECTORS if name not in SLOW)
+"""The default of `application.detectors`."""
 
 
 @dataclass
@@ -29,7 +36,7 @@ class DetectOodConfig:
     """
 
     name: str = "detect_ood"
-    detectors: list[str] = field(default_factory=lambda: list(DETECTORS))
+    detectors: list[str] = field(default_factory=lambda: list(DEFAULT))
     outliers: list[str] = field(default_factory=lambda: ["gaussian_noise", "uniform_noise"])
     samples: int = 5000
     strengths: list[float] = field(default_factory=list)

@@ -40,8 +40,9 @@ class GarbageConfig:
         warm_steps: Training steps of a generator that continues from the previous epoch.
         inversion: Overrides of the config of the inversion.
         exposed: Names of the sets for `source=outliers`.
-        score: OOD score: the `odds` of garbage, or `odds_and_energy`, which adds the energy of the
-            other classes.
+        score: OOD score: the `odds` of garbage; `odds_and_energy`, which adds the energy of the
+            other classes; or `uncertainty` of the prediction, highest for certain garbage (Suhail
+            et al. 2025, arXiv 2505.23448).
     """
 
     source: str = "inverted"

@@ -93,7 +93,7 @@ RULES: dict[type, Mapping[str, Rule]] = {
         "per_class": Count(1, 1_000_000), "generator": Names(("warm", "fresh")),
         "zoom": Number(1, 100), "distil": SHARE, "balanced": Names(("all", "garbage")),
         "weight": POSITIVE, "batch_norm": Names(("batch", "kept")), "steps": STEPS,
-        "warm_steps": STEPS, "score": Names(("odds", "odds_and_energy")),
+        "warm_steps": STEPS, "score": Names(("odds", "odds_and_energy", "uncertainty")),
     },
     MonitorConfig: {
         "mode": Names(("max", "min")), "patience": Count(1, 1_000_000), "min_delta": NOT_NEGATIVE,

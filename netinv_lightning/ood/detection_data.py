@@ -57,9 +57,14 @@ class DetectionData:
         Raises:
             InputError: as `collect_fit_data`.
         """
-        training, validation_nCHW = self.training, self.validation.images_nCHW
+        training, validation = self.training, self.validation
         return collect_fit_data(
-            classifier, training.images_nCHW, training.labels_n, validation_nCHW, seed=seed
+            classifier,
+            training.images_nCHW,
+            training.labels_n,
+            validation.images_nCHW,
+            seed=seed,
+            validation_labels_n=validation.labels_n,
         )
 
 

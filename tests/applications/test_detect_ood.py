@@ -119,6 +119,8 @@ def test_a_saved_detector_gives_the_scores_of_its_run(detected: Path) -> None:
         assert found.fpr95_in == pytest.approx(
             summary[names.ood(name, "uniform_noise", "fpr95_in")], abs=1e-6
         )
+        accepted_n = detector.score(own) <= detector.threshold(0.9)
+        assert accepted_n.double().mean() == pytest.approx(0.9, abs=0.06)
     with pytest.raises(InputError, match=r"has no detector nois; did you mean 'noise'\?"):
         netinv_lightning.load_detector(detected, "nois")
 

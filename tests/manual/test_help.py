@@ -119,7 +119,7 @@ def test_help_and_lists_do_not_import_torch() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     detectors = done.stdout.partition("'application.detectors=[NAME,...]'\n")[2].split("\n\n")[0]
-    assert "  knn          Distance to the k-th nearest training image" in detectors
+    assert f"  {'knn':19}  Distance to the k-th nearest training image" in detectors
     assert "  mnist_cnn " in done.stdout
     assert re.search(r"  kkt +Reconstruct training images from the weights alone", done.stdout)
 

@@ -27,10 +27,12 @@ from netinv_lightning.ood.detectors import (
 from netinv_lightning.ood.detectors.knn import KNN
 from netinv_lightning.ood.detectors.linear_classifier import LinearClassifierScore
 from netinv_lightning.ood.detectors.mahalanobis import Mahalanobis
+from netinv_lightning.ood.detectors.registry import SCORERS, Detector
+from netinv_lightning.ood.detectors.scorer import Scorer
 from netinv_lightning.ood.detectors.vim import ViM
 from tests.ood.linear_classifiers import TINY, linear_classifier, source
 
-NEED_FEATURES = ("lc", "mahalanobis", "knn", "vim", "gmm", "cluster")
+NEED_FEATURES = [name for name, scorer in SCORERS.items() if scorer.needs_features]
 LOGITS_23 = torch.tensor([[2.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
 
 
@@ -175,6 +177,31 @@ def test_vim_equals_its_formula() -> None:
     np.testing.assert_allclose(ViM.fit(fit_data)(seen).numpy(), expected_n, rtol=1e-3, atol=1e-4)
 
 
+# Thresholds
+
+
+def test_threshold_is_the_conformal_quantile() -> None:
+    """The scores of the images are 0.01 to 0.99; of 99 the 95th smallest accepts 95 %."""
+    classifier = linear_classifier(torch.zeros(3, 4), torch.zeros(3))
+    detector = Detector("mean", classifier, MeanPixel())
+    images_nCHW = (torch.arange(1, 100).flip(0) / 100)[:, None, None, None].expand(-1, 1, 2, 2)
+    assert detector.threshold(0.95, images_nCHW) == pytest.approx(0.95)
+    assert detector.threshold(0.99, images_nCHW) == pytest.approx(0.99)
+    assert detector.threshold(0.5, images_nCHW[:1]) == pytest.approx(0.99)
+    for accepted, images, message in (
+        (0.99, images_nCHW[:98], r"^accepted=0.99: needs at least 99 images, got 98;"),
+        (1.0, images_nCHW, r"^accepted=1.0: must be above 0 and below 1"),
+        (0.95, None, r"^images: are missing; pass in-distribution images"),
+    ):
+        with pytest.raises(InputError, match=message):
+            detector.threshold(accepted, images)
+
+
+class MeanPixel(Scorer):
+    def __call__(self, features: FeatureSet) -> Tensor:
+        return features.images_nCHW.flatten(1).mean(dim=1).double()
+
+
 # Invalid input
 
 
@@ -185,7 +212,9 @@ def without_linear() -> FrozenClassifier:
 @pytest.mark.parametrize("name", DETECTORS)
 def test_only_detectors_of_features_need_a_feature_layer(name: str) -> None:
     images_nCHW, labels_n = torch.rand(60, 1, 2, 2, generator=source()), torch.arange(60) % 3
-    fit_data = collect_fit_data(without_linear(), images_nCHW, labels_n, images_nCHW)
+    fit_data = collect_fit_data(
+        without_linear(), images_nCHW, labels_n, images_nCHW, validation_labels_n=labels_n
+    )
     if name in NEED_FEATURES:
         others = ", ".join(sorted(set(DETECTORS) - set(NEED_FEATURES)))
         with pytest.raises(
@@ -196,12 +225,13 @@ def test_only_detectors_of_features_need_a_feature_layer(name: str) -> None:
         assert fit_detector(name, fit_data).score(images_nCHW).isfinite().all()
 
 
-def test_vim_needs_logits_of_the_last_linear_layer() -> None:
+@pytest.mark.parametrize("name", ["vim", "fdbd", "react", "dice", "nac"])
+def test_logits_must_be_those_of_the_last_linear_layer(name: str) -> None:
     classifier = FrozenClassifier(nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.Tanh()), TINY)
     images_nCHW = torch.rand(60, 1, 2, 2, generator=source())
-    with pytest.raises(InputError, match=r"^application.detectors=vim: .*remove vim$"):
+    with pytest.raises(InputError, match=rf"^application.detectors={name}: .*remove {name}$"):
         fit_detector(
-            "vim", collect_fit_data(classifier, images_nCHW, torch.arange(60) % 3, images_nCHW)
+            name, collect_fit_data(classifier, images_nCHW, torch.arange(60) % 3, images_nCHW)
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,7 @@ from netinv_lightning.ood.garbage.garbage_module import (
 from netinv_lightning.ood.garbage.garbage_training import GarbageTraining
 from netinv_lightning.runs.run_directory import RunDir
 from tests.ood.garbage_runs import config, training_of
+from tests.ood.linear_classifiers import linear_classifier
 
 END_OF_EPOCH = GarbageModule.on_train_epoch_end
 
@@ -78,6 +80,17 @@ def test_odds_and_energy_are_standardised_and_summed() -> None:
     assert GarbageOdds()(features).tolist() == pytest.approx(odds_n.tolist())
     unlike_any_n = torch.tensor([[0.0, 0.0, 3.0]])
     assert scorer(FeatureSet(torch.empty(0), unlike_any_n, torch.empty(0))) > expected_n.max()
+
+
+def test_uncertainty_ranks_certain_garbage_highest() -> None:
+    """A certain class, an uncertain class, uncertain garbage and certain garbage, in this order."""
+    logits_nM = torch.tensor([[9.0, 0, 0, 0], [1.0, 0, 0, 0], [0, 0, 0, 1.0], [0, 0, 0, 9.0]])
+    scorer = garbage_detector("paper", "uncertainty", linear_classifier(), torch.empty(0)).scorer
+    score_n = scorer(FeatureSet(torch.empty(0), logits_nM, torch.empty(0)))
+    p = math.e / (math.e + 3)
+    ue = (1 - p**2 - 3 * ((1 - p) / 3) ** 2) * 4 / 3  # N / (N - 1) times the Gini impurity
+    assert score_n[1:3].tolist() == pytest.approx([ue, 2 - ue])
+    assert score_n[0] < score_n[1] < 1 < score_n[2] < score_n[3] <= 2
 
 
 def test_score_is_standardised_on_the_given_images() -> None:

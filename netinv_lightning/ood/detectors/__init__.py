@@ -14,11 +14,12 @@ is `oodl`. In their taxonomy `lc`, `odin` and `oodl` are model-based; `mahalanob
 distance-based; `gmm` density-based; `autoencoder` semi-supervised; `cluster` unsupervised. Each
 class cites its own source.
 
-MSP, MaxLogit, Energy, GEN, ODIN, KNN and ViM come from pytorch-ood. The other detectors are
-implemented here: pytorch-ood has no linear classifier, no layer search and no autoencoder; its GMM
-has full covariances (see `GMM` for why ours are diagonal); and its Mahalanobis detector inverts the
-covariance in float32, which fails for dependent features or for more features than images (its
-issues 8 and 81).
+MSP, MaxLogit, Energy, GEN, entropy, ODIN, KNN, ViM, RMD, Gram and the detectors in
+`logits_detectors`, `feature_detectors` and `shaped_features` come from pytorch-ood. The other
+detectors are implemented here: pytorch-ood has no linear classifier, no layer search and no
+autoencoder; its GMM has full covariances (see `GMM` for why ours are diagonal); and its Mahalanobis
+detector inverts the covariance in float32, which fails for dependent features or for more features
+than images (its issues 8 and 81).
 
 Measured AUROCs are in `experiments/ood`. An AUROC of 0 against noise is not a sign error: mnist_cnn
 classifies noise as the digit 8, with more confidence than it has for any real digit.

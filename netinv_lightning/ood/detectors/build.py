@@ -5,6 +5,7 @@ Shape suffixes: n images, C channels, H height, W width.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -45,10 +46,19 @@ def load_saved_detector(cfg: DictConfig, directory: Path, name: str) -> Detector
     )
     if name in cfg.garbage:
         classifier = load_carded(garbage_path(directory, name), f"{directory}: detector {name}")
-        return garbage_detector(name, cfg.garbage[name].score, classifier, validation_nCHW)
+        score = cfg.garbage[name].score
+        return replace(
+            garbage_detector(name, score, classifier, validation_nCHW),
+            calibration_nCHW=validation_nCHW,
+        )
     classifier = load_classifier(cfg)
     with torch.random.fork_rng():
         fit_data = collect_fit_data(
-            classifier, training_nCHW, saved["labels"], validation_nCHW, seed=cfg.seed
+            classifier,
+            training_nCHW,
+            saved["labels"],
+            validation_nCHW,
+            seed=cfg.seed,
+            validation_labels_n=saved.get("validation_labels"),
         )
-        return fit_detector(name, fit_data)
+        return replace(fit_detector(name, fit_data), calibration_nCHW=validation_nCHW)

@@ -5,7 +5,7 @@ Shape suffixes: n images, C channels, H height, W width.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -53,6 +53,7 @@ def collect_fit_data(
     validation_nCHW: Tensor,
     outliers_nCHW: Tensor | None = None,
     seed: int = 0,
+    validation_labels_n: Tensor | None = None,
 ) -> FitData:
     """Run the classifier once on everything that detectors are fitted on.
 
@@ -65,6 +66,7 @@ def collect_fit_data(
         outliers_nCHW: Images for tuning, from no data set that detectors are evaluated on; None for
             `tuning_noise`.
         seed: Seed of the noise and of the samples.
+        validation_labels_n: Labels of the validation images, which temperature scaling needs.
 
     Raises:
         InputError: if the images do not fit the classifier, or the labels do not fit the images.
@@ -85,6 +87,9 @@ def collect_fit_data(
             _sample(outliers_nCHW, TUNING_IMAGES, seed),
         )
     )
+    if validation_labels_n is not None:
+        labels_of_sample_n = _sample(validation_labels_n.cpu(), TUNING_IMAGES, seed)
+        validation = replace(validation, labels_n=labels_of_sample_n)
     return FitData(classifier, training, labels_n.cpu(), validation, outliers, seed)
 
 
@@ -96,6 +101,6 @@ def tuning_noise(like_nCHW: Tensor, count: int, seed: int) -> Tensor:
     return mixed_noise(like_nCHW.shape[1:], count, seed)
 
 
-def _sample(images_nCHW: Tensor, count: int, seed: int) -> Tensor:
-    order_n = random_order(len(images_nCHW), seed)
-    return images_nCHW[order_n[:count]]
+def _sample(values: Tensor, count: int, seed: int) -> Tensor:
+    """Return a random sample of images [n, C, H, W], or of their labels [n]."""
+    return values[random_order(len(values), seed)[:count]]

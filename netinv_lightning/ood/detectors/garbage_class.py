@@ -15,12 +15,13 @@ from torch import Tensor
 
 from netinv_lightning.classifiers.features import FeatureSet, extract_features
 from netinv_lightning.classifiers.frozen import FrozenClassifier
-from netinv_lightning.ood.detectors.logit_scores import energy
+from netinv_lightning.ood.detectors.logit_scores import energy, uncertainty
 from netinv_lightning.ood.detectors.registry import Detector
 from netinv_lightning.ood.detectors.scorer import Scorer
 
-ODDS, ODDS_AND_ENERGY = SCORES = "odds", "odds_and_energy"
-"""Values of `garbage.<name>.score`; see `GarbageOdds` and `GarbageOddsAndEnergy`."""
+ODDS, ODDS_AND_ENERGY, UNCERTAINTY = SCORES = "odds", "odds_and_energy", "uncertainty"
+"""Values of `garbage.<name>.score`; see `GarbageOdds`, `GarbageOddsAndEnergy` and
+`GarbageUncertainty`."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,23 @@ class GarbageOddsAndEnergy(Scorer):
         return ((_odds_and_energy(features) - self.mean_Q) / self.std_Q).sum(dim=1)
 
 
+@dataclass(frozen=True)
+class GarbageUncertainty(Scorer):
+    """Uncertainty over all N + 1 classes, 0 to 1, and 2 minus it for images classified as garbage.
+
+    Suhail, Afroz, Bala and Sethi 2025 (arXiv 2505.23448): an image is out-of-distribution if it is
+    classified as garbage, and the uncertainty of the prediction is reported beside it. The paper
+    does not merge both into one score. Here the most certain in-distribution images have the score
+    0, the most uncertain images of any class 1, and the most certain garbage 2.
+    """
+
+    def __call__(self, features: FeatureSet) -> Tensor:
+        logits_nM = features.logits_nN
+        uncertainty_n = uncertainty(logits_nM)
+        is_garbage_n = logits_nM.argmax(dim=1) == logits_nM.shape[1] - 1
+        return torch.where(is_garbage_n, 2 - uncertainty_n, uncertainty_n)
+
+
 def garbage_detector(
     name: str, score: str, classifier: FrozenClassifier, validation_nCHW: Tensor
 ) -> Detector:
@@ -70,6 +88,8 @@ def garbage_detector(
     """
     if score == ODDS:
         return Detector(name, classifier, GarbageOdds())
+    if score == UNCERTAINTY:
+        return Detector(name, classifier, GarbageUncertainty())
     return Detector(name, classifier, GarbageOddsAndEnergy.fit(classifier, validation_nCHW))
 
 

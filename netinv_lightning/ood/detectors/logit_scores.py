@@ -13,6 +13,7 @@ import torch
 from pytorch_ood.detector import (  # type: ignore[import-untyped]
     GEN,
     EnergyBased,
+    Entropy,
     MaxLogit,
     MaxSoftmax,
 )
@@ -49,6 +50,15 @@ def gen(logits_nN: Tensor) -> Tensor:
     Liu, Lochman and Zach 2023 (CVPR); their sum gives the same order.
     """
     score_n: Tensor = GEN.score(logits_nN.double(), gamma=0.1, M=100)
+    return score_n
+
+
+def entropy(logits_nN: Tensor) -> Tensor:
+    """Entropy of the probabilities, 0 to log N, in nats (Chan et al. 2021, arXiv 2012.06575).
+
+    Entropy of pytorch-ood; it raises probabilities to at least 1e-7.
+    """
+    score_n: Tensor = Entropy.score(logits_nN.double())
     return score_n
 
 

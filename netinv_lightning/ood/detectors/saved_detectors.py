@@ -32,6 +32,7 @@ def save_fit_images(directory: Path, training: Images, validation: Images) -> No
     save_file(
         {
             "labels": training.labels_n,
+            "validation_labels": validation.labels_n,
             **{name: to_uint8(x_nCHW) for name, x_nCHW in images.items()},
         },
         path,

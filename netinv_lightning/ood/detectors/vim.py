@@ -8,14 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from pytorch_ood import detector as pytorch_ood  # type: ignore[import-untyped]
 from torch import Tensor
 
 from netinv_lightning.classifiers.features import FeatureSet
-from netinv_lightning.classifiers.penultimate import last_linear
-from netinv_lightning.errors import InputError
 from netinv_lightning.ood.detectors.fit_data import FitData
+from netinv_lightning.ood.detectors.last_layer import last_layer
 from netinv_lightning.ood.detectors.scorer import FittedScorer
 
 
@@ -34,27 +32,9 @@ class ViM(FittedScorer):
     @classmethod
     def fit(cls, fit_data: FitData) -> ViM:
         features_nD = fit_data.training.features_nD
-        linear = last_linear(fit_data.classifier.network)
-        if linear is None:
-            raise InputError(
-                "application.detectors=vim: the network has no fully connected layer; remove vim"
-            )
-        weight_ND, D = linear.weight.detach().float().cpu(), features_nD.shape[1]
-        bias_N = (
-            torch.zeros(len(weight_ND))
-            if linear.bias is None
-            else linear.bias.detach().float().cpu()
-        )
-        logits_nN = fit_data.training.logits_nN
-        if (logits_nN.shape[1], D) != tuple(weight_ND.shape) or not torch.allclose(
-            features_nD @ weight_ND.T + bias_N, logits_nN, rtol=1e-3, atol=1e-3
-        ):
-            raise InputError(
-                "application.detectors=vim: the logits are not the output of the last fully "
-                "connected layer of the network (another layer follows it); remove vim"
-            )
+        linear, D = last_layer(fit_data, "vim"), features_nD.shape[1]
         dims = 1000 if D >= 2048 else 512 if D >= 768 else D // 2
-        vim = pytorch_ood.ViM(None, d=dims, w=weight_ND, b=bias_N)
+        vim = pytorch_ood.ViM(None, d=dims, w=linear.weight, b=linear.bias)
         return cls(vim.fit_features(features_nD, fit_data.labels_n))
 
     def __call__(self, features: FeatureSet) -> Tensor:
