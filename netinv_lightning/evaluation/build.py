@@ -72,6 +72,7 @@ def build_report(
         seed=cfg.seed,
         weights=_weights(cfg),
         settings=_settings(cfg),
+        hot=cfg.conditioning.vectors == "hot",
         followed=followed,
     )
 

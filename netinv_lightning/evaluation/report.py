@@ -1,6 +1,7 @@
 """Report on the images of a run: metrics, baselines (`measure=full`), verdict and diagnosis.
 
     measurement.csv, measurement.md     a row per metric, a column per set of images (full only)
+    transfer.csv, transfer.md           transfer per class and verifier, with verifiers
     verdict.json                        verdict, evidence and diagnosis
 
 Shape suffixes: n images, C channels, H height, W width, N classes.
@@ -13,6 +14,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from netinv_lightning import metric_names as names
 from netinv_lightning.classifiers.frozen import FrozenClassifier
 from netinv_lightning.config.schema import MeasureConfig
@@ -22,6 +25,7 @@ from netinv_lightning.evaluation.baselines import BASELINES, NEED_DATA, check_ba
 from netinv_lightning.evaluation.diagnosis import Case, diagnose
 from netinv_lightning.evaluation.image_sets import Images
 from netinv_lightning.evaluation.measurement import Measurement, notes_of_skipped
+from netinv_lightning.evaluation.transfer_metrics import transfer_metrics, transfer_table
 from netinv_lightning.evaluation.verdict import MEMORISATION_THRESHOLD, judge
 from netinv_lightning.evaluation.verdict_output import print_verdict, write_verdict
 from netinv_lightning.metrics.manifold import NEIGHBOURS
@@ -59,6 +63,7 @@ class Report:
         weights: Weight of each term of the objective; None for images from a file, whose
             objective is unknown.
         settings: Config keys that a diagnosis may suggest changing, with their values.
+        hot: Whether the images are conditioned on one-hot vectors.
         followed: Whether another verdict follows and replaces this one.
 
     Raises:
@@ -79,13 +84,14 @@ class Report:
         seed: int,
         weights: Mapping[str, float] | None,
         settings: Mapping[str, float],
+        hot: bool = False,
         followed: bool = False,
     ) -> None:
         self.options, self.classifier, self.verifiers = options, classifier, verifiers
         self.real, self.no_data = real, no_data
         self.samples = samples if options.samples is None else options.samples
         self.name, self.seed, self.followed = name, seed, followed
-        self.weights, self.settings = weights, settings
+        self.weights, self.settings, self.hot = weights, settings, hot
         check_baselines(options.controls)
         measurement = self._measurement()
         if options.full and self.samples < measurement.minimum:
@@ -95,7 +101,11 @@ class Report:
             )
 
     def __call__(
-        self, directory: Path, metrics: Mapping[str, float], draw: Callable[[int], Images]
+        self,
+        directory: Path,
+        metrics: Mapping[str, float],
+        draw: Callable[[int], Images],
+        draw_hot: Callable[[int], Images] | None = None,
     ) -> dict[str, float]:
         """Write and print the report.
 
@@ -104,11 +114,14 @@ class Report:
             metrics: Known metrics of the inverted images, with the last values of the objective
                 (`last_losses`).
             draw: Function from a number to inverted images; called with `measure=full` only.
+            draw_hot: The same with one-hot vectors, if the transfer of such images is unknown.
 
         Returns:
             Metrics of the inverted images; empty without `measure=full`.
         """
         measured = self._measure_all(directory, draw) if self.options.full else {}
+        if draw_hot is not None and self.verifiers:
+            measured |= self._transfer_hot(draw_hot)
         known = {**metrics, **measured}
         N = self.classifier.spec.num_classes
         ceiling = known.get(names.TRANSFER_CEILING, self._ceiling_of_cards())
@@ -120,13 +133,28 @@ class Report:
                 weight=self.weights or {},
                 ceiling=ceiling,
                 keys=self.settings,
+                hot=self.hot,
             )
         )
         if self.weights is None:  # the settings that made the images are unknown
             findings = [replace(finding, settings=()) for finding in findings]
+        class_names = self.classifier.spec.class_names
+        if table := transfer_table(known, class_names, [*self.verifiers]):
+            write_table(table, directory, "transfer")
         write_verdict(directory, verdict, findings)
         print_verdict(verdict, findings, self.followed)
         return measured
+
+    def _transfer_hot(self, draw: Callable[[int], Images]) -> dict[str, float]:
+        """Return the transfer of images that are conditioned on one-hot vectors."""
+        context = self._measurement().context
+        with torch.no_grad():
+            images = draw(self.samples).to(context.device)
+            agreement = {
+                name: context.agreement(images, context.extract(verifier, images).logits_nN)
+                for name, verifier in context.verifiers.items()
+            }
+        return transfer_metrics(agreement, self.classifier.spec.class_names, hot=True)
 
     def check(self, images: Images) -> None:
         """Check that the images can be measured.
@@ -170,7 +198,7 @@ class Report:
             measurement.skipped | skipped,
         )
         marked = _with_marks(table)
-        rows = [row for row in marked.rows if names.class_accuracy("") not in str(row[0])]
+        rows = [row for row in marked.rows if not str(row[0]).startswith(names.OF_CLASSES)]
         if len(marked.rows) - len(rows) > MOST_CLASSES:  # measurement.csv has them all
             marked.rows = rows
         write_table(marked, directory, "measurement")
