@@ -64,6 +64,8 @@ class InvertApplication(Application):
         self.verifiers = load_verifiers(app.verifiers, cfg, self.classifier)
         if not self.verifiers:
             notice(NO_VERIFIERS)
+        elif self.best_metric == names.INVERSION_ACCURACY:
+            self.best_metric = names.TRANSFER_ACCURACY
         self.study = self._study()
         self.report = build_report(
             cfg, self.classifier, self.verifiers, app.eval_samples, followed=self.concludes

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from netinv_lightning import metric_names as names
+from netinv_lightning.config.metric_descriptions import describe
 from netinv_lightning.html_report.csv_tables import CellShown, PageTable, cell, page_table
-from netinv_lightning.metrics.descriptions import describe
 from netinv_lightning.runs.tables import Cell, Table
 
 HEADLINES = (
