@@ -55,6 +55,8 @@ class InvertConfig:
     final_lr: float = 0.1
     sampling_dropout: bool = True
     sampling_batch_norm: str = "running"
+    sampling_views: bool = False
+    round_steps: Optional[int] = None
     channels_last: bool = True
     compile: bool = False
     micro_batch: Optional[int] = None
