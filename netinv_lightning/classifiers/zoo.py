@@ -12,6 +12,9 @@ from pathlib import Path
 
 from netinv_lightning.errors import InputError, nearest
 
+CHOSE_NOTHING = ("mnist_strided",)
+"""Verifiers of the zoo on which no default was chosen. The defaults of recipes, losses and methods
+were chosen on the others."""
 ZOO = Path(__file__).parent / "zoo_weights"
 
 

@@ -18,6 +18,7 @@ import torch
 
 from netinv_lightning import metric_names as names
 from netinv_lightning.classifiers.frozen import FrozenClassifier
+from netinv_lightning.classifiers.zoo import CHOSE_NOTHING, zoo_names
 from netinv_lightning.config.schema import MeasureConfig
 from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.errors import InputError, one_line
@@ -126,6 +127,8 @@ class Report:
         N = self.classifier.spec.num_classes
         ceiling = known.get(names.TRANSFER_CEILING, self._ceiling_of_cards())
         verdict = judge(known, N, ceiling)
+        if names.TRANSFER_ACCURACY in known:
+            verdict = replace(verdict, chose=self._chose())
         findings = diagnose(
             Case(
                 metrics=known,
@@ -237,6 +240,14 @@ class Report:
             *notes_of_skipped(skipped),
         ]
         return Table(f"Measured: {self.name}", ["metric", "optimised", *sets], rows, notes)
+
+    def _chose(self) -> tuple[str, ...]:
+        """Return the verifiers of the zoo on which the defaults of the package were chosen."""
+        return tuple(
+            name
+            for name, verifier in self.verifiers.items()
+            if verifier.card.get("name") in set(zoo_names()) - set(CHOSE_NOTHING)
+        )
 
     def _ceiling_of_cards(self) -> float | None:
         """Return the verifiers' mean test accuracy from their model cards, if all have one."""

@@ -88,6 +88,8 @@ class Verdict:
         unrecognised: Classes that a verifier does not recognise although the images transfer,
             smallest share first.
         shortfall: Where the transfer falls short of the ceiling, in words.
+        chose: Verifiers on which the defaults of the package were chosen, so that their agreement
+            is an optimistic estimate.
     """
 
     name: str
@@ -95,6 +97,7 @@ class Verdict:
     not_tested: tuple[str, ...] = ()
     unrecognised: tuple[ClassTransfer, ...] = ()
     shortfall: tuple[str, ...] = ()
+    chose: tuple[str, ...] = ()
 
     @property
     def meaning(self) -> str:
@@ -113,7 +116,8 @@ class Verdict:
         facts = "; ".join([*self.details(), *self.shortfall])
         lost = f"; not recognised: {listed(self.unrecognised)}" if self.unrecognised else ""
         untested = f"; not tested: {'; '.join(self.not_tested)}" if self.not_tested else ""
-        return f"verdict: {self.name}: {self.meaning} ({facts}){lost}{untested}"
+        chose = f"; defaults were chosen on {', '.join(self.chose)}" if self.chose else ""
+        return f"verdict: {self.name}: {self.meaning} ({facts}){lost}{untested}{chose}"
 
     def as_dict(self) -> dict[str, Any]:
         evidence = [{**asdict(item), "margin": item.margin} for item in self.evidence]
@@ -124,6 +128,7 @@ class Verdict:
             "not_tested": list(self.not_tested),
             "unrecognised": [item._asdict() for item in self.unrecognised],
             "shortfall": list(self.shortfall),
+            "chose": list(self.chose),
         }
 
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 import torch
+from omegaconf import DictConfig
 
 from netinv_lightning import metric_names as names
 from netinv_lightning.evaluation.diagnosis import Case, diagnose
@@ -12,6 +17,7 @@ from netinv_lightning.evaluation.metric_groups.transfer import mixtures
 from netinv_lightning.evaluation.transfer_metrics import transfer_metrics, transfer_table
 from netinv_lightning.evaluation.verdict import CLASS_TYPICAL, judge
 from netinv_lightning.metrics.accuracy import InversionAccuracy
+from netinv_lightning.run import run
 
 LABELS = ("cat", "a/b", "owl")
 SOFT = {
@@ -131,3 +137,12 @@ def test_a_diagnosis_never_recommends_what_is_on() -> None:
         assert [s for s in finding.settings if "dropout" in s] == (
             [f"generator.dropout={advice}"] if advice else []
         )
+
+
+def test_the_verdict_names_the_verifiers_that_chose_the_defaults(
+    compose: Callable[..., DictConfig], job_dir: Path
+) -> None:
+    run(compose("application.verifiers=[mnist_mlp,mnist_strided]"), job_dir)
+    verdict = json.loads((job_dir / "verdict.json").read_text())
+    assert verdict["chose"] == ["mnist_mlp"]
+    assert verdict["line"].endswith("; defaults were chosen on mnist_mlp")
