@@ -25,25 +25,19 @@ from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.evaluation.baselines import BASELINES, NEED_DATA, check_baselines
 from netinv_lightning.evaluation.diagnosis import Case, diagnose
 from netinv_lightning.evaluation.image_sets import Images
-from netinv_lightning.evaluation.measurement import Measurement, notes_of_skipped
+from netinv_lightning.evaluation.measured_table import measured_table
+from netinv_lightning.evaluation.measurement import Measurement
 from netinv_lightning.evaluation.transfer_metrics import transfer_metrics, transfer_table
-from netinv_lightning.evaluation.verdict import MEMORISATION_THRESHOLD, judge
+from netinv_lightning.evaluation.verdict import judge
 from netinv_lightning.evaluation.verdict_output import print_verdict, write_verdict
-from netinv_lightning.metrics.manifold import NEIGHBOURS
 from netinv_lightning.metrics.memorisation import memorisation
 from netinv_lightning.runs.outside_files import read_lines
-from netinv_lightning.runs.tables import Cell, Table, print_table, write_table
+from netinv_lightning.runs.tables import print_table, write_table
 from netinv_lightning.training.progress import print_progress, stages
 
 INVERTED = "inverted"
 MOST_CLASSES = 50
 """Largest number of classes for which measurement.md has a row per class."""
-OPTIMISED_GROUPS = ("inversion/", "stability/")
-OPTIMISED = (names.INTRA_CLASS_COSINE, names.INTER_CLASS_COSINE, names.VENDI, names.VENDI_CLASS)
-LEGEND = (
-    "* computed from outputs or features of the inverted classifier, which the inversion "
-    "optimises: measures the success of the optimisation, not the meaning of the images"
-)
 
 
 class Report:
@@ -196,11 +190,13 @@ class Report:
         inverted = draw(self.samples)
         metrics = self._metrics_of(inverted, measurement)
         baselines, skipped = self.baselines()
-        table = self._table(
+        marked = measured_table(
+            f"Measured: {self.name}",
             {INVERTED: (len(inverted.labels_n), metrics), **baselines},
-            measurement.skipped | skipped,
+            verifiers=self.verifiers,
+            seed=self.seed,
+            skipped=measurement.skipped | skipped,
         )
-        marked = _with_marks(table)
         rows = [row for row in marked.rows if not str(row[0]).startswith(names.OF_CLASSES)]
         if len(marked.rows) - len(rows) > MOST_CLASSES:  # measurement.csv has them all
             marked.rows = rows
@@ -216,30 +212,6 @@ class Report:
                 images.images_nCHW, self.real.train[0], self.real.test[0], self.seed
             )
         return metrics
-
-    def _table(
-        self, sets: Mapping[str, tuple[int, Mapping[str, float]]], skipped: Mapping[str, str]
-    ) -> Table:
-        """Return a table with a row per metric and a column per set of images."""
-        rows: list[list[Cell]] = [["images", "", *(n for n, _ in sets.values())]]
-        for name in dict.fromkeys(name for _, metrics in sets.values() for name in metrics):
-            rows.append(
-                [
-                    name,
-                    "yes" if _is_optimised(name) else "",
-                    *(metrics.get(name) for _, metrics in sets.values()),
-                ]
-            )
-        networks = ", ".join(f"{name}{_hash(of)}" for name, of in self.verifiers.items()) or "none"
-        notes = [
-            LEGEND,
-            f"seed {self.seed}; k = {NEIGHBOURS} nearest neighbours",
-            f"verifiers (their penultimate features are the feature extractors): {networks}",
-            f"training-like also requires memorisation/gap_low above {MEMORISATION_THRESHOLD}, "
-            "because training and test images differ slightly even without memorisation",
-            *notes_of_skipped(skipped),
-        ]
-        return Table(f"Measured: {self.name}", ["metric", "optimised", *sets], rows, notes)
 
     def _chose(self) -> tuple[str, ...]:
         """Return the verifiers of the zoo on which the defaults of the package were chosen."""
@@ -283,18 +255,3 @@ def last_losses(directory: Path) -> dict[str, float]:
     except (csv.Error, ValueError, TypeError) as error:
         raise InputError(f"{path}: is damaged ({one_line(error)}); run it again") from error
     return values
-
-
-def _with_marks(table: Table) -> Table:
-    """Return the table with optimised metrics marked by asterisks instead of in a column."""
-    rows = [[f"{row[0]}{' *' if row[1] else ''}", *row[2:]] for row in table.rows]
-    return Table(table.title, [table.columns[0], *table.columns[2:]], rows, table.notes, full=table)
-
-
-def _is_optimised(name: str) -> bool:
-    return name.startswith(OPTIMISED_GROUPS) or name in OPTIMISED
-
-
-def _hash(verifier: FrozenClassifier) -> str:
-    sha256 = verifier.card.get("sha256")
-    return f" (sha256 {sha256[:12]})" if sha256 else ""
