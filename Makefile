@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 CONSTRAINTS ?= --constraint constraints.txt
 
 ZOO := mnist_cnn fashion_mnist_cnn svhn_head_cnn cifar10_cnn \
-       mnist_mlp mnist_resnet mnist_vit fashion_mnist_mlp fashion_mnist_resnet \
+       mnist_mlp mnist_resnet mnist_strided mnist_vit fashion_mnist_mlp fashion_mnist_resnet \
        svhn_head_resnet svhn_head_vit cifar10_resnet cifar10_vit \
        digits_binarised mnist14_binarised wine_mlp wine_linear \
        cylinder_bell_funnel_fcn cylinder_bell_funnel_fcn4 cylinder_bell_funnel_mlp

@@ -15,9 +15,9 @@ from importlib import import_module
 from itertools import groupby
 from pathlib import Path
 
+from netinv_lightning.config.metric_descriptions import descriptions
 from netinv_lightning.manual.choices import choices, default_choice, groups
 from netinv_lightning.manual.keys import Key, group_names, keys_of, meaning_of_group
-from netinv_lightning.metrics.descriptions import descriptions
 from netinv_lightning.run import COMMANDS
 from netinv_lightning.runs.sweep_retry import RETRY_USAGE
 
@@ -33,7 +33,8 @@ question. A part in angle brackets stands for a name, such as that of a class or
     netinv report runs/latest                         # the same numbers, with pictures
 
 [The verdict](verdict.md) says how to read them together. The package reads this table from
-`netinv_lightning/metrics/descriptions.txt`; `python docs/reference_pages.py` writes this page.
+`netinv_lightning/config/metric_descriptions.txt`; `python docs/reference_pages.py` writes this
+page.
 """
 
 

@@ -39,7 +39,13 @@ COVERAGE = "diversity/coverage"
 TRANSFER_ACCURACY = "transfer/accuracy"
 TRANSFER_TOP5 = "transfer/top5"
 """Share of the images whose label is among the five most probable classes of a verifier."""
+TRANSFER_ACCURACY_HOT = "transfer/accuracy_hot"
+TRANSFER_WORST_CLASS = "transfer/worst_class"
+"""Smallest share over the verifiers and the classes; that of one verifier is `of_network`."""
+TRANSFER_WORST_CLASS_HOT = "transfer/worst_class_hot"
 TRANSFER_CEILING = "transfer/ceiling"
+TRANSFER_MIXTURES = "transfer/mixtures"
+"""Accuracy of the verifiers on mixtures of real images, as ambiguous as the vectors."""
 
 DENSITY = "fidelity/density"
 PRECISION = "fidelity/precision"
@@ -132,6 +138,12 @@ def stability(disturbance: str) -> str:
 def class_accuracy(label: str, of: str = INVERSION_ACCURACY) -> str:
     """Name of the accuracy of one class: of the inversion, or of the transfer."""
     return f"{of}_class/{label}"
+
+
+OF_CLASSES = tuple(
+    class_accuracy("", of) for of in (INVERSION_ACCURACY, TRANSFER_ACCURACY, TRANSFER_ACCURACY_HOT)
+)
+"""Beginnings of the names of metrics of one class."""
 
 
 def generator(name: str, g: int) -> str:

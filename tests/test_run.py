@@ -35,7 +35,8 @@ def test_run_directory_has_the_documented_files(compose: Compose, job_dir: Path)
     status = json.loads((job_dir / "status.json").read_text())
     assert status["state"] == "done"
     assert status["error"] is None
-    assert status["best_metric"] == metrics[names.INVERSION_ACCURACY]
+    assert status["best_metric"] == metrics[names.TRANSFER_ACCURACY]
+    assert status["best_metric_name"] == names.TRANSFER_ACCURACY
     assert json.loads((job_dir / "summary.json").read_text()) == metrics
     assert all(isinstance(value, (int, float)) for value in metrics.values())
     assert {

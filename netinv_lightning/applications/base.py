@@ -31,7 +31,8 @@ class Application(ABC):
         InputError: if the input is wrong; nothing has been written yet.
 
     Attributes:
-        best_metric: Name of the metric that summarises a run; sweeps optimise it.
+        best_metric: Name of the metric that summarises a run; sweeps optimise it unless
+            `application.rank_by` names another.
         one_process: Whether the application runs in one process only; it then refuses more devices.
         classifier: The classifier, if `check` sets it. Its weights are trained before `compute`
             if `classifier.train=true`.
@@ -48,6 +49,11 @@ class Application(ABC):
         if self.one_process:
             check_one_process(cfg)
         self.check()
+
+    @property
+    def ranked_by(self) -> str:
+        """Name of the metric by which sweeps compare runs."""
+        return str(self.cfg.application.get("rank_by") or self.best_metric)
 
     @abstractmethod
     def check(self) -> None:

@@ -44,8 +44,8 @@ def run(cfg: DictConfig, job_dir: Path, resuming: bool = False) -> dict[str, flo
         metrics = application.run(run_dir)
         run_dir.write_summary(metrics)
         run_dir.record(
-            best_metric=metrics.get(application.best_metric),
-            best_metric_name=application.best_metric,
+            best_metric=metrics.get(application.ranked_by),
+            best_metric_name=application.ranked_by,
         )
     if first_process():
         print(run_dir.path, flush=True)

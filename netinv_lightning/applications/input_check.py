@@ -17,6 +17,7 @@ from netinv_lightning.applications.memory_check import check_memory
 from netinv_lightning.applications.weights_check import check_classifier
 from netinv_lightning.classifiers.verifier_names import check_verifier_of, check_verifiers
 from netinv_lightning.config.application_schema import APPLICATION_KEYS
+from netinv_lightning.config.rank_by_check import check_rank_by
 from netinv_lightning.config.rules import TAG_LENGTH
 from netinv_lightning.data.class_folders import class_folders
 from netinv_lightning.data.labels import check_labels
@@ -68,6 +69,7 @@ def check_inputs(cfg: DictConfig) -> None:
             Path(cfg.application.samples), f"application.samples={cfg.application.samples}"
         )
     check_verifiers(cfg, compare=name not in OF_A_RUN and name != OR_A_FILE)
+    check_rank_by(cfg)
     _check_logger(cfg)
 
 

@@ -64,6 +64,8 @@ class InvertApplication(Application):
         self.verifiers = load_verifiers(app.verifiers, cfg, self.classifier)
         if not self.verifiers:
             notice(NO_VERIFIERS)
+        elif self.best_metric == names.INVERSION_ACCURACY:
+            self.best_metric = names.TRANSFER_ACCURACY
         self.study = self._study()
         self.report = build_report(
             cfg, self.classifier, self.verifiers, app.eval_samples, followed=self.concludes
@@ -77,10 +79,10 @@ class InvertApplication(Application):
         return build_study(self.cfg, self.classifier, self.cfg.application.eval_samples)
 
     def compute(self, run: RunContext) -> Result:
-        app, seed, verifiers = self.cfg.application, self.cfg.seed, [*self.verifiers.values()]
+        app, seed = self.cfg.application, self.cfg.seed
         self.module.fit(build_fit_context(self.cfg, run))
         metrics, confusion_NN = evaluate(
-            self.module, app.eval_samples, app.eval_batch_size, seed, verifiers
+            self.module, app.eval_samples, app.eval_batch_size, seed, self.verifiers
         )
         cost = self.module.cost()
         metrics = run.trained | cost.metrics(self.classifier.access != "weights") | metrics

@@ -39,6 +39,7 @@ class MeasureApplication(Application):
         app = self.cfg.application
         self.known: dict[str, float] = {}
         self.draw: Callable[[int], Images]
+        self.draw_hot: Callable[[int], Images] | None = None
         measured = self._open_run(Path(app.run)) if app.run else self._open_file(Path(app.samples))
         named = app.verifiers
         if named is None:
@@ -49,7 +50,7 @@ class MeasureApplication(Application):
             self.report.check(self.draw(self.report.samples))
 
     def compute(self, run: RunContext) -> Result:
-        measured = self.report(run.path, self.known, self.draw)
+        measured = self.report(run.path, self.known, self.draw, self.draw_hot)
         return Result(self.known | measured, step=None)
 
     def _open_run(self, directory: Path) -> DictConfig:
@@ -62,6 +63,8 @@ class MeasureApplication(Application):
             }
         self.known = summary | last_losses(directory)
         self.classifier, self.samples, self.draw = run.classifier, run.samples, run.draw
+        if names.TRANSFER_ACCURACY_HOT not in summary:
+            self.draw_hot = run.draw_hot
         run.cfg.measure = self.cfg.measure
         run.cfg.measure.full = True
         return run.cfg

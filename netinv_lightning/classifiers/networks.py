@@ -1,4 +1,4 @@
-"""The networks that the project trains: the papers' CNN, an MLP, a ResNet and a ViT, all small.
+"""The networks that the project trains: the papers' CNN, MLP, ResNet, ViT, strided CNN; all small.
 
 All take normalised images x_BCHW and return logits_BN. `SignalFCN` takes signals x_BCL; the MLP
 and the binarised MLP take inputs of any shape.
@@ -15,10 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from netinv_lightning.classifiers.binarised import BinarisedMLP
+from netinv_lightning.classifiers.strided_cnn import StridedCNN
 from netinv_lightning.classifiers.transformer_blocks import TransformerBlock
 from netinv_lightning.config.shapes import sides_of
 
-__all__ = ["CNN", "MLP", "BinarisedMLP", "ResNet", "SignalFCN", "ViT"]
+__all__ = ["CNN", "MLP", "BinarisedMLP", "ResNet", "SignalFCN", "StridedCNN", "ViT"]
 
 
 def conv_block(

@@ -2,7 +2,8 @@
 
 It contains the papers' CNN for each data set, and two verifiers: networks of other architectures
 and seeds that no inversion uses. `mnist_vit` is a transformer without BatchNorm, for inversion.
-`make zoo` trains all of them again.
+`mnist_strided` is a verifier of another kind, on which no setting was chosen: no BatchNorm, no
+pooling, no piecewise linear activation. `make zoo` trains all of them again.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ from pathlib import Path
 
 from netinv_lightning.errors import InputError, nearest
 
+CHOSE_NOTHING = ("mnist_strided",)
+"""Verifiers of the zoo on which no default was chosen. The defaults of recipes, losses and methods
+were chosen on the others."""
 ZOO = Path(__file__).parent / "zoo_weights"
 
 

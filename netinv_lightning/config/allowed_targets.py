@@ -22,7 +22,8 @@ from netinv_lightning.errors import InputError
 
 OWN_NETWORK = re.compile(
     r"netinv_lightning\.classifiers\."
-    r"(networks\.(CNN|MLP|BinarisedMLP|ResNet|SignalFCN|ViT)|efficientnet_lite\.efficientnet_lite)"
+    r"(networks\.(CNN|MLP|BinarisedMLP|ResNet|SignalFCN|StridedCNN|ViT)"
+    r"|efficientnet_lite\.efficientnet_lite)"
 )
 TORCHVISION = re.compile(r"torchvision\.models\.(\w+)")
 GET_MODEL = "torchvision.models.get_model"

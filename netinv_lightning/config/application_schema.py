@@ -37,6 +37,8 @@ class InvertConfig:
         micro_batch: Images that the classifier processes at once; null for the whole batch.
         recompute: Whether activations of the classifier are dropped and computed again.
         classes: Labels of the classes to invert; null for all.
+        rank_by: Metric by which sweeps compare runs, and which Optuna optimises; null for
+            transfer/accuracy with verifiers, and inversion/accuracy without.
         eval_samples: Number of images of the evaluation.
         eval_batch_size: Images per batch of the evaluation.
         keep_samples: Number of images that are written to `samples/`.
@@ -53,12 +55,15 @@ class InvertConfig:
     final_lr: float = 0.1
     sampling_dropout: bool = True
     sampling_batch_norm: str = "running"
+    sampling_views: bool = False
+    round_steps: Optional[int] = None
     channels_last: bool = True
     compile: bool = False
     micro_batch: Optional[int] = None
     recompute: bool = False
     classes: Optional[list[int]] = None
     verifiers: list[Any] = field(default_factory=list)
+    rank_by: Optional[str] = None
     eval_samples: int = 10000
     eval_batch_size: int = 500
     keep_samples: int = 1000

@@ -58,6 +58,8 @@ LOSS_TERMS: dict[str, Mapping[str, Rule]] = {
     "batch_norm_l2": {"first": NOT_NEGATIVE},
     "total_variation": {},
     "pixel_norm": {},
+    # Several classifiers are inverted at once.
+    "networks": {"statistics": NOT_NEGATIVE, "networks": ListOfNames()},
     # Predictive uncertainty of the classifier or of other networks.
     "uncertainty": {
         "kind": Names(("predictive", "epistemic")),
@@ -82,6 +84,7 @@ OPTION_MEANINGS = {
 """Meanings of the options of several terms. Docstrings of the terms describe the other options."""
 NEEDS = {
     "batch_norm_l2": "BatchNorm layers with running statistics",
+    "networks": "other networks in loss.networks.networks",
     "uncertainty": "dropout layers, or other networks in loss.uncertainty.networks",
     "pixel_statistics": "a known normalisation (classifier.mean and classifier.std)",
     "spectrum": "images as input",

@@ -36,6 +36,11 @@ def check_monitor(cfg: DictConfig) -> None:
                 f"{key}: method={cfg.method.name} trains no generator. Leave it out, or set "
                 "method=generator"
             )
+        if app.round_steps is not None:
+            raise InputError(
+                f"{key}: cannot be combined with application.round_steps={app.round_steps}, whose "
+                "last generators are untrained before the last round. Leave one of them out"
+            )
         if monitor.every < app.log_every:
             raise InputError(
                 f"monitor.every={monitor.every}: must be application.log_every={app.log_every} or "

@@ -120,7 +120,7 @@ RULES: dict[type, Mapping[str, Rule]] = {
         "sampling_batch_norm": Names(("running", "batch")), "eval_samples": IMAGES,
         "eval_batch_size": Count(1, 65_536), "keep_samples": Count(1, 1_000_000),
         "grid_columns": Count(1, 50), "grid_every": EVERY, "log_every": Count(1, 100_000),
-        "checkpoint_every": EVERY, "micro_batch": Count(1, 65_536),
+        "checkpoint_every": EVERY, "micro_batch": Count(1, 65_536), "round_steps": STEPS,
     },
     of_application.ReconstructConfig: {
         "trained_on": Names(("all", "split")), "reconstructions": IMAGES, "members": IMAGES,

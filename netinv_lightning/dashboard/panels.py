@@ -67,7 +67,20 @@ def accuracy(classes: Sequence[str]) -> list[PanelTypes]:
             [names.class_accuracy(label) for label in classes],
             orientation="v",
         ),
-        bars("Transfer accuracy", [names.TRANSFER_ACCURACY]),
+        bars(
+            "Transfer accuracy: soft, hot, and of the worst class",
+            [
+                names.TRANSFER_ACCURACY,
+                names.TRANSFER_ACCURACY_HOT,
+                names.TRANSFER_WORST_CLASS,
+                names.TRANSFER_WORST_CLASS_HOT,
+            ],
+        ),
+        bars(
+            "Transfer accuracy per class",
+            [names.class_accuracy(label, names.TRANSFER_ACCURACY) for label in classes],
+            orientation="v",
+        ),
         bars(
             "Cosine similarity within and between classes",
             [names.INTRA_CLASS_COSINE, names.INTER_CLASS_COSINE],

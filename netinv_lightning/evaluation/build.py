@@ -72,6 +72,7 @@ def build_report(
         seed=cfg.seed,
         weights=_weights(cfg),
         settings=_settings(cfg),
+        hot=cfg.conditioning.vectors == "hot",
         followed=followed,
     )
 
@@ -108,4 +109,7 @@ def _settings(cfg: DictConfig) -> dict[str, float]:
         return {}
     if not trains_generator(cfg):
         return {"method.steps": cfg.method.steps} if "steps" in cfg.method else {}
-    return {"application.steps": cfg.application.steps, "generator.dropout": cfg.generator.dropout}
+    dropout = {"generator.dropout": cfg.generator.dropout}
+    if cfg.application.get("round_steps"):  # more steps would only prolong the last round
+        return dropout
+    return {"application.steps": cfg.application.steps, **dropout}

@@ -3,8 +3,9 @@
 All functions are pure functions of numbers.
 
 The first four failures are those of the analysis note on network inversion (`docs/paper_map.md`,
-rows A9-F1 to A9-F4). The other two concern the objective: terms that oppose each other, and a term
-that cannot decrease further.
+rows A9-F1 to A9-F4). The fifth is a class that one network does not recognise although the images
+transfer on average. The other two concern the objective: terms that oppose each other, and a term
+that cannot decrease further. Settings that are in effect already are not suggested.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from netinv_lightning import metric_names as names
-from netinv_lightning.evaluation.verdict import half_way
+from netinv_lightning.evaluation.verdict import MOST_CLASSES, half_way, listed, unrecognised
 
 COLLAPSED = 0.98  # cosine within a class; real images of the zoo's data sets: 0.64 to 0.88
 SCATTERED = 0.5
@@ -22,8 +23,11 @@ CLASS_LOST = 0.5  # accuracy of one class
 OUTWEIGHED = math.log(2)
 """Nats. With equal weights the optimum is Q = (P + one-hot) / 2, for which KL(P||Q) <= ln 2."""
 SATURATED = 0.02  # excess over the floor; identical features give about 1
-MOST_CLASSES = 5
-"""Largest number of classes that a message lists by name."""
+MOST_DROPOUT = 0.5
+"""Largest dropout that a diagnosis suggests."""
+NATURAL = ("kl", "ce", "class_spread")
+PRIORS = ("batch_norm", "pixel_statistics")
+"""The terms of `loss=natural`: all of the former and one of the latter."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,7 @@ class Case:
         ceiling: As in `verdict.judge`.
         keys: Config keys whose values a diagnosis may suggest scaling: `application.steps` or
             `method.steps`, and `generator.dropout`, if they apply.
+        hot: Whether the conditioning vectors are one-hot already.
     """
 
     metrics: Mapping[str, float]
@@ -65,6 +70,7 @@ class Case:
     weight: Mapping[str, float] = field(default_factory=dict)
     ceiling: float | None = None
     keys: Mapping[str, float] = field(default_factory=dict)
+    hot: bool = False
 
     def value(self, metric: str) -> float:
         """Return the metric, or NaN (which fails every comparison) if it was not measured."""
@@ -75,6 +81,17 @@ class Case:
         """Whether the classifier assigns most images to the requested class."""
         return self.value(names.INVERSION_ACCURACY) > half_way(1 / self.num_classes, 1.0)
 
+    @property
+    def transfer_threshold(self) -> float:
+        return half_way(1 / self.num_classes, 1.0 if self.ceiling is None else self.ceiling)
+
+    def natural(self) -> tuple[str, ...]:
+        """Return the override that chooses `loss=natural`, or those that strengthen its prior."""
+        priors = [term for term in PRIORS if self.weight.get(term)]
+        if not (priors and all(self.weight.get(term) for term in NATURAL)):
+            return ("loss=natural",)
+        return (self.more(priors[0]), *self.scaled("application.steps", 2))
+
     def more(self, term: str) -> str:
         """Return the override that triples the weight of a term, or adds the term."""
         if term not in self.weight:
@@ -83,7 +100,12 @@ class Case:
 
     def scaled(self, key: str, factor: float) -> tuple[str, ...]:
         """Return the override that scales a key; none if the key does not apply or is 0."""
-        return (f"{key}={self.keys[key] * factor:g}",) if self.keys.get(key) else ()
+        if not (now := self.keys.get(key)):
+            return ()
+        value = now * factor
+        if key == "generator.dropout" and factor > 1:
+            value = min(value, max(now, MOST_DROPOUT))
+        return (f"{key}={value:g}",) if value != now else ()
 
 
 def diagnose(case: Case) -> list[Finding]:
@@ -130,11 +152,25 @@ def label_mismatch(case: Case) -> Finding | None:
 
 def noise(case: Case) -> Finding | None:
     metric, value = names.TRANSFER_ACCURACY, case.value(names.TRANSFER_ACCURACY)
-    threshold = half_way(1 / case.num_classes, 1.0 if case.ceiling is None else case.ceiling)
+    threshold = case.transfer_threshold
     if not (case.agrees and value <= threshold):
         return None
     meaning = "other networks do not recognise the classes"
-    return Finding("noise", metric, value, threshold, meaning, ("loss=natural",))
+    return Finding("noise", metric, value, threshold, meaning, case.natural())
+
+
+def class_not_recognised(case: Case) -> Finding | None:
+    threshold = case.transfer_threshold
+    if not (case.agrees and case.value(names.TRANSFER_ACCURACY) > threshold):
+        return None
+    if not (lost := unrecognised(case.metrics, threshold)):
+        return None
+    metric = names.of_network(
+        names.class_accuracy(lost[0].label, names.TRANSFER_ACCURACY), lost[0].verifier
+    )
+    meaning = f"a network does not recognise classes: {listed(lost)}"
+    settings = case.natural()
+    return Finding("class not recognised", metric, lost[0].value, threshold, meaning, settings)
 
 
 def over_diversity(case: Case) -> Finding | None:
@@ -156,7 +192,10 @@ def kl_against_ce(case: Case) -> Finding | None:
     if not (case.agrees and kl and ce and value > OUTWEIGHED):
         return None
     meaning = "cross-entropy, which favours a single class, outweighs the conditioning distribution"
-    settings = (f"loss.ce.weight={kl / 2:g}", "conditioning.vectors=hot")
+    settings = (
+        *([f"loss.ce.weight={kl / 2:g}"] if ce > kl / 2 else []),
+        *([] if case.hot else ["conditioning.vectors=hot"]),
+    )
     return Finding("KL against CE", names.INVERSION_KL, value, OUTWEIGHED, meaning, settings)
 
 
@@ -174,6 +213,7 @@ FAILURES = (
     mode_collapse,
     label_mismatch,
     noise,
+    class_not_recognised,
     over_diversity,
     kl_against_ce,
     orthogonality_at_its_floor,

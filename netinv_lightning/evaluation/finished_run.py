@@ -33,6 +33,7 @@ class FinishedRun:
         cfg: Its config.
         classifier: The inverted classifier.
         draw: Function from a number to images of the run.
+        draw_hot: The same with one-hot conditioning vectors; None without generators.
         samples: Number of images in its evaluation.
         summary: Its metrics.
     """
@@ -40,6 +41,7 @@ class FinishedRun:
     cfg: DictConfig
     classifier: FrozenClassifier
     draw: Callable[[int], Images]
+    draw_hot: Callable[[int], Images] | None
     samples: int
     summary: dict[str, float]
 
@@ -76,14 +78,18 @@ def open_finished(directory: Path, key: str, command: DictConfig | None = None) 
     summary = read_summary(directory, where)
     if checkpoint_of(directory).is_file():
         module = load_inversion(cfg, directory)
-        draw = draw_images(module, cfg.application.eval_batch_size, cfg.seed)
+        draw, draw_hot = (
+            draw_images(module, cfg.application.eval_batch_size, cfg.seed, hot)
+            for hot in (None, True)
+        )
         return FinishedRun(
-            cfg, module.classifier.whole, draw, cfg.application.eval_samples, summary
+            cfg, module.classifier.whole, draw, draw_hot, cfg.application.eval_samples, summary
         )
     classifier = load_classifier(cfg)
     path = directory / INVERTED
     images = read_samples(path, where, classifier.spec)
-    return FinishedRun(cfg, classifier, partial(images.first, key), len(images.labels_n), summary)
+    draw = partial(images.first, key)
+    return FinishedRun(cfg, classifier, draw, None, len(images.labels_n), summary)
 
 
 def _check_same_classifier(command: DictConfig, cfg: DictConfig) -> None:

@@ -58,13 +58,18 @@ class Images:
         return Images(change(self.images_nCHW), change(self.labels_n), targets_nN, generator_n)
 
 
-def draw_images(module: Inversion, batch_size: int, seed: int) -> Callable[[int], Images]:
-    """Return a function that draws the same images as the evaluation with these arguments."""
+def draw_images(
+    module: Inversion, batch_size: int, seed: int, hot: bool | None = None
+) -> Callable[[int], Images]:
+    """Return a function that draws the same images as the evaluation with these arguments.
+
+    With `hot` they are conditioned on one-hot vectors; None for the setting of the run.
+    """
 
     def draw(count: int) -> Images:
         parts: list[tuple[Tensor, ...]] = []
         for number, (g, size) in enumerate(batches(count, batch_size, module.n_generators)):
-            condition, x_BCHW = draw_batch(module, g, number, size, seed)
+            condition, x_BCHW = draw_batch(module, g, number, size, seed, hot)
             parts.append(
                 (
                     x_BCHW.cpu(),

@@ -5,7 +5,7 @@ Shape suffixes: B batch, C channels, H height, W width, N classes, D features.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -13,15 +13,13 @@ from torch import Tensor
 
 from netinv_lightning import metric_names as names
 from netinv_lightning.classifiers.frozen import FrozenClassifier
+from netinv_lightning.evaluation.transfer_metrics import of_classes, transfer_metrics
 from netinv_lightning.inversion.base import Inversion
 from netinv_lightning.inversion.conditioning import Condition
 from netinv_lightning.metrics.accuracy import InversionAccuracy, SetAccuracy
 from netinv_lightning.metrics.diversity import ClassCosine
 from netinv_lightning.training.distributed import rank, world_size
 from netinv_lightning.training.seeds import own_randomness, stream_seed
-
-TOP = 5
-"""The k of the top-k accuracy."""
 
 
 @torch.no_grad()
@@ -30,7 +28,7 @@ def evaluate(
     samples: int,
     batch_size: int,
     seed: int,
-    verifiers: Sequence[FrozenClassifier] = (),
+    verifiers: Mapping[str, FrozenClassifier] | None = None,
 ) -> tuple[dict[str, float], Tensor]:
     """Evaluate with conditions of the training distribution, and with hot vectors.
 
@@ -43,15 +41,17 @@ def evaluate(
         samples: Number of images of each evaluation, over all generators.
         batch_size: Images per batch.
         seed: Seed of latents and conditions.
-        verifiers: Classifiers that the run did not use. Their mean agreement with the labels is the
-            transfer accuracy, which is near chance for adversarial noise.
+        verifiers: Classifiers that the run did not use, by name. Their mean agreement with the
+            labels is the transfer accuracy, which is near chance for adversarial noise.
 
     Returns:
         Metric name to number; and the confusion matrix with training conditions, [N, N], with
         conditioning labels in rows.
     """
-    soft = _measure(module, samples, batch_size, seed, verifiers, hot=None)
-    hot = _measure(module, samples, batch_size, seed, (), hot=True)
+    soft, hot = (
+        _measure(module, samples, batch_size, seed, verifiers or {}, hot=hot)
+        for hot in (None, True)
+    )
     metrics = {
         names.INVERSION_ACCURACY: float(soft.accuracy["accuracy"]),
         names.INVERSION_CONFIDENCE: float(soft.accuracy["confidence"]),
@@ -65,38 +65,15 @@ def evaluate(
         metrics[names.INVERSION_LABEL_ACCURACY] = float(soft.accuracy["label_accuracy"])
     confusion_NN = soft.accuracy["confusion_NN"]
     class_names = module.classifier.spec.class_names
-    metrics |= _of_classes(names.INVERSION_ACCURACY, confusion_NN, class_names)
+    metrics |= of_classes(names.INVERSION_ACCURACY, confusion_NN, class_names)
     if len(soft.of_generators) > 1:
         metrics |= {
             names.generator(names.INVERSION_ACCURACY, g): value
             for g, value in enumerate(soft.of_generators)
         }
-    if verifiers:
-        metrics |= _transfer_metrics(soft.transfer, class_names)
+    metrics |= transfer_metrics(soft.transfer, class_names)
+    metrics |= transfer_metrics(hot.transfer, class_names, hot=True)
     return metrics, confusion_NN.cpu()
-
-
-def _of_classes(name: str, confusion_NN: Tensor, class_names: Sequence[str]) -> dict[str, float]:
-    """Return the accuracy of each class that has samples."""
-    counts = zip(
-        class_names, confusion_NN.diagonal().tolist(), confusion_NN.sum(dim=1).tolist(), strict=True
-    )
-    return {names.class_accuracy(label, name): hits / n for label, hits, n in counts if n}
-
-
-def _transfer_metrics(
-    verifiers: Sequence[dict[str, Tensor]], class_names: Sequence[str]
-) -> dict[str, float]:
-    """Return the verifiers' mean accuracy: overall, per class, and top-5 if N > 5."""
-    confusion_NN = torch.stack([one["confusion_NN"] for one in verifiers]).sum(dim=0)
-
-    def mean(what: str) -> float:
-        return sum(float(one[what]) for one in verifiers) / len(verifiers)
-
-    metrics = {names.TRANSFER_ACCURACY: mean("accuracy")}
-    if len(class_names) > TOP:
-        metrics[names.TRANSFER_TOP5] = mean("top5")
-    return metrics | _of_classes(names.TRANSFER_ACCURACY, confusion_NN, class_names)
 
 
 @dataclass
@@ -106,7 +83,7 @@ class Measured:
     accuracy: dict[str, Tensor]
     cosine: dict[str, Tensor]
     of_generators: list[float]
-    transfer: list[dict[str, Tensor]]
+    transfer: dict[str, dict[str, Tensor]]
 
 
 def _measure(
@@ -114,7 +91,7 @@ def _measure(
     samples: int,
     batch_size: int,
     seed: int,
-    verifiers: Sequence[FrozenClassifier],
+    verifiers: Mapping[str, FrozenClassifier],
     hot: bool | None,
 ) -> Measured:
     classifier = module.classifier.whole.eval()
@@ -122,7 +99,7 @@ def _measure(
     layer = classifier.feature_layers[-1]
     kind = SetAccuracy if classifier.multi_label else InversionAccuracy
     of_generators = [kind(N).to(module.device) for _ in range(G)]
-    agreement = [kind(N).to(module.device) for _ in verifiers]
+    agreement = {name: kind(N).to(module.device) for name in verifiers}
     cosine = ClassCosine(N, classifier.feature_dims[layer]).to(module.device)
     for number, (g, size) in enumerate(batches(samples, batch_size, G)):
         if number % world_size() != rank():
@@ -131,8 +108,8 @@ def _measure(
         logits_BN, features = classifier.logits_and_features(x_BCHW)
         of_generators[g].update(logits_BN, condition.label_B, condition.target_BN)
         cosine.update(features[layer], condition.label_B)
-        for metric, verifier in zip(agreement, verifiers, strict=True):
-            metric.update(
+        for name, verifier in verifiers.items():
+            agreement[name].update(
                 verifier.to(module.device)(x_BCHW), condition.label_B, condition.target_BN
             )
     values = [metric.compute() for metric in of_generators]  # sums over processes
@@ -147,7 +124,7 @@ def _measure(
         whole,
         cosine.compute(),
         [float(v["accuracy"]) for v in values],
-        [metric.compute() for metric in agreement],
+        {name: metric.compute() for name, metric in agreement.items()},
     )
 
 

@@ -1,6 +1,7 @@
 """Report on the images of a run: metrics, baselines (`measure=full`), verdict and diagnosis.
 
     measurement.csv, measurement.md     a row per metric, a column per set of images (full only)
+    transfer.csv, transfer.md           transfer per class and verifier, with verifiers
     verdict.json                        verdict, evidence and diagnosis
 
 Shape suffixes: n images, C channels, H height, W width, N classes.
@@ -13,32 +14,30 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from netinv_lightning import metric_names as names
 from netinv_lightning.classifiers.frozen import FrozenClassifier
+from netinv_lightning.classifiers.zoo import CHOSE_NOTHING, zoo_names
 from netinv_lightning.config.schema import MeasureConfig
 from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.evaluation.baselines import BASELINES, NEED_DATA, check_baselines
 from netinv_lightning.evaluation.diagnosis import Case, diagnose
 from netinv_lightning.evaluation.image_sets import Images
-from netinv_lightning.evaluation.measurement import Measurement, notes_of_skipped
-from netinv_lightning.evaluation.verdict import MEMORISATION_THRESHOLD, judge
+from netinv_lightning.evaluation.measured_table import measured_table
+from netinv_lightning.evaluation.measurement import Measurement
+from netinv_lightning.evaluation.transfer_metrics import transfer_metrics, transfer_table
+from netinv_lightning.evaluation.verdict import judge
 from netinv_lightning.evaluation.verdict_output import print_verdict, write_verdict
-from netinv_lightning.metrics.manifold import NEIGHBOURS
 from netinv_lightning.metrics.memorisation import memorisation
 from netinv_lightning.runs.outside_files import read_lines
-from netinv_lightning.runs.tables import Cell, Table, print_table, write_table
+from netinv_lightning.runs.tables import print_table, write_table
 from netinv_lightning.training.progress import print_progress, stages
 
 INVERTED = "inverted"
 MOST_CLASSES = 50
 """Largest number of classes for which measurement.md has a row per class."""
-OPTIMISED_GROUPS = ("inversion/", "stability/")
-OPTIMISED = (names.INTRA_CLASS_COSINE, names.INTER_CLASS_COSINE, names.VENDI, names.VENDI_CLASS)
-LEGEND = (
-    "* computed from outputs or features of the inverted classifier, which the inversion "
-    "optimises: measures the success of the optimisation, not the meaning of the images"
-)
 
 
 class Report:
@@ -59,6 +58,7 @@ class Report:
         weights: Weight of each term of the objective; None for images from a file, whose
             objective is unknown.
         settings: Config keys that a diagnosis may suggest changing, with their values.
+        hot: Whether the images are conditioned on one-hot vectors.
         followed: Whether another verdict follows and replaces this one.
 
     Raises:
@@ -79,13 +79,14 @@ class Report:
         seed: int,
         weights: Mapping[str, float] | None,
         settings: Mapping[str, float],
+        hot: bool = False,
         followed: bool = False,
     ) -> None:
         self.options, self.classifier, self.verifiers = options, classifier, verifiers
         self.real, self.no_data = real, no_data
         self.samples = samples if options.samples is None else options.samples
         self.name, self.seed, self.followed = name, seed, followed
-        self.weights, self.settings = weights, settings
+        self.weights, self.settings, self.hot = weights, settings, hot
         check_baselines(options.controls)
         measurement = self._measurement()
         if options.full and self.samples < measurement.minimum:
@@ -95,7 +96,11 @@ class Report:
             )
 
     def __call__(
-        self, directory: Path, metrics: Mapping[str, float], draw: Callable[[int], Images]
+        self,
+        directory: Path,
+        metrics: Mapping[str, float],
+        draw: Callable[[int], Images],
+        draw_hot: Callable[[int], Images] | None = None,
     ) -> dict[str, float]:
         """Write and print the report.
 
@@ -104,15 +109,20 @@ class Report:
             metrics: Known metrics of the inverted images, with the last values of the objective
                 (`last_losses`).
             draw: Function from a number to inverted images; called with `measure=full` only.
+            draw_hot: The same with one-hot vectors, if the transfer of such images is unknown.
 
         Returns:
             Metrics of the inverted images; empty without `measure=full`.
         """
         measured = self._measure_all(directory, draw) if self.options.full else {}
+        if draw_hot is not None and self.verifiers:
+            measured |= self._transfer_hot(draw_hot)
         known = {**metrics, **measured}
         N = self.classifier.spec.num_classes
         ceiling = known.get(names.TRANSFER_CEILING, self._ceiling_of_cards())
         verdict = judge(known, N, ceiling)
+        if names.TRANSFER_ACCURACY in known:
+            verdict = replace(verdict, chose=self._chose())
         findings = diagnose(
             Case(
                 metrics=known,
@@ -120,13 +130,28 @@ class Report:
                 weight=self.weights or {},
                 ceiling=ceiling,
                 keys=self.settings,
+                hot=self.hot,
             )
         )
         if self.weights is None:  # the settings that made the images are unknown
             findings = [replace(finding, settings=()) for finding in findings]
+        class_names = self.classifier.spec.class_names
+        if table := transfer_table(known, class_names, [*self.verifiers]):
+            write_table(table, directory, "transfer")
         write_verdict(directory, verdict, findings)
         print_verdict(verdict, findings, self.followed)
         return measured
+
+    def _transfer_hot(self, draw: Callable[[int], Images]) -> dict[str, float]:
+        """Return the transfer of images that are conditioned on one-hot vectors."""
+        context = self._measurement().context
+        with torch.no_grad():
+            images = draw(self.samples).to(context.device)
+            agreement = {
+                name: context.agreement(images, context.extract(verifier, images).logits_nN)
+                for name, verifier in context.verifiers.items()
+            }
+        return transfer_metrics(agreement, self.classifier.spec.class_names, hot=True)
 
     def check(self, images: Images) -> None:
         """Check that the images can be measured.
@@ -165,12 +190,14 @@ class Report:
         inverted = draw(self.samples)
         metrics = self._metrics_of(inverted, measurement)
         baselines, skipped = self.baselines()
-        table = self._table(
+        marked = measured_table(
+            f"Measured: {self.name}",
             {INVERTED: (len(inverted.labels_n), metrics), **baselines},
-            measurement.skipped | skipped,
+            verifiers=self.verifiers,
+            seed=self.seed,
+            skipped=measurement.skipped | skipped,
         )
-        marked = _with_marks(table)
-        rows = [row for row in marked.rows if names.class_accuracy("") not in str(row[0])]
+        rows = [row for row in marked.rows if not str(row[0]).startswith(names.OF_CLASSES)]
         if len(marked.rows) - len(rows) > MOST_CLASSES:  # measurement.csv has them all
             marked.rows = rows
         write_table(marked, directory, "measurement")
@@ -186,29 +213,13 @@ class Report:
             )
         return metrics
 
-    def _table(
-        self, sets: Mapping[str, tuple[int, Mapping[str, float]]], skipped: Mapping[str, str]
-    ) -> Table:
-        """Return a table with a row per metric and a column per set of images."""
-        rows: list[list[Cell]] = [["images", "", *(n for n, _ in sets.values())]]
-        for name in dict.fromkeys(name for _, metrics in sets.values() for name in metrics):
-            rows.append(
-                [
-                    name,
-                    "yes" if _is_optimised(name) else "",
-                    *(metrics.get(name) for _, metrics in sets.values()),
-                ]
-            )
-        networks = ", ".join(f"{name}{_hash(of)}" for name, of in self.verifiers.items()) or "none"
-        notes = [
-            LEGEND,
-            f"seed {self.seed}; k = {NEIGHBOURS} nearest neighbours",
-            f"verifiers (their penultimate features are the feature extractors): {networks}",
-            f"training-like also requires memorisation/gap_low above {MEMORISATION_THRESHOLD}, "
-            "because training and test images differ slightly even without memorisation",
-            *notes_of_skipped(skipped),
-        ]
-        return Table(f"Measured: {self.name}", ["metric", "optimised", *sets], rows, notes)
+    def _chose(self) -> tuple[str, ...]:
+        """Return the verifiers of the zoo on which the defaults of the package were chosen."""
+        return tuple(
+            name
+            for name, verifier in self.verifiers.items()
+            if verifier.card.get("name") in set(zoo_names()) - set(CHOSE_NOTHING)
+        )
 
     def _ceiling_of_cards(self) -> float | None:
         """Return the verifiers' mean test accuracy from their model cards, if all have one."""
@@ -244,18 +255,3 @@ def last_losses(directory: Path) -> dict[str, float]:
     except (csv.Error, ValueError, TypeError) as error:
         raise InputError(f"{path}: is damaged ({one_line(error)}); run it again") from error
     return values
-
-
-def _with_marks(table: Table) -> Table:
-    """Return the table with optimised metrics marked by asterisks instead of in a column."""
-    rows = [[f"{row[0]}{' *' if row[1] else ''}", *row[2:]] for row in table.rows]
-    return Table(table.title, [table.columns[0], *table.columns[2:]], rows, table.notes, full=table)
-
-
-def _is_optimised(name: str) -> bool:
-    return name.startswith(OPTIMISED_GROUPS) or name in OPTIMISED
-
-
-def _hash(verifier: FrozenClassifier) -> str:
-    sha256 = verifier.card.get("sha256")
-    return f" (sha256 {sha256[:12]})" if sha256 else ""

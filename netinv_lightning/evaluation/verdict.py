@@ -15,9 +15,9 @@ be tested, later questions are not asked, and the verdict lists what was not tes
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from netinv_lightning import metric_names as names
 
@@ -50,6 +50,8 @@ SIGNIFICANCE = 0.05
 """Largest p value (random splits of the real images) at which nearness counts as significant."""
 LEAST_RANGE = 0.05
 """Smallest distance of the transfer threshold from chance at which verifiers can decide."""
+MOST_CLASSES = 5
+"""Largest number of classes that a line lists by name."""
 
 
 @dataclass(frozen=True)
@@ -67,13 +69,35 @@ class Evidence:
         return self.value - self.threshold
 
 
+class ClassTransfer(NamedTuple):
+    """Share of the images of one class that one verifier assigns to it."""
+
+    label: str
+    verifier: str
+    value: float
+
+    def __str__(self) -> str:
+        return f"{self.label} by {self.verifier} ({self.value:.2f})"
+
+
 @dataclass(frozen=True)
 class Verdict:
-    """Name of the verdict, its evidence in the order of the questions, and the untested parts."""
+    """Name of the verdict, its evidence in the order of the questions, and the untested parts.
+
+    Attributes:
+        unrecognised: Classes that a verifier does not recognise although the images transfer,
+            smallest share first.
+        shortfall: Where the transfer falls short of the ceiling, in words.
+        chose: Verifiers on which the defaults of the package were chosen, so that their agreement
+            is an optimistic estimate.
+    """
 
     name: str
     evidence: tuple[Evidence, ...]
     not_tested: tuple[str, ...] = ()
+    unrecognised: tuple[ClassTransfer, ...] = ()
+    shortfall: tuple[str, ...] = ()
+    chose: tuple[str, ...] = ()
 
     @property
     def meaning(self) -> str:
@@ -89,8 +113,11 @@ class Verdict:
 
     @property
     def line(self) -> str:
+        facts = "; ".join([*self.details(), *self.shortfall])
+        lost = f"; not recognised: {listed(self.unrecognised)}" if self.unrecognised else ""
         untested = f"; not tested: {'; '.join(self.not_tested)}" if self.not_tested else ""
-        return f"verdict: {self.name}: {self.meaning} ({'; '.join(self.details())}){untested}"
+        chose = f"; defaults were chosen on {', '.join(self.chose)}" if self.chose else ""
+        return f"verdict: {self.name}: {self.meaning} ({facts}){lost}{untested}{chose}"
 
     def as_dict(self) -> dict[str, Any]:
         evidence = [{**asdict(item), "margin": item.margin} for item in self.evidence]
@@ -99,6 +126,9 @@ class Verdict:
             "line": self.line,
             "evidence": evidence,
             "not_tested": list(self.not_tested),
+            "unrecognised": [item._asdict() for item in self.unrecognised],
+            "shortfall": list(self.shortfall),
+            "chose": list(self.chose),
         }
 
 
@@ -140,10 +170,58 @@ def judge(metrics: Mapping[str, float], num_classes: int, ceiling: float | None 
     )
     if not transfers.passed:
         return Verdict(ADVERSARIAL, (agrees, transfers))
+    facts: dict[str, Any] = {
+        "unrecognised": unrecognised(metrics, transfers.threshold),
+        "shortfall": shortfall(metrics, ceiling),
+    }
     if names.MEMORISATION_GAP_LOW not in metrics:
-        return Verdict(CLASS_TYPICAL, (agrees, transfers), (NEARNESS_UNTESTED,))
+        return Verdict(CLASS_TYPICAL, (agrees, transfers), (NEARNESS_UNTESTED,), **facts)
     nearer = _nearness(metrics)
-    return Verdict(TRAINING_LIKE if nearer.passed else CLASS_TYPICAL, (agrees, transfers, nearer))
+    name = TRAINING_LIKE if nearer.passed else CLASS_TYPICAL
+    return Verdict(name, (agrees, transfers, nearer), **facts)
+
+
+def unrecognised(metrics: Mapping[str, float], threshold: float) -> tuple[ClassTransfer, ...]:
+    """Return the classes of which a verifier recognises the threshold or less, smallest first."""
+    prefix = names.class_accuracy("", names.TRANSFER_ACCURACY)
+    verifiers = [
+        name.removeprefix(f"{names.TRANSFER_ACCURACY}/")
+        for name in metrics
+        if name.startswith(f"{names.TRANSFER_ACCURACY}/")
+    ]
+    found = [
+        ClassTransfer(name.removeprefix(prefix).removesuffix(f"/{verifier}"), verifier, value)
+        for name, value in metrics.items()
+        for verifier in verifiers
+        if name.startswith(prefix) and name.endswith(f"/{verifier}") and value <= threshold
+    ]
+    return tuple(sorted(found, key=lambda item: item.value))
+
+
+def shortfall(metrics: Mapping[str, float], ceiling: float | None) -> tuple[str, ...]:
+    """Return the transfer with one-hot vectors, and what soft vectors and one verifier cost.
+
+    Soft vectors request ambiguous images, which real images are not. One-hot vectors do not: what
+    is missing there is a weakness of the images, or of one verifier if others recognise them.
+    """
+    if (hot := metrics.get(names.TRANSFER_ACCURACY_HOT)) is None:
+        return ()
+    share = f", {hot / ceiling:.2f} of the ceiling" if ceiling else ""
+    found = [f"{names.TRANSFER_ACCURACY_HOT} {hot:.3f}{share}"]
+    if (cost := hot - metrics[names.TRANSFER_ACCURACY]) > 0:
+        found.append(f"ambiguous vectors cost {cost:.3f}")
+    prefix = f"{names.TRANSFER_ACCURACY_HOT}/"
+    of_each = {n.removeprefix(prefix): v for n, v in metrics.items() if n.startswith(prefix)}
+    if len(of_each) > 1:
+        lowest = min(of_each, key=of_each.__getitem__)
+        found.append(f"lowest with {lowest} {of_each[lowest]:.3f}")
+    return tuple(found)
+
+
+def listed(items: Sequence[ClassTransfer]) -> str:
+    """Return the first classes with their verifiers, and how many more there are."""
+    more = len(items) - MOST_CLASSES
+    return ", ".join([*map(str, items[:MOST_CLASSES]), *([f"and {more} more"] if more > 0 else [])])
 
 
 def _nearness(metrics: Mapping[str, float]) -> Evidence:

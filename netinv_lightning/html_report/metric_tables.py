@@ -7,15 +7,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from netinv_lightning import metric_names as names
+from netinv_lightning.config.metric_descriptions import describe
 from netinv_lightning.html_report.csv_tables import CellShown, PageTable, cell, page_table
-from netinv_lightning.metrics.descriptions import describe
 from netinv_lightning.runs.tables import Cell, Table
 
 HEADLINES = (
     names.INVERSION_ACCURACY,
     names.INVERSION_ACCURACY_HOT,
     names.TRANSFER_ACCURACY,
+    names.TRANSFER_ACCURACY_HOT,
     names.TRANSFER_CEILING,
+    names.TRANSFER_WORST_CLASS,
     names.INTRA_CLASS_COSINE,
     names.VENDI,
     names.STEPS_TO_95,
@@ -79,27 +81,29 @@ def of_metrics(table: PageTable) -> bool:
 def remaining_metrics(metrics: Mapping[str, Any], shown: Sequence[PageTable]) -> list[PageTable]:
     """Return the tables of the metrics that `shown` does not contain, one per prefix.
 
-    If there are more than 20 class accuracies, only the lowest 20 are shown.
+    If a kind has more than 20 class accuracies, only the lowest 20 are shown.
     """
     known = {row[0].full for table in shown if of_metrics(table) for row in table.rows}
-    of_classes = sorted(
-        (name for name in metrics if name.startswith(names.class_accuracy(""))),
-        key=lambda name: metrics[name],
-    )
-    hidden = set(of_classes[MOST_CLASSES:])
+    hidden: set[str] = set()
+    notes: dict[str, list[str]] = {}
+    for prefix in names.OF_CLASSES:
+        of_classes = sorted(
+            (name for name in metrics if name.startswith(prefix)), key=metrics.__getitem__
+        )
+        if len(of_classes) > MOST_CLASSES:
+            hidden |= set(of_classes[MOST_CLASSES:])
+            notes.setdefault(prefix.partition("/")[0], []).append(
+                f"{prefix}...: the {MOST_CLASSES} lowest of {len(of_classes)} are shown, "
+                "all are in summary.json"
+            )
     groups: dict[str, list[list[Cell]]] = {}
     for name, value in metrics.items():
         if name not in hidden | known:
             groups.setdefault(name.partition("/")[0] if "/" in name else "", []).append(
                 [name, value]
             )
-    notes = [
-        f"{len(of_classes)} classes; the {MOST_CLASSES} with the lowest accuracy are shown, "
-        "all are in summary.json"
-    ]
-    noted = names.INVERSION_ACCURACY.partition("/")[0] if hidden else None
     tables = [
-        Table(prefix or "other", [METRIC, "value"], rows, notes if prefix == noted else [])
+        Table(prefix or "other", [METRIC, "value"], rows, notes.get(prefix, []))
         for prefix, rows in groups.items()
     ]
     return [

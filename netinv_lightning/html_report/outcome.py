@@ -20,6 +20,7 @@ class Outcome:
         error: One line; empty if there was no error.
         seconds: Duration; None if it is unknown.
         best_metric: The number by which a sweep compares runs; None if it is unknown.
+        best_metric_name: Name of its metric; empty if it is unknown.
         config: Nested, as in the file.
         metrics: Metric name to number.
     """
@@ -31,6 +32,7 @@ class Outcome:
     wandb_run_id: str | None
     config: dict[str, Any]
     metrics: dict[str, Any]
+    best_metric_name: str = ""
 
     @property
     def name(self) -> str:
@@ -58,6 +60,7 @@ def read_outcome(folder: Folder) -> Outcome:
         wandb_run_id=str(status["wandb_run_id"]) if status.get("wandb_run_id") else None,
         config=folder.yaml("config.yaml"),
         metrics=folder.json("summary.json"),
+        best_metric_name=str(status.get("best_metric_name") or ""),
     )
 
 

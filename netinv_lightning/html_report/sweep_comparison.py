@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from netinv_lightning import metric_names as names
+from netinv_lightning.config.rank_by_check import lower_is_better
 from netinv_lightning.html_report.csv_tables import CellShown, PageTable, cell, page_table
 from netinv_lightning.html_report.files import flattened
 from netinv_lightning.html_report.job import Job
@@ -45,8 +46,15 @@ def set_values(jobs: Sequence[Job]) -> list[str]:
 
 
 def ranking_metric(jobs: Sequence[Job], metrics: Sequence[str]) -> str:
-    """Return the first metric whose values equal `best_metric` of all finished runs, or ""."""
+    """Return the metric that ranks all finished runs, or "".
+
+    Runs that do not store its name are compared by the first metric whose values equal
+    `best_metric` of all.
+    """
     done = [job for job in jobs if job.done and job.outcome.best_metric is not None]
+    stored = {job.outcome.best_metric_name for job in done}
+    if len(stored) == 1 and (name := stored.pop()) in metrics:
+        return name
     return next(
         (
             name
@@ -57,8 +65,12 @@ def ranking_metric(jobs: Sequence[Job], metrics: Sequence[str]) -> str:
     )
 
 
-def best_value(job: Job) -> float:
-    return -math.inf if job.outcome.best_metric is None else job.outcome.best_metric
+def rank(job: Job, metric: str) -> float:
+    """Return a number for sorting that is smallest for the best run."""
+    value = job.outcome.best_metric
+    if value is None:
+        return math.inf
+    return value if lower_is_better(metric) else -value
 
 
 def runs_table(jobs: Sequence[Job], keys: Sequence[str], metrics: Sequence[str]) -> PageTable:
@@ -117,7 +129,9 @@ def seeds_table(
         for values, group in groups.items()
     ]
     if metrics:
-        rows.sort(key=lambda row: float(row[len(keys) + 1].full or "-inf"), reverse=True)
+        lower = lower_is_better(metrics[0])
+        missing = "inf" if lower else "-inf"
+        rows.sort(key=lambda row: float(row[len(keys) + 1].full or missing), reverse=not lower)
     note = "mean ± standard deviation (n - 1) over the finished runs with equal values of the keys"
     return PageTable("Mean over seeds", [*keys, "done", *metrics], rows, [note])
 

@@ -18,9 +18,9 @@ from netinv_lightning.html_report.outcome import is_run, read_outcome
 from netinv_lightning.html_report.pictures import THUMBNAIL, THUMBNAIL_BYTES
 from netinv_lightning.html_report.run_figures import thumbnail
 from netinv_lightning.html_report.sweep_comparison import (
-    best_value,
     chart_contents,
     linked_table,
+    rank,
     ranking_metric,
     runs_table,
     seeds_table,
@@ -147,7 +147,7 @@ def _sweep(folder: Folder, jobs: list[Job], command: str) -> Sweep:
     metrics = list(dict.fromkeys(name for job in jobs for name in sorted(job.outcome.metrics)))
     headlines = [name for name in HEADLINES if name in metrics]
     ranked_by = ranking_metric(jobs, [*headlines, *metrics])
-    jobs = sorted(jobs, key=lambda job: (state_order(job.outcome.state), -best_value(job)))
+    jobs = sorted(jobs, key=lambda job: (state_order(job.outcome.state), rank(job, ranked_by)))
     first = [name for name in dict.fromkeys([ranked_by, *headlines]) if name][:MOST_HEADLINES]
     done = [job for job in jobs if job.done]
     failed = [[job.name, job.outcome.state, job.outcome.error] for job in jobs if not job.done]

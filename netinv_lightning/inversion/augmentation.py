@@ -8,6 +8,7 @@ Shape suffixes: B batch, C channels, H height, W width.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -100,6 +101,12 @@ class Augmentation:
             flip,
             noise,
         )
+
+    def without_noise(self) -> Augmentation:
+        """Return the same views without noise, in the size of the images."""
+        views = copy.copy(self)
+        views.noise, views.sides = 0.0, ()
+        return views
 
     @property
     def moves(self) -> bool:

@@ -45,6 +45,8 @@ MODULE_KEYS = (
     "final_lr",
     "sampling_dropout",
     "sampling_batch_norm",
+    "sampling_views",
+    "round_steps",
     "log_every",
     "micro_batch",
 )
@@ -257,6 +259,11 @@ def check_processes(cfg: DictConfig, processes: int) -> None:
         raise InputError(
             f"application.batch_size={batch_size}: must be a multiple of the {processes} "
             "processes, which share it"
+        )
+    if processes > 1 and cfg.application.get("round_steps") is not None:
+        raise InputError(
+            f"application.round_steps={cfg.application.round_steps}: is for one process, but "
+            f"{processes} would train. Set trainer=default, or leave it out"
         )
     if processes > 1 and not trains_generator(cfg):
         raise InputError(

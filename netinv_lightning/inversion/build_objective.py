@@ -19,7 +19,8 @@ from netinv_lightning.inversion.terms import ONE_LABEL
 from netinv_lightning.inversion.uncertainty import dropout_layers
 from netinv_lightning.runs.notices import notice
 
-ENSEMBLE_KEY = "loss.uncertainty.networks"
+NETWORK_TERMS = ("networks", "uncertainty")
+"""Terms with the option `networks`: other networks that the inversion uses."""
 
 
 def build_objective(cfg: DictConfig, classifier: FrozenClassifier) -> Objective:
@@ -38,8 +39,9 @@ def build_objective(cfg: DictConfig, classifier: FrozenClassifier) -> Objective:
     if classifier.access != "weights":
         check_terms_of_black_box(cfg.loss)
     terms = plain_dict(cfg.loss)
-    if named := terms.get("uncertainty", {}).get("networks"):
-        terms["uncertainty"]["networks"] = list(_ensemble(named, cfg, classifier).values())
+    for term in NETWORK_TERMS:
+        if named := terms.get(term, {}).get("networks"):
+            terms[term]["networks"] = list(_ensemble(term, named, cfg, classifier).values())
     objective = Objective(terms, classifier.feature_layers)
     if classifier.multi_label:
         _check_label_sets(cfg)
@@ -78,29 +80,32 @@ def choose_terms(cfg: DictConfig, classifier: FrozenClassifier) -> None:
 
 
 def _ensemble(
-    named: Sequence[str], cfg: DictConfig, classifier: FrozenClassifier
+    term: str, named: Sequence[str], cfg: DictConfig, classifier: FrozenClassifier
 ) -> dict[str, FrozenClassifier]:
-    """Load the networks of `loss.uncertainty`, none of which may verify the images later.
+    """Load the other networks of a term, none of which may verify the images later.
 
     Raises:
         InputError: naming the network.
     """
     from netinv_lightning.classifiers.verifiers import load_verifiers  # torchvision
 
+    key = f"loss.{term}.networks"
     verifiers = entries(cfg.application.get("verifiers")).values()
-    for name, keys in entries(list(named), ENSEMBLE_KEY).items():
+    for name, keys in entries(list(named), key).items():
         if keys in verifiers:
             raise InputError(
-                f"{ENSEMBLE_KEY}={name}: is a verifier of this run, which must not be used by the "
-                "inversion. Remove it from application.verifiers or from loss.uncertainty.networks"
+                f"{key}={name}: is a verifier of this run, which must not be used by the "
+                f"inversion. Remove it from application.verifiers or from {key}"
             )
-    return load_verifiers(list(named), cfg, classifier, ENSEMBLE_KEY)
+    return load_verifiers(list(named), cfg, classifier, key)
 
 
 def _has(term: str, loss: DictConfig, classifier: FrozenClassifier) -> bool:
     """Return whether the network has what a term needs."""
     if term == "batch_norm_l2":
         return bool(classifier.batch_norms)
+    if term == "networks":
+        return bool(loss[term].get("networks"))
     if term == "uncertainty":
         return bool(loss[term].get("networks")) or bool(dropout_layers(classifier))
     if term == "pixel_statistics":

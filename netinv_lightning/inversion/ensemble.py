@@ -61,6 +61,12 @@ class GeneratorEnsemble(nn.ModuleList):
         assert isinstance(generator, Generator)
         return generator
 
+    def only(self, g: int) -> GeneratorEnsemble:
+        """Return generator `g` alone, with its own stream."""
+        alone = GeneratorEnsemble([self.generator(g)])
+        alone.streams = [self.streams[g]]
+        return alone
+
     def start_streams(self, device: torch.device, states: Sequence[Tensor] | None) -> None:
         """Move the streams to `device`; continue them from the states of a checkpoint, if given.
 

@@ -37,11 +37,12 @@ from netinv_lightning.inversion.ensemble import GeneratorEnsemble, Outputs
 from netinv_lightning.inversion.generator import Generator
 from netinv_lightning.inversion.objective import Objective
 from netinv_lightning.inversion.perturbation import Perturbation
+from netinv_lightning.inversion.rounds import Rounds, inherit_second_stage
 from netinv_lightning.inversion.sampling import sampling_mode
 from netinv_lightning.inversion.terms import Step
 from netinv_lightning.inversion.training import train_generators
 from netinv_lightning.runs.outside_files import open_file
-from netinv_lightning.training.distributed import sum_over_ranks, world_size
+from netinv_lightning.training.distributed import LocalStream, sum_over_ranks, world_size
 from netinv_lightning.training.memory_format import in_channels_last
 from netinv_lightning.training.schedules import cosine_share
 
@@ -69,6 +70,10 @@ class InversionModule(L.LightningModule):
         final_lr: Learning rate of the last step as a share of `lr`, reached along a cosine.
         sampling_dropout: Keep dropout on when samples are drawn.
         sampling_batch_norm: Statistics of BatchNorm when samples are drawn: `running` or `batch`.
+        sampling_views: Return random views of the samples that are drawn (without noise), to which
+            the training makes the classifier's decision invariant.
+        round_steps: Train the generators one after the other, each with a new layout, for this
+            number of steps (`rounds.py`); None to train all at once.
         log_every: Steps between two rows of metrics.
         micro_batch: Images that the classifier processes at once; None for all. It changes memory
             and time, not the result.
@@ -97,6 +102,8 @@ class InversionModule(L.LightningModule):
         final_lr: float = 0.1,
         sampling_dropout: bool = True,
         sampling_batch_norm: str = "running",
+        sampling_views: bool = False,
+        round_steps: int | None = None,
         log_every: int = 10,
         micro_batch: int | None = None,
     ) -> None:
@@ -112,15 +119,17 @@ class InversionModule(L.LightningModule):
         self.conditioning, self.classifier, self.objective = conditioning, classifier, objective
         self.perturbation = perturbation or Perturbation()
         self.augmentation = augmentation or Augmentation()
+        self.rounds = None if round_steps is None else Rounds(len(generators), round_steps, steps)
         self.steps, self.batch_size, self.log_every = steps, batch_size, log_every
         self.micro_batch = micro_batch
         self.lr, self.weight_decay, self.betas = lr, weight_decay, tuple(betas)
         self.warmup, self.final_lr = warmup, final_lr
         self.sampling_dropout, self.sampling_batch_norm = sampling_dropout, sampling_batch_norm
+        self.sampling_views = self.augmentation.without_noise() if sampling_views else None
         self.strict_loading = False  # checkpoints hold the generators, not the classifier
         self.columns = objective.columns(names.INVERSION_ACCURACY_TRAIN)
         # Not a buffer, because DistributedDataParallel would overwrite it with that of process 0.
-        self.recent_KGV = torch.zeros(log_every, len(generators), len(self.columns))
+        self.recent_KGV = torch.zeros(log_every, self.trained_at_once, len(self.columns))
         self.accuracies: list[float] = []
         self.step_seconds: list[float] = []
         self.earlier_seconds = 0.0  # of the training before the run was resumed
@@ -132,25 +141,41 @@ class InversionModule(L.LightningModule):
         return len(self.generators)
 
     @property
+    def trained_at_once(self) -> int:
+        """Number of generators that are trained in a step."""
+        return len(self.generators) if self.rounds is None else 1
+
+    @property
     def generator(self) -> Generator:
         """The first generator."""
         return self.generators.generator(0)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        latents, conditions = self.generators.sample(
-            self.conditioning, self.batch_size, self.device
-        )
-        images = self.generators(latents, conditions)
-        views = self.generators.augment(self.augmentation, images)
-        outputs = self.generators.classify(self.classifier, views, self.micro_batch)
-        loss, values_GV = self._score(images, conditions, outputs)
+        generators = self._trained_now()
+        latents, conditions = generators.sample(self.conditioning, self.batch_size, self.device)
+        images = generators(latents, conditions)
+        views = generators.augment(self.augmentation, images)
+        outputs = generators.classify(self.classifier, views, self.micro_batch)
+        loss, values_GV = self._score(generators, images, conditions, views, outputs)
         self._record(values_GV)
         return loss
 
+    def _trained_now(self) -> GeneratorEnsemble:
+        """Return the generators of this step; the one of a new round starts with the last one's."""
+        if self.rounds is None:
+            return self.generators
+        step = len(self.step_seconds)
+        g = self.rounds.generator_at(step)
+        if g and step == self.rounds.start(g):
+            inherit_second_stage(self.generators.generator(g - 1), self.generators.generator(g))
+        return self.generators.only(g)
+
     def _score(
         self,
+        generators: GeneratorEnsemble,
         images: Sequence[Tensor],
         conditions: Sequence[Condition],
+        views: Sequence[Tensor],
         outputs: Sequence[Outputs],
     ) -> tuple[Tensor, Tensor]:
         """Return the sum of the generators' losses, and the values to log, [G, V].
@@ -158,8 +183,8 @@ class InversionModule(L.LightningModule):
         The gradient of the sum with respect to a generator is that of its own loss.
         """
         scores = []
-        for g, (x_BCHW, condition, output) in enumerate(
-            zip(images, conditions, outputs, strict=True)
+        for g, (x_BCHW, condition, view_BCHW, output) in enumerate(
+            zip(images, conditions, views, outputs, strict=True)
         ):
             step = Step(
                 x_BCHW=x_BCHW,
@@ -167,10 +192,11 @@ class InversionModule(L.LightningModule):
                 logits_BN=output.logits_BN,
                 features=output.features,
                 classifier=self.classifier,
-                generator=self.generators[g],
+                generator=generators[g],
                 perturbation=self.perturbation,
-                stream=self.generators.streams[g],
+                stream=generators.streams[g],
                 normed=output.normed,
+                view_BCHW=view_BCHW,
                 micro_batch=self.micro_batch,
             )
             scores.append(self.objective.score(step, step.accuracy()))
@@ -188,7 +214,8 @@ class InversionModule(L.LightningModule):
 
         def share(step: int) -> float:
             rise = min(1.0, (step + 1) / (self.warmup + 1))
-            return rise * cosine_share(math.pi * min(step / steps, 1.0), self.final_lr)
+            passed = min(step / steps, 1.0) if self.rounds is None else self.rounds.share_at(step)
+            return rise * cosine_share(math.pi * passed, self.final_lr)
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, share)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -198,7 +225,11 @@ class InversionModule(L.LightningModule):
         generator = self.generators.generator(g)
         with sampling_mode(generator, self.sampling_dropout, self.sampling_batch_norm):
             z_BZ = generator.sample_latent(len(condition.label_B), self.device)
-            return generator(z_BZ, condition)
+            x_BCHW: Tensor = generator(z_BZ, condition)
+        if self.sampling_views is None:
+            return x_BCHW
+        seed = int(torch.randint(2**31, ()))  # follows the global random state, as the latents do
+        return self.sampling_views(x_BCHW, LocalStream(seed, self.device))
 
     def folded(self) -> AbstractContextManager[object]:
         """Context in which the classifier's BatchNorm is folded, unless a term reads its layers."""
@@ -265,7 +296,7 @@ class InversionModule(L.LightningModule):
                 for name, finite in zip(self.columns, finite_KGV[row, g], strict=True)
                 if not finite
             )
-            which = f" of generator {g}" if len(self.generators) > 1 else ""
+            which = f" of generator {g}" if self.trained_at_once > 1 else ""
             step = self.global_step - len(recent_KGV) + 1 + row
             raise NonFiniteError(f"{bad}{which} is not finite at step {step}; {self._last_good()}")
         self.accuracies += recent_KGV[:, :, -1].mean(dim=1).tolist()

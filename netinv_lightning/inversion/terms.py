@@ -34,6 +34,7 @@ from netinv_lightning.inversion.preset_terms import (  # noqa: F401
     total_variation,
     uncertainty,
 )
+from netinv_lightning.inversion.several_networks import networks  # noqa: F401
 from netinv_lightning.inversion.stationarity import margin_gradients, misalignment
 from netinv_lightning.training.distributed import Stream
 from netinv_lightning.training.gradient_steps import decayed_weights
@@ -58,6 +59,7 @@ class Step:
         micro_batch: Images that the classifier processes at once; None for all.
         earlier: For each feature layer, the features [K, D] of images of earlier batches, for the
             term `contrast`.
+        view_BCHW: The augmented views that the classifier got; None for the images themselves.
     """
 
     x_BCHW: Tensor
@@ -71,6 +73,7 @@ class Step:
     normed: Mapping[str, Tensor] = field(default_factory=dict)
     micro_batch: int | None = None
     earlier: Mapping[str, Tensor] = field(default_factory=dict)
+    view_BCHW: Tensor | None = None
 
     @classmethod
     def of_views(
@@ -95,7 +98,7 @@ class Step:
         logits_BN, features, normed = trace_in_parts(classifier, view_BCHW, micro_batch)
         return cls(
             x_BCHW, condition, logits_BN, features, classifier,
-            normed=normed, micro_batch=micro_batch, **others,
+            normed=normed, micro_batch=micro_batch, view_BCHW=view_BCHW, **others,
         )  # fmt: skip
 
     def classify(self, x_BCHW: Tensor, network: Callable[[Tensor], Tensor] | None = None) -> Tensor:
@@ -302,6 +305,7 @@ ONE_LABEL = (
     "duality",
     "own_prediction",
     "balance",
+    "networks",
 )
 """Terms that need a single label per image, so that they do not support multi-label networks."""
 LAYER_TERMS = ("batch_norm", "batch_norm_l2", "stationarity")

@@ -75,7 +75,7 @@ def train_generators(module: InversionModule, run: FitContext) -> Cost:
     return Cost(
         steps=steps,
         seconds=module.step_seconds[-1],
-        image_steps=module.batch_size * steps * len(module.generators),
+        image_steps=module.batch_size * steps * module.trained_at_once,
         forwards=passes[names.CLASSIFIER_FORWARDS],
         backwards=passes[names.CLASSIFIER_BACKWARDS],
         reached=first_reached(module.accuracies, module.step_seconds),

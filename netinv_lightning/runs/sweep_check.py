@@ -6,6 +6,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
+from netinv_lightning.config.rank_by_check import check_direction, check_rank_by
 from netinv_lightning.errors import InputError
 
 
@@ -23,7 +24,9 @@ def check_sweep(config: DictConfig, hydra_context: HydraContext) -> None:
     others = ({**first, key: option} for key, options in values.items() for option in options[1:])
     for job in (first, *others):
         overrides = [f"{key}={value}" for key, value in job.items()]
-        check_job(loader.load_sweep_config(config, overrides))
+        cfg = loader.load_sweep_config(config, overrides)
+        check_job(cfg)
+        check_direction(cfg, config.hydra.sweeper)
 
 
 def _values_of_keys(config: DictConfig, hydra_context: HydraContext) -> dict[str, list[str]]:
@@ -54,6 +57,7 @@ def check_job(cfg: DictConfig) -> None:
     Raises:
         InputError: naming the remedy.
     """
+    check_rank_by(cfg)
     if cfg.application.get("fail_if") is not None:
         raise InputError(
             f"application.fail_if={cfg.application.fail_if}: applies to a single run, without -m; "

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from netinv_lightning import metric_names as names
+from netinv_lightning.config.rank_by_check import lower_is_better
 from netinv_lightning.errors import InputError, one_line, printable
 from netinv_lightning.runs.directory_lock import is_held
 from netinv_lightning.runs.file_writing import write_atomically
@@ -49,8 +52,14 @@ def sweep_rows(
         _row(path / str(number), number, overrides, swept=swept, error=errors.get(number))
         for number, overrides in jobs.items()
     ]
+    sign = 1 if lower_is_better(_metric_name(rows)) else -1
     return sorted(
-        rows, key=lambda row: (ORDER.index(row["state"]), -_number(row["best_metric"]), row["job"])
+        rows,
+        key=lambda row: (
+            ORDER.index(row["state"]),
+            sign * _number(row["best_metric"], sign),
+            row["job"],
+        ),
     )
 
 
@@ -65,14 +74,17 @@ def _row(
     status = read_status(job_dir)
     state = _state(status, error, job_dir)
     values = _values(overrides)
-    summary = read_json_object(job_dir / "summary.json", job_dir) if state == "done" else {}
+    summary, verdict = (
+        read_json_object(job_dir / file, job_dir) if state == "done" else {}
+        for file in ("summary.json", "verdict.json")
+    )
     message = (
         None if state == "done" else one_line(error) if error is not None else status.get("error")
     )
     return (
         {"job": number, "state": state}
         | {key: values.get(key) for key in swept}
-        | {"best_metric": status.get("best_metric")}
+        | {"best_metric": status.get("best_metric"), "verdict": verdict.get("verdict")}
         | summary
         | {"seconds": status.get("seconds"), "error": message, "directory": str(job_dir)}
     )
@@ -101,8 +113,13 @@ def write_sweep_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         write_atomically(path / "sweep.csv", text.getvalue())
     except OSError as error:  # a full disk or a removed directory: the table is still printed
         print(f"sweep.csv could not be written: {one_line(error)}", file=sys.stderr)
-    shown = [*columns[: columns.index("best_metric") + 1], "seconds", "error"]
-    _print(rows, shown, _metric_name(rows))
+    metric = _metric_name(rows)
+    shown = columns[: columns.index("best_metric") + 1]
+    if any(row["verdict"] for row in rows):
+        shown.append("verdict")
+    if metric != names.TRANSFER_ACCURACY and names.TRANSFER_ACCURACY in columns:
+        shown.append(names.TRANSFER_ACCURACY)
+    _print(rows, [*shown, "seconds", "error"], metric)
     print(path, flush=True)
 
 
@@ -122,9 +139,10 @@ def _print(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], metric: st
     from rich.text import Text
 
     done = sum(row["state"] == "done" for row in rows)
-    names = [printable(metric) if key == "best_metric" else key for key in columns]
-    order = "" if metric == "best_metric" else f", highest {printable(metric)} first"
-    table = Table(*names, title=f"{done} of {len(rows)} jobs done{order}")
+    heads = [printable(metric) if key == "best_metric" else key for key in columns]
+    first = "lowest" if lower_is_better(metric) else "highest"
+    order = "" if metric == "best_metric" else f", {first} {printable(metric)} first"
+    table = Table(*heads, title=f"{done} of {len(rows)} jobs done{order}")
     for row in rows:
         style = "" if row["state"] == "done" else "red"
         table.add_row(*(Text(_format(row.get(key)), style=style) for key in columns))
@@ -149,9 +167,11 @@ def _values(overrides: Sequence[str]) -> dict[str, str]:
     return {key: value for key, _, value in pairs}
 
 
-def _number(value: Any) -> float:
-    """Return a number for sorting; minus infinity if the value is not a number."""
-    return float(value) if isinstance(value, (int, float)) and value == value else float("-inf")
+def _number(value: Any, sign: int) -> float:
+    """Return a number for sorting; infinity with a sign if the value is not a number."""
+    if isinstance(value, (int, float)) and value == value:
+        return float(value)
+    return math.copysign(math.inf, sign)
 
 
 def _format(value: Any) -> str:

@@ -86,7 +86,7 @@ class Stream:
         """Draw from N(0, 1), [batch, *shape]."""
         return self._share(
             torch.randn(
-                batch * world_size(), *shape, generator=self.source, device=self.source.device
+                batch * self._ranks(), *shape, generator=self.source, device=self.source.device
             )
         )
 
@@ -94,7 +94,7 @@ class Stream:
         """Draw from U[0, 1), [batch, *shape]."""
         return self._share(
             torch.rand(
-                batch * world_size(), *shape, generator=self.source, device=self.source.device
+                batch * self._ranks(), *shape, generator=self.source, device=self.source.device
             )
         )
 
@@ -126,5 +126,16 @@ class Stream:
         self.source = torch.Generator(device)
         self.source.set_state(torch.frombuffer(bytearray(state), dtype=torch.uint8))
 
+    def _ranks(self) -> int:
+        """Number of processes that share a draw."""
+        return world_size()
+
     def _share(self, draw: Tensor) -> Tensor:
-        return draw.chunk(world_size())[rank()] if world_size() > 1 else draw
+        return draw.chunk(self._ranks())[rank()] if self._ranks() > 1 else draw
+
+
+class LocalStream(Stream):
+    """Random numbers of one process, which do not depend on the number of processes."""
+
+    def _ranks(self) -> int:
+        return 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -81,6 +82,17 @@ def test_a_finished_run_is_measured_with_baselines(
         assert (f"| {metric} |" in text) != marked
     assert "nearest neighbours" in text
     assert "mnist_mlp (sha256 24edab63d16d)" in text
+
+    with (job_dir / "transfer.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    verifier = [*rows[0]][1].removesuffix(", soft")
+    of_class = names.class_accuracy(rows[0]["class"], names.TRANSFER_ACCURACY)
+    assert float(rows[0][f"{verifier}, soft"]) == metrics[f"{of_class}/{verifier}"]
+    assert rows[-1]["class"] == "all"
+    hot = metrics[f"{names.TRANSFER_ACCURACY_HOT}/{verifier}"]
+    assert float(rows[-1][f"{verifier}, hot"]) == hot
+    mixed = sets["inverted"][names.TRANSFER_MIXTURES]
+    assert 0 < mixed < sets["inverted"][names.TRANSFER_CEILING]
 
     verdict = _verdict(job_dir)
     assert verdict["verdict"] == NO_INVERSION

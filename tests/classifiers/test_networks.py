@@ -10,12 +10,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from netinv_lightning.classifiers.build import build_network
-from netinv_lightning.classifiers.networks import CNN, MLP, ResidualBlock, ResNet, ViT
+from netinv_lightning.classifiers.networks import (
+    CNN,
+    MLP,
+    ResidualBlock,
+    ResNet,
+    StridedCNN,
+    ViT,
+)
 from netinv_lightning.classifiers.transformer_blocks import Attention
 from netinv_lightning.data.specs import CIFAR10, MNIST
 from netinv_lightning.errors import InputError
 
-NETWORKS = [CNN, MLP, ResNet, ViT]
+NETWORKS = [CNN, MLP, ResNet, StridedCNN, ViT]
 
 
 def executed(network: nn.Module, x_BCHW: Tensor) -> list[tuple[nn.Module, Tensor]]:
@@ -138,6 +145,9 @@ def test_parameters_counted_by_hand() -> None:
         parameters(ResNet(10, 3, 32, widths=[4, 8]))
         == (3 * 4 * 9 + 2 * 4) + block + stage2 + 8 * 10 + 10
     )
+    strided = (3 * 1 * 25 + 3) + (3 * 3 * 25 + 3) + (6 * 3 * 25 + 6) + (6 * 6 * 25 + 6)
+    strided += 2 * (3 + 3 + 6 + 6) + 6 * 10 + 10  # GroupNorm has two parameters per channel
+    assert parameters(StridedCNN(10, 1, 28, widths=[3, 6], kernel=5, groups=3)) == strided
     attention, mlp = 6 * 18 + 18 + 6 * 6 + 6, 6 * 12 + 12 + 12 * 6 + 6
     vit = 16 * 6 + 6 + 49 * 6 + (attention + mlp + 4 * 6) + 2 * 6 + 6 * 10 + 10
     assert parameters(ViT(10, 1, 28, dim=6, depth=1, heads=2, stem=0)) == vit
@@ -188,6 +198,15 @@ def test_a_residual_block_adds_its_shortcut(channels_out: int, stride: int) -> N
     # Without the residual branch, only the shortcut is left.
     nn.init.zeros_(block.residual[-1].weight)
     assert torch.equal(block(x_BCHW), block.shortcut(x_BCHW).relu())
+
+
+def test_the_strided_cnn_shares_no_kind_of_layer_with_the_inverted_networks() -> None:
+    ran = executed(StridedCNN(10, 1, 28, widths=[8, 16], groups=4).eval(), torch.rand(2, 1, 28, 28))
+    kinds = [type(module) for module, _ in ran]
+    block = [nn.Conv2d, nn.GroupNorm, nn.GELU]
+    assert kinds == [*block * 4, nn.AdaptiveAvgPool2d, nn.Flatten, nn.Linear]
+    sides = [output.shape[-1] for module, output in ran if isinstance(module, nn.Conv2d)]
+    assert sides == [14, 14, 7, 7]  # the first convolution of each pair halves the side
 
 
 def test_options_of_the_vit_take_effect() -> None:
@@ -251,6 +270,7 @@ def test_attention_has_a_second_derivative() -> None:
         ("CNN", {"width": 3}, "width"),
         ("ViT", {"patch": 5}, "patch=5"),
         ("ViT", {"heads": 5}, "heads=5"),
+        ("StridedCNN", {"widths": [12]}, "widths=[12]"),
     ],
 )
 def test_an_invalid_option_gives_one_line_that_names_it(

@@ -185,14 +185,19 @@ def test_the_transfer_is_given_per_class_and_of_the_top_five() -> None:
 
     module = build_inversion(netinv_lightning.compose([*FEW_STEPS, "data=mnist"]), None)
     of_zoo = module.classifier.spec
-    verifiers = [
-        FrozenClassifier(Chosen(order), of_zoo, feature_layers=["logits"])
-        for order in (list(range(10)), list(range(9, -1, -1)))
-    ]
+    verifiers = {
+        name: FrozenClassifier(Chosen(order), of_zoo, feature_layers=["logits"])
+        for name, order in (("up", list(range(10))), ("down", list(range(9, -1, -1))))
+    }
     metrics, _ = evaluate(module, 40, 20, 0, verifiers)
     per_class = [metrics[names.class_accuracy(str(k), names.TRANSFER_ACCURACY)] for k in range(10)]
     assert per_class == [0.5, 0, 0, 0, 0, 0, 0, 0, 0, 0.5]
     assert metrics[names.TRANSFER_TOP5] == pytest.approx(0.5)  # each ranks the other half
+    for accuracy in (names.TRANSFER_ACCURACY, names.TRANSFER_ACCURACY_HOT):
+        for label, expected in (("0", (0, 1)), ("5", (0, 0)), ("9", (1, 0))):
+            of_class = names.class_accuracy(label, accuracy)
+            assert (metrics[f"{of_class}/up"], metrics[f"{of_class}/down"]) == expected
+    assert metrics[names.TRANSFER_WORST_CLASS] == metrics[names.TRANSFER_WORST_CLASS_HOT] == 0
 
 
 def test_a_config_from_outside_may_name_verifiers_but_no_code() -> None:

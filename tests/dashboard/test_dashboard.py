@@ -246,7 +246,7 @@ def test_sections_and_panels() -> None:
     )
     # Every term, their total, and the excess of orthogonality
     assert sections == {
-        "Inversion accuracy": [line, scalar, scalar, scatter, bar, bar, bar, bar],
+        "Inversion accuracy": [line, scalar, scalar, scatter, bar, bar, bar, bar, bar],
         "Loss terms": [line] * (len(LOSS_TERMS) + 2),
         "Samples": ["Media Browser", "Media Browser", "Weave"],
         "Interpretability": ["Media Browser", bar, bar, bar, bar, bar],

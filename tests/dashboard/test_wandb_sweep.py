@@ -33,7 +33,7 @@ def choices(parameter: dict[str, Any]) -> list[Any]:
 
 def test_every_parameter_of_the_wandb_sweep_is_an_override() -> None:
     sweep = yaml.safe_load(SWEEP.read_text())
-    assert sweep["metric"] == {"name": names.INVERSION_ACCURACY, "goal": "maximize"}
+    assert sweep["metric"] == {"name": names.TRANSFER_ACCURACY, "goal": "maximize"}
     assert sweep["command"][:4] == ["${env}", "python", "-m", "netinv_lightning.run"]
     assert sweep["command"][-1] == "${args_no_hyphens}"
     fixed = sweep["command"][4:-1]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from netinv_lightning import metric_names as names
-from netinv_lightning.metrics.descriptions import describe, descriptions
+from netinv_lightning.config.metric_descriptions import describe, descriptions
 
 ROOT = Path(__file__).parents[2]
 NOT_NUMBERS = {

@@ -63,6 +63,8 @@ def test_every_metric_has_its_name(
     alone |= {names.class_accuracy(str(label)) for label in range(10)}
     alone |= {f"stability/{kind}" for kind in ("quantised", "blur", "shift", "l1", "l2", "linf")}
     and_of_each = {names.TRANSFER_ACCURACY, names.TRANSFER_TOP5, names.TRANSFER_CEILING}
+    and_of_each |= {names.TRANSFER_WORST_CLASS}
+    and_of_each |= {names.class_accuracy(str(k), names.TRANSFER_ACCURACY) for k in range(10)}
     and_of_each |= {names.VENDI, names.VENDI_CLASS}
     and_of_each |= {names.INTRA_CLASS_COSINE, names.INTER_CLASS_COSINE}
     of_each = {

@@ -152,7 +152,15 @@ EXPECTED: dict[str, Callable[[Step], Tensor]] = {
         -torch.distributions.Categorical(step.logits_BN.softmax(dim=1).mean(dim=0)).entropy()
     ),
     "contrast": contrast_of_crops,
+    "networks": lambda step: sum(
+        (EXPECTED[name](step) for name in ("kl", "ce", "batch_norm")), torch.zeros(())
+    ),
 }
+
+
+def needed_options(step: Step, name: str) -> dict[str, Any]:
+    """Return the options without which a term is 0: the classifier itself as another network."""
+    return {"networks": [step.classifier]} if name == "networks" else {}
 
 
 # Terms
@@ -163,7 +171,7 @@ def test_each_term_is_found_by_name_and_equals_its_loss(name: str) -> None:
     step = made_step()
     if name == "pixel":
         step.x_BCHW = 2 * step.x_BCHW - 0.5  # images of a sigmoid would always give 0
-    value = value_of(step, name)
+    value = value_of(step, name, **needed_options(step, name))
     assert value.shape == ()
     assert value.item() != 0
     torch.testing.assert_close(value, EXPECTED[name](step))
@@ -326,7 +334,8 @@ def test_only_the_generator_receives_gradients() -> None:
 @pytest.mark.parametrize("name", [name for name in TERMS if name not in ("pixel", "l1")])
 def test_each_term_moves_the_images(name: str) -> None:
     step = made_step()
-    (gradient_BCHW,) = torch.autograd.grad(value_of(step, name), step.x_BCHW)
+    value = value_of(step, name, **needed_options(step, name))
+    (gradient_BCHW,) = torch.autograd.grad(value, step.x_BCHW)
     assert gradient_BCHW.isfinite().all()
     moved_B = gradient_BCHW.flatten(1).abs().amax(dim=1) > 0
     label_B = step.condition.label_B

@@ -172,12 +172,3 @@ class RealFeatureMetrics(MetricGroup):
     @abstractmethod
     def compare(self, verifier: str, features_nD: Tensor) -> dict[str, float]:
         """Return metric names and values for the features of one verifier."""
-
-
-def with_mean(name: str, by_network: Mapping[str, float]) -> dict[str, float]:
-    """Return a metric per network, and its mean under `name`."""
-    if not by_network:
-        return {}
-    return {name: sum(by_network.values()) / len(by_network)} | {
-        names.of_network(name, network): value for network, value in by_network.items()
-    }

@@ -67,7 +67,7 @@ def test_a_run_writes_the_same_files_and_metrics_as_a_generator(
     assert set(metrics) <= set(trained)
     assert json.loads((tmp_path / "gradient" / "summary.json").read_text()) == metrics
     status = json.loads((tmp_path / "gradient" / "status.json").read_text())
-    assert (status["state"], status["best_metric"]) == ("done", metrics[names.INVERSION_ACCURACY])
+    assert (status["state"], status["best_metric"]) == ("done", metrics[names.TRANSFER_ACCURACY])
     made = {path.name for path in (tmp_path / "gradient").rglob("*") if path.is_file()}
     assert {
         "config.yaml",

@@ -1,6 +1,6 @@
 """What each metric is: its definition, its range, and whether higher or lower values are better.
 
-The table is `descriptions.txt`: subjects (`# ...`), and in each the metrics, as
+The table is `metric_descriptions.txt`: subjects (`# ...`), and in each the metrics, as
 `name: low to high, better` and the definition. A part of a name in angle brackets, such as
 `<class>`, stands for any text. `docs/metrics.md` is made from it. Imports are light.
 """
