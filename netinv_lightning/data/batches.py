@@ -1,4 +1,4 @@
-"""Batches of images in memory, in order or shuffled; a resumed training continues within an epoch.
+"""Batches of images, in order or shuffled; a resumed training continues within an epoch.
 
 Shape suffixes: B batch, n images.
 """
@@ -11,11 +11,12 @@ from typing import Any
 import torch
 
 from netinv_lightning.data.datasets import Split
+from netinv_lightning.data.images_on_disk import loaded
 from netinv_lightning.training.snapshots import random_state, set_random_state
 
 
 class Batches:
-    """Iterate over images in memory; one index tensor per batch selects them."""
+    """Iterate over images in memory or on disk; one index tensor per batch selects them."""
 
     def __init__(
         self, split: Split, batch_size: int, shuffle: bool, drop_last: bool = False
@@ -35,7 +36,7 @@ class Batches:
         n = len(self.labels_n)
         order_n = torch.randperm(n) if self.shuffle else torch.arange(n)
         for indices_B in order_n.split(self.batch_size)[: len(self)]:
-            yield self.images_nCHW[indices_B], self.labels_n[indices_B]
+            yield loaded(self.images_nCHW[indices_B]), self.labels_n[indices_B]
 
 
 class TrainingBatches(Batches):
@@ -61,7 +62,7 @@ class TrainingBatches(Batches):
             self._order_n = torch.randperm(len(self.labels_n))
         for indices_B in self._order_n.split(self.batch_size)[self._taken : len(self)]:
             self._taken += 1
-            yield self.images_nCHW[indices_B], self.labels_n[indices_B]
+            yield loaded(self.images_nCHW[indices_B]), self.labels_n[indices_B]
 
     def state(self, epoch_is_over: bool) -> dict[str, Any]:
         """Return the order of the epoch, the number of batches taken, and the random state."""
