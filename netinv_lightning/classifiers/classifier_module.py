@@ -16,6 +16,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from netinv_lightning import metric_names as names
 from netinv_lightning.classifiers.wrapper import Classifier
+from netinv_lightning.training.distributed import world_size
 from netinv_lightning.training.gradient_steps import decay_groups, decayed_weights
 from netinv_lightning.training.schedules import one_cycle
 
@@ -81,7 +82,8 @@ class ClassifierModule(L.LightningModule):
         if self.l1:
             decayed = decayed_weights(self.classifier).values()
             loss = loss + self.l1 * sum(weight.abs().sum() for weight in decayed)
-        self.log(names.CLASSIFIER_LOSS, loss.detach(), prog_bar=True)
+        several = world_size() > 1  # each has the loss of its share of the batch
+        self.log(names.CLASSIFIER_LOSS, loss.detach(), prog_bar=True, sync_dist=several)
         return loss
 
     def targets(self, x_BCHW: Tensor, y_B: Tensor) -> Tensor:

@@ -29,11 +29,12 @@ from netinv_lightning.config.plain import plain_dict
 from netinv_lightning.config.validate import check_network_chosen
 from netinv_lightning.data.datamodule import ImageDataModule
 from netinv_lightning.errors import InputError, one_line
+from netinv_lightning.training.batch_norm import batch_norm_over_ranks
 from netinv_lightning.training.checkpoints import Checkpoints, fit_from
 from netinv_lightning.training.memory_format import in_channels_last
 from netinv_lightning.training.monitor import load_best, monitor_callbacks
 from netinv_lightning.training.progress import progress
-from netinv_lightning.training.snapshots import EVERY
+from netinv_lightning.training.snapshots import EVERY, random_state, set_random_state
 from netinv_lightning.training.trainer import expected_warnings, make_trainer
 
 MODULE_KEYS = ("optimizer", "lr", "momentum", "weight_decay", "l1", "label_smoothing", "warmup")
@@ -49,11 +50,19 @@ class DivergedError(RuntimeError):
 
 
 class TrainingHistory(Callback):
-    """Seconds and last metrics of a training, including the time before it was resumed."""
+    """Seconds and last metrics of a training, including the time before it was resumed.
+
+    A new training in several processes starts with the random numbers of one process.
+    """
 
     def __init__(self) -> None:
         self.metrics: dict[str, float] = {}
         self._earlier, self._start = 0.0, time.perf_counter()
+        self._random = random_state()
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.world_size > 1:  # connecting the processes has drawn random numbers
+            set_random_state(self._random)
 
     @property
     def seconds(self) -> float:
@@ -170,7 +179,8 @@ class ClassifierTraining:
             **trainer_defaults,
         )
         last = checkpoint if resuming and checkpoint.is_file() else None
-        fit_from(last, trainer, module, datamodule=data)
+        with batch_norm_over_ranks(self.network):
+            fit_from(last, trainer, module, datamodule=data)
         if self.monitor.keep_best:
             load_best(module, checkpoint.parent)
         metrics = {names.TRAINING_SECONDS: history.seconds, **history.metrics}
@@ -216,6 +226,20 @@ class ClassifierTraining:
             test_accuracy=metrics.get(names.CLASSIFIER_TEST_ACCURACY, math.nan),
             seed=self.seed,
             recipe=recipe,
+        )
+
+
+def check_shares(data: ImageDataModule, processes: int) -> None:
+    """Check that several processes can share each training batch equally.
+
+    Raises:
+        InputError: naming the key.
+    """
+    batch_size, images = data.batch_size, len(data.train[1])
+    if processes > 1 and (batch_size % processes or batch_size > images):
+        raise InputError(
+            f"data.batch_size={batch_size}: must be a multiple of the {processes} processes, which "
+            f"share it, and at most {images}, the number of training images"
         )
 
 

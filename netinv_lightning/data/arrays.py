@@ -1,5 +1,8 @@
 """Images and labels in an .npz file, in common layouts, as uint8 [n, C, H, W] and int64 [n].
 
+A folder with one .npy file per array (X.npy, y.npy) is read like an .npz file. Large images that
+are stored uncompressed stay in their file (`netinv_lightning.data.images_on_disk`).
+
     X, y                                    all images; `val_fraction` is held out for testing
     x_train, y_train, x_test, y_test        Keras: its own splits
     train_images, train_labels, val_images, val_labels, test_images, test_labels
@@ -26,23 +29,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from netinv_lightning.data.array_files import Array, array_names, read_array
 from netinv_lightning.data.datasets import Split
+from netinv_lightning.data.images_on_disk import ImagesOnDisk
 from netinv_lightning.data.labels import LAYOUTS, as_labels
+from netinv_lightning.data.pixel_ranges import as_uint8, channels_first, pixel_scale
 from netinv_lightning.errors import InputError, one_line
 from netinv_lightning.runs.notices import notice
 
-Arrays = dict[str, np.ndarray]
+Arrays = dict[str, Array]
 CLASS_NAMES = "class_names"
 IMAGES_AND_LABELS = {name for layout in LAYOUTS for pair in layout.values() for name in pair}
-RANGES = (("0 to 1", 0.0, 1.0), ("-1 to 1", -1.0, 1.0), ("0 to 255", 0.0, 255.0))
-"""Ranges of floating-point pixels, lowest and highest value; the first that fits is used."""
 
 
 def read_splits(path: Path, key: str, modality: str | None = None) -> dict[str, Split]:
     """Read `train`, and `val` and `test` if the file has them.
 
     Args:
-        path: The file.
+        path: The file or folder.
         key: The key that names it, for messages.
         modality: `images`, `signals` or `tables`; None for tables if X has two axes, else images.
 
@@ -71,16 +75,15 @@ def read_splits(path: Path, key: str, modality: str | None = None) -> dict[str, 
         split: (
             as_images(arrays[images], where, images, values)
             if modality == "images"
-            else as_values(arrays[images], where, images, modality),
-            torch.from_numpy(as_labels(arrays[labels], len(arrays[images]), where, labels)),
+            else as_values(_whole(arrays[images]), where, images, modality),
+            torch.from_numpy(as_labels(_whole(arrays[labels]), len(arrays[images]), where, labels)),
         )
         for split, (images, labels) in there.items()
     }
     if "train" not in splits:
         raise InputError(
-            f"{where}: {layout['train'][0]} has shape {arrays[layout['train'][0]].shape}: it "
-            "contains "
-            "no images"
+            f"{where}: {layout['train'][0]} has shape {arrays[layout['train'][0]].shape}: "
+            "it contains no images"
         )
     if len(splits) > 1:
         notice(
@@ -102,9 +105,10 @@ def read_class_names(path: Path, key: str, num_classes: int) -> tuple[str, ...]:
         InputError: if it has a wrong number of names.
     """
     where = f"{key}={path}"
-    names = _arrays(path, where, {CLASS_NAMES}).get(CLASS_NAMES)
-    if names is None:
+    arrays = _arrays(path, where, {CLASS_NAMES})
+    if CLASS_NAMES not in arrays:
         return tuple(str(label) for label in range(num_classes))
+    names = _whole(arrays[CLASS_NAMES])
     if names.shape != (num_classes,) or names.dtype.kind != "U":
         raise InputError(
             f"{where}: class_names has the shape {names.shape} and the type {names.dtype}; it must "
@@ -139,14 +143,11 @@ def _missing(arrays: Arrays) -> list[str]:
 
 def _arrays(path: Path, where: str, wanted: Collection[str] = IMAGES_AND_LABELS) -> Arrays:
     """Return the arrays of a file by name; arrays that are not `wanted` are left empty."""
-    try:
-        with (
-            path.open("rb") as file,
-            np.load(file, allow_pickle=False) as content,
-        ):  # pickled arrays could run code
-            return {
-                name: content[name] if name in wanted else np.empty(0) for name in content.files
-            }
+    try:  # pickled arrays, which could run code, are refused
+        return {
+            name: read_array(path, name) if name in wanted else np.empty(0)
+            for name in array_names(path)
+        }
     except Exception as error:  # damaged files raise many kinds of errors
         raise InputError(
             f"{where}: cannot be read ({one_line(error)}); it must be an .npz file with X and y, "
@@ -154,10 +155,10 @@ def _arrays(path: Path, where: str, wanted: Collection[str] = IMAGES_AND_LABELS)
         ) from error
 
 
-def as_images(
-    X: np.ndarray, where: str, name: str = "X", together: Sequence[np.ndarray] = ()
-) -> Tensor:
+def as_images(X: Array, where: str, name: str = "X", together: Sequence[Array] = ()) -> Tensor:
     """Return images of any of the layouts and ranges as uint8 [n, C, H, W].
+
+    Images on disk are not read, except to find the range of pixels that are not uint8.
 
     Args:
         X: The images.
@@ -170,16 +171,25 @@ def as_images(
     """
     if X.size == 0:
         raise InputError(f"{where}: {name} has shape {X.shape}: it contains no images")
-    if X.ndim == 3:
-        X = X[:, None]
-    elif X.ndim == 4 and (X.shape[3] in (1, 3) or X.shape[3] < min(X.shape[1:3])):
-        X = X.transpose(0, 3, 1, 2)
-    if X.ndim != 4:
+    if X.ndim not in (3, 4):
         raise InputError(
             f"{where}: {name} has shape {X.shape}; it must be images [n, H, W], [n, H, W, C] or "
             "[n, C, H, W]"
         )
-    return torch.from_numpy(np.ascontiguousarray(_bytes(X, where, name, together or [X])))
+    scale = pixel_scale(X, where, name, together or [X])
+    if isinstance(X, np.ndarray):
+        return as_uint8(X, scale)
+    on_disk = X
+    shape = channels_first(np.empty((0, *X.shape[1:]), X.dtype)).shape[1:]
+    return ImagesOnDisk(
+        [(lambda index_k: as_uint8(on_disk.rows(index_k), scale), len(X))],
+        torch.arange(len(X)),
+        shape,
+    )
+
+
+def _whole(X: Array) -> np.ndarray:
+    return X if isinstance(X, np.ndarray) else X.part(slice(None))
 
 
 def as_values(X: np.ndarray, where: str, name: str, modality: str) -> Tensor:
@@ -199,43 +209,3 @@ def as_values(X: np.ndarray, where: str, name: str, modality: str) -> Tensor:
             f"{where}: {name} is {X.dtype} or contains NaN or infinity; it must be finite numbers"
         )
     return torch.from_numpy(np.ascontiguousarray(X, dtype=np.float32))
-
-
-def _of_signals(X: np.ndarray) -> str:
-    """Return what to do if numbers that are no pixels may be signals."""
-    return "; for signals [n, C, L] set data.modality=signals" if X.ndim == 3 else ""
-
-
-def _bytes(X: np.ndarray, where: str, name: str, together: Sequence[np.ndarray]) -> np.ndarray:
-    if X.dtype == np.uint8:
-        return X
-    if X.dtype == np.bool_:
-        return X.astype(np.uint8) * 255
-    if not np.issubdtype(X.dtype, np.number) or np.iscomplexobj(X) or not np.isfinite(X).all():
-        raise InputError(
-            f"{where}: {name} is {X.dtype} or contains NaN or infinity; it must be uint8, 0 to "
-            "255, "
-            "or finite numbers"
-        )
-    least, most = (
-        min(float(part.min()) for part in together),
-        max(float(part.max()) for part in together),
-    )
-    integer = np.issubdtype(X.dtype, np.integer)
-    ranges = RANGES[2:] if integer else RANGES
-    found = next(
-        ((label, low, high) for label, low, high in ranges if low <= least and most <= high), None
-    )
-    if found is None or (integer and most <= 1):
-        allowed = "0 to 255" if integer else ", ".join(label for label, _, _ in RANGES)
-        raise InputError(
-            f"{where}: {name} is {X.dtype} with values from {least:.6g} to {most:.6g}; the range "
-            f"must be {allowed}; "
-            "scale it, and save it as uint8, 0 to 255" + _of_signals(X)
-        )
-    label, low, high = found
-    notice(
-        f"{where}: {name} is {X.dtype} with values from {least:.4g} to {most:.4g}, read as pixels "
-        f"of the range {label}"
-    )
-    return ((X.astype(np.float64) - low) * (255 / (high - low))).round().astype(np.uint8)

@@ -9,18 +9,34 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from netinv_lightning.data.batches import WHOLE, Share
+
 
 def shift_and_flip(
-    x_BCHW: Tensor, shift: int, flip: bool, generator: torch.Generator | None = None
+    x_BCHW: Tensor,
+    shift: int,
+    flip: bool,
+    generator: torch.Generator | None = None,
+    share: Share = WHOLE,
 ) -> Tensor:
-    """Shift each image by up to `shift` pixels, with reflected borders; mirror half of them."""
+    """Shift each image by up to `shift` pixels, with reflected borders; mirror half of them.
+
+    Args:
+        x_BCHW: The images.
+        shift: Largest shift.
+        flip: Whether to mirror half of the images.
+        generator: Source of randomness; None for the global one.
+        share: The share of a batch that the images are; the random numbers are those of the batch.
+    """
     if shift == 0 and not flip:
         return x_BCHW
     B, _, H, W = x_BCHW.shape
     padded_BHWC = F.pad(x_BCHW, (shift,) * 4, mode="reflect").permute(0, 2, 3, 1)
 
     def draw(high: int) -> Tensor:
-        return torch.randint(high, (B, 1), device=x_BCHW.device, generator=generator)
+        rank, ranks = share
+        draw_R1 = torch.randint(high, (B * ranks, 1), device=x_BCHW.device, generator=generator)
+        return draw_R1[rank::ranks]
 
     rows_BH = torch.arange(H, device=x_BCHW.device) + draw(2 * shift + 1)
     columns_W = torch.arange(W, device=x_BCHW.device)

@@ -1,4 +1,4 @@
-"""Batches of images in memory, in order or shuffled; a resumed training continues within an epoch.
+"""Batches of images, in order or shuffled; a resumed training continues within an epoch.
 
 Shape suffixes: B batch, n images.
 """
@@ -9,19 +9,40 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from netinv_lightning.data.datasets import Split
+from netinv_lightning.data.images_on_disk import loaded
 from netinv_lightning.training.snapshots import random_state, set_random_state
+
+Share = tuple[int, int]
+"""The share of each batch that a process gets: its rank, and the number of processes."""
+WHOLE: Share = (0, 1)
 
 
 class Batches:
-    """Iterate over images in memory; one index tensor per batch selects them."""
+    """Iterate over images in memory or on disk; one index tensor per batch selects them.
+
+    Args:
+        split: Images and labels.
+        batch_size: Images per batch, over all processes.
+        shuffle: Whether each epoch has a new order, from the global random numbers.
+        drop_last: Leave out the last batch if it is smaller than the others.
+        share: The share of this process: every R-th image of each batch, for R processes. With
+            fewer images than processes, every process gets all images.
+    """
 
     def __init__(
-        self, split: Split, batch_size: int, shuffle: bool, drop_last: bool = False
+        self,
+        split: Split,
+        batch_size: int,
+        shuffle: bool,
+        drop_last: bool = False,
+        share: Share = WHOLE,
     ) -> None:
         self.images_nCHW, self.labels_n = split
         self.batch_size, self.shuffle, self.drop_last = batch_size, shuffle, drop_last
+        self.rank, self.ranks = share if len(self.labels_n) >= share[1] else WHOLE
 
     def __len__(self) -> int:
         n = len(self.labels_n)
@@ -35,7 +56,11 @@ class Batches:
         n = len(self.labels_n)
         order_n = torch.randperm(n) if self.shuffle else torch.arange(n)
         for indices_B in order_n.split(self.batch_size)[: len(self)]:
-            yield self.images_nCHW[indices_B], self.labels_n[indices_B]
+            if len(own_B := indices_B[self.rank :: self.ranks]):
+                yield self._read(own_B)
+
+    def _read(self, indices_B: Tensor) -> Split:
+        return loaded(self.images_nCHW[indices_B]), self.labels_n[indices_B]
 
 
 class TrainingBatches(Batches):
@@ -43,12 +68,19 @@ class TrainingBatches(Batches):
 
     Args:
         split: Images and labels.
-        batch_size: Images per batch.
+        batch_size: Images per batch, over all processes; a multiple of their number.
         state: What `state` returned for the training that is resumed; None for a new one.
+        share: As for `Batches`.
     """
 
-    def __init__(self, split: Split, batch_size: int, state: dict[str, Any] | None = None) -> None:
-        super().__init__(split, batch_size, shuffle=True, drop_last=True)
+    def __init__(
+        self,
+        split: Split,
+        batch_size: int,
+        state: dict[str, Any] | None = None,
+        share: Share = WHOLE,
+    ) -> None:
+        super().__init__(split, batch_size, shuffle=True, drop_last=True, share=share)
         self._earlier, self._order_n, self._taken = state, torch.empty(0, dtype=torch.long), 0
 
     def __iter__(self) -> Iterator[Split]:
@@ -61,7 +93,7 @@ class TrainingBatches(Batches):
             self._order_n = torch.randperm(len(self.labels_n))
         for indices_B in self._order_n.split(self.batch_size)[self._taken : len(self)]:
             self._taken += 1
-            yield self.images_nCHW[indices_B], self.labels_n[indices_B]
+            yield self._read(indices_B[self.rank :: self.ranks])
 
     def state(self, epoch_is_over: bool) -> dict[str, Any]:
         """Return the order of the epoch, the number of batches taken, and the random state."""

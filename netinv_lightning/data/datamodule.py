@@ -1,4 +1,4 @@
-"""The LightningDataModule of all data sets: uint8 images in memory, augmented on the device.
+"""The LightningDataModule of all data sets: uint8 images, augmented on the device.
 
 Shape suffixes: B batch, n images, C channels, H height, W width.
 """
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from netinv_lightning.config.shapes import Size, sides_of, size_of
 from netinv_lightning.data.augmentation import shift_and_flip
-from netinv_lightning.data.batches import Batches, TrainingBatches
+from netinv_lightning.data.batches import WHOLE, Batches, Share, TrainingBatches
 from netinv_lightning.data.datasets import LOADERS, Split
 from netinv_lightning.data.pixels import from_units, to_unit_range, to_units
 from netinv_lightning.data.specs import (
@@ -51,7 +51,7 @@ class ImageDataModule(L.LightningDataModule):
         classes: Use the images of these classes only, with labels 0 to k-1 in this order; None for
             all. The images of the other classes are `left_out_train` and `left_out_test`, with
             their original labels.
-        batch_size: Images per batch.
+        batch_size: Images per batch, over all processes of a Trainer.
         val_fraction: Share of the training images held out for validation, in [0, 1). A user's own
             validation split is used instead if there is one.
         subset_size: Train on this number of images, stratified by class; None for all.
@@ -175,14 +175,21 @@ class ImageDataModule(L.LightningDataModule):
             setattr(self, name, (moved_n, label_n))
         self.spec = replace(self.spec, bounds=spec.limits)
 
+    @property
+    def _share(self) -> Share:
+        """The share of each batch that this process gets from the Trainer's processes."""
+        if self.trainer is None:
+            return WHOLE
+        return self.trainer.global_rank, self.trainer.world_size
+
     def train_dataloader(self) -> Batches:
         if self.trainer is not None and self.trainer.overfit_batches:  # type: ignore[attr-defined]
             # The same batches in every epoch; data sets may be sorted by class.
             order_n = random_order(len(self.train[1]), seed=0)
-            return Batches(_take(self.train, order_n), self.batch_size, False, drop_last=True)
+            return Batches(_take(self.train, order_n), self.batch_size, False, True, self._share)
         # BatchNorm has no statistics for a last batch of one image.
         self._batches, self._earlier = (
-            TrainingBatches(self.train, self.batch_size, self._earlier),
+            TrainingBatches(self.train, self.batch_size, self._earlier, self._share),
             None,
         )
         return self._batches
@@ -199,10 +206,10 @@ class ImageDataModule(L.LightningDataModule):
         self._earlier = state_dict or None
 
     def val_dataloader(self) -> Batches:
-        return Batches(self.val, 1000, shuffle=False)
+        return Batches(self.val, 1000, shuffle=False, share=self._share)
 
     def test_dataloader(self) -> Batches:
-        return Batches(self.test, 1000, shuffle=False)
+        return Batches(self.test, 1000, shuffle=False, share=self._share)
 
     def on_after_batch_transfer(
         self, batch: tuple[Tensor, Tensor], dataloader_idx: int
@@ -213,7 +220,7 @@ class ImageDataModule(L.LightningDataModule):
         """Return a batch with images in [0, 1], augmented in training."""
         images_BCHW, labels_B = to_unit_range(batch[0]), batch[1]
         if training:
-            images_BCHW = shift_and_flip(images_BCHW, self.shift, self.flip)
+            images_BCHW = shift_and_flip(images_BCHW, self.shift, self.flip, share=self._share)
         return images_BCHW, labels_B
 
 

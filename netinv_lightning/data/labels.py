@@ -43,15 +43,15 @@ def check_labels(path: Path, where: str, selected: Sequence[int] | None) -> None
     """
     import numpy as np  # slow to import
 
+    from netinv_lightning.data.array_files import array_names, read_array
+
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
-            pairs = [
-                layout["train"] for layout in LAYOUTS if {*layout["train"]} <= {*content.files}
-            ]
-            y = content[pairs[0][1]] if pairs else np.empty(0)
+        names = {*array_names(path)}
+        pairs = [layout["train"] for layout in LAYOUTS if {*layout["train"]} <= names]
+        y = read_array(path, pairs[0][1]) if pairs else None
     except Exception:  # NumPy raises many kinds of errors for damaged bytes
         return
-    if y.size:
+    if isinstance(y, np.ndarray) and y.size:
         check_classes(as_labels(y, len(y), where, pairs[0][1]), where, selected)
 
 

@@ -11,6 +11,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+PART = 1000
+"""Images that are summed at once."""
+
 
 def stratified_indices(labels_n: Tensor, size: int, seed: int) -> Tensor:
     """Choose `size` of n images so that each class keeps its share, to within one image.
@@ -57,16 +60,25 @@ def class_means(values_n: Tensor, labels_n: Tensor) -> tuple[Tensor, Tensor]:
     """Return the mean of each class that has items, [k, ...], and the k labels in order.
 
     Args:
-        values_n: Images, or features, of any shape after the first dimension; uint8 is averaged in
-            float32.
+        values_n: Images, or features, of any shape after the first dimension; the mean of uint8 is
+            that of exact sums, in float32. Images on disk are read a few at a time.
         labels_n: Their labels.
     """
     present_k = labels_n.unique()
     classes = (values_n[labels_n == label] for label in present_k)
     means = [
-        (values if values.is_floating_point() else values.float()).mean(dim=0) for values in classes
+        values.mean(dim=0) if values.is_floating_point() else _exact_mean(values)
+        for values in classes
     ]
     return torch.stack(means), present_k
+
+
+def _exact_mean(values_n: Tensor) -> Tensor:
+    """Return the mean over the first dimension of integers, in float32."""
+    sums = torch.zeros(values_n.shape[1:], dtype=torch.int64)
+    for part_k in values_n.split(PART):
+        sums += part_k.sum(dim=0, dtype=torch.int64)
+    return (sums.double() / len(values_n)).float()
 
 
 def class_sums(values_n: Tensor, labels_n: Tensor, num_classes: int) -> Tensor:

@@ -1,7 +1,8 @@
 """A user's own images: an .npz file, or a folder with one folder of pictures per class.
 
-For .npz files see `netinv_lightning.data.arrays`. A folder may also contain the folders `train`,
-`test` and, optionally, `val`, each with one folder of pictures per class; these are the splits.
+For .npz files, and folders of .npy files, see `netinv_lightning.data.arrays`. A folder may also
+contain the folders `train`, `test` and, optionally, `val`, each with one folder of pictures per
+class; these are the splits.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ from netinv_lightning.config.shapes import Size, sides_of, size_of
 from netinv_lightning.data.arrays import read_class_names, read_splits
 from netinv_lightning.data.class_folders import class_folders, subfolders
 from netinv_lightning.data.datasets import Split
+from netinv_lightning.data.images_on_disk import loaded
 from netinv_lightning.data.labels import check_classes
 from netinv_lightning.data.pictures import SUFFIXES, pictures_in, read_picture
-from netinv_lightning.data.pixels import to_unit_range
+from netinv_lightning.data.pixels import LARGEST_LEVEL
 from netinv_lightning.data.specs import DataSpec
 from netinv_lightning.errors import InputError
 from netinv_lightning.runs.notices import notice
@@ -31,6 +33,9 @@ SPLITS = {
     **dict.fromkeys(("test", "testing"), "test"),
 }
 """Names of folders that are splits, not classes."""
+
+PART = 2**24
+"""Pixels that are counted at once."""
 
 
 @dataclass
@@ -186,14 +191,15 @@ def describe(
     For a constant channel, they are its value minus and plus one.
     """
     images_nCHW, _ = split
-    pixels = to_unit_range(images_nCHW)
-    along = [0, *range(2, pixels.dim())]
-    mean_C, std_C = pixels.mean(dim=along).tolist(), pixels.std(dim=along).tolist()
-    are_images = pixels.dim() == 4
+    are_images = images_nCHW.dim() == 4
     smallest_std = 1e-3 if are_images else 1e-6
     bounds: list[tuple[float, float]] = []
-    if not are_images:
-        every = torch.cat([pixels, *(other[0] for other in others)])
+    if are_images:
+        mean_C, std_C = mean_and_std(images_nCHW)
+    else:
+        along = [0, *range(2, images_nCHW.dim())]
+        mean_C, std_C = (of(dim=along).tolist() for of in (images_nCHW.mean, images_nCHW.std))
+        every = torch.cat([images_nCHW, *(other[0] for other in others)])
         lowest_C, highest_C = every.amin(dim=along).tolist(), every.amax(dim=along).tolist()
         bounds = [
             (low, high) if low < high else (low - 1, high + 1)
@@ -210,6 +216,26 @@ def describe(
         class_names=class_names,
         bounds=tuple(bounds),
     )
+
+
+def mean_and_std(images_nCHW: Tensor) -> tuple[list[float], list[float]]:
+    """Return mean and standard deviation (n - 1) of the pixels of each channel, in [0, 1].
+
+    They are exact: the pixels of each level are counted, a few images at a time.
+
+    Args:
+        images_nCHW: uint8 images.
+    """
+    C, levels_L = images_nCHW.shape[1], torch.arange(LARGEST_LEVEL + 1).double() / LARGEST_LEVEL
+    count_CL = torch.zeros(C, LARGEST_LEVEL + 1, dtype=torch.int64)
+    size = max(1, PART // max(1, images_nCHW[:1].numel()))
+    for part_kCHW in images_nCHW.split(size):
+        for channel, pixels_kHW in enumerate(loaded(part_kCHW).unbind(dim=1)):
+            count_CL[channel] += pixels_kHW.flatten().bincount(minlength=LARGEST_LEVEL + 1)
+    pixels_C = count_CL.sum(dim=1)
+    mean_C = (count_CL * levels_L).sum(dim=1) / pixels_C
+    square_C = (count_CL * (levels_L - mean_C[:, None]) ** 2).sum(dim=1)
+    return mean_C.tolist(), (square_C / (pixels_C - 1)).sqrt().tolist()
 
 
 def _rounded(value: float, digits: int | None) -> float:

@@ -268,7 +268,8 @@ def check_processes(cfg: DictConfig, processes: int) -> None:
     if processes > 1 and not trains_generator(cfg):
         raise InputError(
             f"trainer.devices={cfg.trainer.devices}: method={cfg.method.name} runs in one "
-            "process only. Set trainer=default"
+            "process only. Set trainer=default. To use several devices, run one job on each: "
+            "netinv -m ... seed=0,1 trainer.devices=one_per_job hydra/launcher=joblib"
         )
 
 

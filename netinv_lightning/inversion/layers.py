@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from netinv_lightning.inversion.generator_plan import Layer, Sides
-from netinv_lightning.training.distributed import Stream, sum_over_ranks, world_size
-from netinv_lightning.training.float32 import in_float32
+from netinv_lightning.training.batch_norm import over_all_ranks
+from netinv_lightning.training.distributed import Stream, world_size
 
 
 class Upsampling(nn.Sequential):
@@ -97,29 +97,6 @@ class BatchNorm(nn.BatchNorm2d):
     over_ranks = True  # False while a single rank draws samples
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        if not (self.training and self.over_ranks and world_size() > 1):
-            return super().forward(x_BCHW)
-        assert self.running_mean is not None
-        assert self.running_var is not None
-        assert self.num_batches_tracked is not None
-        y_BCHW, mean_C, var_C = normalised_over_ranks(x_BCHW, self.weight, self.bias, self.eps)
-        n = world_size() * x_BCHW.numel() // x_BCHW.shape[1]
-        with torch.no_grad():
-            assert self.momentum is not None
-            self.running_mean.lerp_(mean_C, self.momentum)
-            self.running_var.lerp_(var_C * n / (n - 1), self.momentum)
-            self.num_batches_tracked.add_(1)
-        return y_BCHW.to(x_BCHW.dtype)
-
-
-@in_float32
-def normalised_over_ranks(
-    x_BCHW: Tensor, weight_C: Tensor, bias_C: Tensor, eps: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Normalise the channels over all ranks; return the result, and mean and variance [C]."""
-    n = world_size() * x_BCHW.numel() // x_BCHW.shape[1]
-    mean_C = sum_over_ranks(x_BCHW.sum(dim=(0, 2, 3))) / n
-    centred_BCHW = x_BCHW - mean_C[:, None, None]
-    var_C = sum_over_ranks(centred_BCHW.square().sum(dim=(0, 2, 3))) / n
-    scale_C = weight_C * (var_C + eps).rsqrt()
-    return centred_BCHW * scale_C[:, None, None] + bias_C[:, None, None], mean_C, var_C
+        if self.training and self.over_ranks and world_size() > 1:
+            return over_all_ranks(self, x_BCHW)
+        return super().forward(x_BCHW)

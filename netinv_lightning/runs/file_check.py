@@ -82,11 +82,22 @@ def check_safetensors(path: Path, where: str) -> dict[str, list[int]]:
 
 
 def check_npz(path: Path, where: str) -> None:
-    """Refuse a file that is not a whole .npz file.
+    """Refuse a path that is neither a whole .npz file nor a folder of .npy files.
 
     Raises:
         InputError: beginning with `where`, the key and its value.
     """
+    if path.is_dir():
+        if not any(path.glob("*.npy")):
+            raise InputError(
+                f"{where}: is a folder without .npy files. Give an .npz file, a folder with X.npy "
+                "and y.npy, or pictures with data=image_folder"
+            )
+        return
+    if path.suffix == ".npy":
+        raise InputError(
+            f"{where}: is a single array. Give its folder, with X.npy and y.npy, or an .npz file"
+        )
     check_file(path, where)
     try:
         with zipfile.ZipFile(path) as content:

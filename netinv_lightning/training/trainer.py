@@ -209,7 +209,8 @@ def check_one_process(cfg: DictConfig) -> None:
     if check_trainer(cfg) > 1:
         raise InputError(
             f"trainer.devices={cfg.trainer.devices}: application={cfg.application.name} runs in "
-            "one process only; set trainer=default"
+            "one process only; set trainer=default. To use several devices, run one job on each: "
+            "netinv -m ... seed=0,1 trainer.devices=one_per_job hydra/launcher=joblib"
         )
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import netinv_lightning
 from experiments.forked import Command
@@ -95,3 +96,37 @@ def test_the_command_in_two_processes_in_bfloat16(
     expected = losses_of(one_process["bf16-mixed"])
     assert losses_of(two) == pytest.approx(expected, rel=0.02)
     assert expected != pytest.approx(losses_of(one_process["64-true"]), rel=1e-6)  # bfloat16 rounds
+
+
+TRAINING = [
+    "application=train_classifier",
+    "data=digits",
+    "data.batch_size=64",
+    "data.shift=1",
+    "data.flip=true",
+    "classifier=cnn",
+    "+classifier.network={stages: [[4],[8]], hidden: 8, dropout: 0}",
+    "recipe.epochs=2",
+    "recipe.label_smoothing=0",
+    "trainer.precision=64-true",
+]
+
+
+def test_a_classifier_trained_by_two_processes_equals_that_of_one(tmp_path: Path) -> None:
+    """Compare weights, BatchNorm statistics and accuracies, with augmentation; no dropout."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    metrics = run(netinv_lightning.compose(TRAINING), one)
+    command = [*TRAINING, "trainer=ddp", f"hydra.run.dir={two}"]
+    port = str(free_port())
+    processes = [start_rank(command, rank, port, tmp_path) for rank in range(2)]
+    for rank, process in enumerate(processes):
+        assert process.wait(120) == 0, (tmp_path / f"output_{rank}").read_text()
+    weights, of_two = (load_file(folder / "classifier.safetensors") for folder in (one, two))
+    assert any("running_var" in name for name in weights)
+    for name, value in weights.items():
+        torch.testing.assert_close(of_two[name], value, rtol=0, atol=1e-7)
+    found = json.loads((two / "summary.json").read_text())
+    for name in (names.CLASSIFIER_LOSS, names.CLASSIFIER_VAL_ACCURACY):
+        assert found[name] == pytest.approx(metrics[name], rel=1e-6)
+    for name in (names.CLASSIFIER_TEST_ACCURACY, names.CLASSIFIER_TRAIN_ACCURACY):
+        assert found[name] == metrics[name]

@@ -192,7 +192,7 @@ def test_stationarity_is_a_term_of_a_generators_objective(compose: Compose, tmp_
         ),
         (
             ["trainer=ddp"],
-            r"^trainer.devices=2: method=kkt runs in one process only. Set trainer=default$",
+            r"^trainer.devices=2: method=kkt runs in one process only. Set trainer=default",
         ),
         (["application.compile=true"], r"^application.compile=true: .*\. Leave it out$"),
         (["method.candidates=0"], r"^method.candidates=0: must be 1 or more$"),
