@@ -40,15 +40,16 @@ test: $(STAMP)  ## run the tests; those on real data need NETINV_DATA
 
 # The extras that tests use, at the oldest versions that pyproject.toml allows.
 LOWEST := .venv-lowest
-LOWEST_EXTRAS := timm,onnx,hf,tensorboard,sweep,slurm,optuna,dashboard,explore
+LOWEST_EXTRAS := timm,onnx,hf,tensorboard,sweep,slurm,optuna,dashboard,explore,methods
 CORE_TESTS := tests/config tests/metrics tests/figures tests/dashboard tests/test_api.py \
   tests/test_cli.py tests/test_run.py tests/inversion/test_losses.py tests/inversion/test_conditioning.py \
   tests/inversion/test_generator.py tests/inversion/test_objective.py \
   tests/classifiers/test_published.py tests/classifiers/test_features.py \
-  tests/classifiers/test_checkpoints.py tests/ood/test_detectors.py \
+  tests/classifiers/test_checkpoints.py tests/classifiers/test_folding.py tests/ood/test_detectors.py \
   tests/interpretability/test_rules.py tests/interpretability/test_clusters.py \
   tests/tracking/test_tracking.py tests/html_report/test_page.py tests/data/test_datasets.py \
-  tests/explorer/test_page_parts.py tests/runs/test_sweep.py tests/runs/test_resumed_training.py
+  tests/explorer/test_page_parts.py tests/runs/test_sweep.py tests/runs/test_resumed_training.py \
+  tests/training/test_deferred_torchmetrics.py
 
 test-lowest: $(STAMP)  ## run the core of the tests with the oldest versions that are allowed
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(LOWEST)

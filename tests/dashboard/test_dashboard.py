@@ -40,6 +40,7 @@ EVERYTHING = (
     "+loss.duality={weight: 0}",
     "+loss.batch_norm_l2={weight: 0}",
     "+loss.uncertainty={weight: 0}",
+    "+loss.networks={weight: 0, networks: [mnist_cnn]}",
     "+loss.total_variation={weight: 0}",
     "+loss.pixel_norm={weight: 0}",
     "application.steps=20",
