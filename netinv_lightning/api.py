@@ -230,6 +230,7 @@ def load_detector(run_dir: str | Path, name: str, trusted: Sequence[str] = ()) -
 
         detector = netinv_lightning.load_detector("runs/detect_ood/STAMP", "inverted")
         scores_n = detector.score(images_nCHW)
+        is_outlier_n = scores_n > detector.threshold(accepted=0.95)
 
     Args:
         run_dir: The run directory.

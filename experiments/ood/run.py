@@ -10,6 +10,8 @@ The plain classifiers (the papers' CNN at half its width, three seeds) are train
 - `paper` is the papers' version of the garbage class; `exposed` trains on real outliers.
 - `near` tests classes or data sets that resemble the training data.
 - `shifts` tests perturbed images.
+- `full`, `full garbage`, `full paper` and `full paper fresh` use full-width networks and fresh
+  seeds, on which nothing was chosen.
 - All other variants change one key of the garbage class.
 """
 
@@ -19,6 +21,7 @@ from pathlib import Path
 
 from experiments.half_width import PLAIN, plain
 from experiments.jobs import Row, netinv
+from experiments.ood import full_width
 from experiments.ood.ood_tables import (
     ablation_table,
     accuracy_table,
@@ -29,7 +32,7 @@ from experiments.ood.ood_tables import (
     ranking_table,
     sets_table,
 )
-from experiments.ood.variants import ABLATED, COMPARED, KEPT, NEAR, OOD_SETS, VARIANTS
+from experiments.ood.variants import ABLATED, ALL_OF_THEM, COMPARED, KEPT, NEAR, OOD_SETS, VARIANTS
 from experiments.page import run_experiment
 from experiments.run_files import copy_figure, number_rows, read_summary
 
@@ -46,13 +49,22 @@ JOBS = [
         for variant in [*VARIANTS][len(COMPARED) : -1]
         for data in ABLATED
     ),
+    *(
+        (data, variant, seed)
+        for variant in ("full", "full garbage", *full_width.PAPER)
+        for seed in full_width.SEEDS
+        for data in full_width.EPOCHS
+    ),
 ]
 
 
 def one(data: str, variant: str, seed: int) -> list[Row]:
     """Run one detection and return its rows; keep the figures of the first seed."""
+    if variant.startswith("full"):
+        run_dir, other_scores = full_width.detect(data, variant, seed)
+        return number_rows(kept(run_dir) | other_scores, data=data, variant=variant, seed=seed)
     if variant == "near":
-        keys = ["garbage=[inverted,noise]", *NEAR[data]]
+        keys = ["garbage=[inverted,noise]", ALL_OF_THEM, *NEAR[data]]
         path = plain(data, seed, *(key for key in keys if key.startswith("data.classes")))
     else:
         keys, path = (
@@ -69,12 +81,16 @@ def one(data: str, variant: str, seed: int) -> list[Row]:
             ("detection", "roc", "confidence") if variant == "comparison" else ("shifts",)
         ):
             copy_figure(run_dir, figure, HERE / f"{data}_{figure}.png")
-    chosen = {
+    return number_rows(kept(run_dir), data=data, variant=variant, seed=seed)
+
+
+def kept(run_dir: Path) -> dict[str, float]:
+    """Return the numbers of a run that go into results.csv."""
+    return {
         name: value
         for name, value in read_summary(run_dir).items()
         if name.startswith("ood/") and name.rpartition("/")[2] in KEPT
     }
-    return number_rows(chosen, data=data, variant=variant, seed=seed)
 
 
 def tables(rows: list[Row]) -> dict[str, str]:
@@ -88,6 +104,9 @@ def tables(rows: list[Row]) -> dict[str, str]:
         "near": near_table(rows),
         "ranking": ranking_table(rows),
         "perturbations": perturbations_table(rows),
+        **{f"full-{data}": full_width.full_table(rows, data) for data in full_width.EPOCHS},
+        "full-claims": full_width.claims_table(rows),
+        "chosen": full_width.chosen_table(rows),
     }
 
 

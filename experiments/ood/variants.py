@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from netinv_lightning.ood.detectors import DETECTORS
-
 NOISE = ["gaussian_noise", "uniform_noise"]
 OOD_SETS = {
     "mnist": ["fashion_mnist", "svhn_head", "cifar10", "emnist_letters", *NOISE],
@@ -15,9 +13,14 @@ OOD_SETS = {
 FEW = "application.detectors=[msp,energy]"
 TRAINED = ["paper", "inverted", "noise", "noise_zoomed", "exposed"]
 """Classifiers with a garbage class."""
-EVERY = list(DETECTORS)
+EVERY = [
+    "msp", "max_logit", "energy", "gen", "uncertainty", "lc", "odin", "oodl",
+    "mahalanobis", "knn", "vim", "gmm", "cluster", "autoencoder",
+]  # fmt: skip
+"""The detectors of the half-width networks; `full_width` has all."""
+ALL_OF_THEM = f"application.detectors=[{','.join(EVERY)}]"
 VARIANTS: dict[str, list[str]] = {
-    "comparison": ["garbage=[inverted,noise,noise_zoomed]"],
+    "comparison": ["garbage=[inverted,noise,noise_zoomed]", ALL_OF_THEM],
     "paper": ["garbage=paper", FEW, "garbage.paper.epochs=5", "garbage.paper.images=10000"],
     "exposed": ["garbage=exposed", FEW, "garbage.exposed.exposed=[cifar100_subset]"],
     "odds alone": ["garbage=inverted", FEW, "garbage.inverted.score=odds"],
