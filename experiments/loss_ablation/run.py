@@ -11,7 +11,9 @@ from experiments.loss_ablation.figures import draw_curves, draw_samples, draw_sw
 from experiments.loss_ablation.job import VARIATION, one, unseen
 from experiments.loss_ablation.variants import (
     ABLATION,
+    ALL,
     FIRST,
+    KNOBS,
     MNIST,
     REAL,
     SAMPLED_OFF,
@@ -92,6 +94,7 @@ def tables(rows: list[Row]) -> dict[str, str]:
         "diversity": (ablation, DIVERSITY),
         "quality": (ablation, QUALITY),
         "first": ([*FIRST, "without orthogonality"], both),
+        "knobs": ([ALL, *KNOBS], both | {VARIATION: QUALITY[VARIATION]}),
         "notebook": (WEIGHTED, both),
         **{name: (values.values(), both) for name, values in SWEEPS.items()},
         "sampled-off": (SAMPLED_OFF, both),

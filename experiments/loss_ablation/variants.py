@@ -72,6 +72,17 @@ NOTEBOOK = [
 ]
 """The weights of the public notebooks, with KL as strong as the other terms, and its double
 softmax. Orthogonality is normalised; its raw form prevents every inversion (see loss=reference)."""
+KNOBS = {
+    "label smoothing 0.1": ["loss.ce.label_smoothing=0.1"],
+    "learning rate / 10": ["application.lr=0.0006"],
+    "learning rate x 10": ["application.lr=0.06"],
+    "weight decay 0.001": ["application.weight_decay=0.001"],
+    "batch of 16": ["application.batch_size=16"],
+    "batch of 192": ["application.batch_size=192"],
+    "l1 0.0001": ["+loss.l1.weight=0.0001"],
+}
+"""The hyper-parameters that the slides explain; the recipe has none of the terms, a learning rate
+of 0.006, and batches of 48 images."""
 WEIGHTED = {
     "notebook weights": NOTEBOOK,
     **{f"notebook weights, without {term}": [*NOTEBOOK, f"~loss.{term}"] for term in TERMS},
@@ -100,6 +111,7 @@ VARIANTS = (
     | DROPOUT
     | SAMPLED_OFF
     | TEMPERATURE
+    | KNOBS
     | WEIGHTED
 )
 OTHERS = [recipe for recipe in DATA_OF_RECIPE if recipe != MNIST]
@@ -115,6 +127,7 @@ def jobs() -> list[tuple[str, str]]:
     """Return recipe and variant of the jobs, those that settle most first."""
     first = [REAL, ALL, *(f"without {term}" for term in TERMS), "ce alone", *COSINE, *DROPOUT]
     on_mnist = [*first, *FIRST, *TEMPERATURE, *(name for name in ABLATION if name not in first)]
+    on_mnist += KNOBS
     later = [*ORTHOGONALITY, *ABSTRACT, *SAMPLED_OFF]
     return [
         *((MNIST, variant) for variant in on_mnist),
