@@ -73,7 +73,7 @@ NOTEBOOK = [
 """The weights of the public notebooks, with KL as strong as the other terms, and its double
 softmax. Orthogonality is normalised; its raw form prevents every inversion (see loss=reference)."""
 KNOBS = {
-    "label smoothing 0.1": ["loss.ce.label_smoothing=0.1"],
+    "label smoothing 0.1": ["+loss.ce.label_smoothing=0.1"],
     "learning rate / 10": ["application.lr=0.0006"],
     "learning rate x 10": ["application.lr=0.06"],
     "weight decay 0.001": ["application.weight_decay=0.001"],
