@@ -18,7 +18,7 @@ ZOO := mnist_cnn fashion_mnist_cnn svhn_head_cnn cifar10_cnn \
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: sat-coverage help quickstart test test-lowest lint docs wheel-check bench gpu-check precision zoo results natural without-batch-norm any-classifier conditioning loss-ablation interpretability ood reconstruction training-size informed zoo-audit membership inverted-data methods schematics retry dashboard sync clean
+.PHONY: sat-coverage help quickstart test test-lowest lint docs wheel-check bench gpu-check precision zoo results natural meaning without-batch-norm any-classifier conditioning loss-ablation interpretability ood reconstruction training-size informed zoo-audit membership inverted-data methods schematics retry dashboard sync clean
 
 help:  ## print this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -88,6 +88,9 @@ results: $(STAMP)  ## the inversion accuracies of experiments/inversion_accuracy
 
 natural: $(STAMP)  ## the papers' objective against loss=natural, 4 data sets x 3 seeds, and without each part
 	$(BIN)/python -m experiments.natural_images.run
+
+meaning: $(STAMP)  ## how diverse and useful inverted MNIST images are, judged by networks that chose nothing, 3 seeds
+	$(BIN)/python -m experiments.meaning.run
 
 without-batch-norm: $(STAMP)  ## loss=natural on a transformer without BatchNorm, 8 objectives x 3 seeds
 	$(BIN)/python -m experiments.without_batch_norm.run
