@@ -110,20 +110,25 @@ def _columns(text: Iterable[str]) -> tuple[dict[str, tuple[list[float], list[flo
         if len(header) > MOST_COLUMNS:
             return {}, f"it has more than {MOST_COLUMNS} columns ({len(header)}); all are left out"
         columns = {name: ([], []) for name in header if name != AXIS}
+        of_columns = [columns.get(name) for name in header]
+        axis = header.index(AXIS)
         for row in rows:
             try:
-                numbers = dict(
-                    zip(header, (float(cell) if cell else math.nan for cell in row), strict=True)
-                )
+                numbers = [float(cell) if cell else math.nan for cell in row]
             except ValueError:
+                numbers = []
+            if len(numbers) != len(header):
                 damaged += 1
                 continue
-            for name, (steps, values) in columns.items():
-                if math.isfinite(numbers[name]) and math.isfinite(numbers[AXIS]):
-                    steps.append(numbers[AXIS])
-                    values.append(numbers[name])
-                    if len(values) >= MOST_HELD:
-                        columns[name] = thinned(steps, values, MOST_HELD // 2)
+            step = numbers[axis]
+            for column, number in zip(of_columns, numbers, strict=True):
+                if column is None or not (math.isfinite(number) and math.isfinite(step)):
+                    continue
+                steps, values = column
+                steps.append(step)
+                values.append(number)
+                if len(values) >= MOST_HELD:
+                    steps[:], values[:] = thinned(steps, values, MOST_HELD // 2)
     except csv.Error as error:
         return {}, f"{error}; all columns are left out"
     rows_left_out = f"{damaged} {'row is' if damaged == 1 else 'rows are'} left out (not numbers)"
