@@ -9,6 +9,7 @@ sizes.
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
 import subprocess
@@ -87,6 +88,7 @@ def results() -> Iterator[list[str]]:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     rows = []
     for row in results():
         rows.append(row)

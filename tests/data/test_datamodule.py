@@ -223,7 +223,9 @@ def test_overfitting_uses_the_same_batch_in_every_epoch(tmp_path: Path) -> None:
     data = ImageDataModule(
         "npz", **user_images(tmp_path, [0] * 20 + [1] * 20), batch_size=8, val_fraction=0
     )
-    data.trainer = SimpleNamespace(overfit_batches=1)  # type: ignore[assignment]
+    data.trainer = SimpleNamespace(  # type: ignore[assignment]
+        overfit_batches=1, global_rank=0, world_size=1
+    )
     batches = data.train_dataloader()
     first, again = next(iter(batches)), next(iter(batches))
     assert torch.equal(first[0], again[0])
