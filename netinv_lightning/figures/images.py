@@ -23,6 +23,7 @@ LARGEST_CONFUSION = 30  # classes; with more, names and numbers would overlap
 GAP = 2  # pixels between images
 WIDEST = 12  # inches of the images of a grid
 NAME_LETTER = 0.09  # inches, mean width of a letter of a row's name
+COLUMN_LETTER = 0.06  # the same of a column's name
 SMALL = 64  # pixels; larger images are drawn in a larger size, and smoothed
 
 
@@ -62,6 +63,12 @@ def names_width(row_names: Sequence[str]) -> float:
     return max(1.1, 0.42 + NAME_LETTER * max(map(len, row_names), default=0))
 
 
+def names_height(column_names: Sequence[str]) -> float:
+    """Return the height in inches that names of columns need below a grid."""
+    longest = max(map(len, column_names), default=0)
+    return 0.1 + COLUMN_LETTER * longest if longest else 0.0
+
+
 @literal_text()
 def image_grid(
     x_RKCHW: Tensor,
@@ -89,7 +96,7 @@ def image_grid(
     across, down = K * inch * wide, R * inch * high
     names = [short(name) for name in row_names[:R]]
     figure = Figure(
-        figsize=(across + names_width(names), down + (1.0 if column_names else 0.4)),
+        figsize=(across + names_width(names), down + 0.4 + names_height(column_names)),
         layout="constrained",
     )
     axes = figure.subplots()

@@ -156,6 +156,16 @@ def test_a_tall_grid_shows_its_first_twenty_rows(tmp_path: Path, written: list[F
     assert [file.name for file in path.parent.iterdir()] == ["grid.png"]
 
 
+@pytest.mark.parametrize("columns", ["8", "automobile"])
+def test_long_names_are_not_cut_off(tmp_path: Path, columns: str) -> None:
+    rows = [*["lucid"] * 7, "naturalinversion"]
+    path = image_grid(torch.ones(8, 10, 1, 28, 28), rows, tmp_path / "g.png", "", [columns] * 10)
+    with Image.open(path) as picture:
+        grey_HW = np.asarray(picture.convert("L"))
+    assert grey_HW.min() < 100  # the names are drawn
+    assert grey_HW[:, 0].min() == grey_HW[-1].min() == 255  # and end before the border
+
+
 def test_a_confusion_matrix_shows_shares_per_row(tmp_path: Path, written: list[Figure]) -> None:
     path = confusion_matrix(
         torch.tensor([[3, 1, 0], [0, 4, 0], [0, 0, 0]]), ["a", "b", "c"], tmp_path / "confusion.png"
