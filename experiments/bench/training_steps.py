@@ -20,7 +20,7 @@ from netinv_lightning.inversion.module import InversionModule
 from netinv_lightning.inversion.terms import Step
 from netinv_lightning.inversion.training import Steps
 from netinv_lightning.training.gradient_steps import descend
-from netinv_lightning.training.trainer import keep_freed_memory, make_trainer
+from netinv_lightning.training.trainer import best_precision, keep_freed_memory, make_trainer
 
 EXPERIMENTS = ("mnist_invert", "cifar_invert")
 STEPS, K = 40, 8
@@ -109,7 +109,8 @@ def compare_precisions() -> None:
     """Compare bfloat16 with float32 by training steps, or by a product if bfloat16 is emulated."""
     if torch.cpu._is_avx512_bf16_supported():
         ratios = ratio(steps_in(torch.bfloat16, 5), steps_in(None, 5), rounds=3)
-        report("float32 step / bfloat16 step", spread(ratios), "the default here: bfloat16")
+        chosen = best_precision("cpu")
+        report("float32 step / bfloat16 step", spread(ratios), f"precision=auto chooses {chosen}")
         return
     a = torch.randn(512, 512)  # a whole step would take minutes
     b = a.bfloat16()
