@@ -24,13 +24,16 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from netinv_lightning.classifiers.forward_count import uncounted
 from netinv_lightning.classifiers.frozen import FrozenClassifier
-from netinv_lightning.classifiers.probing import PROBED, probe_outputs, random_images
+from netinv_lightning.classifiers.probing import (
+    PROBED,
+    probe_outputs,
+    random_images,
+    same_up_to_rounding,
+)
 
 FOLDED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 """Layers that a BatchNorm layer can be folded into. Subclasses that compute something else, and
 those of BatchNorm, are left alone."""
-TOLERANCE = 1e-3
-"""Largest difference as a share of the largest value; rounding gives less."""
 
 
 @contextmanager
@@ -55,7 +58,7 @@ def folded_batch_norms(classifier: FrozenClassifier) -> Iterator[list[str]]:
         batch_norm.forward = _unchanged  # type: ignore[assignment, method-assign]
     classifier.recorder.folded = frozenset(pairs)
     try:
-        if same := _same(probe_outputs(classifier), before):
+        if same := all(map(same_up_to_rounding, probe_outputs(classifier), before)):
             yield list(pairs)
     finally:
         classifier.recorder.folded = frozenset()
@@ -137,10 +140,3 @@ def _pairs(classifier: FrozenClassifier) -> dict[str, tuple[nn.Module, _BatchNor
         if not (isinstance(layer, nn.Linear) and x_BC.dim() > 2):  # its channels are the last axis
             pairs[name] = layer, norms[name]
     return pairs
-
-
-def _same(ours: list[Tensor], theirs: list[Tensor]) -> bool:
-    return all(
-        bool((a - b).abs().max() <= TOLERANCE * b.abs().max())
-        for a, b in zip(ours, theirs, strict=True)
-    )

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 PROBED = 5
 """Number of random images on which a network is tested."""
+TOLERANCE = 1e-3
+"""Largest difference of two results as a share of the largest value; rounding gives less."""
 
 
 def unwrapped(network: nn.Module) -> nn.Module:
@@ -117,6 +119,11 @@ def probe_outputs(classifier: FrozenClassifier) -> list[Tensor]:
         loss = torch.stack([y.square().mean() for y in outputs]).sum()
         (gradient_BCHW,) = torch.autograd.grad(loss, x_BCHW)
     return [*(output.detach() for output in outputs), gradient_BCHW]
+
+
+def same_up_to_rounding(ours: Tensor, theirs: Tensor) -> bool:
+    """Return whether two results of a network differ by no more than rounding."""
+    return bool((ours - theirs).abs().max() <= TOLERANCE * theirs.abs().max())
 
 
 @torch.no_grad()

@@ -35,7 +35,9 @@ class StridedCNN(nn.Module):
     ) -> None:
         super().__init__()
         if fault := [width for width in widths if width % groups]:
-            raise ValueError(f"widths={list(widths)}: {fault[0]} is no multiple of groups={groups}")
+            raise ValueError(
+                f"widths={list(widths)}: {fault[0]} is not a multiple of groups={groups}"
+            )
         layers: list[nn.Module] = []
         width = channels
         for width_out in widths:

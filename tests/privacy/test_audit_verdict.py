@@ -26,6 +26,7 @@ def verdict_of(
     attacks: dict[str, AttackResult],
     control_auc_high: float = 0.52,
     planted: tuple[float, float] = (0.55, 0.001),
+    unlike_splits: bool = False,
 ) -> AuditVerdict:
     return conclude(
         attacks,
@@ -33,6 +34,7 @@ def verdict_of(
         planted=planted,
         num_classes=10,
         ceiling=0.9,
+        unlike_splits=unlike_splits,
     )
 
 
@@ -113,22 +115,8 @@ def test_transfer_threshold_is_midway_to_the_ceiling() -> None:
 
 @pytest.mark.parametrize(("unlike", "name"), [(False, UNDERPOWERED), (True, UNLIKE_SPLITS)])
 def test_an_undetected_leak_is_blamed_on_splits_that_differ(unlike: bool, name: str) -> None:
-    conclusion = conclude(
-        {"a": NO_LEAK},
-        control_auc_high=0.39,
-        planted=(0.405, 0.9),
-        num_classes=10,
-        unlike_splits=unlike,
-    )
-    assert conclusion.name == name
-    found = conclude(
-        {"a": NO_LEAK},
-        control_auc_high=0.39,
-        planted=(0.8, 0.001),
-        num_classes=10,
-        unlike_splits=unlike,
-    )
-    assert found.name == NO_LEAK_FOUND
+    assert verdict_of({"a": NO_LEAK}, 0.39, (0.405, 0.9), unlike).name == name
+    assert verdict_of({"a": NO_LEAK}, 0.39, (0.8, 0.001), unlike).name == NO_LEAK_FOUND
 
 
 def test_splits_differ_if_the_interval_of_the_control_excludes_half() -> None:

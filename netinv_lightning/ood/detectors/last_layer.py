@@ -130,22 +130,20 @@ class TunedLastLayerScorer(LastLayerScorer, TunedScorer):
 
     @classmethod
     def fit(cls, fit_data: FitData) -> Self:
-        best: Self | None = None
         settings = [
             dict(zip(cls.grid, values, strict=True)) for values in product(*cls.grid.values())
         ]
-        for setting in [cls.published, *settings]:
-            detector = cls.fitted(fit_data, **setting)
-            value = tuning_auroc(
-                *(
-                    cls.scores(detector, features.features_nD)
-                    for features in (fit_data.validation, fit_data.outliers)
-                )
-            )
-            if best is None or value > best.auroc:
-                best = cls(detector, setting, value)
-        assert best is not None
-        return best
+        candidates = (cls._candidate(fit_data, setting) for setting in [cls.published, *settings])
+        return max(candidates, key=lambda candidate: candidate.auroc)
+
+    @classmethod
+    def _candidate(cls, fit_data: FitData, setting: Mapping[str, float]) -> Self:
+        detector = cls.fitted(fit_data, **setting)
+        inside_n, outside_n = (
+            cls.scores(detector, features.features_nD)
+            for features in (fit_data.validation, fit_data.outliers)
+        )
+        return cls(detector, setting, tuning_auroc(inside_n, outside_n))
 
     @property
     def setting(self) -> str:

@@ -5,7 +5,8 @@ Shape suffixes: m training images, F values of a layer.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -51,17 +52,17 @@ class OODL(TunedScorer):
                 fit_data.outliers.images_nCHW,
             )
         )
-        best: OODL | None = None
-        for layer, training_mF in training.layers.items():
-            one_class_svm = make_pipeline(StandardScaler(), OneClassSVM(nu=REJECTED_SHARE)).fit(
-                training_mF.double().numpy()
-            )
-            candidate = cls(layer, one_class_svm, 0.0)
-            value = tuning_auroc(candidate(inside), candidate(outside))
-            if best is None or value > best.auroc:
-                best = cls(layer, one_class_svm, value)
-        assert best is not None
-        return best
+
+        def of_layers() -> Iterator[OODL]:
+            for layer, training_mF in training.layers.items():
+                one_class_svm = make_pipeline(StandardScaler(), OneClassSVM(nu=REJECTED_SHARE)).fit(
+                    training_mF.double().numpy()
+                )
+                candidate = cls(layer, one_class_svm, 0.0)
+                auroc = tuning_auroc(candidate(inside), candidate(outside))
+                yield replace(candidate, auroc=auroc)
+
+        return max(of_layers(), key=lambda candidate: candidate.auroc)
 
     @property
     def setting(self) -> str:
