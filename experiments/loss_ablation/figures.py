@@ -68,6 +68,7 @@ def draw_curves(rows: list[Row]) -> None:
                 _draw_curve(panel, rows, recipe, variant)
             panel.set(title=f"{DATA_OF_RECIPE[recipe]}, {kind}", ylim=(0, 1.04))
             panel.set(xlabel="step", ylabel="accuracy, soft")
+            panel.tick_params(labelbottom=True, labelleft=True)  # shared axes hide them
             panel.legend(loc="center left", bbox_to_anchor=(1, 0.5))
         _save(figure, "curves")
 
